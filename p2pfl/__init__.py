@@ -1,0 +1,33 @@
+"""Federated learning between hospitals, peer to peer. Four names are public; each is loaded when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from p2pfl.federation import Federation
+    from p2pfl.peer import Peer
+    from p2pfl.simulate import simulate
+    from p2pfl.training.task import Task
+
+__all__ = ["Federation", "Peer", "Task", "simulate"]
+__version__ = "0.1.0"
+
+# `p2pfl --help` must not load torch, and `from p2pfl import Federation` must not load a socket.
+_PLACES: Final = {
+    "Federation": "p2pfl.federation",
+    "Peer": "p2pfl.peer",
+    "Task": "p2pfl.training.task",
+    "simulate": "p2pfl.simulate",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PLACES])
