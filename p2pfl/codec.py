@@ -1,0 +1,202 @@
+"""Bytes in, frozen dataclass out, or an error that names the peer and the field. One encoding of every value.
+
+Two forms. *Facts* are canonical JSON, for whatever is hashed, signed for years and read by strangers: ledger
+records, configurations. *Messages* are msgpack arrays checked against the schema that each dataclass declares in
+`messages.py`; sizes are checked before anything is unpacked, and a value that does not re-encode to the very bytes
+it came from is refused, so no two byte strings mean the same message.
+
+Nothing here trusts its input: there is no object hook, no extension type, no pickle.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgpack
+
+Facts = dict[str, Any]
+
+NESTING: Final = 4  # the deepest schema here is list of rows inside a message; deeper input is not ours
+
+
+class Malformed(ValueError):
+    """Input that is not the one encoding of a value of its schema; the text names the field and what is wrong."""
+
+
+# ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def facts(value: Mapping[str, Any]) -> bytes:
+    """Return the canonical JSON of `value`: sorted keys, no blanks, ASCII.
+
+    Values are str, int, bool, None, lists and string-keyed maps of those. Floats are refused, since two machines may
+    print one differently: reals travel as decimal strings, bytes as lowercase hex. Raises Malformed.
+    """
+    _only_exact(value, "record")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def read_facts(data: bytes, most: int = 1 << 20) -> Facts:
+    """Return the map that `facts` encoded; any other spelling of it is refused. Raises Malformed."""
+    if len(data) > most:
+        raise Malformed(f"record of {len(data)} bytes, at most {most}")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"record is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Malformed("record is not a map")
+    if facts(value) != data:
+        raise Malformed("record is not in canonical form")
+    return value
+
+
+def _only_exact(value: object, where: str, depth: int = 0) -> None:
+    if depth > 8:
+        raise Malformed(f"{where}: nested too deep")
+    if value is None or isinstance(value, (str, bool, int)):
+        return
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if not isinstance(name, str):
+                raise Malformed(f"{where}: key {name!r} is not text")
+            _only_exact(inner, f"{where}.{name}", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for place, inner in enumerate(value):
+            _only_exact(inner, f"{where}[{place}]", depth + 1)
+    else:
+        raise Malformed(f"{where}: {type(value).__name__} is not exact; write it as text")
+
+
+# ── schema ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Spec(Protocol):
+    """What a field may hold. `check` returns the value in its decoded form or raises Malformed."""
+
+    def check(self, value: Any, where: str) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Bytes of a length from `least` to `most`, or exactly one of `exactly`."""
+
+    most: int
+    least: int = 0
+    exactly: tuple[int, ...] = ()
+
+    def check(self, value: Any, where: str) -> bytes:
+        if not isinstance(value, bytes):
+            raise Malformed(f"{where}: {type(value).__name__}, wanted bytes")
+        size = len(value)
+        if not self.least <= size <= self.most or (self.exactly and size not in self.exactly):
+            raise Malformed(f"{where}: {size} bytes, wanted {self.exactly or f'{self.least} to {self.most}'}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """UTF-8 text of at most `most` characters."""
+
+    most: int
+
+    def check(self, value: Any, where: str) -> str:
+        if not isinstance(value, str) or len(value) > self.most:
+            raise Malformed(f"{where}: wanted text of at most {self.most} characters")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An integer from 0 to `most`."""
+
+    most: int
+
+    def check(self, value: Any, where: str) -> int:
+        if type(value) is not int or not 0 <= value <= self.most:  # bool is an int; it is not a Whole
+            raise Malformed(f"{where}: wanted a whole number up to {self.most}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A fixed tuple of differing fields."""
+
+    of: tuple[Spec, ...]
+
+    def check(self, value: Any, where: str) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)) or len(value) != len(self.of):
+            raise Malformed(f"{where}: wanted {len(self.of)} fields")
+        pairs = enumerate(zip(self.of, value, strict=True))
+        return tuple(spec.check(inner, f"{where}.{place}") for place, (spec, inner) in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """At most `most` values of one kind."""
+
+    of: Spec
+    most: int
+
+    def check(self, value: Any, where: str) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)) or len(value) > self.most:
+            raise Malformed(f"{where}: wanted a list of at most {self.most}")
+        return tuple(self.of.check(inner, f"{where}[{k}]") for k, inner in enumerate(value))
+
+
+def limited(spec: Spec) -> Any:
+    """Declare a message field and its limit."""
+    return dataclasses.field(metadata={"spec": spec})
+
+
+def specs_of(kind: type[Any]) -> tuple[tuple[str, Spec], ...]:
+    """The fields of a message class with their limits, in wire order. A field without a limit raises TypeError."""
+    found = []
+    for entry in dataclasses.fields(kind):
+        if "spec" not in entry.metadata:
+            raise TypeError(f"{kind.__name__}.{entry.name} has no limit")
+        found.append((entry.name, entry.metadata["spec"]))
+    return tuple(found)
+
+
+def pack(value: Any) -> bytes:
+    """msgpack of lists, ints, text and bytes (tuples become arrays)."""
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
+def unpack(data: bytes, *, most: int, items: int) -> Any:
+    """Undo `pack` for at most `most` bytes and arrays of at most `items`. Raises Malformed."""
+    if len(data) > most:
+        raise Malformed(f"{len(data)} bytes, at most {most}")
+    try:
+        return msgpack.unpackb(
+            data,
+            raw=False,
+            use_list=False,
+            strict_map_key=True,
+            max_array_len=items,
+            max_map_len=0,
+            max_ext_len=0,
+            max_bin_len=most,
+            max_str_len=min(most, 1 << 16),
+        )
+    except (ValueError, msgpack.UnpackException, UnicodeDecodeError, RecursionError, TypeError) as error:
+        raise Malformed(f"not msgpack of this form: {error}") from None
+
+
+def read_row(data: bytes, specs: tuple[tuple[str, Spec], ...], *, most: int, items: int) -> tuple[Any, ...]:
+    """Decode one array against `specs`; refuse every byte string but the value's own encoding. Raises Malformed."""
+    value = unpack(data, most=most, items=items)
+    if not isinstance(value, tuple) or len(value) != len(specs):
+        raise Malformed(f"wanted an array of {len(specs)} fields")
+    checked = tuple(spec.check(inner, name) for (name, spec), inner in zip(specs, value, strict=True))
+    if pack(checked) != data:
+        raise Malformed("not the shortest encoding")
+    return checked
+
+

@@ -1,0 +1,118 @@
+"""Every error a person can meet: what happened, evidence, likely causes, the command to try, a stable code.
+
+The docstring of a leaf *is* the text that the person reads, with `{field}` places that the raiser fills. The
+branches answer "whose fault, and what now"; the modules beside this file hold one room's leaves each. Codes are
+unique, stable and never reused; `tests/test_errors.py` walks the tree and holds every leaf to that.
+"""
+
+from __future__ import annotations
+
+import string
+from typing import ClassVar, Final
+
+EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_PEER: Final = 3
+EXIT_BUDGET: Final = 4
+EXIT_INTEGRITY: Final = 5
+EXIT_INTERRUPTED: Final = 130
+
+
+class P2PFLError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = ""
+    exit_status: ClassVar[int] = EXIT_FAILED
+    likely: ClassVar[tuple[str, ...]] = ()
+    command: ClassVar[str] = ""
+
+    def __init__(self, *, evidence: str, **fields: object) -> None:
+        """Fill the leaf's text. `evidence` is a measured fact (never a secret, never a patient's value)."""
+        self.evidence = evidence
+        self.fields: dict[str, str] = {name: str(value) for name, value in fields.items()}
+        super().__init__(self.happened)
+
+    @classmethod
+    def places(cls) -> frozenset[str]:
+        """The `{field}` names that this leaf's text and command need."""
+        text = (cls.__doc__ or "") + cls.command
+        return frozenset(name for _, name, _, _ in string.Formatter().parse(text) if name)
+
+    @property
+    def happened(self) -> str:
+        """The first line: what happened, in one sentence."""
+        return " ".join((type(self).__doc__ or "").split()).format_map(self.fields)
+
+    @property
+    def suggestion(self) -> str:
+        """The exact command to try."""
+        return self.command.format_map(self.fields)
+
+    def render(self) -> str:
+        """The whole error as the terminal shows it."""
+        lines = [f"error {self.code}: {self.happened}", f"  evidence  {self.evidence}"]
+        if self.likely:
+            lines.append(f"  likely    {', or '.join(self.likely)}")
+        if self.command:
+            lines.append(f"  try       {self.suggestion}")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, object]:
+        """The same content for `--json`."""
+        return {
+            "code": self.code,
+            "happened": self.happened,
+            "evidence": self.evidence,
+            "likely": list(self.likely),
+            "try": self.suggestion,
+            "exit_status": self.exit_status,
+        }
+
+
+class ConfigurationError(P2PFLError):
+    """The configuration, or the way a command was called, is wrong: the reader can mend it here."""
+
+    exit_status = EXIT_USAGE
+
+
+class LocalFault(P2PFLError):
+    """This machine could not do its part: a disk, a port, a missing file."""
+
+    exit_status = EXIT_FAILED
+
+
+class LocalProtocolError(P2PFLError):
+    """This node's own code broke the protocol: a bug of ours."""
+
+    exit_status = EXIT_FAILED
+
+
+class RemoteProtocolError(P2PFLError):
+    """A named peer broke the protocol."""
+
+    exit_status = EXIT_PEER
+
+
+class RoundLeftBehind(P2PFLError):
+    """A round ended without a sum that this peer can use."""
+
+    exit_status = EXIT_FAILED
+
+
+class BudgetSpent(P2PFLError):
+    """The privacy budget does not allow the next pass."""
+
+    exit_status = EXIT_BUDGET
+
+
+class IntegrityError(P2PFLError):
+    """A ledger, a key or a home is not what was signed."""
+
+    exit_status = EXIT_INTEGRITY
+
+
+def leaves(root: type[P2PFLError] = P2PFLError) -> list[type[P2PFLError]]:
+    """Every error class that a person can meet, in code order."""
+    found = [sub for sub in root.__subclasses__() for sub in (leaves(sub) if sub.__subclasses__() else [sub])]
+    return sorted(found, key=lambda leaf: leaf.code)

@@ -1,0 +1,116 @@
+"""Who takes part in one epoch: names, keys, addresses, and the quorums that follow from their number."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,30}")
+LEAST_PEERS: Final = 3
+MOST_PEERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Quorums:
+    """The four numbers of DESIGN §2 for `n` peers; building one proves that they fit together.
+
+    q: least size of U, and equal signatures for a certificate. c: liars tolerated. a: ABANDON ballots that certify.
+    Raises ValueError when n is below three or an inequality fails.
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if not LEAST_PEERS <= self.n <= MOST_PEERS:
+            raise ValueError(f"n = {self.n}: a secure sum needs {LEAST_PEERS} to {MOST_PEERS} peers")
+        n, q, c, a = self.n, self.q, self.c, self.a
+        # Two certificates of one kind share an honest peer; SURVIVORS and ABANDON never both exist; an ABANDON
+        # is reachable without the liars; a sum always covers two honest peers.
+        if not (2 * q - n > c and q + a - n > c and q - c >= 2 and a <= n - c):
+            raise ValueError(f"quorums do not fit: n={n} q={q} c={c} a={a}")
+
+    @property
+    def q(self) -> int:
+        return 2 * self.n // 3 + 1
+
+    @property
+    def c(self) -> int:
+        return max(1, (self.n - 1) // 3)
+
+    @property
+    def a(self) -> int:
+        return self.n - self.q + self.c + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """host:port as written in a card."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """`host:port` or `[v6]:port`. Raises ValueError with the reason."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not host:
+            raise ValueError(f"{text!r} is not host:port")
+        if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+            raise ValueError(f"{port!r} is not a port from 1 to 65535")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise ValueError(f"write an IPv6 address in brackets: [{host}]:{port}")
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One site: its name, its 32-byte Ed25519 key, the addresses that the others dial (none: it dials out)."""
+
+    name: str
+    key: bytes
+    addresses: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """The members of one epoch, in file order; the order is part of the agreement."""
+
+    epoch: int
+    members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        names = [member.name for member in self.members]
+        if len(set(names)) != len(names) or len({member.key for member in self.members}) != len(names):
+            raise ValueError("two members share a name or a key")
+        if not all(NAME.fullmatch(name) for name in names):
+            raise ValueError("a name is not [a-z][a-z0-9-]{0,30}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(member.name for member in self.members)
+
+    @property
+    def quorums(self) -> Quorums:
+        return Quorums(len(self.members))
+
+    def __getitem__(self, name: str) -> Member:
+        for member in self.members:
+            if member.name == name:
+                return member
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return any(member.name == name for member in self.members)
+
+    def index(self, name: str) -> int:
+        return self.names.index(name)
+
+    def name_of(self, key: bytes) -> str | None:
+        """The member that holds `key`, or None."""
+        return next((member.name for member in self.members if member.key == key), None)
