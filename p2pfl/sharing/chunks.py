@@ -1,0 +1,91 @@
+"""Who owns which words: a vector of segments cut into chunks, dealt over the members of U as a reduce-scatter.
+
+A *segment* is a run of words in one field (the update in 16 or 31 bits, scalars in 61). Each is cut into chunks of at
+most CHUNK_BYTES; their number is a multiple of the owners', so that every owner sums about as many words. The next
+segment begins at the owner where the last one's odd words ended, so no owner is first in line every time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from p2pfl.sharing.field import FIELDS, Field
+
+CHUNK_BYTES: Final = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`length` words of the field with `bits` (a key of FIELDS). Raises ValueError for any other."""
+
+    bits: int
+    length: int
+
+    def __post_init__(self) -> None:
+        if self.bits not in FIELDS or self.length < 0:
+            raise ValueError(f"no segment of {self.length} words of {self.bits} bits")
+
+    @property
+    def field(self) -> Field:
+        return FIELDS[self.bits]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The segments of one vector, in order."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all words."""
+        return sum(segment.length * segment.field.word_bytes for segment in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Words start … start+count−1 of segment number `segment`, summed by the owner at `owner_position` in U.
+
+    `index` counts chunks over the whole layout: it is k of the messages, and the leaf's index in the Merkle tree.
+    """
+
+    index: int
+    segment: int
+    start: int
+    count: int
+    owner_position: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.count
+
+
+def plan(layout: Layout, owners: int) -> tuple[Chunk, ...]:
+    """All chunks of `layout` in order, dealt over `owners` members: every word once, loads as equal as can be.
+
+    A function of its arguments alone, so that all peers agree on it. Raises ValueError when owners < 1.
+    """
+    if owners < 1:
+        raise ValueError(f"{owners} owners")
+    chunks: list[Chunk] = []
+    first_owner = 0
+    for number, segment in enumerate(layout.segments):
+        start = 0
+        for place, count in enumerate(_sizes(segment, owners)):
+            chunks.append(Chunk(len(chunks), number, start, count, (first_owner + place) % owners))
+            start += count
+        # The longer chunks come first; the next segment's begin behind the last of them.
+        first_owner = (first_owner + segment.length) % owners
+    return tuple(chunks)
+
+
+def _sizes(segment: Segment, owners: int) -> list[int]:
+    """Words of each chunk: near-equal, longer ones first, fewer than `owners` only when there are fewer words."""
+    per_chunk = CHUNK_BYTES // segment.field.word_bytes
+    rows = -(-segment.length // (owners * per_chunk))
+    number = min(rows * owners, segment.length)
+    if not number:
+        return []
+    size, longer = divmod(segment.length, number)
+    return [size + 1] * longer + [size] * (number - longer)

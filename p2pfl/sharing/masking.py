@@ -1,0 +1,78 @@
+"""The fast path: y = x − Σ made + Σ received + self-mask, block by block in the processor's cache.
+
+Over all members of U the made and received masks of an edge cancel, so Σ y_i = Σ x_i + Σ PRG(b_i), and `unmask`
+takes the self-masks away. `additive.py` is the slow reference that this file is checked against.
+
+Each block is expanded under all keys before the next one is touched: a word of y crosses memory once, however many
+peers there are. Each key's schedule is set up once. This file must never see a seed, only stream keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from p2pfl.keys import Secret
+from p2pfl.sharing.field import BLOCK_BYTES, Accumulator, Field, Words, blocks
+from p2pfl.sharing.prg import Stream
+
+Key = Secret | bytes
+
+
+def mask(
+    x: Words,
+    made: Sequence[Key],
+    received: Sequence[Key],
+    own: Key,
+    *,
+    field: Field,
+    start: int = 0,
+    out: Words | None = None,
+) -> Words:
+    """Return y = x − Σ PRG(made) + Σ PRG(received) + PRG(own)  (mod p).
+
+    x         (m,) words < p, not modified (unless out is x)     made   stream keys of edges i→j
+    received  stream keys of edges j→i                           own    stream key of this attempt's self-mask
+    start     position of x[0] in the whole vector: a chunk masked alone is the slice of the whole masked
+    Raises NotInField (P2P-SHARE-004) for a word ≥ p. Time O(n·m); a few blocks of memory beside y.
+    Bonawitz et al. 2017, Bell et al. 2020; docs/spec/sharing.md; vectors/mask-*.json.
+    """
+    return _combine(field.check(x), [*received, own], made, field, start, out)
+
+
+def masks(
+    made: Sequence[Key], received: Sequence[Key], own: Key, *, field: Field, start: int = 0, count: int
+) -> Words:
+    """(count,) words − Σ PRG(made) + Σ PRG(received) + PRG(own): expanded ahead, `field.add(x, masks)` is `mask`."""
+    return mask(field.zeros(count), made, received, own, field=field, start=start)
+
+
+def unmask(
+    total: Words, own_keys: Sequence[Key], *, field: Field, start: int = 0, out: Words | None = None
+) -> Words:
+    """Σ x = total − Σ PRG(own_keys) mod p, where total = Σ y over U and own_keys are the self-masks of all of U."""
+    return _combine(field.check(total), [], own_keys, field, start, out)
+
+
+def _combine(
+    x: Words, plus: Sequence[Key], minus: Sequence[Key], field: Field, start: int, out: Words | None
+) -> Words:
+    result = np.empty(x.size, field.dtype) if out is None else out
+    if result.shape != x.shape or result.dtype != field.dtype:
+        raise ValueError(f"out is {result.shape} {result.dtype}, wanted {x.shape} {field.dtype}")
+    added = [Stream(key, field, start) for key in plus]
+    taken = [Stream(key, field, start) for key in minus]
+    accumulator = Accumulator(field)
+    expansion = np.empty(min(x.size, BLOCK_BYTES // field.word_bytes), field.dtype)
+    for block in blocks(x.size, field.word_bytes):
+        accumulator.load(x[block])
+        words = expansion[: block.stop - block.start]
+        for stream in added:
+            stream.fill(words)
+            accumulator.add(words)
+        for stream in taken:
+            stream.fill(words)
+            accumulator.subtract(words)
+        accumulator.store(result[block])
+    return result
