@@ -1,0 +1,141 @@
+"""The steps that change a disk, each durable or an error. The only fsync of the project.
+
+A full disk leaves what was there before. A failed fsync is final: what the kernel still holds of the file is unknown,
+so going on could only make promises that the medium does not keep. Every step is announced to a `Fault` hook first, so
+that a test can fail it, or let the process die there.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NoReturn
+
+from p2pfl.errors.home import DiskFull, DiskRefused, SyncFailed
+
+Fault = Callable[[str, Path], None]  # called with (step, path) before the step; what it raises happens instead
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+NEW: Final = ".new"  # the suffix of a file that is not yet renamed into its place
+
+
+def no_fault(step: str, path: Path) -> None:
+    return
+
+
+class Disk:
+    """One method a step, for the files of one home. After a failed fsync nothing more can be opened for writing."""
+
+    def __init__(self, home: Path, fault: Fault = no_fault) -> None:
+        self.home = home
+        self.fault = fault
+        self._failed: str | None = None
+
+    def refuse(self, step: str, path: Path, error: OSError) -> NoReturn:
+        """Raise DiskFull or DiskRefused for `error`."""
+        if error.errno in FULL:
+            raise DiskFull(evidence=f"{step}: {error.strerror or error}", path=path) from None
+        raise DiskRefused(evidence=f"{error.strerror or error}", step=step, path=path) from None
+
+    def open(self, path: Path, flags: int) -> int:
+        """A descriptor for writing; a file that is made has mode 0600."""
+        if self._failed:
+            raise SyncFailed(evidence=self._failed, path=path, home=self.home)
+        self.fault("open", path)
+        return os.open(path, flags | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+
+    def write(self, descriptor: int, data: bytes, path: Path) -> None:
+        """All of `data`, or OSError with some of it written. Not yet durable."""
+        view = memoryview(data)
+        while view:
+            self.fault("write", path)
+            # Two halves, so that a fault can strike with part of the data on the disk.
+            half = len(view) if self.fault is no_fault else (len(view) + 1) // 2
+            view = view[os.write(descriptor, view[:half]) :]
+
+    def sync(self, descriptor: int, path: Path) -> None:
+        """What was written is on the medium. Raises SyncFailed, and then for ever."""
+        try:
+            self.fault("fsync", path)
+            if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone stops at the drive's cache
+                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            else:
+                os.fsync(descriptor)
+        except OSError as error:
+            self._failed = f"fsync of {path.name}: {error.strerror or error}"
+            raise SyncFailed(evidence=self._failed, path=path, home=self.home) from None
+
+    def sync_directory(self, path: Path) -> None:
+        """Names made, renamed or removed in `path` are on the medium."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.sync(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+    def replace(self, path: Path, pieces: Iterable[bytes], *, over: bool = True) -> None:
+        """`path` holds the pieces, durably; or it is as it was and the error says why. over=False: it must be new."""
+        new = path.with_name(path.name + NEW)
+        try:
+            descriptor = self.open(new, os.O_CREAT | os.O_TRUNC)
+            try:
+                for piece in pieces:
+                    self.write(descriptor, piece, new)
+                self.sync(descriptor, new)
+            finally:
+                os.close(descriptor)
+            self.fault("rename", path)
+            if over:
+                os.replace(new, path)
+            else:
+                os.link(new, path)  # unlike rename, fails when the name is taken
+                new.unlink()
+        except OSError as error:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+            self.refuse("write", path, error)
+        self.sync_directory(path.parent)
+
+    def remove(self, path: Path) -> None:
+        """`path` is gone, durably. Nothing happens when it was not there."""
+        try:
+            self.fault("unlink", path)
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self.refuse("remove", path, error)
+        self.sync_directory(path.parent)
+
+
+class Appender:
+    """A new segment file. Once an append has failed nothing can be added: the caller goes on in another segment."""
+
+    def __init__(self, disk: Disk, path: Path) -> None:
+        self._disk, self._path = disk, path
+        self._size = 0
+        try:
+            self._descriptor = disk.open(path, os.O_CREAT | os.O_EXCL | os.O_APPEND)
+        except OSError as error:
+            disk.refuse("make", path, error)
+        self._named = False
+
+    def append(self, data: bytes) -> None:
+        """`data` is at the end of the file, durably; or the file is as long as before and the error says why."""
+        try:
+            self._disk.write(self._descriptor, data, self._path)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+            self._disk.refuse("append to", self._path, error)
+        self._disk.sync(self._descriptor, self._path)
+        if not self._named:
+            self._disk.sync_directory(self._path.parent)
+            self._named = True
+        self._size += len(data)
+
+    def close(self) -> None:
+        """No more appends."""
+        os.close(self._descriptor)

@@ -1,0 +1,173 @@
+"""The home directory and its keys: what a disk, a key file or an earlier `init` can do to a person."""
+
+from __future__ import annotations
+
+from p2pfl.errors import ConfigurationError, IntegrityError, LocalFault, LocalProtocolError
+
+
+class HomeMissing(ConfigurationError):
+    """There is no home at {path}."""
+
+    code = "P2P-HOME-001"
+    likely = ("init has not been run on this machine", "--home or P2PFL_HOME names another directory")
+    command = "p2pfl init --name NAME --home {path}"
+
+
+class HomeExists(ConfigurationError):
+    """{path} is not empty, and init never overwrites."""
+
+    code = "P2P-HOME-002"
+    likely = ("init has been run here already", "--home or P2PFL_HOME names a directory of something else")
+    command = "p2pfl status --home {path}"
+
+
+class HomeBusy(LocalFault):
+    """Another process is at work in the home {path}."""
+
+    code = "P2P-HOME-003"
+    likely = ("join or sum is already running with this home", "a container or a service manager started it twice")
+    command = "p2pfl status --home {path}"
+
+
+class HomeOpenToOthers(ConfigurationError):
+    """Other users of this machine can enter {path}."""
+
+    code = "P2P-HOME-004"
+    likely = ("the directory was copied or restored without its modes", "chmod was run on it")
+    command = "chmod -R go-rwx {path}"
+
+
+class ItemDamaged(IntegrityError):
+    """{item} in the home of {name} is not what this home wrote."""
+
+    code = "P2P-HOME-005"
+    likely = ("the file was changed or cut", "it was copied from another home or under another name")
+    command = "p2pfl ledger verify --home {path}"
+
+
+class DiskFull(LocalFault):
+    """The disk is full: {path} was not written, and what was there before still is."""
+
+    code = "P2P-HOME-006"
+    likely = ("the file system has no free space", "a quota is used up")
+    command = "df -h {path}"
+
+
+class DiskRefused(LocalFault):
+    """The system refused to {step} {path}."""
+
+    code = "P2P-HOME-007"
+    likely = ("the directory belongs to another user", "the file system is mounted read-only", "the disk is failing")
+    command = "ls -ld {path}"
+
+
+class SyncFailed(LocalFault):
+    """The disk did not confirm {path}, so this process stops: what the kernel still holds of it is unknown."""
+
+    code = "P2P-HOME-008"
+    likely = ("the disk is failing or was detached", "a network file system lost its server")
+    command = "p2pfl ledger verify --home {home}"
+
+
+class NotInLayout(LocalProtocolError):
+    """{item} has no row in the home's layout table, so it cannot be stored."""
+
+    code = "P2P-HOME-009"
+    likely = ("a name was misspelt in this program",)
+    command = "p2pfl --version"
+
+
+class HomeIsReadOnly(LocalProtocolError):
+    """{item} was to be written through a home that was opened for reading."""
+
+    code = "P2P-HOME-010"
+    likely = ("a command that only shows things tried to write",)
+    command = "p2pfl --version"
+
+
+class KeyslotsDamaged(IntegrityError):
+    """The keyslots file {path} cannot be read."""
+
+    code = "P2P-KEY-001"
+    likely = ("the file was changed or cut", "the home was made by a newer version")
+    command = "p2pfl --version"
+
+
+class WrongKey(IntegrityError):
+    """The {kind} from {where} does not open the home of {name}."""
+
+    code = "P2P-KEY-002"
+    likely = ("it belongs to another home", "it was mistyped or replaced", "the keyslots file was changed")
+    command = "ls -l {where}"
+
+
+class KeyFileMissing(LocalFault):
+    """The key file {path} is not there."""
+
+    code = "P2P-KEY-003"
+    likely = ("it lies elsewhere or was not restored with the home", "XDG_CONFIG_HOME or HOME is not as at init")
+    command = "ls -l {path}"
+
+
+class KeyFileOpenToOthers(IntegrityError):
+    """Other users of this machine can read the key file {path}."""
+
+    code = "P2P-KEY-004"
+    likely = ("it was copied without its mode", "chmod was run on it")
+    command = "chmod 600 {path}"
+
+
+class KeyFileExists(ConfigurationError):
+    """A key file is already at {path}, and init never overwrites."""
+
+    code = "P2P-KEY-005"
+    likely = ("another home of that name was made by this user", "an earlier init was interrupted")
+    command = "mv {path} {path}.old"
+
+
+class KeyMalformed(ConfigurationError):
+    """What {where} holds is not a key."""
+
+    code = "P2P-KEY-006"
+    likely = ("the file is not one that init wrote", "a word of the recovery key was mistyped", "the content was cut")
+    command = "ls -l {where}"
+
+
+class CredentialMissing(LocalFault):
+    """systemd handed over no credential called p2pfl."""
+
+    code = "P2P-KEY-007"
+    likely = ("the unit has no LoadCredential= line for it", "the command was started outside of its unit")
+    command = "systemd-creds list"
+
+
+class KeyCommandFailed(LocalFault):
+    """The key command {where} gave no key."""
+
+    code = "P2P-KEY-008"
+    likely = ("it is not installed for this user", "the key service that it asks is locked or away")
+    command = "{where}"
+
+
+class NoFittingKeyslot(ConfigurationError):
+    """The home of {name} has no keyslot for what was given."""
+
+    code = "P2P-KEY-009"
+    likely = ("the home was made with another kind of key", "a pass phrase or key command has to be named")
+    command = "p2pfl init --help"
+
+
+class PassPhraseTooShort(ConfigurationError):
+    """The pass phrase has fewer than {least} characters."""
+
+    code = "P2P-KEY-010"
+    likely = ("a word was given where a phrase is wanted",)
+    command = "p2pfl init --help"
+
+
+class KeyFileInsideHome(ConfigurationError):
+    """A key file inside the home {home} would be stolen together with it."""
+
+    code = "P2P-KEY-011"
+    likely = ("--key-file names a place under --home",)
+    command = "p2pfl init --help"

@@ -1,0 +1,107 @@
+"""What may lie in a home, and how it is sealed: one table; AES-256-GCM under a key fresh for every write.
+
+A sealed item is  MAGIC ‖ salt (32) ‖ ciphertext ‖ tag (16).  The key is HKDF(master, salt, label of the row, item), so
+that no key seals twice and the nonce may be constant: a restored disk, which repeats counters, repeats neither. The
+home's name and the item's are associated data: a file that is moved inside a home, or between homes, does not open.
+Pure: bytes in, bytes out. docs/spec/home.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import GCM
+
+from p2pfl.errors.home import NotInLayout
+from p2pfl.keys import Secret, derive
+
+MAGIC: Final = b"p2pfl/1/sealed\0"
+SALT_BYTES: Final = 32
+TAG_BYTES: Final = 16
+OVERHEAD_BYTES: Final = len(MAGIC) + SALT_BYTES + TAG_BYTES
+# Each key is used once, so the nonce need not vary (NIST SP 800-38D §8 asks for distinct pairs of key and nonce).
+NONCE: Final = bytes(12)
+PIECE_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One kind of sealed item: the names that it may have, the label of its key, and what it holds."""
+
+    pattern: str
+    label: str
+    holds: str
+
+
+LAYOUT: Final = (
+    Row("identity", "home/identity", "the site's Ed25519 key"),
+    Row("state/attempt", "home/state", "the attempt under way: what was sent, signed, and may still be revealed"),
+    Row("state/update", "home/state", "the update of the round under way, until its sum is final"),
+    Row("state/residual", "home/state", "what sparsifying and quantising held back"),
+    Row("state/account", "home/state", "the privacy account, over all runs"),
+    Row("state/total", "home/state", "the last checked sum"),
+    Row("state/peers", "home/state", "what was last seen of each peer"),
+    Row("state/federation", "home/state", "peers.yaml as this site agreed to it"),
+    Row("state/progress", "home/state", "where the run stands, for status"),
+    Row(r"state/bulk/[0-9]{1,9}", "home/state", "masked words that were fsynced before a READY"),
+    Row(r"checkpoints/[a-z][a-z0-9-]{0,39}", "home/checkpoint", "a model, as safetensors"),
+    Row(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
+)
+DIRECTORIES: Final = ("state", "state/bulk", "checkpoints", "ledger", "ledger/federation", "ledger/site")
+
+
+def row(item: str) -> Row:
+    """The table's row for `item`. Raises NotInLayout: what has no row cannot be stored."""
+    for candidate in LAYOUT:
+        if re.fullmatch(candidate.pattern, item):
+            return candidate
+    raise NotInLayout(evidence=f"the table has {len(LAYOUT)} rows and none fits", item=item)
+
+
+def _cipher(master: Secret, item: str, salt: bytes, tag: bytes | None) -> Cipher[GCM]:
+    key = derive(master.reveal(), row(item).label, item.encode(), salt=salt)
+    return Cipher(AES256(key), GCM(NONCE, tag))
+
+
+def _associated(name: str, item: str) -> bytes:
+    return MAGIC + name.encode() + b"\0" + item.encode()
+
+
+def seal(master: Secret, name: str, item: str, data: bytes, salt: bytes) -> Iterator[bytes]:
+    """The sealed form of `data` in pieces of at most 1 MiB, so that a model is never in memory twice.
+
+    salt: 32 fresh random bytes, never used before. Raises NotInLayout.
+    """
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")
+    encryptor = _cipher(master, item, salt, None).encryptor()
+    encryptor.authenticate_additional_data(_associated(name, item))
+    yield MAGIC + salt
+    view = memoryview(data)
+    for start in range(0, len(view), PIECE_BYTES):
+        yield encryptor.update(view[start : start + PIECE_BYTES])
+    yield encryptor.finalize() + encryptor.tag
+
+
+def unseal(master: Secret, name: str, item: str, sealed: bytes) -> bytes:
+    """The data behind `sealed`. Raises ValueError, with the reason, when it is not what `seal` made for this item."""
+    if len(sealed) < OVERHEAD_BYTES:
+        raise ValueError(f"{len(sealed)} bytes are fewer than the {OVERHEAD_BYTES} of an empty item")
+    if not sealed.startswith(MAGIC):
+        raise ValueError("it does not begin as a sealed item of this version")
+    view = memoryview(sealed)
+    body = len(MAGIC) + SALT_BYTES
+    decryptor = _cipher(master, item, bytes(view[len(MAGIC) : body]), bytes(view[-TAG_BYTES:])).decryptor()
+    decryptor.authenticate_additional_data(_associated(name, item))
+    data = decryptor.update(view[body:-TAG_BYTES])
+    try:
+        decryptor.finalize()
+    except InvalidTag:
+        raise ValueError("AES-256-GCM does not authenticate it under this home's key") from None
+    return data
