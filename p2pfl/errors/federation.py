@@ -1,0 +1,188 @@
+"""peers.yaml and cards: what the file says wrong, where, and what to write instead.
+
+Every leaf about a file carries `{place}`, `source:line:column` (both counted from 1), which editors open directly.
+"""
+
+from __future__ import annotations
+
+from p2pfl.errors import ConfigurationError, IntegrityError, LocalFault
+
+
+class FileUnreadable(LocalFault):
+    """The file {path} cannot be read."""
+
+    code = "P2P-FED-001"
+    exit_status = 2
+    likely = ("the path is mistyped", "the command runs in another folder", "the file belongs to another user")
+    command = "ls -l {path}"
+
+
+class NotYaml(ConfigurationError):
+    """{place}: this is not YAML that can be read."""
+
+    code = "P2P-FED-002"
+    likely = ("the indentation changed", "a colon, quote or bracket is missing", "the file was cut while it was copied")
+    command = "p2pfl peers show {source}"
+
+
+class RosterMismatch(ConfigurationError):
+    """Your peers.yaml is not the one that {peer} holds."""
+
+    code = "P2P-FED-003"
+    likely = ("a site was added at one place only", "the file was edited after it was agreed")
+    command = "p2pfl peers diff {peer}"
+
+
+class UnknownKey(ConfigurationError):
+    """{place}: the key {key} is not known here."""
+
+    code = "P2P-FED-004"
+    likely = ("it is mistyped", "it is indented under the wrong heading", "the file was made by a later version")
+    command = "p2pfl peers show {source}"
+
+
+class DuplicateKey(ConfigurationError):
+    """{place}: the key {key} stands here a second time."""
+
+    code = "P2P-FED-005"
+    likely = ("a block was pasted twice", "two edits were merged")
+    command = "p2pfl peers show {source}"
+
+
+class MissingKey(ConfigurationError):
+    """{place}: the key {key} is missing."""
+
+    code = "P2P-FED-006"
+    likely = ("a line was deleted", "the file was written by hand: `p2pfl peers create` writes every key")
+    command = "p2pfl peers create --help"
+
+
+class WrongValue(ConfigurationError):
+    """{place}: {key} must be {wanted}."""
+
+    code = "P2P-FED-007"
+    likely = ("a typing error", "a number is written in quotes, or with a comma", "a line lost its indentation")
+    command = "p2pfl peers show {source}"
+
+
+class ForbiddenYaml(ConfigurationError):
+    """{place}: {feature} is not allowed in this file."""
+
+    code = "P2P-FED-008"
+    likely = ("a tool that writes YAML made the file", "somebody tries to make two readers see two different things")
+    command = "p2pfl peers create --help"
+
+
+class ForbiddenCharacter(ConfigurationError):
+    """{place}: {character} is not allowed in this file: its digest is over the raw bytes."""
+
+    code = "P2P-FED-009"
+    likely = ("an editor on Windows saved the file", "the file went through a mail program or a chat")
+    command = "tr -d '\\r' < {source} > peers.clean.yaml"
+
+
+class DocumentTooLarge(ConfigurationError):
+    """{place}: the file is larger or nested deeper than any peers.yaml or card can be."""
+
+    code = "P2P-FED-010"
+    likely = ("this is another file", "the file was made to exhaust the reader")
+    command = "ls -l {source}"
+
+
+class TooFewPeers(ConfigurationError):
+    """A secure sum of {count} sites would show each site's value to another: three is the least."""
+
+    code = "P2P-FED-011"
+    likely = ("with two sites each subtracts its own value and holds the other's", "a card was left out")
+    command = "p2pfl peers create --help"
+
+
+class TooManyPeers(ConfigurationError):
+    """{count} sites are more than this version connects: {most} is the most."""
+
+    code = "P2P-FED-012"
+    likely = ("every pair of sites has a link of its own",)
+    command = "p2pfl peers create --help"
+
+
+class DuplicateMember(ConfigurationError):
+    """{place}: {what} belongs to two sites, {first} and {second}."""
+
+    code = "P2P-FED-013"
+    likely = ("one card was given twice", "a home was copied to a second machine", "a block was pasted and half edited")
+    command = "p2pfl peers show {source}"
+
+
+class UnlistedKey(ConfigurationError):
+    """The site at {peer} presents a key that is not in your peers.yaml."""
+
+    code = "P2P-FED-014"
+    likely = (
+        "that site made a new identity and the file holds the old one",
+        "somebody else answers at that address",
+        "a proxy opens TLS on the way",
+    )
+    command = "p2pfl peers fingerprint {peer}"
+
+
+class NotListed(ConfigurationError):
+    """The identity in {home} ({name}) is not in {source}."""
+
+    code = "P2P-FED-015"
+    likely = (
+        "your card was not handed to `p2pfl peers create`",
+        "--home names another site's home",
+        "init was run again after the file was made",
+    )
+    command = "p2pfl peers fingerprint --peers {source}"
+
+
+class CardForged(IntegrityError):
+    """The card {source} does not carry the signature of its own key."""
+
+    code = "P2P-FED-016"
+    likely = ("it was edited after `p2pfl init` wrote it", "it was changed on its way to you")
+    command = "p2pfl peers fingerprint {source}"
+
+
+class UnknownSetting(ConfigurationError):
+    """There is no setting {key} in peers.yaml."""
+
+    code = "P2P-FED-017"
+    likely = ("it is mistyped", "it wants its heading in front, as in privacy.delta")
+    command = "p2pfl peers create --help"
+
+
+class WontOverwrite(ConfigurationError):
+    """{path} exists already, and it is not overwritten."""
+
+    code = "P2P-FED-018"
+    likely = ("the sites may have agreed on that file: another one is another federation",)
+    command = "p2pfl peers create --help"
+
+
+class NotInThisVersion(ConfigurationError):
+    """{what} is planned and not in this version."""
+
+    code = "P2P-FED-019"
+    likely = ("you read the documentation of a later version",)
+    command = "p2pfl --help"
+
+
+class SettingsDoNotFit(ConfigurationError):
+    """{place}: {what}."""
+
+    code = "P2P-FED-020"
+    likely = ("two settings were changed, each right by itself",)
+    command = "p2pfl peers show {source}"
+
+
+class WrongAddress(ConfigurationError):
+    """{place}: {text} is not an address that another site can dial."""
+
+    code = "P2P-FED-021"
+    likely = (
+        "the port is missing, as in 10.0.0.5:7443",
+        "0.0.0.0 and :: say where to listen: they name no machine",
+    )
+    command = "p2pfl init --help"

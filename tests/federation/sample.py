@@ -1,0 +1,28 @@
+"""A peers.yaml of three made-up sites, and its pieces."""
+
+from __future__ import annotations
+
+from p2pfl import draft
+from p2pfl.cards import Card
+from p2pfl.keys import Identity
+from p2pfl.roster import Address
+
+NAMES = ("charite", "st-olav", "uppsala")
+IDENTITIES = tuple(Identity(bytes([index]) * 32) for index in (1, 2, 3))
+CARDS = tuple(
+    Card.sign(identity, name, [Address("10.0.0.1", 7000 + index)])
+    for index, (identity, name) in enumerate(zip(IDENTITIES, NAMES, strict=True))
+)
+TASK = draft.TaskLines({"name": "tabular"}, ("age", "sex"), {"age": ("50", "30")})
+
+
+def peers_yaml(*overrides: str) -> bytes:
+    return draft.write("trial", [card.member for card in CARDS], TASK, overrides)
+
+
+def replaced(old: str, new: str) -> bytes:
+    """The sample with one piece of text changed, which must be there exactly once."""
+    text = peers_yaml().decode()
+    if text.count(old) != 1:
+        raise ValueError(f"{old!r} stands there {text.count(old)} times")
+    return text.replace(old, new).encode()

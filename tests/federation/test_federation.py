@@ -1,0 +1,219 @@
+"""peers.yaml: what is accepted means one thing; what is refused names line and column."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfl import draft
+from p2pfl.errors import P2PFLError
+from p2pfl.errors import federation as leaves
+from p2pfl.federation import Federation, difference, first_difference
+from p2pfl.settings import SETTINGS
+from tests.federation.sample import CARDS, NAMES, TASK, peers_yaml, replaced
+
+
+def line_of(text: str, raw: bytes | None = None) -> int:
+    lines = (raw or peers_yaml()).decode().split("\n")
+    return next(number for number, line in enumerate(lines, start=1) if text in line)
+
+
+def test_a_drafted_file_reads_back_with_every_member_in_order() -> None:
+    federation = Federation.parse(peers_yaml())
+    assert federation.roster.names == NAMES
+    assert federation.roster.members == tuple(card.member for card in CARDS)
+    assert (federation.name, federation.rounds, federation.weights) == ("trial", 10, "equal")
+    assert federation.task.constants == {"age": (50.0, 30.0)}
+
+
+def test_every_default_stands_in_the_file_with_a_comment() -> None:
+    text = peers_yaml().decode()
+    for setting in SETTINGS:
+        assert any(
+            line.strip().startswith(f"{setting.name}: {setting.default}") and setting.comment in line
+            for line in text.splitlines()
+        ), setting.key
+
+
+def test_the_digest_is_over_the_raw_bytes() -> None:
+    raw = peers_yaml()
+    assert Federation.parse(raw).digest == hashlib.sha256(raw).digest()
+    commented = raw + b"# a word\n"
+    assert Federation.parse(commented).digest != Federation.parse(raw).digest
+
+
+@pytest.mark.parametrize(("override", "path", "value"), [
+    ("privacy.delta=1e-5", ("privacy", "delta"), 1e-5),
+    ("sharing.field=16", ("sharing", "field"), 16),
+    ("compression.method=nominate", ("compression", "method"), "nominate"),
+    ("agreement.sha256=" + "ab" * 32, ("agreement",), bytes.fromhex("ab" * 32)),
+])  # fmt: skip
+def test_a_setting_given_by_set_is_in_the_file(override: str, path: tuple[str, ...], value: object) -> None:
+    found: object = Federation.parse(peers_yaml(override))
+    for name in path:
+        found = getattr(found, name)
+    assert found == value
+
+
+@pytest.mark.parametrize(("argument", "leaf"), [
+    ("privacy.delta", leaves.UnknownSetting),
+    ("privacy.colour=red", leaves.UnknownSetting),
+    ("privacy.delta=2", leaves.WrongValue),
+    ("privacy.delta=1e-5 # ok\nrounds: 7", leaves.WrongValue),
+    ("rounds=1.5", leaves.WrongValue),
+])  # fmt: skip
+def test_a_set_that_does_not_fit_is_refused(argument: str, leaf: type[P2PFLError]) -> None:
+    with pytest.raises(leaf):
+        draft.override(argument)
+
+
+KEY = CARDS[0].member.key.hex()
+OTHER = CARDS[1].member.key.hex()
+
+MALFORMED = [  # (what stands there once, what instead, leaf, text on the line of the finding, column)
+    ("rounds: 10", "rounds: ten", leaves.WrongValue, "rounds: ten", 9),
+    ("rounds: 10", "rounds: '10'", leaves.WrongValue, "rounds:", 9),
+    ("rounds: 10", "rounds: 010", leaves.WrongValue, "rounds:", 9),
+    ("rounds: 10", "rounds: 0", leaves.WrongValue, "rounds:", 9),
+    ("rounds: 10", "rounds: [10]", leaves.WrongValue, "rounds:", 9),
+    ("rounds: 10", "runden: 10", leaves.UnknownKey, "runden", 1),
+    ("rounds: 10", "rounds: 10\nrounds: 11", leaves.DuplicateKey, "rounds: 11", 1),
+    ("rounds: 10", "rounds: &a 10", leaves.ForbiddenYaml, "rounds:", 9),
+    ("rounds: 10", "rounds: !!int 10", leaves.ForbiddenYaml, "rounds:", 9),
+    ("rounds: 10", "rounds: |\n  10", leaves.ForbiddenYaml, "rounds:", 9),
+    ("rounds: 10", "rounds: 10\r", leaves.ForbiddenCharacter, "rounds:", 11),
+    ("rounds: 10", "rounds: 10 # \u2028", leaves.ForbiddenCharacter, "rounds:", 14),
+    ("rounds: 10", "rounds: 10 # \x07", leaves.ForbiddenCharacter, "rounds:", 14),
+    ("rounds: 10", "? [a, b]\n: 10", leaves.ForbiddenYaml, "? [a", 3),
+    ("weights: equal", "weights: [[[[[[[1]]]]]]]", leaves.DocumentTooLarge, "weights:", 15),
+    ("version: 1", "version: 2", leaves.WrongValue, "version: 2", 10),
+    ("version: 1", "%YAML 1.1\n---\nversion: 1", leaves.ForbiddenYaml, "%YAML", 1),
+    ("topology: mesh", "topology: hub", leaves.WrongValue, "topology", 11),
+    ("weights: equal", "weights: equal\n---\na: 1", leaves.ForbiddenYaml, "---", 1),
+    ("delta: 1e-3", "delta: 1.5", leaves.WrongValue, "delta:", 10),
+    ("delta: 1e-3", "delta: nan", leaves.WrongValue, "delta:", 10),
+    ("delta: 1e-3", "delta: 1e999", leaves.WrongValue, "delta:", 10),
+    ("delta: 1e-3", "delta: -0.1", leaves.WrongValue, "delta:", 10),
+    ("delta: 1e-3", "detla: 1e-3", leaves.UnknownKey, "detla", 3),
+    ("noise_multiplier: 1.1", "noise_multiplier: 0", leaves.WrongValue, "noise_multiplier: 0", 21),
+    ("verify: false", "verify: no", leaves.WrongValue, "verify: no", 11),
+    ("scale: 1.0", "scale: 11", leaves.SettingsDoNotFit, "scale: 11", 10),
+    ("features: [age, sex]", "features: [age, age]", leaves.SettingsDoNotFit, "features:", 13),
+    ("    age: [50, 30]", "    agee: [50, 30]", leaves.UnknownKey, "agee", 5),
+    ("    age: [50, 30]", "    age: [50, x]", leaves.WrongValue, "age: [50", 15),
+    ("  name: tabular", "  name: images", leaves.WrongValue, "name: images", 9),
+    ("  name: tabular", "  file: ../a.py", leaves.WrongValue, "../a.py", 9),
+    ("- name: charite", "- name: Charité", leaves.WrongValue, "Charit", 11),
+    ("- name: charite", "- name: st-olav", leaves.DuplicateMember, 'key: "' + OTHER, None),
+    (KEY, KEY.upper(), leaves.WrongValue, KEY.upper(), 10),
+    (KEY, OTHER, leaves.DuplicateMember, "name: st-olav", None),
+    (KEY, KEY[:-2], leaves.WrongValue, KEY[:-2], 10),
+    ("10.0.0.1:7000", "0.0.0.0:7000", leaves.WrongAddress, "0.0.0.0", 17),
+    ("10.0.0.1:7000", "[::]:7000", leaves.WrongAddress, "[::]", 17),
+    ("10.0.0.1:7000", "10.0.0.1", leaves.WrongAddress, '"10.0.0.1"', 17),
+    ("10.0.0.1:7000", "10.0.0.1:70000", leaves.WrongAddress, "70000", 17),
+    ("10.0.0.1:7000", "::1:7000", leaves.WrongAddress, "::1", 17),
+    ("10.0.0.1:7000", "10.0.0.1:7001", leaves.DuplicateMember, "name: st-olav", None),
+    ("sharing:\n", "sharing: none\n", leaves.ForbiddenYaml, "sharing:", 10),
+    ("privacy:\n", "privacy:\n\t", leaves.NotYaml, "\t", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "leaf", "where", "column"), MALFORMED, ids=[row[1][:30] for row in MALFORMED])
+def test_malformed_text_is_refused_with_line_and_column(
+    old: str, new: str, leaf: type[P2PFLError], where: str, column: int | None
+) -> None:
+    raw = replaced(old, new)
+    with pytest.raises(leaf) as caught:
+        Federation.parse(raw, "peers.yaml")
+    error = caught.value
+    assert type(error) is leaf
+    assert error.exit_status == 2
+    if column is not None:
+        assert error.fields["place"] == f"peers.yaml:{line_of(where, raw)}:{column}"
+    assert "peers.yaml:" in error.fields["place"]
+
+
+@pytest.mark.parametrize("raw", [
+    b"", b"\n", b"# nothing\n", b"a word\n",
+    b"- a\n- b\n", b"\xef\xbb\xbfversion: 1\n", b"\xff\xfev\0", b"version: \xff\n",
+    b"{" * 5000, b"[" * 5000, b"a: " * 5000, b"x" * (1 << 19), b"*a", b"? ", b"version: 1\n...\n%TAG ! a:\n---\n",
+], ids=range(15))  # fmt: skip
+def test_bytes_that_are_no_agreement_are_refused_by_a_leaf(raw: bytes) -> None:
+    with pytest.raises(P2PFLError) as caught:
+        Federation.parse(raw)
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_fewer_than_three_sites_are_refused_and_the_reason_said(count: int) -> None:
+    with pytest.raises(leaves.TooFewPeers) as caught:
+        draft.write("trial", [card.member for card in CARDS[:count]], TASK)
+    assert "subtracts" in caught.value.render()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(leaves.FileUnreadable) as caught:
+        Federation.load(tmp_path / "peers.yaml")
+    assert "peers.yaml" in str(caught.value)
+
+
+def test_each_missing_key_is_named() -> None:
+    lines = peers_yaml().decode().splitlines(keepends=True)
+    for setting in SETTINGS:
+        without = "".join(line for line in lines if not line.strip().startswith(f"{setting.name}:"))
+        with pytest.raises(P2PFLError) as caught:
+            Federation.parse(without.encode())
+        assert isinstance(caught.value, leaves.MissingKey | leaves.WrongValue), setting.key
+
+
+def test_a_pinned_file_takes_the_place_of_a_name() -> None:
+    raw = replaced("  name: tabular", f'  file: brain.py\n  class: Brain\n  sha256: "{"0f" * 32}"')
+    task = Federation.parse(raw).task
+    assert (task.name, task.file, task.cls, task.sha256) == (None, "brain.py", "Brain", bytes.fromhex("0f" * 32))
+
+
+def test_what_a_later_version_brings_is_refused_and_not_ignored() -> None:
+    with pytest.raises(leaves.NotInThisVersion) as caught:
+        Federation.parse(replaced("verify: false", "verify: true"))
+    assert f"peers.yaml:{line_of('verify:')}:11" in caught.value.evidence
+
+
+def test_two_files_differ_by_line() -> None:
+    mine, theirs = peers_yaml(), peers_yaml("rounds=11")
+    assert first_difference(mine, theirs) == line_of("rounds:")
+    assert first_difference(mine, mine) is None
+    assert first_difference(mine, mine + b"x\n") == mine.count(b"\n") + 1
+    told = difference(mine, theirs)
+    assert "-rounds: 10" in told
+    assert "+rounds: 11" in told
+    assert difference(mine, mine) == ""
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_are_an_agreement_or_a_leaf(raw: bytes) -> None:
+    with pytest.raises(P2PFLError):
+        Federation.parse(raw)
+
+
+PIECES = st.sampled_from(
+    ["a", ": ", "\n", "  ", "- ", "[", "]", "{", "}", ",", "'", '"', "#", "&x", "*x", "!t", "|", ">", "%", "@", "`",
+     "?", "\t", "---", "...", "\x00", "\u2028", "é", "<<", "1e9", "null", "\ud800"]
+)  # fmt: skip
+
+
+@given(st.integers(0, 2000), st.integers(0, 40), st.lists(PIECES, max_size=6).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_file_is_read_or_refused_by_a_leaf_and_never_by_anything_else(
+    start: int, length: int, instead: str
+) -> None:
+    text = peers_yaml().decode()
+    raw = (text[:start] + instead + text[start + length :]).encode("utf-8", "surrogatepass")
+    with contextlib.suppress(P2PFLError):
+        assert Federation.parse(raw).digest == hashlib.sha256(raw).digest()
