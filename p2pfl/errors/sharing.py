@@ -6,7 +6,7 @@ from p2pfl.errors import ConfigurationError, LocalProtocolError, RemoteProtocolE
 
 
 class WordOutOfRange(RemoteProtocolError):
-    """{sender} sent a word that is not in the field modulo {p}."""
+    """{peer} sent a word that is not in the field modulo {p}."""
 
     code = "P2P-SHARE-002"
     likely = ("the two sides run different versions", "that site's program was altered", "memory there is failing")
@@ -14,7 +14,7 @@ class WordOutOfRange(RemoteProtocolError):
 
 
 class WordsMissized(RemoteProtocolError):
-    """{sender} sent words of the wrong total length."""
+    """{peer} sent words of the wrong total length."""
 
     code = "P2P-SHARE-003"
     likely = ("the two sides run different versions", "that site's program was altered")
@@ -67,3 +67,11 @@ class ShareCountWrong(LocalProtocolError):
     code = "P2P-SHARE-009"
     likely = ("a defect in this program",)
     command = "p2pfl status --json"
+
+
+class NothingToAverage(ConfigurationError):
+    """The sites together hold too few values for this statistic."""
+
+    code = "P2P-SHARE-010"
+    likely = ("the column is blank everywhere", "the filter leaves no row")
+    command = "p2pfl sum --help"

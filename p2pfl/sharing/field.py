@@ -147,20 +147,20 @@ class Field:
         """Little-endian bytes, word_bytes for each word. Raises NotInField for a word ≥ p or another type."""
         return self.check(words).tobytes()
 
-    def from_bytes(self, data: Buffer, count: int | None = None, *, sender: str = "a peer") -> Words:
+    def from_bytes(self, data: Buffer, count: int | None = None, *, peer: str = "a peer") -> Words:
         """(count,) words that share memory with `data` (read-only when it is), none of them ≥ p.
 
         Raises WordsMissized when the length is not that of `count` words (of whole words, without one), and
-        WordOutOfRange for a word ≥ p; both name `sender`.
+        WordOutOfRange for a word ≥ p; both name `peer`.
         """
         size = memoryview(data).nbytes
         if size % self.word_bytes or (count is not None and size != count * self.word_bytes):
             wanted = f"{count * self.word_bytes}" if count is not None else f"a multiple of {self.word_bytes}"
-            raise WordsMissized(evidence=f"{size} bytes, wanted {wanted}", sender=sender)
+            raise WordsMissized(evidence=f"{size} bytes, wanted {wanted}", peer=peer)
         words: Words = np.frombuffer(data, self.dtype)
         if words.size and int(words.max()) >= self.p:
             where = int(np.argmax(words >= self.p))
-            raise WordOutOfRange(evidence=f"word {where} of {words.size} is not below p", sender=sender, p=self.p)
+            raise WordOutOfRange(evidence=f"word {where} of {words.size} is not below p", peer=peer, p=self.p)
         return words
 
 

@@ -67,6 +67,23 @@ def expand(key: Secret | bytes, field: Field, start: int, count: int, out: Words
     return words
 
 
+class Keystream:
+    """AES-256-CTR keystream of one `stream` under one key, from byte `start` on: straight into the caller's array."""
+
+    def __init__(self, key: Secret | bytes, stream: int, start: int = 0) -> None:
+        block, skipped = divmod(start, AES_BLOCK_BYTES)
+        counter = _COUNTER.pack(stream, block)
+        self._cipher = Cipher(algorithms.AES(_bytes(key)), modes.CTR(counter)).encryptor()
+        self._cipher.update(_ZEROS[:skipped])
+
+    def fill(self, out: npt.NDArray[Any]) -> None:
+        """Overwrite all of contiguous `out` with the next bytes."""
+        target = out.view(np.uint8).data
+        for block in blocks(out.nbytes, 1):
+            part = target[block]
+            self._cipher.update_into(_ZEROS[: part.nbytes], part)
+
+
 class Stream:
     """The PRG under one key from word `start` on: each `fill` writes the next words. Holds two cipher contexts."""
 
@@ -76,18 +93,16 @@ class Stream:
             raise ValueError(f"a stream wants a key of {SEED_BYTES} bytes and a start ≥ 0, got {len(raw)} and {start}")
         self._field = field
         self._position = start
-        self._cipher = algorithms.AES(raw)
+        self._key = raw
         self._blocks: CipherContext | None = None
+        self._keystream = Keystream(raw, FIRST_STREAM, start * field.word_bytes)
         self._top = None if field.bits == field.word_bits else field.dtype.type((1 << field.bits) - 1)
         self._p = field.dtype.type(field.p)
         self._refused = np.empty(BLOCK_BYTES // field.word_bytes, np.bool_)
-        block, skipped = divmod(start * field.word_bytes, AES_BLOCK_BYTES)
-        self._keystream = Cipher(self._cipher, modes.CTR(_COUNTER.pack(FIRST_STREAM, block))).encryptor()
-        self._keystream.update(_ZEROS[:skipped])
 
     def fill(self, out: Words) -> None:
         """Write the next out.size words, at most one block of BLOCK_BYTES; `out` is contiguous."""
-        self._keystream.update_into(_ZEROS[: out.nbytes], out.view(np.uint8).data)
+        self._keystream.fill(out)
         if self._top is not None:
             np.bitwise_and(out, self._top, out=out)
         refused = self._refused[: out.size]
@@ -114,7 +129,7 @@ class Stream:
         if self._blocks is None:
             # CTR keystream is the bare block cipher on counter blocks; here the counters are scattered. Nothing
             # else is ever encrypted this way, so ECB's weakness (equal blocks show) has nothing to show.
-            self._blocks = Cipher(self._cipher, modes.ECB()).encryptor()
+            self._blocks = Cipher(algorithms.AES(self._key), modes.ECB()).encryptor()
         keystream = np.frombuffer(self._blocks.update(counters.tobytes()), self._field.dtype)
         per_block = AES_BLOCK_BYTES // self._field.word_bytes
         place = np.arange(positions.size) * per_block + (positions % np.uint64(per_block)).astype(np.int64)

@@ -1,0 +1,280 @@
+"""Floats ► words and back: clip, rotate, scale, round; a configuration in which a sum could wrap cannot be built.
+
+Each peer's integer lies in [−L, L] with L = ⌊(p−1)/(2n)⌋, so a sum over at most n of them lies in [−(p−1)/2, (p−1)/2]
+and its residue mod p is itself. Clip and limit come from configuration or earlier aggregates, never from the vector.
+
+Rounding is stochastic, up with probability equal to the fraction, so its mean is the value. With an L2 clip it is
+conditional: a draw whose norm exceeds the bound of Kairouz, Liu, Steinke 2021 (Proposition 4.1, β = e⁻¹⁰) is drawn
+again, so a quantised vector's norm is bounded, not only likely to be. All float64, + − × ÷ √ in a fixed order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal, InvalidOperation, localcontext
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from p2pfl.errors.sharing import (
+    LimitInvalid,
+    ShareCountWrong,
+    SumCouldWrap,
+    ValueNotFinite,
+    ValueOverLimit,
+)
+from p2pfl.keys import Secret, derive
+from p2pfl.sharing.field import BLOCK_BYTES, Field, Words
+from p2pfl.sharing.prg import FIRST_STREAM, Keystream
+from p2pfl.sharing.rotation import BATCH, Floats, Signs, padded, rotate, unrotate
+
+Reals = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+BETA_LOG: Final = 10.0  # −ln β: a draw is refused with probability < 5·10⁻⁵
+TRIES: Final = 16  # all refused: < 10⁻⁶⁹; then round towards zero, which never lengthens a vector
+DECIMAL_DIGITS: Final = 60
+DRAW: Final = 2.0**-53
+
+
+@dataclass(frozen=True, slots=True)
+class Clipped:
+    """What clipping did to one vector: coordinates beyond the limit, their share, and whether the L2 clip shrank it."""
+
+    count: int
+    fraction: float
+    shrunk: bool
+
+
+def largest(field: Field, n: int) -> int:
+    """L = ⌊(p−1)/(2n)⌋, the largest integer that each of n peers may add. Raises SumCouldWrap when that is 0."""
+    bound = (field.p - 1) // (2 * n) if n > 0 else 0
+    # The proof, checked and not only said: n·L ≤ (p−1)/2, and an odd p makes ±(p−1)/2 distinct residues.
+    if bound < 1 or 2 * n * bound >= field.p:
+        raise SumCouldWrap(evidence=f"(p−1)/(2n) leaves {bound} as the largest integer", n=n, p=field.p)
+    return bound
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """Vectors of floats as words of `field`, for sums over at most `n` peers.
+
+    clip    largest L2 norm of the vector; a longer one is shrunk to it. 0: none
+    limit   largest absolute value of a coordinate (after the rotation, where there is one): it becomes L
+    rotate  randomised Hadamard in blocks of 4096; a vector then grows to whole blocks
+    Raises SumCouldWrap, LimitInvalid.
+    """
+
+    field: Field
+    n: int
+    clip: float
+    limit: float
+    rotate: bool
+
+    def __post_init__(self) -> None:
+        largest(self.field, self.n)
+        for setting, value, valid in (("clip", self.clip, self.clip >= 0), ("limit", self.limit, self.limit > 0)):
+            if not (valid and math.isfinite(value)):
+                raise LimitInvalid(evidence=f"{setting} is {value}", setting=setting)
+        if not (math.isfinite(self.levels_per_unit) and self.step > 0):
+            raise LimitInvalid(evidence=f"limit {self.limit} over {self.largest} levels", setting="limit")
+
+    @property
+    def largest(self) -> int:
+        """L: integers lie in [−L, L]."""
+        return largest(self.field, self.n)
+
+    @property
+    def step(self) -> float:
+        """What one integer is worth: limit / L."""
+        return self.limit / self.largest
+
+    @property
+    def levels_per_unit(self) -> float:
+        return self.largest / self.limit
+
+    def length(self, m: int) -> int:
+        """Words for a vector of m floats."""
+        return padded(m) if self.rotate else m
+
+    @property
+    def _batch(self) -> int:
+        return BATCH if self.rotate else BLOCK_BYTES // 8
+
+    def quantise(self, u: Reals, rotation_seed: bytes, rounding: Secret | bytes) -> tuple[Words, Clipped]:
+        """(length(m),) words for u (m,), and what was clipped.
+
+        rotation_seed  32 public bytes, equal at all peers (from the attempt digest); unused without rotation
+        rounding       32 secret fresh bytes of this peer: the keystream of the rounding is derived from them
+        Raises ValueNotFinite. Time O(m); memory: the words and a few batches.
+        """
+        if u.ndim != 1:
+            raise ShareCountWrong(evidence=f"a vector of shape {u.shape}")
+        factor = self._shrinkage(u)
+        secret = rounding.reveal() if isinstance(rounding, Secret) else rounding
+        key = derive(secret, "quantiser/rounding")
+        bound = self._norm_bound(self.length(u.size))
+        for stream in range(FIRST_STREAM, FIRST_STREAM + TRIES):
+            words, count, square = self._round(u, factor, rotation_seed, Keystream(key, stream))
+            if square <= bound:
+                break
+        else:
+            words, count, _ = self._round(u, factor, rotation_seed, None)
+        return words, Clipped(count, count / words.size if words.size else 0.0, factor < 1.0)
+
+    def dequantise(self, words: Words, rotation_seed: bytes, m: int) -> Floats:
+        """(m,) floats that one peer's (length(m),) words stand for: u minus this is the exact residual."""
+        return self.dequantise_sum(words, 1, rotation_seed, m)
+
+    def dequantise_sum(self, words: Words, survivors: int, rotation_seed: bytes, m: int) -> Floats:
+        """(m,) float64: the sum over `survivors` peers that (length(m),) words of the unmasked sum stand for.
+
+        The same bits on every machine. Raises ShareCountWrong on a wrong length or more survivors than n.
+        """
+        if words.size != self.length(m) or not 1 <= survivors <= self.n:
+            raise ShareCountWrong(evidence=f"{words.size} words for {m} floats, {survivors} survivors of {self.n}")
+        out = np.empty(m, np.float64)
+        signs = Signs(rotation_seed)
+        for first in range(0, words.size, self._batch):
+            values = self.field.centred(words[first : first + self._batch]).astype(np.float64) * self.step
+            if self.rotate:
+                values = unrotate(values, signs)
+            out[first : first + self._batch] = values[: m - first]
+        return out
+
+    def within_bound(self, words: Words, survivors: int) -> bool:
+        """True when no coordinate of the unmasked sum exceeds survivors × L, nor its norm survivors × the L2 bound.
+
+        Honest peers cannot exceed either, so a sum beyond them holds a value that a liar chose.
+        """
+        square = 0.0
+        for first in range(0, words.size, self._batch):
+            values = self.field.centred(words[first : first + self._batch])
+            if int(np.abs(values).max()) > survivors * self.largest:
+                return False
+            square += _square(values.astype(np.float64))
+        return square <= survivors * survivors * self._norm_bound(words.size)
+
+    def _shrinkage(self, u: Reals) -> float:
+        """min(1, clip/‖u‖): what the L2 clip multiplies by. Raises ValueNotFinite."""
+        square = 0.0
+        for first in range(0, u.size, self._batch):
+            values = u[first : first + self._batch].astype(np.float64)
+            if not np.isfinite(values).all():
+                where = first + int(np.argmin(np.isfinite(values)))
+                raise ValueNotFinite(evidence=f"coordinate {where} of {u.size}")
+            square += _square(values)
+        if not self.clip or square <= self.clip * self.clip:
+            return 1.0
+        return self.clip / math.sqrt(square)
+
+    def _norm_bound(self, length: int) -> float:
+        """The largest squared norm of a quantised vector of `length` integers; infinite without an L2 clip."""
+        if not self.clip:
+            return math.inf
+        c = self.clip * self.levels_per_unit
+        return c * c + length / 4 + math.sqrt(2 * BETA_LOG) * (c + math.sqrt(length) / 2)
+
+    def _round(
+        self, u: Reals, factor: float, rotation_seed: bytes, draws: Keystream | None
+    ) -> tuple[Words, int, float]:
+        """The words of factor·u, coordinates beyond the limit, squared norm of the integers."""
+        words = np.empty(self.length(u.size), self.field.dtype)
+        signs = Signs(rotation_seed)
+        over, square = 0, 0.0
+        for first in range(0, words.size, self._batch):
+            part = u[first : first + self._batch]
+            values = np.zeros(min(self._batch, words.size - first))
+            np.multiply(part, factor, out=values[: part.size])
+            if self.rotate:
+                values = rotate(values, signs)
+            over += int(np.count_nonzero(np.abs(values) > self.limit))
+            integers = _integers(values * self.levels_per_unit, self.largest, draws)
+            square += _square(integers.astype(np.float64))
+            words[first : first + self._batch] = self.field.encode(integers)
+        return words, over, square
+
+
+def _integers(values: Floats, most: int, draws: Keystream | None) -> npt.NDArray[np.int64]:
+    """Each value clipped to ±most and rounded up with probability its fraction; towards zero without draws."""
+    np.clip(values, -float(most), float(most), out=values)
+    if draws is None:
+        return np.clip(np.trunc(values).astype(np.int64), -most, most)
+    low = np.floor(values)
+    values -= low  # the fraction, in [0, 1)
+    drawn = np.empty(values.size, "<u8")
+    draws.fill(drawn)
+    up = (drawn >> np.uint64(11)) * DRAW < values  # 53 uniform bits in [0, 1)
+    # float(most) may lie above most where L > 2⁵³, so the integers are clipped as integers too.
+    return np.clip(low.astype(np.int64) + up, -most, most)
+
+
+def _square(values: Floats) -> float:
+    """Σ values², added in a fixed order: halves folded onto one another, whatever the machine's vectors are."""
+    squares = np.zeros(1 << max(values.size - 1, 0).bit_length())
+    np.multiply(values, values, out=squares[: values.size])
+    while squares.size > 1:
+        half = squares.size // 2
+        squares = squares[:half] + squares[half:]
+    return float(squares[0])
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Decimals as words, exact: for `p2pfl sum`, where a value over the limit is refused and never clipped.
+
+    A value v travels as the integer v·10^decimals (half to even, where it has more decimals).
+    limit     largest absolute value at any peer        Raises SumCouldWrap when n·limit·10^decimals > (p−1)/2,
+    decimals  digits after the point, 0 … 18                   LimitInvalid
+    """
+
+    field: Field
+    n: int
+    limit: Decimal
+    decimals: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decimals <= 18:
+            raise LimitInvalid(evidence=f"decimals is {self.decimals}, wanted 0 to 18", setting="decimals")
+        if not (self.limit.is_finite() and self.limit > 0):
+            raise LimitInvalid(evidence=f"limit is {self.limit}", setting="limit")
+        if self.largest > largest(self.field, self.n):
+            room = largest(self.field, self.n)
+            evidence = f"limit·10^{self.decimals} is {self.largest}, room for {room}"
+            raise SumCouldWrap(evidence=evidence, n=self.n, p=self.field.p)
+
+    @property
+    def largest(self) -> int:
+        """limit·10^decimals, rounded up: no value within the limit rounds beyond it."""
+        with localcontext(prec=DECIMAL_DIGITS):
+            return int(self.limit.scaleb(self.decimals).to_integral_value(ROUND_CEILING))
+
+    def encode(self, values: Sequence[Decimal | int | float | str] | npt.NDArray[Any]) -> Words:
+        """(m,) words for the values. Floats count as the shortest decimal that names them (repr).
+
+        Raises ValueOverLimit, ValueNotFinite; neither shows a value.
+        """
+        listed = values.tolist() if isinstance(values, np.ndarray) else values
+        integers = [self._integer(value, place, len(listed)) for place, value in enumerate(listed)]
+        return self.field.encode(np.array(integers, np.int64))
+
+    def decode(self, words: Words) -> tuple[Decimal, ...]:
+        """The exact decimals that (m,) words of the unmasked sum stand for."""
+        with localcontext(prec=DECIMAL_DIGITS):
+            return tuple(Decimal(each).scaleb(-self.decimals) for each in self.field.centred(words).tolist())
+
+    def _integer(self, value: Decimal | int | float | str, place: int, count: int) -> int:
+        evidence = f"value {place} of {count}"
+        plain = value.item() if isinstance(value, np.generic) else value
+        try:
+            exact = Decimal(repr(plain) if isinstance(plain, float) else plain)
+        except InvalidOperation:
+            raise ValueNotFinite(evidence=evidence) from None
+        if not exact.is_finite():
+            raise ValueNotFinite(evidence=evidence)
+        if exact.copy_abs() > self.limit:
+            raise ValueOverLimit(evidence=f"{evidence}; the limit is {self.limit}")
+        with localcontext(prec=DECIMAL_DIGITS):
+            return int(exact.quantize(Decimal((0, (1,), -self.decimals)), ROUND_HALF_EVEN).scaleb(self.decimals))
