@@ -61,8 +61,9 @@ def _combine(
     result = np.empty(x.size, field.dtype) if out is None else out
     if result.shape != x.shape or result.dtype != field.dtype:
         raise ValueError(f"out is {result.shape} {result.dtype}, wanted {x.shape} {field.dtype}")
-    added = [Stream(key, field, start) for key in plus]
-    taken = [Stream(key, field, start) for key in minus]
+    marks = bytearray(BLOCK_BYTES // field.word_bytes)
+    added = [Stream(key, field, start, marks) for key in plus]
+    taken = [Stream(key, field, start, marks) for key in minus]
     accumulator = Accumulator(field)
     expansion = np.empty(min(x.size, BLOCK_BYTES // field.word_bytes), field.dtype)
     for block in blocks(x.size, field.word_bytes):
