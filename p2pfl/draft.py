@@ -56,7 +56,7 @@ def override(argument: str) -> tuple[str, str]:
     if key not in BY_KEY or not equals:
         evidence = f"{source}; settings are {', '.join(BY_KEY)}" if equals else f"{source} has no = in it"
         raise UnknownSetting(evidence=evidence, key=shown(key))
-    place = Place(source, 1, len(key) + 2)
+    place = Place(source, 0, 0)
     try:
         BY_KEY[key].read(Word(value, False, place), key)
     except WrongValue as error:

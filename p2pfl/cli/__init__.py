@@ -1,1 +1,1 @@
-"""What people touch: one file per verb; `main` turns errors into text and exit status; `output` holds the only print."""
+"""What people touch: one file per verb; `main` makes every end an exit status; `output` holds the only print."""

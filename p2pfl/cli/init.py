@@ -1,0 +1,124 @@
+"""`p2pfl init`: this site's identity, its encrypted home, and the card for the others. It never overwrites."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from p2pfl.cards import Card
+from p2pfl.cli import output
+from p2pfl.cli.options import home_option, json_option, listening, typed
+from p2pfl.documents import Place, Word
+from p2pfl.errors.people import WrongUse
+from p2pfl.federation import read_address, read_name
+from p2pfl.home import Home
+from p2pfl.keys import Secret
+from p2pfl.keyslots import Command, Credential, Key, KeyFile, PassPhrase, RecoveryKey, default_key_path
+from p2pfl.roster import Address
+
+
+@click.command()
+@click.option("--name", required=True, help="This site's name: small letters, digits, hyphens.")
+@click.option("--listen", help="Where this site listens, HOST:PORT; without it the site only dials out.")
+@click.option("--address", "addresses", multiple=True, help="Where the others reach it.  [default: --listen]")
+@home_option
+@click.option("--key-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the key here, not to "
+              "~/.config/p2pfl/NAME.key; it must lie outside of the home.")
+@click.option("--pass-phrase", is_flag=True, help="Ask at the terminal for a pass phrase that opens the home.")
+@click.option("--credential", is_flag=True, help="The systemd credential p2pfl opens the home.")
+@click.option("--key-command", metavar="COMMAND", help="A program that prints the key opens the home.")
+@click.option("--recovery-words", is_flag=True, help="Print 24 words, once, that open the home when all else is lost.")
+@click.option("--add", is_flag=True, help="Add the named keys to a home that is there already.")
+@json_option
+def init(
+    *, name: str, listen: str | None, addresses: Sequence[str], home: Path, key_file: Path | None, pass_phrase: bool,
+    credential: bool, key_command: str | None, recovery_words: bool, add: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Make this site's identity, its encrypted home, and the card for the others."""
+    read_name(Word(name, False, Place("--name", 0, 0)), "a site's name")
+    reached = _addresses(listen, addresses)
+    keys: list[Key] = [KeyFile(key_file)] if key_file else []
+    if pass_phrase:
+        phrase = _new_pass_phrase()
+        keys.append(PassPhrase(lambda: phrase))
+    if credential:
+        keys.append(Credential.from_environment(os.environ))
+    if key_command:
+        keys.append(Command(tuple(key_command.split())))
+    if add:
+        _add(home, name, keys, recovery_words, as_json)
+        return
+    if not keys:
+        keys.append(KeyFile(default_key_path(name)))
+    recovery = RecoveryKey.fresh(os.urandom) if recovery_words else None
+    with Home.create(home, name, [*keys, recovery] if recovery else keys) as made:
+        card = Card.sign(made.identity(), name, reached)
+        path = made.publish_card(card.to_bytes())
+    _tell(home, card, path, keys, recovery, as_json)
+
+
+def _addresses(listen: str | None, addresses: Sequence[str]) -> list[Address]:
+    """What the card says: --address, else --listen, else nothing. The wildcard is refused."""
+    texts = list(addresses) or ([str(listening(listen))] if listen else [])
+    option = "--address" if addresses else "--listen"
+    return [read_address(Word(text, True, Place(option, 0, 0)), option) for text in texts]
+
+
+def _new_pass_phrase() -> Secret:
+    first, second = typed("new pass phrase: "), typed("once more: ")
+    if first != second:
+        raise WrongUse(evidence="the two pass phrases differ; nothing was made", verb=" init")
+    return first
+
+
+def _add(home: Path, name: str, keys: Sequence[Key], recovery_words: bool, as_json: bool) -> None:
+    recovery = [RecoveryKey.fresh(os.urandom)] if recovery_words else []
+    with Home.open(home) as opened:
+        if opened.name != name:
+            raise WrongUse(evidence=f"{home} is the home of {opened.name}", verb=" init")
+        for key in [*keys, *recovery]:
+            opened.add_key(key)
+    kinds = [key.kind for key in [*keys, *recovery]]
+    text = f"{name}: {', '.join(kinds) or 'nothing'} added" + "".join(_words(key) for key in recovery)
+    facts: dict[str, object] = {"name": name, "home": str(home), "added": kinds}
+    output.result(text, facts | _secret_facts(recovery), as_json)
+
+
+def _words(recovery: RecoveryKey) -> str:
+    return f"\n  recovery     {recovery.words.reveal().decode()}\n               write them down now: they are not kept"
+
+
+def _secret_facts(recovery: Sequence[RecoveryKey]) -> dict[str, object]:
+    """The one place where a secret reaches stdout, since the person asked for it to be printed."""
+    return {"recovery_words": recovery[0].words.reveal().decode()} if recovery else {}
+
+
+def _tell(
+    home: Path, card: Card, path: Path, keys: Sequence[Key], recovery: RecoveryKey | None, as_json: bool
+) -> None:
+    one = card.member
+    lines = [
+        f"{one.name}: identity, home and card made",
+        f"  card         {path}",
+        "               hand this file to the other sites",
+        f"  fingerprint  {card.fingerprint}",
+        "               read these words to them over a line that you both trust",
+        f"  reached at   {', '.join(map(str, one.addresses)) or 'nowhere: this site dials the others'}",
+    ]
+    file = next((key for key in keys if isinstance(key, KeyFile)), None)
+    if file:
+        lines += [
+            f"  key file     {file.path}",
+            "               a disk that holds it and the home can be read by whoever steals it; `p2pfl init --name",
+            f"               {one.name} --add --pass-phrase` adds a pass phrase, --credential a systemd credential",
+        ]
+    lines[-1] += _words(recovery) if recovery else ""
+    lines += ["next, at one site, with the cards of all:", f"  p2pfl peers create {one.name}.card … -o peers.yaml"]
+    facts: dict[str, object] = {
+        "name": one.name, "home": str(home), "card": str(path), "key": one.key.hex(), "fingerprint": card.fingerprint,
+        "addresses": list(map(str, one.addresses)), "key_file": str(file.path) if file else None,
+    }  # fmt: skip
+    output.result("\n".join(lines), facts | _secret_facts([recovery] if recovery else []), as_json)

@@ -1,0 +1,136 @@
+"""The command: which verbs there are, and how every way to end becomes text and an exit status.
+
+No verb's module is loaded before the verb is called, so `p2pfl --help` needs neither torch nor a socket. Nothing
+here decides anything about the protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import Final, NoReturn
+
+import click
+
+from p2pfl import __version__
+from p2pfl.cli import output
+from p2pfl.errors import EXIT_DONE, EXIT_INTERRUPTED, P2PFLError
+from p2pfl.errors.people import OurMistake, UnknownVerb, VerbOfALaterVersion, WrongUse
+
+# verb: (module, what it does). The attribute of that name in the module is the click command.
+VERBS: Final = {
+    "demo": ("p2pfl.cli.demo", "Real processes on this machine train one model on real hospitals' data."),
+    "init": ("p2pfl.cli.init", "Make this site's identity, its encrypted home, and the card for the others."),
+    "peers": ("p2pfl.cli.peers", "Make, show and compare peers.yaml; print fingerprints."),
+    "join": ("p2pfl.cli.join", "Take part: train until the agreed rounds are final."),
+    "sum": ("p2pfl.cli.sum", "One secure sum or mean of a number that each site keeps to itself."),
+    "status": ("p2pfl.cli.status", "What this home holds: rounds, model, privacy spent, links."),
+    "ledger": ("p2pfl.cli.ledger", "Verify, show, export and compare the ledger."),
+    "model": ("p2pfl.cli.model", "Export the model as safetensors."),
+    "predict": ("p2pfl.cli.predict", "Apply the model to a CSV of new records."),
+}
+LATER: Final = ("doctor", "report", "simulate", "approve", "propose", "recover", "relay", "rotate")
+
+
+class Verbs(click.Group):
+    """Verbs loaded when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in VERBS:
+            command = getattr(importlib.import_module(VERBS[cmd_name][0]), cmd_name)
+            if isinstance(command, click.Command):
+                return command
+        if cmd_name in LATER:
+            raise VerbOfALaterVersion(evidence=f"this is p2pfl {__version__}", verb=cmd_name)
+        near = difflib.get_close_matches(cmd_name, VERBS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UnknownVerb(evidence=f"commands: {', '.join(VERBS)}{hint}", verb=repr(cmd_name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, told) for verb, (_, told) in VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="p2pfl", message="p2pfl %(version)s")
+def p2pfl() -> None:
+    """Train one model with other hospitals; no record, and no single site's update, leaves anybody's machine.
+
+    Exit status: 0 done; 1 failed for a stated reason; 2 wrong use or configuration; 3 a peer broke the protocol;
+    4 the privacy budget is spent; 5 integrity; 130 interrupted, with nothing lost.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and leave the process with its exit status."""
+    status = run(sys.argv[1:] if arguments is None else arguments)
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    sys.exit(status)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; every way to end is an exit status here, and never a traceback."""
+    as_json = "--json" in arguments
+    try:
+        _end_like_ctrl_c()
+        p2pfl.main(args=list(arguments), prog_name="p2pfl", standalone_mode=False)
+    except P2PFLError as error:
+        output.failure(error, as_json)
+        return error.exit_status
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        output.progress(error.format_message())
+        return WrongUse.exit_status
+    except click.ClickException as error:
+        output.failure(_wrong_use(error), as_json)
+        return WrongUse.exit_status
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        output.progress("interrupted: nothing final is lost; the same command goes on from here")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    except Exception as error:
+        output.failure(_our_mistake(error), as_json)
+        return OurMistake.exit_status
+    return EXIT_DONE
+
+
+def _end_like_ctrl_c() -> None:
+    """SIGTERM (a service manager, a closing session) ends as Ctrl-C does: cleanly, with 130."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)  # asyncio has its own handler for that one while it runs
+
+    with contextlib.suppress(ValueError):  # not in the main thread: a test, an embedding program
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+def _wrong_use(error: click.ClickException) -> WrongUse:
+    context = getattr(error, "ctx", None)
+    path = context.command_path.removeprefix("p2pfl") if isinstance(context, click.Context) else ""
+    return WrongUse(evidence=error.format_message(), verb=path)
+
+
+def _our_mistake(error: Exception) -> OurMistake:
+    """Type and place only: the text of a foreign exception may hold a patient's value."""
+    if os.environ.get("P2PFL_TRACEBACK"):
+        output.progress("".join(traceback.format_exception(error)))
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if f"{os.sep}p2pfl{os.sep}" in frame.filename] or list(frames)
+    where = f"{os.path.basename(ours[-1].filename)}:{ours[-1].lineno}" if ours else "an unknown place"
+    chain = " in ".join(frame.name for frame in reversed(ours[-3:]))
+    return OurMistake(evidence=f"{chain}; P2PFL_TRACEBACK=1 shows the whole way there", kind=type(error).__name__,
+                      where=where)  # fmt: skip

@@ -1,0 +1,108 @@
+"""Options that several verbs share: where the home is, how it is opened, what is printed."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from p2pfl.errors.federation import WontOverwrite, WrongAddress
+from p2pfl.errors.people import NoTerminal, NotWritten
+from p2pfl.keys import Secret
+from p2pfl.keyslots import Command, Credential, Key, KeyFile, PassPhrase, RecoveryKey
+from p2pfl.roster import Address
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_HOME = Path("~/.p2pfl")
+DEFAULT_PORT = 7443
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line of stdout.")
+peers_option = click.option(
+    "--peers", "peers_file", type=click.Path(path_type=Path, dir_okay=False), default=Path("peers.yaml"),
+    show_default=True, help="The agreement of the sites.",
+)  # fmt: skip
+
+
+def home_option(command: F) -> F:
+    """--home, else P2PFL_HOME, else ~/.p2pfl."""
+    return click.option(
+        "--home", envvar="P2PFL_HOME", type=click.Path(path_type=Path, file_okay=False),
+        default=lambda: DEFAULT_HOME.expanduser(), help="This site's home.  [default: $P2PFL_HOME, else ~/.p2pfl]",
+    )(command)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock:
+    """How the person wants the home to be opened. No secret is here: it is asked for when it is needed."""
+
+    key_file: Path | None
+    pass_phrase: bool
+    recovery: bool
+    key_command: str | None
+
+    def keys(self) -> list[Key]:
+        """What was named; else systemd's credential where there is one, and the key file that the slot names."""
+        named: list[Key] = []
+        if self.key_file:
+            named.append(KeyFile(self.key_file))
+        if self.pass_phrase:
+            named.append(PassPhrase(lambda: typed("pass phrase: ")))
+        if self.recovery:
+            named.append(RecoveryKey(typed("recovery words: ")))
+        if self.key_command:
+            named.append(Command(tuple(shlex.split(self.key_command))))
+        if not named and "CREDENTIALS_DIRECTORY" in os.environ:
+            named.append(Credential.from_environment(os.environ))
+        return named or [KeyFile()]
+
+
+def unlock_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--key-file, --pass-phrase, --recovery and --key-command, handed over as one `unlock`."""
+
+    @click.option("--key-file", type=click.Path(path_type=Path, dir_okay=False), help="Open with this key file.")
+    @click.option("--pass-phrase", is_flag=True, help="Ask for the pass phrase at the terminal.")
+    @click.option("--recovery", is_flag=True, help="Ask for the 24 recovery words at the terminal.")
+    @click.option("--key-command", metavar="COMMAND", help="A program that prints the key.")
+    @functools.wraps(command)
+    def unlocked(
+        *, key_file: Path | None, pass_phrase: bool, recovery: bool, key_command: str | None, **rest: object
+    ) -> None:
+        command(unlock=Unlock(key_file, pass_phrase, recovery, key_command), **rest)
+
+    return unlocked
+
+
+def listening(text: str) -> Address:
+    """`host:port`, or a host alone with the default port. Raises WrongAddress."""
+    try:
+        return Address.parse(text if text.rpartition(":")[0] else f"{text}:{DEFAULT_PORT}")
+    except ValueError as reason:
+        raise WrongAddress(evidence=str(reason), place="--listen", text=repr(text)) from None
+
+
+def typed(prompt: str) -> Secret:
+    """What a person types at the terminal, unseen. Never read from argv or a pipe. Raises NoTerminal."""
+    import getpass
+
+    if not sys.stdin.isatty():
+        raise NoTerminal(evidence="stdin is not a terminal; a key file, key command or systemd credential needs none")
+    return Secret(getpass.getpass(prompt, sys.stderr).encode(), "typed")
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """`path`, which must not exist, holds `data`. Raises WontOverwrite or NotWritten."""
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        raise WontOverwrite(evidence=f"{path.stat().st_size} bytes lie there", path=path) from None
+    except OSError as error:
+        raise NotWritten(evidence=error.strerror or type(error).__name__, path=path) from None

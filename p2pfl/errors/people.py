@@ -1,0 +1,117 @@
+"""What a person can ask of the command that it cannot do, and what the command itself can get wrong."""
+
+from __future__ import annotations
+
+from p2pfl.errors import ConfigurationError, LocalFault, LocalProtocolError
+
+
+class WrongUse(ConfigurationError):
+    """`p2pfl{verb}` was called in a way that it does not know."""
+
+    code = "P2P-USE-001"
+    likely = ("an option is mistyped", "an argument is missing")
+    command = "p2pfl{verb} --help"
+
+
+class UnknownVerb(ConfigurationError):
+    """There is no command {verb}."""
+
+    code = "P2P-USE-002"
+    likely = ("it is mistyped", "you read the documentation of another version")
+    command = "p2pfl --help"
+
+
+class VerbOfALaterVersion(ConfigurationError):
+    """`p2pfl {verb}` is planned and not in this version."""
+
+    code = "P2P-USE-003"
+    likely = ("you read the documentation of a later version",)
+    command = "p2pfl --help"
+
+
+class OurMistake(LocalProtocolError):
+    """p2pfl itself failed: {kind} at {where}."""
+
+    code = "P2P-USE-004"
+    likely = ("a bug in p2pfl: please report it with these lines, which hold no data of yours",)
+    command = "p2pfl --version"
+
+
+class NoTerminal(ConfigurationError):
+    """A pass phrase is to be typed, and there is no terminal to type it at."""
+
+    code = "P2P-USE-005"
+    likely = ("the command runs as a service or in a pipe",)
+    command = "p2pfl init --help"
+
+
+class DemoPeers(ConfigurationError):
+    """The demo runs {least} to {most} peers, not {count}."""
+
+    code = "P2P-USE-006"
+    likely = ("with two sites each learns the other's update by subtraction", "one machine runs all of them")
+    command = "p2pfl demo --peers 5"
+
+
+class DemoHome(ConfigurationError):
+    """The demo writes the sites' homes into an empty directory, and {path} is not empty."""
+
+    code = "P2P-USE-007"
+    likely = ("an earlier demo left its homes there",)
+    command = "p2pfl demo --home {path}-2"
+
+
+class DemoPeerFailed(LocalFault):
+    """The demo's peer {peer} ended with status {status}."""
+
+    code = "P2P-USE-008"
+    likely = ("what it said stands above", "the machine has too little memory for so many peers")
+    command = "p2pfl demo --peers 3"
+
+
+class NothingToSum(ConfigurationError):
+    """`p2pfl sum` needs this site's number: a value, or a column of a CSV file."""
+
+    code = "P2P-USE-009"
+    likely = ("neither --value nor --csv with --column was given", "both were given")
+    command = "p2pfl sum --help"
+
+
+class NotANumber(ConfigurationError):
+    """{place}: {column} holds something that is not a number."""
+
+    code = "P2P-USE-010"
+    likely = ("the cell is blank or text", "a decimal comma stands where a point is wanted")
+    command = "p2pfl sum --help"
+
+
+class NoSuchColumn(ConfigurationError):
+    """{path} has no column {column}."""
+
+    code = "P2P-USE-011"
+    likely = ("it is spelt differently in the first line", "the file uses another separator than the comma")
+    command = "head -n 1 {path}"
+
+
+class NoModel(ConfigurationError):
+    """The home {path} holds no model yet."""
+
+    code = "P2P-USE-012"
+    likely = ("no round is final yet", "this home has only been used for sums")
+    command = "p2pfl status --home {path}"
+
+
+class NotWritten(LocalFault):
+    """{path} cannot be written."""
+
+    code = "P2P-USE-013"
+    likely = ("the directory does not exist or belongs to another user", "the disk is full")
+    command = "ls -ld {path}"
+
+
+class NoDifferentFile(ConfigurationError):
+    """No other peers.yaml of {peer} is known here."""
+
+    code = "P2P-USE-014"
+    likely = ("that site holds the same file as you", "a path of a file was meant")
+    command = "p2pfl peers fingerprint {peer}"

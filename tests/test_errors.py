@@ -1,0 +1,86 @@
+"""Every error a person can meet has all five parts, and the command that it suggests is one that exists."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import shlex
+
+import click
+import pytest
+
+import p2pfl.errors
+from p2pfl.cli.main import p2pfl as command
+from p2pfl.errors import P2PFLError, leaves
+
+for module in pkgutil.iter_modules(p2pfl.errors.__path__):
+    importlib.import_module(f"p2pfl.errors.{module.name}")
+
+LEAVES = [leaf for leaf in leaves() if leaf.code]
+NAMES = [leaf.__name__ for leaf in LEAVES]
+BRANCHES = {"ConfigurationError", "LocalFault", "LocalProtocolError", "RemoteProtocolError", "RoundLeftBehind",
+            "BudgetSpent", "IntegrityError"}  # fmt: skip
+
+EXAMPLES = {"verb": "", "peer": "st-olav", "name": "st-olav", "port": "7443", "address": "10.0.0.1:7443"}
+
+
+def example(leaf: type[P2PFLError]) -> P2PFLError:
+    fields = {place: EXAMPLES.get(place, "x") for place in leaf.places()}
+    return leaf(**{"evidence": "a measured fact", **fields})
+
+
+def parse(arguments: list[str]) -> None:
+    """Walk the real parser, group by group, without running anything."""
+    group: click.Command = command
+    context: click.Context | None = None
+    while True:
+        try:
+            context = group.make_context(group.name or "p2pfl", list(arguments), parent=context)
+        except click.exceptions.Exit:  # --help, --version
+            return
+        if not isinstance(group, click.Group):
+            return
+        arguments = [*context._protected_args, *context.args]
+        name, found, arguments = group.resolve_command(context, arguments)
+        assert found is not None, name
+        group = found
+
+
+def test_there_are_errors_of_every_branch_and_of_nothing_else() -> None:
+    found = {branch.__name__ for leaf in LEAVES for branch in leaf.__mro__[1:-4]} | BRANCHES
+    assert found == BRANCHES
+    assert len(LEAVES) > 50
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=NAMES)
+def test_a_leaf_has_all_five_parts(leaf: type[P2PFLError]) -> None:
+    assert re.fullmatch(r"P2P-[A-Z]+-[0-9]{3}", leaf.code)
+    assert leaf.__doc__
+    assert leaf.likely
+    assert all(cause and not cause.endswith(".") for cause in leaf.likely)
+    assert leaf.command
+    assert leaf.exit_status in (1, 2, 3, 4, 5)
+    error = example(leaf)
+    assert (leaf.__doc__ or "").strip().endswith((".", "?", "}"))
+    lines = error.render().splitlines()
+    assert [line.split()[0] for line in lines] == ["error", "evidence", "likely", "try"]
+    assert "{" not in error.render()
+
+
+def test_codes_are_unique() -> None:
+    codes = [leaf.code for leaf in LEAVES]
+    assert len(set(codes)) == len(codes), sorted(code for code in codes if codes.count(code) > 1)
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=NAMES)
+def test_a_suggested_p2pfl_command_parses(leaf: type[P2PFLError]) -> None:
+    words = shlex.split(example(leaf).suggestion)
+    if words[0] == "p2pfl":
+        parse(words[1:])
+
+
+@pytest.mark.parametrize("line", ["p2pfl nonsense", "p2pfl init --nonsense", "p2pfl peers nonsense"])
+def test_a_command_that_does_not_exist_would_be_found(line: str) -> None:
+    with pytest.raises((click.ClickException, P2PFLError)):
+        parse(shlex.split(line)[1:])
