@@ -84,12 +84,10 @@ def run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     try:
         _end_like_ctrl_c()
-        p2pfl.main(args=list(arguments), prog_name="p2pfl", standalone_mode=False)
+        status = p2pfl.main(args=list(arguments), prog_name="p2pfl", standalone_mode=False)
     except P2PFLError as error:
         output.failure(error, as_json)
         return error.exit_status
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         output.progress(error.format_message())
         return WrongUse.exit_status
@@ -105,7 +103,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         output.failure(_our_mistake(error), as_json)
         return OurMistake.exit_status
-    return EXIT_DONE
+    return status if isinstance(status, int) else EXIT_DONE  # an int: a verb left with click's Exit
 
 
 def _end_like_ctrl_c() -> None:

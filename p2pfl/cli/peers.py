@@ -163,11 +163,13 @@ def _point(raw: bytes, error: ConfigurationError) -> None:
 
 
 def _task_lines(task: str | None) -> draft.TaskLines:
-    """The columns and public constants of the built-in task; of a file's class, its digest and what it declares."""
-    from p2pfl.training.data import CONSTANTS, FEATURES
+    """The built-in task with its columns and public constants; or a file's class and digest, which has its own."""
+    if task is not None:
+        return draft.TaskLines(_pinned(task), (), {})
+    from p2pfl.training.tasks.tabular import CONSTANTS, FIELDS
 
-    choice = {"name": "tabular"} if task is None else _pinned(task)
-    return draft.TaskLines(choice, FEATURES, CONSTANTS)
+    constants = {name: [f"{number:g}" for number in row] for name, row in CONSTANTS.items()}
+    return draft.TaskLines({"name": "tabular"}, tuple(FIELDS), constants)
 
 
 def _pinned(task: str) -> dict[str, str]:

@@ -1,0 +1,210 @@
+"""init and peers: sites make cards and one agreement; nothing is overwritten; each mistake has its own error."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from p2pfl.cli.main import run
+from p2pfl.federation import Federation
+from p2pfl.home import Home
+from p2pfl.keys import fingerprint
+
+SITES = ("charite", "st-olav", "uppsala")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, with a configuration folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("P2PFL_HOME", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def cards(here: Path) -> list[str]:
+    """Three homes, and the paths of their cards."""
+    for index, name in enumerate(SITES):
+        assert run(["init", "--name", name, "--listen", f"127.0.0.1:{7001 + index}", "--home", f"homes/{name}"]) == 0
+    return [f"homes/{name}/{name}.card" for name in SITES]
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    last = capsys.readouterr().out.splitlines()[-1]
+    found = json.loads(last)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_three_cards_become_one_agreement(here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run(["peers", "create", *cards, "-o", "peers.yaml", "--name", "trial", "--set", "rounds=3", "--json"]) == 0
+    facts = told(capsys)
+    federation = Federation.load("peers.yaml")
+    assert federation.roster.names == SITES
+    assert federation.rounds == 3
+    assert "age" in federation.task.features
+    assert facts["sha256"] == federation.digest.hex()
+    for name in SITES:
+        with Home.open(here / "homes" / name) as home:
+            assert federation.roster[name].key == home.identity().key
+
+
+def test_init_tells_card_fingerprint_key_file_and_the_next_command(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["init", "--name", "charite", "--listen", "127.0.0.1:7001", "--home", "home"]) == 0
+    shown = capsys.readouterr().out
+    with Home.open(here / "home") as home:
+        assert fingerprint(home.identity().key) in shown
+    assert "home/charite.card" in shown
+    assert str(here / "config" / "p2pfl" / "charite.key") in shown
+    assert "p2pfl peers create charite.card" in shown
+
+
+def test_init_never_overwrites_a_home_or_a_key(
+    here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Path(cards[0]).read_bytes()
+    assert run(["init", "--name", "charite", "--home", "homes/charite"]) == 2
+    assert "P2P-HOME-002" in capsys.readouterr().err
+    assert run(["init", "--name", "charite", "--home", "homes/second"]) == 2
+    assert "P2P-KEY-005" in capsys.readouterr().err
+    assert Path(cards[0]).read_bytes() == before
+    assert not Path("homes/second").exists()
+
+
+def test_peers_create_never_overwrites(here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("peers.yaml").write_text("mine\n")
+    assert run(["peers", "create", *cards, "-o", "peers.yaml"]) == 2
+    assert "P2P-FED-018" in capsys.readouterr().err
+    assert Path("peers.yaml").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(("arguments", "code"), [
+    (["init", "--name", "Charité"], "P2P-FED-007"),
+    (["init", "--name", "a", "--listen", "0.0.0.0:7443"], "P2P-FED-021"),
+    (["init", "--name", "a", "--listen", "127.0.0.1:99999"], "P2P-FED-021"),
+    (["init"], "P2P-USE-001"),
+    (["init", "--name", "a", "--secret", "x"], "P2P-USE-001"),
+    (["init", "--name", "a", "--pass-phrase"], "P2P-USE-005"),
+    (["peers", "create", "-o", "x.yaml"], "P2P-USE-001"),
+    (["peers", "create", "missing.card", "-o", "x.yaml"], "P2P-FED-001"),
+    (["peers", "show", "missing.yaml"], "P2P-FED-001"),
+    (["peers", "nonsense"], "P2P-USE-001"),
+    (["jion"], "P2P-USE-002"),
+    (["doctor"], "P2P-USE-003"),
+])  # fmt: skip
+def test_wrong_use_ends_with_2_and_its_own_error(
+    here: Path, arguments: list[str], code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error {code}: ")
+    assert not captured.out
+    assert run([*arguments, "--json"]) == 2
+    assert told(capsys)["error"]["code"] == code  # type: ignore[index]
+    assert not any(path.suffix == ".key" for path in here.rglob("*"))
+
+
+def test_two_sites_are_refused_and_told_why(here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["peers", "create", *cards[:2], "-o", "peers.yaml"]) == 2
+    shown = capsys.readouterr().err
+    assert "P2P-FED-011" in shown
+    assert "subtracts" in shown
+    assert not Path("peers.yaml").exists()
+
+
+def test_an_edited_card_ends_with_5(here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("bad.card").write_text(Path(cards[0]).read_text().replace("7001", "7009"))
+    assert run(["peers", "create", "bad.card", *cards[1:], "-o", "peers.yaml"]) == 5
+    assert "P2P-FED-016" in capsys.readouterr().err
+
+
+def test_show_points_at_the_line_that_is_wrong(
+    here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["peers", "create", *cards, "-o", "peers.yaml"])
+    assert run(["peers", "show", "peers.yaml"]) == 0
+    assert "certify a sum" in capsys.readouterr().out
+    text = Path("peers.yaml").read_text()
+    Path("bad.yaml").write_text(text.replace("delta: 1e-3", "delta: one"))
+    assert run(["peers", "show", "bad.yaml"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    number = next(index for index, line in enumerate(text.splitlines(), start=1) if "delta:" in line)
+    assert lines[0].startswith(f"{number:>5} |   delta: one")
+    assert lines[1].index("^") - lines[0].index("one") == 0
+    assert f"bad.yaml:{number}:10" in lines[2]
+
+
+def test_diff_shows_lines_and_its_status_says_whether_there_are_any(
+    here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["peers", "create", *cards, "-o", "peers.yaml"])
+    run(["peers", "create", *cards, "-o", "other.yaml", "--set", "rounds=11"])
+    capsys.readouterr()
+    assert run(["peers", "diff", "other.yaml"]) == 1
+    assert re.search(r"^\+rounds: 11", capsys.readouterr().out, re.MULTILINE)
+    assert run(["peers", "diff", "peers.yaml"]) == 0
+    assert run(["peers", "diff", "st-olav"]) == 2
+    assert "P2P-USE-014" in capsys.readouterr().err
+
+
+def test_fingerprints_of_a_card_a_name_and_a_home_agree(
+    here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["peers", "create", *cards, "-o", "peers.yaml"])
+    capsys.readouterr()
+    shown = []
+    for arguments in ([cards[1]], ["st-olav"], ["--home", "homes/st-olav"]):
+        assert run(["peers", "fingerprint", *arguments]) == 0
+        shown.append(capsys.readouterr().out)
+    assert len(set(shown)) == 1
+    assert len(shown[0].split()) == 9
+
+
+def test_a_task_of_ones_own_is_pinned_by_its_digest(here: Path, cards: list[str]) -> None:
+    Path("brain.py").write_text("class Brain: ...\n")
+    assert run(["peers", "create", *cards, "-o", "peers.yaml", "--task", "brain.py:Brain"]) == 0
+    task = Federation.load("peers.yaml").task
+    assert (task.file, task.cls, len(task.sha256 or b"")) == ("brain.py", "Brain", 32)
+
+
+def test_the_key_can_lie_elsewhere_and_recovery_words_are_shown_once(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["init", "--name", "a", "--home", "home", "--key-file", "keys/a.key", "--recovery-words", "--json"]) == 0
+    facts = told(capsys)
+    assert len(str(facts["recovery_words"]).split()) == 24
+    assert Path("keys/a.key").stat().st_mode & 0o777 == 0o600
+    assert not (here / "config").exists()
+
+
+def test_interrupted_ends_with_130_and_says_that_nothing_is_lost(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("p2pfl.cli.init.Home.create", interrupt)
+    assert run(["init", "--name", "a", "--home", "home"]) == 130
+    assert "nothing final is lost" in capsys.readouterr().err
+
+
+def test_a_bug_is_told_without_a_traceback_and_without_its_text(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("patient 4711")
+
+    monkeypatch.setattr("p2pfl.cli.init.Home.create", fail)
+    assert run(["init", "--name", "a", "--home", "home"]) == 1
+    shown = capsys.readouterr().err
+    assert "P2P-USE-004" in shown
+    assert "RuntimeError" in shown
+    assert "4711" not in shown
+    assert "Traceback" not in shown
