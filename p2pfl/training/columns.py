@@ -1,0 +1,249 @@
+"""A hospital's own CSV ► plain numbers, or one named error that says line and column and never the value.
+
+A file may have other column names, other codes and other marks for "not measured": its column map says so. The map
+is YAML beside the data and local to the site; it is no part of what the sites agree on.
+
+    columns: {Alter: age, Geschlecht: sex}      # theirs: ours; columns with our names need no entry
+    codes:   {sex: {m: 1, w: 0}}                # ours: {theirs: our number}
+    missing: ["", "?", "k.A."]                  # marks of "not measured"; the empty cell always is one
+    absent:  [ca, thal]                         # ours that this hospital does not have
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfl import strict_yaml
+from p2pfl.documents import Node, Table, Word, items, table, text
+from p2pfl.errors.training import (
+    DataEmpty,
+    DataNotText,
+    DuplicateColumn,
+    MissingColumn,
+    MissingLabel,
+    MissingLabelColumn,
+    NotANumber,
+    OutOfRange,
+    RaggedRecord,
+    UnknownCode,
+    WrongColumnMap,
+)
+
+MISSING: Final = ("", "?", "-9", "-9.0", "NA", "NaN", "nan")  # UCI's own marks, and what common tools write
+DELIMITERS: Final = (",", ";", "\t")
+MOST_COLUMNS: Final = 4096
+
+_read_word: Final = text(r"[^\n]{0,200}", "a word")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column that a task reads. `codes` empty: a measured number from `low` to `high`, in `unit`."""
+
+    name: str
+    low: float = -math.inf
+    high: float = math.inf
+    unit: str = "a number"
+    codes: tuple[float, ...] = ()
+    zero_is_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMap:
+    """What the header says above, read."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    codes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    missing: frozenset[str] = frozenset(MISSING)
+    absent: frozenset[str] = frozenset()
+
+    @classmethod
+    def parse(cls, raw: bytes, source: str, known: Sequence[str]) -> ColumnMap:
+        """Raises leaves of errors.federation for what is not YAML, WrongColumnMap for a name not in `known`."""
+        top = strict_yaml.read(raw, source)
+        top.only(("columns", "codes", "missing", "absent"))
+        empty = Table({}, top.place)
+        columns = top.take("columns", table) if "columns" in top.rows else empty
+        codes = top.take("codes", table) if "codes" in top.rows else empty
+        for name, (place, _) in codes.rows.items():
+            if name not in known:
+                raise WrongColumnMap(evidence=_known(known), place=place, source=source, what=f"there is no {name}")
+        missing = top.take("missing", items(_read_word, 100)) if "missing" in top.rows else MISSING
+        return cls(
+            columns={theirs: _one_of(known, columns.node(theirs), source) for theirs in columns.rows},
+            codes={name: _numbers(codes.take(name, table)) for name in codes.rows},
+            missing=frozenset({"", *missing}),
+            absent=frozenset(top.take("absent", items(lambda node, _: _one_of(known, node, source), MOST_COLUMNS)))
+            if "absent" in top.rows
+            else frozenset(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """values (N, F), NaN where not measured, F in the order asked for; labels (N,), NaN where not read. float64."""
+
+    values: NDArray[np.float64]
+    labels: NDArray[np.float64]
+
+
+def _known(known: Sequence[str]) -> str:
+    return f"known are {', '.join(known)}"
+
+
+def _one_of(known: Sequence[str], node: Node, source: str) -> str:
+    if isinstance(node, Word) and node.text in known:
+        return node.text
+    shown = node.shown if isinstance(node, Word) else "a list or table"
+    raise WrongColumnMap(evidence=_known(known), place=node.place, source=source, what=f"there is no column {shown}")
+
+
+def _numbers(row: Table) -> dict[str, float]:
+    codes = {}
+    for theirs in row.rows:
+        node = row.node(theirs)
+        number = _number(node.text) if isinstance(node, Word) else None
+        if number is None:
+            raise WrongColumnMap(evidence="codes are translated to numbers", place=node.place,
+                                 source=node.place.source, what=f"{theirs} is not translated to a number")  # fmt: skip
+        codes[theirs] = number
+    return codes
+
+
+def _number(cell: str) -> float | None:
+    """The finite number that `cell` is, or None. No blanks, underscores, hex or infinities."""
+    if not cell.isascii() or "_" in cell:
+        return None
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+# ── the file ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Reader:
+    """Reads one file with one column map; `source` names it in errors."""
+
+    def __init__(self, wanted: Sequence[Column], label: Column, column_map: ColumnMap, source: str) -> None:
+        self.wanted, self.label, self.map, self.source = tuple(wanted), label, column_map, source
+
+    def read(self, raw: bytes, *, labelled: bool) -> Read:
+        """Every record of `raw`. Raises the first misfit, in file order."""
+        rows = csv.reader(io.StringIO(self._text(raw), newline=""), self._dialect(raw), strict=True)
+        try:
+            header = next(rows, None)
+            if header is None:
+                raise DataEmpty(evidence="not even a header", path=self.source)
+            places = self._places(header, labelled)
+            values, labels = [], []
+            for cells in rows:
+                if not cells:
+                    continue  # an empty line, as many tools leave at the end
+                if len(cells) != len(header):
+                    raise RaggedRecord(evidence=f"{len(cells)} cells, the header has {len(header)}", path=self.source,
+                                       line=rows.line_num)  # fmt: skip
+                values.append([self._value(column, cells, places, rows.line_num) for column in self.wanted])
+                labels.append(self._label(cells, places, rows.line_num) if labelled else math.nan)
+        except csv.Error as error:
+            raise DataNotText(evidence=f"line {rows.line_num}: {error}", path=self.source) from None
+        if not values:
+            raise DataEmpty(evidence="a header and nothing below it", path=self.source)
+        return Read(np.array(values, dtype=np.float64).reshape(len(values), len(self.wanted)), np.array(labels))
+
+    def _text(self, raw: bytes) -> str:
+        if not raw.strip():
+            raise DataEmpty(evidence=f"{len(raw)} bytes", path=self.source)
+        try:
+            read = raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataNotText(evidence=f"byte {error.start} is not UTF-8", path=self.source) from None
+        if "\0" in read:
+            raise DataNotText(evidence="it holds zero bytes", path=self.source)
+        return read
+
+    def _dialect(self, raw: bytes) -> type[csv.Dialect]:
+        """Comma, semicolon or tab: whichever the header has most of."""
+        first = raw.split(b"\n", 1)[0].decode("utf-8", "replace")
+
+        class Found(csv.excel):
+            delimiter = max(DELIMITERS, key=first.count)
+
+        return Found
+
+    def _places(self, header: Sequence[str], labelled: bool) -> dict[str, int]:
+        """Our name ► place in the file."""
+        names = [name.strip() for name in header]
+        for theirs in self.map.columns:
+            if theirs not in names:
+                raise MissingColumn(evidence=f"the column map names it; {self._has(names)}", path=self.source,
+                                    column=theirs)  # fmt: skip
+        places: dict[str, int] = {}
+        for place, theirs in enumerate(names):
+            ours = self.map.columns.get(theirs, theirs)
+            if ours in places and ours in self._names():
+                raise DuplicateColumn(evidence=f"columns {places[ours] + 1} and {place + 1}", path=self.source,
+                                      column=ours)  # fmt: skip
+            places.setdefault(ours, place)
+        for column in self.wanted:
+            if column.name not in places and column.name not in self.map.absent:
+                raise MissingColumn(evidence=self._has(names), path=self.source, column=column.name)
+        if labelled and self.label.name not in places:
+            raise MissingLabelColumn(evidence=self._has(names), path=self.source, column=self.label.name)
+        return places
+
+    def _names(self) -> set[str]:
+        return {column.name for column in self.wanted} | {self.label.name}
+
+    @staticmethod
+    def _has(names: Sequence[str]) -> str:
+        return f"the header has {', '.join(name[:30] or 'a blank' for name in names[:20])}"
+
+    def _value(self, column: Column, cells: Sequence[str], places: Mapping[str, int], line: int) -> float:
+        """The cell's number, NaN when not measured."""
+        if column.name in self.map.absent:
+            return math.nan
+        cell = cells[places[column.name]].strip()
+        theirs = self.map.codes.get(column.name, {})
+        if cell in theirs:
+            number: float | None = theirs[cell]
+        elif cell in self.map.missing:
+            return math.nan
+        else:
+            number = _number(cell)
+        if number is None:
+            self._refuse_word(column, len(cell), line)
+        if column.zero_is_missing and number == 0.0:
+            return math.nan
+        if column.codes and number not in column.codes:
+            self._unknown_code(column, line)
+        if not column.low <= number <= column.high:
+            low, high = f"{column.low:g}", f"{column.high:g}"
+            raise OutOfRange(evidence=f"plausible is {low} to {high} ({column.unit})", path=self.source, line=line,
+                             column=column.name, low=low, high=high, unit=column.unit)  # fmt: skip
+        return number
+
+    def _refuse_word(self, column: Column, length: int, line: int) -> NoReturn:
+        if column.codes:
+            self._unknown_code(column, line)
+        raise NotANumber(evidence=f"a cell of {length} characters", path=self.source, line=line, column=column.name)
+
+    def _unknown_code(self, column: Column, line: int) -> NoReturn:
+        codes = ", ".join(f"{code:g}" for code in column.codes)
+        raise UnknownCode(evidence=f"known are {codes}", path=self.source, line=line, column=column.name)
+
+    def _label(self, cells: Sequence[str], places: Mapping[str, int], line: int) -> float:
+        label = self._value(self.label, cells, places, line)
+        if math.isnan(label):
+            raise MissingLabel(evidence="the cell is blank", path=self.source, line=line, column=self.label.name)
+        return label

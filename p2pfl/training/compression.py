@@ -1,0 +1,218 @@
+"""Which coordinates are sent, and what happens to the rest: nominate, support, residual.
+
+Each peer *nominates* its largest ⌈k/n⌉ coordinates of a = update + residual; the union of all nominations is the
+round's *support*, the same for all; values on it are summed securely; what was not sent stays in the residual and
+is sent when it has grown (error feedback). This costs no privacy **only because** the update carries its full noise
+on all coordinates before anything here looks at it: positions, residual and running mean see noised values only.
+Never let an un-noised value into this file. Nominated positions are known by a peer's name. DP.md §6.
+
+Scores, as measured there: |a|/‖a‖ + |running mean of own updates|/‖·‖. The residual is never decayed.
+
+A support travels as 4 bytes of count (little-endian) and the gaps between positions as LEB128 varints of at most
+five bytes, each in its shortest form, the first gap counted from −1 and every gap less one. One encoding of a set;
+every other is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfl.errors.training import CompressionMisused, SupportMalformed
+
+Positions = NDArray[np.int64]
+METHODS: Final = ("none", "nominate")
+MOST_VARINT_BYTES: Final = 5
+MOST_PARAMETERS: Final = 1 << 33
+MEAN_KEEPS: Final = 0.9  # of the running mean of own updates, per round
+
+
+# ── supports as bytes ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def encode_support(positions: Positions) -> bytes:
+    """`positions` (k,), strictly increasing and ≥ 0, as bytes. Raises ValueError otherwise."""
+    gaps = np.diff(positions, prepend=-1) - 1  # (k,)
+    if positions.ndim != 1 or (len(gaps) and (gaps.min() < 0 or positions[-1] >= MOST_PARAMETERS)):
+        raise ValueError("positions are not strictly increasing from 0 on")
+    lengths = np.ones(len(gaps), dtype=np.int64)
+    for power in range(1, MOST_VARINT_BYTES):
+        lengths += gaps >= 1 << (7 * power)
+    starts = np.cumsum(lengths) - lengths
+    out = np.zeros(int(lengths.sum()), dtype=np.uint8)
+    for place in range(MOST_VARINT_BYTES):
+        reach = lengths > place
+        more = (lengths[reach] > place + 1).astype(np.int64) << 7
+        out[starts[reach] + place] = ((gaps[reach] >> (7 * place)) & 0x7F) | more
+    return len(gaps).to_bytes(4, "little") + out.tobytes()
+
+
+def decode_support(data: bytes, parameters: int, most: int, peer: str) -> Positions:
+    """The positions (k,) that `data` holds, each < `parameters`, at most `most` of them.
+
+    Raises SupportMalformed naming `peer`, before it takes memory for more than `data` itself justifies.
+    """
+    if len(data) < 4:
+        _malformed(peer, f"{len(data)} bytes")
+    count = int.from_bytes(data[:4], "little")
+    if count > most or len(data) - 4 < count or len(data) - 4 > MOST_VARINT_BYTES * count:
+        _malformed(peer, f"{count} positions in {len(data)} bytes, at most {most} are allowed")
+    body = np.frombuffer(data, dtype=np.uint8, offset=4)
+    ends = np.flatnonzero(body < 0x80)
+    if len(ends) != count or (count and ends[-1] != len(body) - 1):
+        _malformed(peer, f"{count} positions announced, {len(ends)} sent")
+    if count == 0:
+        return np.zeros(0, dtype=np.int64)
+    lengths = np.diff(ends, prepend=-1)
+    if lengths.max() > MOST_VARINT_BYTES or np.any((lengths > 1) & (body[ends] == 0)):
+        _malformed(peer, "a gap that is not in its shortest form")
+    starts = ends - lengths + 1
+    gaps = np.zeros(count, dtype=np.int64)
+    for place in range(MOST_VARINT_BYTES):
+        reach = lengths > place
+        gaps[reach] |= (body[starts[reach] + place].astype(np.int64) & 0x7F) << (7 * place)
+    if int(gaps.max()) >= parameters:  # so the running sum below cannot overflow
+        _malformed(peer, f"a position of {parameters} or more")
+    positions = np.cumsum(gaps + 1) - 1
+    if int(positions[-1]) >= parameters:
+        _malformed(peer, f"a position of {parameters} or more")
+    return positions
+
+
+def union(supports: Sequence[Positions]) -> Positions:
+    """All positions of `supports`, each once, increasing."""
+    return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *supports]))
+
+
+def _malformed(peer: str, evidence: str) -> NoReturn:
+    raise SupportMalformed(evidence=evidence, peer=peer)
+
+
+# ── what one peer sends and keeps ─────────────────────────────────────────────────────────────────────────────
+
+
+class Compressor:
+    """One site's error feedback: nominate, then settle as often as attempts need, then the next update.
+
+    An update that enters a second attempt (which the caller does only with a certificate that frees it) is settled
+    again from the same a: the first attempt's values are put back first.
+    """
+
+    def __init__(self, method: str, density: float, parameters: int, peers: int) -> None:
+        """`density` is the part of the `parameters` coordinates in a round's support, all `peers` together."""
+        if method not in METHODS or not 0.0 < density <= 1.0 or not 1 <= parameters <= MOST_PARAMETERS or peers < 1:
+            raise ValueError(f"{method}, density {density}, {parameters} parameters, {peers} peers")
+        self.method = method
+        self.parameters = parameters
+        # Each peer's part of the support: the most positions that a peer may nominate.
+        self.nominated = math.ceil(math.ceil(density * parameters) / peers) if method == "nominate" else 0
+        length = parameters if method == "nominate" else 0
+        self._a = np.zeros(length, dtype=np.float32)  # update + residual, less what was sent of it
+        self._mean = np.zeros(length, dtype=np.float32)
+        self._sent: tuple[Positions, NDArray[np.float32]] = _nothing()
+        self._update = np.zeros(0, dtype=np.float32)  # method none: the update as it is
+
+    @property
+    def residual(self) -> NDArray[np.float32]:
+        """(m,) what was held back so far; (0,) for method none."""
+        return self._a
+
+    def nominate(self, update: NDArray[np.float32]) -> bytes:
+        """Take in the round's noised `update` (m,); return the encoded nomination, b"" for method none."""
+        if update.dtype != np.float32 or update.shape != (self.parameters,):
+            raise CompressionMisused(evidence=f"{update.dtype}{update.shape} for {self.parameters} parameters")
+        if self.method == "none":
+            self._update = update.copy()
+            return b""
+        self._sent = _nothing()
+        self._a += update
+        self._mean *= np.float32(MEAN_KEEPS)
+        self._mean += np.float32(1.0 - MEAN_KEEPS) * update
+        score = _normalised(self._a)
+        score += _normalised(self._mean)
+        if self.nominated >= self.parameters:
+            return encode_support(np.arange(self.parameters, dtype=np.int64))
+        top = np.argpartition(score, self.parameters - self.nominated)[self.parameters - self.nominated :]
+        return encode_support(np.sort(top).astype(np.int64, copy=False))
+
+    def support(self, nominations: dict[str, bytes]) -> Positions | None:
+        """The union of the peers' nominations (by name); None for method none: every coordinate.
+
+        Raises SupportMalformed naming the peer whose nomination breaks format or limit.
+        """
+        if self.method == "none":
+            for peer, data in nominations.items():
+                if data:
+                    _malformed(peer, f"{len(data)} bytes where nothing is nominated")
+            return None
+        limits = self.parameters, self.nominated
+        return union([decode_support(data, *limits, peer) for peer, data in nominations.items()])
+
+    def values(self, support: Positions | None) -> NDArray[np.float32]:
+        """What this site would send on `support`.    (len(support),), or (m,) for method none"""
+        if (support is None) != (self.method == "none"):
+            raise CompressionMisused(evidence=f"method {self.method}")
+        if support is None:
+            return self._update.copy()
+        self._put_back()
+        return self._a[support]
+
+    def settle(self, support: Positions | None, sent: NDArray[np.float64]) -> None:
+        """`sent` is what enters the sum on `support` (dequantise(quantise(values))); keep the difference.
+
+        Called before the first masked word leaves. If the sum then fails for good, what was sent is lost, and is
+        never sent again: the residual keeps only what was never in y. Its state is to be made durable by then.
+        """
+        if support is None:
+            return
+        if sent.shape != support.shape:
+            raise CompressionMisused(evidence=f"{sent.shape} values for {support.shape} positions")
+        self._put_back()
+        before = self._a[support]
+        self._sent = (support.copy(), before)
+        self._a[support] = (before - sent).astype(np.float32)
+
+    def _put_back(self) -> None:
+        positions, before = self._sent
+        self._a[positions] = before
+        self._sent = _nothing()
+
+    def to_bytes(self) -> bytes:
+        """Residual, running mean and what an attempt under way has sent of it: safetensors. Home seals it."""
+        from safetensors.numpy import save
+
+        positions, before = self._sent
+        tensors: dict[str, NDArray[np.generic]] = {"residual": self._a, "mean": self._mean, "sent.positions": positions, "sent.before": before,
+                   "update": self._update}  # fmt: skip
+        return bytes(save(tensors, {"method": self.method}))
+
+    def restore(self, data: bytes) -> None:
+        """Take up the state that `to_bytes` wrote. Raises CompressionMisused when it belongs to another model."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            state = load(data)
+            same = state["residual"].shape == self._a.shape == state["mean"].shape
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise CompressionMisused(evidence=f"{len(data)} bytes of state: {error}") from None
+        if not same:
+            raise CompressionMisused(evidence=f"state of {state['residual'].shape}, not {self._a.shape}")
+        self._a, self._mean = state["residual"].copy(), state["mean"].copy()
+        self._sent = (state["sent.positions"].copy(), state["sent.before"].copy())
+        self._update = state["update"].copy()
+
+
+def _nothing() -> tuple[Positions, NDArray[np.float32]]:
+    return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+
+
+def _normalised(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    norm = float(np.linalg.norm(values))
+    out = np.abs(values)
+    out /= np.float32(norm if norm > 0.0 else 1.0)
+    return out

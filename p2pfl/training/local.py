@@ -1,0 +1,153 @@
+"""One site's local pass of DP-SGD (Abadi et al. 2016), flat and readable from top to bottom.
+
+What makes it private, in order: the pass is charged before it starts (privacy.py); each step sees a Poisson sample;
+each record's gradient is clipped to max_grad_norm; Gaussian noise of noise_multiplier × max_grad_norm is added to
+**every** coordinate of the sum, empty batches included; the divisor is public. What leaves, `local − global`, is a
+function of those noised sums alone. Opacus computes the per-record gradients and clips; the noise, the samples and
+the divisor are ours.
+
+Never add here: a seed option, a `continue` on an empty batch, gradient accumulation over batches, a learning rate or
+stopping rule that looks at private records, buffers that remember records (BatchNorm).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from opacus import GradSampleModule
+from opacus.optimizers import DPOptimizer
+
+from p2pfl.errors.training import ModelDiverged, UnitUnsupported
+from p2pfl.federation import Privacy
+from p2pfl.keys import KEY_BYTES, Secret
+from p2pfl.training.models import as_inputs, build, check_private, device_of, histogram, loss_of, scores_of
+from p2pfl.training.noise import Keystream
+from p2pfl.training.privacy import Charge, Mechanism
+from p2pfl.training.sampling import poisson_batches
+from p2pfl.training.task import Site, Task
+from p2pfl.training.update import Vector, read_vector, write_vector
+
+Draw = Callable[[int], bytes]
+Progress = Callable[[int, int], None]
+
+AT_ONCE: Final = 64  # records whose gradients are in memory at the same time
+
+
+class KeystreamOptimizer(DPOptimizer):  # type: ignore[misc]
+    """Opacus' clipping, noise from a keystream, a public divisor."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, privacy: Privacy, divisor: float, noise: Keystream) -> None:
+        super().__init__(
+            optimizer=optimizer,
+            noise_multiplier=privacy.noise_multiplier,
+            max_grad_norm=privacy.max_grad_norm,
+            expected_batch_size=None,  # Opacus' divisor follows the number of records; ours is public
+            loss_reduction="sum",
+        )
+        self._divisor = divisor
+        self._noise = noise
+
+    def add_noise(self) -> None:
+        """Every parameter's gradient becomes (clipped sum + noise) / divisor."""
+        std = self.noise_multiplier * self.max_grad_norm
+        for p in self.params:
+            noise = self._noise.normals(p.numel()) * std  # (numel,) float64
+            added = torch.from_numpy(noise.astype(np.float32)).to(p.device, p.dtype)
+            p.grad = ((p.summed_grad.reshape(-1) + added) / self._divisor).view_as(p)
+
+
+class Trainer:
+    """One site's training, round after round: model in, private update out. Vectors are (m,) float32."""
+
+    def __init__(self, *, task: Task, site: Site, privacy: Privacy, draw: Draw, device: str = "cpu",
+                 progress: Progress | None = None) -> None:  # fmt: skip
+        """Build the model and try one private step of it; nothing is charged, nothing leaves.
+
+        draw        the system's generator: `draw(32)` is 32 fresh secret bytes
+        progress    called with (steps done, steps of the pass)
+        Raises ModelNotPrivate, LossNotPerRecord, DeviceMissing, UnitUnsupported.
+        """
+        if privacy.unit != "record":
+            raise UnitUnsupported(evidence="unit in peers.yaml", unit=privacy.unit)
+        self._task, self._site, self._privacy, self._draw, self._progress = task, site, privacy, draw, progress
+        self._device = device_of(device)
+        built = build(task)
+        self.manifest, self.notices = built.manifest, built.notices
+        check_private(task, built.model, site.train, self._device)
+        self._plain = built.model.to(self._device)
+        self._model = GradSampleModule(self._plain, loss_reduction="sum")
+
+    @property
+    def parameters(self) -> int:
+        """m"""
+        return self.manifest.parameters
+
+    def initial(self, seed: bytes) -> Vector:
+        """The model that every site starts from, given 32 public bytes: the same bits everywhere.    (m,)"""
+        return self._task.first(self._plain, seed)
+
+    def train(self, model: Vector, charge: Charge) -> Vector:
+        """Return local − model after one private pass from `model`.    (m,)
+
+        charge    of this pass, from Account.charge, made durable by the caller; it serves once
+        Raises PassNotCharged before any record is touched; ModelDiverged when the update is not finite.
+        """
+        charge.use(Mechanism.of_pass(self._privacy))
+        records, steps = self._site.train, self._privacy.steps_per_round
+        noise, samples = self._stream("training/noise"), self._stream("training/sampling")
+        write_vector(self._plain, model)
+        self._plain.train()
+        sgd = torch.optim.SGD(self._model.parameters(), lr=self._task.learning_rate)
+        optimizer = KeystreamOptimizer(sgd, self._privacy, self._task.expected_batch, noise)
+        batches = poisson_batches(samples, len(records), self._privacy.sample_rate, steps)
+        for step, rows in enumerate(batches):  # (B,)
+            self._step(optimizer, rows)
+            if self._progress is not None:
+                self._progress(step + 1, steps)
+        update = read_vector(self._plain) - model
+        if not np.all(np.isfinite(update)):
+            raise ModelDiverged(evidence=f"{np.count_nonzero(~np.isfinite(update))} coordinates", what="the update")
+        return update
+
+    def _step(self, optimizer: KeystreamOptimizer, rows: NDArray[np.int64]) -> None:
+        """One step on the records at `rows`, which may be none: then the step is noise alone."""
+        pieces = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)] or [rows]
+        for place, piece in enumerate(pieces):
+            optimizer.zero_grad(set_to_none=True)
+            optimizer.signal_skip_step(place + 1 < len(pieces))  # clip and add up; noise once, after the last piece
+            self._gradients(piece)
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _gradients(self, rows: NDArray[np.int64]) -> None:
+        """Leave each parameter's `grad_sample` (B, …) for the records at `rows`."""
+        if len(rows) == 0:
+            for p in self._model.parameters():
+                p.grad_sample = torch.zeros((0, *p.shape), device=p.device, dtype=p.dtype)
+            return
+        x, y = (as_inputs(part, self._device) for part in (self._site.train.x[rows], self._site.train.y[rows]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch, on backward hooks where the inputs need no gradient
+            torch.autograd.backward(loss_of(self._task, self._model(x), y).sum())
+
+    def _stream(self, label: str) -> Keystream:
+        """A keystream of its own for one pass: 32 fresh bytes, so no two passes share noise or samples."""
+        return Keystream(Secret(self._draw(KEY_BYTES), f"{label}, one pass"), label)
+
+    def evaluate(self, model: Vector) -> NDArray[np.int64]:
+        """How `model` scores the held-out records: counts by class (0 negative, 1 positive) and bin.    (2, 128)
+
+        The counts are exact, so they are **not private**: they are for the secure sum, and marked so in the record.
+        """
+        held = self._site.held_out
+        return histogram(self.scores(model), held.y)
+
+    def scores(self, model: Vector) -> NDArray[np.float64]:
+        """Probabilities that `model` gives the held-out records; they stay at this site.    (N,)"""
+        write_vector(self._plain, model)
+        return scores_of(self._task, self._plain, self._site.held_out.x, self._device)

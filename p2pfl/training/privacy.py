@@ -1,0 +1,194 @@
+"""The privacy account of a home: what was done to its records, as facts; ε from them; no pass that would overspend.
+
+**Charge first, release after.** A whole pass is charged before its first step, the caller makes that durable, and
+only then does the pass run. A crash may over-charge, never under-charge; nothing is ever refunded. One account serves
+all runs on a home's records: histories are concatenated and composed as one.
+
+An account is facts (noise multiplier, sample rate, steps), never an ε: ε follows from them and δ, by Opacus' PRV
+accountant, which returns an upper bound (Gopi et al. 2021), or by Rényi composition where that fails. Opacus' GDP
+accountant understates and is not used. DP.md §1.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from p2pfl.codec import Malformed, facts, read_facts
+from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
+from p2pfl.federation import Privacy
+
+VERSION: Final = 1
+MOST_STEPS: Final = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """`steps` Poisson-subsampled Gaussian steps; sensitivity 1, noise of standard deviation `noise_multiplier`."""
+
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.noise_multiplier < math.inf and 0.0 < self.sample_rate <= 1.0):
+            raise ValueError(f"noise {self.noise_multiplier}, sample rate {self.sample_rate}")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise ValueError(f"{self.steps} steps")
+
+    @classmethod
+    def of_pass(cls, privacy: Privacy) -> Mechanism:
+        """What one round does to the records."""
+        return cls(privacy.noise_multiplier, privacy.sample_rate, privacy.steps_per_round)
+
+    def facts(self) -> dict[str, object]:
+        """For a ledger entry: reals as decimal strings that read back as the same float."""
+        return {"mechanism": "poisson-gaussian", "noise_multiplier": repr(self.noise_multiplier),
+                "sample_rate": repr(self.sample_rate), "steps": self.steps}  # fmt: skip
+
+    @classmethod
+    def from_facts(cls, row: dict[str, object]) -> Mechanism:
+        """The inverse of `facts`. Raises ValueError, an unknown mechanism included: it cannot be counted."""
+        if set(row) != {"mechanism", "noise_multiplier", "sample_rate", "steps"}:
+            raise ValueError(f"keys {sorted(row)}")
+        if row["mechanism"] != "poisson-gaussian" or not isinstance(row["steps"], int):
+            raise ValueError(f"unsupported mechanism {row['mechanism']!r}")
+        return cls(float(str(row["noise_multiplier"])), float(str(row["sample_rate"])), row["steps"])
+
+
+History = tuple[Mechanism, ...]
+
+
+class Charge:
+    """Permission for one pass: made by Account.charge, used up by Trainer.train."""
+
+    __slots__ = ("_used", "mechanism", "number")
+
+    def __init__(self, mechanism: Mechanism, number: int) -> None:
+        self.mechanism = mechanism
+        self.number = number  # 1 for the account's first pass
+        self._used = False
+
+    def use(self, mechanism: Mechanism) -> None:
+        """Raise PassNotCharged unless this charge is for just such a pass and was not used before."""
+        if self._used or mechanism != self.mechanism:
+            raise PassNotCharged(evidence=f"charge {self.number} is {'used' if self._used else 'for another pass'}")
+        self._used = True
+
+
+class Account:
+    """All passes that were charged to one home's records."""
+
+    def __init__(self, history: Iterable[Mechanism] = (), passes: int = 0) -> None:
+        self._history: History = _joined(history)
+        self._passes = passes
+
+    @property
+    def history(self) -> History:
+        """The mechanisms charged, equal neighbours added up."""
+        return self._history
+
+    @property
+    def passes(self) -> int:
+        """How many charges were made."""
+        return self._passes
+
+    def epsilon(self, delta: float) -> float:
+        """ε spent so far at `delta`; 0 for an empty history, inf where a step had no noise."""
+        return _epsilon(self._history, delta)
+
+    def after(self, mechanism: Mechanism, delta: float) -> float:
+        """ε if `mechanism` were charged too."""
+        return _epsilon(_joined((*self._history, mechanism)), delta)
+
+    def check(self, privacy: Privacy) -> float:
+        """Return ε after one more pass, charging nothing. Raises PassWouldOverspend (exit 4)."""
+        after = self.after(Mechanism.of_pass(privacy), privacy.delta)
+        if not after <= privacy.max_epsilon:  # written so that NaN is refused
+            spent = self.epsilon(privacy.delta)
+            evidence = f"{self._passes} passes charged, ε = {spent:.3f} at δ = {privacy.delta:g}"
+            raise PassWouldOverspend(evidence=evidence, after=f"{after:.3f}", limit=f"{privacy.max_epsilon:g}")
+        return after
+
+    def charge(self, privacy: Privacy) -> Charge:
+        """Charge one pass, whole, before it runs. The caller makes `to_bytes()` durable before it uses the charge.
+
+        Raises PassWouldOverspend and then has charged nothing.
+        """
+        self.check(privacy)
+        mechanism = Mechanism.of_pass(privacy)
+        self._history = _joined((*self._history, mechanism))
+        self._passes += 1
+        return Charge(mechanism, self._passes)
+
+    def merge(self, other: Account, delta: float) -> bool:
+        """Take over `other` when it spent more at `delta` (a peer remembers what our disk lost). True when taken."""
+        if other.epsilon(delta) <= self.epsilon(delta):
+            return False
+        self._history, self._passes = other._history, max(self._passes, other._passes)
+        return True
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON; home seals it."""
+        rows = [mechanism.facts() for mechanism in self._history]
+        return facts({"version": VERSION, "passes": self._passes, "history": rows})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Account:
+        """The account that `to_bytes` wrote. Raises AccountUnreadable: an account is never begun anew instead."""
+        try:
+            row = read_facts(data)
+            if set(row) != {"version", "passes", "history"} or row["version"] != VERSION:
+                raise ValueError(f"not version {VERSION}")
+            if not isinstance(row["passes"], int) or row["passes"] < 0 or not isinstance(row["history"], list):
+                raise ValueError("passes or history")
+            return cls([Mechanism.from_facts(dict(one)) for one in row["history"]], row["passes"])
+        except (Malformed, ValueError, TypeError) as error:
+            raise AccountUnreadable(evidence=f"{len(data)} bytes: {error}") from None
+
+
+def decimal_epsilon(epsilon: float) -> str:
+    """ε for a record: six decimals, rounded up, so that what is written is never less than what was spent."""
+    return "inf" if math.isinf(epsilon) else str(Decimal(math.ceil(epsilon * 1e6)).scaleb(-6))
+
+
+def _joined(history: Iterable[Mechanism]) -> History:
+    """Equal neighbours added up: the composition is the same and one accountant call is shorter."""
+    joined: list[Mechanism] = []
+    for one in history:
+        last = joined[-1] if joined else None
+        if last and (last.noise_multiplier, last.sample_rate) == (one.noise_multiplier, one.sample_rate):
+            joined[-1] = Mechanism(one.noise_multiplier, one.sample_rate, last.steps + one.steps)
+        else:
+            joined.append(one)
+    return tuple(joined)
+
+
+@functools.lru_cache(maxsize=256)  # one call takes 0.1 to 1.5 s
+def _epsilon(history: History, delta: float) -> float:
+    if not 0.0 < delta < 1.0:
+        raise ValueError(f"δ = {delta}")
+    if not history:
+        return 0.0  # the PRV accountant raises on an empty history
+    if any(one.noise_multiplier == 0.0 for one in history):
+        return math.inf  # and on a step without noise
+    from opacus.accountants import PRVAccountant, RDPAccountant
+
+    steps = [(one.noise_multiplier, one.sample_rate, one.steps) for one in history]
+    bounds = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both warn when the best Rényi order lies at an end: still a bound
+        for accountant in (PRVAccountant(), RDPAccountant()):
+            accountant.history = list(steps)
+            try:
+                bounds.append(float(accountant.get_epsilon(delta)))
+            except (ValueError, OverflowError, RuntimeError, MemoryError, IndexError):
+                continue  # the PRV grid does not exist for every history; the Rényi bound does
+            if math.isfinite(bounds[-1]):
+                return max(0.0, bounds[-1])
+    return math.inf

@@ -1,0 +1,142 @@
+"""Task: what is learned, from which file, by which model. Built-in by name, or a class of a file pinned by SHA-256.
+
+Code never travels: peers.yaml holds the digest of a task's file, and each site runs its own copy if it has that
+digest. A task's constants are public; a statistic of private records (a mean, a class weight) in one is a leak.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfl.errors.training import TaskFileChanged, TaskUnusable, TooFewRecords, UnknownTask
+from p2pfl.federation import TaskChoice
+from p2pfl.keys import Secret
+from p2pfl.training.update import Vector, first_model
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+LEAST_RECORDS: Final = 20
+HELD_OUT: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """N records as a model takes them: x (N, …), y (N,) labels, and each record's own bytes (for the held-out hash)."""
+
+    x: NDArray[Any]
+    y: NDArray[np.int64]
+    identities: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.x) == len(self.y) == len(self.identities):
+            raise ValueError(f"{len(self.x)} inputs, {len(self.y)} labels, {len(self.identities)} identities")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def at(self, rows: NDArray[np.int64]) -> Records:
+        """The records at `rows`."""
+        return Records(self.x[rows], self.y[rows], tuple(self.identities[row] for row in rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A site's records, split: those that it trains on, and those that only ever measure."""
+
+    train: Records
+    held_out: Records
+
+
+class Task(ABC):
+    """One thing to learn. Subclass it, or use a built-in."""
+
+    name: ClassVar[str] = "task"
+    learning_rate: ClassVar[float] = 0.02
+    expected_batch: ClassVar[float] = 2.0
+    """Public divisor of each step's noised gradient sum: near sample_rate × the records of a common site, and never
+    computed from a site's own number of records, which it would tell."""
+
+    @abstractmethod
+    def read(self, raw: bytes, source: str, columns: bytes | None = None, *, labelled: bool = True) -> Records:
+        """The records of a site's file. `source` names it in errors; `columns` is a local column map.
+
+        labelled=False: labels are not needed (predict) and come back as 0.
+        """
+
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """A new model. Its random start does not matter: `first` sets every parameter that trains."""
+
+    @abstractmethod
+    def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """One loss for each record, shape (B,): each from that record alone."""
+
+    @abstractmethod
+    def scores(self, outputs: torch.Tensor) -> torch.Tensor:
+        """The probability of the positive class for each record, shape (B,)."""
+
+    def first(self, model: nn.Module, seed: bytes) -> Vector:
+        """The parameters (m,) that all sites start from, the same bits everywhere."""
+        return first_model(model, seed)
+
+
+def hold_out(records: Records, key: Secret, source: str, part: float = HELD_OUT) -> Site:
+    """Split by a keyed hash of each record: equal records stay together, and later additions move nobody.
+
+    key    32 secret bytes of this site, kept for its lifetime; without them nobody can tell who was held out
+    Raises TooFewRecords.
+    """
+    if len(records) < LEAST_RECORDS:
+        raise TooFewRecords(evidence=f"{len(records)} records, at least {LEAST_RECORDS} are needed", path=source)
+    limit = int(part * 2.0**64)
+    marks = [hmac.digest(key.reveal(), identity, "sha256")[:8] for identity in records.identities]
+    held = np.array([int.from_bytes(mark, "big") < limit for mark in marks])
+    return Site(records.at(np.flatnonzero(~held)), records.at(np.flatnonzero(held)))
+
+
+def built_in(name: str, features: Sequence[str] = (), constants: Mapping[str, Sequence[float]] | None = None) -> Task:
+    """The built-in task `name`. Raises UnknownTask."""
+    if name == "tabular":
+        from p2pfl.training.tasks.tabular import Tabular
+
+        return Tabular(features, constants or {})
+    raise UnknownTask(evidence="built in are: tabular", name=name)
+
+
+def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
+    """The task that peers.yaml names; `file` is where this site keeps its copy of a task's file.
+
+    Raises UnknownTask, TaskFileChanged, TaskUnusable. The bytes that are run are the bytes whose digest was checked.
+    """
+    if choice.name is not None:
+        return built_in(choice.name, choice.features, choice.constants)
+    path = file or Path(choice.file or "")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise TaskUnusable(evidence=str(error.strerror), path=path, cls=choice.cls) from None
+    found = hashlib.sha256(raw).digest()
+    if found != choice.sha256:
+        agreed = (choice.sha256 or b"").hex()[:16]
+        raise TaskFileChanged(evidence=f"SHA-256 here {found.hex()[:16]}…, agreed {agreed}…", path=path)
+    module = ModuleType(path.stem)
+    try:
+        exec(compile(raw, str(path), "exec"), module.__dict__)  # noqa: S102 - the site's own file, pinned by digest
+        task = getattr(module, choice.cls or "")()
+    except Exception as error:
+        raise TaskUnusable(evidence=f"{type(error).__name__}: {error}", path=path, cls=choice.cls) from error
+    if not isinstance(task, Task):
+        raise TaskUnusable(evidence=f"{type(task).__name__} is not a Task", path=path, cls=choice.cls)
+    return task

@@ -1,0 +1,112 @@
+"""A model's parameters ◄► one flat float32 vector, names and shapes kept; the first model; the mean applied.
+
+"Model after" must be the same bits on unlike machines, so nothing in this file computes in torch: the first model
+comes from a public keystream and the mean is applied in numpy float64 with + − × ÷ √, rounded once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfl.codec import facts
+from p2pfl.keys import Secret, digest
+from p2pfl.training.noise import Keystream
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Names and shapes of the parameters that train, in the model's order: what a vector's coordinates mean."""
+
+    tensors: tuple[tuple[str, tuple[int, ...]], ...]
+
+    @property
+    def parameters(self) -> int:
+        """m, the length of the vector."""
+        return sum(math.prod(shape) for _, shape in self.tensors)
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes that two sites compare before their vectors are added."""
+        return digest("manifest", facts({"tensors": [[name, list(shape)] for name, shape in self.tensors]}))
+
+    def split(self, vector: Vector) -> dict[str, Vector]:
+        """The named tensors of `vector` (views of it). Raises ValueError on another length."""
+        if vector.shape != (self.parameters,):
+            raise ValueError(f"a vector of shape {vector.shape} for {self.parameters} parameters")
+        named, start = {}, 0
+        for name, shape in self.tensors:
+            stop = start + math.prod(shape)
+            named[name] = vector[start:stop].reshape(shape)
+            start = stop
+        return named
+
+
+def manifest_of(model: nn.Module) -> Manifest:
+    """The manifest of `model`'s parameters with requires_grad."""
+    return Manifest(tuple((name, tuple(p.shape)) for name, p in model.named_parameters() if p.requires_grad))
+
+
+def read_vector(model: nn.Module) -> Vector:
+    """The trained parameters of `model` as one vector.    (m,)"""
+    parts = [p.detach().cpu().numpy().ravel() for p in model.parameters() if p.requires_grad]
+    return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.zeros(0, np.float32)
+
+
+def write_vector(model: nn.Module, vector: Vector) -> None:
+    """Set the trained parameters of `model` from `vector` (m,), on whatever device they lie."""
+    import torch
+
+    named = manifest_of(model).split(vector)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(torch.from_numpy(named[name].copy()))
+
+
+def first_model(model: nn.Module, seed: bytes) -> Vector:
+    """The model that every site starts from, the same bits everywhere.    (m,)
+
+    seed    32 public bytes that all sites hold (peers.yaml's digest)
+
+    Tensors of two or more axes are uniform on ±1/√(inputs of one output), as torch's Linear and Conv start; biases
+    are 0; other single-axis parameters (a norm's gain, a PReLU's slope) stay as their constant constructors made
+    them. Vector: tests/training/vectors/first-model.json.
+    """
+    constants = {name: p.detach().cpu().numpy() for name, p in model.named_parameters() if p.requires_grad}
+    parts = []
+    for name, shape in manifest_of(model).tensors:
+        count = math.prod(shape)
+        if len(shape) >= 2:
+            stream = Keystream(Secret(seed, "public seed of the first model"), "training/initial", name.encode())
+            bound = 1.0 / math.sqrt(math.prod(shape[1:]))
+            values = (stream.uniforms(count) * 2.0 - 1.0) * bound
+        elif name.rpartition(".")[2].endswith("bias"):
+            values = np.zeros(count)
+        else:
+            values = constants[name].ravel().astype(np.float64)
+        parts.append(values.astype(np.float32))
+    return np.concatenate(parts)
+
+
+def apply(model: Vector, total: NDArray[np.float64], survivors: int) -> Vector:
+    """Return model + total / survivors: float64 in fixed order, rounded to float32 once.    (m,)
+
+    total       (m,) float64, the opened sum of the survivors' updates, the same bits at every site
+    survivors   how many updates are in it
+    Raises ValueError on another shape or type, or survivors < 1.
+    """
+    if model.dtype != np.float32 or total.dtype != np.float64 or model.shape != total.shape or survivors < 1:
+        raise ValueError(f"{model.dtype}{model.shape} + {total.dtype}{total.shape} / {survivors}")
+    after = np.divide(total, float(survivors))
+    np.add(after, model, out=after)
+    return after.astype(np.float32)
