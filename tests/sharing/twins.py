@@ -1,0 +1,93 @@
+"""The slow obvious ones: Python integers, one word at a time, written from the specification and not from the code."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from p2pfl.sharing.field import Field
+
+
+def key(name: str) -> bytes:
+    """A 32-byte test key that anyone can make again: SHA-256 of its name."""
+    return hashlib.sha256(name.encode()).digest()
+
+
+def stream_key(seed: bytes, label: str, context: bytes) -> bytes:
+    """HKDF-SHA256, no salt, info = p2pfl/1/<label> 0x00 context."""
+    return HKDF(hashes.SHA256(), 32, None, b"p2pfl/1/" + label.encode() + b"\0" + context).derive(seed)
+
+
+def stream_bytes(key: bytes, stream: int, first: int, count: int) -> bytes:
+    """Bytes of AES-256-CTR from counter block stream‖0, by whole blocks from the one that holds byte `first`."""
+    counter = stream.to_bytes(8, "big") + (first // 16).to_bytes(8, "big")
+    whole = Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor().update(bytes(first % 16 + count))
+    return whole[first % 16 :]
+
+
+def prg_word(key: bytes, field: Field, position: int) -> tuple[int, int]:
+    """(word, stream it came from)."""
+    stream = 1
+    while True:
+        raw = stream_bytes(key, stream, position * field.word_bytes, field.word_bytes)
+        word = int.from_bytes(raw, "little") % (1 << field.p.bit_length())
+        if word < field.p:
+            return word, stream
+        stream += 1
+
+
+def prg(key: bytes, field: Field, start: int, count: int) -> list[int]:
+    return [prg_word(key, field, position)[0] for position in range(start, start + count)]
+
+
+def mask(
+    x: Sequence[int], made: Sequence[bytes], received: Sequence[bytes], own: bytes, field: Field, start: int = 0
+) -> list[int]:
+    """x − Σ PRG(made) + Σ PRG(received) + PRG(own), word by word."""
+    result = []
+    for place, word in enumerate(x):
+        minus = sum(prg_word(each, field, start + place)[0] for each in made)
+        plus = sum(prg_word(each, field, start + place)[0] for each in (*received, own))
+        result.append((word - minus + plus) % field.p)
+    return result
+
+
+def complete(x: Sequence[int], rows: Sequence[Sequence[int]], field: Field) -> list[list[int]]:
+    """The textbook: the last share is what is missing."""
+    last = [(word - sum(row[place] for row in rows)) % field.p for place, word in enumerate(x)]
+    return [*map(list, rows), last]
+
+
+def edge(i: int, j: int, n: int) -> tuple[int, int]:
+    """The edge between i and j, dealer first, drawn by walking the rule of the specification."""
+    for dealer, far in ((i, j), (j, i)):
+        if far in [(dealer + step) % n for step in range(1, (n - 1) // 2 + 1)]:
+            return dealer, far
+    return min(i, j), max(i, j)  # the opposite pair of an even n
+
+
+def merkle_root(leaves: Sequence[bytes]) -> bytes:
+    """RFC 6962 §2.1, as its recursion is written there."""
+    if not leaves:
+        return hashlib.sha256().digest()
+    if len(leaves) == 1:
+        return hashlib.sha256(b"\x00" + leaves[0]).digest()
+    split = 1
+    while 2 * split < len(leaves):
+        split *= 2
+    return hashlib.sha256(b"\x01" + merkle_root(leaves[:split]) + merkle_root(leaves[split:])).digest()
+
+
+def merkle_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    if len(leaves) <= 1:
+        return []
+    split = 1
+    while 2 * split < len(leaves):
+        split *= 2
+    if index < split:
+        return [*merkle_path(leaves[:split], index), merkle_root(leaves[split:])]
+    return [*merkle_path(leaves[split:], index - split), merkle_root(leaves[:split])]
