@@ -1,0 +1,146 @@
+"""What can go wrong in a round: who broke which rule, or which of our own rules this node broke."""
+
+from __future__ import annotations
+
+from p2pfl.errors import ConfigurationError, IntegrityError, LocalProtocolError, RemoteProtocolError
+
+_WATCH = "p2pfl status"
+
+
+class UnexpectedMessage(RemoteProtocolError):
+    """{peer} sent a {message} in phase {phase}, where the protocol has no place for one."""
+
+    code = "P2P-ROUND-001"
+    likely = ("that site runs another version of the program", "that site was altered")
+    command = _WATCH
+
+
+class MalformedMessage(RemoteProtocolError):
+    """{peer} sent bytes that are not a message of this protocol."""
+
+    code = "P2P-ROUND-002"
+    likely = ("that site runs another version of the program", "that site was altered")
+    command = _WATCH
+
+
+class NotInThisVersion(RemoteProtocolError):
+    """{peer} sent a {message}; this version does not take part in that step."""
+
+    code = "P2P-ROUND-003"
+    likely = ("that site runs a newer version; all sites must run one version",)
+    command = "p2pfl --version"
+
+
+class BundleRejected(RemoteProtocolError):
+    """{peer} dealt a share that does not fit the bundle that it signed."""
+
+    code = "P2P-ROUND-004"
+    likely = ("that site was altered", "that site's memory or disk is failing")
+    command = _WATCH
+
+
+class TwoStatements(RemoteProtocolError):
+    """{peer} signed two different {message} statements in one attempt."""
+
+    code = "P2P-ROUND-005"
+    likely = ("two copies of that site are running", "that site was restored from a snapshot", "that site was altered")
+    command = _WATCH
+
+
+class MembersRejected(RemoteProtocolError):
+    """{peer} coordinated an attempt with a set of members that does not hold together."""
+
+    code = "P2P-ROUND-006"
+    likely = ("that site was altered",)
+    command = _WATCH
+
+
+class BulkRejected(RemoteProtocolError):
+    """{peer} sent masked words that do not match what it signed."""
+
+    code = "P2P-ROUND-007"
+    likely = ("that site was altered", "that site's memory is failing")
+    command = _WATCH
+
+
+class BallotRejected(RemoteProtocolError):
+    """{peer} cast a ballot or sent a certificate that does not prove what it claims."""
+
+    code = "P2P-ROUND-008"
+    likely = ("that site was altered",)
+    command = _WATCH
+
+
+class SeedRejected(RemoteProtocolError):
+    """{peer} revealed a {message} that is not the one that it committed to."""
+
+    code = "P2P-ROUND-009"
+    likely = ("that site was altered", "that site's disk is failing")
+    command = _WATCH
+
+
+class RecordDiffers(RemoteProtocolError):
+    """{peer} confirmed another result of this round than this site computed."""
+
+    code = "P2P-ROUND-010"
+    likely = ("that site's arithmetic differs: compare versions of the program", "that site was altered")
+    command = "p2pfl ledger show"
+
+
+class WrongSender(RemoteProtocolError):
+    """{peer} sent a message in the name of another site."""
+
+    code = "P2P-ROUND-011"
+    likely = ("that site was altered",)
+    command = _WATCH
+
+
+class UnexpectedEvent(LocalProtocolError):
+    """This node's own code raised {event} in phase {phase}, where the protocol has no place for it."""
+
+    code = "P2P-ROUND-020"
+    likely = ("a bug in p2pfl: please report it with the site log",)
+    command = "p2pfl ledger show --log site"
+
+
+class DisclosureRefused(LocalProtocolError):
+    """This node's own code asked to reveal a secret that the protocol keeps."""
+
+    code = "P2P-ROUND-021"
+    likely = ("a bug in p2pfl: please report it with the site log; nothing was revealed",)
+    command = "p2pfl ledger show --log site"
+
+
+class ConfigurationDiffers(ConfigurationError):
+    """{peer} would sum under another configuration than this site: {field} differs."""
+
+    code = "P2P-ROUND-030"
+    likely = (
+        "the sites call the sum with different vectors, limits or names",
+        "the sites run different versions of the program",
+    )
+    command = "p2pfl peers diff {peer}"
+
+
+class ModelDiffers(IntegrityError):
+    """{peer} starts this round from another model than this site."""
+
+    code = "P2P-ROUND-031"
+    likely = ("a checkpoint was restored from a backup at one of the two sites",)
+    command = "p2pfl ledger verify"
+
+
+class RolledBack(IntegrityError):
+    """This site's home is older than what {peer} holds under this site's own signature."""
+
+    code = "P2P-ROUND-032"
+    likely = ("the home was restored from a snapshot or backup", "a second copy of this home is running elsewhere")
+    command = "p2pfl ledger verify"
+
+
+class ManifestDiffers(ConfigurationError):
+    """{peer} runs under another peers.yaml than this site."""
+
+    code = "P2P-ROUND-033"
+    likely = ("a site was added at one place only", "the file was edited after it was agreed")
+    command = "p2pfl peers diff {peer}"

@@ -1,0 +1,212 @@
+"""Events in, effects out: frozen dataclasses, and nothing else.
+
+An event is a fact that `node.py` (or the simulator) tells the round; every one carries `now`, seconds on a monotonic
+clock. An effect is a thing that the driver must do, in order. The driver's one promise: after it has carried out a
+`Persist`, and the effects beside it, it hands in `Persist.stored(now)` before any other event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfl.codec import Facts
+from p2pfl.messages import Letter
+
+Words = NDArray[np.unsignedinteger[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """One segment of a sum: field words (m,), each < p, of the field named by its bits (16, 31 or 61)."""
+
+    bits: int
+    words: Words
+
+    def __repr__(self) -> str:
+        return f"Vector({self.bits} bits, {self.words.size} words)"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What this peer would sum in the round. The fields are those of the Propose message that carries them."""
+
+    model: bytes
+    configuration: bytes
+    support: bytes
+    deadline_ms: int
+    clock_ms: int
+    epsilon: str
+    site_head: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A fact, at a time. `now` in seconds on the driver's monotonic clock."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class OfAttempt(Event):
+    """An answer or a timer of one attempt. When that attempt is over, it tells nothing and is dropped."""
+
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begin(Event):
+    """The attempt may start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Event):
+    """An authentic letter of this round came over the link of its sender."""
+
+    letter: Letter
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReady(Event):
+    """Training (or the caller of a sum) has what this peer would sum."""
+
+    proposal: Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class WordsReady(OfAttempt):
+    """The answer to `Quantise`: the words that this peer sums in this attempt."""
+
+    vectors: tuple[Vector, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied(Event):
+    """The answer to `Apply`: digest of the model after the round, and facts that follow from the sum alone."""
+
+    model: bytes
+    outcome: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Dealt(OfAttempt):
+    """This attempt's secrets are durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(OfAttempt):
+    """The attempt digest is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class SumsStored(OfAttempt):
+    """The masked sums and READY are durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class BallotStored(OfAttempt):
+    """This peer's one ballot is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStored(OfAttempt):
+    """The certificate is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordStored(OfAttempt):
+    """This peer's CONFIRM is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProposeDeadline(OfAttempt):
+    """No U came in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatherDeadline(OfAttempt):
+    """GATHER did not end in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp(Event):
+    """A link to `peer` stands; `incarnation` is that of its process."""
+
+    peer: str
+    incarnation: bytes
+
+
+Effect = Any  # one of the classes below
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Deliver `letter` to one peer, or (to = None) to all others."""
+
+    to: str | None
+    letter: Letter
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Make each (item, bytes) durable, then hand in the event `then`. None in place of bytes removes the item."""
+
+    items: tuple[tuple[str, bytes | None], ...]
+    then: type[OfAttempt]
+    round: int
+    attempt: int
+
+    def stored(self, now: float) -> OfAttempt:
+        """The event that says that this effect was carried out."""
+        return self.then(now, self.round, self.attempt)
+
+    def __repr__(self) -> str:
+        return f"Persist({[name for name, _ in self.items]}, then={self.then.__name__})"
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Hand in `event` when the clock reaches `event.now`."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Quantise:
+    """Turn the update into words under this attempt digest; `supports` are the members' nominations, in order."""
+
+    round: int
+    attempt: int
+    attempt_digest: bytes
+    supports: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """The checked sum: apply it to the model, answer with `Applied`."""
+
+    attempt_digest: bytes
+    supports: tuple[bytes, ...]
+    survivors: tuple[str, ...]
+    vectors: tuple[Vector, ...]
+    configuration: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The round is final: its record, and at least q cosignatures by name."""
+
+    record: bytes
+    cosignatures: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A fact for the site log."""
+
+    kind: str
+    facts: Facts

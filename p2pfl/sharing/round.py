@@ -1,0 +1,162 @@
+"""One round as a sans-I/O machine: `handle(event)` returns the effects that the driver must carry out, in order.
+
+The protocol is in `table.py`; this file only looks up the row, runs the action, and tries the READY rows until none is
+true. An event that is refused raises, and nothing has changed. Letters that come too early are held here, bounded, and
+handed in again when the phase has moved. DESIGN §4.2; docs/spec/sharing.md.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from p2pfl.codec import Malformed, pack, unpack
+from p2pfl.errors.round import BulkRejected, NotInThisVersion, UnexpectedEvent, UnexpectedMessage
+from p2pfl.errors.sharing import NotInField
+from p2pfl.messages import Certificate, Chunk, Letter, SumChunk, read, seal
+from p2pfl.sharing.events import CertificateStored, Effect, Event, OfAttempt, Received, Send
+from p2pfl.sharing.phases import ballot, confirm, owed
+from p2pfl.sharing.state import Phase, Setting, State, pack_sums, read_vectors, restore
+from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Later, Row
+
+EARLY_BYTES: Final = 256 << 20  # of bulk held for one peer that is a step ahead
+
+
+class Round:
+    """Round `number` of a run, through all its attempts, until it is final."""
+
+    def __init__(self, setting: Setting, number: int) -> None:
+        self.state = State(setting, number)
+        self.phase = Phase.SHARE
+        self._early: dict[tuple[str, int, int, int], Letter] = {}  # (sender, attempt, kind, chunk)
+
+    @classmethod
+    def restored(cls, setting: Setting, snapshot: bytes, sums: bytes | None) -> tuple[Round, list[Effect]]:
+        """The round that a process which died had begun, and what it owes the others now.
+
+        A new process masks nothing in the attempt it finds. Under a certificate it does all that is left to do; before
+        one it casts the ballot that it lacks, if it had not vouched for the sums. Raises Malformed.
+        """
+        state = restore(setting, snapshot)
+        found = cls(setting, state.round)
+        found.state = state
+        if state.members is not None and sums is not None:
+            state.masked = read_vectors(sums, state.attempt_digest)
+        if state.certificate is not None:
+            found.phase = Phase.UNMASK
+            # A record on disk was signed before: it is said again, and counts.
+            effects = found.handle(CertificateStored(state.now, state.round, state.attempt))
+            return found, effects + (confirm.send(state) if state.record else [])
+        found.phase = Phase.BALLOT
+        if state.ballot is not None:
+            return found, ballot.announce(state) + ballot.send(state)
+        return found, ballot.announce(state) if state.ready is not None else ballot.abandon_restored(state)
+
+    def keepsake(self) -> bytes:
+        """What a final round keeps for peers that missed it: certificate, record, and the sum. Its secrets are gone."""
+        state = self.state
+        certificate = state.certificate.wire if state.certificate else b""
+        return pack((state.round, state.attempt, certificate, state.record, pack_sums(state.total, b"")))
+
+    @classmethod
+    def finished(cls, setting: Setting, keepsake: bytes) -> Round:
+        """The final round that `keepsake` is of, in a new process: it serves, and no more. Raises Malformed."""
+        number, attempt, certificate, record, total = unpack(keepsake, most=1 << 40, items=8)
+        found = cls(setting, number)
+        state = found.state
+        state.attempt, state.record, state.total = attempt, record, read_vectors(total, b"")
+        if certificate:
+            state.certificate = seal(read(certificate).message, state.envelope, setting.identity)
+            state.outbox.append(Send(None, state.certificate))
+        confirm.send(state)
+        found.phase = Phase.FINAL
+        return found
+
+    @property
+    def number(self) -> int:
+        return self.state.round
+
+    @property
+    def attempt(self) -> int:
+        return self.state.attempt
+
+    def waiting_for(self) -> dict[str, str]:
+        """By peer, what this round waits for, in words for people."""
+        return owed.waited_for(self.state, self.phase)
+
+    def handle(self, event: Event) -> list[Effect]:
+        """Take one event; return what must be done, in order.
+
+        Raises RemoteProtocolError naming the peer, or LocalProtocolError when this node's own code is at fault; then
+        nothing has changed.
+        """
+        self.state.now = event.now
+        before = (self.state.attempt, self.phase)
+        effects = self._dispatch(event)
+        effects += self._advance()
+        while before != (self.state.attempt, self.phase) and self._early:
+            before = (self.state.attempt, self.phase)
+            held, self._early = self._early, {}
+            for letter in held.values():
+                effects += self._dispatch(Received(event.now, letter))
+                effects += self._advance()
+        return effects
+
+    def _dispatch(self, event: Event) -> list[Effect]:
+        if isinstance(event, Received):
+            return self._received(event)
+        if isinstance(event, OfAttempt) and (event.round, event.attempt) != (self.state.round, self.state.attempt):
+            return []
+        cell = EVENTS.get((self.phase, type(event)))
+        if isinstance(cell, Ignore):
+            return []
+        if not isinstance(cell, Row):
+            evidence = f"round {self.number}, attempt {self.attempt}"
+            raise UnexpectedEvent(event=type(event).__name__, phase=self.phase.name, evidence=evidence)
+        return self._run(cell, event)
+
+    def _received(self, event: Received) -> list[Effect]:
+        letter = event.letter
+        attempt, message = letter.envelope.attempt, letter.message
+        if attempt < self.state.attempt:
+            return []  # its certificate is held: nothing of it can count again
+        if attempt > self.state.attempt and not isinstance(message, Certificate):
+            return self._keep(letter)
+        cell = EVENTS.get((self.phase, type(message)))
+        if isinstance(cell, Keep):
+            return self._keep(letter)
+        if isinstance(cell, Ignore):
+            return []
+        what = {"peer": letter.sender, "message": type(message).__name__}
+        if isinstance(cell, Later):
+            raise NotInThisVersion(evidence=cell.reason, **what)
+        if cell is None:
+            evidence = f"round {self.number}, attempt {self.attempt}"
+            raise UnexpectedMessage(phase=self.phase.name, evidence=evidence, **what)
+        try:
+            return self._run(cell, event)
+        except (Malformed, NotInField) as error:
+            raise BulkRejected(peer=letter.sender, evidence=str(error)) from None
+
+    def _run(self, row: Row, event: Event) -> list[Effect]:
+        effects = row.action(self.state, event)
+        self.phase = row.next
+        return effects
+
+    def _advance(self) -> list[Effect]:
+        effects: list[Effect] = []
+        while True:
+            row = next((row for row in READY[self.phase] if row.true(self.state)), None)
+            if row is None:
+                return effects
+            effects += row.action(self.state)
+            self.phase = row.next
+
+    def _keep(self, letter: Letter) -> list[Effect]:
+        message = letter.message
+        place = message.index if isinstance(message, (Chunk, SumChunk)) else 0
+        if isinstance(message, (Chunk, SumChunk)):
+            held = sum(len(old.body) for old in self._early.values() if old.sender == letter.sender)
+            if held + len(letter.body) > EARLY_BYTES:
+                raise BulkRejected(peer=letter.sender, evidence=f"{held} bytes of bulk ahead of its turn")
+        self._early[(letter.sender, letter.envelope.attempt, message.kind, place)] = letter
+        return []

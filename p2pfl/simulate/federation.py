@@ -1,0 +1,143 @@
+"""A whole federation in one process and in virtual time: the real rounds, a seeded network, deaths and returns.
+
+The network keeps TLS's and the mesh's promises (letters of one pair arrive in order, once, from the process that
+sent them to the process that they were sent to) and no others: delays differ by orders of magnitude, and what was on
+its way to a process that dies is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2pfl import messages
+from p2pfl.keys import Identity, digest
+from p2pfl.messages import Letter
+from p2pfl.roster import Member, Roster
+from p2pfl.sharing import events as e
+from p2pfl.sharing.field import FIELDS
+from p2pfl.simulate.clock import Clock
+from p2pfl.simulate.peer import SimulatedPeer
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What happens to a simulated federation. `death` is the chance, per effect, that the process dies before it."""
+
+    death: float = 0.0
+    deaths: int = 0  # at most so many in all
+    away_s: tuple[float, float] = (0.1, 60.0)
+    delay_s: tuple[float, float] = (0.001, 0.5)
+
+
+class SimulatedFederation:
+    """`peers` peers that sum `length` words a round, for `rounds` rounds. The same seed gives the same run."""
+
+    def __init__(
+        self,
+        peers: int,
+        *,
+        rounds: int = 1,
+        length: int = 50,
+        bits: int = 61,
+        seed: int = 0,
+        weather: Weather | None = None,
+    ) -> None:
+        self.random = random.Random(seed)
+        self.clock = Clock()
+        self.weather = weather or Weather()
+        self.length, self.bits, self.rounds = length, bits, rounds
+        self.deaths = 0
+        identities = [Identity(self.draw(32)) for _ in range(peers)]
+        members = tuple(Member(f"site-{k}", identity.key) for k, identity in enumerate(identities))
+        self.roster = Roster(1, members)
+        run = digest("run", b"simulated")
+        self.peers = {
+            member.name: SimulatedPeer(self, member.name, identity, self.roster, run, rounds)
+            for member, identity in zip(members, identities, strict=True)
+        }
+        self._last: dict[tuple[str, str], float] = {}
+
+    @property
+    def now(self) -> float:
+        return self.clock.now
+
+    def draw(self, count: int) -> bytes:
+        return self.random.randbytes(count)
+
+    def run(self, most_steps: int = 1_000_000) -> None:
+        """Start everyone and go on until nothing is left to do. Raises RuntimeError past `most_steps`."""
+        for peer in self.peers.values():
+            self.clock.at(self.random.uniform(0, 1), lambda peer=peer: self._start(peer))  # type: ignore[misc]
+        for _ in range(most_steps):
+            if not self.clock.step():
+                return
+        raise RuntimeError(f"still running after {most_steps} steps")
+
+    def update(self, name: str, number: int) -> tuple[e.Vector, ...]:
+        """The words that `name` sums in round `number`: (length,) uniform words, a function of the two."""
+        field = FIELDS[self.bits]
+        stream = np.random.default_rng(list(hashlib.sha256(f"{name}/{number}".encode()).digest()))
+        return (e.Vector(self.bits, stream.integers(0, field.p, self.length).astype(field.dtype)),)
+
+    def expected(self, number: int) -> list[int]:
+        """The true sum of round `number`, computed with Python's integers."""
+        rows = [self.update(name, number)[0].words.tolist() for name in self.roster.names]
+        return [sum(column) % FIELDS[self.bits].p for column in zip(*rows, strict=True)]
+
+    # ── the world of a peer ──────────────────────────────────────────────────────────────────────────────────
+
+    def dies(self, peer: SimulatedPeer) -> bool:
+        """Decides about one death, and about the return."""
+        if self.deaths >= self.weather.deaths or self.random.random() >= self.weather.death:
+            return False
+        self.deaths += 1
+        self.clock.at(self.now + self.random.uniform(*self.weather.away_s), lambda: self._start(peer))
+        return True
+
+    def timer(self, peer: SimulatedPeer, event: e.Event) -> None:
+        incarnation = peer.incarnation
+        self.clock.at(event.now, lambda: peer.feed(event) if peer.incarnation == incarnation else None)
+
+    def carry(self, sender: str, to: str, letter: Letter) -> None:
+        """Take a letter from one process to another, behind those that left before it."""
+        source, target = self.peers[sender], self.peers[to]
+        if not target.alive:
+            return
+        here, there = source.incarnation, target.incarnation
+        wire = letter.wire
+
+        def arrive() -> None:
+            if target.alive and target.incarnation == there and (source.incarnation == here or not source.alive):
+                target.feed(e.Received(self.now, messages.open_letter(wire, self.roster)))
+
+        self.clock.at(self._arrival(sender, to), arrive)
+
+    def _arrival(self, sender: str, to: str) -> float:
+        low, high = self.weather.delay_s
+        time = max(self.now + self.random.uniform(low, high), self._last.get((sender, to), 0.0))
+        self._last[(sender, to)] = time
+        return time
+
+    def _start(self, peer: SimulatedPeer) -> None:
+        """A process starts: its links come up one by one, each on both ends, before anything crosses it."""
+        if peer.alive:
+            return
+        peer.boot()
+        for other in self.peers.values():
+            if other is not peer and other.alive:
+                self._link(peer, other)
+                self._link(other, peer)
+        peer.begin()
+
+    def _link(self, teller: SimulatedPeer, hearer: SimulatedPeer) -> None:
+        there, here = hearer.incarnation, teller.incarnation
+
+        def up() -> None:
+            if hearer.incarnation == there and teller.incarnation == here:
+                hearer.feed(e.LinkUp(self.now, teller.name, here))
+
+        self.clock.at(self._arrival(teller.name, hearer.name), up)
