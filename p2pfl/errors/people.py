@@ -115,3 +115,12 @@ class NoDifferentFile(ConfigurationError):
     code = "P2P-USE-014"
     likely = ("that site holds the same file as you", "a path of a file was meant")
     command = "p2pfl peers fingerprint {peer}"
+
+
+class NotReadable(LocalFault):
+    """{path} cannot be read."""
+
+    code = "P2P-USE-015"
+    exit_status = 2
+    likely = ("the path is mistyped", "the command runs in another folder", "the file belongs to another user")
+    command = "ls -l {path}"

@@ -1,0 +1,47 @@
+"""`p2pfl model export`: the model out of the sealed home, as plain safetensors that any tool reads."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options, write_new
+from p2pfl.errors.people import NoModel
+from p2pfl.home import Home
+
+ITEM = "checkpoints/model"
+
+
+def model_of(home: Home) -> bytes:
+    """The newest model of `home`, safetensors bytes. Raises NoModel."""
+    held = home.read(ITEM)
+    if held is None:
+        raise NoModel(evidence=f"there is no {ITEM} in it", path=home.path)
+    return held
+
+
+@click.group()
+def model() -> None:
+    """Export the model as safetensors."""
+
+
+@model.command()
+@click.option("-o", "--output", "target", required=True, type=click.Path(path_type=Path, dir_okay=False),
+              help="The file to write; one that exists is never overwritten.")
+@home_option
+@unlock_options
+@json_option
+def export(target: Path, home: Path, unlock: Unlock, as_json: bool) -> None:
+    """Write the newest model to a safetensors file: named float32 tensors, no code.
+
+    The file is not encrypted. What it tells of any one record is bounded by the ε that `p2pfl status` shows.
+    """
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        held = model_of(opened)
+    write_new(target, held)
+    found = hashlib.sha256(held).hexdigest()
+    facts: dict[str, object] = {"path": str(target), "bytes": len(held), "sha256": found}
+    output.result(f"{target}: {output.amount(len(held))}, SHA-256 {found}", facts, as_json)
