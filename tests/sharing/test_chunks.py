@@ -1,0 +1,71 @@
+"""Every word has one chunk and one owner, and no owner sums much more than another."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfl.sharing.chunks import CHUNK_BYTES, Chunk, Layout, Segment, plan
+from p2pfl.sharing.field import FIELDS
+
+segments = st.builds(Segment, st.sampled_from(list(FIELDS)), st.one_of(st.integers(0, 30), st.integers(0, 5_000_000)))
+layouts = st.lists(segments, max_size=5).map(lambda each: Layout(tuple(each)))
+
+
+@given(layouts, st.integers(1, 30))
+def test_every_word_lies_in_exactly_one_chunk_in_order(layout: Layout, owners: int) -> None:
+    chunks = plan(layout, owners)
+    assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
+    for number, segment in enumerate(layout.segments):
+        stop = 0
+        for chunk in chunks:
+            if chunk.segment == number:
+                assert chunk.start == stop
+                stop = chunk.stop
+        assert stop == segment.length
+
+
+@given(layouts, st.integers(1, 30))
+def test_no_chunk_is_empty_or_larger_than_the_bound(layout: Layout, owners: int) -> None:
+    for chunk in plan(layout, owners):
+        assert 0 < chunk.count * layout.segments[chunk.segment].field.word_bytes <= CHUNK_BYTES
+        assert 0 <= chunk.owner_position < owners
+
+
+@given(st.sampled_from(list(FIELDS)), st.lists(st.integers(0, 2_000_000), min_size=1, max_size=4), st.integers(1, 30))
+def test_in_one_field_the_loads_of_two_owners_differ_by_a_word_at_most(
+    bits: int, lengths: list[int], owners: int
+) -> None:
+    loads = [0] * owners
+    for chunk in plan(Layout(tuple(Segment(bits, length) for length in lengths)), owners):
+        loads[chunk.owner_position] += chunk.count
+    assert max(loads) - min(loads) <= 1
+
+
+@given(segments, st.integers(1, 30))
+def test_the_chunks_of_a_segment_are_a_multiple_of_the_owners_unless_words_are_fewer(
+    segment: Segment, owners: int
+) -> None:
+    number = len(plan(Layout((segment,)), owners))
+    assert number % owners == 0 or number == segment.length < owners
+
+
+def test_a_vector_of_seven_words_and_two_scalars_is_dealt_as_the_specification_shows() -> None:
+    assert plan(Layout((Segment(31, 7), Segment(61, 2))), 3) == (
+        Chunk(0, 0, 0, 3, 0),
+        Chunk(1, 0, 3, 2, 1),
+        Chunk(2, 0, 5, 2, 2),
+        Chunk(3, 1, 0, 1, 1),
+        Chunk(4, 1, 1, 1, 2),
+    )
+
+
+def test_an_unknown_field_a_negative_length_and_no_owner_are_refused() -> None:
+    for refused in (lambda: Segment(32, 1), lambda: Segment(31, -1), lambda: plan(Layout(()), 0)):
+        with pytest.raises(ValueError):
+            refused()
+
+
+def test_the_payload_counts_the_bytes_of_all_words() -> None:
+    assert Layout((Segment(16, 3), Segment(31, 3), Segment(61, 3))).payload_bytes == 42
