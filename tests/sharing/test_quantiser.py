@@ -43,7 +43,9 @@ def test_a_sum_of_extreme_vectors_does_not_wrap(field: Field) -> None:
         for sign in (1.0, -1.0):
             words, _ = quantiser.quantise(np.full(5, 1e30 * sign), SEED, ROUNDING)
             total = field.sum([words] * n)
-            assert field.centred(total).tolist() == [int(sign) * n * quantiser.largest] * 5
+            found, most = field.centred(total) * int(sign), n * quantiser.largest
+            # In 61 bits a float64 reaches L to 2⁻⁵³ only.
+            assert most * (1 - 2**-52) <= int(found.min()) <= int(found.max()) <= most
             assert quantiser.within_bound(total, n)
             assert quantiser.dequantise_sum(total, n, SEED, 5).tolist() == pytest.approx([sign * n] * 5)
 
