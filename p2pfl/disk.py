@@ -41,15 +41,24 @@ class Disk:
             raise DiskFull(evidence=f"{step}: {error.strerror or error}", path=path) from None
         raise DiskRefused(evidence=f"{error.strerror or error}", step=step, path=path) from None
 
-    def open(self, path: Path, flags: int) -> int:
-        """A descriptor for writing; a file that is made has mode 0600."""
+    def fail(self, why: str) -> None:
+        """From now on nothing is written: what the medium holds is no longer known."""
+        self._failed = self._failed or why
+
+    def check(self, path: Path) -> None:
+        """Raises SyncFailed once something has failed for good."""
         if self._failed:
             raise SyncFailed(evidence=self._failed, path=path, home=self.home)
+
+    def open(self, path: Path, flags: int) -> int:
+        """A descriptor for writing; a file that is made has mode 0600."""
+        self.check(path)
         self.fault("open", path)
         return os.open(path, flags | os.O_WRONLY | os.O_CLOEXEC, 0o600)
 
     def write(self, descriptor: int, data: bytes, path: Path) -> None:
         """All of `data`, or OSError with some of it written. Not yet durable."""
+        self.check(path)
         view = memoryview(data)
         while view:
             self.fault("write", path)
@@ -66,8 +75,9 @@ class Disk:
             else:
                 os.fsync(descriptor)
         except OSError as error:
-            self._failed = f"fsync of {path.name}: {error.strerror or error}"
-            raise SyncFailed(evidence=self._failed, path=path, home=self.home) from None
+            why = f"fsync of {path.name}: {error.strerror or error}"
+            self.fail(why)
+            raise SyncFailed(evidence=why, path=path, home=self.home) from None
 
     def sync_directory(self, path: Path) -> None:
         """Names made, renamed or removed in `path` are on the medium."""
@@ -127,14 +137,28 @@ class Appender:
         try:
             self._disk.write(self._descriptor, data, self._path)
         except OSError as error:
-            with suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
+            self._take_back()
             self._disk.refuse("append to", self._path, error)
+        except BaseException:
+            self._disk.fail(f"interrupted while it wrote {self._path.name}")
+            raise
         self._disk.sync(self._descriptor, self._path)
         if not self._named:
             self._disk.sync_directory(self._path.parent)
             self._named = True
         self._size += len(data)
+
+    def _take_back(self) -> None:
+        """Cut off what a failed write left: a later segment may only stand behind one that ends well."""
+        try:
+            os.ftruncate(self._descriptor, self._size)
+            if not self._size:
+                self._path.unlink()
+        except OSError as error:
+            self._disk.fail(f"cutting {self._path.name} back: {error.strerror or error}")
+            return
+        self._disk.sync(self._descriptor, self._path)
+        self._disk.sync_directory(self._path.parent)
 
     def close(self) -> None:
         """No more appends."""

@@ -73,9 +73,12 @@ class Segments:
         return number, self._home.draw(SALT_BYTES), Appender(self._home.disk, self.path(number))
 
     def settle(self, number: int, size: int) -> None:
-        """Segment `number` is on the medium and `size` bytes long: what lay behind (a torn tail) is gone."""
+        """Segment `number` is on the medium and `size` bytes long: what lay behind is gone; at size 0, all of it is."""
         self._home.writable(f"ledger/{self.which}")
         path = self.path(number)
+        if size == 0:
+            self._home.disk.remove(path)
+            return
         try:
             descriptor = self._home.disk.open(path, 0)
         except OSError as error:
@@ -169,6 +172,11 @@ class Home:
                 for left in directory.glob("*" + NEW):  # a replace that a crash cut short
                     left.unlink()
         return home
+
+    @property
+    def locked(self) -> bool:
+        """True when this home was opened for writing."""
+        return self._lock is not None
 
     def writable(self, item: str) -> None:
         """Raises HomeIsReadOnly unless this home holds the lock."""

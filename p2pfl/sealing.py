@@ -45,6 +45,7 @@ LAYOUT: Final = (
     Row("state/update", "home/state", "the update of the round under way, until its sum is final"),
     Row("state/residual", "home/state", "what sparsifying and quantising held back"),
     Row("state/account", "home/state", "the privacy account, over all runs"),
+    Row("state/sums", "home/state", "the masked sums of the attempt under way, fsynced before its READY"),
     Row("state/total", "home/state", "the last checked sum"),
     Row("state/peers", "home/state", "what was last seen of each peer"),
     Row("state/federation", "home/state", "peers.yaml as this site agreed to it"),

@@ -1,0 +1,61 @@
+"""The ledger: what an edited, shortened or foreign log says to a person."""
+
+from __future__ import annotations
+
+from p2pfl.errors import ConfigurationError, IntegrityError, LocalProtocolError
+
+
+class LedgerDamaged(IntegrityError):
+    """The {log} log is not what this site wrote: {place} is damaged."""
+
+    code = "P2P-LEDGER-001"
+    likely = ("a file of the ledger was changed, cut or removed", "the disk is failing")
+    command = "p2pfl ledger verify --home {home}"
+
+
+class LedgerShortened(IntegrityError):
+    """The {log} log ends before entry {entry}, which this site has signed."""
+
+    code = "P2P-LEDGER-002"
+    likely = ("an older copy of the home was restored", "files of the ledger were cut or removed")
+    command = "p2pfl ledger verify --home {home}"
+
+
+class LedgerRewritten(IntegrityError):
+    """The {log} log holds other entries than those whose head this site has signed."""
+
+    code = "P2P-LEDGER-003"
+    likely = ("the ledger was replaced by another one of this site", "the head was replaced by that of another history")
+    command = "p2pfl ledger verify --home {home}"
+
+
+class HeadRefused(IntegrityError):
+    """The signed head of the {log} log is not one that this site signed."""
+
+    code = "P2P-LEDGER-004"
+    likely = ("the identity was replaced and the ledger was not", "the head was copied from another home")
+    command = "p2pfl ledger verify --home {home}"
+
+
+class OtherFederation(ConfigurationError):
+    """The federation log in this home begins with another federation, or another peers.yaml, than this one."""
+
+    code = "P2P-LEDGER-005"
+    likely = ("peers.yaml was changed after the first round", "the home was used with another federation")
+    command = "p2pfl ledger show --home {home}"
+
+
+class RecordRefused(LocalProtocolError):
+    """A record was to enter the {log} log that no reader of it would understand."""
+
+    code = "P2P-LEDGER-006"
+    likely = ("a field is missing or misspelt in this program",)
+    command = "p2pfl --version"
+
+
+class ExportMalformed(ConfigurationError):
+    """{path} is not an exported ledger root."""
+
+    code = "P2P-LEDGER-007"
+    likely = ("it is another file", "it was edited or cut after the export")
+    command = "p2pfl ledger export --help"

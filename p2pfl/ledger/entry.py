@@ -1,0 +1,345 @@
+"""The kinds of entry, as facts, and their exact bytes. One of the four contracts: what auditors see.
+
+A record is canonical JSON (`codec.facts`), and the bytes are the entry: they are hashed, signed and kept as written.
+Kinds are added, never reinterpreted; a kind that this version does not know is *unsupported*, not skipped. No entry
+holds a value of a patient, a vector, or the name of a file. Reals travel as decimal text, bytes as hex, time as whole
+Unix seconds that the caller brings. docs/spec/ledger.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+from p2pfl.codec import Facts, facts, read_facts
+from p2pfl.keys import digest
+from p2pfl.roster import NAME
+
+FIRST: Final = bytes(32)  # what the first entry holds as the hash of the one before
+MOST_RECORD: Final = 1 << 20
+HEX32: Final = re.compile(r"[0-9a-f]{64}")
+REAL: Final = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]{1,3})?|inf)")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry: its number from 0, the record's bytes as written, signatures by name, the hash of the one before."""
+
+    index: int
+    record: bytes
+    signatures: Mapping[str, bytes]
+    previous: bytes
+
+    @property
+    def hash(self) -> bytes:
+        return entry_hash(self.previous, self.record)
+
+
+def entry_hash(previous: bytes, record: bytes) -> bytes:
+    """SHA-256 over p2pfl/1/entry\\0, then the hash of the entry before and the record, each behind its length."""
+    return digest("entry", previous, record)
+
+
+# ── what a field may hold ─────────────────────────────────────────────────────────────────────────────────────
+
+Check = Callable[[Any], bool]
+
+
+def _hash(value: Any) -> bool:
+    return isinstance(value, str) and HEX32.fullmatch(value) is not None
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 200 and value.isprintable()
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, str) and REAL.fullmatch(value) is not None
+
+
+def _spent(value: Any) -> bool:
+    return value == "" or _real(value)  # empty: a round that charges nothing
+
+
+def _name(value: Any) -> bool:
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
+
+
+def _map(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _optional(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _many(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def _by_name(check: Check) -> Check:
+    return lambda value: isinstance(value, dict) and all(_name(name) and check(inner) for name, inner in value.items())
+
+
+def _peers(value: Any) -> bool:
+    rows = value if isinstance(value, list) else []
+    pairs = [row for row in rows if isinstance(row, list) and len(row) == 2 and _name(row[0]) and _hash(row[1])]
+    return bool(rows) and len(pairs) == len(rows)
+
+
+def _vote(value: Any) -> bool:
+    return value in ("SURVIVORS", "ABANDON")
+
+
+# ── the kinds ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+_PLACE: Final[dict[str, Check]] = {"run": _hash, "epoch": _whole, "round": _whole, "attempt": _whole}
+_TIME: Final[dict[str, Check]] = {"time": _whole}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of entry: the log that it belongs to, its fields, and how a person reads it."""
+
+    log: Literal["federation", "site"]
+    fields: Mapping[str, Check]
+    line: Callable[[Facts], str]
+
+
+def _round_line(f: Facts) -> str:
+    out = f" without {', '.join(f['left_out'])}" if f["left_out"] else ""
+    model = f", model {f['model_after'][:12]}" if f["model_after"] != f["model_before"] else ""
+    # Purpose and outcome are the federation's own words; they are shown when they are there.
+    purpose = f" ({f['configuration']['purpose']})" if isinstance(f["configuration"].get("purpose"), str) else ""
+    worst = max((value for value in f["epsilon"].values() if value), key=float, default=None)
+    spent = f", epsilon at most {worst}" if worst is not None else ""
+    summed = f"sum over {len(f['survivors'])} sites{out}"
+    return f"round {f['round']}{purpose} attempt {f['attempt']}: {summed}{model}{spent}"
+
+
+KINDS: Final[dict[str, Kind]] = {
+    "genesis": Kind(
+        "federation",
+        {"federation": _text, "epoch": _whole, "configuration": _hash, "peers": _peers, "settings": _map},
+        lambda f: f"federation {f['federation']} begins: epoch {f['epoch']}, {len(f['peers'])} sites, "
+        f"configuration {f['configuration'][:12]}",
+    ),
+    "agreement": Kind(
+        "federation",
+        {"epoch": _whole, "sha256": _hash, "members": _many(_name)},
+        lambda f: f"agreement {f['sha256'][:12]} signed by {', '.join(f['members'])}",
+    ),
+    "round": Kind(
+        "federation",
+        {
+            **_PLACE, "time_ms": _whole, "salt": _hash, "attempt_digest": _hash, "view": _hash, "total": _hash,
+            "survivors": _many(_name), "left_out": _many(_name), "model_before": _hash, "model_after": _hash,
+            "configuration": _map, "outcome": _map, "epsilon": _by_name(_spent), "site_heads": _by_name(_hash),
+        },
+        _round_line,
+    ),
+    "start": Kind(
+        "site",
+        {**_TIME, "version": _text, "python": _text, "incarnation": _text},
+        lambda f: f"p2pfl {f['version']} started on Python {f['python']}",
+    ),
+    "operator": Kind(
+        "site",
+        {**_TIME, "command": _text, "options": _map},
+        lambda f: " ".join(["operator ran", f["command"], *(f"--{k}={v}" for k, v in sorted(f["options"].items()))]),
+    ),
+    "commitment": Kind(
+        "site",
+        {**_TIME, **_PLACE, "of": _text, "digest": _hash},
+        lambda f: f"round {f['round']} attempt {f['attempt']}: committed to {f['of']} {f['digest'][:12]}",
+    ),
+    "ballot": Kind(
+        "site",
+        {**_TIME, **_PLACE, "vote": _vote, "attempt_digest": _optional(_hash), "view": _optional(_hash),
+         "waited_for": _many(_name)},
+        lambda f: f"round {f['round']} attempt {f['attempt']}: voted {f['vote']}"
+        + (f", waiting for {', '.join(f['waited_for'])}" if f["waited_for"] else ""),
+    ),
+    "abandoned": Kind(
+        "site",
+        {**_TIME, **_PLACE, "certificate": _hash, "waited_for": _many(_name)},
+        lambda f: f"round {f['round']} attempt {f['attempt']}: abandoned"
+        + (f", {', '.join(f['waited_for'])} did not answer" if f["waited_for"] else ""),
+    ),
+    "charge": Kind(
+        "site",
+        {**_TIME, "run": _hash, "round": _whole, "mechanism": _map, "before": _real, "after": _real, "delta": _real,
+         "limit": _real},
+        lambda f: f"round {f['round']}: privacy charged, epsilon {f['before']} -> {f['after']} of {f['limit']} "
+        f"at delta {f['delta']}",
+    ),
+    "budget": Kind(
+        "site",
+        {**_TIME, "run": _hash, "round": _whole, "spent": _real, "would_be": _real, "limit": _real},
+        lambda f: f"round {f['round']}: not started, epsilon would be {f['would_be']} of {f['limit']}",
+    ),
+    "query": Kind(
+        "site",
+        {**_TIME, "run": _hash, "round": _whole, "query": _text, "data": _hash, "members": _many(_name)},
+        lambda f: f"round {f['round']}: answered query {f['query']} over {len(f['members'])} sites",
+    ),
+    "dropped": Kind(
+        "site",
+        {**_TIME, "log": lambda value: value in ("federation", "site"), "segment": _whole, "bytes": _whole},
+        lambda f: f"{f['bytes']} unfinished bytes dropped from the end of segment {f['segment']} of the {f['log']} log",
+    ),
+}
+
+
+class UnknownKind(ValueError):
+    """A record of a kind that this version does not know."""
+
+
+def read(record: bytes) -> Facts:
+    """The facts of a record. Raises UnknownKind, or ValueError that names the field that is wrong."""
+    held = read_facts(record, MOST_RECORD)
+    kind = KINDS.get(str(held.get("kind")))
+    if kind is None:
+        raise UnknownKind(f"kind {held.get('kind')!r} is not known to this version")
+    odd = set(held) ^ {"kind", *kind.fields}
+    if odd:
+        raise ValueError(f"{held['kind']}: {', '.join(sorted(odd))} is missing, or does not belong there")
+    for field, check in kind.fields.items():
+        if not check(held[field]):
+            raise ValueError(f"{held['kind']}: {field} does not hold what it must")
+    return held
+
+
+def render(entry: Entry) -> str:
+    """One line for a person: number, time where there is one, what happened, how many signed."""
+    try:
+        held = read(entry.record)
+    except ValueError as error:
+        return f"{entry.index:>6}  unsupported: {error}"
+    seconds = held.get("time", held.get("time_ms", 0) // 1000)
+    at = datetime.fromtimestamp(min(seconds, 253402300799), UTC).strftime("%Y-%m-%d %H:%M:%SZ") if seconds else "-" * 20
+    signed = f"  [{len(entry.signatures)} signatures]" if entry.signatures else ""
+    return f"{entry.index:>6}  {at}  {KINDS[held['kind']].line(held)}{signed}"
+
+
+# ── builders ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _made(kind: str, held: Mapping[str, Any]) -> bytes:
+    """The record, after the check that whoever reads it will make. Raises ValueError."""
+    record = facts({"kind": kind, **held})
+    read(record)
+    return record
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
+
+
+def genesis(
+    *,
+    federation: str,
+    epoch: int,
+    configuration: bytes,
+    peers: Iterable[tuple[str, bytes]],
+    settings: Mapping[str, Any],
+) -> bytes:
+    """Entry 0: who takes part, under which configuration (digest of peers.yaml). A function of peers.yaml alone."""
+    rows = [[name, key.hex()] for name, key in peers]
+    held = {"federation": federation, "epoch": epoch, "configuration": configuration.hex(), "peers": rows}
+    return _made("genesis", {**held, "settings": dict(settings)})
+
+
+def agreement(*, epoch: int, sha256: bytes, members: Sequence[str]) -> bytes:
+    """The business associate agreement, by its digest, that every one of `members` signed (45 CFR 164.504(e))."""
+    return _made("agreement", {"epoch": epoch, "sha256": sha256.hex(), "members": list(members)})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which attempt an entry is about."""
+
+    run: bytes
+    epoch: int
+    round: int
+    attempt: int
+
+    @property
+    def facts(self) -> Facts:
+        return {"run": self.run.hex(), "epoch": self.epoch, "round": self.round, "attempt": self.attempt}
+
+
+def start(*, time: int, version: str, python: str, incarnation: bytes) -> bytes:
+    """A process began to work in this home."""
+    return _made("start", {"time": time, "version": version, "python": python, "incarnation": incarnation.hex()})
+
+
+def operator(*, time: int, command: str, options: Mapping[str, str | int | bool]) -> bytes:
+    """A person ran a command. `options` without paths, values or secrets: what was asked for, not of whom."""
+    return _made("operator", {"time": time, "command": command, "options": dict(options)})
+
+
+def commitment(place: Place, *, time: int, of: str, digest: bytes) -> bytes:
+    """This site bound itself to something (a bundle, a root, a READY) before it was sent."""
+    return _made("commitment", {**place.facts, "time": time, "of": of, "digest": digest.hex()})
+
+
+def ballot(
+    place: Place,
+    *,
+    time: int,
+    survivors: bool,
+    attempt_digest: bytes | None = None,
+    view: bytes | None = None,
+    waited_for: Sequence[str] = (),
+) -> bytes:
+    """This site's one vote in an attempt."""
+    vote = {"vote": "SURVIVORS" if survivors else "ABANDON", "waited_for": list(waited_for)}
+    digests = {"attempt_digest": _hex(attempt_digest or None), "view": _hex(view or None)}
+    return _made("ballot", {**place.facts, "time": time, **vote, **digests})
+
+
+def abandoned(place: Place, *, time: int, certificate: bytes, waited_for: Sequence[str] = ()) -> bytes:
+    """An attempt ended with an ABANDON certificate (its digest): nothing of it will ever be unmasked."""
+    held = {"time": time, "certificate": certificate.hex(), "waited_for": list(waited_for)}
+    return _made("abandoned", {**place.facts, **held})
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Privacy before and after, as decimal text: epsilon at delta, and the limit."""
+
+    before: str
+    after: str
+    delta: str
+    limit: str
+
+
+def charge(*, time: int, run: bytes, round: int, mechanism: Mapping[str, Any], spent: Spent) -> bytes:
+    """A pass was charged to the privacy account, before it began. `mechanism`: enough to recompute epsilon from."""
+    privacy = {"before": spent.before, "after": spent.after, "delta": spent.delta, "limit": spent.limit}
+    return _made("charge", {"time": time, "run": run.hex(), "round": round, "mechanism": dict(mechanism), **privacy})
+
+
+def budget(*, time: int, run: bytes, round: int, spent: str, would_be: str, limit: str) -> bytes:
+    """A pass was not started, because it would have overspent."""
+    held = {"time": time, "run": run.hex(), "round": round, "spent": spent, "would_be": would_be, "limit": limit}
+    return _made("budget", held)
+
+
+def query(*, time: int, run: bytes, round: int, query: str, data: bytes, members: Sequence[str]) -> bytes:
+    """A statistic was answered, over these sites (DESIGN §4.5). `data`: a salted digest, never a value."""
+    held = {"time": time, "run": run.hex(), "round": round, "query": query, "data": data.hex()}
+    return _made("query", {**held, "members": list(members)})
+
+
+def dropped(*, time: int, log: str, segment: int, size: int) -> bytes:
+    """A torn tail, beyond every signed head, was dropped when a log was opened."""
+    return _made("dropped", {"time": time, "log": log, "segment": segment, "bytes": size})

@@ -1,0 +1,217 @@
+"""One append-only log in a home: durable before visible, one chain, one tree, one signed head.
+
+Each opened log writes into a segment of its own, made at its first append; segments of earlier starts are never
+written to, so a restored snapshot repeats no nonce. What lies unfinished at the end of the last segment is dropped when
+it is beyond what a head signed by this site covers; anything below, or anything that a crash cannot explain, is an
+IntegrityError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from p2pfl.codec import Malformed
+from p2pfl.disk import Appender
+from p2pfl.errors.ledger import (
+    HeadRefused,
+    LedgerDamaged,
+    LedgerRewritten,
+    LedgerShortened,
+    OtherFederation,
+    RecordRefused,
+)
+from p2pfl.home import Home, Which
+from p2pfl.keys import SIGNATURE_BYTES, Identity
+from p2pfl.ledger import entry as entries
+from p2pfl.ledger import note
+from p2pfl.ledger.entry import Entry
+from p2pfl.ledger.note import Head
+from p2pfl.ledger.reading import Chain, Finding, Reading, read_log
+from p2pfl.ledger.segment import ENTRY, LATE, Frame, Sealer, header
+from p2pfl.merkle import consistency_of
+from p2pfl.roster import NAME
+
+Item = tuple[bytes, Mapping[str, bytes]]
+
+
+class Log:
+    """The federation log or the site log of a home. Made by `open`."""
+
+    def __init__(self, home: Home, which: Which, reading: Reading, head_note: str | None) -> None:
+        self._home, self.which = home, which
+        self._chain: Chain = reading.chain
+        self._head_note = head_note
+        self._appender: Appender | None = None
+        self._sealer: Sealer | None = None
+        self.dropped: tuple[Finding, ...] = tuple(reading.findings)
+        """What lay unfinished at the end of the log and is not part of it."""
+
+    @classmethod
+    def open(cls, home: Home, which: Which) -> Log:
+        """Read and check the whole log: every frame, the chain, and the newest head that this site signed.
+
+        Through a home opened for reading it changes nothing and runs beside a writer. Raises LedgerDamaged,
+        LedgerShortened, LedgerRewritten, HeadRefused.
+        """
+        head_note = read_head(home, which)  # before the segments: a head never runs ahead of them
+        segments = home.segments(which)
+        reading = read_log(segments, which)
+        if reading.faults:
+            first = reading.faults[0]
+            raise LedgerDamaged(evidence=str(first), log=which, place=first.place, home=home.path)
+        if head_note is not None:
+            check_head(home, which, reading, head_note)
+        if reading.last is not None and home.locked:
+            number, size, good = reading.last
+            # Also when nothing is torn: the process that wrote it may have died between its write and its fsync.
+            segments.settle(number, good if good < size else size)
+        return cls(home, which, reading, head_note)
+
+    def __len__(self) -> int:
+        return len(self._chain.entries)
+
+    def __getitem__(self, index: int) -> Entry:
+        return self._chain.entries[index]
+
+    def records(self) -> Iterator[Entry]:
+        """All entries, oldest first."""
+        yield from self._chain.entries
+
+    def root(self) -> bytes:
+        """The RFC 6962 root over all records."""
+        return self._chain.tree.root()
+
+    def root_at(self, size: int) -> bytes:
+        """The root over the first `size` records."""
+        return self._chain.root_at(size)
+
+    def head(self) -> bytes:
+        """The hash of the last entry; 32 zero bytes before the first."""
+        return self._chain.head
+
+    def leaves(self) -> list[bytes]:
+        """The leaf hashes of all records."""
+        return list(self._chain.leaves)
+
+    def consistency(self, old: int) -> tuple[bytes, ...]:
+        """The proof that the log of `old` entries is a prefix of this one, for a witness."""
+        return consistency_of(self._chain.leaves, old)
+
+    def append(self, record: bytes, signatures: Mapping[str, bytes] | None = None) -> int:
+        """Add one entry; it is durable when its number is returned. Raises RecordRefused, DiskFull, SyncFailed."""
+        return self.extend([(record, signatures or {})])
+
+    def extend(self, items: Iterable[Item]) -> int:
+        """Add entries with one fsync (group commit); returns the number of the first. All of them, or none."""
+        first, head, frames = len(self), self.head(), []
+        items = list(items)
+        for index, (record, signatures) in enumerate(items, first):
+            self._check(record, signatures)
+            frames.append((ENTRY, index, head, record, signatures))
+            head = entries.entry_hash(head, record)
+        if frames:
+            self._write(frames)
+        for record, signatures in items:
+            self._chain.add(record, dict(signatures))
+        return first
+
+    def add_signatures(self, index: int, signatures: Mapping[str, bytes]) -> None:
+        """Signatures of entry `index` that came later; durable. They are no entry and change no root."""
+        self._check(self[index].record, signatures)
+        self._write([(LATE, index, bytes(32), b"", signatures)])
+        self._chain.sign(index, dict(signatures))
+
+    def expect_genesis(self, record: bytes) -> None:
+        """Raises OtherFederation when the log begins with another record than this genesis."""
+        if len(self) and self[0].record != record:
+            evidence = f"entry 0 is {entries.render(self[0]).strip()[:160]}"
+            raise OtherFederation(evidence=evidence, home=self._home.path)
+
+    def sign_head(self, identity: Identity, federation: Log | None = None) -> str:
+        """Sign how the log stands, durably; returns the note. A site log's head carries that of the federation log.
+
+        From here on a shorter log, or another one, is refused on this machine. Raises ValueError on an empty log.
+        """
+        extensions: tuple[str, ...] = ()
+        if federation is not None:
+            stands = Head("", len(federation), federation.root())
+            extensions = (f"{note.FEDERATION} {' '.join(stands.text.split())}",)
+        head = Head(self._origin(), len(self), self.root(), extensions)
+        text = note.sign(head, self._home.name, identity)
+        self._home.replace(f"ledger/{self.which}/head", text.encode("utf-8"))
+        self._head_note = text
+        return text
+
+    def latest_head(self) -> str | None:
+        """The newest note that this site signed over this log."""
+        return self._head_note
+
+    def close(self) -> None:
+        """Let go of the segment file."""
+        if self._appender is not None:
+            self._appender.close()
+        self._appender = self._sealer = None
+
+    def _origin(self) -> str:
+        if not len(self):
+            raise ValueError(f"the {self.which} log is empty: there is nothing to sign")
+        return origin(self.which, self._home.name, self[0].record)
+
+    def _check(self, record: bytes, signatures: Mapping[str, bytes]) -> None:
+        try:
+            held = entries.read(record)
+            if entries.KINDS[held["kind"]].log != self.which:
+                raise Malformed(f"{held['kind']} belongs to the other log")
+            for name, signature in signatures.items():
+                if not NAME.fullmatch(name) or len(signature) != SIGNATURE_BYTES:
+                    raise Malformed(f"signature of {name[:31]!r}: {len(signature)} bytes")
+        except ValueError as error:
+            raise RecordRefused(evidence=str(error), log=self.which) from None
+
+    def _write(self, rows: Iterable[tuple[int, int, bytes, bytes, Mapping[str, bytes]]]) -> None:
+        """Seal and append the frames, with one fsync."""
+        self._home.writable(f"ledger/{self.which}")
+        data = b""
+        if self._appender is None or self._sealer is None:
+            segments = self._home.segments(self.which)
+            number, salt, self._appender = segments.begin()
+            self._sealer = Sealer(segments.key(number, salt), salt)
+            data = header(salt)
+        settled = self._sealer.frames
+        frames = [Frame(kind, index, settled, before, record, signed) for kind, index, before, record, signed in rows]
+        try:
+            self._appender.append(data + b"".join(map(self._sealer.seal, frames)))
+        except BaseException:
+            self.close()  # its numbers are used up: what comes next goes into a segment with a salt of its own
+            raise
+
+
+def origin(which: Which, name: str, first_record: bytes) -> str:
+    """The first line of the heads of a log."""
+    return note.site_origin(name) if which == "site" else note.federation_origin(first_record)
+
+
+def read_head(home: Home, which: Which) -> str | None:
+    """The newest note that this site signed over a log, or None."""
+    raw = home.read(f"ledger/{which}/head")
+    return None if raw is None else raw.decode("utf-8", "replace")
+
+
+def check_head(home: Home, which: Which, reading: Reading, text: str) -> None:
+    """Raises HeadRefused, LedgerShortened or LedgerRewritten unless this site signed `text` and the log extends it."""
+    chain = reading.chain
+    try:
+        head, _ = note.parse(text)
+        mine = note.signed_by(text, home.name, home.identity().key)
+    except ValueError as error:
+        raise HeadRefused(evidence=str(error), log=which, home=home.path) from None
+    if not mine:
+        raise HeadRefused(evidence=f"no signature of {home.name} over it verifies", log=which, home=home.path)
+    if head.size > len(chain.entries):
+        torn = f"; {reading.findings[0]}" if reading.findings else ""
+        evidence = f"the head covers {head.size} entries, the log has {len(chain.entries)}{torn}"
+        raise LedgerShortened(evidence=evidence, log=which, entry=len(chain.entries), home=home.path)
+    root = chain.root_at(head.size)
+    if root != head.root or head.origin != origin(which, home.name, chain.entries[0].record):
+        evidence = f"root of {head.size} entries: signed {head.root.hex()[:16]}, found {root.hex()[:16]}"
+        raise LedgerRewritten(evidence=evidence, log=which, home=home.path)

@@ -1,0 +1,231 @@
+"""Bytes in, findings out: what a ledger proves, and every entry that is not what it should be.
+
+Three layers, so that an auditor's program without any site's key can use the lower ones: `check_federation` and
+`check_site` judge entries alone (the roster and the quorum come from the genesis record); `check_note` judges a signed
+head against entries; `verify` reads a home, decrypts, and asks the others. Reads only: it runs beside a writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from p2pfl.codec import Facts
+from p2pfl.errors.ledger import HeadRefused, LedgerRewritten, LedgerShortened
+from p2pfl.home import Home, Which
+from p2pfl.keys import verify as signature_verifies
+from p2pfl.ledger import entry as entries
+from p2pfl.ledger import note
+from p2pfl.ledger.entry import FIRST, Entry, UnknownKind
+from p2pfl.ledger.log import check_head, read_head
+from p2pfl.ledger.reading import Chain, Finding, read_log
+from p2pfl.merkle import EMPTY_ROOT
+from p2pfl.roster import Quorums
+
+
+@dataclass(frozen=True, slots=True)
+class LogFacts:
+    """What was found of one log, for `--json`."""
+
+    entries: int = 0
+    root: bytes = EMPTY_ROOT
+    head: bytes = FIRST
+    signed: int = 0
+    """How many of the entries the newest signed head covers."""
+
+
+@dataclass
+class Report:
+    """The outcome. It is verified when no finding is a fault."""
+
+    findings: list[Finding] = field(default_factory=list)
+    federation: LogFacts = LogFacts()
+    site: LogFacts = LogFacts()
+
+    @property
+    def verified(self) -> bool:
+        return not any(finding.fault for finding in self.findings)
+
+
+def verify(home: Home) -> Report:
+    """Check both logs of a home: frames, chain, signed heads, and what each entry claims."""
+    report = Report()
+    # The site log's head speaks of the federation log, so it is read first: beside a writer it then runs behind.
+    site, site_head, report.site = _verify_log(home, "site", report.findings)
+    federation, _, report.federation = _verify_log(home, "federation", report.findings)
+    report.findings += check_federation(federation.entries)
+    report.findings += check_site(site.entries)
+    report.findings += _across(site_head, federation)
+    return report
+
+
+def _verify_log(home: Home, which: Which, findings: list[Finding]) -> tuple[Chain, str | None, LogFacts]:
+    """One log's entries, the note of its newest head, and what was found of it."""
+    text = read_head(home, which)  # before the segments: a head never runs ahead of them
+    reading = read_log(home.segments(which), which)
+    findings += reading.findings
+    chain, signed = reading.chain, 0
+    if text is not None:
+        try:
+            check_head(home, which, reading, text)
+            signed = note.parse(text)[0].size
+        except (HeadRefused, LedgerShortened, LedgerRewritten) as error:
+            entry = len(chain.entries) if isinstance(error, LedgerShortened) else None
+            findings.append(Finding(which, f"{error.happened} {error.evidence}", entry))
+    if signed < len(chain.entries):
+        what = f"entries {signed} to {len(chain.entries) - 1} are beyond the newest signed head"
+        findings.append(Finding(which, what, fault=False))
+    return chain, text, LogFacts(len(chain.entries), chain.tree.root(), chain.head, signed)
+
+
+def _across(site_head: str | None, federation: Chain) -> list[Finding]:
+    """The federation log that the site log's head speaks of is a prefix of the one that is here."""
+    try:
+        stated = note.federation_of(note.parse(site_head)[0]) if site_head else None
+    except ValueError:
+        return []  # `check_head` has said so
+    if stated is None:
+        return []
+    size, root = stated
+    if size > len(federation.entries):
+        what = f"the site log's head speaks of {size} entries, here are {len(federation.entries)}"
+        return [Finding("federation", what, len(federation.entries))]
+    if federation.root_at(size) != root:
+        return [Finding("federation", f"its first {size} entries are not those that the site log's head speaks of")]
+    return []
+
+
+# ── the federation log, from its entries alone ────────────────────────────────────────────────────────────────
+
+
+def check_federation(log: Sequence[Entry]) -> list[Finding]:
+    """Every entry is of a known form, signed by as many as it must be, and follows from those before it."""
+    findings: list[Finding] = []
+    if not log:
+        return findings
+    try:
+        first = entries.read(log[0].record)
+    except ValueError as error:
+        return [Finding("federation", f"not a genesis: {error}", 0)]
+    if first["kind"] != "genesis":
+        return [Finding("federation", f"the log begins with {first['kind']}, not with a genesis", 0)]
+    keys = {name: bytes.fromhex(key) for name, key in first["peers"]}
+    try:
+        quorum = Quorums(len(keys)).q
+    except ValueError as error:
+        return [Finding("federation", f"genesis: {error}", 0)]
+    past = _Past(first)
+    for entry in log:
+        try:
+            held = entries.read(entry.record)
+        except UnknownKind as error:
+            findings.append(Finding("federation", f"unsupported: {error}", entry.index))
+            continue
+        except ValueError as error:
+            findings.append(Finding("federation", f"malformed: {error}", entry.index))
+            continue
+        problems = [*_signatures(entry, held, keys, quorum), *past.check(entry.index, held)]
+        findings += [Finding("federation", what, entry.index) for what in problems]
+    return findings
+
+
+def _signatures(entry: Entry, held: Facts, keys: Mapping[str, bytes], quorum: int) -> Iterable[str]:
+    """What is wrong with the signatures: who must sign, and whose signature does not verify."""
+    valid = set()
+    for name, signature in sorted(entry.signatures.items()):
+        if name not in keys:
+            yield f"{held['kind']}: signed by {name}, who is not in the roster"
+        elif not signature_verifies(keys[name], "record", entry.record, signature):
+            yield f"{held['kind']}: the signature of {name} is not over this record"
+        else:
+            valid.add(name)
+    if held["kind"] == "genesis":
+        required = set(keys)
+    elif held["kind"] == "agreement":
+        required = set(held["members"])
+    else:
+        required = set()
+    if required - valid:
+        yield f"{held['kind']}: not signed by {', '.join(sorted(required - valid))}"
+    elif len(valid) < quorum:
+        yield f"{held['kind']}: {len(valid)} valid signatures, {quorum} are wanted"
+
+
+class _Past:
+    """What earlier entries say that later ones must agree with."""
+
+    def __init__(self, genesis: Facts) -> None:
+        self.names = {name for name, _ in genesis["peers"]}
+        self.epoch: int = genesis["epoch"]
+        self.quorum = Quorums(len(self.names)).q
+        self.rounds: dict[str, int] = {}  # by run
+        self.models: dict[str, str] = {}  # by run
+        self.epsilon: dict[str, float] = {}  # by member
+
+    def check(self, index: int, held: Facts) -> list[str]:
+        """What is wrong with this entry after those before it; then it is one of them."""
+        if held["kind"] == "genesis":
+            return [] if index == 0 else ["a second genesis"]
+        if held["kind"] == "round":
+            return [*self._membership(held), *self._order(held), *self._spending(held)]
+        return [] if set(held["members"]) <= self.names else ["a member is not in the roster"]
+
+    def _membership(self, held: Facts) -> Iterable[str]:
+        survivors = held["survivors"]
+        if len(set(survivors)) != len(survivors) or not set(survivors) <= self.names:
+            yield f"round {held['round']}: sums over somebody who is not in the roster, or twice over one"
+        if len(survivors) < self.quorum:
+            yield f"round {held['round']}: sums over {len(survivors)} sites, fewer than the quorum of {self.quorum}"
+        if held["epoch"] != self.epoch:
+            yield f"round {held['round']}: of epoch {held['epoch']}, the roster is of {self.epoch}"
+
+    def _order(self, held: Facts) -> Iterable[str]:
+        run = held["run"]
+        if held["round"] <= self.rounds.get(run, -1):
+            yield f"round {held['round']} comes after round {self.rounds[run]} of the same run"
+        if self.models.get(run, held["model_before"]) != held["model_before"]:
+            yield f"round {held['round']} rests on a model that no earlier round of its run made"
+        self.rounds[run], self.models[run] = held["round"], held["model_after"]
+
+    def _spending(self, held: Facts) -> Iterable[str]:
+        for name, text in held["epsilon"].items():
+            if not text:
+                continue
+            spent = float(text)
+            if spent < self.epsilon.get(name, 0.0):
+                yield f"round {held['round']}: the epsilon of {name} went down from {self.epsilon[name]:g} to {text}"
+            self.epsilon[name] = max(spent, self.epsilon.get(name, 0.0))
+
+
+# ── the site log, from its entries alone ──────────────────────────────────────────────────────────────────────
+
+
+def check_site(log: Sequence[Entry]) -> list[Finding]:
+    """Every entry is of a known form; one ballot per attempt; the privacy account neither sinks nor passes its limit."""
+    findings: list[Finding] = []
+    ballots: dict[tuple[object, ...], tuple[object, ...]] = {}
+    spent = 0.0
+    for entry in log:
+        try:
+            held = entries.read(entry.record)
+        except UnknownKind as error:
+            findings.append(Finding("site", f"unsupported: {error}", entry.index))
+            continue
+        except ValueError as error:
+            findings.append(Finding("site", f"malformed: {error}", entry.index))
+            continue
+        if entries.KINDS[held["kind"]].log != "site":
+            findings.append(Finding("site", f"{held['kind']} does not belong in this log", entry.index))
+        if held["kind"] == "ballot":
+            place = (held["run"], held["epoch"], held["round"], held["attempt"])
+            said = (held["vote"], held["attempt_digest"], held["view"])
+            if ballots.setdefault(place, said) != said:
+                findings.append(Finding("site", f"a second, other ballot in round {held['round']}", entry.index))
+        if held["kind"] == "charge":
+            before, after, limit = (float(held[name]) for name in ("before", "after", "limit"))
+            if before < spent or after < before:
+                findings.append(Finding("site", f"the privacy account goes down, from {spent:g}", entry.index))
+            if after > limit:
+                findings.append(Finding("site", f"epsilon {held['after']} is above its limit", entry.index))
+            spent = max(spent, after)
+    return findings
