@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 from cryptography.hazmat.primitives import hashes
@@ -91,3 +92,53 @@ def merkle_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
     if index < split:
         return [*merkle_path(leaves[:split], index), merkle_root(leaves[split:])]
     return [*merkle_path(leaves[split:], index - split), merkle_root(leaves[:split])]
+
+
+def hadamard(values: Sequence[float]) -> list[float]:
+    """H·v/64 for one block of 4096, butterfly by butterfly."""
+    block, half = list(values), 1
+    while half < len(block):
+        for first in range(0, len(block), 2 * half):
+            for place in range(first, first + half):
+                a, b = block[place], block[place + half]
+                block[place], block[place + half] = a + b, a - b
+        half *= 2
+    return [value / 64.0 for value in block]
+
+
+def folded_square(values: Sequence[float]) -> float:
+    """Σ v², halves folded onto one another."""
+    squares = [value * value for value in values]
+    while len(squares) & (len(squares) - 1) or not squares:
+        squares.append(0.0)
+    while len(squares) > 1:
+        half = len(squares) // 2
+        squares = [squares[place] + squares[place + half] for place in range(half)]
+    return squares[0]
+
+
+def quantise(
+    u: Sequence[float], field: Field, n: int, clip: float, limit: float, rotate: bool, seed: bytes, rounding: bytes
+) -> list[int]:
+    """Words of one vector of at most one block, rounded by the first draw (a test picks inputs that it suits)."""
+    most = (field.p - 1) // (2 * n)
+    square = folded_square(u)
+    factor = clip / math.sqrt(square) if clip and square > clip * clip else 1.0
+    values = [value * factor for value in u]
+    if rotate:
+        values += [0.0] * (4096 - len(values))
+        bits = stream_bytes(stream_key(seed, "quantiser/rotation", b""), 1, 0, 512)
+        signs = [1.0 - 2.0 * (bits[place // 8] >> place % 8 & 1) for place in range(4096)]
+        values = hadamard([value * sign for value, sign in zip(values, signs, strict=True)])
+    drawn = stream_bytes(stream_key(rounding, "quantiser/rounding", b""), 1, 0, 8 * len(values))
+    words = []
+    for place, value in enumerate(values):
+        scaled = min(max(value * (most / limit), -float(most)), float(most))
+        low = int(scaled // 1)
+        uniform = (int.from_bytes(drawn[8 * place : 8 * place + 8], "little") >> 11) * 2.0**-53
+        words.append(max(-most, min(most, low + (uniform < scaled - low))) % field.p)
+    return words
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

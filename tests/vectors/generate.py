@@ -1,0 +1,207 @@
+"""Write the sharing kernel's vectors: python -m tests.vectors.generate [--check].
+
+Every expected value comes from the slow twins in tests/sharing/twins.py, which are written from the specification, not
+from the code that the vectors then hold. A case has a `name`, an `operation`, its inputs, and `expect` or `error` (the
+stable code of a refusal). Words are little-endian bytes in hex; keys are SHA-256 of the name given beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from p2pfl.sharing.field import FIELDS, Field
+from tests.sharing import twins
+from tests.sharing.twins import key
+
+FOLDER = Path(__file__).parent
+Case = dict[str, Any]
+
+REFUSED_31 = 641_741_466  # a place that stream 1 of this key refuses in the 31-bit field, found by search
+REFUSED_31_KEY = "p2pfl: a key whose 31-bit stream refuses a word"
+
+
+def words(values: Sequence[int], field: Field) -> str:
+    return b"".join(value.to_bytes(field.word_bytes, "little") for value in values).hex()
+
+
+def stream_keys() -> list[Case]:
+    cases = []
+    for label, edge, segment in (("prg/edge", (0, 1), 0), ("prg/edge", (4, 0), 1), ("prg/self", (2, 2), 0)):
+        run, seed = key("run"), key(f"seed {edge}")
+        context = run + b"".join(value.to_bytes(8, "big") for value in (3, 12, 1))
+        context += b"".join(value.to_bytes(2, "big") for value in (*edge, segment))
+        cases.append({
+            "name": f"{label} of edge {edge}, segment {segment}", "operation": "stream_key", "seed": seed.hex(),
+            "label": label, "run": run.hex(), "epoch": 3, "round": 12, "attempt": 1, "edge": list(edge),
+            "segment": segment,
+            "expect": {"context": context.hex(), "key": twins.stream_key(seed, label, context).hex()},
+        })
+    return cases
+
+
+def prg(bits: int) -> list[Case]:
+    field, cases = FIELDS[bits], []
+    places = [("start", "first words", 0, 40), ("start", "from an odd word", 7, 9), ("far", "far out", 10**12 + 1, 9)]
+    if bits == 16:
+        place = next(k for k in range(10**6) if twins.prg_word(key("start"), field, k)[1] > 1)
+        places.append(("start", "stream 1 refuses the middle word", place - 2, 5))
+    if bits == 31:
+        places.append((REFUSED_31_KEY, "stream 1 refuses the middle word", REFUSED_31 - 2, 5))
+    for name, what, start, count in places:
+        cases.append({
+            "name": what, "operation": "expand", "bits": bits, "key": key(name).hex(), "key_name": name,
+            "start": start, "count": count, "expect": words(twins.prg(key(name), field, start, count), field),
+        })
+    return cases
+
+
+def mask(bits: int) -> list[Case]:
+    field, cases = FIELDS[bits], []
+    made, received, own = [key("m0"), key("m1")], [key("r0"), key("r1")], key("own")
+    edges = [0, 1, field.half, field.half + 1, field.p - 1]
+    common = {"operation": "mask", "bits": bits, "made": [k.hex() for k in made],
+              "received": [k.hex() for k in received], "own": own.hex()}
+    for name, x, start in (("zeros", [0] * 20, 0), ("edge values", edges * 4, 0), ("a chunk alone", edges, 1_000_003)):
+        expect = words(twins.mask(x, made, received, own, field, start), field)
+        cases.append({"name": name, **common, "x": words(x, field), "start": start, "expect": expect})
+    bad = words([0, field.p, 0], field)
+    cases.append({"name": "a word of p", **common, "x": bad, "start": 0, "error": "P2P-SHARE-004"})
+    return cases
+
+
+def split() -> list[Case]:
+    cases: list[Case] = []
+    for bits, field in FIELDS.items():
+        x, rand = [0, field.p - 1, 5], key("one") + key("two")
+        rows = [twins.prg(each, field, 0, 3) for each in (key("one"), key("two"))]
+        common: Case = {"operation": "split", "bits": bits, "x": words(x, field)}
+        shares = [words(row, field) for row in twins.complete(x, rows, field)]
+        cases += [
+            {"name": f"three shares, {bits} bits", **common, "n": 3, "rand": rand.hex(), "expect": shares},
+            {"name": "one byte short", **common, "n": 3, "rand": rand[1:].hex(), "error": "P2P-SHARE-009"},
+            {"name": "one byte over", **common, "n": 3, "rand": rand.hex() + "00", "error": "P2P-SHARE-009"},
+            {"name": "one share", **common, "n": 1, "rand": "", "error": "P2P-SHARE-009"},
+            {"name": "a word of p", **common, "x": words([field.p], field), "n": 3, "rand": rand.hex(),
+             "error": "P2P-SHARE-004"},
+        ]
+    return cases
+
+
+def field() -> list[Case]:
+    cases: list[Case] = []
+    for bits, each in FIELDS.items():
+        top, size = (1 << each.word_bits) - 1, each.word_bytes
+        common: Case = {"operation": "from_bytes", "bits": bits}
+        good = [0, 1, each.half, each.half + 1, each.p - 1]
+        signed = [value if value <= each.half else value - each.p for value in good]
+        cases += [
+            {"name": "edge values", **common, "data": words(good, each), "count": 5, "expect": signed},
+            {"name": "p", **common, "data": words([1, each.p], each), "count": 2, "error": "P2P-SHARE-002"},
+            {"name": "all bits", **common, "data": words([top], each), "count": 1, "error": "P2P-SHARE-002"},
+            {"name": "half a word", **common, "data": bytes(size + size // 2).hex(), "count": 1,
+             "error": "P2P-SHARE-003"},
+            {"name": "a word short", **common, "data": bytes(size).hex(), "count": 2, "error": "P2P-SHARE-003"},
+            {"name": "a word over", **common, "data": bytes(3 * size).hex(), "count": 2, "error": "P2P-SHARE-003"},
+        ]
+    return cases
+
+
+def quantiser() -> list[Case]:
+    u = [0.0, 0.5, -0.5, 0.1, -0.1, 1.0, -1.0, 1e-9, 3.0, -3.0]
+    cases: list[Case] = []
+    for bits, rotate, clip in ((16, False, 0.0), (16, True, 0.0), (31, False, 2.0), (61, False, 0.0)):
+        common = {"operation": "quantise", "bits": bits, "n": 5, "clip": clip, "limit": 1.5, "rotate": rotate,
+                  "rotation_seed": key("rotation").hex(), "rounding": key("rounding").hex(), "u": u}
+        found = twins.quantise(u, FIELDS[bits], 5, clip, 1.5, rotate, key("rotation"), key("rounding"))
+        expect = {"first_words": words(found[:64], FIELDS[bits]),
+                  "sha256": twins.sha256(bytes.fromhex(words(found, FIELDS[bits]))).hex()}
+        cases.append({"name": f"{bits} bits, rotate {rotate}, clip {clip}", **common, "expect": expect})
+    plain = {**cases[0]}
+    del plain["expect"]
+    return [
+        *cases,
+        {**plain, "name": "not a number", "u": ["nan"], "error": "P2P-SHARE-008"},
+        {**plain, "name": "infinite", "u": [0.0, "inf"], "error": "P2P-SHARE-008"},
+        {**plain, "name": "a limit of zero", "limit": 0.0, "error": "P2P-SHARE-006"},
+        {**plain, "name": "a negative clip", "clip": -1.0, "error": "P2P-SHARE-006"},
+        {**plain, "name": "more peers than the field holds", "n": 32761, "error": "P2P-SHARE-005"},
+    ]
+
+
+def fixed_point() -> list[Case]:
+    common: Case = {"operation": "fixed_point", "n": 5, "limit": "1000", "decimals": 2}
+    p = FIELDS[61].p
+    return [
+        {"name": "half to even", **common, "values": ["0.005", "0.015", "-0.005", "-0.015", "1000", "-1000"],
+         "expect": words([0, 2, 0, p - 2, 100_000, p - 100_000], FIELDS[61])},
+        {"name": "over the limit", **common, "values": ["0", "1000.001"], "error": "P2P-SHARE-007"},
+        {"name": "far over the limit", **common, "values": ["-1e400000"], "error": "P2P-SHARE-007"},
+        {"name": "no number", **common, "values": ["1,5"], "error": "P2P-SHARE-008"},
+        {"name": "not a number", **common, "values": ["nan"], "error": "P2P-SHARE-008"},
+        {"name": "could wrap", **common, "limit": "1e16", "values": [], "error": "P2P-SHARE-005"},
+        {"name": "a limit of zero", **common, "limit": "0", "values": [], "error": "P2P-SHARE-006"},
+        {"name": "too many decimals", **common, "decimals": 19, "values": [], "error": "P2P-SHARE-006"},
+    ]
+
+
+def graph() -> list[Case]:
+    return [
+        {"name": f"{n} peers", "operation": "graph", "n": n,
+         "expect": sorted(list(twins.edge(i, j, n)) for i in range(n) for j in range(i))}
+        for n in (3, 4, 5, 6, 7, 10)
+    ]
+
+
+def merkle() -> list[Case]:
+    cases: list[Case] = []
+    for size, index in ((1, 0), (2, 1), (5, 4), (7, 3), (8, 0)):
+        leaves = [bytes([number]) * number for number in range(size)]
+        path = [step.hex() for step in twins.merkle_path(leaves, index)]
+        common: Case = {"operation": "merkle", "leaves": [leaf.hex() for leaf in leaves], "index": index,
+                        "root": twins.merkle_root(leaves).hex()}
+        cases.append({"name": f"leaf {index} of {size}", **common, "path": path, "expect": True})
+        altered = [*path, "00" * 32]
+        cases.append({"name": f"leaf {index} of {size}, a step too many", **common, "path": altered, "expect": False})
+        if path:
+            cases.append({"name": f"leaf {index} of {size}, a step short", **common, "path": path[1:],
+                          "expect": False})
+    return cases
+
+
+FILES: dict[str, Callable[[], list[Case]]] = {
+    "stream-keys.json": stream_keys,
+    **{f"prg-{bits}.json": (lambda bits=bits: prg(bits)) for bits in FIELDS},
+    **{f"mask-{bits}.json": (lambda bits=bits: mask(bits)) for bits in FIELDS},
+    "split.json": split,
+    "field.json": field,
+    "quantiser.json": quantiser,
+    "fixed-point.json": fixed_point,
+    "graph.json": graph,
+    "merkle.json": merkle,
+}
+
+
+def render(cases: list[Case]) -> str:
+    """One case a line, so that a change shows as the case that it changes."""
+    return "[\n" + ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases) + "\n]\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    differing = []
+    for name, cases in FILES.items():
+        text, path = render(cases()), FOLDER / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            differing.append(name)
+            if "--check" not in arguments:
+                path.write_text(text, encoding="utf-8")
+    verb = "differing" if "--check" in arguments else "written"
+    print(f"{len(FILES)} files, {verb}: {', '.join(differing) or 'none'}")
+    return 1 if differing and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
