@@ -186,8 +186,13 @@ class Compressor:
         from safetensors.numpy import save
 
         positions, before = self._sent
-        tensors: dict[str, NDArray[np.generic]] = {"residual": self._a, "mean": self._mean, "sent.positions": positions, "sent.before": before,
-                   "update": self._update}  # fmt: skip
+        tensors: dict[str, NDArray[np.generic]] = {
+            "residual": self._a,
+            "mean": self._mean,
+            "sent.positions": positions,
+            "sent.before": before,
+            "update": self._update,
+        }
         return bytes(save(tensors, {"method": self.method}))
 
     def restore(self, data: bytes) -> None:

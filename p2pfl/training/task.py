@@ -63,7 +63,7 @@ class Task(ABC):
     """One thing to learn. Subclass it, or use a built-in."""
 
     name: ClassVar[str] = "task"
-    learning_rate: ClassVar[float] = 0.02
+    learning_rate: ClassVar[float] = 0.01
     expected_batch: ClassVar[float] = 2.0
     """Public divisor of each step's noised gradient sum: near sample_rate × the records of a common site, and never
     computed from a site's own number of records, which it would tell."""
