@@ -1,0 +1,53 @@
+"""TLS is finished; is this a member, the right one, and on our terms? Nobody is spoken with before that."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from p2pfl.errors.mesh import KeyNotListed, NameNotTheirs, OwnKeyThere, SessionResumed, WrongKey, WrongProtocol
+from p2pfl.keys import fingerprint
+from p2pfl.mesh.certificates import ALPN, signer_of
+from p2pfl.mesh.tunnel import Tunnel
+from p2pfl.roster import Address, Roster
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One connection: with whom, if it was dialled (`expected`), or from where, if it came in."""
+
+    address: Address
+    expected: str | None
+
+    @property
+    def label(self) -> str:
+        """How to call the far end while nobody knows who it is."""
+        return self.expected or f"a caller from {self.address.host}"
+
+
+async def authenticate(tunnel: Tunnel, call: Call, roster: Roster, me: str) -> str:
+    """The name of the member at the far end: the one whose key signed its leaf.
+
+    Raises SessionResumed, KeyNotListed, NameNotTheirs, OwnKeyThere, WrongKey, WrongProtocol; TimeoutError; what TLS
+    raised.
+    """
+    async with asyncio.timeout(tunnel.limits.handshake_s):
+        await tunnel.handshake()
+    if tunnel.resumed:
+        raise SessionResumed(peer=call.label, evidence="OpenSSL says that the session was reused")
+    member, claimed = signer_of(tunnel.certificate, roster)
+    if member is None:
+        raise KeyNotListed(peer=call.label, evidence="no key of the roster signed its certificate")
+    if claimed != member.name:
+        words = fingerprint(member.key)
+        raise NameNotTheirs(peer=member.name, claimed=claimed, evidence=f"signed by the key {words}")
+    if member.name == me:
+        raise OwnKeyThere(peer=call.label, evidence=f"key {fingerprint(member.key)}")
+    if call.expected is not None and call.expected != member.name:
+        evidence = f"key {fingerprint(member.key)}"
+        raise WrongKey(address=call.address, peer=call.expected, other=member.name, evidence=evidence)
+    # A mismatch does not make OpenSSL refuse: both ends look for themselves.
+    if not tunnel.speaks_p2pfl:
+        said = tunnel.application or "nothing"
+        raise WrongProtocol(peer=member.name, evidence=f"agreed on {said} where {ALPN} belongs")
+    return member.name

@@ -1,0 +1,117 @@
+"""What the mesh tells its owner, and what it asks of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from p2pfl.errors import P2PFLError
+from p2pfl.roster import Address
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFacts:
+    """What a link's TLS session runs on, e.g. TLSv1.3, TLS_AES_256_GCM_SHA384, X25519MLKEM768."""
+
+    version: str
+    cipher: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A payload from `peer`: once, and in the order in which that incarnation sent it."""
+
+    peer: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """A link stands: both ends checked the other's greeting.
+
+    incarnation   16 bytes of the process at the far end; another one than before means that all that was queued for
+                  the earlier one is dropped
+    greeting      what the far end's owner said, already passed by `Greeter.check`
+    nonce         32 bytes made of a fresh contribution of each end, the same at both; the greetings were made for it
+    """
+
+    peer: str
+    incarnation: bytes
+    greeting: bytes
+    nonce: bytes
+    facts: TlsFacts
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The link to `peer` ended; it is dialled again by itself, and nothing queued is lost meanwhile."""
+
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A connection did not become a link. `peer` is None where nobody could be authenticated.
+
+    Said once per reason, not once per attempt.
+    """
+
+    peer: str | None
+    address: Address | None
+    error: P2PFLError
+
+
+Event = Delivered | LinkUp | LinkDown | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatus:
+    """One link as `status` shows it. Bytes are those on the wire, TLS included, over all connections so far."""
+
+    state: str  # "up" or "down"
+    last_seen: float | None  # on the mesh's monotonic clock; None: never
+    never_seen: bool
+    bytes_sent: int
+    bytes_received: int
+    payload_sent: int  # bytes of payloads that the peer acknowledged
+    payload_received: int
+    queued: int  # bytes not acknowledged yet
+    facts: TlsFacts | None
+    rtt_s: float | None
+    speed_bytes_per_s: float | None  # acknowledged bytes per second while busy
+    last_error: P2PFLError | None
+
+
+class Greeter(Protocol):
+    """The owner's part of a hello."""
+
+    def greeting(self, peer: str, nonce: bytes) -> bytes:
+        """What to say to `peer` on the link whose joint nonce is `nonce`; asked anew for every connection."""
+        ...
+
+    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+        """Raise a P2PFLError to refuse the link; its code and text travel to the far end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes are per link, seconds on the mesh's clock. The defaults fit 50 kB/s to 10 Gbit/s."""
+
+    window_bytes: int = 8 << 20  # sent and not acknowledged
+    outgoing_bytes: int = 32 << 20  # queued and not acknowledged: above it `send` waits
+    undelivered_bytes: int = 16 << 20  # received and not taken by the owner: above it nothing is acknowledged
+    greeting_bytes: int = 16 << 20
+    unauthenticated: int = 64  # connections; the oldest gives way
+    unauthenticated_bytes: int = 64 << 10  # per connection
+    handshake_s: float = 10.0
+    opening_s: float = 15.0  # without any progress
+    connect_s: float = 5.0
+    dial_first_s: float = 0.05
+    dial_most_s: float = 2.0
+    heartbeat_s: float = 3.0
+    silence_s: float = 20.0  # not one byte arrived
+    probe_s: float = 3.0  # the same, after the peer dialled while its link still looks alive
+    flush_s: float = 2.0  # `stop` waits so long for acknowledgements

@@ -1,0 +1,306 @@
+"""One pair, one link: the tunnel of the moment, the frames that outlive it, heartbeats, and what is known of it.
+
+A tunnel comes and goes; `Outgoing` and `Incoming` stay as long as both processes do. When the far end returns as
+another incarnation, both begin anew, and what was queued for the earlier one is dropped: it was said to a process
+that is gone.
+
+Alive means that bytes arrive. A heartbeat leaves when nothing else was sent for a while, and no frame has a deadline of
+its own, so a link that moves 1 MiB in a minute lives, and one on which nothing arrives for 20 s is cut and dialled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.mesh import MalformedStream
+from p2pfl.mesh.events import Delivered, Event, Limits, LinkDown, LinkStatus, LinkUp, TlsFacts
+from p2pfl.mesh.framing import ACK, DATA, PING, PONG, Header, Incoming, MalformedFrame, Outgoing
+from p2pfl.mesh.opening import NOBODY, Hello, Opened
+from p2pfl.mesh.router import Router
+from p2pfl.mesh.tunnel import Tunnel
+
+STALE_FRAMES: Final = 64  # of the link before, still in ZeroMQ's pipes
+SPEED_OVER_S: Final = 0.2  # a speed is measured over at least so long
+
+
+class Link:
+    """What one end holds of a pair. Every method is called from the loop and returns at once."""
+
+    def __init__(
+        self, peer: str, router: Router, limits: Limits, now: Callable[[], float], tell: Callable[[Event], None]
+    ) -> None:
+        self.peer = peer
+        self.incarnation = NOBODY
+        self.tunnel: Tunnel | None = None
+        self.last_error: P2PFLError | None = None
+        self.undelivered = 0  # bytes told to the owner and not taken
+        self.room = asyncio.Event()  # outgoing bytes are below their bound
+        self.room.set()
+        self._router = router
+        self._door = router.connect(peer)
+        self._limits = limits
+        self._now = now
+        self._tell = tell
+        self._outgoing = Outgoing(limits.window_bytes)
+        self._incoming = Incoming(limits.window_bytes)
+        self._tag = b""
+        self._current = False  # a frame of this link has arrived, so no stale one may
+        self._stale = 0
+        self._blocked = False
+        self.fruitful = False  # the latest tunnel carried frames
+        self._said_at = 0.0
+        self._past = (0, 0)  # bytes sent and received by earlier tunnels
+        self._payload_sent = self._payload_received = 0
+        self._facts: TlsFacts | None = None
+        self._last_seen: float | None = None
+        self._rtt: float | None = None
+        self._speed: float | None = None
+        self._busy_since: tuple[float, int] | None = None
+        self._idle = asyncio.Event()  # nothing is unacknowledged
+        self._idle.set()
+
+    # ── the tunnel of the moment ──────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def up(self) -> bool:
+        return self.tunnel is not None
+
+    def resume_point(self) -> tuple[bytes, int]:
+        """For a hello: whose frames are held here, and the number of the next."""
+        return self.incarnation, self._incoming.expected
+
+    def attach(self, tunnel: Tunnel, opened: Opened, me: bytes) -> None:
+        """`tunnel` is the pair's link from now on, instead of any before it. Raises MalformedStream."""
+        if self.tunnel is not None:
+            self._drop("replaced by a newer connection")
+        hello = opened.hello
+        try:
+            self._begin(hello, me)
+        except MalformedFrame as error:
+            raise MalformedStream(peer=self.peer, evidence=str(error)) from error
+        self.tunnel, self._tag, self._current, self._stale = tunnel, opened.tag, False, 0
+        self.fruitful = False
+        self._facts, self._last_seen, self._said_at = opened.facts, self._now(), self._now()
+        self.last_error = None
+        self._door.take(lambda local: tunnel.start(local, lambda why, error: self._ended(tunnel, why, error)))
+        self._tell(LinkUp(self.peer, hello.incarnation, opened.greeting, opened.nonce, opened.facts))
+        self._control(PING, self._stamp())
+        self.send_more()
+
+    def _begin(self, hello: Hello, me: bytes) -> None:
+        expected = hello.expected if hello.known == me else 0
+        if hello.incarnation == self.incarnation:
+            self._outgoing.resume(expected)
+            self._incoming.resume()
+            return
+        if self.incarnation != NOBODY:
+            self._outgoing = Outgoing(self._limits.window_bytes)
+            self._signal()
+        self._incoming = Incoming(self._limits.window_bytes)
+        self.incarnation = hello.incarnation
+
+    def cut(self, reason: str, error: P2PFLError | None = None) -> None:
+        """End the link from this side."""
+        if self.tunnel is not None:
+            self.last_error = error or self.last_error
+            self._drop(reason)
+
+    def _ended(self, tunnel: Tunnel, reason: str, error: Exception | None) -> None:
+        if tunnel is not self.tunnel:
+            return
+        if error is not None:
+            self.last_error = MalformedStream(peer=self.peer, evidence=str(error))
+        self._drop(reason)
+
+    def _drop(self, reason: str) -> None:
+        tunnel, self.tunnel = self.tunnel, None
+        if tunnel is None:
+            return
+        self._door.forget()
+        tunnel.close()
+        self._last_seen = tunnel.last_heard
+        self._past = (self._past[0] + tunnel.bytes_sent, self._past[1] + tunnel.bytes_received)
+        self._busy_since = None
+        self._tell(LinkDown(self.peer, reason))
+
+    # ── frames ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def offer(self, payload: bytes) -> None:
+        """Queue a payload and send what the window allows."""
+        self._outgoing.offer(payload)
+        self._signal()
+        self.send_more()
+
+    async def flushed(self) -> None:
+        """Wait until nothing is unacknowledged."""
+        await self._idle.wait()
+
+    def send_more(self) -> None:
+        """Hand frames to ZeroMQ until the window or the pipe is full."""
+        self._blocked = False
+        if self.tunnel is None:
+            return
+        while (frame := self._outgoing.peek()) is not None:
+            header = Header(DATA, frame.flags, self._tag, frame.number, self._acknowledgement(), frame.total)
+            if not self._router.send(self.peer, header.encode(), frame.body):
+                self._blocked = True
+                return
+            self._outgoing.sent()
+            self._said()
+            if self._busy_since is None:
+                self._busy_since = (self._said_at, 0)
+
+    def on_room(self) -> None:
+        """ZeroMQ was read to its end: send what had no room, and acknowledge what came."""
+        if self._blocked:
+            self.send_more()
+        self.acknowledge()
+
+    def on_message(self, raw: bytes, body: bytes) -> None:
+        """One message from the ROUTER. What breaks the rules ends the link and names the peer."""
+        if self.tunnel is None:
+            return
+        try:
+            header = Header.decode(raw)
+            if header.tag != self._tag:
+                return self._on_stale()
+            self._current = True
+            self._handle(header, body)
+        except MalformedFrame as error:
+            self.cut("malformed frame", MalformedStream(peer=self.peer, evidence=str(error)))
+
+    def _on_stale(self) -> None:
+        self._stale += 1
+        if self._current or self._stale > STALE_FRAMES:
+            raise MalformedFrame("a frame of another link")
+
+    def _handle(self, header: Header, body: bytes) -> None:
+        if header.kind in (PING, PONG):
+            if header.kind == PING:
+                self._control(PONG, header.number)
+            else:
+                self._measure_rtt(header.number)
+            return
+        confirmed = self._outgoing.acknowledge(header.acknowledged)
+        if confirmed:
+            self.fruitful = True
+            self._payload_sent += confirmed
+            self._measure_speed(confirmed)
+            self._signal()
+            self.send_more()
+        if header.kind == DATA:
+            payload = self._incoming.receive(header, body)
+            self.fruitful = True
+            if payload is not None:
+                self._payload_received += len(payload)
+                self.undelivered += len(payload)
+                self._tell(Delivered(self.peer, payload))
+
+    def acknowledge(self) -> None:
+        """Tell the peer what has arrived, unless the owner is too far behind with taking it."""
+        if self.tunnel is not None and self._incoming.owes and not self._behind:
+            self._control(ACK, 0)
+
+    def taken(self, size: int) -> None:
+        """The owner took a payload of `size` bytes."""
+        was_behind = self._behind
+        self.undelivered -= size
+        if was_behind and not self._behind:
+            self.acknowledge()
+
+    @property
+    def _behind(self) -> bool:
+        return self.undelivered > self._limits.undelivered_bytes
+
+    def _acknowledgement(self) -> int:
+        return self._incoming.last_told if self._behind else self._incoming.expected
+
+    def _control(self, kind: int, number: int) -> None:
+        """Send a frame without a body. Without room for it an acknowledgement stays owed; a heartbeat is needless."""
+        header = Header(kind, 0, self._tag, number, self._acknowledgement(), 0)
+        if self._router.send(self.peer, header.encode()):
+            self._said()
+
+    def _said(self) -> None:
+        self._said_at = self._now()
+        if not self._behind:
+            self._incoming.told()
+
+    def _signal(self) -> None:
+        queued = self._outgoing.queued
+        for event, holds in ((self.room, queued < self._limits.outgoing_bytes), (self._idle, queued == 0)):
+            if holds:
+                event.set()
+            else:
+                event.clear()
+
+    # ── time ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def tick(self) -> None:
+        """Called about once a second: heartbeat, and the end of a link on which nothing arrives."""
+        if self.tunnel is None:
+            return
+        now = self._now()
+        silent = now - self.tunnel.last_heard
+        if silent > self._limits.silence_s:
+            return self.cut(f"nothing arrived for {silent:.0f} s")
+        if now - self._said_at > self._limits.heartbeat_s:
+            self._control(PING, self._stamp())
+
+    def probe(self) -> None:
+        """The peer dialled although its link looks alive here: ask it, and cut the link unless bytes arrive soon."""
+        tunnel = self.tunnel
+        if tunnel is None:
+            return
+        asked = self._now()
+        self._control(PING, self._stamp())
+
+        def decide() -> None:
+            if tunnel is self.tunnel and tunnel.last_heard < asked:
+                self.cut("the peer dialled anew and this connection is silent")
+
+        asyncio.get_running_loop().call_later(self._limits.probe_s, decide)
+
+    def _stamp(self) -> int:
+        return int(self._now() * 1e6)
+
+    def _measure_rtt(self, stamp: int) -> None:
+        sample = max(0.0, self._now() - stamp / 1e6)
+        self._rtt = sample if self._rtt is None else 0.8 * self._rtt + 0.2 * sample
+
+    def _measure_speed(self, confirmed: int) -> None:
+        """Acknowledged bytes per second, over spans in which something was always on its way."""
+        if self._busy_since is None:
+            return
+        since, count = self._busy_since
+        count += confirmed
+        span = self._now() - since
+        idle = self._outgoing.queued == 0
+        if span >= SPEED_OVER_S or (idle and count >= 1 << 20 and span > 0):
+            sample = count / span
+            self._speed = sample if self._speed is None else 0.5 * self._speed + 0.5 * sample
+            since, count = self._now(), 0
+        self._busy_since = None if idle else (since, count)
+
+    def status(self) -> LinkStatus:
+        tunnel = self.tunnel
+        sent, received = self._past
+        if tunnel is not None:
+            sent, received = sent + tunnel.bytes_sent, received + tunnel.bytes_received
+        return LinkStatus(
+            state="up" if tunnel is not None else "down",
+            last_seen=tunnel.last_heard if tunnel is not None else self._last_seen,
+            never_seen=self._last_seen is None,
+            bytes_sent=sent,
+            bytes_received=received,
+            payload_sent=self._payload_sent,
+            payload_received=self._payload_received,
+            queued=self._outgoing.queued,
+            facts=self._facts,
+            rtt_s=self._rtt,
+            speed_bytes_per_s=self._speed,
+            last_error=self.last_error,
+        )

@@ -1,0 +1,139 @@
+"""The one port of a site: bound or refused by name, with a bounded number of callers that nobody knows yet."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import socket
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Final
+
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.mesh import AddressUnusable, PortBusy
+from p2pfl.roster import Address
+
+BACKLOG: Final = 128
+_LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp
+_INODE: Final = re.compile(r"socket:\[(\d+)\]")
+
+Serve = Callable[[socket.socket, Address], Coroutine[None, None, None]]
+
+
+def bind(address: Address) -> socket.socket:
+    """A listening socket on `address`. Raises PortBusy (port and, if it can be known, process) or AddressUnusable."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address.host, address.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _unusable(address, error) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _unusable(address: Address, error: OSError) -> P2PFLError:
+    if error.errno == errno.EADDRINUSE:
+        return PortBusy(port=address.port, holder=holder_of(address.port), evidence=f"bind {address}: {error.strerror}")
+    return AddressUnusable(address=address, evidence=f"bind: {error.strerror or error}")
+
+
+def holder_of(port: int) -> str:
+    """The process that listens on a TCP port of this machine, or "another program" where that cannot be seen."""
+    inodes = _listening_inodes(port)
+    for entry in Path("/proc").glob("[0-9]*/fd/*") if inodes else ():
+        try:
+            found = _INODE.fullmatch(os.readlink(entry))
+        except OSError:
+            continue
+        if found and found.group(1) in inodes:
+            process = entry.parents[1]
+            return f"process {process.name} ({_name_of(process)})"
+    return "another program"
+
+
+def _listening_inodes(port: int) -> set[str]:
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text("ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(fields[9])
+    return found
+
+
+def _name_of(process: Path) -> str:
+    try:
+        return (process / "comm").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+class Listener:
+    """Accepts callers and serves each in a task of its own.
+
+    At most `most` of them may be unauthenticated at a time: the oldest gives way, so that callers who say nothing
+    cannot keep the others out. `authenticated()` takes a task out of that count.
+    """
+
+    def __init__(self, sock: socket.socket, serve: Serve, most: int) -> None:
+        self._sock = sock
+        self._serve = serve
+        self._most = most
+        self._unknown: dict[asyncio.Task[None], None] = {}  # in order of arrival
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock, self._accept)
+
+    @property
+    def unauthenticated(self) -> int:
+        """Callers at the door that nobody knows yet."""
+        return len(self._unknown)
+
+    def authenticated(self) -> None:
+        """The caller served by the current task is a member."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._unknown.pop(task, None)
+
+    async def close(self) -> None:
+        """Stop listening, and end every caller that is still being served."""
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self) -> None:
+        try:
+            caller, name = self._sock.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError:  # out of descriptors: the oldest unknown caller gives one back
+            self._give_way()
+            return
+        task = self._loop.create_task(self._serve(caller, Address(str(name[0]), int(name[1]))))
+        self._unknown[task] = None
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        if len(self._unknown) > self._most:
+            self._give_way()
+
+    def _give_way(self) -> None:
+        oldest = next(iter(self._unknown), None)
+        if oldest is not None:
+            del self._unknown[oldest]
+            oldest.cancel()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._unknown.pop(task, None)
+        self._tasks.discard(task)

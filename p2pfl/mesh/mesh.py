@@ -1,0 +1,302 @@
+"""Delivers: payloads to peers by name, over one mutually authenticated link per pair, whoever dialled it.
+
+One connection's way: the dialer or the listener brings a socket; `authenticate` finishes TLS and finds out whose key
+signed the leaf; the opening agrees on incarnations, resume points and the owners' greetings, and on which of two
+connections stays; the link takes the tunnel. What fails on that way becomes one named error, told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Final
+
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.mesh import NoSuchPeer, PayloadTooLarge, PeerUnreachable, RefusedThere
+from p2pfl.keys import Identity
+from p2pfl.mesh import opening
+from p2pfl.mesh.admission import Call, authenticate
+from p2pfl.mesh.certificates import Credentials, expiry_of
+from p2pfl.mesh.dialer import Backoff, Calls, Dialer
+from p2pfl.mesh.events import Delivered, Event, Greeter, Limits, LinkDown, LinkStatus, Refused
+from p2pfl.mesh.framing import PAYLOAD_BYTES
+from p2pfl.mesh.link import Link
+from p2pfl.mesh.listener import Listener, bind
+from p2pfl.mesh.opening import Hello, Side
+from p2pfl.mesh.refusals import translate
+from p2pfl.mesh.router import Router
+from p2pfl.mesh.tunnel import Tunnel
+from p2pfl.roster import Address, Roster
+
+TICK_S: Final = 0.5
+DEFAULT_LIMITS: Final = Limits()
+REMEMBERED_REFUSALS: Final = 256
+
+
+class Mesh:
+    """This site's links to all peers of one epoch. Use it from one event loop.
+
+    listen        where to bind, or None for a site that only dials
+    incarnation   16 random bytes, drawn by the process that owns this mesh
+    greet         says and checks the owner's part of each hello
+    draw          n random bytes; now  the monotonic clock, wall  Unix time, both in seconds
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        name: str,
+        roster: Roster,
+        listen: Address | None,
+        incarnation: bytes,
+        greet: Greeter,
+        draw: Callable[[int], bytes],
+        now: Callable[[], float],
+        wall: Callable[[], float],
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        if roster[name].key != identity.key:
+            raise ValueError(f"the identity is not the one that the roster lists for {name}")
+        if len(incarnation) != opening.INCARNATION_BYTES or incarnation == opening.NOBODY:
+            raise ValueError("an incarnation is 16 random bytes")
+        self._name = name
+        self._roster = roster
+        self._listen = listen
+        self._incarnation = incarnation
+        self._greet = greet
+        self._draw = draw
+        self._now = now
+        self._wall = wall
+        self._limits = limits
+        self._credentials = Credentials(identity, name, roster, wall)
+        self._links: dict[str, Link] = {}
+        self._dialers: dict[str, Dialer] = {}
+        self._slots: dict[str, tuple[Tunnel, bytes]] = {}  # chosen here, and not up yet; the far end's incarnation
+        self._events: deque[Event] = deque()
+        self._news = asyncio.Event()
+        self._told: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._router: Router | None = None
+        self._listener: Listener | None = None
+        self._stopped = False
+        self._crash: BaseException | None = None
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        """Bind and begin to dial. Raises PortBusy, AddressUnusable, NoSocketFolder, and then holds nothing."""
+        self._credentials.current()
+        sock = bind(self._listen) if self._listen is not None else None
+        try:
+            self._router = Router(self._on_message, self._on_room)
+        except P2PFLError:
+            if sock is not None:
+                sock.close()
+            raise
+        for member in self._roster.members:
+            if member.name != self._name:
+                self._links[member.name] = Link(member.name, self._router, self._limits, self._now, self._tell)
+        if sock is not None:
+            self._listener = Listener(sock, self._serve, self._limits.unauthenticated)
+        self._begin(self._tick())
+        for peer in self._links:
+            self._begin_dialing(peer)
+
+    async def stop(self, flush_s: float | None = None) -> None:
+        """Wait, at most `flush_s`, until peers with a link acknowledged everything; then close; no file stays."""
+        if self._stopped:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.flush_s if flush_s is None else flush_s):
+                await asyncio.gather(*(link.flushed() for link in self._links.values() if link.up))
+        self._stopped = True
+        if self._listener is not None:
+            await self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for link in self._links.values():
+            link.cut("this site stops")
+        if self._router is not None:
+            self._router.close()
+        self._news.set()
+
+    # ── the owner's verbs ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def send(self, peer: str, payload: bytes) -> None:
+        """Queue `payload` for `peer`, once, in order; waits only while that peer's queue is above its bound.
+
+        What is queued outlives cuts, and is dropped when the peer returns as another incarnation.
+        Raises NoSuchPeer, PayloadTooLarge (above 16 MiB).
+        """
+        link = self._link(peer, payload)
+        while not link.room.is_set():
+            await link.room.wait()
+        link.offer(payload)
+
+    def send_nowait(self, peer: str, payload: bytes) -> bool:
+        """The same without waiting: False, and nothing queued, when that peer's queue is above its bound."""
+        link = self._link(peer, payload)
+        if not link.room.is_set():
+            return False
+        link.offer(payload)
+        return True
+
+    async def flushed(self, peer: str) -> None:
+        """Wait until `peer` has acknowledged everything; for ever, if it never comes."""
+        await self._links[peer].flushed()
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens, in order; ends after `stop`. A payload counts as taken when the next event is asked for."""
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                yield event
+                if isinstance(event, Delivered):
+                    self._links[event.peer].taken(len(event.payload))
+            if self._crash is not None:
+                raise self._crash
+            if self._stopped:
+                return
+            self._news.clear()
+            await self._news.wait()
+
+    def links(self) -> dict[str, LinkStatus]:
+        """The state of every link, by peer."""
+        return {peer: link.status() for peer, link in self._links.items()}
+
+    def _link(self, peer: str, payload: bytes) -> Link:
+        if peer not in self._links:
+            raise NoSuchPeer(peer=peer, evidence=f"peers: {', '.join(self._links)}")
+        if len(payload) > PAYLOAD_BYTES:
+            raise PayloadTooLarge(peer=peer, size=len(payload), limit=PAYLOAD_BYTES, evidence="checked before sending")
+        return self._links[peer]
+
+    # ── connections ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:  # a fault of ours: `events` raises it
+            self._crash = task.exception()
+            self._news.set()
+
+    def _begin_dialing(self, peer: str) -> None:
+        member = self._roster[peer]
+        calls = Calls(
+            wanted=lambda: not (self._links[peer].up or peer in self._slots),
+            open_to=lambda sock, address: self._dialed(peer, sock, address),
+            failed=lambda address, error: self._refused(peer, address, error),
+        )
+        backoff = Backoff(self._limits.dial_first_s, self._limits.dial_most_s, self._draw)
+        second = not self._arbitrates(peer) and bool(self._roster[self._name].addresses) and self._listener is not None
+        dialer = self._dialers[peer] = Dialer(member, self._limits, calls, backoff, second=second)
+        if member.addresses:
+            self._begin(dialer.run())
+
+    async def _dialed(self, peer: str, sock: socket.socket, address: Address) -> None:
+        await self._bring_up(sock, Call(address, peer))
+
+    async def _serve(self, sock: socket.socket, address: Address) -> None:
+        await self._bring_up(sock, Call(address, None))
+
+    async def _bring_up(self, sock: socket.socket, call: Call) -> None:
+        """From a socket to a link, or to one named error."""
+        contexts = self._credentials.current()
+        dialed = call.expected is not None
+        context = contexts.dialing if dialed else contexts.accepting
+        tunnel = Tunnel(sock, context, dialed=dialed, limits=self._limits, now=self._now)
+        peer: str | None = None
+        try:
+            peer = await authenticate(tunnel, call, self._roster, self._name)
+            tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
+            if self._listener is not None and not dialed:
+                self._listener.authenticated()
+            opened = await opening.open_link(tunnel, self._side(peer, tunnel))
+            self._links[peer].attach(tunnel, opened, self._incarnation)
+            self._told.pop(peer, None)
+        except opening.Duplicate:
+            await tunnel.part()
+        except (P2PFLError, OSError) as error:  # OSError: ssl.SSLError and TimeoutError too
+            await self._fail(tunnel, peer, call, error)
+        finally:
+            if peer is not None and (slot := self._slots.get(peer)) is not None and slot[0] is tunnel:
+                del self._slots[peer]
+            if peer is None or self._links[peer].tunnel is not tunnel:
+                tunnel.close()
+
+    def _side(self, peer: str, tunnel: Tunnel) -> Side:
+        known, expected = self._links[peer].resume_point()
+        hello = Hello(self._incarnation, self._draw(opening.NONCE_BYTES), known, expected)
+        return Side(self._name, peer, hello, self._greet, lambda theirs: self._choose(peer, tunnel, theirs))
+
+    def _arbitrates(self, peer: str) -> bool:
+        return self._name < peer
+
+    def _choose(self, peer: str, tunnel: Tunnel, theirs: Hello) -> bool:
+        """May this connection be the pair's link? The end whose name sorts first decides; the other agrees."""
+        link = self._links[peer]
+        if not self._arbitrates(peer):
+            return True
+        if (slot := self._slots.get(peer)) is not None:
+            if slot[1] == theirs.incarnation:
+                return False
+            slot[0].close()  # it belongs to a process that is gone
+        elif link.up and link.incarnation == theirs.incarnation:
+            # The peer sees no link where this end sees one: two dials that crossed, or a connection that died unseen.
+            link.probe()
+            return False
+        self._slots[peer] = (tunnel, theirs.incarnation)
+        return True
+
+    async def _fail(self, tunnel: Tunnel, peer: str | None, call: Call, error: Exception) -> None:
+        named = translate(error, peer=peer or call.label, first=tunnel.first, dialed=tunnel.dialed)
+        with contextlib.suppress(OSError):
+            if peer is not None and not isinstance(named, RefusedThere):
+                await opening.refuse(tunnel, named)
+        await tunnel.part()
+        if tunnel.first or tunnel.dialed:  # a caller who closes without a word is a scanner or a health check
+            self._refused(peer or call.expected, call.address, named)
+
+    def _refused(self, peer: str | None, address: Address, error: P2PFLError) -> None:
+        """Keep the error for `status`, and tell the owner when it is news."""
+        if peer is not None and not self._links[peer].up:
+            self._links[peer].last_error = error
+        who, what = peer or address.host, error.render()
+        if isinstance(error, PeerUnreachable) or self._told.get(who) == what:
+            return
+        if len(self._told) >= REMEMBERED_REFUSALS:
+            self._told.clear()
+        self._told[who] = what
+        self._tell(Refused(peer, address, error))
+
+    # ── callbacks ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(self, event: Event) -> None:
+        self._events.append(event)
+        self._news.set()
+        if isinstance(event, LinkDown):
+            self._dialers[event.peer].wake(fruitful=self._links[event.peer].fruitful)
+
+    def _on_message(self, peer: str, header: bytes, body: bytes) -> None:
+        self._links[peer].on_message(header, body)
+
+    def _on_room(self) -> None:
+        for link in self._links.values():
+            link.on_room()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            for link in self._links.values():
+                link.tick()
+                if link.tunnel is not None and self._wall() > link.tunnel.expires:
+                    link.cut("a certificate ended; a new connection brings new ones")

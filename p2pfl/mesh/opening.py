@@ -1,0 +1,168 @@
+"""The first words inside TLS, before any byte of ZMTP: who is this process, where do we resume, do both ends agree.
+
+    dialer                              acceptor
+      HELLO ───────────────────────────►            version, incarnation, nonce, where to resume
+            ◄─────────────────────────── HELLO
+      GREETING ────────────────────────►            the owner's words, made for the joint nonce
+            ◄─────────────────────────── GREETING
+            ◄─────────────────────────── ACCEPT     or REFUSE(code, text), or DUPLICATE
+      ACCEPT ──────────────────────────►            or REFUSE, or DUPLICATE
+
+"Connected" means that both ACCEPTs were heard: a TLS 1.3 client believes that its handshake is done before the server
+has refused it. Both sites may dial at once; the one whose name sorts first keeps the first of the two connections that
+reaches its decision, and says DUPLICATE on the other. The other end has no say, so exactly one survives.
+
+Each message: kind u8, length u32, body. HELLO's body: version u16, incarnation 16, nonce 32, known 16, expected u64.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.mesh import MalformedStream, OpeningVersion, RefusedThere
+from p2pfl.keys import digest
+from p2pfl.mesh.events import Greeter, TlsFacts
+from p2pfl.mesh.framing import TAG_BYTES
+from p2pfl.mesh.refusals import printable
+from p2pfl.mesh.tunnel import Tunnel
+
+VERSION: Final = 1
+INCARNATION_BYTES: Final = 16
+NONCE_BYTES: Final = 32
+NOBODY: Final = bytes(INCARNATION_BYTES)
+REFUSAL_BYTES: Final = 4096
+
+HELLO: Final = 1
+GREETING: Final = 2
+ACCEPT: Final = 3
+REFUSE: Final = 4
+DUPLICATE: Final = 5
+
+_PREFIX: Final = struct.Struct("!BI")
+_HELLO: Final = struct.Struct("!H16s32s16sQ")
+
+
+class Duplicate(Exception):
+    """The pair has a link already, or is about to have one; this connection gives way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """One process's opening. `known` is the incarnation of the other end whose frames it expects from `expected` on."""
+
+    incarnation: bytes
+    nonce: bytes
+    known: bytes
+    expected: int
+
+    def encode(self) -> bytes:
+        return _HELLO.pack(VERSION, self.incarnation, self.nonce, self.known, self.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What an opening established; the tag marks the frames of this one link."""
+
+    hello: Hello
+    greeting: bytes
+    nonce: bytes
+    tag: bytes
+    facts: TlsFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """This end's part in an opening: its name, whom it speaks with, its hello and its owner's words.
+
+    choose    asked once, at this end's decision: may this connection be the pair's link?
+    """
+
+    name: str
+    peer: str
+    hello: Hello
+    greeter: Greeter
+    choose: Callable[[Hello], bool]
+
+
+async def open_link(tunnel: Tunnel, side: Side) -> Opened:
+    """Agree with the far end of an authenticated tunnel.
+
+    Raises Duplicate; RefusedThere, or what the greeter raised; MalformedStream, OpeningVersion; ConnectionError.
+    """
+    await tunnel.say(_message(HELLO, side.hello.encode()))
+    theirs = _hello(side.peer, await _hear(tunnel, side.peer, HELLO))
+    nonce = _joint(side, theirs)
+    words = side.greeter.greeting(side.peer, nonce)
+    # Both greetings may be larger than the sockets' buffers: who only spoke would wait for who only speaks.
+    saying = asyncio.ensure_future(tunnel.say(_message(GREETING, words)))
+    try:
+        greeting = await _hear(tunnel, side.peer, GREETING)
+        await saying
+    finally:
+        saying.cancel()
+    side.greeter.check(side.peer, greeting, nonce)
+    if tunnel.dialed:
+        await _hear(tunnel, side.peer, ACCEPT)
+    if not side.choose(theirs):
+        await tunnel.say(_message(DUPLICATE, b""))
+        raise Duplicate
+    await tunnel.say(_message(ACCEPT, b""))
+    if not tunnel.dialed:
+        await _hear(tunnel, side.peer, ACCEPT)
+    return Opened(theirs, greeting, nonce, digest("link-tag", nonce)[:TAG_BYTES], tunnel.facts)
+
+
+async def refuse(tunnel: Tunnel, error: P2PFLError) -> None:
+    """Tell the far end why, so that both sides can say it."""
+    said = {"code": error.code, "text": printable(error.happened, 300), "evidence": printable(error.evidence, 300)}
+    await tunnel.say(_message(REFUSE, json.dumps(said, ensure_ascii=False).encode()))
+
+
+def _message(kind: int, body: bytes) -> bytes:
+    return _PREFIX.pack(kind, len(body)) + body
+
+
+async def _hear(tunnel: Tunnel, peer: str, wanted: int) -> bytes:
+    limits = {HELLO: _HELLO.size, GREETING: tunnel.limits.greeting_bytes, REFUSE: REFUSAL_BYTES}
+    kind, size = _PREFIX.unpack(await tunnel.hear(_PREFIX.size))
+    if kind not in (wanted, REFUSE, DUPLICATE) or size > limits.get(kind, 0):
+        raise MalformedStream(peer=peer, evidence=f"opening message {kind} of {size} bytes where {wanted} belongs")
+    body = await tunnel.hear(size)
+    if kind == DUPLICATE:
+        raise Duplicate
+    if kind == REFUSE:
+        raise _refusal(peer, body)
+    return body
+
+
+def _refusal(peer: str, body: bytes) -> P2PFLError:
+    try:
+        said = json.loads(body)
+        code, text, evidence = (printable(str(said[key])) for key in ("code", "text", "evidence"))
+    except (ValueError, KeyError, TypeError):
+        code, text, evidence = "no code", "it did not say why", "none"
+    return RefusedThere(peer=peer, text=text, their_code=code, evidence=f"{peer} says {code}: {evidence}")
+
+
+def _hello(peer: str, body: bytes) -> Hello:
+    if len(body) != _HELLO.size:
+        raise MalformedStream(peer=peer, evidence=f"a hello of {len(body)} bytes")
+    version, incarnation, nonce, known, expected = _HELLO.unpack(body)
+    if version != VERSION:
+        raise OpeningVersion(peer=peer, version=version, ours=VERSION, evidence=f"the hello says version {version}")
+    if incarnation == NOBODY:
+        raise MalformedStream(peer=peer, evidence="a hello without an incarnation")
+    return Hello(incarnation, nonce, known, expected)
+
+
+def _joint(side: Side, theirs: Hello) -> bytes:
+    """32 bytes that neither end chose alone, the same at both: names and nonces, the lower name first."""
+    pairs = sorted([(side.name, side.hello), (side.peer, theirs)], key=lambda pair: pair[0])
+    parts = [part for name, hello in pairs for part in (name.encode(), hello.incarnation, hello.nonce)]
+    return digest("link-nonce", *parts)

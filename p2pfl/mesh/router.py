@@ -1,0 +1,195 @@
+"""The one ZeroMQ socket of a mesh, and the unix sockets through which its tunnels reach it.
+
+The ROUTER *connects*, once per peer, to a path on which the tunnel listens, under the roster name as its routing id:
+what the far end claims to be is ignored, nobody can squat a name, and the pipe with its name survives a cut. When a
+tunnel ends, its unix connection is closed; libzmq connects again within milliseconds, and that one waits here for
+the next tunnel. The paths lie in a fresh 0700 folder, and a connection of another process is closed unread.
+
+`on_message(peer, header, body)` is called from the loop for every message, `on_room()` when a full pipe has drained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import struct
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from p2pfl.errors.mesh import NoSocketFolder
+from p2pfl.mesh.framing import FRAME_BYTES
+from p2pfl.mesh.zmtp import HEADER_PART_BYTES
+
+PIPE_MESSAGES: Final = 4  # libzmq counts messages; frames are at most 1 MiB
+RECONNECT_MS: Final = 5
+BATCH: Final = 32  # messages read before other callbacks of the loop get their turn
+SOCKET_BUFFER_BYTES: Final = 1 << 20
+
+OnMessage = Callable[[str, bytes, bytes], None]
+
+
+class Router:
+    """Sends to and receives from peers by roster name. Used by one event loop."""
+
+    def __init__(self, on_message: OnMessage, on_room: Callable[[], None]) -> None:
+        self._on_message = on_message
+        self._on_room = on_room
+        self._folder = _socket_folder()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
+        self._socket = self._context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.ROUTER_MANDATORY, 1),
+            (zmq.SNDHWM, PIPE_MESSAGES),
+            (zmq.RCVHWM, PIPE_MESSAGES),
+            (zmq.MAXMSGSIZE, FRAME_BYTES + HEADER_PART_BYTES),
+            (zmq.HANDSHAKE_IVL, 0),  # it connects long before there is a tunnel to speak through
+            (zmq.RECONNECT_IVL, RECONNECT_MS),
+        ):
+            self._socket.setsockopt(option, value)
+        self._loop = asyncio.get_running_loop()
+        self._doors: dict[str, Door] = {}
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def connect(self, peer: str) -> Door:
+        """Open the door of `peer`; once per peer, since libzmq aborts the process when a routing id is used twice."""
+        if peer in self._doors:
+            raise ValueError(f"{peer} has a door already")
+        path = self._folder / str(len(self._doors))
+        door = self._doors[peer] = Door(path)
+        self._connect(peer, path)
+        return door
+
+    def _connect(self, peer: str, path: Path) -> None:
+        self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, peer.encode())
+        self._socket.connect(f"ipc://{path}")
+
+    def send(self, peer: str, header: bytes, body: memoryview | None = None) -> bool:
+        """Queue one message; False when the peer's pipe is full (`on_room` tells when to try again)."""
+        parts: list[bytes | memoryview] = [peer.encode(), header]
+        if body is not None:
+            parts.append(body)
+        try:
+            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=True)
+        except zmq.Again:
+            sent = False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            # libzmq gave the pipe up for good, as it does on bytes that it cannot read; the name is free again.
+            self._connect(peer, self._doors[peer].path)
+            sent = False
+        else:
+            sent = True
+        self._look_again()
+        return sent
+
+    def close(self) -> None:
+        """Close everything and remove the folder."""
+        self._loop.remove_reader(self._socket.fileno())
+        for door in self._doors.values():
+            door.close()
+        self._socket.close(0)
+        self._context.term()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _look_again(self) -> None:
+        # libzmq's descriptor is edge-triggered: a send may swallow the edge of a message that came in.
+        if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._loop.call_soon(self._readable)
+
+    def _readable(self) -> None:
+        for _ in range(BATCH):
+            if self._socket.closed:
+                return
+            try:
+                peer, header, *body = self._socket.recv_multipart(zmq.NOBLOCK, copy=True)
+            except zmq.Again:
+                break
+            self._on_message(peer.decode(), header, body[0] if body else b"")
+        else:
+            self._loop.call_soon(self._readable)
+        self._on_room()
+
+
+class Door:
+    """The unix socket of one peer: hands out the ROUTER's latest connection to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._loop = asyncio.get_running_loop()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        self._listener.listen(4)
+        self._listener.setblocking(False)
+        self._waiting: socket.socket | None = None
+        self._wanted: Callable[[socket.socket], None] | None = None
+        self._loop.add_reader(self._listener, self._accept)
+
+    def take(self, use: Callable[[socket.socket], None]) -> None:
+        """Call `use` with the ROUTER's connection, now or when it has connected again; the last caller wins."""
+        if self._waiting is not None:
+            connection, self._waiting = self._waiting, None
+            use(connection)
+        else:
+            self._wanted = use
+
+    def forget(self) -> None:
+        """Whoever waits for a connection does so no longer."""
+        self._wanted = None
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        if self._waiting is not None:
+            self._waiting.close()
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        if not _is_ours(connection):
+            connection.close()
+            return
+        connection.setblocking(False)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+        if self._wanted is not None:
+            use, self._wanted = self._wanted, None
+            use(connection)
+            return
+        if self._waiting is not None:
+            self._waiting.close()
+        self._waiting = connection
+
+
+def _is_ours(connection: socket.socket) -> bool:
+    """The other end is this process (where the system can tell; elsewhere the folder's 0700 has to do)."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return True
+    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
+    return bool(pid == os.getpid())
+
+
+def _socket_folder() -> Path:
+    """A fresh 0700 folder, under XDG_RUNTIME_DIR or the temporary folder. Raises NoSocketFolder."""
+    bases = [base for base in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()) if base]
+    reason = "no temporary folder"
+    for base in bases:
+        try:
+            folder = tempfile.mkdtemp(prefix="p2pfl-", dir=base)
+        except OSError as error:
+            reason = str(error)
+            continue
+        if len(folder) + len("/999") <= 107:  # sun_path
+            return Path(folder)
+        os.rmdir(folder)
+        reason = f"{folder} is too long for a unix socket"
+    raise NoSocketFolder(folder=bases[-1] if bases else "/tmp", evidence=reason)

@@ -1,0 +1,148 @@
+"""Sites on this machine's loopback: identities, a roster with free ports, meshes that record their events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+
+from p2pfl.keys import Identity
+from p2pfl.mesh import Delivered, Event, Limits, LinkUp, Mesh, Refused
+from p2pfl.roster import Address, Member, Roster
+
+OVERALL_S = 60.0  # a test that hangs fails, whatever it waits for
+QUICK = Limits(dial_first_s=0.01, dial_most_s=0.05, flush_s=5.0)
+
+
+def free_address() -> Address:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return Address("127.0.0.1", sock.getsockname()[1])
+
+
+@dataclass
+class Greetings:
+    """Says its own name and the nonce, and lets everyone in unless told otherwise."""
+
+    name: str
+    refusal: Exception | None = None
+    made: list[bytes] = field(default_factory=list)
+
+    def greeting(self, peer: str, nonce: bytes) -> bytes:
+        self.made.append(nonce)
+        return f"{self.name} to {peer}: ".encode() + nonce
+
+    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        assert greeting == f"{peer} to {self.name}: ".encode() + nonce
+
+
+class Sites:
+    """Identities and a roster; `mesh(name)` makes that site's mesh."""
+
+    def __init__(self, *names: str) -> None:
+        self.identities = {name: Identity.generate() for name in names}
+        self.addresses = {name: free_address() for name in names}
+        self.roster = Roster(
+            1, tuple(Member(name, self.identities[name].key, (self.addresses[name],)) for name in names)
+        )
+
+    def reached_at(self, name: str, address: Address | None) -> Roster:
+        """The roster in which `name` is dialled at another address, or not at all."""
+        addresses = () if address is None else (address,)
+        return Roster(1, tuple(
+            replace(member, addresses=addresses) if member.name == name else member for member in self.roster.members
+        ))  # fmt: skip
+
+    def mesh(
+        self,
+        name: str,
+        *,
+        identity: Identity | None = None,
+        roster: Roster | None = None,
+        listens: bool = True,
+        incarnation: bytes | None = None,
+        greetings: Greetings | None = None,
+        wall: Callable[[], float] = time.time,
+        limits: Limits = QUICK,
+    ) -> Mesh:
+        return Mesh(
+            identity=identity or self.identities[name],
+            name=name,
+            roster=roster or self.roster,
+            listen=self.addresses[name] if listens else None,
+            incarnation=incarnation or os.urandom(16),
+            greet=greetings or Greetings(name),
+            draw=os.urandom,
+            now=time.monotonic,
+            wall=wall,
+            limits=limits,
+        )
+
+
+class Watch:
+    """Reads a mesh's events in a task, and lets a test wait for the one it needs."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.seen: list[Event] = []
+        self._news = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._read())
+
+    async def _read(self) -> None:
+        async for event in self.mesh.events():
+            self.seen.append(event)
+            self._news.set()
+
+    async def until(self, holds: Callable[[list[Event]], bool]) -> list[Event]:
+        while not holds(self.seen):
+            if self._task.done():
+                self._task.result()
+                raise AssertionError(f"the events ended: {self.seen}")
+            self._news.clear()
+            await self._news.wait()
+        return self.seen
+
+    async def up(self, *peers: str) -> None:
+        await self.until(lambda _: all(self.mesh.links()[peer].state == "up" for peer in peers))
+
+    async def payloads(self, peer: str, count: int) -> list[bytes]:
+        await self.until(lambda _: len(self.taken(peer)) >= count)
+        return self.taken(peer)
+
+    def taken(self, peer: str) -> list[bytes]:
+        return [event.payload for event in self.seen if isinstance(event, Delivered) and event.peer == peer]
+
+    def ups(self, peer: str) -> list[LinkUp]:
+        return [event for event in self.seen if isinstance(event, LinkUp) and event.peer == peer]
+
+    async def refusal(self, code: str) -> Refused:
+        def refused(seen: list[Event]) -> list[Refused]:
+            return [event for event in seen if isinstance(event, Refused) and event.error.code == code]
+
+        await self.until(lambda seen: bool(refused(seen)))
+        return refused(self.seen)[0]
+
+    async def stop(self) -> None:
+        await self.mesh.stop()
+        await self._task
+
+
+@contextlib.asynccontextmanager
+async def running(*meshes: Mesh) -> AsyncIterator[list[Watch]]:
+    """Starts meshes, bounds the test's whole time, and stops what still runs."""
+    async with asyncio.timeout(OVERALL_S):
+        watches = []
+        try:
+            for mesh in meshes:
+                await mesh.start()
+                watches.append(Watch(mesh))
+            yield watches
+        finally:
+            for watch in watches:
+                await watch.mesh.stop(flush_s=0.0)
