@@ -34,13 +34,13 @@ class Setting:
 
 
 SETTINGS: Final = (
-    Setting("rounds", whole(1, 100_000), "10", "rounds that must become final; one left behind is charged"),
+    Setting("rounds", whole(1, 100_000), "8", "rounds that must become final; one left behind is charged"),
     Setting("privacy.unit", choice("record", "patient"), "record", "what one neighbour differs in: record or patient"),
     Setting("privacy.noise_multiplier", decimal(0, 1000), "1.1", "noise on each step, in units of max_grad_norm"),
     Setting("privacy.max_grad_norm", decimal(0, 1e6), "1.0", "L2 norm to which one record's gradient is clipped"),
-    Setting("privacy.sample_rate", decimal(0, 1), "0.1", "chance of each record to be in a step; equal at all sites"),
-    Setting("privacy.steps_per_round", whole(1, 1_000_000), "10", "DP-SGD steps of one round; equal at all sites"),
-    Setting("privacy.delta", decimal(0, 0.5), "1e-3", "public; below 1 / records of the smallest site"),
+    Setting("privacy.sample_rate", decimal(0, 1), "0.02", "chance of each record to be in a step; equal at all sites"),
+    Setting("privacy.steps_per_round", whole(1, 1_000_000), "80", "DP-SGD steps of one round; equal at all sites"),
+    Setting("privacy.delta", decimal(0, 0.5), "1e-5", "public; well below 1 / records of a site"),
     Setting("privacy.max_epsilon", decimal(0, 100), "3.0", "no site starts a pass that would spend more, ever"),
     Setting("sharing.field", choice("16", "31", "61"), "31", "bits of the prime field that updates are summed in"),
     Setting("sharing.verify", truth, "false", "check tags on every chunk sum (this version: false only)"),

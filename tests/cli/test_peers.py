@@ -132,7 +132,7 @@ def test_show_points_at_the_line_that_is_wrong(
     assert run(["peers", "show", "peers.yaml"]) == 0
     assert "certify a sum" in capsys.readouterr().out
     text = Path("peers.yaml").read_text()
-    Path("bad.yaml").write_text(text.replace("delta: 1e-3", "delta: one"))
+    Path("bad.yaml").write_text(text.replace("delta: 1e-5", "delta: one"))
     assert run(["peers", "show", "bad.yaml"]) == 2
     lines = capsys.readouterr().err.splitlines()
     number = next(index for index, line in enumerate(text.splitlines(), start=1) if "delta:" in line)

@@ -27,7 +27,7 @@ def test_a_drafted_file_reads_back_with_every_member_in_order() -> None:
     federation = Federation.parse(peers_yaml())
     assert federation.roster.names == NAMES
     assert federation.roster.members == tuple(card.member for card in CARDS)
-    assert (federation.name, federation.rounds, federation.weights) == ("trial", 10, "equal")
+    assert (federation.name, federation.rounds, federation.weights) == ("trial", 8, "equal")
     assert federation.task.constants == {"age": (50.0, 30.0)}
 
 
@@ -48,7 +48,7 @@ def test_the_digest_is_over_the_raw_bytes() -> None:
 
 
 @pytest.mark.parametrize(("override", "path", "value"), [
-    ("privacy.delta=1e-5", ("privacy", "delta"), 1e-5),
+    ("privacy.delta=1e-4", ("privacy", "delta"), 1e-4),
     ("sharing.field=16", ("sharing", "field"), 16),
     ("compression.method=nominate", ("compression", "method"), "nominate"),
     ("agreement.sha256=" + "ab" * 32, ("agreement",), bytes.fromhex("ab" * 32)),
@@ -76,30 +76,30 @@ KEY = CARDS[0].member.key.hex()
 OTHER = CARDS[1].member.key.hex()
 
 MALFORMED = [  # (what stands there once, what instead, leaf, text on the line of the finding, column)
-    ("rounds: 10", "rounds: ten", leaves.WrongValue, "rounds: ten", 9),
-    ("rounds: 10", "rounds: '10'", leaves.WrongValue, "rounds:", 9),
-    ("rounds: 10", "rounds: 010", leaves.WrongValue, "rounds:", 9),
-    ("rounds: 10", "rounds: 0", leaves.WrongValue, "rounds:", 9),
-    ("rounds: 10", "rounds: [10]", leaves.WrongValue, "rounds:", 9),
-    ("rounds: 10", "runden: 10", leaves.UnknownKey, "runden", 1),
-    ("rounds: 10", "rounds: 10\nrounds: 11", leaves.DuplicateKey, "rounds: 11", 1),
-    ("rounds: 10", "rounds: &a 10", leaves.ForbiddenYaml, "rounds:", 9),
-    ("rounds: 10", "rounds: !!int 10", leaves.ForbiddenYaml, "rounds:", 9),
-    ("rounds: 10", "rounds: |\n  10", leaves.ForbiddenYaml, "rounds:", 9),
-    ("rounds: 10", "rounds: 10\r", leaves.ForbiddenCharacter, "rounds:", 11),
-    ("rounds: 10", "rounds: 10 # \u2028", leaves.ForbiddenCharacter, "rounds:", 14),
-    ("rounds: 10", "rounds: 10 # \x07", leaves.ForbiddenCharacter, "rounds:", 14),
-    ("rounds: 10", "? [a, b]\n: 10", leaves.ForbiddenYaml, "? [a", 3),
+    ("rounds: 8", "rounds: ten", leaves.WrongValue, "rounds: ten", 9),
+    ("rounds: 8", "rounds: '8'", leaves.WrongValue, "rounds:", 9),
+    ("rounds: 8", "rounds: 010", leaves.WrongValue, "rounds:", 9),
+    ("rounds: 8", "rounds: 0", leaves.WrongValue, "rounds:", 9),
+    ("rounds: 8", "rounds: [10]", leaves.WrongValue, "rounds:", 9),
+    ("rounds: 8", "runden: 10", leaves.UnknownKey, "runden", 1),
+    ("rounds: 8", "rounds: 8\nrounds: 11", leaves.DuplicateKey, "rounds: 11", 1),
+    ("rounds: 8", "rounds: &a 10", leaves.ForbiddenYaml, "rounds:", 9),
+    ("rounds: 8", "rounds: !!int 10", leaves.ForbiddenYaml, "rounds:", 9),
+    ("rounds: 8", "rounds: |\n  10", leaves.ForbiddenYaml, "rounds:", 9),
+    ("rounds: 8", "rounds: 8\r", leaves.ForbiddenCharacter, "rounds:", 10),
+    ("rounds: 8", "rounds: 10 # \u2028", leaves.ForbiddenCharacter, "rounds:", 14),
+    ("rounds: 8", "rounds: 10 # \x07", leaves.ForbiddenCharacter, "rounds:", 14),
+    ("rounds: 8", "? [a, b]\n: 10", leaves.ForbiddenYaml, "? [a", 3),
     ("weights: equal", "weights: [[[[[[[1]]]]]]]", leaves.DocumentTooLarge, "weights:", 15),
     ("version: 1", "version: 2", leaves.WrongValue, "version: 2", 10),
     ("version: 1", "%YAML 1.1\n---\nversion: 1", leaves.ForbiddenYaml, "%YAML", 1),
     ("topology: mesh", "topology: hub", leaves.WrongValue, "topology", 11),
     ("weights: equal", "weights: equal\n---\na: 1", leaves.ForbiddenYaml, "---", 1),
-    ("delta: 1e-3", "delta: 1.5", leaves.WrongValue, "delta:", 10),
-    ("delta: 1e-3", "delta: nan", leaves.WrongValue, "delta:", 10),
-    ("delta: 1e-3", "delta: 1e999", leaves.WrongValue, "delta:", 10),
-    ("delta: 1e-3", "delta: -0.1", leaves.WrongValue, "delta:", 10),
-    ("delta: 1e-3", "detla: 1e-3", leaves.UnknownKey, "detla", 3),
+    ("delta: 1e-5", "delta: 1.5", leaves.WrongValue, "delta:", 10),
+    ("delta: 1e-5", "delta: nan", leaves.WrongValue, "delta:", 10),
+    ("delta: 1e-5", "delta: 1e999", leaves.WrongValue, "delta:", 10),
+    ("delta: 1e-5", "delta: -0.1", leaves.WrongValue, "delta:", 10),
+    ("delta: 1e-5", "detla: 1e-3", leaves.UnknownKey, "detla", 3),
     ("noise_multiplier: 1.1", "noise_multiplier: 0", leaves.WrongValue, "noise_multiplier: 0", 21),
     ("verify: false", "verify: no", leaves.WrongValue, "verify: no", 11),
     ("scale: 1.0", "scale: 11", leaves.SettingsDoNotFit, "scale: 11", 10),
@@ -190,7 +190,7 @@ def test_two_files_differ_by_line() -> None:
     assert first_difference(mine, mine) is None
     assert first_difference(mine, mine + b"x\n") == mine.count(b"\n") + 1
     told = difference(mine, theirs)
-    assert "-rounds: 10" in told
+    assert "-rounds: 8" in told
     assert "+rounds: 11" in told
     assert difference(mine, mine) == ""
 
