@@ -201,7 +201,7 @@ class _Past:
 
 
 def check_site(log: Sequence[Entry]) -> list[Finding]:
-    """Every entry is of a known form; one ballot per attempt; the privacy account neither sinks nor passes its limit."""
+    """Every entry is of a known form; one ballot per attempt; the privacy account never sinks or passes its limit."""
     findings: list[Finding] = []
     ballots: dict[tuple[object, ...], tuple[object, ...]] = {}
     spent = 0.0

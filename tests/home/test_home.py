@@ -1,0 +1,344 @@
+"""A home keeps what it is given, shows it to nobody without the key, and changes wholly or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from p2pfl.errors.home import (
+    DiskFull,
+    DiskRefused,
+    HomeBusy,
+    HomeExists,
+    HomeIsReadOnly,
+    HomeMissing,
+    HomeOpenToOthers,
+    ItemDamaged,
+    KeyFileExists,
+    KeyFileInsideHome,
+    NotInLayout,
+    SyncFailed,
+)
+from p2pfl.home import Home
+from p2pfl.keys import Secret
+from p2pfl.keyslots import KeyFile
+from p2pfl.sealing import LAYOUT, OVERHEAD_BYTES, SALT_BYTES, seal, unseal
+from tests.home.places import Crash, Strike, failing, full, make
+
+MARKER = b"a marker that must never be seen"
+
+
+def test_what_is_replaced_is_read_after_a_restart(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        home.replace("state/account", b"one")
+        home.replace("state/account", b"two")
+        home.replace("checkpoints/model", b"")
+        identity = home.identity()
+    with Home.open(tmp_path / "charite") as home:
+        assert (home.name, home.read("state/account"), home.read("checkpoints/model")) == ("charite", b"two", b"")
+        assert home.read("state/residual") is None
+        assert home.identity() == identity
+
+
+def test_a_model_larger_than_one_piece_comes_back_whole(tmp_path: Path) -> None:
+    model = os.urandom((1 << 21) + 12345)
+    with make(tmp_path) as home:
+        home.replace("checkpoints/model", model)
+        assert home.read("checkpoints/model") == model
+
+
+def test_every_directory_is_0700_and_every_file_0600_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with make(tmp_path) as home:
+            home.replace("state/bulk/12", b"words")
+            home.publish_card(b"version: 1\n")
+    finally:
+        os.umask(before)
+    for path in [tmp_path / "charite", *(tmp_path / "charite").rglob("*"), tmp_path / "keys" / "charite.key"]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_only_names_of_the_table_lie_in_a_home(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        home.publish_card(b"version: 1\n")
+        plain = {"charite.card", "lock", "keyslots"}
+        found = {str(file.relative_to(home.path)) for file in home.path.rglob("*") if file.is_file()}
+        assert found == {*plain, "identity"}
+        for stranger in ("state/other", "../escape", "state/bulk/x", "checkpoints/../identity", "identity/", ""):
+            with pytest.raises(NotInLayout):
+                home.replace(stranger, b"")
+
+
+def test_nothing_that_is_sealed_shows_on_the_disk(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        for item in ("state/update", "state/bulk/3", "checkpoints/best"):
+            home.replace(item, MARKER)
+        secrets = [MARKER, home.master.reveal(), home.identity().reveal()]
+        for file in home.path.rglob("*"):
+            if file.is_file():
+                assert not any(secret in file.read_bytes() for secret in secrets), file
+
+
+def test_no_secret_shows_in_a_repr(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        shown = f"{home!r} {home.master!r} {home.identity()!r} {home.holdout_key()!r} {vars(home)}"
+        for secret in (home.master, home.identity(), home.holdout_key()):
+            assert secret.reveal().hex() not in shown
+            assert repr(secret.reveal())[2:-1] not in shown
+
+
+def test_removing_is_durable_and_twice_is_no_error(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        home.replace("state/bulk/1", b"a")
+        home.replace("state/bulk/2", b"b")
+        assert home.items("state/bulk") == ["state/bulk/1", "state/bulk/2"]
+        home.remove("state/bulk/1")
+        home.remove("state/bulk/1")
+        assert (home.items("state/bulk"), home.read("state/bulk/1")) == (["state/bulk/2"], None)
+
+
+def test_the_same_data_twice_is_sealed_differently(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        home.replace("state/total", b"same")
+        first = (home.path / "state/total").read_bytes()
+        home.replace("state/total", b"same")
+        assert first != (home.path / "state/total").read_bytes()
+
+
+def test_an_item_does_not_open_under_another_name_or_in_another_home(tmp_path: Path) -> None:
+    with make(tmp_path) as home, make(tmp_path, "st-olav") as other:
+        for owner in (home, other):
+            owner.replace("state/update", b"mine")
+            owner.replace("state/total", b"other")
+        shutil.copy(home.path / "state/update", home.path / "state/total")
+        shutil.copy(other.path / "state/update", home.path / "state/update")
+        for item in ("state/total", "state/update"):
+            with pytest.raises(ItemDamaged) as caught:
+                home.read(item)
+            assert item in caught.value.happened
+            assert caught.value.exit_status == 5
+
+
+MASTER = Secret(bytes(range(32)), "test")
+SEALED = b"".join(seal(MASTER, "charite", "identity", b"sixteen and more", bytes(SALT_BYTES)))
+
+
+@given(place=st.integers(0, len(SEALED) - 1), flip=st.integers(1, 255))
+def test_a_sealed_item_with_any_byte_changed_does_not_open(place: int, flip: int) -> None:
+    spoilt = bytearray(SEALED)
+    spoilt[place] ^= flip
+    with pytest.raises(ValueError):
+        unseal(MASTER, "charite", "identity", bytes(spoilt))
+
+
+@given(length=st.integers(0, len(SEALED) - 1))
+def test_a_sealed_item_cut_anywhere_does_not_open(length: int) -> None:
+    with pytest.raises(ValueError):
+        unseal(MASTER, "charite", "identity", SEALED[:length])
+
+
+@given(data=st.binary(max_size=200), item=st.sampled_from(["identity", "state/account", "checkpoints/m"]))
+def test_what_is_sealed_opens_to_itself(data: bytes, item: str) -> None:
+    sealed = b"".join(seal(MASTER, "a", item, data, b"s" * SALT_BYTES))
+    assert len(sealed) == len(data) + OVERHEAD_BYTES
+    assert unseal(MASTER, "a", item, sealed) == data
+
+
+def test_every_row_of_the_layout_has_a_purpose_and_a_label() -> None:
+    from p2pfl.keys import LABELS
+
+    assert all(row.holds and row.label in LABELS for row in LAYOUT)
+
+
+# ── init never overwrites ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_init_refuses_a_place_that_holds_anything(tmp_path: Path) -> None:
+    make(tmp_path).close()
+    before = (tmp_path / "charite" / "keyslots").read_bytes()
+    with pytest.raises(HomeExists) as caught:
+        Home.create(tmp_path / "charite", "other", [KeyFile(tmp_path / "keys" / "other.key")])
+    assert "the home of charite" in caught.value.evidence
+    assert (tmp_path / "charite" / "keyslots").read_bytes() == before
+    assert not (tmp_path / "keys" / "other.key").exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    for place in (tmp_path / "full", tmp_path / "full" / "thesis.tex"):
+        with pytest.raises(HomeExists):
+            Home.create(place, "other", [KeyFile(tmp_path / "keys" / "other.key")])
+
+
+def test_init_never_overwrites_a_key_file(tmp_path: Path) -> None:
+    key = tmp_path / "charite.key"
+    key.write_bytes(b"somebody's")
+    with pytest.raises(KeyFileExists):
+        Home.create(tmp_path / "home", "charite", [KeyFile(key)])
+    assert key.read_bytes() == b"somebody's"
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_key_file_inside_the_home_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileInsideHome):
+        Home.create(tmp_path / "home", "charite", [KeyFile(tmp_path / "home" / "charite.key")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_init_that_fails_at_any_step_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    counting = Strike(full)
+    Home.create(tmp_path / "probe", "probe", [KeyFile(tmp_path / "keys" / "probe.key")], fault=counting).close()
+    (tmp_path / "keys" / "probe.key").unlink()
+    shutil.rmtree(tmp_path / "probe")
+    writes = counting.kinds["open"] + counting.kinds["write"] + counting.kinds["rename"]
+    assert writes > 10
+    for at in range(writes):
+        fault = Strike(full, at, ("open", "write", "rename"))
+        with pytest.raises(DiskFull):
+            Home.create(tmp_path / "probe", "probe", [KeyFile(tmp_path / "keys" / "probe.key")], fault=fault)
+        assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["keys"]
+
+
+# ── opening ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_place_without_a_home_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HomeMissing) as caught:
+        Home.open(tmp_path / "nowhere")
+    assert str(tmp_path / "nowhere") in caught.value.render()
+
+
+def test_two_writers_are_refused_and_the_first_is_named(tmp_path: Path) -> None:
+    with make(tmp_path), pytest.raises(HomeBusy) as caught:
+        Home.open(tmp_path / "charite")
+    assert str(os.getpid()) in caught.value.evidence
+    Home.open(tmp_path / "charite").close()
+
+
+def test_a_writer_in_another_process_is_refused_too(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from p2pfl.home import Home; from p2pfl.errors import P2PFLError\n"
+        "try: Home.open(Path(sys.argv[1]))\n"
+        "except P2PFLError as error: print(error.code, error.evidence)"
+    )
+    with make(tmp_path) as home:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(home.path)], capture_output=True, text=True, check=True
+        )
+    assert done.stdout.split()[0] == "P2P-HOME-003"
+    assert str(os.getpid()) in done.stdout
+
+
+def test_a_reader_works_beside_a_writer_and_cannot_write(tmp_path: Path) -> None:
+    with make(tmp_path) as writer, Home.open(tmp_path / "charite", write=False) as reader:
+        writer.replace("state/account", b"now")
+        assert reader.read("state/account") == b"now"
+        for write in (lambda: reader.replace("state/account", b""), lambda: reader.remove("state/account"),
+                      lambda: reader.publish_card(b""), lambda: reader.segments("site").begin()):  # fmt: skip
+            with pytest.raises(HomeIsReadOnly):
+                write()
+
+
+def test_a_home_that_others_can_enter_is_refused(tmp_path: Path) -> None:
+    make(tmp_path).close()
+    (tmp_path / "charite").chmod(0o750)
+    with pytest.raises(HomeOpenToOthers) as caught:
+        Home.open(tmp_path / "charite")
+    assert "0750" in caught.value.evidence
+
+
+def test_the_lock_is_free_again_when_opening_fails(tmp_path: Path) -> None:
+    make(tmp_path).close()
+    key = tmp_path / "keys" / "charite.key"
+    key.rename(tmp_path / "away")
+    with pytest.raises(Exception, match="key file"):
+        Home.open(tmp_path / "charite")
+    (tmp_path / "away").rename(key)
+    Home.open(tmp_path / "charite").close()
+
+
+# ── disks that fill, fail, or lose power ──────────────────────────────────────────────────────────────────────
+
+
+def test_a_disk_that_fills_at_any_step_keeps_the_old_and_says_so(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        home.replace("state/account", b"old")
+        for at in range(40):
+            home.disk.fault = Strike(full, at, ("open", "write", "rename"))
+            try:
+                home.replace("state/account", b"new")
+            except DiskFull as error:
+                assert "state/account" in error.happened
+                assert error.exit_status == 1
+            else:
+                break
+            assert home.read("state/account") == b"old"
+            assert home.items("state") == ["state/account"]
+            assert not (home.path / "state/account.new").exists()
+        assert at > 3
+        assert home.read("state/account") == b"new"
+
+
+def test_a_disk_that_refuses_is_not_called_full(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        home.disk.fault = Strike(failing, 0, ("write",))
+        with pytest.raises(DiskRefused):
+            home.replace("state/account", b"new")
+
+
+def test_after_a_failed_fsync_nothing_is_written_any_more(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        home.replace("state/account", b"old")
+        home.disk.fault = Strike(failing, 0, ("fsync",))
+        with pytest.raises(SyncFailed):
+            home.replace("state/account", b"new")
+        for item in ("state/account", "state/total"):
+            with pytest.raises(SyncFailed):
+                home.replace(item, b"later")
+        assert home.read("state/account") == b"old"
+    with Home.open(tmp_path / "charite") as home:
+        assert home.read("state/account") == b"old"
+        home.replace("state/account", b"new")
+
+
+@pytest.mark.parametrize("item", ["state/account", "checkpoints/model"])
+def test_a_crash_at_any_step_of_a_replace_leaves_the_old_or_the_new(tmp_path: Path, item: str) -> None:
+    with make(tmp_path) as home:
+        home.replace(item, b"old")
+    at, died = 0, True
+    while died:
+        with Home.open(tmp_path / "charite") as home:
+            home.replace(item, b"old")
+            home.disk.fault = Strike(Crash, at)
+            try:
+                home.replace(item, b"new")
+                died = False
+            except Crash:
+                at += 1
+        with Home.open(tmp_path / "charite") as home:
+            assert home.read(item) in ((b"old", b"new") if died else (b"new",))
+            assert not list(home.path.rglob("*.new"))
+    assert at > 5
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(st.sampled_from(["state/account", "state/total", "checkpoints/m"]), st.binary(max_size=64)),
+                     max_size=8))  # fmt: skip
+def test_any_sequence_of_replaces_reads_back_as_a_dict_would(tmp_path_factory: pytest.TempPathFactory,
+                                                             rows: list[tuple[str, bytes]]) -> None:  # fmt: skip
+    held: dict[str, bytes] = {}
+    folder = tmp_path_factory.mktemp("home")
+    with make(folder) as home:
+        for item, data in rows:
+            home.replace(item, data)
+            held[item] = data
+    with Home.open(folder / "charite") as home:
+        assert {item: home.read(item) for item in held} == held
