@@ -76,7 +76,7 @@ def joined(parts: list[Records]) -> Records:
 
 
 def metric(trainers: list[Trainer], model: Vector) -> float:
-    negative, positive = sum(trainer.evaluate(model) for trainer in trainers)
+    negative, positive = np.sum([trainer.evaluate(model) for trainer in trainers], axis=0)  # (bins,) each
     return auc(positive, negative)
 
 
@@ -122,7 +122,7 @@ def report(findings: list[Finding], privacy: Privacy, rounds: int) -> dict[str, 
         "benchmark": "federated_auc", "seeds": len(findings), "sites": SITES, "rounds": rounds, **rows,
         "best_alone": spread([max(one.alone) for one in findings]),
         "gap_to_pooled": rows["pooled"]["mean"] - rows["federated"]["mean"],
-        "federated_by_round": [statistics.fmean(column) for column in zip(*(one.by_round for one in findings), strict=True)],
+        "federated_by_round": np.mean([one.by_round for one in findings], axis=0).tolist(),
         "epsilon": max(one.epsilon for one in findings), "delta": privacy.delta,
         "noise_multiplier": privacy.noise_multiplier, "max_grad_norm": privacy.max_grad_norm,
         "sample_rate": privacy.sample_rate, "steps_per_round": privacy.steps_per_round,
@@ -148,8 +148,8 @@ def show(findings: list[Finding], found: dict[str, object]) -> None:
     curve = found["federated_by_round"]
     assert isinstance(curve, list)
     print("federated after each round: " + " ".join(f"{value:.3f}" for value in curve))
-    print(f"ε = {found['epsilon']:.3f} at δ = {found['delta']:g}; largest update: norm {found['largest_update_norm']:.2f}, "
-          f"coordinate {found['largest_coordinate']:.2f}; one pass {found['pass_seconds']:.3f} s (median)")  # fmt: skip
+    print(f"ε = {found['epsilon']:.3f} at δ = {found['delta']:g}; largest update: norm "
+          f"{found['largest_update_norm']:.2f}, coordinate {found['largest_coordinate']:.2f}; one pass {found['pass_seconds']:.3f} s (median)")  # fmt: skip
     mean = found["federated"]
     assert isinstance(mean, dict)
     print(f"federated AUC = {mean['mean']:.3f} ({found['seeds']} seeds; promised ≥ {PROMISED}); "

@@ -1,0 +1,178 @@
+"""Supports as bytes have one form and limits; error feedback loses nothing that was not sent."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfl.errors.training import CompressionMisused, SupportMalformed
+from p2pfl.training.compression import Compressor, decode_support, encode_support, union
+
+M = 1 << 20
+supports = st.sets(st.integers(0, M - 1), max_size=60).map(lambda found: np.array(sorted(found), dtype=np.int64))
+
+
+def count_of(count: int) -> bytes:
+    return count.to_bytes(4, "little")
+
+
+@given(supports)
+def test_a_support_comes_back_from_its_bytes(positions: np.ndarray) -> None:
+    assert np.array_equal(decode_support(encode_support(positions), M, len(positions), "hungary"), positions)
+
+
+@given(st.sets(st.integers(0, (1 << 33) - 1), min_size=1, max_size=20))
+def test_positions_of_the_largest_models_come_back(found: set[int]) -> None:
+    positions = np.array(sorted(found), dtype=np.int64)
+    assert np.array_equal(decode_support(encode_support(positions), 1 << 33, 20, "hungary"), positions)
+
+
+@given(st.binary(max_size=40))
+@settings(max_examples=500)
+def test_bytes_are_refused_or_are_the_one_encoding_of_what_they_decode_to(data: bytes) -> None:
+    try:
+        positions = decode_support(data, 1000, 30, "hungary")
+    except SupportMalformed:
+        return
+    assert encode_support(positions) == data
+    assert len(positions) <= 30
+    assert len(positions) == 0 or (positions[0] >= 0 and positions[-1] < 1000 and np.all(np.diff(positions) > 0))
+
+
+@given(supports.filter(lambda positions: len(positions) > 0), st.data())
+def test_a_cut_or_lengthened_support_is_refused(positions: np.ndarray, data: st.DataObject) -> None:
+    whole = encode_support(positions)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    for broken in (whole[:cut], whole + b"\0"):
+        with pytest.raises(SupportMalformed):
+            decode_support(broken, M, len(positions) + 1, "hungary")
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "no count"),
+        (count_of(1) + b"\x80\x00", "a gap of zero in two bytes"),
+        (count_of(1) + b"\x80", "a gap without an end"),
+        (count_of(1) + b"\xff\xff\xff\xff\xff\x01", "a gap of six bytes"),
+        (count_of(1) + b"\xff\xff\xff\xff\x7f", "a position beyond the model"),
+        (count_of(2) + b"\x63\x00", "a second position beyond the model"),
+        (count_of(4) + b"\x00\x00\x00\x00", "more positions than allowed"),
+        (count_of(0xFFFFFFFF), "a count that no bytes follow"),
+        (count_of(0) + b"\x00", "bytes after the last position"),
+    ],
+)
+def test_malformed_supports_are_refused_and_name_the_peer(data: bytes, why: str) -> None:
+    with pytest.raises(SupportMalformed) as caught:
+        decode_support(data, 100, 3, "hungary")
+    assert "hungary" in caught.value.render(), why
+
+
+@pytest.mark.parametrize("positions", [[3, 3], [4, 2], [-1, 2], [1 << 33]])
+def test_what_is_no_support_is_not_encoded(positions: list[int]) -> None:
+    with pytest.raises(ValueError):
+        encode_support(np.array(positions, dtype=np.int64))
+
+
+@given(st.lists(supports, max_size=5))
+def test_the_union_is_the_set_union_in_order(parts: list[np.ndarray]) -> None:
+    assert union(parts).tolist() == sorted(set().union(*(part.tolist() for part in parts)))
+
+
+# ── error feedback ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def updates(count: int, m: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(5)
+    # Multiples of 1/64 below 64: sums are exact in float32, so identities below hold to the bit.
+    return [(rng.integers(-64, 64, m) / 64).astype(np.float32) for _ in range(count)]
+
+
+def test_what_was_sent_and_what_is_held_back_add_up_to_all_updates() -> None:
+    compressor, m = Compressor("nominate", 0.05, 400, 4), 400
+    sent_in_all = np.zeros(m)
+    given_in_all = np.zeros(m)
+    for update in updates(12, m):
+        support = compressor.support({"me": compressor.nominate(update), "you": encode_support(np.array([1, 7]))})
+        assert support is not None
+        sent = np.round(compressor.values(support).astype(np.float64) * 8) / 8  # a coarse quantiser
+        compressor.settle(support, sent)
+        sent_in_all[support] += sent
+        given_in_all += update
+    assert np.array_equal(sent_in_all + compressor.residual, given_in_all)
+
+
+def test_a_second_attempt_settles_from_the_same_values_as_the_first() -> None:
+    compressor, (first, second) = Compressor("nominate", 0.1, 100, 2), updates(2, 100)
+    compressor.settle(compressor.support({"me": compressor.nominate(first)}), np.ones(5))
+    compressor.nominate(second)
+    before = compressor.residual.copy()
+    attempt = np.array([2, 3, 5])
+    compressor.settle(attempt, compressor.values(attempt).astype(np.float64) / 2)
+    again = np.array([3, 90])
+    assert np.array_equal(compressor.values(again), before[again])
+    compressor.settle(again, compressor.values(again).astype(np.float64))
+    wanted = before.copy()
+    wanted[again] = 0
+    assert np.array_equal(compressor.residual, wanted)
+
+
+def test_an_update_that_never_was_settled_is_held_back_whole() -> None:
+    compressor, (first, second) = Compressor("nominate", 0.1, 100, 2), updates(2, 100)
+    compressor.nominate(first)
+    compressor.nominate(second)
+    assert np.array_equal(compressor.residual, first + second)
+
+
+def test_the_state_comes_back_in_the_middle_of_an_attempt() -> None:
+    compressor, (first, second) = Compressor("nominate", 0.1, 100, 2), updates(2, 100)
+    compressor.nominate(first)
+    support = np.array([1, 4, 50])
+    compressor.settle(support, np.zeros(3))
+    other = Compressor("nominate", 0.1, 100, 2)
+    other.restore(compressor.to_bytes())
+    assert other.to_bytes() == compressor.to_bytes()
+    assert np.array_equal(other.values(support), compressor.values(support))
+    assert other.nominate(second) == compressor.nominate(second)
+
+
+def test_state_of_another_model_or_cut_is_refused() -> None:
+    whole = Compressor("nominate", 0.1, 100, 2).to_bytes()
+    for state in (Compressor("nominate", 0.1, 101, 2).to_bytes(), whole[:-3], b""):
+        with pytest.raises(CompressionMisused):
+            Compressor("nominate", 0.1, 100, 2).restore(state)
+
+
+def test_each_peer_nominates_its_part_of_the_density_and_no_more() -> None:
+    m, peers = 10_000, 5
+    compressor = Compressor("nominate", 0.01, m, peers)
+    assert compressor.nominated == 20
+    mine = decode_support(compressor.nominate(updates(1, m)[0]), m, 20, "me")
+    assert len(mine) == 20
+    with pytest.raises(SupportMalformed):
+        compressor.support({"liar": encode_support(np.arange(21))})
+
+
+def test_the_largest_coordinates_are_nominated_and_steady_ones_win_ties() -> None:
+    compressor = Compressor("nominate", 0.02, 100, 1)
+    update = np.full(100, 0.01, dtype=np.float32)
+    update[[40, 60]] = (3, -3)
+    assert decode_support(compressor.nominate(update), 100, 2, "me").tolist() == [40, 60]
+
+
+def test_method_none_sends_the_update_as_it_is_and_accepts_no_nomination() -> None:
+    compressor, update = Compressor("none", 1.0, 50, 3), updates(1, 50)[0]
+    assert compressor.nominate(update) == b""
+    assert compressor.support({"a": b"", "b": b""}) is None
+    assert np.array_equal(compressor.values(None), update)
+    compressor.settle(None, update.astype(np.float64))
+    assert len(compressor.residual) == 0
+    with pytest.raises(SupportMalformed):
+        compressor.support({"a": encode_support(np.array([1]))})
+
+
+def test_a_full_density_of_one_peer_is_everything() -> None:
+    compressor = Compressor("nominate", 1.0, 30, 1)
+    assert decode_support(compressor.nominate(updates(1, 30)[0]), 30, 30, "me").tolist() == list(range(30))
