@@ -27,7 +27,7 @@ THIRD_PARTY = {
     "mesh": {"zmq", "cryptography", "msgpack"},
     "training": {"numpy", "torch", "opacus", "safetensors", "cryptography"},
     "ledger": {"cryptography"},
-    "cli": {"click"},
+    "cli": {"click", "numpy"},
     "peer": {"numpy"},
     "node": {"numpy"},
     "simulate": {"numpy"},

@@ -45,7 +45,7 @@ def create(cards: Sequence[Path], target: Path, name: str, overrides: Sequence[s
     """
     read_name(Word(name, False, Place("--name", 0, 0)), "a federation's name")
     members = [Card.load(card).member for card in cards]
-    raw = draft.write(name, members, _task_lines(task), overrides)
+    raw = draft.write(name, members, task_lines(task), overrides)
     write_new(target, raw)
     federation = Federation.parse(raw, str(target))
     lines = [f"{target}: {len(members)} sites, SHA-256 {federation.digest.hex()}", *_member_lines(members),
@@ -162,7 +162,7 @@ def _point(raw: bytes, error: ConfigurationError) -> None:
         output.progress(f"{int(line):>5} | {text}\n      | {' ' * (int(column) - 1)}^")
 
 
-def _task_lines(task: str | None) -> draft.TaskLines:
+def task_lines(task: str | None) -> draft.TaskLines:
     """The built-in task with its columns and public constants; or a file's class and digest, which has its own."""
     if task is not None:
         return draft.TaskLines(_pinned(task), (), {})

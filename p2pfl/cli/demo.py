@@ -1,0 +1,133 @@
+"""`p2pfl demo`: real peers on this machine, real hospitals' records, the whole cycle, and a table of what came of it.
+
+Each peer is a process of its own, started as a person would start it, with its own home, key, port and file; between
+them there is TLS over 127.0.0.1 and nothing else. This process deals the records, starts the peers and reads what they
+say; only here, where all records come from one package, can it also tell what each site would have reached alone.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from p2pfl import draft
+from p2pfl.cards import Card
+from p2pfl.cli import output
+from p2pfl.cli.children import Children, free_ports
+from p2pfl.cli.options import json_option
+from p2pfl.cli.peers import task_lines
+from p2pfl.cli.told import demo_facts, demo_text
+from p2pfl.errors.people import DemoHome, DemoPeers
+from p2pfl.home import Home
+from p2pfl.keyslots import KeyFile
+from p2pfl.roster import Address
+
+if TYPE_CHECKING:
+    from p2pfl.training.data import Deal
+
+LEAST: Final = 3
+MOST: Final = 20
+ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}  # many peers share this machine's cores
+
+
+@click.command()
+@click.option("--peers", "count", type=int, default=5, show_default=True,
+              help=f"{LEAST} to {MOST}; 4 are the hospitals as they are.")
+@click.option("--rounds", type=click.IntRange(1, 1000), help="Rounds of training.  [default: as peers create]")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As in peers create.")
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False),
+              help="Keep the sites' homes, keys and files here.  [default: a temporary folder]")
+@json_option
+def demo(count: int, rounds: int | None, overrides: tuple[str, ...], home: Path | None, as_json: bool) -> None:
+    """Real processes on this machine train one model on the records of four real hospitals."""
+    begun = time.monotonic()
+    if not LEAST <= count <= MOST:
+        raise DemoPeers(evidence=f"--peers {count}", least=LEAST, most=MOST, count=count)
+    from p2pfl.training.data import deal
+
+    dealt = deal(count)
+    with ExitStack() as held:
+        place = _place(home) or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="p2pfl-demo-")))
+        output.progress(f"demo: {count} peers, {dealt.dataset}; {dealt.said}")
+        chosen = [*overrides, *([f"rounds={rounds}"] if rounds else [])]
+        peers_file = prepare(place, dealt, chosen)
+        results = _run(place, peers_file, list(dealt.files))
+        output.progress("each site alone, on its own records and without privacy, for comparison")
+        alone = sites_alone(place, peers_file, dealt)
+        facts = demo_facts(peers_file, dealt.dataset, dealt.records, results, alone, time.monotonic() - begun)
+        output.result(demo_text(facts, dealt.said, home), facts, as_json)
+
+
+def _place(home: Path | None) -> Path | None:
+    """The folder that was named, made and empty; None when none was named."""
+    if home is None:
+        return None
+    if home.exists() and any(home.iterdir()):
+        raise DemoHome(evidence=f"{len(list(home.iterdir()))} files lie there", path=home)
+    home.mkdir(parents=True, exist_ok=True)
+    return home
+
+
+def prepare(place: Path, dealt: Deal, overrides: list[str]) -> Path:
+    """Each site's folder (home, key, records) and one peers.yaml; returns the latter."""
+    cards = []
+    for (name, raw), port in zip(dealt.files.items(), free_ports(len(dealt.files)), strict=True):
+        folder = place / name
+        folder.mkdir(mode=0o700)
+        (folder / "records.csv").write_bytes(raw)
+        with Home.create(folder / "home", name, [KeyFile(folder / "site.key")]) as made:
+            card = Card.sign(made.identity(), name, [Address("127.0.0.1", port)])
+            made.publish_card(card.to_bytes())
+        cards.append(card.member)
+    path = place / "peers.yaml"
+    path.write_bytes(draft.write("demo", cards, task_lines(None), overrides))
+    return path
+
+
+def _run(place: Path, peers_file: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    """All peers from start to end; what each said as JSON. The first one's progress is shown."""
+
+    def tell(name: str, line: str) -> None:
+        if name == names[0]:
+            output.progress(f"{name}: {line}")
+
+    with Children(tell) as children:
+        for name in names:
+            folder = place / name
+            arguments = ["join", "--peers", peers_file, "--home", folder / "home", "--data", folder / "records.csv"]
+            children.start(name, [*map(str, arguments), "--json", "--end-with-stdin"], ENVIRONMENT)
+        return children.wait()
+
+
+def sites_alone(place: Path, peers_file: Path, dealt: Deal) -> Mapping[str, float]:
+    """AUC of each site's own plain model on the union of all held-out records, on which the federation is judged too.
+
+    No site could compute it, since none has the others' records.
+    """
+    import numpy as np
+
+    from p2pfl.federation import Federation
+    from p2pfl.sharing.statistics import auc
+    from p2pfl.training.alone import site_alone
+    from p2pfl.training.models import histogram, predict
+    from p2pfl.training.task import hold_out, load_task
+
+    task = load_task(Federation.load(peers_file).task)
+    sites = {}
+    for name, raw in dealt.files.items():
+        with Home.open(place / name / "home", write=False) as home:
+            sites[name] = hold_out(task.read(raw, name), home.holdout_key(), name)
+    found = {}
+    for name, site in sites.items():
+        model = site_alone(task, site.train, os.urandom)
+        held = [histogram(predict(task, model, one.held_out), one.held_out.y) for one in sites.values()]
+        negative, positive = np.sum(held, axis=0)  # (128,), (128,)
+        found[name] = auc(positive, negative)
+    return found

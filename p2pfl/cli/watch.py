@@ -1,0 +1,112 @@
+"""What a running peer tells, as lines on stderr: rounds, who is waited for and what to tell them, links refused.
+
+Quiet when all is well: one line a round. The last facts of each kind are kept for the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from p2pfl.cli.output import amount, duration, progress
+from p2pfl.progress import Progress
+from p2pfl.roster import Roster
+
+AGAIN_S: Final = 30.0  # so often is the same waiting said again
+
+
+class Watch:
+    """An observer that prints. `command` is what a silent site's person should run."""
+
+    def __init__(
+        self, roster: Roster, rounds: int, command: str, *, max_epsilon: float = 0.0,
+        tell: Callable[[str], None] = progress, now: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._roster, self._rounds, self._command, self._max_epsilon = roster, rounds, command, max_epsilon
+        self._tell, self._now = tell, now
+        self._waited: tuple[tuple[str, ...], float] = ((), 0.0)
+        self._metric: float | None = None
+        self.tls: dict[str, str] = {}
+        self.rounds: list[dict[str, Any]] = []
+
+    def __call__(self, told: Progress) -> None:
+        """Print what `told` says, if it is worth a line."""
+        line = getattr(self, f"_{told.kind}", None)
+        if line is not None:
+            line(told.facts)
+
+    def _listening(self, facts: Mapping[str, Any]) -> None:
+        address = facts.get("address")
+        self._tell(f"listening at {address}" if address else "no port: this site dials the others")
+
+    def _link_up(self, facts: Mapping[str, Any]) -> None:
+        self.tls = {key: str(facts[key]) for key in ("version", "cipher", "group")}
+        self._tell(f"link to {facts['peer']}: {facts['version']}, {facts['cipher']}, {facts['group']}")
+
+    def _link_down(self, facts: Mapping[str, Any]) -> None:
+        self._tell(f"link to {facts['peer']} is down: {facts['reason']}; it is dialled again")
+
+    def _refused(self, facts: Mapping[str, Any]) -> None:
+        self._tell(f"no link with {facts.get('peer') or 'somebody'}:\n{facts['error'].render()}")
+
+    def _charged(self, facts: Mapping[str, Any]) -> None:
+        pass  # the round's line says ε
+
+    def _abandoned(self, facts: Mapping[str, Any]) -> None:
+        whom = ", ".join(facts["waited_for"]) or "nobody in particular"
+        self._tell(f"round {facts['round']}  attempt {facts['attempt']} abandoned, waiting for {whom}; nothing is lost")
+
+    def _waiting(self, facts: Mapping[str, Any]) -> None:
+        silent: Mapping[str, float | None] = facts.get("silent", {})
+        missing: Mapping[str, str] = facts.get("missing", {})
+        names = tuple(sorted({*silent, *missing}))
+        before, at = self._waited
+        if not names or (names == before and self._now() - at < AGAIN_S):
+            return
+        self._waited = (names, self._now())
+        for name in names:
+            self._tell(f"waiting for {name}: {self._state(name, silent, missing)}")
+
+    def _state(self, name: str, silent: Mapping[str, float | None], missing: Mapping[str, str]) -> str:
+        if name not in silent:
+            return f"it has not sent its {missing[name]} yet"
+        listed = ", ".join(map(str, self._roster[name].addresses))
+        where = f"listed at {listed}" if listed else "it dials, and is listed nowhere"
+        seen = silent[name]
+        if seen is None:
+            return f"never seen ({where}); there, run: {self._command}"
+        return f"last seen {duration(seen)} ago ({where}); if it stopped, there run again: {self._command}"
+
+    def _round(self, facts: Mapping[str, Any]) -> None:
+        self.rounds.append(dict(facts))
+        parts = [f"round {facts['round']}", f"{len(facts['survivors'])} of {len(self._roster.names)} sites"]
+        parts += self._metric_part(facts.get("outcome", {}))
+        spent = [float(text) for text in facts.get("epsilon", {}).values() if text]
+        if spent:
+            parts.append(f"ε {max(spent):.2f} of {self._max_epsilon:.2f}")
+        parts.append(self._traffic(facts))
+        parts.append(f"{facts['seconds']:.1f} s")
+        self._tell("  ".join(parts))
+
+    def _metric_part(self, outcome: Mapping[str, Any]) -> list[str]:
+        metric = metric_of(outcome)
+        if metric is None:
+            return []
+        name, value = metric
+        change = "" if self._metric is None else f" ({value - self._metric:+.3f})"
+        self._metric = value
+        return [f"{name} {value:.3f}{change}"]
+
+    @staticmethod
+    def _traffic(facts: Mapping[str, Any]) -> str:
+        sent, dense = int(facts.get("bytes_sent", 0)), int(facts.get("dense_bytes", 0))
+        compared = f" (dense {amount(dense)}, {100 * (sent / dense - 1):+.1f} %)" if dense else ""
+        return f"sent {amount(sent)}{compared}"
+
+
+def metric_of(outcome: Mapping[str, Any]) -> tuple[str, float] | None:
+    """The metric of a round's outcome, as (name, value); None where there is none."""
+    if not outcome.get("auc"):
+        return None
+    return "AUC", float(outcome["auc"])
