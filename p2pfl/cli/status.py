@@ -1,0 +1,119 @@
+"""`p2pfl status`: what this home holds, from its ledger and account alone; it reads beside a `join` that runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.model import ITEM
+from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options
+from p2pfl.cli.watch import metric_of
+from p2pfl.home import Home
+from p2pfl.keys import fingerprint
+from p2pfl.ledger import entry as entries
+from p2pfl.ledger.log import Log
+
+
+@click.command()
+@home_option
+@unlock_options
+@json_option
+def status(home: Path, unlock: Unlock, as_json: bool) -> None:
+    """What this home holds: the federation, rounds that are final, the model, privacy spent, the ledger."""
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        facts = _facts(opened)
+    output.result(_text(facts), facts, as_json)
+
+
+def _facts(home: Home) -> dict[str, Any]:
+    federation, site = Log.open(home, "federation"), Log.open(home, "site")
+    records = [entries.read(one.record) for one in federation.records()]
+    rounds = [held for held in records if held["kind"] == "round"]
+    charges = [held for held in map(entries.read, (one.record for one in site.records())) if held["kind"] == "charge"]
+    model = home.read(ITEM)
+    return {
+        "name": home.name,
+        "home": str(home.path),
+        "fingerprint": fingerprint(home.identity().key),
+        "process": worker(home.path),
+        "federation": _genesis(records),
+        "rounds": len(rounds),
+        "last_round": _last(rounds[-1]) if rounds else None,
+        "privacy": _privacy(charges),
+        "model": {"bytes": len(model), "sha256": hashlib.sha256(model).hexdigest()} if model else None,
+        "ledger": {
+            "federation": {"entries": len(federation), "root": federation.root().hex()},
+            "site": {"entries": len(site), "root": site.root().hex()},
+        },
+    }
+
+
+def worker(home: Path) -> int | None:
+    """The process that works in `home`, None when there is none."""
+    try:
+        number = int((home / "lock").read_text() or "0")
+        os.kill(number, 0)  # signal 0: asks whether it is there
+    except (OSError, ValueError):
+        return None
+    return number if number > 0 else None
+
+
+def _genesis(records: list[dict[str, Any]]) -> dict[str, Any] | None:
+    if not records:
+        return None
+    first = records[0]
+    return {"name": first["federation"], "epoch": first["epoch"], "sha256": first["configuration"],
+            "sites": [name for name, _ in first["peers"]]}  # fmt: skip
+
+
+def _last(held: Mapping[str, Any]) -> dict[str, Any]:
+    metric = metric_of(held["outcome"])
+    return {
+        "round": held["round"],
+        "time": datetime.fromtimestamp(held["time_ms"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ"),
+        "survivors": held["survivors"],
+        "purpose": held["configuration"].get("purpose"),
+        "metric": {"name": metric[0], "value": metric[1]} if metric else None,
+        "epsilon": {name: float(text) for name, text in held["epsilon"].items() if text},
+        "model": held["model_after"],
+    }
+
+
+def _privacy(charges: list[dict[str, Any]]) -> dict[str, Any] | None:
+    if not charges:
+        return None
+    last = charges[-1]
+    return {"epsilon": float(last["after"]), "delta": float(last["delta"]), "max_epsilon": float(last["limit"]),
+            "passes": len(charges)}  # fmt: skip
+
+
+def _text(facts: Mapping[str, Any]) -> str:
+    federation, last, privacy, model = facts["federation"], facts["last_round"], facts["privacy"], facts["model"]
+    at_work = f"process {facts['process']} is at work in it" if facts["process"] else "nobody is at work in it"
+    rows = [
+        ["  home", f"{facts['home']}; {at_work}"],
+        ["  fingerprint", facts["fingerprint"]],
+        ["  federation", f"{federation['name']}, epoch {federation['epoch']}: {', '.join(federation['sites'])}"
+         if federation else "none yet: p2pfl join --peers peers.yaml"],
+        ["  rounds", _rounds(facts["rounds"], last)],
+        ["  model", f"{output.amount(model['bytes'])}, SHA-256 {model['sha256']}" if model else "none yet"],
+        ["  privacy", f"ε {privacy['epsilon']:.2f} of {privacy['max_epsilon']:g} at δ {privacy['delta']:g}, "
+         f"{privacy['passes']} passes over this site's records" if privacy else "nothing spent"],
+        *([f"  {which} log", f"{held['entries']} entries, root {held['root']}"]
+          for which, held in facts["ledger"].items()),
+    ]  # fmt: skip
+    return "\n".join([facts["name"], output.aligned(rows)])
+
+
+def _rounds(count: int, last: Mapping[str, Any] | None) -> str:
+    if last is None:
+        return "none is final yet"
+    metric = f", {last['metric']['name']} {last['metric']['value']:.3f}" if last["metric"] else ""
+    return f"{count} final, the last {last['time']} over {', '.join(last['survivors'])}{metric}"
