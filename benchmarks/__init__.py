@@ -1,0 +1,1 @@
+"""One script for each promised ratio; `_report` prints them all alike."""
