@@ -148,9 +148,20 @@ class Reader:
             raise ValueError("its head is not that of the next frame")
         end = at + HEAD.size + length
         if end > len(self._data):
+            if self._whole_but_for_its_length(at, stated):
+                raise ValueError("its length was changed")
             raise EOFError(f"{len(self._data) - at} of {end - at} bytes of a frame, and then nothing")
         sealed = self._data[at + HEAD.size : end]
         return _open(self._cipher.decrypt(_nonce(stated), sealed, self._header + head), end)
+
+    def _whole_but_for_its_length(self, at: int, number: int) -> bool:
+        """True when the rest of the data is an authentic frame under its true length: no write was interrupted here."""
+        sealed = self._data[at + HEAD.size :]
+        try:
+            self._cipher.decrypt(_nonce(number), sealed, self._header + HEAD.pack(MARK, number, len(sealed)))
+        except InvalidTag:
+            return False
+        return True
 
     def _spoilt(self, at: int, number: int, why: str, *, torn: bool) -> None:
         """Note the damage at `at`; an authentic frame behind it, written after a later sync, disproves a crash."""

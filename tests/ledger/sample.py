@@ -1,0 +1,87 @@
+"""Three sites and their entries, for the ledger's tests: small, fixed, complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from p2pfl.codec import facts
+from p2pfl.home import Home, Which
+from p2pfl.keys import Identity, digest
+from p2pfl.keyslots import KeyFile
+from p2pfl.ledger import entry
+from p2pfl.ledger.entry import Place, Spent
+from p2pfl.ledger.log import Log
+
+NAMES = ("charite", "st-olav", "ucl")
+SITES = {name: Identity(digest("test identity", name.encode())) for name in NAMES}
+RUN = bytes(range(32))
+Signed = tuple[bytes, dict[str, bytes]]
+
+
+def signed(record: bytes, names: tuple[str, ...] = NAMES) -> Signed:
+    return record, {name: SITES[name].sign("record", record) for name in names}
+
+
+def genesis(federation: str = "rare-disease") -> Signed:
+    peers = [(name, SITES[name].key) for name in NAMES]
+    record = entry.genesis(federation=federation, epoch=1, configuration=bytes(32), peers=peers, settings={"rounds": 3})
+    return signed(record)
+
+
+def round_facts(number: int, **changed: object) -> dict[str, object]:
+    """What CONFIRM writes for one round (sharing/phases/confirm.py)."""
+    model = [digest("model", bytes([k])).hex() for k in (number, number + 1)]
+    return {
+        "kind": "round", "run": RUN.hex(), "epoch": 1, "round": number, "attempt": 0, "survivors": list(NAMES),
+        "left_out": [], "attempt_digest": "d" * 64, "view": "e" * 64, "total": "f" * 64, "model_before": model[0],
+        "model_after": model[1], "configuration": {"purpose": "train"}, "outcome": {"clipped": "0.01"},
+        "epsilon": dict.fromkeys(NAMES, f"0.{number + 1:02}"), "site_heads": dict.fromkeys(NAMES, "a" * 64),
+        "time_ms": 1_700_000_000_000 + number, "salt": digest("salt", bytes([number])).hex(), **changed,
+    }  # fmt: skip
+
+
+def round_(number: int, names: tuple[str, ...] = NAMES, **changed: object) -> Signed:
+    return signed(facts(round_facts(number, **changed)), names)
+
+
+def federation_records(rounds: int = 3) -> list[Signed]:
+    return [genesis(), *(round_(number) for number in range(rounds))]
+
+
+def site_records(count: int = 6) -> list[Signed]:
+    place = Place(RUN, 1, 0, 0)
+    rows = [
+        entry.start(time=1_700_000_000, version="0.1.0", python="3.11", incarnation=bytes(16)),
+        entry.operator(time=1_700_000_001, command="join", options={"rounds": 3}),
+        entry.charge(time=1_700_000_002, run=RUN, round=0, mechanism={"sigma": "1.1"},
+                     spent=Spent("0", "0.5", "1e-5", "3")),
+        entry.commitment(place, time=1_700_000_003, of="bundle", digest=bytes(32)),
+        entry.ballot(place, time=1_700_000_004, survivors=True, attempt_digest=bytes(32), view=bytes(32)),
+        entry.abandoned(place, time=1_700_000_005, certificate=bytes(32), waited_for=["ucl"]),
+    ]  # fmt: skip
+    return [(rows[k % len(rows)], {}) for k in range(count)]
+
+
+def home(folder: Path) -> Home:
+    return Home.create(folder / "charite", "charite", [KeyFile(folder / "charite.key")])
+
+
+def write(at: Home, which: Which, records: list[Signed], *, head: bool = True) -> None:
+    """One process start: one segment with these entries, and a signed head over the log."""
+    log = Log.open(at, which)
+    for record, signatures in records:
+        log.append(record, signatures)
+    if head:
+        log.sign_head(at.identity())
+    log.close()
+
+
+def filled(folder: Path) -> Home:
+    """A home with 4 entries in two segments of the federation log, and 6 in two of the site log; heads over all."""
+    made = home(folder)
+    federation, site = federation_records(), site_records()
+    write(made, "federation", federation[:2])
+    write(made, "federation", federation[2:])
+    write(made, "site", site[:2])
+    write(made, "site", site[2:])
+    return made
