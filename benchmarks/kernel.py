@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks._report import Finding, interleave, machine, rates, ratios, show
 from p2pfl.sharing.field import BLOCK_BYTES, FIELDS, Accumulator, Field
 from p2pfl.sharing.masking import mask
-from p2pfl.sharing.prg import Keystream, Stream
+from p2pfl.sharing.prg import Keystream, Stream, expand
 from p2pfl.sharing.quantiser import Quantiser
 
 PROMISED_GB_PER_S = 1.5
@@ -46,7 +46,8 @@ def keystream(count: int) -> Callable[[], None]:
 
 def whole(field: Field, size: int, rounds: int) -> list[Finding]:
     """Masking, keystream and memcpy of vectors of `size` bytes, taking turns."""
-    x, y = field.zeros(size // field.word_bytes), field.zeros(size // field.word_bytes)
+    x = expand(KEYS[0], field, 0, size // field.word_bytes)  # written, so that its pages are memory and not one zero page
+    y = x.copy()
     made, received, own = KEYS[:2], KEYS[2:4], KEYS[4]
     quantiser = Quantiser(field, STREAMS, 0.0, 1.0, field.bits == 16)
     u = np.linspace(-0.1, 0.1, 262_144)
