@@ -46,7 +46,7 @@ def keystream(count: int) -> Callable[[], None]:
 
 def whole(field: Field, size: int, rounds: int) -> list[Finding]:
     """Masking, keystream and memcpy of vectors of `size` bytes, taking turns."""
-    x = expand(KEYS[0], field, 0, size // field.word_bytes)  # written, so that its pages are memory and not one zero page
+    x = expand(KEYS[0], field, 0, size // field.word_bytes)  # written: untouched pages are one page of zeros
     y = x.copy()
     made, received, own = KEYS[:2], KEYS[2:4], KEYS[4]
     quantiser = Quantiser(field, STREAMS, 0.0, 1.0, field.bits == 16)
