@@ -309,6 +309,7 @@ class Hello(Message):
     link: bytes = limited(HASH)  # the receiver's nonce for this link: a hello of another link does not fit
     manifest: bytes = limited(HASH)
     genesis: bytes = limited(SIGNATURE)  # over the genesis record, as it goes into the ledger
+    agreement: bytes = limited(Raw(64, exactly=(0, 64)))  # over the agreement record, when peers.yaml names one
     final_round: int = limited(COUNTER)  # the last round in the sender's federation log
     entries: int = limited(COUNTER)  # size of that log …
     root: bytes = limited(HASH)  # … and its Merkle root

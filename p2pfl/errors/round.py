@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from p2pfl.errors import ConfigurationError, IntegrityError, LocalProtocolError, RemoteProtocolError
+from p2pfl.errors import (
+    ConfigurationError,
+    IntegrityError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    RoundLeftBehind,
+)
 
 _WATCH = "p2pfl status"
 
@@ -144,3 +150,75 @@ class ManifestDiffers(ConfigurationError):
     code = "P2P-ROUND-033"
     likely = ("a site was added at one place only", "the file was edited after it was agreed")
     command = "p2pfl peers diff {peer}"
+
+
+class LedgersDiffer(IntegrityError):
+    """The federation logs of this site and {peer} are not one log."""
+
+    code = "P2P-ROUND-034"
+    likely = ("one of the two homes was edited", "one of the two homes was restored from a backup")
+    command = "p2pfl ledger verify"
+
+
+class SignatureMissing(RemoteProtocolError):
+    """{peer} has not signed the {what}."""
+
+    code = "P2P-ROUND-035"
+    likely = ("that site runs under another peers.yaml", "that site was altered")
+    command = "p2pfl peers diff {peer}"
+
+
+class PeersHoldAnotherFile(ConfigurationError):
+    """{count} sites run under another peers.yaml than this one; so it is this one that differs."""
+
+    code = "P2P-ROUND-036"
+    likely = ("the file here was edited after it was agreed", "this site was given an older file")
+    command = "p2pfl peers fingerprint"
+
+
+class GaveUpWaiting(RoundLeftBehind):
+    """This site waited {seconds} s for {peers}, as --wait asked, and gave up."""
+
+    code = "P2P-ROUND-037"
+    likely = ("that site is not started, or not reachable", "that site is still training")
+    command = "p2pfl status"
+
+
+class AnotherCohort(ConfigurationError):
+    """The query {query} was answered before, over other sites; two answers would tell one site's value."""
+
+    code = "P2P-ROUND-038"
+    likely = ("a site joined or left since the query was first asked",)
+    command = "p2pfl ledger show --log site"
+
+
+class LimitMissing(ConfigurationError):
+    """A vector of floats needs a limit: the largest absolute value that any site's may hold."""
+
+    code = "P2P-ROUND-039"
+    likely = ("Peer.sum was called without limit=, and without decimals= for exact decimals",)
+    command = "p2pfl sum --help"
+
+
+class ModelLost(IntegrityError):
+    """The model on this disk is not the one that the ledger names."""
+
+    code = "P2P-ROUND-040"
+    likely = ("a checkpoint was restored from a backup", "the disk is failing")
+    command = "p2pfl ledger verify"
+
+
+class RunUnderWay(ConfigurationError):
+    """This home has a {what} under way; another run would overwrite what it still owes the other sites."""
+
+    code = "P2P-ROUND-041"
+    likely = ("a training was interrupted and not yet finished",)
+    command = "p2pfl join --peers peers.yaml"
+
+
+class NotInRoster(ConfigurationError):
+    """{name} is not in {source}, or is there with another key."""
+
+    code = "P2P-ROUND-042"
+    likely = ("the file was made without this site's card", "this home was made anew after the card was sent")
+    command = "p2pfl peers create A.card B.card C.card -o peers.yaml"

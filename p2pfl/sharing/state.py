@@ -23,7 +23,7 @@ from p2pfl.sharing.field import FIELDS
 
 ATTEMPT_ITEM: Final = "state/attempt"
 SUMS_ITEM: Final = "state/sums"
-FINAL_ITEM: Final = "state/final"
+FINAL_ITEM: Final = "state/total"
 
 
 class Phase(Enum):
@@ -83,6 +83,7 @@ class State:
     received: dict[str, Secret] = field(default_factory=dict)
     acks: dict[str, Letter] = field(default_factory=dict)
     proposes: dict[str, Letter] = field(default_factory=dict)
+    dealt: bool = False  # this peer's shares have left
     acknowledged: bool = False
     clock_set: bool = False
     members: Letter | None = None
@@ -193,6 +194,8 @@ def restore(setting: Setting, data: bytes) -> State:
     members, ready, ballot, certificate, last_abandon = (read(wire) if wire else None for wire in wires)
     state = State(setting, number, attempt, restored=True, members=members, ready=ready, ballot=ballot)
     state.certificate, state.last_abandon, state.view, state.record = certificate, last_abandon, view, record
+    if last_abandon is not None:
+        state.outbox.append(Send(None, last_abandon))
     state.bundles = {letter.sender: letter for letter in map(read, bundles)}
     if bundle:
         state.deal = Deal(Secret(self_mask, "self-mask seed"), Secret(nonce, "nonce"), read(bundle))

@@ -100,6 +100,7 @@ _ROWS: Final[dict[tuple[Phase, type], Cell]] = {
     (BALLOT, m.Ready): Row(ballot.ready, BALLOT),
     (BALLOT, e.BallotStored): Row(ballot.send, BALLOT),
     (BALLOT, e.UpdateReady): Row(propose.hold, BALLOT),  # for the next attempt
+    (BALLOT, e.Dealt): Ignore("the attempt was given up before its shares left"),
     (BALLOT, e.Accepted): Ignore("the attempt was given up while U was stored"),
     (BALLOT, e.WordsReady): Ignore("the attempt was given up while the words were made"),
     (BALLOT, e.ProposeDeadline): Ignore("this peer has vouched or voted"),

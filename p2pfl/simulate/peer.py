@@ -11,8 +11,9 @@ from p2pfl.keys import Identity, digest
 from p2pfl.messages import Letter
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
+from p2pfl.sharing.course import Course
 from p2pfl.sharing.round import Round
-from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, SUMS_ITEM, Phase, Setting, total_digest
+from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, SUMS_ITEM, Setting, total_digest
 
 
 class World(Protocol):
@@ -51,14 +52,13 @@ class SimulatedPeer:
     """Drives one `Round` after another, as node.py does with real sockets and a real home."""
 
     def __init__(self, world: World, name: str, identity: Identity, roster: Roster, run: bytes, rounds: int) -> None:
+        self.bits = 61
         self.world, self.name, self.identity = world, name, identity
         self.roster, self.run, self.rounds = roster, run, rounds
         self.disk = Disk()
         self.alive = False
         self.incarnation = b""
-        self.round: Round | None = None
-        self.previous: Round | None = None
-        self.early: list[Letter] = []
+        self.course: Course | None = None
         self.sent: list[Letter] = []  # everything that ever left this peer, over all its processes
         self._do: dict[type[Any], Callable[[Any], None]] = {
             e.Send: self._send,
@@ -79,25 +79,26 @@ class SimulatedPeer:
         manifest = digest("manifest")
         return Setting(self.run, self.roster, self.name, self.identity, self.incarnation, manifest, self.world.draw)
 
+    @property
+    def round(self) -> Round | None:
+        """The round under way."""
+        return self.course.current if self.course is not None else None
+
     def boot(self) -> None:
         """A new process on the same disk; its links may come up now."""
         self.alive, self.incarnation = True, self.world.draw(16)
-        self.round, self.previous, self.early = None, None, []
-        items = self.disk.items
-        if FINAL_ITEM in items:
-            kept = Round.finished(self.setting(), items[FINAL_ITEM])
-            self.previous = kept if kept.number == self.final_round else None
+        self.course = Course(self.setting(), self.final_round)
 
     def begin(self) -> None:
         """Take up what the disk says was going on, or the next round."""
-        self._mortal(lambda: self._begin(self.disk.items.get(ATTEMPT_ITEM)))
+        self._mortal(self._resume)
 
     def kill(self) -> None:
         """The process is gone; the disk stays."""
-        self.alive, self.round, self.previous, self._next = False, None, None, []
+        self.alive, self.course, self._next = False, None, []
 
     def feed(self, event: e.Event) -> None:
-        """Hand an event to the round; a letter to the round that it belongs to."""
+        """Hand an event to the rounds, and do what they answer."""
         if self.alive:
             self._mortal(lambda: self._feed(event))
 
@@ -108,58 +109,34 @@ class SimulatedPeer:
             self.kill()
 
     def _feed(self, event: e.Event) -> None:
-        if isinstance(event, e.Received):
-            number = event.letter.envelope.round
-            if self.previous is not None and number == self.previous.number:
-                self._run(self.previous, event)
-            elif self.round is None or number > self.round.number:
-                self.early.append(event.letter)
-            elif number == self.round.number:
-                self._run(self.round, event)
-            return
-        if isinstance(event, e.LinkUp) and self.previous is not None:
-            self._run(self.previous, event)
-        if self.round is not None:
-            self._run(self.round, event)
-
-    def _run(self, machine: Round, event: e.Event) -> None:
-        self._carry_out(machine.handle(event))
-        while self._next:
-            follow = self._next.pop(0)
-            current = self.round
-            if current is not None:
-                self._carry_out(current.handle(follow))
+        if self.course is not None:
+            self._carry_out(self.course.handle(event))
 
     def _carry_out(self, effects: list[e.Effect]) -> None:
+        """Do all of it, then what follows from it, before anything else comes in."""
         for effect in effects:
             if self.world.dies(self):
                 raise Died
             self._do[type(effect)](effect)
+        while self._next:
+            follow = self._next.pop(0)
+            self._feed(follow)
 
-    def _begin(self, snapshot: bytes | None = None) -> None:
-        effects: list[e.Effect] = []
-        if snapshot is not None:
-            self.round, effects = Round.restored(self.setting(), snapshot, self.disk.items.get(SUMS_ITEM))
-            if self.round.number <= self.final_round:
-                self.round, effects = None, []
-        if self.round is None and self.final_round < self.rounds:
-            self.round = Round(self.setting(), self.final_round + 1)
-            self._next.append(e.Begin(self.world.now))
-        self._carry_out(effects)
-        while self._next and self.round is not None:
-            self._carry_out(self.round.handle(self._next.pop(0)))
-        self._propose()
-        held, self.early = self.early, []
-        for letter in held:
-            self._feed(e.Received(self.world.now, letter))
+    def _resume(self) -> None:
+        if self.course is not None:
+            self._carry_out(self.course.resume(self.disk.items))
+            self._begin()
 
-    def _propose(self) -> None:
-        if self.round is None or self.round.phase not in (Phase.SHARE, Phase.BALLOT):
+    def _begin(self) -> None:
+        course = self.course
+        if course is None or course.final_round >= self.rounds:
             return
-        configuration = codec.facts({"field": "61"})
-        epsilon = f"{0.1 * self.round.number:.4f}"
-        proposal = e.Proposal(self.disk.model, configuration, b"", 20_000, 0, epsilon, digest("head"))
-        self._run(self.round, e.UpdateReady(self.world.now, proposal))
+        self._carry_out(course.begin(self.world.now))
+        if course.wants_update:
+            configuration = codec.facts({"field": str(self.bits)})
+            epsilon = f"{0.1 * (course.final_round + 1):.4f}"
+            proposal = e.Proposal(self.disk.model, configuration, b"", 20_000, 0, epsilon, digest("head"))
+            self._feed(e.UpdateReady(self.world.now, proposal))
 
     # ── effects ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,13 +159,12 @@ class SimulatedPeer:
         self._next.append(e.WordsReady(self.world.now, effect.round, effect.attempt, words))
 
     def _apply(self, effect: e.Apply) -> None:
-        self.disk.items["applied"] = total_digest(effect.vectors)
         after = digest("model", self.disk.model, total_digest(effect.vectors))
         self._next.append(e.Applied(self.world.now, after, {}))
 
     def _finished(self, effect: e.Finished) -> None:
-        done = self.round
-        if done is None:
+        course, done = self.course, self.round
+        if course is None or done is None:
             return
         self.disk.items[FINAL_ITEM] = done.keepsake()
         if self.world.dies(self):
@@ -199,5 +175,5 @@ class SimulatedPeer:
             raise Died
         self.disk.items.pop(ATTEMPT_ITEM, None)
         self.disk.items.pop(SUMS_ITEM, None)
-        self.previous, self.round = done, None
+        course.finished()
         self._begin()

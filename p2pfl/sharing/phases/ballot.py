@@ -76,9 +76,10 @@ def send(state: State, event: BallotStored | None = None) -> list[Effect]:
     sent = Send(None, ballot)
     state.outbox.append(sent)
     state.ballots[state.setting.me] = ballot
-    return [sent, Noted("ballot", {"round": state.round, "attempt": state.attempt,
-                                   "survivors": bool(ballot.message.survivors),
-                                   "waited_for": list(ballot.message.waited_for)})]  # fmt: skip
+    vote = ballot.message
+    facts = {"survivors": bool(vote.survivors), "attempt_digest": vote.attempt_digest.hex(), "view": vote.view.hex()}
+    place = {"round": state.round, "attempt": state.attempt}
+    return [sent, Noted("ballot", {**place, **facts, "waited_for": list(vote.waited_for)})]
 
 
 def count(state: State, event: Received) -> list[Effect]:
@@ -216,7 +217,8 @@ def next_attempt(state: State) -> list[Effect]:
     held = state.skip or _certificate(state, survivors=False)
     verdict = certificates.check_certificate(held, state.setting.roster)
     again = state.seal(held.message) if state.skip is None else _resealed(state, held)
-    facts = {"round": state.round, "attempt": verdict.attempt, "waited_for": list(verdict.waited_for)}
+    place = {"round": state.round, "attempt": verdict.attempt}
+    facts = {**place, "certificate": held.digest.hex(), "waited_for": list(verdict.waited_for)}
     state.renew(verdict.attempt + 1, again)
     return [Noted("abandoned", facts), *share.deal(state)]
 

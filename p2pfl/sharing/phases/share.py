@@ -11,7 +11,7 @@ from p2pfl.errors.round import BundleRejected, TwoStatements
 from p2pfl.keys import SEED_BYTES, Secret, digest
 from p2pfl.messages import Ack, Bundle, Letter, Share, open_letter
 from p2pfl.sharing.certificate import same_attempt
-from p2pfl.sharing.events import Begin, Dealt, Effect, Received, Send
+from p2pfl.sharing.events import Begin, Dealt, Effect, Noted, Received, Send
 from p2pfl.sharing.graph import outgoing
 from p2pfl.sharing.state import SUMS_ITEM, Deal, State
 
@@ -52,7 +52,9 @@ def send(state: State, event: Dealt) -> list[Effect]:
     deal = state.deal
     if deal is None:
         return []
-    return [*(state.post(deal.shares[name], name) for name in state.setting.others), *_acknowledge(state)]
+    state.dealt = True
+    bound = Noted("commitment", {"round": state.round, "attempt": state.attempt, "digest": deal.bundle.digest.hex()})
+    return [bound, *(state.post(deal.shares[name], name) for name in state.setting.others), *_acknowledge(state)]
 
 
 def accept(state: State, event: Received) -> list[Effect]:
@@ -95,7 +97,7 @@ def _bundle(state: State, letter: Letter, share: Share) -> Letter:
 
 def _acknowledge(state: State) -> list[Effect]:
     """One Ack to all when all bundles are held (this version's U is everyone, so a partial one helps nobody)."""
-    if state.acknowledged or len(state.bundles) < state.n or state.deal is None:
+    if state.acknowledged or len(state.bundles) < state.n or not state.dealt:
         return []
     state.acknowledged = True
     ack: Send = state.post(Ack(tuple((name, state.bundles[name].digest) for name in state.names)))

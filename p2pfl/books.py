@@ -1,0 +1,156 @@
+"""A home's two logs as the node uses them: what goes into which, when a head is signed, and how far a run got.
+
+Every method that writes is durable when it returns. The training thread charges while the node's thread votes, so
+both write under one lock.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from p2pfl import __version__, codec
+from p2pfl.federation import Federation
+from p2pfl.hello import Pledge
+from p2pfl.home import Home
+from p2pfl.keys import Identity
+from p2pfl.ledger import entry as entries
+from p2pfl.ledger.entry import Place
+from p2pfl.ledger.log import Log
+
+
+def genesis_of(federation: Federation) -> bytes:
+    """Entry 0 of the federation log: a function of peers.yaml alone, so that all sites sign the same bytes."""
+    roster, privacy = federation.roster, federation.privacy
+    settings = {
+        "rounds": federation.rounds,
+        "unit": privacy.unit,
+        "noise_multiplier": repr(privacy.noise_multiplier),
+        "max_grad_norm": repr(privacy.max_grad_norm),
+        "sample_rate": repr(privacy.sample_rate),
+        "steps_per_round": privacy.steps_per_round,
+        "delta": repr(privacy.delta),
+        "max_epsilon": repr(privacy.max_epsilon),
+        "field": federation.sharing.field,
+        "compression": federation.compression.method,
+        "weights": federation.weights,
+    }
+    return entries.genesis(
+        federation=federation.name,
+        epoch=roster.epoch,
+        configuration=federation.digest,
+        peers=[(member.name, member.key) for member in roster.members],
+        settings=settings,
+    )
+
+
+def pledge_of(federation: Federation) -> Pledge:
+    """The records that every site signs when it joins."""
+    roster, agreement = federation.roster, federation.agreement
+    signed = entries.agreement(epoch=roster.epoch, sha256=agreement, members=roster.names) if agreement else b""
+    return Pledge(genesis_of(federation), signed)
+
+
+class Books:
+    """Both logs of one home, open for one federation. Raises OtherFederation when the home serves another."""
+
+    def __init__(self, home: Home, identity: Identity, pledge: Pledge, wall: Callable[[], float]) -> None:
+        self._identity, self._pledge, self._wall = identity, pledge, wall
+        self.federation = Log.open(home, "federation")
+        self.site = Log.open(home, "site")
+        self.federation.expect_genesis(pledge.genesis)
+        self._lock = threading.RLock()
+        self._final: dict[str, tuple[int, str]] = {}  # by run: last round, model after it
+        for one in self.federation.records():
+            self._count(one.record)
+
+    def _count(self, record: bytes) -> None:
+        facts = codec.read_facts(record)
+        if facts.get("kind") == "round":
+            self._final[facts["run"]] = (facts["round"], facts["model_after"])
+
+    @property
+    def time(self) -> int:
+        """Unix time in whole seconds, as entries carry it."""
+        return int(self._wall())
+
+    def started(self, incarnation: bytes) -> None:
+        """This process begins to work in the home."""
+        python = ".".join(map(str, sys.version_info[:3]))
+        self.note(entries.start(time=self.time, version=__version__, python=python, incarnation=incarnation))
+
+    def final_round(self, run: bytes) -> int:
+        """The last final round of `run`; 0 before the first."""
+        return self._final.get(run.hex(), (0, ""))[0]
+
+    def model_after(self, run: bytes) -> bytes | None:
+        """Digest of the model after the last final round of `run`."""
+        held = self._final.get(run.hex())
+        return bytes.fromhex(held[1]) if held else None
+
+    def rounds(self, run: bytes) -> list[codec.Facts]:
+        """The records of `run`'s rounds, in order."""
+        found = (codec.read_facts(one.record) for one in self.federation.records())
+        return [facts for facts in found if facts.get("kind") == "round" and facts["run"] == run.hex()]
+
+    def begin(self, genesis: Mapping[str, bytes], agreement: Mapping[str, bytes]) -> None:
+        """Write the genesis with everybody's signature, and the agreement where there is one."""
+        items = [(self._pledge.genesis, dict(genesis))]
+        if self._pledge.agreement:
+            items.append((self._pledge.agreement, dict(agreement)))
+        with self._lock:
+            if not len(self.federation):
+                self.federation.extend(items)
+                self.federation.sign_head(self._identity)
+
+    def finish(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
+        """A round is final. From here on this machine refuses a shorter log."""
+        with self._lock:
+            self.federation.append(record, dict(cosignatures))
+            self._count(record)
+            self.federation.sign_head(self._identity)
+            self.site.sign_head(self._identity, self.federation)
+
+    def cosign(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
+        """Signatures over the last entry that came after it was written."""
+        with self._lock:
+            last = len(self.federation) - 1
+            if last < 0 or self.federation[last].record != record:
+                return
+            late = {name: one for name, one in cosignatures.items() if name not in self.federation[last].signatures}
+            if late:
+                self.federation.add_signatures(last, late)
+
+    def note(self, record: bytes) -> None:
+        """One entry of the site log."""
+        with self._lock:
+            self.site.append(record)
+
+    def noted(self, run: bytes, epoch: int, kind: str, facts: Mapping[str, Any]) -> None:
+        """A fact of a round, as the round tells it."""
+        place = Place(run, epoch, facts["round"], facts["attempt"])
+        if kind == "commitment":
+            digest = bytes.fromhex(facts["digest"])
+            self.note(entries.commitment(place, time=self.time, of="bundle", digest=digest))
+        elif kind == "ballot":
+            self.note(
+                entries.ballot(
+                    place,
+                    time=self.time,
+                    survivors=facts["survivors"],
+                    attempt_digest=bytes.fromhex(facts["attempt_digest"]),
+                    view=bytes.fromhex(facts["view"]),
+                    waited_for=facts["waited_for"],
+                )
+            )
+        elif kind == "abandoned":
+            certificate = bytes.fromhex(facts["certificate"])
+            waited_for = facts["waited_for"]
+            self.note(entries.abandoned(place, time=self.time, certificate=certificate, waited_for=waited_for))
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.federation.close()
+        self.site.close()

@@ -1,0 +1,154 @@
+"""What two nodes tell one another when a link comes up, and on which grounds they refuse it.
+
+A hello shows the manifest, the sender's place in the run, its federation log's size and root, its signature over the
+genesis, and, back to its receiver, the receiver's *own* latest signed statements. So a site whose home was rolled back
+or cloned is told so by anyone it talks to, and a liar cannot freeze it with statements that it never made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from p2pfl import codec
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.round import (
+    LedgersDiffer,
+    MalformedMessage,
+    ManifestDiffers,
+    RolledBack,
+    SignatureMissing,
+    WrongSender,
+)
+from p2pfl.keys import Identity, digest, verify
+from p2pfl.messages import Confirm, Envelope, Hello, Letter, Propose, open_letter, read, seal
+from p2pfl.roster import Roster
+
+
+@dataclass(frozen=True, slots=True)
+class Pledge:
+    """The two records that every site signs when it joins. `agreement` is empty when peers.yaml names none."""
+
+    genesis: bytes
+    agreement: bytes
+
+    def sign(self, identity: Identity) -> tuple[bytes, bytes]:
+        """This site's signatures over the two."""
+        signed = identity.sign("record", self.agreement) if self.agreement else b""
+        return identity.sign("record", self.genesis), signed
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where this node stands at this moment."""
+
+    entries: int  # of the federation log
+    root: bytes
+    root_at: Callable[[int], bytes]
+    epsilon: str
+    reached: Callable[[bytes], tuple[int, int]]  # by run: the highest (round, attempt) that this home has begun
+
+
+@dataclass
+class Greetings:
+    """Makes and judges hellos: the mesh's `Greeter`. Keeps what peers pledged, and their statements to echo."""
+
+    identity: Identity
+    name: str
+    roster: Roster
+    incarnation: bytes
+    manifest: bytes
+    pledge: Pledge
+    standing: Callable[[], Standing]
+    pledged: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    fatal: Callable[[P2PFLError], None] = lambda error: None
+    _heard: dict[str, dict[str, Letter]] = field(default_factory=dict)
+
+    def heard(self, letter: Letter) -> None:
+        """Keep a peer's latest statement of each kind that says how far it got."""
+        if isinstance(letter.message, (Propose, Confirm)):
+            self._heard.setdefault(letter.sender, {})[type(letter.message).__name__] = letter
+
+    def statements(self) -> bytes:
+        """What was heard, for the disk."""
+        return codec.pack([letter.wire for kinds in self._heard.values() for letter in kinds.values()])
+
+    def remember(self, data: bytes) -> None:
+        """Take up what `statements` wrote. Raises Malformed."""
+        for wire in codec.unpack(data, most=1 << 28, items=4096):
+            self.heard(open_letter(wire, self.roster))
+
+    def greeting(self, peer: str, nonce: bytes) -> bytes:
+        """Our hello to `peer` on the link with this nonce."""
+        stands = self.standing()
+        genesis, agreement = self.pledge.sign(self.identity)
+        echo = tuple(letter.wire for letter in self._heard.get(peer, {}).values() if len(letter.body) < 1 << 20)
+        message = Hello(nonce, self.manifest, genesis, agreement, 0, stands.entries, stands.root, stands.epsilon, echo)
+        run = digest("run", self.manifest)
+        return seal(message, Envelope(run, self.roster.epoch, 0, 0, self.name, self.incarnation), self.identity).wire
+
+    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+        """Refuse a hello that does not fit ours, by raising the error that says why."""
+        hello = self._hello(peer, greeting, nonce)
+        if hello.manifest != self.manifest:
+            evidence = f"yours {self.manifest.hex()[:16]}, theirs {hello.manifest.hex()[:16]}"
+            raise ManifestDiffers(peer=peer, evidence=evidence)
+        self._check_pledge(peer, hello)
+        try:
+            self._check_own_statements(peer, hello)
+            self._check_ledger(peer, hello)
+        except (RolledBack, LedgersDiffer) as error:
+            self.fatal(error)  # not this link alone: this home must not go on
+            raise
+
+    def _hello(self, peer: str, greeting: bytes, nonce: bytes) -> Hello:
+        try:
+            letter = read(greeting)
+            if letter.sender != peer:
+                raise WrongSender(peer=peer, evidence=f"a hello in the name of {letter.sender}")
+            message = open_letter(greeting, self.roster, Hello).message
+        except codec.Malformed as error:
+            raise MalformedMessage(peer=peer, evidence=str(error)) from None
+        if not isinstance(message, Hello) or message.link != nonce:
+            raise MalformedMessage(peer=peer, evidence="its hello was made for another link")
+        return message
+
+    def _check_pledge(self, peer: str, hello: Hello) -> None:
+        key = self.roster[peer].key
+        if not verify(key, "record", self.pledge.genesis, hello.genesis):
+            raise SignatureMissing(peer=peer, what="genesis", evidence="its signature is not over this genesis")
+        if self.pledge.agreement and not verify(key, "record", self.pledge.agreement, hello.agreement):
+            evidence = "peers.yaml names an agreement, and its hello holds no signature over it"
+            raise SignatureMissing(peer=peer, what="business associate agreement", evidence=evidence)
+        self.pledged[peer] = (hello.genesis, hello.agreement)
+
+    def _check_own_statements(self, peer: str, hello: Hello) -> None:
+        stands = self.standing()
+        for wire in hello.echo:
+            try:
+                letter = open_letter(wire, self.roster)
+            except codec.Malformed as error:
+                raise MalformedMessage(peer=peer, evidence=f"in its echo: {error}") from None
+            if letter.sender != self.name:
+                continue  # of statements about this site only what it signed itself counts
+            place = (letter.envelope.round, letter.envelope.attempt)
+            if place > stands.reached(letter.envelope.run):
+                shown = f"{type(letter.message).__name__} of round {place[0]}, attempt {place[1]}, signed by this site"
+                raise RolledBack(peer=peer, evidence=f"{shown}; this home has not begun it")
+
+    def _check_ledger(self, peer: str, hello: Hello) -> None:
+        stands = self.standing()
+        # In this version every round needs every site, so a log is behind by one round at most, or has no genesis yet.
+        ahead = 1 if stands.entries else len([part for part in (self.pledge.genesis, self.pledge.agreement) if part])
+        if hello.entries > stands.entries + ahead:
+            evidence = f"its federation log holds {hello.entries} entries, this site's {stands.entries}"
+            raise RolledBack(peer=peer, evidence=evidence)
+        if 0 < hello.entries <= stands.entries and stands.root_at(hello.entries) != hello.root:
+            evidence = f"root over {hello.entries} entries: theirs {hello.root.hex()[:16]}, "
+            raise LedgersDiffer(peer=peer, evidence=evidence + f"yours {stands.root_at(hello.entries).hex()[:16]}")
+
+    def signatures(self, names: Mapping[str, object]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """All pledges that are held, and this site's own: over the genesis, over the agreement."""
+        pledged = {**self.pledged, self.name: self.pledge.sign(self.identity)}
+        ordered = {name: pledged[name] for name in names if name in pledged}
+        return {name: pair[0] for name, pair in ordered.items()}, {name: pair[1] for name, pair in ordered.items()}

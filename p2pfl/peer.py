@@ -1,0 +1,267 @@
+"""Peer: one site of a federation, from Python. `sum` and `mean` need nothing else of the library; `train` brings torch.
+
+    async with Peer.join("peers.yaml", home="…") as peer:
+        result = await peer.sum(vector, limit=8.0)
+        result.total, result.survivors, result.round
+
+Every site calls the same methods in the same order. The blocking twin is `Peer.join_blocking`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+
+from p2pfl.books import Books
+from p2pfl.errors.round import NotInRoster
+from p2pfl.federation import Federation
+from p2pfl.home import Home
+from p2pfl.keys import digest
+from p2pfl.keyslots import Key, KeyFile
+from p2pfl.mesh.events import LinkStatus, TlsFacts
+from p2pfl.node import Clocks, Node
+from p2pfl.progress import Observer, unseen
+from p2pfl.roster import Address
+from p2pfl.runs.sums import Encoded, SumRun, Total, encode
+from p2pfl.runs.training import Metric, TrainingRun, Trains
+
+T = TypeVar("T")
+WEIGHT_DECIMALS: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class SumResult:
+    """A sum over `survivors`, the same bits at every site. `total` is of the kind that went in (see Peer.sum)."""
+
+    total: Total
+    survivors: tuple[str, ...]
+    round: int
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training. `model` is (m,) float32; `metrics[k]` measures the model before round k."""
+
+    rounds: int
+    model: np.ndarray[Any, np.dtype[np.float32]]
+    metrics: dict[int, Metric]
+    epsilon: float
+    delta: float
+    records: list[dict[str, Any]]
+
+    @property
+    def initial(self) -> Metric | None:
+        """The first model on the held-out records; None when this process did not see it measured."""
+        return self.metrics.get(1)
+
+    @property
+    def final(self) -> Metric | None:
+        """The last model on the held-out records."""
+        return self.metrics.get(self.rounds + 1)
+
+
+def training_run(federation: Federation) -> bytes:
+    """Names the training that peers.yaml agrees on."""
+    return digest("run", federation.digest, b"training")
+
+
+def sums_run(federation: Federation) -> bytes:
+    """Names the sequence of sums under a peers.yaml."""
+    return digest("run", federation.digest, b"sums")
+
+
+class Peer:
+    """A site that has joined: its links are up or being dialled. Made by `join`."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.federation = node.federation
+        self.name = node.name
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def join(
+        cls,
+        peers: str | Path | Federation,
+        *,
+        home: str | Path | None = None,
+        listen: str | Address | None = None,
+        unlock: Sequence[Key] = (KeyFile(),),
+        observer: Observer = unseen,
+        wait_s: float | None = None,
+        linger_s: float = 60.0,
+    ) -> AsyncIterator[Peer]:
+        """Open the home, its port and its links; leave cleanly at the end of the block.
+
+        home      default: $P2PFL_HOME, else ~/.p2pfl
+        listen    where to bind; default: the first address of this site in peers.yaml, or nowhere without one
+        wait_s    give up (GaveUpWaiting) after so long without any progress; None waits for ever
+        linger_s  at the end of the block, serve sites that lack the last round, at most so long
+        Raises what opening a home or a port raises: HomeMissing, HomeBusy, WrongKey, PortBusy, OtherFederation, …
+        """
+        federation = peers if isinstance(peers, Federation) else Federation.load(peers)
+        place = Path(home or os.environ.get("P2PFL_HOME") or "~/.p2pfl").expanduser()
+        with Home.open(place, unlock=list(unlock)) as opened:
+            _check_roster(federation, opened)
+            clocks = Clocks(time.monotonic, time.time, os.urandom)
+            node = Node(opened, federation, _listen(federation, opened.name, listen), observer, clocks, wait_s)
+            try:
+                await node.start()
+                yield cls(node)
+                await node.close(linger_s)
+            finally:
+                await asyncio.shield(node.abort())
+
+    @classmethod
+    @contextlib.contextmanager
+    def join_blocking(cls, peers: str | Path | Federation, **options: Any) -> Iterator[BlockingPeer]:
+        """`join` for code that is not async: the same methods, each returning its result. Options as for `join`."""
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="p2pfl", daemon=True)
+        thread.start()
+        try:
+            joined = cls.join(peers, **options)
+            peer = _in(loop, joined.__aenter__())
+            try:
+                yield BlockingPeer(peer, loop)
+            except BaseException as error:
+                if not _in(loop, joined.__aexit__(type(error), error, error.__traceback__)):
+                    raise
+            else:
+                _in(loop, joined.__aexit__(None, None, None))
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    async def sum(
+        self, vector: Any, *, limit: float | Decimal | None = None, decimals: int | None = None, name: str = "sum"
+    ) -> SumResult:
+        """The sum of every site's vector, of which no site learns another's.
+
+        vector    numpy (m,) or torch tensor: integers are summed exactly, floats need `limit`;
+                  with `decimals`, any sequence of numbers: the exact sum, as Decimals
+        limit     largest absolute value that any site's vector may hold; equal at all sites
+        name      what this sum is called; equal at all sites
+        Raises LimitMissing, ValueOverLimit, ConfigurationDiffers, GaveUpWaiting, AnotherCohort.
+        """
+        found, survivors, number = await self._sum(name, [self._encode(vector, limit, decimals)])
+        return SumResult(found[0], survivors, number)
+
+    async def mean(
+        self,
+        vector: Any,
+        *,
+        weight: float | int | Decimal = 1,
+        limit: float | Decimal | None = None,
+        decimals: int | None = None,
+        name: str = "mean",
+    ) -> Any:
+        """Σ weight·vector / Σ weight over all sites: float64 (m,), or Decimals with `decimals`. Weights stay secret.
+
+        limit     bounds |weight · vector| at each site
+        weight    counts to six decimals
+        """
+        if decimals is not None:
+            vector = [Decimal(str(value)) * Decimal(str(weight)) for value in vector]
+        else:
+            array = np.asarray(vector.detach().cpu() if hasattr(vector, "detach") else vector).reshape(-1)
+            vector = array.astype(np.float64) * float(weight)
+        parts = [self._encode(vector, limit, decimals), self._encode([weight], None, WEIGHT_DECIMALS)]
+        (totals, weights), _, _ = await self._sum(name, parts)
+        divisor = weights[0]
+        if isinstance(totals, tuple):
+            return tuple(total / divisor for total in totals)
+        return totals / float(divisor)
+
+    def _encode(self, vector: Any, limit: float | Decimal | None, decimals: int | None) -> Encoded:
+        peers, bits = len(self.federation.roster.members), max(self.federation.sharing.field, 31)
+        return encode(vector, peers=peers, bits=bits, limit=limit, decimals=decimals, draw=self.node.clocks.draw)
+
+    async def _sum(self, name: str, parts: Sequence[Encoded]) -> tuple[tuple[Total, ...], tuple[str, ...], int]:
+        node, run = self.node, sums_run(self.federation)
+        source = SumRun(name, parts, node.books, run, node.home.holdout_key().reveal())
+        number = node.books.final_round(run) + 1
+        await node.run(run, source, number)
+        return source.totals, source.survivors, number
+
+    async def train(self, trainer: Trains, *, task: str = "task", rounds: int | None = None) -> TrainResult:
+        """Train to the end of the federation's rounds, or go on where this home stopped; returns the final model.
+
+        trainer   p2pfl.training.local.Trainer, or anything with its methods
+        Raises PassWouldOverspend when the budget does not allow the next pass, GaveUpWaiting, and what a round raises.
+        """
+        node, run = self.node, training_run(self.federation)
+        source = await asyncio.to_thread(
+            TrainingRun, self.federation, node.home, node.books, run, trainer, task, node.clocks.draw, node.observer
+        )
+        node.epsilon = f"{source.account.epsilon(self.federation.privacy.delta):.6f}"
+        await node.run(run, source, rounds or self.federation.rounds + 1)
+        delta = self.federation.privacy.delta
+        records = node.books.rounds(run)
+        metrics, epsilon = source.all_metrics(records), source.account.epsilon(delta)
+        return TrainResult(self.federation.rounds, source.model, metrics, epsilon, delta, records)
+
+    @property
+    def books(self) -> Books:
+        """This home's two logs."""
+        return self.node.books
+
+    @property
+    def tls(self) -> TlsFacts | None:
+        """What the latest link's TLS session runs on; None before the first link."""
+        return self.node.facts
+
+    def links(self) -> dict[str, LinkStatus]:
+        """Every link, by peer."""
+        return self.node.mesh.links()
+
+
+class BlockingPeer:
+    """Peer for code that is not async."""
+
+    def __init__(self, peer: Peer, loop: asyncio.AbstractEventLoop) -> None:
+        self._peer, self._loop = peer, loop
+
+    def sum(self, vector: Any, **options: Any) -> SumResult:
+        """As Peer.sum."""
+        return _in(self._loop, self._peer.sum(vector, **options))
+
+    def mean(self, vector: Any, **options: Any) -> Any:
+        """As Peer.mean."""
+        return _in(self._loop, self._peer.mean(vector, **options))
+
+    def train(self, trainer: Trains, **options: Any) -> TrainResult:
+        """As Peer.train."""
+        return _in(self._loop, self._peer.train(trainer, **options))
+
+
+def _in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+
+def _check_roster(federation: Federation, home: Home) -> None:
+    key, name = home.identity().key, home.name
+    if name not in federation.roster or federation.roster[name].key != key:
+        held = federation.roster[name].key.hex()[:16] if name in federation.roster else "none"
+        raise NotInRoster(name=name, source=federation.source, evidence=f"key here {key.hex()[:16]}, there {held}")
+
+
+def _listen(federation: Federation, name: str, listen: str | Address | None) -> Address | None:
+    """Where to bind: as asked, else on this site's first own address."""
+    if isinstance(listen, Address):
+        return listen
+    if listen is not None:
+        return Address.parse(listen)
+    addresses = federation.roster[name].addresses if name in federation.roster else ()
+    return addresses[0] if addresses else None

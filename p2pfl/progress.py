@@ -1,0 +1,31 @@
+"""What a running node tells whoever watches it: facts in the order in which they happened. The cli words them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One fact. `kind` says which keys `facts` has:
+
+    listening  address                                  refused    peer (or None), error (a P2PFLError)
+    link_up    peer, version, cipher, group             link_down  peer, reason
+    waiting    round, phase, missing {peer: what}, silent {peer: seconds since last seen, None for never}
+    charged    round, epsilon, limit                    trained    round, seconds
+    phase      round, attempt, phase
+    abandoned  round, attempt, waited_for
+    round      round, survivors, outcome, epsilon {name: text}, seconds, bytes_sent, payload_bytes, dense_bytes, rounds
+    """
+
+    kind: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+Observer = Callable[[Progress], None]
+
+
+def unseen(progress: Progress) -> None:
+    """The observer of those who do not watch."""
