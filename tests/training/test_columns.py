@@ -1,0 +1,196 @@
+"""A hospital's own file: other names, codes and marks are read; every misfit is one named error with its place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.federation import UnknownKey
+from p2pfl.errors.training import (
+    DataEmpty,
+    DataNotText,
+    DuplicateColumn,
+    MissingColumn,
+    MissingLabel,
+    MissingLabelColumn,
+    NotANumber,
+    OutOfRange,
+    RaggedRecord,
+    TaskMisfit,
+    UnknownCode,
+    WrongColumnMap,
+)
+from p2pfl.training.tasks.tabular import CONSTANTS, FIELDS, HEADER, Tabular
+
+TASK = Tabular()
+GOOD = ("63", "1", "1", "145", "233", "1", "2", "150", "0", "2.3", "3", "0", "6", "0")
+
+
+def file(*rows: tuple[str, ...], header: tuple[str, ...] = HEADER, delimiter: str = ",") -> bytes:
+    return "".join(delimiter.join(row) + "\n" for row in (header, *rows)).encode()
+
+
+def changed(name: str, cell: str) -> tuple[str, ...]:
+    place = HEADER.index(name)
+    return (*GOOD[:place], cell, *GOOD[place + 1 :])
+
+
+def without(name: str) -> bytes:
+    place = HEADER.index(name)
+    header, row = (tuple(cells[:place] + cells[place + 1 :]) for cells in (HEADER, GOOD))
+    return file(row, header=header)
+
+
+def test_a_record_becomes_inputs_scaled_by_public_constants() -> None:
+    found = TASK.read(file(GOOD), "site.csv")
+    assert found.x.shape == (1, TASK.inputs) == (1, 31)
+    assert found.x.dtype == np.float32
+    named = dict(zip(FIELDS, np.split(found.x[0], np.cumsum([f.inputs for f in TASK.features])[:-1]), strict=True))
+    assert named["age"].tolist() == pytest.approx([0.8])
+    assert named["sex"].tolist() == [1]
+    assert named["cp"].tolist() == [2, 0, 0, 0]
+    assert named["oldpeak"].tolist() == pytest.approx([1.3, 0])
+    assert named["slope"].tolist() == [0, 0, 2, 0]
+    assert found.y.tolist() == [0]
+
+
+@pytest.mark.parametrize(("grade", "label"), [("0", 0), ("1", 1), ("4", 1), ("2.0", 1)])
+def test_any_grade_above_zero_is_disease(grade: str, label: int) -> None:
+    assert TASK.read(file(changed("num", grade)), "site.csv").y.tolist() == [label]
+
+
+@pytest.mark.parametrize("mark", ["", "?", "-9", "NA", "nan", " "])
+def test_marks_of_not_measured_become_zero_and_an_indicator(mark: str) -> None:
+    found = Tabular(["thal"]).read(file(changed("thal", mark)), "site.csv")
+    assert found.x.tolist() == [[0, 0, 0, 2]]
+
+
+def test_scaling_never_looks_at_the_records_beside() -> None:
+    alone = TASK.read(file(GOOD), "a").x
+    beside = TASK.read(file(GOOD, changed("chol", "600"), changed("age", "99")), "a").x
+    assert np.array_equal(alone[0], beside[0])
+
+
+def test_a_spreadsheets_marks_separators_and_blank_lines_are_read() -> None:
+    plain = TASK.read(file(GOOD), "a")
+    for raw in (b"\xef\xbb\xbf" + file(GOOD), file(GOOD).replace(b"\n", b"\r\n"), file(GOOD) + b"\n\n",
+                file(GOOD, delimiter=";"), file(GOOD, delimiter="\t")):  # fmt: skip
+        assert np.array_equal(TASK.read(raw, "a").x, plain.x)
+        assert TASK.read(raw, "a").identities == plain.identities
+
+
+def test_columns_may_stand_in_any_order_beside_others() -> None:
+    header, row = (*HEADER[::-1], "note"), (*GOOD[::-1], "anything, really".replace(",", " "))
+    assert np.array_equal(TASK.read(file(row, header=header), "a").x, TASK.read(file(GOOD), "a").x)
+
+
+MAP = b"""
+columns: {Alter: age, Geschlecht: sex, Diagnose: num}
+codes:
+  sex: {m: 1, w: 0}
+  num: {gesund: 0, krank: 1}
+missing: ["", "k.A."]
+absent: [ca, thal]
+"""
+
+
+def test_a_column_map_translates_names_codes_marks_and_what_is_absent() -> None:
+    theirs = {"age": "Alter", "sex": "Geschlecht", "num": "Diagnose"}
+    keep = [place for place, name in enumerate(HEADER) if name not in ("ca", "thal")]
+    header = tuple(theirs.get(HEADER[place], HEADER[place]) for place in keep)
+    cells = dict(zip(HEADER, GOOD, strict=True)) | {"sex": "w", "num": "krank", "slope": "k.A."}
+    found = TASK.read(file(tuple(cells[HEADER[place]] for place in keep), header=header), "site.csv", MAP)
+    ours = cells | {"sex": "0", "num": "1", "slope": "", "ca": "", "thal": ""}
+    assert np.array_equal(found.x, TASK.read(file(tuple(ours.values())), "a").x)
+    assert found.y.tolist() == [1]
+
+
+MISFITS = [
+    ("an empty file", b"", DataEmpty, ""),
+    ("blanks only", b" \n\n", DataEmpty, ""),
+    ("a header and nothing below", file(), DataEmpty, "header"),
+    ("a spreadsheet", b"PK\x03\x04\xff\xfe", DataNotText, "UTF-8"),
+    ("zero bytes", file(GOOD).replace(b"63", b"\0\0"), DataNotText, "zero bytes"),
+    ("a quote without an end", file(changed("age", '"63')), DataNotText, "line"),
+    ("a column twice", file((*GOOD, "1"), header=(*HEADER, "age")), DuplicateColumn, "age"),
+    ("a column missing", without("chol"), MissingColumn, "chol"),
+    ("the label's column missing", without("num"), MissingLabelColumn, "num"),
+    ("a label missing", file(GOOD, changed("num", "")), MissingLabel, "line 3"),
+    ("a word for a number", file(GOOD, changed("chol", "high")), NotANumber, "line 3, column chol"),
+    ("a decimal comma", file(changed("oldpeak", '"2,3"')), NotANumber, "line 2, column oldpeak"),
+    ("an infinite number", file(changed("chol", "inf")), NotANumber, "chol"),
+    ("underscores", file(changed("chol", "2_33")), NotANumber, "chol"),
+    ("mmol/l for mg/dl", file(changed("chol", "6.2")), OutOfRange, "mg/dl"),
+    ("an age of 630", file(changed("age", "630")), OutOfRange, "0 to 120"),
+    ("an unknown code", file(changed("thal", "5")), UnknownCode, "known are 3, 6, 7"),
+    ("a word for a code", file(changed("sex", "male")), UnknownCode, "line 2, column sex"),
+    ("an unknown grade", file(changed("num", "7")), UnknownCode, "num"),
+    ("a cell too few", file(GOOD, GOOD[:-1]), RaggedRecord, "line 3"),
+    ("a cell too many", file((*GOOD, "x")), RaggedRecord, "line 2"),
+]
+
+
+@pytest.mark.parametrize(("what", "raw", "leaf", "shown"), MISFITS, ids=[row[0] for row in MISFITS])
+def test_each_misfit_is_its_own_error_and_says_where(what: str, raw: bytes, leaf: type[P2PFLError], shown: str) -> None:
+    with pytest.raises(leaf) as caught:
+        TASK.read(raw, "site.csv")
+    assert type(caught.value) is leaf
+    assert "site.csv" in caught.value.render()
+    assert shown in caught.value.render()
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize(("column", "value"), [("chol", "secret77"), ("age", "4711"), ("sex", "4712"), ("num", "4713")])
+def test_an_error_never_repeats_a_patients_value(column: str, value: str) -> None:
+    with pytest.raises(P2PFLError) as caught:
+        TASK.read(file(GOOD, changed(column, value)), "site.csv")
+    assert value not in caught.value.render()
+    assert value not in str(caught.value.as_json())
+
+
+@pytest.mark.parametrize(
+    ("written", "leaf", "shown"),
+    [
+        (b"columns: {Alter: agee}\n", WrongColumnMap, "map:1:"),
+        (b"columns: {Alter: age}\n", MissingColumn, "Alter"),
+        (b"columns: {trestbps: chol}\n", DuplicateColumn, "chol"),
+        (b"absent: [height]\n", WrongColumnMap, "height"),
+        (b"codes: {height: {a: 1}}\n", WrongColumnMap, "height"),
+        (b"codes:\n  sex: {m: male}\n", WrongColumnMap, "map:2:"),
+        (b"colums: {}\n", UnknownKey, "did you mean columns"),
+    ],
+)
+def test_a_wrong_column_map_says_line_and_name(written: bytes, leaf: type[P2PFLError], shown: str) -> None:
+    with pytest.raises(leaf) as caught:
+        TASK.read(file(GOOD), "site.csv", written)
+    assert shown in caught.value.render()
+
+
+def test_for_predict_no_label_is_needed() -> None:
+    found = TASK.read(without("num"), "new.csv", labelled=False)
+    assert np.array_equal(found.x, TASK.read(file(GOOD), "a").x)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused_by_name(raw: bytes) -> None:
+    try:
+        Tabular(["age"]).read(b"age,num\n" + raw, "site.csv")
+    except P2PFLError as error:
+        assert error.code.startswith("P2P-TRAIN-")
+
+
+@pytest.mark.parametrize(
+    ("features", "constants"),
+    [(["height"], {}), ([], {"height": [1, 1]}), ([], {"age": [1]}), ([], {"age": [1, 0]}), ([], {"sex": [1, 1]})],
+)
+def test_fields_and_constants_that_do_not_fit_are_refused(features: list[str], constants: dict[str, list[float]]) -> None:
+    with pytest.raises(TaskMisfit):
+        Tabular(features, constants)
+
+
+def test_constants_from_peers_yaml_are_used_and_the_written_defaults_change_nothing() -> None:
+    assert Tabular(["age"], {"age": [60, 3]}).read(file(GOOD), "a").x.tolist() == [[1.0]]
+    assert np.array_equal(Tabular(list(FIELDS), CONSTANTS).read(file(GOOD), "a").x, TASK.read(file(GOOD), "a").x)

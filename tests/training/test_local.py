@@ -1,0 +1,320 @@
+"""One private pass: per-record gradients are right, clipped, noised by our keystream, and charged before."""
+
+from __future__ import annotations
+
+import os
+from statistics import NormalDist
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.settings import PRIVACY, Images, Small, draw_of, privacy, records, site
+from torch import nn
+
+from p2pfl.errors.training import (
+    DeviceMissing,
+    LossNotPerRecord,
+    ModelDiverged,
+    ModelNotPrivate,
+    PassNotCharged,
+    UnitUnsupported,
+)
+from p2pfl.federation import Privacy
+from p2pfl.training import local
+from p2pfl.training.local import KeystreamOptimizer, Trainer
+from p2pfl.training.noise import Keystream
+from p2pfl.training.privacy import Account
+from p2pfl.training.task import Site, Task
+from p2pfl.training.update import write_vector
+
+WIDE = privacy(max_epsilon=1e6)
+
+
+def trainer(task: Task, *, of: Site | None = None, private: Privacy = PRIVACY, name: str = "draw") -> Trainer:
+    shape = getattr(task, "shape", (4,))
+    return Trainer(task=task, site=of or site(40, shape), privacy=private, draw=draw_of(name))
+
+
+def one_pass(which: Trainer, private: Privacy = PRIVACY) -> np.ndarray:
+    return which.train(which.initial(bytes(32)), Account().charge(private))
+
+
+def per_record(which: Trainer, task: Task, rows: np.ndarray) -> np.ndarray:
+    """The slow obvious way: a batch of one for each record.    (B, m)"""
+    model, found = task.model(), []
+    write_vector(model, which.initial(bytes(32)))
+    for row in rows:
+        model.zero_grad()
+        one = which._site.train.at(np.array([row]))
+        task.loss(model(torch.from_numpy(one.x)), torch.from_numpy(one.y)).sum().backward()
+        found.append(np.concatenate([p.grad.numpy().ravel() for p in model.parameters() if p.grad is not None]))
+    return np.array(found)
+
+
+def grad_samples(which: Trainer) -> np.ndarray:
+    return np.concatenate([p.grad_sample.numpy().reshape(len(p.grad_sample), -1)
+                           for p in which._model.parameters()], axis=1)  # fmt: skip
+
+
+@pytest.mark.parametrize("task", [Small(), Images()], ids=["small", "images"])
+def test_per_record_gradients_are_those_of_batches_of_one(task: Task) -> None:
+    which = trainer(task)
+    write_vector(which._plain, which.initial(bytes(32)))
+    rows = np.array([3, 0, 17])
+    which._gradients(rows)
+    assert np.allclose(grad_samples(which), per_record(which, task, rows), atol=1e-6)
+
+
+def capture(which: Trainer, rows: np.ndarray, private: Privacy, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """[clipped sum before noise] of one step on `rows`."""
+    seen: list[np.ndarray] = []
+    add = KeystreamOptimizer.add_noise
+
+    def spy(self: KeystreamOptimizer) -> None:
+        seen.append(np.concatenate([p.summed_grad.numpy().ravel() for p in self.params]))
+        add(self)
+
+    monkeypatch.setattr(KeystreamOptimizer, "add_noise", spy)
+    sgd = torch.optim.SGD(which._model.parameters(), lr=0.0)
+    which._step(KeystreamOptimizer(sgd, private, 1.0, which._stream("training/noise")), rows)
+    return seen
+
+
+def test_the_clipped_sum_is_that_of_the_loop_and_within_records_times_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, private = Small(), privacy(max_grad_norm=0.05)
+    which = trainer(task, private=private)
+    write_vector(which._plain, which.initial(bytes(32)))
+    rows = np.arange(20)
+    gradients = per_record(which, task, rows)
+    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+    assert norms.max() > 0.05
+    (found,) = capture(which, rows, private, monkeypatch)
+    assert np.allclose(found, (gradients * np.minimum(1, 0.05 / (norms + 1e-6))).sum(axis=0), atol=1e-6)
+    assert np.linalg.norm(found) <= len(rows) * 0.05 * (1 + 1e-6)
+
+
+def test_a_batch_in_pieces_gives_one_clipped_sum_and_one_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    which = trainer(Small())
+    write_vector(which._plain, which.initial(bytes(32)))
+    rows = np.arange(20)
+    whole = capture(which, rows, PRIVACY, monkeypatch)
+    monkeypatch.setattr(local, "AT_ONCE", 6)
+    pieces = capture(which, rows, PRIVACY, monkeypatch)
+    # The second capture wraps the first spy, which sees the step too: one noise for each of the two steps.
+    assert len(pieces) == 1
+    assert np.allclose(pieces[-1], whole[0], atol=1e-6)
+
+
+def noise_of(which: Trainer, private: Privacy, steps: int) -> np.ndarray:
+    """What empty steps add, in units of the noise's standard deviation.    (steps, m)"""
+    found = []
+    sgd = torch.optim.SGD(which._model.parameters(), lr=1.0)
+    optimizer = KeystreamOptimizer(sgd, private, 1.0, which._stream("training/noise"))
+    for _ in range(steps):
+        write_vector(which._plain, np.zeros(which.parameters, dtype=np.float32))
+        which._step(optimizer, np.zeros(0, dtype=np.int64))
+        found.append(-np.concatenate([p.detach().numpy().ravel() for p in which._plain.parameters()]))
+    return np.array(found) / (private.noise_multiplier * private.max_grad_norm)
+
+
+def test_an_empty_batch_is_noise_of_the_agreed_size_on_every_coordinate() -> None:
+    private = privacy(noise_multiplier=1.7, max_grad_norm=0.3)
+    noise = noise_of(trainer(Images(), private=private), private, 4)
+    count = noise.size
+    assert abs(noise.std() - 1) <= 4 / np.sqrt(2 * count)
+    assert abs(noise.mean()) <= 4 / np.sqrt(count)
+    assert abs((noise**4).mean() - 3) <= 4 * np.sqrt(96 / count)
+    assert np.count_nonzero(noise) == count
+    # A keystream used twice shows as correlation from step to step.
+    assert abs((noise[0] * noise[1]).mean()) <= 4 / np.sqrt(noise.shape[1])
+
+
+def test_the_mechanism_keeps_its_promise_audited_from_outside() -> None:
+    """One-hot gradients through the real noise, guessed at C/2; DP.md §4. False alarms: 1 in 10 000."""
+    which = trainer(Images())
+    trials = noise_of(which, PRIVACY, 1)[0] * PRIVACY.noise_multiplier  # noise of each coordinate, C = 1
+    out, present = trials[: len(trials) // 2], trials[len(trials) // 2 :] + 1.0
+    slack = 3.9 * 0.5 / np.sqrt(len(out))  # both error rates, at the worst binomial spread
+    false_alarms, misses = (out > 0.5).mean() + slack, (present <= 0.5).mean() + slack
+    assert NormalDist().inv_cdf(1 - false_alarms) - NormalDist().inv_cdf(misses) <= 1 / PRIVACY.noise_multiplier
+    assert NormalDist().inv_cdf(1 - (out > 0.5).mean()) - NormalDist().inv_cdf((present <= 0.5).mean()) > 0.97 / PRIVACY.noise_multiplier
+
+
+def test_torchs_seed_decides_nothing_of_noise_or_samples() -> None:
+    found = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        np.random.seed(7)
+        which = Trainer(task=Small(), site=site(40, (4,)), privacy=PRIVACY, draw=os.urandom)
+        found.append(one_pass(which))
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
+def test_no_two_passes_share_noise_even_from_the_same_model() -> None:
+    which = trainer(Small())
+    assert np.abs(one_pass(which) - one_pass(which)).max() > 1e-3
+
+
+def test_a_site_with_few_records_still_takes_every_step_and_is_charged_for_it() -> None:
+    seen: list[tuple[int, int]] = []
+    few = Site(records(2, (4,)), records(2, (4,)))
+    which = Trainer(task=Small(), site=few, privacy=PRIVACY, draw=draw_of("few"),
+                    progress=lambda step, steps: seen.append((step, steps)))  # fmt: skip
+    account = Account()
+    which.train(which.initial(bytes(32)), account.charge(PRIVACY))
+    assert seen == [(step, 80) for step in range(1, 81)]
+    assert account.history[0].steps == 80
+
+
+def test_a_pass_without_a_charge_of_its_own_touches_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    which = trainer(Small())
+    charge = Account().charge(PRIVACY)
+    which.train(which.initial(bytes(32)), charge)
+    touched: list[object] = []
+    monkeypatch.setattr(Trainer, "_step", lambda *_: touched.append(1))
+    for bad in (charge, Account().charge(privacy(sample_rate=0.01))):
+        with pytest.raises(PassNotCharged):
+            which.train(which.initial(bytes(32)), bad)
+    assert not touched
+
+
+def test_the_divisor_is_public_so_an_update_does_not_scale_with_the_sites_size() -> None:
+    sizes = [np.linalg.norm(one_pass(trainer(Small(), of=site(count, (4,)), private=WIDE), WIDE)) for count in (4, 8)]
+    assert 0.5 < sizes[0] / sizes[1] < 2  # noise dominates both: nothing was divided by 4 or 8
+
+
+def test_an_update_that_is_not_finite_is_an_error_and_not_an_update() -> None:
+    class Explodes(Small):
+        learning_rate: ClassVar[float] = 1e38
+
+    with pytest.raises(ModelDiverged):
+        one_pass(trainer(Explodes()))
+
+
+def test_the_update_is_local_minus_global_and_the_model_before_is_untouched() -> None:
+    which = trainer(Small())
+    before = which.initial(bytes(32))
+    kept = before.copy()
+    update = which.train(before, Account().charge(PRIVACY))
+    assert np.array_equal(before, kept)
+    assert update.dtype == np.float32
+    assert update.shape == (which.parameters,)
+
+
+# ── what cannot be trained privately says so ──────────────────────────────────────────────────────────────────
+
+
+class MeanLoss(Small):
+    def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return super().loss(outputs, labels).mean()
+
+
+class BatchLoss(Small):
+    """Shape (B,), yet every entry depends on the whole batch."""
+
+    def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = super().loss(outputs, labels)
+        return loss * loss.mean()
+
+
+class InPlace(Small):
+    def model(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 1), nn.ReLU(inplace=True))
+
+
+class AddsInPlace(Small):
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.last = nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.inner(x)
+            out += x
+            return self.last(out)  # type: ignore[no-any-return]
+
+    def model(self) -> nn.Module:
+        return self.Block()
+
+
+class Unused(Small):
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(4, 1), nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)  # type: ignore[no-any-return]
+
+    def model(self) -> nn.Module:
+        return self.Block()
+
+
+class WithBatchNorm(Images):
+    def model(self) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 26 * 26, 1))
+
+
+def test_a_loss_that_is_not_one_number_a_record_is_refused_at_start() -> None:
+    with pytest.raises(LossNotPerRecord) as caught:
+        trainer(MeanLoss())
+    assert "shape ()" in caught.value.render()
+
+
+@pytest.mark.parametrize("task", [BatchLoss(), AddsInPlace(), InPlace(), Unused()], ids=lambda task: type(task).__name__)
+def test_what_opacus_lets_through_and_would_break_is_advice_at_start(task: Task) -> None:
+    with pytest.raises(ModelNotPrivate) as caught:
+        trainer(task)
+    assert caught.value.likely
+
+
+def test_batch_norm_is_replaced_with_a_notice() -> None:
+    which = trainer(WithBatchNorm())
+    assert which.notices == ("1: BatchNorm2d is replaced by GroupNorm",)
+    assert "1.weight" in dict(which.manifest.tensors)
+
+
+def test_an_unknown_device_is_named() -> None:
+    with pytest.raises(DeviceMissing) as caught:
+        Trainer(task=Small(), site=site(40, (4,)), privacy=PRIVACY, draw=os.urandom, device="cuda:99")
+    assert "cuda:99" in caught.value.happened
+
+
+def test_a_unit_that_this_version_does_not_protect_is_refused() -> None:
+    with pytest.raises(UnitUnsupported):
+        trainer(Small(), private=privacy(unit="patient"))
+
+
+# ── measuring ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_histogram_counts_every_held_out_record_once_in_its_class_and_bin() -> None:
+    of = site(40, (4,))
+    which = trainer(Small(), of=of)
+    model = which.initial(bytes(32))
+    found = which.evaluate(model)
+    assert (found.shape, found.dtype) == ((2, 128), np.dtype(np.int64))
+    assert found.sum(axis=1).tolist() == [int((of.held_out.y == 0).sum()), int((of.held_out.y == 1).sum())]
+    bins = np.minimum((which.scores(model) * 128).astype(int), 127)
+    assert all(found[label, place] > 0 for label, place in zip(of.held_out.y, bins, strict=True))
+
+
+def test_training_without_noise_to_speak_of_learns() -> None:
+    quiet = privacy(noise_multiplier=0.01, sample_rate=0.5, steps_per_round=300, max_epsilon=1e12)
+
+    class Fast(Small):
+        learning_rate: ClassVar[float] = 1.0
+        expected_batch: ClassVar[float] = 100.0
+
+    which = trainer(Fast(), of=site(200, (4,)), private=quiet)
+    model = which.initial(bytes(32))
+    right = ((which.scores(model + one_pass(which, quiet)) > 0.5) == which._site.held_out.y).mean()
+    assert right > 0.9
+
+
+def test_a_keystream_belongs_to_one_pass() -> None:
+    which = trainer(Small())
+    assert isinstance(which._stream("training/noise"), Keystream)
+    assert not np.array_equal(which._stream("training/noise").words(4), which._stream("training/noise").words(4))

@@ -1,0 +1,135 @@
+"""The account: charged whole and before, never refunded, never smaller, and no pass that would overspend."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.training.settings import PRIVACY, privacy
+
+from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
+from p2pfl.training.privacy import Account, Mechanism, decimal_epsilon
+
+
+def test_nothing_spent_is_zero_and_a_step_without_noise_is_infinite() -> None:
+    assert Account().epsilon(1e-5) == 0.0
+    assert Account([Mechanism(0.0, 0.02, 1)]).epsilon(1e-5) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("rate", "steps", "reference"),
+    [(0.01, 1000, 1.515), (0.016, 625, 2.006), (0.016, 6250, 6.872)],  # dp-accounting's PLD, DP.md §1
+)
+def test_epsilon_is_an_upper_bound_within_two_hundredths_of_another_accountant(
+    rate: float, steps: int, reference: float
+) -> None:
+    found = Account([Mechanism(1.1, rate, steps)]).epsilon(1e-5)
+    assert reference <= found <= reference + 0.02
+
+
+def test_the_renyi_bound_steps_in_where_the_prv_accountant_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    from opacus.accountants import PRVAccountant
+
+    def fails(self: object, delta: float) -> float:
+        raise ValueError("no grid")
+
+    monkeypatch.setattr(PRVAccountant, "get_epsilon", fails)
+    assert Account([Mechanism(1.1, 0.016, 626)]).epsilon(1e-5) == pytest.approx(2.255, abs=0.01)
+
+
+def test_epsilon_never_decreases_from_pass_to_pass_and_the_defaults_leave_two_spare_passes() -> None:
+    account, spent = Account(), [0.0]
+    for _ in range(10):
+        account.charge(PRIVACY)
+        spent.append(account.epsilon(PRIVACY.delta))
+    assert spent == sorted(spent)
+    assert spent[8] < 2.65
+    assert account.passes == 10
+    with pytest.raises(PassWouldOverspend):
+        account.charge(PRIVACY)
+
+
+def test_a_pass_that_would_overspend_is_refused_before_anything_is_charged() -> None:
+    account = Account()
+    account.charge(privacy(max_epsilon=1.2))
+    before = account.to_bytes()
+    with pytest.raises(PassWouldOverspend) as caught:
+        account.charge(privacy(max_epsilon=1.2))
+    assert account.to_bytes() == before
+    assert caught.value.exit_status == 4
+    assert "1.2" in caught.value.happened
+
+
+def test_a_pass_without_noise_is_always_refused() -> None:
+    with pytest.raises(PassWouldOverspend):
+        Account().charge(privacy(noise_multiplier=0.0, max_epsilon=1e9))
+
+
+def test_the_account_is_the_same_after_a_restart_in_the_middle() -> None:
+    account = Account()
+    account.charge(PRIVACY)
+    account.charge(privacy(noise_multiplier=2.0))
+    again = Account.from_bytes(account.to_bytes())
+    assert again.to_bytes() == account.to_bytes()
+    assert (again.epsilon(1e-5), again.passes, again.history) == (account.epsilon(1e-5), 2, account.history)
+    again.charge(PRIVACY)
+    assert again.epsilon(1e-5) > account.epsilon(1e-5)
+
+
+@given(st.lists(st.tuples(st.floats(0.3, 30), st.floats(1e-4, 1), st.integers(1, 10**6)), max_size=5))
+def test_any_history_comes_back_from_its_bytes_exactly(rows: list[tuple[float, float, int]]) -> None:
+    account = Account([Mechanism(*row) for row in rows], passes=len(rows))
+    assert Account.from_bytes(account.to_bytes()).history == account.history
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=200)
+def test_bytes_that_are_no_account_are_an_error_and_never_an_empty_account(data: bytes) -> None:
+    with pytest.raises(AccountUnreadable) as caught:
+        Account.from_bytes(data)
+    assert caught.value.exit_status == 5
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"passes": -1}, {"history": [{"mechanism": "laplace"}]}, {"more": 1}])
+def test_an_account_of_a_later_version_is_unsupported_not_skipped(change: dict[str, object]) -> None:
+    row = json.loads(Account([Mechanism(1.1, 0.02, 80)], 1).to_bytes()) | change
+    with pytest.raises(AccountUnreadable):
+        Account.from_bytes(json.dumps(row, sort_keys=True, separators=(",", ":")).encode())
+
+
+def test_of_two_accounts_the_larger_epsilon_wins() -> None:
+    small, large = Account([Mechanism(1.1, 0.02, 80)], 1), Account([Mechanism(1.1, 0.02, 160)], 2)
+    assert not large.merge(small, 1e-5)
+    assert small.merge(large, 1e-5)
+    assert (small.history, small.passes) == (large.history, 2)
+
+
+def test_a_charge_serves_once_and_only_its_own_kind_of_pass() -> None:
+    charge = Account().charge(PRIVACY)
+    with pytest.raises(PassNotCharged):
+        charge.use(Mechanism.of_pass(privacy(steps_per_round=81)))
+    charge.use(Mechanism.of_pass(PRIVACY))
+    with pytest.raises(PassNotCharged):
+        charge.use(Mechanism.of_pass(PRIVACY))
+
+
+def test_a_second_delta_of_the_same_history_is_another_epsilon() -> None:
+    account = Account([Mechanism(1.1, 0.02, 80)])
+    assert account.epsilon(1e-3) < account.epsilon(1e-5)
+
+
+def test_the_epsilon_of_a_record_is_rounded_up() -> None:
+    assert decimal_epsilon(1.0000001) == "1.000001"
+    assert decimal_epsilon(math.inf) == "inf"
+
+
+def test_importing_the_account_loads_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = ("import sys, p2pfl.training.privacy, p2pfl.training.compression, p2pfl.training.data, "
+            "p2pfl.training.task, p2pfl.training.checkpoint; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)")  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

