@@ -1,0 +1,68 @@
+"""The committed ledger vectors are what a stranger's program writes, and what the library does, refusals included."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from p2pfl.keys import Identity, Secret
+from p2pfl.ledger import entry, note
+from p2pfl.ledger.note import Head
+from p2pfl.ledger.reading import Chain
+from p2pfl.ledger.segment import Reader, Sealer, header
+from tests.vectors import generate_ledger as generate
+
+Case = dict[str, Any]
+CASES = [(file, case) for file in generate.FILES for case in json.loads((generate.FOLDER / file).read_bytes())]
+
+
+def replay_chain(case: Case) -> object:
+    chain, hashes = Chain(), []
+    for record in case["records"]:
+        chain.add(record.encode(), {})
+        hashes.append(chain.head.hex())
+    return {"hashes": hashes, "root": chain.tree.root().hex()}
+
+
+def replay_record(case: Case) -> object:
+    with pytest.raises(ValueError):
+        entry.read(bytes.fromhex(case["record"]))
+    return "refused"
+
+
+def replay_head(case: Case) -> object:
+    if "seed" in case:
+        head = Head(case["origin"], case["size"], bytes.fromhex(case["root"]), tuple(case["extensions"]))
+        assert note.sign(head, case["signer"], Identity(bytes.fromhex(case["seed"]))) == case["note"]
+        assert note.parse(case["note"])[0] == head
+    try:
+        return "signed" if note.signed_by(case["note"], case["signer"], bytes.fromhex(case["key"])) else "unsigned"
+    except ValueError:
+        return "malformed"
+
+
+def replay_segment(case: Case) -> object:
+    key, data = Secret(bytes.fromhex(case["key"])), bytes.fromhex(case["segment"])
+    reader = Reader(data, lambda salt: key)
+    frames = list(reader)
+    damage = None if reader.damage is None else ("torn" if reader.damage.torn else "tampered")
+    if "salt" in case:
+        salt = bytes.fromhex(case["salt"])
+        sealer = Sealer(key, salt)
+        assert header(salt) + b"".join(sealer.seal(frame) for frame in frames) == data
+    return {"frames": len(frames), "damage": damage}
+
+
+REPLAY = {"chain": replay_chain, "record": replay_record, "head": replay_head, "segment": replay_segment}
+
+
+@pytest.mark.parametrize(("file", "case"), CASES, ids=[f"{file}: {case['name']}" for file, case in CASES])
+def test_the_library_answers_as_the_vector_says(file: str, case: Case) -> None:
+    assert REPLAY[case["operation"]](case) == case["expect"]
+
+
+@pytest.mark.parametrize("file", generate.FILES)
+def test_the_generator_writes_the_committed_file(file: str) -> None:
+    assert generate.render(generate.FILES[file]()) == (generate.FOLDER / file).read_text(encoding="utf-8")

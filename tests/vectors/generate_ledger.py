@@ -1,0 +1,189 @@
+"""Write the ledger's vectors: python -m tests.vectors.generate_ledger [--check].
+
+Every expected value comes from a stranger's program: the standard library and `cryptography`, nothing of p2pfl. So a
+verifier in another language can be held to the same files. A case has a `name`, an `operation`, its inputs, `expect`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+FOLDER = Path(__file__).parent
+Case = dict[str, Any]
+
+
+def sha(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def canonical(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def start(time: int) -> bytes:
+    """A record of the kind `start`."""
+    return canonical(
+        {"kind": "start", "time": time, "version": "0.1.0", "python": "3.11.9", "incarnation": "00" * 16}
+    )
+
+
+def entry_hash(previous: bytes, record: bytes) -> bytes:
+    parts = b"".join(len(part).to_bytes(8, "big") + part for part in (previous, record))
+    return sha(b"p2pfl/1/entry\0" + parts)
+
+
+def tree_root(hashes: list[bytes]) -> bytes:
+    """RFC 6962 §2.1, as the text has it."""
+    if not hashes:
+        return sha(b"")
+    if len(hashes) == 1:
+        return hashes[0]
+    split = 1
+    while split * 2 < len(hashes):
+        split *= 2
+    return sha(b"\x01" + tree_root(hashes[:split]) + tree_root(hashes[split:]))
+
+
+def chain() -> list[Case]:
+    cases = []
+    for count in (0, 1, 2, 3, 5, 8):
+        records = [start(1_700_000_000 + number) for number in range(count)]
+        hashes, previous = [], bytes(32)
+        for record in records:
+            previous = entry_hash(previous, record)
+            hashes.append(previous.hex())
+        root = tree_root([sha(b"\x00" + record) for record in records])
+        cases.append({
+            "name": f"{count} entries", "operation": "chain", "records": [record.decode() for record in records],
+            "expect": {"hashes": hashes, "root": root.hex()},
+        })  # fmt: skip
+    good = start(1)
+    for name, bad in (
+        ("blanks", good.replace(b",", b", ")),
+        ("keys out of order", b'{"version":"0.1.0","kind":"start","time":1}'),
+        ("a float", good.replace(b'"time":1', b'"time":1.0')),
+        ("a field too many", good[:-1] + b',"weather":"fine"}'),
+        ("a field missing", good.replace(b'"time":1,', b"")),
+        ("negative time", good.replace(b'"time":1', b'"time":-1')),
+        ("an unknown kind", good.replace(b'"start"', b'"weather"')),
+        ("a duplicate key", good[:-1] + b',"version":"0.1.0"}'),
+        ("not JSON", b"\xff" + good),
+    ):
+        cases.append({"name": name, "operation": "record", "record": bad.hex(), "expect": "refused"})
+    return cases
+
+
+def note(origin: str, size: int, root: bytes, extensions: list[str], name: str, seed: bytes) -> tuple[str, bytes, str]:
+    """The text, the public key, and the signed note."""
+    key = Ed25519PrivateKey.from_private_bytes(seed)
+    public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    lines = [origin, str(size), base64.b64encode(root).decode(), *extensions]
+    text = "".join(line + "\n" for line in lines)
+    key_id = sha(name.encode() + b"\n" + b"\xff" + b"p2pfl/1/head" + public)[:4]
+    signature = key.sign(b"p2pfl/1/head\0" + text.encode())
+    return text, public, f"{text}\n— {name} {base64.b64encode(key_id + signature).decode()}\n"
+
+
+def head() -> list[Case]:
+    cases: list[Case] = []
+    heads = (
+        ("a site log", "p2pfl/1/site/charite", 12, ["federation 7 " + base64.b64encode(sha(b"f")).decode()]),
+        ("a federation log", "p2pfl/1/federation/" + "0a" * 16, 1, []),
+    )
+    for title, origin, size, extensions in heads:
+        seed, root = sha(title.encode()), sha(origin.encode())
+        text, key, signed = note(origin, size, root, extensions, "charite", seed)
+        common = {"operation": "head", "signer": "charite", "key": key.hex()}
+        cases.append({
+            "name": title, **common, "seed": seed.hex(), "origin": origin, "size": size, "root": root.hex(),
+            "extensions": extensions, "note": signed, "expect": "signed",
+        })  # fmt: skip
+        line = signed.split("\n\n")[1]
+        for name, bad, expect in (
+            ("another size", signed.replace(f"\n{size}\n", f"\n{size + 1}\n"), "unsigned"),
+            ("another signer's name", signed.replace("— charite", "— st-olav"), "unsigned"),
+            ("one more line", text + "more\n\n" + line, "unsigned"),
+            ("a size with a zero in front", signed.replace(f"\n{size}\n", f"\n0{size}\n"), "malformed"),
+            ("no signature", text, "malformed"),
+            ("no empty line", text + line, "malformed"),
+            ("a signature cut", signed[:-6] + "\n", "malformed"),
+            ("a hyphen for the dash", signed.replace("— ", "- "), "malformed"),
+            ("Windows line ends", signed.replace("\n", "\r\n"), "malformed"),
+        ):
+            cases.append({"name": f"{title}, {name}", **common, "note": bad, "expect": expect})
+    return cases
+
+
+def segment() -> list[Case]:
+    key, salt = sha(b"segment key"), sha(b"segment salt")
+    front = b"p2pfl/1/segment\0" + salt
+    whole, ends, previous = front, [], bytes(32)
+    for number in range(3):
+        record = start(number)
+        signatures = b"".join(bytes((len(name),)) + name + bytes((number,)) * 64 for name in (b"charite", b"ucl"))
+        opened = struct.pack(">BQI32sI", 1, number, number, previous, len(record)) + record + signatures
+        frame_head = struct.pack(">4sII", b"\xf7P2\xa4", number, len(opened) + 16)
+        sealed = AESGCM(key).encrypt(bytes(8) + number.to_bytes(4, "big"), opened, front + frame_head)
+        whole += frame_head + sealed
+        ends.append(len(whole))
+        previous = entry_hash(previous, record)
+    common = {"operation": "segment", "key": key.hex()}
+    flipped = bytearray(whole)
+    flipped[ends[0] + 40] ^= 1
+    cases = [
+        {"name": "three frames", "segment": whole.hex(), "salt": salt.hex(), "expect": {"frames": 3, "damage": None}},
+        {"name": "no frame", "segment": front.hex(), "expect": {"frames": 0, "damage": None}},
+        {"name": "cut in a frame", "segment": whole[: ends[1] + 30].hex(), "expect": {"frames": 2, "damage": "torn"}},
+        {"name": "cut in a head", "segment": whole[: ends[1] + 5].hex(), "expect": {"frames": 2, "damage": "torn"}},
+        {"name": "cut in the header", "segment": front[:20].hex(), "expect": {"frames": 0, "damage": "torn"}},
+        {"name": "a byte changed", "segment": bytes(flipped).hex(), "expect": {"frames": 1, "damage": "tampered"}},
+        {"name": "a frame left out", "segment": (whole[: ends[0]] + whole[ends[1] :]).hex(),
+         "expect": {"frames": 1, "damage": "tampered"}},
+        {"name": "a frame twice", "segment": (whole + whole[ends[1] :]).hex(),
+         "expect": {"frames": 3, "damage": "tampered"}},
+        {"name": "another salt", "segment": (whole[:16] + bytes(32) + whole[48:]).hex(),
+         "expect": {"frames": 0, "damage": "tampered"}},
+        {"name": "another version", "segment": whole.replace(b"/1/", b"/2/", 1).hex(),
+         "expect": {"frames": 0, "damage": "tampered"}},
+    ]  # fmt: skip
+    return [{**case, **common} for case in cases]
+
+
+FILES: dict[str, Callable[[], list[Case]]] = {
+    "ledger-chain.json": chain,
+    "ledger-head.json": head,
+    "ledger-segment.json": segment,
+}
+
+
+def render(cases: list[Case]) -> str:
+    """One case a line, so that a change shows as the case that it changes."""
+    return "[\n" + ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases) + "\n]\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    differing = []
+    for name, cases in FILES.items():
+        text, path = render(cases()), FOLDER / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            differing.append(name)
+            if "--check" not in arguments:
+                path.write_text(text, encoding="utf-8")
+    did = "differing" if "--check" in arguments else "written"
+    print(f"{len(FILES)} files, {did}: {', '.join(differing) or 'none'}")
+    return 1 if differing and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
