@@ -36,6 +36,7 @@ VERBS: Final = {
     "model": ("p2pfl.cli.model", "Export the model as safetensors."),
     "predict": ("p2pfl.cli.predict", "Apply the model to a CSV of new records."),
 }
+ATTRIBUTES: Final = {"sum": "sum_"}  # where the verb's own name would hide a builtin
 LATER: Final = ("doctor", "report", "simulate", "approve", "propose", "recover", "relay", "rotate")
 
 
@@ -47,7 +48,7 @@ class Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in VERBS:
-            command = getattr(importlib.import_module(VERBS[cmd_name][0]), cmd_name)
+            command = getattr(importlib.import_module(VERBS[cmd_name][0]), ATTRIBUTES.get(cmd_name, cmd_name))
             if isinstance(command, click.Command):
                 return command
         if cmd_name in LATER:

@@ -66,6 +66,22 @@ def dense_bytes(count: int, parameters: int, rounds: int) -> int:
     return round(2 * (count - 1) / count * 4 * parameters * rounds)
 
 
+def join_text(facts: Mapping[str, Any]) -> str:
+    """What `join` prints at its end."""
+    metric, ledger = facts["metric"], facts["ledger"]
+    before, after = (f"{value:.3f}" if value is not None else "not measured" for value in
+                     (metric["initial"], metric["final"]))  # fmt: skip
+    return "\n".join([
+        f"{facts['name']}: {facts['rounds_completed']} rounds are final",
+        f"  {metric['name']}      {before} → {after} on the held-out records of all sites",
+        f"  privacy  ε {facts['epsilon']:.2f} of {facts['max_epsilon']:g} at δ {facts['delta']:g}",
+        f"  sent     {amount(facts['bytes_sent'])}, of which payload {amount(facts['payload_sent'])} "
+        f"(dense fp32: {amount(facts['dense_bytes'])})",
+        f"  ledger   {'verified' if ledger['verified'] else 'NOT VERIFIED'}, {ledger['entries']} entries, "
+        f"root {ledger['root']}",
+    ])
+
+
 def meaning(epsilon: float, delta: float) -> str:
     """One plain sentence on what ε says."""
     factor = math.exp(epsilon)

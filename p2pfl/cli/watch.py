@@ -14,6 +14,7 @@ from p2pfl.progress import Progress
 from p2pfl.roster import Roster
 
 AGAIN_S: Final = 30.0  # so often is the same waiting said again
+LATELY_S: Final = 10.0  # who was heard of since then is there, and only busy
 
 
 class Watch:
@@ -69,34 +70,38 @@ class Watch:
             self._tell(f"waiting for {name}: {self._state(name, silent, missing)}")
 
     def _state(self, name: str, silent: Mapping[str, float | None], missing: Mapping[str, str]) -> str:
-        if name not in silent:
-            return f"it has not sent its {missing[name]} yet"
+        seen = silent.get(name)
+        if name not in silent or (seen is not None and seen < LATELY_S):
+            return f"{missing.get(name, 'its next message')} has not come yet"
         listed = ", ".join(map(str, self._roster[name].addresses))
         where = f"listed at {listed}" if listed else "it dials, and is listed nowhere"
-        seen = silent[name]
         if seen is None:
             return f"never seen ({where}); there, run: {self._command}"
         return f"last seen {duration(seen)} ago ({where}); if it stopped, there run again: {self._command}"
 
     def _round(self, facts: Mapping[str, Any]) -> None:
         self.rounds.append(dict(facts))
-        parts = [f"round {facts['round']}", f"{len(facts['survivors'])} of {len(self._roster.names)} sites"]
-        parts += self._metric_part(facts.get("outcome", {}))
+        purpose = facts.get("configuration", {}).get("purpose")
+        number = int(facts["round"])
+        parts = ["last model" if purpose == "evaluation" else "sum" if purpose == "sum" else f"round {number}"]
+        parts.append(f"{len(facts['survivors'])} of {len(self._roster.names)} sites")
+        parts += self._metric_part(facts.get("outcome", {}), "" if purpose == "evaluation" else " before it")
         spent = [float(text) for text in facts.get("epsilon", {}).values() if text]
-        if spent:
+        if any(spent):
             parts.append(f"ε {max(spent):.2f} of {self._max_epsilon:.2f}")
         parts.append(self._traffic(facts))
         parts.append(f"{facts['seconds']:.1f} s")
         self._tell("  ".join(parts))
 
-    def _metric_part(self, outcome: Mapping[str, Any]) -> list[str]:
+    def _metric_part(self, outcome: Mapping[str, Any], when: str) -> list[str]:
+        """A round measures the model that it began with."""
         metric = metric_of(outcome)
         if metric is None:
             return []
         name, value = metric
         change = "" if self._metric is None else f" ({value - self._metric:+.3f})"
         self._metric = value
-        return [f"{name} {value:.3f}{change}"]
+        return [f"{name}{when} {value:.3f}{change}"]
 
     @staticmethod
     def _traffic(facts: Mapping[str, Any]) -> str:

@@ -1,0 +1,151 @@
+"""`p2pfl join`: take part until the agreed rounds are final; or, with --check, find out whether that would work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.access import Access, listen_option, wait_option
+from p2pfl.cli.check import check_text, links_of
+from p2pfl.cli.children import end_with_stdin as watch_stdin
+from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
+from p2pfl.cli.predict import column_map, read_whole
+from p2pfl.cli.told import dense_bytes, join_text
+from p2pfl.cli.watch import Watch
+from p2pfl.errors import EXIT_DONE, EXIT_FAILED
+from p2pfl.errors.people import WrongUse
+from p2pfl.federation import Federation
+from p2pfl.home import Home
+
+if TYPE_CHECKING:
+    from p2pfl.peer import Peer, TrainResult
+    from p2pfl.training.local import Trainer
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What this site brings: everything local that the agreement does not hold."""
+
+    federation: Federation
+    access: Access
+    data: Path
+    columns: Path | None
+    task_file: Path | None
+
+
+@click.command()
+@peers_option
+@home_option
+@click.option("--data", required=True, type=click.Path(path_type=Path, dir_okay=False), help="This site's CSV.")
+@click.option("--columns", type=click.Path(path_type=Path, dir_okay=False),
+              help="Column map of that CSV.  [default: DATA.columns.yaml beside it, if it is there]")
+@click.option("--task", "task_file", metavar="FILE[:CLASS]",
+              help="This site's copy of the task's file, where peers.yaml pins one.")
+@listen_option
+@wait_option
+@click.option("--check", is_flag=True, help="Try key, data, port, every link and one private step; send nothing of it.")
+@click.option("--end-with-stdin", is_flag=True, hidden=True)
+@unlock_options
+@json_option
+def join(
+    *, peers_file: Path, home: Path, data: Path, columns: Path | None, task_file: str | None, listen: str | None,
+    wait_s: float | None, check: bool, end_with_stdin: bool, unlock: Unlock, as_json: bool,
+) -> None:  # fmt: skip
+    """Take part: train with the other sites until the agreed rounds are final.
+
+    A join that was interrupted goes on where it stopped when it is started again. Exit status 4 when the next pass
+    would spend more than the agreed privacy budget.
+    """
+    if end_with_stdin:
+        watch_stdin()
+    federation = Federation.load(peers_file)
+    access = Access(home, unlock.keys(), listen, wait_s)
+    site = Site(federation, access, data, columns, _task_path(federation, task_file))
+    command = f"p2pfl join --peers {peers_file.name} --data their.csv"
+    watch = Watch(federation.roster, federation.rounds, command, max_epsilon=federation.privacy.max_epsilon)
+    trainer = _trainer(site)
+    if check:
+        facts = asyncio.run(links_of(federation, access, watch))
+        output.result(check_text(facts), facts, as_json)
+        raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
+    facts = asyncio.run(_train(site, trainer, watch))
+    facts["ledger"] = _ledger(site)
+    output.result(join_text(facts), facts, as_json)
+
+
+def _task_path(federation: Federation, given: str | None) -> Path | None:
+    """The file of --task; its class, where one is given, must be the agreed one."""
+    if given is None:
+        return None
+    path, colon, cls = given.rpartition(":")
+    if colon and cls != federation.task.cls:
+        raise WrongUse(evidence=f"--task names the class {cls}, peers.yaml {federation.task.cls}", verb=" join")
+    return Path(path if colon else given)
+
+
+def _trainer(site: Site) -> Trainer:
+    """Everything that needs no other site: records, held-out split, model, one dummy private step."""
+    from p2pfl.training.local import Trainer
+    from p2pfl.training.task import hold_out, load_task
+
+    task = load_task(site.federation.task, site.task_file)
+    records = task.read(read_whole(site.data), str(site.data), column_map(site.data, site.columns))
+    with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
+        split = hold_out(records, opened.holdout_key(), str(site.data))
+        name = opened.name
+    trainer = Trainer(task=task, site=split, privacy=site.federation.privacy, draw=os.urandom)
+    for notice in trainer.notices:
+        output.progress(f"notice: {notice}")
+    output.progress(f"{name}: {len(split.train)} records to train on, {len(split.held_out)} held out; "
+                    f"{trainer.parameters} parameters")  # fmt: skip
+    return trainer
+
+
+async def _train(site: Site, trainer: Trainer, watch: Watch) -> dict[str, Any]:
+    begun = asyncio.get_running_loop().time()
+    async with site.access.join(site.federation, watch, "join", rounds=site.federation.rounds) as peer:
+        task = site.federation.task
+        result = await peer.train(trainer, task=task.name or f"{task.file}:{task.cls}")
+        facts = _facts(peer, result, watch, trainer.parameters)
+    return facts | {"wall_s": round(asyncio.get_running_loop().time() - begun, 2)}
+
+
+def _facts(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> dict[str, Any]:
+    """What `join --json` prints, but for the ledger and the time. Bytes are those of this process."""
+    federation, links = peer.federation, peer.links().values()
+    trained = [record for record in result.records if record["configuration"].get("purpose") == "training"]
+    count = len(federation.roster.names)
+    words = sum(int(told.get("payload_bytes", 0)) for told in watch.rounds)
+    return {
+        "name": peer.name,
+        "federation": federation.name,
+        "rounds_completed": len(trained),
+        "metric": {"name": "AUC", "initial": result.initial.auc if result.initial else None,
+                   "final": result.final.auc if result.final else None},
+        "epsilon": result.epsilon,
+        "delta": result.delta,
+        "max_epsilon": federation.privacy.max_epsilon,
+        "parameters": parameters,
+        "bytes_sent": sum(link.bytes_sent for link in links),
+        "bytes_received": sum(link.bytes_received for link in links),
+        # Each peer sends its masked words to their owners, and the sums of those that it owns to all.
+        "payload_sent": round(2 * (count - 1) / count * words),
+        "dense_bytes": dense_bytes(count, parameters, len(trained)),
+        "field": federation.sharing.field,
+        "quorum": federation.roster.quorums.q,
+        "survivors_per_round": [record["survivors"] for record in trained],
+        "tls": watch.tls,
+    }  # fmt: skip
+
+
+def _ledger(site: Site) -> dict[str, object]:
+    from p2pfl.ledger.verify import verify
+
+    with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
+        report = verify(opened)
+    return {"verified": report.verified, "entries": report.federation.entries, "root": report.federation.root.hex()}

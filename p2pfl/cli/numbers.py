@@ -1,0 +1,75 @@
+"""This site's number for `p2pfl sum`: a value, or a statistic of a CSV's column. Pure but for reading what is named.
+
+What a site puts in is a short vector of exact decimals; the statistic is read from the sum of all sites' vectors.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from p2pfl.errors.people import NoSuchColumn, NotANumber, NothingToSum, NotReadable
+
+STATISTICS: Final = ("mean", "sum", "count", "variance")
+NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
+BLANK: Final = ("", "?", "NA", "NaN", "nan")  # not measured: not part of any statistic
+
+
+def number(text: str, place: str, column: str) -> Decimal:
+    """A plain decimal number. Raises NotANumber, which does not repeat the text: it may be a patient's."""
+    if not NUMBER.fullmatch(text.strip()):
+        raise NotANumber(evidence=f"{len(text)} characters that are not a plain decimal number", place=place,
+                         column=column)  # fmt: skip
+    return Decimal(text.strip())
+
+
+def own_values(value: str | None, file: Path | None, column: str | None) -> list[Decimal]:
+    """The numbers of this site. `value` "-" reads one from stdin, so that it is in no process list.
+
+    Raises NothingToSum, NoSuchColumn, NotANumber, NotReadable.
+    """
+    if (value is None) == (file is None) or (file is not None) != (column is not None):
+        given = [option for option, there in (("--value", value), ("--csv", file), ("--column", column)) if there]
+        raise NothingToSum(evidence=f"given: {', '.join(given) or 'nothing'}")
+    if value is not None:
+        return [number(sys.stdin.readline() if value == "-" else value, "--value", "the value")]
+    return _column(Path(str(file)), str(column))
+
+
+def _column(path: Path, column: str) -> list[Decimal]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise NotReadable(evidence=error.strerror or type(error).__name__, path=path) from None
+    except UnicodeDecodeError as error:
+        raise NotReadable(evidence=f"byte {error.start} is not UTF-8", path=path) from None
+    rows = csv.reader(io.StringIO(text, newline=""))
+    header = [name.strip() for name in next(rows, [])]
+    if column not in header:
+        evidence = f"its first line has {', '.join(header[:20]) or 'nothing'}"
+        raise NoSuchColumn(evidence=evidence, path=path, column=column)
+    at = header.index(column)
+    cells = [(row[at].strip() if at < len(row) else "", rows.line_num) for row in rows if row]
+    return [number(cell, f"{path}:{line}", column) for cell, line in cells if cell not in BLANK]
+
+
+def parts(statistic: str, values: Sequence[Decimal]) -> tuple[Decimal, ...]:
+    """What this site adds to the sum for `statistic`."""
+    from p2pfl.sharing.statistics import mean_parts, variance_parts
+
+    return variance_parts(values) if statistic == "variance" else mean_parts(values)
+
+
+def read_off(statistic: str, total: Sequence[Decimal]) -> Decimal:
+    """The statistic of all sites' values together. Raises NothingToAverage."""
+    from p2pfl.sharing.statistics import mean_of, variance_of
+
+    if statistic == "variance":
+        return variance_of(total)
+    return {"sum": total[0], "count": total[1]}[statistic] if statistic != "mean" else mean_of(total)

@@ -1,0 +1,87 @@
+"""`p2pfl sum`: one secure sum. Each site puts in a number; all learn the sum, and nobody another's number."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.access import Access, listen_option, wait_option
+from p2pfl.cli.numbers import STATISTICS, own_values, parts, read_off
+from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
+from p2pfl.cli.watch import Watch
+from p2pfl.federation import Federation
+
+if TYPE_CHECKING:
+    from p2pfl.peer import SumResult
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What all sites must ask alike."""
+
+    name: str
+    limit: Decimal | None
+    decimals: int
+
+
+def exact(text: str) -> Decimal:
+    """`text` as an exact decimal, for click."""
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        raise ValueError(text) from None
+
+
+@click.command(name="sum")
+@peers_option
+@home_option
+@click.option("--value", help="This site's number; - reads it from stdin, so that it is in no process list.")
+@click.option("--csv", "file", type=click.Path(path_type=Path, dir_okay=False), help="Or: numbers of a CSV's column.")
+@click.option("--column", help="Which column of it.")
+@click.option("--stat", "statistic", type=click.Choice(STATISTICS), default="mean", show_default=True)
+@click.option("--name", "query", help="What the sites call this question; the same at all.  [default: the statistic]")
+@click.option("--limit", type=exact, metavar="NUMBER",
+              help="Largest absolute value of any site's total; the same at all.  [default: what the field holds]")
+@click.option("--decimals", type=click.IntRange(0, 9), default=2, show_default=True,
+              help="Digits after the point that count; the same at all.")
+@listen_option
+@wait_option
+@unlock_options
+@json_option
+def sum_(
+    *, peers_file: Path, home: Path, value: str | None, file: Path | None, column: str | None, statistic: str,
+    query: str | None, limit: Decimal | None, decimals: int, listen: str | None, wait_s: float | None, unlock: Unlock,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """The mean, sum, count or variance of the numbers of all sites; no site learns another's.
+
+    Every site calls it with the same --stat, --name, --limit and --decimals, at about the same time.
+    """
+    federation = Federation.load(peers_file)
+    mine = parts(statistic, own_values(value, file, column))
+    watch = Watch(federation.roster, 1, f"p2pfl sum --peers {peers_file.name} --value -")
+    asked = Asked(query or statistic, limit, decimals)
+    result = asyncio.run(_sum(federation, mine, asked, Access(home, unlock.keys(), listen, wait_s), watch))
+    total = [Decimal(str(number)) for number in result.total]
+    found = f"{read_off(statistic, total):.{decimals}f}"
+    counted = int(total[-1])
+    of_what = f"{len(result.survivors)} sites" + (f", {counted} values" if file else "")
+    facts: dict[str, object] = {
+        "statistic": statistic, "value": found, "count": counted, "survivors": list(result.survivors),
+        "round": result.round, "name": asked.name,
+    }  # fmt: skip
+    output.result(f"{statistic} {found} over {of_what}: {', '.join(result.survivors)}", facts, as_json)
+
+
+async def _sum(
+    federation: Federation, mine: Sequence[Decimal], asked: Asked, access: Access, watch: Watch
+) -> SumResult:
+    async with access.join(federation, watch, "sum", name=asked.name) as peer:
+        return await peer.sum(mine, limit=asked.limit, decimals=asked.decimals, name=asked.name)
