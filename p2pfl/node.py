@@ -11,25 +11,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from p2pfl import codec, messages
 from p2pfl.books import Books, pledge_of
-from p2pfl.errors.round import (
-    GaveUpWaiting,
-    MalformedMessage,
-    ManifestDiffers,
-    PeersHoldAnotherFile,
-    RunUnderWay,
-    WrongSender,
-)
+from p2pfl.errors.round import RunUnderWay
 from p2pfl.federation import Federation
 from p2pfl.hello import Greetings, Standing
 from p2pfl.home import Home
-from p2pfl.keys import derive, digest
-from p2pfl.mesh import events as links
+from p2pfl.intake import Clocks, Intake, Waiting
+from p2pfl.mesh.events import TlsFacts
 from p2pfl.mesh.mesh import Mesh
 from p2pfl.messages import Letter
 from p2pfl.progress import Observer, Progress
@@ -37,105 +29,51 @@ from p2pfl.roster import Address
 from p2pfl.sharing import events as e
 from p2pfl.sharing.course import Course
 from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, SUMS_ITEM, Setting
+from p2pfl.source import Run, Source
 
 LEAST_DEADLINE_S: Final = 20.0
 SLACK: Final = 6.0  # a deadline allows this many times the transfer that the slowest link would need
 SLOWEST: Final = 64e3  # bytes per second assumed of a link that was never measured
-QUIET_S: Final = 5.0  # without an event, whoever watches is told who is waited for
 MOST_FOREIGN: Final = 4096  # letters kept for a run that this node has not begun
+PEERS_ITEM: Final = "state/peers"
+ANY_SIZE: Final = 1 << 40  # of what this home sealed itself
 
 
-class Source(Protocol):
-    """What is summed in a run: a training, or one statistic. Its methods run in a worker thread, one at a time."""
-
-    def propose(self, number: int) -> Offer: ...
-    def words(self, attempt_digest: bytes, supports: dict[str, bytes]) -> tuple[e.Vector, ...]: ...
-    def apply(self, effect: e.Apply, number: int) -> tuple[bytes, codec.Facts]: ...
-    def keep(self, number: int) -> None:
-        """Make what `apply` computed durable beside what stands, before the ledger names it."""
-
-    def adopt(self, number: int) -> None:
-        """The ledger names it: it is what stands now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What this site would sum in a round."""
-
-    model: bytes
-    configuration: codec.Facts
-    support: bytes
-    epsilon: str
-    payload_bytes: int  # of the words, to derive a deadline from
-
-
-@dataclass
-class Clocks:
-    """Time and randomness, handed in."""
-
-    now: Callable[[], float]
-    wall: Callable[[], float]
-    draw: Callable[[int], bytes]
-
-
-@dataclass
-class _Run:
-    """One course and what it needs."""
-
-    course: Course
-    source: Source
-    last_round: int
-    proposing: asyncio.Task[None] | None = None
-    began: float = 0.0
-    bytes_before: int = 0
-    proposed_round: int = 0
-
-
-@dataclass
 class Node:
     """One site's process. Use: start, run any number of runs one after another, close."""
 
-    home: Home
-    federation: Federation
-    listen: Address | None
-    observer: Observer
-    clocks: Clocks
-    wait_s: float | None = None  # give up after so long without any progress; None: wait for ever
-    _inbox: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
-    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-    _runs: dict[bytes, _Run] = field(default_factory=dict)
-    _foreign: dict[bytes, list[Letter]] = field(default_factory=dict)
-    _queues: dict[str, asyncio.Queue[bytes]] = field(default_factory=dict)
-    _nonces: dict[str, bytes] = field(default_factory=dict)
-    _differing: set[str] = field(default_factory=set)
-    _follow: list[e.Event] = field(default_factory=list)
-    _current: bytes = b""
-    facts: links.TlsFacts | None = None
-
-    def __post_init__(self) -> None:
-        self.identity = self.home.identity()
-        self.name = self.home.name
-        self.incarnation = self.clocks.draw(16)
-        self.pledge = pledge_of(self.federation)
-        self.books = Books(self.home, self.identity, self.pledge, self.clocks.wall)
+    def __init__(
+        self,
+        home: Home,
+        federation: Federation,
+        listen: Address | None,
+        observer: Observer,
+        clocks: Clocks,
+        wait_s: float | None = None,
+    ) -> None:
+        self.home, self.federation, self.clocks = home, federation, clocks
+        self.observer, self._listen_on = observer, listen
+        self.name, self.identity = home.name, home.identity()
+        self.incarnation = clocks.draw(16)
         self.epsilon = ""
-        roster = self.federation.roster
+        pledge, roster = pledge_of(federation), federation.roster
+        self.books = Books(home, self.identity, pledge, clocks.wall)
         self.greetings = Greetings(
-            self.identity, self.name, roster, self.incarnation, self.federation.digest, self.pledge, self._standing,
-            fatal=self._fail,
-        )  # fmt: skip
-        self.mesh = Mesh(
-            identity=self.identity,
-            name=self.name,
-            roster=roster,
-            listen=self.listen,
-            incarnation=self.incarnation,
-            greet=self.greetings,
-            draw=self.clocks.draw,
-            now=self.clocks.now,
-            wall=self.clocks.wall,
+            self.identity, self.name, roster, self.incarnation, federation.digest, pledge, self._standing
         )
-        self._do: dict[type[Any], Callable[[_Run, Any], Awaitable[None]]] = {
+        self.mesh = Mesh(
+            identity=self.identity, name=self.name, roster=roster, listen=listen, incarnation=self.incarnation,
+            greet=self.greetings, draw=clocks.draw, now=clocks.now, wall=clocks.wall,
+        )  # fmt: skip
+        self.intake = Intake(self.mesh, self.greetings, roster, clocks, observer, wait_s)
+        self.greetings.fatal = self.intake.fail
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._runs: dict[bytes, Run] = {}
+        self._foreign: dict[bytes, list[Letter]] = {}
+        self._queues: dict[str, asyncio.Queue[bytes]] = {}
+        self._follow: list[e.Event] = []
+        self._latest: Run | None = None
+        self._do: dict[type[Any], Callable[[Run, Any], Awaitable[None]]] = {
             e.Send: self._send,
             e.Persist: self._persist,
             e.SetTimer: self._set_timer,
@@ -149,13 +87,13 @@ class Node:
 
     async def start(self) -> None:
         """Open the port, dial everyone, and begin to listen. Raises what Mesh.start raises."""
-        heard = self.home.read("state/peers")
+        heard = self.home.read(PEERS_ITEM)
         if heard:
             self.greetings.remember(heard)
         await self.mesh.start()
         await asyncio.to_thread(self.books.started, self.incarnation)
-        self._tell("listening", address=str(self.listen) if self.listen else "nowhere (dials out)")
-        self._spawn(self._listen())
+        self._tell("listening", address=str(self._listen_on) if self._listen_on else "nowhere (dials out)")
+        self._spawn(self.intake.listen())
         for peer in self.federation.roster.names:
             if peer != self.name:
                 self._queues[peer] = asyncio.Queue()
@@ -170,9 +108,10 @@ class Node:
 
     async def abort(self) -> None:
         """End now. What is on the disk is whole at every moment, so nothing is lost."""
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.mesh.stop()
         self.books.close()
 
@@ -185,10 +124,7 @@ class Node:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        self._inbox.put_nowait(error)
+            self.intake.fail(error)
 
     # ── a run ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -197,13 +133,16 @@ class Node:
 
         Raises whatever ends it: an error that names a peer, this machine, the budget, or the integrity of the home.
         """
-        setting = Setting(run, self.federation.roster, self.name, self.identity, self.incarnation,
-                          self.federation.digest, self._draw_bound)  # fmt: skip
+        setting = Setting(
+            run, self.federation.roster, self.name, self.identity, self.incarnation, self.federation.digest,
+            self.intake.draw_bound,
+        )  # fmt: skip
         course = Course(setting, self.books.final_round(run))
-        held = _Run(course, source, last_round)
-        self._runs[run], self._current = held, run
+        held = Run(course, source, last_round)
+        left = self._left_behind(run)
+        self._runs[run] = self._latest = held
         await self._genesis()
-        await self._carry_out(held, course.resume(self._left_behind(run)))
+        await self._carry_out(held, course.resume(left))
         for letter in self._foreign.pop(run, []):
             await self._feed(held, e.Received(self.clocks.now(), letter))
         while course.final_round < last_round:
@@ -216,7 +155,7 @@ class Node:
         for item in (ATTEMPT_ITEM, SUMS_ITEM, FINAL_ITEM):
             data = self.home.read(item)
             if data is not None:
-                of, inner = codec.unpack(data, most=1 << 40, items=8)
+                of, inner = codec.unpack(data, most=ANY_SIZE, items=8)
                 if of != run and item == ATTEMPT_ITEM:
                     raise RunUnderWay(what="run", evidence=f"run {of.hex()[:16]}, not {run.hex()[:16]}")
                 found[item] = inner if of == run else None
@@ -231,11 +170,11 @@ class Node:
                 await asyncio.to_thread(self.books.begin, genesis, agreement)
                 return
             missing = {name: "its first hello" for name in names if name not in genesis}
-            event = await self._next(partial(_waiting, "genesis", 0, missing))
+            event = await self.intake.next(partial(Waiting, "genesis", 0, missing))
             if isinstance(event, e.Received):
                 self._keep_foreign(event.letter)
 
-    async def _begin(self, held: _Run) -> None:
+    async def _begin(self, held: Run) -> None:
         """Begin the next round if none is under way, and make this site's update for it."""
         course = held.course
         if course.current is None:
@@ -246,8 +185,9 @@ class Node:
             held.proposed_round = current.number
             held.proposing = self._spawn(self._propose(held, current.number))
 
-    async def _propose(self, held: _Run, number: int) -> None:
+    async def _propose(self, held: Run, number: int) -> None:
         offer = await asyncio.to_thread(held.source.propose, number)
+        self.epsilon = offer.epsilon
         proposal = e.Proposal(
             model=offer.model,
             configuration=codec.facts(offer.configuration),
@@ -257,8 +197,7 @@ class Node:
             epsilon=offer.epsilon,
             site_head=self.books.site.root(),
         )
-        self.epsilon = offer.epsilon
-        await self._inbox.put(e.UpdateReady(self.clocks.now(), proposal))
+        self.intake.put(e.UpdateReady(self.clocks.now(), proposal))
 
     def _deadline_ms(self, payload_bytes: int) -> int:
         """From the slowest measured link: a deadline is never a guess about the network."""
@@ -266,9 +205,9 @@ class Node:
         slowest = max(min(speeds, default=SLOWEST), SLOWEST / 8)
         return int(1000 * (LEAST_DEADLINE_S + SLACK * 2 * payload_bytes / slowest))
 
-    async def _drive(self, held: _Run) -> None:
+    async def _drive(self, held: Run) -> None:
         """One event in, its effects out."""
-        event = await self._next(lambda: self._waits(held))
+        event = await self.intake.next(partial(self._waits, held))
         if isinstance(event, e.Received):
             known = self._runs.get(event.letter.envelope.run)
             if known is None:
@@ -281,96 +220,32 @@ class Node:
         else:
             await self._feed(held, event)
 
-    async def _next(self, waits: Callable[[], tuple[str, int, dict[str, str]]]) -> e.Event:
-        """The next event; meanwhile, tell from time to time who is waited for. Raises what failed elsewhere."""
-        since = self.clocks.now()
-        while True:
-            try:
-                async with asyncio.timeout(QUIET_S):
-                    found = await self._inbox.get()
-            except TimeoutError:
-                phase, number, missing = waits()
-                self._tell("waiting", phase=phase, round=number, missing=missing, silent=self._silence(missing))
-                quiet = self.clocks.now() - since
-                if self.wait_s is not None and quiet > self.wait_s and missing:
-                    evidence = "; ".join(f"{name}: {what}" for name, what in missing.items())
-                    raise GaveUpWaiting(seconds=round(quiet), peers=", ".join(missing), evidence=evidence) from None
-                continue
-            if isinstance(found, BaseException):
-                raise found
-            event: e.Event = found
-            return event
-
-    def _waits(self, held: _Run) -> tuple[str, int, dict[str, str]]:
+    def _waits(self, held: Run) -> Waiting:
         current = held.course.current
         if current is None:
-            return "", held.course.final_round, {}
+            return Waiting("", held.course.final_round, {})
         training = held.proposing is not None and not held.proposing.done()
-        missing = current.waiting_for()
-        return ("training" if training else current.phase.value), current.number, missing
-
-    def _silence(self, missing: dict[str, str]) -> dict[str, float | None]:
-        status, now = self.mesh.links(), self.clocks.now()
-        seen = {name: status[name].last_seen for name in missing if name in status}
-        return {name: None if last is None else now - last for name, last in seen.items()}
+        return Waiting("training" if training else current.phase.value, current.number, current.waiting_for())
 
     async def _linger(self) -> None:
-        """Go on serving until every peer has confirmed the last round."""
-        held = self._runs.get(self._current)
-        if held is None:
-            return
-        while (done := held.course.previous) is not None:
+        """Go on serving until every peer has confirmed the last round, and has all that was sent to it."""
+        held = self._latest
+        while held is not None and (done := held.course.previous) is not None:
             missing = {name: "its confirmation" for name in self._queues if name not in done.state.confirms}
             if not missing and all(queue.empty() for queue in self._queues.values()):
                 return
-            event = await self._next(partial(_waiting, "final", done.number, missing))
+            event = await self.intake.next(partial(Waiting, "final", done.number, missing))
             if isinstance(event, (e.Received, e.LinkUp)):
                 await self._feed(held, event)
-
-    # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _listen(self) -> None:
-        """What the mesh brings becomes events."""
-        async for news in self.mesh.events():
-            if isinstance(news, links.Delivered):
-                self._inbox.put_nowait(e.Received(self.clocks.now(), self._open(news)))
-            elif isinstance(news, links.LinkUp):
-                self.facts = news.facts
-                self._nonces[news.peer] = news.nonce
-                self._differing.discard(news.peer)
-                facts = news.facts
-                self._tell("link_up", peer=news.peer, version=facts.version, cipher=facts.cipher, group=facts.group)
-                self._inbox.put_nowait(e.LinkUp(self.clocks.now(), news.peer, news.incarnation))
-            elif isinstance(news, links.LinkDown):
-                self._tell("link_down", peer=news.peer, reason=news.reason)
-            else:
-                self._refused(news)
-
-    def _open(self, news: links.Delivered) -> Letter:
-        try:
-            letter = messages.open_letter(news.payload, self.federation.roster)
-        except codec.Malformed as error:
-            raise MalformedMessage(peer=news.peer, evidence=str(error)) from None
-        if letter.sender != news.peer:
-            raise WrongSender(peer=news.peer, evidence=f"a {type(letter.message).__name__} of {letter.sender}")
-        self.greetings.heard(letter)
-        return letter
-
-    def _refused(self, news: links.Refused) -> None:
-        self._tell("refused", peer=news.peer, error=news.error)
-        if isinstance(news.error, ManifestDiffers) and news.peer is not None:
-            self._differing.add(news.peer)
-            if len(self._differing) > self.federation.roster.quorums.c:
-                # One site that differs is that site's matter; more than c, and the odd one out is this one.
-                evidence = f"{', '.join(sorted(self._differing))}; {news.error.evidence}"
-                self._fail(PeersHoldAnotherFile(count=len(self._differing), evidence=evidence))
 
     def _keep_foreign(self, letter: Letter) -> None:
         kept = self._foreign.setdefault(letter.envelope.run, [])
         if len(kept) < MOST_FOREIGN and len(self._foreign) <= 8:
             kept.append(letter)
 
-    async def _feed(self, held: _Run, event: e.Event) -> None:
+    # ── effects ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _feed(self, held: Run, event: e.Event) -> None:
         current = held.course.current
         before = (current.attempt, current.phase) if current is not None else None
         effects = await asyncio.to_thread(held.course.handle, event)
@@ -385,16 +260,14 @@ class Node:
     def _cosign(self, record: bytes, confirms: dict[str, tuple[bytes, bytes]]) -> None:
         self.books.cosign(record, {name: signed for name, (theirs, signed) in confirms.items() if theirs == record})
 
-    # ── effects ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _carry_out(self, held: _Run, effects: list[e.Effect]) -> None:
+    async def _carry_out(self, held: Run, effects: list[e.Effect]) -> None:
         """All effects in order, then what follows from them, before any other event."""
         for effect in effects:
             await self._do[type(effect)](held, effect)
         while self._follow:
             await self._feed(held, self._follow.pop(0))
 
-    async def _send(self, held: _Run, effect: e.Send) -> None:
+    async def _send(self, held: Run, effect: e.Send) -> None:
         wire = effect.letter.wire
         for peer in self._queues if effect.to is None else (effect.to,):
             self._queues[peer].put_nowait(wire)
@@ -405,7 +278,7 @@ class Node:
         while True:
             await self.mesh.send(peer, await queue.get())
 
-    async def _persist(self, held: _Run, effect: e.Persist) -> None:
+    async def _persist(self, held: Run, effect: e.Persist) -> None:
         await asyncio.to_thread(self._store, held.course.setting.run, effect.items)
         self._follow.append(effect.stored(self.clocks.now()))
 
@@ -416,27 +289,26 @@ class Node:
             else:
                 self.home.replace(item, codec.pack((run, data)))
 
-    async def _set_timer(self, held: _Run, effect: e.SetTimer) -> None:
-        delay = max(0.0, effect.event.now - self.clocks.now())
-        asyncio.get_running_loop().call_later(delay, self._inbox.put_nowait, effect.event)
+    async def _set_timer(self, held: Run, effect: e.SetTimer) -> None:
+        self.intake.put_at(effect.event)
 
-    async def _quantise(self, held: _Run, effect: e.Quantise) -> None:
+    async def _quantise(self, held: Run, effect: e.Quantise) -> None:
         supports = dict(zip(self.federation.roster.names, effect.supports, strict=True))
         vectors = await asyncio.to_thread(held.source.words, effect.attempt_digest, supports)
         self._follow.append(e.WordsReady(self.clocks.now(), effect.round, effect.attempt, vectors))
 
-    async def _apply(self, held: _Run, effect: e.Apply) -> None:
+    async def _apply(self, held: Run, effect: e.Apply) -> None:
         number = held.course.final_round + 1
         model, outcome = await asyncio.to_thread(held.source.apply, effect, number)
         self._follow.append(e.Applied(self.clocks.now(), model, outcome))
 
-    async def _noted(self, held: _Run, effect: e.Noted) -> None:
+    async def _noted(self, held: Run, effect: e.Noted) -> None:
         setting = held.course.setting
         await asyncio.to_thread(self.books.noted, setting.run, setting.roster.epoch, effect.kind, effect.facts)
         if effect.kind == "abandoned":
             self._tell("abandoned", **{key: effect.facts[key] for key in ("round", "attempt", "waited_for")})
 
-    async def _finished(self, held: _Run, effect: e.Finished) -> None:
+    async def _finished(self, held: Run, effect: e.Finished) -> None:
         """Durable in this order: the new model beside the old, the sum for those who missed it, the ledger entry."""
         current = held.course.current
         if current is None:
@@ -444,20 +316,19 @@ class Node:
         await asyncio.to_thread(self._settle, held, current.number, current.keepsake(), effect)
         held.course.finished()
         record = codec.read_facts(effect.record)
-        payload = sum(vector.words.nbytes for vector in current.state.total)
+        told = {key: record[key] for key in ("survivors", "outcome", "epsilon", "configuration")}
         self._tell(
-            "round", round=current.number, rounds=held.last_round, survivors=record["survivors"],
-            outcome=record["outcome"], epsilon=record["epsilon"], seconds=self.clocks.now() - held.began,
-            bytes_sent=self.bytes_sent - held.bytes_before, payload_bytes=payload,
-            configuration=record["configuration"],
+            "round", round=current.number, rounds=held.last_round, **told, seconds=self.clocks.now() - held.began,
+            bytes_sent=self.bytes_sent - held.bytes_before,
+            payload_bytes=sum(vector.words.nbytes for vector in current.state.total),
         )  # fmt: skip
 
-    def _settle(self, held: _Run, number: int, keepsake: bytes, effect: e.Finished) -> None:
+    def _settle(self, held: Run, number: int, keepsake: bytes, effect: e.Finished) -> None:
         held.source.keep(number)
         self._store(held.course.setting.run, ((FINAL_ITEM, keepsake),))
         self.books.finish(effect.record, effect.cosignatures)
         held.source.adopt(number)
-        self.home.replace("state/peers", self.greetings.statements())
+        self.home.replace(PEERS_ITEM, self.greetings.statements())
         for item in (ATTEMPT_ITEM, SUMS_ITEM):
             self.home.remove(item)
 
@@ -468,32 +339,28 @@ class Node:
         """On the wire, to all peers, since this process began."""
         return sum(status.bytes_sent for status in self.mesh.links().values())
 
+    @property
+    def tls(self) -> TlsFacts | None:
+        """What the latest link's TLS session runs on; None before the first link."""
+        return self.intake.tls
+
     def _standing(self) -> Standing:
         log = self.books.federation
         return Standing(len(log), log.root(), log.root_at, self.epsilon, self._reached)
 
     def _reached(self, run: bytes) -> tuple[int, int]:
-        """The highest (round, attempt) of `run` that this home has begun, from disk and memory."""
+        """The highest (round, attempt) of `run` that this home has begun, from memory and disk."""
         held = self._runs.get(run)
         current = held.course.current if held is not None else None
         if current is not None:
             return current.number, current.attempt
         begun = self.home.read(ATTEMPT_ITEM)
         if begun is not None:
-            of, snapshot = codec.unpack(begun, most=1 << 28, items=8)
-            number, attempt = codec.unpack(snapshot, most=1 << 28, items=256)[1:3]
+            of, snapshot = codec.unpack(begun, most=ANY_SIZE, items=8)
+            number, attempt = codec.unpack(snapshot, most=ANY_SIZE, items=256)[1:3]
             if of == run and number > self.books.final_round(run):
                 return number, attempt
         return self.books.final_round(run), (1 << 53) - 1
 
-    def _draw_bound(self, count: int) -> bytes:
-        """Fresh secret bytes: the system's, bound to the nonces of the latest hellos, so that no clone repeats them."""
-        seen = b"".join(self._nonces[peer] for peer in sorted(self._nonces))
-        return derive(self.clocks.draw(64), "secret", digest("nonces", seen), length=count)
-
     def _tell(self, kind: str, **facts: Any) -> None:
         self.observer(Progress(kind, facts))
-
-
-def _waiting(phase: str, number: int, missing: dict[str, str]) -> tuple[str, int, dict[str, str]]:
-    return phase, number, missing

@@ -26,10 +26,11 @@ from p2pfl.books import Books
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import Federation
 from p2pfl.home import Home
+from p2pfl.intake import Clocks
 from p2pfl.keys import digest
 from p2pfl.keyslots import Key, KeyFile
 from p2pfl.mesh.events import LinkStatus, TlsFacts
-from p2pfl.node import Clocks, Node
+from p2pfl.node import Node
 from p2pfl.progress import Observer, unseen
 from p2pfl.roster import Address
 from p2pfl.runs.sums import Encoded, SumRun, Total, encode
@@ -220,7 +221,7 @@ class Peer:
     @property
     def tls(self) -> TlsFacts | None:
         """What the latest link's TLS session runs on; None before the first link."""
-        return self.node.facts
+        return self.node.tls
 
     def links(self) -> dict[str, LinkStatus]:
         """Every link, by peer."""

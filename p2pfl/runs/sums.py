@@ -21,10 +21,10 @@ from p2pfl.errors.round import AnotherCohort, LimitMissing
 from p2pfl.errors.sharing import ValueOverLimit
 from p2pfl.keys import digest
 from p2pfl.ledger import entry as entries
-from p2pfl.node import Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import FixedPoint, Quantiser, largest
+from p2pfl.source import Offer
 
 Total = npt.NDArray[Any] | tuple[Decimal, ...]
 NO_MODEL: Final = digest("model", b"none")

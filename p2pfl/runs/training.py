@@ -23,12 +23,12 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import digest
 from p2pfl.ledger import entry as entries
-from p2pfl.node import Offer
 from p2pfl.progress import Observer, Progress
 from p2pfl.sharing import events as e
 from p2pfl.sharing import statistics
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
+from p2pfl.source import Offer
 from p2pfl.training import checkpoint, update
 from p2pfl.training.compression import Compressor, Positions
 from p2pfl.training.privacy import Account, Charge, Mechanism, decimal_epsilon

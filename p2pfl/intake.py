@@ -1,0 +1,145 @@
+"""What comes in to a node: letters and links from the mesh, timers, failures; one queue, in the order of arrival.
+
+While nothing comes, whoever watches is told who is waited for; nothing waits without that being said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from p2pfl import codec, messages
+from p2pfl.errors.round import GaveUpWaiting, MalformedMessage, ManifestDiffers, PeersHoldAnotherFile, WrongSender
+from p2pfl.hello import Greetings
+from p2pfl.keys import derive, digest
+from p2pfl.mesh import events as links
+from p2pfl.mesh.mesh import Mesh
+from p2pfl.messages import Letter
+from p2pfl.progress import Observer, Progress
+from p2pfl.roster import Roster
+from p2pfl.sharing import events as e
+
+QUIET_S: Final = 5.0  # without an event, whoever watches is told who is waited for
+
+
+@dataclass
+class Clocks:
+    """Time and randomness, handed in: seconds (monotonic), Unix seconds, n random bytes."""
+
+    now: Callable[[], float]
+    wall: Callable[[], float]
+    draw: Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Who owes what, in which phase of which round."""
+
+    phase: str
+    round: int
+    missing: dict[str, str]
+
+
+class Intake:
+    """Turns what the mesh says into events, and hands them out one by one."""
+
+    def __init__(
+        self, mesh: Mesh, greetings: Greetings, roster: Roster, clocks: Clocks, observer: Observer, wait_s: float | None
+    ) -> None:
+        self._mesh, self._greetings, self._roster = mesh, greetings, roster
+        self._clocks, self._observer, self._wait_s = clocks, observer, wait_s
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+        self._nonces: dict[str, bytes] = {}
+        self._differing: set[str] = set()
+        self.tls: links.TlsFacts | None = None
+
+    # ── what comes in ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def put(self, event: e.Event) -> None:
+        """Hand in an event of this node's own."""
+        self._queue.put_nowait(event)
+
+    def put_at(self, event: e.Event) -> None:
+        """Hand in `event` when its time comes."""
+        delay = max(0.0, event.now - self._clocks.now())
+        asyncio.get_running_loop().call_later(delay, self._queue.put_nowait, event)
+
+    def fail(self, error: BaseException) -> None:
+        """Whoever asks for the next event gets this error instead."""
+        self._queue.put_nowait(error)
+
+    async def listen(self) -> None:
+        """Until the mesh stops: what it brings becomes events."""
+        async for news in self._mesh.events():
+            if isinstance(news, links.Delivered):
+                self.put(e.Received(self._clocks.now(), self._open(news)))
+            elif isinstance(news, links.LinkUp):
+                self._up(news)
+            elif isinstance(news, links.LinkDown):
+                self._tell("link_down", peer=news.peer, reason=news.reason)
+            else:
+                self._refused(news)
+
+    def _up(self, news: links.LinkUp) -> None:
+        self.tls = facts = news.facts
+        self._nonces[news.peer] = news.nonce
+        self._differing.discard(news.peer)
+        self._tell("link_up", peer=news.peer, version=facts.version, cipher=facts.cipher, group=facts.group)
+        self.put(e.LinkUp(self._clocks.now(), news.peer, news.incarnation))
+
+    def _open(self, news: links.Delivered) -> Letter:
+        try:
+            letter = messages.open_letter(news.payload, self._roster)
+        except codec.Malformed as error:
+            raise MalformedMessage(peer=news.peer, evidence=str(error)) from None
+        if letter.sender != news.peer:
+            raise WrongSender(peer=news.peer, evidence=f"a {type(letter.message).__name__} of {letter.sender}")
+        self._greetings.heard(letter)
+        return letter
+
+    def _refused(self, news: links.Refused) -> None:
+        self._tell("refused", peer=news.peer, error=news.error)
+        if news.error.code != ManifestDiffers.code and ManifestDiffers.code not in news.error.evidence:
+            return
+        if news.peer is not None:
+            self._differing.add(news.peer)
+        if len(self._differing) > self._roster.quorums.c:
+            # One site that differs is that site's matter; more than c of them, and the odd one out is this one.
+            evidence = f"{', '.join(sorted(self._differing))}; {news.error.evidence}"
+            self.fail(PeersHoldAnotherFile(count=len(self._differing), evidence=evidence))
+
+    # ── what goes out ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def next(self, waits: Callable[[], Waiting]) -> e.Event:
+        """The next event. Raises what failed elsewhere, and GaveUpWaiting after `wait_s` without an event."""
+        since = self._clocks.now()
+        while True:
+            try:
+                async with asyncio.timeout(QUIET_S):
+                    found = await self._queue.get()
+            except TimeoutError:
+                self._still(waits(), self._clocks.now() - since)
+                continue
+            if isinstance(found, BaseException):
+                raise found
+            event: e.Event = found
+            return event
+
+    def _still(self, waits: Waiting, quiet_s: float) -> None:
+        status, now = self._mesh.links(), self._clocks.now()
+        seen = {name: status[name].last_seen for name in waits.missing if name in status}
+        silent = {name: None if last is None else now - last for name, last in seen.items()}
+        self._tell("waiting", phase=waits.phase, round=waits.round, missing=waits.missing, silent=silent)
+        if self._wait_s is not None and quiet_s > self._wait_s and waits.missing:
+            evidence = "; ".join(f"{name}: {what}" for name, what in waits.missing.items())
+            raise GaveUpWaiting(seconds=round(quiet_s), peers=", ".join(waits.missing), evidence=evidence)
+
+    def draw_bound(self, count: int) -> bytes:
+        """Fresh secret bytes: the system's, bound to the nonces of the latest hellos, so that no clone repeats them."""
+        seen = b"".join(self._nonces[peer] for peer in sorted(self._nonces))
+        return derive(self._clocks.draw(64), "secret", digest("nonces", seen), length=count)
+
+    def _tell(self, kind: str, **facts: Any) -> None:
+        self._observer(Progress(kind, facts))
