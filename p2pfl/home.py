@@ -107,15 +107,20 @@ class Home:
     ) -> Home:
         """Make a home with a new identity, opened for writing; each key gets a slot, each KeyFile is written first.
 
-        All or nothing: it is built beside `path` and renamed. Raises HomeExists, KeyFileExists, DiskFull, DiskRefused.
+        All or nothing: it is built beside `path` and renamed; in a directory that is there and empty (a volume's mount
+        point cannot be renamed over) its keyslots are written last, and without them it is no home. Raises HomeExists,
+        KeyFileExists, DiskFull, DiskRefused.
         """
         path = Path(path).absolute()
         if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
             raise HomeExists(evidence=f"it holds {_what_is_in(path)}", path=path)
-        disk, made = Disk(path, fault), []
+        disk, made, build = Disk(path, fault), [], path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            build = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            if path.is_dir():
+                path.chmod(0o700)
+            else:
+                build = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         except OSError as error:
             disk.refuse("make", path, error)
         try:
@@ -123,17 +128,16 @@ class Home:
                 if isinstance(key, KeyFile) and key.path is not None:
                     _write_key_file(disk, key.path.absolute(), name, draw)
                     made.append(key.path.absolute())
-            _fill(disk, build, name, keys, draw)
-            os.rename(build, path)
+            master = _fill(disk, build, name, keys, draw)
+            if build != path:
+                os.rename(build, path)
         except BaseException as error:
-            shutil.rmtree(build, ignore_errors=True)
-            for file in made:
-                file.unlink(missing_ok=True)
+            _undo(build, made, keep=build == path)
             if isinstance(error, OSError):
                 disk.refuse("make", path, error)
             raise
         disk.sync_directory(path.parent)
-        return cls.open(path, unlock=keys, draw=draw, fault=fault)
+        return cls(path, name, master, disk, draw, _locked(path))
 
     @classmethod
     def open(
@@ -293,8 +297,21 @@ def _write_key_file(disk: Disk, path: Path, name: str, draw: Draw) -> None:
     disk.replace(path, (keyslots.key_text(name, Secret(draw(keyslots.KEY_BYTES))),), over=False)
 
 
-def _fill(disk: Disk, build: Path, name: str, keys: Sequence[Key], draw: Draw) -> None:
-    """Everything that a new home holds, in `build`."""
+def _undo(build: Path, key_files: Sequence[Path], *, keep: bool) -> None:
+    """What an init that failed had made is gone."""
+    for file in key_files:
+        file.unlink(missing_ok=True)
+    for child in list(build.iterdir()):
+        if child.is_dir():
+            shutil.rmtree(child, ignore_errors=True)
+        else:
+            child.unlink(missing_ok=True)
+    if not keep:
+        build.rmdir()
+
+
+def _fill(disk: Disk, build: Path, name: str, keys: Sequence[Key], draw: Draw) -> Secret:
+    """Everything that a new home holds, in `build`; the master key."""
     for directory in DIRECTORIES:
         (build / directory).mkdir(mode=0o700)
     master = Secret(draw(32), f"master key of {name}")
@@ -304,3 +321,4 @@ def _fill(disk: Disk, build: Path, name: str, keys: Sequence[Key], draw: Draw) -
     for directory in DIRECTORIES:
         disk.sync_directory(build / directory)
     disk.replace(build / "keyslots", (keyslots.to_bytes(name, slots),))
+    return master

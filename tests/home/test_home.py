@@ -207,6 +207,19 @@ def test_an_init_that_fails_at_any_step_leaves_nothing(tmp_path: Path) -> None:
         assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["keys"]
 
 
+def test_an_empty_directory_such_as_a_mounted_volume_becomes_a_home_or_stays_empty(tmp_path: Path) -> None:
+    place, keys = tmp_path / "volume", [KeyFile(tmp_path / "charite.key")]
+    place.mkdir(mode=0o755)
+    inode = place.stat().st_ino
+    for at in (0, 7, 12):
+        with pytest.raises(DiskFull):
+            Home.create(place, "charite", keys, fault=Strike(full, at, ("open", "write", "rename")))
+        assert sorted(path.name for path in tmp_path.rglob("*")) == ["volume"]
+    Home.create(place, "charite", keys).close()
+    assert (place.stat().st_ino, stat.S_IMODE(place.stat().st_mode)) == (inode, 0o700)
+    Home.open(place).close()
+
+
 # ── opening ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

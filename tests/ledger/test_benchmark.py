@@ -1,4 +1,4 @@
-"""The ledger's benchmark runs, at a small size: it cannot rot. Its thresholds are for a quiet machine, not for a test."""
+"""The ledger's benchmark runs, at a small size, so that it cannot rot; its thresholds are for a quiet machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 from benchmarks import ledger
 
 
-def test_the_benchmark_prints_every_promise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_benchmark_prints_every_promise(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["ledger", "--json", "--entries", "200", "--rounds", "1"])
     assert ledger.main() in (0, 1)
     found = json.loads(capsys.readouterr().out)["findings"]
