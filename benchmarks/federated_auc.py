@@ -148,8 +148,11 @@ def show(findings: list[Finding], found: dict[str, object]) -> None:
     curve = found["federated_by_round"]
     assert isinstance(curve, list)
     print("federated after each round: " + " ".join(f"{value:.3f}" for value in curve))
-    print(f"ε = {found['epsilon']:.3f} at δ = {found['delta']:g}; largest update: norm "
-          f"{found['largest_update_norm']:.2f}, coordinate {found['largest_coordinate']:.2f}; one pass {found['pass_seconds']:.3f} s (median)")  # fmt: skip
+    norm, value = found["largest_update_norm"], found["largest_coordinate"]
+    print(
+        f"ε = {found['epsilon']:.3f} at δ = {found['delta']:g}; largest update: norm {norm:.2f}, coordinate {value:.2f}"
+    )
+    print(f"one pass {found['pass_seconds']:.3f} s (median)")
     mean = found["federated"]
     assert isinstance(mean, dict)
     print(f"federated AUC = {mean['mean']:.3f} ({found['seeds']} seeds; promised ≥ {PROMISED}); "

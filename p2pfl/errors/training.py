@@ -87,7 +87,7 @@ class OutOfRange(ConfigurationError):
     """{path}, line {line}, column {column}: the number lies outside {low} to {high}."""
 
     code = "P2P-TRAIN-009"
-    likely = ("another unit (this project takes {unit})", "two columns are swapped", "a typing error")
+    likely = ("another unit than the one in brackets", "two columns are swapped", "a typing error")
     command = "sed -n {line}p {path}"
 
 
@@ -184,7 +184,7 @@ class ModelNotPrivate(ConfigurationError):
         "a layer that mixes the records of a batch (BatchNorm, a loss with batch statistics)",
         "a parameter that forward does not use",
     )
-    command = "p2pfl join --peers peers.yaml --check"
+    command = "p2pfl join --peers peers.yaml --data DATA.csv --check"
 
 
 class LossNotPerRecord(ConfigurationError):
@@ -192,7 +192,7 @@ class LossNotPerRecord(ConfigurationError):
 
     code = "P2P-TRAIN-024"
     likely = ("the loss averages over the batch: use reduction='none' and return shape (B,)",)
-    command = "p2pfl join --peers peers.yaml --check"
+    command = "p2pfl join --peers peers.yaml --data DATA.csv --check"
 
 
 class ModelDiverged(LocalFault):

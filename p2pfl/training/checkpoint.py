@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,11 +13,19 @@ from p2pfl.training.update import Manifest, Vector
 
 
 def to_bytes(vector: Vector, manifest: Manifest, facts: Mapping[str, str] | None = None) -> bytes:
-    """The tensors of `vector` (m,) by name, with `facts` (task, round, digest: public strings) in the header."""
-    from safetensors.numpy import save
+    """The tensors of `vector` (m,) by name, with `facts` (task, round, digest: public strings) in the header.
 
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in manifest.split(vector).items()}
-    return bytes(save(tensors, {"format": "pt", **(facts or {})}))
+    Written here and not by the library, whose header has a random order: the same model is the same file at all sites.
+    """
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **(facts or {})}}
+    parts, start = [], 0
+    for name, tensor in sorted(manifest.split(vector).items()):
+        parts.append(tensor.astype("<f4", copy=False).tobytes())
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, start + len(parts[-1])]}
+        start += len(parts[-1])
+    written = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    written += b" " * (-len(written) % 8)
+    return b"".join([len(written).to_bytes(8, "little"), written, *parts])
 
 
 def named_tensors(data: bytes, source: str = "the checkpoint") -> dict[str, NDArray[np.float32]]:

@@ -230,7 +230,7 @@ class Reader:
         if not column.low <= number <= column.high:
             low, high = f"{column.low:g}", f"{column.high:g}"
             raise OutOfRange(evidence=f"plausible is {low} to {high} ({column.unit})", path=self.source, line=line,
-                             column=column.name, low=low, high=high, unit=column.unit)  # fmt: skip
+                             column=column.name, low=low, high=high)  # fmt: skip
         return number
 
     def _refuse_word(self, column: Column, length: int, line: int) -> NoReturn:

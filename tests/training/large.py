@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from tests.training.settings import Images, draw_of
 
 from p2pfl.federation import Privacy
 from p2pfl.training.compression import Compressor
@@ -14,6 +13,7 @@ from p2pfl.training.models import predict
 from p2pfl.training.privacy import Account
 from p2pfl.training.task import Records, Site
 from p2pfl.training.update import apply
+from tests.training.settings import Images, draw_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(below.sum() / 2 / len(positive) / len(order))
 
 
-def federate(sites: list[Records], test: Records, private: Privacy, method: str, density: float, rounds: int) -> Outcome:
+def federate(
+    sites: list[Records], test: Records, private: Privacy, method: str, density: float, rounds: int
+) -> Outcome:
     task, n = Images(), len(sites)
     trainers = [Trainer(task=task, site=Site(own, test), privacy=private, draw=draw_of(f"site {place}"))
                 for place, own in enumerate(sites)]  # fmt: skip

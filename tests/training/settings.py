@@ -67,7 +67,7 @@ class Images(Small):
 
     name: ClassVar[str] = "images"
     shape: ClassVar[tuple[int, ...]] = (1, 28, 28)
-    learning_rate: ClassVar[float] = 0.1
+    learning_rate: ClassVar[float] = 0.4
     expected_batch: ClassVar[float] = 16.0
 
     def model(self) -> nn.Module:

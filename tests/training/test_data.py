@@ -38,7 +38,8 @@ def test_words_became_ucis_numbers_and_blanks_stayed_blank() -> None:
             cells = set(column(rows, name)) - {""}
             if field.column.codes:
                 assert {float(cell) for cell in cells} <= set(field.column.codes), name
-    assert hospitals()["cleveland"][0] == ("63", "1", "1", "145", "233", "1", "2", "150", "0", "2.3", "3", "0", "6", "0")
+    first = "63,1,1,145,233,1,2,150,0,2.3,3,0,6,0"
+    assert ",".join(hospitals()["cleveland"][0]) == first
 
 
 def test_cholesterol_zero_means_not_measured() -> None:
@@ -69,7 +70,8 @@ def test_every_record_is_dealt_to_exactly_one_site(sites: int) -> None:
 def test_four_sites_are_the_hospitals_and_five_halve_cleveland_and_both_say_so() -> None:
     assert deal(4).records == COUNTS
     assert deal(4).said == "four hospitals as they are"
-    assert deal(5).records == {"cleveland-1": 152, "cleveland-2": 151, "hungary": 294, "switzerland": 123, "long-beach": 200}
+    halves = {"cleveland-1": 152, "cleveland-2": 151}
+    assert deal(5).records == halves | {"hungary": 294, "switzerland": 123, "long-beach": 200}
     assert "cleveland to 2" in deal(5).said
     assert "merged" in deal(3).said
 

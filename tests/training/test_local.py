@@ -9,8 +9,6 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-
-from tests.training.settings import PRIVACY, Images, Small, draw_of, privacy, records, site
 from torch import nn
 
 from p2pfl.errors.training import (
@@ -28,6 +26,7 @@ from p2pfl.training.noise import Keystream
 from p2pfl.training.privacy import Account
 from p2pfl.training.task import Site, Task
 from p2pfl.training.update import write_vector
+from tests.training.settings import PRIVACY, Images, Small, draw_of, privacy, records, site
 
 WIDE = privacy(max_epsilon=1e6)
 
@@ -131,15 +130,22 @@ def test_an_empty_batch_is_noise_of_the_agreed_size_on_every_coordinate() -> Non
     assert abs((noise[0] * noise[1]).mean()) <= 4 / np.sqrt(noise.shape[1])
 
 
+def separation(false_alarms: float, misses: float) -> float:
+    """μ of the Gaussian mechanism that a guesser with these error rates shows at least."""
+    normal = NormalDist()
+    return normal.inv_cdf(1 - false_alarms) - normal.inv_cdf(misses)
+
+
 def test_the_mechanism_keeps_its_promise_audited_from_outside() -> None:
     """One-hot gradients through the real noise, guessed at C/2; DP.md §4. False alarms: 1 in 10 000."""
     which = trainer(Images())
     trials = noise_of(which, PRIVACY, 1)[0] * PRIVACY.noise_multiplier  # noise of each coordinate, C = 1
     out, present = trials[: len(trials) // 2], trials[len(trials) // 2 :] + 1.0
     slack = 3.9 * 0.5 / np.sqrt(len(out))  # both error rates, at the worst binomial spread
-    false_alarms, misses = (out > 0.5).mean() + slack, (present <= 0.5).mean() + slack
-    assert NormalDist().inv_cdf(1 - false_alarms) - NormalDist().inv_cdf(misses) <= 1 / PRIVACY.noise_multiplier
-    assert NormalDist().inv_cdf(1 - (out > 0.5).mean()) - NormalDist().inv_cdf((present <= 0.5).mean()) > 0.97 / PRIVACY.noise_multiplier
+    false_alarms, misses = float((out > 0.5).mean()), float((present <= 0.5).mean())
+    promised = 1 / PRIVACY.noise_multiplier
+    assert separation(false_alarms + slack, misses + slack) <= promised
+    assert separation(false_alarms, misses) > 0.97 * promised
 
 
 def test_torchs_seed_decides_nothing_of_noise_or_samples() -> None:
@@ -263,7 +269,7 @@ def test_a_loss_that_is_not_one_number_a_record_is_refused_at_start() -> None:
     assert "shape ()" in caught.value.render()
 
 
-@pytest.mark.parametrize("task", [BatchLoss(), AddsInPlace(), InPlace(), Unused()], ids=lambda task: type(task).__name__)
+@pytest.mark.parametrize("task", [BatchLoss(), AddsInPlace(), InPlace(), Unused()], ids=lambda one: type(one).__name__)
 def test_what_opacus_lets_through_and_would_break_is_advice_at_start(task: Task) -> None:
     with pytest.raises(ModelNotPrivate) as caught:
         trainer(task)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.training.settings import PRIVACY, privacy
 
 from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
 from p2pfl.training.privacy import Account, Mechanism, decimal_epsilon
+from tests.training.settings import PRIVACY, privacy
 
 
 def test_nothing_spent_is_zero_and_a_step_without_noise_is_infinite() -> None:
@@ -93,7 +95,9 @@ def test_bytes_that_are_no_account_are_an_error_and_never_an_empty_account(data:
     assert caught.value.exit_status == 5
 
 
-@pytest.mark.parametrize("change", [{"version": 2}, {"passes": -1}, {"history": [{"mechanism": "laplace"}]}, {"more": 1}])
+@pytest.mark.parametrize(
+    "change", [{"version": 2}, {"passes": -1}, {"history": [{"mechanism": "laplace"}]}, {"more": 1}]
+)
 def test_an_account_of_a_later_version_is_unsupported_not_skipped(change: dict[str, object]) -> None:
     row = json.loads(Account([Mechanism(1.1, 0.02, 80)], 1).to_bytes()) | change
     with pytest.raises(AccountUnreadable):
@@ -127,9 +131,6 @@ def test_the_epsilon_of_a_record_is_rounded_up() -> None:
 
 
 def test_importing_the_account_loads_no_torch() -> None:
-    import subprocess
-    import sys
-
-    code = ("import sys, p2pfl.training.privacy, p2pfl.training.compression, p2pfl.training.data, "
-            "p2pfl.training.task, p2pfl.training.checkpoint; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)")  # fmt: skip
+    rooms = ", ".join(f"p2pfl.training.{name}" for name in ("privacy", "compression", "data", "task", "checkpoint"))
+    code = f"import sys, {rooms}; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.training.settings import PRIVACY, Small, draw_of, records
 
 from p2pfl.errors.training import ModelMisfit, TaskFileChanged, TaskUnusable, TooFewRecords, UnknownTask
 from p2pfl.federation import TaskChoice
@@ -19,6 +18,7 @@ from p2pfl.training.models import build, predict
 from p2pfl.training.task import Records, Task, built_in, hold_out, load_task
 from p2pfl.training.tasks.tabular import Tabular
 from p2pfl.training.update import Manifest, write_vector
+from tests.training.settings import PRIVACY, Small, draw_of, records
 
 KEY = Secret(bytes(range(32)))
 
@@ -43,7 +43,8 @@ def test_equal_records_stay_together_and_additions_move_nobody() -> None:
 
 def test_another_key_holds_out_others() -> None:
     all_of_them = records(100, (4,))
-    assert hold_out(all_of_them, KEY, "a").held_out.identities != hold_out(all_of_them, Secret(bytes(32)), "a").held_out.identities
+    mine, theirs = (hold_out(all_of_them, key, "a").held_out.identities for key in (KEY, Secret(bytes(32))))
+    assert mine != theirs
 
 
 def test_too_few_records_are_refused() -> None:
