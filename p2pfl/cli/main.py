@@ -96,7 +96,7 @@ def run(arguments: Sequence[str]) -> int:
         output.failure(_wrong_use(error), as_json)
         return WrongUse.exit_status
     except (KeyboardInterrupt, click.exceptions.Abort):
-        output.progress("interrupted: nothing final is lost; the same command goes on from here")
+        output.progress("interrupted: nothing final is lost")
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever read our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -44,7 +44,8 @@ def _facts(home: Home) -> dict[str, Any]:
         "fingerprint": fingerprint(home.identity().key),
         "process": worker(home.path),
         "federation": _genesis(records),
-        "rounds": len(rounds),
+        "rounds": sum(held["configuration"].get("purpose") == "training" for held in rounds),
+        "sums": sum(held["configuration"].get("purpose") == "sum" for held in rounds),
         "last_round": _last(rounds[-1]) if rounds else None,
         "privacy": _privacy(charges),
         "model": {"bytes": len(model), "sha256": hashlib.sha256(model).hexdigest()} if model else None,
@@ -102,7 +103,7 @@ def _text(facts: Mapping[str, Any]) -> str:
         ["  fingerprint", facts["fingerprint"]],
         ["  federation", f"{federation['name']}, epoch {federation['epoch']}: {', '.join(federation['sites'])}"
          if federation else "none yet: p2pfl join --peers peers.yaml"],
-        ["  rounds", _rounds(facts["rounds"], last)],
+        ["  rounds", _rounds(facts["rounds"], facts["sums"], last)],
         ["  model", f"{output.amount(model['bytes'])}, SHA-256 {model['sha256']}" if model else "none yet"],
         ["  privacy", f"ε {privacy['epsilon']:.2f} of {privacy['max_epsilon']:g} at δ {privacy['delta']:g}, "
          f"{privacy['passes']} passes over this site's records" if privacy else "nothing spent"],
@@ -112,8 +113,10 @@ def _text(facts: Mapping[str, Any]) -> str:
     return "\n".join([facts["name"], output.aligned(rows)])
 
 
-def _rounds(count: int, last: Mapping[str, Any] | None) -> str:
+def _rounds(count: int, sums: int, last: Mapping[str, Any] | None) -> str:
     if last is None:
         return "none is final yet"
     metric = f", {last['metric']['name']} {last['metric']['value']:.3f}" if last["metric"] else ""
-    return f"{count} final, the last {last['time']} over {', '.join(last['survivors'])}{metric}"
+    what = f"{count} of training" if count or not sums else ""
+    what = ", ".join([*([what] if what else []), *([f"{sums} of sums"] if sums else [])])
+    return f"{what}; the last entry {last['time']} over {', '.join(last['survivors'])}{metric}"

@@ -6,6 +6,7 @@ Keys of the object are a contract: documented in the README, tested, only ever a
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +15,7 @@ from typing import Any
 from p2pfl.cli.output import aligned, amount, duration
 from p2pfl.federation import Federation
 
+WIDTH = 100
 SMALL = 100_000  # parameters below which sending a part of them saves nothing
 
 
@@ -110,7 +112,7 @@ def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
         "",
         f"privacy     ε {facts['epsilon']:.2f} of {facts['max_epsilon']:g} at δ {facts['delta']:g} "
         f"(noise {facts['noise_multiplier']:g}, clip {facts['max_grad_norm']:g}):",
-        f"            {meaning(facts['epsilon'], facts['delta'])}",
+        *_indented(meaning(facts["epsilon"], facts["delta"])),
         f"traffic     {_traffic(facts)}",
         f"survivors   {'all sites in every round' if fewest == facts['peers'] else _survivors(facts)}",
         f"ledger      {'verified' if ledger['verified'] else 'NOT VERIFIED'}, {ledger['entries']} entries, "
@@ -124,12 +126,17 @@ def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
     return "\n".join(lines)
 
 
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=" " * 12, subsequent_indent=" " * 12)
+
+
 def _traffic(facts: Mapping[str, Any]) -> str:
     payload, overhead = fmean(facts["payload_bytes_per_peer"]), fmean(facts["overhead_bytes_per_peer"])
     dense = facts["dense_bytes_per_peer"]
     told = f"each peer sent {amount(payload)} of payload, {amount(overhead)} of overhead; dense fp32: {amount(dense)}"
     if facts["parameters"] < SMALL:
-        return f"{told}\n            ({facts['parameters']} parameters: too small to compress)"
+        few = f"({facts['parameters']} parameters: too small to compress; the payload is mostly the counts behind the AUC)"
+        return f"{told}\n            {few}"
     return f"{told}\n            ({100 * facts['traffic_reduction']:.1f} % fewer bytes)"
 
 

@@ -28,6 +28,8 @@ class Watch:
         self._tell, self._now = tell, now
         self._waited: tuple[tuple[str, ...], float] = ((), 0.0)
         self._metric: float | None = None
+        self._seen: set[str] = set()
+        self._down: dict[str, str] = {}  # link down by peer, why; not told yet
         self.tls: dict[str, str] = {}
         self.rounds: list[dict[str, Any]] = []
 
@@ -43,10 +45,17 @@ class Watch:
 
     def _link_up(self, facts: Mapping[str, Any]) -> None:
         self.tls = {key: str(facts[key]) for key in ("version", "cipher", "group")}
-        self._tell(f"link to {facts['peer']}: {facts['version']}, {facts['cipher']}, {facts['group']}")
+        peer = facts["peer"]
+        if peer in self._seen:
+            if self._down.pop(peer, None) is None:
+                self._tell(f"link to {peer} is back")
+            return
+        self._seen.add(peer)
+        self._tell(f"link to {peer}: {facts['version']}, {facts['cipher']}, {facts['group']}")
 
     def _link_down(self, facts: Mapping[str, Any]) -> None:
-        self._tell(f"link to {facts['peer']} is down: {facts['reason']}; it is dialled again")
+        # Told only when somebody waits: a link that is back at once, or a site that is done, is no news.
+        self._down[facts["peer"]] = str(facts["reason"])
 
     def _refused(self, facts: Mapping[str, Any]) -> None:
         self._tell(f"no link with {facts.get('peer') or 'somebody'}:\n{facts['error'].render()}")
@@ -62,6 +71,8 @@ class Watch:
         silent: Mapping[str, float | None] = facts.get("silent", {})
         missing: Mapping[str, str] = facts.get("missing", {})
         names = tuple(sorted({*silent, *missing}))
+        for peer in [name for name in self._down if name in {*silent, *missing}]:
+            self._tell(f"link to {peer} is down: {self._down.pop(peer)}; it is dialled again")
         before, at = self._waited
         if not names or (names == before and self._now() - at < AGAIN_S):
             return
