@@ -62,6 +62,7 @@ class Books:
         self.site = Log.open(home, "site")
         self.federation.expect_genesis(pledge.genesis)
         self._lock = threading.RLock()
+        self._closed = False
         self._final: dict[str, tuple[int, str]] = {}  # by run: last round, model after it
         for one in self.federation.records():
             self._count(one.record)
@@ -77,7 +78,11 @@ class Books:
         return int(self._wall())
 
     def started(self, incarnation: bytes) -> None:
-        """This process begins to work in the home."""
+        """This process begins to work in the home; what a crash left unfinished in a log is told."""
+        for log in (self.federation, self.site):
+            if log.torn is not None:
+                segment, size = log.torn
+                self.note(entries.dropped(time=self.time, log=log.which, segment=segment, size=size))
         python = ".".join(map(str, sys.version_info[:3]))
         self.note(entries.start(time=self.time, version=__version__, python=python, incarnation=incarnation))
 
@@ -151,6 +156,10 @@ class Books:
             self.note(entries.abandoned(place, time=self.time, certificate=certificate, waited_for=waited_for))
 
     def close(self) -> None:
-        """Let go of the files."""
-        self.federation.close()
-        self.site.close()
+        """Sign how the site log stands, and let go of the files."""
+        with self._lock:
+            if len(self.site) and not self._closed:
+                self.site.sign_head(self._identity, self.federation)
+            self._closed = True
+            self.federation.close()
+            self.site.close()

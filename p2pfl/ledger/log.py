@@ -45,6 +45,9 @@ class Log:
         self._sealer: Sealer | None = None
         self.dropped: tuple[Finding, ...] = tuple(reading.findings)
         """What lay unfinished at the end of the log and is not part of it."""
+        number, size, good = reading.last or (0, 0, 0)
+        self.torn: tuple[int, int] | None = (number, size - good) if size > good else None
+        """The segment of which a tail was dropped, and its bytes."""
 
     @classmethod
     def open(cls, home: Home, which: Which) -> Log:
