@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from p2pfl import codec, messages
 from p2pfl.books import Books, pledge_of
+from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import RunUnderWay
 from p2pfl.federation import Federation
 from p2pfl.hello import Greetings, Standing
@@ -113,7 +114,8 @@ class Node:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.mesh.stop()
-        self.books.close()
+        with contextlib.suppress(P2PFLError):  # what ends this node is told already, and matters more
+            self.books.close()
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
