@@ -6,7 +6,7 @@ same numbers to within its quantisation. Each seed splits off another quarter of
 AUC on the union of the held-out quarters, from the same 128-bin histograms that the sites sum. A site alone and the
 pooled records are trained without privacy. The settings were chosen on other splits (seeds 100 and up).
 
-    python benchmarks/federated_auc.py [--seeds 5] [--rounds 8] [--json]
+    python benchmarks/federated_auc.py [--seeds 5] [--rounds 8] [--sites 5] [--json]
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def report(findings: list[Finding], privacy: Privacy, rounds: int) -> dict[str, 
             "site_alone_means": spread([statistics.fmean(one.alone) for one in findings]),
             "pooled": spread([one.pooled for one in findings])}  # fmt: skip
     return {
-        "benchmark": "federated_auc", "seeds": len(findings), "sites": SITES, "rounds": rounds, **rows,
+        "benchmark": "federated_auc", "seeds": len(findings), "sites": len(findings[0].alone), "rounds": rounds, **rows,
         "best_alone": spread([max(one.alone) for one in findings]),
         "gap_to_pooled": rows["pooled"]["mean"] - rows["federated"]["mean"],
         "federated_by_round": np.mean([one.by_round for one in findings], axis=0).tolist(),
@@ -135,12 +135,10 @@ def report(findings: list[Finding], privacy: Privacy, rounds: int) -> dict[str, 
 
 
 def show(findings: list[Finding], found: dict[str, object]) -> None:
-    print("seed   each site alone                             mean    federated   pooled")
+    print("seed   mean alone   federated   pooled   each site alone")
     for seed, one in enumerate(findings):
-        alone = "  ".join(f"{value:.3f}" for value in one.alone)
-        print(
-            f"{seed:4d}   {alone}       {statistics.fmean(one.alone):.3f}   {one.federated:.3f}       {one.pooled:.3f}"
-        )
+        mean_alone, alone = statistics.fmean(one.alone), "  ".join(f"{value:.3f}" for value in one.alone)
+        print(f"{seed:4d}   {mean_alone:.3f}        {one.federated:.3f}       {one.pooled:.3f}    {alone}")
     for name in ("site_alone", "best_alone", "federated", "pooled"):
         row = found[name]
         assert isinstance(row, dict)
@@ -165,11 +163,12 @@ def main() -> int:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--steps", type=int, default=PRIVACY.steps_per_round)
+    parser.add_argument("--sites", type=int, default=SITES)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     privacy = replace(PRIVACY, steps_per_round=arguments.steps)
-    task, files = built_in("tabular"), deal(SITES).files
+    task, files = built_in("tabular"), deal(arguments.sites).files
     findings = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         print(f"seed {seed} …", file=sys.stderr)

@@ -12,6 +12,7 @@ stopping rule that looks at private records, buffers that remember records (Batc
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Final
@@ -80,6 +81,8 @@ class Trainer:
         self.manifest, self.notices = built.manifest, built.notices
         check_private(task, built.model, site.train, self._device)
         self._plain = built.model.to(self._device)
+        # Its own copy, so that measuring a model never writes into one that is being trained.
+        self._measured = copy.deepcopy(self._plain)
         self._model = GradSampleModule(self._plain, loss_reduction="sum")
 
     @property
@@ -149,5 +152,5 @@ class Trainer:
 
     def scores(self, model: Vector) -> NDArray[np.float64]:
         """Probabilities that `model` gives the held-out records; they stay at this site.    (N,)"""
-        write_vector(self._plain, model)
-        return scores_of(self._task, self._plain, self._site.held_out.x, self._device)
+        write_vector(self._measured, model)
+        return scores_of(self._task, self._measured, self._site.held_out.x, self._device)
