@@ -86,6 +86,16 @@ class Books:
         python = ".".join(map(str, sys.version_info[:3]))
         self.note(entries.start(time=self.time, version=__version__, python=python, incarnation=incarnation))
 
+    def stands(self) -> tuple[int, bytes]:
+        """Entries of the federation log, and its root."""
+        with self._lock:
+            return len(self.federation), self.federation.root()
+
+    def root_at(self, size: int) -> bytes:
+        """The root over the first `size` entries of the federation log."""
+        with self._lock:
+            return self.federation.root_at(size)
+
     def final_round(self, run: bytes) -> int:
         """The last final round of `run`; 0 before the first."""
         return self._final.get(run.hex(), (0, ""))[0]

@@ -11,6 +11,7 @@ Nothing here trusts its input: there is no object hook, no extension type, no pi
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import msgpack
 
 Facts = dict[str, Any]
 
-NESTING: Final = 4  # the deepest schema here is list of rows inside a message; deeper input is not ours
+BULK_BYTES: Final = 1 << 16  # from here on msgpack has one form of a byte string: bin 32
 
 
 class Malformed(ValueError):
@@ -165,8 +166,22 @@ def specs_of(kind: type[Any]) -> tuple[tuple[str, Spec], ...]:
 
 def pack(value: Any) -> bytes:
     """msgpack of lists, ints, text and bytes (tuples become arrays)."""
+    if isinstance(value, tuple) and any(isinstance(part, bytes) and len(part) >= BULK_BYTES for part in value):
+        # msgpack's packer grows its buffer as it goes and would copy bulk several times; joining copies it once.
+        head = _packer().pack_array_header(len(value))
+        return b"".join([head, *itertools.chain.from_iterable(map(_parts, value))])
     packed: bytes = msgpack.packb(value, use_bin_type=True)
     return packed
+
+
+def _packer() -> Any:
+    return msgpack.Packer(use_bin_type=True, autoreset=True, buf_size=64)
+
+
+def _parts(value: Any) -> tuple[bytes, ...]:
+    if isinstance(value, bytes) and BULK_BYTES <= len(value) < 1 << 32:
+        return b"\xc6" + len(value).to_bytes(4, "big"), value  # msgpack's bin 32
+    return (pack(value),)
 
 
 def unpack(data: bytes, *, most: int, items: int) -> Any:

@@ -63,6 +63,7 @@ class Greetings:
     pledged: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     fatal: Callable[[P2PFLError], None] = lambda error: None
     _heard: dict[str, dict[str, Letter]] = field(default_factory=dict)
+    _against: set[str] = field(default_factory=set)  # peers whose ledger is not a prefix or a continuation of ours
 
     def heard(self, letter: Letter) -> None:
         """Keep a peer's latest statement of each kind that says how far it got."""
@@ -96,10 +97,17 @@ class Greetings:
         self._check_pledge(peer, hello)
         try:
             self._check_own_statements(peer, hello)
+        except RolledBack as error:
+            self.fatal(error)  # shown under this site's own signature: not this link alone, this home must not go on
+            raise
+        try:
             self._check_ledger(peer, hello)
         except (RolledBack, LedgersDiffer) as error:
-            self.fatal(error)  # not this link alone: this home must not go on
+            self._against.add(peer)
+            if len(self._against) > self.roster.quorums.c:
+                self.fatal(error)  # c liars can claim another ledger; more than that, and it is this one that differs
             raise
+        self._against.discard(peer)
 
     def _hello(self, peer: str, greeting: bytes, nonce: bytes) -> Hello:
         try:

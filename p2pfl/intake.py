@@ -34,6 +34,14 @@ class Clocks:
 
 
 @dataclass(frozen=True, slots=True)
+class Own:
+    """An event of this node's own, for one run: its update, its timer."""
+
+    run: bytes
+    event: e.Event
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Who owes what, in which phase of which round."""
 
@@ -57,14 +65,14 @@ class Intake:
 
     # ── what comes in ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def put(self, event: e.Event) -> None:
-        """Hand in an event of this node's own."""
+    def put(self, event: e.Event | Own) -> None:
+        """Hand in an event."""
         self._queue.put_nowait(event)
 
-    def put_at(self, event: e.Event) -> None:
-        """Hand in `event` when its time comes."""
-        delay = max(0.0, event.now - self._clocks.now())
-        asyncio.get_running_loop().call_later(delay, self._queue.put_nowait, event)
+    def put_at(self, own: Own) -> None:
+        """Hand it in when its event's time comes."""
+        delay = max(0.0, own.event.now - self._clocks.now())
+        asyncio.get_running_loop().call_later(delay, self._queue.put_nowait, own)
 
     def fail(self, error: BaseException) -> None:
         """Whoever asks for the next event gets this error instead."""
@@ -112,7 +120,7 @@ class Intake:
 
     # ── what goes out ─────────────────────────────────────────────────────────────────────────────────────────
 
-    async def next(self, waits: Callable[[], Waiting]) -> e.Event:
+    async def next(self, waits: Callable[[], Waiting]) -> e.Event | Own:
         """The next event. Raises what failed elsewhere, and GaveUpWaiting after `wait_s` without an event."""
         since = self._clocks.now()
         while True:
@@ -124,7 +132,7 @@ class Intake:
                 continue
             if isinstance(found, BaseException):
                 raise found
-            event: e.Event = found
+            event: e.Event | Own = found
             return event
 
     def _still(self, waits: Waiting, quiet_s: float) -> None:

@@ -21,7 +21,7 @@ from p2pfl.errors.round import RunUnderWay
 from p2pfl.federation import Federation
 from p2pfl.hello import Greetings, Standing
 from p2pfl.home import Home
-from p2pfl.intake import Clocks, Intake, Waiting
+from p2pfl.intake import Clocks, Intake, Own, Waiting
 from p2pfl.mesh.events import TlsFacts
 from p2pfl.mesh.mesh import Mesh
 from p2pfl.messages import Letter
@@ -185,9 +185,11 @@ class Node:
         current = course.current
         if current is not None and course.wants_update and held.proposed_round != current.number:
             held.proposed_round = current.number
-            held.proposing = self._spawn(self._propose(held, current.number))
+            held.proposing = self._spawn(self._propose(held, current.number, held.proposing))
 
-    async def _propose(self, held: Run, number: int) -> None:
+    async def _propose(self, held: Run, number: int, before: asyncio.Task[None] | None) -> None:
+        if before is not None:  # of a round that was settled without this site's update: one pass at a time
+            await asyncio.wait([before])
         offer = await asyncio.to_thread(held.source.propose, number)
         self.epsilon = offer.epsilon
         proposal = e.Proposal(
@@ -199,7 +201,7 @@ class Node:
             epsilon=offer.epsilon,
             site_head=self.books.site.root(),
         )
-        self.intake.put(e.UpdateReady(self.clocks.now(), proposal))
+        self.intake.put(Own(held.course.setting.run, e.UpdateReady(self.clocks.now(), number, proposal)))
 
     def _deadline_ms(self, payload_bytes: int) -> int:
         """From the slowest measured link: a deadline is never a guess about the network."""
@@ -219,8 +221,8 @@ class Node:
         elif isinstance(event, e.LinkUp):
             for each in self._runs.values():
                 await self._feed(each, event)
-        else:
-            await self._feed(held, event)
+        elif isinstance(event, Own):
+            await self._feed(self._runs[event.run], event.event)
 
     def _waits(self, held: Run) -> Waiting:
         current = held.course.current
@@ -292,7 +294,7 @@ class Node:
                 self.home.replace(item, codec.pack((run, data)))
 
     async def _set_timer(self, held: Run, effect: e.SetTimer) -> None:
-        self.intake.put_at(effect.event)
+        self.intake.put_at(Own(held.course.setting.run, effect.event))
 
     async def _quantise(self, held: Run, effect: e.Quantise) -> None:
         supports = dict(zip(self.federation.roster.names, effect.supports, strict=True))
@@ -347,8 +349,8 @@ class Node:
         return self.intake.tls
 
     def _standing(self) -> Standing:
-        log = self.books.federation
-        return Standing(len(log), log.root(), log.root_at, self.epsilon, self._reached)
+        entries, root = self.books.stands()
+        return Standing(entries, root, self.books.root_at, self.epsilon, self._reached)
 
     def _reached(self, run: bytes) -> tuple[int, int]:
         """The highest (round, attempt) of `run` that this home has begun, from memory and disk."""

@@ -72,8 +72,9 @@ class Received(Event):
 
 @dataclass(frozen=True, slots=True)
 class UpdateReady(Event):
-    """Training (or the caller of a sum) has what this peer would sum."""
+    """Training (or the caller of a sum) has what this peer would sum in `round`, in whichever attempt."""
 
+    round: int
     proposal: Proposal
 
 

@@ -13,7 +13,7 @@ from p2pfl.codec import Malformed, pack, unpack
 from p2pfl.errors.round import BulkRejected, NotInThisVersion, UnexpectedEvent, UnexpectedMessage
 from p2pfl.errors.sharing import NotInField
 from p2pfl.messages import Certificate, Chunk, Letter, SumChunk, read, seal
-from p2pfl.sharing.events import CertificateStored, Effect, Event, OfAttempt, Received, Send
+from p2pfl.sharing.events import CertificateStored, Effect, Event, OfAttempt, Received, Send, UpdateReady
 from p2pfl.sharing.phases import ballot, confirm, owed
 from p2pfl.sharing.state import Phase, Setting, State, pack_sums, read_vectors, restore
 from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Later, Row
@@ -106,6 +106,8 @@ class Round:
             return self._received(event)
         if isinstance(event, OfAttempt) and (event.round, event.attempt) != (self.state.round, self.state.attempt):
             return []
+        if isinstance(event, UpdateReady) and event.round != self.number:
+            return []  # of a round that was settled without it
         cell = EVENTS.get((self.phase, type(event)))
         if isinstance(cell, Ignore):
             return []

@@ -110,6 +110,7 @@ _ROWS: Final[dict[tuple[Phase, type], Cell]] = {
     (UNMASK, m.Reveal): Row(unmask.accept, UNMASK),
     (UNMASK, m.Confirm): Row(confirm.accept, UNMASK),
     (UNMASK, m.Total): Row(confirm.fetched, UNMASK),
+    (UNMASK, m.Want): keep,  # of a peer that heard this one confirm, before this one died and came back
     (UNMASK, e.LinkUp): Row(confirm.link_up, UNMASK),
     (UNMASK, e.Applied): Row(confirm.record, CONFIRM),
     # CONFIRM: one record, q signatures

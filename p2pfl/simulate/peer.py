@@ -136,7 +136,7 @@ class SimulatedPeer:
             configuration = codec.facts({"field": str(self.bits)})
             epsilon = f"{0.1 * (course.final_round + 1):.4f}"
             proposal = e.Proposal(self.disk.model, configuration, b"", 20_000, 0, epsilon, digest("head"))
-            self._feed(e.UpdateReady(self.world.now, proposal))
+            self._feed(e.UpdateReady(self.world.now, course.final_round + 1, proposal))
 
     # ── effects ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -59,8 +59,9 @@ def _own_sum(state: State, index: int) -> list[Effect]:
     if len(state.contributed[index]) < state.n:
         return []
     summed = state.partial[index]
-    sent = state.post(SumDigest(state.attempt_digest, index, sum_digest(state, index, summed)))
-    state.sum_digests[index] = sum_digest(state, index, summed)
+    digest_of_sum = sum_digest(state, index, summed)
+    sent = state.post(SumDigest(state.attempt_digest, index, digest_of_sum))
+    state.sum_digests[index] = digest_of_sum
     state.sums[index] = summed
     return [sent]
 
