@@ -213,7 +213,7 @@ class RunUnderWay(ConfigurationError):
 
     code = "P2P-ROUND-041"
     likely = ("a training was interrupted and not yet finished",)
-    command = "p2pfl join --peers peers.yaml"
+    command = "p2pfl join --peers peers.yaml --data FILE.csv"
 
 
 class NotInRoster(ConfigurationError):

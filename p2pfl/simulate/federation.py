@@ -7,11 +7,8 @@ its way to a process that dies is lost.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import dataclass
-
-import numpy as np
 
 from p2pfl import messages
 from p2pfl.keys import Identity, digest
@@ -19,6 +16,7 @@ from p2pfl.messages import Letter
 from p2pfl.roster import Member, Roster
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.prg import expand
 from p2pfl.simulate.clock import Clock
 from p2pfl.simulate.peer import SimulatedPeer
 
@@ -79,9 +77,8 @@ class SimulatedFederation:
 
     def update(self, name: str, number: int) -> tuple[e.Vector, ...]:
         """The words that `name` sums in round `number`: (length,) uniform words, a function of the two."""
-        field = FIELDS[self.bits]
-        stream = np.random.default_rng(list(hashlib.sha256(f"{name}/{number}".encode()).digest()))
-        return (e.Vector(self.bits, stream.integers(0, field.p, self.length).astype(field.dtype)),)
+        key = digest("simulated update", name.encode(), number.to_bytes(8, "big"))
+        return (e.Vector(self.bits, expand(key, FIELDS[self.bits], 0, self.length)),)
 
     def expected(self, number: int) -> list[int]:
         """The true sum of round `number`, computed with Python's integers."""
