@@ -98,16 +98,16 @@ def _floats(
 ) -> Encoded:
     if limit is None:
         raise LimitMissing(evidence=f"{array.size} values of type {array.dtype}, limit=None")
-    most = float(limit)
-    floats = array.astype(np.float64)
-    if floats.size and float(np.abs(floats).max()) > most:
-        raise ValueOverLimit(evidence=f"one of {floats.size} floats; the limit is {most:g}")
+    most, size = float(limit), int(array.size)
     grid = Quantiser(FIELDS[bits], peers, 0.0, most, False)
-    words, _ = grid.quantise(floats, bytes(32), draw(32))
-    facts = {"as": "floats", "limit": repr(most), "length": int(floats.size), "field": bits}
+    floats = array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+    words, clipped = grid.quantise(floats, bytes(32), draw(32))
+    if clipped.count:
+        raise ValueOverLimit(evidence=f"{clipped.count} of {size} floats; the limit is {most:g}")
+    facts = {"as": "floats", "limit": repr(most), "length": size, "field": bits}
 
     def decode(total: e.Words, survivors: int, seed: bytes) -> Total:
-        return grid.dequantise_sum(total, survivors, seed, int(floats.size))
+        return grid.dequantise_sum(total, survivors, seed, size)
 
     return Encoded(e.Vector(bits, words), facts, decode)
 

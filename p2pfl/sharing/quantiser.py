@@ -165,7 +165,7 @@ class Quantiser:
             if not np.isfinite(values).all():
                 where = first + int(np.argmin(np.isfinite(values)))
                 raise ValueNotFinite(evidence=f"coordinate {where} of {u.size}")
-            square += _square(values)
+            square += _square(values) if self.clip else 0.0
         if not self.clip or square <= self.clip * self.clip:
             return 1.0
         return self.clip / math.sqrt(square)
@@ -192,7 +192,7 @@ class Quantiser:
                 values = rotate(values, signs)
             over += int(np.count_nonzero(np.abs(values) > self.limit))
             integers = _integers(values * self.levels_per_unit, self.largest, draws)
-            square += _square(integers.astype(np.float64))
+            square += _square(integers.astype(np.float64)) if self.clip else 0.0
             words[first : first + self._batch] = self.field.encode(integers)
         return words, over, square
 
