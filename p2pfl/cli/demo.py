@@ -55,7 +55,7 @@ def demo(count: int, rounds: int | None, overrides: tuple[str, ...], home: Path 
     dealt = deal(count)
     with ExitStack() as held:
         place = _place(home) or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="p2pfl-demo-")))
-        output.progress(f"demo: {count} peers, {dealt.dataset}; {dealt.said}")
+        output.progress(f"{count} peers, {dealt.dataset}; {dealt.said}. What {next(iter(dealt.files))} says:")
         chosen = [*overrides, *([f"rounds={rounds}"] if rounds else [])]
         peers_file = prepare(place, dealt, chosen)
         results = _run(place, peers_file, list(dealt.files))
@@ -96,7 +96,7 @@ def _run(place: Path, peers_file: Path, names: list[str]) -> dict[str, dict[str,
 
     def tell(name: str, line: str) -> None:
         if name == names[0]:
-            output.progress(f"{name}: {line}")
+            output.progress(f"  {line}")
 
     with Children(tell) as children:
         for name in names:

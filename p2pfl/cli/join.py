@@ -90,14 +90,15 @@ def _task_path(federation: Federation, given: str | None) -> Path | None:
 
 def _trainer(site: Site) -> Trainer:
     """Everything that needs no other site: records, held-out split, model, one dummy private step."""
+    raw, columns = read_whole(site.data), column_map(site.data, site.columns)
+    with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
+        name, key = opened.name, opened.holdout_key()
+    # Loaded late: what is wrong with files, home and key is told before anything slow happens.
     from p2pfl.training.local import Trainer
     from p2pfl.training.task import hold_out, load_task
 
     task = load_task(site.federation.task, site.task_file)
-    records = task.read(read_whole(site.data), str(site.data), column_map(site.data, site.columns))
-    with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
-        split = hold_out(records, opened.holdout_key(), str(site.data))
-        name = opened.name
+    split = hold_out(task.read(raw, str(site.data), columns), key, str(site.data))
     trainer = Trainer(task=task, site=split, privacy=site.federation.privacy, draw=os.urandom)
     for notice in trainer.notices:
         output.progress(f"notice: {notice}")

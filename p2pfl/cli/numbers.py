@@ -55,8 +55,15 @@ def _column(path: Path, column: str) -> list[Decimal]:
         evidence = f"its first line has {', '.join(header[:20]) or 'nothing'}"
         raise NoSuchColumn(evidence=evidence, path=path, column=column)
     at = header.index(column)
-    cells = [(row[at].strip() if at < len(row) else "", rows.line_num) for row in rows if row]
-    return [number(cell, f"{path}:{line}", column) for cell, line in cells if cell not in BLANK]
+    found = []
+    for row in filter(None, rows):
+        place = f"{path}:{rows.line_num}"
+        if len(row) != len(header):  # a decimal comma splits a number in two: half of it must not count
+            evidence = f"{len(row)} cells, the first line has {len(header)}"
+            raise NotANumber(evidence=evidence, place=place, column=column)
+        if row[at].strip() not in BLANK:
+            found.append(number(row[at], place, column))
+    return found
 
 
 def parts(statistic: str, values: Sequence[Decimal]) -> tuple[Decimal, ...]:

@@ -54,7 +54,7 @@ class Unlock:
         if self.key_file:
             named.append(KeyFile(self.key_file))
         if self.pass_phrase:
-            named.append(PassPhrase(lambda: typed("pass phrase: ")))
+            named.append(PassPhrase(functools.cache(lambda: typed("pass phrase: "))))  # a verb opens the home twice
         if self.recovery:
             named.append(RecoveryKey(typed("recovery words: ")))
         if self.key_command:

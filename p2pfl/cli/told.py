@@ -135,7 +135,7 @@ def _traffic(facts: Mapping[str, Any]) -> str:
     dense = facts["dense_bytes_per_peer"]
     told = f"each peer sent {amount(payload)} of payload, {amount(overhead)} of overhead; dense fp32: {amount(dense)}"
     if facts["parameters"] < SMALL:
-        few = f"({facts['parameters']} parameters: too small to compress; the payload is mostly the counts behind the AUC)"
+        few = f"({facts['parameters']} parameters: too small to compress; most of the payload measures the AUC)"
         return f"{told}\n            {few}"
     return f"{told}\n            ({100 * facts['traffic_reduction']:.1f} % fewer bytes)"
 

@@ -1,0 +1,289 @@
+"""The verbs as people start them: real processes, real links on loopback, and what each mistake ends with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from p2pfl import draft
+from p2pfl.cards import Card
+from p2pfl.cli.children import free_ports
+from p2pfl.cli.peers import task_lines
+from p2pfl.home import Home
+from p2pfl.keyslots import KeyFile
+from p2pfl.roster import Address
+from p2pfl.training.data import deal
+
+pytestmark = pytest.mark.processes
+DEADLINE_S = 240  # a hang, not a speed
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+class Sites:
+    """Three sites with homes, keys and records in `folder`, and their peers.yaml."""
+
+    def __init__(self, folder: Path, *overrides: str) -> None:
+        self.folder, self.peers = folder, folder / "peers.yaml"
+        dealt = deal(3)
+        self.names = list(dealt.files)
+        self.ports = free_ports(3)
+        self.members = []
+        for (name, raw), port in zip(dealt.files.items(), self.ports, strict=True):
+            (folder / name).mkdir()
+            (folder / name / "records.csv").write_bytes(raw)
+            with Home.create(folder / name / "home", name, [KeyFile(folder / name / "site.key")]) as home:
+                self.members.append(Card.sign(home.identity(), name, [Address("127.0.0.1", port)]).member)
+        self.peers.write_bytes(self.agreement(*overrides))
+
+    def agreement(self, *overrides: str) -> bytes:
+        return draft.write("trial", self.members, task_lines(None), overrides)
+
+    def common(self, name: str) -> list[str]:
+        return ["--peers", str(self.peers), "--home", str(self.folder / name / "home")]
+
+    def join(self, name: str, *more: str) -> list[str]:
+        return ["join", *self.common(name), "--data", str(self.folder / name / "records.csv"), *more]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Start `p2pfl` with arguments; whatever still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+    environment = {**os.environ, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment.pop("P2PFL_HOME", None)
+
+    def begin(*arguments: str, stdin: str = "") -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "p2pfl", *arguments], cwd=tmp_path, env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        if process.stdin is not None:
+            process.stdin.write(stdin)
+            process.stdin.close()
+            process.stdin = None
+        return process
+
+    yield begin  # type: ignore[misc]
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert "Traceback" not in err, err
+    return process.returncode, out, err
+
+
+def facts(out: str) -> dict[str, object]:
+    found = json.loads(out.splitlines()[-1])
+    assert isinstance(found, dict)
+    return found
+
+
+def said(process: subprocess.Popen[str], what: str) -> str:
+    """The first line of its progress that holds `what`."""
+    for line in process.stderr or ():
+        if what in line:
+            return line
+    raise AssertionError(f"it ended without saying {what!r}")
+
+
+def test_three_people_learn_their_average_and_nobody_writes_down_a_salary(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path)
+    salaries = ("52000", "61000.50", "71000")
+    running = [start("sum", *sites.common(name), "--value", "-", "--json", stdin=f"{value}\n")
+               for name, value in zip(sites.names, salaries, strict=True)]  # fmt: skip
+    results = [ended(process) for process in running]
+    assert [status for status, _, _ in results] == [0, 0, 0]
+    found = [facts(out) for _, out, _ in results]
+    assert {one["value"] for one in found} == {"61333.50"}
+    assert all(one["survivors"] == sites.names for one in found)
+    shown = ended(start("ledger", "show", "--home", str(tmp_path / sites.names[0] / "home"), "--json"))[1]
+    assert not any(value in shown for value in salaries)
+
+
+def test_sites_that_ask_different_questions_are_told_so(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path)
+    running = [start("sum", *sites.common(name), "--value", "1", "--stat", statistic)
+               for name, statistic in zip(sites.names, ("mean", "mean", "sum"), strict=True)]  # fmt: skip
+    results = [ended(process) for process in running]
+    assert all(status for status, _, _ in results)
+    assert any("P2P-ROUND-030" in err for _, _, err in results)
+
+
+def test_the_demo_ends_with_every_key_and_identical_roots(tmp_path: Path, start: Start) -> None:
+    status, out, err = ended(start("demo", "--peers", "3", "--rounds", "2", "--home", "kept", "--json"))
+    assert status == 0, err
+    told = facts(out)
+    assert (told["peers"], told["rounds_completed"]) == (3, 2)
+    assert told["ledger"]["verified"] is True  # type: ignore[index]
+    assert told["ledger"]["identical_roots"] is True  # type: ignore[index]
+    assert told["tls"]["version"] == "TLSv1.3"  # type: ignore[index]
+    assert told["dataset"]["records_per_site"] == [303, 294, 323]  # type: ignore[index]
+    assert told["metric"]["final"] > told["metric"]["initial"]  # type: ignore[index]
+    roots = set()
+    for site in sorted((tmp_path / "kept").iterdir()):
+        if site.is_dir():
+            verified = ended(start("ledger", "verify", "--home", str(site / "home"), "--json"))
+            assert verified[0] == 0
+            roots.add(facts(verified[1])["federation"]["root"])  # type: ignore[index]
+    assert roots == {told["ledger"]["root"]}  # type: ignore[index]
+
+
+def test_ctrl_c_ends_the_demo_with_130_no_peer_left_and_ledgers_that_verify(tmp_path: Path, start: Start) -> None:
+    running = start("demo", "--peers", "3", "--rounds", "500", "--set", "privacy.max_epsilon=100", "--home", "kept")
+    said(running, "round 1 ")
+    running.send_signal(signal.SIGINT)
+    status, _, err = ended(running)
+    assert status == 130
+    assert "nothing final is lost" in err
+    for site in (tmp_path / "kept").iterdir():
+        if site.is_dir():
+            verified = ended(start("ledger", "verify", "--home", str(site / "home")))
+            assert verified[0] == 0, verified[1]
+            Home.open(site / "home").close()  # nobody holds its lock: the peer is gone
+
+
+def test_a_site_that_starts_first_says_for_whom_it_waits_and_gives_up_when_asked_to(
+    tmp_path: Path, start: Start
+) -> None:
+    sites = Sites(tmp_path)
+    status, _, err = ended(start(*sites.join(sites.names[0], "--wait", "6")))
+    assert status == 1
+    assert "never seen" in err
+    assert "p2pfl join --peers peers.yaml" in err
+    assert "P2P-ROUND-037" in err
+
+
+def test_sigterm_ends_a_waiting_site_like_ctrl_c(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path)
+    running = start(*sites.join(sites.names[0]))
+    said(running, "listening")
+    running.terminate()
+    assert ended(running)[0] == 130
+
+
+def test_check_names_the_links_that_are_missing_and_charges_nothing(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path)
+    first, second, third = sites.names
+    running = [start(*sites.join(name, "--check", "--wait", "15", "--json")) for name in (first, second)]
+    results = [ended(process) for process in running]
+    assert [status for status, _, _ in results] == [1, 1]
+    links = facts(results[0][1])["links"]
+    assert {link["peer"]: link["up"] for link in links} == {second: True, third: False}  # type: ignore[attr-defined]
+    shown = ended(start("status", "--home", str(tmp_path / first / "home"), "--json"))[1]
+    assert facts(shown)["privacy"] is None
+
+
+def test_the_budget_ends_a_training_with_4_and_is_recorded(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path, "privacy.max_epsilon=1.2", "rounds=3")
+    results = [ended(process) for process in [start(*sites.join(name, "--wait", "60")) for name in sites.names]]
+    assert 4 in [status for status, _, _ in results]
+    log = ended(start("ledger", "show", "--log", "site", "--home", str(tmp_path / sites.names[0] / "home")))[1]
+    assert "not started, epsilon would be" in log
+
+
+def test_another_peers_yaml_is_told_at_the_site_that_differs(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path)
+    other = tmp_path / "other.yaml"
+    other.write_bytes(sites.agreement("rounds=9"))
+    odd = sites.names[2]
+    for name in sites.names[:2]:
+        start("sum", *sites.common(name), "--value", "1")
+    status, _, err = ended(start("sum", "--peers", str(other), *sites.common(odd)[2:], "--value", "1"))
+    assert status == 2
+    assert "P2P-ROUND-036" in err
+
+
+def broken(tmp_path: Path, what: str) -> tuple[list[str], str, int]:
+    """Arguments of a join that must fail, the code, and the exit status."""
+    sites = Sites(tmp_path)
+    name = sites.names[0]
+    arguments, folder = sites.join(name), tmp_path / name
+    if what == "a missing file":
+        (folder / "records.csv").unlink()
+        return arguments, "P2P-USE-015", 2
+    if what == "a word where a number belongs":
+        text = (folder / "records.csv").read_text().splitlines()
+        text[2] = text[2].replace(text[2].split(",")[0], "old", 1)
+        (folder / "records.csv").write_text("\n".join(text))
+        return arguments, "P2P-TRAIN-", 2
+    if what == "a missing key file":
+        (folder / "site.key").unlink()
+        return arguments, "P2P-KEY-003", 1
+    if what == "another home's key file":
+        (folder / "site.key").write_bytes((tmp_path / sites.names[1] / "site.key").read_bytes())
+        return arguments, "P2P-KEY-002", 5
+    if what == "no home":
+        return [*arguments[:3], "--home", str(tmp_path / "nowhere"), *arguments[5:]], "P2P-HOME-001", 2
+    if what == "no peers.yaml":
+        sites.peers.unlink()
+        return arguments, "P2P-FED-001", 2
+    if what == "a key that is not in peers.yaml":
+        stranger = tmp_path / "stranger"
+        Home.create(stranger, "stranger", [KeyFile(tmp_path / "stranger.key")]).close()
+        return [*arguments[:3], "--home", str(stranger), *arguments[5:]], "P2P-ROUND-042", 2
+    return [*arguments, "--colour"], "P2P-USE-001", 2
+
+
+@pytest.mark.parametrize("what", [
+    "a missing file", "a word where a number belongs", "a missing key file", "another home's key file", "no home",
+    "no peers.yaml", "a key that is not in peers.yaml", "an option that does not exist",
+])  # fmt: skip
+def test_bad_input_is_an_error_of_its_own(
+    tmp_path: Path, what: str, start: Start
+) -> None:
+    arguments, code, wanted = broken(tmp_path, what)
+    status, _, err = ended(start(*arguments))
+    assert status == wanted, err
+    assert f"error {code}" in err
+    assert "try" in err
+
+
+def test_a_busy_port_is_named(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", sites.ports[0]))
+        taken.listen()
+        status, _, err = ended(start("sum", *sites.common(sites.names[0]), "--value", "1"))
+    assert status == 1
+    assert f"Port {sites.ports[0]} is in use" in err
+
+
+def test_two_processes_in_one_home_are_refused(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path)
+    name = sites.names[0]
+    first = start("sum", *sites.common(name), "--value", "1")
+    said(first, "listening")
+    status, _, err = ended(start("sum", *sites.common(name), "--value", "1"))
+    assert status == 1
+    assert "P2P-HOME-003" in err
+    shown = facts(ended(start("status", "--home", str(tmp_path / name / "home"), "--json"))[1])
+    assert shown["process"] == first.pid
+
+
+def test_a_ledger_with_one_byte_changed_ends_verify_with_5_and_the_entrys_number(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path)
+    running = [start("sum", *sites.common(name), "--value", "1") for name in sites.names]
+    assert [ended(process)[0] for process in running] == [0, 0, 0]
+    home = tmp_path / sites.names[0] / "home"
+    segment = next((home / "ledger" / "federation").glob("*.segment"))
+    raw = bytearray(segment.read_bytes())
+    raw[len(raw) // 3] ^= 1
+    segment.write_bytes(raw)
+    status, out, _ = ended(start("ledger", "verify", "--home", str(home)))
+    assert status == 5
+    assert "NOT WHAT WAS SIGNED" in out
+    assert "entry" in out

@@ -1,0 +1,213 @@
+"""What needs no process: numbers that are read, lines that are told, the table at the end."""
+
+from __future__ import annotations
+
+import io
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from p2pfl.cli.numbers import own_values, parts, read_off
+from p2pfl.cli.output import aligned, amount, duration
+from p2pfl.cli.told import demo_facts, demo_text, dense_bytes, meaning
+from p2pfl.cli.watch import Watch
+from p2pfl.errors import federation as leaves
+from p2pfl.errors import people
+from p2pfl.progress import Progress
+from tests.federation.sample import NAMES, peers_yaml
+
+ROUND = {
+    "round": 2,
+    "rounds": 9,
+    "survivors": list(NAMES),
+    "outcome": {"auc": "0.871000"},
+    "epsilon": dict.fromkeys(NAMES, "2.13"),
+    "seconds": 41.0,
+    "bytes_sent": 3_100_000,
+    "payload_bytes": 1000,
+    "configuration": {"purpose": "training"},
+}
+DOCUMENTED = {
+    "peers", "rounds_completed", "metric", "epsilon", "delta", "noise_multiplier", "max_grad_norm",
+    "bytes_sent_per_peer", "dense_bytes_per_peer", "traffic_reduction", "field", "quorum",
+    "survivors_per_round", "ledger", "tls", "dataset", "wall_s",
+}  # fmt: skip
+
+
+def watching(tmp_path: Path) -> tuple[Watch, list[str], list[float]]:
+    from p2pfl.federation import Federation
+
+    lines: list[str] = []
+    clock = [0.0]
+    roster = Federation.parse(peers_yaml()).roster
+    watch = Watch(roster, 8, "p2pfl join --peers peers.yaml --data their.csv", max_epsilon=4.0, tell=lines.append,
+                  now=lambda: clock[0])  # fmt: skip
+    return watch, lines, clock
+
+
+# ── numbers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_value_is_an_exact_decimal_and_a_dash_reads_it_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_values("61000.50", None, None) == [Decimal("61000.50")]
+    monkeypatch.setattr("sys.stdin", io.StringIO("52000\n"))
+    assert own_values("-", None, None) == [Decimal(52000)]
+
+
+def test_a_columns_blank_cells_are_no_numbers_and_are_not_counted(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("age,chol\n50,200\n60,\n70,?\n40,240.5\n")
+    assert own_values(None, file, "chol") == [Decimal(200), Decimal("240.5")]
+
+
+@pytest.mark.parametrize(("cells", "line"), [("200\nhigh", 3), ("2,5", 2), ("nan1", 2), ("1\n\n2,", 4)])
+def test_a_cell_that_is_no_number_is_named_by_line_and_not_repeated(tmp_path: Path, cells: str, line: int) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f"chol\n{cells}\n")
+    with pytest.raises(people.NotANumber) as caught:
+        own_values(None, file, "chol")
+    assert caught.value.fields["place"] == f"{file}:{line}"
+    assert "high" not in caught.value.render()
+
+
+@pytest.mark.parametrize("given", [
+    (None, None, None), ("1", Path("a"), "b"), (None, Path("a"), None), ("1", None, "b"),
+])  # fmt: skip
+def test_neither_or_both_ways_to_give_a_number_are_refused(given: tuple[str | None, Path | None, str | None]) -> None:
+    with pytest.raises(people.NothingToSum):
+        own_values(*given)
+
+
+@pytest.mark.parametrize("value", ["", "1e5", "0x10", "1_000", "inf", "nan", "1,5", "9" * 21])
+def test_what_is_no_plain_decimal_is_refused(value: str) -> None:
+    with pytest.raises(people.NotANumber):
+        own_values(value, None, None)
+
+
+def test_a_missing_file_and_a_missing_column_say_so(tmp_path: Path) -> None:
+    with pytest.raises(people.NotReadable):
+        own_values(None, tmp_path / "a.csv", "chol")
+    (tmp_path / "a.csv").write_text("age\n1\n")
+    with pytest.raises(people.NoSuchColumn) as caught:
+        own_values(None, tmp_path / "a.csv", "chol")
+    assert "age" in caught.value.evidence
+
+
+@pytest.mark.parametrize(("statistic", "wanted"), [("mean", "3"), ("sum", "9"), ("count", "3"), ("variance", "7")])
+def test_the_statistic_of_three_sites_is_that_of_their_values_together(statistic: str, wanted: str) -> None:
+    sites = [parts(statistic, [Decimal(value)]) for value in ("1", "2", "6")]
+    total = [sum(column, Decimal(0)) for column in zip(*sites, strict=True)]
+    assert read_off(statistic, total) == Decimal(wanted)
+
+
+# ── lines ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_round_is_one_line_with_numbers_units_and_what_they_are_compared_to(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(Progress("round", ROUND | {"dense_bytes": 412_000_000}))
+    watch(Progress("round", ROUND | {"round": 3, "outcome": {"auc": "0.875"}}))
+    assert lines[0] == (
+        "round 2  3 of 3 sites  AUC before it 0.871  ε 2.13 of 4.00  sent 3.1 MB (dense 412 MB, -99.2 %)  41.0 s"
+    )
+    assert "0.875 (+0.004)" in lines[1]
+
+
+def test_who_was_never_seen_is_named_with_what_to_tell_them(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(Progress("waiting", {"missing": {"uppsala": "its bundle"}, "silent": {"uppsala": None}}))
+    assert lines == ["waiting for uppsala: never seen (listed at 10.0.0.1:7002); there, run: "
+                     "p2pfl join --peers peers.yaml --data their.csv"]  # fmt: skip
+
+
+def test_who_fell_silent_is_named_with_when_and_why(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(Progress("link_up", {"peer": "uppsala", "version": "TLSv1.3", "cipher": "c", "group": "g"}))
+    watch(Progress("link_down", {"peer": "uppsala", "reason": "closed by the far end"}))
+    assert len(lines) == 1
+    watch(Progress("waiting", {"missing": {"uppsala": "its root"}, "silent": {"uppsala": 75.0}}))
+    assert "is down: closed by the far end" in lines[1]
+    assert "last seen 75 s ago" in lines[2]
+    watch(Progress("link_up", {"peer": "uppsala", "version": "TLSv1.3", "cipher": "c", "group": "g"}))
+    assert lines[3] == "link to uppsala is back"
+
+
+def test_a_link_that_is_back_before_anybody_waits_is_no_news(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    up = Progress("link_up", {"peer": "uppsala", "version": "TLSv1.3", "cipher": "c", "group": "g"})
+    for told in (up, Progress("link_down", {"peer": "uppsala", "reason": "cut"}), up):
+        watch(told)
+    assert len(lines) == 1
+
+
+def test_the_same_waiting_is_said_again_only_after_a_while(tmp_path: Path) -> None:
+    watch, lines, clock = watching(tmp_path)
+    told = Progress("waiting", {"missing": {"uppsala": "its bundle"}, "silent": {"uppsala": 2.0}})
+    watch(told)
+    watch(told)
+    assert lines == ["waiting for uppsala: its bundle has not come yet"]
+    clock[0] = 31.0
+    watch(told)
+    assert len(lines) == 2
+
+
+def test_a_refused_link_shows_the_whole_error(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    error = leaves.TooFewPeers(evidence="two", count=2)
+    watch(Progress("refused", {"peer": "uppsala", "error": error}))
+    assert "P2P-FED-011" in lines[0]
+    assert "try" in lines[0]
+
+
+@pytest.mark.parametrize("kind", ["phase", "trained", "charged", "something of a later version"])
+def test_what_is_no_news_prints_nothing(tmp_path: Path, kind: str) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(Progress(kind, {"round": 1}))
+    assert lines == []
+
+
+# ── the table ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def told_by(sent: int, root: str = "ab" * 32) -> dict[str, object]:
+    return {
+        "bytes_sent": sent, "payload_sent": sent // 2, "rounds_completed": 8, "parameters": 32, "epsilon": 2.6,
+        "metric": {"name": "AUC", "initial": 0.5, "final": 0.88}, "survivors_per_round": [list(NAMES)] * 8,
+        "ledger": {"verified": True, "entries": 10, "root": root},
+        "tls": {"version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384", "group": "X25519MLKEM768"},
+    }  # fmt: skip
+
+
+def facts_of(tmp_path: Path, *roots: str) -> dict[str, object]:
+    (tmp_path / "peers.yaml").write_bytes(peers_yaml())
+    results = {name: told_by(1000, root) for name, root in zip(NAMES, roots, strict=True)}
+    records = dict.fromkeys(NAMES, 100)
+    return demo_facts(tmp_path / "peers.yaml", "UCI", records, results, dict.fromkeys(NAMES, 0.8), 12.3)
+
+
+def test_the_demos_json_has_every_documented_key(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path, *["ab" * 32] * 3)
+    assert set(facts) >= DOCUMENTED
+    assert facts["dense_bytes_per_peer"] == dense_bytes(3, 32, 8) == round(2 * 2 / 3 * 4 * 32 * 8)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert all(f"`{key}`" in readme for key in facts)
+
+
+def test_roots_that_differ_and_a_ledger_that_does_not_verify_cannot_be_overlooked(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path, "ab" * 32, "ab" * 32, "cd" * 32)
+    assert facts["ledger"]["identical_roots"] is False  # type: ignore[index]
+    assert "THE ROOTS DIFFER" in demo_text(facts, "said", None)
+
+
+def test_the_table_says_what_epsilon_means_in_one_plain_sentence(tmp_path: Path) -> None:
+    text = demo_text(facts_of(tmp_path, *["ab" * 32] * 3), "said", None)
+    assert "13.5 times likelier" in " ".join(text.split())
+    assert meaning(2.6, 1e-5).count(".") == 2  # of the numbers only: it is one clause
+    assert "too small to compress" in text
+
+
+def test_amounts_durations_and_columns_read_as_people_write_them() -> None:
+    assert [amount(count) for count in (0, 812, 3_100, 412e6, 2.5e9)] == ["0 B", "812 B", "3.1 kB", "412 MB", "2.5 GB"]
+    assert [duration(seconds) for seconds in (41, 200, 7500)] == ["41 s", "3 min 20 s", "2 h 5 min"]
+    assert aligned([["a", "1"], ["bbb", "22"]], right=[1]) == "a     1\nbbb  22"

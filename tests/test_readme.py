@@ -1,0 +1,118 @@
+"""The README's commands are run as they stand there, and what it shows is what they print.
+
+A block of commands is preceded by `<!-- run: NAME -->` (one shell), `<!-- run together: NAME -->` (one process a line,
+all at once) or `<!-- not run: why -->`; a block of text by `<!-- output of: NAME -->`. Numbers, digests, times and
+words of fingerprints differ from run to run, so lines are compared without them. Ports are replaced by free ones.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from p2pfl.cli.children import free_ports
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(
+    r"(?:^<!-- (?P<verb>[a-z ]+): (?P<name>[^\n]*?) -->\n)?^```(?P<kind>[a-z]*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+PORT = re.compile(r"(?<=127\.0\.0\.1:)7[0-9]{3}")
+DEADLINE_S = 300  # a hang, not a speed
+
+
+@dataclass(frozen=True)
+class Block:
+    verb: str
+    name: str
+    kind: str
+    text: str
+
+
+def blocks(file: str = "README.md") -> list[Block]:
+    text = (ROOT / file).read_text()
+    return [Block(m["verb"] or "", m["name"] or "", m["kind"], m["text"]) for m in BLOCK.finditer(text)]
+
+
+def shape(line: str) -> str:
+    """`line` without what differs from run to run."""
+    line = re.sub(r"\b[0-9a-f]{12,64}\b", "HEX", line)
+    line = re.sub(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}Z", "TIME", line)
+    line = re.sub(r"\b([a-z]{3,8} ){7}[a-z]{3,8}\b", "WORDS", line)
+    line = re.sub(r"[+-]?[0-9]+(\.[0-9]+)?(e-[0-9]+)?", "#", line)
+    line = re.sub(r"# (B|kB|MB|min # s|s)\b", "# U", line)
+    line = re.sub(r"/\S+/", "", line)   # folders
+    return " ".join(line.split())
+
+
+def test_every_block_of_commands_says_whether_it_is_run() -> None:
+    for block in blocks():
+        if block.kind == "sh":
+            assert block.verb in ("run", "run together", "not run") or block.text.startswith("make "), block.text
+    shown = {block.name for block in blocks() if block.verb == "output of"}
+    assert shown <= {block.name for block in blocks() if block.verb.startswith("run")}
+
+
+def prepared(tmp: Path) -> dict[str, str]:
+    """The environment of somebody who has just installed p2pfl."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tmp),
+        "OMP_NUM_THREADS": "1",
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+    }
+
+
+def run(block: Block, tmp: Path, environment: dict[str, str]) -> str:
+    """The block's stdout and stderr; of lines that run together, the first one's."""
+    lines = [block.text] if block.verb == "run" else block.text.strip().splitlines()
+    started = [
+        subprocess.Popen(["bash", "-euc", line], cwd=tmp, env=environment, text=True, stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        for line in lines
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=DEADLINE_S)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0] * len(started), "\n".join(said)
+    return said[0]
+
+
+@pytest.mark.readme
+@pytest.mark.processes
+def test_the_readmes_commands_work_as_they_stand_and_print_what_it_shows(tmp_path: Path) -> None:
+    environment = prepared(tmp_path)
+    found = sorted({port for block in blocks() for port in PORT.findall(block.text)})
+    ports = dict(zip(found, map(str, free_ports(len(found))), strict=True))
+    outputs: dict[str, str] = {}
+    for block in blocks():
+        if block.verb.startswith("run"):
+            text = PORT.sub(lambda match: ports[match[0]], block.text)
+            outputs[block.name] = run(Block(block.verb, block.name, block.kind, text), tmp_path, environment)
+        elif block.verb == "output of":
+            printed = [shape(line) for line in outputs[block.name].splitlines()]
+            for line in block.text.splitlines():
+                if line.strip() not in ("", "…"):
+                    assert shape(line) in printed, f"{block.name} does not print {line!r}:\n{outputs[block.name]}"
+
+
+def test_every_test_that_security_md_names_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "SECURITY.md").read_text())
+    assert len(named) > 30
+    for file, test in named:
+        assert re.search(rf"^\s*def {test}\(", (ROOT / file).read_text(), re.M), f"{file}::{test}"
+
+
+def test_every_script_that_the_readme_names_exists() -> None:
+    named = re.findall(r"`(benchmarks/\w+\.py)", (ROOT / "README.md").read_text())
+    assert named
+    for script in named:
+        assert (ROOT / script).is_file(), script
