@@ -72,7 +72,9 @@ class Greetings:
 
     def statements(self) -> bytes:
         """What was heard, for the disk."""
-        return codec.pack([letter.wire for kinds in self._heard.values() for letter in kinds.values()])
+        # Copied first: letters are heard on the loop's thread while this runs in a worker's.
+        kept = [letter for kinds in list(self._heard.values()) for letter in list(kinds.values())]
+        return codec.pack([letter.wire for letter in kept])
 
     def remember(self, data: bytes) -> None:
         """Take up what `statements` wrote. Raises Malformed."""
