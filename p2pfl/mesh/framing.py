@@ -11,6 +11,7 @@ are dropped, since all that is unacknowledged is sent again anyway.
     header  kind u8 · flags u8 · tag 8 · number u64 · acknowledged u64 · total u32      (30 bytes, big-endian)
     DATA    number of the frame; FIRST carries the payload's length in total; LAST ends it; body in the second part
     ACK     number 0          PING, PONG  number = the pinger's stamp in µs
+    GOODBYE number 0; the sender stops, and all that it acknowledges is said
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ HEADER: Final = struct.Struct("!BB8sQQI")
 TAG_BYTES: Final = 8
 PAYLOAD_BYTES: Final = 16 << 20
 FRAME_BYTES: Final = 1 << 20  # the most that a body may hold
-CUT_BYTES: Final = 512 << 10  # the size that we cut
+CUT_BYTES: Final = 1 << 20  # the size that we cut
 LEAST_CUT_BYTES: Final = 64 << 10  # a frame that is not the last of its payload holds at least this
 FRAME_COST: Final = 256  # what a frame costs beside its body, so that empty payloads are bounded too
 
@@ -32,6 +33,7 @@ DATA: Final = 1
 ACK: Final = 2
 PING: Final = 3
 PONG: Final = 4
+GOODBYE: Final = 5
 FIRST: Final = 1
 LAST: Final = 2
 
@@ -60,7 +62,7 @@ class Header:
         if len(data) != HEADER.size:
             raise MalformedFrame(f"a header of {len(data)} bytes, not {HEADER.size}")
         found = cls(*HEADER.unpack(data))
-        if found.kind not in (DATA, ACK, PING, PONG) or found.flags > (FIRST | LAST if found.kind == DATA else 0):
+        if not DATA <= found.kind <= GOODBYE or found.flags > (FIRST | LAST if found.kind == DATA else 0):
             raise MalformedFrame(f"kind {found.kind} with flags {found.flags}")
         if found.total > (PAYLOAD_BYTES if found.flags & FIRST else 0):
             raise MalformedFrame(f"a total of {found.total} bytes")
@@ -91,6 +93,7 @@ class Outgoing:
         self._unsent: deque[Frame] = deque()
         self.in_flight = 0  # bytes sent and not acknowledged
         self.waiting = 0  # bytes not sent yet
+        self.confirmed = 0  # payload bytes acknowledged so far
 
     @property
     def queued(self) -> int:
@@ -125,18 +128,19 @@ class Outgoing:
         self.in_flight += frame.cost
 
     def acknowledge(self, expected: int) -> int:
-        """Forget all below `expected`; returns the body bytes that this confirms.
+        """Forget all below `expected`; returns how many frames that confirms (`confirmed` counts their bytes).
 
         Raises MalformedFrame when the peer acknowledges a frame that it was never sent.
         """
-        confirmed = 0
+        frames = 0
         while self._sent and self._sent[0].number < expected:
             frame = self._sent.popleft()
             self.in_flight -= frame.cost
-            confirmed += len(frame.body)
+            self.confirmed += len(frame.body)
+            frames += 1
         if expected > (self._sent[0].number if self._sent else self._first_unsent()):
             raise MalformedFrame(f"frame {expected - 1} is acknowledged and was never sent")
-        return confirmed
+        return frames
 
     def resume(self, expected: int) -> None:
         """A new link to the same incarnation: what it holds is forgotten, all else is unsent again.
@@ -160,7 +164,7 @@ class Incoming:
 
     def __init__(self, window: int) -> None:
         self._window = window
-        self._parts: list[bytes] = []
+        self._parts: list[memoryview] = []
         self._held = 0
         self._total = 0
         self._open = False
@@ -184,7 +188,7 @@ class Incoming:
         """The number for a frame that must not acknowledge anything new (the reader is behind)."""
         return self._told
 
-    def receive(self, header: Header, body: bytes) -> bytes | None:
+    def receive(self, header: Header, body: memoryview) -> bytes | None:
         """Take a DATA frame; returns the payload that it completes, or None. A frame already taken changes nothing.
 
         Raises MalformedFrame for a gap, a cut that does not add up, or more bytes than the window.
@@ -207,9 +211,9 @@ class Incoming:
         self.expected += 1
         return self._keep(header, body, total, held)
 
-    def _keep(self, header: Header, body: bytes, total: int, held: int) -> bytes | None:
+    def _keep(self, header: Header, body: memoryview, total: int, held: int) -> bytes | None:
         if header.flags == FIRST | LAST:
-            return body
+            return bytes(body)
         self._parts.append(body)
         self._total, self._held, self._open = total, held, True
         if not header.flags & LAST:

@@ -11,18 +11,20 @@ its own, so a link that moves 1 MiB in a minute lives, and one on which nothing 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import MalformedStream
 from p2pfl.mesh.events import Delivered, Event, Limits, LinkDown, LinkStatus, LinkUp, TlsFacts
-from p2pfl.mesh.framing import ACK, DATA, PING, PONG, Header, Incoming, MalformedFrame, Outgoing
+from p2pfl.mesh.framing import ACK, DATA, GOODBYE, PING, PONG, Header, Incoming, MalformedFrame, Outgoing
 from p2pfl.mesh.opening import NOBODY, Hello, Opened
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.tunnel import Tunnel
 
 STALE_FRAMES: Final = 64  # of the link before, still in ZeroMQ's pipes
+GOODBYE_S: Final = 0.5  # a peer that is alive answers within a round trip
 SPEED_OVER_S: Final = 0.2  # a speed is measured over at least so long
 
 
@@ -53,7 +55,8 @@ class Link:
         self.fruitful = False  # the latest tunnel carried frames
         self._said_at = 0.0
         self._past = (0, 0)  # bytes sent and received by earlier tunnels
-        self._payload_sent = self._payload_received = 0
+        self._payload_sent = 0  # to earlier incarnations
+        self._payload_received = 0
         self._facts: TlsFacts | None = None
         self._last_seen: float | None = None
         self._rtt: float | None = None
@@ -61,6 +64,8 @@ class Link:
         self._busy_since: tuple[float, int] | None = None
         self._idle = asyncio.Event()  # nothing is unacknowledged
         self._idle.set()
+        self._gone = asyncio.Event()  # there is no tunnel
+        self._gone.set()
 
     # ── the tunnel of the moment ──────────────────────────────────────────────────────────────────────────────
 
@@ -81,6 +86,7 @@ class Link:
             self._begin(hello, me)
         except MalformedFrame as error:
             raise MalformedStream(peer=self.peer, evidence=str(error)) from error
+        self._gone.clear()
         self.tunnel, self._tag, self._current, self._stale = tunnel, opened.tag, False, 0
         self.fruitful = False
         self._facts, self._last_seen, self._said_at = opened.facts, self._now(), self._now()
@@ -95,8 +101,10 @@ class Link:
         if hello.incarnation == self.incarnation:
             self._outgoing.resume(expected)
             self._incoming.resume()
+            self._signal()
             return
         if self.incarnation != NOBODY:
+            self._payload_sent += self._outgoing.confirmed
             self._outgoing = Outgoing(self._limits.window_bytes)
             self._signal()
         self._incoming = Incoming(self._limits.window_bytes)
@@ -124,6 +132,7 @@ class Link:
         self._last_seen = tunnel.last_heard
         self._past = (self._past[0] + tunnel.bytes_sent, self._past[1] + tunnel.bytes_received)
         self._busy_since = None
+        self._gone.set()
         self._tell(LinkDown(self.peer, reason))
 
     # ── frames ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,6 +146,23 @@ class Link:
     async def flushed(self) -> None:
         """Wait until nothing is unacknowledged."""
         await self._idle.wait()
+
+    async def finish(self, flush_s: float) -> None:
+        """Stop well: wait for acknowledgements, say goodbye behind our own, and let the peer close. Bounded.
+
+        A connection that were closed here instead could take our last acknowledgement with it.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(flush_s):
+                waits = [asyncio.ensure_future(event.wait()) for event in (self._idle, self._gone)]
+                try:
+                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for wait in waits:
+                        wait.cancel()
+            async with asyncio.timeout(GOODBYE_S):
+                self._control(GOODBYE, 0)
+                await self._gone.wait()
 
     def send_more(self) -> None:
         """Hand frames to ZeroMQ until the window or the pipe is full."""
@@ -159,7 +185,7 @@ class Link:
             self.send_more()
         self.acknowledge()
 
-    def on_message(self, raw: bytes, body: bytes) -> None:
+    def on_message(self, raw: bytes, body: memoryview) -> None:
         """One message from the ROUTER. What breaks the rules ends the link and names the peer."""
         if self.tunnel is None:
             return
@@ -177,18 +203,21 @@ class Link:
         if self._current or self._stale > STALE_FRAMES:
             raise MalformedFrame("a frame of another link")
 
-    def _handle(self, header: Header, body: bytes) -> None:
+    def _handle(self, header: Header, body: memoryview) -> None:
+        if header.kind == GOODBYE:
+            self._outgoing.acknowledge(header.acknowledged)
+            self._signal()
+            return self.cut("the peer stopped")
         if header.kind in (PING, PONG):
             if header.kind == PING:
                 self._control(PONG, header.number)
             else:
                 self._measure_rtt(header.number)
             return
-        confirmed = self._outgoing.acknowledge(header.acknowledged)
-        if confirmed:
+        before = self._outgoing.confirmed
+        if self._outgoing.acknowledge(header.acknowledged):
             self.fruitful = True
-            self._payload_sent += confirmed
-            self._measure_speed(confirmed)
+            self._measure_speed(self._outgoing.confirmed - before)
             self._signal()
             self.send_more()
         if header.kind == DATA:
@@ -220,6 +249,8 @@ class Link:
 
     def _control(self, kind: int, number: int) -> None:
         """Send a frame without a body. Without room for it an acknowledgement stays owed; a heartbeat is needless."""
+        if self.tunnel is None:
+            return
         header = Header(kind, 0, self._tag, number, self._acknowledgement(), 0)
         if self._router.send(self.peer, header.encode()):
             self._said()
@@ -296,7 +327,7 @@ class Link:
             never_seen=self._last_seen is None,
             bytes_sent=sent,
             bytes_received=received,
-            payload_sent=self._payload_sent,
+            payload_sent=self._payload_sent + self._outgoing.confirmed,
             payload_received=self._payload_received,
             queued=self._outgoing.queued,
             facts=self._facts,

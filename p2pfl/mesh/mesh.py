@@ -110,15 +110,14 @@ class Mesh:
         """Wait, at most `flush_s`, until peers with a link acknowledged everything; then close; no file stays."""
         if self._stopped:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.flush_s if flush_s is None else flush_s):
-                await asyncio.gather(*(link.flushed() for link in self._links.values() if link.up))
-        self._stopped = True
+        bound = self._limits.flush_s if flush_s is None else flush_s
         if self._listener is not None:
             await self._listener.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(link.finish(bound) for link in self._links.values() if link.up))
+        self._stopped = True
         for link in self._links.values():
             link.cut("this site stops")
         if self._router is not None:
@@ -151,13 +150,13 @@ class Mesh:
         await self._links[peer].flushed()
 
     async def events(self) -> AsyncIterator[Event]:
-        """What happens, in order; ends after `stop`. A payload counts as taken when the next event is asked for."""
+        """What happens, in order; ends after `stop`. Taking payloads is what lets their senders go on."""
         while True:
             while self._events:
                 event = self._events.popleft()
-                yield event
                 if isinstance(event, Delivered):
                     self._links[event.peer].taken(len(event.payload))
+                yield event
             if self._crash is not None:
                 raise self._crash
             if self._stopped:
@@ -260,7 +259,7 @@ class Mesh:
     async def _fail(self, tunnel: Tunnel, peer: str | None, call: Call, error: Exception) -> None:
         named = translate(error, peer=peer or call.label, first=tunnel.first, dialed=tunnel.dialed)
         with contextlib.suppress(OSError):
-            if peer is not None and not isinstance(named, RefusedThere):
+            if tunnel.established and tunnel.speaks_p2pfl and not isinstance(named, RefusedThere):
                 await opening.refuse(tunnel, named)
         await tunnel.part()
         if tunnel.first or tunnel.dialed:  # a caller who closes without a word is a scanner or a health check
@@ -286,7 +285,7 @@ class Mesh:
         if isinstance(event, LinkDown):
             self._dialers[event.peer].wake(fruitful=self._links[event.peer].fruitful)
 
-    def _on_message(self, peer: str, header: bytes, body: bytes) -> None:
+    def _on_message(self, peer: str, header: bytes, body: memoryview) -> None:
         self._links[peer].on_message(header, body)
 
     def _on_room(self) -> None:

@@ -28,10 +28,12 @@ from p2pfl.mesh.zmtp import HEADER_PART_BYTES
 
 PIPE_MESSAGES: Final = 4  # libzmq counts messages; frames are at most 1 MiB
 RECONNECT_MS: Final = 5
+ZERO_COPY_BYTES: Final = 256 << 10  # below it a copy costs less than keeping track of the caller's memory
 BATCH: Final = 32  # messages read before other callbacks of the loop get their turn
 SOCKET_BUFFER_BYTES: Final = 1 << 20
 
-OnMessage = Callable[[str, bytes, bytes], None]
+OnMessage = Callable[[str, bytes, memoryview], None]
+NOTHING: Final = memoryview(b"")
 
 
 class Router:
@@ -72,11 +74,11 @@ class Router:
 
     def send(self, peer: str, header: bytes, body: memoryview | None = None) -> bool:
         """Queue one message; False when the peer's pipe is full (`on_room` tells when to try again)."""
-        parts: list[bytes | memoryview] = [peer.encode(), header]
-        if body is not None:
-            parts.append(body)
         try:
-            self._socket.send_multipart(parts, zmq.NOBLOCK, copy=True)
+            self._socket.send(peer.encode(), zmq.NOBLOCK | zmq.SNDMORE)  # the only part that can find no room
+            self._socket.send(header, 0 if body is None else zmq.SNDMORE)
+            if body is not None:
+                self._socket.send(body, copy=len(body) < ZERO_COPY_BYTES)
         except zmq.Again:
             sent = False
         except zmq.ZMQError as error:
@@ -109,10 +111,13 @@ class Router:
             if self._socket.closed:
                 return
             try:
-                peer, header, *body = self._socket.recv_multipart(zmq.NOBLOCK, copy=True)
+                peer = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            self._on_message(peer.decode(), header, body[0] if body else b"")
+            # A body stays in ZeroMQ's memory until its payload is whole: one copy, not two.
+            header = self._socket.recv()
+            body = self._socket.recv(copy=False).buffer if self._socket.getsockopt(zmq.RCVMORE) else NOTHING
+            self._on_message(peer.decode(), header, body)
         else:
             self._loop.call_soon(self._readable)
         self._on_room()

@@ -51,6 +51,7 @@ class Tunnel:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._in, self._out, server_side=not dialed)
         self._hello = bytearray()  # what the server said first, for the group
+        self.established = False  # TLS is finished, as far as this end can know
         self.expires = 0.0
         self._authenticated = False
         self._patience_s: float | None = None
@@ -82,6 +83,7 @@ class Tunnel:
                     await self._flush()
                 raise
             await self._flush()
+            self.established = True
             return
 
     def authenticated(self, expires: float) -> None:

@@ -68,6 +68,7 @@ class Sites:
         listens: bool = True,
         incarnation: bytes | None = None,
         greetings: Greetings | None = None,
+        draw: Callable[[int], bytes] = os.urandom,
         wall: Callable[[], float] = time.time,
         limits: Limits = QUICK,
     ) -> Mesh:
@@ -78,7 +79,7 @@ class Sites:
             listen=self.addresses[name] if listens else None,
             incarnation=incarnation or os.urandom(16),
             greet=greetings or Greetings(name),
-            draw=os.urandom,
+            draw=draw,
             now=time.monotonic,
             wall=wall,
             limits=limits,

@@ -1,0 +1,93 @@
+"""A TCP proxy between two sites that records what passes, holds it back, or cuts it after a number of bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from p2pfl.roster import Address
+from tests.mesh.sites import free_address
+
+UNLIMITED = 1 << 62
+
+
+class Proxy:
+    """Listens on `address` and forwards to `target`. Each new connection asks `budget()` how many bytes it may pass."""
+
+    def __init__(self, target: Address, budget: Callable[[], int] = lambda: UNLIMITED) -> None:
+        self.address = free_address()
+        self.captured = bytearray()
+        self.accepted = 0
+        self.open = 0
+        self.gate = asyncio.Event()  # nothing passes before it is set
+        self.gate.set()
+        self.changed = asyncio.Condition()
+        self._target = target
+        self._budget = budget
+        self._transports: set[asyncio.StreamWriter] = set()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with self.changed:
+            await self.changed.wait_for(holds)
+
+    def cut(self) -> None:
+        """Cut every connection now."""
+        for writer in self._transports:
+            writer.transport.abort()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Proxy]:
+        server = await asyncio.start_server(self._serve, self.address.host, self.address.port)
+        async with server:
+            yield self
+            self.cut()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._transports.add(writer)
+        await self._count(accepted=1, still=1)
+        try:
+            await self.gate.wait()
+            with contextlib.suppress(OSError):
+                there, back = await asyncio.open_connection(self._target.host, self._target.port)
+                self._transports.add(back)
+                await self._both(reader, writer, there, back)
+                self._transports.discard(back)
+        finally:
+            self._transports.discard(writer)
+            writer.close()
+            await self._count(still=-1)
+
+    async def _count(self, *, accepted: int = 0, still: int = 0) -> None:
+        async with self.changed:
+            self.accepted += accepted
+            self.open += still
+            self.changed.notify_all()
+
+    async def _both(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        there: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+    ) -> None:
+        left = [self._budget()]
+
+        async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError):
+                while data := await source.read(1 << 16):
+                    passed = data[: left[0]]
+                    left[0] -= len(passed)
+                    self.captured += passed
+                    sink.write(passed)
+                    await sink.drain()
+                    if not left[0]:
+                        break
+                else:
+                    return
+            for each in (writer, back):
+                each.transport.abort()
+
+        await asyncio.gather(carry(reader, back), carry(there, writer))
+        for each in (writer, back):
+            each.close()

@@ -1,0 +1,193 @@
+"""Links are cut, doubled and restarted; payloads are neither lost nor doubled, and nothing of them is seen on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from random import Random
+
+from p2pfl.mesh import Limits, LinkDown
+from tests.mesh.proxy import UNLIMITED, Proxy
+from tests.mesh.sites import Sites, Watch, running
+
+
+def test_nothing_is_lost_or_doubled_when_the_connection_is_cut_at_random_bytes() -> None:
+    chance = Random(20)
+    budgets = [chance.randrange(1, 2_000) for _ in range(8)] + [chance.randrange(1, 3_000_000) for _ in range(24)]
+    sizes = [chance.choice([0, 40, 3_000, 200_000, 1_500_000]) for _ in range(40)]
+
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        proxy = Proxy(sites.addresses["bob"], lambda: budgets.pop() if budgets else UNLIMITED)
+        there = [chance.randbytes(size) for size in sizes]
+        back = [chance.randbytes(size) for size in reversed(sizes)]
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", proxy.address))
+        bob = sites.mesh("bob", roster=sites.reached_at("ada", None))
+        async with proxy.running(), running(ada, bob) as (one, two):
+            for mine, theirs in zip(there, back, strict=True):
+                await asyncio.gather(ada.send("bob", mine), bob.send("ada", theirs))
+            while budgets:  # small payloads until every cut has been made
+                await ada.send("bob", b"on")
+                there.append(b"on")
+                await two.payloads("ada", len(there))
+                proxy.cut()
+            assert await two.payloads("ada", len(there)) == there
+            assert await one.payloads("bob", len(back)) == back
+            assert len({event.incarnation for event in one.ups("bob")}) == 1
+
+    asyncio.run(scene())
+
+
+def test_captured_bytes_hold_no_plaintext_and_no_site_name() -> None:
+    async def scene() -> None:
+        sites = Sites("north-clinic", "south-clinic", "west-clinic")
+        proxy = Proxy(sites.addresses["south-clinic"])
+        marker = b"PATIENT ZERO" * 2000
+        north = sites.mesh("north-clinic", roster=sites.reached_at("south-clinic", proxy.address))
+        south = sites.mesh("south-clinic", roster=sites.reached_at("north-clinic", None))
+        async with proxy.running(), running(north, south) as (one, two):
+            await north.send("south-clinic", marker)
+            await south.send("north-clinic", marker)
+            await one.payloads("south-clinic", 1)
+            await two.payloads("north-clinic", 1)
+            captured = bytes(proxy.captured)
+            assert len(captured) > 2 * len(marker)
+            for secret in (b"PATIENT", b"clinic", b"READY", b"ROUTER", *(key.key for key in sites.identities.values())):
+                assert secret not in captured
+            facts = one.ups("south-clinic")[0].facts
+            assert (facts.version, facts.group) == ("TLSv1.3", two.ups("north-clinic")[0].facts.group)
+            assert facts.group != "unknown"
+
+    asyncio.run(scene())
+
+
+def test_both_ends_make_the_same_nonce_and_another_one_on_every_link() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        proxy = Proxy(sites.addresses["bob"])
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", proxy.address))
+        bob = sites.mesh("bob", roster=sites.reached_at("ada", None))
+        async with proxy.running(), running(ada, bob) as (one, two):
+            for count in (1, 2, 3):
+                await one.until(lambda _, count=count: len(one.ups("bob")) >= count)
+                await two.until(lambda _, count=count: len(two.ups("ada")) >= count)
+                proxy.cut()
+            nonces = [event.nonce for event in one.ups("bob")][:3]
+            assert nonces == [event.nonce for event in two.ups("ada")][:3]
+            assert len(set(nonces)) == 3
+
+    asyncio.run(scene())
+
+
+def test_a_restarted_process_is_another_incarnation_and_its_payloads_count_anew() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        async with running(sites.mesh("ada"), sites.mesh("bob")) as (one, two):
+            await two.mesh.send("ada", b"before")
+            await one.mesh.send("bob", b"to the first")
+            await one.payloads("bob", 1)
+            await two.payloads("ada", 1)
+            await two.stop()
+            await one.until(lambda seen: isinstance(seen[-1], LinkDown))
+            await one.mesh.send("bob", b"to nobody")
+            again = sites.mesh("bob")
+            await again.start()
+            three = Watch(again)
+            try:
+                await again.send("ada", b"after")
+                assert await one.payloads("bob", 2) == [b"before", b"after"]
+                await one.mesh.send("bob", b"to the second")
+                assert await three.payloads("ada", 1) == [b"to the second"]
+                first, second = one.ups("bob")
+                assert first.incarnation != second.incarnation
+            finally:
+                await again.stop(flush_s=0.0)
+
+    asyncio.run(scene())
+
+
+def test_what_was_queued_before_a_peer_was_ever_seen_arrives() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        async with running(sites.mesh("ada")) as (one,):
+            await one.mesh.send("bob", b"early")
+            async with running(sites.mesh("bob")) as (two,):
+                assert await two.payloads("ada", 1) == [b"early"]
+
+    asyncio.run(scene())
+
+
+def test_two_that_dial_at_once_keep_exactly_one_connection() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        to_bob, to_ada = Proxy(sites.addresses["bob"]), Proxy(sites.addresses["ada"])
+        patient = Limits(dial_first_s=0.01, dial_most_s=0.05, flush_s=5.0)
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", to_bob.address), limits=patient)
+        bob = sites.mesh("bob", roster=sites.reached_at("ada", to_ada.address), limits=patient)
+        async with to_bob.running(), to_ada.running():
+            for proxy in (to_bob, to_ada):
+                proxy.gate.clear()
+            async with running(ada, bob) as (one, two):
+                await to_bob.until(lambda: to_bob.accepted > 0)
+                await to_ada.until(lambda: to_ada.accepted > 0)
+                for proxy in (to_bob, to_ada):
+                    proxy.gate.set()
+                await one.up("bob")
+                await two.up("ada")
+                for number in range(8):
+                    payload = os.urandom(1000 * number)
+                    await ada.send("bob", payload)
+                    await bob.send("ada", payload)
+                    assert (await two.payloads("ada", number + 1))[-1] == payload
+                    assert (await one.payloads("bob", number + 1))[-1] == payload
+                await to_bob.until(lambda: to_bob.open + to_ada.open == 1)
+                await to_ada.until(lambda: to_bob.open + to_ada.open == 1)
+                assert one.ups("bob")[-1].nonce == two.ups("ada")[-1].nonce
+                assert ada.links()["bob"].state == bob.links()["ada"].state == "up"
+
+    asyncio.run(scene())
+
+
+def test_a_peer_that_stops_says_so_after_all_that_it_sent() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        async with running(sites.mesh("ada"), sites.mesh("bob")) as (one, two):
+            await one.up("bob")
+            payloads = [os.urandom(600_000) for _ in range(6)]
+            for payload in payloads:
+                await one.mesh.send("bob", payload)
+            await one.stop()
+            await two.until(lambda seen: isinstance(seen[-1], LinkDown))
+            assert two.taken("ada") == payloads
+            assert two.seen[-1] == LinkDown("ada", "the peer stopped")
+
+    asyncio.run(scene())
+
+
+def test_an_owner_that_does_not_read_stops_its_sender_and_loses_nothing() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        tight = Limits(window_bytes=1 << 20, outgoing_bytes=2 << 20, undelivered_bytes=1 << 20, dial_first_s=0.01)
+        ada, bob = sites.mesh("ada", limits=tight), sites.mesh("bob", limits=tight)
+        async with running(ada) as (one,):
+            await bob.start()
+            await one.up("bob")
+            payload, sent = bytes(256 << 10), 0
+            full = asyncio.Event()
+
+            async def send_all() -> None:
+                nonlocal sent
+                while sent < 40:
+                    if not ada.send_nowait("bob", payload):
+                        full.set()
+                        await ada.send("bob", payload)
+                    sent += 1
+
+            sending = asyncio.ensure_future(send_all())
+            await full.wait()
+            two = Watch(bob)
+            assert await two.payloads("ada", 40) == [payload] * 40
+            await sending
+            await bob.stop(flush_s=0.0)
+
+    asyncio.run(scene())

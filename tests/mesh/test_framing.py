@@ -1,0 +1,205 @@
+"""Frames: exactly once, in order, whatever is cut and whenever; and nothing malformed gets in."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfl.mesh import framing
+from p2pfl.mesh.framing import ACK, DATA, FIRST, FRAME_COST, LAST, PAYLOAD_BYTES, PING, Header, Incoming, MalformedFrame, Outgoing
+
+TAG = b"link-tag"
+WINDOW = 8 << 20
+EMPTY = memoryview(b"")
+
+
+def header(number: int, flags: int = FIRST | LAST, total: int = 0, acknowledged: int = 0) -> Header:
+    return Header(DATA, flags, TAG, number, acknowledged, total)
+
+
+class Wire:
+    """Two ends and the frames between them. Cutting loses what is on its way, in both directions."""
+
+    def __init__(self, window: int) -> None:
+        self.sender, self.taker = Outgoing(window), Incoming(window)
+        self.there: deque[tuple[Header, memoryview]] = deque()
+        self.back: deque[int] = deque()
+        self.taken: list[bytes] = []
+
+    def send(self) -> None:
+        while (frame := self.sender.peek()) is not None:
+            self.there.append((header(frame.number, frame.flags, frame.total), frame.body))
+            self.sender.sent()
+
+    def deliver(self) -> None:
+        if self.there:
+            payload = self.taker.receive(*self.there.popleft())
+            if payload is not None:
+                self.taken.append(payload)
+
+    def acknowledge(self) -> None:
+        self.back.append(self.taker.told())
+
+    def hear(self) -> None:
+        if self.back:
+            self.sender.acknowledge(self.back.popleft())
+
+    def cut(self, said: int | None = None) -> None:
+        """A new link; `said` is the number in a hello that was written before later acknowledgements arrived."""
+        self.there.clear()
+        self.back.clear()
+        self.sender.resume(self.taker.expected if said is None else said)
+        self.taker.resume()
+
+
+STEPS = st.lists(st.sampled_from(["offer", "send", "deliver", "acknowledge", "hear", "cut", "late cut"]), max_size=80)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps=STEPS, sizes=st.lists(st.integers(0, 40), min_size=1, max_size=20), window=st.integers(1, 40_000))
+def test_every_payload_arrives_once_and_in_order_whatever_is_cut(
+    steps: list[str], sizes: list[int], window: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:  # small frames, so that short payloads have several
+        patch.setattr(framing, "CUT_BYTES", 8)
+        patch.setattr(framing, "LEAST_CUT_BYTES", 8)
+        wire, offered, hello = Wire(window), [], 0
+        for index, step in enumerate(steps):
+            if step == "offer":
+                size = sizes[index % len(sizes)]
+                offered.append(bytes([index % 256]) * size)
+                wire.sender.offer(offered[-1])
+            elif step == "late cut":
+                wire.cut(hello)
+            else:
+                getattr(wire, step)()
+            if step == "cut":
+                hello = wire.taker.expected
+            assert wire.sender.in_flight <= max(window, 8 + FRAME_COST)
+            assert wire.taken == offered[: len(wire.taken)]
+        while wire.sender.queued:
+            wire.send()
+            wire.deliver()
+            wire.acknowledge()
+            wire.hear()
+        assert wire.taken == offered
+        assert wire.sender.confirmed == sum(map(len, offered))
+
+
+@settings(max_examples=100, deadline=None)
+@given(numbers=st.lists(st.integers(0, 12), max_size=40))
+def test_frames_that_come_again_or_out_of_order_never_change_what_is_delivered(numbers: list[int]) -> None:
+    taker, taken = Incoming(WINDOW), []
+    for number in numbers:
+        body = memoryview(bytes([number]))
+        if number > taker.expected:
+            with pytest.raises(MalformedFrame, match="belongs"):
+                taker.receive(header(number, total=1), body)
+            continue
+        payload = taker.receive(header(number, total=1), body)
+        if payload is not None:
+            taken.append(payload)
+    assert taken == [bytes([number]) for number in range(taker.expected)]
+
+
+def test_a_large_payload_is_cut_and_put_together_again() -> None:
+    wire = Wire(1 << 30)
+    payload = bytes(range(256)) * (PAYLOAD_BYTES // 256)
+    wire.sender.offer(payload)
+    wire.send()
+    assert len(wire.there) == PAYLOAD_BYTES // framing.CUT_BYTES
+    while wire.there:
+        wire.deliver()
+    assert wire.taken == [payload]
+
+
+def test_a_payload_over_the_limit_is_not_queued() -> None:
+    sender = Outgoing(WINDOW)
+    with pytest.raises(ValueError, match="at most"):
+        sender.offer(bytes(PAYLOAD_BYTES + 1))
+    assert sender.queued == 0
+
+
+def test_an_acknowledgement_of_what_was_never_sent_is_malformed() -> None:
+    sender = Outgoing(WINDOW)
+    sender.offer(b"one")
+    with pytest.raises(MalformedFrame, match="never sent"):
+        sender.acknowledge(1)
+    sender.sent()
+    sender.acknowledge(1)
+    with pytest.raises(MalformedFrame, match="never sent"):
+        sender.resume(2)
+
+
+LARGE = memoryview(bytes(1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("frames", "evidence"),
+    [
+        ([(header(1), EMPTY)], "where 0 belongs"),
+        ([(header(0, LAST), EMPTY)], "none has begun"),
+        ([(header(0, FIRST, 2 << 20), LARGE), (header(1, FIRST, 2 << 20), LARGE)], "begins before another ends"),
+        ([(header(0, FIRST, 2 << 20), EMPTY)], "in the middle"),
+        ([(header(0, FIRST, 2 << 20), memoryview(bytes((1 << 20) + 1)))], "in the middle"),
+        ([(header(0, total=5), memoryview(b"1234"))], "4 bytes of a payload of 5"),
+        ([(header(0, total=5), memoryview(b"123456"))], "6 bytes of a payload of 5"),
+        ([(header(0, FIRST, (1 << 20) + 1), LARGE), (header(1, LAST), memoryview(b"12"))], "of a payload of 1048577"),
+        ([(header(n, FIRST if n == 0 else 0, PAYLOAD_BYTES if n == 0 else 0), LARGE) for n in range(12)], "window"),
+    ],
+)
+def test_a_frame_that_breaks_a_rule_is_refused(frames: list[tuple[Header, memoryview]], evidence: str) -> None:
+    taker = Incoming(WINDOW)
+    with pytest.raises(MalformedFrame, match=evidence):
+        for frame in frames:
+            taker.receive(*frame)
+
+
+def test_a_sender_that_waits_for_acknowledgements_may_send_on() -> None:
+    taker = Incoming(WINDOW)
+    for number in range(16):
+        taker.receive(header(number, FIRST if number == 0 else 0, PAYLOAD_BYTES if number == 0 else 0)
+                      if number < 15 else header(number, LAST), LARGE)  # fmt: skip
+        taker.told()
+    assert taker.expected == 16
+
+
+GOOD = header(7, FIRST, 1 << 20, acknowledged=3)
+
+
+def test_a_header_reads_back() -> None:
+    assert Header.decode(GOOD.encode()) == GOOD
+    assert len(GOOD.encode()) == 30
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        GOOD.encode()[:-1],
+        GOOD.encode() + b"\0",
+        replace(GOOD, kind=0).encode(),
+        replace(GOOD, kind=6).encode(),
+        replace(GOOD, flags=4).encode(),
+        replace(GOOD, total=PAYLOAD_BYTES + 1).encode(),
+        replace(GOOD, flags=LAST).encode(),
+        replace(GOOD, kind=ACK).encode(),
+        replace(GOOD, kind=PING, flags=0).encode(),
+    ],
+)
+def test_a_malformed_header_is_refused(raw: bytes) -> None:
+    with pytest.raises(MalformedFrame):
+        Header.decode(raw)
+
+
+@given(raw=st.binary(max_size=40))
+def test_any_bytes_are_a_header_or_are_refused(raw: bytes) -> None:
+    try:
+        found = Header.decode(raw)
+    except MalformedFrame:
+        return
+    assert found.encode() == raw

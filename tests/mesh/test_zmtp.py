@@ -1,0 +1,101 @@
+"""The checker lets through what libzmq's ROUTER says to us, in whatever pieces it comes, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfl.mesh.zmtp import BODY_PART_BYTES, Checker, MalformedZmtp
+
+GREETING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+
+def ready(*properties: tuple[bytes, bytes]) -> bytes:
+    body = b"\x05READY" + b"".join(
+        bytes([len(name)]) + name + len(value).to_bytes(4, "big") + value for name, value in properties
+    )
+    return bytes([4, len(body)]) + body
+
+
+READY = ready((b"Socket-Type", b"ROUTER"), (b"Identity", b""))
+
+
+def part(size: int, *, more: bool = False) -> bytes:
+    if size < 256:
+        return bytes([int(more), size]) + bytes(size)
+    return bytes([2 | int(more)]) + size.to_bytes(8, "big") + bytes(size)
+
+
+def feed(data: bytes, pieces: list[int] | None = None) -> None:
+    checker, view = Checker(), memoryview(data)
+    for size in pieces or []:
+        checker.feed(view[:size])
+        view = view[size:]
+    checker.feed(view)
+
+
+SPOKEN = GREETING + READY + part(30) + part(30, more=True) + part(300) + part(30, more=True) + part(0) + part(30)
+
+
+@settings(max_examples=200, deadline=None)
+@given(pieces=st.lists(st.integers(1, 40), max_size=40))
+def test_what_we_speak_passes_in_whatever_pieces_it_comes(pieces: list[int]) -> None:
+    feed(SPOKEN, pieces)
+
+
+def test_a_body_of_a_mebibyte_passes_and_one_more_byte_does_not() -> None:
+    feed(GREETING + READY + part(30, more=True) + part(BODY_PART_BYTES))
+    with pytest.raises(MalformedZmtp, match="a part of 1048577 bytes"):
+        feed(GREETING + READY + part(30, more=True) + part(BODY_PART_BYTES + 1)[:9])
+
+
+@pytest.mark.parametrize(
+    ("data", "evidence"),
+    [
+        (b"GET / HTTP/1.1\r\n" + bytes(64), "signature"),
+        (GREETING.replace(b"\x03\x01", b"\x02\x01"), "version 2"),
+        (GREETING.replace(b"NULL", b"CURV"), "mechanism"),
+        (GREETING.replace(b"NULL\0", b"PLAIN"), "mechanism"),
+        (GREETING[:-1] + b"\x01", "filler"),
+        (GREETING + part(3), "where READY belongs"),
+        (GREETING + b"\x04\x06\x05ERROR" + bytes(2), "not READY"),
+        (GREETING + ready((b"Socket-Type", b"DEALER")), "READY of b'DEALER'"),
+        (GREETING + ready((b"Socket-Type", b"ROUTER"), (b"X-Other", b"1")), "2 properties"),
+        (GREETING + ready((b"Socket-Type", b"ROUTER"), (b"Socket-Type", b"ROUTER")), "do not add up"),
+        (GREETING + b"\x04\x0a\x05READY\xff\xff\xff\xff", "do not add up"),
+        (GREETING + ready(), "READY of None"),
+        (GREETING + READY + READY, "after READY"),
+        (GREETING + READY + b"\x04\x07\x04PING" + bytes(2), "after READY"),
+        (GREETING + READY + b"\x08\x00", "after READY"),
+        (GREETING + READY + part(65), "a part of 65 bytes"),
+        (GREETING + READY + part(30, more=True) + part(30, more=True), "third part"),
+        (GREETING + READY + b"\x02" + (30).to_bytes(8, "big"), "long form"),
+        (GREETING + READY + b"\x03" + b"\xff" * 8, "a part of"),
+    ],
+)
+def test_what_we_do_not_speak_is_refused(data: bytes, evidence: str) -> None:
+    with pytest.raises(MalformedZmtp, match=evidence):
+        feed(data)
+
+
+def test_parts_without_end_are_refused_at_the_second_more() -> None:
+    checker = Checker()
+    checker.feed(memoryview(GREETING + READY))
+    fed = 0
+    with pytest.raises(MalformedZmtp):
+        while fed < 1 << 30:
+            checker.feed(memoryview(part(8, more=True)))
+            fed += 10
+    assert fed <= 20
+
+
+@settings(max_examples=300, deadline=None)
+@given(noise=st.binary(max_size=300), after=st.sampled_from([b"", GREETING, GREETING + READY]))
+def test_noise_never_does_worse_than_a_refusal(noise: bytes, after: bytes) -> None:
+    checker = Checker()
+    checker.feed(memoryview(after))
+    try:
+        checker.feed(memoryview(noise))
+    except MalformedZmtp:
+        return
