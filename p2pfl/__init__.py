@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from p2pfl import simulate
     from p2pfl.federation import Federation
     from p2pfl.peer import Peer
-    from p2pfl.simulate import simulate
     from p2pfl.training.task import Task
 
 __all__ = ["Federation", "Peer", "Task", "simulate"]
@@ -19,15 +19,16 @@ _PLACES: Final = {
     "Federation": "p2pfl.federation",
     "Peer": "p2pfl.peer",
     "Task": "p2pfl.training.task",
-    "simulate": "p2pfl.simulate",
 }
 
 
 def __getattr__(name: str) -> object:
+    if name == "simulate":  # a package: federations in one process and in virtual time
+        return importlib.import_module("p2pfl.simulate")
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PLACES])
+    return sorted([*globals(), *__all__])
