@@ -218,7 +218,9 @@ def run_pair(work: Callable[[Pair, int, int, Connection], None], total: int) -> 
 
 def measure(mebibytes: int, pairs: int) -> dict[str, object]:
     total = max(1, mebibytes * MIB // PAYLOAD_BYTES) * PAYLOAD_BYTES
-    bare, mesh, overhead = [], [], {}
+    bare: list[Finding] = []
+    mesh: list[Finding] = []
+    overhead: dict[int, int] = {}
     for _ in range(pairs):
         bare.append(run_pair(_bare, total)[0])
         finding, overhead = run_pair(_tunnel, total)

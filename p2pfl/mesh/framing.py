@@ -89,6 +89,7 @@ class Outgoing:
     def __init__(self, window: int) -> None:
         self._window = window
         self._next_number = 0
+        self._reached = 0  # every number below it was sent once, on some link
         self._sent: deque[Frame] = deque()
         self._unsent: deque[Frame] = deque()
         self.in_flight = 0  # bytes sent and not acknowledged
@@ -124,6 +125,7 @@ class Outgoing:
         """The frame that `peek` showed has been handed on."""
         frame = self._unsent.popleft()
         self._sent.append(frame)
+        self._reached = max(self._reached, frame.number + 1)
         self.waiting -= frame.cost
         self.in_flight += frame.cost
 
@@ -132,14 +134,20 @@ class Outgoing:
 
         Raises MalformedFrame when the peer acknowledges a frame that it was never sent.
         """
+        if expected > self._reached:
+            raise MalformedFrame(f"frame {expected - 1} is acknowledged and was never sent")
         frames = 0
         while self._sent and self._sent[0].number < expected:
             frame = self._sent.popleft()
             self.in_flight -= frame.cost
             self.confirmed += len(frame.body)
             frames += 1
-        if expected > (self._sent[0].number if self._sent else self._first_unsent()):
-            raise MalformedFrame(f"frame {expected - 1} is acknowledged and was never sent")
+        # Sent on an earlier link and about to be sent again; the peer has had it all along.
+        while self._unsent and self._unsent[0].number < expected:
+            frame = self._unsent.popleft()
+            self.waiting -= frame.cost
+            self.confirmed += len(frame.body)
+            frames += 1
         return frames
 
     def resume(self, expected: int) -> None:
@@ -154,9 +162,6 @@ class Outgoing:
             self._unsent.appendleft(frame)
             self.in_flight -= frame.cost
             self.waiting += frame.cost
-
-    def _first_unsent(self) -> int:
-        return self._unsent[0].number if self._unsent else self._next_number
 
 
 class Incoming:

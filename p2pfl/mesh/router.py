@@ -78,7 +78,7 @@ class Router:
             self._socket.send(peer.encode(), zmq.NOBLOCK | zmq.SNDMORE)  # the only part that can find no room
             self._socket.send(header, 0 if body is None else zmq.SNDMORE)
             if body is not None:
-                self._socket.send(body, copy=len(body) < ZERO_COPY_BYTES)
+                self._socket.send(body, 0, len(body) < ZERO_COPY_BYTES)
         except zmq.Again:
             sent = False
         except zmq.ZMQError as error:

@@ -63,6 +63,7 @@ class Tunnel:
         self._local: socket.socket | None = None
         self._on_end: OnEnd | None = None
         self._checker = Checker()
+        self._ours = Checker()  # what the ROUTER says, until it has said READY
         self._tcp_rest = memoryview(b"")  # encrypted, waits for TCP
         self._local_rest = memoryview(b"")  # decrypted and checked, waits for the ROUTER
         self._tcp_full = self._local_full = False
@@ -239,6 +240,8 @@ class Tunnel:
         if not count:
             return self._end("the local socket closed")
         try:
+            if not self._ours.ready:
+                self._ours.feed(self._clear[:count])
             self._encrypt(self._clear[:count])
         except ssl.SSLError as error:
             return self._end(f"TLS: {error.reason or error}")
@@ -310,6 +313,9 @@ class Tunnel:
         """Check decrypted bytes and hand them to the ROUTER; False when the link ended."""
         try:
             self._checker.feed(clear)
+            # libzmq gives its pipe up for good when a message comes before its own READY has left.
+            if self._checker.spoke and not self._ours.ready:
+                raise MalformedZmtp("a message before the handshake was done")
         except MalformedZmtp as error:
             self._end("malformed ZMTP", error)
             return False

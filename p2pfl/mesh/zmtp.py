@@ -33,7 +33,8 @@ class Checker:
         self._skip = 0  # bytes of the current part that are still to come
         self._second = False  # the next part is the second of its message
         self._greeted = False
-        self._ready = False
+        self.ready = False  # READY has passed
+        self.spoke = False  # and so has the beginning of a message
 
     def feed(self, data: memoryview) -> None:
         """Check the next bytes of the stream. Raises MalformedZmtp; the stream is then over."""
@@ -56,7 +57,7 @@ class Checker:
             return GREETING_BYTES
         if len(self._held) < 2:
             return 2
-        if self._ready:
+        if self.ready:
             return 9 if self._held[0] & _LONG else 2
         return 2 + self._held[1]
 
@@ -65,17 +66,18 @@ class Checker:
         if not self._greeted:
             _check_greeting(held)
             self._greeted = True
-        elif not self._ready:
+        elif not self.ready:
             if held[0] != _COMMAND:
                 raise MalformedZmtp(f"flags 0x{held[0]:02x} where READY belongs")
             _check_ready(held[2:])
-            self._ready = True
+            self.ready = True
         else:
             self._part(held)
         self._held.clear()
 
     def _part(self, held: bytes) -> None:
         flags = held[0]
+        self.spoke = True
         if flags & ~(_MORE | _LONG):
             raise MalformedZmtp(f"flags 0x{flags:02x} after READY: only messages are spoken here")
         size = int.from_bytes(held[1:9], "big") if flags & _LONG else held[1]
@@ -97,12 +99,12 @@ def _check_greeting(held: bytes) -> None:
         raise MalformedZmtp(f"ZMTP version {held[10]}.{held[11]}, not 3")
     if held[12:32] != _MECHANISM:
         raise MalformedZmtp(f"mechanism {held[12:32].rstrip(bytes(1))!r}, not NULL")
-    if held[32] not in (0, 1) or any(held[33:]):
+    if any(held[32:]):
         raise MalformedZmtp("a greeting whose filler is not zero")
 
 
 def _check_ready(body: bytes) -> None:
-    """READY of a ROUTER; its Identity is a claim that nobody reads, so only its length is bounded."""
+    """READY of a ROUTER that claims no name."""
     if body[:6] != b"\x05READY":
         raise MalformedZmtp("a command that is not READY")
     found: dict[bytes, bytes] = {}
@@ -115,5 +117,5 @@ def _check_ready(body: bytes) -> None:
             raise MalformedZmtp("READY whose properties do not add up")
         found[name] = body[name_end + 4 : value_end]
         at = value_end
-    if found.get(b"socket-type") != b"ROUTER" or found.keys() - {b"socket-type", b"identity"}:
+    if found.get(b"socket-type") != b"ROUTER" or found.keys() - {b"socket-type", b"identity"} or found.get(b"identity"):
         raise MalformedZmtp(f"READY of {found.get(b'socket-type')!r} with {len(found)} properties")

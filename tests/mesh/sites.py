@@ -112,6 +112,9 @@ class Watch:
     async def up(self, *peers: str) -> None:
         await self.until(lambda _: all(self.mesh.links()[peer].state == "up" for peer in peers))
 
+    async def linked(self, peer: str, times: int) -> None:
+        await self.until(lambda _: len(self.ups(peer)) >= times)
+
     async def payloads(self, peer: str, count: int) -> list[bytes]:
         await self.until(lambda _: len(self.taken(peer)) >= count)
         return self.taken(peer)

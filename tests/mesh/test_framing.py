@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfl.mesh import framing
-from p2pfl.mesh.framing import ACK, DATA, FIRST, FRAME_COST, LAST, PAYLOAD_BYTES, PING, Header, Incoming, MalformedFrame, Outgoing
+from p2pfl.mesh.framing import (
+    ACK,
+    DATA,
+    FIRST,
+    FRAME_COST,
+    LAST,
+    PAYLOAD_BYTES,
+    PING,
+    Header,
+    Incoming,
+    MalformedFrame,
+    Outgoing,
+)
 
 TAG = b"link-tag"
 WINDOW = 8 << 20

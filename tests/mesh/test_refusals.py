@@ -25,7 +25,9 @@ from tests.mesh.sites import Greetings, Sites, free_address, running
 DAY_S = 86400.0
 
 
-def call(address: Address, context: ssl.SSLContext | None, *, say: bytes = b"", session: ssl.SSLSession | None = None) -> str:
+def call(
+    address: Address, context: ssl.SSLContext | None, *, say: bytes = b"", session: ssl.SSLSession | None = None
+) -> str:
     """Connect like a stranger would; what came back, or the TLS library's reason. Blocking: run it in a thread."""
     with contextlib.closing(socket.create_connection((address.host, address.port), timeout=20)) as plain:
         try:

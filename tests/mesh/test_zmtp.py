@@ -63,6 +63,7 @@ def test_a_body_of_a_mebibyte_passes_and_one_more_byte_does_not() -> None:
         (GREETING + ready((b"Socket-Type", b"DEALER")), "READY of b'DEALER'"),
         (GREETING + ready((b"Socket-Type", b"ROUTER"), (b"X-Other", b"1")), "2 properties"),
         (GREETING + ready((b"Socket-Type", b"ROUTER"), (b"Socket-Type", b"ROUTER")), "do not add up"),
+        (GREETING + ready((b"Socket-Type", b"ROUTER"), (b"Identity", b"bob")), "2 properties"),
         (GREETING + b"\x04\x0a\x05READY\xff\xff\xff\xff", "do not add up"),
         (GREETING + ready(), "READY of None"),
         (GREETING + READY + READY, "after READY"),

@@ -1,0 +1,114 @@
+"""A link lives while bytes arrive, and pauses between dials grow with jitter: on a clock that moves when told to."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfl.mesh import Event, Limits, LinkDown, TlsFacts
+from p2pfl.mesh.dialer import Backoff
+from p2pfl.mesh.framing import PING, PONG, Header
+from p2pfl.mesh.link import Link
+from p2pfl.mesh.opening import NOBODY, Hello, Opened
+
+LIMITS = Limits(heartbeat_s=3.0, silence_s=20.0)
+TAG = b"link-tag"
+
+
+class Stage:
+    """A link without sockets: what it sends is a list, and the clock is a number."""
+
+    def __init__(self) -> None:
+        self.clock = 100.0
+        self.sent: list[Header] = []
+        self.told: list[Event] = []
+        door = SimpleNamespace(take=lambda use: None, forget=lambda: None)
+        router: Any = SimpleNamespace(connect=lambda peer: door, send=self.send)
+        self.link = Link("bob", router, LIMITS, lambda: self.clock, self.told.append)
+        tunnel: Any = SimpleNamespace(last_heard=100.0, bytes_sent=0, bytes_received=0, close=lambda: None)
+        self.tunnel = tunnel
+        hello = Hello(b"i" * 16, bytes(32), NOBODY, 0)
+        opened = Opened(hello, b"", bytes(32), TAG, TlsFacts("", "", ""))
+        self.link.attach(tunnel, opened, b"me" * 8)
+        self.sent.clear()
+
+    def send(self, peer: str, header: bytes, body: memoryview | None = None) -> bool:
+        self.sent.append(Header.decode(header))
+        return True
+
+    def second(self, *, heard: bool) -> None:
+        self.clock += 1.0
+        if heard:
+            self.tunnel.last_heard = self.clock
+        self.link.tick()
+
+
+def staged(scene: Any) -> None:
+    async def run() -> None:
+        scene(Stage())
+
+    asyncio.run(run())
+
+
+def test_a_link_on_which_bytes_arrive_lives_though_no_frame_is_ever_whole() -> None:
+    def scene(stage: Stage) -> None:
+        for _ in range(3600):
+            stage.second(heard=True)
+        assert stage.link.up
+
+    staged(scene)
+
+
+def test_a_link_on_which_nothing_arrives_is_cut_after_the_silence_allowed() -> None:
+    def scene(stage: Stage) -> None:
+        for _ in range(20):
+            stage.second(heard=False)
+        assert stage.link.status().state == "up"
+        stage.second(heard=False)
+        assert stage.link.status().state == "down"
+        assert stage.told[-1] == LinkDown("bob", "nothing arrived for 21 s")
+
+    staged(scene)
+
+
+def test_an_idle_link_sends_heartbeats_and_a_busy_one_does_not() -> None:
+    def scene(stage: Stage) -> None:
+        for _ in range(12):
+            stage.second(heard=True)
+        assert [header.kind for header in stage.sent] == [PING] * 3
+        stage.sent.clear()
+        for _ in range(12):
+            stage.link.offer(b"busy")
+            stage.second(heard=True)
+        assert PING not in [header.kind for header in stage.sent]
+
+    staged(scene)
+
+
+def test_a_pong_measures_the_round_trip() -> None:
+    def scene(stage: Stage) -> None:
+        stage.clock += 0.25
+        stage.link.on_message(Header(PONG, 0, TAG, 100_000_000, 0, 0).encode(), memoryview(b""))
+        assert stage.link.status().rtt_s == 0.25
+
+    staged(scene)
+
+
+@given(noise=st.lists(st.binary(min_size=2, max_size=2), min_size=1, max_size=20))
+def test_pauses_double_up_to_the_most_and_jitter_by_half(noise: list[bytes]) -> None:
+    draws = iter(noise)
+    backoff = Backoff(0.05, 2.0, lambda size: next(draws))
+    for attempt in range(len(noise)):
+        nominal = min(2.0, 0.05 * 2**attempt)
+        assert 0.5 * nominal <= backoff.pause() < 1.5 * nominal
+
+
+def test_a_fruitful_link_starts_the_pauses_anew() -> None:
+    backoff = Backoff(0.05, 2.0, lambda size: b"\x80\x00")
+    assert [backoff.pause() for _ in range(3)] == [0.05, 0.1, 0.2]
+    backoff.reset()
+    assert backoff.pause() == 0.05
