@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from p2pfl.cli.output import amount, duration, progress
+from p2pfl.cli.told import SMALL, dense_bytes
 from p2pfl.progress import Progress
 from p2pfl.roster import Roster
 
@@ -92,7 +93,8 @@ class Watch:
 
     def _round(self, facts: Mapping[str, Any]) -> None:
         self.rounds.append(dict(facts))
-        purpose = facts.get("configuration", {}).get("purpose")
+        configuration = facts.get("configuration", {})
+        purpose = configuration.get("purpose")
         number = int(facts["round"])
         parts = ["last model" if purpose == "evaluation" else "sum" if purpose == "sum" else f"round {number}"]
         parts.append(f"{len(facts['survivors'])} of {len(self._roster.names)} sites")
@@ -100,7 +102,7 @@ class Watch:
         spent = [float(text) for text in facts.get("epsilon", {}).values() if text]
         if any(spent):
             parts.append(f"ε {max(spent):.2f} of {self._max_epsilon:.2f}")
-        parts.append(self._traffic(facts))
+        parts.append(self._traffic(facts, configuration.get("parameters", 0) if purpose == "training" else 0))
         parts.append(f"{facts['seconds']:.1f} s")
         self._tell("  ".join(parts))
 
@@ -114,11 +116,13 @@ class Watch:
         self._metric = value
         return [f"{name}{when} {value:.3f}{change}"]
 
-    @staticmethod
-    def _traffic(facts: Mapping[str, Any]) -> str:
-        sent, dense = int(facts.get("bytes_sent", 0)), int(facts.get("dense_bytes", 0))
-        compared = f" (dense {amount(dense)}, {100 * (sent / dense - 1):+.1f} %)" if dense else ""
-        return f"sent {amount(sent)}{compared}"
+    def _traffic(self, facts: Mapping[str, Any], parameters: int) -> str:
+        """What was sent; beside it, for a model large enough to compress, what a plain all-reduce of it would send."""
+        sent = int(facts.get("bytes_sent", 0))
+        if parameters < SMALL:
+            return f"sent {amount(sent)}"
+        dense = dense_bytes(len(self._roster.names), parameters, 1)
+        return f"sent {amount(sent)} (dense {amount(dense)}, {100 * (sent / dense - 1):+.1f} %)"
 
 
 def metric_of(outcome: Mapping[str, Any]) -> tuple[str, float] | None:

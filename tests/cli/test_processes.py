@@ -94,10 +94,12 @@ def facts(out: str) -> dict[str, object]:
 
 def said(process: subprocess.Popen[str], what: str) -> str:
     """The first line of its progress that holds `what`."""
+    heard = []
     for line in process.stderr or ():
+        heard.append(line)
         if what in line:
             return line
-    raise AssertionError(f"it ended without saying {what!r}")
+    raise AssertionError(f"it ended without saying {what!r}: {heard}")
 
 
 def test_three_people_learn_their_average_and_nobody_writes_down_a_salary(tmp_path: Path, start: Start) -> None:
@@ -167,6 +169,26 @@ def test_a_site_that_starts_first_says_for_whom_it_waits_and_gives_up_when_asked
     assert "P2P-ROUND-037" in err
 
 
+def test_a_site_that_is_interrupted_is_waited_for_by_name_and_goes_on_when_it_is_started_again(
+    tmp_path: Path, start: Start
+) -> None:
+    sites = Sites(tmp_path, "rounds=6")
+    first, second, third = (start(*sites.join(name, "--json")) for name in sites.names)
+    said(first, "round 2 ")
+    first.send_signal(signal.SIGINT)
+    assert ended(first)[0] == 130
+    assert f"waiting for {sites.names[0]}" in said(second, "waiting for")
+    again = start(*sites.join(sites.names[0], "--json"))
+    told = []
+    for process in (again, second, third):
+        status, out, err = ended(process)
+        assert status == 0, err
+        told.append(facts(out))
+    assert all(one["rounds_completed"] == 6 for one in told)
+    assert len({one["ledger"]["root"] for one in told}) == 1  # type: ignore[index]
+    assert len({one["epsilon"] for one in told}) == 1
+
+
 def test_sigterm_ends_a_waiting_site_like_ctrl_c(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path)
     running = start(*sites.join(sites.names[0]))
@@ -205,6 +227,51 @@ def test_another_peers_yaml_is_told_at_the_site_that_differs(tmp_path: Path, sta
     status, _, err = ended(start("sum", "--peers", str(other), *sites.common(odd)[2:], "--value", "1"))
     assert status == 2
     assert "P2P-ROUND-036" in err
+
+
+WIDE = """
+from torch import nn
+from p2pfl.training.task import Task
+from p2pfl.training.tasks.tabular import Tabular
+
+class Wide(Tabular):
+    name = "wide"
+    first = Task.first
+
+    def model(self):
+        return nn.Sequential(nn.Linear(self.inputs, 3200), nn.Tanh(), nn.Linear(3200, 1))
+"""
+
+
+def test_a_hospitals_own_task_and_csv_train_compressed_and_the_model_predicts(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path)
+    task = tmp_path / "wide.py"
+    task.write_text(WIDE)
+    lines = task_lines(f"{task}:Wide")
+    settings = ("rounds=2", "sharing.field=16", "compression.method=nominate")
+    sites.peers.write_bytes(draft.write("trial", sites.members, lines, settings))
+    own = tmp_path / sites.names[1] / "records.csv"  # one site calls two columns otherwise, and codes one
+    header, *rows = own.read_text().splitlines()
+    cells = [row.split(",") for row in rows]
+    coded = [",".join([age, "m" if sex == "1" else "w", *others]) for age, sex, *others in cells]
+    own.write_text("\n".join([header.replace("age,sex", "Alter,Geschlecht"), *coded]) + "\n")
+    own.with_suffix(".columns.yaml").write_text("columns: {Alter: age, Geschlecht: sex}\ncodes: {sex: {m: 1, w: 0}}\n")
+
+    results = [ended(process) for process in
+               [start(*sites.join(name, "--task", f"{task}:Wide", "--json")) for name in sites.names]]  # fmt: skip
+    assert [status for status, _, _ in results] == [0, 0, 0], results[0][2]
+    told = [facts(out) for _, out, _ in results]
+    assert len({one["ledger"]["root"] for one in told}) == 1  # type: ignore[index]
+    assert all(one["payload_sent"] < one["dense_bytes"] / 20 for one in told)  # type: ignore[operator]
+
+    model = tmp_path / "model.safetensors"
+    assert ended(start("model", "export", "--home", str(tmp_path / sites.names[0] / "home"), "-o", str(model)))[0] == 0
+    new = ["--peers", str(sites.peers), "--task", str(task), "--data", str(own), "--json"]
+    from_file = ended(start("predict", *new, "--model", str(model)))
+    from_home = ended(start("predict", *new, "--home", str(tmp_path / sites.names[2] / "home")))
+    assert from_file[0] == from_home[0] == 0, from_file[2]
+    assert facts(from_file[1]) == facts(from_home[1])
+    assert facts(from_file[1])["records"] == len(rows)
 
 
 def broken(tmp_path: Path, what: str) -> tuple[list[str], str, int]:

@@ -106,12 +106,14 @@ def test_the_statistic_of_three_sites_is_that_of_their_values_together(statistic
 
 def test_a_round_is_one_line_with_numbers_units_and_what_they_are_compared_to(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
-    watch(Progress("round", ROUND | {"dense_bytes": 412_000_000}))
+    large = {"purpose": "training", "parameters": 77_250_000}
+    watch(Progress("round", ROUND | {"configuration": large}))
     watch(Progress("round", ROUND | {"round": 3, "outcome": {"auc": "0.875"}}))
     assert lines[0] == (
         "round 2  3 of 3 sites  AUC before it 0.871  ε 2.13 of 4.00  sent 3.1 MB (dense 412 MB, -99.2 %)  41.0 s"
     )
     assert "0.875 (+0.004)" in lines[1]
+    assert "dense" not in lines[1]
 
 
 def test_who_was_never_seen_is_named_with_what_to_tell_them(tmp_path: Path) -> None:
