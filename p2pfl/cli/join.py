@@ -15,7 +15,7 @@ from p2pfl.cli.access import Access, listen_option, wait_option
 from p2pfl.cli.check import check_text, links_of
 from p2pfl.cli.children import end_with_stdin as watch_stdin
 from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
-from p2pfl.cli.predict import column_map, read_whole
+from p2pfl.cli.predict import column_map, read_records
 from p2pfl.cli.told import dense_bytes, join_text
 from p2pfl.cli.watch import Watch
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED
@@ -90,7 +90,7 @@ def _task_path(federation: Federation, given: str | None) -> Path | None:
 
 def _trainer(site: Site) -> Trainer:
     """Everything that needs no other site: records, held-out split, model, one dummy private step."""
-    raw, columns = read_whole(site.data), column_map(site.data, site.columns)
+    raw, columns = read_records(site.data), column_map(site.data, site.columns)
     with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
         name, key = opened.name, opened.holdout_key()
     # Loaded late: what is wrong with files, home and key is told before anything slow happens.

@@ -11,6 +11,7 @@ from p2pfl.cli import output
 from p2pfl.cli.model import model_of
 from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
 from p2pfl.errors.people import NotReadable
+from p2pfl.errors.training import DataUnreadable
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 
@@ -28,6 +29,14 @@ def read_whole(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise NotReadable(evidence=error.strerror or type(error).__name__, path=path) from None
+
+
+def read_records(path: Path) -> bytes:
+    """A file of records. Raises DataUnreadable."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataUnreadable(evidence=error.strerror or type(error).__name__, path=path) from None
 
 
 @click.command()
@@ -52,7 +61,7 @@ def predict(
     from p2pfl.training.task import load_task
 
     federation = Federation.load(peers_file)
-    raw = read_whole(data)
+    raw = read_records(data)
     if model_file is not None:
         held, source = read_whole(model_file), str(model_file)
     else:

@@ -25,14 +25,6 @@ class NotYaml(ConfigurationError):
     command = "p2pfl peers show {source}"
 
 
-class RosterMismatch(ConfigurationError):
-    """Your peers.yaml is not the one that {peer} holds."""
-
-    code = "P2P-FED-003"
-    likely = ("a site was added at one place only", "the file was edited after it was agreed")
-    command = "p2pfl peers diff {peer}"
-
-
 class UnknownKey(ConfigurationError):
     """{place}: the key {key} is not known here."""
 
@@ -111,30 +103,6 @@ class DuplicateMember(ConfigurationError):
     code = "P2P-FED-013"
     likely = ("one card was given twice", "a home was copied to a second machine", "a block was pasted and half edited")
     command = "p2pfl peers show {source}"
-
-
-class UnlistedKey(ConfigurationError):
-    """The site at {peer} presents a key that is not in your peers.yaml."""
-
-    code = "P2P-FED-014"
-    likely = (
-        "that site made a new identity and the file holds the old one",
-        "somebody else answers at that address",
-        "a proxy opens TLS on the way",
-    )
-    command = "p2pfl peers fingerprint {peer}"
-
-
-class NotListed(ConfigurationError):
-    """The identity in {home} ({name}) is not in {source}."""
-
-    code = "P2P-FED-015"
-    likely = (
-        "your card was not handed to `p2pfl peers create`",
-        "--home names another site's home",
-        "init was run again after the file was made",
-    )
-    command = "p2pfl peers fingerprint --peers {source}"
 
 
 class CardForged(IntegrityError):

@@ -281,7 +281,7 @@ def broken(tmp_path: Path, what: str) -> tuple[list[str], str, int]:
     arguments, folder = sites.join(name), tmp_path / name
     if what == "a missing file":
         (folder / "records.csv").unlink()
-        return arguments, "P2P-USE-015", 2
+        return arguments, "P2P-TRAIN-001", 2
     if what == "a word where a number belongs":
         text = (folder / "records.csv").read_text().splitlines()
         text[2] = text[2].replace(text[2].split(",")[0], "old", 1)
