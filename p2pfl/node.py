@@ -29,7 +29,7 @@ from p2pfl.progress import Observer, Progress
 from p2pfl.roster import Address
 from p2pfl.sharing import events as e
 from p2pfl.sharing.course import Course
-from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, SUMS_ITEM, Setting
+from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, SUMS_ITEM, Setting, place_of
 from p2pfl.source import Run, Source
 
 LEAST_DEADLINE_S: Final = 20.0
@@ -135,13 +135,11 @@ class Node:
 
         Raises whatever ends it: an error that names a peer, this machine, the budget, or the integrity of the home.
         """
-        setting = Setting(
-            run, self.federation.roster, self.name, self.identity, self.incarnation, self.federation.digest,
-            self.intake.draw_bound,
-        )  # fmt: skip
-        course = Course(setting, self.books.final_round(run))
+        left = self._left_behind(run, source)
+        known = self._runs.get(run)
+        # The course of an earlier call holds what came early for the next round, and who confirmed the last.
+        course = known.course if known is not None else self._course(run)
         held = Run(course, source, last_round)
-        left = self._left_behind(run)
         self._runs[run] = self._latest = held
         await self._genesis()
         await self._carry_out(held, course.resume(left))
@@ -151,16 +149,30 @@ class Node:
             await self._begin(held)
             await self._drive(held)
 
-    def _left_behind(self, run: bytes) -> dict[str, bytes | None]:
+    def _course(self, run: bytes) -> Course:
+        setting = Setting(
+            run, self.federation.roster, self.name, self.identity, self.incarnation, self.federation.digest,
+            self.intake.draw_bound,
+        )  # fmt: skip
+        return Course(setting, self.books.final_round(run))
+
+    def _left_behind(self, run: bytes, source: Source) -> dict[str, bytes | None]:
         """What a process before this one left of `run`. Raises RunUnderWay when another run would be overwritten."""
         found: dict[str, bytes | None] = {}
         for item in (ATTEMPT_ITEM, SUMS_ITEM, FINAL_ITEM):
             data = self.home.read(item)
-            if data is not None:
-                of, inner = codec.unpack(data, most=ANY_SIZE, items=8)
-                if of != run and item == ATTEMPT_ITEM:
-                    raise RunUnderWay(what="run", evidence=f"run {of.hex()[:16]}, not {run.hex()[:16]}")
-                found[item] = inner if of == run else None
+            if data is None:
+                continue
+            of, inner = codec.unpack(data, most=ANY_SIZE, items=8)
+            if of == run:
+                found[item] = inner
+            elif item == ATTEMPT_ITEM and place_of(inner)[0] > self.books.final_round(of):
+                raise RunUnderWay(what="run", evidence=f"run {of.hex()[:16]}, not {run.hex()[:16]}")
+            elif item == FINAL_ITEM and of not in self._runs:
+                # A peer may still lack the last round of that run. It is served; no round of it begins here.
+                served = self._course(of)
+                served.resume({FINAL_ITEM: inner})
+                self._runs[of] = Run(served, source, served.final_round)
         return found
 
     async def _genesis(self) -> None:
@@ -211,7 +223,10 @@ class Node:
 
     async def _drive(self, held: Run) -> None:
         """One event in, its effects out."""
-        event = await self.intake.next(partial(self._waits, held))
+        await self._take(held, await self.intake.next(partial(self._waits, held)))
+
+    async def _take(self, held: Run, event: e.Event | Own) -> None:
+        """Hand the event to the run that it is for; those that are over serve peers that lack their last round."""
         if isinstance(event, e.Received):
             known = self._runs.get(event.letter.envelope.run)
             if known is None:
@@ -240,7 +255,7 @@ class Node:
                 return
             event = await self.intake.next(partial(Waiting, "final", done.number, missing))
             if isinstance(event, (e.Received, e.LinkUp)):
-                await self._feed(held, event)
+                await self._take(held, event)
 
     def _keep_foreign(self, letter: Letter) -> None:
         kept = self._foreign.setdefault(letter.envelope.run, [])
@@ -361,7 +376,7 @@ class Node:
         begun = self.home.read(ATTEMPT_ITEM)
         if begun is not None:
             of, snapshot = codec.unpack(begun, most=ANY_SIZE, items=8)
-            number, attempt = codec.unpack(snapshot, most=ANY_SIZE, items=256)[1:3]
+            number, attempt = place_of(snapshot)
             if of == run and number > self.books.final_round(run):
                 return number, attempt
         return self.books.final_round(run), (1 << 53) - 1

@@ -29,7 +29,7 @@ class Course:
     def resume(self, items: Mapping[str, bytes | None]) -> list[Effect]:
         """Take up what a process before this one left on the disk. Raises Malformed."""
         keepsake, snapshot = items.get(FINAL_ITEM), items.get(ATTEMPT_ITEM)
-        if keepsake:
+        if keepsake and self.previous is None:
             kept = Round.finished(self.setting, keepsake)
             # A keepsake of a round that the ledger does not hold was written just before a death.
             self.previous = kept if kept.number == self.final_round else None

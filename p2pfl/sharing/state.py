@@ -185,6 +185,14 @@ def snapshot(state: State) -> bytes:
     return codec.pack((1, state.round, state.attempt, *secrets, *wires, state.view, state.record, bundles))
 
 
+def place_of(data: bytes) -> tuple[int, int]:
+    """Round and attempt of what `snapshot` wrote. Raises Malformed."""
+    version, number, attempt, *_ = codec.unpack(data, most=1 << 27, items=256)
+    if version != 1:
+        raise codec.Malformed(f"attempt snapshot of version {version}")
+    return number, attempt
+
+
 def restore(setting: Setting, data: bytes) -> State:
     """The state that `snapshot` wrote, in a new process. Raises Malformed when the bytes are not a snapshot."""
     version, number, attempt, self_mask, nonce, bundle, *rest = codec.unpack(data, most=1 << 27, items=256)
