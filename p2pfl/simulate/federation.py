@@ -1,13 +1,14 @@
-"""A whole federation in one process and in virtual time: the real rounds, a seeded network, deaths and returns.
+"""A whole federation in one process and in virtual time: the real rounds, a seeded network, deaths, returns and liars.
 
 The network keeps TLS's and the mesh's promises (letters of one pair arrive in order, once, from the process that
-sent them to the process that they were sent to) and no others: delays differ by orders of magnitude, and what was on
-its way to a process that dies is lost.
+sent them to the process that they were sent to) and no others: delays differ by orders of magnitude, groups of sites
+lose sight of one another for a while, and what was on its way to a process that dies is lost.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from p2pfl import messages
@@ -20,6 +21,9 @@ from p2pfl.sharing.prg import expand
 from p2pfl.simulate.clock import Clock
 from p2pfl.simulate.peer import SimulatedPeer
 
+# What a liar sends to one peer where an honest site would send one letter: nothing, that letter, others.
+Lie = Callable[[SimulatedPeer, str, Letter], Iterable[Letter]]
+
 
 @dataclass(frozen=True, slots=True)
 class Weather:
@@ -29,6 +33,12 @@ class Weather:
     deaths: int = 0  # at most so many in all
     away_s: tuple[float, float] = (0.1, 60.0)
     delay_s: tuple[float, float] = (0.001, 0.5)
+    partition: float = 0.0  # chance, per letter, that the sites fall into two groups that do not hear each other
+    partitions: int = 0  # at most so many in all
+    apart_s: tuple[float, float] = (0.1, 60.0)
+
+
+CALM = Weather()
 
 
 class SimulatedFederation:
@@ -42,22 +52,26 @@ class SimulatedFederation:
         length: int = 50,
         bits: int = 61,
         seed: int = 0,
-        weather: Weather | None = None,
+        weather: Weather = CALM,
+        lies: Mapping[str, Lie] | None = None,
     ) -> None:
         self.random = random.Random(seed)
         self.clock = Clock()
-        self.weather = weather or Weather()
+        self.weather = weather
         self.length, self.bits, self.rounds = length, bits, rounds
-        self.deaths = 0
+        self.deaths = self.partitions = 0
+        self.lies = dict(lies or {})
+        self.log: list[tuple[str | None, Letter]] = []  # to whom (None: all others), everything that left a process
         identities = [Identity(self.draw(32)) for _ in range(peers)]
         members = tuple(Member(f"site-{k}", identity.key) for k, identity in enumerate(identities))
         self.roster = Roster(1, members)
         run = digest("run", b"simulated")
         self.peers = {
-            member.name: SimulatedPeer(self, member.name, identity, self.roster, run, rounds)
+            member.name: SimulatedPeer(self, member.name, identity, self.roster, run, rounds, bits)
             for member, identity in zip(members, identities, strict=True)
         }
         self._last: dict[tuple[str, str], float] = {}
+        self._apart: dict[frozenset[str], float] = {}  # when a pair that is apart meets again
 
     @property
     def now(self) -> float:
@@ -69,7 +83,7 @@ class SimulatedFederation:
     def run(self, most_steps: int = 1_000_000) -> None:
         """Start everyone and go on until nothing is left to do. Raises RuntimeError past `most_steps`."""
         for peer in self.peers.values():
-            self.clock.at(self.random.uniform(0, 1), lambda peer=peer: self._start(peer))  # type: ignore[misc]
+            self.clock.at(self.random.uniform(0, 1), lambda peer=peer: self.start(peer))  # type: ignore[misc]
         for _ in range(most_steps):
             if not self.clock.step():
                 return
@@ -92,18 +106,28 @@ class SimulatedFederation:
         if self.deaths >= self.weather.deaths or self.random.random() >= self.weather.death:
             return False
         self.deaths += 1
-        self.clock.at(self.now + self.random.uniform(*self.weather.away_s), lambda: self._start(peer))
+        self.clock.at(self.now + self.random.uniform(*self.weather.away_s), lambda: self.start(peer))
         return True
 
     def timer(self, peer: SimulatedPeer, event: e.Event) -> None:
         incarnation = peer.incarnation
         self.clock.at(event.now, lambda: peer.feed(event) if peer.incarnation == incarnation else None)
 
+    def sent(self, to: str | None, letter: Letter) -> None:
+        """Write down what left a process, before it is carried anywhere."""
+        self.log.append((to, letter))
+
     def carry(self, sender: str, to: str, letter: Letter) -> None:
-        """Take a letter from one process to another, behind those that left before it."""
+        """Take a letter, or what a liar makes of it, from one process to another, behind those that left before it."""
+        lie = self.lies.get(sender)
+        for each in (letter,) if lie is None else lie(self.peers[sender], to, letter):
+            self._carry(sender, to, each)
+
+    def _carry(self, sender: str, to: str, letter: Letter) -> None:
         source, target = self.peers[sender], self.peers[to]
         if not target.alive:
             return
+        self._weather_turns()
         here, there = source.incarnation, target.incarnation
         wire = letter.wire
 
@@ -115,11 +139,31 @@ class SimulatedFederation:
 
     def _arrival(self, sender: str, to: str) -> float:
         low, high = self.weather.delay_s
-        time = max(self.now + self.random.uniform(low, high), self._last.get((sender, to), 0.0))
+        begins = max(self.now, self._apart.get(frozenset((sender, to)), 0.0))
+        time = max(begins + self.random.uniform(low, high), self._last.get((sender, to), 0.0))
         self._last[(sender, to)] = time
         return time
 
-    def _start(self, peer: SimulatedPeer) -> None:
+    def _weather_turns(self) -> None:
+        """Decides about one partition: every pair across it is apart, and both ends are told when it meets again."""
+        if self.partitions >= self.weather.partitions or self.random.random() >= self.weather.partition:
+            return
+        self.partitions += 1
+        names = list(self.roster.names)
+        group = self.random.sample(names, self.random.randint(1, len(names) - 1))
+        heals = self.now + self.random.uniform(*self.weather.apart_s)
+        for here in group:
+            for there in set(names) - set(group):
+                self._apart[frozenset((here, there))] = heals
+                self.clock.at(heals, lambda pair=(here, there): self._meet(*pair))  # type: ignore[misc]
+
+    def _meet(self, one: str, other: str) -> None:
+        here, there = self.peers[one], self.peers[other]
+        if here.alive and there.alive:
+            self._link(here, there)
+            self._link(there, here)
+
+    def start(self, peer: SimulatedPeer) -> None:
         """A process starts: its links come up one by one, each on both ends, before anything crosses it."""
         if peer.alive:
             return

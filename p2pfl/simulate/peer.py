@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from p2pfl import codec
+from p2pfl.errors import P2PFLError
 from p2pfl.keys import Identity, digest
 from p2pfl.messages import Letter
 from p2pfl.roster import Roster
@@ -21,6 +22,7 @@ class World(Protocol):
 
     @property
     def now(self) -> float: ...
+    def sent(self, to: str | None, letter: Letter) -> None: ...
     def carry(self, sender: str, to: str, letter: Letter) -> None: ...
     def timer(self, peer: SimulatedPeer, event: e.Event) -> None: ...
     def dies(self, peer: SimulatedPeer) -> bool: ...
@@ -51,15 +53,16 @@ class Disk:
 class SimulatedPeer:
     """Drives one `Round` after another, as node.py does with real sockets and a real home."""
 
-    def __init__(self, world: World, name: str, identity: Identity, roster: Roster, run: bytes, rounds: int) -> None:
-        self.bits = 61
+    def __init__(
+        self, world: World, name: str, identity: Identity, roster: Roster, run: bytes, rounds: int, bits: int
+    ) -> None:
         self.world, self.name, self.identity = world, name, identity
-        self.roster, self.run, self.rounds = roster, run, rounds
+        self.roster, self.run, self.rounds, self.bits = roster, run, rounds, bits
         self.disk = Disk()
         self.alive = False
         self.incarnation = b""
         self.course: Course | None = None
-        self.sent: list[Letter] = []  # everything that ever left this peer, over all its processes
+        self.error: P2PFLError | None = None  # what ended its last process, if that was not death
         self._do: dict[type[Any], Callable[[Any], None]] = {
             e.Send: self._send,
             e.Persist: self._persist,
@@ -86,7 +89,7 @@ class SimulatedPeer:
 
     def boot(self) -> None:
         """A new process on the same disk; its links may come up now."""
-        self.alive, self.incarnation = True, self.world.draw(16)
+        self.alive, self.incarnation, self.error = True, self.world.draw(16), None
         self.course = Course(self.setting(), self.final_round)
 
     def begin(self) -> None:
@@ -106,6 +109,9 @@ class SimulatedPeer:
         try:
             act()
         except Died:
+            self.kill()
+        except P2PFLError as error:  # ends a node, too: with an exit status, and a text that names who is at fault
+            self.error = error
             self.kill()
 
     def _feed(self, event: e.Event) -> None:
@@ -141,7 +147,7 @@ class SimulatedPeer:
     # ── effects ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _send(self, effect: e.Send) -> None:
-        self.sent.append(effect.letter)
+        self.world.sent(effect.to, effect.letter)
         others = [name for name in self.roster.names if name != self.name]
         for name in others if effect.to is None else [effect.to]:
             self.world.carry(self.name, name, effect.letter)
