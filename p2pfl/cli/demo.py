@@ -24,7 +24,7 @@ from p2pfl.cli.children import Children, free_ports
 from p2pfl.cli.options import json_option
 from p2pfl.cli.peers import task_lines
 from p2pfl.cli.told import demo_facts, demo_text
-from p2pfl.errors.people import DemoHome, DemoPeers
+from p2pfl.errors.people import DemoHome, DemoPeerFailed, DemoPeers
 from p2pfl.home import Home
 from p2pfl.keyslots import KeyFile
 from p2pfl.roster import Address
@@ -58,7 +58,12 @@ def demo(count: int, rounds: int | None, overrides: tuple[str, ...], home: Path 
         output.progress(f"{count} peers, {dealt.dataset}; {dealt.said}. What {next(iter(dealt.files))} says:")
         chosen = [*overrides, *([f"rounds={rounds}"] if rounds else [])]
         peers_file = prepare(place, dealt, chosen)
-        results = _run(place, peers_file, list(dealt.files))
+        try:
+            results = _run(place, peers_file, list(dealt.files))
+        except DemoPeerFailed as error:  # the peer's own status says why: 3, 4 and 5 are not just "failed"
+            output.failure(error, as_json)
+            status = int(error.fields["status"])
+            raise click.exceptions.Exit(status if 0 < status < 6 else error.exit_status) from None
         output.progress("each site alone, on its own records and without privacy, for comparison")
         alone = sites_alone(place, peers_file, dealt)
         facts = demo_facts(peers_file, dealt.dataset, dealt.records, results, alone, time.monotonic() - begun)

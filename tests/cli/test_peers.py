@@ -96,12 +96,24 @@ def test_peers_create_never_overwrites(here: Path, cards: list[str], capsys: pyt
     (["peers", "create", "missing.card", "-o", "x.yaml"], "P2P-FED-001"),
     (["peers", "show", "missing.yaml"], "P2P-FED-001"),
     (["peers", "nonsense"], "P2P-USE-001"),
+    (["demo", "--peers", "2"], "P2P-USE-006"),
+    (["demo", "--peers", "21"], "P2P-USE-006"),
+    (["demo", "--home", "."], "P2P-USE-007"),
+    (["join", "--data", "their.csv"], "P2P-FED-001"),
+    (["join"], "P2P-USE-001"),
+    (["sum", "--value", "1", "--stat", "median"], "P2P-USE-001"),
+    (["status", "--home", "nowhere"], "P2P-HOME-001"),
+    (["ledger", "verify", "--home", "nowhere"], "P2P-HOME-001"),
+    (["ledger", "compare", "a.root", "b.root"], "P2P-USE-015"),
+    (["model", "export", "--home", "nowhere", "-o", "m.safetensors"], "P2P-HOME-001"),
+    (["predict", "--data", "new.csv"], "P2P-FED-001"),
     (["jion"], "P2P-USE-002"),
     (["doctor"], "P2P-USE-003"),
 ])  # fmt: skip
 def test_wrong_use_ends_with_2_and_its_own_error(
     here: Path, arguments: list[str], code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (here / "lies.here").touch()
     assert run(arguments) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith(f"error {code}: ")

@@ -158,6 +158,13 @@ def test_ctrl_c_ends_the_demo_with_130_no_peer_left_and_ledgers_that_verify(tmp_
             Home.open(site / "home").close()  # nobody holds its lock: the peer is gone
 
 
+def test_a_demo_whose_budget_does_not_last_ends_with_4_and_what_the_peer_said(tmp_path: Path, start: Start) -> None:
+    status, out, err = ended(start("demo", "--peers", "3", "--set", "privacy.max_epsilon=0.5", "--json"))
+    assert status == 4, err
+    assert "P2P-TRAIN-" in err
+    assert facts(out)["error"]["code"] == "P2P-USE-008"  # type: ignore[index]
+
+
 def test_a_site_that_starts_first_says_for_whom_it_waits_and_gives_up_when_asked_to(
     tmp_path: Path, start: Start
 ) -> None:
