@@ -1,31 +1,34 @@
 """One link through the tunnel against a bare SSLSocket: bandwidth, round trip, and bytes on the wire.
 
 Both sides run interleaved, each as two processes on this machine's loopback, with the same certificates and the same
-TLS 1.3 context. Promised: the tunnel moves at least 0.8 of what the bare socket moves.
+TLS 1.3 context. The rows of processor time say where it goes: beside TLS and TCP, a link pays for the unix socket
+between the tunnel and ZeroMQ, twice through the kernel at each end, and for ZeroMQ's own thread.
 
-    python benchmarks/mesh_bandwidth.py [--mebibytes 512] [--pairs 5] [--json]
+    python benchmarks/mesh_bandwidth.py [--mebibytes 512] [--rounds 5] [--json]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import os
-import platform
 import socket
 import ssl
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Final
 
 import zmq
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks._report import Finding, machine, ratios, show
 from p2pfl.keys import Identity
 from p2pfl.mesh import Delivered, Mesh
 from p2pfl.mesh.certificates import build_context, issue
@@ -63,11 +66,32 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One side of one pair: bytes of payload per second, and the median round trip of one small message in seconds."""
+class Spent:
+    """What one process spent while the bulk moved: seconds of its main thread, and of all its threads."""
+
+    main_s: float
+    all_s: float
+
+
+class Meter:
+    """Processor time since it was made."""
+
+    def __init__(self) -> None:
+        self._main, self._all = time.thread_time(), time.process_time()
+
+    def read(self) -> Spent:
+        return Spent(time.thread_time() - self._main, time.process_time() - self._all)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one side: payload bytes per second, the median round trip of 32 bytes, what both processes spent."""
 
     bytes_per_s: float
     round_trip_s: float
+    sender: Spent
+    taker: Spent
+    overhead: dict[int, int]  # payload bytes: bytes on the wire beyond them, with their acknowledgement not counted
 
 
 # ── a bare SSLSocket ──────────────────────────────────────────────────────────────────────────────────────────
@@ -80,32 +104,33 @@ def bare_taker(pair: Pair, total: int, pipe: Connection) -> None:
         accepted, _ = listener.accept()
     with context.wrap_socket(accepted, server_side=True) as link:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        view, left = memoryview(bytearray(256 << 10)), total
+        view, left, meter = memoryview(bytearray(256 << 10)), total, Meter()
         while left:
             left -= link.recv_into(view)
+        pipe.send(meter.read())
         link.sendall(b"!")
         for _ in range(ROUND_TRIPS):
             link.sendall(link.recv(64))
         link.recv(1)
 
 
-def bare_sender(pair: Pair, total: int) -> Finding:
+def bare_sender(pair: Pair, total: int) -> tuple[float, float, Spent, dict[int, int]]:
     context = build_context(issue(Identity(pair.keys[0]), NAMES[0], time.time()), pair.roster, accepting=False)
     with context.wrap_socket(socket.create_connection(("127.0.0.1", pair.ports[1]))) as link:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         payload = os.urandom(PAYLOAD_BYTES)
-        began = time.perf_counter()
+        began, meter = time.perf_counter(), Meter()
         for _ in range(total // PAYLOAD_BYTES):
             link.sendall(payload)
         link.recv(1)
-        speed = total / (time.perf_counter() - began)
+        speed, spent = total / (time.perf_counter() - began), meter.read()
         trips = []
         for _ in range(ROUND_TRIPS):
             began = time.perf_counter()
             link.sendall(b"x" * 32)
             link.recv(64)
             trips.append(time.perf_counter() - began)
-    return Finding(speed, statistics.median(trips))
+    return speed, statistics.median(trips), spent, {}
 
 
 # ── the mesh ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,7 +168,10 @@ async def mesh_taker(pair: Pair, total: int, pipe: Connection) -> None:
     mesh = mesh_of(pair, 1)
     await mesh.start()
     pipe.send("ready")
+    await payloads(mesh, 1)
+    meter = Meter()
     await payloads(mesh, total // PAYLOAD_BYTES)
+    pipe.send(meter.read())
     await mesh.send(NAMES[0], b"!")
     for _ in range(ROUND_TRIPS):
         await payloads(mesh, 1)
@@ -152,17 +180,18 @@ async def mesh_taker(pair: Pair, total: int, pipe: Connection) -> None:
     await mesh.stop()
 
 
-async def mesh_sender(pair: Pair, total: int) -> tuple[Finding, dict[int, int]]:
+async def mesh_sender(pair: Pair, total: int) -> tuple[float, float, Spent, dict[int, int]]:
     mesh = mesh_of(pair, 0)
     await mesh.start()
     payload = os.urandom(PAYLOAD_BYTES)
     while mesh.links()[NAMES[1]].state != "up":
         await anext(mesh.events())
-    began = time.perf_counter()
+    await mesh.send(NAMES[1], b"now")
+    began, meter = time.perf_counter(), Meter()
     for _ in range(total // PAYLOAD_BYTES):
         await mesh.send(NAMES[1], payload)
     await payloads(mesh, 1)
-    speed = total / (time.perf_counter() - began)
+    speed, spent = total / (time.perf_counter() - began), meter.read()
     trips = []
     for _ in range(ROUND_TRIPS):
         began = time.perf_counter()
@@ -177,7 +206,7 @@ async def mesh_sender(pair: Pair, total: int) -> tuple[Finding, dict[int, int]]:
         overhead[size] = mesh.links()[NAMES[1]].bytes_sent - before - size
     await mesh.send(NAMES[1], b"end")
     await mesh.stop()
-    return Finding(speed, statistics.median(trips)), overhead
+    return speed, statistics.median(trips), spent, overhead
 
 
 # ── both, interleaved ─────────────────────────────────────────────────────────────────────────────────────────
@@ -187,7 +216,7 @@ def _bare(pair: Pair, side: int, total: int, pipe: Connection) -> None:
     if side:
         bare_taker(pair, total, pipe)
     else:
-        pipe.send((bare_sender(pair, total), {}))
+        pipe.send(bare_sender(pair, total))
 
 
 def _tunnel(pair: Pair, side: int, total: int, pipe: Connection) -> None:
@@ -197,8 +226,8 @@ def _tunnel(pair: Pair, side: int, total: int, pipe: Connection) -> None:
         pipe.send(asyncio.run(mesh_sender(pair, total)))
 
 
-def run_pair(work: Callable[[Pair, int, int, Connection], None], total: int) -> tuple[Finding, dict[int, int]]:
-    """Run both processes of one side; what the sender found."""
+def run(work: Callable[[Pair, int, int, Connection], None], total: int) -> Run:
+    """Run both processes of one side."""
     spawn, pair = multiprocessing.get_context("spawn"), Pair.fresh()
     processes, ends = [], []
     for side in (1, 0):
@@ -210,68 +239,51 @@ def run_pair(work: Callable[[Pair, int, int, Connection], None], total: int) -> 
         ends.append(ours)
         if side:
             ours.recv()  # the taker listens
-    found: tuple[Finding, dict[int, int]] = ends[1].recv()
+    taker = ends[0].recv()
+    speed, round_trip, sender, overhead = ends[1].recv()
     for process in processes:
         process.join()
-    return found
+    return Run(speed, round_trip, sender, taker, overhead)
 
 
-def measure(mebibytes: int, pairs: int) -> dict[str, object]:
+def measure(mebibytes: int, rounds: int) -> list[Finding]:
+    """Both sides in turn, `rounds` times."""
     total = max(1, mebibytes * MIB // PAYLOAD_BYTES) * PAYLOAD_BYTES
-    bare: list[Finding] = []
-    mesh: list[Finding] = []
-    overhead: dict[int, int] = {}
-    for _ in range(pairs):
-        bare.append(run_pair(_bare, total)[0])
-        finding, overhead = run_pair(_tunnel, total)
-        mesh.append(finding)
-    ratios = [ours.bytes_per_s / theirs.bytes_per_s for ours, theirs in zip(mesh, bare, strict=True)]
-    return {
-        "ratio": {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios), "promised": PROMISED},
-        "bare": {"bytes_per_s": statistics.median(each.bytes_per_s for each in bare),
-                 "round_trip_s": statistics.median(each.round_trip_s for each in bare)},
-        "mesh": {"bytes_per_s": statistics.median(each.bytes_per_s for each in mesh),
-                 "round_trip_s": statistics.median(each.round_trip_s for each in mesh)},
-        "runs": [{"bare": asdict(theirs), "mesh": asdict(ours)} for ours, theirs in zip(mesh, bare, strict=True)],
-        "overhead_bytes": {str(size): extra for size, extra in overhead.items()},
-        "pairs": pairs, "payload_bytes": total,
-        "versions": {"python": platform.python_version(), "openssl": ssl.OPENSSL_VERSION, "libzmq": zmq.zmq_version()},
-        "cpus": os.cpu_count(), "machine": platform.machine(),
-    }  # fmt: skip
-
-
-def table(found: dict[str, object]) -> str:
-    bare, mesh, ratio, overhead = (found[key] for key in ("bare", "mesh", "ratio", "overhead_bytes"))
-    assert isinstance(bare, dict) and isinstance(mesh, dict) and isinstance(ratio, dict) and isinstance(overhead, dict)
-    lines = [f"{'':14}{'MiB/s':>10}{'round trip µs':>16}"]
-    lines += [
-        f"{name:14}{side['bytes_per_s'] / MIB:10.0f}{side['round_trip_s'] * 1e6:16.0f}"
-        for name, side in (("bare SSLSocket", bare), ("mesh link", mesh))
+    bare, mesh = [], []
+    for _ in range(rounds):
+        bare.append(run(_bare, total))
+        mesh.append(run(_tunnel, total))
+    gib = total / (1 << 30)
+    speeds = [[each.bytes_per_s / MIB for each in side] for side in (mesh, bare)]
+    found = [
+        Finding("one link / a bare SSLSocket", ratios(*speeds), at_least=PROMISED),
+        Finding("one link", tuple(speeds[0]), "MiB/s"),
+        Finding("a bare SSLSocket", tuple(speeds[1]), "MiB/s"),
     ]
-    lines += ["", f"{'payload bytes':>14}{'more on the wire':>20}{'':4}"]
-    lines += [
-        f"{int(size):14d}{extra:20d}" + (f"   {100 * extra / int(size):.2f} %" if int(size) else "")
-        for size, extra in overhead.items()
-    ]
-    lines += [
-        "",
-        f"mesh link / bare SSLSocket = {ratio['median']:.2f} ({found['pairs']} pairs, spread {ratio['least']:.2f} to "
-        f"{ratio['most']:.2f}; promised ≥ {PROMISED})",
-    ]
-    return "\n".join(lines)
+    for name, side in (("one link", mesh), ("a bare SSLSocket", bare)):
+        found.append(Finding(f"round trip, {name}", tuple(each.round_trip_s * 1e6 for each in side), "µs"))
+    for name, side in (("one link", mesh), ("a bare SSLSocket", bare)):
+        for end in ("sender", "taker"):
+            spent: list[Spent] = [getattr(each, end) for each in side]
+            found.append(Finding(f"processor, {name}, {end}", tuple(each.all_s / gib for each in spent), "s/GiB"))
+            if side is mesh:
+                rest = tuple((each.all_s - each.main_s) / gib for each in spent)
+                found.append(Finding(f"  of it ZeroMQ's thread, {end}", rest, "s/GiB"))
+    for size in SIZES:
+        extra = tuple(float(each.overhead[size]) for each in mesh)
+        found.append(Finding(f"overhead of {size} payload bytes", extra, "bytes"))
+    return found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--mebibytes", type=int, default=512, help="payload moved in each run")
-    parser.add_argument("--pairs", type=int, default=5, help="how often both sides run")
+    parser.add_argument("--rounds", type=int, default=5, help="how often both sides run")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()
-    found = measure(options.mebibytes, options.pairs)
-    print(table(found), file=sys.stderr if options.json else sys.stdout)
-    if options.json:
-        print(json.dumps(found))
-    return 0
+    on = {**machine("pyzmq"), "libzmq": zmq.zmq_version(), "openssl": ssl.OPENSSL_VERSION}
+    title = "one link through the tunnel against a bare SSLSocket, loopback"
+    return show(title, measure(options.mebibytes, options.rounds), on, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from p2pfl.mesh.events import Limits, TlsFacts
 from p2pfl.mesh.serverhello import group_of
 from p2pfl.mesh.zmtp import Checker, MalformedZmtp
 
-CHUNK_BYTES: Final = 256 << 10
+CHUNK_BYTES: Final = 128 << 10
+TURNS: Final = 8  # chunks that one callback moves at most, so that every link gets its turn
 RECORD_BYTES: Final = 16 << 10  # the most that one TLS record carries
 SNIFFED_BYTES: Final = 8 << 10  # enough for a ServerHello with a post-quantum key share
 
@@ -216,11 +217,13 @@ class Tunnel:
                     pass
         self.close()
 
-    def _end(self, reason: str, error: Exception | None = None) -> None:
+    def _end(self, reason: str, error: Exception | None = None) -> bool:
+        """Close and tell; always False, for those who say whether to go on."""
         if not self.closed:
             self.close()
             if self._on_end is not None:
                 self._on_end(reason, error)
+        return False
 
     def _encrypt(self, clear: memoryview) -> None:
         done, size, write = 0, len(clear), self._ssl.write
@@ -228,13 +231,16 @@ class Tunnel:
             done += write(clear[done : done + RECORD_BYTES])
 
     def _from_local(self) -> None:
-        local = self._local
-        if local is None or self.closed:
-            return
+        """Encrypt what the ROUTER says; a few times in a row, which costs less than being called again for each."""
+        for _ in range(TURNS):
+            if self._local is None or self.closed or self._tcp_full or not self._one_from_local(self._local):
+                return
+
+    def _one_from_local(self, local: socket.socket) -> bool:
         try:
             count = local.recv_into(self._clear)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             return self._end(f"local socket: {error.strerror}")
         if not count:
@@ -246,6 +252,7 @@ class Tunnel:
         except ssl.SSLError as error:
             return self._end(f"TLS: {error.reason or error}")
         self._to_tcp()
+        return True
 
     def _to_tcp(self) -> None:
         """Hand what is encrypted to TCP; while it cannot take all, nothing more is read from the ROUTER."""
@@ -255,7 +262,8 @@ class Tunnel:
         except BlockingIOError:
             count = 0
         except OSError as error:
-            return self._end(f"connection lost: {error.strerror}")
+            self._end(f"connection lost: {error.strerror}")
+            return
         self.bytes_sent += count
         self._tcp_rest = rest[count:] or memoryview(self._out.read())
         full = bool(self._tcp_rest)
@@ -269,12 +277,15 @@ class Tunnel:
                 self._loop.add_reader(self._local, self._from_local)
 
     def _from_tcp(self) -> None:
-        if self.closed:
-            return
+        for _ in range(TURNS):
+            if self.closed or self._local_full or not self._one_from_tcp():
+                return
+
+    def _one_from_tcp(self) -> bool:
         try:
             count = self._tcp.recv_into(self._cipher)
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             return self._end(f"connection lost: {error.strerror}")
         if not count:
@@ -283,6 +294,7 @@ class Tunnel:
         self.last_heard = self._now()
         self._in.write(self._cipher[:count])
         self._decrypt()
+        return True
 
     def _decrypt(self) -> None:
         if self.closed or self._local_rest:
@@ -301,11 +313,13 @@ class Tunnel:
         except ssl.SSLZeroReturnError:
             ended = True
         except ssl.SSLError as error:
-            return self._end(f"TLS: {error.reason or error}")
+            self._end(f"TLS: {error.reason or error}")
+            return
         if got and not self._pass_on(plain[:got]):
             return
         if ended:
-            return self._end("closed by the far end")
+            self._end("closed by the far end")
+            return
         if self._out.pending and not self._tcp_rest:
             self._to_tcp()  # an answer of TLS itself, to a key update
 
@@ -332,7 +346,8 @@ class Tunnel:
         except BlockingIOError:
             count = 0
         except OSError as error:
-            return self._end(f"local socket: {error.strerror}")
+            self._end(f"local socket: {error.strerror}")
+            return
         self._local_rest = clear[count:]
         full = bool(self._local_rest)
         if full != self._local_full:
