@@ -15,7 +15,7 @@ import numpy as np
 
 from p2pfl import codec
 from p2pfl.keys import Identity, Secret, digest
-from p2pfl.messages import Envelope, Letter, Message, Share, read, seal
+from p2pfl.messages import Envelope, Letter, Message, Share, Total, read, seal
 from p2pfl.roster import Roster
 from p2pfl.sharing.chunks import Chunk as Piece
 from p2pfl.sharing.events import OfAttempt, Persist, Proposal, Send, Vector, Words
@@ -112,7 +112,7 @@ class State:
     record: bytes = b""
     confirms: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)  # record, cosignature
     wanted_from: str = ""
-    parts: dict[int, tuple[int, Words, int]] = field(default_factory=dict)  # fetched total: bits, words, words held
+    parts: list[tuple[Total, Words]] = field(default_factory=list)  # of a fetched total, in order
     outbox: list[Send] = field(default_factory=list)  # to repeat to a peer that comes back as a new process
     last_abandon: Letter | None = None  # certificate of the attempt before
     skip: Letter | None = None  # ABANDON certificate shown by a peer that is further on
@@ -144,7 +144,8 @@ class State:
 
     def persist(self, then: type[OfAttempt], *beside: tuple[str, bytes | None]) -> Persist:
         """Make this attempt durable as it stands, with what is given beside it; then `then`."""
-        return Persist(((ATTEMPT_ITEM, snapshot(self)), *beside), then, self.round, self.attempt)
+        # The attempt last: a process that dies in between must not find a READY without the sums that it vouches for.
+        return Persist((*beside, (ATTEMPT_ITEM, snapshot(self))), then, self.round, self.attempt)
 
     def post(self, message: Message, to: str | None = None) -> Send:
         """Seal a small letter for one peer or all, and keep it for a peer that comes back as a new process."""
