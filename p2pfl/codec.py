@@ -59,11 +59,13 @@ def read_facts(data: bytes, most: int = 1 << 20) -> Facts:
 def _only_exact(value: object, where: str, depth: int = 0) -> None:
     if depth > 8:
         raise Malformed(f"{where}: nested too deep")
+    if isinstance(value, str) and not _is_unicode(value):
+        raise Malformed(f"{where}: half of a surrogate pair is not text")
     if value is None or isinstance(value, (str, bool, int)):
         return
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            if not isinstance(name, str):
+            if not isinstance(name, str) or not _is_unicode(name):
                 raise Malformed(f"{where}: key {name!r} is not text")
             _only_exact(inner, f"{where}.{name}", depth + 1)
     elif isinstance(value, (list, tuple)):
@@ -71,6 +73,14 @@ def _only_exact(value: object, where: str, depth: int = 0) -> None:
             _only_exact(inner, f"{where}[{place}]", depth + 1)
     else:
         raise Malformed(f"{where}: {type(value).__name__} is not exact; write it as text")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # ── schema ────────────────────────────────────────────────────────────────────────────────────────────────────

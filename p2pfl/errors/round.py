@@ -101,6 +101,22 @@ class WrongSender(RemoteProtocolError):
     command = _WATCH
 
 
+class SetsDiffer(RemoteProtocolError):
+    """{peer} works under another set of members in this attempt than the one that {coordinator} sent to this site."""
+
+    code = "P2P-ROUND-012"
+    likely = ("the coordinator sent two sets", "that site was altered")
+    command = _WATCH
+
+
+class ViewsDiffer(RemoteProtocolError):
+    """{peer} was told other sums of this attempt than this site."""
+
+    code = "P2P-ROUND-013"
+    likely = ("an owner of a part of the sum told two sites two sums", "that site was altered")
+    command = _WATCH
+
+
 class UnexpectedEvent(LocalProtocolError):
     """This node's own code raised {event} in phase {phase}, where the protocol has no place for it."""
 

@@ -108,7 +108,7 @@ def acknowledged_bundles(members: Letter, roster: Roster) -> dict[str, bytes]:
     if not isinstance(message, Members) or message.survivors != roster.names:
         raise Malformed("U is not the whole roster")
     held: dict[str, bytes] = {}
-    senders = set()
+    senders = []
     for wire in message.acks:
         letter = open_letter(wire, roster, Ack)
         if not same_attempt(letter, members.envelope) or not isinstance(letter.message, Ack):
@@ -118,24 +118,26 @@ def acknowledged_bundles(members: Letter, roster: Roster) -> dict[str, bytes]:
         for dealer, digest in letter.message.held:
             if held.setdefault(dealer, digest) != digest:
                 raise Malformed(f"{dealer} dealt different bundles, says {letter.sender}")
-        senders.add(letter.sender)
-    if senders != set(roster.names):
-        raise Malformed("an acknowledgement is missing")
+        senders.append(letter.sender)
+    if tuple(senders) != roster.names:
+        raise Malformed("not one acknowledgement of each member, in order")
     return held
 
 
 def proposals(members: Letter, roster: Roster) -> dict[str, Propose]:
-    """Every member's proposal, in roster order. Raises Malformed when one is missing or of another attempt."""
+    """Every member's one proposal, in roster order. Raises Malformed when one is missing or of another attempt."""
     message = members.message
     found: dict[str, Propose] = {}
+    senders = []
     for wire in message.proposes if isinstance(message, Members) else ():
         letter = open_letter(wire, roster, Propose)
         if not same_attempt(letter, members.envelope) or not isinstance(letter.message, Propose):
             raise Malformed(f"a proposal of another attempt, by {letter.sender}")
         found[letter.sender] = letter.message
-    if set(found) != set(roster.names):
-        raise Malformed("a proposal is missing")
-    return {name: found[name] for name in roster.names}
+        senders.append(letter.sender)
+    if tuple(senders) != roster.names:
+        raise Malformed("not one proposal of each member, in order")
+    return found
 
 
 def own_bundle_counts(state: State, members: Letter) -> bool:

@@ -7,13 +7,17 @@ Pure like the rounds themselves. A driver (node.py, or a simulated peer) hands i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from p2pfl.messages import Letter
 from p2pfl.sharing.events import Begin, Effect, Event, LinkUp, Received
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, SUMS_ITEM, Phase, Setting
 
-MOST_EARLY = 4096  # letters of a next round; a peer that is ahead sends a few kinds of them
+# Of a round that has not begun here. A peer that is ahead sends a few kinds of small letters and waits: in this
+# version nobody gets past PROPOSE without everybody.
+EARLY_LETTERS: Final = 1024  # for each peer
+EARLY_BYTES: Final = 64 << 20
 
 
 class Course:
@@ -74,9 +78,15 @@ class Course:
             return self.previous.handle(event)
         if self.current is not None and number == self.current.number:
             return self.current.handle(event)
-        if number > self.final_round and len(self._early) < MOST_EARLY:
-            self._early.append(event.letter)
+        if self.final_round < number <= self.final_round + 2:  # nobody is further ahead of a peer that takes part
+            self._keep(event.letter)
         return []
+
+    def _keep(self, letter: Letter) -> None:
+        """Hold it for the round that it is of; beyond a bound of its sender's own it is dropped."""
+        sizes = [len(old.body) for old in self._early if old.sender == letter.sender]
+        if len(sizes) < EARLY_LETTERS and sum(sizes) + len(letter.body) <= EARLY_BYTES:
+            self._early.append(letter)
 
     def finished(self) -> None:
         """The round under way is in the ledger."""

@@ -10,15 +10,15 @@ from __future__ import annotations
 from typing import Final
 
 from p2pfl.codec import Malformed, pack, unpack
-from p2pfl.errors.round import BulkRejected, NotInThisVersion, UnexpectedEvent, UnexpectedMessage
-from p2pfl.errors.sharing import NotInField
+from p2pfl.errors.round import MalformedMessage, NotInThisVersion, UnexpectedEvent, UnexpectedMessage
 from p2pfl.messages import Certificate, Chunk, Letter, SumChunk, read, seal
 from p2pfl.sharing.events import CertificateStored, Effect, Event, OfAttempt, Received, Send, UpdateReady
 from p2pfl.sharing.phases import ballot, confirm, owed
 from p2pfl.sharing.state import Phase, Setting, State, pack_sums, read_vectors, restore
 from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Later, Row
 
-EARLY_BYTES: Final = 256 << 20  # of bulk held for one peer that is a step ahead
+EARLY_BYTES: Final = 256 << 20  # held for one peer that is a step ahead …
+EARLY_LETTERS: Final = 4096  # … in at most so many letters
 
 
 class Round:
@@ -118,9 +118,12 @@ class Round:
 
     def _received(self, event: Received) -> list[Effect]:
         letter = event.letter
+        self._check_place(letter)
         attempt, message = letter.envelope.attempt, letter.message
         if attempt < self.state.attempt:
             return []  # its certificate is held: nothing of it can count again
+        if attempt > self.state.attempt and self.state.certificate is not None:
+            return []  # this attempt is certified: no honest peer is in a later one
         if attempt > self.state.attempt and not isinstance(message, Certificate):
             return self._keep(letter)
         cell = EVENTS.get((self.phase, type(message)))
@@ -128,16 +131,28 @@ class Round:
             return self._keep(letter)
         if isinstance(cell, Ignore):
             return []
-        what = {"peer": letter.sender, "message": type(message).__name__}
         if isinstance(cell, Later):
-            raise NotInThisVersion(evidence=cell.reason, **what)
+            raise NotInThisVersion(evidence=cell.reason, peer=letter.sender, message=type(message).__name__)
         if cell is None:
-            evidence = f"round {self.number}, attempt {self.attempt}"
-            raise UnexpectedMessage(phase=self.phase.name, evidence=evidence, **what)
+            raise self._unexpected(letter, f"round {self.number}, attempt {self.attempt}")
         try:
             return self._run(cell, event)
-        except (Malformed, NotInField) as error:
-            raise BulkRejected(peer=letter.sender, evidence=str(error)) from None
+        except Malformed as error:
+            raise MalformedMessage(peer=letter.sender, evidence=str(error)) from None
+
+    def _check_place(self, letter: Letter) -> None:
+        """Refuse a letter of another run, epoch or round under its sender's name.
+
+        Held, it would ride in this peer's own ballots and sets, and this peer would look like the liar.
+        """
+        its, mine = letter.envelope, self.state.envelope
+        if (its.run, its.epoch, its.round) != (mine.run, mine.epoch, mine.round):
+            place = f"it is of run {its.run.hex()[:16]}, epoch {its.epoch}, round {its.round}"
+            raise self._unexpected(letter, f"{place}; here run {mine.run.hex()[:16]}, {mine.epoch}, {mine.round}")
+
+    def _unexpected(self, letter: Letter, evidence: str) -> UnexpectedMessage:
+        message = type(letter.message).__name__
+        return UnexpectedMessage(peer=letter.sender, message=message, phase=self.phase.name, evidence=evidence)
 
     def _run(self, row: Row, event: Event) -> list[Effect]:
         effects = row.action(self.state, event)
@@ -156,9 +171,9 @@ class Round:
     def _keep(self, letter: Letter) -> list[Effect]:
         message = letter.message
         place = message.index if isinstance(message, (Chunk, SumChunk)) else 0
-        if isinstance(message, (Chunk, SumChunk)):
-            held = sum(len(old.body) for old in self._early.values() if old.sender == letter.sender)
-            if held + len(letter.body) > EARLY_BYTES:
-                raise BulkRejected(peer=letter.sender, evidence=f"{held} bytes of bulk ahead of its turn")
+        sizes = [len(old.body) for old in self._early.values() if old.sender == letter.sender]
+        if sum(sizes) + len(letter.body) > EARLY_BYTES or len(sizes) >= EARLY_LETTERS:
+            evidence = f"{len(sizes)} letters, {sum(sizes)} bytes, ahead of their turn"
+            raise self._unexpected(letter, evidence)
         self._early[(letter.sender, letter.envelope.attempt, message.kind, place)] = letter
         return []

@@ -83,7 +83,7 @@ _ROWS: Final[dict[tuple[Phase, type], Cell]] = {
     (PROPOSE, e.ProposeDeadline): Row(ballot.out_of_time, BALLOT),
     # MASK: the words come, the masked chunks go
     (MASK, e.WordsReady): Row(mask.send, GATHER),
-    (MASK, m.Members): Ignore("repeated to a new process"),
+    (MASK, m.Members): Row(propose.members, MASK),  # the same one again, or a second statement
     (MASK, e.ProposeDeadline): Ignore("U came in time"),
     (MASK, e.GatherDeadline): Row(ballot.out_of_time, BALLOT),
     # GATHER: sums of what this peer owns, nonces for one view, the masked sums of all
@@ -92,7 +92,7 @@ _ROWS: Final[dict[tuple[Phase, type], Cell]] = {
     (GATHER, m.SumDigest): Row(gather.summed, GATHER),
     (GATHER, m.Nonce): Row(gather.nonce, GATHER),
     (GATHER, m.SumChunk): Row(gather.sum_chunk, GATHER),
-    (GATHER, m.Members): Ignore("repeated to a new process"),
+    (GATHER, m.Members): Row(propose.members, GATHER),
     (GATHER, e.ProposeDeadline): Ignore("U came in time"),
     (GATHER, e.GatherDeadline): Row(ballot.out_of_time, BALLOT),
     # BALLOT: READY, then one vote, each durable before it is seen

@@ -80,10 +80,14 @@ class SimulatedFederation:
     def draw(self, count: int) -> bytes:
         return self.random.randbytes(count)
 
-    def run(self, most_steps: int = 1_000_000) -> None:
-        """Start everyone and go on until nothing is left to do. Raises RuntimeError past `most_steps`."""
+    def begin(self) -> None:
+        """Let every process start within the first second."""
         for peer in self.peers.values():
             self.clock.at(self.random.uniform(0, 1), lambda peer=peer: self.start(peer))  # type: ignore[misc]
+
+    def run(self, most_steps: int = 1_000_000) -> None:
+        """Start everyone and go on until nothing is left to do. Raises RuntimeError past `most_steps`."""
+        self.begin()
         for _ in range(most_steps):
             if not self.clock.step():
                 return

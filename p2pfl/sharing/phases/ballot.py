@@ -3,7 +3,7 @@
 docs/spec/sharing.md §7. Who has sent READY waits for q READYs, or for so many ABANDONs that q SURVIVORS can no longer
 come; who has not, gives up at the deadline, or at once when a member can no longer deliver what it owes. As every peer
 casts exactly one ballot, and as a peer that comes back casts the one that it lacks, each attempt of honest peers is
-decided once they can all talk (docs/adr/0003).
+decided once they can all talk (docs/adr/0005).
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     again: list[Effect] = [
         Send(event.peer, sent.letter) for sent in state.outbox if sent.to is None or sent.to == event.peer
     ]
-    if known is None or known.envelope.incarnation == event.incarnation:
-        return again
+    if known is None or known.envelope.incarnation == event.incarnation or state.certificate is not None:
+        return again  # under a certificate nothing is given up
     if state.ballot is None and state.ready is None and owes(state, event.peer):
         return [*again, *_give_up(state, (event.peer,))]
     return again
@@ -172,8 +172,9 @@ def shown(state: State, event: Received) -> list[Effect]:
         state.skip = None if verdict.survivors else letter
         return []
     for wire in message.ballots:
+        # A certificate outweighs what a liar told this peer alone: both kinds cannot exist, so this one decides.
         ballot = open_letter(wire, state.setting.roster, Ballot)
-        state.ballots.setdefault(ballot.sender, ballot)
+        state.ballots[ballot.sender] = ballot
     return []
 
 

@@ -6,6 +6,8 @@ the sum itself (it came back without the masked sums) takes it from a peer that 
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from p2pfl import codec
@@ -14,12 +16,23 @@ from p2pfl.errors.round import BulkRejected, RecordDiffers
 from p2pfl.keys import digest, verify
 from p2pfl.messages import Confirm, Members, Total, Want
 from p2pfl.sharing.certificate import proposals
-from p2pfl.sharing.events import Applied, Effect, Finished, LinkUp, Received, RecordStored, Send, Vector
+from p2pfl.sharing.events import (
+    Applied,
+    Effect,
+    Finished,
+    LinkUp,
+    Received,
+    RecordStored,
+    Send,
+    Vector,
+    Words,
+)
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.phases import ballot, unmask
 from p2pfl.sharing.state import State, total_digest
 
-PART_BYTES = 256 << 10
+PART_BYTES: Final = 256 << 10
+MOST_SEGMENTS: Final = 64
 
 
 def record(state: State, event: Applied) -> list[Effect]:
@@ -30,9 +43,9 @@ def record(state: State, event: Applied) -> list[Effect]:
         raise RecordDiffers(peer=state.setting.me, evidence="the record on disk is not the one computed now")
     if state.record:
         return []  # durable, and said again when this process began
-    state.record = facts
     for name, (theirs, _) in state.confirms.items():
-        _same(state, name, theirs)
+        _same(state, facts, name, theirs)
+    state.record = facts
     return [state.persist(RecordStored)]
 
 
@@ -82,15 +95,15 @@ def accept(state: State, event: Received) -> list[Effect]:
     if not verify(state.setting.roster[sender].key, "record", message.record, message.cosignature):
         raise RecordDiffers(peer=sender, evidence="its signature is not over the record that it sent")
     if state.record and sender != state.setting.me:
-        _same(state, sender, message.record)
+        _same(state, state.record, sender, message.record)
     state.confirms[sender] = (message.record, message.cosignature)
     return []
 
 
-def _same(state: State, sender: str, theirs: bytes) -> None:
-    if theirs != state.record:
+def _same(state: State, record: bytes, sender: str, theirs: bytes) -> None:
+    if theirs != record:
         try:
-            ours, other = codec.read_facts(state.record), codec.read_facts(theirs)
+            ours, other = codec.read_facts(record), codec.read_facts(theirs)
             fields = [name for name in sorted({*ours, *other}) if ours.get(name) != other.get(name)]
         except codec.Malformed as error:
             fields = [str(error)]
@@ -163,11 +176,12 @@ def fetched(state: State, event: Received) -> list[Effect]:
     message, sender = event.letter.message, event.letter.sender
     if not isinstance(message, Total) or sender != state.wanted_from or state.total:
         return []
-    _add_part(state, message, sender)
-    done = len(state.parts) == message.segments and all(held == w.size for _, w, held in state.parts.values())
-    if not done:
+    _check_part(state, message, sender)
+    words = FIELDS[message.bits].from_bytes(message.words, peer=sender)
+    state.parts.append((message, words))
+    if (message.segment + 1, message.start + words.size) != (message.segments, message.length):
         return []
-    vectors = tuple(Vector(state.parts[k][0], state.parts[k][1]) for k in range(message.segments))
+    vectors = _joined(state)
     if total_digest(vectors).hex() != codec.read_facts(_agreed(state)).get("total"):
         raise BulkRejected(peer=sender, evidence="the sum that it sent is not the one that the quorum signed")
     state.parts.clear()
@@ -175,16 +189,28 @@ def fetched(state: State, event: Received) -> list[Effect]:
     return unmask.apply(state)
 
 
-def _add_part(state: State, part: Total, sender: str) -> None:
-    """Parts come in order over one link: anything else is refused before memory is taken for it."""
-    if part.bits not in FIELDS or part.segment >= part.segments or part.segments > 64:
+def _check_part(state: State, part: Total, sender: str) -> None:
+    """Parts come in order over one link, and memory is taken for words that came, not for a length that was claimed."""
+    if part.bits not in FIELDS or part.segment >= part.segments or part.segments > MOST_SEGMENTS:
         raise BulkRejected(peer=sender, evidence=f"segment {part.segment} of {part.segments}, {part.bits} bits")
-    field = FIELDS[part.bits]
-    if part.segment not in state.parts:
-        state.parts[part.segment] = (part.bits, field.zeros(part.length), 0)
-    bits, whole, held = state.parts[part.segment]
-    words = field.from_bytes(part.words)
-    if (bits, whole.size, held) != (part.bits, part.length, part.start) or held + words.size > whole.size:
+    expected = (0, 0, part.bits, part.length, part.segments)
+    if state.parts:
+        last, words = state.parts[-1]
+        reached = last.start + int(words.size)
+        ended = reached == last.length
+        expected = (last.segment, reached, last.bits, last.length, last.segments)
+        if ended:
+            expected = (last.segment + 1, 0, part.bits, part.length, last.segments)
+    given = (part.segment, part.start, part.bits, part.length, part.segments)
+    size = len(part.words) // FIELDS[part.bits].word_bytes
+    if given != expected or not min(1, part.length) <= size <= part.length - part.start:
         raise BulkRejected(peer=sender, evidence=f"a part of segment {part.segment} out of order")
-    whole[held : held + words.size] = words
-    state.parts[part.segment] = (bits, whole, held + int(words.size))
+
+
+def _joined(state: State) -> tuple[Vector, ...]:
+    """The fetched segments, each put together from its parts."""
+    by_segment: dict[int, list[Words]] = {}
+    for part, words in state.parts:
+        by_segment.setdefault(part.segment, []).append(words)
+    bits = {part.segment: part.bits for part, _ in state.parts}
+    return tuple(Vector(bits[segment], np.concatenate(words)) for segment, words in by_segment.items())

@@ -11,7 +11,7 @@ import hashlib
 import numpy as np
 
 from p2pfl import merkle
-from p2pfl.errors.round import BulkRejected, SeedRejected, TwoStatements
+from p2pfl.errors.round import BulkRejected, SeedRejected, SetsDiffer, TwoStatements, ViewsDiffer
 from p2pfl.keys import digest
 from p2pfl.messages import Bundle, Chunk, Nonce, Ready, Root, SumChunk, SumDigest
 from p2pfl.sharing.events import Effect, Received, Send, SumsStored, Vector, Words
@@ -95,6 +95,8 @@ def open_nonce(state: State) -> list[Effect]:
     if deal is None:
         return []
     view = digest("view", state.attempt_digest, *(state.sum_digests[k] for k in range(len(state.pieces))))
+    for sender, theirs in state.views.items():
+        _same_view(sender, theirs, view)
     state.view = view
     state.nonces[state.setting.me] = deal.nonce.reveal()
     effects: list[Effect] = [state.post(Nonce(view, deal.nonce.reveal()))]
@@ -112,13 +114,17 @@ def nonce(state: State, event: Received) -> list[Effect]:
     bundle = state.bundles[sender].message
     if not isinstance(bundle, Bundle) or bundle.nonce != commitment("nonce", message.nonce):
         raise SeedRejected(peer=sender, message="nonce", evidence=f"round {state.round}, attempt {state.attempt}")
-    if state.view and message.view != state.view:
-        raise TwoStatements(
-            peer=sender, message="SumDigest", evidence="its view of the sums is not this site's: an owner told two"
-        )
+    if state.view:
+        _same_view(sender, message.view, state.view)
     state.nonces[sender] = message.nonce
     state.views[sender] = message.view
     return []
+
+
+def _same_view(sender: str, theirs: bytes, ours: bytes) -> None:
+    if theirs != ours:
+        # The views alone do not show which owner told two; whoever shows another one may lie as well.
+        raise ViewsDiffer(peer=sender, evidence=f"its view {theirs.hex()[:16]}, this site's {ours.hex()[:16]}")
 
 
 def sum_chunk(state: State, event: Received) -> list[Effect]:
@@ -170,14 +176,14 @@ def _words(state: State, sender: str, index: int, data: bytes) -> Words:
     field = FIELDS[state.bits[piece.segment]]
     if len(data) != piece.count * field.word_bytes:
         raise BulkRejected(peer=sender, evidence=f"chunk {index} has {len(data)} bytes, wants {piece.count} words")
-    return field.from_bytes(data)
+    return field.from_bytes(data, piece.count, peer=sender)
 
 
 def _same_digest(state: State, sender: str, attempt_digest: bytes) -> None:
     if attempt_digest != state.attempt_digest:
-        raise TwoStatements(
-            peer=state.coordinator, message="Members", evidence=f"{sender} accepted another set in this attempt"
-        )
+        # Its word alone does not convict the coordinator.
+        evidence = f"its attempt digest {attempt_digest.hex()[:16]}, this site's {state.attempt_digest.hex()[:16]}"
+        raise SetsDiffer(peer=sender, coordinator=state.coordinator, evidence=evidence)
 
 
 def _owner(state: State, sender: str, index: int) -> None:

@@ -141,6 +141,8 @@ def choose(state: State) -> list[Effect]:
 def members(state: State, event: Received) -> list[Effect]:
     """Check the coordinator's U against this peer's own view, and accept it: final on receipt."""
     letter = event.letter
+    if letter.sender != state.coordinator:
+        raise MembersRejected(peer=letter.sender, evidence=f"{state.coordinator} coordinates attempt {state.attempt}")
     if state.members is not None:
         if state.members.digest != letter.digest:
             raise TwoStatements(peer=letter.sender, message="Members", evidence="two sets of members for one attempt")
@@ -156,8 +158,8 @@ def members(state: State, event: Received) -> list[Effect]:
 def _check_members(state: State, event: Received) -> None:
     letter, roster = event.letter, state.setting.roster
     message = letter.message
-    if letter.sender != state.coordinator or not isinstance(message, Members):
-        raise codec.Malformed(f"{state.coordinator} coordinates attempt {state.attempt}")
+    if not isinstance(message, Members):
+        raise codec.Malformed("not a set of members")
     if message.owners != message.survivors:
         raise codec.Malformed("owners are not the members in order")
     for dealer, digest in certificate.acknowledged_bundles(letter, roster).items():

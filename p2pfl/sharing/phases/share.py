@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from p2pfl import merkle
 from p2pfl.codec import Malformed
-from p2pfl.errors.round import BundleRejected, TwoStatements
+from p2pfl.errors.round import BundleRejected, TwoStatements, UnexpectedEvent
 from p2pfl.keys import SEED_BYTES, Secret, digest
 from p2pfl.messages import Ack, Bundle, Letter, Share, open_letter
 from p2pfl.sharing.certificate import same_attempt
@@ -28,6 +28,8 @@ def leaf(salt: bytes, edge: bytes, backup: bytes) -> bytes:
 
 def deal(state: State, event: Begin | None = None) -> list[Effect]:
     """Draw this attempt's secrets and bind this peer to them. Durable before the first of them leaves."""
+    if state.deal is not None:
+        raise UnexpectedEvent(event="Begin", phase="SHARE", evidence="this attempt's secrets are drawn already")
     draw, names, me = state.setting.draw, state.names, state.setting.me
     mine = {names[j] for j in outgoing(names.index(me), len(names))}
     self_mask, nonce = Secret(draw(SEED_BYTES), "self-mask seed"), Secret(draw(SEED_BYTES), "nonce")

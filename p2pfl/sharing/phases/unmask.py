@@ -40,7 +40,7 @@ def accept(state: State, event: Received) -> list[Effect]:
         bundle = state.bundles[name].message
         if not isinstance(bundle, Bundle) or bundle.self_mask != commitment("self-mask", seed):
             raise SeedRejected(peer=name, message="self-mask seed", evidence=f"round {state.round}")
-        state.reveals[name] = Secret(seed, f"self-mask seed of {name}")
+    state.reveals.update({name: Secret(seed, f"self-mask seed of {name}") for name, seed in message.seeds})
     return []
 
 
