@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -176,22 +176,28 @@ def specs_of(kind: type[Any]) -> tuple[tuple[str, Spec], ...]:
 
 def pack(value: Any) -> bytes:
     """msgpack of lists, ints, text and bytes (tuples become arrays)."""
-    if isinstance(value, tuple) and any(isinstance(part, bytes) and len(part) >= BULK_BYTES for part in value):
+    if _holds_bulk(value):
         # msgpack's packer grows its buffer as it goes and would copy bulk several times; joining copies it once.
-        head = _packer().pack_array_header(len(value))
-        return b"".join([head, *itertools.chain.from_iterable(map(_parts, value))])
+        return b"".join(_parts(value))
     packed: bytes = msgpack.packb(value, use_bin_type=True)
     return packed
 
 
-def _packer() -> Any:
-    return msgpack.Packer(use_bin_type=True, autoreset=True, buf_size=64)
+def _holds_bulk(value: Any) -> bool:
+    if isinstance(value, bytes):
+        return len(value) >= BULK_BYTES
+    return isinstance(value, tuple) and any(map(_holds_bulk, value))
 
 
-def _parts(value: Any) -> tuple[bytes, ...]:
-    if isinstance(value, bytes) and BULK_BYTES <= len(value) < 1 << 32:
-        return b"\xc6" + len(value).to_bytes(4, "big"), value  # msgpack's bin 32
-    return (pack(value),)
+def _parts(value: Any) -> Iterator[bytes]:
+    if not _holds_bulk(value):
+        yield pack(value)
+    elif isinstance(value, tuple):
+        yield msgpack.Packer(buf_size=64).pack_array_header(len(value))
+        yield from itertools.chain.from_iterable(map(_parts, value))
+    else:
+        yield b"\xc6" + len(value).to_bytes(4, "big")  # msgpack's bin 32; OverflowError above 4 GiB
+        yield value
 
 
 def unpack(data: bytes, *, most: int, items: int) -> Any:

@@ -29,6 +29,7 @@ from p2pfl.progress import Observer, Progress
 from p2pfl.roster import Address
 from p2pfl.sharing import events as e
 from p2pfl.sharing.course import Course
+from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, SUMS_ITEM, Setting, place_of
 from p2pfl.source import Run, Source
 
@@ -332,7 +333,7 @@ class Node:
         current = held.course.current
         if current is None:
             return
-        await asyncio.to_thread(self._settle, held, current.number, current.keepsake(), effect)
+        await asyncio.to_thread(self._settle, held, current, effect)
         held.course.finished()
         record = codec.read_facts(effect.record)
         told = {key: record[key] for key in ("survivors", "outcome", "epsilon", "configuration")}
@@ -342,11 +343,11 @@ class Node:
             payload_bytes=sum(vector.words.nbytes for vector in current.state.total),
         )  # fmt: skip
 
-    def _settle(self, held: Run, number: int, keepsake: bytes, effect: e.Finished) -> None:
-        held.source.keep(number)
-        self._store(held.course.setting.run, ((FINAL_ITEM, keepsake),))
+    def _settle(self, held: Run, done: Round, effect: e.Finished) -> None:
+        held.source.keep(done.number)
+        self._store(held.course.setting.run, ((FINAL_ITEM, done.keepsake()),))
         self.books.finish(effect.record, effect.cosignatures)
-        held.source.adopt(number)
+        held.source.adopt(done.number)
         self.home.replace(PEERS_ITEM, self.greetings.statements())
         for item in (ATTEMPT_ITEM, SUMS_ITEM):
             self.home.remove(item)
