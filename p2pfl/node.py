@@ -17,7 +17,7 @@ from typing import Any, Final
 from p2pfl import codec, messages
 from p2pfl.books import Books, pledge_of
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.round import RunUnderWay
+from p2pfl.errors.round import GaveUpWaiting, RunUnderWay
 from p2pfl.federation import Federation
 from p2pfl.hello import Greetings, Standing
 from p2pfl.home import Home
@@ -103,7 +103,7 @@ class Node:
 
     async def close(self, linger_s: float = 60.0) -> None:
         """Serve peers that lack the last round, at most `linger_s`; then end cleanly."""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, GaveUpWaiting):  # this site has its result: it only waited to serve
             async with asyncio.timeout(linger_s):
                 await self._linger()
         await self.abort()
