@@ -88,7 +88,8 @@ class Course:
         if len(sizes) < EARLY_LETTERS and sum(sizes) + len(letter.body) <= EARLY_BYTES:
             self._early.append(letter)
 
-    def finished(self) -> None:
+    def finished(self) -> list[Effect]:
         """The round under way is in the ledger."""
         self.previous, self.current = self.current, None
         self.final_round += 1
+        return self.previous.settled() if self.previous is not None else []

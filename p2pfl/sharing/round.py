@@ -68,8 +68,13 @@ class Round:
             state.certificate = seal(read(certificate).message, state.envelope, setting.identity)
             state.outbox.append(Send(None, state.certificate))
         confirm.send(state)
+        confirm.settled(state)
         found.phase = Phase.FINAL
         return found
+
+    def settled(self) -> list[Effect]:
+        """The round is in this peer's ledger; the others hear that."""
+        return confirm.settled(self.state)
 
     @property
     def number(self) -> int:

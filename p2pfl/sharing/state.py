@@ -111,6 +111,7 @@ class State:
     total: tuple[Vector, ...] = ()
     record: bytes = b""
     confirms: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)  # record, cosignature
+    settled: set[str] = field(default_factory=set)  # peers in whose ledgers the round is
     wanted_from: str = ""
     parts: list[tuple[Total, Words]] = field(default_factory=list)  # of a fetched total, in order
     outbox: list[Send] = field(default_factory=list)  # to repeat to a peer that comes back as a new process

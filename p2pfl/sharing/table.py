@@ -136,7 +136,7 @@ EVENTS: Final[dict[tuple[Phase, type], Cell]] = {
     **_ROWS,
     **_each((SHARE, PROPOSE, MASK), _GATHERED, keep),
     **_each(_BEFORE_BALLOT, (m.Ready,), keep),
-    **_each(_UNDECIDED, (m.Reveal, m.Confirm), keep),
+    **_each(_UNDECIDED, (m.Reveal, m.Confirm, m.Want), keep),
     **_each((MASK, GATHER, BALLOT, *_DECIDED), (m.Share, m.Ack, m.Propose), _done),
     **_each((BALLOT, *_DECIDED), (m.Members, *_GATHERED), _done),
     **_each(_DECIDED, (m.Ready, m.Ballot, m.Certificate), _decided),

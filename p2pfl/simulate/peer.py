@@ -181,5 +181,5 @@ class SimulatedPeer:
             raise Died
         self.disk.items.pop(ATTEMPT_ITEM, None)
         self.disk.items.pop(SUMS_ITEM, None)
-        course.finished()
+        self._carry_out(course.finished())
         self._begin()

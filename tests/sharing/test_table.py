@@ -1,4 +1,4 @@
-"""Every pair of (phase, event): a row, an ignore with its reason, keep, later, or refused; a refusal changes nothing."""
+"""Every pair of (phase, event): a row, an ignore with reason, keep, later, or refused; a refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -121,11 +121,13 @@ def _handled_or_unchanged(found: Round, event: e.Event) -> None:
     before = picture(found)
     try:
         found.handle(event)
+        return
     except P2PFLError as error:
-        assert picture(found) == before, f"{error!r} left its traces"
-        if isinstance(event, e.Received):
-            assert error.fields["peer"] == event.letter.sender
-            assert not isinstance(error, LocalProtocolError)
+        refusal = error
+    assert picture(found) == before, f"{refusal!r} left its traces"
+    if isinstance(event, e.Received):
+        assert refusal.fields["peer"] == event.letter.sender
+        assert not isinstance(refusal, LocalProtocolError)
 
 
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)

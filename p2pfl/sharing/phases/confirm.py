@@ -33,6 +33,8 @@ from p2pfl.sharing.state import State, total_digest
 
 PART_BYTES: Final = 256 << 10
 MOST_SEGMENTS: Final = 64
+NOTHING: Final = "nothing"
+MOST_BYTES: Final = 8 << 30  # of one fetched segment
 
 
 def record(state: State, event: Applied) -> list[Effect]:
@@ -142,7 +144,8 @@ def want(state: State) -> list[Effect]:
     """Ask one of those who confirmed for the sum."""
     agreed = _agreed(state)
     holders = [name for name in state.setting.others if state.confirms.get(name, (b"", b""))[0] == agreed]
-    state.wanted_from = holders[0]
+    # A process that was answered falsely, or not at all, has ended; the next one begins with another holder.
+    state.wanted_from = holders[int.from_bytes(state.setting.incarnation[:4], "big") % len(holders)]
     return [state.post(Want("total"), state.wanted_from)]
 
 
@@ -155,8 +158,17 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     return effects
 
 
+def settled(state: State) -> list[Effect]:
+    """The round is in this peer's ledger: it needs nobody any more. Who has heard that from all may leave."""
+    return [state.post(Want(NOTHING))]
+
+
 def serve(state: State, event: Received) -> list[Effect]:
-    """Send the checked sum, in parts, to a peer that asks for it."""
+    """Send the checked sum, in parts, to a peer that asks for it; one that wants nothing more is settled."""
+    message = event.letter.message
+    if isinstance(message, Want) and message.what == NOTHING:
+        state.settled.add(event.letter.sender)
+        return []
     return [Send(event.letter.sender, state.seal(part)) for part in parts_of(state.total)]
 
 
@@ -176,41 +188,50 @@ def fetched(state: State, event: Received) -> list[Effect]:
     message, sender = event.letter.message, event.letter.sender
     if not isinstance(message, Total) or sender != state.wanted_from or state.total:
         return []
-    _check_part(state, message, sender)
+    place = _next_part(state, message, sender)
+    if (message.segment, message.start) < place or (not state.parts and (message.segment, message.start) != (0, 0)):
+        return []  # of an answer to the same question before the link came up anew
+    if (message.segment, message.start) != place:
+        raise BulkRejected(peer=sender, evidence=f"a part of segment {message.segment} out of order")
     words = FIELDS[message.bits].from_bytes(message.words, peer=sender)
-    state.parts.append((message, words))
+    parts = [*state.parts, (message, words)]
     if (message.segment + 1, message.start + words.size) != (message.segments, message.length):
+        state.parts = parts
         return []
-    vectors = _joined(state)
+    vectors = _joined(parts)
     if total_digest(vectors).hex() != codec.read_facts(_agreed(state)).get("total"):
         raise BulkRejected(peer=sender, evidence="the sum that it sent is not the one that the quorum signed")
-    state.parts.clear()
+    state.parts = []
     state.total = vectors
     return unmask.apply(state)
 
 
-def _check_part(state: State, part: Total, sender: str) -> None:
-    """Parts come in order over one link, and memory is taken for words that came, not for a length that was claimed."""
+def _next_part(state: State, part: Total, sender: str) -> tuple[int, int]:
+    """(segment, start) of the part that comes next. Raises BulkRejected when `part` is not of one shape with the rest.
+
+    Memory is taken for words that came, never for a length that was claimed.
+    """
+    shape = (part.bits, part.length, part.segments)
     if part.bits not in FIELDS or part.segment >= part.segments or part.segments > MOST_SEGMENTS:
         raise BulkRejected(peer=sender, evidence=f"segment {part.segment} of {part.segments}, {part.bits} bits")
-    expected = (0, 0, part.bits, part.length, part.segments)
-    if state.parts:
-        last, words = state.parts[-1]
-        reached = last.start + int(words.size)
-        ended = reached == last.length
-        expected = (last.segment, reached, last.bits, last.length, last.segments)
-        if ended:
-            expected = (last.segment + 1, 0, part.bits, part.length, last.segments)
-    given = (part.segment, part.start, part.bits, part.length, part.segments)
-    size = len(part.words) // FIELDS[part.bits].word_bytes
-    if given != expected or not min(1, part.length) <= size <= part.length - part.start:
-        raise BulkRejected(peer=sender, evidence=f"a part of segment {part.segment} out of order")
+    room, size = FIELDS[part.bits].word_bytes * part.length, len(part.words)
+    if room > MOST_BYTES or FIELDS[part.bits].word_bytes * part.start + size > room or bool(size) != bool(room):
+        evidence = f"{size} bytes from word {part.start} of segment {part.segment}, which has {part.length} words"
+        raise BulkRejected(peer=sender, evidence=evidence)
+    if not state.parts:
+        return (0, 0)
+    last, words = state.parts[-1]
+    same = (last.bits, last.length, last.segments) if part.segment == last.segment else (*shape[:2], last.segments)
+    if shape != same:
+        raise BulkRejected(peer=sender, evidence=f"segment {part.segment} in another shape than before")
+    reached = last.start + int(words.size)
+    return (last.segment, reached) if reached < last.length else (last.segment + 1, 0)
 
 
-def _joined(state: State) -> tuple[Vector, ...]:
+def _joined(parts: list[tuple[Total, Words]]) -> tuple[Vector, ...]:
     """The fetched segments, each put together from its parts."""
     by_segment: dict[int, list[Words]] = {}
-    for part, words in state.parts:
+    for part, words in parts:
         by_segment.setdefault(part.segment, []).append(words)
-    bits = {part.segment: part.bits for part, _ in state.parts}
+    bits = {part.segment: part.bits for part, _ in parts}
     return tuple(Vector(bits[segment], np.concatenate(words)) for segment, words in by_segment.items())

@@ -86,7 +86,7 @@ def summed(state: State, event: Received) -> list[Effect]:
 
 def all_summed(state: State) -> bool:
     """Every chunk's digest is in and this peer's nonce is not yet open."""
-    return bool(state.pieces) and not state.view and len(state.sum_digests) == len(state.pieces)
+    return bool(state.lengths) and not state.view and len(state.sum_digests) == len(state.pieces)
 
 
 def open_nonce(state: State) -> list[Effect]:

@@ -46,7 +46,7 @@ def request(state: State, event: Accepted) -> list[Effect]:
 
 def send(state: State, event: WordsReady) -> list[Effect]:
     """y_i = x_i − Σ PRG(made) + Σ PRG(received) + PRG(own); the root to all, chunk k to its owner."""
-    if state.deal is None or state.restored or state.pieces:
+    if state.deal is None or state.restored or state.lengths:
         raise UnexpectedEvent(event="WordsReady", phase="MASK", evidence="this process has no bundle to mask under")
     lay_out(state, event.vectors)
     masked = [_masked(state, segment, vector) for segment, vector in enumerate(event.vectors)]
