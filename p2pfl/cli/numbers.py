@@ -49,15 +49,22 @@ def _column(path: Path, column: str) -> list[Decimal]:
         raise NotReadable(evidence=error.strerror or type(error).__name__, path=path) from None
     except UnicodeDecodeError as error:
         raise NotReadable(evidence=f"byte {error.start} is not UTF-8", path=path) from None
-    rows = csv.reader(io.StringIO(text, newline=""))
-    header = [name.strip() for name in next(rows, [])]
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""))
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise NotReadable(evidence=f"line {reader.line_num} is no CSV: {error}", path=path) from None
+    header = [name.strip() for name in (rows[0][1] if rows else [])]
     if column not in header:
-        evidence = f"its first line has {', '.join(header[:20]) or 'nothing'}"
-        raise NoSuchColumn(evidence=evidence, path=path, column=column)
+        from p2pfl.training.columns import header_told  # only on this path: it brings numpy
+
+        raise NoSuchColumn(evidence=header_told(header), path=path, column=column)
     at = header.index(column)
     found = []
-    for row in filter(None, rows):
-        place = f"{path}:{rows.line_num}"
+    for line, row in rows[1:]:
+        if not row:
+            continue
+        place = f"{path}:{line}"
         if len(row) != len(header):  # a decimal comma splits a number in two: half of it must not count
             evidence = f"{len(row)} cells, the first line has {len(header)}"
             raise NotANumber(evidence=evidence, place=place, column=column)

@@ -40,6 +40,7 @@ from p2pfl.errors.training import (
 MISSING: Final = ("", "?", "-9", "-9.0", "NA", "NaN", "nan")  # UCI's own marks, and what common tools write
 DELIMITERS: Final = (",", ";", "\t")
 MOST_COLUMNS: Final = 4096
+DIGITS: Final = frozenset("0123456789+-.?")  # no column's name begins so, and a patient's value may
 
 _read_word: Final = text(r"[^\n]{0,200}", "a word")
 
@@ -129,6 +130,13 @@ def _number(cell: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def header_told(names: Sequence[str]) -> str:
+    """What a file's first line has, for an error: its names; only their number when it looks like a record itself."""
+    if any(name[:1] in DIGITS for name in names if name):
+        return f"the first line holds numbers in {len(names)} cells: it is a record, and a header is missing"
+    return f"the header has {', '.join(name[:30] or 'a blank' for name in names[:20])}"
+
+
 # ── the file ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -186,7 +194,7 @@ class Reader:
         names = [name.strip() for name in header]
         for theirs in self.map.columns:
             if theirs not in names:
-                raise MissingColumn(evidence=f"the column map names it; {self._has(names)}", path=self.source,
+                raise MissingColumn(evidence=f"the column map names it; {header_told(names)}", path=self.source,
                                     column=theirs)  # fmt: skip
         places: dict[str, int] = {}
         for place, theirs in enumerate(names):
@@ -197,17 +205,13 @@ class Reader:
             places.setdefault(ours, place)
         for column in self.wanted:
             if column.name not in places and column.name not in self.map.absent:
-                raise MissingColumn(evidence=self._has(names), path=self.source, column=column.name)
+                raise MissingColumn(evidence=header_told(names), path=self.source, column=column.name)
         if labelled and self.label.name not in places:
-            raise MissingLabelColumn(evidence=self._has(names), path=self.source, column=self.label.name)
+            raise MissingLabelColumn(evidence=header_told(names), path=self.source, column=self.label.name)
         return places
 
     def _names(self) -> set[str]:
         return {column.name for column in self.wanted} | {self.label.name}
-
-    @staticmethod
-    def _has(names: Sequence[str]) -> str:
-        return f"the header has {', '.join(name[:30] or 'a blank' for name in names[:20])}"
 
     def _value(self, column: Column, cells: Sequence[str], places: Mapping[str, int], line: int) -> float:
         """The cell's number, NaN when not measured."""

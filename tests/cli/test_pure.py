@@ -55,6 +55,22 @@ def test_a_value_is_an_exact_decimal_and_a_dash_reads_it_from_stdin(monkeypatch:
     assert own_values("-", None, None) == [Decimal(52000)]
 
 
+def test_a_file_without_a_header_is_told_so_and_no_number_of_it_is_repeated(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("52000,1\n61000,2\n")
+    with pytest.raises(people.NoSuchColumn) as caught:
+        own_values(None, file, "salary")
+    assert "52000" not in caught.value.render()
+    assert "a header is missing" in caught.value.evidence
+
+
+def test_a_cell_too_long_for_a_csv_is_an_error_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text('salary\n"' + "1" * 200_000 + '"\n')
+    with pytest.raises(people.NotReadable, match="cannot be read"):
+        own_values(None, file, "salary")
+
+
 def test_a_columns_blank_cells_are_no_numbers_and_are_not_counted(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("age,chol\n50,200\n60,\n70,?\n40,240.5\n")

@@ -153,6 +153,14 @@ def test_an_error_never_repeats_a_patients_value(column: str, value: str) -> Non
     assert value not in str(caught.value.as_json())
 
 
+def test_a_file_without_a_header_is_told_so_and_its_first_record_is_not_repeated() -> None:
+    for column_map in (None, b"columns: {Alter: age}\n"):
+        with pytest.raises(MissingColumn) as caught:
+            TASK.read(b"\n".join(file(GOOD, GOOD).split(b"\n")[1:]), "site.csv", column_map)
+        assert "a header is missing" in caught.value.evidence
+        assert not any(cell in caught.value.evidence for cell in ("63", "145", "233", "150", "2.3"))
+
+
 @pytest.mark.parametrize(
     ("written", "leaf", "shown"),
     [
