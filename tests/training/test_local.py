@@ -276,6 +276,41 @@ def test_what_opacus_lets_through_and_would_break_is_advice_at_start(task: Task)
     assert caught.value.likely
 
 
+class Drops(Small):
+    def model(self) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 1))
+
+
+class BatchLossBehindDropout(BatchLoss, Drops):
+    pass
+
+
+def test_dropout_hides_no_loss_that_mixes_records() -> None:
+    assert trainer(Drops()).parameters == 19
+    with pytest.raises(ModelNotPrivate) as caught:
+        trainer(BatchLossBehindDropout())
+    assert "other records" in caught.value.evidence
+
+
+class RepeatsALabel(Small):
+    """A loss that puts a label into its error, as torch's own do for one that is out of range."""
+
+    def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if int(labels.max()) > 0:
+            raise IndexError(f"Target {4711 * int(labels.max())} is out of bounds.")
+        return super().loss(outputs, labels)
+
+
+def test_what_is_said_of_a_model_that_fails_repeats_no_value_of_a_record() -> None:
+    with pytest.raises(ModelNotPrivate) as caught:
+        trainer(RepeatsALabel())
+    assert "4711" not in caught.value.render()
+    assert "IndexError" in caught.value.evidence
+    with pytest.raises(ModelNotPrivate) as caught:
+        trainer(InPlace())
+    assert "inplace" in caught.value.evidence  # advice that needs no record is kept whole
+
+
 def test_batch_norm_is_replaced_with_a_notice() -> None:
     which = trainer(WithBatchNorm())
     assert which.notices == ("1: BatchNorm2d is replaced by GroupNorm",)
