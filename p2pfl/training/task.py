@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LEAST_RECORDS: Final = 20
+LEAST_TRAINED: Final = 2  # what the check of a model at start takes
 HELD_OUT: Final = 0.25
 
 
@@ -103,6 +104,9 @@ def hold_out(records: Records, key: Secret, source: str, part: float = HELD_OUT)
     limit = int(part * 2.0**64)
     marks = [hmac.digest(key.reveal(), identity, "sha256")[:8] for identity in records.identities]
     held = np.array([int.from_bytes(mark, "big") < limit for mark in marks])
+    if np.count_nonzero(~held) < LEAST_TRAINED:  # equal records stay together, so nearly all may be held out
+        evidence = f"{len(records)} records, {len(set(records.identities))} of them different"
+        raise TooFewRecords(evidence=f"{evidence}, leave {np.count_nonzero(~held)} to train on", path=source)
     return Site(records.at(np.flatnonzero(~held)), records.at(np.flatnonzero(held)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def test_too_few_records_are_refused() -> None:
     with pytest.raises(TooFewRecords) as caught:
         hold_out(records(19, (4,)), KEY, "a.csv")
     assert "19" in caught.value.evidence
+
+
+def test_a_file_of_equal_records_that_are_all_held_out_leaves_too_few_and_says_so() -> None:
+    same = records(100, (4,)).at(np.zeros(100, dtype=np.int64))
+    first = same.identities[0]
+    key = next(key for key in (bytes([number]) * 32 for number in range(256))
+               if hmac.digest(key, first, "sha256")[0] < 64)  # fmt: skip
+    with pytest.raises(TooFewRecords) as caught:
+        hold_out(same, Secret(key), "a.csv")
+    assert "1 of them different, leave 0" in caught.value.evidence
 
 
 # ── which task ────────────────────────────────────────────────────────────────────────────────────────────────
