@@ -284,9 +284,9 @@ class Confirm(Message):
 @wire(20)
 @dataclass(frozen=True, slots=True)
 class Want(Message):
-    """Asks the receiver for the checked sum of the envelope's round."""
+    """Asks for the checked sum of the envelope's round; or says that its sender lacks nothing of it any more."""
 
-    what: str = limited(Text(16))  # "total"
+    what: str = limited(Text(16))  # "total" or "nothing"
 
 
 @wire(21, signed=False, most=CHUNK.most + SMALL)

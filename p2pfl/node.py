@@ -248,10 +248,14 @@ class Node:
         return Waiting("training" if training else current.phase.value, current.number, current.waiting_for())
 
     async def _linger(self) -> None:
-        """Go on serving until every peer has confirmed the last round, and has all that was sent to it."""
+        """Go on serving until the last round is in every peer's ledger, and each has all that was sent to it.
+
+        A confirmation is not enough: its sender may die before it holds q of them, and comes back to ask for them.
+        """
         held = self._latest
         while held is not None and (done := held.course.previous) is not None:
-            missing = {name: "its confirmation" for name in self._queues if name not in done.state.confirms}
+            lacking = [name for name in self._queues if name not in done.state.settled]
+            missing = dict.fromkeys(lacking, "its word that the round stands there")
             if not missing and all(queue.empty() for queue in self._queues.values()):
                 return
             event = await self.intake.next(partial(Waiting, "final", done.number, missing))
@@ -334,7 +338,7 @@ class Node:
         if current is None:
             return
         await asyncio.to_thread(self._settle, held, current, effect)
-        held.course.finished()
+        settled = held.course.finished()
         record = codec.read_facts(effect.record)
         told = {key: record[key] for key in ("survivors", "outcome", "epsilon", "configuration")}
         self._tell(
@@ -342,6 +346,7 @@ class Node:
             bytes_sent=self.bytes_sent - held.bytes_before,
             payload_bytes=sum(vector.words.nbytes for vector in current.state.total),
         )  # fmt: skip
+        await self._carry_out(held, settled)
 
     def _settle(self, held: Run, done: Round, effect: e.Finished) -> None:
         held.source.keep(done.number)
