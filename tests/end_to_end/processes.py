@@ -1,0 +1,276 @@
+"""Real sites of one federation on loopback: homes, keys, ports, peers.yaml, and their processes, watched line by line.
+
+Nothing here sleeps: a test waits for a line, an event or an end, each with an overall time-out, and fails with all that
+the process said.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from p2pfl import draft
+from p2pfl.cards import Card
+from p2pfl.cli.peers import task_lines
+from p2pfl.home import Home
+from p2pfl.keyslots import KeyFile
+from p2pfl.ledger.verify import verify
+from p2pfl.roster import Address
+
+PATIENCE_S: Final = 120.0  # a shared machine may be slow; no test depends on how fast it is
+NAMES: Final = ("ada", "ben", "cyd", "dot", "eve", "fay", "gus")
+ROOT: Final = Path(__file__).parents[2]
+ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on, below those that the system hands out to connections by itself."""
+    found: list[int] = []
+    drawn = random.Random(os.urandom(8))
+    while len(found) < count:
+        port = drawn.randrange(15_000, 32_000)
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
+
+
+@dataclass
+class Ended:
+    """How a process ended: exit status (negative: the signal), its stdout and stderr, line by line."""
+
+    status: int
+    out: list[str]
+    said: list[str]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The JSON object of the last line of stdout."""
+        found = json.loads(self.out[-1])
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.said)
+
+
+class Process:
+    """One process; its stderr is read as it comes. `events` are those of its lines that are JSON (see site.py)."""
+
+    def __init__(
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None,
+        ended: Callable[[Process], None],
+    ) -> None:  # fmt: skip
+        self.name = name
+        self._ended = ended
+        self.said: list[str] = []
+        self.out: list[str] = []
+        self._news = threading.Condition()
+        self._read = 0
+        self._open = 2
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env={**os.environ, **ENVIRONMENT, **(environment or {})}, start_new_session=True, cwd=ROOT,
+        )  # fmt: skip
+        for stream, into in ((self.process.stdout, self.out), (self.process.stderr, self.said)):
+            threading.Thread(target=self._collect, args=(stream, into), daemon=True).start()
+
+    def _collect(self, stream: Any, into: list[str]) -> None:
+        for line in stream:
+            with self._news:
+                into.append(line.rstrip("\n"))
+                self._news.notify_all()
+        with self._news:
+            self._open -= 1
+            last = not self._open
+            self._news.notify_all()
+        if last:
+            self._ended(self)
+
+    def line(self, what: str | Callable[[str], bool], seconds: float = PATIENCE_S) -> str:
+        """The next line of stderr that contains `what`, or for which it is true; lines before it are passed over."""
+        fits = what if callable(what) else (lambda line: what in line)
+        until = time.monotonic() + seconds
+        with self._news:
+            while True:
+                while self._read < len(self.said):
+                    self._read += 1
+                    if fits(self.said[self._read - 1]):
+                        return self.said[self._read - 1]
+                left = until - time.monotonic()
+                if left <= 0 or not self._open:
+                    raise AssertionError(f"{self.name} never said {what!r}; status {self.process.poll()}\n{self.tail}")
+                self._news.wait(left)
+
+    def event(self, kind: str, seconds: float = PATIENCE_S, **facts: object) -> dict[str, Any]:
+        """The next event of `kind` with these facts, of a process of site.py."""
+        found: dict[str, Any] = {}
+
+        def fits(line: str) -> bool:
+            nonlocal found
+            found = json.loads(line) if line.startswith('{"event"') else {}
+            return found.get("event") == kind and all(found.get(key) == value for key, value in facts.items())
+
+        self.line(fits, seconds)
+        return found
+
+    def end(self, seconds: float = PATIENCE_S) -> Ended:
+        """Wait until it has ended by itself."""
+        until = time.monotonic() + seconds
+        with self._news:
+            while self._open:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise AssertionError(f"{self.name} has not ended\n{self.tail}")
+                self._news.wait(left)
+        return Ended(self.process.wait(PATIENCE_S), self.out, self.said)
+
+    @property
+    def tail(self) -> str:
+        """The last lines that it said, for a failure's text."""
+        return "\n".join(f"  {self.name}: {line}" for line in [*self.said[-25:], *self.out[-3:]])
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
+        if self.running:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.process.wait(PATIENCE_S)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site's own files."""
+
+    name: str
+    folder: Path
+    port: int
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "site.key"
+
+    @property
+    def records(self) -> Path:
+        return self.folder / "records.csv"
+
+    def opened(self) -> Home:
+        """Its home, read beside whoever works in it."""
+        return Home.open(self.home, unlock=[KeyFile(self.key)], write=False)
+
+
+@dataclass
+class Sites:
+    """The sites of one federation and the processes that were started for them."""
+
+    place: Path
+    sites: dict[str, Site]
+    started: list[Process] = field(default_factory=list)
+    ends: queue.SimpleQueue[Process] = field(default_factory=queue.SimpleQueue)  # every process, when it has ended
+
+    @property
+    def peers(self) -> Path:
+        return self.place / "peers.yaml"
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.sites)
+
+    def __getitem__(self, name: str) -> Site:
+        return self.sites[name]
+
+    def run(self, name: str, arguments: Sequence[object], environment: Mapping[str, str] | None = None) -> Process:
+        """`python` with arguments, as the process of `name`."""
+        process = Process(name, [str(one) for one in arguments], environment, self.ends.put)
+        self.started.append(process)
+        return process
+
+    def p2pfl(self, name: str, verb: str, *arguments: object) -> Process:
+        """`p2pfl VERB --peers … --home …` of a site."""
+        site = self[name]
+        return self.run(name, ["-m", "p2pfl", verb, "--peers", self.peers, "--home", site.home, *arguments])
+
+    def sum(self, name: str, value: object, *arguments: object) -> Process:
+        """`p2pfl sum --value …`."""
+        return self.p2pfl(name, "sum", "--value", value, "--stat", "sum", "--json", *arguments)
+
+    def join(self, name: str, *arguments: object) -> Process:
+        """`p2pfl join --data …`."""
+        return self.p2pfl(name, "join", "--data", self[name].records, "--json", *arguments)
+
+    def site(self, name: str, do: Sequence[Mapping[str, Any]], **plan: Any) -> Process:
+        """A process of site.py: the Python API, with every event told."""
+        site = self[name]
+        facts = {"peers": str(self.peers), "home": str(site.home), "key": str(site.key), "name": name,
+                 "folder": str(site.folder), "index": self.names.index(name), "do": list(do), **plan}  # fmt: skip
+        return self.run(name, ["-m", "tests.end_to_end.site", json.dumps(facts)])
+
+    def roots(self) -> set[str]:
+        """The federation log's root at every site, each log verified."""
+        return {self.verified(name).federation.root.hex() for name in self.names}
+
+    def verified(self, name: str) -> Any:
+        """The verifier's report of one home; fails with its findings."""
+        with self[name].opened() as home:
+            report = verify(home)
+        assert report.verified, f"{name}: {report}"
+        return report
+
+    def close(self) -> None:
+        for process in self.started:
+            process.signal(signal.SIGCONT)
+            process.kill()
+
+
+@contextmanager
+def federation(
+    place: Path, count: int = 3, overrides: Sequence[str] = (),
+    doors: Callable[[str, int], int] = lambda name, port: port,
+) -> Iterator[Sites]:
+    """`count` sites with homes, keys and one peers.yaml; at the end every process is gone.
+
+    doors   the port under which a site is listed, from its name and own port: a proxy's, for instance
+    """
+    sites, members = {}, []
+    for name, port in zip(NAMES[:count], free_ports(count), strict=True):
+        site = sites[name] = Site(name, place / name, port)
+        site.folder.mkdir(mode=0o700, parents=True)
+        with Home.create(site.home, name, [KeyFile(site.key)]) as made:
+            card = Card.sign(made.identity(), name, [Address("127.0.0.1", doors(name, port))])
+            made.publish_card(card.to_bytes())
+        members.append(card.member)
+    (place / "peers.yaml").write_bytes(draft.write("test", members, task_lines(None), list(overrides)))
+    found = Sites(place, sites)
+    try:
+        yield found
+    finally:
+        found.close()

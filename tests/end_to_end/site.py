@@ -1,0 +1,160 @@
+"""One site as a process that uses p2pfl from Python, tells every event as a line of JSON, and dies where it is told to.
+
+    python -m tests.end_to_end.site '{"peers": …, "home": …, "key": …, "do": [{"sum": [1, 2]}, {"train": 3}], …}'
+
+`die` names the moment of its own kill -9: {"event": k} at the k-th event that it tells, {"disk": k} before the k-th
+step that it takes on the disk, between a write and its fsync included. The trainer is a stub whose updates are kept in
+the site's folder, so that a test can add them up; ε is a stand-in that grows with every pass, so that no process needs
+torch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import signal
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfl import home as homes
+from p2pfl.errors import P2PFLError
+from p2pfl.keyslots import KeyFile
+from p2pfl.peer import Peer, sums_run, training_run
+from p2pfl.progress import Progress
+from p2pfl.training import privacy, update
+from p2pfl.training.privacy import Charge
+
+
+def die() -> None:
+    """As kill -9 does it: at once, with nothing flushed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Told:
+    """The observer: one line of JSON for each event on stderr."""
+
+    def __init__(self, last: int) -> None:
+        self._left = last
+
+    def __call__(self, told: Progress) -> None:
+        facts = {key: value for key, value in told.facts.items() if key != "error"}
+        if (error := told.facts.get("error")) is not None:
+            facts |= {"code": error.code, "text": error.render()}
+        print(json.dumps({"event": told.kind, **facts}, default=str), file=sys.stderr, flush=True)
+        self._left -= 1
+        if self._left == 0:
+            die()
+
+
+class StubTrainer:
+    """Updates drawn from the system, each kept beside the model that it was made from, before it leaves."""
+
+    def __init__(self, folder: Path, parameters: int, index: int) -> None:
+        self.manifest = update.Manifest((("w", (parameters,)),))
+        self._folder, self._index = folder / "updates", index
+        self._folder.mkdir(exist_ok=True)
+
+    @property
+    def parameters(self) -> int:
+        return self.manifest.parameters
+
+    def initial(self, seed: bytes) -> update.Vector:
+        return np.zeros(self.parameters, np.float32)
+
+    def train(self, model: update.Vector, charge: Charge) -> update.Vector:
+        charge.use(charge.mechanism)
+        made = np.random.default_rng().uniform(-0.01, 0.01, self.parameters).astype(np.float32)
+        np.savez(self._folder / f"{charge.number:04d}.npz", before=model, update=made)
+        return made
+
+    def evaluate(self, model: update.Vector) -> NDArray[np.int64]:
+        counts = np.zeros((2, 128), np.int64)
+        counts[0, 10], counts[1, 100 - self._index] = 7, 5
+        return counts
+
+
+def values_of(order: dict[str, Any]) -> Any:
+    """The vector of a sum: integers or floats as numpy, decimals as text."""
+    held = order["sum"] if "sum" in order else order["mean"]
+    if order.get("decimals") is not None:
+        return [Decimal(one) for one in held]
+    return np.array(held)
+
+
+async def work(plan: dict[str, Any]) -> list[Any]:
+    """All orders, one after another; what each gave."""
+    observer = Told(plan.get("die", {}).get("event", 0))
+    given: list[Any] = []
+    async with Peer.join(
+        plan["peers"], home=plan["home"], unlock=[KeyFile(Path(plan["key"]))], observer=observer,
+        listen=plan.get("listen"), wait_s=plan.get("wait"), linger_s=plan.get("linger", 60.0),
+    ) as peer:  # fmt: skip
+        sums = 0
+        for order in plan["do"]:
+            sums += "train" not in order
+            if plan.get("again") and _done(peer, order, sums):
+                continue  # final before this process began
+            given.append(await _one(peer, plan, order))
+            print(json.dumps({"event": "given", "order": order, "given": given[-1]}), file=sys.stderr, flush=True)
+    return given
+
+
+def _done(peer: Peer, order: dict[str, Any], sums: int) -> bool:
+    if "train" in order:
+        return peer.books.final_round(training_run(peer.federation)) > peer.federation.rounds
+    return peer.books.final_round(sums_run(peer.federation)) >= sums
+
+
+async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:
+    options = {key: order[key] for key in ("limit", "decimals", "name") if key in order}
+    if "sum" in order:
+        result = await peer.sum(values_of(order), **options)
+        return {"total": [str(one) for one in result.total], "survivors": result.survivors, "round": result.round}
+    if "mean" in order:
+        mean = await peer.mean(values_of(order), weight=order.get("weight", 1), **options)
+        return {"mean": [str(one) for one in mean]}
+    trainer = StubTrainer(Path(plan["folder"]), order.get("parameters", 50), plan["index"])
+    trained = await peer.train(trainer, rounds=order.get("until"))
+    return {"rounds": trained.rounds, "epsilon": trained.epsilon, "model": [float(one) for one in trained.model]}
+
+
+def _stand_in_epsilon(history: privacy.History, delta: float) -> float:
+    return 0.01 * sum(one.steps for one in history)
+
+
+def main() -> int:
+    """Do as the plan says; an error is told as the command tells it."""
+    plan = json.loads(sys.argv[1])
+    privacy._epsilon = _stand_in_epsilon  # type: ignore[assignment]
+    left = plan.get("die", {}).get("disk", 0)
+
+    def fault(step: str, path: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            print(json.dumps({"event": "dies", "step": step, "path": path.name}), file=sys.stderr, flush=True)
+            die()
+
+    if left:
+        homes.Home.open = functools.partial(homes.Home.open, fault=fault)  # type: ignore[method-assign]
+    try:
+        given = asyncio.run(work(plan))
+    except P2PFLError as error:
+        print(error.render(), file=sys.stderr, flush=True)
+        print(json.dumps({"error": error.as_json()}), flush=True)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    print(json.dumps({"given": given}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
