@@ -7,6 +7,7 @@ paid for and goes on from there.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,16 +87,34 @@ class TrainingRun:
     # ── what lies on the disk ─────────────────────────────────────────────────────────────────────────────────
 
     def _read_account(self) -> Account:
-        """The account of this home. One that lost a charge which the site log holds is refused, never begun anew."""
+        """The account of this home, and the site log with an entry for each of its passes.
+
+        A crash between the two leaves one pass more in the account, and its entry is made up for. Any other difference
+        is no crash, and refused: an account is never begun anew.
+        """
         data = self.home.read(ACCOUNT)
         account = Account.from_bytes(data) if data is not None else Account()
-        charges = [one for one in self.books.site.records() if codec.read_facts(one.record).get("kind") == "charge"]
-        if account.passes < len(charges):
+        records = (codec.read_facts(one.record) for one in self.books.site.records())
+        charges = [facts for facts in records if facts.get("kind") == "charge"]
+        if account.passes - len(charges) not in (0, 1):
             raise AccountUnreadable(evidence=f"it holds {account.passes} passes, the site log {len(charges)} charges")
+        if account.passes > len(charges):
+            privacy = self.federation.privacy
+            before = charges[-1]["after"] if charges else decimal_epsilon(0.0)
+            after = decimal_epsilon(account.epsilon(privacy.delta))
+            self._note_charge(self.books.final_round(self.run) + 1, Mechanism.of_pass(privacy), before, after)
         return account
 
+    def _note_charge(self, number: int, mechanism: Mechanism, before: str, after: str) -> None:
+        privacy = self.federation.privacy
+        spent = entries.Spent(before, after, repr(privacy.delta), repr(privacy.max_epsilon))
+        charged = entries.charge(
+            time=self.books.time, run=self.run, round=number, mechanism=mechanism.facts(), spent=spent
+        )
+        self.books.note(charged)
+
     def _read_model(self) -> update.Vector:
-        """The model after the last final round, whichever of the two places a crash left it in."""
+        """The model after the last final round, in its place even when a crash left it in the other."""
         wanted = self.books.model_after(self.run)
         if wanted is None:
             return self.trainer.initial(self.federation.digest)
@@ -104,6 +123,9 @@ class TrainingRun:
             if data is not None:
                 model = checkpoint.from_bytes(data, self.trainer.manifest)
                 if self.digest_of(model) == wanted:
+                    if item == NEXT:  # the next round writes there before the ledger names what it writes
+                        self.home.replace(MODEL, data)
+                        self.home.remove(NEXT)
                     return model
         raise ModelLost(evidence=f"the ledger names {wanted.hex()[:16]}, and no checkpoint here has that digest")
 
@@ -180,18 +202,16 @@ class TrainingRun:
         privacy = self.federation.privacy
         before, limit = decimal_epsilon(self.account.epsilon(privacy.delta)), repr(privacy.max_epsilon)
         after = decimal_epsilon(self.account.after(Mechanism.of_pass(privacy), privacy.delta))
-        now = self.books.time
         try:
             charge = self.account.charge(privacy)
         except PassWouldOverspend:
+            now = self.books.time
             self.books.note(
                 entries.budget(time=now, run=self.run, round=number, spent=before, would_be=after, limit=limit)
             )
             raise
         self.home.replace(ACCOUNT, self.account.to_bytes())
-        spent = entries.Spent(before, after, repr(privacy.delta), limit)
-        mechanism = charge.mechanism.facts()
-        self.books.note(entries.charge(time=now, run=self.run, round=number, mechanism=mechanism, spent=spent))
+        self._note_charge(number, charge.mechanism, before, after)
         self.observer(Progress("charged", {"round": number, "epsilon": after, "limit": limit}))
         return charge
 
@@ -236,11 +256,12 @@ class TrainingRun:
         return update.apply(self.model, _scattered(values, support, self.trainer.parameters), survivors)
 
     def all_metrics(self, records: list[codec.Facts]) -> dict[int, Metric]:
-        """By round, the metric that its record holds: also of rounds before this process."""
+        """By round, the metric that its record holds, where it has one: also of rounds before this process."""
         found = {}
         for record in records:
             outcome = record["outcome"]
-            found[record["round"]] = Metric(float(outcome["auc"]), float(outcome["accuracy"]), outcome["held_out"])
+            if outcome["auc"]:
+                found[record["round"]] = Metric(float(outcome["auc"]), float(outcome["accuracy"]), outcome["held_out"])
         return found
 
     def _outcome(self, scalars: NDArray[np.int64]) -> dict[str, Any]:
@@ -248,8 +269,8 @@ class TrainingRun:
         held_out = int(negative.sum() + positive.sum())
         return {
             "model": "before",
-            "auc": f"{statistics.auc(positive, negative):.6f}",
-            "accuracy": f"{statistics.accuracy(positive, negative):.6f}",
+            "auc": _decimal(statistics.auc(positive, negative)),
+            "accuracy": _decimal(statistics.accuracy(positive, negative)),
             "held_out": held_out,
             "private": False,  # exact counts of held-out records: not covered by epsilon
         }
@@ -269,6 +290,11 @@ class TrainingRun:
     def _as_bytes(self, model: update.Vector, number: int) -> bytes:
         facts = {"task": self.task, "round": str(number), "model": self.digest_of(model).hex()}
         return checkpoint.to_bytes(model, self.trainer.manifest, facts)
+
+
+def _decimal(measured: float) -> str:
+    """Six decimals; empty where nothing can be measured, as with no held-out record of one of the classes."""
+    return f"{measured:.6f}" if math.isfinite(measured) else ""
 
 
 def _rotation_seed(attempt_digest: bytes) -> bytes:
