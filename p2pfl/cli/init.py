@@ -11,12 +11,13 @@ import click
 from p2pfl.cards import Card
 from p2pfl.cli import output
 from p2pfl.cli.options import home_option, json_option, listening, typed
+from p2pfl.cli.options import key_command as command_of
 from p2pfl.documents import Place, Word
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import read_address, read_name
 from p2pfl.home import Home
 from p2pfl.keys import Secret
-from p2pfl.keyslots import Command, Credential, Key, KeyFile, PassPhrase, RecoveryKey, default_key_path
+from p2pfl.keyslots import Credential, Key, KeyFile, PassPhrase, RecoveryKey, default_key_path
 from p2pfl.roster import Address
 
 
@@ -47,7 +48,7 @@ def init(
     if credential:
         keys.append(Credential.from_environment(os.environ))
     if key_command:
-        keys.append(Command(tuple(key_command.split())))
+        keys.append(command_of(key_command))
     if add:
         _add(home, name, keys, recovery_words, as_json)
         return
@@ -76,13 +77,15 @@ def _new_pass_phrase() -> Secret:
 
 def _add(home: Path, name: str, keys: Sequence[Key], recovery_words: bool, as_json: bool) -> None:
     recovery = [RecoveryKey.fresh(os.urandom)] if recovery_words else []
+    if not keys and not recovery:
+        raise WrongUse(evidence="--add, and no key to add: --pass-phrase, --recovery-words, …", verb=" init")
     with Home.open(home) as opened:
         if opened.name != name:
             raise WrongUse(evidence=f"{home} is the home of {opened.name}", verb=" init")
         for key in [*keys, *recovery]:
             opened.add_key(key)
     kinds = [key.kind for key in [*keys, *recovery]]
-    text = f"{name}: {', '.join(kinds) or 'nothing'} added" + "".join(_words(key) for key in recovery)
+    text = f"{name}: {', '.join(kinds)} added" + "".join(_words(key) for key in recovery)
     facts: dict[str, object] = {"name": name, "home": str(home), "added": kinds}
     output.result(text, facts | _secret_facts(recovery), as_json)
 

@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import importlib
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -74,9 +75,10 @@ def p2pfl() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and leave the process with its exit status."""
+    output.prepare()
+    _keep_no_core()
     status = run(sys.argv[1:] if arguments is None else arguments)
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
+    output.settle()
     sys.exit(status)
 
 
@@ -98,8 +100,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.exceptions.Abort):
         output.progress("interrupted: nothing final is lost")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read the help has left
         return EXIT_DONE
     except Exception as error:
         output.failure(_our_mistake(error), as_json)
@@ -107,14 +108,22 @@ def run(arguments: Sequence[str]) -> int:
     return status if isinstance(status, int) else EXIT_DONE  # an int: a verb left with click's Exit
 
 
+def _keep_no_core() -> None:
+    """A crash of the interpreter writes no core file: keys and records would be in it."""
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def _end_like_ctrl_c() -> None:
-    """SIGTERM (a service manager, a closing session) ends as Ctrl-C does: cleanly, with 130."""
+    """SIGTERM (a service manager) and SIGHUP (a closed terminal) end as Ctrl-C does: cleanly, with 130."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         signal.raise_signal(signal.SIGINT)  # asyncio has its own handler for that one while it runs
 
     with contextlib.suppress(ValueError):  # not in the main thread: a test, an embedding program
         signal.signal(signal.SIGTERM, interrupt)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+            signal.signal(signal.SIGHUP, interrupt)
 
 
 def _wrong_use(error: click.ClickException) -> WrongUse:

@@ -18,6 +18,7 @@ from p2pfl.errors.people import NoSuchColumn, NotANumber, NothingToSum, NotReada
 
 STATISTICS: Final = ("mean", "sum", "count", "variance")
 NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
+LONGEST_LINE: Final = 200  # characters read of stdin
 BLANK: Final = ("", "?", "NA", "NaN", "nan")  # not measured: not part of any statistic
 
 
@@ -38,7 +39,7 @@ def own_values(value: str | None, file: Path | None, column: str | None) -> list
         given = [option for option, there in (("--value", value), ("--csv", file), ("--column", column)) if there]
         raise NothingToSum(evidence=f"given: {', '.join(given) or 'nothing'}")
     if value is not None:
-        return [number(sys.stdin.readline() if value == "-" else value, "--value", "the value")]
+        return [number(sys.stdin.readline(LONGEST_LINE) if value == "-" else value, "--value", "the value")]
     return _column(Path(str(file)), str(column))
 
 

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
 from p2pfl.errors.federation import WontOverwrite, WrongAddress
-from p2pfl.errors.people import NoTerminal, NotWritten
+from p2pfl.errors.people import NoTerminal, NotWritten, WrongUse
 from p2pfl.keys import Secret
 from p2pfl.keyslots import Command, Credential, Key, KeyFile, PassPhrase, RecoveryKey
 from p2pfl.roster import Address
@@ -58,7 +58,7 @@ class Unlock:
         if self.recovery:
             named.append(RecoveryKey(typed("recovery words: ")))
         if self.key_command:
-            named.append(Command(tuple(shlex.split(self.key_command))))
+            named.append(key_command(self.key_command))
         if not named and "CREDENTIALS_DIRECTORY" in os.environ:
             named.append(Credential.from_environment(os.environ))
         return named or [KeyFile()]
@@ -80,6 +80,15 @@ def unlock_options(command: Callable[..., None]) -> Callable[..., None]:
     return unlocked
 
 
+def key_command(text: str) -> Command:
+    """The program and its arguments, quoted as in a shell, which is not run. Raises WrongUse."""
+    try:
+        arguments = tuple(shlex.split(text))
+    except ValueError as error:
+        raise WrongUse(evidence=f"--key-command: {str(error).lower()}", verb="") from None
+    return Command(arguments)
+
+
 def listening(text: str) -> Address:
     """`host:port`, or a host alone with the default port. Raises WrongAddress."""
     try:
@@ -94,15 +103,28 @@ def typed(prompt: str) -> Secret:
 
     if not sys.stdin.isatty():
         raise NoTerminal(evidence="stdin is not a terminal; a key file, key command or systemd credential needs none")
-    return Secret(getpass.getpass(prompt, sys.stderr).encode(), "typed")
+    try:
+        return Secret(getpass.getpass(prompt, sys.stderr).encode(), "typed")
+    except EOFError:  # Ctrl-D
+        raise click.Abort from None
 
 
 def write_new(path: Path, data: bytes) -> None:
     """`path`, which must not exist, holds `data`. Raises WontOverwrite or NotWritten."""
     try:
         with path.open("xb") as file:
-            file.write(data)
+            _write_whole(path, file, data)
     except FileExistsError:
         raise WontOverwrite(evidence=f"{path.stat().st_size} bytes lie there", path=path) from None
     except OSError as error:
         raise NotWritten(evidence=error.strerror or type(error).__name__, path=path) from None
+
+
+def _write_whole(path: Path, file: BinaryIO, data: bytes) -> None:
+    """All of `data`, or no file."""
+    try:
+        file.write(data)
+        file.flush()
+    except BaseException:
+        path.unlink()
+        raise

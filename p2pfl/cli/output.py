@@ -1,33 +1,76 @@
 """The only print of the program. Progress to stderr, one result to stdout, the same content as `--json`.
 
 With --json stdout holds exactly one line, a JSON object, so `| tail -n 1` and `| jq` both work. Errors go to stderr
-as text; with --json the object is {"error": …} then.
+as text; with --json the object is {"error": …} then. Whoever stops reading (`| head`) ends nothing: what runs goes
+on, and the exit status still says how it ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
 
 from p2pfl.errors import P2PFLError
+from p2pfl.errors.people import NotWritten
+
+
+def prepare() -> None:
+    """Three streams that can be used: a closed one is the null device, and no character is too much for a locale."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream: Any = getattr(sys, name)
+        if stream is None:
+            stream = open(os.devnull, mode)  # noqa: SIM115 - for as long as the process lives
+            setattr(sys, name, stream)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace" if name == "stdin" else "backslashreplace")
+
+
+def settle() -> None:
+    """Everything printed is out, or nobody is there to read it: what the interpreter's own last flush would say."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            _forget(stream)
+
+
+def _forget(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _say(text: str, stream: TextIO) -> None:
+    """One print. Raises NotWritten when it is the result that cannot be written."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        _forget(stream)
+    except OSError as error:
+        _forget(stream)
+        if stream is sys.stdout:
+            raise NotWritten(evidence=error.strerror or type(error).__name__, path="stdout") from None
 
 
 def progress(line: str) -> None:
     """One line on stderr, seen at once."""
-    print(line, file=sys.stderr, flush=True)
+    _say(line, sys.stderr)
 
 
 def result(text: str, facts: Mapping[str, object], as_json: bool) -> None:
     """The command's one result on stdout: `text`, or `facts` as one line of JSON."""
-    print(json.dumps(facts, ensure_ascii=False, allow_nan=False) if as_json else text, flush=True)
+    _say(json.dumps(facts, allow_nan=False) if as_json else text, sys.stdout)
 
 
 def failure(error: P2PFLError, as_json: bool) -> None:
     """The error on stderr; with --json also as the last line of stdout."""
-    print(error.render(), file=sys.stderr, flush=True)
+    _say(error.render(), sys.stderr)
     if as_json:
-        print(json.dumps({"error": error.as_json()}, ensure_ascii=False), flush=True)
+        with contextlib.suppress(NotWritten):
+            _say(json.dumps({"error": error.as_json()}), sys.stdout)
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

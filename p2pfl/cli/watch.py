@@ -5,6 +5,7 @@ Quiet when all is well: one line a round. The last facts of each kind are kept f
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -127,6 +128,5 @@ class Watch:
 
 def metric_of(outcome: Mapping[str, Any]) -> tuple[str, float] | None:
     """The metric of a round's outcome, as (name, value); None where there is none."""
-    if not outcome.get("auc"):
-        return None
-    return "AUC", float(outcome["auc"])
+    value = float(outcome.get("auc") or math.nan)
+    return ("AUC", value) if math.isfinite(value) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl.cli.numbers import own_values, parts, read_off
+from p2pfl.cli.options import _write_whole, key_command
 from p2pfl.cli.output import aligned, amount, duration
 from p2pfl.cli.told import demo_facts, demo_text, dense_bytes, meaning
 from p2pfl.cli.watch import Watch
@@ -229,3 +231,25 @@ def test_amounts_durations_and_columns_read_as_people_write_them() -> None:
     assert [amount(count) for count in (0, 812, 3_100, 412e6, 2.5e9)] == ["0 B", "812 B", "3.1 kB", "412 MB", "2.5 GB"]
     assert [duration(seconds) for seconds in (41, 200, 7500)] == ["41 s", "3 min 20 s", "2 h 5 min"]
     assert aligned([["a", "1"], ["bbb", "22"]], right=[1]) == "a     1\nbbb  22"
+
+
+# ── options ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_key_command_is_quoted_as_in_a_shell_and_a_quote_left_open_is_wrong_use() -> None:
+    assert key_command("'/opt/my tool/key' --slot 1").arguments == ("/opt/my tool/key", "--slot", "1")
+    with pytest.raises(people.WrongUse) as caught:
+        key_command("'/opt/my tool")
+    assert "no closing quotation" in caught.value.evidence
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_left_behind(tmp_path: Path) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "model"
+    path.touch()
+    with pytest.raises(OSError, match="No space"):
+        _write_whole(path, Full(), b"abc")
+    assert not path.exists()

@@ -1,0 +1,96 @@
+"""What the command does when nobody reads it, when a stream is closed or full, and when a locale knows few letters."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from p2pfl.home import Home
+from p2pfl.keyslots import KeyFile
+from tests.ledger import sample
+
+DEADLINE_S = 60  # a hang, not a speed
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site's home with entries in its ledger."""
+    folder = tmp_path_factory.mktemp("streams")
+    with Home.create(folder / "home", "charite", [KeyFile(folder / "site.key")]) as made:
+        sample.write(made, "site", sample.site_records())
+    return folder / "home"
+
+
+def shell(line: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`line` in bash, where `p2pfl` is this program and $H the home."""
+    setup = f"p2pfl() {{ '{sys.executable}' -m p2pfl \"$@\"; }}; H='{home}'; "
+    return subprocess.run(["bash", "-c", setup + line], capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+                          stdin=subprocess.DEVNULL, env={**os.environ, **environment})  # fmt: skip
+
+
+def test_who_stops_reading_changes_no_exit_status(home: Path) -> None:
+    reader = "(exec <&-; while ! [ -e $H.go ]; do sleep 0.1; done)"
+    damaged = home.with_name("damaged")
+    subprocess.run(["cp", "-r", home, damaged], check=True)
+    segment = next((damaged / "ledger" / "site").glob("*.segment"))
+    segment.write_bytes(segment.read_bytes()[:-1] + b"\0")
+    for place, status in ((home, 0), (damaged, 5)):
+        done = shell(f"{{ p2pfl ledger verify --home {place}; echo $? >&2; touch $H.go; }} | {reader}", home)
+        home.with_name("home.go").unlink()
+        assert done.stderr == f"{status}\n"
+
+
+def test_progress_that_cannot_be_written_changes_no_exit_status(home: Path) -> None:
+    done = shell("p2pfl status --home $H/none --json 2> /dev/full", home)
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (2, "P2P-HOME-001")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("verb", [
+    "status", "ledger verify", "--version", "--help", "frobnicate", "status --pass-phrase", "sum --value -",
+])  # fmt: skip
+def test_a_closed_stream_is_no_failure_of_the_program(home: Path, verb: str, closed: str) -> None:
+    done = shell(f"P2PFL_HOME=$H p2pfl {verb} {closed}", home)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "P2P-USE-004" not in done.stdout + done.stderr
+    assert done.returncode == shell(f"P2PFL_HOME=$H p2pfl {verb} > /dev/null 2>&1", home).returncode
+
+
+def test_with_a_closed_stderr_stdout_still_holds_one_object_alone(home: Path) -> None:
+    done = shell("p2pfl status --home $H/none --json 2>&-", home)
+    assert json.loads(done.stdout)["error"]["code"] == "P2P-HOME-001"
+
+
+def test_a_full_device_is_said_and_ends_with_1(home: Path) -> None:
+    done = shell("p2pfl status --home $H > /dev/full", home)
+    assert (done.returncode, "P2P-USE-013" in done.stderr) == (1, True)
+
+
+def test_a_locale_of_few_letters_still_gets_every_line(home: Path) -> None:
+    done = shell("p2pfl status --home $H && p2pfl ledger show --log site --home $H", home, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    told = shell("p2pfl status --json --home $H", home, PYTHONIOENCODING="latin-1")
+    assert json.loads(told.stdout)["privacy"]["epsilon"] == 0.5
+
+
+def test_a_crash_writes_no_core_file_with_keys_in_it() -> None:
+    code = ("import resource, sys; from p2pfl.cli import main as m; m.run = lambda a: "
+            "print(resource.getrlimit(resource.RLIMIT_CORE)[0]) or 0; m.main([])")  # fmt: skip
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+    assert said.stdout == "0\n"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_asks_for_the_end_gets_130(sent: signal.Signals) -> None:
+    code = ("import os, sys; from p2pfl.cli import main as m\n"
+            "def act(**_): os.kill(os.getpid(), int(sys.argv[1])); import time; time.sleep(30)\n"
+            "m.p2pfl.main = act; m.main([])")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code, str(int(sent))], capture_output=True, text=True, check=False,
+                          timeout=DEADLINE_S, start_new_session=True)  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "interrupted: nothing final is lost\n")
