@@ -54,13 +54,17 @@ def pledge_of(federation: Federation) -> Pledge:
 
 
 class Books:
-    """Both logs of one home, open for one federation. Raises OtherFederation when the home serves another."""
+    """Both logs of one home, open for one federation. Raises OtherFederation when the home serves another.
+
+    Raises LedgerDamaged when one log is not the other's.
+    """
 
     def __init__(self, home: Home, identity: Identity, pledge: Pledge, wall: Callable[[], float]) -> None:
         self._identity, self._pledge, self._wall = identity, pledge, wall
         self.federation = Log.open(home, "federation")
         self.site = Log.open(home, "site")
         self.federation.expect_genesis(pledge.genesis)
+        self.federation.check_beside(self.site)
         self._lock = threading.RLock()
         self._closed = False
         self._final: dict[str, tuple[int, str]] = {}  # by run: last round, model after it

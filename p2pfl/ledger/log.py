@@ -28,6 +28,7 @@ from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.note import Head
 from p2pfl.ledger.reading import Chain, Finding, Reading, read_log
 from p2pfl.ledger.segment import ENTRY, LATE, Frame, Sealer, header
+from p2pfl.ledger.together import Both, check_heads
 from p2pfl.merkle import consistency_of
 from p2pfl.roster import NAME
 
@@ -144,6 +145,13 @@ class Log:
         self._home.replace(f"ledger/{self.which}/head", text.encode("utf-8"))
         self._head_note = text
         return text
+
+    def check_beside(self, site: Log) -> None:
+        """Raises LedgerDamaged when this federation log and the home's site log cannot both be whole."""
+        both = Both(self._home.name, self._chain, self._head_note, site._chain, site._head_note)
+        first = next(check_heads(both), None)
+        if first is not None:
+            raise LedgerDamaged(evidence=str(first), log=first.log, place=first.place, home=self._home.path)
 
     def latest_head(self) -> str | None:
         """The newest note that this site signed over this log."""

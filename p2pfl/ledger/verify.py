@@ -7,8 +7,8 @@ head against entries; `verify` reads a home, decrypts, and asks the others. Read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from p2pfl.codec import Facts
 from p2pfl.errors.ledger import HeadRefused, LedgerRewritten, LedgerShortened
@@ -19,6 +19,7 @@ from p2pfl.ledger import note
 from p2pfl.ledger.entry import FIRST, Entry, UnknownKind
 from p2pfl.ledger.log import check_head, read_head
 from p2pfl.ledger.reading import Chain, Finding, read_log
+from p2pfl.ledger.together import Both, check_carried, check_heads
 from p2pfl.merkle import EMPTY_ROOT
 from p2pfl.roster import Quorums
 
@@ -52,10 +53,11 @@ def verify(home: Home) -> Report:
     report = Report()
     # The site log's head speaks of the federation log, so it is read first: beside a writer it then runs behind.
     site, site_head, report.site = _verify_log(home, "site", report.findings)
-    federation, _, report.federation = _verify_log(home, "federation", report.findings)
+    federation, federation_head, report.federation = _verify_log(home, "federation", report.findings)
     report.findings += check_federation(federation.entries)
     report.findings += check_site(site.entries)
-    report.findings += _across(site_head, federation)
+    both = Both(home.name, federation, federation_head, site, site_head)
+    report.findings += _together(both, read_head(home, "site"))
     return report
 
 
@@ -78,21 +80,14 @@ def _verify_log(home: Home, which: Which, findings: list[Finding]) -> tuple[Chai
     return chain, text, LogFacts(len(chain.entries), chain.tree.root(), chain.head, signed)
 
 
-def _across(site_head: str | None, federation: Chain) -> list[Finding]:
-    """The federation log that the site log's head speaks of is a prefix of the one that is here."""
-    try:
-        stated = note.federation_of(note.parse(site_head)[0]) if site_head else None
-    except ValueError:
-        return []  # `check_head` has said so
-    if stated is None:
-        return []
-    size, root = stated
-    if size > len(federation.entries):
-        what = f"the site log's head speaks of {size} entries, here are {len(federation.entries)}"
-        return [Finding("federation", what, len(federation.entries))]
-    if federation.root_at(size) != root:
-        return [Finding("federation", f"its first {size} entries are not those that the site log's head speaks of")]
-    return []
+def _together(both: Both, newest: str | None) -> Iterator[Finding]:
+    """What the logs say of each other. `newest`: the site log's head, read after everything else."""
+    yield from check_heads(both)
+    yield from check_carried(both)
+    stated = replace(both, site_head=newest).stated
+    silent = [one for one in both.rounds if one.index >= (stated[0] if stated else 0)]
+    if newest is not None and len(silent) > 1:  # it is signed behind every round
+        yield Finding("site", f"its newest head does not speak of the last {len(silent)} rounds of the federation log")
 
 
 # ── the federation log, from its entries alone ────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from p2pfl import merkle
 from p2pfl.codec import facts
 from p2pfl.home import Home, Which
 from p2pfl.keys import Identity, digest
@@ -28,6 +29,11 @@ def genesis(federation: str = "rare-disease") -> Signed:
     return signed(record)
 
 
+def first_site_root() -> str:
+    """The root over the first of `site_records`, in hex: what a site's head was when its rounds began."""
+    return merkle.root([site_records(1)[0][0]]).hex()
+
+
 def round_facts(number: int, **changed: object) -> dict[str, object]:
     """What CONFIRM writes for one round (sharing/phases/confirm.py)."""
     model = [digest("model", bytes([k])).hex() for k in (number, number + 1)]
@@ -35,7 +41,7 @@ def round_facts(number: int, **changed: object) -> dict[str, object]:
         "kind": "round", "run": RUN.hex(), "epoch": 1, "round": number, "attempt": 0, "survivors": list(NAMES),
         "left_out": [], "attempt_digest": "d" * 64, "view": "e" * 64, "total": "f" * 64, "model_before": model[0],
         "model_after": model[1], "configuration": {"purpose": "train"}, "outcome": {"clipped": "0.01"},
-        "epsilon": dict.fromkeys(NAMES, f"0.{number + 1:02}"), "site_heads": dict.fromkeys(NAMES, "a" * 64),
+        "epsilon": dict.fromkeys(NAMES, f"0.{number + 1:02}"), "site_heads": dict.fromkeys(NAMES, first_site_root()),
         "time_ms": 1_700_000_000_000 + number, "salt": digest("salt", bytes([number])).hex(), **changed,
     }  # fmt: skip
 
@@ -72,7 +78,7 @@ def write(at: Home, which: Which, records: list[Signed], *, head: bool = True) -
     for record, signatures in records:
         log.append(record, signatures)
     if head:
-        log.sign_head(at.identity())
+        log.sign_head(at.identity(), Log.open(at, "federation") if which == "site" else None)
     log.close()
 
 

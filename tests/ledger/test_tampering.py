@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from p2pfl.errors import IntegrityError
 from p2pfl.errors.ledger import HeadRefused, LedgerDamaged, LedgerRewritten, LedgerShortened
 from p2pfl.home import Home, Which
+from p2pfl.keyslots import KeyFile
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.segment import HEAD, HEADER_BYTES
 from p2pfl.ledger.verify import verify
@@ -303,3 +304,41 @@ def test_damage_dressed_as_a_power_cut_is_disproved_by_what_was_written_after_it
             for spoilt in (data[:start] + hole + data[end:], data[:start] + endless + data[end:]):
                 segment.path(2).write_bytes(spoilt)
                 assert "segment 2" in named(refused(at, "site"))
+
+
+@pytest.mark.parametrize("which", ["federation", "site"])
+def test_a_signed_head_that_was_taken_away_is_found(tmp_path: Path, which: str) -> None:
+    with filled(tmp_path) as at:
+        assert verify(at).verified
+        (at.path / "ledger" / which / "head").unlink()
+        faults = [str(one) for one in verify(at).findings if one.fault]
+        assert any(one.startswith(f"{which} log") and "signed head is missing" in one for one in faults)
+        with pytest.raises(LedgerDamaged, match=which):
+            Log.open(at, "federation").check_beside(Log.open(at, "site"))
+
+
+def test_a_site_log_rewritten_with_the_sites_own_key_is_found_by_the_rounds_that_carry_its_heads(
+    tmp_path: Path,
+) -> None:
+    with filled(tmp_path) as at:
+        for file in (at.path / "ledger" / "site").iterdir():
+            file.unlink()
+        site = Log.open(at, "site")
+        for record, signatures in site_records()[1:]:  # a charge could be left out as well
+            site.append(record, signatures)
+        site.sign_head(at.identity(), Log.open(at, "federation"))
+        site.close()
+        faults = [str(one) for one in verify(at).findings if one.fault]
+        assert any("carries a head of this log that it never had" in one for one in faults)
+
+
+def test_a_head_that_keeps_silent_about_the_last_rounds_is_found(tmp_path: Path) -> None:
+    with filled(tmp_path) as at:
+        site = Log.open(at, "site")
+        older = tmp_path / "older"
+        with Home.create(older / "charite", "charite", [KeyFile(older / "key")]) as short:
+            write(short, "federation", federation_records()[:1])
+            for federation in (Log.open(short, "federation"), None):
+                site.sign_head(at.identity(), federation)
+                (fault,) = [str(one) for one in verify(at).findings if one.fault]
+                assert "does not speak of the last 3 rounds of the federation log" in fault
