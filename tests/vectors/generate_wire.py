@@ -1,0 +1,266 @@
+"""Write the vectors of letters: python -m tests.vectors.generate_wire [--check].
+
+Every expected byte comes from a stranger's program: the packer below, hashlib and `cryptography`, nothing of p2pfl. A
+case has a `name`, an `operation` (`read`: the form alone; `open`: the form and the signature), `data` in hex, and
+either `kind`, `envelope`, `fields`, or `error` with the class of its `reason`. Bytes are lowercase hex.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+FOLDER: Final = Path(__file__).parent
+FILE: Final = "wire.json"
+NAMES: Final = ("charite", "mayo", "st-olav")
+SENDER: Final = "st-olav"
+Case = dict[str, Any]
+
+
+def filled(word: str, size: int = 32) -> bytes:
+    """`size` bytes that stand for something: SHA-256 of its name, cut or repeated."""
+    return (hashlib.sha256(word.encode()).digest() * (size // 32 + 1))[:size]
+
+
+def identity(name: str) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(filled(f"identity of {name}"))
+
+
+def public(name: str) -> bytes:
+    raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
+    return identity(name).public_key().public_bytes(*raw)
+
+
+def pack(value: Any) -> bytes:
+    """The shortest msgpack of whole numbers, text, bytes and arrays."""
+    if isinstance(value, int):
+        if value < 0x80:
+            return bytes([value])
+        size = next(size for size in (1, 2, 4, 8) if value < 1 << 8 * size)
+        return bytes([0xCC + (1, 2, 4, 8).index(size)]) + value.to_bytes(size, "big")
+    if isinstance(value, str):
+        raw = value.encode()
+        return (bytes([0xA0 + len(raw)]) if len(raw) < 32 else b"\xd9" + bytes([len(raw)])) + raw
+    if isinstance(value, bytes):
+        size = next(size for size in (1, 2, 4) if len(value) < 1 << 8 * size)
+        return bytes([0xC4 + (1, 2, 4).index(size)]) + len(value).to_bytes(size, "big") + value
+    head = bytes([0x90 + len(value)]) if len(value) < 16 else b"\xdc" + len(value).to_bytes(2, "big")
+    return head + b"".join(map(pack, value))
+
+
+def envelope(sender: str = SENDER) -> tuple[Any, ...]:
+    return (filled("run"), 1, 12, 2, sender, filled(f"process of {sender}", 16))
+
+
+def sign(kind: str, body: bytes, sender: str = SENDER) -> bytes:
+    return identity(sender).sign(b"p2pfl/1/message/" + kind.lower().encode() + b"\0" + body)
+
+
+def letter(number: int, kind: str, fields: tuple[Any, ...], sender: str = SENDER, signed: bool = True) -> bytes:
+    body = pack((1, *envelope(sender), *fields))
+    return pack((number, body, sign(kind, body, sender) if signed else b""))
+
+
+D, V, H = filled("attempt digest"), filled("view"), filled("some digest")
+PATH = (filled("sibling"), filled("uncle"))
+BUNDLE = (filled("commitment to b"), filled("commitment to the nonce"), filled("root of shares"))
+READYS = tuple(letter(13, "Ready", (D, V), name) for name in NAMES)
+ACKS = tuple(letter(3, "Ack", (tuple((name, H) for name in NAMES),), name) for name in NAMES)
+GROUNDS = (filled("manifest"), filled("model"), b'{"purpose":"sum"}', b"", 60_000, 1_750_000_000_000, "0.31", H)
+PROPOSES = tuple(letter(4, "Propose", GROUNDS, name) for name in NAMES)
+MEMBERS = (NAMES, ACKS, PROPOSES, NAMES, 60_000)
+SURVIVORS = (1, D, V, READYS, ())
+ABANDONS = tuple(letter(14, "Ballot", (0, b"", b"", (), ("mayo",)), name) for name in ("charite", "st-olav"))
+
+HELLO = (filled("link"), filled("manifest"), filled("signature", 64), b"", 0, 3, H, "0.31", PROPOSES[:1])
+
+# number, class, signed, values of its fields in wire order
+KINDS: Final[tuple[tuple[int, str, bool, tuple[Any, ...]], ...]] = (
+    (1, "Bundle", True, BUNDLE),
+    (2, "Share", True, (letter(1, "Bundle", BUNDLE), filled("edge seed"), b"", filled("salt"), PATH)),
+    (3, "Ack", True, (tuple((name, H) for name in NAMES),)),
+    (4, "Propose", True, GROUNDS),
+    (5, "Members", True, MEMBERS),
+    (6, "Held", True, (ACKS[:1], PROPOSES[:1])),
+    (7, "Root", True, (D, H)),
+    (8, "Chunk", False, (D, 300, filled("words", 64), PATH)),
+    (9, "SumDigest", True, (D, 70_000, H)),
+    (10, "Nonce", True, (V, filled("nonce"))),
+    (11, "SumChunk", False, (D, 0, filled("words", 300))),
+    (12, "Tags", True, (H, (filled("tag", 8),))),
+    (13, "Ready", True, (D, V)),
+    (14, "Ballot", True, SURVIVORS),
+    (15, "Certificate", True, (ABANDONS, b"")),
+    (16, "Leave", True, (("mayo",),)),
+    (17, "Reveal", True, ((("st-olav", filled("b")),),)),
+    (18, "BackupShare", True, ((("mayo", filled("share", 33)),),)),
+    (19, "Confirm", True, (b'{"kind":"round"}', filled("cosignature", 64))),
+    (20, "Want", True, ("total",)),
+    (21, "Total", False, (1, 61, 2, 0, filled("words", 16), 2)),
+    (22, "Hello", True, HELLO),
+)
+
+
+def plain(value: Any) -> Any:
+    """As JSON: bytes in hex, arrays as lists."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return list(map(plain, value)) if isinstance(value, tuple) else value
+
+
+def whole() -> list[Case]:
+    cases = []
+    for number, kind, signed, fields in KINDS:
+        cases.append({
+            "name": f"a {kind}", "operation": "open", "data": letter(number, kind, fields, signed=signed).hex(),
+            "kind": kind, "envelope": plain(envelope()), "fields": plain(fields),
+        })  # fmt: skip
+    survivors, abandon = (D, V, (), ()), (0, b"", b"", (), ("mayo",))
+    more = [
+        ("a Ballot that abandons", "Ballot", abandon, letter(14, "Ballot", abandon)),
+        ("a Ballot of one bit, no READY", "Ballot", (1, *survivors), letter(14, "Ballot", (1, *survivors))),
+    ]
+    for name, kind, fields, data in more:
+        cases.append({"name": name, "operation": "open", "data": data.hex(), "kind": kind,
+                      "envelope": plain(envelope()), "fields": plain(fields)})  # fmt: skip
+    words = (D, 1, filled("words", 8), ())
+    body = pack((1, *envelope(), *words)).replace(pack(words[2]), b"\xc5\x00\x08" + words[2])
+    cases.append({
+        "name": "bulk in a longer spelling: the digest of its words binds it", "operation": "open",
+        "data": pack((8, body, b"")).hex(), "kind": "Chunk", "envelope": plain(envelope()), "fields": plain(words),
+    })  # fmt: skip
+    return cases
+
+
+def ready(*, head: tuple[Any, ...] | None = None, fields: tuple[Any, ...] = (D, V), number: int = 13,
+          kind: str = "Ready") -> bytes:  # fmt: skip
+    """A letter signed over whatever its body says."""
+    body = pack(((1, *envelope()) if head is None else head) + fields)
+    return pack((number, body, sign(kind, body)))
+
+
+def placed(place: int, value: Any) -> bytes:
+    """A READY whose head has another value at `place`, counted from the version."""
+    head = [1, *envelope()]
+    head[place] = value
+    return ready(head=tuple(head))
+
+
+def raw(body: bytes, number: int = 13, kind: str = "Ready") -> bytes:
+    return pack((number, body, sign(kind, body)))
+
+
+def malformed_form() -> list[tuple[str, bytes, str]]:
+    good = ready()
+    body = pack((1, *envelope(), D, V))
+    signature = sign("Ready", body)
+    long = b"\x93\x0d\xc5" + len(body).to_bytes(2, "big") + body
+    deep = b"\x91" * 2000 + b"\xc0"
+    return [
+        ("no byte at all", b"", "msgpack"),
+        ("a number alone", b"\x05", "parts"),
+        ("two parts", pack((13, body)), "parts"),
+        ("four parts", pack((13, body, signature, b"")), "msgpack"),
+        ("a byte after the end", good + b"\x00", "msgpack"),
+        ("the last byte missing", good[:-1], "msgpack"),
+        ("a map in place of the letter", b"\x81\x01\x02", "msgpack"),
+        ("arrays in arrays without end", deep, "msgpack"),
+        ("an array that claims 2³²−1 items", b"\xdd\xff\xff\xff\xff", "msgpack"),
+        ("bytes that claim 4 GiB", b"\x93\x0d\xc6\xff\xff\xff\xff", "msgpack"),
+        ("an extension type", b"\x93\x0d\xd4\x01\x00\xc4\x00", "msgpack"),
+        ("kind 0", pack((0, body, signature)), "kind"),
+        ("kind 23", pack((23, body, signature)), "kind"),
+        ("kind true", b"\x93\xc3" + pack(body) + pack(signature), "kind"),
+        ("kind as text", pack(("13", body, signature)), "kind"),
+        ("a body of text", pack((13, "body", signature)), "kind"),
+        ("a signature of 63 bytes", pack((13, body, signature[:-1])), "sizes"),
+        ("a signed kind without signature", pack((13, body, b"")), "sizes"),
+        ("bulk with a signature", pack((8, pack((1, *envelope(), D, 0, b"\0\0", ())), signature)), "sizes"),
+        ("a kind in two bytes", b"\x93\xcc\x0d" + pack(body) + pack(signature), "spelling"),
+        ("a body's length in two bytes", long + pack(signature), "spelling"),
+    ]  # fmt: skip
+
+
+def with_round(spelling: bytes) -> bytes:
+    """A READY that spells its round, which is 12, in these bytes; signed."""
+    after = pack(2) + pack(SENDER)
+    return raw(pack((1, *envelope(), D, V)).replace(pack(12) + after, spelling + after))
+
+
+def malformed_body() -> list[tuple[str, bytes, str]]:
+    body = pack((1, *envelope(), D, V))
+    return [
+        ("version 0", placed(0, 0), "version"),
+        ("version 2", placed(0, 2), "field"),
+        ("a run of 31 bytes", placed(1, filled("run", 31)), "field"),
+        ("a run of text", placed(1, "run"), "field"),
+        ("a round of 2⁵³", placed(3, 1 << 53), "field"),
+        ("a negative round", with_round(b"\xff"), "field"),
+        ("a round that is true", with_round(b"\xc3"), "field"),
+        ("a round that is a real", with_round(b"\xcb" + bytes(8)), "field"),
+        ("a round that is nil", with_round(b"\xc0"), "field"),
+        ("a round in two bytes", with_round(b"\xcc\x0c"), "spelling"),
+        ("a sender of 32 characters", placed(5, "a" * 32), "field"),
+        ("a sender that is not UTF-8", raw(body.replace(pack(SENDER), b"\xa7st-\xffla\xc3")), "msgpack"),
+        ("an incarnation of 15 bytes", placed(6, bytes(15)), "field"),
+        ("a field too few", ready(fields=(D,)), "field"),
+        ("a field too many", ready(fields=(D, V, b"")), "field"),
+        ("a map as a field", raw(body[:-34] + b"\x81\x01\x02"), "msgpack"),
+        ("an empty map as a field", raw(body[:-34] + b"\x80"), "field"),
+        ("a digest of 33 bytes", ready(fields=(D, V + b"\0")), "field"),
+        ("a Ballot that is 2", ready(fields=(2, D, V, (), ()), number=14, kind="Ballot"), "field"),
+        ("a Ballot with a digest of 31 bytes", ready(fields=(1, D[:31], V, (), ()), number=14, kind="Ballot"), "field"),
+        ("an Ack with rows of three", ready(fields=((("mayo", H, H),),), number=3, kind="Ack"), "field"),
+        ("a Share with a backup", ready(fields=(b"\0", b"", b"\0", H, ()), number=2, kind="Share"), "field"),
+        ("a Share with half a seed", ready(fields=(b"\0", H[:16], b"", H, ()), number=2, kind="Share"), "field"),
+        ("a Chunk without words", pack((8, pack((1, *envelope(), D, 0, b"", ())), b"")), "field"),
+        ("a path of 33 steps", ready(fields=(b"\0", b"", b"", H, (H,) * 33), number=2, kind="Share"), "field"),
+        ("a Want of 17 characters", ready(fields=("t" * 17,), number=20, kind="Want"), "field"),
+    ]  # fmt: skip
+
+
+def not_signed() -> list[tuple[str, bytes, str]]:
+    body = pack((1, *envelope(), D, V))
+    changed = pack((1, *envelope(), D, H))
+    stranger = pack((1, filled("run"), 1, 12, 2, "nobody", filled("process", 16), D, V))
+    return [
+        ("a signature over another body", pack((13, changed, sign("Ready", body))), "signature"),
+        ("a signature of the same body as a Root", pack((13, body, sign("Root", body))), "signature"),
+        ("a signature by another member", pack((13, body, sign("Ready", body, "mayo"))), "signature"),
+        ("a sender that is not in the roster", pack((13, stranger, sign("Ready", stranger))), "signature"),
+        ("a signature of zeros", pack((13, body, bytes(64))), "signature"),
+    ]
+
+
+def cases() -> list[Case]:
+    found = whole()
+    for operation, rows in (("read", malformed_form() + malformed_body()), ("open", not_signed())):
+        for name, data, reason in rows:
+            found.append({
+                "name": name, "operation": operation, "data": data.hex(), "error": "Malformed", "reason": reason,
+            })  # fmt: skip
+    return found
+
+
+def document() -> bytes:
+    """The committed file."""
+    keys = json.dumps({name: public(name).hex() for name in NAMES})
+    lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases())
+    return f'{{"epoch": 1, "keys": {keys},\n"cases": [\n{lines}\n]}}\n'.encode()
+
+
+def main() -> int:
+    if "--check" in sys.argv:
+        return int((FOLDER / FILE).read_bytes() != document())
+    (FOLDER / FILE).write_bytes(document())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
