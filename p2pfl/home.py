@@ -17,6 +17,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -52,7 +53,13 @@ class Segments:
 
     def numbers(self) -> list[int]:
         """The numbers of the segments on the disk, ascending."""
-        return sorted(int(found[1]) for found in map(SEGMENT.fullmatch, os.listdir(self._directory)) if found)
+        try:
+            files = os.listdir(self._directory)
+        except OSError as error:  # never an empty log instead
+            home, item = self._home, f"ledger/{self.which}"
+            evidence = f"its directory: {error.strerror}"
+            raise ItemDamaged(evidence=evidence, item=item, name=home.name, path=home.path) from None
+        return sorted(int(found[1]) for found in map(SEGMENT.fullmatch, files) if found)
 
     def path(self, number: int) -> Path:
         return self._directory / f"{number:08d}.segment"
@@ -167,14 +174,13 @@ class Home:
         try:
             home = cls(path, name, keyslots.unwrap(slots, name, unlock), Disk(path, fault), draw, lock)
             home.identity()  # the master key is this home's, not only well wrapped
+            for directory in (path, *(path / inner for inner in DIRECTORIES)) if write else ():
+                for left in directory.glob("*" + NEW):  # a replace that a crash cut short
+                    home.disk.remove(left)
         except BaseException:
             if lock is not None:
                 os.close(lock)
             raise
-        if write:
-            for directory in (path, *(path / inner for inner in DIRECTORIES)):
-                for left in directory.glob("*" + NEW):  # a replace that a crash cut short
-                    left.unlink()
         return home
 
     @property
@@ -246,13 +252,19 @@ class Home:
         """Keys the hash that picks held-out records: the same on every start, known to nobody else."""
         return Secret(derive(self.master.reveal(), "home/holdout"), "holdout key")
 
+    def query_key(self) -> Secret:
+        """Keys the digest of what this site put into a sum, so that nobody can find the number by trying."""
+        return Secret(derive(self.master.reveal(), "home/query"), "query key")
+
     def segments(self, which: Which) -> Segments:
         """The segment files of one of the two logs."""
         return Segments(self, which)
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Let go of the lock; its file then names nobody."""
         if self._lock is not None:
+            with suppress(OSError):
+                os.ftruncate(self._lock, 0)
             os.close(self._lock)
             self._lock = None
 
@@ -273,7 +285,10 @@ def _what_is_in(path: Path) -> str:
 
 def _locked(path: Path) -> int:
     """The lock file's descriptor, locked until it is closed, with this process's number inside."""
-    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        Disk(path).refuse("open", path / "lock", error)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

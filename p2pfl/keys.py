@@ -27,6 +27,7 @@ LABELS: Final = {
     "home/checkpoint": "seals models at rest",
     "home/ledger": "seals one ledger segment; the salt is the segment's own",
     "home/holdout": "keys the hash that picks held-out records",
+    "home/query": "keys the digest by which a site log names what was summed",
     "keyslot/passphrase": "wraps the master key under a stretched pass phrase",
     "keyslot/file": "wraps the master key under a key file",
     "keyslot/recovery": "wraps the master key under the recovery key",

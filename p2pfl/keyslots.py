@@ -308,5 +308,5 @@ def from_bytes(raw: bytes, path: Path) -> tuple[str, tuple[Slot, ...]]:
         if not all(len(slot.salt) == SALT_BYTES for slot in slots):
             raise ValueError("a salt is not 32 bytes")
         return str(held["name"]), slots
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise KeyslotsDamaged(evidence=f"{type(error).__name__}: {error}", path=path) from None

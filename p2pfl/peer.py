@@ -35,6 +35,7 @@ from p2pfl.progress import Observer, unseen
 from p2pfl.roster import Address
 from p2pfl.runs.sums import Encoded, SumRun, Total, encode
 from p2pfl.runs.training import Metric, TrainingRun, Trains
+from p2pfl.training.privacy import decimal_epsilon
 
 T = TypeVar("T")
 WEIGHT_DECIMALS: Final = 6
@@ -191,7 +192,7 @@ class Peer:
 
     async def _sum(self, name: str, parts: Sequence[Encoded]) -> tuple[tuple[Total, ...], tuple[str, ...], int]:
         node, run = self.node, sums_run(self.federation)
-        source = SumRun(name, parts, node.books, run, node.home.holdout_key().reveal())
+        source = SumRun(name, parts, node.books, run, node.home.query_key().reveal())
         number = node.books.final_round(run) + 1
         await node.run(run, source, number)
         return source.totals, source.survivors, number
@@ -206,7 +207,7 @@ class Peer:
         source = await asyncio.to_thread(
             TrainingRun, self.federation, node.home, node.books, run, trainer, task, node.clocks.draw, node.observer
         )
-        node.epsilon = f"{source.account.epsilon(self.federation.privacy.delta):.6f}"
+        node.epsilon = decimal_epsilon(source.account.epsilon(self.federation.privacy.delta))
         await node.run(run, source, rounds or self.federation.rounds + 1)
         delta = self.federation.privacy.delta
         records = node.books.rounds(run)

@@ -24,7 +24,7 @@ from p2pfl.cli.children import Children, free_ports
 from p2pfl.cli.options import json_option
 from p2pfl.cli.peers import task_lines
 from p2pfl.cli.told import demo_facts, demo_text
-from p2pfl.errors.people import DemoHome, DemoPeerFailed, DemoPeers
+from p2pfl.errors.people import DemoHome, DemoPeerFailed, DemoPeers, NotWritten
 from p2pfl.home import Home
 from p2pfl.keyslots import KeyFile
 from p2pfl.roster import Address
@@ -76,7 +76,10 @@ def _place(home: Path | None) -> Path | None:
         return None
     if home.exists() and any(home.iterdir()):
         raise DemoHome(evidence=f"{len(list(home.iterdir()))} files lie there", path=home)
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise NotWritten(evidence=error.strerror or type(error).__name__, path=home) from None
     return home
 
 

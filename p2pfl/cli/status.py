@@ -59,11 +59,15 @@ def _facts(home: Home) -> dict[str, Any]:
 def worker(home: Path) -> int | None:
     """The process that works in `home`, None when there is none."""
     try:
-        number = int((home / "lock").read_text() or "0")
+        number = int((home / "lock").read_text("ascii") or "0")
+        if number <= 0:
+            return None
         os.kill(number, 0)  # signal 0: asks whether it is there
-    except (OSError, ValueError):
+    except PermissionError:
+        return number  # it is, under another user
+    except (OSError, ValueError, OverflowError):
         return None
-    return number if number > 0 else None
+    return number
 
 
 def _genesis(records: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from p2pfl.cli.demo import _place
 from p2pfl.cli.numbers import own_values, parts, read_off
 from p2pfl.cli.options import _write_whole, key_command
 from p2pfl.cli.output import aligned, amount, duration
+from p2pfl.cli.status import worker
 from p2pfl.cli.told import demo_facts, demo_text, dense_bytes, meaning
 from p2pfl.cli.watch import Watch
 from p2pfl.errors import federation as leaves
@@ -253,3 +256,20 @@ def test_a_file_that_cannot_be_written_whole_is_not_left_behind(tmp_path: Path) 
     with pytest.raises(OSError, match="No space"):
         _write_whole(path, Full(), b"abc")
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [("", None), ("-1", None), ("9" * 30, None), ("two", None), ("\xff", None), (str(os.getpid()), os.getpid())],
+)
+def test_the_process_at_work_is_the_one_in_the_lock_and_nonsense_is_nobody(
+    tmp_path: Path, written: str, found: int | None
+) -> None:
+    (tmp_path / "lock").write_text(written, "latin-1")
+    assert worker(tmp_path) == found
+
+
+def test_a_demo_in_a_place_where_no_folder_can_be_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(people.NotWritten):
+        _place(tmp_path / "file" / "demo")

@@ -30,6 +30,7 @@ from p2pfl.errors.home import (
 from p2pfl.home import Home
 from p2pfl.keys import Secret
 from p2pfl.keyslots import KeyFile
+from p2pfl.ledger.log import Log
 from p2pfl.sealing import LAYOUT, OVERHEAD_BYTES, SALT_BYTES, seal, unseal
 from tests.home.places import Crash, Strike, failing, full, make
 
@@ -266,6 +267,40 @@ def test_a_home_that_others_can_enter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HomeOpenToOthers) as caught:
         Home.open(tmp_path / "charite")
     assert "0750" in caught.value.evidence
+
+
+def test_a_closed_home_names_no_process_that_works_in_it(tmp_path: Path) -> None:
+    home = make(tmp_path)
+    assert (home.path / "lock").read_text() == f"{os.getpid()}\n"
+    home.close()
+    assert (home.path / "lock").read_text() == ""
+
+
+def test_a_lock_or_a_leftover_that_is_no_file_is_an_error_of_the_disk_and_frees_the_lock(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        path = home.path
+    (path / "state" / "odd.new").mkdir()
+    for _ in range(2):  # the first leaves no lock behind for the second to meet
+        with pytest.raises(DiskRefused, match=r"odd\.new"):
+            Home.open(path)
+    (path / "lock").unlink()
+    (path / "lock").mkdir()
+    with pytest.raises(DiskRefused, match="lock"):
+        Home.open(path)
+
+
+def test_a_ledger_whose_directory_is_gone_is_damaged_and_not_empty(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        shutil.rmtree(home.path / "ledger" / "federation")
+        with pytest.raises(ItemDamaged, match="ledger/federation"):
+            Log.open(home, "federation")
+
+
+def test_no_two_keys_of_a_home_are_the_same(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        keys = [home.master, home.holdout_key(), home.query_key(), home.segments("site").key(1, bytes(32)),
+                home.segments("federation").key(1, bytes(32)), home.segments("site").key(2, bytes(32))]  # fmt: skip
+        assert len({key.reveal() for key in keys}) == len(keys)
 
 
 def test_the_lock_is_free_again_when_opening_fails(tmp_path: Path) -> None:

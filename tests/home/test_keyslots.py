@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from p2pfl import keyslots
@@ -190,6 +190,7 @@ ALMOST = st.from_regex(rb'\{"version": ?[0-9]+, "slots": (\[.{0,20}\]|null)\}', 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=st.binary(max_size=80) | ALMOST)
+@example(raw=b"[" * 100_000)
 def test_a_keyslots_file_that_is_anything_else_is_refused_with_exit_5(tmp_path: Path, raw: bytes) -> None:
     with pytest.raises(KeyslotsDamaged) as caught:
         keyslots.from_bytes(raw, tmp_path)
