@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,3 +94,27 @@ def test_a_letter_in_anothers_envelope_does_not_pass_under_its_own_signature() -
     forged = seal(messages.Ready(wire.D, wire.V), place, Identity(wire.filled("identity of st-olav")))
     with pytest.raises(Malformed, match="not signed by 'mayo'"):
         open_letter(forged.wire, ROSTER)
+
+
+# ── what the specification says ───────────────────────────────────────────────────────────────────────────────
+
+SPECIFICATION = (Path(__file__).parents[1] / "docs/spec/wire.md").read_text(encoding="utf-8")
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20}
+
+
+def test_the_specifications_table_has_every_kind_with_its_number_limit_and_fields() -> None:
+    rows = re.findall(r"^\| (\d+) \| (\w+) \| (yes|no) \| (\d+) (KiB|MiB) \| (.*) \|$", SPECIFICATION, re.MULTILINE)
+    assert len(rows) == len(messages.KINDS)
+    for number, title, signed, size, unit, text in rows:
+        kind = messages.KINDS[int(number)]
+        assert (title, signed == "yes", int(size) * UNITS[unit]) == (kind.__name__, kind.signed, kind.most)
+        places = [text.find(field) for field, _ in kind.specs]
+        assert min(places) >= 0, f"{title} lacks a field in the table"
+        assert places == sorted(places), f"{title} has its fields in another order"
+
+
+def test_the_specifications_example_is_the_vector() -> None:
+    section = SPECIFICATION.split("### 5.1 Example")[1].split("## 6.")[0]
+    lines = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    shown = "".join(re.match(r"(?:[0-9a-f]{2})+(?: (?:[0-9a-f]{2})+)*(?=\s{2}|$)", line)[0] for line in lines)  # type: ignore[index]
+    assert shown.replace(" ", "") == next(case["data"] for case in GOOD if case["name"] == "a Ready")
