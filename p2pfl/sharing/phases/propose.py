@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from p2pfl import codec
-from p2pfl.errors.round import ConfigurationDiffers, ManifestDiffers, MembersRejected, ModelDiffers, TwoStatements
-from p2pfl.messages import Members, Propose
+from p2pfl.errors.round import (
+    ConfigurationDiffers,
+    ManifestDiffers,
+    MembersRejected,
+    ModelDiffers,
+    RolledBack,
+    TwoStatements,
+)
+from p2pfl.messages import Ack, Letter, Members, Propose, open_letter
 from p2pfl.sharing import certificate
 from p2pfl.sharing.events import Accepted, Effect, ProposeDeadline, Received, SetTimer, UpdateReady
 from p2pfl.sharing.state import State
@@ -155,6 +162,15 @@ def members(state: State, event: Received) -> list[Effect]:
     return [state.persist(Accepted)]
 
 
+def _check_own_word(state: State, letter: Letter, message: Members) -> None:
+    """An acknowledgement that this site signed and does not know of: this home is older than its own word."""
+    me = state.setting.me
+    own = open_letter(message.acks[state.names.index(me)], state.setting.roster, Ack)
+    if me in state.acks and own.digest != state.acks[me].digest:
+        shown = f"an acknowledgement of round {state.round}, attempt {state.attempt}, signed by this site"
+        raise RolledBack(peer=letter.sender, evidence=f"{shown}; this home does not know it")
+
+
 def _check_members(state: State, event: Received) -> None:
     letter, roster = event.letter, state.setting.roster
     message = letter.message
@@ -162,7 +178,9 @@ def _check_members(state: State, event: Received) -> None:
         raise codec.Malformed("not a set of members")
     if message.owners != message.survivors:
         raise codec.Malformed("owners are not the members in order")
-    for dealer, digest in certificate.acknowledged_bundles(letter, roster).items():
+    held = certificate.acknowledged_bundles(letter, roster)
+    _check_own_word(state, letter, message)
+    for dealer, digest in held.items():
         if dealer not in state.bundles or state.bundles[dealer].digest != digest:
             raise codec.Malformed(f"the set rests on another bundle of {dealer} than this site holds")
     proposed = certificate.proposals(letter, roster)
