@@ -1,0 +1,189 @@
+"""Every kind of message, from its own limits: what is sealed reads back; what is not its one encoding is Malformed."""
+
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from p2pfl import codec, messages
+from p2pfl.codec import Malformed, Many, Raw, Row, Text, Whole
+from p2pfl.keys import Identity
+from p2pfl.messages import KINDS, Envelope, Letter, Message, authentic, open_letter, read, seal, wire
+from p2pfl.roster import Member, Roster
+
+IDENTITIES = {name: Identity(hashlib.sha256(name.encode()).digest()) for name in ("charite", "mayo", "st-olav")}
+ROSTER = Roster(1, tuple(Member(name, identity.key) for name, identity in IDENTITIES.items()))
+ALL = sorted(KINDS.values(), key=lambda kind: kind.kind)
+PLACE = Envelope(bytes(32), 1, 12, 2, "mayo", bytes(16))
+READY = seal(messages.Ready(bytes(32), bytes(32)), PLACE, IDENTITIES["mayo"])
+
+
+def values(spec: Any) -> st.SearchStrategy[Any]:
+    """What a field may hold, small."""
+    if isinstance(spec, Raw):
+        sizes = st.sampled_from(spec.exactly) if spec.exactly else st.integers(spec.least, min(spec.most, 40))
+        return sizes.flatmap(lambda size: st.binary(min_size=size, max_size=size))
+    if isinstance(spec, Text):
+        return st.text(st.characters(exclude_categories=("Cs",)), max_size=min(spec.most, 20))
+    if isinstance(spec, Whole):
+        return st.integers(0, spec.most)
+    if isinstance(spec, Row):
+        return st.tuples(*map(values, spec.of))
+    assert isinstance(spec, Many)
+    return st.lists(values(spec.of), max_size=min(spec.most, 3)).map(tuple)
+
+
+def made(kind: type[Message]) -> st.SearchStrategy[Message]:
+    return st.tuples(*(values(spec) for _, spec in kind.specs)).map(lambda fields: kind(*fields))
+
+
+PLACES = st.tuples(*(values(spec) for _, spec in codec.specs_of(Envelope))).map(lambda fields: Envelope(*fields))
+SENDERS = st.sampled_from(sorted(IDENTITIES))
+LETTERS = st.tuples(st.sampled_from(ALL).flatmap(made), SENDERS).map(
+    lambda pair: seal(pair[0], Envelope(bytes(32), 1, 12, 2, pair[1], bytes(16)), IDENTITIES[pair[1]])
+)
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_what_is_sealed_reads_back(kind: type[Message], data: st.DataObject) -> None:
+    message, place = data.draw(made(kind)), data.draw(PLACES)
+    letter = seal(message, place, IDENTITIES["mayo"])
+    assert read(letter.wire) == letter
+    assert letter.wire == msgpack.packb((kind.kind, letter.body, letter.signature), use_bin_type=True)
+
+
+@settings(max_examples=60)
+@given(LETTERS)
+def test_a_sealed_letter_is_its_senders_and_nobody_elses(letter: Letter) -> None:
+    assert open_letter(letter.wire, ROSTER) == letter
+    others = Roster(1, tuple(member for member in ROSTER.members if member.name != letter.sender))
+    assert not authentic(letter, others)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(letter=LETTERS, place=st.integers(0), flip=st.integers(1, 255))
+def test_a_letter_with_any_byte_changed_is_malformed_or_bulk(letter: Letter, place: int, flip: int) -> None:
+    changed = bytearray(letter.wire)
+    changed[place % len(changed)] ^= flip
+    try:
+        found = open_letter(bytes(changed), ROSTER)
+    except Malformed:
+        return
+    assert not found.message.signed
+
+
+@settings(max_examples=100)
+@given(letter=LETTERS, size=st.integers(0))
+def test_a_letter_cut_anywhere_or_with_a_byte_too_many_is_malformed(letter: Letter, size: int) -> None:
+    for data in (letter.wire[: size % len(letter.wire)], letter.wire + b"\0"):
+        with pytest.raises(Malformed):
+            read(data)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_letter_or_malformed(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        read(data)
+
+
+@given(st.sampled_from(ALL), st.binary(max_size=200))
+def test_any_body_of_a_kind_is_malformed_unless_it_is_the_kinds_own(kind: type[Message], body: bytes) -> None:
+    with pytest.raises(Malformed):
+        read(codec.pack((kind.kind, body, bytes(64) if kind.signed else b"")))
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_a_body_over_its_kinds_limit_is_refused_before_it_is_unpacked(kind: type[Message]) -> None:
+    body = b"\x91" * (kind.most + 1)
+    data = codec.pack((kind.kind, body, bytes(64) if kind.signed else b""))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed, match=r"at most|body of"):
+            read(data)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken < 2 * len(data) + (1 << 20)  # the letter's parts, and nothing that its body claims
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_nothing_that_a_body_claims_takes_memory(kind: type[Message]) -> None:
+    for claim in (b"\xdd\xff\xff\xff\xff", b"\x98\x01\xc6\xff\xff\xff\xff", b"\x91" * 10_000):
+        tracemalloc.start()
+        try:
+            with pytest.raises(Malformed):
+                read(codec.pack((kind.kind, claim, bytes(64) if kind.signed else b"")))
+            taken = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert taken < 1 << 20
+
+
+def test_a_message_too_large_for_its_kind_is_not_sealed() -> None:
+    large = messages.Share(bytes(16 << 10), b"", b"", bytes(32), ())
+    with pytest.raises(Malformed, match="at most 16384"):
+        seal(large, PLACE, IDENTITIES["mayo"])
+
+
+def test_a_letter_over_the_meshs_payload_is_refused_unread() -> None:
+    with pytest.raises(Malformed, match="at most"):
+        read(bytes(messages.WIRE_BYTES + 1))
+
+
+def test_the_largest_letters_fit_into_what_the_mesh_carries() -> None:
+    assert all(kind.most + 1024 <= messages.WIRE_BYTES for kind in ALL)
+
+
+def test_an_acknowledgement_of_as_many_dealers_as_a_roster_may_have_fits() -> None:
+    held = tuple((f"{place:03}".rjust(31, "a"), bytes(32)) for place in range(200))
+    place = Envelope(bytes(32), (1 << 53) - 1, (1 << 53) - 1, (1 << 53) - 1, "a" * 31, bytes(16))
+    letter = seal(messages.Ack(held), place, IDENTITIES["mayo"])
+    assert read(letter.wire) == letter
+
+
+def test_the_digest_names_kind_and_body_and_not_the_signature() -> None:
+    other = Letter(READY.envelope, READY.message, READY.body, bytes(64))
+    root = seal(messages.Root(bytes(32), bytes(32)), PLACE, IDENTITIES["mayo"])
+    assert other.digest == READY.digest
+    assert root.body == READY.body
+    assert root.digest != READY.digest
+
+
+def test_a_verified_letter_with_another_signature_is_verified_anew() -> None:
+    assert authentic(READY, ROSTER)
+    assert not authentic(Letter(READY.envelope, READY.message, READY.body, bytes(64)), ROSTER)
+
+
+def test_a_number_that_is_taken_and_a_field_without_a_limit_cannot_be_registered() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Bare(Message):
+        field: int
+
+    with pytest.raises(TypeError, match="no limit"):
+        wire(99)(Bare)
+
+    @dataclass(frozen=True, slots=True)
+    class Taken(Message):
+        field: int = codec.limited(Whole(1))
+
+    with pytest.raises(TypeError, match="taken by Ready"):
+        wire(13)(Taken)
+    assert 99 not in KINDS
+
+
+def test_messages_that_carry_a_seed_do_not_print_it() -> None:
+    seed = b"a marker that nobody should read"
+    share = messages.Share(b"\0", seed, b"", bytes(32), ())
+    reveal = messages.Reveal((("mayo", seed),))
+    for text in (repr(share), f"{share}", repr(reveal), str(reveal)):
+        assert "marker" not in text
+        assert seed.hex() not in text
