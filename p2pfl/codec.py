@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -111,13 +112,16 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """UTF-8 text of at most `most` characters."""
+    """UTF-8 text of at most `most` characters; where there is a `pattern`, text that is as a whole of that form."""
 
     most: int
+    pattern: str = ""
 
     def check(self, value: Any, where: str) -> str:
         if not isinstance(value, str) or len(value) > self.most:
             raise Malformed(f"{where}: wanted text of at most {self.most} characters")
+        if self.pattern and not re.fullmatch(self.pattern, value):
+            raise Malformed(f"{where}: text of another form")
         return value
 
 

@@ -23,6 +23,7 @@ HASH: Final = Raw(32, exactly=(32,))
 SIGNATURE: Final = Raw(64, exactly=(64,))
 INCARNATION: Final = Raw(16, exactly=(16,))
 NAME: Final = Text(31)
+EPSILON: Final = Text(32, r"([0-9]+(\.[0-9]+)?|inf)?")  # goes into every ledger: what that would refuse, ends here
 NAMES: Final = Many(NAME, MOST_PEERS)
 COUNTER: Final = Whole((1 << 53) - 1)
 PATH: Final = Many(HASH, 32)
@@ -123,7 +124,7 @@ class Propose(Message):
     support: bytes = limited(SUPPORT)  # nominated positions, or empty
     deadline_ms: int = limited(COUNTER)
     clock_ms: int = limited(COUNTER)  # Unix time on the sender's clock
-    epsilon: str = limited(Text(32))  # after this round's charge; decimal text
+    epsilon: str = limited(EPSILON)  # after this round's charge; decimal text
     site_head: bytes = limited(HASH)  # root of the sender's site log
 
 
@@ -314,7 +315,7 @@ class Hello(Message):
     final_round: int = limited(COUNTER)  # the last round in the sender's federation log
     entries: int = limited(COUNTER)  # size of that log …
     root: bytes = limited(HASH)  # … and its Merkle root
-    epsilon: str = limited(Text(32))
+    epsilon: str = limited(EPSILON)
     echo: tuple[bytes, ...] = limited(Many(Raw(1 << 20), 8))  # the receiver's own latest signed statements
 
 

@@ -1,0 +1,149 @@
+"""What two nodes tell one another when a link comes up, and whom that stops: the other, the link, or this very home."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+
+from p2pfl.codec import Malformed, facts
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.round import (
+    LedgersDiffer,
+    MalformedMessage,
+    ManifestDiffers,
+    RolledBack,
+    SignatureMissing,
+    WrongSender,
+)
+from p2pfl.hello import Greetings, Pledge, Standing
+from p2pfl.keys import Identity, digest
+from p2pfl.ledger import entry
+from p2pfl.messages import Envelope, Letter, Propose, open_letter, seal
+from p2pfl.roster import Member, Roster
+from p2pfl.training.privacy import decimal_epsilon
+from tests.ledger.sample import round_
+
+NAMES = ("a", "b", "c", "d", "e")  # c = 1 liar
+IDENTITIES = {name: Identity(digest("test identity", name.encode())) for name in NAMES}
+ROSTER = Roster(1, tuple(Member(name, IDENTITIES[name].key, ()) for name in NAMES))
+MANIFEST = bytes(31) + b"m"
+PLEDGE = Pledge(b"genesis", b"agreement")
+NONCE = bytes(31) + b"n"
+RUN = bytes(31) + b"r"
+
+
+def roots(size: int) -> bytes:
+    return digest("root", bytes([size]))
+
+
+class Site:
+    """One site's greetings, the log that it claims, and how far its home has come."""
+
+    def __init__(self, name: str, entries: int = 3, reached: tuple[int, int] = (2, 0), **changed: object) -> None:
+        self.failed: list[P2PFLError] = []
+        standing = Standing(entries, roots(entries), roots, "1.0", lambda run: reached)
+        made = Greetings(IDENTITIES[name], name, ROSTER, bytes(16), MANIFEST, PLEDGE, lambda: standing,
+                         fatal=self.failed.append)  # fmt: skip
+        self.greets = replace(made, **changed) if changed else made  # type: ignore[arg-type]
+
+    def hears(self, other: Site) -> None:
+        self.greets.check(other.greets.name, other.greets.greeting(self.greets.name, NONCE), NONCE)
+
+
+def proposal(sender: str, round: int, attempt: int = 0) -> Letter:
+    message = Propose(MANIFEST, bytes(32), facts({}), b"", 1, 1, "1.0", bytes(32))
+    return seal(message, Envelope(RUN, 1, round, attempt, sender, bytes(16)), IDENTITIES[sender])
+
+
+def test_sites_of_one_agreement_hear_each_other_and_keep_the_signatures() -> None:
+    a, b = Site("a"), Site("b", entries=4)  # one round ahead is no rollback
+    a.hears(b)
+    b.hears(a)
+    genesis, agreement = a.greets.signatures(dict.fromkeys(NAMES))
+    assert (list(genesis), list(agreement)) == (["a", "b"], ["a", "b"])
+
+
+def test_another_peers_yaml_is_refused_and_both_digests_shown() -> None:
+    with pytest.raises(ManifestDiffers) as caught:
+        Site("a").hears(Site("b", manifest=bytes(32)))
+    assert MANIFEST.hex()[:16] in caught.value.evidence
+
+
+@pytest.mark.parametrize("pledge", [Pledge(b"another genesis", b"agreement"), Pledge(b"genesis", b"another"),
+                                    Pledge(b"genesis", b"")])  # fmt: skip
+def test_a_site_that_signed_another_genesis_or_no_agreement_is_refused(pledge: Pledge) -> None:
+    with pytest.raises(SignatureMissing):
+        Site("a").hears(Site("b", pledge=pledge))
+
+
+def test_a_hello_of_another_link_or_in_anothers_name_is_refused() -> None:
+    a, b = Site("a"), Site("b")
+    with pytest.raises(MalformedMessage):
+        a.greets.check("b", b.greets.greeting("a", bytes(32)), NONCE)
+    with pytest.raises(WrongSender):
+        a.greets.check("c", b.greets.greeting("a", NONCE), NONCE)
+    with pytest.raises(MalformedMessage):
+        a.greets.check("b", b"\xc1", NONCE)
+
+
+@pytest.mark.parametrize(("round", "attempt"), [(3, 0), (2, 1)])
+def test_a_rolled_back_home_is_stopped_by_one_peer_that_shows_its_own_signature(round: int, attempt: int) -> None:
+    a, b = Site("a", reached=(2, 0)), Site("b")
+    b.greets.heard(proposal("a", round, attempt))
+    with pytest.raises(RolledBack):
+        a.hears(b)
+    assert [type(error) for error in a.failed] == [RolledBack]
+    assert a.failed[0].exit_status == 5
+
+
+def test_what_this_home_did_itself_is_no_rollback_also_after_the_peer_restarted() -> None:
+    a, b = Site("a", reached=(2, 1)), Site("b")
+    b.greets.heard(proposal("a", 2, 1))
+    restarted = Site("b")
+    restarted.greets.remember(b.greets.statements())
+    a.hears(restarted)
+    assert a.failed == []
+
+
+def test_a_statement_that_this_site_never_signed_stops_nobody() -> None:
+    a, liar = Site("a"), Site("b")
+    forged = seal(proposal("a", 9).message, proposal("a", 9).envelope, IDENTITIES["b"])
+    liar.greets._heard["a"] = {"Propose": forged}
+    with pytest.raises(MalformedMessage):
+        a.hears(liar)
+    liar.greets._heard["a"] = {"Propose": proposal("b", 9)}
+    a.hears(liar)
+    assert a.failed == []
+
+
+def test_a_longer_or_another_ledger_stops_this_home_only_when_more_than_the_liars_claim_it() -> None:
+    for claims, leaf in (({"entries": 5}, RolledBack), ({"entries": 3}, LedgersDiffer)):
+        a = Site("a", entries=3)
+        for count, name in enumerate(("b", "c"), start=1):
+            standing = Standing(claims["entries"], bytes(32), roots, "1.0", lambda run: (2, 0))
+            other = Site(name, standing=lambda standing=standing: standing)
+            with pytest.raises(leaf):
+                a.hears(other)
+            assert len(a.failed) == (1 if count > ROSTER.quorums.c else 0)
+
+
+@pytest.mark.parametrize("claimed", ["abc", "-1", "nan", "1e5", " 1", "1\n", "inff", "٣"])
+def test_a_claimed_epsilon_that_no_ledger_would_take_is_refused_at_the_door(claimed: str) -> None:
+    """Else one liar's proposal would be in a round's record that no site could ever append."""
+    proposed = replace(proposal("b", 3).message, epsilon=claimed)
+    wire = seal(proposed, proposal("b", 3).envelope, IDENTITIES["b"]).wire
+    with pytest.raises(Malformed):
+        open_letter(wire, ROSTER)
+    with pytest.raises(MalformedMessage):
+        standing = Standing(3, roots(3), roots, claimed, lambda run: (2, 0))
+        Site("a").hears(Site("b", standing=lambda: standing))
+
+
+@pytest.mark.parametrize("spent", [0.0, 1e-9, 1.0515179, 2.5e7, inf])
+def test_an_epsilon_as_this_program_writes_it_passes_the_door_and_the_ledger(spent: float) -> None:
+    text = decimal_epsilon(spent)
+    proposed = replace(proposal("b", 3).message, epsilon=text)
+    open_letter(seal(proposed, proposal("b", 3).envelope, IDENTITIES["b"]).wire, ROSTER)
+    entry.read(round_(1, epsilon={"charite": text})[0])
