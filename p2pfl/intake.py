@@ -137,7 +137,9 @@ class Intake:
 
     def _still(self, waits: Waiting, quiet_s: float) -> None:
         status, now = self._mesh.links(), self._clocks.now()
-        seen = {name: status[name].last_seen for name in waits.missing if name in status}
+        # Who is away is named although it owes nothing at this step: the next one needs every site.
+        away = [name for name, link in status.items() if link.state != "up" and waits.phase != "final"]
+        seen = {name: status[name].last_seen for name in [*waits.missing, *away] if name in status}
         silent = {name: None if last is None else now - last for name, last in seen.items()}
         self._tell("waiting", phase=waits.phase, round=waits.round, missing=waits.missing, silent=silent)
         if self._wait_s is not None and quiet_s > self._wait_s and waits.missing:

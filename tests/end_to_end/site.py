@@ -3,7 +3,8 @@
     python -m tests.end_to_end.site '{"peers": …, "home": …, "key": …, "do": [{"sum": [1, 2]}, {"train": 3}], …}'
 
 `die` names the moment of its own kill -9: {"event": k} at the k-th event that it tells, {"disk": k} before the k-th
-step that it takes on the disk, between a write and its fsync included. The trainer is a stub whose updates are kept in
+step that it takes on the disk, between a write and its fsync included; {"at": ["rename", "state/attempt", k]} before the
+k-th such step on such a path. `full` fills its disk from the first step on such a path on. The trainer is a stub whose updates are kept in
 the site's folder, so that a test can add them up; ε is a stand-in that grows with every pass, so that no process needs
 torch.
 """
@@ -11,12 +12,14 @@ torch.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import json
 import os
 import signal
 import sys
 from decimal import Decimal
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,26 @@ class Told:
             die()
 
 
+class Fault:
+    """The hook of the home's disk: dies, or runs out of room, where the plan says."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        moment = plan.get("die", {})
+        self._step, self._path, self._left = moment.get("at", ["*", "*", moment.get("disk", 0)])
+        self._full, self._filled = plan.get("full"), False
+
+    def __call__(self, step: str, path: Path) -> None:
+        place = f"{path.parent.name}/{path.name}"
+        if fnmatch(step, self._step) and fnmatch(place, self._path):
+            self._left -= 1
+            if self._left == 0:
+                print(json.dumps({"event": "dies", "step": step, "path": place}), file=sys.stderr, flush=True)
+                die()
+        self._filled = self._filled or (self._full is not None and fnmatch(place, self._full))
+        if self._filled and step == "write":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 class StubTrainer:
     """Updates drawn from the system, each kept beside the model that it was made from, before it leaves."""
 
@@ -85,6 +108,10 @@ def values_of(order: dict[str, Any]) -> Any:
     held = order["sum"] if "sum" in order else order["mean"]
     if order.get("decimals") is not None:
         return [Decimal(one) for one in held]
+    if order.get("torch"):
+        import torch
+
+        return torch.tensor(held)
     return np.array(held)
 
 
@@ -116,7 +143,9 @@ async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:
     options = {key: order[key] for key in ("limit", "decimals", "name") if key in order}
     if "sum" in order:
         result = await peer.sum(values_of(order), **options)
-        return {"total": [str(one) for one in result.total], "survivors": result.survivors, "round": result.round}
+        kind = str(getattr(result.total, "dtype", "Decimal"))
+        told = [str(one) for one in result.total]
+        return {"total": told, "kind": kind, "survivors": result.survivors, "round": result.round}
     if "mean" in order:
         mean = await peer.mean(values_of(order), weight=order.get("weight", 1), **options)
         return {"mean": [str(one) for one in mean]}
@@ -133,17 +162,8 @@ def main() -> int:
     """Do as the plan says; an error is told as the command tells it."""
     plan = json.loads(sys.argv[1])
     privacy._epsilon = _stand_in_epsilon  # type: ignore[assignment]
-    left = plan.get("die", {}).get("disk", 0)
-
-    def fault(step: str, path: Path) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            print(json.dumps({"event": "dies", "step": step, "path": path.name}), file=sys.stderr, flush=True)
-            die()
-
-    if left:
-        homes.Home.open = functools.partial(homes.Home.open, fault=fault)  # type: ignore[method-assign]
+    if "full" in plan or "disk" in plan.get("die", {}) or "at" in plan.get("die", {}):
+        homes.Home.open = functools.partial(homes.Home.open, fault=Fault(plan))  # type: ignore[method-assign]
     try:
         given = asyncio.run(work(plan))
     except P2PFLError as error:

@@ -1,0 +1,125 @@
+"""kill -9 at every kind of moment: the others say for whom they wait, and go on; nothing final is lost.
+
+`tests.end_to_end.chaos` does the same hundreds of times, at moments drawn from a seed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.chaos import drawn, episode
+from tests.end_to_end.checks import check_everything
+from tests.end_to_end.conftest import MakeSites
+from tests.end_to_end.processes import Sites
+
+SUM = {"sum": [1, 2, 3], "name": "count"}
+
+# Where a site dies: before such a step on such a path, the k-th time. In a sum its attempt is written six times: dealt,
+# U accepted, READY, ballot, certificate, record; then the sum for those who missed it, the ledger, what was heard.
+MOMENTS = {
+    "before the genesis is written": ["write", "federation/*", 1],
+    "with half of the genesis written": ["write", "federation/*", 2],
+    "before its shares leave": ["fsync", "state/attempt.new", 1],
+    "with U half accepted": ["write", "state/attempt.new", 4],
+    "with the masked sums and no READY": ["rename", "state/attempt", 3],
+    "before its ballot is durable": ["rename", "state/attempt", 4],
+    "before the certificate is durable": ["fsync", "state/attempt.new", 5],
+    "before its record is durable": ["rename", "state/attempt", 6],
+    "before it keeps the sum for others": ["rename", "state/total", 1],
+    "with half of the ledger's entry": ["write", "federation/*", 4],
+    "before it signs its head": ["rename", "federation/head", 2],
+    "with the round in the ledger and the attempt still there": ["unlink", "state/attempt", 1],
+}
+
+
+def run_to_the_end(sites: Sites, do: list[dict[str, Any]], *, rounds: int, sums: int) -> None:
+    """Whoever dies is started again; then all must have ended well, with one ledger."""
+    running = len(sites.names)
+    while running:
+        process = sites.ends.get(timeout=120)
+        status = process.end().status
+        if status == -9:
+            sites.site(process.name, do, again=True)
+        else:
+            assert status == 0, process.tail
+            running -= 1
+    check_everything(sites, rounds=rounds, sums=sums)
+
+
+@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
+def test_a_site_killed_in_the_middle_of_a_sum_comes_back_and_the_sum_stands_everywhere(
+    make: MakeSites, moment: list[Any]
+) -> None:
+    sites = make(3)
+    do = [SUM, {"sum": [0.5], "limit": 1.0, "name": "next"}]
+    dying = [sites.site(name, do, again=True, **({"die": {"at": moment}} if name == "ben" else {})) for name in sites.names]
+    dying[1].event("dies")
+    run_to_the_end(sites, do, rounds=0, sums=2)
+
+
+@pytest.mark.parametrize("seed", [21, 131])
+def test_sites_killed_again_and_again_at_random_moments_lose_nothing(tmp_path: Path, seed: int) -> None:
+    count, deaths = drawn(seed)
+    assert episode(tmp_path, count, deaths) > 0
+
+
+@pytest.mark.parametrize("moment", [["fsync", "state/account.new", 1], ["fsync", "state/residual.new", 2]],
+                         ids=["while it charges", "while its update is made durable"])  # fmt: skip
+def test_a_site_killed_around_its_training_pays_at_least_for_what_it_trained(make: MakeSites, moment: list[Any]) -> None:
+    sites = make(3, "rounds=2", "privacy.steps_per_round=10")
+    do = [{"train": 2}]
+    started = [sites.site(name, do, **({"die": {"at": moment}} if name == "ben" else {})) for name in sites.names]
+    started[1].event("dies")
+    run_to_the_end(sites, do, rounds=2, sums=0)
+
+
+def test_all_sites_killed_at_once_go_on_where_they_stood(make: MakeSites) -> None:
+    sites = make(4, "rounds=2", "privacy.steps_per_round=10")
+    do = [{"train": 2}, SUM]
+    for name in sites.names:
+        sites.site(name, do, again=True, die={"at": ["rename", "state/attempt", 4]})
+    run_to_the_end(sites, do, rounds=2, sums=1)
+    assert sum(process.process.returncode == -9 for process in sites.started) == 4
+
+
+def test_two_sites_killed_at_once_are_waited_for_by_name(make: MakeSites) -> None:
+    sites = make(4)
+    first, second = sites.site("ada", [SUM]), sites.site("ben", [SUM])
+    for name in ("cyd", "dot"):
+        sites.site(name, [SUM], die={"at": ["rename", "state/attempt", 1]})
+    dead = {sites.ends.get(timeout=120).name for _ in range(2)}
+    for process in (first, second):
+        assert set(process.event("waiting")["silent"]) >= dead
+    for name in dead:
+        sites.site(name, [SUM])
+    run_to_the_end(sites, [SUM], rounds=0, sums=1)
+
+
+def test_a_site_killed_after_the_others_had_its_confirmation_is_still_served(make: MakeSites) -> None:
+    sites = make(4)
+    others = [sites.site(name, [SUM]) for name in ("ada", "cyd", "dot")]
+    dying = sites.site("ben", [SUM], die={"at": ["open", "state/total.new", 1]})  # it holds a quorum, in memory alone
+    dying.event("dies")
+    for process in others:
+        process.event("given")
+        assert list(process.event("waiting", phase="final")["missing"]) == ["ben"]
+    run_to_the_end(sites, [SUM], rounds=0, sums=1)
+
+
+def test_the_command_says_who_was_never_seen_and_whose_link_is_down(make: MakeSites) -> None:
+    sites = make(3)
+    for process in [sites.sum(name, 5, "--name", "first") for name in sites.names]:
+        assert process.end().status == 0, process.tail
+    ada, ben = sites.sum("ada", 1), sites.sum("ben", 2)
+    ada.line("waiting for cyd: never seen")
+    ben.kill()
+    ada.line("link to ben is down")
+    again, cyd = sites.sum("ben", 2), sites.sum("cyd", 3)
+    for process in (ada, again, cyd):
+        ended = process.end()
+        assert ended.status == 0, process.tail
+        assert ended.facts["value"] == "6.00"
+    assert len(sites.roots()) == 1
