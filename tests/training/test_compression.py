@@ -119,6 +119,22 @@ def test_a_second_attempt_settles_from_the_same_values_as_the_first() -> None:
     assert np.array_equal(compressor.residual, wanted)
 
 
+def test_a_nomination_is_a_function_of_noised_updates_and_of_nothing_else() -> None:
+    """Two sites whose records differ, and whose noised updates came out the same, nominate the same; also after a
+    restart. So nothing of the records but the noised updates can be in a position."""
+    one, other = Compressor("nominate", 0.1, 200, 4), Compressor("nominate", 0.1, 200, 4)
+    for update in updates(6, 200):
+        said = one.nominate(update)
+        assert other.nominate(update.copy()) == said
+        support = one.support({"me": said})
+        assert support is not None
+        for each in (one, other):
+            each.settle(support, each.values(support).astype(np.float64))
+        restarted = Compressor("nominate", 0.1, 200, 4)
+        restarted.restore(other.to_bytes())
+        other = restarted
+
+
 def test_an_update_that_never_was_settled_is_held_back_whole() -> None:
     compressor, (first, second) = Compressor("nominate", 0.1, 100, 2), updates(2, 100)
     compressor.nominate(first)
