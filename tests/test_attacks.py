@@ -1,0 +1,35 @@
+"""Every test that docs/attacks.md points to exists, and every row points to one or says that there is none."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+HERE = Path(__file__).parents[1]
+ATTACKS = (HERE / "docs" / "attacks.md").read_text(encoding="utf-8")
+
+
+def test_every_test_that_the_attacks_name_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", ATTACKS)
+    assert len(named) > 25
+    for file, name in named:
+        assert f"def {name}(" in (HERE / file).read_text(encoding="utf-8"), f"{file}::{name}"
+
+
+def test_every_attack_names_a_test_or_says_that_there_is_none() -> None:
+    rows = [line for line in ATTACKS.splitlines() if line.startswith("| ") and not line.startswith("| attack |")]
+    assert len(rows) > 25
+    assert all("::test_" in row or row.endswith("| none yet |") for row in rows)
+
+
+def test_every_file_that_the_attacks_name_exists() -> None:
+    for name in re.findall(r"`((?:mesh|sharing|runs)/\w+\.py|\w+\.py)`", ATTACKS):
+        assert list((HERE / "p2pfl").rglob(name)), name
+
+
+def test_the_glossary_is_sorted_and_has_each_word_once() -> None:
+    text = (HERE / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = [row.split(" | ")[0].removeprefix("| ") for row in text.splitlines() if row.startswith("| ")][1:]
+    assert words == sorted(words, key=str.casefold)
+    each = [word for row in words for word in row.split(", ")]
+    assert len(set(each)) == len(each)
