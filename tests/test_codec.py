@@ -179,6 +179,7 @@ def test_a_value_outside_its_limit_is_malformed_and_the_field_is_named(value: An
         (Row((Whole(1),)), (0, 0), "1 fields"), (Many(Whole(1), 2), (0, 0, 0), "at most 2"),
         (Many(Whole(1), 2), (0, 2), r"x\[1\]"),
         (Many(Whole(1), 2), 0, "list"), (Row((Whole(1),)), b"\0", "1 fields"), (Many(Whole(9), 2), b"\0", "list"),
+        (Text(4, "[0-9]+"), "12a", "x: text of another form"), (Text(4, "[0-9]+"), "1\n", "x: text of another form"),
     ],
 )  # fmt: skip
 def test_nested_limits_name_the_place(spec: codec.Spec, value: Any, where: str) -> None:

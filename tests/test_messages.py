@@ -32,6 +32,8 @@ def values(spec: Any) -> st.SearchStrategy[Any]:
         return sizes.flatmap(lambda size: st.binary(min_size=size, max_size=size))
     if isinstance(spec, Text) and spec.pattern:
         return st.from_regex(spec.pattern, fullmatch=True, alphabet="0123456789.inf").filter(lambda one: len(one) < 20)
+    if isinstance(spec, Text) and spec.pattern:
+        return st.from_regex(spec.pattern, fullmatch=True).filter(lambda text: len(text) <= spec.most)
     if isinstance(spec, Text):
         return st.text(max_size=min(spec.most, 20))
     if isinstance(spec, Whole):

@@ -33,6 +33,7 @@ SAYS = {
     "sizes": "signature of",
     "version": "protocol version",
     "field": "wanted",
+    "form": "text of another form",
     "spelling": "shortest encoding",
     "signature": "not signed by",
 }

@@ -221,6 +221,8 @@ def malformed_body() -> list[tuple[str, bytes, str]]:
         ("a Share with half a seed", ready(fields=(b"\0", H[:16], b"", H, ()), number=2, kind="Share"), "field"),
         ("a Chunk without words", pack((8, pack((1, *envelope(), D, 0, b"", ())), b"")), "field"),
         ("a path of 33 steps", ready(fields=(b"\0", b"", b"", H, (H,) * 33), number=2, kind="Share"), "field"),
+        ("an ε that is no number", ready(fields=(*GROUNDS[:6], "0,31", H), number=4, kind="Propose"), "form"),
+        ("an ε with a line's end", ready(fields=(*GROUNDS[:6], "0.31\n", H), number=4, kind="Propose"), "form"),
         ("a Want of 17 characters", ready(fields=("t" * 17,), number=20, kind="Want"), "field"),
     ]  # fmt: skip
 
