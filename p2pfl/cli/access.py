@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
 listen_option = click.option("--listen", metavar="HOST:PORT", help="Where to listen.  [default: this site's first "
                              "address in peers.yaml]")  # fmt: skip
-wait_option = click.option("--wait", "wait_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+
+def seconds(text: str) -> float:
+    """A number above 0, for click; "nan", which nothing is longer than, is none."""
+    value = float(text)
+    if not value > 0:
+        raise ValueError(text)
+    return value
+
+
+wait_option = click.option("--wait", "wait_s", type=seconds, metavar="SECONDS",
                            help="Give up after so long without any progress.  [default: never]")  # fmt: skip
 
 

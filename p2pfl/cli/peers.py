@@ -159,6 +159,7 @@ def _point(raw: bytes, error: ConfigurationError) -> None:
     line = line.rpartition(":")[2]
     if line.isdigit() and column.isdigit():
         text = raw.decode("utf-8", "replace").split("\n")[int(line) - 1]
+        text = "".join(one if one.isprintable() else "\ufffd" for one in text)  # it may steer the terminal
         output.progress(f"{int(line):>5} | {text}\n      | {' ' * (int(column) - 1)}^")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl.cli.demo import _place
+from p2pfl.cli.main import run
 from p2pfl.cli.numbers import own_values, parts, read_off
 from p2pfl.cli.options import _write_whole, key_command
 from p2pfl.cli.output import aligned, amount, duration
@@ -273,3 +274,15 @@ def test_a_demo_in_a_place_where_no_folder_can_be_is_told_so(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     with pytest.raises(people.NotWritten):
         _place(tmp_path / "file" / "demo")
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "soon", ""])
+def test_a_wait_that_would_never_end_or_is_none_is_wrong_use(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sum", "--value", "1", "--wait", given]) == 2
+    assert "--wait" in capsys.readouterr().err
+
+
+def test_a_line_that_is_shown_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "peers.yaml").write_bytes(b"version: 1\nfederation: \x1b[2Jgone\n")
+    assert run(["peers", "show", str(tmp_path / "peers.yaml")]) == 2
+    assert "\x1b" not in capsys.readouterr().err
