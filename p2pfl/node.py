@@ -36,6 +36,7 @@ from p2pfl.source import Run, Source
 LEAST_DEADLINE_S: Final = 20.0
 SLACK: Final = 6.0  # a deadline allows this many times the transfer that the slowest link would need
 SLOWEST: Final = 64e3  # bytes per second assumed of a link that was never measured
+PARTING_S: Final = 2.0  # for what was said last to reach the mesh
 MOST_FOREIGN: Final = 4096  # letters kept for a run that this node has not begun
 PEERS_ITEM: Final = "state/peers"
 ANY_SIZE: Final = 1 << 40  # of what this home sealed itself
@@ -83,6 +84,7 @@ class Node:
             e.Apply: self._apply,
             e.Finished: self._finished,
             e.Noted: self._noted,
+            e.Stop: self._stop,
         }
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -301,6 +303,7 @@ class Node:
         queue = self._queues[peer]
         while True:
             await self.mesh.send(peer, await queue.get())
+            queue.task_done()
 
     async def _persist(self, held: Run, effect: e.Persist) -> None:
         await asyncio.to_thread(self._store, held.course.setting.run, effect.items)
@@ -325,6 +328,12 @@ class Node:
         number = held.course.final_round + 1
         model, outcome = await asyncio.to_thread(held.source.apply, effect, number)
         self._follow.append(e.Applied(self.clocks.now(), model, outcome))
+
+    async def _stop(self, held: Run, effect: e.Stop) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING_S):
+                await asyncio.gather(*(queue.join() for queue in self._queues.values()))
+        raise effect.error  # the mesh, when it stops, waits until what it was given is acknowledged
 
     async def _noted(self, held: Run, effect: e.Noted) -> None:
         setting = held.course.setting

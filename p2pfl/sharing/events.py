@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl.codec import Facts
+from p2pfl.errors import P2PFLError
 from p2pfl.messages import Letter
 
 Words = NDArray[np.unsignedinteger[Any]]
@@ -203,6 +204,13 @@ class Finished:
 
     record: bytes
     cosignatures: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End with this error, once what was sent before it has left: the others must be able to find the same."""
+
+    error: P2PFLError
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class SimulatedPeer:
             e.Apply: self._apply,
             e.Finished: self._finished,
             e.Noted: lambda effect: self.disk.notes.append((effect.kind, effect.facts)),
+            e.Stop: self._stop,
         }
         self._next: list[e.Event] = []
 
@@ -167,6 +168,9 @@ class SimulatedPeer:
     def _apply(self, effect: e.Apply) -> None:
         after = digest("model", self.disk.model, total_digest(effect.vectors))
         self._next.append(e.Applied(self.world.now, after, {}))
+
+    def _stop(self, effect: e.Stop) -> None:
+        raise effect.error
 
     def _finished(self, effect: e.Finished) -> None:
         course, done = self.course, self.round

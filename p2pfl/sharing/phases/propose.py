@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from p2pfl import codec
+from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import (
     ConfigurationDiffers,
     ManifestDiffers,
@@ -19,7 +20,7 @@ from p2pfl.errors.round import (
 )
 from p2pfl.messages import Ack, Letter, Members, Propose, open_letter
 from p2pfl.sharing import certificate
-from p2pfl.sharing.events import Accepted, Effect, ProposeDeadline, Received, SetTimer, UpdateReady
+from p2pfl.sharing.events import Accepted, Effect, ProposeDeadline, Received, SetTimer, Stop, UpdateReady
 from p2pfl.sharing.state import State
 
 
@@ -35,13 +36,10 @@ def settled(state: State) -> bool:
 
 
 def send(state: State) -> list[Effect]:
-    """Propose to all; check those who proposed before."""
+    """Propose to all, and only then stop if those who proposed before differ: else they would wait, and not know why."""
     proposal = state.proposal
     if proposal is None:
         return []
-    for name, letter in state.proposes.items():
-        if isinstance(letter.message, Propose):
-            _agree(state, name, letter.message)
     message = Propose(
         state.setting.manifest,
         proposal.model,
@@ -53,7 +51,14 @@ def send(state: State) -> list[Effect]:
         proposal.site_head,
     )
     sent = state.post(message)
+    before = dict(state.proposes)
     state.proposes[state.setting.me] = sent.letter
+    try:
+        for name, letter in before.items():
+            if isinstance(letter.message, Propose):
+                _agree(state, name, letter.message)
+    except P2PFLError as error:
+        return [sent, Stop(error)]
     return [sent]
 
 
