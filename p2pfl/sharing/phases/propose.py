@@ -36,7 +36,7 @@ def settled(state: State) -> bool:
 
 
 def send(state: State) -> list[Effect]:
-    """Propose to all, and only then stop if those who proposed before differ: else they would wait, and not know why."""
+    """Propose to all, and only then stop if who proposed before differs: else that one would wait, not knowing why."""
     proposal = state.proposal
     if proposal is None:
         return []
