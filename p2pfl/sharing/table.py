@@ -170,7 +170,12 @@ READY: Final[dict[Phase, tuple[When, ...]]] = {
         When(gather.all_summed, gather.open_nonce, GATHER),
         When(gather.gathered, gather.store, BALLOT),
     ),
-    BALLOT: (_abandoned, _certified, When(ballot.enough_readys, ballot.vote_survivors, BALLOT)),
+    BALLOT: (
+        _abandoned,
+        _certified,
+        When(ballot.enough_readys, ballot.vote_survivors, BALLOT),
+        When(ballot.hopeless, ballot.let_go, BALLOT),
+    ),
     UNMASK: (When(unmask.opened, unmask.compute, UNMASK), When(confirm.settled_elsewhere, confirm.want, UNMASK)),
     CONFIRM: (When(confirm.final, confirm.finish, FINAL),),
     FINAL: (),

@@ -98,10 +98,20 @@ def count(state: State, event: Received) -> list[Effect]:
     if ballot.survivors or state.ballot is not None:
         return []
     if state.ready is not None:
-        # This peer vouched for the sums. It lets go only when q SURVIVORS can no longer be cast.
-        return _give_up(state, state.names) if _abandons(state) > state.n - state.setting.roster.quorums.q else []
+        return []  # this peer vouched for the sums: it lets go only when `hopeless`
     # Whoever signs ABANDON sends nothing more: if it still owes something, this attempt cannot be gathered here.
     return _give_up(state, (letter.sender,)) if owes(state, letter.sender) else []
+
+
+def hopeless(state: State) -> bool:
+    """This peer vouched, and q SURVIVORS can no longer be cast; the ABANDONs may have come before its READY left."""
+    vouched = state.setting.me in state.readys and state.ballot is None
+    return vouched and _abandons(state) > state.n - state.setting.roster.quorums.q
+
+
+def let_go(state: State) -> list[Effect]:
+    """Cast ABANDON, although this peer could have gone on."""
+    return _give_up(state, state.names)
 
 
 def _abandons(state: State) -> int:
