@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from p2pfl import messages
+from p2pfl.codec import Malformed
+from p2pfl.errors.round import MalformedMessage, WrongSender
 from p2pfl.keys import Identity, digest
 from p2pfl.messages import Letter
 from p2pfl.roster import Member, Roster
@@ -137,9 +139,21 @@ class SimulatedFederation:
 
         def arrive() -> None:
             if target.alive and target.incarnation == there and (source.incarnation == here or not source.alive):
-                target.feed(e.Received(self.now, messages.open_letter(wire, self.roster)))
+                self._deliver(sender, target, wire)
 
         self.clock.at(self._arrival(sender, to), arrive)
+
+    def _deliver(self, sender: str, target: SimulatedPeer, wire: bytes) -> None:
+        """What intake.py does with a payload of a link: only its peer's own authentic letters go on."""
+        try:
+            letter = messages.open_letter(wire, self.roster)
+        except Malformed as error:
+            target.end(MalformedMessage(peer=sender, evidence=str(error)))
+            return
+        if letter.sender != sender:
+            target.end(WrongSender(peer=sender, evidence=f"a {type(letter.message).__name__} of {letter.sender}"))
+            return
+        target.feed(e.Received(self.now, letter))
 
     def _arrival(self, sender: str, to: str) -> float:
         low, high = self.weather.delay_s

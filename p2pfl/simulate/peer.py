@@ -101,6 +101,11 @@ class SimulatedPeer:
         """The process is gone; the disk stays."""
         self.alive, self.course, self._next = False, None, []
 
+    def end(self, error: P2PFLError) -> None:
+        """The process ends with an error."""
+        self.error = error
+        self.kill()
+
     def feed(self, event: e.Event) -> None:
         """Hand an event to the rounds, and do what they answer."""
         if self.alive:
@@ -112,8 +117,7 @@ class SimulatedPeer:
         except Died:
             self.kill()
         except P2PFLError as error:  # ends a node, too: with an exit status, and a text that names who is at fault
-            self.error = error
-            self.kill()
+            self.end(error)
 
     def _feed(self, event: e.Event) -> None:
         if self.course is not None:

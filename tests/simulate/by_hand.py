@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from p2pfl import messages
 from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
 from p2pfl.simulate import SimulatedFederation
@@ -50,7 +49,7 @@ class ByHand(SimulatedFederation):
         def arrive() -> None:
             if target.alive and target.incarnation == there and (source.incarnation == here or not source.alive):
                 self.delivered.append((to, there, letter))
-                target.feed(e.Received(self.now, messages.open_letter(letter.wire, self.roster)))
+                self._deliver(sender, target, letter.wire)
 
         self.waiting.setdefault((sender, to), deque()).append(arrive)
 
