@@ -368,7 +368,7 @@ def read(data: bytes) -> Letter:
     if cls is None or not isinstance(body, bytes) or not isinstance(signature, bytes):
         raise Malformed(f"no message kind {kind!r}"[:80])
     if len(body) > cls.most or len(signature) != (64 if cls.signed else 0):
-        raise Malformed(f"{cls.__name__}: body of {len(body)} bytes (at most {cls.most}), signature {len(signature)}")
+        raise Malformed(f"{cls.__name__}: body of {len(body)} bytes (most {cls.most}), signature of {len(signature)}")
     try:
         values = codec.read_row(body, ENVELOPE + cls.specs, most=cls.most, items=ITEMS, canonical=cls.signed)
     except Malformed as error:
