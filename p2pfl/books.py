@@ -82,13 +82,20 @@ class Books:
         return int(self._wall())
 
     def started(self, incarnation: bytes) -> None:
-        """This process begins to work in the home; what a crash left unfinished in a log is told."""
+        """This process begins to work in the home; what a crash left unfinished in a log is told, and the heads follow.
+
+        So however often a process dies between an entry and its head, no head is behind by more than one round.
+        """
         for log in (self.federation, self.site):
             if log.torn is not None:
                 segment, size = log.torn
                 self.note(entries.dropped(time=self.time, log=log.which, segment=segment, size=size))
         python = ".".join(map(str, sys.version_info[:3]))
         self.note(entries.start(time=self.time, version=__version__, python=python, incarnation=incarnation))
+        with self._lock:
+            if len(self.federation):
+                self.federation.sign_head(self._identity)
+            self.site.sign_head(self._identity, self.federation)
 
     def stands(self) -> tuple[int, bytes]:
         """Entries of the federation log, and its root."""

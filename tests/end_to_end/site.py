@@ -3,10 +3,10 @@
     python -m tests.end_to_end.site '{"peers": …, "home": …, "key": …, "do": [{"sum": [1, 2]}, {"train": 3}], …}'
 
 `die` names the moment of its own kill -9: {"event": k} at the k-th event that it tells, {"disk": k} before the k-th
-step that it takes on the disk, between a write and its fsync included; {"at": ["rename", "state/attempt", k]} before the
-k-th such step on such a path. `full` fills its disk from the first step on such a path on. The trainer is a stub whose updates are kept in
-the site's folder, so that a test can add them up; ε is a stand-in that grows with every pass, so that no process needs
-torch.
+step that it takes on the disk, between a write and its fsync included; {"at": ["rename", "state/attempt", k]} before
+the k-th such step on such a path. `full` fills its disk from the first step on such a path on. The trainer is a stub
+whose updates are kept in the site's folder, so that a test can add them up; ε is a stand-in that grows with every pass,
+so that no process needs torch.
 """
 
 from __future__ import annotations

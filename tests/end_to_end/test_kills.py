@@ -29,7 +29,7 @@ MOMENTS = {
     "before the certificate is durable": ["fsync", "state/attempt.new", 5],
     "before its record is durable": ["rename", "state/attempt", 6],
     "before it keeps the sum for others": ["rename", "state/total", 1],
-    "with half of the ledger's entry": ["write", "federation/*", 4],
+    "with half of the ledger's entry": ["write", "federation/*", 6],
     "before it signs its head": ["rename", "federation/head", 2],
     "with the round in the ledger and the attempt still there": ["unlink", "state/attempt", 1],
 }
@@ -49,14 +49,20 @@ def run_to_the_end(sites: Sites, do: list[dict[str, Any]], *, rounds: int, sums:
     check_everything(sites, rounds=rounds, sums=sums)
 
 
+def begin_with_one_dying(sites: Sites, do: list[dict[str, Any]], moment: list[Any]) -> None:
+    """All sites start, and the second dies at its moment."""
+    for name in sites.names:
+        sites.site(name, do, again=True, **({"die": {"at": moment}} if name == "ben" else {}))
+    sites.started[1].event("dies")
+
+
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
 def test_a_site_killed_in_the_middle_of_a_sum_comes_back_and_the_sum_stands_everywhere(
     make: MakeSites, moment: list[Any]
 ) -> None:
     sites = make(3)
     do = [SUM, {"sum": [0.5], "limit": 1.0, "name": "next"}]
-    dying = [sites.site(name, do, again=True, **({"die": {"at": moment}} if name == "ben" else {})) for name in sites.names]
-    dying[1].event("dies")
+    begin_with_one_dying(sites, do, moment)
     run_to_the_end(sites, do, rounds=0, sums=2)
 
 
@@ -68,12 +74,22 @@ def test_sites_killed_again_and_again_at_random_moments_lose_nothing(tmp_path: P
 
 @pytest.mark.parametrize("moment", [["fsync", "state/account.new", 1], ["fsync", "state/residual.new", 2]],
                          ids=["while it charges", "while its update is made durable"])  # fmt: skip
-def test_a_site_killed_around_its_training_pays_at_least_for_what_it_trained(make: MakeSites, moment: list[Any]) -> None:
+def test_a_site_killed_around_its_training_pays_for_whatever_it_trained(make: MakeSites, moment: list[Any]) -> None:
     sites = make(3, "rounds=2", "privacy.steps_per_round=10")
     do = [{"train": 2}]
-    started = [sites.site(name, do, **({"die": {"at": moment}} if name == "ben" else {})) for name in sites.names]
-    started[1].event("dies")
+    begin_with_one_dying(sites, do, moment)
     run_to_the_end(sites, do, rounds=2, sums=0)
+
+
+def test_a_site_that_always_dies_before_it_signs_its_head_still_has_a_ledger_that_verifies(make: MakeSites) -> None:
+    sites = make(3)
+    do = [{"sum": [number], "name": "again"} for number in range(3)]
+    for name in sites.names:
+        sites.site(name, do, again=True, **({"die": {"at": ["rename", "site/head", 2]}} if name == "ben" else {}))
+    for _ in do[1:]:
+        assert sites.ends.get(timeout=120).end().status == -9
+        sites.site("ben", do, again=True, die={"at": ["rename", "site/head", 2]})
+    run_to_the_end(sites, do, rounds=0, sums=3)
 
 
 def test_all_sites_killed_at_once_go_on_where_they_stood(make: MakeSites) -> None:
