@@ -1,0 +1,102 @@
+"""What comes before its turn is held within a bound for each peer, handed in when its turn comes, or dropped."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from p2pfl import messages as m
+from p2pfl.errors.round import UnexpectedMessage
+from p2pfl.messages import Letter, Message
+from p2pfl.sharing import course as courses
+from p2pfl.sharing import events as e
+from p2pfl.sharing import round as rounds
+from p2pfl.sharing.course import Course
+from p2pfl.sharing.round import Round
+from p2pfl.sharing.state import Phase
+from p2pfl.simulate import SimulatedFederation
+from tests.sharing.standing import ME, copied, picture, standing
+
+H = bytes(32)
+
+
+@cache
+def stood(phase: Phase) -> tuple[SimulatedFederation, Round]:
+    return standing(phase, peers=4)
+
+
+def letter(sender: str, message: Message, round: int = 1, attempt: int = 0) -> Letter:
+    peer = stood(Phase.SHARE)[0].peers[sender]
+    return Letter(m.Envelope(peer.run, 1, round, attempt, sender, bytes(16)), message, b"x" * 1000, b"")
+
+
+def give(found: Round, one: Letter) -> list[e.Effect]:
+    return found.handle(e.Received(0.0, one))
+
+
+def test_of_each_sender_kind_attempt_and_chunk_one_letter_is_held() -> None:
+    found = copied(stood(Phase.SHARE)[1])
+    held = len(found._early)
+    for _ in range(50):
+        give(found, letter("site-0", m.Ready(H, H)))
+        give(found, letter("site-0", m.Chunk(H, 3, b"\0", ())))
+        give(found, letter("site-0", m.Chunk(H, 4, b"\0", ())))
+        give(found, letter("site-1", m.Ready(H, H)))
+    assert len(found._early) == held + 4
+
+
+def test_letters_of_attempts_without_end_are_refused_under_their_senders_name_and_leave_room_for_others() -> None:
+    found = copied(stood(Phase.SHARE)[1])
+    for attempt in range(1, rounds.EARLY_LETTERS + 1):
+        give(found, letter("site-0", m.Ready(H, H), attempt=attempt))
+    before = picture(found)
+    with pytest.raises(UnexpectedMessage) as refused:
+        give(found, letter("site-0", m.Ready(H, H), attempt=1 << 50))
+    assert refused.value.fields["peer"] == "site-0"
+    assert picture(found) == before
+    assert give(found, letter("site-1", m.Ready(H, H), attempt=1)) == []
+
+
+def test_bytes_ahead_of_their_turn_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "EARLY_BYTES", 10_500)
+    found = copied(stood(Phase.SHARE)[1])
+    for index in range(10):
+        give(found, letter("site-0", m.Chunk(H, index, b"\0", ())))
+    with pytest.raises(UnexpectedMessage, match="Chunk"):
+        give(found, letter("site-0", m.Chunk(H, 10, b"\0", ())))
+
+
+@pytest.mark.parametrize("phase", [Phase.UNMASK, Phase.CONFIRM, Phase.FINAL])
+def test_under_a_certificate_letters_of_a_later_attempt_are_dropped(phase: Phase) -> None:
+    found = copied(stood(phase)[1])
+    before = picture(found)
+    for message in (m.Ready(H, H), m.Share(b"\0", b"", b"", H, ()), m.Certificate((), b"")):
+        assert give(found, letter("site-0", message, attempt=1)) == []
+    assert picture(found) == before
+
+
+def of_rounds(course: Course, sender: str, number: int, count: int) -> None:
+    for attempt in range(count):
+        course.handle(e.Received(0.0, letter(sender, m.Ready(H, H), number, attempt)))
+
+
+def test_of_rounds_to_come_a_peer_fills_its_own_room_and_no_other() -> None:
+    federation, _ = stood(Phase.SHARE)
+    course = Course(federation.peers[ME].setting(), 0)
+    of_rounds(course, "site-0", 1, courses.EARLY_LETTERS + 10)
+    of_rounds(course, "site-1", 2, 5)
+    of_rounds(course, "site-1", 3, 5)  # nobody is that far ahead of a peer that takes part
+    of_rounds(course, "site-1", 1 << 50, 5)
+    senders = [one.sender for one in course._early]
+    assert senders.count("site-0") == courses.EARLY_LETTERS
+    assert senders.count("site-1") == 5
+
+
+def test_what_came_early_for_a_round_is_handed_in_when_it_begins() -> None:
+    federation, _ = stood(Phase.SHARE)
+    course = Course(federation.peers[ME].setting(), 0)
+    of_rounds(course, "site-0", 1, 1)
+    course.begin(0.0)
+    assert course.current is not None
+    assert len(course.current._early) == 1
