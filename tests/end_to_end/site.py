@@ -6,7 +6,7 @@
 step that it takes on the disk, between a write and its fsync included; {"at": ["rename", "state/attempt", k]} before
 the k-th such step on such a path. `full` fills its disk from the first step on such a path on. The trainer is a stub
 whose updates are kept in the site's folder, so that a test can add them up; ε is a stand-in that grows with every pass,
-so that no process needs torch.
+so that no process needs torch. `signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from p2pfl.training import privacy, update
 from p2pfl.training.privacy import Charge
 
 
-def die() -> None:
+def die(number: int = signal.SIGKILL) -> None:
     """As kill -9 does it: at once, with nothing flushed."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), number)
 
 
 class Told:
@@ -62,6 +62,7 @@ class Fault:
     def __init__(self, plan: dict[str, Any]) -> None:
         moment = plan.get("die", {})
         self._step, self._path, self._left = moment.get("at", ["*", "*", moment.get("disk", 0)])
+        self._signal = signal.Signals[plan.get("signal", "SIGKILL")]
         self._full, self._filled = plan.get("full"), False
 
     def __call__(self, step: str, path: Path) -> None:
@@ -70,7 +71,7 @@ class Fault:
             self._left -= 1
             if self._left == 0:
                 print(json.dumps({"event": "dies", "step": step, "path": place}), file=sys.stderr, flush=True)
-                die()
+                die(self._signal)
         self._filled = self._filled or (self._full is not None and fnmatch(place, self._full))
         if self._filled and step == "write":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -105,7 +106,7 @@ class StubTrainer:
 
 def values_of(order: dict[str, Any]) -> Any:
     """The vector of a sum: integers or floats as numpy, decimals as text."""
-    held = order["sum"] if "sum" in order else order["mean"]
+    held = (order["sum"] if "sum" in order else order["mean"]) * order.get("times", 1)
     if order.get("decimals") is not None:
         return [Decimal(one) for one in held]
     if order.get("torch"):
