@@ -232,6 +232,14 @@ class RunUnderWay(ConfigurationError):
     command = "p2pfl join --peers peers.yaml --data FILE.csv"
 
 
+class SupportTooLarge(ConfigurationError):
+    """The positions that this site nominates for the round do not fit into a proposal among {n} sites."""
+
+    code = "P2P-ROUND-043"
+    likely = ("compression.density in peers.yaml is too high for a model of this size",)
+    command = "p2pfl peers show"
+
+
 class NotInRoster(ConfigurationError):
     """{name} is not in {source}, or is there with another key."""
 

@@ -16,13 +16,17 @@ from p2pfl.errors import round as errors
 from p2pfl.errors.sharing import WordOutOfRange
 from p2pfl.keys import digest
 from p2pfl.messages import Letter, Message, open_letter
+from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.phases import propose
 from p2pfl.sharing.phases.mask import piece_leaf
 from p2pfl.sharing.phases.share import leaf
+from p2pfl.sharing.state import Phase
 from p2pfl.simulate import Lie, SimulatedFederation, outcome_of
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.liars import STRANGER, altering, flipped, resealed, run, with_fields
 from tests.sharing.liars import errors as errors_of
+from tests.sharing.standing import standing
 
 LIAR, COORDINATOR = "site-0", "site-1"  # of round 1, attempt 0; edges go 0→1, 0→2, 3→0
 P = FIELDS[61].p
@@ -119,6 +123,31 @@ PROPOSALS = {
 def test_a_proposal_on_other_grounds_is_refused_and_says_which(name: str) -> None:
     error, change = PROPOSALS[name]
     refused({LIAR: altering(m.Propose, change)}, error)
+
+
+def test_positions_that_would_burst_the_set_are_refused_under_their_own_senders_name() -> None:
+    large = bytes(propose.most_support(7) + 1)
+    refused({LIAR: altering(m.Propose, with_fields(support=large))}, errors.MalformedMessage, "positions", peers=7)
+
+
+@pytest.mark.parametrize("n", [3, 4, 7, 20, 200])
+def test_the_largest_proposals_acknowledgements_and_ballots_fit_into_one_certificate(n: int) -> None:
+    quorum = 2 * n // 3 + 1
+    ack, ready, ballot_rest = 72 * n + 300, 350, 400
+    proposal = propose.most_support(n) + (4 << 10) + 500
+    members = n * (ack + proposal) + 2 * 32 * n + 300
+    assert propose.most_support(n) > 10_000
+    assert members + quorum * (quorum * ready + ballot_rest) <= m.LARGE
+    longest = tuple((f"{'x' * 27}-{k:03}", bytes(32)) for k in range(n))
+    assert len(codec.pack(longest)) <= 72 * n + 8
+
+
+def test_a_site_that_nominates_too_much_is_told_so_before_it_says_anything() -> None:
+    _, found = standing(Phase.SHARE)
+    proposal = e.Proposal(bytes(32), b"{}", bytes(propose.most_support(3) + 1), 1, 1, "0", bytes(32))
+    with pytest.raises(errors.SupportTooLarge):
+        found.handle(e.UpdateReady(0.0, 1, proposal))
+    assert found.state.proposal != proposal
 
 
 def test_two_proposals_in_one_attempt_are_two_statements() -> None:

@@ -12,13 +12,15 @@ from p2pfl import codec
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import (
     ConfigurationDiffers,
+    MalformedMessage,
     ManifestDiffers,
     MembersRejected,
     ModelDiffers,
     RolledBack,
+    SupportTooLarge,
     TwoStatements,
 )
-from p2pfl.messages import Ack, Letter, Members, Propose, open_letter
+from p2pfl.messages import LARGE, SUPPORT, Ack, Letter, Members, Propose, open_letter
 from p2pfl.sharing import certificate
 from p2pfl.sharing.events import Accepted, Effect, ProposeDeadline, Received, SetTimer, Stop, UpdateReady
 from p2pfl.sharing.state import State
@@ -26,8 +28,19 @@ from p2pfl.sharing.state import State
 
 def hold(state: State, event: UpdateReady) -> list[Effect]:
     """Keep what this peer would sum; it is proposed once every bundle is held."""
+    size, most = len(event.proposal.support), most_support(state.n)
+    if size > most:
+        raise SupportTooLarge(n=state.n, evidence=f"{size} bytes of positions, at most {most}")
     state.proposal = event.proposal
     return []
+
+
+def most_support(n: int) -> int:
+    """Bytes of positions that each of n proposals may hold: so n of them, n acknowledgements and a certificate fit.
+
+    Half of a letter for the set; each acknowledgement names n bundles, each configuration has at most 4 KiB.
+    """
+    return min(SUPPORT.most, LARGE // 2 // n - 72 * n - (8 << 10))
 
 
 def settled(state: State) -> bool:
@@ -67,6 +80,9 @@ def accept(state: State, event: Received) -> list[Effect]:
     letter, message = event.letter, event.letter.message
     if not isinstance(message, Propose):
         return []
+    if len(message.support) > most_support(state.n):
+        # Together such proposals would burst the set, and its coordinator would look like the culprit.
+        raise MalformedMessage(peer=letter.sender, evidence=f"{len(message.support)} bytes of positions")
     held = state.proposes.get(letter.sender)
     if held is not None and held.digest != letter.digest and held.envelope == letter.envelope:
         digests = f"{held.digest.hex()[:16]} and {letter.digest.hex()[:16]}"
