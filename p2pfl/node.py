@@ -266,7 +266,7 @@ class Node:
 
     def _keep_foreign(self, letter: Letter) -> None:
         kept = self._foreign.setdefault(letter.envelope.run, [])
-        if len(kept) < MOST_FOREIGN and len(self._foreign) <= 8:
+        if letter.message.signed and len(kept) < MOST_FOREIGN and len(self._foreign) <= 8:  # bulk comes much later
             kept.append(letter)
 
     # ── effects ───────────────────────────────────────────────────────────────────────────────────────────────
