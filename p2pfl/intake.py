@@ -6,6 +6,7 @@ While nothing comes, whoever watches is told who is waited for; nothing waits wi
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,7 +22,8 @@ from p2pfl.progress import Observer, Progress
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
 
-QUIET_S: Final = 5.0  # without an event, whoever watches is told who is waited for
+QUIET_S: Final = 5.0  # when nothing is brought on for so long, whoever watches is told who is waited for
+BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total)  # a slow link brings the same step on for long
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Intake:
         self._queue: asyncio.Queue[Any] = asyncio.Queue()
         self._nonces: dict[str, bytes] = {}
         self._differing: set[str] = set()
+        self._waits: Waiting | None = None
+        self._looked, self._heard, self._since = -math.inf, clocks.now(), 0.0  # last look, last event, last step
         self.tls: links.TlsFacts | None = None
 
     # ── what comes in ─────────────────────────────────────────────────────────────────────────────────────────
@@ -121,19 +125,30 @@ class Intake:
     # ── what goes out ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def next(self, waits: Callable[[], Waiting]) -> e.Event | Own:
-        """The next event. Raises what failed elsewhere, and GaveUpWaiting after `wait_s` without an event."""
-        since = self._clocks.now()
+        """The next event. Raises what failed elsewhere, and GaveUpWaiting after `wait_s` that brought nothing on."""
         while True:
+            if self._clocks.now() - self._looked >= QUIET_S:
+                self._look(waits())
             try:
                 async with asyncio.timeout(QUIET_S):
                     found = await self._queue.get()
             except TimeoutError:
-                self._still(waits(), self._clocks.now() - since)
                 continue
             if isinstance(found, BaseException):
                 raise found
+            self._heard = self._clocks.now()
+            if isinstance(found, e.Received) and isinstance(found.letter.message, BULK):
+                self._since = self._heard
             event: e.Event | Own = found
             return event
+
+    def _look(self, waits: Waiting) -> None:
+        """Has anything been brought on? A link that comes and goes brings nothing on, and hides nobody."""
+        now = self._looked = self._clocks.now()
+        if waits != self._waits:
+            self._waits, self._since = waits, self._heard
+        if now - self._since >= QUIET_S:
+            self._still(waits, now - self._since)
 
     def _still(self, waits: Waiting, quiet_s: float) -> None:
         status, now = self._mesh.links(), self._clocks.now()
