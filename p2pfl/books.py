@@ -111,6 +111,10 @@ class Books:
         """The last final round of `run`; 0 before the first."""
         return self._final.get(run.hex(), (0, ""))[0]
 
+    def final_rounds(self) -> dict[bytes, int]:
+        """By run, its last final round."""
+        return {bytes.fromhex(run): number for run, (number, _) in self._final.items()}
+
     def model_after(self, run: bytes) -> bytes | None:
         """Digest of the model after the last final round of `run`."""
         held = self._final.get(run.hex())

@@ -21,7 +21,7 @@ from p2pfl.errors.round import (
     WrongSender,
 )
 from p2pfl.keys import Identity, digest, verify
-from p2pfl.messages import Confirm, Envelope, Hello, Letter, Propose, open_letter, read, seal
+from p2pfl.messages import Ack, Ballot, Confirm, Envelope, Hello, Letter, Propose, open_letter, read, seal
 from p2pfl.roster import Roster
 
 
@@ -46,7 +46,8 @@ class Standing:
     root: bytes
     root_at: Callable[[int], bytes]
     epsilon: str
-    reached: Callable[[bytes], tuple[int, int]]  # by run: the highest (round, attempt) that this home has begun
+    # By run: the highest (round, attempt) that this home had begun when this process started.
+    reached: Callable[[bytes], tuple[int, int]]
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Greetings:
 
     def heard(self, letter: Letter) -> None:
         """Keep a peer's latest statement of each kind that says how far it got."""
-        if isinstance(letter.message, (Propose, Confirm)):
+        if isinstance(letter.message, (Ack, Propose, Ballot, Confirm)):
             self._heard.setdefault(letter.sender, {})[type(letter.message).__name__] = letter
 
     def statements(self) -> bytes:
@@ -139,12 +140,14 @@ class Greetings:
                 letter = open_letter(wire, self.roster)
             except codec.Malformed as error:
                 raise MalformedMessage(peer=peer, evidence=f"in its echo: {error}") from None
-            if letter.sender != self.name:
+            if letter.sender != self.name or letter.envelope.incarnation == self.incarnation:
                 continue  # of statements about this site only what it signed itself counts
             place = (letter.envelope.round, letter.envelope.attempt)
             if place > stands.reached(letter.envelope.run):
+                # Made by a process after the one that left this home as this process found it: a later state of the
+                # home, which was then rolled back, or a second copy of it that runs now.
                 shown = f"{type(letter.message).__name__} of round {place[0]}, attempt {place[1]}, signed by this site"
-                raise RolledBack(peer=peer, evidence=f"{shown}; this home has not begun it")
+                raise RolledBack(peer=peer, evidence=f"{shown}; not made by this process, nor before it in this home")
 
     def _check_ledger(self, peer: str, hello: Hello) -> None:
         stands = self.standing()

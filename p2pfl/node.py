@@ -40,6 +40,7 @@ PARTING_S: Final = 2.0  # for what was said last to reach the mesh
 MOST_FOREIGN: Final = 4096  # letters kept for a run that this node has not begun
 PEERS_ITEM: Final = "state/peers"
 ANY_SIZE: Final = 1 << 40  # of what this home sealed itself
+ANY_ATTEMPT: Final = (1 << 53) - 1
 
 
 class Node:
@@ -61,6 +62,7 @@ class Node:
         self.epsilon = ""
         pledge, roster = pledge_of(federation), federation.roster
         self.books = Books(home, self.identity, pledge, clocks.wall)
+        self._begun = self._begun_before()
         self.greetings = Greetings(
             self.identity, self.name, roster, self.incarnation, federation.digest, pledge, self._standing
         )
@@ -88,6 +90,15 @@ class Node:
         }
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begun_before(self) -> dict[bytes, tuple[int, int]]:
+        """By run, the highest (round, attempt) that this home has begun."""
+        begun = {run: (number, ANY_ATTEMPT) for run, number in self.books.final_rounds().items()}
+        left = self.home.read(ATTEMPT_ITEM)
+        if left is not None:
+            run, snapshot = codec.unpack(left, most=ANY_SIZE, items=8)
+            begun[run] = max(place_of(snapshot), begun.get(run, (0, 0)))
+        return begun
 
     async def start(self) -> None:
         """Open the port, dial everyone, and begin to listen. Raises what Mesh.start raises."""
@@ -381,21 +392,7 @@ class Node:
 
     def _standing(self) -> Standing:
         entries, root = self.books.stands()
-        return Standing(entries, root, self.books.root_at, self.epsilon, self._reached)
-
-    def _reached(self, run: bytes) -> tuple[int, int]:
-        """The highest (round, attempt) of `run` that this home has begun, from memory and disk."""
-        held = self._runs.get(run)
-        current = held.course.current if held is not None else None
-        if current is not None:
-            return current.number, current.attempt
-        begun = self.home.read(ATTEMPT_ITEM)
-        if begun is not None:
-            of, snapshot = codec.unpack(begun, most=ANY_SIZE, items=8)
-            number, attempt = place_of(snapshot)
-            if of == run and number > self.books.final_round(run):
-                return number, attempt
-        return self.books.final_round(run), (1 << 53) - 1
+        return Standing(entries, root, self.books.root_at, self.epsilon, lambda run: self._begun.get(run, (0, 0)))
 
     def _tell(self, kind: str, **facts: Any) -> None:
         self.observer(Progress(kind, facts))

@@ -54,7 +54,8 @@ class Site:
 
 def proposal(sender: str, round: int, attempt: int = 0) -> Letter:
     message = Propose(MANIFEST, bytes(32), facts({}), b"", 1, 1, "1.0", bytes(32))
-    return seal(message, Envelope(RUN, 1, round, attempt, sender, bytes(16)), IDENTITIES[sender])
+    earlier = bytes(15) + b"e"  # the process that signed it is another than the one that is told of it
+    return seal(message, Envelope(RUN, 1, round, attempt, sender, earlier), IDENTITIES[sender])
 
 
 def test_sites_of_one_agreement_hear_each_other_and_keep_the_signatures() -> None:
@@ -86,6 +87,14 @@ def test_a_hello_of_another_link_or_in_anothers_name_is_refused() -> None:
         a.greets.check("c", b.greets.greeting("a", NONCE), NONCE)
     with pytest.raises(MalformedMessage):
         a.greets.check("b", b"\xc1", NONCE)
+
+
+def test_a_process_is_not_taken_for_a_copy_because_of_what_it_said_itself() -> None:
+    ada, ben = Site("a", reached=(2, 0)), Site("b")
+    own = proposal("a", 3)
+    ben.greets.heard(seal(own.message, replace(own.envelope, incarnation=ada.greets.incarnation), IDENTITIES["a"]))
+    ada.hears(ben)
+    assert not ada.failed
 
 
 @pytest.mark.parametrize(("round", "attempt"), [(3, 0), (2, 1)])
