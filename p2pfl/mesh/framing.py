@@ -101,6 +101,12 @@ class Outgoing:
         """Bytes that are not acknowledged, sent or not."""
         return self.in_flight + self.waiting
 
+    @property
+    def begun(self) -> bool:
+        """Some frame was acknowledged."""
+        waiting = self._sent or self._unsent
+        return (waiting[0].number if waiting else self._next_number) > 0
+
     def offer(self, payload: bytes) -> None:
         """Queue a payload. Raises ValueError above 16 MiB."""
         total = len(payload)

@@ -98,7 +98,9 @@ class Link:
 
     def _begin(self, hello: Hello, me: bytes) -> None:
         expected = hello.expected if hello.known == me else 0
-        if hello.incarnation == self.incarnation:
+        # It took frames of this process, and has met another one of this site since: it counts anew.
+        forgotten = hello.known != me and (self._outgoing.begun or self._incoming.expected > 0)
+        if hello.incarnation == self.incarnation and not forgotten:
             self._outgoing.resume(expected)
             self._incoming.resume()
             self._signal()

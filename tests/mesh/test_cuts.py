@@ -106,6 +106,29 @@ def test_a_restarted_process_is_another_incarnation_and_its_payloads_count_anew(
     asyncio.run(scene())
 
 
+def test_a_process_that_another_one_of_its_site_had_displaced_speaks_and_hears_again() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        unreached = sites.reached_at("bob", None)  # ada dials nobody, so that who dials last is heard
+        first, second = sites.mesh("bob"), sites.mesh("bob", listens=False)
+        async with running(sites.mesh("ada", roster=unreached), first) as (one, two):
+            await two.mesh.send("ada", b"of the first")
+            await one.mesh.send("bob", b"to the first")
+            assert await two.payloads("ada", 1) == [b"to the first"]
+            await one.payloads("bob", 1)
+            await second.start()
+            await one.linked("bob", 2)
+            await second.stop()
+            while len(two.ups("ada")) < 2 or one.ups("bob")[-1].incarnation != one.ups("bob")[0].incarnation:
+                await one.linked("bob", len(one.ups("bob")) + 1)
+            await one.mesh.send("bob", b"to the first again")
+            await two.mesh.send("ada", b"of the first again")
+            assert (await two.payloads("ada", 2))[-1] == b"to the first again"
+            assert (await one.payloads("bob", 2))[-1] == b"of the first again"
+
+    asyncio.run(scene())
+
+
 def test_what_was_queued_before_a_peer_was_ever_seen_arrives() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
