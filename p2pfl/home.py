@@ -295,8 +295,12 @@ def _locked(path: Path) -> int:
         holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
         raise HomeBusy(evidence=f"its lock is held by process {holder}", path=path) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+    except OSError as error:
+        os.close(descriptor)
+        Disk(path).refuse("write", path / "lock", error)
     return descriptor
 
 

@@ -11,7 +11,7 @@ from tests.end_to_end.checks import check_budget, check_everything, entries, rou
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import PATIENCE_S, Sites
 
-MOMENTS = tuple(f'"{one}"' for one in ("listening", "link_up", "charged", "trained", "propose", "gather", "ballot", "unmask"))
+MOMENTS = ("listening", "link_up", "charged", "trained", "propose", "gather", "ballot", "unmask")
 
 
 def test_ctrl_c_at_every_moment_of_a_training_ends_with_130_and_a_ledger_that_verifies(make: MakeSites) -> None:
@@ -20,7 +20,7 @@ def test_ctrl_c_at_every_moment_of_a_training_ends_with_130_and_a_ledger_that_ve
     others = [sites.site(name, do) for name in ("ada", "cyd")]
     for moment in MOMENTS:
         process = sites.site("ben", do)
-        process.line(moment)
+        process.line(f'"{moment}"')
         process.signal(signal.SIGINT)
         assert process.end().status == 130, process.tail
         sites.verified("ben")

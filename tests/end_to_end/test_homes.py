@@ -1,0 +1,190 @@
+"""Homes and keys in the wrong hands, on full disks, rolled back, cloned: each an error of its own; nothing is lost.
+
+What is wrong with files of records and with arguments is in tests/cli/test_processes.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.checks import check_everything, entries
+from tests.end_to_end.conftest import MakeSites
+from tests.end_to_end.processes import Ended, Sites
+
+SUM = [{"sum": [1], "name": "first"}]
+NEXT = [{"sum": [2], "name": "second"}]
+
+
+def told(ended: Ended, code: str, status: int) -> None:
+    """The process ended with this error, told as a person reads it, and with nothing else."""
+    assert ended.status == status, ended.text
+    assert f"error {code}: " in ended.text
+    assert all(part in ended.text for part in ("  evidence  ", "  likely    ", "  try       "))
+    assert "Traceback" not in ended.text
+    assert ended.facts["error"]["code"] == code
+
+
+def all_do(sites: Sites, do: list[dict[str, Any]], **plan: Any) -> None:
+    started = [sites.site(name, do, **plan) for name in sites.names]
+    assert [process.end().status for process in started] == [0] * len(started), started[0].tail
+
+
+def malformed_peers(sites: Sites) -> None:
+    sites.peers.write_text(sites.peers.read_text().replace("rounds:", "rounds:\n  rounds:", 1))
+
+
+def unknown_key(sites: Sites) -> None:
+    sites.peers.write_text(sites.peers.read_text() + "insecure: true\n")
+
+
+def two_sites(sites: Sites) -> None:
+    text = sites.peers.read_text()
+    block = text.index("  - name: cyd")
+    sites.peers.write_text(text[:block] + text[text.index("\n\n", block) + 1 :])
+
+
+def wrong_key(sites: Sites) -> None:
+    shutil.copy(sites["ben"].key, sites["ada"].key)
+
+
+def no_key(sites: Sites) -> None:
+    sites["ada"].key.write_text("not a key\n")
+
+
+def key_open_to_others(sites: Sites) -> None:
+    sites["ada"].key.chmod(0o644)
+
+
+def home_open_to_others(sites: Sites) -> None:
+    sites["ada"].home.chmod(0o755)
+
+
+def account_cut(sites: Sites) -> None:
+    path = sites["ada"].home / "identity"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(("spoil", "code", "status"), [
+    (malformed_peers, "P2P-FED-", 2), (unknown_key, "P2P-FED-004", 2), (two_sites, "P2P-FED-", 2),
+    (wrong_key, "P2P-KEY-002", 5), (no_key, "P2P-KEY-006", 2), (key_open_to_others, "P2P-KEY-004", 5),
+    (home_open_to_others, "P2P-HOME-004", 2), (account_cut, "P2P-HOME-005", 5),
+])  # fmt: skip
+def test_what_is_wrong_with_a_file_of_the_home_is_an_error_of_its_own(
+    make: MakeSites, spoil: Callable[[Sites], None], code: str, status: int
+) -> None:
+    sites = make(3)
+    spoil(sites)
+    ended = sites.sum("ada", 1).end()
+    found = ended.facts["error"]["code"]
+    assert found.startswith(code)
+    told(ended, found, status)
+
+
+@pytest.mark.parametrize("where", ["state/attempt.new", "federation/*", "site/*", "state/total.new"])
+def test_a_disk_that_fills_in_mid_round_is_told_and_loses_nothing(make: MakeSites, where: str) -> None:
+    sites = make(3)
+    all_do(sites, SUM)
+    started = [sites.site(name, NEXT, **({"full": where} if name == "ben" else {})) for name in sites.names]
+    full = started[1].end()
+    told(full, "P2P-HOME-006", 1)
+    sites.verified("ben")
+    again = sites.site("ben", NEXT)
+    assert [process.end().status for process in (started[0], again, started[2])] == [0, 0, 0], again.tail
+    check_everything(sites, rounds=0, sums=2)
+
+
+def test_a_real_disk_that_is_full_is_told_and_the_home_opens_again(make: MakeSites, tmp_path: Path) -> None:
+    sites = make(3)
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "none", small], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a file system of its own needs the right to mount one")
+    try:
+        shutil.copytree(sites["ada"].home, small / "home")
+        filler = small / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        told(sites.site("ada", SUM, home=str(small / "home")).end(), "P2P-HOME-006", 1)
+        filler.unlink()
+        started = [sites.site("ada", SUM, home=str(small / "home")), sites.site("ben", SUM), sites.site("cyd", SUM)]
+        assert [process.end().status for process in started] == [0, 0, 0]
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_home_of_another_federation_is_refused(make: MakeSites) -> None:
+    sites, other = make(3), make(3)
+    all_do(sites, SUM)
+    shutil.rmtree(other["ada"].home)
+    shutil.copytree(sites["ada"].home, other["ada"].home)
+    shutil.copy(sites["ada"].key, other["ada"].key)
+    told(other.sum("ada", 1).end(), "P2P-ROUND-042", 2)  # its key is not the one in that file
+    text = sites.peers.read_text()
+    sites.peers.write_text(text.replace("federation: test", "federation: else"))
+    told(sites.sum("ada", 1).end(), "P2P-LEDGER-005", 2)
+
+
+def test_a_home_that_was_rolled_back_is_stopped_by_the_first_hello(make: MakeSites, tmp_path: Path) -> None:
+    sites = make(3)
+    all_do(sites, SUM)
+    shutil.copytree(sites["ben"].home, tmp_path / "old")
+    all_do(sites, NEXT)
+    all_do(sites, [{"sum": [3], "name": "third"}])
+    shutil.rmtree(sites["ben"].home)
+    shutil.move(tmp_path / "old", sites["ben"].home)
+    others = [sites.sum(name, 4, "--name", "fourth") for name in ("ada", "cyd")]
+    stopped = sites.site("ben", [{"sum": [4], "name": "fourth"}])
+    told(stopped.end(), "P2P-ROUND-032", 5)
+    for process in others:
+        process.line("waiting for ben")  # they go on waiting for the right one
+        process.signal(signal.SIGINT)
+        assert process.end().status == 130
+
+
+def test_a_cloned_home_that_runs_twice_stops_the_copy_and_the_sum_is_right(make: MakeSites, tmp_path: Path) -> None:
+    sites = make(3)
+    all_do(sites, SUM)
+    shutil.copytree(sites["cyd"].home, tmp_path / "clone")
+    started = [sites.site(name, NEXT) for name in sites.names]
+    copy = sites.site("cyd", NEXT, home=str(tmp_path / "clone"), listen=f"127.0.0.1:{sites['cyd'].port + 1}")
+    while (first := sites.ends.get(timeout=120)) not in (*started, copy):
+        pass  # of the sum before
+    assert first in (started[2], copy), first.tail
+    told(first.end(), "P2P-ROUND-032", 5)
+    for process in {*started, copy} - {first}:
+        ended = process.end()
+        assert ended.status == 0, process.tail
+        assert ended.facts["given"][0]["total"] == ["6"]
+
+
+def test_a_site_with_another_peers_yaml_stops_and_the_others_say_why_and_go_on_waiting(make: MakeSites) -> None:
+    sites = make(3)
+    right = sites.peers.read_text()
+    wrong = sites.place / "wrong.yaml"
+    wrong.write_text(right + "# one site was told of this line\n")
+    ada, ben = sites.sum("ada", 1), sites.sum("ben", 2)
+    odd = ["sum", "--peers", wrong, "--home", sites["cyd"].home, "--value", 3, "--json"]
+    told(sites.run("cyd", ["-m", "p2pfl", *odd]).end(), "P2P-ROUND-036", 2)
+    for process in (ada, ben):
+        process.line("P2P-")
+        process.line("waiting for cyd")
+    cyd = sites.sum("cyd", 3)
+    for process in (ada, ben, cyd):
+        assert process.end().facts["value"] == "6.00"
+
+
+def test_no_error_of_a_site_repeats_a_value(make: MakeSites) -> None:
+    sites = make(3)
+    told(sites.sum("ada", "4821.055", "--limit", 100).end(), "P2P-SHARE-007", 2)
+    assert "4821" not in "".join(line for process in sites.started for line in (*process.said, *process.out))
+    assert not entries(sites["ada"], "federation")
