@@ -33,9 +33,6 @@ from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, SUMS_ITEM, Setting, place_of
 from p2pfl.source import Run, Source
 
-LEAST_DEADLINE_S: Final = 20.0
-SLACK: Final = 6.0  # a deadline allows this many times the transfer that the slowest link would need
-SLOWEST: Final = 64e3  # bytes per second assumed of a link that was never measured
 PARTING_S: Final = 2.0  # for what was said last to reach the mesh
 MOST_FOREIGN: Final = 4096  # letters kept for a run that this node has not begun
 PEERS_ITEM: Final = "state/peers"
@@ -222,18 +219,12 @@ class Node:
             model=offer.model,
             configuration=codec.facts(offer.configuration),
             support=offer.support,
-            deadline_ms=self._deadline_ms(offer.payload_bytes),
+            deadline_ms=offer.deadline_ms(link.speed_bytes_per_s for link in self.mesh.links().values()),
             clock_ms=int(self.clocks.wall() * 1000),
             epsilon=offer.epsilon,
             site_head=self.books.site.root(),
         )
         self.intake.put(Own(held.course.setting.run, e.UpdateReady(self.clocks.now(), number, proposal)))
-
-    def _deadline_ms(self, payload_bytes: int) -> int:
-        """From the slowest measured link: a deadline is never a guess about the network."""
-        speeds = [status.speed_bytes_per_s for status in self.mesh.links().values() if status.speed_bytes_per_s]
-        slowest = max(min(speeds, default=SLOWEST), SLOWEST / 8)
-        return int(1000 * (LEAST_DEADLINE_S + SLACK * 2 * payload_bytes / slowest))
 
     async def _drive(self, held: Run) -> None:
         """One event in, its effects out."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from p2pfl import codec
 from p2pfl.sharing import events as e
 from p2pfl.sharing.course import Course
+
+LEAST_DEADLINE_S: Final = 20.0
+SLACK: Final = 6.0  # a deadline allows this many times the transfer that the slowest link would need
+SLOWEST: Final = 64e3  # bytes per second assumed of a link that was never measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,11 @@ class Offer:
     support: bytes
     epsilon: str
     payload_bytes: int  # of the words, to derive a deadline from
+
+    def deadline_ms(self, speeds: Iterable[float | None]) -> int:
+        """What to allow for a phase, from the measured speeds of the links in bytes per second (None: not measured)."""
+        slowest = max(min(filter(None, speeds), default=SLOWEST), SLOWEST / 8)
+        return int(1000 * (LEAST_DEADLINE_S + SLACK * 2 * self.payload_bytes / slowest))
 
 
 class Source(Protocol):
