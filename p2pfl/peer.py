@@ -208,7 +208,10 @@ class Peer:
             TrainingRun, self.federation, node.home, node.books, run, trainer, task, node.clocks.draw, node.observer
         )
         node.epsilon = decimal_epsilon(source.account.epsilon(self.federation.privacy.delta))
-        await node.run(run, source, rounds or self.federation.rounds + 1)
+        try:
+            await node.run(run, source, rounds or self.federation.rounds + 1)
+        finally:
+            source.stop()
         delta = self.federation.privacy.delta
         records = node.books.rounds(run)
         metrics, epsilon = source.all_metrics(records), source.account.epsilon(delta)

@@ -8,10 +8,11 @@ paid for and goes on from there.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,13 @@ class Trains(Protocol):
     def evaluate(self, model: update.Vector) -> NDArray[np.int64]: ...
 
 
+@runtime_checkable
+class Stops(Protocol):
+    """A trainer whose pass ends soon after this is set: an interrupted process need not wait for a pass of hours."""
+
+    stopping: threading.Event
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """How a model does on the held-out records of all sites together. Counts are exact, so it is not private."""
@@ -75,6 +83,8 @@ class TrainingRun:
     _after: update.Vector | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.trainer, Stops):
+            self.trainer.stopping.clear()
         settings, peers = self.federation.sharing, len(self.federation.roster.members)
         self.quantiser = Quantiser(
             FIELDS[settings.field], peers, settings.clip, settings.scale, rotate=settings.field == 16
@@ -83,6 +93,11 @@ class TrainingRun:
         self.compressor = Compressor(compression.method, compression.density, self.trainer.parameters, peers)
         self.account = self._read_account()
         self.model = self._read_model()
+
+    def stop(self) -> None:
+        """Nobody waits for the pass under way any more."""
+        if isinstance(self.trainer, Stops):
+            self.trainer.stopping.set()
 
     # ── what lies on the disk ─────────────────────────────────────────────────────────────────────────────────
 

@@ -13,6 +13,7 @@ stopping rule that looks at private records, buffers that remember records (Batc
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Final
@@ -37,6 +38,10 @@ Draw = Callable[[int], bytes]
 Progress = Callable[[int, int], None]
 
 AT_ONCE: Final = 64  # records whose gradients are in memory at the same time
+
+
+class PassStopped(Exception):
+    """Somebody set `Trainer.stopping` in the middle of a pass: its process is about to end."""
 
 
 class KeystreamOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -76,6 +81,7 @@ class Trainer:
         if privacy.unit != "record":
             raise UnitUnsupported(evidence="unit in peers.yaml", unit=privacy.unit)
         self._task, self._site, self._privacy, self._draw, self._progress = task, site, privacy, draw, progress
+        self.stopping = threading.Event()  # set from another thread: the pass ends before its next step
         self._device = device_of(device)
         built = build(task)
         self.manifest, self.notices = built.manifest, built.notices
@@ -98,7 +104,7 @@ class Trainer:
         """Return local − model after one private pass from `model`.    (m,)
 
         charge    of this pass, from Account.charge, made durable by the caller; it serves once
-        Raises PassNotCharged before any record is touched; ModelDiverged when the update is not finite.
+        Raises PassNotCharged before any record is touched; ModelDiverged when the update is not finite; PassStopped.
         """
         charge.use(Mechanism.of_pass(self._privacy))
         records, steps = self._site.train, self._privacy.steps_per_round
@@ -109,6 +115,8 @@ class Trainer:
         optimizer = KeystreamOptimizer(sgd, self._privacy, self._task.expected_batch, noise)
         batches = poisson_batches(samples, len(records), self._privacy.sample_rate, steps)
         for step, rows in enumerate(batches):  # (B,)
+            if self.stopping.is_set():
+                raise PassStopped  # it is charged, and nothing of it leaves
             self._step(optimizer, rows)
             if self._progress is not None:
                 self._progress(step + 1, steps)

@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from decimal import Decimal
 from fnmatch import fnmatch
 from pathlib import Path
@@ -77,10 +78,15 @@ class Fault:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+class PassStopped(Exception):
+    """What a trainer raises in mid-pass when it is told to stop."""
+
+
 class StubTrainer:
     """Updates drawn from the system, each kept beside the model that it was made from, before it leaves."""
 
-    def __init__(self, folder: Path, parameters: int, index: int) -> None:
+    def __init__(self, folder: Path, parameters: int, index: int, *, endless: bool) -> None:
+        self.stopping, self._endless = threading.Event(), endless
         self.manifest = update.Manifest((("w", (parameters,)),))
         self._folder, self._index = folder / "updates", index
         self._folder.mkdir(exist_ok=True)
@@ -94,6 +100,9 @@ class StubTrainer:
 
     def train(self, model: update.Vector, charge: Charge) -> update.Vector:
         charge.use(charge.mechanism)
+        if self._endless:
+            self.stopping.wait()
+            raise PassStopped
         made = np.random.default_rng().uniform(-0.01, 0.01, self.parameters).astype(np.float32)
         np.savez(self._folder / f"{charge.number:04d}.npz", before=model, update=made)
         return made
@@ -150,7 +159,7 @@ async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:
     if "mean" in order:
         mean = await peer.mean(values_of(order), weight=order.get("weight", 1), **options)
         return {"mean": [str(one) for one in mean]}
-    trainer = StubTrainer(Path(plan["folder"]), order.get("parameters", 50), plan["index"])
+    trainer = StubTrainer(Path(plan["folder"]), order.get("parameters", 50), plan["index"], endless="endless" in order)
     trained = await peer.train(trainer, rounds=order.get("until"))
     return {"rounds": trained.rounds, "epsilon": trained.epsilon, "model": [float(one) for one in trained.model]}
 

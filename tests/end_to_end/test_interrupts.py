@@ -29,6 +29,18 @@ def test_ctrl_c_at_every_moment_of_a_training_ends_with_130_and_a_ledger_that_ve
     check_everything(sites, rounds=3, sums=0)
 
 
+def test_ctrl_c_does_not_wait_for_a_pass_that_takes_for_ever(make: MakeSites) -> None:
+    sites = make(3, "rounds=1", "privacy.steps_per_round=10")
+    started = [sites.site(name, [{"train": 1, **({"endless": True} if name == "ben" else {})}])
+               for name in sites.names]  # fmt: skip
+    started[1].event("charged")
+    started[1].signal(signal.SIGINT)
+    assert started[1].end().status == 130
+    started[1] = sites.site("ben", [{"train": 1}])
+    assert [process.end().status for process in started] == [0, 0, 0]
+    assert len([one for one in entries(sites["ben"], "site") if one["kind"] == "charge"]) == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_interrupted_in_mid_training_ends_with_130_and_goes_on_where_it_stood(
     make: MakeSites, number: signal.Signals

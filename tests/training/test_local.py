@@ -21,7 +21,7 @@ from p2pfl.errors.training import (
 )
 from p2pfl.federation import Privacy
 from p2pfl.training import local
-from p2pfl.training.local import KeystreamOptimizer, Trainer
+from p2pfl.training.local import KeystreamOptimizer, PassStopped, Trainer
 from p2pfl.training.noise import Keystream
 from p2pfl.training.privacy import Account
 from p2pfl.training.task import Site, Task
@@ -172,6 +172,20 @@ def test_a_site_with_few_records_still_takes_every_step_and_is_charged_for_it() 
     which.train(which.initial(bytes(32)), account.charge(PRIVACY))
     assert seen == [(step, 80) for step in range(1, 81)]
     assert account.history[0].steps == 80
+
+
+def test_a_pass_that_is_told_to_stop_ends_before_its_next_step_and_gives_nothing() -> None:
+    seen: list[int] = []
+
+    def progress(step: int, steps: int) -> None:
+        seen.append(step)
+        if step == 3:
+            which.stopping.set()
+
+    which = Trainer(task=Small(), site=site(40, (4,)), privacy=PRIVACY, draw=draw_of("stop"), progress=progress)
+    with pytest.raises(PassStopped):
+        which.train(which.initial(bytes(32)), Account().charge(PRIVACY))
+    assert seen == [1, 2, 3]
 
 
 def test_a_pass_without_a_charge_of_its_own_touches_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
