@@ -48,7 +48,7 @@ ONLY = {
     "time": {"mesh", "training", "cli", *HALL},
     "datetime": {"mesh", "training", "ledger", "cli", *HALL},   # the ledger prints times that it is given
     "subprocess": {"cli", "keyslots"},  # the demo's peers; a key command
-    "threading": {"mesh", "cli", *HALL},
+    "threading": {"mesh", "training", "cli", *HALL},    # a pass is stopped from another thread
     "random": {"simulate"},
     "secrets": set(),
     "os": {"mesh", "training", "cli", "home", "keyslots", "disk", "sealing", "draft", *HALL},
