@@ -8,7 +8,6 @@ paid for and goes on from there.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ class Trains(Protocol):
 class Stops(Protocol):
     """A trainer whose pass ends soon after this is set: an interrupted process need not wait for a pass of hours."""
 
-    stopping: threading.Event
+    stopping: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class TrainingRun:
 
     def __post_init__(self) -> None:
         if isinstance(self.trainer, Stops):
-            self.trainer.stopping.clear()
+            self.trainer.stopping = False
         settings, peers = self.federation.sharing, len(self.federation.roster.members)
         self.quantiser = Quantiser(
             FIELDS[settings.field], peers, settings.clip, settings.scale, rotate=settings.field == 16
@@ -97,7 +96,7 @@ class TrainingRun:
     def stop(self) -> None:
         """Nobody waits for the pass under way any more."""
         if isinstance(self.trainer, Stops):
-            self.trainer.stopping.set()
+            self.trainer.stopping = True
 
     # ── what lies on the disk ─────────────────────────────────────────────────────────────────────────────────
 

@@ -13,7 +13,6 @@ stopping rule that looks at private records, buffers that remember records (Batc
 from __future__ import annotations
 
 import copy
-import threading
 import warnings
 from collections.abc import Callable
 from typing import Final
@@ -81,7 +80,7 @@ class Trainer:
         if privacy.unit != "record":
             raise UnitUnsupported(evidence="unit in peers.yaml", unit=privacy.unit)
         self._task, self._site, self._privacy, self._draw, self._progress = task, site, privacy, draw, progress
-        self.stopping = threading.Event()  # set from another thread: the pass ends before its next step
+        self.stopping = False  # may be set from another thread: the pass ends before its next step
         self._device = device_of(device)
         built = build(task)
         self.manifest, self.notices = built.manifest, built.notices
@@ -115,7 +114,7 @@ class Trainer:
         optimizer = KeystreamOptimizer(sgd, self._privacy, self._task.expected_batch, noise)
         batches = poisson_batches(samples, len(records), self._privacy.sample_rate, steps)
         for step, rows in enumerate(batches):  # (B,)
-            if self.stopping.is_set():
+            if self.stopping:
                 raise PassStopped  # it is charged, and nothing of it leaves
             self._step(optimizer, rows)
             if self._progress is not None:

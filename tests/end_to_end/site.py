@@ -86,7 +86,7 @@ class StubTrainer:
     """Updates drawn from the system, each kept beside the model that it was made from, before it leaves."""
 
     def __init__(self, folder: Path, parameters: int, index: int, *, endless: bool) -> None:
-        self.stopping, self._endless = threading.Event(), endless
+        self._stopped, self._endless = threading.Event(), endless
         self.manifest = update.Manifest((("w", (parameters,)),))
         self._folder, self._index = folder / "updates", index
         self._folder.mkdir(exist_ok=True)
@@ -95,13 +95,22 @@ class StubTrainer:
     def parameters(self) -> int:
         return self.manifest.parameters
 
+    @property
+    def stopping(self) -> bool:
+        return self._stopped.is_set()
+
+    @stopping.setter
+    def stopping(self, wanted: bool) -> None:
+        if wanted:
+            self._stopped.set()
+
     def initial(self, seed: bytes) -> update.Vector:
         return np.zeros(self.parameters, np.float32)
 
     def train(self, model: update.Vector, charge: Charge) -> update.Vector:
         charge.use(charge.mechanism)
         if self._endless:
-            self.stopping.wait()
+            self._stopped.wait()
             raise PassStopped
         made = np.random.default_rng().uniform(-0.01, 0.01, self.parameters).astype(np.float32)
         np.savez(self._folder / f"{charge.number:04d}.npz", before=model, update=made)

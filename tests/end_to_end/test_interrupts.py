@@ -110,10 +110,10 @@ def test_one_site_out_of_budget_is_told_of_to_the_others_who_wait_no_longer_than
 ) -> None:
     sites = make(3, "rounds=4", "privacy.steps_per_round=10", "privacy.max_epsilon=0.45")
     do = [{"train": 4}]
-    ben = sites.site("ben", do, wait=12.0, die={"at": ["fsync", "state/residual.new", 1]})
-    others = [sites.site(name, do, wait=12.0) for name in ("ada", "cyd")]
+    ben = sites.site("ben", do, wait=8.0, die={"at": ["fsync", "state/residual.new", 1]})
+    others = [sites.site(name, do, wait=8.0) for name in ("ada", "cyd")]
     ben.event("dies")  # it paid for a pass whose update it lost
-    assert sites.site("ben", do, wait=12.0).end().status == 4
+    assert sites.site("ben", do, wait=8.0).end().status == 4
     for process in others:
         ended = process.end()
         assert ended.status == 1, process.tail
@@ -124,7 +124,7 @@ def test_one_site_out_of_budget_is_told_of_to_the_others_who_wait_no_longer_than
 
 def test_waiting_is_bounded_by_wait_even_while_links_come_and_go(make: MakeSites) -> None:
     sites = make(3)
-    ada = sites.sum("ada", 1, "--wait", "8")
+    ada = sites.sum("ada", 1, "--wait", "6")
     ada.line("listening")
     until = time.monotonic() + PATIENCE_S
     while ada.running and time.monotonic() < until:

@@ -83,13 +83,14 @@ def test_a_site_killed_around_its_training_pays_for_whatever_it_trained(make: Ma
 
 def test_a_site_that_always_dies_before_it_signs_its_head_still_has_a_ledger_that_verifies(make: MakeSites) -> None:
     sites = make(3)
-    do = [{"sum": [number], "name": "again"} for number in range(3)]
+    do = [{"sum": [number], "name": "again"} for number in range(4)]
+    unsigned = {"at": ["rename", "site/head", 2]}  # the first is signed at the start, the second after a round
     for name in sites.names:
-        sites.site(name, do, again=True, **({"die": {"at": ["rename", "site/head", 2]}} if name == "ben" else {}))
-    for _ in do[1:]:
+        sites.site(name, do, again=True, **({"die": unsigned} if name == "ben" else {}))
+    for deaths in (1, 2):
         assert sites.ends.get(timeout=120).end().status == -9
-        sites.site("ben", do, again=True, die={"at": ["rename", "site/head", 2]})
-    run_to_the_end(sites, do, rounds=0, sums=3)
+        sites.site("ben", do, again=True, **({"die": unsigned} if deaths == 1 else {}))
+    run_to_the_end(sites, do, rounds=0, sums=4)
 
 
 def test_all_sites_killed_at_once_go_on_where_they_stood(make: MakeSites) -> None:

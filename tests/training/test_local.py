@@ -180,7 +180,7 @@ def test_a_pass_that_is_told_to_stop_ends_before_its_next_step_and_gives_nothing
     def progress(step: int, steps: int) -> None:
         seen.append(step)
         if step == 3:
-            which.stopping.set()
+            which.stopping = True
 
     which = Trainer(task=Small(), site=site(40, (4,)), privacy=PRIVACY, draw=draw_of("stop"), progress=progress)
     with pytest.raises(PassStopped):
