@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from types import FrameType
@@ -38,6 +39,7 @@ VERBS: Final = {
     "predict": ("p2pfl.cli.predict", "Apply the model to a CSV of new records."),
 }
 ATTRIBUTES: Final = {"sum": "sum_"}  # where the verb's own name would hide a builtin
+AGAIN_S: Final = 0.05
 LATER: Final = ("doctor", "report", "simulate", "approve", "propose", "recover", "relay", "rotate")
 
 
@@ -124,6 +126,15 @@ def _end_like_ctrl_c() -> None:
         signal.signal(signal.SIGTERM, interrupt)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
             signal.signal(signal.SIGHUP, interrupt)
+        sys.unraisablehook = _not_swallowed
+
+
+def _not_swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+    """An interrupt that falls into a finaliser, where Python drops exceptions, is sent once more."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _wrong_use(error: click.ClickException) -> WrongUse:
