@@ -1,12 +1,12 @@
 """Kill real sites over and over, at moments drawn from a seed, and ask each time whether anything was lost.
 
-    python -m tests.end_to_end.chaos --episodes 100 [--seed 1] [--exhaust SITE]
+    python -m tests.end_to_end.chaos --episodes 100 [--seed 1] [--exhaust SITE] [--cuts]
 
 An episode: 3 to 5 sites do a sum, a training of three rounds and another sum, while some of them are killed -9: at
 the k-th event that they tell, or before the k-th step that they take on their disk. Whoever was killed starts again,
 perhaps to be killed again. In the end all must have ended well, within the time that a person would wait, with one
-ledger. --exhaust kills one site once, before every single step that it takes on the disk, in turn. Not a test: it runs
-as long as one likes.
+ledger. --exhaust kills one site once, before every single step that it takes on the disk, in turn; --cuts cuts links at
+random bytes, too. Not a test: it runs as long as one likes.
 """
 
 from __future__ import annotations
@@ -17,24 +17,34 @@ import random
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.end_to_end.checks import check_everything
 from tests.end_to_end.processes import Process, Sites, federation
+from tests.end_to_end.proxies import Proxy
 
 ORDERS = [{"sum": [1, 2, 3], "name": "first"}, {"train": 3}, {"sum": [4, 5], "name": "second"}]
 EPISODE_S = 150.0
 
 
-def episode(place: Path, count: int, deaths: dict[str, list[dict[str, int]]]) -> int:
+def episode(place: Path, count: int, deaths: dict[str, list[dict[str, int]]], cuts: random.Random | None = None) -> int:
     """One federation from start to end; the number of kills that happened."""
-    killed = 0
-    with federation(place, count, ["rounds=3", "privacy.steps_per_round=10"]) as sites:
+    killed, proxies = 0, ExitStack()
+
+    def door(name: str, port: int) -> int:
+        if cuts is None:
+            return port
+        proxy = Proxy(port, [cuts.randrange(1, cuts.choice([6_000, 60_000])) for _ in range(cuts.randrange(4, 20))])
+        proxies.callback(proxy.close)
+        return proxy.port
+
+    with proxies, federation(place, count, ["rounds=3", "privacy.steps_per_round=10"], doors=door) as sites:
         left = {name: list(deaths.get(name, [])) for name in sites.names}
 
         def begin(name: str) -> None:
             plan = {"die": left[name].pop(0)} if left[name] else {}
-            sites.site(name, ORDERS, again=True, **plan)
+            sites.site(name, ORDERS, again=True, listen=f"127.0.0.1:{sites[name].port}", **plan)
 
         for name in sites.names:
             begin(name)
@@ -91,6 +101,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--exhaust")
     parser.add_argument("--step", type=int, default=1)
+    parser.add_argument("--cuts", action="store_true")
     parser.add_argument("--count", type=int, default=3)
     options = parser.parse_args()
     failures = total = 0
@@ -102,7 +113,7 @@ def main() -> int:
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as place:
             try:
-                killed = episode(Path(place), count, deaths)
+                killed = episode(Path(place), count, deaths, random.Random(number) if options.cuts else None)
                 said = "ok"
             except AssertionError as error:
                 failures += 1
