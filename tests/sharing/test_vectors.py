@@ -13,6 +13,7 @@ import pytest
 
 from p2pfl import merkle
 from p2pfl.errors import P2PFLError
+from p2pfl.sharing import shamir
 from p2pfl.sharing.additive import split
 from p2pfl.sharing.field import FIELDS, Words
 from p2pfl.sharing.graph import outgoing
@@ -55,6 +56,15 @@ def replay_split(case: Case) -> object:
     return [share.tobytes().hex() for share in shares]
 
 
+def replay_shamir(case: Case) -> object:
+    secret, coefficients = bytes.fromhex(case["secret"]), bytes.fromhex(case["coefficients"])
+    return [share.hex() for share in shamir.split(secret, case["threshold"], case["count"], coefficients)]
+
+
+def replay_combine(case: Case) -> object:
+    return shamir.combine({int(place): bytes.fromhex(share) for place, share in case["shares"].items()}).hex()
+
+
 def replay_from_bytes(case: Case) -> object:
     field = FIELDS[case["bits"]]
     return field.centred(field.from_bytes(bytes.fromhex(case["data"]), case["count"])).tolist()
@@ -89,6 +99,8 @@ REPLAY: dict[str, Callable[[Case], object]] = {
     "expand": replay_expand,
     "mask": replay_mask,
     "split": replay_split,
+    "shamir": replay_shamir,
+    "combine": replay_combine,
     "from_bytes": replay_from_bytes,
     "quantise": replay_quantise,
     "fixed_point": replay_fixed_point,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -138,6 +138,45 @@ def quantise(
         uniform = (int.from_bytes(drawn[8 * place : 8 * place + 8], "little") >> 11) * 2.0**-53
         words.append(max(-most, min(most, low + (uniform < scaled - low))) % field.p)
     return words
+
+
+def gf_times(a: int, b: int) -> int:
+    """The product in GF(2⁸) as FIPS 197 §4.2 writes it: of polynomials over bits, modulo x⁸ + x⁴ + x³ + x + 1."""
+    product = 0
+    for bit in range(8):
+        if b >> bit & 1:
+            product ^= a << bit
+    for bit in range(14, 7, -1):
+        if product >> bit & 1:
+            product ^= 0x11B << (bit - 8)
+    return product
+
+
+def shamir_split(secret: bytes, threshold: int, count: int, coefficients: bytes) -> list[bytes]:
+    """Each share as the sum Σ c_j x^j at x = place + 1, byte by byte; c_0 is the secret."""
+    rows = [secret, *(coefficients[len(secret) * j : len(secret) * (j + 1)] for j in range(threshold - 1))]
+    shares = []
+    for x in range(1, count + 1):
+        power, values = 1, [0] * len(secret)
+        for row in rows:
+            values = [value ^ gf_times(byte, power) for value, byte in zip(values, row, strict=True)]
+            power = gf_times(power, x)
+        shares.append(bytes(values))
+    return shares
+
+
+def shamir_combine(shares: Mapping[int, bytes]) -> bytes:
+    """Lagrange at 0, inverses found by trying them all."""
+    length = len(next(iter(shares.values())))
+    values = [0] * length
+    for place, share in shares.items():
+        weight = 1
+        for other in shares:
+            if other != place:
+                quotient = next(q for q in range(256) if gf_times(q, (other + 1) ^ (place + 1)) == other + 1)
+                weight = gf_times(weight, quotient)
+        values = [value ^ gf_times(byte, weight) for value, byte in zip(values, share, strict=True)]
+    return bytes(values)
 
 
 def sha256(data: bytes) -> bytes:

@@ -172,11 +172,34 @@ def merkle() -> list[Case]:
     return cases
 
 
+def shamir() -> list[Case]:
+    cases: list[Case] = []
+    for threshold, count, size in ((1, 1, 1), (2, 3, 32), (3, 5, 32), (4, 7, 5), (13, 20, 32), (3, 255, 2)):
+        secret = key(f"secret of {count}")[:size]
+        coefficients = b"".join(key(f"coefficients {row} of {count}")[:size] for row in range(1, threshold))
+        shares = twins.shamir_split(secret, threshold, count, coefficients)
+        cases.append({
+            "name": f"{threshold} of {count}, {size} bytes", "operation": "shamir", "secret": secret.hex(),
+            "threshold": threshold, "count": count, "coefficients": coefficients.hex(),
+            "expect": [share.hex() for share in shares],
+        })
+        last = {place: shares[place] for place in range(count - threshold, count)}
+        wrong = {**last, count - 1: bytes(byte ^ 1 for byte in last[count - 1])}
+        for what, some in (("last shares combined", last), ("the very last one wrong", wrong)):
+            cases.append({
+                "name": f"{threshold} of {count}, {what}", "operation": "combine",
+                "shares": {str(place): share.hex() for place, share in some.items()},
+                "expect": twins.shamir_combine(some).hex(),
+            })
+    return cases
+
+
 FILES: dict[str, Callable[[], list[Case]]] = {
     "stream-keys.json": stream_keys,
     **{f"prg-{bits}.json": (lambda bits=bits: prg(bits)) for bits in FIELDS},
     **{f"mask-{bits}.json": (lambda bits=bits: mask(bits)) for bits in FIELDS},
     "split.json": split,
+    "shamir.json": shamir,
     "field.json": field,
     "quantiser.json": quantiser,
     "fixed-point.json": fixed_point,
