@@ -21,6 +21,7 @@ SEED_BYTES: Final = 32
 LABELS: Final = {
     "prg/edge": "words of the share that an edge's seed expands to",
     "prg/self": "words of a self-mask",
+    "forms": "public words of the random linear forms that check a sum",
     "secret": "fresh secrets: system randomness bound to the nonces of the latest hellos",
     "home/identity": "seals the identity key at rest",
     "home/state": "seals attempt, update, residual and account",

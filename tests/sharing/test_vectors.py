@@ -16,6 +16,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.sharing import shamir
 from p2pfl.sharing.additive import split
 from p2pfl.sharing.field import FIELDS, Words
+from p2pfl.sharing.forms import Forms, add
 from p2pfl.sharing.graph import outgoing
 from p2pfl.sharing.masking import mask
 from p2pfl.sharing.prg import context, expand, stream_key
@@ -65,6 +66,16 @@ def replay_combine(case: Case) -> object:
     return shamir.combine({int(place): bytes.fromhex(share) for place, share in case["shares"].items()}).hex()
 
 
+def replay_tag(case: Case) -> object:
+    field = FIELDS[case["bits"]]
+    chunk = words(case, "x") if "x" in case else expand(bytes.fromhex(case["key"]), field, 0, case["count"])
+    return Forms(bytes.fromhex(case["challenge"]), field).tag(chunk).hex()
+
+
+def replay_add_tags(case: Case) -> object:
+    return add(FIELDS[case["bits"]], keys(case, "tags")).hex()
+
+
 def replay_from_bytes(case: Case) -> object:
     field = FIELDS[case["bits"]]
     return field.centred(field.from_bytes(bytes.fromhex(case["data"]), case["count"])).tolist()
@@ -101,6 +112,8 @@ REPLAY: dict[str, Callable[[Case], object]] = {
     "split": replay_split,
     "shamir": replay_shamir,
     "combine": replay_combine,
+    "tag": replay_tag,
+    "add_tags": replay_add_tags,
     "from_bytes": replay_from_bytes,
     "quantise": replay_quantise,
     "fixed_point": replay_fixed_point,

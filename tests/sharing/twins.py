@@ -179,5 +179,24 @@ def shamir_combine(shares: Mapping[int, bytes]) -> bytes:
     return bytes(values)
 
 
+def form_coefficients(challenge: bytes, field: Field) -> list[tuple[list[int], list[int]]]:
+    """(u, v) of each form, 512 words each, one after the other in the stream under the challenge."""
+    drawn = prg(stream_key(challenge, "forms", field.p.to_bytes(8, "big")), field, 0, 1024 * (8 // field.word_bytes))
+    return [
+        (drawn[1024 * form : 1024 * form + 512], drawn[1024 * form + 512 : 1024 * (form + 1)])
+        for form in range(8 // field.word_bytes)
+    ]
+
+
+def form_tag(words: Sequence[int], forms: Sequence[tuple[Sequence[int], Sequence[int]]], field: Field) -> bytes:
+    """Σ u[row] · word · v[column] of each form, the word at k being in row k // columns, column k % columns."""
+    columns = next(side for side in range(1, 513) if side * side >= len(words))
+    tag = b""
+    for u, v in forms:
+        value = sum(u[k // columns] * word * v[k % columns] for k, word in enumerate(words))
+        tag += (value % field.p).to_bytes(field.word_bytes, "little")
+    return tag
+
+
 def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()

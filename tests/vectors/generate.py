@@ -194,12 +194,47 @@ def shamir() -> list[Case]:
     return cases
 
 
+def forms() -> list[Case]:
+    cases: list[Case] = []
+    for bits, field in FIELDS.items():
+        challenge, p, size = key(f"challenge of {bits}"), field.p, field.word_bytes
+        drawn = twins.form_coefficients(challenge, field)
+        common: Case = {"operation": "tag", "bits": bits, "challenge": challenge.hex()}
+        chunks = {
+            "one word": [1], "two words, one row": [p - 1, 2], "three words, a row not full": [1, 2, 3],
+            "edge values": [0, 1, field.half, field.half + 1, p - 1], "all p − 1": [p - 1] * 50, "zeros": [0] * 7,
+            "a hundred": twins.prg(key("chunk"), field, 0, 100),
+        }
+        for name, x in chunks.items():
+            tag = twins.form_tag(x, drawn, field)
+            cases.append({"name": f"{name}, {bits} bits", **common, "x": words(x, field), "expect": tag.hex()})
+        # Longer chunks by their key: vectors stay small.
+        for count in (1000, 40_000):
+            tag = twins.form_tag(twins.prg(key("chunk"), field, 0, count), drawn, field)
+            cases.append({"name": f"{count} words of a stream, {bits} bits", **common, "key": key("chunk").hex(),
+                          "count": count, "expect": tag.hex()})
+        tags = [words([p - 1] * (8 // size), field), words([2, *[0] * (8 // size - 1)], field)]
+        total = words([1, *[p - 1] * (8 // size - 1)], field)
+        plus: Case = {"operation": "add_tags", "bits": bits}
+        cases += [
+            {"name": f"two tags added, {bits} bits", **plus, "tags": tags, "expect": total},
+            {"name": "a word of a tag is p", **plus, "tags": [tags[0], words([p], field) + tags[1][2 * size:]],
+             "error": "P2P-SHARE-002"},
+            {"name": "a tag is a word short", **plus, "tags": [tags[0], tags[1][2 * size:]], "error": "P2P-SHARE-003"},
+            {"name": "a tag is a word over", **plus, "tags": [tags[0] + "00" * size], "error": "P2P-SHARE-003"},
+            {"name": "no tags", **plus, "tags": [], "error": "P2P-SHARE-009"},
+            {"name": "a chunk with a word of p", **common, "x": words([1, p], field), "error": "P2P-SHARE-004"},
+        ]
+    return cases
+
+
 FILES: dict[str, Callable[[], list[Case]]] = {
     "stream-keys.json": stream_keys,
     **{f"prg-{bits}.json": (lambda bits=bits: prg(bits)) for bits in FIELDS},
     **{f"mask-{bits}.json": (lambda bits=bits: mask(bits)) for bits in FIELDS},
     "split.json": split,
     "shamir.json": shamir,
+    "forms.json": forms,
     "field.json": field,
     "quantiser.json": quantiser,
     "fixed-point.json": fixed_point,
