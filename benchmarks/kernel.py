@@ -3,6 +3,8 @@
 A masked vector of five peers takes five expansions (two edges made, two received, the self-mask); "GB/s of field words"
 counts each expanded and added word once. The keystream is that of `cryptography`, into one block that stays in cache:
 nothing that expands AES-256-CTR through it can be faster. memcpy copies the vector, from and to main memory.
+"tag" makes the random linear forms of all chunks of one vector, those of the challenge included; a peer tags twice as
+many words as it masks, its own masked chunks and their sums, and the row below says what that is beside the masking.
 The last rows say where a 128 KiB block's time goes.
 
     python benchmarks/kernel.py [--megabytes 64] [--rounds 9] [--json]
@@ -21,7 +23,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._report import Finding, interleave, machine, rates, ratios, show
-from p2pfl.sharing.field import BLOCK_BYTES, FIELDS, Accumulator, Field
+from p2pfl.sharing.chunks import CHUNK_BYTES
+from p2pfl.sharing.field import BLOCK_BYTES, FIELDS, Accumulator, Field, Words
+from p2pfl.sharing.forms import Forms
 from p2pfl.sharing.masking import mask
 from p2pfl.sharing.prg import Keystream, Stream, expand
 from p2pfl.sharing.quantiser import Quantiser
@@ -44,6 +48,18 @@ def keystream(count: int) -> Callable[[], None]:
     return draw
 
 
+def tags(field: Field, x: Words) -> Callable[[], None]:
+    """Tag every chunk of x (m,) under one challenge."""
+    step = CHUNK_BYTES // field.word_bytes
+
+    def run() -> None:
+        forms = Forms(KEYS[0], field)
+        for first in range(0, x.size, step):
+            forms.tag(x[first : first + step])
+
+    return run
+
+
 def whole(field: Field, size: int, rounds: int) -> list[Finding]:
     """Masking, keystream and memcpy of vectors of `size` bytes, taking turns."""
     x = expand(KEYS[0], field, 0, size // field.word_bytes)  # written: untouched pages are one page of zeros
@@ -58,6 +74,7 @@ def whole(field: Field, size: int, rounds: int) -> list[Finding]:
             "keystream": keystream(STREAMS * size),
             "memcpy": lambda: np.copyto(y, x),
             "sum": lambda: field.sum([x] * STREAMS, out=y),
+            "tag": tags(field, x),
             "quantise": lambda: quantiser.quantise(u, KEYS[0], KEYS[1]),
             "dequantise": lambda: quantiser.dequantise(words, KEYS[0], u.size),
         },
@@ -65,6 +82,7 @@ def whole(field: Field, size: int, rounds: int) -> list[Finding]:
     )
     masked, bare = rates(STREAMS * size / 1e9, seconds["mask"]), rates(STREAMS * size / 1e9, seconds["keystream"])
     copied = rates(size / 1e9, seconds["memcpy"])
+    twice = tuple(2 * each for each in ratios(seconds["tag"], seconds["mask"]))
     name = f"{field.name}-bit"
     return [
         Finding(f"{name} PRG + mask + add", masked, "GB/s", at_least=PROMISED_GB_PER_S),
@@ -73,6 +91,8 @@ def whole(field: Field, size: int, rounds: int) -> list[Finding]:
         Finding(f"{name} bare AES-256-CTR keystream", bare, "GB/s"),
         Finding(f"{name} memcpy", copied, "GB/s"),
         Finding(f"{name} sum of {STREAMS} vectors", rates(STREAMS * size / 1e9, seconds["sum"]), "GB/s"),
+        Finding(f"{name} tag", rates(size / 1e9, seconds["tag"]), "GB/s"),
+        Finding(f"{name} time of two tags / of PRG + mask + add", twice),
         Finding(f"{name} quantise", rates(u.size / 1e6, seconds["quantise"]), "Mfloat/s"),
         Finding(f"{name} dequantise", rates(u.size / 1e6, seconds["dequantise"]), "Mfloat/s"),
     ]

@@ -17,11 +17,11 @@ value of its choosing, as if its own input had been another.
 The same u and v serve all chunks. Each chunk is checked by itself, and a false round passes only if *every* wrong chunk
 in it does; that is no likelier than that one given chunk passes, however the others depend on it.
 
-Coefficients (docs/spec/sharing.md, vectors/forms.json): words of the PRG under key HKDF-SHA256(challenge, "forms", p as
-8 bytes, big-endian). Form f has u at words 1024·f … 1024·f + 511 and v at the 512 behind them; a chunk uses as many of
-each, from the first, as its matrix has rows and columns.
+Coefficients (vectors/forms.json pins them): words of the PRG under key HKDF-SHA256(challenge, "forms", p as 8 bytes,
+big-endian). Form f has u at words 1024·f … 1024·f + 511 and v at the 512 behind them; a chunk uses as many of each, from
+the first, as its matrix has rows and columns.
 
-Arithmetic. Matrix products in float64 are several times faster than any integer loop of numpy, and here they are exact.
+Arithmetic. Products of float64 matrices are what numpy does fastest, ahead of its integer loops, and here they are exact.
 A word is one digit (16 or 31 bits) or two (61 bits: its low 32 and high 29, by which v gets a second coefficient,
 2³²·v mod p); a coefficient is cut into limbs. digit bits + limb bits + 10 = 53, and no sum has more than 2¹⁰ terms, so
 every sum and every part of one, in any order, fused or not, is an integer below 2⁵³: nothing is ever rounded, and all
@@ -61,10 +61,10 @@ def forms_of(field: Field) -> int:
 
 
 class Forms:
-    """The forms of one 32-byte public `challenge` over one field. Built once per challenge; not changed by `tag`,
-    which several threads may call at once.
+    """The forms of one public `challenge` (32 bytes) over one field: built once per challenge, half a millisecond.
 
-    Raises ValueError when the challenge has another length.
+    `tag` changes nothing here, so several threads may call it at once. They gain no time by it: its steps take some ten
+    microseconds each, less than the interpreter needs to change threads. Raises ValueError for another length.
     """
 
     def __init__(self, challenge: bytes, field: Field) -> None:

@@ -22,6 +22,7 @@ def test_the_kernel_benchmark_measures_every_field_beside_the_bare_keystream_and
         assert 0 < promised["least"] <= promised["median"] <= promised["most"]
         assert f"{bits}-bit … / bare AES-256-CTR keystream" in names
         assert f"{bits}-bit … / memcpy" in names
+        assert {f"{bits}-bit tag", f"{bits}-bit time of two tags / of PRG + mask + add"} <= set(names)
     assert {"processor", "numpy", "cryptography"} <= printed["machine"].keys()
 
 
