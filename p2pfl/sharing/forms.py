@@ -18,10 +18,10 @@ The same u and v serve all chunks. Each chunk is checked by itself, and a false 
 in it does; that is no likelier than that one given chunk passes, however the others depend on it.
 
 Coefficients (vectors/forms.json pins them): words of the PRG under key HKDF-SHA256(challenge, "forms", p as 8 bytes,
-big-endian). Form f has u at words 1024·f … 1024·f + 511 and v at the 512 behind them; a chunk uses as many of each, from
-the first, as its matrix has rows and columns.
+big-endian). Form f has u at words 1024·f … 1024·f + 511 and v at the 512 behind them; a chunk uses as many of each,
+from the first, as its matrix has rows and columns.
 
-Arithmetic. Products of float64 matrices are what numpy does fastest, ahead of its integer loops, and here they are exact.
+Arithmetic. Products of float64 matrices are what numpy does fastest, ahead of integer loops, and here they are exact.
 A word is one digit (16 or 31 bits) or two (61 bits: its low 32 and high 29, by which v gets a second coefficient,
 2³²·v mod p); a coefficient is cut into limbs. digit bits + limb bits + 10 = 53, and no sum has more than 2¹⁰ terms, so
 every sum and every part of one, in any order, fused or not, is an integer below 2⁵³: nothing is ever rounded, and all
