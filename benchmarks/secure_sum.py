@@ -1,35 +1,84 @@
-"""A secure sum between real processes beside gloo's plaintext fp32 all-reduce, in the same processes, in turn.
+"""A secure sum between real processes beside gloo's plaintext fp32 all-reduce: same processes, same links, in turn.
 
-Everything counts that a round needs: secrets, masks, TLS, ZeroMQ, fsync, ballots and the ledger entry. The last lines
-give the bytes that a peer sends, against those of an optimal plaintext all-reduce of words of that width.
+    python benchmarks/secure_sum.py [--peers 5] [--words 10000000] [--bits 31,16] [--rounds 3] [--cold] [--json]
+                                    [--links loopback,1gbit,200mbit,50mbit]
 
-    python benchmarks/secure_sum.py [--peers 5] [--words 10000000] [--bits 31] [--rounds 3] [--json]
+Everything counts that a round needs: quantising, masks, TLS, ZeroMQ, fsync, ballots and the ledger entry. As in a
+training, the clock starts when the update is ready: the round has begun and its secrets are shared, so whatever a peer
+does ahead is done; with --cold it starts with the call. Processor time counts all of it either way. 16 bits are without
+the rotation that a training puts before them.
+
+A declared speed limits what each peer sends and hears: one network namespace each (benchmarks/_links.py), which needs
+root; without that right stderr says "not measured". Interface counters see segments as TCP hands them to the card, with
+one header each. Memory is looked at in a last turn that is not timed, since what is free goes back to the system before
+it: the most that a process holds in a sum beyond what it held just before, and what it keeps between two sums.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import _links as links  # noqa: E402
+from benchmarks import _process as process  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
+from p2pfl.peer import Peer, sums_run  # noqa: E402
+from p2pfl.runs.sums import SumRun, encode  # noqa: E402
 
-WORD_BYTES = {31: 4, 61: 8}
+if TYPE_CHECKING:
+    from p2pfl.source import Offer
+
+WORD_BYTES: Final = {16: 2, 31: 4, 61: 8}
+LIMIT: Final = 1.0
+# DESIGN §9, for five peers and 10⁷ words; by link, then by bits of the field.
+PROMISED: Final = {
+    "loopback": {31: 6.0, 16: 4.0},
+    "1gbit": {31: 1.35, 16: 0.80},
+    "200mbit": {31: 1.10, 16: 0.60},
+    "50mbit": {31: 1.06, 16: 0.56},
+}
+PROMISED_BYTES: Final = 1.02
+LARGE: Final = 10_000_000
+Told = dict[str, Any]
 
 
-def federation(folder: Path, peers: int, field: int) -> Path:
-    """Homes of `peers` sites under `folder`, and the peers.yaml of them all."""
+class Update(SumRun):
+    """A sum whose vector is ready only when `ready` is set, as an update is when a training's pass ends."""
+
+    def __init__(self, name: str, peer: Peer, make: Callable[[], Any]) -> None:
+        node, run = peer.node, sums_run(peer.federation)
+        super().__init__(name, [], node.books, run, node.home.query_key().reveal())
+        self.ready = threading.Event()
+        self._make = make
+
+    def propose(self, number: int) -> Offer:
+        """Wait, then quantise: both belong to what a training does in its worker thread."""
+        self.ready.wait()
+        self.parts = (self._make(),)
+        return super().propose(number)
+
+
+def federation(folder: Path, places: list[links.Place]) -> Path:
+    """Homes of one site for each place under `folder`, and the peers.yaml of them all."""
     from p2pfl import draft
     from p2pfl.cards import Card
     from p2pfl.cli.children import free_ports
@@ -38,113 +87,261 @@ def federation(folder: Path, peers: int, field: int) -> Path:
     from p2pfl.roster import Address
 
     cards = []
-    for number, port in enumerate(free_ports(peers)):
+    for number, (place, port) in enumerate(zip(places, free_ports(len(places)), strict=True)):
         name = f"site-{number}"
         keys = [KeyFile(folder / "keys" / f"{name}.key")]
         with Home.create(folder / name, name, keys) as home:
-            cards.append(Card.sign(home.identity(), name, [Address("127.0.0.1", port)]))
+            cards.append(Card.sign(home.identity(), name, [Address(place.address, port)]))
     path = folder / "peers.yaml"
     task = draft.TaskLines({"name": "tabular"}, (), {})
-    path.write_bytes(draft.write("bench", [card.member for card in cards], task, [f"sharing.field={field}"]))
+    path.write_bytes(draft.write("bench", [card.member for card in cards], task, ["sharing.field=31"]))
     return path
 
 
-async def site(folder: Path, number: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One peer's process: in each round a plaintext all-reduce, then a secure sum, each begun together by a barrier."""
-    import numpy as np
+# ── one peer's process ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
+    """In each round a plaintext all-reduce, then one secure sum for each width, each begun together by a barrier."""
     import torch
     import torch.distributed as dist
 
     from p2pfl.keyslots import KeyFile
-    from p2pfl.peer import Peer
 
     torch.set_num_threads(1)
-    # gloo meets in a file, so that the two systems share nothing but the machine.
+    # gloo meets in a file, so that the two systems share nothing but the machine and its links.
     dist.init_process_group(
         "gloo", init_method=f"file://{folder / 'gloo'}", rank=number, world_size=options.peers,
         timeout=timedelta(minutes=10),
     )  # fmt: skip
-    vector = np.random.default_rng(number).uniform(-1, 1, options.words).astype(np.float32)
+    vector = np.random.default_rng(number).uniform(-LIMIT, LIMIT, options.words).astype(np.float32)
     name = f"site-{number}"
     key = KeyFile(folder / "keys" / f"{name}.key")
-    plain, secure, sent = [], [], []
+    tensor = torch.from_numpy(vector.copy())
+    told: Told = {"plain": [], **{str(bits): [] for bits in options.bits}, "memory": {}}
     async with Peer.join(folder / "peers.yaml", home=folder / name, unlock=[key]) as peer:
-        for turn in range(options.rounds + 1):
-            tensor = torch.from_numpy(vector.copy())
+        await peer.sum(vector[:1000], limit=LIMIT, name="first")  # genesis, code and buffers are there
+        meter = Meter(peer, options.interface)
+        for turn in range(options.rounds + 2):
+            last = turn == options.rounds + 1
+            tensor.copy_(torch.from_numpy(vector))
             await asyncio.to_thread(dist.barrier)
-            begun = time.perf_counter()
+            meter.start(lean=last)
             await asyncio.to_thread(dist.all_reduce, tensor)
-            between = time.perf_counter()
-            await asyncio.to_thread(dist.barrier)
-            start, before = time.perf_counter(), peer.node.bytes_sent
-            result = await peer.sum(vector, limit=1.0)
-            done = time.perf_counter()
-            worst = float(np.abs(np.asarray(result.total) - tensor.numpy()).max())
-            if worst > 1e-4:
-                raise SystemExit(f"the sums differ by {worst}")
-            if turn:  # the first warms up both
-                plain.append(between - begun)
-                secure.append(done - start)
-                sent.append(peer.node.bytes_sent - before)
+            seen = {"plain": meter.stop()}
+            for bits in options.bits:
+                await asyncio.to_thread(dist.barrier)
+                seen[str(bits)] = await secure(peer, vector, bits, tensor.numpy(), meter, dist.barrier, options, last)
+            for system, spent in seen.items():
+                if last:
+                    told["memory"][system] = spent["memory"]
+                    told["memory"]["kept"] = max(told["memory"].get("kept", 0), spent["kept"])
+                elif turn:  # the first warms up all sides
+                    told[system].append(spent)
         await asyncio.to_thread(dist.barrier)
-    usage = __import__("resource").getrusage(__import__("resource").RUSAGE_SELF)
-    return {"plain": plain, "secure": secure, "sent": sent, "peak_mb": usage.ru_maxrss / 1024}
+    return told
 
 
-def run(options: argparse.Namespace) -> list[dict[str, Any]]:
+async def secure(
+    peer: Peer,
+    vector: Any,
+    bits: int,
+    plain: Any,
+    meter: Meter,
+    barrier: Callable[[], object],
+    options: argparse.Namespace,
+    lean: bool,
+) -> Told:
+    """One secure sum in the field of `bits`, checked against the plaintext one."""
+    node = peer.node
+
+    def make() -> Any:
+        # Below Peer.sum, which takes 31 bits or more for floats.
+        return encode(vector, peers=options.peers, bits=bits, limit=LIMIT, decimals=None, draw=node.clocks.draw)
+
+    update = Update(f"bench-{bits}", peer, make)
+    meter.start(lean=lean)
+    if options.cold:
+        update.ready.set()
+    work = asyncio.create_task(node.run(update.run, update, node.books.final_round(update.run) + 1))
+    if not options.cold:
+        await asyncio.sleep(options.ahead_s)
+        await asyncio.to_thread(barrier)
+        meter.clock()
+        update.ready.set()
+    await work
+    seen = meter.stop()
+    worst = max(
+        float(np.abs(np.asarray(update.totals[0][k : k + 1_000_000]) - plain[k : k + 1_000_000]).max())
+        for k in range(0, plain.size, 1_000_000)
+    )
+    step = LIMIT * 2 * options.peers / 2 ** (bits if bits != 61 else 53)
+    if worst > options.peers * step + 1e-5:
+        raise SystemExit(f"the sums differ by {worst}")
+    return seen
+
+
+class Meter:
+    """What one peer spends between `start` and `stop`; seconds count from `clock`, where that is called."""
+
+    def __init__(self, peer: Peer, interface: str) -> None:
+        self._peer, self._interface = peer, interface
+        process.give_back()
+        self._first = self._resident = process.resident_bytes()
+
+    def start(self, *, lean: bool) -> None:
+        """Begin. `lean`: what is free goes back to the system first, which costs time, so that the peak is needed."""
+        if lean:
+            process.give_back()
+        self._resident = process.resident_bytes()
+        process.forget_peak()
+        self._cpu, self._begun = process.cpu_s(), time.perf_counter()
+        self._sent, self._out = self._peer.node.bytes_sent, process.interface_bytes(self._interface)
+
+    def clock(self) -> None:
+        """The seconds count from here; all else goes on counting from `start`."""
+        self._begun = time.perf_counter()
+
+    def stop(self) -> Told:
+        return {
+            "s": time.perf_counter() - self._begun,
+            "cpu_s": process.cpu_s() - self._cpu,
+            "sent": self._peer.node.bytes_sent - self._sent,
+            "interface": process.interface_bytes(self._interface) - self._out,
+            "memory": process.peak_bytes() - self._resident,
+            "kept": self._resident - self._first,
+        }
+
+
+# ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(options: argparse.Namespace, places: list[links.Place]) -> list[Told]:
     """Start the peers, wait, and collect what each measured."""
-    with tempfile.TemporaryDirectory() as held:
-        folder = Path(held)
-        federation(folder, options.peers, options.bits)
-        argv = [sys.executable, __file__, "--peers", str(options.peers), "--words", str(options.words),
-                "--bits", str(options.bits), "--rounds", str(options.rounds), "--folder", held]  # fmt: skip
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-        children = [
-            subprocess.Popen([*argv, "--site", str(number)], stdout=subprocess.PIPE, env=env, text=True)
-            for number in range(options.peers)
-        ]
-        said = [child.communicate(timeout=1800)[0] for child in children]
+    with tempfile.TemporaryDirectory() as held, contextlib.ExitStack() as alive:
+        federation(Path(held), places)
+        argv = [sys.executable, __file__, "--peers", str(options.peers), "--words", str(options.words), "--bits",
+                ",".join(map(str, options.bits)), "--rounds", str(options.rounds), "--ahead-s", str(options.ahead_s),
+                "--folder", held, *(["--cold"] if options.cold else [])]  # fmt: skip
+        children = []
+        for number, place in enumerate(places):
+            env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": place.interface}
+            command = [*place.prefix, *argv, "--site", str(number), "--interface", place.interface]
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True)
+            alive.callback(_end, child)
+            children.append(child)
+        said = [child.communicate(timeout=3600)[0] for child in children]
         if any(child.returncode for child in children):
             raise SystemExit("a peer of the benchmark failed; its error is above")
     return [json.loads(text.splitlines()[-1]) for text in said]
 
 
-def findings(options: argparse.Namespace, told: list[dict[str, Any]]) -> list[report.Finding]:
-    """The slowest peer of each round counts, on both sides."""
-    plain = [max(each) for each in zip(*(one["plain"] for one in told), strict=True)]
-    secure = [max(each) for each in zip(*(one["secure"] for one in told), strict=True)]
-    n, m, width = options.peers, options.words, WORD_BYTES[options.bits]
-    ideal = 2 * (n - 1) / n * m * width
-    sent = [max(each) / ideal for each in zip(*(one["sent"] for one in told), strict=True)]
-    memory = [one["peak_mb"] * 2**20 / (m * 4) for one in told]
-    large = m >= 1_000_000
-    return [
-        report.Finding("secure sum / plaintext all-reduce, loopback", report.ratios(secure, plain),
-                       at_most=6.0 if large and n == 5 else None),
-        report.Finding("secure sum", tuple(secure), "s"),
-        report.Finding("plaintext all-reduce (gloo, fp32)", tuple(plain), "s"),
-        report.Finding("bytes sent per peer / optimum", tuple(sent), at_most=1.02 if m >= 10_000_000 else None),
-        report.Finding("peak memory / vector (Python and torch included)", tuple(memory)),
-    ]  # fmt: skip
+def _end(child: subprocess.Popen[str]) -> None:
+    if child.poll() is None:
+        child.kill()
+    child.wait()
+
+
+def findings(options: argparse.Namespace, link: str, told: list[Told]) -> list[report.Finding]:
+    """The slowest peer of each round counts, on both sides; bytes and memory are those of the peer with the most."""
+
+    def each(system: str, what: str, pick: Callable[[list[float]], float] = max) -> list[float]:
+        rounds = zip(*([float(seen[what]) for seen in one[system]] for one in told), strict=True)
+        return [pick(list(values)) for values in rounds]
+
+    def most(system: str) -> tuple[float, ...]:
+        return (max(float(one["memory"][system]) for one in told) / (4 * m),)
+
+    n, m = options.peers, options.words
+    large = n == 5 and m >= LARGE and not options.cold
+    plain, mean = each("plain", "s"), statistics.mean
+    found = []
+    for bits in options.bits:
+        name, ideal = str(bits), 2 * (n - 1) / n * m * WORD_BYTES[bits]
+        title = f"{link}, {bits} bits"
+        bound = PROMISED.get(link, {}).get(bits) if large else None
+        sent = [value / ideal for value in each(name, "sent")]
+        found += [
+            report.Finding(f"{title}: secure / plaintext", report.ratios(each(name, "s"), plain), at_most=bound),
+            report.Finding(f"{title}: seconds", tuple(each(name, "s")), "s"),
+            report.Finding(f"{title}: bytes sent per peer / optimum", tuple(sent),
+                           at_most=PROMISED_BYTES if m >= LARGE else None),
+            report.Finding(f"{title}: processor seconds per peer", tuple(each(name, "cpu_s", mean)), "s"),
+            report.Finding(f"{title}: most memory / fp32 vector", most(name)),
+        ]  # fmt: skip
+        if link != "loopback":
+            out = [value / ideal for value in each(name, "interface")]
+            found.append(report.Finding(f"{title}: bytes on the interface / optimum", tuple(out)))
+    title = f"{link}, gloo fp32"
+    found += [
+        report.Finding(f"{title}: seconds", tuple(plain), "s"),
+        report.Finding(f"{title}: processor seconds per peer", tuple(each("plain", "cpu_s", mean)), "s"),
+        report.Finding(f"{title}: most memory / fp32 vector", most("plain")),
+        report.Finding(f"{link}: memory kept between sums / fp32 vector", most("kept")),
+    ]
+    if link != "loopback":
+        ideal = 2 * (n - 1) / n * m * 4
+        out = [value / ideal for value in each("plain", "interface")]
+        found.append(report.Finding(f"{title}: bytes on the interface / optimum", tuple(out)))
+    return found
+
+
+def measure(options: argparse.Namespace) -> list[report.Finding]:
+    """All links, one after the other. A link that cannot be made here is said on stderr, and has no rows."""
+    found: list[report.Finding] = []
+    for link in options.links:
+        print(f"{link} …", file=sys.stderr)
+        if link == "loopback":
+            found += findings(options, link, run(options, links.loopback(options.peers)))
+            continue
+        try:
+            with links.limited(options.peers, link) as places:
+                found += findings(options, link, run(options, places))
+        except links.LinksUnavailable as reason:
+            print(f"{link}: not measured: {reason}", file=sys.stderr)
+    return found
+
+
+def _listed(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+def _widths(text: str) -> list[int]:
+    widths = [int(word) for word in _listed(text)]
+    if not set(widths) <= set(WORD_BYTES):
+        raise argparse.ArgumentTypeError(f"fields have {', '.join(map(str, WORD_BYTES))} bits")
+    return widths
+
+
+def _speeds(text: str) -> list[str]:
+    for word in _listed(text):
+        if word != "loopback":
+            links.bits_per_s(word)
+    return _listed(text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=int, default=5)
-    parser.add_argument("--words", type=int, default=10_000_000)
-    parser.add_argument("--bits", type=int, default=31, choices=sorted(WORD_BYTES))
+    parser.add_argument("--words", type=int, default=LARGE)
+    parser.add_argument("--bits", type=_widths, default=[31, 16], help="widths of the field: 16, 31, 61")
+    parser.add_argument("--links", type=_speeds, default=list(PROMISED), help="loopback, or speeds as tc writes them")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cold", action="store_true", help="count from the call, with nothing done ahead")
+    parser.add_argument("--ahead-s", type=float, default=1.0, help="seconds from a round's begin to its update")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--site", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--interface", default="lo", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.site is not None:
         print(json.dumps(asyncio.run(site(options.folder, options.site, options))))
         return
-    told = run(options)
-    title = f"secure sum: {options.peers} peers, {options.words:,} words, {options.bits}-bit field"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # namespaces are removed on the way out
+    found = measure(options)
+    title = f"secure sum: {options.peers} peers, {options.words:,} words{', cold' if options.cold else ''}"
     on = report.machine("numpy", "torch", "pyzmq", "cryptography")
-    sys.exit(report.show(title, findings(options, told), on, as_json=options.json))
+    sys.exit(report.show(title, found, on, as_json=options.json) if found else 0)
 
 
 if __name__ == "__main__":
