@@ -19,6 +19,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Final
 
 HEADER: Final = struct.Struct("!BB8sQQI")
@@ -175,11 +176,9 @@ class Incoming:
 
     def __init__(self, window: int) -> None:
         self._window = window
-        self._parts: list[memoryview] = []
-        self._held = 0
+        self._payload: BytesIO | None = None  # the payload of which some frames have come
         self._total = 0
-        self._open = False
-        self._unacknowledged = 0
+        self.unacknowledged = 0  # bytes that the peer was not told of
         self.expected = 0  # the number of the next frame
         self._told = 0  # the last `expected` that the peer was told
 
@@ -191,7 +190,7 @@ class Incoming:
     def told(self) -> int:
         """The number to put into an acknowledgement that leaves now."""
         self._told = self.expected
-        self._unacknowledged = 0
+        self.unacknowledged = 0
         return self.expected
 
     @property
@@ -208,30 +207,31 @@ class Incoming:
             return None
         if header.number > self.expected:
             raise MalformedFrame(f"frame {header.number} where {self.expected} belongs")
-        if bool(header.flags & FIRST) == self._open:
+        if bool(header.flags & FIRST) == (self._payload is not None):
             raise MalformedFrame(f"frame {header.number}: one payload begins before another ends, or none has begun")
         if not header.flags & LAST and not LEAST_CUT_BYTES <= len(body) <= FRAME_BYTES:
             raise MalformedFrame(f"frame {header.number}: {len(body)} bytes in the middle of a payload")
         total = header.total if header.flags & FIRST else self._total
-        held = self._held + len(body)
+        held = len(body) + (self._payload.tell() if self._payload is not None else 0)
         if held > total or (header.flags & LAST and held != total):
             raise MalformedFrame(f"frame {header.number}: {held} bytes of a payload of {total}")
-        self._unacknowledged += len(body) + FRAME_COST
-        if self._unacknowledged > self._window + FRAME_BYTES + FRAME_COST:
-            raise MalformedFrame(f"{self._unacknowledged} bytes sent without waiting; the window is {self._window}")
+        self.unacknowledged += len(body) + FRAME_COST
+        if self.unacknowledged > self._window + FRAME_BYTES + FRAME_COST:
+            raise MalformedFrame(f"{self.unacknowledged} bytes sent without waiting; the window is {self._window}")
         self.expected += 1
-        return self._keep(header, body, total, held)
+        return self._keep(header, body, total)
 
-    def _keep(self, header: Header, body: memoryview, total: int, held: int) -> bytes | None:
+    def _keep(self, header: Header, body: memoryview, total: int) -> bytes | None:
         if header.flags == FIRST | LAST:
             return bytes(body)
-        self._parts.append(body)
-        self._total, self._held, self._open = total, held, True
+        if self._payload is None:
+            # Each body is copied to its place at once, and ZeroMQ has its memory back: no payload is held twice. The
+            # zeros are pages that the system provides when they are written, so an announced length costs nothing.
+            self._payload, self._total = BytesIO(bytes(total)), total
+        self._payload.write(body)
         if not header.flags & LAST:
             return None
-        payload = b"".join(self._parts)
-        self._parts = []
-        self._total, self._held, self._open = 0, 0, False
+        payload, self._payload = self._payload.getvalue(), None  # BytesIO hands out its own bytes, not a copy
         return payload
 
     def resume(self) -> None:

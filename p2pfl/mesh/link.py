@@ -20,12 +20,15 @@ from p2pfl.errors.mesh import MalformedStream
 from p2pfl.mesh.events import Delivered, Event, Limits, LinkDown, LinkStatus, LinkUp, TlsFacts
 from p2pfl.mesh.framing import ACK, DATA, GOODBYE, PING, PONG, Header, Incoming, MalformedFrame, Outgoing
 from p2pfl.mesh.opening import NOBODY, Hello, Opened
+from p2pfl.mesh.pace import Pace
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.tunnel import Tunnel
 
 STALE_FRAMES: Final = 64  # of the link before, still in ZeroMQ's pipes
 GOODBYE_S: Final = 0.5  # a peer that is alive answers within a round trip
-SPEED_OVER_S: Final = 0.2  # a speed is measured over at least so long
+HANDED_BYTES: Final = 2 << 20  # in ZeroMQ and its socket; below it another frame is handed over
+ACK_BYTES: Final = 2 << 20  # so much is acknowledged at once
+ACK_S: Final = 0.005  # and anything after so long
 
 
 class Link:
@@ -52,6 +55,8 @@ class Link:
         self._current = False  # a frame of this link has arrived, so no stale one may
         self._stale = 0
         self._blocked = False
+        self._handed = 0  # bytes given to ZeroMQ that the tunnel has not taken from it
+        self._ack_due: asyncio.TimerHandle | None = None
         self.fruitful = False  # the latest tunnel carried frames
         self._said_at = 0.0
         self._past = (0, 0)  # bytes sent and received by earlier tunnels
@@ -59,9 +64,7 @@ class Link:
         self._payload_received = 0
         self._facts: TlsFacts | None = None
         self._last_seen: float | None = None
-        self._rtt: float | None = None
-        self._speed: float | None = None
-        self._busy_since: tuple[float, int] | None = None
+        self._pace = Pace()
         self._idle = asyncio.Event()  # nothing is unacknowledged
         self._idle.set()
         self._gone = asyncio.Event()  # there is no tunnel
@@ -91,7 +94,10 @@ class Link:
         self.fruitful = False
         self._facts, self._last_seen, self._said_at = opened.facts, self._now(), self._now()
         self.last_error = None
-        self._door.take(lambda local: tunnel.start(local, lambda why, error: self._ended(tunnel, why, error)))
+        self._handed = 0
+        self._door.take(lambda local: tunnel.start(
+            local, lambda why, error: self._ended(tunnel, why, error), lambda count: self._taken_on(tunnel, count)
+        ))  # fmt: skip
         self._tell(LinkUp(self.peer, hello.incarnation, opened.greeting, opened.nonce, opened.facts))
         self._control(PING, self._stamp())
         self.send_more()
@@ -133,7 +139,7 @@ class Link:
         tunnel.close()
         self._last_seen = tunnel.last_heard
         self._past = (self._past[0] + tunnel.bytes_sent, self._past[1] + tunnel.bytes_received)
-        self._busy_since = None
+        self._pace.cut()
         self._gone.set()
         self._tell(LinkDown(self.peer, reason))
 
@@ -167,24 +173,40 @@ class Link:
                 await self._gone.wait()
 
     def send_more(self) -> None:
-        """Hand frames to ZeroMQ until the window or the pipe is full."""
+        """Hand frames to ZeroMQ until it holds enough, or the window is full."""
         self._blocked = False
         if self.tunnel is None:
             return
-        while (frame := self._outgoing.peek()) is not None:
+        while self._handed < HANDED_BYTES and (frame := self._outgoing.peek()) is not None:
             header = Header(DATA, frame.flags, self._tag, frame.number, self._acknowledgement(), frame.total)
             if not self._router.send(self.peer, header.encode(), frame.body):
                 self._blocked = True
                 return
             self._outgoing.sent()
+            self._handed += len(frame.body)
             self._said()
-            if self._busy_since is None:
-                self._busy_since = (self._said_at, 0)
+            self._pace.busy(self._said_at)
+
+    def _taken_on(self, tunnel: Tunnel, count: int) -> None:
+        """The tunnel took bytes from ZeroMQ, so there is room for more."""
+        if tunnel is self.tunnel:
+            self._handed = max(0, self._handed - count)
+            self.send_more()
 
     def on_room(self) -> None:
-        """ZeroMQ was read to its end: send what had no room, and acknowledge what came."""
+        """ZeroMQ was read to its end: send what had no room, and acknowledge what came, much at once or a little later.
+
+        An acknowledgement goes the whole way of a frame, and mostly a frame that carries it follows soon.
+        """
         if self._blocked:
             self.send_more()
+        if self._incoming.unacknowledged >= ACK_BYTES:
+            self.acknowledge()
+        elif self._incoming.owes and self._ack_due is None:
+            self._ack_due = asyncio.get_running_loop().call_later(ACK_S, self._acknowledge_late)
+
+    def _acknowledge_late(self) -> None:
+        self._ack_due = None
         self.acknowledge()
 
     def on_message(self, raw: bytes, body: memoryview) -> None:
@@ -214,12 +236,13 @@ class Link:
             if header.kind == PING:
                 self._control(PONG, header.number)
             else:
-                self._measure_rtt(header.number)
+                self._pace.pong(self._now(), header.number)
             return
         before = self._outgoing.confirmed
         if self._outgoing.acknowledge(header.acknowledged):
             self.fruitful = True
-            self._measure_speed(self._outgoing.confirmed - before)
+            confirmed = self._outgoing.confirmed - before
+            self._pace.confirmed(self._now(), confirmed, idle=self._outgoing.queued == 0)
             self._signal()
             self.send_more()
         if header.kind == DATA:
@@ -300,24 +323,6 @@ class Link:
     def _stamp(self) -> int:
         return int(self._now() * 1e6)
 
-    def _measure_rtt(self, stamp: int) -> None:
-        sample = max(0.0, self._now() - stamp / 1e6)
-        self._rtt = sample if self._rtt is None else 0.8 * self._rtt + 0.2 * sample
-
-    def _measure_speed(self, confirmed: int) -> None:
-        """Acknowledged bytes per second, over spans in which something was always on its way."""
-        if self._busy_since is None:
-            return
-        since, count = self._busy_since
-        count += confirmed
-        span = self._now() - since
-        idle = self._outgoing.queued == 0
-        if span >= SPEED_OVER_S or (idle and count >= 1 << 20 and span > 0):
-            sample = count / span
-            self._speed = sample if self._speed is None else 0.5 * self._speed + 0.5 * sample
-            since, count = self._now(), 0
-        self._busy_since = None if idle else (since, count)
-
     def status(self) -> LinkStatus:
         tunnel = self.tunnel
         sent, received = self._past
@@ -333,7 +338,7 @@ class Link:
             payload_received=self._payload_received,
             queued=self._outgoing.queued,
             facts=self._facts,
-            rtt_s=self._rtt,
-            speed_bytes_per_s=self._speed,
+            rtt_s=self._pace.rtt_s,
+            speed_bytes_per_s=self._pace.bytes_per_s,
             last_error=self.last_error,
         )

@@ -26,6 +26,7 @@ from p2pfl.mesh.framing import PAYLOAD_BYTES
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import Hello, Side
+from p2pfl.mesh.pump import Scratch
 from p2pfl.mesh.refusals import translate
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.tunnel import Tunnel
@@ -80,6 +81,7 @@ class Mesh:
         self._news = asyncio.Event()
         self._told: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._scratch = Scratch()
         self._router: Router | None = None
         self._listener: Listener | None = None
         self._stopped = False
@@ -212,7 +214,7 @@ class Mesh:
         contexts = self._credentials.current()
         dialed = call.expected is not None
         context = contexts.dialing if dialed else contexts.accepting
-        tunnel = Tunnel(sock, context, dialed=dialed, limits=self._limits, now=self._now)
+        tunnel = Tunnel(sock, context, dialed=dialed, limits=self._limits, now=self._now, scratch=self._scratch)
         peer: str | None = None
         try:
             peer = await authenticate(tunnel, call, self._roster, self._name)

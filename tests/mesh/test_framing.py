@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import deque
 from dataclasses import replace
 
@@ -26,6 +27,7 @@ from p2pfl.mesh.framing import (
 
 TAG = b"link-tag"
 WINDOW = 8 << 20
+LARGE = memoryview(bytes(1 << 20))
 EMPTY = memoryview(b"")
 
 
@@ -129,6 +131,20 @@ def test_a_large_payload_is_cut_and_put_together_again() -> None:
     assert wire.taken == [payload]
 
 
+def test_a_payload_is_never_held_twice_neither_while_it_arrives_nor_when_it_is_whole() -> None:
+    taker = Incoming(1 << 30)
+    tracemalloc.start()
+    try:
+        for number in range(16):
+            flags, total = (FIRST, PAYLOAD_BYTES) if number == 0 else (LAST if number == 15 else 0, 0)
+            payload = taker.receive(header(number, flags, total), LARGE)
+        assert payload is not None
+        assert len(payload) == PAYLOAD_BYTES
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * PAYLOAD_BYTES
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_payload_over_the_limit_is_not_queued() -> None:
     sender = Outgoing(WINDOW)
     with pytest.raises(ValueError, match="at most"):
@@ -145,9 +161,6 @@ def test_an_acknowledgement_of_what_was_never_sent_is_malformed() -> None:
     sender.acknowledge(1)
     with pytest.raises(MalformedFrame, match="never sent"):
         sender.resume(2)
-
-
-LARGE = memoryview(bytes(1 << 20))
 
 
 @pytest.mark.parametrize(

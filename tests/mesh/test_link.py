@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from p2pfl.mesh import Event, Limits, LinkDown, TlsFacts
 from p2pfl.mesh.dialer import Backoff
-from p2pfl.mesh.framing import PING, PONG, Header
+from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, PONG, Header
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.opening import NOBODY, Hello, Opened
 
@@ -26,18 +27,26 @@ class Stage:
         self.clock = 100.0
         self.sent: list[Header] = []
         self.told: list[Event] = []
-        door = SimpleNamespace(take=lambda use: None, forget=lambda: None)
+        self.said = asyncio.Event()
+        door = SimpleNamespace(take=lambda use: use(None), forget=lambda: None)
         router: Any = SimpleNamespace(connect=lambda peer: door, send=self.send)
         self.link = Link("bob", router, LIMITS, lambda: self.clock, self.told.append)
-        tunnel: Any = SimpleNamespace(last_heard=100.0, bytes_sent=0, bytes_received=0, close=lambda: None)
+        tunnel: Any = SimpleNamespace(
+            last_heard=100.0, bytes_sent=0, bytes_received=0, close=lambda: None, start=self.start
+        )  # fmt: skip
         self.tunnel = tunnel
         hello = Hello(b"i" * 16, bytes(32), NOBODY, 0)
         opened = Opened(hello, b"", bytes(32), TAG, TlsFacts("", "", ""))
         self.link.attach(tunnel, opened, b"me" * 8)
         self.sent.clear()
+        self.said.clear()
+
+    def start(self, local: None, on_end: Any, on_taken: Callable[[int], None]) -> None:
+        self.taken = on_taken
 
     def send(self, peer: str, header: bytes, body: memoryview | None = None) -> bool:
         self.sent.append(Header.decode(header))
+        self.said.set()
         return True
 
     def second(self, *, heard: bool) -> None:
@@ -94,6 +103,42 @@ def test_a_pong_measures_the_round_trip() -> None:
         stage.clock += 0.25
         stage.link.on_message(Header(PONG, 0, TAG, 100_000_000, 0, 0).encode(), memoryview(b""))
         assert stage.link.status().rtt_s == 0.25
+
+    staged(scene)
+
+
+def data(number: int, size: int) -> tuple[bytes, memoryview]:
+    return Header(DATA, FIRST | LAST, TAG, number, 0, size).encode(), memoryview(bytes(size))
+
+
+def test_much_is_acknowledged_at_once_and_little_a_little_later_in_one_frame() -> None:
+    async def run() -> None:
+        stage = Stage()
+        for number in range(2):
+            stage.link.on_message(*data(number, 1 << 20))
+            stage.link.on_room()
+        assert [(header.kind, header.acknowledged) for header in stage.sent] == [(ACK, 2)]
+        stage.said.clear()
+        for number in range(2, 5):
+            stage.link.on_message(*data(number, 10))
+            stage.link.on_room()
+        assert len(stage.sent) == 1
+        async with asyncio.timeout(10.0):
+            await stage.said.wait()
+        assert [(header.kind, header.acknowledged) for header in stage.sent[1:]] == [(ACK, 5)]
+
+    asyncio.run(run())
+
+
+def test_what_lies_in_zeromq_is_bounded_and_goes_on_as_the_tunnel_takes_it() -> None:
+    def scene(stage: Stage) -> None:
+        for _ in range(6):
+            stage.link.offer(bytes(1 << 20))
+        assert len(stage.sent) == 2
+        stage.taken(1 << 20)
+        assert len(stage.sent) == 3
+        stage.taken(3 << 20)
+        assert len(stage.sent) == 5
 
     staged(scene)
 
