@@ -18,7 +18,7 @@ from typing import Final
 PREFIX: Final = "p2pfl-bench"
 NETWORK: Final = "10.213.7"
 BURST_S: Final = 0.001  # of the declared speed; the least that a kernel of 1000 Hz can serve
-LEAST_BURST_BYTES: Final = 64 << 10  # one segment as TCP hands it to a network card
+LEAST_BURST_BYTES: Final = 128 << 10  # a segment as TCP hands it to a network card fits, and is not cut up here
 QUEUE_MS: Final = 50  # what waits longer in front of a link is dropped
 BITS: Final = {"kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 

@@ -10,8 +10,8 @@ the rotation that a training puts before them.
 
 A declared speed limits what each peer sends and hears: one network namespace each (benchmarks/_links.py), which needs
 root; without that right stderr says "not measured". Interface counters see segments as TCP hands them to the card, with
-one header each. Memory is looked at in a last turn that is not timed, since what is free goes back to the system before
-it: the most that a process holds in a sum beyond what it held just before, and what it keeps between two sums.
+one header each. Memory is looked at in a first turn that is not timed, since what is free goes back to the system
+before it: the most that a process holds in a sum beyond what it held just before; at the end, what it keeps.
 """
 
 from __future__ import annotations
@@ -122,22 +122,23 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
     async with Peer.join(folder / "peers.yaml", home=folder / name, unlock=[key]) as peer:
         await peer.sum(vector[:1000], limit=LIMIT, name="first")  # genesis, code and buffers are there
         meter = Meter(peer, options.interface)
-        for turn in range(options.rounds + 2):
-            last = turn == options.rounds + 1
+        for turn in range(options.rounds + 1):
             tensor.copy_(torch.from_numpy(vector))
             await asyncio.to_thread(dist.barrier)
-            meter.start(lean=last)
+            meter.start(lean=not turn)
             await asyncio.to_thread(dist.all_reduce, tensor)
             seen = {"plain": meter.stop()}
             for bits in options.bits:
                 await asyncio.to_thread(dist.barrier)
-                seen[str(bits)] = await secure(peer, vector, bits, tensor.numpy(), meter, dist.barrier, options, last)
+                seen[str(bits)] = await secure(
+                    peer, vector, bits, tensor.numpy(), meter, dist.barrier, options, not turn
+                )
             for system, spent in seen.items():
-                if last:
-                    told["memory"][system] = spent["memory"]
-                    told["memory"]["kept"] = max(told["memory"].get("kept", 0), spent["kept"])
-                elif turn:  # the first warms up all sides
+                if turn:
                     told[system].append(spent)
+                else:  # warms up all sides, too
+                    told["memory"][system] = spent["memory"]
+        told["memory"]["kept"] = meter.kept()
         await asyncio.to_thread(dist.barrier)
     return told
 
@@ -209,8 +210,12 @@ class Meter:
             "sent": self._peer.node.bytes_sent - self._sent,
             "interface": process.interface_bytes(self._interface) - self._out,
             "memory": process.peak_bytes() - self._resident,
-            "kept": self._resident - self._first,
         }
+
+    def kept(self) -> int:
+        """Bytes that are not free now and were not held when this meter was made."""
+        process.give_back()
+        return process.resident_bytes() - self._first
 
 
 # ── all of them ───────────────────────────────────────────────────────────────────────────────────────────────
