@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
@@ -70,18 +71,50 @@ class Header:
         return found
 
 
+Payload = bytes | memoryview | Sequence[bytes | memoryview]
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One numbered frame that waits to be sent or acknowledged; the body is a view of the caller's payload."""
+    """One numbered frame that waits to be sent or acknowledged; the pieces are views of the caller's payload."""
 
     number: int
     flags: int
     total: int
-    body: memoryview
+    pieces: tuple[memoryview, ...]
+    size: int
+
+    @property
+    def body(self) -> memoryview:
+        """The pieces in a row: a view where there is one, a copy for the moment where there are several."""
+        return self.pieces[0] if len(self.pieces) == 1 else memoryview(b"".join(self.pieces))
 
     @property
     def cost(self) -> int:
-        return len(self.body) + FRAME_COST
+        return self.size + FRAME_COST
+
+
+def parts_of(payload: Payload) -> list[memoryview]:
+    """The parts of a payload that is given in one or in several, as views of bytes."""
+    given = (payload,) if isinstance(payload, bytes | bytearray | memoryview) else payload
+    return [memoryview(part).cast("B") for part in given]
+
+
+def cut(parts: Iterable[memoryview], size: int) -> Iterator[tuple[memoryview, ...]]:
+    """The parts in a row, cut every `size` bytes; nothing is copied. At least one cut, which may be empty."""
+    pieces: list[memoryview] = []
+    room, any_cut = size, False
+    for part in parts:
+        rest = part
+        while rest:
+            pieces.append(rest[:room])
+            rest = rest[room:]
+            room -= len(pieces[-1])
+            if not room:
+                yield tuple(pieces)
+                pieces, room, any_cut = [], size, True
+    if pieces or not any_cut:
+        yield tuple(pieces)
 
 
 class Outgoing:
@@ -108,16 +141,18 @@ class Outgoing:
         waiting = self._sent or self._unsent
         return (waiting[0].number if waiting else self._next_number) > 0
 
-    def offer(self, payload: bytes) -> None:
+    def offer(self, payload: Payload) -> None:
         """Queue a payload. Raises ValueError above 16 MiB."""
-        total = len(payload)
+        parts = parts_of(payload)
+        total = sum(map(len, parts))
         if total > PAYLOAD_BYTES:
             raise ValueError(f"a payload of {total} bytes; at most {PAYLOAD_BYTES}")
-        view = memoryview(payload)
-        for start in range(0, max(total, 1), CUT_BYTES):
-            first, last = start == 0, start + CUT_BYTES >= total
-            flags = FIRST * first | LAST * last
-            frame = Frame(self._next_number, flags, total if first else 0, view[start : start + CUT_BYTES])
+        done = 0
+        for pieces in cut(parts, CUT_BYTES):
+            size = sum(map(len, pieces))
+            flags = FIRST * (done == 0) | LAST * (done + size == total)
+            frame = Frame(self._next_number, flags, total if done == 0 else 0, pieces, size)
+            done += size
             self._next_number += 1
             self._unsent.append(frame)
             self.waiting += frame.cost
@@ -147,13 +182,13 @@ class Outgoing:
         while self._sent and self._sent[0].number < expected:
             frame = self._sent.popleft()
             self.in_flight -= frame.cost
-            self.confirmed += len(frame.body)
+            self.confirmed += frame.size
             frames += 1
         # Sent on an earlier link and about to be sent again; the peer has had it all along.
         while self._unsent and self._unsent[0].number < expected:
             frame = self._unsent.popleft()
             self.waiting -= frame.cost
-            self.confirmed += len(frame.body)
+            self.confirmed += frame.size
             frames += 1
         return frames
 

@@ -18,7 +18,7 @@ from typing import Final
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import MalformedStream
 from p2pfl.mesh.events import Delivered, Event, Limits, LinkDown, LinkStatus, LinkUp, TlsFacts
-from p2pfl.mesh.framing import ACK, DATA, GOODBYE, PING, PONG, Header, Incoming, MalformedFrame, Outgoing
+from p2pfl.mesh.framing import ACK, DATA, GOODBYE, PING, PONG, Header, Incoming, MalformedFrame, Outgoing, Payload
 from p2pfl.mesh.opening import NOBODY, Hello, Opened
 from p2pfl.mesh.pace import Pace
 from p2pfl.mesh.router import Router
@@ -145,7 +145,7 @@ class Link:
 
     # ── frames ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def offer(self, payload: bytes) -> None:
+    def offer(self, payload: Payload) -> None:
         """Queue a payload and send what the window allows."""
         self._outgoing.offer(payload)
         self._signal()
@@ -183,7 +183,7 @@ class Link:
                 self._blocked = True
                 return
             self._outgoing.sent()
-            self._handed += len(frame.body)
+            self._handed += frame.size
             self._said()
             self._pace.busy(self._said_at)
 
@@ -228,16 +228,7 @@ class Link:
             raise MalformedFrame("a frame of another link")
 
     def _handle(self, header: Header, body: memoryview) -> None:
-        if header.kind == GOODBYE:
-            self._outgoing.acknowledge(header.acknowledged)
-            self._signal()
-            return self.cut("the peer stopped")
-        if header.kind in (PING, PONG):
-            if header.kind == PING:
-                self._control(PONG, header.number)
-            else:
-                self._pace.pong(self._now(), header.number)
-            return
+        # Every kind acknowledges, and who sent it counts that as told: nothing else may come for a long time.
         before = self._outgoing.confirmed
         if self._outgoing.acknowledge(header.acknowledged):
             self.fruitful = True
@@ -245,6 +236,12 @@ class Link:
             self._pace.confirmed(self._now(), confirmed, idle=self._outgoing.queued == 0)
             self._signal()
             self.send_more()
+        if header.kind == GOODBYE:
+            return self.cut("the peer stopped")
+        if header.kind == PING:
+            return self._control(PONG, header.number)
+        if header.kind == PONG:
+            return self._pace.pong(self._now(), header.number)
         if header.kind == DATA:
             payload = self._incoming.receive(header, body)
             self.fruitful = True

@@ -22,7 +22,7 @@ from p2pfl.mesh.admission import Call, authenticate
 from p2pfl.mesh.certificates import Credentials, expiry_of
 from p2pfl.mesh.dialer import Backoff, Calls, Dialer
 from p2pfl.mesh.events import Delivered, Event, Greeter, Limits, LinkDown, LinkStatus, Refused
-from p2pfl.mesh.framing import PAYLOAD_BYTES
+from p2pfl.mesh.framing import PAYLOAD_BYTES, Payload, parts_of
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import Hello, Side
@@ -128,9 +128,11 @@ class Mesh:
 
     # ── the owner's verbs ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def send(self, peer: str, payload: bytes) -> None:
+    async def send(self, peer: str, payload: Payload) -> None:
         """Queue `payload` for `peer`, once, in order; waits only while that peer's queue is above its bound.
 
+        A payload may be given in several parts, which arrive as one. None of them is copied before it is sent, so who
+        passes a view must leave its memory as it is until `flushed` or an answer says that it has arrived.
         What is queued outlives cuts, and is dropped when the peer returns as another incarnation.
         Raises NoSuchPeer, PayloadTooLarge (above 16 MiB).
         """
@@ -139,7 +141,7 @@ class Mesh:
             await link.room.wait()
         link.offer(payload)
 
-    def send_nowait(self, peer: str, payload: bytes) -> bool:
+    def send_nowait(self, peer: str, payload: Payload) -> bool:
         """The same without waiting: False, and nothing queued, when that peer's queue is above its bound."""
         link = self._link(peer, payload)
         if not link.room.is_set():
@@ -170,11 +172,12 @@ class Mesh:
         """The state of every link, by peer."""
         return {peer: link.status() for peer, link in self._links.items()}
 
-    def _link(self, peer: str, payload: bytes) -> Link:
+    def _link(self, peer: str, payload: Payload) -> Link:
         if peer not in self._links:
             raise NoSuchPeer(peer=peer, evidence=f"peers: {', '.join(self._links)}")
-        if len(payload) > PAYLOAD_BYTES:
-            raise PayloadTooLarge(peer=peer, size=len(payload), limit=PAYLOAD_BYTES, evidence="checked before sending")
+        size = sum(map(len, parts_of(payload)))
+        if size > PAYLOAD_BYTES:
+            raise PayloadTooLarge(peer=peer, size=size, limit=PAYLOAD_BYTES, evidence="checked before sending")
         return self._links[peer]
 
     # ── connections ───────────────────────────────────────────────────────────────────────────────────────────

@@ -147,8 +147,8 @@ class Pump:
         return True
 
     def _encrypt(self, clear: memoryview) -> None:
-        if clear:
-            self._ssl.write(clear)  # as many records as it takes: memory is never full
+        while clear:  # mostly once: OpenSSL cuts it into records, and memory is never full
+            clear = clear[self._ssl.write(clear) :]
 
     def _to_tcp(self) -> None:
         """Hand what is encrypted to TCP; while it cannot take all, nothing more is read from the ROUTER."""

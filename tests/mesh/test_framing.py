@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from array import array
 from collections import deque
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from p2pfl.mesh.framing import (
     Incoming,
     MalformedFrame,
     Outgoing,
+    cut,
 )
 
 TAG = b"link-tag"
@@ -141,6 +143,34 @@ def test_a_payload_is_never_held_twice_neither_while_it_arrives_nor_when_it_is_w
         assert payload is not None
         assert len(payload) == PAYLOAD_BYTES
         assert tracemalloc.get_traced_memory()[1] < 1.1 * PAYLOAD_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@given(sizes=st.lists(st.integers(0, 30), max_size=6), size=st.integers(1, 20))
+def test_parts_are_cut_as_the_whole_would_be_and_nothing_is_copied(sizes: list[int], size: int) -> None:
+    parts = [memoryview(bytes([index] * length)) for index, length in enumerate(sizes)]
+    whole = b"".join(parts)
+    found = [b"".join(pieces) for pieces in cut(parts, size)]
+    assert found == [whole[start : start + size] for start in range(0, max(len(whole), 1), size)]
+    held = {id(part.obj) for part in parts}
+    assert all(id(piece.obj) in held for pieces in cut(parts, size) for piece in pieces)
+
+
+def test_a_payload_given_in_parts_arrives_as_one_and_no_part_is_held_in_a_copy() -> None:
+    wire, words = Wire(1 << 30), array("I", range(1 << 20))
+    wire.sender.offer([b"head", memoryview(words), b"tail"])
+    tracemalloc.start()
+    try:
+        frames = 0
+        while (frame := wire.sender.peek()) is not None:
+            payload = wire.taker.receive(header(frame.number, frame.flags, frame.total), frame.body)
+            wire.sender.sent()
+            frames += 1
+        assert payload == b"head" + words.tobytes() + b"tail"
+        del payload
+        assert frames == 5
+        assert tracemalloc.get_traced_memory()[0] < 1 << 17
     finally:
         tracemalloc.stop()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -128,6 +129,16 @@ def test_much_is_acknowledged_at_once_and_little_a_little_later_in_one_frame() -
         assert [(header.kind, header.acknowledged) for header in stage.sent[1:]] == [(ACK, 5)]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", [ACK, PING, PONG])
+def test_every_kind_of_frame_acknowledges(kind: int) -> None:
+    def scene(stage: Stage) -> None:
+        stage.link.offer(b"one")
+        stage.link.on_message(Header(kind, 0, TAG, 0, 1, 0).encode(), memoryview(b""))
+        assert stage.link.status().queued == 0
+
+    staged(scene)
 
 
 def test_what_lies_in_zeromq_is_bounded_and_goes_on_as_the_tunnel_takes_it() -> None:
