@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from p2pfl import __version__, codec
@@ -19,6 +19,7 @@ from p2pfl.keys import Identity
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.entry import Place
 from p2pfl.ledger.log import Log
+from p2pfl.sharing.history import NO_BASE, Base, Row, base_of
 
 
 def genesis_of(federation: Federation) -> bytes:
@@ -67,14 +68,17 @@ class Books:
         self.federation.check_beside(self.site)
         self._lock = threading.RLock()
         self._closed = False
-        self._final: dict[str, tuple[int, str]] = {}  # by run: last round, model after it
+        self._final: dict[str, tuple[int, str, bytes]] = {}  # by run: last round, model after it, digest of its record
+        self._counts: dict[str, int] = {}  # by run: rounds that are final
         for one in self.federation.records():
             self._count(one.record)
 
     def _count(self, record: bytes) -> None:
         facts = codec.read_facts(record)
         if facts.get("kind") == "round":
-            self._final[facts["run"]] = (facts["round"], facts["model_after"])
+            run = facts["run"]
+            self._final[run] = (facts["round"], facts["model_after"], base_of(record))
+            self._counts[run] = self._counts.get(run, 0) + 1
 
     @property
     def time(self) -> int:
@@ -109,11 +113,20 @@ class Books:
 
     def final_round(self, run: bytes) -> int:
         """The last final round of `run`; 0 before the first."""
-        return self._final.get(run.hex(), (0, ""))[0]
+        return self.base(run)[0]
+
+    def base(self, run: bytes) -> Base:
+        """The last final round of `run`, and the digest of its record."""
+        number, _, record = self._final.get(run.hex(), (0, "", NO_BASE[1]))
+        return number, record
+
+    def count(self, run: bytes) -> int:
+        """How many rounds of `run` are final: those that were left behind have numbers too."""
+        return self._counts.get(run.hex(), 0)
 
     def final_rounds(self) -> dict[bytes, int]:
         """By run, its last final round."""
-        return {bytes.fromhex(run): number for run, (number, _) in self._final.items()}
+        return {bytes.fromhex(run): number for run, (number, *_) in self._final.items()}
 
     def model_after(self, run: bytes) -> bytes | None:
         """Digest of the model after the last final round of `run`."""
@@ -142,6 +155,32 @@ class Books:
             self._count(record)
             self.federation.sign_head(self._identity)
             self.site.sign_head(self._identity, self.federation)
+
+    def rows(self, first: int, most: int, most_bytes: int) -> list[Row]:
+        """Entries from `first` on, at most so many and so large, with who signed them."""
+        with self._lock:
+            found: list[Row] = []
+            size = 0
+            for index in range(first, min(len(self.federation), first + most)):
+                entry = self.federation[index]
+                size += len(entry.record) + 128 * len(entry.signatures)
+                if size > most_bytes and found:
+                    break
+                found.append((entry.record, entry.signatures))
+            return found
+
+    def adopt(self, rows: Sequence[Row]) -> None:
+        """Rounds that this site took no part in, checked (sharing/history.py); durable."""
+        with self._lock:
+            self.federation.extend([(record, dict(signed)) for record, signed in rows])
+            for record, _ in rows:
+                self._count(record)
+            self.federation.sign_head(self._identity)
+            self.site.sign_head(self._identity, self.federation)
+
+    def bases(self) -> dict[bytes, Base]:
+        """By run, its last final round and the digest of that record."""
+        return {bytes.fromhex(run): (number, record) for run, (number, _, record) in self._final.items()}
 
     def cosign(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
         """Signatures over the last entry that came after it was written."""
@@ -179,6 +218,11 @@ class Books:
             certificate = bytes.fromhex(facts["certificate"])
             waited_for = facts["waited_for"]
             self.note(entries.abandoned(place, time=self.time, certificate=certificate, waited_for=waited_for))
+        elif kind == "left":
+            self.note(entries.left(place, time=self.time, lacking=facts["lacking"], sent=facts["sent"]))
+        elif kind == "breach":
+            peer, code, proof = facts["peer"], facts["code"], facts["proof"]
+            self.note(entries.breach(place, time=self.time, peer=peer, code=code, proof=proof))
 
     def close(self) -> None:
         """Sign how the site log stands, and let go of the files."""

@@ -17,7 +17,6 @@ from p2pfl import strict_yaml
 from p2pfl.documents import Node, Place, Table, Word, choice, decimal, items, table, text, whole
 from p2pfl.errors.federation import (
     DuplicateMember,
-    NotInThisVersion,
     SettingsDoNotFit,
     TooFewPeers,
     TooManyPeers,
@@ -220,11 +219,8 @@ def _task(row: Table) -> TaskChoice:
 
 
 def _check_fit(federation: Federation, top: Table) -> None:
-    """What no single setting can see. Raises SettingsDoNotFit or NotInThisVersion."""
+    """What no single setting can see. Raises SettingsDoNotFit."""
     sharing = top.take("sharing", table)
-    if federation.sharing.verify:
-        place = sharing.node("verify").place
-        raise NotInThisVersion(evidence=f"{place} asks for it; write false", what="checking tags on every chunk sum")
     if federation.sharing.scale > federation.sharing.clip:
         _misfit(sharing.node("scale").place, "a coordinate cannot be larger than the whole update's norm",
                 f"scale {federation.sharing.scale:g} > clip {federation.sharing.clip:g}")  # fmt: skip

@@ -21,7 +21,21 @@ from p2pfl.errors.round import (
     WrongSender,
 )
 from p2pfl.keys import Identity, digest, verify
-from p2pfl.messages import Ack, Ballot, Confirm, Envelope, Hello, Letter, Propose, open_letter, read, seal
+from p2pfl.messages import (
+    Ack,
+    Ballot,
+    Confirm,
+    Envelope,
+    Hello,
+    Leave,
+    Letter,
+    Propose,
+    Ready,
+    Root,
+    open_letter,
+    read,
+    seal,
+)
 from p2pfl.roster import Roster
 
 
@@ -63,12 +77,13 @@ class Greetings:
     standing: Callable[[], Standing]
     pledged: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     fatal: Callable[[P2PFLError], None] = lambda error: None
+    entries: dict[str, int] = field(default_factory=dict)  # by peer: how many its log held when it last said hello
     _heard: dict[str, dict[str, Letter]] = field(default_factory=dict)
     _against: set[str] = field(default_factory=set)  # peers whose ledger is not a prefix or a continuation of ours
 
     def heard(self, letter: Letter) -> None:
         """Keep a peer's latest statement of each kind that says how far it got."""
-        if isinstance(letter.message, (Ack, Propose, Ballot, Confirm)):
+        if isinstance(letter.message, (Ack, Propose, Root, Ready, Ballot, Leave, Confirm)):
             self._heard.setdefault(letter.sender, {})[type(letter.message).__name__] = letter
 
     def statements(self) -> bytes:
@@ -105,12 +120,13 @@ class Greetings:
             raise
         try:
             self._check_ledger(peer, hello)
-        except (RolledBack, LedgersDiffer) as error:
+        except LedgersDiffer as error:
             self._against.add(peer)
             if len(self._against) > self.roster.quorums.c:
                 self.fatal(error)  # c liars can claim another ledger; more than that, and it is this one that differs
             raise
         self._against.discard(peer)
+        self.entries[peer] = hello.entries
 
     def _hello(self, peer: str, greeting: bytes, nonce: bytes) -> Hello:
         try:
@@ -151,11 +167,6 @@ class Greetings:
 
     def _check_ledger(self, peer: str, hello: Hello) -> None:
         stands = self.standing()
-        # In this version every round needs every site, so a log is behind by one round at most, or has no genesis yet.
-        ahead = 1 if stands.entries else len([part for part in (self.pledge.genesis, self.pledge.agreement) if part])
-        if hello.entries > stands.entries + ahead:
-            evidence = f"its federation log holds {hello.entries} entries, this site's {stands.entries}"
-            raise RolledBack(peer=peer, evidence=evidence)
         if 0 < hello.entries <= stands.entries and stands.root_at(hello.entries) != hello.root:
             evidence = f"root over {hello.entries} entries: theirs {hello.root.hex()[:16]}, "
             raise LedgersDiffer(peer=peer, evidence=evidence + f"yours {stands.root_at(hello.entries).hex()[:16]}")

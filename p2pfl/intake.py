@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from p2pfl import codec, messages
+from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import GaveUpWaiting, MalformedMessage, ManifestDiffers, PeersHoldAnotherFile, WrongSender
 from p2pfl.hello import Greetings
 from p2pfl.keys import derive, digest
@@ -23,7 +24,8 @@ from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
 
 QUIET_S: Final = 5.0  # when nothing is brought on for so long, whoever watches is told who is waited for
-BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total)  # a slow link brings the same step on for long
+# A slow link brings the same step on for long.
+BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total, messages.ModelPart)
 
 
 @dataclass
@@ -41,6 +43,13 @@ class Own:
 
     run: bytes
     event: e.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """What came over a link was no letter of its peer."""
+
+    error: RemoteProtocolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ class Intake:
 
     # ── what comes in ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def put(self, event: e.Event | Own) -> None:
+    def put(self, event: e.Event | Own | Breach) -> None:
         """Hand in an event."""
         self._queue.put_nowait(event)
 
@@ -86,11 +95,15 @@ class Intake:
         """Until the mesh stops: what it brings becomes events."""
         async for news in self._mesh.events():
             if isinstance(news, links.Delivered):
-                self.put(e.Received(self._clocks.now(), self._open(news)))
+                try:
+                    self.put(e.Received(self._clocks.now(), self._open(news)))
+                except RemoteProtocolError as error:
+                    self.put(Breach(error))
             elif isinstance(news, links.LinkUp):
                 self._up(news)
             elif isinstance(news, links.LinkDown):
                 self._tell("link_down", peer=news.peer, reason=news.reason)
+                self.put(e.LinkDown(self._clocks.now(), news.peer))
             else:
                 self._refused(news)
 
@@ -124,7 +137,7 @@ class Intake:
 
     # ── what goes out ─────────────────────────────────────────────────────────────────────────────────────────
 
-    async def next(self, waits: Callable[[], Waiting]) -> e.Event | Own:
+    async def next(self, waits: Callable[[], Waiting]) -> e.Event | Own | Breach:
         """The next event. Raises what failed elsewhere, and GaveUpWaiting after `wait_s` that brought nothing on."""
         while True:
             if self._clocks.now() - self._looked >= QUIET_S:
@@ -139,7 +152,7 @@ class Intake:
             self._heard = self._clocks.now()
             if isinstance(found, e.Received) and isinstance(found.letter.message, BULK):
                 self._since = self._heard
-            event: e.Event | Own = found
+            event: e.Event | Own | Breach = found
             return event
 
     def _look(self, waits: Waiting) -> None:

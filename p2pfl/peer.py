@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from p2pfl.books import Books
-from p2pfl.errors.round import NotInRoster
+from p2pfl.errors.round import NotInRoster, SumMissed
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.intake import Clocks
@@ -155,7 +155,8 @@ class Peer:
                   with `decimals`, any sequence of numbers: the exact sum, as Decimals
         limit     largest absolute value that any site's vector may hold; equal at all sites
         name      what this sum is called; equal at all sites
-        Raises LimitMissing, ValueOverLimit, ConfigurationDiffers, GaveUpWaiting, AnotherCohort.
+        Raises LimitMissing, ValueOverLimit, ConfigurationDiffers, GaveUpWaiting, AnotherCohort; SumLeftBehind when its
+        round is left behind, SumMissed when the others finished it while this site was away.
         """
         found, survivors, number = await self._sum(name, [self._encode(vector, limit, decimals)])
         return SumResult(found[0], survivors, number)
@@ -193,9 +194,11 @@ class Peer:
     async def _sum(self, name: str, parts: Sequence[Encoded]) -> tuple[tuple[Total, ...], tuple[str, ...], int]:
         node, run = self.node, sums_run(self.federation)
         source = SumRun(name, parts, node.books, run, node.home.query_key().reveal())
-        number = node.books.final_round(run) + 1
-        await node.run(run, source, number)
-        return source.totals, source.survivors, number
+        await node.run(run, source, node.books.count(run) + 1)
+        if not source.number:
+            evidence = f"the ledger holds it as round {node.books.final_round(run)}"
+            raise SumMissed(evidence=evidence)
+        return source.totals, source.survivors, source.number
 
     async def train(self, trainer: Trains, *, task: str = "task", rounds: int | None = None) -> TrainResult:
         """Train to the end of the federation's rounds, or go on where this home stopped; returns the final model.

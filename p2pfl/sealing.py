@@ -50,11 +50,16 @@ LAYOUT: Final = (
     Row("state/peers", "home/state", "what was last seen of each peer"),
     Row("state/federation", "home/state", "peers.yaml as this site agreed to it"),
     Row("state/progress", "home/state", "where the run stands, for status"),
-    Row(r"state/bulk/[0-9]{1,9}", "home/state", "masked words that were fsynced before a READY"),
+    Row(r"state/left/[0-9]", "home/state", "a round that was left behind and may still come to a sum"),
+    Row(r"state/left-sums/[0-9]", "home/state", "the masked sums of such a round"),
+    Row(r"state/evidence/[0-9a-f]{16}", "home/state", "letters that prove that a peer broke the protocol"),
     Row(r"checkpoints/[a-z][a-z0-9-]{0,39}", "home/checkpoint", "a model, as safetensors"),
     Row(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
 )
-DIRECTORIES: Final = ("state", "state/bulk", "checkpoints", "ledger", "ledger/federation", "ledger/site")
+DIRECTORIES: Final = (
+    "state", "state/left", "state/left-sums", "state/evidence", "checkpoints", "ledger", "ledger/federation",
+    "ledger/site",
+)  # fmt: skip
 
 
 def row(item: str) -> Row:

@@ -43,7 +43,7 @@ SETTINGS: Final = (
     Setting("privacy.delta", decimal(0, 0.5), "1e-5", "public; well below 1 / records of a site"),
     Setting("privacy.max_epsilon", decimal(0, 100), "3.0", "no site starts a pass that would spend more, ever"),
     Setting("sharing.field", choice("16", "31", "61"), "31", "bits of the prime field that updates are summed in"),
-    Setting("sharing.verify", truth, "false", "check tags on every chunk sum (this version: false only)"),
+    Setting("sharing.verify", truth, "true", "check every chunk's sum by random linear forms, before anyone vouches"),
     Setting("sharing.clip", decimal(0, 1e9), "10.0", "L2 norm to which a site's whole update is clipped"),
     Setting("sharing.scale", decimal(0, 1e9), "1.0", "largest absolute value of a coordinate; more is clipped"),
     Setting("compression.method", choice("none", "nominate"), "none", "none under 10^5 parameters, else nominate"),

@@ -8,7 +8,7 @@ unique, stable and never reused; `tests/test_errors.py` walks the tree and holds
 from __future__ import annotations
 
 import string
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -92,6 +92,11 @@ class RemoteProtocolError(P2PFLError):
     """A named peer broke the protocol."""
 
     exit_status = EXIT_PEER
+
+    def __init__(self, *, evidence: str, proof: tuple[Any, ...] = (), **fields: object) -> None:
+        """`proof`: letters that show the breach to anyone, where there are such letters."""
+        super().__init__(evidence=evidence, **fields)
+        self.proof = proof
 
 
 class RoundLeftBehind(P2PFLError):

@@ -29,14 +29,6 @@ class MalformedMessage(RemoteProtocolError):
     command = _WATCH
 
 
-class NotInThisVersion(RemoteProtocolError):
-    """{peer} sent a {message}; this version does not take part in that step."""
-
-    code = "P2P-ROUND-003"
-    likely = ("that site runs a newer version; all sites must run one version",)
-    command = "p2pfl --version"
-
-
 class BundleRejected(RemoteProtocolError):
     """{peer} dealt a share that does not fit the bundle that it signed."""
 
@@ -115,6 +107,54 @@ class ViewsDiffer(RemoteProtocolError):
     code = "P2P-ROUND-013"
     likely = ("an owner of a part of the sum told two sites two sums", "that site was altered")
     command = _WATCH
+
+
+class FalseTag(RemoteProtocolError):
+    """{peer} signed a tag that is not that of its own masked words: it would have let a wrong sum pass."""
+
+    code = "P2P-ROUND-014"
+    likely = ("that site was altered", "that site's memory is failing")
+    command = _WATCH
+
+
+class FalseSum(RemoteProtocolError):
+    """{peer} signed a sum that is not the sum of what it was given."""
+
+    code = "P2P-ROUND-015"
+    likely = ("that site was altered", "that site's memory is failing")
+    command = _WATCH
+
+
+class TagsRejected(RemoteProtocolError):
+    """{peer} sent tags that are not of the shape of the sum."""
+
+    code = "P2P-ROUND-016"
+    likely = ("that site was altered",)
+    command = _WATCH
+
+
+class BackupRejected(RemoteProtocolError):
+    """{peer} sent a backup share that is not the one that its dealer signed."""
+
+    code = "P2P-ROUND-017"
+    likely = ("that site was altered", "that site's disk is failing")
+    command = _WATCH
+
+
+class EvidenceRejected(RemoteProtocolError):
+    """{peer} accused a site with letters that prove nothing."""
+
+    code = "P2P-ROUND-018"
+    likely = ("that site runs another version of the program", "that site was altered")
+    command = _WATCH
+
+
+class ProvenLiar(RemoteProtocolError):
+    """{peer} broke the protocol: letters under its own signature prove it, to anyone."""
+
+    code = "P2P-ROUND-019"
+    likely = ("that site was altered", "two copies of that site are running")
+    command = "p2pfl ledger show --log site"
 
 
 class UnexpectedEvent(LocalProtocolError):
@@ -238,6 +278,22 @@ class SupportTooLarge(ConfigurationError):
     code = "P2P-ROUND-043"
     likely = ("compression.density in peers.yaml is too high for a model of this size",)
     command = "p2pfl peers show"
+
+
+class SumLeftBehind(RoundLeftBehind):
+    """Round {round} was left behind: {sent}."""
+
+    code = "P2P-ROUND-044"
+    likely = ("a site stopped, or was cut off, between its vote and its last word", "a site withholds its word")
+    command = "p2pfl status"
+
+
+class SumMissed(RoundLeftBehind):
+    """The other sites finished this sum while this one was away, and went on; its value is not known here."""
+
+    code = "P2P-ROUND-045"
+    likely = ("this site, or its links, were down for longer than the others waited",)
+    command = "p2pfl ledger show"
 
 
 class NotInRoster(ConfigurationError):

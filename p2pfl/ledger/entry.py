@@ -139,7 +139,8 @@ KINDS: Final[dict[str, Kind]] = {
     "round": Kind(
         "federation",
         {
-            **_PLACE, "time_ms": _whole, "salt": _hash, "attempt_digest": _hash, "view": _hash, "total": _hash,
+            **_PLACE, "rests_on": _whole, "base": _hash, "time_ms": _whole, "salt": _hash, "attempt_digest": _hash,
+            "view": _hash, "total": _hash,
             "survivors": _many(_name), "left_out": _many(_name), "model_before": _hash, "model_after": _hash,
             "configuration": _map, "outcome": _map, "epsilon": _by_name(_spent), "site_heads": _by_name(_hash),
         },
@@ -173,6 +174,19 @@ KINDS: Final[dict[str, Kind]] = {
         lambda f: f"round {f['round']} attempt {f['attempt']}: abandoned"
         + (f", {', '.join(f['waited_for'])} did not answer" if f["waited_for"] else ""),
     ),
+    "left": Kind(
+        "site",
+        {**_TIME, **_PLACE, "lacking": _many(_name), "sent": lambda value: isinstance(value, bool)},
+        lambda f: f"round {f['round']} left behind"
+        + (f", for want of {', '.join(f['lacking'])}" if f["lacking"] else "")
+        + ("; this site's update is spent" if f["sent"] else ""),
+    ),
+    "breach": Kind(
+        "site",
+        {**_TIME, **_PLACE, "peer": _name, "code": _text, "proof": _optional(_hash)},
+        lambda f: f"round {f['round']} attempt {f['attempt']}: {f['peer']} broke the protocol ({f['code']})"
+        + (f", proof {f['proof'][:12]}" if f["proof"] else ""),
+    ),
     "charge": Kind(
         "site",
         {**_TIME, "run": _hash, "round": _whole, "mechanism": _map, "before": _real, "after": _real, "delta": _real,
@@ -187,7 +201,8 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "query": Kind(
         "site",
-        {**_TIME, "run": _hash, "round": _whole, "query": _text, "data": _hash, "members": _many(_name)},
+        {**_TIME, "run": _hash, "round": _whole, "attempt": _whole, "query": _text, "data": _hash,
+         "members": _many(_name)},
         lambda f: f"round {f['round']}: answered query {f['query']} over {len(f['members'])} sites",
     ),
     "dropped": Kind(
@@ -312,6 +327,16 @@ def abandoned(place: Place, *, time: int, certificate: bytes, waited_for: Sequen
     return _made("abandoned", {**place.facts, **held})
 
 
+def left(place: Place, *, time: int, lacking: Sequence[str], sent: bool) -> bytes:
+    """A round was left behind: q sites went on without its sum. `sent`: this site's masked vector had left it."""
+    return _made("left", {**place.facts, "time": time, "lacking": list(lacking), "sent": sent})
+
+
+def breach(place: Place, *, time: int, peer: str, code: str, proof: bytes | None) -> bytes:
+    """A peer broke the protocol. `proof`: the digest of letters that show it to anyone, where there are such."""
+    return _made("breach", {**place.facts, "time": time, "peer": peer, "code": code, "proof": _hex(proof)})
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """Privacy before and after, as decimal text: epsilon at delta, and the limit."""
@@ -334,9 +359,12 @@ def budget(*, time: int, run: bytes, round: int, spent: str, would_be: str, limi
     return _made("budget", held)
 
 
-def query(*, time: int, run: bytes, round: int, query: str, data: bytes, members: Sequence[str]) -> bytes:
-    """A statistic was answered, over these sites (DESIGN §4.5). `data`: a salted digest, never a value."""
-    held = {"time": time, "run": run.hex(), "round": round, "query": query, "data": data.hex()}
+def query(
+    *, time: int, run: bytes, round: int, attempt: int, query: str, data: bytes, members: Sequence[str]
+) -> bytes:
+    """A statistic was summed over these sites (DESIGN §4.5). `data`: a keyed digest, never a value."""
+    place = {"run": run.hex(), "round": round, "attempt": attempt}
+    held = {"time": time, **place, "query": query, "data": data.hex()}
     return _made("query", {**held, "members": list(members)})
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from p2pfl.codec import Facts
 from p2pfl.errors.ledger import HeadRefused, LedgerRewritten, LedgerShortened
 from p2pfl.home import Home, Which
+from p2pfl.keys import digest
 from p2pfl.keys import verify as signature_verifies
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger import note
@@ -109,7 +110,7 @@ def check_federation(log: Sequence[Entry]) -> list[Finding]:
         quorum = Quorums(len(keys)).q
     except ValueError as error:
         return [Finding("federation", f"genesis: {error}", 0)]
-    past = _Past(first)
+    past, covered = _Past(first), _covered(log, keys, quorum)
     for entry in log:
         try:
             held = entries.read(entry.record)
@@ -119,9 +120,27 @@ def check_federation(log: Sequence[Entry]) -> list[Finding]:
         except ValueError as error:
             findings.append(Finding("federation", f"malformed: {error}", entry.index))
             continue
-        problems = [*_signatures(entry, held, keys, quorum), *past.check(entry.index, held)]
+        enough = 0 if entry.index in covered else quorum
+        problems = [*_signatures(entry, held, keys, enough), *past.check(entry.index, held, entry.record)]
         findings += [Finding("federation", what, entry.index) for what in problems]
     return findings
+
+
+def _covered(log: Sequence[Entry], keys: Mapping[str, bytes], quorum: int) -> set[int]:
+    """Rounds that a later round of their run rests on, which a quorum signed: it made all of them final."""
+    covered, stands = set(), set()
+    for entry in reversed(log):
+        try:
+            held = entries.read(entry.record)
+        except ValueError:
+            continue
+        if held["kind"] != "round":
+            continue
+        if held["run"] in stands:
+            covered.add(entry.index)
+        elif not list(_signatures(entry, held, keys, quorum)):
+            stands.add(held["run"])
+    return covered
 
 
 def _signatures(entry: Entry, held: Facts, keys: Mapping[str, bytes], quorum: int) -> Iterable[str]:
@@ -155,14 +174,15 @@ class _Past:
         self.quorum = Quorums(len(self.names)).q
         self.rounds: dict[str, int] = {}  # by run
         self.models: dict[str, str] = {}  # by run
+        self.bases: dict[str, str] = {}  # by run: digest of the last record, that the next one names
         self.epsilon: dict[str, float] = {}  # by member
 
-    def check(self, index: int, held: Facts) -> list[str]:
+    def check(self, index: int, held: Facts, record: bytes) -> list[str]:
         """What is wrong with this entry after those before it; then it is one of them."""
         if held["kind"] == "genesis":
             return [] if index == 0 else ["a second genesis"]
         if held["kind"] == "round":
-            return [*self._membership(held), *self._order(held), *self._spending(held)]
+            return [*self._membership(held), *self._order(held, record), *self._spending(held)]
         return [] if set(held["members"]) <= self.names else ["a member is not in the roster"]
 
     def _membership(self, held: Facts) -> Iterable[str]:
@@ -174,8 +194,12 @@ class _Past:
         if held["epoch"] != self.epoch:
             yield f"round {held['round']}: of epoch {held['epoch']}, the roster is of {self.epoch}"
 
-    def _order(self, held: Facts) -> Iterable[str]:
+    def _order(self, held: Facts, record: bytes) -> Iterable[str]:
         run = held["run"]
+        before = (self.rounds.get(run, 0), self.bases.get(run, bytes(32).hex()))
+        if (held["rests_on"], held["base"]) != before:
+            yield f"round {held['round']} does not rest on the round before it in this log"
+        self.bases[run] = digest("base", record).hex()
         if held["round"] <= self.rounds.get(run, -1):
             yield f"round {held['round']} comes after round {self.rounds[run]} of the same run"
         if self.models.get(run, held["model_before"]) != held["model_before"]:

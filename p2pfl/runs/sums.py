@@ -2,7 +2,8 @@
 
 A value over the limit is refused at its own site, before anything is dealt. A static input differs from a fresh
 update: two answers over sets that differ by one site are that site's value. So every answer is noted in the site log
-with its name and its sites, and a query of the same name over other sites is refused (DESIGN §4.5).
+with its name, a keyed digest of its data, and its sites; the same data under the same name over other sites are refused
+(DESIGN §4.5).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from p2pfl import codec
 from p2pfl.books import Books
-from p2pfl.errors.round import AnotherCohort, LimitMissing
+from p2pfl.errors.round import AnotherCohort, LimitMissing, SumLeftBehind
 from p2pfl.errors.sharing import ValueOverLimit
 from p2pfl.keys import digest
 from p2pfl.ledger import entry as entries
@@ -119,45 +120,71 @@ class SumRun:
         self.name, self.parts, self.books, self.run, self.mark = name, tuple(parts), books, run, mark
         self.totals: tuple[Total, ...] = ()
         self.survivors: tuple[str, ...] = ()
+        self.number = 0
 
-    def propose(self, number: int) -> Offer:
-        """Offer the vector, if no answer of this name was given over other sites. Raises AnotherCohort."""
-        members = self._members()
-        for facts in self._answers():
-            if facts["query"] == self.name and facts["members"] != members:
-                evidence = f"then over {', '.join(facts['members'])}; now over {', '.join(members)}"
-                raise AnotherCohort(query=self.name, evidence=evidence)
+    def propose(self, number: int, base: int) -> Offer:
+        """Offer the vector. What a sum rests on is not a model, but the sums before it are named all the same."""
         vectors = [part.configuration for part in self.parts]
         payload = sum(part.vector.words.nbytes for part in self.parts)
         return Offer(NO_MODEL, {"purpose": "sum", "name": self.name, "vectors": vectors}, b"", "", payload)
 
-    def _members(self) -> list[str]:
-        genesis = codec.read_facts(self.books.federation[0].record)
-        return [name for name, _ in genesis["peers"]]
+    def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:
+        """The vectors, the same in every attempt; the cohort is noted before the first of it leaves.
 
-    def _answers(self) -> list[codec.Facts]:
-        held = (codec.read_facts(one.record) for one in self.books.site.records())
-        return [facts for facts in held if facts.get("kind") == "query"]
-
-    def words(self, attempt_digest: bytes, supports: dict[str, bytes]) -> tuple[e.Vector, ...]:
-        """The vectors, the same in every attempt; the cohort is noted before the first of it leaves."""
-        data = digest("query data", self.mark, *(part.vector.words.tobytes() for part in self.parts))
-        members, number = self._members(), self.books.final_round(self.run) + 1
+        Raises AnotherCohort when the same data were summed under the same name over other sites, or may have been.
+        """
+        data = digest("query data", self.mark, *(bytes(part.vector.words.view(np.uint8).data) for part in self.parts))
+        members = list(effect.survivors)
+        for facts in self._answers():
+            if (facts["query"], facts["data"]) == (self.name, data.hex()) and facts["members"] != members:
+                evidence = f"then over {', '.join(facts['members'])}; now over {', '.join(members)}"
+                raise AnotherCohort(query=self.name, evidence=evidence)
         self.books.note(
-            entries.query(time=self.books.time, run=self.run, round=number, query=self.name, data=data, members=members)
-        )
+            entries.query(
+                time=self.books.time, run=self.run, round=effect.round, attempt=effect.attempt, query=self.name,
+                data=data, members=members,
+            )
+        )  # fmt: skip
         return tuple(part.vector for part in self.parts)
 
-    def apply(self, effect: e.Apply, number: int) -> tuple[bytes, codec.Facts]:
+    def _answers(self) -> list[codec.Facts]:
+        """Queries that were answered, or whose attempt may still come to an answer: not those that were abandoned."""
+        held = [codec.read_facts(one.record) for one in self.books.site.records()]
+        places = ("run", "round", "attempt")
+        abandoned = {tuple(facts[key] for key in places) for facts in held if facts.get("kind") == "abandoned"}
+        queries = [facts for facts in held if facts.get("kind") == "query"]
+        return [facts for facts in queries if tuple(facts[key] for key in places) not in abandoned]
+
+    def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
         """Read the sum. The ledger holds its digest; its value goes to those who asked."""
-        self.survivors = effect.survivors
+        self.survivors, self.number = effect.survivors, effect.round
         count = len(effect.survivors)
         pairs = zip(self.parts, effect.vectors, strict=True)
         self.totals = tuple(part.decode(vector.words, count, effect.attempt_digest) for part, vector in pairs)
         return NO_MODEL, {}
+
+    def retract(self, to: int) -> None:
+        """A sum is applied to nothing."""
+
+    def left(self, effect: e.LeftBehind) -> None:
+        """Tell whoever waits for the sum. Raises SumLeftBehind."""
+        said = "this site's vector was sent, and its sum may still come out" if effect.sent else "nothing was sent"
+        lacking = ", ".join(effect.lacking) or "nobody in particular"
+        raise SumLeftBehind(round=effect.round, sent=said, evidence=f"waited for {lacking}")
 
     def keep(self, number: int) -> None:
         """A sum changes nothing on the disk."""
 
     def adopt(self, number: int) -> None:
         """A sum changes nothing on the disk."""
+
+    def lacks(self, number: int, record: bytes) -> bytes:
+        """There is no model to fetch. A sum that was finished without this site is known by its record alone."""
+        return b""
+
+    def fetched(self, data: bytes, number: int, peer: str) -> None:
+        """Nothing was asked for."""
+
+    def model_bytes(self, digest: bytes) -> bytes | None:
+        """There is none."""
+        return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from p2pfl import codec
 from p2pfl.books import Books
-from p2pfl.errors.round import ModelLost
+from p2pfl.errors.round import BulkRejected, ModelLost
 from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
 from p2pfl.federation import Federation
 from p2pfl.home import Home
@@ -36,7 +36,9 @@ from p2pfl.training.privacy import Account, Charge, Mechanism, decimal_epsilon
 
 MODEL, NEXT, ACCOUNT, PENDING = "checkpoints/model", "checkpoints/next", "state/account", "state/residual"
 COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field
+BEHIND: Final = "state/progress"  # there while rounds are taken over whose model is not here yet
 CLASSES, BINS = 2, 128
+SERVED: Final = 2  # models before the last one
 
 
 class Trains(Protocol):
@@ -79,7 +81,10 @@ class TrainingRun:
     task: str
     draw: Callable[[int], bytes]
     observer: Observer
-    _after: update.Vector | None = None
+    _applied: dict[int, update.Vector] = field(default_factory=dict)  # models after rounds past the last final one
+    _served: dict[bytes, update.Vector] = field(default_factory=dict)  # models that others may ask for, by digest
+    _measuring: dict[int, bool] = field(default_factory=dict)  # by round: it only measures the model
+    _lacking: bytes = b""  # digest of the model that the ledger names and this site has yet to fetch
 
     def __post_init__(self) -> None:
         if isinstance(self.trainer, Stops):
@@ -141,6 +146,9 @@ class TrainingRun:
                         self.home.replace(MODEL, data)
                         self.home.remove(NEXT)
                     return model
+        if self.home.read(BEHIND) is not None:
+            self._lacking = wanted  # a process before this one took over rounds, and died before it had their model
+            return self.trainer.initial(self.federation.digest)
         raise ModelLost(evidence=f"the ledger names {wanted.hex()[:16]}, and no checkpoint here has that digest")
 
     def digest_of(self, model: update.Vector) -> bytes:
@@ -165,19 +173,26 @@ class TrainingRun:
 
     # ── a round ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def measures(self, number: int) -> bool:
-        """Round `number` only measures the model."""
-        return number > self.federation.rounds
+    def _on(self, base: int) -> update.Vector:
+        """The model after round `base`: the last final one, or one past it."""
+        return self._applied.get(base, self.model)
 
-    def propose(self, number: int) -> Offer:
+    def _measures(self, base: int) -> bool:
+        """All rounds that train are in the model after `base`: what comes next only measures it."""
+        past = [number for number in self._applied if number <= base and not self._measuring.get(number, False)]
+        return self.books.count(self.run) + len(past) >= self.federation.rounds
+
+    def propose(self, number: int, base: int) -> Offer:
         """Charge, train, nominate; or take up what a process before this one had finished of it."""
         spent = decimal_epsilon(self.account.epsilon(self.federation.privacy.delta))
-        model = self.digest_of(self.model)
-        if self.measures(number):
+        before = self._on(base)
+        model = self.digest_of(before)
+        self._measuring[number] = self._measures(base)
+        if self._measuring[number]:
             return Offer(model, {**self.configuration, "purpose": "evaluation"}, b"", spent, 8 * CLASSES * BINS)
         nomination = self._pending(number)
         if nomination is None:
-            nomination = self._train(number)
+            nomination = self._train(number, before)
             spent = decimal_epsilon(self.account.epsilon(self.federation.privacy.delta))
         words = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
         word_bytes = FIELDS[self.federation.sharing.field].word_bytes
@@ -188,28 +203,35 @@ class TrainingRun:
         return self.compressor.nominated * peers or self.trainer.parameters
 
     def _pending(self, number: int) -> bytes | None:
-        """The nomination of an update that is paid for and on the disk; else None, with the residual taken up."""
+        """The nomination of an update that is paid for and on the disk; else None, with the residual taken up.
+
+        One of an earlier round counts too, if no word of it ever left: that round was summed without this site.
+        """
         data = self.home.read(PENDING)
         if data is None:
             return None
-        run, of, nomination, state = codec.unpack(data, most=1 << 40, items=8)
+        run, of, sent, nomination, state = codec.unpack(data, most=1 << 40, items=8)
         if run != self.run:
             return None  # of another run: a residual is of one model
         self.compressor.restore(state)
+        if of != number and sent:
+            return None
         held: bytes = nomination
-        return held if of == number else None
+        if of != number:
+            self._keep_pending(number, held, sent=False)
+        return held
 
-    def _train(self, number: int) -> bytes:
+    def _train(self, number: int, model: update.Vector) -> bytes:
         charge = self._charge(number)
         began = time.monotonic()
-        found = self.trainer.train(self.model, charge)
+        found = self.trainer.train(model, charge)
         nomination = self.compressor.nominate(found)
-        self._keep_pending(number, nomination)
+        self._keep_pending(number, nomination, sent=False)
         self.observer(Progress("trained", {"round": number, "seconds": time.monotonic() - began}))
         return nomination
 
-    def _keep_pending(self, number: int, nomination: bytes) -> None:
-        self.home.replace(PENDING, codec.pack((self.run, number, nomination, self.compressor.to_bytes())))
+    def _keep_pending(self, number: int, nomination: bytes, *, sent: bool) -> None:
+        self.home.replace(PENDING, codec.pack((self.run, number, int(sent), nomination, self.compressor.to_bytes())))
 
     def _charge(self, number: int) -> Charge:
         """Charge a whole pass, durably, before its first step. Raises PassWouldOverspend, which is noted."""
@@ -229,45 +251,56 @@ class TrainingRun:
         self.observer(Progress("charged", {"round": number, "epsilon": after, "limit": limit}))
         return charge
 
-    def words(self, attempt_digest: bytes, supports: dict[str, bytes]) -> tuple[e.Vector, ...]:
+    def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:
         """The update on the shared support as words, and the counts of the held-out records beside it."""
-        number = self.books.final_round(self.run) + 1
-        counts = self.trainer.evaluate(self.model).reshape(-1)  # (CLASSES · BINS,)
-        field, clipped = FIELDS[COUNT_BITS], 0
+        number = effect.round
+        supports = dict(zip(effect.survivors, effect.supports, strict=True))
+        base = max([0, *(one for one in self._applied if one < number)])
+        counts = self.trainer.evaluate(self._on(base)).reshape(-1)  # (CLASSES · BINS,)
+        field_, clipped = FIELDS[COUNT_BITS], 0
         vectors: tuple[e.Vector, ...] = ()
-        if not self.measures(number):
+        if not self._measuring[number]:
             support = self.compressor.support(supports)
             values = self.compressor.values(support)
-            seed = _rotation_seed(attempt_digest)
+            seed = _rotation_seed(effect.attempt_digest)
             words, cut = self.quantiser.quantise(values, seed, self.draw(32))
             self.compressor.settle(support, self.quantiser.dequantise(words, seed, values.size))
             # What is in y is spent: the residual without it is durable before the first masked word leaves.
-            self._keep_pending(number, supports[self.home.name])
+            self._keep_pending(number, supports[self.home.name], sent=True)
             vectors, clipped = (e.Vector(self.federation.sharing.field, words),), cut.count
         scalars = np.concatenate([counts, np.array([clipped], np.int64)])
-        return (*vectors, e.Vector(COUNT_BITS, field.encode(scalars)))
+        return (*vectors, e.Vector(COUNT_BITS, field_.encode(scalars)))
 
-    def apply(self, effect: e.Apply, number: int) -> tuple[bytes, codec.Facts]:
+    def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
         """The new model from the sum, the same bits at every site; and the metric of the model before it."""
         scalars = FIELDS[COUNT_BITS].centred(effect.vectors[-1].words)
         outcome = self._outcome(scalars)
-        self._after = self.model
-        if not self.measures(number):
+        before = after = self._on(effect.base)
+        self._measuring[effect.round] = codec.read_facts(effect.configuration).get("purpose") == "evaluation"
+        if not self._measuring[effect.round]:
             total = effect.vectors[0].words
             if self.quantiser.within_bound(total, len(effect.survivors)):
                 outcome["clipped"] = int(scalars[-1])
-                self._after = self._applied(effect, total)
+                after = self._next(effect, total, before)
             else:
                 outcome["refused"] = "the sum lies beyond the clipping bound: the model stays"
-        return self.digest_of(self._after), outcome
+        self._applied[effect.round] = after
+        return self.digest_of(after), outcome
 
-    def _applied(self, effect: e.Apply, total: e.Words) -> update.Vector:
-        supports = dict(zip(self.federation.roster.names, effect.supports, strict=True))
+    def _next(self, effect: e.Apply, total: e.Words, before: update.Vector) -> update.Vector:
+        supports = dict(zip(effect.survivors, effect.supports, strict=True))
         support = self.compressor.support(supports)
         length = self.trainer.parameters if support is None else len(support)
         survivors, seed = len(effect.survivors), _rotation_seed(effect.attempt_digest)
         values = self.quantiser.dequantise_sum(total, survivors, seed, length)
-        return update.apply(self.model, _scattered(values, support, self.trainer.parameters), survivors)
+        return update.apply(before, _scattered(values, support, self.trainer.parameters), survivors)
+
+    def retract(self, to: int) -> None:
+        """What was applied after round `to` is not of the branch that goes on."""
+        self._applied = {number: model for number, model in self._applied.items() if number <= to}
+
+    def left(self, effect: e.LeftBehind) -> None:
+        """The next round trains anew: an update that was sent is spent."""
 
     def all_metrics(self, records: list[codec.Facts]) -> dict[int, Metric]:
         """By round, the metric that its record holds, where it has one: also of rounds before this process."""
@@ -291,15 +324,49 @@ class TrainingRun:
 
     def keep(self, number: int) -> None:
         """The new model lies beside the old."""
-        if self._after is not None:
-            self.home.replace(NEXT, self._as_bytes(self._after, number))
+        if number in self._applied:
+            self.home.replace(NEXT, self._as_bytes(self._applied[number], number))
 
     def adopt(self, number: int) -> None:
-        """The new model is the model."""
-        if self._after is not None:
-            self.home.replace(MODEL, self._as_bytes(self._after, number))
+        """The new model is the model; those before it are served for a while to sites that were away."""
+        after = self._applied.get(number)
+        self._applied = {one: model for one, model in self._applied.items() if one > number}
+        if after is not None:
+            self.home.replace(MODEL, self._as_bytes(after, number))
             self.home.remove(NEXT)
-            self.model, self._after = self._after, None
+            self._serve(self.model)
+            self.model = after
+
+    def _serve(self, before: update.Vector) -> None:
+        held = [*self._served.items(), (self.digest_of(before), before)]
+        self._served = dict(held[-SERVED:])
+
+    # ── a site that was away ──────────────────────────────────────────────────────────────────────────────────
+
+    def lacks(self, number: int, record: bytes) -> bytes:
+        """The digest of the model that the ledger names and this site has not; empty when it has it."""
+        if record:
+            wanted = bytes.fromhex(codec.read_facts(record)["model_after"])
+            self._applied = {one: model for one, model in self._applied.items() if one > number}
+            self._lacking = wanted if self.digest_of(self.model) != wanted else b""
+            if not self._lacking:
+                self.home.remove(BEHIND)
+        return self._lacking
+
+    def fetched(self, data: bytes, number: int, peer: str) -> None:
+        """Take over the model that was fetched. Raises BulkRejected naming `peer` when it is another one."""
+        model = np.frombuffer(data, "<f4") if len(data) == 4 * self.trainer.parameters else None
+        if model is None or self.digest_of(model) != self._lacking:
+            raise BulkRejected(peer=peer, evidence="the model that it sent is not the one that the ledger names")
+        self.model, self._lacking = model.copy(), b""
+        self.home.replace(MODEL, self._as_bytes(self.model, number))
+        self.home.remove(BEHIND)
+
+    def model_bytes(self, digest: bytes) -> bytes | None:
+        """A model that this site has, as little-endian float32."""
+        held = [self.model, *self._applied.values()]
+        found = next((model for model in held if self.digest_of(model) == digest), self._served.get(digest))
+        return None if found is None or self._lacking else np.ascontiguousarray(found, "<f4").tobytes()
 
     def _as_bytes(self, model: update.Vector, number: int) -> bytes:
         facts = {"task": self.task, "round": str(number), "model": self.digest_of(model).hex()}

@@ -1,18 +1,19 @@
 """What decides an attempt: q equal SURVIVORS ballots, or a ABANDON ballots. Both cannot exist (DESIGN §2, §4.2).
 
-A honest peer casts one ballot per attempt. Two certificates of unlike kind would need q + a − n > c peers that cast
+An honest peer casts one ballot per attempt. Two certificates of unlike kind would need q + a − n > c peers that cast
 two, and there are at most c liars. The checks here take letters alone, so that anyone with the roster can repeat them.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from p2pfl.codec import Malformed
-from p2pfl.messages import Ack, Ballot, Certificate, Envelope, Letter, Members, Propose, Ready, open_letter
+from p2pfl.messages import Ack, Ballot, Bundle, Certificate, Envelope, Letter, Members, Propose, Ready, open_letter
 from p2pfl.roster import Roster
-from p2pfl.sharing.state import State, attempt_digest
+from p2pfl.sharing.state import attempt_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,11 @@ def same_attempt(letter: Letter, envelope: Envelope) -> bool:
     return (its.run, its.epoch, its.round, its.attempt) == (mine.run, mine.epoch, mine.round, mine.attempt)
 
 
-def check_ballot(letter: Letter, roster: Roster) -> Ballot:
+def check_ballot(letter: Letter, roster: Roster, chosen: tuple[str, ...] | None = None) -> Ballot:
     """Return the ballot if it proves what it claims. Raises Malformed.
 
     SURVIVORS carries q READYs of distinct members for its own (D, V) in its own attempt; ABANDON carries none.
+    chosen   U, where it is known: nobody else's READY counts
     """
     ballot = letter.message
     if not isinstance(ballot, Ballot):
@@ -54,7 +56,8 @@ def check_ballot(letter: Letter, roster: Roster) -> Ballot:
             raise Malformed(f"a READY of another attempt, by {ready.sender}")
         if (statement.attempt_digest, statement.view) != (ballot.attempt_digest, ballot.view):
             raise Malformed(f"a READY for other sums, by {ready.sender}")
-        senders.add(ready.sender)
+        if chosen is None or ready.sender in chosen:
+            senders.add(ready.sender)
     if len(senders) < roster.quorums.q:
         raise Malformed(f"SURVIVORS with {len(senders)} READYs, needs {roster.quorums.q}")
     return ballot
@@ -77,12 +80,13 @@ def check_certificate(letter: Letter, roster: Roster) -> Verdict:
 def tally(ballots: Iterable[Letter], members: Letter | None, envelope: Envelope, roster: Roster) -> Verdict:
     """Count ballots of one attempt. Raises Malformed when neither side reaches its number."""
     quorums = roster.quorums
+    chosen = members.message.survivors if members is not None and isinstance(members.message, Members) else ()
     cast: dict[str, Ballot] = {}
     for letter in ballots:
-        ballot = check_ballot(letter, roster)
+        ballot = check_ballot(letter, roster, chosen or None)
         if cast.setdefault(letter.sender, ballot) != ballot:
             raise Malformed(f"two ballots of {letter.sender}")
-    survivors = [ballot for ballot in cast.values() if ballot.survivors]
+    survivors = [ballot for name, ballot in cast.items() if ballot.survivors and name in chosen]
     abandons = [ballot for ballot in cast.values() if not ballot.survivors]
     if len(survivors) >= quorums.q:
         decided = {(ballot.attempt_digest, ballot.view) for ballot in survivors}
@@ -99,49 +103,95 @@ def tally(ballots: Iterable[Letter], members: Letter | None, envelope: Envelope,
     raise Malformed(f"{counts}: nothing decided")
 
 
-def acknowledged_bundles(members: Letter, roster: Roster) -> dict[str, bytes]:
-    """By dealer, the one bundle digest that every member of U acknowledged. Raises Malformed when U is not complete.
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What a Members message rests on, checked: by member, the acknowledged bundle's digest, and the proposal."""
 
-    In this version U is the whole roster; a set that leaves somebody out does not pass.
+    bundles: dict[str, bytes]
+    proposals: dict[str, Propose]
+
+
+@functools.lru_cache(maxsize=32)
+def compose(members: Letter, roster: Roster) -> Composition:
+    """Check that U holds together. Raises Malformed when it does not; then its letter alone proves that.
+
+    At least q members in roster order; each acknowledged the same bundle of every other; each proposed, on one
+    manifest, base, model and configuration; the common deadline is the (c+1)-th largest asked for, doubled per attempt
+    at most three times; the owners are the members.
     """
     message = members.message
-    if not isinstance(message, Members) or message.survivors != roster.names:
-        raise Malformed("U is not the whole roster")
-    held: dict[str, bytes] = {}
-    senders = []
-    for wire in message.acks:
-        letter = open_letter(wire, roster, Ack)
-        if not same_attempt(letter, members.envelope) or not isinstance(letter.message, Ack):
-            raise Malformed(f"an acknowledgement of another attempt, by {letter.sender}")
-        if tuple(name for name, _ in letter.message.held) != roster.names:
-            raise Malformed(f"{letter.sender} did not acknowledge every bundle")
-        for dealer, digest in letter.message.held:
-            if held.setdefault(dealer, digest) != digest:
-                raise Malformed(f"{dealer} dealt different bundles, says {letter.sender}")
-        senders.append(letter.sender)
-    if tuple(senders) != roster.names:
-        raise Malformed("not one acknowledgement of each member, in order")
-    return held
+    if not isinstance(message, Members):
+        raise Malformed("not a set of members")
+    chosen = message.survivors
+    if chosen != tuple(name for name in roster.names if name in set(chosen)):
+        raise Malformed("members that are not of the roster, or not in its order")
+    if len(chosen) < roster.quorums.q:
+        raise Malformed(f"U of {len(chosen)}, fewer than the quorum of {roster.quorums.q}")
+    if message.owners != chosen:
+        raise Malformed("owners are not the members in order")
+    acks = _of_each(message.acks, Ack, members, roster)
+    proposals: dict[str, Propose] = {
+        name: letter.message  # type: ignore[misc]
+        for name, letter in _of_each(message.proposes, Propose, members, roster).items()
+    }
+    bundles: dict[str, bytes] = {}
+    for name, letter in acks.items():
+        held = dict(letter.message.held) if isinstance(letter.message, Ack) else {}
+        for dealer in chosen:
+            if dealer not in held:
+                raise Malformed(f"{name} did not acknowledge a bundle of {dealer}")
+            if bundles.setdefault(dealer, held[dealer]) != held[dealer]:
+                raise Malformed(f"{dealer} dealt different bundles, says {name}")
+    dealt = [open_letter(wire, roster, Bundle) for wire in message.bundles]
+    if [(letter.sender, letter.digest) for letter in dealt] != [(name, bundles[name]) for name in chosen]:
+        raise Malformed("not the bundle of each member that the others acknowledged")
+    if len({grounds_of(proposal) for proposal in proposals.values()}) != 1:
+        raise Malformed("proposals on different grounds")
+    deadline = common_deadline_ms(proposals.values(), roster, members.envelope.attempt)
+    if message.deadline_ms != deadline:
+        raise Malformed(f"deadline of {message.deadline_ms} ms is not the common one")
+    return Composition(bundles, proposals)
 
 
-def proposals(members: Letter, roster: Roster) -> dict[str, Propose]:
-    """Every member's one proposal, in roster order. Raises Malformed when one is missing or of another attempt."""
-    message = members.message
-    found: dict[str, Propose] = {}
+def grounds_of(proposal: Propose) -> tuple[bytes, int, bytes, bytes, bytes]:
+    """What members must have in common to sum together."""
+    return proposal.manifest, proposal.rests_on, proposal.base, proposal.model, proposal.configuration
+
+
+def common_deadline_ms(proposals: Iterable[Propose], roster: Roster, attempt: int) -> int:
+    """The (c+1)-th largest deadline asked for, doubled per attempt at most three times: c liars cannot stretch it."""
+    asked = sorted((proposal.deadline_ms for proposal in proposals), reverse=True)
+    return asked[min(roster.quorums.c, len(asked) - 1)] << min(attempt, 3)
+
+
+def _of_each(
+    wires: Iterable[bytes], kind: type[Ack] | type[Propose], members: Letter, roster: Roster
+) -> dict[str, Letter]:
+    """One letter of `kind` by each member, in order, of the attempt of `members`. Raises Malformed."""
+    found: dict[str, Letter] = {}
     senders = []
-    for wire in message.proposes if isinstance(message, Members) else ():
-        letter = open_letter(wire, roster, Propose)
-        if not same_attempt(letter, members.envelope) or not isinstance(letter.message, Propose):
-            raise Malformed(f"a proposal of another attempt, by {letter.sender}")
-        found[letter.sender] = letter.message
+    for wire in wires:
+        letter = open_letter(wire, roster, kind)
+        if not same_attempt(letter, members.envelope):
+            raise Malformed(f"{kind.__name__} of another attempt, by {letter.sender}")
+        found[letter.sender] = letter
         senders.append(letter.sender)
-    if tuple(senders) != roster.names:
-        raise Malformed("not one proposal of each member, in order")
+    if not isinstance(members.message, Members) or tuple(senders) != members.message.survivors:
+        raise Malformed(f"not one {kind.__name__} of each member, in order")
     return found
 
 
-def own_bundle_counts(state: State, members: Letter) -> bool:
-    """True when the set of `members` rests on the bundle that this peer holds as its own."""
-    deal = state.deal
-    held = acknowledged_bundles(members, state.setting.roster)
-    return deal is not None and held[state.setting.me] == deal.bundle.digest
+def proposals(members: Letter, roster: Roster) -> dict[str, Propose]:
+    """Every member's one proposal, in roster order. Raises Malformed."""
+    return compose(members, roster).proposals
+
+
+def named_in(certificate: Letter | None, roster: Roster) -> dict[str, int]:
+    """By peer, in how many ballots of an ABANDON certificate it is named as waited for."""
+    counts: dict[str, int] = {}
+    message = certificate.message if certificate is not None else None
+    for wire in message.ballots if isinstance(message, Certificate) else ():
+        ballot = open_letter(wire, roster, Ballot).message
+        for name in set(ballot.waited_for) if isinstance(ballot, Ballot) else ():
+            counts[name] = counts.get(name, 0) + 1
+    return counts

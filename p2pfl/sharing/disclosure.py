@@ -4,14 +4,14 @@ The whole rule (DESIGN §4.2):
 
     b_i of the bundles in D, for i ∈ U, under the attempt's one SURVIVORS certificate. Nothing else, ever.
 
-Why that is enough. A peer's masked vector y_i holds one mask per neighbour and its own PRG(b_i). Edge seeds never
+Why that is enough. A peer's masked vector y_i holds one mask per neighbour in U and its own PRG(b_i). Edge seeds never
 leave the two ends of their edge, so y_i alone says nothing. Once all b_i of U are known, Σ y_i gives Σ x_i, and each
 single y_i is still hidden under its edges to every honest peer. So b_i may be opened once it is sure that the peer's
 y_i is summed over one set U and no other: that is what the certificate proves. An attempt that was abandoned, or is
-undecided, opens nothing.
+undecided, opens nothing. A backup share of b_i is a part of b_i: the same rule holds for it.
 
-What must never be added here: a request from a peer as a reason to reveal; an edge seed; a seed of an attempt other
-than the certificate's; a seed of a bundle that D does not name.
+What must never be added here: a request from a peer as a reason to reveal; an edge seed; a seed, or a share of one, of
+an attempt other than the certificate's; of a bundle that D does not name; of a peer that is not in U.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from __future__ import annotations
 from p2pfl.codec import Malformed
 from p2pfl.errors.round import DisclosureRefused
 from p2pfl.keys import Secret
-from p2pfl.sharing.certificate import check_certificate, own_bundle_counts
-from p2pfl.sharing.state import State
+from p2pfl.messages import Bundle
+from p2pfl.sharing.certificate import check_certificate, compose
+from p2pfl.sharing.state import Backup, State
 
 
-def seed_to_reveal(state: State) -> Secret:
-    """Return this peer's b_i, or raise DisclosureRefused (P2P-ROUND-021).
+def may_be_opened(state: State) -> dict[str, bytes]:
+    """By member of U, the commitment of the b_i that may be opened now. Raises DisclosureRefused when none may.
 
     Everything is checked anew from the certificate's own letters, not from flags that other code has set.
     """
-    if state.certificate is None or state.deal is None:
+    if state.certificate is None:
         raise DisclosureRefused(evidence=f"no certificate for round {state.round}, attempt {state.attempt}")
     try:
         verdict = check_certificate(state.certificate, state.setting.roster)
@@ -42,12 +43,31 @@ def seed_to_reveal(state: State) -> Secret:
     if (envelope.run, envelope.epoch) != (state.setting.run, state.setting.roster.epoch):
         raise DisclosureRefused(evidence="the certificate is of another run")
     if state.attempt_digest != verdict.attempt_digest:
-        # READYs need this peer's root under D: a certificate for a D that it never accepted rests on a lie.
-        raise DisclosureRefused(evidence="the certificate is for a set under which this site masked nothing")
+        raise DisclosureRefused(evidence="the certificate is for another set than the one that this site holds")
     try:
-        counts = own_bundle_counts(state, verdict.members)
+        found = compose(verdict.members, state.setting.roster)
     except Malformed as error:
         raise DisclosureRefused(evidence=f"the certified set does not hold together: {error}") from None
-    if not counts:
+    held = {name: state.bundles[name] for name in found.bundles if name in state.bundles}
+    return {
+        name: letter.message.self_mask
+        for name, letter in held.items()
+        if isinstance(letter.message, Bundle) and letter.digest == found.bundles[name]
+    }
+
+
+def seed_to_reveal(state: State) -> Secret | None:
+    """This peer's b_i; None when it is not in U. Raises DisclosureRefused (P2P-ROUND-021)."""
+    allowed = may_be_opened(state)
+    if state.setting.me not in state.survivors:
+        return None
+    if state.deal is None or state.setting.me not in allowed:
+        raise DisclosureRefused(evidence="this site holds no secret of the bundle in the certified set")
+    if state.deal.bundle.digest != state.bundles[state.setting.me].digest:
         raise DisclosureRefused(evidence="the certified set names another bundle than the one this site dealt")
     return state.deal.self_mask
+
+
+def share_to_reveal(state: State, dealer: str) -> Backup | None:
+    """This peer's share of b_dealer; None when it holds none of the bundle in D. Raises DisclosureRefused."""
+    return state.backups.get(dealer) if dealer in may_be_opened(state) else None

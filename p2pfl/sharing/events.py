@@ -88,15 +88,26 @@ class WordsReady(OfAttempt):
 
 @dataclass(frozen=True, slots=True)
 class Applied(Event):
-    """The answer to `Apply`: digest of the model after the round, and facts that follow from the sum alone."""
+    """The answer to `Apply`: digest of the model after `round`, and facts that follow from the sum alone."""
 
+    round: int
     model: bytes
     outcome: Facts
 
 
 @dataclass(frozen=True, slots=True)
+class Tick(OfAttempt):
+    """Time has passed. What that changes is for the READY rows to say."""
+
+
+@dataclass(frozen=True, slots=True)
 class Dealt(OfAttempt):
     """This attempt's secrets are durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipted(OfAttempt):
+    """The bundles and backup shares that this peer acknowledges are durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +136,18 @@ class RecordStored(OfAttempt):
 
 
 @dataclass(frozen=True, slots=True)
-class ProposeDeadline(OfAttempt):
-    """No U came in time."""
+class LeaveStored(OfAttempt):
+    """This peer's LEAVE is durable."""
 
 
 @dataclass(frozen=True, slots=True)
-class GatherDeadline(OfAttempt):
-    """GATHER did not end in time."""
+class Moved(OfAttempt):
+    """A round that is not final lies in a place of its own on the disk, so that the next can begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten(OfAttempt):
+    """What the disk held of a round that has no sum is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +156,13 @@ class LinkUp(Event):
 
     peer: str
     incarnation: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown(Event):
+    """The link to `peer` ended. It is dialled again, and nothing is lost, unless its process has died."""
+
+    peer: str
 
 
 Effect = Any  # one of the classes below
@@ -184,13 +207,16 @@ class Quantise:
     round: int
     attempt: int
     attempt_digest: bytes
+    survivors: tuple[str, ...]
     supports: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """The checked sum: apply it to the model, answer with `Applied`."""
+    """The checked sum of `round`: apply it to the model after round `base`, answer with `Applied`."""
 
+    round: int
+    base: int
     attempt_digest: bytes
     supports: tuple[bytes, ...]
     survivors: tuple[str, ...]
@@ -200,10 +226,39 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The round is final: its record, and at least q cosignatures by name."""
+    """The round is final: its record, and cosignatures by name, at least q of it or of a round that rests on it."""
 
+    round: int
     record: bytes
     cosignatures: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """q peers go on without this round's sum. `sent`: this peer's masked vector left it, so its update is spent."""
+
+    round: int
+    attempt: int
+    lacking: tuple[str, ...]
+    sent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retract:
+    """The model is again the one after round `to`: what was applied since is not of the branch that goes on."""
+
+    to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accuse:
+    """A peer broke the protocol; `proof` (letters, as wires) shows it to anyone, where there is such a proof."""
+
+    peer: str
+    round: int
+    attempt: int
+    error: P2PFLError
+    proof: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """One round as a sans-I/O machine: `handle(event)` returns the effects that the driver must carry out, in order.
 
 The protocol is in `table.py`; this file only looks up the row, runs the action, and tries the READY rows until none is
-true. An event that is refused raises, and nothing has changed. Letters that come too early are held here, bounded, and
-handed in again when the phase has moved. DESIGN §4.2; docs/spec/sharing.md.
+true. A letter that breaks the rules changes nothing: it is as if it had not come, and its sender is accused. Letters
+that come too early are held here, bounded, and handed in again when the phase has moved. DESIGN §4.2;
+docs/spec/sharing.md.
 """
 
 from __future__ import annotations
@@ -10,64 +11,139 @@ from __future__ import annotations
 from typing import Final
 
 from p2pfl.codec import Malformed, pack, unpack
-from p2pfl.errors.round import MalformedMessage, NotInThisVersion, UnexpectedEvent, UnexpectedMessage
-from p2pfl.messages import Certificate, Chunk, Letter, SumChunk, read, seal
-from p2pfl.sharing.events import CertificateStored, Effect, Event, OfAttempt, Received, Send, UpdateReady
+from p2pfl.errors import RemoteProtocolError
+from p2pfl.errors.round import MalformedMessage, UnexpectedEvent, UnexpectedMessage
+from p2pfl.messages import (
+    Certificate,
+    Chunk,
+    Confirm,
+    Evidence,
+    Handed,
+    Leave,
+    Letter,
+    Nonce,
+    Opened,
+    Root,
+    SumChunk,
+    SumDigest,
+    Tags,
+    open_letter,
+    read,
+    seal,
+)
+from p2pfl.sharing import evidence
+from p2pfl.sharing.events import (
+    Accuse,
+    Applied,
+    Begin,
+    CertificateStored,
+    Effect,
+    Event,
+    OfAttempt,
+    Received,
+    Send,
+    Stop,
+    UpdateReady,
+)
+from p2pfl.sharing.history import NO_BASE
+from p2pfl.sharing.others import Others
 from p2pfl.sharing.phases import ballot, confirm, owed
 from p2pfl.sharing.state import Phase, Setting, State, pack_sums, read_vectors, restore
-from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Later, Row
+from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Row
 
 EARLY_BYTES: Final = 256 << 20  # held for one peer that is a step ahead …
 EARLY_LETTERS: Final = 4096  # … in at most so many letters
+HANDED: Final = (Root, SumDigest, Nonce, Tags, Confirm, Leave)  # may be handed on: each counts by its own signature
 
 
 class Round:
-    """Round `number` of a run, through all its attempts, until it is final."""
+    """Round `number` of a run, through all its attempts, until it is final or known to have no sum."""
 
-    def __init__(self, setting: Setting, number: int) -> None:
-        self.state = State(setting, number)
+    def __init__(
+        self,
+        setting: Setting,
+        others: Others,
+        number: int,
+        base: tuple[int, bytes] = NO_BASE,
+        chain: tuple[int, ...] = (),
+        grounds: tuple[bytes, ...] = (),
+    ) -> None:
+        self.state = State(setting, others, number, base=base, chain=chain, grounds=grounds)
         self.phase = Phase.SHARE
         self._early: dict[tuple[str, int, int, int], Letter] = {}  # (sender, attempt, kind, chunk)
 
     @classmethod
-    def restored(cls, setting: Setting, snapshot: bytes, sums: bytes | None) -> tuple[Round, list[Effect]]:
+    def restored(
+        cls,
+        setting: Setting,
+        others: Others,
+        snapshot: bytes,
+        sums: bytes | None,
+        *,
+        now: float = 0.0,
+        slot: int | None = None,
+    ) -> tuple[Round, list[Effect]]:
         """The round that a process which died had begun, and what it owes the others now.
 
-        A new process masks nothing in the attempt it finds. Under a certificate it does all that is left to do; before
-        one it casts the ballot that it lacks, if it had not vouched for the sums. Raises Malformed.
+        A new process masks nothing under a U that it finds. Under a certificate it does all that is left to do; before
+        one it casts the ballot that it lacks, if it had not vouched for the sums; before a U it deals anew. Raises
+        Malformed.
         """
-        state = restore(setting, snapshot)
-        found = cls(setting, state.round)
+        state = restore(setting, others, snapshot)
+        state.now, state.slot, state.left = now, slot, slot is not None
+        found = cls(setting, others, state.round)
         found.state = state
         if state.members is not None and sums is not None:
             state.masked = read_vectors(sums, state.attempt_digest)
+        effects: list[Effect] = []
+        if state.leave is not None:
+            state.leaves[setting.me] = state.leave
+            state.outbox.append(Send(None, state.leave))
+            effects.append(Send(None, state.leave))
+        if state.ready is not None or state.ballot is not None:
+            others.vows.vouched[state.round] = state.chain
         if state.certificate is not None:
             found.phase = Phase.UNMASK
             # A record on disk was signed before: it is said again, and counts.
-            effects = found.handle(CertificateStored(state.now, state.round, state.attempt))
-            return found, effects + (confirm.send(state) if state.record else [])
+            effects += found.handle(CertificateStored(state.now, state.round, state.attempt))
+            if state.signed:
+                others.vows.confirmed.add(state.round)
+                effects += confirm.sign(state)
+            return found, effects
+        if state.members is None and state.ballot is None and slot is None:
+            state.deal, state.restored = None, False
+            state.bundles.pop(setting.me, None)
+            return found, effects + found.handle(Begin(state.now))
         found.phase = Phase.BALLOT
+        effects += ballot.announce(state)
         if state.ballot is not None:
-            return found, ballot.announce(state) + ballot.send(state)
-        return found, ballot.announce(state) if state.ready is not None else ballot.abandon_restored(state)
+            effects += ballot.send(state)
+        return found, effects + found._advance()
 
     def keepsake(self) -> bytes:
         """What a final round keeps for peers that missed it: certificate, record, and the sum. Its secrets are gone."""
         state = self.state
         certificate = state.certificate.wire if state.certificate else b""
-        return pack((state.round, state.attempt, certificate, state.record, pack_sums(state.total, b"")))
+        confirms = tuple(letter.wire for letter in state.confirm_letters.values())
+        sums = pack_sums(state.total, b"")
+        return pack((state.round, state.attempt, state.base, certificate, state.record, confirms, sums))
 
     @classmethod
-    def finished(cls, setting: Setting, keepsake: bytes) -> Round:
+    def finished(cls, setting: Setting, others: Others, keepsake: bytes) -> Round:
         """The final round that `keepsake` is of, in a new process: it serves, and no more. Raises Malformed."""
-        number, attempt, certificate, record, total = unpack(keepsake, most=1 << 40, items=8)
-        found = cls(setting, number)
+        number, attempt, base, certificate, record, confirms, total = unpack(keepsake, most=1 << 40, items=256)
+        found = cls(setting, others, number, base=tuple(base))
         state = found.state
         state.attempt, state.record, state.total = attempt, record, read_vectors(total, b"")
+        state.signed = True
         if certificate:
             state.certificate = seal(read(certificate).message, state.envelope, setting.identity)
             state.outbox.append(Send(None, state.certificate))
-        confirm.send(state)
+        for letter in map(read, confirms):
+            if isinstance(letter.message, Confirm):
+                state.confirms[letter.sender] = (letter.message.record, letter.message.cosignature)
+                state.confirm_letters[letter.sender] = letter
+        confirm.sign(state)
         confirm.settled(state)
         found.phase = Phase.FINAL
         return found
@@ -88,30 +164,42 @@ class Round:
         """By peer, what this round waits for, in words for people."""
         return owed.waited_for(self.state, self.phase)
 
+    # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
+
     def handle(self, event: Event) -> list[Effect]:
         """Take one event; return what must be done, in order.
 
-        Raises RemoteProtocolError naming the peer, or LocalProtocolError when this node's own code is at fault; then
-        nothing has changed.
+        Raises LocalProtocolError when this node's own code is at fault; then nothing has changed.
         """
-        self.state.now = event.now
+        self.state.now = max(event.now, self.state.now)
         before = (self.state.attempt, self.phase)
-        effects = self._dispatch(event)
+        effects = self._take(event)
         effects += self._advance()
         while before != (self.state.attempt, self.phase) and self._early:
             before = (self.state.attempt, self.phase)
             held, self._early = self._early, {}
             for letter in held.values():
-                effects += self._dispatch(Received(event.now, letter))
+                effects += self._take(Received(event.now, letter))
                 effects += self._advance()
         return effects
+
+    def advance(self, now: float) -> list[Effect]:
+        """Something outside of this round has changed: try the READY rows."""
+        self.state.now = max(now, self.state.now)
+        return self._advance()
+
+    def _take(self, event: Event) -> list[Effect]:
+        try:
+            return self._dispatch(event)
+        except RemoteProtocolError as error:
+            return self._accuse(error)
 
     def _dispatch(self, event: Event) -> list[Effect]:
         if isinstance(event, Received):
             return self._received(event)
         if isinstance(event, OfAttempt) and (event.round, event.attempt) != (self.state.round, self.state.attempt):
             return []
-        if isinstance(event, UpdateReady) and event.round != self.number:
+        if isinstance(event, (UpdateReady, Applied)) and event.round != self.number:
             return []  # of a round that was settled without it
         cell = EVENTS.get((self.phase, type(event)))
         if isinstance(cell, Ignore):
@@ -125,6 +213,10 @@ class Round:
         letter = event.letter
         self._check_place(letter)
         attempt, message = letter.envelope.attempt, letter.message
+        if isinstance(message, Handed):
+            return self._handed(event, message)
+        if isinstance(message, Leave):
+            attempt = self.state.attempt  # it is of the round, whichever attempt its sender stood in
         if attempt < self.state.attempt:
             return []  # its certificate is held: nothing of it can count again
         if attempt > self.state.attempt and self.state.certificate is not None:
@@ -136,14 +228,24 @@ class Round:
             return self._keep(letter)
         if isinstance(cell, Ignore):
             return []
-        if isinstance(cell, Later):
-            raise NotInThisVersion(evidence=cell.reason, peer=letter.sender, message=type(message).__name__)
         if cell is None:
             raise self._unexpected(letter, f"round {self.number}, attempt {self.attempt}")
         try:
             return self._run(cell, event)
         except Malformed as error:
             raise MalformedMessage(peer=letter.sender, evidence=str(error)) from None
+
+    def _handed(self, event: Received, message: Handed) -> list[Effect]:
+        """Each letter counts as if its own author had sent it; who hands on what is not one, is the one at fault."""
+        effects: list[Effect] = []
+        for wire in message.letters:
+            try:
+                letter = open_letter(wire, self.state.setting.roster)
+            except Malformed as error:
+                raise MalformedMessage(peer=event.letter.sender, evidence=f"handed on: {error}") from None
+            if isinstance(letter.message, HANDED) and letter.sender != self.state.setting.me:
+                effects += self._take(Received(event.now, letter))
+        return effects
 
     def _check_place(self, letter: Letter) -> None:
         """Refuse a letter of another run, epoch or round under its sender's name.
@@ -170,12 +272,32 @@ class Round:
             row = next((row for row in READY[self.phase] if row.true(self.state)), None)
             if row is None:
                 return effects
-            effects += row.action(self.state)
+            try:
+                effects += row.action(self.state)
+            except RemoteProtocolError as error:
+                effects += self._accuse(error)
+                continue
             self.phase = row.next
+
+    def _accuse(self, error: RemoteProtocolError) -> list[Effect]:
+        """Its sender is noted; letters that prove the breach go to all; the run stops when too few are left."""
+        state, peer = self.state, error.fields["peer"]
+        if peer == state.setting.me:
+            return [Stop(error)]
+        state.others.breaches[peer] = error
+        proof = tuple(letter.wire for letter in error.proof)
+        effects: list[Effect] = [Accuse(peer, state.round, state.attempt, error, proof)]
+        if proof and peer not in state.others.proven and evidence.convicts(proof, state.setting.roster) == peer:
+            told = state.seal(Evidence(proof))
+            state.others.proven[peer] = told
+            effects.append(Send(None, told))
+        if (last := state.others.too_many) is not None:
+            effects.append(Stop(last))
+        return effects
 
     def _keep(self, letter: Letter) -> list[Effect]:
         message = letter.message
-        place = message.index if isinstance(message, (Chunk, SumChunk)) else 0
+        place = message.index if isinstance(message, (Chunk, SumChunk, SumDigest, Opened)) else 0
         sizes = [len(old.body) for old in self._early.values() if old.sender == letter.sender]
         if sum(sizes) + len(letter.body) > EARLY_BYTES or len(sizes) >= EARLY_LETTERS:
             evidence = f"{len(sizes)} letters, {sum(sizes)} bytes, ahead of their turn"

@@ -9,21 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from p2pfl import codec
 from p2pfl.keys import Identity, Secret, digest
-from p2pfl.messages import Envelope, Letter, Message, Share, Total, read, seal
+from p2pfl.messages import Envelope, Letter, Members, Message, Share, Total, read, seal
 from p2pfl.roster import Roster
 from p2pfl.sharing.chunks import Chunk as Piece
-from p2pfl.sharing.events import OfAttempt, Persist, Proposal, Send, Vector, Words
+from p2pfl.sharing.events import OfAttempt, Persist, Proposal, Send, SetTimer, Tick, Vector, Words
 from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.history import NO_BASE
+from p2pfl.sharing.others import Chain, Others
 
 ATTEMPT_ITEM: Final = "state/attempt"
 SUMS_ITEM: Final = "state/sums"
 FINAL_ITEM: Final = "state/total"
+LEFT_SLOTS: Final = 8  # rounds left behind whose outcome is still open; of more, the oldest is given up
+LEFT_ITEMS: Final = tuple((f"state/left/{slot}", f"state/left-sums/{slot}") for slot in range(LEFT_SLOTS))
+ITEMS: Final = (ATTEMPT_ITEM, SUMS_ITEM, FINAL_ITEM, *(item for pair in LEFT_ITEMS for item in pair))
+SNAPSHOT_VERSION: Final = 2
+MOST_SNAPSHOT: Final = 1 << 27
 
 
 class Phase(Enum):
@@ -37,6 +44,7 @@ class Phase(Enum):
     UNMASK = "unmask"
     CONFIRM = "confirm"
     FINAL = "final"
+    LEFT = "left"  # left behind, and known to have no sum
 
 
 @dataclass(frozen=True)
@@ -50,10 +58,21 @@ class Setting:
     incarnation: bytes
     manifest: bytes
     draw: Callable[[int], bytes]
+    verify: bool = True  # sums are checked by random linear forms before anyone vouches for them
 
     @property
     def others(self) -> tuple[str, ...]:
         return tuple(name for name in self.roster.names if name != self.me)
+
+
+@dataclass(frozen=True)
+class Backup:
+    """This peer's Shamir share of one dealer's self-mask seed, and what shows that it is under the bundle's root."""
+
+    share: Secret
+    salt: bytes
+    edge: bytes  # commitment to the edge seed, which never leaves the two ends of its edge
+    path: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -72,51 +91,75 @@ class State:
     """One attempt, as this peer knows it. Dicts are by peer name unless said otherwise."""
 
     setting: Setting
+    others: Others
     round: int
     attempt: int = 0
+    base: tuple[int, bytes] = NO_BASE  # the round that this one rests on, and the digest of its record
+    chain: Chain = ()  # … and all that are not final of those it rests on
+    moved: tuple[tuple[int, bytes], Chain] | None = None  # … from the next attempt on
+    slot: int | None = None  # once it is left behind: where on the disk it lies
     now: float = 0.0  # of the event in hand
+    due: dict[str, float] = field(default_factory=dict)  # by what: when the clock makes a difference
     proposal: Proposal | None = None
     deal: Deal | None = None
     restored: bool = False  # this process did not deal here: it masks nothing in this attempt
     # SHARE, PROPOSE
     bundles: dict[str, Letter] = field(default_factory=dict)
+    backups: dict[str, Backup] = field(default_factory=dict)  # by dealer
     received: dict[str, Secret] = field(default_factory=dict)
     acks: dict[str, Letter] = field(default_factory=dict)
     proposes: dict[str, Letter] = field(default_factory=dict)
     dealt: bool = False  # this peer's shares have left
-    acknowledged: bool = False
-    clock_set: bool = False
+    acknowledged: frozenset[bytes] = frozenset()  # digests of the bundles in this peer's last Ack
+    passed_on: frozenset[str] = frozenset()  # whose acknowledgement and proposal the coordinator was shown at half-time
     members: Letter | None = None
+    refused: str = ""  # why this peer does not accept the coordinator's U
+    returned: set[str] = field(default_factory=set)  # members that are new processes since they dealt
     # MASK, GATHER
     pieces: tuple[Piece, ...] = ()
-    bits: tuple[int, ...] = ()
-    lengths: tuple[int, ...] = ()
-    roots: dict[str, bytes] = field(default_factory=dict)
-    partial: dict[int, Words] = field(default_factory=dict)  # by chunk, owned by this peer
-    contributed: dict[int, set[str]] = field(default_factory=dict)  # by chunk
-    sum_digests: dict[int, bytes] = field(default_factory=dict)  # by chunk
+    segments: tuple[tuple[int, int], ...] = ()  # (bits, words) of each
+    mine: tuple[Vector, ...] = ()  # y of this peer
+    roots: dict[str, Letter] = field(default_factory=dict)
+    contributed: dict[int, dict[str, Words]] = field(default_factory=dict)  # by chunk owned here, by author
+    sum_digests: dict[int, Letter] = field(default_factory=dict)  # by chunk
     view: bytes = b""
-    nonces: dict[str, bytes] = field(default_factory=dict)
-    views: dict[str, bytes] = field(default_factory=dict)
+    nonces: dict[str, Letter] = field(default_factory=dict)
+    challenge: bytes = b""
+    tags: dict[str, Letter] = field(default_factory=dict)
     sums: dict[int, Words] = field(default_factory=dict)  # by chunk
+    false: dict[int, dict[str, Letter]] = field(default_factory=dict)  # chunks that fail, what is opened of each
+    checked: bool = False
+    claims: dict[str, set[tuple[str, int]]] = field(default_factory=dict)  # by owner: (author, chunk) that it lacks
+    shown: set[tuple[str, int]] = field(default_factory=set)  # of those, what its author has shown to all
     # BALLOT
     ready: Letter | None = None
     readys: dict[str, Letter] = field(default_factory=dict)
     ballot: Letter | None = None
     ballots: dict[str, Letter] = field(default_factory=dict)
     certificate: Letter | None = None
+    left: bool = False  # q peers went on without this round's sum
+    leave: Letter | None = None
+    leaves: dict[str, Letter] = field(default_factory=dict)
     # UNMASK, CONFIRM
     masked: tuple[Vector, ...] = ()
     reveals: dict[str, Secret] = field(default_factory=dict)
+    pieced: dict[str, dict[str, bytes]] = field(default_factory=dict)  # by dealer, by holder: shares of its seed
+    shown_shares: dict[str, dict[str, Letter]] = field(default_factory=dict)  # … and the letters that brought them
+    misdealt: set[str] = field(default_factory=set)  # dealers whose shares open something else
+    backed_up: frozenset[str] = frozenset()  # dealers whose share this peer has broadcast
     total: tuple[Vector, ...] = ()
     record: bytes = b""
+    signed: bool = False  # this peer is bound to the record
     confirms: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)  # record, cosignature
     settled: set[str] = field(default_factory=set)  # peers in whose ledgers the round is
-    wanted_from: str = ""
-    parts: list[tuple[Total, Words]] = field(default_factory=list)  # of a fetched total, in order
+    confirm_letters: dict[str, Letter] = field(default_factory=dict)
+    wanted: str = ""  # who was asked for the sum
+    asked: int = 0  # how many were
+    parts: list[tuple[Total, Words]] = field(default_factory=list)  # of a fetched sum, in order
     outbox: list[Send] = field(default_factory=list)  # to repeat to a peer that comes back as a new process
     last_abandon: Letter | None = None  # certificate of the attempt before
     skip: Letter | None = None  # ABANDON certificate shown by a peer that is further on
+    grounds: tuple[bytes, ...] = ()  # LEAVEs of the round before: they say who may be left out alive
 
     @property
     def n(self) -> int:
@@ -125,6 +168,17 @@ class State:
     @property
     def names(self) -> tuple[str, ...]:
         return self.setting.roster.names
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """U, in roster order: empty until one is accepted."""
+        held = self.members.message if self.members is not None else None
+        return held.survivors if isinstance(held, Members) else ()
+
+    @property
+    def inside(self) -> bool:
+        """This peer is in U."""
+        return self.setting.me in self.survivors
 
     @property
     def attempt_digest(self) -> bytes:
@@ -143,10 +197,30 @@ class State:
     def seal(self, message: Message) -> Letter:
         return seal(message, self.envelope, self.setting.identity)
 
+    def timer(self, what: str, seconds: float) -> SetTimer:
+        """`past(what)` holds from so many seconds on."""
+        self.due[what] = self.now + seconds
+        return SetTimer(Tick(self.due[what], self.round, self.attempt))
+
+    def past(self, what: str) -> bool:
+        """The time of `what` was set and has come."""
+        due = self.due.get(what)
+        return due is not None and self.now >= due
+
     def persist(self, then: type[OfAttempt], *beside: tuple[str, bytes | None]) -> Persist:
         """Make this attempt durable as it stands, with what is given beside it; then `then`."""
         # The attempt last: a process that dies in between must not find a READY without the sums that it vouches for.
-        return Persist((*beside, (ATTEMPT_ITEM, snapshot(self))), then, self.round, self.attempt)
+        return Persist((*beside, (self.item, snapshot(self))), then, self.round, self.attempt)
+
+    @property
+    def item(self) -> str:
+        """Where on the disk this attempt lies."""
+        return ATTEMPT_ITEM if self.slot is None else LEFT_ITEMS[self.slot][0]
+
+    @property
+    def sums_item(self) -> str:
+        """Where on the disk its masked sums lie."""
+        return SUMS_ITEM if self.slot is None else LEFT_ITEMS[self.slot][1]
 
     def post(self, message: Message, to: str | None = None) -> Send:
         """Seal a small letter for one peer or all, and keep it for a peer that comes back as a new process."""
@@ -154,11 +228,24 @@ class State:
         self.outbox.append(sent)
         return sent
 
-    def renew(self, attempt: int, certificate: Letter) -> None:
-        """Become the state in which `attempt` begins: nothing of the abandoned one is left but the proposal."""
-        fresh = State(self.setting, self.round, attempt, self.now, self.proposal, last_abandon=certificate)
-        fresh.outbox.append(Send(None, certificate))
+    def renew(self, attempt: int, certificate: Letter | None) -> None:
+        """Become the state in which `attempt` begins: nothing of the one before is left but the proposal."""
+        base, chain = self.moved or (self.base, self.chain)
+        fresh = State(
+            self.setting, self.others, self.round, attempt, base, chain, slot=self.slot, now=self.now,
+            proposal=self.proposal if self.moved is None else None, last_abandon=certificate, leaves=self.leaves,
+            leave=self.leave, left=self.left, grounds=self.grounds,
+        )  # fmt: skip
+        fresh.outbox += [Send(None, letter) for letter in (certificate, self.leave) if letter is not None]
         vars(self).update(vars(fresh))
+
+
+    def rebase(self, base: tuple[int, bytes], chain: Chain) -> None:
+        """The model that this peer would sum on is another one now: from the next proposal on."""
+        if self.setting.me in self.proposes:
+            self.moved = (base, chain)
+        else:
+            self.base, self.chain, self.proposal = base, chain, None
 
 
 def attempt_digest(members: Letter) -> bytes:
@@ -181,32 +268,41 @@ def snapshot(state: State) -> bytes:
     """The attempt as bytes for the sealed home: enough to cast the one ballot, reveal, and confirm after a restart."""
     deal = state.deal
     secrets = (deal.self_mask.reveal(), deal.nonce.reveal(), deal.bundle.wire) if deal else (b"", b"", b"")
-    letters = (state.members, state.ready, state.ballot, state.certificate, state.last_abandon)
+    letters = (state.members, state.ready, state.ballot, state.certificate, state.leave, state.last_abandon)
     wires = tuple(letter.wire if letter else b"" for letter in letters)
     bundles = tuple(bundle.wire for bundle in state.bundles.values())
-    return codec.pack((1, state.round, state.attempt, *secrets, *wires, state.view, state.record, bundles))
+    backups = tuple((name, one.share.reveal(), one.salt, one.edge, one.path) for name, one in state.backups.items())
+    record = state.record if state.signed else b""
+    place = (SNAPSHOT_VERSION, state.round, state.attempt, *state.base, state.chain)
+    return codec.pack((*place, secrets, wires, state.view, record, bundles, backups, state.grounds))
+
+
+def _unpacked(data: bytes) -> tuple[int, int, Any]:
+    version, number, attempt, *rest = codec.unpack(data, most=MOST_SNAPSHOT, items=256)
+    if version != SNAPSHOT_VERSION:
+        raise codec.Malformed(f"attempt snapshot of version {version}")
+    return number, attempt, rest
 
 
 def place_of(data: bytes) -> tuple[int, int]:
     """Round and attempt of what `snapshot` wrote. Raises Malformed."""
-    version, number, attempt, *_ = codec.unpack(data, most=1 << 27, items=256)
-    if version != 1:
-        raise codec.Malformed(f"attempt snapshot of version {version}")
-    return number, attempt
+    return _unpacked(data)[:2]
 
 
-def restore(setting: Setting, data: bytes) -> State:
+def restore(setting: Setting, others: Others, data: bytes) -> State:
     """The state that `snapshot` wrote, in a new process. Raises Malformed when the bytes are not a snapshot."""
-    version, number, attempt, self_mask, nonce, bundle, *rest = codec.unpack(data, most=1 << 27, items=256)
-    if version != 1:
-        raise codec.Malformed(f"attempt snapshot of version {version}")
-    *wires, view, record, bundles = rest
-    members, ready, ballot, certificate, last_abandon = (read(wire) if wire else None for wire in wires)
-    state = State(setting, number, attempt, restored=True, members=members, ready=ready, ballot=ballot)
-    state.certificate, state.last_abandon, state.view, state.record = certificate, last_abandon, view, record
-    if last_abandon is not None:
-        state.outbox.append(Send(None, last_abandon))
+    number, attempt, rest = _unpacked(data)
+    based, base, chain, secrets, wires, view, record, bundles, backups, grounds = rest
+    state = State(setting, others, number, attempt, (based, base), tuple(chain), restored=True)
+    letters = [read(wire) if wire else None for wire in wires]
+    state.members, state.ready, state.ballot, state.certificate, state.leave, state.last_abandon = letters
+    state.view, state.record, state.signed, state.grounds = view, record, bool(record), tuple(grounds)
+    if state.last_abandon is not None:
+        state.outbox.append(Send(None, state.last_abandon))
     state.bundles = {letter.sender: letter for letter in map(read, bundles)}
+    for name, share, salt, edge, path in backups:
+        state.backups[name] = Backup(Secret(share, f"share of {name}'s self-mask seed"), salt, edge, path)
+    self_mask, nonce, bundle = secrets
     if bundle:
         state.deal = Deal(Secret(self_mask, "self-mask seed"), Secret(nonce, "nonce"), read(bundle))
     return state

@@ -14,11 +14,23 @@ from typing import Any, Final
 
 from p2pfl import messages as m
 from p2pfl.sharing import events as e
-from p2pfl.sharing.phases import ballot, confirm, gather, mask, propose, share, unmask
+from p2pfl.sharing.phases import (
+    ballot,
+    confirm,
+    fetch,
+    gather,
+    leave,
+    mask,
+    members,
+    propose,
+    share,
+    unmask,
+    verify,
+)
 from p2pfl.sharing.state import Phase, State
 
 SHARE, PROPOSE, MASK, GATHER = Phase.SHARE, Phase.PROPOSE, Phase.MASK, Phase.GATHER
-BALLOT, UNMASK, CONFIRM, FINAL = Phase.BALLOT, Phase.UNMASK, Phase.CONFIRM, Phase.FINAL
+BALLOT, UNMASK, CONFIRM, FINAL, LEFT = Phase.BALLOT, Phase.UNMASK, Phase.CONFIRM, Phase.FINAL, Phase.LEFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +54,6 @@ class Ignore:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
-    """Refused in this version, with the step that will bring it."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class When:
     """After every event: if `true(state)`, run `action`, then stand in `next`."""
 
@@ -57,7 +62,7 @@ class When:
     next: Phase
 
 
-Cell = Row | Keep | Ignore | Later
+Cell = Row | Keep | Ignore
 keep = Keep()
 
 
@@ -65,118 +70,164 @@ def _each(phases: Iterable[Phase], kinds: Iterable[type], cell: Cell) -> dict[tu
     return dict.fromkeys(itertools.product(phases, kinds), cell)
 
 
-_ROWS: Final[dict[tuple[Phase, type], Cell]] = {
-    # SHARE: seeds and bundles out and in, one acknowledgement; training goes on meanwhile
-    (SHARE, e.Begin): Row(share.deal, SHARE),
-    (SHARE, e.Dealt): Row(share.send, SHARE),
-    (SHARE, m.Share): Row(share.accept, SHARE),
-    (SHARE, m.Ack): Row(share.acknowledged, SHARE),
-    (SHARE, e.UpdateReady): Row(propose.hold, SHARE),
-    (SHARE, m.Propose): Row(propose.accept, SHARE),
-    (SHARE, m.Members): keep,
-    # PROPOSE: everyone's grounds, then one U
-    (PROPOSE, m.Share): Ignore("repeated to a new process"),
-    (PROPOSE, m.Ack): Row(share.acknowledged, PROPOSE),
-    (PROPOSE, m.Propose): Row(propose.accept, PROPOSE),
-    (PROPOSE, m.Members): Row(propose.members, PROPOSE),
-    (PROPOSE, e.Accepted): Row(mask.request, MASK),  # D is durable before the first word of y leaves
-    (PROPOSE, e.ProposeDeadline): Row(ballot.out_of_time, BALLOT),
-    # MASK: the words come, the masked chunks go
-    (MASK, e.WordsReady): Row(mask.send, GATHER),
-    (MASK, m.Members): Row(propose.members, MASK),  # the same one again, or a second statement
-    (MASK, e.ProposeDeadline): Ignore("U came in time"),
-    (MASK, e.GatherDeadline): Row(ballot.out_of_time, BALLOT),
-    # GATHER: sums of what this peer owns, nonces for one view, the masked sums of all
-    (GATHER, m.Root): Row(gather.root, GATHER),
-    (GATHER, m.Chunk): Row(gather.chunk, GATHER),
-    (GATHER, m.SumDigest): Row(gather.summed, GATHER),
-    (GATHER, m.Nonce): Row(gather.nonce, GATHER),
-    (GATHER, m.SumChunk): Row(gather.sum_chunk, GATHER),
-    (GATHER, m.Members): Row(propose.members, GATHER),
-    (GATHER, e.ProposeDeadline): Ignore("U came in time"),
-    (GATHER, e.GatherDeadline): Row(ballot.out_of_time, BALLOT),
-    # BALLOT: READY, then one vote, each durable before it is seen
-    (BALLOT, e.SumsStored): Row(ballot.announce, BALLOT),
-    (BALLOT, m.Ready): Row(ballot.ready, BALLOT),
-    (BALLOT, e.BallotStored): Row(ballot.send, BALLOT),
-    (BALLOT, e.UpdateReady): Row(propose.hold, BALLOT),  # for the next attempt
-    (BALLOT, e.Dealt): Ignore("the attempt was given up before its shares left"),
-    (BALLOT, e.Accepted): Ignore("the attempt was given up while U was stored"),
-    (BALLOT, e.WordsReady): Ignore("the attempt was given up while the words were made"),
-    (BALLOT, e.ProposeDeadline): Ignore("this peer has vouched or voted"),
-    (BALLOT, e.GatherDeadline): Ignore("this peer has vouched or voted"),
-    # UNMASK: under the certificate, and from it alone
-    (UNMASK, e.CertificateStored): Row(unmask.reveal, UNMASK),
-    (UNMASK, m.Reveal): Row(unmask.accept, UNMASK),
-    (UNMASK, m.Confirm): Row(confirm.accept, UNMASK),
-    (UNMASK, m.Total): Row(confirm.fetched, UNMASK),
-    (UNMASK, m.Want): keep,  # of a peer that heard this one confirm, before this one died and came back
-    (UNMASK, e.LinkUp): Row(confirm.link_up, UNMASK),
-    (UNMASK, e.Applied): Row(confirm.record, CONFIRM),
-    # CONFIRM: one record, q signatures
-    (CONFIRM, e.RecordStored): Row(confirm.send, CONFIRM),
-    (CONFIRM, m.Confirm): Row(confirm.accept, CONFIRM),
-    (CONFIRM, m.Reveal): Ignore("repeated to a new process"),
-    (CONFIRM, m.Total): Ignore("the sum is held"),
-    (CONFIRM, m.Want): Row(confirm.serve, CONFIRM),
-    # FINAL: the round stands; those who missed it are served
-    (FINAL, m.Confirm): Row(confirm.accept, FINAL),
-    (FINAL, m.Reveal): Ignore("repeated to a new process"),
-    (FINAL, m.Total): Ignore("the sum is held"),
-    (FINAL, m.Want): Row(confirm.serve, FINAL),
-}
+def _once(*parts: dict[tuple[Phase, type], Cell]) -> dict[tuple[Phase, type], Cell]:
+    """All parts together. A pair that has two cells raises TypeError: which of them holds must not hang on order."""
+    whole: dict[tuple[Phase, type], Cell] = {}
+    for part in parts:
+        twice = whole.keys() & part.keys()
+        if twice:
+            raise TypeError(f"two cells for {sorted((phase.name, kind.__name__) for phase, kind in twice)}")
+        whole |= part
+    return whole
+
+
+def _stay(phases: Iterable[Phase], kind: type, action: Callable[[State, Any], list[e.Effect]]) -> dict[Any, Cell]:
+    return {(phase, kind): Row(action, phase) for phase in phases}
+
+
+_BEFORE_U = (SHARE, PROPOSE)
 _BEFORE_BALLOT = (SHARE, PROPOSE, MASK, GATHER)
 _UNDECIDED = (*_BEFORE_BALLOT, BALLOT)
 _DECIDED = (UNMASK, CONFIRM, FINAL)
-_GATHERED = (m.Root, m.Chunk, m.SumDigest, m.Nonce, m.SumChunk)
+_GATHERED = (m.Root, m.Chunk, m.SumDigest, m.Nonce, m.SumChunk, m.Tags, m.Opened)
+_late = Ignore("SHARE and PROPOSE are over")
 _done = Ignore("the sums of this attempt are gathered or given up")
 _decided = Ignore("the attempt is decided")
+_gone = Ignore("the attempt was given up while the disk was written")
 
-EVENTS: Final[dict[tuple[Phase, type], Cell]] = {
-    **_ROWS,
-    **_each((SHARE, PROPOSE, MASK), _GATHERED, keep),
-    **_each(_BEFORE_BALLOT, (m.Ready,), keep),
-    **_each(_UNDECIDED, (m.Reveal, m.Confirm, m.Want), keep),
-    **_each((MASK, GATHER, BALLOT, *_DECIDED), (m.Share, m.Ack, m.Propose), _done),
-    **_each((BALLOT, *_DECIDED), (m.Members, *_GATHERED), _done),
-    **_each(_DECIDED, (m.Ready, m.Ballot, m.Certificate), _decided),
-    **_each(_DECIDED, (e.UpdateReady, e.ProposeDeadline, e.GatherDeadline), _decided),
-    **{(phase, m.Ballot): Row(ballot.count, phase) for phase in _UNDECIDED},
-    **{(phase, m.Certificate): Row(ballot.shown, phase) for phase in _UNDECIDED},
-    **{(phase, e.LinkUp): Row(ballot.link_up, phase) for phase in (*_UNDECIDED, CONFIRM, FINAL)},
-    **_each(Phase, (m.Held,), Later("U is the whole roster in this version: there is nothing to pass on")),
-    **_each(Phase, (m.Tags,), Later("sums are not yet verified by tags")),
-    **_each(Phase, (m.Leave,), Later("a certified round waits for its silent member in this version")),
-    **_each(Phase, (m.BackupShare,), Later("self-masks have no backups in this version")),
-}
+EVENTS: Final = _once(
+    # SHARE: seeds, backups and bundles out and in, acknowledgements; training goes on meanwhile
+    {(SHARE, e.Begin): Row(share.deal, SHARE)},
+    {(SHARE, e.Dealt): Row(share.send, SHARE)},
+    _stay(_BEFORE_U, m.Share, share.accept),
+    _stay(_BEFORE_U, m.Ack, share.acknowledged),
+    _stay(_BEFORE_U, e.Receipted, share.acknowledge),
+    # PROPOSE: everyone's grounds, what others hold of them, then one U
+    _stay(_UNDECIDED, e.UpdateReady, propose.hold),  # once U is named it is for the next attempt
+    _stay(_BEFORE_U, m.Propose, propose.accept),
+    _stay(_BEFORE_U, m.Held, propose.passed),
+    _stay((SHARE, PROPOSE, MASK, GATHER), m.Members, members.members),
+    {(phase, e.Accepted): Row(mask.request, MASK) for phase in _BEFORE_U},  # D is durable before a word of y leaves
+    # MASK: the words come, the masked chunks go
+    {(MASK, e.WordsReady): Row(mask.send, GATHER)},
+    # GATHER: sums of what this peer owns, nonces for one view, the masked sums of all, and the tags that verify them
+    {(GATHER, m.Root): Row(gather.root, GATHER)},
+    {(GATHER, m.Chunk): Row(gather.chunk, GATHER)},
+    {(GATHER, m.SumDigest): Row(gather.summed, GATHER)},
+    {(GATHER, m.Nonce): Row(gather.nonce, GATHER)},
+    {(GATHER, m.SumChunk): Row(gather.sum_chunk, GATHER)},
+    {(GATHER, m.Tags): Row(verify.accept, GATHER)},
+    {(GATHER, m.Opened): Row(verify.opened, GATHER)},
+    _stay((GATHER, BALLOT), m.Want, gather.help_out),
+    # BALLOT: READY, then one vote, each durable before it is seen
+    {(BALLOT, e.SumsStored): Row(ballot.announce, BALLOT)},
+    {(BALLOT, e.BallotStored): Row(ballot.send, BALLOT)},
+    _stay((MASK, GATHER, BALLOT), m.Ready, ballot.ready),
+    _stay(_UNDECIDED, m.Ballot, ballot.count),
+    _stay(_UNDECIDED, m.Certificate, ballot.shown),
+    # UNMASK: under the certificate, and from it alone
+    {(UNMASK, e.CertificateStored): Row(unmask.reveal, UNMASK)},
+    {(UNMASK, m.Reveal): Row(unmask.accept, UNMASK)},
+    _stay((UNMASK, CONFIRM), m.BackupShare, unmask.piece),
+    {(UNMASK, m.Total): Row(fetch.fetched, UNMASK)},
+    {(UNMASK, e.Applied): Row(confirm.record, CONFIRM)},
+    # CONFIRM: one record, q signatures; FINAL: the round stands, and those who missed it are served
+    {(CONFIRM, e.RecordStored): Row(confirm.sign, CONFIRM)},
+    _stay(_DECIDED, m.Confirm, confirm.accept),
+    _stay(_DECIDED, m.Want, fetch.serve),
+    _stay(_DECIDED, e.LinkUp, fetch.link_up),
+    # a round that is left behind
+    _stay((*_UNDECIDED, UNMASK), e.LeaveStored, leave.send),
+    _stay((*_UNDECIDED, UNMASK, CONFIRM), m.Leave, leave.accept),
+    # time, links, and what is of no use any more
+    _stay(Phase, e.Tick, ballot.passes),
+    _each(Phase, (e.Moved, e.Forgotten), Ignore("only the disk has changed")),
+    _stay(Phase, e.LinkDown, ballot.passes),
+    _stay(_UNDECIDED, e.LinkUp, ballot.link_up),
+    _each((SHARE, PROPOSE, MASK), _GATHERED, keep),
+    _each(_BEFORE_U, (m.Ready,), keep),
+    _each((SHARE, PROPOSE, MASK), (m.Want,), keep),
+    _each(_UNDECIDED, (m.Reveal, m.BackupShare, m.Confirm), keep),
+    _each(_UNDECIDED, (m.Total,), Ignore("nobody was asked for a sum")),
+    _each((MASK, GATHER, BALLOT, *_DECIDED), (m.Share, m.Ack, m.Propose, m.Held), _late),
+    _each((BALLOT, *_DECIDED), (m.Members, *_GATHERED), _done),
+    _each((MASK, GATHER, BALLOT, *_DECIDED), (e.Receipted,), _late),
+    _each((BALLOT, *_DECIDED), (e.Dealt, e.Accepted, e.WordsReady), _gone),
+    _each(_DECIDED, (e.SumsStored,), _decided),
+    _each(_DECIDED, (m.Ready, m.Ballot, m.Certificate, e.BallotStored, e.UpdateReady), _decided),
+    _each((CONFIRM, FINAL), (m.Reveal, m.Total, e.CertificateStored, e.LeaveStored), Ignore("the sum is held")),
+    _each((CONFIRM, FINAL), (e.Applied,), Ignore("the sum is applied")),
+    _each((FINAL,), (m.BackupShare, m.Leave, e.RecordStored), Ignore("the round is final")),
+    _each(
+        (LEFT,),
+        (*m.OF_A_ROUND, e.LinkUp, e.UpdateReady, e.Dealt, e.Receipted, e.Accepted, e.WordsReady, e.SumsStored,
+         e.BallotStored, e.LeaveStored),
+        Ignore("the round has no sum"),
+    ),
+)  # fmt: skip
 
-_abandoned = When(ballot.abandoned, ballot.next_attempt, SHARE)
+_left = (When(leave.no_sum, leave.forget, LEFT),)
+_abandoned = (*_left, When(ballot.abandoned, ballot.next_attempt, SHARE))
 _certified = When(ballot.certified, ballot.certify, UNMASK)
 _voted = When(ballot.voted, ballot.wait, BALLOT)
+_survive = When(ballot.enough_readys, ballot.vote_survivors, BALLOT)
+_give_up = When(ballot.gives_up, ballot.give_up, BALLOT)
+
+
+def _leave(phase: Phase) -> tuple[When, ...]:
+    return When(leave.due, leave.cast, phase), When(leave.carried, leave.go_on, phase)
+
+
+def _before_u(phase: Phase) -> tuple[When, ...]:
+    return (
+        *_abandoned,
+        _certified,
+        _voted,
+        When(propose.may_send, propose.send, PROPOSE),
+        When(propose.clock_starts, propose.start_clock, phase),
+        When(share.may_acknowledge, share.receipt, phase),
+        When(members.can_choose, members.choose, phase),
+        When(propose.half_time, propose.pass_on, phase),
+        _give_up,
+        *_leave(phase),
+    )
+
 
 READY: Final[dict[Phase, tuple[When, ...]]] = {
-    SHARE: (_abandoned, _voted, When(propose.settled, propose.send, PROPOSE)),
-    PROPOSE: (
-        _abandoned,
+    SHARE: _before_u(SHARE),
+    PROPOSE: _before_u(PROPOSE),
+    MASK: (
+        *_abandoned,
+        _certified,
         _voted,
-        When(propose.clock_starts, propose.start_clock, PROPOSE),
-        When(propose.complete, propose.choose, PROPOSE),
+        _survive,
+        When(mask.outside, ballot.wait, BALLOT),
+        _give_up,
+        *_leave(MASK),
     ),
-    MASK: (_abandoned, _certified, _voted),
     GATHER: (
-        _abandoned,
+        *_abandoned,
         _certified,
         _voted,
+        _survive,
         When(gather.all_summed, gather.open_nonce, GATHER),
-        When(gather.gathered, gather.store, BALLOT),
+        When(verify.can_tag, verify.tag, GATHER),
+        When(verify.can_check, verify.check, GATHER),
+        When(verify.can_judge, verify.judge, GATHER),
+        When(gather.may_vouch, gather.store, BALLOT),
+        When(gather.late, gather.ask, GATHER),
+        _give_up,
+        *_leave(GATHER),
     ),
-    BALLOT: (
-        _abandoned,
-        _certified,
-        When(ballot.enough_readys, ballot.vote_survivors, BALLOT),
-        When(ballot.hopeless, ballot.let_go, BALLOT),
+    BALLOT: (*_abandoned, _certified, _survive, _give_up, *_leave(BALLOT)),
+    UNMASK: (
+        When(unmask.opened, unmask.compute, UNMASK),
+        When(unmask.can_combine, unmask.combine, UNMASK),
+        When(unmask.backups_due, unmask.back_up, UNMASK),
+        When(fetch.lacks_sum, fetch.want, UNMASK),
+        *_leave(UNMASK),
     ),
-    UNMASK: (When(unmask.opened, unmask.compute, UNMASK), When(confirm.settled_elsewhere, confirm.want, UNMASK)),
-    CONFIRM: (When(confirm.final, confirm.finish, FINAL),),
+    CONFIRM: (When(confirm.may_sign, confirm.vow, CONFIRM), When(confirm.final, confirm.finish, FINAL)),
     FINAL: (),
+    LEFT: (),
 }

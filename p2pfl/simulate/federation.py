@@ -100,9 +100,10 @@ class SimulatedFederation:
         key = digest("simulated update", name.encode(), number.to_bytes(8, "big"))
         return (e.Vector(self.bits, expand(key, FIELDS[self.bits], 0, self.length)),)
 
-    def expected(self, number: int) -> list[int]:
-        """The true sum of round `number`, computed with Python's integers."""
-        rows = [self.update(name, number)[0].words.tolist() for name in self.roster.names]
+    def expected(self, number: int, survivors: Iterable[str] | None = None) -> list[int]:
+        """The true sum of round `number` over `survivors` (None: all sites), computed with Python's integers."""
+        names = self.roster.names if survivors is None else survivors
+        rows = [self.update(name, number)[0].words.tolist() for name in names]
         return [sum(column) % FIELDS[self.bits].p for column in zip(*rows, strict=True)]
 
     # ── the world of a peer ──────────────────────────────────────────────────────────────────────────────────
@@ -114,6 +115,22 @@ class SimulatedFederation:
         self.deaths += 1
         self.clock.at(self.now + self.random.uniform(*self.weather.away_s), lambda: self.start(peer))
         return True
+
+    def died(self, peer: SimulatedPeer) -> None:
+        """The others notice that its links have ended."""
+        for other in self.peers.values():
+            if other is not peer and other.alive:
+                self._down(other, peer.name)
+
+    def _down(self, hearer: SimulatedPeer, name: str) -> None:
+        there, here = hearer.incarnation, self.peers[name].incarnation
+
+        def down() -> None:
+            gone = not self.peers[name].alive or self._apart.get(frozenset((name, hearer.name)), 0.0) > self.now
+            if hearer.incarnation == there and self.peers[name].incarnation == here and gone:
+                hearer.feed(e.LinkDown(self.now, name))
+
+        self.clock.at(self.now + self.random.uniform(*self.weather.delay_s), down)
 
     def timer(self, peer: SimulatedPeer, event: e.Event) -> None:
         incarnation = peer.incarnation
@@ -148,10 +165,10 @@ class SimulatedFederation:
         try:
             letter = messages.open_letter(wire, self.roster)
         except Malformed as error:
-            target.end(MalformedMessage(peer=sender, evidence=str(error)))
+            target.breach(MalformedMessage(peer=sender, evidence=str(error)))
             return
         if letter.sender != sender:
-            target.end(WrongSender(peer=sender, evidence=f"a {type(letter.message).__name__} of {letter.sender}"))
+            target.breach(WrongSender(peer=sender, evidence=f"a {type(letter.message).__name__} of {letter.sender}"))
             return
         target.feed(e.Received(self.now, letter))
 
@@ -171,8 +188,10 @@ class SimulatedFederation:
         group = self.random.sample(names, self.random.randint(1, len(names) - 1))
         heals = self.now + self.random.uniform(*self.weather.apart_s)
         for here in group:
-            for there in set(names) - set(group):
+            for there in (name for name in names if name not in group):
                 self._apart[frozenset((here, there))] = heals
+                self._down(self.peers[here], there)
+                self._down(self.peers[there], here)
                 self.clock.at(heals, lambda pair=(here, there): self._meet(*pair))  # type: ignore[misc]
 
     def _meet(self, one: str, other: str) -> None:

@@ -84,8 +84,9 @@ def _round(federation: SimulatedFederation, number: int, records: tuple[bytes | 
     names = [name for name, record in zip(federation.peers, records, strict=True) if record is not None]
     held = {record for record in records if record is not None}
     facts = codec.read_facts(next(iter(held)))
-    expected = federation.expected(number)
+    expected = federation.expected(facts["round"], facts["survivors"])
     totals = [federation.peers[name].disk.totals[number - 1] for name in names]
     right = all(vector.words.tolist() == expected for (vector,) in totals)
     agreed = len(held) == 1
-    return RoundOutcome(number, facts["attempt"] + 1, tuple(facts["survivors"]), tuple(names), agreed, agreed and right)
+    place = (facts["round"], facts["attempt"] + 1, tuple(facts["survivors"]))
+    return RoundOutcome(*place, tuple(names), agreed, agreed and right)

@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from p2pfl import codec
-from p2pfl.errors import P2PFLError
+from p2pfl.errors import P2PFLError, RemoteProtocolError
 from p2pfl.keys import Identity, digest
-from p2pfl.messages import Letter
+from p2pfl.messages import Behind, Entries, Envelope, Letter, Want, seal
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
 from p2pfl.sharing.course import Course
+from p2pfl.sharing.history import NO_BASE, base_of, check_rows, to_adopt
+from p2pfl.sharing.phases.fetch import SUM
 from p2pfl.sharing.round import Round
-from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, SUMS_ITEM, Setting, total_digest
+from p2pfl.sharing.state import FINAL_ITEM, Setting, total_digest
 
 
 class World(Protocol):
@@ -26,6 +28,7 @@ class World(Protocol):
     def carry(self, sender: str, to: str, letter: Letter) -> None: ...
     def timer(self, peer: SimulatedPeer, event: e.Event) -> None: ...
     def dies(self, peer: SimulatedPeer) -> bool: ...
+    def died(self, peer: SimulatedPeer) -> None: ...
     def update(self, name: str, number: int) -> tuple[e.Vector, ...]: ...
     def draw(self, count: int) -> bytes: ...
 
@@ -40,8 +43,16 @@ class Disk:
 
     items: dict[str, bytes] = field(default_factory=dict)
     ledger: list[bytes] = field(default_factory=list)
+    signatures: list[dict[str, bytes]] = field(default_factory=list)  # beside the ledger
     totals: list[tuple[e.Vector, ...]] = field(default_factory=list)  # beside the ledger, for the test to look at
     notes: list[tuple[str, codec.Facts]] = field(default_factory=list)
+
+    @property
+    def last(self) -> tuple[int, bytes]:
+        """The last final round, and the digest of its record."""
+        if not self.ledger:
+            return NO_BASE
+        return codec.read_facts(self.ledger[-1])["round"], base_of(self.ledger[-1])
 
     @property
     def model(self) -> bytes:
@@ -72,16 +83,28 @@ class SimulatedPeer:
             e.Finished: self._finished,
             e.Noted: lambda effect: self.disk.notes.append((effect.kind, effect.facts)),
             e.Stop: self._stop,
+            e.Accuse: lambda effect: self.accused.append(effect),
+            e.LeftBehind: self._left,
+            e.Retract: self._retract,
         }
         self._next: list[e.Event] = []
+        self._asked = 0.0
+        self.models: dict[int, bytes] = {}  # by round, of those that are applied and not final
+        self.accused: list[e.Accuse] = []
+        self.left: list[e.LeftBehind] = []
 
     @property
     def final_round(self) -> int:
-        return len(self.disk.ledger)
+        """The number of the last final round."""
+        return self.disk.last[0]
 
     def setting(self) -> Setting:
         manifest = digest("manifest")
         return Setting(self.run, self.roster, self.name, self.identity, self.incarnation, manifest, self.world.draw)
+
+    def model_of(self, number: int) -> bytes:
+        """The model after round `number`."""
+        return self.models.get(number, self.disk.model)
 
     @property
     def round(self) -> Round | None:
@@ -91,7 +114,8 @@ class SimulatedPeer:
     def boot(self) -> None:
         """A new process on the same disk; its links may come up now."""
         self.alive, self.incarnation, self.error = True, self.world.draw(16), None
-        self.course = Course(self.setting(), self.final_round)
+        self.course = Course(self.setting(), self.final_round, self.disk.last, self.world.now)
+        self.models = {}
 
     def begin(self) -> None:
         """Take up what the disk says was going on, or the next round."""
@@ -99,7 +123,9 @@ class SimulatedPeer:
 
     def kill(self) -> None:
         """The process is gone; the disk stays."""
-        self.alive, self.course, self._next = False, None, []
+        was, self.alive, self.course, self._next = self.alive, False, None, []
+        if was:
+            self.world.died(self)
 
     def end(self, error: P2PFLError) -> None:
         """The process ends with an error."""
@@ -111,6 +137,11 @@ class SimulatedPeer:
         if self.alive:
             self._mortal(lambda: self._feed(event))
 
+    def breach(self, error: RemoteProtocolError) -> None:
+        """What came over a link was no letter of its peer."""
+        if self.alive:
+            self._mortal(lambda: self._carry_out(self.course.breach(error)) if self.course is not None else None)
+
     def _mortal(self, act: Callable[[], None]) -> None:
         try:
             act()
@@ -121,7 +152,43 @@ class SimulatedPeer:
 
     def _feed(self, event: e.Event) -> None:
         if self.course is not None:
-            self._carry_out(self.course.handle(event))
+            if isinstance(event, e.Received) and isinstance(event.letter.message, (Behind, Entries)):
+                self._history(event.letter)
+            else:
+                self._ask(event)
+                self._carry_out(self.course.handle(event))
+            self._begin()
+
+    # ── what was missed: as catchup.py does it with a real ledger ─────────────────────────────────────────────
+
+    def _say(self, message: Behind | Entries, to: str) -> None:
+        envelope = Envelope(self.run, self.roster.epoch, 0, 0, self.name, self.incarnation)
+        self._send(e.Send(to, seal(message, envelope, self.identity)))
+
+    def _ask(self, event: e.Event) -> None:
+        """A new link, or a letter of a round far ahead: the far end may hold rounds that this peer lacks."""
+        course = self.course
+        if isinstance(event, e.LinkUp):
+            self._say(Behind(len(self.disk.ledger), b"", 0), event.peer)
+        elif isinstance(event, e.Received) and course is not None:
+            letter = event.letter
+            if letter.envelope.round > max(course.number, course.final_round) + 1 and event.now > self._asked + 5.0:
+                self._asked = event.now
+                self._say(Behind(len(self.disk.ledger), b"", 0), letter.sender)
+
+    def _history(self, letter: Letter) -> None:
+        message, disk = letter.message, self.disk
+        if isinstance(message, Behind) and message.entries < len(disk.ledger):
+            both = list(zip(disk.ledger, disk.signatures, strict=True))[message.entries :]
+            listed = tuple((record, tuple(signed.items())) for record, signed in both)
+            self._say(Entries(message.entries, len(disk.ledger), listed), letter.sender)
+        if isinstance(message, Entries) and message.first == len(disk.ledger) and self.course is not None:
+            rows = [(record, dict(signed)) for record, signed in message.rows]
+            for record, signed in to_adopt(check_rows(rows, self.roster, {self.run: disk.last}), self.course.number):
+                disk.ledger.append(record)
+                disk.signatures.append(dict(signed))
+                disk.totals.append(())
+                self._carry_out(self.course.adopt(disk.last[0], record))
 
     def _carry_out(self, effects: list[e.Effect]) -> None:
         """Do all of it, then what follows from it, before anything else comes in."""
@@ -131,7 +198,8 @@ class SimulatedPeer:
             self._do[type(effect)](effect)
         while self._next:
             follow = self._next.pop(0)
-            self._feed(follow)
+            if self.course is not None:
+                self._carry_out(self.course.handle(follow))
 
     def _resume(self) -> None:
         if self.course is not None:
@@ -140,14 +208,17 @@ class SimulatedPeer:
 
     def _begin(self) -> None:
         course = self.course
-        if course is None or course.final_round >= self.rounds:
+        if course is None or len(self.disk.ledger) >= self.rounds:
             return
-        self._carry_out(course.begin(self.world.now))
-        if course.wants_update:
+        if course.may_begin:
+            self._carry_out(course.begin(self.world.now))
+        if course.wants_update and course.current is not None:
             configuration = codec.facts({"field": str(self.bits)})
-            epsilon = f"{0.1 * (course.final_round + 1):.4f}"
-            proposal = e.Proposal(self.disk.model, configuration, b"", 20_000, 0, epsilon, digest("head"))
-            self._feed(e.UpdateReady(self.world.now, course.final_round + 1, proposal))
+            number = course.number
+            epsilon = f"{0.1 * number:.4f}"
+            model = self.model_of(course.tip[0])
+            proposal = e.Proposal(model, configuration, b"", 20_000, 0, epsilon, digest("head"))
+            self._carry_out(course.handle(e.UpdateReady(self.world.now, number, proposal)))
 
     # ── effects ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -156,6 +227,9 @@ class SimulatedPeer:
         others = [name for name in self.roster.names if name != self.name]
         for name in others if effect.to is None else [effect.to]:
             self.world.carry(self.name, name, effect.letter)
+        message = effect.letter.message
+        if isinstance(message, Want) and message.what == SUM and effect.to is not None:
+            self._say(Behind(len(self.disk.ledger), b"", 0), effect.to)  # it may be further on than that round
 
     def _persist(self, effect: e.Persist) -> None:
         for item, data in effect.items:
@@ -170,24 +244,32 @@ class SimulatedPeer:
         self._next.append(e.WordsReady(self.world.now, effect.round, effect.attempt, words))
 
     def _apply(self, effect: e.Apply) -> None:
-        after = digest("model", self.disk.model, total_digest(effect.vectors))
-        self._next.append(e.Applied(self.world.now, after, {}))
+        after = digest("model", self.model_of(effect.base), total_digest(effect.vectors))
+        self.models[effect.round] = after
+        self._next.append(e.Applied(self.world.now, effect.round, after, {}))
+
+    def _retract(self, effect: e.Retract) -> None:
+        self.models = {number: model for number, model in self.models.items() if number <= effect.to}
+
+    def _left(self, effect: e.LeftBehind) -> None:
+        self.left.append(effect)
 
     def _stop(self, effect: e.Stop) -> None:
         raise effect.error
 
     def _finished(self, effect: e.Finished) -> None:
-        course, done = self.course, self.round
+        course = self.course
+        done = course.rounds.get(effect.round) if course is not None else None
         if course is None or done is None:
             return
         self.disk.items[FINAL_ITEM] = done.keepsake()
         if self.world.dies(self):
             raise Died
+        self.disk.signatures.append(effect.cosignatures)
         self.disk.ledger.append(effect.record)
         self.disk.totals.append(done.state.total)
         if self.world.dies(self):
             raise Died
-        self.disk.items.pop(ATTEMPT_ITEM, None)
-        self.disk.items.pop(SUMS_ITEM, None)
-        self._carry_out(course.finished())
-        self._begin()
+        for item in (done.state.item, done.state.sums_item):
+            self.disk.items.pop(item, None)
+        self._carry_out(course.finished(effect.round))

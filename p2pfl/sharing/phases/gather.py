@@ -7,124 +7,169 @@ lying about: an attempt that ends here has told nobody anything.
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 import numpy as np
 
 from p2pfl import merkle
-from p2pfl.errors.round import BulkRejected, SeedRejected, SetsDiffer, TwoStatements, ViewsDiffer
+from p2pfl.errors.round import BulkRejected, SeedRejected, SetsDiffer, TwoStatements
 from p2pfl.keys import digest
-from p2pfl.messages import Bundle, Chunk, Nonce, Ready, Root, SumChunk, SumDigest
+from p2pfl.messages import Bundle, Chunk, Handed, Letter, Nonce, Ready, Root, SumChunk, SumDigest, Want
 from p2pfl.sharing.events import Effect, Received, Send, SumsStored, Vector, Words
-from p2pfl.sharing.field import FIELDS
-from p2pfl.sharing.phases.mask import piece_leaf
+from p2pfl.sharing.field import FIELDS, Field
+from p2pfl.sharing.phases.mask import piece_leaf, piece_of
 from p2pfl.sharing.phases.share import commitment
-from p2pfl.sharing.state import SUMS_ITEM, State, pack_sums
+from p2pfl.sharing.state import State, pack_sums
 
+WORDS: Final = "words"
+STATEMENTS: Final = (1 << 53) - 1  # in place of a chunk's number: the author's root, nonce and tags
+MOST_LACKING: Final = 400
 
 def root(state: State, event: Received) -> list[Effect]:
-    """Hold a member's root under D."""
-    message, sender = event.letter.message, event.letter.sender
-    if not isinstance(message, Root):
+    """Hold the hashes of a member's chunks, if they are of the shape that this peer's vector has."""
+    letter, message = event.letter, event.letter.message
+    if not isinstance(message, Root) or not _from_member(state, letter.sender):
         return []
-    _same_digest(state, sender, message.attempt_digest)
-    if state.roots.setdefault(sender, message.root) != message.root:
-        raise TwoStatements(peer=sender, message="Root", evidence="two roots under one attempt digest")
-    return []
+    _same_digest(state, letter.sender, message.attempt_digest)
+    held = state.roots.get(letter.sender)
+    if held is not None:
+        if held.message != message:
+            evidence, proof = "two lists of chunks under one attempt digest", (held, letter)
+            raise TwoStatements(peer=letter.sender, message="Root", evidence=evidence, proof=proof)
+        return []
+    if message.segments != state.segments or len(message.leaves) != merkle.HASH_BYTES * len(state.pieces):
+        evidence = f"a vector of {message.segments}, this site's is {state.segments}"
+        raise BulkRejected(peer=letter.sender, evidence=evidence)
+    state.roots[letter.sender] = letter
+    return _sums(state, [index for index, held in state.contributed.items() if letter.sender in held])
+
+
+def leaf_of(letter: Letter, index: int) -> bytes:
+    """The hash that a signed Root gives for chunk `index`; empty when it has no such chunk."""
+    leaves = letter.message.leaves if isinstance(letter.message, Root) else b""
+    return leaves[merkle.HASH_BYTES * index : merkle.HASH_BYTES * (index + 1)]
 
 
 def chunk(state: State, event: Received) -> list[Effect]:
-    """Add a member's masked chunk to the sum that this peer owns; sign the sum when all are in."""
+    """Hold a member's masked chunk that this peer owns; sum and sign when all are in and under their roots."""
     message, sender = event.letter.message, event.letter.sender
-    if not isinstance(message, Chunk):
+    if not isinstance(message, Chunk) or not _from_member(state, sender):
         return []
     _same_digest(state, sender, message.attempt_digest)
     index = message.index
     if index not in state.contributed:
-        raise BulkRejected(peer=sender, evidence=f"chunk {index} is not owned by this site")
+        return _shown(state, sender, index, message.words)
     if sender in state.contributed[index]:
         return []
-    if sender not in state.roots:
-        raise BulkRejected(peer=sender, evidence=f"chunk {index} came before its root")
-    leaf = piece_leaf(state.attempt_digest, index, message.words)
-    if not merkle.check(state.roots[sender], leaf, index, len(state.pieces), message.path):
-        raise BulkRejected(peer=sender, evidence=f"chunk {index} is not under the signed root")
     words = _words(state, sender, index, message.words)
-    field = FIELDS[state.bits[state.pieces[index].segment]]
-    field.add(state.partial[index], words, out=state.partial[index])
-    state.contributed[index].add(sender)
-    return _own_sum(state, index)
+    if sender in state.roots:
+        _check_leaf(state, sender, index, message.words)
+    state.contributed[index][sender] = words
+    return _sums(state, [index])
 
 
-def _own_sum(state: State, index: int) -> list[Effect]:
-    if len(state.contributed[index]) < state.n:
+def _shown(state: State, sender: str, index: int, data: bytes) -> list[Effect]:
+    """A chunk that its owner said it lacks goes to all: so all see that its author does not withhold it."""
+    if index >= len(state.pieces):
+        raise BulkRejected(peer=sender, evidence=f"chunk {index} of {len(state.pieces)}")
+    if sender not in state.roots:
         return []
-    summed = state.partial[index]
-    digest_of_sum = sum_digest(state, index, summed)
-    sent = state.post(SumDigest(state.attempt_digest, index, digest_of_sum))
-    state.sum_digests[index] = digest_of_sum
-    state.sums[index] = summed
-    return [sent]
+    _check_leaf(state, sender, index, data)
+    state.shown.add((sender, index))
+    return []
 
 
-def sum_digest(state: State, index: int, words: Words) -> bytes:
+def _check_leaf(state: State, sender: str, index: int, data: bytes | memoryview) -> None:
+    leaf = merkle.leaf_hash(piece_leaf(state.attempt_digest, index, data))
+    if leaf != leaf_of(state.roots[sender], index):
+        raise BulkRejected(peer=sender, evidence=f"chunk {index} is not the one of its signed hash")
+
+
+def _sums(state: State, indices: list[int]) -> list[Effect]:
+    """Sum those owned chunks that are complete; words that came before their root are checked against it now."""
+    effects: list[Effect] = []
+    for index in indices:
+        held = state.contributed[index]
+        if index in state.sum_digests or any(name not in held or name not in state.roots for name in state.survivors):
+            continue
+        for name in state.survivors:
+            if name == state.setting.me:
+                continue
+            try:
+                _check_leaf(state, name, index, held[name].data)
+            except BulkRejected:
+                del held[name]
+                raise
+        field = field_of(state, index)
+        summed = field.sum([held[name] for name in state.survivors])
+        sent = state.post(SumDigest(state.attempt_digest, index, sum_digest(state.attempt_digest, index, summed)))
+        state.sum_digests[index], state.sums[index] = sent.letter, summed
+        effects.append(sent)
+    return effects
+
+
+def sum_digest(attempt: bytes, index: int, words: Words) -> bytes:
     """H(Y_k): SHA-256 over D, k and the little-endian words."""
     data = hashlib.sha256(np.ascontiguousarray(words).data).digest()
-    return digest("sum", state.attempt_digest, index.to_bytes(8, "big"), data)
+    return digest("sum", attempt, index.to_bytes(8, "big"), data)
 
 
 def summed(state: State, event: Received) -> list[Effect]:
     """Hold an owner's digest of one chunk of the sum."""
-    message, sender = event.letter.message, event.letter.sender
+    letter, message, sender = event.letter, event.letter.message, event.letter.sender
     if not isinstance(message, SumDigest):
         return []
     _same_digest(state, sender, message.attempt_digest)
-    _owner(state, sender, message.index)
-    if state.sum_digests.setdefault(message.index, message.sum_digest) != message.sum_digest:
-        raise TwoStatements(peer=sender, message="SumDigest", evidence=f"two digests of chunk {message.index}")
+    check_owner(state, sender, message.index)
+    held = state.sum_digests.setdefault(message.index, letter)
+    if held.message != message:
+        evidence, proof = f"two digests of chunk {message.index}", (held, letter)
+        raise TwoStatements(peer=sender, message="SumDigest", evidence=evidence, proof=proof)
     return []
 
 
 def all_summed(state: State) -> bool:
     """Every chunk's digest is in and this peer's nonce is not yet open."""
-    return bool(state.lengths) and not state.view and len(state.sum_digests) == len(state.pieces)
+    return bool(state.segments) and not state.view and len(state.sum_digests) == len(state.pieces)
+
+
+def view_of(attempt: bytes, digests: list[bytes]) -> bytes:
+    """V: the vector of all chunks' sum digests, in order."""
+    return digest("view", attempt, *digests)
 
 
 def open_nonce(state: State) -> list[Effect]:
-    """V is fixed: open the nonce for it, and hand the owned sums to all."""
+    """V is fixed: open the nonce for it, and hand the owned sums to all of U."""
     deal = state.deal
     if deal is None:
         return []
-    view = digest("view", state.attempt_digest, *(state.sum_digests[k] for k in range(len(state.pieces))))
-    for sender, theirs in state.views.items():
-        _same_view(sender, theirs, view)
-    state.view = view
-    state.nonces[state.setting.me] = deal.nonce.reveal()
-    effects: list[Effect] = [state.post(Nonce(view, deal.nonce.reveal()))]
+    signed = [state.sum_digests[k].message for k in range(len(state.pieces))]
+    state.view = view_of(state.attempt_digest, [one.sum_digest for one in signed if isinstance(one, SumDigest)])
+    sent = state.post(Nonce(state.view, deal.nonce.reveal()))
+    state.nonces[state.setting.me] = sent.letter
+    effects: list[Effect] = [sent]
+    members = [name for name in state.survivors if name != state.setting.me]
     for index in sorted(state.contributed):
         data = np.ascontiguousarray(state.sums[index]).tobytes()
-        effects.append(Send(None, state.seal(SumChunk(state.attempt_digest, index, data))))
+        letter = state.seal(SumChunk(state.attempt_digest, index, data))
+        effects += [Send(name, letter) for name in members]
     return effects
 
 
 def nonce(state: State, event: Received) -> list[Effect]:
-    """Hold a member's nonce, if it is the one that its bundle committed to, for the view that this peer has."""
-    message, sender = event.letter.message, event.letter.sender
-    if not isinstance(message, Nonce):
+    """Hold a member's nonce, if it is the one that its bundle committed to."""
+    letter, message, sender = event.letter, event.letter.message, event.letter.sender
+    if not isinstance(message, Nonce) or not _from_member(state, sender):
         return []
-    bundle = state.bundles[sender].message
-    if not isinstance(bundle, Bundle) or bundle.nonce != commitment("nonce", message.nonce):
-        raise SeedRejected(peer=sender, message="nonce", evidence=f"round {state.round}, attempt {state.attempt}")
-    if state.view:
-        _same_view(sender, message.view, state.view)
-    state.nonces[sender] = message.nonce
-    state.views[sender] = message.view
+    bundle = state.bundles[sender]
+    if not isinstance(bundle.message, Bundle) or bundle.message.nonce != commitment("nonce", message.nonce):
+        where = f"round {state.round}, attempt {state.attempt}"
+        raise SeedRejected(peer=sender, message="nonce", evidence=where, proof=(bundle, letter))
+    held = state.nonces.setdefault(sender, letter)
+    if held.message != message:
+        evidence, proof = "a nonce opened for two views", (held, letter)
+        raise TwoStatements(peer=sender, message="Nonce", evidence=evidence, proof=proof)
     return []
-
-
-def _same_view(sender: str, theirs: bytes, ours: bytes) -> None:
-    if theirs != ours:
-        # The views alone do not show which owner told two; whoever shows another one may lie as well.
-        raise ViewsDiffer(peer=sender, evidence=f"its view {theirs.hex()[:16]}, this site's {ours.hex()[:16]}")
 
 
 def sum_chunk(state: State, event: Received) -> list[Effect]:
@@ -133,50 +178,129 @@ def sum_chunk(state: State, event: Received) -> list[Effect]:
     if not isinstance(message, SumChunk):
         return []
     _same_digest(state, sender, message.attempt_digest)
-    _owner(state, sender, message.index)
-    if message.index in state.sums:
+    if message.index in state.sums or message.index >= len(state.pieces):
         return []
     words = _words(state, sender, message.index, message.words)
-    if state.sum_digests.get(message.index) != sum_digest(state, message.index, words):
+    held = state.sum_digests.get(message.index)
+    signed = held.message.sum_digest if held is not None and isinstance(held.message, SumDigest) else b""
+    if signed != sum_digest(state.attempt_digest, message.index, words):
         raise BulkRejected(peer=sender, evidence=f"sum of chunk {message.index} is not the one of its digest")
     state.sums[message.index] = words
     return []
 
 
+def same_view(state: State) -> bool:
+    """All of U opened their nonces, for the view that this peer has."""
+    if not state.view or len(state.nonces) < len(state.survivors):
+        return False
+    return all(isinstance(one.message, Nonce) and one.message.view == state.view for one in state.nonces.values())
+
+
+def other_view(state: State) -> str:
+    """A member that was told other sums than this peer; empty when there is none."""
+    for name, letter in state.nonces.items() if state.view else ():
+        if isinstance(letter.message, Nonce) and letter.message.view != state.view:
+            return name
+    return ""
+
+
 def gathered(state: State) -> bool:
-    """All of GATHER is held and checked: every root, nonce and sum, under one view."""
-    everyone = len(state.roots) == len(state.nonces) == state.n
-    same_view = all(view == state.view for view in state.views.values())
-    return bool(state.view) and everyone and same_view and len(state.sums) == len(state.pieces)
+    """All of GATHER is held and checked: every root, nonce and sum, under one view, and the tags that verify them."""
+    held = len(state.roots) == len(state.survivors) and same_view(state)
+    return held and len(state.sums) == len(state.pieces) and (state.checked or not state.setting.verify)
+
+
+def may_vouch(state: State) -> bool:
+    """All is gathered, and READY breaks no promise that this peer gave to an earlier round."""
+    return gathered(state) and state.others.vows.may_vouch(state.round, state.base[0], state.chain)
 
 
 def store(state: State) -> list[Effect]:
     """Make the masked sums and READY durable together; READY is sent only then."""
     state.masked = assemble(state)
     state.ready = state.seal(Ready(state.attempt_digest, state.view))
-    state.partial.clear()
+    state.others.vows.vouched[state.round] = state.chain
+    state.contributed.clear()
     state.sums.clear()
-    return [state.persist(SumsStored, (SUMS_ITEM, pack_sums(state.masked, state.attempt_digest)))]
+    state.mine = ()
+    return [state.persist(SumsStored, (state.sums_item, pack_sums(state.masked, state.attempt_digest)))]
 
 
 def assemble(state: State) -> tuple[Vector, ...]:
     """The chunks of Y put together, segment by segment."""
-    vectors = []
-    for segment, (bits, length) in enumerate(zip(state.bits, state.lengths, strict=True)):
-        whole = FIELDS[bits].zeros(length)
-        for piece in state.pieces:
-            if piece.segment == segment:
-                whole[piece.start : piece.start + piece.count] = state.sums[piece.index]
-        vectors.append(Vector(bits, whole))
-    return tuple(vectors)
+    vectors = tuple(Vector(bits, FIELDS[bits].zeros(length)) for bits, length in state.segments)
+    for piece in state.pieces:
+        piece_of(vectors, piece)[...] = state.sums[piece.index]
+    return vectors
+
+
+# ── what is lacking ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def late(state: State) -> bool:
+    """Two fifths of the deadline are over and something is lacking that was not asked for yet."""
+    return state.past("lack") and "asked" not in state.due and bool(state.segments) and not gathered(state)
+
+
+def ask(state: State) -> list[Effect]:
+    """Say to all what is lacking and from whom: the author sends it to all, and whoever holds a signed one hands it on.
+
+    So a member that withholds from one peer what it owes to all is the one who is seen to owe it.
+    """
+    state.due["asked"] = state.now
+    lacking: list[tuple[str, int]] = []
+    for index, held in state.contributed.items():
+        lacking += [(name, index) for name in state.survivors if name not in held]
+    for piece in state.pieces:
+        if piece.index not in state.sums and piece.index not in state.contributed:
+            lacking.append((state.survivors[piece.owner_position], piece.index))
+    small = (state.roots, state.nonces, state.tags)
+    lacking += [(name, STATEMENTS) for name in state.survivors if any(name not in held for held in small)]
+    return [Send(None, state.seal(Want(WORDS, tuple(lacking[:MOST_LACKING]))))]
+
+
+def help_out(state: State, event: Received) -> list[Effect]:
+    """Give what a member lacks and this peer has: its own masked words to all, to the member what others signed."""
+    message, asker, me = event.letter.message, event.letter.sender, state.setting.me
+    if not isinstance(message, Want) or message.what != WORDS or not _from_member(state, asker):
+        return []
+    effects: list[Effect] = []
+    handed: list[bytes] = []
+    for author, index in message.lacking:
+        if index == STATEMENTS:
+            known = (state.roots, state.nonces, state.tags)
+            handed += [held[author].wire for held in known if author in held]
+        elif index < len(state.pieces):
+            owner = state.survivors[state.pieces[index].owner_position]
+            if asker == owner:
+                state.claims.setdefault(owner, set()).add((author, index))
+                if author == me and state.mine:
+                    words = piece_of(state.mine, state.pieces[index]).tobytes()
+                    effects.append(Send(None, state.seal(Chunk(state.attempt_digest, index, words))))
+            elif author == owner and index in state.sums:
+                handed.append(state.sum_digests[index].wire)
+                data = np.ascontiguousarray(state.sums[index]).tobytes()
+                effects.append(Send(asker, state.seal(SumChunk(state.attempt_digest, index, data))))
+    if handed:
+        effects.insert(0, Send(asker, state.seal(Handed(tuple(handed)))))
+    return effects
+
+
+def field_of(state: State, index: int) -> Field:
+    """The field of chunk `index`."""
+    return FIELDS[state.segments[state.pieces[index].segment][0]]
 
 
 def _words(state: State, sender: str, index: int, data: bytes) -> Words:
-    piece = state.pieces[index]
-    field = FIELDS[state.bits[piece.segment]]
+    piece, field = state.pieces[index], field_of(state, index)
     if len(data) != piece.count * field.word_bytes:
         raise BulkRejected(peer=sender, evidence=f"chunk {index} has {len(data)} bytes, wants {piece.count} words")
     return field.from_bytes(data, piece.count, peer=sender)
+
+
+def _from_member(state: State, sender: str) -> bool:
+    """Of a peer outside of U nothing counts here."""
+    return sender in state.survivors
 
 
 def _same_digest(state: State, sender: str, attempt_digest: bytes) -> None:
@@ -186,6 +310,6 @@ def _same_digest(state: State, sender: str, attempt_digest: bytes) -> None:
         raise SetsDiffer(peer=sender, coordinator=state.coordinator, evidence=evidence)
 
 
-def _owner(state: State, sender: str, index: int) -> None:
-    if index >= len(state.pieces) or state.names[state.pieces[index].owner_position] != sender:
+def check_owner(state: State, sender: str, index: int) -> None:
+    if index >= len(state.pieces) or state.survivors[state.pieces[index].owner_position] != sender:
         raise BulkRejected(peer=sender, evidence=f"chunk {index} is not owned by {sender}")

@@ -8,7 +8,6 @@ from p2pfl.sharing.state import Phase, State
 
 SHARE: Final = "its share"
 ACK: Final = "its acknowledgement"
-SAME_ACK: Final = "an acknowledgement of the bundles that this site holds"
 UPDATE: Final = "its update (it may still be training)"
 MEMBERS: Final = "the set of members"
 ROOT: Final = "its masked vector"
@@ -16,53 +15,87 @@ CHUNKS: Final = "chunks of its masked vector"
 SUMS: Final = "the sums that it owns"
 NONCE: Final = "its nonce"
 WORDS: Final = "the words of the sums that it owns"
-ORDER: Final = (SHARE, ACK, SAME_ACK, UPDATE, MEMBERS, ROOT, CHUNKS, SUMS, NONCE, WORDS)
+TAGS: Final = "the tags of its masked vector"
+OPENED: Final = "what it was given of a false sum"
+ORDER: Final = (SHARE, ACK, UPDATE, MEMBERS, ROOT, CHUNKS, SUMS, NONCE, WORDS, TAGS, OPENED)
 
 
 def owes(state: State, peer: str) -> str:
     """What `peer` has yet to send before this attempt can be gathered here; empty when nothing."""
+    if state.members is None:
+        return _before_u(state, peer)
+    if peer not in state.survivors or (state.checked and state.sums):
+        return ""
+    return _chunks(state, peer) or _sums(state, peer) or _tags(state, peer)
+
+
+def _before_u(state: State, peer: str) -> str:
     if peer not in state.bundles:
         return SHARE
     if peer not in state.acks:
         return ACK
-    own = state.acks.get(state.setting.me)
-    if own is not None and state.acks[peer].message != own.message:
-        return SAME_ACK
     if peer not in state.proposes:
         return UPDATE
-    if state.members is None:
-        return MEMBERS if peer == state.coordinator else ""
+    return MEMBERS if peer == state.coordinator else ""
+
+
+def _chunks(state: State, peer: str) -> str:
     if peer not in state.roots:
         return ROOT
     if any(peer not in senders for senders in state.contributed.values()):
         return CHUNKS
-    mine = [piece.index for piece in state.pieces if state.names[piece.owner_position] == peer]
-    if any(index not in state.sum_digests for index in mine):
+    # An owner that said of whom it lacks a chunk waits itself: that author is the one who owes, unless it showed it.
+    if any((peer, index) in claimed and (peer, index) not in state.shown
+           for claimed in state.claims.values() for author, index in claimed if author == peer):  # fmt: skip
+        return CHUNKS
+    return ""
+
+
+def _sums(state: State, peer: str) -> str:
+    excused = bool(state.claims.get(peer, set()) - state.shown)
+    own = [piece.index for piece in state.pieces if state.survivors[piece.owner_position] == peer]
+    if not excused and any(index not in state.sum_digests for index in own):
         return SUMS
-    if peer not in state.nonces:
+    if state.view and peer not in state.nonces:
         return NONCE
-    if state.ready is None and any(index not in state.sums for index in mine):
+    if state.ready is None and state.view and any(index not in state.sums for index in own):
         return WORDS
+    return ""
+
+
+def _tags(state: State, peer: str) -> str:
+    own = [piece.index for piece in state.pieces if state.survivors[piece.owner_position] == peer]
+    if state.challenge and state.setting.verify and peer not in state.tags:
+        return TAGS
+    if any(index in state.false for index in own):
+        return OPENED
     return ""
 
 
 def lacking(state: State) -> dict[str, str]:
     """By peer, what it owes GATHER and what comes before it: those only who can go on, since others wait for them."""
-    owing = {name: what for name in state.setting.others if (what := owes(state, name))}
+    names = state.survivors if state.members is not None else state.names
+    owing = {name: what for name in names if name != state.setting.me and (what := owes(state, name))}
     first = min(map(ORDER.index, owing.values()), default=0)
     return {name: what for name, what in owing.items() if what == ORDER[first]}
+
+
+def to_blame(state: State) -> tuple[str, ...]:
+    """Whom an ABANDON of this peer names."""
+    return tuple(lacking(state))
 
 
 def waited_for(state: State, phase: Phase) -> dict[str, str]:
     """By peer, what this peer waits for in `phase`, in words for people."""
     others = state.setting.others
+    members = [name for name in (state.survivors or state.names) if name != state.setting.me]
     if phase is Phase.BALLOT:
-        silent = {name: "its vote" for name in others if name not in state.ballots and name not in state.readys}
+        silent = {name: "its vote" for name in members if name not in state.ballots and name not in state.readys}
         return silent or {name: "its vote" for name in others if name not in state.ballots}
     if phase is Phase.UNMASK:
-        return {name: "the seed of its self-mask" for name in others if name not in state.reveals}
+        return {name: "the seed of its self-mask" for name in members if name not in state.reveals}
     if phase is Phase.CONFIRM:
         return {name: "its confirmation" for name in others if name not in state.confirms}
-    if phase is Phase.FINAL:
+    if phase in (Phase.FINAL, Phase.LEFT):
         return {}
     return lacking(state)

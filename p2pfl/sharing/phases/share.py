@@ -1,19 +1,26 @@
-"""SHARE: to the far end of each outgoing edge its seed; to everyone the signed bundle; then one acknowledgement.
+"""SHARE: to the far end of each outgoing edge its seed, to everyone a backup share; then acknowledgements.
 
-docs/spec/sharing.md §3. Backup shares of the self-mask come in a later version: `backup` is empty here.
+docs/spec/sharing.md §3. An acknowledgement is a receipt: its sender holds the bundles and its backup shares on its
+disk, so that q−1 who acknowledged a bundle can open its self-mask under a certificate, though its dealer is gone.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from p2pfl import merkle
 from p2pfl.codec import Malformed
 from p2pfl.errors.round import BundleRejected, TwoStatements, UnexpectedEvent
 from p2pfl.keys import SEED_BYTES, Secret, digest
 from p2pfl.messages import Ack, Bundle, Letter, Share, open_letter
+from p2pfl.sharing import shamir
 from p2pfl.sharing.certificate import same_attempt
-from p2pfl.sharing.events import Begin, Dealt, Effect, Noted, Received, Send
+from p2pfl.sharing.events import Begin, Dealt, Effect, Noted, Receipted, Received
 from p2pfl.sharing.graph import outgoing
-from p2pfl.sharing.state import SUMS_ITEM, Deal, State
+from p2pfl.sharing.state import SUMS_ITEM, Backup, Deal, State
+
+FIRST_ACK_S: Final = 2.0  # a quorum is held: so long the rest is waited for
+NEXT_ACK_S: Final = 0.25  # more has come: so long for still more, to send one Ack for all of it
 
 
 def commitment(kind: str, value: bytes) -> bytes:
@@ -22,8 +29,21 @@ def commitment(kind: str, value: bytes) -> bytes:
 
 
 def leaf(salt: bytes, edge: bytes, backup: bytes) -> bytes:
-    """The Merkle leaf of one share: salted, so that the root tells nothing of an edge's seed."""
+    """The Merkle leaf of one share: salted, so that the root tells nothing of it.
+
+    edge   the commitment to the edge's seed (`edge_commitment`): so a backup share can be shown without the seed
+    """
     return digest("share", salt, edge, backup)
+
+
+def edge_commitment(salt: bytes, seed: bytes) -> bytes:
+    """Binds a dealer to an edge's seed, or to its absence (empty)."""
+    return digest("edge", salt, seed)
+
+
+def threshold(state: State) -> int:
+    """Backup shares that open a self-mask seed: q−1."""
+    return state.setting.roster.quorums.q - 1
 
 
 def deal(state: State, event: Begin | None = None) -> list[Effect]:
@@ -35,17 +55,23 @@ def deal(state: State, event: Begin | None = None) -> list[Effect]:
     self_mask, nonce = Secret(draw(SEED_BYTES), "self-mask seed"), Secret(draw(SEED_BYTES), "nonce")
     edges = {name: Secret(draw(SEED_BYTES), f"edge seed {me}→{name}") for name in names if name in mine}
     salts = [draw(32) for _ in names]
+    polynomial = draw((threshold(state) - 1) * SEED_BYTES)
+    backups = shamir.split(self_mask.reveal(), threshold(state), len(names), polynomial)
     seeds = [edges[name].reveal() if name in edges else b"" for name in names]
-    leaves = [leaf(salt, seed, b"") for salt, seed in zip(salts, seeds, strict=True)]
+    bound = [edge_commitment(salt, seed) for salt, seed in zip(salts, seeds, strict=True)]
+    leaves = [leaf(*row) for row in zip(salts, bound, backups, strict=True)]
     bundle = state.seal(
         Bundle(commitment("self-mask", self_mask.reveal()), commitment("nonce", nonce.reveal()), merkle.root(leaves))
     )
+    paths = merkle.paths_of(list(map(merkle.leaf_hash, leaves)))
     shares = {
-        name: Share(bundle.wire, seeds[place], b"", salts[place], merkle.path(leaves, place))
+        name: Share(bundle.wire, seeds[place], backups[place], salts[place], paths[place])
         for place, name in enumerate(names)
     }
     state.deal = Deal(self_mask, nonce, bundle, edges, shares)
     state.bundles[me] = bundle
+    here = names.index(me)
+    state.backups[me] = Backup(Secret(backups[here], "own backup share"), salts[here], bound[here], paths[here])
     return [state.persist(Dealt, (SUMS_ITEM, None))]
 
 
@@ -56,25 +82,33 @@ def send(state: State, event: Dealt) -> list[Effect]:
         return []
     state.dealt = True
     bound = Noted("commitment", {"round": state.round, "attempt": state.attempt, "digest": deal.bundle.digest.hex()})
-    return [bound, *(state.post(deal.shares[name], name) for name in state.setting.others), *_acknowledge(state)]
+    return [bound, *(state.post(deal.shares[name], name) for name in state.setting.others), *_more(state)]
 
 
 def accept(state: State, event: Received) -> list[Effect]:
-    """Check a share against its dealer's bundle and hold it; acknowledge once every dealer's is held."""
+    """Check a share against its dealer's bundle and hold it."""
     letter, share = event.letter, event.letter.message
     if not isinstance(share, Share):
         return []
     dealer = letter.sender
     bundle = _bundle(state, letter, share)
     held = state.bundles.get(dealer)
+    if held is not None and held.digest == bundle.digest and (share.edge == b"" or dealer in state.received):
+        return []
     if held is not None and held.digest != bundle.digest:
-        raise TwoStatements(
-            peer=dealer, message="Bundle", evidence=f"{held.digest.hex()[:16]} and {bundle.digest.hex()[:16]}"
-        )
+        if held.envelope == bundle.envelope:
+            digests = f"{held.digest.hex()[:16]} and {bundle.digest.hex()[:16]}"
+            raise TwoStatements(peer=dealer, message="Bundle", evidence=digests, proof=(held, bundle))
+        # The dealer died before it accepted a U, and dealt anew: what its first process said counts no more.
+        state.acks.pop(dealer, None)
+        state.proposes.pop(dealer, None)
+        state.received.pop(dealer, None)
     state.bundles[dealer] = bundle
+    bound = edge_commitment(share.salt, share.edge)
+    state.backups[dealer] = Backup(Secret(share.backup, f"share of {dealer}'s mask"), share.salt, bound, share.path)
     if share.edge:
         state.received[dealer] = Secret(share.edge, f"edge seed {dealer}→{state.setting.me}")
-    return _acknowledge(state)
+    return _more(state)
 
 
 def _bundle(state: State, letter: Letter, share: Share) -> Letter:
@@ -92,24 +126,49 @@ def _bundle(state: State, letter: Letter, share: Share) -> Letter:
     if bool(share.edge) != expects_seed:
         found = f"edge seed of {len(share.edge)} bytes against the graph's direction"
         raise BundleRejected(peer=dealer, evidence=found)
-    if not merkle.check(body.shares, leaf(share.salt, share.edge, share.backup), here, len(names), share.path):
+    shown = leaf(share.salt, edge_commitment(share.salt, share.edge), share.backup)
+    if not merkle.check(body.shares, shown, here, len(names), share.path):
         raise BundleRejected(peer=dealer, evidence="the share is not under the bundle's root")
     return bundle
 
 
-def _acknowledge(state: State) -> list[Effect]:
-    """One Ack to all when all bundles are held (this version's U is everyone, so a partial one helps nobody)."""
-    if state.acknowledged or len(state.bundles) < state.n or not state.dealt:
+def _more(state: State) -> list[Effect]:
+    """One more bundle is held: from a quorum on, the next Ack has its time."""
+    if len(state.bundles) < state.setting.roster.quorums.q:
         return []
-    state.acknowledged = True
-    ack: Send = state.post(Ack(tuple((name, state.bundles[name].digest) for name in state.names)))
-    state.acks[state.setting.me] = ack.letter
-    return [ack]
+    return [state.timer("ack", NEXT_ACK_S if state.acknowledged else FIRST_ACK_S)]
+
+
+def _held(state: State) -> frozenset[bytes]:
+    return frozenset(bundle.digest for bundle in state.bundles.values())
+
+
+def may_acknowledge(state: State) -> bool:
+    """There is something new to acknowledge, and no reason to wait for more of it."""
+    if not state.dealt or state.members is not None or state.ballot is not None or "ack" not in state.due:
+        return False
+    if _held(state) == state.acknowledged:
+        return False
+    awaited = [name for name in state.names if name not in state.bundles and name not in state.others.down]
+    return not awaited or state.past("ack")
+
+
+def receipt(state: State) -> list[Effect]:
+    """Make what is acknowledged durable first: the others may come to depend on it."""
+    state.acknowledged = _held(state)
+    return [state.persist(Receipted)]
+
+
+def acknowledge(state: State, event: Receipted) -> list[Effect]:
+    """Say to all which bundles this peer holds. A later Ack, of more, takes the place of this one."""
+    state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, Ack)]
+    sent = state.post(Ack(tuple((name, state.bundles[name].digest) for name in state.names if name in state.bundles)))
+    state.acks[state.setting.me] = sent.letter
+    return [sent]
 
 
 def acknowledged(state: State, event: Received) -> list[Effect]:
     """Hold a peer's acknowledgement. A later one replaces it: an Ack may grow."""
-    if not same_attempt(event.letter, state.envelope):
-        return []
-    state.acks[event.letter.sender] = event.letter
+    if same_attempt(event.letter, state.envelope):
+        state.acks[event.letter.sender] = event.letter
     return []

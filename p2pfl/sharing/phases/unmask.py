@@ -1,76 +1,188 @@
-"""UNMASK: under the certificate each member opens its self-mask seed; what is left of the masked sum is the aggregate.
+"""UNMASK: under the certificate the self-mask seeds of U are opened; what is left of the masked sum is the aggregate.
 
-docs/spec/sharing.md §8. What may be revealed is decided in `disclosure.py` alone. There are no backup shares in this
-version, so a certified round waits for a member that has not yet revealed.
+docs/spec/sharing.md §8. What may be revealed is decided in `disclosure.py` alone, from the certificate alone: no
+request opens more. A silent member's seed comes back from q−1 who acknowledged its bundle.
 """
 
 from __future__ import annotations
 
-from p2pfl.errors.round import SeedRejected
+from p2pfl import merkle
+from p2pfl.errors.round import BackupRejected, SeedRejected
 from p2pfl.keys import Secret
-from p2pfl.messages import Bundle, Members, Reveal
-from p2pfl.sharing import disclosure, prg
+from p2pfl.messages import BackupShare, Bundle, Members, Reveal
+from p2pfl.sharing import disclosure, prg, shamir
 from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.events import Apply, CertificateStored, Effect, Received, Send, Vector
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.masking import unmask
-from p2pfl.sharing.phases.share import commitment
+from p2pfl.sharing.phases.ballot import LEAVE_S
+from p2pfl.sharing.phases.share import commitment, leaf, threshold
 from p2pfl.sharing.state import State
 
 
 def reveal(state: State, event: CertificateStored) -> list[Effect]:
-    """The certificate is durable: open this peer's b_i."""
+    """The certificate is durable: open this peer's b_i, and set the time at which backups follow."""
     seed = disclosure.seed_to_reveal(state)
-    me = state.setting.me
-    state.reveals[me] = seed
+    me, members = state.setting.me, state.members
+    effects: list[Effect] = []
     if state.certificate is not None:
         state.outbox.append(Send(None, state.certificate))
-    return [state.post(Reveal(((me, seed.reveal()),)))]
+        effects.append(Send(None, state.certificate))
+    if seed is not None:
+        state.reveals[me] = seed
+        effects.append(state.post(Reveal(((me, seed.reveal()),))))
+    seconds = members.message.deadline_ms / 1000 if members and isinstance(members.message, Members) else 0.0
+    steps = {"backup": seconds / 4, "fetch": seconds / 2, "leave": seconds + LEAVE_S}
+    return [*effects, *(state.timer(what, after) for what, after in steps.items())]
 
 
 def accept(state: State, event: Received) -> list[Effect]:
-    """Hold a member's b_i, if it is the one that its bundle committed to."""
+    """Hold seeds that are the ones that U's bundles committed to, whoever sends them."""
     letter, message = event.letter, event.letter.message
     if not isinstance(message, Reveal):
         return []
+    found = {}
     for name, seed in message.seeds:
-        if name != letter.sender:
-            # Only Shamir backups let a peer open another's seed, and this version has none.
-            raise SeedRejected(peer=letter.sender, message="seed of another site", evidence=f"it opened {name}'s")
-        bundle = state.bundles[name].message
+        bundle = state.bundles[name].message if name in state.survivors else None
         if not isinstance(bundle, Bundle) or bundle.self_mask != commitment("self-mask", seed):
-            raise SeedRejected(peer=name, message="self-mask seed", evidence=f"round {state.round}")
-    state.reveals.update({name: Secret(seed, f"self-mask seed of {name}") for name, seed in message.seeds})
+            evidence = f"the one of {name}, round {state.round}"
+            raise SeedRejected(peer=letter.sender, message="self-mask seed", evidence=evidence)
+        found[name] = Secret(seed, f"self-mask seed of {name}")
+    for name, opened in found.items():
+        state.reveals.setdefault(name, opened)
     return []
+
+
+# ── backups ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def backups_due(state: State) -> bool:
+    """A quarter of the deadline after the certificate, some seed is lacking whose backup share this peer holds."""
+    return state.past("backup") and bool(_to_back_up(state))
+
+
+def _to_back_up(state: State) -> list[str]:
+    lacking = [name for name in state.survivors if name not in state.reveals and name not in state.backed_up]
+    return [name for name in lacking if name in state.backups]
+
+
+def back_up(state: State) -> list[Effect]:
+    """Broadcast this peer's shares of the seeds that have not come."""
+    names = _to_back_up(state)
+    shares = {name: disclosure.share_to_reveal(state, name) for name in names}
+    state.backed_up |= frozenset(names)
+    rows = tuple(
+        (name, one.share.reveal(), one.salt, one.edge, one.path) for name, one in shares.items() if one is not None
+    )
+    if not rows:
+        return []
+    sent = state.post(BackupShare(rows))
+    for name, share, *_ in rows:
+        state.pieced.setdefault(name, {})[state.setting.me] = share
+        state.shown_shares.setdefault(name, {})[state.setting.me] = sent.letter
+    return [sent]
+
+
+def piece(state: State, event: Received) -> list[Effect]:
+    """Hold a peer's shares that are under their bundles' roots; whoever lacks a seed that is here, is given it."""
+    letter, message = event.letter, event.letter.message
+    if not isinstance(message, BackupShare):
+        return []
+    place = state.names.index(letter.sender)
+    for name, share, salt, edge, path in message.shares:
+        bundle = state.bundles[name].message if name in state.survivors else None
+        shown = leaf(salt, edge, share)
+        if not isinstance(bundle, Bundle) or not merkle.check(bundle.shares, shown, place, state.n, path):
+            raise BackupRejected(peer=letter.sender, evidence=f"its share of {name}'s seed is not under the root")
+        state.pieced.setdefault(name, {})[letter.sender] = share
+        state.shown_shares.setdefault(name, {})[letter.sender] = letter
+    known = [name for name, *_ in message.shares if name in state.reveals]
+    if not known:
+        return []
+    seeds = tuple((name, state.reveals[name].reveal()) for name in known)
+    return [Send(letter.sender, state.seal(Reveal(seeds)))]
+
+
+def can_combine(state: State) -> bool:
+    """q−1 shares of a seed that is still lacking are here."""
+    return _combinable(state) != ""
+
+
+def _combinable(state: State) -> str:
+    enough = threshold(state)
+    return next((name for name in state.survivors if name not in state.reveals and name not in state.misdealt
+                 and len(state.pieced.get(name, {})) >= enough), "")  # fmt: skip
+
+
+def combine(state: State) -> list[Effect]:
+    """Open a silent member's seed from its shares, and tell it to all. Raises SeedRejected when its dealer lied."""
+    name = _combinable(state)
+    chosen = sorted(state.pieced[name], key=state.names.index)[: threshold(state)]
+    seed = shamir.combine({state.names.index(holder): state.pieced[name][holder] for holder in chosen})
+    bundle = state.bundles[name]
+    if not isinstance(bundle.message, Bundle) or bundle.message.self_mask != commitment("self-mask", seed):
+        # Each share is under the root that the dealer signed: it dealt shares of something else.
+        state.misdealt.add(name)
+        held = state.shown_shares.get(name, {})
+        proof = (bundle, *(held[holder] for holder in chosen if holder in held))
+        evidence = f"{len(chosen)} of its backup shares open something else, round {state.round}"
+        raise SeedRejected(peer=name, message="self-mask seed", evidence=evidence, proof=proof)
+    state.reveals[name] = Secret(seed, f"self-mask seed of {name}")
+    return [state.post(Reveal(((name, seed),)))]
+
+
+# ── the sum ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def opened(state: State) -> bool:
     """Every b_i of U is held, and so are the masked sums."""
-    return bool(state.masked) and state.certificate is not None and len(state.reveals) == state.n
+    everyone = state.certificate is not None and all(name in state.reveals for name in state.survivors)
+    return bool(state.masked) and everyone and not state.total
 
 
 def compute(state: State) -> list[Effect]:
     """Σx = Y − Σ PRG(b_i) over all of U."""
-    state.total = tuple(_unmasked(state, segment, vector) for segment, vector in enumerate(state.masked))
-    state.masked = ()
+    total = []
+    for segment, one in enumerate(state.masked):
+        out = one.words if one.words.flags.writeable else None  # in place, unless it lies in the bytes of a letter
+        words = unmask(one.words, _self_keys(state, segment), field=FIELDS[one.bits], out=out)
+        total.append(Vector(one.bits, words))
+    state.total, state.masked = tuple(total), ()
     return apply(state)
+
+
+def masked_again(state: State) -> tuple[Vector, ...]:
+    """Y, from Σx and the seeds: for a peer that has the certificate, and nothing else to check a sum against."""
+    if state.masked or not state.total:
+        return state.masked
+    again = []
+    for segment, one in enumerate(state.total):
+        field = FIELDS[one.bits]
+        minus = unmask(field.zeros(one.words.size), _self_keys(state, segment), field=field)
+        again.append(Vector(one.bits, field.subtract(one.words, minus)))
+    return tuple(again)
 
 
 def apply(state: State) -> list[Effect]:
     """Hand the aggregate to whoever applies it to the model."""
     members = state.members
-    if members is None or not isinstance(members.message, Members):
+    if members is None:
         return []
     proposed = proposals(members, state.setting.roster)
     supports = tuple(proposal.support for proposal in proposed.values())
-    configuration = proposed[state.setting.me].configuration
-    return [Apply(state.attempt_digest, supports, members.message.survivors, state.total, configuration)]
+    any_of = next(iter(proposed.values()))
+    return [
+        Apply(
+            state.round, any_of.rests_on, state.attempt_digest, supports, state.survivors, state.total,
+            any_of.configuration,
+        )
+    ]  # fmt: skip
 
 
-def _unmasked(state: State, segment: int, vector: Vector) -> Vector:
-    setting = state.setting
-    keys = []
-    for place, name in enumerate(state.names):
+def _self_keys(state: State, segment: int) -> list[Secret]:
+    setting, keys = state.setting, []
+    for name in state.survivors:
+        place = state.names.index(name)
         context = prg.context(setting.run, setting.roster.epoch, state.round, state.attempt, (place, place), segment)
         keys.append(prg.stream_key(state.reveals[name], "prg/self", context))
-    return Vector(vector.bits, unmask(vector.words, keys, field=FIELDS[vector.bits]))
+    return keys

@@ -1,0 +1,195 @@
+"""Carries out what the rounds decide: one method for each kind of effect, in order, and what follows from each.
+
+Letters to each peer leave through a queue of their own, so that a slow peer slows nobody else, and two that send much
+cannot block each other. Whatever blocks (masks, sums, fsync) runs in a worker thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from p2pfl import codec
+from p2pfl.books import Books
+from p2pfl.hello import Greetings
+from p2pfl.home import Home
+from p2pfl.intake import Clocks, Intake, Own
+from p2pfl.keys import digest
+from p2pfl.mesh.mesh import Mesh
+from p2pfl.messages import Letter, Want
+from p2pfl.progress import Observer, Progress
+from p2pfl.sharing import events as e
+from p2pfl.sharing.phases.fetch import SUM
+from p2pfl.sharing.round import Round
+from p2pfl.sharing.state import FINAL_ITEM
+from p2pfl.source import Run
+
+PARTING_S: Final = 2.0  # for what was said last to reach the mesh
+PEERS_ITEM: Final = "state/peers"
+
+
+class Carrier:
+    """One node's hands. `behind(peer)`, set later, asks that peer for what this site may lack of the ledger."""
+
+    def __init__(
+        self, home: Home, books: Books, mesh: Mesh, intake: Intake, greetings: Greetings, clocks: Clocks,
+        observer: Observer,
+    ) -> None:  # fmt: skip
+        self.home, self.books, self.mesh, self.intake = home, books, mesh, intake
+        self.greetings, self.clocks, self.observer = greetings, clocks, observer
+        self.behind: Callable[[str], None] = lambda peer: None
+        self.queues: dict[str, asyncio.Queue[bytes]] = {}
+        self._follow: list[tuple[Run, e.Event]] = []
+        self._do: dict[type[Any], Callable[[Run, Any], Awaitable[None]]] = {
+            e.Send: self._send,
+            e.Persist: self._persist,
+            e.SetTimer: self._set_timer,
+            e.Quantise: self._quantise,
+            e.Apply: self._apply,
+            e.Retract: self._retract,
+            e.Finished: self._finished,
+            e.LeftBehind: self._left_behind,
+            e.Accuse: self._accuse,
+            e.Noted: self._noted,
+            e.Stop: self._stop,
+        }
+
+    async def carry_out(self, held: Run, effects: list[e.Effect]) -> None:
+        """All effects in order, then what follows from them, before any other event."""
+        for effect in effects:
+            await self._do[type(effect)](held, effect)
+        while self._follow:
+            await self.feed(*self._follow.pop(0))
+
+    async def feed(self, held: Run, event: e.Event) -> None:
+        """Hand an event to the run, and carry out what it answers."""
+        current = held.course.current
+        before = (current.attempt, current.phase) if current is not None else None
+        effects = await asyncio.to_thread(held.course.handle, event)
+        if current is not None and (current.attempt, current.phase) != before:
+            self._tell("phase", round=current.number, attempt=current.attempt, phase=current.phase.value)
+        await self.carry_out(held, effects)
+
+    async def model_came(self, held: Run) -> None:
+        """The model that the ledger names is here: apply what waited for it."""
+        held.lacking, delayed, held.delayed = False, held.delayed, []
+        await self.carry_out(held, list(delayed))
+
+    async def post(self, peer: str) -> None:
+        """Hand one peer's letters to the mesh, as fast as its link takes them."""
+        queue = self.queues[peer]
+        while True:
+            await self.mesh.send(peer, await queue.get())
+            queue.task_done()
+
+    def send(self, peer: str, letter: Letter) -> None:
+        """One letter to one peer."""
+        self.queues[peer].put_nowait(letter.wire)
+
+    def store(self, run: bytes, items: tuple[tuple[str, bytes | None], ...]) -> None:
+        """Make items of a run durable; blocks."""
+        for item, data in items:
+            if data is None:
+                self.home.remove(item)
+            else:
+                self.home.replace(item, codec.pack((run, data)))
+
+    # ── one for each kind ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _send(self, held: Run, effect: e.Send) -> None:
+        wire = effect.letter.wire
+        for peer in self.queues if effect.to is None else (effect.to,):
+            self.queues[peer].put_nowait(wire)
+        message = effect.letter.message
+        if isinstance(message, Want) and message.what == SUM and effect.to is not None:
+            self.behind(effect.to)  # it may be further on than the round that is asked for
+
+    async def _persist(self, held: Run, effect: e.Persist) -> None:
+        await asyncio.to_thread(self.store, held.course.setting.run, effect.items)
+        self._follow.append((held, effect.stored(self.clocks.now())))
+
+    async def _set_timer(self, held: Run, effect: e.SetTimer) -> None:
+        self.intake.put_at(Own(held.course.setting.run, effect.event))
+
+    async def _quantise(self, held: Run, effect: e.Quantise) -> None:
+        vectors = await asyncio.to_thread(held.source_of(effect.round).words, effect)
+        self._follow.append((held, e.WordsReady(self.clocks.now(), effect.round, effect.attempt, vectors)))
+
+    async def _apply(self, held: Run, effect: e.Apply) -> None:
+        if held.lacking:
+            held.delayed.append(effect)
+            return
+        model, outcome = await asyncio.to_thread(held.source_of(effect.round).apply, effect)
+        self._follow.append((held, e.Applied(self.clocks.now(), effect.round, model, outcome)))
+
+    async def _retract(self, held: Run, effect: e.Retract) -> None:
+        await asyncio.to_thread(held.source.retract, effect.to)
+
+    async def _stop(self, held: Run, effect: e.Stop) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING_S):
+                await asyncio.gather(*(queue.join() for queue in self.queues.values()))
+        raise effect.error  # the mesh, when it stops, waits until what it was given is acknowledged
+
+    async def _noted(self, held: Run, effect: e.Noted) -> None:
+        await self._note(held, effect.kind, effect.facts)
+        if effect.kind == "abandoned":
+            self._tell("abandoned", **{key: effect.facts[key] for key in ("round", "attempt", "waited_for")})
+
+    async def _note(self, held: Run, kind: str, facts: dict[str, Any]) -> None:
+        setting = held.course.setting
+        await asyncio.to_thread(self.books.noted, setting.run, setting.roster.epoch, kind, facts)
+
+    async def _accuse(self, held: Run, effect: e.Accuse) -> None:
+        proof = codec.pack(effect.proof) if effect.proof else b""
+        named = digest("evidence", proof) if proof else None
+        if named is not None:
+            await asyncio.to_thread(self.home.replace, f"state/evidence/{named.hex()[:16]}", proof)
+        facts = {"round": effect.round, "attempt": effect.attempt, "peer": effect.peer, "code": effect.error.code}
+        await self._note(held, "breach", {**facts, "proof": named})
+        self._tell("breach", peer=effect.peer, error=effect.error, proof=named.hex()[:16] if named else "")
+
+    async def _left_behind(self, held: Run, effect: e.LeftBehind) -> None:
+        facts = {"round": effect.round, "attempt": effect.attempt, "lacking": list(effect.lacking), "sent": effect.sent}
+        await self._note(held, "left", facts)
+        self._tell("left", **facts)
+        source = held.source
+        held.older[effect.round] = source
+        source.left(effect)
+
+    async def _finished(self, held: Run, effect: e.Finished) -> None:
+        """Durable in this order: the new model beside the old, the sum for those who missed it, the ledger entry."""
+        done = held.course.rounds.get(effect.round)
+        if done is None:
+            return
+        await asyncio.to_thread(self._settle, held, done, effect)
+        settled = held.course.finished(effect.round)
+        held.older.pop(effect.round, None)
+        record = codec.read_facts(effect.record)
+        told = {key: record[key] for key in ("survivors", "outcome", "epsilon", "configuration")}
+        self._tell(
+            "round", round=done.number, rounds=held.rounds, **told, seconds=self.clocks.now() - held.began,
+            bytes_sent=self.bytes_sent - held.bytes_before,
+            payload_bytes=sum(vector.words.nbytes for vector in done.state.total),
+        )  # fmt: skip
+        await self.carry_out(held, settled)
+
+    def _settle(self, held: Run, done: Round, effect: e.Finished) -> None:
+        source = held.source_of(done.number)
+        source.keep(done.number)
+        self.store(held.course.setting.run, ((FINAL_ITEM, done.keepsake()),))
+        self.books.finish(effect.record, effect.cosignatures)
+        source.adopt(done.number)
+        self.home.replace(PEERS_ITEM, self.greetings.statements())
+        for item in (done.state.item, done.state.sums_item):
+            self.home.remove(item)
+
+    @property
+    def bytes_sent(self) -> int:
+        """On the wire, to all peers, since this process began."""
+        return sum(status.bytes_sent for status in self.mesh.links().values())
+
+    def _tell(self, kind: str, **facts: Any) -> None:
+        self.observer(Progress(kind, facts))

@@ -1,0 +1,241 @@
+"""A site that was away is brought up to date: the records of the rounds that it missed, and the newest model.
+
+A record counts when a quorum signed it, and a model when a record names its digest, so anyone may be asked. The last
+round is not taken over as a record while its sum can still be had (sharing/phases/fetch.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from p2pfl import codec
+from p2pfl.books import Books
+from p2pfl.carry import Carrier
+from p2pfl.codec import Malformed
+from p2pfl.errors import RemoteProtocolError
+from p2pfl.errors.round import BulkRejected, MalformedMessage
+from p2pfl.federation import Federation
+from p2pfl.intake import Own
+from p2pfl.keys import Identity, digest
+from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, ModelPart, seal
+from p2pfl.progress import Progress
+from p2pfl.roster import Roster
+from p2pfl.runs.training import BEHIND
+from p2pfl.sharing import events as e
+from p2pfl.sharing.history import check_rows, to_adopt
+from p2pfl.source import Run
+
+AGAIN_S: Final = 5.0  # so often the same peer is asked at most
+ROWS: Final = 128
+ROWS_BYTES: Final = 8 << 20
+PART_BYTES: Final = 256 << 10
+PARTS: Final = 32  # of a model, for one question
+MOST_MODEL: Final = 8 << 30
+MODEL_AGAIN_S: Final = 10.0  # a model that did not come is asked of another peer
+HISTORY: Final = (Behind, Entries, ModelPart)
+
+
+@dataclass
+class Wanted:
+    """A model that is being fetched."""
+
+    digest: bytes
+    peer: str
+    data: bytearray = field(default_factory=bytearray)
+    length: int = -1
+
+
+class CatchUp:
+    """Asks, answers, and checks what is answered.
+
+    model_of   by digest, the bytes of a model that this site has
+    before     marks on the disk that the ledger is about to name a model that is not here yet
+    """
+
+    def __init__(
+        self, books: Books, roster: Roster, now: Callable[[], float], model_of: Callable[[bytes], bytes | None],
+        before: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._books, self._roster, self._now, self._model_of, self._before = books, roster, now, model_of, before
+        self._asked: dict[str, float] = {}
+        self.wanted: Wanted | None = None
+
+    def ask(self, peer: str) -> Behind | None:
+        """The question for entries that this log lacks; None when it was put a moment ago."""
+        if self._now() - self._asked.get(peer, -AGAIN_S) < AGAIN_S:
+            return None
+        self._asked[peer] = self._now()
+        return Behind(len(self._books.federation), b"", 0)
+
+    def want_model(self, digest: bytes, peer: str) -> Behind:
+        """The question for a model, from its first byte on."""
+        self.wanted = Wanted(digest, peer)
+        return Behind(len(self._books.federation), digest, 0)
+
+    def answer(self, message: Behind) -> list[Message]:
+        """What this site has of what a peer asks for."""
+        if not message.model:
+            rows = self._books.rows(message.entries, ROWS, ROWS_BYTES)
+            listed = tuple((record, tuple(sorted(signed.items()))) for record, signed in rows)
+            return [Entries(message.entries, len(self._books.federation), listed)] if rows else []
+        data = self._model_of(message.model)
+        if data is None:
+            return []
+        starts = range(message.start, min(len(data), message.start + PARTS * PART_BYTES), PART_BYTES)
+        return [ModelPart(message.model, len(data), at, data[at : at + PART_BYTES]) for at in starts]
+
+    def take(self, letter: Letter, message: Entries, current: dict[bytes, int]) -> dict[bytes, tuple[int, bytes]]:
+        """Write what holds of the entries; by run, the newest round that came in, and its record.
+
+        current   by run, the round under way here
+        Raises MalformedMessage naming who sent entries that do not hold.
+        """
+        if message.first != len(self._books.federation) or not message.rows:
+            return {}
+        rows = [(record, dict(signed)) for record, signed in message.rows]
+        try:
+            held = check_rows(rows, self._roster, self._books.bases())
+        except (Malformed, KeyError) as error:
+            raise MalformedMessage(peer=letter.sender, evidence=f"entries of its ledger: {error}") from None
+        if held:
+            run = bytes.fromhex(codec.read_facts(held[-1][0])["run"])
+            held = to_adopt(held, current.get(run, 0))
+        if not held:
+            return {}
+        self._before()
+        self._books.adopt(held)
+        self._asked.pop(letter.sender, None)  # there may be more
+        found: dict[bytes, tuple[int, bytes]] = {}
+        for record, _ in held:
+            facts = codec.read_facts(record)
+            found[bytes.fromhex(facts["run"])] = (facts["round"], record)
+        return found
+
+    def part(self, sender: str, message: ModelPart) -> tuple[Behind | None, bytes | None]:
+        """The next question for the model that is fetched, and the model's bytes once they are whole.
+
+        Raises BulkRejected naming who sent parts that are of no model.
+        """
+        wanted = self.wanted
+        if wanted is None or (sender, message.model) != (wanted.peer, wanted.digest):
+            return None, None
+        if wanted.length < 0:
+            wanted.length = message.length
+        if message.start < len(wanted.data):
+            return None, None  # of an earlier question
+        fits = message.start == len(wanted.data) and message.length == wanted.length <= MOST_MODEL and message.data
+        if not fits or len(wanted.data) + len(message.data) > wanted.length:
+            raise BulkRejected(peer=sender, evidence=f"a part of a model at {message.start} of {message.length}")
+        wanted.data += message.data
+        if len(wanted.data) == wanted.length:
+            self.wanted = None
+            return None, bytes(wanted.data)
+        more = len(wanted.data) % (PARTS * PART_BYTES) == 0
+        return (Behind(len(self._books.federation), wanted.digest, len(wanted.data)) if more else None), None
+
+
+class Learner:
+    """Puts the questions to the peers whose links stand (`up`), and brings the answers to the runs."""
+
+    def __init__(
+        self, hands: Carrier, federation: Federation, identity: Identity, name: str, incarnation: bytes,
+        runs: dict[bytes, Run],
+    ) -> None:  # fmt: skip
+        self._hands, self._identity, self._runs = hands, identity, runs
+        self._books, self._now = hands.books, hands.clocks.now
+        run, epoch = digest("run", federation.digest), federation.roster.epoch
+        self._envelope = Envelope(run, epoch, 0, 0, name, incarnation)
+        self._catchup = CatchUp(
+            hands.books, federation.roster, self._now, self._model_of, lambda: hands.home.replace(BEHIND, b"\x01")
+        )
+        self._model_asked = self._now()
+        self.up: set[str] = set()
+
+    @property
+    def wanted(self) -> str:
+        """Who is asked for a model; empty when none is lacking."""
+        return self._catchup.wanted.peer if self._catchup.wanted is not None else ""
+
+    def ask(self, peer: str) -> None:
+        """Ask `peer` for entries that this ledger lacks, unless it was asked a moment ago."""
+        question = self._catchup.ask(peer) if len(self._books.federation) else None
+        if question is not None and peer in self._hands.queues:
+            self._say(peer, question)
+
+    def ask_model(self, wanted: bytes) -> None:
+        """Ask one peer after another for the model, and each whether there is a newer one."""
+        peers = sorted(self.up) or sorted(self._hands.queues)
+        peer = next((name for name in peers if name > self.wanted), peers[0])
+        self._ask_model(wanted, peer)
+        self.ask(peer)
+
+    def _ask_model(self, wanted: bytes, peer: str) -> None:
+        self._model_asked = self._now()
+        self._say(peer, self._catchup.want_model(wanted, peer))
+        later = e.Tick(self._model_asked + MODEL_AGAIN_S + 1.0, 0, 0)
+        self._hands.intake.put_at(Own(next(iter(self._runs)), later))  # only wakes the node
+
+    def fetching(self, now: float) -> bool:
+        """A model is lacking; one that does not come is asked of the next peer."""
+        if self._catchup.wanted is None:
+            return False
+        if now - self._model_asked > MODEL_AGAIN_S:
+            self.ask_model(self._catchup.wanted.digest)
+        return True
+
+    async def take(self, held: Run, letter: Letter) -> None:
+        """A peer asks for what it missed, or answers what this one asked."""
+        message, sender = letter.message, letter.sender
+        if isinstance(message, Behind):
+            for answer in await asyncio.to_thread(self._catchup.answer, message):
+                self._say(sender, answer)
+        elif isinstance(message, Entries):
+            current = {run: each.course.number for run, each in self._runs.items()}
+            found = await self._checked(held, partial(self._catchup.take, letter, message, current)) or {}
+            for run, (number, record) in found.items():
+                self._hands.observer(Progress("caught_up", {"round": number, "peer": sender}))
+                if run in self._runs:
+                    await self._adopt(self._runs[run], number, record, sender)
+            if found:
+                self.ask(sender)
+        elif isinstance(message, ModelPart):
+            more, data = await self._checked(held, partial(self._catchup.part, sender, message)) or (None, None)
+            if more is not None:
+                self._model_asked = self._now()
+                self._say(sender, more)
+            if data is not None:
+                await self._model(held, sender, data)
+
+    async def _adopt(self, each: Run, number: int, record: bytes, peer: str) -> None:
+        wanted = await asyncio.to_thread(each.source.lacks, number, record)
+        if wanted:
+            each.lacking = True
+            self._ask_model(wanted, peer)
+        await self._hands.carry_out(each, each.course.adopt(number, record))
+
+    async def _model(self, held: Run, peer: str, data: bytes) -> None:
+        await self._checked(held, partial(held.source.fetched, data, held.course.final_round, peer))
+        wanted = held.source.lacks(held.course.final_round, b"")
+        if wanted:
+            self.ask_model(wanted)
+        else:
+            await self._hands.model_came(held)
+
+    async def _checked(self, held: Run, work: Callable[[], Any]) -> Any:
+        """Its result; None when a peer's part in it broke the protocol, which is told."""
+        try:
+            return await asyncio.to_thread(work)
+        except RemoteProtocolError as error:
+            await self._hands.carry_out(held, held.course.breach(error))
+            return None
+
+    def _model_of(self, wanted: bytes) -> bytes | None:
+        found = (each.source.model_bytes(wanted) for each in self._runs.values())
+        return next((data for data in found if data is not None), None)
+
+    def _say(self, peer: str, message: Message) -> None:
+        self._hands.send(peer, seal(message, self._envelope, self._identity))

@@ -1,0 +1,189 @@
+"""The messages that decide an attempt and bring its sum: BALLOT, UNMASK, CONFIRM, evidence, and what a peer missed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pfl.codec import Many, Raw, Row, Text, Whole, limited
+from p2pfl.messages.schema import (
+    CHUNK,
+    COUNTER,
+    EPSILON,
+    HASH,
+    LARGE,
+    NAME,
+    NAMES,
+    PATH,
+    SIGNATURE,
+    SMALL,
+    Message,
+    wire,
+)
+from p2pfl.roster import MOST_PEERS
+
+# ── BALLOT ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@wire(13)
+@dataclass(frozen=True, slots=True)
+class Ready(Message):
+    """Everything of GATHER is checked and on this peer's disk."""
+
+    attempt_digest: bytes = limited(HASH)
+    view: bytes = limited(HASH)
+
+
+@wire(14, most=1 << 20)
+@dataclass(frozen=True, slots=True)
+class Ballot(Message):
+    """The sender's one vote in an attempt: SURVIVORS(D, V) with q Readys, or ABANDON naming who was waited for."""
+
+    survivors: int = limited(Whole(1))  # 1: SURVIVORS, 0: ABANDON
+    attempt_digest: bytes = limited(Raw(32, exactly=(0, 32)))
+    view: bytes = limited(Raw(32, exactly=(0, 32)))
+    readys: tuple[bytes, ...] = limited(Many(Raw(SMALL), MOST_PEERS))
+    waited_for: tuple[str, ...] = limited(NAMES)
+
+
+@wire(15, most=LARGE)
+@dataclass(frozen=True, slots=True)
+class Certificate(Message):
+    """Equal ballots enough to decide an attempt, and the Members message that gives D its meaning."""
+
+    ballots: tuple[bytes, ...] = limited(Many(Raw(1 << 20), MOST_PEERS))
+    members: bytes = limited(Raw(LARGE))  # empty in an ABANDON before any U
+
+
+@wire(16)
+@dataclass(frozen=True, slots=True)
+class Leave(Message):
+    """The sender goes on without this round's sum. It binds no vote; q of them carry everyone into the next round."""
+
+    lacking: tuple[str, ...] = limited(NAMES)  # whose ballot, or after a certificate whose b_i, is lacking
+
+
+@wire(28, most=LARGE)
+@dataclass(frozen=True, slots=True)
+class Handed(Message):
+    """Signed letters of others, handed on to a peer that lacks them: each counts by its own signature."""
+
+    letters: tuple[bytes, ...] = limited(Many(Raw(1 << 20), 3 * MOST_PEERS))
+
+
+@wire(24, most=LARGE)
+@dataclass(frozen=True, slots=True)
+class Evidence(Message):
+    """Letters that together prove that their author broke the protocol, for anyone with the roster to check."""
+
+    proof: tuple[bytes, ...] = limited(Many(Raw(LARGE), 2 * MOST_PEERS))
+
+
+# ── UNMASK and CONFIRM ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@wire(17)
+@dataclass(frozen=True, slots=True)
+class Reveal(Message):
+    """Self-mask seeds under the attempt's one SURVIVORS certificate."""
+
+    seeds: tuple[tuple[str, bytes], ...] = limited(Many(Row((NAME, HASH)), MOST_PEERS))
+
+    def __repr__(self) -> str:
+        return f"Reveal(of={[name for name, _ in self.seeds]})"
+
+
+@wire(18, most=1 << 20)
+@dataclass(frozen=True, slots=True)
+class BackupShare(Message):
+    """The sender's Shamir shares of silent members' self-mask seeds: (dealer, share, salt, edge commitment, path)."""
+
+    shares: tuple[tuple[str, bytes, bytes, bytes, tuple[bytes, ...]], ...] = limited(
+        Many(Row((NAME, HASH, HASH, HASH, PATH)), MOST_PEERS)
+    )
+
+    def __repr__(self) -> str:
+        return f"BackupShare(of={[row[0] for row in self.shares]})"
+
+
+@wire(19, most=80 << 10)
+@dataclass(frozen=True, slots=True)
+class Confirm(Message):
+    """The round's record as canonical facts, and the sender's signature over it as it goes into the ledger."""
+
+    record: bytes = limited(Raw(64 << 10))
+    cosignature: bytes = limited(SIGNATURE)
+
+
+@wire(20)
+@dataclass(frozen=True, slots=True)
+class Want(Message):
+    """Asks for something of the envelope's round, or says that its sender lacks nothing of it any more."""
+
+    what: str = limited(Text(16))  # "sum", "nothing", or "words" with those that are lacking
+    lacking: tuple[tuple[str, int], ...] = limited(Many(Row((NAME, COUNTER)), 4 * MOST_PEERS))  # author, chunk
+
+
+@wire(21, signed=False, most=CHUNK.most + SMALL)
+@dataclass(frozen=True, slots=True)
+class Total(Message):
+    """Part of a round's sum: bound by V in the certificate while it is masked, else by the record that q signed."""
+
+    masked: int = limited(Whole(1))
+    segment: int = limited(COUNTER)
+    bits: int = limited(Whole(61))
+    length: int = limited(COUNTER)  # words of the whole segment
+    start: int = limited(COUNTER)
+    words: bytes = limited(Raw(CHUNK.most))
+    segments: int = limited(COUNTER)
+
+
+# ── between nodes: what a peer says of itself, and what one that was away is given ────────────────────────────
+
+
+@wire(22, most=LARGE)
+@dataclass(frozen=True, slots=True)
+class Hello(Message):
+    """What a peer says of itself on each new link (the mesh's greeting); the envelope gives its round and attempt."""
+
+    link: bytes = limited(HASH)  # the receiver's nonce for this link: a hello of another link does not fit
+    manifest: bytes = limited(HASH)
+    genesis: bytes = limited(SIGNATURE)  # over the genesis record, as it goes into the ledger
+    agreement: bytes = limited(Raw(64, exactly=(0, 64)))  # over the agreement record, when peers.yaml names one
+    final_round: int = limited(COUNTER)  # the last round in the sender's federation log
+    entries: int = limited(COUNTER)  # size of that log …
+    root: bytes = limited(HASH)  # … and its Merkle root
+    epsilon: str = limited(EPSILON)
+    echo: tuple[bytes, ...] = limited(Many(Raw(1 << 20), 8))  # the receiver's own latest signed statements
+
+
+@wire(25)
+@dataclass(frozen=True, slots=True)
+class Behind(Message):
+    """The sender's federation log holds `entries` entries and it needs those that follow, and perhaps the model."""
+
+    entries: int = limited(COUNTER)
+    model: bytes = limited(Raw(32, exactly=(0, 32)))  # digest of the model that it asks for; empty: none
+    start: int = limited(COUNTER)  # byte of the model from which on
+
+
+@wire(26, most=LARGE)
+@dataclass(frozen=True, slots=True)
+class Entries(Message):
+    """Entries of the sender's federation log from `first` on: record, and who signed it."""
+
+    first: int = limited(COUNTER)
+    entries: int = limited(COUNTER)  # of the whole log
+    rows: tuple[tuple[bytes, tuple[tuple[str, bytes], ...]], ...] = limited(
+        Many(Row((Raw(1 << 20), Many(Row((NAME, SIGNATURE)), MOST_PEERS))), 128)
+    )
+
+
+@wire(27, signed=False, most=CHUNK.most + SMALL)
+@dataclass(frozen=True, slots=True)
+class ModelPart(Message):
+    """Part of a model's bytes (little-endian float32); bound by the model's digest in a record that q peers signed."""
+
+    model: bytes = limited(HASH)
+    length: int = limited(COUNTER)  # bytes of the whole
+    start: int = limited(COUNTER)
+    data: bytes = limited(Raw(CHUNK.most))

@@ -1,0 +1,66 @@
+"""What every kind of message is made of: its number, its limits, its envelope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Final, TypeVar
+
+from p2pfl import codec
+from p2pfl.codec import Many, Raw, Text, Whole, limited
+from p2pfl.roster import MOST_PEERS
+
+VERSION: Final = 1
+HASH: Final = Raw(32, exactly=(32,))
+SIGNATURE: Final = Raw(64, exactly=(64,))
+INCARNATION: Final = Raw(16, exactly=(16,))
+NAME: Final = Text(31)
+EPSILON: Final = Text(32, r"([0-9]+(\.[0-9]+)?|inf)?")  # goes into every ledger: what that would refuse, ends here
+NAMES: Final = Many(NAME, MOST_PEERS)
+COUNTER: Final = Whole((1 << 53) - 1)
+PATH: Final = Many(HASH, 32)
+CHUNK: Final = Raw(512 << 10, least=1)
+SMALL: Final = 16 << 10  # bytes: an Ack of 200 dealers, the largest of the small signed messages, fits
+SUPPORT: Final = Raw(4 << 20)
+LARGE: Final = 15 << 20  # bytes: a Members message with every member's nominated support
+WIRE_BYTES: Final = 16 << 20  # what the mesh carries as one payload
+ITEMS: Final = 4 * MOST_PEERS + 8
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Where a message belongs. `run` names the federation's manifest and purpose; the sender is a roster name."""
+
+    run: bytes = limited(HASH)
+    epoch: int = limited(COUNTER)
+    round: int = limited(COUNTER)
+    attempt: int = limited(COUNTER)
+    sender: str = limited(NAME)
+    incarnation: bytes = limited(INCARNATION)
+
+
+class Message:
+    """Base of all messages. `kind` is the number on the wire, `most` the largest body in bytes."""
+
+    __slots__ = ()
+    kind: ClassVar[int]
+    signed: ClassVar[bool]
+    most: ClassVar[int]
+    specs: ClassVar[tuple[tuple[str, codec.Spec], ...]]
+
+
+M = TypeVar("M", bound=type[Message])
+KINDS: Final[dict[int, type[Message]]] = {}
+ENVELOPE: Final = (("version", Whole(VERSION)), *codec.specs_of(Envelope))
+
+
+def wire(kind: int, *, signed: bool = True, most: int = SMALL) -> Callable[[M], M]:
+    """Register a message class under its number. A field without a limit, or a number taken, raises TypeError."""
+
+    def register(cls: M) -> M:
+        cls.kind, cls.signed, cls.most, cls.specs = kind, signed, most, codec.specs_of(cls)
+        if KINDS.setdefault(kind, cls) is not cls:
+            raise TypeError(f"kind {kind} is taken by {KINDS[kind].__name__}")
+        return cls
+
+    return register

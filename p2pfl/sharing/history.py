@@ -1,0 +1,73 @@
+"""What a peer that was away is shown of the rounds that it missed: records, signatures, and that they follow.
+
+Each record names the one that it rests on, so none can be left out or exchanged; a quorum signed it, or a record that
+rests on it. Docs: spec/sharing.md §11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from p2pfl import codec
+from p2pfl.codec import Facts, Malformed
+from p2pfl.keys import digest, verify
+from p2pfl.roster import Roster
+
+Row = tuple[bytes, Mapping[str, bytes]]  # a record's bytes, signatures by name
+Base = tuple[int, bytes]
+NO_BASE: Final[Base] = (0, bytes(32))
+
+
+def base_of(record: bytes) -> bytes:
+    """Names a round's record, for the proposals that rest on it."""
+    return digest("base", record)
+
+
+def check_rows(rows: Sequence[Row], roster: Roster, known: Mapping[bytes, Base]) -> list[Row]:
+    """The rows that hold, from the first on, with their valid signatures alone. Raises Malformed for one that lies.
+
+    known   by run, its last final round here and the digest of that record
+    Rows at the end that no quorum signed yet, nor one that rests on them, are left out.
+    """
+    last = dict(known)
+    read: list[tuple[Facts, Row]] = []
+    for record, signed in rows:
+        facts = codec.read_facts(record)
+        run = _run(facts, roster)
+        if (facts.get("rests_on"), facts.get("base")) != (last.get(run, NO_BASE)[0], last.get(run, NO_BASE)[1].hex()):
+            raise Malformed(f"round {facts['round']} does not rest on the one before it")
+        if facts["round"] <= last.get(run, NO_BASE)[0]:
+            raise Malformed(f"round {facts['round']} comes after round {last[run][0]}")
+        last[run] = (facts["round"], base_of(record))
+        valid = {name: one for name, one in signed.items()
+                 if name in roster and verify(roster[name].key, "record", record, one)}  # fmt: skip
+        read.append((facts, (record, valid)))
+    quorum = roster.quorums.q
+    covered: set[str] = set()
+    held = len(read)
+    for place in range(len(read) - 1, -1, -1):
+        facts, (_, by) = read[place]
+        if len(by) >= quorum or facts["run"] in covered:
+            covered.add(facts["run"])  # what comes before it in its run is what it rests on
+        else:
+            held = place
+    return [row for _, row in read[:held]]
+
+
+def to_adopt(rows: Sequence[Row], current: int) -> list[Row]:
+    """Those rows to take over as they are: not the last of them when it is of the round that is under way here.
+
+    The sum of that one can still be had from those who finished it, and this peer wants it, not its record alone.
+    """
+    last = codec.read_facts(rows[-1][0])["round"] if rows else 0
+    return list(rows[:-1] if last == current else rows)
+
+
+def _run(facts: Facts, roster: Roster) -> bytes:
+    if facts.get("kind") != "round" or facts.get("epoch") != roster.epoch or type(facts.get("round")) is not int:
+        raise Malformed(f"an entry of kind {facts.get('kind')!r:.40} where a round belongs")
+    try:
+        return bytes.fromhex(facts["run"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise Malformed(f"no run: {error}") from None

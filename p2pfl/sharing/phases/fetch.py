@@ -1,0 +1,182 @@
+"""How a peer comes by a sum that it cannot compute: it was not in U, or came back without the masked sums.
+
+Whoever holds them sends them, in parts. While they are masked, V in the certificate says whether they are the right
+ones, and the seeds come from UNMASK; of a final round the record that q peers signed says it of the sum itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from p2pfl import codec
+from p2pfl.errors.round import BulkRejected
+from p2pfl.messages import Ballot, Certificate, Handed, Ready, Reveal, Total, Want, open_letter
+from p2pfl.sharing.events import Effect, LinkUp, Received, Send, Vector, Words
+from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.phases import ballot, confirm, gather, mask, unmask
+from p2pfl.sharing.state import State, total_digest
+
+SUM: Final = "sum"
+PART_BYTES: Final = 256 << 10
+MOST_SEGMENTS: Final = 64
+MOST_BYTES: Final = 8 << 30  # of one fetched segment
+AGAIN_S: Final = 10.0  # nothing came for so long: another holder is asked
+
+
+def lacks_sum(state: State) -> bool:
+    """The sum exists, this peer cannot compute it, and nobody is being asked for it."""
+    if state.total or (state.masked and not confirm.agreed(state)):
+        return False
+    if state.masked and not state.past("fetch"):
+        return False
+    known = state.certificate is not None or confirm.agreed(state) != b""
+    return known and bool(_holders(state)) and (not state.wanted or state.past("again"))
+
+
+def _holders(state: State) -> list[str]:
+    """Who should have it: those who signed the agreed record, else those whose READY is in the certificate."""
+    record = confirm.agreed(state)
+    if record:
+        found = [name for name, (theirs, _) in state.confirms.items() if theirs == record]
+    else:
+        found = [name for name in state.names if name in _vouched(state)]
+    up = [name for name in found if name != state.setting.me and name not in state.others.down]
+    return up or [name for name in found if name != state.setting.me]
+
+
+def _vouched(state: State) -> set[str]:
+    held = state.certificate.message if state.certificate is not None else None
+    ballots = [open_letter(wire, state.setting.roster, Ballot).message for wire in held.ballots] \
+        if isinstance(held, Certificate) else []  # fmt: skip
+    wires = {wire for one in ballots if isinstance(one, Ballot) for wire in one.readys}
+    return {open_letter(wire, state.setting.roster, Ready).sender for wire in wires}
+
+
+def want(state: State) -> list[Effect]:
+    """Ask one of them; the next time another."""
+    holders = _holders(state)
+    start = int.from_bytes(state.setting.incarnation[:4], "big") + state.asked
+    state.wanted, state.asked = holders[start % len(holders)], state.asked + 1
+    state.parts.clear()
+    return [Send(state.wanted, state.seal(Want(SUM, ()))), state.timer("again", AGAIN_S)]
+
+
+def link_up(state: State, event: LinkUp) -> list[Effect]:
+    """Repeat this attempt's letters to a new process; if it was asked for the sum, ask it again, from the start."""
+    effects = ballot.link_up(state, event)
+    if event.peer == state.wanted and not state.total:
+        state.parts.clear()
+        effects.append(Send(event.peer, state.seal(Want(SUM, ()))))
+    return effects
+
+
+# ── the answer ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def serve(state: State, event: Received) -> list[Effect]:
+    """Give the sum to a peer that asks for it, with what it needs to check it; one that wants nothing is settled."""
+    message, asker = event.letter.message, event.letter.sender
+    if not isinstance(message, Want) or message.what not in (SUM, confirm.NOTHING):
+        return []
+    if message.what == confirm.NOTHING:
+        state.settled.add(asker)
+        return []
+    effects: list[Effect] = []
+    if state.certificate is not None:
+        effects.append(Send(asker, state.certificate))
+    if state.confirm_letters:
+        wires = tuple(letter.wire for letter in state.confirm_letters.values())
+        effects.append(Send(asker, state.seal(Handed(wires))))
+    if state.total and confirm.agreed(state) == state.record != b"":
+        return effects + [Send(asker, state.seal(part)) for part in parts_of(state.total, masked=False)]
+    if state.certificate is not None and state.reveals:
+        seeds = tuple((name, seed.reveal()) for name, seed in state.reveals.items())
+        effects.append(Send(asker, state.seal(Reveal(seeds))))
+    masked = unmask.masked_again(state)
+    return effects + [Send(asker, state.seal(part)) for part in parts_of(masked, masked=True)]
+
+
+def parts_of(vectors: tuple[Vector, ...], *, masked: bool) -> list[Total]:
+    """A sum cut into messages. Segments without words travel as one empty part."""
+    parts = []
+    for segment, vector in enumerate(vectors):
+        step = PART_BYTES // FIELDS[vector.bits].word_bytes
+        for start in range(0, max(int(vector.words.size), 1), step):
+            words = np.ascontiguousarray(vector.words[start : start + step]).tobytes()
+            parts.append(Total(int(masked), segment, vector.bits, int(vector.words.size), start, words, len(vectors)))
+    return parts
+
+
+# ── … put together ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fetched(state: State, event: Received) -> list[Effect]:
+    """Put the parts of a fetched sum together; the whole must be the one that the certificate or a quorum binds."""
+    message, sender = event.letter.message, event.letter.sender
+    if not isinstance(message, Total) or sender != state.wanted or state.total or (message.masked and state.masked):
+        return []
+    state.due.pop("again", None)
+    again = [state.timer("again", AGAIN_S)]
+    place = _next_part(state, message, sender)
+    if (message.segment, message.start) < place or (not state.parts and (message.segment, message.start) != (0, 0)):
+        return []  # of an answer to the same question before the link came up anew
+    if (message.segment, message.start) != place:
+        raise BulkRejected(peer=sender, evidence=f"a part of segment {message.segment} out of order")
+    words = FIELDS[message.bits].from_bytes(message.words, peer=sender)
+    state.parts.append((message, words))
+    if (message.segment + 1, message.start + words.size) != (message.segments, message.length):
+        return [*again]
+    vectors, state.parts = _joined(state.parts), []
+    if message.masked:
+        if _view(state, vectors) != state.view or not state.view:
+            raise BulkRejected(peer=sender, evidence="the masked sums that it sent are not those of the certificate")
+        state.masked = vectors
+        return []
+    if total_digest(vectors).hex() != codec.read_facts(confirm.agreed(state) or b"{}").get("total"):
+        raise BulkRejected(peer=sender, evidence="the sum that it sent is not the one that the quorum signed")
+    state.total, state.masked = vectors, ()
+    return unmask.apply(state) if state.members is not None else []
+
+
+def _view(state: State, vectors: tuple[Vector, ...]) -> bytes:
+    """V of masked sums: by the plan of chunks that their shape and U give."""
+    if not state.survivors:
+        return b""
+    mask.lay_out(state, tuple((vector.bits, int(vector.words.size)) for vector in vectors))
+    attempt = state.attempt_digest
+    digests = [gather.sum_digest(attempt, piece.index, mask.piece_of(vectors, piece)) for piece in state.pieces]
+    return gather.view_of(attempt, digests)
+
+
+def _next_part(state: State, part: Total, sender: str) -> tuple[int, int]:
+    """(segment, start) of the part that comes next. Raises BulkRejected when `part` is not of one shape with the rest.
+
+    Memory is taken for words that came, never for a length that was claimed.
+    """
+    shape = (part.bits, part.length, part.segments, part.masked)
+    if part.bits not in FIELDS or part.segment >= part.segments or part.segments > MOST_SEGMENTS:
+        raise BulkRejected(peer=sender, evidence=f"segment {part.segment} of {part.segments}, {part.bits} bits")
+    room, size = FIELDS[part.bits].word_bytes * part.length, len(part.words)
+    if room > MOST_BYTES or FIELDS[part.bits].word_bytes * part.start + size > room or bool(size) != bool(room):
+        evidence = f"{size} bytes from word {part.start} of segment {part.segment}, which has {part.length} words"
+        raise BulkRejected(peer=sender, evidence=evidence)
+    if not state.parts:
+        return (0, 0)
+    last, words = state.parts[-1]
+    rest = (last.segments, last.masked)
+    same = (last.bits, last.length, *rest) if part.segment == last.segment else (*shape[:2], *rest)
+    if shape != same:
+        raise BulkRejected(peer=sender, evidence=f"segment {part.segment} in another shape than before")
+    reached = last.start + int(words.size)
+    return (last.segment, reached) if reached < last.length else (last.segment + 1, 0)
+
+
+def _joined(parts: list[tuple[Total, Words]]) -> tuple[Vector, ...]:
+    """The fetched segments, each put together from its parts."""
+    by_segment: dict[int, list[Words]] = {}
+    for part, words in parts:
+        by_segment.setdefault(part.segment, []).append(words)
+    bits = {part.segment: part.bits for part, _ in parts}
+    return tuple(Vector(bits[segment], np.concatenate(words)) for segment, words in by_segment.items())

@@ -1,0 +1,72 @@
+"""LEAVE: a round whose outcome cannot be known for now is left behind, and the run goes on without its sum.
+
+docs/spec/sharing.md §10. A LEAVE binds no vote: a late certificate of the round is acted on as ever. What keeps two
+models from becoming final is the vow of `others.py`, not this step.
+"""
+
+from __future__ import annotations
+
+from p2pfl.messages import Leave
+from p2pfl.sharing.events import Effect, Forgotten, LeaveStored, LeftBehind, Persist, Received, Send
+from p2pfl.sharing.phases import ballot
+from p2pfl.sharing.state import State
+
+
+def due(state: State) -> bool:
+    """The round is stuck here: no certificate after its last deadline, or no sum after that of its certificate."""
+    return state.leave is None and state.slot is None and not state.total and state.past("leave")
+
+
+def cast(state: State) -> list[Effect]:
+    """Be ready to go on; durable before it is said, since the next round may rest on it."""
+    waited: list[str] = [name for name in state.names if name not in state.ballots]
+    if state.certificate is not None:
+        waited = [name for name in state.survivors if name not in state.reveals]
+    state.leave = state.seal(Leave(tuple(name for name in waited if name != state.setting.me)))
+    return [state.persist(LeaveStored)]
+
+
+def send(state: State, event: LeaveStored | None = None) -> list[Effect]:
+    """Say so, and count it."""
+    if state.leave is None:
+        return []
+    state.leaves[state.setting.me] = state.leave
+    sent = Send(None, state.leave)
+    state.outbox.append(sent)
+    return [sent]
+
+
+def accept(state: State, event: Received) -> list[Effect]:
+    """Hold a peer's LEAVE, of whichever attempt of this round."""
+    if isinstance(event.letter.message, Leave):
+        state.leaves[event.letter.sender] = event.letter
+    return []
+
+
+def carried(state: State) -> bool:
+    """q peers go on: so does this one, if it has no sum."""
+    quorum = state.setting.roster.quorums.q
+    return state.slot is None and not state.left and not state.total and len(state.leaves) >= quorum
+
+
+def go_on(state: State) -> list[Effect]:
+    """The round is left behind. Its update is spent if a word of it left."""
+    state.left = True
+    sent = bool(state.roots.get(state.setting.me)) or state.ready is not None or (state.restored and state.inside)
+    lacking = tuple(sorted({name for one in state.leaves.values()
+                            if isinstance(one.message, Leave) for name in one.message.lacking}))  # fmt: skip
+    return [LeftBehind(state.round, state.attempt, lacking, sent)]
+
+
+def no_sum(state: State) -> bool:
+    """A round that was left behind has no sum: its attempt is abandoned."""
+    return state.left and ballot.abandoned(state)
+
+
+def forget(state: State) -> list[Effect]:
+    """Every secret of it is destroyed; no further attempt begins."""
+    state.others.vows.vouched.pop(state.round, None)
+    items = ((state.sums_item, None), (state.item, None))
+    state.deal, state.masked, state.backups, state.received = None, (), {}, {}
+    state.contributed, state.mine, state.outbox = {}, (), []
+    return [Persist(items, Forgotten, state.round, state.attempt)]

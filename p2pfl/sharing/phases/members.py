@@ -1,0 +1,206 @@
+"""U: the coordinator names the largest complete set, and each peer checks it against what it has seen itself.
+
+docs/spec/sharing.md §4. The coordinator orders membership and learns nothing else. It cannot choose: a set that is not
+complete is refused as a breach; a complete one that leaves out a peer who is there, and of whom it was told, is not
+taken part in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from p2pfl import codec
+from p2pfl.errors.round import MembersRejected, TwoStatements
+from p2pfl.messages import Ack, Ballot, Certificate, Leave, Letter, Members, Propose, open_letter
+from p2pfl.sharing import certificate
+from p2pfl.sharing.certificate import Composition, common_deadline_ms, grounds_of
+from p2pfl.sharing.events import Accepted, Effect, Received
+from p2pfl.sharing.phases.propose import phase_seconds
+from p2pfl.sharing.state import State
+
+
+def can_choose(state: State) -> bool:
+    """This peer coordinates, a complete set is there, and nobody is to be waited for any more."""
+    if state.coordinator != state.setting.me or state.members is not None or state.ballot is not None:
+        return False
+    quorum = state.setting.roster.quorums.q
+    if "propose" not in state.due or min(len(state.acks), len(state.proposes)) < quorum:
+        return False
+    chosen = complete(state)
+    if len(chosen) < quorum:
+        return False
+    patience = 0.25 * phase_seconds(state)
+    awaited = [name for name in state.names if name not in chosen and _is_awaited(state, name, patience)]
+    return not awaited or state.past("choose")
+
+
+def _is_awaited(state: State, name: str, patience_s: float) -> bool:
+    if name in state.others.proven or name in excusable(state):
+        return False
+    return not (state.past("away") and state.others.away(name, state.now, patience_s))
+
+
+def complete(state: State) -> tuple[str, ...]:
+    """The largest set found in which each acknowledged the same bundle of every other, on one set of grounds."""
+    groups: dict[object, list[str]] = {}
+    for name in state.names:
+        proposal = state.proposes[name].message if name in state.proposes else None
+        known = name in state.acks and name in state.bundles and name not in state.others.proven
+        if known and isinstance(proposal, Propose):
+            groups.setdefault(grounds_of(proposal), []).append(name)
+    chosen = max(groups.values(), key=len, default=[])
+    named = [name for name in chosen if name in excusable(state)]
+    if len(chosen) - len(named) >= state.setting.roster.quorums.q:
+        chosen = [name for name in chosen if name not in named]
+    held = {name: dict(ack.held) for name in chosen if isinstance(ack := state.acks[name].message, Ack)}
+    while chosen:
+        # What a dealer says of its own bundle is what the others must hold; who disagrees most goes first.
+        faults = dict.fromkeys(chosen, 0)
+        for holder in chosen:
+            for dealer in chosen:
+                wanted = held[dealer].get(dealer)
+                if wanted is None or held[holder].get(dealer) != wanted:
+                    faults[holder] += 1
+                    faults[dealer] += 1
+        worst = max(chosen, key=lambda name: faults[name])
+        if not faults[worst]:
+            break
+        chosen = [name for name in chosen if name != worst]
+    return tuple(chosen)
+
+
+def excusable(state: State) -> frozenset[str]:
+    """Who may be left out alive: named in c+1 ballots of the attempt before, or in c+1 LEAVEs of the round before."""
+    return _excused(state, _grounds(state))
+
+
+def _grounds(state: State) -> tuple[bytes, ...]:
+    last = state.last_abandon.message if state.last_abandon is not None else None
+    return last.ballots if isinstance(last, Certificate) else state.grounds
+
+
+def _excused(state: State, grounds: Iterable[bytes]) -> frozenset[str]:
+    """Named by c+1 distinct signers of ballots of the attempt before, or of LEAVEs of the round before this one."""
+    counts: dict[str, set[str]] = {}
+    here = state.envelope
+    for wire in grounds:
+        letter = open_letter(wire, state.setting.roster)
+        message, at = letter.message, letter.envelope
+        if (at.run, at.epoch) != (here.run, here.epoch):
+            continue
+        names: tuple[str, ...] = ()
+        if isinstance(message, Ballot) and (at.round, at.attempt) == (here.round, here.attempt - 1):
+            names = message.waited_for
+        elif isinstance(message, Leave) and at.round == here.round - 1:
+            names = message.lacking
+        for name in names:
+            counts.setdefault(name, set()).add(letter.sender)
+    return frozenset(name for name, by in counts.items() if len(by) > state.setting.roster.quorums.c)
+
+
+def choose(state: State) -> list[Effect]:
+    """Name U. It carries what it rests on, so that nobody has to believe the coordinator."""
+    chosen = complete(state)
+    proposed = [letter.message for name, letter in state.proposes.items() if name in chosen]
+    deadline = common_deadline_ms(
+        [one for one in proposed if isinstance(one, Propose)], state.setting.roster, state.attempt
+    )
+    message = Members(
+        chosen,
+        tuple(state.bundles[name].wire for name in chosen),
+        tuple(state.acks[name].wire for name in chosen),
+        tuple(state.proposes[name].wire for name in chosen),
+        chosen,
+        deadline,
+        _grounds(state) if len(chosen) < state.n else (),
+    )
+    sent = state.post(message)
+    state.members = sent.letter
+    return [sent, state.persist(Accepted)]
+
+
+def members(state: State, event: Received) -> list[Effect]:
+    """Check the coordinator's U, and accept it: final on receipt. A U that leaves out a victim is not accepted."""
+    letter = event.letter
+    if letter.sender != state.coordinator:
+        raise MembersRejected(peer=letter.sender, evidence=f"{state.coordinator} coordinates attempt {state.attempt}")
+    if state.members is not None:
+        if state.members.digest != letter.digest:
+            evidence, proof = "two sets of members for one attempt", (state.members, letter)
+            raise TwoStatements(peer=letter.sender, message="Members", evidence=evidence, proof=proof)
+        return []
+    if state.ballot is not None or state.refused:
+        return []
+    try:
+        found = certificate.compose(letter, state.setting.roster)
+    except codec.Malformed as error:
+        raise MembersRejected(peer=letter.sender, evidence=str(error), proof=(letter,)) from None
+    state.refused = refusal(state, letter, found)
+    if state.refused:
+        return []
+    return adopt(state, letter)
+
+
+def adopt(state: State, letter: Letter) -> list[Effect]:
+    """Make this U the attempt's own, with the bundles that it rests on."""
+    take_bundles(state, letter)
+    state.members = letter
+    return [state.persist(Accepted)]
+
+
+def take_bundles(state: State, letter: Letter) -> None:
+    """Hold the bundles of U as the Members message carries them; a backup share of another bundle is of no use."""
+    message = letter.message
+    for wire in message.bundles if isinstance(message, Members) else ():
+        bundle = open_letter(wire, state.setting.roster)
+        held = state.bundles.get(bundle.sender)
+        if held is None or held.digest != bundle.digest:
+            state.bundles[bundle.sender] = bundle
+            state.backups.pop(bundle.sender, None)
+            state.received.pop(bundle.sender, None)
+
+
+def refusal(state: State, letter: Letter, found: Composition) -> str:
+    """Why this peer does not take part in an otherwise sound U; empty when it does."""
+    message, me = letter.message, state.setting.me
+    if not isinstance(message, Members):
+        return "not a set of members"
+    liars = [name for name in message.survivors if name in state.others.proven]
+    if liars:
+        return f"it holds {', '.join(liars)}, proven to have broken the protocol"
+    if me in message.survivors:
+        if state.deal is None or found.bundles[me] != state.deal.bundle.digest or not state.dealt:
+            return "it rests on a bundle of a process of this site that has ended"
+        others = {name: state.bundles[name].digest for name in message.survivors if name in state.bundles}
+        if any(found.bundles[name] != other for name, other in others.items()) or len(others) < len(message.survivors):
+            return "it rests on another bundle than the one that this site holds"
+        if me not in state.proposes or grounds_of(found.proposals[me]) != grounds_of(_own(state)):
+            return "it rests on a proposal that this process did not make"
+    excused = _excused(state, message.grounds)
+    for name in state.passed_on - set(message.survivors) - excused - {me}:
+        alive = name not in state.others.down
+        if alive and _would_be_complete(state, name, message.survivors, found):
+            return f"it leaves out {name}, who is there, and of whom the coordinator was told"
+    return ""
+
+
+def _own(state: State) -> Propose:
+    message = state.proposes[state.setting.me].message
+    if not isinstance(message, Propose):
+        raise codec.Malformed("no proposal")
+    return message
+
+
+def _would_be_complete(state: State, name: str, chosen: tuple[str, ...], found: Composition) -> bool:
+    """With `name` in it, U would have been complete, as far as this peer was told by half-time."""
+    ack = state.acks[name].message if name in state.acks else None  # gone, when it has dealt anew since
+    proposal = state.proposes[name].message if name in state.proposes else None
+    if not isinstance(ack, Ack) or not isinstance(proposal, Propose):
+        return False
+    held = dict(ack.held)
+    agrees = all(held.get(member) == found.bundles[member] for member in chosen)
+    theirs = [state.acks[member].message for member in chosen if member in state.acks]
+    known = [dict(one.held).get(name) for one in theirs if isinstance(one, Ack)]
+    same = len(known) == len(chosen) and all(digest == held.get(name) for digest in known)
+    grounds = {grounds_of(one) for one in found.proposals.values()}
+    return agrees and same and held.get(name) is not None and grounds == {grounds_of(proposal)}

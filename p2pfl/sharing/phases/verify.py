@@ -1,0 +1,141 @@
+"""VERIFY, a step of GATHER: random linear forms that nobody could know before every sum was fixed (DESIGN §4.3).
+
+The challenge follows from D, V and all opened nonces. Each member broadcasts the forms' values on its own masked
+chunks, and all check that they add up to those on the sum. On a mismatch the owner opens what it was given, still
+masked, and the signed hashes, tags and sum digest show to anyone who lied.
+"""
+
+from __future__ import annotations
+
+from p2pfl import merkle
+from p2pfl.errors.round import BulkRejected, FalseSum, FalseTag, TagsRejected, TwoStatements
+from p2pfl.keys import digest
+from p2pfl.messages import Letter, Nonce, Opened, SumDigest, Tags
+from p2pfl.sharing import forms
+from p2pfl.sharing.events import Effect, Received, Send
+from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.forms import TAG_BYTES, Forms
+from p2pfl.sharing.phases import gather
+from p2pfl.sharing.phases.mask import piece_leaf, piece_of
+from p2pfl.sharing.state import State
+
+
+def can_tag(state: State) -> bool:
+    """The forms are known, and this peer has not yet told its values."""
+    return state.setting.verify and not state.challenge and bool(state.mine) and gather.same_view(state)
+
+
+def challenge_of(attempt: bytes, view: bytes, nonces: list[bytes]) -> bytes:
+    """What the forms are expanded from: one honest nonce is enough to make it unknown before V is fixed."""
+    return digest("challenge", attempt, view, *nonces)
+
+
+def tag(state: State) -> list[Effect]:
+    """Tell the forms' values on this peer's own masked chunks."""
+    letters = [state.nonces[name].message for name in state.survivors]
+    nonces = [one.nonce for one in letters if isinstance(one, Nonce)]
+    state.challenge = challenge_of(state.attempt_digest, state.view, nonces)
+    by_bits = _forms(state)
+    mine = [by_bits[state.segments[piece.segment][0]].tag(piece_of(state.mine, piece)) for piece in state.pieces]
+    sent = state.post(Tags(state.challenge, b"".join(mine)))
+    state.tags[state.setting.me] = sent.letter
+    return [sent]
+
+
+def _forms(state: State) -> dict[int, Forms]:
+    return {bits: Forms(state.challenge, FIELDS[bits]) for bits in {bits for bits, _ in state.segments}}
+
+
+def accept(state: State, event: Received) -> list[Effect]:
+    """Hold a member's tags."""
+    letter, message, sender = event.letter, event.letter.message, event.letter.sender
+    if not isinstance(message, Tags) or sender not in state.survivors:
+        return []
+    if len(message.tags) != TAG_BYTES * len(state.pieces):
+        raise TagsRejected(peer=sender, evidence=f"{len(message.tags)} bytes of tags for {len(state.pieces)} chunks")
+    held = state.tags.setdefault(sender, letter)
+    if held.message != message:
+        raise TwoStatements(peer=sender, message="Tags", evidence="two lists of tags", proof=(held, letter))
+    return []
+
+
+def can_check(state: State) -> bool:
+    """All tags and all sums are here, for one challenge."""
+    if not state.challenge or state.checked or state.false or len(state.tags) < len(state.survivors):
+        return False
+    letters = [one.message for one in state.tags.values()]
+    same = all(isinstance(one, Tags) and one.challenge == state.challenge for one in letters)
+    return same and len(state.sums) == len(state.pieces) and len(state.roots) == len(state.survivors)
+
+
+def check(state: State) -> list[Effect]:
+    """Every chunk's sum has the values that its parts' values add up to; of one that has not, the owner opens all."""
+    by_bits = _forms(state)
+    for piece in state.pieces:
+        bits = state.segments[piece.segment][0]
+        parts = [tag_of(state.tags[name], piece.index) for name in state.survivors]
+        if forms.add(FIELDS[bits], parts) != by_bits[bits].tag(state.sums[piece.index]):
+            state.false[piece.index] = {}
+    state.checked = not state.false
+    return [effect for index in state.false for effect in _open(state, index)]
+
+
+def tag_of(letter: Letter, index: int) -> bytes:
+    """The tag of chunk `index`; empty when there is none."""
+    return letter.message.tags[TAG_BYTES * index : TAG_BYTES * (index + 1)] if isinstance(letter.message, Tags) else b""
+
+
+def _open(state: State, index: int) -> list[Effect]:
+    """Show to all what this owner was given of chunk `index`: masked words, so nothing is told."""
+    opened = []
+    for name, words in state.contributed.get(index, {}).items():
+        letter = state.seal(Opened(state.attempt_digest, index, name, words.tobytes()))
+        state.false[index][name] = letter
+        opened.append(Send(None, letter))
+    return opened
+
+
+def opened(state: State, event: Received) -> list[Effect]:
+    """Hold one member's chunk of a false sum, if it is the one of its signed hash."""
+    letter, message, sender = event.letter, event.letter.message, event.letter.sender
+    if not isinstance(message, Opened) or message.index not in state.false:
+        return []
+    gather.check_owner(state, sender, message.index)
+    author = message.author
+    leaf = merkle.leaf_hash(piece_leaf(state.attempt_digest, message.index, message.words))
+    if author not in state.roots or leaf != gather.leaf_of(state.roots[author], message.index):
+        raise BulkRejected(peer=sender, evidence=f"what it opened of {author}'s chunk {message.index} is not signed")
+    state.false[message.index][author] = letter
+    return []
+
+
+def can_judge(state: State) -> bool:
+    """Everything of a false sum is open."""
+    return any(len(held) == len(state.survivors) for held in state.false.values())
+
+
+def judge(state: State) -> list[Effect]:
+    """Name whoever lied about the chunk: with an error that carries the proof. Raises FalseTag, FalseSum."""
+    index = next(index for index, held in state.false.items() if len(held) == len(state.survivors))
+    held = state.false.pop(index)
+    by_bits = _forms(state)
+    form = by_bits[state.segments[state.pieces[index].segment][0]]
+    field = gather.field_of(state, index)
+    words = {name: field.from_bytes(one.message.words) for name, one in held.items() if isinstance(one.message, Opened)}
+    for name in state.survivors:
+        if tag_of(state.tags[name], index) != form.tag(words[name]):
+            members = (state.members,) if state.members is not None else ()
+            proof = (*members, state.roots[name], state.tags[name], held[name])
+            raise FalseTag(peer=name, evidence=f"chunk {index}", proof=proof)
+    owner = state.survivors[state.pieces[index].owner_position]
+    summed = field.sum([words[name] for name in state.survivors])
+    signed = state.sum_digests[index]
+    if isinstance(signed.message, SumDigest):
+        true = gather.sum_digest(state.attempt_digest, index, summed)
+        if true != signed.message.sum_digest and state.members is not None:
+            roots = tuple(state.roots[name] for name in state.survivors)
+            proof = (state.members, signed, *roots, *(held[name] for name in state.survivors))
+            raise FalseSum(peer=owner, evidence=f"chunk {index}", proof=proof)
+    # All told the truth and the equation fails: it cannot be, and nothing is vouched for.
+    state.false[index] = {}
+    return []
