@@ -123,11 +123,12 @@ class Chunk(Message):
 @wire(9)
 @dataclass(frozen=True, slots=True)
 class SumDigest(Message):
-    """SHA-256 of one chunk of the masked sum, by its owner, to all."""
+    """SHA-256 of one chunk of the masked sum, by its owner, to all; and of the members' Roots that it summed under."""
 
     attempt_digest: bytes = limited(HASH)
     index: int = limited(COUNTER)
     sum_digest: bytes = limited(HASH)
+    roots: bytes = limited(HASH)
 
 
 @wire(10)

@@ -42,11 +42,11 @@ from p2pfl.messages import (
 from p2pfl.roster import Roster
 from p2pfl.sharing import shamir
 from p2pfl.sharing.certificate import check_certificate, compose, same_attempt
+from p2pfl.sharing.chunks import CHUNK_BYTES, Layout, Segment, plan
 from p2pfl.sharing.chunks import Chunk as Piece
-from p2pfl.sharing.chunks import Layout, Segment, plan
 from p2pfl.sharing.field import FIELDS, Field
 from p2pfl.sharing.forms import TAG_BYTES, Forms
-from p2pfl.sharing.phases.gather import leaf_of, sum_digest
+from p2pfl.sharing.phases.gather import leaf_of, roots_digest, sum_digest
 from p2pfl.sharing.phases.mask import piece_leaf
 from p2pfl.sharing.phases.share import commitment, leaf
 
@@ -69,7 +69,7 @@ def check(proof: Sequence[bytes], roster: Roster) -> str:
         if kinds == (Bundle, Nonce):
             return _wrong_nonce(*letters)
         if kinds == (Members, Root, Tags, Opened):
-            return _false_tag(*letters)
+            return _false_tag(letters[0], letters[1], letters[2], letters[3], roster)
         if kinds[:2] == (Members, SumDigest):
             return _false_sum(letters, roster)
         if kinds[0] is Bundle and set(kinds[1:]) == {BackupShare}:
@@ -78,6 +78,8 @@ def check(proof: Sequence[bytes], roster: Roster) -> str:
             return _two_statements(*letters)
     except P2PFLError as error:
         raise Malformed(f"it shows nothing: {error.evidence}") from None
+    except (ValueError, KeyError) as error:
+        raise Malformed(f"it shows nothing: {error}") from None
     raise Malformed("letters that prove nothing together")
 
 
@@ -129,11 +131,11 @@ def _wrong_nonce(bundle: Letter, nonce: Letter) -> str:
     raise Malformed("the nonce of its bundle")
 
 
-def _false_tag(members: Letter, root: Letter, tags: Letter, opened: Letter) -> str:
+def _false_tag(members: Letter, root: Letter, tags: Letter, opened: Letter, roster: Roster) -> str:
     told, shown = tags.message, opened.message
     if root.sender != tags.sender or not isinstance(told, Tags) or not isinstance(shown, Opened):
         raise Malformed("a root and tags of two peers")
-    piece, field = _piece(members, root, shown.index)
+    piece, field = _piece(members, root, shown.index, roster)
     _check_opened(root, opened, piece)
     words = field.from_bytes(shown.words, piece.count)
     if Forms(told.challenge, field).tag(words) == told.tags[TAG_BYTES * shown.index : TAG_BYTES * (shown.index + 1)]:
@@ -147,11 +149,15 @@ def _false_sum(letters: Sequence[Letter], roster: Roster) -> str:
     told = signed.message
     roots = {one.sender: one for one in rest if isinstance(one.message, Root)}
     opened = {one.message.author: one for one in rest if isinstance(one.message, Opened)}
-    compose(members, roster)
+    shapes = {one.message.segments for one in roots.values() if isinstance(one.message, Root)}
+    if len(shapes) != 1:  # a liar's own root, made for this proof, would give the others' words another meaning
+        raise Malformed("roots of several shapes")
     if not isinstance(told, SumDigest) or set(roots) != set(chosen) or set(opened) != set(chosen):
         raise Malformed("not the words of every member")
+    if told.roots != roots_digest([roots[name] for name in chosen]):
+        raise Malformed("other roots than those that the owner summed under")
     attempt = digest("attempt", members.body)
-    piece, field = _piece(members, roots[chosen[0]], told.index)
+    piece, field = _piece(members, roots[chosen[0]], told.index, roster)
     if told.attempt_digest != attempt or signed.sender != chosen[piece.owner_position]:
         raise Malformed("not the owner's digest under this attempt digest")
     words = []
@@ -176,14 +182,23 @@ def _check_opened(root: Letter, opened: Letter, piece: Piece) -> None:
         raise Malformed("words that the root does not hold")
 
 
-def _piece(members: Letter, root: Letter, index: int) -> tuple[Piece, Field]:
+def _piece(members: Letter, root: Letter, index: int, roster: Roster) -> tuple[Piece, Field]:
     """Chunk `index` of a vector of the root's shape, cut for the members of its attempt, and its field."""
     said, chosen = root.message, members.message
+    compose(members, roster)
     if not isinstance(said, Root) or not isinstance(chosen, Members):
         raise Malformed("no root, or no members")
-    pieces = plan(Layout(tuple(Segment(bits, size) for bits, size in said.segments)), len(chosen.survivors))
-    if said.attempt_digest != digest("attempt", members.body) or index >= len(pieces):
+    if said.attempt_digest != digest("attempt", members.body):
         raise Malformed("of another attempt")
+    count, odd = divmod(len(said.leaves), merkle.HASH_BYTES)
+    if odd or any(bits not in FIELDS for bits, _ in said.segments):
+        raise Malformed("a shape that no vector has")
+    # Measured before it is planned: what a Root claims to be large must have as many leaves.
+    if sum(FIELDS[bits].word_bytes * size for bits, size in said.segments) > count * CHUNK_BYTES:
+        raise Malformed("more words than its leaves can hold")
+    pieces = plan(Layout(tuple(Segment(bits, size) for bits, size in said.segments)), len(chosen.survivors))
+    if len(pieces) != count or index >= count:
+        raise Malformed("not one leaf for each chunk")
     return pieces[index], FIELDS[said.segments[pieces[index].segment][0]]
 
 

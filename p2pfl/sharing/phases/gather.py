@@ -102,7 +102,9 @@ def _sums(state: State, indices: list[int]) -> list[Effect]:
                 raise
         field = field_of(state, index)
         summed = field.sum([held[name] for name in state.survivors])
-        sent = state.post(SumDigest(state.attempt_digest, index, sum_digest(state.attempt_digest, index, summed)))
+        roots = roots_digest([state.roots[name] for name in state.survivors])
+        said = sum_digest(state.attempt_digest, index, summed)
+        sent = state.post(SumDigest(state.attempt_digest, index, said, roots))
         state.sum_digests[index], state.sums[index] = sent.letter, summed
         effects.append(sent)
     return effects
@@ -112,6 +114,11 @@ def sum_digest(attempt: bytes, index: int, words: Words) -> bytes:
     """H(Y_k): SHA-256 over D, k and the little-endian words."""
     data = hashlib.sha256(np.ascontiguousarray(words).data).digest()
     return digest("sum", attempt, index.to_bytes(8, "big"), data)
+
+
+def roots_digest(roots: list[Letter]) -> bytes:
+    """Names the Roots of U that a chunk was summed under: no other one can be put in its place afterwards."""
+    return digest("roots", *(letter.digest for letter in roots))
 
 
 def summed(state: State, event: Received) -> list[Effect]:
