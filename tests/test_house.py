@@ -20,7 +20,7 @@ SHELF = (
     "disk", "sealing", "merkle",                                # what home and the ledger are made of
     "hello", "progress",                                        # what nodes and watchers are told
 )  # fmt: skip
-HALL = ("peer", "node", "intake", "source", "books", "runs", "simulate")
+HALL = ("peer", "node", "carry", "catchup", "intake", "source", "books", "runs", "simulate")
 
 # place: third-party packages that it may import. A new dependency is a new row here, so it is seen in review.
 THIRD_PARTY = {

@@ -10,6 +10,7 @@ import numpy as np
 from p2pfl import codec
 from p2pfl.federation import Federation
 from p2pfl.ledger.log import Log
+from p2pfl.roster import Quorums
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import largest
 from tests.end_to_end.processes import Site, Sites
@@ -28,18 +29,21 @@ def rounds(site: Site, purpose: str) -> list[dict[str, Any]]:
 
 
 def check_everything(sites: Sites, *, rounds: int, sums: int) -> None:
-    """One ledger, all rounds in it, the budget respected, every model the mean of the updates."""
+    """One ledger, all rounds in it, the budget respected, every model the mean of the updates of its survivors."""
     roots = sites.roots()
     assert len(roots) == 1, f"the roots differ: {roots}"
     kept = _rounds_of(sites)
-    trained = [one["round"] for one in kept if one["configuration"]["purpose"] == "training"]
-    summed = [one["round"] for one in kept if one["configuration"]["purpose"] == "sum"]
-    assert trained == list(range(1, rounds + 1)), f"rounds of training in the ledger: {trained}"
-    assert summed == list(range(1, sums + 1)), f"sums in the ledger: {summed}"
+    trained = [one for one in kept if one["configuration"]["purpose"] == "training"]
+    summed = [one for one in kept if one["configuration"]["purpose"] == "sum"]
+    assert len(trained) == rounds, f"rounds of training in the ledger: {[one['round'] for one in trained]}"
+    assert len(summed) == sums, f"sums in the ledger: {[one['round'] for one in summed]}"
+    quorum = Quorums(len(sites.names)).q
+    assert all(len(one["survivors"]) >= quorum for one in kept)
     for name in sites.names:
-        check_budget(sites[name], rounds, Federation.load(sites.peers).privacy.max_epsilon)
+        part = sum(name in one["survivors"] for one in trained)
+        check_budget(sites[name], part, Federation.load(sites.peers).privacy.max_epsilon)
     if rounds:
-        check_models(sites)
+        check_models(sites, [one["survivors"] for one in trained])
 
 
 def _rounds_of(sites: Sites) -> list[dict[str, Any]]:
@@ -47,7 +51,10 @@ def _rounds_of(sites: Sites) -> list[dict[str, Any]]:
 
 
 def check_budget(site: Site, rounds: int, limit: float) -> None:
-    """ε only grows, never beyond the limit; no pass was taken that was not charged before."""
+    """ε only grows, never beyond the limit; no pass was taken that was not charged before.
+
+    rounds   that this site's updates are in
+    """
     charges = [one for one in entries(site, "site") if one["kind"] == "charge"]
     spent = [float(one["after"]) for one in charges]
     assert spent == sorted(spent), f"{site.name}: ε fell: {spent}"
@@ -58,30 +65,29 @@ def check_budget(site: Site, rounds: int, limit: float) -> None:
         assert float(after["before"]) >= float(before["before"]), f"{site.name}: ε before a pass fell"
 
 
-def check_models(sites: Sites) -> None:
-    """Each round's new model is the old one plus the mean of one update of every site, within quantisation.
+def check_models(sites: Sites, survivors: list[list[str]]) -> None:
+    """Each round's new model is the old one plus the mean of one update of each of its survivors, within quantisation.
 
-    A site that was killed trains again, so it may have made several updates from one model: one of them counts.
+    A site that was killed trains again, so it may have made several updates from one model, of which one counts; and
+    an update that was left out of its round may be in the next. All sites end with one model, at the end of the chain.
     """
     federation = Federation.load(sites.peers)
-    peers, settings = len(sites.names), federation.sharing
-    step = settings.scale / largest(FIELDS[settings.field], peers)  # of one word; stochastic rounding moves by < 1
     made = {name: _updates(sites[name]) for name in sites.names}
-    befores = sorted({before for updates in made.values() for before, _ in updates})
-    vectors = [np.frombuffer(before, np.float32) for before in befores]
-    for before in befores:
-        start = np.frombuffer(before, np.float32).astype(np.float64)
-        choices: list[Any] = [np.zeros(start.size)]
-        for name in sites.names:
-            here = [update for held, update in made[name] if held == before]
-            choices = [total + one for total in choices for one in here]
-        if not choices:
-            continue  # a model that not every site got to train from: the last
-        after = [start + total / peers for total in choices]
-        reached = [_final_model(sites[name]) for name in sites.names] + vectors
-        slack = step + 1e-7
-        near = any(np.abs(one - other).max() <= slack for one in after for other in reached)
-        assert near, "a model is not the mean of its updates"
+    last = [_final_model(sites[name]) for name in sites.names]
+    assert all(np.array_equal(one, last[0]) for one in last), "the sites end with several models"
+    firsts = [updates[0][0] for updates in made.values() if updates]
+    step = federation.sharing.scale / largest(FIELDS[federation.sharing.field], len(sites.names))  # of one word
+    known = [np.frombuffer(before, np.float32) for before in {one for held in made.values() for one, _ in held}] + last
+    model = np.frombuffer(max(firsts, key=firsts.count), np.float32)
+    for number, names in enumerate(survivors, 1):
+        sums: list[Any] = [np.zeros(model.size)]
+        for name in names:
+            sums = [total + update for total in sums for _, update in made[name]]
+        means = [model.astype(np.float64) + total / len(names) for total in sums]
+        near = [other for other in known for one in means if np.abs(one - other).max() <= step + 1e-7]
+        assert near, f"model {number} is not the mean of its survivors' updates"
+        model = near[0]
+    assert np.array_equal(model, last[0]), "the last model is not the end of the chain"
 
 
 def _updates(site: Site) -> list[tuple[bytes, Any]]:

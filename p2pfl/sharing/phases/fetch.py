@@ -65,7 +65,7 @@ def want(state: State) -> list[Effect]:
 
 def link_up(state: State, event: LinkUp) -> list[Effect]:
     """Repeat this attempt's letters to a new process; if it was asked for the sum, ask it again, from the start."""
-    effects = ballot.link_up(state, event)
+    effects = [*ballot.link_up(state, event), *_confirms(state, event.peer)]
     if event.peer == state.wanted and not state.total:
         state.parts.clear()
         effects.append(Send(event.peer, state.seal(Want(SUM, ()))))
@@ -86,9 +86,7 @@ def serve(state: State, event: Received) -> list[Effect]:
     effects: list[Effect] = []
     if state.certificate is not None:
         effects.append(Send(asker, state.certificate))
-    if state.confirm_letters:
-        wires = tuple(letter.wire for letter in state.confirm_letters.values())
-        effects.append(Send(asker, state.seal(Handed(wires))))
+    effects += _confirms(state, asker)
     if state.total and confirm.agreed(state) == state.record != b"":
         return effects + [Send(asker, state.seal(part)) for part in parts_of(state.total, masked=False)]
     if state.certificate is not None and state.reveals:
@@ -96,6 +94,12 @@ def serve(state: State, event: Received) -> list[Effect]:
         effects.append(Send(asker, state.seal(Reveal(seeds))))
     masked = unmask.masked_again(state)
     return effects + [Send(asker, state.seal(part)) for part in parts_of(masked, masked=True)]
+
+
+def _confirms(state: State, peer: str) -> list[Effect]:
+    """All confirmations that are held: those of sites that are gone count too, and nobody else may have them."""
+    wires = tuple(letter.wire for letter in state.confirm_letters.values())
+    return [Send(peer, state.seal(Handed(wires)))] if wires else []
 
 
 def parts_of(vectors: tuple[Vector, ...], *, masked: bool) -> list[Total]:

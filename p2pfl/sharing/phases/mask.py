@@ -27,9 +27,14 @@ def request(state: State, event: Accepted) -> list[Effect]:
     members = state.members
     if members is None or not isinstance(members.message, Members):
         return []
+    effects: list[Effect] = []
+    if members.sender == state.setting.me and not state.restored:
+        sent = Send(None, members)
+        state.outbox.append(sent)
+        effects.append(sent)
     seconds = members.message.deadline_ms / 1000
     parts = {"patience": 0.25, "lack": 0.4, "gather": 1.0, "ready": 2.0}
-    effects: list[Effect] = [state.timer(what, part * seconds) for what, part in parts.items()]
+    effects += [state.timer(what, part * seconds) for what, part in parts.items()]
     if state.inside:
         supports = tuple(proposal.support for proposal in proposals(members, state.setting.roster).values())
         effects.append(Quantise(state.round, state.attempt, state.attempt_digest, state.survivors, supports))

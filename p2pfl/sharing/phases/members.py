@@ -15,6 +15,7 @@ from p2pfl.messages import Ack, Ballot, Certificate, Leave, Letter, Members, Pro
 from p2pfl.sharing import certificate
 from p2pfl.sharing.certificate import Composition, common_deadline_ms, grounds_of
 from p2pfl.sharing.events import Accepted, Effect, Received
+from p2pfl.sharing.phases import share
 from p2pfl.sharing.phases.propose import phase_seconds
 from p2pfl.sharing.state import State
 
@@ -45,8 +46,7 @@ def complete(state: State) -> tuple[str, ...]:
     groups: dict[object, list[str]] = {}
     for name in state.names:
         proposal = state.proposes[name].message if name in state.proposes else None
-        known = name in state.acks and name in state.bundles and name not in state.others.proven
-        if known and isinstance(proposal, Propose):
+        if _known(state, name) and isinstance(proposal, Propose):
             groups.setdefault(grounds_of(proposal), []).append(name)
     chosen = max(groups.values(), key=len, default=[])
     named = [name for name in chosen if name in excusable(state)]
@@ -67,6 +67,14 @@ def complete(state: State) -> tuple[str, ...]:
             break
         chosen = [name for name in chosen if name != worst]
     return tuple(chosen)
+
+
+def _known(state: State, name: str) -> bool:
+    """This peer holds the very bundle that `name` says it dealt, and nothing proves `name` a liar."""
+    ack = state.acks[name].message if name in state.acks else None
+    if not isinstance(ack, Ack) or name not in state.bundles or name in state.others.proven:
+        return False
+    return dict(ack.held).get(name) == state.bundles[name].digest
 
 
 def excusable(state: State) -> frozenset[str]:
@@ -114,9 +122,8 @@ def choose(state: State) -> list[Effect]:
         deadline,
         _grounds(state) if len(chosen) < state.n else (),
     )
-    sent = state.post(message)
-    state.members = sent.letter
-    return [sent, state.persist(Accepted)]
+    state.members = state.seal(message)
+    return [state.persist(Accepted)]  # it is sent once it is durable: a process that died must not name another one
 
 
 def members(state: State, event: Received) -> list[Effect]:
@@ -174,6 +181,9 @@ def refusal(state: State, letter: Letter, found: Composition) -> str:
         others = {name: state.bundles[name].digest for name in message.survivors if name in state.bundles}
         if any(found.bundles[name] != other for name, other in others.items()) or len(others) < len(message.survivors):
             return "it rests on another bundle than the one that this site holds"
+        seedless = [name for name in message.survivors if not share.has_seed(state, name)]
+        if seedless:
+            return f"the seed of the edge from {', '.join(seedless)} has not come to this process"
         if me not in state.proposes or grounds_of(found.proposals[me]) != grounds_of(_own(state)):
             return "it rests on a proposal that this process did not make"
     excused = _excused(state, message.grounds)

@@ -166,6 +166,8 @@ def passed(state: State, event: Received) -> list[Effect]:
                 one = open_letter(wire, state.setting.roster, kind)
             except codec.Malformed as error:
                 raise MalformedMessage(peer=letter.sender, evidence=f"in what it passed on: {error}") from None
-            if same_attempt(one, state.envelope) and one.sender not in known:
-                known[one.sender] = one
+            bundle = state.bundles.get(one.sender)
+            ended = bundle is not None and bundle.envelope.incarnation != one.envelope.incarnation
+            if same_attempt(one, state.envelope) and one.sender != state.setting.me and not ended:
+                known.setdefault(one.sender, one)
     return []

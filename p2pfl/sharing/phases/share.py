@@ -16,7 +16,7 @@ from p2pfl.messages import Ack, Bundle, Letter, Share, open_letter
 from p2pfl.sharing import shamir
 from p2pfl.sharing.certificate import same_attempt
 from p2pfl.sharing.events import Begin, Dealt, Effect, Noted, Receipted, Received
-from p2pfl.sharing.graph import outgoing
+from p2pfl.sharing.graph import makes, outgoing
 from p2pfl.sharing.state import SUMS_ITEM, Backup, Deal, State
 
 FIRST_ACK_S: Final = 2.0  # a quorum is held: so long the rest is waited for
@@ -134,13 +134,20 @@ def _bundle(state: State, letter: Letter, share: Share) -> Letter:
 
 def _more(state: State) -> list[Effect]:
     """One more bundle is held: from a quorum on, the next Ack has its time."""
-    if len(state.bundles) < state.setting.roster.quorums.q:
+    if len(_held(state)) < state.setting.roster.quorums.q:
         return []
     return [state.timer("ack", NEXT_ACK_S if state.acknowledged else FIRST_ACK_S)]
 
 
+def has_seed(state: State, dealer: str) -> bool:
+    """The edge seed that `dealer` owes this peer, if it owes one, has come to this process: no disk holds seeds."""
+    if dealer == state.setting.me or dealer in state.received:
+        return True
+    return not makes(state.names.index(dealer), state.names.index(state.setting.me), state.n)
+
+
 def _held(state: State) -> frozenset[bytes]:
-    return frozenset(bundle.digest for bundle in state.bundles.values())
+    return frozenset(bundle.digest for name, bundle in state.bundles.items() if has_seed(state, name))
 
 
 def may_acknowledge(state: State) -> bool:
@@ -149,7 +156,8 @@ def may_acknowledge(state: State) -> bool:
         return False
     if _held(state) == state.acknowledged:
         return False
-    awaited = [name for name in state.names if name not in state.bundles and name not in state.others.down]
+    missing = [name for name in state.names if name not in state.bundles or not has_seed(state, name)]
+    awaited = [name for name in missing if name not in state.others.down]
     return not awaited or state.past("ack")
 
 
@@ -162,7 +170,8 @@ def receipt(state: State) -> list[Effect]:
 def acknowledge(state: State, event: Receipted) -> list[Effect]:
     """Say to all which bundles this peer holds. A later Ack, of more, takes the place of this one."""
     state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, Ack)]
-    sent = state.post(Ack(tuple((name, state.bundles[name].digest) for name in state.names if name in state.bundles)))
+    held = [name for name in state.names if name in state.bundles and has_seed(state, name)]
+    sent = state.post(Ack(tuple((name, state.bundles[name].digest) for name in held)))
     state.acks[state.setting.me] = sent.letter
     return [sent]
 
