@@ -70,11 +70,11 @@ class Update(SumRun):
         self.ready = threading.Event()
         self._make = make
 
-    def propose(self, number: int) -> Offer:
+    def propose(self, number: int, base: int) -> Offer:
         """Wait, then quantise: both belong to what a training does in its worker thread."""
         self.ready.wait()
         self.parts = (self._make(),)
-        return super().propose(number)
+        return super().propose(number, base)
 
 
 def federation(folder: Path, places: list[links.Place]) -> Path:
@@ -164,7 +164,7 @@ async def secure(
     meter.start(lean=lean)
     if options.cold:
         update.ready.set()
-    work = asyncio.create_task(node.run(update.run, update, node.books.final_round(update.run) + 1))
+    work = asyncio.create_task(node.run(update.run, update, node.books.count(update.run) + 1))
     if not options.cold:
         await asyncio.sleep(options.ahead_s)
         await asyncio.to_thread(barrier)
