@@ -339,7 +339,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()
     on = {**machine("pyzmq"), "libzmq": zmq.zmq_version(), "openssl": ssl.OPENSSL_VERSION}
-    return show("one link through the tunnel against a bare SSLSocket, loopback", measure(options.mebibytes, options.rounds), on, as_json=options.json)
+    title = "one link through the tunnel against a bare SSLSocket, loopback"
+    found = measure(options.mebibytes, options.rounds)
+    return show(title, found, on, as_json=options.json)
 
 
 if __name__ == "__main__":
