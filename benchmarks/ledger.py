@@ -48,13 +48,16 @@ def rounds(count: int) -> list[Entry]:
     names, hashed = list(SITES), "0" * 64
     peers = [(name, site.key) for name, site in SITES.items()]
     records = [entry.genesis(federation="benchmark", epoch=1, configuration=RUN, peers=peers, settings={})]
-    for k in range(count):
+    base = hashed
+    for k in range(1, count + 1):
         records.append(facts({
             "kind": "round", "run": hashed, "epoch": 1, "round": k, "attempt": 0, "survivors": names, "left_out": [],
+            "rests_on": k - 1, "base": base,
             "attempt_digest": hashed, "view": hashed, "total": hashed, "model_before": hashed, "model_after": hashed,
             "configuration": {"purpose": "train"}, "outcome": {}, "epsilon": dict.fromkeys(names, "1.5"),
             "site_heads": dict.fromkeys(names, hashed), "time_ms": k, "salt": hashed,
         }))  # fmt: skip
+        base = digest("base", records[-1]).hex()
     chain = Chain()
     for record in records:
         chain.add(record, {name: site.sign("record", record) for name, site in SITES.items()})

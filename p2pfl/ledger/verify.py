@@ -120,6 +120,9 @@ def check_federation(log: Sequence[Entry]) -> list[Finding]:
         except ValueError as error:
             findings.append(Finding("federation", f"malformed: {error}", entry.index))
             continue
+        if entries.KINDS[held["kind"]].log != "federation":
+            findings.append(Finding("federation", f"{held['kind']} does not belong in this log", entry.index))
+            continue
         enough = 0 if entry.index in covered else quorum
         problems = [*_signatures(entry, held, keys, enough), *past.check(entry.index, held, entry.record)]
         findings += [Finding("federation", what, entry.index) for what in problems]
@@ -127,8 +130,9 @@ def check_federation(log: Sequence[Entry]) -> list[Finding]:
 
 
 def _covered(log: Sequence[Entry], keys: Mapping[str, bytes], quorum: int) -> set[int]:
-    """Rounds that a later round of their run rests on, which a quorum signed: it made all of them final."""
-    covered, stands = set(), set()
+    """Rounds that a later one rests on which a quorum signed: it made all of them final."""
+    covered: set[int] = set()
+    rested_on: set[str] = set()  # digests of records that a signed or covered round names as its base
     for entry in reversed(log):
         try:
             held = entries.read(entry.record)
@@ -136,10 +140,11 @@ def _covered(log: Sequence[Entry], keys: Mapping[str, bytes], quorum: int) -> se
             continue
         if held["kind"] != "round":
             continue
-        if held["run"] in stands:
+        if digest("base", entry.record).hex() in rested_on:
             covered.add(entry.index)
+            rested_on.add(held["base"])
         elif not list(_signatures(entry, held, keys, quorum)):
-            stands.add(held["run"])
+            rested_on.add(held["base"])
     return covered
 
 

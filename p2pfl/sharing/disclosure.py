@@ -17,7 +17,7 @@ an attempt other than the certificate's; of a bundle that D does not name; of a 
 from __future__ import annotations
 
 from p2pfl.codec import Malformed
-from p2pfl.errors.round import DisclosureRefused
+from p2pfl.errors.round import DisclosureRefused, RolledBack
 from p2pfl.keys import Secret
 from p2pfl.messages import Bundle
 from p2pfl.sharing.certificate import check_certificate, compose
@@ -54,6 +54,16 @@ def may_be_opened(state: State) -> dict[str, bytes]:
         for name, letter in held.items()
         if isinstance(letter.message, Bundle) and letter.digest == found.bundles[name]
     }
+
+
+def lost_bundle(state: State) -> RolledBack | None:
+    """The certified set rests on a bundle of this site that its home does not know: the home is older than that."""
+    held = state.deal.bundle.digest if state.deal is not None else b""
+    dealt = state.bundles.get(state.setting.me)
+    if state.setting.me not in state.survivors or (dealt is not None and dealt.digest == held):
+        return None
+    evidence = f"a certificate of round {state.round}, attempt {state.attempt} rests on a bundle that this site signed"
+    return RolledBack(peer=state.coordinator, evidence=f"{evidence}; this home does not know it")
 
 
 def seed_to_reveal(state: State) -> Secret | None:

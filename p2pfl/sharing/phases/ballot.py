@@ -11,7 +11,7 @@ from typing import Final
 
 from p2pfl.codec import Malformed
 from p2pfl.errors.round import BallotRejected, TwoStatements
-from p2pfl.messages import Ballot, Certificate, Letter, Members, Ready, open_letter, seal
+from p2pfl.messages import Ballot, Certificate, Leave, Letter, Members, Ready, open_letter, seal
 from p2pfl.sharing import certificate as certificates
 from p2pfl.sharing.events import BallotStored, CertificateStored, Effect, LinkUp, Noted, Received, Send, SumsStored
 from p2pfl.sharing.phases import share
@@ -126,12 +126,17 @@ def gives_up(state: State) -> bool:
 def give_up(state: State) -> list[Effect]:
     """Cast the one ballot: ABANDON, naming who was waited for."""
     named = _reason(state) or ()
+    # Who gives up sends nothing more in this attempt: no word of y, no READY, no acknowledgement, to nobody.
+    state.mine, state.contributed = (), {}
+    state.outbox = [sent for sent in state.outbox if isinstance(sent.letter.message, (Certificate, Leave))]
     waited = tuple(name for name in state.names if name in named and name != state.setting.me)
     return _cast(state, Ballot(0, state.attempt_digest, b"", (), waited))
 
 
 def _reason(state: State) -> tuple[str, ...] | None:
     """Whom to name, when this peer has a reason to give the attempt up; None when it has none."""
+    if state.left and state.ready is None:
+        return ()  # the others went on without this round: nothing of this peer may enter it any more
     if state.members is None:
         return _no_members(state)
     if state.ready is not None or state.readys.get(state.setting.me) is not None:

@@ -282,11 +282,12 @@ def help_out(state: State, event: Received) -> list[Effect]:
             if asker == owner:
                 state.claims.setdefault(owner, set()).add((author, index))
                 if author == me and state.mine:
-                    words = piece_of(state.mine, state.pieces[index]).tobytes()
-                    effects.append(Send(None, state.seal(Chunk(state.attempt_digest, index, words))))
-            elif author == owner and index in state.sums:
+                    own = piece_of(state.mine, state.pieces[index]).tobytes()
+                    effects.append(Send(None, state.seal(Chunk(state.attempt_digest, index, own))))
+            elif author == owner and (state.masked or index in state.sums):
                 handed.append(state.sum_digests[index].wire)
-                data = np.ascontiguousarray(state.sums[index]).tobytes()
+                words = piece_of(state.masked, state.pieces[index]) if state.masked else state.sums[index]
+                data = np.ascontiguousarray(words).tobytes()
                 effects.append(Send(asker, state.seal(SumChunk(state.attempt_digest, index, data))))
     if handed:
         effects.insert(0, Send(asker, state.seal(Handed(tuple(handed)))))

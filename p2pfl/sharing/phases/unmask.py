@@ -12,7 +12,7 @@ from p2pfl.keys import Secret
 from p2pfl.messages import BackupShare, Bundle, Members, Reveal
 from p2pfl.sharing import disclosure, prg, shamir
 from p2pfl.sharing.certificate import proposals
-from p2pfl.sharing.events import Apply, CertificateStored, Effect, Received, Send, Vector
+from p2pfl.sharing.events import Apply, CertificateStored, Effect, Received, Send, Stop, Vector
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.masking import unmask
 from p2pfl.sharing.phases.ballot import LEAVE_S
@@ -22,6 +22,8 @@ from p2pfl.sharing.state import State
 
 def reveal(state: State, event: CertificateStored) -> list[Effect]:
     """The certificate is durable: open this peer's b_i, and set the time at which backups follow."""
+    if (lost := disclosure.lost_bundle(state)) is not None:
+        return [Stop(lost)]
     seed = disclosure.seed_to_reveal(state)
     me, members = state.setting.me, state.members
     effects: list[Effect] = []
