@@ -101,7 +101,7 @@ MALFORMED = [  # (what stands there once, what instead, leaf, text on the line o
     ("delta: 1e-5", "delta: -0.1", leaves.WrongValue, "delta:", 10),
     ("delta: 1e-5", "detla: 1e-3", leaves.UnknownKey, "detla", 3),
     ("noise_multiplier: 1.1", "noise_multiplier: 0", leaves.WrongValue, "noise_multiplier: 0", 21),
-    ("verify: false", "verify: no", leaves.WrongValue, "verify: no", 11),
+    ("verify: true", "verify: no", leaves.WrongValue, "verify: no", 11),
     ("scale: 1.0", "scale: 11", leaves.SettingsDoNotFit, "scale: 11", 10),
     ("features: [age, sex]", "features: [age, age]", leaves.SettingsDoNotFit, "features:", 13),
     ("    age: [50, 30]", "    agee: [50, 30]", leaves.UnknownKey, "agee", 5),
@@ -178,10 +178,9 @@ def test_a_pinned_file_takes_the_place_of_a_name() -> None:
     assert (task.name, task.file, task.cls, task.sha256) == (None, "brain.py", "Brain", bytes.fromhex("0f" * 32))
 
 
-def test_what_a_later_version_brings_is_refused_and_not_ignored() -> None:
-    with pytest.raises(leaves.NotInThisVersion) as caught:
-        Federation.parse(replaced("verify: false", "verify: true"))
-    assert f"peers.yaml:{line_of('verify:')}:11" in caught.value.evidence
+def test_sums_are_verified_unless_the_sites_agree_that_they_are_not() -> None:
+    assert Federation.parse(peers_yaml()).sharing.verify
+    assert not Federation.parse(peers_yaml("sharing.verify=false")).sharing.verify
 
 
 def test_two_files_differ_by_line() -> None:

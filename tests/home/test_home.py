@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from p2pfl.carry import PEERS_ITEM
 from p2pfl.errors.home import (
     DiskFull,
     DiskRefused,
@@ -31,10 +32,14 @@ from p2pfl.home import Home
 from p2pfl.keys import Secret
 from p2pfl.keyslots import KeyFile
 from p2pfl.ledger.log import Log
+from p2pfl.runs.training import ACCOUNT, BEHIND, MODEL, NEXT, PENDING
 from p2pfl.sealing import LAYOUT, OVERHEAD_BYTES, SALT_BYTES, seal, unseal
+from p2pfl.sharing.state import ITEMS
 from tests.home.places import Crash, Strike, failing, full, make
 
 MARKER = b"a marker that must never be seen"
+PARTS = ("state/left", "state/left-sums", "state/evidence")
+BY_NUMBER = ("state/left/3", "state/left-sums/3", "state/evidence/0123456789abcdef")
 
 
 def test_what_is_replaced_is_read_after_a_restart(tmp_path: Path) -> None:
@@ -60,7 +65,8 @@ def test_every_directory_is_0700_and_every_file_0600_whatever_the_umask(tmp_path
     before = os.umask(0)
     try:
         with make(tmp_path) as home:
-            home.replace("state/bulk/12", b"words")
+            for item in BY_NUMBER:
+                home.replace(item, b"words")
             home.publish_card(b"version: 1\n")
     finally:
         os.umask(before)
@@ -74,14 +80,44 @@ def test_only_names_of_the_table_lie_in_a_home(tmp_path: Path) -> None:
         plain = {"charite.card", "lock", "keyslots"}
         found = {str(file.relative_to(home.path)) for file in home.path.rglob("*") if file.is_file()}
         assert found == {*plain, "identity"}
-        for stranger in ("state/other", "../escape", "state/bulk/x", "checkpoints/../identity", "identity/", ""):
+        for stranger in ("state/other", "../escape", "state/left/x", "checkpoints/../identity", "identity/", ""):
             with pytest.raises(NotInLayout):
                 home.replace(stranger, b"")
 
 
+@pytest.mark.parametrize("stranger", [
+    "state/left", "state/left/", "state/left/10", "state/left/0/1", "state/left-sums/a", "state/evidence/0123",
+    "state/evidence/0123456789ABCDEF", "state/evidence/0123456789abcdef0", "state/evidence/../../identity",
+])  # fmt: skip
+def test_a_round_left_behind_and_a_proof_lie_under_names_of_one_form(tmp_path: Path, stranger: str) -> None:
+    with make(tmp_path) as home:
+        for item in BY_NUMBER:
+            home.replace(item, item.encode())
+        assert [home.read(item) for item in BY_NUMBER] == [item.encode() for item in BY_NUMBER]
+        with pytest.raises(NotInLayout):
+            home.replace(stranger, b"")
+
+
+def test_there_is_an_item_for_each_that_rounds_and_runs_write(tmp_path: Path) -> None:
+    written = {*ITEMS, MODEL, NEXT, ACCOUNT, PENDING, BEHIND, PEERS_ITEM}
+    with make(tmp_path) as home:
+        for item in written:
+            home.replace(item, item.encode())
+        assert {item for folder in ("state", *PARTS, "checkpoints") for item in home.items(folder)} == written
+
+
+def test_a_home_of_an_earlier_version_gets_the_folders_that_this_one_needs(tmp_path: Path) -> None:
+    make(tmp_path).close()
+    for folder in PARTS:
+        (tmp_path / "charite" / folder).rmdir()
+    with Home.open(tmp_path / "charite") as home:
+        for item in BY_NUMBER:
+            home.replace(item, b"words")
+
+
 def test_nothing_that_is_sealed_shows_on_the_disk(tmp_path: Path) -> None:
     with make(tmp_path) as home:
-        for item in ("state/update", "state/bulk/3", "checkpoints/best"):
+        for item in ("state/update", *BY_NUMBER, "checkpoints/best"):
             home.replace(item, MARKER)
         secrets = [MARKER, home.master.reveal(), home.identity().reveal()]
         for file in home.path.rglob("*"):
@@ -99,12 +135,12 @@ def test_no_secret_shows_in_a_repr(tmp_path: Path) -> None:
 
 def test_removing_is_durable_and_twice_is_no_error(tmp_path: Path) -> None:
     with make(tmp_path) as home:
-        home.replace("state/bulk/1", b"a")
-        home.replace("state/bulk/2", b"b")
-        assert home.items("state/bulk") == ["state/bulk/1", "state/bulk/2"]
-        home.remove("state/bulk/1")
-        home.remove("state/bulk/1")
-        assert (home.items("state/bulk"), home.read("state/bulk/1")) == (["state/bulk/2"], None)
+        home.replace("state/left/1", b"a")
+        home.replace("state/left/2", b"b")
+        assert home.items("state/left") == ["state/left/1", "state/left/2"]
+        home.remove("state/left/1")
+        home.remove("state/left/1")
+        assert (home.items("state/left"), home.read("state/left/1")) == (["state/left/2"], None)
 
 
 def test_the_same_data_twice_is_sealed_differently(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from p2pfl import merkle
@@ -35,15 +36,27 @@ def first_site_root() -> str:
 
 
 def round_facts(number: int, **changed: object) -> dict[str, object]:
-    """What CONFIRM writes for one round (sharing/phases/confirm.py)."""
+    """What CONFIRM writes for one round (sharing/phases/confirm.py); it rests on the unchanged round before it."""
     model = [digest("model", bytes([k])).hex() for k in (number, number + 1)]
     return {
-        "kind": "round", "run": RUN.hex(), "epoch": 1, "round": number, "attempt": 0, "survivors": list(NAMES),
-        "left_out": [], "attempt_digest": "d" * 64, "view": "e" * 64, "total": "f" * 64, "model_before": model[0],
-        "model_after": model[1], "configuration": {"purpose": "train"}, "outcome": {"clipped": "0.01"},
-        "epsilon": dict.fromkeys(NAMES, f"0.{number + 1:02}"), "site_heads": dict.fromkeys(NAMES, first_site_root()),
+        "kind": "round", "run": RUN.hex(), "epoch": 1, "round": number, "attempt": 0, "rests_on": number - 1,
+        "base": base(number - 1), "survivors": list(NAMES), "left_out": [], "attempt_digest": "d" * 64,
+        "view": "e" * 64, "total": "f" * 64, "model_before": model[0], "model_after": model[1],
+        "configuration": {"purpose": "train"}, "outcome": {"clipped": "0.01"},
+        "epsilon": dict.fromkeys(NAMES, f"0.{number:02}"), "site_heads": dict.fromkeys(NAMES, first_site_root()),
         "time_ms": 1_700_000_000_000 + number, "salt": digest("salt", bytes([number])).hex(), **changed,
     }  # fmt: skip
+
+
+@cache
+def base(number: int) -> str:
+    """The digest, in hex, by which a record names the unchanged round that it rests on; zeros before the first."""
+    return base_of(facts(round_facts(number))) if number else bytes(32).hex()
+
+
+def base_of(record: bytes) -> str:
+    """The digest, in hex, by which a record names the record that it rests on."""
+    return digest("base", record).hex()
 
 
 def round_(number: int, names: tuple[str, ...] = NAMES, **changed: object) -> Signed:
@@ -51,15 +64,15 @@ def round_(number: int, names: tuple[str, ...] = NAMES, **changed: object) -> Si
 
 
 def federation_records(rounds: int = 3) -> list[Signed]:
-    return [genesis(), *(round_(number) for number in range(rounds))]
+    return [genesis(), *(round_(number) for number in range(1, rounds + 1))]
 
 
 def site_records(count: int = 6) -> list[Signed]:
-    place = Place(RUN, 1, 0, 0)
+    place = Place(RUN, 1, 1, 0)
     rows = [
         entry.start(time=1_700_000_000, version="0.1.0", python="3.11", incarnation=bytes(16)),
         entry.operator(time=1_700_000_001, command="join", options={"rounds": 3}),
-        entry.charge(time=1_700_000_002, run=RUN, round=0, mechanism={"sigma": "1.1"},
+        entry.charge(time=1_700_000_002, run=RUN, round=1, mechanism={"sigma": "1.1"},
                      spent=Spent("0", "0.5", "1e-5", "3")),
         entry.commitment(place, time=1_700_000_003, of="bundle", digest=bytes(32)),
         entry.ballot(place, time=1_700_000_004, survivors=True, attempt_digest=bytes(32), view=bytes(32)),

@@ -12,6 +12,8 @@ from p2pfl.ledger import entry, note
 from p2pfl.ledger.note import Head
 from p2pfl.ledger.reading import Chain
 from p2pfl.ledger.segment import Reader, Sealer, header
+from p2pfl.ledger.verify import check_federation
+from p2pfl.sharing.history import NO_BASE, base_of
 from tests.vectors import generate_ledger as generate
 
 Case = dict[str, Any]
@@ -30,6 +32,23 @@ def replay_record(case: Case) -> object:
     with pytest.raises(ValueError):
         entry.read(bytes.fromhex(case["record"]))
     return "refused"
+
+
+def replay_rests(case: Case) -> object:
+    records = [record.encode() for record in case["records"]]
+    keys = [["charite", "00" * 32], ["st-olav", "11" * 32], ["ucl", "22" * 32], ["uppsala", "33" * 32]]
+    genesis = entry.genesis(federation="x", epoch=1, configuration=bytes(32), settings={},
+                            peers=[(name, bytes.fromhex(key)) for name, key in keys])  # fmt: skip
+    chain = Chain()
+    for record in (genesis, *records):
+        chain.add(record, {})
+    # Nobody signed them here; that they follow from one another is judged all the same.
+    assert not [one for one in check_federation(chain.entries) if "signed" not in one.what and "valid" not in one.what]
+    return [NO_BASE[1].hex(), *(base_of(record).hex() for record in records[:-1])]
+
+
+def replay_kind(case: Case) -> object:
+    return entry.read(case["record"].encode())
 
 
 def replay_head(case: Case) -> object:
@@ -55,7 +74,8 @@ def replay_segment(case: Case) -> object:
     return {"frames": len(frames), "damage": damage}
 
 
-REPLAY = {"chain": replay_chain, "record": replay_record, "head": replay_head, "segment": replay_segment}
+REPLAY = {"chain": replay_chain, "rests": replay_rests, "kind": replay_kind, "record": replay_record,
+          "head": replay_head, "segment": replay_segment}  # fmt: skip
 
 
 @pytest.mark.parametrize(("file", "case"), CASES, ids=[f"{file}: {case['name']}" for file, case in CASES])

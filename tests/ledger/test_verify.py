@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.codec import facts
+from p2pfl.codec import Facts, facts, read_facts
 from p2pfl.keys import Identity
 from p2pfl.ledger import entry
 from p2pfl.ledger.entry import FIRST, Entry, Place, Spent
@@ -18,6 +18,7 @@ from tests.ledger.sample import (
     RUN,
     SITES,
     Signed,
+    base_of,
     federation_records,
     filled,
     genesis,
@@ -34,6 +35,10 @@ def log_of(records: Sequence[Signed]) -> list[Entry]:
         entries.append(Entry(index, record, signatures, previous))
         previous = entries[-1].hash
     return entries
+
+
+def facts_of(record: bytes) -> Facts:
+    return read_facts(record)
 
 
 def told(records: Sequence[Signed]) -> list[tuple[int | None, str]]:
@@ -67,8 +72,50 @@ def test_verifying_changes_no_byte_of_the_home(tmp_path: Path) -> None:
 
 
 def test_a_round_that_fewer_than_the_quorum_signed_is_told() -> None:
-    assert told([genesis(), round_(0)]) == []
-    assert told([genesis(), round_(0, NAMES[:2])]) == [(1, "round: 2 valid signatures, 3 are wanted")]
+    assert told([genesis(), round_(1)]) == []
+    assert told([genesis(), round_(1, NAMES[:2])]) == [(1, "round: 2 valid signatures, 3 are wanted")]
+
+
+FEW = [(1, "round: 2 valid signatures, 3 are wanted")]
+
+
+def test_a_round_that_few_signed_is_final_with_a_later_one_that_rests_on_it_and_that_a_quorum_signed() -> None:
+    few = round_(1, NAMES[:2])
+    assert told([genesis(), few, round_(2)]) == []
+    assert told([genesis(), few, round_(2, NAMES[:1]), round_(3)]) == []
+    assert told([genesis(), few, round_(2, NAMES[1:])]) == [*FEW, (2, "round: 2 valid signatures, 3 are wanted")]
+
+
+def test_a_round_of_another_run_covers_nothing() -> None:
+    other = round_(1, run="99" * 32)
+    assert told([genesis(), round_(1, NAMES[:2]), other]) == FEW
+
+
+def test_a_covered_round_is_still_told_of_when_a_signature_of_it_is_wrong() -> None:
+    record, signatures = round_(1)
+    swapped = {**signatures, "ucl": signatures["charite"]}
+    told_of = told([genesis(), (record, swapped), round_(2)])
+    assert told_of == [(1, "round: the signature of ucl is not over this record")]
+
+
+def test_a_round_that_does_not_rest_on_the_one_before_it_is_told() -> None:
+    at_two = "round 2 does not rest on the round before it in this log"
+    for changed in ({"base": "0" * 64}, {"rests_on": 0}, {"rests_on": 0, "base": "0" * 64}):
+        assert (2, at_two) in told([genesis(), round_(1), round_(2, **changed)]), changed
+    assert (1, "round 1 does not rest on the round before it in this log") in told([genesis(), round_(1, rests_on=1)])
+
+
+def test_a_round_that_was_slipped_in_is_covered_by_nothing() -> None:
+    slipped_in = round_(1, (), salt="b" * 64)
+    told_of = told([genesis(), slipped_in, round_(2)])
+    assert (2, "round 2 does not rest on the round before it in this log") in told_of
+    assert (1, "round: 0 valid signatures, 3 are wanted") in told_of
+
+
+def test_a_round_that_was_left_behind_is_a_number_that_is_missing_and_no_fault() -> None:
+    first, _ = round_(1)
+    held = {"rests_on": 1, "base": base_of(first), "model_before": facts_of(first)["model_after"]}
+    assert told([genesis(), round_(1), round_(3, **held)]) == []
 
 
 def test_a_genesis_that_somebody_did_not_sign_is_told() -> None:
@@ -77,7 +124,7 @@ def test_a_genesis_that_somebody_did_not_sign_is_told() -> None:
 
 
 def test_a_signature_of_a_stranger_or_over_another_record_is_told() -> None:
-    record, signatures = round_(0)
+    record, signatures = round_(1)
     stranger = {**signatures, "mallory": Identity.generate().sign("record", record)}
     assert told([genesis(), (record, stranger)]) == [(1, "round: signed by mallory, who is not in the roster")]
     swapped = {**signatures, "ucl": signatures["charite"]}
@@ -87,7 +134,7 @@ def test_a_signature_of_a_stranger_or_over_another_record_is_told() -> None:
 
 
 def test_any_changed_digit_of_a_signed_record_is_told() -> None:
-    record, signatures = round_(0)
+    record, signatures = round_(1)
     forged = record.replace(b'"epsilon":{"charite":"0.01"', b'"epsilon":{"charite":"0.00"')
     assert forged != record
     assert {number for number, _ in told([genesis(), (forged, signatures)])} == {1}
@@ -100,16 +147,18 @@ def test_an_unknown_kind_is_unsupported_and_not_skipped() -> None:
 
 
 def test_a_log_begins_with_its_one_genesis() -> None:
-    assert told([round_(0)]) == [(0, "the log begins with round, not with a genesis")]
+    assert told([round_(1)]) == [(0, "the log begins with round, not with a genesis")]
     assert told([genesis(), genesis()]) == [(1, "a second genesis")]
 
 
 def test_rounds_of_one_run_go_forward_and_rest_on_each_other() -> None:
-    assert told([genesis(), round_(1), round_(0)])[0] == (2, "round 0 comes after round 1 of the same run")
-    ((number, what),) = told([genesis(), round_(0), round_(2)])
+    after_two = round_(1, rests_on=2, base=base_of(round_(2, rests_on=0, base="0" * 64)[0]))
+    backwards = told([genesis(), round_(2, rests_on=0, base="0" * 64), after_two])
+    assert backwards[0] == (2, "round 1 comes after round 2 of the same run")
+    ((number, what),) = told([genesis(), round_(1), round_(2, model_before="a" * 64)])
     assert (number, "rests on a model" in what) == (2, True)
-    other_run = round_(0, run="99" * 32, epsilon=dict.fromkeys(NAMES, ""))
-    assert told([genesis(), round_(0), round_(1), other_run]) == []
+    other_run = round_(1, run="99" * 32, epsilon=dict.fromkeys(NAMES, ""))
+    assert told([genesis(), round_(1), round_(2), other_run]) == []
 
 
 def test_a_round_of_another_epoch_roster_or_size_is_told() -> None:
@@ -120,14 +169,14 @@ def test_a_round_of_another_epoch_roster_or_size_is_told() -> None:
         ({"survivors": [*NAMES, "ucl"]}, "twice"),
     ]
     for changed, word in cases:
-        found = told([genesis(), round_(0, **changed)])
+        found = told([genesis(), round_(1, **changed)])
         assert found, changed
         assert word in found[0][1]
 
 
 def test_an_epsilon_that_goes_down_is_told() -> None:
-    sinking = round_(1, epsilon={**dict.fromkeys(NAMES, "0.5"), "ucl": "0.001"})
-    ((number, what),) = told([genesis(), round_(0), sinking])
+    sinking = round_(2, epsilon={**dict.fromkeys(NAMES, "0.5"), "ucl": "0.001"})
+    ((number, what),) = told([genesis(), round_(1), sinking])
     assert (number, "ucl went down from 0.01 to 0.001" in what) == (2, True)
 
 
@@ -150,7 +199,7 @@ def test_a_second_other_ballot_in_one_attempt_is_told() -> None:
 
 def charge(before: str, after: str, limit: str = "3") -> bytes:
     spent = Spent(before, after, "1e-5", limit)
-    return entry.charge(time=1, run=RUN, round=0, mechanism={"sigma": "1.1"}, spent=spent)
+    return entry.charge(time=1, run=RUN, round=1, mechanism={"sigma": "1.1"}, spent=spent)
 
 
 def test_a_privacy_account_that_sinks_or_passes_its_limit_is_told() -> None:
@@ -164,6 +213,35 @@ def test_an_entry_in_the_wrong_log_or_of_no_form_is_told() -> None:
     assert told_of_site(genesis()[0]) == [(0, "genesis does not belong in this log")]
     assert told_of_site(b"not facts")[0][1].startswith("malformed")
     assert told_of_site(facts({"kind": "weather"}))[0][1].startswith("unsupported")
+
+
+def test_an_entry_of_the_site_log_in_the_federation_log_is_told() -> None:
+    astray = signed(entry.left(Place(RUN, 1, 1, 0), time=1, lacking=[], sent=False))
+    assert told([genesis(), astray, round_(1)]) == [(1, "left does not belong in this log")]
+
+
+def test_a_round_left_behind_and_a_breach_are_entries_of_the_site_log() -> None:
+    place = Place(RUN, 1, 4, 2)
+    left = entry.left(place, time=1, lacking=["ucl"], sent=True)
+    proven = entry.breach(place, time=2, peer="ucl", code="P2P-ROUND-019", proof=bytes(32))
+    unproven = entry.breach(place, time=3, peer="ucl", code="P2P-ROUND-007", proof=None)
+    assert told_of_site(left, proven, unproven) == []
+    lines = [entry.render(one) for one in log_of([(record, {}) for record in (left, proven, unproven)])]
+    assert "round 4 left behind, for want of ucl; this site's update is spent" in lines[0]
+    assert "ucl broke the protocol (P2P-ROUND-019), proof 000000000000" in lines[1]
+    assert lines[2].endswith("ucl broke the protocol (P2P-ROUND-007)")
+
+
+@pytest.mark.parametrize("changed", [{"sent": 1}, {"lacking": ["No Name"]}, {"lacking": None}, {"attempt": -1}])
+def test_a_round_left_behind_holds_whom_it_lacked_and_whether_anything_was_sent(changed: dict[str, object]) -> None:
+    held = facts_of(entry.left(Place(RUN, 1, 4, 2), time=1, lacking=["ucl"], sent=True))
+    assert told_of_site(facts({**held, **changed}))[0][1].startswith("malformed: left")
+
+
+@pytest.mark.parametrize("changed", [{"peer": ""}, {"code": 19}, {"proof": ""}, {"proof": "ab"}])
+def test_a_breach_holds_who_what_and_the_digest_of_its_proof_or_none(changed: dict[str, object]) -> None:
+    held = facts_of(entry.breach(Place(RUN, 1, 4, 2), time=1, peer="ucl", code="P2P-ROUND-019", proof=None))
+    assert told_of_site(facts({**held, **changed}))[0][1].startswith("malformed: breach")
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -180,9 +258,11 @@ def test_every_kind_has_a_line_for_people_and_a_builder_that_its_reader_takes() 
     records += [
         entry.agreement(epoch=1, sha256=bytes(32), members=NAMES),
         entry.budget(time=1, run=RUN, round=9, spent="2.9", would_be="3.1", limit="3"),
-        entry.query(time=1, run=RUN, round=9, query="salary", data=bytes(32), members=NAMES),
+        entry.query(time=1, run=RUN, round=9, attempt=1, query="salary", data=bytes(32), members=NAMES),
         entry.dropped(time=1, log="site", segment=3, size=12),
         entry.ballot(place, time=1, survivors=False, waited_for=["ucl"]),
+        entry.left(place, time=1, lacking=["ucl"], sent=False),
+        entry.breach(place, time=1, peer="ucl", code="P2P-ROUND-019", proof=bytes(32)),
     ]
     assert {entry.read(record)["kind"] for record in records} == set(entry.KINDS)
     for index, record in enumerate(records):

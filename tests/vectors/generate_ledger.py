@@ -38,6 +38,33 @@ def start(time: int) -> bytes:
     )
 
 
+HASH = "ab" * 32
+
+
+def round_(number: int, base: bytes, **changed: Any) -> bytes:
+    """A record of the kind `round`, which rests on the record that `base` names."""
+    held = {
+        "kind": "round", "run": HASH, "epoch": 1, "round": number, "attempt": 0, "rests_on": max(number - 2, 0),
+        "base": base.hex(), "survivors": ["charite", "st-olav", "ucl"], "left_out": ["uppsala"],
+        "attempt_digest": HASH, "view": HASH, "total": HASH, "model_before": HASH, "model_after": HASH,
+        "configuration": {"purpose": "training"}, "outcome": {}, "epsilon": {"charite": "0.5", "ucl": ""},
+        "site_heads": {"charite": HASH}, "time_ms": 1_700_000_000_000, "salt": HASH, **changed,
+    }  # fmt: skip
+    return canonical(held)
+
+
+def base_of(record: bytes) -> bytes:
+    """How a round's record is named by the one that rests on it."""
+    return sha(b"p2pfl/1/base\0" + len(record).to_bytes(8, "big") + record)
+
+
+PLACE = {"time": 1, "run": HASH, "epoch": 1, "round": 2, "attempt": 3}
+LEFT = canonical({"kind": "left", **PLACE, "lacking": ["ucl"], "sent": True})
+BREACH = canonical({"kind": "breach", **PLACE, "peer": "ucl", "code": "P2P-ROUND-019", "proof": None})
+QUERY = canonical({"kind": "query", "time": 1, "run": HASH, "round": 2, "attempt": 0, "query": "salary",
+                   "data": HASH, "members": ["charite", "st-olav", "ucl"]})  # fmt: skip
+
+
 def entry_hash(previous: bytes, record: bytes) -> bytes:
     parts = b"".join(len(part).to_bytes(8, "big") + part for part in (previous, record))
     return sha(b"p2pfl/1/entry\0" + parts)
@@ -68,6 +95,15 @@ def chain() -> list[Case]:
             "name": f"{count} entries", "operation": "chain", "records": [record.decode() for record in records],
             "expect": {"hashes": hashes, "root": root.hex()},
         })  # fmt: skip
+    first = round_(1, bytes(32))
+    third = round_(3, base_of(first))  # round 2 was left behind
+    cases.append({
+        "name": "rounds that rest on each other", "operation": "rests",
+        "records": [first.decode(), third.decode(), round_(5, base_of(third)).decode()],
+        "expect": [bytes(32).hex(), base_of(first).hex(), base_of(third).hex()],
+    })  # fmt: skip
+    for name, record in (("a round left behind", LEFT), ("a breach without proof", BREACH), ("a query", QUERY)):
+        cases.append({"name": name, "operation": "kind", "record": record.decode(), "expect": json.loads(record)})
     good = start(1)
     for name, bad in (
         ("blanks", good.replace(b",", b", ")),
@@ -79,6 +115,11 @@ def chain() -> list[Case]:
         ("an unknown kind", good.replace(b'"start"', b'"weather"')),
         ("a duplicate key", good[:-1] + b',"version":"0.1.0"}'),
         ("not JSON", b"\xff" + good),
+        ("a round that names nothing that it rests on", round_(1, b"")),
+        ("a round that says whom it left out with a number", round_(1, bytes(32), left_out=1)),
+        ("a round left behind, of which a number says that its update was sent", LEFT.replace(b"true", b"1")),
+        ("a breach with half a digest", BREACH.replace(b"null", b'"' + b"ab" * 16 + b'"')),
+        ("a query of no attempt", QUERY.replace(b'"attempt":0,', b"")),
     ):
         cases.append({"name": name, "operation": "record", "record": bad.hex(), "expect": "refused"})
     return cases
