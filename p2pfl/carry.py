@@ -40,7 +40,7 @@ class Carrier:
         self.home, self.books, self.mesh, self.intake = home, books, mesh, intake
         self.greetings, self.clocks, self.observer = greetings, clocks, observer
         self.behind: Callable[[str], None] = lambda peer: None
-        self.queues: dict[str, asyncio.Queue[bytes]] = {}
+        self.queues: dict[str, asyncio.Queue[codec.Pieces]] = {}
         self._follow: list[tuple[Run, e.Event]] = []
         self._do: dict[type[Any], Callable[[Run, Any], Awaitable[None]]] = {
             e.Send: self._send,
@@ -86,20 +86,20 @@ class Carrier:
 
     def send(self, peer: str, letter: Letter) -> None:
         """One letter to one peer."""
-        self.queues[peer].put_nowait(letter.wire)
+        self.queues[peer].put_nowait(letter.pieces)
 
-    def store(self, run: bytes, items: tuple[tuple[str, bytes | None], ...]) -> None:
+    def store(self, run: bytes, items: tuple[tuple[str, e.Stored], ...]) -> None:
         """Make items of a run durable; blocks."""
         for item, data in items:
             if data is None:
                 self.home.remove(item)
             else:
-                self.home.replace(item, codec.pack((run, data)))
+                self.home.replace(item, codec.pieces((run, data)))
 
     # ── one for each kind ─────────────────────────────────────────────────────────────────────────────────────
 
     async def _send(self, held: Run, effect: e.Send) -> None:
-        wire = effect.letter.wire
+        wire = effect.letter.pieces
         for peer in self.queues if effect.to is None else (effect.to,):
             self.queues[peer].put_nowait(wire)
         message = effect.letter.message

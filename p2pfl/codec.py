@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 import msgpack
 
 Facts = dict[str, Any]
+Buffer = bytes | memoryview
 
 BULK_BYTES: Final = 1 << 16  # from here on msgpack has one form of a byte string: bin 32
 
@@ -101,8 +102,8 @@ class Raw:
     least: int = 0
     exactly: tuple[int, ...] = ()
 
-    def check(self, value: Any, where: str) -> bytes:
-        if not isinstance(value, bytes):
+    def check(self, value: Any, where: str) -> Buffer:
+        if not isinstance(value, (bytes, memoryview)):
             raise Malformed(f"{where}: {type(value).__name__}, wanted bytes")
         size = len(value)
         if not self.least <= size <= self.most or (self.exactly and size not in self.exactly):
@@ -178,6 +179,22 @@ def specs_of(kind: type[Any]) -> tuple[tuple[str, Spec], ...]:
     return tuple(found)
 
 
+class Pieces(tuple[Buffer, ...]):
+    """A byte string that lies in several places: packed and stored without being joined first."""
+
+    __slots__ = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pieces."""
+        return sum(memoryview(piece).nbytes for piece in self)
+
+
+def size_of(data: Buffer | Pieces) -> int:
+    """Bytes of a byte string, wherever it lies."""
+    return data.size if isinstance(data, Pieces) else memoryview(data).nbytes
+
+
 def pack(value: Any) -> bytes:
     """msgpack of lists, ints, text and bytes (tuples become arrays)."""
     if _holds_bulk(value):
@@ -187,24 +204,94 @@ def pack(value: Any) -> bytes:
     return packed
 
 
+def pieces(value: Any) -> Pieces:
+    """`pack`, without copying what is large: it stays where it is, and must not change while it is used here."""
+    return Pieces(_parts(value))
+
+
 def _holds_bulk(value: Any) -> bool:
-    if isinstance(value, bytes):
-        return len(value) >= BULK_BYTES
+    if isinstance(value, (bytes, memoryview, Pieces)):
+        return isinstance(value, (memoryview, Pieces)) or len(value) >= BULK_BYTES
     return isinstance(value, tuple) and any(map(_holds_bulk, value))
 
 
-def _parts(value: Any) -> Iterator[bytes]:
+def _parts(value: Any) -> Iterator[Buffer]:
     if not _holds_bulk(value):
         yield pack(value)
-    elif isinstance(value, tuple):
+    elif isinstance(value, tuple) and not isinstance(value, Pieces):
         yield msgpack.Packer(buf_size=64).pack_array_header(len(value))
         yield from itertools.chain.from_iterable(map(_parts, value))
     else:
-        yield b"\xc6" + len(value).to_bytes(4, "big")  # msgpack's bin 32; OverflowError above 4 GiB
-        yield value
+        size = size_of(value)
+        # msgpack's bin 8, 16 or 32; OverflowError above 4 GiB
+        head = {1: b"\xc4", 2: b"\xc5", 4: b"\xc6"}
+        width = 1 if size < 1 << 8 else 2 if size < 1 << 16 else 4
+        yield head[width] + size.to_bytes(width, "big")
+        yield from value if isinstance(value, Pieces) else (value,)
 
 
-def unpack(data: bytes, *, most: int, items: int) -> Any:
+def unpack_views(data: Buffer, *, items: int) -> Any:
+    """Undo `pack` for one array of bytes, text and whole numbers; large byte strings are views of `data`, not copies.
+
+    Raises Malformed for anything else, also for what `unpack` would take.
+    """
+    view = memoryview(data).cast("B")
+    value, end = _value(view, 0, items)
+    if end != len(view):
+        raise Malformed(f"{len(view) - end} bytes behind the value")
+    return value
+
+
+_LENGTHS: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2}  # of bin 8, 16, 32 and str 8, 16
+_NUMBERS: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # uint 8, 16, 32, 64
+
+
+def _value(view: memoryview, at: int, items: int) -> tuple[Any, int]:
+    if at >= len(view):
+        raise Malformed("it ends too early")
+    first, at = view[at], at + 1
+    if first < 0x80:
+        return first, at
+    if first in _NUMBERS:
+        return int.from_bytes(_taken(view, at, _NUMBERS[first]), "big"), at + _NUMBERS[first]
+    if 0x90 <= first <= 0x9F:
+        return _array(view, at, first & 0x0F, items)
+    if 0xA0 <= first <= 0xBF:
+        return _text(_taken(view, at, first & 0x1F)), at + (first & 0x1F)
+    if first not in _LENGTHS:
+        raise Malformed(f"a byte {first:#04x} where a value begins")
+    width = _LENGTHS[first]
+    size = int.from_bytes(_taken(view, at, width), "big")
+    held = _taken(view, at + width, size)
+    if first >= 0xD9:
+        return _text(held), at + width + size
+    return held if size >= BULK_BYTES else bytes(held), at + width + size
+
+
+def _array(view: memoryview, at: int, count: int, items: int) -> tuple[tuple[Any, ...], int]:
+    if count > items:
+        raise Malformed(f"an array of {count}, at most {items}")
+    values = []
+    for _ in range(count):
+        value, at = _value(view, at, 0)  # no array in an array: bulk has none
+        values.append(value)
+    return tuple(values), at
+
+
+def _taken(view: memoryview, at: int, size: int) -> memoryview:
+    if at + size > len(view):
+        raise Malformed("it ends too early")
+    return view[at : at + size]
+
+
+def _text(held: memoryview) -> str:
+    try:
+        return str(held, "utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed(f"not text: {error.reason}") from None
+
+
+def unpack(data: Buffer, *, most: int, items: int) -> Any:
     """Undo `pack` for at most `most` bytes and arrays of at most `items`. Raises Malformed."""
     if len(data) > most:
         raise Malformed(f"{len(data)} bytes, at most {most}")
@@ -225,14 +312,14 @@ def unpack(data: bytes, *, most: int, items: int) -> Any:
 
 
 def read_row(
-    data: bytes, specs: tuple[tuple[str, Spec], ...], *, most: int, items: int, canonical: bool = True
+    data: Buffer, specs: tuple[tuple[str, Spec], ...], *, most: int, items: int, canonical: bool = True
 ) -> tuple[Any, ...]:
     """Decode one array against `specs`. Raises Malformed.
 
     canonical  refuse every byte string but the value's own encoding; only bulk, which a signed digest of its words
                binds, does without, since encoding half a megabyte again costs more than receiving it
     """
-    value = unpack(data, most=most, items=items)
+    value = unpack(data, most=most, items=items) if canonical else unpack_views(data, items=items)
     if not isinstance(value, tuple) or len(value) != len(specs):
         raise Malformed(f"wanted an array of {len(specs)} fields")
     checked = tuple(spec.check(inner, name) for (name, spec), inner in zip(specs, value, strict=True))

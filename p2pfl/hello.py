@@ -101,7 +101,7 @@ class Greetings:
         """Our hello to `peer` on the link with this nonce."""
         stands = self.standing()
         genesis, agreement = self.pledge.sign(self.identity)
-        echo = tuple(letter.wire for letter in self._heard.get(peer, {}).values() if len(letter.body) < 1 << 20)
+        echo = tuple(letter.wire for letter in self._heard.get(peer, {}).values() if letter.size < 1 << 20)
         message = Hello(nonce, self.manifest, genesis, agreement, 0, stands.entries, stands.root, stands.epsilon, echo)
         run = digest("run", self.manifest)
         return seal(message, Envelope(run, self.roster.epoch, 0, 0, self.name, self.incarnation), self.identity).wire

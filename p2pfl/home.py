@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from p2pfl import keyslots
+from p2pfl.codec import Pieces
 from p2pfl.disk import NEW, Appender, Disk, Fault, no_fault
 from p2pfl.errors.home import (
     HomeBusy,
@@ -214,7 +215,7 @@ class Home:
         except ValueError as error:
             raise ItemDamaged(evidence=str(error), item=item, name=self.name, path=self.path) from None
 
-    def replace(self, item: str, data: bytes) -> None:
+    def replace(self, item: str, data: bytes | Pieces) -> None:
         """`item` holds `data`, sealed and durable; or it holds what it held and the error says why."""
         self.writable(item)
         row(item)

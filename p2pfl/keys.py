@@ -140,10 +140,10 @@ def derive(secret: bytes, label: str, context: bytes = b"", *, salt: bytes | Non
     return HKDF(hashes.SHA256(), length, salt, signing_input(label, context)).derive(secret)
 
 
-def digest(kind: str, *parts: bytes) -> bytes:
+def digest(kind: str, *parts: bytes | memoryview) -> bytes:
     """SHA-256 over p2pfl/1/<kind>\\0 and each part behind its 8-byte length: no two part lists collide."""
     state = hashlib.sha256(signing_input(kind, b""))
-    for part in parts:
+    for part in parts:  # of a memoryview, one of bytes: its length counts items
         state.update(len(part).to_bytes(8, "big"))
         state.update(part)
     return state.digest()

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 
+from p2pfl.codec import Pieces
 from p2pfl.errors.home import NotInLayout
 from p2pfl.keys import Secret, derive
 
@@ -79,7 +80,7 @@ def _associated(name: str, item: str) -> bytes:
     return MAGIC + name.encode() + b"\0" + item.encode()
 
 
-def seal(master: Secret, name: str, item: str, data: bytes, salt: bytes) -> Iterator[bytes]:
+def seal(master: Secret, name: str, item: str, data: bytes | Pieces, salt: bytes) -> Iterator[bytes]:
     """The sealed form of `data` in pieces of at most 1 MiB, so that a model is never in memory twice.
 
     salt: 32 fresh random bytes, never used before. Raises NotInLayout.
@@ -89,9 +90,10 @@ def seal(master: Secret, name: str, item: str, data: bytes, salt: bytes) -> Iter
     encryptor = _cipher(master, item, salt, None).encryptor()
     encryptor.authenticate_additional_data(_associated(name, item))
     yield MAGIC + salt
-    view = memoryview(data)
-    for start in range(0, len(view), PIECE_BYTES):
-        yield encryptor.update(view[start : start + PIECE_BYTES])
+    for part in data if isinstance(data, Pieces) else (data,):
+        view = memoryview(part)
+        for start in range(0, len(view), PIECE_BYTES):
+            yield encryptor.update(view[start : start + PIECE_BYTES])
     yield encryptor.finalize() + encryptor.tag
 
 

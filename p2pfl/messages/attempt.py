@@ -117,7 +117,7 @@ class Chunk(Message):
 
     attempt_digest: bytes = limited(HASH)
     index: int = limited(COUNTER)
-    words: bytes = limited(CHUNK)
+    words: bytes | memoryview = limited(CHUNK)
 
 
 @wire(9)
@@ -147,7 +147,7 @@ class SumChunk(Message):
 
     attempt_digest: bytes = limited(HASH)
     index: int = limited(COUNTER)
-    words: bytes = limited(CHUNK)
+    words: bytes | memoryview = limited(CHUNK)
 
 
 @wire(12, most=1 << 20)
@@ -167,4 +167,4 @@ class Opened(Message):
     attempt_digest: bytes = limited(HASH)
     index: int = limited(COUNTER)
     author: str = limited(NAME)
-    words: bytes = limited(CHUNK)
+    words: bytes | memoryview = limited(CHUNK)

@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 from p2pfl import codec
-from p2pfl.codec import Malformed
+from p2pfl.codec import Buffer, Malformed, Pieces
 from p2pfl.keys import Identity, digest, verify, verify_again
 from p2pfl.messages.schema import ENVELOPE, ITEMS, KINDS, SMALL, VERSION, WIRE_BYTES, Envelope, Message
 from p2pfl.roster import Roster
@@ -23,7 +23,7 @@ class Letter:
 
     envelope: Envelope
     message: Message
-    body: bytes
+    body: Buffer | Pieces  # of bulk: where its words lie, uncopied
     signature: bytes
 
     @property
@@ -31,9 +31,24 @@ class Letter:
         return codec.pack((self.message.kind, self.body, self.signature))
 
     @property
+    def pieces(self) -> Pieces:
+        """The wire, with bulk left where it is."""
+        return codec.pieces((self.message.kind, self.body, self.signature))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return codec.size_of(self.body)
+
+    @property
     def digest(self) -> bytes:
         """Names this letter: SHA-256 over its kind and body (a signature is not part of what is said)."""
-        return digest("letter/" + type(self.message).__name__, self.body)
+        return digest("letter/" + type(self.message).__name__, self.signed)
+
+    @property
+    def signed(self) -> bytes:
+        """The body as one byte string."""
+        return b"".join(self.body) if isinstance(self.body, Pieces) else bytes(self.body)
 
     @property
     def sender(self) -> str:
@@ -41,7 +56,7 @@ class Letter:
 
     def __repr__(self) -> str:
         # Dull: the body of a Share or Reveal is a seed in clear, and letters stand in effects, states, tracebacks.
-        at, size = self.envelope, len(self.body)
+        at, size = self.envelope, self.size
         return f"Letter({type(self.message).__name__} of {at.sender}, {at.round}, {at.attempt}, {size} bytes)"
 
 
@@ -50,22 +65,26 @@ def _label(cls: type[Message]) -> str:
 
 
 def seal(message: Message, envelope: Envelope, identity: Identity) -> Letter:
-    """Put `message` into `envelope` and sign it, unless its kind travels unsigned."""
-    body = codec.pack((VERSION, *astuple(envelope), *(getattr(message, name) for name, _ in message.specs)))
-    if len(body) > message.most:
-        raise Malformed(f"{type(message).__name__}: body of {len(body)} bytes, at most {message.most}")
-    signature = identity.sign(_label(type(message)), body) if message.signed else b""
+    """Put `message` into `envelope` and sign it, unless its kind travels unsigned: then its words are not copied."""
+    value = (VERSION, *astuple(envelope), *(getattr(message, name) for name, _ in message.specs))
+    body = codec.pack(value) if message.signed else codec.pieces(value)
+    if codec.size_of(body) > message.most:
+        raise Malformed(f"{type(message).__name__}: body of {codec.size_of(body)} bytes, at most {message.most}")
+    signature = identity.sign(_label(type(message)), body) if isinstance(body, bytes) else b""
     return Letter(envelope, message, body, signature)
 
 
 def read(data: bytes) -> Letter:
     """Decode one letter without judging its signature. Raises Malformed."""
-    outer = codec.unpack(data, most=WIRE_BYTES, items=3)
+    bulk = len(data) > codec.BULK_BYTES and data[:1] == b"\x93" and not getattr(KINDS.get(data[1]), "signed", True)
+    if len(data) > WIRE_BYTES:
+        raise Malformed(f"{len(data)} bytes, at most {WIRE_BYTES}")
+    outer = codec.unpack_views(data, items=3) if bulk else codec.unpack(data, most=WIRE_BYTES, items=3)
     if not isinstance(outer, tuple) or len(outer) != 3:
         raise Malformed("a letter has three parts")
     kind, body, signature = outer
     cls = KINDS.get(kind) if type(kind) is int else None
-    if cls is None or not isinstance(body, bytes) or not isinstance(signature, bytes):
+    if cls is None or not isinstance(body, (bytes, memoryview)) or not isinstance(signature, bytes):
         raise Malformed(f"no message kind {kind!r}"[:80])
     if len(body) > cls.most or len(signature) != (64 if cls.signed else 0):
         raise Malformed(f"{cls.__name__}: body of {len(body)} bytes (most {cls.most}), signature of {len(signature)}")
@@ -86,8 +105,8 @@ def authentic(letter: Letter, roster: Roster) -> bool:
     """True when the letter's sender is in the roster and, if its kind is signed, signed these bytes."""
     if letter.sender not in roster or not letter.message.signed:
         return letter.sender in roster
-    check = verify_again if len(letter.body) <= SMALL else verify
-    return check(roster[letter.sender].key, _label(type(letter.message)), letter.body, letter.signature)
+    check = verify_again if letter.size <= SMALL else verify
+    return check(roster[letter.sender].key, _label(type(letter.message)), letter.signed, letter.signature)
 
 
 def open_letter(data: bytes, roster: Roster, wanted: type[Message] | None = None) -> Letter:

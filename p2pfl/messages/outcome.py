@@ -133,7 +133,7 @@ class Total(Message):
     bits: int = limited(Whole(61))
     length: int = limited(COUNTER)  # words of the whole segment
     start: int = limited(COUNTER)
-    words: bytes = limited(Raw(CHUNK.most))
+    words: bytes | memoryview = limited(Raw(CHUNK.most))
     segments: int = limited(COUNTER)
 
 
@@ -186,4 +186,4 @@ class ModelPart(Message):
     model: bytes = limited(HASH)
     length: int = limited(COUNTER)  # bytes of the whole
     start: int = limited(COUNTER)
-    data: bytes = limited(Raw(CHUNK.most))
+    data: bytes | memoryview = limited(Raw(CHUNK.most))

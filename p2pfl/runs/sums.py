@@ -23,7 +23,7 @@ from p2pfl.errors.sharing import ValueOverLimit
 from p2pfl.keys import digest
 from p2pfl.ledger import entry as entries
 from p2pfl.sharing import events as e
-from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.quantiser import FixedPoint, Quantiser, largest
 from p2pfl.source import Offer
 
@@ -118,6 +118,8 @@ class SumRun:
 
     def __init__(self, name: str, parts: Sequence[Encoded], books: Books, run: bytes, mark: bytes) -> None:
         self.name, self.parts, self.books, self.run, self.mark = name, tuple(parts), books, run, mark
+        for part in self.parts:
+            part.vector.words.flags.writeable = False  # another attempt may need them again
         self.totals: tuple[Total, ...] = ()
         self.survivors: tuple[str, ...] = ()
         self.number = 0
@@ -133,7 +135,7 @@ class SumRun:
 
         Raises AnotherCohort when the same data were summed under the same name over other sites, or may have been.
         """
-        data = digest("query data", self.mark, *(bytes(part.vector.words.view(np.uint8).data) for part in self.parts))
+        data = digest("query data", self.mark, *(bytes_of(part.vector.words) for part in self.parts))
         members = list(effect.survivors)
         for facts in self._answers():
             if (facts["query"], facts["data"]) == (self.name, data.hex()) and facts["members"] != members:

@@ -252,8 +252,8 @@ class Course:
 
     def _keep(self, letter: Letter) -> None:
         """Hold it for the round that it is of; beyond a bound of its sender's own it is dropped."""
-        sizes = [len(old.body) for old in self._early if old.sender == letter.sender]
-        if len(sizes) < EARLY_LETTERS and sum(sizes) + len(letter.body) <= EARLY_BYTES:
+        sizes = [old.size for old in self._early if old.sender == letter.sender]
+        if len(sizes) < EARLY_LETTERS and sum(sizes) + letter.size <= EARLY_BYTES:
             self._early.append(letter)
 
     # ── effects that concern more than one round ──────────────────────────────────────────────────────────────

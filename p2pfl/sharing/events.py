@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.codec import Facts
+from p2pfl.codec import Facts, Pieces
 from p2pfl.errors import P2PFLError
 from p2pfl.messages import Letter
 
@@ -81,7 +81,7 @@ class UpdateReady(Event):
 
 @dataclass(frozen=True, slots=True)
 class WordsReady(OfAttempt):
-    """The answer to `Quantise`: the words that this peer sums in this attempt."""
+    """The answer to `Quantise`: the words that this peer sums in this attempt (masked in place where writeable)."""
 
     vectors: tuple[Vector, ...]
 
@@ -165,6 +165,7 @@ class LinkDown(Event):
     peer: str
 
 
+Stored = bytes | Pieces | None  # what an item is to hold; None: it is removed
 Effect = Any  # one of the classes below
 
 
@@ -180,7 +181,7 @@ class Send:
 class Persist:
     """Make each (item, bytes) durable, then hand in the event `then`. None in place of bytes removes the item."""
 
-    items: tuple[tuple[str, bytes | None], ...]
+    items: tuple[tuple[str, Stored], ...]
     then: type[OfAttempt]
     round: int
     attempt: int

@@ -156,7 +156,7 @@ def _false_sum(letters: Sequence[Letter], roster: Roster) -> str:
         raise Malformed("not the words of every member")
     if told.roots != roots_digest([roots[name] for name in chosen]):
         raise Malformed("other roots than those that the owner summed under")
-    attempt = digest("attempt", members.body)
+    attempt = digest("attempt", members.signed)
     piece, field = _piece(members, roots[chosen[0]], told.index, roster)
     if told.attempt_digest != attempt or signed.sender != chosen[piece.owner_position]:
         raise Malformed("not the owner's digest under this attempt digest")
@@ -188,7 +188,7 @@ def _piece(members: Letter, root: Letter, index: int, roster: Roster) -> tuple[P
     compose(members, roster)
     if not isinstance(said, Root) or not isinstance(chosen, Members):
         raise Malformed("no root, or no members")
-    if said.attempt_digest != digest("attempt", members.body):
+    if said.attempt_digest != digest("attempt", members.signed):
         raise Malformed("of another attempt")
     count, odd = divmod(len(said.leaves), merkle.HASH_BYTES)
     if odd or any(bits not in FIELDS for bits, _ in said.segments):

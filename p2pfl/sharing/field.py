@@ -30,6 +30,11 @@ BLOCK_BYTES: Final = 128 * 1024  # accumulator, stream, scratch and zeros: four 
 MOST_DELTA: Final = 255  # a carry is worth δ, kept in one byte
 
 
+def bytes_of(words: Words) -> memoryview:
+    """The bytes of contiguous words, little-endian, where they lie: not a copy, so the words must stay as they are."""
+    return np.ascontiguousarray(words).view(np.uint8).data
+
+
 def blocks(count: int, word_bytes: int) -> Iterator[slice]:
     """Slices that cover `count` words in order, each at most BLOCK_BYTES long."""
     step = BLOCK_BYTES // word_bytes

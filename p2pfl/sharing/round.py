@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from p2pfl.codec import Malformed, pack, unpack
+from p2pfl.codec import Malformed, Pieces, pieces, unpack
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import MalformedMessage, UnexpectedEvent, UnexpectedMessage
 from p2pfl.messages import (
@@ -120,13 +120,13 @@ class Round:
             effects += ballot.send(state)
         return found, effects + found._advance()
 
-    def keepsake(self) -> bytes:
+    def keepsake(self) -> Pieces:
         """What a final round keeps for peers that missed it: certificate, record, and the sum. Its secrets are gone."""
         state = self.state
         certificate = state.certificate.wire if state.certificate else b""
         confirms = tuple(letter.wire for letter in state.confirm_letters.values())
         sums = pack_sums(state.total, b"")
-        return pack((state.round, state.attempt, state.base, certificate, state.record, confirms, sums))
+        return pieces((state.round, state.attempt, state.base, certificate, state.record, confirms, sums))
 
     @classmethod
     def finished(cls, setting: Setting, others: Others, keepsake: bytes) -> Round:
@@ -298,8 +298,8 @@ class Round:
     def _keep(self, letter: Letter) -> list[Effect]:
         message = letter.message
         place = message.index if isinstance(message, (Chunk, SumChunk, SumDigest, Opened)) else 0
-        sizes = [len(old.body) for old in self._early.values() if old.sender == letter.sender]
-        if sum(sizes) + len(letter.body) > EARLY_BYTES or len(sizes) >= EARLY_LETTERS:
+        sizes = [old.size for old in self._early.values() if old.sender == letter.sender]
+        if sum(sizes) + letter.size > EARLY_BYTES or len(sizes) >= EARLY_LETTERS:
             evidence = f"{len(sizes)} letters, {sum(sizes)} bytes, ahead of their turn"
             raise self._unexpected(letter, evidence)
         self._early[(letter.sender, letter.envelope.attempt, message.kind, place)] = letter

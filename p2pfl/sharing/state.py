@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-import numpy as np
-
 from p2pfl import codec
+from p2pfl.codec import Pieces
 from p2pfl.keys import Identity, Secret, digest
 from p2pfl.messages import Envelope, Letter, Members, Message, Share, Total, read, seal
 from p2pfl.roster import Roster
 from p2pfl.sharing.chunks import Chunk as Piece
-from p2pfl.sharing.events import OfAttempt, Persist, Proposal, Send, SetTimer, Tick, Vector, Words
-from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.events import OfAttempt, Persist, Proposal, Send, SetTimer, Stored, Tick, Vector, Words
+from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.history import NO_BASE
 from p2pfl.sharing.others import Chain, Others
 
@@ -126,7 +125,8 @@ class State:
     nonces: dict[str, Letter] = field(default_factory=dict)
     challenge: bytes = b""
     tags: dict[str, Letter] = field(default_factory=dict)
-    sums: dict[int, Words] = field(default_factory=dict)  # by chunk
+    gathering: tuple[Vector, ...] = ()  # Y, as far as it has come
+    sums: dict[int, Words] = field(default_factory=dict)  # by chunk: those that have come, where they lie in Y
     false: dict[int, dict[str, Letter]] = field(default_factory=dict)  # chunks that fail, what is opened of each
     checked: bool = False
     claims: dict[str, set[tuple[str, int]]] = field(default_factory=dict)  # by owner: (author, chunk) that it lacks
@@ -207,7 +207,7 @@ class State:
         due = self.due.get(what)
         return due is not None and self.now >= due
 
-    def persist(self, then: type[OfAttempt], *beside: tuple[str, bytes | None]) -> Persist:
+    def persist(self, then: type[OfAttempt], *beside: tuple[str, Stored]) -> Persist:
         """Make this attempt durable as it stands, with what is given beside it; then `then`."""
         # The attempt last: a process that dies in between must not find a READY without the sums that it vouches for.
         return Persist((*beside, (self.item, snapshot(self))), then, self.round, self.attempt)
@@ -250,14 +250,14 @@ class State:
 
 def attempt_digest(members: Letter) -> bytes:
     """D: binds the envelope (run, epoch, round, attempt) and U with its acks, proposals, owners and deadline."""
-    return digest("attempt", members.body)
+    return digest("attempt", members.signed)
 
 
 def total_digest(vectors: tuple[Vector, ...]) -> bytes:
     """H(Σx) over every segment's field and little-endian words."""
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     for vector in vectors:
-        parts += [vector.bits.to_bytes(1, "big"), np.ascontiguousarray(vector.words).tobytes()]
+        parts += [vector.bits.to_bytes(1, "big"), bytes_of(vector.words)]
     return digest("total", *parts)
 
 
@@ -308,9 +308,9 @@ def restore(setting: Setting, others: Others, data: bytes) -> State:
     return state
 
 
-def pack_sums(vectors: tuple[Vector, ...], attempt: bytes) -> bytes:
-    """Masked sums under their attempt digest, for the sealed home."""
-    return codec.pack((attempt, tuple((vector.bits, vector.words.tobytes()) for vector in vectors)))
+def pack_sums(vectors: tuple[Vector, ...], attempt: bytes) -> Pieces:
+    """Masked sums under their attempt digest, for the sealed home; their words stay where they are."""
+    return codec.pieces((attempt, tuple((vector.bits, bytes_of(vector.words)) for vector in vectors)))
 
 
 def read_vectors(data: bytes, attempt: bytes) -> tuple[Vector, ...]:

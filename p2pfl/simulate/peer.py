@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from p2pfl import codec
+from p2pfl.codec import Pieces
 from p2pfl.errors import P2PFLError, RemoteProtocolError
 from p2pfl.keys import Identity, digest
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Want, seal
@@ -236,7 +237,7 @@ class SimulatedPeer:
             if data is None:
                 self.disk.items.pop(item, None)
             else:
-                self.disk.items[item] = data
+                self.disk.items[item] = b"".join(data) if isinstance(data, Pieces) else data
         self._next.append(effect.stored(self.world.now))
 
     def _quantise(self, effect: e.Quantise) -> None:
@@ -262,7 +263,7 @@ class SimulatedPeer:
         done = course.rounds.get(effect.round) if course is not None else None
         if course is None or done is None:
             return
-        self.disk.items[FINAL_ITEM] = done.keepsake()
+        self.disk.items[FINAL_ITEM] = b"".join(done.keepsake())
         if self.world.dies(self):
             raise Died
         self.disk.signatures.append(effect.cosignatures)

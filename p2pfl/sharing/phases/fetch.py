@@ -14,7 +14,7 @@ from p2pfl import codec
 from p2pfl.errors.round import BulkRejected
 from p2pfl.messages import Ballot, Certificate, Handed, Ready, Reveal, Total, Want, open_letter
 from p2pfl.sharing.events import Effect, LinkUp, Received, Send, Vector, Words
-from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.phases import ballot, confirm, gather, mask, unmask
 from p2pfl.sharing.state import State, total_digest
 
@@ -108,7 +108,7 @@ def parts_of(vectors: tuple[Vector, ...], *, masked: bool) -> list[Total]:
     for segment, vector in enumerate(vectors):
         step = PART_BYTES // FIELDS[vector.bits].word_bytes
         for start in range(0, max(int(vector.words.size), 1), step):
-            words = np.ascontiguousarray(vector.words[start : start + step]).tobytes()
+            words = bytes_of(vector.words[start : start + step])
             parts.append(Total(int(masked), segment, vector.bits, int(vector.words.size), start, words, len(vectors)))
     return parts
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-import numpy as np
-
 from p2pfl import merkle
+from p2pfl.codec import Buffer
 from p2pfl.errors.round import BulkRejected, SeedRejected, SetsDiffer, TwoStatements
 from p2pfl.keys import digest
 from p2pfl.messages import Bundle, Chunk, Handed, Letter, Nonce, Ready, Root, SumChunk, SumDigest, Want
 from p2pfl.sharing.events import Effect, Received, Send, SumsStored, Vector, Words
-from p2pfl.sharing.field import FIELDS, Field
+from p2pfl.sharing.field import FIELDS, Field, bytes_of
 from p2pfl.sharing.phases.mask import piece_leaf, piece_of
 from p2pfl.sharing.phases.share import commitment
 from p2pfl.sharing.state import State, pack_sums
@@ -68,7 +67,7 @@ def chunk(state: State, event: Received) -> list[Effect]:
     return _sums(state, [index])
 
 
-def _shown(state: State, sender: str, index: int, data: bytes) -> list[Effect]:
+def _shown(state: State, sender: str, index: int, data: Buffer) -> list[Effect]:
     """A chunk that its owner said it lacks goes to all: so all see that its author does not withhold it."""
     if index >= len(state.pieces):
         raise BulkRejected(peer=sender, evidence=f"chunk {index} of {len(state.pieces)}")
@@ -79,7 +78,7 @@ def _shown(state: State, sender: str, index: int, data: bytes) -> list[Effect]:
     return []
 
 
-def _check_leaf(state: State, sender: str, index: int, data: bytes | memoryview) -> None:
+def _check_leaf(state: State, sender: str, index: int, data: Buffer) -> None:
     leaf = merkle.leaf_hash(piece_leaf(state.attempt_digest, index, data))
     if leaf != leaf_of(state.roots[sender], index):
         raise BulkRejected(peer=sender, evidence=f"chunk {index} is not the one of its signed hash")
@@ -96,12 +95,12 @@ def _sums(state: State, indices: list[int]) -> list[Effect]:
             if name == state.setting.me:
                 continue
             try:
-                _check_leaf(state, name, index, held[name].data)
+                _check_leaf(state, name, index, bytes_of(held[name]))
             except BulkRejected:
                 del held[name]
                 raise
         field = field_of(state, index)
-        summed = field.sum([held[name] for name in state.survivors])
+        summed = field.sum([held[name] for name in state.survivors], out=_place(state, index))
         roots = roots_digest([state.roots[name] for name in state.survivors])
         said = sum_digest(state.attempt_digest, index, summed)
         sent = state.post(SumDigest(state.attempt_digest, index, said, roots))
@@ -112,7 +111,7 @@ def _sums(state: State, indices: list[int]) -> list[Effect]:
 
 def sum_digest(attempt: bytes, index: int, words: Words) -> bytes:
     """H(Y_k): SHA-256 over D, k and the little-endian words."""
-    data = hashlib.sha256(np.ascontiguousarray(words).data).digest()
+    data = hashlib.sha256(bytes_of(words)).digest()
     return digest("sum", attempt, index.to_bytes(8, "big"), data)
 
 
@@ -157,8 +156,7 @@ def open_nonce(state: State) -> list[Effect]:
     effects: list[Effect] = [sent]
     members = [name for name in state.survivors if name != state.setting.me]
     for index in sorted(state.contributed):
-        data = np.ascontiguousarray(state.sums[index]).tobytes()
-        letter = state.seal(SumChunk(state.attempt_digest, index, data))
+        letter = state.seal(SumChunk(state.attempt_digest, index, bytes_of(state.sums[index])))
         effects += [Send(name, letter) for name in members]
     return effects
 
@@ -192,7 +190,9 @@ def sum_chunk(state: State, event: Received) -> list[Effect]:
     signed = held.message.sum_digest if held is not None and isinstance(held.message, SumDigest) else b""
     if signed != sum_digest(state.attempt_digest, message.index, words):
         raise BulkRejected(peer=sender, evidence=f"sum of chunk {message.index} is not the one of its digest")
-    state.sums[message.index] = words
+    place = _place(state, message.index)
+    place[...] = words
+    state.sums[message.index] = place
     return []
 
 
@@ -224,21 +224,20 @@ def may_vouch(state: State) -> bool:
 
 def store(state: State) -> list[Effect]:
     """Make the masked sums and READY durable together; READY is sent only then."""
-    state.masked = assemble(state)
+    state.masked = state.gathering
     state.ready = state.seal(Ready(state.attempt_digest, state.view))
     state.others.vows.vouched[state.round] = state.chain
     state.contributed.clear()
     state.sums.clear()
-    state.mine = ()
+    state.mine = state.gathering = ()
     return [state.persist(SumsStored, (state.sums_item, pack_sums(state.masked, state.attempt_digest)))]
 
 
-def assemble(state: State) -> tuple[Vector, ...]:
-    """The chunks of Y put together, segment by segment."""
-    vectors = tuple(Vector(bits, FIELDS[bits].zeros(length)) for bits, length in state.segments)
-    for piece in state.pieces:
-        piece_of(vectors, piece)[...] = state.sums[piece.index]
-    return vectors
+def _place(state: State, index: int) -> Words:
+    """Where chunk `index` of Y belongs: Y is one vector from the start, so its chunks are not copied together later."""
+    if not state.gathering:
+        state.gathering = tuple(Vector(bits, FIELDS[bits].zeros(length)) for bits, length in state.segments)
+    return piece_of(state.gathering, state.pieces[index])
 
 
 # ── what is lacking ───────────────────────────────────────────────────────────────────────────────────────────
@@ -282,13 +281,12 @@ def help_out(state: State, event: Received) -> list[Effect]:
             if asker == owner:
                 state.claims.setdefault(owner, set()).add((author, index))
                 if author == me and state.mine:
-                    own = piece_of(state.mine, state.pieces[index]).tobytes()
+                    own = bytes_of(piece_of(state.mine, state.pieces[index]))
                     effects.append(Send(None, state.seal(Chunk(state.attempt_digest, index, own))))
             elif author == owner and (state.masked or index in state.sums):
                 handed.append(state.sum_digests[index].wire)
                 words = piece_of(state.masked, state.pieces[index]) if state.masked else state.sums[index]
-                data = np.ascontiguousarray(words).tobytes()
-                effects.append(Send(asker, state.seal(SumChunk(state.attempt_digest, index, data))))
+                effects.append(Send(asker, state.seal(SumChunk(state.attempt_digest, index, bytes_of(words)))))
     if handed:
         effects.insert(0, Send(asker, state.seal(Handed(tuple(handed)))))
     return effects
@@ -299,7 +297,7 @@ def field_of(state: State, index: int) -> Field:
     return FIELDS[state.segments[state.pieces[index].segment][0]]
 
 
-def _words(state: State, sender: str, index: int, data: bytes) -> Words:
+def _words(state: State, sender: str, index: int, data: Buffer) -> Words:
     piece, field = state.pieces[index], field_of(state, index)
     if len(data) != piece.count * field.word_bytes:
         raise BulkRejected(peer=sender, evidence=f"chunk {index} has {len(data)} bytes, wants {piece.count} words")

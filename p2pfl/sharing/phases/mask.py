@@ -17,7 +17,7 @@ from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.chunks import Chunk as Piece
 from p2pfl.sharing.chunks import Layout, Segment, plan
 from p2pfl.sharing.events import Accepted, Effect, Quantise, Send, Vector, Words, WordsReady
-from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.masking import mask
 from p2pfl.sharing.state import State
 
@@ -59,7 +59,7 @@ def send(state: State, event: WordsReady) -> list[Effect]:
     for piece in state.pieces:
         words = piece_of(state.mine, piece)
         owner = state.survivors[piece.owner_position]
-        data = words.tobytes()
+        data = bytes_of(words)
         hashes.append(merkle.leaf_hash(piece_leaf(state.attempt_digest, piece.index, data)))
         if owner == me:
             state.contributed[piece.index] = {me: words}
@@ -109,4 +109,5 @@ def _masked(state: State, segment: int, vector: Vector) -> Words:
     if len(made) + len(received) != len(chosen) - 1:
         raise UnexpectedEvent(event="WordsReady", phase="MASK", evidence="an edge of U has no seed here")
     own = prg.stream_key(deal.self_mask, "prg/self", context(here, here))
-    return mask(vector.words, made, received, own, field=FIELDS[vector.bits])
+    out = vector.words if vector.words.flags.writeable else None  # in place, unless its owner wants to keep it
+    return mask(vector.words, made, received, own, field=FIELDS[vector.bits], out=out)

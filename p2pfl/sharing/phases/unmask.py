@@ -144,12 +144,12 @@ def opened(state: State) -> bool:
 
 def compute(state: State) -> list[Effect]:
     """Σx = Y − Σ PRG(b_i) over all of U."""
-    total = []
-    for segment, one in enumerate(state.masked):
-        out = one.words if one.words.flags.writeable else None  # in place, unless it lies in the bytes of a letter
-        words = unmask(one.words, _self_keys(state, segment), field=FIELDS[one.bits], out=out)
-        total.append(Vector(one.bits, words))
-    state.total, state.masked = tuple(total), ()
+    # Never in place: letters to a slow peer may still be sent from the masked words.
+    state.total = tuple(
+        Vector(one.bits, unmask(one.words, _self_keys(state, segment), field=FIELDS[one.bits]))
+        for segment, one in enumerate(state.masked)
+    )
+    state.masked = ()
     return apply(state)
 
 
