@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from p2pfl import codec
 from p2pfl.errors import P2PFLError
@@ -37,6 +38,8 @@ from p2pfl.messages import (
     seal,
 )
 from p2pfl.roster import Roster
+
+ECHOES: Final = 32  # statements in one hello: seven kinds, in a few runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,14 @@ class Greetings:
     _against: set[str] = field(default_factory=set)  # peers whose ledger is not a prefix or a continuation of ours
 
     def heard(self, letter: Letter) -> None:
-        """Keep a peer's latest statement of each kind that says how far it got."""
-        if isinstance(letter.message, (Ack, Propose, Root, Ready, Ballot, Leave, Confirm)):
-            self._heard.setdefault(letter.sender, {})[type(letter.message).__name__] = letter
+        """Keep a peer's highest statement of each kind, in each run, that says how far it got."""
+        if not isinstance(letter.message, (Ack, Propose, Root, Ready, Ballot, Leave, Confirm)):
+            return
+        kept, at = self._heard.setdefault(letter.sender, {}), letter.envelope
+        name = f"{type(letter.message).__name__} {at.run.hex()}"
+        held = kept.get(name)
+        if held is None or (held.envelope.round, held.envelope.attempt) <= (at.round, at.attempt):
+            kept[name] = letter
 
     def statements(self) -> bytes:
         """What was heard, for the disk."""
@@ -101,7 +109,7 @@ class Greetings:
         """Our hello to `peer` on the link with this nonce."""
         stands = self.standing()
         genesis, agreement = self.pledge.sign(self.identity)
-        echo = tuple(letter.wire for letter in self._heard.get(peer, {}).values() if letter.size < 1 << 20)
+        echo = tuple(letter.wire for letter in self._heard.get(peer, {}).values() if letter.size < 1 << 20)[-ECHOES:]
         message = Hello(nonce, self.manifest, genesis, agreement, 0, stands.entries, stands.root, stands.epsilon, echo)
         run = digest("run", self.manifest)
         return seal(message, Envelope(run, self.roster.epoch, 0, 0, self.name, self.incarnation), self.identity).wire

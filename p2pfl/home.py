@@ -176,6 +176,7 @@ class Home:
             home = cls(path, name, keyslots.unwrap(slots, name, unlock), Disk(path, fault), draw, lock)
             home.identity()  # the master key is this home's, not only well wrapped
             for directory in (path, *(path / inner for inner in DIRECTORIES)) if write else ():
+                directory.mkdir(mode=0o700, exist_ok=True)  # an earlier version of the program had fewer of them
                 for left in directory.glob("*" + NEW):  # a replace that a crash cut short
                     home.disk.remove(left)
         except BaseException:
@@ -228,7 +229,7 @@ class Home:
         self.disk.remove(self.path / item)
 
     def items(self, directory: str) -> list[str]:
-        """The items in `directory`, such as `state/bulk`, sorted."""
+        """The items in `directory`, such as `state/evidence`, sorted."""
         here = self.path / directory
         return sorted(f"{directory}/{file.name}" for file in here.iterdir() if file.is_file() and file.suffix != NEW)
 

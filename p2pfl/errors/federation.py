@@ -129,14 +129,6 @@ class WontOverwrite(ConfigurationError):
     command = "p2pfl peers create --help"
 
 
-class NotInThisVersion(ConfigurationError):
-    """{what} is planned and not in this version."""
-
-    code = "P2P-FED-019"
-    likely = ("you read the documentation of a later version",)
-    command = "p2pfl --help"
-
-
 class SettingsDoNotFit(ConfigurationError):
     """{place}: {what}."""
 

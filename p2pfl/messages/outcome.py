@@ -153,7 +153,7 @@ class Hello(Message):
     entries: int = limited(COUNTER)  # size of that log …
     root: bytes = limited(HASH)  # … and its Merkle root
     epsilon: str = limited(EPSILON)
-    echo: tuple[bytes, ...] = limited(Many(Raw(1 << 20), 8))  # the receiver's own latest signed statements
+    echo: tuple[bytes, ...] = limited(Many(Raw(1 << 20), 32))  # the receiver's own latest signed statements
 
 
 @wire(25)

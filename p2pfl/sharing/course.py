@@ -274,8 +274,6 @@ class Course:
                 passed += [*self._leave(one), effect]
             else:
                 passed.append(effect)
-        if one.phase is Phase.LEFT:
-            self.rounds.pop(one.number, None)
         return passed
 
     def _apply(self, one: Round, effect: Apply) -> list[Effect]:
@@ -327,17 +325,18 @@ class Course:
         one = self.rounds[number]
         taken = {each.state.slot for each in self.rounds.values()}
         free = [slot for slot in range(len(LEFT_ITEMS)) if slot not in taken]
-        effects: list[Effect] = [_erased(one)]  # from the place of the current one, once it is in its new one
-        if free:
-            masked = unmask.masked_again(one.state)
-            one.state.slot = free[0]
-            sums = pack_sums(masked, one.state.attempt_digest) if masked else None
-            effects.insert(0, one.state.persist(Moved, (one.state.sums_item, sums)))
-        else:
-            del self.rounds[number]
+        erased = _erased(one)  # from the place of the current one, once it is in its new one
+        if not free:
+            given_up = min(self.rounds.keys() - {number}, key=lambda each: (each in self.held, each))
+            oldest = self.rounds.pop(given_up)
+            free = [slot for slot in (oldest.state.slot,) if slot is not None]
+            self.held = [each for each in self.held if each != given_up]
+        masked = unmask.masked_again(one.state)
+        one.state.slot = free[0]
+        sums = pack_sums(masked, one.state.attempt_digest) if masked else None
         if self.number == number:
             self.number = 0
-        return effects
+        return [one.state.persist(Moved, (one.state.sums_item, sums)), erased]
 
     def finished(self, number: int) -> list[Effect]:
         """Round `number` is in the ledger."""

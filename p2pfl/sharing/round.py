@@ -57,7 +57,7 @@ HANDED: Final = (Root, SumDigest, Nonce, Tags, Confirm, Leave)  # may be handed 
 
 
 class Round:
-    """Round `number` of a run, through all its attempts, until it is final or known to have no sum."""
+    """Round `number` of a run, through all its attempts, until it is final, or a newer one is."""
 
     def __init__(
         self,
@@ -114,6 +114,9 @@ class Round:
             state.deal, state.restored = None, False
             state.bundles.pop(setting.me, None)
             return found, effects + found.handle(Begin(state.now))
+        if slot is not None and state.deal is None:
+            state.follows = True
+            return found, effects  # nothing of this peer is in it
         found.phase = Phase.BALLOT
         effects += ballot.announce(state)
         if state.ballot is not None:

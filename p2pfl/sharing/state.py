@@ -43,7 +43,6 @@ class Phase(Enum):
     UNMASK = "unmask"
     CONFIRM = "confirm"
     FINAL = "final"
-    LEFT = "left"  # left behind, and known to have no sum
 
 
 @dataclass(frozen=True)
@@ -138,6 +137,7 @@ class State:
     ballots: dict[str, Letter] = field(default_factory=dict)
     certificate: Letter | None = None
     left: bool = False  # q peers went on without this round's sum
+    follows: bool = False  # it is an attempt begun after that: this peer takes no part in it, and acts on its outcome
     leave: Letter | None = None
     leaves: dict[str, Letter] = field(default_factory=dict)
     # UNMASK, CONFIRM

@@ -30,7 +30,7 @@ from p2pfl.sharing.phases import (
 from p2pfl.sharing.state import Phase, State
 
 SHARE, PROPOSE, MASK, GATHER = Phase.SHARE, Phase.PROPOSE, Phase.MASK, Phase.GATHER
-BALLOT, UNMASK, CONFIRM, FINAL, LEFT = Phase.BALLOT, Phase.UNMASK, Phase.CONFIRM, Phase.FINAL, Phase.LEFT
+BALLOT, UNMASK, CONFIRM, FINAL = Phase.BALLOT, Phase.UNMASK, Phase.CONFIRM, Phase.FINAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,16 +158,9 @@ EVENTS: Final = _once(
     _each((CONFIRM, FINAL), (m.Reveal, m.Total, e.CertificateStored, e.LeaveStored), Ignore("the sum is held")),
     _each((CONFIRM, FINAL), (e.Applied,), Ignore("the sum is applied")),
     _each((FINAL,), (m.BackupShare, m.Leave, e.RecordStored), Ignore("the round is final")),
-    _each(
-        (LEFT,),
-        (*m.OF_A_ROUND, e.LinkUp, e.UpdateReady, e.Dealt, e.Receipted, e.Accepted, e.WordsReady, e.SumsStored,
-         e.BallotStored, e.LeaveStored),
-        Ignore("the round has no sum"),
-    ),
 )  # fmt: skip
 
-_left = (When(leave.no_sum, leave.forget, LEFT),)
-_abandoned = (*_left, When(ballot.abandoned, ballot.next_attempt, SHARE))
+_abandoned = When(ballot.abandoned, ballot.next_attempt, SHARE)
 _certified = When(ballot.certified, ballot.certify, UNMASK)
 _voted = When(ballot.voted, ballot.wait, BALLOT)
 _survive = When(ballot.enough_readys, ballot.vote_survivors, BALLOT)
@@ -180,7 +173,7 @@ def _leave(phase: Phase) -> tuple[When, ...]:
 
 def _before_u(phase: Phase) -> tuple[When, ...]:
     return (
-        *_abandoned,
+        _abandoned,
         _certified,
         _voted,
         When(propose.may_send, propose.send, PROPOSE),
@@ -197,7 +190,7 @@ READY: Final[dict[Phase, tuple[When, ...]]] = {
     SHARE: _before_u(SHARE),
     PROPOSE: _before_u(PROPOSE),
     MASK: (
-        *_abandoned,
+        _abandoned,
         _certified,
         _voted,
         _survive,
@@ -206,7 +199,7 @@ READY: Final[dict[Phase, tuple[When, ...]]] = {
         *_leave(MASK),
     ),
     GATHER: (
-        *_abandoned,
+        _abandoned,
         _certified,
         _voted,
         _survive,
@@ -219,7 +212,7 @@ READY: Final[dict[Phase, tuple[When, ...]]] = {
         _give_up,
         *_leave(GATHER),
     ),
-    BALLOT: (*_abandoned, _certified, _survive, _give_up, *_leave(BALLOT)),
+    BALLOT: (_abandoned, _certified, _survive, _give_up, *_leave(BALLOT)),
     UNMASK: (
         When(unmask.opened, unmask.compute, UNMASK),
         When(unmask.can_combine, unmask.combine, UNMASK),
@@ -229,5 +222,4 @@ READY: Final[dict[Phase, tuple[When, ...]]] = {
     ),
     CONFIRM: (When(confirm.may_sign, confirm.vow, CONFIRM), When(confirm.final, confirm.finish, FINAL)),
     FINAL: (),
-    LEFT: (),
 }

@@ -13,7 +13,17 @@ from p2pfl.codec import Malformed
 from p2pfl.errors.round import BallotRejected, TwoStatements
 from p2pfl.messages import Ballot, Certificate, Leave, Letter, Members, Ready, open_letter, seal
 from p2pfl.sharing import certificate as certificates
-from p2pfl.sharing.events import BallotStored, CertificateStored, Effect, LinkUp, Noted, Received, Send, SumsStored
+from p2pfl.sharing.events import (
+    BallotStored,
+    CertificateStored,
+    Effect,
+    LinkUp,
+    Moved,
+    Noted,
+    Received,
+    Send,
+    SumsStored,
+)
 from p2pfl.sharing.phases import share
 from p2pfl.sharing.phases.members import take_bundles
 from p2pfl.sharing.phases.owed import to_blame
@@ -120,7 +130,8 @@ def count(state: State, event: Received) -> list[Effect]:
 
 def gives_up(state: State) -> bool:
     """There is a reason to cast ABANDON. (The row for SURVIVORS comes first: q READYs say that the attempt stands.)"""
-    return state.ballot is None and state.certificate is None and _reason(state) is not None
+    undecided = state.ballot is None and state.certificate is None and not state.follows
+    return undecided and _reason(state) is not None
 
 
 def give_up(state: State) -> list[Effect]:
@@ -294,6 +305,9 @@ def _certificate(state: State, *, survivors: bool) -> Letter:
 def next_attempt(state: State) -> list[Effect]:
     """Forget every secret of the abandoned attempt and begin the next with fresh ones; the update may go on."""
     effects = _forget(state)
+    if state.left and state.certificate is None and not state.restored:
+        state.follows = state.restored = True
+        return [*effects, state.persist(Moved)]
     return effects if state.restored else [*effects, *share.deal(state)]
 
 

@@ -1,14 +1,14 @@
 """LEAVE: a round whose outcome cannot be known for now is left behind, and the run goes on without its sum.
 
-docs/spec/sharing.md §10. A LEAVE binds no vote: a late certificate of the round is acted on as ever. What keeps two
-models from becoming final is the vow of `others.py`, not this step.
+docs/spec/sharing.md §10. A LEAVE binds no vote: a late certificate of the round is acted on as ever, and its later
+attempts, in which this peer takes no part, are followed until a newer round is final. What keeps two models from
+becoming final is the vow of `others.py`, not this step.
 """
 
 from __future__ import annotations
 
 from p2pfl.messages import Leave
-from p2pfl.sharing.events import Effect, Forgotten, LeaveStored, LeftBehind, Persist, Received, Send
-from p2pfl.sharing.phases import ballot
+from p2pfl.sharing.events import Effect, LeaveStored, LeftBehind, Received, Send
 from p2pfl.sharing.state import State
 
 
@@ -56,17 +56,3 @@ def go_on(state: State) -> list[Effect]:
     lacking = tuple(sorted({name for one in state.leaves.values()
                             if isinstance(one.message, Leave) for name in one.message.lacking}))  # fmt: skip
     return [LeftBehind(state.round, state.attempt, lacking, sent)]
-
-
-def no_sum(state: State) -> bool:
-    """A round that was left behind has no sum: its attempt is abandoned."""
-    return state.left and ballot.abandoned(state)
-
-
-def forget(state: State) -> list[Effect]:
-    """Every secret of it is destroyed; no further attempt begins."""
-    state.others.vows.vouched.pop(state.round, None)
-    items = ((state.sums_item, None), (state.item, None))
-    state.deal, state.masked, state.backups, state.received = None, (), {}, {}
-    state.contributed, state.mine, state.outbox = {}, (), []
-    return [Persist(items, Forgotten, state.round, state.attempt)]

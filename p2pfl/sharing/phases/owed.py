@@ -96,6 +96,6 @@ def waited_for(state: State, phase: Phase) -> dict[str, str]:
         return {name: "the seed of its self-mask" for name in members if name not in state.reveals}
     if phase is Phase.CONFIRM:
         return {name: "its confirmation" for name in others if name not in state.confirms}
-    if phase in (Phase.FINAL, Phase.LEFT):
+    if phase is Phase.FINAL:
         return {}
     return lacking(state)
