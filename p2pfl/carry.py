@@ -21,6 +21,7 @@ from p2pfl.mesh.mesh import Mesh
 from p2pfl.messages import Letter, Want
 from p2pfl.progress import Observer, Progress
 from p2pfl.sharing import events as e
+from p2pfl.sharing.course import Course
 from p2pfl.sharing.phases.fetch import SUM
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import FINAL_ITEM
@@ -63,14 +64,16 @@ class Carrier:
         while self._follow:
             await self.feed(*self._follow.pop(0))
 
-    async def feed(self, held: Run, event: e.Event) -> None:
-        """Hand an event to the run, and carry out what it answers."""
-        current = held.course.current
-        before = (current.attempt, current.phase) if current is not None else None
-        effects = await asyncio.to_thread(held.course.handle, event)
-        if current is not None and (current.attempt, current.phase) != before:
-            self._tell("phase", round=current.number, attempt=current.attempt, phase=current.phase.value)
-        await self.carry_out(held, effects)
+    async def feed(self, held: Run, *events: e.Event) -> None:
+        """Hand events to the run, and carry out what each leads to before the next one that does not only send."""
+        left = list(events)
+        while left:
+            current = held.course.current
+            before = (current.attempt, current.phase) if current is not None else None
+            effects, left = await asyncio.to_thread(_handle, held.course, left)
+            if current is not None and (current.attempt, current.phase) != before:
+                self._tell("phase", round=current.number, attempt=current.attempt, phase=current.phase.value)
+            await self.carry_out(held, effects)
 
     async def model_came(self, held: Run) -> None:
         """The model that the ledger names is here: apply what waited for it."""
@@ -183,8 +186,9 @@ class Carrier:
         self.books.finish(effect.record, effect.cosignatures)
         source.adopt(done.number)
         self.home.replace(PEERS_ITEM, self.greetings.statements())
-        for item in (done.state.item, done.state.sums_item):
-            self.home.remove(item)
+        self.home.remove(done.state.item)
+        if done.state.slot is not None:
+            self.home.remove(done.state.sums_item)
 
     @property
     def bytes_sent(self) -> int:
@@ -193,3 +197,13 @@ class Carrier:
 
     def _tell(self, kind: str, **facts: Any) -> None:
         self.observer(Progress(kind, facts))
+
+
+def _handle(course: Course, events: list[e.Event]) -> tuple[list[e.Effect], list[e.Event]]:
+    """The effects of the first events, up to one that asks for more than to send; and the events behind it."""
+    effects: list[e.Effect] = []
+    for place, event in enumerate(events, 1):
+        effects += course.handle(event)
+        if any(not isinstance(effect, e.Send) for effect in effects):
+            return effects, events[place:]
+    return effects, []

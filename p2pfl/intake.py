@@ -6,7 +6,9 @@ While nothing comes, whoever watches is told who is waited for; nothing waits wi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -69,7 +71,8 @@ class Intake:
     ) -> None:
         self._mesh, self._greetings, self._roster = mesh, greetings, roster
         self._clocks, self._observer, self._wait_s = clocks, observer, wait_s
-        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+        self._held: deque[Any] = deque()
+        self._news = asyncio.Event()
         self._nonces: dict[str, bytes] = {}
         self._differing: set[str] = set()
         self._waits: Waiting | None = None
@@ -80,16 +83,20 @@ class Intake:
 
     def put(self, event: e.Event | Own | Breach) -> None:
         """Hand in an event."""
-        self._queue.put_nowait(event)
+        self._add(event)
 
     def put_at(self, own: Own) -> None:
         """Hand it in when its event's time comes."""
         delay = max(0.0, own.event.now - self._clocks.now())
-        asyncio.get_running_loop().call_later(delay, self._queue.put_nowait, own)
+        asyncio.get_running_loop().call_later(delay, self._add, own)
 
     def fail(self, error: BaseException) -> None:
         """Whoever asks for the next event gets this error instead."""
-        self._queue.put_nowait(error)
+        self._add(error)
+
+    def _add(self, one: Any) -> None:
+        self._held.append(one)
+        self._news.set()
 
     async def listen(self) -> None:
         """Until the mesh stops: what it brings becomes events."""
@@ -142,11 +149,13 @@ class Intake:
         while True:
             if self._clocks.now() - self._looked >= QUIET_S:
                 self._look(waits())
-            try:
-                async with asyncio.timeout(QUIET_S):
-                    found = await self._queue.get()
-            except TimeoutError:
+            if not self._held:
+                self._news.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(QUIET_S):
+                        await self._news.wait()
                 continue
+            found = self._held.popleft()
             if isinstance(found, BaseException):
                 raise found
             self._heard = self._clocks.now()
@@ -154,6 +163,13 @@ class Intake:
                 self._since = self._heard
             event: e.Event | Own | Breach = found
             return event
+
+    def more(self, run: bytes, most: int) -> list[e.Event]:
+        """What has come after it, as long as it is bulk of the same run: small steps, which cost less together."""
+        found: list[e.Event] = []
+        while self._held and len(found) < most and _is_bulk(self._held[0], run):
+            found.append(self._held.popleft())
+        return found
 
     def _look(self, waits: Waiting) -> None:
         """Has anything been brought on? A link that comes and goes brings nothing on, and hides nobody."""
@@ -181,3 +197,7 @@ class Intake:
 
     def _tell(self, kind: str, **facts: Any) -> None:
         self._observer(Progress(kind, facts))
+
+
+def _is_bulk(one: Any, run: bytes) -> bool:
+    return isinstance(one, e.Received) and isinstance(one.letter.message, BULK) and one.letter.envelope.run == run

@@ -29,9 +29,10 @@ from p2pfl.progress import Observer, Progress
 from p2pfl.roster import Address
 from p2pfl.sharing import events as e
 from p2pfl.sharing.course import Course
-from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, Setting, place_of
+from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, SUMS_ITEMS, Setting, place_of
 from p2pfl.source import Run, Source
 
+BATCH: Final = 32  # letters of bulk that are taken in one step
 MOST_FOREIGN: Final = 4096  # letters kept for a run that this node has not begun
 ANY_SIZE: Final = 1 << 40  # of what this home sealed itself
 ANY_ATTEMPT: Final = (1 << 53) - 1
@@ -167,22 +168,27 @@ class Node:
 
     def _left_on_disk(self, run: bytes, source: Source) -> dict[str, bytes | None]:
         """What a process before this one left of `run`. Raises RunUnderWay when another run would be overwritten."""
-        found: dict[str, bytes | None] = {}
-        for item in ITEMS:
+        known = self._runs.get(run)
+        resumed = known is not None and known.rounds > 0  # else it was only served here
+        items: tuple[str, ...] = (ATTEMPT_ITEM,) if resumed else ITEMS
+        found: dict[bytes, dict[str, bytes | None]] = {}
+        for item in items:
             data = self.home.read(item)
-            if data is None:
-                continue
-            of, inner = codec.unpack(data, most=ANY_SIZE, items=8)
+            if data is not None:
+                of, inner = codec.unpack(data, most=ANY_SIZE, items=8)
+                found.setdefault(of, {})[item] = inner
+        for of, held in found.items():
+            attempt = held.get(ATTEMPT_ITEM)
             if of == run:
-                found[item] = inner
-            elif item == ATTEMPT_ITEM and place_of(inner)[0] > self.books.final_round(of):
+                continue
+            if attempt is not None and place_of(attempt)[0] > self.books.final_round(of):
                 raise RunUnderWay(what="run", evidence=f"run {of.hex()[:16]}, not {run.hex()[:16]}")
-            elif item == FINAL_ITEM and of not in self._runs:
+            if FINAL_ITEM in held and of not in self._runs:
                 # A peer may still lack the last round of that run. It is served; no round of it begins here.
                 served = self._course(of)
-                served.resume({FINAL_ITEM: inner})
+                served.resume({item: data for item, data in held.items() if item != ATTEMPT_ITEM})
                 self._runs[of] = Run(served, source, 0)
-        return found
+        return {} if resumed else found.get(run, {})
 
     async def _genesis(self) -> None:
         """Wait until every site has signed the genesis: nothing is trained or summed before."""
@@ -251,6 +257,9 @@ class Node:
                 if event.letter.envelope.round > max(course.number, course.final_round) + 1:
                     self.learner.ask(event.letter.sender)
                 await self._feed(known, event)
+                more = self.intake.more(course.setting.run, BATCH)
+                if more:
+                    await self.hands.feed(known, *more)
         elif isinstance(event, (e.LinkUp, e.LinkDown)):
             await self._link(event)
         elif isinstance(event, Own):
@@ -287,7 +296,8 @@ class Node:
             lacking = [name for name in self.hands.queues if name not in done.state.settled]
             missing = dict.fromkeys(lacking, "its word that the round stands there")
             if not missing and all(queue.empty() for queue in self.hands.queues.values()):
-                await asyncio.to_thread(self.hands.store, held.course.setting.run, ((FINAL_ITEM, None),))
+                gone = tuple((item, None) for item in (FINAL_ITEM, *SUMS_ITEMS))
+                await asyncio.to_thread(self.hands.store, held.course.setting.run, gone)
                 return
             event = await self.intake.next(partial(Waiting, "final", done.number, missing))
             await self._take(held, event)

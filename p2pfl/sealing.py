@@ -46,7 +46,7 @@ LAYOUT: Final = (
     Row("state/update", "home/state", "the update of the round under way, until its sum is final"),
     Row("state/residual", "home/state", "what sparsifying and quantising held back"),
     Row("state/account", "home/state", "the privacy account, over all runs"),
-    Row("state/sums", "home/state", "the masked sums of the attempt under way, fsynced before its READY"),
+    Row("state/sums/[01]", "home/state", "the masked sums of this round and of the last, fsynced before a READY"),
     Row("state/total", "home/state", "the last checked sum"),
     Row("state/peers", "home/state", "what was last seen of each peer"),
     Row("state/federation", "home/state", "peers.yaml as this site agreed to it"),
@@ -58,8 +58,8 @@ LAYOUT: Final = (
     Row(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
 )
 DIRECTORIES: Final = (
-    "state", "state/left", "state/left-sums", "state/evidence", "checkpoints", "ledger", "ledger/federation",
-    "ledger/site",
+    "state", "state/sums", "state/left", "state/left-sums", "state/evidence", "checkpoints",
+    "ledger", "ledger/federation", "ledger/site",
 )  # fmt: skip
 
 

@@ -48,11 +48,11 @@ from p2pfl.sharing.state import (
     ATTEMPT_ITEM,
     FINAL_ITEM,
     LEFT_ITEMS,
-    SUMS_ITEM,
     Phase,
     Setting,
     pack_sums,
     place_of,
+    sums_item,
 )
 
 # Of a round that has not begun here. A peer that is ahead sends small letters and waits for the others; a peer that
@@ -96,18 +96,18 @@ class Course:
         """Take up what a process before this one left on the disk. Raises Malformed."""
         keepsake = items.get(FINAL_ITEM)
         if keepsake and self.previous is None:
-            kept = Round.finished(self.setting, self.others, keepsake)
+            kept = Round.finished(self.setting, self.others, keepsake, items)
             # A keepsake of a round that the ledger does not hold was written just before a death.
-            self.previous = kept if kept.number == self.final_round else None
+            self.previous = kept if kept.number == self.final_round and kept.state.total else None
         effects: list[Effect] = []
-        pairs = [(None, ATTEMPT_ITEM, SUMS_ITEM), *((slot, *pair) for slot, pair in enumerate(LEFT_ITEMS))]
+        pairs = [(None, ATTEMPT_ITEM, ""), *((slot, *pair) for slot, pair in enumerate(LEFT_ITEMS))]
         for slot, item, sums in pairs:
             snapped = items.get(item)
             number = place_of(snapped)[0] if snapped else 0
             if not snapped or number <= self.final_round or number in self.rounds:
                 continue  # its round is in the ledger already
             found, owed = Round.restored(
-                self.setting, self.others, snapped, items.get(sums), now=self.now, slot=slot
+                self.setting, self.others, snapped, items.get(sums or sums_item(number)), now=self.now, slot=slot
             )
             self.rounds[found.number] = found
             if slot is None:

@@ -8,11 +8,13 @@ docs/spec/sharing.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from p2pfl.codec import Malformed, Pieces, pieces, unpack
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import MalformedMessage, UnexpectedEvent, UnexpectedMessage
+from p2pfl.keys import Secret
 from p2pfl.messages import (
     Certificate,
     Chunk,
@@ -47,10 +49,11 @@ from p2pfl.sharing.events import (
 )
 from p2pfl.sharing.history import NO_BASE
 from p2pfl.sharing.others import Others
-from p2pfl.sharing.phases import ballot, confirm, owed
-from p2pfl.sharing.state import Phase, Setting, State, pack_sums, read_vectors, restore
+from p2pfl.sharing.phases import ballot, confirm, owed, unmask
+from p2pfl.sharing.state import Phase, Setting, State, pack_sums, read_vectors, restore, sums_item
 from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Row
 
+NO_SUMS: Final = b"\x92\xc4\x00\x90"  # no vectors, under no attempt digest
 EARLY_BYTES: Final = 256 << 20  # held for one peer that is a step ahead …
 EARLY_LETTERS: Final = 4096  # … in at most so many letters
 HANDED: Final = (Root, SumDigest, Nonce, Tags, Confirm, Leave)  # may be handed on: each counts by its own signature
@@ -95,6 +98,7 @@ class Round:
         found.state = state
         if state.members is not None and sums is not None:
             state.masked = read_vectors(sums, state.attempt_digest)
+            state.stored = bool(state.masked)
         effects: list[Effect] = []
         if state.leave is not None:
             state.leaves[setting.me] = state.leave
@@ -124,24 +128,38 @@ class Round:
         return found, effects + found._advance()
 
     def keepsake(self) -> Pieces:
-        """What a final round keeps for peers that missed it: certificate, record, and the sum. Its secrets are gone."""
+        """What a final round keeps for peers that missed it: certificate, record, and what its sum can be had from.
+
+        That is the masked sums that are on the disk already, and U's seeds, which all have; else the sum itself.
+        """
         state = self.state
         certificate = state.certificate.wire if state.certificate else b""
         confirms = tuple(letter.wire for letter in state.confirm_letters.values())
-        sums = pack_sums(state.total, b"")
-        return pieces((state.round, state.attempt, state.base, certificate, state.record, confirms, sums))
+        masked = state.stored and state.slot is None and set(state.survivors) <= state.reveals.keys()
+        seeds = tuple((name, seed.reveal()) for name, seed in state.reveals.items()) if masked else ()
+        sums = b"" if masked else pack_sums(state.total, b"")
+        return pieces((state.round, state.attempt, state.base, certificate, state.record, confirms, seeds, sums))
 
     @classmethod
-    def finished(cls, setting: Setting, others: Others, keepsake: bytes) -> Round:
+    def finished(cls, setting: Setting, others: Others, keepsake: bytes, items: Mapping[str, bytes | None]) -> Round:
         """The final round that `keepsake` is of, in a new process: it serves, and no more. Raises Malformed."""
-        number, attempt, base, certificate, record, confirms, total = unpack(keepsake, most=1 << 40, items=256)
+        unpacked = unpack(keepsake, most=1 << 40, items=256)
+        number, attempt, base, certificate, record, confirms, seeds, total = unpacked
         found = cls(setting, others, number, base=tuple(base))
         state = found.state
-        state.attempt, state.record, state.total = attempt, record, read_vectors(total, b"")
-        state.signed = True
+        state.attempt, state.record, state.signed = attempt, record, True
         if certificate:
-            state.certificate = seal(read(certificate).message, state.envelope, setting.identity)
+            letter = read(certificate)
+            state.certificate = seal(letter.message, state.envelope, setting.identity)
             state.outbox.append(Send(None, state.certificate))
+            held = letter.message.members if isinstance(letter.message, Certificate) else b""
+            state.members = read(held) if held else None
+        state.total = read_vectors(total, b"") if total else ()
+        if seeds:
+            state.reveals = {name: Secret(seed, f"self-mask seed of {name}") for name, seed in seeds}
+            state.masked = read_vectors(items.get(sums_item(number)) or NO_SUMS, state.attempt_digest)
+            unmask.compute(state)
+        state.reveals = {}
         for letter in map(read, confirms):
             if isinstance(letter.message, Confirm):
                 state.confirms[letter.sender] = (letter.message.record, letter.message.cosignature)
@@ -153,6 +171,7 @@ class Round:
 
     def settled(self) -> list[Effect]:
         """The round is in this peer's ledger; the others hear that."""
+        self.state.reveals = {}
         return confirm.settled(self.state)
 
     @property

@@ -23,11 +23,12 @@ from p2pfl.sharing.history import NO_BASE
 from p2pfl.sharing.others import Chain, Others
 
 ATTEMPT_ITEM: Final = "state/attempt"
-SUMS_ITEM: Final = "state/sums"
+# Those of one round outlast it: with its seeds they are what peers that missed it are served from.
+SUMS_ITEMS: Final = ("state/sums/0", "state/sums/1")
 FINAL_ITEM: Final = "state/total"
 LEFT_SLOTS: Final = 8  # rounds left behind whose outcome is still open; of more, the oldest is given up
 LEFT_ITEMS: Final = tuple((f"state/left/{slot}", f"state/left-sums/{slot}") for slot in range(LEFT_SLOTS))
-ITEMS: Final = (ATTEMPT_ITEM, SUMS_ITEM, FINAL_ITEM, *(item for pair in LEFT_ITEMS for item in pair))
+ITEMS: Final = (ATTEMPT_ITEM, *SUMS_ITEMS, FINAL_ITEM, *(item for pair in LEFT_ITEMS for item in pair))
 SNAPSHOT_VERSION: Final = 2
 MOST_SNAPSHOT: Final = 1 << 27
 
@@ -142,6 +143,7 @@ class State:
     leaves: dict[str, Letter] = field(default_factory=dict)
     # UNMASK, CONFIRM
     masked: tuple[Vector, ...] = ()
+    stored: bool = False  # the masked sums are on the disk
     reveals: dict[str, Secret] = field(default_factory=dict)
     pieced: dict[str, dict[str, bytes]] = field(default_factory=dict)  # by dealer, by holder: shares of its seed
     shown_shares: dict[str, dict[str, Letter]] = field(default_factory=dict)  # … and the letters that brought them
@@ -220,7 +222,7 @@ class State:
     @property
     def sums_item(self) -> str:
         """Where on the disk its masked sums lie."""
-        return SUMS_ITEM if self.slot is None else LEFT_ITEMS[self.slot][1]
+        return sums_item(self.round) if self.slot is None else LEFT_ITEMS[self.slot][1]
 
     def post(self, message: Message, to: str | None = None) -> Send:
         """Seal a small letter for one peer or all, and keep it for a peer that comes back as a new process."""
@@ -246,6 +248,11 @@ class State:
             self.moved = (base, chain)
         else:
             self.base, self.chain, self.proposal = base, chain, None
+
+
+def sums_item(number: int) -> str:
+    """Where the masked sums of round `number` lie while it is not left behind: the next round's lie elsewhere."""
+    return SUMS_ITEMS[number % len(SUMS_ITEMS)]
 
 
 def attempt_digest(members: Letter) -> bytes:

@@ -271,6 +271,7 @@ class SimulatedPeer:
         self.disk.totals.append(done.state.total)
         if self.world.dies(self):
             raise Died
-        for item in (done.state.item, done.state.sums_item):
-            self.disk.items.pop(item, None)
+        self.disk.items.pop(done.state.item, None)
+        if done.state.slot is not None:
+            self.disk.items.pop(done.state.sums_item, None)
         self._carry_out(course.finished(effect.round))

@@ -133,7 +133,7 @@ def final(state: State) -> bool:
 def finish(state: State) -> list[Effect]:
     """The round stands, and every secret of it is destroyed."""
     state.deal, state.masked, state.backups, state.received = None, (), {}, {}
-    state.reveals, state.pieced, state.shown_shares = {}, {}, {}
+    state.pieced, state.shown_shares = {}, {}
     state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, SECRET)]
     cosignatures = {name: signature for name, (theirs, signature) in state.confirms.items() if theirs == state.record}
     return [Finished(state.round, state.record, cosignatures)]

@@ -224,7 +224,7 @@ def may_vouch(state: State) -> bool:
 
 def store(state: State) -> list[Effect]:
     """Make the masked sums and READY durable together; READY is sent only then."""
-    state.masked = state.gathering
+    state.masked, state.stored = state.gathering, True
     state.ready = state.seal(Ready(state.attempt_digest, state.view))
     state.others.vows.vouched[state.round] = state.chain
     state.contributed.clear()

@@ -17,7 +17,7 @@ from p2pfl.sharing import shamir
 from p2pfl.sharing.certificate import same_attempt
 from p2pfl.sharing.events import Begin, Dealt, Effect, Noted, Receipted, Received
 from p2pfl.sharing.graph import makes, outgoing
-from p2pfl.sharing.state import SUMS_ITEM, Backup, Deal, State
+from p2pfl.sharing.state import Backup, Deal, State
 
 FIRST_ACK_S: Final = 2.0  # a quorum is held: so long the rest is waited for
 NEXT_ACK_S: Final = 0.25  # more has come: so long for still more, to send one Ack for all of it
@@ -72,7 +72,7 @@ def deal(state: State, event: Begin | None = None) -> list[Effect]:
     state.bundles[me] = bundle
     here = names.index(me)
     state.backups[me] = Backup(Secret(backups[here], "own backup share"), salts[here], bound[here], paths[here])
-    return [state.persist(Dealt, (SUMS_ITEM, None))]
+    return [state.persist(Dealt, (state.sums_item, None))]
 
 
 def send(state: State, event: Dealt) -> list[Effect]:
