@@ -64,11 +64,15 @@ Told = dict[str, Any]
 class Update(SumRun):
     """A sum whose vector is ready only when `ready` is set, as an update is when a training's pass ends."""
 
-    def __init__(self, name: str, peer: Peer, make: Callable[[], Any]) -> None:
+    def __init__(self, name: str, peer: Peer, make: Callable[[], Any], bits: int, words: int) -> None:
         node, run = peer.node, sums_run(peer.federation)
         super().__init__(name, [], node.books, run, node.home.query_key().reveal())
         self.ready = threading.Event()
-        self._make = make
+        self._make, self._shape = make, ((bits, words),)
+
+    def shape(self, number: int) -> tuple[tuple[int, int], ...]:
+        """Known before the vector is, as that of a model's update."""
+        return self._shape
 
     def propose(self, number: int, base: int) -> Offer:
         """Wait, then quantise: both belong to what a training does in its worker thread."""
@@ -160,7 +164,7 @@ async def secure(
         # Below Peer.sum, which takes 31 bits or more for floats.
         return encode(vector, peers=options.peers, bits=bits, limit=LIMIT, decimals=None, draw=node.clocks.draw)
 
-    update = Update(f"bench-{bits}", peer, make)
+    update = Update(f"bench-{bits}", peer, make, bits, len(vector))
     meter.start(lean=lean)
     if options.cold:
         update.ready.set()

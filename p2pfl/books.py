@@ -69,6 +69,7 @@ class Books:
         self._lock = threading.RLock()
         self._closed = False
         self._final: dict[str, tuple[int, str, bytes]] = {}  # by run: last round, model after it, digest of its record
+        self._spent: dict[str, float] = {}  # by site: the largest epsilon that a round says of it
         self._counts: dict[str, int] = {}  # by run: rounds that are final
         for one in self.federation.records():
             self._count(one.record)
@@ -78,6 +79,8 @@ class Books:
         if facts.get("kind") == "round":
             run = facts["run"]
             self._final[run] = (facts["round"], facts["model_after"], base_of(record))
+            for name, text in facts["epsilon"].items():
+                self._spent[name] = max(self._spent.get(name, 0.0), float(text or 0.0))
             self._counts[run] = self._counts.get(run, 0) + 1
 
     @property
@@ -119,6 +122,10 @@ class Books:
         """The last final round of `run`, and the digest of its record."""
         number, _, record = self._final.get(run.hex(), (0, "", NO_BASE[1]))
         return number, record
+
+    def spent(self) -> Mapping[str, float]:
+        """By site, the epsilon that the ledger says it has spent, over all runs."""
+        return self._spent
 
     def count(self, run: bytes) -> int:
         """How many rounds of `run` are final: those that were left behind have numbers too."""

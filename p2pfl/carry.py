@@ -42,12 +42,14 @@ class Carrier:
         self.greetings, self.clocks, self.observer = greetings, clocks, observer
         self.behind: Callable[[str], None] = lambda peer: None
         self.queues: dict[str, asyncio.Queue[codec.Pieces]] = {}
+        self._expanding: asyncio.Task[None] | None = None
         self._follow: list[tuple[Run, e.Event]] = []
         self._do: dict[type[Any], Callable[[Run, Any], Awaitable[None]]] = {
             e.Send: self._send,
             e.Persist: self._persist,
             e.SetTimer: self._set_timer,
             e.Quantise: self._quantise,
+            e.Ahead: self._ahead,
             e.Apply: self._apply,
             e.Retract: self._retract,
             e.Finished: self._finished,
@@ -119,6 +121,17 @@ class Carrier:
     async def _quantise(self, held: Run, effect: e.Quantise) -> None:
         vectors = await asyncio.to_thread(held.source_of(effect.round).words, effect)
         self._follow.append((held, e.WordsReady(self.clocks.now(), effect.round, effect.attempt, vectors)))
+
+    async def _ahead(self, held: Run, effect: e.Ahead) -> None:
+        """In a thread beside everything else; nothing waits for it."""
+        segments = held.source.shape(effect.round)
+        if segments:
+            self._expanding = asyncio.create_task(self._expand(held, effect, segments))
+
+    async def _expand(self, held: Run, effect: e.Ahead, segments: tuple[tuple[int, int], ...]) -> None:
+        masks = await asyncio.to_thread(effect.masks, segments)
+        ready = e.MasksReady(self.clocks.now(), effect.round, effect.attempt, effect.bundles, masks)
+        self.intake.put(Own(held.course.setting.run, ready))
 
     async def _apply(self, held: Run, effect: e.Apply) -> None:
         if held.lacking:

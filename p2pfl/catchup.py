@@ -24,7 +24,7 @@ from p2pfl.keys import Identity, digest
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, ModelPart, seal
 from p2pfl.progress import Progress
 from p2pfl.roster import Roster
-from p2pfl.runs.training import BEHIND
+from p2pfl.runs.models import BEHIND
 from p2pfl.sharing import events as e
 from p2pfl.sharing.history import check_rows, to_adopt
 from p2pfl.source import Run

@@ -159,7 +159,7 @@ class Node:
     def _course(self, run: bytes) -> Course:
         setting = Setting(
             run, self.federation.roster, self.name, self.identity, self.incarnation, self.federation.digest,
-            self.intake.draw_bound, self.federation.sharing.verify,
+            self.intake.draw_bound, self.books.spent, self.federation.sharing.verify,
         )  # fmt: skip
         course = Course(setting, self.books.final_round(run), self.books.base(run), self.clocks.now())
         for peer in self.learner.up:

@@ -43,6 +43,9 @@ class Source(Protocol):
     def propose(self, number: int, base: int) -> Offer:
         """What this site would sum in round `number`, on the model after round `base`."""
 
+    def shape(self, number: int) -> tuple[tuple[int, int], ...]:
+        """(bits, most words) of each segment that round `number` will sum; nothing where that cannot be known yet."""
+
     def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]: ...
     def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]: ...
     def retract(self, to: int) -> None:

@@ -157,6 +157,14 @@ class ProvenLiar(RemoteProtocolError):
     command = "p2pfl ledger show --log site"
 
 
+class EpsilonFell(RemoteProtocolError):
+    """{peer} claims to have spent less privacy than the ledger says it had spent before."""
+
+    code = "P2P-ROUND-046"
+    likely = ("that site's home was restored from a backup", "that site was altered")
+    command = "p2pfl ledger show"
+
+
 class UnexpectedEvent(LocalProtocolError):
     """This node's own code raised {event} in phase {phase}, where the protocol has no place for it."""
 

@@ -130,6 +130,10 @@ class SumRun:
         payload = sum(part.vector.words.nbytes for part in self.parts)
         return Offer(NO_MODEL, {"purpose": "sum", "name": self.name, "vectors": vectors}, b"", "", payload)
 
+    def shape(self, number: int) -> tuple[tuple[int, int], ...]:
+        """(bits, words) of each vector."""
+        return tuple((part.vector.bits, int(part.vector.words.size)) for part in self.parts)
+
     def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:
         """The vectors, the same in every attempt; the cohort is noted before the first of it leaves.
 

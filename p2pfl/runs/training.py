@@ -18,27 +18,25 @@ from numpy.typing import NDArray
 
 from p2pfl import codec
 from p2pfl.books import Books
-from p2pfl.errors.round import BulkRejected, ModelLost
 from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import digest
 from p2pfl.ledger import entry as entries
 from p2pfl.progress import Observer, Progress
+from p2pfl.runs.models import Models
 from p2pfl.sharing import events as e
 from p2pfl.sharing import statistics
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.source import Offer
-from p2pfl.training import checkpoint, update
+from p2pfl.training import update
 from p2pfl.training.compression import Compressor, Positions
 from p2pfl.training.privacy import Account, Charge, Mechanism, decimal_epsilon
 
-MODEL, NEXT, ACCOUNT, PENDING = "checkpoints/model", "checkpoints/next", "state/account", "state/residual"
+ACCOUNT, PENDING = "state/account", "state/residual"
 COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field
-BEHIND: Final = "state/progress"  # there while rounds are taken over whose model is not here yet
 CLASSES, BINS = 2, 128
-SERVED: Final = 2  # models before the last one
 
 
 class Trains(Protocol):
@@ -81,10 +79,7 @@ class TrainingRun:
     task: str
     draw: Callable[[int], bytes]
     observer: Observer
-    _applied: dict[int, update.Vector] = field(default_factory=dict)  # models after rounds past the last final one
-    _served: dict[bytes, update.Vector] = field(default_factory=dict)  # models that others may ask for, by digest
     _measuring: dict[int, bool] = field(default_factory=dict)  # by round: it only measures the model
-    _lacking: bytes = b""  # digest of the model that the ledger names and this site has yet to fetch
 
     def __post_init__(self) -> None:
         if isinstance(self.trainer, Stops):
@@ -96,7 +91,16 @@ class TrainingRun:
         compression = self.federation.compression
         self.compressor = Compressor(compression.method, compression.density, self.trainer.parameters, peers)
         self.account = self._read_account()
-        self.model = self._read_model()
+        self.models = Models(self.home, self.books, self.run, self.trainer, self.task, self.federation.digest)
+
+    @property
+    def model(self) -> update.Vector:
+        """The model after the last final round.    (m,)"""
+        return self.models.current
+
+    def digest_of(self, model: update.Vector) -> bytes:
+        """Names a model."""
+        return self.models.digest_of(model)
 
     def stop(self) -> None:
         """Nobody waits for the pass under way any more."""
@@ -132,29 +136,6 @@ class TrainingRun:
         )
         self.books.note(charged)
 
-    def _read_model(self) -> update.Vector:
-        """The model after the last final round, in its place even when a crash left it in the other."""
-        wanted = self.books.model_after(self.run)
-        if wanted is None:
-            return self.trainer.initial(self.federation.digest)
-        for item in (MODEL, NEXT):
-            data = self.home.read(item)
-            if data is not None:
-                model = checkpoint.from_bytes(data, self.trainer.manifest)
-                if self.digest_of(model) == wanted:
-                    if item == NEXT:  # the next round writes there before the ledger names what it writes
-                        self.home.replace(MODEL, data)
-                        self.home.remove(NEXT)
-                    return model
-        if self.home.read(BEHIND) is not None:
-            self._lacking = wanted  # a process before this one took over rounds, and died before it had their model
-            return self.trainer.initial(self.federation.digest)
-        raise ModelLost(evidence=f"the ledger names {wanted.hex()[:16]}, and no checkpoint here has that digest")
-
-    def digest_of(self, model: update.Vector) -> bytes:
-        """Names a model: what its coordinates mean, and their bits."""
-        return digest("model", self.trainer.manifest.digest, np.ascontiguousarray(model, "<f4").tobytes())
-
     @property
     def configuration(self) -> codec.Facts:
         """What all sites must share beside peers.yaml; it goes into every round's record."""
@@ -173,19 +154,15 @@ class TrainingRun:
 
     # ── a round ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _on(self, base: int) -> update.Vector:
-        """The model after round `base`: the last final one, or one past it."""
-        return self._applied.get(base, self.model)
-
     def _measures(self, base: int) -> bool:
         """All rounds that train are in the model after `base`: what comes next only measures it."""
-        past = [number for number in self._applied if number <= base and not self._measuring.get(number, False)]
+        past = [number for number in self.models.applied if number <= base and not self._measuring.get(number, False)]
         return self.books.count(self.run) + len(past) >= self.federation.rounds
 
     def propose(self, number: int, base: int) -> Offer:
         """Charge, train, nominate; or take up what a process before this one had finished of it."""
-        spent = decimal_epsilon(self.account.epsilon(self.federation.privacy.delta))
-        before = self._on(base)
+        spent = self._spent()
+        before = self.models.on(base)
         model = self.digest_of(before)
         self._measuring[number] = self._measures(base)
         if self._measuring[number]:
@@ -193,10 +170,24 @@ class TrainingRun:
         nomination = self._pending(number)
         if nomination is None:
             nomination = self._train(number, before)
-            spent = decimal_epsilon(self.account.epsilon(self.federation.privacy.delta))
+            spent = self._spent()
         words = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
         word_bytes = FIELDS[self.federation.sharing.field].word_bytes
         return Offer(model, self.configuration, nomination, spent, words * word_bytes)
+
+    def _spent(self) -> str:
+        """What this home's account says; never less than the ledger says of this site, since two accountants differ."""
+        mine = decimal_epsilon(self.account.epsilon(self.federation.privacy.delta))
+        said = self.books.spent().get(self.home.name, 0.0)
+        return mine if float(mine) >= said else f"{said:.6f}"
+
+    def shape(self, number: int) -> tuple[tuple[int, int], ...]:
+        """(bits, most words) of the update, where this round sums one, and of the counts beside it."""
+        counts = (COUNT_BITS, CLASSES * BINS + 1)
+        if self._measuring.get(number, self._measures(self.models.tip(number))):
+            return (counts,)
+        most = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
+        return ((self.federation.sharing.field, most), counts)
 
     def _most_sent(self) -> int:
         peers = len(self.federation.roster.members)
@@ -255,8 +246,7 @@ class TrainingRun:
         """The update on the shared support as words, and the counts of the held-out records beside it."""
         number = effect.round
         supports = dict(zip(effect.survivors, effect.supports, strict=True))
-        base = max([0, *(one for one in self._applied if one < number)])
-        counts = self.trainer.evaluate(self._on(base)).reshape(-1)  # (CLASSES · BINS,)
+        counts = self.trainer.evaluate(self.models.on(self.models.tip(number))).reshape(-1)  # (CLASSES · BINS,)
         field_, clipped = FIELDS[COUNT_BITS], 0
         vectors: tuple[e.Vector, ...] = ()
         if not self._measuring[number]:
@@ -275,7 +265,7 @@ class TrainingRun:
         """The new model from the sum, the same bits at every site; and the metric of the model before it."""
         scalars = FIELDS[COUNT_BITS].centred(effect.vectors[-1].words)
         outcome = self._outcome(scalars)
-        before = after = self._on(effect.base)
+        before = after = self.models.on(effect.base)
         self._measuring[effect.round] = codec.read_facts(effect.configuration).get("purpose") == "evaluation"
         if not self._measuring[effect.round]:
             total = effect.vectors[0].words
@@ -284,7 +274,7 @@ class TrainingRun:
                 after = self._next(effect, total, before)
             else:
                 outcome["refused"] = "the sum lies beyond the clipping bound: the model stays"
-        self._applied[effect.round] = after
+        self.models.applied[effect.round] = after
         return self.digest_of(after), outcome
 
     def _next(self, effect: e.Apply, total: e.Words, before: update.Vector) -> update.Vector:
@@ -297,7 +287,7 @@ class TrainingRun:
 
     def retract(self, to: int) -> None:
         """What was applied after round `to` is not of the branch that goes on."""
-        self._applied = {number: model for number, model in self._applied.items() if number <= to}
+        self.models.retract(to)
 
     def left(self, effect: e.LeftBehind) -> None:
         """The next round trains anew: an update that was sent is spent."""
@@ -324,53 +314,23 @@ class TrainingRun:
 
     def keep(self, number: int) -> None:
         """The new model lies beside the old."""
-        if number in self._applied:
-            self.home.replace(NEXT, self._as_bytes(self._applied[number], number))
+        self.models.keep(number)
 
     def adopt(self, number: int) -> None:
-        """The new model is the model; those before it are served for a while to sites that were away."""
-        after = self._applied.get(number)
-        self._applied = {one: model for one, model in self._applied.items() if one > number}
-        if after is not None:
-            self.home.replace(MODEL, self._as_bytes(after, number))
-            self.home.remove(NEXT)
-            self._serve(self.model)
-            self.model = after
-
-    def _serve(self, before: update.Vector) -> None:
-        held = [*self._served.items(), (self.digest_of(before), before)]
-        self._served = dict(held[-SERVED:])
-
-    # ── a site that was away ──────────────────────────────────────────────────────────────────────────────────
+        """The new model is the model."""
+        self.models.adopt(number)
 
     def lacks(self, number: int, record: bytes) -> bytes:
         """The digest of the model that the ledger names and this site has not; empty when it has it."""
-        if record:
-            wanted = bytes.fromhex(codec.read_facts(record)["model_after"])
-            self._applied = {one: model for one, model in self._applied.items() if one > number}
-            self._lacking = wanted if self.digest_of(self.model) != wanted else b""
-            if not self._lacking:
-                self.home.remove(BEHIND)
-        return self._lacking
+        return self.models.lacks(number, record)
 
     def fetched(self, data: bytes, number: int, peer: str) -> None:
         """Take over the model that was fetched. Raises BulkRejected naming `peer` when it is another one."""
-        model = np.frombuffer(data, "<f4") if len(data) == 4 * self.trainer.parameters else None
-        if model is None or self.digest_of(model) != self._lacking:
-            raise BulkRejected(peer=peer, evidence="the model that it sent is not the one that the ledger names")
-        self.model, self._lacking = model.copy(), b""
-        self.home.replace(MODEL, self._as_bytes(self.model, number))
-        self.home.remove(BEHIND)
+        self.models.fetched(data, number, peer)
 
     def model_bytes(self, digest: bytes) -> bytes | None:
         """A model that this site has, as little-endian float32."""
-        held = [self.model, *self._applied.values()]
-        found = next((model for model in held if self.digest_of(model) == digest), self._served.get(digest))
-        return None if found is None or self._lacking else np.ascontiguousarray(found, "<f4").tobytes()
-
-    def _as_bytes(self, model: update.Vector, number: int) -> bytes:
-        facts = {"task": self.task, "round": str(number), "model": self.digest_of(model).hex()}
-        return checkpoint.to_bytes(model, self.trainer.manifest, facts)
+        return self.models.bytes_of(digest)
 
 
 def _decimal(measured: float) -> str:

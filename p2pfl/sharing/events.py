@@ -7,6 +7,7 @@ clock. An effect is a thing that the driver must do, in order. The driver's one 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,14 @@ class WordsReady(OfAttempt):
     """The answer to `Quantise`: the words that this peer sums in this attempt (masked in place where writeable)."""
 
     vectors: tuple[Vector, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MasksReady(OfAttempt):
+    """The answer to `Ahead`: what is added to the words of each segment, of at least as many words as will come."""
+
+    bundles: dict[str, bytes]
+    masks: tuple[Vector, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +219,19 @@ class Quantise:
     attempt_digest: bytes
     survivors: tuple[str, ...]
     supports: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Expand the masks of this attempt while the update is being made, if its shape is known: it costs no time then.
+
+    `masks(segments)` gives them for (bits, words) of each; it may run in any thread. The answer is `MasksReady`.
+    """
+
+    round: int
+    attempt: int
+    bundles: dict[str, bytes]  # by peer: the digest of the bundle whose edge is in them; goes back with the answer
+    masks: Callable[[tuple[tuple[int, int], ...]], tuple[Vector, ...]]
 
 
 @dataclass(frozen=True, slots=True)

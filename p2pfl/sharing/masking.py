@@ -38,7 +38,7 @@ def mask(
     Raises NotInField (P2P-SHARE-004) for a word ≥ p. Time O(n·m); a few blocks of memory beside y.
     Bonawitz et al. 2017, Bell et al. 2020; docs/spec/sharing.md; vectors/mask-*.json.
     """
-    return _combine(field.check(x), [*received, own], made, field, start, out)
+    return combine(field.check(x), [*received, own], made, field, start, out)
 
 
 def masks(
@@ -52,12 +52,13 @@ def unmask(
     total: Words, own_keys: Sequence[Key], *, field: Field, start: int = 0, out: Words | None = None
 ) -> Words:
     """Σ x = total − Σ PRG(own_keys) mod p, where total = Σ y over U and own_keys are the self-masks of all of U."""
-    return _combine(field.check(total), [], own_keys, field, start, out)
+    return combine(field.check(total), [], own_keys, field, start, out)
 
 
-def _combine(
-    x: Words, plus: Sequence[Key], minus: Sequence[Key], field: Field, start: int, out: Words | None
+def combine(
+    x: Words, plus: Sequence[Key], minus: Sequence[Key], field: Field, start: int = 0, out: Words | None = None
 ) -> Words:
+    """x + Σ PRG(plus) − Σ PRG(minus) mod p, (m,) words; those of x are known to be < p. All of the above is this."""
     result = np.empty(x.size, field.dtype) if out is None else out
     if result.shape != x.shape or result.dtype != field.dtype:
         raise ValueError(f"out is {result.shape} {result.dtype}, wanted {x.shape} {field.dtype}")

@@ -6,7 +6,7 @@ Mutable, but every action checks first and changes after, so that a refused even
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
@@ -57,6 +57,7 @@ class Setting:
     incarnation: bytes
     manifest: bytes
     draw: Callable[[int], bytes]
+    spent: Callable[[], Mapping[str, float]] = dict  # by peer: the privacy that the ledger says it has spent
     verify: bool = True  # sums are checked by random linear forms before anyone vouches for them
 
     @property
@@ -111,6 +112,8 @@ class State:
     dealt: bool = False  # this peer's shares have left
     acknowledged: frozenset[bytes] = frozenset()  # digests of the bundles in this peer's last Ack
     passed_on: frozenset[str] = frozenset()  # whose acknowledgement and proposal the coordinator was shown at half-time
+    ahead: tuple[Vector, ...] = ()  # masks that were expanded before U was known …
+    ahead_with: dict[str, bytes] = field(default_factory=dict)  # … for the edges to these peers, under these bundles
     members: Letter | None = None
     refused: str = ""  # why this peer does not accept the coordinator's U
     returned: set[str] = field(default_factory=set)  # members that are new processes since they dealt

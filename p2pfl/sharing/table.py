@@ -108,7 +108,10 @@ EVENTS: Final = _once(
     _stay(_BEFORE_U, m.Held, propose.passed),
     _stay((SHARE, PROPOSE, MASK, GATHER), m.Members, members.members),
     {(phase, e.Accepted): Row(mask.request, MASK) for phase in _BEFORE_U},  # D is durable before a word of y leaves
-    # MASK: the words come, the masked chunks go
+    # MASK: the words come, the masked chunks go; the masks may have been expanded before
+    _stay(_BEFORE_U, e.MasksReady, mask.hold),
+    _stay((MASK,), e.MasksReady, mask.hold),
+    _each((GATHER, BALLOT, *_DECIDED), (e.MasksReady,), Ignore("the words were masked without them")),
     {(MASK, e.WordsReady): Row(mask.send, GATHER)},
     # GATHER: sums of what this peer owns, nonces for one view, the masked sums of all, and the tags that verify them
     {(GATHER, m.Root): Row(gather.root, GATHER)},

@@ -23,6 +23,8 @@ from p2pfl.sharing.state import FINAL_ITEM, Setting, total_digest
 class World(Protocol):
     """What a simulated peer may touch."""
 
+    length: int
+
     @property
     def now(self) -> float: ...
     def sent(self, to: str | None, letter: Letter) -> None: ...
@@ -80,6 +82,7 @@ class SimulatedPeer:
             e.Persist: self._persist,
             e.SetTimer: lambda effect: self.world.timer(self, effect.event),
             e.Quantise: self._quantise,
+            e.Ahead: self._ahead,
             e.Apply: self._apply,
             e.Finished: self._finished,
             e.Noted: lambda effect: self.disk.notes.append((effect.kind, effect.facts)),
@@ -243,6 +246,10 @@ class SimulatedPeer:
     def _quantise(self, effect: e.Quantise) -> None:
         words = self.world.update(self.name, effect.round)
         self._next.append(e.WordsReady(self.world.now, effect.round, effect.attempt, words))
+
+    def _ahead(self, effect: e.Ahead) -> None:
+        masks = effect.masks(((self.bits, self.world.length),))
+        self._next.append(e.MasksReady(self.world.now, effect.round, effect.attempt, effect.bundles, masks))
 
     def _apply(self, effect: e.Apply) -> None:
         after = digest("model", self.model_of(effect.base), total_digest(effect.vectors))

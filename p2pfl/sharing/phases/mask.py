@@ -7,18 +7,20 @@ attempt, only under a bundle that it dealt itself.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from p2pfl import merkle
 from p2pfl.errors.round import UnexpectedEvent
-from p2pfl.keys import digest
+from p2pfl.keys import Secret, digest
 from p2pfl.messages import Chunk, Members, Root
 from p2pfl.sharing import prg
 from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.chunks import Chunk as Piece
 from p2pfl.sharing.chunks import Layout, Segment, plan
-from p2pfl.sharing.events import Accepted, Effect, Quantise, Send, Vector, Words, WordsReady
+from p2pfl.sharing.events import Accepted, Ahead, Effect, MasksReady, Quantise, Send, Vector, Words, WordsReady
 from p2pfl.sharing.field import FIELDS, bytes_of
-from p2pfl.sharing.masking import mask
+from p2pfl.sharing.masking import combine
 from p2pfl.sharing.state import State
 
 
@@ -54,6 +56,7 @@ def send(state: State, event: WordsReady) -> list[Effect]:
     state.mine = tuple(
         Vector(vector.bits, _masked(state, segment, vector)) for segment, vector in enumerate(event.vectors)
     )
+    state.ahead = ()
     me, hashes = state.setting.me, []
     effects: list[Effect] = []
     for piece in state.pieces:
@@ -88,26 +91,88 @@ def piece_leaf(attempt: bytes, index: int, data: bytes | memoryview) -> bytes:
     return digest("chunk", attempt, index.to_bytes(8, "big"), hashlib.sha256(data).digest())
 
 
-def _masked(state: State, segment: int, vector: Vector) -> Words:
-    """One segment of y_i, (m,) words, over the edges to the members of U alone."""
-    deal, me, names, chosen = state.deal, state.setting.me, state.names, state.survivors
+@dataclass(frozen=True)
+class Edges:
+    """The seeds of this peer's edges to some peers, with the context of their streams."""
+
+    place: Callable[[tuple[int, int], int], bytes]
+    here: int
+    made: dict[int, Secret]  # by the far end's place in the roster
+    received: dict[int, Secret]
+    own: Secret | None
+
+    def streams(self, segment: int) -> tuple[list[Secret], list[Secret], list[Secret]]:
+        """Stream keys of made and received edges, and of the self-mask where it is part of it."""
+        here, place = self.here, self.place
+        made = [prg.stream_key(seed, "prg/edge", place((here, j), segment)) for j, seed in self.made.items()]
+        received = [prg.stream_key(seed, "prg/edge", place((j, here), segment)) for j, seed in self.received.items()]
+        own = [prg.stream_key(self.own, "prg/self", place((here, here), segment))] if self.own is not None else []
+        return made, received, own
+
+    def masks(self, segments: tuple[tuple[int, int], ...]) -> tuple[Vector, ...]:
+        """−Σ PRG(made) + Σ PRG(received) + PRG(own), for (bits, words) of each segment."""
+        found = []
+        for segment, (bits, length) in enumerate(segments):
+            made, received, own = self.streams(segment)
+            found.append(Vector(bits, combine(FIELDS[bits].zeros(length), [*received, *own], made, FIELDS[bits])))
+        return tuple(found)
+
+
+def edges(state: State, peers: frozenset[str], *, own: bool) -> Edges:
+    """This peer's edges to `peers`, whose seeds are all here. Raises UnexpectedEvent when one is not."""
+    deal, me, names = state.deal, state.setting.me, state.names
+    run, epoch, number, attempt = state.setting.run, state.setting.roster.epoch, state.round, state.attempt
     if deal is None:
         raise UnexpectedEvent(event="WordsReady", phase="MASK", evidence="no bundle")
-    here = names.index(me)
-
-    def context(i: int, j: int) -> bytes:
-        return prg.context(state.setting.run, state.setting.roster.epoch, state.round, state.attempt, (i, j), segment)
-
-    made = [
-        prg.stream_key(seed, "prg/edge", context(here, names.index(to)))
-        for to, seed in deal.edges.items() if to in chosen
-    ]  # fmt: skip
-    received = [
-        prg.stream_key(seed, "prg/edge", context(names.index(dealer), here))
-        for dealer, seed in state.received.items() if dealer in chosen
-    ]  # fmt: skip
-    if len(made) + len(received) != len(chosen) - 1:
+    made = {names.index(to): seed for to, seed in deal.edges.items() if to in peers}
+    received = {names.index(dealer): seed for dealer, seed in state.received.items() if dealer in peers}
+    if len(made) + len(received) != len(peers - {me}):
         raise UnexpectedEvent(event="WordsReady", phase="MASK", evidence="an edge of U has no seed here")
-    own = prg.stream_key(deal.self_mask, "prg/self", context(here, here))
-    out = vector.words if vector.words.flags.writeable else None  # in place, unless its owner wants to keep it
-    return mask(vector.words, made, received, own, field=FIELDS[vector.bits], out=out)
+
+    def place(edge: tuple[int, int], segment: int) -> bytes:
+        return prg.context(run, epoch, number, attempt, edge, segment)
+
+    return Edges(place, names.index(me), made, received, deal.self_mask if own else None)
+
+
+def ahead(state: State) -> list[Effect]:
+    """Ask for the masks of the edges that are known now; whoever is not in U after all is taken out of them later."""
+    known = {name: bundle.digest for name, bundle in state.bundles.items() if name != state.setting.me}
+    if known == state.ahead_with:
+        return []
+    state.ahead, state.ahead_with = (), known
+    return [Ahead(state.round, state.attempt, known, edges(state, frozenset(known), own=True).masks)]
+
+
+def hold(state: State, event: MasksReady) -> list[Effect]:
+    """The masks are here before the words are. They are void when a peer has dealt anew since they were asked for."""
+    if event.bundles == state.ahead_with:
+        state.ahead = event.masks
+    return []
+
+
+def _masked(state: State, segment: int, vector: Vector) -> Words:
+    """One segment of y_i, (m,) words, over the edges to the members of U alone."""
+    field, words = FIELDS[vector.bits], vector.words
+    out = words if words.flags.writeable else None  # in place, unless its owner wants to keep it
+    peers = frozenset(state.survivors) - {state.setting.me}
+    if not _fits(state, segment, vector):
+        made, received, own = edges(state, peers, own=True).streams(segment)
+        return combine(field.check(words), [*received, *own], made, field, out=out)
+    masked = field.add(field.check(words), state.ahead[segment].words[: words.size], out=out)
+    known = state.ahead_with.keys()
+    more, less = edges(state, peers - known, own=False), edges(state, frozenset(known - peers), own=False)
+    (made, received, _), (unmade, unreceived, _) = more.streams(segment), less.streams(segment)
+    if made or received or unmade or unreceived:
+        combine(masked, [*received, *unmade], [*made, *unreceived], field, out=masked)
+    return masked
+
+
+def _fits(state: State, segment: int, vector: Vector) -> bool:
+    if segment >= len(state.ahead):
+        return False
+    if any(name not in state.bundles or state.bundles[name].digest != digest
+           for name, digest in state.ahead_with.items()):  # fmt: skip
+        return False  # an edge in them has another seed by now
+    masks = state.ahead[segment]
+    return masks.bits == vector.bits and masks.words.size >= vector.words.size

@@ -10,6 +10,7 @@ from p2pfl import codec
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import (
     ConfigurationDiffers,
+    EpsilonFell,
     MalformedMessage,
     ManifestDiffers,
     SupportTooLarge,
@@ -72,12 +73,20 @@ def accept(state: State, event: Received) -> list[Effect]:
     if len(message.support) > most_support(state.n):
         # Together such proposals would burst the set, and its coordinator would look like the culprit.
         raise MalformedMessage(peer=letter.sender, evidence=f"{len(message.support)} bytes of positions")
+    if epsilon_fell(state, letter.sender, message):
+        evidence = f"{message.epsilon} after this round, {state.setting.spent()[letter.sender]:g} in the ledger"
+        raise EpsilonFell(peer=letter.sender, evidence=evidence)
     held = state.proposes.get(letter.sender)
     if held is not None and held.digest != letter.digest and held.envelope == letter.envelope:
         digests = f"{held.digest.hex()[:16]} and {letter.digest.hex()[:16]}"
         raise TwoStatements(peer=letter.sender, message="Propose", evidence=digests, proof=(held, letter))
     state.proposes[letter.sender] = letter
     return _differing(state)
+
+
+def epsilon_fell(state: State, name: str, proposal: Propose) -> bool:
+    """The proposal claims less spent privacy than the ledger holds of its sender: in a record, it would spoil it."""
+    return bool(proposal.epsilon) and float(proposal.epsilon) < state.setting.spent().get(name, 0.0)
 
 
 def _differing(state: State) -> list[Effect]:

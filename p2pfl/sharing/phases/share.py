@@ -17,6 +17,7 @@ from p2pfl.sharing import shamir
 from p2pfl.sharing.certificate import same_attempt
 from p2pfl.sharing.events import Begin, Dealt, Effect, Noted, Receipted, Received
 from p2pfl.sharing.graph import makes, outgoing
+from p2pfl.sharing.phases import mask
 from p2pfl.sharing.state import Backup, Deal, State
 
 FIRST_ACK_S: Final = 2.0  # a quorum is held: so long the rest is waited for
@@ -173,7 +174,7 @@ def acknowledge(state: State, event: Receipted) -> list[Effect]:
     held = [name for name in state.names if name in state.bundles and has_seed(state, name)]
     sent = state.post(Ack(tuple((name, state.bundles[name].digest) for name in held)))
     state.acks[state.setting.me] = sent.letter
-    return [sent]
+    return [sent, *(mask.ahead(state) if len(held) == state.n else [])]
 
 
 def acknowledged(state: State, event: Received) -> list[Effect]:
