@@ -166,10 +166,10 @@ class Learner:
         if question is not None and peer in self._hands.queues:
             self._say(peer, question)
 
-    def ask_model(self, wanted: bytes) -> None:
-        """Ask one peer after another for the model, and each whether there is a newer one."""
+    def ask_model(self, wanted: bytes, after: str = "") -> None:
+        """Ask one peer after another for the model, behind `after`, and each whether there is a newer one."""
         peers = sorted(self.up) or sorted(self._hands.queues)
-        peer = next((name for name in peers if name > self.wanted), peers[0])
+        peer = next((name for name in peers if name > (after or self.wanted)), peers[0])
         self._ask_model(wanted, peer)
         self.ask(peer)
 
@@ -221,7 +221,7 @@ class Learner:
         await self._checked(held, partial(held.source.fetched, data, held.course.final_round, peer))
         wanted = held.source.lacks(held.course.final_round, b"")
         if wanted:
-            self.ask_model(wanted)
+            self.ask_model(wanted, after=peer)
         else:
             await self._hands.model_came(held)
 
