@@ -19,7 +19,7 @@ from p2pfl import messages
 from p2pfl.messages import Message
 from p2pfl.sharing import events
 from p2pfl.sharing.state import Phase
-from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Later, Row, When
+from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Row, When
 
 FILE: Final = Path(__file__).parents[1] / "docs" / "spec" / "rounds.svg"
 LEFT: Final = 60  # of the boxes: beside them ABANDON goes up
@@ -93,15 +93,6 @@ def _dashed(when: When) -> Arrow:
     return Arrow(when.next, f"if {action(when.true)} ► {action(when.action)}", True)
 
 
-def later() -> list[str]:
-    """What no phase takes in this version."""
-    reasons: dict[str, set[str]] = {}
-    for (_, kind), cell in EVENTS.items():
-        if isinstance(cell, Later):
-            reasons.setdefault(cell.reason, set()).add(spoken(kind))
-    return [f"{', '.join(sorted(kinds))}: {reason}" for reason, kinds in sorted(reasons.items())]
-
-
 class Drawing:
     """Elements of an SVG, added from top to bottom."""
 
@@ -155,8 +146,6 @@ def draw() -> str:
         tops[phase], bottom = picture.box(phase.name, within(phase))
         _leave(picture, arrows(phase), phase, bottom, backs)
     _back(picture, tops[Phase.SHARE], backs)
-    picture.y += 6
-    picture.box("LATER: refused in every phase of this version", [("letters", each) for each in later()])
     return _document(picture)
 
 

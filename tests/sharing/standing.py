@@ -12,9 +12,11 @@ import numpy as np
 
 from p2pfl.keys import Secret
 from p2pfl.sharing import events as e
+from p2pfl.sharing.others import Others
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Phase, Setting
 from p2pfl.simulate import SimulatedFederation
+from p2pfl.simulate.peer import SimulatedPeer
 
 ME = "site-2"
 
@@ -23,15 +25,24 @@ def standing(phase: Phase, peers: int = 3, seed: int = 0) -> tuple[SimulatedFede
     """A federation at the moment when ME's round stands in `phase` and waits for others."""
     federation = SimulatedFederation(peers, seed=seed, length=12)
     peer = federation.peers[ME]
+    if phase is Phase.SHARE:
+        peer._begin = lambda: trains(peer)  # type: ignore[method-assign]
     if phase is Phase.MASK:
         peer._do[e.Quantise] = lambda effect: None  # the words do not come
     federation.begin()
     while federation.clock.step():
         course = peer.course
         found = course and (course.previous if phase is Phase.FINAL else course.current)
-        if found and found.phase is phase and found.state.deal is not None:
-            return federation, found
+        if found and found.phase is phase and (found.state.dealt or phase is Phase.FINAL):
+            return federation, copied(found)
     raise LookupError(f"the round never stood in {phase}")
+
+
+def trains(peer: SimulatedPeer) -> None:
+    """Its round begins, and it has nothing to sum yet."""
+    course = peer.course
+    if course is not None and course.may_begin and not peer.disk.ledger:
+        peer._carry_out(course.begin(peer.world.now))
 
 
 def _secrets(value: Any, seen: set[int]) -> Iterator[Any]:
@@ -66,6 +77,9 @@ def picture(value: Any) -> Any:
         return (str(value.dtype), value.shape, value.tobytes())
     if isinstance(value, Setting):
         return "setting"
+    if isinstance(value, Others):
+        # What is noted of the others' faults stands apart: a refused letter is as if it had not come, but for that.
+        return [picture(getattr(value, one.name)) for one in fields(value) if one.name not in ("breaches", "proven")]
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, Round):

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pfl import messages as m
 from p2pfl.codec import Malformed
 from p2pfl.keys import digest
 from p2pfl.messages import Letter
 from p2pfl.sharing.certificate import (
-    acknowledged_bundles,
     check_ballot,
     check_certificate,
+    common_deadline_ms,
+    compose,
+    named_in,
     proposals,
     same_attempt,
     tally,
@@ -69,6 +74,24 @@ def test_whoever_seals_a_certificate_it_decides_the_same() -> None:
     assert verdicts == {V}
 
 
+def outside() -> Letter:
+    """A set without the first site."""
+    return paper.members(survivors=NAMES[1:])
+
+
+def survived(voters: Sequence[str], voices: Sequence[str]) -> list[Letter]:
+    """SURVIVORS for that set, by these voters, with READYs of these voices."""
+    without = attempt_digest(outside())
+    readys = tuple(paper.by(voice, m.Ready(without, V)).wire for voice in voices)
+    return [paper.by(voter, m.Ballot(1, without, V, readys, ())) for voter in voters]
+
+
+def test_a_set_smaller_than_the_roster_is_decided_by_its_own_members() -> None:
+    verdict = check_certificate(certificate(survived(NAMES[1:], NAMES[1:]), outside().wire), paper.roster)
+    assert verdict.survivors
+    assert verdict.members == outside()
+
+
 GOOD = [survivors(name) for name in NAMES[:Q]]
 REFUSED: dict[str, Callable[[], Letter]] = {
     "one SURVIVORS too few": lambda: certificate(GOOD[:-1], MEMBERS.wire),
@@ -82,6 +105,8 @@ REFUSED: dict[str, Callable[[], Letter]] = {
     "two ballots of one voter": lambda: certificate([*GOOD, abandon(NAMES[0])], MEMBERS.wire),
     "too few READYs in a ballot": lambda: certificate([*GOOD[:2], survivors(NAMES[2], NAMES[:2])], MEMBERS.wire),
     "one READY many times": lambda: certificate([*GOOD[:2], survivors(NAMES[2], NAMES[:1] * 4)], MEMBERS.wire),
+    "READYs of sites outside of the set": lambda: certificate([*survived(NAMES[1:], NAMES[:Q])], outside().wire),
+    "ballots of sites outside of the set": lambda: certificate([*survived(NAMES[:Q], NAMES[1:])], outside().wire),
     "ballots of another attempt": lambda: certificate([survivors(name, attempt=1) for name in NAMES[:Q]], MEMBERS.wire),
     "a set of another attempt": lambda: certificate(
         [abandon(name) for name in NAMES[:A]], paper.members(attempt=1).wire
@@ -128,42 +153,151 @@ def test_both_certificates_cannot_come_from_one_ballot_each_and_c_liars(n: int) 
         assert not (yes + quorums.c >= quorums.q and no + quorums.c >= quorums.a)
 
 
-def test_the_set_names_one_bundle_of_each_dealer_and_one_proposal_of_each_member() -> None:
-    assert list(acknowledged_bundles(MEMBERS, paper.roster)) == list(NAMES)
-    assert list(proposals(MEMBERS, paper.roster)) == list(NAMES)
+def test_a_set_names_one_bundle_and_one_proposal_of_each_member_and_of_nobody_else() -> None:
+    for chosen in (NAMES, NAMES[1:], (NAMES[0], NAMES[2], NAMES[3])):
+        found = compose(paper.members(survivors=chosen), paper.roster)
+        assert found.bundles == {name: paper.deal(name).bundle.digest for name in chosen}
+        assert list(found.proposals) == list(chosen)
+        assert proposals(paper.members(survivors=chosen), paper.roster) == found.proposals
 
 
-def acks(change: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]) -> Letter:
-    return paper.by(paper.coordinator, replace(MEMBERS.message, acks=change(MEMBERS.message.acks)))  # type: ignore[attr-defined,type-var]
+def changed(field: str, change: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]) -> Letter:
+    fields: dict[str, Any] = {field: change(getattr(MEMBERS.message, field))}
+    return paper.members(**fields)
 
 
-SETS: dict[str, Callable[[], Letter]] = {
-    "one left out": lambda: paper.members(survivors=NAMES[:-1]),
-    "in another order": lambda: paper.members(survivors=NAMES[::-1]),
-    "with a stranger": lambda: paper.members(survivors=(*NAMES[:-1], "stranger")),
-    "an acknowledgement missing": lambda: acks(lambda held: held[:-1]),
-    "one acknowledgement twice": lambda: acks(lambda held: (held[0], *held[:-1])),
-    "one too many": lambda: acks(lambda held: (*held, held[0])),
-    "of another attempt": lambda: acks(lambda held: (paper.ack(NAMES[0], attempt=1).wire, *held[1:])),
-    "of fewer bundles": lambda: acks(lambda held: (paper.ack(NAMES[0], names=NAMES[1:]).wire, *held[1:])),
-    "of another bundle": lambda: acks(lambda held: (paper.ack(NAMES[0], salt=b"x").wire, *held[1:])),
-    "not a set": lambda: ready(NAMES[0]),
-}
+def each(field: str, letter: Callable[[str], Letter]) -> Letter:
+    """The set with another letter of every member in `field`."""
+    return changed(field, lambda held: tuple(letter(name).wire for name in NAMES))
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_a_set_that_is_not_everyone_with_one_word_each_is_malformed(name: str) -> None:
-    with pytest.raises(Malformed):
-        acknowledged_bundles(SETS[name](), paper.roster)
+def one(field: str, letter: Letter) -> Letter:
+    """The set with another letter of the first member in `field`."""
+    return changed(field, lambda held: (letter.wire, *held[1:]))
 
 
-def test_a_set_without_one_proposal_of_each_member_is_malformed() -> None:
-    made: m.Members = MEMBERS.message  # type: ignore[assignment]
-    for proposes in (made.proposes[1:], (*made.proposes, made.proposes[0]), made.proposes[::-1], made.acks, ()):
-        with pytest.raises(Malformed):
-            proposals(paper.by(paper.coordinator, replace(made, proposes=proposes)), paper.roster)
-    with pytest.raises(Malformed):
-        proposals(ready(NAMES[0]), paper.roster)
+SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
+    "fewer than the quorum": {
+        "fewer than q": lambda: paper.members(survivors=NAMES[:Q - 1]),
+        "nobody": lambda: paper.members(survivors=("site-0",), bundles=(), acks=(), proposes=(), owners=()),
+    },
+    "not of the roster, or not in its order": {
+        "in another order": lambda: paper.members(survivors=NAMES[::-1]),
+        "one member twice": lambda: paper.members(survivors=(*NAMES[:2], NAMES[1], NAMES[2])),
+        "with a stranger": lambda:
+            replaced(MEMBERS, survivors=(*NAMES[:-1], "stranger"), owners=(*NAMES[:-1], "stranger")),
+    },
+    "not one Ack of each member": {
+        "one member left out, and its letters not": lambda:
+            paper.members(survivors=NAMES[:-1], acks=MEMBERS.message.acks),  # type: ignore[attr-defined]
+        "an acknowledgement missing": lambda: changed("acks", lambda held: held[:-1]),
+        "one acknowledgement twice": lambda: changed("acks", lambda held: (held[0], *held[:-1])),
+        "one acknowledgement too many": lambda: changed("acks", lambda held: (*held, held[0])),
+        "acknowledgements in another order": lambda: changed("acks", lambda held: held[::-1]),
+    },
+    "owners are not": {
+        "other owners": lambda: paper.members(owners=NAMES[::-1]),
+        "one owner of everything": lambda: paper.members(owners=NAMES[:1]),
+    },
+    "Ack of another attempt": {
+        "an acknowledgement of another attempt": lambda: one("acks", paper.elsewhere(paper.ack(NAMES[0]), attempt=1)),
+        "an acknowledgement of another run": lambda: one("acks", paper.elsewhere(paper.ack(NAMES[0]), run=OTHER)),
+    },
+    "not signed by": {
+        "a forged acknowledgement": lambda: one("acks", paper.forged(paper.ack(NAMES[0]))),
+        "a forged bundle": lambda: one("bundles", paper.forged(paper.deal(NAMES[0]).bundle)),
+        "a forged proposal": lambda: one("proposes", paper.forged(paper.propose(NAMES[0]))),
+    },
+    "did not acknowledge": {
+        "one bundle that one member did not acknowledge": lambda: one("acks", paper.ack(NAMES[0], names=NAMES[:-1])),
+        "its own bundle that a member did not acknowledge": lambda: one("acks", paper.ack(NAMES[0], names=NAMES[1:])),
+    },
+    "dealt different bundles": {
+        "other bundles that one member acknowledged": lambda: one("acks", paper.ack(NAMES[0], salt=b"x")),
+    },
+    "not the bundle of each": {
+        "other bundles than all acknowledged": lambda: each("acks", lambda name: paper.ack(name, salt=b"x")),
+        "a bundle missing": lambda: changed("bundles", lambda held: held[:-1]),
+        "a bundle too many": lambda: changed("bundles", lambda held: (*held, held[0])),
+        "bundles in another order": lambda: changed("bundles", lambda held: held[::-1]),
+        "another bundle of one member": lambda: one("bundles", paper.deal(NAMES[0], salt=b"x").bundle),
+        "no bundles": lambda: paper.members(bundles=()),
+    },
+    "not one Propose of each member": {
+        "a proposal missing": lambda: changed("proposes", lambda held: held[1:]),
+        "a proposal too many": lambda: changed("proposes", lambda held: (*held, held[0])),
+        "proposals in another order": lambda: changed("proposes", lambda held: held[::-1]),
+        "no proposals": lambda: paper.members(proposes=()),
+    },
+    "Ack where Propose": {
+        "acknowledgements in place of proposals": lambda:
+            paper.members(proposes=MEMBERS.message.acks),  # type: ignore[attr-defined]
+    },
+    "Propose of another attempt": {
+        "a proposal of another attempt": lambda: one("proposes", paper.elsewhere(paper.propose(NAMES[0]), attempt=1)),
+    },
+    "different grounds": {
+        "a proposal on another manifest": lambda: one("proposes", paper.propose(NAMES[0], manifest=OTHER)),
+        "a proposal on another model": lambda: one("proposes", paper.propose(NAMES[0], model=OTHER)),
+        "a proposal on another round": lambda: one("proposes", paper.propose(NAMES[0], rests_on=3)),
+        "a proposal on another record": lambda: one("proposes", paper.propose(NAMES[0], base=OTHER)),
+        "a proposal of another configuration": lambda:
+            one("proposes", paper.propose(NAMES[0], configuration=b'{"a":1}')),
+    },
+    "is not the common one": {
+        "a longer deadline": lambda: paper.members(deadline_ms=1001),
+        "a shorter deadline": lambda: paper.members(deadline_ms=999),
+        "the first attempt's deadline in the second": lambda: paper.members(attempt=1, deadline_ms=1000),
+    },
+    "not a set of members": {
+        "not a set": lambda: ready(NAMES[0]),
+    },
+}  # fmt: skip
+
+
+def replaced(letter: Letter, **fields: object) -> Letter:
+    return paper.by(letter.sender, replace(letter.message, **fields))  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize(("reason", "name"), [(reason, name) for reason, sets in SETS.items() for name in sets])
+def test_a_set_that_does_not_hold_together_is_malformed_and_the_refusal_says_why(reason: str, name: str) -> None:
+    with pytest.raises(Malformed, match=reason):
+        compose(SETS[reason][name](), paper.roster)
+
+
+def test_members_may_ask_for_what_they_like_and_acknowledge_more_than_the_set() -> None:
+    """Support, deadline, clock, ε and log differ from site to site; so does who else was heard of."""
+    own: dict[str, Any] = {"support": b"x", "deadline_ms": 999, "clock_ms": 7, "epsilon": "0.2", "site_head": OTHER}
+    compose(one("proposes", paper.propose(NAMES[0], **own)), paper.roster)
+    fewer = tuple(paper.ack(name, names=NAMES[1:]).wire for name in NAMES[1:])
+    compose(paper.members(survivors=NAMES[1:], acks=fewer), paper.roster)
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=7, max_size=7), st.integers(0, 10), st.integers(1, 10**9))
+def test_c_liars_neither_stretch_nor_shorten_the_common_deadline(asked: list[int], attempt: int, lie: int) -> None:
+    seven = Paper(7)  # c = 2: with two lies, the deadline stays within what the honest five ask for
+    def deadline(values: list[int]) -> int:
+        made = [seven.propose(name, deadline_ms=value).message for name, value in zip(seven.names, values, strict=True)]
+        return common_deadline_ms(made, seven.roster, attempt)  # type: ignore[arg-type]
+
+    honest = asked[2:]
+    assert min(honest) << min(attempt, 3) <= deadline([lie, lie, *honest]) <= max(honest) << min(attempt, 3)
+
+
+def test_the_common_deadline_is_the_second_largest_of_four_and_doubles_three_times_at_most() -> None:
+    for attempt, factor in enumerate((1, 2, 4, 8, 8, 8)):
+        asked = tuple(paper.propose(name, attempt=attempt, deadline_ms=value).wire
+                      for name, value in zip(NAMES, (300, 700, 900, 800), strict=True))  # fmt: skip
+        compose(paper.members(attempt=attempt, proposes=asked, deadline_ms=800 * factor), paper.roster)
+
+
+def test_an_abandon_certificate_says_how_often_each_was_named() -> None:
+    waits = (("site-3",), ("site-3", "site-0"), ())
+    held = certificate([abandon(name, waited=waited) for name, waited in zip(NAMES, waits, strict=False)])
+    assert named_in(held, paper.roster) == {"site-3": 2, "site-0": 1}
+    twice = certificate([abandon(NAMES[0], waited=("site-3", "site-3"))])
+    assert named_in(twice, paper.roster) == {"site-3": 1}
+    assert named_in(None, paper.roster) == {}
 
 
 def test_one_attempt_is_one_run_epoch_round_and_attempt_whoever_speaks() -> None:

@@ -7,7 +7,7 @@ from html import unescape
 from xml.etree import ElementTree
 
 from p2pfl.sharing.state import Phase
-from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Later, Row
+from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Row
 from tools import draw_rounds
 
 TEXT = unescape(re.sub(r"<[^>]+>", "\n", draw_rounds.draw()))
@@ -28,9 +28,9 @@ def test_every_row_of_the_table_stands_in_the_drawing_as_often_as_in_the_table()
         assert found == (rows + ready).count(said), said
 
 
-def test_every_reason_for_ignoring_and_every_later_step_is_said_and_every_phase_named() -> None:
+def test_every_reason_for_ignoring_is_said_and_every_phase_named_and_every_letter_that_is_kept() -> None:
     flat = re.sub(r"\s+", " ", TEXT)
-    reasons = {cell.reason for cell in EVENTS.values() if isinstance(cell, (Ignore, Later))}
+    reasons = {cell.reason for cell in EVENTS.values() if isinstance(cell, Ignore)}
     assert all(reason in flat for reason in reasons)
     assert all(f"\n{phase.name}\n" in TEXT for phase in Phase)
     kept = sum(isinstance(cell, Keep) for cell in EVENTS.values())

@@ -38,7 +38,9 @@ def public(name: str) -> bytes:
 
 
 def pack(value: Any) -> bytes:
-    """The shortest msgpack of whole numbers, text, bytes and arrays."""
+    """The shortest msgpack of nil, whole numbers, text, bytes and arrays."""
+    if value is None:
+        return b"\xc0"
     if isinstance(value, int):
         if value < 0x80:
             return bytes([value])
@@ -72,9 +74,12 @@ PATH = (filled("sibling"), filled("uncle"))
 BUNDLE = (filled("commitment to b"), filled("commitment to the nonce"), filled("root of shares"))
 READYS = tuple(letter(13, "Ready", (D, V), name) for name in NAMES)
 ACKS = tuple(letter(3, "Ack", (tuple((name, H) for name in NAMES),), name) for name in NAMES)
-GROUNDS = (filled("manifest"), filled("model"), b'{"purpose":"sum"}', b"", 60_000, 1_750_000_000_000, "0.31", H)
+GROUNDS = (filled("manifest"), 11, filled("base"), filled("model"), b'{"purpose":"sum"}', b"", 60_000,
+           1_750_000_000_000, "0.31", H)  # fmt: skip
 PROPOSES = tuple(letter(4, "Propose", GROUNDS, name) for name in NAMES)
-MEMBERS = (NAMES, ACKS, PROPOSES, NAMES, 60_000)
+BUNDLES = tuple(letter(1, "Bundle", BUNDLE, name) for name in NAMES)
+LEAVES = tuple(letter(16, "Leave", (("mayo",),), name) for name in ("charite", "st-olav"))
+MEMBERS = (NAMES, BUNDLES, ACKS, PROPOSES, NAMES, 60_000, LEAVES)
 SURVIVORS = (1, D, V, READYS, ())
 ABANDONS = tuple(letter(14, "Ballot", (0, b"", b"", (), ("mayo",)), name) for name in ("charite", "st-olav"))
 
@@ -83,27 +88,33 @@ HELLO = (filled("link"), filled("manifest"), filled("signature", 64), b"", 0, 3,
 # number, class, signed, values of its fields in wire order
 KINDS: Final[tuple[tuple[int, str, bool, tuple[Any, ...]], ...]] = (
     (1, "Bundle", True, BUNDLE),
-    (2, "Share", True, (letter(1, "Bundle", BUNDLE), filled("edge seed"), b"", filled("salt"), PATH)),
+    (2, "Share", True, (BUNDLES[2], filled("edge seed"), filled("share of b"), filled("salt"), PATH)),
     (3, "Ack", True, (tuple((name, H) for name in NAMES),)),
     (4, "Propose", True, GROUNDS),
     (5, "Members", True, MEMBERS),
     (6, "Held", True, (ACKS[:1], PROPOSES[:1])),
-    (7, "Root", True, (D, H)),
-    (8, "Chunk", False, (D, 300, filled("words", 64), PATH)),
-    (9, "SumDigest", True, (D, 70_000, H)),
+    (7, "Root", True, (D, ((16, 200), (61, 3)), filled("two leaves", 64))),
+    (8, "Chunk", False, (D, 300, filled("words", 64))),
+    (9, "SumDigest", True, (D, 70_000, H, filled("roots"))),
     (10, "Nonce", True, (V, filled("nonce"))),
     (11, "SumChunk", False, (D, 0, filled("words", 300))),
-    (12, "Tags", True, (H, (filled("tag", 8),))),
+    (12, "Tags", True, (H, filled("two tags", 16))),
     (13, "Ready", True, (D, V)),
     (14, "Ballot", True, SURVIVORS),
     (15, "Certificate", True, (ABANDONS, b"")),
     (16, "Leave", True, (("mayo",),)),
     (17, "Reveal", True, ((("st-olav", filled("b")),),)),
-    (18, "BackupShare", True, ((("mayo", filled("share", 33)),),)),
+    (18, "BackupShare", True, ((("mayo", filled("share of b"), filled("salt"), filled("edge"), PATH),),)),
     (19, "Confirm", True, (b'{"kind":"round"}', filled("cosignature", 64))),
-    (20, "Want", True, ("total",)),
-    (21, "Total", False, (1, 61, 2, 0, filled("words", 16), 2)),
+    (20, "Want", True, ("words", (("mayo", 300), ("charite", (1 << 53) - 1)))),
+    (21, "Total", False, (1, 0, 61, 2, 0, filled("words", 16), 2)),
     (22, "Hello", True, HELLO),
+    (23, "Opened", False, (D, 300, "mayo", filled("words", 64))),
+    (24, "Evidence", True, (READYS[:2],)),
+    (25, "Behind", True, (3, b"", 0)),
+    (26, "Entries", True, (3, 4, ((b'{"kind":"round"}', (("mayo", filled("cosignature", 64)),)),))),
+    (27, "ModelPart", False, (filled("model"), 1 << 20, 65_536, filled("weights", 64))),
+    (28, "Handed", True, (ACKS,)),
 )
 
 
@@ -129,7 +140,7 @@ def whole() -> list[Case]:
     for name, kind, fields, data in more:
         cases.append({"name": name, "operation": "open", "data": data.hex(), "kind": kind,
                       "envelope": plain(envelope()), "fields": plain(fields)})  # fmt: skip
-    words = (D, 1, filled("words", 8), ())
+    words = (D, 1, filled("words", 8))
     body = pack((1, *envelope(), *words)).replace(pack(words[2]), b"\xc5\x00\x08" + words[2])
     cases.append({
         "name": "bulk in a longer spelling: the digest of its words binds it", "operation": "open",
@@ -175,13 +186,13 @@ def malformed_form() -> list[tuple[str, bytes, str]]:
         ("bytes that claim 4 GiB", b"\x93\x0d\xc6\xff\xff\xff\xff", "msgpack"),
         ("an extension type", b"\x93\x0d\xd4\x01\x00\xc4\x00", "msgpack"),
         ("kind 0", pack((0, body, signature)), "kind"),
-        ("kind 23", pack((23, body, signature)), "kind"),
+        ("kind 29", pack((29, body, signature)), "kind"),
         ("kind true", b"\x93\xc3" + pack(body) + pack(signature), "kind"),
         ("kind as text", pack(("13", body, signature)), "kind"),
         ("a body of text", pack((13, "body", signature)), "kind"),
         ("a signature of 63 bytes", pack((13, body, signature[:-1])), "sizes"),
         ("a signed kind without signature", pack((13, body, b"")), "sizes"),
-        ("bulk with a signature", pack((8, pack((1, *envelope(), D, 0, b"\0\0", ())), signature)), "sizes"),
+        ("bulk with a signature", pack((8, pack((1, *envelope(), D, 0, b"\0\0")), signature)), "sizes"),
         ("a kind in two bytes", b"\x93\xcc\x0d" + pack(body) + pack(signature), "spelling"),
         ("a body's length in two bytes", long + pack(signature), "spelling"),
     ]  # fmt: skip
@@ -217,13 +228,24 @@ def malformed_body() -> list[tuple[str, bytes, str]]:
         ("a Ballot that is 2", ready(fields=(2, D, V, (), ()), number=14, kind="Ballot"), "field"),
         ("a Ballot with a digest of 31 bytes", ready(fields=(1, D[:31], V, (), ()), number=14, kind="Ballot"), "field"),
         ("an Ack with rows of three", ready(fields=((("mayo", H, H),),), number=3, kind="Ack"), "field"),
-        ("a Share with a backup", ready(fields=(b"\0", b"", b"\0", H, ()), number=2, kind="Share"), "field"),
-        ("a Share with half a seed", ready(fields=(b"\0", H[:16], b"", H, ()), number=2, kind="Share"), "field"),
-        ("a Chunk without words", pack((8, pack((1, *envelope(), D, 0, b"", ())), b"")), "field"),
-        ("a path of 33 steps", ready(fields=(b"\0", b"", b"", H, (H,) * 33), number=2, kind="Share"), "field"),
-        ("an ε that is no number", ready(fields=(*GROUNDS[:6], "0,31", H), number=4, kind="Propose"), "form"),
-        ("an ε with a line's end", ready(fields=(*GROUNDS[:6], "0.31\n", H), number=4, kind="Propose"), "form"),
-        ("a Want of 17 characters", ready(fields=("t" * 17,), number=20, kind="Want"), "field"),
+        ("a Share without a backup", ready(fields=(b"\0", b"", b"", H, ()), number=2, kind="Share"), "field"),
+        ("a Share with a long backup", ready(fields=(b"\0", b"", H + b"\0", H, ()), number=2, kind="Share"), "field"),
+        ("a Share with half a seed", ready(fields=(b"\0", H[:16], H, H, ()), number=2, kind="Share"), "field"),
+        ("a path of 33 steps", ready(fields=(b"\0", b"", H, H, (H,) * 33), number=2, kind="Share"), "field"),
+        ("an ε that is no number", ready(fields=(*GROUNDS[:8], "0,31", H), number=4, kind="Propose"), "form"),
+        ("an ε with a line's end", ready(fields=(*GROUNDS[:8], "0.31\n", H), number=4, kind="Propose"), "form"),
+        ("a proposal on no round", ready(fields=(GROUNDS[0], None, *GROUNDS[2:]), number=4, kind="Propose"), "field"),
+        ("a Root with a segment of 62 bits", ready(fields=(D, ((62, 1),), H), number=7, kind="Root"), "field"),
+        ("a Root with 65 segments", ready(fields=(D, ((61, 1),) * 65, H), number=7, kind="Root"), "field"),
+        ("a Chunk without words", pack((8, pack((1, *envelope(), D, 0, b"")), b"")), "field"),
+        ("Tags that are a list", ready(fields=(H, (filled("tag", 8),)), number=12, kind="Tags"), "field"),
+        ("a Leave of 201 names", ready(fields=(("mayo",) * 201,), number=16, kind="Leave"), "field"),
+        ("a BackupShare without path", ready(fields=((("mayo", H, H, H),),), number=18, kind="BackupShare"), "field"),
+        ("a Want of 17 characters", ready(fields=("t" * 17, ()), number=20, kind="Want"), "field"),
+        ("a Want of chunk 2⁵³", ready(fields=("words", (("mayo", 1 << 53),)), number=20, kind="Want"), "field"),
+        ("a Total that is masked twice", pack((21, pack((1, *envelope(), 2, 0, 61, 1, 0, bytes(8), 1)), b"")), "field"),
+        ("an Opened without words", pack((23, pack((1, *envelope(), D, 0, "mayo", b"")), b"")), "field"),
+        ("an Evidence of text", ready(fields=(("mayo",),), number=24, kind="Evidence"), "field"),
     ]  # fmt: skip
 
 
@@ -233,7 +255,7 @@ def not_signed() -> list[tuple[str, bytes, str]]:
     stranger = pack((1, filled("run"), 1, 12, 2, "nobody", filled("process", 16), D, V))
     return [
         ("a signature over another body", pack((13, changed, sign("Ready", body))), "signature"),
-        ("a signature of the same body as a Root", pack((13, body, sign("Root", body))), "signature"),
+        ("a signature of the same body as a Nonce", pack((13, body, sign("Nonce", body))), "signature"),
         ("a signature by another member", pack((13, body, sign("Ready", body, "mayo"))), "signature"),
         ("a sender that is not in the roster", pack((13, stranger, sign("Ready", stranger))), "signature"),
         ("a signature of zeros", pack((13, body, bytes(64))), "signature"),
