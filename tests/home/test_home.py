@@ -87,7 +87,8 @@ def test_only_names_of_the_table_lie_in_a_home(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stranger", [
-    "state/sums", "state/sums/2", "state/left", "state/left/", "state/left/10", "state/left/0/1", "state/left-sums/a", "state/evidence/0123",
+    "state/sums", "state/sums/2", "state/left", "state/left/", "state/left/10", "state/left/0/1", "state/left-sums/a",
+    "state/evidence", "state/evidence/0123",
     "state/evidence/0123456789ABCDEF", "state/evidence/0123456789abcdef0", "state/evidence/../../identity",
 ])  # fmt: skip
 def test_a_round_left_behind_and_a_proof_lie_under_names_of_one_form(tmp_path: Path, stranger: str) -> None:

@@ -163,6 +163,18 @@ def test_charges_that_the_site_log_lost_are_refused(place: Place) -> None:
         place.started()
 
 
+def test_a_site_says_that_it_spent_at_least_what_the_ledger_says_of_it(place: Place) -> None:
+    run = place.started()
+    mine = run.propose(1, 0).epsilon
+    after, outcome = by_others(run, 1, 0)
+    record, signatures = row(run, place.identities, 1, after, outcome, epsilon={NAMES[0]: "2.5", NAMES[1]: "2.75"})
+    run.keep(1)
+    run.books.finish(record, signatures)
+    run.adopt(1)
+    assert float(mine) < 2.5 == float(run.propose(2, 1).epsilon)
+    assert float(place.started().propose(2, 1).epsilon) == 2.5
+
+
 # ── one update, one sum ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -255,6 +267,25 @@ def test_what_was_sent_of_an_update_is_in_no_later_one(tmp_path: Path) -> None:
     for position in range(4):
         wanted = second if position in sent else first + second
         assert abs(values[position] - wanted) < 1e-6
+    for home in (place.home, other.home):
+        home.close()
+
+
+@pytest.mark.parametrize("settings", [
+    (), ("sharing.field=16",), ("compression.method=nominate", "compression.density=0.25"),
+])  # fmt: skip
+def test_masks_that_are_expanded_ahead_are_long_enough_for_the_words_that_come(
+    tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    place, other = places(tmp_path, *settings)
+    run = place.started()
+    ahead = run.shape(1)
+    words = masked(run, 1, run.propose(1, 0))
+    assert [bits for bits, _ in ahead] == [vector.bits for vector in words] == [run.federation.sharing.field, 61]
+    assert all(most >= vector.words.size for (_, most), vector in zip(ahead, words, strict=True))
+    for number in (1, 2, 3):
+        finished(place, run, number, *summed(run, number))
+    assert [bits for bits, _ in run.shape(4)] == [61]  # it only measures
     for home in (place.home, other.home):
         home.close()
 
