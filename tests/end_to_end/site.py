@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from p2pfl import home as homes
 from p2pfl.errors import P2PFLError
+from p2pfl.errors.round import SumMissed
 from p2pfl.keyslots import KeyFile
 from p2pfl.peer import Peer, sums_run, training_run
 from p2pfl.progress import Progress
@@ -154,14 +155,17 @@ async def work(plan: dict[str, Any]) -> list[Any]:
 
 def _done(peer: Peer, order: dict[str, Any], sums: int) -> bool:
     if "train" in order:
-        return peer.books.final_round(training_run(peer.federation)) > peer.federation.rounds
-    return peer.books.final_round(sums_run(peer.federation)) >= sums
+        return peer.books.count(training_run(peer.federation)) > peer.federation.rounds
+    return peer.books.count(sums_run(peer.federation)) >= sums
 
 
 async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:
     options = {key: order[key] for key in ("limit", "decimals", "name") if key in order}
     if "sum" in order:
-        result = await peer.sum(values_of(order), **options)
+        try:
+            result = await peer.sum(values_of(order), **options)
+        except SumMissed as error:
+            return {"missed": error.code}
         kind = str(getattr(result.total, "dtype", "Decimal"))
         told = [str(one) for one in result.total]
         return {"total": told, "kind": kind, "survivors": result.survivors, "round": result.round}

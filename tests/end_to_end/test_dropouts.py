@@ -1,0 +1,60 @@
+"""One of five is killed in mid-round, again and again: every round ends with the right sum of the others."""
+
+from __future__ import annotations
+
+import json
+import random
+
+from tests.end_to_end.checks import rounds
+from tests.end_to_end.conftest import MakeSites
+from tests.end_to_end.processes import Process, Sites
+
+KILLS = 10
+SUMS = 40
+PHASES = ("propose", "mask", "gather", "ballot", "unmask", "confirm", "final")
+
+
+def orders(index: int) -> list[dict[str, object]]:
+    """What one site adds to each of the sums: a power of two of its own, so that a total tells who is in it."""
+    return [{"sum": [1 << index, 1], "name": f"sum {number}"} for number in range(SUMS)]
+
+
+def begin(sites: Sites, name: str) -> Process:
+    return sites.site(name, orders(sites.names.index(name)), again=True)
+
+
+def test_one_of_five_killed_ten_times_in_a_row_costs_no_round_and_whoever_comes_back_takes_part(
+    make: MakeSites,
+) -> None:
+    choice = random.Random(11)
+    sites = make(5)
+    running = {name: begin(sites, name) for name in sites.names}
+    watch = running["ada"]
+    killed_in: list[tuple[str, int]] = []
+    for _ in range(KILLS):
+        victim = choice.choice(sites.names[1:])
+        told = watch.event("phase", phase=choice.choice(PHASES))
+        running[victim].kill()
+        killed_in.append((victim, told["round"]))
+        watch.event("round")  # this one, or the next, ends without it
+        running[victim] = begin(sites, victim)
+        running[victim].event("link_up")
+    for process in running.values():
+        assert process.end(240).status == 0, process.tail
+    assert len(sites.roots()) == 1
+    records = rounds(sites["ada"], "sum")
+    assert len(records) == SUMS
+    assert any(len(one["survivors"]) == 4 for one in records)
+    for victim, number in killed_in:
+        assert any(victim in one["survivors"] for one in records if one["round"] > number), f"{victim} after {number}"
+    _totals_are_right(sites, watch)
+
+
+def _totals_are_right(sites: Sites, watch: Process) -> None:
+    """Every answer that a site was given is the sum over the sites that it names."""
+    answers = [json.loads(line)["given"] for line in watch.said if line.startswith('{"event": "given"')]
+    assert len(answers) == SUMS
+    for answer in answers:
+        names = answer["survivors"]
+        assert answer["total"] == [str(sum(1 << sites.names.index(name) for name in names)), str(len(names))]
+        assert len(names) >= 4
