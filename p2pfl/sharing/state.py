@@ -131,7 +131,9 @@ class State:
     gathering: tuple[Vector, ...] = ()  # Y, as far as it has come
     sums: dict[int, Words] = field(default_factory=dict)  # by chunk: those that have come, where they lie in Y
     false: dict[int, dict[str, Letter]] = field(default_factory=dict)  # chunks that fail, what is opened of each
-    checked: bool = False
+    compared: bool = False  # sums and tags were compared, once …
+    checked: bool = False  # … and agree
+    judged: set[int] = field(default_factory=set)  # false chunks of which a liar was named
     claims: dict[str, set[tuple[str, int]]] = field(default_factory=dict)  # by owner: (author, chunk) that it lacks
     shown: set[tuple[str, int]] = field(default_factory=set)  # of those, what its author has shown to all
     # BALLOT

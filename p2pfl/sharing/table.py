@@ -207,6 +207,7 @@ READY: Final[dict[Phase, tuple[When, ...]]] = {
         _voted,
         _survive,
         When(gather.all_summed, gather.open_nonce, GATHER),
+        When(gather.views_differ, gather.show, GATHER),
         When(verify.can_tag, verify.tag, GATHER),
         When(verify.can_check, verify.check, GATHER),
         When(verify.can_judge, verify.judge, GATHER),

@@ -240,6 +240,19 @@ def _place(state: State, index: int) -> Words:
     return piece_of(state.gathering, state.pieces[index])
 
 
+def views_differ(state: State) -> bool:
+    """A member was told other sums, or says so: what the owners signed has not yet been shown to all."""
+    return "shown" not in state.due and other_view(state) != ""
+
+
+def show(state: State) -> list[Effect]:
+    """Hand on what the owners signed: one that told two sums is proven by it; else whoever differs is the liar."""
+    state.due["shown"] = state.now
+    wires = [state.sum_digests[index].wire for index in sorted(state.sum_digests)]
+    groups = [tuple(wires[start : start + MOST_LACKING]) for start in range(0, len(wires), MOST_LACKING)]
+    return [Send(None, state.seal(Handed(group))) for group in groups]
+
+
 # ── what is lacking ───────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from p2pfl import messages as m
 from p2pfl.sharing.state import Phase, State
 
 SHARE: Final = "its share"
@@ -56,7 +57,8 @@ def _sums(state: State, peer: str) -> str:
     own = [piece.index for piece in state.pieces if state.survivors[piece.owner_position] == peer]
     if not excused and any(index not in state.sum_digests for index in own):
         return SUMS
-    if state.view and peer not in state.nonces:
+    nonce = state.nonces[peer].message if peer in state.nonces else None
+    if state.view and not (isinstance(nonce, m.Nonce) and nonce.view == state.view):
         return NONCE
     if state.ready is None and state.view and any(index not in state.sums for index in own):
         return WORDS
@@ -65,7 +67,9 @@ def _sums(state: State, peer: str) -> str:
 
 def _tags(state: State, peer: str) -> str:
     own = [piece.index for piece in state.pieces if state.survivors[piece.owner_position] == peer]
-    if state.challenge and state.setting.verify and peer not in state.tags:
+    tags = state.tags[peer].message if peer in state.tags else None
+    told = isinstance(tags, m.Tags) and tags.challenge == state.challenge
+    if state.challenge and state.setting.verify and not told:
         return TAGS
     if any(index in state.false for index in own):
         return OPENED

@@ -61,7 +61,7 @@ def accept(state: State, event: Received) -> list[Effect]:
 
 def can_check(state: State) -> bool:
     """All tags and all sums are here, for one challenge."""
-    if not state.challenge or state.checked or state.false or len(state.tags) < len(state.survivors):
+    if not state.challenge or state.compared or len(state.tags) < len(state.survivors):
         return False
     letters = [one.message for one in state.tags.values()]
     same = all(isinstance(one, Tags) and one.challenge == state.challenge for one in letters)
@@ -71,6 +71,7 @@ def can_check(state: State) -> bool:
 def check(state: State) -> list[Effect]:
     """Every chunk's sum has the values that its parts' values add up to; of one that has not, the owner opens all."""
     by_bits = _forms(state)
+    state.compared = True
     for piece in state.pieces:
         bits = state.segments[piece.segment][0]
         parts = [tag_of(state.tags[name], piece.index) for name in state.survivors]
@@ -110,14 +111,22 @@ def opened(state: State, event: Received) -> list[Effect]:
 
 
 def can_judge(state: State) -> bool:
-    """Everything of a false sum is open."""
-    return any(len(held) == len(state.survivors) for held in state.false.values())
+    """Everything of a false sum is open that was not judged yet."""
+    return _to_judge(state) is not None
+
+
+def _to_judge(state: State) -> int | None:
+    ready = (index for index, held in state.false.items() if len(held) == len(state.survivors))
+    return next((index for index in ready if index not in state.judged), None)
 
 
 def judge(state: State) -> list[Effect]:
     """Name whoever lied about the chunk: with an error that carries the proof. Raises FalseTag, FalseSum."""
-    index = next(index for index, held in state.false.items() if len(held) == len(state.survivors))
-    held = state.false.pop(index)
+    index = _to_judge(state)
+    if index is None:
+        return []
+    state.judged.add(index)
+    held = state.false[index]
     by_bits = _forms(state)
     form = by_bits[state.segments[state.pieces[index].segment][0]]
     field = gather.field_of(state, index)
@@ -136,6 +145,4 @@ def judge(state: State) -> list[Effect]:
             roots = tuple(state.roots[name] for name in state.survivors)
             proof = (state.members, signed, *roots, *(held[name] for name in state.survivors))
             raise FalseSum(peer=owner, evidence=f"chunk {index}", proof=proof)
-    # All told the truth and the equation fails: it cannot be, and nothing is vouched for.
-    state.false[index] = {}
-    return []
+    return []  # all told the truth and the equation fails: it cannot be, and nothing is vouched for
