@@ -17,6 +17,9 @@ class Progress:
     charged    round, epsilon, limit                    trained    round, seconds
     phase      round, attempt, phase
     abandoned  round, attempt, waited_for
+    left       round, attempt, lacking (names), sent (this site's masked vector had left it)
+    caught_up  round (the newest that was taken over), peer (whose ledger it came from)
+    breach     peer, error (a P2PFLError), proof (name of what `ledger evidence` keeps of it, or empty)
     round      round, survivors, outcome, epsilon {name: text}, seconds, bytes_sent, payload_bytes, dense_bytes, rounds
     """
 

@@ -1,4 +1,4 @@
-"""`p2pfl ledger`: verify, show, export and compare. All of it only reads, beside a `join` that runs."""
+"""`p2pfl ledger`: verify, show, export, compare and evidence. All of it only reads, beside a `join` that runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 import click
 
 from p2pfl.cli import output
+from p2pfl.cli.evidence import evidence
 from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options, write_new
 from p2pfl.cli.predict import read_whole
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTEGRITY, EXIT_USAGE
@@ -36,7 +37,10 @@ def log_option(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def ledger() -> None:
-    """Verify, show, export and compare the ledger."""
+    """Verify, show, export and compare the ledger; and the proofs against sites that broke the protocol."""
+
+
+ledger.add_command(evidence)
 
 
 @ledger.command()

@@ -34,7 +34,7 @@ VERBS: Final = {
     "join": ("p2pfl.cli.join", "Take part: train until the agreed rounds are final."),
     "sum": ("p2pfl.cli.sum", "One secure sum or mean of a number that each site keeps to itself."),
     "status": ("p2pfl.cli.status", "What this home holds: rounds, model, privacy spent, links."),
-    "ledger": ("p2pfl.cli.ledger", "Verify, show, export and compare the ledger."),
+    "ledger": ("p2pfl.cli.ledger", "Verify, show, export and compare the ledger; proofs against liars."),
     "model": ("p2pfl.cli.model", "Export the model as safetensors."),
     "predict": ("p2pfl.cli.predict", "Apply the model to a CSV of new records."),
 }

@@ -1,4 +1,4 @@
-"""What a running peer tells, as lines on stderr: rounds, who is waited for and what to tell them, links refused.
+"""What a running peer tells, as lines on stderr: rounds, who is waited for and what to tell them, who broke a rule.
 
 Quiet when all is well: one line a round. The last facts of each kind are kept for the result.
 """
@@ -32,6 +32,7 @@ class Watch:
         self._metric: float | None = None
         self._seen: set[str] = set()
         self._down: dict[str, str] = {}  # link down by peer, why; not told yet
+        self._breaches: dict[tuple[str, str, str], float] = {}  # by peer, code and proof: when it was told
         self.tls: dict[str, str] = {}
         self.rounds: list[dict[str, Any]] = []
 
@@ -68,6 +69,25 @@ class Watch:
     def _abandoned(self, facts: Mapping[str, Any]) -> None:
         whom = ", ".join(facts["waited_for"]) or "nobody in particular"
         self._tell(f"round {facts['round']}  attempt {facts['attempt']} abandoned, waiting for {whom}; nothing is lost")
+
+    def _left(self, facts: Mapping[str, Any]) -> None:
+        whom = ", ".join(facts["lacking"]) or "nobody in particular"
+        spent = "what this site sent is spent, and its sum may still come out" if facts["sent"] else "nothing was sent"
+        self._tell(f"round {facts['round']}  attempt {facts['attempt']} left behind, waiting for {whom}; {spent}")
+
+    def _caught_up(self, facts: Mapping[str, Any]) -> None:
+        self._tell(f"round {facts['round']}  taken over from {facts['peer']}: finished while this site was away")
+
+    def _breach(self, facts: Mapping[str, Any]) -> None:
+        """Once in a while for each peer and kind: a liar does not fill anybody's screen."""
+        peer, error, proof = facts["peer"], facts["error"], facts["proof"]
+        at = self._breaches.get((peer, error.code, proof))
+        if at is not None and self._now() - at < AGAIN_S:
+            return
+        self._breaches[(peer, error.code, proof)] = self._now()
+        shown = f"proof {proof}: p2pfl ledger evidence" if proof else "no proof that others could check"
+        line = f"{error.happened.rstrip('.')} ({error.code}: {error.evidence}); {shown}"
+        self._tell(" ".join(line.split()))
 
     def _waiting(self, facts: Mapping[str, Any]) -> None:
         silent: Mapping[str, float | None] = facts.get("silent", {})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from p2pfl import progress
 from p2pfl.cli.demo import _place
 from p2pfl.cli.main import run
 from p2pfl.cli.numbers import own_values, parts, read_off
@@ -20,6 +22,7 @@ from p2pfl.cli.told import demo_facts, demo_text, dense_bytes, meaning
 from p2pfl.cli.watch import Watch
 from p2pfl.errors import federation as leaves
 from p2pfl.errors import people
+from p2pfl.errors import round as rounds
 from p2pfl.progress import Progress
 from tests.federation.sample import NAMES, peers_yaml
 
@@ -182,6 +185,61 @@ def test_a_refused_link_shows_the_whole_error(tmp_path: Path) -> None:
     watch(Progress("refused", {"peer": "uppsala", "error": error}))
     assert "P2P-FED-011" in lines[0]
     assert "try" in lines[0]
+
+
+def test_a_round_left_behind_is_told_with_whom_it_lacks_and_whether_anything_was_sent(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(Progress("left", {"round": 4, "attempt": 1, "lacking": ["st-olav", "uppsala"], "sent": True}))
+    watch(Progress("left", {"round": 5, "attempt": 0, "lacking": [], "sent": False}))
+    assert lines == [
+        "round 4  attempt 1 left behind, waiting for st-olav, uppsala; what this site sent is spent, "
+        "and its sum may still come out",
+        "round 5  attempt 0 left behind, waiting for nobody in particular; nothing was sent",
+    ]
+
+
+def test_rounds_that_are_taken_over_are_told_with_whose_ledger_they_came_from(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(Progress("caught_up", {"round": 12, "peer": "st-olav"}))
+    assert lines == ["round 12  taken over from st-olav: finished while this site was away"]
+
+
+def test_a_breach_is_one_line_with_who_what_and_where_its_proof_is(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    proven = rounds.ProvenLiar(peer="uppsala", evidence="Ready, Ready; shown by\nst-olav")
+    watch(Progress("breach", {"peer": "uppsala", "error": proven, "proof": "0123456789abcdef"}))
+    words = rounds.BulkRejected(peer="uppsala", evidence="chunk 3")
+    watch(Progress("breach", {"peer": "uppsala", "error": words, "proof": ""}))
+    assert lines == [
+        "uppsala broke the protocol: letters under its own signature prove it, to anyone "
+        "(P2P-ROUND-019: Ready, Ready; shown by st-olav); proof 0123456789abcdef: p2pfl ledger evidence",
+        "uppsala sent masked words that do not match what it signed (P2P-ROUND-007: chunk 3); "
+        "no proof that others could check",
+    ]
+
+
+def test_a_liar_that_goes_on_and_on_fills_no_screen(tmp_path: Path) -> None:
+    watch, lines, clock = watching(tmp_path)
+    for number in range(100):
+        error = rounds.MalformedMessage(peer="uppsala", evidence=f"letter {number}")
+        watch(Progress("breach", {"peer": "uppsala", "error": error, "proof": ""}))
+    assert len(lines) == 1
+    other = rounds.MalformedMessage(peer="st-olav", evidence="letter 0")
+    watch(Progress("breach", {"peer": "st-olav", "error": other, "proof": ""}))
+    assert len(lines) == 2
+    clock[0] = 31.0
+    watch(Progress("breach", {"peer": "uppsala", "error": error, "proof": ""}))
+    assert "letter 99" in lines[2]
+
+
+def test_every_kind_of_progress_is_documented_and_every_documented_one_is_known() -> None:
+    """What the program tells, against the table in progress.py."""
+    package = Path(progress.__file__).parent
+    source = "".join(file.read_text() for file in package.rglob("*.py"))
+    told = set(re.findall(r'(?:_tell\(|Progress\()\s*"([a-z_]+)"', source))
+    table = str(Progress.__doc__).split("\n\n")[1]
+    documented = set(re.findall(r"(?:^|   )\s*([a-z_]+)  +[a-z]", table, re.MULTILINE))
+    assert told == documented
 
 
 @pytest.mark.parametrize("kind", ["phase", "trained", "charged", "something of a later version"])
