@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -77,7 +78,7 @@ class Member:
     addresses: tuple[Address, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Roster:
     """The members of one epoch, in file order; the order is part of the agreement."""
 
@@ -91,25 +92,34 @@ class Roster:
         if not all(NAME.fullmatch(name) for name in names):
             raise ValueError("a name is not [a-z][a-z0-9-]{0,30}")
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(member.name for member in self.members)
 
-    @property
+    @cached_property
     def quorums(self) -> Quorums:
         return Quorums(len(self.members))
 
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.epoch, self.members))
+
+    def __hash__(self) -> int:
+        return self._hash  # it keys what is remembered of letters, some thousand times a second
+
+    @cached_property
+    def _places(self) -> dict[object, int]:
+        return {name: place for place, name in enumerate(self.names)}
+
     def __getitem__(self, name: str) -> Member:
-        for member in self.members:
-            if member.name == name:
-                return member
-        raise KeyError(name)
+        return self.members[self._places[name]]
 
     def __contains__(self, name: object) -> bool:
-        return any(member.name == name for member in self.members)
+        return name in self._places
 
     def index(self, name: str) -> int:
-        return self.names.index(name)
+        """The place of `name`, from 0. Raises KeyError."""
+        return self._places[name]
 
     def name_of(self, key: bytes) -> str | None:
         """The member that holds `key`, or None."""

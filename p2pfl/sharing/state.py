@@ -110,11 +110,13 @@ class State:
     acks: dict[str, Letter] = field(default_factory=dict)
     proposes: dict[str, Letter] = field(default_factory=dict)
     dealt: bool = False  # this peer's shares have left
+    fresh: bool = False  # something has come since that may have to be acknowledged
     acknowledged: frozenset[bytes] = frozenset()  # digests of the bundles in this peer's last Ack
     passed_on: frozenset[str] = frozenset()  # whose acknowledgement and proposal the coordinator was shown at half-time
     ahead: tuple[Vector, ...] = ()  # masks that were expanded before U was known …
     ahead_with: dict[str, bytes] = field(default_factory=dict)  # … for the edges to these peers, under these bundles
     members: Letter | None = None
+    named: tuple[Letter, bytes] | None = None  # D, and the set that it was made of
     refused: str = ""  # why this peer does not accept the coordinator's U
     returned: set[str] = field(default_factory=set)  # members that are new processes since they dealt
     # MASK, GATHER
@@ -190,7 +192,11 @@ class State:
     @property
     def attempt_digest(self) -> bytes:
         """D: empty until a U is accepted."""
-        return attempt_digest(self.members) if self.members is not None else b""
+        if self.members is None:
+            return b""
+        if self.named is None or self.named[0] is not self.members:
+            self.named = (self.members, attempt_digest(self.members))
+        return self.named[1]
 
     @property
     def coordinator(self) -> str:

@@ -164,9 +164,10 @@ def _reason(state: State) -> tuple[str, ...] | None:
     if not state.inside:
         return None
     seconds = state.members.message.deadline_ms / 1000 if isinstance(state.members.message, Members) else 0.0
-    blamed = [name for name in to_blame(state)
-              if name in state.returned or state.others.away(name, state.now, seconds / 4)]  # fmt: skip
-    return tuple(blamed) or None
+    gone = [name for name in state.survivors
+            if name in state.returned or state.others.away(name, state.now, seconds / 4)]  # fmt: skip
+    blamed = set(to_blame(state)) & set(gone) if gone else set()
+    return tuple(name for name in gone if name in blamed) or None
 
 
 def _no_members(state: State) -> tuple[str, ...] | None:

@@ -30,6 +30,11 @@ def owes(state: State, peer: str) -> str:
     return _chunks(state, peer) or _sums(state, peer) or _tags(state, peer)
 
 
+def _owned(state: State, peer: str) -> list[int]:
+    place = state.survivors.index(peer)
+    return [piece.index for piece in state.pieces if piece.owner_position == place]
+
+
 def _before_u(state: State, peer: str) -> str:
     if peer not in state.bundles:
         return SHARE
@@ -54,7 +59,7 @@ def _chunks(state: State, peer: str) -> str:
 
 def _sums(state: State, peer: str) -> str:
     excused = bool(state.claims.get(peer, set()) - state.shown)
-    own = [piece.index for piece in state.pieces if state.survivors[piece.owner_position] == peer]
+    own = _owned(state, peer)
     if not excused and any(index not in state.sum_digests for index in own):
         return SUMS
     nonce = state.nonces[peer].message if peer in state.nonces else None
@@ -66,7 +71,7 @@ def _sums(state: State, peer: str) -> str:
 
 
 def _tags(state: State, peer: str) -> str:
-    own = [piece.index for piece in state.pieces if state.survivors[piece.owner_position] == peer]
+    own = _owned(state, peer)
     tags = state.tags[peer].message if peer in state.tags else None
     told = isinstance(tags, m.Tags) and tags.challenge == state.challenge
     if state.challenge and state.setting.verify and not told:

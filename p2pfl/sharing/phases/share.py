@@ -135,6 +135,7 @@ def _bundle(state: State, letter: Letter, share: Share) -> Letter:
 
 def _more(state: State) -> list[Effect]:
     """One more bundle is held: from a quorum on, the next Ack has its time."""
+    state.fresh = True
     if len(_held(state)) < state.setting.roster.quorums.q:
         return []
     return [state.timer("ack", NEXT_ACK_S if state.acknowledged else FIRST_ACK_S)]
@@ -153,7 +154,9 @@ def _held(state: State) -> frozenset[bytes]:
 
 def may_acknowledge(state: State) -> bool:
     """There is something new to acknowledge, and no reason to wait for more of it."""
-    if not state.dealt or state.members is not None or state.ballot is not None or "ack" not in state.due:
+    if not (state.fresh and state.dealt) or state.members is not None or state.ballot is not None:
+        return False
+    if "ack" not in state.due:
         return False
     if _held(state) == state.acknowledged:
         return False
@@ -164,7 +167,7 @@ def may_acknowledge(state: State) -> bool:
 
 def receipt(state: State) -> list[Effect]:
     """Make what is acknowledged durable first: the others may come to depend on it."""
-    state.acknowledged = _held(state)
+    state.acknowledged, state.fresh = _held(state), False
     return [state.persist(Receipted)]
 
 
