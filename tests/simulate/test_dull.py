@@ -11,6 +11,7 @@ from p2pfl import messages as m
 from p2pfl.sharing import events as e
 from p2pfl.simulate import SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
+from tests.simulate import promises
 
 STORM = Weather(0.03, 6, (0.05, 60.0), (0.0005, 5.0))
 
@@ -20,6 +21,7 @@ class Overheard(SimulatedFederation):
 
     def __init__(self, peers: int, seed: int) -> None:
         self.drawn: list[bytes] = []
+        self.salts: set[bytes] = set()
         self.prints: list[str] = []
         super().__init__(peers, seed=seed, length=6, weather=STORM)
         for peer in self.peers.values():
@@ -38,8 +40,9 @@ class Overheard(SimulatedFederation):
         def told(event: e.Event) -> None:
             self.note("event", event)
             handle(event)
-            self.note("round", peer.round and vars(peer.round))
-            self.note("state", peer.round and peer.round.state)
+            if peer.round is not None:
+                self.note("round", vars(peer.round))
+                self.salts |= {one.salt for one in peer.round.state.backups.values()}
 
         peer._feed = told  # type: ignore[method-assign]
         for kind, do in list(peer._do.items()):
@@ -67,13 +70,44 @@ def test_no_secret_shows_in_any_print_or_log_line_of_a_simulated_round(
     text = "\n".join((*federation.prints, caplog.text, out, err))
     assert len(text) > 100_000
     assert "Share" in text
-    opened = public(federation)
-    secrets = [drawn for drawn in federation.drawn if drawn not in opened]
-    assert len(secrets) > 20
+    secrets = secrets_of(federation)
+    assert len(secrets) > 40
     for secret in secrets:
         assert not any(form in text for form in forms(secret))
 
 
-def public(federation: SimulatedFederation) -> set[bytes]:
-    """Nonces are said to all; they are secret only until then."""
-    return {letter.message.nonce for _, letter in federation.log if isinstance(letter.message, m.Nonce)}
+def secrets_of(federation: Overheard) -> set[bytes]:
+    """Seeds and nonces that were drawn, and backup shares, but those that were opened to all in the end.
+
+    A salt is none: it keeps the root of a bundle from being computed again, and hides nothing that is not uniform.
+    """
+    told = [letter.message for _, letter in federation.log]
+    opened = {one.nonce for one in told if isinstance(one, m.Nonce)}
+    opened |= {row[1] for one in told if isinstance(one, m.BackupShare) for row in one.shares}
+    backups = {one.backup for one in told if isinstance(one, m.Share)}
+    return {*federation.drawn, *backups} - federation.salts - opened
+
+
+@pytest.mark.parametrize("peers", [3, 4])
+def test_once_a_round_is_final_no_secret_of_any_of_its_attempts_lies_on_any_disk(peers: int) -> None:
+    federation = SimulatedFederation(peers, seed=5, length=6, weather=STORM)
+    lain: list[bytes] = []
+    for peer in federation.peers.values():
+        persist = peer._do[e.Persist]
+
+        def watched(effect: e.Persist, persist: Any = persist) -> None:
+            lain.extend(data for _, data in effect.items if data is not None)
+            persist(effect)
+
+        peer._do[e.Persist] = watched
+    federation.run(100_000)
+    promises.everything_is_final(federation)
+    secrets: set[bytes] = set()
+    opened: set[bytes] = set()
+    for message in (letter.message for _, letter in federation.log if letter.envelope.round == 1):
+        secrets |= {message.backup, message.edge or message.backup} if isinstance(message, m.Share) else set()
+        opened |= {row[1] for row in message.shares} if isinstance(message, m.BackupShare) else set()
+    secrets -= opened
+    assert sum(any(secret in data for data in lain) for secret in secrets) > 10  # they had lain there
+    for peer in federation.peers.values():
+        assert not any(secret in data for secret in secrets for data in peer.disk.items.values())

@@ -19,8 +19,7 @@ class Federation(RuleBasedStateMachine):
     @initialize(peers=st.sampled_from([3, 3, 4]))
     def begin(self, peers: int) -> None:
         self.world = ByHand(peers, rounds=2)
-        for peer in self.world.peers.values():
-            self.world.start(peer)
+        self.world.start_all()
 
     @rule(which=SOME)
     def deliver(self, which: int) -> None:
@@ -50,7 +49,7 @@ class Federation(RuleBasedStateMachine):
     def repeat(self, which: int) -> None:
         self.world.again(which)
 
-    @precondition(lambda self: self.world.died < MOST_DEATHS)
+    @precondition(lambda self: self.world.deaths < MOST_DEATHS)
     @rule(which=SOME, effects=st.integers(0, 6))
     def kill(self, which: int, effects: int) -> None:
         """A process dies before one of the next effects that it would carry out."""
@@ -70,6 +69,17 @@ class Federation(RuleBasedStateMachine):
             one, other = alive[which % len(alive)], alive[(which + 1) % len(alive)]
             self.world._link(one, other)
             self.world._link(other, one)
+
+    @precondition(lambda self: not self.world.cut)
+    @rule(which=SOME)
+    def a_link_ends(self, which: int) -> None:
+        names = list(self.world.peers)
+        self.world.part(names[which % len(names)], names[(which + 1) % len(names)])
+
+    @rule()
+    def they_meet_again(self) -> None:
+        for pair in sorted(map(sorted, self.world.cut)):
+            self.world.meet(*pair)
 
     @rule()
     def time_passes(self) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from typing import Any
 
 import pytest
 
 from p2pfl import messages as m
+from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import RolledBack
 from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
@@ -18,6 +18,10 @@ from p2pfl.simulate.peer import Disk, SimulatedPeer
 from tests.sharing.liars import resealed
 from tests.simulate import promises
 from tests.simulate.by_hand import ByHand
+
+
+def copied(disk: Disk) -> Disk:
+    return Disk(dict(disk.items), list(disk.ledger), list(disk.signatures), list(disk.totals), list(disk.notes))
 
 
 class OlderDisk(SimulatedFederation):
@@ -33,7 +37,7 @@ class OlderDisk(SimulatedFederation):
     def dies(self, peer: SimulatedPeer) -> bool:
         if peer.name == "site-0" and self.dice.random() < 0.3:
             disk = peer.disk
-            self.copies.append(Disk(dict(disk.items), list(disk.ledger), list(disk.totals), list(disk.notes)))
+            self.copies.append(copied(disk))
         return (peer.name == "site-0" or self.dice.random() < 0.3) and super().dies(peer)
 
     def start(self, peer: SimulatedPeer) -> None:
@@ -51,31 +55,22 @@ def test_a_home_that_was_rolled_back_gains_nothing_and_makes_nobody_else_look_li
     promises.check(federation, beside=["site-0"])
     for name, peer in federation.peers.items():
         if name == "site-0":
-            assert peer.error is None or isinstance(peer.error, RolledBack)
+            # It may take what others say for a breach, since it knows less than it should: never for a bug here.
+            assert peer.error is None or isinstance(peer.error, (RolledBack, RemoteProtocolError))
         elif peer.error is not None:
             assert peer.error.fields["peer"] == "site-0"
 
 
-def by_hand_until(world: ByHand, done: Any) -> None:
-    while not done():
-        pairs = world.pairs()
-        if pairs:
-            world.deliver(pairs[0])
-        else:
-            assert world.tick()
-
-
-def test_a_peer_whose_vote_was_not_needed_gives_nothing_up_when_another_comes_back_after_the_certificate() -> None:
-    """It stands in UNMASK without a ballot; an ABANDON there was an event without a row, and ended its process."""
+def test_a_peer_that_could_not_vouch_gives_nothing_up_when_another_comes_back_after_the_certificate() -> None:
+    """It stands in UNMASK without a READY; an ABANDON there was an event without a row, and ended its process."""
     world = ByHand(4)
-    for peer in world.peers.values():
-        world.start(peer)
+    world.start_all()
     slow, back, other = world.peers["site-3"], world.peers["site-0"], world.peers["site-1"]
 
     def arrives(pair: tuple[str, str]) -> bool:
-        # Behind the digest of site-0's sum, all that it says stays on its way: site-3 cannot vouch for the sums.
+        # Behind site-0's nonce, all that it says stays on its way: site-3 sends its tags, and cannot vouch.
         return pair != ("site-0", "site-3") or not any(
-            to == "site-3" and one.sender == "site-0" and isinstance(one.message, m.SumDigest)
+            to == "site-3" and one.sender == "site-0" and isinstance(one.message, m.Nonce)
             for to, _, one in world.delivered
         )
 
@@ -87,7 +82,6 @@ def test_a_peer_whose_vote_was_not_needed_gives_nothing_up_when_another_comes_ba
             break
     assert slow.round is not None
     assert slow.round.phase is Phase.UNMASK
-    assert slow.round.state.ballot is None
     assert slow.round.state.ready is None
     back.kill()
     world.waiting[("site-0", "site-3")].clear()
@@ -95,7 +89,7 @@ def test_a_peer_whose_vote_was_not_needed_gives_nothing_up_when_another_comes_ba
     world.settle()
     promises.check(world)
     promises.everything_is_final(world)
-    assert not any(isinstance(one.message, m.Ballot) and one.sender == "site-3" for _, one in world.log)
+    assert not any(isinstance(one.message, m.Ballot) and not one.message.survivors for _, one in world.log)
 
 
 def two_faced(liar: SimulatedPeer, peer: str, letter: Letter) -> Iterable[Letter]:
@@ -108,9 +102,7 @@ def two_faced(liar: SimulatedPeer, peer: str, letter: Letter) -> Iterable[Letter
 def test_a_certificate_outweighs_the_ballot_that_a_liar_showed_to_one_peer_alone() -> None:
     """site-3 holds the liar's SURVIVORS and is shown an ABANDON certificate that counts the liar's other ballot."""
     world = ByHand(4)
-    for peer in world.peers.values():
-        world.start(peer)
-    by_hand_until(world, lambda: all(peer.round and peer.round.phase is Phase.SHARE for peer in world.peers.values()))
+    world.start_all()
     victim = world.peers["site-3"].round
     assert victim is not None
     state, attempt = victim.state, victim.attempt
@@ -139,12 +131,11 @@ def test_two_faced_voters_never_make_two_answers() -> None:
 def test_a_second_copy_of_a_running_home_masks_under_no_bundle_but_its_own() -> None:
     """Two processes on copies of one disk: the copy found an attempt under way, and may only give it up."""
     world = ByHand(4)
-    for peer in world.peers.values():
-        world.start(peer)
+    world.start_all()
     original = world.peers["site-0"]
-    by_hand_until(world, lambda: original.round is not None and original.round.state.acknowledged)
+    world.until(lambda: original.round is not None and original.round.state.members is not None)
     copy = SimulatedPeer(world, "site-0", original.identity, original.roster, original.run, original.rounds, 61)
-    copy.disk = Disk(dict(original.disk.items), list(original.disk.ledger))
+    copy.disk = copied(original.disk)
     copy.boot()
     copy.begin()
     assert copy.round is not None
