@@ -176,7 +176,9 @@ class Home:
             home = cls(path, name, keyslots.unwrap(slots, name, unlock), Disk(path, fault), draw, lock)
             home.identity()  # the master key is this home's, not only well wrapped
             for directory in (path, *(path / inner for inner in DIRECTORIES)) if write else ():
-                directory.mkdir(mode=0o700, exist_ok=True)  # an earlier version of the program had fewer of them
+                if directory.is_file():  # what an earlier version kept under this name is of no use to this one
+                    home.disk.remove(directory)
+                directory.mkdir(mode=0o700, exist_ok=True)
                 for left in directory.glob("*" + NEW):  # a replace that a crash cut short
                     home.disk.remove(left)
         except BaseException:

@@ -14,6 +14,7 @@ from p2pfl.sharing.course import Course
 LEAST_DEADLINE_S: Final = 20.0
 SLACK: Final = 6.0  # a deadline allows this many times the transfer that the slowest link would need
 SLOWER: Final = 4.0  # … and this many times the time that this site took for its update
+FASTEST: Final = 12.5e6  # bytes per second: what buffers take at once says little about what a link carries
 SLOWEST: Final = 64e3  # bytes per second assumed of a link that was never measured
 
 
@@ -33,7 +34,8 @@ class Offer:
         speeds   measured, of the links, in bytes per second (None: not measured)
         took_s   seconds that the offer took to make: slower sites may need a few times as long
         """
-        slowest = max(min(filter(None, speeds), default=SLOWEST), SLOWEST / 8)
+        measured = min(filter(None, speeds), default=SLOWEST)
+        slowest = min(max(measured, SLOWEST / 8), FASTEST)
         return int(1000 * (LEAST_DEADLINE_S + SLACK * 2 * self.payload_bytes / slowest + SLOWER * took_s))
 
 

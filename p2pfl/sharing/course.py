@@ -113,6 +113,9 @@ class Course:
             if slot is None:
                 self.number, self._grounds = found.number, found.state.grounds
             effects += self._sift(found, owed)
+        current = self.current
+        if current is not None and current.state.base[0] < self.final_round:
+            self._rebase()  # a round became final while it was under way, and the process died
         return effects
 
     def begin(self, now: float) -> list[Effect]:
@@ -158,7 +161,8 @@ class Course:
         effects: list[Effect] = []
         if isinstance(event, LinkUp):
             self.others.down.pop(event.peer, None)
-            effects += [Send(event.peer, letter) for letter in (*self.others.proven.values(), *self._carrying())]
+            letters = (*self.others.proven.values(), *self._carrying())
+            effects += [Send(event.peer, letter) for letter in letters if letter is not None]
         elif isinstance(event, LinkDown):
             self.others.down.setdefault(event.peer, event.now)
         if self.previous is not None:
@@ -195,10 +199,11 @@ class Course:
     def _evidence(self, letter: Letter, message: Evidence) -> list[Effect]:
         """A proof against a liar, by whoever: it is left out from now on."""
         try:
-            liar = evidence.check(message.proof, self.setting.roster)
+            liar = evidence.check(message.proof, self.setting.roster, self.setting.run)
         except Malformed as malformed:
             wrong = EvidenceRejected(peer=letter.sender, evidence=str(malformed))
-            self.others.breaches[letter.sender] = wrong
+            if not self.others.first(wrong, letter.envelope.round):
+                return []
             return [Accuse(letter.sender, letter.envelope.round, letter.envelope.attempt, wrong)]
         if liar == self.setting.me:
             shown = "two statements, or a false one, under this site's own signature"
@@ -245,10 +250,9 @@ class Course:
 
     def breach(self, error: RemoteProtocolError) -> list[Effect]:
         """What came over a link was no letter of its peer: it is dropped, and the peer accused."""
-        peer = error.fields["peer"]
-        self.others.breaches[peer] = error
+        told = [Accuse(error.fields["peer"], self.number, 0, error)] if self.others.first(error, self.number) else []
         last = self.others.too_many
-        return [Accuse(peer, self.number, 0, error), *([Stop(last)] if last is not None else [])]
+        return [*told, *([Stop(last)] if last is not None else [])]
 
     def _keep(self, letter: Letter) -> None:
         """Hold it for the round that it is of; beyond a bound of its sender's own it is dropped."""

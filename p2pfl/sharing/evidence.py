@@ -24,6 +24,8 @@ from p2pfl.codec import Malformed
 from p2pfl.errors import P2PFLError
 from p2pfl.keys import digest
 from p2pfl.messages import (
+    LARGE,
+    SMALL,
     BackupShare,
     Ballot,
     Bundle,
@@ -39,7 +41,7 @@ from p2pfl.messages import (
     Tags,
     open_letter,
 )
-from p2pfl.roster import Roster
+from p2pfl.roster import MOST_PEERS, Roster
 from p2pfl.sharing import shamir
 from p2pfl.sharing.certificate import check_certificate, compose, same_attempt
 from p2pfl.sharing.chunks import CHUNK_BYTES, Layout, Segment, plan
@@ -50,18 +52,29 @@ from p2pfl.sharing.phases.gather import leaf_of, roots_digest, sum_digest
 from p2pfl.sharing.phases.mask import piece_leaf
 from p2pfl.sharing.phases.share import commitment, leaf
 
+MOST_LETTERS: Final = 2 * MOST_PEERS
 ONE_PROCESS: Final = (Bundle, Propose)
 ONE_ATTEMPT: Final = (Members, Root, SumDigest, Nonce, Tags, Ready, Ballot)
 
 
-def check(proof: Sequence[bytes], roster: Roster) -> str:
-    """The name of the peer that these letters convict. Raises Malformed when they convict nobody."""
+def fits(proof: Sequence[bytes]) -> bool:
+    """The proof fits into one letter; a false sum of many sites does not, and every member finds it by itself."""
+    return len(proof) <= MOST_LETTERS and sum(map(len, proof)) <= LARGE - SMALL
+
+
+def check(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) -> str:
+    """The name of the peer that these letters convict. Raises Malformed when they convict nobody.
+
+    run   of which they must be; None: of any one
+    """
     letters = [open_letter(wire, roster) for wire in proof]
     if not letters:
         raise Malformed("no letters")
     first = letters[0]
     if any(not same_attempt(letter, first.envelope) for letter in letters):
         raise Malformed("letters of several attempts")
+    if first.envelope.epoch != roster.epoch or run not in (None, first.envelope.run):
+        raise Malformed("letters of another federation, epoch or run")
     kinds = tuple(type(letter.message) for letter in letters)
     try:
         if len(letters) == 1:
@@ -83,10 +96,10 @@ def check(proof: Sequence[bytes], roster: Roster) -> str:
     raise Malformed("letters that prove nothing together")
 
 
-def convicts(proof: Sequence[bytes], roster: Roster) -> str:
+def convicts(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) -> str:
     """`check`, with nobody's name (empty) for letters that convict nobody."""
     try:
-        return check(proof, roster)
+        return check(proof, roster, run)
     except Malformed:
         return ""
 

@@ -35,10 +35,11 @@ def check_rows(rows: Sequence[Row], roster: Roster, known: Mapping[bytes, Base])
     for record, signed in rows:
         facts = codec.read_facts(record)
         run = _run(facts, roster)
-        if (facts.get("rests_on"), facts.get("base")) != (last.get(run, NO_BASE)[0], last.get(run, NO_BASE)[1].hex()):
+        before = last.get(run, NO_BASE)
+        if (facts.get("rests_on"), facts.get("base")) != (before[0], before[1].hex()):
             raise Malformed(f"round {facts['round']} does not rest on the one before it")
-        if facts["round"] <= last.get(run, NO_BASE)[0]:
-            raise Malformed(f"round {facts['round']} comes after round {last[run][0]}")
+        if facts["round"] <= before[0]:
+            raise Malformed(f"round {facts['round']} comes after round {before[0]}")
         last[run] = (facts["round"], base_of(record))
         valid = {name: one for name, one in signed.items()
                  if name in roster and verify(roster[name].key, "record", record, one)}  # fmt: skip

@@ -52,8 +52,10 @@ class Others:
     me: str
     began: float = 0.0
     down: dict[str, float] = field(default_factory=dict)  # links that do not stand, since when
-    proven: dict[str, Letter] = field(default_factory=dict)  # liars, with the Evidence against each
+    # Liars, with the Evidence against each; None where the proof is too large for a letter, and each finds it itself.
+    proven: dict[str, Letter | None] = field(default_factory=dict)
     breaches: dict[str, RemoteProtocolError] = field(default_factory=dict)  # the last broken rule of each
+    told: set[tuple[str, str, int]] = field(default_factory=set)  # peer, error code, round: each is noted once
     vows: Vows = field(default_factory=Vows)
 
     def __post_init__(self) -> None:
@@ -63,6 +65,14 @@ class Others:
         """No link to `peer` has stood for so long."""
         since = self.down.get(peer)
         return since is not None and now - since >= patience_s
+
+    def first(self, error: RemoteProtocolError, number: int) -> bool:
+        """Keep the breach; True when nothing like it was told of this peer in this round."""
+        self.breaches[error.fields["peer"]] = error
+        place = (error.fields["peer"], error.code, number)
+        known = place in self.told
+        self.told.add(place)
+        return not known
 
     @property
     def too_many(self) -> RemoteProtocolError | None:

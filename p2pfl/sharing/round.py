@@ -23,6 +23,7 @@ from p2pfl.messages import (
     Handed,
     Leave,
     Letter,
+    Members,
     Nonce,
     Opened,
     Root,
@@ -123,6 +124,9 @@ class Round:
             return found, effects  # nothing of this peer is in it
         found.phase = Phase.BALLOT
         effects += ballot.announce(state)
+        if state.ready is not None and state.ballot is None and state.members is not None:
+            held = state.members.message  # its deadline counts anew from here
+            effects.append(state.timer("ready", 2 * held.deadline_ms / 1000 if isinstance(held, Members) else 0.0))
         if state.ballot is not None:
             effects += ballot.send(state)
         return found, effects + found._advance()
@@ -306,16 +310,22 @@ class Round:
         state, peer = self.state, error.fields["peer"]
         if peer == state.setting.me:
             return [Stop(error)]
-        state.others.breaches[peer] = error
+        new = state.others.first(error, state.round)
         proof = tuple(letter.wire for letter in error.proof)
-        effects: list[Effect] = [Accuse(peer, state.round, state.attempt, error, proof)]
-        if proof and peer not in state.others.proven and evidence.convicts(proof, state.setting.roster) == peer:
-            told = state.seal(Evidence(proof))
+        proven = peer not in state.others.proven and bool(proof) and self._convicts(proof) == peer
+        effects: list[Effect] = []
+        if new or proven:
+            effects.append(Accuse(peer, state.round, state.attempt, error, proof if proven else ()))
+        if proven:
+            told = state.seal(Evidence(proof)) if evidence.fits(proof) else None
             state.others.proven[peer] = told
-            effects.append(Send(None, told))
+            effects += [Send(None, told)] if told is not None else []
         if (last := state.others.too_many) is not None:
             effects.append(Stop(last))
         return effects
+
+    def _convicts(self, proof: tuple[bytes, ...]) -> str:
+        return evidence.convicts(proof, self.state.setting.roster, self.state.setting.run)
 
     def _keep(self, letter: Letter) -> list[Effect]:
         message = letter.message

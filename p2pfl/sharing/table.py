@@ -133,6 +133,8 @@ EVENTS: Final = _once(
     {(UNMASK, m.Reveal): Row(unmask.accept, UNMASK)},
     _stay((UNMASK, CONFIRM), m.BackupShare, unmask.piece),
     {(UNMASK, m.Total): Row(fetch.fetched, UNMASK)},
+    {(UNMASK, m.SumDigest): Row(gather.summed, UNMASK)},  # the certificate may be faster than the last words of Y
+    {(UNMASK, m.SumChunk): Row(gather.sum_chunk, UNMASK)},
     {(UNMASK, e.Applied): Row(confirm.record, CONFIRM)},
     # CONFIRM: one record, q signatures; FINAL: the round stands, and those who missed it are served
     {(CONFIRM, e.RecordStored): Row(confirm.sign, CONFIRM)},
@@ -153,7 +155,8 @@ EVENTS: Final = _once(
     _each(_UNDECIDED, (m.Reveal, m.BackupShare, m.Confirm), keep),
     _each(_UNDECIDED, (m.Total,), Ignore("nobody was asked for a sum")),
     _each((MASK, GATHER, BALLOT, *_DECIDED), (m.Share, m.Ack, m.Propose, m.Held), _late),
-    _each((BALLOT, *_DECIDED), (m.Members, *_GATHERED), _done),
+    _each((BALLOT, CONFIRM, FINAL), (m.Members, *_GATHERED), _done),
+    _each((UNMASK,), (m.Members, m.Root, m.Chunk, m.Nonce, m.Tags, m.Opened), _done),
     _each((MASK, GATHER, BALLOT, *_DECIDED), (e.Receipted,), _late),
     _each((BALLOT, *_DECIDED), (e.Dealt, e.Accepted, e.WordsReady), _gone),
     _each(_DECIDED, (e.SumsStored,), _decided),
@@ -218,6 +221,7 @@ READY: Final[dict[Phase, tuple[When, ...]]] = {
     ),
     BALLOT: (_abandoned, _certified, _survive, _give_up, *_leave(BALLOT)),
     UNMASK: (
+        When(gather.came_late, gather.keep, UNMASK),
         When(unmask.opened, unmask.compute, UNMASK),
         When(unmask.can_combine, unmask.combine, UNMASK),
         When(unmask.backups_due, unmask.back_up, UNMASK),

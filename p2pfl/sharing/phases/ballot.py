@@ -11,7 +11,7 @@ from typing import Final
 
 from p2pfl.codec import Malformed
 from p2pfl.errors.round import BallotRejected, TwoStatements
-from p2pfl.messages import Ballot, Certificate, Leave, Letter, Members, Ready, open_letter, seal
+from p2pfl.messages import Ballot, Certificate, Leave, Letter, Members, Ready, Share, open_letter, seal
 from p2pfl.sharing import certificate as certificates
 from p2pfl.sharing.events import (
     BallotStored,
@@ -159,10 +159,10 @@ def _reason(state: State) -> tuple[str, ...] | None:
         return tuple(liars)
     if len(_abandons(state)) > state.setting.roster.quorums.c:
         return _named(state)
-    if state.past("gather" if state.inside else "ready"):
-        return to_blame(state)
     if not state.inside:
-        return None
+        return () if state.past("ready") else None  # it has seen nothing of GATHER, and names nobody
+    if state.past("gather"):
+        return to_blame(state)
     seconds = state.members.message.deadline_ms / 1000 if isinstance(state.members.message, Members) else 0.0
     gone = [name for name in state.survivors
             if name in state.returned or state.others.away(name, state.now, seconds / 4)]  # fmt: skip
@@ -256,6 +256,7 @@ def shown(state: State, event: Received) -> list[Effect]:
     if verdict.survivors and verdict.members is not None and verdict.attempt_digest != state.attempt_digest:
         # This peer accepted no U, or another one that a two-faced coordinator told it: this one is certified.
         state.members = verdict.members
+        state.segments, state.pieces, state.gathering, state.sums = (), (), (), {}
         take_bundles(state, verdict.members)
     return []
 
@@ -292,8 +293,9 @@ def certify(state: State) -> list[Effect]:
     # Whatever of this attempt is not of a bundle in U is destroyed now, with this very write.
     for name in [name for name in state.backups if name not in state.survivors]:
         del state.backups[name]
-    state.contributed.clear()
-    state.mine = ()
+    state.deal = replace(state.deal, edges={}, shares={}) if state.inside and state.deal is not None else None
+    state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, Share)]
+    state.contributed, state.mine, state.ahead, state.received = {}, (), (), {}
     return [state.persist(CertificateStored)]
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from p2pfl import codec
+from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected
 from p2pfl.messages import Ballot, Certificate, Handed, Ready, Reveal, Total, Want, open_letter
 from p2pfl.sharing.events import Effect, LinkUp, Received, Send, Vector, Words
@@ -29,8 +30,9 @@ def lacks_sum(state: State) -> bool:
     """The sum exists, this peer cannot compute it, and nobody is being asked for it."""
     if state.total or (state.masked and not confirm.agreed(state)):
         return False
-    if state.masked and not state.past("fetch"):
-        return False
+    gathering = state.masked or (state.inside and state.segments and not state.restored)
+    if gathering and not state.past("fetch"):
+        return False  # it can compute the sum, or its last words are on their way
     known = state.certificate is not None or confirm.agreed(state) != b""
     return known and bool(_holders(state)) and (not state.wanted or state.past("again"))
 
@@ -121,8 +123,14 @@ def fetched(state: State, event: Received) -> list[Effect]:
     message, sender = event.letter.message, event.letter.sender
     if not isinstance(message, Total) or sender != state.wanted or state.total or (message.masked and state.masked):
         return []
-    state.due.pop("again", None)
-    again = [state.timer("again", AGAIN_S)]
+    try:
+        return [state.timer("again", AGAIN_S), *_taken(state, message, sender)]
+    except RemoteProtocolError:
+        state.wanted, state.parts = "", []  # another holder is asked at once
+        raise
+
+
+def _taken(state: State, message: Total, sender: str) -> list[Effect]:
     place = _next_part(state, message, sender)
     if (message.segment, message.start) < place or (not state.parts and (message.segment, message.start) != (0, 0)):
         return []  # of an answer to the same question before the link came up anew
@@ -131,7 +139,7 @@ def fetched(state: State, event: Received) -> list[Effect]:
     words = FIELDS[message.bits].from_bytes(message.words, peer=sender)
     state.parts.append((message, words))
     if (message.segment + 1, message.start + words.size) != (message.segments, message.length):
-        return [*again]
+        return []
     vectors, state.parts = _joined(state.parts), []
     if message.masked:
         if _view(state, vectors) != state.view or not state.view:

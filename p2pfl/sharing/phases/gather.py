@@ -105,7 +105,10 @@ def _sums(state: State, indices: list[int]) -> list[Effect]:
         said = sum_digest(state.attempt_digest, index, summed)
         sent = state.post(SumDigest(state.attempt_digest, index, said, roots))
         state.sum_digests[index], state.sums[index] = sent.letter, summed
-        effects.append(sent)
+        # Its words leave at once: the digest has fixed them, and other chunks are still on their way to their owners.
+        words = state.seal(SumChunk(state.attempt_digest, index, bytes_of(summed)))
+        others = [name for name in state.survivors if name != state.setting.me]
+        effects += [sent, *(Send(name, words) for name in others)]
     return effects
 
 
@@ -123,7 +126,7 @@ def roots_digest(roots: list[Letter]) -> bytes:
 def summed(state: State, event: Received) -> list[Effect]:
     """Hold an owner's digest of one chunk of the sum."""
     letter, message, sender = event.letter, event.letter.message, event.letter.sender
-    if not isinstance(message, SumDigest):
+    if not isinstance(message, SumDigest) or not state.segments:
         return []
     _same_digest(state, sender, message.attempt_digest)
     check_owner(state, sender, message.index)
@@ -145,7 +148,7 @@ def view_of(attempt: bytes, digests: list[bytes]) -> bytes:
 
 
 def open_nonce(state: State) -> list[Effect]:
-    """V is fixed: open the nonce for it, and hand the owned sums to all of U."""
+    """V is fixed: open the nonce for it."""
     deal = state.deal
     if deal is None:
         return []
@@ -153,12 +156,7 @@ def open_nonce(state: State) -> list[Effect]:
     state.view = view_of(state.attempt_digest, [one.sum_digest for one in signed if isinstance(one, SumDigest)])
     sent = state.post(Nonce(state.view, deal.nonce.reveal()))
     state.nonces[state.setting.me] = sent.letter
-    effects: list[Effect] = [sent]
-    members = [name for name in state.survivors if name != state.setting.me]
-    for index in sorted(state.contributed):
-        letter = state.seal(SumChunk(state.attempt_digest, index, bytes_of(state.sums[index])))
-        effects += [Send(name, letter) for name in members]
-    return effects
+    return [sent]
 
 
 def nonce(state: State, event: Received) -> list[Effect]:
@@ -180,7 +178,7 @@ def nonce(state: State, event: Received) -> list[Effect]:
 def sum_chunk(state: State, event: Received) -> list[Effect]:
     """Hold the words of one chunk of the masked sum, if they are those of its digest."""
     message, sender = event.letter.message, event.letter.sender
-    if not isinstance(message, SumChunk):
+    if not isinstance(message, SumChunk) or not state.segments:
         return []
     _same_digest(state, sender, message.attempt_digest)
     if message.index in state.sums or message.index >= len(state.pieces):
@@ -224,7 +222,7 @@ def may_vouch(state: State) -> bool:
 
 def store(state: State) -> list[Effect]:
     """Make the masked sums and READY durable together; READY is sent only then."""
-    state.masked, state.stored = state.gathering, True
+    state.masked, state.stored = _whole(state), True
     state.ready = state.seal(Ready(state.attempt_digest, state.view))
     state.others.vows.vouched[state.round] = state.chain
     state.contributed.clear()
@@ -233,11 +231,31 @@ def store(state: State) -> list[Effect]:
     return [state.persist(SumsStored, (state.sums_item, pack_sums(state.masked, state.attempt_digest)))]
 
 
+def came_late(state: State) -> bool:
+    """The certificate was here before the last words of Y were, and now they are all here, under its V."""
+    if state.masked or state.total or not state.segments or len(state.sums) < len(state.pieces):
+        return False
+    signed = [state.sum_digests[k].message for k in range(len(state.pieces)) if k in state.sum_digests]
+    digests = [one.sum_digest for one in signed if isinstance(one, SumDigest)]
+    return len(digests) == len(state.pieces) and view_of(state.attempt_digest, digests) == state.view
+
+
+def keep(state: State) -> list[Effect]:
+    """Y is whole: nobody has to be asked for it."""
+    state.masked, state.gathering = _whole(state), ()
+    state.sums.clear()
+    return []
+
+
 def _place(state: State, index: int) -> Words:
     """Where chunk `index` of Y belongs: Y is one vector from the start, so its chunks are not copied together later."""
+    return piece_of(_whole(state), state.pieces[index])
+
+
+def _whole(state: State) -> tuple[Vector, ...]:
     if not state.gathering:
         state.gathering = tuple(Vector(bits, FIELDS[bits].zeros(length)) for bits, length in state.segments)
-    return piece_of(state.gathering, state.pieces[index])
+    return state.gathering
 
 
 def views_differ(state: State) -> bool:

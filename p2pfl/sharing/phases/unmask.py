@@ -29,13 +29,22 @@ def reveal(state: State, event: CertificateStored) -> list[Effect]:
     effects: list[Effect] = []
     if state.certificate is not None:
         state.outbox.append(Send(None, state.certificate))
-        effects.append(Send(None, state.certificate))
+        effects += [Send(name, state.certificate) for name in _to_tell(state)]
     if seed is not None:
         state.reveals[me] = seed
         effects.append(state.post(Reveal(((me, seed.reveal()),))))
     seconds = members.message.deadline_ms / 1000 if members and isinstance(members.message, Members) else 0.0
     steps = {"backup": seconds / 4, "fetch": seconds / 2, "leave": seconds + LEAVE_S}
     return [*effects, *(state.timer(what, after) for what, after in steps.items())]
+
+
+def _to_tell(state: State) -> list[str]:
+    """Who may lack the set itself: everyone in U can make the certificate of the ballots that all were sent.
+
+    c+1 members tell the others: one of them is honest, and n of them would send n² copies.
+    """
+    first = state.survivors[: state.setting.roster.quorums.c + 1]
+    return [name for name in state.names if name not in state.survivors] if state.setting.me in first else []
 
 
 def accept(state: State, event: Received) -> list[Effect]:
