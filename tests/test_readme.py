@@ -1,8 +1,10 @@
 """The README's commands are run as they stand there, and what it shows is what they print.
 
 A block of commands is preceded by `<!-- run: NAME -->` (one shell), `<!-- run together: NAME -->` (one process a line,
-all at once) or `<!-- not run: why -->`; a block of text by `<!-- output of: NAME -->`. Numbers, digests, times and
-words of fingerprints differ from run to run, so lines are compared without them. Ports are replaced by free ones.
+all at once) or `<!-- not run: why -->`; a program by `<!-- file: NAME -->`, under which it is written; a block of text
+by `<!-- output of: NAME -->` (of lines that run together: the first) or `<!-- output of: NAME, line 2 -->`. Numbers,
+digests, times and words of fingerprints differ from run to run, so lines are compared without them. Ports are replaced
+by free ones.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ def test_every_block_of_commands_says_whether_it_is_run() -> None:
     for block in blocks():
         if block.kind == "sh":
             assert block.verb in ("run", "run together", "not run") or block.text.startswith("make "), block.text
-    shown = {block.name for block in blocks() if block.verb == "output of"}
+        if block.kind == "python":
+            assert block.verb == "file", block.text
+    shown = {block.name.partition(",")[0] for block in blocks() if block.verb == "output of"}
     assert shown <= {block.name for block in blocks() if block.verb.startswith("run")}
 
 
@@ -69,8 +73,8 @@ def prepared(tmp: Path) -> dict[str, str]:
     }
 
 
-def run(block: Block, tmp: Path, environment: dict[str, str]) -> str:
-    """The block's stdout and stderr; of lines that run together, the first one's."""
+def run(block: Block, tmp: Path, environment: dict[str, str]) -> list[str]:
+    """The block's stdout and stderr; of lines that run together, each one's."""
     lines = [block.text] if block.verb == "run" else block.text.strip().splitlines()
     started = [
         subprocess.Popen(["bash", "-euc", line], cwd=tmp, env=environment, text=True, stdin=subprocess.DEVNULL,
@@ -83,7 +87,7 @@ def run(block: Block, tmp: Path, environment: dict[str, str]) -> str:
         for process in started:
             process.kill()
     assert [process.returncode for process in started] == [0] * len(started), "\n".join(said)
-    return said[0]
+    return said
 
 
 @pytest.mark.readme
@@ -92,16 +96,20 @@ def test_the_readmes_commands_work_as_they_stand_and_print_what_it_shows(tmp_pat
     environment = prepared(tmp_path)
     found = sorted({port for block in blocks() for port in PORT.findall(block.text)})
     ports = dict(zip(found, map(str, free_ports(len(found))), strict=True))
-    outputs: dict[str, str] = {}
+    outputs: dict[str, list[str]] = {}
     for block in blocks():
-        if block.verb.startswith("run"):
+        if block.verb == "file":
+            (tmp_path / block.name).write_text(block.text)
+        elif block.verb.startswith("run"):
             text = PORT.sub(lambda match: ports[match[0]], block.text)
             outputs[block.name] = run(Block(block.verb, block.name, block.kind, text), tmp_path, environment)
         elif block.verb == "output of":
-            printed = [shape(line) for line in outputs[block.name].splitlines()]
+            name, _, line_number = block.name.partition(", line ")
+            said = outputs[name][int(line_number or 1) - 1]
+            printed = [shape(line) for line in said.splitlines()]
             for line in block.text.splitlines():
                 if line.strip() not in ("", "…"):
-                    assert shape(line) in printed, f"{block.name} does not print {line!r}:\n{outputs[block.name]}"
+                    assert shape(line) in printed, f"{block.name} does not print {line!r}:\n{said}"
 
 
 def test_every_test_that_security_md_names_exists() -> None:
