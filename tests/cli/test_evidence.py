@@ -19,13 +19,14 @@ from p2pfl.errors.round import ProvenLiar
 from p2pfl.keys import Identity, digest
 from p2pfl.ledger.log import Log
 from p2pfl.messages import Ack, Envelope, Letter, Message, Ready, seal
+from p2pfl.peer import sums_run, training_run
 from p2pfl.progress import Progress
 from p2pfl.sharing import events as e
 from p2pfl.sharing.evidence import check
 from tests.runs.places import NAMES, Place, places
 
 ME, LIAR, OTHER = NAMES
-RUN, D = bytes(32), digest("attempt")
+D = digest("attempt")
 
 
 @dataclass
@@ -37,20 +38,24 @@ class Desk:
     capsys: pytest.CaptureFixture[str]
     told: list[Progress]
 
-    def said(self, message: Message, by: str = LIAR, attempt: int = 0) -> Letter:
-        envelope = Envelope(RUN, 1, 7, attempt, by, bytes(16))
+    @property
+    def run(self) -> bytes:
+        return training_run(self.place.federation)
+
+    def said(self, message: Message, by: str = LIAR, attempt: int = 0, run: bytes = b"", epoch: int = 1) -> Letter:
+        envelope = Envelope(run or self.run, epoch, 7, attempt, by, bytes(16))
         return seal(message, envelope, self.place.identities[by])
 
-    def proof(self, attempt: int = 0, by: str = LIAR) -> tuple[bytes, ...]:
+    def proof(self, attempt: int = 0, by: str = LIAR, **place: Any) -> tuple[bytes, ...]:
         """Two READYs of one attempt under one signature."""
-        return tuple(self.said(Ready(D, bytes([k]) * 32), by, attempt).wire for k in (1, 2))
+        return tuple(self.said(Ready(D, bytes([k]) * 32), by, attempt, **place).wire for k in (1, 2))
 
     def accuse(self, proof: Sequence[bytes], peer: str = LIAR) -> None:
         """As a running node does it."""
         books = self.place.books()
         hands = Carrier(self.place.home, books, *[SimpleNamespace()] * 4, self.told.append)  # type: ignore[arg-type]
         held: Any = SimpleNamespace(course=SimpleNamespace(setting=SimpleNamespace(
-            run=RUN, roster=self.place.federation.roster)))  # fmt: skip
+            run=self.run, roster=self.place.federation.roster)))  # fmt: skip
         error = ProvenLiar(peer=peer, evidence="two statements")
         asyncio.run(hands._accuse(held, e.Accuse(peer, 7, 0, error, tuple(proof))))
 
@@ -95,7 +100,7 @@ def test_what_a_node_keeps_against_a_liar_is_shown_and_is_what_its_log_names(des
     status, found = desk.shown()
     (one,) = found["proofs"]
     assert (status, found["name"], one["convicts"], one["reason"]) == (0, ME, LIAR, None)
-    assert (one["round"], one["attempt"], one["run"]) == (7, 0, RUN.hex())
+    assert (one["round"], one["attempt"], one["run"]) == (7, 0, desk.run.hex())
     assert one["letters"] == [{"kind": "Ready", "sender": LIAR}] * 2
     entry = codec.read_facts(list(Log.open(desk.place.home, "site").records())[-1].record)
     assert (entry["kind"], entry["peer"], entry["proof"]) == ("breach", LIAR, one["proof"])
@@ -168,7 +173,8 @@ def innocent(desk: Desk) -> dict[str, object]:
     """What proves nothing, and must not be taken for a proof."""
     one, two = desk.proof()
     stranger = Identity(bytes([9]) * 32)
-    forged = [seal(Ready(D, bytes([k]) * 32), Envelope(RUN, 1, 7, 0, LIAR, bytes(16)), stranger).wire for k in (1, 2)]
+    place = Envelope(desk.run, 1, 7, 0, LIAR, bytes(16))
+    forged = [seal(Ready(D, bytes([k]) * 32), place, stranger).wire for k in (1, 2)]
     grown = [desk.said(Ack(held)).wire for held in ((), ((ME, D),))]
     return {
         "nothing": b"", "no msgpack": b"\xc1", "no list": codec.pack(one), "numbers": codec.pack((1, 2)),
@@ -176,7 +182,8 @@ def innocent(desk: Desk) -> dict[str, object]:
         "more behind it": codec.pack((one, two)) + b"\0", "cut": codec.pack((one, two))[:-1],
         "of two sites": (one, desk.proof(by=OTHER)[1]), "of two attempts": (one, desk.proof(1)[1]),
         "forged": tuple(forged), "acknowledgements, which may grow": tuple(grown),
-        "letters without end": (one,) * 1000,
+        "letters without end": (one,) * 1000, "under another peers.yaml": desk.proof(run=bytes(32)),
+        "of another epoch": desk.proof(epoch=2),
     }  # fmt: skip
 
 
@@ -187,6 +194,11 @@ def test_a_file_that_proves_nothing_ends_with_5_and_names_nobody(desk: Desk) -> 
         assert (status, found["convicts"], bool(found["reason"])) == (5, None, True), what
         status, out, err = desk.p2pfl("--check", path)
         assert (status, out.startswith(f"{path}: proves nothing: "), err) == (5, True, ""), what
+
+
+def test_a_lie_in_a_sum_is_proven_as_one_in_a_training_is(desk: Desk) -> None:
+    path = desk.file(desk.proof(run=sums_run(desk.place.federation)))
+    assert desk.shown("--check", path)[1]["convicts"] == LIAR
 
 
 def test_a_proof_against_a_site_of_another_federation_is_none_here(desk: Desk) -> None:

@@ -29,13 +29,13 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 class Sites:
-    """Three sites with homes, keys and records in `folder`, and their peers.yaml."""
+    """Sites with homes, keys and records in `folder`, and their peers.yaml."""
 
-    def __init__(self, folder: Path, *overrides: str) -> None:
+    def __init__(self, folder: Path, *overrides: str, count: int = 3) -> None:
         self.folder, self.peers = folder, folder / "peers.yaml"
-        dealt = deal(3)
+        dealt = deal(count)
         self.names = list(dealt.files)
-        self.ports = free_ports(3)
+        self.ports = free_ports(count)
         self.members = []
         for (name, raw), port in zip(dealt.files.items(), self.ports, strict=True):
             (folder / name).mkdir()
@@ -194,6 +194,28 @@ def test_a_site_that_is_interrupted_is_waited_for_by_name_and_goes_on_when_it_is
     assert all(one["rounds_completed"] == 6 for one in told)
     assert len({one["ledger"]["root"] for one in told}) == 1  # type: ignore[index]
     assert len({one["epsilon"] for one in told}) == 1
+
+
+def test_four_sites_go_on_without_one_that_is_killed_and_it_takes_over_what_it_missed(
+    tmp_path: Path, start: Start
+) -> None:
+    sites = Sites(tmp_path, "rounds=6", count=4)
+    first, *others, lost = (start(*sites.join(name, "--json")) for name in sites.names)
+    said(first, "round 1 ")
+    lost.kill()
+    for _ in range(2):
+        said(first, "3 of 4 sites")
+    again = start(*sites.join(sites.names[3], "--json"))
+    assert "finished while this site was away" in said(again, "taken over from")
+    told = []
+    for process in (again, first, *others):
+        status, out, err = ended(process)
+        assert status == 0, err
+        told.append(facts(out))
+    assert all(one["rounds_completed"] == 6 for one in told)
+    assert len({one["ledger"]["root"] for one in told}) == 1  # type: ignore[index]
+    for name in sites.names:
+        assert ended(start("ledger", "verify", "--home", str(tmp_path / name / "home")))[0] == 0
 
 
 def test_sigterm_ends_a_waiting_site_like_ctrl_c(tmp_path: Path, start: Start) -> None:
