@@ -194,10 +194,11 @@ class Peer:
     async def _sum(self, name: str, parts: Sequence[Encoded]) -> tuple[tuple[Total, ...], tuple[str, ...], int]:
         node, run = self.node, sums_run(self.federation)
         source = SumRun(name, parts, node.books, run, node.home.query_key().reveal())
-        await node.run(run, source, node.books.count(run) + 1)
-        if not source.number:
-            evidence = f"the ledger holds it as round {node.books.final_round(run)}"
-            raise SumMissed(evidence=evidence)
+        before = node.books.count(run)
+        while not source.number:  # what came in instead is of another question, that this site was away for
+            await node.run(run, source, node.books.count(run) + 1)
+            if not source.number and source.missed(before):
+                raise SumMissed(evidence=f"the ledger holds it, up to round {node.books.final_round(run)}")
         return source.totals, source.survivors, source.number
 
     async def train(self, trainer: Trains, *, task: str = "task", rounds: int | None = None) -> TrainResult:

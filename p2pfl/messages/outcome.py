@@ -67,7 +67,7 @@ class Leave(Message):
 class Handed(Message):
     """Signed letters of others, handed on to a peer that lacks them: each counts by its own signature."""
 
-    letters: tuple[bytes, ...] = limited(Many(Raw(1 << 20), 3 * MOST_PEERS))
+    letters: tuple[bytes, ...] = limited(Many(Raw(LARGE), 3 * MOST_PEERS))
 
 
 @wire(24, most=LARGE)

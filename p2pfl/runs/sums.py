@@ -124,11 +124,19 @@ class SumRun:
         self.survivors: tuple[str, ...] = ()
         self.number = 0
 
+    @property
+    def question(self) -> codec.Facts:
+        """What the sites agree that they sum: the configuration of its round."""
+        return {"purpose": "sum", "name": self.name, "vectors": [part.configuration for part in self.parts]}
+
+    def missed(self, before: int) -> bool:
+        """Of the rounds that the ledger holds behind the first `before`, one answers this very question."""
+        return any(record["configuration"] == self.question for record in self.books.rounds(self.run)[before:])
+
     def propose(self, number: int, base: int) -> Offer:
         """Offer the vector. What a sum rests on is not a model, but the sums before it are named all the same."""
-        vectors = [part.configuration for part in self.parts]
         payload = sum(part.vector.words.nbytes for part in self.parts)
-        return Offer(NO_MODEL, {"purpose": "sum", "name": self.name, "vectors": vectors}, b"", "", payload)
+        return Offer(NO_MODEL, self.question, b"", "", payload)
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """(bits, words) of each vector."""
@@ -162,7 +170,12 @@ class SumRun:
         return [facts for facts in queries if tuple(facts[key] for key in places) not in abandoned]
 
     def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
-        """Read the sum. The ledger holds its digest; its value goes to those who asked."""
+        """Read the sum. The ledger holds its digest; its value goes to those who asked this very question.
+
+        A site that was away is given the round that it missed first.
+        """
+        if codec.read_facts(effect.configuration) != self.question:
+            return NO_MODEL, {}
         self.survivors, self.number = effect.survivors, effect.round
         count = len(effect.survivors)
         pairs = zip(self.parts, effect.vectors, strict=True)

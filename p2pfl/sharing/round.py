@@ -13,9 +13,11 @@ from typing import Final
 
 from p2pfl.codec import Malformed, Pieces, pieces, unpack
 from p2pfl.errors import RemoteProtocolError
-from p2pfl.errors.round import MalformedMessage, UnexpectedEvent, UnexpectedMessage
+from p2pfl.errors.round import MalformedMessage, SetsDiffer, UnexpectedEvent, UnexpectedMessage
 from p2pfl.keys import Secret
 from p2pfl.messages import (
+    LARGE,
+    SMALL,
     Certificate,
     Chunk,
     Confirm,
@@ -57,7 +59,8 @@ from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Row
 NO_SUMS: Final = b"\x92\xc4\x00\x90"  # no vectors, under no attempt digest
 EARLY_BYTES: Final = 256 << 20  # held for one peer that is a step ahead …
 EARLY_LETTERS: Final = 4096  # … in at most so many letters
-HANDED: Final = (Root, SumDigest, Nonce, Tags, Confirm, Leave)  # may be handed on: each counts by its own signature
+# What may be handed on: each counts by its own signature.
+HANDED: Final = (Members, Root, SumDigest, Nonce, Tags, Confirm, Leave)
 
 
 class Round:
@@ -269,9 +272,16 @@ class Round:
                 letter = open_letter(wire, self.state.setting.roster)
             except Malformed as error:
                 raise MalformedMessage(peer=event.letter.sender, evidence=f"handed on: {error}") from None
-            if isinstance(letter.message, HANDED) and letter.sender != self.state.setting.me:
+            if isinstance(letter.message, HANDED) and self._has_place(letter):
                 effects += self._take(Received(event.now, letter))
         return effects
+
+    def _has_place(self, letter: Letter) -> bool:
+        """A letter that was handed on is of use here and now; where it is not, its author is not to blame for that."""
+        its, mine = letter.envelope, self.state.envelope
+        of_attempt = its.attempt == mine.attempt or isinstance(letter.message, Leave)
+        here = (its.run, its.epoch, its.round) == (mine.run, mine.epoch, mine.round) and of_attempt
+        return here and its.sender != mine.sender and isinstance(EVENTS.get((self.phase, type(letter.message))), Row)
 
     def _check_place(self, letter: Letter) -> None:
         """Refuse a letter of another run, epoch or round under its sender's name.
@@ -310,6 +320,8 @@ class Round:
         state, peer = self.state, error.fields["peer"]
         if peer == state.setting.me:
             return [Stop(error)]
+        if isinstance(error, SetsDiffer):
+            return self._show_set()
         new = state.others.first(error, state.round)
         proof = tuple(letter.wire for letter in error.proof)
         proven = peer not in state.others.proven and bool(proof) and self._convicts(proof) == peer
@@ -323,6 +335,14 @@ class Round:
         if (last := state.others.too_many) is not None:
             effects.append(Stop(last))
         return effects
+
+    def _show_set(self) -> list[Effect]:
+        """Two peers work under two sets: neither is to blame, and their coordinator's letters, side by side, tell."""
+        state, held = self.state, self.state.members
+        if held is None or "set shown" in state.due or held.size > LARGE - SMALL:
+            return []
+        state.due["set shown"] = state.now
+        return [Send(None, state.seal(Handed((held.wire,))))]
 
     def _convicts(self, proof: tuple[bytes, ...]) -> str:
         return evidence.convicts(proof, self.state.setting.roster, self.state.setting.run)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from p2pfl import codec
 from p2pfl.codec import Pieces
 from p2pfl.errors import P2PFLError, RemoteProtocolError
+from p2pfl.errors.round import MalformedMessage
 from p2pfl.keys import Identity, digest
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Want, seal
 from p2pfl.roster import Roster
@@ -188,7 +189,12 @@ class SimulatedPeer:
             self._say(Entries(message.entries, len(disk.ledger), listed), letter.sender)
         if isinstance(message, Entries) and message.first == len(disk.ledger) and self.course is not None:
             rows = [(record, dict(signed)) for record, signed in message.rows]
-            for record, signed in to_adopt(check_rows(rows, self.roster, {self.run: disk.last}), self.course.number):
+            try:
+                held = check_rows(rows, self.roster, {self.run: disk.last})
+            except codec.Malformed as error:
+                self._carry_out(self.course.breach(MalformedMessage(peer=letter.sender, evidence=str(error))))
+                return
+            for record, signed in to_adopt(held, self.course.number):
                 disk.ledger.append(record)
                 disk.signatures.append(dict(signed))
                 disk.totals.append(())

@@ -281,9 +281,20 @@ def _deciding(state: State, *, survivors: bool) -> list[Letter]:
         views = [letter.message.view for letter in same if isinstance(letter.message, Ballot)]
         best = max(views, key=views.count, default=b"")
         same = [one for one in same if isinstance(one.message, Ballot) and one.message.view == best]
+        if len(same) >= quorums.q:
+            same = [one for one in same if _proves(state, one)]
     enough = quorums.q if survivors else quorums.a
     same.sort(key=lambda letter: state.names.index(letter.sender))
     return same[:enough] if len(same) >= enough else []
+
+
+def _proves(state: State, letter: Letter) -> bool:
+    """The ballot holds under U, too: it may have come before U was known here."""
+    try:
+        certificates.check_ballot(letter, state.setting.roster, state.survivors)
+    except Malformed:
+        return False
+    return True
 
 
 def certify(state: State) -> list[Effect]:

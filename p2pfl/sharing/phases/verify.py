@@ -8,12 +8,13 @@ masked, and the signed hashes, tags and sum digest show to anyone who lied.
 from __future__ import annotations
 
 from p2pfl import merkle
+from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected, FalseSum, FalseTag, TagsRejected, TwoStatements
 from p2pfl.keys import digest
 from p2pfl.messages import Letter, Nonce, Opened, SumDigest, Tags
 from p2pfl.sharing import forms
-from p2pfl.sharing.events import Effect, Received, Send
-from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.events import Effect, Received, Send, Words
+from p2pfl.sharing.field import FIELDS, Field
 from p2pfl.sharing.forms import TAG_BYTES, Forms
 from p2pfl.sharing.phases import gather
 from p2pfl.sharing.phases.mask import piece_leaf, piece_of
@@ -53,6 +54,9 @@ def accept(state: State, event: Received) -> list[Effect]:
         return []
     if len(message.tags) != TAG_BYTES * len(state.pieces):
         raise TagsRejected(peer=sender, evidence=f"{len(message.tags)} bytes of tags for {len(state.pieces)} chunks")
+    for piece in state.pieces:
+        field = gather.field_of(state, piece.index)
+        field.from_bytes(tag_of(letter, piece.index), forms.forms_of(field), peer=sender)
     held = state.tags.setdefault(sender, letter)
     if held.message != message:
         raise TwoStatements(peer=sender, message="Tags", evidence="two lists of tags", proof=(held, letter))
@@ -130,14 +134,15 @@ def judge(state: State) -> list[Effect]:
     by_bits = _forms(state)
     form = by_bits[state.segments[state.pieces[index].segment][0]]
     field = gather.field_of(state, index)
-    words = {name: field.from_bytes(one.message.words) for name, one in held.items() if isinstance(one.message, Opened)}
+    words = {name: _words(one, field, state.pieces[index].count) for name, one in held.items()}
     for name in state.survivors:
-        if tag_of(state.tags[name], index) != form.tag(words[name]):
+        part = words[name]
+        if part is None or tag_of(state.tags[name], index) != form.tag(part):
             members = (state.members,) if state.members is not None else ()
             proof = (*members, state.roots[name], state.tags[name], held[name])
             raise FalseTag(peer=name, evidence=f"chunk {index}", proof=proof)
     owner = state.survivors[state.pieces[index].owner_position]
-    summed = field.sum([words[name] for name in state.survivors])
+    summed = field.sum([part for name in state.survivors if (part := words[name]) is not None])
     signed = state.sum_digests[index]
     if isinstance(signed.message, SumDigest):
         true = gather.sum_digest(state.attempt_digest, index, summed)
@@ -146,3 +151,11 @@ def judge(state: State) -> list[Effect]:
             proof = (state.members, signed, *roots, *(held[name] for name in state.survivors))
             raise FalseSum(peer=owner, evidence=f"chunk {index}", proof=proof)
     return []  # all told the truth and the equation fails: it cannot be, and nothing is vouched for
+
+
+def _words(opened: Letter, field: Field, count: int) -> Words | None:
+    """The words that were opened; None when they are none of this field, of which nobody honest signs the hash."""
+    try:
+        return field.from_bytes(opened.message.words, count) if isinstance(opened.message, Opened) else None
+    except RemoteProtocolError:
+        return None
