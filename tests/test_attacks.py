@@ -23,7 +23,7 @@ def test_every_attack_names_a_test_or_says_that_there_is_none() -> None:
 
 
 def test_every_file_that_the_attacks_name_exists() -> None:
-    for name in re.findall(r"`((?:mesh|sharing|runs)/\w+\.py|\w+\.py)`", ATTACKS):
+    for name in re.findall(r"`((?:mesh|sharing|runs|messages)(?:/\w+)+\.py|\w+\.py)`", ATTACKS):
         assert list((HERE / "p2pfl").rglob(name)), name
 
 
