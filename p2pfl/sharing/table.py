@@ -143,7 +143,8 @@ EVENTS: Final = _once(
     _stay(_DECIDED, e.LinkUp, fetch.link_up),
     # a round that is left behind
     _stay((*_UNDECIDED, UNMASK), e.LeaveStored, leave.send),
-    _stay((*_UNDECIDED, UNMASK, CONFIRM), m.Leave, leave.accept),
+    _stay((*_UNDECIDED, UNMASK), m.Leave, leave.accept),
+    _stay((CONFIRM, FINAL), m.Leave, ballot.answer),
     # time, links, and what is of no use any more
     _stay(Phase, e.Tick, ballot.passes),
     _each(Phase, (e.Moved, e.Forgotten), Ignore("only the disk has changed")),
@@ -160,10 +161,11 @@ EVENTS: Final = _once(
     _each((MASK, GATHER, BALLOT, *_DECIDED), (e.Receipted,), _late),
     _each((BALLOT, *_DECIDED), (e.Dealt, e.Accepted, e.WordsReady), _gone),
     _each(_DECIDED, (e.SumsStored,), _decided),
-    _each(_DECIDED, (m.Ready, m.Ballot, m.Certificate, e.BallotStored, e.UpdateReady), _decided),
+    _stay(_DECIDED, m.Ballot, ballot.answer),
+    _each(_DECIDED, (m.Ready, m.Certificate, e.BallotStored, e.UpdateReady), _decided),
     _each((CONFIRM, FINAL), (m.Reveal, m.Total, e.CertificateStored, e.LeaveStored), Ignore("the sum is held")),
     _each((CONFIRM, FINAL), (e.Applied,), Ignore("the sum is applied")),
-    _each((FINAL,), (m.BackupShare, m.Leave, e.RecordStored), Ignore("the round is final")),
+    _each((FINAL,), (m.BackupShare, e.RecordStored), Ignore("the round is final")),
 )  # fmt: skip
 
 _abandoned = When(ballot.abandoned, ballot.next_attempt, SHARE)

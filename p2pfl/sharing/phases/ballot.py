@@ -125,6 +125,14 @@ def count(state: State, event: Received) -> list[Effect]:
     return []
 
 
+def answer(state: State, event: Received) -> list[Effect]:
+    """A peer gives up, or leaves, an attempt that is certified here (a liar kept its ballot from it): show it."""
+    message = event.letter.message
+    if state.certificate is None or (isinstance(message, Ballot) and message.survivors):
+        return []
+    return [Send(event.letter.sender, state.certificate)]
+
+
 # ── giving up ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from p2pfl.messages import Leave
 from p2pfl.sharing.events import Effect, LeaveStored, LeftBehind, Received, Send
+from p2pfl.sharing.phases import ballot
 from p2pfl.sharing.state import State
 
 
@@ -40,7 +41,7 @@ def accept(state: State, event: Received) -> list[Effect]:
     """Hold a peer's LEAVE, of whichever attempt of this round."""
     if isinstance(event.letter.message, Leave):
         state.leaves[event.letter.sender] = event.letter
-    return []
+    return ballot.answer(state, event)
 
 
 def carried(state: State) -> bool:
