@@ -80,8 +80,8 @@ def test_bulk_that_lies_elsewhere_is_the_same_letter_and_is_copied_neither_to_be
     fields = [memoryview(words) if name in bulk else data_of(spec) for name, spec in kind.specs]
     make: Any = kind
     letter = seal(make(*fields), PLACE, IDENTITIES["mayo"])
-    whole = seal(make(*[bytes(one) if name in bulk else one for (name, _), one in zip(kind.specs, fields, strict=True)]),
-                 PLACE, IDENTITIES["mayo"])  # fmt: skip
+    copied = [bytes(words) if name in bulk else data_of(spec) for name, spec in kind.specs]
+    whole = seal(make(*copied), PLACE, IDENTITIES["mayo"])
     wire = letter.wire
     assert wire == whole.wire
     assert parts(read(wire)) == parts(whole)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from p2pfl.codec import Many, Raw, Row, Spec, Text, Whole
-from p2pfl.messages import KINDS, Bundle, Hello, Letter, Message, seal
+from p2pfl.messages import KINDS, Bundle, Evidence, Hello, Letter, Message, seal
 from p2pfl.simulate.peer import SimulatedPeer
 
 
@@ -24,7 +24,8 @@ class Chance:
         self.said.append(letter)
         if self.dice.random() >= self.rate:
             return (letter,)
-        way = self.dice.choice((self._turned, self._said_before, self._elsewhere, self._invented, self._silent))
+        ways = (self._turned, self._said_before, self._elsewhere, self._invented, self._silent, self._accuses)
+        way = self.dice.choice(ways)
         self.lies.append(f"{way.__name__} {type(letter.message).__name__} to {peer}")
         return way(liar, letter)
 
@@ -55,6 +56,13 @@ class Chance:
         message: Message = make(*(self._some(spec) for _, spec in kind.specs))
         return (letter, seal(message, letter.envelope, liar.identity))
 
+    def _accuses(self, liar: SimulatedPeer, letter: Letter) -> tuple[Letter, ...]:
+        """As if they proved something: letters that anyone signed, of one attempt where there are some."""
+        log = [one for _, one in liar.world.log if one.envelope.round == letter.envelope.round]  # type: ignore[attr-defined]
+        same = [one for one in log if one.envelope.attempt == letter.envelope.attempt] or self.said
+        proof = self.dice.sample(same, min(self.dice.randint(1, 5), len(same)))
+        return (letter, seal(Evidence(tuple(one.wire for one in proof)), letter.envelope, liar.identity))
+
     def _silent(self, liar: SimulatedPeer, letter: Letter) -> tuple[Letter, ...]:
         return ()
 
@@ -74,7 +82,7 @@ class Chance:
             size = dice.choice(spec.exactly or (spec.least, min(spec.most, 90)))
             return dice.randbytes(size)
         if isinstance(spec, Text):
-            return dice.choice(("site-0", "site-1", "site-9", "", "0.5", "total", "nothing"))
+            return dice.choice(("site-0", "site-1", "site-9", "", "0.5", "sum", "words", "nothing"))
         if isinstance(spec, Whole):
             return dice.choice((0, 1, min(61, spec.most), spec.most))
         if isinstance(spec, Row):

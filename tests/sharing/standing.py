@@ -79,7 +79,8 @@ def picture(value: Any) -> Any:
         return "setting"
     if isinstance(value, Others):
         # What is noted of the others' faults stands apart: a refused letter is as if it had not come, but for that.
-        return [picture(getattr(value, one.name)) for one in fields(value) if one.name not in ("breaches", "proven")]
+        noted = ("breaches", "proven", "told")
+        return [picture(getattr(value, one.name)) for one in fields(value) if one.name not in noted]
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, Round):

@@ -1,11 +1,9 @@
-"""Every way to ask for b_i without the one right certificate is refused; and the code has one way out."""
+"""Every way to ask for b_i, or a share of it, without the right certificate is refused; the code has one way out."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,175 +13,30 @@ import p2pfl
 from p2pfl import messages as m
 from p2pfl.errors.round import DisclosureRefused
 from p2pfl.keys import Secret, digest
-from p2pfl.messages import Letter, Message, open_letter, seal
-from p2pfl.sharing.disclosure import seed_to_reveal
-from p2pfl.sharing.round import Round
-from p2pfl.sharing.state import Phase, State, attempt_digest
+from p2pfl.messages import Letter
+from p2pfl.sharing import events as e
+from p2pfl.sharing.disclosure import lost_bundle, seed_to_reveal, share_to_reveal
+from p2pfl.sharing.others import Others
+from p2pfl.sharing.state import ATTEMPT_ITEM, Phase, State, attempt_digest, restore
 from p2pfl.simulate import SimulatedFederation
-from tests.sharing.liars import STRANGER
+from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.standing import ME, copied, standing
+from tests.sharing.ways import (
+    WAYS,
+    after_a_new_deal_in_this_attempt,
+    by,
+    of_a_set_with_another_bundle_of_this_site,
+    parts,
+    stood,
+    without_a_deal,
+)
 
 ROOM = Path(p2pfl.__file__).parent
-
-
-@cache
-def stood() -> tuple[SimulatedFederation, Round]:
-    return standing(Phase.UNMASK, peers=4)
 
 
 @pytest.fixture
 def state() -> State:
     return copied(stood()[1]).state
-
-
-def by(name: str, message: Message, **place: Any) -> Letter:
-    """A letter of this attempt, or of another `place`, with the good signature of `name`."""
-    federation, found = stood()
-    envelope = replace(found.state.envelope, sender=name, incarnation=federation.peers[name].incarnation, **place)
-    return seal(message, envelope, federation.peers[name].identity)
-
-
-def parts(state: State) -> tuple[Letter, m.Certificate, list[m.Ballot]]:
-    assert state.members is not None
-    assert state.certificate is not None
-    message = state.certificate.message
-    assert isinstance(message, m.Certificate)
-    ballots = [open_letter(wire, state.setting.roster).message for wire in message.ballots]
-    return state.members, message, ballots  # type: ignore[return-value]
-
-
-def voters(state: State) -> list[str]:
-    return list(state.names[: state.setting.roster.quorums.q])
-
-
-def certified(state: State, members: Letter, view: bytes = digest("view"), **place: Any) -> Letter:
-    """A whole SURVIVORS certificate for `members`, by q sites that would sign anything."""
-    d, names = attempt_digest(members), voters(state)
-    readys = tuple(by(name, m.Ready(d, view), **place).wire for name in names)
-    ballots = tuple(by(name, m.Ballot(1, d, view, readys, ()), **place).wire for name in names)
-    return by(ME, m.Certificate(ballots, members.wire), **place)
-
-
-def accept(state: State, members: Letter, **place: Any) -> None:
-    state.members, state.certificate = members, certified(state, members, **place)
-
-
-# ── each of these, done to a state that may reveal, takes the right away ──────────────────────────────────────
-
-
-def without_certificate(state: State) -> None:
-    state.certificate = None
-
-
-def without_a_deal(state: State) -> None:
-    state.deal = None
-
-
-def with_an_abandon_certificate(state: State) -> None:
-    names = state.names[: state.setting.roster.quorums.a]
-    ballots = tuple(by(name, m.Ballot(0, state.attempt_digest, b"", (), ())).wire for name in names)
-    state.certificate = by(ME, m.Certificate(ballots, b""))
-
-
-def with_one_ballot_too_few(state: State) -> None:
-    _, message, _ = parts(state)
-    state.certificate = by(ME, replace(message, ballots=message.ballots[:-1]))
-
-
-def with_one_ballot_many_times(state: State) -> None:
-    _, message, _ = parts(state)
-    state.certificate = by(ME, replace(message, ballots=message.ballots[:1] * 4))
-
-
-def with_a_strangers_ballot(state: State) -> None:
-    _, message, _ = parts(state)
-    last = open_letter(message.ballots[-1], state.setting.roster)
-    forged = seal(last.message, last.envelope, STRANGER).wire
-    state.certificate = by(ME, replace(message, ballots=(*message.ballots[:-1], forged)))
-
-
-def with_too_few_readys_in_each_ballot(state: State) -> None:
-    _, message, ballots = parts(state)
-    wires = tuple(by(name, replace(one, readys=one.readys[:-1])).wire
-                  for name, one in zip(voters(state), ballots, strict=True))  # fmt: skip
-    state.certificate = by(ME, replace(message, ballots=wires))
-
-
-def with_something_that_is_no_certificate(state: State) -> None:
-    state.certificate = by(ME, m.Want("total"))
-
-
-def with_q_ballots_and_no_certificate(state: State) -> None:
-    """Held ballots are not the certificate: it must be durable first."""
-    state.certificate = None
-    assert len(state.ballots) >= state.setting.roster.quorums.q
-
-
-def of_the_next_attempt(state: State) -> None:
-    state.attempt += 1
-
-
-def of_an_earlier_round(state: State) -> None:
-    state.round += 1
-
-
-def of_another_run(state: State) -> None:
-    place = {"run": digest("run", b"other")}
-    accept(state, by("site-1", parts(state)[0].message, **place), **place)
-
-
-def of_another_epoch(state: State) -> None:
-    accept(state, by("site-1", parts(state)[0].message, epoch=2), epoch=2)
-
-
-def of_a_set_that_this_site_never_accepted(state: State) -> None:
-    message: Any = parts(state)[0].message
-    state.certificate = certified(state, by("site-1", replace(message, deadline_ms=7)))
-
-
-def of_no_accepted_set(state: State) -> None:
-    state.members = None
-
-
-def of_a_set_that_leaves_somebody_out(state: State) -> None:
-    message: Any = parts(state)[0].message
-    accept(state, by("site-1", replace(message, survivors=message.survivors[:-1])))
-
-
-def of_a_set_in_which_somebody_acknowledged_nothing(state: State) -> None:
-    message: Any = parts(state)[0].message
-    accept(state, by("site-1", replace(message, acks=message.acks[:-1])))
-
-
-def of_a_set_with_another_bundle_of_this_site(state: State) -> None:
-    message: Any = parts(state)[0].message
-    held = open_letter(message.acks[0], state.setting.roster).message
-    other = tuple((name, bytes(32) if name == ME else one) for name, one in held.held)  # type: ignore[attr-defined]
-    accept(state, by("site-1", replace(message, acks=tuple(by(name, m.Ack(other)).wire for name in state.names))))
-
-
-def after_a_new_deal_in_this_attempt(state: State) -> None:
-    assert state.deal is not None
-    bundle = by(ME, m.Bundle(bytes(32), bytes(32), bytes(32)))
-    state.deal = replace(state.deal, bundle=bundle, self_mask=Secret(bytes(32)))
-
-
-def in_the_attempt_that_began_after_it(state: State) -> None:
-    assert state.certificate is not None
-    held = state.certificate
-    state.renew(state.attempt + 1, held)
-    state.certificate = held
-
-
-WAYS: list[Callable[[State], None]] = [
-    without_certificate, without_a_deal, with_an_abandon_certificate, with_one_ballot_too_few,
-    with_one_ballot_many_times,
-    with_a_strangers_ballot, with_too_few_readys_in_each_ballot, with_something_that_is_no_certificate,
-    with_q_ballots_and_no_certificate, of_the_next_attempt, of_an_earlier_round, of_another_run, of_another_epoch,
-    of_a_set_that_this_site_never_accepted, of_no_accepted_set, of_a_set_that_leaves_somebody_out,
-    of_a_set_in_which_somebody_acknowledged_nothing, of_a_set_with_another_bundle_of_this_site,
-    after_a_new_deal_in_this_attempt, in_the_attempt_that_began_after_it,
-]  # fmt: skip
 
 
 def test_under_the_certificate_this_peers_own_seed_comes_out(state: State) -> None:
@@ -193,12 +46,109 @@ def test_under_the_certificate_this_peers_own_seed_comes_out(state: State) -> No
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_without_the_right_certificate_nothing_comes_out(state: State, way: Callable[[State], None]) -> None:
-    seed = seed_to_reveal(state).reveal()
+    seed = seed_to_reveal(state)
+    assert seed is not None
     way(state)
     with pytest.raises(DisclosureRefused) as refused:
         seed_to_reveal(state)
-    assert seed.hex() not in refused.value.render()
-    assert repr(seed)[2:-1] not in refused.value.render()
+    assert seed.reveal().hex() not in refused.value.render()
+    assert repr(seed.reveal())[2:-1] not in refused.value.render()
+
+
+OF_THIS_SITE_ALONE = (without_a_deal, of_a_set_with_another_bundle_of_this_site, after_a_new_deal_in_this_attempt)
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in OF_THIS_SITE_ALONE], ids=lambda way: way.__name__)
+def test_without_the_right_certificate_no_share_of_anothers_seed_comes_out(
+    state: State, way: Callable[[State], None]
+) -> None:
+    shares = {name: share_to_reveal(state, name) for name in state.names}
+    assert all(one is not None for one in shares.values())
+    way(state)
+    for name, held in shares.items():
+        with pytest.raises(DisclosureRefused) as refused:
+            share_to_reveal(state, name)
+        assert held is not None
+        assert held.share.reveal().hex() not in refused.value.render()
+
+
+def smaller(state: State, left_out: str) -> None:
+    """A whole certificate for the set without one site."""
+    message: Any = parts(state)[0].message
+    names = tuple(name for name in state.names if name != left_out)
+    keep = [place for place, name in enumerate(state.names) if name != left_out]
+
+    def kept(wires: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return tuple(wires[place] for place in keep)
+
+    made = m.Members(names, kept(message.bundles), kept(message.acks), kept(message.proposes), names,
+                     message.deadline_ms, ())  # fmt: skip
+    d, view = attempt_digest(members := by("site-1", made)), digest("view")
+    readys = tuple(by(name, m.Ready(d, view)).wire for name in names)
+    ballots = tuple(by(name, m.Ballot(1, d, view, readys, ())).wire for name in names)
+    state.members, state.certificate = members, by(ME, m.Certificate(ballots, members.wire))
+
+
+def test_of_a_site_outside_of_the_set_nothing_comes_out(state: State) -> None:
+    smaller(state, "site-3")
+    assert share_to_reveal(state, "site-3") is None
+    assert share_to_reveal(state, "site-0") is not None
+    assert seed_to_reveal(state) is not None
+
+
+def test_a_site_outside_of_the_set_reveals_nothing_of_its_own_and_helps_with_shares_of_the_others(state: State) -> None:
+    smaller(state, ME)
+    assert seed_to_reveal(state) is None
+    assert share_to_reveal(state, ME) is None
+    assert share_to_reveal(state, "site-0") is not None
+
+
+def test_a_share_of_another_bundle_than_the_one_in_the_set_never_comes_out(state: State) -> None:
+    """It came of a dealer's first process; the set rests on what its second one dealt."""
+    state.bundles["site-0"] = by("site-0", m.Bundle(bytes(32), bytes(32), bytes(32)))
+    assert share_to_reveal(state, "site-0") is None
+    assert share_to_reveal(state, "site-3") is not None
+
+
+def test_a_home_that_does_not_know_its_own_bundle_in_the_set_is_told_that_it_is_older(state: State) -> None:
+    assert lost_bundle(state) is None
+    state.deal = None
+    error = lost_bundle(state)
+    assert error is not None
+    assert "signed" in error.evidence
+
+
+# ── what is destroyed ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_with_the_certificate_every_secret_that_is_not_of_the_set_is_destroyed_on_the_disk_too() -> None:
+    """site-3 deals and is acknowledged by all, and proposes nothing: the set is the three others."""
+
+    def silent(peer: SimulatedPeer, to: str, letter: Letter) -> tuple[Letter, ...]:
+        return () if isinstance(letter.message, (m.Propose, m.Held)) else (letter,)
+
+    federation = SimulatedFederation(4, length=8, lies={"site-3": silent})
+    written: dict[str, State] = {}
+
+    def watched(peer: SimulatedPeer, do: Callable[[Any], None]) -> Callable[[e.Persist], None]:
+        def store(effect: e.Persist) -> None:
+            do(effect)
+            if effect.then is e.CertificateStored:
+                setting = peer.setting()
+                others = Others(federation.roster, peer.name)
+                written[peer.name] = restore(setting, others, peer.disk.items[ATTEMPT_ITEM])
+
+        return store
+
+    for peer in federation.peers.values():
+        peer._do[e.Persist] = watched(peer, peer._do[e.Persist])
+    federation.run()
+    assert written.keys() == set(federation.peers)
+    chosen = {"site-0", "site-1", "site-2"}
+    for name, state in written.items():
+        assert set(state.survivors) == chosen
+        assert set(state.backups) == chosen, f"{name} keeps a share of a seed that nothing may open"
+        assert (state.deal is not None) is (name in chosen), f"{name} keeps its own seed, which nothing may open"
 
 
 @pytest.mark.parametrize("phase", [Phase.SHARE, Phase.PROPOSE, Phase.MASK, Phase.GATHER, Phase.BALLOT])
@@ -227,9 +177,13 @@ def places_of(found: Callable[[ast.AST], bool]) -> set[str]:
 def test_self_masks_are_touched_where_they_are_dealt_masked_with_stored_and_disclosed_and_nowhere_else() -> None:
     assert places_of(lambda node: isinstance(node, ast.Attribute) and node.attr == "self_mask") == {
         "sharing/disclosure.py:seed_to_reveal",
-        "sharing/phases/mask.py:_masked",
-        "sharing/phases/unmask.py:accept",  # a bundle's commitment to another's
+        "sharing/phases/mask.py:edges",
         "sharing/state.py:snapshot",
+        # a bundle's commitment to one
+        "sharing/disclosure.py:may_be_opened",
+        "sharing/evidence.py:_misdealt",
+        "sharing/phases/unmask.py:accept",
+        "sharing/phases/unmask.py:combine",
     }
 
 
@@ -237,13 +191,32 @@ def called(name: str) -> Callable[[ast.AST], bool]:
     return lambda node: isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == name
 
 
-def test_a_reveal_is_made_in_one_place_and_that_place_asks_first() -> None:
-    assert places_of(called("Reveal")) == {"sharing/phases/unmask.py:reveal"}
+def test_own_seeds_and_shares_leave_in_one_place_each_and_that_place_asks_first() -> None:
     assert places_of(called("seed_to_reveal")) == {"sharing/phases/unmask.py:reveal"}
+    assert places_of(called("share_to_reveal")) == {"sharing/phases/unmask.py:back_up"}
+    assert places_of(called("BackupShare")) == {"sharing/phases/unmask.py:back_up"}
+    assert places_of(called("Reveal")) == {
+        "sharing/phases/unmask.py:reveal",
+        # seeds of others, that were opened and checked against U's bundles before
+        "sharing/phases/unmask.py:piece",
+        "sharing/phases/unmask.py:combine",
+        "sharing/phases/fetch.py:serve",
+    }
+
+
+def test_seeds_are_opened_where_a_certificate_was_checked_and_nowhere_else() -> None:
+    """Whatever is in `reveals` was opened under the certificate: these are all places that put something there."""
+    assert places_of(lambda node: isinstance(node, ast.Assign) and "state.reveals" in ast.unparse(node.targets[0])) == {
+        "sharing/phases/unmask.py:reveal", "sharing/phases/unmask.py:combine",
+        "sharing/round.py:finished", "sharing/round.py:settled",
+    }  # fmt: skip
+    assert places_of(lambda node: isinstance(node, ast.Call) and "state.reveals.set" in ast.unparse(node)) == {
+        "sharing/phases/unmask.py:accept"
+    }
 
 
 def test_edge_seeds_leave_in_shares_alone() -> None:
     assert places_of(called("Share")) == {"sharing/phases/share.py:deal"}
     assert places_of(lambda node: isinstance(node, ast.Attribute) and node.attr == "edges") == {
-        "sharing/phases/mask.py:_masked"
+        "sharing/phases/mask.py:edges"
     }

@@ -98,9 +98,9 @@ def chunks_of(name: str) -> dict[tuple[int, int, int], dict[str, bytes]]:
     for _, letter in federation.log:
         message, place = letter.message, (letter.envelope.round, letter.envelope.attempt)
         if isinstance(message, m.Chunk):
-            found.setdefault((*place, message.index), {})[letter.sender] = message.words
+            found.setdefault((*place, message.index), {})[letter.sender] = bytes(message.words)
         elif isinstance(message, m.SumChunk):
-            sums[(*place, message.index)] = (letter.sender, message.words)
+            sums[(*place, message.index)] = (letter.sender, bytes(message.words))
     for place3, (owner, data) in sums.items():
         field, others = FIELDS[federation.bits], found[place3]
         if owner not in others:

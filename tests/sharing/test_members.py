@@ -252,6 +252,26 @@ def test_a_dealer_that_gives_the_coordinator_a_bundle_of_its_own_makes_no_liar_o
     assert all(peer.final_round == 2 for name, peer in federation.peers.items() if name != liar)
 
 
+def smaller(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
+    """A set without site-3, which holds together, too."""
+    held = letter.message
+    assert isinstance(held, m.Members)
+    keep = [place for place, name in enumerate(held.survivors) if name != "site-3"]
+    rows = {field: tuple(getattr(held, field)[place] for place in keep)
+            for field in ("survivors", "bundles", "acks", "proposes", "owners")}  # fmt: skip
+    return replace(held, **rows)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("told", [["site-0"], ["site-3"], ["site-0", "site-2"], ["site-0", "site-3"]])
+def test_a_coordinator_that_tells_two_sets_costs_no_round_and_makes_no_liar_of_anybody_else(told: list[str]) -> None:
+    federation = run({COORDINATOR: altering(m.Members, smaller, to=told)}, peers=4, rounds=2)
+    promises.check(federation, beside=[COORDINATOR])
+    honest = [peer for name, peer in federation.peers.items() if name != COORDINATOR]
+    assert all(peer.final_round == 2 and peer.error is None for peer in honest)
+    if told != ["site-3"]:  # who alone is told that it is out of the set, looks away, and is missed
+        assert all(COORDINATOR in peer.course.others.proven for peer in honest if peer.course is not None)
+
+
 class DiesWithItsSet(SimulatedFederation):
     """The coordinator dies right after its set left it; that set reaches one peer, the others never."""
 

@@ -15,7 +15,8 @@ from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing.certificate import compose
 from p2pfl.sharing.phases import members
-from p2pfl.sharing.state import State
+from p2pfl.sharing.state import State, attempt_digest
+from tests.sharing.paper import Paper
 from tests.sharing.seats import REST, VICTIM, abandons, leaves, paper, seat, sitting, told
 from tests.sharing.test_members import (
     on_another_model,
@@ -250,3 +251,32 @@ def test_a_set_that_was_refused_is_not_accepted_when_it_comes_again() -> None:
     state.ballot, state.passed_on = None, frozenset()
     assert members.members(state, e.Received(0.0, paper.members(survivors=REST))) == []
     assert state.members is None
+
+
+# ── what came before the set ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_ballot_that_rests_on_a_site_outside_of_the_set_counts_no_more_when_the_set_is_known() -> None:
+    """Two liars of seven: one in the set casts SURVIVORS with the READY of the other, who is not in it."""
+    seven = Paper(7)  # q = 5
+    names, chosen = seven.names, seven.names[:6]
+    letter = seven.members(survivors=chosen)
+    attempt, view = attempt_digest(letter), digest("view")
+
+    def survivors(name: str, voices: Sequence[str]) -> Letter:
+        readys = tuple(seven.by(voice, m.Ready(attempt, view)).wire for voice in voices)
+        return seven.by(name, m.Ballot(1, attempt, view, readys, ()))
+
+    found = seat(sitting("site-0", on=seven))
+    found.state.passed_on = frozenset()
+    for name in names[1:5]:
+        told(found, survivors(name, names[1:6]))
+    told(found, survivors("site-5", [*names[1:5], "site-6"]))
+    effects = told(found, letter)
+    for one in effects:
+        if isinstance(one, e.Persist):
+            found.handle(one.stored(found.state.now))
+    assert found.state.members == letter
+    assert found.state.certificate is None, "four SURVIVORS of five"
+    told(found, survivors("site-5", names[1:6]))
+    assert found.state.others.breaches.keys() <= {"site-5"}

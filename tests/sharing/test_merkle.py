@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,12 +84,13 @@ def test_a_consistency_proof_shows_a_prefix_and_nothing_else(listed: list[bytes]
 
 
 def test_an_index_outside_the_tree_is_refused() -> None:
-    for refused in (
+    refusals: list[Callable[[], object]] = [
         lambda: merkle.path([b"a"], 1),
         lambda: merkle.path([], 0),
         lambda: merkle.consistency_of([bytes(32)], 0),
         lambda: merkle.consistency_of([bytes(32)], 2),
-    ):
+    ]
+    for refused in refusals:
         with pytest.raises(IndexError):
             refused()
     assert not merkle.consistent(bytes(32), 0, bytes(32), 1, ())

@@ -35,15 +35,25 @@ def give(found: Round, one: Letter) -> list[e.Effect]:
     return found.handle(e.Received(0.0, one))
 
 
+def refused(effects: list[e.Effect]) -> UnexpectedMessage:
+    """The one accusation."""
+    (accused,) = effects
+    assert isinstance(accused, e.Accuse)
+    assert isinstance(accused.error, UnexpectedMessage)
+    assert accused.proof == (), "a letter too many proves nothing"
+    return accused.error
+
+
 def test_of_each_sender_kind_attempt_and_chunk_one_letter_is_held() -> None:
     found = copied(stood(Phase.SHARE)[1])
     held = len(found._early)
     for _ in range(50):
         give(found, letter("site-0", m.Ready(H, H)))
-        give(found, letter("site-0", m.Chunk(H, 3, b"\0", ())))
-        give(found, letter("site-0", m.Chunk(H, 4, b"\0", ())))
+        give(found, letter("site-0", m.Chunk(H, 3, b"\0")))
+        give(found, letter("site-0", m.Chunk(H, 4, b"\0")))
+        give(found, letter("site-0", m.Opened(H, 4, "site-1", b"\0")))
         give(found, letter("site-1", m.Ready(H, H)))
-    assert len(found._early) == held + 4
+    assert len(found._early) == held + 5
 
 
 def test_letters_of_attempts_without_end_are_refused_under_their_senders_name_and_leave_room_for_others() -> None:
@@ -51,9 +61,7 @@ def test_letters_of_attempts_without_end_are_refused_under_their_senders_name_an
     for attempt in range(1, rounds.EARLY_LETTERS + 1):
         give(found, letter("site-0", m.Ready(H, H), attempt=attempt))
     before = picture(found)
-    with pytest.raises(UnexpectedMessage) as refused:
-        give(found, letter("site-0", m.Ready(H, H), attempt=1 << 50))
-    assert refused.value.fields["peer"] == "site-0"
+    assert refused(give(found, letter("site-0", m.Ready(H, H), attempt=1 << 50))).fields["peer"] == "site-0"
     assert picture(found) == before
     assert give(found, letter("site-1", m.Ready(H, H), attempt=1)) == []
 
@@ -62,16 +70,16 @@ def test_bytes_ahead_of_their_turn_are_bounded_too(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(rounds, "EARLY_BYTES", 10_500)
     found = copied(stood(Phase.SHARE)[1])
     for index in range(10):
-        give(found, letter("site-0", m.Chunk(H, index, b"\0", ())))
-    with pytest.raises(UnexpectedMessage, match="Chunk"):
-        give(found, letter("site-0", m.Chunk(H, 10, b"\0", ())))
+        give(found, letter("site-0", m.Chunk(H, index, b"\0")))
+    assert refused(give(found, letter("site-0", m.Chunk(H, 10, b"\0")))).fields["message"] == "Chunk"
+    assert give(found, letter("site-1", m.Chunk(H, 0, b"\0"))) == []
 
 
 @pytest.mark.parametrize("phase", [Phase.UNMASK, Phase.CONFIRM, Phase.FINAL])
 def test_under_a_certificate_letters_of_a_later_attempt_are_dropped(phase: Phase) -> None:
     found = copied(stood(phase)[1])
     before = picture(found)
-    for message in (m.Ready(H, H), m.Share(b"\0", b"", b"", H, ()), m.Certificate((), b"")):
+    for message in (m.Ready(H, H), m.Share(b"\0", b"", H, H, ()), m.Certificate((), b"")):
         assert give(found, letter("site-0", message, attempt=1)) == []
     assert picture(found) == before
 
@@ -86,11 +94,21 @@ def test_of_rounds_to_come_a_peer_fills_its_own_room_and_no_other() -> None:
     course = Course(federation.peers[ME].setting(), 0)
     of_rounds(course, "site-0", 1, courses.EARLY_LETTERS + 10)
     of_rounds(course, "site-1", 2, 5)
-    of_rounds(course, "site-1", 3, 5)  # nobody is that far ahead of a peer that takes part
+    of_rounds(course, "site-1", courses.EARLY_ROUNDS, 5)
+    of_rounds(course, "site-1", courses.EARLY_ROUNDS + 1, 5)  # nobody is that far ahead of a peer that takes part
     of_rounds(course, "site-1", 1 << 50, 5)
     senders = [one.sender for one in course._early]
     assert senders.count("site-0") == courses.EARLY_LETTERS
-    assert senders.count("site-1") == 5
+    assert senders.count("site-1") == 10
+
+
+def test_bytes_of_rounds_to_come_are_bounded_for_each_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courses, "EARLY_BYTES", 10_500)
+    course = Course(stood(Phase.SHARE)[0].peers[ME].setting(), 0)
+    of_rounds(course, "site-0", 1, 20)
+    of_rounds(course, "site-1", 1, 3)
+    senders = [one.sender for one in course._early]
+    assert (senders.count("site-0"), senders.count("site-1")) == (10, 3)
 
 
 def test_what_came_early_for_a_round_is_handed_in_when_it_begins() -> None:

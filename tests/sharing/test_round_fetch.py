@@ -1,8 +1,8 @@
-"""A peer that came back without the masked sums takes the checked sum from one that holds it, and believes nothing."""
+"""A peer that came back without the masked sums takes the sum from one that holds it, and believes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -15,68 +15,125 @@ from p2pfl.errors.sharing import WordOutOfRange, WordsMissized
 from p2pfl.messages import Letter, Message
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
-from p2pfl.sharing.phases import confirm
-from p2pfl.sharing.phases.confirm import MOST_BYTES, parts_of
+from p2pfl.sharing.phases import fetch, unmask
+from p2pfl.sharing.phases.fetch import MOST_BYTES, parts_of
 from p2pfl.sharing.round import Round
-from p2pfl.sharing.state import Phase, read_vectors, total_digest
+from p2pfl.sharing.state import Phase, read_vectors, sums_item, total_digest
 from p2pfl.simulate import SimulatedFederation
+from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.standing import ME, picture
 from tests.simulate import promises
 
 LENGTH = 70_000  # words of 8 bytes: three parts of 256 KiB
+KINDS = pytest.mark.parametrize("masked", [True, False], ids=["masked", "final"])
 
 
-def asking() -> tuple[SimulatedFederation, Round, str, list[m.Total]]:
-    """A federation in which ME, a new process without the masked sums, has asked a holder for the sum; its answer."""
-    federation = SimulatedFederation(4, length=LENGTH, seed=5)
+def begun(length: int = LENGTH) -> tuple[SimulatedFederation, SimulatedPeer]:
+    """A federation in which ME has just died under the certificate, and lost the masked sums."""
+    federation = SimulatedFederation(4, length=length, seed=5)
     me = federation.peers[ME]
     federation.begin()
-    while me.course is None or me.course.current is None or me.course.current.phase is not Phase.UNMASK:
+    while me.round is None or me.round.phase is not Phase.UNMASK:
         assert federation.clock.step()
     me.kill()
-    me.disk.items.pop("state/sums")
+    me.disk.items.pop(sums_item(1))
+    return federation, me
+
+
+def asking(masked: bool) -> tuple[SimulatedFederation, Round, str, list[m.Total]]:
+    """ME has come back and asked a holder for the sum; what that one answers, before all is final or after.
+
+    ME holds everything that the answer is checked against.
+    """
+    federation, me = begun()
     others = [peer for peer in federation.peers.values() if peer is not me]
-    while not all(peer.final_round == 1 or (peer.round and peer.round.phase is Phase.CONFIRM) for peer in others):
+    while not all(done(peer).state.total and (masked or peer.final_round == 1) for peer in others):
         assert federation.clock.step()
     federation.start(me)
-    while not (me.round and me.round.state.wanted_from):
+    while not (me.round and me.round.state.wanted):
         assert federation.clock.step()
-    assert me.round is not None
-    holder = federation.peers[me.round.state.wanted_from]
-    assert holder.course is not None
-    done = holder.course.current or holder.course.previous
-    assert done is not None
-    return federation, me.round, holder.name, parts_of(done.state.total)
+    found = me.round
+    holder = federation.peers[found.state.wanted]
+    state = done(holder).state
+    if masked:
+        seeds = tuple((peer.name, opened(peer)) for peer in others)
+        told(federation, found, holder.name, m.Reveal(seeds))
+        return federation, found, holder.name, parts_of(unmask.masked_again(state) or state.masked, masked=True)
+    told(federation, found, holder.name, m.Handed(tuple(one.wire for one in state.confirm_letters.values())))
+    return federation, found, holder.name, parts_of(state.total, masked=False)
+
+
+def done(peer: SimulatedPeer) -> Round:
+    assert peer.course is not None
+    held = peer.course.rounds.get(1) or peer.course.previous
+    assert held is not None
+    return held
+
+
+def opened(peer: SimulatedPeer) -> bytes:
+    """The self-mask seed that `peer` has revealed, in clear."""
+    letters = [one.message for _, one in peer.world.log if one.sender == peer.name]  # type: ignore[attr-defined]
+    return next(seed for one in letters if isinstance(one, m.Reveal) for name, seed in one.seeds if name == peer.name)
 
 
 def told(federation: SimulatedFederation, found: Round, holder: str, message: Message) -> list[e.Effect]:
     peer = federation.peers[holder]
     place = m.Envelope(peer.run, 1, found.number, found.attempt, holder, peer.incarnation)
-    return found.handle(e.Received(0.0, Letter(place, message, b"", b"")))
+    return found.handle(e.Received(found.state.now, m.seal(message, place, peer.identity)))
 
 
-def test_a_peer_without_the_masked_sums_gets_the_sum_and_signs_the_same_record() -> None:
-    federation, *_ = asking()
+def applied(effects: Iterable[e.Effect]) -> e.Apply:
+    (apply,) = [one for one in effects if isinstance(one, e.Apply)]
+    return apply
+
+
+@pytest.mark.parametrize("length", [5, LENGTH])
+def test_a_peer_without_the_masked_sums_gets_the_sum_and_signs_the_same_record(length: int) -> None:
+    federation, me = begun(length)
+    federation.clock.at(federation.now + 20.0, lambda: federation.start(me))
     while federation.clock.step():
         pass
     promises.check(federation)
     promises.everything_is_final(federation)
 
 
-def test_a_link_that_comes_up_anew_in_the_middle_of_an_answer_costs_only_a_second_answer() -> None:
-    federation, found, holder, parts = asking()
+def test_a_peer_that_was_not_in_the_set_gets_the_sum_too() -> None:
+    """It was away from the beginning: the others sum without it, and it comes back when all is over."""
+    federation = SimulatedFederation(4, length=LENGTH, seed=5)
+    absent = federation.peers["site-3"]
+    start = federation.start
+    federation.start = lambda peer: start(peer) if peer is not absent else None  # type: ignore[method-assign]
+    federation.clock.at(100.0, lambda: start(absent))
+    federation.run()
+    promises.check(federation)
+    promises.everything_is_final(federation)
+    (vector,) = federation.peers["site-0"].disk.totals[0]
+    assert vector.words.tolist() == federation.expected(1, ("site-0", "site-1", ME))
+
+
+@KINDS
+def test_the_parts_of_an_answer_come_to_the_sum_that_is_applied(masked: bool) -> None:
+    federation, found, holder, parts = asking(masked)
     assert len(parts) == 3
+    for part in parts[:-1]:
+        assert all(isinstance(one, e.SetTimer) for one in told(federation, found, holder, part))
+    apply = applied(told(federation, found, holder, parts[-1]))
+    assert apply.vectors[0].words.tolist() == federation.expected(1)
+
+
+@KINDS
+def test_a_link_that_comes_up_anew_in_the_middle_of_an_answer_costs_only_a_second_answer(masked: bool) -> None:
+    federation, found, holder, parts = asking(masked)
     told(federation, found, holder, parts[0])
-    again = found.handle(e.LinkUp(0.0, holder, federation.peers[holder].incarnation))
+    again = found.handle(e.LinkUp(found.state.now, holder, federation.peers[holder].incarnation))
     assert any(isinstance(one, e.Send) and isinstance(one.letter.message, m.Want) for one in again)
     for part in parts[1:]:  # the rest of the first answer
-        assert told(federation, found, holder, part) == []
+        told(federation, found, holder, part)
+    assert not found.state.parts
     told(federation, found, holder, parts[0])
-    assert told(federation, found, holder, parts[0]) == []  # an older part again tells nothing
+    told(federation, found, holder, parts[0])  # an older part again tells nothing
     told(federation, found, holder, parts[1])
-    (apply,) = told(federation, found, holder, parts[2])
-    assert isinstance(apply, e.Apply)
-    assert apply.vectors[0].words.tolist() == federation.expected(1)
+    assert applied(told(federation, found, holder, parts[2])).vectors[0].words.tolist() == federation.expected(1)
 
 
 def shifted(part: m.Total) -> m.Total:
@@ -86,15 +143,18 @@ def shifted(part: m.Total) -> m.Total:
 
 PARTS: dict[str, tuple[type[P2PFLError], Callable[[list[m.Total]], list[m.Total]]]] = {
     "another sum": (BulkRejected, lambda parts: [shifted(parts[0]), *parts[1:]]),
+    "a sum that is another kind of sum": (BulkRejected, lambda parts: [
+        replace(part, masked=1 - part.masked) for part in parts]),
     "a part left out": (BulkRejected, lambda parts: [parts[0], parts[2]]),
     "another length": (BulkRejected, lambda parts: [parts[0], replace(parts[1], length=LENGTH + 1)]),
     "another field": (BulkRejected, lambda parts: [parts[0], replace(parts[1], bits=31)]),
+    "half of it masked": (BulkRejected, lambda parts: [parts[0], replace(parts[1], masked=1 - parts[1].masked)]),
     "no field": (BulkRejected, lambda parts: [replace(parts[0], bits=32)]),
     "more segments than before": (BulkRejected, lambda parts: [parts[0], replace(parts[1], segments=2)]),
     "a later segment before its time": (BulkRejected, lambda parts: [
         replace(parts[0], segments=6), replace(parts[0], segment=5, segments=6)]),
     "fewer segments than were begun": (BulkRejected, lambda parts: [
-        m.Total(0, 61, 1, 0, bytes(8), 6), m.Total(1, 61, 1, 0, bytes(8), 2)]),
+        m.Total(parts[0].masked, 0, 61, 1, 0, bytes(8), 6), m.Total(parts[0].masked, 1, 61, 1, 0, bytes(8), 2)]),
     "too many segments": (BulkRejected, lambda parts: [replace(parts[0], segments=65)]),
     "a segment beyond the last": (BulkRejected, lambda parts: [replace(parts[0], segment=1)]),
     "a length that no memory holds": (BulkRejected, lambda parts: [replace(parts[0], length=(1 << 53) - 1)]),
@@ -106,48 +166,99 @@ PARTS: dict[str, tuple[type[P2PFLError], Callable[[list[m.Total]], list[m.Total]
 }  # fmt: skip
 
 
+@KINDS
 @pytest.mark.parametrize("name", PARTS)
-def test_a_false_answer_is_refused_under_its_senders_name_and_changes_nothing(name: str) -> None:
-    federation, found, holder, parts = asking()
+def test_a_false_answer_is_refused_under_its_senders_name_and_nothing_of_it_is_kept(name: str, masked: bool) -> None:
+    federation, found, holder, parts = asking(masked)
     error, change = PARTS[name]
     *good, last = change(parts)
     for part in good:
-        assert told(federation, found, holder, part) == []
-    before = picture(found)
-    with pytest.raises(error) as refused:
-        told(federation, found, holder, last)
-    assert refused.value.fields["peer"] == holder
-    assert picture(found) == before
+        assert not any(isinstance(one, e.Accuse) for one in told(federation, found, holder, part))
+    effects = told(federation, found, holder, last)
+    (accused,) = [one for one in effects if isinstance(one, e.Accuse)]
+    assert (accused.peer, type(accused.error)) == (holder, error)
+    assert not found.state.total
+    assert not found.state.masked
 
 
-def test_an_answer_that_nobody_asked_for_tells_nothing() -> None:
-    federation, found, holder, parts = asking()
+def wants(effects: Iterable[e.Effect]) -> list[str]:
+    """Who is asked for the sum."""
+    return [one.to for one in effects if isinstance(one, e.Send) and isinstance(one.letter.message, m.Want)]  # type: ignore[misc]
+
+
+@KINDS
+def test_after_a_false_answer_another_holder_is_asked_and_the_sum_comes(masked: bool) -> None:
+    """One holder answers with another sum; everyone else is final, and nobody says anything of its own accord."""
+    federation, found, holder, parts = asking(masked)
+    effects: list[e.Effect] = []
+    for part in (shifted(parts[0]), *parts[1:]):
+        found.state.now += 1.0
+        effects += told(federation, found, holder, part)
+    asked = wants(effects)
+    if not asked:  # not at once: then when its time has come
+        asked = wants([more for one in effects if isinstance(one, e.SetTimer) for more in found.handle(one.event)])
+    assert len(asked) == 1
+    assert asked[0] not in (holder, ME)
+    answered = [one for part in parts for one in told(federation, found, asked[0], part)]
+    assert applied(answered).vectors[0].words.tolist() == federation.expected(1)
+
+
+@KINDS
+def test_an_answer_that_nobody_asked_for_tells_nothing(masked: bool) -> None:
+    federation, found, holder, parts = asking(masked)
     other = next(name for name in found.state.setting.others if name != holder)
     before = picture(found)
     assert told(federation, found, other, shifted(parts[0])) == []
     assert picture(found) == before
 
 
-def test_a_claimed_length_takes_no_memory() -> None:
-    federation, found, holder, parts = asking()
+@KINDS
+def test_a_claimed_length_takes_no_memory(masked: bool) -> None:
+    federation, found, holder, parts = asking(masked)
     claimed = replace(parts[0], length=MOST_BYTES // 8)
-    assert told(federation, found, holder, claimed) == []
+    told(federation, found, holder, claimed)
     assert sum(words.nbytes for _, words in found.state.parts) == len(parts[0].words)
 
 
 def test_a_new_process_may_ask_another_holder() -> None:
-    _, found, *_ = asking()
+    _, found, *_ = asking(masked=False)
+    found.state.others.down.clear()
     asked = set()
     for first in range(3):
+        found.state.asked = 0
         found.state.setting = replace(found.state.setting, incarnation=bytes([0, 0, 0, first]) + bytes(12))
-        confirm.want(found.state)
-        asked.add(found.state.wanted_from)
+        fetch.want(found.state)
+        asked.add(found.state.wanted)
     assert asked == {"site-0", "site-1", "site-3"}
+
+
+def test_who_does_not_answer_is_asked_no_more_while_another_can_be() -> None:
+    _, found, holder, _ = asking(masked=True)
+    (asked,) = wants(found.handle(e.Tick(found.state.now + fetch.AGAIN_S, 1, 0)))
+    assert asked != holder
+
+
+@KINDS
+def test_what_is_asked_for_is_given_with_all_that_it_is_checked_against(masked: bool) -> None:
+    """The certificate, q confirmations or the seeds, then the words: so the asker needs nobody else."""
+    federation, _, holder, parts = asking(masked)
+    served = done(federation.peers[holder])
+    assert (served.phase is Phase.FINAL) is not masked
+    effects = told(federation, served, ME, m.Want("sum", ()))
+    assert all(isinstance(one, e.Send) and one.to == ME for one in effects)
+    letters: list[Letter] = [one.letter for one in effects]
+    kinds = [type(one.message) for one in letters]
+    assert kinds[0] is m.Certificate
+    assert kinds[-3:] == [m.Total] * 3
+    assert [one.message for one in letters[-3:]] == parts
+    assert (m.Reveal in kinds) is masked
+    if not masked:
+        assert len(letters[1].message.letters) >= 3  # type: ignore[attr-defined]
 
 
 def test_parts_put_together_are_the_sum_also_with_segments_of_many_fields_and_without_words() -> None:
     vectors = tuple(e.Vector(bits, FIELDS[bits].zeros(size)) for bits, size in ((16, 200_000), (61, 0), (31, 1)))
-    parts = parts_of(vectors)
+    parts = parts_of(vectors, masked=False)
     assert [part.segment for part in parts] == [0, 0, 1, 2]
     assert sum(len(part.words) for part in parts) == sum(vector.words.nbytes for vector in vectors)
     assert total_digest(vectors) != total_digest(vectors[:2])
