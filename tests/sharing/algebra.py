@@ -50,6 +50,7 @@ class Watched(SimulatedFederation):
         super().__init__(*arguments, **{"bits": BITS, **named})  # type: ignore[arg-type]
         self.vectors: dict[tuple[str, Attempt], Vector] = {}
         self.carried: list[tuple[str, str, Letter]] = []  # from, to, what; whether it arrived or not
+        self.again: dict[tuple[str, int], int] = {}  # by peer and round: the round whose words it sums once more
         for peer in self.peers.values():
             peer._do[e.Quantise] = lambda effect, peer=peer: (self._watch(peer, effect), peer._quantise(effect))
 
@@ -215,7 +216,8 @@ class Coalition:
         """x_i at one place."""
         if name in self.members:
             return {}
-        return {self._unknown((name, at if self.fresh else at[0]), place, mask=False): 1}
+        which = at if self.fresh else self.world.again.get((name, at[0]), at[0])
+        return {self._unknown((name, which), place, mask=False): 1}
 
     def masked(self, name: str, at: Attempt, place: int) -> Row:
         """y_i at one place, in what the coalition does not know."""

@@ -232,7 +232,8 @@ def nobody_honest_is_accused(federation: SimulatedFederation, honest: Collection
             assert one.peer not in honest, f"{name} accuses {one.peer}: {one.error.render()}"
     for _, letter in of_the_honest(federation, honest):
         if isinstance(letter.message, m.Evidence):
-            assert evidence.check(letter.message.proof, federation.roster) not in honest
+            run = letter.envelope.run
+            assert evidence.check(letter.message.proof, federation.roster, run) not in honest
 
 
 def everything_is_final(federation: SimulatedFederation, beside: Collection[str] = ()) -> None:

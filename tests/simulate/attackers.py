@@ -1,0 +1,169 @@
+"""What attackers have in common: who lies, who delays which links, what they keep for themselves, what they gain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import pytest
+
+from p2pfl import messages as m
+from p2pfl.errors import P2PFLError
+from p2pfl.messages import Letter, Message, seal
+from p2pfl.sharing import events as e
+from p2pfl.sharing import table
+from p2pfl.sharing.round import Round
+from p2pfl.sharing.state import Phase, State
+from p2pfl.sharing.table import Row, When
+from p2pfl.simulate import Lie, Weather
+from p2pfl.simulate.peer import SimulatedPeer
+from tests.sharing.algebra import Coalition, Watched, rank
+from tests.simulate import promises
+
+CALM = Weather(delay_s=(0.001, 0.05))
+Which = Callable[[str, str, Letter], bool]  # from, to, what
+
+
+def never(sender: str, to: str, letter: Letter) -> bool:
+    return False
+
+
+class Attacked(Watched):
+    """A federation with liars in it, and somebody on the wires.
+
+    holds   from this letter on the link stays silent, until `release`: TLS keeps the order, so nothing overtakes it
+    takes   this letter is read by the attacker, and not by the liar's process that it was sent to
+    careless  a site sums its update again after a round that was left behind, though it was told that it had been sent
+    """
+
+    def __init__(self, peers: int = 4, *, liars: Iterable[str] = ("site-0",), lies: dict[str, Lie] | None = None,
+                 holds: Which = never, takes: Which = never, rounds: int = 1, seed: int = 0,
+                 careless: bool = False) -> None:  # fmt: skip
+        super().__init__(peers, rounds=rounds, seed=seed, length=3 * peers, weather=CALM, lies=lies)
+        self.liars = frozenset(liars)
+        self.holds, self.takes = holds, takes
+        self.late: dict[tuple[str, str], list[Letter]] = {}
+        self.careless = careless
+
+    def _carry(self, sender: str, to: str, letter: Letter) -> None:
+        pair = (sender, to)
+        if self.takes(sender, to, letter):
+            self.carried.append((sender, to, letter))
+        elif pair in self.late or self.holds(sender, to, letter):
+            self.carried.append((sender, to, letter))
+            self.late.setdefault(pair, []).append(letter)
+        else:
+            super()._carry(sender, to, letter)
+
+    def update(self, name: str, number: int) -> tuple[e.Vector, ...]:
+        return super().update(name, self.again.get((name, number), number))
+
+    def _watch(self, peer: SimulatedPeer, effect: e.Quantise) -> None:
+        """What a driver does with an update that was not sent: it is that of the next round."""
+        left = {one.round: one.sent for one in peer.left}
+        if effect.round - 1 in left and (self.careless or not left[effect.round - 1]):
+            self.again[(peer.name, effect.round)] = self.again.get((peer.name, effect.round - 1), effect.round - 1)
+        super()._watch(peer, effect)
+
+    def release(self) -> None:
+        """The wires are as they should be again."""
+        late, self.late, self.holds = self.late, {}, never
+        for (sender, to), letters in late.items():
+            for letter in letters:
+                super()._carry(sender, to, letter)
+
+    # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def until(self, done: Callable[[], object], most: int = 200_000) -> None:
+        for _ in range(most):
+            if done():
+                return
+            assert self.clock.step(), "nothing is left to happen"
+        raise AssertionError("it does not come to that")
+
+    def to_the_end(self, most: int = 200_000) -> None:
+        for _ in range(most):
+            if not self.clock.step():
+                return
+        raise AssertionError("it never comes to rest")
+
+    def round_of(self, name: str, number: int = 1) -> Round:
+        course = self.peers[name].course
+        assert course is not None
+        return course.rounds[number]
+
+    def stands(self, name: str, *phases: Phase, number: int = 1, attempt: int = 0) -> bool:
+        """That peer's round is in one of these phases."""
+        course = self.peers[name].course
+        found = course.rounds.get(number) if course is not None else None
+        return found is not None and found.attempt == attempt and found.phase in phases
+
+    def say(self, liar: str, to: str, message: Message, *, number: int = 1, attempt: int = 0) -> None:
+        """A letter that the liar's own program would not have sent."""
+        peer = self.peers[liar]
+        envelope = m.Envelope(peer.run, self.roster.epoch, number, attempt, liar, peer.incarnation)
+        self._carry(liar, to, seal(message, envelope, peer.identity))
+
+    @property
+    def honest(self) -> list[str]:
+        return [name for name in self.peers if name not in self.liars]
+
+    # ── what they gain ───────────────────────────────────────────────────────────────────────────────────────
+
+    def exposed(self, victim: str, number: int = 1) -> bool:
+        """The liars can work out the victim's words, from all that they saw; they are the same in every attempt."""
+        coalition = Coalition(self, self.liars, fresh=False)
+        known = coalition.determined(row for rows in coalition.seen().values() for row in rows)
+        word = coalition.word(victim, (number, 0), 0)
+        return rank([*known, word]) == rank(known)
+
+    def certificates(self, number: int = 1, attempt: int = 0) -> set[str]:
+        """Which certificates the liars can make of the ballots that were said, and of as many of their own."""
+        by: dict[tuple[bytes, bytes], set[str]] = {}
+        for sender, _, letter in self.carried:
+            vote = letter.message
+            if isinstance(vote, m.Ballot) and promises.place_of(letter) == (number, attempt):
+                said = (vote.attempt_digest, vote.view) if vote.survivors else promises.ABANDON
+                by.setdefault(said, set()).add(sender)
+        quorums = self.roster.quorums
+        return {vote[0].hex() or "ABANDON" for vote, names in by.items()
+                if len(names | self.liars) >= (quorums.a if vote == promises.ABANDON else quorums.q)}  # fmt: skip
+
+    def accused(self, liar: str) -> dict[str, P2PFLError]:
+        """By honest peer, its last accusation of that liar."""
+        return {name: one.error for name in self.honest for one in self.peers[name].accused if one.peer == liar}
+
+
+def check_that_the_others_go_on(world: Attacked) -> None:
+    """Every promise to the honest holds, and each has all results that were wanted."""
+    promises.check(world, beside=world.liars)
+    promises.everything_is_final(world, beside=world.liars)
+
+
+# ── defences, switched off ────────────────────────────────────────────────────────────────────────────────────
+
+
+def row_off(patch: pytest.MonkeyPatch, phase: Phase, true: Callable[[State], bool], row: When | None) -> None:
+    """In one phase, put another row in the place of that which asks `true`, or none."""
+    rows = [row if one.true is true else one for one in table.READY[phase]]
+    assert rows != list(table.READY[phase]), "no such row"
+    patch.setitem(table.READY, phase, tuple(one for one in rows if one is not None))
+
+
+def action_off(patch: pytest.MonkeyPatch, phase: Phase, kind: type, action: Callable[..., list[object]]) -> None:
+    """What one kind of event does in one phase is another thing now."""
+    patch.setitem(table.EVENTS, (phase, kind), Row(action, phase))
+
+
+def without(*kinds: type[Message], to: Iterable[str] | None = None) -> Lie:
+    """Send no letter of these kinds, to some or to all."""
+
+    def lie(liar: SimulatedPeer, peer: str, letter: Letter) -> Iterable[Letter]:
+        withheld = isinstance(letter.message, kinds) and (to is None or peer in to)
+        return () if withheld else (letter,)
+
+    return lie
+
+
+def resealed_as(liar: SimulatedPeer, letter: Letter, message: Message, **envelope: object) -> Letter:
+    return seal(message, replace(letter.envelope, **envelope), liar.identity)  # type: ignore[arg-type]
