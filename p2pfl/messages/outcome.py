@@ -119,7 +119,7 @@ class Confirm(Message):
 class Want(Message):
     """Asks for something of the envelope's round, or says that its sender lacks nothing of it any more."""
 
-    what: str = limited(Text(16))  # "sum", "nothing", or "words" with those that are lacking
+    what: str = limited(Text(16))  # "sum", "confirms", "nothing", or "words" and which
     lacking: tuple[tuple[str, int], ...] = limited(Many(Row((NAME, COUNTER)), 4 * MOST_PEERS))  # author, chunk
 
 

@@ -160,6 +160,7 @@ class State:
     record: bytes = b""
     signed: bool = False  # this peer is bound to the record
     confirms: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)  # record, cosignature
+    asked_confirms: int = 0  # times
     settled: set[str] = field(default_factory=set)  # peers in whose ledgers the round is
     confirm_letters: dict[str, Letter] = field(default_factory=dict)
     wanted: str = ""  # who was asked for the sum

@@ -230,6 +230,10 @@ READY: Final[dict[Phase, tuple[When, ...]]] = {
         When(fetch.lacks_sum, fetch.want, UNMASK),
         *_leave(UNMASK),
     ),
-    CONFIRM: (When(confirm.may_sign, confirm.vow, CONFIRM), When(confirm.final, confirm.finish, FINAL)),
+    CONFIRM: (
+        When(confirm.may_sign, confirm.vow, CONFIRM),
+        When(confirm.final, confirm.finish, FINAL),
+        When(confirm.lacks_confirms, confirm.ask, CONFIRM),
+    ),
     FINAL: (),
 }

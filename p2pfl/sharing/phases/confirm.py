@@ -14,10 +14,12 @@ from p2pfl.errors.round import RecordDiffers
 from p2pfl.keys import digest, verify
 from p2pfl.messages import BackupShare, Confirm, Reveal, Share, Want
 from p2pfl.sharing.certificate import proposals
-from p2pfl.sharing.events import Applied, Effect, Finished, Received, RecordStored, Stop
+from p2pfl.sharing.events import Applied, Effect, Finished, Received, RecordStored, Send, Stop
 from p2pfl.sharing.state import State, total_digest
 
 NOTHING: Final = "nothing"
+CONFIRMS: Final = "confirms"
+MOST_ASKED: Final = 6  # times, each after twice as long
 SECRET: Final = (Share, Reveal, BackupShare)
 PATIENCE_S: Final = 3.0  # a peer that holds the sum waits so long for q confirmations before it begins the next round
 
@@ -122,6 +124,19 @@ def agreed(state: State) -> bytes:
     held = [theirs for theirs, _ in state.confirms.values()]
     quorum = state.setting.roster.quorums.q
     return next((theirs for theirs in held if held.count(theirs) >= quorum), b"")
+
+
+def lacks_confirms(state: State) -> bool:
+    """The sum is here and no quorum of confirmations: somebody may have kept its own from this peer."""
+    due = state.past("ask") if "ask" in state.due else state.past("patience")
+    return due and state.signed and state.asked_confirms < MOST_ASKED and not final(state)
+
+
+def ask(state: State) -> list[Effect]:
+    """Ask all for the confirmations that they hold."""
+    state.asked_confirms += 1
+    wait = PATIENCE_S * 2**state.asked_confirms
+    return [Send(None, state.seal(Want(CONFIRMS, ()))), state.timer("ask", wait)]
 
 
 def final(state: State) -> bool:

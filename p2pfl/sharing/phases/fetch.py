@@ -28,11 +28,11 @@ AGAIN_S: Final = 10.0  # nothing came for so long: another holder is asked
 
 def lacks_sum(state: State) -> bool:
     """The sum exists, this peer cannot compute it, and nobody is being asked for it."""
-    if state.total or (state.masked and not confirm.agreed(state)):
+    if state.total:
         return False
     gathering = state.masked or (state.inside and state.segments and not state.restored)
     if gathering and not state.past("fetch"):
-        return False  # it can compute the sum, or its last words are on their way
+        return False  # it will soon compute the sum, or its last words are on their way
     known = state.certificate is not None or confirm.agreed(state) != b""
     return known and bool(_holders(state)) and (not state.wanted or state.past("again"))
 
@@ -80,8 +80,10 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
 def serve(state: State, event: Received) -> list[Effect]:
     """Give the sum to a peer that asks for it, with what it needs to check it; one that wants nothing is settled."""
     message, asker = event.letter.message, event.letter.sender
-    if not isinstance(message, Want) or message.what not in (SUM, confirm.NOTHING):
+    if not isinstance(message, Want) or message.what not in (SUM, confirm.NOTHING, confirm.CONFIRMS):
         return []
+    if message.what == confirm.CONFIRMS:
+        return _confirms(state, asker)
     if message.what == confirm.NOTHING:
         state.settled.add(asker)
         return []

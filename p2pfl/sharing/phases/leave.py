@@ -7,7 +7,7 @@ becoming final is the vow of `others.py`, not this step.
 
 from __future__ import annotations
 
-from p2pfl.messages import Leave
+from p2pfl.messages import Handed, Leave
 from p2pfl.sharing.events import Effect, LeaveStored, LeftBehind, Received, Send
 from p2pfl.sharing.phases import ballot
 from p2pfl.sharing.state import State
@@ -56,4 +56,6 @@ def go_on(state: State) -> list[Effect]:
     sent = bool(state.roots.get(state.setting.me)) or state.ready is not None or (state.restored and state.inside)
     lacking = tuple(sorted({name for one in state.leaves.values()
                             if isinstance(one.message, Leave) for name in one.message.lacking}))  # fmt: skip
-    return [LeftBehind(state.round, state.attempt, lacking, sent)]
+    # Shown to all: a liar may have sent its own to this peer alone, and the others wait for one more.
+    wires = tuple(letter.wire for letter in state.leaves.values())
+    return [Send(None, state.seal(Handed(wires))), LeftBehind(state.round, state.attempt, lacking, sent)]
