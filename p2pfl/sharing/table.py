@@ -143,8 +143,8 @@ EVENTS: Final = _once(
     _stay(_DECIDED, e.LinkUp, fetch.link_up),
     # a round that is left behind
     _stay((*_UNDECIDED, UNMASK), e.LeaveStored, leave.send),
-    _stay((*_UNDECIDED, UNMASK), m.Leave, leave.accept),
-    _stay((CONFIRM, FINAL), m.Leave, ballot.answer),
+    _stay((*_UNDECIDED, UNMASK, CONFIRM), m.Leave, leave.accept),
+    {(FINAL, m.Leave): Row(ballot.answer, FINAL)},
     # time, links, and what is of no use any more
     _stay(Phase, e.Tick, ballot.passes),
     _each(Phase, (e.Moved, e.Forgotten), Ignore("only the disk has changed")),
