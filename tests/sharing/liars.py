@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from p2pfl import messages as m
 from p2pfl.errors import P2PFLError
 from p2pfl.keys import Identity
 from p2pfl.messages import Letter, Message, seal
+from p2pfl.sharing import evidence
 from p2pfl.simulate import CALM, Lie, SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
+from tests.simulate import promises
 
 Change = Callable[[SimulatedPeer, str, Letter], Message | Letter | Iterable[Message | Letter]]
 
@@ -53,6 +56,31 @@ def run(lies: dict[str, Lie], *, peers: int = 4, seed: int = 0, rounds: int = 1,
     with contextlib.suppress(RuntimeError):  # a liar may keep attempts coming for ever
         federation.run(steps)
     return federation
+
+
+def state(liar: SimulatedPeer):  # type: ignore[no-untyped-def]
+    assert liar.course is not None
+    assert liar.course.current is not None
+    return liar.course.current.state
+
+
+def refused(lies: dict[str, Lie], error: type[P2PFLError], text: str = "", **more: int) -> SimulatedFederation:
+    """Run it: each lie is as if it had not come, the liar is accused of just this, and the honest have their result."""
+    federation = run(lies, **more)
+    honest = [name for name in federation.peers if name not in lies]
+    found = [one for name in honest for one in federation.peers[name].accused]
+    assert any(type(one.error) is error and text in one.error.render() for one in found), [one.error for one in found]
+    assert {one.peer for one in found} <= set(lies)
+    assert all(one.error.code.startswith("P2P-") for one in found)
+    promises.check(federation, beside=lies)
+    promises.everything_is_final(federation, beside=lies)
+    return federation
+
+
+def proven(federation: SimulatedFederation) -> set[str]:
+    """Who is convicted by evidence that honest peers told to all."""
+    return {evidence.check(letter.message.proof, federation.roster) for _, letter in federation.log
+            if isinstance(letter.message, m.Evidence) and letter.sender not in federation.lies}  # fmt: skip
 
 
 def errors(federation: SimulatedFederation) -> dict[str, P2PFLError]:

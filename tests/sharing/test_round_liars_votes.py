@@ -1,0 +1,147 @@
+"""One liar among four, when it is voted and confirmed: its sender alone is accused of a lie, and the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from p2pfl import codec
+from p2pfl import messages as m
+from p2pfl.errors import round as errors
+from p2pfl.messages import Letter, Message, open_letter
+from p2pfl.simulate import Lie, outcome_of
+from p2pfl.simulate.peer import SimulatedPeer
+from tests.sharing.liars import STRANGER, altering, proven, refused, resealed, run, with_fields
+from tests.simulate import promises
+
+LIAR = "site-0"
+
+
+# ── BALLOT ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_ready_for_other_sums_is_refused() -> None:
+    refused({LIAR: altering(m.Ready, with_fields(view=bytes(32)))}, errors.BallotRejected, "READY for other sums")
+
+
+def test_two_ballots_in_one_attempt_are_two_statements() -> None:
+    two = [m.Ballot(0, b"", b"", (), named) for named in ((), ("site-2",))]
+    lie = altering(m.Tags, lambda liar, peer, letter: [letter, *two])
+    assert proven(refused({LIAR: lie}, errors.TwoStatements, "Ballot")) == {LIAR}
+
+
+def readys(make: Callable[[SimulatedPeer, tuple[Letter, ...]], tuple[Letter, ...]]) -> Lie:
+    def change(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
+        message = letter.message
+        assert isinstance(message, m.Ballot)
+        held = tuple(open_letter(wire, liar.roster) for wire in message.readys)
+        return replace(message, readys=tuple(one.wire for one in make(liar, held)))
+
+    return altering(m.Ballot, change)
+
+
+def own_ready(liar: SimulatedPeer, held: tuple[Letter, ...], **envelope: int) -> Letter:
+    one = next(letter for letter in held if letter.sender == liar.name)
+    return resealed(liar, one, **envelope)
+
+
+BALLOTS = {
+    "too few READYs": readys(lambda liar, held: held[:2]),
+    "one READY many times": readys(lambda liar, held: held[:1] * 4),
+    "no READYs": readys(lambda liar, held: ()),
+    "a READY of another attempt": readys(lambda liar, held: (*held, own_ready(liar, held, attempt=1))),
+    "a READY of another epoch": readys(lambda liar, held: (*held, own_ready(liar, held, epoch=2))),
+    "a READY that a stranger signed": readys(
+        lambda liar, held: (*held[1:], m.seal(held[0].message, held[0].envelope, STRANGER))
+    ),
+    "a READY for other sums": readys(
+        lambda liar, held: (*held, resealed(liar, own_ready(liar, held), m.Ready(bytes(32), bytes(32))))
+    ),
+    "an ABANDON with READYs": altering(m.Ballot, with_fields(survivors=0)),
+    "for other sums than its READYs": altering(m.Ballot, with_fields(view=bytes(32))),
+}
+
+
+@pytest.mark.parametrize("name", BALLOTS)
+def test_a_ballot_that_does_not_prove_what_it_claims_is_refused(name: str) -> None:
+    refused({LIAR: BALLOTS[name]}, errors.BallotRejected)
+
+
+def beside(kind: type[Message], make: Callable[[SimulatedPeer, Letter], Message | Letter]) -> Lie:
+    """With the first letter of a kind to each peer, one more."""
+    return altering(kind, lambda liar, peer, letter: [letter, make(liar, letter)], once=True)
+
+
+def own_ballots(liar: SimulatedPeer, letter: Letter, count: int, **envelope: int) -> Message:
+    ballot = resealed(liar, letter, m.Ballot(0, b"", b"", (), ()), **envelope)
+    return m.Certificate((ballot.wire,) * count, b"")
+
+
+CERTIFICATES = {
+    "of nothing": lambda liar, letter: m.Certificate((), b""),
+    "of one ballot, many times": lambda liar, letter: own_ballots(liar, letter, 4),
+    "of ballots of another attempt": lambda liar, letter: own_ballots(liar, letter, 4, attempt=5),
+    "of a later attempt, without its quorum": lambda liar, letter: resealed(
+        liar, letter, own_ballots(liar, letter, 4, attempt=5), attempt=5),
+    "with garbage as ballot": lambda liar, letter: m.Certificate((b"\x00",) * 4, b""),
+    "with garbage as members": lambda liar, letter: m.Certificate((), b"\x00"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CERTIFICATES)
+def test_a_certificate_that_decides_nothing_is_refused(name: str) -> None:
+    refused({LIAR: beside(m.Ack, CERTIFICATES[name])}, errors.BallotRejected)
+
+
+# ── UNMASK and CONFIRM ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_self_mask_that_was_not_committed_to_is_refused() -> None:
+    refused({LIAR: altering(m.Reveal, with_fields(seeds=(("site-0", bytes(32)),)))}, errors.SeedRejected, "self-mask")
+
+
+def test_a_wrong_seed_of_another_is_refused_under_its_senders_name() -> None:
+    lie = altering(m.Reveal, with_fields(seeds=(("site-2", bytes(32)),)))
+    refused({LIAR: lie}, errors.SeedRejected, "the one of site-2")
+
+
+def test_a_record_that_differs_is_refused_and_says_where() -> None:
+    def other(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
+        assert isinstance(letter.message, m.Confirm)
+        record = codec.facts({**codec.read_facts(letter.message.record), "total": "00" * 32})
+        return m.Confirm(record, liar.identity.sign("record", record))
+
+    refused({LIAR: altering(m.Confirm, other)}, errors.RecordDiffers, "total differ")
+
+
+def test_a_record_without_its_signature_is_refused() -> None:
+    refused({LIAR: altering(m.Confirm, with_fields(cosignature=bytes(64)))}, errors.RecordDiffers, "signature")
+
+
+# ── the door ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+KINDS = [m.Share, m.Ack, m.Propose, m.Root, m.SumDigest, m.Nonce, m.Ready, m.Ballot, m.Reveal, m.Confirm]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.__name__ for kind in KINDS])
+@pytest.mark.parametrize("place", [{"epoch": 2}, {"run": bytes(32)}], ids=["epoch", "run"])
+def test_a_letter_of_another_epoch_or_run_is_refused_before_it_can_make_an_honest_peer_look_like_a_liar(
+    kind: type[Message], place: dict[str, object]
+) -> None:
+    lie = altering(kind, lambda liar, peer, letter: resealed(liar, letter, **place))
+    refused({LIAR: lie}, errors.UnexpectedMessage, kind.__name__)
+
+
+def test_without_a_liar_that_sends_nothing_at_all_the_others_have_their_result() -> None:
+    federation = run({LIAR: lambda liar, peer, letter: ()})
+    promises.check(federation, beside=[LIAR])
+    promises.everything_is_final(federation, beside=[LIAR])
+    (one,) = outcome_of(federation).rounds
+    assert LIAR not in one.survivors
+
+
+def test_an_accusation_that_proves_nothing_falls_back_on_the_accuser() -> None:
+    lie = beside(m.Ack, lambda liar, letter: m.Evidence((letter.wire,)))
+    refused({LIAR: lie}, errors.EvidenceRejected)
