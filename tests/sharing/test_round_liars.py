@@ -10,14 +10,16 @@ import pytest
 from p2pfl import codec, merkle
 from p2pfl import messages as m
 from p2pfl.errors import round as errors
+from p2pfl.errors.sharing import WordOutOfRange
 from p2pfl.messages import Letter, Message, open_letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.phases import propose
 from p2pfl.sharing.phases.gather import sum_digest
+from p2pfl.sharing.phases.mask import piece_leaf
 from p2pfl.sharing.phases.share import edge_commitment, leaf
 from p2pfl.sharing.state import Phase
-from p2pfl.simulate import Lie, outcome_of
+from p2pfl.simulate import Lie, SimulatedFederation, outcome_of
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.liars import STRANGER, altering, flipped, proven, refused, resealed, run, state, with_fields
 from tests.sharing.standing import standing
@@ -268,6 +270,55 @@ def test_a_false_tag_convicts_the_one_who_signed_it() -> None:
 
 def test_tags_of_another_shape_are_refused() -> None:
     refused({LIAR: altering(m.Tags, with_fields(tags=bytes(8)))}, errors.TagsRejected)
+
+
+def out_of_the_field(liar: SimulatedPeer, peer: str, letter: Letter) -> tuple[Letter, ...]:
+    """Masked chunks of words that are p itself, all of them under the liar's signed root."""
+    message = letter.message
+    if not isinstance(message, (m.Root, m.Chunk)):
+        return (letter,)
+    own = state(liar)
+    datas = [P.to_bytes(8, "little") * piece.count for piece in own.pieces]
+    if isinstance(message, m.Chunk):
+        return (resealed(liar, letter, replace(message, words=datas[message.index])),)
+    hashes = [merkle.leaf_hash(piece_leaf(own.attempt_digest, index, data)) for index, data in enumerate(datas)]
+    return (resealed(liar, letter, replace(message, leaves=b"".join(hashes))),)
+
+
+def test_a_signed_word_that_is_not_in_the_field_is_refused_under_its_senders_name() -> None:
+    refused({LIAR: out_of_the_field}, WordOutOfRange)
+
+
+def opened_in(federation: SimulatedFederation, attempt: int) -> list[Letter]:
+    opening = [letter for _, letter in federation.log if isinstance(letter.message, (m.Reveal, m.BackupShare))]
+    return [letter for letter in opening if letter.envelope.attempt == attempt]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_owner_that_tells_two_sums_to_two_peers_gets_no_sum_and_no_reveal(seed: int) -> None:
+    """Not of that attempt: the next one goes on."""
+    lie = altering(m.SumDigest, with_fields(sum_digest=bytes(32)), to=["site-3"])
+    federation = run({LIAR: lie}, seed=seed)
+    promises.check(federation, beside=[LIAR])
+    promises.everything_is_final(federation, beside=[LIAR])
+    assert not opened_in(federation, 0)
+
+
+def test_two_good_sets_for_two_peers_come_to_no_sum_and_no_reveal() -> None:
+    """The coordinator puts two of its own proposals into two sets; each is complete. The next attempt goes on."""
+
+    def other(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
+        message = letter.message
+        assert isinstance(message, m.Members)
+        place = message.survivors.index(liar.name)
+        own = open_letter(message.proposes[place], liar.roster)
+        second = resealed(liar, own, replace(own.message, clock_ms=99)).wire  # type: ignore[type-var]
+        return replace(message, proposes=(*message.proposes[:place], second, *message.proposes[place + 1 :]))
+
+    federation = run({COORDINATOR: altering(m.Members, other, to=["site-3"])})
+    promises.check(federation, beside=[COORDINATOR])
+    promises.everything_is_final(federation, beside=[COORDINATOR])
+    assert not opened_in(federation, 0)
 
 
 def test_a_nonce_that_was_not_committed_to_is_refused() -> None:
