@@ -10,11 +10,13 @@ from functools import cache
 import pytest
 
 from p2pfl import messages as m
+from p2pfl.messages import Letter, seal
 from p2pfl.roster import Quorums
+from p2pfl.sharing.phases.gather import sum_digest
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import Weather
 from p2pfl.simulate.peer import SimulatedPeer
-from tests.sharing.algebra import Coalition, Watched, equations_hold, rank
+from tests.sharing.algebra import Coalition, P, Watched, equations_hold, rank
 from tests.simulate import promises
 from tests.simulate.storms import WEATHERS
 
@@ -162,6 +164,37 @@ def test_an_undecided_attempt_tells_nothing_at_all() -> None:
 def test_a_peer_outside_of_u_is_not_in_what_they_learn() -> None:
     """site-0 masked in attempt 0, and is in no certified U: nothing of its words is determined."""
     federation = with_an_abandoned_attempt(4)
+    (chosen,) = Coalition(federation, ()).decided.values()
+    assert "site-0" not in chosen
+    for members in coalitions(federation):
+        assert Coalition(federation, members, fresh=False).learns_only_the_certified_sums()
+
+
+@cache
+def with_a_false_sum() -> Watched:
+    """site-0 added wrongly on purpose: it opened to all, still masked, what it had been given of that chunk."""
+
+    def lie(liar: SimulatedPeer, to: str, letter: Letter) -> tuple[Letter, ...]:
+        message, found = letter.message, round_of(liar)
+        if not isinstance(message, m.SumDigest) or found is None or found.attempt:
+            return (letter,)
+        state = found.state
+        if state.sum_digests[message.index] == letter:
+            state.sums[message.index][0] = (int(state.sums[message.index][0]) + 1) % P
+            said = sum_digest(state.attempt_digest, message.index, state.sums[message.index])
+            state.sum_digests[message.index] = seal(replace(message, sum_digest=said), letter.envelope, liar.identity)
+        return (state.sum_digests[message.index],)
+
+    federation = Watched(4, rounds=1, length=12, lies={"site-0": lie})
+    federation.run(100_000)
+    promises.check(federation, beside=["site-0"])
+    promises.everything_is_final(federation, beside=["site-0"])
+    return federation
+
+
+def test_the_opened_chunks_of_a_false_sum_tell_nothing_and_its_owner_is_summed_without() -> None:
+    federation = with_a_false_sum()
+    assert any(isinstance(letter.message, m.Opened) for _, _, letter in federation.carried)
     (chosen,) = Coalition(federation, ()).decided.values()
     assert "site-0" not in chosen
     for members in coalitions(federation):
