@@ -1,105 +1,18 @@
-"""The verbs as people start them: real processes, real links on loopback, and what each mistake ends with."""
+"""The verbs as people start them: real processes, real links on loopback."""
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from p2pfl import draft
-from p2pfl.cards import Card
-from p2pfl.cli.children import free_ports
 from p2pfl.cli.peers import task_lines
 from p2pfl.home import Home
-from p2pfl.keyslots import KeyFile
-from p2pfl.roster import Address
-from p2pfl.training.data import deal
+from tests.cli.sites import Sites, Start, ended, facts, said
 
 pytestmark = pytest.mark.processes
-DEADLINE_S = 240  # a hang, not a speed
-
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-class Sites:
-    """Sites with homes, keys and records in `folder`, and their peers.yaml."""
-
-    def __init__(self, folder: Path, *overrides: str, count: int = 3) -> None:
-        self.folder, self.peers = folder, folder / "peers.yaml"
-        dealt = deal(count)
-        self.names = list(dealt.files)
-        self.ports = free_ports(count)
-        self.members = []
-        for (name, raw), port in zip(dealt.files.items(), self.ports, strict=True):
-            (folder / name).mkdir()
-            (folder / name / "records.csv").write_bytes(raw)
-            with Home.create(folder / name / "home", name, [KeyFile(folder / name / "site.key")]) as home:
-                self.members.append(Card.sign(home.identity(), name, [Address("127.0.0.1", port)]).member)
-        self.peers.write_bytes(self.agreement(*overrides))
-
-    def agreement(self, *overrides: str) -> bytes:
-        return draft.write("trial", self.members, task_lines(None), overrides)
-
-    def common(self, name: str) -> list[str]:
-        return ["--peers", str(self.peers), "--home", str(self.folder / name / "home")]
-
-    def join(self, name: str, *more: str) -> list[str]:
-        return ["join", *self.common(name), "--data", str(self.folder / name / "records.csv"), *more]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
-    """Start `p2pfl` with arguments; whatever still runs at the end is killed."""
-    started: list[subprocess.Popen[str]] = []
-    environment = {**os.environ, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    environment.pop("P2PFL_HOME", None)
-
-    def begin(*arguments: str, stdin: str = "") -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "p2pfl", *arguments], cwd=tmp_path, env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        started.append(process)
-        if process.stdin is not None:
-            process.stdin.write(stdin)
-            process.stdin.close()
-            process.stdin = None
-        return process
-
-    yield begin  # type: ignore[misc]
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=DEADLINE_S)
-    assert "Traceback" not in err, err
-    return process.returncode, out, err
-
-
-def facts(out: str) -> dict[str, object]:
-    found = json.loads(out.splitlines()[-1])
-    assert isinstance(found, dict)
-    return found
-
-
-def said(process: subprocess.Popen[str], what: str) -> str:
-    """The first line of its progress that holds `what`."""
-    heard = []
-    for line in process.stderr or ():
-        heard.append(line)
-        if what in line:
-            return line
-    raise AssertionError(f"it ended without saying {what!r}: {heard}")
 
 
 def test_three_people_learn_their_average_and_nobody_writes_down_a_salary(tmp_path: Path, start: Start) -> None:
@@ -301,73 +214,6 @@ def test_a_hospitals_own_task_and_csv_train_compressed_and_the_model_predicts(tm
     assert from_file[0] == from_home[0] == 0, from_file[2]
     assert facts(from_file[1]) == facts(from_home[1])
     assert facts(from_file[1])["records"] == len(rows)
-
-
-def broken(tmp_path: Path, what: str) -> tuple[list[str], str, int]:
-    """Arguments of a join that must fail, the code, and the exit status."""
-    sites = Sites(tmp_path)
-    name = sites.names[0]
-    arguments, folder = sites.join(name), tmp_path / name
-    if what == "a missing file":
-        (folder / "records.csv").unlink()
-        return arguments, "P2P-TRAIN-001", 2
-    if what == "a word where a number belongs":
-        text = (folder / "records.csv").read_text().splitlines()
-        text[2] = text[2].replace(text[2].split(",")[0], "old", 1)
-        (folder / "records.csv").write_text("\n".join(text))
-        return arguments, "P2P-TRAIN-", 2
-    if what == "a missing key file":
-        (folder / "site.key").unlink()
-        return arguments, "P2P-KEY-003", 1
-    if what == "another home's key file":
-        (folder / "site.key").write_bytes((tmp_path / sites.names[1] / "site.key").read_bytes())
-        return arguments, "P2P-KEY-002", 5
-    if what == "no home":
-        return [*arguments[:3], "--home", str(tmp_path / "nowhere"), *arguments[5:]], "P2P-HOME-001", 2
-    if what == "no peers.yaml":
-        sites.peers.unlink()
-        return arguments, "P2P-FED-001", 2
-    if what == "a key that is not in peers.yaml":
-        stranger = tmp_path / "stranger"
-        Home.create(stranger, "stranger", [KeyFile(tmp_path / "stranger.key")]).close()
-        return [*arguments[:3], "--home", str(stranger), *arguments[5:]], "P2P-ROUND-042", 2
-    return [*arguments, "--colour"], "P2P-USE-001", 2
-
-
-@pytest.mark.parametrize("what", [
-    "a missing file", "a word where a number belongs", "a missing key file", "another home's key file", "no home",
-    "no peers.yaml", "a key that is not in peers.yaml", "an option that does not exist",
-])  # fmt: skip
-def test_bad_input_is_an_error_of_its_own(
-    tmp_path: Path, what: str, start: Start
-) -> None:
-    arguments, code, wanted = broken(tmp_path, what)
-    status, _, err = ended(start(*arguments))
-    assert status == wanted, err
-    assert f"error {code}" in err
-    assert "try" in err
-
-
-def test_a_busy_port_is_named(tmp_path: Path, start: Start) -> None:
-    sites = Sites(tmp_path)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", sites.ports[0]))
-        taken.listen()
-        status, _, err = ended(start("sum", *sites.common(sites.names[0]), "--value", "1"))
-    assert status == 1
-    assert f"Port {sites.ports[0]} is in use" in err
-
-
-def test_two_processes_in_one_home_are_refused(tmp_path: Path, start: Start) -> None:
-    sites = Sites(tmp_path)
-    name = sites.names[0]
-    first = start("sum", *sites.common(name), "--value", "1")
-    said(first, "listening")
-    status, _, err = ended(start("sum", *sites.common(name), "--value", "1"))
-    assert status == 1
-    assert "P2P-HOME-003" in err
-    shown = facts(ended(start("status", "--home", str(tmp_path / name / "home"), "--json"))[1])
-    assert shown["process"] == first.pid
 
 
 def test_a_ledger_with_one_byte_changed_ends_verify_with_5_and_the_entrys_number(tmp_path: Path, start: Start) -> None:

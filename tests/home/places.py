@@ -12,6 +12,10 @@ from p2pfl.disk import Fault
 from p2pfl.home import Home
 from p2pfl.keyslots import KeyFile
 
+# Folders of items that are named by number, and one item in each.
+PARTS = ("state/sums", "state/left", "state/left-sums", "state/evidence")
+BY_NUMBER = ("state/sums/1", "state/left/3", "state/left-sums/3", "state/evidence/0123456789abcdef")
+
 
 class Crash(BaseException):
     """The process is dead from here on: nothing may catch this."""

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p2pfl.carry import PEERS_ITEM
 from p2pfl.errors.home import (
     DiskFull,
     DiskRefused,
@@ -32,15 +31,10 @@ from p2pfl.home import Home
 from p2pfl.keys import Secret
 from p2pfl.keyslots import KeyFile
 from p2pfl.ledger.log import Log
-from p2pfl.runs.models import BEHIND, MODEL, NEXT
-from p2pfl.runs.training import ACCOUNT, PENDING
-from p2pfl.sealing import DIRECTORIES, LAYOUT, OVERHEAD_BYTES, SALT_BYTES, seal, unseal
-from p2pfl.sharing.state import ITEMS
-from tests.home.places import Crash, Strike, failing, full, make
+from p2pfl.sealing import LAYOUT, OVERHEAD_BYTES, SALT_BYTES, seal, unseal
+from tests.home.places import BY_NUMBER, Crash, Strike, failing, full, make
 
 MARKER = b"a marker that must never be seen"
-PARTS = ("state/sums", "state/left", "state/left-sums", "state/evidence")
-BY_NUMBER = ("state/sums/1", "state/left/3", "state/left-sums/3", "state/evidence/0123456789abcdef")
 
 
 def test_what_is_replaced_is_read_after_a_restart(tmp_path: Path) -> None:
@@ -84,39 +78,6 @@ def test_only_names_of_the_table_lie_in_a_home(tmp_path: Path) -> None:
         for stranger in ("state/other", "../escape", "state/left/x", "checkpoints/../identity", "identity/", ""):
             with pytest.raises(NotInLayout):
                 home.replace(stranger, b"")
-
-
-@pytest.mark.parametrize("stranger", [
-    "state/sums", "state/sums/2", "state/left", "state/left/", "state/left/10", "state/left/0/1", "state/left-sums/a",
-    "state/evidence", "state/evidence/0123",
-    "state/evidence/0123456789ABCDEF", "state/evidence/0123456789abcdef0", "state/evidence/../../identity",
-])  # fmt: skip
-def test_a_round_left_behind_and_a_proof_lie_under_names_of_one_form(tmp_path: Path, stranger: str) -> None:
-    with make(tmp_path) as home:
-        for item in BY_NUMBER:
-            home.replace(item, item.encode())
-        assert [home.read(item) for item in BY_NUMBER] == [item.encode() for item in BY_NUMBER]
-        with pytest.raises(NotInLayout):
-            home.replace(stranger, b"")
-
-
-def test_there_is_an_item_for_each_that_rounds_and_runs_write(tmp_path: Path) -> None:
-    written = {*ITEMS, MODEL, NEXT, ACCOUNT, PENDING, BEHIND, PEERS_ITEM}
-    with make(tmp_path) as home:
-        for item in written:
-            home.replace(item, item.encode())
-        held = {item for folder in DIRECTORIES if not folder.startswith("ledger") for item in home.items(folder)}
-        assert held == written
-
-
-def test_a_home_of_an_earlier_version_gets_the_folders_that_this_one_needs(tmp_path: Path) -> None:
-    make(tmp_path).close()
-    for folder in PARTS:
-        (tmp_path / "charite" / folder).rmdir()
-    (tmp_path / "charite" / PARTS[0]).write_bytes(b"what was one item is a folder now")
-    with Home.open(tmp_path / "charite") as home:
-        for item in BY_NUMBER:
-            home.replace(item, b"words")
 
 
 def test_nothing_that_is_sealed_shows_on_the_disk(tmp_path: Path) -> None:

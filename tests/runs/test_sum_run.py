@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,23 +14,15 @@ from p2pfl.errors.home import DiskFull
 from p2pfl.errors.round import AnotherCohort, SumLeftBehind, SumMissed
 from p2pfl.ledger.entry import Place as Attempt
 from p2pfl.ledger.entry import abandoned, left
-from p2pfl.peer import Peer, sums_run
+from p2pfl.peer import Peer, SumResult, sums_run
 from p2pfl.runs.sums import NO_MODEL, SumRun, encode
 from p2pfl.sharing import events as e
 from tests.home.places import Strike, full
-from tests.runs.places import NAMES, Place, attempt_digest, draw, places, times
+from tests.runs.places import NAMES, Place, attempt_digest, draw, row, times
 
 FOUR = ("charite", "st-olav", "uppsala", "ucl")
 FEWER = FOUR[:3]
 MARK = bytes(32)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    one, other = places(tmp_path)
-    yield one
-    for each in (one, other):
-        each.home.close()
 
 
 def asks(place: Place, value: str = "52000", name: str = "salary", mark: bytes = MARK) -> SumRun:
@@ -138,10 +128,15 @@ def test_every_attempt_sums_the_same_words(place: Place) -> None:
     assert run.shape(1) == ((again.bits, again.words.size),)
 
 
+def came(total: tuple[e.Vector, ...], question: codec.Facts) -> e.Apply:
+    """The checked sum of round 5."""
+    return e.Apply(5, 0, attempt_digest(5), (b"",) * 3, FEWER, total, codec.facts(question))
+
+
 def test_the_sum_is_of_those_in_it_and_no_model_comes_of_it(place: Place) -> None:
     run = asks(place)
     total = times(answers(run, FEWER), 3)
-    model, outcome = run.apply(e.Apply(5, 0, attempt_digest(5), (b"",) * 3, FEWER, total, b"{}"))
+    model, outcome = run.apply(came(total, run.question))
     assert (model, outcome) == (NO_MODEL, {})
     assert (run.totals, run.survivors, run.number) == (((Decimal(156000),),), FEWER, 5)
     run.retract(0)
@@ -158,14 +153,51 @@ def test_a_sum_that_is_left_behind_says_whether_the_vector_was_sent(place: Place
     assert (caught.value.code, caught.value.exit_status) == ("P2P-ROUND-044", 1)
 
 
-def test_a_sum_that_the_others_finished_while_this_site_was_away_is_missed_and_no_zero(place: Place) -> None:
-    async def missed(run: bytes, source: SumRun, rounds: int) -> None:
-        """The round came into the ledger by its record alone: nothing is applied."""
+@pytest.mark.parametrize("other", [{"name": "bonus"}, {"vectors": []}, {"purpose": "evaluation"}])
+def test_a_site_that_was_away_is_not_told_the_sum_of_another_question(place: Place, other: dict[str, object]) -> None:
+    run = asks(place)
+    total = times(answers(run, FEWER), 3)
+    assert run.apply(came(total, {**run.question, **other})) == (NO_MODEL, {})
+    assert (run.totals, run.number) == ((), 0)
 
-    node = SimpleNamespace(
-        federation=place.federation, name=NAMES[0], home=place.home, books=place.books(), run=missed,
-        clocks=SimpleNamespace(draw=draw),
-    )  # fmt: skip
+
+class Node:
+    """A node in whose ledger rounds that were finished without this site come in, one with each run; then its own."""
+
+    def __init__(self, place: Place, *questions: str) -> None:
+        self.federation, self.name, self.home, self.books = place.federation, NAMES[0], place.home, place.books()
+        self.clocks, self.came = SimpleNamespace(draw=draw), list(questions)
+        self._place = place
+
+    async def run(self, run: bytes, source: SumRun, rounds: int) -> None:
+        number = self.books.count(run) + 1
+        assert rounds == number
+        question = {**source.question, "name": self.came.pop(0)} if self.came else source.question
+        if not self.came and question["name"] == "own":
+            words = tuple(part.vector for part in source.parts)
+            effect = e.Apply(number, 0, attempt_digest(number), (b"",), NAMES, times(words, 3), codec.facts(question))
+            source.apply(effect)
+        of = SimpleNamespace(books=self.books, run=run, configuration=question, digest_of=lambda model: NO_MODEL,
+                             trainer=SimpleNamespace(initial=lambda seed: None))  # fmt: skip
+        record, signed = row(of, self._place.identities, number, NO_MODEL, {})  # type: ignore[arg-type]
+        self.books.finish(record, signed)
+
+    def sum(self, name: str) -> SumResult:
+        return asyncio.run(Peer(self).sum([1, 2], name=name))  # type: ignore[arg-type]
+
+
+def test_a_sum_that_the_others_finished_while_this_site_was_away_is_missed_and_no_zero(place: Place) -> None:
     with pytest.raises(SumMissed) as caught:
-        asyncio.run(Peer(node).sum([1, 2]))  # type: ignore[arg-type]
+        Node(place, "bonus", "salary").sum("salary")
     assert (caught.value.code, caught.value.exit_status) == ("P2P-ROUND-045", 1)
+    assert "up to round 2" in caught.value.evidence
+
+
+def test_a_site_that_was_away_while_others_asked_something_else_still_gets_its_own_answer(place: Place) -> None:
+    result = Node(place, "bonus", "salary", "own").sum("own")
+    assert (result.total.tolist(), result.survivors, result.round) == ([3, 6], NAMES, 3)
+
+
+def test_an_answer_of_before_the_question_was_put_is_not_the_one_that_was_missed(place: Place) -> None:
+    assert Node(place, "own").sum("own").round == 1
+    assert Node(place, "bonus", "own").sum("own").round == 3  # asked again: the first answer is no reason to stop

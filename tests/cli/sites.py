@@ -1,0 +1,69 @@
+"""Three or more sites on this machine's loopback, as people start them: homes, keys, records, processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from p2pfl import draft
+from p2pfl.cards import Card
+from p2pfl.cli.children import free_ports
+from p2pfl.cli.peers import task_lines
+from p2pfl.home import Home
+from p2pfl.keyslots import KeyFile
+from p2pfl.roster import Address
+from p2pfl.training.data import deal
+
+DEADLINE_S = 240  # a hang, not a speed
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+class Sites:
+    """Sites with homes, keys and records in `folder`, and their peers.yaml."""
+
+    def __init__(self, folder: Path, *overrides: str, count: int = 3) -> None:
+        self.folder, self.peers = folder, folder / "peers.yaml"
+        dealt = deal(count)
+        self.names = list(dealt.files)
+        self.ports = free_ports(count)
+        self.members = []
+        for (name, raw), port in zip(dealt.files.items(), self.ports, strict=True):
+            (folder / name).mkdir()
+            (folder / name / "records.csv").write_bytes(raw)
+            with Home.create(folder / name / "home", name, [KeyFile(folder / name / "site.key")]) as home:
+                self.members.append(Card.sign(home.identity(), name, [Address("127.0.0.1", port)]).member)
+        self.peers.write_bytes(self.agreement(*overrides))
+
+    def agreement(self, *overrides: str) -> bytes:
+        return draft.write("trial", self.members, task_lines(None), overrides)
+
+    def common(self, name: str) -> list[str]:
+        return ["--peers", str(self.peers), "--home", str(self.folder / name / "home")]
+
+    def join(self, name: str, *more: str) -> list[str]:
+        return ["join", *self.common(name), "--data", str(self.folder / name / "records.csv"), *more]
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert "Traceback" not in err, err
+    return process.returncode, out, err
+
+
+def facts(out: str) -> dict[str, object]:
+    found = json.loads(out.splitlines()[-1])
+    assert isinstance(found, dict)
+    return found
+
+
+def said(process: subprocess.Popen[str], what: str) -> str:
+    """The first line of its progress that holds `what`."""
+    heard = []
+    for line in process.stderr or ():
+        heard.append(line)
+        if what in line:
+            return line
+    raise AssertionError(f"it ended without saying {what!r}: {heard}")

@@ -1,0 +1,49 @@
+"""The layout table holds every item that a run writes, and no other name; a home of before is brought up to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2pfl.carry import PEERS_ITEM
+from p2pfl.errors.home import NotInLayout
+from p2pfl.home import Home
+from p2pfl.runs.models import BEHIND, MODEL, NEXT
+from p2pfl.runs.training import ACCOUNT, PENDING
+from p2pfl.sealing import DIRECTORIES
+from p2pfl.sharing.state import ITEMS
+from tests.home.places import BY_NUMBER, PARTS, make
+
+
+@pytest.mark.parametrize("stranger", [
+    "state/sums", "state/sums/2", "state/left", "state/left/", "state/left/10", "state/left/0/1", "state/left-sums/a",
+    "state/evidence", "state/evidence/0123",
+    "state/evidence/0123456789ABCDEF", "state/evidence/0123456789abcdef0", "state/evidence/../../identity",
+])  # fmt: skip
+def test_a_round_left_behind_and_a_proof_lie_under_names_of_one_form(tmp_path: Path, stranger: str) -> None:
+    with make(tmp_path) as home:
+        for item in BY_NUMBER:
+            home.replace(item, item.encode())
+        assert [home.read(item) for item in BY_NUMBER] == [item.encode() for item in BY_NUMBER]
+        with pytest.raises(NotInLayout):
+            home.replace(stranger, b"")
+
+
+def test_there_is_an_item_for_each_that_rounds_and_runs_write(tmp_path: Path) -> None:
+    written = {*ITEMS, MODEL, NEXT, ACCOUNT, PENDING, BEHIND, PEERS_ITEM}
+    with make(tmp_path) as home:
+        for item in written:
+            home.replace(item, item.encode())
+        held = {item for folder in DIRECTORIES if not folder.startswith("ledger") for item in home.items(folder)}
+        assert held == written
+
+
+def test_a_home_of_an_earlier_version_gets_the_folders_that_this_one_needs(tmp_path: Path) -> None:
+    make(tmp_path).close()
+    for folder in PARTS:
+        (tmp_path / "charite" / folder).rmdir()
+    (tmp_path / "charite" / PARTS[0]).write_bytes(b"what was one item is a folder now")
+    with Home.open(tmp_path / "charite") as home:
+        for item in BY_NUMBER:
+            home.replace(item, b"words")
