@@ -12,13 +12,16 @@ import pytest
 from p2pfl import merkle
 from p2pfl import messages as m
 from p2pfl.messages import Letter, Message
+from p2pfl.sharing import events as e
 from p2pfl.sharing import forms
 from p2pfl.sharing.field import Field
 from p2pfl.sharing.phases.gather import sum_digest
 from p2pfl.sharing.phases.mask import piece_leaf
+from p2pfl.sharing.state import Phase
 from p2pfl.simulate import Lie, SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.liars import altering, resealed, run, with_fields
+from tests.sharing.standing import standing
 from tests.simulate import promises
 
 LIAR, COORDINATOR = "site-0", "site-1"  # of round 1, attempt 0
@@ -154,3 +157,54 @@ def test_an_owner_that_opens_what_are_no_words_is_the_one_who_is_named() -> None
         return (resealed(liar, letter, replace(message, tags=bytes(8) + message.tags[8:])),)
 
     judged({LIAR: lie})
+
+
+# ── two things withheld at once ───────────────────────────────────────────────────────────────────────────────
+
+
+def withholding(kinds: tuple[type[Message], ...], to: Sequence[str]) -> Lie:
+    """Letters of these kinds never reach `to`; also not when they are repeated, or handed on by the liar itself."""
+
+    def lie(liar: SimulatedPeer, peer: str, letter: Letter) -> Iterable[Letter]:
+        return () if peer in to and isinstance(letter.message, (*kinds, m.Handed)) else (letter,)
+
+    return lie
+
+
+@pytest.mark.parametrize("peers", [4, 5])
+def test_a_peer_that_alone_gets_neither_a_seed_nor_a_confirmation_gets_the_sum_from_those_who_are_final(
+    peers: int,
+) -> None:
+    """The others have q confirmations and destroy what they need no more; one lacks the seed, and one for a quorum."""
+    judged({LIAR: withholding((m.Reveal, m.Confirm), ["site-2"])}, peers)
+
+
+def test_a_peer_that_lacks_one_confirmation_for_a_quorum_learns_of_it_from_those_who_are_final() -> None:
+    """site-3 was away for both rounds, and takes over what it missed: no fourth confirmation will ever come."""
+    federation = SimulatedFederation(4, rounds=2, length=8, lies={LIAR: withholding((m.Confirm,), ["site-2"])})
+    start = federation.start
+    absent = federation.peers["site-3"]
+    federation.start = lambda peer: start(peer) if peer is not absent else None  # type: ignore[method-assign]
+    federation.clock.at(300.0, lambda: start(absent))
+    federation.run(60_000)
+    promises.check(federation, beside=[LIAR])
+    assert [len(federation.peers[name].disk.ledger) for name in ("site-1", "site-2", "site-3")] == [2, 2, 2]
+
+
+def test_who_is_carried_on_by_leaves_carries_the_others_on_too() -> None:
+    """One of the LEAVEs may be a liar's, who told it to this peer alone: without it the others lack one for ever."""
+    federation, found = standing(Phase.BALLOT, peers=4)
+    state, wires = found.state, []
+    effects: list[e.Effect] = []
+    for name in state.setting.others:
+        peer = federation.peers[name]
+        place = m.Envelope(peer.run, 1, found.number, found.attempt, name, peer.incarnation)
+        letter = m.seal(m.Leave(()), place, peer.identity)
+        wires.append(letter.wire)
+        effects += found.handle(e.Received(state.now, letter))
+    assert [type(one) for one in effects if isinstance(one, e.LeftBehind)] == [e.LeftBehind]
+    effects += [more for one in effects if isinstance(one, e.Persist) for more in found.handle(one.stored(state.now))]
+    told = [one.letter.message for one in effects if isinstance(one, e.Send) and one.to is None]
+    own = [one for one in told if isinstance(one, m.Leave)]
+    handed = {wire for one in told if isinstance(one, m.Handed) for wire in one.letters}
+    assert own or handed >= set(wires)
