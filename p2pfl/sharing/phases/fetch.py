@@ -24,6 +24,7 @@ PART_BYTES: Final = 256 << 10
 MOST_SEGMENTS: Final = 64
 MOST_BYTES: Final = 8 << 30  # of one fetched segment
 AGAIN_S: Final = 10.0  # nothing came for so long: another holder is asked
+MORE_ASKED: Final = 12  # questions, once all holders were asked; a new link begins them anew
 
 
 def lacks_sum(state: State) -> bool:
@@ -34,7 +35,8 @@ def lacks_sum(state: State) -> bool:
     if gathering and not state.past("fetch"):
         return False  # it will soon compute the sum, or its last words are on their way
     known = state.certificate is not None or confirm.agreed(state) != b""
-    return known and bool(_holders(state)) and (not state.wanted or state.past("again"))
+    may = state.asked < len(state.names) + MORE_ASKED and (not state.wanted or state.past("again"))
+    return known and may and bool(_holders(state))
 
 
 def _holders(state: State) -> list[str]:
@@ -62,12 +64,14 @@ def want(state: State) -> list[Effect]:
     start = int.from_bytes(state.setting.incarnation[:4], "big") + state.asked
     state.wanted, state.asked = holders[start % len(holders)], state.asked + 1
     state.parts.clear()
-    return [Send(state.wanted, state.seal(Want(SUM, ()))), state.timer("again", AGAIN_S)]
+    wait = AGAIN_S * 2 ** max(0, state.asked - len(state.names))  # once all were asked, ever more rarely
+    return [Send(state.wanted, state.seal(Want(SUM, ()))), state.timer("again", wait)]
 
 
 def link_up(state: State, event: LinkUp) -> list[Effect]:
     """Repeat this attempt's letters to a new process; if it was asked for the sum, ask it again, from the start."""
     effects = [*ballot.link_up(state, event), *_confirms(state, event.peer)]
+    state.asked = min(state.asked, len(state.names))  # whoever is back may have it
     if event.peer == state.wanted and not state.total:
         state.parts.clear()
         effects.append(Send(event.peer, state.seal(Want(SUM, ()))))
