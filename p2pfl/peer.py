@@ -35,6 +35,7 @@ from p2pfl.progress import Observer, unseen
 from p2pfl.roster import Address
 from p2pfl.runs.sums import Encoded, SumRun, Total, encode
 from p2pfl.runs.training import Metric, TrainingRun, Trains
+from p2pfl.source import PATIENCE_S
 from p2pfl.training.privacy import decimal_epsilon
 
 T = TypeVar("T")
@@ -147,7 +148,13 @@ class Peer:
             loop.close()
 
     async def sum(
-        self, vector: Any, *, limit: float | Decimal | None = None, decimals: int | None = None, name: str = "sum"
+        self,
+        vector: Any,
+        *,
+        limit: float | Decimal | None = None,
+        decimals: int | None = None,
+        name: str = "sum",
+        patience_s: float = PATIENCE_S,
     ) -> SumResult:
         """The sum of every site's vector, of which no site learns another's.
 
@@ -155,10 +162,11 @@ class Peer:
                   with `decimals`, any sequence of numbers: the exact sum, as Decimals
         limit     largest absolute value that any site's vector may hold; equal at all sites
         name      what this sum is called; equal at all sites
+        patience_s  so long a site that is not there is waited for, if more sites than liars are tolerated ask for it
         Raises LimitMissing, ValueOverLimit, ConfigurationDiffers, GaveUpWaiting, AnotherCohort; SumLeftBehind when its
         round is left behind, SumMissed when the others finished it while this site was away.
         """
-        found, survivors, number = await self._sum(name, [self._encode(vector, limit, decimals)])
+        found, survivors, number = await self._sum(name, [self._encode(vector, limit, decimals)], patience_s)
         return SumResult(found[0], survivors, number)
 
     async def mean(
@@ -191,9 +199,12 @@ class Peer:
         peers, bits = len(self.federation.roster.members), max(self.federation.sharing.field, 31)
         return encode(vector, peers=peers, bits=bits, limit=limit, decimals=decimals, draw=self.node.clocks.draw)
 
-    async def _sum(self, name: str, parts: Sequence[Encoded]) -> tuple[tuple[Total, ...], tuple[str, ...], int]:
+    async def _sum(
+        self, name: str, parts: Sequence[Encoded], patience_s: float = PATIENCE_S
+    ) -> tuple[tuple[Total, ...], tuple[str, ...], int]:
         node, run = self.node, sums_run(self.federation)
         source = SumRun(name, parts, node.books, run, node.home.query_key().reveal())
+        source.patience_s = patience_s
         before = node.books.count(run)
         while not source.number:  # what came in instead is of another question, that this site was away for
             await node.run(run, source, node.books.count(run) + 1)

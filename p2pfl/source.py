@@ -11,7 +11,7 @@ from p2pfl import codec
 from p2pfl.sharing import events as e
 from p2pfl.sharing.course import Course
 
-LEAST_DEADLINE_S: Final = 20.0
+PATIENCE_S: Final = 5.0
 SLACK: Final = 6.0  # a deadline allows this many times the transfer that the slowest link would need
 SLOWER: Final = 4.0  # … and this many times the time that this site took for its update
 FASTEST: Final = 12.5e6  # bytes per second: what buffers take at once says little about what a link carries
@@ -27,6 +27,7 @@ class Offer:
     support: bytes
     epsilon: str
     payload_bytes: int  # of the words, to derive a deadline from
+    patience_s: float = PATIENCE_S  # a site that is not there is waited for so long
 
     def deadline_ms(self, speeds: Iterable[float | None], took_s: float = 0.0) -> int:
         """What to allow for a phase.
@@ -36,7 +37,8 @@ class Offer:
         """
         measured = min(filter(None, speeds), default=SLOWEST)
         slowest = min(max(measured, SLOWEST / 8), FASTEST)
-        return int(1000 * (LEAST_DEADLINE_S + SLACK * 2 * self.payload_bytes / slowest + SLOWER * took_s))
+        # A phase goes on without whoever is away for a quarter of its deadline (sharing/phases/members.py).
+        return int(1000 * (4 * self.patience_s + SLACK * 2 * self.payload_bytes / slowest + SLOWER * took_s))
 
 
 class Source(Protocol):

@@ -29,6 +29,7 @@ class Asked:
     name: str
     limit: Decimal | None
     decimals: int
+    patience_s: float
 
 
 def exact(text: str) -> Decimal:
@@ -51,14 +52,16 @@ def exact(text: str) -> Decimal:
               help="Largest absolute value of any site's total; the same at all.  [default: what the field holds]")
 @click.option("--decimals", type=click.IntRange(0, 9), default=2, show_default=True,
               help="Digits after the point that count; the same at all.")
+@click.option("--patience", "patience_s", type=click.FloatRange(1, 3600), default=15.0, show_default=True,
+              metavar="SECONDS", help="How long a site that is not there is waited for, once a quorum is.")
 @listen_option
 @wait_option
 @unlock_options
 @json_option
 def sum_(
     *, peers_file: Path, home: Path, value: str | None, file: Path | None, column: str | None, statistic: str,
-    query: str | None, limit: Decimal | None, decimals: int, listen: str | None, wait_s: float | None, unlock: Unlock,
-    as_json: bool,
+    query: str | None, limit: Decimal | None, decimals: int, patience_s: float, listen: str | None,
+    wait_s: float | None, unlock: Unlock, as_json: bool,
 ) -> None:  # fmt: skip
     """The mean, sum, count or variance of the numbers of all sites; no site learns another's.
 
@@ -67,7 +70,7 @@ def sum_(
     federation = Federation.load(peers_file)
     mine = parts(statistic, own_values(value, file, column))
     watch = Watch(federation.roster, 1, f"p2pfl sum --peers {peers_file.name} --value -")
-    asked = Asked(query or statistic, limit, decimals)
+    asked = Asked(query or statistic, limit, decimals, patience_s)
     result = asyncio.run(_sum(federation, mine, asked, Access(home, unlock.keys(), listen, wait_s), watch))
     total = [Decimal(str(number)) for number in result.total]
     found = f"{read_off(statistic, total):.{decimals}f}"
@@ -84,4 +87,6 @@ async def _sum(
     federation: Federation, mine: Sequence[Decimal], asked: Asked, access: Access, watch: Watch
 ) -> SumResult:
     async with access.join(federation, watch, "sum", name=asked.name) as peer:
-        return await peer.sum(mine, limit=asked.limit, decimals=asked.decimals, name=asked.name)
+        return await peer.sum(
+            mine, limit=asked.limit, decimals=asked.decimals, name=asked.name, patience_s=asked.patience_s
+        )

@@ -25,7 +25,7 @@ from p2pfl.ledger import entry as entries
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.quantiser import FixedPoint, Quantiser, largest
-from p2pfl.source import Offer
+from p2pfl.source import PATIENCE_S, Offer
 
 Total = npt.NDArray[Any] | tuple[Decimal, ...]
 NO_MODEL: Final = digest("model", b"none")
@@ -123,6 +123,7 @@ class SumRun:
         self.totals: tuple[Total, ...] = ()
         self.survivors: tuple[str, ...] = ()
         self.number = 0
+        self.patience_s = PATIENCE_S
 
     @property
     def question(self) -> codec.Facts:
@@ -136,7 +137,7 @@ class SumRun:
     def propose(self, number: int, base: int) -> Offer:
         """Offer the vector. What a sum rests on is not a model, but the sums before it are named all the same."""
         payload = sum(part.vector.words.nbytes for part in self.parts)
-        return Offer(NO_MODEL, self.question, b"", "", payload)
+        return Offer(NO_MODEL, self.question, b"", "", payload, self.patience_s)
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """(bits, words) of each vector."""
