@@ -153,13 +153,15 @@ def phase_seconds(state: State) -> float:
 def half_time(state: State) -> bool:
     """Half of the phase is over without a U: what this peer holds goes to the coordinator, once."""
     other = state.coordinator != state.setting.me
-    return other and state.past("half") and state.members is None and state.ballot is None and not state.passed_on
+    waits = state.members is None and state.ballot is None and "passed on" not in state.due
+    return other and waits and state.past("half")
 
 
 def pass_on(state: State) -> list[Effect]:
     """So a coordinator cannot say that it never heard of a peer, and a cut link leaves nobody out."""
     both = [name for name in state.names if name in state.acks and name in state.proposes]
     state.passed_on = frozenset(both)
+    state.due["passed on"] = state.now  # also when there was nothing: once is enough
     held = Held(tuple(state.acks[name].wire for name in both), tuple(state.proposes[name].wire for name in both))
     return [Send(state.coordinator, state.seal(held))] if both else []
 
