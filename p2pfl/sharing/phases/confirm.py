@@ -31,8 +31,6 @@ def record(state: State, event: Applied) -> list[Effect]:
         # A record that this site signed before it restarted: another one now would be a second statement.
         evidence = "the record on disk is not the one computed now"
         return [Stop(RecordDiffers(peer=state.setting.me, evidence=evidence))]
-    if state.record:
-        return [state.timer("patience", PATIENCE_S)]  # signed, and said again when this process began
     state.record = facts
     return [state.timer("patience", PATIENCE_S)]
 

@@ -24,6 +24,7 @@ WORDS: Final = "words"
 STATEMENTS: Final = (1 << 53) - 1  # in place of a chunk's number: the author's root, nonce and tags
 MOST_LACKING: Final = 400
 
+
 def root(state: State, event: Received) -> list[Effect]:
     """Hold the hashes of a member's chunks, if they are of the shape that this peer's vector has."""
     letter, message = event.letter, event.letter.message
@@ -147,13 +148,18 @@ def view_of(attempt: bytes, digests: list[bytes]) -> bytes:
     return digest("view", attempt, *digests)
 
 
+def _view(state: State) -> bytes:
+    """V of the digests held here; every chunk's is in."""
+    signed = [state.sum_digests[k].message for k in range(len(state.pieces))]
+    return view_of(state.attempt_digest, [one.sum_digest for one in signed if isinstance(one, SumDigest)])
+
+
 def open_nonce(state: State) -> list[Effect]:
     """V is fixed: open the nonce for it."""
     deal = state.deal
     if deal is None:
         return []
-    signed = [state.sum_digests[k].message for k in range(len(state.pieces))]
-    state.view = view_of(state.attempt_digest, [one.sum_digest for one in signed if isinstance(one, SumDigest)])
+    state.view = _view(state)
     sent = state.post(Nonce(state.view, deal.nonce.reveal()))
     state.nonces[state.setting.me] = sent.letter
     return [sent]
@@ -235,9 +241,7 @@ def came_late(state: State) -> bool:
     """The certificate was here before the last words of Y were, and now they are all here, under its V."""
     if state.masked or state.total or not state.segments or len(state.sums) < len(state.pieces):
         return False
-    signed = [state.sum_digests[k].message for k in range(len(state.pieces)) if k in state.sum_digests]
-    digests = [one.sum_digest for one in signed if isinstance(one, SumDigest)]
-    return len(digests) == len(state.pieces) and view_of(state.attempt_digest, digests) == state.view
+    return len(state.sum_digests) == len(state.pieces) and _view(state) == state.view
 
 
 def keep(state: State) -> list[Effect]:
