@@ -70,6 +70,18 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> tuple[float, ...]:
     return tuple(a / b for a, b in zip(above, below, strict=True))
 
 
+def column(told: Sequence[Mapping[str, float]], what: str) -> tuple[float, ...]:
+    """One measured thing, round by round."""
+    return tuple(each[what] for each in told)
+
+
+def column_ratios(
+    above: Sequence[Mapping[str, float]], below: Sequence[Mapping[str, float]], what: str
+) -> tuple[float, ...]:
+    """One measured thing of two sides, above / below, round by round."""
+    return ratios(column(above, what), column(below, what))
+
+
 def machine(*distributions: str) -> dict[str, object]:
     """Processor, cores, load, Python, and the versions of the named distributions."""
     return {

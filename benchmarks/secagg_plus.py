@@ -203,12 +203,6 @@ def findings(
     """Ratios round by round; DESIGN §9 promises for the default field, 10⁷ words, and the time at 1 Gbit/s."""
     promised = options.words >= secure_sum.LARGE and options.peers == 5
 
-    def column(told: Sequence[Told], what: str) -> tuple[float, ...]:
-        return tuple(each[what] for each in told)
-
-    def ratio(above: Sequence[Told], below: Sequence[Told], what: str) -> tuple[float, ...]:
-        return report.ratios(column(above, what), column(below, what))
-
     def per_word(told: Sequence[Told]) -> tuple[float, ...]:
         return tuple(each["bytes"] / options.words / options.peers for each in told)
 
@@ -218,25 +212,25 @@ def findings(
         holds = promised and bits == BITS[0]
         name = f"ours ({bits} bits)"
         found += [
-            report.Finding(f"processor, SecAgg+ / {name}", ratio(its, told, "cpu_s"),
+            report.Finding(f"processor, SecAgg+ / {name}", report.column_ratios(its, told, "cpu_s"),
                            at_least=LEAST_CPU if holds else None),
-            report.Finding("… SecAgg+ without its fixed cost", ratio(beyond, told, "cpu_s")),
-            report.Finding(f"time, SecAgg+ / {name}", ratio(its, told, "s"),
+            report.Finding("… SecAgg+ without its fixed cost", report.column_ratios(beyond, told, "cpu_s")),
+            report.Finding(f"time, SecAgg+ / {name}", report.column_ratios(its, told, "s"),
                            at_least=LEAST_TIME if holds and link == "1gbit" else None),
-            report.Finding("… SecAgg+ without its fixed cost", ratio(beyond, told, "s")),
-            report.Finding(f"processor, {name}, all peers", column(told, "cpu_s"), "s"),
-            report.Finding(f"time, {name}", column(told, "s"), "s"),
+            report.Finding("… SecAgg+ without its fixed cost", report.column_ratios(beyond, told, "s")),
+            report.Finding(f"processor, {name}, all peers", report.column(told, "cpu_s"), "s"),
+            report.Finding(f"time, {name}", report.column(told, "s"), "s"),
         ]  # fmt: skip
         if link != "loopback":
             found += [
-                report.Finding(f"bytes, {name} / SecAgg+", ratio(told, its, "bytes"),
+                report.Finding(f"bytes, {name} / SecAgg+", report.column_ratios(told, its, "bytes"),
                                at_most=MOST_BYTES if holds else None),
                 report.Finding(f"bytes per word and site, {name}", per_word(told), "bytes"),
             ]  # fmt: skip
     found += [
-        report.Finding("processor, SecAgg+, server and clients", column(its, "cpu_s"), "s"),
+        report.Finding("processor, SecAgg+, server and clients", report.column(its, "cpu_s"), "s"),
         report.Finding(f"… fixed cost: with {SMALL} words", (small["cpu_s"],), "s"),
-        report.Finding("time, SecAgg+", column(its, "s"), "s"),
+        report.Finding("time, SecAgg+", report.column(its, "s"), "s"),
         report.Finding(f"… fixed cost: with {SMALL} words", (small["s"],), "s"),
     ]
     if link != "loopback":

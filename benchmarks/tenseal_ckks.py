@@ -83,12 +83,6 @@ def findings(
     """Ratios round by round; the promise of DESIGN §9 is for the default field beside the README's setting."""
     promised = options.words >= PROMISED_WORDS and options.peers == 5
 
-    def column(told: Sequence[Told], what: str) -> tuple[float, ...]:
-        return tuple(each[what] for each in told)
-
-    def ratio(above: Sequence[Told], below: Sequence[Told], what: str) -> tuple[float, ...]:
-        return report.ratios(column(above, what), column(below, what))
-
     def per_word(told: Sequence[Told]) -> tuple[float, ...]:
         return tuple(each["bytes"] / options.words / options.peers for each in told)
 
@@ -98,17 +92,18 @@ def findings(
             holds = promised and setting == next(iter(its)) and bits == BITS[0]
             pair = f"CKKS ({setting}) and ours ({bits} bits)"
             found += [
-                report.Finding(f"{pair}: time", ratio(theirs, told, "s"), at_least=LEAST_TIME if holds else None),
-                report.Finding(f"{pair}: processor", ratio(theirs, told, "cpu_s")),
-                report.Finding(f"{pair}: our bytes / its", ratio(told, theirs, "bytes"),
+                report.Finding(f"{pair}: time", report.column_ratios(theirs, told, "s"),
+                               at_least=LEAST_TIME if holds else None),
+                report.Finding(f"{pair}: processor", report.column_ratios(theirs, told, "cpu_s")),
+                report.Finding(f"{pair}: our bytes / its", report.column_ratios(told, theirs, "bytes"),
                                at_most=MOST_BYTES if holds else None),
             ]  # fmt: skip
     for name, told in [(f"CKKS ({setting})", rows) for setting, rows in its.items()] + [
         (f"ours ({bits} bits)", rows) for bits, rows in mine.items()
     ]:
         found += [
-            report.Finding(f"{name}: time", column(told, "s"), "s"),
-            report.Finding(f"{name}: processor, all sites", column(told, "cpu_s"), "s"),
+            report.Finding(f"{name}: time", report.column(told, "s"), "s"),
+            report.Finding(f"{name}: processor, all sites", report.column(told, "cpu_s"), "s"),
             report.Finding(f"{name}: bytes per word and site", per_word(told), "bytes"),
         ]
     return found
