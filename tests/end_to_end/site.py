@@ -4,7 +4,7 @@
 
 `die` names the moment of its own kill -9: {"event": k} at the k-th event that it tells, {"disk": k} before the k-th
 step that it takes on the disk, between a write and its fsync included; {"at": ["rename", "state/attempt", k]} before
-the k-th such step on such a path. `full` fills its disk from the first step on such a path on. The trainer is a stub
+the k-th such step on such a path; {"told": {"event": "phase", "phase": "mask"}} at the first event of which all that is so. `full` fills its disk from the first step on such a path on. The trainer is a stub
 whose updates are kept in the site's folder, so that a test can add them up; ε is a stand-in that grows with every pass,
 so that no process needs torch. `signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
 """
@@ -45,8 +45,10 @@ def die(number: int = signal.SIGKILL) -> None:
 class Told:
     """The observer: one line of JSON for each event on stderr."""
 
-    def __init__(self, last: int) -> None:
-        self._left = last
+    def __init__(self, plan: dict[str, Any]) -> None:
+        moment = plan.get("die", {})
+        self._left, self._at = moment.get("event", 0), moment.get("told")
+        self._signal = signal.Signals[plan.get("signal", "SIGKILL")]
 
     def __call__(self, told: Progress) -> None:
         facts = {key: value for key, value in told.facts.items() if key != "error"}
@@ -55,7 +57,10 @@ class Told:
         print(json.dumps({"event": told.kind, **facts}, default=str), file=sys.stderr, flush=True)
         self._left -= 1
         if self._left == 0:
-            die()
+            die(self._signal)
+        if self._at is not None and self._at.items() <= {"event": told.kind, **facts}.items():
+            self._at = None
+            die(self._signal)
 
 
 class Fault:
@@ -137,7 +142,7 @@ def values_of(order: dict[str, Any]) -> Any:
 
 async def work(plan: dict[str, Any]) -> list[Any]:
     """All orders, one after another; what each gave."""
-    observer = Told(plan.get("die", {}).get("event", 0))
+    observer = Told(plan)
     given: list[Any] = []
     async with Peer.join(
         plan["peers"], home=plan["home"], unlock=[KeyFile(Path(plan["key"]))], observer=observer,

@@ -17,17 +17,18 @@ from tests.end_to_end.processes import Sites
 
 SUM = {"sum": [1, 2, 3], "name": "count"}
 
-# Where a site dies: before such a step on such a path, the k-th time. In a sum its attempt is written six times: dealt,
-# U accepted, READY, ballot, certificate, record; then the sum for those who missed it, the ledger, what was heard.
+# Where a site dies: before such a step on such a path, the k-th time. In a sum its attempt is written seven times: dealt,
+# receipts, U accepted, READY, ballot, certificate, record; then the sum for those who missed it, the ledger, what was heard.
 MOMENTS = {
     "before the genesis is written": ["write", "federation/*", 1],
     "with half of the genesis written": ["write", "federation/*", 2],
     "before its shares leave": ["fsync", "state/attempt.new", 1],
-    "with U half accepted": ["write", "state/attempt.new", 4],
-    "with the masked sums and no READY": ["rename", "state/attempt", 3],
-    "before its ballot is durable": ["rename", "state/attempt", 4],
-    "before the certificate is durable": ["fsync", "state/attempt.new", 5],
-    "before its record is durable": ["rename", "state/attempt", 6],
+    "before it acknowledges": ["rename", "state/attempt", 2],
+    "with U half accepted": ["fsync", "state/attempt.new", 3],
+    "with the masked sums and no READY": ["rename", "state/attempt", 4],
+    "before its ballot is durable": ["rename", "state/attempt", 5],
+    "before the certificate is durable": ["fsync", "state/attempt.new", 6],
+    "before its record is durable": ["rename", "state/attempt", 7],
     "before it keeps the sum for others": ["rename", "state/total", 1],
     "with half of the ledger's entry": ["write", "federation/*", 6],
     "before it signs its head": ["rename", "federation/head", 2],
@@ -97,7 +98,7 @@ def test_all_sites_killed_at_once_go_on_where_they_stood(make: MakeSites) -> Non
     sites = make(4, "rounds=2", "privacy.steps_per_round=10")
     do = [{"train": 2}, SUM]
     for name in sites.names:
-        sites.site(name, do, again=True, die={"at": ["rename", "state/attempt", 4]})
+        sites.site(name, do, again=True, die={"at": ["rename", "state/attempt", 5]})
     run_to_the_end(sites, do, rounds=2, sums=1)
     assert sum(process.process.returncode == -9 for process in sites.started) == 4
 
