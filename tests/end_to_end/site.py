@@ -4,9 +4,10 @@
 
 `die` names the moment of its own kill -9: {"event": k} at the k-th event that it tells, {"disk": k} before the k-th
 step that it takes on the disk, between a write and its fsync included; {"at": ["rename", "state/attempt", k]} before
-the k-th such step on such a path; {"told": {"event": "phase", "phase": "mask"}} at the first event of which all that is so. `full` fills its disk from the first step on such a path on. The trainer is a stub
-whose updates are kept in the site's folder, so that a test can add them up; ε is a stand-in that grows with every pass,
-so that no process needs torch. `signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
+the k-th such step on such a path; {"told": {"event": "phase", "phase": "mask"}} at the first event of which that is so.
+`full` fills its disk from the first step on such a path on. The trainer is a stub whose updates are kept in the site's
+folder, so that a test can add them up; ε is a stand-in that grows with every pass, so that no process needs torch.
+`signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
 """
 
 from __future__ import annotations

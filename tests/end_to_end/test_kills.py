@@ -17,8 +17,9 @@ from tests.end_to_end.processes import Sites
 
 SUM = {"sum": [1, 2, 3], "name": "count"}
 
-# Where a site dies: before such a step on such a path, the k-th time. In a sum its attempt is written seven times: dealt,
-# receipts, U accepted, READY, ballot, certificate, record; then the sum for those who missed it, the ledger, what was heard.
+# Where a site dies: before such a step on such a path, the k-th time. In a sum its attempt is written seven times:
+# dealt, receipts, U accepted, READY, ballot, certificate, record; then the sum for those who missed it, the ledger,
+# what was heard.
 MOMENTS = {
     "before the genesis is written": ["write", "federation/*", 1],
     "with half of the genesis written": ["write", "federation/*", 2],

@@ -119,7 +119,8 @@ def test_a_site_whose_network_is_gone_in_mid_round_is_told_by_name_and_nothing_i
 
 def test_a_site_that_sleeps_past_a_deadline_wakes_into_the_next_attempt(make: MakeSites) -> None:
     sites = make(3, "rounds=2", "privacy.steps_per_round=10")
-    sleeps = {"die": {"told": {"event": "phase", "phase": "mask"}}, "signal": "SIGSTOP"}  # it is in U, and owes its chunks
+    in_u = {"event": "phase", "phase": "mask"}  # it is in U, and owes its chunks
+    sleeps = {"die": {"told": in_u}, "signal": "SIGSTOP"}
     ada, ben, cyd = (sites.site(name, [{"train": 2}], **(sleeps if name == "cyd" else {})) for name in sites.names)
     abandoned = ada.event("abandoned")
     assert "cyd" in abandoned["waited_for"]
