@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import p2pfl
+from benchmarks import simulator
 from p2pfl.messages import Letter
 from p2pfl.sharing.field import FIELDS
 from p2pfl.simulate import SimulatedFederation, Weather, outcome_of, simulate
@@ -16,6 +19,14 @@ def test_twenty_sites_agree() -> None:
     outcome = simulate(20, length=40, weather=Weather(0.0005, 1))
     assert outcome.complete
     assert [one.final_at for one in outcome.rounds] == [outcome.peers]
+
+
+def test_the_benchmark_finds_a_small_federation_sound_and_a_wrong_sum_unsound() -> None:
+    run = simulator.measure(7, 50, 3)
+    assert run.outcome.deaths == 1
+    assert all(finding.holds for finding in simulator.findings([run]))
+    wrong = replace(run.outcome, rounds=(replace(run.outcome.rounds[0], right=False),))
+    assert not all(finding.holds for finding in simulator.findings([replace(run, outcome=wrong)]))
 
 
 @pytest.mark.parametrize("bits", FIELDS)
