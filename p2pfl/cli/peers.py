@@ -11,6 +11,7 @@ import click
 from p2pfl import draft, strict_yaml
 from p2pfl.cards import Card
 from p2pfl.cli import output
+from p2pfl.cli.firewall import firewall_lines, openings
 from p2pfl.cli.options import home_option, json_option, peers_option, write_new
 from p2pfl.documents import Place, Word
 from p2pfl.errors import ConfigurationError
@@ -58,7 +59,7 @@ def create(cards: Sequence[Path], target: Path, name: str, overrides: Sequence[s
 @click.argument("file", type=click.Path(path_type=Path), default=Path("peers.yaml"))
 @json_option
 def show(file: Path, as_json: bool) -> None:
-    """Who is in FILE, and what they agreed on. Where FILE is wrong, the line is shown."""
+    """Who is in FILE, what they agreed on, what each firewall must open. Where FILE is wrong, the line is shown."""
     raw = strict_yaml.load(file)
     try:
         federation = Federation.parse(raw, str(file))
@@ -79,6 +80,8 @@ def show(file: Path, as_json: bool) -> None:
         f"sharing      {sharing.field}-bit field, clip {sharing.clip:g}, largest value {sharing.scale:g}",
         f"compression  {compression.method}"
         + ("" if compression.method == "none" else f", {100 * compression.density:g} % of the coordinates"),
+        "what each site's firewall lets through:",
+        *firewall_lines(federation.roster),
     ]
     output.result("\n".join(lines), {"path": str(file)} | _facts(federation), as_json)
 
@@ -147,7 +150,8 @@ def _facts(federation: Federation) -> dict[str, object]:
         "rounds": federation.rounds,
         "peers": [
             {"name": one.name, "key": one.key.hex(), "fingerprint": words_of(one.key),
-             "addresses": [str(address) for address in one.addresses]}
+             "addresses": [str(address) for address in one.addresses],
+             "firewall": openings(federation.roster, one.name)}
             for one in federation.roster.members
         ],
     }  # fmt: skip

@@ -137,6 +137,28 @@ def test_an_edited_card_ends_with_5(here: Path, cards: list[str], capsys: pytest
     assert "P2P-FED-016" in capsys.readouterr().err
 
 
+def test_show_says_in_one_line_per_site_what_its_firewall_must_open(
+    here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["init", "--name", "mayo", "--home", "homes/mayo"]) == 0
+    assert run(["peers", "create", *cards, "homes/mayo/mayo.card", "-o", "peers.yaml"]) == 0
+    capsys.readouterr()
+    assert run(["peers", "show"]) == 0
+    shown = capsys.readouterr().out.partition("firewall lets through:\n")[2].splitlines()
+    assert [line.split()[0] for line in shown] == [*SITES, "mayo"]
+    assert "in TCP 7001 from 127.0.0.1, 127.0.0.1, anywhere (mayo)" in shown[0]
+    assert "out TCP to 127.0.0.1:7002 (st-olav), 127.0.0.1:7003 (uppsala)" in shown[0]
+    assert "in nothing" in shown[3]
+    assert run(["peers", "show", "--json"]) == 0
+    rows = told(capsys)["peers"]
+    assert isinstance(rows, list)
+    assert rows[0]["firewall"]["in"] == [{"port": 7001, "from": ["st-olav", "uppsala", "mayo"]}]
+    assert rows[3]["firewall"] == {
+        "in": [],
+        "out": [{"host": "127.0.0.1", "port": 7001 + at, "to": name} for at, name in enumerate(SITES)],
+    }
+
+
 def test_show_points_at_the_line_that_is_wrong(
     here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
