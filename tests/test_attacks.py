@@ -22,6 +22,26 @@ def test_every_attack_names_a_test_or_says_that_there_is_none() -> None:
     assert all("::test_" in row or row.endswith("| none yet |") for row in rows)
 
 
+# Of each of these the table at the top says what it wins, and names a test with its defence on and one with it off.
+MOUNTED = (
+    "Delayed dropout", "Two certificates", "A made-up abandonment", "Two sets", "A victim left out",
+    "A victim named out", "A twin dealer", "A late share", "A chunk added wrongly", "A sum chosen after the forms",
+    "False tags", "Withheld nonces", "Wrong Shamir shares", "A re-used update", "A restored snapshot",
+    "A cloned machine", "An old certificate", "A statistic asked again",
+)  # fmt: skip
+
+
+def test_each_mounted_attack_says_what_it_wins_and_names_a_test_with_its_defence_on_and_one_with_it_off() -> None:
+    head, *rows = [line for line in ATTACKS.splitlines() if line.count(" | ") == 4]
+    assert head == "| attack | what it wins | what stops it | with it | without it |"
+    cells = [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in rows if not row.startswith("|---")]
+    assert tuple(row[0] for row in cells) == MOUNTED
+    for name, wins, stops, on, off in cells:
+        assert wins and stops, name
+        with_it, without_it = (set(re.findall(r"`tests/[\w/]+\.py::\w+`", cell)) for cell in (on, off))
+        assert with_it and without_it and not with_it & without_it, name
+
+
 def test_every_file_that_the_attacks_name_exists() -> None:
     for name in re.findall(r"`((?:mesh|sharing|runs|messages)(?:/\w+)+\.py|\w+\.py)`", ATTACKS):
         assert list((HERE / "p2pfl").rglob(name)), name

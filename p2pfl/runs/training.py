@@ -196,7 +196,8 @@ class TrainingRun:
     def _pending(self, number: int) -> bytes | None:
         """The nomination of an update that is paid for and on the disk; else None, with the residual taken up.
 
-        One of an earlier round counts too, if no word of it ever left: that round was summed without this site.
+        One of an earlier round counts too, if no word of it ever left: that round was summed without this site. What
+        the ledger says of that weighs more than this disk, which may have been set back to before the words left.
         """
         data = self.home.read(PENDING)
         if data is None:
@@ -204,6 +205,8 @@ class TrainingRun:
         run, of, sent, nomination, state = codec.unpack(data, most=1 << 40, items=8)
         if run != self.run:
             return None  # of another run: a residual is of one model
+        if not sent and self._summed(of):
+            return None  # and the residual that lies beside it still holds all of it
         self.compressor.restore(state)
         if of != number and sent:
             return None
@@ -211,6 +214,11 @@ class TrainingRun:
         if of != number:
             self._keep_pending(number, held, sent=False)
         return held
+
+    def _summed(self, number: int) -> bool:
+        """The ledger names this site as a member of that round's sum."""
+        records = self.books.rounds(self.run)
+        return any(facts["round"] == number and self.home.name in facts["survivors"] for facts in records)
 
     def _train(self, number: int, model: update.Vector) -> bytes:
         charge = self._charge(number)

@@ -156,16 +156,20 @@ def row(run: TrainingRun, identities: dict[str, Identity], number: int, after: b
     return record, {name: one.sign("record", record) for name, one in identities.items()}
 
 
-def recorded(place: Place, run: TrainingRun, number: int, after: bytes, outcome: codec.Facts) -> None:
+def recorded(
+    place: Place, run: TrainingRun, number: int, after: bytes, outcome: codec.Facts, **changed: object
+) -> None:
     """The round's entry in the federation log: what it names stands."""
-    record, signatures = row(run, place.identities, number, after, outcome)
+    record, signatures = row(run, place.identities, number, after, outcome, **changed)
     run.books.finish(record, signatures)
 
 
-def finished(place: Place, run: TrainingRun, number: int, after: bytes, outcome: codec.Facts) -> None:
+def finished(
+    place: Place, run: TrainingRun, number: int, after: bytes, outcome: codec.Facts, **changed: object
+) -> None:
     """All that makes an applied round final, in its order on the disk (carry.py)."""
     run.keep(number)
-    recorded(place, run, number, after, outcome)
+    recorded(place, run, number, after, outcome, **changed)
     run.adopt(number)
 
 

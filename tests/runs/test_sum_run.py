@@ -17,10 +17,12 @@ from p2pfl.ledger.entry import abandoned, left
 from p2pfl.peer import Peer, SumResult, sums_run
 from p2pfl.runs.sums import NO_MODEL, SumRun, encode
 from p2pfl.sharing import events as e
+from p2pfl.sharing.field import FIELDS
 from tests.home.places import Strike, full
 from tests.runs.places import NAMES, Place, attempt_digest, draw, row, times
 
-FOUR = ("charite", "st-olav", "uppsala", "ucl")
+ME = "charite"
+FOUR = (ME, "st-olav", "uppsala", "ucl")
 FEWER = FOUR[:3]
 MARK = bytes(32)
 
@@ -50,6 +52,20 @@ def test_the_same_data_are_summed_under_one_name_over_one_cohort_only(place: Pla
         answers(asks(place), FEWER, number=3)
     assert "then over charite, st-olav, uppsala, ucl; now over charite, st-olav, uppsala" in caught.value.evidence
     assert caught.value.exit_status == 2
+
+
+def test_were_the_cohort_not_noted_a_rerun_over_one_site_less_would_tell_its_value(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each site answers as this one does: the two sums differ by what the fourth put in."""
+    monkeypatch.setattr(SumRun, "_answers", lambda run: [])
+    salaries = dict(zip(FOUR, ("52000", "61000", "47500", "58250"), strict=True))
+    runs = {name: asks(place, value, name="salary") for name, value in salaries.items()}
+    totals = []
+    for number, cohort in enumerate((FOUR, FEWER), start=1):
+        words = [answers(runs[name], cohort, number)[0].words for name in cohort]
+        totals.append(runs[ME].parts[0].decode(FIELDS[31].sum(words), len(cohort), attempt_digest(number))[0])
+    assert totals[0] - totals[1] == Decimal(salaries["ucl"])
 
 
 def test_a_cohort_that_grew_is_another_one_too(place: Place) -> None:

@@ -11,10 +11,23 @@ import pytest
 from p2pfl import codec
 from p2pfl.cli.watch import metric_of
 from p2pfl.errors.training import AccountUnreadable
-from p2pfl.runs.training import ACCOUNT, TrainingRun
+from p2pfl.runs.training import ACCOUNT, PENDING, TrainingRun
 from p2pfl.sharing import events as e
 from p2pfl.training.privacy import Account, Mechanism
-from tests.runs.places import NAMES, Place, applied, by_others, charges, finished, masked, places, recorded, row, summed
+from tests.runs.places import (
+    NAMES,
+    OTHERS,
+    Place,
+    applied,
+    by_others,
+    charges,
+    finished,
+    masked,
+    places,
+    recorded,
+    row,
+    summed,
+)
 
 Start = Callable[[Place, TrainingRun], TrainingRun]
 SAME_PROCESS: Start = lambda place, run: run  # noqa: E731
@@ -101,7 +114,7 @@ def test_an_update_of_which_nothing_left_is_summed_in_the_next_round_and_paid_fo
 ) -> None:
     run = place.started()
     offer = run.propose(1, 0)
-    finished(place, run, 1, *by_others(run, 1, 0))  # summed without this site
+    finished(place, run, 1, *by_others(run, 1, 0), survivors=list(OTHERS))
     run = goes_on(place, run)
     again = run.propose(2, 1)
     assert (again.epsilon, again.support) == (offer.epsilon, offer.support)
@@ -127,6 +140,31 @@ def test_an_update_of_which_words_may_have_left_is_summed_in_no_later_round(
     assert float(again.epsilon) > float(offer.epsilon)
     assert equal(masked(run, 2, again)[:1], of_pass(run, 2, 2))
     assert (place.trainer.passes, run.account.passes, len(charges(run))) == (2, 2, 2)
+
+
+def set_back(place: Place) -> TrainingRun:
+    """A home that is set back to before its update left; then the ledger says that the update was summed."""
+    run = place.started()
+    offer = run.propose(1, 0)
+    held = place.home.read(PENDING)
+    masked(run, 1, offer)
+    place.home.replace(PENDING, held or b"")
+    finished(place, run, 1, *by_others(run, 1, 0))
+    return place.started()
+
+
+def test_an_update_that_a_set_back_home_takes_for_unsent_is_in_no_second_sum(place: Place) -> None:
+    run = set_back(place)
+    assert equal(masked(run, 2, run.propose(2, 1))[:1], of_pass(run, 2, 2))
+    assert (place.trainer.passes, run.account.passes, len(charges(run))) == (2, 2, 2)
+
+
+def test_were_the_ledger_not_asked_the_update_would_be_in_two_certified_sums(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingRun, "_summed", lambda run, number: False)
+    run = set_back(place)
+    assert equal(masked(run, 2, run.propose(2, 1))[:1], of_pass(run, 2, 1))
 
 
 @starts

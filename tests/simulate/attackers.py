@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from p2pfl import codec
 from p2pfl import messages as m
+from p2pfl.codec import Malformed
 from p2pfl.errors import P2PFLError
 from p2pfl.messages import Letter, Message, seal
 from p2pfl.sharing import events as e
 from p2pfl.sharing import table
+from p2pfl.sharing.certificate import common_deadline_ms
+from p2pfl.sharing.phases import members
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Phase, State
 from p2pfl.sharing.table import Row, When
@@ -98,15 +103,62 @@ class Attacked(Watched):
         found = course.rounds.get(number) if course is not None else None
         return found is not None and found.attempt == attempt and found.phase in phases
 
-    def say(self, liar: str, to: str, message: Message, *, number: int = 1, attempt: int = 0) -> None:
-        """A letter that the liar's own program would not have sent."""
+    def sealed(self, liar: str, message: Message, *, number: int = 1, attempt: int = 0, process: bytes = b"") -> Letter:
+        """A letter of the liar, or of another process of it."""
         peer = self.peers[liar]
-        envelope = m.Envelope(peer.run, self.roster.epoch, number, attempt, liar, peer.incarnation)
-        self._carry(liar, to, seal(message, envelope, peer.identity))
+        place = m.Envelope(peer.run, self.roster.epoch, number, attempt, liar, process or peer.incarnation)
+        return seal(message, place, peer.identity)
+
+    def say(self, liar: str, to: str, message: Message, **place: Any) -> None:
+        """A letter that the liar's own program would not have sent."""
+        self._carry(liar, to, self.sealed(liar, message, **place))
 
     @property
     def honest(self) -> list[str]:
         return [name for name in self.peers if name not in self.liars]
+
+    # ── sets of the liar's own choice ────────────────────────────────────────────────────────────────────────
+
+    def heard_all(self, liar: str, number: int = 1, attempt: int = 0) -> bool:
+        """The liar holds what a set of all could be made of."""
+        if not self.stands(liar, Phase.SHARE, Phase.PROPOSE, number=number, attempt=attempt):
+            return False
+        state = self.round_of(liar, number).state
+        acks = [one.message for one in state.acks.values()]
+        grown = [one for one in acks if isinstance(one, m.Ack) and len(one.held) == len(self.peers)]
+        return len(grown) == len(state.bundles) == len(state.proposes) == len(self.peers)
+
+    def set_of(self, liar: str, chosen: tuple[str, ...], grounds: tuple[bytes, ...] = (), number: int = 1) -> m.Members:
+        """A set as an honest coordinator would write it, of those whom the liar chose."""
+        state = self.round_of(liar, number).state
+        asked = [one.message for name in chosen if isinstance((one := state.proposes[name]).message, m.Propose)]
+        deadline = common_deadline_ms(asked, self.roster, state.attempt)  # type: ignore[arg-type]
+        parts = [tuple(held[name].wire for name in chosen) for held in (state.bundles, state.acks, state.proposes)]
+        return m.Members(chosen, parts[0], parts[1], parts[2], chosen, deadline, grounds)
+
+    def name_a_set(self, liar: str, message: m.Members, number: int = 1) -> None:
+        """The liar signs this set, and its own program goes on under it, unless that would not have it either."""
+        state = self.round_of(liar, number).state
+        try:
+            self.peers[liar]._carry_out(members.adopt(state, state.seal(message)))
+        except Malformed:
+            for name in self.honest:
+                self.say(liar, name, message, number=number, attempt=state.attempt)
+
+    # ── what came of it ──────────────────────────────────────────────────────────────────────────────────────
+
+    def total(self, name: str, number: int = 1) -> list[int]:
+        """The sum of that round in this site's log."""
+        records = [codec.read_facts(record) for record in self.peers[name].disk.ledger]
+        place = next(place for place, facts in enumerate(records) if facts["round"] == number)
+        return self.peers[name].disk.totals[place][0].words.tolist()  # type: ignore[no-any-return]
+
+    def left_out(self, number: int = 1) -> list[str]:
+        """Whom the round was summed without, as the honest logs say it."""
+        found = {tuple(facts["left_out"]) for name in self.honest for record in self.peers[name].disk.ledger
+                 if (facts := codec.read_facts(record))["round"] == number}  # fmt: skip
+        (names,) = found
+        return list(names)
 
     # ── what they gain ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -153,6 +205,12 @@ def row_off(patch: pytest.MonkeyPatch, phase: Phase, true: Callable[[State], boo
 def action_off(patch: pytest.MonkeyPatch, phase: Phase, kind: type, action: Callable[..., list[object]]) -> None:
     """What one kind of event does in one phase is another thing now."""
     patch.setitem(table.EVENTS, (phase, kind), Row(action, phase))
+
+
+def chooses_by_hand(patch: pytest.MonkeyPatch, liar: str) -> None:
+    """No defence, but the liar's own program: it names no set until it is told to."""
+    complete = members.complete
+    patch.setattr(members, "complete", lambda state: () if state.setting.me == liar else complete(state))
 
 
 def without(*kinds: type[Message], to: Iterable[str] | None = None) -> Lie:
