@@ -102,7 +102,10 @@ class Greetings:
 
     def remember(self, data: bytes) -> None:
         """Take up what `statements` wrote. Raises Malformed."""
-        for wire in codec.unpack(data, most=1 << 28, items=4096):
+        wires = codec.unpack(data, most=1 << 28, items=4096)
+        if not isinstance(wires, tuple) or not all(isinstance(wire, bytes) for wire in wires):
+            raise codec.Malformed("it is no list of letters")
+        for wire in wires:
             self.heard(open_letter(wire, self.roster))
 
     def greeting(self, peer: str, nonce: bytes) -> bytes:

@@ -42,6 +42,7 @@ KEY_BYTES: Final = 32
 SALT_BYTES: Final = 32
 NONCE: Final = bytes(12)  # a slot's salt is drawn anew whenever it is written, so no wrapping key is used twice
 LONGEST_KEY_TEXT: Final = 4096
+MOST_SLOTS: Final = 32
 LEAST_PASS_PHRASE: Final = 12
 COMMAND_SECONDS: Final = 60
 # RFC 9106 §4, second recommended option: 3 passes over 64 MiB with 4 lanes.
@@ -307,6 +308,8 @@ def from_bytes(raw: bytes, path: Path) -> tuple[str, tuple[Slot, ...]]:
         )
         if not all(len(slot.salt) == SALT_BYTES for slot in slots):
             raise ValueError("a salt is not 32 bytes")
+        if len(slots) > MOST_SLOTS:  # each of a pass phrase costs its Argon2id
+            raise ValueError(f"{len(slots)} slots, at most {MOST_SLOTS}")
         return str(held["name"]), slots
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise KeyslotsDamaged(evidence=f"{type(error).__name__}: {error}", path=path) from None

@@ -45,15 +45,19 @@ def read(raw: bytes, source: str) -> Table:
     if len(raw) > MOST_BYTES:
         _too_large(Place(source, 1, 1), f"more than {MOST_BYTES} bytes")
     builder = _Builder(source)
-    document = _decode(raw, source)
+    document, last = _decode(raw, source), None
     try:
         for event in yaml.parse(document, Loader=yaml.SafeLoader):
             builder.add(event)
+            last = event.end_mark
     except yaml.MarkedYAMLError as error:
         place = _place(source, error.problem_mark or error.context_mark)
         raise NotYaml(evidence=str(error.problem or error.context), place=place, source=source) from None
     except yaml.reader.ReaderError as error:
         _forbidden_character(document, error.position, f"the character U+{ord(document[error.position]):04X}", source)
+    except (ValueError, OverflowError) as error:
+        # PyYAML makes characters and numbers of escapes and directives without looking whether there are such.
+        raise NotYaml(evidence=f"behind this place: {error}", place=_place(source, last), source=source) from None
     if not isinstance(builder.top, Table):
         raise NotYaml(evidence="the file holds no keys", place=Place(source, 1, 1), source=source)
     return builder.top

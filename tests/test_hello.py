@@ -177,6 +177,12 @@ def test_what_this_home_did_itself_is_no_rollback_also_after_the_peer_restarted(
     assert a.failed == []
 
 
+@pytest.mark.parametrize("data", [b"", codec.pack(0), codec.pack((1, 2)), codec.pack(("text",)), b"\x91" * 2000])
+def test_what_is_no_list_of_letters_is_malformed_and_not_taken_up(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        Site("a").greets.remember(data)
+
+
 def test_a_statement_that_this_site_never_signed_stops_nobody() -> None:
     a, liar = Site("a"), Site("b")
     forged = seal(said("a", 9).message, said("a", 9).envelope, IDENTITIES["b"])

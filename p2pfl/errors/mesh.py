@@ -213,6 +213,14 @@ class OwnKeyThere(ConfigurationError):
     command = "p2pfl peers show"
 
 
+class CertificateUnreadable(RemoteProtocolError):
+    """The certificate that {peer} presents is signed by a member, and cannot be read."""
+
+    code = "P2P-MESH-060"
+    likely = ("it is not this program that runs there", "a fault in its software")
+    command = "p2pfl status"
+
+
 class NoSocketFolder(LocalFault):
     """No folder for local sockets could be made under {folder}."""
 

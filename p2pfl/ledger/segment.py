@@ -33,6 +33,7 @@ TAG_BYTES: Final = 16
 MOST_SEALED: Final = 2 << 20  # bytes: a record of 1 MiB and 200 signatures are far below it
 MOST_FRAMES: Final = (1 << 32) - 1
 SECTOR_BYTES: Final = 512  # what a disk writes whole
+MOST_WORK: Final = 4  # as often the whole segment is opened again, at most, to find out what damage in it means
 
 ENTRY: Final = 1  # a record with the signatures that were there when it was written
 LATE: Final = 2  # signatures that came later, for the entry `index`; not an entry
@@ -154,6 +155,11 @@ class Reader:
         sealed = self._data[at + HEAD.size : end]
         return _open(self._cipher.decrypt(_nonce(stated), sealed, self._header + head), end)
 
+    def _claimed(self, at: int) -> int:
+        """Bytes that the frame at `at` would have opened."""
+        head = self._data[at : at + HEAD.size]
+        return min(HEAD.unpack(head)[2], MOST_SEALED, len(self._data) - at) if len(head) == HEAD.size else 0
+
     def _whole_but_for_its_length(self, at: int, number: int) -> bool:
         """True when the rest of the data is an authentic frame under its true length: no write was interrupted here."""
         sealed = self._data[at + HEAD.size :]
@@ -165,8 +171,13 @@ class Reader:
 
     def _spoilt(self, at: int, number: int, why: str, *, torn: bool) -> None:
         """Note the damage at `at`; an authentic frame behind it, written after a later sync, disproves a crash."""
-        behind = at
+        behind, work = at, MOST_WORK * len(self._data) + MOST_SEALED
         while torn and (behind := self._data.find(MARK, behind + 1)) >= 0:
+            # What lies there decides how much is opened: marks that claim all that follows must not cost its square.
+            work -= self._claimed(behind)
+            if work < 0:
+                why, torn = f"{why}; and marks lie behind it that no interrupted write leaves", False
+                break
             try:
                 later = self._frame(behind, None)
             except (EOFError, ValueError, InvalidTag):

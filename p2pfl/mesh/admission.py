@@ -5,9 +5,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from p2pfl.errors.mesh import KeyNotListed, NameNotTheirs, OwnKeyThere, SessionResumed, WrongKey, WrongProtocol
+from p2pfl.errors.mesh import (
+    CertificateUnreadable,
+    KeyNotListed,
+    NameNotTheirs,
+    OwnKeyThere,
+    SessionResumed,
+    WrongKey,
+    WrongProtocol,
+)
 from p2pfl.keys import fingerprint
-from p2pfl.mesh.certificates import ALPN, signer_of
+from p2pfl.mesh.certificates import ALPN, MalformedLeaf, signer_of
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address, Roster
 
@@ -28,14 +36,17 @@ class Call:
 async def authenticate(tunnel: Tunnel, call: Call, roster: Roster, me: str) -> str:
     """The name of the member at the far end: the one whose key signed its leaf.
 
-    Raises SessionResumed, KeyNotListed, NameNotTheirs, OwnKeyThere, WrongKey, WrongProtocol; TimeoutError; what TLS
-    raised.
+    Raises SessionResumed, CertificateUnreadable, KeyNotListed, NameNotTheirs, OwnKeyThere, WrongKey, WrongProtocol;
+    TimeoutError; what TLS raised.
     """
     async with asyncio.timeout(tunnel.limits.handshake_s):
         await tunnel.handshake()
     if tunnel.resumed:
         raise SessionResumed(peer=call.label, evidence="OpenSSL says that the session was reused")
-    member, claimed = signer_of(tunnel.certificate, roster)
+    try:
+        member, claimed = signer_of(tunnel.certificate, roster)
+    except MalformedLeaf as error:
+        raise CertificateUnreadable(peer=call.label, evidence=str(error)) from None
     if member is None:
         raise KeyNotListed(peer=call.label, evidence="no key of the roster signed its certificate")
     if claimed != member.name:

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from p2pfl.keys import Identity, Secret
+from p2pfl.mesh.refusals import printable
 from p2pfl.roster import Member, Roster
 
 ALPN: Final = "p2pfl/1"
@@ -36,9 +37,14 @@ LEAF_DAYS: Final = 30
 BACKDATED_HOURS: Final = 24  # a clock that is a little behind still takes a fresh leaf
 RENEW_AFTER_S: Final = 10 * 86400.0
 DAY_S: Final = 86400.0
+MOST_CLAIMED: Final = 100  # characters of what a leaf says, in an error
 
 # Signs the anchors. Nobody checks that signature, so its key is public on purpose.
 _NOISE: Final = Ed25519PrivateKey.from_private_bytes(bytes(32))
+
+
+class MalformedLeaf(ValueError):
+    """A certificate that cannot be read, though OpenSSL took it: a member signs what it likes. The text is evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +122,16 @@ def issue(identity: Identity, name: str, wall: float) -> Leaf:
 def signer_of(certificate: bytes, roster: Roster) -> tuple[Member | None, str]:
     """The member whose key signed this leaf (DER), or None; and the name that the leaf claims.
 
-    Only the signature decides. The issuer's name says which key to try first.
+    Only the signature decides. The issuer's name says which key to try first. Raises MalformedLeaf.
     """
-    leaf = x509.load_der_x509_certificate(certificate)
-    claims = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    claimed = str(claims[0].value) if len(claims) == 1 else ""
-    for member in sorted(roster.members, key=lambda each: key_name(each.key) != leaf.issuer):
+    with _readable():
+        leaf = x509.load_der_x509_certificate(certificate)
+        claims = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        claimed = printable(str(claims[0].value), MOST_CLAIMED) if len(claims) == 1 else ""
+        issuer, signature, signed = leaf.issuer, leaf.signature, leaf.tbs_certificate_bytes
+    for member in sorted(roster.members, key=lambda each: key_name(each.key) != issuer):
         try:
-            Ed25519PublicKey.from_public_bytes(member.key).verify(leaf.signature, leaf.tbs_certificate_bytes)
+            Ed25519PublicKey.from_public_bytes(member.key).verify(signature, signed)
         except InvalidSignature:
             continue
         return member, claimed
@@ -131,8 +139,18 @@ def signer_of(certificate: bytes, roster: Roster) -> tuple[Member | None, str]:
 
 
 def expiry_of(certificate: bytes) -> float:
-    """When a leaf (DER) ends, in Unix seconds."""
-    return x509.load_der_x509_certificate(certificate).not_valid_after_utc.timestamp()
+    """When a leaf (DER) ends, in Unix seconds. Raises MalformedLeaf."""
+    with _readable():
+        return x509.load_der_x509_certificate(certificate).not_valid_after_utc.timestamp()
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """The parser reads each part when it is asked for, and has an exception of its own for many of them."""
+    try:
+        yield
+    except Exception as error:
+        raise MalformedLeaf(f"{type(error).__name__}: {printable(str(error), MOST_CLAIMED)}") from None
 
 
 def build_context(leaf: Leaf, roster: Roster, *, accepting: bool) -> ssl.SSLContext:

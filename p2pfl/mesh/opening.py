@@ -145,7 +145,7 @@ def _refusal(peer: str, body: bytes) -> P2PFLError:
     try:
         said = json.loads(body)
         code, text, evidence = (printable(str(said[key])) for key in ("code", "text", "evidence"))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         code, text, evidence = "no code", "it did not say why", "none"
     return RefusedThere(peer=peer, text=text, their_code=code, evidence=f"{peer} says {code}: {evidence}")
 

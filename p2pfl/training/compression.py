@@ -203,13 +203,13 @@ class Compressor:
         try:
             state = load(data)
             same = state["residual"].shape == self._a.shape == state["mean"].shape
+            sent, update = (state["sent.positions"].copy(), state["sent.before"].copy()), state["update"].copy()
         except (SafetensorError, KeyError, ValueError) as error:
             raise CompressionMisused(evidence=f"{len(data)} bytes of state: {error}") from None
         if not same:
             raise CompressionMisused(evidence=f"state of {state['residual'].shape}, not {self._a.shape}")
         self._a, self._mean = state["residual"].copy(), state["mean"].copy()
-        self._sent = (state["sent.positions"].copy(), state["sent.before"].copy())
-        self._update = state["update"].copy()
+        self._sent, self._update = sent, update
 
 
 def _nothing() -> tuple[Positions, NDArray[np.float32]]:

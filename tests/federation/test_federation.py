@@ -121,6 +121,7 @@ MALFORMED = [  # (what stands there once, what instead, leaf, text on the line o
     ("10.0.0.1:7000", "10.0.0.1:7001", leaves.DuplicateMember, "name: st-olav", None),
     ("sharing:\n", "sharing: none\n", leaves.ForbiddenYaml, "sharing:", 10),
     ("privacy:\n", "privacy:\n\t", leaves.NotYaml, "\t", None),
+    ("rounds: 8", 'rounds: "\\U00110000"', leaves.NotYaml, "rounds:", None),  # an escape of what is no character
 ]  # fmt: skip
 
 
@@ -148,6 +149,11 @@ def test_bytes_that_are_no_agreement_are_refused_by_a_leaf(raw: bytes) -> None:
     with pytest.raises(P2PFLError) as caught:
         Federation.parse(raw)
     assert caught.value.exit_status == 2
+
+
+def test_a_directive_of_more_digits_than_a_number_may_have_is_not_yaml() -> None:
+    with pytest.raises(leaves.NotYaml):
+        Federation.parse(b"%YAML 1." + b"9" * 5000 + b"\n---\n" + peers_yaml())
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

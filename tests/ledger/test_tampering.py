@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from p2pfl.errors.ledger import HeadRefused, LedgerDamaged, LedgerRewritten, Led
 from p2pfl.home import Home, Which
 from p2pfl.keyslots import KeyFile
 from p2pfl.ledger.log import Log
-from p2pfl.ledger.segment import HEAD, HEADER_BYTES
+from p2pfl.ledger.segment import HEAD, HEADER_BYTES, MARK, MOST_SEALED, MOST_WORK
 from p2pfl.ledger.verify import verify
 from tests.ledger.sample import federation_records, filled, home, site_records, write
 
@@ -304,6 +305,32 @@ def test_damage_dressed_as_a_power_cut_is_disproved_by_what_was_written_after_it
             for spoilt in (data[:start] + hole + data[end:], data[:start] + endless + data[end:]):
                 segment.path(2).write_bytes(spoilt)
                 assert "segment 2" in named(refused(at, "site"))
+
+
+def test_marks_without_end_behind_damage_cost_no_more_than_reading_the_segment_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    def counted(key: bytes) -> object:
+        cipher = AESGCM(key)
+
+        class One:
+            def decrypt(self, nonce: bytes, data: bytes, associated: bytes) -> bytes:
+                opened.append(len(data))
+                return cipher.decrypt(nonce, data, associated)
+
+        return One()
+
+    with unsigned_tail(tmp_path) as at:
+        segment = at.segments("site")
+        start, _ = frames(segment.read(2))[-1]
+        marks = b"".join(HEAD.pack(MARK, 0, (1 << 18) - 12 * k) for k in range(1 << 14))  # each claims all behind it
+        segment.path(2).write_bytes(segment.read(2)[:start] + bytes(600) + marks + bytes(1 << 18))
+        monkeypatch.setattr("p2pfl.ledger.segment.AESGCM", counted)
+        assert "marks lie behind it" in named(refused(at, "site"))
+        size = segment.path(2).stat().st_size
+        assert sum(opened) < (MOST_WORK + 2) * size + 2 * MOST_SEALED
 
 
 @pytest.mark.parametrize("which", ["federation", "site"])

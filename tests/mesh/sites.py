@@ -6,12 +6,17 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
 from p2pfl.keys import Identity
 from p2pfl.mesh import Delivered, Event, Limits, LinkUp, Mesh, Refused
+from p2pfl.mesh.certificates import Leaf
 from p2pfl.roster import Address, Member, Roster
 
 OVERALL_S = 60.0  # a test that hangs fails, whatever it waits for
@@ -84,6 +89,17 @@ class Sites:
             wall=wall,
             limits=limits,
         )
+
+
+def respelt(leaf: Leaf, identity: Identity, name: bytes) -> Leaf:
+    """The same leaf, for the same key pair, its common name this DER: what no library would build."""
+    found = x509.load_pem_x509_certificate(leaf.certificate)
+    old = str(found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value).encode()
+    assert len(name) == len(old) + 2
+    signed = found.tbs_certificate_bytes.replace(b"\x0c" + bytes([len(old)]) + old, name)
+    held = signed + bytes.fromhex("300506032b6570") + b"\x03\x41\x00" + identity.signer.sign(signed)  # Ed25519
+    pem = ssl.DER_cert_to_PEM_cert(b"\x30\x82" + len(held).to_bytes(2, "big") + held)
+    return replace(leaf, certificate=pem.encode())
 
 
 class Watch:

@@ -10,10 +10,10 @@ import pytest
 from cryptography import x509
 
 from p2pfl.keys import Identity
-from p2pfl.mesh.certificates import Credentials, anchor, build_context, expiry_of, issue, signer_of
+from p2pfl.mesh.certificates import Credentials, MalformedLeaf, anchor, build_context, expiry_of, issue, signer_of
 from p2pfl.mesh.serverhello import group_of
 from p2pfl.roster import Member, Roster
-from tests.mesh.sites import Sites
+from tests.mesh.sites import Sites, respelt
 
 
 def der(pem: bytes) -> bytes:
@@ -45,6 +45,16 @@ def test_the_signer_is_found_whatever_the_leaf_claims() -> None:
 def test_a_leaf_of_a_stranger_has_no_signer() -> None:
     sites = Sites("ada", "bob", "cyd")
     assert signer_of(der(issue(Identity.generate(), "bob", time.time()).certificate), sites.roster)[0] is None
+
+
+def test_a_leaf_of_a_member_that_cannot_be_read_is_malformed_and_its_name_never_reaches_a_terminal_as_it_is() -> None:
+    sites = Sites("ada", "bob", "cyd")
+    bob = sites.identities["bob"]
+    leaf = issue(bob, "bob", time.time())
+    with pytest.raises(MalformedLeaf):
+        signer_of(der(respelt(leaf, bob, b"\x13\x03b@b").certificate), sites.roster)
+    _, claimed = signer_of(der(respelt(leaf, bob, b"\x0c\x03\x1b[J").certificate), sites.roster)
+    assert claimed == " [J"
 
 
 def test_a_leaf_key_is_never_printed() -> None:

@@ -15,13 +15,13 @@ import pytest
 
 from p2pfl.mesh import LinkDown, opening
 from p2pfl.mesh.admission import Call, authenticate
-from p2pfl.mesh.certificates import build_context, issue
+from p2pfl.mesh.certificates import Leaf, build_context, issue
 from p2pfl.mesh.framing import DATA, FIRST, LAST, PING, Header
 from p2pfl.mesh.listener import holder_of
 from p2pfl.mesh.opening import Hello, Opened, Side
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
-from tests.mesh.sites import QUICK, Greetings, Sites, Watch, running
+from tests.mesh.sites import QUICK, Greetings, Sites, Watch, respelt, running
 from tests.mesh.test_zmtp import GREETING, READY, part
 
 HASTY = replace(QUICK, handshake_s=0.2)
@@ -109,6 +109,19 @@ async def rogue(sites: Sites, *, greets: bool = True) -> AsyncIterator[tuple[Tun
             await tunnel.say(GREETING + READY)
             await tunnel.hear(len(GREETING + READY))
         yield tunnel, opened
+    finally:
+        tunnel.close()
+
+
+@contextlib.asynccontextmanager
+async def knocking(sites: Sites, leaf: Leaf | None = None) -> AsyncIterator[Tunnel]:
+    """Bob's keys in other hands: TLS to ada is done, and nothing is said inside it yet."""
+    address = sites.addresses["ada"]
+    context = build_context(leaf or issue(sites.identities["bob"], "bob", time.time()), sites.roster, accepting=False)
+    tunnel = Tunnel(await silent(address), context, dialed=True, limits=QUICK, now=time.monotonic)
+    try:
+        await authenticate(tunnel, Call(address, "ada"), sites.roster, "bob")
+        yield tunnel
     finally:
         tunnel.close()
 
@@ -237,6 +250,33 @@ def test_a_member_whose_opening_is_malformed_is_refused_and_told(message: bytes)
             said = await watch.refusal("P2P-MESH-019")
             assert said.peer == "bob"
             tunnel.close()
+
+    asyncio.run(scene())
+
+
+def test_a_refusal_nested_without_end_is_a_refusal_and_no_fall() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", None))
+        async with running(ada) as (watch,), knocking(sites) as tunnel:
+            await tunnel.say(b"\x04" + (4096).to_bytes(4, "big") + b"[" * 4096)
+            said = await watch.refusal("P2P-MESH-020")
+            assert "it did not say why" in said.error.happened
+
+    asyncio.run(scene())
+
+
+def test_a_members_certificate_that_cannot_be_read_is_refused_and_ends_nothing_else() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        leaf = issue(sites.identities["bob"], "bob", time.time())
+        unread = respelt(leaf, sites.identities["bob"], b"\x13\x03b@b")  # OpenSSL takes it; a stricter reader does not
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", None))
+        async with running(ada) as (watch,), knocking(sites, unread):
+            said = await watch.refusal("P2P-MESH-060")
+            assert "a caller from 127.0.0.1" in said.error.happened
+            async with running(sites.mesh("bob")) as (bob,):
+                await bob.up("ada")
 
     asyncio.run(scene())
 

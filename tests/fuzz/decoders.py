@@ -1,0 +1,582 @@
+"""Every decoder of the package in one table: what it reads, which errors are its refusals, valid samples, its limits.
+
+`tests/fuzz/test_decoders.py` holds each to its promise; `tests/fuzz/target.py` tries for longer. A function that turns
+foreign bytes into values and is reached by no row fails `test_every_function_that_decodes_is_in_the_table`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import functools
+import struct
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import NameOID
+
+from p2pfl import codec, keyslots, messages, sealing, strict_yaml
+from p2pfl.cards import Card
+from p2pfl.cli import numbers
+from p2pfl.codec import Malformed
+from p2pfl.errors import P2PFLError, leaves
+from p2pfl.errors.home import KeyMalformed, KeyslotsDamaged, WrongKey
+from p2pfl.errors.ledger import ExportMalformed
+from p2pfl.errors.mesh import MalformedStream, OpeningVersion, RefusedThere
+from p2pfl.errors.people import NoSuchColumn, NotANumber, NotReadable
+from p2pfl.errors.sharing import WordOutOfRange, WordsMissized
+from p2pfl.errors.training import AccountUnreadable, CompressionMisused, ModelMisfit, SupportMalformed
+from p2pfl.federation import Federation, Privacy
+from p2pfl.hello import Greetings, Pledge, Standing
+from p2pfl.keys import Identity, Secret
+from p2pfl.ledger import entry, export, note, segment
+from p2pfl.mesh import opening, refusals
+from p2pfl.mesh.certificates import MalformedLeaf, expiry_of, issue, key_name, signer_of
+from p2pfl.mesh.events import Limits, TlsFacts
+from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header, Incoming, MalformedFrame, Outgoing
+from p2pfl.mesh.serverhello import group_of
+from p2pfl.mesh.zmtp import Checker, MalformedZmtp
+from p2pfl.messages import Envelope, Letter, authentic
+from p2pfl.roster import Member, Roster
+from p2pfl.sharing import certificate, evidence, history
+from p2pfl.sharing.field import FIELDS
+from p2pfl.training import checkpoint, compression
+from p2pfl.training.columns import ColumnMap
+from p2pfl.training.privacy import Account
+from p2pfl.training.tasks.tabular import HEADER, Tabular
+from p2pfl.training.update import Manifest
+from tests.federation import sample as agreement
+from tests.ledger import sample as books
+from tests.mesh.test_zmtp import GREETING, READY
+from tests.sharing import test_evidence as liars
+from tests.sharing.test_evidence import LIAR, MEMBERS, D, V, paper
+from tests.vectors import generate_wire as wire
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+PATH: Final = "given"
+"""How a file is called in errors."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """One row.
+
+    decode    bytes ► value, or one of `refusals`, and nothing else ever
+    again     value ► bytes, where the codec promises one encoding: what was read must be what was written
+    reaches   "module:function" of the package that this row puts to the test beside what it calls by name
+    factor    the memory that reading may take beside `fixed` bytes, as a multiple of the input
+    """
+
+    name: str
+    decode: Callable[[bytes], Any]
+    refusals: tuple[type[BaseException], ...]
+    samples: tuple[bytes, ...]
+    reaches: tuple[str, ...]
+    again: Callable[[Any], bytes | None] | None = None
+    factor: int = 40
+    fixed: int = 256 * KIB
+
+
+# ── letters ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+IDENTITIES: Final = {name: Identity(wire.filled(f"identity of {name}")) for name in wire.NAMES}
+ROSTER: Final = Roster(1, tuple(Member(name, one.key) for name, one in IDENTITIES.items()))
+LETTERS: Final = tuple(bytes.fromhex(case["data"]) for case in wire.whole())
+SIGNERS: Final = {**IDENTITIES, **paper.identities}
+NONCE, MANIFEST = wire.filled("link"), wire.filled("manifest")
+PLEDGE: Final = Pledge(b"genesis", b"")
+
+
+def _written(letter: Letter) -> bytes | None:
+    return letter.wire if letter.message.signed else None  # bulk: a signed digest of its words binds it
+
+
+def _signed(data: bytes) -> tuple[bytes, ...]:
+    """Bodies of letters, each signed by the site that it names: so what is read behind a signature is reached too."""
+    found = []
+    for kind, body in codec.unpack(data, most=MIB, items=64):
+        cls = messages.KINDS.get(kind) if type(kind) is int else None
+        if cls is None or not isinstance(body, bytes):
+            raise Malformed("no letter")
+        row = codec.unpack(body, most=MIB, items=1024)
+        sender = row[5] if isinstance(row, tuple) and len(row) > 5 else None
+        if not isinstance(sender, str) or sender not in SIGNERS:
+            raise Malformed("no sender")
+        signature = SIGNERS[sender].sign("message/" + cls.__name__.lower(), body) if cls.signed else b""
+        found.append(codec.pack((kind, body, signature)))
+    return tuple(found)
+
+
+def _bodies(*data: bytes) -> bytes:
+    return codec.pack(tuple(codec.unpack(one, most=MIB, items=3)[:2] for one in data))
+
+
+def _rows(data: bytes) -> Any:
+    """Well-signed bodies: through the pairs of the packed list, or Malformed."""
+    try:
+        return _signed(data)
+    except (TypeError, ValueError) as error:
+        raise Malformed(str(error)) from None
+
+
+def _certified(data: bytes) -> Any:
+    return [certificate.check_certificate(messages.read(one), paper.roster) for one in _rows(data)]
+
+
+def _composed(data: bytes) -> Any:
+    return [certificate.compose(messages.read(one), paper.roster) for one in _rows(data)]
+
+
+def _recorded(data: bytes) -> Any:
+    signed = {name: one.sign("record", data) for name, one in books.SITES.items()}
+    roster = Roster(1, tuple(Member(name, one.key) for name, one in books.SITES.items()))
+    return history.to_adopt(history.check_rows([(data, signed)], roster, {}), 0)
+
+
+def _greetings() -> Greetings:
+    standing = Standing(3, bytes(32), lambda size: bytes(32), "1.0", lambda run: (1 << 53, 0))
+    return Greetings(IDENTITIES["mayo"], "mayo", ROSTER, bytes(16), MANIFEST, PLEDGE, lambda: standing)
+
+
+def _hello(echo: tuple[bytes, ...] = ()) -> bytes:
+    sender, genesis = IDENTITIES["st-olav"], IDENTITIES["st-olav"].sign("record", PLEDGE.genesis)
+    message = messages.Hello(NONCE, MANIFEST, genesis, b"", 0, 3, bytes(32), "0.5", echo)
+    return messages.seal(message, Envelope(wire.filled("run"), 1, 0, 0, "st-olav", bytes(16)), sender).wire
+
+
+def _greet(data: bytes) -> Any:
+    _greetings().check("st-olav", data, NONCE)
+
+
+def _greet_signed(data: bytes) -> Any:
+    """A hello of st-olav whose echo, or whose whole body, is what it makes of it."""
+    for one in _rows(data):
+        _greetings().check("st-olav", one, NONCE)
+
+
+def _remember(data: bytes) -> Any:
+    _greetings().remember(data)
+
+
+# ── links ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+TAG: Final = b"the link"
+WINDOW: Final = 256 * KIB
+
+
+def frame(kind: int, flags: int = 0, number: int = 0, acknowledged: int = 0, total: int = 0, body: bytes | None = None,
+          tag: bytes = TAG) -> bytes:  # fmt: skip
+    """A message as libzmq writes it."""
+    head = Header(kind, flags, tag, number, acknowledged, total).encode()
+    if body is None:
+        return bytes([0, len(head)]) + head
+    size = struct.pack("!BQ", 2, len(body)) if len(body) > 255 else bytes([0, len(body)])
+    return bytes([1, len(head)]) + head + size + body
+
+
+def _link(data: bytes) -> Any:
+    """One direction of a link as the tunnel, libzmq and the framing take it, one after another."""
+    Checker().feed(memoryview(data))
+    incoming, outgoing = Incoming(WINDOW), Outgoing(WINDOW)
+    outgoing.offer(b"something")
+    outgoing.sent()
+    payloads = []
+    behind = len(GREETING) + 2 + (data[len(GREETING) + 1] if len(data) > len(GREETING) + 1 else 0)
+    for header, body in _messages(data[behind:]):
+        found = Header.decode(header)
+        outgoing.acknowledge(found.acknowledged)
+        if found.kind == DATA and (payload := incoming.receive(found, memoryview(body))) is not None:
+            payloads.append(len(payload))
+    outgoing.resume(0)
+    return payloads
+
+
+def _messages(data: bytes) -> list[tuple[bytes, bytes]]:
+    """What libzmq hands on: whole messages alone."""
+    found, parts, at = [], [], 0
+    while at + 2 <= len(data):
+        long = data[at] & 2
+        if long and at + 9 > len(data):
+            break
+        size = int.from_bytes(data[at + 1 : at + 9], "big") if long else data[at + 1]
+        begin = at + (9 if long else 2)
+        if begin + size > len(data):
+            break
+        parts.append(data[begin : begin + size])
+        if not data[at] & 1:
+            found.append((parts[0], parts[1] if len(parts) > 1 else b""))
+            parts = []
+        at = begin + size
+    return found
+
+
+SPOKEN: Final = GREETING + READY + b"".join((
+    frame(PING, number=12), frame(DATA, FIRST | LAST, 0, 1, 5, b"hello"), frame(ACK, acknowledged=1),
+    frame(DATA, FIRST, 1, 1, 64 * KIB + 3, bytes(64 * KIB)), frame(DATA, LAST, 2, 1, 0, b"end"),
+    frame(DATA, FIRST | LAST, 3, 1, 0, b""),
+))  # fmt: skip
+
+
+class _Heard:
+    """A tunnel whose far end has said all that it ever says."""
+
+    dialed, limits, facts = True, Limits(greeting_bytes=64 * KIB), TlsFacts("TLSv1.3", "none", "none")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def say(self, data: bytes) -> None:
+        pass
+
+    async def hear(self, count: int) -> bytes:
+        if count > len(self._data):
+            raise ConnectionError("the far end closed the connection")
+        taken, self._data = self._data[:count], self._data[count:]
+        return taken
+
+
+class _Anything:
+    def greeting(self, peer: str, nonce: bytes) -> bytes:
+        return b""
+
+    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+        pass
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop()
+
+
+def _open(data: bytes) -> Any:
+    side = opening.Side("bob", "ada", HELLO, _Anything(), lambda theirs: True)
+    heard: Any = _Heard(data)
+    return _loop().run_until_complete(opening.open_link(heard, side))
+
+
+def said(kind: int, body: bytes) -> bytes:
+    return bytes([kind]) + len(body).to_bytes(4, "big") + body
+
+
+HELLO: Final = opening.Hello(bytes(15) + b"a", bytes(32), opening.NOBODY, 0)
+REFUSAL: Final = b'{"code": "P2P-ROUND-021", "text": "no", "evidence": "none"}'
+OPENINGS: Final = (
+    said(1, HELLO.encode()) + said(2, b"a greeting") + said(3, b""),
+    said(1, HELLO.encode()) + said(4, REFUSAL), said(1, HELLO.encode()) + said(5, b""), said(4, REFUSAL),
+    said(4, b'{"code":[1,{}],"text":null,"evidence":{"a":[]}}'),
+)  # fmt: skip
+
+
+def _refused(data: bytes) -> str:
+    """Whatever ended a handshake and whatever its first bytes were: an error with a text."""
+    named = refusals.translate(ConnectionError(data.decode("latin-1")), peer="a caller", first=data[:16], dialed=False)
+    refusals.printable(data.decode("utf-8", "replace"))
+    return named.render()
+
+
+def _server_hello(group: int) -> bytes:
+    extensions = struct.pack("!HHHHH", 0x33, 4, group, 0, 0x2B) + struct.pack("!HH", 2, 0x0304)
+    hello = b"\x03\x03" + bytes(32) + b"\x20" + bytes(32) + b"\x13\x02\x00" + struct.pack("!H", len(extensions))
+    hello += extensions
+    handshake = b"\x02" + len(hello).to_bytes(3, "big") + hello
+    return b"\x16\x03\x03" + struct.pack("!H", len(handshake)) + handshake
+
+
+def _leaf(data: bytes) -> Any:
+    member, claimed = signer_of(data, ROSTER)
+    return member, claimed, expiry_of(data)
+
+
+@functools.cache
+def _leaves() -> tuple[bytes, ...]:
+    """A good leaf, one whose name is odd, one without a name: all signed by a member."""
+    identity = IDENTITIES["mayo"]
+    pem = issue(identity, "mayo", 1.75e9).certificate
+    good = x509.load_pem_x509_certificate(pem)
+    found = [good]
+    for name in ("\u202emayo\n\x1b[2J", ""):
+        names = [x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else []
+        builder = (
+            x509.CertificateBuilder().subject_name(x509.Name(names)).issuer_name(key_name(identity.key))
+            .public_key(identity.signer.public_key()).serial_number(1)
+            .not_valid_before(datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+            .not_valid_after(datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC))
+        )  # fmt: skip
+        found.append(builder.sign(identity.signer, None))
+    return tuple(one.public_bytes(serialization.Encoding.DER) for one in found)
+
+
+# ── files ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+OF_A_FILE: Final = tuple(leaf for leaf in leaves() if leaf.__module__ == "p2pfl.errors.federation")
+OF_DATA: Final = tuple(leaf for leaf in leaves() if leaf.__module__ == "p2pfl.errors.training")
+MASTER: Final = Secret(bytes(range(32)), "master")
+SALT: Final = bytes(32)
+MANY: Final = Manifest((("bias", (2,)), ("weight", (2, 3))))
+
+
+def _column(data: bytes) -> Any:
+    with tempfile.NamedTemporaryFile(suffix=".csv") as file:
+        file.write(data)
+        file.flush()
+        return numbers._column(Path(file.name), "age")
+
+
+def _read_records(data: bytes) -> Any:
+    return Tabular().read(data, PATH)
+
+
+def _segment(data: bytes) -> Any:
+    reader = segment.Reader(data, lambda salt: MASTER)
+    return list(reader), reader.damage
+
+
+def _frame(data: bytes) -> Any:
+    """The opened bytes of a frame whose seal is good: written by this site's key, or by a version to come."""
+    head = segment.HEAD.pack(segment.MARK, 0, len(data) + segment.TAG_BYTES)
+    at = segment.header(SALT)
+    sealed = segment.AESGCM(MASTER.reveal()).encrypt(bytes(12), data, at + head)
+    return _segment(at + head + sealed)
+
+
+@functools.cache
+def _segments() -> tuple[bytes, ...]:
+    sealer = segment.Sealer(MASTER, SALT)
+    frames = [segment.Frame(segment.ENTRY, k, k, bytes(32), record, signed)
+              for k, (record, signed) in enumerate(books.federation_records(2))]  # fmt: skip
+    sealed = [sealer.seal(each) for each in frames]
+    return segment.header(SALT) + b"".join(sealed), segment.header(SALT) + sealed[0] + sealed[1][:-40]
+
+
+def _opened_frames() -> tuple[bytes, ...]:
+    name, signature = b"\x07charite", bytes(64)
+    return tuple(segment.BODY.pack(kind, 0, 0, bytes(32), 2) + b"{}" + name + signature for kind in (1, 2))
+
+
+def _entry(data: bytes) -> Any:
+    held = entry.read(data)
+    entry.render(entry.Entry(0, data, {}, bytes(32)))
+    return held
+
+
+def _note(data: bytes) -> Any:
+    text = data.decode("utf-8")
+    head, signatures = note.parse(text)
+    note.federation_of(head)
+    note.signed_by(text, "charite", books.SITES["charite"].key)
+    return head, signatures
+
+
+def _note_again(found: Any) -> bytes:
+    head, signatures = found
+    lines = [
+        f"{note.DASH}{each.name} {note.base64.b64encode(each.key_id + each.signature).decode('ascii')}\n"
+        for each in signatures
+    ]
+    text: str = head.text + "\n" + "".join(lines)
+    return text.encode()
+
+
+@functools.cache
+def _notes() -> tuple[bytes, ...]:
+    identity, head = books.SITES["charite"], note.Head("p2pfl/1/site/charite", 3, bytes(32), (FEDERATION,))
+    signed = note.sign(head, "charite", identity)
+    return signed.encode(), note.cosign(signed, "ucl", books.SITES["ucl"]).encode()
+
+
+FEDERATION: Final = "federation 2 " + "A" * 43 + "="
+
+
+@functools.cache
+def _exports() -> tuple[bytes, ...]:
+    leaves = [bytes([k]) * 32 for k in range(3)]
+    root = export.root_of(leaves)
+    head = note.Head("p2pfl/1/site/charite", 3, root)
+    held = {"format": export.FORMAT, "log": "site", "site": "charite", "size": 3, "root": root.hex(), "head": "00" * 32,
+            "signed_head": note.sign(head, "charite", books.SITES["charite"]),
+            "leaves": [leaf.hex() for leaf in leaves]}  # fmt: skip
+    return codec.facts(held) + b"\n", codec.facts({**held, "signed_head": None})
+
+
+@functools.cache
+def _keyslot_files() -> tuple[bytes, ...]:
+    slot = keyslots.Slot("pass phrase", dict(keyslots.ARGON2), SALT, bytes(48))
+    other = keyslots.Slot("key file", {"path": "/etc/p2pfl/site.key"}, SALT, bytes(48))
+    return keyslots.to_bytes("mayo", (slot, other)), keyslots.to_bytes("mayo", ())
+
+
+def _sealed() -> bytes:
+    return b"".join(sealing.seal(MASTER, "mayo", "state/account", b"something", SALT))
+
+
+def _restore(data: bytes) -> Any:
+    compression.Compressor("nominate", 0.5, 6, 3).restore(data)
+
+
+@functools.cache
+def _states() -> tuple[bytes, ...]:
+    one = compression.Compressor("nominate", 0.5, 6, 3)
+    one.nominate(np.arange(6, dtype=np.float32))
+    return (one.to_bytes(),)
+
+
+@functools.cache
+def _accounts() -> tuple[bytes, ...]:
+    account = Account()
+    account.charge(Privacy("record", 4.0, 1.0, 0.1, 2, 1e-5, 3.0))
+    return account.to_bytes(), Account().to_bytes()
+
+
+def _facts(data: bytes) -> Any:
+    return codec.read_facts(data)
+
+
+RECORDS: Final = tuple(record for record, _ in (*books.federation_records(1), *books.site_records()))
+CARD: Final = agreement.CARDS[0].to_bytes()
+PEERS: Final = agreement.peers_yaml()
+COLUMNS: Final = (
+    b'columns: {Alter: age, Geschlecht: sex}\ncodes: {sex: {m: 1, w: 0}}\nmissing: ["", "?"]\nabsent: [ca, thal]\n',
+    b"absent: []\n",
+)
+CSV: Final = (
+    (",".join(HEADER) + "\n63,1,1,145,233,1,2,150,0,2.3,3,0,6,0\n").encode(),
+    (";".join(HEADER) + "\r\n67;1;4;160;286;0;2;108;1;1.5;2;3;3;1\r\n").encode(),
+)
+VIEWS: Final = (codec.pack((1, b"x" * 300, "text", 1 << 40)), codec.pack((b"y" * (1 << 16), 7)))
+ROW: Final = codec.specs_of(Envelope)
+PLACE: Final = codec.pack((wire.filled("run"), 1, 12, 2, "mayo", bytes(16)))
+
+
+def _table() -> tuple[Decoder, ...]:
+    return (
+        Decoder("facts", _facts, (Malformed,), RECORDS, ("codec:read_facts",), codec.facts, factor=80),
+        Decoder("msgpack", lambda data: codec.unpack(data, most=MIB, items=808), (Malformed,), LETTERS,
+                ("codec:unpack",), fixed=8 * MIB),
+        Decoder("views", lambda data: codec.unpack_views(data, items=8), (Malformed,), VIEWS, ("codec:_value",)),
+        Decoder("row", lambda data: codec.read_row(data, ROW, most=4096, items=8), (Malformed,), (PLACE,),
+                ("codec:read_row",), codec.pack),
+        Decoder("letter", messages.read, (Malformed,), LETTERS, ("messages.letters:read",), _written, fixed=8 * MIB),
+        Decoder("signed letter", lambda data: messages.open_letter(data, ROSTER), (Malformed,), LETTERS, (), _written,
+                fixed=8 * MIB),
+        Decoder("resigned letter", lambda data: [authentic(messages.read(one), ROSTER) for one in _rows(data)],
+                (Malformed,), tuple(map(_bodies, LETTERS)), (), fixed=8 * MIB),
+        Decoder("hello", _greet, (P2PFLError,), (_hello(), _hello(LETTERS[3:5])), (), fixed=8 * MIB),
+        Decoder("resigned hello", _greet_signed, (P2PFLError, Malformed),
+                (_bodies(_hello()), _bodies(_hello(LETTERS[3:5]))), (), fixed=8 * MIB),
+        Decoder("statements", _remember, (Malformed,), (codec.pack(list(LETTERS[:6])), codec.pack([])), (),
+                fixed=8 * MIB),
+        Decoder("certificate", _certified, (Malformed,), _certificates(), (), fixed=8 * MIB),
+        Decoder("members", _composed, (Malformed,), (_bodies(MEMBERS.wire),), (), fixed=8 * MIB),
+        Decoder("evidence", lambda data: evidence.check(_rows(data), paper.roster), (Malformed,), _proofs(), (),
+                fixed=8 * MIB),
+        Decoder("entries", _recorded, (Malformed, KeyError), tuple(record for record, _ in books.federation_records()),
+                ("sharing.history:_run",), factor=80),
+        Decoder("header", Header.decode, (MalformedFrame,), (Header(DATA, 3, TAG, 1, 2, 3).encode(),),
+                ("mesh.framing:Header.decode",), Header.encode),
+        Decoder("link", _link, (MalformedZmtp, MalformedFrame), (SPOKEN, GREETING + READY),
+                ("mesh.zmtp:Checker._part", "mesh.zmtp:_check_ready"), fixed=17 * MIB),
+        Decoder("opening", _open, (MalformedStream, OpeningVersion, RefusedThere, opening.Duplicate, ConnectionError),
+                OPENINGS, ("mesh.opening:_hear", "mesh.opening:_refusal", "mesh.opening:_hello")),
+        Decoder("server hello", group_of, (), (_server_hello(0x11EC), _server_hello(0x1D) * 2),
+                ("mesh.serverhello:group_of", "mesh.serverhello:_key_share")),
+        Decoder("first bytes", _refused, (), (b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00", b"SSH-2.0-x"),
+                (), factor=120),
+        Decoder("leaf", _leaf, (MalformedLeaf,), _leaves(),
+                ("mesh.certificates:signer_of", "mesh.certificates:expiry_of")),
+        Decoder("yaml", lambda data: strict_yaml.read(data, PATH), OF_A_FILE, (PEERS, CARD, *COLUMNS),
+                ("strict_yaml:read",), factor=400, fixed=MIB),
+        Decoder("peers.yaml", lambda data: Federation.parse(data, PATH), OF_A_FILE, (PEERS,),
+                ("federation:Federation.parse", "federation:member", "federation:_task"), factor=400, fixed=MIB),
+        Decoder("card", lambda data: Card.parse(data, PATH), OF_A_FILE, (CARD,),
+                ("cards:Card.parse",), factor=400, fixed=MIB),
+        Decoder("column map", lambda data: ColumnMap.parse(data, PATH, HEADER), (*OF_A_FILE, *OF_DATA),
+                COLUMNS, (), factor=400, fixed=MIB),
+        Decoder("records", _read_records, OF_DATA, CSV, ("training.columns:Reader.read",), factor=200),
+        Decoder("column of a csv", _column, (NotReadable, NoSuchColumn, NotANumber), (CSV[0], b"age\n1\n2.5\n"),
+                ("cli.numbers:_column",), factor=200),
+        Decoder("entry", _entry, (ValueError,), RECORDS, (), codec.facts, factor=80),
+        Decoder("head", _note, (ValueError,), _notes(), ("ledger.note:_base64",), _note_again),
+        Decoder("export", lambda data: export.read(data, PATH), (ExportMalformed,), _exports(), ("ledger.export:read",),
+                factor=80),
+        Decoder("segment", _segment, (), _segments(),
+                ("ledger.segment:Reader._frame", "ledger.segment:Reader._claimed")),
+        Decoder("frame", _frame, (), _opened_frames(), ("ledger.segment:_open",)),
+        Decoder("keyslots", lambda data: keyslots.from_bytes(data, Path(PATH)), (KeyslotsDamaged,), _keyslot_files(),
+                ("keyslots:from_bytes",), factor=80),
+        Decoder("key", lambda data: keyslots._parse_key(data, "mayo", "key file", PATH), (KeyMalformed, WrongKey),
+                (keyslots.key_text("mayo", MASTER),), ("keyslots:_parse_key",)),
+        Decoder("sealed item", lambda data: sealing.unseal(MASTER, "mayo", "state/account", data), (ValueError,),
+                (_sealed(),), (), lambda value: _sealed() if value == b"something" else None),
+        Decoder("checkpoint", lambda data: checkpoint.from_bytes(data, MANY), (ModelMisfit,),
+                (checkpoint.to_bytes(np.arange(8, dtype=np.float32), MANY, {"task": "tabular"}),),
+                ("training.checkpoint:named_tensors",), factor=80),
+        Decoder("compression state", _restore, (CompressionMisused,), _states(),
+                ("training.compression:Compressor.restore",), factor=80),
+        Decoder("account", Account.from_bytes, (AccountUnreadable,), _accounts(), (), Account.to_bytes, factor=80),
+        Decoder("support", lambda data: compression.decode_support(data, 1000, 50, "mayo"), (SupportMalformed,),
+                (compression.encode_support(np.array([0, 5, 999], np.int64)), compression.encode_support(
+                    np.arange(50, dtype=np.int64) * 19)),
+                ("training.compression:decode_support",), compression.encode_support, factor=80),
+        *(Decoder(f"words of {bits} bits", functools.partial(field.from_bytes, peer="mayo"),
+                  (WordOutOfRange, WordsMissized), (bytes(field.word_bytes * 9), bytes(range(field.word_bytes)) * 4),
+                  ("sharing.field:Field.from_bytes",), field.to_bytes) for bits, field in FIELDS.items()),
+    )  # fmt: skip
+
+
+def _certificates() -> tuple[bytes, ...]:
+    ready = tuple(paper.by(name, messages.Ready(D, V)).wire for name in paper.names)
+    votes = [paper.by(name, messages.Ballot(1, D, V, ready, ())).wire for name in paper.names]
+    against = [paper.by(name, messages.Ballot(0, b"", b"", (), ("site-1",))).wire for name in paper.names]
+    held = [messages.Certificate(tuple(votes), MEMBERS.wire), messages.Certificate(tuple(against), b"")]
+    return tuple(_bodies(paper.by("site-1", one).wire) for one in held)
+
+
+def _proofs() -> tuple[bytes, ...]:
+    """One of each kind that convicts."""
+    deal, misdeal = paper.deal(LIAR), paper.deal(LIAR, opens=bytes(32))
+    summed = paper.by("site-0", messages.SumDigest(D, 0, bytes(32), liars.roots_digest(liars.ROOTS)))
+    letters = (
+        (paper.by(LIAR, messages.Ready(D, V)), paper.by(LIAR, messages.Ready(D, bytes(32)))),
+        (deal.bundle, paper.by(LIAR, messages.Nonce(V, bytes(32)))),
+        (MEMBERS, liars.ROOTS[2], liars.tags(LIAR, lie=True), liars.opened(LIAR)),
+        (MEMBERS, summed, *liars.ROOTS, *map(liars.opened, paper.names)),
+        (misdeal.bundle, paper.backup("site-0", misdeal), paper.backup("site-1", misdeal)),
+    )
+    return tuple(_bodies(*(one.wire for one in each)) for each in letters)
+
+
+DECODERS: Final = _table()
+
+# Functions that read bytes which nobody else wrote, or whose form somebody has checked before: they need no row.
+OWN: Final = {
+    "books:Books.bases": "records of this home's own log, read and checked when it was opened",
+    "books:Books.final_rounds": "the same",
+    "books:Books.model_after": "the same",
+    "books:Books.noted": "facts of this node's own rounds",
+    "catchup:CatchUp.take": "records that history.check_rows has passed, and that q sites signed",
+    "cli.children:Child.facts": "the last line of a process that this one started",
+    "cli.evidence:_roster": "the genesis of this home's own log",
+    "cli.ledger:show": "records of this home's own log",
+    "keys:fingerprint": "a hash",
+    "ledger.verify:check_federation": "a genesis that entry.read has passed",
+    "mesh.dialer:Backoff.pause": "this process's own random bytes",
+    "mesh.router:Router._connected": "what libzmq's monitor in this process tells",
+    "mesh.router:_is_ours": "what the kernel tells of a unix socket",
+    "runs.models:Models.fetched": "bytes of the model's own length; they count when they have the digest that q signed",
+    "runs.models:Models.lacks": "a record that q sites signed",
+    "sharing.phases.fetch:want": "this process's own incarnation",
+    "sharing.prg:Stream.__init__": "a keystream",
+    "sharing.prg:Stream._words_at": "a keystream",
+    "sharing.shamir:combine": "shares of the size that the schema fixes, each checked by its path",
+    "sharing.shamir:split": "a secret of this process",
+    "simulate.peer:Disk.model": "the simulator's own ledger",
+    "training.noise:Keystream.words": "a keystream",
+    "training.task:hold_out": "keyed hashes that were computed here",
+}
