@@ -88,9 +88,19 @@ def test_a_crash_writes_no_core_file_with_keys_in_it() -> None:
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_that_asks_for_the_end_gets_130(sent: signal.Signals) -> None:
-    code = ("import os, sys; from p2pfl.cli import main as m\n"
+    # A shell in the background, or nohup, hands on signals that it ignores: here each is as at a terminal.
+    code = ("import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler); from p2pfl.cli import main as m\n"
             "def act(**_): os.kill(os.getpid(), int(sys.argv[1])); import time; time.sleep(30)\n"
             "m.p2pfl.main = act; m.main([])")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code, str(int(sent))], capture_output=True, text=True, check=False,
                           timeout=DEADLINE_S, start_new_session=True)  # fmt: skip
     assert (done.returncode, done.stderr) == (130, "interrupted: nothing final is lost\n")
+
+
+def test_a_run_under_nohup_outlives_its_terminal() -> None:
+    code = ("import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); from p2pfl.cli import main as m\n"
+            "def act(**_): os.kill(os.getpid(), signal.SIGHUP); print('went on')\n"
+            "m.p2pfl.main = act; m.main([])")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+    assert (done.returncode, done.stdout) == (0, "went on\n")
