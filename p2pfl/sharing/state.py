@@ -125,6 +125,7 @@ class State:
     mine: tuple[Vector, ...] = ()  # y of this peer
     roots: dict[str, Letter] = field(default_factory=dict)
     contributed: dict[int, dict[str, Words]] = field(default_factory=dict)  # by chunk owned here, by author
+    unchecked: set[tuple[str, int]] = field(default_factory=set)  # of these, who and chunk that came before their root
     sum_digests: dict[int, Letter] = field(default_factory=dict)  # by chunk
     view: bytes = b""
     nonces: dict[str, Letter] = field(default_factory=dict)

@@ -64,6 +64,8 @@ def chunk(state: State, event: Received) -> list[Effect]:
     words = _words(state, sender, index, message.words)
     if sender in state.roots:
         _check_leaf(state, sender, index, message.words)
+    else:
+        state.unchecked.add((sender, index))
     state.contributed[index][sender] = words
     return _sums(state, [index])
 
@@ -93,13 +95,13 @@ def _sums(state: State, indices: list[int]) -> list[Effect]:
         if index in state.sum_digests or any(name not in held or name not in state.roots for name in state.survivors):
             continue
         for name in state.survivors:
-            if name == state.setting.me:
-                continue
-            try:
-                _check_leaf(state, name, index, bytes_of(held[name]))
-            except BulkRejected:
-                del held[name]
-                raise
+            if (name, index) in state.unchecked:
+                state.unchecked.discard((name, index))
+                try:
+                    _check_leaf(state, name, index, bytes_of(held[name]))
+                except BulkRejected:
+                    del held[name]
+                    raise
         field = field_of(state, index)
         summed = field.sum([held[name] for name in state.survivors], out=_place(state, index))
         roots = roots_digest([state.roots[name] for name in state.survivors])

@@ -69,9 +69,10 @@ def send(state: State, event: WordsReady) -> list[Effect]:
         else:
             # Not kept: a new process of its owner masks no more.
             effects.append(Send(owner, state.seal(Chunk(state.attempt_digest, piece.index, data))))
+    # The hashes go first: an owner can check, sum and hand on a chunk while the next ones are on their way.
     sent = state.post(Root(state.attempt_digest, state.segments, b"".join(hashes)))
     state.roots[me] = sent.letter
-    return [*effects, sent]
+    return [sent, *effects]
 
 
 def lay_out(state: State, segments: tuple[tuple[int, int], ...]) -> None:
