@@ -118,7 +118,8 @@ class Intake:
         self.tls = facts = news.facts
         self._nonces[news.peer] = news.nonce
         self._differing.discard(news.peer)
-        self._tell("link_up", peer=news.peer, version=facts.version, cipher=facts.cipher, group=facts.group)
+        path = {"path": news.path.kind, "via": news.path.via}
+        self._tell("link_up", peer=news.peer, version=facts.version, cipher=facts.cipher, group=facts.group, **path)
         self.put(e.LinkUp(self._clocks.now(), news.peer, news.incarnation))
 
     def _open(self, news: links.Delivered) -> Letter:

@@ -24,6 +24,7 @@ from p2pfl.home import Home
 from p2pfl.intake import Breach, Clocks, Intake, Own, Waiting
 from p2pfl.mesh.events import TlsFacts
 from p2pfl.mesh.mesh import Mesh
+from p2pfl.mesh.proxy import Proxy
 from p2pfl.messages import Letter
 from p2pfl.progress import Observer, Progress
 from p2pfl.roster import Address
@@ -49,6 +50,7 @@ class Node:
         observer: Observer,
         clocks: Clocks,
         wait_s: float | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self.home, self.federation, self.clocks = home, federation, clocks
         self.observer, self._listen_on = observer, listen
@@ -63,7 +65,7 @@ class Node:
         )
         self.mesh = Mesh(
             identity=self.identity, name=self.name, roster=roster, listen=listen, incarnation=self.incarnation,
-            greet=self.greetings, draw=clocks.draw, now=clocks.now, wall=clocks.wall,
+            greet=self.greetings, draw=clocks.draw, now=clocks.now, wall=clocks.wall, proxy=proxy,
         )  # fmt: skip
         self.intake = Intake(self.mesh, self.greetings, roster, clocks, observer, wait_s)
         self.greetings.fatal = self.intake.fail

@@ -30,6 +30,7 @@ from p2pfl.intake import Clocks
 from p2pfl.keys import digest
 from p2pfl.keyslots import Key, KeyFile
 from p2pfl.mesh.events import LinkStatus, TlsFacts
+from p2pfl.mesh.proxy import Proxy
 from p2pfl.node import Node
 from p2pfl.progress import Observer, unseen
 from p2pfl.roster import Address
@@ -103,6 +104,7 @@ class Peer:
         observer: Observer = unseen,
         wait_s: float | None = None,
         linger_s: float = 60.0,
+        proxy: Proxy | None = None,
     ) -> AsyncIterator[Peer]:
         """Open the home, its port and its links; leave cleanly at the end of the block.
 
@@ -110,6 +112,7 @@ class Peer:
         listen    where to bind; default: the first address of this site in peers.yaml, or nowhere without one
         wait_s    give up (GaveUpWaiting) after so long without any progress; None waits for ever
         linger_s  at the end of the block, serve sites that lack the last round, at most so long
+        proxy     the HTTP proxy that every outgoing connection passes; default: $P2PFL_PROXY, else none
         Raises what opening a home or a port raises: HomeMissing, HomeBusy, WrongKey, PortBusy, OtherFederation, …
         """
         federation = peers if isinstance(peers, Federation) else Federation.load(peers)
@@ -117,7 +120,8 @@ class Peer:
         with Home.open(place, unlock=list(unlock)) as opened:
             _check_roster(federation, opened)
             clocks = Clocks(time.monotonic, time.time, os.urandom)
-            node = Node(opened, federation, _listen(federation, opened.name, listen), observer, clocks, wait_s)
+            where, out = _listen(federation, opened.name, listen), proxy or Proxy.from_environment(os.environ)
+            node = Node(opened, federation, where, observer, clocks, wait_s, out)
             try:
                 await node.start()
                 yield cls(node)

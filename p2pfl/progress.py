@@ -12,7 +12,8 @@ class Progress:
     """One fact. `kind` says which keys `facts` has:
 
     listening  address                                  refused    peer (or None), error (a P2PFLError)
-    link_up    peer, version, cipher, group             link_down  peer, reason
+    link_up    peer, version, cipher, group, path (direct, proxy or relay), via (an address, or the relay's name)
+    link_down  peer, reason
     waiting    round, phase, missing {peer: what}, silent {peer: seconds since last seen, None for never}
     charged    round, epsilon, limit                    trained    round, seconds
     phase      round, attempt, phase

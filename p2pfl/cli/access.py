@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import functools
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,7 +17,10 @@ from p2pfl.keyslots import Key
 from p2pfl.progress import Observer
 
 if TYPE_CHECKING:
+    from p2pfl.mesh.proxy import Proxy
     from p2pfl.peer import Peer
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 listen_option = click.option("--listen", metavar="HOST:PORT", help="Where to listen.  [default: this site's first "
                              "address in peers.yaml]")  # fmt: skip
@@ -34,6 +38,41 @@ wait_option = click.option("--wait", "wait_s", type=seconds, metavar="SECONDS",
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyChoice:
+    """The proxy that the person named, and where its password lies."""
+
+    url: str | None = None
+    password: Path | None = None
+
+    def proxy(self) -> Proxy | None:
+        """What was named; else what P2PFL_PROXY says, the file's password with it. Raises WrongProxy."""
+        import os
+
+        from p2pfl.mesh.proxy import VARIABLE, Proxy, password_from
+
+        secret = password_from(self.password) if self.password else None
+        if self.url:
+            return Proxy.parse(self.url, secret, argument=True)
+        text = os.environ.get(VARIABLE, "")
+        return Proxy.parse(text, secret) if text else None
+
+
+def proxy_options(command: F) -> F:
+    """--proxy and --proxy-password; the command gets `proxy`, a ProxyChoice."""
+
+    @click.option("--proxy", "proxy_url", metavar="http://HOST:PORT",
+                  help="The HTTP proxy that this site's connections must pass.  [default: $P2PFL_PROXY, where "
+                       "http://NAME:PASSWORD@HOST:PORT may stand too]")
+    @click.option("--proxy-password", "proxy_password", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+                  help="A 0600 file with NAME:PASSWORD for the proxy.")
+    @functools.wraps(command)
+    def chosen(*, proxy_url: str | None, proxy_password: Path | None, **rest: Any) -> Any:
+        return command(proxy=ProxyChoice(proxy_url, proxy_password), **rest)
+
+    return chosen  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """What is this site's own business, and in no agreement."""
 
@@ -41,6 +80,7 @@ class Access:
     keys: Sequence[Key]
     listen: str | None
     wait_s: float | None
+    proxy: ProxyChoice = ProxyChoice()
 
     @asynccontextmanager
     async def join(
@@ -53,7 +93,7 @@ class Access:
 
         listen = listening(self.listen) if self.listen else None
         async with Peer.join(federation, home=self.home, listen=listen, unlock=self.keys, observer=observer,
-                             wait_s=self.wait_s) as peer:  # fmt: skip
+                             wait_s=self.wait_s, proxy=self.proxy.proxy()) as peer:  # fmt: skip
             noted = entries.operator(time=peer.books.time, command=command, options=options)
             await asyncio.to_thread(peer.books.note, noted)
             yield peer

@@ -45,10 +45,11 @@ async def links_of(federation: Federation, access: Access, watch: Watch) -> dict
 
 def _link(peer: Peer, name: str, is_up: bool, error: P2PFLError | None) -> dict[str, Any]:
     held = peer.links()[name]
-    said = error or held.last_error
-    facts = held.facts
+    said, facts = error or held.last_error, held.facts
     tls = {"version": facts.version, "cipher": facts.cipher, "group": facts.group} if facts else None
-    return {"peer": name, "up": is_up, "tls": tls, "error": None if is_up or said is None else said.as_json()}
+    shown = None if is_up or said is None else said.as_json()
+    path = {"path": held.path.kind, "via": held.path.via} if held.path else {"path": None, "via": None}
+    return {"peer": name, "up": is_up, "tls": tls, "error": shown, **path}
 
 
 def check_text(facts: Mapping[str, Any]) -> str:
@@ -56,6 +57,7 @@ def check_text(facts: Mapping[str, Any]) -> str:
     for link in sorted(facts["links"], key=lambda row: bool(row["up"])):
         error = link["error"]
         why = f"{error['code']}: {error['happened']} try: {error['try']}" if error else ""
-        why = why or ("" if link["up"] else "never seen: is it started?")
+        way = {"proxy": "through the proxy", "relay": f"through {link['via']}"}.get(link["path"], "")
+        why = why or (way if link["up"] else "never seen: is it started?")
         rows.append([f"  link to {link['peer']}", "ok" if link["up"] else "NO", why])
     return "\n".join([f"{facts['name']}: {'ready' if facts['ready'] else 'not ready'}", output.aligned(rows)])

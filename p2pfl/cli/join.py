@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.access import Access, listen_option, wait_option
+from p2pfl.cli.access import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.check import check_text, links_of
 from p2pfl.cli.children import end_with_stdin as watch_stdin
 from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
@@ -48,13 +48,14 @@ class Site:
               help="This site's copy of the task's file, where peers.yaml pins one.")
 @listen_option
 @wait_option
+@proxy_options
 @click.option("--check", is_flag=True, help="Try key, data, port, every link and one private step; send nothing of it.")
 @click.option("--end-with-stdin", is_flag=True, hidden=True)
 @unlock_options
 @json_option
 def join(
     *, peers_file: Path, home: Path, data: Path, columns: Path | None, task_file: str | None, listen: str | None,
-    wait_s: float | None, check: bool, end_with_stdin: bool, unlock: Unlock, as_json: bool,
+    wait_s: float | None, check: bool, end_with_stdin: bool, proxy: ProxyChoice, unlock: Unlock, as_json: bool,
 ) -> None:  # fmt: skip
     """Take part: train with the other sites until the agreed rounds are final.
 
@@ -64,7 +65,7 @@ def join(
     if end_with_stdin:
         watch_stdin()
     federation = Federation.load(peers_file)
-    access = Access(home, unlock.keys(), listen, wait_s)
+    access = Access(home, unlock.keys(), listen, wait_s, proxy)
     site = Site(federation, access, data, columns, _task_path(federation, task_file))
     command = f"p2pfl join --peers {peers_file.name} --data their.csv"
     watch = Watch(federation.roster, federation.rounds, command, max_epsilon=federation.privacy.max_epsilon)
@@ -141,6 +142,7 @@ def _facts(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> di
         "quorum": federation.roster.quorums.q,
         "survivors_per_round": [record["survivors"] for record in trained],
         "tls": watch.tls,
+        "links": watch.paths,
     }  # fmt: skip
 
 

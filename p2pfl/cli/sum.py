@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.access import Access, listen_option, wait_option
+from p2pfl.cli.access import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.numbers import STATISTICS, own_values, parts, read_off
 from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.watch import Watch
@@ -56,12 +56,13 @@ def exact(text: str) -> Decimal:
               metavar="SECONDS", help="How long a site that is not there is waited for, once a quorum is.")
 @listen_option
 @wait_option
+@proxy_options
 @unlock_options
 @json_option
 def sum_(
     *, peers_file: Path, home: Path, value: str | None, file: Path | None, column: str | None, statistic: str,
     query: str | None, limit: Decimal | None, decimals: int, patience_s: float, listen: str | None,
-    wait_s: float | None, unlock: Unlock, as_json: bool,
+    wait_s: float | None, proxy: ProxyChoice, unlock: Unlock, as_json: bool,
 ) -> None:  # fmt: skip
     """The mean, sum, count or variance of the numbers of all sites; no site learns another's.
 
@@ -71,7 +72,8 @@ def sum_(
     mine = parts(statistic, own_values(value, file, column))
     watch = Watch(federation.roster, 1, f"p2pfl sum --peers {peers_file.name} --value -")
     asked = Asked(query or statistic, limit, decimals, patience_s)
-    result = asyncio.run(_sum(federation, mine, asked, Access(home, unlock.keys(), listen, wait_s), watch))
+    access = Access(home, unlock.keys(), listen, wait_s, proxy)
+    result = asyncio.run(_sum(federation, mine, asked, access, watch))
     total = [Decimal(str(number)) for number in result.total]
     found = f"{read_off(statistic, total):.{decimals}f}"
     counted = int(total[-1])

@@ -33,6 +33,8 @@ class Watch:
         self._seen: set[str] = set()
         self._down: dict[str, str] = {}  # link down by peer, why; not told yet
         self._breaches: dict[tuple[str, str, str], float] = {}  # by peer, code and proof: when it was told
+        self._ways: dict[str, str] = {}  # by peer: what was said of how its link runs
+        self.paths: dict[str, dict[str, str]] = {}  # by peer: `path` and `via` of the latest link
         self.tls: dict[str, str] = {}
         self.rounds: list[dict[str, Any]] = []
 
@@ -48,13 +50,19 @@ class Watch:
 
     def _link_up(self, facts: Mapping[str, Any]) -> None:
         self.tls = {key: str(facts[key]) for key in ("version", "cipher", "group")}
-        peer = facts["peer"]
+        peer, way = facts["peer"], self._way(facts)
         if peer in self._seen:
-            if self._down.pop(peer, None) is None:
-                self._tell(f"link to {peer} is back")
-            return
-        self._seen.add(peer)
-        self._tell(f"link to {peer}: {facts['version']}, {facts['cipher']}, {facts['group']}")
+            if self._down.pop(peer, None) is None or way != self._ways.get(peer, ""):
+                self._tell(f"link to {peer} is back{way}")
+        else:
+            self._seen.add(peer)
+            self._tell(f"link to {peer}: {facts['version']}, {facts['cipher']}, {facts['group']}{way}")
+        self._ways[peer] = way
+        self.paths[peer] = {key: str(facts.get(key, "")) for key in ("path", "via")}
+
+    def _way(self, facts: Mapping[str, Any]) -> str:
+        ways = {"proxy": ", through the proxy", "relay": f", through {facts.get('via')}"}
+        return ways.get(facts.get("path", "direct"), "")
 
     def _link_down(self, facts: Mapping[str, Any]) -> None:
         # Told only when somebody waits: a link that is back at once, or a site that is done, is no news.

@@ -16,16 +16,38 @@ from p2pfl.errors.mesh import (
 )
 from p2pfl.keys import fingerprint
 from p2pfl.mesh.certificates import ALPN, MalformedLeaf, signer_of
+from p2pfl.mesh.events import Path
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address, Roster
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One connection: with whom, if it was dialled (`expected`), or from where, if it came in."""
+    """One connection: with whom, if that is known before (`expected`), and at which address, or from where it came.
+
+    relay      the member that carries it; `address` is then the relay's
+    accepting  this end is TLS's server, though it knows who should call
+    proxied    it was dialled through this site's proxy
+    protocols  the ALPN names that it may end up with
+    """
 
     address: Address
     expected: str | None
+    relay: str = ""
+    accepting: bool = False
+    proxied: bool = False
+    protocols: tuple[str, ...] = (ALPN,)
+
+    @property
+    def dialed(self) -> bool:
+        """This end is TLS's client."""
+        return self.expected is not None and not self.accepting
+
+    @property
+    def path(self) -> Path:
+        if self.relay:
+            return Path("relay", self.relay)
+        return Path("proxy" if self.proxied else "direct", str(self.address))
 
     @property
     def label(self) -> str:
@@ -58,7 +80,7 @@ async def authenticate(tunnel: Tunnel, call: Call, roster: Roster, me: str) -> s
         evidence = f"key {fingerprint(member.key)}"
         raise WrongKey(address=call.address, peer=call.expected, other=member.name, evidence=evidence)
     # A mismatch does not make OpenSSL refuse: both ends look for themselves.
-    if not tunnel.speaks_p2pfl:
+    if tunnel.application not in call.protocols:
         said = tunnel.application or "nothing"
-        raise WrongProtocol(peer=member.name, evidence=f"agreed on {said} where {ALPN} belongs")
+        raise WrongProtocol(peer=member.name, evidence=f"agreed on {said} where {call.protocols[0]} belongs")
     return member.name

@@ -33,6 +33,7 @@ from p2pfl.mesh.refusals import printable
 from p2pfl.roster import Member, Roster
 
 ALPN: Final = "p2pfl/1"
+RELAY_ALPN: Final = "p2pfl-relay/1"  # to be carried on to a third site
 LEAF_DAYS: Final = 30
 BACKDATED_HOURS: Final = 24  # a clock that is a little behind still takes a fresh leaf
 RENEW_AFTER_S: Final = 10 * 86400.0
@@ -63,6 +64,7 @@ class Contexts:
 
     accepting: ssl.SSLContext
     dialing: ssl.SSLContext
+    relaying: ssl.SSLContext  # to dial a relay
     leaf: Leaf
 
 
@@ -153,8 +155,10 @@ def _readable() -> Iterator[None]:
         raise MalformedLeaf(f"{type(error).__name__}: {printable(str(error), MOST_CLAIMED)}") from None
 
 
-def build_context(leaf: Leaf, roster: Roster, *, accepting: bool) -> ssl.SSLContext:
-    """The one TLS context of this program: mutual TLS 1.3, anchors from the roster, no tickets, no SNI, ALPN p2pfl/1.
+def build_context(leaf: Leaf, roster: Roster, *, accepting: bool, protocol: str = ALPN) -> ssl.SSLContext:
+    """The one TLS context of this program: mutual TLS 1.3, anchors from the roster, no tickets, no SNI, one ALPN.
+
+    Who accepts takes p2pfl/1 and p2pfl-relay/1; who dials offers `protocol` alone.
 
     The key-exchange groups stay OpenSSL's own default, hybrid post-quantum where it has it.
     """
@@ -166,7 +170,7 @@ def build_context(leaf: Leaf, roster: Roster, *, accepting: bool) -> ssl.SSLCont
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if accepting:
         context.num_tickets = 0  # a resumed session would outlive the leaf that opened it
-    context.set_alpn_protocols([ALPN])
+    context.set_alpn_protocols([ALPN, RELAY_ALPN] if accepting else [protocol])
     context.load_verify_locations(cadata=b"".join(anchor(member.key) for member in roster.members))
     with _as_file(leaf) as (path, password):
         context.load_cert_chain(path, password=password)
@@ -192,7 +196,8 @@ class Credentials:
             leaf = issue(self._identity, self._name, now)
             accepting = build_context(leaf, self._roster, accepting=True)
             dialing = build_context(leaf, self._roster, accepting=False)
-            held = self._current = Contexts(accepting, dialing, leaf)
+            relaying = build_context(leaf, self._roster, accepting=False, protocol=RELAY_ALPN)
+            held = self._current = Contexts(accepting, dialing, relaying, leaf)
         return held
 
 

@@ -1,4 +1,7 @@
-"""Calls one peer until the pair has a link: each address in turn, then a pause that grows, with jitter."""
+"""Calls one peer until the pair has a link: its addresses, then a relay, then a pause that grows, with jitter.
+
+A link that runs through a relay does not end the calling: from time to time a direct connection is tried beside it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.mesh import NameUnresolved, PeerUnreachable
 from p2pfl.mesh.events import Limits
+from p2pfl.mesh.reach import Reach
 from p2pfl.roster import Address, Member
 
 
@@ -40,23 +43,30 @@ class Calls:
     """What a dialer asks of its owner.
 
     wanted    has the pair no link?
+    better    has it one through a relay, so that a direct connection would be an improvement?
     open_to   makes a link of a connected socket and returns when that is done or has failed; never raises
     failed    an address did not answer
+    through   tries relays, if it is time to; returns when that is done or has failed; never raises
     """
 
     wanted: Callable[[], bool]
+    better: Callable[[], bool]
     open_to: Callable[[socket.socket, Address], Coroutine[None, None, None]]
     failed: Callable[[Address, P2PFLError], None]
+    through: Callable[[], Coroutine[None, None, None]]
 
 
 class Dialer:
     """Dials `member` whenever the pair has no link. `second`: the other end dials too, so let it be first."""
 
-    def __init__(self, member: Member, limits: Limits, calls: Calls, backoff: Backoff, *, second: bool) -> None:
+    def __init__(
+        self, member: Member, limits: Limits, calls: Calls, backoff: Backoff, reach: Reach, *, second: bool
+    ) -> None:
         self._member = member
         self._limits = limits
         self._calls = calls
         self._backoff = backoff
+        self._reach = reach
         self._second = second
         self._soon = asyncio.Event()
         self._fruitful = True
@@ -68,64 +78,47 @@ class Dialer:
             self._backoff.reset()
         self._soon.set()
 
+    def look(self) -> None:
+        """The link has come up in another way than before."""
+        self._soon.set()
+
     async def run(self) -> None:
         """Dial for ever."""
         rest = self._second
         while True:
             self._soon.clear()
             if not self._calls.wanted():
-                await self._soon.wait()
+                await self._beside()
                 rest = self._second or not self._fruitful
                 continue
             if rest:
-                await self._rest()
+                await self._rest(self._backoff.pause())
             rest = True
             if self._calls.wanted():
-                await self._round()
+                await self._round(self._calls.wanted)
+                if self._calls.wanted():
+                    await self._calls.through()
 
-    async def _rest(self) -> None:
+    async def _beside(self) -> None:
+        """There is a link. While it runs through a relay, a direct one is tried again and again."""
+        if not (self._calls.better() and self._member.addresses):
+            await self._soon.wait()
+            return
+        await self._rest(self._limits.retake_s)
+        if self._calls.better():
+            await self._round(self._calls.better)
+
+    async def _rest(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._backoff.pause()):
+            async with asyncio.timeout(seconds):
                 await self._soon.wait()
 
-    async def _round(self) -> None:
+    async def _round(self, wanted: Callable[[], bool]) -> None:
         """One attempt at every address."""
-        for address in self._member.addresses:
-            if not self._calls.wanted():
+        left = self._member.addresses
+        while left and wanted():
+            found = await self._reach.first(self._member.name, left, self._calls.failed)
+            if found is None:
                 return
-            try:
-                sock = await self._connect(address)
-            except P2PFLError as error:
-                self._calls.failed(address, error)
-                continue
-            await self._calls.open_to(sock, address)
-
-    async def _connect(self, address: Address) -> socket.socket:
-        """A connected socket. Raises NameUnresolved or PeerUnreachable."""
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise NameUnresolved(
-                peer=self._member.name, address=address, host=address.host, evidence=str(error.strerror or error)
-            ) from error
-        reason = "no address"
-        for family, kind, protocol, _, name in found:
-            sock = socket.socket(family, kind, protocol)
-            sock.setblocking(False)
-            try:
-                async with asyncio.timeout(self._limits.connect_s):
-                    await loop.sock_connect(sock, name)
-                if sock.getsockname() != sock.getpeername():
-                    return sock
-                # On loopback TCP can connect a port to itself while nobody listens there.
-                reason = "nobody listens there"
-            except TimeoutError:
-                reason = f"no answer within {self._limits.connect_s:.0f} s"
-            except OSError as error:
-                reason = str(error.strerror or error)
-            except asyncio.CancelledError:
-                sock.close()
-                raise
-            sock.close()
-        raise PeerUnreachable(peer=self._member.name, address=address, evidence=reason)
+            left = found.left
+            await self._calls.open_to(found.sock, found.address)

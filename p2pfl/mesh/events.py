@@ -19,6 +19,17 @@ class TlsFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Path:
+    """How a connection runs: `direct` or by this site's `proxy` with an address, or by `relay` through a member."""
+
+    kind: str
+    via: str
+
+    def __str__(self) -> str:
+        return {"direct": "", "proxy": "through this site's proxy", "relay": f"through {self.via}"}[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
 class Delivered:
     """A payload from `peer`: once, and in the order in which that incarnation sent it."""
 
@@ -41,6 +52,7 @@ class LinkUp:
     greeting: bytes
     nonce: bytes
     facts: TlsFacts
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,7 @@ class LinkStatus:
     rtt_s: float | None
     speed_bytes_per_s: float | None  # acknowledged bytes per second while busy
     last_error: P2PFLError | None
+    path: Path | None = None  # None: down
 
 
 class Greeter(Protocol):
@@ -109,9 +122,15 @@ class Limits:
     handshake_s: float = 10.0
     opening_s: float = 15.0  # without any progress
     connect_s: float = 5.0
+    head_start_s: float = 0.25  # of an address over the next one
     dial_first_s: float = 0.05
     dial_most_s: float = 2.0
     heartbeat_s: float = 3.0
     silence_s: float = 20.0  # not one byte arrived
     probe_s: float = 3.0  # the same, after the peer dialled while its link still looks alive
+    relay_after_s: float = 3.0  # without a link, where one of the two could dial the other; at once, where neither can
+    relay_answer_s: float = 8.0  # for a relay to answer, and for the other end to come to it
+    relay_idle_s: float = 60.0  # a relay ends a call on which nothing moves
+    relay_calls: int = 512  # that a relay carries at a time, two for a pair at most
+    retake_s: float = 10.0  # between two attempts at a direct link beside one through a relay
     flush_s: float = 2.0  # `stop` waits so long for acknowledgements

@@ -12,6 +12,7 @@ are dropped, since all that is unacknowledged is sent again anyway.
     DATA    number of the frame; FIRST carries the payload's length in total; LAST ends it; body in the second part
     ACK     number 0          PING, PONG  number = the pinger's stamp in µs
     GOODBYE number 0; the sender stops, and all that it acknowledges is said
+    CALL, COME, DECLINED  number 0; words with a relay, beside the stream (calling.py); body in the second part
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ ACK: Final = 2
 PING: Final = 3
 PONG: Final = 4
 GOODBYE: Final = 5
+CALL: Final = 6
+COME: Final = 7
+DECLINED: Final = 8
+ASIDE: Final = (CALL, COME, DECLINED)
 FIRST: Final = 1
 LAST: Final = 2
 
@@ -64,7 +69,7 @@ class Header:
         if len(data) != HEADER.size:
             raise MalformedFrame(f"a header of {len(data)} bytes, not {HEADER.size}")
         found = cls(*HEADER.unpack(data))
-        if not DATA <= found.kind <= GOODBYE or found.flags > (FIRST | LAST if found.kind == DATA else 0):
+        if not DATA <= found.kind <= DECLINED or found.flags > (FIRST | LAST if found.kind == DATA else 0):
             raise MalformedFrame(f"kind {found.kind} with flags {found.flags}")
         if found.total > (PAYLOAD_BYTES if found.flags & FIRST else 0):
             raise MalformedFrame(f"a total of {found.total} bytes")

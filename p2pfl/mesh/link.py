@@ -17,8 +17,20 @@ from typing import Final
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import MalformedStream
-from p2pfl.mesh.events import Delivered, Event, Limits, LinkDown, LinkStatus, LinkUp, TlsFacts
-from p2pfl.mesh.framing import ACK, DATA, GOODBYE, PING, PONG, Header, Incoming, MalformedFrame, Outgoing, Payload
+from p2pfl.mesh.events import Delivered, Event, Limits, LinkDown, LinkStatus, LinkUp, Path, TlsFacts
+from p2pfl.mesh.framing import (
+    ACK,
+    ASIDE,
+    DATA,
+    GOODBYE,
+    PING,
+    PONG,
+    Header,
+    Incoming,
+    MalformedFrame,
+    Outgoing,
+    Payload,
+)
 from p2pfl.mesh.opening import NOBODY, Hello, Opened
 from p2pfl.mesh.pace import Pace
 from p2pfl.mesh.router import Router
@@ -30,6 +42,8 @@ HANDED_BYTES: Final = 2 << 20  # in ZeroMQ and its socket; below it another fram
 ACK_BYTES: Final = 2 << 20  # so much is acknowledged at once
 ACK_S: Final = 0.005  # and anything after so long
 
+Aside = Callable[[str, int, bytes], None]
+
 
 class Link:
     """What one end holds of a pair. Every method is called from the loop and returns at once."""
@@ -40,8 +54,10 @@ class Link:
         self.peer = peer
         self.incarnation = NOBODY
         self.tunnel: Tunnel | None = None
+        self.path: Path | None = None  # of the tunnel of the moment, or of the last one
         self.last_error: P2PFLError | None = None
         self.undelivered = 0  # bytes told to the owner and not taken
+        self.aside: Aside = lambda peer, kind, body: None  # words with or of a relay, beside the stream
         self.room = asyncio.Event()  # outgoing bytes are below their bound
         self.room.set()
         self._router = router
@@ -76,6 +92,11 @@ class Link:
     def up(self) -> bool:
         return self.tunnel is not None
 
+    @property
+    def relayed(self) -> bool:
+        """It is up, through a third site."""
+        return self.tunnel is not None and self.tunnel.path.kind == "relay"
+
     def resume_point(self) -> tuple[bytes, int]:
         """For a hello: whose frames are held here, and the number of the next."""
         return self.incarnation, self._incoming.expected
@@ -90,6 +111,7 @@ class Link:
         except MalformedFrame as error:
             raise MalformedStream(peer=self.peer, evidence=str(error)) from error
         self._gone.clear()
+        self.path = tunnel.path
         self.tunnel, self._tag, self._current, self._stale = tunnel, opened.tag, False, 0
         self.fruitful = False
         self._facts, self._last_seen, self._said_at = opened.facts, self._now(), self._now()
@@ -98,7 +120,7 @@ class Link:
         self._door.take(lambda local: tunnel.start(
             local, lambda why, error: self._ended(tunnel, why, error), lambda count: self._taken_on(tunnel, count)
         ))  # fmt: skip
-        self._tell(LinkUp(self.peer, hello.incarnation, opened.greeting, opened.nonce, opened.facts))
+        self._tell(LinkUp(self.peer, hello.incarnation, opened.greeting, opened.nonce, opened.facts, tunnel.path))
         self._control(PING, self._stamp())
         self.send_more()
 
@@ -135,6 +157,8 @@ class Link:
         tunnel, self.tunnel = self.tunnel, None
         if tunnel is None:
             return
+        if tunnel.path.kind != "direct":
+            reason = f"{reason}, {tunnel.path}"
         self._door.forget()
         tunnel.close()
         self._last_seen = tunnel.last_heard
@@ -239,9 +263,12 @@ class Link:
         if header.kind == GOODBYE:
             return self.cut("the peer stopped")
         if header.kind == PING:
-            return self._control(PONG, header.number)
+            self._control(PONG, header.number)
+            return
         if header.kind == PONG:
             return self._pace.pong(self._now(), header.number)
+        if header.kind in ASIDE:
+            return self.aside(self.peer, header.kind, bytes(body))
         if header.kind == DATA:
             payload = self._incoming.receive(header, body)
             self.fruitful = True
@@ -269,13 +296,19 @@ class Link:
     def _acknowledgement(self) -> int:
         return self._incoming.last_told if self._behind else self._incoming.expected
 
-    def _control(self, kind: int, number: int) -> None:
-        """Send a frame without a body. Without room for it an acknowledgement stays owed; a heartbeat is needless."""
+    def say_aside(self, kind: int, body: bytes) -> bool:
+        """A word beside the stream: at once, unnumbered, lost with the tunnel. False when there is no room for it."""
+        return self._control(kind, 0, memoryview(body))
+
+    def _control(self, kind: int, number: int, body: memoryview | None = None) -> bool:
+        """Send an unnumbered frame. Without room for it an acknowledgement stays owed; a heartbeat is needless."""
         if self.tunnel is None:
-            return
+            return False
         header = Header(kind, 0, self._tag, number, self._acknowledgement(), 0)
-        if self._router.send(self.peer, header.encode()):
+        sent = self._router.send(self.peer, header.encode(), body)
+        if sent:
             self._said()
+        return sent
 
     def _said(self) -> None:
         self._said_at = self._now()
@@ -338,4 +371,5 @@ class Link:
             rtt_s=self._pace.rtt_s,
             speed_bytes_per_s=self._pace.bytes_per_s,
             last_error=self.last_error,
+            path=tunnel.path if tunnel is not None else None,
         )

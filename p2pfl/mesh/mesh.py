@@ -2,7 +2,8 @@
 
 One connection's way: the dialer or the listener brings a socket; `authenticate` finishes TLS and finds out whose key
 signed the leaf; the opening agrees on incarnations, resume points and the owners' greetings, and on which of two
-connections stays; the link takes the tunnel. What fails on that way becomes one named error, told once.
+connections stays; the link takes the tunnel. What fails on that way becomes one named error, told once. A socket that
+a relay carries comes the same way (`calling`); a connection of those whom this site is to carry turns off (`relay`).
 """
 
 from __future__ import annotations
@@ -16,18 +17,23 @@ from typing import Final
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import NoSuchPeer, PayloadTooLarge, PeerUnreachable, RefusedThere
+from p2pfl.errors.paths import NoWay, ProxyFails, RelayRefuses
 from p2pfl.keys import Identity
 from p2pfl.mesh import opening
 from p2pfl.mesh.admission import Call, authenticate
-from p2pfl.mesh.certificates import Credentials, expiry_of
+from p2pfl.mesh.calling import Caller, Owner
+from p2pfl.mesh.certificates import ALPN, RELAY_ALPN, Credentials, expiry_of
 from p2pfl.mesh.dialer import Backoff, Calls, Dialer
-from p2pfl.mesh.events import Delivered, Event, Greeter, Limits, LinkDown, LinkStatus, Refused
-from p2pfl.mesh.framing import PAYLOAD_BYTES, Payload, parts_of
+from p2pfl.mesh.events import Delivered, Event, Greeter, Limits, LinkDown, LinkStatus, LinkUp, Refused
+from p2pfl.mesh.framing import CALL, PAYLOAD_BYTES, Payload, parts_of
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import Hello, Side
+from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.pump import Scratch
-from p2pfl.mesh.refusals import translate
+from p2pfl.mesh.reach import Reach
+from p2pfl.mesh.refusals import translate, unfaithful
+from p2pfl.mesh.relay import Exchange
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address, Roster
@@ -35,6 +41,7 @@ from p2pfl.roster import Address, Roster
 TICK_S: Final = 0.5
 DEFAULT_LIMITS: Final = Limits()
 REMEMBERED_REFUSALS: Final = 256
+QUIET: Final = (PeerUnreachable, ProxyFails, RelayRefuses, NoWay)  # as long as a site is not there: status says it
 
 
 class Mesh:
@@ -44,6 +51,8 @@ class Mesh:
     incarnation   16 random bytes, drawn by the process that owns this mesh
     greet         says and checks the owner's part of each hello
     draw          n random bytes; now  the monotonic clock, wall  Unix time, both in seconds
+    proxy         the HTTP proxy that every outgoing connection must pass
+    hub           the member that is asked first to carry calls
     """
 
     def __init__(
@@ -59,6 +68,8 @@ class Mesh:
         now: Callable[[], float],
         wall: Callable[[], float],
         limits: Limits = DEFAULT_LIMITS,
+        proxy: Proxy | None = None,
+        hub: str | None = None,
     ) -> None:
         if roster[name].key != identity.key:
             raise ValueError(f"the identity is not the one that the roster lists for {name}")
@@ -82,6 +93,13 @@ class Mesh:
         self._told: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._scratch = Scratch()
+        self._reach = Reach(limits, proxy)
+        self._exchange = Exchange(limits, self._say_aside, draw, now, wall)
+        owner = Owner(self._say_aside, lambda peer: self._links[peer].up, self._bring_up, self._refused, self._begin)
+        self._caller = Caller(
+            name, lambda: self._roster, limits, self._credentials, self._reach, now, owner, prefer=hub,
+            scratch=self._scratch,
+        )  # fmt: skip
         self._router: Router | None = None
         self._listener: Listener | None = None
         self._stopped = False
@@ -101,7 +119,8 @@ class Mesh:
             raise
         for member in self._roster.members:
             if member.name != self._name:
-                self._links[member.name] = Link(member.name, self._router, self._limits, self._now, self._tell)
+                link = self._links[member.name] = Link(member.name, self._router, self._limits, self._now, self._tell)
+                link.aside = self._on_aside
         if sock is not None:
             self._listener = Listener(sock, self._serve, self._limits.unauthenticated)
         self._begin(self._tick())
@@ -122,6 +141,8 @@ class Mesh:
         self._stopped = True
         for link in self._links.values():
             link.cut("this site stops")
+        self._caller.close()
+        self._exchange.close()
         if self._router is not None:
             self._router.close()
         self._news.set()
@@ -197,33 +218,40 @@ class Mesh:
         member = self._roster[peer]
         calls = Calls(
             wanted=lambda: not (self._links[peer].up or peer in self._slots),
+            better=lambda: self._links[peer].relayed and peer not in self._slots,
             open_to=lambda sock, address: self._dialed(peer, sock, address),
             failed=lambda address, error: self._refused(peer, address, error),
+            through=lambda: self._caller.through(peer),
         )
         backoff = Backoff(self._limits.dial_first_s, self._limits.dial_most_s, self._draw)
         second = not self._arbitrates(peer) and bool(self._roster[self._name].addresses) and self._listener is not None
-        dialer = self._dialers[peer] = Dialer(member, self._limits, calls, backoff, second=second)
-        if member.addresses:
-            self._begin(dialer.run())
+        dialer = self._dialers[peer] = Dialer(member, self._limits, calls, backoff, self._reach, second=second)
+        self._caller.lost(peer)
+        self._begin(dialer.run())
 
     async def _dialed(self, peer: str, sock: socket.socket, address: Address) -> None:
-        await self._bring_up(sock, Call(address, peer))
+        await self._bring_up(sock, Call(address, peer, proxied=self._reach.proxy is not None))
 
     async def _serve(self, sock: socket.socket, address: Address) -> None:
-        await self._bring_up(sock, Call(address, None))
+        await self._bring_up(sock, Call(address, None, protocols=(ALPN, RELAY_ALPN)))
 
     async def _bring_up(self, sock: socket.socket, call: Call) -> None:
-        """From a socket to a link, or to one named error."""
+        """From a socket to a link, or to a call that is carried on, or to one named error."""
         contexts = self._credentials.current()
-        dialed = call.expected is not None
-        context = contexts.dialing if dialed else contexts.accepting
-        tunnel = Tunnel(sock, context, dialed=dialed, limits=self._limits, now=self._now, scratch=self._scratch)
+        context = contexts.dialing if call.dialed else contexts.accepting
+        tunnel = Tunnel(
+            sock, context, dialed=call.dialed, limits=self._limits, now=self._now, scratch=self._scratch, path=call.path
+        )
         peer: str | None = None
+        carried = False
         try:
             peer = await authenticate(tunnel, call, self._roster, self._name)
             tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
-            if self._listener is not None and not dialed:
+            if self._listener is not None and not call.dialed:
                 self._listener.authenticated()
+            if tunnel.speaks_relay:
+                carried = await self._exchange.serve(tunnel, peer)
+                return
             opened = await opening.open_link(tunnel, self._side(peer, tunnel))
             self._links[peer].attach(tunnel, opened, self._incarnation)
             self._told.pop(peer, None)
@@ -234,7 +262,7 @@ class Mesh:
         finally:
             if peer is not None and (slot := self._slots.get(peer)) is not None and slot[0] is tunnel:
                 del self._slots[peer]
-            if peer is None or self._links[peer].tunnel is not tunnel:
+            if not carried and (peer is None or self._links[peer].tunnel is not tunnel):
                 tunnel.close()
 
     def _side(self, peer: str, tunnel: Tunnel) -> Side:
@@ -254,6 +282,8 @@ class Mesh:
             if slot[1] == theirs.incarnation:
                 return False
             slot[0].close()  # it belongs to a process that is gone
+        elif link.relayed and tunnel.path.kind != "relay" and link.incarnation == theirs.incarnation:
+            pass  # a direct connection works (again): what the relay has not delivered is sent anew
         elif link.up and link.incarnation == theirs.incarnation:
             # The peer sees no link where this end sees one: two dials that crossed, or a connection that died unseen.
             link.probe()
@@ -263,6 +293,8 @@ class Mesh:
 
     async def _fail(self, tunnel: Tunnel, peer: str | None, call: Call, error: Exception) -> None:
         named = translate(error, peer=peer or call.label, first=tunnel.first, dialed=tunnel.dialed)
+        if call.relay and call.expected is not None:
+            named = unfaithful(named, call.relay, call.expected)
         with contextlib.suppress(OSError):
             if tunnel.established and tunnel.speaks_p2pfl and not isinstance(named, RefusedThere):
                 await opening.refuse(tunnel, named)
@@ -270,12 +302,12 @@ class Mesh:
         if tunnel.first or tunnel.dialed:  # a caller who closes without a word is a scanner or a health check
             self._refused(peer or call.expected, call.address, named)
 
-    def _refused(self, peer: str | None, address: Address, error: P2PFLError) -> None:
+    def _refused(self, peer: str | None, address: Address | None, error: P2PFLError) -> None:
         """Keep the error for `status`, and tell the owner when it is news."""
         if peer is not None and not self._links[peer].up:
             self._links[peer].last_error = error
-        who, what = peer or address.host, error.render()
-        if isinstance(error, PeerUnreachable) or self._told.get(who) == what:
+        who, what = peer or (address.host if address else ""), error.render()
+        if isinstance(error, QUIET) or self._told.get(who) == what:
             return
         if len(self._told) >= REMEMBERED_REFUSALS:
             self._told.clear()
@@ -288,10 +320,23 @@ class Mesh:
         self._events.append(event)
         self._news.set()
         if isinstance(event, LinkDown):
-            self._dialers[event.peer].wake(fruitful=self._links[event.peer].fruitful)
+            link = self._links[event.peer]
+            self._caller.lost(event.peer, link.path)
+            self._dialers[event.peer].wake(fruitful=link.fruitful)
+        elif isinstance(event, LinkUp):
+            self._dialers[event.peer].look()
 
     def _on_message(self, peer: str, header: bytes, body: memoryview) -> None:
         self._links[peer].on_message(header, body)
+
+    def _say_aside(self, peer: str, kind: int, body: bytes) -> bool:
+        return peer in self._links and self._links[peer].say_aside(kind, body)
+
+    def _on_aside(self, peer: str, kind: int, body: bytes) -> None:
+        if kind == CALL:
+            self._exchange.asked(peer, body)
+        else:
+            self._caller.told(peer, kind, body)
 
     def _on_room(self) -> None:
         for link in self._links.values():
@@ -300,6 +345,7 @@ class Mesh:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
+            self._exchange.tick()
             for link in self._links.values():
                 link.tick()
                 if link.tunnel is not None and self._wall() > link.tunnel.expires:

@@ -52,7 +52,8 @@ class Pump:
         scratch: Scratch | None,
     ) -> None:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:  # a connection that a relay carries begins in this process
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.dialed = dialed
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -68,20 +69,25 @@ class Pump:
         self._local: socket.socket | None = None
         self._on_end: OnEnd | None = None
         self._on_taken: OnTaken = lambda count: None
+        self._zmtp = True
         self._checker = Checker()
         self._ours = Checker()  # what the ROUTER says, until it has said READY
         self._tcp_rest = memoryview(b"")  # encrypted, waits for TCP
         self._local_rest = memoryview(b"")  # decrypted and checked, waits for the ROUTER
         self._tcp_full = self._local_full = False
 
-    def start(self, local: socket.socket, on_end: OnEnd, on_taken: OnTaken = lambda count: None) -> None:
+    def start(
+        self, local: socket.socket, on_end: OnEnd, on_taken: OnTaken = lambda count: None, *, zmtp: bool = True
+    ) -> None:
         """Carry ZMTP between the far end and `local`, the ROUTER's connection, until one of them ends.
+
+        Without `zmtp` any bytes are carried: those of a call, which are another pair's TLS records.
 
         `on_end(reason, error)` is called once, from the loop; error is MalformedZmtp when the far end broke ZMTP.
         `on_taken(count)` is called when so many bytes of the ROUTER are on their way to the far end.
         """
         local.setblocking(False)
-        self._local, self._on_end, self._on_taken = local, on_end, on_taken
+        self._local, self._on_end, self._on_taken, self._zmtp = local, on_end, on_taken, zmtp
         self._loop.add_reader(local, self._from_local)
         self._loop.add_reader(self._tcp, self._from_tcp)
         self._loop.call_soon(self._early)
@@ -137,7 +143,7 @@ class Pump:
         if not count:
             return self._end("the local socket closed")
         try:
-            if not self._ours.ready:
+            if self._zmtp and not self._ours.ready:
                 self._ours.feed(clear[:count])
             self._encrypt(clear[:count])
         except ssl.SSLError as error:
@@ -217,21 +223,23 @@ class Pump:
         if got and not self._pass_on(plain[:got]):
             return
         if ended:
-            self._end("closed by the far end")
+            if not self._local_rest:  # else what came before the end goes first, and this is read again
+                self._end("closed by the far end")
             return
         if self._out.pending and not self._tcp_rest:
             self._to_tcp()  # an answer of TLS itself, to a key update
 
     def _pass_on(self, clear: memoryview) -> bool:
         """Check decrypted bytes and hand them to the ROUTER; False when the link ended."""
-        try:
-            self._checker.feed(clear)
-            # libzmq gives its pipe up for good when a message comes before its own READY has left.
-            if self._checker.spoke and not self._ours.ready:
-                raise MalformedZmtp("a message before the handshake was done")
-        except MalformedZmtp as error:
-            self._end("malformed ZMTP", error)
-            return False
+        if self._zmtp:
+            try:
+                self._checker.feed(clear)
+                # libzmq gives its pipe up for good when a message comes before its own READY has left.
+                if self._checker.spoke and not self._ours.ready:
+                    raise MalformedZmtp("a message before the handshake was done")
+            except MalformedZmtp as error:
+                self._end("malformed ZMTP", error)
+                return False
         self._to_local(clear)
         return not self.closed
 

@@ -21,14 +21,24 @@ from p2pfl.errors.mesh import (
     NotTls,
     OurCertificateRefused,
     OurKeyNotListed,
+    OwnKeyThere,
     PlainHttp,
+    SessionResumed,
     TlsFailed,
     TlsTooOld,
+    WrongKey,
     WrongProtocol,
 )
+from p2pfl.errors.paths import RelayUnfaithful
 
 _HTTP: Final = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"DELE", b"PRI ", b"HTTP")
 _TLS_RECORDS: Final = (0x14, 0x15, 0x16, 0x17)
+
+# What an honest peer never shows, and a relay that connects to another one, or changes bytes, does.
+_NOT_THEIRS: Final = (
+    KeyNotListed, NoClientCertificate, NotTls, OwnKeyThere, PlainHttp, SessionResumed, TlsFailed, TlsTooOld, WrongKey,
+    WrongProtocol,
+)  # fmt: skip
 
 # X509_V_ERR_* of OpenSSL
 _SIGNATURE_FAILURE: Final = 7
@@ -89,6 +99,13 @@ def _failed(error: ssl.SSLError, peer: str, *, dialed: bool) -> P2PFLError:
     if "WRONG_VERSION_NUMBER" in reason or "HTTP_REQUEST" in reason:
         return NotTls(peer=peer, evidence=evidence)
     return TlsFailed(peer=peer, evidence=evidence + ("" if dialed else ", on an incoming connection"))
+
+
+def unfaithful(error: P2PFLError, relay: str, peer: str) -> P2PFLError:
+    """The error of a call with `peer` through `relay`: what is there is not the peer, or its bytes have changed."""
+    if not isinstance(error, _NOT_THEIRS):
+        return error
+    return RelayUnfaithful(relay=relay, peer=peer, evidence=f"{error.code}: {error.happened} {error.evidence}")
 
 
 def printable(text: str, most: int = 600) -> str:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from p2pfl.errors.mesh import HandshakeUnfinished
-from p2pfl.mesh.certificates import ALPN
-from p2pfl.mesh.events import Limits, TlsFacts
+from p2pfl.mesh.certificates import ALPN, RELAY_ALPN
+from p2pfl.mesh.events import Limits, Path, TlsFacts
 from p2pfl.mesh.pump import CHUNK_BYTES, RECORD_BYTES, Pump, Scratch
 from p2pfl.mesh.serverhello import group_of
 
@@ -37,9 +37,11 @@ class Tunnel(Pump):
         limits: Limits,
         now: Callable[[], float],
         scratch: Scratch | None = None,
+        path: Path | None = None,
     ) -> None:
         super().__init__(sock, context, dialed=dialed, now=now, scratch=scratch)
         self.limits = limits
+        self.path = path or Path("direct", "")
         self.first = b""  # the first bytes that the far end sent
         self._hello = bytearray()  # what the server said first, for the group
         self.established = False  # TLS is finished, as far as this end can know
@@ -86,6 +88,10 @@ class Tunnel(Pump):
     @property
     def speaks_p2pfl(self) -> bool:
         return self.application == ALPN
+
+    @property
+    def speaks_relay(self) -> bool:
+        return self.application == RELAY_ALPN
 
     @property
     def resumed(self) -> bool:

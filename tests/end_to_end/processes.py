@@ -254,18 +254,20 @@ class Sites:
 @contextmanager
 def federation(
     place: Path, count: int = 3, overrides: Sequence[str] = (),
-    doors: Callable[[str, int], int] = lambda name, port: port,
+    doors: Callable[[str, int], int] = lambda name, port: port, outbound: Sequence[str] = (),
 ) -> Iterator[Sites]:
     """`count` sites with homes, keys and one peers.yaml; at the end every process is gone.
 
-    doors   the port under which a site is listed, from its name and own port: a proxy's, for instance
+    doors     the port under which a site is listed, from its name and own port: a proxy's, for instance
+    outbound  sites that have no port, and only dial out
     """
     sites, members = {}, []
     for name, port in zip(NAMES[:count], free_ports(count), strict=True):
         site = sites[name] = Site(name, place / name, port)
         site.folder.mkdir(mode=0o700, parents=True)
         with Home.create(site.home, name, [KeyFile(site.key)]) as made:
-            card = Card.sign(made.identity(), name, [Address("127.0.0.1", doors(name, port))])
+            listed = [] if name in outbound else [Address("127.0.0.1", doors(name, port))]
+            card = Card.sign(made.identity(), name, listed)
             made.publish_card(card.to_bytes())
         members.append(card.member)
     (place / "peers.yaml").write_bytes(draft.write("test", members, task_lines(None), list(overrides)))

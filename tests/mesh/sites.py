@@ -17,10 +17,11 @@ from cryptography.x509.oid import NameOID
 from p2pfl.keys import Identity
 from p2pfl.mesh import Delivered, Event, Limits, LinkUp, Mesh, Refused
 from p2pfl.mesh.certificates import Leaf
+from p2pfl.mesh.proxy import Proxy
 from p2pfl.roster import Address, Member, Roster
 
 OVERALL_S = 60.0  # a test that hangs fails, whatever it waits for
-QUICK = Limits(dial_first_s=0.01, dial_most_s=0.05, flush_s=5.0)
+QUICK = Limits(dial_first_s=0.01, dial_most_s=0.05, flush_s=5.0, relay_after_s=0.2, retake_s=0.2)
 
 
 def free_address() -> Address:
@@ -64,6 +65,12 @@ class Sites:
             replace(member, addresses=addresses) if member.name == name else member for member in self.roster.members
         ))  # fmt: skip
 
+    def unreached(self, *names: str) -> Roster:
+        """The roster in which these list no address: they dial out only."""
+        return Roster(1, tuple(
+            replace(member, addresses=()) if member.name in names else member for member in self.roster.members
+        ))  # fmt: skip
+
     def mesh(
         self,
         name: str,
@@ -76,6 +83,8 @@ class Sites:
         draw: Callable[[int], bytes] = os.urandom,
         wall: Callable[[], float] = time.time,
         limits: Limits = QUICK,
+        proxy: Proxy | None = None,
+        hub: str | None = None,
     ) -> Mesh:
         return Mesh(
             identity=identity or self.identities[name],
@@ -88,6 +97,8 @@ class Sites:
             now=time.monotonic,
             wall=wall,
             limits=limits,
+            proxy=proxy,
+            hub=hub,
         )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from p2pfl.mesh import Event, Limits, LinkDown, TlsFacts
 from p2pfl.mesh.dialer import Backoff
+from p2pfl.mesh.events import Path
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, PONG, Header
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.opening import NOBODY, Hello, Opened
@@ -33,7 +34,8 @@ class Stage:
         router: Any = SimpleNamespace(connect=lambda peer: door, send=self.send)
         self.link = Link("bob", router, LIMITS, lambda: self.clock, self.told.append)
         tunnel: Any = SimpleNamespace(
-            last_heard=100.0, bytes_sent=0, bytes_received=0, close=lambda: None, start=self.start
+            last_heard=100.0, bytes_sent=0, bytes_received=0, close=lambda: None, start=self.start,
+            path=Path("direct", "10.0.0.1:7443"),
         )  # fmt: skip
         self.tunnel = tunnel
         hello = Hello(b"i" * 16, bytes(32), NOBODY, 0)

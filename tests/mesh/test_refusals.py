@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from p2pfl.errors.mesh import KeyNotListed
 from p2pfl.keys import Identity
 from p2pfl.mesh import certificates
-from p2pfl.mesh.certificates import Leaf, build_context, issue, key_name
+from p2pfl.mesh.certificates import ALPN, Leaf, build_context, issue, key_name
 from p2pfl.roster import Address, Member, Roster
 from tests.mesh.sites import Greetings, Sites, free_address, running
 
@@ -197,8 +197,8 @@ def test_a_resumed_session_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our own servers hand out no tickets, so this one is made to."""
     built = certificates.build_context
 
-    def generous(leaf: Leaf, roster: Roster, *, accepting: bool) -> ssl.SSLContext:
-        context = built(leaf, roster, accepting=accepting)
+    def generous(leaf: Leaf, roster: Roster, *, accepting: bool, protocol: str = ALPN) -> ssl.SSLContext:
+        context = built(leaf, roster, accepting=accepting, protocol=protocol)
         if accepting:
             context.options &= ~ssl.OP_NO_TICKET
             context.num_tickets = 2

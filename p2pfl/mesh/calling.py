@@ -1,0 +1,221 @@
+"""The two ends of a call through a relay: ask for it, or come when called; what is left is a socket like any other.
+
+The connection to the relay is TLS to the relay. Inside it runs the pair's own TLS session, over one end of a
+`socketpair` whose other end is pumped through the connection to the relay: the tunnel, the check of the key and the
+opening are the ones of a direct connection, and know nothing of it. docs/spec/wire.md §8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Final
+
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.paths import NoWay, RelayRefuses
+from p2pfl.keys import digest
+from p2pfl.mesh.admission import Call, authenticate
+from p2pfl.mesh.certificates import RELAY_ALPN, Credentials, expiry_of
+from p2pfl.mesh.events import Limits, Path
+from p2pfl.mesh.framing import CALL, COME
+from p2pfl.mesh.pump import Scratch
+from p2pfl.mesh.reach import Reach
+from p2pfl.mesh.refusals import translate
+from p2pfl.mesh.relay import READY, REASONS, YOU_CALLED, Say, read_come, read_declined
+from p2pfl.mesh.tunnel import Tunnel
+from p2pfl.roster import Address, Roster
+
+MOST_ANSWERS: Final = 64  # calls that are being answered at a time; more are a relay's fault
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What the ends of calls ask of their mesh.
+
+    say       one word to a member on its standing link; False where there is none
+    up        has this member a link?
+    bring_up  makes a link of a connected socket; never raises
+    failed    a call did not come about
+    """
+
+    say: Say
+    up: Callable[[str], bool]
+    bring_up: Callable[[socket.socket, Call], Coroutine[None, None, None]]
+    failed: Callable[[str, Address | None, P2PFLError], None]
+    begin: Callable[[Coroutine[None, None, None]], None]
+
+
+class Caller:
+    """This site's calls through others. Used by one event loop.
+
+    prefer   the member that is asked first, if it is one that others reach: the hub
+    """
+
+    def __init__(
+        self, me: str, roster: Callable[[], Roster], limits: Limits, credentials: Credentials, reach: Reach,
+        now: Callable[[], float], owner: Owner, *, prefer: str | None = None, scratch: Scratch | None = None,
+    ) -> None:  # fmt: skip
+        self._me, self._roster, self._limits, self._credentials = me, roster, limits, credentials
+        self._reach, self._now, self._owner, self._prefer, self._scratch = reach, now, owner, prefer, scratch
+        self._lost: dict[str, float] = {}  # by peer: since when there is no link
+        self._blamed: dict[str, list[str]] = {}  # by peer: relays that failed, the latest last
+        self._asked: dict[tuple[str, str], asyncio.Future[bytes]] = {}  # by relay and peer
+        self._answering: set[tuple[str, str]] = set()
+        self._tunnels: set[Tunnel] = set()  # to relays
+
+    # ── when, and through whom ────────────────────────────────────────────────────────────────────────────────
+
+    def lost(self, peer: str, path: Path | None = None) -> None:
+        """There is no link with `peer` from now on; `path` is how the last one ran."""
+        self._lost[peer] = self._now()
+        if path is not None and path.kind == "relay":
+            self._blame(peer, path.via)
+        for (relay, called), asked in self._asked.items():
+            if relay == peer and not asked.done():
+                asked.set_exception(self._refuses(called, relay, "its own link is gone"))
+
+    def _blame(self, peer: str, relay: str) -> None:
+        blamed = self._blamed.setdefault(peer, [])
+        if relay in blamed:
+            blamed.remove(relay)
+        blamed.append(relay)
+
+    def relays(self, peer: str) -> list[str]:
+        """Who could carry a call to `peer`, in the order of trying: whoever failed last comes last.
+
+        Both ends begin with the same order, and other pairs with other ones, so the load is spread.
+        """
+        first, second = sorted((self._me, peer))
+        blamed = self._blamed.get(peer, [])
+
+        def place(name: str) -> tuple[int, bool, bytes]:
+            order = digest("relay-order", first.encode(), second.encode(), name.encode())
+            return (blamed.index(name) + 1 if name in blamed else 0, name != self._prefer, order)
+
+        able = [one.name for one in self._roster().members if one.addresses and one.name not in (self._me, peer)]
+        return sorted(able, key=place)
+
+    def _due(self, peer: str) -> bool:
+        """Dialling has had its time. The end whose name sorts first calls; the other one only if that does not help."""
+        roster = self._roster()
+        patience = self._limits.relay_after_s if roster[peer].addresses or roster[self._me].addresses else 0.0
+        if self._me > peer:
+            patience += self._limits.relay_after_s
+        return self._now() - self._lost.setdefault(peer, self._now()) >= patience
+
+    # ── the caller ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def through(self, peer: str) -> None:
+        """Call `peer` through one relay after another, until there is a link; never raises."""
+        if not self._due(peer):
+            return
+        relays = self.relays(peer)
+        linked = [relay for relay in relays if self._owner.up(relay)]
+        error: P2PFLError | None = None
+        for relay in linked:
+            try:
+                await self._call(peer, relay)
+            except P2PFLError as failed:
+                error = error or failed
+            if self._owner.up(peer):
+                return
+            self._blame(peer, relay)
+        self._give_reason(peer, relays, linked, error)
+
+    def _give_reason(self, peer: str, relays: list[str], linked: list[str], error: P2PFLError | None) -> None:
+        if self._roster()[peer].addresses:
+            return  # why it could not be dialled says more
+        if not linked:
+            why = "no relay is linked with this site" if relays else "no site has a port by which it could relay"
+            listed = ", ".join(relays) or "none"
+            error = NoWay(peer=peer, why=f"it lists no address, and {why}", evidence=f"could relay: {listed}")
+        if error is not None:
+            self._owner.failed(peer, None, error)
+
+    async def _call(self, peer: str, relay: str) -> None:
+        ticket = await self._ask(peer, relay)
+        sock, address = await self._go(peer, relay, ticket)
+        await self._owner.bring_up(sock, Call(address, peer, relay=relay))
+
+    async def _ask(self, peer: str, relay: str) -> bytes:
+        """The ticket for a call. Raises RelayRefuses."""
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._asked[(relay, peer)] = answer
+        try:
+            if not self._owner.say(relay, CALL, peer.encode()):
+                raise self._refuses(peer, relay, "its own link is gone")
+            async with asyncio.timeout(self._limits.relay_answer_s):
+                return await answer
+        except TimeoutError:
+            raise self._refuses(peer, relay, "it does not answer") from None
+        finally:
+            del self._asked[(relay, peer)]
+
+    def _refuses(self, peer: str, relay: str, text: str) -> P2PFLError:
+        return RelayRefuses(relay=relay, peer=peer, text=text, evidence="asked on the link with it")
+
+    # ── both ends ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def told(self, relay: str, kind: int, body: bytes) -> None:
+        """COME or DECLINED from `relay`. Raises MalformedFrame."""
+        if kind != COME:
+            reason, peer = read_declined(body)
+            if (asked := self._asked.get((relay, peer))) is not None and not asked.done():
+                asked.set_exception(self._refuses(peer, relay, REASONS[reason]))
+            return
+        role, ticket, peer = read_come(body)
+        if role == YOU_CALLED:
+            if (asked := self._asked.get((relay, peer))) is not None and not asked.done():
+                asked.set_result(ticket)
+        elif self._may_answer(peer, relay):
+            self._answering.add((relay, peer))
+            self._owner.begin(self._answer(peer, relay, ticket))
+
+    def _may_answer(self, peer: str, relay: str) -> bool:
+        known = peer in self._roster() and peer not in (self._me, relay)
+        return known and (relay, peer) not in self._answering and len(self._answering) < MOST_ANSWERS
+
+    async def _answer(self, peer: str, relay: str, ticket: bytes) -> None:
+        try:
+            sock, address = await self._go(peer, relay, ticket)
+        except P2PFLError:
+            return  # the caller is told why, and asks another one
+        finally:
+            self._answering.discard((relay, peer))
+        await self._owner.bring_up(sock, Call(address, peer, relay=relay, accepting=True))
+
+    async def _go(self, peer: str, relay: str, ticket: bytes) -> tuple[socket.socket, Address]:
+        """A socket that ends at `peer`, if `relay` is faithful; and where the relay was reached. Raises P2PFLError."""
+        roster, contexts = self._roster(), self._credentials.current()
+        found = await self._reach.first(relay, roster[relay].addresses, lambda address, error: None)
+        if found is None:
+            raise self._refuses(peer, relay, "it does not answer at its addresses")
+        tunnel = Tunnel(
+            found.sock, contexts.relaying, dialed=True, limits=self._limits, now=self._now, scratch=self._scratch
+        )
+        self._tunnels.add(tunnel)
+        try:
+            await authenticate(tunnel, Call(found.address, relay, protocols=(RELAY_ALPN,)), roster, self._me)
+            tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
+            await tunnel.say(ticket)
+            async with asyncio.timeout(self._limits.relay_answer_s):
+                answer = await tunnel.hear(len(READY))
+            if answer != READY:
+                raise self._refuses(peer, relay, "it does not know the call any more")
+            mine, inner = socket.socketpair()
+        except BaseException as error:
+            tunnel.close()
+            self._tunnels.discard(tunnel)
+            if isinstance(error, OSError):  # ssl.SSLError and TimeoutError too
+                raise translate(error, peer=relay, first=tunnel.first, dialed=True) from None
+            raise
+        tunnel.start(mine, lambda why, error: self._tunnels.discard(tunnel), zmtp=False)
+        return inner, found.address
+
+    def close(self) -> None:
+        """End every connection to a relay."""
+        for tunnel in self._tunnels:
+            tunnel.close()
+        self._tunnels.clear()

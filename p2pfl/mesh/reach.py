@@ -1,0 +1,116 @@
+"""A connected socket at one of a site's addresses: tried side by side after a short head start, or through a proxy.
+
+The addresses of a card stand in the order in which the site wants to be called. Each gets a head start over the next
+(RFC 8305 §5); the first that answers is taken, so that a dead address in front costs a quarter of a second, not a
+time-out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.mesh import NameUnresolved, PeerUnreachable
+from p2pfl.errors.paths import NotAProxy, ProxyUnreachable
+from p2pfl.mesh.events import Limits
+from p2pfl.mesh.proxy import Proxy
+from p2pfl.roster import Address
+
+Failed = Callable[[Address, P2PFLError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The first that answered, and the addresses of which nothing is known yet."""
+
+    sock: socket.socket
+    address: Address
+    left: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How this site gets out: directly, or through `proxy`, which then resolves the names."""
+
+    limits: Limits
+    proxy: Proxy | None = None
+
+    async def first(self, peer: str, addresses: Sequence[Address], failed: Failed) -> Found | None:
+        """The first of the addresses that answers; `failed` is told of those that do not. None: none does."""
+        waiting, running = list(addresses), dict[asyncio.Task[socket.socket], Address]()
+        try:
+            while waiting or running:
+                if waiting:
+                    address = waiting.pop(0)
+                    running[asyncio.ensure_future(self.connect(peer, address))] = address
+                head_start = self.limits.head_start_s if waiting else None
+                done, _ = await asyncio.wait(running, timeout=head_start, return_when=asyncio.FIRST_COMPLETED)
+                for task in sorted(done, key=lambda each: addresses.index(running[each])):
+                    address = running.pop(task)
+                    try:
+                        return Found(task.result(), address, (*running.values(), *waiting))
+                    except P2PFLError as error:
+                        failed(address, error)
+            return None
+        finally:
+            for task in running:
+                task.add_done_callback(_close)
+                task.cancel()
+
+    async def connect(self, peer: str, address: Address) -> socket.socket:
+        """A socket connected to `address`. Raises NameUnresolved, PeerUnreachable, or what the proxy said."""
+        if self.proxy is None:
+            return await self._tcp(peer, address)
+        try:
+            sock = await self._tcp(peer, self.proxy.address)
+        except (NameUnresolved, PeerUnreachable) as error:
+            place = self.proxy.address
+            raise ProxyUnreachable(proxy=place, host=place.host, evidence=error.evidence) from None
+        try:
+            async with asyncio.timeout(self.limits.handshake_s):
+                await self.proxy.open(sock, address, peer)
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, OSError):  # TimeoutError too
+                said = str(error) or f"no answer within {self.limits.handshake_s:.0f} s"
+                raise NotAProxy(proxy=self.proxy.address, evidence=said) from None
+            raise
+        return sock
+
+    async def _tcp(self, peer: str, address: Address) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise NameUnresolved(
+                peer=peer, address=address, host=address.host, evidence=str(error.strerror or error)
+            ) from error
+        reason = "no address"
+        for family, kind, protocol, _, name in found:
+            sock = socket.socket(family, kind, protocol)
+            sock.setblocking(False)
+            try:
+                async with asyncio.timeout(self.limits.connect_s):
+                    await loop.sock_connect(sock, name)
+                if sock.getsockname() != sock.getpeername():
+                    return sock
+                # On loopback TCP can connect a port to itself while nobody listens there.
+                reason = "nobody listens there"
+            except TimeoutError:
+                reason = f"no answer within {self.limits.connect_s:.0f} s"
+            except OSError as error:
+                reason = str(error.strerror or error)
+            except asyncio.CancelledError:
+                sock.close()
+                raise
+            sock.close()
+        raise PeerUnreachable(peer=peer, address=address, evidence=reason)
+
+
+def _close(task: asyncio.Task[socket.socket]) -> None:
+    """An attempt that had connected when another one was taken."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()

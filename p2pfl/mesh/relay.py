@@ -1,0 +1,190 @@
+"""This site as a relay: carries bytes between two members that cannot dial one another, and cannot read them.
+
+    caller      CALL(callee) ───────────►  relay                         on the standing links, beside their streams
+                ◄─ COME(you called, ticket, callee)
+                                           COME(you are called, ticket, caller) ─►  callee
+    caller      TLS, ALPN p2pfl-relay/1, ticket ─►  ◄─ ticket, TLS, ALPN p2pfl-relay/1      callee
+                ◄─ READY                                            READY ─►
+                ◄═══════════ bytes of the inner TLS session, either way ═══════════►
+
+A relay knows who calls whom, when, and how many bytes: what anyone on the network knows. What it carries are the
+records of a TLS session between the two, begun with the same keys as without it, so it can cut and delay, and nothing
+else. Only members ask, each for at most one call to each other member; what it holds for a call is two TLS sessions
+and two socket buffers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from p2pfl.errors.paths import UnknownTicket
+from p2pfl.mesh.events import Limits
+from p2pfl.mesh.framing import COME, DECLINED, MalformedFrame
+from p2pfl.mesh.tunnel import Tunnel
+from p2pfl.roster import NAME
+
+TICKET_BYTES: Final = 16
+YOU_CALLED: Final = 0
+YOU_ARE_CALLED: Final = 1
+READY: Final = b"\x01"
+UNKNOWN: Final = b"\x00"
+
+NO_LINK: Final = 1
+BUSY: Final = 2
+REASONS: Final = {NO_LINK: "it has no link with that site", BUSY: "it carries as many calls as it may"}
+
+Say = Callable[[str, int, bytes], bool]
+
+
+def name_of(body: bytes) -> str:
+    """The site's name that `body` is. Raises MalformedFrame."""
+    text = body.decode("ascii", "replace")
+    if not NAME.fullmatch(text):
+        raise MalformedFrame(f"{len(body)} bytes where a site's name belongs")
+    return text
+
+
+def come(role: int, ticket: bytes, name: str) -> bytes:
+    """The body of COME: role (1) ‖ ticket (16) ‖ the other end's name."""
+    return bytes([role]) + ticket + name.encode()
+
+
+def read_come(body: bytes) -> tuple[int, bytes, str]:
+    """(role, ticket, the other end's name). Raises MalformedFrame."""
+    if len(body) <= TICKET_BYTES + 1 or body[0] not in (YOU_CALLED, YOU_ARE_CALLED):
+        raise MalformedFrame(f"{len(body)} bytes where COME belongs")
+    return body[0], body[1 : 1 + TICKET_BYTES], name_of(body[1 + TICKET_BYTES :])
+
+
+def read_declined(body: bytes) -> tuple[int, str]:
+    """(reason, who was called). Raises MalformedFrame."""
+    if not body or body[0] not in REASONS:
+        raise MalformedFrame(f"{len(body)} bytes where DECLINED belongs")
+    return body[0], name_of(body[1:])
+
+
+@dataclass(slots=True)
+class Meeting:
+    """A call for which a ticket was given out: who of its two ends has come."""
+
+    caller: str
+    callee: str
+    until: float
+    here: dict[str, Tunnel] = field(default_factory=dict)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Exchange:
+    """The calls that this site carries. Used by one event loop.
+
+    say     one word to a member, on its standing link; False where there is none
+    draw    n random bytes; now  the monotonic clock; wall  Unix time
+    """
+
+    def __init__(
+        self, limits: Limits, say: Say, draw: Callable[[int], bytes], now: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._limits, self._say, self._draw, self._now, self._wall = limits, say, draw, now, wall
+        self._joined = socket.socketpair
+        self._meetings: dict[bytes, Meeting] = {}
+        self._carried: dict[tuple[str, str], tuple[Tunnel, Tunnel]] = {}  # by caller and callee
+
+    def __len__(self) -> int:
+        """Calls that are being carried, or about to be."""
+        return len(self._carried) + len(self._meetings)
+
+    def asked(self, caller: str, body: bytes) -> None:
+        """`caller` wants to be carried to another member. Raises MalformedFrame."""
+        callee = name_of(body)
+        self._forget_late()
+        waits = any((one.caller, one.callee) == (caller, callee) for one in self._meetings.values())
+        ticket = self._draw(TICKET_BYTES)
+        if waits or len(self) >= self._limits.relay_calls:
+            reason = BUSY
+        elif callee == caller or not self._say(callee, COME, come(YOU_ARE_CALLED, ticket, caller)):
+            reason = NO_LINK
+        else:
+            self._meetings[ticket] = Meeting(caller, callee, self._now() + self._limits.relay_answer_s)
+            self._say(caller, COME, come(YOU_CALLED, ticket, callee))
+            return
+        self._say(caller, DECLINED, bytes([reason]) + callee.encode())
+
+    async def serve(self, tunnel: Tunnel, peer: str) -> bool:
+        """`peer` has come to be carried: True when its tunnel is part of a call from now on.
+
+        Raises UnknownTicket; what ended the stream.
+        """
+        ticket = await tunnel.hear(TICKET_BYTES)
+        self._forget_late()
+        meeting = self._meetings.get(ticket)
+        if meeting is None or peer not in (meeting.caller, meeting.callee) or peer in meeting.here:
+            await tunnel.say(UNKNOWN)
+            raise UnknownTicket(peer=peer, evidence=f"{len(self._meetings)} tickets are given out")
+        meeting.here[peer] = tunnel
+        if len(meeting.here) == 2:
+            await self._begin(ticket, meeting)
+            return True
+        try:
+            async with asyncio.timeout(self._limits.relay_answer_s):
+                await meeting.begun.wait()
+            return True
+        finally:
+            if not meeting.begun.is_set():  # the other end did not come
+                meeting.here.pop(peer, None)
+
+    async def _begin(self, ticket: bytes, meeting: Meeting) -> None:
+        """Both are here: from now on what one says goes to the other."""
+        del self._meetings[ticket]
+        pair = (meeting.here[meeting.caller], meeting.here[meeting.callee])
+        meeting.begun.set()
+        self._end((meeting.caller, meeting.callee))  # the caller has lost an earlier one, or it would not call
+        try:
+            for tunnel in pair:
+                await tunnel.say(READY)
+        except BaseException:
+            for tunnel in pair:
+                tunnel.close()
+            raise
+        self._carried[(meeting.caller, meeting.callee)] = pair
+        # What was decrypted on one side waits in a socket buffer of the kernel to be encrypted on the other.
+        for tunnel, end in zip(pair, self._joined(), strict=True):
+            tunnel.start(end, lambda why, error: self._ended(pair), zmtp=False)
+
+    def _ended(self, pair: tuple[Tunnel, Tunnel]) -> None:
+        if all(tunnel.closed for tunnel in pair):  # the second says what it still holds, and ends by itself
+            for key in [key for key, held in self._carried.items() if held is pair]:
+                del self._carried[key]
+
+    def _end(self, key: tuple[str, str]) -> None:
+        for tunnel in self._carried.pop(key, ()):
+            tunnel.close()
+
+    def _forget_late(self) -> None:
+        now = self._now()
+        for ticket in [ticket for ticket, one in self._meetings.items() if one.until < now]:
+            del self._meetings[ticket]
+
+    def tick(self) -> None:
+        """Called about once a second: ends calls on which nothing moves, and those whose certificates have ended."""
+        now, wall = self._now(), self._wall()
+        for key, pair in list(self._carried.items()):
+            idle = now - max(tunnel.last_heard for tunnel in pair)
+            if idle > self._limits.relay_idle_s or wall > min(tunnel.expires for tunnel in pair):
+                self._end(key)
+
+    def leave(self, peer: str) -> None:
+        """`peer` is no member any more: nothing is carried for it."""
+        for key in [key for key in self._carried if peer in key]:
+            self._end(key)
+        for ticket in [ticket for ticket, one in self._meetings.items() if peer in (one.caller, one.callee)]:
+            del self._meetings[ticket]
+
+    def close(self) -> None:
+        for key in list(self._carried):
+            self._end(key)
+        self._meetings.clear()

@@ -1,0 +1,353 @@
+"""Two sites that cannot dial one another meet through a third, which carries what it can neither read nor change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfl.keys import Identity
+from p2pfl.mesh import Event, Limits, LinkDown, Mesh, Refused
+from p2pfl.mesh.admission import Call, authenticate
+from p2pfl.mesh.certificates import RELAY_ALPN, build_context, issue
+from p2pfl.mesh.framing import CALL, COME, DECLINED, MalformedFrame
+from p2pfl.mesh.relay import (
+    NO_LINK,
+    UNKNOWN,
+    YOU_ARE_CALLED,
+    YOU_CALLED,
+    Exchange,
+    come,
+    name_of,
+    read_come,
+    read_declined,
+)
+from p2pfl.mesh.tunnel import Tunnel
+from p2pfl.roster import Member, Roster
+from tests.end_to_end.proxies import Proxy as Recorder
+from tests.mesh.proxy import Proxy
+from tests.mesh.relays import Change, Middle, at, cut, flip, hold, leave_out, records, repeat
+from tests.mesh.sites import QUICK, Sites, Watch, running
+from tests.mesh.test_door import silent
+
+HASTY = replace(QUICK, silence_s=1.5, heartbeat_s=0.3, handshake_s=1.5, opening_s=1.5, relay_answer_s=2.0)
+
+
+def path_of(mesh: Mesh, peer: str) -> str:
+    path = mesh.links()[peer].path
+    return f"{path.kind} {path.via}" if path is not None else "down"
+
+
+async def exchanged(one: Watch, two: Watch, sizes: list[int]) -> None:
+    """Payloads of these sizes go both ways at once; each arrives once and in order."""
+    (name, other) = (one.mesh._name, two.mesh._name)
+    there, back = [os.urandom(size) for size in sizes], [os.urandom(size) for size in sizes]
+    before = len(two.taken(name)), len(one.taken(other))
+    for mine, theirs in zip(there, back, strict=True):
+        await asyncio.gather(one.mesh.send(other, mine), two.mesh.send(name, theirs))
+    assert (await two.payloads(name, before[0] + len(sizes)))[before[0] :] == there
+    assert (await one.payloads(other, before[1] + len(sizes)))[before[1] :] == back
+
+
+def test_two_sites_that_only_dial_out_meet_through_a_third_that_sees_tls_records_and_nothing_else() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "south-clinic", "west-clinic")
+        roster = sites.unreached("south-clinic", "west-clinic")
+        ada, bob, cyd = (sites.mesh(name, roster=roster, listens=name == "ada") for name in sites.identities)
+        middle = Middle(ada)
+        async with running(ada, bob, cyd) as (_, two, three):
+            await bob.send("west-clinic", marker := b"PATIENT ZERO" * 100_000)
+            await cyd.send("south-clinic", marker)
+            assert await two.payloads("west-clinic", 1) == await three.payloads("south-clinic", 1) == [marker]
+            assert path_of(bob, "west-clinic") == path_of(cyd, "south-clinic") == "relay ada"
+            assert two.ups("west-clinic")[0].facts.version == "TLSv1.3"
+            seen = [stream for stream in middle.carried if stream]
+            assert sum(map(len, seen)) > 2 * len(marker)
+            for stream in seen:
+                assert set(records(stream)) <= {20, 21, 22, 23}
+                for secret in (b"PATIENT", b"clinic", *(key.key for key in sites.identities.values())):
+                    assert secret not in stream
+
+    asyncio.run(scene())
+
+
+def test_what_crosses_each_wire_of_a_call_is_tls_and_nothing_else() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "south-clinic", "west-clinic")
+        recorder = Recorder(sites.addresses["ada"].port)
+        door = replace(sites.addresses["ada"], port=recorder.port)
+        outside = tuple(
+            replace(member, addresses=(door,) if member.name == "ada" else ()) for member in sites.roster.members
+        )
+        roster = Roster(1, outside)
+        ada, bob, cyd = (sites.mesh(name, roster=roster, listens=name == "ada") for name in sites.identities)
+        async with running(ada, bob, cyd) as (_, two, three):
+            await exchanged(two, three, [400_000])
+        recorder.close()
+        assert len(recorder.recorded) >= 8  # both ways of two links and of both ends of the call
+        for stream in recorder.recorded:
+            assert set(records(stream)) <= {20, 21, 22, 23}
+            assert b"clinic" not in stream
+
+    asyncio.run(scene())
+
+
+def test_a_relay_that_stops_in_the_middle_is_replaced_and_nothing_is_lost_or_doubled() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd", "dot")
+        roster = sites.unreached("bob", "cyd")
+        meshes = {name: sites.mesh(name, roster=roster, listens=name in ("ada", "dot")) for name in sites.identities}
+        async with running(*meshes.values()) as watches:
+            _, two, three, _ = watches
+            await two.up("cyd")
+            first = path_of(meshes["bob"], "cyd").removeprefix("relay ")
+            await two.up("ada", "dot")
+            await three.up("ada", "dot")
+
+            async def stop() -> None:
+                await three.payloads("bob", 3)
+                await meshes[first].stop(flush_s=0.0)
+
+            await asyncio.gather(stop(), exchanged(two, three, [700_000] * 12))
+            other = "dot" if first == "ada" else "ada"
+            assert path_of(meshes["bob"], "cyd") == path_of(meshes["cyd"], "bob") == f"relay {other}"
+            assert len({event.incarnation for event in two.ups("cyd")}) == 1
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("lie", [flip, repeat, leave_out, hold, cut], ids=lambda lie: lie.__name__)
+@pytest.mark.parametrize("place", [200, 30_000, 900_000])
+def test_a_relay_that_changes_repeats_withholds_or_cuts_what_it_carries_is_left_and_nothing_is_lost(
+    lie: Callable[[bytes, int], Iterator[bytes]], place: int
+) -> None:
+    async def scene(change: Change) -> None:
+        sites = Sites("ada", "bob", "cyd", "dot")
+        roster = sites.unreached("bob", "cyd")
+        limits = HASTY if lie in (hold, leave_out) else QUICK
+        meshes = {name: sites.mesh(name, roster=roster, listens=name in ("ada", "dot"), limits=limits)
+                  for name in sites.identities}  # fmt: skip
+        liar = meshes["bob"]._caller.relays("cyd")[0]
+        Middle(meshes[liar], change)
+        async with running(*meshes.values()) as (_, two, three, _):
+            await exchanged(two, three, [300_000] * 8)
+            assert path_of(meshes["bob"], "cyd") == f"relay {'dot' if liar == 'ada' else 'ada'}"
+
+    asyncio.run(scene(at(place, lie)))
+
+
+def test_a_relay_that_connects_to_another_site_is_found_and_named() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd", "dot")
+        roster = sites.unreached("bob", "cyd", "dot")
+        meshes = {name: sites.mesh(name, roster=roster, listens=name == "ada", limits=HASTY)
+                  for name in sites.identities}  # fmt: skip
+        exchange = meshes["ada"]._exchange
+        asked, say, wanted = exchange.asked, exchange._say, list[str]()
+
+        def wrong(caller: str, body: bytes) -> None:
+            wanted.append(body.decode())
+            asked(caller, b"dot" if {caller, body.decode()} == {"bob", "cyd"} else body)
+
+        def lie(peer: str, kind: int, body: bytes) -> bool:
+            if kind == COME and body[0] == YOU_CALLED:
+                body = come(YOU_CALLED, read_come(body)[1], wanted[-1])
+            return say(peer, kind, body)
+
+        exchange.asked = wrong  # type: ignore[method-assign]
+        exchange._say = lie
+        async with running(*meshes.values()) as (_, two, three, _):
+            said = await two.refusal("P2P-MESH-037")
+            assert said.peer == "cyd"
+            assert "What ada carried for a call with cyd" in said.error.happened
+            assert "P2P-MESH-005" in said.error.evidence
+            assert not three.ups("bob")
+
+    asyncio.run(scene())
+
+
+async def came(sites: Sites, name: str, ticket: bytes, identity: Identity | None = None) -> bytes:
+    """What a site that comes to ada with this ticket is told."""
+    address = sites.addresses["ada"]
+    leaf = issue(identity or sites.identities[name], name, time.time())
+    context = build_context(leaf, sites.roster, accepting=False, protocol=RELAY_ALPN)
+    tunnel = Tunnel(await silent(address), context, dialed=True, limits=QUICK, now=time.monotonic)
+    try:
+        await authenticate(tunnel, Call(address, "ada", protocols=(RELAY_ALPN,)), sites.roster, name)
+        await tunnel.say(ticket)
+        return await tunnel.hear(1)
+    finally:
+        tunnel.close()
+
+
+def test_a_stranger_is_not_carried_and_a_member_only_with_its_own_ticket() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd", "dot")
+        roster = sites.unreached("bob", "cyd", "dot")
+        ada = sites.mesh("ada", roster=roster)
+        given: list[bytes] = []
+        exchange = ada._exchange
+        exchange._say = lambda peer, kind, body: not given.append(body)
+        async with running(ada) as (one,):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await came(sites, "bob", bytes(16), Identity.generate())
+            await one.refusal("P2P-MESH-006")
+            exchange.asked("bob", b"cyd")
+            ticket = read_come(given[0])[1]
+            for name, shown in (("bob", os.urandom(16)), ("dot", ticket)):
+                assert await came(sites, name, shown) == UNKNOWN
+                await one.until(lambda seen, name=name: (name, "P2P-MESH-038") in refusals(seen))  # type: ignore[misc]
+
+    asyncio.run(scene())
+
+
+def refusals(seen: list[Event]) -> list[tuple[str | None, str]]:
+    return [(event.peer, event.error.code) for event in seen if isinstance(event, Refused)]
+
+
+def exchange_of(limits: Limits) -> tuple[Exchange, list[tuple[str, int, bytes]]]:
+    said: list[tuple[str, int, bytes]] = []
+
+    def say(peer: str, kind: int, body: bytes) -> bool:
+        said.append((peer, kind, body))
+        return True
+
+    clock = iter(range(10**6))
+    return Exchange(limits, say, os.urandom, lambda: next(clock) * 1e-6, time.time), said
+
+
+def test_a_flood_of_calls_gets_one_ticket_for_each_pair_and_no_more_than_may_be_carried_at_a_time() -> None:
+    exchange, said = exchange_of(replace(QUICK, relay_calls=5))
+    for _ in range(1_000):
+        exchange.asked("bob", b"cyd")
+    assert len(exchange) == 1
+    assert len([word for word in said if word[0] == "cyd"]) == 1
+    for number in range(1_000):
+        exchange.asked("bob", f"site-{number}".encode())
+    assert len(exchange) == 5
+
+
+def test_tickets_that_nobody_comes_with_are_forgotten() -> None:
+    exchange, _ = exchange_of(replace(QUICK, relay_answer_s=0.0001))
+    for number in range(1_000):
+        exchange.asked("bob", f"site-{number}".encode())
+    assert len(exchange) < 300
+
+
+def test_a_member_that_floods_its_relay_with_calls_holds_up_nobody() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd", "dot")
+        roster = sites.unreached("bob", "cyd")
+        meshes = {name: sites.mesh(name, roster=roster, listens=name in ("ada", "dot")) for name in sites.identities}
+        async with running(*meshes.values()) as (one, two, three, four):
+            await two.up("ada", "cyd")
+            for _ in range(200):
+                for callee in (b"cyd", b"bob", b"nobody"):
+                    meshes["bob"]._say_aside("ada", CALL, callee)
+                await asyncio.sleep(0)
+            assert len(meshes["ada"]._exchange) <= 4
+            await exchanged(one, four, [100_000])
+            await exchanged(two, three, [100_000])
+
+    asyncio.run(scene())
+
+
+def test_a_direct_connection_that_works_again_is_taken_back_and_nothing_is_lost_or_doubled() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        door = Proxy(sites.addresses["cyd"])
+        outside = sites.reached_at("cyd", door.address)
+        roster = Roster(1, tuple(replace(one, addresses=()) if one.name == "bob" else one for one in outside.members))
+        ada, bob, cyd = (sites.mesh(name, roster=roster, listens=name != "bob") for name in ("ada", "bob", "cyd"))
+        async with running(ada, bob, cyd) as (_, two, three):
+            await exchanged(two, three, [200_000] * 3)
+            assert path_of(bob, "cyd") == "relay ada"
+            sending = asyncio.ensure_future(exchanged(two, three, [500_000] * 30))
+            async with door.running():
+                await two.until(lambda _: path_of(bob, "cyd") == f"direct {door.address}")
+                await sending
+                await exchanged(two, three, [1000] * 3)
+                assert path_of(cyd, "bob").startswith("direct 127.0.0.1:")
+                assert len({event.incarnation for event in two.ups("cyd")}) == 1
+                assert any(isinstance(event, LinkDown) and "newer" in event.reason for event in two.seen)
+
+    asyncio.run(scene())
+
+
+def test_five_sites_of_which_three_only_dial_out_have_all_their_links() -> None:
+    async def scene() -> None:
+        names = ("ada", "bob", "cyd", "dot", "eve")
+        sites = Sites(*names)
+        roster = sites.unreached("bob", "cyd", "eve")
+        meshes = [sites.mesh(name, roster=roster, listens=name in ("ada", "dot")) for name in names]
+        async with running(*meshes) as watches:
+            for watch in watches:
+                await watch.up(*(name for name in names if name != watch.mesh._name))
+
+    asyncio.run(scene())
+
+
+def test_whom_nobody_can_relay_to_is_said_plainly() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        roster = Roster(1, tuple(Member(one.name, one.key) for one in sites.roster.members))
+        bob = sites.mesh("bob", roster=roster, listens=False)
+        async with running(bob):
+            while (error := bob.links()["cyd"].last_error) is None:
+                await asyncio.sleep(0.01)
+            assert error.code == "P2P-MESH-039"
+            assert "no site has a port" in error.happened
+
+    asyncio.run(scene())
+
+
+def test_pairs_spread_over_the_relays_and_both_ends_begin_with_the_same_one() -> None:
+    async def scene() -> None:
+        names = [f"site-{number}" for number in range(12)]
+        sites = Sites(*names)
+        roster = sites.unreached(*names[4:])
+        meshes = {name: sites.mesh(name, roster=roster) for name in names}
+        first: dict[str, int] = {}
+        for one in names[4:]:
+            for other in names[4:]:
+                if one < other:
+                    order = meshes[one]._caller.relays(other)
+                    assert order == meshes[other]._caller.relays(one)
+                    assert set(order) == set(names[:4])
+                    first[order[0]] = first.get(order[0], 0) + 1
+        assert set(first) == set(names[:4])
+
+    asyncio.run(scene())
+
+
+def test_words_with_a_relay_are_those_of_the_specification() -> None:
+    text = (Path(__file__).parents[2] / "docs/spec/wire.md").read_text().partition("## 8.")[2]
+    ticket = bytes(range(16))
+    wanted = [b"cyd", come(YOU_CALLED, ticket, "cyd"), come(YOU_ARE_CALLED, ticket, "ada"), bytes([NO_LINK]) + b"cyd"]
+    shown = [bytes.fromhex(found) for found in re.findall(r"part two\s+([0-9a-f ]+)$", text, re.M)]
+    assert shown == wanted
+    assert name_of(wanted[0]) == "cyd"
+    assert read_come(wanted[2]) == (YOU_ARE_CALLED, ticket, "ada")
+    assert read_declined(wanted[3]) == (NO_LINK, "cyd")
+    assert (CALL, COME, DECLINED) == (6, 7, 8)
+
+
+@given(body=st.binary(max_size=60))
+def test_other_words_are_read_whole_or_are_malformed(body: bytes) -> None:
+    for read, write in (
+        (name_of, str.encode),
+        (read_come, lambda found: come(*found)),
+        (read_declined, lambda found: bytes([found[0]]) + found[1].encode()),
+    ):
+        with contextlib.suppress(MalformedFrame):
+            assert write(read(body)) == body  # type: ignore[operator]
