@@ -22,10 +22,13 @@ class Proxy:
         self.open = 0
         self.gate = asyncio.Event()  # nothing passes before it is set
         self.gate.set()
+        self.flow = asyncio.Event()  # what has come is passed on; without it connections look alive, and are silent
+        self.flow.set()
         self.changed = asyncio.Condition()
         self._target = target
         self._budget = budget
         self._transports: set[asyncio.StreamWriter] = set()
+        self._callers: set[asyncio.StreamWriter] = set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with self.changed:
@@ -36,6 +39,20 @@ class Proxy:
         for writer in self._transports:
             writer.transport.abort()
 
+    def freeze(self) -> None:
+        """Nothing passes on the connections of now any more; new ones are not touched."""
+        self.flow.clear()
+        self.flow = asyncio.Event()
+        self.flow.set()
+
+    def forget_callers(self) -> None:
+        """Cut every connection at its caller's end alone: the other end hears nothing of it."""
+        self.flow.clear()
+        for writer in self._callers:
+            writer.transport.abort()
+        self.flow = asyncio.Event()
+        self.flow.set()
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Proxy]:
         server = await asyncio.start_server(self._serve, self.address.host, self.address.port)
@@ -45,6 +62,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._transports.add(writer)
+        self._callers.add(writer)
         await self._count(accepted=1, still=1)
         try:
             await self.gate.wait()
@@ -55,6 +73,7 @@ class Proxy:
                 self._transports.discard(back)
         finally:
             self._transports.discard(writer)
+            self._callers.discard(writer)
             writer.close()
             await self._count(still=-1)
 
@@ -71,11 +90,12 @@ class Proxy:
         there: asyncio.StreamReader,
         back: asyncio.StreamWriter,
     ) -> None:
-        left = [self._budget()]
+        left, flow = [self._budget()], self.flow
 
         async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             with contextlib.suppress(OSError):
-                while data := await source.read(1 << 16):
+                while (data := await source.read(1 << 16)) or not flow.is_set():
+                    await flow.wait()
                     passed = data[: left[0]]
                     left[0] -= len(passed)
                     self.captured += passed

@@ -262,6 +262,25 @@ def test_a_member_that_floods_its_relay_with_calls_holds_up_nobody() -> None:
     asyncio.run(scene())
 
 
+def test_when_every_address_of_a_site_fails_a_relay_takes_over_and_nothing_is_lost_or_doubled() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        door = Proxy(sites.addresses["cyd"])
+        outside = sites.reached_at("cyd", door.address)
+        roster = Roster(1, tuple(replace(one, addresses=()) if one.name == "bob" else one for one in outside.members))
+        ada, bob, cyd = (sites.mesh(name, roster=roster, listens=name != "bob") for name in ("ada", "bob", "cyd"))
+        async with running(ada, bob, cyd) as (_, two, three):
+            async with door.running():
+                await two.until(lambda _: path_of(bob, "cyd") == f"direct {door.address}")
+                sending = asyncio.ensure_future(exchanged(two, three, [500_000] * 30))
+                await three.payloads("bob", 2)
+            await sending
+            assert path_of(bob, "cyd") == path_of(cyd, "bob") == "relay ada"
+            assert len({event.incarnation for event in two.ups("cyd")}) == 1
+
+    asyncio.run(scene())
+
+
 def test_a_direct_connection_that_works_again_is_taken_back_and_nothing_is_lost_or_doubled() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")

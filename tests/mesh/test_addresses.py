@@ -1,0 +1,135 @@
+"""A site with several addresses, or with a changed one, or behind a connection that died unseen: the link heals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+from p2pfl.mesh import LinkDown
+from p2pfl.roster import Address, Roster
+from tests.mesh.proxy import Proxy
+from tests.mesh.sites import QUICK, Sites, free_address, running
+from tests.mesh.test_relay import path_of
+
+
+def listed_at(sites: Sites, name: str, *addresses: Address) -> Roster:
+    """The roster in which `name` lists these addresses, and nobody else any."""
+    return Roster(1, tuple(
+        replace(member, addresses=addresses if member.name == name else ()) for member in sites.roster.members
+    ))  # fmt: skip
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[Address]:
+    """An address that answers nothing, as behind a firewall that drops: its queue of callers is full."""
+    with contextlib.ExitStack() as held:
+        listener = held.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            caller = held.enter_context(socket.socket())
+            caller.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                caller.connect(listener.getsockname())
+        yield Address(*listener.getsockname())
+
+
+def test_a_dead_address_in_front_is_passed_over_while_it_is_still_being_tried() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        with deaf() as dead:
+            patient = replace(QUICK, connect_s=1000.0)
+            roster = listed_at(sites, "bob", dead, free_address(), sites.addresses["bob"])
+            ada = sites.mesh("ada", roster=roster, limits=patient, listens=False)
+            async with running(ada, sites.mesh("bob", roster=roster)) as (one, _):
+                await one.up("bob")
+                assert path_of(ada, "bob") == f"direct {sites.addresses['bob']}"
+
+    asyncio.run(scene())
+
+
+def test_an_address_at_which_another_site_answers_is_told_and_the_next_one_is_taken() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        roster = listed_at(sites, "bob", sites.addresses["cyd"], sites.addresses["bob"])
+        meshes = [sites.mesh(name, roster=roster, listens=name != "ada") for name in ("ada", "bob", "cyd")]
+        async with running(*meshes) as (one, _, _):
+            await one.refusal("P2P-MESH-005")
+            await one.up("bob")
+
+    asyncio.run(scene())
+
+
+def test_after_a_cut_the_addresses_are_tried_from_the_first_again() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        best, other = Proxy(sites.addresses["bob"]), Proxy(sites.addresses["bob"])
+        roster = listed_at(sites, "bob", best.address, other.address)
+        ada = sites.mesh("ada", roster=roster, listens=False)
+        async with other.running(), running(ada, sites.mesh("bob", roster=roster)) as (one, two):
+            await one.up("bob")
+            assert path_of(ada, "bob") == f"direct {other.address}"
+            async with best.running():
+                other.cut()
+                await one.linked("bob", 2)
+                assert path_of(ada, "bob") == f"direct {best.address}"
+                await ada.send("bob", b"on")
+                assert await two.payloads("ada", 1) == [b"on"]
+            await one.linked("bob", 3)
+            assert path_of(ada, "bob") == f"direct {other.address}"
+
+    asyncio.run(scene())
+
+
+def test_a_site_whose_address_has_changed_heals_its_links_by_dialling_out() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        outdated = sites.reached_at("bob", free_address())  # in every site's file, its own too
+        async with running(sites.mesh("ada", roster=outdated), sites.mesh("bob", roster=outdated)) as (one, two):
+            await one.mesh.send("bob", b"hello at your new address")
+            assert await two.payloads("ada", 1) == [b"hello at your new address"]
+
+    asyncio.run(scene())
+
+
+def test_a_connection_on_which_nothing_passes_any_more_is_found_and_replaced_and_nothing_is_lost_or_doubled() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        proxy = Proxy(sites.addresses["bob"])
+        hasty = replace(QUICK, silence_s=1.0, heartbeat_s=0.2)
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", proxy.address), limits=hasty)
+        bob = sites.mesh("bob", roster=sites.reached_at("ada", None), limits=hasty)
+        async with proxy.running(), running(ada, bob) as (one, two):
+            await one.up("bob")
+            await two.up("ada")
+            proxy.freeze()
+            await asyncio.gather(ada.send("bob", b"into the void"), bob.send("ada", b"and back"))
+            assert await two.payloads("ada", 1) == [b"into the void"]
+            assert await one.payloads("bob", 1) == [b"and back"]
+            for watch in (one, two):
+                (down,) = [event for event in watch.seen if isinstance(event, LinkDown)]
+                assert "nothing arrived" in down.reason or "newer" in down.reason or "cut" in down.reason
+
+    asyncio.run(scene())
+
+
+def test_a_connection_that_died_at_one_end_alone_is_probed_when_that_end_dials_anew() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        proxy = Proxy(sites.addresses["ada"])
+        probing = replace(QUICK, probe_s=0.2)
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", None), limits=probing)
+        bob = sites.mesh("bob", roster=sites.reached_at("ada", proxy.address), listens=False, limits=probing)
+        async with proxy.running(), running(ada, bob) as (one, two):
+            await one.up("bob")
+            await two.up("ada")
+            proxy.forget_callers()
+            await two.linked("ada", 2)
+            await bob.send("ada", b"here again")
+            assert await one.payloads("bob", 1) == [b"here again"]
+            assert any(isinstance(event, LinkDown) and "dialled anew" in event.reason for event in one.seen)
+
+    asyncio.run(scene())
