@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from p2pfl import codec
 from p2pfl.books import Books
+from p2pfl.errors import RemoteProtocolError
+from p2pfl.errors.mesh import TakesNothing
 from p2pfl.hello import Greetings
 from p2pfl.home import Home
 from p2pfl.intake import Clocks, Intake, Own
@@ -27,8 +29,33 @@ from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import FINAL_ITEM
 from p2pfl.source import Run
 
+MOST_WAITING: Final = 1 << 30  # bytes for one peer, most of them views of the vector: a round of a large model …
+MOST_LETTERS: Final = 1 << 16  # … and letters
 PARTING_S: Final = 2.0  # for what was said last to reach the mesh
 PEERS_ITEM: Final = "state/peers"
+
+
+class Outbox(asyncio.Queue[codec.Pieces]):
+    """The letters for one peer; knows how many bytes wait in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = 0
+
+    def _put(self, item: codec.Pieces) -> None:
+        self.waiting += item.size
+        super()._put(item)
+
+    def _get(self) -> codec.Pieces:
+        item: codec.Pieces = super()._get()
+        self.waiting -= item.size
+        return item
+
+    def drop(self) -> None:
+        """Nothing waits any more."""
+        while not self.empty():
+            self.get_nowait()
+            self.task_done()
 
 
 class Carrier:
@@ -41,8 +68,9 @@ class Carrier:
         self.home, self.books, self.mesh, self.intake = home, books, mesh, intake
         self.greetings, self.clocks, self.observer = greetings, clocks, observer
         self.behind: Callable[[str], None] = lambda peer: None
-        self.queues: dict[str, asyncio.Queue[codec.Pieces]] = {}
+        self.queues: dict[str, Outbox] = {}
         self._expanding: asyncio.Task[None] | None = None
+        self._noted_breaches: dict[tuple[str, str], int] = {}  # by peer and code: the round in which it was noted
         self._follow: list[tuple[Run, e.Event]] = []
         self._do: dict[type[Any], Callable[[Run, Any], Awaitable[None]]] = {
             e.Send: self._send,
@@ -89,9 +117,18 @@ class Carrier:
             await self.mesh.send(peer, await queue.get())
             queue.task_done()
 
+    def _put(self, peer: str, wire: codec.Pieces) -> None:
+        """Into the peer's queue; from one that takes nothing all is dropped, as if its link had never come up."""
+        queue = self.queues[peer]
+        queue.put_nowait(wire)
+        if queue.waiting > MOST_WAITING or queue.qsize() > MOST_LETTERS:
+            evidence = f"{queue.qsize()} letters of {queue.waiting} bytes in all waited"
+            queue.drop()
+            self.mesh.cut(peer, TakesNothing(peer=peer, evidence=evidence))
+
     def send(self, peer: str, letter: Letter) -> None:
         """One letter to one peer."""
-        self.queues[peer].put_nowait(letter.pieces)
+        self._put(peer, letter.pieces)
 
     def store(self, run: bytes, items: tuple[tuple[str, e.Stored], ...]) -> None:
         """Make items of a run durable; blocks."""
@@ -106,7 +143,7 @@ class Carrier:
     async def _send(self, held: Run, effect: e.Send) -> None:
         wire = effect.letter.pieces
         for peer in self.queues if effect.to is None else (effect.to,):
-            self.queues[peer].put_nowait(wire)
+            self._put(peer, wire)
         message = effect.letter.message
         if isinstance(message, Want) and message.what == SUM and effect.to is not None:
             self.behind(effect.to)  # it may be further on than the round that is asked for
@@ -166,6 +203,16 @@ class Carrier:
         facts = {"round": effect.round, "attempt": effect.attempt, "peer": effect.peer, "code": effect.error.code}
         await self._note(held, "breach", {**facts, "proof": named})
         self._tell("breach", peer=effect.peer, error=effect.error, proof=named.hex()[:16] if named else "")
+
+    async def note_breach(self, held: Run, error: RemoteProtocolError) -> None:
+        """A peer broke a rule of the link: noted once a round, and told. Its letters are as good as before."""
+        peer, number = error.fields["peer"], held.course.number
+        if self._noted_breaches.get((peer, error.code)) == number:
+            return
+        self._noted_breaches[(peer, error.code)] = number
+        facts = {"round": number, "attempt": 0, "peer": peer, "code": error.code, "proof": None}
+        await self._note(held, "breach", facts)
+        self._tell("breach", peer=peer, error=error, proof="")
 
     async def _left_behind(self, held: Run, effect: e.LeftBehind) -> None:
         facts = {"round": effect.round, "attempt": effect.attempt, "lacking": list(effect.lacking), "sent": effect.sent}

@@ -11,10 +11,12 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from p2pfl import codec, messages
 from p2pfl.errors import RemoteProtocolError
+from p2pfl.errors.mesh import LinkFlooded, MalformedStream, OpensTooOften, TakesNothing
 from p2pfl.errors.round import GaveUpWaiting, MalformedMessage, ManifestDiffers, PeersHoldAnotherFile, WrongSender
 from p2pfl.hello import Greetings
 from p2pfl.keys import derive, digest
@@ -28,6 +30,9 @@ from p2pfl.sharing import events as e
 QUIET_S: Final = 5.0  # when nothing is brought on for so long, whoever watches is told who is waited for
 # A slow link brings the same step on for long.
 BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total, messages.ModelPart)
+IN_TURN: Final = 64  # things of one peer that wait among the others'; what more it sends waits behind them
+# What a member does to its link, and not by a letter: it is dropped and noted, and ends no run.
+OF_A_LINK: Final = (MalformedStream, LinkFlooded, OpensTooOften, TakesNothing)
 
 
 @dataclass
@@ -53,6 +58,11 @@ class Breach:
 
     error: RemoteProtocolError
 
+    @property
+    def of_link(self) -> bool:
+        """The bytes of the link itself broke a rule; no letter did."""
+        return isinstance(self.error, OF_A_LINK)
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
@@ -63,6 +73,44 @@ class Waiting:
     missing: dict[str, str]
 
 
+class Turns:
+    """What came in, in the order of arrival; but a peer that sends more than its turn holds up nobody but itself.
+
+    `peer` None: this node's own. `done`, called when the thing is handed out: its sender may send more.
+    """
+
+    def __init__(self) -> None:
+        self._held: deque[tuple[str | None, Any, Callable[[], None]]] = deque()
+        self._count: dict[str, int] = {}  # by peer: how many of them are its own
+        self._behind: dict[str, deque[tuple[str, Any, Callable[[], None]]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def add(self, one: Any, peer: str | None = None, done: Callable[[], None] = lambda: None) -> None:
+        if peer is None:
+            self._held.append((None, one, done))
+        elif self._count.get(peer, 0) >= IN_TURN:
+            self._behind.setdefault(peer, deque()).append((peer, one, done))
+        else:
+            self._count[peer] = self._count.get(peer, 0) + 1
+            self._held.append((peer, one, done))
+
+    def first(self) -> Any:
+        """What `pop` would return."""
+        return self._held[0][1]
+
+    def pop(self) -> Any:
+        peer, one, done = self._held.popleft()
+        if peer is not None:
+            if behind := self._behind.get(peer):
+                self._held.append(behind.popleft())
+            else:
+                self._count[peer] -= 1
+        done()
+        return one
+
+
 class Intake:
     """Turns what the mesh says into events, and hands them out one by one."""
 
@@ -71,7 +119,7 @@ class Intake:
     ) -> None:
         self._mesh, self._greetings, self._roster = mesh, greetings, roster
         self._clocks, self._observer, self._wait_s = clocks, observer, wait_s
-        self._held: deque[Any] = deque()
+        self._held = Turns()
         self._news = asyncio.Event()
         self._nonces: dict[str, bytes] = {}
         self._differing: set[str] = set()
@@ -94,23 +142,26 @@ class Intake:
         """Whoever asks for the next event gets this error instead."""
         self._add(error)
 
-    def _add(self, one: Any) -> None:
-        self._held.append(one)
+    def _add(self, one: Any, peer: str | None = None, done: Callable[[], None] = lambda: None) -> None:
+        self._held.add(one, peer, done)
         self._news.set()
 
     async def listen(self) -> None:
         """Until the mesh stops: what it brings becomes events."""
-        async for news in self._mesh.events():
+        async for news in self._mesh.events(hold=True):
             if isinstance(news, links.Delivered):
+                done = partial(self._mesh.taken, news.peer, len(news.payload))
                 try:
-                    self.put(e.Received(self._clocks.now(), self._open(news)))
+                    self._add(e.Received(self._clocks.now(), self._open(news)), news.peer, done)
                 except RemoteProtocolError as error:
-                    self.put(Breach(error))
+                    self._add(Breach(error), news.peer, done)
             elif isinstance(news, links.LinkUp):
                 self._up(news)
             elif isinstance(news, links.LinkDown):
                 self._tell("link_down", peer=news.peer, reason=news.reason)
-                self.put(e.LinkDown(self._clocks.now(), news.peer))
+                if isinstance(news.error, RemoteProtocolError):
+                    self._add(Breach(news.error), news.peer)
+                self._add(e.LinkDown(self._clocks.now(), news.peer), news.peer)
             else:
                 self._refused(news)
 
@@ -120,7 +171,7 @@ class Intake:
         self._differing.discard(news.peer)
         path = {"path": news.path.kind, "via": news.path.via}
         self._tell("link_up", peer=news.peer, version=facts.version, cipher=facts.cipher, group=facts.group, **path)
-        self.put(e.LinkUp(self._clocks.now(), news.peer, news.incarnation))
+        self._add(e.LinkUp(self._clocks.now(), news.peer, news.incarnation), news.peer)
 
     def _open(self, news: links.Delivered) -> Letter:
         try:
@@ -134,6 +185,8 @@ class Intake:
 
     def _refused(self, news: links.Refused) -> None:
         self._tell("refused", peer=news.peer, error=news.error)
+        if news.peer is not None and isinstance(news.error, OF_A_LINK):
+            self._add(Breach(news.error), news.peer)
         if news.error.code != ManifestDiffers.code and ManifestDiffers.code not in news.error.evidence:
             return
         if news.peer is not None:
@@ -156,7 +209,7 @@ class Intake:
                     async with asyncio.timeout(QUIET_S):
                         await self._news.wait()
                 continue
-            found = self._held.popleft()
+            found = self._held.pop()
             if isinstance(found, BaseException):
                 raise found
             self._heard = self._clocks.now()
@@ -168,8 +221,8 @@ class Intake:
     def more(self, run: bytes, most: int) -> list[e.Event]:
         """What has come after it, as long as it is bulk of the same run: small steps, which cost less together."""
         found: list[e.Event] = []
-        while self._held and len(found) < most and _is_bulk(self._held[0], run):
-            found.append(self._held.popleft())
+        while self._held and len(found) < most and _is_bulk(self._held.first(), run):
+            found.append(self._held.pop())
         return found
 
     def _look(self, waits: Waiting) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from p2pfl import codec, messages
 from p2pfl.books import Books, pledge_of
-from p2pfl.carry import PEERS_ITEM, Carrier
+from p2pfl.carry import PEERS_ITEM, Carrier, Outbox
 from p2pfl.catchup import HISTORY, Learner
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import GaveUpWaiting, RunUnderWay
@@ -34,9 +34,33 @@ from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, SUM
 from p2pfl.source import Run, Source
 
 BATCH: Final = 32  # letters of bulk that are taken in one step
-MOST_FOREIGN: Final = 4096  # letters kept for a run that this node has not begun
+MOST_FOREIGN: Final = 4096  # letters of one peer that are kept for runs that this node has not begun …
+FOREIGN_BYTES: Final = 64 << 20  # … and bytes of them
 ANY_SIZE: Final = 1 << 40  # of what this home sealed itself
 ANY_ATTEMPT: Final = (1 << 53) - 1
+
+
+class Foreign:
+    """Letters of runs that this node has not begun. What one peer sends takes no room from the others."""
+
+    def __init__(self) -> None:
+        self._of_run: dict[bytes, list[Letter]] = {}
+        self._held: dict[str, tuple[int, int]] = {}  # by sender: letters and bytes
+
+    def keep(self, letter: Letter) -> None:
+        """Keep it, if it is signed (bulk comes much later) and its sender has room left."""
+        count, size = self._held.get(letter.sender, (0, 0))
+        if letter.message.signed and count < MOST_FOREIGN and size + letter.size <= FOREIGN_BYTES:
+            self._held[letter.sender] = (count + 1, size + letter.size)
+            self._of_run.setdefault(letter.envelope.run, []).append(letter)
+
+    def take(self, run: bytes) -> list[Letter]:
+        """Those of `run`, in the order in which they came; they are kept no longer."""
+        found = self._of_run.pop(run, [])
+        for letter in found:
+            count, size = self._held[letter.sender]
+            self._held[letter.sender] = (count - 1, size - letter.size)
+        return found
 
 
 class Node:
@@ -74,7 +98,7 @@ class Node:
         self.learner = Learner(self.hands, federation, self.identity, self.name, self.incarnation, self._runs)
         self.hands.behind = self.learner.ask
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._foreign: dict[bytes, list[Letter]] = {}
+        self._foreign = Foreign()
         self._latest: Run | None = None
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -100,7 +124,7 @@ class Node:
         self._spawn(self.intake.listen())
         for peer in self.federation.roster.names:
             if peer != self.name:
-                self.hands.queues[peer] = asyncio.Queue()
+                self.hands.queues[peer] = Outbox()
                 self._spawn(self.hands.post(peer))
 
     async def close(self, linger_s: float = 60.0) -> None:
@@ -150,7 +174,7 @@ class Node:
         if wanted := source.lacks(course.final_round, b""):
             held.lacking = True
             self.learner.ask_model(wanted)
-        for letter in self._foreign.pop(run, []):
+        for letter in self._foreign.take(run):
             await self._feed(held, e.Received(self.clocks.now(), letter))
         for peer in sorted(self.learner.up):
             self.learner.ask(peer)
@@ -203,7 +227,7 @@ class Node:
             missing = {name: "its first hello" for name in names if name not in genesis}
             event = await self.intake.next(partial(Waiting, "genesis", 0, missing))
             if isinstance(event, e.Received):
-                self._keep_foreign(event.letter)
+                self._foreign.keep(event.letter)
             elif isinstance(event, (e.LinkUp, e.LinkDown)):
                 await self._link(event)
 
@@ -253,7 +277,7 @@ class Node:
                 return
             known = self._runs.get(event.letter.envelope.run)
             if known is None:
-                self._keep_foreign(event.letter)
+                self._foreign.keep(event.letter)
             else:
                 course = known.course
                 if event.letter.envelope.round > max(course.number, course.final_round) + 1:
@@ -266,6 +290,8 @@ class Node:
             await self._link(event)
         elif isinstance(event, Own):
             await self._feed(self._runs[event.run], event.event)
+        elif isinstance(event, Breach) and event.of_link:
+            await self.hands.note_breach(held, event.error)
         elif isinstance(event, Breach):
             await self.hands.carry_out(held, held.course.breach(event.error))
 
@@ -303,11 +329,6 @@ class Node:
                 return
             event = await self.intake.next(partial(Waiting, "final", done.number, missing))
             await self._take(held, event)
-
-    def _keep_foreign(self, letter: Letter) -> None:
-        kept = self._foreign.setdefault(letter.envelope.run, [])
-        if letter.message.signed and len(kept) < MOST_FOREIGN and len(self._foreign) <= 8:  # bulk comes much later
-            kept.append(letter)
 
     async def _feed(self, held: Run, event: e.Event) -> None:
         await self.hands.feed(held, event)

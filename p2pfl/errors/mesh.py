@@ -221,6 +221,30 @@ class CertificateUnreadable(RemoteProtocolError):
     command = "p2pfl status"
 
 
+class LinkFlooded(RemoteProtocolError):
+    """{peer} floods its link with frames that carry nothing; it was closed."""
+
+    code = "P2P-MESH-061"
+    likely = ("that site was altered", "a fault in its software")
+    command = "p2pfl status"
+
+
+class OpensTooOften(RemoteProtocolError):
+    """{peer} opens one connection after another, and has to wait."""
+
+    code = "P2P-MESH-062"
+    likely = ("its process is restarted again and again", "two copies of that site run", "a fault in its software")
+    command = "p2pfl status"
+
+
+class TakesNothing(RemoteProtocolError):
+    """{peer} keeps its link and takes nothing of what it is sent; what waited for it was dropped."""
+
+    code = "P2P-MESH-063"
+    likely = ("its process hangs", "that site was altered")
+    command = "p2pfl status"
+
+
 class NoSocketFolder(LocalFault):
     """No folder for local sockets could be made under {folder}."""
 

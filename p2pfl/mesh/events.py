@@ -57,10 +57,14 @@ class LinkUp:
 
 @dataclass(frozen=True, slots=True)
 class LinkDown:
-    """The link to `peer` ended; it is dialled again by itself, and nothing queued is lost meanwhile."""
+    """The link to `peer` ended; it is dialled again by itself, and nothing queued is lost meanwhile.
+
+    error     set when it was cut here because the peer broke a rule
+    """
 
     peer: str
     reason: str
+    error: P2PFLError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,14 @@ class Limits:
     window_bytes: int = 8 << 20  # sent and not acknowledged
     outgoing_bytes: int = 32 << 20  # queued and not acknowledged: above it `send` waits
     undelivered_bytes: int = 16 << 20  # received and not taken by the owner: above it nothing is acknowledged
+    payload_burst: int = 8192  # payloads at once …
+    payloads_per_s: float = 1000.0  # … and so many each second: beyond it nothing is acknowledged either
+    empty_burst: int = 512  # frames that bring nothing (pings, repeated acknowledgements) at once …
+    empty_per_s: float = 20.0  # … and so many each second: beyond it the link is cut
+    opening_burst: int = 256  # connections that one member opens at once …
+    openings_per_s: float = 2.0  # … and so many each second
+    caller_burst: int = 256  # connections of one host that are listened to at once …
+    callers_per_s: float = 50.0  # … and so many each second; the others are closed unread
     greeting_bytes: int = 16 << 20
     unauthenticated: int = 64  # connections; the oldest gives way
     unauthenticated_bytes: int = 64 << 10  # per connection

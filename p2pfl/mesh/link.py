@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.mesh import MalformedStream
+from p2pfl.errors.mesh import LinkFlooded, MalformedStream
 from p2pfl.mesh.events import Delivered, Event, Limits, LinkDown, LinkStatus, LinkUp, Path, TlsFacts
 from p2pfl.mesh.framing import (
     ACK,
@@ -33,6 +33,7 @@ from p2pfl.mesh.framing import (
 )
 from p2pfl.mesh.opening import NOBODY, Hello, Opened
 from p2pfl.mesh.pace import Pace
+from p2pfl.mesh.rate import Bucket
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.tunnel import Tunnel
 
@@ -41,6 +42,11 @@ GOODBYE_S: Final = 0.5  # a peer that is alive answers within a round trip
 HANDED_BYTES: Final = 2 << 20  # in ZeroMQ and its socket; below it another frame is handed over
 ACK_BYTES: Final = 2 << 20  # so much is acknowledged at once
 ACK_S: Final = 0.005  # and anything after so long
+PAYLOAD_COST: Final = 2048  # what a payload costs its owner beside its bytes, so that small ones are bounded too
+
+
+class Flooded(Exception):
+    """More frames that bring nothing than any peer has reason to send."""
 
 Aside = Callable[[str, int, bytes], None]
 
@@ -81,6 +87,8 @@ class Link:
         self._facts: TlsFacts | None = None
         self._last_seen: float | None = None
         self._pace = Pace()
+        self._empty = Bucket(limits.empty_burst, limits.empty_per_s, now())
+        self._payloads = Bucket(limits.payload_burst, limits.payloads_per_s, now())
         self._idle = asyncio.Event()  # nothing is unacknowledged
         self._idle.set()
         self._gone = asyncio.Event()  # there is no tunnel
@@ -144,16 +152,16 @@ class Link:
         """End the link from this side."""
         if self.tunnel is not None:
             self.last_error = error or self.last_error
-            self._drop(reason)
+            self._drop(reason, error)
 
     def _ended(self, tunnel: Tunnel, reason: str, error: Exception | None) -> None:
         if tunnel is not self.tunnel:
             return
-        if error is not None:
-            self.last_error = MalformedStream(peer=self.peer, evidence=str(error))
-        self._drop(reason)
+        named = MalformedStream(peer=self.peer, evidence=str(error)) if error is not None else None
+        self.last_error = named or self.last_error
+        self._drop(reason, named)
 
-    def _drop(self, reason: str) -> None:
+    def _drop(self, reason: str, error: P2PFLError | None = None) -> None:
         tunnel, self.tunnel = self.tunnel, None
         if tunnel is None:
             return
@@ -165,7 +173,7 @@ class Link:
         self._past = (self._past[0] + tunnel.bytes_sent, self._past[1] + tunnel.bytes_received)
         self._pace.cut()
         self._gone.set()
-        self._tell(LinkDown(self.peer, reason))
+        self._tell(LinkDown(self.peer, reason, error))
 
     # ── frames ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -245,6 +253,9 @@ class Link:
             self._handle(header, body)
         except MalformedFrame as error:
             self.cut("malformed frame", MalformedStream(peer=self.peer, evidence=str(error)))
+        except Flooded:
+            evidence = f"more than {self._limits.empty_burst} at once, or {self._limits.empty_per_s:g} each second"
+            self.cut("flooded", LinkFlooded(peer=self.peer, evidence=evidence))
 
     def _on_stale(self) -> None:
         self._stale += 1
@@ -253,8 +264,9 @@ class Link:
 
     def _handle(self, header: Header, body: memoryview) -> None:
         # Every kind acknowledges, and who sent it counts that as told: nothing else may come for a long time.
-        before = self._outgoing.confirmed
-        if self._outgoing.acknowledge(header.acknowledged):
+        before, held = self._outgoing.confirmed, self._incoming.expected
+        told = self._outgoing.acknowledge(header.acknowledged)
+        if told:
             self.fruitful = True
             confirmed = self._outgoing.confirmed - before
             self._pace.confirmed(self._now(), confirmed, idle=self._outgoing.queued == 0)
@@ -262,20 +274,25 @@ class Link:
             self.send_more()
         if header.kind == GOODBYE:
             return self.cut("the peer stopped")
+        if header.kind == DATA:
+            self._take(header, body)
+        if not told and self._incoming.expected == held and not self._empty.take(self._now()):
+            raise Flooded
         if header.kind == PING:
             self._control(PONG, header.number)
-            return
-        if header.kind == PONG:
-            return self._pace.pong(self._now(), header.number)
-        if header.kind in ASIDE:
-            return self.aside(self.peer, header.kind, bytes(body))
-        if header.kind == DATA:
-            payload = self._incoming.receive(header, body)
-            self.fruitful = True
-            if payload is not None:
-                self._payload_received += len(payload)
-                self.undelivered += len(payload)
-                self._tell(Delivered(self.peer, payload))
+        elif header.kind == PONG:
+            self._pace.pong(self._now(), header.number)
+        elif header.kind in ASIDE:
+            self.aside(self.peer, header.kind, bytes(body))
+
+    def _take(self, header: Header, body: memoryview) -> None:
+        payload = self._incoming.receive(header, body)
+        self.fruitful = True
+        if payload is not None:
+            self._payload_received += len(payload)
+            self.undelivered += len(payload) + PAYLOAD_COST
+            self._payloads.owe(self._now())
+            self._tell(Delivered(self.peer, payload))
 
     def acknowledge(self) -> None:
         """Tell the peer what has arrived, unless the owner is too far behind with taking it."""
@@ -285,13 +302,14 @@ class Link:
     def taken(self, size: int) -> None:
         """The owner took a payload of `size` bytes."""
         was_behind = self._behind
-        self.undelivered -= size
+        self.undelivered -= size + PAYLOAD_COST
         if was_behind and not self._behind:
             self.acknowledge()
 
     @property
     def _behind(self) -> bool:
-        return self.undelivered > self._limits.undelivered_bytes
+        """The owner has too much to take, or the peer said more in a while than it may: it waits for our word."""
+        return self.undelivered > self._limits.undelivered_bytes or self._payloads.empty(self._now())
 
     def _acknowledgement(self) -> int:
         return self._incoming.last_told if self._behind else self._incoming.expected
@@ -333,6 +351,7 @@ class Link:
         silent = now - self.tunnel.last_heard
         if silent > self._limits.silence_s:
             return self.cut(f"nothing arrived for {silent:.0f} s")
+        self.acknowledge()  # what was owed while this end was behind
         if now - self._said_at > self._limits.heartbeat_s:
             self._control(PING, self._stamp())
 

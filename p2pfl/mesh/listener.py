@@ -13,9 +13,12 @@ from typing import Final
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import AddressUnusable, PortBusy
+from p2pfl.mesh.events import Limits
+from p2pfl.mesh.rate import Bucket
 from p2pfl.roster import Address
 
 BACKLOG: Final = 128
+MOST_HOSTS: Final = 1024  # whose calls are counted
 _LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp
 _INODE: Final = re.compile(r"socket:\[(\d+)\]")
 
@@ -81,14 +84,17 @@ def _name_of(process: Path) -> str:
 class Listener:
     """Accepts callers and serves each in a task of its own.
 
-    At most `most` of them may be unauthenticated at a time: the oldest gives way, so that callers who say nothing
-    cannot keep the others out. `authenticated()` takes a task out of that count.
+    At most `limits.unauthenticated` of them at a time: the oldest gives way, so that callers who say nothing cannot
+    keep the others out. `authenticated()` takes a task out of that count. A handshake costs more than a connection, so
+    a host that calls more often than it may is closed unread.
     """
 
-    def __init__(self, sock: socket.socket, serve: Serve, most: int) -> None:
+    def __init__(self, sock: socket.socket, serve: Serve, limits: Limits, now: Callable[[], float]) -> None:
         self._sock = sock
         self._serve = serve
-        self._most = most
+        self._limits = limits
+        self._now = now
+        self._hosts: dict[str, Bucket] = {}  # in order of their first call
         self._unknown: dict[asyncio.Task[None], None] = {}  # in order of arrival
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -121,12 +127,24 @@ class Listener:
         except OSError:  # out of descriptors: the oldest unknown caller gives one back
             self._give_way()
             return
+        if not self._may_call(str(name[0])):
+            caller.close()
+            return
         task = self._loop.create_task(self._serve(caller, Address(str(name[0]), int(name[1]))))
         self._unknown[task] = None
         self._tasks.add(task)
         task.add_done_callback(self._done)
-        if len(self._unknown) > self._most:
+        if len(self._unknown) > self._limits.unauthenticated:
             self._give_way()
+
+    def _may_call(self, host: str) -> bool:
+        bucket = self._hosts.get(host)
+        if bucket is None:
+            if len(self._hosts) >= MOST_HOSTS:
+                del self._hosts[next(iter(self._hosts))]
+            limits = self._limits
+            bucket = self._hosts[host] = Bucket(limits.caller_burst, limits.callers_per_s, self._now())
+        return bucket.take(self._now())
 
     def _give_way(self) -> None:
         oldest = next(iter(self._unknown), None)

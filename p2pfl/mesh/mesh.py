@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Final
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.mesh import NoSuchPeer, PayloadTooLarge, PeerUnreachable, RefusedThere
+from p2pfl.errors.mesh import NoSuchPeer, OpensTooOften, PayloadTooLarge, PeerUnreachable, RefusedThere
 from p2pfl.errors.paths import NoWay, ProxyFails, RelayRefuses
 from p2pfl.keys import Identity
 from p2pfl.mesh import opening
@@ -31,6 +31,7 @@ from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import Hello, Side
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.pump import Scratch
+from p2pfl.mesh.rate import Bucket
 from p2pfl.mesh.reach import Reach
 from p2pfl.mesh.refusals import translate, unfaithful
 from p2pfl.mesh.relay import Exchange
@@ -42,6 +43,7 @@ TICK_S: Final = 0.5
 DEFAULT_LIMITS: Final = Limits()
 REMEMBERED_REFUSALS: Final = 256
 QUIET: Final = (PeerUnreachable, ProxyFails, RelayRefuses, NoWay)  # as long as a site is not there: status says it
+MOST_ENTERING: Final = 4  # connections of one member between their handshake and the end of their opening
 
 
 class Mesh:
@@ -87,6 +89,8 @@ class Mesh:
         self._credentials = Credentials(identity, name, roster, wall)
         self._links: dict[str, Link] = {}
         self._dialers: dict[str, Dialer] = {}
+        self._openings: dict[str, Bucket] = {}
+        self._entering: dict[str, list[asyncio.Task[None]]] = {}  # members that called and whose opening is under way
         self._slots: dict[str, tuple[Tunnel, bytes]] = {}  # chosen here, and not up yet; the far end's incarnation
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
@@ -110,6 +114,7 @@ class Mesh:
     async def start(self) -> None:
         """Bind and begin to dial. Raises PortBusy, AddressUnusable, NoSocketFolder, and then holds nothing."""
         self._credentials.current()
+        limits = self._limits
         sock = bind(self._listen) if self._listen is not None else None
         try:
             self._router = Router(self._on_message, self._on_room)
@@ -121,8 +126,9 @@ class Mesh:
             if member.name != self._name:
                 link = self._links[member.name] = Link(member.name, self._router, self._limits, self._now, self._tell)
                 link.aside = self._on_aside
+                self._openings[member.name] = Bucket(limits.opening_burst, limits.openings_per_s, self._now())
         if sock is not None:
-            self._listener = Listener(sock, self._serve, self._limits.unauthenticated)
+            self._listener = Listener(sock, self._serve, limits, self._now)
         self._begin(self._tick())
         for peer in self._links:
             self._begin_dialing(peer)
@@ -174,13 +180,16 @@ class Mesh:
         """Wait until `peer` has acknowledged everything; for ever, if it never comes."""
         await self._links[peer].flushed()
 
-    async def events(self) -> AsyncIterator[Event]:
-        """What happens, in order; ends after `stop`. Taking payloads is what lets their senders go on."""
+    async def events(self, *, hold: bool = False) -> AsyncIterator[Event]:
+        """What happens, in order; ends after `stop`. Taking payloads is what lets their senders go on.
+
+        hold    a payload counts as taken only when `taken` says so: for an owner with a queue of its own
+        """
         while True:
             while self._events:
                 event = self._events.popleft()
-                if isinstance(event, Delivered):
-                    self._links[event.peer].taken(len(event.payload))
+                if isinstance(event, Delivered) and not hold:
+                    self.taken(event.peer, len(event.payload))
                 yield event
             if self._crash is not None:
                 raise self._crash
@@ -188,6 +197,14 @@ class Mesh:
                 return
             self._news.clear()
             await self._news.wait()
+
+    def taken(self, peer: str, size: int) -> None:
+        """The owner is done with a payload of `size` bytes of `peer`."""
+        self._links[peer].taken(size)
+
+    def cut(self, peer: str, error: P2PFLError) -> None:
+        """End the link to `peer`, who broke a rule that the owner knows; it is dialled again by itself."""
+        self._links[peer].cut(error.happened, error)
 
     def links(self) -> dict[str, LinkStatus]:
         """The state of every link, by peer."""
@@ -249,9 +266,12 @@ class Mesh:
             tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
             if self._listener is not None and not call.dialed:
                 self._listener.authenticated()
+                self._welcome(peer)
             if tunnel.speaks_relay:
                 carried = await self._exchange.serve(tunnel, peer)
                 return
+            if not call.dialed:
+                self._enters(peer)
             opened = await opening.open_link(tunnel, self._side(peer, tunnel))
             self._links[peer].attach(tunnel, opened, self._incarnation)
             self._told.pop(peer, None)
@@ -264,6 +284,21 @@ class Mesh:
                 del self._slots[peer]
             if not carried and (peer is None or self._links[peer].tunnel is not tunnel):
                 tunnel.close()
+
+    def _welcome(self, peer: str) -> None:
+        """A member may come back as often as links break, and not as often as it likes. Raises OpensTooOften."""
+        if not self._openings[peer].take(self._now()):
+            evidence = f"more than {self._limits.opening_burst} at once, or {self._limits.openings_per_s:g} each second"
+            raise OpensTooOften(peer=peer, evidence=evidence)
+
+    def _enters(self, peer: str) -> None:
+        """Of one member's connections in their opening the oldest give way: each may hold a greeting."""
+        task, entering = asyncio.current_task(), self._entering.setdefault(peer, [])
+        if task is not None:
+            entering.append(task)
+            task.add_done_callback(entering.remove)
+        if len(entering) > MOST_ENTERING:
+            entering[0].cancel()
 
     def _side(self, peer: str, tunnel: Tunnel) -> Side:
         known, expected = self._links[peer].resume_point()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
+import socket
 import struct
 import tempfile
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from p2pfl.errors import P2PFLError, leaves
 from p2pfl.errors.home import KeyMalformed, KeyslotsDamaged, WrongKey
 from p2pfl.errors.ledger import ExportMalformed
 from p2pfl.errors.mesh import MalformedStream, OpeningVersion, RefusedThere
+from p2pfl.errors.paths import NotAProxy, ProxyFails, ProxyForbids, ProxyWantsPassword
 from p2pfl.errors.people import NoSuchColumn, NotANumber, NotReadable
 from p2pfl.errors.sharing import WordOutOfRange, WordsMissized
 from p2pfl.errors.training import AccountUnreadable, CompressionMisused, ModelMisfit, SupportMalformed
@@ -36,14 +38,15 @@ from p2pfl.federation import Federation, Privacy
 from p2pfl.hello import Greetings, Pledge, Standing
 from p2pfl.keys import Identity, Secret
 from p2pfl.ledger import entry, export, note, segment
-from p2pfl.mesh import opening, refusals
+from p2pfl.mesh import opening, refusals, relay
 from p2pfl.mesh.certificates import MalformedLeaf, expiry_of, issue, key_name, signer_of
 from p2pfl.mesh.events import Limits, TlsFacts
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header, Incoming, MalformedFrame, Outgoing
+from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.serverhello import group_of
 from p2pfl.mesh.zmtp import Checker, MalformedZmtp
 from p2pfl.messages import Envelope, Letter, authentic
-from p2pfl.roster import Member, Roster
+from p2pfl.roster import Address, Member, Roster
 from p2pfl.sharing import certificate, evidence, history
 from p2pfl.sharing.field import FIELDS
 from p2pfl.training import checkpoint, compression
@@ -259,6 +262,23 @@ def _open(data: bytes) -> Any:
     side = opening.Side("bob", "ada", HELLO, _Anything(), lambda theirs: True)
     heard: Any = _Heard(data)
     return _loop().run_until_complete(opening.open_link(heard, side))
+
+
+def _proxied(data: bytes) -> None:
+    """What a proxy answers, and then nothing more."""
+    here, there = socket.socketpair()
+    with here, there:
+        here.setblocking(False)
+        there.sendall(data[: 64 * KIB])
+        there.shutdown(socket.SHUT_WR)
+        address = Address("mayo", 7443)
+        _loop().run_until_complete(Proxy.parse("http://127.0.0.1:3128").open(here, address, "mayo"))
+
+
+ANSWERS: Final = (
+    b"HTTP/1.1 200 Connection established\r\n\r\n", b"HTTP/1.0 407 No\r\nA: b\r\n\r\n", b"HTTP/1.1 503 Busy\r\n\r\n",
+    b"HTTP/1.1 403 \x1b[2J\r\n\r\n", b"SSH-2.0-OpenSSH\r\n",
+)  # fmt: skip
 
 
 def said(kind: int, body: bytes) -> bytes:
@@ -482,6 +502,12 @@ def _table() -> tuple[Decoder, ...]:
                 ("mesh.framing:Header.decode",), Header.encode),
         Decoder("link", _link, (MalformedZmtp, MalformedFrame), (SPOKEN, GREETING + READY),
                 ("mesh.zmtp:Checker._part", "mesh.zmtp:_check_ready"), fixed=17 * MIB),
+        Decoder("come", lambda data: relay.read_come(data), (MalformedFrame,), (relay.come(1, bytes(16), "mayo"),),
+                ("mesh.relay:read_come",), lambda found: relay.come(*found)),
+        Decoder("declined", relay.read_declined, (MalformedFrame,), (b"\x01mayo", b"\x02mayo"),
+                ("mesh.relay:read_declined",), lambda found: bytes([found[0]]) + found[1].encode()),
+        Decoder("proxy", _proxied, (ProxyWantsPassword, ProxyForbids, ProxyFails, NotAProxy), ANSWERS,
+                ("mesh.proxy:Proxy.open",)),
         Decoder("opening", _open, (MalformedStream, OpeningVersion, RefusedThere, opening.Duplicate, ConnectionError),
                 OPENINGS, ("mesh.opening:_hear", "mesh.opening:_refusal", "mesh.opening:_hello")),
         Decoder("server hello", group_of, (), (_server_hello(0x11EC), _server_hello(0x1D) * 2),

@@ -12,7 +12,8 @@ from tests.sharing.standing import ME, standing
 def test_the_hashes_of_the_chunks_leave_before_the_first_chunk() -> None:
     _, found = standing(Phase.MASK)
     words = (e.Vector(31, FIELDS[31].zeros(12)),)
-    sent = [one for one in found.handle(e.WordsReady(0.0, found.number, found.attempt, words)) if isinstance(one, e.Send)]
+    effects = found.handle(e.WordsReady(0.0, found.number, found.attempt, words))
+    sent = [one for one in effects if isinstance(one, e.Send)]
     kinds = [type(one.letter.message) for one in sent]
     assert kinds == [Root] + [Chunk] * (len(kinds) - 1)
     assert len(kinds) > 1

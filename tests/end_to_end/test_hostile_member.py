@@ -1,0 +1,124 @@
+"""A member with a good key and bad intentions, over real links: named in every site log; the others get their sum."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from p2pfl import messages
+from p2pfl.books import pledge_of
+from p2pfl.federation import Federation
+from p2pfl.hello import Greetings, Standing
+from p2pfl.home import Home
+from p2pfl.keys import Identity, digest
+from p2pfl.keyslots import KeyFile
+from p2pfl.mesh import LinkDown, Mesh
+from p2pfl.mesh.framing import PING
+from p2pfl.messages import Envelope, Message, seal
+from p2pfl.peer import Peer, SumResult, sums_run
+from tests.end_to_end.checks import entries
+from tests.end_to_end.conftest import MakeSites
+from tests.end_to_end.processes import Sites
+from tests.mesh.sites import QUICK, Watch
+
+HONEST = ("ada", "ben", "cyd")
+LIAR = "dot"
+
+
+class Liar:
+    """Dot's identity in a program that says hello as the rules say, and after that whatever it is told to."""
+
+    def __init__(self, sites: Sites) -> None:
+        self.federation = Federation.load(sites.peers)
+        with Home.open(sites[LIAR].home, unlock=[KeyFile(sites[LIAR].key)], write=False) as home:
+            self.identity: Identity = home.identity()
+        roster, self.incarnation = self.federation.roster, os.urandom(16)
+        standing = Standing(0, bytes(32), lambda size: bytes(32), "", lambda run: (0, 0))
+        greets = Greetings(self.identity, LIAR, roster, self.incarnation, self.federation.digest,
+                           pledge_of(self.federation), lambda: standing)  # fmt: skip
+        self.mesh = Mesh(
+            identity=self.identity, name=LIAR, roster=roster, listen=roster[LIAR].addresses[0],
+            incarnation=self.incarnation, greet=greets, draw=os.urandom, now=time.monotonic, wall=time.time,
+            limits=QUICK,
+        )  # fmt: skip
+        self.place = Envelope(sums_run(self.federation), 1, 1, 0, LIAR, self.incarnation)
+
+    def letter(self, message: Message, **place: object) -> bytes:
+        return seal(message, replace(self.place, **place), self.identity).wire  # type: ignore[arg-type]
+
+    def nonsense(self) -> list[bytes]:
+        """What the wire, the schema, the envelope and the table each refuse."""
+        reveal, h = messages.Reveal(((LIAR, bytes(32)),)), bytes(32)
+        return [
+            b"\x91" * 2000,  # nested without end
+            b"\xdd\xff\xff\xff\xff" + bytes(40),  # four thousand million values, announced
+            os.urandom(1000),
+            b"",
+            self.letter(reveal),  # of a phase that has no place for it
+            self.letter(reveal, epoch=2),
+            self.letter(messages.Ready(h, h), run=digest("run", b"another")),
+            self.letter(messages.Ready(h, h), round=0),
+            self.letter(messages.Ready(h, h), sender="ada"),  # in another's name
+            self.letter(messages.Certificate((), b"")),  # that decides nothing
+            self.letter(messages.Handed((b"no letter",))),
+            self.letter(messages.Evidence((self.letter(reveal),))),  # that proves nothing
+            self.letter(messages.Want("words", (("ada", (1 << 53) - 1),))),
+            self.letter(messages.ModelPart(h, 1 << 50, 0, b"x")),
+            self.letter(messages.Entries(0, 1 << 50, ((b"{}", ()),))),
+        ]
+
+    @asynccontextmanager
+    async def linked(self) -> AsyncIterator[Watch]:
+        """Its links to all others stand; at the end they have acknowledged all that it said."""
+        await self.mesh.start()
+        watch = Watch(self.mesh)
+        await watch.up(*HONEST)
+        yield watch
+        await watch.stop()
+
+    async def flood(self, peer: str, watch: Watch) -> None:
+        """Pings without end, until that peer has had enough."""
+        while not any(isinstance(one, LinkDown) and one.peer == peer for one in watch.seen):
+            self.mesh._links[peer]._control(PING, 0)
+            await asyncio.sleep(0)
+
+
+async def summed(sites: Sites, name: str, value: int) -> SumResult:
+    site = sites[name]
+    async with Peer.join(sites.peers, home=site.home, unlock=[KeyFile(site.key)], linger_s=0.0) as peer:
+        return await peer.sum(np.array([value]), patience_s=1.0)
+
+
+def test_a_member_that_says_all_kinds_of_nonsense_is_named_in_every_site_log_and_costs_the_others_no_sum(
+    make: MakeSites,
+) -> None:
+    sites = make(4)
+
+    async def scene() -> list[SumResult]:
+        async with asyncio.timeout(100):
+            sums = [asyncio.create_task(summed(sites, name, 1 << k)) for k, name in enumerate(HONEST)]
+            liar = Liar(sites)
+            async with liar.linked() as watch:
+                for _ in range(20):
+                    for peer in HONEST:
+                        for each in liar.nonsense():
+                            await liar.mesh.send(peer, each)
+                for peer in HONEST:
+                    await liar.mesh.flushed(peer)
+                    await liar.flood(peer, watch)
+            return await asyncio.gather(*sums)
+
+    for result in asyncio.run(scene()):
+        assert (int(result.total[0]), result.survivors) == (7, HONEST)
+    for name in HONEST:
+        breaches = [one for one in entries(sites[name], "site") if one["kind"] == "breach"]
+        assert {one["peer"] for one in breaches} == {LIAR}
+        assert {"P2P-ROUND-001", "P2P-ROUND-002", "P2P-MESH-061"} <= {one["code"] for one in breaches}
+        assert len(breaches) < 40, "noted once for each rule and round, not once for each letter"
+        sites.verified(name)

@@ -1,0 +1,234 @@
+"""Members and strangers that mean harm: dropped, named where they have a name, at a bounded price; the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+
+from p2pfl.mesh import LinkDown
+from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header
+from p2pfl.roster import Address
+from tests.mesh.sites import QUICK, Sites, Watch, running
+from tests.mesh.test_door import closed, knocking, rogue, silent, until_down, wire
+
+ENDLESS = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc"  # a TLS record whose ClientHello never ends
+
+
+async def from_host(host: str, address: Address) -> socket.socket:
+    """A connection that comes from another address of this machine."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    sock.bind((host, 0))
+    await asyncio.get_running_loop().sock_connect(sock, (address.host, address.port))
+    return sock
+
+
+# ── strangers ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_handshake_that_trickles_is_dropped_when_its_time_is_over_however_busy_it_looks() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        async with running(sites.mesh("ada", limits=replace(QUICK, handshake_s=0.3))) as (ada,):
+            sock = await silent(sites.addresses["ada"], ENDLESS)
+            end = asyncio.ensure_future(closed(sock))
+            while not end.done():
+                with contextlib.suppress(OSError):
+                    await asyncio.get_running_loop().sock_sendall(sock, b"\0")
+                await asyncio.wait([end], timeout=0.02)
+            await ada.refusal("P2P-MESH-017")
+
+    asyncio.run(scene())
+
+
+def test_a_host_that_calls_without_end_is_closed_unread_while_a_member_of_another_host_connects() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        limits = replace(QUICK, caller_burst=8, callers_per_s=0.0)
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", None), limits=limits)
+        async with running(ada) as (watch,):
+            crowd = [await from_host("127.0.0.2", sites.addresses["ada"]) for _ in range(40)]
+            for each in crowd[8:]:
+                await closed(each)  # without a word, and without a handshake
+            async with running(sites.mesh("bob")) as (bob,):
+                await bob.up("ada")
+            for each in crowd[:8]:
+                each.close()
+            assert not [event for event in watch.seen if getattr(event, "error", None) is not None]
+
+    asyncio.run(scene())
+
+
+def test_what_strangers_send_is_not_kept() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        async with running(sites.mesh("ada", limits=replace(QUICK, unauthenticated_bytes=1 << 15))):
+            async def pour() -> None:
+                sock = await silent(sites.addresses["ada"])
+                with contextlib.suppress(OSError):
+                    for _ in range(64):
+                        await asyncio.get_running_loop().sock_sendall(sock, ENDLESS + bytes(16_375))
+                await closed(sock)
+
+            await pour()
+            tracemalloc.start()
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(100):
+                await pour()
+            grown = tracemalloc.get_traced_memory()[0] - before
+            tracemalloc.stop()
+            assert grown < 1 << 20, f"{grown} bytes are kept of 100 callers that sent a mebibyte each"
+
+    asyncio.run(scene())
+
+
+# ── members ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", [PING, ACK], ids=["pings", "acknowledgements"])
+def test_a_member_that_floods_its_link_with_nothing_is_cut_and_named_and_the_others_go_on(kind: int) -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", None), limits=replace(QUICK, empty_burst=50))
+        async with running(ada, sites.mesh("cyd")) as (watch, cyd):
+            await cyd.up("ada")
+            async with rogue(sites) as (tunnel, opened):
+                with contextlib.suppress(OSError):
+                    await tunnel.say(wire(Header(kind, 0, opened.tag, 0, 0, 0)) * 200)
+                await watch.until(lambda seen: any(isinstance(one, LinkDown) for one in seen))
+                (down,) = [one for one in watch.seen if isinstance(one, LinkDown)]
+                assert (down.peer, down.reason) == ("bob", "flooded")
+                assert down.error is not None
+                assert (down.error.code, down.error.fields["peer"]) == ("P2P-MESH-061", "bob")
+            await cyd.mesh.send("ada", b"still here")
+            assert await watch.payloads("cyd", 1) == [b"still here"]
+
+    asyncio.run(scene())
+
+
+def test_a_member_that_sends_small_payloads_without_waiting_is_cut_when_its_window_is_full() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        limits = replace(QUICK, payload_burst=16, payloads_per_s=0.0, window_bytes=1 << 16)
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", None), limits=limits)
+        async with running(ada) as (watch,), rogue(sites) as (tunnel, opened):
+            frames = [wire(Header(DATA, FIRST | LAST, opened.tag, k, 0, 1), b"x") for k in range(6000)]
+            with contextlib.suppress(OSError):
+                await tunnel.say(b"".join(frames))
+            assert await until_down(watch) == "malformed frame"
+            error = ada.links()["bob"].last_error
+            assert error is not None
+            assert "sent without waiting" in error.evidence
+
+    asyncio.run(scene())
+
+
+def test_an_honest_sender_of_many_small_payloads_is_slowed_and_loses_nothing() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        slow = replace(QUICK, payload_burst=4, payloads_per_s=400.0, window_bytes=1 << 14)
+        async with running(sites.mesh("ada", limits=slow), sites.mesh("bob", limits=slow)) as (ada, bob):
+            await bob.up("ada")
+            sent = [b"%d" % k for k in range(300)]
+            for each in sent:
+                await bob.mesh.send("ada", each)
+            assert await ada.payloads("bob", 300) == sent
+            assert not [one for one in ada.seen if isinstance(one, LinkDown)]
+
+    asyncio.run(scene())
+
+
+def test_a_member_that_comes_back_in_a_storm_has_to_wait_and_is_named_and_the_others_get_in() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        limits = replace(QUICK, opening_burst=3, openings_per_s=0.0)
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", None), limits=limits)
+        async with running(ada) as (watch,):
+            for turn in range(3):
+                async with rogue(sites):
+                    await watch.linked("bob", turn + 1)
+            async with knocking(sites):
+                said = await watch.refusal("P2P-MESH-062")
+                assert said.peer == "bob"
+            async with running(sites.mesh("cyd")) as (cyd,):
+                await cyd.up("ada")
+
+    asyncio.run(scene())
+
+
+def test_of_the_connections_that_a_member_leaves_half_open_the_oldest_give_way() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        patient = replace(QUICK, opening_s=600.0)  # so that nothing but its turn ends a connection
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", None), limits=patient)
+        async with running(ada), contextlib.AsyncExitStack() as held:
+            crowd = [await held.enter_async_context(knocking(sites)) for _ in range(7)]
+            for each in crowd[:3]:
+                with pytest.raises(OSError):
+                    await each.hear(1 << 20)
+            async with rogue(sites):
+                assert ada.links()["bob"].state == "up"
+
+    asyncio.run(scene())
+
+
+def test_a_member_that_never_reads_holds_up_nobody_and_its_queue_is_bounded() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        limits = replace(QUICK, outgoing_bytes=4 << 20, window_bytes=2 << 20)
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", None), limits=limits)
+        async with running(ada, sites.mesh("cyd")) as (watch, cyd):
+            await cyd.up("ada")
+            async with rogue(sites):
+                await watch.up("bob")
+                payload = bytes(1 << 20)
+                while ada.send_nowait("bob", payload):
+                    assert ada.links()["bob"].queued < 8 << 20
+                for _ in range(20):
+                    await ada.send("cyd", payload)
+                assert len(await cyd.payloads("ada", 20)) == 20
+                assert ada.links()["bob"].queued < 8 << 20
+                assert ada.links()["bob"].payload_sent == 0
+
+    asyncio.run(scene())
+
+
+def test_an_owner_that_is_behind_with_one_peer_goes_on_with_the_others() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        limits = replace(QUICK, undelivered_bytes=1 << 20, window_bytes=1 << 20, outgoing_bytes=2 << 20)
+        ada, bob, cyd = (sites.mesh(name, limits=limits) for name in ("ada", "bob", "cyd"))
+        async with running(bob, cyd) as (one, two):
+            await ada.start()
+            try:
+                held = ada.events(hold=True)
+                await one.up("ada")
+                await two.up("ada")
+                while bob.send_nowait("ada", bytes(1 << 18)):
+                    pass
+                taken: dict[str, int] = {"bob": 0, "cyd": 0}
+                sending = asyncio.ensure_future(everything(two, 40))
+                async for event in held:
+                    payload = getattr(event, "payload", None)
+                    if payload is None:
+                        continue
+                    taken[event.peer] += 1
+                    if event.peer == "cyd":
+                        ada.taken("cyd", len(payload))  # bob's are never done
+                    if taken["cyd"] == 40:
+                        break
+                await sending
+                assert taken["bob"] * (1 << 18) < 4 << 20
+            finally:
+                await ada.stop(flush_s=0.0)
+
+    async def everything(watch: Watch, count: int) -> None:
+        for _ in range(count):
+            await watch.mesh.send("ada", bytes(1 << 18))
+
+    asyncio.run(scene())
