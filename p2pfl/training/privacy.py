@@ -147,7 +147,10 @@ class Account:
                 raise ValueError(f"not version {VERSION}")
             if not isinstance(row["passes"], int) or row["passes"] < 0 or not isinstance(row["history"], list):
                 raise ValueError("passes or history")
-            return cls([Mechanism.from_facts(dict(one)) for one in row["history"]], row["passes"])
+            found = cls([Mechanism.from_facts(dict(one)) for one in row["history"]], row["passes"])
+            if found.to_bytes() != data:
+                raise ValueError("another spelling of it than the one that is written")
+            return found
         except (Malformed, ValueError, TypeError) as error:
             raise AccountUnreadable(evidence=f"{len(data)} bytes: {error}") from None
 

@@ -87,6 +87,14 @@ def test_any_history_comes_back_from_its_bytes_exactly(rows: list[tuple[float, f
     assert Account.from_bytes(account.to_bytes()).history == account.history
 
 
+def test_an_account_in_another_spelling_than_its_own_is_refused() -> None:
+    data = Account([Mechanism(1.5, 0.1, 2)], passes=1).to_bytes()
+    for other in (data.replace(b'"1.5"', b'"01.5"'), data.replace(b'"passes":1', b'"passes":true')):
+        assert other != data
+        with pytest.raises(AccountUnreadable):
+            Account.from_bytes(other)
+
+
 @given(st.binary(max_size=60))
 @settings(max_examples=200)
 def test_bytes_that_are_no_account_are_an_error_and_never_an_empty_account(data: bytes) -> None:
