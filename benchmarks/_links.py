@@ -1,26 +1,39 @@
-"""Links of a declared speed between processes of one machine: a network namespace each, a bridge, token buckets.
+"""Links between processes of one machine that are slow, cut or missing: a network namespace each, and a bridge.
 
-Every peer has a namespace of its own, with a veth pair into a bridge that lies in one more; both ends of each pair send
-through `tc … tbf`, so that what a peer says and what it hears are limited alike. Needs the right to make namespaces
-(root, in general), `ip` and `tc`. Unix sockets with a path, and the disk, are common to all namespaces.
+Every place is a namespace of its own, with a veth pair into a bridge that lies in one more. Where a speed is declared,
+both ends of each pair send through `tc … tbf`, so that what a place says and what it hears are limited alike. Needs the
+right to make namespaces (root, in general), `ip` and `tc`. Unix sockets with a path, and the disk, are common to all.
+
+Whatever is made here is removed when its block is left, and names tell whose it was: what a process that was killed
+left behind, programs that run in it included, is removed by the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-PREFIX: Final = "p2pfl-bench"
+PREFIX: Final = "p2pfl-net"
 NETWORK: Final = "10.213.7"
 BURST_S: Final = 0.001  # of the declared speed; the least that a kernel of 1000 Hz can serve
 LEAST_BURST_BYTES: Final = 128 << 10  # a segment as TCP hands it to a network card fits, and is not cut up here
 QUEUE_MS: Final = 50  # what waits longer in front of a link is dropped
 BITS: Final = {"kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
+NOBODY: Final = "02:00:00:00:00:99"  # no interface here has this address
+DOOR: Final = "inet door"
+CLOSED_DOOR: Final = (
+    f"add table {DOOR}; add chain {DOOR} callers {{ type filter hook input priority 0; policy drop; }}; "
+    f"add rule {DOOR} callers ct state established,related accept; add rule {DOOR} callers iif lo accept"
+)
+
+_serial = itertools.count()
 
 
 class LinksUnavailable(RuntimeError):
@@ -49,42 +62,105 @@ def loopback(count: int) -> list[Place]:
     return [Place((), "127.0.0.1", "lo")] * count
 
 
+class Network:
+    """Places on one bridge, by number, and what goes wrong between them. Made by `network`."""
+
+    def __init__(self, tag: str, count: int) -> None:
+        self.hub = f"{tag}-hub"
+        self._names = [f"{tag}-{number}" for number in range(count)]
+
+    @property
+    def places(self) -> list[Place]:
+        return [Place(("ip", "netns", "exec", name), address_of(number), "site")
+                for number, name in enumerate(self._names)]  # fmt: skip
+
+    def make(self) -> None:
+        """Namespaces, bridge and pairs. Raises LinksUnavailable, and then `remove` removes what stands."""
+        for name in (self.hub, *self._names):
+            _ip("netns", "add", name)
+        _ip("-n", self.hub, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", self.hub, "link", "set", "bridge", "up")
+        for number, name in enumerate(self._names):
+            port = f"port{number}"
+            _ip("link", "add", "site", "netns", name, "type", "veth", "peer", "name", port, "netns", self.hub)
+            _ip("-n", self.hub, "link", "set", port, "master", "bridge", "up")
+            _ip("-n", name, "link", "set", "lo", "up")
+            _ip("-n", name, "address", "add", f"{address_of(number)}/24", "dev", "site")
+            _ip("-n", name, "link", "set", "site", "up")
+
+    def remove(self) -> None:
+        """Everything, whether or not it was made; never raises."""
+        for name in (*self._names, self.hub):
+            _delete(name)
+
+    def limit(self, number: int, speed: str) -> None:
+        """The link of this place carries `speed` up and `speed` down from now on."""
+        burst = max(int(bits_per_s(speed) / 8 * BURST_S), LEAST_BURST_BYTES)
+        shape = ("root", "tbf", "rate", speed, "burst", str(burst), "latency", f"{QUEUE_MS}ms")
+        _run("tc", "-n", self._names[number], "qdisc", "replace", "dev", "site", *shape)
+        _run("tc", "-n", self.hub, "qdisc", "replace", "dev", f"port{number}", *shape)
+
+    def cut(self, number: int) -> None:
+        """Whatever this place says and is told vanishes, and neither end is told so."""
+        _ip("-n", self.hub, "link", "set", f"port{number}", "nomaster")
+
+    def mend(self, number: int) -> None:
+        """Undo `cut`."""
+        _ip("-n", self.hub, "link", "set", f"port{number}", "master", "bridge")
+
+    def deafen(self, number: int, to: int) -> None:
+        """What `to` says to this place goes astray from now on; what this place says arrives there."""
+        _ip("-n", self._names[to], "neighbour", "replace", address_of(number), "lladdr", NOBODY, "dev", "site",
+            "nud", "permanent")  # fmt: skip
+
+    def hear(self, number: int, to: int) -> None:
+        """Undo `deafen`."""
+        _ip("-n", self._names[to], "neighbour", "delete", address_of(number), "dev", "site")
+
+    def keep_apart(self, *numbers: int, apart: bool = True) -> None:
+        """These places reach all others, and not one another; `apart` False: they do again."""
+        for number in numbers:
+            _ip("-n", self.hub, "link", "set", f"port{number}", "type", "bridge_slave", "isolated",
+                "on" if apart else "off")  # fmt: skip
+
+    def refuse_callers(self, number: int) -> None:
+        """The firewall of this place lets no connection in, only answers to its own. Raises LinksUnavailable."""
+        _run(*self.places[number].prefix, "nft", CLOSED_DOOR)
+
+    def move(self, number: int, address: str) -> None:
+        """This place has another address from now on, and its old one no longer."""
+        name = self._names[number]
+        _ip("-n", name, "address", "flush", "dev", "site")
+        _ip("-n", name, "address", "add", f"{address}/24", "dev", "site")
+
+
+def address_of(number: int) -> str:
+    """The address with which a place begins."""
+    return f"{NETWORK}.{number + 1}"
+
+
 @contextlib.contextmanager
-def limited(count: int, speed: str) -> Iterator[list[Place]]:
-    """`count` places whose links carry `speed` up and `speed` down, until the block is left. Raises LinksUnavailable.
+def network(count: int) -> Iterator[Network]:
+    """`count` places on one bridge, until the block is left. Raises LinksUnavailable.
 
     End the processes in them first: a namespace outlives its name while somebody is in it.
     """
     _sweep()
-    tag = f"{PREFIX}-{os.getpid()}"
-    hub = f"{tag}-hub"
-    names = [f"{tag}-{number}" for number in range(count)]
-    shape = _shape(speed)
+    made = Network(f"{PREFIX}-{os.getpid()}-{next(_serial)}", count)
     try:
-        for name in (hub, *names):
-            _ip("netns", "add", name)
-        _ip("-n", hub, "link", "add", "bridge", "type", "bridge")
-        _ip("-n", hub, "link", "set", "bridge", "up")
-        for number, name in enumerate(names):
-            port = f"port{number}"
-            _ip("link", "add", "site", "netns", name, "type", "veth", "peer", "name", port, "netns", hub)
-            _ip("-n", hub, "link", "set", port, "master", "bridge", "up")
-            _ip("-n", name, "link", "set", "lo", "up")
-            _ip("-n", name, "address", "add", f"{NETWORK}.{number + 1}/24", "dev", "site")
-            _ip("-n", name, "link", "set", "site", "up")
-            _run("tc", "-n", name, "qdisc", "add", "dev", "site", "root", *shape)
-            _run("tc", "-n", hub, "qdisc", "add", "dev", port, "root", *shape)
-        yield [
-            Place(("ip", "netns", "exec", name), f"{NETWORK}.{number + 1}", "site") for number, name in enumerate(names)
-        ]
+        made.make()
+        yield made
     finally:
-        for name in (*names, hub):
-            _delete(name)
+        made.remove()
 
 
-def _shape(speed: str) -> tuple[str, ...]:
-    burst = max(int(bits_per_s(speed) / 8 * BURST_S), LEAST_BURST_BYTES)
-    return "tbf", "rate", speed, "burst", str(burst), "latency", f"{QUEUE_MS}ms"
+@contextlib.contextmanager
+def limited(count: int, speed: str) -> Iterator[list[Place]]:
+    """`count` places whose links carry `speed` each way, until the block is left. Raises LinksUnavailable."""
+    with network(count) as made:
+        for number in range(count):
+            made.limit(number, speed)
+        yield made.places
 
 
 def _sweep() -> None:
@@ -97,6 +173,9 @@ def _sweep() -> None:
         name = line.split(maxsplit=1)[0]
         owner = name.removeprefix(f"{PREFIX}-").partition("-")[0]
         if name.startswith(f"{PREFIX}-") and owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            for pid in subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split():
+                with contextlib.suppress(OSError):
+                    os.kill(int(pid), signal.SIGKILL)
             _delete(name)
 
 

@@ -1,28 +1,27 @@
-"""One link through the tunnel against a bare SSLSocket: bandwidth, round trip, and bytes on the wire.
+"""What links carry, how fast, and how many bytes it takes: one link, all links at once, and the secure sum's own bytes.
 
-Both sides run interleaved, each as two processes on this machine's loopback, with the same certificates and the same
-TLS 1.3 context. The rows of processor time say where it goes: beside TLS and TCP, a link pays for the unix socket
-between the tunnel and ZeroMQ, twice through the kernel at each end, and for ZeroMQ's own thread. The last rows have
-one sender with several takers at once: what the slowest link had moved when the first was done.
+    python benchmarks/mesh_bandwidth.py [--parts link,all,slow,sums] [--peers 3,5,10,20] [--words 1000000]
+                                        [--mebibytes 512] [--rounds 5] [--json]
 
-    python benchmarks/mesh_bandwidth.py [--mebibytes 512] [--rounds 5] [--json]
+link  one link through the tunnel against a bare SSLSocket, in turn, on loopback: bandwidth, round trip, processor,
+      overhead of each size of message (benchmarks/_one_link.py)
+all   every site sends to every other at once, each behind a link of a declared speed: how much of it is used, and what
+      leaves the interface for each byte of payload
+slow  the same with one site behind a link of a twentieth of that speed: what the others' links lose by it
+sums  secure sums of a vector for n = 3 … 20, each site in a network namespace: bytes that leave its interface, against
+      the optimum 2(n−1)/n·m·w of a plain all-reduce
+
+All but the first need network namespaces (benchmarks/_links.py), which takes root; without that right stderr says "not
+measured". The interface counts what TCP hands to it, segments of up to 64 kB with one header each: on a wire of
+1500-byte packets 66 bytes for each 1448 are added to whatever program it is.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import multiprocessing
-import os
-import socket
 import ssl
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,318 +29,120 @@ import zmq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import _all_links as all_links
+from benchmarks import _links as links
+from benchmarks import mesh_forms
+from benchmarks._one_link import measure as measure_link
 from benchmarks._report import Finding, machine, ratios, show
-from p2pfl.keys import Identity
-from p2pfl.mesh import Delivered, Mesh
-from p2pfl.mesh.certificates import build_context, issue
-from p2pfl.roster import Address, Member, Roster
 
-PROMISED: Final = 0.8
-PAYLOAD_BYTES: Final = 4 << 20
-ROUND_TRIPS: Final = 300
-SIZES: Final = (0, 1 << 10, 64 << 10, 1 << 20, 16 << 20)
-MIB: Final = 1 << 20
-FAN: Final = 4  # takers at once
-NAMES: Final = ("sender", *(f"taker-{number}" for number in range(FAN)))
+SPEED: Final = "200mbit"
+SLOW: Final = "10mbit"
+TOGETHER: Final = 5  # sites that send at once
+WORD_BYTES: Final = 4  # of the 31-bit field
+WARM: Final = 2  # sums before those that count: the first deals with hellos and the genesis, too
+PROMISED_USED: Final = 0.85
+PROMISED_BESIDE_SLOW: Final = 0.85
+PROMISED_WIRE: Final = 1.03
+PROMISED_FROM: Final = 1_000_000  # words
 
 
-@dataclass(frozen=True)
-class Sites:
-    """A sender and its takers on loopback; what each process needs to be one of them."""
-
-    keys: tuple[bytes, ...]
-    ports: tuple[int, ...]
-
-    @classmethod
-    def fresh(cls, takers: int) -> Sites:
-        keys = tuple(Identity.generate().reveal() for _ in range(1 + takers))
-        with contextlib.ExitStack() as stack:
-            bound = [stack.enter_context(socket.socket()) for _ in keys]
-            for each in bound:
-                each.bind(("127.0.0.1", 0))
-            return cls(keys, tuple(each.getsockname()[1] for each in bound))
-
-    @property
-    def roster(self) -> Roster:
-        return Roster(1, tuple(
-            Member(name, Identity(key).key, (Address("127.0.0.1", port),))
-            for name, key, port in zip(NAMES, self.keys, self.ports, strict=False)
-        ))  # fmt: skip
-
-
-Work = Callable[[Sites, int, int, Connection], None]
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What one process spent on the bulk: seconds of its main thread, and of all threads; growth of its peak memory."""
-
-    main_s: float
-    all_s: float
-    peak_mib: float
-
-
-class Meter:
-    def __init__(self) -> None:
-        self._main, self._all, self._peak = time.thread_time(), time.process_time(), peak_mib()
-
-    def read(self) -> Spent:
-        return Spent(time.thread_time() - self._main, time.process_time() - self._all, peak_mib() - self._peak)
-
-
-def peak_mib() -> float:
-    """The most memory that this process ever held; 0 where the system does not say."""
-    with contextlib.suppress(OSError):
-        return int(Path("/proc/self/status").read_text("ascii").partition("VmHWM:")[2].split()[0]) / 1024
-    return 0.0
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of one side: payload bytes per second, the median round trip of 32 bytes, what both processes spent."""
-
-    bytes_per_s: float
-    round_trip_s: float
-    sender: Spent
-    taker: Spent
-    overhead: dict[int, int]  # payload bytes: bytes on the wire beyond them, with their acknowledgement not counted
-
-
-# ── a bare SSLSocket ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def bare_taker(sites: Sites, total: int, pipe: Connection) -> None:
-    context = build_context(issue(Identity(sites.keys[1]), NAMES[1], time.time()), sites.roster, accepting=True)
-    with socket.create_server(("127.0.0.1", sites.ports[1])) as listener:
-        pipe.send("ready")
-        accepted, _ = listener.accept()
-    with context.wrap_socket(accepted, server_side=True) as link:
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        view, left, meter = memoryview(bytearray(256 << 10)), total, Meter()
-        while left:
-            left -= link.recv_into(view)
-        pipe.send(meter.read())
-        link.sendall(b"!")
-        for _ in range(ROUND_TRIPS):
-            link.sendall(link.recv(64))
-        link.recv(1)
-
-
-def bare_sender(sites: Sites, total: int) -> tuple[float, float, Spent, dict[int, int]]:
-    context = build_context(issue(Identity(sites.keys[0]), NAMES[0], time.time()), sites.roster, accepting=False)
-    with context.wrap_socket(socket.create_connection(("127.0.0.1", sites.ports[1]))) as link:
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        payload = os.urandom(PAYLOAD_BYTES)
-        began, meter = time.perf_counter(), Meter()
-        for _ in range(total // PAYLOAD_BYTES):
-            link.sendall(payload)
-        link.recv(1)
-        speed, spent = total / (time.perf_counter() - began), meter.read()
-        trips = []
-        for _ in range(ROUND_TRIPS):
-            began = time.perf_counter()
-            link.sendall(b"x" * 32)
-            link.recv(64)
-            trips.append(time.perf_counter() - began)
-    return speed, statistics.median(trips), spent, {}
-
-
-# ── the mesh ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Open:
-    """Greets with nothing and lets everyone in."""
-
-    def greeting(self, peer: str, nonce: bytes) -> bytes:
-        return b""
-
-    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
-        return
-
-
-def mesh_of(sites: Sites, side: int) -> Mesh:
-    return Mesh(
-        identity=Identity(sites.keys[side]), name=NAMES[side], roster=sites.roster,
-        listen=Address("127.0.0.1", sites.ports[side]), incarnation=os.urandom(16), greet=Open(),
-        draw=os.urandom, now=time.monotonic, wall=time.time,
-    )  # fmt: skip
-
-
-async def payloads(mesh: Mesh, count: int) -> None:
-    while count:
-        count -= isinstance(await anext(mesh.events()), Delivered)
-
-
-async def mesh_taker(sites: Sites, total: int, pipe: Connection) -> None:
-    mesh = mesh_of(sites, 1)
-    await mesh.start()
-    pipe.send("ready")
-    await payloads(mesh, 1)
-    meter = Meter()
-    await payloads(mesh, total // PAYLOAD_BYTES)
-    pipe.send(meter.read())
-    await mesh.send(NAMES[0], b"!")
-    for _ in range(ROUND_TRIPS):
-        await payloads(mesh, 1)
-        await mesh.send(NAMES[0], b"x" * 32)
-    await payloads(mesh, len(SIZES) + 1)
-    await mesh.stop()
-
-
-async def mesh_sender(sites: Sites, total: int) -> tuple[float, float, Spent, dict[int, int]]:
-    mesh = mesh_of(sites, 0)
-    await mesh.start()
-    payload = os.urandom(PAYLOAD_BYTES)
-    while mesh.links()[NAMES[1]].state != "up":
-        await anext(mesh.events())
-    await mesh.send(NAMES[1], b"now")
-    began, meter = time.perf_counter(), Meter()
-    for _ in range(total // PAYLOAD_BYTES):
-        await mesh.send(NAMES[1], payload)
-    await payloads(mesh, 1)
-    speed, spent = total / (time.perf_counter() - began), meter.read()
-    trips = []
-    for _ in range(ROUND_TRIPS):
-        began = time.perf_counter()
-        await mesh.send(NAMES[1], b"x" * 32)
-        await payloads(mesh, 1)
-        trips.append(time.perf_counter() - began)
-    overhead = {}
-    for size in SIZES:
-        before = mesh.links()[NAMES[1]].bytes_sent
-        await mesh.send(NAMES[1], bytes(size))
-        await mesh.flushed(NAMES[1])
-        overhead[size] = mesh.links()[NAMES[1]].bytes_sent - before - size
-    await mesh.send(NAMES[1], b"end")
-    await mesh.stop()
-    return speed, statistics.median(trips), spent, overhead
-
-
-async def fan_sender(sites: Sites, total: int) -> float:
-    """Send `total` bytes to every taker at once. What the slowest link had moved when the first was done, of all."""
-    mesh = mesh_of(sites, 0)
-    await mesh.start()
-    while any(link.state != "up" for link in mesh.links().values()):
-        await anext(mesh.events())
-    payload = os.urandom(PAYLOAD_BYTES)
-
-    async def send_all(peer: str) -> None:
-        await mesh.send(peer, b"now")
-        for _ in range(total // PAYLOAD_BYTES):
-            await mesh.send(peer, payload)
-        await mesh.flushed(peer)
-
-    posts = [asyncio.ensure_future(send_all(peer)) for peer in mesh.links()]
-    await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
-    share = min(link.payload_sent for link in mesh.links().values()) / total
-    await asyncio.wait(posts)
-    await mesh.stop()
-    return share
-
-
-async def fan_taker(sites: Sites, side: int, total: int, pipe: Connection) -> None:
-    mesh = mesh_of(sites, side)
-    await mesh.start()
-    pipe.send("ready")
-    await payloads(mesh, 1 + total // PAYLOAD_BYTES)
-    while mesh.links()[NAMES[0]].state == "up":  # until the sender stops
-        await anext(mesh.events())
-    await mesh.stop()
-
-
-# ── both, interleaved ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _bare(sites: Sites, side: int, total: int, pipe: Connection) -> None:
-    if side:
-        bare_taker(sites, total, pipe)
-    else:
-        pipe.send(bare_sender(sites, total))
-
-
-def _tunnel(sites: Sites, side: int, total: int, pipe: Connection) -> None:
-    if side:
-        asyncio.run(mesh_taker(sites, total, pipe))
-    else:
-        pipe.send(asyncio.run(mesh_sender(sites, total)))
-
-
-def _fan(sites: Sites, side: int, total: int, pipe: Connection) -> None:
-    if side:
-        asyncio.run(fan_taker(sites, side, total, pipe))
-    else:
-        pipe.send(asyncio.run(fan_sender(sites, total)))
-
-
-@contextlib.contextmanager
-def processes(work: Work, total: int, takers: int = 1) -> Iterator[list[Connection]]:
-    """The processes of all sites, the sender's the last to start; what comes of each is read from its connection."""
-    spawn, sites, started, ends = multiprocessing.get_context("spawn"), Sites.fresh(takers), [], []
-    for side in range(takers, -1, -1):
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=work, args=(sites, side, total, theirs))
-        process.start()
-        theirs.close()
-        started.append(process)
-        ends.append(ours)
-        if side:
-            ours.recv()  # the taker listens
-    yield ends
-    for process in started:
-        process.join()
-
-
-def run(work: Work, total: int) -> Run:
-    with processes(work, total) as (one, two):
-        taker, (speed, round_trip, sender, overhead) = one.recv(), two.recv()
-    return Run(speed, round_trip, sender, taker, overhead)
-
-
-def measure(mebibytes: int, rounds: int) -> list[Finding]:
-    """Both sides in turn, `rounds` times."""
-    total = max(1, mebibytes * MIB // PAYLOAD_BYTES) * PAYLOAD_BYTES
-    bare, mesh, shares = [], [], []
+def measure_all(mebibytes: int, rounds: int) -> list[Finding]:
+    """All links of a mesh at once."""
+    used, wire, trips = [], [], []
+    count = max(1, mebibytes // (TOGETHER * (TOGETHER - 1)))
     for _ in range(rounds):
-        bare.append(run(_bare, total))
-        mesh.append(run(_tunnel, total))
-        with processes(_fan, max(1, total // FAN // PAYLOAD_BYTES) * PAYLOAD_BYTES, FAN) as ends:
-            shares.append(float(ends[-1].recv()))
-    gib = total / (1 << 30)
-    speeds = [[each.bytes_per_s / MIB for each in side] for side in (mesh, bare)]
-    found = [
-        Finding("one link / a bare SSLSocket", ratios(*speeds), at_least=PROMISED),
-        Finding("one link", tuple(speeds[0]), "MiB/s"),
-        Finding("a bare SSLSocket", tuple(speeds[1]), "MiB/s"),
+        with links.network(TOGETHER) as net:
+            for number in range(TOGETHER):
+                net.limit(number, SPEED)
+            seen = all_links.run(net.places, [[count] * TOGETHER] * TOGETHER)
+        slowest = max(max(one.seconds.values()) for one in seen)
+        used.append(seen[0].payload * 8 / slowest / links.bits_per_s(SPEED))
+        wire.append(sum(one.interface for one in seen) / sum(one.payload for one in seen))
+        trips.append(max(one.trip_s for one in seen) * 1e6)
+    title = f"{TOGETHER} sites, all links at once, {SPEED}"
+    return [
+        Finding(f"{title}: of that speed used", tuple(used), at_least=PROMISED_USED),
+        Finding(f"{title}: bytes on the interface / payload", tuple(wire), at_most=PROMISED_WIRE),
+        Finding(f"{title}: round trip of an idle link", tuple(trips), "µs"),
     ]
-    for name, side in (("one link", mesh), ("a bare SSLSocket", bare)):
-        found.append(Finding(f"round trip, {name}", tuple(each.round_trip_s * 1e6 for each in side), "µs"))
-    for name, side in (("one link", mesh), ("a bare SSLSocket", bare)):
-        for end in ("sender", "taker"):
-            spent: list[Spent] = [getattr(each, end) for each in side]
-            found.append(Finding(f"processor, {name}, {end}", tuple(each.all_s / gib for each in spent), "s/GiB"))
-            if side is mesh:
-                rest = tuple((each.all_s - each.main_s) / gib for each in spent)
-                found.append(Finding(f"  of it ZeroMQ's thread, {end}", rest, "s/GiB"))
-    for end in ("sender", "taker"):
-        grown = tuple(getattr(each, end).peak_mib for each in mesh)
-        found.append(Finding(f"growth of the peak memory, one link, {end}", grown, "MiB"))
-    found.append(Finding(f"of {FAN} links at once, the slowest / the first", tuple(shares)))
-    for size in SIZES:
-        extra = tuple(float(each.overhead[size]) for each in mesh)
-        found.append(Finding(f"overhead of {size} payload bytes", extra, "bytes"))
+
+
+def measure_slow(mebibytes: int, rounds: int) -> list[Finding]:
+    """What the links of others lose by one slow site that is sent to at the same time."""
+    with_it: list[float] = []
+    without: list[float] = []
+    count = max(1, mebibytes // (TOGETHER * (TOGETHER - 1)))
+    slow = TOGETHER - 1
+    few = max(1, count // 8)
+    for _ in range(rounds):
+        with links.network(TOGETHER) as net:
+            for number in range(TOGETHER):
+                net.limit(number, SLOW if number == slow else SPEED)
+            for to_slow, into in ((0, without), (few, with_it)):
+                rows = [[to_slow if slow in (a, b) else count for b in range(TOGETHER)] for a in range(TOGETHER)]
+                seen = all_links.run(net.places, rows)
+                fast = [one.seconds for number, one in enumerate(seen) if number != slow]
+                into.append(max(each[peer] for each in fast for peer in each if peer != all_links.name_of(slow)))
+    title = f"{TOGETHER - 1} sites of {SPEED}: speed beside one of {SLOW} / without it"
+    return [Finding(title, ratios(without, with_it), at_least=PROMISED_BESIDE_SLOW)]
+
+
+def measure_sums(peers: Sequence[int], words: int, rounds: int) -> list[Finding]:
+    """Bytes of a secure sum as its sites count them, and as their interfaces do."""
+    found = []
+    for n in peers:
+        print(f"{n} sites …", file=sys.stderr)
+        with links.network(n) as net:
+            _, told = mesh_forms.run(net.places, words, WARM + rounds)
+        if any(seen["survivors"] != n for one in told for seen in one["sums"]):
+            raise SystemExit(f"a sum of {n} sites went on without one of them: this machine is too busy to measure")
+        optimum = 2 * (n - 1) / n * words * WORD_BYTES
+        bound = PROMISED_WIRE if words >= PROMISED_FROM else None
+        for what, title in (("interface", "bytes on the interface"), ("sent", "bytes that it counts itself")):
+            sums = [[one["sums"][turn][what] / optimum for one in told] for turn in range(WARM, WARM + rounds)]
+            most = tuple(max(values) for values in sums)
+            mean = tuple(sum(values) / n for values in sums)
+            title = f"secure sum, {n} sites, {words:,} words: {title} / optimum"
+            found += [
+                Finding(title, mean, at_most=bound if what == "interface" else None),
+                Finding("  … of the site with the most", most),
+            ]
     return found
 
 
+def measure(options: argparse.Namespace) -> list[Finding]:
+    """All parts, one after the other. What cannot be measured here is said on stderr, and has no rows."""
+    parts: dict[str, Callable[[], list[Finding]]] = {
+        "link": lambda: measure_link(options.mebibytes, options.rounds),
+        "all": lambda: measure_all(options.mebibytes, options.rounds),
+        "slow": lambda: measure_slow(options.mebibytes, options.rounds),
+        "sums": lambda: measure_sums(options.peers, options.words, options.rounds),
+    }
+    found: list[Finding] = []
+    for part in options.parts:
+        try:
+            found += parts[part]()
+        except links.LinksUnavailable as reason:
+            print(f"{part}: not measured: {reason}", file=sys.stderr)
+    return found
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--mebibytes", type=int, default=512, help="payload moved in each run")
-    parser.add_argument("--rounds", type=int, default=5, help="how often both sides run")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=["link", "all", "slow", "sums"])
+    parser.add_argument("--peers", type=_numbers, default=[3, 5, 10, 20], help="numbers of sites of the secure sums")
+    parser.add_argument("--words", type=int, default=PROMISED_FROM, help="of the vector that is summed")
+    parser.add_argument("--mebibytes", type=int, default=512, help="payload moved in each run, over all links")
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything runs")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     options = parser.parse_args()
     on = {**machine("pyzmq"), "libzmq": zmq.zmq_version(), "openssl": ssl.OPENSSL_VERSION}
-    title = "one link through the tunnel against a bare SSLSocket, loopback"
-    found = measure(options.mebibytes, options.rounds)
-    return show(title, found, on, as_json=options.json)
+    found = measure(options)
+    return show("links of a mesh", found, on, as_json=options.json) if found else 0
 
 
 if __name__ == "__main__":

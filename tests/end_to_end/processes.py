@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks._links import Place, loopback
 from p2pfl import draft
 from p2pfl.cards import Card
 from p2pfl.cli.peers import task_lines
@@ -76,7 +77,7 @@ class Process:
     """One process; its stderr is read as it comes. `events` are those of its lines that are JSON (see site.py)."""
 
     def __init__(
-        self, name: str, arguments: Sequence[str], environment: Mapping[str, str] | None,
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None,
         ended: Callable[[Process], None],
     ) -> None:  # fmt: skip
         self.name = name
@@ -87,7 +88,7 @@ class Process:
         self._read = 0
         self._open = 2
         self.process = subprocess.Popen(
-            [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, env={**os.environ, **ENVIRONMENT, **(environment or {})}, start_new_session=True, cwd=ROOT,
         )  # fmt: skip
         for stream, into in ((self.process.stdout, self.out), (self.process.stderr, self.said)):
@@ -165,11 +166,12 @@ class Process:
 
 @dataclass(frozen=True)
 class Site:
-    """One site's own files."""
+    """One site's own files, and where it runs: on loopback, unless `place` is another network namespace."""
 
     name: str
     folder: Path
     port: int
+    place: Place
 
     @property
     def home(self) -> Path:
@@ -210,7 +212,8 @@ class Sites:
 
     def run(self, name: str, arguments: Sequence[object], environment: Mapping[str, str] | None = None) -> Process:
         """`python` with arguments, as the process of `name`."""
-        process = Process(name, [str(one) for one in arguments], environment, self.ends.put)
+        command = [*self[name].place.prefix, sys.executable, *(str(one) for one in arguments)]
+        process = Process(name, command, environment, self.ends.put)
         self.started.append(process)
         return process
 
@@ -255,19 +258,23 @@ class Sites:
 def federation(
     place: Path, count: int = 3, overrides: Sequence[str] = (),
     doors: Callable[[str, int], int] = lambda name, port: port, outbound: Sequence[str] = (),
+    places: Sequence[Place] = (), addresses: Callable[[Site], Sequence[str]] = lambda site: [site.place.address],
 ) -> Iterator[Sites]:
     """`count` sites with homes, keys and one peers.yaml; at the end every process is gone.
 
-    doors     the port under which a site is listed, from its name and own port: a proxy's, for instance
-    outbound  sites that have no port, and only dial out
+    doors      the port under which a site is listed, from its name and own port: a proxy's, for instance
+    outbound   sites that have no port, and only dial out
+    places     where each site runs, if not on this machine's loopback
+    addresses  the hosts under which a site is listed
     """
     sites, members = {}, []
-    for name, port in zip(NAMES[:count], free_ports(count), strict=True):
-        site = sites[name] = Site(name, place / name, port)
+    where = places or loopback(count)
+    for name, port, at in zip(NAMES[:count], free_ports(count), where, strict=True):
+        site = sites[name] = Site(name, place / name, port, at)
         site.folder.mkdir(mode=0o700, parents=True)
         with Home.create(site.home, name, [KeyFile(site.key)]) as made:
-            listed = [] if name in outbound else [Address("127.0.0.1", doors(name, port))]
-            card = Card.sign(made.identity(), name, listed)
+            hosts = [] if name in outbound else addresses(site)
+            card = Card.sign(made.identity(), name, [Address(host, doors(name, port)) for host in hosts])
             made.publish_card(card.to_bytes())
         members.append(card.member)
     (place / "peers.yaml").write_bytes(draft.write("test", members, task_lines(None), list(overrides)))

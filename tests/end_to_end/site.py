@@ -173,7 +173,7 @@ async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:
         except SumMissed as error:
             return {"missed": error.code}
         kind = str(getattr(result.total, "dtype", "Decimal"))
-        told = [str(one) for one in result.total]
+        told = [str(one) for one in (sorted(set(result.total)) if "brief" in order else result.total)]
         return {"total": told, "kind": kind, "survivors": result.survivors, "round": result.round}
     if "mean" in order:
         mean = await peer.mean(values_of(order), weight=order.get("weight", 1), **options)

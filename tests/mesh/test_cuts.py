@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from random import Random
 
-from p2pfl.mesh import Limits, LinkDown
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from p2pfl.mesh import Limits, LinkDown, Mesh
 from tests.mesh.proxy import UNLIMITED, Proxy
 from tests.mesh.sites import Sites, Watch, running
 
@@ -36,6 +40,53 @@ def test_nothing_is_lost_or_doubled_when_the_connection_is_cut_at_random_bytes()
             assert len({event.incarnation for event in one.ups("bob")}) == 1
 
     asyncio.run(scene())
+
+
+def cut_at(places: Sequence[int], sizes: Sequence[int]) -> None:
+    """Payloads go both ways over connections of which each ends at a byte that is given; then over one that lives.
+
+    The bytes of a connection are counted over both directions, so a place may lie in the handshake, in the opening, in
+    a frame, in its header or in an acknowledgement, of either side.
+    """
+
+    async def scene() -> None:
+        sites, left = Sites("ada", "bob", "cyd"), list(places)
+        proxy = Proxy(sites.addresses["bob"], lambda: left.pop(0) if left else UNLIMITED)
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", proxy.address))
+        bob = sites.mesh("bob", roster=sites.reached_at("ada", None))
+        there = [number.to_bytes(4, "big") + os.urandom(size) for number, size in enumerate(sizes)]
+        back = there[::-1]
+        async with proxy.running(), running(ada, bob) as (one, two):
+            for mine, theirs in zip(there, back, strict=True):
+                await asyncio.gather(ada.send("bob", mine), bob.send("ada", theirs))
+            assert await two.payloads("ada", len(there)) == there
+            assert await one.payloads("bob", len(back)) == back
+            while left:  # what is left of the cuts meets links that have nothing to carry, and then one payload more
+                accepted = proxy.accepted
+                proxy.cut()
+                await proxy.until(lambda accepted=accepted: proxy.accepted > accepted)
+            await asyncio.gather(ada.send("bob", b"end"), bob.send("ada", b"end"))
+            assert (await two.payloads("ada", len(there) + 1))[len(there) :] == [b"end"]
+            assert (await one.payloads("bob", len(back) + 1))[len(back) :] == [b"end"]
+
+    asyncio.run(scene())
+
+
+# The handshake and the opening are some 9 kB, over both directions; what follows is frames and acknowledgements.
+PLACES = st.one_of(st.integers(1, 9_000), st.integers(9_000, 12_000), st.integers(12_000, 2_000_000))
+
+
+@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(st.lists(PLACES, min_size=1, max_size=12), st.lists(st.sampled_from([0, 40, 3_000, 200_000, 1_200_000]),
+                                                           min_size=1, max_size=8))  # fmt: skip
+def test_wherever_connections_are_cut_all_payloads_arrive_once_and_in_their_order(
+    places: list[int], sizes: list[int]
+) -> None:
+    cut_at(places, sizes)
+
+
+def test_a_connection_cut_at_each_part_of_its_beginning_in_turn_loses_nothing() -> None:
+    cut_at(range(1, 12_000, 149), [40, 0, 3_000] * 20)
 
 
 def test_captured_bytes_hold_no_plaintext_and_no_site_name() -> None:
@@ -212,5 +263,32 @@ def test_an_owner_that_does_not_read_stops_its_sender_and_loses_nothing() -> Non
             assert await two.payloads("ada", 40) == [payload] * 40
             await sending
             await bob.stop(flush_s=0.0)
+
+    asyncio.run(scene())
+
+
+async def send_all(mesh: Mesh, peer: str, payloads: list[bytes]) -> None:
+    for payload in payloads:
+        await mesh.send(peer, payload)
+
+
+def test_a_peer_that_takes_nothing_holds_up_no_other_link() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        tight = Limits(window_bytes=1 << 20, outgoing_bytes=2 << 20, undelivered_bytes=1 << 20, dial_first_s=0.01)
+        ada, bob, cyd = (sites.mesh(name, limits=tight) for name in ("ada", "bob", "cyd"))
+        async with running(ada, cyd) as (one, three):
+            await bob.start()  # nobody reads what comes to it
+            try:
+                await one.up("bob", "cyd")
+                payloads = [os.urandom(256 << 10) for _ in range(40)]
+                stuck = asyncio.ensure_future(send_all(ada, "bob", payloads))
+                await send_all(ada, "cyd", payloads)
+                assert await three.payloads("ada", 40) == payloads
+                assert not stuck.done()
+                assert await Watch(bob).payloads("ada", 40) == payloads
+                await stuck
+            finally:
+                await bob.stop(flush_s=0.0)
 
     asyncio.run(scene())

@@ -1,0 +1,181 @@
+"""One site of a mesh in which every site sends to every other at once; and the program that starts them all.
+
+Each site has a process of its own, in a place of its own (_links.py). All wait until every link of all of them stands,
+begin together, and tell what they saw: seconds until all that they sent was acknowledged, to each peer; the bytes that
+left their interface meanwhile; the round trips of the links before the traffic and in the middle of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import _process as process  # noqa: E402
+from benchmarks._links import Place  # noqa: E402
+from p2pfl.keys import Identity  # noqa: E402
+from p2pfl.mesh import Delivered, Mesh  # noqa: E402
+from p2pfl.roster import Address, Member, Roster  # noqa: E402
+
+PAYLOAD_BYTES: Final = 1 << 20
+PORT: Final = 7443
+PINGS: Final = 20
+
+
+class Open:
+    """Greets with nothing and lets everyone in."""
+
+    def greeting(self, peer: str, nonce: bytes) -> bytes:
+        return b""
+
+    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+        return
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one site saw. `seconds` by peer, until all that was sent to it was acknowledged."""
+
+    seconds: dict[str, float]
+    interface: int  # bytes that left it, headers included
+    payload: int  # bytes that were sent to all
+    trip_s: float  # the median round trip to the next site of 32 bytes, while nothing else was on its way
+
+
+def name_of(number: int) -> str:
+    return f"site-{number}"
+
+
+async def site(number: int, plan: dict[str, Any]) -> dict[str, Any]:
+    """Send `plan["send"][number][peer]` payloads to each peer, all at once, and take what comes."""
+    keys = [Identity(bytes.fromhex(key)) for key in plan["keys"]]
+    roster = Roster(1, tuple(
+        Member(name_of(k), key.key, (Address(host, PORT),))
+        for k, (key, host) in enumerate(zip(keys, plan["hosts"], strict=True))
+    ))  # fmt: skip
+    me = name_of(number)
+    mesh = Mesh(
+        identity=keys[number], name=me, roster=roster, listen=roster[me].addresses[0], incarnation=os.urandom(16),
+        greet=Open(), draw=os.urandom, now=time.monotonic, wall=time.time,
+    )  # fmt: skip
+    await mesh.start()
+    counts = {name_of(peer): count for peer, count in enumerate(plan["send"][number]) if peer != number}
+    due = sum(plan["send"][peer][number] for peer in range(len(keys)) if peer != number)
+    seconds: dict[str, float] = {}
+    async with asyncio.TaskGroup() as group:
+        taker = Taker(mesh)
+        reading = group.create_task(taker.read())
+        await taker.until(lambda: all(link.state == "up" for link in mesh.links().values()))
+        trips = await taker.trips(name_of((number + 1) % len(keys)))
+        print("up", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        before, began = process.interface_bytes(plan["interface"]), time.perf_counter()
+
+        async def send_all(peer: str, count: int) -> None:
+            payload = os.urandom(PAYLOAD_BYTES)
+            for _ in range(count):
+                await mesh.send(peer, payload)
+            await mesh.flushed(peer)
+            seconds[peer] = time.perf_counter() - began
+
+        await asyncio.gather(*(send_all(peer, count) for peer, count in counts.items()))
+        await taker.until(lambda: taker.taken >= due)
+        sent = process.interface_bytes(plan["interface"]) - before
+        print("done", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)  # whoever leaves early would cut others off
+        await mesh.stop()
+        reading.cancel()
+    payload = PAYLOAD_BYTES * sum(counts.values())
+    return {"seconds": seconds, "interface": sent, "payload": payload, "trip_s": sorted(trips)[len(trips) // 2]}
+
+
+class Taker:
+    """Reads a mesh's events: counts payloads, answers pings, and lets others wait."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.taken = 0
+        self._mesh = mesh
+        self._pongs = 0
+        self._news = asyncio.Event()
+
+    async def read(self) -> None:
+        async for event in self._mesh.events():
+            if isinstance(event, Delivered):
+                if event.payload.startswith(b"ping"):
+                    await self._mesh.send(event.peer, b"pong" + bytes(28))
+                elif event.payload.startswith(b"pong") and len(event.payload) == 32:
+                    self._pongs += 1
+                else:
+                    self.taken += 1
+            self._news.set()
+
+    async def until(self, holds: Any) -> None:
+        while not holds():
+            self._news.clear()
+            await self._news.wait()
+
+    async def trips(self, peer: str) -> list[float]:
+        """Seconds of each of a few round trips to `peer`, one after another."""
+        found = []
+        for number in range(PINGS):
+            began = time.perf_counter()
+            await self._mesh.send(peer, b"ping" + bytes(28))
+            await self.until(lambda wanted=number + 1: self._pongs >= wanted)
+            found.append(time.perf_counter() - began)
+        return found
+
+
+def run(places: Sequence[Place], send: Sequence[Sequence[int]]) -> list[Seen]:
+    """Every site in its place; `send[i][j]` payloads of 1 MiB go from i to j, all at once."""
+    keys = [Identity.generate().reveal().hex() for _ in places]
+    plan = {"keys": keys, "hosts": [place.address for place in places], "send": [list(row) for row in send],
+            "interface": places[0].interface}  # fmt: skip
+    with contextlib.ExitStack() as alive:
+        children = []
+        for number, place in enumerate(places):
+            command = [*place.prefix, sys.executable, __file__, str(number)]
+            child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            )  # fmt: skip
+            alive.callback(_end, child)
+            children.append(child)
+        for say in (json.dumps(plan), "go", "stop"):
+            for child in children:
+                if child.stdin is not None:
+                    child.stdin.write(f"{say}\n")
+                    child.stdin.flush()
+            said = [child.stdout.readline() if child.stdout is not None else "" for child in children]
+            if not all(said):
+                raise SystemExit("a site of the benchmark failed; its error is above")
+    return [Seen(**json.loads(line)) for line in said]
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(10.0 if child.poll() is None else 0.0)
+    child.kill()
+    child.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("number", type=int)
+    options = parser.parse_args()
+    print(json.dumps(asyncio.run(site(options.number, json.loads(sys.stdin.readline())))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

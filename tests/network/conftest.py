@@ -1,0 +1,36 @@
+"""Tests in network namespaces mostly wait for time to pass, so those of one session are played side by side.
+
+A test of this kind has a parameter `scene` and plays it by `played(scene)`: the first call starts the scenes of all
+tests that were collected, each in a thread, and each call waits for its own. A scene is given a folder of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+Scene = Callable[[Path], None]
+
+
+@pytest.fixture(scope="session")
+def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
+    callspecs = (getattr(item, "callspec", None) for item in request.session.items)
+    scenes = list(dict.fromkeys(spec.params["scene"] for spec in callspecs if spec and "scene" in spec.params))
+    with ThreadPoolExecutor(len(scenes) or 1) as pool:
+        playing: dict[Scene, Future[None]] = {}
+
+        def play(scene: Scene) -> None:
+            for one in [] if playing else scenes:
+                playing[one] = pool.submit(one, tmp_path_factory.mktemp("scene"))
+            playing[scene].result()
+
+        yield play
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.network)

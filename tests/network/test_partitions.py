@@ -1,0 +1,101 @@
+"""Sites that do not all reach one another, sites that move, and machines that vanish without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks._links import NETWORK, Network
+from tests.end_to_end.checks import check_everything
+from tests.network.places import STOP, ended_well, go_on, lost, placed, silent, stopped
+
+Played = Callable[[Callable[[Path], None]], None]
+
+SUMS = [{"sum": [1, 2], "name": "before"}, {"sum": [3, 4], "name": "after"}]
+FIRST_DONE = {"die": {"told": {"event": "round"}}, **STOP}
+
+
+def one_way(net: Network, apart: bool) -> None:
+    """ada hears ben, and ben does not hear ada."""
+    (net.deafen if apart else net.hear)(1, to=0)
+
+
+def both_ways(net: Network, apart: bool) -> None:
+    """ada and ben are cut off from each other; both reach the other two."""
+    net.keep_apart(0, 1, apart=apart)
+
+
+def apart(place: Path, how: Callable[[Network, bool], None]) -> None:
+    """Four sites; two of them fall out between two sums. The second goes on with a quorum, and holds everywhere."""
+    with placed(place, 4) as (net, sites):
+        running = {name: sites.site(name, SUMS, **(FIRST_DONE if name == "ada" else {})) for name in sites.names}
+        stopped(running["ada"])
+        how(net, True)
+        go_on(running["ada"])
+        lost(running["ben"], "ada")
+        for name in ("cyd", "dot"):  # both reach everyone
+            given = running[name].event("given", order=SUMS[1])["given"]
+            assert len(given["survivors"]) >= 3
+        how(net, False)
+        ended_well(sites)
+        check_everything(sites, rounds=0, sums=2)
+
+
+@pytest.mark.parametrize("scene", [partial(apart, how=one_way), partial(apart, how=both_ways)],
+                         ids=["one hears the other", "neither hears the other"])  # fmt: skip
+def test_two_sites_that_cannot_talk_keep_no_sum_from_the_others_and_have_it_afterwards(
+    scene: Any, played: Played
+) -> None:
+    played(scene)
+
+
+def a_move(place: Path) -> None:
+    """Three sites; one has another address in the middle of a round, which is the second of those that are listed."""
+
+    def listed(site: Any) -> list[str]:
+        return [site.place.address, f"{NETWORK}.42"] if site.name == "ben" else [site.place.address]
+
+    with placed(place, 3, addresses=listed) as (net, sites):
+        everywhere = f"0.0.0.0:{sites['ben'].port}"
+        stops = {"die": {"told": {"event": "phase", "phase": "gather"}}, **STOP, "listen": everywhere}
+        running = {name: sites.site(name, SUMS[:1], **(stops if name == "ben" else {})) for name in sites.names}
+        stopped(running["ben"])
+        net.move(1, f"{NETWORK}.42")
+        go_on(running["ben"])
+        ended_well(sites)
+        check_everything(sites, rounds=0, sums=1)
+
+
+@pytest.mark.parametrize("scene", [a_move], ids=["in GATHER"])
+def test_a_site_whose_address_changes_in_the_middle_of_a_round_is_found_again_and_the_round_holds(
+    scene: Any, played: Played
+) -> None:
+    played(scene)
+
+
+def a_machine_gone(place: Path) -> None:
+    """Three sites; the machine of one vanishes: no FIN, no RST. Later another process of that site comes."""
+    with placed(place, 3) as (net, sites):
+        stops = {"die": {"told": {"event": "phase", "phase": "gather"}}, **STOP}
+        running = {name: sites.site(name, SUMS[:1], **(stops if name == "cyd" else {})) for name in sites.names}
+        stopped(running["cyd"])
+        net.cut(2)
+        running["cyd"].kill()
+        for name in ("ada", "ben"):
+            silent(running[name], "cyd")
+        net.mend(2)
+        again = sites.site("cyd", SUMS[:1], again=True)
+        again.event("link_up", peer="ada")
+        ended_well(sites)
+        check_everything(sites, rounds=0, sums=1)
+
+
+@pytest.mark.parametrize("scene", [a_machine_gone], ids=["in GATHER"])
+def test_a_connection_whose_other_end_is_gone_is_found_and_the_round_goes_on_with_its_next_process(
+    scene: Any, played: Played
+) -> None:
+    played(scene)
