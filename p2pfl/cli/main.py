@@ -126,6 +126,9 @@ def _end_like_ctrl_c() -> None:
         signal.signal(signal.SIGTERM, interrupt)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
             signal.signal(signal.SIGHUP, interrupt)
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            # A script's `p2pfl join … &` begins with it ignored, and everything that ends a site comes as this signal.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.unraisablehook = _not_swallowed
 
 
