@@ -17,6 +17,9 @@ from p2pfl import strict_yaml
 from p2pfl.documents import Node, Place, Table, Word, choice, decimal, items, table, text, whole
 from p2pfl.errors.federation import (
     DuplicateMember,
+    HubNotAMember,
+    HubNotNamed,
+    HubWithoutAddress,
     SettingsDoNotFit,
     TooFewPeers,
     TooManyPeers,
@@ -93,6 +96,7 @@ class Federation:
     weights: str
     agreement: bytes | None
     topology: str
+    hub: str | None
     raw: bytes
     source: str
 
@@ -125,6 +129,7 @@ class Federation:
             weights=values["weights"],
             agreement=bytes.fromhex(values["agreement.sha256"]) if values["agreement.sha256"] else None,
             topology=values["topology"],
+            hub=values["hub"],
             raw=raw,
             source=source,
         )
@@ -224,10 +229,26 @@ def _check_fit(federation: Federation, top: Table) -> None:
     if federation.sharing.scale > federation.sharing.clip:
         _misfit(sharing.node("scale").place, "a coordinate cannot be larger than the whole update's norm",
                 f"scale {federation.sharing.scale:g} > clip {federation.sharing.clip:g}")  # fmt: skip
+    _check_hub(federation, top)
     features = federation.task.features
     if len(set(features)) != len(features):
         twice = next(name for index, name in enumerate(features) if name in features[:index])
         _misfit(top.take("task", table).node("features").place, "a feature is listed twice", f"{twice}")
+
+
+def _check_hub(federation: Federation, top: Table) -> None:
+    """`topology: hub` and a hub go together; it is a site that the others can dial. Raises Hub…"""
+    hub, place = federation.hub, top.node("hub").place
+    if (federation.topology == "hub") != (hub is not None):
+        raise HubNotNamed(evidence=f"topology: {federation.topology}, hub: {hub or 'null'}", place=place,
+                          source=place.source)  # fmt: skip
+    if hub is None:
+        return
+    if hub not in federation.roster:
+        raise HubNotAMember(evidence=f"sites: {', '.join(federation.roster.names)}", place=place, source=place.source,
+                            hub=hub)  # fmt: skip
+    if not federation.roster[hub].addresses:
+        raise HubWithoutAddress(evidence="its addresses are []", place=place, source=place.source, hub=hub)
 
 
 def _misfit(place: Place, what: str, evidence: str) -> None:

@@ -89,7 +89,7 @@ class Node:
         )
         self.mesh = Mesh(
             identity=self.identity, name=self.name, roster=roster, listen=listen, incarnation=self.incarnation,
-            greet=self.greetings, draw=clocks.draw, now=clocks.now, wall=clocks.wall, proxy=proxy,
+            greet=self.greetings, draw=clocks.draw, now=clocks.now, wall=clocks.wall, proxy=proxy, hub=federation.hub,
         )  # fmt: skip
         self.intake = Intake(self.mesh, self.greetings, roster, clocks, observer, wait_s)
         self.greetings.fatal = self.intake.fail
@@ -185,7 +185,7 @@ class Node:
     def _course(self, run: bytes) -> Course:
         setting = Setting(
             run, self.federation.roster, self.name, self.identity, self.incarnation, self.federation.digest,
-            self.intake.draw_bound, self.books.spent, self.federation.sharing.verify,
+            self.intake.draw_bound, self.books.spent, self.federation.sharing.verify, self.federation.hub,
         )  # fmt: skip
         course = Course(setting, self.books.final_round(run), self.books.base(run), self.clocks.now())
         for peer in self.learner.up:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from p2pfl.documents import Node, choice, decimal, nothing_or, text, truth, whole
+from p2pfl.roster import NAME
 
 HEX32: Final = text(r"[0-9a-f]{64}", "64 hexadecimal digits, lower case")
 
@@ -50,7 +51,8 @@ SETTINGS: Final = (
     Setting("compression.density", decimal(0, 1), "0.01", "part of the coordinates that nominate sends in a round"),
     Setting("weights", choice("equal"), "equal", "every site counts the same; sizes stay unknown"),
     Setting("agreement.sha256", nothing_or(HEX32), "null", "digest of the business associate agreement, or null"),
-    Setting("topology", choice("mesh"), "mesh", "each pair has one link of its own"),
+    Setting("topology", choice("mesh", "hub"), "mesh", "hub: one site relays first, and owns all chunks"),
+    Setting("hub", nothing_or(text(NAME.pattern, "a site's name")), "null", "that site; it must list an address"),
 )
 
 BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
@@ -58,5 +60,5 @@ HEADINGS: Final = ("privacy", "sharing", "compression", "agreement")
 # The order of the file; what is not in SETTINGS is read by federation.py itself.
 TOP: Final = (
     "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "sharing", "compression", "weights",
-    "agreement", "topology",
+    "agreement", "topology", "hub",
 )  # fmt: skip

@@ -135,8 +135,7 @@ def _facts(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> di
         "parameters": parameters,
         "bytes_sent": sum(link.bytes_sent for link in links),
         "bytes_received": sum(link.bytes_received for link in links),
-        # Each peer sends its masked words to their owners, and the sums of those that it owns to all.
-        "payload_sent": round(2 * (count - 1) / count * words),
+        "payload_sent": _payload_sent(federation, peer.name, words),
         "dense_bytes": dense_bytes(count, parameters, len(trained)),
         "field": federation.sharing.field,
         "quorum": federation.roster.quorums.q,
@@ -144,6 +143,14 @@ def _facts(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> di
         "tls": watch.tls,
         "links": watch.paths,
     }  # fmt: skip
+
+
+def _payload_sent(federation: Federation, name: str, words: int) -> int:
+    """Bytes of masked words to their owners, and of the sums of those that this site owns to all."""
+    count = len(federation.roster.names)
+    if federation.hub is None:
+        return round(2 * (count - 1) / count * words)
+    return (count - 1) * words if name == federation.hub else words
 
 
 def _ledger(site: Site) -> dict[str, object]:

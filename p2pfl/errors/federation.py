@@ -146,3 +146,27 @@ class WrongAddress(ConfigurationError):
         "0.0.0.0 and :: say where to listen: they name no machine",
     )
     command = "p2pfl init --help"
+
+
+class HubNotNamed(ConfigurationError):
+    """{place}: topology: hub and a hub go together, and one is there without the other."""
+
+    code = "P2P-FED-022"
+    likely = ("only one of --set topology=hub and --set hub=NAME was given",)
+    command = "p2pfl peers show {source}"
+
+
+class HubNotAMember(ConfigurationError):
+    """{place}: the hub {hub} is not one of the sites."""
+
+    code = "P2P-FED-023"
+    likely = ("its name is misspelt", "its card is missing")
+    command = "p2pfl peers show {source}"
+
+
+class HubWithoutAddress(ConfigurationError):
+    """{place}: the hub {hub} lists no address, so no other site could reach it."""
+
+    code = "P2P-FED-024"
+    likely = ("its card was made without --listen", "another site was meant")
+    command = "p2pfl init --help"

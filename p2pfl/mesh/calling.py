@@ -27,6 +27,7 @@ from p2pfl.mesh.relay import READY, REASONS, YOU_CALLED, Say, read_come, read_de
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address, Roster
 
+PATIENCES: Final = 5  # so often relay_after_s without any way is told
 MOST_ANSWERS: Final = 64  # calls that are being answered at a time; more are a relay's fault
 
 
@@ -128,6 +129,8 @@ class Caller:
         if self._roster()[peer].addresses:
             return  # why it could not be dialled says more
         if not linked:
+            if self._now() - self._lost[peer] < PATIENCES * self._limits.relay_after_s:
+                return  # this site, or those that could relay, have only just been started
             why = "no relay is linked with this site" if relays else "no site has a port by which it could relay"
             listed = ", ".join(relays) or "none"
             error = NoWay(peer=peer, why=f"it lists no address, and {why}", evidence=f"could relay: {listed}")

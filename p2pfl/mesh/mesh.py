@@ -17,7 +17,7 @@ from typing import Final
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import NoSuchPeer, OpensTooOften, PayloadTooLarge, PeerUnreachable, RefusedThere
-from p2pfl.errors.paths import NoWay, ProxyFails, RelayRefuses
+from p2pfl.errors.paths import ProxyFails, RelayRefuses
 from p2pfl.keys import Identity
 from p2pfl.mesh import opening
 from p2pfl.mesh.admission import Call, authenticate
@@ -42,7 +42,7 @@ from p2pfl.roster import Address, Roster
 TICK_S: Final = 0.5
 DEFAULT_LIMITS: Final = Limits()
 REMEMBERED_REFUSALS: Final = 256
-QUIET: Final = (PeerUnreachable, ProxyFails, RelayRefuses, NoWay)  # as long as a site is not there: status says it
+QUIET: Final = (PeerUnreachable, ProxyFails, RelayRefuses)  # as long as a site is not there: its state says it
 MOST_ENTERING: Final = 4  # connections of one member between their handshake and the end of their opening
 
 

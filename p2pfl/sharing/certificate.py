@@ -117,7 +117,7 @@ def compose(members: Letter, roster: Roster) -> Composition:
 
     At least q members in roster order; each acknowledged the same bundle of every other; each proposed, on one
     manifest, base, model and configuration; the common deadline is the (c+1)-th largest asked for, doubled per attempt
-    at most three times; the owners are the members.
+    at most three times; the owners are the members, or one of them (which one, the agreement says: members.owners_of).
     """
     message = members.message
     if not isinstance(message, Members):
@@ -127,8 +127,8 @@ def compose(members: Letter, roster: Roster) -> Composition:
         raise Malformed("members that are not of the roster, or not in its order")
     if len(chosen) < roster.quorums.q:
         raise Malformed(f"U of {len(chosen)}, fewer than the quorum of {roster.quorums.q}")
-    if message.owners != chosen:
-        raise Malformed("owners are not the members in order")
+    if message.owners != chosen and (len(message.owners) != 1 or message.owners[0] not in chosen):
+        raise Malformed("owners are neither the members in order nor one of them")
     acks = _of_each(message.acks, Ack, members, roster)
     proposals: dict[str, Propose] = {
         name: letter.message  # type: ignore[misc]

@@ -45,7 +45,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Words start … start+count−1 of segment number `segment`, summed by the owner at `owner_position` in U.
+    """Words start … start+count−1 of segment number `segment`, summed by owner number `owner_position`.
 
     `index` counts chunks over the whole layout: it is k of the messages, and the leaf's index in the Merkle tree.
     """

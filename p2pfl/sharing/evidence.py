@@ -161,7 +161,7 @@ def _false_tag(members: Letter, root: Letter, tags: Letter, opened: Letter, rost
 
 def _false_sum(letters: Sequence[Letter], roster: Roster) -> str:
     members, signed, *rest = letters
-    chosen = members.message.survivors if isinstance(members.message, Members) else ()
+    chosen, owners = (named.survivors, named.owners) if isinstance(named := members.message, Members) else ((), ())
     told = signed.message
     roots = {one.sender: one for one in rest if isinstance(one.message, Root)}
     opened = {one.message.author: one for one in rest if isinstance(one.message, Opened)}
@@ -174,7 +174,7 @@ def _false_sum(letters: Sequence[Letter], roster: Roster) -> str:
         raise Malformed("other roots than those that the owner summed under")
     attempt = digest("attempt", members.signed)
     piece, field = _piece(members, roots[chosen[0]], told.index, roster)
-    if told.attempt_digest != attempt or signed.sender != chosen[piece.owner_position]:
+    if told.attempt_digest != attempt or signed.sender != owners[piece.owner_position]:
         raise Malformed("not the owner's digest under this attempt digest")
     words = []
     for name in chosen:
@@ -212,7 +212,7 @@ def _piece(members: Letter, root: Letter, index: int, roster: Roster) -> tuple[P
     # Measured before it is planned: what a Root claims to be large must have as many leaves.
     if sum(FIELDS[bits].word_bytes * size for bits, size in said.segments) > count * CHUNK_BYTES:
         raise Malformed("more words than its leaves can hold")
-    pieces = plan(Layout(tuple(Segment(bits, size) for bits, size in said.segments)), len(chosen.survivors))
+    pieces = plan(Layout(tuple(Segment(bits, size) for bits, size in said.segments)), len(chosen.owners))
     if len(pieces) != count or index >= count:
         raise Malformed("not one leaf for each chunk")
     return pieces[index], FIELDS[said.segments[pieces[index].segment][0]]

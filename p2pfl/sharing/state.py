@@ -59,6 +59,7 @@ class Setting:
     draw: Callable[[int], bytes]
     spent: Callable[[], Mapping[str, float]] = dict  # by peer: the privacy that the ledger says it has spent
     verify: bool = True  # sums are checked by random linear forms before anyone vouches for them
+    hub: str | None = None  # who owns every chunk of an attempt that it is in
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -185,6 +186,12 @@ class State:
         """U, in roster order: empty until one is accepted."""
         held = self.members.message if self.members is not None else None
         return held.survivors if isinstance(held, Members) else ()
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Who sums chunks, in the order in which they are dealt: U, or its hub alone."""
+        held = self.members.message if self.members is not None else None
+        return held.owners if isinstance(held, Members) else ()
 
     @property
     def inside(self) -> bool:

@@ -56,6 +56,7 @@ class SimulatedFederation:
         seed: int = 0,
         weather: Weather = CALM,
         lies: Mapping[str, Lie] | None = None,
+        hub: str | None = None,
     ) -> None:
         self.random = random.Random(seed)
         self.clock = Clock()
@@ -66,7 +67,7 @@ class SimulatedFederation:
         self.log: list[tuple[str | None, Letter]] = []  # to whom (None: all others), everything that left a process
         identities = [Identity(self.draw(32)) for _ in range(peers)]
         members = tuple(Member(f"site-{k}", identity.key) for k, identity in enumerate(identities))
-        self.roster = Roster(1, members)
+        self.roster, self.hub = Roster(1, members), hub
         run = digest("run", b"simulated")
         self.peers = {
             member.name: SimulatedPeer(self, member.name, identity, self.roster, run, rounds, bits)

@@ -25,6 +25,7 @@ class World(Protocol):
     """What a simulated peer may touch."""
 
     length: int
+    hub: str | None
 
     @property
     def now(self) -> float: ...
@@ -105,7 +106,10 @@ class SimulatedPeer:
 
     def setting(self) -> Setting:
         manifest = digest("manifest")
-        return Setting(self.run, self.roster, self.name, self.identity, self.incarnation, manifest, self.world.draw)
+        return Setting(
+            self.run, self.roster, self.name, self.identity, self.incarnation, manifest, self.world.draw,
+            hub=self.world.hub,
+        )  # fmt: skip
 
     def model_of(self, number: int) -> bytes:
         """The model after round `number`."""

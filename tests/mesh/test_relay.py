@@ -321,11 +321,26 @@ def test_whom_nobody_can_relay_to_is_said_plainly() -> None:
         sites = Sites("ada", "bob", "cyd")
         roster = Roster(1, tuple(Member(one.name, one.key) for one in sites.roster.members))
         bob = sites.mesh("bob", roster=roster, listens=False)
-        async with running(bob):
-            while (error := bob.links()["cyd"].last_error) is None:
-                await asyncio.sleep(0.01)
-            assert error.code == "P2P-MESH-039"
-            assert "no site has a port" in error.happened
+        async with running(bob) as (two,):
+            assert "no site has a port" in (await two.refusal("P2P-MESH-039")).error.happened
+        hub = sites.unreached("bob", "cyd")
+        bob = sites.mesh("bob", roster=hub, listens=False, hub="ada")
+        async with running(bob, sites.mesh("cyd", roster=hub, listens=False)) as (two, three):
+            for watch, peer in ((two, "cyd"), (three, "bob")):
+                said = await watch.refusal("P2P-MESH-039")
+                assert (said.peer, "no relay is linked" in said.error.happened) == (peer, True)
+
+    asyncio.run(scene())
+
+
+def test_the_hub_is_asked_first_and_the_others_after_it() -> None:
+    async def scene() -> None:
+        sites = Sites(*(f"site-{number}" for number in range(6)))
+        roster = sites.unreached("site-4", "site-5")
+        for hub in ("site-0", "site-3"):
+            order = sites.mesh("site-4", roster=roster, hub=hub)._caller.relays("site-5")
+            assert order[0] == hub
+            assert set(order) == {"site-0", "site-1", "site-2", "site-3"}
 
     asyncio.run(scene())
 

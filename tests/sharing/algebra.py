@@ -89,7 +89,7 @@ class Watched(SimulatedFederation):
         return found
 
     def pieces(self, chosen: tuple[str, ...]) -> tuple[Chunk, ...]:
-        return plan(Layout((Segment(BITS, self.length),)), len(chosen))
+        return plan(Layout((Segment(BITS, self.length),)), 1 if self.hub in chosen else len(chosen))
 
 
 def place_of(letter: Letter) -> Attempt:

@@ -50,9 +50,10 @@ def flipped(data: bytes, bit: int = 0) -> bytes:
 
 
 def run(lies: dict[str, Lie], *, peers: int = 4, seed: int = 0, rounds: int = 1, length: int = 20,
-        weather: Weather = CALM, steps: int = 50_000) -> SimulatedFederation:  # fmt: skip
+        weather: Weather = CALM, steps: int = 50_000, hub: str | None = None) -> SimulatedFederation:  # fmt: skip
     """A federation with liars, until nothing more happens."""
-    federation = SimulatedFederation(peers, rounds=rounds, seed=seed, length=length, weather=weather, lies=lies)
+    federation = SimulatedFederation(peers, rounds=rounds, seed=seed, length=length, weather=weather, lies=lies,
+                                     hub=hub)  # fmt: skip
     with contextlib.suppress(RuntimeError):  # a liar may keep attempts coming for ever
         federation.run(steps)
     return federation

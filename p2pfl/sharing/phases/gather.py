@@ -296,7 +296,7 @@ def ask(state: State) -> list[Effect]:
         lacking += [(name, index) for name in state.survivors if name not in held]
     for piece in state.pieces:
         if piece.index not in state.sums and piece.index not in state.contributed:
-            lacking.append((state.survivors[piece.owner_position], piece.index))
+            lacking.append((state.owners[piece.owner_position], piece.index))
     small = (state.roots, state.nonces, state.tags)
     lacking += [(name, STATEMENTS) for name in state.survivors if any(name not in held for held in small)]
     return [Send(None, state.seal(Want(WORDS, tuple(lacking[:MOST_LACKING]))))]
@@ -314,7 +314,7 @@ def help_out(state: State, event: Received) -> list[Effect]:
             known = (state.roots, state.nonces, state.tags)
             handed += [held[author].wire for held in known if author in held]
         elif index < len(state.pieces):
-            owner = state.survivors[state.pieces[index].owner_position]
+            owner = state.owners[state.pieces[index].owner_position]
             if asker == owner:
                 state.claims.setdefault(owner, set()).add((author, index))
                 if author == me and state.mine:
@@ -354,5 +354,5 @@ def _same_digest(state: State, sender: str, attempt_digest: bytes) -> None:
 
 
 def check_owner(state: State, sender: str, index: int) -> None:
-    if index >= len(state.pieces) or state.survivors[state.pieces[index].owner_position] != sender:
+    if index >= len(state.pieces) or state.owners[state.pieces[index].owner_position] != sender:
         raise BulkRejected(peer=sender, evidence=f"chunk {index} is not owned by {sender}")

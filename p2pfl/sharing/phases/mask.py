@@ -61,7 +61,7 @@ def send(state: State, event: WordsReady) -> list[Effect]:
     effects: list[Effect] = []
     for piece in state.pieces:
         words = piece_of(state.mine, piece)
-        owner = state.survivors[piece.owner_position]
+        owner = state.owners[piece.owner_position]
         data = bytes_of(words)
         hashes.append(merkle.leaf_hash(piece_leaf(state.attempt_digest, piece.index, data)))
         if owner == me:
@@ -79,7 +79,7 @@ def lay_out(state: State, segments: tuple[tuple[int, int], ...]) -> None:
     """Fix the attempt's chunks from the shape of the words, the same at every member."""
     state.segments = segments
     layout = Layout(tuple(Segment(bits, length) for bits, length in segments))
-    state.pieces = plan(layout, len(state.survivors))
+    state.pieces = plan(layout, len(state.owners))
 
 
 def piece_of(vectors: tuple[Vector, ...], piece: Piece) -> Words:

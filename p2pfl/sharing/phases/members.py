@@ -118,12 +118,18 @@ def choose(state: State) -> list[Effect]:
         tuple(state.bundles[name].wire for name in chosen),
         tuple(state.acks[name].wire for name in chosen),
         tuple(state.proposes[name].wire for name in chosen),
-        chosen,
+        owners_of(state, chosen),
         deadline,
         _grounds(state) if len(chosen) < state.n else (),
     )
     state.members = state.seal(message)
     return [state.persist(Accepted)]  # it is sent once it is durable: a process that died must not name another one
+
+
+def owners_of(state: State, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """Who owns the chunks of this U by the agreement: its hub alone where it has one in it, else everyone in order."""
+    hub = state.setting.hub
+    return (hub,) if hub is not None and hub in chosen else chosen
 
 
 def members(state: State, event: Received) -> list[Effect]:
@@ -142,6 +148,10 @@ def members(state: State, event: Received) -> list[Effect]:
         found = certificate.compose(letter, state.setting.roster)
     except codec.Malformed as error:
         raise MembersRejected(peer=letter.sender, evidence=str(error), proof=(letter,)) from None
+    named = letter.message
+    if isinstance(named, Members) and named.owners != owners_of(state, named.survivors):
+        evidence = f"owners are {', '.join(named.owners)}, not those of the agreement"
+        raise MembersRejected(peer=letter.sender, evidence=evidence)
     state.refused = refusal(state, letter, found)
     if state.refused:
         return []

@@ -31,8 +31,8 @@ def owes(state: State, peer: str) -> str:
 
 
 def _owned(state: State, peer: str) -> list[int]:
-    place = state.survivors.index(peer)
-    return [piece.index for piece in state.pieces if piece.owner_position == place]
+    owners = state.owners
+    return [piece.index for piece in state.pieces if owners[piece.owner_position] == peer]
 
 
 def _before_u(state: State, peer: str) -> str:

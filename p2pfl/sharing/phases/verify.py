@@ -141,7 +141,7 @@ def judge(state: State) -> list[Effect]:
             members = (state.members,) if state.members is not None else ()
             proof = (*members, state.roots[name], state.tags[name], held[name])
             raise FalseTag(peer=name, evidence=f"chunk {index}", proof=proof)
-    owner = state.survivors[state.pieces[index].owner_position]
+    owner = state.owners[state.pieces[index].owner_position]
     summed = field.sum([part for name in state.survivors if (part := words[name]) is not None])
     signed = state.sum_digests[index]
     if isinstance(signed.message, SumDigest):

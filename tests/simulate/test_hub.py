@@ -1,0 +1,122 @@
+"""`topology: hub`: the hub owns every chunk while it is in U, and neither it nor who colludes with it learns more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from p2pfl import messages as m
+from p2pfl.errors import round as errors
+from p2pfl.sharing.field import Field
+from p2pfl.sharing.phases import gather
+from p2pfl.sharing.state import State, attempt_digest
+from p2pfl.simulate import SimulatedFederation
+from tests.sharing.algebra import Coalition, Watched
+from tests.sharing.liars import altering, proven, run, with_fields
+from tests.sharing.test_round_privacy import coalitions
+from tests.simulate import promises
+from tests.simulate.storms import WEATHERS
+
+HUB = "site-2"
+
+
+def owners(federation: SimulatedFederation) -> Iterable[tuple[m.Members, str, str | None]]:
+    """For every chunk: the set that it was masked under, who sent it, and to whom."""
+    sets = {attempt_digest(letter): letter.message for _, letter in federation.log
+            if isinstance(letter.message, m.Members)}  # fmt: skip
+    for to, letter in federation.log:
+        if isinstance(letter.message, m.Chunk):
+            yield sets[letter.message.attempt_digest], letter.sender, to
+
+
+def test_the_hub_owns_every_chunk_and_the_sum_is_right() -> None:
+    federation = SimulatedFederation(5, rounds=2, length=40, hub=HUB)
+    federation.run()
+    promises.check(federation)
+    promises.everything_is_final(federation)
+    sent = list(owners(federation))
+    assert len(sent) >= 2 * 4
+    assert {to for _, _, to in sent} == {HUB}
+
+
+def test_without_its_hub_the_members_own_chunks_as_in_a_mesh() -> None:
+    federation = SimulatedFederation(5, rounds=1, length=40, hub=HUB)
+    federation.begin()
+    hub = federation.peers[HUB]
+    while not hub.alive:
+        assert federation.clock.step()
+    hub.kill()
+    others = [peer for peer in federation.peers.values() if peer is not hub]
+    while not all(peer.final_round for peer in others):
+        assert federation.clock.step()
+    sent = list(owners(federation))
+    assert {to for _, _, to in sent} == {peer.name for peer in others}
+    assert all(HUB not in chosen.survivors for chosen, _, _ in sent)
+    promises.check(federation)
+
+
+@pytest.mark.parametrize("weather", WEATHERS)
+@pytest.mark.parametrize("peers", [3, 4, 5])
+def test_a_round_with_a_hub_is_right_or_none_in_every_weather(peers: int, weather: str) -> None:
+    for seed in range(3):
+        federation = SimulatedFederation(peers, rounds=2, length=2 * peers, seed=seed, weather=WEATHERS[weather],
+                                         hub=HUB)  # fmt: skip
+        federation.run(200_000)
+        promises.check(federation)
+        promises.everything_is_final(federation)
+
+
+@pytest.mark.parametrize("weather", WEATHERS)
+def test_a_coalition_with_the_hub_in_it_learns_the_certified_sums_alone(weather: str) -> None:
+    for peers, seed in ((3, 0), (4, 0), (4, 1)):
+        federation = Watched(peers, rounds=2, length=2 * peers, seed=seed, weather=WEATHERS[weather], hub=HUB)
+        federation.run(200_000)
+        for members in coalitions(federation):
+            assert Coalition(federation, members, fresh=False).learns_only_the_certified_sums(), members
+
+
+class Adding:
+    """A field whose sums are one too large where an owner computes them."""
+
+    def __init__(self, field: Field) -> None:
+        self._field = field
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._field, name)
+
+    def sum(self, rows: Any, out: Any = None) -> Any:
+        total = self._field.sum(rows, out=out)
+        if out is not None:
+            total[0] = (int(total[0]) + 1) % self._field.p
+        return total
+
+
+def test_a_hub_that_lies_about_a_sum_is_convicted_and_the_others_go_on_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    true = gather.field_of
+
+    def field_of(state: State, index: int) -> Any:
+        return Adding(true(state, index)) if state.setting.me == HUB else true(state, index)
+
+    monkeypatch.setattr(gather, "field_of", field_of)
+    federation = run({}, hub=HUB)
+    assert proven(federation) == {HUB}
+    others = [peer for name, peer in federation.peers.items() if name != HUB]
+    assert all(any(isinstance(one.error, errors.FalseSum) for one in peer.accused) for peer in others)
+    assert all(peer.final_round for peer in others)
+    promises.check(federation, beside=[HUB])
+
+
+@pytest.mark.parametrize(("hub", "owner"), [(HUB, "site-1"), (None, "site-1"), (None, HUB)])
+def test_a_coordinator_does_not_choose_who_owns(hub: str | None, owner: str) -> None:
+    coordinator = "site-1"
+    federation = run({coordinator: altering(m.Members, with_fields(owners=(owner,)))}, hub=hub)
+    honest = [peer for name, peer in federation.peers.items() if name != coordinator]
+    said = [one.error for peer in honest for one in peer.accused]
+    assert any(isinstance(error, errors.MembersRejected) and "not those of the agreement" in error.evidence
+               for error in said)  # fmt: skip
+    assert all(chosen.owners != (owner,) for chosen, sender, _ in owners(federation) if sender != coordinator)
+    promises.check(federation, beside=[coordinator])
