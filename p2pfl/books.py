@@ -227,6 +227,8 @@ class Books:
             self.note(entries.abandoned(place, time=self.time, certificate=certificate, waited_for=waited_for))
         elif kind == "left":
             self.note(entries.left(place, time=self.time, lacking=facts["lacking"], sent=facts["sent"]))
+        elif kind == "missed":
+            self.note(entries.missed(place, time=self.time, coordinator=facts["coordinator"]))
         elif kind == "breach":
             peer, code, proof = facts["peer"], facts["code"], facts["proof"]
             self.note(entries.breach(place, time=self.time, peer=peer, code=code, proof=proof))

@@ -189,7 +189,7 @@ class Node:
         )  # fmt: skip
         course = Course(setting, self.books.final_round(run), self.books.base(run), self.clocks.now())
         for peer in self.learner.up:
-            course.others.down.pop(peer, None)
+            course.others.came(peer, self.clocks.now())
         return course
 
     def _left_on_disk(self, run: bytes, source: Source) -> dict[str, bytes | None]:

@@ -34,6 +34,7 @@ from p2pfl.mesh.proxy import Proxy
 from p2pfl.node import Node
 from p2pfl.progress import Observer, unseen
 from p2pfl.roster import Address
+from p2pfl.runs import fairness
 from p2pfl.runs.sums import Encoded, SumRun, Total, encode
 from p2pfl.runs.training import Metric, TrainingRun, Trains
 from p2pfl.source import PATIENCE_S
@@ -216,13 +217,19 @@ class Peer:
                 raise SumMissed(evidence=f"the ledger holds it, up to round {node.books.final_round(run)}")
         return source.totals, source.survivors, source.number
 
-    async def train(self, trainer: Trains, *, task: str = "task", rounds: int | None = None) -> TrainResult:
+    async def train(
+        self, trainer: Trains, *, task: str = "task", rounds: int | None = None, go_on: bool = False
+    ) -> TrainResult:
         """Train to the end of the federation's rounds, or go on where this home stopped; returns the final model.
 
         trainer   p2pfl.training.local.Trainer, or anything with its methods
-        Raises PassWouldOverspend when the budget does not allow the next pass, GaveUpWaiting, and what a round raises.
+        go_on     somebody has looked why this site was left out of more than one round in ten; noted in the site log
+        Raises PassWouldOverspend when the budget does not allow the next pass, LeftOutTooOften, GaveUpWaiting, and what
+        a round raises.
         """
         node, run = self.node, training_run(self.federation)
+        if go_on:
+            await asyncio.to_thread(fairness.looked, node.books, run)
         source = await asyncio.to_thread(
             TrainingRun, self.federation, node.home, node.books, run, trainer, task, node.clocks.draw, node.observer
         )

@@ -25,9 +25,10 @@ def test_every_attack_names_a_test_or_says_that_there_is_none() -> None:
 # Of each of these the table at the top says what it wins, and names a test with its defence on and one with it off.
 MOUNTED = (
     "Delayed dropout", "Two certificates", "A made-up abandonment", "Two sets", "A victim left out",
-    "A victim named out", "A twin dealer", "A late share", "A chunk added wrongly", "A sum chosen after the forms",
-    "False tags", "Withheld nonces", "Wrong Shamir shares", "A re-used update", "A restored snapshot",
-    "A cloned machine", "An old certificate", "A statistic asked again",
+    "A victim left out at once", "A victim squeezed out", "A victim named out", "A twin dealer",
+    "A late share", "A chunk added wrongly", "A sum chosen after the forms", "False tags", "Withheld nonces",
+    "Wrong Shamir shares", "A re-used update", "A restored snapshot", "A cloned machine",
+    "An old certificate", "A statistic asked again",
 )  # fmt: skip
 
 

@@ -50,12 +50,15 @@ class Site:
 @wait_option
 @proxy_options
 @click.option("--check", is_flag=True, help="Try key, data, port, every link and one private step; send nothing of it.")
+@click.option("--go-on", is_flag=True,
+              help="You have looked why this site was left out of more than one round in ten: it contributes again.")
 @click.option("--end-with-stdin", is_flag=True, hidden=True)
 @unlock_options
 @json_option
 def join(
     *, peers_file: Path, home: Path, data: Path, columns: Path | None, task_file: str | None, listen: str | None,
-    wait_s: float | None, check: bool, end_with_stdin: bool, proxy: ProxyChoice, unlock: Unlock, as_json: bool,
+    wait_s: float | None, check: bool, go_on: bool, end_with_stdin: bool, proxy: ProxyChoice, unlock: Unlock,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Take part: train with the other sites until the agreed rounds are final.
 
@@ -74,7 +77,7 @@ def join(
         facts = asyncio.run(links_of(federation, access, watch))
         output.result(check_text(facts), facts, as_json)
         raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
-    facts = asyncio.run(_train(site, trainer, watch))
+    facts = asyncio.run(_train(site, trainer, watch, go_on))
     facts["ledger"] = _ledger(site)
     output.result(join_text(facts), facts, as_json)
 
@@ -108,11 +111,11 @@ def _trainer(site: Site) -> Trainer:
     return trainer
 
 
-async def _train(site: Site, trainer: Trainer, watch: Watch) -> dict[str, Any]:
+async def _train(site: Site, trainer: Trainer, watch: Watch, go_on: bool) -> dict[str, Any]:
     begun = asyncio.get_running_loop().time()
     async with site.access.join(site.federation, watch, "join", rounds=site.federation.rounds) as peer:
         task = site.federation.task
-        result = await peer.train(trainer, task=task.name or f"{task.file}:{task.cls}")
+        result = await peer.train(trainer, task=task.name or f"{task.file}:{task.cls}", go_on=go_on)
         facts = _facts(peer, result, watch, trainer.parameters)
     return facts | {"wall_s": round(asyncio.get_running_loop().time() - begun, 2)}
 

@@ -304,6 +304,17 @@ class SumMissed(RoundLeftBehind):
     command = "p2pfl ledger show"
 
 
+class LeftOutTooOften(RoundLeftBehind):
+    """The others summed {count} of the last {rounds} rounds without this site, though it was there: it has stopped."""
+
+    code = "P2P-ROUND-050"
+    likely = (
+        "the links between this site and those that named the sets are bad: run p2pfl doctor",
+        "a site that named a set was altered",
+    )
+    command = "p2pfl join --peers peers.yaml --data FILE.csv --go-on"
+
+
 class NotInRoster(ConfigurationError):
     """{name} is not in {source}, or is there with another key."""
 

@@ -181,6 +181,12 @@ KINDS: Final[dict[str, Kind]] = {
         + (f", for want of {', '.join(f['lacking'])}" if f["lacking"] else "")
         + ("; this site's update is spent" if f["sent"] else ""),
     ),
+    "missed": Kind(
+        "site",
+        {**_TIME, **_PLACE, "coordinator": _name},
+        lambda f: f"round {f['round']} attempt {f['attempt']}: {f['coordinator']} named a set without this site, "
+        "which was there",
+    ),
     "breach": Kind(
         "site",
         {**_TIME, **_PLACE, "peer": _name, "code": _text, "proof": _optional(_hash)},
@@ -330,6 +336,11 @@ def abandoned(place: Place, *, time: int, certificate: bytes, waited_for: Sequen
 def left(place: Place, *, time: int, lacking: Sequence[str], sent: bool) -> bytes:
     """A round was left behind: q sites went on without its sum. `sent`: this site's masked vector had left it."""
     return _made("left", {**place.facts, "time": time, "lacking": list(lacking), "sent": sent})
+
+
+def missed(place: Place, *, time: int, coordinator: str) -> bytes:
+    """A round is final without this site, though its links stood and it had proposed; who named the set."""
+    return _made("missed", {**place.facts, "time": time, "coordinator": coordinator})
 
 
 def breach(place: Place, *, time: int, peer: str, code: str, proof: bytes | None) -> bytes:

@@ -24,6 +24,7 @@ from p2pfl.home import Home
 from p2pfl.keys import digest
 from p2pfl.ledger import entry as entries
 from p2pfl.progress import Observer, Progress
+from p2pfl.runs import fairness
 from p2pfl.runs.models import Models
 from p2pfl.sharing import events as e
 from p2pfl.sharing import statistics
@@ -160,7 +161,11 @@ class TrainingRun:
         return self.books.count(self.run) + len(past) >= self.federation.rounds
 
     def propose(self, number: int, base: int) -> Offer:
-        """Charge, train, nominate; or take up what a process before this one had finished of it."""
+        """Charge, train, nominate; or take up what a process before this one had finished of it.
+
+        Raises LeftOutTooOften, until this site's operator has looked.
+        """
+        fairness.check(self.books, self.run, self.home.name)
         spent = self._spent()
         before = self.models.on(base)
         model = self.digest_of(before)

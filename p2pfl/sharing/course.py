@@ -10,6 +10,7 @@ applied, each resting on the one before: the *tip* is the last of them, and the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
@@ -76,6 +77,7 @@ class Course:
         self.previous: Round | None = None
         self.rounds: dict[int, Round] = {}  # those that are not final: the current one, and those left behind
         self.number = 0  # of the current one; 0 when none is under way
+        self._began = -math.inf  # when this process began its last round
         self.held: list[int] = []
         self._early: list[Letter] = []
         self._grounds: tuple[bytes, ...] = ()
@@ -128,6 +130,7 @@ class Course:
         chain = tuple(self.held)
         fresh = Round(self.setting, self.others, self.number, self.tip, chain, self._grounds)
         self.rounds[self.number] = fresh
+        fresh.state.since, self._began = self._began, now
         effects = [*aside, *self._sift(fresh, fresh.handle(Begin(now)))]
         held, self._early = self._early, []
         for letter in held:
@@ -160,11 +163,11 @@ class Course:
             return self._sift(one, one.handle(event)) if one is not None else []
         effects: list[Effect] = []
         if isinstance(event, LinkUp):
-            self.others.down.pop(event.peer, None)
+            self.others.came(event.peer, event.now)
             letters = (*self.others.proven.values(), *self._carrying())
             effects += [Send(event.peer, letter) for letter in letters if letter is not None]
         elif isinstance(event, LinkDown):
-            self.others.down.setdefault(event.peer, event.now)
+            self.others.went(event.peer, event.now)
         if self.previous is not None:
             effects += self.previous.handle(event)
         for one in list(self.rounds.values()):

@@ -57,9 +57,34 @@ class Others:
     breaches: dict[str, RemoteProtocolError] = field(default_factory=dict)  # the last broken rule of each
     told: set[tuple[str, str, int]] = field(default_factory=set)  # peer, error code, round: each is noted once
     vows: Vows = field(default_factory=Vows)
+    apart: float = 0.0  # when it was last so that links to fewer than a quorum stood
+    _up: dict[str, float] = field(default_factory=dict)  # links that stand, since when
 
     def __post_init__(self) -> None:
         self.down = dict.fromkeys((name for name in self.roster.names if name != self.me), self.began)
+        self.apart = self.began
+
+    @property
+    def connected(self) -> bool:
+        """Links to a quorum stand, this peer counted."""
+        return len(self.roster.names) - len(self.down) >= self.roster.quorums.q
+
+    def came(self, peer: str, now: float) -> None:
+        """The link to `peer` stands."""
+        if not self.connected:
+            self.apart = now
+        self.down.pop(peer, None)
+        self._up[peer] = now
+
+    def stands(self, peer: str, since: float) -> bool:
+        """The link to `peer` stands, and has since then."""
+        return peer not in self.down and self._up.get(peer, self.began) <= since
+
+    def went(self, peer: str, now: float) -> None:
+        """The link to `peer` has ended."""
+        self.down.setdefault(peer, now)
+        if not self.connected:
+            self.apart = now
 
     def away(self, peer: str, now: float, patience_s: float) -> bool:
         """No link to `peer` has stood for so long."""

@@ -6,6 +6,7 @@ Mutable, but every action checks first and changes after, so that a refused even
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -100,6 +101,7 @@ class State:
     moved: tuple[tuple[int, bytes], Chain] | None = None  # … from the next attempt on
     slot: int | None = None  # once it is left behind: where on the disk it lies
     now: float = 0.0  # of the event in hand
+    since: float = -math.inf  # when this process began the round before this one, if it did
     due: dict[str, float] = field(default_factory=dict)  # by what: when the clock makes a difference
     proposal: Proposal | None = None
     deal: Deal | None = None
@@ -118,8 +120,11 @@ class State:
     ahead_with: dict[str, bytes] = field(default_factory=dict)  # … for the edges to these peers, under these bundles
     members: Letter | None = None
     named: tuple[Letter, bytes] | None = None  # D, and the set that it was made of
-    refused: str = ""  # why this peer does not accept the coordinator's U
+    refused: str = ""  # why this peer does not accept the coordinator's U …
+    declined: Letter | None = None  # … and that U
+    early: bool = False  # … which came before half-time, and may be what its coordinator saw
     returned: set[str] = field(default_factory=set)  # members that are new processes since they dealt
+    missed: bool = False  # U leaves this peer out, which was there (fairness.py)
     # MASK, GATHER
     pieces: tuple[Piece, ...] = ()
     segments: tuple[tuple[int, int], ...] = ()  # (bits, words) of each
@@ -256,7 +261,7 @@ class State:
         fresh = State(
             self.setting, self.others, self.round, attempt, base, chain, slot=self.slot, now=self.now,
             proposal=self.proposal if self.moved is None else None, last_abandon=certificate, leaves=self.leaves,
-            leave=self.leave, left=self.left, grounds=self.grounds,
+            leave=self.leave, left=self.left, grounds=self.grounds, since=self.since,
         )  # fmt: skip
         fresh.outbox += [Send(None, letter) for letter in (certificate, self.leave) if letter is not None]
         vars(self).update(vars(fresh))

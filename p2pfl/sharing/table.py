@@ -107,6 +107,7 @@ EVENTS: Final = _once(
     _stay(_BEFORE_U, m.Propose, propose.accept),
     _stay(_BEFORE_U, m.Held, propose.passed),
     _stay((SHARE, PROPOSE, MASK, GATHER), m.Members, members.members),
+    _stay((BALLOT,), m.Members, members.compare),  # another one may prove its coordinator a liar even then
     {(phase, e.Accepted): Row(mask.request, MASK) for phase in _BEFORE_U},  # D is durable before a word of y leaves
     # MASK: the words come, the masked chunks go; the masks may have been expanded before
     _stay(_BEFORE_U, e.MasksReady, mask.hold),
@@ -156,7 +157,8 @@ EVENTS: Final = _once(
     _each(_UNDECIDED, (m.Reveal, m.BackupShare, m.Confirm), keep),
     _each(_UNDECIDED, (m.Total,), Ignore("nobody was asked for a sum")),
     _each((MASK, GATHER, BALLOT, *_DECIDED), (m.Share, m.Ack, m.Propose, m.Held), _late),
-    _each((BALLOT, CONFIRM, FINAL), (m.Members, *_GATHERED), _done),
+    _each((BALLOT, CONFIRM, FINAL), _GATHERED, _done),
+    _each((CONFIRM, FINAL), (m.Members,), _done),
     _each((UNMASK,), (m.Members, m.Root, m.Chunk, m.Nonce, m.Tags, m.Opened), _done),
     _each((MASK, GATHER, BALLOT, *_DECIDED), (e.Receipted,), _late),
     _each((BALLOT, *_DECIDED), (e.Dealt, e.Accepted, e.WordsReady), _gone),

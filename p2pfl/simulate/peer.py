@@ -9,12 +9,13 @@ from typing import Any, Protocol
 from p2pfl import codec
 from p2pfl.codec import Pieces
 from p2pfl.errors import P2PFLError, RemoteProtocolError
-from p2pfl.errors.round import MalformedMessage
+from p2pfl.errors.round import LeftOutTooOften, MalformedMessage
 from p2pfl.keys import Identity, digest
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Want, seal
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
 from p2pfl.sharing.course import Course
+from p2pfl.sharing.fairness import too_often
 from p2pfl.sharing.history import NO_BASE, base_of, check_rows, to_adopt
 from p2pfl.sharing.phases.fetch import SUM
 from p2pfl.sharing.round import Round
@@ -51,6 +52,7 @@ class Disk:
     signatures: list[dict[str, bytes]] = field(default_factory=list)  # beside the ledger
     totals: list[tuple[e.Vector, ...]] = field(default_factory=list)  # beside the ledger, for the test to look at
     notes: list[tuple[str, codec.Facts]] = field(default_factory=list)
+    looked: int = 0  # the last round of which an operator has seen whether this site was left out
 
     @property
     def last(self) -> tuple[int, bytes]:
@@ -227,12 +229,22 @@ class SimulatedPeer:
         if course.may_begin:
             self._carry_out(course.begin(self.world.now))
         if course.wants_update and course.current is not None:
+            self._check_fairness()
             configuration = codec.facts({"field": str(self.bits)})
             number = course.number
             epsilon = f"{0.1 * number:.4f}"
             model = self.model_of(course.tip[0])
             proposal = e.Proposal(model, configuration, b"", 20_000, 0, epsilon, digest("head"))
             self._carry_out(course.handle(e.UpdateReady(self.world.now, number, proposal)))
+
+    def _check_fairness(self) -> None:
+        """As runs/fairness.py does it with real logs."""
+        missed = {facts["round"] for kind, facts in self.disk.notes if kind == "missed"}
+        records = [codec.read_facts(record) for record in self.disk.ledger]
+        part = [self.name in facts["survivors"] for facts in records if facts["round"] > self.disk.looked
+                and (self.name in facts["survivors"] or facts["round"] in missed)]  # fmt: skip
+        if too_often(part):
+            raise LeftOutTooOften(count=part.count(False), rounds=len(part), evidence=f"of rounds {sorted(missed)}")
 
     # ── effects ──────────────────────────────────────────────────────────────────────────────────────────────
 

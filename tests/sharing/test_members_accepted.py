@@ -51,7 +51,7 @@ def test_a_victim_that_is_there_and_was_passed_on_at_half_time_is_not_left_out()
         ballot = found.state.ballot
         assert ballot is not None
         assert ballot.message == m.Ballot(0, b"", b"", (), (COORDINATOR,))
-        assert [type(one) for one in effects] == [e.Persist]
+        assert [type(one) for one in effects] == [e.Send, e.Persist]
         assert not found.state.others.breaches, "a set that holds together is no breach"
 
 
@@ -96,9 +96,55 @@ EXCUSES: list[Callable[[State], None]] = [
 @pytest.mark.parametrize("excuse", EXCUSES, ids=lambda excuse: excuse.__name__)
 def test_who_may_have_been_missed_honestly_may_be_left_out(excuse: Callable[[State], None]) -> None:
     state = sitting("site-0")
+    state.now = 1.0  # half-time
     assert VICTIM in refusal(state, paper.members(survivors=REST))
     excuse(state)
     assert refusal(state, paper.members(survivors=REST)) == ""
+
+
+def not_proposed(state: State) -> None:
+    del state.proposes["site-0"]
+
+
+def proven(state: State) -> None:
+    state.others.proven[VICTIM] = None
+
+
+def came_back(state: State) -> None:
+    state.due["begun"] = 0.0
+    state.others.went(VICTIM, 0.5)
+    state.others.came(VICTIM, 0.6)
+
+
+def in_vain(state: State) -> None:
+    state.attempt = 4
+
+
+@pytest.mark.parametrize("excuse", [down, not_proposed, proven, came_back, in_vain], ids=lambda excuse: excuse.__name__)
+def test_before_half_time_nobody_is_left_out_whose_link_stands_heard_or_not(excuse: Callable[[State], None]) -> None:
+    state = sitting("site-0")
+    not_passed_on(state)
+    del state.acks[VICTIM], state.proposes[VICTIM]
+    letter = paper.members(survivors=REST)
+    assert members.left_out_early(state, letter) == [VICTIM]
+    excuse(state)
+    assert members.left_out_early(state, letter) == []
+
+
+def test_who_names_a_set_early_is_not_named_for_it_since_its_own_links_may_be_cut() -> None:
+    state = sitting("site-0")
+    not_passed_on(state)
+    found = seat(state)
+    told(found, paper.members(survivors=REST))
+    assert found.state.members is None
+    assert found.state.ballot is not None
+    assert found.state.ballot.message == m.Ballot(0, b"", b"", (), ())
+
+
+def test_a_set_that_is_not_taken_part_in_is_shown_to_all_who_may_have_been_told_another() -> None:
+    found, letter = seat(sitting("site-0")), paper.members(survivors=REST)
+    shown = [one.letter.message for one in told(found, letter) if isinstance(one, e.Send)]
+    assert shown == [m.Handed((letter.wire,))]
 
 
 GROUNDS: dict[str, tuple[bool, Callable[[], list[Letter]]]] = {
@@ -240,7 +286,9 @@ def test_after_its_vote_a_peer_accepts_no_set() -> None:
     found = seat(sitting("site-0"))
     told(found, paper.members(survivors=REST))
     assert found.state.ballot is not None
-    assert told(found, paper.members()) == []
+    assert told(found, paper.members(survivors=REST)) == []
+    (accused,) = [one for one in told(found, paper.members()) if isinstance(one, e.Accuse)]
+    assert (accused.peer, type(accused.error)) == (COORDINATOR, TwoStatements)
     assert found.state.members is None
 
 
@@ -269,6 +317,7 @@ def test_a_ballot_that_rests_on_a_site_outside_of_the_set_counts_no_more_when_th
 
     found = seat(sitting("site-0", on=seven))
     found.state.passed_on = frozenset()
+    found.state.due |= {"half": 0.0, "passed on": 0.0}
     for name in names[1:5]:
         told(found, survivors(name, names[1:6]))
     told(found, survivors("site-5", [*names[1:5], "site-6"]))

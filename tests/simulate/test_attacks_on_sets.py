@@ -105,13 +105,16 @@ def test_were_the_attempt_digest_not_bound_to_the_set_a_wrong_sum_would_be_final
 # ── a victim left out on purpose ──────────────────────────────────────────────────────────────────────────────
 
 
-def leaves_out(patch: pytest.MonkeyPatch) -> Attacked:
-    """After half-time the coordinator names a set without the victim, who is there, and whom all have heard."""
+def leaves_out(patch: pytest.MonkeyPatch, *, early: bool = False) -> Attacked:
+    """The coordinator names a set without the victim, who is there, and whom all have heard.
+
+    early   at once, before half-time, so that nothing was passed on
+    """
     chooses_by_hand(patch, COORDINATOR)
     world = Attacked(liars=[COORDINATOR])
     world.begin()
     world.until(lambda: world.heard_all(COORDINATOR) and all(
-        world.round_of(name).state.past("half") for name in world.honest))  # fmt: skip
+        early or world.round_of(name).state.past("half") for name in world.honest))  # fmt: skip
     world.name_a_set(COORDINATOR, world.set_of(COORDINATOR, REST))
     world.to_the_end()
     return world
@@ -129,6 +132,20 @@ def test_were_nothing_passed_on_at_half_time_the_victim_would_be_out(monkeypatch
     for phase in (Phase.SHARE, Phase.PROPOSE):
         row_off(monkeypatch, phase, propose.half_time, None)
     world = leaves_out(monkeypatch)
+    assert world.left_out() == [VICTIM]
+
+
+def test_a_coordinator_that_names_its_set_at_once_leaves_nobody_out_whose_link_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = leaves_out(monkeypatch, early=True)
+    check_that_the_others_go_on(world)
+    assert VICTIM not in world.left_out()
+
+
+def test_were_early_sets_not_looked_at_the_victim_would_be_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "left_out_early", lambda state, letter: [])
+    world = leaves_out(monkeypatch, early=True)
     assert world.left_out() == [VICTIM]
 
 

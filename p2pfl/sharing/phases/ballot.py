@@ -13,6 +13,7 @@ from p2pfl.codec import Malformed
 from p2pfl.errors.round import BallotRejected, TwoStatements
 from p2pfl.messages import Ballot, Certificate, Leave, Letter, Members, Ready, Share, open_letter, seal
 from p2pfl.sharing import certificate as certificates
+from p2pfl.sharing import fairness
 from p2pfl.sharing.events import (
     BallotStored,
     CertificateStored,
@@ -182,7 +183,7 @@ def _no_members(state: State) -> tuple[str, ...] | None:
     """No U is accepted: the coordinator is to blame when the phase is over, or cannot end well any more."""
     other = state.coordinator != state.setting.me
     if state.refused or (other and state.coordinator in state.others.proven and "propose" in state.due):
-        return (state.coordinator,)
+        return () if state.early else (state.coordinator,)
     gone = len(_abandons(state))
     if gone > state.setting.roster.quorums.c or state.n - gone < state.setting.roster.quorums.q:
         return _named(state)
@@ -309,6 +310,7 @@ def certify(state: State) -> list[Effect]:
     """Hold the certificate, durable before anything is revealed under it."""
     state.certificate = _certificate(state, survivors=True)
     state.view = certificates.check_certificate(state.certificate, state.setting.roster).view
+    state.missed = fairness.is_missed(state) or (state.missed and not state.inside)
     # Whatever of this attempt is not of a bundle in U is destroyed now, with this very write.
     for name in [name for name in state.backups if name not in state.survivors]:
         del state.backups[name]

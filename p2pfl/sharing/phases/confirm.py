@@ -14,7 +14,7 @@ from p2pfl.errors.round import RecordDiffers
 from p2pfl.keys import digest, verify
 from p2pfl.messages import BackupShare, Confirm, Reveal, Share, Want
 from p2pfl.sharing.certificate import proposals
-from p2pfl.sharing.events import Applied, Effect, Finished, Received, RecordStored, Send, Stop
+from p2pfl.sharing.events import Applied, Effect, Finished, Noted, Received, RecordStored, Send, Stop
 from p2pfl.sharing.state import State, total_digest
 
 NOTHING: Final = "nothing"
@@ -149,7 +149,8 @@ def finish(state: State) -> list[Effect]:
     state.pieced, state.shown_shares = {}, {}
     state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, SECRET)]
     cosignatures = {name: signature for name, (theirs, signature) in state.confirms.items() if theirs == state.record}
-    return [Finished(state.round, state.record, cosignatures)]
+    missed = {"round": state.round, "attempt": state.attempt, "coordinator": state.coordinator}
+    return [*([Noted("missed", missed)] if state.missed else []), Finished(state.round, state.record, cosignatures)]
 
 
 def settled(state: State) -> list[Effect]:

@@ -14,7 +14,7 @@ from p2pfl import merkle
 from p2pfl.errors.round import UnexpectedEvent
 from p2pfl.keys import Secret, digest
 from p2pfl.messages import Chunk, Members, Root
-from p2pfl.sharing import prg
+from p2pfl.sharing import fairness, prg
 from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.chunks import Chunk as Piece
 from p2pfl.sharing.chunks import Layout, Segment, plan
@@ -37,6 +37,7 @@ def request(state: State, event: Accepted) -> list[Effect]:
     seconds = members.message.deadline_ms / 1000
     parts = {"patience": 0.25, "lack": 0.4, "gather": 1.0, "ready": 2.0}
     effects += [state.timer(what, part * seconds) for what, part in parts.items()]
+    state.missed = fairness.is_missed(state)
     if state.inside:
         supports = tuple(proposal.support for proposal in proposals(members, state.setting.roster).values())
         effects.append(Quantise(state.round, state.attempt, state.attempt_digest, state.survivors, supports))

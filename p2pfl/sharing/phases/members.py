@@ -11,10 +11,22 @@ from collections.abc import Iterable
 
 from p2pfl import codec
 from p2pfl.errors.round import MembersRejected, TwoStatements
-from p2pfl.messages import Ack, Ballot, Certificate, Leave, Letter, Members, Propose, open_letter
+from p2pfl.messages import (
+    LARGE,
+    SMALL,
+    Ack,
+    Ballot,
+    Certificate,
+    Handed,
+    Leave,
+    Letter,
+    Members,
+    Propose,
+    open_letter,
+)
 from p2pfl.sharing import certificate
 from p2pfl.sharing.certificate import Composition, common_deadline_ms, grounds_of
-from p2pfl.sharing.events import Accepted, Effect, Received
+from p2pfl.sharing.events import Accepted, Effect, Received, Send
 from p2pfl.sharing.phases import share
 from p2pfl.sharing.phases.propose import epsilon_fell, phase_seconds
 from p2pfl.sharing.state import State
@@ -135,14 +147,8 @@ def owners_of(state: State, chosen: tuple[str, ...]) -> tuple[str, ...]:
 def members(state: State, event: Received) -> list[Effect]:
     """Check the coordinator's U, and accept it: final on receipt. A U that leaves out a victim is not accepted."""
     letter = event.letter
-    if letter.sender != state.coordinator:
-        raise MembersRejected(peer=letter.sender, evidence=f"{state.coordinator} coordinates attempt {state.attempt}")
-    if state.members is not None:
-        if state.members.digest != letter.digest:
-            evidence, proof = "two sets of members for one attempt", (state.members, letter)
-            raise TwoStatements(peer=letter.sender, message="Members", evidence=evidence, proof=proof)
-        return []
-    if state.ballot is not None or state.refused:
+    compare(state, event)
+    if state.members is not None or state.ballot is not None or state.refused:
         return []
     try:
         found = certificate.compose(letter, state.setting.roster)
@@ -153,9 +159,25 @@ def members(state: State, event: Received) -> list[Effect]:
         evidence = f"owners are {', '.join(named.owners)}, not those of the agreement"
         raise MembersRejected(peer=letter.sender, evidence=evidence)
     state.refused = refusal(state, letter, found)
-    if state.refused:
-        return []
-    return adopt(state, letter)
+    if not state.refused and (early := left_out_early(state, letter)):
+        state.refused = f"before half-time it leaves out {', '.join(early)}, whose link to this peer stands"
+        state.early = True
+    if not state.refused:
+        return adopt(state, letter)
+    state.declined = letter
+    # Shown to all: who was told another set has in the two of them the proof, and nobody else would ever see this one.
+    return [Send(None, state.seal(Handed((letter.wire,))))] if letter.size <= LARGE - SMALL else []
+
+
+def compare(state: State, event: Received) -> list[Effect]:
+    """Hold it against the set that this peer was told first. Raises TwoStatements; MembersRejected for an outsider."""
+    letter, held = event.letter, state.members or state.declined
+    if letter.sender != state.coordinator:
+        raise MembersRejected(peer=letter.sender, evidence=f"{state.coordinator} coordinates attempt {state.attempt}")
+    if held is not None and held.digest != letter.digest:
+        evidence, proof = "two sets of members for one attempt", (held, letter)
+        raise TwoStatements(peer=letter.sender, message="Members", evidence=evidence, proof=proof)
+    return []
 
 
 def adopt(state: State, letter: Letter) -> list[Effect]:
@@ -205,6 +227,22 @@ def refusal(state: State, letter: Letter, found: Composition) -> str:
         if alive and _would_be_complete(state, name, message.survivors, found):
             return f"it leaves out {name}, who is there, and of whom the coordinator was told"
     return ""
+
+
+def left_out_early(state: State, letter: Letter) -> list[str]:
+    """Whom a coordinator would still wait for, if it were honest and heard them as this peer does.
+
+    A liar that names its set at once, before anything is passed on, could else leave out whom it likes. An honest one
+    whose own link to them is cut cannot show that, so it is not named for it. Once every peer has coordinated an
+    attempt in vain the rule rests: what one peer sees of the links may stop no round for good.
+    """
+    message, others, me = letter.message, state.others, state.setting.me
+    if state.past("half") or me not in state.proposes or state.attempt >= state.n or not isinstance(message, Members):
+        return []
+    excused = _excused(state, message.grounds)
+    begun = state.due.get("begun", state.now)  # who came back since then may just have been given up by others
+    out = [name for name in state.names if name not in message.survivors and name not in excused and name != me]
+    return [name for name in out if name not in others.proven and others.stands(name, begun)]
 
 
 def _own(state: State) -> Propose:

@@ -140,7 +140,7 @@ def clock_starts(state: State) -> bool:
 def start_clock(state: State) -> list[Effect]:
     """From here on the phase has its deadline, of which quarters matter."""
     seconds = phase_seconds(state)
-    steps = {"away": 0.25, "half": 0.5, "choose": 0.75, "propose": 1.0}
+    steps = {"begun": 0.0, "away": 0.25, "half": 0.5, "choose": 0.75, "propose": 1.0}
     return [state.timer(what, part * seconds) for what, part in steps.items()]
 
 

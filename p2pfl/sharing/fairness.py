@@ -1,0 +1,32 @@
+"""Who is left out though it is there, and how often before it stops (DESIGN §4.2, Fairness; docs/adr/0014).
+
+Each peer counts for itself, from what it saw: no peer's word adds to the count. A round counts against the others when
+this process had begun the one before, links to a quorum have stood ever since, this peer had proposed, and the set is
+without it. So neither a restart, nor a cut cable here, nor a slow pass counts, nor what the others say of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from p2pfl.sharing.state import State
+
+WINDOW: Final = 20  # rounds that are looked back upon
+ONE_IN: Final = 10
+
+
+def is_missed(state: State) -> bool:
+    """The set that is known now is without this peer, which has been there all the time."""
+    others = state.others
+    there = others.connected and others.apart <= state.since and state.setting.me in state.proposes
+    return there and state.members is not None and not state.inside
+
+
+def too_often(taken_part: Sequence[bool]) -> bool:
+    """Of the last rounds for which a peer was there, more than one in ten went without it (False); one alone never is.
+
+    taken_part   in order
+    """
+    last = taken_part[-WINDOW:]
+    return last.count(False) > max(1.0, len(last) / ONE_IN)

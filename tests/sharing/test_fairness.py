@@ -1,0 +1,85 @@
+"""When a round counts as one that went without a peer that was there, and how many of those are too many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from p2pfl.sharing.fairness import WINDOW, is_missed, too_often
+from p2pfl.sharing.others import Others
+from p2pfl.sharing.state import State
+from tests.sharing.seats import REST, VICTIM, paper, sitting
+
+
+@pytest.mark.parametrize(("taken_part", "too_many"), [
+    ([], False), ([False], False), ([True] * 30, False),
+    ([False, False], True), ([False, *[True] * 8, False], True),
+    ([False, *[True] * 18, False], False), ([False, *[True] * 9, False, *[True] * 8, False], True),
+    ([False, False, *[True] * WINDOW], False),  # long ago
+])  # fmt: skip
+def test_more_than_one_round_in_ten_is_too_often_and_one_alone_never(taken_part: list[bool], too_many: bool) -> None:
+    assert too_often(taken_part) is too_many
+
+
+def there() -> State:
+    """A peer that proposed, whose links have all stood since the round before, and that is told that it is out."""
+    state = sitting(VICTIM)
+    state.since = 1.0
+    state.members = paper.members(survivors=REST)
+    return state
+
+
+def restarted(state: State) -> None:
+    state.since = -math.inf
+
+
+def was_cut_off(state: State) -> None:
+    for name in REST:
+        state.others.went(name, 2.0)
+    for name in REST:
+        state.others.came(name, 3.0)
+
+
+def is_cut_off(state: State) -> None:
+    for name in REST[:2]:
+        state.others.went(name, 2.0)
+
+
+def still_trains(state: State) -> None:
+    del state.proposes[VICTIM]
+
+
+def is_inside(state: State) -> None:
+    state.members = paper.members()
+
+
+def knows_no_set(state: State) -> None:
+    state.members = None
+
+
+@pytest.mark.parametrize("why", [restarted, was_cut_off, is_cut_off, still_trains, is_inside, knows_no_set],
+                         ids=lambda why: why.__name__)  # fmt: skip
+def test_a_round_counts_only_against_others_that_knew_better(why: Callable[[State], None]) -> None:
+    state = there()
+    assert is_missed(state)
+    why(state)
+    assert not is_missed(state)
+
+
+def test_one_lost_link_of_three_is_no_excuse() -> None:
+    state = there()
+    state.others.went("site-0", 2.0)
+    assert is_missed(state)
+
+
+def test_a_process_is_parted_from_all_until_a_quorum_has_come() -> None:
+    others = Others(paper.roster, "site-0", 5.0)
+    assert (others.connected, others.apart) == (False, 5.0)
+    others.came("site-1", 6.0)
+    assert (others.connected, others.apart) == (False, 6.0)
+    others.came("site-2", 7.0)
+    assert (others.connected, others.apart) == (True, 7.0)
+    others.came("site-3", 8.0)
+    assert others.apart == 7.0

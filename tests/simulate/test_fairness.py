@@ -1,0 +1,101 @@
+"""A site that is there and left out too often stops until its operator looks; what is its own fault does not count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from p2pfl.sharing.phases import members
+from p2pfl.sharing.state import State
+from p2pfl.simulate import SimulatedFederation, Weather
+from p2pfl.simulate.peer import SimulatedPeer
+from tests.simulate import promises
+from tests.simulate.storms import WEATHERS
+
+pytestmark = pytest.mark.usefixtures("letters_read_once")
+
+LIAR, VICTIM = "site-1", "site-3"  # the liar coordinates attempt 0 of every fourth round
+QUICK = Weather(delay_s=(0.001, 0.05))
+
+
+def noted(peer: SimulatedPeer) -> list[int]:
+    return [facts["round"] for kind, facts in peer.disk.notes if kind == "missed"]
+
+
+class Squeezed(SimulatedFederation):
+    """The liar leaves the victim out whenever it coordinates, and nobody objects: there is the victim's count alone."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, rounds: int) -> None:
+        super().__init__(4, rounds=rounds, length=8, weather=QUICK)
+        complete, refusal = members.complete, members.refusal
+
+        def chosen(state: State) -> tuple[str, ...]:
+            names = complete(state)
+            return tuple(name for name in names if name != VICTIM) if state.setting.me == LIAR else names
+
+        def unless_somebody_is_left_out(*what: object) -> str:
+            why = refusal(*what)  # type: ignore[arg-type]
+            return "" if "leaves out" in why else why
+
+        patch.setattr(members, "complete", chosen)
+        patch.setattr(members, "refusal", unless_somebody_is_left_out)
+        patch.setattr(members, "left_out_early", lambda state, letter: [])
+        patch.setattr(members, "_is_awaited", lambda state, name, patience: state.setting.me != LIAR)
+
+    @property
+    def victim(self) -> SimulatedPeer:
+        return self.peers[VICTIM]
+
+
+def test_who_is_left_out_of_more_than_one_round_in_ten_stops_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Round 1 does not count: the others might have begun it before the victim was there."""
+    world = Squeezed(monkeypatch, rounds=12)
+    world.run()
+    assert noted(world.victim) == [5, 9]
+    error = world.victim.error
+    assert error is not None
+    assert (error.code, error.exit_status) == ("P2P-ROUND-050", 1)
+    assert error.suggestion.endswith("--go-on")
+    assert all(len(world.peers[name].disk.ledger) == 12 for name in world.peers if name != VICTIM)
+    promises.check(world, beside=[LIAR])
+
+
+def test_it_stays_so_over_a_restart_until_its_operator_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Squeezed(monkeypatch, rounds=12)
+    world.begin()
+    while world.victim.error is None:
+        assert world.clock.step()
+    stopped = world.victim.error
+    world.start(world.victim)
+    while world.victim.error is None:
+        assert world.clock.step()
+    assert world.victim.error.code == stopped.code  # a new process, the same books
+    world.victim.disk.looked = world.victim.final_round
+    world.start(world.victim)
+    while world.clock.step():
+        pass
+    assert world.victim.error is None
+    assert len(world.victim.disk.ledger) == 12
+
+
+def test_were_nothing_counted_the_victim_would_be_left_out_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pfl.simulate.peer.too_often", lambda part: False)
+    world = Squeezed(monkeypatch, rounds=16)
+    world.run()
+    assert world.victim.error is None
+    assert noted(world.victim) == [5, 9, 13]
+
+
+@pytest.mark.parametrize("weather", ["deaths", "apart"])
+def test_neither_deaths_nor_cuts_of_its_own_count_against_the_others(weather: str) -> None:
+    """Partitions part groups: whoever is left out of a sum then has no quorum, and knows it."""
+    for seed in range(5):
+        quick = replace(WEATHERS[weather], delay_s=(0.001, 0.05))
+        world = SimulatedFederation(5, rounds=4, length=10, seed=seed, weather=quick)
+        world.run(400_000)
+        promises.check(world)
+        promises.everything_is_final(world)
+        assert not any(noted(peer) for peer in world.peers.values()), f"{weather}, seed {seed}"
