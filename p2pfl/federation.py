@@ -25,6 +25,7 @@ from p2pfl.errors.federation import (
     TooManyPeers,
     WrongAddress,
 )
+from p2pfl.errors.round import NotInRoster
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, NAME, Address, Member, Roster
 from p2pfl.settings import HEADINGS, HEX32, SETTINGS, TOP
 
@@ -104,6 +105,14 @@ class Federation:
     def digest(self) -> bytes:
         """SHA-256 of the raw bytes: what every hello compares."""
         return hashlib.sha256(self.raw).digest()
+
+    def own(self, name: str, key: bytes) -> Member:
+        """The member that a home's name and key are. Raises NotInRoster."""
+        member = next((one for one in self.roster.members if one.name == name), None)
+        if member is None or member.key != key:
+            there = member.key.hex()[:16] if member else "none"
+            raise NotInRoster(name=name, source=self.source, evidence=f"key here {key.hex()[:16]}, there {there}")
+        return member
 
     @classmethod
     def load(cls, path: str | Path) -> Federation:

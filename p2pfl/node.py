@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Final
 
-from p2pfl import codec, messages
+from p2pfl import __version__, codec, messages
 from p2pfl.books import Books, pledge_of
 from p2pfl.carry import PEERS_ITEM, Carrier, Outbox
 from p2pfl.catchup import HISTORY, Learner
@@ -24,6 +24,7 @@ from p2pfl.home import Home
 from p2pfl.intake import Breach, Clocks, Intake, Own, Waiting
 from p2pfl.mesh.events import TlsFacts
 from p2pfl.mesh.mesh import Mesh
+from p2pfl.mesh.probe import About
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.messages import Letter
 from p2pfl.progress import Observer, Progress
@@ -90,6 +91,7 @@ class Node:
         self.mesh = Mesh(
             identity=self.identity, name=self.name, roster=roster, listen=listen, incarnation=self.incarnation,
             greet=self.greetings, draw=clocks.draw, now=clocks.now, wall=clocks.wall, proxy=proxy, hub=federation.hub,
+            about=About(__version__, federation.raw),
         )  # fmt: skip
         self.intake = Intake(self.mesh, self.greetings, roster, clocks, observer, wait_s)
         self.greetings.fatal = self.intake.fail

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from p2pfl.books import Books
-from p2pfl.errors.round import NotInRoster, SumMissed
+from p2pfl.errors.round import SumMissed
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.intake import Clocks
@@ -119,7 +119,7 @@ class Peer:
         federation = peers if isinstance(peers, Federation) else Federation.load(peers)
         place = Path(home or os.environ.get("P2PFL_HOME") or "~/.p2pfl").expanduser()
         with Home.open(place, unlock=list(unlock)) as opened:
-            _check_roster(federation, opened)
+            federation.own(opened.name, opened.identity().key)
             clocks = Clocks(time.monotonic, time.time, os.urandom)
             where, out = _listen(federation, opened.name, listen), proxy or Proxy.from_environment(os.environ)
             node = Node(opened, federation, where, observer, clocks, wait_s, out)
@@ -279,13 +279,6 @@ class BlockingPeer:
 
 def _in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run_coroutine_threadsafe(work, loop).result()
-
-
-def _check_roster(federation: Federation, home: Home) -> None:
-    key, name = home.identity().key, home.name
-    if name not in federation.roster or federation.roster[name].key != key:
-        held = federation.roster[name].key.hex()[:16] if name in federation.roster else "none"
-        raise NotInRoster(name=name, source=federation.source, evidence=f"key here {key.hex()[:16]}, there {held}")
 
 
 def _listen(federation: Federation, name: str, listen: str | Address | None) -> Address | None:

@@ -49,6 +49,7 @@ def shape(line: str) -> str:
     line = re.sub(r"\b([a-z]{3,8} ){7}[a-z]{3,8}\b", "WORDS", line)
     line = re.sub(r"[+-]?[0-9]+(\.[0-9]+)?(e-[0-9]+)?", "#", line)
     line = re.sub(r"# (B|kB|MB|min # s|s)\b", "# U", line)
+    line = re.sub(r"# (k|M|G)\b", "# bit", line)
     line = re.sub(r"/\S+/", "", line)   # folders
     return " ".join(line.split())
 

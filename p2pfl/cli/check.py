@@ -1,4 +1,7 @@
-"""`p2pfl join --check`: are all links there? No round is begun, nothing is charged, no data leaves."""
+"""`p2pfl join --check`: are all links there? No round is begun, nothing is charged, no data leaves.
+
+A link that does not come up is examined as `p2pfl doctor` does it, from here: what stands in the way, and what to try.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,16 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from p2pfl.cli import output
 from p2pfl.cli.access import Access
+from p2pfl.cli.doctor import knocker_of
+from p2pfl.cli.links import link_facts, link_lines
 from p2pfl.cli.watch import Watch
 from p2pfl.errors import P2PFLError
-from p2pfl.federation import Federation
+from p2pfl.federation import Federation, difference
 from p2pfl.progress import Progress
 
 if TYPE_CHECKING:
+    from p2pfl.mesh.examine import Found
     from p2pfl.peer import Peer
 
 CHECK_S: Final = 30.0  # so long are links waited for, unless --wait says otherwise
@@ -39,25 +44,40 @@ async def links_of(federation: Federation, access: Access, watch: Watch) -> dict
                 while set(others) - up:
                     await changed.wait()
                     changed.clear()
-        links = [_link(peer, name, name in up, refused.get(name)) for name in others]
+        found = await asyncio.gather(*(
+            _linked(peer, name) if name in up else _examined(peer, access, name, refused.get(name)) for name in others
+        ))  # fmt: skip
+    links = [link_facts(one, _diff(federation, one)) for one in found]
     return {"name": peer.name, "ready": set(others) <= up, "links": links}
 
 
-def _link(peer: Peer, name: str, is_up: bool, error: P2PFLError | None) -> dict[str, Any]:
+async def _linked(peer: Peer, name: str) -> Found:
+    """A link that was up: its hello has checked more than a probe asks."""
+    from p2pfl.mesh.examine import DIRECT, LINK, Found
+
     held = peer.links()[name]
-    said, facts = error or held.last_error, held.facts
-    tls = {"version": facts.version, "cipher": facts.cipher, "group": facts.group} if facts else None
-    shown = None if is_up or said is None else said.as_json()
-    path = {"path": held.path.kind, "via": held.path.via} if held.path else {"path": None, "via": None}
-    return {"peer": name, "up": is_up, "tls": tls, "error": shown, **path}
+    path = held.path or DIRECT
+    return Found(name, path=path, there=LINK, back=LINK, tls=held.facts, round_trip_s=held.rtt_s)
+
+
+async def _examined(peer: Peer, access: Access, name: str, refused: P2PFLError | None) -> Found:
+    from p2pfl.mesh.examine import Examiner
+
+    caller = knocker_of(peer.federation, peer.node.identity, peer.name, access.proxy.proxy())
+    examiner = Examiner(caller, peer.federation.raw, reachable=True, until=caller.now())
+    found = await examiner.reach(name)
+    said = refused or peer.links()[name].last_error
+    if not found.errors and said is not None:
+        found.errors.append(said)
+    elif not found.errors:
+        found.notes.append(f"no link came up; there, run: p2pfl join --check --peers {peer.federation.source} …")
+    return found
+
+
+def _diff(federation: Federation, found: Found) -> str | None:
+    return None if found.theirs is None else difference(federation.raw, found.theirs, "yours", found.peer)
 
 
 def check_text(facts: Mapping[str, Any]) -> str:
-    rows = [["  key, data, port, one private step", "ok", ""]]
-    for link in sorted(facts["links"], key=lambda row: bool(row["up"])):
-        error = link["error"]
-        why = f"{error['code']}: {error['happened']} try: {error['try']}" if error else ""
-        way = {"proxy": "through the proxy", "relay": f"through {link['via']}"}.get(link["path"], "")
-        why = why or (way if link["up"] else "never seen: is it started?")
-        rows.append([f"  link to {link['peer']}", "ok" if link["up"] else "NO", why])
-    return "\n".join([f"{facts['name']}: {'ready' if facts['ready'] else 'not ready'}", output.aligned(rows)])
+    head = [f"{facts['name']}: {'ready' if facts['ready'] else 'not ready'}", "  key, data, port, one private step: ok"]
+    return "\n".join([*head, *link_lines(facts["links"])])

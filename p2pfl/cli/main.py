@@ -33,6 +33,7 @@ VERBS: Final = {
     "peers": ("p2pfl.cli.peers", "Make, show and compare peers.yaml; print fingerprints."),
     "join": ("p2pfl.cli.join", "Take part: train until the agreed rounds are final."),
     "sum": ("p2pfl.cli.sum", "One secure sum or mean of a number that each site keeps to itself."),
+    "doctor": ("p2pfl.cli.doctor", "Each link both ways: what works, what does not, and what to try."),
     "status": ("p2pfl.cli.status", "What this home holds: rounds, model, privacy spent, links."),
     "ledger": ("p2pfl.cli.ledger", "Verify, show, export and compare the ledger; proofs against liars."),
     "model": ("p2pfl.cli.model", "Export the model as safetensors."),
@@ -40,7 +41,7 @@ VERBS: Final = {
 }
 ATTRIBUTES: Final = {"sum": "sum_"}  # where the verb's own name would hide a builtin
 AGAIN_S: Final = 0.05
-LATER: Final = ("doctor", "report", "simulate", "approve", "propose", "recover", "relay", "rotate")
+LATER: Final = ("report", "simulate", "approve", "propose", "recover", "relay", "rotate")
 
 
 class Verbs(click.Group):

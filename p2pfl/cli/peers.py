@@ -94,7 +94,7 @@ def diff(other: str, peers_file: Path, as_json: bool) -> None:
     """Line by line, how another site's file differs from --peers. Exit status 0 when it does not."""
     mine = strict_yaml.load(peers_file)
     if not Path(other).exists() and other in Federation.load(peers_file).roster:
-        evidence = f"a hello compares digests alone; ask {other} for its file, then: p2pfl peers diff THEIR-FILE"
+        evidence = f"while {other} is at join or at doctor, `p2pfl doctor` shows line by line how its file differs"
         raise NoDifferentFile(evidence=evidence, peer=other)
     theirs = strict_yaml.load(Path(other))
     told = difference(mine, theirs, str(peers_file), other)

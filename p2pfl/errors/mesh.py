@@ -17,7 +17,10 @@ class AddressUnusable(ConfigurationError):
     """This machine cannot listen on {address}."""
 
     code = "P2P-MESH-002"
-    likely = ("the address belongs to another machine", "ports below 1024 need more rights")
+    likely = (
+        "the address is that of a router in front of this machine, so --listen must name one of its own",
+        "ports below 1024 need more rights",
+    )
     command = "ip -brief address"
 
 
@@ -25,8 +28,8 @@ class PeerUnreachable(LocalFault):
     """{peer} does not answer at {address}."""
 
     code = "P2P-MESH-003"
-    likely = ("it has not been started yet", "a firewall drops the connection", "its address has changed")
-    command = "p2pfl status"
+    likely = ("a firewall drops the connection", "its machine or its network is down", "its address has changed")
+    command = "nc -vz -w 5 {host} {port}"
 
 
 class NameUnresolved(LocalFault):
@@ -138,7 +141,7 @@ class HandshakeUnfinished(RemoteProtocolError):
 
     code = "P2P-MESH-017"
     likely = ("the line is very slow or lossy", "the machine there is overloaded", "a scanner holds the connection")
-    command = "p2pfl status"
+    command = "p2pfl doctor"
 
 
 class HandshakeCut(RemoteProtocolError):
@@ -146,7 +149,7 @@ class HandshakeCut(RemoteProtocolError):
 
     code = "P2P-MESH-018"
     likely = ("it is shutting down", "a firewall or proxy cut the connection", "too many connections wait there")
-    command = "p2pfl status"
+    command = "p2pfl doctor"
 
 
 class MalformedStream(RemoteProtocolError):
@@ -162,7 +165,7 @@ class RefusedThere(RemoteProtocolError):
 
     code = "P2P-MESH-020"
     likely = ("the two sites do not run the same federation", "its operator has to look at the code in the evidence")
-    command = "p2pfl peers diff {peer}"
+    command = "p2pfl doctor"
 
 
 class TlsFailed(RemoteProtocolError):

@@ -35,7 +35,7 @@ class ProxyFails(LocalFault):
     code = "P2P-MESH-033"
     likely = ("that site has not been started yet", "a firewall there drops the connection",
               "the proxy does not know the address's name")  # fmt: skip
-    command = "p2pfl status"
+    command = "p2pfl doctor"
 
 
 class NotAProxy(ConfigurationError):
@@ -60,7 +60,7 @@ class RelayRefuses(LocalFault):
 
     code = "P2P-MESH-036"
     likely = ("the site that is called has not been started yet", "it has no link with that relay either")
-    command = "p2pfl status"
+    command = "p2pfl doctor"
 
 
 class RelayUnfaithful(RemoteProtocolError):

@@ -113,8 +113,8 @@ class NoDifferentFile(ConfigurationError):
     """No other peers.yaml of {peer} is known here."""
 
     code = "P2P-USE-014"
-    likely = ("that site holds the same file as you", "a path of a file was meant")
-    command = "p2pfl peers fingerprint {peer}"
+    likely = ("that site's file is wanted: doctor asks it for it", "a path of a file was meant")
+    command = "p2pfl doctor"
 
 
 class NotReadable(LocalFault):

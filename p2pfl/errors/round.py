@@ -213,7 +213,7 @@ class ManifestDiffers(ConfigurationError):
 
     code = "P2P-ROUND-033"
     likely = ("a site was added at one place only", "the file was edited after it was agreed")
-    command = "p2pfl peers diff {peer}"
+    command = "p2pfl doctor"
 
 
 class LedgersDiffer(IntegrityError):

@@ -133,6 +133,7 @@ class Limits:
     unauthenticated_bytes: int = 64 << 10  # per connection
     handshake_s: float = 10.0
     opening_s: float = 15.0  # without any progress
+    resolve_s: float = 10.0
     connect_s: float = 5.0
     head_start_s: float = 0.25  # of an address over the next one
     dial_first_s: float = 0.05

@@ -18,17 +18,21 @@ from typing import Final
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import NoSuchPeer, OpensTooOften, PayloadTooLarge, PeerUnreachable, RefusedThere
 from p2pfl.errors.paths import ProxyFails, RelayRefuses
+from p2pfl.errors.probe import NobodyListens
 from p2pfl.keys import Identity
 from p2pfl.mesh import opening
 from p2pfl.mesh.admission import Call, authenticate
+from p2pfl.mesh.answers import Answers
 from p2pfl.mesh.calling import Caller, Owner
 from p2pfl.mesh.certificates import ALPN, RELAY_ALPN, Credentials, expiry_of
 from p2pfl.mesh.dialer import Backoff, Calls, Dialer
 from p2pfl.mesh.events import Delivered, Event, Greeter, Limits, LinkDown, LinkStatus, LinkUp, Refused
 from p2pfl.mesh.framing import CALL, PAYLOAD_BYTES, Payload, parts_of
+from p2pfl.mesh.knock import Knocker
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import Hello, Side
+from p2pfl.mesh.probe import UNSAID, About
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.pump import Scratch
 from p2pfl.mesh.rate import Bucket
@@ -42,7 +46,7 @@ from p2pfl.roster import Address, Roster
 TICK_S: Final = 0.5
 DEFAULT_LIMITS: Final = Limits()
 REMEMBERED_REFUSALS: Final = 256
-QUIET: Final = (PeerUnreachable, ProxyFails, RelayRefuses)  # as long as a site is not there: its state says it
+QUIET: Final = (PeerUnreachable, NobodyListens, ProxyFails, RelayRefuses)  # not there: the link's state says it
 MOST_ENTERING: Final = 4  # connections of one member between their handshake and the end of their opening
 
 
@@ -55,6 +59,7 @@ class Mesh:
     draw          n random bytes; now  the monotonic clock, wall  Unix time, both in seconds
     proxy         the HTTP proxy that every outgoing connection must pass
     hub           the member that is asked first to carry calls
+    about         what members that probe are told of this site
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Mesh:
         limits: Limits = DEFAULT_LIMITS,
         proxy: Proxy | None = None,
         hub: str | None = None,
+        about: About = UNSAID,
     ) -> None:
         if roster[name].key != identity.key:
             raise ValueError(f"the identity is not the one that the roster lists for {name}")
@@ -98,6 +104,7 @@ class Mesh:
         self._tasks: set[asyncio.Task[None]] = set()
         self._scratch = Scratch()
         self._reach = Reach(limits, proxy)
+        self._answers = Answers(Knocker(name, roster, self._credentials, self._reach, now, wall), about)
         self._exchange = Exchange(limits, self._say_aside, draw, now, wall)
         owner = Owner(self._say_aside, lambda peer: self._links[peer].up, self._bring_up, self._refused, self._begin)
         self._caller = Caller(
@@ -272,7 +279,11 @@ class Mesh:
                 return
             if not call.dialed:
                 self._enters(peer)
-            opened = await opening.open_link(tunnel, self._side(peer, tunnel))
+            try:
+                opened = await opening.open_link(tunnel, self._side(peer, tunnel))
+            except opening.Probed:
+                await self._answers.answer(tunnel, peer)
+                return
             self._links[peer].attach(tunnel, opened, self._incarnation)
             self._told.pop(peer, None)
         except opening.Duplicate:

@@ -12,6 +12,8 @@
 has refused it. Both sites may dial at once; the one whose name sorts first keeps the first of the two connections that
 reaches its decision, and says DUPLICATE on the other. The other end has no say, so exactly one survives.
 
+A caller that wants no link says PROBE in place of its HELLO: probe.py goes on from there.
+
 Each message: kind u8, length u32, body. HELLO's body: version u16, incarnation 16, nonce 32, known 16, expected u64.
 """
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +45,7 @@ GREETING: Final = 2
 ACCEPT: Final = 3
 REFUSE: Final = 4
 DUPLICATE: Final = 5
+PROBE: Final = 6
 
 _PREFIX: Final = struct.Struct("!BI")
 _HELLO: Final = struct.Struct("!H16s32s16sQ")
@@ -50,6 +53,10 @@ _HELLO: Final = struct.Struct("!H16s32s16sQ")
 
 class Duplicate(Exception):
     """The pair has a link already, or is about to have one; this connection gives way."""
+
+
+class Probed(Exception):
+    """The caller wants no link: it asks how one would be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +100,15 @@ class Side:
 async def open_link(tunnel: Tunnel, side: Side) -> Opened:
     """Agree with the far end of an authenticated tunnel.
 
-    Raises Duplicate; RefusedThere, or what the greeter raised; MalformedStream, OpeningVersion; ConnectionError.
+    Raises Duplicate, Probed; RefusedThere, or what the greeter raised; MalformedStream, OpeningVersion;
+    ConnectionError.
     """
-    await tunnel.say(_message(HELLO, side.hello.encode()))
-    theirs = _hello(side.peer, await _hear(tunnel, side.peer, HELLO))
+    await say_hello(tunnel, side.hello)
+    theirs = await hear_hello(tunnel, side.peer)
     nonce = _joint(side, theirs)
     words = side.greeter.greeting(side.peer, nonce)
     # Both greetings may be larger than the sockets' buffers: who only spoke would wait for who only speaks.
-    saying = asyncio.ensure_future(tunnel.say(_message(GREETING, words)))
+    saying = asyncio.ensure_future(say(tunnel, GREETING, words))
     try:
         greeting = await _hear(tunnel, side.peer, GREETING)
         await saying
@@ -110,9 +118,9 @@ async def open_link(tunnel: Tunnel, side: Side) -> Opened:
     if tunnel.dialed:
         await _hear(tunnel, side.peer, ACCEPT)
     if not side.choose(theirs):
-        await tunnel.say(_message(DUPLICATE, b""))
+        await say(tunnel, DUPLICATE)
         raise Duplicate
-    await tunnel.say(_message(ACCEPT, b""))
+    await say(tunnel, ACCEPT)
     if not tunnel.dialed:
         await _hear(tunnel, side.peer, ACCEPT)
     return Opened(theirs, greeting, nonce, digest("link-tag", nonce)[:TAG_BYTES], tunnel.facts)
@@ -121,24 +129,49 @@ async def open_link(tunnel: Tunnel, side: Side) -> Opened:
 async def refuse(tunnel: Tunnel, error: P2PFLError) -> None:
     """Tell the far end why, so that both sides can say it."""
     said = {"code": error.code, "text": printable(error.happened, 300), "evidence": printable(error.evidence, 300)}
-    await tunnel.say(_message(REFUSE, json.dumps(said, ensure_ascii=False).encode()))
+    await say(tunnel, REFUSE, json.dumps(said, ensure_ascii=False).encode())
 
 
-def _message(kind: int, body: bytes) -> bytes:
-    return _PREFIX.pack(kind, len(body)) + body
+async def say_hello(tunnel: Tunnel, hello: Hello) -> None:
+    """The first words of either end."""
+    await say(tunnel, HELLO, hello.encode())
 
 
-async def _hear(tunnel: Tunnel, peer: str, wanted: int) -> bytes:
-    limits = {HELLO: _HELLO.size, GREETING: tunnel.limits.greeting_bytes, REFUSE: REFUSAL_BYTES}
+async def hear_hello(tunnel: Tunnel, peer: str) -> Hello:
+    """The far end's first words. Raises Duplicate, Probed; RefusedThere, MalformedStream, OpeningVersion."""
+    wanted = {HELLO: _HELLO.size} if tunnel.dialed else {HELLO: _HELLO.size, PROBE: 0}
+    kind, body = await hear(tunnel, peer, wanted)
+    if kind == PROBE:
+        raise Probed
+    return _hello(peer, body)
+
+
+async def say(tunnel: Tunnel, kind: int, body: bytes = b"") -> None:
+    """One message, of the opening or of a probe."""
+    await tunnel.say(_PREFIX.pack(kind, len(body)) + body)
+
+
+async def hear(tunnel: Tunnel, peer: str, wanted: Mapping[int, int]) -> tuple[int, bytes]:
+    """One message of a `wanted` kind, no longer than it says there, as (kind, body).
+
+    Raises Duplicate, RefusedThere; MalformedStream before anything that is too long is read.
+    """
     kind, size = _PREFIX.unpack(await tunnel.hear(_PREFIX.size))
-    if kind not in (wanted, REFUSE, DUPLICATE) or size > limits.get(kind, 0):
-        raise MalformedStream(peer=peer, evidence=f"opening message {kind} of {size} bytes where {wanted} belongs")
+    most = {DUPLICATE: 0, REFUSE: REFUSAL_BYTES, **wanted}
+    if size > most.get(kind, -1):
+        belongs = " or ".join(map(str, wanted))
+        raise MalformedStream(peer=peer, evidence=f"opening message {kind} of {size} bytes where {belongs} belongs")
     body = await tunnel.hear(size)
     if kind == DUPLICATE:
         raise Duplicate
     if kind == REFUSE:
         raise _refusal(peer, body)
-    return body
+    return kind, body
+
+
+async def _hear(tunnel: Tunnel, peer: str, wanted: int) -> bytes:
+    most = {GREETING: tunnel.limits.greeting_bytes}.get(wanted, 0)
+    return (await hear(tunnel, peer, {wanted: most}))[1]
 
 
 def _refusal(peer: str, body: bytes) -> P2PFLError:

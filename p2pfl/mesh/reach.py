@@ -11,14 +11,19 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import NameUnresolved, PeerUnreachable
 from p2pfl.errors.paths import NotAProxy, ProxyUnreachable
+from p2pfl.errors.probe import NobodyListens
 from p2pfl.mesh.events import Limits
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.roster import Address
 
+REFUSED: Final = "connection refused"
+
+Resolved = tuple[Any, ...]  # as getaddrinfo has it: family, kind, protocol, name, (host, port, …)
 Failed = Callable[[Address, P2PFLError], None]
 
 
@@ -60,13 +65,17 @@ class Reach:
                 task.add_done_callback(_close)
                 task.cancel()
 
-    async def connect(self, peer: str, address: Address) -> socket.socket:
-        """A socket connected to `address`. Raises NameUnresolved, PeerUnreachable, or what the proxy said."""
+    async def connect(self, peer: str, address: Address, *, segment: int | None = None) -> socket.socket:
+        """A socket connected to `address`.
+
+        segment   the most bytes that a TCP segment may carry, either way; by default what the path allows
+        Raises NameUnresolved, NobodyListens, PeerUnreachable, or what the proxy said.
+        """
         if self.proxy is None:
-            return await self._tcp(peer, address)
+            return await self._tcp(peer, address, segment)
         try:
-            sock = await self._tcp(peer, self.proxy.address)
-        except (NameUnresolved, PeerUnreachable) as error:
+            sock = await self._tcp(peer, self.proxy.address, segment)
+        except (NameUnresolved, NobodyListens, PeerUnreachable) as error:
             place = self.proxy.address
             raise ProxyUnreachable(proxy=place, host=place.host, evidence=error.evidence) from None
         try:
@@ -80,34 +89,53 @@ class Reach:
             raise
         return sock
 
-    async def _tcp(self, peer: str, address: Address) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise NameUnresolved(
-                peer=peer, address=address, host=address.host, evidence=str(error.strerror or error)
-            ) from error
-        reason = "no address"
-        for family, kind, protocol, _, name in found:
+    async def _tcp(self, peer: str, address: Address, segment: int | None) -> socket.socket:
+        reasons: list[str] = []
+        for family, kind, protocol, _, name in await self._resolve(peer, address):
             sock = socket.socket(family, kind, protocol)
             sock.setblocking(False)
-            try:
-                async with asyncio.timeout(self.limits.connect_s):
-                    await loop.sock_connect(sock, name)
-                if sock.getsockname() != sock.getpeername():
-                    return sock
-                # On loopback TCP can connect a port to itself while nobody listens there.
-                reason = "nobody listens there"
-            except TimeoutError:
-                reason = f"no answer within {self.limits.connect_s:.0f} s"
-            except OSError as error:
-                reason = str(error.strerror or error)
-            except asyncio.CancelledError:
-                sock.close()
-                raise
+            if segment is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
+            reason = await self._try(sock, name)
+            if not reason:
+                return sock
+            reasons.append(f"{name[0]}: {reason}")
+        refused = all(reason.endswith(REFUSED) for reason in reasons)
+        raise (NobodyListens if refused else PeerUnreachable)(
+            peer=peer, address=address, host=address.host, port=address.port, evidence="; ".join(dict.fromkeys(reasons))
+        )  # fmt: skip
+
+    async def _resolve(self, peer: str, address: Address) -> list[Resolved]:
+        """What the name service has for it: at least one."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.limits.resolve_s):
+                return await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        except TimeoutError:
+            reason = f"the name service did not answer within {self.limits.resolve_s:.0f} s"
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label of more than 63 characters
+            reason = str(getattr(error, "strerror", None) or error)
+        raise NameUnresolved(peer=peer, address=address, host=address.host, evidence=reason)
+
+    async def _try(self, sock: socket.socket, name: Any) -> str:
+        """Connect `sock`, or close it and say why not."""
+        try:
+            async with asyncio.timeout(self.limits.connect_s):
+                await asyncio.get_running_loop().sock_connect(sock, name)
+            # On loopback TCP can connect a port to itself while nobody listens there.
+            reason = REFUSED if sock.getsockname() == sock.getpeername() else ""
+        except TimeoutError:
+            reason = f"no answer within {self.limits.connect_s:.0f} s"
+        except ConnectionRefusedError:
+            reason = REFUSED
+        except OSError as error:
+            reason = str(error.strerror or error)
+        except asyncio.CancelledError:
             sock.close()
-        raise PeerUnreachable(peer=peer, address=address, evidence=reason)
+            raise
+        if reason:
+            sock.close()
+        return reason
 
 
 def _close(task: asyncio.Task[socket.socket]) -> None:

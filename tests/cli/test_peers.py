@@ -108,7 +108,7 @@ def test_peers_create_never_overwrites(here: Path, cards: list[str], capsys: pyt
     (["model", "export", "--home", "nowhere", "-o", "m.safetensors"], "P2P-HOME-001"),
     (["predict", "--data", "new.csv"], "P2P-FED-001"),
     (["jion"], "P2P-USE-002"),
-    (["doctor"], "P2P-USE-003"),
+    (["report"], "P2P-USE-003"),
 ])  # fmt: skip
 def test_wrong_use_ends_with_2_and_its_own_error(
     here: Path, arguments: list[str], code: str, capsys: pytest.CaptureFixture[str]

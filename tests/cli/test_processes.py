@@ -147,6 +147,8 @@ def test_check_names_the_links_that_are_missing_and_charges_nothing(tmp_path: Pa
     assert [status for status, _, _ in results] == [1, 1]
     links = facts(results[0][1])["links"]
     assert {link["peer"]: link["up"] for link in links} == {second: True, third: False}  # type: ignore[attr-defined]
+    away = next(link for link in links if link["peer"] == third)  # type: ignore[attr-defined]
+    assert [error["code"] for error in away["errors"]] == ["P2P-MESH-043"]
     shown = ended(start("status", "--home", str(tmp_path / first / "home"), "--json"))[1]
     assert facts(shown)["privacy"] is None
 

@@ -38,7 +38,7 @@ from p2pfl.federation import Federation, Privacy
 from p2pfl.hello import Greetings, Pledge, Standing
 from p2pfl.keys import Identity, Secret
 from p2pfl.ledger import entry, export, note, segment
-from p2pfl.mesh import opening, refusals, relay
+from p2pfl.mesh import opening, probe, refusals, relay
 from p2pfl.mesh.certificates import MalformedLeaf, expiry_of, issue, key_name, signer_of
 from p2pfl.mesh.events import Limits, TlsFacts
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header, Incoming, MalformedFrame, Outgoing
@@ -509,7 +509,18 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("proxy", _proxied, (ProxyWantsPassword, ProxyForbids, ProxyFails, NotAProxy), ANSWERS,
                 ("mesh.proxy:Proxy.open",)),
         Decoder("opening", _open, (MalformedStream, OpeningVersion, RefusedThere, opening.Duplicate, ConnectionError),
-                OPENINGS, ("mesh.opening:_hear", "mesh.opening:_refusal", "mesh.opening:_hello")),
+                OPENINGS, ("mesh.opening:hear", "mesh.opening:_refusal", "mesh.opening:_hello")),
+        Decoder("facts", lambda data: probe.Facts.decode("mayo", data), (MalformedStream, OpeningVersion),
+                (probe.Facts(1, 1 << 24, bytes(32), "0.1.0").encode(),), ("mesh.probe:Facts.decode",), factor=80),
+        Decoder("ping", lambda data: probe.read_ping("mayo", data), (MalformedStream,), (probe.ping(7),),
+                ("mesh.probe:read_ping",), probe.ping),
+        Decoder("pong", lambda data: probe.read_pong("mayo", data), (MalformedStream,), (probe.pong(7, 8.5),),
+                ("mesh.probe:read_pong",)),
+        Decoder("want", lambda data: probe.read_want("mayo", data), (MalformedStream,), (probe.want(9000, 1400),),
+                ("mesh.probe:read_want",), lambda value: probe.want(*value)),
+        Decoder("dialed", lambda data: probe.read_dialed("mayo", data), (MalformedStream,),
+                (probe.dialed([probe.Dialed("10.0.0.1:1", 3), probe.Dialed("a:1", 0, "P2P-MESH-003", "b", "c")]),
+                 b'[["a", 1e999, "", "", ""]]'), ("mesh.probe:read_dialed",), factor=80),
         Decoder("server hello", group_of, (), (_server_hello(0x11EC), _server_hello(0x1D) * 2),
                 ("mesh.serverhello:group_of", "mesh.serverhello:_key_share")),
         Decoder("first bytes", _refused, (), (b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00", b"SSH-2.0-x"),

@@ -1,9 +1,10 @@
-"""A TCP proxy between two sites that records what passes, holds it back, or cuts it after a number of bytes."""
+"""A TCP proxy between two sites that records what passes, holds it back, or cuts or stalls it after some bytes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 
 from p2pfl.roster import Address
@@ -13,9 +14,17 @@ UNLIMITED = 1 << 62
 
 
 class Proxy:
-    """Listens on `address` and forwards to `target`. Each new connection asks `budget()` how many bytes it may pass."""
+    """Listens on `address` and forwards to `target`. Each new connection asks `budget()` how many bytes it may pass.
 
-    def __init__(self, target: Address, budget: Callable[[], int] = lambda: UNLIMITED) -> None:
+    stalls    what is over the budget is swallowed, and nobody is told; otherwise the connection is cut
+    segment   the budget is for connections whose segments may be larger than that; the others pass
+    """
+
+    def __init__(
+        self, target: Address, budget: Callable[[], int] = lambda: UNLIMITED, *, stalls: bool = False, segment: int = 0
+    ) -> None:
+        self._stalls = stalls
+        self._segment = segment
         self.address = free_address()
         self.captured = bytearray()
         self.accepted = 0
@@ -90,7 +99,9 @@ class Proxy:
         there: asyncio.StreamReader,
         back: asyncio.StreamWriter,
     ) -> None:
-        left, flow = [self._budget()], self.flow
+        caller = writer.get_extra_info("socket")
+        large = caller.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) > self._segment
+        left, flow = [self._budget() if large else UNLIMITED], self.flow
 
         async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             with contextlib.suppress(OSError):
@@ -101,7 +112,7 @@ class Proxy:
                     self.captured += passed
                     sink.write(passed)
                     await sink.drain()
-                    if not left[0]:
+                    if not left[0] and not self._stalls:
                         break
                 else:
                     return

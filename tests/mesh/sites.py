@@ -17,10 +17,12 @@ from cryptography.x509.oid import NameOID
 from p2pfl.keys import Identity
 from p2pfl.mesh import Delivered, Event, Limits, LinkUp, Mesh, Refused
 from p2pfl.mesh.certificates import Leaf
+from p2pfl.mesh.probe import About
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.roster import Address, Member, Roster
 
 OVERALL_S = 60.0  # a test that hangs fails, whatever it waits for
+NOTHING = About()
 QUICK = Limits(dial_first_s=0.01, dial_most_s=0.05, flush_s=5.0, relay_after_s=0.2, retake_s=0.2)
 
 
@@ -85,6 +87,7 @@ class Sites:
         limits: Limits = QUICK,
         proxy: Proxy | None = None,
         hub: str | None = None,
+        about: About = NOTHING,
     ) -> Mesh:
         return Mesh(
             identity=identity or self.identities[name],
@@ -99,6 +102,7 @@ class Sites:
             limits=limits,
             proxy=proxy,
             hub=hub,
+            about=about,
         )
 
 

@@ -298,7 +298,7 @@ def test_an_unreachable_peer_is_in_the_status_and_is_no_event() -> None:
             status = ada.mesh.links()["bob"]
             assert status.never_seen
             assert status.last_error is not None
-            assert status.last_error.code == "P2P-MESH-003"
+            assert status.last_error.code == "P2P-MESH-043"
             assert ada.seen == []
 
     asyncio.run(scene())

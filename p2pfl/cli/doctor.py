@@ -1,0 +1,273 @@
+"""`p2pfl doctor`: how each link is, both ways, and what to do about those that are not.
+
+It trains nothing, charges nothing and writes nothing: the home is opened for reading, so it runs beside a `join`. Where
+this site's port is free it listens there meanwhile, so that the others' doctors find somebody, and so that peers can
+try to dial back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from p2pfl import __version__
+from p2pfl.cli import output
+from p2pfl.cli.access import ProxyChoice, listen_option, proxy_options, seconds
+from p2pfl.cli.links import apart, finding, link_facts, link_lines
+from p2pfl.cli.options import Unlock, home_option, json_option, listening, peers_option, unlock_options
+from p2pfl.errors import EXIT_DONE, EXIT_FAILED, P2PFLError
+from p2pfl.errors.mesh import PortBusy
+from p2pfl.errors.probe import ClocksDiffer, OwnClockOff
+from p2pfl.errors.round import ManifestDiffers, PeersHoldAnotherFile
+from p2pfl.federation import Federation, difference
+from p2pfl.home import Home
+from p2pfl.keys import Identity
+from p2pfl.roster import Address
+
+if TYPE_CHECKING:
+    from p2pfl.mesh.desk import Desk
+    from p2pfl.mesh.examine import Found
+    from p2pfl.mesh.knock import Knocker
+    from p2pfl.mesh.proxy import Proxy
+
+WAIT_S: Final = 5.0
+LAST_PROBES_S: Final = 15.0  # a peer whose probe is under way is served to its end, if that comes soon
+PROBES: Final = 2  # that a doctor sends to each peer: what it is, and how fast
+CLOCK_S: Final = 10.0  # a machine that follows a time server is within a tenth of one
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """This site's own port: `state` is open (this doctor listens), taken (by this site's own p2pfl), none, or shut."""
+
+    state: str
+    address: Address | None
+    process: int | None = None
+    error: P2PFLError | None = None
+
+
+@click.command()
+@peers_option
+@home_option
+@listen_option
+@click.option("--wait", "wait_s", type=seconds, default=WAIT_S, metavar="SECONDS", show_default=True,
+              help="Try a site that does not answer again for so long, and answer the others' doctors meanwhile.")
+@proxy_options
+@unlock_options
+@json_option
+def doctor(
+    *, peers_file: Path, home: Path, listen: str | None, wait_s: float, proxy: ProxyChoice, unlock: Unlock,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Each link both ways: name, port, TLS, identity, clock, peers.yaml, version, speed, size of packets.
+
+    The others may be at `p2pfl join`, or run `p2pfl doctor` too. Exit status 0 when nothing is wrong, else 1.
+    """
+    federation = Federation.load(peers_file)
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        name, identity = opened.name, opened.identity()
+    federation.own(name, identity.key)
+    where = listening(listen) if listen else None
+    knocker = knocker_of(federation, identity, name, proxy.proxy())
+    facts = asyncio.run(_examine(federation, home, knocker, where, wait_s))
+    output.result(doctor_text(facts), facts, as_json)
+    raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
+
+
+async def _examine(
+    federation: Federation, home: Path, caller: Knocker, listen: Address | None, wait_s: float
+) -> dict[str, Any]:  # fmt: skip
+    from p2pfl.mesh.desk import Desk
+    from p2pfl.mesh.examine import Examiner, examine, judge_relays
+    from p2pfl.mesh.probe import DOCTOR, About
+
+    name, until = caller.name, caller.now() + wait_s
+    desk = Desk(caller, About(__version__, federation.raw, DOCTOR))
+    port = _take_port(desk, federation, home, name, listen)
+    peers = [one for one in federation.roster.names if one != name]
+    output.progress(f"{_port_text(port)}; asking {len(peers)} sites")
+    try:
+        examiner = Examiner(caller, federation.raw, port.state in ("open", "taken"), until)
+        found = await examine(examiner, peers, output.progress)
+        if port.state == "open":
+            await _stay(desk, peers, until - caller.now())
+    finally:
+        await desk.close()
+    for one in found:
+        if one.back == "unknown" and one.peer in desk.came:
+            one.back = "ok"
+        elif one.there == "none" and one.back == "unknown":
+            one.notes.append(_calls_us(one.peer, port))
+    judge_relays(found, federation.roster, name)
+    own = [*([port.error] if port.error else []), *judge_clocks(found, name), *judge_files(found)]
+    return facts_of(federation, name, port, found, own, list(desk.turned_away.values()))
+
+
+def knocker_of(federation: Federation, identity: Identity, name: str, proxy: Proxy | None) -> Knocker:
+    """This site, as it knocks at the others' doors."""
+    from p2pfl.mesh.certificates import Credentials
+    from p2pfl.mesh.events import Limits
+    from p2pfl.mesh.knock import Knocker
+    from p2pfl.mesh.reach import Reach
+
+    credentials = Credentials(identity, name, federation.roster, time.time)
+    return Knocker(name, federation.roster, credentials, Reach(Limits(), proxy), time.monotonic, time.time)
+
+
+async def _stay(desk: Desk, peers: Sequence[str], seconds: float) -> None:
+    """Until every peer's doctor has had its answers, or the time is over; what is under way then is served."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, seconds)):
+            while any(desk.asked[peer] < PROBES for peer in peers):
+                desk.news.clear()
+                await desk.news.wait()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LAST_PROBES_S):
+            await desk.idle()
+
+
+def _take_port(desk: Desk, federation: Federation, home: Path, name: str, listen: Address | None) -> Port:
+    """Listen where `join` would, unless this site's own p2pfl does."""
+    from p2pfl.cli.status import worker
+
+    listed = federation.roster[name].addresses
+    address = listen or (listed[0] if listed else None)
+    if address is None:
+        return Port("none", None)
+    try:
+        desk.open(address)
+    except PortBusy as error:
+        process = worker(home)
+        # Who may not see whose port it is, believes the home's lock.
+        if process and (f"process {process} " in error.fields["holder"] or "process" not in error.fields["holder"]):
+            return Port("taken", address, process)
+        return Port("shut", address, error=error)
+    except P2PFLError as error:
+        return Port("shut", address, error=error)
+    return Port("open", address)
+
+
+def _calls_us(peer: str, port: Port) -> str:
+    seen = "its p2pfl may have a link with the one that runs here" if port.state == "taken" else "it has not called"
+    return f"{peer} lists no address, so it has to dial this site: {seen}; there, run: p2pfl doctor"
+
+
+# ── what only all of them together show ───────────────────────────────────────────────────────────────────────
+
+
+def judge_clocks(found: Sequence[Found], name: str) -> list[P2PFLError]:
+    """Clocks that differ, told at those sites; or at this one, when it is this one that differs from most."""
+    ahead = {one.peer: one.clock.ahead_s for one in found if one.clock is not None}
+    off = {peer: seconds for peer, seconds in ahead.items() if abs(seconds) > CLOCK_S}
+    middle = median(ahead.values()) if ahead else 0.0
+    together = [peer for peer, seconds in off.items() if abs(seconds - middle) <= CLOCK_S]
+    if len(together) > 1 and 2 * len(together) > len(ahead):
+        evidence = ", ".join(f"{peer} {apart(ahead[peer])}" for peer in together)
+        way = "behind" if middle > 0 else "ahead of"
+        return [OwnClockOff(seconds=f"{abs(middle):.0f}", way=way, peers=", ".join(together), evidence=evidence)]
+    for one in found:
+        if one.peer in off and one.clock is not None:
+            way = "ahead of" if one.clock.ahead_s > 0 else "behind"
+            trip = 1000 * one.clock.round_trip_s
+            evidence = f"{one.peer} is at {apart(one.clock.ahead_s)}, found over a round trip of {trip:.1f} ms"
+            one.errors.append(ClocksDiffer(
+                peer=one.peer, seconds=f"{abs(one.clock.ahead_s):.0f}", way=way, evidence=evidence
+            ))  # fmt: skip
+    return []
+
+
+def judge_files(found: Sequence[Found]) -> list[P2PFLError]:
+    """Told at this site, when most of the others agree on another peers.yaml."""
+    told = [one.facts.manifest for one in found if one.facts is not None]
+    other = [one for one in found if one.theirs is not None]
+    if len(other) < 2 or 2 * len(other) <= len(told) or len({one.theirs for one in other}) > 1:
+        return []
+    names = ", ".join(one.peer for one in other)
+    for one in other[1:]:  # how it differs is shown once
+        one.errors = [error for error in one.errors if not isinstance(error, ManifestDiffers)]
+        one.notes.append(f"it holds the same peers.yaml as {other[0].peer}")
+    return [PeersHoldAnotherFile(count=len(other), evidence=names)]
+
+
+# ── what is printed ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def facts_of(
+    federation: Federation, name: str, port: Port, found: Sequence[Found], own: Sequence[P2PFLError],
+    turned_away: Sequence[P2PFLError],
+) -> dict[str, Any]:  # fmt: skip
+    """What `doctor --json` prints."""
+    links = []
+    for one in found:
+        differs = one.theirs is not None and any(isinstance(error, ManifestDiffers) for error in one.errors)
+        diff = difference(federation.raw, one.theirs or b"", "yours", one.peer) if differs else None
+        if one.facts is not None and one.facts.software != __version__:
+            one.notes.append(f"it runs p2pfl {one.facts.software}; the protocol is the same")
+        links.append(link_facts(one, diff))
+    clocks = [one.clock.ahead_s for one in found if one.clock is not None]
+    return {
+        "name": name,
+        "federation": federation.name,
+        "ready": not own and not any(one.errors for one in found),
+        "version": __version__,
+        "protocol": "p2pfl/1",
+        "peers_sha256": federation.digest.hex(),
+        "port": {"state": port.state, "address": str(port.address) if port.address else None,
+                 "process": os.getpid() if port.state == "open" else port.process},
+        "clock_ahead_s": round(-median(clocks), 3) if clocks else None,
+        "links": links,
+        "errors": [error.as_json() for error in own],
+        "turned_away": [error.as_json() for error in turned_away],
+    }  # fmt: skip
+
+
+def doctor_text(facts: dict[str, Any]) -> str:
+    """The same for people: this site, one row for each link, the worst first, each with what to try."""
+    links, port = facts["links"], facts["port"]
+    up, answered = sum(link["up"] for link in links), [link for link in links if link["software"] is not None]
+    same = sum(bool(link["same_peers_yaml"]) for link in answered)
+    held = f"the same at {same} of {len(answered)} sites that answered" if answered else "and nobody answered"
+    clock = facts["clock_ahead_s"]
+    address = Address.parse(port["address"]) if port["address"] else None
+    rows = [
+        ["  peers.yaml", f"{facts['peers_sha256'][:12]}, {held}"],
+        ["  port", _port_text(Port(port["state"], address, port["process"]))],
+        ["  clock", f"{apart(clock)} from the median of the others" if clock is not None else "nobody to compare with"],
+        *(["  TLS", text] for text in _tls_texts(links)),
+    ]
+    works = "all links work" if up == len(links) else f"{up} of {len(links)} links work"
+    wrong = sum(len(link["errors"]) for link in links) + len(facts["errors"])
+    found = f", {wrong} finding{'s' if wrong > 1 else ''}" if wrong else ""
+    lines = [f"{facts['name']}: {works}{found}", output.aligned(rows)]
+    for error in facts["errors"]:
+        lines += finding(error)
+    lines += link_lines(links)
+    lines += [f"  turned away: {error['code']}: {error['happened']}" for error in facts["turned_away"]]
+    return "\n".join(lines)
+
+
+def _port_text(port: Port) -> str:
+    return {
+        "open": f"listening at {port.address}",
+        "taken": f"{port.address}, held by this site's own p2pfl, process {port.process}",
+        "none": "none: this site dials the others",
+        "shut": f"{port.address} cannot be listened on",
+    }[port.state]
+
+
+def _tls_texts(links: Sequence[dict[str, Any]]) -> list[str]:
+    """One line for each kind of session; the sites are named when there is more than one kind."""
+    kinds: dict[str, list[str]] = {}
+    for link in links:
+        if link["tls"]:
+            kinds.setdefault(", ".join(link["tls"].values()), []).append(link["peer"])
+    return [kind if len(kinds) == 1 else f"{kind}: {', '.join(sites)}" for kind, sites in kinds.items()]

@@ -1,0 +1,170 @@
+"""The answering end of a probe: what a member may ask of this site, and how much that may cost.
+
+Bounded for each member: probes at a time, questions and seconds of one probe, and bytes, which come from a purse that
+fills slowly. Nothing here waits for a link or is waited for by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.mesh import HandshakeUnfinished, MalformedStream
+from p2pfl.errors.probe import ProbesTooOften
+from p2pfl.mesh import opening, probe
+from p2pfl.mesh.knock import Knocker, knock
+from p2pfl.mesh.probe import About, Dialed, Facts
+from p2pfl.mesh.tunnel import Tunnel
+from p2pfl.roster import Address
+
+PURSE_BYTES: Final = 64 << 20  # of one member: some eight runs of doctor at once
+REFILL_BYTES_PER_S: Final = 64 << 10  # and one every two minutes
+PROBE_BYTES: Final = 256 << 10  # what a probe costs by itself: handshake, questions, dialling back
+GRANT_BYTES: Final = 16 << 20  # of one probe
+QUESTIONS: Final = 1024
+SERVED_S: Final = 60.0
+DIALING_S: Final = 12.0
+AT_ONCE: Final = 2  # probes of one member; above it the oldest gives way, as it may be a connection that died
+ZEROS: Final = bytes(probe.FILL_BYTES)
+
+
+class Purse:
+    """Bytes that a member may still cost."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._held, self._at = float(PURSE_BYTES), now()
+
+    @property
+    def left(self) -> int:
+        now = self._now()
+        self._held = min(PURSE_BYTES, self._held + (now - self._at) * REFILL_BYTES_PER_S)
+        self._at = now
+        return int(self._held)
+
+    def take(self, count: int) -> bool:
+        """False, and nothing taken, when it does not hold so much."""
+        if self.left < count:
+            return False
+        self._held -= count
+        return True
+
+
+class Answers:
+    """Serves the probes of members; of one process, for as long as it listens."""
+
+    def __init__(self, caller: Knocker, about: About) -> None:
+        self._caller, self._about = caller, about
+        self._purses: dict[str, Purse] = {}
+        self._serving: dict[str, list[asyncio.Task[None]]] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no probe is being served."""
+        await self._idle.wait()
+
+    async def answer(self, tunnel: Tunnel, peer: str) -> None:
+        """Serve one probe to its end; the caller closes the tunnel. Raises MalformedStream, ProbesTooOften."""
+        purse = self._purses.setdefault(peer, Purse(self._caller.now))
+        if not purse.take(PROBE_BYTES):
+            raise self._too_often(peer)
+        serving = self._serving.setdefault(peer, [])
+        work = asyncio.get_running_loop().create_task(self._serve(tunnel, peer, purse))
+        serving.append(work)
+        self._idle.clear()
+        if len(serving) > AT_ONCE:
+            serving[0].cancel()
+        try:
+            # A caller that vanishes, or is too slow, is its own affair: nothing of this site hangs on a probe.
+            with contextlib.suppress(OSError, opening.Duplicate):
+                await asyncio.wait({work})
+                if not work.cancelled():
+                    work.result()
+        finally:
+            work.cancel()
+            serving.remove(work)
+            if not any(self._serving.values()):
+                self._idle.set()
+        await tunnel.part()
+
+    async def _serve(self, tunnel: Tunnel, peer: str, purse: Purse) -> None:
+        grant = min(GRANT_BYTES, purse.left)
+        async with asyncio.timeout(SERVED_S):
+            await opening.say(tunnel, probe.FACTS, Facts.of(self._about, grant).encode())
+            visit = _Visit(self._caller, self._about, tunnel, peer, purse, grant)
+            for _ in range(QUESTIONS):
+                kind, body = await opening.hear(tunnel, peer, probe.QUESTIONS)
+                await visit.answers[kind](body)
+        raise self._too_often(peer)
+
+    def _too_often(self, peer: str) -> ProbesTooOften:
+        # Always the same words: what is no news is told once.
+        return ProbesTooOften(peer=self._caller.name, evidence=f"asked by {peer}")
+
+
+class _Visit:
+    """One probe: each question's answer."""
+
+    def __init__(self, caller: Knocker, about: About, tunnel: Tunnel, peer: str, purse: Purse, grant: int) -> None:
+        self._caller, self._about, self._tunnel, self._peer = caller, about, tunnel, peer
+        self._purse, self._left = purse, grant
+        self._once = {probe.DIAL, probe.FILE}
+        self.answers: dict[int, Callable[[bytes], Awaitable[None]]] = {
+            probe.PING: self._ping, probe.FILL: self._fill, probe.WANT: self._want, probe.DIAL: self._dial,
+            probe.FILE: self._file,
+        }  # fmt: skip
+
+    async def _ping(self, body: bytes) -> None:
+        stamp = probe.read_ping(self._peer, body)
+        await opening.say(self._tunnel, probe.PONG, probe.pong(stamp, self._caller.wall()))
+
+    async def _fill(self, body: bytes) -> None:
+        self._spend(len(body))
+        await asyncio.sleep(0)  # what comes fast must not keep the loop from the links
+
+    async def _want(self, body: bytes) -> None:
+        total, piece = probe.read_want(self._peer, body)
+        self._spend(total)
+        while total:
+            count = min(piece, total)
+            await opening.say(self._tunnel, probe.FILL, ZEROS[:count])
+            await asyncio.sleep(0)
+            total -= count
+
+    async def _dial(self, body: bytes) -> None:
+        """Only where this site's own peers.yaml lists the member that asks: nobody can point it elsewhere."""
+        self._only_once(probe.DIAL)
+        listed = self._caller.roster[self._peer].addresses
+        found = await asyncio.gather(*(dial_back(self._caller, self._peer, address) for address in listed))
+        await opening.say(self._tunnel, probe.DIALED, probe.dialed(found))
+
+    async def _file(self, body: bytes) -> None:
+        self._only_once(probe.FILE)
+        await opening.say(self._tunnel, probe.FILED, self._about.manifest[: probe.FILE_BYTES])
+
+    def _only_once(self, kind: int) -> None:
+        if kind not in self._once:
+            raise MalformedStream(peer=self._peer, evidence=f"probe message {kind} a second time")
+        self._once.remove(kind)
+
+    def _spend(self, count: int) -> None:
+        if count > self._left or not self._purse.take(count):
+            raise ProbesTooOften(peer=self._caller.name, evidence=f"asked by {self._peer}")
+        self._left -= count
+
+
+async def dial_back(caller: Knocker, peer: str, address: Address) -> Dialed:
+    """Knock at `address` of `peer`, and say what was met."""
+    try:
+        async with asyncio.timeout(DIALING_S):
+            admitted = await knock(caller, peer, address)
+    except P2PFLError as error:
+        return Dialed(str(address), 0, error.code, error.happened, error.evidence)
+    except TimeoutError:
+        return Dialed(str(address), 0, HandshakeUnfinished.code, "The handshake did not end.", f"{DIALING_S:.0f} s")
+    await admitted.part()
+    return Dialed(str(address), round(admitted.admitted_s * 1000))

@@ -1,0 +1,90 @@
+"""A site's port while `doctor` has it: peers that probe are answered, peers that want a link are told to try later."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from p2pfl.errors import P2PFLError
+from p2pfl.mesh import opening
+from p2pfl.mesh.admission import Call, authenticate
+from p2pfl.mesh.answers import Answers
+from p2pfl.mesh.certificates import expiry_of
+from p2pfl.mesh.knock import Knocker, turned_away
+from p2pfl.mesh.listener import Listener, bind
+from p2pfl.mesh.opening import Hello
+from p2pfl.mesh.probe import About
+from p2pfl.mesh.tunnel import Tunnel
+from p2pfl.roster import Address
+
+REMEMBERED: Final = 8
+
+
+class Desk:
+    """Listens from `open` to `close`.
+
+    came          members that were let in;  asked  how often each has probed
+    turned_away   the first callers that were not
+    """
+
+    def __init__(self, caller: Knocker, about: About, draw: Callable[[int], bytes] = os.urandom) -> None:
+        self.came: set[str] = set()
+        self.asked: Counter[str] = Counter()
+        self.turned_away: dict[str, P2PFLError] = {}
+        self.news = asyncio.Event()  # set after each probe
+        self._caller, self._draw = caller, draw
+        self._answers = Answers(caller, about)
+        self._listener: Listener | None = None
+        self._incarnation = draw(opening.INCARNATION_BYTES)
+
+    def open(self, address: Address) -> None:
+        """Bind and serve. Raises PortBusy, AddressUnusable."""
+        self._listener = Listener(bind(address), self._serve, self._caller.limits, self._caller.now)
+
+    async def close(self) -> None:
+        if self._listener is not None:
+            await self._listener.close()
+            self._listener = None
+
+    async def idle(self) -> None:
+        """Wait until no peer's probe is under way."""
+        await self._answers.idle()
+
+    async def _serve(self, sock: socket.socket, address: Address) -> None:
+        contexts, call = self._caller.credentials.current(), Call(address, None)
+        tunnel = Tunnel(sock, contexts.accepting, dialed=False, limits=self._caller.limits, now=self._caller.now)
+        peer: str | None = None
+        try:
+            peer = await authenticate(tunnel, call, self._caller.roster, self._caller.name)
+            tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
+            if self._listener is not None:
+                self._listener.authenticated()
+            self.came.add(peer)
+            await self._answer(tunnel, peer)
+        except (P2PFLError, OSError) as error:
+            named = await turned_away(tunnel, peer or call.label, error)
+            if tunnel.first and len(self.turned_away) < REMEMBERED:  # who closes without a word is a health check
+                self.turned_away.setdefault(f"{named.code} {peer or address.host}", named)
+        finally:
+            tunnel.close()
+
+    async def _answer(self, tunnel: Tunnel, peer: str) -> None:
+        nonce = self._draw(opening.NONCE_BYTES)
+        await opening.say_hello(tunnel, Hello(self._incarnation, nonce, opening.NOBODY, 0))
+        try:
+            await opening.hear_hello(tunnel, peer)
+        except opening.Probed:
+            await self._answers.answer(tunnel, peer)
+            self.asked[peer] += 1
+            self.news.set()
+        except opening.Duplicate:
+            await tunnel.part()
+        else:  # its join dials: no link is to be had from a doctor, and it tries again by itself
+            with contextlib.suppress(OSError):
+                await opening.say(tunnel, opening.DUPLICATE)
+            await tunnel.part()

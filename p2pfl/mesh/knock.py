@@ -1,0 +1,95 @@
+"""Knocks at a peer's door: name, TCP, TLS, identity, and the far end's first words; then nothing, a link or a probe.
+
+A TLS 1.3 client believes that its handshake is done before the server has refused it. So a knock counts only when the
+far end has said HELLO, which it says to members alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.mesh import RefusedThere
+from p2pfl.mesh import opening
+from p2pfl.mesh.admission import Call, authenticate
+from p2pfl.mesh.certificates import Credentials, expiry_of
+from p2pfl.mesh.events import Limits
+from p2pfl.mesh.opening import Hello
+from p2pfl.mesh.reach import Reach
+from p2pfl.mesh.refusals import translate
+from p2pfl.mesh.tunnel import Tunnel
+from p2pfl.roster import Address, Roster
+
+
+@dataclass(frozen=True, slots=True)
+class Knocker:
+    """Who knocks, and with what: this site, its peers, its certificates, its way out; seconds and Unix seconds."""
+
+    name: str
+    roster: Roster
+    credentials: Credentials
+    reach: Reach
+    now: Callable[[], float]
+    wall: Callable[[], float]
+
+    @property
+    def limits(self) -> Limits:
+        return self.reach.limits
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A connection on which the far end let this site in, and to which this site has not said a word.
+
+    segment    most bytes of a TCP segment on this path, as the two kernels found it
+    tcp_s      seconds until TCP was connected, the name's look-up included; admitted_s: until HELLO was heard
+    """
+
+    tunnel: Tunnel
+    hello: Hello
+    ip: str
+    segment: int
+    tcp_s: float
+    admitted_s: float
+
+    async def part(self) -> None:
+        """End it in good manners: DUPLICATE, the word for a connection that gives way."""
+        with contextlib.suppress(OSError):
+            await opening.say(self.tunnel, opening.DUPLICATE)
+        await self.tunnel.part()
+
+
+async def knock(caller: Knocker, peer: str, address: Address, *, segment: int | None = None) -> Admitted:
+    """Be let in by `peer` at `address`. Raises one named error, which the far end is told where it can hear it.
+
+    segment   the most bytes that a TCP segment may carry; small ones pass where packets of full size are lost
+    """
+    begun = caller.now()
+    sock = await caller.reach.connect(peer, address, segment=segment)
+    call = Call(address, peer, proxied=caller.reach.proxy is not None)
+    tcp_s, contexts = caller.now() - begun, caller.credentials.current()
+    facts = str(sock.getpeername()[0]), sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+    tunnel = Tunnel(sock, contexts.dialing, dialed=True, limits=caller.limits, now=caller.now, path=call.path)
+    try:
+        await authenticate(tunnel, call, caller.roster, caller.name)
+        tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
+        hello = await opening.hear_hello(tunnel, peer)
+    except (P2PFLError, OSError, opening.Duplicate) as error:
+        raise await turned_away(tunnel, peer, error) from error
+    except BaseException:
+        tunnel.close()
+        raise
+    return Admitted(tunnel, hello, *facts, tcp_s, caller.now() - begun)
+
+
+async def turned_away(tunnel: Tunnel, label: str, error: Exception) -> P2PFLError:
+    """The named error for an opening that failed in `error`; the far end is told, and the tunnel closed."""
+    named = translate(error, peer=label, first=tunnel.first, dialed=tunnel.dialed)
+    with contextlib.suppress(OSError):
+        if tunnel.established and tunnel.speaks_p2pfl and not isinstance(named, RefusedThere):
+            await opening.refuse(tunnel, named)
+    await tunnel.part()
+    return named

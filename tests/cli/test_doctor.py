@@ -1,0 +1,246 @@
+"""`p2pfl doctor` as people run it: beside others that run it, beside a join, alone; and how it is written down."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pfl.cli.doctor import Port, doctor_text, facts_of, judge_clocks, judge_files
+from p2pfl.cli.links import apart, link_facts, link_lines
+from p2pfl.errors.mesh import PeerUnreachable
+from p2pfl.errors.probe import NotReachedBy
+from p2pfl.errors.round import ManifestDiffers
+from p2pfl.federation import Federation, difference
+from p2pfl.home import Home
+from p2pfl.keyslots import KeyFile
+from p2pfl.mesh.events import Path as Route
+from p2pfl.mesh.events import TlsFacts
+from p2pfl.mesh.examine import Found, Way
+from p2pfl.mesh.measure import Clock
+from p2pfl.mesh.probe import DOCTOR, Dialed, Facts
+from p2pfl.roster import Address
+from tests.cli.sites import Sites, Start, ended, facts, said
+from tests.federation.sample import peers_yaml
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+FEDERATION = Federation.parse(peers_yaml())
+NAME, *PEERS = FEDERATION.roster.names
+LONG = "a-hospital-of-a-very-long-name"
+
+
+def documented(heading: str) -> set[str]:
+    """Keys in the first column of the README's table under `heading`."""
+    section = README.split(heading)[-1].split("\n## ")[0]
+    return {key for row in re.findall(r"^\| (`.*?) \|", section, re.M) for key in re.findall(r"`(\w+)`", row)}
+
+
+# ── processes ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.processes
+def test_five_doctors_at_once_find_every_link_well_in_both_directions(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path, count=5)
+    running = [start("doctor", *sites.common(name), "--wait", "100", "--json") for name in sites.names]
+    for name, process in zip(sites.names, running, strict=True):
+        status, out, err = ended(process)
+        assert status == 0, err
+        told: dict[str, Any] = facts(out)
+        assert told["ready"]
+        assert told["port"] == {"state": "open", "address": f"127.0.0.1:{sites.ports[sites.names.index(name)]}",
+                                "process": process.pid}  # fmt: skip
+        assert {link["peer"] for link in told["links"]} == set(sites.names) - {name}
+        for link in told["links"]:
+            assert (link["there"], link["back"], link["up"], link["errors"]) == ("ok", "ok", True, [])
+            assert link["same_peers_yaml"]
+            assert link["tls"]["version"] == "TLSv1.3"
+            assert link["up_bit_s"] > 0
+            assert link["down_bit_s"] > 0
+            assert abs(link["clock_ahead_s"]) < 10
+
+
+@pytest.mark.processes
+def test_a_doctor_beside_a_training_disturbs_no_round_and_finds_its_own_join_at_the_port(
+    tmp_path: Path, start: Start
+) -> None:
+    sites = Sites(tmp_path, "rounds=500", "privacy.max_epsilon=100")
+    joins = [start(*sites.join(name)) for name in sites.names]
+    said(joins[0], "round 1 ")
+    for _ in range(2):
+        status, out, err = ended(start("doctor", *sites.common(sites.names[0]), "--json"))
+        assert status == 0, err + out
+        told: dict[str, Any] = facts(out)
+        assert (told["port"]["state"], told["port"]["process"]) == ("taken", joins[0].pid)
+        assert [(link["there"], link["back"]) for link in told["links"]] == [("ok", "ok")] * 2
+    for process in joins:
+        process.send_signal(signal.SIGINT)
+    for process in joins:
+        status, _, err = ended(process)
+        assert status == 130
+        assert "abandoned" not in err
+        assert "no link with" not in err
+        rounds = re.findall(r"^round .*", err, re.M)
+        assert rounds
+        assert all("3 of 3 sites" in line for line in rounds)
+
+
+@pytest.mark.processes
+def test_a_site_that_is_down_and_one_that_holds_another_file_end_with_1_and_what_to_do(
+    tmp_path: Path, start: Start
+) -> None:
+    sites = Sites(tmp_path)
+    first, second, third = sites.names
+    other = tmp_path / "other.yaml"
+    other.write_bytes(sites.agreement("rounds=9"))
+    far = start("doctor", "--peers", str(other), *sites.common(second)[2:], "--wait", "100")
+    said(far, "listening")
+    status, out, _ = ended(start("doctor", *sites.common(first), "--wait", "0.1"))
+    assert status == 1
+    down, differs = out.index(f"\n  {third} "), out.index(f"\n  {second} ")
+    assert down < differs, "the worst comes first"
+    assert "P2P-MESH-043" in out
+    assert "P2P-ROUND-033" in out
+    assert re.search(r"\| -rounds: 8.*\n.*\| \+rounds: 9", out)
+    assert f"try       nc -vz 127.0.0.1 {sites.ports[2]}" in out
+    assert max(map(len, out.splitlines())) <= 80
+    far.send_signal(signal.SIGINT)
+    assert ended(far)[0] == 130
+
+
+@pytest.mark.processes
+def test_a_port_that_another_program_holds_is_named_and_a_home_of_another_federation_refused(
+    tmp_path: Path, start: Start
+) -> None:
+    sites = Sites(tmp_path)
+    with socket.create_server(("127.0.0.1", sites.ports[0])):
+        status, out, _ = ended(start("doctor", *sites.common(sites.names[0]), "--wait", "0.1", "--json"))
+    told: dict[str, Any] = facts(out)
+    assert status == 1
+    assert told["port"]["state"] == "shut"
+    assert [error["code"] for error in told["errors"]] == ["P2P-MESH-001"]
+    Home.create(tmp_path / "stranger", "stranger", [KeyFile(tmp_path / "stranger.key")]).close()
+    status, _, err = ended(start("doctor", "--peers", str(sites.peers), "--home", str(tmp_path / "stranger")))
+    assert (status, "P2P-ROUND-042" in err) == (2, True)
+
+
+# ── what all sites together show ──────────────────────────────────────────────────────────────────────────────
+
+
+def well(peer: str, ahead_s: float = 0.0, theirs: bytes | None = None) -> Found:
+    held = FEDERATION.digest if theirs is None else b"\1" * 32
+    address = Address("10.0.0.1", 7443)
+    way = Way(address, None, "10.0.0.1", 1448, 0.001, 0.004)
+    errors = [] if theirs is None else [ManifestDiffers(peer=peer, evidence="first difference in line 2")]
+    tls = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519MLKEM768")
+    return Found(
+        peer, (way,), way, there="ok", back="ok", dialed=(Dialed("10.0.0.9:7443", 4),), tls=tls,
+        facts=Facts(DOCTOR, 1 << 24, held, "0.1.0"),
+        round_trip_s=0.0042, clock=Clock(0.0042, ahead_s), to_bytes_s=11.7e6, from_bytes_s=2.9e8, theirs=theirs,
+        errors=list(errors),
+    )  # fmt: skip
+
+
+def test_one_clock_that_is_off_is_told_at_that_site() -> None:
+    found = [well("a"), well("b", 600.0), well("c", -0.2)]
+    assert judge_clocks(found, "d") == []
+    assert [[error.code for error in one.errors] for one in found] == [[], ["P2P-MESH-040"], []]
+    assert "600 s ahead of" in found[1].errors[0].happened
+
+
+def test_when_most_others_agree_on_another_time_it_is_this_clock_that_is_off() -> None:
+    found = [well("a", 600.0), well("b", 601.0), well("c", 0.0)]
+    (error,) = judge_clocks(found, "d")
+    assert (error.code, "600 s behind those of a, b" in error.happened) == ("P2P-MESH-041", True)
+    assert all(not one.errors for one in found)
+
+
+def test_clocks_that_are_all_off_by_another_time_are_each_told() -> None:
+    found = [well("a", 600.0), well("b", -400.0), well("c", 90.0)]
+    assert judge_clocks(found, "d") == []
+    assert [len(one.errors) for one in found] == [1, 1, 1]
+
+
+def test_when_most_others_hold_one_other_file_it_is_this_one_that_differs_and_that_is_shown_once() -> None:
+    found = [well("a", theirs=b"x"), well("b", theirs=b"x"), well("c")]
+    (error,) = judge_files(found)
+    assert error.code == "P2P-ROUND-036"
+    assert [len(one.errors) for one in found] == [1, 0, 0]
+    assert judge_files([well("a", theirs=b"x"), well("b", theirs=b"y"), well("c")]) == []
+    assert judge_files([well("a", theirs=b"x"), well("b"), well("c")]) == []
+
+
+# ── what is written ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unreachable(peer: str) -> PeerUnreachable:
+    host = "a-gateway.of-a-hospital.with-a-long-name.example.org"
+    return PeerUnreachable(peer=peer, address=Address(host, 7443), host=host, port=7443,
+                           evidence="10.11.12.13: no answer within 5 s; 2001:db8::1: no route to host")  # fmt: skip
+
+
+def test_the_table_fits_80_columns_whatever_the_names_and_the_worst_is_first() -> None:
+    route = Route("relay", "another-very-long-name")
+    bad = Found(LONG, (), path=route, there="stalls", back="no", errors=[unreachable(LONG)])
+    blocked = replace(well("b"), back="no", round_trip_s=1.2345, clock=Clock(1.2, -3000.0), errors=[NotReachedBy(
+        peer="b", address="10.0.0.9:7443", port=7443, happened="The machine answers, and nothing listens there.",
+        evidence="b says P2P-MESH-043: connection refused",
+    )])  # fmt: skip
+    lines = link_lines([link_facts(one) for one in (well("a"), blocked, bad)])
+    rows = [line for line in lines if re.match(r"  \S", line)]
+    assert [row.split()[0] for row in rows] == ["site", LONG[:14] + "…", "b", "a"]
+    assert [line for line in lines if len(line) > 80 and not line.startswith("      try")] == []
+    assert not any("\x1b" in line for line in lines), "no colour"
+
+
+def test_a_command_to_try_is_never_broken() -> None:
+    far = unreachable("b")
+    assert f"      try       {far.suggestion}" in link_lines([link_facts(Found("b", there="no", errors=[far]))])
+
+
+def test_likely_causes_are_said_once_for_each_code() -> None:
+    lines = link_lines([link_facts(Found(peer, there="no", errors=[unreachable(peer)])) for peer in ("a", "b", "c")])
+    assert sum("likely" in line for line in lines) == 1
+    assert sum("try" in line for line in lines) == 3
+
+
+def test_another_file_is_shown_line_by_line_and_cannot_steer_the_terminal() -> None:
+    theirs = FEDERATION.raw.replace(b"rounds: ", b"rounds: \x1b[2J1")
+    one = well("b", theirs=theirs)
+    lines = link_lines([link_facts(one, difference(FEDERATION.raw, theirs, "yours", "b"))])
+    assert any("| +rounds: \ufffd[2J" in line for line in lines)
+    assert not any("\x1b" in line for line in lines)
+
+
+def told(*found: Found) -> dict[str, Any]:
+    return facts_of(FEDERATION, NAME, Port("open", Address("10.0.0.9", 7443)), found, [], [])
+
+
+def test_every_key_of_the_json_is_documented_and_the_other_way_round() -> None:
+    keys = told(well(PEERS[0]))
+    assert documented("`p2pfl doctor --json`") == set(keys) | set(keys["links"][0])
+
+
+def test_the_first_line_says_whether_anything_is_wrong() -> None:
+    assert doctor_text(told(*map(well, PEERS))).splitlines()[0] == f"{NAME}: all links work"
+    away = Found(PEERS[1], there="no", errors=[unreachable(PEERS[1])])
+    assert doctor_text(told(well(PEERS[0]), away)).splitlines()[0] == f"{NAME}: 1 of 2 links work, 1 finding"
+
+
+def test_another_release_is_a_note_and_no_failure() -> None:
+    older = well(PEERS[0])
+    assert older.facts is not None
+    older = replace(older, facts=replace(older.facts, software="0.0.9"))
+    shown = told(older)
+    assert shown["ready"]
+    assert "it runs p2pfl 0.0.9; the protocol is the same" in doctor_text(shown)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.04, "+0.0 s"), (-12.34, "-12.3 s"), (600, "+10 min"), (-7300, "-2 h"),
+                                               (200_000, "+2 d"), (119.0, "+119.0 s")])  # fmt: skip
+def test_a_difference_of_clocks_is_short(seconds: float, text: str) -> None:
+    assert apart(seconds) == text

@@ -1,0 +1,68 @@
+"""Sites that examine one another: a caller, a desk, an examination of each."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+
+from p2pfl.keys import Identity
+from p2pfl.mesh.certificates import Credentials
+from p2pfl.mesh.desk import Desk
+from p2pfl.mesh.events import Limits
+from p2pfl.mesh.examine import Examiner, Found, examine
+from p2pfl.mesh.knock import Admitted, Knocker, knock
+from p2pfl.mesh.measure import Asker, asking
+from p2pfl.mesh.probe import DOCTOR, About, Facts
+from p2pfl.mesh.proxy import Proxy
+from p2pfl.mesh.reach import Reach
+from p2pfl.roster import Address, Roster
+from tests.mesh.sites import QUICK, Sites
+
+# Long on loopback, where whoever has not answered by then never will.
+BRISK = replace(QUICK, handshake_s=1.0, connect_s=2.0)
+MANIFEST = b"version: 1\nrounds: 8\n"
+
+
+def caller(
+    sites: Sites, name: str, *, roster: Roster | None = None, identity: Identity | None = None,
+    limits: Limits = BRISK, wall: Callable[[], float] = time.time, proxy: Proxy | None = None,
+) -> Knocker:  # fmt: skip
+    held = roster or sites.roster
+    credentials = Credentials(identity or sites.identities[name], name, held, wall)
+    return Knocker(name, held, credentials, Reach(limits, proxy), time.monotonic, wall)
+
+
+@contextlib.asynccontextmanager
+async def probing(one: Knocker, peer: str, address: Address) -> AsyncIterator[tuple[Asker, Facts]]:
+    admitted: Admitted = await knock(one, peer, address)
+    async with asking(admitted, one, peer) as both:
+        yield both
+
+
+@contextlib.asynccontextmanager
+async def desks(
+    sites: Sites, *names: str, manifest: bytes = MANIFEST, wall: Callable[[], float] = time.time,
+    software: str = "0.1.0", roster: Roster | None = None,
+) -> AsyncIterator[list[Desk]]:  # fmt: skip
+    """Doctors that listen."""
+    opened = []
+    try:
+        for name in names:
+            desk = Desk(caller(sites, name, wall=wall, roster=roster), About(software, manifest, DOCTOR))
+            desk.open(sites.addresses[name])
+            opened.append(desk)
+        yield opened
+    finally:
+        for desk in opened:
+            await desk.close()
+
+
+async def examined(
+    sites: Sites, name: str, *peers: str, roster: Roster | None = None, reachable: bool = True, wait_s: float = 0.0,
+    manifest: bytes = MANIFEST, wall: Callable[[], float] = time.time, proxy: Proxy | None = None,
+) -> Sequence[Found]:  # fmt: skip
+    """What `name` finds of `peers`, in their order."""
+    one = caller(sites, name, roster=roster, wall=wall, proxy=proxy)
+    return await examine(Examiner(one, manifest, reachable, one.now() + wait_s), peers, lambda line: None)

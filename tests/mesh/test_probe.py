@@ -1,0 +1,321 @@
+"""A probe: what a member is told, what it can cost, and that it touches no link."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2pfl.errors.mesh import OurKeyNotListed, RefusedThere
+from p2pfl.errors.probe import ProbeUnanswered
+from p2pfl.keys import Identity
+from p2pfl.mesh import LinkDown, answers, opening, probe
+from p2pfl.mesh.answers import Purse
+from p2pfl.mesh.knock import Admitted, knock
+from p2pfl.mesh.probe import About, Facts
+from p2pfl.roster import Roster
+from tests.mesh.doctors import MANIFEST, caller, probing
+from tests.mesh.sites import QUICK, Greetings, Sites, running
+
+SITES = ("ada", "bob", "cyd")
+
+
+def without_links(sites: Sites) -> Roster:
+    """Nobody is dialled; whoever dials is let in."""
+    return Roster(1, tuple(replace(member, addresses=()) for member in sites.roster.members))
+
+
+def test_a_member_is_told_what_runs_there_what_it_holds_and_what_its_clock_says() -> None:
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        mesh = sites.mesh("ada", about=About("7.7.7", MANIFEST), wall=lambda: time.time() + 600)
+        async with running(mesh), probing(caller(sites, "bob"), "ada", sites.addresses["ada"]) as (asker, facts):
+            assert (facts.software, facts.role) == ("7.7.7", probe.LINKS)
+            clock = await asker.clock()
+            assert abs(clock.ahead_s - 600) <= clock.round_trip_s
+            assert await asker.file() == MANIFEST
+
+    asyncio.run(scene())
+
+
+def test_a_probe_measures_sizes_and_speed_while_the_pairs_link_goes_on() -> None:
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        async with running(sites.mesh("ada"), sites.mesh("bob")) as (ada, bob):
+            await ada.up("bob")
+            await bob.up("ada")
+            async with probing(caller(sites, "bob"), "ada", sites.addresses["ada"]) as (asker, _):
+                sent = [bytes([number]) * 200_000 for number in range(20)]
+                for payload in sent:
+                    await bob.mesh.send("ada", payload)
+                await asker.sizes()
+                to, back = await asker.speed()
+                assert min(to, back) > 0
+                assert await ada.payloads("bob", 20) == sent
+            assert not [event for event in ada.seen + bob.seen if isinstance(event, LinkDown)]
+
+    asyncio.run(scene())
+
+
+def test_a_peer_dials_back_only_where_its_own_file_lists_the_one_that_asks() -> None:
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        nowhere, here = sites.addresses["cyd"], sites.addresses["bob"]
+        listed = Roster(1, tuple(
+            replace(one, addresses=(nowhere, here)) if one.name == "bob" else one for one in sites.roster.members
+        ))  # fmt: skip
+        async with running(sites.mesh("ada", roster=listed), sites.mesh("bob")):
+            # What the caller's own file lists for it makes no difference.
+            mine = caller(sites, "bob", roster=sites.reached_at("bob", sites.addresses["ada"]))
+            async with probing(mine, "ada", sites.addresses["ada"]) as (asker, _):
+                shut, reached = await asker.dialed_back()
+        assert (shut.address, shut.code) == (str(nowhere), "P2P-MESH-043")
+        assert (reached.address, reached.code) == (str(here), "")
+
+    asyncio.run(scene())
+
+
+def test_a_stranger_that_would_probe_is_turned_away_before_it_can_ask() -> None:
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        stranger = Identity.generate()
+        odd = Roster(1, tuple(
+            replace(one, key=stranger.key) if one.name == "bob" else one for one in sites.roster.members
+        ))  # fmt: skip
+        async with running(sites.mesh("ada", about=About("1", MANIFEST))) as (ada,):
+            with pytest.raises(OurKeyNotListed):
+                await knock(caller(sites, "bob", roster=odd, identity=stranger), "ada", sites.addresses["ada"])
+            said = await ada.refusal("P2P-MESH-006")
+            assert said.peer is None
+
+    asyncio.run(scene())
+
+
+def test_a_member_that_floods_probes_is_refused_when_its_purse_is_empty_and_that_is_told_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answers, "PURSE_BYTES", 3 * answers.PROBE_BYTES)
+    monkeypatch.setattr(answers, "REFILL_BYTES_PER_S", 0)
+
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        bob = caller(sites, "bob")
+        async with running(sites.mesh("ada", roster=without_links(sites))) as (ada,):
+            for left in (2, 1, 0):
+                async with probing(bob, "ada", sites.addresses["ada"]) as (_, facts):
+                    assert facts.grant == left * answers.PROBE_BYTES
+            for _ in range(3):
+                with pytest.raises(RefusedThere) as caught:
+                    async with probing(bob, "ada", sites.addresses["ada"]):
+                        pass
+                assert caught.value.fields["their_code"] == "P2P-MESH-046"
+            await ada.refusal("P2P-MESH-046")
+            assert len(ada.seen) == 1
+            # Another member's purse is its own.
+            async with probing(caller(sites, "cyd"), "ada", sites.addresses["ada"]) as (_, facts):
+                assert facts.grant
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("way", ["to", "from"])
+def test_a_probe_moves_no_more_bytes_than_it_was_granted(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "GRANT_BYTES", 100_000)
+
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        async with running(sites.mesh("ada", roster=without_links(sites))) as (ada,):
+            admitted = await knock(caller(sites, "bob"), "ada", sites.addresses["ada"])
+            tunnel = admitted.tunnel
+            await opening.say(tunnel, opening.PROBE)
+            await opening.hear(tunnel, "ada", {probe.FACTS: probe.FACTS_BYTES})
+            if way == "from":
+                await opening.say(tunnel, probe.WANT, probe.want(100_001, probe.FILL_BYTES))
+            else:
+                with contextlib.suppress(OSError):  # it may be gone before all is said
+                    for _ in range(2):
+                        await opening.say(tunnel, probe.FILL, bytes(probe.FILL_BYTES))
+            with pytest.raises(RefusedThere) as caught:
+                await opening.hear(tunnel, "ada", {})
+            assert caught.value.fields["their_code"] == "P2P-MESH-046"
+            tunnel.close()
+            await ada.refusal("P2P-MESH-046")
+
+    asyncio.run(scene())
+
+
+def test_of_three_probes_of_one_member_the_oldest_gives_way() -> None:
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        bob, at = caller(sites, "bob"), sites.addresses["ada"]
+        async with running(sites.mesh("ada", roster=without_links(sites))), contextlib.AsyncExitStack() as stack:
+            first, _ = await stack.enter_async_context(_lost_in_the_end(bob, sites))
+            second, _ = await stack.enter_async_context(probing(bob, "ada", at))
+            third, _ = await stack.enter_async_context(probing(bob, "ada", at))
+            with pytest.raises(OSError):
+                while True:
+                    await first.clock()
+            await second.clock()
+            await third.clock()
+
+    asyncio.run(scene())
+
+
+@contextlib.asynccontextmanager
+async def _lost_in_the_end(one, sites):  # type: ignore[no-untyped-def]
+    with contextlib.suppress(ProbeUnanswered):
+        async with probing(one, "ada", sites.addresses["ada"]) as both:
+            yield both
+
+
+async def refused(admitted: Admitted, *questions: tuple[int, bytes]) -> None:
+    """Ask, and hear a refusal at some time."""
+    await opening.say(admitted.tunnel, opening.PROBE)
+    for kind, body in questions:
+        await opening.say(admitted.tunnel, kind, body)
+    answers_to = {probe.FACTS: probe.FACTS_BYTES, probe.DIALED: probe.DIALED_BYTES, probe.FILED: probe.FILE_BYTES}
+    with pytest.raises(RefusedThere):
+        while True:
+            await opening.hear(admitted.tunnel, "ada", answers_to)
+    admitted.tunnel.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (probe.PING, b"short"),
+        (probe.WANT, probe.want(0, 1)),
+        (probe.WANT, probe.want(probe.PIECES + 1, 1)),
+        (probe.WANT, probe.want(10, probe.FILL_BYTES + 1)),
+        (probe.WANT, b""),
+        (probe.FACTS, b""),
+        (probe.FILE, b"/etc/passwd"),
+        (probe.DIAL, b"10.0.0.1:22"),
+        (99, b""),
+    ],
+)
+def test_a_malformed_question_ends_the_probe_and_names_who_asked(kind: int, body: bytes) -> None:
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        async with running(sites.mesh("ada", roster=without_links(sites))) as (ada,):
+            admitted = await knock(caller(sites, "bob"), "ada", sites.addresses["ada"])
+            await refused(admitted, (kind, body))
+            said = await ada.refusal("P2P-MESH-019")
+            assert said.peer == "bob"
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("kind", [probe.DIAL, probe.FILE])
+def test_what_costs_much_is_answered_once_in_a_probe(kind: int) -> None:
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        async with running(sites.mesh("ada", roster=without_links(sites))) as (ada,):
+            admitted = await knock(caller(sites, "bob"), "ada", sites.addresses["ada"])
+            await refused(admitted, (kind, b""), (kind, b""))
+            await ada.refusal("P2P-MESH-019")
+
+    asyncio.run(scene())
+
+
+def test_a_probe_that_is_never_ended_is_ended() -> None:
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        hasty = replace(QUICK, opening_s=0.2)
+        async with running(sites.mesh("ada", roster=without_links(sites), limits=hasty)) as (ada,):
+            admitted = await knock(caller(sites, "bob"), "ada", sites.addresses["ada"])
+            await opening.say(admitted.tunnel, opening.PROBE)
+            await opening.hear(admitted.tunnel, "ada", {probe.FACTS: probe.FACTS_BYTES})
+            with pytest.raises(OSError):
+                await opening.hear(admitted.tunnel, "ada", {})
+            admitted.tunnel.close()
+            assert ada.seen == []  # an asker that vanishes is nobody's concern
+
+    asyncio.run(scene())
+
+
+def test_a_knock_that_parts_leaves_no_trace_at_the_door() -> None:
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        async with running(sites.mesh("ada", roster=without_links(sites))) as (ada,):
+            admitted = await knock(caller(sites, "bob"), "ada", sites.addresses["ada"])
+            await admitted.part()
+            assert ada.seen == []
+
+    asyncio.run(scene())
+
+
+def test_a_purse_fills_slowly_and_never_above_its_size() -> None:
+    now = [0.0]
+    purse = Purse(lambda: now[0])
+    assert purse.take(answers.PURSE_BYTES)
+    assert not purse.take(1)
+    now[0] = 2.0
+    assert purse.left == 2 * answers.REFILL_BYTES_PER_S
+    now[0] = 1e9
+    assert purse.left == answers.PURSE_BYTES
+
+
+def test_the_greeter_is_not_asked_for_a_probe() -> None:
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        greetings = Greetings("ada")
+        mesh = sites.mesh("ada", roster=without_links(sites), greetings=greetings)
+        async with running(mesh), probing(caller(sites, "bob"), "ada", sites.addresses["ada"]):
+            assert greetings.made == []
+
+    asyncio.run(scene())
+
+
+# ── bytes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SPECIFICATION = (Path(__file__).parents[2] / "docs/spec/wire.md").read_text(encoding="utf-8")
+
+
+def test_the_specifications_example_of_a_probe_is_what_the_library_says() -> None:
+    section = SPECIFICATION.split("### 9.1 Example")[1].split("\n## ")[0]
+    lines = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    shown = {line.split()[0]: bytes.fromhex(line.split()[1]) for line in lines}
+    said = {
+        "PROBE": framed(opening.PROBE, b""),
+        "FACTS": framed(probe.FACTS, Facts.of(About("0.1.0", b"version: 1\n"), 1 << 24).encode()),
+        "PING": framed(probe.PING, probe.ping(1_000_000)),
+        "PONG": framed(probe.PONG, probe.pong(1_000_000, 1_750_000_000.25)),
+        "FILL": framed(probe.FILL, bytes(3)),
+        "WANT": framed(probe.WANT, probe.want(65_536, 1_400)),
+        "DIAL": framed(probe.DIAL, b""),
+        "DIALED": framed(probe.DIALED, probe.dialed([probe.Dialed("10.0.0.1:7443", 12)])),
+        "FILE": framed(probe.FILE, b""),
+        "FILED": framed(probe.FILED, b"version: 1\n"),
+        "DUPLICATE": framed(opening.DUPLICATE, b""),
+    }
+    assert shown == said
+
+
+def framed(kind: int, body: bytes) -> bytes:
+    return bytes([kind]) + len(body).to_bytes(4, "big") + body
+
+
+@pytest.mark.parametrize("body", [b"", b"{}{", b"[1]", b'[["a"]]', b'[["a", "b", "c", "d", "e", "f"]]', b"[" * 9999,
+                                  json.dumps([["a", 1, "", "", "", "too many"]]).encode()])  # fmt: skip
+def test_what_a_peer_says_of_its_dialling_has_one_form(body: bytes) -> None:
+    with pytest.raises(probe.MalformedStream):
+        probe.read_dialed("ada", body)
+
+
+def test_a_peers_words_are_safe_to_show() -> None:
+    told = probe.read_dialed("ada", json.dumps([["10.0.0.1:1\x1b[2J", 3, "", "red\x1b[31m", "x" * 999]]).encode())
+    assert not any("\x1b" in text for text in (told[0].address, told[0].happened))
+    assert len(told[0].evidence) <= 300
+
+
+@pytest.mark.parametrize("body", [b"", bytes(38), b"\x00\x02" + bytes(37)])
+def test_facts_of_another_form_or_version_are_refused(body: bytes) -> None:
+    with pytest.raises(Exception, match=r"not p2pfl's|version 2|opens links in version 0") as caught:
+        Facts.decode("ada", body)
+    assert getattr(caught.value, "code", "") in ("P2P-MESH-019", "P2P-MESH-023")
