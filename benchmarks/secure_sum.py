@@ -11,7 +11,8 @@ the rotation that a training puts before them.
 A declared speed limits what each peer sends and hears: one network namespace each (benchmarks/_links.py), which needs
 root; without that right stderr says "not measured". Interface counters see segments as TCP hands them to the card, with
 one header each. Memory is looked at in a first turn that is not timed, since what is free goes back to the system
-before it: the most that a process holds in a sum beyond what it held just before; at the end, what it keeps.
+before it: the most that a process holds in a sum beyond what it held just before; at the end, what it keeps. For the
+first of the links, processor time is told step by step (benchmarks/_where.py).
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import _links as links  # noqa: E402
 from benchmarks import _process as process  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
+from benchmarks import _where as where  # noqa: E402
 from p2pfl.peer import Peer, sums_run  # noqa: E402
 from p2pfl.runs.sums import SumRun, encode  # noqa: E402
 
@@ -190,7 +192,7 @@ class Meter:
     """What one peer spends between `start` and `stop`; seconds count from `clock`, where that is called."""
 
     def __init__(self, peer: Peer, interface: str) -> None:
-        self._peer, self._interface = peer, interface
+        self._peer, self._interface, self._where = peer, interface, where.Where(Update)
         process.give_back()
         self._first = self._resident = process.resident_bytes()
 
@@ -200,6 +202,7 @@ class Meter:
             process.give_back()
         self._resident = process.resident_bytes()
         process.forget_peak()
+        self._where.start()
         self._cpu, self._begun = process.cpu_s(), time.perf_counter()
         self._sent, self._out = self._peer.node.bytes_sent, process.interface_bytes(self._interface)
 
@@ -208,9 +211,11 @@ class Meter:
         self._begun = time.perf_counter()
 
     def stop(self) -> Told:
+        seconds, cpu_s = time.perf_counter() - self._begun, process.cpu_s() - self._cpu
         return {
-            "s": time.perf_counter() - self._begun,
-            "cpu_s": process.cpu_s() - self._cpu,
+            "s": seconds,
+            "cpu_s": cpu_s,
+            "where": self._where.stop(cpu_s),
             "sent": self._peer.node.bytes_sent - self._sent,
             "interface": process.interface_bytes(self._interface) - self._out,
             "memory": process.peak_bytes() - self._resident,
@@ -262,6 +267,15 @@ def findings(options: argparse.Namespace, link: str, told: list[Told]) -> list[r
     def most(system: str) -> tuple[float, ...]:
         return (max(float(one["memory"][system]) for one in told) / (4 * m),)
 
+    def spent(system: str, title: str) -> list[report.Finding]:
+        # Where the time goes is a matter of the peer, not of its links: once is enough.
+        found = []
+        for step in where.STEPS if link == options.links[0] else ():
+            rounds = zip(*([seen["where"][step] for seen in one[system]] for one in told), strict=True)
+            means = tuple(statistics.mean(values) for values in rounds)
+            found.append(report.Finding(f"{title}: of these, {step}", means, "s"))
+        return found
+
     n, m = options.peers, options.words
     large = n == 5 and m >= LARGE and not options.cold
     plain, mean = each("plain", "s"), statistics.mean
@@ -278,6 +292,7 @@ def findings(options: argparse.Namespace, link: str, told: list[Told]) -> list[r
                            at_most=PROMISED_BYTES if m >= LARGE else None),
             report.Finding(f"{title}: processor seconds per peer", tuple(each(name, "cpu_s", mean)), "s"),
             report.Finding(f"{title}: most memory / fp32 vector", most(name)),
+            *spent(name, title),
         ]  # fmt: skip
         if link != "loopback":
             out = [value / ideal for value in each(name, "interface")]

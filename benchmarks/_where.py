@@ -1,0 +1,100 @@
+"""Where a peer's processor time goes in a secure sum: by step of the protocol, and by thread for what moves bytes.
+
+A step's work is charged to the event that sets it off. What is measured is each thread's own clock, so waiting counts
+nothing, and a machine that is busy with other things changes little.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from p2pfl import messages as m
+from p2pfl.home import Home
+from p2pfl.sharing import events as e
+from p2pfl.sharing.course import Course
+from p2pfl.sharing.phases.mask import Edges
+
+STEPS: Final = (
+    "quantise", "masks ahead", "mask, hash", "check and add what it owns", "check the sums", "tags", "unmask",
+    "read the sum", "digest of the sum", "votes and letters", "seal and fsync", "event loop: TLS, framing",
+    "ZeroMQ's thread", "the rest",
+)  # fmt: skip
+_BY_MESSAGE: Final = {
+    m.Root: "check and add what it owns", m.Chunk: "check and add what it owns", m.SumDigest: "check the sums",
+    m.SumChunk: "check the sums", m.Nonce: "tags", m.Tags: "tags", m.Reveal: "unmask", m.BackupShare: "unmask",
+}  # fmt: skip
+_BY_EVENT: Final = {e.WordsReady: "mask, hash", e.Applied: "digest of the sum"}
+
+
+def step_of(event: e.Event) -> str:
+    """The step whose work this event sets off."""
+    if isinstance(event, e.Received):
+        return _BY_MESSAGE.get(type(event.letter.message), "votes and letters")
+    return _BY_EVENT.get(type(event), "votes and letters")
+
+
+class Where:
+    """Counts in this process from its making on. Of one process, one at a time: it wraps what it watches."""
+
+    def __init__(self, source: type[Any]) -> None:
+        """`source` is the class of the sum's source: propose, words and apply are its verbs."""
+        self._spent: dict[str, float] = {}
+        self._begun: dict[str, float] = {}
+        self._watch(Course, "handle", lambda arguments: step_of(arguments[0]))
+        always = {
+            (Home, "replace"): "seal and fsync", (Edges, "masks"): "masks ahead", (source, "propose"): "quantise",
+            (source, "words"): "mask, hash", (source, "apply"): "read the sum",
+        }  # fmt: skip
+        for (owner, verb), step in always.items():
+            self._watch(owner, verb, functools.partial(_always, step))
+
+    def _watch(self, owner: type[Any], verb: str, step: Callable[[tuple[Any, ...]], str]) -> None:
+        watched = getattr(owner, verb)
+
+        def counted(found: Any, *arguments: Any, **named: Any) -> Any:
+            begun = time.thread_time()
+            try:
+                return watched(found, *arguments, **named)
+            finally:
+                told = step(arguments)
+                self._spent[told] = self._spent.get(told, 0.0) + time.thread_time() - begun
+
+        setattr(owner, verb, counted)
+
+    def start(self) -> None:
+        """Count from here."""
+        self._spent.clear()
+        self._begun = _moving()
+
+    def stop(self, cpu_s: float) -> dict[str, float]:
+        """Seconds by step since `start`; `cpu_s` is what the whole process has spent since then."""
+        found = {step: self._spent.get(step, 0.0) for step in STEPS}
+        for step, spent in _moving().items():
+            found[step] = spent - self._begun.get(step, 0.0)
+        found["the rest"] = max(0.0, cpu_s - sum(found.values()))
+        return found
+
+
+def _always(step: str, arguments: tuple[Any, ...]) -> str:
+    return step
+
+
+def _moving() -> dict[str, float]:
+    """Seconds of the thread that calls this (the event loop's) and of ZeroMQ's own, so far."""
+    return {"event loop: TLS, framing": time.thread_time(), "ZeroMQ's thread": _of_threads("ZMQbg/IO")}
+
+
+def _of_threads(name: str) -> float:
+    """Nanoseconds that the kernel has counted for threads of that name, as seconds; 0 where it does not tell."""
+    total = 0
+    for task in Path("/proc/self/task").glob("*"):
+        try:
+            if (task / "comm").read_text(encoding="ascii").startswith(name):
+                total += int((task / "schedstat").read_text(encoding="ascii").split()[0])
+        except (OSError, ValueError, IndexError):
+            continue
+    return total / 1e9
