@@ -34,7 +34,6 @@ ROWS: Final = 128
 ROWS_BYTES: Final = 8 << 20
 PART_BYTES: Final = 256 << 10
 PARTS: Final = 32  # of a model, for one question
-MOST_MODEL: Final = 8 << 30
 MODEL_AGAIN_S: Final = 10.0  # a model that did not come is asked of another peer
 HISTORY: Final = (Behind, Entries, ModelPart)
 
@@ -45,8 +44,8 @@ class Wanted:
 
     digest: bytes
     peer: str
+    length: int  # bytes, as this site's own task says: whoever claims another one sends no model of it
     data: bytearray = field(default_factory=bytearray)
-    length: int = -1
 
 
 class CatchUp:
@@ -71,9 +70,9 @@ class CatchUp:
         self._asked[peer] = self._now()
         return Behind(len(self._books.federation), b"", 0)
 
-    def want_model(self, digest: bytes, peer: str) -> Behind:
-        """The question for a model, from its first byte on."""
-        self.wanted = Wanted(digest, peer)
+    def want_model(self, digest: bytes, peer: str, length: int) -> Behind:
+        """The question for a model of so many bytes, from its first one on."""
+        self.wanted = Wanted(digest, peer, length)
         return Behind(len(self._books.federation), digest, 0)
 
     def answer(self, message: Behind) -> list[Message]:
@@ -123,11 +122,9 @@ class CatchUp:
         wanted = self.wanted
         if wanted is None or (sender, message.model) != (wanted.peer, wanted.digest):
             return None, None
-        if wanted.length < 0:
-            wanted.length = message.length
         if message.start < len(wanted.data):
             return None, None  # of an earlier question
-        fits = message.start == len(wanted.data) and message.length == wanted.length <= MOST_MODEL and message.data
+        fits = message.start == len(wanted.data) and message.length == wanted.length and message.data
         if not fits or len(wanted.data) + len(message.data) > wanted.length:
             raise BulkRejected(peer=sender, evidence=f"a part of a model at {message.start} of {message.length}")
         wanted.data += message.data
@@ -175,7 +172,8 @@ class Learner:
 
     def _ask_model(self, wanted: bytes, peer: str) -> None:
         self._model_asked = self._now()
-        self._say(peer, self._catchup.want_model(wanted, peer))
+        length = max(each.source.model_size for each in self._runs.values())
+        self._say(peer, self._catchup.want_model(wanted, peer, length))
         later = e.Tick(self._model_asked + MODEL_AGAIN_S + 1.0, 0, 0)
         self._hands.intake.put_at(Own(next(iter(self._runs)), later))  # only wakes the node
 

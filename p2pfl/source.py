@@ -44,6 +44,10 @@ class Offer:
 class Source(Protocol):
     """What is summed in a run: a training, or one statistic. Its methods run in worker threads."""
 
+    @property
+    def model_size(self) -> int:
+        """Bytes of each of its models; 0 where it has none."""
+
     def propose(self, number: int, base: int) -> Offer:
         """What this site would sum in round `number`, on the model after round `base`."""
 

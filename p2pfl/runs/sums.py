@@ -126,6 +126,11 @@ class SumRun:
         self.patience_s = PATIENCE_S
 
     @property
+    def model_size(self) -> int:
+        """There is no model."""
+        return 0
+
+    @property
     def question(self) -> codec.Facts:
         """What the sites agree that they sum: the configuration of its round."""
         return {"purpose": "sum", "name": self.name, "vectors": [part.configuration for part in self.parts]}

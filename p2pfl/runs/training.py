@@ -99,6 +99,11 @@ class TrainingRun:
         """The model after the last final round.    (m,)"""
         return self.models.current
 
+    @property
+    def model_size(self) -> int:
+        """Bytes of a model: four of each parameter."""
+        return 4 * self.trainer.parameters
+
     def digest_of(self, model: update.Vector) -> bytes:
         """Names a model."""
         return self.models.digest_of(model)

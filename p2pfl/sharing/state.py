@@ -32,6 +32,7 @@ LEFT_ITEMS: Final = tuple((f"state/left/{slot}", f"state/left-sums/{slot}") for 
 ITEMS: Final = (ATTEMPT_ITEM, *SUMS_ITEMS, FINAL_ITEM, *(item for pair in LEFT_ITEMS for item in pair))
 SNAPSHOT_VERSION: Final = 2
 MOST_SNAPSHOT: Final = 1 << 27
+MOST_SUM: Final = 1 << 30  # bytes, where nobody says how large a sum is
 
 
 class Phase(Enum):
@@ -61,6 +62,8 @@ class Setting:
     spent: Callable[[], Mapping[str, float]] = dict  # by peer: the privacy that the ledger says it has spent
     verify: bool = True  # sums are checked by random linear forms before anyone vouches for them
     hub: str | None = None  # who owns every chunk of an attempt that it is in
+    # By the configuration that is summed under: the most bytes of its sum. A peer may claim any length.
+    sum_bytes: Callable[[bytes], int] = lambda configuration: MOST_SUM
 
     @property
     def others(self) -> tuple[str, ...]:

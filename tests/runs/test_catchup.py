@@ -245,7 +245,7 @@ def test_who_was_not_away_answers_only_what_it_has(sites: tuple[Site, Site]) -> 
 def test_a_large_model_comes_in_parts_question_after_question(sites: tuple[Site, Site]) -> None:
     away, there = sites
     there.models[MODEL] = LARGE
-    questions = [away.catchup.want_model(MODEL, "st-olav")]
+    questions = [away.catchup.want_model(MODEL, "st-olav", len(LARGE))]
     data = None
     for question in questions:
         answers = there.catchup.answer(question)
@@ -264,7 +264,7 @@ def test_a_large_model_comes_in_parts_question_after_question(sites: tuple[Site,
 def test_a_model_is_asked_for_in_one_more_question_only_while_something_is_lacking(sites: tuple[Site, Site]) -> None:
     away, there = sites
     there.models[MODEL] = LARGE[: PARTS * PART_BYTES]  # exactly one question's worth
-    answers = there.catchup.answer(away.catchup.want_model(MODEL, "st-olav"))
+    answers = there.catchup.answer(away.catchup.want_model(MODEL, "st-olav", PARTS * PART_BYTES))
     told = [away.catchup.part("st-olav", answer) for answer in answers if isinstance(answer, ModelPart)]
     assert [more for more, _ in told] == [None] * PARTS
     assert told[-1][1] == there.models[MODEL]
@@ -282,25 +282,30 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_a_part_that_is_of_no_model_is_refused_and_its_sender_named(sites: tuple[Site, Site], what: str) -> None:
     away, _ = sites
-    away.catchup.want_model(MODEL, "st-olav")
+    away.catchup.want_model(MODEL, "st-olav", PART.length)
     assert away.catchup.part("st-olav", PART) == (None, None)
     with pytest.raises(BulkRejected) as caught:
         away.catchup.part("st-olav", WRONG[what])
     assert caught.value.fields["peer"] == "st-olav"
 
 
-@pytest.mark.parametrize("length", [0, 3, catchup.MOST_MODEL + 1, 1 << 50])
-def test_a_first_part_of_a_model_of_no_such_length_is_refused(sites: tuple[Site, Site], length: int) -> None:
+@pytest.mark.parametrize("length", [0, 3, PART.length - 4, PART.length + 4, 8 << 30, 1 << 50])
+def test_a_model_of_another_size_than_the_tasks_is_refused_with_its_first_part(
+    sites: tuple[Site, Site], length: int
+) -> None:
+    """Whatever a liar announces, no more is held of it than a model of this task has."""
     away, _ = sites
-    away.catchup.want_model(MODEL, "st-olav")
+    away.catchup.want_model(MODEL, "st-olav", PART.length)
     with pytest.raises(BulkRejected):
         away.catchup.part("st-olav", replace(PART, length=length))
+    assert away.catchup.wanted is not None
+    assert not away.catchup.wanted.data
 
 
 def test_a_part_that_nobody_asked_its_sender_for_changes_nothing(sites: tuple[Site, Site]) -> None:
     away, _ = sites
     assert away.catchup.part("st-olav", PART) == (None, None)
-    away.catchup.want_model(MODEL, "st-olav")
+    away.catchup.want_model(MODEL, "st-olav", PART.length)
     for sender, part in ((OTHERS[1], PART), ("st-olav", replace(PART, model=bytes(32)))):
         assert away.catchup.part(sender, part) == (None, None)
     away.catchup.part("st-olav", PART)
@@ -310,8 +315,8 @@ def test_a_part_that_nobody_asked_its_sender_for_changes_nothing(sites: tuple[Si
 
 def test_a_model_that_is_asked_of_another_peer_begins_anew(sites: tuple[Site, Site]) -> None:
     away, _ = sites
-    away.catchup.want_model(MODEL, "st-olav")
+    away.catchup.want_model(MODEL, "st-olav", PART.length)
     away.catchup.part("st-olav", PART)
-    assert away.catchup.want_model(MODEL, "uppsala").start == 0
+    assert away.catchup.want_model(MODEL, "uppsala", PART.length).start == 0
     assert away.catchup.part("st-olav", replace(PART, start=4, data=b"and four")) == (None, None)
     assert away.catchup.part("uppsala", replace(PART, data=b"all of it...")) == (None, b"all of it...")

@@ -16,9 +16,9 @@ from p2pfl.messages import Letter, Message
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.phases import fetch, unmask
-from p2pfl.sharing.phases.fetch import MOST_BYTES, parts_of
+from p2pfl.sharing.phases.fetch import parts_of
 from p2pfl.sharing.round import Round
-from p2pfl.sharing.state import Phase, read_vectors, sums_item, total_digest
+from p2pfl.sharing.state import MOST_SUM, Phase, read_vectors, sums_item, total_digest
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.standing import ME, picture
@@ -215,9 +215,28 @@ def test_an_answer_that_nobody_asked_for_tells_nothing(masked: bool) -> None:
 @KINDS
 def test_a_claimed_length_takes_no_memory(masked: bool) -> None:
     federation, found, holder, parts = asking(masked)
-    claimed = replace(parts[0], length=MOST_BYTES // 8)
+    claimed = replace(parts[0], length=MOST_SUM // 8)
     told(federation, found, holder, claimed)
     assert sum(words.nbytes for _, words in found.state.parts) == len(parts[0].words)
+
+
+@KINDS
+@pytest.mark.parametrize("what", ["longer", "endless", "more segments"])
+def test_a_sum_that_is_larger_than_its_configuration_says_is_refused_before_it_is_held(masked: bool, what: str) -> None:
+    """However much a liar announces and sends: another holder is asked, and what came of it is forgotten."""
+    federation, found, holder, parts = asking(masked)
+    found.state.setting = replace(found.state.setting, sum_bytes=lambda configuration: 8 * LENGTH)
+    if what == "more segments":
+        parts = [replace(part, segments=2) for part in parts]
+        for part in parts:
+            told(federation, found, holder, part)
+        lie = replace(parts[0], segment=1, start=0)
+    else:
+        lie = replace(parts[0], length=LENGTH + 1 if what == "longer" else 1 << 50)
+    accused = [one for one in told(federation, found, holder, lie) if isinstance(one, e.Accuse)]
+    assert [(one.peer, type(one.error)) for one in accused] == [(holder, BulkRejected)]
+    assert not found.state.parts
+    assert found.state.wanted != holder
 
 
 def test_a_new_process_may_ask_another_holder() -> None:

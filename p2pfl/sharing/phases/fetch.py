@@ -14,6 +14,7 @@ from p2pfl import codec
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected
 from p2pfl.messages import Ballot, Certificate, Handed, Ready, Reveal, Total, Want, open_letter
+from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.events import Effect, LinkUp, Received, Send, Vector, Words
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.phases import ballot, confirm, gather, mask, unmask
@@ -22,7 +23,6 @@ from p2pfl.sharing.state import State, total_digest
 SUM: Final = "sum"
 PART_BYTES: Final = 256 << 10
 MOST_SEGMENTS: Final = 64
-MOST_BYTES: Final = 8 << 30  # of one fetched segment
 AGAIN_S: Final = 10.0  # nothing came for so long: another holder is asked
 MORE_ASKED: Final = 12  # questions, once all holders were asked; a new link begins them anew
 
@@ -168,16 +168,25 @@ def _view(state: State, vectors: tuple[Vector, ...]) -> bytes:
     return gather.view_of(attempt, digests)
 
 
+def _configuration(state: State) -> bytes:
+    """What the members agreed on; of a round that is known by its record alone, what a quorum signed."""
+    if state.members is not None:
+        return next(iter(proposals(state.members, state.setting.roster).values())).configuration
+    return codec.facts(codec.read_facts(confirm.agreed(state) or b"{}").get("configuration", {}))
+
+
 def _next_part(state: State, part: Total, sender: str) -> tuple[int, int]:
     """(segment, start) of the part that comes next. Raises BulkRejected when `part` is not of one shape with the rest.
 
     Memory is taken for words that came, never for a length that was claimed.
     """
     shape = (part.bits, part.length, part.segments, part.masked)
+    most = state.setting.sum_bytes(_configuration(state)) - sum(words.nbytes for _, words in state.parts)
     if part.bits not in FIELDS or part.segment >= part.segments or part.segments > MOST_SEGMENTS:
         raise BulkRejected(peer=sender, evidence=f"segment {part.segment} of {part.segments}, {part.bits} bits")
     room, size = FIELDS[part.bits].word_bytes * part.length, len(part.words)
-    if room > MOST_BYTES or FIELDS[part.bits].word_bytes * part.start + size > room or bool(size) != bool(room):
+    rest_of_it = room - FIELDS[part.bits].word_bytes * part.start
+    if not size <= rest_of_it <= most or bool(size) != bool(room):
         evidence = f"{size} bytes from word {part.start} of segment {part.segment}, which has {part.length} words"
         raise BulkRejected(peer=sender, evidence=evidence)
     if not state.parts:
