@@ -35,8 +35,20 @@ def relayed(sites: Sites) -> set[str]:
     return {way for way in ways if way in sites.names}
 
 
+def doctors(sites: Sites) -> None:
+    """All five ask for a doctor at once, and each finds every link well: that of dot and eve through a third."""
+    asked = {name: sites.p2pfl(name, "doctor", "--wait", 100, "--json") for name in sites.names}
+    for name, process in asked.items():
+        ended = process.end()
+        assert ended.status == 0 and ended.facts["ready"], process.tail
+        for link in ended.facts["links"]:
+            assert link["up"] and not link["errors"]
+            assert (link["path"] == "relay") == (name in INSIDE and link["peer"] in INSIDE)
+            assert link["tls"] is None or link["tls"]["version"] == "TLSv1.3"
+
+
 def a_training(place: Path) -> None:
-    """Two rounds of a real training, and all packets of the three sites that have a port."""
+    """The doctors, then two rounds of a real training, and all packets of the three sites that have a port."""
     with placed(place, 5, "rounds=2", "privacy.steps_per_round=3", outbound=tuple(INSIDE)) as (net, sites):
         behind_firewalls(net)
         for site, raw in zip(sites.sites.values(), deal(5).files.values(), strict=True):
@@ -44,10 +56,10 @@ def a_training(place: Path) -> None:
         with contextlib.ExitStack() as taps:
             for number in range(3):
                 taps.enter_context(recorded(net.places[number], place / f"{number}"))
-            for name in sites.names:
-                sites.join(name)
+            doctors(sites)
+            joined = [sites.join(name) for name in sites.names]
             ended_well(sites)
-        for process in sites.started:
+        for process in joined:
             facts = process.end().facts
             assert facts["rounds_completed"] == 2 and facts["ledger"]["verified"], process.tail
         through = relayed(sites)
