@@ -127,6 +127,12 @@ class Network:
         """The firewall of this place lets no connection in, only answers to its own. Raises LinksUnavailable."""
         _run(*self.places[number].prefix, "nft", CLOSED_DOOR)
 
+    def swallow_large(self, number: int, most: int) -> None:
+        """IP packets of more than `most` bytes are lost on the way to and from this place, and nobody is told."""
+        for name in self._names:  # each packet leaves as it is sent, not many as one
+            _ip("-n", name, "link", "set", "dev", "site", "gso_max_segs", "1")
+        _ip("-n", self.hub, "link", "set", f"port{number}", "mtu", str(most))
+
     def move(self, number: int, address: str) -> None:
         """This place has another address from now on, and its old one no longer."""
         name = self._names[number]

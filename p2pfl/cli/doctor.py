@@ -25,7 +25,6 @@ from p2pfl.cli.access import ProxyChoice, listen_option, proxy_options, seconds
 from p2pfl.cli.links import apart, finding, link_facts, link_lines
 from p2pfl.cli.options import Unlock, home_option, json_option, listening, peers_option, unlock_options
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED, P2PFLError
-from p2pfl.errors.mesh import PortBusy
 from p2pfl.errors.probe import ClocksDiffer, OwnClockOff
 from p2pfl.errors.round import ManifestDiffers, PeersHoldAnotherFile
 from p2pfl.federation import Federation, difference
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 WAIT_S: Final = 5.0
 LAST_PROBES_S: Final = 15.0  # a peer whose probe is under way is served to its end, if that comes soon
 PROBES: Final = 2  # that a doctor sends to each peer: what it is, and how fast
+TOLD_S: Final = 10.0  # a wait of which the person is told
 CLOCK_S: Final = 10.0  # a machine that follows a time server is within a tenth of one
 
 
@@ -124,15 +124,25 @@ def knocker_of(federation: Federation, identity: Identity, name: str, proxy: Pro
 
 
 async def _stay(desk: Desk, peers: Sequence[str], seconds: float) -> None:
-    """Until every peer's doctor has had its answers, or the time is over; what is under way then is served."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(max(0.0, seconds)):
-            while any(desk.asked[peer] < PROBES for peer in peers):
-                desk.news.clear()
-                await desk.news.wait()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LAST_PROBES_S):
-            await desk.idle()
+    """Until every peer's doctor has had its answers, or the time is over; what is under way then is served.
+
+    Ctrl-C ends it: what was found is printed all the same.
+    """
+    if seconds > TOLD_S and any(desk.asked[peer] < PROBES for peer in peers):
+        output.progress(f"all is asked; answering the others' doctors for {seconds:.0f} s at most (Ctrl-C ends it)")
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                while any(desk.asked[peer] < PROBES for peer in peers):
+                    desk.news.clear()
+                    await desk.news.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_PROBES_S):
+                await desk.idle()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.uncancel():
+            raise
 
 
 def _take_port(desk: Desk, federation: Federation, home: Path, name: str, listen: Address | None) -> Port:
@@ -145,13 +155,11 @@ def _take_port(desk: Desk, federation: Federation, home: Path, name: str, listen
         return Port("none", None)
     try:
         desk.open(address)
-    except PortBusy as error:
-        process = worker(home)
-        # Who may not see whose port it is, believes the home's lock.
-        if process and (f"process {process} " in error.fields["holder"] or "process" not in error.fields["holder"]):
-            return Port("taken", address, process)
-        return Port("shut", address, error=error)
     except P2PFLError as error:
+        process, holder = worker(home), error.fields.get("holder", "")
+        # Who may not see whose port it is, or whose address a router has, believes the home's lock.
+        if process and ("process" not in holder or f"process {process} " in holder):
+            return Port("taken", address, process)
         return Port("shut", address, error=error)
     return Port("open", address)
 

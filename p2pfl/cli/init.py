@@ -10,11 +10,11 @@ import click
 
 from p2pfl.cards import Card
 from p2pfl.cli import output
-from p2pfl.cli.options import home_option, json_option, listening, typed
+from p2pfl.cli.options import fit_name, home_option, json_option, listening, typed
 from p2pfl.cli.options import key_command as command_of
 from p2pfl.documents import Place, Word
-from p2pfl.errors.people import WrongUse
-from p2pfl.federation import read_address, read_name
+from p2pfl.errors.people import WrongName, WrongUse
+from p2pfl.federation import read_address
 from p2pfl.home import Home
 from p2pfl.keys import Secret
 from p2pfl.keyslots import Credential, Key, KeyFile, PassPhrase, RecoveryKey, default_key_path
@@ -39,7 +39,8 @@ def init(
     credential: bool, key_command: str | None, recovery_words: bool, add: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Make this site's identity, its encrypted home, and the card for the others."""
-    read_name(Word(name, False, Place("--name", 0, 0)), "a site's name")
+    if (instead := fit_name(name)) != name:
+        raise WrongName(text=repr(name), instead=instead, evidence=f"{len(name)} characters")
     reached = _addresses(listen, addresses)
     keys: list[Key] = [KeyFile(key_file)] if key_file else []
     if pass_phrase:
@@ -115,8 +116,8 @@ def _tell(
     if file:
         lines += [
             f"  key file     {file.path}",
-            "               a disk that holds it and the home can be read by whoever steals it; `p2pfl init --name",
-            f"               {one.name} --add --pass-phrase` adds a pass phrase, --credential a systemd credential",
+            "               a disk that holds it and the home can be read by whoever steals it; to add another key:",
+            f"               p2pfl init --name {one.name} --home {home} --add --pass-phrase   (or --credential)",
         ]
     lines[-1] += _words(recovery) if recovery else ""
     lines += ["next, at one site, with the cards of all:", f"  p2pfl peers create {one.name}.card … -o peers.yaml"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 import sys
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from p2pfl.errors.federation import WontOverwrite, WrongAddress
 from p2pfl.errors.people import NoTerminal, NotWritten, WrongUse
 from p2pfl.keys import Secret
 from p2pfl.keyslots import Command, Credential, Key, KeyFile, PassPhrase, RecoveryKey
-from p2pfl.roster import Address
+from p2pfl.roster import NAME, Address
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -92,9 +94,17 @@ def key_command(text: str) -> Command:
 def listening(text: str) -> Address:
     """`host:port`, or a host alone with the default port. Raises WrongAddress."""
     try:
-        return Address.parse(text if text.rpartition(":")[0] else f"{text}:{DEFAULT_PORT}")
+        return Address.parse(text if ":" in text else f"{text}:{DEFAULT_PORT}")
     except ValueError as reason:
         raise WrongAddress(evidence=str(reason), place="--listen", text=repr(text)) from None
+
+
+def fit_name(text: str) -> str:
+    """`text`, or what comes nearest to it and can be the name of a site or a federation."""
+    if NAME.fullmatch(text):
+        return text
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-0123456789")[:31].strip("-") or "st-olav"
 
 
 def typed(prompt: str) -> Secret:

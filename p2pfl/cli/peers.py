@@ -12,12 +12,11 @@ from p2pfl import draft, strict_yaml
 from p2pfl.cards import Card
 from p2pfl.cli import output
 from p2pfl.cli.firewall import firewall_lines, openings
-from p2pfl.cli.options import home_option, json_option, peers_option, write_new
-from p2pfl.documents import Place, Word
+from p2pfl.cli.options import fit_name, home_option, json_option, peers_option, write_new
 from p2pfl.errors import ConfigurationError
 from p2pfl.errors.federation import FileUnreadable
 from p2pfl.errors.people import NoDifferentFile, WrongUse
-from p2pfl.federation import Federation, difference, first_difference, read_name
+from p2pfl.federation import Federation, difference, first_difference
 from p2pfl.keys import fingerprint as words_of
 from p2pfl.roster import Member
 
@@ -44,7 +43,8 @@ def create(cards: Sequence[Path], target: Path, name: str, overrides: Sequence[s
 
     One site makes it and hands it to the others; all of them must hold the same bytes.
     """
-    read_name(Word(name, False, Place("--name", 0, 0)), "a federation's name")
+    if (instead := fit_name(name)) != name:
+        raise WrongUse(evidence=f"--name {name!r} cannot be a federation's name; {instead} can", verb=" peers create")
     members = [Card.load(card).member for card in cards]
     raw = draft.write(name, members, task_lines(task), overrides)
     write_new(target, raw)

@@ -13,7 +13,12 @@ class FileUnreadable(LocalFault):
 
     code = "P2P-FED-001"
     exit_status = 2
-    likely = ("the path is mistyped", "the command runs in another folder", "the file belongs to another user")
+    likely = (
+        "the path is mistyped",
+        "nobody has made it yet (`p2pfl init` makes a card, `p2pfl peers create` a peers.yaml)",
+        "the command runs in another folder",
+        "the file belongs to another user",
+    )
     command = "ls -l {path}"
 
 

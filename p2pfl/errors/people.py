@@ -124,3 +124,11 @@ class NotReadable(LocalFault):
     exit_status = 2
     likely = ("the path is mistyped", "the command runs in another folder", "the file belongs to another user")
     command = "ls -l {path}"
+
+
+class WrongName(ConfigurationError):
+    """{text} cannot be a site's name: small letters, digits and hyphens, at most 31 of them, a letter first."""
+
+    code = "P2P-USE-020"
+    likely = ("it has blanks, capitals or letters outside of a to z", "an option's value is missing")
+    command = "p2pfl init --name {instead}"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.mesh import HandshakeUnfinished, RefusedThere
+from p2pfl.errors.mesh import HandshakeCut, HandshakeUnfinished, RefusedThere
 from p2pfl.errors.paths import NoWay
 from p2pfl.errors.probe import (
     LargePacketsLost,
@@ -166,11 +166,14 @@ class Examiner:
         return open_ways[0][1]
 
     async def _knock(self, peer: str, address: Address) -> tuple[Way, Admitted | None]:
+        begun = self.caller.now()
         try:
             admitted = await knock(self.caller, peer, address)
-        except HandshakeUnfinished as error:
-            return Way(address, await self._large_packets(peer, address, error)), None
         except P2PFLError as error:
+            # The far end's patience may end first: then it is a cut, after a long silence.
+            silent = isinstance(error, HandshakeCut) and self.caller.now() - begun >= self.caller.limits.handshake_s / 2
+            if silent or isinstance(error, HandshakeUnfinished):
+                return Way(address, await self._large_packets(peer, address, error)), None
             return Way(address, error), None
         way = Way(address, None, admitted.ip, admitted.segment, admitted.tcp_s, admitted.admitted_s)
         return way, admitted

@@ -113,6 +113,19 @@ def test_a_site_that_is_down_and_one_that_holds_another_file_end_with_1_and_what
 
 
 @pytest.mark.processes
+def test_ctrl_c_while_it_only_answers_others_prints_what_was_found(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path)
+    for process in [start("sum", *sites.common(name), "--value", "1") for name in sites.names[1:]]:
+        said(process, "listening")
+    running = start("doctor", *sites.common(sites.names[0]), "--wait", "300", "--json")
+    said(running, "answering the others' doctors")
+    running.send_signal(signal.SIGINT)
+    status, out, _ = ended(running)
+    assert status == 0
+    assert facts(out)["ready"]
+
+
+@pytest.mark.processes
 def test_a_port_that_another_program_holds_is_named_and_a_home_of_another_federation_refused(
     tmp_path: Path, start: Start
 ) -> None:

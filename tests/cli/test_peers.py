@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl.cli.main import run
+from p2pfl.cli.options import fit_name
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint
@@ -86,7 +87,8 @@ def test_peers_create_never_overwrites(here: Path, cards: list[str], capsys: pyt
 
 
 @pytest.mark.parametrize(("arguments", "code"), [
-    (["init", "--name", "Charité"], "P2P-FED-007"),
+    (["init", "--name", "Charité"], "P2P-USE-020"),
+    (["init", "--name", "a", "--listen", ":7443"], "P2P-FED-021"),
     (["init", "--name", "a", "--listen", "0.0.0.0:7443"], "P2P-FED-021"),
     (["init", "--name", "a", "--listen", "127.0.0.1:99999"], "P2P-FED-021"),
     (["init"], "P2P-USE-001"),
@@ -242,3 +244,11 @@ def test_a_bug_is_told_without_a_traceback_and_without_its_text(
     assert "RuntimeError" in shown
     assert "4711" not in shown
     assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(("text", "fit"), [
+    ("St. Olavs Hospital", "st-olavs-hospital"), ("Charité", "charite"), ("4th clinic", "th-clinic"),
+    ("日本", "st-olav"), ("a" * 40, "a" * 31), ("mayo", "mayo"),
+])  # fmt: skip
+def test_a_name_that_does_not_fit_is_answered_with_one_that_does(text: str, fit: str) -> None:
+    assert fit_name(text) == fit
