@@ -32,7 +32,7 @@ from p2pfl.roster import Address
 from p2pfl.runs.sizes import sum_bytes
 from p2pfl.sharing import events as e
 from p2pfl.sharing.course import Course
-from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, SUMS_ITEMS, Setting, place_of
+from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, SUMS_ITEMS, Phase, Setting, place_of
 from p2pfl.source import Run, Source
 
 BATCH: Final = 32  # letters of bulk that are taken in one step
@@ -103,6 +103,8 @@ class Node:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._foreign = Foreign()
         self._latest: Run | None = None
+        self.stopping = False  # nothing new is begun
+        self._moved = asyncio.Event()
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -136,6 +138,25 @@ class Node:
             async with asyncio.timeout(linger_s):
                 await self._linger()
         await self.abort()
+
+    async def wind_down(self) -> None:
+        """Begin nothing new; return when no round here is under a certificate and what was said is with the mesh.
+
+        Under a certificate the others may need this site's seed and its word; before one they go on without it.
+        """
+        self.stopping = True
+        while self._certified:
+            self._moved.clear()
+            await self._moved.wait()
+        links = self.mesh.links()
+        await asyncio.gather(*(queue.join() for peer, queue in self.hands.queues.items() if links[peer].state == "up"))
+
+    @property
+    def _certified(self) -> bool:
+        courses = [each.course for each in self._runs.values()]
+        return any(course.held for course in courses) or any(
+            course.current is not None and course.current.phase in (Phase.UNMASK, Phase.CONFIRM) for course in courses
+        )
 
     async def abort(self) -> None:
         """End now. What is on the disk is whole at every moment, so nothing is lost."""
@@ -184,6 +205,7 @@ class Node:
         while self.books.count(run) < rounds:
             await self._begin(held)
             await self._drive(held)
+            self._moved.set()
 
     def _course(self, run: bytes) -> Course:
         setting = Setting(
@@ -237,7 +259,7 @@ class Node:
     async def _begin(self, held: Run) -> None:
         """Begin the next round if nothing keeps it, and make this site's update for it."""
         course, now = held.course, self.clocks.now()
-        if self.learner.fetching(now):
+        if self.stopping or self.learner.fetching(now):
             return
         if course.may_begin and self.books.count(course.setting.run) + len(course.held) < held.rounds:
             held.began, held.bytes_before = now, self.hands.bytes_sent

@@ -28,7 +28,7 @@ THIRD_PARTY = {
     "mesh": {"zmq", "cryptography", "msgpack"},
     "training": {"numpy", "torch", "opacus", "safetensors", "cryptography"},
     "ledger": {"cryptography"},
-    "cli": {"click", "numpy"},
+    "cli": {"click", "numpy", "prometheus_client"},     # the last by `cli/metrics.py`, when it is asked for
     "peer": {"numpy"},
     "node": {"numpy"},
     "runs": {"numpy", "torch"},         # torch for a type only

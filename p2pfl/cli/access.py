@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from p2pfl.cli.monitor import Monitor
 from p2pfl.federation import Federation
 from p2pfl.keyslots import Key
 from p2pfl.progress import Observer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from p2pfl.peer import Peer
 
 F = TypeVar("F", bound=Callable[..., Any])
+NO_MONITOR: Final = Monitor(None, "info", 0, 1, None)
 
 listen_option = click.option("--listen", metavar="HOST:PORT", help="Where to listen.  [default: this site's first "
                              "address in peers.yaml]")  # fmt: skip
@@ -84,16 +86,20 @@ class Access:
 
     @asynccontextmanager
     async def join(
-        self, federation: Federation, observer: Observer, command: str, **options: str | int | bool
+        self, federation: Federation, observer: Observer, command: str, monitor: Monitor = NO_MONITOR,
+        **options: str | int | bool,
     ) -> AsyncIterator[Peer]:
-        """The peer, joined; that `command` was run is noted in the site log."""
+        """The peer, joined; that `command` was run is noted in the site log. Signals end it well (`stopping`)."""
         from p2pfl.cli.options import listening
+        from p2pfl.cli.stopping import stoppable
         from p2pfl.ledger import entry as entries
         from p2pfl.peer import Peer
 
         listen = listening(self.listen) if self.listen else None
-        async with Peer.join(federation, home=self.home, listen=listen, unlock=self.keys, observer=observer,
-                             wait_s=self.wait_s, proxy=self.proxy.proxy()) as peer:  # fmt: skip
+        async with Peer.join(federation, home=self.home, listen=listen, unlock=self.keys,
+                             observer=monitor.with_(observer), wait_s=self.wait_s,
+                             proxy=self.proxy.proxy()) as peer:  # fmt: skip
             noted = entries.operator(time=peer.books.time, command=command, options=options)
             await asyncio.to_thread(peer.books.note, noted)
-            yield peer
+            async with monitor.shown(peer), stoppable(peer, monitor.hang_up):
+                yield peer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from p2pfl.cli import output
 from p2pfl.cli.access import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.check import check_text, links_of
 from p2pfl.cli.children import end_with_stdin as watch_stdin
+from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.predict import column_map, read_records
 from p2pfl.cli.told import dense_bytes, join_text
@@ -49,6 +51,7 @@ class Site:
 @listen_option
 @wait_option
 @proxy_options
+@monitor_options
 @click.option("--check", is_flag=True, help="Try key, data, port, every link and one private step; send nothing of it.")
 @click.option("--go-on", is_flag=True,
               help="You have looked why this site was left out of more than one round in ten: it contributes again.")
@@ -57,13 +60,13 @@ class Site:
 @json_option
 def join(
     *, peers_file: Path, home: Path, data: Path, columns: Path | None, task_file: str | None, listen: str | None,
-    wait_s: float | None, check: bool, go_on: bool, end_with_stdin: bool, proxy: ProxyChoice, unlock: Unlock,
-    as_json: bool,
+    wait_s: float | None, check: bool, go_on: bool, end_with_stdin: bool, proxy: ProxyChoice, monitor: Monitor,
+    unlock: Unlock, as_json: bool,
 ) -> None:  # fmt: skip
     """Take part: train with the other sites until the agreed rounds are final.
 
     A join that was interrupted goes on where it stopped when it is started again. Exit status 4 when the next pass
-    would spend more than the agreed privacy budget.
+    would spend more than the agreed privacy budget; 130 after SIGTERM or Ctrl-C, of which the second ends at once.
     """
     if end_with_stdin:
         watch_stdin()
@@ -71,14 +74,16 @@ def join(
     access = Access(home, unlock.keys(), listen, wait_s, proxy)
     site = Site(federation, access, data, columns, _task_path(federation, task_file))
     command = f"p2pfl join --peers {peers_file.name} --data their.csv"
-    watch = Watch(federation.roster, federation.rounds, command, max_epsilon=federation.privacy.max_epsilon)
-    trainer = _trainer(site)
+    watch = Watch(federation.roster, federation.rounds, command, max_epsilon=federation.privacy.max_epsilon,
+                  tell=monitor.tell)  # fmt: skip
     if check:
+        _trainer(site)
         facts = asyncio.run(links_of(federation, access, watch))
         output.result(check_text(facts), facts, as_json)
         raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
-    facts = asyncio.run(_train(site, trainer, watch, go_on))
-    facts["ledger"] = _ledger(site)
+    with monitor.running(federation, "join"):
+        facts = asyncio.run(_train(site, _trainer(site, monitor.tell), watch, monitor, go_on))
+        facts["ledger"] = _ledger(site)
     output.result(join_text(facts), facts, as_json)
 
 
@@ -92,7 +97,7 @@ def _task_path(federation: Federation, given: str | None) -> Path | None:
     return Path(path if colon else given)
 
 
-def _trainer(site: Site) -> Trainer:
+def _trainer(site: Site, tell: Callable[[str], None] = output.progress) -> Trainer:
     """Everything that needs no other site: records, held-out split, model, one dummy private step."""
     raw, columns = read_records(site.data), column_map(site.data, site.columns)
     with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
@@ -105,15 +110,15 @@ def _trainer(site: Site) -> Trainer:
     split = hold_out(task.read(raw, str(site.data), columns), key, str(site.data))
     trainer = Trainer(task=task, site=split, privacy=site.federation.privacy, draw=os.urandom)
     for notice in trainer.notices:
-        output.progress(f"notice: {notice}")
-    output.progress(f"{name}: {len(split.train)} records to train on, {len(split.held_out)} held out; "
+        tell(f"notice: {notice}")
+    tell(f"{name}: {len(split.train)} records to train on, {len(split.held_out)} held out; "
                     f"{trainer.parameters} parameters")  # fmt: skip
     return trainer
 
 
-async def _train(site: Site, trainer: Trainer, watch: Watch, go_on: bool) -> dict[str, Any]:
+async def _train(site: Site, trainer: Trainer, watch: Watch, monitor: Monitor, go_on: bool) -> dict[str, Any]:
     begun = asyncio.get_running_loop().time()
-    async with site.access.join(site.federation, watch, "join", rounds=site.federation.rounds) as peer:
+    async with site.access.join(site.federation, watch, "join", monitor, rounds=site.federation.rounds) as peer:
         task = site.federation.task
         result = await peer.train(trainer, task=task.name or f"{task.file}:{task.cls}", go_on=go_on)
         facts = _facts(peer, result, watch, trainer.parameters)

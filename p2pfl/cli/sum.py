@@ -13,6 +13,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.access import Access, ProxyChoice, listen_option, proxy_options, wait_option
+from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.numbers import STATISTICS, own_values, parts, read_off
 from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.watch import Watch
@@ -57,12 +58,13 @@ def exact(text: str) -> Decimal:
 @listen_option
 @wait_option
 @proxy_options
+@monitor_options
 @unlock_options
 @json_option
 def sum_(
     *, peers_file: Path, home: Path, value: str | None, file: Path | None, column: str | None, statistic: str,
     query: str | None, limit: Decimal | None, decimals: int, patience_s: float, listen: str | None,
-    wait_s: float | None, proxy: ProxyChoice, unlock: Unlock, as_json: bool,
+    wait_s: float | None, proxy: ProxyChoice, monitor: Monitor, unlock: Unlock, as_json: bool,
 ) -> None:  # fmt: skip
     """The mean, sum, count or variance of the numbers of all sites; no site learns another's.
 
@@ -70,10 +72,11 @@ def sum_(
     """
     federation = Federation.load(peers_file)
     mine = parts(statistic, own_values(value, file, column))
-    watch = Watch(federation.roster, 1, f"p2pfl sum --peers {peers_file.name} --value -")
+    watch = Watch(federation.roster, 1, f"p2pfl sum --peers {peers_file.name} --value -", tell=monitor.tell)
     asked = Asked(query or statistic, limit, decimals, patience_s)
     access = Access(home, unlock.keys(), listen, wait_s, proxy)
-    result = asyncio.run(_sum(federation, mine, asked, access, watch))
+    with monitor.running(federation, "sum"):
+        result = asyncio.run(_sum(federation, mine, asked, access, watch, monitor))
     total = [Decimal(str(number)) for number in result.total]
     found = f"{read_off(statistic, total):.{decimals}f}"
     counted = int(total[-1])
@@ -86,9 +89,9 @@ def sum_(
 
 
 async def _sum(
-    federation: Federation, mine: Sequence[Decimal], asked: Asked, access: Access, watch: Watch
+    federation: Federation, mine: Sequence[Decimal], asked: Asked, access: Access, watch: Watch, monitor: Monitor
 ) -> SumResult:
-    async with access.join(federation, watch, "sum", name=asked.name) as peer:
+    async with access.join(federation, watch, "sum", monitor, name=asked.name) as peer:
         return await peer.sum(
             mine, limit=asked.limit, decimals=asked.decimals, name=asked.name, patience_s=asked.patience_s
         )

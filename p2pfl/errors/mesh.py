@@ -185,7 +185,7 @@ class OurCertificateRefused(ConfigurationError):
 
 
 class OpeningVersion(RemoteProtocolError):
-    """{peer} opens links in version {version}, this site in version {ours}."""
+    """{peer} opens links in version {version}, this site in version {ours}: {older} must upgrade p2pfl first."""
 
     code = "P2P-MESH-023"
     likely = ("the two sites run different releases of p2pfl",)

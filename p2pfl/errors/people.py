@@ -117,6 +117,39 @@ class NoDifferentFile(ConfigurationError):
     command = "p2pfl doctor"
 
 
+class LogNotWritable(LocalFault):
+    """The log {path} cannot be opened for writing."""
+
+    code = "P2P-USE-030"
+    exit_status = 2
+    likely = ("the directory does not exist", "it belongs to another user", "the file system is read-only")
+    command = "ls -ld {path}"
+
+
+class MetricsNotLocal(ConfigurationError):
+    """Metrics are for this machine alone, and {place} is not on it."""
+
+    code = "P2P-USE-031"
+    likely = ("an address other than 127.0.0.1 or [::1] was given", "a Prometheus elsewhere is meant to scrape")
+    command = "p2pfl join --help"
+
+
+class MetricsPortBusy(LocalFault):
+    """Metrics cannot be shown at {place}."""
+
+    code = "P2P-USE-032"
+    likely = ("another site on this machine has the port", "another program has it")
+    command = "ss -ltnp 'sport = :{port}'"
+
+
+class MetricsLibraryMissing(LocalFault):
+    """Metrics need the package prometheus-client, which is not installed here."""
+
+    code = "P2P-USE-033"
+    likely = ("p2pfl was installed without its optional part",)
+    command = "pip install 'p2pfl-mesh[metrics]'"
+
+
 class NotReadable(LocalFault):
     """{path} cannot be read."""
 

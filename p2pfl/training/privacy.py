@@ -145,7 +145,7 @@ class Account:
             row = read_facts(data)
             if set(row) != {"version", "passes", "history"} or row["version"] != VERSION:
                 raise ValueError(f"not version {VERSION}")
-            if not isinstance(row["passes"], int) or row["passes"] < 0 or not isinstance(row["history"], list):
+            if type(row["passes"]) is not int or row["passes"] < 0 or not isinstance(row["history"], list):
                 raise ValueError("passes or history")
             found = cls([Mechanism.from_facts(dict(one)) for one in row["history"]], row["passes"])
             if found.to_bytes() != data:

@@ -1,0 +1,69 @@
+"""How a site that takes part is stopped: well at the first signal, at once at the second.
+
+The first SIGTERM or SIGINT begins nothing new; a round that is under a certificate is finished, since the others may
+need this site's seed; what was said is handed on. That is bounded. Everything that matters is on the disk at every
+moment, so the second signal leaves without another step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.errors import EXIT_INTERRUPTED
+
+if TYPE_CHECKING:
+    from p2pfl.peer import Peer
+
+STOP_S: Final = 20.0  # what is under a certificate takes so long at most
+ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.asynccontextmanager
+async def stoppable(peer: Peer, hang_up: Callable[[], None] | None = None) -> AsyncIterator[None]:
+    """Signals that come while the block runs end it as said above, with click.Abort; `hang_up` is what SIGHUP does."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    stopping: list[asyncio.Task[None]] = []
+
+    async def wind_down() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                await peer.node.wind_down()
+        if task is not None:
+            task.cancel()
+
+    def stop() -> None:
+        if stopping:
+            output.progress("ended at once: what is on the disk is whole")
+            os._exit(EXIT_INTERRUPTED)
+        output.progress("stopping: what is under a certificate is finished first; a second signal ends at once")
+        stopping.append(loop.create_task(wind_down()))
+
+    handlers: dict[signal.Signals, Callable[[], None]] = dict.fromkeys(ENDING, stop)
+    if hang_up is not None:
+        handlers[signal.SIGHUP] = hang_up
+    before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in handlers}
+    try:
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+    except (ValueError, RuntimeError):  # not in the main thread: whoever is there keeps the signals
+        handlers = {}
+    try:
+        yield
+    except asyncio.CancelledError:
+        if stopping:
+            raise click.Abort from None
+        raise
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, before[number])
+        for one in stopping:
+            one.cancel()
