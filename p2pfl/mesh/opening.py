@@ -39,6 +39,7 @@ INCARNATION_BYTES: Final = 16
 NONCE_BYTES: Final = 32
 NOBODY: Final = bytes(INCARNATION_BYTES)
 REFUSAL_BYTES: Final = 4096
+HELLO_BYTES: Final = 1024  # of a version to come: enough to read which
 
 HELLO: Final = 1
 GREETING: Final = 2
@@ -139,7 +140,7 @@ async def say_hello(tunnel: Tunnel, hello: Hello) -> None:
 
 async def hear_hello(tunnel: Tunnel, peer: str) -> Hello:
     """The far end's first words. Raises Duplicate, Probed; RefusedThere, MalformedStream, OpeningVersion."""
-    wanted = {HELLO: _HELLO.size} if tunnel.dialed else {HELLO: _HELLO.size, PROBE: 0}
+    wanted = {HELLO: HELLO_BYTES} if tunnel.dialed else {HELLO: HELLO_BYTES, PROBE: 0}
     kind, body = await hear(tunnel, peer, wanted)
     if kind == PROBE:
         raise Probed
@@ -184,11 +185,13 @@ def _refusal(peer: str, body: bytes) -> P2PFLError:
 
 
 def _hello(peer: str, body: bytes) -> Hello:
+    version = int.from_bytes(body[:2], "big")  # however else a later version's hello differs, it begins so
+    if len(body) >= 2 and version != VERSION:
+        older, evidence = peer if version < VERSION else "this site", f"the hello says version {version}"
+        raise OpeningVersion(peer=peer, version=version, ours=VERSION, older=older, evidence=evidence)
     if len(body) != _HELLO.size:
         raise MalformedStream(peer=peer, evidence=f"a hello of {len(body)} bytes")
-    version, incarnation, nonce, known, expected = _HELLO.unpack(body)
-    if version != VERSION:
-        raise OpeningVersion(peer=peer, version=version, ours=VERSION, evidence=f"the hello says version {version}")
+    _, incarnation, nonce, known, expected = _HELLO.unpack(body)
     if incarnation == NOBODY:
         raise MalformedStream(peer=peer, evidence="a hello without an incarnation")
     return Hello(incarnation, nonce, known, expected)

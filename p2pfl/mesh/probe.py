@@ -95,7 +95,8 @@ class Facts:
         version, role, grant, manifest = _FACTS.unpack(body[: _FACTS.size])
         if version != VERSION:
             evidence = f"its probe says version {version}"
-            raise OpeningVersion(peer=peer, version=version, ours=VERSION, evidence=evidence)
+            older = peer if version < VERSION else "this site"
+            raise OpeningVersion(peer=peer, version=version, ours=VERSION, older=older, evidence=evidence)
         return cls(role, grant, manifest, printable(body[_FACTS.size :].decode("utf-8", "replace")))
 
 

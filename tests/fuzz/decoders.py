@@ -510,7 +510,7 @@ def _table() -> tuple[Decoder, ...]:
                 ("mesh.proxy:Proxy.open",)),
         Decoder("opening", _open, (MalformedStream, OpeningVersion, RefusedThere, opening.Duplicate, ConnectionError),
                 OPENINGS, ("mesh.opening:hear", "mesh.opening:_refusal", "mesh.opening:_hello")),
-        Decoder("facts", lambda data: probe.Facts.decode("mayo", data), (MalformedStream, OpeningVersion),
+        Decoder("probe facts", lambda data: probe.Facts.decode("mayo", data), (MalformedStream, OpeningVersion),
                 (probe.Facts(1, 1 << 24, bytes(32), "0.1.0").encode(),), ("mesh.probe:Facts.decode",), factor=80),
         Decoder("ping", lambda data: probe.read_ping("mayo", data), (MalformedStream,), (probe.ping(7),),
                 ("mesh.probe:read_ping",), probe.ping),

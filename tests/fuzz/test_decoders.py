@@ -65,6 +65,10 @@ def test_every_function_that_decodes_is_in_the_table() -> None:
         assert callable(reduce(getattr, name.split("."), importlib.import_module(f"p2pfl.{module}"))), place
 
 
+def test_each_row_has_a_name_of_its_own() -> None:
+    assert len({decoder.name for decoder in DECODERS}) == len(DECODERS)
+
+
 def test_a_decoder_that_is_in_no_row_would_be_found(tmp_path: Path) -> None:
     (tmp_path / "new.py").write_text("import json\nclass A:\n    def read(self, b):\n        return [json.loads(b)]\n")
     assert decoding(tmp_path) == {"new:A.read"}

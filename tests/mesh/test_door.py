@@ -281,7 +281,10 @@ def test_a_members_certificate_that_cannot_be_read_is_refused_and_ends_nothing_e
     asyncio.run(scene())
 
 
-def test_another_version_of_the_opening_is_named() -> None:
+@pytest.mark.parametrize(("version", "more", "older"), [
+    (2, b"", "this site"), (2, bytes(300), "this site"), (700, b"\x01", "this site"), (0, b"", "bob"),
+])  # fmt: skip
+def test_another_version_of_the_opening_is_named_and_who_is_older(version: int, more: bytes, older: str) -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         ada = sites.mesh("ada", roster=sites.reached_at("bob", None))
@@ -290,9 +293,11 @@ def test_another_version_of_the_opening_is_named() -> None:
             context = build_context(issue(sites.identities["bob"], "bob", time.time()), sites.roster, accepting=False)
             tunnel = Tunnel(await silent(address), context, dialed=True, limits=QUICK, now=time.monotonic)
             await authenticate(tunnel, Call(address, "ada"), sites.roster, "bob")
-            body = b"\x00\x02" + Hello(os.urandom(16), os.urandom(32), opening.NOBODY, 0).encode()[2:]
+            hello = Hello(os.urandom(16), os.urandom(32), opening.NOBODY, 0).encode()[2:]
+            body = version.to_bytes(2, "big") + hello + more
             await tunnel.say(b"\x01" + len(body).to_bytes(4, "big") + body)
-            await watch.refusal("P2P-MESH-023")
+            said = await watch.refusal("P2P-MESH-023")
+            assert f"bob opens links in version {version}, this site in version 1: {older} must" in said.error.happened
             tunnel.close()
 
     asyncio.run(scene())
