@@ -31,6 +31,7 @@ from p2pfl.keys import digest
 from p2pfl.keyslots import Key, KeyFile
 from p2pfl.mesh.events import LinkStatus, TlsFacts
 from p2pfl.mesh.proxy import Proxy
+from p2pfl.mesh.relay import Carried
 from p2pfl.node import Node
 from p2pfl.progress import Observer, unseen
 from p2pfl.roster import Address
@@ -256,6 +257,10 @@ class Peer:
     def links(self) -> dict[str, LinkStatus]:
         """Every link, by peer."""
         return self.node.mesh.links()
+
+    def carried(self) -> Carried:
+        """What this site has relayed for others."""
+        return self.node.mesh.exchange.carried
 
 
 class BlockingPeer:

@@ -150,6 +150,7 @@ def _facts(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> di
         "survivors_per_round": [record["survivors"] for record in trained],
         "tls": watch.tls,
         "links": watch.paths,
+        "relayed": {"calls": peer.carried().calls, "bytes": peer.carried().bytes_received},
     }  # fmt: skip
 
 

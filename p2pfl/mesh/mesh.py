@@ -38,7 +38,7 @@ from p2pfl.mesh.pump import Scratch
 from p2pfl.mesh.rate import Bucket
 from p2pfl.mesh.reach import Reach
 from p2pfl.mesh.refusals import translate, unfaithful
-from p2pfl.mesh.relay import Exchange
+from p2pfl.mesh.relay import Exchange, more_descriptors
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address, Roster
@@ -105,7 +105,7 @@ class Mesh:
         self._scratch = Scratch()
         self._reach = Reach(limits, proxy)
         self._answers = Answers(Knocker(name, roster, self._credentials, self._reach, now, wall), about)
-        self._exchange = Exchange(limits, self._say_aside, draw, now, wall)
+        self.exchange = Exchange(limits, self._say_aside, draw, now, wall)
         owner = Owner(self._say_aside, lambda peer: self._links[peer].up, self._bring_up, self._refused, self._begin)
         self._caller = Caller(
             name, lambda: self._roster, limits, self._credentials, self._reach, now, owner, prefer=hub,
@@ -122,6 +122,7 @@ class Mesh:
         """Bind and begin to dial. Raises PortBusy, AddressUnusable, NoSocketFolder, and then holds nothing."""
         self._credentials.current()
         limits = self._limits
+        more_descriptors()
         sock = bind(self._listen) if self._listen is not None else None
         try:
             self._router = Router(self._on_message, self._on_room)
@@ -155,7 +156,7 @@ class Mesh:
         for link in self._links.values():
             link.cut("this site stops")
         self._caller.close()
-        self._exchange.close()
+        self.exchange.close()
         if self._router is not None:
             self._router.close()
         self._news.set()
@@ -275,7 +276,7 @@ class Mesh:
                 self._listener.authenticated()
                 self._welcome(peer)
             if tunnel.speaks_relay:
-                carried = await self._exchange.serve(tunnel, peer)
+                carried = await self.exchange.serve(tunnel, peer)
                 return
             if not call.dialed:
                 self._enters(peer)
@@ -380,7 +381,7 @@ class Mesh:
 
     def _on_aside(self, peer: str, kind: int, body: bytes) -> None:
         if kind == CALL:
-            self._exchange.asked(peer, body)
+            self.exchange.asked(peer, body)
         else:
             self._caller.told(peer, kind, body)
 
@@ -391,7 +392,7 @@ class Mesh:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._exchange.tick()
+            self.exchange.tick()
             for link in self._links.values():
                 link.tick()
                 if link.tunnel is not None and self._wall() > link.tunnel.expires:

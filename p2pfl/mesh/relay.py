@@ -16,6 +16,7 @@ and two socket buffers.
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import NAME
 
 TICKET_BYTES: Final = 16
+MOST_DESCRIPTORS: Final = 1 << 14
 YOU_CALLED: Final = 0
 YOU_ARE_CALLED: Final = 1
 READY: Final = b"\x01"
@@ -78,6 +80,23 @@ class Meeting:
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """How many calls a relay has carried, how many of them at the moment, and how many bytes came in for them."""
+
+    calls: int
+    now: int
+    bytes_received: int
+
+
+def more_descriptors() -> None:
+    """Let this process have more descriptors, if the system allows it: a call takes four, and 1024 is a usual start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 class Exchange:
     """The calls that this site carries. Used by one event loop.
 
@@ -91,12 +110,19 @@ class Exchange:
     ) -> None:  # fmt: skip
         self._limits, self._say, self._draw, self._now, self._wall = limits, say, draw, now, wall
         self._joined = socket.socketpair
+        self._calls = self._past_bytes = 0
         self._meetings: dict[bytes, Meeting] = {}
         self._carried: dict[tuple[str, str], tuple[Tunnel, Tunnel]] = {}  # by caller and callee
 
     def __len__(self) -> int:
         """Calls that are being carried, or about to be."""
         return len(self._carried) + len(self._meetings)
+
+    @property
+    def carried(self) -> Carried:
+        """What this site has carried so far."""
+        now = sum(tunnel.bytes_received for pair in self._carried.values() for tunnel in pair)
+        return Carried(self._calls, len(self._carried), self._past_bytes + now)
 
     def asked(self, caller: str, body: bytes) -> None:
         """`caller` wants to be carried to another member. Raises MalformedFrame."""
@@ -143,25 +169,31 @@ class Exchange:
         pair = (meeting.here[meeting.caller], meeting.here[meeting.callee])
         meeting.begun.set()
         self._end((meeting.caller, meeting.callee))  # the caller has lost an earlier one, or it would not call
+        ends: tuple[socket.socket, ...] = ()
         try:
+            # What was decrypted on one side waits in a socket buffer of the kernel to be encrypted on the other.
+            ends = self._joined()
             for tunnel in pair:
                 await tunnel.say(READY)
         except BaseException:
             for tunnel in pair:
                 tunnel.close()
+            for end in ends:
+                end.close()
             raise
+        self._calls += 1
         self._carried[(meeting.caller, meeting.callee)] = pair
-        # What was decrypted on one side waits in a socket buffer of the kernel to be encrypted on the other.
-        for tunnel, end in zip(pair, self._joined(), strict=True):
+        for tunnel, end in zip(pair, ends, strict=True):
             tunnel.start(end, lambda why, error: self._ended(pair), zmtp=False)
 
     def _ended(self, pair: tuple[Tunnel, Tunnel]) -> None:
         if all(tunnel.closed for tunnel in pair):  # the second says what it still holds, and ends by itself
             for key in [key for key, held in self._carried.items() if held is pair]:
-                del self._carried[key]
+                self._end(key)
 
     def _end(self, key: tuple[str, str]) -> None:
         for tunnel in self._carried.pop(key, ()):
+            self._past_bytes += tunnel.bytes_received
             tunnel.close()
 
     def _forget_late(self) -> None:

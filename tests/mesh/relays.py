@@ -26,7 +26,7 @@ class Middle:
         self.carried: list[bytearray] = []  # one for each direction of each call
         self._change = change
         self._tasks: set[asyncio.Task[None]] = set()
-        mesh._exchange._joined = self._joined  # type: ignore[method-assign, assignment]
+        mesh.exchange._joined = self._joined  # type: ignore[method-assign, assignment]
 
     def _joined(self) -> tuple[socket.socket, socket.socket]:
         one, left = socket.socketpair()

@@ -73,6 +73,8 @@ def test_two_sites_that_only_dial_out_meet_through_a_third_that_sees_tls_records
             assert two.ups("west-clinic")[0].facts.version == "TLSv1.3"
             seen = [stream for stream in middle.carried if stream]
             assert sum(map(len, seen)) > 2 * len(marker)
+            assert ada.exchange.carried.calls >= ada.exchange.carried.now >= 1
+            assert ada.exchange.carried.bytes_received > 2 * len(marker)
             for stream in seen:
                 assert set(records(stream)) <= {20, 21, 22, 23}
                 for secret in (b"PATIENT", b"clinic", *(key.key for key in sites.identities.values())):
@@ -152,7 +154,7 @@ def test_a_relay_that_connects_to_another_site_is_found_and_named() -> None:
         roster = sites.unreached("bob", "cyd", "dot")
         meshes = {name: sites.mesh(name, roster=roster, listens=name == "ada", limits=HASTY)
                   for name in sites.identities}  # fmt: skip
-        exchange = meshes["ada"]._exchange
+        exchange = meshes["ada"].exchange
         asked, say, wanted = exchange.asked, exchange._say, list[str]()
 
         def wrong(caller: str, body: bytes) -> None:
@@ -196,7 +198,7 @@ def test_a_stranger_is_not_carried_and_a_member_only_with_its_own_ticket() -> No
         roster = sites.unreached("bob", "cyd", "dot")
         ada = sites.mesh("ada", roster=roster)
         given: list[bytes] = []
-        exchange = ada._exchange
+        exchange = ada.exchange
         exchange._say = lambda peer, kind, body: not given.append(body)
         async with running(ada) as (one,):
             with pytest.raises((ssl.SSLError, ConnectionError)):
@@ -255,7 +257,7 @@ def test_a_member_that_floods_its_relay_with_calls_holds_up_nobody() -> None:
                 for callee in (b"cyd", b"bob", b"nobody"):
                     meshes["bob"]._say_aside("ada", CALL, callee)
                 await asyncio.sleep(0)
-            assert len(meshes["ada"]._exchange) <= 4
+            assert len(meshes["ada"].exchange) <= 4
             await exchanged(one, four, [100_000])
             await exchanged(two, three, [100_000])
 
