@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Final
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.mesh import NoSuchPeer, OpensTooOften, PayloadTooLarge, PeerUnreachable, RefusedThere
+from p2pfl.errors.mesh import NoSuchPeer, PayloadTooLarge, PeerUnreachable, RefusedThere
 from p2pfl.errors.paths import ProxyFails, RelayRefuses
 from p2pfl.errors.probe import NobodyListens
 from p2pfl.keys import Identity
@@ -35,19 +35,18 @@ from p2pfl.mesh.opening import Hello, Side
 from p2pfl.mesh.probe import UNSAID, About
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.pump import Scratch
-from p2pfl.mesh.rate import Bucket
 from p2pfl.mesh.reach import Reach
 from p2pfl.mesh.refusals import translate, unfaithful
 from p2pfl.mesh.relay import Exchange, more_descriptors
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.tunnel import Tunnel
+from p2pfl.mesh.visits import Visits
 from p2pfl.roster import Address, Roster
 
 TICK_S: Final = 0.5
 DEFAULT_LIMITS: Final = Limits()
 REMEMBERED_REFUSALS: Final = 256
 QUIET: Final = (PeerUnreachable, NobodyListens, ProxyFails, RelayRefuses)  # not there: the link's state says it
-MOST_ENTERING: Final = 4  # connections of one member between their handshake and the end of their opening
 
 
 class Mesh:
@@ -95,8 +94,7 @@ class Mesh:
         self._credentials = Credentials(identity, name, roster, wall)
         self._links: dict[str, Link] = {}
         self._dialers: dict[str, Dialer] = {}
-        self._openings: dict[str, Bucket] = {}
-        self._entering: dict[str, list[asyncio.Task[None]]] = {}  # members that called and whose opening is under way
+        self._visits = Visits(limits, now)
         self._slots: dict[str, tuple[Tunnel, bytes]] = {}  # chosen here, and not up yet; the far end's incarnation
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
@@ -134,7 +132,6 @@ class Mesh:
             if member.name != self._name:
                 link = self._links[member.name] = Link(member.name, self._router, self._limits, self._now, self._tell)
                 link.aside = self._on_aside
-                self._openings[member.name] = Bucket(limits.opening_burst, limits.openings_per_s, self._now())
         if sock is not None:
             self._listener = Listener(sock, self._serve, limits, self._now)
         self._begin(self._tick())
@@ -274,12 +271,12 @@ class Mesh:
             tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
             if self._listener is not None and not call.dialed:
                 self._listener.authenticated()
-                self._welcome(peer)
+                self._visits.welcome(peer)
             if tunnel.speaks_relay:
                 carried = await self.exchange.serve(tunnel, peer)
                 return
             if not call.dialed:
-                self._enters(peer)
+                self._visits.enters(peer)
             try:
                 opened = await opening.open_link(tunnel, self._side(peer, tunnel))
             except opening.Probed:
@@ -296,21 +293,6 @@ class Mesh:
                 del self._slots[peer]
             if not carried and (peer is None or self._links[peer].tunnel is not tunnel):
                 tunnel.close()
-
-    def _welcome(self, peer: str) -> None:
-        """A member may come back as often as links break, and not as often as it likes. Raises OpensTooOften."""
-        if not self._openings[peer].take(self._now()):
-            evidence = f"more than {self._limits.opening_burst} at once, or {self._limits.openings_per_s:g} each second"
-            raise OpensTooOften(peer=peer, evidence=evidence)
-
-    def _enters(self, peer: str) -> None:
-        """Of one member's connections in their opening the oldest give way: each may hold a greeting."""
-        task, entering = asyncio.current_task(), self._entering.setdefault(peer, [])
-        if task is not None:
-            entering.append(task)
-            task.add_done_callback(entering.remove)
-        if len(entering) > MOST_ENTERING:
-            entering[0].cancel()
 
     def _side(self, peer: str, tunnel: Tunnel) -> Side:
         known, expected = self._links[peer].resume_point()
