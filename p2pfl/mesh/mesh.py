@@ -291,6 +291,7 @@ class Mesh:
         finally:
             if peer is not None and (slot := self._slots.get(peer)) is not None and slot[0] is tunnel:
                 del self._slots[peer]
+                self._dialers[peer].look()  # if it did not become a link after all
             if not carried and (peer is None or self._links[peer].tunnel is not tunnel):
                 tunnel.close()
 

@@ -72,13 +72,16 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._transports.add(writer)
         self._callers.add(writer)
+        caller = writer.get_extra_info("socket")
+        large = caller.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) > self._segment
+        budget = self._budget() if large else UNLIMITED  # asked before the connection counts: it may be cut at once
         await self._count(accepted=1, still=1)
         try:
             await self.gate.wait()
             with contextlib.suppress(OSError):
                 there, back = await asyncio.open_connection(self._target.host, self._target.port)
                 self._transports.add(back)
-                await self._both(reader, writer, there, back)
+                await self._both(reader, writer, there, back, budget)
                 self._transports.discard(back)
         finally:
             self._transports.discard(writer)
@@ -98,10 +101,9 @@ class Proxy:
         writer: asyncio.StreamWriter,
         there: asyncio.StreamReader,
         back: asyncio.StreamWriter,
+        budget: int,
     ) -> None:
-        caller = writer.get_extra_info("socket")
-        large = caller.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) > self._segment
-        left, flow = [self._budget() if large else UNLIMITED], self.flow
+        left, flow = [budget], self.flow
 
         async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             with contextlib.suppress(OSError):
