@@ -200,8 +200,7 @@ def pack(value: Any) -> bytes:
     if _holds_bulk(value):
         # msgpack's packer grows its buffer as it goes and would copy bulk several times; joining copies it once.
         return b"".join(_parts(value))
-    packed: bytes = msgpack.packb(value, use_bin_type=True)
-    return packed
+    return _packed(value)
 
 
 def pieces(value: Any) -> Pieces:
@@ -209,10 +208,26 @@ def pieces(value: Any) -> Pieces:
     return Pieces(_parts(value))
 
 
+def encodes(value: Any, data: Buffer) -> bool:
+    """`data` is what `pack` makes of `value`. What is small holds no bulk, and is not searched for it."""
+    return (_packed(value) if len(data) < BULK_BYTES else pack(value)) == data
+
+
+def _packed(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
 def _holds_bulk(value: Any) -> bool:
-    if isinstance(value, (bytes, memoryview, Pieces)):
-        return isinstance(value, (memoryview, Pieces)) or len(value) >= BULK_BYTES
-    return isinstance(value, tuple) and any(map(_holds_bulk, value))
+    kind = type(value)
+    if kind is bytes:
+        return len(value) >= BULK_BYTES
+    if kind is tuple:
+        for inner in value:  # noqa: SIM110 (no generator: this runs for every letter that is sealed)
+            if _holds_bulk(inner):
+                return True
+        return False
+    return kind is memoryview or kind is Pieces
 
 
 def _parts(value: Any) -> Iterator[Buffer]:
@@ -323,7 +338,7 @@ def read_row(
     if not isinstance(value, tuple) or len(value) != len(specs):
         raise Malformed(f"wanted an array of {len(specs)} fields")
     checked = tuple(spec.check(inner, name) for (name, spec), inner in zip(specs, value, strict=True))
-    if canonical and pack(checked) != data:
+    if canonical and not encodes(checked, data):
         raise Malformed("not the shortest encoding")
     return checked
 

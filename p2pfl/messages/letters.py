@@ -97,7 +97,7 @@ def read(data: bytes) -> Letter:
         raise Malformed(f"{cls.__name__}: {error}") from None
     if values[0] != VERSION:
         raise Malformed(f"{cls.__name__}: protocol version {values[0]}, this is {VERSION}")
-    if cls.signed and codec.pack((kind, body, signature)) != data:
+    if cls.signed and not codec.encodes((kind, body, signature), data):
         raise Malformed(f"{cls.__name__}: not the shortest encoding")
     split = len(ENVELOPE)
     make: Callable[..., Any] = cls

@@ -184,14 +184,3 @@ def _of_each(
 def proposals(members: Letter, roster: Roster) -> dict[str, Propose]:
     """Every member's one proposal, in roster order. Raises Malformed."""
     return compose(members, roster).proposals
-
-
-def named_in(certificate: Letter | None, roster: Roster) -> dict[str, int]:
-    """By peer, in how many ballots of an ABANDON certificate it is named as waited for."""
-    counts: dict[str, int] = {}
-    message = certificate.message if certificate is not None else None
-    for wire in message.ballots if isinstance(message, Certificate) else ():
-        ballot = open_letter(wire, roster, Ballot).message
-        for name in set(ballot.waited_for) if isinstance(ballot, Ballot) else ():
-            counts[name] = counts.get(name, 0) + 1
-    return counts

@@ -19,7 +19,6 @@ from p2pfl.sharing.certificate import (
     check_certificate,
     common_deadline_ms,
     compose,
-    named_in,
     proposals,
     same_attempt,
     tally,
@@ -195,9 +194,10 @@ SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
         "one acknowledgement too many": lambda: changed("acks", lambda held: (*held, held[0])),
         "acknowledgements in another order": lambda: changed("acks", lambda held: held[::-1]),
     },
-    "owners are not": {
+    "owners are neither": {
         "other owners": lambda: paper.members(owners=NAMES[::-1]),
-        "one owner of everything": lambda: paper.members(owners=NAMES[:1]),
+        "half of them": lambda: paper.members(owners=NAMES[:2]),
+        "one who is no member": lambda: paper.members(survivors=NAMES[1:], owners=NAMES[:1]),
     },
     "Ack of another attempt": {
         "an acknowledgement of another attempt": lambda: one("acks", paper.elsewhere(paper.ack(NAMES[0]), attempt=1)),
@@ -289,15 +289,6 @@ def test_the_common_deadline_is_the_second_largest_of_four_and_doubles_three_tim
         asked = tuple(paper.propose(name, attempt=attempt, deadline_ms=value).wire
                       for name, value in zip(NAMES, (300, 700, 900, 800), strict=True))  # fmt: skip
         compose(paper.members(attempt=attempt, proposes=asked, deadline_ms=800 * factor), paper.roster)
-
-
-def test_an_abandon_certificate_says_how_often_each_was_named() -> None:
-    waits = (("site-3",), ("site-3", "site-0"), ())
-    held = certificate([abandon(name, waited=waited) for name, waited in zip(NAMES, waits, strict=False)])
-    assert named_in(held, paper.roster) == {"site-3": 2, "site-0": 1}
-    twice = certificate([abandon(NAMES[0], waited=("site-3", "site-3"))])
-    assert named_in(twice, paper.roster) == {"site-3": 1}
-    assert named_in(None, paper.roster) == {}
 
 
 def test_one_attempt_is_one_run_epoch_round_and_attempt_whoever_speaks() -> None:

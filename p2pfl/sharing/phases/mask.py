@@ -35,7 +35,7 @@ def request(state: State, event: Accepted) -> list[Effect]:
         state.outbox.append(sent)
         effects.append(sent)
     seconds = members.message.deadline_ms / 1000
-    parts = {"patience": 0.25, "lack": 0.4, "gather": 1.0, "ready": 2.0}
+    parts = {"gone": 0.25, "lack": 0.4, "gather": 1.0, "ready": 2.0}
     effects += [state.timer(what, part * seconds) for what, part in parts.items()]
     state.missed = fairness.is_missed(state)
     if state.inside:

@@ -158,11 +158,13 @@ def may_acknowledge(state: State) -> bool:
         return False
     if "ack" not in state.due:
         return False
-    if _held(state) == state.acknowledged:
-        return False
-    missing = [name for name in state.names if name not in state.bundles or not has_seed(state, name)]
-    awaited = [name for name in missing if name not in state.others.down]
-    return not awaited or state.past("ack")
+    if not state.past("ack") and any(_is_awaited(state, name) for name in state.names):
+        return False  # asked after every letter: the digests of all bundles only once nobody is waited for
+    return _held(state) != state.acknowledged
+
+
+def _is_awaited(state: State, name: str) -> bool:
+    return name not in state.others.down and (name not in state.bundles or not has_seed(state, name))
 
 
 def receipt(state: State) -> list[Effect]:

@@ -7,6 +7,8 @@ masked, and the signed hashes, tags and sum digest show to anyone who lied.
 
 from __future__ import annotations
 
+import functools
+
 from p2pfl import merkle
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected, FalseSum, FalseTag, TagsRejected, TwoStatements
@@ -44,7 +46,13 @@ def tag(state: State) -> list[Effect]:
 
 
 def _forms(state: State) -> dict[int, Forms]:
-    return {bits: Forms(state.challenge, FIELDS[bits]) for bits in {bits for bits, _ in state.segments}}
+    return {bits: _forms_of(state.challenge, bits) for bits in {bits for bits, _ in state.segments}}
+
+
+@functools.lru_cache(maxsize=8)
+def _forms_of(challenge: bytes, bits: int) -> Forms:
+    """Built once for tagging, checking and judging: they are public, and a function of the challenge."""
+    return Forms(challenge, FIELDS[bits])
 
 
 def accept(state: State, event: Received) -> list[Effect]:
