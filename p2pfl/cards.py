@@ -12,7 +12,7 @@ from pathlib import Path
 
 from p2pfl import codec, strict_yaml
 from p2pfl.documents import items, text, whole
-from p2pfl.errors.federation import CardForged
+from p2pfl.errors.federation import AgreementNotCard, CardForged
 from p2pfl.federation import MOST_ADDRESSES, VERSION, read_address, read_name
 from p2pfl.keys import Identity, fingerprint, verify
 from p2pfl.roster import Address, Member
@@ -44,6 +44,8 @@ class Card:
     def parse(cls, raw: bytes, source: str) -> Card:
         """The card that `raw` holds; raises a leaf of errors.federation with line and column, or CardForged."""
         top = strict_yaml.read(raw, source)
+        if "peers" in top.rows and "signature" not in top.rows:
+            raise AgreementNotCard(source=source, evidence=f"it has {', '.join(top.rows)}")
         top.only(("version", "name", "key", "addresses", "signature"))
         top.take("version", whole(VERSION, VERSION))
         member = Member(

@@ -16,6 +16,7 @@ from typing import Any, Final
 from p2pfl import strict_yaml
 from p2pfl.documents import Node, Place, Table, Word, choice, decimal, items, table, text, whole
 from p2pfl.errors.federation import (
+    CardNotAgreement,
     DuplicateMember,
     HubNotAMember,
     HubNotNamed,
@@ -123,6 +124,8 @@ class Federation:
     def parse(cls, raw: bytes, source: str = "peers.yaml") -> Federation:
         """The agreement that `raw` holds."""
         top = strict_yaml.read(raw, source)
+        if "signature" in top.rows and "peers" not in top.rows:
+            raise CardNotAgreement(source=source, evidence=f"it has {', '.join(top.rows)}")
         top.only(TOP)
         top.take("version", whole(VERSION, VERSION))
         values = _settings(top)

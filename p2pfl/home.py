@@ -42,6 +42,7 @@ from p2pfl.sealing import DIRECTORIES, SALT_BYTES, row, seal, unseal
 Draw = Callable[[int], bytes]
 Which = Literal["federation", "site"]
 
+MOST_TOLD: Final = 8  # names in an error
 SEGMENT: Final = re.compile(r"([0-9]{8})\.segment")
 
 
@@ -167,7 +168,9 @@ class Home:
             raw = (path / "keyslots").read_bytes()
             mode = stat.S_IMODE(path.stat().st_mode)
         except OSError as error:
-            raise HomeMissing(evidence=f"{path / 'keyslots'}: {error.strerror}", path=path) from None
+            held = sorted(slots.parent.name for slots in path.glob("*/keyslots"))[:MOST_TOLD]
+            inside = f"; homes in it: {', '.join(held)}" if held else ""
+            raise HomeMissing(evidence=f"{path / 'keyslots'}: {error.strerror}{inside}", path=path) from None
         if mode & 0o077:
             raise HomeOpenToOthers(evidence=f"its mode is {mode:04o}, 0700 is wanted", path=path)
         name, slots = keyslots.from_bytes(raw, path / "keyslots")

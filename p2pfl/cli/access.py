@@ -29,9 +29,12 @@ listen_option = click.option("--listen", metavar="HOST:PORT", help="Where to lis
 
 def seconds(text: str) -> float:
     """A number above 0, for click; "nan", which nothing is longer than, is none."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not value > 0:
-        raise ValueError(text)
+        raise click.BadParameter(f"{text!r} is no number of seconds above 0")
     return value
 
 

@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import importlib
 import os
+import re
 import resource
 import signal
 import sys
@@ -144,7 +145,10 @@ def _not_swallowed(unraisable: sys.UnraisableHookArgs) -> None:
 def _wrong_use(error: click.ClickException) -> WrongUse:
     context = getattr(error, "ctx", None)
     path = context.command_path.removeprefix("p2pfl") if isinstance(context, click.Context) else ""
-    return WrongUse(evidence=error.format_message(), verb=path)
+    evidence = error.format_message()
+    if (extra := re.search(r"extra argument.*\((\S+\.ya?ml)", evidence)) is not None:
+        evidence += f"; did you mean --peers {extra[1]}?"
+    return WrongUse(evidence=evidence, verb=path)
 
 
 def _our_mistake(error: Exception) -> OurMistake:

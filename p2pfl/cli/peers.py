@@ -15,7 +15,7 @@ from p2pfl.cli.firewall import firewall_lines, openings
 from p2pfl.cli.options import fit_name, home_option, json_option, peers_option, write_new
 from p2pfl.errors import ConfigurationError
 from p2pfl.errors.federation import FileUnreadable
-from p2pfl.errors.people import NoDifferentFile, WrongUse
+from p2pfl.errors.people import CardsCollide, NoDifferentFile, WrongUse
 from p2pfl.federation import Federation, difference, first_difference
 from p2pfl.keys import fingerprint as words_of
 from p2pfl.roster import Member
@@ -46,13 +46,27 @@ def create(cards: Sequence[Path], target: Path, name: str, overrides: Sequence[s
     if (instead := fit_name(name)) != name:
         raise WrongUse(evidence=f"--name {name!r} cannot be a federation's name; {instead} can", verb=" peers create")
     members = [Card.load(card).member for card in cards]
+    _distinct(cards, members)
     raw = draft.write(name, members, task_lines(task), overrides)
     write_new(target, raw)
     federation = Federation.parse(raw, str(target))
     lines = [f"{target}: {len(members)} sites, SHA-256 {federation.digest.hex()}", *_member_lines(members),
              "hand this very file to every site; each of them then runs",
+             f"  p2pfl doctor --peers {target} --wait 300       (all at the same time: does every link work?)",
              f"  p2pfl join --peers {target} --data their.csv"]  # fmt: skip
     output.result("\n".join(lines), {"path": str(target)} | _facts(federation), as_json)
+
+
+def _distinct(cards: Sequence[Path], members: Sequence[Member]) -> None:
+    """No name, key or address twice, told by the cards' own files. Raises CardsCollide."""
+    holders: dict[str, Path] = {}
+    for card, one in zip(cards, members, strict=True):
+        addresses = (f"the address {address}" for address in dict.fromkeys(one.addresses))
+        for what in (f"the name {one.name}", f"the key {one.key.hex()[:16]}…", *addresses):
+            if what in holders:
+                evidence = f"{one.name}: {words_of(one.key)}"
+                raise CardsCollide(first=holders[what], second=card, what=what, evidence=evidence)
+            holders[what] = card
 
 
 @peers.command()

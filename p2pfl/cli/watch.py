@@ -109,6 +109,8 @@ class Watch:
         self._waited = (names, self._now())
         for name in names:
             self._tell(f"waiting for {name}: {self._state(name, silent, missing)}")
+        if names == before and None in silent.values():
+            self._tell("p2pfl doctor, in another terminal, says what stands in the way")
 
     def _state(self, name: str, silent: Mapping[str, float | None], missing: Mapping[str, str]) -> str:
         seen = silent.get(name)

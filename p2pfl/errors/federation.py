@@ -175,3 +175,19 @@ class HubWithoutAddress(ConfigurationError):
     code = "P2P-FED-024"
     likely = ("its card was made without --listen", "another site was meant")
     command = "p2pfl init --help"
+
+
+class CardNotAgreement(ConfigurationError):
+    """{source} is the card of one site; the agreement of all sites was meant."""
+
+    code = "P2P-USE-021"
+    likely = ("the file that one site makes from all cards, peers.yaml, has not been made or handed out yet",)
+    command = "p2pfl peers create A.card B.card C.card -o peers.yaml"
+
+
+class AgreementNotCard(ConfigurationError):
+    """{source} is an agreement of sites; the card of one site was meant."""
+
+    code = "P2P-USE-022"
+    likely = ("the two files were mixed up: each site's card lies in its home, as NAME.card",)
+    command = "p2pfl peers show {source}"

@@ -165,3 +165,15 @@ class WrongName(ConfigurationError):
     code = "P2P-USE-020"
     likely = ("it has blanks, capitals or letters outside of a to z", "an option's value is missing")
     command = "p2pfl init --name {instead}"
+
+
+class CardsCollide(ConfigurationError):
+    """The cards {first} and {second} both have {what}."""
+
+    code = "P2P-USE-023"
+    likely = (
+        "one card was given twice",
+        "two sites chose the same name, or wrote down the same address",
+        "a home was copied to a second machine",
+    )
+    command = "p2pfl peers fingerprint {second}"

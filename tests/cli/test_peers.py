@@ -252,3 +252,37 @@ def test_a_bug_is_told_without_a_traceback_and_without_its_text(
 ])  # fmt: skip
 def test_a_name_that_does_not_fit_is_answered_with_one_that_does(text: str, fit: str) -> None:
     assert fit_name(text) == fit
+
+
+def test_cards_of_one_name_or_address_are_told_by_their_files(
+    here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["peers", "create", *cards, cards[1], "-o", "peers.yaml"]) == 2
+    shown = capsys.readouterr().err
+    assert f"P2P-USE-023: The cards {cards[1]} and {cards[1]} both have the name" in shown
+    assert run(["init", "--name", "mayo-2", "--listen", "127.0.0.1:7001", "--home", "homes/second"]) == 0
+    assert run(["peers", "create", *cards, "homes/second/mayo-2.card", "-o", "peers.yaml"]) == 2
+    assert "both have the address 127.0.0.1:7001" in capsys.readouterr().err
+    assert not Path("peers.yaml").exists()
+
+
+def test_a_card_for_an_agreement_and_an_agreement_for_a_card_are_called_that(
+    here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["peers", "create", *cards, "-o", "peers.yaml"]) == 0
+    capsys.readouterr()
+    assert run(["doctor", "--peers", cards[0], "--home", "homes/x"]) == 2
+    assert "P2P-USE-021" in capsys.readouterr().err
+    assert run(["peers", "create", "peers.yaml", *cards, "-o", "again.yaml"]) == 2
+    assert "P2P-USE-022" in capsys.readouterr().err
+
+
+def test_what_was_probably_meant_is_said(here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["peers", "create", *cards, "-o", "peers.yaml"]) == 0
+    capsys.readouterr()
+    assert run(["doctor", "peers.yaml"]) == 2
+    assert "did you mean --peers peers.yaml?" in capsys.readouterr().err
+    assert run(["doctor", "--home", "homes"]) == 2
+    assert f"homes in it: {', '.join(sorted(SITES))}" in capsys.readouterr().err
+    assert run(["doctor", "--wait", "0"]) == 2
+    assert "'0' is no number of seconds above 0" in capsys.readouterr().err

@@ -141,6 +141,13 @@ def test_a_round_is_one_line_with_numbers_units_and_what_they_are_compared_to(tm
     assert "dense" not in lines[1]
 
 
+def test_whoever_waits_for_a_site_that_was_never_seen_is_told_of_doctor_once_it_is_said_again(tmp_path: Path) -> None:
+    watch, lines, clock = watching(tmp_path)
+    for clock[0] in (0.0, 40.0):
+        watch(Progress("waiting", {"missing": {"uppsala": "its bundle"}, "silent": {"uppsala": None}}))
+    assert [line.split()[0] for line in lines] == ["waiting", "waiting", "p2pfl"]
+
+
 def test_who_was_never_seen_is_named_with_what_to_tell_them(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
     watch(Progress("waiting", {"missing": {"uppsala": "its bundle"}, "silent": {"uppsala": None}}))
