@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from p2pfl import __version__, codec
+from p2pfl.errors.ledger import MembershipBroken
 from p2pfl.federation import Federation
 from p2pfl.hello import Pledge
 from p2pfl.home import Home
@@ -19,6 +20,7 @@ from p2pfl.keys import Identity
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.entry import Place
 from p2pfl.ledger.log import Log
+from p2pfl.membership import Change, Epochs
 from p2pfl.sharing.history import NO_BASE, Base, Row, base_of
 
 
@@ -51,26 +53,38 @@ def pledge_of(federation: Federation) -> Pledge:
     """The records that every site signs when it joins."""
     roster, agreement = federation.roster, federation.agreement
     signed = entries.agreement(epoch=roster.epoch, sha256=agreement, members=roster.names) if agreement else b""
-    return Pledge(genesis_of(federation), signed)
+    return Pledge(genesis_of(federation), signed, federation.genesis)
+
+
+def epochs_of(home: Home, log: Log) -> Epochs:
+    """What the federation log of `home` says of membership. Raises MembershipBroken."""
+    steps = Epochs()
+    for one in log.records():
+        try:
+            steps.take(one.record, one.signatures)
+        except codec.Malformed as error:
+            raise MembershipBroken(evidence=f"entry {one.index}: {error}", home=home.path) from None
+    return steps
 
 
 class Books:
     """Both logs of one home, open for one federation. Raises OtherFederation when the home serves another.
 
-    Raises LedgerDamaged when one log is not the other's.
+    Raises LedgerDamaged when one log is not the other's, MembershipBroken when its epochs do not follow.
     """
 
     def __init__(self, home: Home, identity: Identity, pledge: Pledge, wall: Callable[[], float]) -> None:
         self._identity, self._pledge, self._wall = identity, pledge, wall
         self.federation = Log.open(home, "federation")
         self.site = Log.open(home, "site")
-        self.federation.expect_genesis(pledge.genesis)
+        self.federation.expect_genesis(pledge.genesis, pledge.log)
         self.federation.check_beside(self.site)
         self._lock = threading.RLock()
         self._closed = False
         self._final: dict[str, tuple[int, str, bytes]] = {}  # by run: last round, model after it, digest of its record
         self._spent: dict[str, float] = {}  # by site: the largest epsilon that a round says of it
         self._counts: dict[str, int] = {}  # by run: rounds that are final
+        self.epochs = epochs_of(home, self.federation)
         for one in self.federation.records():
             self._count(one.record)
 
@@ -153,12 +167,15 @@ class Books:
         with self._lock:
             if not len(self.federation):
                 self.federation.extend(items)
+                for record, signed in items:
+                    self.epochs.take(record, signed)
                 self.federation.sign_head(self._identity)
 
     def finish(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
         """A round is final. From here on this machine refuses a shorter log."""
         with self._lock:
             self.federation.append(record, dict(cosignatures))
+            self.epochs.take(record, cosignatures)
             self._count(record)
             self.federation.sign_head(self._identity)
             self.site.sign_head(self._identity, self.federation)
@@ -177,13 +194,26 @@ class Books:
             return found
 
     def adopt(self, rows: Sequence[Row]) -> None:
-        """Rounds that this site took no part in, checked (sharing/history.py); durable."""
+        """Entries that this site took no part in, checked (sharing/history.py); durable."""
         with self._lock:
             self.federation.extend([(record, dict(signed)) for record, signed in rows])
-            for record, _ in rows:
+            for record, signed in rows:
+                self.epochs.take(record, signed)
                 self._count(record)
             self.federation.sign_head(self._identity)
             self.site.sign_head(self._identity, self.federation)
+
+    @property
+    def in_an_epoch(self) -> bool:
+        """The last entry is a round of an epoch that goes on."""
+        with self._lock:
+            return bool(len(self.federation)) and not self.epochs.announced and self.epochs.rounds > 0
+
+    def changes(self, most: int) -> list[Change]:
+        """The newest changes of membership that are in force, oldest first."""
+        with self._lock:
+            held = [self.federation[index] for index in self.epochs.ends[-most:]]
+            return [Change(one.record, one.signatures) for one in held]
 
     def bases(self) -> dict[bytes, Base]:
         """By run, its last final round and the digest of that record."""

@@ -15,7 +15,7 @@ from p2pfl import codec
 from p2pfl.books import Books
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.mesh import TakesNothing
-from p2pfl.hello import Greetings
+from p2pfl.hello import PEERS_ITEM, Greetings
 from p2pfl.home import Home
 from p2pfl.intake import Clocks, Intake, Own
 from p2pfl.keys import digest
@@ -32,7 +32,6 @@ from p2pfl.source import Run
 MOST_WAITING: Final = 1 << 30  # bytes for one peer, most of them views of the vector: a round of a large model …
 MOST_LETTERS: Final = 1 << 16  # … and letters
 PARTING_S: Final = 2.0  # for what was said last to reach the mesh
-PEERS_ITEM: Final = "state/peers"
 
 
 class Outbox(asyncio.Queue[codec.Pieces]):

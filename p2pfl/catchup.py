@@ -7,7 +7,7 @@ round is not taken over as a record while its sum can still be had (sharing/phas
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -21,12 +21,13 @@ from p2pfl.errors.round import BulkRejected, MalformedMessage
 from p2pfl.federation import Federation
 from p2pfl.intake import Own
 from p2pfl.keys import Identity, digest
+from p2pfl.membership import Epochs, genesis_digest
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, ModelPart, seal
 from p2pfl.progress import Progress
 from p2pfl.roster import Roster
 from p2pfl.runs.models import BEHIND
 from p2pfl.sharing import events as e
-from p2pfl.sharing.history import check_rows, to_adopt
+from p2pfl.sharing.history import Row, check_rows, to_adopt
 from p2pfl.source import Run
 
 AGAIN_S: Final = 5.0  # so often the same peer is asked at most
@@ -53,12 +54,14 @@ class CatchUp:
 
     model_of   by digest, the bytes of a model that this site has
     before     marks on the disk that the ledger is about to name a model that is not here yet
+    genesis    of a later epoch: SHA-256 of the entry with which the log begins
     """
 
     def __init__(
         self, books: Books, roster: Roster, now: Callable[[], float], model_of: Callable[[bytes], bytes | None],
-        before: Callable[[], None],
+        before: Callable[[], None], genesis: bytes = b"",
     ) -> None:  # fmt: skip
+        self._genesis = genesis
         self._books, self._roster, self._now, self._model_of, self._before = books, roster, now, model_of, before
         self._asked: dict[str, float] = {}
         self.wanted: Wanted | None = None
@@ -97,12 +100,12 @@ class CatchUp:
             return {}
         rows = [(record, dict(signed)) for record, signed in message.rows]
         try:
-            held = check_rows(rows, self._roster, self._books.bases())
+            held = check_rows(rows, self._roster, self._books.bases(), self._steps(rows))
         except (Malformed, KeyError) as error:
             raise MalformedMessage(peer=letter.sender, evidence=f"entries of its ledger: {error}") from None
-        if held:
-            run = bytes.fromhex(codec.read_facts(held[-1][0])["run"])
-            held = to_adopt(held, current.get(run, 0))
+        last = codec.read_facts(held[-1][0]) if held else {}
+        if "run" in last:  # behind the last round of an epoch stands the change: then that round is taken over too
+            held = to_adopt(held, current.get(bytes.fromhex(last["run"]), 0))
         if not held:
             return {}
         self._before()
@@ -111,8 +114,15 @@ class CatchUp:
         found: dict[bytes, tuple[int, bytes]] = {}
         for record, _ in held:
             facts = codec.read_facts(record)
-            found[bytes.fromhex(facts["run"])] = (facts["round"], record)
+            if "run" in facts:
+                found[bytes.fromhex(facts["run"])] = (facts["round"], record)
         return found
+
+    def _steps(self, rows: Sequence[Row]) -> Epochs:
+        """The epochs of this log, to be followed through the rows. Raises Malformed when they begin elsewhere."""
+        if not len(self._books.federation) and genesis_digest(rows[0][0]) != self._genesis:
+            raise Malformed("the log does not begin with the genesis that peers.yaml names")
+        return self._books.epochs
 
     def part(self, sender: str, message: ModelPart) -> tuple[Behind | None, bytes | None]:
         """The next question for the model that is fetched, and the model's bytes once they are whole.
@@ -147,7 +157,8 @@ class Learner:
         run, epoch = digest("run", federation.digest), federation.roster.epoch
         self._envelope = Envelope(run, epoch, 0, 0, name, incarnation)
         self._catchup = CatchUp(
-            hands.books, federation.roster, self._now, self._model_of, lambda: hands.home.replace(BEHIND, b"\x01")
+            hands.books, federation.roster, self._now, self._model_of, lambda: hands.home.replace(BEHIND, b"\x01"),
+            federation.genesis,
         )
         self._model_asked = self._now()
         self.up: set[str] = set()
@@ -159,9 +170,10 @@ class Learner:
 
     def ask(self, peer: str) -> None:
         """Ask `peer` for entries that this ledger lacks, unless it was asked a moment ago."""
-        question = self._catchup.ask(peer) if len(self._books.federation) else None
+        begun = len(self._books.federation) or self._envelope.epoch > 1
+        question = self._catchup.ask(peer) if begun else None
         if question is not None and peer in self._hands.queues:
-            self._say(peer, question)
+            self.say(peer, question)
 
     def ask_model(self, wanted: bytes, after: str = "") -> None:
         """Ask one peer after another for the model, behind `after`, and each whether there is a newer one."""
@@ -173,7 +185,7 @@ class Learner:
     def _ask_model(self, wanted: bytes, peer: str) -> None:
         self._model_asked = self._now()
         length = max(each.source.model_size for each in self._runs.values())
-        self._say(peer, self._catchup.want_model(wanted, peer, length))
+        self.say(peer, self._catchup.want_model(wanted, peer, length))
         later = e.Tick(self._model_asked + MODEL_AGAIN_S + 1.0, 0, 0)
         self._hands.intake.put_at(Own(next(iter(self._runs)), later))  # only wakes the node
 
@@ -190,7 +202,7 @@ class Learner:
         message, sender = letter.message, letter.sender
         if isinstance(message, Behind):
             for answer in await asyncio.to_thread(self._catchup.answer, message):
-                self._say(sender, answer)
+                self.say(sender, answer)
         elif isinstance(message, Entries):
             current = {run: each.course.number for run, each in self._runs.items()}
             found = await self._checked(held, partial(self._catchup.take, letter, message, current)) or {}
@@ -204,7 +216,7 @@ class Learner:
             more, data = await self._checked(held, partial(self._catchup.part, sender, message)) or (None, None)
             if more is not None:
                 self._model_asked = self._now()
-                self._say(sender, more)
+                self.say(sender, more)
             if data is not None:
                 await self._model(held, sender, data)
 
@@ -235,5 +247,11 @@ class Learner:
         found = (each.source.model_bytes(wanted) for each in self._runs.values())
         return next((data for data in found if data is not None), None)
 
-    def _say(self, peer: str, message: Message) -> None:
+    def say_to_all(self, message: Message) -> None:
+        """One letter between nodes, to every peer."""
+        for peer in self._hands.queues:
+            self.say(peer, message)
+
+    def say(self, peer: str, message: Message) -> None:
+        """One letter between nodes."""
         self._hands.send(peer, seal(message, self._envelope, self._identity))

@@ -34,11 +34,11 @@ def write(name: str, members: Sequence[Member], task: TaskLines, overrides: Sequ
         f"# p2pfl: the agreement of the federation {name}. Every site holds this file byte for byte: each hello",
         "# compares its SHA-256, so a changed comment is a changed agreement.",
         f"version: {VERSION}",
-        _commented(f"federation: {name}", "the name of this federation"),
-        _commented("epoch: 1", "counts changes of membership"),
+        commented(f"federation: {name}", "the name of this federation"),
+        commented("epoch: 1", "counts changes of membership"),
         "",
         "peers:" if members else "peers: []",
-        *(line for member in members for line in _peer(member)),
+        *(line for member in members for line in peer_lines(member)),
         "",
         *_task(task),
         "",
@@ -64,11 +64,13 @@ def override(argument: str) -> tuple[str, str]:
     return key, value
 
 
-def _commented(line: str, comment: str) -> str:
+def commented(line: str, comment: str) -> str:
+    """A line of the file with its comment."""
     return f"{line:<{COMMENT_COLUMN - 2}}  # {comment}"
 
 
-def _peer(member: Member) -> list[str]:
+def peer_lines(member: Member) -> list[str]:
+    """A site as it stands in the file."""
     addresses = ", ".join(f'"{address}"' for address in member.addresses)
     return [
         f"  - name: {member.name}",
@@ -99,5 +101,5 @@ def _settings(words: Mapping[str, str]) -> list[str]:
             lines += [""]
         heading = setting.table
         indent = "  " if setting.table in HEADINGS else ""
-        lines.append(_commented(f"{indent}{setting.name}: {words[setting.key]}", setting.comment))
+        lines.append(commented(f"{indent}{setting.name}: {words[setting.key]}", setting.comment))
     return lines

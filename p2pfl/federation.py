@@ -86,7 +86,10 @@ class TaskChoice:
 
 @dataclass(frozen=True, slots=True)
 class Federation:
-    """One peers.yaml, whole. `raw` are its bytes and `source` the name that errors use."""
+    """One peers.yaml, whole. `raw` are its bytes and `source` the name that errors use.
+
+    genesis   after a change of membership: SHA-256 of the federation log's first entry; empty in epoch 1
+    """
 
     name: str
     roster: Roster
@@ -101,6 +104,13 @@ class Federation:
     hub: str | None
     raw: bytes
     source: str
+    origin: bytes = b""
+    genesis: bytes = b""
+
+    @property
+    def first(self) -> bytes:
+        """Digest of the peers.yaml of epoch 1: what the runs are named by, whatever the epoch."""
+        return self.origin or self.digest
 
     @property
     def digest(self) -> bytes:
@@ -126,10 +136,11 @@ class Federation:
         top = strict_yaml.read(raw, source)
         if "signature" in top.rows and "peers" not in top.rows:
             raise CardNotAgreement(source=source, evidence=f"it has {', '.join(top.rows)}")
-        top.only(TOP)
+        top.only((*TOP, "lineage"))
         top.take("version", whole(VERSION, VERSION))
         values = _settings(top)
         epoch = top.take("epoch", whole(1, 1 << 31))
+        origin, genesis = _lineage(top, epoch)
         federation = cls(
             name=top.take("federation", read_name),
             roster=Roster(epoch, _members(top)),
@@ -144,9 +155,21 @@ class Federation:
             hub=values["hub"],
             raw=raw,
             source=source,
+            origin=origin,
+            genesis=genesis,
         )
         _check_fit(federation, top)
         return federation
+
+
+def _lineage(top: Table, epoch: int) -> tuple[bytes, bytes]:
+    """Where an epoch after the first comes from; nothing in the first, in which the key is unknown."""
+    if epoch == 1:
+        top.only(TOP)
+        return b"", b""
+    row = top.take("lineage", table)
+    row.only(("first", "genesis"))
+    return bytes.fromhex(row.take("first", HEX32)), bytes.fromhex(row.take("genesis", HEX32))
 
 
 def _settings(top: Table) -> dict[str, Any]:
@@ -265,6 +288,13 @@ def _check_hub(federation: Federation, top: Table) -> None:
 
 def _misfit(place: Place, what: str, evidence: str) -> None:
     raise SettingsDoNotFit(evidence=evidence, place=place, source=place.source, what=what)
+
+
+def settings_of(federation: Federation) -> tuple[object, ...]:
+    """Everything that the sites agreed on beside who they are: a change of membership leaves it as it is."""
+    one = federation
+    return (one.name, one.task, one.rounds, one.privacy, one.sharing, one.compression, one.weights, one.agreement,
+            one.topology, one.hub)
 
 
 # ── two files ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,8 @@ or cloned is told so by anyone it talks to, and a liar cannot freeze it with sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +23,7 @@ from p2pfl.errors.round import (
     WrongSender,
 )
 from p2pfl.keys import Identity, digest, verify
+from p2pfl.membership import Change, Lineage
 from p2pfl.messages import (
     Ack,
     Ballot,
@@ -37,17 +39,24 @@ from p2pfl.messages import (
     read,
     seal,
 )
+from p2pfl.messages.outcome import MOST_CHANGES
 from p2pfl.roster import Roster
 
+PEERS_ITEM: Final = "state/peers"
 ECHOES: Final = 32  # statements in one hello: seven kinds, in a few runs
 
 
 @dataclass(frozen=True, slots=True)
 class Pledge:
-    """The two records that every site signs when it joins. `agreement` is empty when peers.yaml names none."""
+    """The two records that every site signs when it joins. `agreement` is empty when peers.yaml names none.
+
+    genesis   of a later epoch: what the genesis would be of a federation that began with its peers.yaml
+    log       of a later epoch: SHA-256 of the record with which the federation log begins
+    """
 
     genesis: bytes
     agreement: bytes
+    log: bytes = b""
 
     def sign(self, identity: Identity) -> tuple[bytes, bytes]:
         """This site's signatures over the two."""
@@ -80,6 +89,10 @@ class Greetings:
     standing: Callable[[], Standing]
     pledged: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     fatal: Callable[[P2PFLError], None] = lambda error: None
+    lineage: Callable[[], Lineage | None] = lambda: None
+    offers: Callable[[], Sequence[Change]] = tuple  # the newest changes of membership, in force or to come
+    learn: Callable[[Change], None] = lambda change: None
+    revoked: Callable[[str], None] = lambda peer: None  # raises Revoked
     entries: dict[str, int] = field(default_factory=dict)  # by peer: how many its log held when it last said hello
     _heard: dict[str, dict[str, Letter]] = field(default_factory=dict)
     _against: set[str] = field(default_factory=set)  # peers whose ledger is not a prefix or a continuation of ours
@@ -103,34 +116,44 @@ class Greetings:
         return codec.pack([letter.wire for letter in kept])
 
     def remember(self, data: bytes) -> None:
-        """Take up what `statements` wrote. Raises Malformed."""
+        """Take up what `statements` wrote, as far as it is of this epoch. Raises Malformed."""
         wires = codec.unpack(data, most=1 << 28, items=4096)
         if not isinstance(wires, tuple) or not all(isinstance(wire, bytes) for wire in wires):
             raise codec.Malformed("it is no list of letters")
         for wire in wires:
-            self.heard(open_letter(wire, self.roster))
+            if read(wire).envelope.epoch == self.roster.epoch:
+                self.heard(open_letter(wire, self.roster))
 
     def greeting(self, peer: str, nonce: bytes) -> bytes:
         """Our hello to `peer` on the link with this nonce."""
         stands = self.standing()
         genesis, agreement = self.pledge.sign(self.identity)
         echo = tuple(letter.wire for letter in self._heard.get(peer, {}).values() if letter.size < 1 << 20)[-ECHOES:]
-        message = Hello(nonce, self.manifest, genesis, agreement, 0, stands.entries, stands.root, stands.epsilon, echo)
+        changes = tuple((one.record, tuple(sorted(one.signatures.items()))) for one in self.offers())[-MOST_CHANGES:]
+        message = Hello(
+            nonce, self.manifest, genesis, agreement, 0, stands.entries, stands.root, stands.epsilon, echo, changes
+        )
         run = digest("run", self.manifest)
         return seal(message, Envelope(run, self.roster.epoch, 0, 0, self.name, self.incarnation), self.identity).wire
 
     def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
-        """Refuse a hello that does not fit ours, by raising the error that says why."""
+        """Refuse a hello that does not fit ours, by raising the error that says why.
+
+        A peer of another epoch of this federation is spoken with, so that the one that is behind learns what it missed.
+        """
+        self.revoked(peer)
         hello = self._hello(peer, greeting, nonce)
-        if hello.manifest != self.manifest:
+        offered = [Change(record, dict(signed)) for record, signed in hello.changes]
+        if hello.manifest == self.manifest:
+            self._check_pledge(peer, hello)
+            try:
+                self._check_own_statements(peer, hello)
+            except RolledBack as error:
+                self.fatal(error)  # shown under this site's own signature: this home must not go on, whatever the link
+                raise
+        elif not self._akin(hello.manifest, offered):
             evidence = f"yours {self.manifest.hex()[:16]}, theirs {hello.manifest.hex()[:16]}"
             raise ManifestDiffers(peer=peer, evidence=evidence)
-        self._check_pledge(peer, hello)
-        try:
-            self._check_own_statements(peer, hello)
-        except RolledBack as error:
-            self.fatal(error)  # shown under this site's own signature: not this link alone, this home must not go on
-            raise
         try:
             self._check_ledger(peer, hello)
         except LedgersDiffer as error:
@@ -140,6 +163,18 @@ class Greetings:
             raise
         self._against.discard(peer)
         self.entries[peer] = hello.entries
+        for change in offered:
+            self.learn(change)
+
+    def _akin(self, manifest: bytes, offered: Sequence[Change]) -> bool:
+        """It is the peers.yaml of an epoch before this one, or of one to which changes lead that q sites signed."""
+        here = self.lineage()
+        if here is None:
+            return False
+        for change in offered:
+            with contextlib.suppress(codec.Malformed):  # of an epoch before, or it leads nowhere
+                here = here.after(change)
+        return manifest in here.digests
 
     def _hello(self, peer: str, greeting: bytes, nonce: bytes) -> Hello:
         try:

@@ -4,7 +4,7 @@
 fsync, and this home writes no more (disk.py). docs/spec/home.md.
 
     NAME.card  lock  keyslots            plain
-    identity  state/  checkpoints/       sealed items: the table LAYOUT in sealing.py
+    identity  state/  membership/  checkpoints/     sealed items: the table LAYOUT in sealing.py
     ledger/{federation,site}/            sealed heads, and segments whose frames the ledger seals
 """
 
@@ -16,8 +16,8 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -43,6 +43,7 @@ Draw = Callable[[int], bytes]
 Which = Literal["federation", "site"]
 
 MOST_TOLD: Final = 8  # names in an error
+BESIDE: Final = "membership/"  # what another process may write while one works in the home
 SEGMENT: Final = re.compile(r"([0-9]{8})\.segment")
 
 
@@ -106,6 +107,7 @@ class Home:
     def __init__(self, path: Path, name: str, master: Secret, disk: Disk, draw: Draw, lock: int | None) -> None:
         self.path, self.name, self.master, self.disk, self.draw = path, name, master, disk, draw
         self._lock = lock
+        self._beside = False
 
     def __repr__(self) -> str:
         return f"Home({self.name}, {self.path})"
@@ -182,8 +184,9 @@ class Home:
                 if directory.is_file():  # what an earlier version kept under this name is of no use to this one
                     home.disk.remove(directory)
                 directory.mkdir(mode=0o700, exist_ok=True)
-                for left in directory.glob("*" + NEW):  # a replace that a crash cut short
-                    home.disk.remove(left)
+                if directory.name + "/" != BESIDE:  # there another process may be in the middle of one
+                    for left in directory.glob("*" + NEW):  # a replace that a crash cut short
+                        home.disk.remove(left)
         except BaseException:
             if lock is not None:
                 os.close(lock)
@@ -196,8 +199,8 @@ class Home:
         return self._lock is not None
 
     def writable(self, item: str) -> None:
-        """Raises HomeIsReadOnly unless this home holds the lock."""
-        if self._lock is None:
+        """Raises HomeIsReadOnly unless this home holds the lock, or the one of what may be written beside."""
+        if self._lock is None and not (self._beside and item.startswith(BESIDE)):
             raise HomeIsReadOnly(evidence=f"{self.path} is open for reading", item=item)
 
     def identity(self) -> Identity:
@@ -206,6 +209,18 @@ class Home:
         if private is None or len(private) != 32:
             raise ItemDamaged(evidence="it is missing", item="identity", name=self.name, path=self.path)
         return Identity(private)
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """What lies in membership/ may be written too, also while another process works in this home; one at a time."""
+        descriptor = os.open(self.path / "membership.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            self._beside = True
+            yield
+        finally:
+            self._beside = False
+            os.close(descriptor)
 
     def read(self, item: str) -> bytes | None:
         """What `item` holds, or None when it was never written. Raises ItemDamaged, NotInLayout."""

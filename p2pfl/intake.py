@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from p2pfl import codec, messages
 from p2pfl.errors import RemoteProtocolError
-from p2pfl.errors.mesh import LinkFlooded, MalformedStream, OpensTooOften, TakesNothing
+from p2pfl.errors.membership import NoLongerListed
+from p2pfl.errors.mesh import LinkFlooded, MalformedStream, OpensTooOften, OurKeyNotListed, TakesNothing
 from p2pfl.errors.round import GaveUpWaiting, MalformedMessage, ManifestDiffers, PeersHoldAnotherFile, WrongSender
 from p2pfl.hello import Greetings
 from p2pfl.keys import derive, digest
@@ -32,6 +33,8 @@ QUIET_S: Final = 5.0  # when nothing is brought on for so long, whoever watches 
 BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total, messages.ModelPart)
 IN_TURN: Final = 64  # things of one peer that wait among the others'; what more it sends waits behind them
 # What a member does to its link, and not by a letter: it is dropped and noted, and ends no run.
+MOST_FOREIGN: Final = 4096  # letters of one peer that are kept for runs that this node has not begun …
+FOREIGN_BYTES: Final = 64 << 20  # … and bytes of them
 OF_A_LINK: Final = (MalformedStream, LinkFlooded, OpensTooOften, TakesNothing)
 
 
@@ -111,6 +114,29 @@ class Turns:
         return one
 
 
+class Foreign:
+    """Letters of runs that this node has not begun. What one peer sends takes no room from the others."""
+
+    def __init__(self) -> None:
+        self._of_run: dict[bytes, list[Letter]] = {}
+        self._held: dict[str, tuple[int, int]] = {}  # by sender: letters and bytes
+
+    def keep(self, letter: Letter) -> None:
+        """Keep it, if it is signed (bulk comes much later) and its sender has room left."""
+        count, size = self._held.get(letter.sender, (0, 0))
+        if letter.message.signed and count < MOST_FOREIGN and size + letter.size <= FOREIGN_BYTES:
+            self._held[letter.sender] = (count + 1, size + letter.size)
+            self._of_run.setdefault(letter.envelope.run, []).append(letter)
+
+    def take(self, run: bytes) -> list[Letter]:
+        """Those of `run`, in the order in which they came; they are kept no longer."""
+        found = self._of_run.pop(run, [])
+        for letter in found:
+            count, size = self._held[letter.sender]
+            self._held[letter.sender] = (count - 1, size - letter.size)
+        return found
+
+
 class Intake:
     """Turns what the mesh says into events, and hands them out one by one."""
 
@@ -123,6 +149,8 @@ class Intake:
         self._news = asyncio.Event()
         self._nonces: dict[str, bytes] = {}
         self._differing: set[str] = set()
+        self._unlisting: set[str] = set()  # peers that do not list this site's key
+        self.listed_before: Callable[[], bool] = lambda: False  # the others have finished rounds of this epoch with it
         self._waits: Waiting | None = None
         self._looked, self._heard, self._since = -math.inf, clocks.now(), 0.0  # last look, last event, last step
         self.tls: links.TlsFacts | None = None
@@ -169,6 +197,7 @@ class Intake:
         self.tls = facts = news.facts
         self._nonces[news.peer] = news.nonce
         self._differing.discard(news.peer)
+        self._unlisting.discard(news.peer)
         path = {"path": news.path.kind, "via": news.path.via}
         self._tell("link_up", peer=news.peer, version=facts.version, cipher=facts.cipher, group=facts.group, **path)
         self._add(e.LinkUp(self._clocks.now(), news.peer, news.incarnation), news.peer)
@@ -187,6 +216,11 @@ class Intake:
         self._tell("refused", peer=news.peer, error=news.error)
         if news.peer is not None and isinstance(news.error, OF_A_LINK):
             self._add(Breach(news.error), news.peer)
+        if news.error.code == OurKeyNotListed.code and news.peer is not None:
+            self._unlisting.add(news.peer)
+            if len(self._unlisting) > self._roster.quorums.c and self.listed_before():
+                evidence = ", ".join(sorted(self._unlisting))
+                self.fail(NoLongerListed(count=len(self._unlisting), evidence=evidence))
         if news.error.code != ManifestDiffers.code and ManifestDiffers.code not in news.error.evidence:
             return
         if news.peer is not None:

@@ -14,19 +14,21 @@ from typing import Any, Final
 
 from p2pfl import __version__, codec, messages
 from p2pfl.books import Books, pledge_of
-from p2pfl.carry import PEERS_ITEM, Carrier, Outbox
+from p2pfl.carry import PARTING_S, Carrier, Outbox
 from p2pfl.catchup import HISTORY, Learner
+from p2pfl.changes import Changes
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import GaveUpWaiting, RunUnderWay
 from p2pfl.federation import Federation
-from p2pfl.hello import Greetings, Standing
+from p2pfl.hello import PEERS_ITEM, Greetings, Standing
 from p2pfl.home import Home
-from p2pfl.intake import Breach, Clocks, Intake, Own, Waiting
+from p2pfl.intake import Breach, Clocks, Foreign, Intake, Own, Waiting
+from p2pfl.membership import Change
 from p2pfl.mesh.events import TlsFacts
 from p2pfl.mesh.mesh import Mesh
 from p2pfl.mesh.probe import About
 from p2pfl.mesh.proxy import Proxy
-from p2pfl.messages import Letter
+from p2pfl.messages import Changed
 from p2pfl.progress import Observer, Progress
 from p2pfl.roster import Address
 from p2pfl.runs.sizes import sum_bytes
@@ -36,33 +38,8 @@ from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, SUM
 from p2pfl.source import Run, Source
 
 BATCH: Final = 32  # letters of bulk that are taken in one step
-MOST_FOREIGN: Final = 4096  # letters of one peer that are kept for runs that this node has not begun …
-FOREIGN_BYTES: Final = 64 << 20  # … and bytes of them
 ANY_SIZE: Final = 1 << 40  # of what this home sealed itself
 ANY_ATTEMPT: Final = (1 << 53) - 1
-
-
-class Foreign:
-    """Letters of runs that this node has not begun. What one peer sends takes no room from the others."""
-
-    def __init__(self) -> None:
-        self._of_run: dict[bytes, list[Letter]] = {}
-        self._held: dict[str, tuple[int, int]] = {}  # by sender: letters and bytes
-
-    def keep(self, letter: Letter) -> None:
-        """Keep it, if it is signed (bulk comes much later) and its sender has room left."""
-        count, size = self._held.get(letter.sender, (0, 0))
-        if letter.message.signed and count < MOST_FOREIGN and size + letter.size <= FOREIGN_BYTES:
-            self._held[letter.sender] = (count + 1, size + letter.size)
-            self._of_run.setdefault(letter.envelope.run, []).append(letter)
-
-    def take(self, run: bytes) -> list[Letter]:
-        """Those of `run`, in the order in which they came; they are kept no longer."""
-        found = self._of_run.pop(run, [])
-        for letter in found:
-            count, size = self._held[letter.sender]
-            self._held[letter.sender] = (count - 1, size - letter.size)
-        return found
 
 
 class Node:
@@ -96,10 +73,12 @@ class Node:
         )  # fmt: skip
         self.intake = Intake(self.mesh, self.greetings, roster, clocks, observer, wait_s)
         self.greetings.fatal = self.intake.fail
+        self.changes = Changes(home, self.books, federation, self.greetings, observer)
+        self.intake.listed_before = lambda: self.books.in_an_epoch
         self._runs: dict[bytes, Run] = {}
         self.hands = Carrier(home, self.books, self.mesh, self.intake, self.greetings, clocks, observer)
         self.learner = Learner(self.hands, federation, self.identity, self.name, self.incarnation, self._runs)
-        self.hands.behind = self.learner.ask
+        self.hands.behind, self.changes.say = self.learner.ask, self.learner.say_to_all
         self._tasks: set[asyncio.Task[Any]] = set()
         self._foreign = Foreign()
         self._latest: Run | None = None
@@ -131,6 +110,7 @@ class Node:
             if peer != self.name:
                 self.hands.queues[peer] = Outbox()
                 self._spawn(self.hands.post(peer))
+        self._spawn(self.changes.watch(self.mesh.cut))
 
     async def close(self, linger_s: float = 60.0) -> None:
         """Serve peers that lack the last round, at most `linger_s`; then end cleanly."""
@@ -184,7 +164,8 @@ class Node:
     async def run(self, run: bytes, source: Source, rounds: int) -> None:
         """Go on with `run` until so many of its rounds are final here. Returns at once when they are.
 
-        Raises whatever ends it: an error that names a peer, this machine, the budget, or the integrity of the home;
+        Raises EpochOver when this node's epoch has ended before that; and whatever ends it: an error that names a
+        peer, this machine, the budget, or the integrity of the home;
         and what `source.left` raises when a round is left behind.
         """
         left = self._left_on_disk(run, source)
@@ -193,7 +174,7 @@ class Node:
         course = known.course if known is not None else self._course(run)
         held = Run(course, source, rounds, older=known.older if known is not None else {})
         self._runs[run] = self._latest = held
-        await self._genesis()
+        await (self._genesis() if self.federation.roster.epoch == 1 else self._reach(held))
         await self.hands.carry_out(held, course.resume(left))
         if wanted := source.lacks(course.final_round, b""):
             held.lacking = True
@@ -203,6 +184,7 @@ class Node:
         for peer in sorted(self.learner.up):
             self.learner.ask(peer)
         while self.books.count(run) < rounds:
+            self.changes.check_over()
             await self._begin(held)
             await self._drive(held)
             self._moved.set()
@@ -256,10 +238,19 @@ class Node:
             elif isinstance(event, (e.LinkUp, e.LinkDown)):
                 await self._link(event)
 
+    async def _reach(self, held: Run) -> None:
+        """In a later epoch: fetch the ledger up to it, if this site was not there when it began."""
+        names = [name for name in self.federation.roster.names if name != self.name]
+        while (stands := self.changes.lineage()) is None or stands.configuration != self.federation.digest:
+            self.changes.check_over()
+            missing = dict.fromkeys(names, "the ledger up to this epoch")
+            await self._take(held, await self.intake.next(partial(Waiting, "ledger", 0, missing)))
+
     async def _begin(self, held: Run) -> None:
         """Begin the next round if nothing keeps it, and make this site's update for it."""
         course, now = held.course, self.clocks.now()
-        if self.stopping or self.learner.fetching(now):
+        tip = course.rounds[course.held[-1]].state.record if course.held else b""
+        if self.stopping or self.learner.fetching(now) or self.changes.at_the_end(tip):
             return
         if course.may_begin and self.books.count(course.setting.run) + len(course.held) < held.rounds:
             held.began, held.bytes_before = now, self.hands.bytes_sent
@@ -287,6 +278,7 @@ class Node:
             clock_ms=int(self.clocks.wall() * 1000),
             epsilon=offer.epsilon,
             site_head=self.books.site.root(),
+            change=self.changes.to_announce(held.course.setting.run, number),
         )
         self.intake.put(Own(held.course.setting.run, e.UpdateReady(self.clocks.now(), number, proposal)))
 
@@ -297,9 +289,15 @@ class Node:
     async def _take(self, held: Run, event: e.Event | Own | Breach) -> None:
         """Hand the event to the run that it is for; those that are over serve peers that lack their last round."""
         if isinstance(event, e.Received):
-            if isinstance(event.letter.message, HISTORY):
+            message = event.letter.message
+            if isinstance(message, HISTORY):
                 await self.learner.take(held, event.letter)
                 return
+            if isinstance(message, Changed):
+                await asyncio.to_thread(self.changes.learn, Change(message.record, dict(message.signatures)))
+                return
+            if event.letter.envelope.epoch != self.federation.roster.epoch:
+                return  # of a peer that is behind, or ahead: the ledger brings them together
             known = self._runs.get(event.letter.envelope.run)
             if known is None:
                 self._foreign.keep(event.letter)
@@ -364,6 +362,14 @@ class Node:
 
     def _cosign(self, record: bytes, confirms: dict[str, tuple[bytes, bytes]]) -> None:
         self.books.cosign(record, {name: signed for name, (theirs, signed) in confirms.items() if theirs == record})
+
+    async def part(self) -> None:
+        """Let what was said last reach the others, and the pass under way end: before this node is left for another."""
+        if self._latest is not None and self._latest.proposing is not None:
+            await asyncio.wait([self._latest.proposing])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING_S):
+                await asyncio.gather(*(queue.join() for queue in self.hands.queues.values()))
 
     # ── what this node knows ──────────────────────────────────────────────────────────────────────────────────
 

@@ -14,7 +14,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -23,22 +23,25 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from p2pfl.books import Books
+from p2pfl.changes import EpochOver
+from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.round import SumMissed
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.intake import Clocks
-from p2pfl.keys import digest
 from p2pfl.keyslots import Key, KeyFile
+from p2pfl.membership import run_of
 from p2pfl.mesh.events import LinkStatus, TlsFacts
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.relay import Carried
 from p2pfl.node import Node
-from p2pfl.progress import Observer, unseen
+from p2pfl.progress import Observer, Progress, unseen
 from p2pfl.roster import Address
 from p2pfl.runs import fairness
 from p2pfl.runs.sums import Encoded, SumRun, Total, encode
 from p2pfl.runs.training import Metric, TrainingRun, Trains
 from p2pfl.source import PATIENCE_S
+from p2pfl.succession import enter, leap
 from p2pfl.training.privacy import decimal_epsilon
 
 T = TypeVar("T")
@@ -77,22 +80,29 @@ class TrainResult:
 
 
 def training_run(federation: Federation) -> bytes:
-    """Names the training that peers.yaml agrees on."""
-    return digest("run", federation.digest, b"training")
+    """Names the training that peers.yaml agrees on; it goes on through changes of membership."""
+    return run_of(federation.first, federation.digest, "training")
 
 
 def sums_run(federation: Federation) -> bytes:
-    """Names the sequence of sums under a peers.yaml."""
-    return digest("run", federation.digest, b"sums")
+    """Names the sequence of sums under a peers.yaml: each epoch has its own."""
+    return run_of(federation.first, federation.digest, "sums")
 
 
 class Peer:
-    """A site that has joined: its links are up or being dialled. Made by `join`."""
+    """A site that has joined: its links are up or being dialled. Made by `join`.
 
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.federation = node.federation
+    node   of the epoch that it is: when membership changes, `make` gives the one that goes on
+    """
+
+    def __init__(self, node: Node, make: Callable[[Federation], Node]) -> None:
+        self.node, self._make = node, make
         self.name = node.name
+
+    @property
+    def federation(self) -> Federation:
+        """The agreement of the epoch that it is."""
+        return self.node.federation
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -120,16 +130,20 @@ class Peer:
         federation = peers if isinstance(peers, Federation) else Federation.load(peers)
         place = Path(home or os.environ.get("P2PFL_HOME") or "~/.p2pfl").expanduser()
         with Home.open(place, unlock=list(unlock)) as opened:
-            federation.own(opened.name, opened.identity().key)
             clocks = Clocks(time.monotonic, time.time, os.urandom)
-            where, out = _listen(federation, opened.name, listen), proxy or Proxy.from_environment(os.environ)
-            node = Node(opened, federation, where, observer, clocks, wait_s, out)
+            out = proxy or Proxy.from_environment(os.environ)
+
+            def make(given: Federation) -> Node:
+                agreed = enter(opened, given)
+                return Node(opened, agreed, _listen(agreed, opened.name, listen), observer, clocks, wait_s, out)
+
+            peer = cls(make(federation), make)
             try:
-                await node.start()
-                yield cls(node)
-                await node.close(linger_s)
+                await peer.node.start()
+                yield peer
+                await peer.node.close(linger_s)
             finally:
-                await asyncio.shield(node.abort())
+                await asyncio.shield(peer.node.abort())
 
     @classmethod
     @contextlib.contextmanager
@@ -172,7 +186,7 @@ class Peer:
         Raises LimitMissing, ValueOverLimit, ConfigurationDiffers, GaveUpWaiting, AnotherCohort; SumLeftBehind when its
         round is left behind, SumMissed when the others finished it while this site was away.
         """
-        found, survivors, number = await self._sum(name, [self._encode(vector, limit, decimals)], patience_s)
+        found, survivors, number = await self._sum(name, lambda: [self._encode(vector, limit, decimals)], patience_s)
         return SumResult(found[0], survivors, number)
 
     async def mean(
@@ -194,7 +208,9 @@ class Peer:
         else:
             array = np.asarray(vector.detach().cpu() if hasattr(vector, "detach") else vector).reshape(-1)
             vector = array.astype(np.float64) * float(weight)
-        parts = [self._encode(vector, limit, decimals), self._encode([weight], None, WEIGHT_DECIMALS)]
+        def parts() -> list[Encoded]:
+            return [self._encode(vector, limit, decimals), self._encode([weight], None, WEIGHT_DECIMALS)]
+
         (totals, weights), _, _ = await self._sum(name, parts)
         divisor = weights[0]
         if isinstance(totals, tuple):
@@ -206,9 +222,19 @@ class Peer:
         return encode(vector, peers=peers, bits=bits, limit=limit, decimals=decimals, draw=self.node.clocks.draw)
 
     async def _sum(
-        self, name: str, parts: Sequence[Encoded], patience_s: float = PATIENCE_S
+        self, name: str, parts: Callable[[], Sequence[Encoded]], patience_s: float = PATIENCE_S
     ) -> tuple[tuple[Total, ...], tuple[str, ...], int]:
-        node, run = self.node, sums_run(self.federation)
+        """`parts` are made anew in each epoch: how large a number may be follows from how many sites there are."""
+        while True:
+            try:
+                return await self._sum_in(self.node, name, parts(), patience_s)
+            except (EpochOver, NoLongerListed) as ended:
+                await self._next_epoch(ended)
+
+    async def _sum_in(
+        self, node: Node, name: str, parts: Sequence[Encoded], patience_s: float
+    ) -> tuple[tuple[Total, ...], tuple[str, ...], int]:
+        run = sums_run(self.federation)
         source = SumRun(name, parts, node.books, run, node.home.query_key().reveal())
         source.patience_s = patience_s
         before = node.books.count(run)
@@ -228,21 +254,41 @@ class Peer:
         Raises PassWouldOverspend when the budget does not allow the next pass, LeftOutTooOften, GaveUpWaiting, and what
         a round raises.
         """
-        node, run = self.node, training_run(self.federation)
+        run, delta = training_run(self.federation), self.federation.privacy.delta
         if go_on:
-            await asyncio.to_thread(fairness.looked, node.books, run)
-        source = await asyncio.to_thread(
-            TrainingRun, self.federation, node.home, node.books, run, trainer, task, node.clocks.draw, node.observer
-        )
-        node.epsilon = decimal_epsilon(source.account.epsilon(self.federation.privacy.delta))
-        try:
-            await node.run(run, source, rounds or self.federation.rounds + 1)
-        finally:
-            source.stop()
-        delta = self.federation.privacy.delta
+            await asyncio.to_thread(fairness.looked, self.node.books, run)
+        while True:
+            node = self.node
+            source = await asyncio.to_thread(
+                TrainingRun, self.federation, node.home, node.books, run, trainer, task, node.clocks.draw, node.observer
+            )
+            node.epsilon = decimal_epsilon(source.account.epsilon(delta))
+            try:
+                await node.run(run, source, rounds or self.federation.rounds + 1)
+                break
+            except (EpochOver, NoLongerListed) as ended:
+                source.stop()
+                await self._next_epoch(ended)
+            finally:
+                source.stop()
         records = node.books.rounds(run)
         metrics, epsilon = source.all_metrics(records), source.account.epsilon(delta)
         return TrainResult(self.federation.rounds, source.model, metrics, epsilon, delta, records)
+
+    async def _next_epoch(self, ended: Exception) -> None:
+        """Leave the node of an epoch that has ended, links and all, for that of the next.
+
+        Raises what `enter` raises: NotAMember when this site is not in it; NoLongerListed when no change explains that.
+        """
+        before = self.node
+        await before.part()
+        await before.abort()
+        if isinstance(ended, NoLongerListed) and not await asyncio.to_thread(leap, before.home, before.federation):
+            raise ended
+        self.node = await asyncio.to_thread(self._make, before.federation)
+        roster = self.federation.roster
+        self.node.observer(Progress("epoch", {"epoch": roster.epoch, "sites": roster.names, "roster": roster}))
+        await self.node.start()
 
     @property
     def books(self) -> Books:

@@ -54,11 +54,16 @@ LAYOUT: Final = (
     Row(r"state/left/[0-9]", "home/state", "a round that was left behind and may still come to a sum"),
     Row(r"state/left-sums/[0-9]", "home/state", "the masked sums of such a round"),
     Row(r"state/evidence/[0-9a-f]{16}", "home/state", "letters that prove that a peer broke the protocol"),
+    Row("membership/identity", "home/identity", "the key that this site changes to, once that is approved"),
+    Row("membership/former", "home/state", "public keys that were this site's"),
+    Row("membership/signed", "home/state", "the one change to the next epoch that this site signed"),
+    Row("membership/change", "home/state", "the next change, with signatures enough"),
+    Row("membership/revoked", "home/state", "keys of which this site accepts nothing any more"),
     Row(r"checkpoints/[a-z][a-z0-9-]{0,39}", "home/checkpoint", "a model, as safetensors"),
     Row(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
 )
 DIRECTORIES: Final = (
-    "state", "state/sums", "state/left", "state/left-sums", "state/evidence", "checkpoints",
+    "state", "state/sums", "state/left", "state/left-sums", "state/evidence", "membership", "checkpoints",
     "ledger", "ledger/federation", "ledger/site",
 )  # fmt: skip
 

@@ -69,7 +69,7 @@ class Site:
         self.greets.check(other.greets.name, other.greets.greeting(self.greets.name, NONCE), NONCE)
 
 
-PROPOSE = Propose(MANIFEST, 0, bytes(32), bytes(32), facts({}), b"", 1, 1, "1.0", bytes(32))
+PROPOSE = Propose(MANIFEST, 0, bytes(32), bytes(32), facts({}), b"", 1, 1, "1.0", bytes(32), b"")
 STATEMENTS = {
     "Ack": Ack(()), "Propose": PROPOSE, "Root": Root(RUN, ((31, 1),), bytes(32)), "Ready": Ready(RUN, RUN),
     "Ballot": Ballot(0, b"", b"", (), ()), "Leave": Leave(()), "Confirm": Confirm(b"{}", bytes(64)),

@@ -19,8 +19,9 @@ SHELF = (
     "documents", "strict_yaml", "settings", "draft", "cards",   # what federation is made of
     "disk", "sealing", "merkle",                                # what home and the ledger are made of
     "hello", "progress",                                        # what nodes and watchers are told
+    "membership", "amend", "changefile", "rekey",               # from one epoch to the next
 )  # fmt: skip
-HALL = ("peer", "node", "carry", "catchup", "intake", "source", "books", "runs", "simulate")
+HALL = ("peer", "node", "carry", "catchup", "intake", "source", "books", "succession", "changes", "runs", "simulate")
 
 # place: third-party packages that it may import. A new dependency is a new row here, so it is seen in review.
 THIRD_PARTY = {

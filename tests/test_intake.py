@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from p2pfl import carry, codec, messages, node
+from p2pfl import carry, codec, intake, messages
 from p2pfl.carry import Carrier, Outbox
 from p2pfl.errors import P2PFLError
 from p2pfl.hello import ECHOES
-from p2pfl.intake import IN_TURN, Turns
+from p2pfl.intake import IN_TURN, Foreign, Turns
 from p2pfl.keys import digest
-from p2pfl.node import Foreign
 from tests.test_hello import Site, said
 
 
@@ -65,7 +64,7 @@ def test_a_sender_may_go_on_only_when_what_it_sent_is_handed_out() -> None:
 def test_letters_for_runs_that_have_not_begun_take_no_room_from_those_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(node, "MOST_FOREIGN", 20)
+    monkeypatch.setattr(intake, "MOST_FOREIGN", 20)
     kept, run = Foreign(), digest("run")
     for k in range(100):  # a liar's, under runs that it made up
         kept.keep(said("b", 1, run=digest("made up", bytes([k]))))
@@ -79,7 +78,7 @@ def test_letters_for_runs_that_have_not_begun_take_no_room_from_those_of_others(
 
 def test_letters_for_runs_that_have_not_begun_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     letter = said("b", 1)
-    monkeypatch.setattr(node, "FOREIGN_BYTES", 3 * letter.size)
+    monkeypatch.setattr(intake, "FOREIGN_BYTES", 3 * letter.size)
     kept = Foreign()
     for _ in range(10):
         kept.keep(letter)

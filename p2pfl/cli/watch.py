@@ -86,6 +86,16 @@ class Watch:
     def _caught_up(self, facts: Mapping[str, Any]) -> None:
         self._tell(f"round {facts['round']}  taken over from {facts['peer']}: finished while this site was away")
 
+    def _change(self, facts: Mapping[str, Any]) -> None:
+        steps = [*(f"{name} joins" for name in facts["added"]), *(f"{name} leaves" for name in facts["removed"]),
+                 *(f"{name} has another key" for name in facts["rotated"])]  # fmt: skip
+        what = ", ".join(steps) or "other addresses"
+        self._tell(f"approved: epoch {facts['epoch']}, not before round {facts['from_round']}: {what}")
+
+    def _epoch(self, facts: Mapping[str, Any]) -> None:
+        self._roster = facts["roster"]
+        self._tell(f"epoch {facts['epoch']}  {len(self._roster.names)} sites: {', '.join(self._roster.names)}")
+
     def _breach(self, facts: Mapping[str, Any]) -> None:
         """Once in a while for each peer and kind: a liar does not fill anybody's screen."""
         peer, error, proof = facts["peer"], facts["error"], facts["proof"]

@@ -59,3 +59,19 @@ class ExportMalformed(ConfigurationError):
     code = "P2P-LEDGER-007"
     likely = ("it is another file", "it was edited or cut after the export")
     command = "p2pfl ledger export --help"
+
+
+class MembershipBroken(IntegrityError):
+    """The changes of membership in the federation log do not follow from one another."""
+
+    code = "P2P-LEDGER-010"
+    likely = ("the ledger was edited", "the ledger was written by another version of p2pfl")
+    command = "p2pfl ledger verify --home {home}"
+
+
+class AgreementUnknown(ConfigurationError):
+    """This home no longer holds the peers.yaml of epoch {epoch}, and another one was given."""
+
+    code = "P2P-LEDGER-011"
+    likely = ("the file of the next epoch was given before that epoch began", "an item of the home was removed")
+    command = "p2pfl peers show"

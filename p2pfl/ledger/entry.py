@@ -8,7 +8,7 @@ Unix seconds that the caller brings. docs/spec/ledger.md.
 
 from __future__ import annotations
 
-import re
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,12 +16,24 @@ from typing import Any, Final, Literal
 
 from p2pfl.codec import Facts, facts, read_facts
 from p2pfl.keys import digest
-from p2pfl.roster import NAME
+from p2pfl.ledger.fields import (
+    Check,
+    by_name,
+    is_hash,
+    is_map,
+    is_name,
+    is_peers,
+    is_real,
+    is_spent,
+    is_text,
+    is_vote,
+    is_whole,
+    many,
+    optional,
+)
 
 FIRST: Final = bytes(32)  # what the first entry holds as the hash of the one before
 MOST_RECORD: Final = 1 << 20
-HEX32: Final = re.compile(r"[0-9a-f]{64}")
-REAL: Final = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]{1,3})?|inf)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,65 +55,10 @@ def entry_hash(previous: bytes, record: bytes) -> bytes:
     return digest("entry", previous, record)
 
 
-# ── what a field may hold ─────────────────────────────────────────────────────────────────────────────────────
-
-Check = Callable[[Any], bool]
-
-
-def _hash(value: Any) -> bool:
-    return isinstance(value, str) and HEX32.fullmatch(value) is not None
-
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= 200 and value.isprintable()
-
-
-def _real(value: Any) -> bool:
-    return isinstance(value, str) and REAL.fullmatch(value) is not None
-
-
-def _spent(value: Any) -> bool:
-    return value == "" or _real(value)  # empty: a round that charges nothing
-
-
-def _name(value: Any) -> bool:
-    return isinstance(value, str) and NAME.fullmatch(value) is not None
-
-
-def _map(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def _optional(check: Check) -> Check:
-    return lambda value: value is None or check(value)
-
-
-def _many(check: Check) -> Check:
-    return lambda value: isinstance(value, list) and all(map(check, value))
-
-
-def _by_name(check: Check) -> Check:
-    return lambda value: isinstance(value, dict) and all(_name(name) and check(inner) for name, inner in value.items())
-
-
-def _peers(value: Any) -> bool:
-    rows = value if isinstance(value, list) else []
-    pairs = [row for row in rows if isinstance(row, list) and len(row) == 2 and _name(row[0]) and _hash(row[1])]
-    return bool(rows) and len(pairs) == len(rows)
-
-
-def _vote(value: Any) -> bool:
-    return value in ("SURVIVORS", "ABANDON")
-
-
 # ── the kinds ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-_PLACE: Final[dict[str, Check]] = {"run": _hash, "epoch": _whole, "round": _whole, "attempt": _whole}
-_TIME: Final[dict[str, Check]] = {"time": _whole}
+_PLACE: Final[dict[str, Check]] = {"run": is_hash, "epoch": is_whole, "round": is_whole, "attempt": is_whole}
+_TIME: Final[dict[str, Check]] = {"time": is_whole}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +68,7 @@ class Kind:
     log: Literal["federation", "site"]
     fields: Mapping[str, Check]
     line: Callable[[Facts], str]
+    may: Mapping[str, Check] = dataclasses.field(default_factory=dict)  # fields that it has in some cases only
 
 
 def _round_line(f: Facts) -> str:
@@ -121,99 +79,115 @@ def _round_line(f: Facts) -> str:
     worst = max((value for value in f["epsilon"].values() if value), key=float, default=None)
     spent = f", epsilon at most {worst}" if worst is not None else ""
     summed = f"sum over {len(f['survivors'])} sites{out}"
-    return f"round {f['round']}{purpose} attempt {f['attempt']}: {summed}{model}{spent}"
+    last = ", the last of its epoch" if "announced" in f else ""
+    return f"round {f['round']}{purpose} attempt {f['attempt']}: {summed}{model}{spent}{last}"
+
+
+def _membership_line(f: Facts) -> str:
+    steps = [*(f"{name} joins" for name in f["added"]), *(f"{name} leaves" for name in f["removed"]),
+             *(f"{name} has another key" for name in f["rotated"])]  # fmt: skip
+    what = ", ".join(steps) or "other addresses"
+    return f"epoch {f['epoch']} begins: {what}; {len(f['peers'])} sites, configuration {f['configuration'][:12]}"
 
 
 KINDS: Final[dict[str, Kind]] = {
     "genesis": Kind(
         "federation",
-        {"federation": _text, "epoch": _whole, "configuration": _hash, "peers": _peers, "settings": _map},
+        {"federation": is_text, "epoch": is_whole, "configuration": is_hash, "peers": is_peers, "settings": is_map},
         lambda f: f"federation {f['federation']} begins: epoch {f['epoch']}, {len(f['peers'])} sites, "
         f"configuration {f['configuration'][:12]}",
     ),
     "agreement": Kind(
         "federation",
-        {"epoch": _whole, "sha256": _hash, "members": _many(_name)},
+        {"epoch": is_whole, "sha256": is_hash, "members": many(is_name)},
         lambda f: f"agreement {f['sha256'][:12]} signed by {', '.join(f['members'])}",
     ),
     "round": Kind(
         "federation",
         {
-            **_PLACE, "rests_on": _whole, "base": _hash, "time_ms": _whole, "salt": _hash, "attempt_digest": _hash,
-            "view": _hash, "total": _hash,
-            "survivors": _many(_name), "left_out": _many(_name), "model_before": _hash, "model_after": _hash,
-            "configuration": _map, "outcome": _map, "epsilon": _by_name(_spent), "site_heads": _by_name(_hash),
+            **_PLACE, "rests_on": is_whole, "base": is_hash, "time_ms": is_whole, "salt": is_hash,
+            "attempt_digest": is_hash, "view": is_hash, "total": is_hash,
+            "survivors": many(is_name), "left_out": many(is_name), "model_before": is_hash, "model_after": is_hash,
+            "configuration": is_map, "outcome": is_map, "epsilon": by_name(is_spent), "site_heads": by_name(is_hash),
         },
         _round_line,
+        {"announced": is_hash},
+    ),
+    "membership": Kind(
+        "federation",
+        {"epoch": is_whole, "of": lambda value: value in ("training", "sums"), "from_round": is_whole,
+         "before": is_hash, "configuration": is_hash, "peers": is_peers, "added": many(is_name),
+         "removed": many(is_name), "rotated": many(is_name), "file": lambda value: isinstance(value, str)},
+        _membership_line,
     ),
     "start": Kind(
         "site",
-        {**_TIME, "version": _text, "python": _text, "incarnation": _text},
+        {**_TIME, "version": is_text, "python": is_text, "incarnation": is_text},
         lambda f: f"p2pfl {f['version']} started on Python {f['python']}",
     ),
     "operator": Kind(
         "site",
-        {**_TIME, "command": _text, "options": _map},
+        {**_TIME, "command": is_text, "options": is_map},
         lambda f: " ".join(["operator ran", f["command"], *(f"--{k}={v}" for k, v in sorted(f["options"].items()))]),
     ),
     "commitment": Kind(
         "site",
-        {**_TIME, **_PLACE, "of": _text, "digest": _hash},
+        {**_TIME, **_PLACE, "of": is_text, "digest": is_hash},
         lambda f: f"round {f['round']} attempt {f['attempt']}: committed to {f['of']} {f['digest'][:12]}",
     ),
     "ballot": Kind(
         "site",
-        {**_TIME, **_PLACE, "vote": _vote, "attempt_digest": _optional(_hash), "view": _optional(_hash),
-         "waited_for": _many(_name)},
+        {**_TIME, **_PLACE, "vote": is_vote, "attempt_digest": optional(is_hash), "view": optional(is_hash),
+         "waited_for": many(is_name)},
         lambda f: f"round {f['round']} attempt {f['attempt']}: voted {f['vote']}"
         + (f", waiting for {', '.join(f['waited_for'])}" if f["waited_for"] else ""),
     ),
     "abandoned": Kind(
         "site",
-        {**_TIME, **_PLACE, "certificate": _hash, "waited_for": _many(_name)},
+        {**_TIME, **_PLACE, "certificate": is_hash, "waited_for": many(is_name)},
         lambda f: f"round {f['round']} attempt {f['attempt']}: abandoned"
         + (f", {', '.join(f['waited_for'])} did not answer" if f["waited_for"] else ""),
     ),
     "left": Kind(
         "site",
-        {**_TIME, **_PLACE, "lacking": _many(_name), "sent": lambda value: isinstance(value, bool)},
+        {**_TIME, **_PLACE, "lacking": many(is_name), "sent": lambda value: isinstance(value, bool)},
         lambda f: f"round {f['round']} left behind"
         + (f", for want of {', '.join(f['lacking'])}" if f["lacking"] else "")
         + ("; this site's update is spent" if f["sent"] else ""),
     ),
     "missed": Kind(
         "site",
-        {**_TIME, **_PLACE, "coordinator": _name},
+        {**_TIME, **_PLACE, "coordinator": is_name},
         lambda f: f"round {f['round']} attempt {f['attempt']}: {f['coordinator']} named a set without this site, "
         "which was there",
     ),
     "breach": Kind(
         "site",
-        {**_TIME, **_PLACE, "peer": _name, "code": _text, "proof": _optional(_hash)},
+        {**_TIME, **_PLACE, "peer": is_name, "code": is_text, "proof": optional(is_hash)},
         lambda f: f"round {f['round']} attempt {f['attempt']}: {f['peer']} broke the protocol ({f['code']})"
         + (f", proof {f['proof'][:12]}" if f["proof"] else ""),
     ),
     "charge": Kind(
         "site",
-        {**_TIME, "run": _hash, "round": _whole, "mechanism": _map, "before": _real, "after": _real, "delta": _real,
-         "limit": _real},
+        {**_TIME, "run": is_hash, "round": is_whole, "mechanism": is_map, "before": is_real, "after": is_real,
+         "delta": is_real, "limit": is_real},
         lambda f: f"round {f['round']}: privacy charged, epsilon {f['before']} -> {f['after']} of {f['limit']} "
         f"at delta {f['delta']}",
     ),
     "budget": Kind(
         "site",
-        {**_TIME, "run": _hash, "round": _whole, "spent": _real, "would_be": _real, "limit": _real},
+        {**_TIME, "run": is_hash, "round": is_whole, "spent": is_real, "would_be": is_real, "limit": is_real},
         lambda f: f"round {f['round']}: not started, epsilon would be {f['would_be']} of {f['limit']}",
     ),
     "query": Kind(
         "site",
-        {**_TIME, "run": _hash, "round": _whole, "attempt": _whole, "query": _text, "data": _hash,
-         "members": _many(_name)},
+        {**_TIME, "run": is_hash, "round": is_whole, "attempt": is_whole, "query": is_text, "data": is_hash,
+         "members": many(is_name)},
         lambda f: f"round {f['round']}: answered query {f['query']} over {len(f['members'])} sites",
     ),
     "dropped": Kind(
         "site",
-        {**_TIME, "log": lambda value: value in ("federation", "site"), "segment": _whole, "bytes": _whole},
+        {**_TIME, "log": lambda value: value in ("federation", "site"), "segment": is_whole, "bytes": is_whole},
         lambda f: f"{f['bytes']} unfinished bytes dropped from the end of segment {f['segment']} of the {f['log']} log",
     ),
 }
@@ -229,10 +203,11 @@ def read(record: bytes) -> Facts:
     kind = KINDS.get(str(held.get("kind")))
     if kind is None:
         raise UnknownKind(f"kind {held.get('kind')!r} is not known to this version")
-    odd = set(held) ^ {"kind", *kind.fields}
+    may = {field: check for field, check in kind.may.items() if field in held}
+    odd = set(held) ^ {"kind", *kind.fields, *may}
     if odd:
         raise ValueError(f"{held['kind']}: {', '.join(sorted(odd))} is missing, or does not belong there")
-    for field, check in kind.fields.items():
+    for field, check in {**kind.fields, **may}.items():
         if not check(held[field]):
             raise ValueError(f"{held['kind']}: {field} does not hold what it must")
     return held

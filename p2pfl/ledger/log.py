@@ -29,7 +29,9 @@ from p2pfl.ledger.note import Head
 from p2pfl.ledger.reading import Chain, Finding, Reading, read_log
 from p2pfl.ledger.segment import ENTRY, LATE, Frame, Sealer, header
 from p2pfl.ledger.together import Both, check_heads
+from p2pfl.membership import genesis_digest
 from p2pfl.merkle import consistency_of
+from p2pfl.rekey import keys_of
 from p2pfl.roster import NAME
 
 Item = tuple[bytes, Mapping[str, bytes]]
@@ -125,9 +127,12 @@ class Log:
         self._write([(LATE, index, bytes(32), b"", signatures)])
         self._chain.sign(index, dict(signatures))
 
-    def expect_genesis(self, record: bytes) -> None:
-        """Raises OtherFederation when the log begins with another record than this genesis."""
-        if len(self) and self[0].record != record:
+    def expect_genesis(self, record: bytes, later: bytes = b"") -> None:
+        """Raises OtherFederation when the log begins with another record than this genesis.
+
+        later   in an epoch after the first, SHA-256 of the record with which it begins
+        """
+        if len(self) and (genesis_digest(self[0].record) != later if later else self[0].record != record):
             evidence = f"entry 0 is {entries.render(self[0]).strip()[:160]}"
             raise OtherFederation(evidence=evidence, home=self._home.path)
 
@@ -213,7 +218,7 @@ def check_head(home: Home, which: Which, reading: Reading, text: str) -> None:
     chain = reading.chain
     try:
         head, _ = note.parse(text)
-        mine = note.signed_by(text, home.name, home.identity().key)
+        mine = any(note.signed_by(text, home.name, key) for key in keys_of(home))
     except ValueError as error:
         raise HeadRefused(evidence=str(error), log=which, home=home.path) from None
     if not mine:

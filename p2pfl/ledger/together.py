@@ -16,6 +16,8 @@ from p2pfl.ledger import note
 from p2pfl.ledger.reading import Chain, Finding
 from p2pfl.merkle import Tree
 
+BEGINNINGS = ("genesis", "agreement", "membership")
+
 
 @dataclass(frozen=True, slots=True)
 class Both:
@@ -37,8 +39,8 @@ class Both:
 
     @property
     def rounds(self) -> list[entries.Entry]:
-        """Entries of the federation log that are no beginning."""
-        return [one for one in self.federation.entries if _facts(one).get("kind") not in ("genesis", "agreement")]
+        """Entries of the federation log that are no beginning, of the log or of an epoch."""
+        return [one for one in self.federation.entries if _facts(one).get("kind") not in BEGINNINGS]
 
 
 def check_heads(both: Both) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ head against entries; `verify` reads a home, decrypts, and asks the others. Read
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from p2pfl.codec import Facts
@@ -21,8 +21,10 @@ from p2pfl.ledger.entry import FIRST, Entry, UnknownKind
 from p2pfl.ledger.log import check_head, read_head
 from p2pfl.ledger.reading import Chain, Finding, read_log
 from p2pfl.ledger.together import Both, check_carried, check_heads
+from p2pfl.membership import KIND as MEMBERSHIP
+from p2pfl.membership import Epochs
 from p2pfl.merkle import EMPTY_ROOT
-from p2pfl.roster import Quorums
+from p2pfl.roster import Quorums, Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +107,13 @@ def check_federation(log: Sequence[Entry]) -> list[Finding]:
         return [Finding("federation", f"not a genesis: {error}", 0)]
     if first["kind"] != "genesis":
         return [Finding("federation", f"the log begins with {first['kind']}, not with a genesis", 0)]
-    keys = {name: bytes.fromhex(key) for name, key in first["peers"]}
     try:
-        quorum = Quorums(len(keys)).q
+        Quorums(len(first["peers"]))
     except ValueError as error:
         return [Finding("federation", f"genesis: {error}", 0)]
-    past, covered = _Past(first), _covered(log, keys, quorum)
-    for entry in log:
+    rosters, broken = _epochs(log)
+    past, covered = _Past(), _covered(log, rosters)
+    for entry, roster in zip(log, rosters, strict=True):
         try:
             held = entries.read(entry.record)
         except UnknownKind as error:
@@ -123,13 +125,28 @@ def check_federation(log: Sequence[Entry]) -> list[Finding]:
         if entries.KINDS[held["kind"]].log != "federation":
             findings.append(Finding("federation", f"{held['kind']} does not belong in this log", entry.index))
             continue
-        enough = 0 if entry.index in covered else quorum
-        problems = [*_signatures(entry, held, keys, enough), *past.check(entry.index, held, entry.record)]
+        enough = 0 if entry.index in covered else roster.quorums.q
+        problems = [*_signatures(entry, held, roster, enough), *past.check(entry.index, held, entry.record, roster)]
+        problems += [broken[entry.index]] if entry.index in broken else []
         findings += [Finding("federation", what, entry.index) for what in problems]
     return findings
 
 
-def _covered(log: Sequence[Entry], keys: Mapping[str, bytes], quorum: int) -> set[int]:
+def _epochs(log: Sequence[Entry]) -> tuple[list[Roster], dict[int, str]]:
+    """By entry, the roster that judges it; and what is wrong with the changes of membership among them."""
+    steps, rosters, broken = Epochs(), list[Roster](), dict[int, str]()
+    for entry in log:
+        before, announced = steps.roster, steps.announced
+        try:
+            steps.take(entry.record, entry.signatures)
+        except ValueError as error:
+            if announced or b'"kind":"membership"' in entry.record:  # else it is told below, in other words
+                broken[entry.index] = f"membership: {error}"
+        rosters += [one for one in (before or steps.roster,) if one is not None]
+    return rosters, broken
+
+
+def _covered(log: Sequence[Entry], rosters: Sequence[Roster]) -> set[int]:
     """Rounds that a later one rests on which a quorum signed: it made all of them final."""
     covered: set[int] = set()
     rested_on: set[str] = set()  # digests of records that a signed or covered round names as its base
@@ -143,23 +160,24 @@ def _covered(log: Sequence[Entry], keys: Mapping[str, bytes], quorum: int) -> se
         if digest("base", entry.record).hex() in rested_on:
             covered.add(entry.index)
             rested_on.add(held["base"])
-        elif not list(_signatures(entry, held, keys, quorum)):
+        elif not list(_signatures(entry, held, rosters[entry.index], rosters[entry.index].quorums.q)):
             rested_on.add(held["base"])
     return covered
 
 
-def _signatures(entry: Entry, held: Facts, keys: Mapping[str, bytes], quorum: int) -> Iterable[str]:
+def _signatures(entry: Entry, held: Facts, roster: Roster, quorum: int) -> Iterable[str]:
     """What is wrong with the signatures: who must sign, and whose signature does not verify."""
     valid = set()
+    label = MEMBERSHIP if held["kind"] == MEMBERSHIP else "record"
     for name, signature in sorted(entry.signatures.items()):
-        if name not in keys:
+        if name not in roster:
             yield f"{held['kind']}: signed by {name}, who is not in the roster"
-        elif not signature_verifies(keys[name], "record", entry.record, signature):
+        elif not signature_verifies(roster[name].key, label, entry.record, signature):
             yield f"{held['kind']}: the signature of {name} is not over this record"
         else:
             valid.add(name)
     if held["kind"] == "genesis":
-        required = set(keys)
+        required = set(roster.names)
     elif held["kind"] == "agreement":
         required = set(held["members"])
     else:
@@ -170,34 +188,34 @@ def _signatures(entry: Entry, held: Facts, keys: Mapping[str, bytes], quorum: in
         yield f"{held['kind']}: {len(valid)} valid signatures, {quorum} are wanted"
 
 
+def _membership(held: Facts, roster: Roster) -> Iterable[str]:
+    survivors, quorum = held["survivors"], roster.quorums.q
+    if len(set(survivors)) != len(survivors) or not set(survivors) <= set(roster.names):
+        yield f"round {held['round']}: sums over somebody who is not in the roster, or twice over one"
+    if len(survivors) < quorum:
+        yield f"round {held['round']}: sums over {len(survivors)} sites, fewer than the quorum of {quorum}"
+    if held["epoch"] != roster.epoch:
+        yield f"round {held['round']}: of epoch {held['epoch']}, the roster is of {roster.epoch}"
+
+
 class _Past:
     """What earlier entries say that later ones must agree with."""
 
-    def __init__(self, genesis: Facts) -> None:
-        self.names = {name for name, _ in genesis["peers"]}
-        self.epoch: int = genesis["epoch"]
-        self.quorum = Quorums(len(self.names)).q
+    def __init__(self) -> None:
         self.rounds: dict[str, int] = {}  # by run
         self.models: dict[str, str] = {}  # by run
         self.bases: dict[str, str] = {}  # by run: digest of the last record, that the next one names
         self.epsilon: dict[str, float] = {}  # by member
 
-    def check(self, index: int, held: Facts, record: bytes) -> list[str]:
+    def check(self, index: int, held: Facts, record: bytes, roster: Roster) -> list[str]:
         """What is wrong with this entry after those before it; then it is one of them."""
         if held["kind"] == "genesis":
             return [] if index == 0 else ["a second genesis"]
         if held["kind"] == "round":
-            return [*self._membership(held), *self._order(held, record), *self._spending(held)]
-        return [] if set(held["members"]) <= self.names else ["a member is not in the roster"]
-
-    def _membership(self, held: Facts) -> Iterable[str]:
-        survivors = held["survivors"]
-        if len(set(survivors)) != len(survivors) or not set(survivors) <= self.names:
-            yield f"round {held['round']}: sums over somebody who is not in the roster, or twice over one"
-        if len(survivors) < self.quorum:
-            yield f"round {held['round']}: sums over {len(survivors)} sites, fewer than the quorum of {self.quorum}"
-        if held["epoch"] != self.epoch:
-            yield f"round {held['round']}: of epoch {held['epoch']}, the roster is of {self.epoch}"
+            return [*_membership(held, roster), *self._order(held, record), *self._spending(held)]
+        if held["kind"] == MEMBERSHIP:
+            return []  # `_epochs` has judged it
+        return [] if set(held["members"]) <= set(roster.names) else ["a member is not in the roster"]
 
     def _order(self, held: Facts, record: bytes) -> Iterable[str]:
         run = held["run"]

@@ -26,6 +26,7 @@ from p2pfl.messages.outcome import (
     Ballot,
     Behind,
     Certificate,
+    Changed,
     Confirm,
     Entries,
     Evidence,
@@ -48,8 +49,8 @@ OF_A_ROUND = (
 
 __all__ = [
     "CHUNK", "KINDS", "LARGE", "OF_A_ROUND", "SMALL", "SUPPORT", "VERSION", "WIRE_BYTES", "Ack", "BackupShare",
-    "Ballot", "Behind", "Bundle", "Certificate", "Chunk", "Confirm", "Entries", "Envelope", "Evidence", "Handed",
-    "Held", "Hello", "Leave", "Letter", "Members", "Message", "ModelPart", "Nonce", "Opened", "Propose", "Ready",
-    "Reveal", "Root", "Share", "SumChunk", "SumDigest", "Tags", "Total", "Want", "authentic", "open_letter", "read",
-    "seal",
+    "Ballot", "Behind", "Bundle", "Certificate", "Changed", "Chunk", "Confirm", "Entries", "Envelope", "Evidence",
+    "Handed", "Held", "Hello", "Leave", "Letter", "Members", "Message", "ModelPart", "Nonce", "Opened", "Propose",
+    "Ready", "Reveal", "Root", "Share", "SumChunk", "SumDigest", "Tags", "Total", "Want", "authentic", "open_letter",
+    "read", "seal",
 ]  # fmt: skip

@@ -72,6 +72,7 @@ class Propose(Message):
     clock_ms: int = limited(COUNTER)  # Unix time on the sender's clock
     epsilon: str = limited(EPSILON)  # after this round's charge; decimal text
     site_head: bytes = limited(HASH)  # root of the sender's site log
+    change: bytes = limited(Raw(32, exactly=(0, 32)))  # digest of the change of membership that it holds, once due
 
 
 @wire(5, most=LARGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from p2pfl.codec import Many, Raw, Row, Text, Whole, limited
 from p2pfl.messages.schema import (
@@ -20,6 +21,9 @@ from p2pfl.messages.schema import (
     wire,
 )
 from p2pfl.roster import MOST_PEERS
+
+CHANGE: Final = Row((Raw(1 << 20), Many(Row((NAME, SIGNATURE)), MOST_PEERS)))  # a record, and who signed it
+MOST_CHANGES: Final = 4  # the newest ones: who is further behind is given the file by hand
 
 # ── BALLOT ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -154,6 +158,7 @@ class Hello(Message):
     root: bytes = limited(HASH)  # … and its Merkle root
     epsilon: str = limited(EPSILON)
     echo: tuple[bytes, ...] = limited(Many(Raw(1 << 20), 32))  # the receiver's own latest signed statements
+    changes: tuple[tuple[bytes, tuple[tuple[str, bytes], ...]], ...] = limited(Many(CHANGE, MOST_CHANGES))
 
 
 @wire(25)
@@ -176,6 +181,15 @@ class Entries(Message):
     rows: tuple[tuple[bytes, tuple[tuple[str, bytes], ...]], ...] = limited(
         Many(Row((Raw(1 << 20), Many(Row((NAME, SIGNATURE)), MOST_PEERS))), 128)
     )
+
+
+@wire(29, most=2 << 20)
+@dataclass(frozen=True, slots=True)
+class Changed(Message):
+    """A change of membership that enough sites of this epoch signed, and that its receiver may not have yet."""
+
+    record: bytes = limited(Raw(1 << 20))
+    signatures: tuple[tuple[str, bytes], ...] = limited(Many(Row((NAME, SIGNATURE)), MOST_PEERS))
 
 
 @wire(27, signed=False, most=CHUNK.most + SMALL)

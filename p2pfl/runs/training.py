@@ -92,7 +92,7 @@ class TrainingRun:
         compression = self.federation.compression
         self.compressor = Compressor(compression.method, compression.density, self.trainer.parameters, peers)
         self.account = self._read_account()
-        self.models = Models(self.home, self.books, self.run, self.trainer, self.task, self.federation.digest)
+        self.models = Models(self.home, self.books, self.run, self.trainer, self.task, self.federation.first)
 
     @property
     def model(self) -> update.Vector:
@@ -208,20 +208,22 @@ class TrainingRun:
 
         One of an earlier round counts too, if no word of it ever left: that round was summed without this site. What
         the ledger says of that weighs more than this disk, which may have been set back to before the words left.
+        One of an earlier epoch counts as one of an earlier round: no certificate of this epoch frees what was sent.
         """
         data = self.home.read(PENDING)
         if data is None:
             return None
-        run, of, sent, nomination, state = codec.unpack(data, most=1 << 40, items=8)
+        run, of, sent, nomination, state, epoch = codec.unpack(data, most=1 << 40, items=8)
         if run != self.run:
             return None  # of another run: a residual is of one model
         if not sent and self._summed(of):
             return None  # and the residual that lies beside it still holds all of it
         self.compressor.restore(state)
-        if of != number and sent:
+        other = (of, epoch) != (number, self.federation.roster.epoch)
+        if other and sent:
             return None
         held: bytes = nomination
-        if of != number:
+        if other:
             self._keep_pending(number, held, sent=False)
         return held
 
@@ -240,7 +242,8 @@ class TrainingRun:
         return nomination
 
     def _keep_pending(self, number: int, nomination: bytes, *, sent: bool) -> None:
-        self.home.replace(PENDING, codec.pack((self.run, number, int(sent), nomination, self.compressor.to_bytes())))
+        state, epoch = self.compressor.to_bytes(), self.federation.roster.epoch
+        self.home.replace(PENDING, codec.pack((self.run, number, int(sent), nomination, state, epoch)))
 
     def _charge(self, number: int) -> Charge:
         """Charge a whole pass, durably, before its first step. Raises PassWouldOverspend, which is noted."""

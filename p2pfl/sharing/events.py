@@ -43,6 +43,7 @@ class Proposal:
     clock_ms: int
     epsilon: str
     site_head: bytes
+    change: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

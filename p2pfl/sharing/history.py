@@ -12,11 +12,14 @@ from typing import Final
 from p2pfl import codec
 from p2pfl.codec import Facts, Malformed
 from p2pfl.keys import digest, verify
+from p2pfl.membership import KIND as MEMBERSHIP
+from p2pfl.membership import Epochs
 from p2pfl.roster import Roster
 
 Row = tuple[bytes, Mapping[str, bytes]]  # a record's bytes, signatures by name
 Base = tuple[int, bytes]
 NO_BASE: Final[Base] = (0, bytes(32))
+BEGINNINGS: Final = ("genesis", "agreement", MEMBERSHIP)  # entries of the federation log that are no rounds
 
 
 def base_of(record: bytes) -> bytes:
@@ -24,17 +27,28 @@ def base_of(record: bytes) -> bytes:
     return digest("base", record)
 
 
-def check_rows(rows: Sequence[Row], roster: Roster, known: Mapping[bytes, Base]) -> list[Row]:
+def check_rows(
+    rows: Sequence[Row], roster: Roster, known: Mapping[bytes, Base], epochs: Epochs | None = None
+) -> list[Row]:
     """The rows that hold, from the first on, with their valid signatures alone. Raises Malformed for one that lies.
 
+    roster  of the epoch whose rounds they are; with `epochs` it is that log's to say, row after row
     known   by run, its last final round here and the digest of that record
     Rows at the end that no quorum signed yet, nor one that rests on them, are left out.
     """
     last = dict(known)
-    read: list[tuple[Facts, Row]] = []
+    read: list[tuple[Facts, Row, Roster]] = []
+    steps = epochs.copy() if epochs is not None else None
     for record, signed in rows:
         facts = codec.read_facts(record)
-        run = _run(facts, roster)
+        here = roster if steps is None else steps.roster
+        if steps is not None:
+            steps.take(record, signed)
+            here = here or steps.roster
+        if here is None or facts.get("kind") in BEGINNINGS:
+            read.append((facts, (record, _all_signed(facts, record, signed, steps)), roster))
+            continue
+        run = _run(facts, here)
         before = last.get(run, NO_BASE)
         if (facts.get("rests_on"), facts.get("base")) != (before[0], before[1].hex()):
             raise Malformed(f"round {facts['round']} does not rest on the one before it")
@@ -42,18 +56,37 @@ def check_rows(rows: Sequence[Row], roster: Roster, known: Mapping[bytes, Base])
             raise Malformed(f"round {facts['round']} comes after round {before[0]}")
         last[run] = (facts["round"], base_of(record))
         valid = {name: one for name, one in signed.items()
-                 if name in roster and verify(roster[name].key, "record", record, one)}  # fmt: skip
-        read.append((facts, (record, valid)))
-    quorum = roster.quorums.q
+                 if name in here and verify(here[name].key, "record", record, one)}  # fmt: skip
+        read.append((facts, (record, valid), here))
     covered: set[str] = set()
     held = len(read)
     for place in range(len(read) - 1, -1, -1):
-        facts, (_, by) = read[place]
-        if len(by) >= quorum or facts["run"] in covered:
+        facts, (_, by), here = read[place]
+        if facts.get("kind") in BEGINNINGS:
+            continue  # judged above
+        if len(by) >= here.quorums.q or facts["run"] in covered:
             covered.add(facts["run"])  # what comes before it in its run is what it rests on
         else:
             held = place
-    return [row for _, row in read[:held]]
+    return [row for _, row, _ in read[:held]]
+
+
+def _all_signed(
+    facts: Facts, record: bytes, signed: Mapping[str, bytes], steps: Epochs | None
+) -> Mapping[str, bytes]:
+    """The signatures of an entry with which an epoch, or the log, begins. Raises Malformed when they do not hold."""
+    lineage = steps.lineage if steps is not None else None
+    if lineage is None:
+        raise Malformed(f"an entry of kind {facts.get('kind')!r:.40} where a round belongs")
+    if facts["kind"] == MEMBERSHIP:
+        return signed  # `Epochs` has checked them against the epoch before
+    names = facts["members"] if facts["kind"] == "agreement" else lineage.roster.names
+    for name in names:
+        if name not in lineage.roster or name not in signed:
+            raise Malformed(f"{facts['kind']} without the signature of {name!r:.40}")
+        if not verify(lineage.roster[name].key, "record", record, signed[name]):
+            raise Malformed(f"the signature of {name} is not over this {facts['kind']}")
+    return {name: signed[name] for name in names}
 
 
 def to_adopt(rows: Sequence[Row], current: int) -> list[Row]:
@@ -61,7 +94,7 @@ def to_adopt(rows: Sequence[Row], current: int) -> list[Row]:
 
     The sum of that one can still be had from those who finished it, and this peer wants it, not its record alone.
     """
-    last = codec.read_facts(rows[-1][0])["round"] if rows else 0
+    last = codec.read_facts(rows[-1][0]).get("round", 0) if rows else 0
     return list(rows[:-1] if last == current else rows)
 
 

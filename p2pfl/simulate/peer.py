@@ -100,6 +100,7 @@ class SimulatedPeer:
         self.models: dict[int, bytes] = {}  # by round, of those that are applied and not final
         self.accused: list[e.Accuse] = []
         self.left: list[e.LeftBehind] = []
+        self.holds: Callable[[int], bytes] = lambda number: b""  # by round: the change of membership that it announces
 
     @property
     def final_round(self) -> int:
@@ -224,7 +225,7 @@ class SimulatedPeer:
 
     def _begin(self) -> None:
         course = self.course
-        if course is None or len(self.disk.ledger) >= self.rounds:
+        if course is None or len(self.disk.ledger) >= self.rounds or self._at_the_end(course):
             return
         if course.may_begin:
             self._carry_out(course.begin(self.world.now))
@@ -234,7 +235,7 @@ class SimulatedPeer:
             number = course.number
             epsilon = f"{0.1 * number:.4f}"
             model = self.model_of(course.tip[0])
-            proposal = e.Proposal(model, configuration, b"", 20_000, 0, epsilon, digest("head"))
+            proposal = e.Proposal(model, configuration, b"", 20_000, 0, epsilon, digest("head"), self.holds(number))
             self._carry_out(course.handle(e.UpdateReady(self.world.now, number, proposal)))
 
     def _check_fairness(self) -> None:
@@ -245,6 +246,12 @@ class SimulatedPeer:
                 and (self.name in facts["survivors"] or facts["round"] in missed)]  # fmt: skip
         if too_often(part):
             raise LeftOutTooOften(count=part.count(False), rounds=len(part), evidence=f"of rounds {sorted(missed)}")
+
+    def _at_the_end(self, course: Course) -> bool:
+        """The round that any further one would rest on is the last of its epoch."""
+        kept = self.disk.ledger[-1] if self.disk.ledger else b""
+        tip = course.rounds[course.held[-1]].state.record if course.held else kept
+        return bool(tip) and "announced" in codec.read_facts(tip)
 
     # ── effects ──────────────────────────────────────────────────────────────────────────────────────────────
 

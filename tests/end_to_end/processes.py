@@ -29,7 +29,8 @@ from p2pfl.cli.peers import task_lines
 from p2pfl.home import Home
 from p2pfl.keyslots import KeyFile
 from p2pfl.ledger.verify import verify
-from p2pfl.roster import Address
+from p2pfl.roster import Address, Member
+from tests.end_to_end.site import GATE
 
 PATIENCE_S: Final = 120.0  # a shared machine may be slow; no test depends on how fast it is
 NAMES: Final = ("ada", "ben", "cyd", "dot", "eve", "fay", "gus")
@@ -185,6 +186,28 @@ class Site:
     def records(self) -> Path:
         return self.folder / "records.csv"
 
+    @property
+    def card(self) -> Path:
+        return self.home / f"{self.name}.card"
+
+    def shut(self, at: int) -> dict[str, int]:
+        """For an order to train: it waits before its pass `at` until `open` is called."""
+        os.mkfifo(self.folder / GATE)
+        return {"train": 1, "gate": at}
+
+    def open(self) -> None:
+        """Wait until the site stands at its gate, and let it through."""
+        with (self.folder / GATE).open("wb"):
+            pass
+
+    def create(self, port: int, hosts: Sequence[str]) -> Member:
+        """Its home, with a card that lists it at this port of these hosts."""
+        self.folder.mkdir(mode=0o700, parents=True)
+        with Home.create(self.home, self.name, [KeyFile(self.key)]) as made:
+            card = Card.sign(made.identity(), self.name, [Address(host, port) for host in hosts])
+            made.publish_card(card.to_bytes())
+        return card.member
+
     def opened(self) -> Home:
         """Its home, read beside whoever works in it."""
         return Home.open(self.home, unlock=[KeyFile(self.key)], write=False)
@@ -209,6 +232,12 @@ class Sites:
 
     def __getitem__(self, name: str) -> Site:
         return self.sites[name]
+
+    def newcomer(self, name: str) -> Site:
+        """A site with a home and a card that is in no peers.yaml yet."""
+        site = self.sites[name] = Site(name, self.place / name, free_ports(1)[0], loopback(1)[0])
+        site.create(site.port, [site.place.address])
+        return site
 
     def run(self, name: str, arguments: Sequence[object], environment: Mapping[str, str] | None = None) -> Process:
         """`python` with arguments, as the process of `name`."""
@@ -271,12 +300,7 @@ def federation(
     where = places or loopback(count)
     for name, port, at in zip(NAMES[:count], free_ports(count), where, strict=True):
         site = sites[name] = Site(name, place / name, port, at)
-        site.folder.mkdir(mode=0o700, parents=True)
-        with Home.create(site.home, name, [KeyFile(site.key)]) as made:
-            hosts = [] if name in outbound else addresses(site)
-            card = Card.sign(made.identity(), name, [Address(host, doors(name, port)) for host in hosts])
-            made.publish_card(card.to_bytes())
-        members.append(card.member)
+        members.append(site.create(doors(name, port), [] if name in outbound else addresses(site)))
     (place / "peers.yaml").write_bytes(draft.write("test", members, task_lines(None), list(overrides)))
     found = Sites(place, sites)
     try:

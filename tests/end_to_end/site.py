@@ -6,7 +6,8 @@
 step that it takes on the disk, between a write and its fsync included; {"at": ["rename", "state/attempt", k]} before
 the k-th such step on such a path; {"told": {"event": "phase", "phase": "mask"}} at the first event of which that is so.
 `full` fills its disk from the first step on such a path on. The trainer is a stub whose updates are kept in the site's
-folder, so that a test can add them up; ε is a stand-in that grows with every pass, so that no process needs torch.
+folder, so that a test can add them up; `gate` is the pass before which it waits for the test. ε is a stand-in that
+grows with every pass, so that no process needs torch.
 `signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
 """
 
@@ -36,6 +37,8 @@ from p2pfl.peer import Peer, sums_run, training_run
 from p2pfl.progress import Progress
 from p2pfl.training import privacy, update
 from p2pfl.training.privacy import Charge
+
+GATE = "gate"
 
 
 def die(number: int = signal.SIGKILL) -> None:
@@ -92,7 +95,8 @@ class PassStopped(Exception):
 class StubTrainer:
     """Updates drawn from the system, each kept beside the model that it was made from, before it leaves."""
 
-    def __init__(self, folder: Path, parameters: int, index: int, *, endless: bool) -> None:
+    def __init__(self, folder: Path, parameters: int, index: int, *, endless: bool, gate: int = 0) -> None:
+        self._gate = gate
         self._stopped, self._endless = threading.Event(), endless
         self.manifest = update.Manifest((("w", (parameters,)),))
         self._folder, self._index = folder / "updates", index
@@ -116,6 +120,8 @@ class StubTrainer:
 
     def train(self, model: update.Vector, charge: Charge) -> update.Vector:
         charge.use(charge.mechanism)
+        if charge.number == self._gate:
+            (self._folder.parent / GATE).read_bytes()  # a pipe: until the test opens and closes it
         if self._endless:
             self._stopped.wait()
             raise PassStopped
@@ -178,7 +184,8 @@ async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:
     if "mean" in order:
         mean = await peer.mean(values_of(order), weight=order.get("weight", 1), **options)
         return {"mean": [str(one) for one in mean]}
-    trainer = StubTrainer(Path(plan["folder"]), order.get("parameters", 50), plan["index"], endless="endless" in order)
+    trainer = StubTrainer(Path(plan["folder"]), order.get("parameters", 50), plan["index"], endless="endless" in order,
+                          gate=order.get("gate", 0))  # fmt: skip
     trained = await peer.train(trainer, rounds=order.get("until"))
     return {"rounds": trained.rounds, "epsilon": trained.epsilon, "model": [float(one) for one in trained.model]}
 

@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from p2pfl import codec, keyslots, messages, sealing, strict_yaml
+from p2pfl import changefile, codec, keyslots, messages, sealing, strict_yaml
 from p2pfl.cards import Card
 from p2pfl.cli import numbers
 from p2pfl.codec import Malformed
@@ -38,6 +38,7 @@ from p2pfl.federation import Federation, Privacy
 from p2pfl.hello import Greetings, Pledge, Standing
 from p2pfl.keys import Identity, Secret
 from p2pfl.ledger import entry, export, note, segment
+from p2pfl.membership import Change, Epochs, Lineage
 from p2pfl.mesh import opening, probe, refusals, relay
 from p2pfl.mesh.certificates import MalformedLeaf, expiry_of, issue, key_name, signer_of
 from p2pfl.mesh.events import Limits, TlsFacts
@@ -54,6 +55,7 @@ from p2pfl.training.columns import ColumnMap
 from p2pfl.training.privacy import Account
 from p2pfl.training.tasks.tabular import HEADER, Tabular
 from p2pfl.training.update import Manifest
+from tests.federation import changes as membership
 from tests.federation import sample as agreement
 from tests.ledger import sample as books
 from tests.mesh.test_zmtp import GREETING, READY
@@ -150,7 +152,7 @@ def _greetings() -> Greetings:
 
 def _hello(echo: tuple[bytes, ...] = ()) -> bytes:
     sender, genesis = IDENTITIES["st-olav"], IDENTITIES["st-olav"].sign("record", PLEDGE.genesis)
-    message = messages.Hello(NONCE, MANIFEST, genesis, b"", 0, 3, bytes(32), "0.5", echo)
+    message = messages.Hello(NONCE, MANIFEST, genesis, b"", 0, 3, bytes(32), "0.5", echo, ())
     return messages.seal(message, Envelope(wire.filled("run"), 1, 0, 0, "st-olav", bytes(16)), sender).wire
 
 
@@ -461,6 +463,8 @@ def _facts(data: bytes) -> Any:
 RECORDS: Final = tuple(record for record, _ in (*books.federation_records(1), *books.site_records()))
 CARD: Final = agreement.CARDS[0].to_bytes()
 PEERS: Final = agreement.peers_yaml()
+LINEAGE: Final = membership.lineage(membership.federation())
+CHANGE_FILE: Final = changefile.to_bytes(membership.all_three())
 COLUMNS: Final = (
     b'columns: {Alter: age, Geschlecht: sex}\ncodes: {sex: {m: 1, w: 0}}\nmissing: ["", "?"]\nabsent: [ca, thal]\n',
     b"absent: []\n",
@@ -533,6 +537,15 @@ def _table() -> tuple[Decoder, ...]:
                 ("federation:Federation.parse", "federation:member", "federation:_task"), factor=400, fixed=MIB),
         Decoder("card", lambda data: Card.parse(data, PATH), OF_A_FILE, (CARD,),
                 ("cards:Card.parse",), factor=400, fixed=MIB),
+        Decoder("change file", lambda data: changefile.parse(data, PATH), OF_A_FILE, (CHANGE_FILE,),
+                ("changefile:parse", "federation:_lineage"), factor=600, fixed=2 * MIB),
+        Decoder("change", lambda data: LINEAGE.check(Change(data, {})), (Malformed,), (membership.all_three().record,),
+                (), factor=600, fixed=2 * MIB),
+        Decoder("genesis", Lineage.of_genesis, (Malformed,), (membership.genesis_row()[0],),
+                ("membership:Lineage.of_genesis",), factor=80),
+        Decoder("epochs", lambda data: Epochs.of([membership.genesis_row(), (data, {})]), (Malformed,),
+                (membership.round_row(1, b"", membership.old_keys(), announced="ab" * 32)[0],),
+                ("membership:Epochs._round",), factor=80),
         Decoder("column map", lambda data: ColumnMap.parse(data, PATH, HEADER), (*OF_A_FILE, *OF_DATA),
                 COLUMNS, (), factor=400, fixed=MIB),
         Decoder("records", _read_records, OF_DATA, CSV, ("training.columns:Reader.read",), factor=200),
@@ -602,7 +615,6 @@ OWN: Final = {
     "cli.evidence:_roster": "the genesis of this home's own log",
     "cli.ledger:show": "records of this home's own log",
     "keys:fingerprint": "a hash",
-    "ledger.verify:check_federation": "a genesis that entry.read has passed",
     "mesh.dialer:Backoff.pause": "this process's own random bytes",
     "mesh.router:Router._connected": "what libzmq's monitor in this process tells",
     "mesh.router:_is_ours": "what the kernel tells of a unix socket",

@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.carry import PEERS_ITEM
+from p2pfl.changes import REVOKED
+from p2pfl.cli.membership import SIGNED
 from p2pfl.errors.home import NotInLayout
+from p2pfl.hello import PEERS_ITEM
 from p2pfl.home import Home
+from p2pfl.rekey import FORMER
+from p2pfl.rekey import NEXT as NEXT_KEY
 from p2pfl.runs.models import BEHIND, MODEL, NEXT
 from p2pfl.runs.training import ACCOUNT, PENDING
 from p2pfl.sealing import DIRECTORIES
 from p2pfl.sharing.state import ITEMS
+from p2pfl.succession import AGREED, CHANGE
 from tests.home.places import BY_NUMBER, PARTS, make
 
 
@@ -31,7 +36,8 @@ def test_a_round_left_behind_and_a_proof_lie_under_names_of_one_form(tmp_path: P
 
 
 def test_there_is_an_item_for_each_that_rounds_and_runs_write(tmp_path: Path) -> None:
-    written = {*ITEMS, MODEL, NEXT, ACCOUNT, PENDING, BEHIND, PEERS_ITEM}
+    written = {*ITEMS, MODEL, NEXT, ACCOUNT, PENDING, BEHIND, PEERS_ITEM, AGREED, CHANGE, REVOKED, SIGNED, FORMER}
+    written.add(NEXT_KEY)
     with make(tmp_path) as home:
         for item in written:
             home.replace(item, item.encode())

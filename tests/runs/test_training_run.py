@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from p2pfl import codec
+from p2pfl.books import genesis_of
 from p2pfl.cli.watch import metric_of
 from p2pfl.errors.training import AccountUnreadable
+from p2pfl.membership import genesis_digest
+from p2pfl.peer import training_run
+from p2pfl.roster import Roster
 from p2pfl.runs.training import ACCOUNT, PENDING, TrainingRun
 from p2pfl.sharing import events as e
 from p2pfl.training.privacy import Account, Mechanism
@@ -165,6 +170,31 @@ def test_were_the_ledger_not_asked_the_update_would_be_in_two_certified_sums(
     monkeypatch.setattr(TrainingRun, "_summed", lambda run, number: False)
     run = set_back(place)
     assert equal(masked(run, 2, run.propose(2, 1))[:1], of_pass(run, 2, 1))
+
+
+def later(place: Place) -> Place:
+    """The same home in the next epoch."""
+    first = place.federation
+    second = replace(first, roster=Roster(2, first.roster.members), origin=first.digest,
+                     genesis=genesis_digest(genesis_of(first)))  # fmt: skip
+    return replace(place, federation=second)
+
+
+def test_an_update_of_which_words_left_is_summed_in_no_later_epoch(place: Place) -> None:
+    run = place.started()
+    masked(run, 1, run.propose(1, 0))
+    run = later(place).started()
+    assert training_run(later(place).federation) == training_run(place.federation)
+    run.propose(1, 0)  # the number is the same, the epoch is not
+    assert place.trainer.passes == 2
+
+
+def test_an_update_of_which_no_word_left_is_summed_in_the_next_epoch(place: Place) -> None:
+    run = place.started()
+    run.propose(1, 0)
+    run = later(place).started()
+    run.propose(1, 0)
+    assert place.trainer.passes == 1
 
 
 @starts

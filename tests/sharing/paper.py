@@ -76,7 +76,7 @@ class Paper:
         return self.by(name, Ack(held), attempt=attempt)
 
     def propose(self, name: str, *, attempt: int = 0, **fields: Any) -> Letter:
-        message = Propose(RUN, 0, bytes(32), RUN, b"{}", b"", 1000, 0, "0.1", RUN)
+        message = Propose(RUN, 0, bytes(32), RUN, b"{}", b"", 1000, 0, "0.1", RUN, b"")
         return self.by(name, replace(message, **fields), attempt=attempt)
 
     def members(self, *, attempt: int = 0, survivors: tuple[str, ...] = (), **fields: Any) -> Letter:

@@ -27,7 +27,7 @@ SAMPLES: dict[type[Message], Message] = {
     m.Bundle: m.Bundle(H, H, H),
     m.Share: m.Share(b"\x00", b"", H, H, ()),
     m.Ack: m.Ack((("site-0", H),)),
-    m.Propose: m.Propose(H, 0, H, H, b"{}", b"", 1, 1, "0", H),
+    m.Propose: m.Propose(H, 0, H, H, b"{}", b"", 1, 1, "0", H, b""),
     m.Members: m.Members(("site-0",), (), (), (), ("site-0",), 1, ()),
     m.Held: m.Held((), ()),
     m.Root: m.Root(H, ((61, 12),), H),
@@ -48,7 +48,8 @@ SAMPLES: dict[type[Message], Message] = {
     m.Confirm: m.Confirm(b"{}", S),
     m.Want: m.Want("sum", ()),
     m.Total: m.Total(0, 0, 61, 1, 0, WORDS, 1),
-    m.Hello: m.Hello(H, H, S, b"", 0, 0, H, "", ()),
+    m.Hello: m.Hello(H, H, S, b"", 0, 0, H, "", (), ()),
+    m.Changed: m.Changed(b"{}", ()),
     m.Behind: m.Behind(0, b"", 0),
     m.Entries: m.Entries(0, 0, ()),
     m.ModelPart: m.ModelPart(H, 1, 0, b"\x00"),
@@ -58,7 +59,7 @@ OWN = [e.Begin, e.UpdateReady, e.WordsReady, e.MasksReady, e.Applied, e.Tick, e.
        e.SumsStored, e.BallotStored, e.CertificateStored, e.RecordStored, e.LeaveStored, e.Moved, e.Forgotten,
        e.LinkUp, e.LinkDown]  # fmt: skip
 Cells = dict[tuple[Phase, type], table.Cell]
-BETWEEN_NODES = {m.Bundle, m.Evidence, m.Hello, m.Behind, m.Entries, m.ModelPart}  # no phase of a round takes one
+BETWEEN_NODES = {m.Bundle, m.Evidence, m.Hello, m.Behind, m.Entries, m.ModelPart, m.Changed}  # of no phase
 
 
 @cache

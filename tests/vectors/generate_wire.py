@@ -75,7 +75,7 @@ BUNDLE = (filled("commitment to b"), filled("commitment to the nonce"), filled("
 READYS = tuple(letter(13, "Ready", (D, V), name) for name in NAMES)
 ACKS = tuple(letter(3, "Ack", (tuple((name, H) for name in NAMES),), name) for name in NAMES)
 GROUNDS = (filled("manifest"), 11, filled("base"), filled("model"), b'{"purpose":"sum"}', b"", 60_000,
-           1_750_000_000_000, "0.31", H)  # fmt: skip
+           1_750_000_000_000, "0.31", H, b"")  # fmt: skip
 PROPOSES = tuple(letter(4, "Propose", GROUNDS, name) for name in NAMES)
 BUNDLES = tuple(letter(1, "Bundle", BUNDLE, name) for name in NAMES)
 LEAVES = tuple(letter(16, "Leave", (("mayo",),), name) for name in ("charite", "st-olav"))
@@ -83,7 +83,8 @@ MEMBERS = (NAMES, BUNDLES, ACKS, PROPOSES, NAMES, 60_000, LEAVES)
 SURVIVORS = (1, D, V, READYS, ())
 ABANDONS = tuple(letter(14, "Ballot", (0, b"", b"", (), ("mayo",)), name) for name in ("charite", "st-olav"))
 
-HELLO = (filled("link"), filled("manifest"), filled("signature", 64), b"", 0, 3, H, "0.31", PROPOSES[:1])
+HELLO = (filled("link"), filled("manifest"), filled("signature", 64), b"", 0, 3, H, "0.31", PROPOSES[:1],
+         ((b'{"kind":"membership"}', (("mayo", filled("approval", 64)),)),))  # fmt: skip
 
 # number, class, signed, values of its fields in wire order
 KINDS: Final[tuple[tuple[int, str, bool, tuple[Any, ...]], ...]] = (
@@ -115,6 +116,7 @@ KINDS: Final[tuple[tuple[int, str, bool, tuple[Any, ...]], ...]] = (
     (26, "Entries", True, (3, 4, ((b'{"kind":"round"}', (("mayo", filled("cosignature", 64)),)),))),
     (27, "ModelPart", False, (filled("model"), 1 << 20, 65_536, filled("weights", 64))),
     (28, "Handed", True, (ACKS,)),
+    (29, "Changed", True, (b'{"kind":"membership"}', (("mayo", filled("approval", 64)),))),
 )
 
 
@@ -186,7 +188,7 @@ def malformed_form() -> list[tuple[str, bytes, str]]:
         ("bytes that claim 4 GiB", b"\x93\x0d\xc6\xff\xff\xff\xff", "msgpack"),
         ("an extension type", b"\x93\x0d\xd4\x01\x00\xc4\x00", "msgpack"),
         ("kind 0", pack((0, body, signature)), "kind"),
-        ("kind 29", pack((29, body, signature)), "kind"),
+        ("kind 30", pack((30, body, signature)), "kind"),
         ("kind true", b"\x93\xc3" + pack(body) + pack(signature), "kind"),
         ("kind as text", pack(("13", body, signature)), "kind"),
         ("a body of text", pack((13, "body", signature)), "kind"),
@@ -232,8 +234,8 @@ def malformed_body() -> list[tuple[str, bytes, str]]:
         ("a Share with a long backup", ready(fields=(b"\0", b"", H + b"\0", H, ()), number=2, kind="Share"), "field"),
         ("a Share with half a seed", ready(fields=(b"\0", H[:16], H, H, ()), number=2, kind="Share"), "field"),
         ("a path of 33 steps", ready(fields=(b"\0", b"", H, H, (H,) * 33), number=2, kind="Share"), "field"),
-        ("an ε that is no number", ready(fields=(*GROUNDS[:8], "0,31", H), number=4, kind="Propose"), "form"),
-        ("an ε with a line's end", ready(fields=(*GROUNDS[:8], "0.31\n", H), number=4, kind="Propose"), "form"),
+        ("an ε that is no number", ready(fields=(*GROUNDS[:8], "0,31", H, b""), number=4, kind="Propose"), "form"),
+        ("an ε with a line's end", ready(fields=(*GROUNDS[:8], "0.31\n", H, b""), number=4, kind="Propose"), "form"),
         ("a proposal on no round", ready(fields=(GROUNDS[0], None, *GROUNDS[2:]), number=4, kind="Propose"), "field"),
         ("a Root with a segment of 62 bits", ready(fields=(D, ((62, 1),), H), number=7, kind="Root"), "field"),
         ("a Root with 65 segments", ready(fields=(D, ((61, 1),) * 65, H), number=7, kind="Root"), "field"),

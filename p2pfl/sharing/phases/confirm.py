@@ -6,13 +6,15 @@ the vow of `others.py`. How a peer that lacks the sum comes by it: `fetch.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from p2pfl import codec
 from p2pfl.codec import Facts
 from p2pfl.errors.round import RecordDiffers
 from p2pfl.keys import digest, verify
-from p2pfl.messages import BackupShare, Confirm, Reveal, Share, Want
+from p2pfl.messages import BackupShare, Confirm, Propose, Reveal, Share, Want
+from p2pfl.roster import Roster
 from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.events import Applied, Effect, Finished, Noted, Received, RecordStored, Send, Stop
 from p2pfl.sharing.state import State, total_digest
@@ -42,7 +44,9 @@ def _record(state: State, event: Applied) -> Facts:
     proposed = proposals(members, state.setting.roster)
     any_of = next(iter(proposed.values()))
     clocks = sorted(proposal.clock_ms for proposal in proposed.values())
+    change = announced(proposed.values(), state.setting.roster)
     return {
+        **({"announced": change.hex()} if change else {}),
         "kind": "round",
         "run": state.setting.run.hex(),
         "epoch": state.setting.roster.epoch,
@@ -66,6 +70,15 @@ def _record(state: State, event: Applied) -> Facts:
         # V binds the nonces' bundles, and every nonce is checked before READY: all who confirm know one salt.
         "salt": digest("salt", state.attempt_digest, state.view).hex(),
     }
+
+
+def announced(proposed: Iterable[Propose], roster: Roster) -> bytes:
+    """The change of membership that this round makes the next step: more of its members hold it than may lie.
+
+    So one honest site holds it, with its q signatures. No two can be held for one epoch: an honest site signs one.
+    """
+    held = [proposal.change for proposal in proposed if proposal.change]
+    return next((change for change in held if held.count(change) > roster.quorums.c), b"")
 
 
 def may_sign(state: State) -> bool:

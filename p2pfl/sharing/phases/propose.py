@@ -59,6 +59,7 @@ def send(state: State) -> list[Effect]:
         proposal.clock_ms,
         proposal.epsilon,
         proposal.site_head,
+        proposal.change,
     )
     sent = state.post(message)
     state.proposes[state.setting.me] = sent.letter

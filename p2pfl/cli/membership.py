@@ -1,0 +1,292 @@
+"""`p2pfl peers propose | approve | adopt | newkey | revoke`: how the sites of a federation change who they are.
+
+All of it works beside a `join` that runs: what it leaves in the home is taken up there within a second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from p2pfl import changefile, codec
+from p2pfl.amend import amend, changed
+from p2pfl.cards import Card
+from p2pfl.changes import REVOKED, revoked_keys
+from p2pfl.cli import output
+from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options, write_new
+from p2pfl.errors.membership import (
+    ChangeIncomplete,
+    ChangeOfSettings,
+    ChangeUnfit,
+    NoSuchSite,
+    RevokedTooMany,
+    SecondProposal,
+)
+from p2pfl.errors.people import NotWritten, WrongUse
+from p2pfl.federation import Federation, difference, settings_of
+from p2pfl.home import Home
+from p2pfl.keys import fingerprint
+from p2pfl.membership import EARLIEST, RUNS, Change, Lineage, record_of
+from p2pfl.rekey import new_identity
+from p2pfl.roster import Member, Quorums
+from p2pfl.succession import keep_change, standing
+
+SIGNED = "membership/signed"
+OPERATIONS = "add CARD | remove NAME | rotate NAME CARD"
+
+target_option = click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), required=True,
+                             help="The file to write; one that exists is never overwritten.")  # fmt: skip
+yes_option = click.option("--yes", is_flag=True, help="Do not ask: the difference was read elsewhere.")
+
+
+@click.command()
+@click.argument("steps", nargs=-1, required=True, metavar="add CARD | remove NAME | rotate NAME CARD …")
+@peers_option
+@click.option("--from-round", type=click.IntRange(EARLIEST), default=EARLIEST,
+              help="No earlier than at the beginning of this round.  [default: as soon as it is approved]")
+@click.option("--of", "run", type=click.Choice(RUNS), default=RUNS[0], show_default=True, help="Whose rounds count.")
+@target_option
+@home_option
+@unlock_options
+@json_option
+def propose(
+    *, steps: Sequence[str], peers_file: Path, from_round: int, run: str, target: Path, home: Path, unlock: Unlock,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Make a change of membership, signed by this site: who is added, leaves, or has another key.
+
+    It comes into force at the beginning of a round, once a quorum of the present sites has approved it.
+    """
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        federation, lineage = standing(opened, Federation.load(peers_file))
+        members = _next_members(federation, steps)
+        record = record_of(lineage, amend(federation, members, lineage.genesis), of=run, from_round=from_round)
+        if target.exists():
+            write_new(target, b"")  # says that it is never overwritten, before anything is signed
+        change = _sign_once(opened, Change(record, {}), lineage)
+        write_new(target, changefile.to_bytes(change))
+        complete = _keep_if_complete(opened, change, lineage)
+    lines = [*_told(federation, change), *_standing_lines(lineage, change, target, complete)]
+    output.result("\n".join(lines), _facts(target, change, lineage), as_json)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="CHANGE [COPY…]", type=click.Path(path_type=Path))
+@peers_option
+@yes_option
+@home_option
+@unlock_options
+@json_option
+def approve(
+    *, files: Sequence[Path], peers_file: Path, yes: bool, home: Path, unlock: Unlock, as_json: bool
+) -> None:  # fmt: skip
+    """Show a change of membership, ask, and add this site's signature to the file, with those of its COPIES.
+
+    Once enough have signed it, it lies in this home too, and a `join` that runs hands it to the others.
+    """
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        federation, lineage = standing(opened, Federation.load(peers_file))
+        change = _merged(files, federation, lineage)
+        for line in _told(federation, change):
+            output.progress(line)
+        if not yes:
+            _ask(f"sign it as {opened.name}?")
+        change = _sign_once(opened, change, lineage)
+        _write_over(files[0], changefile.to_bytes(change))
+        complete = _keep_if_complete(opened, change, lineage)
+    lines = _standing_lines(lineage, change, files[0], complete)
+    output.result("\n".join(lines), _facts(files[0], change, lineage), as_json)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="CHANGE [COPY…]", type=click.Path(path_type=Path))
+@peers_option
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False),
+              help="Also write the next peers.yaml, for a site that joins with it.")
+@home_option
+@unlock_options
+@json_option
+def adopt(
+    *, files: Sequence[Path], peers_file: Path, target: Path | None, home: Path, unlock: Unlock, as_json: bool
+) -> None:  # fmt: skip
+    """Put an approved change into this home, where it was not handed over by another site."""
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        federation, lineage = standing(opened, Federation.load(peers_file))
+        change = _merged(files, federation, lineage)
+        if lacking := lineage.lacking(change):
+            raise ChangeIncomplete(source=files[0], lacking=lacking, evidence=f"signed by {_names(lineage, change)}")
+        keep_change(opened, change)
+    if target is not None:
+        write_new(target, change.federation().raw)
+    lines = _standing_lines(lineage, change, files[0], complete=True)
+    output.result("\n".join(lines), _facts(files[0], change, lineage), as_json)
+
+
+@click.command()
+@click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False),
+              help="Where the card of the new key goes.  [default: NAME.next.card]")
+@home_option
+@unlock_options
+@json_option
+def newkey(target: Path | None, home: Path, unlock: Unlock, as_json: bool) -> None:
+    """Make the key that this site changes to, and its card. The present key stays until a rotation is in force."""
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        name = opened.name
+        before = Card.load(opened.path / f"{name}.card")
+        card = Card.sign(new_identity(opened), name, before.member.addresses)
+    path = target or Path(f"{name}.next.card")
+    write_new(path, card.to_bytes())
+    lines = [f"{path}: the next key of {name}, {card.fingerprint}", "hand it to a site that proposes the change:",
+             f"  p2pfl peers propose rotate {name} {path} -o change.yaml",
+             f"without the signature of {name}, with its present key, the rotation does not count"]  # fmt: skip
+    output.result("\n".join(lines), {"path": str(path), "name": name, "fingerprint": card.fingerprint}, as_json)
+
+
+@click.command()
+@click.argument("name")
+@peers_option
+@home_option
+@unlock_options
+@json_option
+def revoke(name: str, peers_file: Path, home: Path, unlock: Unlock, as_json: bool) -> None:
+    """At this site, at once: close the link to NAME's key and accept nothing of it any more.
+
+    No sum holds this site and that one together from then on. For all sites the removal decides: peers propose remove.
+    """
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        federation, _ = standing(opened, Federation.load(peers_file))
+        roster = federation.roster
+        if name not in roster or name == opened.name:
+            raise NoSuchSite(name=name, evidence=f"others: {', '.join(set(roster.names) - {opened.name})}")
+        with opened.beside():
+            keys = revoked_keys(opened)
+            left = [one.name for one in roster.members if one.key not in {*keys, roster[name].key}]
+            if len(left) < roster.quorums.q:
+                raise RevokedTooMany(name=name, quorum=roster.quorums.q, evidence=f"left: {', '.join(left)}")
+            if roster[name].key not in keys:
+                opened.replace(REVOKED, b"".join([*keys, roster[name].key]))
+    lines = [f"{name} is revoked at this site; a join that runs closes its link within a second",
+             "the others go on with it until they revoke it too, or until this is approved:",
+             f"  p2pfl peers propose remove {name} -o change.yaml"]  # fmt: skip
+    output.result("\n".join(lines), {"revoked": name, "key": roster[name].key.hex(), "left": left}, as_json)
+
+
+# ── what they share ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _next_members(federation: Federation, steps: Sequence[str]) -> tuple[Member, ...]:
+    """`add CARD`, `remove NAME` and `rotate NAME CARD`, in any number, as the members of the next epoch."""
+    add, remove, rotate = list[Member](), list[str](), dict[str, Member]()
+    left = list(steps)
+    while left:
+        verb, count = left[0], {"add": 1, "remove": 1, "rotate": 2}.get(left[0], 0)
+        words, left = left[1 : count + 1], left[count + 1 :]
+        if not count or len(words) < count:
+            raise WrongUse(evidence=f"{verb!r}: a step is {OPERATIONS}", verb=" peers propose")
+        if verb == "add":
+            add.append(Card.load(words[0]).member)
+        elif verb == "remove":
+            remove.append(words[0])
+        else:
+            rotate[words[0]] = Card.load(words[1]).member
+    return changed(federation.roster, add, remove, rotate)
+
+
+def _merged(files: Sequence[Path], federation: Federation, lineage: Lineage) -> Change:
+    """One change with the signatures of all its copies, fit for the present epoch."""
+    copies = [changefile.load(file) for file in files]
+    first = copies[0]
+    for file, copy in zip(files, copies, strict=True):
+        if copy.record != first.record:
+            _unfit(file, lineage, f"{files[0]} is another change")
+    change = Change(first.record, {name: one for copy in copies for name, one in copy.signatures.items()})
+    try:
+        lineage.check(change)
+    except codec.Malformed as error:
+        _unfit(files[0], lineage, str(error))
+    if settings_of(change.federation()) != settings_of(federation):
+        evidence = difference(federation.raw, change.federation().raw).strip().splitlines()
+        raise ChangeOfSettings(source=files[0], evidence="; ".join(evidence[3:7]))
+    signers = lineage.signers(change)
+    return Change(change.record, {name: change.signatures[name] for name in signers})
+
+
+def _unfit(file: Path, lineage: Lineage, why: str) -> None:
+    raise ChangeUnfit(source=file, epoch=lineage.roster.epoch, evidence=why)
+
+
+def _sign_once(home: Home, change: Change, lineage: Lineage) -> Change:
+    """The change with this site's signature, which it gives to one change for each epoch. Raises SecondProposal."""
+    epoch = lineage.roster.epoch + 1
+    with home.beside():
+        data = home.read(SIGNED)
+        if data is not None:
+            signed, record = codec.unpack(data, most=1 << 22, items=2)
+            if signed >= epoch and record != change.record:
+                evidence = f"signed before {Change(record, {}).digest.hex()[:16]}, now {change.digest.hex()[:16]}"
+                raise SecondProposal(epoch=epoch, evidence=evidence)
+        home.replace(SIGNED, codec.pack((epoch, change.record)))  # durable before the signature is seen
+    return change.sign(home.identity(), home.name)
+
+
+def _keep_if_complete(home: Home, change: Change, lineage: Lineage) -> bool:
+    if lineage.lacking(change):
+        return False
+    keep_change(home, change)
+    return True
+
+
+def _told(federation: Federation, change: Change) -> list[str]:
+    """The difference line by line, and the words of every key that is new."""
+    new, held = change.federation(), change.facts
+    told = difference(federation.raw, new.raw, f"epoch {federation.roster.epoch}", f"epoch {held['epoch']}")
+    words = [f"  {name}  {fingerprint(new.roster[name].key)}" for name in (*held["added"], *held["rotated"])]
+    quorums: Quorums = new.roster.quorums
+    lines = [told.rstrip("\n"), f"then {quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie"]
+    return [*lines, *(["new keys; have their words read to you by those whose they are:"] if words else []), *words]
+
+
+def _standing_lines(lineage: Lineage, change: Change, path: Path, complete: bool) -> list[str]:
+    held = change.facts
+    lines = [f"{path}: signed by {_names(lineage, change)}; {lineage.roster.quorums.q} of the "
+             f"{lineage.roster.quorums.n} sites of epoch {lineage.roster.epoch} are needed"]  # fmt: skip
+    if complete:
+        return [*lines, f"it is approved, and begins with round {held['from_round']} or the next one after it; a join "
+                "that runs hands it to the others"]  # fmt: skip
+    return [*lines, f"still lacking: {lineage.lacking(change)}; hand this file on, and there run",
+            f"  p2pfl peers approve {path.name}"]  # fmt: skip
+
+
+def _names(lineage: Lineage, change: Change) -> str:
+    return ", ".join(lineage.signers(change)) or "nobody"
+
+
+def _facts(path: Path, change: Change, lineage: Lineage) -> dict[str, object]:
+    held = change.facts
+    return {
+        "path": str(path), "change": change.digest.hex(), "approved": not lineage.lacking(change),
+        "signed_by": lineage.signers(change), "quorum": lineage.roster.quorums.q,
+        **{key: held[key] for key in ("epoch", "of", "from_round", "configuration", "added", "removed", "rotated")},
+    }  # fmt: skip
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise WrongUse(evidence="stdin is no terminal to ask at; --yes says that the difference was read",
+                       verb=" peers approve")  # fmt: skip
+    click.confirm(question, abort=True, err=True)
+
+
+def _write_over(path: Path, data: bytes) -> None:
+    """`path` holds `data`, or what it held."""
+    new = path.with_name(path.name + ".new")
+    try:
+        new.write_bytes(data)
+        os.replace(new, path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise NotWritten(evidence=error.strerror or type(error).__name__, path=path) from None

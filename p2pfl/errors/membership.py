@@ -1,0 +1,109 @@
+"""Changes of membership: what a proposal, an approval or a revocation says to the people who make them."""
+
+from __future__ import annotations
+
+from p2pfl.errors import ConfigurationError, IntegrityError, RemoteProtocolError
+
+
+class CannotAmend(ConfigurationError):
+    """{source} is not laid out so that sites can be added or taken out line by line."""
+
+    code = "P2P-FED-030"
+    likely = ("the file was written by hand: `p2pfl peers create` writes each site on lines of its own",)
+    command = "p2pfl peers show {source}"
+
+
+class NoSuchSite(ConfigurationError):
+    """{name} is not a site of the epoch that is to be changed."""
+
+    code = "P2P-FED-031"
+    likely = ("the name is mistyped", "that site has left already")
+    command = "p2pfl peers show"
+
+
+class SiteThereAlready(ConfigurationError):
+    """{name}, or its key, is a site of this federation already."""
+
+    code = "P2P-FED-032"
+    likely = ("that site wants another key or address: then it is rotated, not added",)
+    command = "p2pfl peers propose --help"
+
+
+class SecondProposal(ConfigurationError):
+    """This site has signed another change to epoch {epoch}; it signs one for each epoch, ever."""
+
+    code = "P2P-FED-033"
+    likely = ("two people proposed at the same time", "the proposal was made again with another round or card")
+    command = "p2pfl peers approve --help"
+
+
+class ChangeUnfit(ConfigurationError):
+    """The change {source} does not lead from epoch {epoch} of this federation to the next."""
+
+    code = "P2P-FED-034"
+    likely = ("it is in force already", "it was made from another peers.yaml", "the file was edited by hand")
+    command = "p2pfl peers show"
+
+
+class ChangeIncomplete(ConfigurationError):
+    """The change {source} is not approved yet: {lacking}."""
+
+    code = "P2P-FED-035"
+    likely = ("more sites have to run p2pfl peers approve on it, or on a copy of it",)
+    command = "p2pfl peers approve {source}"
+
+
+class ChangeOfSettings(ConfigurationError):
+    """The change {source} alters more than who takes part."""
+
+    code = "P2P-FED-036"
+    likely = ("the file in it was edited by hand", "somebody tries to change the privacy budget on the way")
+    command = "p2pfl peers propose --help"
+
+
+class NotAMember(ConfigurationError):
+    """{name} is not a site of epoch {epoch}: q sites approved that it leaves."""
+
+    code = "P2P-FED-037"
+    likely = ("the sites agreed on it; its ledger stays whole and can be verified and exported",)
+    command = "p2pfl ledger show"
+
+
+class NoLongerListed(ConfigurationError):
+    """{count} sites no longer list this site's key, more than may lie."""
+
+    code = "P2P-FED-038"
+    likely = ("the sites approved a change of membership while this one was away", "this site was removed or revoked")
+    command = "p2pfl peers adopt --help"
+
+
+class NothingToChange(ConfigurationError):
+    """This home holds no final round: before the first, another peers.yaml is made instead of changing one."""
+
+    code = "P2P-FED-039"
+    likely = ("the federation has not begun", "another home was meant")
+    command = "p2pfl peers create --help"
+
+
+class NewKeyMissing(IntegrityError):
+    """Epoch {epoch} lists another key for {name} than this home holds."""
+
+    code = "P2P-FED-040"
+    likely = ("the new key was made in another home", "the card was exchanged on its way to whoever proposed it")
+    command = "p2pfl peers newkey --help"
+
+
+class Revoked(RemoteProtocolError):
+    """The key of {peer} was revoked at this site: nothing of it is accepted here."""
+
+    code = "P2P-FED-041"
+    likely = ("that machine was stolen or broken into", "an operator revoked it with p2pfl peers revoke")
+    command = "p2pfl peers propose remove {peer} -o change.yaml"
+
+
+class RevokedTooMany(ConfigurationError):
+    """With {name} revoked too, fewer sites than the quorum of {quorum} are left at this one."""
+
+    code = "P2P-FED-042"
+    likely = ("more sites were lost than the federation can stand",)
+    command = "p2pfl peers propose --help"

@@ -1,0 +1,212 @@
+"""peers propose, approve, adopt, newkey, revoke: what people hand on, what each of them signs once, what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from p2pfl import changefile, draft
+from p2pfl.books import genesis_of
+from p2pfl.cards import Card
+from p2pfl.changes import revoked_keys
+from p2pfl.cli.main import run
+from p2pfl.federation import Federation
+from p2pfl.home import Home
+from p2pfl.keyslots import KeyFile
+from p2pfl.ledger.log import Log
+from p2pfl.rekey import keys_of
+from p2pfl.roster import Address
+from p2pfl.succession import enter, held_change
+from tests.federation.sample import TASK
+
+NAMES = ("ada", "ben", "cyd", "dot", "eve")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Five homes whose ledgers have begun, their peers.yaml, and the card of a sixth site."""
+    monkeypatch.chdir(tmp_path)
+    identities, members = {}, []
+    for index, name in enumerate((*NAMES, "fay")):
+        with Home.create(tmp_path / name, name, [KeyFile(tmp_path / f"{name}.key")]) as home:
+            card = Card.sign(home.identity(), name, [Address("10.0.0.1", 7000 + index)])
+            home.publish_card(card.to_bytes())
+            identities[name] = home.identity()
+            members.append(card.member)
+    (tmp_path / "peers.yaml").write_bytes(draft.write("trial", members[:5], TASK))
+    genesis = genesis_of(Federation.load("peers.yaml"))
+    for name in NAMES:
+        with opened(name) as home:
+            Log.open(home, "federation").append(
+                genesis, {one: identities[one].sign("record", genesis) for one in NAMES}
+            )
+    return tmp_path
+
+
+def opened(name: str) -> Home:
+    return Home.open(Path(name), unlock=[KeyFile(Path(f"{name}.key"))])
+
+
+def at(name: str, *arguments: str) -> int:
+    """`p2pfl peers …` at that site."""
+    return run(["peers", *arguments, "--home", name, "--key-file", f"{name}.key"])
+
+
+def proposed(*steps: str, name: str = "ada", file: str = "change.yaml") -> str:
+    assert at(name, "propose", *steps, "-o", file) == 0
+    return file
+
+
+def test_a_change_that_a_quorum_approves_lies_in_the_home_of_whoever_signed_last(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proposed("add", "fay/fay.card", "remove", "eve")
+    for name in ("ben", "cyd"):
+        assert at(name, "approve", "change.yaml", "--yes") == 0
+        with opened(name) as home:
+            assert held_change(home) is None
+    capsys.readouterr()
+    assert at("dot", "approve", "change.yaml", "--yes", "--json") == 0
+    captured = capsys.readouterr()
+    facts = json.loads(captured.out.splitlines()[-1])
+    assert (facts["approved"], facts["signed_by"], facts["epoch"]) == (True, ["ada", "ben", "cyd", "dot"], 2)
+    assert (facts["added"], facts["removed"], facts["rotated"]) == (["fay"], ["eve"], [])
+    assert "-  - name: eve" in captured.err
+    assert "fay  " in captured.err  # her eight words
+    with opened("dot") as home:
+        held = held_change(home)
+        assert held is not None
+        assert held.record == changefile.load("change.yaml").record
+
+
+def test_signatures_of_several_copies_are_put_together(here: Path) -> None:
+    proposed("remove", "eve")
+    for name in ("ben", "cyd"):
+        shutil.copy("change.yaml", f"{name}.yaml")
+        assert at(name, "approve", f"{name}.yaml", "--yes") == 0
+    assert at("dot", "approve", "ben.yaml", "cyd.yaml", "--yes") == 0
+    assert set(changefile.load("ben.yaml").signatures) == {"ada", "ben", "cyd", "dot"}
+    assert at("eve", "adopt", "ben.yaml", "-o", "peers-2.yaml") == 0
+    assert Federation.load("peers-2.yaml").roster.names == NAMES[:4]
+
+
+def test_a_site_signs_one_change_for_each_epoch(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    proposed("remove", "eve")
+    assert at("ada", "propose", "remove", "dot", "-o", "other.yaml") == 2
+    assert "P2P-FED-033" in capsys.readouterr().err
+    assert not Path("other.yaml").exists()
+    proposed("remove", "dot", name="ben", file="other.yaml")
+    assert at("ada", "approve", "other.yaml", "--yes") == 2
+    assert set(changefile.load("other.yaml").signatures) == {"ben"}
+    assert at("ada", "approve", "change.yaml", "--yes") == 0  # the same one again is no second one
+
+
+def test_what_is_signed_is_on_the_disk_before_its_signature_is_seen(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("p2pfl.membership.Change.sign", fail)
+    assert at("ada", "propose", "remove", "eve", "-o", "change.yaml") == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert at("ada", "propose", "remove", "dot", "-o", "other.yaml") == 2
+    proposed("remove", "eve")
+
+
+def test_without_a_terminal_nothing_is_signed_unless_it_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    proposed("remove", "eve")
+    assert at("ben", "approve", "change.yaml") == 2
+    assert "--yes" in capsys.readouterr().err
+    assert set(changefile.load("change.yaml").signatures) == {"ada"}
+
+
+@pytest.mark.parametrize(("old", "new", "code"), [
+    ("max_epsilon: 3.0", "max_epsilon: 9.0", "P2P-FED-036"),
+    ("rounds: 8", "rounds: 9", "P2P-FED-036"),
+    ("federation: trial", "federation: trail", "P2P-FED-036"),
+    ("removed: [eve]", "removed: []", "P2P-FED-034"),
+    ("from_round: 2", "from_round: 1", "P2P-FED-007"),
+    ("  first:", "  frist:", "P2P-FED-004"),
+])  # fmt: skip
+def test_a_change_that_was_edited_is_not_signed(
+    here: Path, old: str, new: str, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path(proposed("remove", "eve")).read_text()
+    assert old in text
+    Path("change.yaml").write_text(text.replace(old, new))
+    assert at("ben", "approve", "change.yaml", "--yes") == 2
+    assert f"error {code}:" in capsys.readouterr().err
+
+
+def test_a_change_that_is_not_approved_is_not_adopted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    proposed("remove", "eve")
+    assert at("ben", "adopt", "change.yaml") == 2
+    captured = capsys.readouterr().err
+    assert "P2P-FED-035" in captured
+    assert "1 of 4 signatures" in captured
+
+
+@pytest.mark.parametrize(("steps", "code"), [
+    (["remove", "gus"], "P2P-FED-031"),
+    (["rotate", "gus", "fay/fay.card"], "P2P-FED-031"),
+    (["rotate", "eve", "fay/fay.card"], "P2P-FED-031"),
+    (["add", "eve/eve.card"], "P2P-FED-032"),
+    (["add"], "P2P-USE-001"),
+    (["swap", "eve"], "P2P-USE-001"),
+    (["remove", "eve", "remove", "dot", "remove", "cyd"], "P2P-FED-011"),
+])  # fmt: skip
+def test_a_step_that_cannot_be_is_refused_before_anything_is_signed(
+    here: Path, steps: list[str], code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert at("ada", "propose", *steps, "-o", "change.yaml") == 2
+    assert f"error {code}:" in capsys.readouterr().err
+    assert not Path("change.yaml").exists()
+    proposed("remove", "eve")
+
+
+def test_before_the_ledger_has_begun_there_is_nothing_to_change(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert at("fay", "propose", "remove", "eve", "-o", "change.yaml") == 2
+    assert "P2P-FED-039" in capsys.readouterr().err
+
+
+def test_another_key_waits_in_the_home_until_its_epoch_begins(here: Path) -> None:
+    with opened("ben") as home:
+        before = home.identity().key
+    assert at("ben", "newkey") == 0
+    assert at("ben", "newkey", "-o", "again.card") == 0  # the same one, until it is taken
+    card = Card.load("ben.next.card")
+    assert card.member == Card.load("again.card").member
+    assert card.member.key != before
+    with opened("ben") as home:
+        assert home.identity().key == before
+        next_file = Federation.load("peers.yaml").raw.replace(before.hex().encode(), card.member.key.hex().encode())
+        enter(home, Federation.parse(next_file))
+        assert keys_of(home) == (card.member.key, before)
+        assert Card.load("ben/ben.card").member.key == card.member.key
+
+
+def test_a_key_is_revoked_at_once_and_only_as_many_as_the_quorum_can_stand(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert at("ada", "revoke", "eve") == 0
+    assert "p2pfl peers propose remove eve" in capsys.readouterr().out
+    with opened("ada") as home:
+        assert revoked_keys(home) == [Federation.load("peers.yaml").roster["eve"].key]
+    assert at("ada", "revoke", "eve") == 0
+    assert at("ada", "revoke", "dot") == 2
+    assert "P2P-FED-042" in capsys.readouterr().err
+    for name in ("ada", "gus"):
+        assert at("ada", "revoke", name) == 2
+        assert "P2P-FED-031" in capsys.readouterr().err
+
+
+def test_all_of_it_works_beside_a_process_that_holds_the_home(here: Path) -> None:
+    with opened("ada"):
+        proposed("remove", "eve")
+        assert at("ada", "revoke", "eve") == 0
+        assert at("ada", "newkey") == 0

@@ -1,0 +1,133 @@
+"""Membership changes in a federation of real processes: who is added, leaves, or has another key, and what goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2pfl import codec
+from p2pfl.cli.main import run
+from p2pfl.ledger.log import Log
+from tests.end_to_end.conftest import MakeSites
+from tests.end_to_end.processes import Sites
+
+STAY = ("ada", "ben", "cyd", "dot")
+
+
+def peers(sites: Sites, name: str, verb: str, *arguments: object, status: int = 0) -> None:
+    """`p2pfl peers VERB` as a person of that site runs it, beside whatever works in its home."""
+    site = sites[name]
+    common = ["--home", site.home, "--key-file", site.key]
+    file = ["--peers", sites.peers] if verb != "newkey" else []
+    assert run([str(one) for one in ("peers", verb, *arguments, *file, *common)]) == status
+
+
+def approved(sites: Sites, *steps: object, by: tuple[str, ...] = STAY, round: int = 2) -> Path:
+    """A change that `by` signed, one after another on one file, which lies in the last one's home too."""
+    file = sites.place / "change.yaml"
+    peers(sites, by[0], "propose", *steps, "--from-round", round, "-o", file)
+    for name in by[1:]:
+        peers(sites, name, "approve", file, "--yes")
+    return file
+
+
+def records(sites: Sites, name: str) -> list[codec.Facts]:
+    with sites[name].opened() as home:
+        return [codec.read_facts(one.record) for one in Log.open(home, "federation").records()]
+
+
+def test_one_joins_one_leaves_one_has_another_key_and_the_training_goes_on(
+    make: MakeSites, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sites = make(5, "rounds=4", "privacy.max_epsilon=100")
+    first = [sites.site(name, [{"train": 1, "until": 2}]) for name in sites.names]
+    assert [process.end().status for process in first] == [0] * 5
+    fay = sites.newcomer("fay")
+    card = sites.place / "ben.next.card"
+    peers(sites, "ben", "newkey", "-o", card)
+    file = approved(sites, "add", fay.card, "remove", "eve", "rotate", "ben", card)
+    # Only dot, who signed last, holds it: the hello hands it on. The file of epoch 2 is for who has no ledger yet.
+    peers(sites, "dot", "adopt", file, "-o", sites.place / "peers-2.yaml")
+
+    running = {name: sites.site(name, [sites[name].shut(at=3)]) for name in ("ada", "ben", "dot", "eve")}
+    running["fay"] = sites.site("fay", [{"train": 1}], peers=str(sites.place / "peers-2.yaml"))
+    for name in ("ada", "ben"):
+        running[name].event("change", epoch=2)
+    for name in running.keys() - {"fay"}:
+        sites[name].open()
+    running["ada"].event("epoch", epoch=2)
+    running["cyd"] = sites.site("cyd", [{"train": 1}])  # was away, and knows of nothing
+    for name in (*STAY, "fay"):
+        ended = running[name].end()
+        assert ended.status == 0, ended.text
+    ended = running["eve"].end()
+    assert ended.status == 2
+    assert "P2P-FED-037" in ended.text
+
+    assert len({sites.verified(name).federation.root for name in (*STAY, "fay")}) == 1
+    held = records(sites, "fay")
+    kinds = [one["kind"] for one in held]
+    place = kinds.index("membership")
+    assert kinds.count("membership") == 1
+    assert (held[place]["added"], held[place]["removed"], held[place]["rotated"]) == (["fay"], ["eve"], ["ben"])
+    assert "announced" in held[place - 1]
+    assert [one["epoch"] for one in held[1:place]] == [1] * (place - 1)
+    assert {one["epoch"] for one in held[place + 1 :]} == {2}
+    assert sum(one["configuration"]["purpose"] == "training" for one in held if one["kind"] == "round") == 4
+    after = [set(one["survivors"]) for one in held[place + 1 :]]
+    assert after
+    assert all("eve" not in names for names in after)
+    assert any("fay" in names for names in after)
+    with sites["ben"].opened() as home:
+        assert home.identity().key.hex() == dict(held[place]["peers"])["ben"]
+
+    # A file of the first epoch still names the federation: the home knows what came since.
+    again = sites.site("cyd", [{"train": 1}], linger=0).end()
+    assert again.status == 0, again.text
+
+
+def test_a_site_that_was_away_when_its_new_key_came_into_force_goes_on_with_it(make: MakeSites) -> None:
+    sites = make(5, "rounds=3", "privacy.max_epsilon=100")
+    card = sites.place / "eve.next.card"
+    running = {name: sites.site(name, [sites[name].shut(at=2)]) for name in sites.names}
+    running["ada"].event("round", round=1)
+    peers(sites, "eve", "newkey", "-o", card)
+    file = approved(sites, "rotate", "eve", card, by=("eve", "ada", "ben"))
+    running["eve"].kill()
+    peers(sites, "cyd", "approve", file, "--yes")  # the fourth: in force as soon as a round says so, while all run
+    running["ada"].event("change", epoch=2)
+    for name in STAY:
+        sites[name].open()
+    running["ada"].event("epoch", epoch=2)
+
+    lost = sites.site("eve", [{"train": 1}]).end()
+    assert lost.status == 2
+    assert "P2P-FED-038" in lost.text
+    peers(sites, "eve", "adopt", file)
+    running["eve"] = sites.site("eve", [{"train": 1}])
+    for name in sites.names:
+        ended = running[name].end()
+        assert ended.status == 0, ended.text
+    assert len(sites.roots()) == 1
+    held = records(sites, "eve")
+    assert [one["rotated"] for one in held if one["kind"] == "membership"] == [["eve"]]
+
+
+def test_a_revoked_key_loses_its_link_at_once_and_is_in_no_sum_with_that_site(make: MakeSites) -> None:
+    sites = make(5, "rounds=2", "privacy.max_epsilon=100")
+    running = {name: sites.site(name, [sites[name].shut(at=2)], linger=1) for name in sites.names}
+    running["ada"].event("round", round=1)
+    peers(sites, "ada", "revoke", "eve")
+    assert "revoked" in running["ada"].event("link_down", peer="eve")["reason"]
+    assert "P2P-FED-041" in running["eve"].event("refused", peer="ada")["text"]
+    for name in sites.names:
+        sites[name].open()
+    for name in sites.names:
+        ended = running[name].end()
+        assert ended.status == 0, ended.text
+    rounds = [set(one["survivors"]) for one in records(sites, "ada") if one["kind"] == "round"]
+    assert all(len(names & {"ada", "eve"}) == 1 for names in rounds[1:])
+    with sites["ada"].opened() as home:
+        told = [codec.read_facts(one.record) for one in Log.open(home, "site").records()]
+    assert [one["options"]["peer"] for one in told if one.get("command") == "peers revoke"] == ["eve"]

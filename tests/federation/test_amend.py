@@ -1,0 +1,130 @@
+"""The next peers.yaml is the one that stands, but for its sites and its epoch; as a change it is a file of its own."""
+
+from __future__ import annotations
+
+import difflib
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2pfl import changefile
+from p2pfl.amend import amend, changed
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.federation import DuplicateMember, TooFewPeers, WrongValue
+from p2pfl.errors.membership import CannotAmend, NoSuchSite, SiteThereAlready
+from p2pfl.federation import Federation, settings_of
+from p2pfl.membership import Change
+from tests.federation.changes import all_three, change, federation, lineage, member, next_file
+
+OLD = federation()
+HERE = lineage(OLD)
+
+
+def differing(old: bytes, new: bytes) -> list[str]:
+    lines = difflib.ndiff(old.decode().splitlines(), new.decode().splitlines())
+    return [line for line in lines if line[0] in "+-"]
+
+
+def test_only_the_lines_of_the_epoch_and_of_that_site_differ() -> None:
+    told = differing(OLD.raw, next_file(OLD, HERE, remove=["cyd"]))
+    assert [line[0] for line in told] == ["-", "+", "+", "+", "+", "-", "-", "-"]
+    assert told[0].startswith("- epoch: 1 ")
+    assert told[1].startswith("+ epoch: 2 ")
+    assert told[1].endswith("# counts changes of membership")
+    assert told[2] == "+ lineage:"
+    assert "name: cyd" in told[5]
+
+
+def test_whoever_is_added_stands_at_the_end_and_another_key_where_the_old_one_stood() -> None:
+    new = Federation.parse(next_file(OLD, HERE, add=[member("fay")], rotate={"ben": member("ben", "ben again")}))
+    assert new.roster.names == (*OLD.roster.names, "fay")
+    assert new.roster["ben"] == member("ben", "ben again")
+    assert settings_of(new) == settings_of(OLD)
+    assert (new.first, new.genesis) == (OLD.digest, HERE.genesis)
+
+
+def test_comments_and_layout_stay() -> None:
+    text = OLD.raw.decode().replace("peers:\n", "# the sites, by their own wish in the order of the alphabet\npeers:\n")
+    text = text.replace("    addresses:", "    # the main building\n    addresses:", 1)
+    old = Federation.parse(text.encode())
+    told = differing(old.raw, next_file(old, lineage(old), remove=["eve"]))
+    assert len(told) == 8
+    assert not any("#" in line for line in told[5:] if "key" not in line)
+
+
+def test_a_third_epoch_has_one_lineage_and_the_same_beginning() -> None:
+    second = all_three().federation()
+    third = Federation.parse(next_file(second, HERE.after(all_three()), remove=["dot"]))
+    assert third.raw.decode().count("lineage:") == 1
+    assert (third.first, third.genesis) == (OLD.digest, HERE.genesis)
+
+
+@pytest.mark.parametrize("steps", [{"remove": ["fay"]}, {"rotate": {"fay": member("fay")}},
+                                   {"rotate": {"eve": member("fay")}}])  # fmt: skip
+def test_a_site_that_is_not_there_is_named(steps: dict[str, object]) -> None:
+    with pytest.raises(NoSuchSite, match="fay"):
+        changed(OLD.roster, **steps)  # type: ignore[arg-type]
+
+
+def test_a_site_that_is_there_is_not_added_again_under_whatever_name() -> None:
+    with pytest.raises(SiteThereAlready, match="eve"):
+        changed(OLD.roster, add=[member("eve")])
+    with pytest.raises(SiteThereAlready, match="fay"):
+        changed(OLD.roster, add=[member("fay", "eve")])
+
+
+def test_what_no_peers_yaml_may_hold_is_refused_as_there() -> None:
+    with pytest.raises(TooFewPeers):
+        next_file(OLD, HERE, remove=["ada", "ben", "cyd"])
+    with pytest.raises(DuplicateMember):
+        amend(OLD, [*OLD.roster.members, OLD.roster.members[0]], HERE.genesis)
+
+
+def test_a_file_whose_sites_stand_on_one_line_is_refused_and_not_guessed_at() -> None:
+    head, _, tail = OLD.raw.decode().partition("peers:\n")
+    rows = ", ".join(f'{{name: {one.name}, key: "{one.key.hex()}", addresses: []}}' for one in OLD.roster.members)
+    flat = Federation.parse(f"{head}peers: [{rows}]\n{tail[tail.index('task:') :]}".encode())
+    with pytest.raises(CannotAmend):
+        next_file(flat, lineage(flat), remove=["eve"])
+
+
+# ── the change as a file ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_change_comes_back_from_its_file_byte_for_byte() -> None:
+    for made in (all_three(), all_three(()), change(OLD, HERE, add=[member("fay")], what="sums")):
+        back = changefile.parse(changefile.to_bytes(made), "change.yaml")
+        assert (back.record, dict(back.signatures)) == (made.record, dict(made.signatures))
+
+
+WRITTEN = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\x85\u2028\u2029\ufeff")
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.text(WRITTEN, max_size=40))
+def test_whatever_a_comment_says_comes_back_byte_for_byte(comment: str) -> None:
+    old = Federation.parse(OLD.raw + f"# {comment}\n# and no line's end".encode())
+    here = lineage(old)
+    made = change(old, here, remove=["eve"])
+    assert changefile.parse(changefile.to_bytes(made), "change.yaml").record == made.record
+
+
+def test_layout_does_not_count_and_a_field_that_is_no_such_thing_is_named(tmp_path: Path) -> None:
+    raw = changefile.to_bytes(all_three()).decode()
+    (tmp_path / "change.yaml").write_text("# passed on by mail\n" + raw)
+    assert changefile.load(tmp_path / "change.yaml").record == all_three().record
+    with pytest.raises(WrongValue, match="from_round"):
+        changefile.parse(raw.replace("from_round: 4", "from_round: soon").encode(), "change.yaml")
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_a_damaged_file_is_another_change_or_refused_by_a_leaf_and_never_anything_else(data: st.DataObject) -> None:
+    raw = bytearray(changefile.to_bytes(all_three(())))
+    at = data.draw(st.integers(0, len(raw) - 1))
+    raw[at] = data.draw(st.integers(0, 255))
+    with suppress(P2PFLError):
+        assert isinstance(changefile.parse(bytes(raw), "change.yaml"), Change)

@@ -1,0 +1,163 @@
+"""From one roster to the next: what a change must hold, who must have signed it, where it stands in a ledger."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from p2pfl.codec import Malformed, facts
+from p2pfl.membership import Change, Epochs, Lineage
+from tests.federation.changes import (
+    IDENTITIES,
+    NAMES,
+    all_three,
+    change,
+    federation,
+    lineage,
+    member,
+    new_keys,
+    next_file,
+    old_keys,
+    round_row,
+    two_epochs,
+)
+
+OLD = federation()
+HERE = lineage(OLD)
+
+
+def altered(made: Change, **fields: object) -> Change:
+    """The same signers put their names under another record."""
+    record = facts({**json.loads(made.record), **fields})
+    return Change(record, {name: IDENTITIES[name].sign("membership", record) for name in made.signatures})
+
+
+def test_a_change_that_a_quorum_signed_makes_the_next_roster() -> None:
+    made = all_three(NAMES[:4])
+    after = HERE.after(made)
+    assert after.roster.epoch == 2
+    assert after.roster.names == ("ada", "ben", "cyd", "dot", "fay")
+    assert after.roster["ben"].key == IDENTITIES["ben again"].key
+    assert (after.first, after.genesis) == (OLD.digest, HERE.genesis)
+    assert after.digests == (OLD.digest, made.federation().digest)
+
+
+def test_one_signature_less_than_the_quorum_is_too_few() -> None:
+    made = all_three(NAMES[:3])
+    assert HERE.lacking(made) == "3 of 4 signatures"
+    with pytest.raises(Malformed, match="3 of 4"):
+        HERE.after(made)
+
+
+def test_the_quorum_is_the_old_epochs_and_so_are_its_keys() -> None:
+    made = change(OLD, HERE, NAMES[:3], add=[member("fay")])
+    assert HERE.lacking(made.sign(IDENTITIES["fay"], "fay"))  # a newcomer has no say yet
+    assert HERE.lacking(made.sign(IDENTITIES["ben again"], "dot"))  # nor has a key that is not listed
+    assert not HERE.lacking(made.sign(IDENTITIES["dot"], "dot"))
+
+
+def test_a_signature_of_another_kind_does_not_count() -> None:
+    made = change(OLD, HERE, NAMES[:3], remove=["eve"])
+    other = {**made.signatures, "dot": IDENTITIES["dot"].sign("record", made.record)}
+    assert HERE.lacking(Change(made.record, other)) == "3 of 4 signatures"
+
+
+def test_another_key_needs_the_one_that_it_replaces() -> None:
+    without = all_three(("ada", "cyd", "dot", "eve"))
+    assert HERE.lacking(without) == "no signature of ben with the key that it gives up"
+    assert HERE.lacking(without.sign(IDENTITIES["ben again"], "ben")) != ""
+    assert HERE.lacking(without.sign(IDENTITIES["ben"], "ben")) == ""
+
+
+@pytest.mark.parametrize(("fields", "reason"), [
+    ({"removed": []}, "not what its file changes"),
+    ({"rotated": []}, "not what its file changes"),
+    ({"peers": []}, "not what its file changes"),
+    ({"before": "0" * 64}, "not what its file changes"),
+    ({"epoch": 3}, "not what its file changes"),
+    ({"from_round": 1}, "begins at round 2"),
+    ({"of": "nothing"}, "begins at round 2"),
+    ({"file": "nonsense"}, "the file in it"),
+    ({"file": OLD.raw.decode()}, "a file of epoch 1 where 2 follows"),
+    ({"file": None}, "not a change"),
+])  # fmt: skip
+def test_a_record_that_says_something_else_than_its_file_is_refused_whoever_signed_it(
+    fields: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(Malformed, match=reason):
+        HERE.after(altered(all_three(), **fields))
+
+
+def test_a_key_keeps_its_name_since_its_account_of_privacy_does() -> None:
+    with pytest.raises(Malformed, match="gus has the key of eve"):
+        renamed = next_file(OLD, HERE, add=[member("fay")]).decode().replace("name: eve", "name: gus")
+        HERE.after(altered(all_three(), file=renamed))
+
+
+def test_a_file_of_another_federation_is_refused() -> None:
+    other = federation("rounds=9")
+    elsewhere = next_file(other, lineage(other), remove=["eve"])
+    with pytest.raises(Malformed, match="lineage"):
+        HERE.after(altered(all_three(), file=elsewhere.decode()))
+
+
+def test_a_third_epoch_follows_from_the_second_by_its_own_quorum() -> None:
+    second = HERE.after(all_three())
+    file = all_three().federation()
+    made = change(file, second, (), from_round=9, remove=["dot"])
+    for name in ("ada", "cyd", "fay"):
+        made = made.sign(IDENTITIES[name], name)
+    assert second.lacking(made.sign(IDENTITIES["eve"], "eve"))  # it is gone
+    assert second.lacking(made.sign(IDENTITIES["ben"], "ben"))  # that key is gone
+    third = second.after(made.sign(IDENTITIES["ben again"], "ben"))
+    assert third.roster.names == ("ada", "ben", "cyd", "fay")
+    assert third.first == OLD.digest
+    with pytest.raises(Malformed, match="epoch"):
+        third.after(made)
+
+
+# ── where it stands in a ledger ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_ledger_of_two_epochs_is_followed_from_its_genesis() -> None:
+    made = all_three()
+    steps = Epochs.of(two_epochs(made))
+    assert steps.lineage == replace(HERE.after(made))
+    assert (steps.ends, steps.entries) == ([4], 7)
+
+
+def test_a_change_stands_only_behind_the_round_that_announces_it() -> None:
+    with pytest.raises(Malformed, match="does not announce"):
+        Epochs.of(two_epochs(all_three(), announced="ab" * 32))
+    rows = two_epochs(all_three())
+    with pytest.raises(Malformed, match="does not announce"):
+        Epochs.of([*rows[:3], rows[4]])
+
+
+def test_behind_the_last_round_of_an_epoch_no_other_round_stands() -> None:
+    rows = two_epochs(all_three())
+    with pytest.raises(Malformed, match="announced belongs"):
+        Epochs.of([*rows[:4], round_row(4, rows[3][0], old_keys())])
+
+
+def test_a_change_does_not_begin_before_its_round() -> None:
+    with pytest.raises(Malformed, match="too early"):
+        Epochs.of(two_epochs(all_three(), last=2))
+
+
+def test_a_round_of_the_epoch_before_is_refused_behind_the_change() -> None:
+    rows = two_epochs(all_three(), after=0)
+    with pytest.raises(Malformed, match="of epoch 1"):
+        Epochs.of([*rows, round_row(4, rows[3][0], old_keys())])
+    Epochs.of([*rows, round_row(4, rows[3][0], new_keys(all_three()), epoch=2)])
+
+
+def test_a_log_that_begins_with_anything_else_than_a_genesis_is_refused() -> None:
+    with pytest.raises(Malformed, match="genesis"):
+        Epochs.of(two_epochs(all_three())[1:])
+    with pytest.raises(Malformed, match="a second genesis"):
+        Epochs.of([*two_epochs(all_three())[:2], two_epochs(all_three())[0]])
+    with pytest.raises(Malformed, match="not a genesis"):
+        Lineage.of_genesis(facts({"kind": "genesis", "epoch": 1, "configuration": "ab" * 32, "peers": []}))
