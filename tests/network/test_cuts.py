@@ -69,6 +69,28 @@ def test_a_training_goes_on_after_a_cut_of_20_s_and_every_update_counts_once(sce
     played(scene)
 
 
+def all_cut(place: Path) -> None:
+    """Three sites, and the switch between them: each is alone until all have heard nothing of the others for 20 s."""
+    with placed(place, 3) as (net, sites):
+        running = begin(sites, "cyd", "gather", SUM)
+        for number in range(3):
+            net.cut(number)
+        go_on(running["cyd"])
+        for name, process in running.items():
+            for other in sites.names:
+                if other != name:
+                    silent(process, other)
+        for number in range(3):
+            net.mend(number)
+        ended_well(sites)
+        check_everything(sites, rounds=0, sums=1)
+
+
+@pytest.mark.parametrize("scene", [all_cut], ids=["gather"])
+def test_a_switch_that_fails_for_20_s_costs_time_and_not_the_round(scene: Any, played: Played) -> None:
+    played(scene)
+
+
 def without_it(place: Path, phase: str) -> None:
     """Four sites, of which three are a quorum. The cut lasts until the others have their result."""
     with placed(place, 4) as (net, sites):
