@@ -20,7 +20,7 @@ from p2pfl.mesh.probe import Dialed, Facts
 
 T = TypeVar("T")
 
-STILL_S: Final = 5.0  # small messages that get no answer for so long get none
+STILL_S: Final = 8.0  # small messages that get no answer for so long get none
 BLOCK_S: Final = 15.0  # nor a block of a speed's measurement: 64 KiB at 4 kB/s
 PINGS: Final = 5
 # Bytes of an IP packet: what tunnels, PPPoE and Ethernet let through, and more than any single packet holds.

@@ -21,7 +21,7 @@ from p2pfl.roster import Address, Roster
 from tests.mesh.sites import QUICK, Sites
 
 # Long on loopback, where whoever has not answered by then never will.
-BRISK = replace(QUICK, handshake_s=1.0, connect_s=2.0)
+BRISK = replace(QUICK, handshake_s=3.0, connect_s=2.0)
 MANIFEST = b"version: 1\nrounds: 8\n"
 
 
