@@ -148,6 +148,7 @@ class State:
     judged: set[int] = field(default_factory=set)  # false chunks of which a liar was named
     claims: dict[str, set[tuple[str, int]]] = field(default_factory=dict)  # by owner: (author, chunk) that it lacks
     shown: set[tuple[str, int]] = field(default_factory=set)  # of those, what its author has shown to all
+    asked_for: dict[str, set[tuple[str, int]]] = field(default_factory=dict)  # by who lacks it: (author, chunk)
     # BALLOT
     ready: Letter | None = None
     readys: dict[str, Letter] = field(default_factory=dict)
@@ -173,6 +174,7 @@ class State:
     asked_confirms: int = 0  # times
     settled: set[str] = field(default_factory=set)  # peers in whose ledgers the round is
     confirm_letters: dict[str, Letter] = field(default_factory=dict)
+    served: dict[str, float] = field(default_factory=dict)  # when each was last given the sum
     wanted: str = ""  # who was asked for the sum
     asked: int = 0  # how many were
     parts: list[tuple[Total, Words]] = field(default_factory=list)  # of a fetched sum, in order

@@ -15,6 +15,7 @@ from typing import Any, Final
 from p2pfl import messages as m
 from p2pfl.sharing import events as e
 from p2pfl.sharing.phases import (
+    asked,
     ballot,
     confirm,
     fetch,
@@ -122,7 +123,7 @@ EVENTS: Final = _once(
     {(GATHER, m.SumChunk): Row(gather.sum_chunk, GATHER)},
     {(GATHER, m.Tags): Row(verify.accept, GATHER)},
     {(GATHER, m.Opened): Row(verify.opened, GATHER)},
-    _stay((GATHER, BALLOT), m.Want, gather.help_out),
+    _stay((GATHER, BALLOT), m.Want, asked.help_out),
     # BALLOT: READY, then one vote, each durable before it is seen
     {(BALLOT, e.SumsStored): Row(ballot.announce, BALLOT)},
     {(BALLOT, e.BallotStored): Row(ballot.send, BALLOT)},

@@ -239,6 +239,20 @@ def test_a_sum_that_is_larger_than_its_configuration_says_is_refused_before_it_i
     assert found.state.wanted != holder
 
 
+@KINDS
+def test_a_sum_that_is_asked_for_again_and_again_is_given_once_in_a_while_and_anew_on_a_new_link(masked: bool) -> None:
+    federation, _, holder, _ = asking(masked)
+    served, want = done(federation.peers[holder]), m.Want("sum", ())
+    assert told(federation, served, ME, want)
+    for _ in range(50):
+        assert told(federation, served, ME, want) == []
+    served.handle(e.LinkUp(served.state.now, ME, federation.peers[ME].incarnation))
+    assert told(federation, served, ME, want)
+    assert told(federation, served, ME, want) == []
+    served.state.now += fetch.AGAIN_S
+    assert told(federation, served, ME, want)
+
+
 def test_a_new_process_may_ask_another_holder() -> None:
     _, found, *_ = asking(masked=False)
     found.state.others.down.clear()

@@ -71,6 +71,7 @@ def want(state: State) -> list[Effect]:
 def link_up(state: State, event: LinkUp) -> list[Effect]:
     """Repeat this attempt's letters to a new process; if it was asked for the sum, ask it again, from the start."""
     effects = [*ballot.link_up(state, event), *_confirms(state, event.peer)]
+    state.served.pop(event.peer, None)  # what it was given before may be lost with its link
     state.asked = min(state.asked, len(state.names))  # whoever is back may have it
     if event.peer == state.wanted and not state.total:
         state.parts.clear()
@@ -91,6 +92,10 @@ def serve(state: State, event: Received) -> list[Effect]:
     if message.what == confirm.NOTHING:
         state.settled.add(asker)
         return []
+    last = state.served.get(asker)
+    if last is not None and state.now - last < AGAIN_S / 2:
+        return []  # a whole sum for each of many short questions would fill this site's memory
+    state.served[asker] = state.now
     effects: list[Effect] = []
     if state.certificate is not None:
         effects.append(Send(asker, state.certificate))

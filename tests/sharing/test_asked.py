@@ -1,0 +1,44 @@
+"""A member that asks for the same words without end has them once, and nobody else is troubled again."""
+
+from __future__ import annotations
+
+from p2pfl import messages as m
+from p2pfl.sharing import events as e
+from p2pfl.sharing.phases import gather
+from p2pfl.sharing.phases.gather import STATEMENTS, WORDS
+from p2pfl.sharing.round import Round
+from p2pfl.sharing.state import Phase
+from p2pfl.simulate import SimulatedFederation
+from tests.sharing.standing import ME, standing
+
+LIAR = "site-0"  # owns chunk 0
+
+
+def asks(federation: SimulatedFederation, found: Round, *lacking: tuple[str, int]) -> list[e.Send]:
+    liar = federation.peers[LIAR]
+    place = m.Envelope(liar.run, 1, found.number, found.attempt, LIAR, liar.incarnation)
+    effects = found.handle(e.Received(found.state.now, m.seal(m.Want(WORDS, lacking), place, liar.identity)))
+    return [one for one in effects if isinstance(one, e.Send)]
+
+
+def test_words_that_an_owner_asks_for_again_and_again_go_to_all_once() -> None:
+    federation, found = standing(Phase.GATHER, peers=4)
+    first = asks(federation, found, *[(ME, 0)] * 400)
+    assert [(one.to, type(one.letter.message)) for one in first] == [(None, m.Chunk)]
+    for _ in range(20):
+        assert asks(federation, found, *[(ME, 0)] * 400) == []
+
+
+def test_what_is_asked_for_later_is_still_given() -> None:
+    federation, found = standing(Phase.GATHER, peers=4)
+    assert asks(federation, found, (ME, 0))
+    (handed,) = asks(federation, found, (ME, 0), (ME, STATEMENTS))
+    assert isinstance(handed.letter.message, m.Handed)
+
+
+def test_were_every_question_answered_one_letter_would_bring_the_same_words_to_all_four_hundred_times() -> None:
+    federation, found = standing(Phase.GATHER, peers=4)
+    liar = federation.peers[LIAR]
+    place = m.Envelope(liar.run, 1, found.number, found.attempt, LIAR, liar.incarnation)
+    letter = m.seal(m.Want(WORDS, ((ME, 0),) * 400), place, liar.identity)
+    assert len(gather.help_out(found.state, e.Received(found.state.now, letter))) == 400
