@@ -48,7 +48,7 @@ PROMISED_FROM: Final = 1_000_000  # words
 
 def measure_all(mebibytes: int, rounds: int) -> list[Finding]:
     """All links of a mesh at once."""
-    used, wire, trips = [], [], []
+    used, wire, trips, busy, even = [], [], [], [], []
     count = max(1, mebibytes // (TOGETHER * (TOGETHER - 1)))
     for _ in range(rounds):
         with links.network(TOGETHER) as net:
@@ -58,12 +58,16 @@ def measure_all(mebibytes: int, rounds: int) -> list[Finding]:
         slowest = max(max(one.seconds.values()) for one in seen)
         used.append(seen[0].payload * 8 / slowest / links.bits_per_s(SPEED))
         wire.append(sum(one.interface for one in seen) / sum(one.payload for one in seen))
-        trips.append(max(one.trip_s for one in seen) * 1e6)
+        even.append(min(min(one.seconds.values()) for one in seen) / slowest)
+        trips.append(max(one.trip_s for one in seen) * 1e3)
+        busy.append(max(one.busy_trip_s for one in seen) * 1e3)
     title = f"{TOGETHER} sites, all links at once, {SPEED}"
     return [
         Finding(f"{title}: of that speed used", tuple(used), at_least=PROMISED_USED),
         Finding(f"{title}: bytes on the interface / payload", tuple(wire), at_most=PROMISED_WIRE),
-        Finding(f"{title}: round trip of an idle link", tuple(trips), "µs"),
+        Finding("  … the slowest link / the fastest", tuple(even)),
+        Finding("  … round trip of an idle link", tuple(trips), "ms"),
+        Finding("  … round trip behind half of what a link carries", tuple(busy), "ms"),
     ]
 
 
