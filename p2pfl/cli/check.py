@@ -47,7 +47,7 @@ async def links_of(federation: Federation, access: Access, watch: Watch) -> dict
         found = await asyncio.gather(*(
             _linked(peer, name) if name in up else _examined(peer, access, name, refused.get(name)) for name in others
         ))  # fmt: skip
-    links = [link_facts(one, _diff(federation, one)) for one in found]
+    links = [link_facts(one, _diff(federation, one)) | {"up": one.peer in up} for one in found]
     return {"name": peer.name, "ready": set(others) <= up, "links": links}
 
 
@@ -61,13 +61,15 @@ async def _linked(peer: Peer, name: str) -> Found:
 
 
 async def _examined(peer: Peer, access: Access, name: str, refused: P2PFLError | None) -> Found:
-    from p2pfl.mesh.examine import Examiner
+    from p2pfl.mesh.examine import NO, UNKNOWN, Examiner
 
     caller = knocker_of(peer.federation, peer.node.identity, peer.name, access.proxy.proxy())
     examiner = Examiner(caller, peer.federation.raw, reachable=True, until=caller.now())
     found = await examiner.reach(name)
     said = refused or peer.links()[name].last_error
-    if not found.errors and said is not None:
+    if refused is not None and found.there == NO:  # it was there and has ended since: what it said before counts
+        found.there, found.errors = UNKNOWN, [refused]
+    elif not found.errors and said is not None:
         found.errors.append(said)
     elif not found.errors:
         found.notes.append(f"no link came up; there, run: p2pfl join --check --peers {peer.federation.source} …")

@@ -68,8 +68,8 @@ def _as_told(error: P2PFLError, found: Found) -> dict[str, object]:
     """An error for a row: whoever reads it has asked doctor already, so what else shows who is there."""
     told = error.as_json()
     address = next((way.address for way in found.ways if way.error is error), None)
-    if told["try"] == "p2pfl doctor" and address is not None:
-        told["try"] = f"openssl s_client -connect {address} -tls1_3 </dev/null"
+    if told["try"] == "p2pfl doctor":
+        told["try"] = f"openssl s_client -connect {address} -tls1_3 </dev/null" if address else "p2pfl peers show"
     return told
 
 
@@ -86,7 +86,7 @@ def _ms(seconds: float) -> float | None:
 
 def link_lines(links: Sequence[Mapping[str, Any]]) -> list[str]:
     """The table: at most 80 columns wide, readable without colour; what fails comes first, with what to try."""
-    ordered = sorted(links, key=lambda link: (not link["errors"], bool(link["up"]), link["peer"]))
+    ordered = sorted(links, key=lambda link: (not link["errors"], link["up"], link["there"] == "ok", link["peer"]))
     head, *rows = _table(ordered)
     lines, said = [f"  {head}"], set[str]()
     for row, link in zip(rows, ordered, strict=True):

@@ -89,8 +89,8 @@ class Found:
 
     @property
     def works(self) -> bool:
-        """One direction is enough for a link, and so is a relay that this site reaches."""
-        return self.relayed or bool({OK, LINK} & {self.there, self.back})
+        """One direction is enough for a link, and so is a relay that this site reaches; one peers.yaml is needed."""
+        return self.theirs is None and (self.relayed or bool({OK, LINK} & {self.there, self.back}))
 
 
 @dataclass(frozen=True, slots=True)

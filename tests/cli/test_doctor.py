@@ -210,6 +210,12 @@ def test_the_table_fits_80_columns_whatever_the_names_and_the_worst_is_first() -
     assert not any("\x1b" in line for line in lines), "no colour"
 
 
+def test_a_site_that_holds_another_file_has_no_link_whoever_lets_whom_in() -> None:
+    shown = told(well(PEERS[0]), well(PEERS[1], theirs=b"x"))
+    assert [link["up"] for link in shown["links"]] == [True, False]
+    assert shown["links"][1]["errors"][0]["try"] == "p2pfl peers show", "doctor has been asked already"
+
+
 def test_a_command_to_try_is_never_broken() -> None:
     far = unreachable("b")
     assert f"      try       {far.suggestion}" in link_lines([link_facts(Found("b", there="no", errors=[far]))])

@@ -139,16 +139,23 @@ def test_sigterm_ends_a_waiting_site_like_ctrl_c(tmp_path: Path, start: Start) -
     assert ended(running)[0] == 130
 
 
-def test_check_names_the_links_that_are_missing_and_charges_nothing(tmp_path: Path, start: Start) -> None:
+def test_check_names_the_links_that_are_missing_with_what_stood_in_the_way_and_charges_nothing(
+    tmp_path: Path, start: Start
+) -> None:
     sites = Sites(tmp_path)
     first, second, third = sites.names
+    other = tmp_path / "other.yaml"
+    other.write_bytes(sites.agreement("rounds=9"))
     running = [start(*sites.join(name, "--check", "--wait", "15", "--json")) for name in (first, second)]
+    said(running[0], "listening")
+    held = ended(start("sum", "--peers", str(other), *sites.common(third)[2:], "--value", "1", "--wait", "10"))
+    assert held[0] != 0
     results = [ended(process) for process in running]
     assert [status for status, _, _ in results] == [1, 1]
     links = facts(results[0][1])["links"]
     assert {link["peer"]: link["up"] for link in links} == {second: True, third: False}  # type: ignore[attr-defined]
     away = next(link for link in links if link["peer"] == third)  # type: ignore[attr-defined]
-    assert [error["code"] for error in away["errors"]] == ["P2P-MESH-043"]
+    assert [error["code"] for error in away["errors"]] == ["P2P-ROUND-033"], "it was there, and has ended since"
     shown = ended(start("status", "--home", str(tmp_path / first / "home"), "--json"))[1]
     assert facts(shown)["privacy"] is None
 
