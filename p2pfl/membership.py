@@ -186,6 +186,7 @@ class Epochs:
     ends: list[int] = field(default_factory=list)  # entries that are changes, by number
     entries: int = 0
     rounds: int = 0  # of this epoch
+    rosters: tuple[Roster, ...] = ()  # of every epoch so far
 
     @classmethod
     def of(cls, rows: Sequence[tuple[bytes, Mapping[str, bytes]]]) -> Epochs:
@@ -209,6 +210,7 @@ class Epochs:
         kind = held.get("kind")
         if self.lineage is None:
             self.lineage = Lineage.of_genesis(record)
+            self.rosters = (self.lineage.roster,)
         elif kind == "genesis" or (kind == "agreement" and self.entries != 1):
             raise Malformed(f"a second {kind}")
         elif kind == KIND:
@@ -236,6 +238,7 @@ class Epochs:
         if not due(change, lineage, run, number):
             raise Malformed(f"it begins at round {held['from_round']} of the {held['of']}, and stands too early")
         self.lineage, self.announced, self.rounds = after, b"", 0
+        self.rosters = (*self.rosters, after.roster)
         self.ends.append(self.entries)
 
 

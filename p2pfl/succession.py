@@ -57,6 +57,14 @@ def standing(home: Home, given: Federation) -> tuple[Federation, Lineage]:
     return _agreed(home, given, lineage), lineage
 
 
+def current(home: Home, given: Federation) -> Federation:
+    """The agreement of the epoch that this home's ledger has reached; `given` while that has not begun."""
+    try:
+        return standing(home, given)[0]
+    except NothingToChange:
+        return given
+
+
 def enter(home: Home, given: Federation) -> Federation:
     """The peers.yaml under which this home goes on: `given`, or that of the epoch which its ledger has reached.
 

@@ -31,6 +31,7 @@ from p2pfl.federation import Federation, difference
 from p2pfl.home import Home
 from p2pfl.keys import Identity
 from p2pfl.roster import Address
+from p2pfl.succession import current
 
 if TYPE_CHECKING:
     from p2pfl.mesh.desk import Desk
@@ -75,6 +76,7 @@ def doctor(
     federation = Federation.load(peers_file)
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         name, identity = opened.name, opened.identity()
+        federation = current(opened, federation)  # the file may be of an earlier epoch
     federation.own(name, identity.key)
     where = listening(listen) if listen else None
     knocker = knocker_of(federation, identity, name, proxy.proxy())

@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 
 from p2pfl import codec
+from p2pfl.books import epochs_of
 from p2pfl.cli import output
 from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options, write_new
 from p2pfl.cli.predict import read_whole
@@ -23,10 +24,9 @@ from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import digest
-from p2pfl.ledger import entry as entries
 from p2pfl.ledger.log import Log
 from p2pfl.messages import Letter, read
-from p2pfl.roster import MOST_PEERS, Member, Roster
+from p2pfl.roster import MOST_PEERS, Roster
 
 FOLDER: Final = "state/evidence"
 VERB: Final = " ledger evidence"
@@ -69,8 +69,8 @@ class Proof:
         }
 
 
-def judged(name: str, data: bytes, roster: Roster) -> Proof:
-    """What `data` proves under the keys of `roster`."""
+def judged(name: str, data: bytes, *rosters: Roster) -> Proof:
+    """What `data` proves under the keys of one of these rosters: that of the epoch of which its letters are."""
     # Loaded late: it brings the arithmetic of the sums, which no other verb of the ledger needs.
     from p2pfl.sharing import evidence as proofs
 
@@ -80,28 +80,22 @@ def judged(name: str, data: bytes, roster: Roster) -> Proof:
         if not isinstance(wires, tuple) or not all(isinstance(wire, bytes) for wire in wires):
             raise codec.Malformed("it is no list of letters")
         letters = tuple(read(wire) for wire in wires)
+        epoch = letters[0].envelope.epoch if letters else 0
+        roster = next((one for one in rosters if one.epoch == epoch), rosters[-1])
         return Proof(name, data, letters, proofs.check(wires, roster), "")
     except codec.Malformed as error:
         return Proof(name, data, letters, "", str(error))
 
 
 def kept(home: Home) -> list[Proof]:
-    """The proofs in `home`, each checked with the keys that its ledger begins with."""
+    """The proofs in `home`, each checked with the keys that its ledger names for that epoch."""
     if not (home.path / FOLDER).is_dir():  # of an earlier version, and never opened for writing since
         return []
     items = home.items(FOLDER)
-    roster = _roster(home) if items else Roster(0, ())
+    rosters = epochs_of(home, Log.open(home, "federation")).rosters if items else ()
+    rosters = rosters or (Roster(0, ()),)  # without a genesis there is nobody whom a letter could be of
     held = ((item.rpartition("/")[2], home.read(item)) for item in items)
-    return [judged(name, data, roster) for name, data in held if data is not None]
-
-
-def _roster(home: Home) -> Roster:
-    """The members of the genesis: without one there is nobody whom a letter could be of."""
-    log = Log.open(home, "federation")
-    if not len(log):
-        return Roster(0, ())
-    genesis = entries.read(log[0].record)
-    return Roster(genesis["epoch"], tuple(Member(name, bytes.fromhex(key)) for name, key in genesis["peers"]))
+    return [judged(name, data, *rosters) for name, data in held if data is not None]
 
 
 @click.command()

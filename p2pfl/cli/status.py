@@ -71,11 +71,12 @@ def worker(home: Path) -> int | None:
 
 
 def _genesis(records: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the federation is called, and its epoch: that of the genesis, or of the last change of membership."""
     if not records:
         return None
-    first = records[0]
-    return {"name": first["federation"], "epoch": first["epoch"], "sha256": first["configuration"],
-            "sites": [name for name, _ in first["peers"]]}  # fmt: skip
+    last = next(held for held in reversed(records) if held["kind"] in ("genesis", "membership"))
+    return {"name": records[0]["federation"], "epoch": last["epoch"], "sha256": last["configuration"],
+            "sites": [name for name, _ in last["peers"]]}  # fmt: skip
 
 
 def _last(held: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,11 @@ class CertificateExpired(RemoteProtocolError):
     """The certificate that {peer} presents has expired."""
 
     code = "P2P-MESH-008"
-    likely = ("one of the two clocks is wrong", "that peer has not renewed its 30-day certificate")
+    likely = (
+        "it has not renewed its 30-day certificate: then nothing else is wrong",
+        "its clock is weeks behind: then this site's certificate is not valid yet for it (P2P-MESH-022)",
+        "the clock here is weeks ahead: then so it is with every peer",
+    )
     command = "date -u"
 
 
@@ -76,7 +80,10 @@ class CertificateNotYetValid(RemoteProtocolError):
     """The certificate that {peer} presents is not valid yet."""
 
     code = "P2P-MESH-009"
-    likely = ("one of the two clocks is off by more than a day",)
+    likely = (
+        "its clock is more than a day ahead",
+        "the clock here is more than a day behind: then so it is with every peer",
+    )
     command = "date -u"
 
 

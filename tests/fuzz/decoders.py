@@ -612,7 +612,6 @@ OWN: Final = {
     "books:Books.noted": "facts of this node's own rounds",
     "catchup:CatchUp.take": "records that history.check_rows has passed, and that q sites signed",
     "cli.children:Child.facts": "the last line of a process that this one started",
-    "cli.evidence:_roster": "the genesis of this home's own log",
     "cli.ledger:show": "records of this home's own log",
     "keys:fingerprint": "a hash",
     "mesh.dialer:Backoff.pause": "this process's own random bytes",

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from p2pfl.errors.mesh import KeyNotListed
 from p2pfl.keys import Identity
-from p2pfl.mesh import certificates
+from p2pfl.mesh import Refused, certificates
 from p2pfl.mesh.certificates import ALPN, Leaf, build_context, issue, key_name
 from p2pfl.roster import Address, Member, Roster
 from tests.mesh.sites import Greetings, Sites, free_address, running
@@ -129,6 +129,8 @@ def test_a_certificate_that_names_another_issuer_than_its_signer_is_refused() ->
 
 @pytest.mark.parametrize(("shift_s", "code"), [(-40 * DAY_S, "P2P-MESH-008"), (2 * DAY_S, "P2P-MESH-009")])
 def test_an_expired_or_future_certificate_is_refused_and_its_owner_is_told(shift_s: float, code: str) -> None:
+    """A clock that is weeks behind, or more than a day ahead, when the certificate is made."""
+
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         async with running(
@@ -136,6 +138,38 @@ def test_an_expired_or_future_certificate_is_refused_and_its_owner_is_told(shift
         ) as (ada, bob):
             await ada.refusal(code)
             await bob.refusal("P2P-MESH-022")
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("shift_s", [-20 * DAY_S, 0.9 * DAY_S])
+def test_a_clock_that_is_less_than_a_day_ahead_or_some_weeks_behind_makes_certificates_that_pass(
+    shift_s: float,
+) -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        async with running(
+            sites.mesh("ada"), sites.mesh("bob", wall=lambda: time.time() + shift_s)
+        ) as (ada, _):
+            await ada.linked("bob", 1)
+            assert not [each for each in ada.seen if isinstance(each, Refused)]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("age_s", [30 * DAY_S, 45 * DAY_S])
+def test_a_certificate_that_was_not_renewed_is_expired_and_no_clock_is_blamed(age_s: float) -> None:
+    """Both clocks are right: one end finds the old leaf, and the other end finds nothing wrong with this one's."""
+
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        async with running(sites.mesh("ada")) as (ada,):
+            said = await asyncio.to_thread(
+                call, sites.addresses["ada"], member(sites, "bob", wall=time.time() - age_s)
+            )
+            assert "CERTIFICATE_EXPIRED" in said.upper()
+            await ada.refusal("P2P-MESH-008")
+            assert {each.error.code for each in ada.seen if isinstance(each, Refused)} == {"P2P-MESH-008"}
 
     asyncio.run(scene())
 
