@@ -17,7 +17,10 @@ DIES = """
 import subprocess, sys
 from benchmarks._links import network
 with network(1) as net:
-    print(net.hub, subprocess.Popen([*net.places[0].prefix, "sleep", "1000"]).pid, flush=True)
+    program = [*net.places[0].prefix, "sh", "-c", "echo here; exec sleep 1000"]
+    inside = subprocess.Popen(program, stdout=subprocess.PIPE)
+    inside.stdout.readline()
+    print(net.hub, inside.pid, flush=True)
     sys.stdin.read()
 """
 
