@@ -22,7 +22,8 @@ from p2pfl.roster import Address
 
 PURSE_BYTES: Final = 64 << 20  # of one member: some eight runs of doctor at once
 REFILL_BYTES_PER_S: Final = 64 << 10  # and one every two minutes
-PROBE_BYTES: Final = 256 << 10  # what a probe costs by itself: handshake, questions, dialling back
+PROBE_BYTES: Final = 256 << 10  # what a probe costs by itself: handshake and questions
+DIAL_BYTES: Final = 2 << 20  # what it costs to have oneself dialled: few bytes, and a call to somebody
 GRANT_BYTES: Final = 16 << 20  # of one probe
 QUESTIONS: Final = 1024
 SERVED_S: Final = 60.0
@@ -138,6 +139,7 @@ class _Visit:
     async def _dial(self, body: bytes) -> None:
         """Only where this site's own peers.yaml lists the member that asks: nobody can point it elsewhere."""
         self._only_once(probe.DIAL)
+        self._pay(DIAL_BYTES)
         listed = self._caller.roster[self._peer].addresses
         found = await asyncio.gather(*(dial_back(self._caller, self._peer, address) for address in listed))
         await opening.say(self._tunnel, probe.DIALED, probe.dialed(found))
@@ -152,9 +154,13 @@ class _Visit:
         self._once.remove(kind)
 
     def _spend(self, count: int) -> None:
-        if count > self._left or not self._purse.take(count):
-            raise ProbesTooOften(peer=self._caller.name, evidence=f"asked by {self._peer}")
+        """Bytes of FILL, of which a probe has its grant."""
+        self._pay(count, within=self._left)
         self._left -= count
+
+    def _pay(self, count: int, within: int = PURSE_BYTES) -> None:
+        if count > within or not self._purse.take(count):
+            raise ProbesTooOften(peer=self._caller.name, evidence=f"asked by {self._peer}")
 
 
 async def dial_back(caller: Knocker, peer: str, address: Address) -> Dialed:

@@ -36,6 +36,7 @@ SMALL_SEGMENT: Final = 536  # of TCP, what RFC 9293 §3.7.1 assumes where nothin
 AGAIN_S: Final = 0.5
 ETHERNET: Final = 1500
 PING_HEADERS: Final = 28
+TOO_OFTEN: Final = "it was asked too often lately: not all could be measured"
 
 DIRECT: Final = Path("direct", "")
 
@@ -232,8 +233,8 @@ class Examiner:
         except RefusedThere as error:
             if error.fields["their_code"] != ProbesTooOften.code:
                 found.errors.append(error)
-            else:
-                found.notes.append("it was asked too often lately: not all could be measured")
+            elif TOO_OFTEN not in found.notes:
+                found.notes.append(TOO_OFTEN)
         except P2PFLError as error:
             found.errors.append(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import time
@@ -13,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from p2pfl.errors.mesh import OurKeyNotListed
 from p2pfl.keys import Identity
 from p2pfl.mesh import LinkDown, measure
 from p2pfl.mesh.certificates import issue
 from p2pfl.mesh.events import Path as Way
 from p2pfl.mesh.examine import Found, judge_relays
+from p2pfl.mesh.knock import knock
 from p2pfl.mesh.probe import About
 from p2pfl.roster import Address, Roster
 from tests.mesh.connect import ConnectProxy
-from tests.mesh.doctors import MANIFEST, desks, examined
+from tests.mesh.doctors import MANIFEST, caller, desks, examined
 from tests.mesh.proxy import Proxy
 from tests.mesh.sites import OVERALL_S, Sites, free_address, running
 
@@ -92,6 +95,45 @@ def test_a_site_that_runs_join_is_examined_while_its_links_go_on() -> None:
             found = await examined(sites, "ada", "bob", "cyd")
             assert [(one.there, one.back, one.errors) for one in found] == [("ok", "ok", [])] * 2
             assert not [event for watch in watches for event in watch.seen if isinstance(event, LinkDown)]
+
+    run(scene)
+
+
+def test_a_join_that_dials_a_doctor_is_sent_away_without_a_word_and_links_when_a_join_is_there() -> None:
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        roster = sites.unreached("ada", "cyd")
+        tried = asyncio.Event()
+
+        def draw(size: int) -> bytes:
+            if size == 2:  # the jitter of a pause: an attempt has ended
+                tried.set()
+            return os.urandom(size)
+
+        mesh = sites.mesh("ada", roster=roster, listens=False, draw=draw)
+        async with desks(sites, "bob", roster=roster) as (desk,), running(mesh) as (ada,):
+            await tried.wait()
+            assert "ada" in desk.came
+            assert desk.turned_away == {}
+            assert ada.seen == []
+            await desk.close()
+            async with running(sites.mesh("bob", roster=roster)):
+                await ada.up("bob")
+
+    run(scene)
+
+
+def test_whom_a_doctor_does_not_let_in_is_kept_for_the_person_to_see() -> None:
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        async with desks(sites, "bob") as (desk,):
+            stranger = Identity.generate()
+            odd = Roster(1, tuple(
+                replace(one, key=stranger.key) if one.name == "ada" else one for one in sites.roster.members
+            ))  # fmt: skip
+            with pytest.raises(OurKeyNotListed):
+                await knock(caller(sites, "ada", roster=odd, identity=stranger), "bob", sites.addresses["bob"])
+        assert [error.code for error in desk.turned_away.values()] == ["P2P-MESH-006"]
 
     run(scene)
 

@@ -223,6 +223,26 @@ def test_what_costs_much_is_answered_once_in_a_probe(kind: int) -> None:
     asyncio.run(scene())
 
 
+def test_who_asks_to_be_dialled_again_and_again_is_dialled_until_its_purse_is_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answers, "PURSE_BYTES", 2 * (answers.PROBE_BYTES + answers.DIAL_BYTES) + answers.PROBE_BYTES)
+    monkeypatch.setattr(answers, "REFILL_BYTES_PER_S", 0)
+
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        async with running(sites.mesh("ada")):
+            for _ in range(2):
+                async with probing(caller(sites, "bob"), "ada", sites.addresses["ada"]) as (asker, _):
+                    assert len(await asker.dialed_back()) == 1
+            with pytest.raises(RefusedThere) as caught:
+                async with probing(caller(sites, "bob"), "ada", sites.addresses["ada"]) as (asker, _):
+                    await asker.dialed_back()
+            assert caught.value.fields["their_code"] == "P2P-MESH-046"
+
+    asyncio.run(scene())
+
+
 def test_a_probe_that_is_never_ended_is_ended() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
