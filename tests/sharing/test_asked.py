@@ -5,7 +5,7 @@ from __future__ import annotations
 from p2pfl import messages as m
 from p2pfl.sharing import events as e
 from p2pfl.sharing.phases import gather
-from p2pfl.sharing.phases.gather import STATEMENTS, WORDS
+from p2pfl.sharing.phases.gather import NONCE, ROOT, TAGS, WORDS
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import SimulatedFederation
@@ -32,7 +32,7 @@ def test_words_that_an_owner_asks_for_again_and_again_go_to_all_once() -> None:
 def test_what_is_asked_for_later_is_still_given() -> None:
     federation, found = standing(Phase.GATHER, peers=4)
     assert asks(federation, found, (ME, 0))
-    (handed,) = asks(federation, found, (ME, 0), (ME, STATEMENTS))
+    (handed,) = asks(federation, found, (ME, 0), (ME, ROOT))
     assert isinstance(handed.letter.message, m.Handed)
 
 
@@ -42,3 +42,21 @@ def test_were_every_question_answered_one_letter_would_bring_the_same_words_to_a
     place = m.Envelope(liar.run, 1, found.number, found.attempt, LIAR, liar.incarnation)
     letter = m.seal(m.Want(WORDS, ((ME, 0),) * 400), place, liar.identity)
     assert len(gather.help_out(found.state, e.Received(found.state.now, letter))) == 400
+
+
+def test_only_what_is_asked_for_is_handed_on() -> None:
+    federation, found = standing(Phase.GATHER, peers=4)
+    assert asks(federation, found, (ME, NONCE), (ME, TAGS)) == []  # there is none yet
+    (handed,) = asks(federation, found, *[(name, ROOT) for name in found.state.roots])
+    assert isinstance(handed.letter.message, m.Handed)
+    assert {type(m.read(wire).message) for wire in handed.letter.message.letters} == {m.Root}
+
+
+def test_signed_statements_are_asked_for_before_words_and_none_of_a_kind_that_is_here() -> None:
+    _, found = standing(Phase.GATHER, peers=4)
+    (sent,) = gather.ask(found.state)
+    assert isinstance(sent, e.Send)
+    assert isinstance(sent.letter.message, m.Want)
+    kinds = [max(index, TAGS - 1) for _, index in sent.letter.message.lacking]
+    assert kinds == sorted(kinds, reverse=True)
+    assert {name for name, index in sent.letter.message.lacking if index == ROOT}.isdisjoint(found.state.roots)

@@ -21,7 +21,10 @@ from p2pfl.sharing.phases.share import commitment
 from p2pfl.sharing.state import State, pack_sums
 
 WORDS: Final = "words"
-STATEMENTS: Final = (1 << 53) - 1  # in place of a chunk's number: the author's root, nonce and tags
+# In place of a chunk's number: the author's root, its nonce, its tags.
+ROOT: Final = (1 << 53) - 1
+NONCE: Final = ROOT - 1
+TAGS: Final = ROOT - 2
 MOST_LACKING: Final = 400
 
 
@@ -291,15 +294,17 @@ def ask(state: State) -> list[Effect]:
     So a member that withholds from one peer what it owes to all is the one who is seen to owe it.
     """
     state.due["asked"] = state.now
-    lacking: list[tuple[str, int]] = []
+    lacking = [(name, kind) for kind, held in _statements(state).items() for name in state.survivors if name not in held]
     for index, held in state.contributed.items():
         lacking += [(name, index) for name in state.survivors if name not in held]
     for piece in state.pieces:
         if piece.index not in state.sums and piece.index not in state.contributed:
             lacking.append((state.owners[piece.owner_position], piece.index))
-    small = (state.roots, state.nonces, state.tags)
-    lacking += [(name, STATEMENTS) for name in state.survivors if any(name not in held for held in small)]
     return [Send(None, state.seal(Want(WORDS, tuple(lacking[:MOST_LACKING]))))]
+
+
+def _statements(state: State) -> dict[int, dict[str, Letter]]:
+    return {ROOT: state.roots, NONCE: state.nonces, TAGS: state.tags}
 
 
 def help_out(state: State, event: Received) -> list[Effect]:
@@ -310,9 +315,8 @@ def help_out(state: State, event: Received) -> list[Effect]:
     effects: list[Effect] = []
     handed: list[bytes] = []
     for author, index in message.lacking:
-        if index == STATEMENTS:
-            known = (state.roots, state.nonces, state.tags)
-            handed += [held[author].wire for held in known if author in held]
+        if (known := _statements(state).get(index)) is not None:
+            handed += [known[author].wire] if author in known else []
         elif index < len(state.pieces):
             owner = state.owners[state.pieces[index].owner_position]
             if asker == owner:

@@ -7,6 +7,7 @@ taken part in.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from p2pfl import codec
@@ -24,6 +25,7 @@ from p2pfl.messages import (
     Propose,
     open_letter,
 )
+from p2pfl.roster import Roster
 from p2pfl.sharing import certificate
 from p2pfl.sharing.certificate import Composition, common_deadline_ms, grounds_of
 from p2pfl.sharing.events import Accepted, Effect, Received, Send
@@ -61,7 +63,8 @@ def complete(state: State) -> tuple[str, ...]:
         if _known(state, name) and isinstance(proposal, Propose):
             groups.setdefault(grounds_of(proposal), []).append(name)
     chosen = max(groups.values(), key=len, default=[])
-    named = [name for name in chosen if name in excusable(state)]
+    excused = excusable(state)
+    named = [name for name in chosen if name in excused]
     if len(chosen) - len(named) >= state.setting.roster.quorums.q:
         chosen = [name for name in chosen if name not in named]
     held = {name: dict(ack.held) for name in chosen if isinstance(ack := state.acks[name].message, Ack)}
@@ -101,21 +104,26 @@ def _grounds(state: State) -> tuple[bytes, ...]:
 
 def _excused(state: State, grounds: Iterable[bytes]) -> frozenset[str]:
     """Named by c+1 distinct signers of ballots of the attempt before, or of LEAVEs of the round before this one."""
+    return _named_in(tuple(grounds), state.setting.run, state.round, state.attempt, state.setting.roster)
+
+
+@functools.lru_cache(maxsize=64)
+def _named_in(grounds: tuple[bytes, ...], run: bytes, round: int, attempt: int, roster: Roster) -> frozenset[str]:
+    """`_excused`, remembered: it is asked after every letter, of the same grounds."""
     counts: dict[str, set[str]] = {}
-    here = state.envelope
     for wire in grounds:
-        letter = open_letter(wire, state.setting.roster)
+        letter = open_letter(wire, roster)
         message, at = letter.message, letter.envelope
-        if (at.run, at.epoch) != (here.run, here.epoch):
+        if (at.run, at.epoch) != (run, roster.epoch):
             continue
         names: tuple[str, ...] = ()
-        if isinstance(message, Ballot) and (at.round, at.attempt) == (here.round, here.attempt - 1):
+        if isinstance(message, Ballot) and (at.round, at.attempt) == (round, attempt - 1):
             names = message.waited_for
-        elif isinstance(message, Leave) and at.round == here.round - 1:
+        elif isinstance(message, Leave) and at.round == round - 1:
             names = message.lacking
         for name in names:
             counts.setdefault(name, set()).add(letter.sender)
-    return frozenset(name for name, by in counts.items() if len(by) > state.setting.roster.quorums.c)
+    return frozenset(name for name, by in counts.items() if len(by) > roster.quorums.c)
 
 
 def choose(state: State) -> list[Effect]:
