@@ -85,8 +85,9 @@ def _round(federation: SimulatedFederation, number: int, records: tuple[bytes | 
     held = {record for record in records if record is not None}
     facts = codec.read_facts(next(iter(held)))
     expected = federation.expected(facts["round"], facts["survivors"])
-    totals = [federation.peers[name].disk.totals[number - 1] for name in names]
-    right = all(vector.words.tolist() == expected for (vector,) in totals)
+    # A site that was away takes the record over, and has no sum of its own to compare.
+    totals = [total for name in names if (total := federation.peers[name].disk.totals[number - 1])]
+    right = bool(totals) and all(vector.words.tolist() == expected for (vector,) in totals)
     agreed = len(held) == 1
     place = (facts["round"], facts["attempt"] + 1, tuple(facts["survivors"]))
     return RoundOutcome(*place, tuple(names), agreed, agreed and right)
