@@ -27,8 +27,8 @@ MOUNTED = (
     "Delayed dropout", "Two certificates", "A made-up abandonment", "Two sets", "A victim left out",
     "A victim left out at once", "A victim squeezed out", "A victim named out", "A twin dealer",
     "A late share", "A chunk added wrongly", "A sum chosen after the forms", "False tags",
-    "Withheld nonces", "Questions without end", "Wrong Shamir shares", "A re-used update", "A restored snapshot", "A cloned machine",
-    "An old certificate", "A statistic asked again",
+    "Withheld nonces", "Questions without end", "Wrong Shamir shares", "A re-used update", "A restored snapshot",
+    "A cloned machine", "An old certificate", "A statistic asked again",
 )  # fmt: skip
 
 

@@ -79,7 +79,8 @@ class Metrics:
         from prometheus_client.core import GaugeMetricFamily as Gauge
         from prometheus_client.core import InfoMetricFamily as Info
 
-        federation, peer = self._federation, self.peer
+        peer = self.peer
+        federation = peer.federation if peer is not None else self._federation  # of the epoch that it is
         named = {"version": __version__, "federation": federation.name, "site": peer.name if peer else ""}
         yield Info("p2pfl", "This program and this site", value=named)
         yield Gauge("p2pfl_epoch", "Epoch of the roster", value=federation.roster.epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import stat
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from p2pfl.cli import journal
 from p2pfl.cli.journal import EVENTS, Journal
 from p2pfl.errors.mesh import LinkFlooded
 from p2pfl.errors.people import LogNotWritable
@@ -48,6 +50,17 @@ def test_what_is_not_in_the_table_is_not_written(tmp_path: Path) -> None:
     assert {line["event"] for line in found} == EVENTS.keys()
     refused = next(line for line in found if line["event"] == "refused")
     assert (refused["code"], refused["evidence"]) == ("P2P-MESH-061", "600 at once")
+
+
+def test_every_kind_of_event_that_is_told_is_in_the_table() -> None:
+    told = set()
+    for file in Path(journal.__file__).parents[1].rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            named = isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("Progress", "_tell")
+            if named and node.args and isinstance(node.args[0], ast.Constant):  # type: ignore[attr-defined]
+                told.add(node.args[0].value)  # type: ignore[attr-defined]
+    assert {"link_up", "round", "breach"} <= told
+    assert {kind for kind in told if isinstance(kind, str) and " " not in kind} <= EVENTS.keys()
 
 
 def test_lines_below_the_level_are_left_out(tmp_path: Path) -> None:

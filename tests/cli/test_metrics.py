@@ -25,7 +25,8 @@ def peer() -> Any:
     link = SimpleNamespace(state="up", bytes_sent=1200, bytes_received=3400, queued=5, rtt_s=0.02)
     away = SimpleNamespace(state="down", bytes_sent=0, bytes_received=0, queued=0, rtt_s=None)
     links = {NAMES[1]: link, NAMES[2]: away}
-    return SimpleNamespace(name=NAMES[0], links=lambda: links, node=SimpleNamespace(epsilon="0.25"))
+    node = SimpleNamespace(epsilon="0.25")
+    return SimpleNamespace(name=NAMES[0], links=lambda: links, node=node, federation=FEDERATION)
 
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
