@@ -162,6 +162,25 @@ class Learner:
         )
         self._model_asked = self._now()
         self.up: set[str] = set()
+        self._roster = federation.roster
+        self._met: set[str] = set()
+
+    def came(self, peer: str) -> None:
+        """The link to `peer` stands: it has said hello."""
+        self.up.add(peer)
+        self._met.add(peer)
+
+    @property
+    def unmet(self) -> dict[str, str]:
+        """Whose hello this process has yet to hear before it draws secrets for a round; nobody's, from q−1 on.
+
+        What it draws is bound to the nonces of those links, so that no copy of this machine draws the same; and they
+        would have told a home that was set back that it is.
+        """
+        if len(self._met) >= self._roster.quorums.q - 1:
+            return {}
+        others = (name for name in self._roster.names if name not in (self._envelope.sender, *self._met))
+        return dict.fromkeys(others, "its first hello")
 
     @property
     def wanted(self) -> str:

@@ -252,7 +252,8 @@ class Node:
         tip = course.rounds[course.held[-1]].state.record if course.held else b""
         if self.stopping or self.learner.fetching(now) or self.changes.at_the_end(tip):
             return
-        if course.may_begin and self.books.count(course.setting.run) + len(course.held) < held.rounds:
+        more = self.books.count(course.setting.run) + len(course.held) < held.rounds
+        if more and course.may_begin and not self.learner.unmet:
             held.began, held.bytes_before = now, self.hands.bytes_sent
             await self.hands.carry_out(held, course.begin(now))
         place = (course.number, course.tip)
@@ -320,7 +321,7 @@ class Node:
 
     async def _link(self, event: e.LinkUp | e.LinkDown) -> None:
         if isinstance(event, e.LinkUp):
-            self.learner.up.add(event.peer)
+            self.learner.came(event.peer)
             if self.greetings.entries.get(event.peer, 0) > len(self.books.federation):
                 self.learner.ask(event.peer)
         else:
@@ -333,7 +334,8 @@ class Node:
         if self.learner.wanted:
             return Waiting("catching up", held.course.final_round, {self.learner.wanted: "the newest model"})
         if current is None:
-            return Waiting("", held.course.final_round, {})
+            unmet = self.learner.unmet
+            return Waiting("hello" if unmet else "", held.course.final_round, unmet)
         training = held.proposing is not None and not held.proposing.done()
         return Waiting("training" if training else current.phase.value, current.number, current.waiting_for())
 

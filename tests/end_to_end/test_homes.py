@@ -194,6 +194,23 @@ def test_of_two_copies_of_a_home_that_start_together_one_at_least_stops_and_no_s
         assert ended.facts["given"][0]["total"] == ["6"]
 
 
+def test_a_new_process_draws_no_secret_for_a_round_before_a_quorum_has_said_hello(make: MakeSites) -> None:
+    sites = make(3)
+    all_do(sites, SUM)
+    before = len(committed(sites, "ben"))
+    ben = sites.site("ben", NEXT)
+    assert set(ben.event("waiting")["missing"]) == {"ada", "cyd"}
+    assert len(committed(sites, "ben")) == before
+    others = [sites.site(name, NEXT) for name in ("ada", "cyd")]
+    assert [process.end().status for process in (ben, *others)] == [0, 0, 0], ben.tail
+    assert len(committed(sites, "ben")) > before
+
+
+def committed(sites: Sites, name: str) -> list[dict[str, Any]]:
+    """What binds a site in an attempt: the secrets that it drew."""
+    return [one for one in entries(sites[name], "site") if one["kind"] == "commitment"]
+
+
 def test_a_site_with_another_peers_yaml_stops_and_the_others_say_why_and_go_on_waiting(make: MakeSites) -> None:
     sites = make(3)
     right = sites.peers.read_text()
