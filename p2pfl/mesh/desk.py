@@ -36,7 +36,7 @@ class Desk:
         self.came: set[str] = set()
         self.asked: Counter[str] = Counter()
         self.turned_away: dict[str, P2PFLError] = {}
-        self.news = asyncio.Event()  # set after each probe
+        self.news = asyncio.Event()  # set when somebody came, has probed, or was turned away
         self._caller, self._draw = caller, draw
         self._answers = Answers(caller, about)
         self._listener: Listener | None = None
@@ -65,11 +65,13 @@ class Desk:
             if self._listener is not None:
                 self._listener.authenticated()
             self.came.add(peer)
+            self.news.set()
             await self._answer(tunnel, peer)
         except (P2PFLError, OSError) as error:
             named = await turned_away(tunnel, peer or call.label, error)
             if tunnel.first and len(self.turned_away) < REMEMBERED:  # who closes without a word is a health check
                 self.turned_away.setdefault(f"{named.code} {peer or address.host}", named)
+                self.news.set()
         finally:
             tunnel.close()
 

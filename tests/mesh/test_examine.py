@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
 import time
@@ -16,7 +15,7 @@ import pytest
 
 from p2pfl.errors.mesh import OurKeyNotListed
 from p2pfl.keys import Identity
-from p2pfl.mesh import LinkDown, measure
+from p2pfl.mesh import LinkDown, Refused, measure
 from p2pfl.mesh.certificates import issue
 from p2pfl.mesh.events import Path as Way
 from p2pfl.mesh.examine import Found, judge_relays
@@ -103,22 +102,14 @@ def test_a_join_that_dials_a_doctor_is_sent_away_without_a_word_and_links_when_a
     async def scene() -> None:
         sites = Sites(*SITES)
         roster = sites.unreached("ada", "cyd")
-        tried = asyncio.Event()
-
-        def draw(size: int) -> bytes:
-            if size == 2:  # the jitter of a pause: an attempt has ended
-                tried.set()
-            return os.urandom(size)
-
-        mesh = sites.mesh("ada", roster=roster, listens=False, draw=draw)
+        mesh = sites.mesh("ada", roster=roster, listens=False)
         async with desks(sites, "bob", roster=roster) as (desk,), running(mesh) as (ada,):
-            await tried.wait()
-            assert "ada" in desk.came
-            assert desk.turned_away == {}
-            assert ada.seen == []
+            await desk.news.wait()
             await desk.close()
             async with running(sites.mesh("bob", roster=roster)):
                 await ada.up("bob")
+            assert (desk.came, desk.turned_away) == ({"ada"}, {})
+            assert not [event for event in ada.seen if isinstance(event, Refused)]
 
     run(scene)
 
@@ -133,6 +124,7 @@ def test_whom_a_doctor_does_not_let_in_is_kept_for_the_person_to_see() -> None:
             ))  # fmt: skip
             with pytest.raises(OurKeyNotListed):
                 await knock(caller(sites, "ada", roster=odd, identity=stranger), "bob", sites.addresses["bob"])
+            await desk.news.wait()
         assert [error.code for error in desk.turned_away.values()] == ["P2P-MESH-006"]
 
     run(scene)
