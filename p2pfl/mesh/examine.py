@@ -9,6 +9,7 @@ bytes, which every path carries: what passes then was lost for its size.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -173,19 +174,27 @@ class Examiner:
         except P2PFLError as error:
             # The far end's patience may end first: then it is a cut, after a long silence.
             silent = isinstance(error, HandshakeCut) and self.caller.now() - begun >= self.caller.limits.handshake_s / 2
-            if silent or isinstance(error, HandshakeUnfinished):
-                return Way(address, await self._large_packets(peer, address, error)), None
-            return Way(address, error), None
+            if not silent and not isinstance(error, HandshakeUnfinished):
+                return Way(address, error), None
+            found = await self._large_packets(peer, address, error)
+            if isinstance(found, P2PFLError):
+                return Way(address, found), None
+            admitted = found
         way = Way(address, None, admitted.ip, admitted.segment, admitted.tcp_s, admitted.admitted_s)
         return way, admitted
 
-    async def _large_packets(self, peer: str, address: Address, error: P2PFLError) -> P2PFLError:
-        """TCP stands and TLS does not come: a first flight is more than one packet holds. Is it the packet?"""
+    async def _large_packets(self, peer: str, address: Address, error: P2PFLError) -> P2PFLError | Admitted:
+        """TCP stands and TLS does not come: a first flight is more than one packet holds. Is it the packet?
+
+        What passes in small segments is tried in large ones once more: it may have been a moment's silence.
+        """
         try:
             admitted = await knock(self.caller, peer, address, segment=SMALL_SEGMENT)
         except P2PFLError:
             return error
         await admitted.part()
+        with contextlib.suppress(P2PFLError):
+            return await knock(self.caller, peer, address)
         evidence = f"{error.evidence}; with segments of {SMALL_SEGMENT} bytes it was let in"
         return _lost(peer, address, "to or from", ETHERNET, evidence)
 
@@ -267,8 +276,20 @@ class Examiner:
             what = "it stood still in the middle of a test"
             found.errors.append(ProbeUnanswered(peer=found.peer, what=what, evidence=evidence))
         else:
-            evidence = f"{stood.passed} bytes passed, {stood.size} did not; in segments of {SMALL_SEGMENT} all passed"
-            found.errors.append(_lost(found.peer, address, stood.way, min(stood.size, ETHERNET), evidence))
+            await self._confirm_loss(found, stood, address)
+
+    async def _confirm_loss(self, found: Found, stood: StoodStill, address: Address) -> None:
+        """In small segments all has passed. Does it stand still in large ones again?"""
+        try:
+            await self._weigh(found, None)
+        except StoodStill as again:
+            evidence = f"{again.passed} bytes passed, {again.size} did not; in segments of {SMALL_SEGMENT} all passed"
+            found.errors.append(_lost(found.peer, address, again.way, min(again.size, ETHERNET), evidence))
+        except P2PFLError as error:
+            found.errors.append(error)
+        else:
+            found.there = OK
+            found.notes.append(f"it stood still once, {stood.way} it after {stood.count} bytes, and then no more")
 
 
 def _lost(peer: str, address: Address, way: str, size: int, evidence: str) -> P2PFLError:
