@@ -76,8 +76,7 @@ def enter(home: Home, given: Federation) -> Federation:
     before = home.read(AGREED)
     if before != federation.raw:
         if before is not None:
-            for item in (*ITEMS, PEERS_ITEM):
-                home.remove(item)
+            _let_go(home)
         home.replace(AGREED, federation.raw)
     return federation
 
@@ -95,10 +94,16 @@ def leap(home: Home, federation: Federation) -> bool:
     if home.name in new.roster and new.roster[home.name].key == home.identity().key:
         return False  # it is spoken with, and shown what it lacks
     _take_key(home, new)
-    for item in (*ITEMS, PEERS_ITEM):
-        home.remove(item)
+    _let_go(home)
     home.replace(AGREED, new.raw)
     return True
+
+
+def _let_go(home: Home) -> None:
+    """What rounds of the epoch before left is gone, secrets and all."""
+    for item in (*ITEMS, PEERS_ITEM):
+        if (home.path / item).exists():
+            home.remove(item)
 
 
 def _reached(home: Home, given: Federation) -> Federation:
