@@ -120,14 +120,20 @@ class Metrics:
         moved = count("p2pfl_link_bytes", "Bytes on the wire, TLS included", labels=["peer", "direction"])
         queued = gauge("p2pfl_link_queued_bytes", "Bytes that the peer has not acknowledged", labels=["peer"])
         trip = gauge("p2pfl_link_round_trip_seconds", "Round trip of pings", labels=["peer"])
+        relayed = gauge("p2pfl_link_relayed", "1 while the link runs through a relay", labels=["peer"])
         for name, link in sorted(self.peer.links().items()) if self.peer is not None else ():
             up.add_metric([name], float(link.state == "up"))
+            relayed.add_metric([name], float(link.path is not None and link.path.kind == "relay"))
             moved.add_metric([name, "sent"], link.bytes_sent)
             moved.add_metric([name, "received"], link.bytes_received)
             queued.add_metric([name], link.queued)
             if link.rtt_s is not None:
                 trip.add_metric([name], link.rtt_s)
-        yield from (up, moved, queued, trip)
+        yield from (up, relayed, moved, queued, trip)
+        if self.peer is not None:
+            carried = self.peer.carried()
+            yield gauge("p2pfl_relay_calls", "Calls of others that this site carries now", value=carried.now)
+            yield count("p2pfl_relay_bytes", "Bytes that came in to be carried on", value=carried.bytes_received)
 
     # ── who asks ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,6 +13,8 @@ from p2pfl.cli.metrics import MOST_CALLERS, Metrics, place_of
 from p2pfl.errors.mesh import KeyNotListed, LinkFlooded
 from p2pfl.errors.people import MetricsNotLocal, MetricsPortBusy
 from p2pfl.federation import Federation
+from p2pfl.mesh.events import Path
+from p2pfl.mesh.relay import Carried
 from p2pfl.progress import Progress
 from p2pfl.roster import Address
 from tests.federation.sample import NAMES, peers_yaml
@@ -22,11 +24,14 @@ FEDERATION = Federation.parse(peers_yaml())
 
 
 def peer() -> Any:
-    link = SimpleNamespace(state="up", bytes_sent=1200, bytes_received=3400, queued=5, rtt_s=0.02)
-    away = SimpleNamespace(state="down", bytes_sent=0, bytes_received=0, queued=0, rtt_s=None)
+    link = SimpleNamespace(state="up", bytes_sent=1200, bytes_received=3400, queued=5, rtt_s=0.02,
+                           path=Path("relay", NAMES[2]))  # fmt: skip
+    away = SimpleNamespace(state="down", bytes_sent=0, bytes_received=0, queued=0, rtt_s=None, path=None)
     links = {NAMES[1]: link, NAMES[2]: away}
-    node = SimpleNamespace(epsilon="0.25")
-    return SimpleNamespace(name=NAMES[0], links=lambda: links, node=node, federation=FEDERATION)
+    node, carried = SimpleNamespace(epsilon="0.25"), Carried(7, 2, 9000)
+    return SimpleNamespace(
+        name=NAMES[0], links=lambda: links, node=node, federation=FEDERATION, carried=lambda: carried
+    )  # fmt: skip
 
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -72,6 +77,9 @@ def test_what_happened_is_counted_and_read_by_the_librarys_parser() -> None:
     assert found[("p2pfl_breaches_total", (("code", "P2P-MESH-061"), ("peer", NAMES[1])))] == 1
     assert found[("p2pfl_link_up", (("peer", NAMES[1]),))] == 1
     assert found[("p2pfl_link_up", (("peer", NAMES[2]),))] == 0
+    assert found[("p2pfl_link_relayed", (("peer", NAMES[1]),))] == 1
+    assert found[("p2pfl_link_relayed", (("peer", NAMES[2]),))] == 0
+    assert (found[("p2pfl_relay_calls", ())], found[("p2pfl_relay_bytes_total", ())]) == (2, 9000)
     assert found[("p2pfl_link_bytes_total", (("direction", "sent"), ("peer", NAMES[1])))] == 1200
     assert found[("p2pfl_link_round_trip_seconds", (("peer", NAMES[1]),))] == 0.02
     assert found[("process_resident_memory_bytes", ())] > 1 << 20

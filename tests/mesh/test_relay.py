@@ -40,7 +40,7 @@ from tests.mesh.relays import Change, Middle, at, cut, flip, hold, leave_out, re
 from tests.mesh.sites import QUICK, Sites, Watch, running
 from tests.mesh.test_door import silent
 
-HASTY = replace(QUICK, silence_s=1.5, heartbeat_s=0.3, handshake_s=1.5, opening_s=1.5, relay_answer_s=2.0)
+HASTY = replace(QUICK, silence_s=2.5, heartbeat_s=0.4, handshake_s=3.0, opening_s=3.0, relay_answer_s=3.0)
 
 
 def path_of(mesh: Mesh, peer: str) -> str:
@@ -57,6 +57,12 @@ async def exchanged(one: Watch, two: Watch, sizes: list[int]) -> None:
         await asyncio.gather(one.mesh.send(other, mine), two.mesh.send(name, theirs))
     assert (await two.payloads(name, before[0] + len(sizes)))[before[0] :] == there
     assert (await one.payloads(other, before[1] + len(sizes)))[before[1] :] == back
+
+
+async def talk(one: Watch, two: Watch, done: Callable[[], bool]) -> None:
+    """Exchange payloads until it is `done`, so that something is always on its way."""
+    while not done():
+        await exchanged(one, two, [200_000] * 4)
 
 
 def test_two_sites_that_only_dial_out_meet_through_a_third_that_sees_tls_records_and_nothing_else() -> None:
@@ -120,7 +126,7 @@ def test_a_relay_that_stops_in_the_middle_is_replaced_and_nothing_is_lost_or_dou
                 await three.payloads("bob", 3)
                 await meshes[first].stop(flush_s=0.0)
 
-            await asyncio.gather(stop(), exchanged(two, three, [700_000] * 12))
+            await asyncio.gather(stop(), exchanged(two, three, [400_000] * 8))
             other = "dot" if first == "ada" else "ada"
             assert path_of(meshes["bob"], "cyd") == path_of(meshes["cyd"], "bob") == f"relay {other}"
             assert len({event.incarnation for event in two.ups("cyd")}) == 1
@@ -128,8 +134,10 @@ def test_a_relay_that_stops_in_the_middle_is_replaced_and_nothing_is_lost_or_dou
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("lie", [flip, repeat, leave_out, hold, cut], ids=lambda lie: lie.__name__)
-@pytest.mark.parametrize("place", [200, 30_000, 900_000])
+@pytest.mark.parametrize(("lie", "place"), [
+    *((lie, place) for lie in (flip, repeat, cut) for place in (200, 30_000, 900_000)),
+    *((lie, place) for lie in (leave_out, hold) for place in (200, 900_000)),  # each costs a silence
+], ids=lambda one: getattr(one, "__name__", str(one)))  # fmt: skip
 def test_a_relay_that_changes_repeats_withholds_or_cuts_what_it_carries_is_left_and_nothing_is_lost(
     lie: Callable[[bytes, int], Iterator[bytes]], place: int
 ) -> None:
@@ -142,7 +150,7 @@ def test_a_relay_that_changes_repeats_withholds_or_cuts_what_it_carries_is_left_
         liar = meshes["bob"]._caller.relays("cyd")[0]
         Middle(meshes[liar], change)
         async with running(*meshes.values()) as (_, two, three, _):
-            await exchanged(two, three, [300_000] * 8)
+            await exchanged(two, three, [300_000] * 5)
             assert path_of(meshes["bob"], "cyd") == f"relay {'dot' if liar == 'ada' else 'ada'}"
 
     asyncio.run(scene(at(place, lie)))
@@ -274,9 +282,9 @@ def test_when_every_address_of_a_site_fails_a_relay_takes_over_and_nothing_is_lo
         async with running(ada, bob, cyd) as (_, two, three):
             async with door.running():
                 await two.until(lambda _: path_of(bob, "cyd") == f"direct {door.address}")
-                sending = asyncio.ensure_future(exchanged(two, three, [500_000] * 30))
+                talking = asyncio.ensure_future(talk(two, three, lambda: path_of(cyd, "bob") == "relay ada"))
                 await three.payloads("bob", 2)
-            await sending
+            await talking
             assert path_of(bob, "cyd") == path_of(cyd, "bob") == "relay ada"
             assert len({event.incarnation for event in two.ups("cyd")}) == 1
 
@@ -293,10 +301,10 @@ def test_a_direct_connection_that_works_again_is_taken_back_and_nothing_is_lost_
         async with running(ada, bob, cyd) as (_, two, three):
             await exchanged(two, three, [200_000] * 3)
             assert path_of(bob, "cyd") == "relay ada"
-            sending = asyncio.ensure_future(exchanged(two, three, [500_000] * 30))
+            talking = asyncio.ensure_future(talk(two, three, lambda: path_of(cyd, "bob").startswith("direct")))
             async with door.running():
                 await two.until(lambda _: path_of(bob, "cyd") == f"direct {door.address}")
-                await sending
+                await talking
                 await exchanged(two, three, [1000] * 3)
                 assert path_of(cyd, "bob").startswith("direct 127.0.0.1:")
                 assert len({event.incarnation for event in two.ups("cyd")}) == 1
