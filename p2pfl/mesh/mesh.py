@@ -210,6 +210,7 @@ class Mesh:
     def cut(self, peer: str, error: P2PFLError) -> None:
         """End the link to `peer`, who broke a rule that the owner knows; it is dialled again by itself."""
         self._links[peer].cut(error.happened, error)
+        self.exchange.leave(peer)
 
     def links(self) -> dict[str, LinkStatus]:
         """The state of every link, by peer."""

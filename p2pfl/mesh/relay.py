@@ -210,7 +210,7 @@ class Exchange:
                 self._end(key)
 
     def leave(self, peer: str) -> None:
-        """`peer` is no member any more: nothing is carried for it."""
+        """This site has ended its link to `peer`: the calls that it carries for it end, too."""
         for key in [key for key in self._carried if peer in key]:
             self._end(key)
         for ticket in [ticket for ticket, one in self._meetings.items() if peer in (one.caller, one.callee)]:

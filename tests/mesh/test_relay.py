@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pfl.errors.mesh import NoSuchPeer
 from p2pfl.keys import Identity
 from p2pfl.mesh import Event, Limits, LinkDown, Mesh, Refused
 from p2pfl.mesh.admission import Call, authenticate
@@ -37,7 +38,7 @@ from p2pfl.roster import Member, Roster
 from tests.end_to_end.proxies import Proxy as Recorder
 from tests.mesh.proxy import Proxy
 from tests.mesh.relays import Change, Middle, at, cut, flip, hold, leave_out, records, repeat
-from tests.mesh.sites import QUICK, Sites, Watch, running
+from tests.mesh.sites import QUICK, Greetings, Sites, Watch, running
 from tests.mesh.test_door import silent
 
 HASTY = replace(QUICK, silence_s=2.5, heartbeat_s=0.4, handshake_s=3.0, opening_s=3.0, relay_answer_s=3.0)
@@ -322,6 +323,34 @@ def test_five_sites_of_which_three_only_dial_out_have_all_their_links() -> None:
         async with running(*meshes) as watches:
             for watch in watches:
                 await watch.up(*(name for name in names if name != watch.mesh._name))
+
+    asyncio.run(scene())
+
+
+def test_when_a_relay_cuts_its_link_to_a_member_it_carries_nothing_more_for_it() -> None:
+    async def scene() -> None:
+        sites, greets = Sites("ada", "bob", "cyd"), Greetings("ada")
+        roster = sites.unreached("bob", "cyd")
+        ada = sites.mesh("ada", roster=roster, greetings=greets)
+        bob, cyd = (sites.mesh(name, roster=roster, listens=False) for name in ("bob", "cyd"))
+        async with running(ada, bob, cyd) as (one, two, three):
+            await two.up("cyd")
+            await three.up("bob")
+            refuse, check = NoSuchPeer(peer="bob", evidence="its key is revoked here"), greets.check
+
+            def only_others(peer: str, greeting: bytes, nonce: bytes) -> None:
+                if peer == "bob":
+                    raise refuse
+                check(peer, greeting, nonce)
+
+            greets.check = only_others  # type: ignore[method-assign]
+            ada.cut("bob", refuse)
+            assert ada.exchange.carried.now == len(ada.exchange) == 0
+            for watch, peer in ((two, "cyd"), (three, "bob")):
+                await watch.until(lambda seen, peer=peer: LinkDown in [type(e) for e in seen if e.peer == peer])  # type: ignore[misc]
+            assert (await two.refusal("P2P-MESH-020")).peer == "ada"
+            assert bob.links()["cyd"].state == cyd.links()["bob"].state == "down"
+            assert one.mesh.links()["cyd"].state == "up"
 
     asyncio.run(scene())
 
