@@ -40,7 +40,6 @@ GOODBYE: Final = 5
 CALL: Final = 6
 COME: Final = 7
 DECLINED: Final = 8
-ASIDE: Final = (CALL, COME, DECLINED)
 FIRST: Final = 1
 LAST: Final = 2
 

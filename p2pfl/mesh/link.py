@@ -12,25 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 from typing import Final
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import LinkFlooded, MalformedStream
 from p2pfl.mesh.events import Delivered, Event, Limits, LinkDown, LinkStatus, LinkUp, Path, TlsFacts
-from p2pfl.mesh.framing import (
-    ACK,
-    ASIDE,
-    DATA,
-    GOODBYE,
-    PING,
-    PONG,
-    Header,
-    Incoming,
-    MalformedFrame,
-    Outgoing,
-    Payload,
-)
+from p2pfl.mesh.framing import ACK, DATA, GOODBYE, PING, PONG, Header, Incoming, MalformedFrame, Outgoing, Payload
 from p2pfl.mesh.opening import NOBODY, Hello, Opened
 from p2pfl.mesh.pace import Pace
 from p2pfl.mesh.rate import Bucket
@@ -74,6 +63,7 @@ class Link:
         self._outgoing = Outgoing(limits.window_bytes)
         self._incoming = Incoming(limits.window_bytes)
         self._tag = b""
+        self._joined = False  # ZeroMQ's connection of the moment is this tunnel's
         self._current = False  # a frame of this link has arrived, so no stale one may
         self._stale = 0
         self._blocked = False
@@ -125,10 +115,19 @@ class Link:
         self._facts, self._last_seen, self._said_at = opened.facts, self._now(), self._now()
         self.last_error = None
         self._handed = 0
-        self._door.take(lambda local: tunnel.start(
-            local, lambda why, error: self._ended(tunnel, why, error), lambda count: self._taken_on(tunnel, count)
-        ))  # fmt: skip
+        self._joined = False
         self._tell(LinkUp(self.peer, hello.incarnation, opened.greeting, opened.nonce, opened.facts, tunnel.path))
+        self._door.take(lambda local: self._join(tunnel, local))
+
+    def _join(self, tunnel: Tunnel, local: socket.socket) -> None:
+        """ZeroMQ has connected anew: what it is given from now on goes this tunnel's way.
+
+        Before that it may still write a frame into the connection of the tunnel before, where it would be lost.
+        """
+        tunnel.start(
+            local, lambda why, error: self._ended(tunnel, why, error), lambda count: self._taken_on(tunnel, count)
+        )
+        self._joined = True
         self._control(PING, self._stamp())
         self.send_more()
 
@@ -207,7 +206,7 @@ class Link:
     def send_more(self) -> None:
         """Hand frames to ZeroMQ until it holds enough, or the window is full."""
         self._blocked = False
-        if self.tunnel is None:
+        if self.tunnel is None or not self._joined:
             return
         while self._handed < HANDED_BYTES and (frame := self._outgoing.peek()) is not None:
             header = Header(DATA, frame.flags, self._tag, frame.number, self._acknowledgement(), frame.total)
@@ -282,7 +281,7 @@ class Link:
             self._control(PONG, header.number)
         elif header.kind == PONG:
             self._pace.pong(self._now(), header.number)
-        elif header.kind in ASIDE:
+        elif header.kind > GOODBYE:  # words with a relay
             self.aside(self.peer, header.kind, bytes(body))
 
     def _take(self, header: Header, body: memoryview) -> None:
@@ -320,7 +319,7 @@ class Link:
 
     def _control(self, kind: int, number: int, body: memoryview | None = None) -> bool:
         """Send an unnumbered frame. Without room for it an acknowledgement stays owed; a heartbeat is needless."""
-        if self.tunnel is None:
+        if self.tunnel is None or not self._joined:
             return False
         header = Header(kind, 0, self._tag, number, self._acknowledgement(), 0)
         sent = self._router.send(self.peer, header.encode(), body)

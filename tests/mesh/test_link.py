@@ -59,6 +59,24 @@ class Stage:
         self.link.tick()
 
 
+def test_nothing_is_given_to_zeromq_before_it_has_connected_for_the_tunnel_of_the_moment() -> None:
+    """A frame given earlier may be written into the connection of the tunnel before, and no link sends it again."""
+
+    def scene(stage: Stage) -> None:
+        waiting: list[Callable[[None], None]] = []
+        stage.link._door.take = waiting.append  # type: ignore[method-assign, assignment]
+        hello = Hello(b"i" * 16, bytes(32), b"me" * 8, 0)
+        stage.link.attach(stage.tunnel, Opened(hello, b"", bytes(32), b"new-link", TlsFacts("", "", "")), b"me" * 8)
+        stage.link.offer(b"payload")
+        stage.link.probe()
+        stage.second(heard=True)
+        assert stage.sent == []
+        waiting[0](None)
+        assert [(header.kind, header.tag) for header in stage.sent] == [(PING, b"new-link"), (DATA, b"new-link")]
+
+    staged(scene)
+
+
 def staged(scene: Any) -> None:
     async def run() -> None:
         scene(Stage())
