@@ -206,6 +206,8 @@ class Greetings:
                 raise MalformedMessage(peer=peer, evidence=f"in its echo: {error}") from None
             if letter.sender != self.name or letter.envelope.incarnation == self.incarnation:
                 continue  # of statements about this site only what it signed itself counts
+            if letter.envelope.epoch < self.roster.epoch:
+                continue  # its rounds ended with it: this home keeps none of them, and the ledger has gone on
             place = (letter.envelope.round, letter.envelope.attempt)
             if place > stands.reached(letter.envelope.run):
                 # Made by a process after the one that left this home as this process found it: a later state of the

@@ -168,6 +168,18 @@ def test_a_statement_of_another_run_hides_none() -> None:
         a.hears(b)
 
 
+def test_a_statement_of_an_epoch_that_is_over_stops_nobody_and_one_of_this_epoch_does() -> None:
+    """A round under way when its epoch ended is on no disk any more; who kept a letter of it could stop its author."""
+    second = Roster(2, ROSTER.members)
+    ada, ben = Site("a", roster=second), Site("b", roster=second)
+    ben.greets.heard(said("a", 3))  # of epoch 1
+    ada.hears(ben)
+    assert ada.failed == []
+    ben.greets.heard(seal(PROPOSE, replace(said("a", 3).envelope, epoch=2), IDENTITIES["a"]))
+    with pytest.raises(RolledBack):
+        ada.hears(ben)
+
+
 def test_what_this_home_did_itself_is_no_rollback_also_after_the_peer_restarted() -> None:
     a, b = Site("a", reached=(2, 1)), Site("b")
     b.greets.heard(said("a", 2, 1))
