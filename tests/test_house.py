@@ -155,7 +155,7 @@ def test_everything_in_the_package_has_a_place_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["peers", "--help"], ["join", "--help"],
-                                       ["demo", "--help"], ["nonsense"]])  # fmt: skip
+                                       ["demo", "--help"], ["doctor", "--help"], ["nonsense"]])  # fmt: skip
 def test_asking_for_help_loads_neither_torch_nor_a_socket_library(arguments: list[str]) -> None:
     script = (
         "import sys; from p2pfl.cli.main import run; run(sys.argv[1:]); "

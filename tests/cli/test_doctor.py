@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,16 @@ def test_a_port_that_another_program_holds_is_named_and_a_home_of_another_federa
     Home.create(tmp_path / "stranger", "stranger", [KeyFile(tmp_path / "stranger.key")]).close()
     status, _, err = ended(start("doctor", "--peers", str(sites.peers), "--home", str(tmp_path / "stranger")))
     assert (status, "P2P-ROUND-042" in err) == (2, True)
+
+
+def test_a_doctor_is_there_quickly_since_it_loads_neither_torch_nor_what_trains() -> None:
+    script = (
+        "import sys, p2pfl.cli.doctor, p2pfl.cli.status, p2pfl.mesh.desk, p2pfl.mesh.examine; "
+        "loaded = {'torch', 'opacus', 'p2pfl.peer', 'p2pfl.node'} & set(sys.modules); "
+        "sys.exit(f'loaded: {loaded}' if loaded else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # ── what all sites together show ──────────────────────────────────────────────────────────────────────────────
