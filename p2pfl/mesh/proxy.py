@@ -47,11 +47,12 @@ class Proxy:
                 raise ValueError("it is not http://HOST:PORT")
             user, _, place = parts.netloc.rpartition("@")
             address = Address.parse(place)
-            if user and argument:
-                raise ValueError("a name and a password stand in it")
         except ValueError as reason:
-            shown = "what was given" if "@" in text else repr(printable(text, 100))
-            raise WrongProxy(text=shown, evidence=str(reason) if "@" not in text else "not http://HOST:PORT") from None
+            if "@" in text:  # part of a password may stand anywhere in it
+                raise WrongProxy(text="What was given", evidence="it is not http://NAME:PASSWORD@HOST:PORT") from None
+            raise WrongProxy(text=repr(printable(text, 100)), evidence=str(reason)) from None
+        if user and argument:
+            raise WrongProxy(text="What was given", evidence="a name and a password stand in it")
         if user:
             name, _, password = user.partition(":")
             credentials = Secret(f"{unquote(name)}:{unquote(password)}".encode(), "proxy password")

@@ -127,6 +127,10 @@ def test_a_password_on_the_command_line_is_refused_and_not_repeated() -> None:
     with pytest.raises(WrongProxy) as refused:
         Proxy.parse("http://ada:hush@proxy.example:3128", argument=True)
     assert "hush" not in refused.value.render()
+    assert "a name and a password stand in it" in refused.value.evidence
+    with pytest.raises(WrongProxy) as refused:
+        Proxy.parse("http://ada:hu@sh:3128:x")
+    assert "sh:3128" not in refused.value.render()
 
 
 def test_a_password_is_read_from_a_file_that_nobody_else_can_read_and_never_shown(tmp_path: Path) -> None:
