@@ -46,7 +46,7 @@ def _forget(stream: TextIO) -> None:
 def _say(text: str, stream: TextIO) -> None:
     """One print. Raises NotWritten when it is the result that cannot be written."""
     try:
-        print(text, file=stream, flush=True)
+        print(text + "\n", end="", file=stream, flush=True)  # in one piece: several threads tell of progress
     except BrokenPipeError:
         _forget(stream)
     except OSError as error:

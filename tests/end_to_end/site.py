@@ -46,6 +46,12 @@ def die(number: int = signal.SIGKILL) -> None:
     os.kill(os.getpid(), number)
 
 
+def tell(facts: dict[str, Any]) -> None:
+    """One line of stderr, written at once: several threads tell."""
+    sys.stderr.write(json.dumps(facts, default=str) + "\n")
+    sys.stderr.flush()
+
+
 class Told:
     """The observer: one line of JSON for each event on stderr."""
 
@@ -58,7 +64,7 @@ class Told:
         facts = {key: value for key, value in told.facts.items() if key != "error"}
         if (error := told.facts.get("error")) is not None:
             facts |= {"code": error.code, "text": error.render()}
-        print(json.dumps({"event": told.kind, **facts}, default=str), file=sys.stderr, flush=True)
+        tell({"event": told.kind, **facts})
         self._left -= 1
         if self._left == 0:
             die(self._signal)
@@ -81,7 +87,7 @@ class Fault:
         if fnmatch(step, self._step) and fnmatch(place, self._path):
             self._left -= 1
             if self._left == 0:
-                print(json.dumps({"event": "dies", "step": step, "path": place}), file=sys.stderr, flush=True)
+                tell({"event": "dies", "step": step, "path": place})
                 die(self._signal)
         self._filled = self._filled or (self._full is not None and fnmatch(place, self._full))
         if self._filled and step == "write":
@@ -161,7 +167,7 @@ async def work(plan: dict[str, Any]) -> list[Any]:
             if plan.get("again") and _done(peer, order, sums):
                 continue  # final before this process began
             given.append(await _one(peer, plan, order))
-            print(json.dumps({"event": "given", "order": order, "given": given[-1]}), file=sys.stderr, flush=True)
+            tell({"event": "given", "order": order, "given": given[-1]})
     return given
 
 
