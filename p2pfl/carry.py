@@ -31,6 +31,8 @@ from p2pfl.source import Run
 
 MOST_WAITING: Final = 1 << 30  # bytes for one peer, most of them views of the vector: a round of a large model …
 MOST_LETTERS: Final = 1 << 16  # … and letters
+EVIDENCE: Final = "state/evidence"
+PROOF_LETTERS: Final = 1 << 10  # of a false sum: its set, its digest, each member's root and words
 PARTING_S: Final = 2.0  # for what was said last to reach the mesh
 
 
@@ -198,7 +200,7 @@ class Carrier:
         proof = codec.pack(effect.proof) if effect.proof else b""
         named = digest("evidence", proof) if proof else None
         if named is not None:
-            await asyncio.to_thread(self.home.replace, f"state/evidence/{named.hex()[:16]}", proof)
+            await asyncio.to_thread(self.home.replace, f"{EVIDENCE}/{named.hex()[:16]}", proof)
         facts = {"round": effect.round, "attempt": effect.attempt, "peer": effect.peer, "code": effect.error.code}
         await self._note(held, "breach", {**facts, "proof": named})
         self._tell("breach", peer=effect.peer, error=effect.error, proof=named.hex()[:16] if named else "")
@@ -212,6 +214,11 @@ class Carrier:
         facts = {"round": number, "attempt": 0, "peer": peer, "code": error.code, "proof": None}
         await self._note(held, "breach", facts)
         self._tell("breach", peer=peer, error=error, proof="")
+
+    def proofs(self) -> list[tuple[bytes, ...]]:
+        """The letters of every proof that this home keeps. Raises ItemDamaged."""
+        kept = [self.home.read(item) for item in self.home.items(EVIDENCE)]
+        return [codec.unpack(data, most=len(data), items=PROOF_LETTERS) for data in kept if data]
 
     async def _left_behind(self, held: Run, effect: e.LeftBehind) -> None:
         facts = {"round": effect.round, "attempt": effect.attempt, "lacking": list(effect.lacking), "sent": effect.sent}

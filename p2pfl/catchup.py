@@ -216,6 +216,11 @@ class Learner:
             self.ask_model(self._catchup.wanted.digest)
         return True
 
+    def _current(self, run: bytes, held: Run) -> int:
+        """The round under way; before a run begins one, the one that it is about to begin: its sum is wanted, too."""
+        begins = self._hands.books.count(run) < held.rounds
+        return held.course.number or (held.course.final_round + 1 if begins else 0)
+
     async def take(self, held: Run, letter: Letter) -> None:
         """A peer asks for what it missed, or answers what this one asked."""
         message, sender = letter.message, letter.sender
@@ -223,7 +228,7 @@ class Learner:
             for answer in await asyncio.to_thread(self._catchup.answer, message):
                 self.say(sender, answer)
         elif isinstance(message, Entries):
-            current = {run: each.course.number for run, each in self._runs.items()}
+            current = {run: self._current(run, each) for run, each in self._runs.items()}
             found = await self._checked(held, partial(self._catchup.take, letter, message, current)) or {}
             for run, (number, record) in found.items():
                 self._hands.observer(Progress("caught_up", {"round": number, "peer": sender}))

@@ -11,14 +11,14 @@ applied, each resting on the one before: the *tip* is the last of them, and the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from p2pfl.codec import Malformed
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import EvidenceRejected, ProvenLiar, RolledBack
-from p2pfl.messages import Certificate, Evidence, Handed, Letter, Propose, read, seal
+from p2pfl.messages import Certificate, Envelope, Evidence, Handed, Letter, Propose, read, seal
 from p2pfl.sharing import certificate, evidence
 from p2pfl.sharing.events import (
     Accuse,
@@ -93,6 +93,25 @@ class Course:
     def tip(self) -> tuple[int, bytes]:
         """The last round whose sum this peer has applied, and the digest of its record."""
         return (self.held[-1], base_of(self.rounds[self.held[-1]].state.record)) if self.held else self.base
+
+    def recall(self, proofs: Iterable[Sequence[bytes]]) -> None:
+        """What processes before this one kept against liars, as letters: they are left out and shown to all, as before.
+
+        A proof of another run or epoch says nothing here; nor does one against this peer, which it was given by itself.
+        """
+        for proof in proofs:
+            liar = evidence.convicts(proof, self.setting.roster, self.setting.run)
+            if liar and liar != self.setting.me and liar not in self.others.proven:
+                self._hold(liar, proof, read(proof[0]).envelope, "its letters lay on this site's disk")
+
+    def _hold(self, liar: str, proof: Sequence[bytes], at: Envelope, where: str) -> ProvenLiar:
+        """`proof` convicts `liar`: hold it, and have it to show to others, where it fits into a letter."""
+        envelope = replace(at, sender=self.setting.me, incarnation=self.setting.incarnation)
+        told = seal(Evidence(tuple(proof)), envelope, self.setting.identity) if evidence.fits(proof) else None
+        kinds = ", ".join(type(read(wire).message).__name__ for wire in proof)
+        self.others.proven[liar] = told
+        self.others.breaches[liar] = error = ProvenLiar(peer=liar, evidence=f"{kinds}; {where}")
+        return error
 
     def resume(self, items: Mapping[str, bytes | None]) -> list[Effect]:
         """Take up what a process before this one left on the disk. Raises Malformed."""
@@ -213,12 +232,8 @@ class Course:
             return [Stop(RolledBack(peer=letter.sender, evidence=shown))]
         if liar in self.others.proven:
             return []
-        envelope = replace(letter.envelope, sender=self.setting.me, incarnation=self.setting.incarnation)
-        self.others.proven[liar] = seal(message, envelope, self.setting.identity)
-        kinds = ", ".join(type(read(wire).message).__name__ for wire in message.proof)
-        error = ProvenLiar(peer=liar, evidence=f"{kinds}; shown by {letter.sender}")
-        self.others.breaches[liar] = error
-        effects: list[Effect] = [Accuse(liar, envelope.round, envelope.attempt, error, message.proof)]
+        error = self._hold(liar, message.proof, letter.envelope, f"shown by {letter.sender}")
+        effects: list[Effect] = [Accuse(liar, letter.envelope.round, letter.envelope.attempt, error, message.proof)]
         for each in list(self.rounds.values()):
             effects += self._sift(each, each.advance(self.now))
         if (last := self.others.too_many) is not None:

@@ -50,6 +50,7 @@ class Disk:
     items: dict[str, bytes] = field(default_factory=dict)
     ledger: list[bytes] = field(default_factory=list)
     signatures: list[dict[str, bytes]] = field(default_factory=list)  # beside the ledger
+    proofs: list[tuple[bytes, ...]] = field(default_factory=list)  # letters that prove that a peer broke the protocol
     totals: list[tuple[e.Vector, ...]] = field(default_factory=list)  # beside the ledger, for the test to look at
     notes: list[tuple[str, codec.Facts]] = field(default_factory=list)
     looked: int = 0  # the last round of which an operator has seen whether this site was left out
@@ -91,7 +92,7 @@ class SimulatedPeer:
             e.Finished: self._finished,
             e.Noted: lambda effect: self.disk.notes.append((effect.kind, effect.facts)),
             e.Stop: self._stop,
-            e.Accuse: lambda effect: self.accused.append(effect),
+            e.Accuse: self._accuse,
             e.LeftBehind: self._left,
             e.Retract: self._retract,
         }
@@ -127,6 +128,7 @@ class SimulatedPeer:
         """A new process on the same disk; its links may come up now."""
         self.alive, self.incarnation, self.error = True, self.world.draw(16), None
         self.course = Course(self.setting(), self.final_round, self.disk.last, self.world.now)
+        self.course.recall(self.disk.proofs)
         self.models = {}
 
     def begin(self) -> None:
@@ -254,6 +256,11 @@ class SimulatedPeer:
         return bool(tip) and "announced" in codec.read_facts(tip)
 
     # ── effects ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _accuse(self, effect: e.Accuse) -> None:
+        self.accused.append(effect)
+        if effect.proof:
+            self.disk.proofs.append(effect.proof)
 
     def _send(self, effect: e.Send) -> None:
         self.world.sent(effect.to, effect.letter)

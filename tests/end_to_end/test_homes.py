@@ -15,6 +15,13 @@ from typing import Any
 
 import pytest
 
+from p2pfl import codec
+from p2pfl.federation import Federation
+from p2pfl.home import Home
+from p2pfl.keys import digest
+from p2pfl.keyslots import KeyFile
+from p2pfl.messages import Envelope, Ready, seal
+from p2pfl.peer import sums_run
 from tests.end_to_end.checks import check_everything, entries
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Ended, Sites
@@ -209,6 +216,24 @@ def test_a_new_process_draws_no_secret_for_a_round_before_a_quorum_has_said_hell
 def committed(sites: Sites, name: str) -> list[dict[str, Any]]:
     """What binds a site in an attempt: the secrets that it drew."""
     return [one for one in entries(sites[name], "site") if one["kind"] == "commitment"]
+
+
+def test_a_proof_on_the_disk_of_one_site_keeps_the_liar_out_of_the_next_sum_at_all(make: MakeSites) -> None:
+    sites = make(4)
+    all_do(sites, SUM)
+    with sites["dot"].opened() as home:
+        liar = home.identity()
+    run, names = sums_run(Federation.load(sites.peers)), {"sender": "dot", "incarnation": bytes([1]) * 16}
+    at = Envelope(run=run, epoch=1, round=2, attempt=0, **names)  # type: ignore[arg-type]
+    proof = codec.pack(tuple(seal(Ready(bytes(32), bytes([view]) * 32), at, liar).wire for view in (1, 2)))
+    with Home.open(sites["ada"].home, unlock=[KeyFile(sites["ada"].key)]) as home:
+        home.replace(f"state/evidence/{digest('evidence', proof).hex()[:16]}", proof)
+    started = {name: sites.site(name, NEXT) for name in sites.names}
+    told(started.pop("dot").end(), "P2P-ROUND-032", 5)  # it is shown what it signed
+    for process in started.values():
+        ended = process.end()
+        assert ended.status == 0, process.tail
+        assert ended.facts["given"][0]["survivors"] == ["ada", "ben", "cyd"]
 
 
 def test_a_site_with_another_peers_yaml_stops_and_the_others_say_why_and_go_on_waiting(make: MakeSites) -> None:

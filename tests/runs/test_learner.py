@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -131,6 +131,18 @@ def test_entries_are_taken_over_and_their_sender_asked_for_the_model(away: Away)
     assert [(told.kind, told.facts) for told in away.hands.told] == [("caught_up", {"round": 2, "peer": OTHERS[0]})]
     assert away.learner.fetching(away.hands.now)
     assert away.hands.home.read(BEHIND) is not None
+
+
+@pytest.mark.parametrize(("rounds", "taken"), [(3, 0), (0, 1)], ids=["about to begin it", "serving only"])
+def test_the_record_of_the_very_round_that_a_site_is_about_to_begin_is_left_for_its_sum(
+    away: Away, rounds: int, taken: int
+) -> None:
+    away.run.rounds = rounds
+    away.learner.ask(OTHERS[0])
+    (answer,) = away.there.catchup.answer(Behind(1, b"", 0))
+    assert isinstance(answer, Entries)
+    away.hear(replace(answer, rows=answer.rows[:1]))
+    assert away.source.books.count(away.source.run) == taken
 
 
 def test_the_model_that_came_is_the_model_and_the_round_goes_on(away: Away) -> None:

@@ -1,0 +1,74 @@
+"""A proof against a liar outlives the process that was shown it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pfl.messages import Envelope, Evidence, Ready, Share, seal
+from p2pfl.sharing import events as e
+from p2pfl.sharing.course import Course
+from p2pfl.simulate import SimulatedFederation
+from p2pfl.simulate.peer import SimulatedPeer
+from tests.sharing.standing import ME
+
+LIAR, OTHER = "site-0", "site-1"
+
+
+@dataclass
+class Seat:
+    """ME's next process, with what lies on its disk, and the others' keys."""
+
+    federation: SimulatedFederation
+
+    def course(self, *proofs: tuple[bytes, ...]) -> Course:
+        peer = self.federation.peers[ME]
+        peer.disk.proofs = list(proofs)
+        peer.boot()
+        assert peer.course is not None
+        return peer.course
+
+    def two_readys(self, name: str, **place: int | bytes) -> tuple[bytes, ...]:
+        """What convicts `name`: of one attempt, for two views."""
+        peer: SimulatedPeer = self.federation.peers[name]
+        here = {"run": peer.run, "epoch": 1, "round": 7, "attempt": 0, "sender": name, "incarnation": bytes([9]) * 16}
+        at = Envelope(**(here | place))  # type: ignore[arg-type]
+        return tuple(seal(Ready(bytes(32), bytes([view]) * 32), at, peer.identity).wire for view in (1, 2))
+
+
+def seat() -> Seat:
+    return Seat(SimulatedFederation(4, seed=0, length=12))
+
+
+def test_a_liar_whose_proof_is_on_the_disk_is_left_out_by_the_next_process_and_shown_to_whoever_comes() -> None:
+    here = seat()
+    proof = here.two_readys(LIAR)
+    course = here.course(proof)
+    assert set(course.others.proven) == {LIAR}
+    sent = [one for one in course.handle(e.LinkUp(0.0, OTHER, bytes(16))) if isinstance(one, e.Send)]
+    (told,) = [one.letter for one in sent if isinstance(one.letter.message, Evidence)]
+    assert told.sender == ME
+    assert told.message == Evidence(proof)
+    assert Share not in {type(one.letter.message) for one in sent}
+
+
+def test_what_is_no_proof_here_convicts_nobody_after_a_restart() -> None:
+    here = seat()
+    of_another_run = here.two_readys(LIAR, run=bytes(32))
+    of_another_epoch = here.two_readys(LIAR, epoch=2)
+    half, against_itself = here.two_readys(OTHER)[:1], here.two_readys(ME)
+    course = here.course(of_another_run, of_another_epoch, half, against_itself, ())
+    assert course.others.proven == {}
+
+
+def test_a_proof_that_a_peer_shows_is_kept_for_the_next_process() -> None:
+    here = seat()
+    here.federation.run()
+    proof = here.two_readys(LIAR)
+    other = here.federation.peers[OTHER]
+    at = Envelope(other.run, 1, 7, 0, OTHER, other.incarnation)
+    here.federation.peers[ME].feed(e.Received(here.federation.now, seal(Evidence(proof), at, other.identity)))
+    assert here.federation.peers[ME].disk.proofs == [proof]
+    here.federation.peers[ME].boot()
+    course = here.federation.peers[ME].course
+    assert course is not None
+    assert set(course.others.proven) == {LIAR}
