@@ -96,6 +96,10 @@ class SimulatedFederation:
     def run(self, most_steps: int = 1_000_000) -> None:
         """Start everyone and go on until nothing is left to do. Raises RuntimeError past `most_steps`."""
         self.begin()
+        self.settle(most_steps)
+
+    def settle(self, most_steps: int = 1_000_000) -> None:
+        """Go on until nothing is left to do. Raises RuntimeError past `most_steps`."""
         for _ in range(most_steps):
             if not self.clock.step():
                 return
