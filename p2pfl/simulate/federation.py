@@ -43,6 +43,7 @@ class Weather:
 
 
 CALM = Weather()
+STEPS_A_PAIR: Final = 400  # far more than the letters that two sites exchange in a few rounds
 MOST_OPENED: Final = 8192  # letters that are remembered by their bytes
 
 
@@ -93,13 +94,14 @@ class SimulatedFederation:
         for peer in self.peers.values():
             self.clock.at(self.random.uniform(0, 1), lambda peer=peer: self.start(peer))  # type: ignore[misc]
 
-    def run(self, most_steps: int = 1_000_000) -> None:
+    def run(self, most_steps: int = 0) -> None:
         """Start everyone and go on until nothing is left to do. Raises RuntimeError past `most_steps`."""
         self.begin()
         self.settle(most_steps)
 
-    def settle(self, most_steps: int = 1_000_000) -> None:
-        """Go on until nothing is left to do. Raises RuntimeError past `most_steps`."""
+    def settle(self, most_steps: int = 0) -> None:
+        """Go on until nothing is left to do. Raises RuntimeError past `most_steps` (0: a million, more for many sites)."""
+        most_steps = most_steps or max(1_000_000, STEPS_A_PAIR * len(self.peers) ** 2)
         for _ in range(most_steps):
             if not self.clock.step():
                 return
