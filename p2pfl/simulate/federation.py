@@ -100,7 +100,7 @@ class SimulatedFederation:
         self.settle(most_steps)
 
     def settle(self, most_steps: int = 0) -> None:
-        """Go on until nothing is left to do. Raises RuntimeError past `most_steps` (0: a million, more for many sites)."""
+        """Go on until nothing is left to do. Raises RuntimeError past `most_steps` (0: a million, or more)."""
         most_steps = most_steps or max(1_000_000, STEPS_A_PAIR * len(self.peers) ** 2)
         for _ in range(most_steps):
             if not self.clock.step():
