@@ -161,18 +161,19 @@ def test_a_home_that_was_rolled_back_is_stopped_by_the_first_hello(make: MakeSit
 def test_a_copy_of_a_home_that_runs_is_stopped_by_the_first_hello_and_the_sum_is_right(
     make: MakeSites, tmp_path: Path
 ) -> None:
-    sites = make(3)
+    sites = make(4)
     all_do(sites, SUM)
     shutil.copytree(sites["cyd"].home, tmp_path / "clone")
-    ada, cyd = sites.site("ada", NEXT), sites.site("cyd", NEXT)
+    patient = [NEXT[0] | {"patience_s": 600}]
+    started = {name: sites.site(name, patient) for name in ("ada", "cyd", "dot")}
     # Only ben is waited for: ada holds what the running cyd has signed, so there is something to show to a copy of it.
-    ada.line(lambda line: '"waiting"' in line and '"missing": {"ben": ' in line and '"cyd"' not in line)
-    copy = sites.site("cyd", NEXT, home=str(tmp_path / "clone"), listen=f"127.0.0.1:{sites['cyd'].port + 1}")
+    started["ada"].line(lambda line: '"waiting"' in line and '"missing": {"ben": ' in line and '"cyd"' not in line)
+    copy = sites.site("cyd", patient, home=str(tmp_path / "clone"), listen=f"127.0.0.1:{sites['cyd'].port + 1}")
     told(copy.end(), "P2P-ROUND-032", 5)
-    for process in (ada, cyd, sites.site("ben", NEXT)):
+    for process in (*started.values(), sites.site("ben", patient)):
         ended = process.end()
         assert ended.status == 0, process.tail
-        assert ended.facts["given"][0]["total"] == ["6"]
+        assert ended.facts["given"][0]["total"] == ["8"]
 
 
 def test_of_two_copies_of_a_home_that_start_together_one_at_least_stops_and_no_sum_is_wrong(
