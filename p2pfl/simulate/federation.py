@@ -44,7 +44,9 @@ class Weather:
 
 CALM = Weather()
 STEPS_A_PAIR: Final = 400  # far more than the letters that two sites exchange in a few rounds
-MOST_OPENED: Final = 8192  # letters that are remembered by their bytes
+MOST_OPENED: Final = 8192  # letters that are remembered by their bytes …
+LARGE_BYTES: Final = 64 << 10
+MOST_LARGE: Final = 16  # … and those above this size, such as the set of an attempt or a certificate
 
 
 class SimulatedFederation:
@@ -78,7 +80,10 @@ class SimulatedFederation:
             for member, identity in zip(members, identities, strict=True)
         }
         self._packed: tuple[Letter, bytes] | None = None
-        self._opened = functools.lru_cache(MOST_OPENED)(lambda wire: messages.open_letter(wire, self.roster))
+        self._opened, self._large = (
+            functools.lru_cache(most)(lambda wire: messages.open_letter(wire, self.roster))
+            for most in (MOST_OPENED, MOST_LARGE)
+        )
         self._last: dict[tuple[str, str], float] = {}
         self._apart: dict[frozenset[str], float] = {}  # when a pair that is apart meets again
 
@@ -184,7 +189,7 @@ class SimulatedFederation:
         A letter never changes, so who gets the same bytes gets the same one: n sites read what is said to all once.
         """
         try:
-            letter = self._opened(wire)
+            letter = (self._opened if len(wire) <= LARGE_BYTES else self._large)(wire)
         except Malformed as error:
             target.breach(MalformedMessage(peer=sender, evidence=str(error)))
             return
