@@ -50,10 +50,10 @@ class Disk:
     items: dict[str, bytes] = field(default_factory=dict)
     ledger: list[bytes] = field(default_factory=list)
     signatures: list[dict[str, bytes]] = field(default_factory=list)  # beside the ledger
-    proofs: list[tuple[bytes, ...]] = field(default_factory=list)  # letters that prove that a peer broke the protocol
     totals: list[tuple[e.Vector, ...]] = field(default_factory=list)  # beside the ledger, for the test to look at
     notes: list[tuple[str, codec.Facts]] = field(default_factory=list)
     looked: int = 0  # the last round of which an operator has seen whether this site was left out
+    proofs: list[tuple[bytes, ...]] = field(default_factory=list)  # letters that prove that a peer broke the protocol
 
     @property
     def last(self) -> tuple[int, bytes]:

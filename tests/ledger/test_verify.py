@@ -263,6 +263,7 @@ def test_every_kind_has_a_line_for_people_and_a_builder_that_its_reader_takes() 
         entry.dropped(time=1, log="site", segment=3, size=12),
         entry.ballot(place, time=1, survivors=False, waited_for=["ucl"]),
         entry.left(place, time=1, lacking=["ucl"], sent=False),
+        entry.missed(place, time=1, coordinator="ucl"),
         entry.breach(place, time=1, peer="ucl", code="P2P-ROUND-019", proof=bytes(32)),
         a_change().record,  # written by membership.py, which is no part of this room
     ]

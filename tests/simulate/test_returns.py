@@ -21,7 +21,8 @@ from tests.simulate.by_hand import ByHand
 
 
 def copied(disk: Disk) -> Disk:
-    return Disk(dict(disk.items), list(disk.ledger), list(disk.signatures), list(disk.totals), list(disk.notes))
+    return Disk(dict(disk.items), list(disk.ledger), list(disk.signatures), list(disk.totals), list(disk.notes),
+                disk.looked, list(disk.proofs))  # fmt: skip
 
 
 class OlderDisk(SimulatedFederation):
