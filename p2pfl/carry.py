@@ -20,8 +20,9 @@ from p2pfl.home import Home
 from p2pfl.intake import Clocks, Intake, Own
 from p2pfl.keys import digest
 from p2pfl.mesh.mesh import Mesh
-from p2pfl.messages import Letter, Want
+from p2pfl.messages import Letter, Want, read_proof
 from p2pfl.progress import Observer, Progress
+from p2pfl.sealing import EVIDENCE
 from p2pfl.sharing import events as e
 from p2pfl.sharing.course import Course
 from p2pfl.sharing.phases.fetch import SUM
@@ -31,8 +32,6 @@ from p2pfl.source import Run
 
 MOST_WAITING: Final = 1 << 30  # bytes for one peer, most of them views of the vector: a round of a large model …
 MOST_LETTERS: Final = 1 << 16  # … and letters
-EVIDENCE: Final = "state/evidence"
-PROOF_LETTERS: Final = 1 << 10  # of a false sum: its set, its digest, each member's root and words
 PARTING_S: Final = 2.0  # for what was said last to reach the mesh
 
 
@@ -127,6 +126,12 @@ class Carrier:
             queue.drop()
             self.mesh.cut(peer, TakesNothing(peer=peer, evidence=evidence))
 
+    async def part(self) -> None:
+        """Wait, for a moment at most, until the mesh has what was said last."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING_S):
+                await asyncio.gather(*(queue.join() for queue in self.queues.values()))
+
     def send(self, peer: str, letter: Letter) -> None:
         """One letter to one peer."""
         self._put(peer, letter.pieces)
@@ -182,9 +187,7 @@ class Carrier:
         await asyncio.to_thread(held.source.retract, effect.to)
 
     async def _stop(self, held: Run, effect: e.Stop) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PARTING_S):
-                await asyncio.gather(*(queue.join() for queue in self.queues.values()))
+        await self.part()
         raise effect.error  # the mesh, when it stops, waits until what it was given is acknowledged
 
     async def _noted(self, held: Run, effect: e.Noted) -> None:
@@ -216,9 +219,9 @@ class Carrier:
         self._tell("breach", peer=peer, error=error, proof="")
 
     def proofs(self) -> list[tuple[bytes, ...]]:
-        """The letters of every proof that this home keeps. Raises ItemDamaged."""
+        """The letters of every proof that this home keeps. Raises ItemDamaged, Malformed."""
         kept = [self.home.read(item) for item in self.home.items(EVIDENCE)]
-        return [codec.unpack(data, most=len(data), items=PROOF_LETTERS) for data in kept if data]
+        return [read_proof(data) for data in kept if data]
 
     async def _left_behind(self, held: Run, effect: e.LeftBehind) -> None:
         facts = {"round": effect.round, "attempt": effect.attempt, "lacking": list(effect.lacking), "sent": effect.sent}

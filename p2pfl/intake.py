@@ -32,9 +32,9 @@ QUIET_S: Final = 5.0  # when nothing is brought on for so long, whoever watches 
 # A slow link brings the same step on for long.
 BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total, messages.ModelPart)
 IN_TURN: Final = 64  # things of one peer that wait among the others'; what more it sends waits behind them
-# What a member does to its link, and not by a letter: it is dropped and noted, and ends no run.
 MOST_FOREIGN: Final = 4096  # letters of one peer that are kept for runs that this node has not begun …
 FOREIGN_BYTES: Final = 64 << 20  # … and bytes of them
+# What a member does to its link, and not by a letter: it is dropped and noted, and ends no run.
 OF_A_LINK: Final = (MalformedStream, LinkFlooded, OpensTooOften, TakesNothing)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from p2pfl import __version__, codec, messages
 from p2pfl.books import Books, pledge_of
-from p2pfl.carry import PARTING_S, Carrier, Outbox
+from p2pfl.carry import Carrier, Outbox
 from p2pfl.catchup import HISTORY, Learner
 from p2pfl.changes import Changes
 from p2pfl.errors import P2PFLError
@@ -370,9 +370,7 @@ class Node:
         """Let what was said last reach the others, and the pass under way end: before this node is left for another."""
         if self._latest is not None and self._latest.proposing is not None:
             await asyncio.wait([self._latest.proposing])
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PARTING_S):
-                await asyncio.gather(*(queue.join() for queue in self.hands.queues.values()))
+        await self.hands.part()
 
     # ── what this node knows ──────────────────────────────────────────────────────────────────────────────────
 

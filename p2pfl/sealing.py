@@ -29,6 +29,7 @@ OVERHEAD_BYTES: Final = len(MAGIC) + SALT_BYTES + TAG_BYTES
 # Each key is used once, so the nonce need not vary (NIST SP 800-38D §8 asks for distinct pairs of key and nonce).
 NONCE: Final = bytes(12)
 PIECE_BYTES: Final = 1 << 20
+EVIDENCE: Final = "state/evidence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ LAYOUT: Final = (
     Row("state/progress", "home/state", "where the run stands, for status"),
     Row(r"state/left/[0-9]", "home/state", "a round that was left behind and may still come to a sum"),
     Row(r"state/left-sums/[0-9]", "home/state", "the masked sums of such a round"),
-    Row(r"state/evidence/[0-9a-f]{16}", "home/state", "letters that prove that a peer broke the protocol"),
+    Row(rf"{EVIDENCE}/[0-9a-f]{{16}}", "home/state", "letters that prove that a peer broke the protocol"),
     Row("membership/identity", "home/identity", "the key that this site changes to, once that is approved"),
     Row("membership/former", "home/state", "public keys that were this site's"),
     Row("membership/signed", "home/state", "the one change to the next epoch that this site signed"),
@@ -63,7 +64,7 @@ LAYOUT: Final = (
     Row(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
 )
 DIRECTORIES: Final = (
-    "state", "state/sums", "state/left", "state/left-sums", "state/evidence", "membership", "checkpoints",
+    "state", "state/sums", "state/left", "state/left-sums", EVIDENCE, "membership", "checkpoints",
     "ledger", "ledger/federation", "ledger/site",
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -51,15 +52,12 @@ class ProxyChoice:
 
     def proxy(self) -> Proxy | None:
         """What was named; else what P2PFL_PROXY says, the file's password with it. Raises WrongProxy."""
-        import os
-
-        from p2pfl.mesh.proxy import VARIABLE, Proxy, password_from
+        from p2pfl.mesh.proxy import Proxy, password_from
 
         secret = password_from(self.password) if self.password else None
         if self.url:
             return Proxy.parse(self.url, secret, argument=True)
-        text = os.environ.get(VARIABLE, "")
-        return Proxy.parse(text, secret) if text else None
+        return Proxy.from_environment(os.environ, secret)
 
 
 def proxy_options(command: F) -> F:

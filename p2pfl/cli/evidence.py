@@ -25,12 +25,11 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import digest
 from p2pfl.ledger.log import Log
-from p2pfl.messages import Letter, read
-from p2pfl.roster import MOST_PEERS, Roster
+from p2pfl.messages import Letter, read, read_proof
+from p2pfl.roster import Roster
+from p2pfl.sealing import EVIDENCE
 
-FOLDER: Final = "state/evidence"
 VERB: Final = " ledger evidence"
-MOST_LETTERS: Final = 2 * MOST_PEERS + 2  # a false sum: the set, the sum, and each member's root and words
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +75,7 @@ def judged(name: str, data: bytes, *rosters: Roster) -> Proof:
 
     letters: tuple[Letter, ...] = ()
     try:
-        wires = codec.unpack(data, most=len(data), items=MOST_LETTERS)
-        if not isinstance(wires, tuple) or not all(isinstance(wire, bytes) for wire in wires):
-            raise codec.Malformed("it is no list of letters")
+        wires = read_proof(data)
         letters = tuple(read(wire) for wire in wires)
         epoch = letters[0].envelope.epoch if letters else 0
         roster = next((one for one in rosters if one.epoch == epoch), rosters[-1])
@@ -89,9 +86,9 @@ def judged(name: str, data: bytes, *rosters: Roster) -> Proof:
 
 def kept(home: Home) -> list[Proof]:
     """The proofs in `home`, each checked with the keys that its ledger names for that epoch."""
-    if not (home.path / FOLDER).is_dir():  # of an earlier version, and never opened for writing since
+    if not (home.path / EVIDENCE).is_dir():  # of an earlier version, and never opened for writing since
         return []
-    items = home.items(FOLDER)
+    items = home.items(EVIDENCE)
     rosters = epochs_of(home, Log.open(home, "federation")).rosters if items else ()
     rosters = rosters or (Roster(0, ()),)  # without a genesis there is nobody whom a letter could be of
     held = ((item.rpartition("/")[2], home.read(item)) for item in items)

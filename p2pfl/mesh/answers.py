@@ -17,6 +17,7 @@ from p2pfl.errors.probe import ProbesTooOften
 from p2pfl.mesh import opening, probe
 from p2pfl.mesh.knock import Knocker, knock
 from p2pfl.mesh.probe import About, Dialed, Facts
+from p2pfl.mesh.rate import Bucket
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
 
@@ -32,26 +33,9 @@ AT_ONCE: Final = 2  # probes of one member; above it the oldest gives way, as it
 ZEROS: Final = bytes(probe.FILL_BYTES)
 
 
-class Purse:
+def purse(now: float) -> Bucket:
     """Bytes that a member may still cost."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._held, self._at = float(PURSE_BYTES), now()
-
-    @property
-    def left(self) -> int:
-        now = self._now()
-        self._held = min(PURSE_BYTES, self._held + (now - self._at) * REFILL_BYTES_PER_S)
-        self._at = now
-        return int(self._held)
-
-    def take(self, count: int) -> bool:
-        """False, and nothing taken, when it does not hold so much."""
-        if self.left < count:
-            return False
-        self._held -= count
-        return True
+    return Bucket(PURSE_BYTES, REFILL_BYTES_PER_S, now)
 
 
 class Answers:
@@ -59,7 +43,7 @@ class Answers:
 
     def __init__(self, caller: Knocker, about: About) -> None:
         self._caller, self._about = caller, about
-        self._purses: dict[str, Purse] = {}
+        self._purses: dict[str, Bucket] = {}
         self._serving: dict[str, list[asyncio.Task[None]]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -70,11 +54,12 @@ class Answers:
 
     async def answer(self, tunnel: Tunnel, peer: str) -> None:
         """Serve one probe to its end; the caller closes the tunnel. Raises MalformedStream, ProbesTooOften."""
-        purse = self._purses.setdefault(peer, Purse(self._caller.now))
-        if not purse.take(PROBE_BYTES):
+        now = self._caller.now()
+        held = self._purses.setdefault(peer, purse(now))
+        if not held.take(now, PROBE_BYTES):
             raise self._too_often(peer)
         serving = self._serving.setdefault(peer, [])
-        work = asyncio.get_running_loop().create_task(self._serve(tunnel, peer, purse))
+        work = asyncio.get_running_loop().create_task(self._serve(tunnel, peer, held))
         serving.append(work)
         self._idle.clear()
         if len(serving) > AT_ONCE:
@@ -92,8 +77,8 @@ class Answers:
                 self._idle.set()
         await tunnel.part()
 
-    async def _serve(self, tunnel: Tunnel, peer: str, purse: Purse) -> None:
-        grant = min(GRANT_BYTES, purse.left)
+    async def _serve(self, tunnel: Tunnel, peer: str, purse: Bucket) -> None:
+        grant = min(GRANT_BYTES, int(purse.left(self._caller.now())))
         async with asyncio.timeout(SERVED_S):
             await opening.say(tunnel, probe.FACTS, Facts.of(self._about, grant).encode())
             visit = _Visit(self._caller, self._about, tunnel, peer, purse, grant)
@@ -110,7 +95,7 @@ class Answers:
 class _Visit:
     """One probe: each question's answer."""
 
-    def __init__(self, caller: Knocker, about: About, tunnel: Tunnel, peer: str, purse: Purse, grant: int) -> None:
+    def __init__(self, caller: Knocker, about: About, tunnel: Tunnel, peer: str, purse: Bucket, grant: int) -> None:
         self._caller, self._about, self._tunnel, self._peer = caller, about, tunnel, peer
         self._purse, self._left = purse, grant
         self._once = {probe.DIAL, probe.FILE}
@@ -159,7 +144,7 @@ class _Visit:
         self._left -= count
 
     def _pay(self, count: int, within: int = PURSE_BYTES) -> None:
-        if count > within or not self._purse.take(count):
+        if count > within or not self._purse.take(self._caller.now(), count):
             raise ProbesTooOften(peer=self._caller.name, evidence=f"asked by {self._peer}")
 
 

@@ -37,6 +37,7 @@ PAYLOAD_COST: Final = 2048  # what a payload costs its owner beside its bytes, s
 class Flooded(Exception):
     """More frames that bring nothing than any peer has reason to send."""
 
+
 Aside = Callable[[str, int, bytes], None]
 
 

@@ -119,7 +119,6 @@ class Mesh:
     async def start(self) -> None:
         """Bind and begin to dial. Raises PortBusy, AddressUnusable, NoSocketFolder, and then holds nothing."""
         self._credentials.current()
-        limits = self._limits
         more_descriptors()
         sock = bind(self._listen) if self._listen is not None else None
         try:
@@ -133,7 +132,7 @@ class Mesh:
                 link = self._links[member.name] = Link(member.name, self._router, self._limits, self._now, self._tell)
                 link.aside = self._on_aside
         if sock is not None:
-            self._listener = Listener(sock, self._serve, limits, self._now)
+            self._listener = Listener(sock, self._serve, self._limits, self._now)
         self._begin(self._tick())
         for peer in self._links:
             self._begin_dialing(peer)

@@ -59,10 +59,10 @@ class Proxy:
         return cls(address, credentials)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Proxy | None:
+    def from_environment(cls, environment: Mapping[str, str], credentials: Secret | None = None) -> Proxy | None:
         """What P2PFL_PROXY says; None when it is not set. Raises WrongProxy."""
         text = environment.get(VARIABLE, "")
-        return cls.parse(text) if text else None
+        return cls.parse(text, credentials) if text else None
 
     async def open(self, sock: socket.socket, address: Address, peer: str) -> None:
         """`sock`, connected to the proxy, ends at `address` from now on.

@@ -11,13 +11,17 @@ class Bucket:
     def __init__(self, burst: float, per_s: float, now: float) -> None:
         self._burst, self._per_s, self._held, self._at = burst, per_s, burst, now
 
-    def take(self, now: float) -> bool:
-        """Take one; False, and nothing taken, when there is none."""
-        self._fill(now)
-        if self._held < 1.0:
+    def take(self, now: float, count: float = 1.0) -> bool:
+        """Take `count`; False, and nothing taken, when it does not hold so much."""
+        if self.left(now) < count:
             return False
-        self._held -= 1.0
+        self._held -= count
         return True
+
+    def left(self, now: float) -> float:
+        """What may be taken now."""
+        self._fill(now)
+        return self._held
 
     def owe(self, now: float) -> None:
         """Take one that has been used already, also when there is none: what is owed fills up first."""
@@ -26,8 +30,7 @@ class Bucket:
 
     def empty(self, now: float) -> bool:
         """There is none to take."""
-        self._fill(now)
-        return self._held < 1.0
+        return self.left(now) < 1.0
 
     def _fill(self, now: float) -> None:
         self._held = min(self._burst, self._held + max(0.0, now - self._at) * self._per_s)

@@ -20,7 +20,7 @@ from p2pfl.messages.attempt import (
     SumDigest,
     Tags,
 )
-from p2pfl.messages.letters import Letter, authentic, open_letter, read, seal
+from p2pfl.messages.letters import Letter, authentic, open_letter, read, read_proof, seal
 from p2pfl.messages.outcome import (
     BackupShare,
     Ballot,
@@ -52,5 +52,5 @@ __all__ = [
     "Ballot", "Behind", "Bundle", "Certificate", "Changed", "Chunk", "Confirm", "Entries", "Envelope", "Evidence",
     "Handed", "Held", "Hello", "Leave", "Letter", "Members", "Message", "ModelPart", "Nonce", "Opened", "Propose",
     "Ready", "Reveal", "Root", "Share", "SumChunk", "SumDigest", "Tags", "Total", "Want", "authentic", "open_letter",
-    "read", "seal",
+    "read", "read_proof", "seal",
 ]  # fmt: skip

@@ -15,9 +15,10 @@ from p2pfl import codec
 from p2pfl.codec import Buffer, Malformed, Pieces
 from p2pfl.keys import Identity, digest, verify, verify_again
 from p2pfl.messages.schema import ENVELOPE, ITEMS, KINDS, SMALL, VERSION, WIRE_BYTES, Envelope, Message
-from p2pfl.roster import Roster
+from p2pfl.roster import MOST_PEERS, Roster
 
 MOST_REMEMBERED: Final = 64 << 10  # bytes of a letter
+PROOF_LETTERS: Final = 2 * MOST_PEERS + 2  # a false sum: the set, the sum, and each member's root and words
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,14 @@ def read(data: bytes) -> Letter:
     split = len(ENVELOPE)
     make: Callable[..., Any] = cls
     return Letter(Envelope(*values[1:split]), make(*values[split:]), body, signature)
+
+
+def read_proof(data: bytes) -> tuple[bytes, ...]:
+    """The letters of a proof against a liar as a home keeps it, their worth not yet judged. Raises Malformed."""
+    wires = codec.unpack(data, most=len(data), items=PROOF_LETTERS)
+    if not isinstance(wires, tuple) or not all(isinstance(wire, bytes) for wire in wires):
+        raise Malformed("it is no list of letters")
+    return wires
 
 
 def authentic(letter: Letter, roster: Roster) -> bool:

@@ -6,6 +6,7 @@ from p2pfl import codec
 from p2pfl.books import Books
 from p2pfl.errors.round import LeftOutTooOften
 from p2pfl.ledger import entry as entries
+from p2pfl.sharing import fairness
 from p2pfl.sharing.fairness import WINDOW, too_often
 
 GO_ON = "go-on"  # the option of `p2pfl join`, and what the site log says of it
@@ -24,9 +25,7 @@ def taken_part(books: Books, run: bytes, name: str) -> list[tuple[int, str]]:
             missed[facts["round"]] = facts["coordinator"]
         elif facts["kind"] == "operator" and facts["options"].get("run") == run.hex():
             looked = facts["options"].get(GO_ON, looked)
-    rounds = [facts for facts in books.rounds(run) if facts["round"] > looked]
-    return [(facts["round"], "" if name in facts["survivors"] else missed[facts["round"]]) for facts in rounds
-            if name in facts["survivors"] or facts["round"] in missed]  # fmt: skip
+    return fairness.taken_part((facts for facts in books.rounds(run) if facts["round"] > looked), missed, name)
 
 
 def check(books: Books, run: bytes, name: str) -> None:

@@ -7,9 +7,10 @@ without it. So neither a restart, nor a cut cable here, nor a slow pass counts, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from p2pfl.codec import Facts
 from p2pfl.sharing.state import State
 
 WINDOW: Final = 20  # rounds that are looked back upon
@@ -21,6 +22,16 @@ def is_missed(state: State) -> bool:
     others = state.others
     there = others.connected and others.apart <= state.since and state.setting.me in state.proposes
     return there and state.members is not None and not state.inside
+
+
+def taken_part(rounds: Iterable[Facts], missed: Mapping[int, str], name: str) -> list[tuple[int, str]]:
+    """The rounds that `name` was there for, in order; with each, who named a set without it: nobody if it is summed.
+
+    rounds   records of final ones
+    missed   by round, the coordinator of a set that this peer counts against the others (`is_missed`)
+    """
+    return [(facts["round"], "" if name in facts["survivors"] else missed[facts["round"]]) for facts in rounds
+            if name in facts["survivors"] or facts["round"] in missed]  # fmt: skip
 
 
 def too_often(taken_part: Sequence[bool]) -> bool:

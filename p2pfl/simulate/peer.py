@@ -15,7 +15,7 @@ from p2pfl.messages import Behind, Entries, Envelope, Letter, Want, seal
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
 from p2pfl.sharing.course import Course
-from p2pfl.sharing.fairness import too_often
+from p2pfl.sharing.fairness import taken_part, too_often
 from p2pfl.sharing.history import NO_BASE, base_of, check_rows, to_adopt
 from p2pfl.sharing.phases.fetch import SUM
 from p2pfl.sharing.round import Round
@@ -242,10 +242,10 @@ class SimulatedPeer:
 
     def _check_fairness(self) -> None:
         """As runs/fairness.py does it with real logs."""
-        missed = {facts["round"] for kind, facts in self.disk.notes if kind == "missed"}
-        records = [codec.read_facts(record) for record in self.disk.ledger]
-        part = [self.name in facts["survivors"] for facts in records if facts["round"] > self.disk.looked
-                and (self.name in facts["survivors"] or facts["round"] in missed)]  # fmt: skip
+        missed = {facts["round"]: facts["coordinator"] for kind, facts in self.disk.notes if kind == "missed"}
+        records = (codec.read_facts(record) for record in self.disk.ledger)
+        later = (facts for facts in records if facts["round"] > self.disk.looked)
+        part = [not coordinator for _, coordinator in taken_part(later, missed, self.name)]
         if too_often(part):
             raise LeftOutTooOften(count=part.count(False), rounds=len(part), evidence=f"of rounds {sorted(missed)}")
 

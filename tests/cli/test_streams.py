@@ -91,7 +91,7 @@ def test_a_signal_that_asks_for_the_end_gets_130(sent: signal.Signals) -> None:
     # A shell in the background, or nohup, hands on signals that it ignores: here each is as at a terminal.
     code = ("import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler); from p2pfl.cli import main as m\n"
-            "def act(**_): os.kill(os.getpid(), int(sys.argv[1])); import time; time.sleep(30)\n"
+            "def act(**_): os.kill(os.getpid(), int(sys.argv[1])); signal.pause()\n"
             "m.p2pfl.main = act; m.main([])")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code, str(int(sent))], capture_output=True, text=True, check=False,
                           timeout=DEADLINE_S, start_new_session=True)  # fmt: skip
@@ -101,7 +101,7 @@ def test_a_signal_that_asks_for_the_end_gets_130(sent: signal.Signals) -> None:
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_a_script_put_in_the_background_can_be_ended(sent: signal.Signals) -> None:
     code = ("import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from p2pfl.cli import main as m\n"
-            "def act(**_): os.kill(os.getpid(), int(sys.argv[1])); import time; time.sleep(30)\n"
+            "def act(**_): os.kill(os.getpid(), int(sys.argv[1])); signal.pause()\n"
             "m.p2pfl.main = act; m.main([])")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code, str(int(sent))], capture_output=True, text=True, check=False,
                           timeout=DEADLINE_S)  # fmt: skip

@@ -24,7 +24,7 @@ from p2pfl.messages import Envelope, Ready, seal
 from p2pfl.peer import sums_run
 from tests.end_to_end.checks import check_everything, entries
 from tests.end_to_end.conftest import MakeSites
-from tests.end_to_end.processes import Ended, Sites
+from tests.end_to_end.processes import Ended, Process, Sites
 
 SUM = [{"sum": [1], "name": "first"}]
 NEXT = [{"sum": [2], "name": "second"}]
@@ -158,18 +158,23 @@ def test_a_home_that_was_rolled_back_is_stopped_by_the_first_hello(make: MakeSit
         assert process.end().status == 130
 
 
+def copied(sites: Sites, place: Path) -> Callable[..., Process]:
+    """All sites have a sum behind them; what starts a second cyd, on a copy of its home and a port of its own."""
+    all_do(sites, SUM)
+    shutil.copytree(sites["cyd"].home, place)
+    return lambda do: sites.site("cyd", do, home=str(place), listen=f"127.0.0.1:{sites['cyd'].port + 1}")
+
+
 def test_a_copy_of_a_home_that_runs_is_stopped_by_the_first_hello_and_the_sum_is_right(
     make: MakeSites, tmp_path: Path
 ) -> None:
     sites = make(4)
-    all_do(sites, SUM)
-    shutil.copytree(sites["cyd"].home, tmp_path / "clone")
+    start_copy = copied(sites, tmp_path / "clone")
     patient = [NEXT[0] | {"patience_s": 600}]
     started = {name: sites.site(name, patient) for name in ("ada", "cyd", "dot")}
     # Only ben is waited for: ada holds what the running cyd has signed, so there is something to show to a copy of it.
     started["ada"].line(lambda line: '"waiting"' in line and '"missing": {"ben": ' in line and '"cyd"' not in line)
-    copy = sites.site("cyd", patient, home=str(tmp_path / "clone"), listen=f"127.0.0.1:{sites['cyd'].port + 1}")
-    told(copy.end(), "P2P-ROUND-032", 5)
+    told(start_copy(patient).end(), "P2P-ROUND-032", 5)
     for process in (*started.values(), sites.site("ben", patient)):
         ended = process.end()
         assert ended.status == 0, process.tail
@@ -180,11 +185,9 @@ def test_of_two_copies_of_a_home_that_start_together_one_at_least_stops_and_no_s
     make: MakeSites, tmp_path: Path
 ) -> None:
     sites = make(3)
-    all_do(sites, SUM)
-    shutil.copytree(sites["cyd"].home, tmp_path / "clone")
+    start_copy = copied(sites, tmp_path / "clone")
     others = [sites.site(name, NEXT) for name in ("ada", "ben")]
-    copies = [sites.site("cyd", NEXT),
-              sites.site("cyd", NEXT, home=str(tmp_path / "clone"), listen=f"127.0.0.1:{sites['cyd'].port + 1}")]
+    copies = [sites.site("cyd", NEXT), start_copy(NEXT)]
     while (first := sites.ends.get(timeout=120)) not in (*others, *copies):
         pass  # of the sum before
     assert first in copies, first.tail

@@ -15,7 +15,6 @@ from p2pfl.errors.mesh import OurKeyNotListed, RefusedThere
 from p2pfl.errors.probe import ProbeUnanswered
 from p2pfl.keys import Identity
 from p2pfl.mesh import LinkDown, answers, opening, probe
-from p2pfl.mesh.answers import Purse
 from p2pfl.mesh.knock import Admitted, knock
 from p2pfl.mesh.probe import About, Facts
 from p2pfl.roster import Roster
@@ -271,14 +270,11 @@ def test_a_knock_that_parts_leaves_no_trace_at_the_door() -> None:
 
 
 def test_a_purse_fills_slowly_and_never_above_its_size() -> None:
-    now = [0.0]
-    purse = Purse(lambda: now[0])
-    assert purse.take(answers.PURSE_BYTES)
-    assert not purse.take(1)
-    now[0] = 2.0
-    assert purse.left == 2 * answers.REFILL_BYTES_PER_S
-    now[0] = 1e9
-    assert purse.left == answers.PURSE_BYTES
+    purse = answers.purse(0.0)
+    assert purse.take(0.0, answers.PURSE_BYTES)
+    assert not purse.take(0.0, 1)
+    assert purse.left(2.0) == 2 * answers.REFILL_BYTES_PER_S
+    assert purse.left(1e9) == answers.PURSE_BYTES
 
 
 def test_the_greeter_is_not_asked_for_a_probe() -> None:

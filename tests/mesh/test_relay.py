@@ -273,13 +273,19 @@ def test_a_member_that_floods_its_relay_with_calls_holds_up_nobody() -> None:
     asyncio.run(scene())
 
 
+def behind_a_door() -> tuple[Proxy, Mesh, Mesh, Mesh]:
+    """ada, bob who has no address, and cyd, whom others reach through the door alone, while it is open."""
+    sites = Sites("ada", "bob", "cyd")
+    door = Proxy(sites.addresses["cyd"])
+    outside = sites.reached_at("cyd", door.address)
+    roster = Roster(1, tuple(replace(one, addresses=()) if one.name == "bob" else one for one in outside.members))
+    ada, bob, cyd = (sites.mesh(name, roster=roster, listens=name != "bob") for name in ("ada", "bob", "cyd"))
+    return door, ada, bob, cyd
+
+
 def test_when_every_address_of_a_site_fails_a_relay_takes_over_and_nothing_is_lost_or_doubled() -> None:
     async def scene() -> None:
-        sites = Sites("ada", "bob", "cyd")
-        door = Proxy(sites.addresses["cyd"])
-        outside = sites.reached_at("cyd", door.address)
-        roster = Roster(1, tuple(replace(one, addresses=()) if one.name == "bob" else one for one in outside.members))
-        ada, bob, cyd = (sites.mesh(name, roster=roster, listens=name != "bob") for name in ("ada", "bob", "cyd"))
+        door, ada, bob, cyd = behind_a_door()
         async with running(ada, bob, cyd) as (_, two, three):
             async with door.running():
                 await two.until(lambda _: path_of(bob, "cyd") == f"direct {door.address}")
@@ -294,11 +300,7 @@ def test_when_every_address_of_a_site_fails_a_relay_takes_over_and_nothing_is_lo
 
 def test_a_direct_connection_that_works_again_is_taken_back_and_nothing_is_lost_or_doubled() -> None:
     async def scene() -> None:
-        sites = Sites("ada", "bob", "cyd")
-        door = Proxy(sites.addresses["cyd"])
-        outside = sites.reached_at("cyd", door.address)
-        roster = Roster(1, tuple(replace(one, addresses=()) if one.name == "bob" else one for one in outside.members))
-        ada, bob, cyd = (sites.mesh(name, roster=roster, listens=name != "bob") for name in ("ada", "bob", "cyd"))
+        door, ada, bob, cyd = behind_a_door()
         async with running(ada, bob, cyd) as (_, two, three):
             await exchanged(two, three, [200_000] * 3)
             assert path_of(bob, "cyd") == "relay ada"
