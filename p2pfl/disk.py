@@ -111,6 +111,21 @@ class Disk:
             self.refuse("write", path, error)
         self.sync_directory(path.parent)
 
+    def show(self, path: Path, pieces: Iterable[bytes] | None) -> None:
+        """`path` holds the pieces, whole, or is gone. It is of this moment: not durable, and no step for a fault."""
+        new = path.with_name(path.name + NEW)
+        try:
+            if pieces is None:
+                path.unlink(missing_ok=True)
+                return
+            with os.fdopen(os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.writelines(pieces)
+            os.replace(new, path)
+        except OSError as error:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+            self.refuse("write", path, error)
+
     def remove(self, path: Path) -> None:
         """`path` is gone, durably. Nothing happens when it was not there."""
         try:

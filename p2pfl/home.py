@@ -242,6 +242,13 @@ class Home:
         row(item)
         self.disk.replace(self.path / item, seal(self.master, self.name, item, data, self.draw(SALT_BYTES)))
 
+    def show(self, item: str, data: bytes | None) -> None:
+        """`item` holds `data`, sealed and whole, or is gone; not durable, as it is worth nothing after this process."""
+        self.writable(item)
+        row(item)
+        sealed = None if data is None else seal(self.master, self.name, item, data, self.draw(SALT_BYTES))
+        self.disk.show(self.path / item, sealed)
+
     def remove(self, item: str) -> None:
         """`item` is gone, durably. (A medium may keep the sealed bytes; the key is what guards them.)"""
         self.writable(item)

@@ -40,6 +40,7 @@ from p2pfl.roster import Address
 from p2pfl.runs import fairness
 from p2pfl.runs.sums import Encoded, SumRun, Total, encode
 from p2pfl.runs.training import Metric, TrainingRun, Trains
+from p2pfl.shown import shown
 from p2pfl.source import PATIENCE_S
 from p2pfl.succession import enter, leap
 from p2pfl.training.privacy import decimal_epsilon
@@ -140,8 +141,9 @@ class Peer:
             peer = cls(make(federation), make)
             try:
                 await peer.node.start()
-                yield peer
-                await peer.node.close(linger_s)
+                async with shown(opened, peer.links, clocks):
+                    yield peer
+                    await peer.node.close(linger_s)
             finally:
                 await asyncio.shield(peer.node.abort())
 

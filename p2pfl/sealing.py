@@ -50,6 +50,7 @@ LAYOUT: Final = (
     Row("state/sums/[01]", "home/state", "the masked sums of this round and of the last, fsynced before a READY"),
     Row("state/total", "home/state", "the last checked sum"),
     Row("state/peers", "home/state", "what was last seen of each peer"),
+    Row("state/links", "home/state", "the links of the process that is at work, for status"),
     Row("state/federation", "home/state", "peers.yaml as this site agreed to it"),
     Row("state/progress", "home/state", "where the run stands, for status"),
     Row(r"state/left/[0-9]", "home/state", "a round that was left behind and may still come to a sum"),

@@ -21,7 +21,8 @@ SHELF = (
     "hello", "progress",                                        # what nodes and watchers are told
     "membership", "amend", "changefile", "rekey",               # from one epoch to the next
 )  # fmt: skip
-HALL = ("peer", "node", "carry", "catchup", "intake", "source", "books", "succession", "changes", "runs", "simulate")
+HALL = ("peer", "node", "carry", "catchup", "intake", "source", "books", "succession", "changes", "shown", "runs",
+        "simulate")  # fmt: skip
 
 # place: third-party packages that it may import. A new dependency is a new row here, so it is seen in review.
 THIRD_PARTY = {

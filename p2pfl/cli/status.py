@@ -1,9 +1,10 @@
-"""`p2pfl status`: what this home holds, from its ledger and account alone; it reads beside a `join` that runs."""
+"""`p2pfl status`: what this home holds, and the links of the process that works in it, beside which it reads."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 
 import click
 
+from p2pfl import shown
 from p2pfl.cli import output
 from p2pfl.cli.model import ITEM
 from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options
+from p2pfl.cli.standing import links_lines, links_told
 from p2pfl.cli.watch import metric_of
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint
@@ -33,6 +36,9 @@ def status(home: Path, unlock: Unlock, as_json: bool) -> None:
 
 
 def _facts(home: Home) -> dict[str, Any]:
+    process, seen = worker(home.path), shown.read(home)
+    if seen is not None and seen["process"] == process and not shown.is_there(seen, process):
+        process = None  # a later process of that number, which has nothing to do with this home
     federation, site = Log.open(home, "federation"), Log.open(home, "site")
     records = [entries.read(one.record) for one in federation.records()]
     rounds = [held for held in records if held["kind"] == "round"]
@@ -42,7 +48,7 @@ def _facts(home: Home) -> dict[str, Any]:
         "name": home.name,
         "home": str(home.path),
         "fingerprint": fingerprint(home.identity().key),
-        "process": worker(home.path),
+        "process": process,
         "federation": _genesis(records),
         "rounds": sum(held["configuration"].get("purpose") == "training" for held in rounds),
         "sums": sum(held["configuration"].get("purpose") == "sum" for held in rounds),
@@ -53,6 +59,7 @@ def _facts(home: Home) -> dict[str, Any]:
             "federation": {"entries": len(federation), "root": federation.root().hex()},
             "site": {"entries": len(site), "root": site.root().hex()},
         },
+        "links": seen and links_told(seen, shown.is_there(seen, process)),
     }
 
 
@@ -115,7 +122,7 @@ def _text(facts: Mapping[str, Any]) -> str:
         *([f"  {which} log", f"{held['entries']} entries, root {held['root']}"]
           for which, held in facts["ledger"].items()),
     ]  # fmt: skip
-    return "\n".join([facts["name"], output.aligned(rows)])
+    return "\n".join([facts["name"], output.aligned(rows), *links_lines(facts["links"], time.time())])
 
 
 def _rounds(count: int, sums: int, last: Mapping[str, Any] | None) -> str:

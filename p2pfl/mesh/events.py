@@ -99,6 +99,8 @@ class LinkStatus:
     speed_bytes_per_s: float | None  # acknowledged bytes per second while busy
     last_error: P2PFLError | None
     path: Path | None = None  # None: down
+    dialed: bool | None = None  # this end called; None: down
+    since: float = 0.0  # when it came up, or went down, on the mesh's clock
 
 
 class Greeter(Protocol):

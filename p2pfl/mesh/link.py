@@ -77,6 +77,7 @@ class Link:
         self._payload_received = 0
         self._facts: TlsFacts | None = None
         self._last_seen: float | None = None
+        self._since = now()
         self._pace = Pace()
         self._empty = Bucket(limits.empty_burst, limits.empty_per_s, now())
         self._payloads = Bucket(limits.payload_burst, limits.payloads_per_s, now())
@@ -113,7 +114,8 @@ class Link:
         self.path = tunnel.path
         self.tunnel, self._tag, self._current, self._stale = tunnel, opened.tag, False, 0
         self.fruitful = False
-        self._facts, self._last_seen, self._said_at = opened.facts, self._now(), self._now()
+        self._facts = opened.facts
+        self._last_seen = self._said_at = self._since = self._now()
         self.last_error = None
         self._handed = 0
         self._joined = False
@@ -169,7 +171,7 @@ class Link:
             reason = f"{reason}, {tunnel.path}"
         self._door.forget()
         tunnel.close()
-        self._last_seen = tunnel.last_heard
+        self._last_seen, self._since = tunnel.last_heard, self._now()
         self._past = (self._past[0] + tunnel.bytes_sent, self._past[1] + tunnel.bytes_received)
         self._pace.cut()
         self._gone.set()
@@ -391,4 +393,6 @@ class Link:
             speed_bytes_per_s=self._pace.bytes_per_s,
             last_error=self.last_error,
             path=tunnel.path if tunnel is not None else None,
+            dialed=tunnel.dialed if tunnel is not None else None,
+            since=self._since,
         )
