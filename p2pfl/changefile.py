@@ -14,7 +14,7 @@ from p2pfl import strict_yaml
 from p2pfl.codec import facts
 from p2pfl.documents import choice, items, table, text, whole
 from p2pfl.federation import VERSION, Federation, read_name
-from p2pfl.membership import EARLIEST, KIND, RUNS, Change
+from p2pfl.membership import EARLIEST, KIND, RUNS, Change, agreed
 from p2pfl.roster import MOST_PEERS
 from p2pfl.settings import HEX32
 
@@ -37,6 +37,7 @@ def parse(raw: bytes, source: str) -> Change:
     top.take("version", whole(VERSION, VERSION))
     file = "\n".join(top.take("file", items(_read_line, MOST_LINES)))
     federation = Federation.parse(file.encode(), f"the peers.yaml in {source}")
+    added = list(top.take("added", _NAMES))
     record = facts({
         "kind": KIND,
         "epoch": top.take("epoch", whole(2, 1 << 31)),
@@ -45,10 +46,11 @@ def parse(raw: bytes, source: str) -> Change:
         "before": top.take("before", HEX32),
         "configuration": hashlib.sha256(file.encode()).hexdigest(),
         "peers": [[one.name, one.key.hex()] for one in federation.roster.members],
-        "added": list(top.take("added", _NAMES)),
+        "added": added,
         "removed": list(top.take("removed", _NAMES)),
         "rotated": list(top.take("rotated", _NAMES)),
         "file": file,
+        **agreed(federation, added),
     })
     signed = top.take("signatures", table)
     signatures = {name: bytes.fromhex(signed.take(name, _read_signature)) for name in signed.rows}
@@ -61,6 +63,8 @@ def to_bytes(change: Change) -> bytes:
     lines = [
         f"# p2pfl: a change of membership, to epoch {held['epoch']}. A site that agrees runs, on it or a copy of it,",
         "#   p2pfl peers approve THIS-FILE",
+        *(["# So does each site that joins: its signature is the one under the agreement that the file names."]
+          if "agreement" in held else []),
         "# Signatures of several copies are put together when all of them are given.",
         f"version: {VERSION}",
         *(f"{key}: {held[key]}" for key in ("epoch", "of", "from_round")),

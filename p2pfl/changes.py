@@ -98,6 +98,7 @@ class Changes:
             lineage.after(change)
         except codec.Malformed:
             return  # of another epoch, or not signed by enough of this one
+        change = lineage.counted(change)
         if settings_of(change.federation()) != settings_of(self._federation):
             return
         if keep:

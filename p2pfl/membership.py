@@ -9,7 +9,7 @@ makes that round the last of its epoch (docs/adr/0018). Bytes: docs/spec/ledger.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -99,8 +99,14 @@ def record_of(lineage: Lineage, file: bytes, *, of: str, from_round: int) -> byt
         "removed": [name for name in before if name not in after],
         "rotated": [name for name in after if name in before and before[name] != after[name]],
         "file": file.decode(),
+        **agreed(new, after.keys() - before.keys()),
     }
     return facts(held)
+
+
+def agreed(new: Federation, added: Collection[str]) -> Facts:
+    """What a record says of the agreement: its SHA-256, where peers.yaml names one and somebody joins."""
+    return {"agreement": new.agreement.hex()} if new.agreement and added else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +152,27 @@ class Lineage:
         return [one.name for one in self.roster.members
                 if one.name in signed and verify(one.key, KIND, change.record, signed[one.name])]  # fmt: skip
 
+    def joiners(self, change: Change) -> list[str]:
+        """Of the sites that it adds, those that signed it with the key that it lists: so they signed the agreement."""
+        held, signed = change.facts, change.signatures
+        keys = {name: bytes.fromhex(key) for name, key in held.get("peers", []) if name in held.get("added", [])}
+        return [name for name, key in keys.items()
+                if name in signed and verify(key, KIND, change.record, signed[name])]  # fmt: skip
+
+    def counted(self, change: Change) -> Change:
+        """The change with those of its signatures that count, and no other."""
+        names = (*self.signers(change), *self.joiners(change))
+        return replace(change, signatures={name: change.signatures[name] for name in names})
+
     def lacking(self, change: Change) -> str:
         """What the signatures of a change lack to count, in words; empty when they are enough."""
-        signers = self.signers(change)
+        signers, joiners, held = self.signers(change), self.joiners(change), change.facts
         quorum = self.roster.quorums.q
-        own = [name for name in change.facts.get("rotated", []) if name not in signers]
+        own = [name for name in held.get("rotated", []) if name not in signers]
+        joins = [name for name in held.get("added", []) if "agreement" in held and name not in joiners]
         told = [f"{len(signers)} of {quorum} signatures"] if len(signers) < quorum else []
         told += [f"no signature of {name} with the key that it gives up" for name in own]
+        told += [f"no signature of {name}, which joins, under the agreement" for name in joins]
         return "; ".join(told)
 
     def check(self, change: Change) -> None:

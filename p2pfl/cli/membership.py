@@ -1,10 +1,11 @@
-"""`p2pfl peers propose | approve | adopt | newkey | revoke`: how the sites of a federation change who they are.
+"""`p2pfl peers propose | approve | accept | adopt | newkey | revoke`: how sites change who they are.
 
 All of it works beside a `join` that runs: what it leaves in the home is taken up there within a second.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -18,11 +19,14 @@ from p2pfl.cards import Card
 from p2pfl.changes import REVOKED, revoked_keys
 from p2pfl.cli import output
 from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options, write_new
+from p2pfl.cli.predict import read_whole
 from p2pfl.errors.membership import (
+    AnotherAgreement,
     ChangeIncomplete,
     ChangeOfSettings,
     ChangeUnfit,
     NoSuchSite,
+    NotAdded,
     RevokedTooMany,
     SecondProposal,
 )
@@ -100,6 +104,41 @@ def approve(
         complete = _keep_if_complete(opened, change, lineage)
     lines = _standing_lines(lineage, change, files[0], complete)
     output.result("\n".join(lines), _facts(files[0], change, lineage), as_json)
+
+
+@click.command()
+@click.argument("file", metavar="CHANGE", type=click.Path(path_type=Path))
+@click.option("--agreement", "document", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="The business associate agreement as this site holds it: sign only if it is the one that is named.")
+@yes_option
+@home_option
+@unlock_options
+@json_option
+def accept(
+    *, file: Path, document: Path | None, yes: bool, home: Path, unlock: Unlock, as_json: bool
+) -> None:  # fmt: skip
+    """At a site that joins: show what it joins, ask, and add its signature to the change.
+
+    That is its signature under the agreement that peers.yaml names. Where one is named, no change counts without it.
+    """
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        change, name, key = changefile.load(file), opened.name, opened.identity().key
+        new = change.federation()
+        if name not in change.facts["added"] or name not in new.roster or new.roster[name].key != key:
+            raise NotAdded(source=file, name=name, evidence=f"added: {', '.join(change.facts['added']) or 'nobody'}; "
+                           f"the key here is {key.hex()[:16]}")  # fmt: skip
+        named = new.agreement.hex() if new.agreement else ""
+        if document is not None and (held := hashlib.sha256(read_whole(document)).hexdigest()) != named:
+            raise AnotherAgreement(source=file, path=document, evidence=f"SHA-256 {held}, there {named or 'none'}")
+        for line in _joined(new):
+            output.progress(line)
+        if not yes:
+            _ask(f"sign it as {name}?", "accept")
+        change = change.sign(opened.identity(), name)
+        _write_over(file, changefile.to_bytes(change))
+    lines = [f"{file}: signed by {name}, which joins; hand it back to the site that it came from"]
+    facts = {"path": str(file), "change": change.digest.hex(), "name": name, "agreement": named or None}
+    output.result("\n".join(lines), facts | {"epoch": new.roster.epoch}, as_json)
 
 
 @click.command()
@@ -211,8 +250,7 @@ def _merged(files: Sequence[Path], federation: Federation, lineage: Lineage) -> 
     if settings_of(change.federation()) != settings_of(federation):
         evidence = difference(federation.raw, change.federation().raw).strip().splitlines()
         raise ChangeOfSettings(source=files[0], evidence="; ".join(evidence[3:7]))
-    signers = lineage.signers(change)
-    return Change(change.record, {name: change.signatures[name] for name in signers})
+    return lineage.counted(change)
 
 
 def _unfit(file: Path, lineage: Lineage, why: str) -> None:
@@ -250,6 +288,14 @@ def _told(federation: Federation, change: Change) -> list[str]:
     return [*lines, *(["new keys; have their words read to you by those whose they are:"] if words else []), *words]
 
 
+def _joined(new: Federation) -> list[str]:
+    """What a site joins, for whoever signs there."""
+    signed = f"agreement SHA-256 {new.agreement.hex()}" if new.agreement else "no agreement is named"
+    words = [f"  {one.name}  {fingerprint(one.key)}" for one in new.roster.members]
+    return [f"federation {new.name}, epoch {new.roster.epoch}; {signed}", "its sites, and the words of their keys:",
+            *words]  # fmt: skip
+
+
 def _standing_lines(lineage: Lineage, change: Change, path: Path, complete: bool) -> list[str]:
     held = change.facts
     lines = [f"{path}: signed by {_names(lineage, change)}; {lineage.roster.quorums.q} of the "
@@ -257,8 +303,9 @@ def _standing_lines(lineage: Lineage, change: Change, path: Path, complete: bool
     if complete:
         return [*lines, f"it is approved, and begins with round {held['from_round']} or the next one after it; a join "
                 "that runs hands it to the others"]  # fmt: skip
+    joins = [f"  p2pfl peers accept {path.name}     (at {', '.join(held['added'])})"] if "agreement" in held else []
     return [*lines, f"still lacking: {lineage.lacking(change)}; hand this file on, and there run",
-            f"  p2pfl peers approve {path.name}"]  # fmt: skip
+            f"  p2pfl peers approve {path.name}", *joins]  # fmt: skip
 
 
 def _names(lineage: Lineage, change: Change) -> str:
@@ -269,15 +316,16 @@ def _facts(path: Path, change: Change, lineage: Lineage) -> dict[str, object]:
     held = change.facts
     return {
         "path": str(path), "change": change.digest.hex(), "approved": not lineage.lacking(change),
-        "signed_by": lineage.signers(change), "quorum": lineage.roster.quorums.q,
+        "signed_by": lineage.signers(change), "joins_signed": lineage.joiners(change),
+        "quorum": lineage.roster.quorums.q,
         **{key: held[key] for key in ("epoch", "of", "from_round", "configuration", "added", "removed", "rotated")},
     }  # fmt: skip
 
 
-def _ask(question: str) -> None:
+def _ask(question: str, verb: str = "approve") -> None:
     if not sys.stdin.isatty():
         raise WrongUse(evidence="stdin is no terminal to ask at; --yes says that the difference was read",
-                       verb=" peers approve")  # fmt: skip
+                       verb=f" peers {verb}")  # fmt: skip
     click.confirm(question, abort=True, err=True)
 
 

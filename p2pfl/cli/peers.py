@@ -12,7 +12,7 @@ from p2pfl import draft, strict_yaml
 from p2pfl.cards import Card
 from p2pfl.cli import output
 from p2pfl.cli.firewall import firewall_lines, openings
-from p2pfl.cli.membership import adopt, approve, newkey, propose, revoke
+from p2pfl.cli.membership import accept, adopt, approve, newkey, propose, revoke
 from p2pfl.cli.options import fit_name, home_option, json_option, peers_option, write_new
 from p2pfl.errors import ConfigurationError
 from p2pfl.errors.federation import FileUnreadable
@@ -29,7 +29,7 @@ def peers() -> None:
     """Make, show and compare peers.yaml; print fingerprints; change who takes part."""
 
 
-for verb in (propose, approve, adopt, newkey, revoke):
+for verb in (propose, approve, accept, adopt, newkey, revoke):
     peers.add_command(verb)
 
 

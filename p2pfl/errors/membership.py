@@ -93,6 +93,22 @@ class NewKeyMissing(IntegrityError):
     command = "p2pfl peers newkey --help"
 
 
+class NotAdded(ConfigurationError):
+    """The change {source} does not add {name} with the key of this home."""
+
+    code = "P2P-FED-047"
+    likely = ("the card that was handed over is of another home", "this site is a member already: it approves instead")
+    command = "p2pfl peers fingerprint {name}"
+
+
+class AnotherAgreement(ConfigurationError):
+    """{path} is not the business associate agreement that {source} names."""
+
+    code = "P2P-FED-048"
+    likely = ("the others signed another version of it", "the file was saved again, which changes its bytes")
+    command = "sha256sum {path}"
+
+
 class Revoked(RemoteProtocolError):
     """The key of {peer} was revoked at this site: nothing of it is accepted here."""
 

@@ -87,7 +87,9 @@ def _membership_line(f: Facts) -> str:
     steps = [*(f"{name} joins" for name in f["added"]), *(f"{name} leaves" for name in f["removed"]),
              *(f"{name} has another key" for name in f["rotated"])]  # fmt: skip
     what = ", ".join(steps) or "other addresses"
-    return f"epoch {f['epoch']} begins: {what}; {len(f['peers'])} sites, configuration {f['configuration'][:12]}"
+    signed = f", {' and '.join(f['added'])} under agreement {f['agreement'][:12]}" if "agreement" in f else ""
+    then = f"{len(f['peers'])} sites, configuration {f['configuration'][:12]}"
+    return f"epoch {f['epoch']} begins: {what}{signed}; {then}"
 
 
 KINDS: Final[dict[str, Kind]] = {
@@ -119,6 +121,7 @@ KINDS: Final[dict[str, Kind]] = {
          "before": is_hash, "configuration": is_hash, "peers": is_peers, "added": many(is_name),
          "removed": many(is_name), "rotated": many(is_name), "file": lambda value: isinstance(value, str)},
         _membership_line,
+        {"agreement": is_hash},
     ),
     "start": Kind(
         "site",

@@ -167,25 +167,26 @@ def _covered(log: Sequence[Entry], rosters: Sequence[Roster]) -> set[int]:
 
 def _signatures(entry: Entry, held: Facts, roster: Roster, quorum: int) -> Iterable[str]:
     """What is wrong with the signatures: who must sign, and whose signature does not verify."""
-    valid = set()
-    label = MEMBERSHIP if held["kind"] == MEMBERSHIP else "record"
+    valid, keys, label = set(), {one.name: one.key for one in roster.members}, "record"
+    required = set(roster.names) if held["kind"] == "genesis" else set(held.get("members", ()))
+    joins = dict[str, bytes]()
+    if held["kind"] == MEMBERSHIP:  # who joins may sign it too, and does so under the agreement where there is one
+        label = MEMBERSHIP
+        joins = {name: bytes.fromhex(key) for name, key in held["peers"] if name in held["added"] and name not in keys}
+        required = set(joins) if "agreement" in held else set()
     for name, signature in sorted(entry.signatures.items()):
-        if name not in roster:
+        key = keys.get(name) or joins.get(name)
+        if key is None:
             yield f"{held['kind']}: signed by {name}, who is not in the roster"
-        elif not signature_verifies(roster[name].key, label, entry.record, signature):
+        elif not signature_verifies(key, label, entry.record, signature):
             yield f"{held['kind']}: the signature of {name} is not over this record"
         else:
             valid.add(name)
-    if held["kind"] == "genesis":
-        required = set(roster.names)
-    elif held["kind"] == "agreement":
-        required = set(held["members"])
-    else:
-        required = set()
     if required - valid:
-        yield f"{held['kind']}: not signed by {', '.join(sorted(required - valid))}"
-    elif len(valid) < quorum:
-        yield f"{held['kind']}: {len(valid)} valid signatures, {quorum} are wanted"
+        under = ", under the agreement" if joins else ""
+        yield f"{held['kind']}: not signed by {', '.join(sorted(required - valid))}{under}"
+    elif len(valid & set(keys)) < quorum:
+        yield f"{held['kind']}: {len(valid & set(keys))} valid signatures, {quorum} are wanted"
 
 
 def _membership(held: Facts, roster: Roster) -> Iterable[str]:
@@ -206,6 +207,7 @@ class _Past:
         self.models: dict[str, str] = {}  # by run
         self.bases: dict[str, str] = {}  # by run: digest of the last record, that the next one names
         self.epsilon: dict[str, float] = {}  # by member
+        self.agreement: str | None = None  # that the sites of the first epoch signed
 
     def check(self, index: int, held: Facts, record: bytes, roster: Roster) -> list[str]:
         """What is wrong with this entry after those before it; then it is one of them."""
@@ -214,7 +216,9 @@ class _Past:
         if held["kind"] == "round":
             return [*_membership(held, roster), *self._order(held, record), *self._spending(held)]
         if held["kind"] == MEMBERSHIP:
-            return []  # `_epochs` has judged it
+            unlike = bool(held["added"]) and held.get("agreement") != self.agreement
+            return ["membership: not under the agreement of the first epoch"] if unlike else []  # the rest: `_epochs`
+        self.agreement = held["sha256"]
         return [] if set(held["members"]) <= set(roster.names) else ["a member is not in the roster"]
 
     def _order(self, held: Facts, record: bytes) -> Iterable[str]:

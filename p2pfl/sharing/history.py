@@ -13,7 +13,7 @@ from p2pfl import codec
 from p2pfl.codec import Facts, Malformed
 from p2pfl.keys import digest, verify
 from p2pfl.membership import KIND as MEMBERSHIP
-from p2pfl.membership import Epochs
+from p2pfl.membership import Change, Epochs
 from p2pfl.roster import Roster
 
 Row = tuple[bytes, Mapping[str, bytes]]  # a record's bytes, signatures by name
@@ -43,7 +43,10 @@ def check_rows(
         facts = codec.read_facts(record)
         here = roster if steps is None else steps.roster
         if steps is not None:
+            before_it = steps.lineage
             steps.take(record, signed)
+            if before_it is not None and facts.get("kind") == MEMBERSHIP:
+                signed = before_it.counted(Change(record, signed)).signatures
             here = here or steps.roster
         if here is None or facts.get("kind") in BEGINNINGS:
             read.append((facts, (record, _all_signed(facts, record, signed, steps)), roster))
@@ -79,7 +82,7 @@ def _all_signed(
     if lineage is None:
         raise Malformed(f"an entry of kind {facts.get('kind')!r:.40} where a round belongs")
     if facts["kind"] == MEMBERSHIP:
-        return signed  # `Epochs` has checked them against the epoch before
+        return signed  # `check_rows` has kept those that count
     names = facts["members"] if facts["kind"] == "agreement" else lineage.roster.names
     for name in names:
         if name not in lineage.roster or name not in signed:

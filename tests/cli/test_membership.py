@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from p2pfl import changefile, draft
-from p2pfl.books import genesis_of
+from p2pfl.books import genesis_of, pledge_of
 from p2pfl.cards import Card
 from p2pfl.changes import revoked_keys
 from p2pfl.cli.main import run
 from p2pfl.federation import Federation
 from p2pfl.home import Home
+from p2pfl.keys import Identity
 from p2pfl.keyslots import KeyFile
 from p2pfl.ledger.log import Log
 from p2pfl.rekey import keys_of
@@ -80,6 +82,68 @@ def test_a_change_that_a_quorum_approves_lies_in_the_home_of_whoever_signed_last
         held = held_change(home)
         assert held is not None
         assert held.record == changefile.load("change.yaml").record
+
+
+@pytest.fixture
+def agreed(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, under an agreement that lies there as a file."""
+    (here / "baa.pdf").write_bytes(b"what the hospitals promise one another")
+    named = hashlib.sha256((here / "baa.pdf").read_bytes()).hexdigest()
+    members = [Card.load(f"{name}/{name}.card").member for name in NAMES]
+    (here / "peers.yaml").write_bytes(draft.write("trial", members, TASK, [f"agreement.sha256={named}"]))
+    pledge = pledge_of(Federation.load("peers.yaml"))
+    keys = dict[str, Identity]()
+    for name in NAMES:
+        with opened(name) as home:
+            keys[name] = home.identity()
+    for name in NAMES:
+        shutil.rmtree(here / name / "ledger")
+        with opened(name) as home:
+            log = Log.open(home, "federation")
+            for record in (pledge.genesis, pledge.agreement):
+                log.append(record, {one: keys[one].sign("record", record) for one in NAMES})
+    return here
+
+
+def test_a_site_that_joins_signs_the_agreement_in_the_change_or_the_change_is_not_approved(
+    agreed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proposed("add", "fay/fay.card")
+    shutil.copy("change.yaml", "hers.yaml")
+    for name in ("ben", "cyd", "dot"):
+        assert at(name, "approve", "change.yaml", "--yes") == 0
+    told = capsys.readouterr().out
+    assert "no signature of fay, which joins, under the agreement" in told
+    assert "p2pfl peers accept change.yaml     (at fay)" in told
+    assert at("ada", "adopt", "change.yaml") == 2
+    assert "P2P-FED-035" in capsys.readouterr().err
+
+    assert at("fay", "accept", "hers.yaml", "--agreement", "baa.pdf", "--yes", "--json") == 0
+    captured = capsys.readouterr()
+    named = hashlib.sha256(Path("baa.pdf").read_bytes()).hexdigest()
+    assert json.loads(captured.out.splitlines()[-1])["agreement"] == named
+    assert f"agreement SHA-256 {named}" in captured.err
+    assert at("ada", "adopt", "change.yaml", "hers.yaml", "--json") == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (facts["approved"], facts["joins_signed"]) == (True, ["fay"])
+    with opened("ada") as home:
+        held = held_change(home)
+        assert held is not None
+        assert set(held.signatures) == {"ada", "ben", "cyd", "dot", "fay"}
+
+
+@pytest.mark.parametrize(("name", "more", "code"), [
+    ("ben", ["--yes"], "P2P-FED-047"),                                   # a member already
+    ("fay", ["--yes", "--agreement", "peers.yaml"], "P2P-FED-048"),      # another document
+    ("fay", [], "P2P-USE-001"),                                          # nobody was asked
+])  # fmt: skip
+def test_who_does_not_join_or_holds_another_agreement_does_not_sign(
+    agreed: Path, name: str, more: list[str], code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proposed("add", "fay/fay.card")
+    assert at(name, "accept", "change.yaml", *more) == 2
+    assert f"error {code}:" in capsys.readouterr().err
+    assert set(changefile.load("change.yaml").signatures) == {"ada"}
 
 
 def test_signatures_of_several_copies_are_put_together(here: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from p2pfl import codec
 from p2pfl.cli.main import run
+from p2pfl.keys import verify
 from p2pfl.ledger.log import Log
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Sites
@@ -85,6 +86,42 @@ def test_one_joins_one_leaves_one_has_another_key_and_the_training_goes_on(
     # A file of the first epoch still names the federation: the home knows what came since.
     again = sites.site("cyd", [{"train": 1}], linger=0).end()
     assert again.status == 0, again.text
+
+
+def test_a_newcomers_signature_under_the_agreement_is_in_every_ledger(
+    make: MakeSites, capfd: pytest.CaptureFixture[str]
+) -> None:
+    named = "ab" * 32
+    sites = make(3, "rounds=3", "privacy.max_epsilon=100", f"agreement.sha256={named}")
+    running = {name: sites.site(name, [sites[name].shut(at=3)]) for name in sites.names}
+    running["ada"].event("round", round=1)
+    fay = sites.newcomer("fay")
+    file = approved(sites, "add", fay.card, by=("ada", "ben", "cyd"))
+    peers(sites, "ada", "adopt", file, status=2)  # three of three, and it is not approved: she has not signed
+    assert "no signature of fay, which joins, under the agreement" in capfd.readouterr().err
+    common = ["--home", fay.home, "--key-file", fay.key]
+    assert run([str(one) for one in ("peers", "accept", file, "--yes", *common)]) == 0
+    peers(sites, "ada", "adopt", file, "-o", sites.place / "peers-2.yaml")
+    running["ben"].event("change", epoch=2)
+    for name in ("ada", "ben", "cyd"):
+        sites[name].open()
+    running["ada"].event("epoch", epoch=2)
+    running["fay"] = sites.site("fay", [{"train": 1}], peers=str(sites.place / "peers-2.yaml"))
+    for process in running.values():
+        ended = process.end()
+        assert ended.status == 0, ended.text
+
+    assert len(sites.roots()) == 1  # each of them verified
+    for name in sites.names:
+        with sites[name].opened() as home:
+            (entry,) = (one for one in Log.open(home, "federation").records() if b'"membership"' in one.record)
+        held = codec.read_facts(entry.record)
+        assert (held["agreement"], held["added"]) == (named, ["fay"])
+        key = bytes.fromhex(dict(held["peers"])["fay"])
+        assert verify(key, "membership", entry.record, entry.signatures["fay"])
+    capfd.readouterr()
+    assert run([str(one) for one in ("ledger", "show", *common)]) == 0
+    assert f"fay joins, fay under agreement {named[:12]}" in capfd.readouterr().out
 
 
 def test_a_site_that_was_away_when_its_new_key_came_into_force_goes_on_with_it(make: MakeSites) -> None:

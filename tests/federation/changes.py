@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pfl import amend, draft
-from p2pfl.books import genesis_of
+from p2pfl.books import genesis_of, pledge_of
 from p2pfl.cards import Card
 from p2pfl.codec import facts
 from p2pfl.federation import Federation
@@ -14,6 +14,7 @@ from p2pfl.sharing.history import Row, base_of
 from tests.federation.sample import TASK
 from tests.ledger.sample import round_facts
 
+AGREEMENT = "ab" * 32
 NAMES = ("ada", "ben", "cyd", "dot", "eve")
 IDENTITIES = {name: Identity(digest("test identity", name.encode())) for name in (*NAMES, "fay", "ben again")}
 
@@ -50,6 +51,12 @@ def change(
     return made
 
 
+def with_agreement(signers: tuple[str, ...] = (*NAMES, "fay")) -> tuple[Federation, Change]:
+    """A federation under an agreement, and the change by which fay joins, signed by those names."""
+    of = federation(f"agreement.sha256={AGREEMENT}")
+    return of, change(of, lineage(of), signers, add=[member("fay")])
+
+
 def all_three(signers: tuple[str, ...] = NAMES) -> Change:
     """fay joins, eve leaves, ben has another key."""
     of = federation()
@@ -70,9 +77,11 @@ def old_keys() -> dict[str, Identity]:
     return {name: IDENTITIES[name] for name in NAMES}
 
 
-def round_row(number: int, before: bytes, by: dict[str, Identity], epoch: int = 1, **changed: object) -> Row:
+def round_row(
+    number: int, before: bytes, by: dict[str, Identity], epoch: int = 1, of: Federation | None = None, **changed: object
+) -> Row:
     """A round of the training, resting on the record `before` (empty: none), signed by all of `by`."""
-    run = run_of(federation().first, b"", "training")
+    run = run_of((of or federation()).first, b"", "training")
     held = round_facts(
         number, run=run.hex(), epoch=epoch, survivors=list(by), epsilon=dict.fromkeys(by, f"0.{number:02}"),
         rests_on=number - 1, base=base_of(before).hex() if before else bytes(32).hex(),
@@ -82,20 +91,31 @@ def round_row(number: int, before: bytes, by: dict[str, Identity], epoch: int = 
     return record, {name: one.sign("record", record) for name, one in by.items()}
 
 
-def genesis_row() -> Row:
-    record = genesis_of(federation())
+def genesis_row(of: Federation | None = None) -> Row:
+    return _by_all(genesis_of(of or federation()))
+
+
+def agreement_rows(of: Federation | None) -> list[Row]:
+    """The entry behind the genesis, where there is one."""
+    record = pledge_of(of).agreement if of else b""
+    return [_by_all(record)] if record else []
+
+
+def _by_all(record: bytes) -> Row:
     return record, {name: one.sign("record", record) for name, one in old_keys().items()}
 
 
-def two_epochs(change: Change, last: int = 3, announced: str | None = None, after: int = 2) -> list[Row]:
+def two_epochs(
+    change: Change, last: int = 3, announced: str | None = None, after: int = 2, of: Federation | None = None
+) -> list[Row]:
     """Genesis, `last` rounds of which the last announces the change, the change, and rounds under the new roster."""
-    rows = [genesis_row()]
+    rows = [genesis_row(of), *agreement_rows(of)]
     for number in range(1, last + 1):
         says = {"announced": change.digest.hex() if announced is None else announced} if number == last else {}
-        rows.append(round_row(number, rows[-1][0] if number > 1 else b"", old_keys(), **says))
+        rows.append(round_row(number, rows[-1][0] if number > 1 else b"", old_keys(), of=of, **says))
     rows.append((change.record, change.signatures))
     before = rows[-2][0]
     for number in range(last + 1, last + 1 + after):
-        rows.append(round_row(number, before, new_keys(change), epoch=2))
+        rows.append(round_row(number, before, new_keys(change), epoch=2, of=of))
         before = rows[-1][0]
     return rows

@@ -10,6 +10,7 @@ import pytest
 from p2pfl.codec import Malformed, facts
 from p2pfl.membership import Change, Epochs, Lineage
 from tests.federation.changes import (
+    AGREEMENT,
     IDENTITIES,
     NAMES,
     all_three,
@@ -22,6 +23,7 @@ from tests.federation.changes import (
     old_keys,
     round_row,
     two_epochs,
+    with_agreement,
 )
 
 OLD = federation()
@@ -71,11 +73,45 @@ def test_another_key_needs_the_one_that_it_replaces() -> None:
     assert HERE.lacking(without.sign(IDENTITIES["ben"], "ben")) == ""
 
 
+def test_where_an_agreement_is_named_nobody_is_added_who_has_not_signed_it() -> None:
+    old, made = with_agreement(NAMES)
+    here = lineage(old)
+    assert made.facts["agreement"] == AGREEMENT
+    assert here.lacking(made) == "no signature of fay, which joins, under the agreement"
+    with pytest.raises(Malformed, match="no signature of fay"):
+        here.after(made)
+    for key, kind in (("ben again", "membership"), ("fay", "record")):
+        signature = IDENTITIES[key].sign(kind, made.record)
+        assert here.lacking(Change(made.record, {**made.signatures, "fay": signature})) != ""
+    signed = made.sign(IDENTITIES["fay"], "fay")
+    assert here.after(signed).roster.names[-1] == "fay"
+    assert here.joiners(signed) == ["fay"]
+
+
+def test_her_signature_is_none_of_the_quorums() -> None:
+    old, made = with_agreement((*NAMES[:3], "fay"))
+    assert lineage(old).lacking(made) == "3 of 4 signatures"
+
+
+def test_who_only_leaves_signs_no_agreement() -> None:
+    old, _ = with_agreement()
+    made = change(old, lineage(old), NAMES[:4], remove=["eve"])
+    assert "agreement" not in made.facts
+    assert not lineage(old).lacking(made)
+
+
+def test_of_the_signatures_only_those_that_count_are_kept() -> None:
+    made = all_three(NAMES[:4]).sign(IDENTITIES["fay"], "fay")
+    odd = {**made.signatures, "gus": bytes(64), "eve": bytes(64)}
+    assert HERE.counted(Change(made.record, odd)).signatures == made.signatures
+
+
 @pytest.mark.parametrize(("fields", "reason"), [
     ({"removed": []}, "not what its file changes"),
     ({"rotated": []}, "not what its file changes"),
     ({"peers": []}, "not what its file changes"),
     ({"before": "0" * 64}, "not what its file changes"),
+    ({"agreement": "0" * 64}, "not what its file changes"),
     ({"epoch": 3}, "not what its file changes"),
     ({"from_round": 1}, "begins at round 2"),
     ({"of": "nothing"}, "begins at round 2"),

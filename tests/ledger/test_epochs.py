@@ -7,8 +7,18 @@ import pytest
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.entry import FIRST, Entry
 from p2pfl.ledger.verify import check_federation
+from p2pfl.membership import Change
 from p2pfl.sharing.history import Row
-from tests.federation.changes import IDENTITIES, NAMES, all_three, new_keys, old_keys, round_row, two_epochs
+from tests.federation.changes import (
+    IDENTITIES,
+    NAMES,
+    all_three,
+    new_keys,
+    old_keys,
+    round_row,
+    two_epochs,
+    with_agreement,
+)
 
 MADE = all_three(NAMES[:4])
 
@@ -31,6 +41,30 @@ def test_the_change_is_what_a_person_reads() -> None:
     assert "epoch 2 begins: fay joins, eve leaves, ben has another key; 5 sites" in line
     assert "[4 signatures]" in line
     assert "the last of its epoch" in entries.render(Entry(3, *two_epochs(MADE)[3], FIRST))
+
+
+def test_who_joins_is_shown_with_its_signature_under_the_agreement() -> None:
+    of, made = with_agreement()
+    rows = two_epochs(made, of=of)
+    assert found(rows) == []
+    line = entries.render(Entry(5, *rows[5], FIRST))
+    assert "fay joins, fay under agreement abababababab; 6 sites" in line
+    assert "[6 signatures]" in line
+
+
+def test_who_joins_without_having_signed_the_agreement_is_told() -> None:
+    of, made = with_agreement(NAMES)
+    assert "5: membership: not signed by fay, under the agreement" in found(two_epochs(made, of=of, after=0))
+    other = Change(made.record, {**made.signatures, "fay": IDENTITIES["eve"].sign("membership", made.record)})
+    told = found(two_epochs(other, of=of, after=0))
+    assert "5: membership: the signature of fay is not over this record" in told
+
+
+def test_who_joins_signs_the_agreement_that_the_others_signed() -> None:
+    of, made = with_agreement()
+    rows = two_epochs(made, of=of)
+    told = found([rows[0], *rows[2:]])  # a log that has no entry of theirs
+    assert "4: membership: not under the agreement of the first epoch" in told
 
 
 @pytest.mark.parametrize("signers", [NAMES[:3], ("ada", "cyd", "dot", "eve")])

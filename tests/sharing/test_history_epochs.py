@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2pfl.codec import Malformed
-from p2pfl.membership import Epochs, run_of
+from p2pfl.membership import Change, Epochs, run_of
 from p2pfl.sharing.history import Base, Row, base_of, check_rows
 from tests.federation.changes import (
     IDENTITIES,
@@ -16,6 +16,7 @@ from tests.federation.changes import (
     old_keys,
     round_row,
     two_epochs,
+    with_agreement,
 )
 
 MADE = all_three(NAMES[:4])
@@ -55,6 +56,16 @@ def test_a_genesis_that_one_site_did_not_sign_is_refused() -> None:
 def test_a_made_up_change_is_refused() -> None:
     with pytest.raises(Malformed, match="3 of 4"):
         taken(two_epochs(all_three(NAMES[:3])))
+
+
+def test_a_change_is_taken_over_with_the_signatures_that_count_and_no_other() -> None:
+    of, made = with_agreement()
+    odd = Change(made.record, {**made.signatures, "gus": bytes(64)})
+    rows = check_rows(two_epochs(odd, of=of), ROSTER, {}, Epochs())
+    assert rows[5][1] == made.signatures
+    unsigned = with_agreement(NAMES)[1]
+    with pytest.raises(Malformed, match="no signature of fay"):
+        check_rows(two_epochs(unsigned, of=of), ROSTER, {}, Epochs())
 
 
 def test_a_round_that_the_old_roster_signed_behind_the_change_is_refused() -> None:
