@@ -125,7 +125,7 @@ class Peer:
         listen    where to bind; default: the first address of this site in peers.yaml, or nowhere without one
         wait_s    give up (GaveUpWaiting) after so long without any progress; None waits for ever
         linger_s  at the end of the block, serve sites that lack the last round, at most so long
-        proxy     the HTTP proxy that every outgoing connection passes; default: $P2PFL_PROXY, else none
+        proxy     the HTTP proxy that outgoing connections pass; default: $P2PFL_PROXY with $NO_PROXY, else none
         Raises what opening a home or a port raises: HomeMissing, HomeBusy, WrongKey, PortBusy, OtherFederation, …
         """
         federation = peers if isinstance(peers, Federation) else Federation.load(peers)

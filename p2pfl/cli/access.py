@@ -51,12 +51,12 @@ class ProxyChoice:
     password: Path | None = None
 
     def proxy(self) -> Proxy | None:
-        """What was named; else what P2PFL_PROXY says, the file's password with it. Raises WrongProxy."""
+        """What was named; else what P2PFL_PROXY says, the file's password and NO_PROXY with it. Raises WrongProxy."""
         from p2pfl.mesh.proxy import Proxy, password_from
 
         secret = password_from(self.password) if self.password else None
         if self.url:
-            return Proxy.parse(self.url, secret, argument=True)
+            return Proxy.parse(self.url, secret, argument=True).passing_by(os.environ)
         return Proxy.from_environment(os.environ, secret)
 
 

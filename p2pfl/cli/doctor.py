@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -111,7 +111,7 @@ async def _examine(
             one.notes.append(_calls_us(one.peer, port))
     judge_relays(found, federation.roster, name)
     own = [*([port.error] if port.error else []), *judge_clocks(found, name), *judge_files(found)]
-    return facts_of(federation, name, port, found, own, list(desk.turned_away.values()))
+    return facts_of(federation, name, port, found, own, list(desk.turned_away.values()), caller.reach.proxy)
 
 
 def knocker_of(federation: Federation, identity: Identity, name: str, proxy: Proxy | None) -> Knocker:
@@ -213,7 +213,7 @@ def judge_files(found: Sequence[Found]) -> list[P2PFLError]:
 
 def facts_of(
     federation: Federation, name: str, port: Port, found: Sequence[Found], own: Sequence[P2PFLError],
-    turned_away: Sequence[P2PFLError],
+    turned_away: Sequence[P2PFLError], proxy: Proxy | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """What `doctor --json` prints."""
     links = []
@@ -233,6 +233,9 @@ def facts_of(
         "peers_sha256": federation.digest.hex(),
         "port": {"state": port.state, "address": str(port.address) if port.address else None,
                  "process": os.getpid() if port.state == "open" else port.process},
+        "proxy": proxy and {"address": str(proxy.address), "variable": proxy.bypass.variable,
+                            "direct": [entry.text for entry in proxy.bypass.entries],
+                            "ignored": list(proxy.bypass.ignored)},
         "clock_ahead_s": round(-median(clocks), 3) if clocks else None,
         "links": links,
         "errors": [error.as_json() for error in own],
@@ -251,6 +254,7 @@ def doctor_text(facts: dict[str, Any]) -> str:
     rows = [
         ["  peers.yaml", f"{facts['peers_sha256'][:12]}, {held}"],
         ["  port", _port_text(Port(port["state"], address, port["process"]))],
+        *([["  proxy", _proxy_text(facts["proxy"])]] if facts["proxy"] else []),
         ["  clock", f"{apart(clock)} from the median of the others" if clock is not None else "nobody to compare with"],
         *(["  TLS", text] for text in _tls_texts(links)),
     ]
@@ -272,6 +276,14 @@ def _port_text(port: Port) -> str:
         "none": "none: this site dials the others",
         "shut": f"{port.address} cannot be listened on",
     }[port.state]
+
+
+def _proxy_text(proxy: Mapping[str, Any]) -> str:
+    """The proxy, and what NO_PROXY lists; what means nothing there is no error, since it may be meant for others."""
+    entries, variable = proxy["direct"], proxy["variable"]
+    text = f"{proxy['address']}; {variable}: {', '.join(entries)}" if entries else f"{proxy['address']}, for all sites"
+    strange = ", ".join(ascii(entry) for entry in proxy["ignored"])
+    return f"{text}; {variable} also has what means nothing here: {strange}" if strange else text
 
 
 def _tls_texts(links: Sequence[dict[str, Any]]) -> list[str]:

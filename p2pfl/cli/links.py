@@ -42,6 +42,7 @@ def link_facts(found: Found, diff: str | None = None) -> dict[str, Any]:
         "addresses": [
             {"address": str(way.address), "ok": way.error is None, "ip": way.ip or None,
              "segment_bytes": way.segment or None, "tcp_ms": _ms(way.tcp_s), "admitted_ms": _ms(way.admitted_s),
+             "path": "proxy" if way.proxied else "direct", "why": way.why or None,
              "error": way.error.as_json() if way.error else None}
             for way in found.ways
         ],

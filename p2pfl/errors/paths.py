@@ -6,7 +6,7 @@ from p2pfl.errors import ConfigurationError, LocalFault, RemoteProtocolError
 
 
 class ProxyUnreachable(LocalFault):
-    """The proxy {proxy} does not answer, and every connection of this site goes through it."""
+    """The proxy {proxy} does not answer, and connections of this site go through it."""
 
     code = "P2P-MESH-030"
     likely = ("its name or port is another one", "this machine may not talk to it")
@@ -25,7 +25,8 @@ class ProxyForbids(ConfigurationError):
     """The proxy {proxy} does not let this site through to {address} of {peer}."""
 
     code = "P2P-MESH-032"
-    likely = ("it lets CONNECT through to some ports only, often 443", "that address is on no list of the proxy's")
+    likely = ("it lets CONNECT through to some ports only, often 443", "that address is on no list of the proxy's",
+              "the address is inside this network, and belongs into NO_PROXY")  # fmt: skip
     command = "p2pfl peers show"
 
 

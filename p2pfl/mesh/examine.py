@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from p2pfl.errors import P2PFLError
@@ -59,6 +59,8 @@ class Way:
     segment: int = 0
     tcp_s: float = 0.0
     admitted_s: float = 0.0
+    proxied: bool = False
+    why: str = ""  # it is reached through the proxy, or past it; "": there is none
 
 
 @dataclass
@@ -149,6 +151,7 @@ class Examiner:
             if admitted is not None or self.caller.now() > self.until:
                 break
             await asyncio.sleep(AGAIN_S)
+        found.notes += [f"{way.address} is reached {way.why}" for way in found.ways if way.why]
         failed = [way.error for way in found.ways if way.error is not None]
         if admitted is None:
             found.errors += failed
@@ -175,13 +178,17 @@ class Examiner:
             # The far end's patience may end first: then it is a cut, after a long silence.
             silent = isinstance(error, HandshakeCut) and self.caller.now() - begun >= self.caller.limits.handshake_s / 2
             if not silent and not isinstance(error, HandshakeUnfinished):
-                return Way(address, error), None
+                return self._way(address, error), None
             found = await self._large_packets(peer, address, error)
             if isinstance(found, P2PFLError):
-                return Way(address, found), None
+                return self._way(address, found), None
             admitted = found
-        way = Way(address, None, admitted.ip, admitted.segment, admitted.tcp_s, admitted.admitted_s)
-        return way, admitted
+        way = replace(self._way(address), ip=admitted.ip, segment=admitted.segment)
+        return replace(way, tcp_s=admitted.tcp_s, admitted_s=admitted.admitted_s), admitted
+
+    def _way(self, address: Address, error: P2PFLError | None = None) -> Way:
+        reach = self.caller.reach
+        return Way(address, error, proxied=reach.proxied(address), why=reach.why(address))
 
     async def _large_packets(self, peer: str, address: Address, error: P2PFLError) -> P2PFLError | Admitted:
         """TCP stands and TLS does not come: a first flight is more than one packet holds. Is it the packet?

@@ -69,7 +69,7 @@ async def knock(caller: Knocker, peer: str, address: Address, *, segment: int | 
     """
     begun = caller.now()
     sock = await caller.reach.connect(peer, address, segment=segment)
-    call = Call(address, peer, proxied=caller.reach.proxy is not None)
+    call = Call(address, peer, proxied=caller.reach.proxied(address))
     tcp_s, contexts = caller.now() - begun, caller.credentials.current()
     facts = str(sock.getpeername()[0]), sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
     tunnel = Tunnel(sock, contexts.dialing, dialed=True, limits=caller.limits, now=caller.now, path=call.path)

@@ -56,7 +56,7 @@ class Mesh:
     incarnation   16 random bytes, drawn by the process that owns this mesh
     greet         says and checks the owner's part of each hello
     draw          n random bytes; now  the monotonic clock, wall  Unix time, both in seconds
-    proxy         the HTTP proxy that every outgoing connection must pass
+    proxy         the HTTP proxy that outgoing connections must pass, but for the addresses that it says
     hub           the member that is asked first to carry calls
     about         what members that probe are told of this site
     """
@@ -252,7 +252,7 @@ class Mesh:
         self._begin(dialer.run())
 
     async def _dialed(self, peer: str, sock: socket.socket, address: Address) -> None:
-        await self._bring_up(sock, Call(address, peer, proxied=self._reach.proxy is not None))
+        await self._bring_up(sock, Call(address, peer, proxied=self._reach.proxied(address)))
 
     async def _serve(self, sock: socket.socket, address: Address) -> None:
         await self._bring_up(sock, Call(address, None, protocols=(ALPN, RELAY_ALPN)))

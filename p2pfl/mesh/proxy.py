@@ -13,7 +13,7 @@ import re
 import socket
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.paths import NotAProxy, ProxyFails, ProxyForbids, ProxyWantsPassword, WrongProxy
 from p2pfl.keys import Secret
+from p2pfl.mesh.bypass import NOTHING, Bypass
 from p2pfl.mesh.refusals import printable
 from p2pfl.roster import Address
 
@@ -33,10 +34,11 @@ _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([^\r\n]*))?\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Where the proxy listens, and `name:password` if it wants them."""
+    """Where the proxy listens, `name:password` if it wants them, and which addresses are reached without it."""
 
     address: Address
     credentials: Secret | None = None
+    bypass: Bypass = NOTHING
 
     @classmethod
     def parse(cls, text: str, credentials: Secret | None = None, *, argument: bool = False) -> Proxy:
@@ -60,9 +62,13 @@ class Proxy:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], credentials: Secret | None = None) -> Proxy | None:
-        """What P2PFL_PROXY says; None when it is not set. Raises WrongProxy."""
+        """What P2PFL_PROXY says, and NO_PROXY; None when the former is not set. Raises WrongProxy."""
         text = environment.get(VARIABLE, "")
-        return cls.parse(text, credentials) if text else None
+        return cls.parse(text, credentials).passing_by(environment) if text else None
+
+    def passing_by(self, environment: Mapping[str, str]) -> Proxy:
+        """The same, but for the addresses that NO_PROXY lists."""
+        return replace(self, bypass=Bypass.from_environment(environment))
 
     async def open(self, sock: socket.socket, address: Address, peer: str) -> None:
         """`sock`, connected to the proxy, ends at `address` from now on.

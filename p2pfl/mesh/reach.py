@@ -38,10 +38,24 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How this site gets out: directly, or through `proxy`, which then resolves the names."""
+    """How this site gets out: directly, or through `proxy`, which then resolves the names of what it is asked for."""
 
     limits: Limits
     proxy: Proxy | None = None
+
+    def proxied(self, address: Address) -> bool:
+        """`address` is reached through the proxy."""
+        return self.proxy is not None and self.proxy.bypass.entry_for(address) is None
+
+    def why(self, address: Address) -> str:
+        """Why `address` is reached as it is, for people; "" where there is no proxy to choose."""
+        if self.proxy is None:
+            return ""
+        entry, variable = self.proxy.bypass.entry_for(address), self.proxy.bypass.variable
+        if entry is not None:
+            return f"directly: {variable} has {entry}"
+        listed = f"no entry of {variable} fits" if self.proxy.bypass.entries else "NO_PROXY lists nothing"
+        return f"through the proxy {self.proxy.address}: {listed}"
 
     async def first(self, peer: str, addresses: Sequence[Address], failed: Failed) -> Found | None:
         """The first of the addresses that answers; `failed` is told of those that do not. None: none does."""
@@ -71,7 +85,7 @@ class Reach:
         segment   the most bytes that a TCP segment may carry, either way; by default what the path allows
         Raises NameUnresolved, NobodyListens, PeerUnreachable, or what the proxy said.
         """
-        if self.proxy is None:
+        if self.proxy is None or not self.proxied(address):
             return await self._tcp(peer, address, segment)
         try:
             sock = await self._tcp(peer, self.proxy.address, segment)

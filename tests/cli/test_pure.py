@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl import progress
+from p2pfl.cli.access import ProxyChoice
 from p2pfl.cli.demo import _place
 from p2pfl.cli.main import run
 from p2pfl.cli.numbers import own_values, parts, read_off
@@ -24,6 +25,7 @@ from p2pfl.errors import federation as leaves
 from p2pfl.errors import people
 from p2pfl.errors import round as rounds
 from p2pfl.progress import Progress
+from p2pfl.roster import Address
 from tests.federation.sample import NAMES, peers_yaml
 
 ROUND = {
@@ -351,3 +353,13 @@ def test_a_line_that_is_shown_steers_no_terminal(tmp_path: Path, capsys: pytest.
     (tmp_path / "peers.yaml").write_bytes(b"version: 1\nfederation: \x1b[2Jgone\n")
     assert run(["peers", "show", str(tmp_path / "peers.yaml")]) == 2
     assert "\x1b" not in capsys.readouterr().err
+
+
+def test_no_proxy_counts_for_a_proxy_of_the_command_line_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", ".mayo.example")
+    monkeypatch.setenv("P2PFL_PROXY", "http://proxy.example:3128")
+    for choice in (ProxyChoice("http://other.example:3128"), ProxyChoice()):
+        proxy = choice.proxy()
+        assert proxy is not None
+        assert proxy.bypass.entry_for(Address("a.mayo.example", 7443)) == ".mayo.example"
+        assert proxy.bypass.entry_for(Address("mayo.example", 7443)) is None
