@@ -1,4 +1,4 @@
-"""The next peers.yaml from the one that stands: other sites, the next epoch, and every other byte as it was.
+"""The next peers.yaml from the one that stands: other sites, another hub, the next epoch, every other byte as it was.
 
 The file is edited as text, line by line, at the places that the reader found, so that comments and layout stay and a
 line diff shows the change and nothing else. What comes out is read again and compared with what was meant: a file in
@@ -15,11 +15,12 @@ from typing import Final
 from p2pfl import strict_yaml
 from p2pfl.documents import List, Node, Word, items, table
 from p2pfl.draft import commented, peer_lines
-from p2pfl.errors.membership import CannotAmend, NoSuchSite, SiteThereAlready
+from p2pfl.errors.membership import CannotAmend, HubLeaves, NoHubHere, NoSuchSite, NotAHub, SiteThereAlready
 from p2pfl.federation import Federation
 from p2pfl.roster import Member, Roster
 
 EPOCH: Final = re.compile(r"epoch:[ ]*[0-9]+")
+HUB: Final = re.compile(r"hub:[ ]*[^ #]+")
 
 
 def changed(
@@ -44,15 +45,42 @@ def changed(
     return (*kept, *add)
 
 
-def amend(federation: Federation, members: Sequence[Member], genesis: bytes) -> bytes:
-    """The peers.yaml of the next epoch, with these members.
+def next_hub(federation: Federation, members: Sequence[Member], named: str | None, steps: str) -> str | None:
+    """The hub of the next epoch, with these members: `named`, or the one that is; None where there is none.
+
+    steps   what was asked for, for the command in an error
+    Raises NoHubHere, NotAHub, HubLeaves: a hub that goes, or lists no address any more, goes with its successor named.
+    """
+    able = [one.name for one in members if one.addresses]
+    evidence = f"sites that list an address: {', '.join(able) or 'none'}"
+    if federation.hub is None:
+        if named is not None:
+            raise NoHubHere(name=named, evidence=f"{federation.source} says topology: {federation.topology}")
+        return None
+    if named is not None and named not in able:
+        raise NotAHub(name=named, evidence=evidence)
+    if named is None and federation.hub not in able:
+        leaves = federation.hub not in [one.name for one in members]
+        raise HubLeaves(
+            hub=federation.hub, how="leaves" if leaves else "lists no address any more", steps=steps,
+            successor=able[0] if able else "NAME", evidence=evidence,
+        )  # fmt: skip
+    return named or federation.hub
+
+
+def amend(federation: Federation, members: Sequence[Member], genesis: bytes, hub: str | None = None) -> bytes:
+    """The peers.yaml of the next epoch, with these members, and this hub where it is another one.
 
     genesis   SHA-256 of the federation log's first entry
     Raises CannotAmend, and a leaf of errors.federation when the members do not fit.
     """
+    hub = hub or federation.hub
     top = strict_yaml.read(federation.raw, federation.source)
     rows = top.take("peers", items(table, 1 << 16))
     lines = federation.raw.decode().split("\n")
+    if hub != federation.hub:
+        at = top.node("hub").place.line - 1
+        lines[at] = HUB.sub(f"hub: {hub}", lines[at], count=1)
     starts = [row.place.line - 1 for row in rows]
     ends = [*starts[1:], _last_line(rows[-1])]
     if len(set(starts)) != len(starts):
@@ -68,7 +96,7 @@ def amend(federation: Federation, members: Sequence[Member], genesis: bytes) -> 
     found = Federation.parse(text.encode(), "the next peers.yaml")
     wanted = replace(
         federation, roster=Roster(federation.roster.epoch + 1, tuple(members)), raw=found.raw, source=found.source,
-        origin=federation.first, genesis=genesis,
+        origin=federation.first, genesis=genesis, hub=hub,
     )  # fmt: skip
     if found != wanted:
         _refuse(federation, "what comes out is not what was meant")

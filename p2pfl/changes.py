@@ -111,6 +111,8 @@ class Changes:
         held = change.facts
         self.say(Changed(change.record, tuple(sorted(change.signatures.items()))))
         told = {key: held[key] for key in ("epoch", "from_round", "added", "removed", "rotated")}
+        hub = change.federation().hub
+        told["hub"] = hub if hub != self._federation.hub else None
         self._observer(Progress("change", told))
 
     def offers(self) -> list[Change]:

@@ -291,10 +291,13 @@ def _misfit(place: Place, what: str, evidence: str) -> None:
 
 
 def settings_of(federation: Federation) -> tuple[object, ...]:
-    """Everything that the sites agreed on beside who they are: a change of membership leaves it as it is."""
+    """Everything that the sites agreed on beside who they are: a change of membership leaves it as it is.
+
+    Which of them is the hub is a matter of who they are; that there is one is not.
+    """
     one = federation
     return (one.name, one.task, one.rounds, one.privacy, one.sharing, one.compression, one.weights, one.agreement,
-            one.topology, one.hub)
+            one.topology)  # fmt: skip
 
 
 # ── two files ─────────────────────────────────────────────────────────────────────────────────────────────────

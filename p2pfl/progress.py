@@ -20,7 +20,8 @@ class Progress:
     abandoned  round, attempt, waited_for
     left       round, attempt, lacking (names), sent (this site's masked vector had left it)
     caught_up  round (the newest that was taken over), peer (whose ledger it came from)
-    change     epoch, from_round, added, removed, rotated (names): enough sites approved it, and it is on its way
+    change     epoch, from_round, added, removed, rotated (names), hub (None: as before): enough sites approved it, and
+               it is on its way
     epoch      epoch, sites (names), roster: membership has changed, and this node is of the new epoch
     breach     peer, error (a P2PFLError), proof (name of what `ledger evidence` keeps of it, or empty)
     round      round, survivors, outcome, epsilon {name: text}, seconds, bytes_sent, payload_bytes, dense_bytes, rounds

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from p2pfl import changefile, codec
-from p2pfl.amend import amend, changed
+from p2pfl.amend import amend, changed, next_hub
 from p2pfl.cards import Card
 from p2pfl.changes import REVOKED, revoked_keys
 from p2pfl.cli import output
@@ -40,7 +40,7 @@ from p2pfl.roster import Member, Quorums
 from p2pfl.succession import keep_change, standing
 
 SIGNED = "membership/signed"
-OPERATIONS = "add CARD | remove NAME | rotate NAME CARD"
+OPERATIONS = "add CARD | remove NAME | rotate NAME CARD | hub NAME"
 
 target_option = click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), required=True,
                              help="The file to write; one that exists is never overwritten.")  # fmt: skip
@@ -48,7 +48,7 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask: the differenc
 
 
 @click.command()
-@click.argument("steps", nargs=-1, required=True, metavar="add CARD | remove NAME | rotate NAME CARD …")
+@click.argument("steps", nargs=-1, required=True, metavar=f"{OPERATIONS} …")
 @peers_option
 @click.option("--from-round", type=click.IntRange(EARLIEST), default=EARLIEST,
               help="No earlier than at the beginning of this round.  [default: as soon as it is approved]")
@@ -61,14 +61,15 @@ def propose(
     *, steps: Sequence[str], peers_file: Path, from_round: int, run: str, target: Path, home: Path, unlock: Unlock,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Make a change of membership, signed by this site: who is added, leaves, or has another key.
+    """Make a change of membership, signed by this site: who is added, leaves, has another key, or is the hub.
 
     It comes into force at the beginning of a round, once a quorum of the present sites has approved it.
     """
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         federation, lineage = standing(opened, Federation.load(peers_file))
-        members = _next_members(federation, steps)
-        record = record_of(lineage, amend(federation, members, lineage.genesis), of=run, from_round=from_round)
+        members, hub = _next_members(federation, steps)
+        file = amend(federation, members, lineage.genesis, hub)
+        record = record_of(lineage, file, of=run, from_round=from_round)
         if target.exists():
             write_new(target, b"")  # says that it is never overwritten, before anything is signed
         change = _sign_once(opened, Change(record, {}), lineage)
@@ -217,12 +218,12 @@ def revoke(name: str, peers_file: Path, home: Path, unlock: Unlock, as_json: boo
 # ── what they share ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _next_members(federation: Federation, steps: Sequence[str]) -> tuple[Member, ...]:
-    """`add CARD`, `remove NAME` and `rotate NAME CARD`, in any number, as the members of the next epoch."""
-    add, remove, rotate = list[Member](), list[str](), dict[str, Member]()
+def _next_members(federation: Federation, steps: Sequence[str]) -> tuple[tuple[Member, ...], str | None]:
+    """`add CARD`, `remove NAME`, `rotate NAME CARD`, in any number, and `hub NAME`: the next members, and their hub."""
+    add, remove, rotate, hubs = list[Member](), list[str](), dict[str, Member](), list[str]()
     left = list(steps)
     while left:
-        verb, count = left[0], {"add": 1, "remove": 1, "rotate": 2}.get(left[0], 0)
+        verb, count = left[0], {"add": 1, "remove": 1, "rotate": 2, "hub": 1}.get(left[0], 0)
         words, left = left[1 : count + 1], left[count + 1 :]
         if not count or len(words) < count:
             raise WrongUse(evidence=f"{verb!r}: a step is {OPERATIONS}", verb=" peers propose")
@@ -230,9 +231,14 @@ def _next_members(federation: Federation, steps: Sequence[str]) -> tuple[Member,
             add.append(Card.load(words[0]).member)
         elif verb == "remove":
             remove.append(words[0])
+        elif verb == "hub":
+            hubs.append(words[0])
         else:
             rotate[words[0]] = Card.load(words[1]).member
-    return changed(federation.roster, add, remove, rotate)
+    if len(hubs) > 1:
+        raise WrongUse(evidence=f"one site is the hub, not {' and '.join(hubs)}", verb=" peers propose")
+    members = changed(federation.roster, add, remove, rotate)
+    return members, next_hub(federation, members, hubs[0] if hubs else None, " ".join(steps))
 
 
 def _merged(files: Sequence[Path], federation: Federation, lineage: Lineage) -> Change:
@@ -284,7 +290,8 @@ def _told(federation: Federation, change: Change) -> list[str]:
     told = difference(federation.raw, new.raw, f"epoch {federation.roster.epoch}", f"epoch {held['epoch']}")
     words = [f"  {name}  {fingerprint(new.roster[name].key)}" for name in (*held["added"], *held["rotated"])]
     quorums: Quorums = new.roster.quorums
-    lines = [told.rstrip("\n"), f"then {quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie"]
+    lines = [told.rstrip("\n"), *([f"{new.hub} is the hub then"] if new.hub != federation.hub else []),
+             f"then {quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie"]
     return [*lines, *(["new keys; have their words read to you by those whose they are:"] if words else []), *words]
 
 
@@ -317,7 +324,7 @@ def _facts(path: Path, change: Change, lineage: Lineage) -> dict[str, object]:
     return {
         "path": str(path), "change": change.digest.hex(), "approved": not lineage.lacking(change),
         "signed_by": lineage.signers(change), "joins_signed": lineage.joiners(change),
-        "quorum": lineage.roster.quorums.q,
+        "quorum": lineage.roster.quorums.q, "hub": change.federation().hub,
         **{key: held[key] for key in ("epoch", "of", "from_round", "configuration", "added", "removed", "rotated")},
     }  # fmt: skip
 

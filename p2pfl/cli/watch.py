@@ -88,7 +88,8 @@ class Watch:
 
     def _change(self, facts: Mapping[str, Any]) -> None:
         steps = [*(f"{name} joins" for name in facts["added"]), *(f"{name} leaves" for name in facts["removed"]),
-                 *(f"{name} has another key" for name in facts["rotated"])]  # fmt: skip
+                 *(f"{name} has another key" for name in facts["rotated"]),
+                 *([f"{facts['hub']} is the hub"] if facts.get("hub") else [])]  # fmt: skip
         what = ", ".join(steps) or "other addresses"
         self._tell(f"approved: epoch {facts['epoch']}, not before round {facts['from_round']}: {what}")
 

@@ -93,6 +93,30 @@ class NewKeyMissing(IntegrityError):
     command = "p2pfl peers newkey --help"
 
 
+class HubLeaves(ConfigurationError):
+    """{hub} is the hub, and {how}: the change must name the hub of the next epoch."""
+
+    code = "P2P-FED-043"
+    likely = ("the site that others reach is to be another one from then on",)
+    command = "p2pfl peers propose {steps} hub {successor} -o change.yaml"
+
+
+class NoHubHere(ConfigurationError):
+    """{name} cannot be made the hub: this federation has none."""
+
+    code = "P2P-FED-044"
+    likely = ("its sites agreed on topology: mesh, which no change of membership alters",)
+    command = "p2pfl peers show"
+
+
+class NotAHub(ConfigurationError):
+    """{name} cannot be the hub of the next epoch: the others have to be able to dial it."""
+
+    code = "P2P-FED-045"
+    likely = ("it lists no address: rotate it to a card that does, in the same change", "it is not one of the sites")
+    command = "p2pfl peers propose --help"
+
+
 class NotAdded(ConfigurationError):
     """The change {source} does not add {name} with the key of this home."""
 

@@ -207,6 +207,48 @@ def test_a_change_that_was_edited_is_not_signed(
     assert f"error {code}:" in capsys.readouterr().err
 
 
+@pytest.fixture
+def starred(here: Path) -> Path:
+    """The same with a hub, ada."""
+    members = [Card.load(f"{name}/{name}.card").member for name in NAMES]
+    (here / "peers.yaml").write_bytes(draft.write("trial", members, TASK, ["topology=hub", "hub=ada"]))
+    genesis, keys = genesis_of(Federation.load("peers.yaml")), dict[str, Identity]()
+    for name in NAMES:
+        with opened(name) as home:
+            keys[name] = home.identity()
+    for name in NAMES:
+        shutil.rmtree(here / name / "ledger")
+        with opened(name) as home:
+            log = Log.open(home, "federation")
+            log.append(genesis, {one: keys[one].sign("record", genesis) for one in NAMES})
+    return here
+
+
+def test_removing_the_hub_without_a_successor_is_refused_and_the_command_that_is_shown_is_approved(
+    starred: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert at("ben", "propose", "remove", "ada", "-o", "change.yaml") == 2
+    told = capsys.readouterr().err
+    assert "error P2P-FED-043:" in told
+    command = told[told.index("p2pfl peers propose remove") :].split()
+    assert at("ben", *command[2:]) == 0
+    assert "-hub: ada" in (shown := capsys.readouterr().out)
+    assert "ben is the hub then" in shown
+    for name in ("cyd", "dot", "eve"):
+        assert at(name, "approve", "change.yaml", "--yes", "--json") == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (facts["approved"], facts["removed"], facts["hub"]) == (True, ["ada"], "ben")
+
+
+def test_a_change_whose_file_makes_a_hub_of_a_mesh_is_not_signed(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path(proposed("remove", "eve")).read_text()
+    Path("change.yaml").write_text(text.replace("topology: mesh", "topology: hub").replace("hub: null", "hub: ben"))
+    assert at("ben", "approve", "change.yaml", "--yes") == 2
+    assert "error P2P-FED-036:" in capsys.readouterr().err
+
+
 def test_a_change_that_is_not_approved_is_not_adopted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     proposed("remove", "eve")
     assert at("ben", "adopt", "change.yaml") == 2
@@ -222,6 +264,8 @@ def test_a_change_that_is_not_approved_is_not_adopted(here: Path, capsys: pytest
     (["add", "eve/eve.card"], "P2P-FED-032"),
     (["add"], "P2P-USE-001"),
     (["swap", "eve"], "P2P-USE-001"),
+    (["hub", "ben", "hub", "cyd"], "P2P-USE-001"),
+    (["hub", "ben"], "P2P-FED-044"),
     (["remove", "eve", "remove", "dot", "remove", "cyd"], "P2P-FED-011"),
 ])  # fmt: skip
 def test_a_step_that_cannot_be_is_refused_before_anything_is_signed(

@@ -8,8 +8,10 @@ import pytest
 
 from p2pfl import codec
 from p2pfl.cli.main import run
+from p2pfl.federation import Federation
 from p2pfl.keys import verify
 from p2pfl.ledger.log import Log
+from p2pfl.succession import AGREED
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Sites
 
@@ -149,6 +151,36 @@ def test_a_site_that_was_away_when_its_new_key_came_into_force_goes_on_with_it(m
     assert len(sites.roots()) == 1
     held = records(sites, "eve")
     assert [one["rotated"] for one in held if one["kind"] == "membership"] == [["eve"]]
+
+
+def test_the_hub_leaves_and_a_running_training_goes_on_under_its_successor(make: MakeSites) -> None:
+    sites = make(5, "rounds=4", "privacy.max_epsilon=100", "topology=hub", "hub=ada", outbound=("cyd", "dot", "eve"))
+    running = {name: sites.site(name, [sites[name].shut(at=2)]) for name in sites.names}
+    running["ben"].event("round", round=1)
+    peers(sites, "ben", "propose", "remove", "ada", "-o", sites.place / "none.yaml", status=2)
+    approved(sites, "remove", "ada", "hub", "ben", by=("ben", "cyd", "dot", "eve"))
+    assert running["ada"].event("change", epoch=2)["hub"] == "ben"
+    for name in sites.names:
+        sites[name].open()
+    stay = ("ben", "cyd", "dot", "eve")
+    for name in stay:
+        running[name].event("epoch", epoch=2)
+    for name in ("cyd", "dot", "eve"):  # none of them has a port
+        assert running[name].event("link_up", path="relay")["via"] == "ben"
+    for name in stay:
+        ended = running[name].end()
+        assert ended.status == 0, ended.text
+    assert "P2P-FED-037" in running["ada"].end().text
+
+    assert len({sites.verified(name).federation.root for name in stay}) == 1
+    held = records(sites, "eve")
+    assert [one["removed"] for one in held if one["kind"] == "membership"] == [["ada"]]
+    rounds = [one for one in held if one["kind"] == "round"]
+    assert sum(one["configuration"]["purpose"] == "training" for one in rounds) == 4
+    assert all("ada" not in one["survivors"] for one in rounds if one["epoch"] == 2)
+    for name in stay:
+        with sites[name].opened() as home:
+            assert Federation.parse(home.read(AGREED) or b"").hub == "ben"
 
 
 def test_a_revoked_key_loses_its_link_at_once_and_is_in_no_sum_with_that_site(make: MakeSites) -> None:

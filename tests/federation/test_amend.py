@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfl import changefile
-from p2pfl.amend import amend, changed
+from p2pfl.amend import amend, changed, next_hub
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.federation import DuplicateMember, TooFewPeers, WrongValue
-from p2pfl.errors.membership import CannotAmend, NoSuchSite, SiteThereAlready
+from p2pfl.errors.membership import CannotAmend, HubLeaves, NoHubHere, NoSuchSite, NotAHub, SiteThereAlready
 from p2pfl.federation import Federation, settings_of
 from p2pfl.membership import Change
 from tests.federation.changes import all_three, change, federation, lineage, member, next_file
@@ -89,6 +90,51 @@ def test_a_file_whose_sites_stand_on_one_line_is_refused_and_not_guessed_at() ->
     flat = Federation.parse(f"{head}peers: [{rows}]\n{tail[tail.index('task:') :]}".encode())
     with pytest.raises(CannotAmend):
         next_file(flat, lineage(flat), remove=["eve"])
+
+
+HUB = federation("topology=hub", "hub=ada")
+
+
+@pytest.mark.parametrize("written", ["hub: ada", "hub:  ada", 'hub: "ada"'])
+def test_a_hub_that_leaves_has_a_successor_in_the_same_change_and_no_other_line_differs(written: str) -> None:
+    old = Federation.parse(HUB.raw.replace(b"hub: ada", written.encode()))
+    members = changed(old.roster, remove=["ada"])
+    raw = amend(old, members, lineage(old).genesis, next_hub(old, members, "ben", ""))
+    new = Federation.parse(raw)
+    assert (new.hub, new.topology, new.roster.names) == ("ben", "hub", ("ben", "cyd", "dot", "eve"))
+    told = [line for line in differing(old.raw, raw) if "hub" in line]
+    assert [line.split("#")[0].strip() for line in told] == [f"- {written}", "+ hub: ben"]
+    assert told[0].split("#")[1] == told[1].split("#")[1]
+    assert settings_of(new) == settings_of(old)
+
+
+def test_a_hub_that_only_gets_another_key_stays_the_hub() -> None:
+    members = changed(HUB.roster, rotate={"ada": member("ada", "ben again")})
+    assert next_hub(HUB, members, None, "") == "ada"
+    assert next_hub(HUB, members, "cyd", "") == "cyd"
+
+
+@pytest.mark.parametrize(("steps", "how"), [
+    ({"remove": ["ada"]}, "leaves"), ({"rotate": {"ada": replace(member("ada"), addresses=())}}, "lists no address"),
+])  # fmt: skip
+def test_a_hub_that_goes_without_a_successor_is_refused_with_the_command_that_names_one(
+    steps: dict[str, object], how: str
+) -> None:
+    members = changed(HUB.roster, **steps)  # type: ignore[arg-type]
+    with pytest.raises(HubLeaves, match=how) as refused:
+        next_hub(HUB, members, None, "remove ada")
+    assert refused.value.suggestion == "p2pfl peers propose remove ada hub ben -o change.yaml"
+
+
+def test_who_cannot_be_dialled_or_is_no_site_is_no_hub_and_a_mesh_gets_none() -> None:
+    silent = changed(HUB.roster, rotate={"ben": replace(member("ben"), addresses=())})
+    for name in ("ben", "fay"):
+        with pytest.raises(NotAHub, match=name):
+            next_hub(HUB, silent, name, "")
+    assert next_hub(HUB, changed(HUB.roster, add=[member("fay")]), "fay", "") == "fay"
+    assert next_hub(OLD, OLD.roster.members, None, "") is None
+    with pytest.raises(NoHubHere):
+        next_hub(OLD, OLD.roster.members, "ben", "")
 
 
 # ── the change as a file ──────────────────────────────────────────────────────────────────────────────────────
