@@ -24,6 +24,7 @@ import numpy.typing as npt
 from p2pfl.errors.sharing import NotInField, ShareCountWrong, WordOutOfRange, WordsMissized
 
 Words = npt.NDArray[np.unsignedinteger[Any]]
+Integers = npt.NDArray[np.signedinteger[Any]]
 Buffer = bytes | bytearray | memoryview
 
 BLOCK_BYTES: Final = 128 * 1024  # accumulator, stream, scratch and zeros: four of these fit a 1 MiB second-level cache
@@ -63,6 +64,11 @@ class Field:
     def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
         """'<u2', '<u4' or '<u8': the bytes of a word are the same on every machine."""
         return np.dtype(f"<u{self.word_bytes}")
+
+    @property
+    def signed(self) -> np.dtype[np.signedinteger[Any]]:
+        """'<i2', '<i4' or '<i8': as wide as a word; it holds every integer that a word can stand for."""
+        return np.dtype(f"<i{self.word_bytes}")
 
     @property
     def bits(self) -> int:
@@ -137,16 +143,27 @@ class Field:
         """`values` mod p, (m,) words < p: for words of this type that are not yet below p."""
         return np.remainder(values.astype(self.dtype, copy=False), self.dtype.type(self.p))
 
-    def encode(self, values: npt.NDArray[np.int64]) -> Words:
+    def encode(self, values: Integers) -> Words:
         """Signed integers as words: v ≥ 0 is v, v < 0 is p + v. Raises NotInField beyond ±(p−1)/2."""
         if values.size and (int(values.max()) > self.half or int(values.min()) < -self.half):
             raise NotInField(evidence=f"an integer lies beyond ±{self.half}", p=self.p)
-        return (values + (values < 0) * np.int64(self.p)).astype(self.dtype)
+        narrow = values.astype(self.signed, copy=False)
+        wrapped = np.right_shift(narrow, self.word_bits - 1)  # all ones where v < 0, else 0
+        words: Words = wrapped.view(self.dtype)
+        np.bitwise_and(words, self.dtype.type(self.p), out=words)
+        return np.add(words, narrow.view(self.dtype), out=words)  # mod 2^w, as a negative v is 2^w + v
 
     def centred(self, words: Words) -> npt.NDArray[np.int64]:
         """The signed integers in [−(p−1)/2, (p−1)/2] that `words` stand for: encode, undone."""
-        values = words.astype(np.int64)
-        return values - (values > self.half) * np.int64(self.p)
+        return self.centred_narrow(words).astype(np.int64, copy=False)
+
+    def centred_narrow(self, words: Words) -> Integers:
+        """The same as integers no wider than a word, which are quicker to work with."""
+        below = np.subtract(self.dtype.type(self.half), words).view(self.signed)  # < 0 where the word is above
+        np.right_shift(below, self.word_bits - 1, out=below)  # all ones there, else 0
+        wrapped: Words = below.view(self.dtype)
+        np.bitwise_and(wrapped, self.dtype.type(self.p), out=wrapped)
+        return np.subtract(words, wrapped, out=wrapped).view(self.signed)
 
     def to_bytes(self, words: Words) -> bytes:
         """Little-endian bytes, word_bytes for each word. Raises NotInField for a word ≥ p or another type."""

@@ -27,7 +27,7 @@ from p2pfl.errors.sharing import (
     ValueOverLimit,
 )
 from p2pfl.keys import Secret, derive
-from p2pfl.sharing.field import BLOCK_BYTES, Field, Words
+from p2pfl.sharing.field import BLOCK_BYTES, Field, Integers, Words
 from p2pfl.sharing.prg import FIRST_STREAM, Keystream
 from p2pfl.sharing.rotation import BATCH, Floats, Signs, padded, rotate, unrotate
 
@@ -36,7 +36,8 @@ Reals = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 BETA_LOG: Final = 10.0  # −ln β: a draw is refused with probability < 5·10⁻⁵
 TRIES: Final = 16  # all refused: < 10⁻⁶⁹; then round towards zero, which never lengthens a vector
 DECIMAL_DIGITS: Final = 60
-DRAW: Final = 2.0**-53
+FLOAT_BITS: Final = 53  # integers below 2⁵³ are float64 exactly
+DRAW: Final = 2.0**-FLOAT_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +139,12 @@ class Quantiser:
         out = np.empty(m, np.float64)
         signs = Signs(rotation_seed)
         for first in range(0, words.size, self._batch):
-            values = self.field.centred(words[first : first + self._batch]).astype(np.float64) * self.step
+            integers = self.field.centred_narrow(words[first : first + self._batch])
             if self.rotate:
-                values = unrotate(values, signs)
-            out[first : first + self._batch] = values[: m - first]
+                values = np.multiply(integers, self.step, dtype=np.float64)
+                out[first : first + self._batch] = unrotate(values, signs)[: m - first]
+            else:
+                np.multiply(integers, self.step, out=out[first : first + self._batch], dtype=np.float64)
         return out
 
     def within_bound(self, words: Words, survivors: int) -> bool:
@@ -161,11 +164,11 @@ class Quantiser:
         """min(1, clip/‖u‖): what the L2 clip multiplies by. Raises ValueNotFinite."""
         square = 0.0
         for first in range(0, u.size, self._batch):
-            values = u[first : first + self._batch].astype(np.float64)
+            values = u[first : first + self._batch]
             if not np.isfinite(values).all():
                 where = first + int(np.argmin(np.isfinite(values)))
                 raise ValueNotFinite(evidence=f"coordinate {where} of {u.size}")
-            square += _square(values) if self.clip else 0.0
+            square += _square(values.astype(np.float64)) if self.clip else 0.0
         if not self.clip or square <= self.clip * self.clip:
             return 1.0
         return self.clip / math.sqrt(square)
@@ -182,33 +185,56 @@ class Quantiser:
     ) -> tuple[Words, int, float]:
         """The words of factor·u, coordinates beyond the limit, squared norm of the integers."""
         words = np.empty(self.length(u.size), self.field.dtype)
-        signs = Signs(rotation_seed)
+        signs, rounder = Signs(rotation_seed), Rounder(self._batch, self.largest, self.field.signed, draws)
         over, square = 0, 0.0
         for first in range(0, words.size, self._batch):
-            part = u[first : first + self._batch]
-            values = np.zeros(min(self._batch, words.size - first))
-            np.multiply(part, factor, out=values[: part.size])
-            if self.rotate:
-                values = rotate(values, signs)
-            over += int(np.count_nonzero(np.abs(values) > self.limit))
-            integers = _integers(values * self.levels_per_unit, self.largest, draws)
+            part: Reals = u[first : first + self._batch]
+            if self.rotate or factor != 1.0:
+                values = np.zeros(min(self._batch, words.size - first))
+                np.multiply(part, factor, out=values[: part.size])
+                part = rotate(values, signs) if self.rotate else values
+            least, most = float(part.min()), float(part.max())
+            if max(-least, most) > self.limit:
+                over += int(np.count_nonzero(np.abs(part) > np.float64(self.limit)))
+            integers = rounder.round(part, self.levels_per_unit, within=max(-least, most) * self.levels_per_unit)
             square += _square(integers.astype(np.float64)) if self.clip else 0.0
             words[first : first + self._batch] = self.field.encode(integers)
         return words, over, square
 
 
-def _integers(values: Floats, most: int, draws: Keystream | None) -> npt.NDArray[np.int64]:
-    """Each value clipped to ±most and rounded up with probability its fraction; towards zero without draws."""
-    np.clip(values, -float(most), float(most), out=values)
-    if draws is None:
-        return np.clip(np.trunc(values).astype(np.int64), -most, most)
-    low = np.floor(values)
-    values -= low  # the fraction, in [0, 1)
-    drawn = np.empty(values.size, "<u8")
-    draws.fill(drawn)
-    up = (drawn >> np.uint64(11)) * DRAW < values  # 53 uniform bits in [0, 1)
-    # float(most) may lie above most where L > 2⁵³, so the integers are clipped as integers too.
-    return np.clip(low.astype(np.int64) + up, -most, most)
+class Rounder:
+    """Rounds blocks of at most `size` floats to integers in [−most, most], which fit `dtype`.
+
+    Up with probability the fraction, by the next words of `draws`; towards zero without it. The scratch of one block
+    serves all, and stays in the processor's cache.
+    """
+
+    def __init__(self, size: int, most: int, dtype: np.dtype[np.signedinteger[Any]], draws: Keystream | None) -> None:
+        self._most, self._dtype, self._draws = most, dtype, draws
+        self._scaled, self._low, self._chance = np.empty(size), np.empty(size), np.empty(size)
+        self._drawn = np.empty(size, "<u8")
+        self._up = np.empty(size, np.bool_)
+
+    def round(self, values: Reals, scale: float, within: float) -> Integers:
+        """Integers for values·scale, of which none is beyond ±`within`."""
+        scaled = np.multiply(values, scale, out=self._scaled[: values.size], dtype=np.float64)
+        if within > self._most:
+            np.clip(scaled, -float(self._most), float(self._most), out=scaled)
+        low = (np.floor if self._draws is not None else np.trunc)(scaled, out=self._low[: values.size])
+        integers = low.astype(self._dtype)
+        if self._draws is not None:
+            np.add(integers, self._drawn_up(self._draws, np.subtract(scaled, low, out=scaled)), out=integers)
+        # float(most) may lie above most where it is beyond 2⁵³, so the integers are clipped as integers too.
+        return integers if self._most < 1 << FLOAT_BITS else np.clip(integers, -self._most, self._most)
+
+    def _drawn_up(self, draws: Keystream, fractions: Floats) -> npt.NDArray[np.int8]:
+        """1 for each fraction in [0, 1] that is above 53 uniform bits in [0, 1), else 0."""
+        drawn, chance = self._drawn[: fractions.size], self._chance[: fractions.size]
+        draws.fill(drawn)
+        np.right_shift(drawn, np.uint64(64 - FLOAT_BITS), out=drawn)
+        chance[:] = drawn.view("<i8")  # the same below 2⁶³, and the processor converts signed integers in one step
+        np.multiply(chance, DRAW, out=chance)
+        return np.less(chance, fractions, out=self._up[: fractions.size]).view(np.int8)
 
 
 def _square(values: Floats) -> float:

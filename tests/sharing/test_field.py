@@ -84,6 +84,10 @@ def test_signed_integers_come_back_from_words(data: st.DataObject, field: Field)
     encoded = field.encode(np.array(values, np.int64))
     assert encoded.tolist() == [value % field.p for value in values]
     assert field.centred(encoded).tolist() == values
+    narrow = np.array(values, field.signed)
+    assert np.array_equal(field.encode(narrow), encoded)
+    assert narrow.tolist() == field.centred_narrow(encoded).tolist() == values
+    assert field.centred_narrow(encoded).dtype == field.signed
 
 
 @pytest.mark.parametrize("field", ALL, ids=lambda field: str(field.p))

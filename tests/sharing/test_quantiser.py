@@ -131,6 +131,26 @@ def test_coordinates_beyond_the_limit_are_cut_and_counted() -> None:
     assert quantiser.dequantise(words, SEED, 5)[1:].tolist() == pytest.approx([1, -1, 1, -1])
 
 
+@each_field
+def test_a_vector_in_single_precision_is_taken_as_the_numbers_that_it_holds(field: Field) -> None:
+    u = floats("u", 40_000, 0.2).astype(np.float32)  # several blocks
+    u[:2] = 0.1, -0.1  # in single precision a little more than the limit
+    quantiser = Quantiser(field, 5, 0.0, 0.1, False)
+    words, clipped = quantiser.quantise(u, SEED, ROUNDING)
+    exact, same = quantiser.quantise(u.astype(np.float64), SEED, ROUNDING)
+    assert np.array_equal(words, exact)
+    assert clipped == same
+    assert clipped.count == sum(abs(value) > 0.1 for value in u.tolist()) > 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(fields, st.integers(2, 20), st.lists(st.floats(-3.0, 3.0), min_size=1, max_size=40), st.floats(1e-3, 2.0))
+def test_the_words_of_a_vector_are_those_of_the_slow_twin(field: Field, n: int, u: list[float], limit: float) -> None:
+    words, clipped = Quantiser(field, n, 0.0, limit, False).quantise(np.array(u), SEED, ROUNDING)
+    assert words.tolist() == twins.quantise(u, field, n, 0.0, limit, False, SEED, ROUNDING)
+    assert clipped.count == sum(abs(value) > limit for value in u)
+
+
 def test_a_clipped_vector_is_rounded_again_until_its_norm_is_within_the_bound() -> None:
     quantiser = Quantiser(FIELDS[16], 5, 1e-3, 1.0, False)
     u = np.full(100_000, 3e-6)  # 0.02 of a step each: nearly all of the norm is rounding
