@@ -8,7 +8,7 @@ say so; what follows from that is the rounds' to say (sharing/phases/confirm.py)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from p2pfl import codec
@@ -23,6 +23,7 @@ from p2pfl.membership import Change, Lineage, due
 from p2pfl.messages import Changed, Message
 from p2pfl.messages.outcome import MOST_CHANGES
 from p2pfl.progress import Observer, Progress
+from p2pfl.roster import Member
 from p2pfl.succession import CHANGE, held_change, keep_change
 
 REVOKED: Final = "membership/revoked"
@@ -63,7 +64,7 @@ class Changes:
             if (now := self._stamps()) != seen:
                 seen = now
                 for peer in await asyncio.to_thread(self._look):
-                    cut(peer, self._revocation(peer))
+                    cut(peer, _revocation(self._federation.roster[peer]))
             await asyncio.sleep(WATCH_S)
 
     def _stamps(self) -> tuple[int, ...]:
@@ -143,14 +144,20 @@ class Changes:
 
     def revoked(self, peer: str) -> None:
         """Raises Revoked when this site accepts nothing of that peer's key any more."""
-        if self._federation.roster[peer].key in revoked_keys(self._home):
-            raise self._revocation(peer)
-
-    def _revocation(self, peer: str) -> Revoked:
-        return Revoked(peer=peer, evidence=f"key {self._federation.roster[peer].key.hex()[:16]}")
+        refuse(self._federation.roster[peer], revoked_keys(self._home))
 
 
 def revoked_keys(home: Home) -> list[bytes]:
     """The keys that were revoked at this site."""
     data = home.read(REVOKED) or b""
     return [data[at : at + 32] for at in range(0, len(data), 32)]
+
+
+def refuse(member: Member, keys: Collection[bytes]) -> None:
+    """Raises Revoked when the member's key is one of these."""
+    if member.key in keys:
+        raise _revocation(member)
+
+
+def _revocation(member: Member) -> Revoked:
+    return Revoked(peer=member.name, evidence=f"key {member.key.hex()[:16]}")

@@ -40,10 +40,12 @@ from p2pfl.messages import (
     seal,
 )
 from p2pfl.messages.outcome import MOST_CHANGES
-from p2pfl.roster import Roster
+from p2pfl.roster import MOST_PEERS, Roster
 
 PEERS_ITEM: Final = "state/peers"
 ECHOES: Final = 32  # statements in one hello: seven kinds, in a few runs
+ECHO_BYTES: Final = 1 << 20  # of one statement; a larger one is not kept, since it would be in no hello
+HEARD_BYTES: Final = 8 << 20  # of all statements of one peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +103,15 @@ class Greetings:
         """Keep a peer's highest statement of each kind, in each run, that says how far it got."""
         if not isinstance(letter.message, (Ack, Propose, Root, Ready, Ballot, Leave, Confirm)):
             return
+        if letter.size >= ECHO_BYTES:
+            return
         kept, at = self._heard.setdefault(letter.sender, {}), letter.envelope
         name = f"{type(letter.message).__name__} {at.run.hex()}"
         held = kept.get(name)
         if held is None or (held.envelope.round, held.envelope.attempt) <= (at.round, at.attempt):
             kept[name] = letter
-        if len(kept) > ECHOES:  # of made-up runs: what a peer so makes us forget is its own
-            del kept[next(iter(kept))]
+        while len(kept) > ECHOES or sum(one.size for one in kept.values()) > HEARD_BYTES:
+            del kept[next(iter(kept))]  # of made-up runs: what a peer so makes us forget is its own
 
     def statements(self) -> bytes:
         """What was heard, for the disk."""
@@ -117,7 +121,7 @@ class Greetings:
 
     def remember(self, data: bytes) -> None:
         """Take up what `statements` wrote, as far as it is of this epoch. Raises Malformed."""
-        wires = codec.unpack(data, most=1 << 28, items=4096)
+        wires = codec.unpack(data, most=len(data), items=ECHOES * MOST_PEERS)  # this home has sealed it itself
         if not isinstance(wires, tuple) or not all(isinstance(wire, bytes) for wire in wires):
             raise codec.Malformed("it is no list of letters")
         for wire in wires:
@@ -128,7 +132,7 @@ class Greetings:
         """Our hello to `peer` on the link with this nonce."""
         stands = self.standing()
         genesis, agreement = self.pledge.sign(self.identity)
-        echo = tuple(letter.wire for letter in self._heard.get(peer, {}).values() if letter.size < 1 << 20)[-ECHOES:]
+        echo = tuple(letter.wire for letter in self._heard.get(peer, {}).values())[-ECHOES:]
         changes = tuple((one.record, tuple(sorted(one.signatures.items()))) for one in self.offers())[-MOST_CHANGES:]
         message = Hello(
             nonce, self.manifest, genesis, agreement, 0, stands.entries, stands.root, stands.epsilon, echo, changes
@@ -180,7 +184,7 @@ class Greetings:
         try:
             letter = read(greeting)
             if letter.sender != peer:
-                raise WrongSender(peer=peer, evidence=f"a hello in the name of {letter.sender}")
+                raise WrongSender(peer=peer, evidence=f"a hello in the name of {letter.sender!r}")
             message = open_letter(greeting, self.roster, Hello).message
         except codec.Malformed as error:
             raise MalformedMessage(peer=peer, evidence=str(error)) from None

@@ -17,7 +17,14 @@ from typing import Any, Final
 from p2pfl import codec, messages
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.membership import NoLongerListed
-from p2pfl.errors.mesh import LinkFlooded, MalformedStream, OpensTooOften, OurKeyNotListed, TakesNothing
+from p2pfl.errors.mesh import (
+    LinkFlooded,
+    MalformedStream,
+    OpensTooOften,
+    OurKeyNotListed,
+    RefusedThere,
+    TakesNothing,
+)
 from p2pfl.errors.round import GaveUpWaiting, MalformedMessage, ManifestDiffers, PeersHoldAnotherFile, WrongSender
 from p2pfl.hello import Greetings
 from p2pfl.keys import derive, digest
@@ -213,18 +220,21 @@ class Intake:
         return letter
 
     def _refused(self, news: links.Refused) -> None:
+        """What ends this process, once more than c peers say it, counts from those alone who showed their keys."""
         self._tell("refused", peer=news.peer, error=news.error)
-        if news.peer is not None and isinstance(news.error, OF_A_LINK):
+        if news.peer is None or not news.known:
+            return
+        if isinstance(news.error, OF_A_LINK):
             self._add(Breach(news.error), news.peer)
-        if news.error.code == OurKeyNotListed.code and news.peer is not None:
+        if isinstance(news.error, OurKeyNotListed):
             self._unlisting.add(news.peer)
             if len(self._unlisting) > self._roster.quorums.c and self.listed_before():
                 evidence = ", ".join(sorted(self._unlisting))
                 self.fail(NoLongerListed(count=len(self._unlisting), evidence=evidence))
-        if news.error.code != ManifestDiffers.code and ManifestDiffers.code not in news.error.evidence:
+        there = news.error.fields["their_code"] if isinstance(news.error, RefusedThere) else news.error.code
+        if there != ManifestDiffers.code:
             return
-        if news.peer is not None:
-            self._differing.add(news.peer)
+        self._differing.add(news.peer)
         if len(self._differing) > self._roster.quorums.c:
             # One site that differs is that site's matter; more than c of them, and the odd one out is this one.
             evidence = f"{', '.join(sorted(self._differing))}; {news.error.evidence}"

@@ -188,7 +188,15 @@ class Lineage:
             raise Malformed(f"the file in it: {error.happened}") from None
 
     def after(self, change: Change) -> Lineage:
-        """Where the federation stands when the change is in force. Raises Malformed unless enough have signed it."""
+        """Where the federation stands when the change is in force. Raises Malformed unless enough have signed it.
+
+        Signatures come before the file: nobody reads YAML for seconds for a change that nobody stands for.
+        """
+        held = change.facts
+        if (held.get("epoch"), held.get("before")) != (self.roster.epoch + 1, self.configuration.hex()):
+            raise Malformed("it changes another epoch than this one")
+        if (count := len(self.signers(change))) < self.roster.quorums.q:
+            raise Malformed(f"{count} of {self.roster.quorums.q} signatures")
         self.check(change)
         if lacking := self.lacking(change):
             raise Malformed(lacking)

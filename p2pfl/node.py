@@ -69,7 +69,7 @@ class Node:
         self.mesh = Mesh(
             identity=self.identity, name=self.name, roster=roster, listen=listen, incarnation=self.incarnation,
             greet=self.greetings, draw=clocks.draw, now=clocks.now, wall=clocks.wall, proxy=proxy, hub=federation.hub,
-            about=About(__version__, federation.raw),
+            about=About(__version__, federation.raw), admit=lambda peer: self.greetings.revoked(peer),
         )  # fmt: skip
         self.intake = Intake(self.mesh, self.greetings, roster, clocks, observer, wait_s)
         self.greetings.fatal = self.intake.fail

@@ -61,6 +61,26 @@ def test_an_epoch_to_which_no_approved_change_leads_is_another_agreement(offered
     assert learnt == []
 
 
+def test_of_changes_in_a_hello_that_a_quorum_did_not_sign_or_that_are_in_force_no_file_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reading a file that is as large as it may be takes a second or two: of the loop on which all links live."""
+    few, taken = membership.all_three(membership.NAMES[:3]), HERE.after(MADE)
+    epochs = [(HERE, OLD, (few, membership.change(OLD, HERE, (), remove=["eve"]))), (taken, SECOND, (MADE,))]
+
+    def read(*_: object) -> Federation:
+        raise AssertionError("a file of a change was read")
+
+    for here, federation, offered in epochs:
+        one, _ = of_epoch("ada", federation, here)
+        one.greets.learn = lambda change, here=here: here.after(change) and None  # type: ignore[misc]
+        other, _ = of_epoch("dot", federation, here, *offered)
+        with monkeypatch.context() as patched:
+            patched.setattr(Federation, "parse", read)
+            with pytest.raises(codec.Malformed):
+                one.hears(other)
+
+
 def test_a_revoked_peer_is_refused_before_its_hello_is_read() -> None:
     def refuse(peer: str) -> None:
         raise Revoked(peer=peer, evidence="its key")

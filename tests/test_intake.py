@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,10 @@ import pytest
 from p2pfl import carry, codec, intake, messages
 from p2pfl.carry import Carrier, Outbox
 from p2pfl.errors import P2PFLError
-from p2pfl.hello import ECHOES
+from p2pfl.hello import ECHOES, HEARD_BYTES
 from p2pfl.intake import IN_TURN, Foreign, Turns
 from p2pfl.keys import digest
-from tests.test_hello import Site, said
+from tests.test_hello import PROPOSE, Site, said
 
 
 def drained(turns: Turns) -> list[Any]:
@@ -91,6 +92,20 @@ def test_statements_of_runs_that_a_peer_makes_up_take_a_bounded_place() -> None:
         site.greets.heard(said("b", 1, run=digest("made up", k.to_bytes(2, "big"))))
     held = codec.unpack(site.greets.statements(), most=1 << 28, items=4096)
     assert len(held) == ECHOES
+
+
+@pytest.mark.parametrize("size", [200_000, 3_000_000])
+def test_large_statements_of_made_up_runs_are_bounded_and_the_next_process_reads_what_is_kept(size: int) -> None:
+    """32 proposals of 4 MiB of each of two liars were more than a home would read again: it did not start any more."""
+    site, again = Site("a"), Site("a")
+    large = replace(PROPOSE, support=bytes(size))
+    for liar in ("b", "c", "d", "e"):
+        for k in range(2 * ECHOES):
+            site.greets.heard(said(liar, 1, message=large, run=digest("made up", k.to_bytes(2, "big"))))
+    kept = site.greets.statements()
+    assert len(kept) < 4 * (HEARD_BYTES + size)
+    again.greets.remember(kept)
+    assert again.greets.statements() == kept
 
 
 def test_a_peer_that_takes_nothing_loses_what_waits_for_it_and_its_link(monkeypatch: pytest.MonkeyPatch) -> None:

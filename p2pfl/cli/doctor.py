@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from p2pfl import __version__
+from p2pfl.changes import refuse, revoked_keys
 from p2pfl.cli import output
 from p2pfl.cli.access import ProxyChoice, listen_option, proxy_options, seconds
 from p2pfl.cli.links import apart, finding, link_facts, link_lines
@@ -77,23 +78,26 @@ def doctor(
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         name, identity = opened.name, opened.identity()
         federation = current(opened, federation)  # the file may be of an earlier epoch
+        revoked = frozenset(revoked_keys(opened))
     federation.own(name, identity.key)
     where = listening(listen) if listen else None
     knocker = knocker_of(federation, identity, name, proxy.proxy())
-    facts = asyncio.run(_examine(federation, home, knocker, where, wait_s))
+    facts = asyncio.run(_examine(federation, home, knocker, where, wait_s, revoked))
     output.result(doctor_text(facts), facts, as_json)
     raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
 
 
 async def _examine(
-    federation: Federation, home: Path, caller: Knocker, listen: Address | None, wait_s: float
+    federation: Federation, home: Path, caller: Knocker, listen: Address | None, wait_s: float,
+    revoked: Collection[bytes],
 ) -> dict[str, Any]:  # fmt: skip
     from p2pfl.mesh.desk import Desk
     from p2pfl.mesh.examine import Examiner, examine, judge_relays
     from p2pfl.mesh.probe import DOCTOR, About
 
     name, until = caller.name, caller.now() + wait_s
-    desk = Desk(caller, About(__version__, federation.raw, DOCTOR))
+    roster = federation.roster
+    desk = Desk(caller, About(__version__, federation.raw, DOCTOR), admit=lambda peer: refuse(roster[peer], revoked))
     port = _take_port(desk, federation, home, name, listen)
     peers = [one for one in federation.roster.names if one != name]
     output.progress(f"{_port_text(port)}; asking {len(peers)} sites")

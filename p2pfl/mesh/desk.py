@@ -30,14 +30,18 @@ class Desk:
 
     came          members that were let in;  asked  how often each has probed
     turned_away   the first callers that were not
+    admit         raises a P2PFLError where a member is to get no word of this site
     """
 
-    def __init__(self, caller: Knocker, about: About, draw: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self, caller: Knocker, about: About, draw: Callable[[int], bytes] = os.urandom,
+        admit: Callable[[str], None] = lambda peer: None,
+    ) -> None:  # fmt: skip
         self.came: set[str] = set()
         self.asked: Counter[str] = Counter()
         self.turned_away: dict[str, P2PFLError] = {}
         self.news = asyncio.Event()  # set when somebody came, has probed, or was turned away
-        self._caller, self._draw = caller, draw
+        self._caller, self._draw, self._admit = caller, draw, admit
         self._answers = Answers(caller, about)
         self._listener: Listener | None = None
         self._incarnation = draw(opening.INCARNATION_BYTES)
@@ -64,6 +68,7 @@ class Desk:
             tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
             if self._listener is not None:
                 self._listener.authenticated()
+            self._admit(peer)
             self.came.add(peer)
             self.news.set()
             await self._answer(tunnel, peer)

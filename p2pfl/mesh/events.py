@@ -69,14 +69,17 @@ class LinkDown:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A connection did not become a link. `peer` is None where nobody could be authenticated.
+    """A connection did not become a link. `peer` is who it was, or who was dialled; None for a caller nobody knows.
 
     Said once per reason, not once per attempt.
+    known     the far end has shown that it holds the key of `peer`: else the error tells what stands in the way, and
+              whoever is on the way may have made it up
     """
 
     peer: str | None
     address: Address | None
     error: P2PFLError
+    known: bool = False
 
 
 Event = Delivered | LinkUp | LinkDown | Refused

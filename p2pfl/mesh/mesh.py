@@ -59,6 +59,7 @@ class Mesh:
     proxy         the HTTP proxy that outgoing connections must pass, but for the addresses that it says
     hub           the member that is asked first to carry calls
     about         what members that probe are told of this site
+    admit         raises a P2PFLError where a member is to get no word of this site: neither link, nor probe, nor relay
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Mesh:
         proxy: Proxy | None = None,
         hub: str | None = None,
         about: About = UNSAID,
+        admit: Callable[[str], None] = lambda peer: None,
     ) -> None:
         if roster[name].key != identity.key:
             raise ValueError(f"the identity is not the one that the roster lists for {name}")
@@ -87,6 +89,7 @@ class Mesh:
         self._listen = listen
         self._incarnation = incarnation
         self._greet = greet
+        self._admit = admit
         self._draw = draw
         self._now = now
         self._wall = wall
@@ -272,6 +275,7 @@ class Mesh:
             if self._listener is not None and not call.dialed:
                 self._listener.authenticated()
                 self._visits.welcome(peer)
+            self._admit(peer)
             if tunnel.speaks_relay:
                 carried = await self.exchange.serve(tunnel, peer)
                 return
@@ -330,19 +334,22 @@ class Mesh:
                 await opening.refuse(tunnel, named)
         await tunnel.part()
         if tunnel.first or tunnel.dialed:  # a caller who closes without a word is a scanner or a health check
-            self._refused(peer or call.expected, call.address, named)
+            self._refused(peer or call.expected, call.address, named, known=peer is not None)
 
-    def _refused(self, peer: str | None, address: Address | None, error: P2PFLError) -> None:
+    def _refused(
+        self, peer: str | None, address: Address | None, error: P2PFLError, *, known: bool = False
+    ) -> None:  # fmt: skip
         """Keep the error for `status`, and tell the owner when it is news."""
         if peer is not None and not self._links[peer].up:
             self._links[peer].last_error = error
-        who, what = peer or (address.host if address else ""), error.render()
+        # What a peer says is news also where somebody on the way has said the same before.
+        who, what = peer or (address.host if address else ""), f"{known} {error.render()}"
         if isinstance(error, QUIET) or self._told.get(who) == what:
             return
         if len(self._told) >= REMEMBERED_REFUSALS:
             self._told.clear()
         self._told[who] = what
-        self._tell(Refused(peer, address, error))
+        self._tell(Refused(peer, address, error, known))
 
     # ── callbacks ─────────────────────────────────────────────────────────────────────────────────────────────
 

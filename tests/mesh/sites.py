@@ -88,6 +88,7 @@ class Sites:
         proxy: Proxy | None = None,
         hub: str | None = None,
         about: About = NOTHING,
+        admit: Callable[[str], None] = lambda peer: None,
     ) -> Mesh:
         return Mesh(
             identity=identity or self.identities[name],
@@ -103,6 +104,7 @@ class Sites:
             proxy=proxy,
             hub=hub,
             about=about,
+            admit=admit,
         )
 
 

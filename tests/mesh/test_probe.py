@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from p2pfl.errors.membership import Revoked
 from p2pfl.errors.mesh import OurKeyNotListed, RefusedThere
 from p2pfl.errors.probe import ProbeUnanswered
 from p2pfl.keys import Identity
 from p2pfl.mesh import LinkDown, answers, opening, probe
+from p2pfl.mesh.desk import Desk
 from p2pfl.mesh.knock import Admitted, knock
 from p2pfl.mesh.probe import About, Facts
 from p2pfl.roster import Roster
@@ -93,6 +96,38 @@ def test_a_stranger_that_would_probe_is_turned_away_before_it_can_ask() -> None:
             assert said.peer is None
 
     asyncio.run(scene())
+
+
+def test_a_member_that_is_not_admitted_gets_neither_a_probe_nor_a_greeting_nor_a_word_of_this_site() -> None:
+    def refuse(peer: str) -> None:
+        if peer == "bob":
+            raise Revoked(peer=peer, evidence="its key")
+
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        said = Greetings("ada")
+        ada = sites.mesh("ada", roster=without_links(sites), about=About("1", MANIFEST), greetings=said, admit=refuse)
+        async with running(ada) as (watch,), desk_of(sites, "cyd", refuse):
+            for name in ("ada", "cyd"):
+                with pytest.raises(RefusedThere) as caught:
+                    await knock(caller(sites, "bob"), name, sites.addresses[name])
+                assert caught.value.fields["their_code"] == "P2P-FED-041"
+            async with running(sites.mesh("bob")) as (bob,):
+                assert (await watch.refusal("P2P-FED-041")).peer == "bob"
+                await bob.refusal("P2P-MESH-020")
+            assert said.made == []
+
+    asyncio.run(scene())
+
+
+@contextlib.asynccontextmanager
+async def desk_of(sites: Sites, name: str, admit: Callable[[str], None]) -> AsyncIterator[None]:
+    desk = Desk(caller(sites, name), About("1", MANIFEST, probe.DOCTOR), admit=admit)
+    desk.open(sites.addresses[name])
+    try:
+        yield
+    finally:
+        await desk.close()
 
 
 def test_a_member_that_floods_probes_is_refused_when_its_purse_is_empty_and_that_is_told_once(
