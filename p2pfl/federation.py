@@ -231,8 +231,6 @@ def read_address(node: Node, key: str) -> Address:
         address = Address.parse(node.text)
         if address.host in NOWHERE:
             raise ValueError(f"{address.host} names no machine: write the address by which the others reach it")
-        if not address.host.isascii() or any(character.isspace() for character in address.host):
-            raise ValueError("the host has blanks or letters outside ASCII")
     except ValueError as reason:
         shown = node.shown if isinstance(node, Word) else key
         raise WrongAddress(evidence=str(reason), place=node.place, text=shown) from None

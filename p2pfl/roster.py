@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_ZONE: Final = re.compile(r"[A-Za-z0-9._-]{1,15}")
+MOST_HOST: Final = 253
 LEAST_PEERS: Final = 3
 MOST_PEERS: Final = 200
 
@@ -61,12 +68,41 @@ class Address:
             raise ValueError(f"{port!r} is not a port from 1 to 65535")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
+            _check_v6(host)
         elif ":" in host:
             raise ValueError(f"write an IPv6 address in brackets: [{host}]:{port}")
+        else:
+            _check_host(host)
         return cls(host, int(port))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _check_host(host: str) -> None:
+    """A host name (RFC 1123 §2.1, and underscores) or four numbers with dots. Raises ValueError.
+
+    A host stands in commands that people copy, in files and in a proxy's request: nothing else can be written there.
+    What C libraries also read as an address (0, 127.1, 0x7f000001) is refused: it means one place to few readers.
+    """
+    if len(host) > MOST_HOST or not _HOST_NAME.fullmatch(host):
+        raise ValueError(f"{host!r} is not a host: letters, digits, hyphens and dots")
+    if _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
+        _check_ip(ipaddress.IPv4Address, host, "four numbers from 0 to 255 with dots")
+
+
+def _check_v6(host: str) -> None:
+    address, percent, zone = host.partition("%")
+    _check_ip(ipaddress.IPv6Address, address, "an IPv6 address")
+    if percent and not _ZONE.fullmatch(zone):
+        raise ValueError(f"{zone!r} is not an interface")
+
+
+def _check_ip(read: Callable[[str], object], text: str, wanted: str) -> None:
+    try:
+        read(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not {wanted}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ def apart(seconds: float) -> str:
 def _diff(diff: str | None) -> list[str]:
     if not diff:
         return []
-    lines = ["".join(one if one.isprintable() else "\ufffd" for one in line) for line in diff.splitlines()]
+    lines = [output.shown(line) for line in diff.splitlines()]
     shown = [f"      | {_clipped(line, WIDTH - 8)}" for line in lines[:DIFF_LINES]]
     more = len(lines) - DIFF_LINES
     return [*shown, *([f"      | … and {more} lines more"] if more > 0 else [])]

@@ -46,13 +46,20 @@ def _forget(stream: TextIO) -> None:
 def _say(text: str, stream: TextIO) -> None:
     """One print. Raises NotWritten when it is the result that cannot be written."""
     try:
-        print(text + "\n", end="", file=stream, flush=True)  # in one piece: several threads tell of progress
+        print(shown(text) + "\n", end="", file=stream, flush=True)  # in one piece: several threads tell of progress
     except BrokenPipeError:
         _forget(stream)
     except OSError as error:
         _forget(stream)
         if stream is sys.stdout:
             raise NotWritten(evidence=error.strerror or type(error).__name__, path="stdout") from None
+
+
+def shown(text: str) -> str:
+    """`text` without what steers a terminal or turns a line around: peers' words and others' files are printed, too."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in text)
 
 
 def progress(line: str) -> None:

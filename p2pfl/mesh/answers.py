@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.mesh import HandshakeUnfinished, MalformedStream
+from p2pfl.errors.mesh import HandshakeUnfinished, MalformedStream, NotTls, PlainHttp, TlsFailed
 from p2pfl.errors.probe import ProbesTooOften
 from p2pfl.mesh import opening, probe
 from p2pfl.mesh.knock import Knocker, knock
@@ -31,6 +31,7 @@ SERVED_S: Final = 60.0
 DIALING_S: Final = 12.0
 AT_ONCE: Final = 2  # probes of one member; above it the oldest gives way, as it may be a connection that died
 ZEROS: Final = bytes(probe.FILL_BYTES)
+FOREIGN: Final = (NotTls, PlainHttp, TlsFailed)  # errors whose evidence are bytes of whatever is there
 
 
 def purse(now: float) -> Bucket:
@@ -154,7 +155,9 @@ async def dial_back(caller: Knocker, peer: str, address: Address) -> Dialed:
         async with asyncio.timeout(DIALING_S):
             admitted = await knock(caller, peer, address)
     except P2PFLError as error:
-        return Dialed(str(address), 0, error.code, error.happened, error.evidence)
+        # A name that a member lists may lead into this site's own network: what a service there says is not told.
+        said = "what it says is not told" if isinstance(error, FOREIGN) else error.evidence
+        return Dialed(str(address), 0, error.code, error.happened, said)
     except TimeoutError:
         return Dialed(str(address), 0, HandshakeUnfinished.code, "The handshake did not end.", f"{DIALING_S:.0f} s")
     await admitted.part()

@@ -26,6 +26,7 @@ from typing import Final
 
 from p2pfl.errors.mesh import MalformedStream, OpeningVersion
 from p2pfl.mesh.refusals import printable
+from p2pfl.roster import Address
 
 VERSION: Final = 1
 
@@ -164,8 +165,8 @@ def dialed(found: Sequence[Dialed]) -> bytes:
 def read_dialed(peer: str, body: bytes) -> list[Dialed]:
     """Raises MalformedStream."""
     try:
-        return [
-            Dialed(printable(str(address), 300), int(ms), *(printable(str(text), 300) for text in told))
+        return [  # an address and nothing else: its port stands in a command that people copy
+            Dialed(str(Address.parse(str(address))), int(ms), *(printable(str(text), 300) for text in told))
             for address, ms, *told in json.loads(body)
         ]
     except (ValueError, TypeError, OverflowError, RecursionError):

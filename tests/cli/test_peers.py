@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from p2pfl.cli import output
 from p2pfl.cli.main import run
 from p2pfl.cli.options import fit_name
+from p2pfl.errors.round import WrongSender
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint
@@ -286,3 +288,16 @@ def test_what_was_probably_meant_is_said(here: Path, cards: list[str], capsys: p
     assert f"homes in it: {', '.join(sorted(SITES))}" in capsys.readouterr().err
     assert run(["doctor", "--wait", "0"]) == 2
     assert "'0' is no number of seconds above 0" in capsys.readouterr().err
+
+
+def test_no_file_and_no_error_steers_the_terminal_that_it_is_shown_on(
+    here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["peers", "create", *cards, "-o", "peers.yaml"])
+    capsys.readouterr()
+    Path("theirs.yaml").write_bytes(b"rounds: 8  # \x1b]0;owned\x07\x1b[2J \xe2\x80\xae8 :sdnuor\xc2\x9b2J\n")
+    assert run(["peers", "diff", "theirs.yaml"]) == 1
+    output.progress(WrongSender(peer="mayo", evidence="a hello of \x1b[2J\u202e").render())
+    told = "".join(capsys.readouterr())
+    assert "owned" in told
+    assert all(one.isprintable() or one == "\n" for one in told)

