@@ -17,7 +17,8 @@ from p2pfl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTEGRITY, EXIT_USAGE
 from p2pfl.home import Home
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger import export as exports
-from p2pfl.ledger.export import Relation
+from p2pfl.ledger.compare import Relation, Signed, check_head
+from p2pfl.ledger.compare import compare as compare_exports
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.reading import Finding
 from p2pfl.ledger.verify import LogFacts, Report
@@ -117,12 +118,21 @@ def show(which: Which, last: int | None, home: Path, unlock: Unlock, as_json: bo
               help="The file to write; one that exists is never overwritten.")
 @home_option
 @unlock_options
+@click.option("--without-rounds", is_flag=True, help="Hashes in place of rounds, and of all of a site's own log: "
+              "enough to compare, not to audit.")
 @json_option
-def export(which: Which, target: Path, home: Path, unlock: Unlock, as_json: bool) -> None:
-    """Size, root, signed head and leaf hashes of a log, for another site or an auditor to compare."""
+def export(
+    which: Which, target: Path, without_rounds: bool, home: Path, unlock: Unlock, as_json: bool
+) -> None:  # fmt: skip
+    """Write a log as it was signed: entries, signatures, root, signed head. To be compared, or for an auditor.
+
+    Nobody needs a key to read it.
+    """
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         log = Log.open(opened, which)
-        raw, size, root = exports.export(log, opened.name), len(log), log.root().hex()
+        beside = Log.open(opened, "federation") if which == "site" else None  # second: its head never runs ahead of it
+        raw = exports.export(log, opened.name, beside, rounds=not without_rounds)
+        size, root = len(log), log.root().hex()
     write_new(target, raw)
     facts: dict[str, object] = {"path": str(target), "log": which, "entries": size, "root": root}
     output.result(f"{target}: {size} entries, root {root}", facts, as_json)
@@ -134,11 +144,19 @@ def export(which: Which, target: Path, home: Path, unlock: Unlock, as_json: bool
 def compare(files: Sequence[Path], as_json: bool) -> None:
     """Whether two exported logs are the same, one a beginning of the other, or a fork, and from which entry on.
 
-    Exit status 0 when they are the same, 1 when one is behind, 5 for a fork.
+    Each must have the head that its site signed. Exit status 0 when they are the same, 1 when one is behind, 5 for a
+    fork, which is shown with who signed both sides of it, and for a file that its site did not sign.
     """
     one, other = (exports.read(read_whole(file), str(file)) for file in files)
-    found = exports.compare(one, other)
-    facts: dict[str, object] = {"relation": found.relation.value, "entry": found.entry, "behind": found.shorter,
-                                "roots": [one.root.hex(), other.root.hex()]}  # fmt: skip
+    found = compare_exports(one, other, (check_head(one, str(files[0])), check_head(other, str(files[1]))))
+    facts: dict[str, object] = {
+        "relation": found.relation.value, "entry": found.entry, "behind": found.shorter,
+        "roots": [one.root.hex(), other.root.hex()], "heads": [_head_facts(head) for head in found.heads or ()],
+        "signed_both": {"heads": list(found.both_heads), "entries": list(found.both_entries)},
+    }  # fmt: skip
     output.result(f"{found.relation.value}: {found.text}", facts, as_json)
     raise click.exceptions.Exit(STATUS[found.relation])
+
+
+def _head_facts(head: Signed) -> dict[str, object]:
+    return {"site": head.site, "entries": head.size, "root": head.root.hex(), "signed_by": sorted(head.signers)}

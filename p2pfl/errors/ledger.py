@@ -54,10 +54,26 @@ class RecordRefused(LocalProtocolError):
 
 
 class ExportMalformed(ConfigurationError):
-    """{path} is not an exported ledger root."""
+    """{path} is not an exported ledger."""
 
     code = "P2P-LEDGER-007"
     likely = ("it is another file", "it was edited or cut after the export")
+    command = "p2pfl ledger export --help"
+
+
+class ExportUnsigned(IntegrityError):
+    """{path} is not a log that {site} has signed."""
+
+    code = "P2P-LEDGER-012"
+    likely = ("the file was edited after the export", "it was written by somebody who does not hold the site's key")
+    command = "p2pfl ledger export --help"
+
+
+class ExportRosterBroken(IntegrityError):
+    """{path} does not prove who its sites are."""
+
+    code = "P2P-LEDGER-013"
+    likely = ("the file was edited after the export", "it was made up: not every site signed its first entry")
     command = "p2pfl ledger export --help"
 
 

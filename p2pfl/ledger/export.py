@@ -1,28 +1,38 @@
-"""What a site hands out of a log without any key: its size, root, signed head and leaf hashes; and two such, compared.
+"""What a site hands out of a log: entries as they were signed, root, signed head. For auditors, and to be compared.
 
-A leaf hash is SHA-256(0x00 ‖ record), so the file shows which entries two logs share and tells nothing of their content
-(round records carry a salt; site entries do not, so a site log's export is for those who may read the log).
+No key of any site is needed to read it or to check it. Where rounds are not to be shown, their leaf hashes stand in
+their place (SHA-256(0x00 ‖ record): round records carry a salt, so a hash tells nothing of one); the entries that say
+who the sites are stay whole, since without them no signature can be checked. docs/spec/ledger.md §6.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from p2pfl.codec import Facts, facts, read_facts
 from p2pfl.errors.ledger import ExportMalformed
-from p2pfl.ledger import note
+from p2pfl.keys import SIGNATURE_BYTES
+from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.log import Log
-from p2pfl.merkle import root_of
+from p2pfl.ledger.reading import Chain
+from p2pfl.ledger.together import BEGINNINGS
+from p2pfl.merkle import leaf_hash, root_of
+from p2pfl.roster import NAME
 
-FORMAT: Final = "p2pfl-ledger-root/1"
+FORMAT: Final = "p2pfl-ledger-export/1"
 MOST_BYTES: Final = 256 << 20
+_OF_A_LOG: Final = {"log", "site", "size", "root", "head", "signed_head", "entries"}
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """One exported log; `root` is that of `leaves`."""
+    """One exported log; `root` is that of `leaves`. `federation`: of a site log, the federation log beside it.
+
+    entries   None where the leaf hash stands in an entry's place; an entry's `previous` is not known then
+    signed    the note of the newest head
+    """
 
     log: str
     site: str
@@ -30,73 +40,102 @@ class Exported:
     root: bytes
     head: bytes
     signed: str | None
+    entries: tuple[Entry | None, ...]
+    federation: Exported | None = None
+
+    @property
+    def beginnings(self) -> Exported:
+        """The log that says who the sites are."""
+        return self.federation or self
 
 
-class Relation(Enum):
-    """How two logs stand to each other."""
+def export(log: Log, site: str, federation: Log | None = None, *, rounds: bool = True) -> bytes:
+    """The file: canonical JSON.
 
-    IDENTICAL = "identical"
-    PREFIX = "prefix"
-    FORK = "fork"
-    UNLIKE = "unlike"
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The finding. entry: the first that the two do not share (FORK, PREFIX). shorter: whose log is behind (PREFIX)."""
-
-    relation: Relation
-    text: str
-    entry: int | None = None
-    shorter: str | None = None
-
-
-def export(log: Log, site: str) -> bytes:
-    """The file: canonical JSON. `site` is the name of the home that the log is in."""
-    held: Facts = {"format": FORMAT, "log": log.which, "site": site, "size": len(log), "root": log.root().hex()}
-    held |= {"head": log.head().hex(), "signed_head": log.latest_head()}
-    held |= {"leaves": [leaf.hex() for leaf in log.leaves()]}
+    site         name of the home that the log is in
+    federation   with a site log: the federation log of that home
+    rounds       False: leaf hashes in place of rounds, and of everything in a site log
+    """
+    held: Facts = {"format": FORMAT, **_facts_of(log, site, rounds)}
+    if federation is not None:
+        held["federation"] = _facts_of(federation, site, rounds)
     return facts(held) + b"\n"
+
+
+def _facts_of(log: Log, site: str, rounds: bool) -> Facts:
+    rows: list[Any] = []
+    for entry, leaf in zip(log.records(), log.leaves(), strict=True):
+        whole = rounds or (log.which == "federation" and read_facts(entry.record).get("kind") in BEGINNINGS)
+        signatures = {name: one.hex() for name, one in entry.signatures.items()}
+        rows.append({"record": entry.record.decode("ascii"), "signatures": signatures} if whole else leaf.hex())
+    return {
+        "log": log.which, "site": site, "size": len(log), "root": log.root().hex(), "head": log.head().hex(),
+        "signed_head": log.latest_head(), "entries": rows,
+    }  # fmt: skip
 
 
 def read(raw: bytes, path: str) -> Exported:
     """Read an exported file and check that it agrees with itself. Raises ExportMalformed, naming `path`."""
     try:
         held = read_facts(raw.removesuffix(b"\n"), MOST_BYTES)
-        if held["format"] != FORMAT:
-            raise ValueError(f"format {held['format']!r}")
-        leaves = tuple(bytes.fromhex(leaf) for leaf in held["leaves"])
-        exported = Exported(
-            str(held["log"]), str(held["site"]), leaves, bytes.fromhex(held["root"]), bytes.fromhex(held["head"]),
-            held["signed_head"],
-        )
-        if held["size"] != len(leaves) or any(len(leaf) != 32 for leaf in leaves) or root_of(leaves) != exported.root:
-            raise ValueError("its root is not that of its leaves")
-        if exported.signed is not None:
-            head, _ = note.parse(exported.signed)
-            if head.size > len(leaves) or root_of(leaves[: head.size]) != head.root:
-                raise ValueError("its signed head is not of this log")
+        if held.pop("format", None) != FORMAT:
+            raise ValueError("it is not of this format")
+        federation = _exported(held.pop("federation"), "federation") if "federation" in held else None
+        found = _exported(held, "federation" if federation is None else "site", federation)
+        if federation is not None and federation.site != found.site:
+            raise ValueError("its two logs are of two sites")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExportMalformed(evidence=f"{type(error).__name__}: {error}", path=path) from None
-    return exported
+        raise ExportMalformed(evidence=f"{type(error).__name__}: {error}"[:300], path=path) from None
+    return found
 
 
-def signed_by(exported: Exported, key: bytes) -> bool:
-    """True when the export's signed head is there and `key` made it."""
-    return exported.signed is not None and note.signed_by(exported.signed, exported.site, key)
+def _exported(held: Any, log: str, federation: Exported | None = None) -> Exported:
+    """One log. Raises ValueError, KeyError, TypeError, AttributeError."""
+    if not isinstance(held, dict) or set(held) != _OF_A_LOG:
+        raise ValueError("a log has other fields")
+    if held["log"] != log or not isinstance(held["site"], str) or not NAME.fullmatch(held["site"]):
+        raise ValueError("it does not say which log it is, of which site")
+    if held["signed_head"] is not None and not isinstance(held["signed_head"], str):
+        raise ValueError("its signed head is no text")
+    chain, entries = Chain(), list[Entry | None]()
+    whole = True  # up to here, so that the chain of hashes is known
+    for row in held["entries"]:
+        if isinstance(row, str):
+            whole = False
+            chain.leaves.append(_bytes(row, 32))
+            chain.tree.append(chain.leaves[-1])
+            entries.append(None)
+            continue
+        record, signatures = _entry(row)
+        if whole:
+            chain.add(record, signatures)
+            entries.append(chain.entries[-1])
+        else:
+            chain.leaves.append(leaf_hash(record))
+            chain.tree.append(chain.leaves[-1])
+            entries.append(Entry(len(entries), record, signatures, b""))
+    found = Exported(held["log"], held["site"], tuple(chain.leaves), _bytes(held["root"], 32), _bytes(held["head"], 32),
+                     held["signed_head"], tuple(entries), federation)  # fmt: skip
+    if held["size"] != len(entries) or chain.tree.root() != found.root:
+        raise ValueError("its root is not that of its entries")
+    if whole and chain.head != found.head:
+        raise ValueError("its last hash is not that of its entries")
+    return found
 
 
-def compare(a: Exported, b: Exported) -> Comparison:
-    """Identical, one a prefix of the other, or a fork and at which entry."""
-    if a.log != b.log:
-        return Comparison(Relation.UNLIKE, f"one is a {a.log} log and the other a {b.log} log")
-    if a.leaves == b.leaves:
-        return Comparison(Relation.IDENTICAL, f"{a.site} and {b.site} hold the same {len(a.leaves)} entries")
-    shared = next((k for k, (x, y) in enumerate(zip(a.leaves, b.leaves, strict=False)) if x != y), None)
-    if shared is not None:
-        text = f"{a.site} and {b.site} hold different entries {shared}; the {shared} before are the same"
-        return Comparison(Relation.FORK, text, shared)
-    short, long = sorted((a, b), key=lambda each: len(each.leaves))
-    behind = len(long.leaves) - len(short.leaves)
-    text = f"{short.site} holds the first {len(short.leaves)} entries of {long.site}, {behind} fewer"
-    return Comparison(Relation.PREFIX, text, len(short.leaves), short.site)
+def _entry(row: Mapping[str, Any]) -> tuple[bytes, dict[str, bytes]]:
+    if set(row) != {"record", "signatures"}:
+        raise ValueError("an entry has other fields")
+    return row["record"].encode("ascii"), {n: _bytes(one, SIGNATURE_BYTES) for n, one in row["signatures"].items()}
+
+
+def _bytes(text: str, size: int) -> bytes:
+    raw = bytes.fromhex(text)
+    if len(raw) != size or raw.hex() != text:
+        raise ValueError(f"a value is not {size} bytes in hex")
+    return raw
+
+
+def root_at(exported: Exported, size: int) -> bytes:
+    """The Merkle root over its first `size` entries."""
+    return root_of(exported.leaves[:size])

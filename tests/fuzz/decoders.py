@@ -418,13 +418,17 @@ FEDERATION: Final = "federation 2 " + "A" * 43 + "="
 
 @functools.cache
 def _exports() -> tuple[bytes, ...]:
-    leaves = [bytes([k]) * 32 for k in range(3)]
-    root = export.root_of(leaves)
-    head = note.Head("p2pfl/1/site/charite", 3, root)
-    held = {"format": export.FORMAT, "log": "site", "site": "charite", "size": 3, "root": root.hex(), "head": "00" * 32,
+    record, signed = books.genesis()
+    entry = {"record": record.decode(), "signatures": {name: one.hex() for name, one in signed.items()}}
+    leaf = export.leaf_hash(record)
+    root = export.root_of([leaf, bytes(32)])
+    head = note.Head("p2pfl/1/site/charite", 2, root)
+    held = {"log": "federation", "site": "charite", "size": 2, "root": root.hex(), "head": "00" * 32,
             "signed_head": note.sign(head, "charite", books.SITES["charite"]),
-            "leaves": [leaf.hex() for leaf in leaves]}  # fmt: skip
-    return codec.facts(held) + b"\n", codec.facts({**held, "signed_head": None})
+            "entries": [entry, "00" * 32]}  # fmt: skip
+    alone = codec.facts({"format": export.FORMAT, **held}) + b"\n"
+    beside = {"format": export.FORMAT, **held, "log": "site", "signed_head": None, "federation": held}
+    return alone, codec.facts(beside)
 
 
 @functools.cache
@@ -553,8 +557,8 @@ def _table() -> tuple[Decoder, ...]:
                 ("cli.numbers:_column",), factor=200),
         Decoder("entry", _entry, (ValueError,), RECORDS, (), codec.facts, factor=80),
         Decoder("head", _note, (ValueError,), _notes(), ("ledger.note:_base64",), _note_again),
-        Decoder("export", lambda data: export.read(data, PATH), (ExportMalformed,), _exports(), ("ledger.export:read",),
-                factor=80),
+        Decoder("export", lambda data: export.read(data, PATH), (ExportMalformed,), _exports(),
+                ("ledger.export:read", "ledger.export:_bytes"), factor=80),
         Decoder("segment", _segment, (), _segments(),
                 ("ledger.segment:Reader._frame", "ledger.segment:Reader._claimed")),
         Decoder("frame", _frame, (), _opened_frames(), ("ledger.segment:_open",)),
@@ -614,6 +618,8 @@ OWN: Final = {
     "cli.children:Child.facts": "the last line of a process that this one started",
     "cli.ledger:show": "records of this home's own log",
     "keys:fingerprint": "a hash",
+    "ledger.verify:_signatures": "a record that entry.read has passed",
+    "membership:Lineage.joiners": "a record that Lineage.check has passed, or this site's own",
     "mesh.dialer:Backoff.pause": "this process's own random bytes",
     "mesh.router:Router._connected": "what libzmq's monitor in this process tells",
     "mesh.router:_is_ours": "what the kernel tells of a unix socket",

@@ -1,23 +1,19 @@
-"""Heads as text, who may cosign one, and what two exported logs say of each other."""
+"""Heads as text, and who may cosign one."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl import merkle
-from p2pfl.errors.ledger import ExportMalformed
-from p2pfl.keys import Identity, digest
-from p2pfl.ledger import export, note
-from p2pfl.ledger.export import Relation, compare
+from p2pfl.ledger import note
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.note import Head
 from p2pfl.ledger.witness import Reason, may_cosign
-from tests.ledger.sample import SITES, federation_records, filled, home, round_, site_records, write
+from tests.ledger.sample import SITES, federation_records, filled, home, write
 
 LEAVES = [merkle.leaf_hash(bytes([k])) for k in range(40)]
 
@@ -92,69 +88,3 @@ def test_the_federation_logs_head_names_the_same_log_at_every_site(tmp_path: Pat
         write(other, "federation", federation_records())
         heads = [note.parse(Log.open(at, "federation").latest_head() or "")[0] for at in (one, other)]
         assert heads[0] == heads[1]
-
-
-# ── exported roots ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def exported(folder: Path, name: str, records: list[tuple[bytes, dict[str, bytes]]]) -> export.Exported:
-    (folder / name).mkdir()
-    with home(folder / name) as at:
-        write(at, "federation", records)
-        raw = export.export(Log.open(at, "federation"), at.name)
-        read = export.read(raw, name)
-        assert export.signed_by(read, at.identity().key)
-        assert not export.signed_by(read, Identity.generate().key)
-        return read
-
-
-def test_two_exports_are_identical_or_one_a_prefix_or_a_fork_at_a_numbered_entry(tmp_path: Path) -> None:
-    records = federation_records(4)
-    a = exported(tmp_path, "a", records)
-    same = exported(tmp_path, "b", records)
-    short = exported(tmp_path, "c", records[:3])
-    fork = exported(tmp_path, "d", [*records[:2], round_(2, salt="b" * 64), *records[3:]])
-    assert compare(a, same).relation is Relation.IDENTICAL
-    for pair in ((a, short), (short, a)):
-        found = compare(*pair)
-        assert (found.relation, found.entry, "2 fewer" in found.text) == (Relation.PREFIX, 3, True)
-    assert (compare(a, fork).relation, compare(fork, a).entry) == (Relation.FORK, 2)
-
-
-def test_logs_of_two_kinds_are_not_compared(tmp_path: Path) -> None:
-    with filled(tmp_path) as at:
-        both = [export.read(export.export(Log.open(at, which), "x"), "x") for which in ("federation", "site")]
-        assert compare(*both).relation is Relation.UNLIKE
-
-
-def test_an_export_holds_no_record(tmp_path: Path) -> None:
-    with home(tmp_path) as at:
-        write(at, "site", site_records(6))
-        raw = export.export(Log.open(at, "site"), at.name)
-        assert b"operator" not in raw
-        assert b"0.1.0" not in raw
-
-
-@pytest.mark.parametrize("change", [
-    lambda raw: raw[: len(raw) // 2],
-    lambda raw: b"",
-    lambda raw: raw.replace(b'"size":4', b'"size":3'),
-    lambda raw: raw.replace(b"p2pfl-ledger-root/1", b"p2pfl-ledger-root/9"),
-    lambda raw: raw.replace(b'"leaves":["', b'"leaves":["00'),
-    lambda raw: raw.replace(b'"root":"', b'"root":"00'),
-    lambda raw: b"[" + raw + b"]",
-])  # fmt: skip
-def test_an_export_that_does_not_agree_with_itself_is_refused(tmp_path: Path, change: object) -> None:
-    with filled(tmp_path) as at:
-        raw = change(export.export(Log.open(at, "federation"), at.name))  # type: ignore[operator]
-    with pytest.raises(ExportMalformed) as caught:
-        export.read(raw, "theirs.json")
-    assert "theirs.json" in caught.value.happened
-
-
-def test_a_leaf_swapped_for_another_is_refused(tmp_path: Path) -> None:
-    with filled(tmp_path) as at:
-        log = Log.open(at, "federation")
-        raw = export.export(log, at.name).replace(log.leaves()[1].hex().encode(), digest("x").hex().encode())
-    with pytest.raises(ExportMalformed):
-        export.read(raw, "x")

@@ -1,0 +1,213 @@
+"""Two exported logs: whose signatures stand under each, and whether they are one log, one a beginning, or a fork.
+
+A file proves nothing by itself: whoever hands it over could have written it. So the head must be there, over the
+entries that it comes with, signed by the site that the file is of, with a key that the file's own beginnings give: a
+genesis that every site of it signed, and changes that a quorum did. Pure: exports in, findings out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from p2pfl.codec import Malformed
+from p2pfl.errors.ledger import ExportRosterBroken, ExportUnsigned
+from p2pfl.keys import verify
+from p2pfl.ledger import entry as entries
+from p2pfl.ledger import note
+from p2pfl.ledger.entry import Entry
+from p2pfl.ledger.export import Exported, root_at
+from p2pfl.membership import KIND as MEMBERSHIP
+from p2pfl.membership import Change, Lineage
+from p2pfl.roster import Roster
+
+Keys = Mapping[str, frozenset[bytes]]  # by site, every key that it had
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A head that is what its signers signed: entries, root, and by signer the key."""
+
+    site: str
+    size: int = 0
+    root: bytes = b""
+    signers: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Relation(Enum):
+    """How two logs stand to each other."""
+
+    IDENTICAL = "identical"
+    PREFIX = "prefix"
+    FORK = "fork"
+    UNLIKE = "unlike"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The finding. entry: the first that the two do not share (FORK, PREFIX). shorter: whose log is behind (PREFIX).
+
+    heads      the signed heads of the two
+    both       of a fork: who signed both heads; who signed both of the entries that differ
+    """
+
+    relation: Relation
+    text: str
+    entry: int | None = None
+    shorter: str | None = None
+    heads: tuple[Signed, Signed] | None = None
+    both_heads: tuple[str, ...] = ()
+    both_entries: tuple[str, ...] = ()
+
+
+# ── the head of one file ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def rosters(exported: Exported, path: str) -> list[Roster]:
+    """The roster of each epoch, as the log itself says. Raises ExportRosterBroken. None of an empty log."""
+    lineage: Lineage | None = None
+    found: list[Roster] = []
+    for one in exported.beginnings.entries:
+        if one is None:
+            continue
+        try:
+            held = entries.read(one.record)
+            if lineage is None:
+                lineage = Lineage.of_genesis(one.record)
+                _all_signed(one, lineage.roster)
+            elif held["kind"] == MEMBERSHIP:
+                lineage = lineage.after(Change(one.record, one.signatures))
+            else:
+                continue
+        except ValueError as error:
+            raise ExportRosterBroken(path=path, evidence=f"entry {one.index}: {error}") from None
+        found.append(lineage.roster)
+    if exported.beginnings.leaves and not found:
+        raise ExportRosterBroken(path=path, evidence="its first entry is not shown")
+    return found
+
+
+def _all_signed(genesis: Entry, roster: Roster) -> None:
+    for member in roster.members:
+        signature = genesis.signatures.get(member.name, b"")
+        if not verify(member.key, "record", genesis.record, signature):
+            raise Malformed(f"the genesis has no signature of {member.name}")
+
+
+def check_head(exported: Exported, path: str) -> Signed:
+    """Whose signatures stand under the file, cosignatures included. Raises ExportUnsigned, ExportRosterBroken."""
+    keys = dict[str, frozenset[bytes]]()
+    for roster in rosters(exported, path):
+        keys |= {one.name: keys.get(one.name, frozenset()) | {one.key} for one in roster.members}
+    if exported.federation is not None:
+        _judge(exported.federation, keys, path)
+    return _judge(exported, keys, path)
+
+
+def _judge(exported: Exported, keys: Keys, path: str) -> Signed:
+    """Raises ExportUnsigned unless the head is over these entries, its site signed it, and so did all it names."""
+    site, here = exported.site, len(exported.leaves)
+    if exported.signed is None:
+        if not here:
+            return Signed(site)
+        raise ExportUnsigned(path=path, site=site, evidence=f"it holds {here} entries and no signed head")
+    try:
+        head, lines = note.parse(exported.signed)
+        origin = _origin(exported)
+        if head.origin != origin:
+            raise ValueError(f"its head is of {head.origin[:80]!r}, the log is {origin}")
+        if head.size > here or root_at(exported, head.size) != head.root:
+            raise ValueError(f"its head over {head.size} entries is not over those that it holds")
+        _check_beside(exported, head)
+        signers = dict(_signer(exported.signed, each, keys) for each in lines)
+    except ValueError as error:
+        raise ExportUnsigned(path=path, site=site, evidence=str(error)) from None
+    if site not in signers:
+        raise ExportUnsigned(path=path, site=site, evidence=f"its head is signed by {', '.join(sorted(signers))} alone")
+    return Signed(site, head.size, head.root, signers)
+
+
+def _origin(exported: Exported) -> str:
+    if exported.log == "site":
+        return note.site_origin(exported.site)
+    first = exported.entries[0] if exported.entries else None
+    if first is None:
+        raise ValueError("a head over no entry")
+    return note.federation_origin(first.record)
+
+
+def _check_beside(exported: Exported, head: note.Head) -> None:
+    """A site log's head speaks of the federation log as it stands beside it."""
+    if exported.federation is None:
+        return
+    stated = note.federation_of(head)
+    if stated is None:
+        raise ValueError("its head says nothing of the federation log")
+    size, root = stated
+    if size > len(exported.federation.leaves) or root_at(exported.federation, size) != root:
+        raise ValueError(f"its head speaks of {size} other entries of the federation log than stand beside it")
+
+
+def _signer(text: str, line: note.Signature, keys: Keys) -> tuple[str, bytes]:
+    for key in keys.get(line.name, ()):
+        if line.key_id == note.key_id(line.name, key) and note.signed_by(text, line.name, key):
+            return line.name, key
+    known = "with none of its keys" if line.name in keys else "and no site has that name"
+    raise ValueError(f"its head has a signature of {line.name}, {known}")
+
+
+# ── two of them ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def compare(a: Exported, b: Exported, heads: tuple[Signed, Signed] | None = None) -> Comparison:
+    """Identical, one a prefix of the other, or a fork: at which entry, and who signed both sides of it."""
+    if a.log != b.log:
+        return Comparison(Relation.UNLIKE, f"one is a {a.log} log and the other a {b.log} log", heads=heads)
+    if a.leaves == b.leaves:
+        text = f"{a.site} and {b.site} hold the same {len(a.leaves)} entries"
+        return Comparison(Relation.IDENTICAL, text, heads=heads)
+    shared = next((k for k, (x, y) in enumerate(zip(a.leaves, b.leaves, strict=False)) if x != y), None)
+    if shared is not None:
+        return _fork(a, b, shared, heads)
+    short, long = sorted((a, b), key=lambda each: len(each.leaves))
+    behind = len(long.leaves) - len(short.leaves)
+    text = f"{short.site} holds the first {len(short.leaves)} entries of {long.site}, {behind} fewer"
+    return Comparison(Relation.PREFIX, text, len(short.leaves), short.site, heads)
+
+
+def _fork(a: Exported, b: Exported, entry: int, heads: tuple[Signed, Signed] | None) -> Comparison:
+    text = f"{a.site} and {b.site} hold different entries {entry}; the {entry} before are the same"
+    if heads is None:
+        return Comparison(Relation.FORK, text, entry)
+    lines = [text]
+    for head in heads:
+        which = "the fork is signed" if head.size > entry else "it does not reach the fork"
+        lines.append(f"  the head of {head.site} over {head.size} entries, root {head.root.hex()[:16]}: {which}; "
+                     f"signers {', '.join(sorted(head.signers)) or 'none'}")  # fmt: skip
+    proven = all(head.size > entry for head in heads)
+    both_heads = _in_both(*(head.signers for head in heads)) if proven else ()
+    both_entries = _in_both(*(_signers(one, entry) for one in (a, b)))
+    lines += [f"  signed both heads: {', '.join(both_heads)}"] if both_heads else []
+    lines += [f"  signed both entries {entry}: {', '.join(both_entries)}"] if both_entries else []
+    return Comparison(Relation.FORK, "\n".join(lines), entry, None, heads, both_heads, both_entries)
+
+
+def _in_both(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Names of the keys that are in both: a site is its key."""
+    keys = set(other.values())
+    return tuple(sorted(name for name, key in one.items() if key in keys))
+
+
+def _signers(exported: Exported, index: int) -> dict[str, bytes]:
+    """Who signed an entry, by the keys that the log gives; nobody where it is not shown."""
+    one = exported.entries[index]
+    if one is None or exported.log != "federation":
+        return {}
+    label = MEMBERSHIP if b'"kind":"membership"' in one.record else "record"
+    return {name: key for name, key in _members(rosters(exported, ""))
+            if name in one.signatures and verify(key, label, one.record, one.signatures[name])}  # fmt: skip
+
+
+def _members(found: Iterable[Roster]) -> Iterable[tuple[str, bytes]]:
+    return ((one.name, one.key) for roster in found for one in roster.members)
