@@ -21,10 +21,17 @@ Fault = Callable[[str, Path], None]  # called with (step, path) before the step;
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 NEW: Final = ".new"  # the suffix of a file that is not yet renamed into its place
+AFRESH: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW  # nobody else's file is written, nor what a link leads to
 
 
 def no_fault(step: str, path: Path) -> None:
     return
+
+
+def _unused(new: Path) -> Path:
+    """`new`, at which nothing is: what a crash left, or somebody laid there, is gone."""
+    new.unlink(missing_ok=True)
+    return new
 
 
 class Disk:
@@ -92,7 +99,7 @@ class Disk:
         """`path` holds the pieces, durably; or it is as it was and the error says why. over=False: it must be new."""
         new = path.with_name(path.name + NEW)
         try:
-            descriptor = self.open(new, os.O_CREAT | os.O_TRUNC)
+            descriptor = self.open(_unused(new), AFRESH)
             try:
                 for piece in pieces:
                     self.write(descriptor, piece, new)
@@ -118,7 +125,7 @@ class Disk:
             if pieces is None:
                 path.unlink(missing_ok=True)
                 return
-            with os.fdopen(os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb") as file:
+            with os.fdopen(os.open(_unused(new), AFRESH | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb") as file:
                 file.writelines(pieces)
             os.replace(new, path)
         except OSError as error:

@@ -10,6 +10,7 @@ fsync, and this home writes no more (disk.py). docs/spec/home.md.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -127,7 +128,7 @@ class Home:
             raise HomeExists(evidence=f"it holds {_what_is_in(path)}", path=path)
         disk, made, build = Disk(path, fault), [], path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folders(path.parent, 0o755)
             if path.is_dir():
                 path.chmod(0o700)
             else:
@@ -333,13 +334,22 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
+def _make_folders(path: Path, mode: int) -> None:
+    """`path` is a folder; each that was missing has this mode at most. (mkdir gives parents what the umask lets.)"""
+    for folder in (*reversed(path.parents), path):
+        if not folder.exists():
+            folder.mkdir(mode=mode, exist_ok=True)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+
 def _write_key_file(disk: Disk, path: Path, name: str, draw: Draw) -> None:
     if path.is_relative_to(disk.home):
         raise KeyFileInsideHome(evidence=f"{path}", home=disk.home)
     if path.exists():
         raise KeyFileExists(evidence=f"{path.stat().st_size} bytes", path=path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_folders(path.parent, 0o700)
     except OSError as error:
         disk.refuse("make", path.parent, error)
     disk.replace(path, (keyslots.key_text(name, Secret(draw(keyslots.KEY_BYTES))),), over=False)

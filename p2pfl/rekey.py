@@ -4,6 +4,7 @@ ones stay known, since the ledger holds what they signed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from p2pfl.errors.home import ItemDamaged
@@ -37,15 +38,19 @@ def new_identity(home: Home) -> Identity:
     return made
 
 
-def take_identity(home: Home) -> None:
+def take_identity(home: Home, publish: Callable[[], None]) -> None:
     """The next key is the key. The ledger's heads bear the former one's signature until they are signed anew.
 
-    Durable in this order: the former key is known as one that was this site's before it is no longer the key.
+    Durable in this order: the former key is known as one that was this site's before it is no longer the key; the next
+    one is forgotten when all is done, so that whoever finds it knows that a process before this one died here.
+    publish   writes the card of the new key
     """
     made = next_identity(home)
     if made is None:
         return
     if made.key != home.identity().key:
-        home.replace(FORMER, (home.read(FORMER) or b"") + home.identity().key)
+        if home.identity().key not in keys_of(home)[1:]:
+            home.replace(FORMER, (home.read(FORMER) or b"") + home.identity().key)
         home.replace("identity", made.reveal())
+    publish()
     home.remove(NEXT)

@@ -21,6 +21,7 @@ from p2pfl.home import Home
 from p2pfl.ledger.log import Log
 from p2pfl.membership import Change, Lineage
 from p2pfl.rekey import next_identity, take_identity
+from p2pfl.roster import Member
 from p2pfl.sharing.state import ITEMS
 
 AGREED: Final = "state/federation"
@@ -155,13 +156,15 @@ def _take_key(home: Home, federation: Federation) -> None:
             evidence = f"sites: {', '.join(roster.names)}"
             raise NotAMember(name=name, epoch=roster.epoch, evidence=evidence)
         raise NotInRoster(name=name, source=federation.source, evidence=f"key here {key.hex()[:16]}, there none")
-    if roster[name].key == key:
-        return
-    made = next_identity(home)
-    evidence = f"key here {key.hex()[:16]}, there {roster[name].key.hex()[:16]}"
-    if made is None or made.key != roster[name].key:
+    listed, made = roster[name], next_identity(home)
+    if made is not None and made.key == listed.key:  # not yet taken, or by a process that died before it had done all
+        take_identity(home, lambda: _publish(home, listed))
+    elif listed.key != key:
+        evidence = f"key here {key.hex()[:16]}, there {listed.key.hex()[:16]}"
         if roster.epoch > 1:
             raise NewKeyMissing(name=name, epoch=roster.epoch, evidence=evidence)
         raise NotInRoster(name=name, source=federation.source, evidence=evidence)
-    take_identity(home)
-    home.publish_card(Card.sign(home.identity(), name, roster[name].addresses).to_bytes())
+
+
+def _publish(home: Home, listed: Member) -> None:
+    home.publish_card(Card.sign(home.identity(), listed.name, listed.addresses).to_bytes())

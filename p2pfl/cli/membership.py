@@ -5,10 +5,11 @@ All of it works beside a `join` that runs: what it leaves in the home is taken u
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -70,10 +71,9 @@ def propose(
         members, hub = _next_members(federation, steps)
         file = amend(federation, members, lineage.genesis, hub)
         record = record_of(lineage, file, of=run, from_round=from_round)
-        if target.exists():
-            write_new(target, b"")  # says that it is never overwritten, before anything is signed
-        change = _sign_once(opened, Change(record, {}), lineage)
-        write_new(target, changefile.to_bytes(change))
+        with _reserved(target) as write:  # what cannot be written is not signed either
+            change = _sign_once(opened, Change(record, {}), lineage)
+            write(changefile.to_bytes(change))
         complete = _keep_if_complete(opened, change, lineage)
     lines = [*_told(federation, change), *_standing_lines(lineage, change, target, complete)]
     output.result("\n".join(lines), _facts(target, change, lineage), as_json)
@@ -248,15 +248,16 @@ def _merged(files: Sequence[Path], federation: Federation, lineage: Lineage) -> 
     for file, copy in zip(files, copies, strict=True):
         if copy.record != first.record:
             _unfit(file, lineage, f"{files[0]} is another change")
-    change = Change(first.record, {name: one for copy in copies for name, one in copy.signatures.items()})
     try:
-        lineage.check(change)
+        lineage.check(first)
     except codec.Malformed as error:
         _unfit(files[0], lineage, str(error))
-    if settings_of(change.federation()) != settings_of(federation):
-        evidence = difference(federation.raw, change.federation().raw).strip().splitlines()
+    if settings_of(first.federation()) != settings_of(federation):
+        evidence = difference(federation.raw, first.federation().raw).strip().splitlines()
         raise ChangeOfSettings(source=files[0], evidence="; ".join(evidence[3:7]))
-    return lineage.counted(change)
+    # Each copy's own that count, so that a spoilt one in one copy takes no good one of another away.
+    counted = [lineage.counted(copy) for copy in copies]
+    return Change(first.record, {name: one for copy in counted for name, one in copy.signatures.items()})
 
 
 def _unfit(file: Path, lineage: Lineage, why: str) -> None:
@@ -336,11 +337,25 @@ def _ask(question: str, verb: str = "approve") -> None:
     click.confirm(question, abort=True, err=True)
 
 
+@contextlib.contextmanager
+def _reserved(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """`path`, which must not exist, is empty until it is written, and gone when it was not. Raises as write_new."""
+    write_new(path, b"")
+    try:
+        yield lambda data: _write_over(path, data)
+    finally:
+        with contextlib.suppress(OSError):
+            if not path.stat().st_size:
+                path.unlink()
+
+
 def _write_over(path: Path, data: bytes) -> None:
-    """`path` holds `data`, or what it held."""
+    """`path` holds `data`, or what it held; no link that lies beside it is written through."""
     new = path.with_name(path.name + ".new")
     try:
-        new.write_bytes(data)
+        new.unlink(missing_ok=True)
+        with new.open("xb") as file:
+            file.write(data)
         os.replace(new, path)
     except OSError as error:
         new.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,30 @@ def test_what_is_signed_is_on_the_disk_before_its_signature_is_seen(
     monkeypatch.chdir(here)
     assert at("ada", "propose", "remove", "dot", "-o", "other.yaml") == 2
     proposed("remove", "eve")
+
+
+def test_a_change_that_cannot_be_written_is_not_signed(here: Path) -> None:
+    assert at("ada", "propose", "remove", "eve", "-o", "no/such/folder/change.yaml") == 1
+    proposed("remove", "dot")
+
+
+def test_a_signature_that_is_spoilt_in_one_copy_takes_no_good_one_of_another_away(here: Path) -> None:
+    proposed("remove", "eve")
+    good = changefile.load("change.yaml")
+    Path("ben.yaml").write_bytes(changefile.to_bytes(replace(good, signatures={"ada": bytes(64)})))
+    for files in (("change.yaml", "ben.yaml"), ("ben.yaml", "change.yaml")):
+        assert at("ben", "approve", *files, "--yes") == 0
+        assert changefile.load(files[0]).signatures["ada"] == good.signatures["ada"]
+
+
+def test_what_somebody_lays_beside_a_change_is_not_written_through(here: Path) -> None:
+    proposed("remove", "eve")
+    Path("mine").write_text("of great value")
+    Path("change.yaml.new").symlink_to("mine")
+    assert at("ben", "approve", "change.yaml", "--yes") == 0
+    assert Path("mine").read_text() == "of great value"
+    assert not Path("change.yaml").is_symlink()
+    assert set(changefile.load("change.yaml").signatures) == {"ada", "ben"}
 
 
 def test_without_a_terminal_nothing_is_signed_unless_it_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,35 @@ def test_every_directory_is_0700_and_every_file_0600_whatever_the_umask(tmp_path
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
+def test_a_folder_that_init_makes_is_writable_by_nobody_else_whatever_the_umask(tmp_path: Path) -> None:
+    """Whoever may write to a folder above a home or a key can put another one in its place."""
+    before = os.umask(0)
+    try:
+        with Home.create(tmp_path / "a" / "b" / "home", "mayo", [KeyFile(tmp_path / "c" / "d" / "mayo.key")]):
+            pass
+    finally:
+        os.umask(before)
+    made = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert len(made) > 5
+    assert not [path for path in made if path.stat().st_mode & 0o022]
+
+
+def test_what_lies_under_the_name_of_a_file_to_be_is_not_written_through(tmp_path: Path) -> None:
+    theirs, folder = tmp_path / "theirs", tmp_path / "keys"
+    folder.mkdir()
+    theirs.write_bytes(b"")
+    (folder / "mayo.key.new").symlink_to(theirs)
+    with Home.create(tmp_path / "mayo", "mayo", [KeyFile(folder / "mayo.key")]) as home:
+        for item in ("state/total", "membership/change"):
+            (home.path / f"{item}.new").hardlink_to(theirs)
+            home.replace(item, b"a sum")
+            assert home.read(item) == b"a sum"
+        (home.path / "mayo.card.new").symlink_to(theirs)
+        home.publish_card(b"a card")
+    assert theirs.read_bytes() == b""
+    assert not (folder / "mayo.key").is_symlink()
+
+
 def test_only_names_of_the_table_lie_in_a_home(tmp_path: Path) -> None:
     with make(tmp_path) as home:
         home.publish_card(b"version: 1\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pfl.cards import Card
 from p2pfl.errors.ledger import AgreementUnknown, MembershipBroken
 from p2pfl.errors.membership import NewKeyMissing, NotAMember
 from p2pfl.federation import Federation
@@ -54,6 +55,10 @@ def everything_is_new(home: Home) -> None:
     assert home.read(AGREED) == NEW.raw
     assert all(home.read(item) is None for item in (*ITEMS, PEERS_ITEM))
     assert home.identity().key == NEW.roster[home.name].key
+    if home.name == "ben":  # nothing of the change of key is left half done: the next one makes another key again
+        assert keys_of(home) == (IDENTITIES["ben again"].key, IDENTITIES["ben"].key)
+        assert Card.load(home.path / "ben.card").member.key == home.identity().key
+        assert home.read(NEXT) is None
 
 
 @pytest.mark.parametrize("name", ["ada", "ben"])
