@@ -59,7 +59,11 @@ class Outbox(asyncio.Queue[codec.Pieces]):
 
 
 class Carrier:
-    """One node's hands. `behind(peer)`, set later, asks that peer for what this site may lack of the ledger."""
+    """One node's hands.
+
+    Set later: `behind(peer)` asks that peer for what this site may lack of the ledger; `drained(peer)` is told whenever
+    that peer's link has taken a letter.
+    """
 
     def __init__(
         self, home: Home, books: Books, mesh: Mesh, intake: Intake, greetings: Greetings, clocks: Clocks,
@@ -68,6 +72,7 @@ class Carrier:
         self.home, self.books, self.mesh, self.intake = home, books, mesh, intake
         self.greetings, self.clocks, self.observer = greetings, clocks, observer
         self.behind: Callable[[str], None] = lambda peer: None
+        self.drained: Callable[[str], None] = lambda peer: None
         self.queues: dict[str, Outbox] = {}
         self._expanding: asyncio.Task[None] | None = None
         self._noted_breaches: dict[tuple[str, str], int] = {}  # by peer and code: the round in which it was noted
@@ -116,6 +121,11 @@ class Carrier:
         while True:
             await self.mesh.send(peer, await queue.get())
             queue.task_done()
+            self.drained(peer)
+
+    def waiting(self, peer: str) -> int:
+        """Bytes of letters that the peer's link has not taken."""
+        return self.queues[peer].waiting
 
     def _put(self, peer: str, wire: codec.Pieces) -> None:
         """Into the peer's queue; from one that takes nothing all is dropped, as if its link had never come up."""

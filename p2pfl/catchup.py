@@ -35,6 +35,7 @@ ROWS: Final = 128
 ROWS_BYTES: Final = 8 << 20
 PART_BYTES: Final = 256 << 10
 PARTS: Final = 32  # of a model, for one question
+MOST_ANSWERED: Final = 2 * PARTS * PART_BYTES  # bytes that wait for a peer: above it its questions wait, too
 MODEL_AGAIN_S: Final = 10.0  # a model that did not come is asked of another peer
 HISTORY: Final = (Behind, Entries, ModelPart)
 
@@ -58,7 +59,7 @@ class CatchUp:
     """
 
     def __init__(
-        self, books: Books, roster: Roster, now: Callable[[], float], model_of: Callable[[bytes], bytes | None],
+        self, books: Books, roster: Roster, now: Callable[[], float], model_of: Callable[[bytes], memoryview | None],
         before: Callable[[], None], genesis: bytes = b"",
     ) -> None:  # fmt: skip
         self._genesis = genesis
@@ -88,7 +89,7 @@ class CatchUp:
         if data is None:
             return []
         starts = range(message.start, min(len(data), message.start + PARTS * PART_BYTES), PART_BYTES)
-        return [ModelPart(message.model, len(data), at, data[at : at + PART_BYTES]) for at in starts]
+        return [ModelPart(message.model, len(data), at, bytes(data[at : at + PART_BYTES])) for at in starts]
 
     def take(self, letter: Letter, message: Entries, current: dict[bytes, int]) -> dict[bytes, tuple[int, bytes]]:
         """Write what holds of the entries; by run, the newest round that came in, and its record.
@@ -164,6 +165,8 @@ class Learner:
         self.up: set[str] = set()
         self._roster = federation.roster
         self._met: set[str] = set()
+        self._later: dict[tuple[str, bool], Letter] = {}  # the newest question of each peer, for entries and a model
+        hands.drained = self._drained
 
     def came(self, peer: str) -> None:
         """The link to `peer` stands: it has said hello."""
@@ -224,7 +227,10 @@ class Learner:
     async def take(self, held: Run, letter: Letter) -> None:
         """A peer asks for what it missed, or answers what this one asked."""
         message, sender = letter.message, letter.sender
-        if isinstance(message, Behind):
+        if isinstance(message, Behind) and self._hands.waiting(sender) > MOST_ANSWERED:
+            # It asks more than it takes: two hundred bytes of a question are eight mebibytes of an answer.
+            self._later[(sender, bool(message.model))] = letter
+        elif isinstance(message, Behind):
             for answer in await asyncio.to_thread(self._catchup.answer, message):
                 self.say(sender, answer)
         elif isinstance(message, Entries):
@@ -243,6 +249,13 @@ class Learner:
                 self.say(sender, more)
             if data is not None:
                 await self._model(held, sender, data)
+
+    def _drained(self, peer: str) -> None:
+        """The peer has taken something: what it asked last may be answered now."""
+        if self._later and self._hands.waiting(peer) <= MOST_ANSWERED:
+            for kind in (False, True):
+                if (letter := self._later.pop((peer, kind), None)) is not None:
+                    self._hands.intake.put(e.Received(self._now(), letter))
 
     async def _adopt(self, each: Run, number: int, record: bytes, peer: str) -> None:
         wanted = await asyncio.to_thread(each.source.lacks, number, record)
@@ -267,7 +280,7 @@ class Learner:
             await self._hands.carry_out(held, held.course.breach(error))
             return None
 
-    def _model_of(self, wanted: bytes) -> bytes | None:
+    def _model_of(self, wanted: bytes) -> memoryview | None:
         found = (each.source.model_bytes(wanted) for each in self._runs.values())
         return next((data for data in found if data is not None), None)
 

@@ -74,7 +74,7 @@ class Source(Protocol):
     def fetched(self, data: bytes, number: int, peer: str) -> None:
         """The bytes of that model. Raises BulkRejected naming `peer` when they are of another one."""
 
-    def model_bytes(self, digest: bytes) -> bytes | None:
+    def model_bytes(self, digest: bytes) -> memoryview | None:
         """The model of that digest, for a site that was away; None when this site has another."""
 
 

@@ -133,3 +133,27 @@ def test_a_peer_that_takes_nothing_loses_what_waits_for_it_and_its_link(monkeypa
     ((peer, error),) = cut
     assert (peer, error.code) == ("bob", "P2P-MESH-063")
     assert isinstance(said("a", 1).message, messages.Propose)
+
+
+def test_what_a_links_owner_waits_for_is_told_whenever_the_link_takes_a_letter() -> None:
+    sent: list[Any] = []
+    drained: list[tuple[str, int]] = []
+
+    class Taking:
+        async def send(self, peer: str, wire: codec.Pieces) -> None:
+            sent.append(wire)
+
+    async def scene() -> None:
+        nothing: Any = None
+        mesh: Any = Taking()
+        hands = Carrier(nothing, nothing, mesh, nothing, nothing, nothing, lambda told: None)
+        hands.queues = {"bob": Outbox()}
+        hands.drained = lambda peer: drained.append((peer, hands.waiting(peer)))
+        for _ in range(2):
+            hands.send("bob", said("a", 1))
+        posting = asyncio.ensure_future(hands.post("bob"))
+        await hands.queues["bob"].join()
+        posting.cancel()
+
+    asyncio.run(scene())
+    assert drained == [("bob", said("a", 1).pieces.size), ("bob", 0)]

@@ -45,7 +45,7 @@ class Owner:
     up: Callable[[str], bool]
     bring_up: Callable[[socket.socket, Call], Coroutine[None, None, None]]
     failed: Callable[[str, Address | None, P2PFLError], None]
-    begin: Callable[[Coroutine[None, None, None]], None]
+    begin: Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
 
 
 class Caller:
@@ -63,7 +63,7 @@ class Caller:
         self._lost: dict[str, float] = {}  # by peer: since when there is no link
         self._blamed: dict[str, list[str]] = {}  # by peer: relays that failed, the latest last
         self._asked: dict[tuple[str, str], asyncio.Future[bytes]] = {}  # by relay and peer
-        self._answering: set[tuple[str, str]] = set()
+        self._answering: dict[tuple[str, str], asyncio.Task[None]] = {}  # until there is a link, or none
         self._tunnels: set[Tunnel] = set()  # to relays
 
     # ── when, and through whom ────────────────────────────────────────────────────────────────────────────────
@@ -173,21 +173,26 @@ class Caller:
             if (asked := self._asked.get((relay, peer))) is not None and not asked.done():
                 asked.set_result(ticket)
         elif self._may_answer(peer, relay):
-            self._answering.add((relay, peer))
-            self._owner.begin(self._answer(peer, relay, ticket))
+            # The caller has given up an earlier call, or it would not call: its end has not come to be seen here yet.
+            if (earlier := self._answering.get((relay, peer))) is not None:
+                earlier.cancel()
+            answering = self._answering[(relay, peer)] = self._owner.begin(self._answer(peer, relay, ticket))
+            answering.add_done_callback(lambda task: self._answered((relay, peer), task))
 
     def _may_answer(self, peer: str, relay: str) -> bool:
         known = peer in self._roster() and peer not in (self._me, relay)
-        return known and (relay, peer) not in self._answering and len(self._answering) < MOST_ANSWERS
+        return known and ((relay, peer) in self._answering or len(self._answering) < MOST_ANSWERS)
 
     async def _answer(self, peer: str, relay: str, ticket: bytes) -> None:
         try:
             sock, address = await self._go(peer, relay, ticket)
         except P2PFLError:
             return  # the caller is told why, and asks another one
-        finally:
-            self._answering.discard((relay, peer))
         await self._owner.bring_up(sock, Call(address, peer, relay=relay, accepting=True))
+
+    def _answered(self, call: tuple[str, str], task: asyncio.Task[None]) -> None:
+        if self._answering.get(call) is task:
+            del self._answering[call]
 
     async def _go(self, peer: str, relay: str, ticket: bytes) -> tuple[socket.socket, Address]:
         """A socket that ends at `peer`, if `relay` is faithful; and where the relay was reached. Raises P2PFLError."""

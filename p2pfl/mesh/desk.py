@@ -20,6 +20,7 @@ from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import Hello
 from p2pfl.mesh.probe import About
 from p2pfl.mesh.tunnel import Tunnel
+from p2pfl.mesh.visits import Visits
 from p2pfl.roster import Address
 
 REMEMBERED: Final = 8
@@ -43,6 +44,7 @@ class Desk:
         self.news = asyncio.Event()  # set when somebody came, has probed, or was turned away
         self._caller, self._draw, self._admit = caller, draw, admit
         self._answers = Answers(caller, about)
+        self._visits = Visits(caller.limits, caller.now)
         self._listener: Listener | None = None
         self._incarnation = draw(opening.INCARNATION_BYTES)
 
@@ -68,7 +70,9 @@ class Desk:
             tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
             if self._listener is not None:
                 self._listener.authenticated()
+            self._visits.welcome(peer)
             self._admit(peer)
+            self._visits.enters(peer)
             self.came.add(peer)
             self.news.set()
             await self._answer(tunnel, peer)

@@ -150,5 +150,9 @@ class Limits:
     relay_answer_s: float = 8.0  # for a relay to answer, and for the other end to come to it
     relay_idle_s: float = 60.0  # a relay ends a call on which nothing moves
     relay_calls: int = 512  # that a relay carries at a time, two for a pair at most
+    call_burst: int = 16  # calls of one member for another that a relay takes at once …
+    calls_per_s: float = 1.0  # … and so many each second; the others are declined
+    called_burst: int = 192  # calls of all members for one: each is a frame on its link that brings nothing …
+    called_per_s: float = 10.0  # … and so many each second
     retake_s: float = 10.0  # between two attempts at a direct link beside one through a relay
     flush_s: float = 2.0  # `stop` waits so long for acknowledgements

@@ -31,6 +31,7 @@ from p2pfl.mesh.framing import CALL, PAYLOAD_BYTES, Payload, parts_of
 from p2pfl.mesh.knock import Knocker
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.listener import Listener, bind
+from p2pfl.mesh.news import News
 from p2pfl.mesh.opening import Hello, Side
 from p2pfl.mesh.probe import UNSAID, About
 from p2pfl.mesh.proxy import Proxy
@@ -45,7 +46,6 @@ from p2pfl.roster import Address, Roster
 
 TICK_S: Final = 0.5
 DEFAULT_LIMITS: Final = Limits()
-REMEMBERED_REFUSALS: Final = 256
 QUIET: Final = (PeerUnreachable, NobodyListens, ProxyFails, RelayRefuses)  # not there: the link's state says it
 
 
@@ -101,7 +101,7 @@ class Mesh:
         self._slots: dict[str, tuple[Tunnel, bytes]] = {}  # chosen here, and not up yet; the far end's incarnation
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
-        self._told: dict[str, str] = {}
+        self._reasons = News(now)
         self._tasks: set[asyncio.Task[None]] = set()
         self._scratch = Scratch()
         self._reach = Reach(limits, proxy)
@@ -228,10 +228,11 @@ class Mesh:
 
     # ── connections ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -277,7 +278,7 @@ class Mesh:
                 self._visits.welcome(peer)
             self._admit(peer)
             if tunnel.speaks_relay:
-                carried = await self.exchange.serve(tunnel, peer)
+                carried = await self.exchange.serve(tunnel, peer, self._visits.called)
                 return
             if not call.dialed:
                 self._visits.enters(peer)
@@ -287,7 +288,7 @@ class Mesh:
                 await self._answers.answer(tunnel, peer)
                 return
             self._links[peer].attach(tunnel, opened, self._incarnation)
-            self._told.pop(peer, None)
+            self._reasons.forget(peer)
         except opening.Duplicate:
             await tunnel.part()
         except (P2PFLError, OSError) as error:  # OSError: ssl.SSLError and TimeoutError too
@@ -343,12 +344,9 @@ class Mesh:
         if peer is not None and not self._links[peer].up:
             self._links[peer].last_error = error
         # What a peer says is news also where somebody on the way has said the same before.
-        who, what = peer or (address.host if address else ""), f"{known} {error.render()}"
-        if isinstance(error, QUIET) or self._told.get(who) == what:
+        what, host = f"{known} {error.render()}", address.host if address else ""
+        if isinstance(error, QUIET) or not self._reasons.is_news(peer, host, what):
             return
-        if len(self._told) >= REMEMBERED_REFUSALS:
-            self._told.clear()
-        self._told[who] = what
         self._tell(Refused(peer, address, error, known))
 
     # ── callbacks ─────────────────────────────────────────────────────────────────────────────────────────────

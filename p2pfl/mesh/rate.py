@@ -18,6 +18,10 @@ class Bucket:
         self._held -= count
         return True
 
+    def give_back(self, count: float = 1.0) -> None:
+        """What was taken was not used."""
+        self._held = min(self._burst, self._held + count)
+
     def left(self, now: float) -> float:
         """What may be taken now."""
         self._fill(now)

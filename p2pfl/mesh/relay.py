@@ -25,6 +25,7 @@ from typing import Final
 from p2pfl.errors.paths import UnknownTicket
 from p2pfl.mesh.events import Limits
 from p2pfl.mesh.framing import COME, DECLINED, MalformedFrame
+from p2pfl.mesh.rate import Bucket
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import NAME
 
@@ -112,6 +113,8 @@ class Exchange:
         self._joined = socket.socketpair
         self._calls = self._past_bytes = 0
         self._meetings: dict[bytes, Meeting] = {}
+        self._pairs: dict[tuple[str, str], Bucket] = {}  # by caller and callee
+        self._callees: dict[str, Bucket] = {}
         self._carried: dict[tuple[str, str], tuple[Tunnel, Tunnel]] = {}  # by caller and callee
 
     def __len__(self) -> int:
@@ -130,7 +133,7 @@ class Exchange:
         self._forget_late()
         waits = any((one.caller, one.callee) == (caller, callee) for one in self._meetings.values())
         ticket = self._draw(TICKET_BYTES)
-        if waits or len(self) >= self._limits.relay_calls:
+        if waits or len(self) >= self._limits.relay_calls or not self._may_call(caller, callee):
             reason = BUSY
         elif callee == caller or not self._say(callee, COME, come(YOU_ARE_CALLED, ticket, caller)):
             reason = NO_LINK
@@ -140,18 +143,29 @@ class Exchange:
             return
         self._say(caller, DECLINED, bytes([reason]) + callee.encode())
 
-    async def serve(self, tunnel: Tunnel, peer: str) -> bool:
+    def _may_call(self, caller: str, callee: str) -> bool:
+        """A call costs its callee a frame and a handshake, for which this relay would have to answer."""
+        limits, now = self._limits, self._now()
+        pair = self._pairs.setdefault((caller, callee), Bucket(limits.call_burst, limits.calls_per_s, now))
+        called = self._callees.setdefault(callee, Bucket(limits.called_burst, limits.called_per_s, now))
+        return pair.take(now) and called.take(now)
+
+    async def serve(self, tunnel: Tunnel, peer: str, called: Callable[[str], None] = lambda peer: None) -> bool:
         """`peer` has come to be carried: True when its tunnel is part of a call from now on.
 
-        Raises UnknownTicket; what ended the stream.
+        called   told when it has come because another member called it
+        Raises UnknownTicket, TimeoutError; what ended the stream.
         """
-        ticket = await tunnel.hear(TICKET_BYTES)
+        async with asyncio.timeout(self._limits.relay_answer_s):  # no ticket lives longer
+            ticket = await tunnel.hear(TICKET_BYTES)
         self._forget_late()
         meeting = self._meetings.get(ticket)
         if meeting is None or peer not in (meeting.caller, meeting.callee) or peer in meeting.here:
             await tunnel.say(UNKNOWN)
             raise UnknownTicket(peer=peer, evidence=f"{len(self._meetings)} tickets are given out")
         meeting.here[peer] = tunnel
+        if peer == meeting.callee:
+            called(peer)
         if len(meeting.here) == 2:
             await self._begin(ticket, meeting)
             return True

@@ -28,6 +28,10 @@ class Visits:
             evidence = f"more than {limits.opening_burst} at once, or {limits.openings_per_s:g} each second"
             raise OpensTooOften(peer=peer, evidence=evidence)
 
+    def called(self, peer: str) -> None:
+        """It came because another member had it called: that is no visit of its own."""
+        self._openings[peer].give_back()
+
     def enters(self, peer: str) -> None:
         """Of one member's connections in their opening the oldest give way: each may hold a greeting."""
         task, entering = asyncio.current_task(), self._entering.setdefault(peer, [])

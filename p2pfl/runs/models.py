@@ -39,6 +39,7 @@ class Models:
         self._manifest = trainer.manifest
         self.applied: dict[int, update.Vector] = {}  # by round past the last final one: the model after it
         self._served: dict[bytes, update.Vector] = {}
+        self._names: dict[int, tuple[update.Vector, bytes]] = {}  # digests of the models that others asked for
         self.lacking = b""  # digest of the model that the ledger names and this site has yet to fetch
         self.current = self._read(trainer, seed)
 
@@ -117,11 +118,19 @@ class Models:
         self._home.replace(MODEL, self._as_bytes(self.current, number))
         self._home.remove(BEHIND)
 
-    def bytes_of(self, wanted: bytes) -> bytes | None:
-        """The model of that digest, as little-endian float32; None when this site has another."""
+    def bytes_of(self, wanted: bytes) -> memoryview | None:
+        """The model of that digest, as little-endian float32; None when this site has another.
+
+        A view, and no digest is made twice: a peer may ask for one part after another, and in vain.
+        """
         held = [self.current, *self.applied.values()]
-        found = next((model for model in held if self.digest_of(model) == wanted), self._served.get(wanted))
-        return None if found is None or self.lacking else np.ascontiguousarray(found, "<f4").tobytes()
+        self._names = {id(model): (model, self._name_of(model)) for model in held}
+        found = next((model for model, name in self._names.values() if name == wanted), self._served.get(wanted))
+        return None if found is None or self.lacking else np.ascontiguousarray(found, "<f4").data.cast("B")
+
+    def _name_of(self, model: update.Vector) -> bytes:
+        named = self._names.get(id(model))
+        return named[1] if named is not None and named[0] is model else self.digest_of(model)
 
     def _as_bytes(self, model: update.Vector, number: int) -> bytes:
         facts = {"task": self._task, "round": str(number), "model": self.digest_of(model).hex()}

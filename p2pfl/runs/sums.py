@@ -210,6 +210,6 @@ class SumRun:
     def fetched(self, data: bytes, number: int, peer: str) -> None:
         """Nothing was asked for."""
 
-    def model_bytes(self, digest: bytes) -> bytes | None:
+    def model_bytes(self, digest: bytes) -> memoryview | None:
         """There is none."""
         return None

@@ -349,7 +349,7 @@ class TrainingRun:
         """Take over the model that was fetched. Raises BulkRejected naming `peer` when it is another one."""
         self.models.fetched(data, number, peer)
 
-    def model_bytes(self, digest: bytes) -> bytes | None:
+    def model_bytes(self, digest: bytes) -> memoryview | None:
         """A model that this site has, as little-endian float32."""
         return self.models.bytes_of(digest)
 

@@ -44,13 +44,13 @@ async def probing(one: Knocker, peer: str, address: Address) -> AsyncIterator[tu
 @contextlib.asynccontextmanager
 async def desks(
     sites: Sites, *names: str, manifest: bytes = MANIFEST, wall: Callable[[], float] = time.time,
-    software: str = "0.1.0", roster: Roster | None = None,
+    software: str = "0.1.0", roster: Roster | None = None, limits: Limits = BRISK,
 ) -> AsyncIterator[list[Desk]]:  # fmt: skip
     """Doctors that listen."""
     opened = []
     try:
         for name in names:
-            desk = Desk(caller(sites, name, wall=wall, roster=roster), About(software, manifest, DOCTOR))
+            desk = Desk(caller(sites, name, wall=wall, roster=roster, limits=limits), About(software, manifest, DOCTOR))
             desk.open(sites.addresses[name])
             opened.append(desk)
         yield opened

@@ -15,7 +15,7 @@ import pytest
 
 from p2pfl.errors.mesh import OurKeyNotListed
 from p2pfl.keys import Identity
-from p2pfl.mesh import LinkDown, Refused, measure
+from p2pfl.mesh import LinkDown, Refused, measure, opening, probe
 from p2pfl.mesh.certificates import issue
 from p2pfl.mesh.events import Path as Way
 from p2pfl.mesh.examine import Found, judge_relays
@@ -23,9 +23,10 @@ from p2pfl.mesh.knock import knock
 from p2pfl.mesh.probe import About
 from p2pfl.roster import Address, Roster
 from tests.mesh.connect import ConnectProxy
-from tests.mesh.doctors import MANIFEST, caller, desks, examined
+from tests.mesh.doctors import BRISK, MANIFEST, caller, desks, examined
 from tests.mesh.proxy import Proxy
 from tests.mesh.sites import OVERALL_S, Sites, free_address, running
+from tests.mesh.test_door import knocking
 
 SITES = ("ada", "bob", "cyd")
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -299,6 +300,22 @@ def test_two_sites_without_addresses_go_through_a_third_that_one_reaches_and_els
         assert codes(bob) == ["P2P-MESH-039"]
 
     run(scene)
+
+
+def test_of_the_connections_that_a_member_leaves_half_open_at_a_doctor_the_oldest_give_way() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        patient = replace(BRISK, opening_s=600.0)  # so that nothing but its turn ends a connection
+        async with asyncio.timeout(OVERALL_S), contextlib.AsyncExitStack() as held, desks(sites, "ada", limits=patient):
+            crowd = [await held.enter_async_context(knocking(sites)) for _ in range(7)]
+            for each in crowd[:3]:
+                with pytest.raises(OSError):
+                    await each.hear(1 << 20)
+            await opening.hear_hello(crowd[6], "ada")
+            await opening.say(crowd[6], opening.PROBE)
+            await opening.hear(crowd[6], "ada", {probe.FACTS: probe.FACTS_BYTES})
+
+    asyncio.run(scene())
 
 
 def test_a_site_behind_a_proxy_is_examined_through_it() -> None:

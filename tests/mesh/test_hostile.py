@@ -12,6 +12,7 @@ import pytest
 
 from p2pfl.mesh import LinkDown
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header
+from p2pfl.mesh.news import OF_ONE, OF_STRANGERS, News
 from p2pfl.roster import Address
 from tests.mesh.sites import QUICK, Sites, Watch, running
 from tests.mesh.test_door import closed, knocking, rogue, silent, until_down, wire
@@ -85,6 +86,35 @@ def test_what_strangers_send_is_not_kept() -> None:
             assert grown < 1 << 20, f"{grown} bytes are kept of 100 callers that sent a mebibyte each"
 
     asyncio.run(scene())
+
+
+def test_a_stranger_that_says_something_else_every_time_fills_no_log() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        async with running(sites.mesh("ada", roster=sites.unreached("bob", "cyd"))) as (ada,):
+            for turn in range(60):
+                await closed(await silent(sites.addresses["ada"], b"noise %d" % turn))
+            assert len(ada.seen) == OF_ONE[0]
+            async with knocking(sites) as bob:  # a member is told of by its own name, whatever strangers have said
+                with contextlib.suppress(OSError):
+                    await bob.say(bytes(64))
+                    await bob.hear(1 << 20)
+                assert (await ada.refusal("P2P-MESH-019")).peer == "bob"
+
+    asyncio.run(scene())
+
+
+def test_a_members_reasons_and_those_of_all_strangers_are_bounded() -> None:
+    clock = [0.0]
+    news = News(lambda: clock[0])
+    assert sum(news.is_news("bob", "", f"reason {k}") for k in range(1000)) == OF_ONE[0]
+    assert news.is_news("cyd", "", "a reason")
+    assert not news.is_news("cyd", "", "a reason")
+    assert sum(news.is_news(None, f"10.0.{k % 250}.{k // 250}", f"{k}") for k in range(5000)) == OF_STRANGERS[0]
+    clock[0] = 3600.0
+    assert news.is_news("bob", "", "another reason")
+    news.forget("cyd")
+    assert news.is_news("cyd", "", "a reason")
 
 
 # ── members ───────────────────────────────────────────────────────────────────────────────────────────────────

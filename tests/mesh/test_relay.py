@@ -24,6 +24,7 @@ from p2pfl.mesh.certificates import RELAY_ALPN, build_context, issue
 from p2pfl.mesh.framing import CALL, COME, DECLINED, MalformedFrame
 from p2pfl.mesh.relay import (
     NO_LINK,
+    READY,
     UNKNOWN,
     YOU_ARE_CALLED,
     YOU_CALLED,
@@ -246,6 +247,86 @@ def test_a_flood_of_calls_gets_one_ticket_for_each_pair_and_no_more_than_may_be_
     for number in range(1_000):
         exchange.asked("bob", f"site-{number}".encode())
     assert len(exchange) == 5
+
+
+def test_what_members_call_through_a_relay_does_not_make_it_flood_whom_they_call() -> None:
+    """Each COME is a frame that brings nothing: past 512 of them the callee would cut the honest relay, and name it."""
+    exchange, said = exchange_of(replace(QUICK, relay_answer_s=0.0))
+    for _ in range(1_000):
+        exchange.asked("bob", b"cyd")
+    assert len([word for word in said if word[0] == "cyd"]) == QUICK.call_burst
+    for number in range(100_000):
+        exchange.asked(f"site-{number % 150}", b"cyd")
+    assert len([word for word in said if word[0] == "cyd"]) <= QUICK.called_burst + 10
+    assert QUICK.called_burst < QUICK.empty_burst
+    assert QUICK.called_per_s < QUICK.empty_per_s
+
+
+def test_whom_others_have_called_does_not_open_too_often_for_that() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        given: list[bytes] = []
+        limits = replace(QUICK, opening_burst=1, openings_per_s=0.0, relay_answer_s=1.0)
+        ada = sites.mesh("ada", roster=sites.unreached("bob", "cyd"), limits=limits)
+        ada.exchange._say = lambda peer, kind, body: not given.append(body)
+        async with running(ada) as (one,):
+            for _ in range(3):
+                given.clear()
+                ada.exchange.asked("bob", b"cyd")
+                with contextlib.suppress(OSError):  # bob does not come
+                    await came(sites, "cyd", read_come(given[0])[1])
+            assert ("cyd", "P2P-MESH-062") not in refusals(one.seen)
+            for name, shown in (("cyd", bytes(16)), ("cyd", bytes(16))):  # nobody called it: that counts
+                with contextlib.suppress(OSError):
+                    await came(sites, name, shown)
+            await one.until(lambda seen: ("cyd", "P2P-MESH-062") in refusals(seen))
+
+    asyncio.run(scene())
+
+
+def test_a_ticket_that_trickles_in_is_waited_for_no_longer_than_tickets_live() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        limits = replace(QUICK, relay_answer_s=0.2, opening_s=600.0)
+        async with running(sites.mesh("ada", roster=sites.unreached("bob"), limits=limits)):
+            with pytest.raises(OSError):
+                await came(sites, "bob", b"1")
+
+    asyncio.run(scene())
+
+
+def test_a_relay_that_invents_calls_gets_one_answer_at_a_time_for_each_caller() -> None:
+    """It says that the other end is there, and holds what is said: the callee's handshakes must not pile up."""
+
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        ada = sites.mesh("ada", roster=sites.unreached("bob", "cyd"))
+        bob = sites.mesh("bob", roster=sites.unreached("bob", "cyd"), listens=False,
+                         limits=replace(QUICK, handshake_s=600.0))  # fmt: skip
+        held: list[Tunnel] = []
+        here = asyncio.Event()
+
+        async def serve(tunnel: Tunnel, peer: str, called: object = None) -> bool:
+            await tunnel.hear(16)
+            await tunnel.say(READY)
+            held.append(tunnel)
+            here.set()
+            return True
+
+        ada.exchange.serve = serve  # type: ignore[method-assign]
+        async with running(ada, bob) as (one, _):
+            await one.up("bob")
+            for turn in range(12):
+                here.clear()
+                assert ada._say_aside("bob", COME, come(YOU_ARE_CALLED, os.urandom(16), "cyd"))
+                await here.wait()
+                while len(bob._caller._tunnels) > 1:
+                    await asyncio.sleep(0.01)
+                assert len(held) == turn + 1
+            for tunnel in held:
+                tunnel.close()
+
+    asyncio.run(scene())
 
 
 def test_tickets_that_nobody_comes_with_are_forgotten() -> None:

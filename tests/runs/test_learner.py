@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from p2pfl import codec
-from p2pfl.catchup import MODEL_AGAIN_S, Learner
+from p2pfl.catchup import MODEL_AGAIN_S, MOST_ANSWERED, Learner
 from p2pfl.errors.round import BulkRejected
 from p2pfl.messages import Behind, Entries, Letter, ModelPart
 from p2pfl.progress import Progress
@@ -33,12 +33,18 @@ class Hands:
     sent: list[tuple[str, Letter]] = field(default_factory=list)
     came: list[Run] = field(default_factory=list)
     told: list[Progress] = field(default_factory=list)
+    put: list[Any] = field(default_factory=list)
+    unsent: int = 0
     queues: dict[str, None] = field(default_factory=lambda: dict.fromkeys(OTHERS))
 
     def __post_init__(self) -> None:
         self.home, self.observer = self.place.home, self.told.append
         self.clocks = SimpleNamespace(now=lambda: self.now)
-        self.intake = SimpleNamespace(put_at=lambda own: None)
+        self.intake = SimpleNamespace(put_at=lambda own: None, put=self.put.append)
+        self.drained: Callable[[str], None] = lambda peer: None
+
+    def waiting(self, peer: str) -> int:
+        return self.unsent
 
     def send(self, peer: str, letter: Letter) -> None:
         self.sent.append((peer, letter))
@@ -216,3 +222,24 @@ def test_a_question_is_answered_with_what_this_site_has(away: Away) -> None:
     assert [type(answer) for answer in answers] == [Entries, ModelPart]
     assert isinstance(answers[1], ModelPart)
     assert bytes(answers[1].data) == away.ahead.model_bytes(model)
+
+
+def test_who_asks_more_than_it_takes_is_answered_when_it_has_taken_and_its_last_question_only(away: Away) -> None:
+    """Two hundred bytes of a question are eight mebibytes of an answer, a thousand times a second."""
+    away.hear_entries()
+    away.hear(away.right())
+    away.hands.sent.clear()
+    model = away.source.digest_of(away.source.model)
+    away.hands.unsent = MOST_ANSWERED + 1
+    for start in range(50):
+        for question in (Behind(start, b"", 0), Behind(3, model, 4 * start)):
+            asyncio.run(away.learner.take(away.run, away.there.says(question)))
+    away.hands.drained(OTHERS[0])
+    assert (away.hands.sent, away.hands.put) == ([], [])
+    away.hands.unsent = 0
+    away.hands.drained(OTHERS[1])
+    assert away.hands.put == []
+    away.hands.drained(OTHERS[0])
+    away.hands.drained(OTHERS[0])
+    asked = [event.letter.message for event in away.hands.put]
+    assert [(one.entries, one.start) for one in asked] == [(49, 0), (3, 4 * 49)]
