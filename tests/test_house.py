@@ -55,6 +55,8 @@ ONLY = {
     "secrets": set(),
     "os": {"mesh", "training", "cli", "home", "keyslots", "disk", "sealing", "draft", *HALL},
 }
+# An auditor is handed one file that holds the whole of the check; it is still one that can be read in an hour.
+LONGER = {"ledger/auditor.py": 520}
 NOWHERE = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 
 
@@ -147,7 +149,8 @@ def test_no_check_is_an_assert_since_those_are_gone_under_optimisation(file: Pat
 
 @pytest.mark.parametrize("file", FILES, ids=names(FILES))
 def test_a_file_is_one_idea_long(file: Path) -> None:
-    assert len(file.read_text().splitlines()) <= 400
+    most = LONGER.get(str(file.relative_to(PACKAGE)), 400)
+    assert len(file.read_text().splitlines()) <= most
 
 
 def test_everything_in_the_package_has_a_place_in_the_table() -> None:
@@ -173,3 +176,9 @@ def test_the_package_loads_none_of_its_four_names_before_they_are_used() -> None
     import p2pfl
 
     assert {"Federation", "Peer", "Task", "simulate"} <= set(dir(p2pfl))
+
+
+def test_the_auditors_program_shares_no_code_with_this_one_and_nothing_here_leans_on_it() -> None:
+    top = {name.split(".")[0] for name in imports(PACKAGE / "ledger/auditor.py")}
+    assert top - set(sys.stdlib_module_names) == {"cryptography"}
+    assert not [file for file in FILES if any("auditor" in name for name in imports(file))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from p2pfl.cli.evidence import evidence
 from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options, write_new
 from p2pfl.cli.predict import read_whole
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTEGRITY, EXIT_USAGE
+from p2pfl.errors.people import WrongUse
 from p2pfl.home import Home
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger import export as exports
@@ -25,6 +27,7 @@ from p2pfl.ledger.verify import LogFacts, Report
 from p2pfl.ledger.verify import verify as verify_home
 
 Which = Literal["federation", "site"]
+VERIFIER = "verify_ledger.py"
 STATUS = {Relation.IDENTICAL: EXIT_DONE, Relation.PREFIX: EXIT_FAILED, Relation.FORK: EXIT_INTEGRITY,
           Relation.UNLIKE: EXIT_USAGE}  # fmt: skip
 
@@ -120,22 +123,39 @@ def show(which: Which, last: int | None, home: Path, unlock: Unlock, as_json: bo
 @unlock_options
 @click.option("--without-rounds", is_flag=True, help="Hashes in place of rounds, and of all of a site's own log: "
               "enough to compare, not to audit.")
+@click.option("--with-verifier", is_flag=True, help=f"Also write {VERIFIER} beside it: one file of Python with which "
+              "an auditor checks the export, without p2pfl.")
 @json_option
 def export(
-    which: Which, target: Path, without_rounds: bool, home: Path, unlock: Unlock, as_json: bool
+    which: Which, target: Path, without_rounds: bool, with_verifier: bool, home: Path, unlock: Unlock, as_json: bool
 ) -> None:  # fmt: skip
     """Write a log as it was signed: entries, signatures, root, signed head. To be compared, or for an auditor.
 
     Nobody needs a key to read it.
     """
+    if without_rounds and with_verifier:
+        raise WrongUse(evidence="there is nothing to audit in hashes: choose one of --without-rounds, --with-verifier",
+                       verb=" ledger export")  # fmt: skip
+    program = target.with_name(VERIFIER)
+    if with_verifier:
+        _write_verifier(program)
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         log = Log.open(opened, which)
         beside = Log.open(opened, "federation") if which == "site" else None  # second: its head never runs ahead of it
         raw = exports.export(log, opened.name, beside, rounds=not without_rounds)
         size, root = len(log), log.root().hex()
     write_new(target, raw)
-    facts: dict[str, object] = {"path": str(target), "log": which, "entries": size, "root": root}
-    output.result(f"{target}: {size} entries, root {root}", facts, as_json)
+    facts: dict[str, object] = {"path": str(target), "log": which, "entries": size, "root": root,
+                                "verifier": str(program) if with_verifier else None}  # fmt: skip
+    check = [f"{program}: check it with", f"  python3 -I {program} {target}"] if with_verifier else []
+    output.result("\n".join([f"{target}: {size} entries, root {root}", *check]), facts, as_json)
+
+
+def _write_verifier(path: Path) -> None:
+    """The auditor's program lies at `path`; where the same one lies already, that is left."""
+    source = (resources.files("p2pfl.ledger") / "auditor.py").read_bytes()
+    if not path.exists() or path.read_bytes() != source:
+        write_new(path, source)
 
 
 @ledger.command()

@@ -218,6 +218,8 @@ class _Past:
         if held["kind"] == MEMBERSHIP:
             unlike = bool(held["added"]) and held.get("agreement") != self.agreement
             return ["membership: not under the agreement of the first epoch"] if unlike else []  # the rest: `_epochs`
+        if index != 1:
+            return ["an agreement that does not stand behind the genesis"]
         self.agreement = held["sha256"]
         return [] if set(held["members"]) <= set(roster.names) else ["a member is not in the roster"]
 

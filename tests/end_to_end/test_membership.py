@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,14 @@ def test_a_newcomers_signature_under_the_agreement_is_in_every_ledger(
     capfd.readouterr()
     assert run([str(one) for one in ("ledger", "show", *common)]) == 0
     assert f"fay joins, fay under agreement {named[:12]}" in capfd.readouterr().out
+    for log in ("federation", "site"):  # and whoever audits her needs nobody's key
+        target, verifier = sites.place / f"{log}.json", sites.place / "verify_ledger.py"
+        words = ("ledger", "export", "--log", log, "-o", target, "--with-verifier", *common)
+        assert run([str(one) for one in words]) == 0
+        done = subprocess.run([sys.executable, "-I", str(verifier), str(target)], capture_output=True, text=True,
+                              check=False)  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert f"{named}, signed by every site that was ever one" in done.stdout
 
 
 def test_a_site_that_was_away_when_its_new_key_came_into_force_goes_on_with_it(make: MakeSites) -> None:
