@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 from p2pfl.messages import Chunk, Root
 from p2pfl.sharing import events as e
-from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.field import FIELDS, Words
+from p2pfl.sharing.phases import mask
 from p2pfl.sharing.state import Phase
 from tests.sharing.standing import ME, standing
 
@@ -19,3 +23,29 @@ def test_the_hashes_of_the_chunks_leave_before_the_first_chunk() -> None:
     assert len(kinds) > 1
     assert sent[0].to is None
     assert ME not in {one.to for one in sent}
+
+
+def masked(given: Words, *, ahead: int) -> Words:
+    """What ME makes of the words, with masks for so many words made ahead; 0: with none."""
+    _, found = standing(Phase.MASK)
+    state = found.state
+    state.ahead, state.ahead_with = (), {}
+    if ahead:
+        others = frozenset(state.names) - {ME}
+        state.ahead_with = {name: state.bundles[name].digest for name in others}
+        state.ahead = mask.edges(state, others, own=True).masks(((31, ahead),))
+    found.handle(e.WordsReady(0.0, found.number, found.attempt, (e.Vector(31, given),)))
+    assert not state.ahead
+    return state.mine[0].words
+
+
+@pytest.mark.parametrize("ahead", [0, 12, 20])
+def test_words_are_masked_where_they_lie_unless_their_owner_keeps_them(ahead: int) -> None:
+    given = np.arange(12, dtype=FIELDS[31].dtype)
+    expected = masked(given.copy(), ahead=0)
+    spent = given.copy()
+    assert np.shares_memory(masked(spent, ahead=ahead), spent)
+    assert np.array_equal(spent, expected)
+    given.flags.writeable = False
+    assert np.array_equal(masked(given, ahead=ahead), expected)
+    assert given.tolist() == list(range(12))

@@ -240,6 +240,8 @@ def test_two_digests_of_one_chunk_are_two_statements() -> None:
 def false_sum(liar: SimulatedPeer, peer: str, letter: Letter) -> tuple[Letter, ...]:
     """An owner that adds one to what it owns, and says so to all: its own program believes it, too."""
     message = letter.message
+    if isinstance(message, m.SumChunk) and message.index in told(liar):
+        return (resealed(liar, letter, replace(message, words=state(liar).sums[message.index].tobytes())),)
     if not isinstance(message, m.SumDigest) or message.index in told(liar):
         return (told(liar)[message.index],) if isinstance(message, m.SumDigest) else (letter,)
     own = state(liar)

@@ -78,7 +78,7 @@ def test_a_coalition_with_the_hub_in_it_learns_the_certified_sums_alone(weather:
 
 
 class Adding:
-    """A field whose sums are one too large where an owner computes them."""
+    """A field whose sums are one too large."""
 
     def __init__(self, field: Field) -> None:
         self._field = field
@@ -86,10 +86,9 @@ class Adding:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._field, name)
 
-    def sum(self, rows: Any, out: Any = None) -> Any:
-        total = self._field.sum(rows, out=out)
-        if out is not None:
-            total[0] = (int(total[0]) + 1) % self._field.p
+    def sum(self, rows: Any) -> Any:
+        total = self._field.sum(rows)
+        total[0] = (int(total[0]) + 1) % self._field.p
         return total
 
 
@@ -99,7 +98,8 @@ def test_a_hub_that_lies_about_a_sum_is_convicted_and_the_others_go_on_without_i
     true = gather.field_of
 
     def field_of(state: State, index: int) -> Any:
-        return Adding(true(state, index)) if state.setting.me == HUB else true(state, index)
+        sums_it = state.setting.me == HUB and index not in state.sum_digests
+        return Adding(true(state, index)) if sums_it else true(state, index)
 
     monkeypatch.setattr(gather, "field_of", field_of)
     federation = run({}, hub=HUB)

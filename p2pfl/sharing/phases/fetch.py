@@ -121,7 +121,8 @@ def parts_of(vectors: tuple[Vector, ...], *, masked: bool) -> list[Total]:
     for segment, vector in enumerate(vectors):
         step = PART_BYTES // FIELDS[vector.bits].word_bytes
         for start in range(0, max(int(vector.words.size), 1), step):
-            words = bytes_of(vector.words[start : start + step])
+            held = vector.words[start : start + step]
+            words = held.tobytes() if masked else bytes_of(held)  # Y is unmasked where it lies; Σx stays as it is
             parts.append(Total(int(masked), segment, vector.bits, int(vector.words.size), start, words, len(vectors)))
     return parts
 

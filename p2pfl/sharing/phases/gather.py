@@ -105,13 +105,14 @@ def _sums(state: State, indices: list[int]) -> list[Effect]:
                 except BulkRejected:
                     del held[name]
                     raise
-        field = field_of(state, index)
-        summed = field.sum([held[name] for name in state.survivors], out=_place(state, index))
+        summed = field_of(state, index).sum([held[name] for name in state.survivors])
         roots = roots_digest([state.roots[name] for name in state.survivors])
         said = sum_digest(state.attempt_digest, index, summed)
         sent = state.post(SumDigest(state.attempt_digest, index, said, roots))
-        state.sum_digests[index], state.sums[index] = sent.letter, summed
+        state.sum_digests[index] = sent.letter
+        _hold(state, index, summed)
         # Its words leave at once: the digest has fixed them, and other chunks are still on their way to their owners.
+        # Not from Y: a letter may wait for a slow peer when Y is unmasked where it lies.
         words = state.seal(SumChunk(state.attempt_digest, index, bytes_of(summed)))
         others = [name for name in state.survivors if name != state.setting.me]
         effects += [sent, *(Send(name, words) for name in others)]
@@ -199,9 +200,7 @@ def sum_chunk(state: State, event: Received) -> list[Effect]:
     signed = held.message.sum_digest if held is not None and isinstance(held.message, SumDigest) else b""
     if signed != sum_digest(state.attempt_digest, message.index, words):
         raise BulkRejected(peer=sender, evidence=f"sum of chunk {message.index} is not the one of its digest")
-    place = _place(state, message.index)
-    place[...] = words
-    state.sums[message.index] = place
+    _hold(state, message.index, words)
     return []
 
 
@@ -256,9 +255,10 @@ def keep(state: State) -> list[Effect]:
     return []
 
 
-def _place(state: State, index: int) -> Words:
-    """Where chunk `index` of Y belongs: Y is one vector from the start, so its chunks are not copied together later."""
-    return piece_of(_whole(state), state.pieces[index])
+def _hold(state: State, index: int, words: Words) -> None:
+    """Chunk `index` of Y goes where it belongs: Y is one vector from the start, and nobody else's."""
+    state.sums[index] = piece_of(_whole(state), state.pieces[index])
+    state.sums[index][...] = words
 
 
 def _whole(state: State) -> tuple[Vector, ...]:
@@ -328,7 +328,7 @@ def help_out(state: State, event: Received) -> list[Effect]:
             elif author == owner and (state.masked or index in state.sums):
                 handed.append(state.sum_digests[index].wire)
                 words = piece_of(state.masked, state.pieces[index]) if state.masked else state.sums[index]
-                effects.append(Send(asker, state.seal(SumChunk(state.attempt_digest, index, bytes_of(words)))))
+                effects.append(Send(asker, state.seal(SumChunk(state.attempt_digest, index, words.tobytes()))))
     if handed:
         effects.insert(0, Send(asker, state.seal(Handed(tuple(handed)))))
     return effects

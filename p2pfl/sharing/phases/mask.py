@@ -54,10 +54,11 @@ def send(state: State, event: WordsReady) -> list[Effect]:
     if state.deal is None or state.restored or state.segments:
         raise UnexpectedEvent(event="WordsReady", phase="MASK", evidence="this process has no bundle to mask under")
     lay_out(state, tuple((vector.bits, int(vector.words.size)) for vector in event.vectors))
+    ahead, state.ahead = state.ahead, ()  # no longer masks: some become y where they lie
     state.mine = tuple(
-        Vector(vector.bits, _masked(state, segment, vector)) for segment, vector in enumerate(event.vectors)
+        Vector(vector.bits, _masked(state, segment, vector, ahead[segment : segment + 1]))
+        for segment, vector in enumerate(event.vectors)
     )
-    state.ahead = ()
     me, hashes = state.setting.me, []
     effects: list[Effect] = []
     for piece in state.pieces:
@@ -153,15 +154,19 @@ def hold(state: State, event: MasksReady) -> list[Effect]:
     return []
 
 
-def _masked(state: State, segment: int, vector: Vector) -> Words:
-    """One segment of y_i, (m,) words, over the edges to the members of U alone."""
+def _masked(state: State, segment: int, vector: Vector, ahead: tuple[Vector, ...]) -> Words:
+    """One segment of y_i, (m,) words, over the edges to the members of U alone.
+
+    Made where the words lie, unless their owner wants to keep them; else where the masks lay: a vector less in memory.
+    """
     field, words = FIELDS[vector.bits], vector.words
-    out = words if words.flags.writeable else None  # in place, unless its owner wants to keep it
     peers = frozenset(state.survivors) - {state.setting.me}
-    if not _fits(state, segment, vector):
+    out = words if words.flags.writeable else None
+    if not _fits(state, vector, ahead):
         made, received, own = edges(state, peers, own=True).streams(segment)
         return combine(field.check(words), [*received, *own], made, field, out=out)
-    masked = field.add(field.check(words), state.ahead[segment].words[: words.size], out=out)
+    masks = ahead[0].words[: words.size]
+    masked = field.add(field.check(words), masks, out=masks if out is None else out)
     known = state.ahead_with.keys()
     more, less = edges(state, peers - known, own=False), edges(state, frozenset(known - peers), own=False)
     (made, received, _), (unmade, unreceived, _) = more.streams(segment), less.streams(segment)
@@ -170,11 +175,9 @@ def _masked(state: State, segment: int, vector: Vector) -> Words:
     return masked
 
 
-def _fits(state: State, segment: int, vector: Vector) -> bool:
-    if segment >= len(state.ahead):
-        return False
+def _fits(state: State, vector: Vector, ahead: tuple[Vector, ...]) -> bool:
+    """`ahead` holds masks for `vector`, over edges that have the same seeds still."""
     if any(name not in state.bundles or state.bundles[name].digest != digest
            for name, digest in state.ahead_with.items()):  # fmt: skip
-        return False  # an edge in them has another seed by now
-    masks = state.ahead[segment]
-    return masks.bits == vector.bits and masks.words.size >= vector.words.size
+        return False
+    return any(masks.bits == vector.bits and masks.words.size >= vector.words.size for masks in ahead)

@@ -153,12 +153,13 @@ def opened(state: State) -> bool:
 
 def compute(state: State) -> list[Effect]:
     """Σx = Y − Σ PRG(b_i) over all of U."""
-    # Never in place: letters to a slow peer may still be sent from the masked words.
+    # Y becomes Σx where it lies: no letter is sent from there. What was read from the disk cannot be written to.
+    masked, state.masked = state.masked, ()
+    own = [one.words if one.words.flags.writeable else None for one in masked]
     state.total = tuple(
-        Vector(one.bits, unmask(one.words, _self_keys(state, segment), field=FIELDS[one.bits]))
-        for segment, one in enumerate(state.masked)
+        Vector(one.bits, unmask(one.words, _self_keys(state, segment), field=FIELDS[one.bits], out=own[segment]))
+        for segment, one in enumerate(masked)
     )
-    state.masked = ()
     return apply(state)
 
 
