@@ -229,22 +229,23 @@ class Peer:
         """`parts` are made anew in each epoch: how large a number may be follows from how many sites there are."""
         while True:
             try:
-                return await self._sum_in(self.node, name, parts(), patience_s)
+                return await self._sum_in(self.node, name, parts, patience_s)
             except (EpochOver, NoLongerListed) as ended:
                 await self._next_epoch(ended)
 
     async def _sum_in(
-        self, node: Node, name: str, parts: Sequence[Encoded], patience_s: float
+        self, node: Node, name: str, parts: Callable[[], Sequence[Encoded]], patience_s: float
     ) -> tuple[tuple[Total, ...], tuple[str, ...], int]:
         run = sums_run(self.federation)
-        source = SumRun(name, parts, node.books, run, node.home.query_key().reveal())
+        source = SumRun(name, parts(), node.books, run, node.home.query_key().reveal())
         source.patience_s = patience_s
         before = node.books.count(run)
         while not source.number:  # what came in instead is of another question, that this site was away for
             await node.run(run, source, node.books.count(run) + 1)
             if not source.number and source.missed(before):
                 raise SumMissed(evidence=f"the ledger holds it, up to round {node.books.final_round(run)}")
-        return source.totals, source.survivors, source.number
+        totals, source.totals = source.totals, ()  # the node goes on serving the round, and needs no numbers for it
+        return totals, source.survivors, source.number
 
     async def train(
         self, trainer: Trains, *, task: str = "task", rounds: int | None = None, go_on: bool = False

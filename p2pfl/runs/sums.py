@@ -9,7 +9,7 @@ with its name, a keyed digest of its data, and its sites; the same data under th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -39,6 +39,11 @@ class Encoded:
     vector: e.Vector
     configuration: codec.Facts
     decode: Callable[[e.Words, int, bytes], Total]
+
+    @property
+    def spent(self) -> Encoded:
+        """The same without its words."""
+        return replace(self, vector=e.Vector(self.vector.bits, FIELDS[self.vector.bits].zeros(0)))
 
 
 def encode(
@@ -183,6 +188,8 @@ class SumRun:
         if codec.read_facts(effect.configuration) != self.question:
             return NO_MODEL, {}
         self.survivors, self.number = effect.survivors, effect.round
+        # What is certified is summed in no other attempt: the words make room for the sum.
+        self.parts = tuple(part.spent for part in self.parts)
         count = len(effect.survivors)
         pairs = zip(self.parts, effect.vectors, strict=True)
         self.totals = tuple(part.decode(vector.words, count, effect.attempt_digest) for part, vector in pairs)

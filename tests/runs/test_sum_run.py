@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -159,6 +160,17 @@ def test_the_sum_is_of_those_in_it_and_no_model_comes_of_it(place: Place) -> Non
     assert (run.lacks(5, b"{}"), run.model_bytes(NO_MODEL)) == (b"", None)
 
 
+def test_the_words_are_kept_for_another_attempt_until_the_sum_is_there_and_then_let_go(place: Place) -> None:
+    run = asks(place)
+    (given,) = (weakref.ref(part.vector.words) for part in run.parts)
+    total = times(answers(run, FEWER), 3)
+    run.apply(came(total, {**run.question, "name": "bonus"}))  # another one's
+    assert given() is not None
+    run.apply(came(total, run.question))
+    assert given() is None
+    assert run.totals == ((Decimal(156000),),)
+
+
 @pytest.mark.parametrize(("sent", "told"), [(True, "its sum may still come out"), (False, "nothing was sent")])
 def test_a_sum_that_is_left_behind_says_whether_the_vector_was_sent(place: Place, sent: bool, told: str) -> None:
     with pytest.raises(SumLeftBehind) as caught:
@@ -188,6 +200,7 @@ class Node:
     async def run(self, run: bytes, source: SumRun, rounds: int) -> None:
         number = self.books.count(run) + 1
         assert rounds == number
+        self.source = source  # as a node does, to serve the round
         question = {**source.question, "name": self.came.pop(0)} if self.came else source.question
         if not self.came and question["name"] == "own":
             words = tuple(part.vector for part in source.parts)
@@ -212,6 +225,13 @@ def test_a_sum_that_the_others_finished_while_this_site_was_away_is_missed_and_n
 def test_a_site_that_was_away_while_others_asked_something_else_still_gets_its_own_answer(place: Place) -> None:
     result = Node(place, "bonus", "salary", "own").sum("own")
     assert (result.total.tolist(), result.survivors, result.round) == ([3, 6], NAMES, 3)
+
+
+def test_a_result_belongs_to_its_caller_alone(place: Place) -> None:
+    node = Node(place, "own")
+    result = node.sum("own")
+    assert result.total.tolist() == [3, 6]
+    assert node.source.totals == ()
 
 
 def test_an_answer_of_before_the_question_was_put_is_not_the_one_that_was_missed(place: Place) -> None:
