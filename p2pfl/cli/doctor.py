@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from p2pfl.mesh.desk import Desk
     from p2pfl.mesh.examine import Found
     from p2pfl.mesh.knock import Knocker
+    from p2pfl.mesh.meeting import Meeting
     from p2pfl.mesh.proxy import Proxy
 
 WAIT_S: Final = 5.0
 LAST_PROBES_S: Final = 15.0  # a peer whose probe is under way is served to its end, if that comes soon
 PROBES: Final = 2  # that a doctor sends to each peer: what it is, and how fast
 TOLD_S: Final = 10.0  # a wait of which the person is told
+LOOK_S: Final = 1.0  # so often is looked whether two others still want to meet here
 CLOCK_S: Final = 10.0  # a machine that follows a time server is within a tenth of one
 
 
@@ -93,6 +95,7 @@ async def _examine(
 ) -> dict[str, Any]:  # fmt: skip
     from p2pfl.mesh.desk import Desk
     from p2pfl.mesh.examine import Examiner, examine, judge_relays
+    from p2pfl.mesh.meeting import Meeting
     from p2pfl.mesh.probe import DOCTOR, About
 
     name, until = caller.name, caller.now() + wait_s
@@ -101,12 +104,16 @@ async def _examine(
     port = _take_port(desk, federation, home, name, listen)
     peers = [one for one in federation.roster.names if one != name]
     output.progress(f"{_port_text(port)}; asking {len(peers)} sites")
+    examiner = Examiner(caller, federation.raw, port.state in ("open", "taken"), until)
+    meeting = Meeting(caller, federation.raw, examiner.found, desk.answer, until)
+    meeting.begin()
     try:
-        examiner = Examiner(caller, federation.raw, port.state in ("open", "taken"), until)
         found = await examine(examiner, peers, output.progress)
-        if port.state == "open":
-            await _stay(desk, peers, until - caller.now())
+        if (apart := meeting.wanted()) and until - caller.now() > TOLD_S:
+            output.progress(f"waiting for p2pfl doctor at {', '.join(apart)}, to try the way through a third site")
+        await _stay(desk, peers if port.state == "open" else [], until - caller.now(), meeting)
     finally:
+        await meeting.close()
         await desk.close()
     for one in found:
         if one.back == "unknown" and one.peer in desk.came:
@@ -129,8 +136,9 @@ def knocker_of(federation: Federation, identity: Identity, name: str, proxy: Pro
     return Knocker(name, federation.roster, credentials, Reach(Limits(), proxy), time.monotonic, time.time)
 
 
-async def _stay(desk: Desk, peers: Sequence[str], seconds: float) -> None:
-    """Until every peer's doctor has had its answers, or the time is over; what is under way then is served.
+async def _stay(desk: Desk, peers: Sequence[str], seconds: float, meeting: Meeting) -> None:
+    """Until every peer's doctor has had its answers, and those that a third site must carry were met, or the time is
+    over; what is under way then is served. peers: none where this site has no port.
 
     Ctrl-C ends it: what was found is printed all the same.
     """
@@ -139,9 +147,12 @@ async def _stay(desk: Desk, peers: Sequence[str], seconds: float) -> None:
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, seconds)):
-                while any(desk.asked[peer] < PROBES for peer in peers):
+                while desk.awaited or any(desk.asked[peer] < PROBES for peer in peers):
                     desk.news.clear()
-                    await desk.news.wait()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_S):
+                            await desk.news.wait()
+        await meeting.finish()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_PROBES_S):
                 await desk.idle()

@@ -14,7 +14,7 @@ from p2pfl.errors import P2PFLError
 
 if TYPE_CHECKING:
     from p2pfl.mesh.events import TlsFacts
-    from p2pfl.mesh.examine import Found
+    from p2pfl.mesh.examine import Found, Through
 
 WIDTH: Final = 80
 HEADS: Final = ("site", "path", "there", "back", "rtt", "bit/s up", "down", "clock")
@@ -37,6 +37,7 @@ def link_facts(found: Found, diff: str | None = None) -> dict[str, Any]:
         "error": errors[0] if errors else None,
         "path": found.path.kind,
         "via": found.path.via or None,
+        "relay": _through(found.through),
         "there": found.there,
         "back": found.back,
         "addresses": [
@@ -63,6 +64,14 @@ def link_facts(found: Found, diff: str | None = None) -> dict[str, Any]:
         "errors": errors,
         "notes": list(found.notes),
     }  # fmt: skip
+
+
+def _through(through: Through | None) -> dict[str, Any] | None:
+    """The way through a third site, where it was tried."""
+    if through is None:
+        return None
+    return {"via": through.via, "there": through.there, "back": through.back,
+            "round_trip_ms": _ms(through.round_trip_s or 0.0)}  # fmt: skip
 
 
 def _as_told(error: P2PFLError, found: Found) -> dict[str, object]:

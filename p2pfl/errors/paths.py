@@ -72,6 +72,15 @@ class RelayUnfaithful(RemoteProtocolError):
     command = "p2pfl peers show"
 
 
+class RelayTriedInVain(LocalFault):
+    """{relay} was to carry a call to {peer}, and it did not come about."""
+
+    code = "P2P-MESH-064"
+    likely = ("the doctor at the other end was stopped in the middle", "one of the two no longer reaches the third",
+              "a certificate or clock is wrong at one of the two")  # fmt: skip
+    command = "p2pfl doctor --wait 60"
+
+
 class UnknownTicket(RemoteProtocolError):
     """{peer} came to be carried with a ticket that this site did not give it, or no longer knows."""
 

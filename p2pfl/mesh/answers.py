@@ -15,6 +15,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import HandshakeUnfinished, MalformedStream, NotTls, PlainHttp, TlsFailed
 from p2pfl.errors.probe import ProbesTooOften
 from p2pfl.mesh import opening, probe
+from p2pfl.mesh.appointments import Appointments, read_wishes, wishes
 from p2pfl.mesh.knock import Knocker, knock
 from p2pfl.mesh.probe import About, Dialed, Facts
 from p2pfl.mesh.rate import Bucket
@@ -42,8 +43,8 @@ def purse(now: float) -> Bucket:
 class Answers:
     """Serves the probes of members; of one process, for as long as it listens."""
 
-    def __init__(self, caller: Knocker, about: About) -> None:
-        self._caller, self._about = caller, about
+    def __init__(self, caller: Knocker, about: About, appointments: Appointments) -> None:
+        self._caller, self._about, self._appointments = caller, about, appointments
         self._purses: dict[str, Bucket] = {}
         self._serving: dict[str, list[asyncio.Task[None]]] = {}
         self._idle = asyncio.Event()
@@ -53,14 +54,18 @@ class Answers:
         """Wait until no probe is being served."""
         await self._idle.wait()
 
-    async def answer(self, tunnel: Tunnel, peer: str) -> None:
-        """Serve one probe to its end; the caller closes the tunnel. Raises MalformedStream, ProbesTooOften."""
+    async def answer(self, tunnel: Tunnel, peer: str) -> bool:
+        """Serve one probe to its end; the caller closes the tunnel. False when it only asked to be carried.
+
+        Raises MalformedStream, ProbesTooOften.
+        """
         now = self._caller.now()
         held = self._purses.setdefault(peer, purse(now))
         if not held.take(now, PROBE_BYTES):
             raise self._too_often(peer)
         serving = self._serving.setdefault(peer, [])
-        work = asyncio.get_running_loop().create_task(self._serve(tunnel, peer, held))
+        visit = _Visit(self._caller, self._about, self._appointments, tunnel, peer, held)
+        work = asyncio.get_running_loop().create_task(self._serve(tunnel, peer, visit))
         serving.append(work)
         self._idle.clear()
         if len(serving) > AT_ONCE:
@@ -77,12 +82,11 @@ class Answers:
             if not any(self._serving.values()):
                 self._idle.set()
         await tunnel.part()
+        return not visit.met
 
-    async def _serve(self, tunnel: Tunnel, peer: str, purse: Bucket) -> None:
-        grant = min(GRANT_BYTES, int(purse.left(self._caller.now())))
+    async def _serve(self, tunnel: Tunnel, peer: str, visit: _Visit) -> None:
         async with asyncio.timeout(SERVED_S):
-            await opening.say(tunnel, probe.FACTS, Facts.of(self._about, grant).encode())
-            visit = _Visit(self._caller, self._about, tunnel, peer, purse, grant)
+            await opening.say(tunnel, probe.FACTS, Facts.of(self._about, visit.left).encode())
             for _ in range(QUESTIONS):
                 kind, body = await opening.hear(tunnel, peer, probe.QUESTIONS)
                 await visit.answers[kind](body)
@@ -94,15 +98,18 @@ class Answers:
 
 
 class _Visit:
-    """One probe: each question's answer."""
+    """One probe: each question's answer. `left`: bytes of FILL; `met`: it asked for calls."""
 
-    def __init__(self, caller: Knocker, about: About, tunnel: Tunnel, peer: str, purse: Bucket, grant: int) -> None:
+    def __init__(
+        self, caller: Knocker, about: About, appointments: Appointments, tunnel: Tunnel, peer: str, purse: Bucket
+    ) -> None:
         self._caller, self._about, self._tunnel, self._peer = caller, about, tunnel, peer
-        self._purse, self._left = purse, grant
+        self._appointments, self._purse = appointments, purse
+        self.left, self.met = min(GRANT_BYTES, int(purse.left(caller.now()))), False
         self._once = {probe.DIAL, probe.FILE}
         self.answers: dict[int, Callable[[bytes], Awaitable[None]]] = {
             probe.PING: self._ping, probe.FILL: self._fill, probe.WANT: self._want, probe.DIAL: self._dial,
-            probe.FILE: self._file,
+            probe.FILE: self._file, probe.MEET: self._meet,
         }  # fmt: skip
 
     async def _ping(self, body: bytes) -> None:
@@ -134,6 +141,13 @@ class _Visit:
         self._only_once(probe.FILE)
         await opening.say(self._tunnel, probe.FILED, self._about.manifest[: probe.FILE_BYTES])
 
+    async def _meet(self, body: bytes) -> None:
+        """Members alone are named, and carried to each other only when both ask for it."""
+        self.met = True
+        given = self._appointments.asked(self._peer, read_wishes(self._peer, body))
+        self._pay(len(given) * PROBE_BYTES)
+        await opening.say(self._tunnel, probe.MET, wishes(given))
+
     def _only_once(self, kind: int) -> None:
         if kind not in self._once:
             raise MalformedStream(peer=self._peer, evidence=f"probe message {kind} a second time")
@@ -141,8 +155,8 @@ class _Visit:
 
     def _spend(self, count: int) -> None:
         """Bytes of FILL, of which a probe has its grant."""
-        self._pay(count, within=self._left)
-        self._left -= count
+        self._pay(count, within=self.left)
+        self.left -= count
 
     def _pay(self, count: int, within: int = PURSE_BYTES) -> None:
         if count > within or not self._purse.take(self._caller.now(), count):

@@ -17,15 +17,15 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.paths import NoWay, RelayRefuses
 from p2pfl.keys import digest
 from p2pfl.mesh.admission import Call, authenticate
-from p2pfl.mesh.certificates import RELAY_ALPN, Credentials, expiry_of
-from p2pfl.mesh.events import Limits, Path
+from p2pfl.mesh.certificates import RELAY_ALPN, expiry_of
+from p2pfl.mesh.events import Path
 from p2pfl.mesh.framing import CALL, COME
+from p2pfl.mesh.knock import Knocker
 from p2pfl.mesh.pump import Scratch
-from p2pfl.mesh.reach import Reach
 from p2pfl.mesh.refusals import translate
 from p2pfl.mesh.relay import READY, REASONS, YOU_CALLED, Say, read_come, read_declined
 from p2pfl.mesh.tunnel import Tunnel
-from p2pfl.roster import Address, Roster
+from p2pfl.roster import Address
 
 PATIENCES: Final = 5  # so often relay_after_s without any way is told
 MOST_ANSWERS: Final = 64  # calls that are being answered at a time; more are a relay's fault
@@ -55,11 +55,11 @@ class Caller:
     """
 
     def __init__(
-        self, me: str, roster: Callable[[], Roster], limits: Limits, credentials: Credentials, reach: Reach,
-        now: Callable[[], float], owner: Owner, *, prefer: str | None = None, scratch: Scratch | None = None,
-    ) -> None:  # fmt: skip
-        self._me, self._roster, self._limits, self._credentials = me, roster, limits, credentials
-        self._reach, self._now, self._owner, self._prefer, self._scratch = reach, now, owner, prefer, scratch
+        self, site: Knocker, owner: Owner, *, prefer: str | None = None, scratch: Scratch | None = None
+    ) -> None:
+        self._site, self._me, self._roster = site, site.name, site.roster
+        self._limits, self._now = site.limits, site.now
+        self._owner, self._prefer, self._scratch = owner, prefer, scratch
         self._lost: dict[str, float] = {}  # by peer: since when there is no link
         self._blamed: dict[str, list[str]] = {}  # by peer: relays that failed, the latest last
         self._asked: dict[tuple[str, str], asyncio.Future[bytes]] = {}  # by relay and peer
@@ -95,12 +95,12 @@ class Caller:
             order = digest("relay-order", first.encode(), second.encode(), name.encode())
             return (blamed.index(name) + 1 if name in blamed else 0, name != self._prefer, order)
 
-        able = [one.name for one in self._roster().members if one.addresses and one.name not in (self._me, peer)]
+        able = [one.name for one in self._roster.members if one.addresses and one.name not in (self._me, peer)]
         return sorted(able, key=place)
 
     def _due(self, peer: str) -> bool:
         """Dialling has had its time. The end whose name sorts first calls; the other one only if that does not help."""
-        roster = self._roster()
+        roster = self._roster
         patience = self._limits.relay_after_s if roster[peer].addresses or roster[self._me].addresses else 0.0
         if self._me > peer:
             patience += self._limits.relay_after_s
@@ -126,7 +126,7 @@ class Caller:
         self._give_reason(peer, relays, linked, error)
 
     def _give_reason(self, peer: str, relays: list[str], linked: list[str], error: P2PFLError | None) -> None:
-        if self._roster()[peer].addresses:
+        if self._roster[peer].addresses:
             return  # why it could not be dialled says more
         if not linked:
             if self._now() - self._lost[peer] < PATIENCES * self._limits.relay_after_s:
@@ -180,7 +180,7 @@ class Caller:
             answering.add_done_callback(lambda task: self._answered((relay, peer), task))
 
     def _may_answer(self, peer: str, relay: str) -> bool:
-        known = peer in self._roster() and peer not in (self._me, relay)
+        known = peer in self._roster and peer not in (self._me, relay)
         return known and ((relay, peer) in self._answering or len(self._answering) < MOST_ANSWERS)
 
     async def _answer(self, peer: str, relay: str, ticket: bytes) -> None:
@@ -195,35 +195,56 @@ class Caller:
             del self._answering[call]
 
     async def _go(self, peer: str, relay: str, ticket: bytes) -> tuple[socket.socket, Address]:
-        """A socket that ends at `peer`, if `relay` is faithful; and where the relay was reached. Raises P2PFLError."""
-        roster, contexts = self._roster(), self._credentials.current()
-        found = await self._reach.first(relay, roster[relay].addresses, lambda address, error: None)
-        if found is None:
-            raise self._refuses(peer, relay, "it does not answer at its addresses")
-        tunnel = Tunnel(
-            found.sock, contexts.relaying, dialed=True, limits=self._limits, now=self._now, scratch=self._scratch
-        )
-        self._tunnels.add(tunnel)
-        try:
-            await authenticate(tunnel, Call(found.address, relay, protocols=(RELAY_ALPN,)), roster, self._me)
-            tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
-            await tunnel.say(ticket)
-            async with asyncio.timeout(self._limits.relay_answer_s):
-                answer = await tunnel.hear(len(READY))
-            if answer != READY:
-                raise self._refuses(peer, relay, "it does not know the call any more")
-            mine, inner = socket.socketpair()
-        except BaseException as error:
-            tunnel.close()
-            self._tunnels.discard(tunnel)
-            if isinstance(error, OSError):  # ssl.SSLError and TimeoutError too
-                raise translate(error, peer=relay, first=tunnel.first, dialed=True) from None
-            raise
-        tunnel.start(mine, lambda why, error: self._tunnels.discard(tunnel), zmtp=False)
-        return inner, found.address
+        return await go(self._site, Errand(peer, relay, ticket), self._tunnels, self._scratch)
 
     def close(self) -> None:
         """End every connection to a relay."""
         for tunnel in self._tunnels:
             tunnel.close()
         self._tunnels.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """To be carried to `peer` by `relay`, which gave the ticket."""
+
+    peer: str
+    relay: str
+    ticket: bytes
+
+
+async def go(
+    site: Knocker, errand: Errand, tunnels: set[Tunnel], scratch: Scratch | None = None
+) -> tuple[socket.socket, Address]:
+    """A socket that ends at the errand's peer, if its relay is faithful; and where the relay was reached.
+
+    tunnels   holds the connection to the relay while it lives, so that whoever called can end it
+    Raises P2PFLError.
+    """
+    relay, limits, contexts = errand.relay, site.limits, site.credentials.current()
+    found = await site.reach.first(relay, site.roster[relay].addresses, lambda address, error: None)
+    if found is None:
+        raise _refuses(errand, "it does not answer at its addresses")
+    tunnel = Tunnel(found.sock, contexts.relaying, dialed=True, limits=limits, now=site.now, scratch=scratch)
+    tunnels.add(tunnel)
+    try:
+        await authenticate(tunnel, Call(found.address, relay, protocols=(RELAY_ALPN,)), site.roster, site.name)
+        tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
+        await tunnel.say(errand.ticket)
+        async with asyncio.timeout(limits.relay_answer_s):
+            answer = await tunnel.hear(len(READY))
+        if answer != READY:
+            raise _refuses(errand, "it does not know the call any more")
+        mine, inner = socket.socketpair()
+    except BaseException as error:
+        tunnel.close()
+        tunnels.discard(tunnel)
+        if isinstance(error, OSError):  # ssl.SSLError and TimeoutError too
+            raise translate(error, peer=relay, first=tunnel.first, dialed=True) from None
+        raise
+    tunnel.start(mine, lambda why, error: tunnels.discard(tunnel), zmtp=False)
+    return inner, found.address
+
+
+def _refuses(errand: Errand, text: str) -> P2PFLError:
+    return RelayRefuses(relay=errand.relay, peer=errand.peer, text=text, evidence="it had given a ticket for the call")

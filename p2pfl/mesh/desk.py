@@ -1,4 +1,8 @@
-"""A site's port while `doctor` has it: peers that probe are answered, peers that want a link are told to try later."""
+"""A site's port while `doctor` has it: peers that probe are answered, peers that want a link are told to try later.
+
+What is probed through a third site is answered here as well, also where this one has no port; and for two others that
+try a way through this one, it carries their call.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,13 @@ from p2pfl.errors import P2PFLError
 from p2pfl.mesh import opening
 from p2pfl.mesh.admission import Call, authenticate
 from p2pfl.mesh.answers import Answers
-from p2pfl.mesh.certificates import expiry_of
+from p2pfl.mesh.appointments import Appointments
+from p2pfl.mesh.certificates import ALPN, RELAY_ALPN, expiry_of
 from p2pfl.mesh.knock import Knocker, turned_away
 from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import Hello
 from p2pfl.mesh.probe import About
+from p2pfl.mesh.relay import Exchange
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.mesh.visits import Visits
 from p2pfl.roster import Address
@@ -43,7 +49,9 @@ class Desk:
         self.turned_away: dict[str, P2PFLError] = {}
         self.news = asyncio.Event()  # set when somebody came, has probed, or was turned away
         self._caller, self._draw, self._admit = caller, draw, admit
-        self._answers = Answers(caller, about)
+        self.exchange = Exchange(caller.limits, lambda peer, kind, body: False, draw, caller.now, caller.wall)
+        self._appointments = Appointments(self.exchange, caller.roster.names, caller.now)
+        self._answers = Answers(caller, about, self._appointments)
         self._visits = Visits(caller.limits, caller.now)
         self._listener: Listener | None = None
         self._incarnation = draw(opening.INCARNATION_BYTES)
@@ -56,15 +64,22 @@ class Desk:
         if self._listener is not None:
             await self._listener.close()
             self._listener = None
+        self.exchange.close()
+
+    @property
+    def awaited(self) -> bool:
+        """Two sites may be about to try a way through this one, or do."""
+        return self._appointments.awaited or len(self.exchange) > 0
 
     async def idle(self) -> None:
         """Wait until no peer's probe is under way."""
         await self._answers.idle()
 
     async def _serve(self, sock: socket.socket, address: Address) -> None:
-        contexts, call = self._caller.credentials.current(), Call(address, None)
+        contexts, call = self._caller.credentials.current(), Call(address, None, protocols=(ALPN, RELAY_ALPN))
         tunnel = Tunnel(sock, contexts.accepting, dialed=False, limits=self._caller.limits, now=self._caller.now)
         peer: str | None = None
+        carried = False
         try:
             peer = await authenticate(tunnel, call, self._caller.roster, self._caller.name)
             tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
@@ -72,26 +87,32 @@ class Desk:
                 self._listener.authenticated()
             self._visits.welcome(peer)
             self._admit(peer)
+            if tunnel.speaks_relay:
+                self.exchange.tick()
+                carried = await self.exchange.serve(tunnel, peer, self._visits.called)
+                return
             self._visits.enters(peer)
             self.came.add(peer)
             self.news.set()
-            await self._answer(tunnel, peer)
+            await self.answer(tunnel, peer)
         except (P2PFLError, OSError) as error:
             named = await turned_away(tunnel, peer or call.label, error)
             if tunnel.first and len(self.turned_away) < REMEMBERED:  # who closes without a word is a health check
                 self.turned_away.setdefault(f"{named.code} {peer or address.host}", named)
                 self.news.set()
         finally:
-            tunnel.close()
+            if not carried:
+                tunnel.close()
 
-    async def _answer(self, tunnel: Tunnel, peer: str) -> None:
+    async def answer(self, tunnel: Tunnel, peer: str) -> None:
+        """What `peer` wants on a tunnel on which it is authenticated. Raises P2PFLError, OSError."""
+        self._admit(peer)  # also who was carried here by another site
         nonce = self._draw(opening.NONCE_BYTES)
         await opening.say_hello(tunnel, Hello(self._incarnation, nonce, opening.NOBODY, 0))
         try:
             await opening.hear_hello(tunnel, peer)
         except opening.Probed:
-            await self._answers.answer(tunnel, peer)
-            self.asked[peer] += 1
+            self.asked[peer] += await self._answers.answer(tunnel, peer)
             self.news.set()
         except opening.Duplicate:
             await tunnel.part()

@@ -64,6 +64,16 @@ class Way:
 
 
 @dataclass
+class Through:
+    """A way through a third site that was tried: who carried, which end called, and the round trip of it all."""
+
+    via: str
+    there: bool = False
+    back: bool = False
+    round_trip_s: float | None = None
+
+
+@dataclass
 class Found:
     """What was found of one peer.
 
@@ -71,6 +81,7 @@ class Found:
     there    ok · no · stalls · none (it lists no address) · link;  back: the same, and unknown: nobody could try
     to_bytes_s, from_bytes_s   speed
     theirs   its peers.yaml, where it is not this site's;  relayed: a site that this one reaches can carry its calls
+    through  the way through such a site, where it was tried, with the inner TLS end to end
     """
 
     peer: str
@@ -88,13 +99,19 @@ class Found:
     from_bytes_s: float | None = None
     theirs: bytes | None = None
     relayed: bool = False
+    through: Through | None = None
     errors: list[P2PFLError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def works(self) -> bool:
         """One direction is enough for a link, and so is a relay that this site reaches; one peers.yaml is needed."""
-        return self.theirs is None and (self.relayed or bool({OK, LINK} & {self.there, self.back}))
+        return self.theirs is None and (self.relayed or self.works_directly)
+
+    @property
+    def works_directly(self) -> bool:
+        """One of the two was let in at the other's address."""
+        return bool({OK, LINK} & {self.there, self.back})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +119,19 @@ class Examiner:
     """What one site asks of its peers. `manifest` is its peers.yaml; `reachable`: something of ours listens here.
 
     until    on the caller's clock: so long, a peer that does not answer is tried again
+    found    what is known by now, by peer
     """
 
     caller: Knocker
     manifest: bytes
     reachable: bool
     until: float
+    found: dict[str, Found] = field(default_factory=dict)
 
     async def reach(self, peer: str) -> Found:
         """Every address, identity, facts, clock, peers.yaml, and the way back. Never raises a P2PFLError."""
         listed = self.caller.roster[peer].addresses
-        found = Found(peer, there=NO if listed else NONE, back=self._back_unasked())
+        found = self.found[peer] = Found(peer, there=NO if listed else NONE, back=self._back_unasked())
         if not listed:
             if not self.caller.roster[self.caller.name].addresses:
                 self._need_relay(found)
@@ -213,17 +232,10 @@ class Examiner:
             found.clock = await asker.clock()
             found.round_trip_s = found.clock.round_trip_s
             if facts.manifest != hashlib.sha256(self.manifest).digest():
-                await self._compare(asker, found)
+                await compare(asker, self.manifest, found)
             if self.reachable and self.caller.roster[self.caller.name].addresses:
                 found.dialed = tuple(await asker.dialed_back())
                 self._judge_back(found)
-
-    async def _compare(self, asker: Asker, found: Found) -> None:
-        found.theirs = await asker.file()
-        mine, theirs = (hashlib.sha256(raw).hexdigest()[:16] for raw in (self.manifest, found.theirs))
-        line = first_difference(self.manifest, found.theirs)
-        evidence = f"yours {mine}, theirs {theirs}; first difference in line {line}"
-        found.errors.append(ManifestDiffers(peer=found.peer, evidence=evidence))
 
     def _judge_back(self, found: Found) -> None:
         failed = [one for one in found.dialed if one.code]
@@ -299,6 +311,14 @@ class Examiner:
             found.notes.append(f"it stood still once, {stood.way} it after {stood.count} bytes, and then no more")
 
 
+async def compare(asker: Asker, mine: bytes, found: Found) -> None:
+    """The peer's file, and that it differs from `mine`, are part of what is found."""
+    found.theirs = await asker.file()
+    own, theirs = (hashlib.sha256(raw).hexdigest()[:16] for raw in (mine, found.theirs))
+    evidence = f"yours {own}, theirs {theirs}; first difference in line {first_difference(mine, found.theirs)}"
+    found.errors.append(ManifestDiffers(peer=found.peer, evidence=evidence))
+
+
 def _lost(peer: str, address: Address, way: str, size: int, evidence: str) -> P2PFLError:
     return LargePacketsLost(
         peer=peer, way=way, size=size, payload=size - PING_HEADERS, host=address.host, evidence=evidence
@@ -315,20 +335,38 @@ def relays_of(roster: Roster, one: str, other: str) -> list[str]:
 
 
 def judge_relays(found: Sequence[Found], roster: Roster, me: str) -> None:
-    """Where only a relay helps, the first that this site reaches; whether the other one does, it must say itself."""
-    works = {one.peer for one in found if one.works}
+    """Where only a relay helps: the way that was tried, else the first that this site reaches, and how to try it."""
+    works = {one.peer for one in found if one.works and one.through is None}
     for one in found:
         relays = relays_of(roster, me, one.peer)
         able = [relay for relay in relays if relay in works]
-        if one.path.kind == "relay" and able:
+        apart = one.path.kind == "relay"
+        if one.through is not None and not one.works_directly:
+            one.path, one.relayed = Path("relay", one.through.via), True
+            one.notes.append(_tried(one.peer, one.through, apart))
+        elif apart and able:
             one.path, one.relayed = Path("relay", able[0]), True
             carries = f"{' or '.join(able)} carries the calls, if {one.peer} has a link with it"
-            one.notes.append(f"neither lists an address: {carries}; there, run: p2pfl doctor")
-        elif one.path.kind == "relay":
+            one.notes.append(f"neither lists an address: {carries}; {_untried(one.peer, able)}")
+        elif apart:
             why = "neither of the two lists an address, and no site that could relay is reached"
             one.errors.append(NoWay(peer=one.peer, why=why, evidence=f"could relay: {', '.join(relays)}"))
         elif not one.works and able:
-            one.notes.append(f"until that is mended, join goes through {' or '.join(able)}")
+            one.notes.append(f"until that is mended, join goes through {' or '.join(able)}; {_untried(one.peer, able)}")
+
+
+def _tried(peer: str, through: Through, apart: bool) -> str:
+    ways = {(True, True): "both ends called", (True, False): "this end called", (False, True): f"{peer} called"}
+    trip = "" if through.round_trip_s is None else f", {1000 * through.round_trip_s:.1f} ms there and back"
+    which = ways[(through.there, through.back)]
+    head = "neither lists an address" if apart else "until that is mended, join goes another way"
+    return f"{head}: {through.via} carried it, tried with TLS from end to end: {which}{trip}"
+
+
+def _untried(peer: str, able: Sequence[str]) -> str:
+    """What has to run where."""
+    return (f"that was not tried: for it, p2pfl doctor --wait 60 has to run here and at {peer} at the same time, and "
+            f"doctor or join at {' or '.join(able)}")  # fmt: skip
 
 
 async def examine(examiner: Examiner, peers: Sequence[str], tell: Callable[[str], None]) -> list[Found]:

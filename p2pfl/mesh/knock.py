@@ -70,8 +70,22 @@ async def knock(caller: Knocker, peer: str, address: Address, *, segment: int | 
     begun = caller.now()
     sock = await caller.reach.connect(peer, address, segment=segment)
     call = Call(address, peer, proxied=caller.reach.proxied(address))
-    tcp_s, contexts = caller.now() - begun, caller.credentials.current()
+    tcp_s = caller.now() - begun
     facts = str(sock.getpeername()[0]), sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+    tunnel, hello = await let_in(caller, sock, call, peer)
+    return Admitted(tunnel, hello, *facts, tcp_s, caller.now() - begun)
+
+
+async def through(caller: Knocker, sock: socket.socket, call: Call, peer: str) -> Admitted:
+    """The same on a socket that a relay carries to `peer`."""
+    begun = caller.now()
+    tunnel, hello = await let_in(caller, sock, call, peer)
+    return Admitted(tunnel, hello, "", 0, 0.0, caller.now() - begun)
+
+
+async def let_in(caller: Knocker, sock: socket.socket, call: Call, peer: str) -> tuple[Tunnel, Hello]:
+    """TLS, identity, and the far end's HELLO, on a connected socket. Raises one named error."""
+    contexts = caller.credentials.current()
     tunnel = Tunnel(sock, contexts.dialing, dialed=True, limits=caller.limits, now=caller.now, path=call.path)
     try:
         await authenticate(tunnel, call, caller.roster, caller.name)
@@ -82,7 +96,7 @@ async def knock(caller: Knocker, peer: str, address: Address, *, segment: int | 
     except BaseException:
         tunnel.close()
         raise
-    return Admitted(tunnel, hello, *facts, tcp_s, caller.now() - begun)
+    return tunnel, hello
 
 
 async def turned_away(tunnel: Tunnel, label: str, error: Exception) -> P2PFLError:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from p2pfl.errors.probe import ProbeUnanswered
 from p2pfl.mesh import opening, probe
 from p2pfl.mesh.answers import DIALING_S
+from p2pfl.mesh.appointments import MOST_WISHES, Wish, read_met, wishes
 from p2pfl.mesh.knock import Admitted, Knocker
 from p2pfl.mesh.probe import Dialed, Facts
 
@@ -78,6 +79,11 @@ class Asker:
         """The peers.yaml that the peer holds."""
         await opening.say(self._tunnel, probe.FILE)
         return await self._hear(probe.FILED, probe.FILE_BYTES, BLOCK_S)
+
+    async def meet(self, wished: Sequence[Wish]) -> list[Wish]:
+        """Of the calls with third sites, those that the peer carries now, each with its ticket."""
+        await opening.say(self._tunnel, probe.MEET, wishes(wished[:MOST_WISHES]))
+        return read_met(self._peer, await self._hear(probe.MET, probe.MET_BYTES))
 
     async def sizes(self) -> None:
         """Packets of growing size pass in both directions, or StoodStill says which did not."""

@@ -23,6 +23,7 @@ from p2pfl.keys import Identity
 from p2pfl.mesh import opening
 from p2pfl.mesh.admission import Call, authenticate
 from p2pfl.mesh.answers import Answers
+from p2pfl.mesh.appointments import Appointments
 from p2pfl.mesh.calling import Caller, Owner
 from p2pfl.mesh.certificates import ALPN, RELAY_ALPN, Credentials, expiry_of
 from p2pfl.mesh.dialer import Backoff, Calls, Dialer
@@ -105,13 +106,11 @@ class Mesh:
         self._tasks: set[asyncio.Task[None]] = set()
         self._scratch = Scratch()
         self._reach = Reach(limits, proxy)
-        self._answers = Answers(Knocker(name, roster, self._credentials, self._reach, now, wall), about)
+        site = Knocker(name, roster, self._credentials, self._reach, now, wall)
         self.exchange = Exchange(limits, self._say_aside, draw, now, wall)
+        self._answers = Answers(site, about, Appointments(self.exchange, roster.names, now))
         owner = Owner(self._say_aside, lambda peer: self._links[peer].up, self._bring_up, self._refused, self._begin)
-        self._caller = Caller(
-            name, lambda: self._roster, limits, self._credentials, self._reach, now, owner, prefer=hub,
-            scratch=self._scratch,
-        )  # fmt: skip
+        self._caller = Caller(site, owner, prefer=hub, scratch=self._scratch)
         self._router: Router | None = None
         self._listener: Listener | None = None
         self._stopped = False

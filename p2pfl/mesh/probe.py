@@ -4,8 +4,8 @@
             ◄─────────────────────────── HELLO      says the opening's version, and that this site is let in
       PROBE ───────────────────────────►            in place of a HELLO
             ◄─────────────────────────── FACTS      peers.yaml, software, how many bytes it grants
-      PING, FILL, WANT, DIAL, FILE ────►            in any order, each as often as the grant allows
-            ◄─────────────────────────── PONG, FILL, DIALED, FILED
+      PING, FILL, WANT, DIAL, FILE, MEET ►           in any order, each as often as the grant allows
+            ◄─────────────────────────── PONG, FILL, DIALED, FILED, MET
       DUPLICATE ───────────────────────►            the end
 
 Up to the first word inside TLS a probe is the same bytes as a link, so no firewall can treat the two differently. It
@@ -39,12 +39,16 @@ DIAL: Final = 12
 DIALED: Final = 13
 FILE: Final = 14
 FILED: Final = 15
+MEET: Final = 16
+MET: Final = 17
 
 SOFTWARE_BYTES: Final = 64
 FILL_BYTES: Final = 64 << 10
 PIECES: Final = 256  # of one WANT
 DIALED_BYTES: Final = 16 << 10
 FILE_BYTES: Final = 256 << 10  # as much as a peers.yaml may hold
+MEET_BYTES: Final = 64 * (2 + 31)  # appointments.py
+MET_BYTES: Final = 64 * (18 + 31)
 
 LINKS: Final = 0  # a process that holds links: join, sum
 DOCTOR: Final = 1
@@ -56,7 +60,8 @@ _STAMP: Final = struct.Struct("!Q")
 _WANT: Final = struct.Struct("!II")
 
 # What may be asked, and what may be answered: kind → the longest body.
-QUESTIONS: Final = {PING: _STAMP.size, FILL: FILL_BYTES, WANT: _WANT.size, DIAL: 0, FILE: 0}
+QUESTIONS: Final = {PING: _STAMP.size, FILL: FILL_BYTES, WANT: _WANT.size, DIAL: 0, FILE: 0,
+                    MEET: MEET_BYTES}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

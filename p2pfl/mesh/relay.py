@@ -72,13 +72,19 @@ def read_declined(body: bytes) -> tuple[int, str]:
 
 @dataclass(slots=True)
 class Meeting:
-    """A call for which a ticket was given out: who of its two ends has come."""
+    """A call for which a ticket was given out: who of its two ends has come. `tried`: it is for a doctor's probe."""
 
     caller: str
     callee: str
     until: float
+    tried: bool = False
     here: dict[str, Tunnel] = field(default_factory=dict)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """One call is carried for each: a probe does not end the link that it stands beside."""
+        return (self.caller, self.callee, *(["a probe"] if self.tried else []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,7 @@ class Exchange:
         self._meetings: dict[bytes, Meeting] = {}
         self._pairs: dict[tuple[str, str], Bucket] = {}  # by caller and callee
         self._callees: dict[str, Bucket] = {}
-        self._carried: dict[tuple[str, str], tuple[Tunnel, Tunnel]] = {}  # by caller and callee
+        self._carried: dict[tuple[str, ...], tuple[Tunnel, Tunnel]] = {}  # by Meeting.key
 
     def __len__(self) -> int:
         """Calls that are being carried, or about to be."""
@@ -131,7 +137,7 @@ class Exchange:
         """`caller` wants to be carried to another member. Raises MalformedFrame."""
         callee = name_of(body)
         self._forget_late()
-        waits = any((one.caller, one.callee) == (caller, callee) for one in self._meetings.values())
+        waits = any(one.key == (caller, callee) for one in self._meetings.values())
         ticket = self._draw(TICKET_BYTES)
         if waits or len(self) >= self._limits.relay_calls or not self._may_call(caller, callee):
             reason = BUSY
@@ -150,6 +156,18 @@ class Exchange:
         called = self._callees.setdefault(callee, Bucket(limits.called_burst, limits.called_per_s, now))
         return pair.take(now) and called.take(now)
 
+    def appoint(self, caller: str, callee: str) -> bytes | None:
+        """A ticket for a probe's call, for both of its ends, which asked for it (appointments.py); None: too many."""
+        self._forget_late()
+        if len(self) >= self._limits.relay_calls:
+            return None
+        ticket, until = self._draw(TICKET_BYTES), self._now() + self._limits.relay_answer_s
+        made = Meeting(caller, callee, until, tried=True)
+        for older in [each for each, one in self._meetings.items() if one.key == made.key]:
+            del self._meetings[older]
+        self._meetings[ticket] = made
+        return ticket
+
     async def serve(self, tunnel: Tunnel, peer: str, called: Callable[[str], None] = lambda peer: None) -> bool:
         """`peer` has come to be carried: True when its tunnel is part of a call from now on.
 
@@ -164,7 +182,7 @@ class Exchange:
             await tunnel.say(UNKNOWN)
             raise UnknownTicket(peer=peer, evidence=f"{len(self._meetings)} tickets are given out")
         meeting.here[peer] = tunnel
-        if peer == meeting.callee:
+        if peer == meeting.callee and not meeting.tried:  # for a probe it has asked itself
             called(peer)
         if len(meeting.here) == 2:
             await self._begin(ticket, meeting)
@@ -182,7 +200,7 @@ class Exchange:
         del self._meetings[ticket]
         pair = (meeting.here[meeting.caller], meeting.here[meeting.callee])
         meeting.begun.set()
-        self._end((meeting.caller, meeting.callee))  # the caller has lost an earlier one, or it would not call
+        self._end(meeting.key)  # the caller has lost an earlier one, or it would not call
         ends: tuple[socket.socket, ...] = ()
         try:
             # What was decrypted on one side waits in a socket buffer of the kernel to be encrypted on the other.
@@ -196,7 +214,7 @@ class Exchange:
                 end.close()
             raise
         self._calls += 1
-        self._carried[(meeting.caller, meeting.callee)] = pair
+        self._carried[meeting.key] = pair
         for tunnel, end in zip(pair, ends, strict=True):
             tunnel.start(end, lambda why, error: self._ended(pair), zmtp=False)
 
@@ -205,7 +223,7 @@ class Exchange:
             for key in [key for key, held in self._carried.items() if held is pair]:
                 self._end(key)
 
-    def _end(self, key: tuple[str, str]) -> None:
+    def _end(self, key: tuple[str, ...]) -> None:
         for tunnel in self._carried.pop(key, ()):
             self._past_bytes += tunnel.bytes_received
             tunnel.close()

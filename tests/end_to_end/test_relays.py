@@ -1,10 +1,12 @@
-"""Sites of which most only dial out: a sum runs through relays, and outlives the one that it runs through."""
+"""Sites of which most only dial out: doctors and sums go through relays, and a sum outlives the one it runs through."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tests.end_to_end.conftest import MakeSites
+from tests.end_to_end.processes import Process
 
 
 def test_five_sites_sum_through_a_hub_that_owns_all_and_go_on_without_it_when_it_is_killed(make: MakeSites) -> None:
@@ -25,3 +27,28 @@ def test_five_sites_sum_through_a_hub_that_owns_all_and_go_on_without_it_when_it
         ways = {json.loads(line)["via"] for line in ended.said if '"link_up"' in line and '"path": "relay"' in line}
         assert ways <= {"ada", "ben"}
         assert ("ben" in ways) == (name != "ben")  # who outlived the hub
+
+
+def by_peer(doctor: Process) -> dict[str, dict[str, Any]]:
+    """The links of `doctor --json`."""
+    ended = doctor.end()
+    assert (ended.status, ended.facts["ready"]) == (0, True), doctor.tail
+    return {link["peer"]: link for link in ended.facts["links"]}
+
+
+def test_doctors_try_the_way_through_a_third_that_runs_doctor_or_is_at_work(make: MakeSites) -> None:
+    for third in ("doctor", "sum"):
+        sites = make(3, outbound=("ben", "cyd"))
+        ada = sites.p2pfl("ada", "doctor", "--wait", 100) if third == "doctor" else sites.sum("ada", 1)
+        ada.line("listening at")
+        asked = {name: sites.p2pfl(name, "doctor", "--wait", 100, "--json") for name in ("ben", "cyd")}
+        found = {name: by_peer(process) for name, process in asked.items()}
+        for name, other in (("ben", "cyd"), ("cyd", "ben")):
+            link = found[name][other]
+            assert (link["up"], link["path"], link["via"], link["errors"]) == (True, "relay", "ada", [])
+            assert (link["relay"]["via"], link["relay"]["there"], link["relay"]["back"]) == ("ada", True, True)
+            assert link["relay"]["round_trip_ms"] == link["round_trip_ms"] > 0
+            assert link["tls"]["version"] == "TLSv1.3"
+            assert link["same_peers_yaml"] is True
+        if third == "doctor":
+            assert ada.end().status == 0, ada.tail

@@ -39,7 +39,8 @@ from p2pfl.hello import Greetings, Pledge, Standing
 from p2pfl.keys import Identity, Secret
 from p2pfl.ledger import entry, export, note, segment
 from p2pfl.membership import Change, Epochs, Lineage
-from p2pfl.mesh import opening, probe, refusals, relay
+from p2pfl.mesh import appointments, opening, probe, refusals, relay
+from p2pfl.mesh.appointments import Wish
 from p2pfl.mesh.certificates import MalformedLeaf, expiry_of, issue, key_name, signer_of
 from p2pfl.mesh.events import Limits, TlsFacts
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header, Incoming, MalformedFrame, Outgoing
@@ -526,6 +527,12 @@ def _table() -> tuple[Decoder, ...]:
                 ("mesh.probe:read_pong",)),
         Decoder("want", lambda data: probe.read_want("mayo", data), (MalformedStream,), (probe.want(9000, 1400),),
                 ("mesh.probe:read_want",), lambda value: probe.want(*value)),
+        Decoder("calls wished", lambda data: appointments.read_wishes("mayo", data), (MalformedStream,),
+                (appointments.wishes([Wish("cyd", 0), Wish("bob", 1)]),), ("mesh.appointments:read_wishes",),
+                appointments.wishes, factor=80),
+        Decoder("calls given", lambda data: appointments.read_met("mayo", data), (MalformedStream,),
+                (appointments.wishes([Wish("cyd", 0, bytes(16))]),), ("mesh.appointments:read_met",),
+                appointments.wishes, factor=80),
         Decoder("dialed", lambda data: probe.read_dialed("mayo", data), (MalformedStream,),
                 (probe.dialed([probe.Dialed("10.0.0.1:1", 3), probe.Dialed("a:1", 0, "P2P-MESH-003", "b", "c")]),
                  b'[["a", 1e999, "", "", ""]]'), ("mesh.probe:read_dialed",), factor=80),
@@ -633,4 +640,5 @@ OWN: Final = {
     "simulate.peer:Disk.model": "the simulator's own ledger",
     "training.noise:Keystream.words": "a keystream",
     "training.task:hold_out": "keyed hashes that were computed here",
+    "shown:read": "what a process of this home has sealed itself",
 }

@@ -17,9 +17,11 @@ from p2pfl.errors.mesh import OurKeyNotListed, RefusedThere
 from p2pfl.errors.probe import ProbeUnanswered
 from p2pfl.keys import Identity
 from p2pfl.mesh import LinkDown, answers, opening, probe
+from p2pfl.mesh.appointments import Wish, wishes
 from p2pfl.mesh.desk import Desk
 from p2pfl.mesh.knock import Admitted, knock
 from p2pfl.mesh.probe import About, Facts
+from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED
 from p2pfl.roster import Roster
 from tests.mesh.doctors import MANIFEST, caller, probing
 from tests.mesh.sites import QUICK, Greetings, Sites, running
@@ -369,6 +371,8 @@ def test_the_specifications_example_of_a_probe_is_what_the_library_says() -> Non
         "DIALED": framed(probe.DIALED, probe.dialed([probe.Dialed("10.0.0.1:7443", 12)])),
         "FILE": framed(probe.FILE, b""),
         "FILED": framed(probe.FILED, b"version: 1\n"),
+        "MEET": framed(probe.MEET, wishes([Wish("cyd", YOU_CALLED), Wish("cyd", YOU_ARE_CALLED)])),
+        "MET": framed(probe.MET, wishes([Wish("cyd", YOU_CALLED, bytes(range(16)))])),
         "DUPLICATE": framed(opening.DUPLICATE, b""),
     }
     assert shown == said
