@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from p2pfl import codec
-from p2pfl.errors import P2PFLError
+from p2pfl.errors import LocalFault, P2PFLError
 from p2pfl.errors.round import (
     LedgersDiffer,
     MalformedMessage,
@@ -168,7 +168,10 @@ class Greetings:
         self._against.discard(peer)
         self.entries[peer] = hello.entries
         for change in offered:
-            self.learn(change)
+            try:
+                self.learn(change)
+            except LocalFault as error:
+                self.fatal(error)  # this disk's fault, and no reason to refuse the peer
 
     def _akin(self, manifest: bytes, offered: Sequence[Change]) -> bool:
         """It is the peers.yaml of an epoch before this one, or of one to which changes lead that q sites signed."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from p2pfl import codec
+from p2pfl.errors.home import DiskFull
 from p2pfl.errors.membership import Revoked
 from p2pfl.errors.round import ManifestDiffers
 from p2pfl.federation import Federation
@@ -79,6 +80,17 @@ def test_of_changes_in_a_hello_that_a_quorum_did_not_sign_or_that_are_in_force_n
             patched.setattr(Federation, "parse", read)
             with pytest.raises(codec.Malformed):
                 one.hears(other)
+
+
+def test_a_disk_that_cannot_keep_a_change_ends_this_process_and_refuses_nobody() -> None:
+    def full(change: Change) -> None:
+        raise DiskFull(evidence="write", path="/srv/ada")
+
+    one, _ = of_epoch("ada", OLD, HERE)
+    one.greets.learn = full
+    other, _ = of_epoch("dot", OLD, HERE, MADE)
+    one.hears(other)
+    assert [type(error) for error in one.failed] == [DiskFull]
 
 
 def test_a_revoked_peer_is_refused_before_its_hello_is_read() -> None:

@@ -19,6 +19,7 @@ from p2pfl.roster import Address
 
 BACKLOG: Final = 128
 MOST_HOSTS: Final = 1024  # whose calls are counted
+AGAIN_S: Final = 0.1  # until a caller is accepted that there was no descriptor for
 _LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp
 _INODE: Final = re.compile(r"socket:\[(\d+)\]")
 
@@ -98,6 +99,7 @@ class Listener:
         self._unknown: dict[asyncio.Task[None], None] = {}  # in order of arrival
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self._resuming: asyncio.TimerHandle | None = None
         self._loop.add_reader(sock, self._accept)
 
     @property
@@ -113,6 +115,8 @@ class Listener:
 
     async def close(self) -> None:
         """Stop listening, and end every caller that is still being served."""
+        if self._resuming is not None:
+            self._resuming.cancel()
         self._loop.remove_reader(self._sock)
         self._sock.close()
         for task in self._tasks:
@@ -124,8 +128,10 @@ class Listener:
             caller, name = self._sock.accept()
         except (BlockingIOError, ConnectionError):
             return
-        except OSError:  # out of descriptors: the oldest unknown caller gives one back
+        except OSError:  # out of descriptors: the oldest unknown caller gives one back, if there is one
             self._give_way()
+            self._loop.remove_reader(self._sock)  # the caller still waits: the loop would look at nothing else
+            self._resuming = self._loop.call_later(AGAIN_S, self._loop.add_reader, self._sock, self._accept)
             return
         if not self._may_call(str(name[0])):
             caller.close()

@@ -41,6 +41,8 @@ NOBODY: Final = bytes(INCARNATION_BYTES)
 REFUSAL_BYTES: Final = 4096
 HELLO_BYTES: Final = 1024  # of a version to come: enough to read which
 
+OWN: Final = ("path", "home")  # fields of an error that say where something lies at this site
+
 HELLO: Final = 1
 GREETING: Final = 2
 ACCEPT: Final = 3
@@ -129,7 +131,10 @@ async def open_link(tunnel: Tunnel, side: Side) -> Opened:
 
 async def refuse(tunnel: Tunnel, error: P2PFLError) -> None:
     """Tell the far end why, so that both sides can say it."""
-    said = {"code": error.code, "text": printable(error.happened, 300), "evidence": printable(error.evidence, 300)}
+    text, evidence = error.happened, error.evidence
+    if any(name in error.fields for name in OWN):
+        text, evidence = "it has a fault of its own", "none"
+    said = {"code": error.code, "text": printable(text, 300), "evidence": printable(evidence, 300)}
     await say(tunnel, REFUSE, json.dumps(said, ensure_ascii=False).encode())
 
 

@@ -83,10 +83,12 @@ def _all_signed(
         raise Malformed(f"an entry of kind {facts.get('kind')!r:.40} where a round belongs")
     if facts["kind"] == MEMBERSHIP:
         return signed  # `check_rows` has kept those that count
-    names = facts["members"] if facts["kind"] == "agreement" else lineage.roster.names
+    names = lineage.roster.names  # and of an agreement, too: whom it lists is its author's to say, and who signs is not
+    if facts["kind"] == "agreement" and facts.get("members") != list(names):
+        raise Malformed("an agreement that is not of all sites of the genesis")
     for name in names:
-        if name not in lineage.roster or name not in signed:
-            raise Malformed(f"{facts['kind']} without the signature of {name!r:.40}")
+        if name not in signed:
+            raise Malformed(f"{facts['kind']} without the signature of {name!r}")
         if not verify(lineage.roster[name].key, "record", record, signed[name]):
             raise Malformed(f"the signature of {name} is not over this {facts['kind']}")
     return {name: signed[name] for name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -17,7 +18,7 @@ from p2pfl.mesh import LinkDown, opening
 from p2pfl.mesh.admission import Call, authenticate
 from p2pfl.mesh.certificates import Leaf, build_context, issue
 from p2pfl.mesh.framing import DATA, FIRST, LAST, PING, Header
-from p2pfl.mesh.listener import holder_of
+from p2pfl.mesh.listener import Listener, holder_of
 from p2pfl.mesh.opening import Hello, Opened, Side
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
@@ -89,6 +90,36 @@ def test_the_oldest_unknown_caller_gives_way_and_members_still_get_in() -> None:
                 await bob.up("ada")
             for each in crowd[5:]:
                 each.close()
+
+    asyncio.run(scene())
+
+
+def test_without_descriptors_for_a_caller_the_loop_goes_on_with_everything_else() -> None:
+    tried: list[int] = []
+
+    class Exhausted(socket.socket):
+        def accept(self) -> tuple[socket.socket, object]:
+            tried.append(1)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def serve(sock: socket.socket, address: Address) -> None:
+        raise AssertionError
+
+    async def scene() -> None:
+        sock = Exhausted()
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        listener = Listener(sock, serve, QUICK, time.monotonic)
+        caller = await silent(Address("127.0.0.1", sock.getsockname()[1]))
+        while not tried:
+            await asyncio.sleep(0)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert len(tried) < 100
+        while len(tried) < 3:  # it is tried again
+            await asyncio.sleep(0.01)
+        await listener.close()
+        caller.close()
 
     asyncio.run(scene())
 

@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from p2pfl.errors.home import DiskFull
 from p2pfl.errors.mesh import KeyNotListed
 from p2pfl.keys import Identity
 from p2pfl.mesh import Refused, certificates
@@ -291,6 +292,18 @@ def test_a_refused_greeting_is_said_at_both_ends() -> None:
             told = await bob.refusal("P2P-MESH-020")
             assert told.peer == "ada"
             assert "P2P-MESH-006: line 14 differs" in told.error.evidence
+
+    asyncio.run(scene())
+
+
+def test_a_fault_of_this_sites_disk_is_not_told_to_its_peers() -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        full = DiskFull(evidence="write: No space left on /srv/ada", path="/srv/ada/membership/change")
+        async with running(sites.mesh("ada", greetings=Greetings("ada", full)), sites.mesh("bob")) as (_, bob):
+            said = (await bob.refusal("P2P-MESH-020")).error
+            assert "/srv" not in said.render()
+            assert DiskFull.code in said.evidence
 
     asyncio.run(scene())
 

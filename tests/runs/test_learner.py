@@ -210,6 +210,16 @@ def test_entries_that_lie_are_told_and_change_nothing(away: Away) -> None:
     assert not away.run.lacking
 
 
+@pytest.mark.parametrize("members", [[], [OTHERS[0]], None, 5, [["x"]], "all"], ids=repr)
+def test_an_agreement_that_a_peer_made_up_enters_no_ledger_and_ends_no_process(away: Away, members: object) -> None:
+    """Between the genesis and the first round one letter of one liar set a site's ledger apart for good."""
+    record = codec.facts({"kind": "agreement", "epoch": 1, "sha256": "00" * 32, "members": members})
+    signed = away.there.place.home.identity().sign("record", record)
+    away.hear(Entries(1, 2, ((record, ((OTHERS[0], signed),)),)))
+    assert len(away.source.books.federation) == 1
+    assert [error.fields["peer"] for error in away.course.breaches] == [OTHERS[0]]
+
+
 def test_a_question_is_answered_with_what_this_site_has(away: Away) -> None:
     away.hear_entries()
     away.hear(away.right())
