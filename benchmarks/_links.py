@@ -32,6 +32,9 @@ CLOSED_DOOR: Final = (
     f"add table {DOOR}; add chain {DOOR} callers {{ type filter hook input priority 0; policy drop; }}; "
     f"add rule {DOOR} callers ct state established,related accept; add rule {DOOR} callers iif lo accept"
 )
+# The same by routing alone: from a port on which somebody may listen no answer leaves, so no call comes about. What a
+# place says to itself goes by the table of local addresses, which is asked first; its own calls come from ports above.
+NO_ANSWERS: Final = ("ipproto", "tcp", "sport", "1-32767", "blackhole", "pref", "100")
 
 _serial = itertools.count()
 
@@ -124,8 +127,22 @@ class Network:
                 "on" if apart else "off")  # fmt: skip
 
     def refuse_callers(self, number: int) -> None:
-        """The firewall of this place lets no connection in, only answers to its own. Raises LinksUnavailable."""
+        """The firewall of this place lets no connection in, only answers to its own. Raises LinksUnavailable.
+
+        Where there are no nftables, its routes do, as far as TCP can tell.
+        """
+        try:
+            self.close_door(number)
+        except LinksUnavailable:
+            self.answer_nobody(number)
+
+    def close_door(self, number: int) -> None:
+        """What belongs to no connection of this place's own is dropped, by nftables. Raises LinksUnavailable."""
         _run(*self.places[number].prefix, "nft", CLOSED_DOOR)
+
+    def answer_nobody(self, number: int) -> None:
+        """No TCP answer leaves this place, by a rule of its routing. Raises LinksUnavailable."""
+        _ip("-n", self._names[number], "rule", "add", *NO_ANSWERS)
 
     def swallow_large(self, number: int, most: int) -> None:
         """IP packets of more than `most` bytes are lost on the way to and from this place, and nobody is told."""

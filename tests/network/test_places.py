@@ -6,7 +6,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -58,6 +58,14 @@ except OSError:
 """
 
 
+# A place calls itself, and the call comes about.
+WITHIN = """
+import socket
+with socket.create_server(("127.0.0.1", 20001)) as door, socket.create_connection(door.getsockname(), 10):
+    door.accept()
+"""
+
+
 def test_a_network_is_gone_after_a_failure_inside_it(two: Network) -> None:
     with pytest.raises(KeyError), network(1) as inner:
         assert inner.hub in namespaces()
@@ -106,10 +114,27 @@ def test_what_is_said_to_a_deaf_place_goes_astray(two: Network) -> None:
     assert reaches(two, 0, 1)
 
 
-def test_a_place_that_refuses_callers_may_call_itself(two: Network) -> None:
+@pytest.mark.parametrize("shut", [Network.close_door, Network.answer_nobody], ids=["nftables", "routes"])
+def test_a_place_that_refuses_callers_may_call_others_and_itself(
+    two: Network, shut: Callable[[Network, int], None]
+) -> None:
     try:
-        two.refuse_callers(1)
+        shut(two, 1)
     except LinksUnavailable as reason:
+        if shut is Network.answer_nobody:  # it needs no more than what made the places
+            raise
         pytest.skip(f"no firewall can be set here: {reason}")
+    assert not reaches(two, 0, 1)
+    assert reaches(two, 1, 0)
+    within = [*two.places[1].prefix, sys.executable, "-c", WITHIN]
+    assert subprocess.run(within, check=False, timeout=60).returncode == 0
+
+
+def test_without_nftables_the_routes_refuse_callers(two: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(self: Network, number: int) -> None:
+        raise LinksUnavailable("nft: No such file or directory")
+
+    monkeypatch.setattr(Network, "close_door", missing)
+    two.refuse_callers(1)
     assert not reaches(two, 0, 1)
     assert reaches(two, 1, 0)
