@@ -27,6 +27,10 @@ class Bucket:
         self._fill(now)
         return self._held
 
+    def full(self, now: float) -> bool:
+        """As if nothing had ever been taken."""
+        return self.left(now) >= self._burst
+
     def owe(self, now: float) -> None:
         """Take one that has been used already, also when there is none: what is owed fills up first."""
         self._fill(now)

@@ -31,6 +31,7 @@ from p2pfl.roster import NAME
 
 TICKET_BYTES: Final = 16
 MOST_DESCRIPTORS: Final = 1 << 14
+MOST_PAIRS: Final = 4096  # whose calls are counted
 YOU_CALLED: Final = 0
 YOU_ARE_CALLED: Final = 1
 READY: Final = b"\x01"
@@ -152,6 +153,9 @@ class Exchange:
     def _may_call(self, caller: str, callee: str) -> bool:
         """A call costs its callee a frame and a handshake, for which this relay would have to answer."""
         limits, now = self._limits, self._now()
+        if len(self._pairs) >= MOST_PAIRS:  # of names that were made up, which nobody can be called by
+            self._pairs = {key: one for key, one in self._pairs.items() if not one.full(now)}
+            self._callees = {key: one for key, one in self._callees.items() if not one.full(now)}
         pair = self._pairs.setdefault((caller, callee), Bucket(limits.call_burst, limits.calls_per_s, now))
         called = self._callees.setdefault(callee, Bucket(limits.called_burst, limits.called_per_s, now))
         return pair.take(now) and called.take(now)

@@ -23,6 +23,7 @@ from p2pfl.mesh.admission import Call, authenticate
 from p2pfl.mesh.certificates import RELAY_ALPN, build_context, issue
 from p2pfl.mesh.framing import CALL, COME, DECLINED, MalformedFrame
 from p2pfl.mesh.relay import (
+    MOST_PAIRS,
     NO_LINK,
     READY,
     UNKNOWN,
@@ -260,6 +261,16 @@ def test_what_members_call_through_a_relay_does_not_make_it_flood_whom_they_call
     assert len([word for word in said if word[0] == "cyd"]) <= QUICK.called_burst + 10
     assert QUICK.called_burst < QUICK.empty_burst
     assert QUICK.called_per_s < QUICK.empty_per_s
+
+
+def test_calls_for_names_that_nobody_has_are_not_remembered() -> None:
+    clock = [0.0]
+    exchange = Exchange(QUICK, lambda peer, kind, body: False, os.urandom, lambda: clock[0], time.time)
+    for number in range(30_000):
+        clock[0] += 0.05  # as often as a link takes words that bring nothing
+        exchange.asked("bob", f"site-{number}".encode())
+    assert len(exchange._pairs) <= MOST_PAIRS
+    assert len(exchange._callees) <= MOST_PAIRS
 
 
 def test_whom_others_have_called_does_not_open_too_often_for_that() -> None:
