@@ -32,7 +32,7 @@ from p2pfl.keys import digest
 from p2pfl.mesh.events import Greeter, TlsFacts
 from p2pfl.mesh.framing import TAG_BYTES
 from p2pfl.mesh.refusals import printable
-from p2pfl.mesh.tunnel import Tunnel
+from p2pfl.mesh.tunnel import Tunnel, Wasteful
 
 VERSION: Final = 1
 INCARNATION_BYTES: Final = 16
@@ -162,6 +162,13 @@ async def hear(tunnel: Tunnel, peer: str, wanted: Mapping[int, int]) -> tuple[in
 
     Raises Duplicate, RefusedThere; MalformedStream before anything that is too long is read.
     """
+    try:
+        return await _hear_wanted(tunnel, peer, wanted)
+    except Wasteful as error:
+        raise MalformedStream(peer=peer, evidence=str(error)) from None
+
+
+async def _hear_wanted(tunnel: Tunnel, peer: str, wanted: Mapping[int, int]) -> tuple[int, bytes]:
     kind, size = _PREFIX.unpack(await tunnel.hear(_PREFIX.size))
     most = {DUPLICATE: 0, REFUSE: REFUSAL_BYTES, **wanted}
     if size > most.get(kind, -1):

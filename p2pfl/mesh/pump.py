@@ -22,6 +22,11 @@ from p2pfl.mesh.zmtp import Checker, MalformedZmtp
 CHUNK_BYTES: Final = 512 << 10
 TURNS: Final = 2  # chunks that one callback moves at most, so that every link gets its turn
 RECORD_BYTES: Final = 16 << 10  # the most that one TLS record carries
+# What comes may be so many bytes more than `WASTE` times what it holds: a record has 22 bytes around its content, and
+# the shortest that p2pfl says in number are twice as long. Key updates, and records of one byte, cost the loop as
+# much as a hundred times their bytes.
+WASTE: Final = 4
+WASTE_BYTES: Final = 128 << 10
 
 OnEnd = Callable[[str, Exception | None], None]
 OnTaken = Callable[[int], None]
@@ -70,6 +75,7 @@ class Pump:
         self._on_end: OnEnd | None = None
         self._on_taken: OnTaken = lambda count: None
         self._zmtp = True
+        self._held_bytes = 0  # what the records that came held
         self._checker = Checker()
         self._ours = Checker()  # what the ROUTER says, until it has said READY
         self._tcp_rest = memoryview(b"")  # encrypted, waits for TCP
@@ -97,6 +103,11 @@ class Pump:
         early, self._heard = bytes(self._heard), bytearray()
         if not self.closed and (not early or self._pass_on(memoryview(early))):
             self._decrypt()
+
+    @property
+    def wasteful(self) -> bool:
+        """What came were many bytes around very little."""
+        return self.bytes_received - self._in.pending > WASTE_BYTES + WASTE * self._held_bytes
 
     def close(self) -> None:
         """Close both sockets at once; safe to call twice."""
@@ -219,6 +230,10 @@ class Pump:
             ended = True
         except ssl.SSLError as error:
             self._end(f"TLS: {error.reason or error}")
+            return
+        self._held_bytes += got
+        if self.wasteful:
+            self._end("TLS records that hold nothing", MalformedZmtp("TLS records that hold next to nothing"))
             return
         if got and not self._pass_on(plain[:got]):
             return

@@ -22,6 +22,10 @@ from p2pfl.mesh.serverhello import group_of
 SNIFFED_BYTES: Final = 8 << 10  # enough for a ServerHello with a post-quantum key share
 
 
+class Wasteful(ConnectionError):
+    """The far end's TLS records hold next to nothing."""
+
+
 class Tunnel(Pump):
     """A pump whose far end becomes known first. All but the coroutines returns at once.
 
@@ -110,6 +114,8 @@ class Tunnel(Pump):
     async def hear(self, count: int) -> bytes:
         """Exactly `count` bytes of the opening. Raises what ended the stream instead."""
         while len(self._heard) < count:
+            if self.wasteful:
+                raise Wasteful("TLS records that hold next to nothing")
             try:
                 got = self._ssl.read(RECORD_BYTES)
             except ssl.SSLWantReadError:
@@ -119,6 +125,7 @@ class Tunnel(Pump):
             if not got:
                 raise ConnectionError("the far end closed the connection")
             self._heard += got
+            self._held_bytes += len(got)
         taken = bytes(self._heard[:count])
         del self._heard[:count]
         return taken

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import socket
+import time
 import tracemalloc
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from p2pfl.mesh import LinkDown
+from p2pfl.mesh import LinkDown, opening
+from p2pfl.mesh.certificates import issue
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header
 from p2pfl.mesh.news import OF_ONE, OF_STRANGERS, News
+from p2pfl.mesh.opening import Hello
+from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
 from tests.mesh.sites import QUICK, Sites, Watch, running
 from tests.mesh.test_door import closed, knocking, rogue, silent, until_down, wire
@@ -137,6 +144,69 @@ def test_a_member_that_floods_its_link_with_nothing_is_cut_and_named_and_the_oth
                 assert (down.error.code, down.error.fields["peer"]) == ("P2P-MESH-061", "bob")
             await cyd.mesh.send("ada", b"still here")
             assert await watch.payloads("cyd", 1) == [b"still here"]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("linked", [True, False], ids=["on its link", "in its opening"])
+def test_a_member_whose_records_hold_next_to_nothing_is_cut_and_named(linked: bool) -> None:
+    """Each record costs the loop the same, whatever it holds, and so does each update of the key: it holds nothing."""
+
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", None))
+        async with running(ada) as (watch,):
+            if linked:
+                async with rogue(sites) as (tunnel, opened):
+                    frame = wire(Header(DATA, FIRST, opened.tag, 0, 0, 1 << 20), bytes(1 << 17))
+                    await in_crumbs(tunnel, frame)
+                    assert await until_down(watch) == "TLS records that hold nothing"
+                    error = ada.links()["bob"].last_error
+            else:
+                async with knocking(sites) as tunnel:
+                    await opening.say_hello(tunnel, Hello(bytes(15) + b"b", bytes(32), opening.NOBODY, 0))
+                    await in_crumbs(tunnel, b"\x02" + (1 << 20).to_bytes(4, "big") + bytes(1 << 17))
+                    error = (await watch.refusal("P2P-MESH-019")).error
+            assert error is not None
+            assert (error.code, error.fields["peer"]) == ("P2P-MESH-019", "bob")
+            assert "next to nothing" in error.evidence
+
+    async def in_crumbs(tunnel: Tunnel, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            for at in range(len(data)):
+                tunnel._encrypt(memoryview(data)[at : at + 1])
+                if at % 1000 == 0:
+                    await tunnel._flush()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command")
+def test_a_member_that_updates_its_key_without_end_is_cut_and_named(tmp_path: Path) -> None:
+    async def scene() -> None:
+        sites = Sites("ada", "bob", "cyd")
+        ada = sites.mesh("ada", roster=sites.reached_at("bob", None), limits=replace(QUICK, opening_s=600.0))
+        leaf = issue(sites.identities["bob"], "bob", time.time())
+        (tmp_path / "leaf").write_bytes(leaf.certificate + leaf.key.reveal())
+        async with running(ada) as (watch,):
+            client = await asyncio.create_subprocess_exec(
+                "openssl", "s_client", "-connect", str(sites.addresses["ada"]), "-cert", tmp_path / "leaf",
+                "-key", tmp_path / "leaf", "-alpn", "p2pfl/1", "-tls1_3", stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL,
+            )  # fmt: skip
+            updating = asyncio.ensure_future(update(client))
+            assert "next to nothing" in (await watch.refusal("P2P-MESH-019")).error.evidence
+            updating.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                client.kill()
+            await client.wait()
+
+    async def update(client: Process) -> None:
+        assert client.stdin is not None
+        with contextlib.suppress(OSError):
+            while True:
+                client.stdin.write(b"K\n")
+                await client.stdin.drain()
+                await asyncio.sleep(0)
 
     asyncio.run(scene())
 
