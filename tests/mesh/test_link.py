@@ -35,7 +35,7 @@ class Stage:
         self.link = Link("bob", router, LIMITS, lambda: self.clock, self.told.append)
         tunnel: Any = SimpleNamespace(
             last_heard=100.0, bytes_sent=0, bytes_received=0, close=lambda: None, start=self.start,
-            path=Path("direct", "10.0.0.1:7443"),
+            path=Path("direct", "10.0.0.1:7443"), dialed=True,
         )  # fmt: skip
         self.tunnel = tunnel
         hello = Hello(b"i" * 16, bytes(32), NOBODY, 0)

@@ -329,7 +329,8 @@ def test_a_relay_that_invents_calls_gets_one_answer_at_a_time_for_each_caller() 
             await one.up("bob")
             for turn in range(12):
                 here.clear()
-                assert ada._say_aside("bob", COME, come(YOU_ARE_CALLED, os.urandom(16), "cyd"))
+                while not ada._say_aside("bob", COME, come(YOU_ARE_CALLED, os.urandom(16), "cyd")):
+                    await asyncio.sleep(0.01)  # the link has just come up
                 await here.wait()
                 while len(bob._caller._tunnels) > 1:
                     await asyncio.sleep(0.01)
