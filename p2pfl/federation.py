@@ -212,8 +212,8 @@ def member(row: Table) -> Member:
 
 def _marks(one: Member) -> list[tuple[str, str, str]]:
     """(key of the row, what it is, the value that no other site may have)."""
-    dialled = [f"address {address}" for address in dict.fromkeys(one.addresses)]
-    addresses = [("addresses", f"the {address}", address) for address in dialled]
+    dialled = {f"address {address.place}": address for address in one.addresses}
+    addresses = [("addresses", f"the address {address}", place) for place, address in dialled.items()]
     return [("name", f"the name {one.name}", f"name {one.name}"),
             ("key", f"the key {one.key.hex()[:16]}…", f"key {one.key.hex()}"), *addresses]  # fmt: skip
 

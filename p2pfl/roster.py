@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Callable
@@ -74,6 +75,14 @@ class Address:
         else:
             _check_host(host)
         return cls(host, int(port))
+
+    @property
+    def place(self) -> str:
+        """The same for each way to write this address: capitals, a dot at the end, an IPv6 address's zeros."""
+        host = self.host.lower().removesuffix(".")
+        with contextlib.suppress(ValueError):
+            host = str(ipaddress.ip_address(host))
+        return f"{host} {self.port}"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -80,6 +80,14 @@ def test_an_address_that_is_none_is_refused_with_the_reason(text: str, says: str
         Address.parse(text)
 
 
+@pytest.mark.parametrize(("one", "other"), [
+    ("Mayo.example:7", "mayo.EXAMPLE.:7"), ("[2001:db8::0:1]:7", "[2001:DB8::1]:7"),
+])  # fmt: skip
+def test_two_ways_to_write_one_address_are_one_place(one: str, other: str) -> None:
+    assert Address.parse(one).place == Address.parse(other).place
+    assert Address.parse(one).place != Address.parse(one.replace(":7", ":8")).place
+
+
 @given(st.text(max_size=30))
 def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     try:

@@ -24,10 +24,12 @@ from p2pfl.cli.predict import read_whole
 from p2pfl.errors.membership import (
     AnotherAgreement,
     ChangeIncomplete,
+    ChangeNeverDue,
     ChangeOfSettings,
     ChangeUnfit,
     NoSuchSite,
     NotAdded,
+    NothingSigned,
     RevokedTooMany,
     SecondProposal,
 )
@@ -41,6 +43,7 @@ from p2pfl.roster import Member, Quorums
 from p2pfl.succession import keep_change, standing
 
 SIGNED = "membership/signed"
+BEHIND_ROUNDS = 2  # the last model's evaluation is a round, too, and a change may begin behind it
 OPERATIONS = "add CARD | remove NAME | rotate NAME CARD | hub NAME"
 
 target_option = click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False), required=True,
@@ -49,18 +52,19 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask: the differenc
 
 
 @click.command()
-@click.argument("steps", nargs=-1, required=True, metavar=f"{OPERATIONS} …")
+@click.argument("steps", nargs=-1, metavar=f"{OPERATIONS} …")
 @peers_option
 @click.option("--from-round", type=click.IntRange(EARLIEST), default=EARLIEST,
               help="No earlier than at the beginning of this round.  [default: as soon as it is approved]")
 @click.option("--of", "run", type=click.Choice(RUNS), default=RUNS[0], show_default=True, help="Whose rounds count.")
+@click.option("--again", is_flag=True, help="The change that this site has signed, once more: its file was lost.")
 @target_option
 @home_option
 @unlock_options
 @json_option
 def propose(
-    *, steps: Sequence[str], peers_file: Path, from_round: int, run: str, target: Path, home: Path, unlock: Unlock,
-    as_json: bool,
+    *, steps: Sequence[str], peers_file: Path, from_round: int, run: str, again: bool, target: Path, home: Path,
+    unlock: Unlock, as_json: bool,
 ) -> None:  # fmt: skip
     """Make a change of membership, signed by this site: who is added, leaves, has another key, or is the hub.
 
@@ -68,9 +72,15 @@ def propose(
     """
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         federation, lineage = standing(opened, Federation.load(peers_file))
-        members, hub = _next_members(federation, steps)
-        file = amend(federation, members, lineage.genesis, hub)
-        record = record_of(lineage, file, of=run, from_round=from_round)
+        if again == bool(steps):
+            raise WrongUse(evidence=f"either --again or steps: {OPERATIONS}", verb=" peers propose")
+        if again:
+            record = _signed_before(opened, lineage)
+        else:
+            members, hub = _next_members(federation, steps)
+            file = amend(federation, members, lineage.genesis, hub)
+            record = record_of(lineage, file, of=run, from_round=from_round)
+            _check_due(target, federation, Change(record, {}))
         with _reserved(target) as write:  # what cannot be written is not signed either
             change = _sign_once(opened, Change(record, {}), lineage)
             write(changefile.to_bytes(change))
@@ -255,6 +265,7 @@ def _merged(files: Sequence[Path], federation: Federation, lineage: Lineage) -> 
     if settings_of(first.federation()) != settings_of(federation):
         evidence = difference(federation.raw, first.federation().raw).strip().splitlines()
         raise ChangeOfSettings(source=files[0], evidence="; ".join(evidence[3:7]))
+    _check_due(files[0], federation, first)
     # Each copy's own that count, so that a spoilt one in one copy takes no good one of another away.
     counted = [lineage.counted(copy) for copy in copies]
     return Change(first.record, {name: one for copy in counted for name, one in copy.signatures.items()})
@@ -278,6 +289,23 @@ def _sign_once(home: Home, change: Change, lineage: Lineage) -> Change:
     return change.sign(home.identity(), home.name)
 
 
+def _signed_before(home: Home, lineage: Lineage) -> bytes:
+    """The record of the one change to the next epoch that this site has signed. Raises NothingSigned."""
+    data, epoch = home.read(SIGNED), lineage.roster.epoch + 1
+    signed, record = codec.unpack(data, most=1 << 22, items=2) if data is not None else (0, b"")
+    if signed != epoch:
+        raise NothingSigned(epoch=epoch, evidence=f"the last one was to epoch {signed}" if signed else "none ever")
+    return bytes(record)
+
+
+def _check_due(source: Path, federation: Federation, change: Change) -> None:
+    """It begins while there are rounds: else each site's one signature for this epoch is spent for nothing."""
+    held, rounds = change.facts, federation.rounds
+    if held["of"] == RUNS[0] and held["from_round"] > rounds + BEHIND_ROUNDS:
+        evidence = f"from round {held['from_round']} of the {held['of']}"
+        raise ChangeNeverDue(source=source, rounds=rounds, evidence=evidence)
+
+
 def _keep_if_complete(home: Home, change: Change, lineage: Lineage) -> bool:
     if lineage.lacking(change):
         return False
@@ -291,7 +319,8 @@ def _told(federation: Federation, change: Change) -> list[str]:
     told = difference(federation.raw, new.raw, f"epoch {federation.roster.epoch}", f"epoch {held['epoch']}")
     words = [f"  {name}  {fingerprint(new.roster[name].key)}" for name in (*held["added"], *held["rotated"])]
     quorums: Quorums = new.roster.quorums
-    lines = [told.rstrip("\n"), *([f"{new.hub} is the hub then"] if new.hub != federation.hub else []),
+    lines = [told.rstrip("\n"), f"not before round {held['from_round']} of the {held['of']}",
+             *([f"{new.hub} is the hub then"] if new.hub != federation.hub else []),
              f"then {quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie"]
     return [*lines, *(["new keys; have their words read to you by those whose they are:"] if words else []), *words]
 

@@ -33,8 +33,9 @@ class SecondProposal(ConfigurationError):
     """This site has signed another change to epoch {epoch}; it signs one for each epoch, ever."""
 
     code = "P2P-FED-033"
-    likely = ("two people proposed at the same time", "the proposal was made again with another round or card")
-    command = "p2pfl peers approve --help"
+    likely = ("two people proposed at the same time", "the proposal was made again with another round or card",
+              "the file of the one that it signed was lost")  # fmt: skip
+    command = "p2pfl peers propose --again -o change.yaml"
 
 
 class ChangeUnfit(ConfigurationError):
@@ -146,4 +147,20 @@ class RevokedTooMany(ConfigurationError):
 
     code = "P2P-FED-042"
     likely = ("more sites were lost than the federation can stand",)
+    command = "p2pfl peers propose --help"
+
+
+class NothingSigned(ConfigurationError):
+    """This site has signed no change to epoch {epoch} that could be written once more."""
+
+    code = "P2P-FED-050"
+    likely = ("another site proposed it, and has its file", "that epoch has begun already")
+    command = "p2pfl peers propose --help"
+
+
+class ChangeNeverDue(ConfigurationError):
+    """The change {source} begins behind the end of the training, which has {rounds} rounds: it would never begin."""
+
+    code = "P2P-FED-051"
+    likely = ("the round is mistyped", "somebody wants each site's one signature for the next epoch to be spent on it")
     command = "p2pfl peers propose --help"

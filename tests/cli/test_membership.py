@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
+import termios
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from p2pfl import changefile, draft
+from p2pfl.amend import amend
 from p2pfl.books import genesis_of, pledge_of
 from p2pfl.cards import Card
 from p2pfl.changes import revoked_keys
@@ -20,9 +28,10 @@ from p2pfl.home import Home
 from p2pfl.keys import Identity
 from p2pfl.keyslots import KeyFile
 from p2pfl.ledger.log import Log
+from p2pfl.membership import Change, Lineage, record_of
 from p2pfl.rekey import keys_of
 from p2pfl.roster import Address
-from p2pfl.succession import enter, held_change
+from p2pfl.succession import enter, held_change, standing
 from tests.federation.sample import TASK
 
 NAMES = ("ada", "ben", "cyd", "dot", "eve")
@@ -181,6 +190,71 @@ def test_what_is_signed_is_on_the_disk_before_its_signature_is_seen(
     monkeypatch.chdir(here)
     assert at("ada", "propose", "remove", "dot", "-o", "other.yaml") == 2
     proposed("remove", "eve")
+
+
+def test_a_signed_change_whose_file_was_lost_is_written_once_more(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert at("ada", "propose", "--again", "-o", "change.yaml") == 2
+    assert "P2P-FED-050" in capsys.readouterr().err
+    proposed("remove", "eve")
+    lost = changefile.load("change.yaml")
+    Path("change.yaml").unlink()
+    assert at("ada", "propose", "--again", "remove", "dot", "-o", "change.yaml") == 2
+    assert at("ada", "propose", "-o", "change.yaml") == 2
+    assert at("ada", "propose", "--again", "-o", "change.yaml") == 0
+    assert changefile.load("change.yaml") == lost
+
+
+def test_a_change_that_would_never_begin_is_not_signed_and_every_approver_sees_when_it_does(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A site signs one change for each epoch: an approved one that never begins would end all changes for good."""
+    assert at("ada", "propose", "remove", "eve", "--from-round", "1000000", "-o", "change.yaml") == 2
+    assert "P2P-FED-051" in capsys.readouterr().err
+    federation, lineage = _standing("ben")
+    record = record_of(lineage, amend(federation, federation.roster.members[:4], lineage.genesis), of="training",
+                       from_round=1 << 40)  # fmt: skip
+    Path("change.yaml").write_bytes(changefile.to_bytes(Change(record, {})))
+    assert at("ben", "approve", "change.yaml", "--yes") == 2
+    assert "P2P-FED-051" in capsys.readouterr().err
+    Path("change.yaml").unlink()
+    assert at("ada", "propose", "remove", "eve", "--from-round", "7", "-o", "change.yaml") == 0
+    assert at("ben", "approve", "change.yaml", "--yes") == 0
+    assert "not before round 7 of the training" in capsys.readouterr().err
+
+
+def _standing(name: str) -> tuple[Federation, Lineage]:
+    with opened(name) as home:
+        return standing(home, Federation.load("peers.yaml"))
+
+
+@pytest.mark.parametrize("keys", [b"\x03", b"\x04", b"n\n", b"\n"], ids=repr)
+def test_whoever_does_not_say_yes_at_the_prompt_has_signed_nothing(here: Path, keys: bytes) -> None:
+    proposed("remove", "eve")
+    before = Path("change.yaml").read_bytes()
+    ben = ["approve", "change.yaml", "--home", "ben", "--key-file", "ben.key"]
+    assert at_a_terminal(ben, b"sign it as ben?", keys) == 130
+    assert Path("change.yaml").read_bytes() == before
+    assert not Path("ben/membership/signed").exists()
+
+
+def at_a_terminal(arguments: list[str], prompt: bytes, keys: bytes) -> int:
+    """The status of `p2pfl peers …` at a terminal, at which somebody types `keys` when it shows the prompt."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-m", "p2pfl", "peers", *arguments], stdin=theirs, stdout=theirs,
+                             stderr=theirs, start_new_session=True,
+                             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux says EIO when the other end is closed
+        while data := os.read(ours, 4096):
+            shown += data
+            if prompt in shown and keys:
+                os.write(ours, keys)
+                keys = b""
+    os.close(ours)
+    return child.wait(60)
 
 
 def test_a_change_that_cannot_be_written_is_not_signed(here: Path) -> None:
