@@ -30,6 +30,7 @@ PAYLOAD_BYTES: Final = 16 << 20
 FRAME_BYTES: Final = 1 << 20  # the most that a body may hold
 CUT_BYTES: Final = 1 << 20  # the size that we cut
 LEAST_CUT_BYTES: Final = 64 << 10  # a frame that is not the last of its payload holds at least this
+GROWN_BYTES: Final = 8 << 20  # a payload up to this size gets its memory as its frames come
 FRAME_COST: Final = 256  # what a frame costs beside its body, so that empty payloads are bounded too
 
 DATA: Final = 1
@@ -264,9 +265,10 @@ class Incoming:
         if header.flags == FIRST | LAST:
             return bytes(body)
         if self._payload is None:
-            # Each body is copied to its place at once, and ZeroMQ has its memory back: no payload is held twice. The
-            # zeros are pages that the system provides when they are written, so an announced length costs nothing.
-            self._payload, self._total = BytesIO(bytes(total)), total
+            # Each body is copied to its place at once, and ZeroMQ has its memory back: no payload is held twice. It
+            # grows with what comes, mostly without being moved; memory of its whole length would be filled with zeros
+            # first. Only near the size from which on the allocator maps pages anew each time, zeros cost less.
+            self._payload, self._total = BytesIO(bytes(total if total > GROWN_BYTES else 0)), total
         self._payload.write(body)
         if not header.flags & LAST:
             return None

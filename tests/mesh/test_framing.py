@@ -133,16 +133,27 @@ def test_a_large_payload_is_cut_and_put_together_again() -> None:
     assert wire.taken == [payload]
 
 
-def test_a_payload_is_never_held_twice_neither_while_it_arrives_nor_when_it_is_whole() -> None:
+@pytest.mark.parametrize("frames", [2, 5, framing.GROWN_BYTES >> 20, (framing.GROWN_BYTES >> 20) + 1, 16])
+def test_a_payload_is_never_held_twice_neither_while_it_arrives_nor_when_it_is_whole(frames: int) -> None:
+    taker, whole = Incoming(1 << 30), frames << 20
+    tracemalloc.start()
+    try:
+        for number in range(frames):
+            flags, total = (FIRST, whole) if number == 0 else (LAST if number == frames - 1 else 0, 0)
+            payload = taker.receive(header(number, flags, total), LARGE)
+        assert payload is not None
+        assert len(payload) == whole
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * whole
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_length_that_is_announced_takes_no_memory_before_its_frames_come() -> None:
     taker = Incoming(1 << 30)
     tracemalloc.start()
     try:
-        for number in range(16):
-            flags, total = (FIRST, PAYLOAD_BYTES) if number == 0 else (LAST if number == 15 else 0, 0)
-            payload = taker.receive(header(number, flags, total), LARGE)
-        assert payload is not None
-        assert len(payload) == PAYLOAD_BYTES
-        assert tracemalloc.get_traced_memory()[1] < 1.1 * PAYLOAD_BYTES
+        assert taker.receive(header(0, FIRST, framing.GROWN_BYTES), LARGE) is None
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * len(LARGE)
     finally:
         tracemalloc.stop()
 
