@@ -32,7 +32,7 @@ from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.source import Offer
 from p2pfl.training import update
-from p2pfl.training.compression import Compressor, Positions
+from p2pfl.training.compression import Compressor
 from p2pfl.training.privacy import Account, Charge, Mechanism, decimal_epsilon
 
 ACCOUNT, PENDING = "state/account", "state/residual"
@@ -304,7 +304,7 @@ class TrainingRun:
         length = self.trainer.parameters if support is None else len(support)
         survivors, seed = len(effect.survivors), _rotation_seed(effect.attempt_digest)
         values = self.quantiser.dequantise_sum(total, survivors, seed, length)
-        return update.apply(before, _scattered(values, support, self.trainer.parameters), survivors)
+        return update.apply(before, values, survivors, support)
 
     def retract(self, to: int) -> None:
         """What was applied after round `to` is not of the branch that goes on."""
@@ -361,12 +361,3 @@ def _decimal(measured: float) -> str:
 
 def _rotation_seed(attempt_digest: bytes) -> bytes:
     return digest("rotation", attempt_digest)
-
-
-def _scattered(values: NDArray[np.float64], support: Positions | None, parameters: int) -> NDArray[np.float64]:
-    """Values on the support as a whole vector, zero elsewhere.    (m,)"""
-    if support is None:
-        return values
-    whole = np.zeros(parameters)
-    whole[support] = values
-    return whole

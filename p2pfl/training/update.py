@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Vector = NDArray[np.float32]
+
+BLOCK: Final = 16 * 1024  # coordinates that are applied at once: in float64 they stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +100,31 @@ def first_model(model: nn.Module, seed: bytes) -> Vector:
     return np.concatenate(parts)
 
 
-def apply(model: Vector, total: NDArray[np.float64], survivors: int) -> Vector:
+def apply(
+    model: Vector, total: NDArray[np.float64], survivors: int, support: NDArray[np.int64] | None = None
+) -> Vector:
     """Return model + total / survivors: float64 in fixed order, rounded to float32 once.    (m,)
 
-    total       (m,) float64, the opened sum of the survivors' updates, the same bits at every site
+    total       float64, the opened sum of the survivors' updates, the same bits at every site: (m,), or one for each
+                position of `support`, and zero elsewhere
     survivors   how many updates are in it
+    Time O(m); memory: the result and one block, or what the support takes.
     Raises ValueError on another shape or type, or survivors < 1.
     """
-    if model.dtype != np.float32 or total.dtype != np.float64 or model.shape != total.shape or survivors < 1:
+    length = model.shape if support is None else support.shape
+    if model.dtype != np.float32 or total.dtype != np.float64 or length != total.shape or survivors < 1:
         raise ValueError(f"{model.dtype}{model.shape} + {total.dtype}{total.shape} / {survivors}")
+    if support is not None:
+        after = model + np.float32(0.0)  # where nothing is added a −0 becomes 0 all the same: one rule, one set of bits
+        after[support] = _added(model[support], total, survivors)
+        return after
+    after = np.empty_like(model)
+    for first in range(0, model.size, BLOCK):
+        block = slice(first, first + BLOCK)
+        after[block] = _added(model[block], total[block], survivors)
+    return after
+
+
+def _added(model: Vector, total: NDArray[np.float64], survivors: int) -> NDArray[np.float64]:
     after = np.divide(total, float(survivors))
-    np.add(after, model, out=after)
-    return after.astype(np.float32)
+    return np.add(after, model, out=after)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from p2pfl.training.update import Manifest, apply, first_model, manifest_of, read_vector, write_vector
+from p2pfl.training.update import BLOCK, Manifest, apply, first_model, manifest_of, read_vector, write_vector
 from tests.training.settings import Images, Small
 from tests.training.vectors.generate import vectors
 
@@ -79,6 +79,28 @@ def test_the_mean_is_applied_in_float64_and_rounded_once(values: list[float], su
     model = np.linspace(-3, 3, len(values)).astype(np.float32)
     wanted = [np.float32(float(m) + t / survivors) for m, t in zip(model, values, strict=True)]
     assert apply(model, total, survivors).tobytes() == np.array(wanted, dtype=np.float32).tobytes()
+
+
+def test_the_mean_of_a_large_model_is_that_of_each_of_its_parts() -> None:
+    draw = np.random.default_rng(7)
+    model, total = draw.standard_normal(2 * BLOCK + 5).astype(np.float32), draw.standard_normal(2 * BLOCK + 5)
+    parts = [apply(model[at : at + 1000], total[at : at + 1000], 3) for at in range(0, model.size, 1000)]
+    assert apply(model, total, 3).tobytes() == np.concatenate(parts).tobytes()
+
+
+@given(st.data(), st.integers(1, 20))
+def test_a_mean_on_a_support_is_the_mean_that_is_zero_elsewhere(data: st.DataObject, survivors: int) -> None:
+    model = np.array([0.0, -0.0, 1.5, -3.25, 1e-45, 7.0, -0.0, 2.0], dtype=np.float32)
+    places = data.draw(st.lists(st.integers(0, model.size - 1), unique=True).map(sorted))
+    support = np.array(places, dtype=np.int64)
+    sums = np.array(data.draw(st.lists(st.floats(-9.0, 9.0), min_size=len(places), max_size=len(places))), np.float64)
+    whole = np.zeros(model.size)
+    whole[support] = sums
+    before = model.copy()
+    assert apply(model, sums, survivors, support).tobytes() == apply(model, whole, survivors).tobytes()
+    assert model.tobytes() == before.tobytes()
+    with pytest.raises(ValueError, match="float64"):
+        apply(model, np.append(sums, 0.0), survivors, support)
 
 
 def test_what_does_not_fit_is_refused_rather_than_broadcast() -> None:
