@@ -42,6 +42,7 @@ class Changes:
     ) -> None:
         self._home, self._books, self._federation, self._observer = home, books, federation, observer
         self.pending: Change | None = None
+        self.parted: set[str] = set()  # peers whose keys were revoked here; the rounds look at it
         self.say: Callable[[Message], None] = lambda message: None
         self._loop: asyncio.AbstractEventLoop | None = None
         greetings.lineage, greetings.offers = self.lineage, self.offers
@@ -63,7 +64,8 @@ class Changes:
         while True:
             if (now := self._stamps()) != seen:
                 seen = now
-                for peer in await asyncio.to_thread(self._look):
+                self.parted |= (revoked := set(await asyncio.to_thread(self._look)))
+                for peer in sorted(revoked):
                     cut(peer, _revocation(self._federation.roster[peer]))
             await asyncio.sleep(WATCH_S)
 

@@ -195,6 +195,7 @@ class Node:
             self.intake.draw_bound, self.books.spent, self.federation.sharing.verify, self.federation.hub, sum_bytes,
         )  # fmt: skip
         course = Course(setting, self.books.final_round(run), self.books.base(run), self.clocks.now())
+        course.others.parted = self.changes.parted
         course.recall(self.hands.proofs())
         for peer in self.learner.up:
             course.others.came(peer, self.clocks.now())

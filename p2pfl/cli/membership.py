@@ -220,7 +220,8 @@ def revoke(name: str, peers_file: Path, home: Path, unlock: Unlock, as_json: boo
             if roster[name].key not in keys:
                 opened.replace(REVOKED, b"".join([*keys, roster[name].key]))
     lines = [f"{name} is revoked at this site; a join that runs closes its link within a second",
-             "the others go on with it until they revoke it too, or until this is approved:",
+             "the others go on with it until they revoke it too, or until this is approved; meanwhile a sum holds this "
+             "site or that one, about as often the one as the other:",
              f"  p2pfl peers propose remove {name} -o change.yaml"]  # fmt: skip
     output.result("\n".join(lines), {"revoked": name, "key": roster[name].key.hex(), "left": left}, as_json)
 

@@ -2,7 +2,8 @@
 
 Each peer counts for itself, from what it saw: no peer's word adds to the count. A round counts against the others when
 this process had begun the one before, links to a quorum have stood ever since, this peer had proposed, and the set is
-without it. So neither a restart, nor a cut cable here, nor a slow pass counts, nor what the others say of those.
+without it. So neither a restart, nor a cut cable here, nor a slow pass counts, nor what the others say of those. Nor
+does a set that holds a site with which this one has parted: no complete set could have held both.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ ONE_IN: Final = 10
 def is_missed(state: State) -> bool:
     """The set that is known now is without this peer, which has been there all the time."""
     others = state.others
+    if not others.parted.isdisjoint(state.survivors):
+        return False
     there = others.connected and others.apart <= state.since and state.setting.me in state.proposes
     return there and state.members is not None and not state.inside
 

@@ -57,6 +57,7 @@ class Others:
     breaches: dict[str, RemoteProtocolError] = field(default_factory=dict)  # the last broken rule of each
     told: set[tuple[str, str, int]] = field(default_factory=set)  # peer, error code, round: each is noted once
     vows: Vows = field(default_factory=Vows)
+    parted: set[str] = field(default_factory=set)  # peers with which this site holds no link by its own decision
     apart: float = 0.0  # when it was last so that links to fewer than a quorum stood
     _up: dict[str, float] = field(default_factory=dict)  # links that stand, since when
 

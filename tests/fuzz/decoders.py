@@ -37,7 +37,7 @@ from p2pfl.errors.training import AccountUnreadable, CompressionMisused, ModelMi
 from p2pfl.federation import Federation, Privacy
 from p2pfl.hello import Greetings, Pledge, Standing
 from p2pfl.keys import Identity, Secret
-from p2pfl.ledger import entry, export, note, segment
+from p2pfl.ledger import auditor, entry, export, note, segment
 from p2pfl.membership import Change, Epochs, Lineage
 from p2pfl.mesh import appointments, opening, probe, refusals, relay
 from p2pfl.mesh.appointments import Wish
@@ -58,6 +58,7 @@ from p2pfl.training.tasks.tabular import HEADER, Tabular
 from p2pfl.training.update import Manifest
 from tests.federation import changes as membership
 from tests.federation import sample as agreement
+from tests.ledger import exports
 from tests.ledger import sample as books
 from tests.mesh.test_zmtp import GREETING, READY
 from tests.sharing import test_evidence as liars
@@ -433,6 +434,15 @@ def _exports() -> tuple[bytes, ...]:
 
 
 @functools.cache
+def _audits() -> tuple[bytes, ...]:
+    of, change = membership.with_agreement()
+    two_epochs = exports.log_of(membership.two_epochs(change, of=of), "ada", {"ada": membership.IDENTITIES["ada"]})
+    beside = exports.log_of(books.federation_records(1))
+    site = exports.log_of(books.site_records(6), log="site", beside=beside)
+    return exports.file_of(two_epochs), exports.file_of(site, federation=beside)
+
+
+@functools.cache
 def _keyslot_files() -> tuple[bytes, ...]:
     slot = keyslots.Slot("pass phrase", dict(keyslots.ARGON2), SALT, bytes(48))
     other = keyslots.Slot("key file", {"path": "/etc/p2pfl/site.key"}, SALT, bytes(48))
@@ -566,6 +576,10 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("head", _note, (ValueError,), _notes(), ("ledger.note:_base64",), _note_again),
         Decoder("export", lambda data: export.read(data, PATH), (ExportMalformed,), _exports(),
                 ("ledger.export:read", "ledger.export:_bytes"), factor=80),
+        Decoder("audit", lambda data: auditor.checked(data, None), auditor.BAD, _audits(),
+                ("ledger.auditor:canonical", "ledger.auditor:Log._head", "ledger.auditor:Federation._membership",
+                 "ledger.auditor:check_site", "ledger.auditor:signed", "ledger.auditor:unbase64",
+                 "ledger.auditor:unhex"), factor=80, fixed=MIB),
         Decoder("segment", _segment, (), _segments(),
                 ("ledger.segment:Reader._frame", "ledger.segment:Reader._claimed")),
         Decoder("frame", _frame, (), _opened_frames(), ("ledger.segment:_open",)),
@@ -632,6 +646,7 @@ OWN: Final = {
     "mesh.router:_is_ours": "what the kernel tells of a unix socket",
     "runs.models:Models.fetched": "bytes of the model's own length; they count when they have the digest that q signed",
     "runs.models:Models.lacks": "a record that q sites signed",
+    "sharing.phases.members:complete": "a hash",
     "sharing.phases.fetch:want": "this process's own incarnation",
     "sharing.prg:Stream.__init__": "a keystream",
     "sharing.prg:Stream._words_at": "a keystream",

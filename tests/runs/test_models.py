@@ -223,6 +223,19 @@ def test_models_before_the_last_are_served_for_a_while(place: Place) -> None:
     assert run.model_bytes(bytes(32)) is None
 
 
+def test_a_question_for_a_part_is_answered_from_the_model_where_it_lies(place: Place) -> None:
+    """Each question is for a few mebibytes; a copy of the model for each would be hundreds of times what is asked."""
+    run = place.started()
+    names = [run.digest_of(run.model)]
+    finished(place, run, 1, *by_others(run, 1, 0))
+    names += [run.digest_of(run.model), by_others(run, 2, 1)[0]]  # served, current, applied
+    for name in names:
+        one, again = (run.model_bytes(name) for _ in range(2))
+        assert one is not None
+        assert again is not None
+        assert np.shares_memory(np.frombuffer(one), np.frombuffer(again))
+
+
 def test_a_record_names_the_model_of_this_sites_own_arithmetic(place: Place) -> None:
     run = place.started()
     after, outcome = by_others(run, 1, 0)

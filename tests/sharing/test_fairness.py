@@ -59,13 +59,24 @@ def knows_no_set(state: State) -> None:
     state.members = None
 
 
-@pytest.mark.parametrize("why", [restarted, was_cut_off, is_cut_off, still_trains, is_inside, knows_no_set],
-                         ids=lambda why: why.__name__)  # fmt: skip
+def parted_with_one_in_it(state: State) -> None:
+    state.others.parted = {REST[0]}
+
+
+@pytest.mark.parametrize("why", [
+    parted_with_one_in_it, restarted, was_cut_off, is_cut_off, still_trains, is_inside, knows_no_set,
+], ids=lambda why: why.__name__)  # fmt: skip
 def test_a_round_counts_only_against_others_that_knew_better(why: Callable[[State], None]) -> None:
     state = there()
     assert is_missed(state)
     why(state)
     assert not is_missed(state)
+
+
+def test_a_set_without_the_site_that_it_parted_with_counts_as_ever() -> None:
+    state = there()
+    state.others.parted = {"site-9"}
+    assert is_missed(state)
 
 
 def test_one_lost_link_of_three_is_no_excuse() -> None:

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from p2pfl import codec
+from p2pfl.messages import Letter
+from p2pfl.sharing.fairness import too_often
 from p2pfl.sharing.phases import members
 from p2pfl.sharing.state import State
 from p2pfl.simulate import SimulatedFederation, Weather
@@ -87,6 +90,66 @@ def test_were_nothing_counted_the_victim_would_be_left_out_for_ever(monkeypatch:
     world.run()
     assert world.victim.error is None
     assert noted(world.victim) == [5, 9, 13]
+
+
+class Parted(SimulatedFederation):
+    """Two sites exchange nothing: the one of them has revoked the other's key, and says so to its own rounds or not."""
+
+    def __init__(self, revoker: str, revoked: str, *, counts: bool = False) -> None:
+        super().__init__(5, rounds=12, length=8, weather=QUICK)
+        self.revoker, self.revoked, self.counts = revoker, revoked, counts
+
+    def _apart_for_good(self, *names: str) -> bool:
+        return {self.revoker, self.revoked} == set(names)
+
+    def _link(self, teller: SimulatedPeer, hearer: SimulatedPeer) -> None:
+        if not self._apart_for_good(teller.name, hearer.name):
+            super()._link(teller, hearer)
+
+    def _carry(self, sender: str, to: str, letter: Letter) -> None:
+        if not self._apart_for_good(sender, to):
+            super()._carry(sender, to, letter)
+
+    def start(self, peer: SimulatedPeer) -> None:
+        super().start(peer)
+        if peer.name == self.revoker and peer.course is not None and not self.counts:
+            peer.course.others.parted = {self.revoked}
+
+    @property
+    def rounds_without(self) -> dict[str, int]:
+        longest = max((peer.disk.ledger for peer in self.peers.values()), key=len)
+        held = [codec.read_facts(record) for record in longest]
+        assert all(len({self.revoker, self.revoked} & set(facts["survivors"])) <= 1 for facts in held)
+        return {name: sum(name in facts["left_out"] for facts in held) for name in (self.revoker, self.revoked)}
+
+
+@pytest.mark.parametrize(("revoker", "revoked"), [("site-1", "site-3"), ("site-3", "site-1")])
+def test_who_revokes_another_is_not_stopped_for_rounds_that_hold_the_revoked_one(revoker: str, revoked: str) -> None:
+    world = Parted(revoker, revoked)
+    world.run()
+    assert world.peers[revoker].error is None
+    assert noted(world.peers[revoker]) == []
+    assert len(world.peers[revoker].disk.ledger) == 12
+    stopped = world.peers[revoked].error  # its people should know: somebody has parted with it
+    assert stopped is not None
+    assert stopped.code == "P2P-ROUND-050"
+    promises.check(world)
+
+
+def test_were_such_rounds_counted_it_would_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pfl.simulate.peer.too_often", lambda part: False)
+    world = Parted("site-1", "site-3", counts=True)
+    world.run()
+    held = [codec.read_facts(record) for record in world.peers["site-1"].disk.ledger]
+    missed = set(noted(world.peers["site-1"]))
+    assert too_often([facts["round"] not in missed for facts in held])
+
+
+def test_of_two_that_are_apart_not_always_the_same_one_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pfl.simulate.peer.too_often", lambda part: False)
+    world = Parted("site-1", "site-3")
+    world.run()
+    assert min(world.rounds_without.values()) >= 4
 
 
 @pytest.mark.parametrize("weather", ["deaths", "apart"])

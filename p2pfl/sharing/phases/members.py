@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from p2pfl import codec
 from p2pfl.errors.round import MembersRejected, TwoStatements
+from p2pfl.keys import digest
 from p2pfl.messages import (
     LARGE,
     SMALL,
@@ -77,10 +78,14 @@ def complete(state: State) -> tuple[str, ...]:
                 if wanted is None or held[holder].get(dealer) != wanted:
                     faults[holder] += 1
                     faults[dealer] += 1
-        worst = max(chosen, key=lambda name: faults[name])
-        if not faults[worst]:
+        most = max(faults.values())
+        if not most:
             break
-        chosen = [name for name in chosen if name != worst]
+        # Of two that hold nothing of one another either one may go: not always the same, or it would be in no sum; and
+        # not by turns that keep step with who coordinates.
+        worst = [name for name in chosen if faults[name] == most]
+        drawn = digest("leaves", state.round.to_bytes(8, "big"), state.attempt.to_bytes(8, "big"))
+        chosen.remove(worst[int.from_bytes(drawn[:8], "big") % len(worst)])
     return tuple(chosen)
 
 
