@@ -81,14 +81,14 @@ class Models:
     def keep(self, number: int) -> None:
         """The new model lies beside the old."""
         if number in self.applied:
-            self._home.replace(NEXT, self._as_bytes(self.applied[number], number))
+            self._home.replace(NEXT, self._as_file(self.applied[number], number))
 
     def adopt(self, number: int) -> None:
         """The new model is the model; those before it are served for a while to sites that were away."""
         after = self.applied.get(number)
         self.applied = {one: model for one, model in self.applied.items() if one > number}
         if after is not None:
-            self._home.replace(MODEL, self._as_bytes(after, number))
+            self._home.replace(MODEL, self._as_file(after, number))
             self._home.remove(NEXT)
             held = [*self._served.items(), (self.digest_of(self.current), self.current)]
             self._served = dict(held[-SERVED:])
@@ -115,7 +115,7 @@ class Models:
         if model is None or self.digest_of(model) != self.lacking:
             raise BulkRejected(peer=peer, evidence="the model that it sent is not the one that the ledger names")
         self.current, self.lacking = model.copy(), b""
-        self._home.replace(MODEL, self._as_bytes(self.current, number))
+        self._home.replace(MODEL, self._as_file(self.current, number))
         self._home.remove(BEHIND)
 
     def bytes_of(self, wanted: bytes) -> memoryview | None:
@@ -132,6 +132,6 @@ class Models:
         named = self._names.get(id(model))
         return named[1] if named is not None and named[0] is model else self.digest_of(model)
 
-    def _as_bytes(self, model: update.Vector, number: int) -> bytes:
+    def _as_file(self, model: update.Vector, number: int) -> codec.Pieces:
         facts = {"task": self._task, "round": str(number), "model": self.digest_of(model).hex()}
-        return checkpoint.to_bytes(model, self._manifest, facts)
+        return checkpoint.to_pieces(model, self._manifest, facts)

@@ -242,8 +242,8 @@ class TrainingRun:
         return nomination
 
     def _keep_pending(self, number: int, nomination: bytes, *, sent: bool) -> None:
-        state, epoch = self.compressor.to_bytes(), self.federation.roster.epoch
-        self.home.replace(PENDING, codec.pack((self.run, number, int(sent), nomination, state, epoch)))
+        state, epoch = self.compressor.to_pieces(), self.federation.roster.epoch
+        self.home.replace(PENDING, codec.pieces((self.run, number, int(sent), nomination, state, epoch)))
 
     def _charge(self, number: int) -> Charge:
         """Charge a whole pass, durably, before its first step. Raises PassWouldOverspend, which is noted."""

@@ -4,28 +4,49 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfl.codec import Pieces
 from p2pfl.errors.training import ModelMisfit
 from p2pfl.training.update import Manifest, Vector
 
+TYPES: Final = {("f", 4): "F32", ("i", 8): "I64"}
 
-def to_bytes(vector: Vector, manifest: Manifest, facts: Mapping[str, str] | None = None) -> bytes:
-    """The tensors of `vector` (m,) by name, with `facts` (task, round, digest: public strings) in the header.
 
-    Written here and not by the library, whose header has a random order: the same model is the same file at all sites.
+def pieces_of(tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> Pieces:
+    """A safetensors file of `tensors`, with `facts` in its header; they stay where they lie, and must not change.
+
+    Written here and not by the library, whose header has a random order, and which copies every tensor three times.
+    Raises KeyError for a type that is not float32 or int64.
     """
-    header: dict[str, object] = {"__metadata__": {"format": "pt", **(facts or {})}}
-    parts, start = [], 0
-    for name, tensor in sorted(manifest.split(vector).items()):
-        parts.append(tensor.astype("<f4", copy=False).tobytes())
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, start + len(parts[-1])]}
-        start += len(parts[-1])
+    header: dict[str, object] = {"__metadata__": dict(facts)}
+    parts: list[memoryview] = []
+    start = 0
+    for name, tensor in sorted(tensors.items()):
+        flat = np.ascontiguousarray(tensor).reshape(-1)
+        parts.append(flat.astype(flat.dtype.newbyteorder("<"), copy=False).view(np.uint8).data)
+        shape, end = list(tensor.shape), start + parts[-1].nbytes
+        header[name] = {"dtype": TYPES[flat.dtype.kind, flat.itemsize], "shape": shape, "data_offsets": [start, end]}
+        start = end
     written = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     written += b" " * (-len(written) % 8)
-    return b"".join([len(written).to_bytes(8, "little"), written, *parts])
+    return Pieces((len(written).to_bytes(8, "little"), written, *parts))
+
+
+def to_pieces(vector: Vector, manifest: Manifest, facts: Mapping[str, str] | None = None) -> Pieces:
+    """The tensors of `vector` (m,) by name, with `facts` (task, round, digest: public strings) in the header.
+
+    The same model is the same file at all sites. Its pieces are views of `vector`.
+    """
+    return pieces_of(manifest.split(vector), {"format": "pt", **(facts or {})})
+
+
+def to_bytes(vector: Vector, manifest: Manifest, facts: Mapping[str, str] | None = None) -> bytes:
+    """The same as one byte string."""
+    return b"".join(to_pieces(vector, manifest, facts))
 
 
 def named_tensors(data: bytes, source: str = "the checkpoint") -> dict[str, NDArray[np.float32]]:

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfl.codec import Pieces
 from p2pfl.errors.training import CompressionMisused, SupportMalformed
+from p2pfl.training.checkpoint import pieces_of
 
 Positions = NDArray[np.int64]
 METHODS: Final = ("none", "nominate")
@@ -181,22 +183,23 @@ class Compressor:
         self._a[positions] = before
         self._sent = _nothing()
 
-    def to_bytes(self) -> bytes:
-        """Residual, running mean and what an attempt under way has sent of it: safetensors. Home seals it."""
-        from safetensors.numpy import save
+    def to_pieces(self) -> Pieces:
+        """Residual, running mean and what an attempt under way has sent of it: safetensors. Home seals it.
 
+        Views of all of them: the state must not change before they are written.
+        """
         positions, before = self._sent
-        tensors: dict[str, NDArray[np.generic]] = {
+        tensors: dict[str, NDArray[Any]] = {
             "residual": self._a,
             "mean": self._mean,
             "sent.positions": positions,
             "sent.before": before,
             "update": self._update,
         }
-        return bytes(save(tensors, {"method": self.method}))
+        return pieces_of(tensors, {"method": self.method})
 
     def restore(self, data: bytes) -> None:
-        """Take up the state that `to_bytes` wrote. Raises CompressionMisused when it belongs to another model."""
+        """Take up the state that `to_pieces` wrote. Raises CompressionMisused when it belongs to another model."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
 

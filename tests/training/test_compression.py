@@ -131,7 +131,7 @@ def test_a_nomination_is_a_function_of_noised_updates_and_of_nothing_else() -> N
         for each in (one, other):
             each.settle(support, each.values(support).astype(np.float64))
         restarted = Compressor("nominate", 0.1, 200, 4)
-        restarted.restore(other.to_bytes())
+        restarted.restore(b"".join(other.to_pieces()))
         other = restarted
 
 
@@ -148,15 +148,15 @@ def test_the_state_comes_back_in_the_middle_of_an_attempt() -> None:
     support = np.array([1, 4, 50])
     compressor.settle(support, np.zeros(3))
     other = Compressor("nominate", 0.1, 100, 2)
-    other.restore(compressor.to_bytes())
-    assert other.to_bytes() == compressor.to_bytes()
+    other.restore(b"".join(compressor.to_pieces()))
+    assert other.to_pieces() == compressor.to_pieces()
     assert np.array_equal(other.values(support), compressor.values(support))
     assert other.nominate(second) == compressor.nominate(second)
 
 
 def test_state_of_another_model_or_cut_is_refused() -> None:
-    whole = Compressor("nominate", 0.1, 100, 2).to_bytes()
-    for state in (Compressor("nominate", 0.1, 101, 2).to_bytes(), whole[:-3], b"",
+    whole = b"".join(Compressor("nominate", 0.1, 100, 2).to_pieces())
+    for state in (b"".join(Compressor("nominate", 0.1, 101, 2).to_pieces()), whole[:-3], b"",
                   whole.replace(b"sent.positions", b"sent.poshtions")):  # fmt: skip
         with pytest.raises(CompressionMisused):
             Compressor("nominate", 0.1, 100, 2).restore(state)

@@ -131,6 +131,20 @@ def test_a_checkpoint_holds_named_tensors_and_comes_back_bit_for_bit() -> None:
     assert checkpoint.named_tensors(raw)["0.weight"].shape == (3, 4)
 
 
+def test_a_file_in_pieces_is_one_that_the_library_reads_and_no_tensor_is_copied_into_it() -> None:
+    from safetensors.numpy import load
+
+    wide = np.arange(40_000, dtype=np.float32).reshape(200, 200)
+    tensors = {"w": wide, "across": wide.T[:3], "none": np.zeros(0, np.float32), "places": np.arange(5) - 2}
+    pieces = checkpoint.pieces_of(tensors, {"method": "nominate"})
+    found = load(b"".join(pieces))
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype
+        assert np.array_equal(found[name], tensor)
+    assert any(np.shares_memory(np.frombuffer(piece, np.uint8), wide) for piece in pieces[2:] if len(piece))
+
+
 def test_an_export_loads_into_the_plain_torch_model() -> None:
     from safetensors.torch import load
 
