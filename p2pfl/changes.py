@@ -74,18 +74,22 @@ class Changes:
         return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
 
     def _look(self) -> list[str]:
-        """Take up the change; the peers whose keys are revoked, each of them noted once in the site log."""
+        """Take up the change; the peers whose keys are revoked. What became of a key is noted once in the site log."""
         held = held_change(self._home)
         if held is not None and (self.pending is None or held.digest != self.pending.digest):
             self._take(held, keep=False)
         keys, found = revoked_keys(self._home), []
-        noted = {one.record for one in self._books.site.records() if b'"peers revoke"' in one.record} if keys else set()
+        noted = [one.record for one in self._books.site.records() if b'"peers revoke"' in one.record]
         for member in self._federation.roster.members:
+            options: dict[str, str | int | bool] = {"peer": member.name, "key": member.key.hex()}
+            told = [record for record in noted if member.key.hex().encode() in record]
+            before = bool(told) and b'"undo":true' not in told[-1]
             if member.key in keys:
                 found.append(member.name)
-                options: dict[str, str | int | bool] = {"peer": member.name, "key": member.key.hex()}
-                if not any(member.key.hex().encode() in record for record in noted):
-                    self._books.note(entries.operator(time=self._books.time, command="peers revoke", options=options))
+            else:
+                options["undo"] = True
+            if (member.key in keys) != before:
+                self._books.note(entries.operator(time=self._books.time, command="peers revoke", options=options))
         return found
 
     def learn(self, change: Change) -> None:

@@ -30,6 +30,7 @@ from p2pfl.errors.membership import (
     NoSuchSite,
     NotAdded,
     NothingSigned,
+    NotRevoked,
     RevokedTooMany,
     SecondProposal,
 )
@@ -199,10 +200,11 @@ def newkey(target: Path | None, home: Path, unlock: Unlock, as_json: bool) -> No
 @click.command()
 @click.argument("name")
 @peers_option
+@click.option("--undo", is_flag=True, help="Accept NAME's key again: it was revoked by mistake.")
 @home_option
 @unlock_options
 @json_option
-def revoke(name: str, peers_file: Path, home: Path, unlock: Unlock, as_json: bool) -> None:
+def revoke(*, name: str, peers_file: Path, undo: bool, home: Path, unlock: Unlock, as_json: bool) -> None:
     """At this site, at once: close the link to NAME's key and accept nothing of it any more.
 
     No sum holds this site and that one together from then on. For all sites the removal decides: peers propose remove.
@@ -213,17 +215,28 @@ def revoke(name: str, peers_file: Path, home: Path, unlock: Unlock, as_json: boo
         if name not in roster or name == opened.name:
             raise NoSuchSite(name=name, evidence=f"others: {', '.join(set(roster.names) - {opened.name})}")
         with opened.beside():
-            keys = revoked_keys(opened)
-            left = [one.name for one in roster.members if one.key not in {*keys, roster[name].key}]
+            keys, key = revoked_keys(opened), roster[name].key
+            if undo:
+                return _accepted_again(opened, name, [one for one in keys if one != key], key, as_json)
+            left = [one.name for one in roster.members if one.key not in {*keys, key}]
             if len(left) < roster.quorums.q:
                 raise RevokedTooMany(name=name, quorum=roster.quorums.q, evidence=f"left: {', '.join(left)}")
-            if roster[name].key not in keys:
-                opened.replace(REVOKED, b"".join([*keys, roster[name].key]))
+            if key not in keys:
+                opened.replace(REVOKED, b"".join([*keys, key]))
     lines = [f"{name} is revoked at this site; a join that runs closes its link within a second",
              "the others go on with it until they revoke it too, or until this is approved; meanwhile a sum holds this "
              "site or that one, about as often the one as the other:",
              f"  p2pfl peers propose remove {name} -o change.yaml"]  # fmt: skip
-    output.result("\n".join(lines), {"revoked": name, "key": roster[name].key.hex(), "left": left}, as_json)
+    output.result("\n".join(lines), {"revoked": name, "key": key.hex(), "left": left}, as_json)
+
+
+def _accepted_again(home: Home, name: str, keys: list[bytes], key: bytes, as_json: bool) -> None:
+    """`keys` are those that stay revoked. Raises NotRevoked."""
+    if len(keys) == len(revoked_keys(home)):
+        raise NotRevoked(name=name, evidence=f"keys that are revoked here: {len(keys)}")
+    home.replace(REVOKED, b"".join(keys))
+    text = f"{name} is accepted again at this site; a join that runs has its link back within seconds"
+    output.result(text, {"revoked": None, "key": key.hex()}, as_json)
 
 
 # ── what they share ───────────────────────────────────────────────────────────────────────────────────────────

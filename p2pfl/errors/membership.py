@@ -164,3 +164,11 @@ class ChangeNeverDue(ConfigurationError):
     code = "P2P-FED-051"
     likely = ("the round is mistyped", "somebody wants each site's one signature for the next epoch to be spent on it")
     command = "p2pfl peers propose --help"
+
+
+class NotRevoked(ConfigurationError):
+    """The key of {name} is not revoked at this site."""
+
+    code = "P2P-FED-052"
+    likely = ("another site has revoked it, and there it has to be accepted again", "another name was meant")
+    command = "p2pfl peers show"

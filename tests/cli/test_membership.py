@@ -14,6 +14,8 @@ import sys
 import termios
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -21,9 +23,12 @@ from p2pfl import changefile, draft
 from p2pfl.amend import amend
 from p2pfl.books import genesis_of, pledge_of
 from p2pfl.cards import Card
-from p2pfl.changes import revoked_keys
+from p2pfl.changes import Changes, revoked_keys
 from p2pfl.cli.main import run
+from p2pfl.codec import read_facts
+from p2pfl.errors.membership import Revoked
 from p2pfl.federation import Federation
+from p2pfl.hello import Greetings
 from p2pfl.home import Home
 from p2pfl.keys import Identity
 from p2pfl.keyslots import KeyFile
@@ -410,6 +415,25 @@ def test_a_key_is_revoked_at_once_and_only_as_many_as_the_quorum_can_stand(
     for name in ("ada", "gus"):
         assert at("ada", "revoke", name) == 2
         assert "P2P-FED-031" in capsys.readouterr().err
+
+
+def test_a_key_that_was_revoked_by_mistake_is_accepted_again_and_each_is_noted_once(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert at("ada", "revoke", "--undo", "eve") == 2
+    assert "P2P-FED-052" in capsys.readouterr().err
+    noted: list[SimpleNamespace] = []
+    with opened("ada") as home:
+        books: Any = SimpleNamespace(site=SimpleNamespace(records=lambda: noted), time=1,
+                                     note=lambda record: noted.append(SimpleNamespace(record=record)))  # fmt: skip
+        watched = Changes(home, books, Federation.load("peers.yaml"), cast(Greetings, SimpleNamespace()), print)
+        for step in (("revoke", "eve"), ("revoke", "--undo", "eve"), ("revoke", "eve")):
+            assert at("ada", *step) == 0
+            for _ in range(2):
+                assert watched._look() == ([] if "--undo" in step else ["eve"])
+    assert [read_facts(one.record)["options"].get("undo", False) for one in noted] == [False, True, False]
+    with pytest.raises(Revoked):
+        watched.revoked("eve")
 
 
 def test_all_of_it_works_beside_a_process_that_holds_the_home(here: Path) -> None:
