@@ -5,11 +5,9 @@ All of it works beside a `join` that runs: what it leaves in the home is taken u
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -19,7 +17,16 @@ from p2pfl.amend import amend, changed, next_hub
 from p2pfl.cards import Card
 from p2pfl.changes import REVOKED, revoked_keys
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options, write_new
+from p2pfl.cli.options import (
+    Unlock,
+    home_option,
+    json_option,
+    peers_option,
+    reserved,
+    unlock_options,
+    write_new,
+    write_over,
+)
 from p2pfl.cli.predict import read_whole
 from p2pfl.errors.membership import (
     AnotherAgreement,
@@ -34,7 +41,7 @@ from p2pfl.errors.membership import (
     RevokedTooMany,
     SecondProposal,
 )
-from p2pfl.errors.people import NotWritten, WrongUse
+from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation, difference, settings_of
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint
@@ -82,7 +89,7 @@ def propose(
             file = amend(federation, members, lineage.genesis, hub)
             record = record_of(lineage, file, of=run, from_round=from_round)
             _check_due(target, federation, Change(record, {}))
-        with _reserved(target) as write:  # what cannot be written is not signed either
+        with reserved(target) as write:  # what cannot be written is not signed either
             change = _sign_once(opened, Change(record, {}), lineage)
             write(changefile.to_bytes(change))
         complete = _keep_if_complete(opened, change, lineage)
@@ -112,7 +119,7 @@ def approve(
         if not yes:
             _ask(f"sign it as {opened.name}?")
         change = _sign_once(opened, change, lineage)
-        _write_over(files[0], changefile.to_bytes(change))
+        write_over(files[0], changefile.to_bytes(change))
         complete = _keep_if_complete(opened, change, lineage)
     lines = _standing_lines(lineage, change, files[0], complete)
     output.result("\n".join(lines), _facts(files[0], change, lineage), as_json)
@@ -147,7 +154,7 @@ def accept(
         if not yes:
             _ask(f"sign it as {name}?", "accept")
         change = change.sign(opened.identity(), name)
-        _write_over(file, changefile.to_bytes(change))
+        write_over(file, changefile.to_bytes(change))
     lines = [f"{file}: signed by {name}, which joins; hand it back to the site that it came from"]
     facts = {"path": str(file), "change": change.digest.hex(), "name": name, "agreement": named or None}
     output.result("\n".join(lines), facts | {"epoch": new.roster.epoch}, as_json)
@@ -378,28 +385,3 @@ def _ask(question: str, verb: str = "approve") -> None:
         raise WrongUse(evidence="stdin is no terminal to ask at; --yes says that the difference was read",
                        verb=f" peers {verb}")  # fmt: skip
     click.confirm(question, abort=True, err=True)
-
-
-@contextlib.contextmanager
-def _reserved(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """`path`, which must not exist, is empty until it is written, and gone when it was not. Raises as write_new."""
-    write_new(path, b"")
-    try:
-        yield lambda data: _write_over(path, data)
-    finally:
-        with contextlib.suppress(OSError):
-            if not path.stat().st_size:
-                path.unlink()
-
-
-def _write_over(path: Path, data: bytes) -> None:
-    """`path` holds `data`, or what it held; no link that lies beside it is written through."""
-    new = path.with_name(path.name + ".new")
-    try:
-        new.unlink(missing_ok=True)
-        with new.open("xb") as file:
-            file.write(data)
-        os.replace(new, path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise NotWritten(evidence=error.strerror or type(error).__name__, path=path) from None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import shlex
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -125,8 +126,33 @@ def write_new(path: Path, data: bytes) -> None:
         with path.open("xb") as file:
             _write_whole(path, file, data)
     except FileExistsError:
-        raise WontOverwrite(evidence=f"{path.stat().st_size} bytes lie there", path=path) from None
+        raise WontOverwrite(evidence=f"{path.lstat().st_size} bytes lie there", path=path) from None
     except OSError as error:
+        raise NotWritten(evidence=error.strerror or type(error).__name__, path=path) from None
+
+
+@contextlib.contextmanager
+def reserved(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """`path`, which must not exist, is empty until it is written, and gone when it was not. Raises as write_new."""
+    write_new(path, b"")
+    try:
+        yield lambda data: write_over(path, data)
+    finally:
+        with contextlib.suppress(OSError):
+            if not path.stat().st_size:
+                path.unlink()
+
+
+def write_over(path: Path, data: bytes) -> None:
+    """`path` holds `data`, or what it held; no link that lies beside it is written through."""
+    new = path.with_name(path.name + ".new")
+    try:
+        new.unlink(missing_ok=True)
+        with new.open("xb") as file:
+            file.write(data)
+        os.replace(new, path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
         raise NotWritten(evidence=error.strerror or type(error).__name__, path=path) from None
 
 

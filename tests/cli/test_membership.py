@@ -264,6 +264,9 @@ def at_a_terminal(arguments: list[str], prompt: bytes, keys: bytes) -> int:
 
 def test_a_change_that_cannot_be_written_is_not_signed(here: Path) -> None:
     assert at("ada", "propose", "remove", "eve", "-o", "no/such/folder/change.yaml") == 1
+    Path("change.yaml").symlink_to("nowhere")
+    assert at("ada", "propose", "remove", "eve", "-o", "change.yaml") == 2
+    Path("change.yaml").unlink()
     proposed("remove", "dot")
 
 
