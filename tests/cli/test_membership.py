@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import pty
+import select
 import shutil
 import subprocess
 import sys
 import termios
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -251,14 +252,17 @@ def at_a_terminal(arguments: list[str], prompt: bytes, keys: bytes) -> int:
                              stderr=theirs, start_new_session=True,
                              preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))  # fmt: skip
     os.close(theirs)
-    shown = b""
-    with contextlib.suppress(OSError):  # Linux says EIO when the other end is closed
-        while data := os.read(ours, 4096):
-            shown += data
-            if prompt in shown and keys:
+    shown, until = b"", time.monotonic() + 60
+    try:
+        while time.monotonic() < until:
+            if select.select([ours], [], [], 0.5)[0]:
+                shown += os.read(ours, 4096)
+            elif prompt in shown:  # what is typed while the line editor takes the terminal over may be lost
                 os.write(ours, keys)
-                keys = b""
-    os.close(ours)
+    except OSError:  # Linux says EIO when the other end is closed
+        pass
+    finally:
+        os.close(ours)  # hangs up, should it still be there
     return child.wait(60)
 
 
