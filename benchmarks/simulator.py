@@ -1,12 +1,10 @@
 """How large a federation the simulator carries on one machine: one process, virtual time, one site in twenty dying.
 
-    python benchmarks/simulator.py [--peers 20,50,100] [--words 10000] [--seed 0] [--json]
+    python benchmarks/simulator.py [--peers 20,50,100,200] [--words 10000] [--seed 0] [--json]
 
 The rounds are the real ones (p2pfl.simulate): letters, signatures, masks, sums, votes, backups. Deaths fall at random
 moments of the round, and who died returns within a virtual minute. What is promised is the outcome: each round that
 any site holds is right, the same wherever it is held, and no process ends with an error. The time is the machine's.
-200 sites want more than 16 GiB: each of them holds certificates of 134 ballots with 134 READYs each, and whoever was
-left out of the set is sent 67 of those.
 """
 
 from __future__ import annotations
@@ -79,7 +77,7 @@ def _numbers(text: str) -> list[int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=_numbers, default=[20, 50, 100])
+    parser.add_argument("--peers", type=_numbers, default=[20, 50, 100, 200])
     parser.add_argument("--words", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")

@@ -72,7 +72,8 @@ class Site:
 PROPOSE = Propose(MANIFEST, 0, bytes(32), bytes(32), facts({}), b"", 1, 1, "1.0", bytes(32), b"")
 STATEMENTS = {
     "Ack": Ack(()), "Propose": PROPOSE, "Root": Root(RUN, ((31, 1),), bytes(32)), "Ready": Ready(RUN, RUN),
-    "Ballot": Ballot(0, b"", b"", (), ()), "Leave": Leave(()), "Confirm": Confirm(b"{}", bytes(64)),
+    "Ballot": Ballot(0, b"", b"", (), ()), "Leave": Leave(()),
+    "Confirm": Confirm(bytes(32), bytes(32), b"{}", bytes(64)),
 }  # fmt: skip
 
 

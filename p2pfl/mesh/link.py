@@ -30,7 +30,7 @@ STALE_FRAMES: Final = 64  # of the link before, still in ZeroMQ's pipes
 GOODBYE_S: Final = 0.5  # a peer that is alive answers within a round trip
 HANDED_BYTES: Final = 2 << 20  # in ZeroMQ and its socket; below it another frame is handed over
 ACK_BYTES: Final = 2 << 20  # so much is acknowledged at once
-ACK_S: Final = 0.005  # and anything after so long
+ACK_S: Final = 0.05  # and anything after so long
 PAYLOAD_COST: Final = 2048  # what a payload costs its owner beside its bytes, so that small ones are bounded too
 
 

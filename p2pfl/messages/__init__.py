@@ -7,6 +7,7 @@ each of them. Byte for byte: `docs/spec/wire.md`, `tests/vectors/wire.json`.
 
 from p2pfl.messages.attempt import (
     Ack,
+    Acknowledged,
     Bundle,
     Chunk,
     Held,
@@ -20,7 +21,7 @@ from p2pfl.messages.attempt import (
     SumDigest,
     Tags,
 )
-from p2pfl.messages.letters import Letter, authentic, open_letter, read, read_proof, seal
+from p2pfl.messages.letters import Letter, authentic, open_letter, read, read_proof, rejoin, seal
 from p2pfl.messages.outcome import (
     BackupShare,
     Ballot,
@@ -48,9 +49,9 @@ OF_A_ROUND = (
 """What a round has a place for, in one phase or another. The others go between nodes, or hold letters of a round."""
 
 __all__ = [
-    "CHUNK", "KINDS", "LARGE", "OF_A_ROUND", "SMALL", "SUPPORT", "VERSION", "WIRE_BYTES", "Ack", "BackupShare",
-    "Ballot", "Behind", "Bundle", "Certificate", "Changed", "Chunk", "Confirm", "Entries", "Envelope", "Evidence",
-    "Handed", "Held", "Hello", "Leave", "Letter", "Members", "Message", "ModelPart", "Nonce", "Opened", "Propose",
-    "Ready", "Reveal", "Root", "Share", "SumChunk", "SumDigest", "Tags", "Total", "Want", "authentic", "open_letter",
-    "read", "read_proof", "seal",
+    "CHUNK", "KINDS", "LARGE", "OF_A_ROUND", "SMALL", "SUPPORT", "VERSION", "WIRE_BYTES", "Ack", "Acknowledged",
+    "BackupShare", "Ballot", "Behind", "Bundle", "Certificate", "Changed", "Chunk", "Confirm", "Entries", "Envelope",
+    "Evidence", "Handed", "Held", "Hello", "Leave", "Letter", "Members", "Message", "ModelPart", "Nonce", "Opened",
+    "Propose", "Ready", "Reveal", "Root", "Share", "SumChunk", "SumDigest", "Tags", "Total", "Want", "authentic",
+    "open_letter", "read", "read_proof", "rejoin", "seal",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from p2pfl.codec import Many, Raw, Row, Whole, limited
 from p2pfl.messages.schema import (
@@ -10,16 +11,21 @@ from p2pfl.messages.schema import (
     COUNTER,
     EPSILON,
     HASH,
+    INCARNATION,
     LARGE,
     NAME,
     NAMES,
     PATH,
+    SIGNATURE,
     SMALL,
     SUPPORT,
     Message,
     wire,
 )
 from p2pfl.roster import MOST_PEERS
+
+HELD: Final = Many(Row((NAME, HASH)), MOST_PEERS)  # dealer, digest of its bundle
+Acknowledged = tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]  # process, signature, what else was acknowledged
 
 # ── SHARE and PROPOSE ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -54,7 +60,7 @@ class Share(Message):
 class Ack(Message):
     """The digests of all bundles that the sender holds, durably, by dealer, in roster order. It may grow."""
 
-    held: tuple[tuple[str, bytes], ...] = limited(Many(Row((NAME, HASH)), MOST_PEERS))
+    held: tuple[tuple[str, bytes], ...] = limited(HELD)
 
 
 @wire(4, most=SUPPORT.most + SMALL)
@@ -78,11 +84,15 @@ class Propose(Message):
 @wire(5, most=LARGE)
 @dataclass(frozen=True, slots=True)
 class Members(Message):
-    """The coordinator's one set U, with every member's bundle, acknowledgement and proposal as signed by it."""
+    """The coordinator's one set U, with every member's bundle, acknowledgement and proposal as signed by it.
+
+    All members acknowledged the same bundles of U, so an Ack is given as what the bundles do not say: its process, its
+    signature, and what it acknowledges beside them.
+    """
 
     survivors: tuple[str, ...] = limited(NAMES)
     bundles: tuple[bytes, ...] = limited(Many(Raw(SMALL), MOST_PEERS))
-    acks: tuple[bytes, ...] = limited(Many(Raw(SMALL), MOST_PEERS))
+    acks: tuple[Acknowledged, ...] = limited(Many(Row((INCARNATION, SIGNATURE, HELD)), MOST_PEERS))
     proposes: tuple[bytes, ...] = limited(Many(Raw(SUPPORT.most + SMALL), MOST_PEERS))
     owners: tuple[str, ...] = limited(NAMES)
     deadline_ms: int = limited(COUNTER)

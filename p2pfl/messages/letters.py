@@ -68,14 +68,23 @@ def _label(cls: type[Message]) -> str:
     return "message/" + cls.__name__.lower()
 
 
+def _value(message: Message, envelope: Envelope) -> tuple[Any, ...]:
+    return (VERSION, *astuple(envelope), *(getattr(message, name) for name, _ in message.specs))
+
+
 def seal(message: Message, envelope: Envelope, identity: Identity) -> Letter:
     """Put `message` into `envelope` and sign it, unless its kind travels unsigned: then its words are not copied."""
-    value = (VERSION, *astuple(envelope), *(getattr(message, name) for name, _ in message.specs))
+    value = _value(message, envelope)
     body = codec.pack(value) if message.signed else codec.pieces(value)
     if codec.size_of(body) > message.most:
         raise Malformed(f"{type(message).__name__}: body of {codec.size_of(body)} bytes, at most {message.most}")
     signature = identity.sign(_label(type(message)), body) if isinstance(body, bytes) else b""
     return Letter(envelope, message, body, signature)
+
+
+def rejoin(message: Message, envelope: Envelope, signature: bytes) -> Letter:
+    """A signed letter of which the signature alone was sent, all else being known. `authentic` says if it is one."""
+    return Letter(envelope, message, codec.pack(_value(message, envelope)), signature)
 
 
 def read(data: bytes) -> Letter:
@@ -139,5 +148,5 @@ def _opened(data: bytes, roster: Roster, wanted: type[Message] | None) -> Letter
 
 @functools.lru_cache(maxsize=1024)
 def _opened_again(data: bytes, roster: Roster, kind: int) -> Letter:
-    """One READY rides in every ballot, and each ballot in every certificate. No secret is ever opened this way."""
+    """One ballot rides in every certificate, one bundle in every share. No secret is ever opened this way."""
     return _opened(data, roster, KINDS[kind])

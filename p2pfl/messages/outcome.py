@@ -25,6 +25,8 @@ from p2pfl.roster import MOST_PEERS
 CHANGE: Final = Row((Raw(1 << 20), Many(Row((NAME, SIGNATURE)), MOST_PEERS)))  # a record, and who signed it
 MOST_CHANGES: Final = 4  # the newest ones: who is further behind is given the file by hand
 
+OUTCOME_BYTES: Final = 32 << 10
+
 # ── BALLOT ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -37,15 +39,15 @@ class Ready(Message):
     view: bytes = limited(HASH)
 
 
-@wire(14, most=1 << 20)
+@wire(14)
 @dataclass(frozen=True, slots=True)
 class Ballot(Message):
-    """The sender's one vote in an attempt: SURVIVORS(D, V) with q Readys, or ABANDON naming who was waited for."""
+    """The sender's one vote in an attempt: SURVIVORS(D, V) on q Readys, or ABANDON naming who was waited for."""
 
     survivors: int = limited(Whole(1))  # 1: SURVIVORS, 0: ABANDON
     attempt_digest: bytes = limited(Raw(32, exactly=(0, 32)))
     view: bytes = limited(Raw(32, exactly=(0, 32)))
-    readys: tuple[bytes, ...] = limited(Many(Raw(SMALL), MOST_PEERS))
+    readys: tuple[str, ...] = limited(NAMES)  # whose Ready for (D, V) the sender holds, in roster order
     waited_for: tuple[str, ...] = limited(NAMES)
 
 
@@ -54,7 +56,7 @@ class Ballot(Message):
 class Certificate(Message):
     """Equal ballots enough to decide an attempt, and the Members message that gives D its meaning."""
 
-    ballots: tuple[bytes, ...] = limited(Many(Raw(1 << 20), MOST_PEERS))
+    ballots: tuple[bytes, ...] = limited(Many(Raw(SMALL), MOST_PEERS))
     members: bytes = limited(Raw(LARGE))  # empty in an ABANDON before any U
 
 
@@ -109,12 +111,14 @@ class BackupShare(Message):
         return f"BackupShare(of={[row[0] for row in self.shares]})"
 
 
-@wire(19, most=80 << 10)
+@wire(19, most=40 << 10)
 @dataclass(frozen=True, slots=True)
 class Confirm(Message):
-    """The round's record as canonical facts, and the sender's signature over it as it goes into the ledger."""
+    """What the sender's record of the round holds beyond its certificate, and its signature over the whole record."""
 
-    record: bytes = limited(Raw(64 << 10))
+    total: bytes = limited(HASH)  # digest of the sum
+    model: bytes = limited(HASH)  # … and of the model that came of it
+    outcome: bytes = limited(Raw(OUTCOME_BYTES))  # canonical facts
     cosignature: bytes = limited(SIGNATURE)
 
 
@@ -123,7 +127,7 @@ class Confirm(Message):
 class Want(Message):
     """Asks for something of the envelope's round, or says that its sender lacks nothing of it any more."""
 
-    what: str = limited(Text(16))  # "sum", "confirms", "nothing", or "words" and which
+    what: str = limited(Text(16))  # "sum", "confirms", "nothing", "words" and which, "vote" and whose READYs
     lacking: tuple[tuple[str, int], ...] = limited(Many(Row((NAME, COUNTER)), 4 * MOST_PEERS))  # author, chunk
 
 

@@ -7,11 +7,24 @@ two, and there are at most c liars. The checks here take letters alone, so that 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from p2pfl.codec import Malformed
-from p2pfl.messages import Ack, Ballot, Bundle, Certificate, Envelope, Letter, Members, Propose, Ready, open_letter
+from p2pfl.messages import (
+    Ack,
+    Acknowledged,
+    Ballot,
+    Bundle,
+    Certificate,
+    Envelope,
+    Letter,
+    Members,
+    Propose,
+    authentic,
+    open_letter,
+    rejoin,
+)
 from p2pfl.roster import Roster
 from p2pfl.sharing.state import attempt_digest
 
@@ -36,9 +49,10 @@ def same_attempt(letter: Letter, envelope: Envelope) -> bool:
 
 
 def check_ballot(letter: Letter, roster: Roster, chosen: tuple[str, ...] | None = None) -> Ballot:
-    """Return the ballot if it proves what it claims. Raises Malformed.
+    """Return the ballot if it says what one must say. Raises Malformed.
 
-    SURVIVORS carries q READYs of distinct members for its own (D, V) in its own attempt; ABANDON carries none.
+    SURVIVORS names q members, in roster order, whose READYs for its (D, V) its sender holds; ABANDON names none. A
+    liar may name what it does not hold: of q ballots at least q−c are true, and one is enough (docs/adr/0022).
     chosen   U, where it is known: nobody else's READY counts
     """
     ballot = letter.message
@@ -46,20 +60,13 @@ def check_ballot(letter: Letter, roster: Roster, chosen: tuple[str, ...] | None 
         raise Malformed("not a ballot")
     if not ballot.survivors:
         if ballot.readys or ballot.view:
-            raise Malformed("an ABANDON that carries READYs")
+            raise Malformed("an ABANDON that names READYs")
         return ballot
-    senders = set()
-    for wire in ballot.readys:
-        ready = open_letter(wire, roster, Ready)
-        statement = ready.message
-        if not isinstance(statement, Ready) or not same_attempt(ready, letter.envelope):
-            raise Malformed(f"a READY of another attempt, by {ready.sender}")
-        if (statement.attempt_digest, statement.view) != (ballot.attempt_digest, ballot.view):
-            raise Malformed(f"a READY for other sums, by {ready.sender}")
-        if chosen is None or ready.sender in chosen:
-            senders.add(ready.sender)
-    if len(senders) < roster.quorums.q:
-        raise Malformed(f"SURVIVORS with {len(senders)} READYs, needs {roster.quorums.q}")
+    named = set(ballot.readys)
+    if ballot.readys != tuple(name for name in chosen or roster.names if name in named):
+        raise Malformed("READYs of others than members, or not in the order of the roster")
+    if len(named) < roster.quorums.q:
+        raise Malformed(f"SURVIVORS on {len(named)} READYs, needs {roster.quorums.q}")
     return ballot
 
 
@@ -129,22 +136,16 @@ def compose(members: Letter, roster: Roster) -> Composition:
         raise Malformed(f"U of {len(chosen)}, fewer than the quorum of {roster.quorums.q}")
     if message.owners != chosen and (len(message.owners) != 1 or message.owners[0] not in chosen):
         raise Malformed("owners are neither the members in order nor one of them")
-    acks = _of_each(message.acks, Ack, members, roster)
+    bundles = {name: letter.digest for name, letter in _of_each(message.bundles, Bundle, members, roster).items()}
     proposals: dict[str, Propose] = {
         name: letter.message  # type: ignore[misc]
         for name, letter in _of_each(message.proposes, Propose, members, roster).items()
     }
-    bundles: dict[str, bytes] = {}
-    for name, letter in acks.items():
-        held = dict(letter.message.held) if isinstance(letter.message, Ack) else {}
-        for dealer in chosen:
-            if dealer not in held:
-                raise Malformed(f"{name} did not acknowledge a bundle of {dealer}")
-            if bundles.setdefault(dealer, held[dealer]) != held[dealer]:
-                raise Malformed(f"{dealer} dealt different bundles, says {name}")
-    dealt = [open_letter(wire, roster, Bundle) for wire in message.bundles]
-    if [(letter.sender, letter.digest) for letter in dealt] != [(name, bundles[name]) for name in chosen]:
-        raise Malformed("not the bundle of each member that the others acknowledged")
+    if len(message.acks) != len(chosen):
+        raise Malformed("not one acknowledgement of each member, in order")
+    for name, row in zip(chosen, message.acks, strict=True):
+        if not authentic(_acknowledgement(name, row, bundles, members.envelope, roster), roster):
+            raise Malformed(f"{name} did not acknowledge these bundles")
     if len({grounds_of(proposal) for proposal in proposals.values()}) != 1:
         raise Malformed("proposals on different grounds")
     deadline = common_deadline_ms(proposals.values(), roster, members.envelope.attempt)
@@ -164,8 +165,33 @@ def common_deadline_ms(proposals: Iterable[Propose], roster: Roster, attempt: in
     return asked[min(roster.quorums.c, len(asked) - 1)] << min(attempt, 3)
 
 
+def _acknowledgement(
+    name: str, row: Acknowledged, bundles: Mapping[str, bytes], at: Envelope, roster: Roster
+) -> Letter:
+    """The Ack of a member, made whole again; its signature says whether it is one. Raises Malformed."""
+    incarnation, signature, beside = row
+    held = {**bundles, **dict(beside)}
+    if beside != tuple((one, held[one]) for one in roster.names if one in held and one not in bundles):
+        raise Malformed(f"what {name} acknowledged beside the members' bundles is not in the order of the roster")
+    whole = Ack(tuple((one, held[one]) for one in roster.names if one in held))
+    return rejoin(whole, replace(at, sender=name, incarnation=incarnation), signature)
+
+
+def short(ack: Letter, chosen: Sequence[str]) -> Acknowledged:
+    """What of an Ack a set of `chosen` does not say already, when it acknowledges the bundles in it."""
+    held = ack.message.held if isinstance(ack.message, Ack) else ()
+    return ack.envelope.incarnation, ack.signature, tuple(row for row in held if row[0] not in chosen)
+
+
+def check_order(ack: Letter, roster: Roster) -> None:
+    """Each dealer once, in the order of the roster: else nobody could make it whole again. Raises Malformed."""
+    names = [name for name, _ in ack.message.held] if isinstance(ack.message, Ack) else []
+    if names != [name for name in roster.names if name in set(names)]:
+        raise Malformed("an acknowledgement that is not in the order of the roster")
+
+
 def _of_each(
-    wires: Iterable[bytes], kind: type[Ack] | type[Propose], members: Letter, roster: Roster
+    wires: Iterable[bytes], kind: type[Bundle] | type[Propose], members: Letter, roster: Roster
 ) -> dict[str, Letter]:
     """One letter of `kind` by each member, in order, of the attempt of `members`. Raises Malformed."""
     found: dict[str, Letter] = {}

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from p2pfl.codec import Malformed, Pieces, pieces, unpack
+from p2pfl.codec import Malformed, Pieces, pieces, read_facts, unpack
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import MalformedMessage, SetsDiffer, UnexpectedEvent, UnexpectedMessage
 from p2pfl.keys import Secret
 from p2pfl.messages import (
     LARGE,
     SMALL,
+    Ballot,
     Certificate,
     Chunk,
     Confirm,
@@ -28,6 +29,7 @@ from p2pfl.messages import (
     Members,
     Nonce,
     Opened,
+    Ready,
     Root,
     SumChunk,
     SumDigest,
@@ -52,7 +54,7 @@ from p2pfl.sharing.events import (
 )
 from p2pfl.sharing.history import NO_BASE
 from p2pfl.sharing.others import Others
-from p2pfl.sharing.phases import ballot, confirm, owed, unmask
+from p2pfl.sharing.phases import asked, ballot, confirm, owed, unmask
 from p2pfl.sharing.state import Phase, Setting, State, pack_sums, read_vectors, restore, sums_item
 from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Row
 
@@ -60,7 +62,7 @@ NO_SUMS: Final = b"\x92\xc4\x00\x90"  # no vectors, under no attempt digest
 EARLY_BYTES: Final = 256 << 20  # held for one peer that is a step ahead …
 EARLY_LETTERS: Final = 4096  # … in at most so many letters
 # What may be handed on: each counts by its own signature.
-HANDED: Final = (Members, Root, SumDigest, Nonce, Tags, Confirm, Leave)
+HANDED: Final = (Members, Root, SumDigest, Nonce, Tags, Ready, Confirm, Leave)
 
 
 class Round:
@@ -155,6 +157,7 @@ class Round:
         found = cls(setting, others, number, base=tuple(base))
         state = found.state
         state.attempt, state.record, state.signed = attempt, record, True
+        state.view = bytes.fromhex(read_facts(record)["view"])
         if certificate:
             letter = read(certificate)
             state.certificate = seal(letter.message, state.envelope, setting.identity)
@@ -169,7 +172,8 @@ class Round:
         state.reveals = {}
         for letter in map(read, confirms):
             if isinstance(letter.message, Confirm):
-                state.confirms[letter.sender] = (letter.message.record, letter.message.cosignature)
+                words = letter.message
+                state.confirms[letter.sender] = (confirm.read(state, words), words.cosignature)
                 state.confirm_letters[letter.sender] = letter
         confirm.sign(state)
         confirm.settled(state)
@@ -251,7 +255,8 @@ class Round:
         if attempt > self.state.attempt and self.state.certificate is not None:
             return []  # this attempt is certified: no honest peer is in a later one
         if attempt > self.state.attempt and not isinstance(message, Certificate):
-            return self._keep(letter)
+            voted = isinstance(message, Ballot) and bool(message.survivors)
+            return self._keep(letter) + (asked.beyond(self.state, letter.sender, attempt) if voted else [])
         cell = EVENTS.get((self.phase, type(message)))
         if isinstance(cell, Keep):
             return self._keep(letter)

@@ -175,11 +175,15 @@ _abandoned = When(ballot.abandoned, ballot.next_attempt, SHARE)
 _certified = When(ballot.certified, ballot.certify, UNMASK)
 _voted = When(ballot.voted, ballot.wait, BALLOT)
 _survive = When(ballot.enough_readys, ballot.vote_survivors, BALLOT)
-_give_up = When(ballot.gives_up, ballot.give_up, BALLOT)
 
 
-def _leave(phase: Phase) -> tuple[When, ...]:
-    return When(leave.due, leave.cast, phase), When(leave.carried, leave.go_on, phase)
+def _undecided(phase: Phase) -> tuple[When, ...]:
+    return (
+        When(asked.lacks, asked.ask, phase),
+        When(ballot.gives_up, ballot.give_up, BALLOT),
+        When(leave.due, leave.cast, phase),
+        When(leave.carried, leave.go_on, phase),
+    )
 
 
 def _before_u(phase: Phase) -> tuple[When, ...]:
@@ -192,8 +196,7 @@ def _before_u(phase: Phase) -> tuple[When, ...]:
         When(share.may_acknowledge, share.receipt, phase),
         When(members.can_choose, members.choose, phase),
         When(propose.half_time, propose.pass_on, phase),
-        _give_up,
-        *_leave(phase),
+        *_undecided(phase),
     )
 
 
@@ -206,8 +209,7 @@ READY: Final[dict[Phase, tuple[When, ...]]] = {
         _voted,
         _survive,
         When(mask.outside, ballot.wait, BALLOT),
-        _give_up,
-        *_leave(MASK),
+        *_undecided(MASK),
     ),
     GATHER: (
         _abandoned,
@@ -221,17 +223,17 @@ READY: Final[dict[Phase, tuple[When, ...]]] = {
         When(verify.can_judge, verify.judge, GATHER),
         When(gather.may_vouch, gather.store, BALLOT),
         When(gather.late, gather.ask, GATHER),
-        _give_up,
-        *_leave(GATHER),
+        *_undecided(GATHER),
     ),
-    BALLOT: (_abandoned, _certified, _survive, _give_up, *_leave(BALLOT)),
+    BALLOT: (_abandoned, _certified, _survive, *_undecided(BALLOT)),
     UNMASK: (
         When(gather.came_late, gather.keep, UNMASK),
         When(unmask.opened, unmask.compute, UNMASK),
         When(unmask.can_combine, unmask.combine, UNMASK),
         When(unmask.backups_due, unmask.back_up, UNMASK),
         When(fetch.lacks_sum, fetch.want, UNMASK),
-        *_leave(UNMASK),
+        When(leave.due, leave.cast, UNMASK),
+        When(leave.carried, leave.go_on, UNMASK),
     ),
     CONFIRM: (
         When(confirm.may_sign, confirm.vow, CONFIRM),

@@ -606,8 +606,7 @@ def _table() -> tuple[Decoder, ...]:
 
 
 def _certificates() -> tuple[bytes, ...]:
-    ready = tuple(paper.by(name, messages.Ready(D, V)).wire for name in paper.names)
-    votes = [paper.by(name, messages.Ballot(1, D, V, ready, ())).wire for name in paper.names]
+    votes = [paper.by(name, messages.Ballot(1, D, V, paper.names, ())).wire for name in paper.names]
     against = [paper.by(name, messages.Ballot(0, b"", b"", (), ("site-1",))).wire for name in paper.names]
     held = [messages.Certificate(tuple(votes), MEMBERS.wire), messages.Certificate(tuple(against), b"")]
     return tuple(_bodies(paper.by("site-1", one).wire) for one in held)

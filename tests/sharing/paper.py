@@ -11,7 +11,7 @@ from p2pfl import merkle
 from p2pfl.keys import Identity, digest
 from p2pfl.messages import Ack, BackupShare, Bundle, Envelope, Letter, Members, Message, Propose, seal
 from p2pfl.roster import Member, Roster
-from p2pfl.sharing import shamir
+from p2pfl.sharing import certificate, shamir
 from p2pfl.sharing.phases.share import commitment, edge_commitment, leaf
 from tests.sharing.liars import STRANGER
 
@@ -85,7 +85,7 @@ class Paper:
         message = Members(
             chosen,
             tuple(self.deal(name, attempt=attempt).bundle.wire for name in chosen),
-            tuple(self.ack(name, attempt=attempt).wire for name in chosen),
+            tuple(certificate.short(self.ack(name, attempt=attempt), chosen) for name in chosen),
             tuple(self.propose(name, attempt=attempt).wire for name in chosen),
             chosen,
             1000 << min(attempt, 3),

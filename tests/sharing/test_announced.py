@@ -8,7 +8,7 @@ import pytest
 
 from p2pfl.messages import Propose
 from p2pfl.roster import Member, Roster
-from p2pfl.sharing.phases import confirm
+from p2pfl.sharing.record import announced
 from p2pfl.simulate import SimulatedFederation
 from tests.sharing.paper import RUN
 
@@ -28,13 +28,13 @@ def said(*changes: bytes) -> list[Propose]:
 def test_the_last_round_of_an_epoch_is_what_more_members_say_than_may_lie(n: int) -> None:
     c = roster(n).quorums.c
     rest = [b""] * (n - c)
-    assert confirm.announced(said(*[ONE] * c, *rest), roster(n)) == b""  # liars may make one up
-    assert confirm.announced(said(*[ONE] * (c + 1), *rest[1:]), roster(n)) == ONE
-    assert confirm.announced(said(*[OTHER] * c, *[ONE] * (n - c)), roster(n)) == ONE
+    assert announced(said(*[ONE] * c, *rest), roster(n)) == b""  # liars may make one up
+    assert announced(said(*[ONE] * (c + 1), *rest[1:]), roster(n)) == ONE
+    assert announced(said(*[OTHER] * c, *[ONE] * (n - c)), roster(n)) == ONE
 
 
 def test_a_round_in_which_nobody_says_so_has_a_record_without_that_field() -> None:
-    assert confirm.announced(said(b"", b"", b""), roster(3)) == b""
+    assert announced(said(b"", b"", b""), roster(3)) == b""
     federation = SimulatedFederation(3, length=5)
     federation.run()
     assert all(b"announced" not in peer.disk.ledger[0] for peer in federation.peers.values())

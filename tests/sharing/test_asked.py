@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p2pfl import messages as m
 from p2pfl.sharing import events as e
-from p2pfl.sharing.phases import gather
+from p2pfl.sharing.phases import asked, gather
 from p2pfl.sharing.phases.gather import NONCE, ROOT, TAGS, WORDS
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Phase
@@ -60,3 +60,41 @@ def test_signed_statements_are_asked_for_before_words_and_none_of_a_kind_that_is
     kinds = [max(index, TAGS - 1) for _, index in sent.letter.message.lacking]
     assert kinds == sorted(kinds, reverse=True)
     assert {name for name, index in sent.letter.message.lacking if index == ROOT}.isdisjoint(found.state.roots)
+
+
+# ── what a vote stands on ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def wants_to_know(federation: SimulatedFederation, found: Round, *names: str) -> list[e.Send]:
+    liar = federation.peers[LIAR]
+    place = m.Envelope(liar.run, 1, found.number, found.attempt, LIAR, liar.incarnation)
+    want = m.seal(m.Want(asked.VOTE, tuple((name, 0) for name in names)), place, liar.identity)
+    return [one for one in found.handle(e.Received(found.state.now, want)) if isinstance(one, e.Send)]
+
+
+def test_whoever_asks_has_those_readys_that_it_lacks_once() -> None:
+    federation, found = standing(Phase.BALLOT, peers=4)
+    held = list(found.state.readys)
+    (handed,) = wants_to_know(federation, found, *held[:1], *held[:1])
+    assert handed.to == LIAR
+    assert handed.letter.message == m.Handed((found.state.readys[held[0]].wire,))
+    assert wants_to_know(federation, found, *held) == []
+
+
+def test_whoever_asks_while_votes_are_out_has_the_certificate_when_there_is_one() -> None:
+    federation, found = standing(Phase.BALLOT, peers=4)
+    assert wants_to_know(federation, found) == []
+    _, decided = standing(Phase.UNMASK, peers=4)
+    state = decided.state
+    state.owed.add(LIAR)
+    assert state.certificate is not None
+    told = decided.handle(e.CertificateStored(state.now, state.round, state.attempt))
+    assert [one.to for one in told if isinstance(one, e.Send) and one.letter is state.certificate] == [LIAR]
+
+
+def test_under_a_certificate_whoever_asks_has_it_once_and_again_over_a_new_link() -> None:
+    federation, found = standing(Phase.UNMASK, peers=4)
+    assert [one.letter for one in wants_to_know(federation, found)] == [found.state.certificate]
+    assert wants_to_know(federation, found) == []
+    again = found.handle(e.LinkUp(found.state.now, LIAR, bytes(16)))
+    assert found.state.certificate in [one.letter for one in again if isinstance(one, e.Send)]

@@ -21,6 +21,7 @@ from p2pfl.sharing.certificate import (
     compose,
     proposals,
     same_attempt,
+    short,
     tally,
 )
 from p2pfl.sharing.state import attempt_digest
@@ -39,8 +40,7 @@ def ready(name: str, attempt: int = 0, view: bytes = V) -> Letter:
 
 
 def survivors(name: str, voices: Sequence[str] = NAMES[:Q], *, attempt: int = 0, view: bytes = V) -> Letter:
-    readys = tuple(ready(voice, attempt, view).wire for voice in voices)
-    return paper.by(name, m.Ballot(1, D, view, readys, ()), attempt=attempt)
+    return paper.by(name, m.Ballot(1, D, view, tuple(voices), ()), attempt=attempt)
 
 
 def abandon(name: str, attempt: int = 0, waited: tuple[str, ...] = ()) -> Letter:
@@ -79,10 +79,8 @@ def outside() -> Letter:
 
 
 def survived(voters: Sequence[str], voices: Sequence[str]) -> list[Letter]:
-    """SURVIVORS for that set, by these voters, with READYs of these voices."""
-    without = attempt_digest(outside())
-    readys = tuple(paper.by(voice, m.Ready(without, V)).wire for voice in voices)
-    return [paper.by(voter, m.Ballot(1, without, V, readys, ())) for voter in voters]
+    """SURVIVORS for that set, by these voters, on READYs of these voices."""
+    return [paper.by(voter, m.Ballot(1, attempt_digest(outside()), V, tuple(voices), ())) for voter in voters]
 
 
 def test_a_set_smaller_than_the_roster_is_decided_by_its_own_members() -> None:
@@ -104,6 +102,8 @@ REFUSED: dict[str, Callable[[], Letter]] = {
     "two ballots of one voter": lambda: certificate([*GOOD, abandon(NAMES[0])], MEMBERS.wire),
     "too few READYs in a ballot": lambda: certificate([*GOOD[:2], survivors(NAMES[2], NAMES[:2])], MEMBERS.wire),
     "one READY many times": lambda: certificate([*GOOD[:2], survivors(NAMES[2], NAMES[:1] * 4)], MEMBERS.wire),
+    "READYs in another order": lambda: certificate([*GOOD[:2], survivors(NAMES[2], NAMES[Q - 1 :: -1])], MEMBERS.wire),
+    "READYs of a stranger": lambda: certificate([*GOOD[:2], survivors(NAMES[2], (*NAMES[:Q], "eve"))], MEMBERS.wire),
     "READYs of sites outside of the set": lambda: certificate([*survived(NAMES[1:], NAMES[:Q])], outside().wire),
     "ballots of sites outside of the set": lambda: certificate([*survived(NAMES[:Q], NAMES[1:])], outside().wire),
     "ballots of another attempt": lambda: certificate([survivors(name, attempt=1) for name in NAMES[:Q]], MEMBERS.wire),
@@ -126,16 +126,15 @@ def test_what_decides_nothing_is_malformed(name: str) -> None:
         check_certificate(REFUSED[name](), paper.roster)
 
 
-def test_a_ballot_proves_what_it_claims() -> None:
+def test_a_ballot_says_what_one_must_say() -> None:
     assert check_ballot(GOOD[0], paper.roster).survivors
     assert not check_ballot(abandon(NAMES[0]), paper.roster).survivors
     bad = [
         paper.by(NAMES[0], m.Ballot(0, b"", V, (), ())),
-        paper.by(NAMES[0], m.Ballot(0, b"", b"", (ready(NAMES[0]).wire,), ())),
+        paper.by(NAMES[0], m.Ballot(0, b"", b"", (NAMES[0],), ())),
         paper.by(NAMES[0], m.Ballot(1, D, V, (), ())),
-        paper.by(NAMES[0], m.Ballot(1, D, V, (b"",) * 3, ())),
-        paper.by(NAMES[0], m.Ballot(1, D, OTHER, GOOD[0].message.readys, ())),  # type: ignore[attr-defined]
-        paper.by(NAMES[0], m.Ballot(1, OTHER, V, GOOD[0].message.readys, ())),  # type: ignore[attr-defined]
+        paper.by(NAMES[0], m.Ballot(1, D, V, NAMES[: Q - 1], ())),
+        paper.by(NAMES[0], m.Ballot(1, D, V, NAMES[:1] * Q, ())),
         ready(NAMES[0]),
     ]
     for letter in bad:
@@ -160,19 +159,33 @@ def test_a_set_names_one_bundle_and_one_proposal_of_each_member_and_of_nobody_el
         assert proposals(paper.members(survivors=chosen), paper.roster) == found.proposals
 
 
-def changed(field: str, change: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]) -> Letter:
+def changed(field: str, change: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Letter:
     fields: dict[str, Any] = {field: change(getattr(MEMBERS.message, field))}
     return paper.members(**fields)
 
 
-def each(field: str, letter: Callable[[str], Letter]) -> Letter:
-    """The set with another letter of every member in `field`."""
-    return changed(field, lambda held: tuple(letter(name).wire for name in NAMES))
+def changed_beside(change: Callable[[Any], Any]) -> Letter:
+    """A set without the last site, whose bundle all have acknowledged too, said otherwise by the coordinator."""
+    whole: Any = paper.members(survivors=NAMES[:-1]).message
+    return paper.members(survivors=NAMES[:-1], acks=(change(whole.acks[0]), *whole.acks[1:]))
 
 
 def one(field: str, letter: Letter) -> Letter:
     """The set with another letter of the first member in `field`."""
     return changed(field, lambda held: (letter.wire, *held[1:]))
+
+
+def acked(*letters: Letter) -> Letter:
+    """The set with other acknowledgements of the first members."""
+    return changed("acks", lambda held: (*(short(letter, NAMES) for letter in letters), *held[len(letters) :]))
+
+
+def beside(*rows: tuple[str, bytes]) -> Letter:
+    """A set without the last site, whose first member acknowledged these beside, and signed that."""
+    chosen = NAMES[:-1]
+    held = (*((name, paper.deal(name).bundle.digest) for name in chosen), *rows)
+    first = short(paper.by(NAMES[0], m.Ack(held)), chosen)
+    return paper.members(survivors=chosen, acks=(first, *(short(paper.ack(name), chosen) for name in chosen[1:])))
 
 
 SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
@@ -186,42 +199,52 @@ SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
         "with a stranger": lambda:
             replaced(MEMBERS, survivors=(*NAMES[:-1], "stranger"), owners=(*NAMES[:-1], "stranger")),
     },
-    "not one Ack of each member": {
-        "one member left out, and its letters not": lambda:
+    "not one acknowledgement of each member": {
+        "one member left out, and its acknowledgement not": lambda:
             paper.members(survivors=NAMES[:-1], acks=MEMBERS.message.acks),  # type: ignore[attr-defined]
         "an acknowledgement missing": lambda: changed("acks", lambda held: held[:-1]),
-        "one acknowledgement twice": lambda: changed("acks", lambda held: (held[0], *held[:-1])),
         "one acknowledgement too many": lambda: changed("acks", lambda held: (*held, held[0])),
-        "acknowledgements in another order": lambda: changed("acks", lambda held: held[::-1]),
     },
     "owners are neither": {
         "other owners": lambda: paper.members(owners=NAMES[::-1]),
         "half of them": lambda: paper.members(owners=NAMES[:2]),
         "one who is no member": lambda: paper.members(survivors=NAMES[1:], owners=NAMES[:1]),
     },
-    "Ack of another attempt": {
-        "an acknowledgement of another attempt": lambda: one("acks", paper.elsewhere(paper.ack(NAMES[0]), attempt=1)),
-        "an acknowledgement of another run": lambda: one("acks", paper.elsewhere(paper.ack(NAMES[0]), run=OTHER)),
-    },
     "not signed by": {
-        "a forged acknowledgement": lambda: one("acks", paper.forged(paper.ack(NAMES[0]))),
         "a forged bundle": lambda: one("bundles", paper.forged(paper.deal(NAMES[0]).bundle)),
         "a forged proposal": lambda: one("proposes", paper.forged(paper.propose(NAMES[0]))),
     },
     "did not acknowledge": {
-        "one bundle that one member did not acknowledge": lambda: one("acks", paper.ack(NAMES[0], names=NAMES[:-1])),
-        "its own bundle that a member did not acknowledge": lambda: one("acks", paper.ack(NAMES[0], names=NAMES[1:])),
+        "a forged acknowledgement": lambda: acked(paper.forged(paper.ack(NAMES[0]))),
+        "an acknowledgement of another attempt": lambda: acked(paper.elsewhere(paper.ack(NAMES[0]), attempt=1)),
+        "an acknowledgement of another run": lambda: acked(paper.elsewhere(paper.ack(NAMES[0]), run=OTHER)),
+        "the acknowledgement of another process": lambda: changed(
+            "acks", lambda held: ((bytes(16), *held[0][1:]), *held[1:])),
+        "one acknowledgement twice": lambda: changed("acks", lambda held: (held[0], *held[:-1])),
+        "acknowledgements in another order": lambda: changed("acks", lambda held: held[::-1]),
+        "one bundle that one member did not acknowledge": lambda: acked(paper.ack(NAMES[0], names=NAMES[:-1])),
+        "its own bundle that a member did not acknowledge": lambda: acked(paper.ack(NAMES[0], names=NAMES[1:])),
+        "other bundles that one member acknowledged": lambda: acked(paper.ack(NAMES[0], salt=b"x")),
+        "other bundles than all acknowledged": lambda: acked(*(paper.ack(name, salt=b"x") for name in NAMES)),
+        "another bundle of one member": lambda: one("bundles", paper.deal(NAMES[0], salt=b"x").bundle),
+        "what one acknowledged beside them, left away": lambda: changed_beside(lambda row: (*row[:2], ())),
+        "what one acknowledged beside them, changed": lambda: changed_beside(
+            lambda row: (*row[:2], ((NAMES[-1], OTHER),))),
     },
-    "dealt different bundles": {
-        "other bundles that one member acknowledged": lambda: one("acks", paper.ack(NAMES[0], salt=b"x")),
+    "beside the members' bundles": {
+        "a member's bundle acknowledged beside itself": lambda: changed(
+            "acks", lambda held: ((*held[0][:2], ((NAMES[1], paper.deal(NAMES[1]).bundle.digest),)), *held[1:])),
+        "a stranger's bundle": lambda: beside(("stranger", OTHER)),
+        "one bundle twice": lambda: beside((NAMES[-1], OTHER), (NAMES[-1], OTHER)),
     },
-    "not the bundle of each": {
-        "other bundles than all acknowledged": lambda: each("acks", lambda name: paper.ack(name, salt=b"x")),
+    "not one Bundle of each": {
         "a bundle missing": lambda: changed("bundles", lambda held: held[:-1]),
         "a bundle too many": lambda: changed("bundles", lambda held: (*held, held[0])),
         "bundles in another order": lambda: changed("bundles", lambda held: held[::-1]),
-        "another bundle of one member": lambda: one("bundles", paper.deal(NAMES[0], salt=b"x").bundle),
         "no bundles": lambda: paper.members(bundles=()),
+    },
+    "Bundle of another attempt": {
+        "a bundle of another attempt": lambda: one("bundles", paper.deal(NAMES[0], attempt=1).bundle),
     },
     "not one Propose of each member": {
         "a proposal missing": lambda: changed("proposes", lambda held: held[1:]),
@@ -229,9 +252,9 @@ SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
         "proposals in another order": lambda: changed("proposes", lambda held: held[::-1]),
         "no proposals": lambda: paper.members(proposes=()),
     },
-    "Ack where Propose": {
-        "acknowledgements in place of proposals": lambda:
-            paper.members(proposes=MEMBERS.message.acks),  # type: ignore[attr-defined]
+    "Bundle where Propose": {
+        "bundles in place of proposals": lambda:
+            paper.members(proposes=MEMBERS.message.bundles),  # type: ignore[attr-defined]
     },
     "Propose of another attempt": {
         "a proposal of another attempt": lambda: one("proposes", paper.elsewhere(paper.propose(NAMES[0]), attempt=1)),
@@ -269,8 +292,9 @@ def test_members_may_ask_for_what_they_like_and_acknowledge_more_than_the_set() 
     """Support, deadline, clock, ε and log differ from site to site; so does who else was heard of."""
     own: dict[str, Any] = {"support": b"x", "deadline_ms": 999, "clock_ms": 7, "epsilon": "0.2", "site_head": OTHER}
     compose(one("proposes", paper.propose(NAMES[0], **own)), paper.roster)
-    fewer = tuple(paper.ack(name, names=NAMES[1:]).wire for name in NAMES[1:])
+    fewer = tuple(short(paper.ack(name, names=NAMES[1:]), NAMES[1:]) for name in NAMES[1:])
     compose(paper.members(survivors=NAMES[1:], acks=fewer), paper.roster)
+    compose(beside((NAMES[-1], OTHER)), paper.roster)
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=7, max_size=7), st.integers(0, 10), st.integers(1, 10**9))

@@ -78,14 +78,15 @@ def smaller(state: State, left_out: str) -> None:
     names = tuple(name for name in state.names if name != left_out)
     keep = [place for place, name in enumerate(state.names) if name != left_out]
 
-    def kept(wires: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        return tuple(wires[place] for place in keep)
+    def kept(rows: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(rows[place] for place in keep)
 
-    made = m.Members(names, kept(message.bundles), kept(message.acks), kept(message.proposes), names,
+    gone = m.read(message.bundles[state.names.index(left_out)])
+    acks = tuple((process, signature, ((left_out, gone.digest),)) for process, signature, _ in kept(message.acks))
+    made = m.Members(names, kept(message.bundles), acks, kept(message.proposes), names,
                      message.deadline_ms, ())  # fmt: skip
     d, view = attempt_digest(members := by("site-1", made)), digest("view")
-    readys = tuple(by(name, m.Ready(d, view)).wire for name in names)
-    ballots = tuple(by(name, m.Ballot(1, d, view, readys, ())).wire for name in names)
+    ballots = tuple(by(name, m.Ballot(1, d, view, tuple(names), ())).wire for name in names)
     state.members, state.certificate = members, by(ME, m.Certificate(ballots, members.wire))
 
 

@@ -74,8 +74,7 @@ def said(message: Message, attempt: int = 0, process: str = "") -> Letter:
 
 
 def ballot(view: bytes) -> Letter:
-    readys = tuple(paper.by(name, m.Ready(D, view)).wire for name in NAMES[:3])
-    return said(m.Ballot(1, D, view, readys, ()))
+    return said(m.Ballot(1, D, view, NAMES[:3], ()))
 
 
 DEALT, FALSE_DEAL = paper.deal(LIAR), paper.deal(LIAR, opens=bytes(32))
@@ -152,7 +151,7 @@ INNOCENT: dict[str, Callable[[], Sequence[Letter]]] = {
     "acknowledgements, of which the later is longer": lambda: [paper.ack(LIAR, names=NAMES[:3]), paper.ack(LIAR)],
     "LEAVEs of which each names somebody else": lambda: [said(m.Leave(("site-0",))), said(m.Leave(("site-1",)))],
     "questions": lambda: [said(m.Want("words", ())), said(m.Want("sum", ()))],
-    "records": lambda: [said(m.Confirm(b"{}", bytes(64))), said(m.Confirm(b"[]", bytes(64)))],
+    "records": lambda: [said(m.Confirm(H, H, b"{}", bytes(64))), said(m.Confirm(V, H, b"{}", bytes(64)))],
     "chunks, which nobody signs": lambda: [said(m.Chunk(D, 0, b"a")), said(m.Chunk(D, 0, b"b"))],
     "digests of two chunks": lambda: [signed_sum(LIAR, 2), signed_sum(LIAR, 1, by=LIAR)],
     "tags under two challenges": lambda: [tags(LIAR), tags(LIAR, challenge=V)],

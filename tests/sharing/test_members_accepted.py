@@ -312,8 +312,7 @@ def test_a_ballot_that_rests_on_a_site_outside_of_the_set_counts_no_more_when_th
     attempt, view = attempt_digest(letter), digest("view")
 
     def survivors(name: str, voices: Sequence[str]) -> Letter:
-        readys = tuple(seven.by(voice, m.Ready(attempt, view)).wire for voice in voices)
-        return seven.by(name, m.Ballot(1, attempt, view, readys, ()))
+        return seven.by(name, m.Ballot(1, attempt, view, tuple(voices), ()))
 
     found = seat(sitting("site-0", on=seven))
     found.state.passed_on = frozenset()

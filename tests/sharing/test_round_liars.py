@@ -13,6 +13,7 @@ from p2pfl.errors import round as errors
 from p2pfl.errors.sharing import WordOutOfRange
 from p2pfl.messages import Letter, Message, open_letter
 from p2pfl.sharing import events as e
+from p2pfl.sharing.certificate import short
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.phases import propose
 from p2pfl.sharing.phases.gather import sum_digest
@@ -112,6 +113,12 @@ def test_a_site_that_nominates_too_much_is_told_so_before_it_says_anything() -> 
     assert found.state.proposal != proposal
 
 
+def test_an_acknowledgement_that_nobody_could_make_whole_again_is_refused() -> None:
+    """In another order it would verify nowhere, and who names a set that rests on it would look like the liar."""
+    lie = altering(m.Ack, lambda liar, peer, letter: m.Ack(letter.message.held[::-1]))  # type: ignore[attr-defined]
+    refused({LIAR: lie}, errors.MalformedMessage, "order of the roster")
+
+
 def test_two_proposals_in_one_attempt_are_two_statements() -> None:
     def twice(liar: SimulatedPeer, peer: str, letter: Letter) -> list[Message]:
         return [letter.message, replace(letter.message, deadline_ms=1)]  # type: ignore[type-var]
@@ -133,11 +140,26 @@ def of_attempt_1(wires: tuple[bytes, ...], liar: SimulatedPeer) -> tuple[bytes, 
     return tuple(resealed(liar, own, attempt=1).wire if wire == own.wire else wire for wire in wires)
 
 
-def grown(wires: tuple[bytes, ...], liar: SimulatedPeer) -> tuple[bytes, ...]:
-    """The liar's own acknowledgement in the set names another bundle of site-2."""
-    own = next(open_letter(wire, liar.roster) for wire in wires if open_letter(wire, liar.roster).sender == liar.name)
-    held = tuple((name, bytes(32) if name == "site-2" else one) for name, one in own.message.held)  # type: ignore[attr-defined]
-    return tuple(resealed(liar, own, m.Ack(held)).wire if wire == own.wire else wire for wire in wires)
+def place_of(liar: SimulatedPeer, message: m.Members) -> int:
+    return message.survivors.index(liar.name)
+
+
+def acked(change: Callable[[SimulatedPeer, m.Members], object]) -> Lie:
+    """Another acknowledgement of its own than the one that the liar has sent."""
+
+    def rows(message: m.Members, liar: SimulatedPeer) -> object:
+        place = place_of(liar, message)
+        return (*message.acks[:place], change(liar, message), *message.acks[place + 1 :])
+
+    return members(acks=rows)
+
+
+def signed(liar: SimulatedPeer, message: m.Members, attempt: int = 0, **others: bytes) -> object:
+    """The liar's good signature over an acknowledgement of these bundles, or of others."""
+    dealt = [m.read(wire) for wire in message.bundles]
+    held = tuple((one.sender, others.get(one.sender.replace("-", "_"), one.digest)) for one in dealt)
+    own = dealt[place_of(liar, message)]
+    return short(resealed(liar, own, m.Ack(held), attempt=attempt), message.survivors)
 
 
 SETS = {
@@ -150,13 +172,13 @@ SETS = {
     "an acknowledgement missing": members(acks=lambda one, liar: one.acks[:-1]),
     "an acknowledgement twice": members(acks=lambda one, liar: (*one.acks, one.acks[0])),
     "acknowledgements in another order": members(acks=lambda one, liar: one.acks[::-1]),
-    "an acknowledgement of another attempt": members(acks=lambda one, liar: of_attempt_1(one.acks, liar)),
-    "an acknowledgement of another bundle": members(acks=lambda one, liar: grown(one.acks, liar)),
+    "an acknowledgement of another attempt": acked(lambda liar, one: signed(liar, one, attempt=1)),
+    "an acknowledgement of another bundle": acked(lambda liar, one: signed(liar, one, site_2=bytes(32))),
     "a proposal missing": members(proposes=lambda one, liar: one.proposes[1:]),
     "a proposal twice": members(proposes=lambda one, liar: (*one.proposes, one.proposes[0])),
     "a proposal of another attempt": members(proposes=lambda one, liar: of_attempt_1(one.proposes, liar)),
-    "proposals as acknowledgements": members(acks=lambda one, liar: one.proposes),
-    "garbage as acknowledgement": members(acks=lambda one, liar: (b"", *one.acks[1:])),
+    "bundles as proposals": members(proposes=lambda one, liar: one.bundles),
+    "garbage as acknowledgement": acked(lambda liar, one: (bytes(16), bytes(64), ())),
 }
 
 

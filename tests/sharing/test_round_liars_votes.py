@@ -10,10 +10,10 @@ import pytest
 from p2pfl import codec
 from p2pfl import messages as m
 from p2pfl.errors import round as errors
-from p2pfl.messages import Letter, Message, open_letter
+from p2pfl.messages import Letter, Message
 from p2pfl.simulate import Lie, outcome_of
 from p2pfl.simulate.peer import SimulatedPeer
-from tests.sharing.liars import STRANGER, altering, proven, refused, resealed, run, with_fields
+from tests.sharing.liars import altering, proven, refused, resealed, run, with_fields
 from tests.simulate import promises
 
 LIAR = "site-0"
@@ -32,40 +32,22 @@ def test_two_ballots_in_one_attempt_are_two_statements() -> None:
     assert proven(refused({LIAR: lie}, errors.TwoStatements, "Ballot")) == {LIAR}
 
 
-def readys(make: Callable[[SimulatedPeer, tuple[Letter, ...]], tuple[Letter, ...]]) -> Lie:
-    def change(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
-        message = letter.message
-        assert isinstance(message, m.Ballot)
-        held = tuple(open_letter(wire, liar.roster) for wire in message.readys)
-        return replace(message, readys=tuple(one.wire for one in make(liar, held)))
-
-    return altering(m.Ballot, change)
-
-
-def own_ready(liar: SimulatedPeer, held: tuple[Letter, ...], **envelope: int) -> Letter:
-    one = next(letter for letter in held if letter.sender == liar.name)
-    return resealed(liar, one, **envelope)
+def naming(*names: str) -> Lie:
+    return altering(m.Ballot, with_fields(readys=names))
 
 
 BALLOTS = {
-    "too few READYs": readys(lambda liar, held: held[:2]),
-    "one READY many times": readys(lambda liar, held: held[:1] * 4),
-    "no READYs": readys(lambda liar, held: ()),
-    "a READY of another attempt": readys(lambda liar, held: (*held, own_ready(liar, held, attempt=1))),
-    "a READY of another epoch": readys(lambda liar, held: (*held, own_ready(liar, held, epoch=2))),
-    "a READY that a stranger signed": readys(
-        lambda liar, held: (*held[1:], m.seal(held[0].message, held[0].envelope, STRANGER))
-    ),
-    "a READY for other sums": readys(
-        lambda liar, held: (*held, resealed(liar, own_ready(liar, held), m.Ready(bytes(32), bytes(32))))
-    ),
-    "an ABANDON with READYs": altering(m.Ballot, with_fields(survivors=0)),
-    "for other sums than its READYs": altering(m.Ballot, with_fields(view=bytes(32))),
+    "on too few READYs": naming("site-0", "site-1"),
+    "on one READY many times": naming(*(["site-1"] * 4)),
+    "on no READYs": naming(),
+    "on READYs of a stranger": naming("site-0", "site-1", "site-2", "eve"),
+    "on READYs in another order": naming("site-2", "site-1", "site-0"),
+    "an ABANDON on READYs": altering(m.Ballot, with_fields(survivors=0)),
 }
 
 
 @pytest.mark.parametrize("name", BALLOTS)
-def test_a_ballot_that_does_not_prove_what_it_claims_is_refused(name: str) -> None:
+def test_a_ballot_that_does_not_say_what_one_must_say_is_refused(name: str) -> None:
     refused({LIAR: BALLOTS[name]}, errors.BallotRejected)
 
 
@@ -107,13 +89,21 @@ def test_a_wrong_seed_of_another_is_refused_under_its_senders_name() -> None:
     refused({LIAR: lie}, errors.SeedRejected, "the one of site-2")
 
 
-def test_a_record_that_differs_is_refused_and_says_where() -> None:
-    def other(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
-        assert isinstance(letter.message, m.Confirm)
-        record = codec.facts({**codec.read_facts(letter.message.record), "total": "00" * 32})
-        return m.Confirm(record, liar.identity.sign("record", record))
+def other_sum(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
+    """A confirmation of another sum, under a good signature over the record that it makes."""
+    assert isinstance(letter.message, m.Confirm)
+    assert liar.round is not None
+    record = codec.facts({**codec.read_facts(liar.round.state.record), "total": "00" * 32})
+    return replace(letter.message, total=bytes(32), cosignature=liar.identity.sign("record", record))
 
-    refused({LIAR: altering(m.Confirm, other)}, errors.RecordDiffers, "total differ")
+
+def test_a_record_that_differs_is_refused_and_says_where() -> None:
+    refused({LIAR: altering(m.Confirm, other_sum)}, errors.RecordDiffers, "total differ")
+
+
+def test_an_outcome_that_is_no_canonical_facts_is_refused() -> None:
+    lie = altering(m.Confirm, with_fields(outcome=b'{"b":1,"a":2}'))
+    refused({LIAR: lie}, errors.MalformedMessage, "canonical")
 
 
 def test_a_record_without_its_signature_is_refused() -> None:

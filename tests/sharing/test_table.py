@@ -45,7 +45,7 @@ SAMPLES: dict[type[Message], Message] = {
     m.Evidence: m.Evidence(()),
     m.Reveal: m.Reveal(((SENDER, H),)),
     m.BackupShare: m.BackupShare(((SENDER, H, H, H, ()),)),
-    m.Confirm: m.Confirm(b"{}", S),
+    m.Confirm: m.Confirm(H, H, b"{}", S),
     m.Want: m.Want("sum", ()),
     m.Total: m.Total(0, 0, 61, 1, 0, WORDS, 1),
     m.Hello: m.Hello(H, H, S, b"", 0, 0, H, "", (), ()),

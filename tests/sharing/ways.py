@@ -10,6 +10,7 @@ from typing import Any
 from p2pfl import messages as m
 from p2pfl.keys import Secret, digest
 from p2pfl.messages import Letter, Message, open_letter, seal
+from p2pfl.sharing.certificate import short
 from p2pfl.sharing.disclosure import may_be_opened
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Phase, State, attempt_digest
@@ -46,8 +47,7 @@ def voters(state: State) -> list[str]:
 def certified(state: State, members: Letter, view: bytes = digest("view"), **place: Any) -> Letter:
     """A whole SURVIVORS certificate for `members`, by q sites that would sign anything."""
     d, names = attempt_digest(members), voters(state)
-    readys = tuple(by(name, m.Ready(d, view), **place).wire for name in names)
-    ballots = tuple(by(name, m.Ballot(1, d, view, readys, ()), **place).wire for name in names)
+    ballots = tuple(by(name, m.Ballot(1, d, view, tuple(names), ()), **place).wire for name in names)
     return by(ME, m.Certificate(ballots, members.wire), **place)
 
 
@@ -144,10 +144,10 @@ def of_a_set_in_which_somebody_acknowledged_nothing(state: State) -> None:
 
 def of_a_set_with_another_bundle_of_this_site(state: State) -> None:
     message: Any = parts(state)[0].message
-    held: Any = open_letter(message.acks[0], state.setting.roster).message
+    held = [m.read(wire) for wire in message.bundles]
     bundle = by(ME, m.Bundle(bytes(32), bytes(32), bytes(32)))
-    acks = m.Ack(tuple((name, bundle.digest if name == ME else one) for name, one in held.held))
-    held_by_all = tuple(by(name, acks).wire for name in state.names)
+    acks = m.Ack(tuple((one.sender, bundle.digest if one.sender == ME else one.digest) for one in held))
+    held_by_all = tuple(short(by(name, acks), state.names) for name in state.names)
     bundles = tuple(bundle.wire if m.read(wire).sender == ME else wire for wire in message.bundles)
     accept(state, by("site-1", replace(message, bundles=bundles, acks=held_by_all)))
     assert may_be_opened(state).keys() == set(state.names) - {ME}, "the set holds together"

@@ -15,7 +15,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.messages import Letter, Message, seal
 from p2pfl.sharing import events as e
 from p2pfl.sharing import table
-from p2pfl.sharing.certificate import common_deadline_ms
+from p2pfl.sharing.certificate import common_deadline_ms, short
 from p2pfl.sharing.phases import members
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Phase, State
@@ -133,8 +133,9 @@ class Attacked(Watched):
         state = self.round_of(liar, number).state
         asked = [one.message for name in chosen if isinstance((one := state.proposes[name]).message, m.Propose)]
         deadline = common_deadline_ms(asked, self.roster, state.attempt)  # type: ignore[arg-type]
-        parts = [tuple(held[name].wire for name in chosen) for held in (state.bundles, state.acks, state.proposes)]
-        return m.Members(chosen, parts[0], parts[1], parts[2], chosen, deadline, grounds)
+        bundles, proposes = (tuple(held[name].wire for name in chosen) for held in (state.bundles, state.proposes))
+        acks = tuple(short(state.acks[name], chosen) for name in chosen)
+        return m.Members(chosen, bundles, acks, proposes, chosen, deadline, grounds)
 
     def name_a_set(self, liar: str, message: m.Members, number: int = 1) -> None:
         """The liar signs this set, and its own program goes on under it, unless that would not have it either."""

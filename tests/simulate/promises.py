@@ -13,6 +13,7 @@ from p2pfl import messages as m
 from p2pfl.keys import verify
 from p2pfl.messages import Letter, open_letter
 from p2pfl.sharing import evidence
+from p2pfl.sharing import record as records
 from p2pfl.sharing.history import NO_BASE, base_of
 from p2pfl.sharing.phases.share import commitment
 from p2pfl.sharing.state import attempt_digest
@@ -182,12 +183,39 @@ def revealed_only_under_a_certificate(federation: SimulatedFederation, honest: C
 # ── results ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+Decided = dict[Place, list[tuple[Letter, bytes]]]
+
+
+def voted_for(federation: SimulatedFederation) -> Decided:
+    """By attempt, the sets that were named in it, each with each V that somebody voted for under it."""
+    sets: dict[bytes, Letter] = {}
+    votes: dict[Place, set[tuple[bytes, bytes]]] = defaultdict(set)
+    for _, letter in federation.log:
+        if isinstance(letter.message, m.Members):
+            sets[attempt_digest(letter)] = letter
+        elif isinstance(letter.message, m.Ballot) and letter.message.survivors:
+            votes[place_of(letter)].add((letter.message.attempt_digest, letter.message.view))
+    return {place: [(sets[d], view) for d, view in found if d in sets] for place, found in votes.items()}
+
+
+def confirmed(federation: SimulatedFederation, decided: Decided, letter: Letter) -> bytes:
+    """The record that a confirmation signs: of the set and the sums for which it verifies."""
+    said, key = letter.message, federation.roster[letter.sender].key
+    assert isinstance(said, m.Confirm)
+    for members, view in decided.get(place_of(letter), ()):
+        record = records.make(members, view, federation.roster, said.total, said.model, said.outcome)
+        if verify(key, "record", record, said.cosignature):
+            return record
+    raise AssertionError(f"{letter.sender} confirms what nobody voted for")
+
+
 def one_model(federation: SimulatedFederation, honest: Collection[str]) -> None:
     """Of the records that q peers may have signed, each rests on the one before: no two models can be final."""
     signed: dict[bytes, set[str]] = defaultdict(set)
+    decided = voted_for(federation)
     for _, letter in of_the_honest(federation, honest):
         if isinstance(letter.message, m.Confirm):
-            signed[letter.message.record].add(letter.sender)
+            signed[confirmed(federation, decided, letter)].add(letter.sender)
     liars = len(federation.peers) - len(honest)
     facts = {base_of(record): codec.read_facts(record) for record in signed}
     final = {base_of(record) for record, names in signed.items()

@@ -15,7 +15,7 @@ from p2pfl import merkle
 from p2pfl import messages as m
 from p2pfl.keys import digest
 from p2pfl.messages import Letter, Message, read
-from p2pfl.sharing import certificate, disclosure, state
+from p2pfl.sharing import certificate, disclosure, record, state
 from p2pfl.sharing import events as e
 from p2pfl.sharing.certificate import Composition
 from p2pfl.sharing.phases import members, propose, share
@@ -95,6 +95,7 @@ def test_were_the_attempt_digest_not_bound_to_the_set_a_wrong_sum_would_be_final
 
     monkeypatch.setattr(state, "attempt_digest", of_the_place)
     monkeypatch.setattr(certificate, "attempt_digest", of_the_place)
+    monkeypatch.setattr(record, "attempt_digest", of_the_place)
     world = two_faced_coordinator(monkeypatch)
     assert all(world.total(name) != world.expected(1) for name in world.honest)
     assert len({world.peers[name].disk.ledger[0] for name in world.honest}) == 1

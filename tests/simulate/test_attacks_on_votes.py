@@ -7,6 +7,8 @@ after is a second sum over the same words without site-3: then one subtraction g
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from p2pfl import messages as m
@@ -202,7 +204,9 @@ def confirm_the_first_beside_the_second(world: Attacked) -> None:
     world.say(LIAR, VICTIM, m.Reveal(seed))
     world.until(lambda: VICTIM in world.round_of(VICTIM).state.confirms)
     record, _ = world.round_of(VICTIM).state.confirms[VICTIM]
-    world.say(LIAR, VICTIM, m.Confirm(record, world.peers[LIAR].identity.sign("record", record)))
+    said = world.round_of(VICTIM).state.confirm_letters[VICTIM].message
+    assert isinstance(said, m.Confirm)
+    world.say(LIAR, VICTIM, replace(said, cosignature=world.peers[LIAR].identity.sign("record", record)))
     world.until(lambda: all(world.stands(name, Phase.PROPOSE, Phase.MASK, number=2) for name in (ONE, TWO)))
     certificate = world.round_of(VICTIM).state.certificate
     assert certificate is not None

@@ -113,7 +113,7 @@ def test_a_certificate_outweighs_the_ballot_that_a_liar_showed_to_one_peer_alone
     def ballot(name: str) -> Letter:
         return m.seal(m.Ballot(0, b"", b"", (), ()), places[name], world.peers[name].identity)
 
-    # What the liar showed to site-3 alone: well-formed SURVIVORS for some set (its READYs are judged when it arrives).
+    # What the liar showed to site-3 alone: SURVIVORS for some set.
     state.ballots["site-0"] = m.seal(m.Ballot(1, bytes(32), bytes(32), (), ()), places["site-0"],
                                      world.peers["site-0"].identity)  # fmt: skip
     certificate = m.Certificate(tuple(ballot(name).wire for name in ("site-0", "site-1", "site-2")), b"")

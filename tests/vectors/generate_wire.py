@@ -79,8 +79,10 @@ GROUNDS = (filled("manifest"), 11, filled("base"), filled("model"), b'{"purpose"
 PROPOSES = tuple(letter(4, "Propose", GROUNDS, name) for name in NAMES)
 BUNDLES = tuple(letter(1, "Bundle", BUNDLE, name) for name in NAMES)
 LEAVES = tuple(letter(16, "Leave", (("mayo",),), name) for name in ("charite", "st-olav"))
-MEMBERS = (NAMES, BUNDLES, ACKS, PROPOSES, NAMES, 60_000, LEAVES)
-SURVIVORS = (1, D, V, READYS, ())
+ACKED = tuple((filled(f"process of {name}", 16), filled(f"signature of {name}", 64), beside)
+              for name, beside in zip(NAMES, ((), (("zurich", H),), ()), strict=True))  # fmt: skip
+MEMBERS = (NAMES, BUNDLES, ACKED, PROPOSES, NAMES, 60_000, LEAVES)
+SURVIVORS = (1, D, V, NAMES, ())
 ABANDONS = tuple(letter(14, "Ballot", (0, b"", b"", (), ("mayo",)), name) for name in ("charite", "st-olav"))
 
 HELLO = (filled("link"), filled("manifest"), filled("signature", 64), b"", 0, 3, H, "0.31", PROPOSES[:1],
@@ -106,7 +108,7 @@ KINDS: Final[tuple[tuple[int, str, bool, tuple[Any, ...]], ...]] = (
     (16, "Leave", True, (("mayo",),)),
     (17, "Reveal", True, ((("st-olav", filled("b")),),)),
     (18, "BackupShare", True, ((("mayo", filled("share of b"), filled("salt"), filled("edge"), PATH),),)),
-    (19, "Confirm", True, (b'{"kind":"round"}', filled("cosignature", 64))),
+    (19, "Confirm", True, (filled("total"), filled("model"), b'{"auc":"0.9"}', filled("cosignature", 64))),
     (20, "Want", True, ("words", (("mayo", 300), ("charite", (1 << 53) - 1)))),
     (21, "Total", False, (1, 0, 61, 2, 0, filled("words", 16), 2)),
     (22, "Hello", True, HELLO),
@@ -228,6 +230,9 @@ def malformed_body() -> list[tuple[str, bytes, str]]:
         ("an empty map as a field", raw(body[:-34] + b"\x80"), "field"),
         ("a digest of 33 bytes", ready(fields=(D, V + b"\0")), "field"),
         ("a Ballot that is 2", ready(fields=(2, D, V, (), ()), number=14, kind="Ballot"), "field"),
+        ("a Ballot that holds READYs", ready(fields=(1, D, V, READYS, ()), number=14, kind="Ballot"), "field"),
+        ("a Confirm with a record", ready(fields=(b'{"kind":"round"}', filled("cosignature", 64)), number=19,
+                                          kind="Confirm"), "field"),
         ("a Ballot with a digest of 31 bytes", ready(fields=(1, D[:31], V, (), ()), number=14, kind="Ballot"), "field"),
         ("an Ack with rows of three", ready(fields=((("mayo", H, H),),), number=3, kind="Ack"), "field"),
         ("a Share without a backup", ready(fields=(b"\0", b"", b"", H, ()), number=2, kind="Share"), "field"),

@@ -25,7 +25,7 @@ from p2pfl.sharing.events import (
     Send,
     SumsStored,
 )
-from p2pfl.sharing.phases import share
+from p2pfl.sharing.phases import asked, share
 from p2pfl.sharing.phases.members import take_bundles
 from p2pfl.sharing.phases.owed import to_blame
 from p2pfl.sharing.state import State
@@ -78,12 +78,12 @@ def _equal_readys(state: State) -> list[Letter]:
 
 
 def vote_survivors(state: State) -> list[Effect]:
-    """Cast SURVIVORS with the READYs that justify it."""
+    """Cast SURVIVORS, naming the READYs that justify it."""
     readys = _equal_readys(state)
     message = readys[0].message
     view = message.view if isinstance(message, Ready) else b""
     state.others.vows.vouched[state.round] = state.chain
-    return _cast(state, Ballot(1, state.attempt_digest, view, tuple(letter.wire for letter in readys), ()))
+    return _cast(state, Ballot(1, state.attempt_digest, view, tuple(letter.sender for letter in readys), ()))
 
 
 def _cast(state: State, ballot: Ballot) -> list[Effect]:
@@ -107,7 +107,7 @@ def send(state: State, event: BallotStored | None = None) -> list[Effect]:
 
 
 def count(state: State, event: Received) -> list[Effect]:
-    """Hold a peer's ballot, once it proves what it claims; its READYs count as if each had come alone."""
+    """Hold a peer's ballot, if it says what one must say. What it stands on and is not here, is soon asked for."""
     letter = event.letter
     try:
         ballot = certificates.check_ballot(letter, state.setting.roster, state.survivors or None)
@@ -120,10 +120,7 @@ def count(state: State, event: Received) -> list[Effect]:
             raise TwoStatements(peer=letter.sender, message="Ballot", evidence=evidence, proof=proof)
         return []
     state.ballots[letter.sender] = letter
-    for wire in ballot.readys:
-        one = open_letter(wire, state.setting.roster, Ready)
-        state.readys.setdefault(one.sender, one)
-    return []
+    return asked.wait(state)
 
 
 def answer(state: State, event: Received) -> list[Effect]:
@@ -233,6 +230,7 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     known = state.bundles.get(event.peer)
     if known is not None and known.envelope.incarnation != event.incarnation and state.members is not None:
         state.returned.add(event.peer)
+    asked.anew(state, event.peer)
     return [Send(event.peer, sent.letter) for sent in state.outbox if sent.to is None or sent.to == event.peer]
 
 

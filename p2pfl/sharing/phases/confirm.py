@@ -6,16 +6,13 @@ the vow of `others.py`. How a peer that lacks the sum comes by it: `fetch.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from p2pfl import codec
-from p2pfl.codec import Facts
 from p2pfl.errors.round import RecordDiffers
-from p2pfl.keys import digest, verify
-from p2pfl.messages import BackupShare, Confirm, Propose, Reveal, Share, Want
-from p2pfl.roster import Roster
-from p2pfl.sharing.certificate import proposals
+from p2pfl.keys import verify
+from p2pfl.messages import BackupShare, Confirm, Reveal, Share, Want
+from p2pfl.sharing import record as records
 from p2pfl.sharing.events import Applied, Effect, Finished, Noted, Received, RecordStored, Send, Stop
 from p2pfl.sharing.state import State, total_digest
 
@@ -28,7 +25,7 @@ PATIENCE_S: Final = 3.0  # a peer that holds the sum waits so long for q confirm
 
 def record(state: State, event: Applied) -> list[Effect]:
     """Write the round's record and make it durable."""
-    facts = codec.facts(_record(state, event))
+    facts = _record(state, total_digest(state.total), event.model, codec.facts(event.outcome))
     if state.record and state.record != facts:
         # A record that this site signed before it restarted: another one now would be a second statement.
         evidence = "the record on disk is not the one computed now"
@@ -37,48 +34,15 @@ def record(state: State, event: Applied) -> list[Effect]:
     return [state.timer("patience", PATIENCE_S)]
 
 
-def _record(state: State, event: Applied) -> Facts:
-    members = state.members
-    if members is None:
+def read(state: State, message: Confirm) -> bytes:
+    """The record that a peer confirms. Raises Malformed."""
+    return _record(state, message.total, message.model, message.outcome)
+
+
+def _record(state: State, total: bytes, model: bytes, outcome: bytes) -> bytes:
+    if state.members is None:
         raise codec.Malformed("no members")
-    proposed = proposals(members, state.setting.roster)
-    any_of = next(iter(proposed.values()))
-    clocks = sorted(proposal.clock_ms for proposal in proposed.values())
-    change = announced(proposed.values(), state.setting.roster)
-    return {
-        **({"announced": change.hex()} if change else {}),
-        "kind": "round",
-        "run": state.setting.run.hex(),
-        "epoch": state.setting.roster.epoch,
-        "round": state.round,
-        "attempt": state.attempt,
-        "rests_on": any_of.rests_on,
-        "base": any_of.base.hex(),
-        "survivors": list(state.survivors),
-        "left_out": [name for name in state.names if name not in state.survivors],
-        "attempt_digest": state.attempt_digest.hex(),
-        "view": state.view.hex(),
-        "total": total_digest(state.total).hex(),
-        "model_before": any_of.model.hex(),
-        "model_after": event.model.hex(),
-        "configuration": codec.read_facts(any_of.configuration),
-        "outcome": event.outcome,
-        "epsilon": {name: proposal.epsilon for name, proposal in proposed.items()},
-        "site_heads": {name: proposal.site_head.hex() for name, proposal in proposed.items()},
-        # The lower median: no minority of clocks can move the agreed time out of the honest range.
-        "time_ms": clocks[(len(clocks) - 1) // 2],
-        # V binds the nonces' bundles, and every nonce is checked before READY: all who confirm know one salt.
-        "salt": digest("salt", state.attempt_digest, state.view).hex(),
-    }
-
-
-def announced(proposed: Iterable[Propose], roster: Roster) -> bytes:
-    """The change of membership that this round makes the next step: more of its members hold it than may lie.
-
-    So one honest site holds it, with its q signatures. No two can be held for one epoch: an honest site signs one.
-    """
-    held = [proposal.change for proposal in proposed if proposal.change]
-    return next((change for change in held if held.count(change) > roster.quorums.c), b"")
+    return records.make(state.members, state.view, state.setting.roster, total, model, outcome)
 
 
 def may_sign(state: State) -> bool:
@@ -97,7 +61,7 @@ def sign(state: State, event: RecordStored | None = None) -> list[Effect]:
     """Sign the record for the ledgers of all."""
     cosignature = state.setting.identity.sign("record", state.record)
     state.confirms[state.setting.me] = (state.record, cosignature)
-    sent = state.post(Confirm(state.record, cosignature))
+    sent = state.post(Confirm(*records.said(state.record), cosignature))
     state.confirm_letters[state.setting.me] = sent.letter
     return [sent]
 
@@ -108,17 +72,18 @@ def accept(state: State, event: Received) -> list[Effect]:
     Unless q peers signed that other one: then it is this peer's own that is wrong.
     """
     letter, message, sender = event.letter, event.letter.message, event.letter.sender
-    if not isinstance(message, Confirm):
+    if not isinstance(message, Confirm) or state.members is None:
         return []
-    if not verify(state.setting.roster[sender].key, "record", message.record, message.cosignature):
-        raise RecordDiffers(peer=sender, evidence="its signature is not over the record that it sent")
-    state.confirms[sender] = (message.record, message.cosignature)
+    theirs = read(state, message)
+    if not verify(state.setting.roster[sender].key, "record", theirs, message.cosignature):
+        raise RecordDiffers(peer=sender, evidence="its signature is not over the record that its sum and model give")
+    state.confirms[sender] = (theirs, message.cosignature)
     state.confirm_letters[sender] = letter
-    if not state.record or message.record == state.record:
+    if not state.record or theirs == state.record:
         return []
     if agreed(state) not in (b"", state.record):
-        return [Stop(_differs(state, state.setting.me, message.record))]
-    raise _differs(state, sender, message.record)
+        return [Stop(_differs(state, state.setting.me, theirs))]
+    raise _differs(state, sender, theirs)
 
 
 def _differs(state: State, sender: str, theirs: bytes) -> RecordDiffers:

@@ -13,11 +13,11 @@ import numpy as np
 from p2pfl import codec
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected
-from p2pfl.messages import Ballot, Certificate, Handed, Ready, Reveal, Total, Want, open_letter
+from p2pfl.messages import Ballot, Certificate, Handed, Reveal, Total, Want, open_letter
 from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.events import Effect, LinkUp, Received, Send, Vector, Words
 from p2pfl.sharing.field import FIELDS, bytes_of
-from p2pfl.sharing.phases import ballot, confirm, gather, mask, unmask
+from p2pfl.sharing.phases import asked, ballot, confirm, gather, mask, unmask
 from p2pfl.sharing.state import State, total_digest
 
 SUM: Final = "sum"
@@ -40,7 +40,7 @@ def lacks_sum(state: State) -> bool:
 
 
 def _holders(state: State) -> list[str]:
-    """Who should have it: those who signed the agreed record, else those whose READY is in the certificate."""
+    """Who should have it: those who signed the agreed record, else those whose READYs the certificate names."""
     record = confirm.agreed(state)
     if record:
         found = [name for name, (theirs, _) in state.confirms.items() if theirs == record]
@@ -54,8 +54,7 @@ def _vouched(state: State) -> set[str]:
     held = state.certificate.message if state.certificate is not None else None
     ballots = [open_letter(wire, state.setting.roster, Ballot).message for wire in held.ballots] \
         if isinstance(held, Certificate) else []  # fmt: skip
-    wires = {wire for one in ballots if isinstance(one, Ballot) for wire in one.readys}
-    return {open_letter(wire, state.setting.roster, Ready).sender for wire in wires}
+    return {name for one in ballots if isinstance(one, Ballot) for name in one.readys}
 
 
 def want(state: State) -> list[Effect]:
@@ -85,8 +84,10 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
 def serve(state: State, event: Received) -> list[Effect]:
     """Give the sum to a peer that asks for it, with what it needs to check it; one that wants nothing is settled."""
     message, asker = event.letter.message, event.letter.sender
-    if not isinstance(message, Want) or message.what not in (SUM, confirm.NOTHING, confirm.CONFIRMS):
+    if not isinstance(message, Want) or message.what not in (SUM, confirm.NOTHING, confirm.CONFIRMS, asked.VOTE):
         return []
+    if message.what == asked.VOTE:
+        return asked.certificate(state, event)
     if message.what == confirm.CONFIRMS:
         return _confirms(state, asker)
     if message.what == confirm.NOTHING:

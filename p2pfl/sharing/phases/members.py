@@ -141,7 +141,7 @@ def choose(state: State) -> list[Effect]:
     message = Members(
         chosen,
         tuple(state.bundles[name].wire for name in chosen),
-        tuple(state.acks[name].wire for name in chosen),
+        tuple(certificate.short(state.acks[name], chosen) for name in chosen),
         tuple(state.proposes[name].wire for name in chosen),
         owners_of(state, chosen),
         deadline,

@@ -17,7 +17,7 @@ from p2pfl.errors.round import (
     TwoStatements,
 )
 from p2pfl.messages import LARGE, SUPPORT, Ack, Held, Propose, open_letter
-from p2pfl.sharing.certificate import common_deadline_ms, same_attempt
+from p2pfl.sharing.certificate import check_order, common_deadline_ms, same_attempt
 from p2pfl.sharing.events import Effect, Received, Send, Stop, UpdateReady
 from p2pfl.sharing.state import State
 
@@ -176,6 +176,7 @@ def passed(state: State, event: Received) -> list[Effect]:
         for wire in wires:
             try:
                 one = open_letter(wire, state.setting.roster, kind)
+                check_order(one, state.setting.roster)
             except codec.Malformed as error:
                 raise MalformedMessage(peer=letter.sender, evidence=f"in what it passed on: {error}") from None
             bundle = state.bundles.get(one.sender)

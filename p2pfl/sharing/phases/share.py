@@ -14,7 +14,7 @@ from p2pfl.errors.round import BundleRejected, TwoStatements, UnexpectedEvent
 from p2pfl.keys import SEED_BYTES, Secret, digest
 from p2pfl.messages import Ack, Bundle, Letter, Share, open_letter
 from p2pfl.sharing import shamir
-from p2pfl.sharing.certificate import same_attempt
+from p2pfl.sharing.certificate import check_order, same_attempt
 from p2pfl.sharing.events import Begin, Dealt, Effect, Noted, Receipted, Received
 from p2pfl.sharing.graph import makes, outgoing
 from p2pfl.sharing.phases import mask
@@ -185,5 +185,6 @@ def acknowledge(state: State, event: Receipted) -> list[Effect]:
 def acknowledged(state: State, event: Received) -> list[Effect]:
     """Hold a peer's acknowledgement. A later one replaces it: an Ack may grow."""
     if same_attempt(event.letter, state.envelope):
+        check_order(event.letter, state.setting.roster)
         state.acks[event.letter.sender] = event.letter
     return []

@@ -29,22 +29,13 @@ def reveal(state: State, event: CertificateStored) -> list[Effect]:
     effects: list[Effect] = []
     if state.certificate is not None:
         state.outbox.append(Send(None, state.certificate))
-        effects += [Send(name, state.certificate) for name in _to_tell(state)]
+        effects += [Send(name, state.certificate) for name in state.names if name in state.owed]
     if seed is not None:
         state.reveals[me] = seed
         effects.append(state.post(Reveal(((me, seed.reveal()),))))
     seconds = members.message.deadline_ms / 1000 if members and isinstance(members.message, Members) else 0.0
     steps = {"backup": seconds / 4, "fetch": seconds / 2, "leave": seconds + LEAVE_S}
     return [*effects, *(state.timer(what, after) for what, after in steps.items())]
-
-
-def _to_tell(state: State) -> list[str]:
-    """Who may lack the set itself: everyone in U can make the certificate of the ballots that all were sent.
-
-    c+1 members tell the others: one of them is honest, and n of them would send n² copies.
-    """
-    first = state.survivors[: state.setting.roster.quorums.c + 1]
-    return [name for name in state.names if name not in state.survivors] if state.setting.me in first else []
 
 
 def accept(state: State, event: Received) -> list[Effect]:
@@ -88,10 +79,23 @@ def back_up(state: State) -> list[Effect]:
     if not rows:
         return []
     sent = state.post(BackupShare(rows))
+    told = [Send(name, state.certificate) for name in _to_tell(state)] if state.certificate is not None else []
+    state.owed |= {one.to for one in told if one.to is not None}
     for name, share, *_ in rows:
         state.pieced.setdefault(name, {})[state.setting.me] = share
         state.shown_shares.setdefault(name, {})[state.setting.me] = sent.letter
-    return [sent]
+    return [sent, *told]
+
+
+def _to_tell(state: State) -> list[str]:
+    """Who is outside of U and may lack a ballot that a liar kept from it: its backup shares are needed now.
+
+    c+1 members tell them: one of these is honest, and n of them would send n² copies.
+    """
+    first = state.survivors[: state.setting.roster.quorums.c + 1]
+    if state.setting.me not in first:
+        return []
+    return [name for name in state.names if name not in state.survivors and name not in state.owed]
 
 
 def piece(state: State, event: Received) -> list[Effect]:

@@ -1,0 +1,163 @@
+"""Votes name the READYs that they stand on and carry neither these nor the set: who was sent less, asks a voter.
+
+site-0 lies and withholds; one link of the honest is slow on top of that, so that nothing comes by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from p2pfl import messages as m
+from p2pfl.messages import Letter
+from p2pfl.sharing.phases import asked
+from p2pfl.sharing.state import Phase
+from p2pfl.simulate.peer import SimulatedPeer
+from tests.simulate.attackers import Attacked, Which, check_that_the_others_go_on, row_off
+from tests.simulate.promises import place_of
+
+LIAR, ONE, TWO, LACKS = "site-0", "site-1", "site-2", "site-3"
+FIRST = (1, 0)
+DECIDED = (Phase.UNMASK, Phase.CONFIRM, Phase.FINAL)
+
+
+def slow(kind: type[m.Message], *pairs: tuple[str, str]) -> Which:
+    """From its first letter of this kind in round 1 on, the link from … to … is silent."""
+    return lambda sender, to, letter: (sender, to) in pairs and isinstance(letter.message, kind)
+
+
+def questions(world: Attacked, place: tuple[int, int] = FIRST) -> list[Letter]:
+    """What the site that lacks something asked of voters."""
+    return [letter for sender, _, letter in world.carried if sender == LACKS and place_of(letter) == place
+            and isinstance(letter.message, m.Want) and letter.message.what == asked.VOTE]  # fmt: skip
+
+
+def vote_of(world: Attacked, name: str, attempt: int = 0) -> list[bool]:
+    return [bool(letter.message.survivors) for sender, _, letter in world.carried if sender == name
+            and isinstance(letter.message, m.Ballot) and place_of(letter) == (1, attempt)]  # fmt: skip
+
+
+# ── READYs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def few_readys() -> Attacked:
+    """site-3 is sent its own READY and site-2's, one less than q; the liar votes for nothing."""
+
+    def lie(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
+        withheld = (m.Ballot, m.Ready) if to == LACKS else m.Ballot
+        return () if isinstance(letter.message, withheld) and place_of(letter) == FIRST else (letter,)
+
+    world = Attacked(lies={LIAR: lie}, holds=slow(m.Ready, (ONE, LACKS)))
+    world.begin()
+    return world
+
+
+def test_who_was_sent_too_few_readys_has_them_from_a_voter_and_votes() -> None:
+    world = few_readys()
+    world.until(lambda: world.stands(ONE, *DECIDED) and world.stands(TWO, *DECIDED))
+    assert set(vote_of(world, LACKS)) == {True}
+    assert [one.message.lacking for one in questions(world)] == [((LIAR, 0), (ONE, 0))]  # type: ignore[attr-defined]
+    world.release()
+    world.to_the_end()
+    check_that_the_others_go_on(world)
+
+
+def test_without_the_question_three_honest_sites_wait_in_vain_for_one_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+    for phase in (Phase.GATHER, Phase.BALLOT):
+        row_off(monkeypatch, phase, asked.lacks, None)
+    world = few_readys()
+    world.until(lambda: False in vote_of(world, LACKS))
+    assert not world.stands(ONE, *DECIDED)
+    assert not world.stands(TWO, *DECIDED)
+
+
+def early_vote(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
+    """With its nonce, a vote on READYs of all, its own among them, that nobody has signed."""
+    if isinstance(letter.message, (m.Ready, m.Ballot, m.Handed)) and place_of(letter) == FIRST:
+        return ()
+    if not isinstance(letter.message, m.Nonce) or place_of(letter) != FIRST or liar.round is None:
+        return (letter,)
+    vote = m.Ballot(1, liar.round.state.attempt_digest, letter.message.view, liar.roster.names, ())
+    return letter, m.seal(vote, letter.envelope, liar.identity)
+
+
+def test_a_vote_on_readys_that_nobody_has_brings_nobody_to_vote_or_to_reveal_anything() -> None:
+    """site-2 is kept from the tags, so of q READYs one is lacking: what the liar says of it counts for nothing."""
+    world = Attacked(lies={LIAR: early_vote}, holds=slow(m.Tags, (ONE, TWO), (LACKS, TWO)))
+    world.begin()
+    world.until(lambda: all(vote_of(world, name) for name in world.honest))
+    assert [vote for name in world.honest for vote in vote_of(world, name) if vote] == []
+    assert not [letter for _, _, letter in world.carried if isinstance(letter.message, m.Reveal)]
+    world.release()
+    world.to_the_end()
+    check_that_the_others_go_on(world)
+
+
+# ── the set ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def no_set() -> Attacked:
+    """The coordinator, site-1, hears no proposal of site-3, names a set without it, and that does not reach it."""
+    return Attacked(liars=(), holds=lambda sender, to, letter: {sender, to} == {ONE, LACKS} and isinstance(
+        letter.message, m.Propose if sender == LACKS else m.Members) and place_of(letter) == FIRST)  # fmt: skip
+
+
+def test_whom_the_set_did_not_reach_has_the_certificate_from_a_voter_before_it_gives_up() -> None:
+    world = no_set()
+    world.begin()
+    world.until(lambda: world.stands(LACKS, *DECIDED))
+    assert vote_of(world, LACKS) == []
+    assert {one.message.lacking for one in questions(world)} == {()}  # type: ignore[attr-defined]
+    told = [to for _, to, letter in world.carried if isinstance(letter.message, m.Certificate)]
+    assert set(told) == {LACKS}, "a certificate goes to whoever lacks it, and to nobody else"
+    world.release()
+    world.to_the_end()
+    check_that_the_others_go_on(world)
+
+
+def test_without_the_question_it_gives_up_an_attempt_that_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    for phase in (Phase.SHARE, Phase.PROPOSE):
+        row_off(monkeypatch, phase, asked.lacks, None)
+    world = no_set()
+    world.begin()
+    world.until(lambda: vote_of(world, LACKS))
+    assert set(vote_of(world, LACKS)) == {False}
+    assert world.peers[ONE].disk.ledger, "the others have finished the round long ago"
+
+
+# ── an attempt that is over ───────────────────────────────────────────────────────────────────────────────────
+
+
+def no_abandons() -> Attacked:
+    """Attempt 0 fails, since the liar sends nothing in it; that it is abandoned, only site-1 tells site-3."""
+
+    def lie(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
+        withheld = (m.Root, m.Chunk, *((m.Ballot, m.Certificate) if to == LACKS else ()))
+        return () if isinstance(letter.message, withheld) and place_of(letter) == FIRST else (letter,)
+
+    def holds(sender: str, to: str, letter: Letter) -> bool:
+        return (sender, to) == (TWO, LACKS) and isinstance(letter.message, m.Ballot) and place_of(letter) == FIRST
+
+    world = Attacked(lies={LIAR: lie}, holds=holds)
+    world.begin()
+    world.until(lambda: world.stands(LACKS, Phase.BALLOT))
+    assert set(vote_of(world, LACKS)) == {False}
+    world.until(lambda: all(world.stands(name, *DECIDED, attempt=1) for name in (LIAR, ONE, TWO)))
+    return world
+
+
+def test_who_stands_in_an_attempt_that_is_over_hears_of_it_from_a_voter_of_the_next() -> None:
+    world = no_abandons()
+    world.until(lambda: world.stands(LACKS, *DECIDED, attempt=1))
+    assert questions(world, (1, 1))
+    world.release()
+    world.to_the_end()
+    check_that_the_others_go_on(world)
+
+
+def test_without_the_question_it_stays_where_it_is_until_it_leaves_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    row_off(monkeypatch, Phase.BALLOT, asked.lacks, None)
+    world = no_abandons()
+    world.until(lambda: world.round_of(LACKS).state.leave is not None)
+    assert world.stands(LACKS, Phase.BALLOT)
