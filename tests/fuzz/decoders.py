@@ -461,7 +461,7 @@ def _restore(data: bytes) -> Any:
 def _states() -> tuple[bytes, ...]:
     one = compression.Compressor("nominate", 0.5, 6, 3)
     one.nominate(np.arange(6, dtype=np.float32))
-    return (one.to_bytes(),)
+    return (b"".join(one.to_pieces()),)
 
 
 @functools.cache
@@ -528,7 +528,7 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("proxy", _proxied, (ProxyWantsPassword, ProxyForbids, ProxyFails, NotAProxy), ANSWERS,
                 ("mesh.proxy:Proxy.open",)),
         Decoder("opening", _open, (MalformedStream, OpeningVersion, RefusedThere, opening.Duplicate, ConnectionError),
-                OPENINGS, ("mesh.opening:hear", "mesh.opening:_refusal", "mesh.opening:_hello")),
+                OPENINGS, ("mesh.opening:_hear_wanted", "mesh.opening:_refusal", "mesh.opening:_hello")),
         Decoder("probe facts", lambda data: probe.Facts.decode("mayo", data), (MalformedStream, OpeningVersion),
                 (probe.Facts(1, 1 << 24, bytes(32), "0.1.0").encode(),), ("mesh.probe:Facts.decode",), factor=80),
         Decoder("ping", lambda data: probe.read_ping("mayo", data), (MalformedStream,), (probe.ping(7),),
@@ -649,6 +649,8 @@ OWN: Final = {
     "sharing.phases.fetch:want": "this process's own incarnation",
     "sharing.prg:Stream.__init__": "a keystream",
     "sharing.prg:Stream._words_at": "a keystream",
+    "sharing.record:said": "this site's own record",
+    "sharing.round:Round.finished": "the keepsake in this site's own home",
     "sharing.shamir:combine": "shares of the size that the schema fixes, each checked by its path",
     "sharing.shamir:split": "a secret of this process",
     "simulate.peer:Disk.model": "the simulator's own ledger",

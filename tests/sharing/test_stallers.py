@@ -14,7 +14,7 @@ from p2pfl import messages as m
 from p2pfl.messages import Letter, Message
 from p2pfl.sharing import events as e
 from p2pfl.sharing import forms
-from p2pfl.sharing.field import Field
+from p2pfl.sharing.field import Field, bytes_of
 from p2pfl.sharing.phases.gather import sum_digest
 from p2pfl.sharing.phases.mask import piece_leaf
 from p2pfl.sharing.state import Phase
@@ -114,12 +114,14 @@ def test_an_owner_whose_memory_failed_finds_out_itself() -> None:
 
     def fails(liar: SimulatedPeer, peer: str, letter: Letter) -> Iterable[Letter]:
         message = letter.message
-        if not isinstance(message, m.SumDigest) or liar.round is None:
+        if not isinstance(message, (m.SumDigest, m.SumChunk)) or liar.round is None:
             return (letter,)
         key, state = (promises.place_of(letter), message.index), liar.round.state
+        if isinstance(message, m.SumChunk):
+            return (resealed(liar, letter, replace(message, words=bytes_of(state.sums[message.index]))),)
         if key not in told:
             words = state.sums[message.index]
-            words ^= np.uint64(1)  # where they lie, so that the words that are sent are the same
+            words ^= np.uint64(1)
             digest = sum_digest(message.attempt_digest, message.index, words)
             told[key] = state.sum_digests[message.index] = resealed(liar, letter, replace(message, sum_digest=digest))
         return (told[key],)
