@@ -30,6 +30,7 @@ STALE_FRAMES: Final = 64  # of the link before, still in ZeroMQ's pipes
 GOODBYE_S: Final = 0.5  # a peer that is alive answers within a round trip
 HANDED_BYTES: Final = 2 << 20  # in ZeroMQ and its socket; below it another frame is handed over
 ACK_BYTES: Final = 2 << 20  # so much is acknowledged at once
+JOIN_S: Final = 3.0  # ZeroMQ connects within milliseconds
 ACK_S: Final = 0.05  # and anything after so long
 PAYLOAD_COST: Final = 2048  # what a payload costs its owner beside its bytes, so that small ones are bounded too
 
@@ -350,8 +351,9 @@ class Link:
         if self.tunnel is None:
             return
         now = self._now()
-        silent = now - self.tunnel.last_heard
-        if silent > self._limits.silence_s:
+        if not self._joined and now - self._since > JOIN_S:  # libzmq tells only who sends that it has given up
+            self._router.send(self.peer, Header(ACK, 0, self._tag, 0, self._acknowledgement(), 0).encode())
+        if (silent := now - self.tunnel.last_heard) > self._limits.silence_s:
             return self.cut(f"nothing arrived for {silent:.0f} s")
         self.acknowledge()  # what was owed while this end was behind
         if now - self._said_at > self._limits.heartbeat_s:

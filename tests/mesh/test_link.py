@@ -77,6 +77,18 @@ def test_nothing_is_given_to_zeromq_before_it_has_connected_for_the_tunnel_of_th
     staged(scene)
 
 
+def test_zeromq_is_asked_for_a_connection_that_does_not_come() -> None:
+    def scene(stage: Stage) -> None:
+        stage.link._door.take = lambda use: None  # type: ignore[method-assign]
+        hello = Hello(b"i" * 16, bytes(32), b"me" * 8, 0)
+        stage.link.attach(stage.tunnel, Opened(hello, b"", bytes(32), b"new-link", TlsFacts("", "", "")), b"me" * 8)
+        for _ in range(4):
+            stage.second(heard=True)
+        assert [(header.kind, header.tag) for header in stage.sent] == [(ACK, b"new-link")]
+
+    staged(scene)
+
+
 def staged(scene: Any) -> None:
     async def run() -> None:
         scene(Stage())

@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 
-from p2pfl.mesh.router import SOCKET_BUFFER_BYTES, Router
+from p2pfl.mesh.router import SOCKET_BUFFER_BYTES, Door, Router
 
 
 def buffers(path: str) -> list[int]:
@@ -41,3 +41,35 @@ def test_both_ends_of_a_unix_connection_get_a_large_send_buffer() -> None:
             router.close()
 
     asyncio.run(scene())
+
+
+def test_a_connection_that_libzmq_gave_up_comes_back_for_whoever_sends() -> None:
+    """libzmq gives a connection up on bytes that it cannot read, and does not say so to whoever waits for another."""
+
+    async def scene() -> None:
+        router = Router(lambda peer, header, body: None, lambda: None)
+        try:
+            door = router.connect("bob")
+            first = await taken(door)
+            first.setblocking(True)
+            with first:
+                first.sendall(b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
+                first.sendall(b"\x04\x03\x05WRONG"[:1] + bytes(8))
+                while await asyncio.to_thread(first.recv, 4096):
+                    pass  # until libzmq closes
+            again = asyncio.ensure_future(taken(door))
+            async with asyncio.timeout(10.0):
+                while not again.done():
+                    router.send("bob", b"header")
+                    await asyncio.sleep(0.01)
+            again.result().close()
+        finally:
+            router.close()
+
+    asyncio.run(scene())
+
+
+async def taken(door: Door) -> socket.socket:
+    found: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+    door.take(found.set_result)
+    return await found
