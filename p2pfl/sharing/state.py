@@ -155,9 +155,9 @@ class State:
     ballot: Letter | None = None
     ballots: dict[str, Letter] = field(default_factory=dict)
     beyond: dict[str, int] = field(default_factory=dict)  # who voted SURVIVORS in a later attempt, and in which
-    questioned: set[tuple[str, int]] = field(default_factory=set)  # voters asked what their vote stands on, attempts
-    explained: set[str] = field(default_factory=set)  # peers that have asked that, and were answered
-    owed: set[str] = field(default_factory=set)  # … and are due the certificate once there is one
+    questioned: dict[str, int] = field(default_factory=dict)  # how often voters were asked what their vote stands on
+    explained: set[str] = field(default_factory=set)  # peers that have asked that, and were answered …
+    told: set[str] = field(default_factory=set)  # … with the certificate
     certificate: Letter | None = None
     left: bool = False  # q peers went on without this round's sum
     follows: bool = False  # it is an attempt begun after that: this peer takes no part in it, and acts on its outcome

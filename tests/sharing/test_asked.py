@@ -81,15 +81,9 @@ def test_whoever_asks_has_those_readys_that_it_lacks_once() -> None:
     assert wants_to_know(federation, found, *held) == []
 
 
-def test_whoever_asks_while_votes_are_out_has_the_certificate_when_there_is_one() -> None:
+def test_while_votes_are_out_there_is_nothing_to_tell_whoever_lacks_no_ready() -> None:
     federation, found = standing(Phase.BALLOT, peers=4)
     assert wants_to_know(federation, found) == []
-    _, decided = standing(Phase.UNMASK, peers=4)
-    state = decided.state
-    state.owed.add(LIAR)
-    assert state.certificate is not None
-    told = decided.handle(e.CertificateStored(state.now, state.round, state.attempt))
-    assert [one.to for one in told if isinstance(one, e.Send) and one.letter is state.certificate] == [LIAR]
 
 
 def test_under_a_certificate_whoever_asks_has_it_once_and_again_over_a_new_link() -> None:

@@ -4,7 +4,7 @@ Twenty bytes of a question bring half a megabyte to each member of U. Who may as
 queues with one peer's words, until their links to it are given up: and that peer is named for it.
 
 A vote for SURVIVORS names the READYs that it stands on and does not repeat them, since their authors have sent them to
-all. Who was not sent them, or not the set, or stands in an attempt that is over, asks the voters, one after another.
+all. Who was not sent them, or not the set, or too few votes, or stands in an attempt that is over, asks the voters.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from p2pfl.sharing.phases import gather
 from p2pfl.sharing.state import State
 
 VOTE: Final = "vote"
-PATIENCE_S: Final = 1.0  # what a vote stands on may be on its way from others …
-AGAIN_S: Final = 2.0  # … and so may be the answer
+PATIENCE_S: Final = 1.0  # what else it takes may be on its way …
+AGAIN_S: Final = 2.0  # … and so may be the answer; twice as long each time that the same voter is asked
+MOST_ASKED: Final = 4  # times, each voter
 
 
 def help_out(state: State, event: Received) -> list[Effect]:
@@ -37,24 +38,23 @@ def help_out(state: State, event: Received) -> list[Effect]:
 
 
 def _explain(state: State, asker: str, message: Want) -> list[Effect]:
-    """What this peer's vote stands on: READYs that the asker lacks; the certificate, once there is one."""
-    state.owed.add(asker)
+    """Of what this peer's vote stands on, the READYs that the asker lacks; it is not decided yet what comes of it."""
     if asker in state.explained:
         return []
     state.explained.add(asker)
     names = dict.fromkeys(name for name, _ in message.lacking)
     wires = tuple(state.readys[name].wire for name in names if name in state.readys)
     effects: list[Effect] = [Send(asker, state.seal(Handed(wires)))] if wires else []
-    # Who lacks the set may stand in the attempt before: that is over, says its certificate.
+    # Who lacks no READY may stand in the attempt before: that is over, says its certificate.
     return effects if names or state.last_abandon is None else [*effects, Send(asker, state.last_abandon)]
 
 
 def certificate(state: State, event: Received) -> list[Effect]:
-    """The attempt is decided: the certificate says all that a vote stood on."""
+    """The attempt is decided: the certificate says all that a vote stood on, and the votes that the asker lacks."""
     asker = event.letter.sender
-    if state.certificate is None or asker in state.owed:
+    if state.certificate is None or asker in state.told:
         return []
-    state.owed.add(asker)
+    state.told.add(asker)
     return [Send(asker, state.certificate)]
 
 
@@ -68,47 +68,46 @@ def beyond(state: State, voter: str, attempt: int) -> list[Effect]:
 
 
 def wait(state: State) -> list[Effect]:
-    """What the votes held stand on is lacking here: give it a moment to come by itself."""
-    if "vote" in state.due or _next(state) is None:
+    """Somebody has voted SURVIVORS: what else it takes to follow will mostly come by itself."""
+    if "vote" in state.due or not _voters(state):
         return []
     return [state.timer("vote", PATIENCE_S)]
 
 
 def lacks(state: State) -> bool:
     """It has not come, and a voter is left to be asked."""
-    return state.past("vote") and _next(state) is not None
+    return state.past("vote") and bool(_voters(state))
 
 
 def ask(state: State) -> list[Effect]:
-    """Ask one voter; the next one if that brings nothing."""
-    voter, attempt, names = _next(state) or ("", 0, ())
-    state.questioned.add((voter, attempt))
-    question = Want(VOTE, tuple((name, 0) for name in names))
+    """Ask the voter that was asked least; another one if that brings nothing, ever more rarely."""
+    voters = _voters(state)
+    voter = min(voters, key=lambda name: state.questioned.get(name, 0))
+    turn = state.questioned[voter] = state.questioned.get(voter, 0) + 1
+    attempt = state.beyond.get(voter, state.attempt)
+    question = Want(VOTE, tuple((name, 0) for name in _readys_lacking(state, voter)))
     letter = seal(question, replace(state.envelope, attempt=attempt), state.setting.identity)
-    return [Send(voter, letter), state.timer("vote", AGAIN_S)]
+    return [Send(voter, letter), state.timer("vote", AGAIN_S * 2 ** (turn - 1))]
 
 
 def anew(state: State, peer: str) -> None:
     """A link is up: what was asked and told over the one before may be lost with a process."""
     state.explained.discard(peer)
-    state.questioned -= {one for one in state.questioned if one[0] == peer}
+    state.told.discard(peer)
+    state.questioned.pop(peer, None)
 
 
-def _next(state: State) -> tuple[str, int, tuple[str, ...]] | None:
-    """The next voter to be asked, in which attempt, and whose READYs are lacking (none: the set itself, or more)."""
-    for name, attempt in state.beyond.items():
-        if (name, attempt) not in state.questioned and name not in state.others.down:
-            return name, attempt, ()
-    for name, letter in state.ballots.items():
-        if name == state.setting.me or (name, state.attempt) in state.questioned or name in state.others.down:
-            continue
-        vote = letter.message
-        if not isinstance(vote, Ballot) or not vote.survivors:
-            continue
-        if vote.attempt_digest != state.attempt_digest:
-            return name, state.attempt, ()
-        if state.inside and state.ballot is None:
-            lacking = tuple(one for one in vote.readys if one not in state.readys)
-            if lacking:
-                return name, state.attempt, lacking
-    return None
+def _voters(state: State) -> list[str]:
+    """Who voted SURVIVORS in this attempt or a later one, may be heard, and was not asked often enough."""
+    votes = {name: letter.message for name, letter in state.ballots.items()}
+    voted = {name for name, vote in votes.items() if isinstance(vote, Ballot) and vote.survivors}
+    return [name for name in state.setting.others if (name in voted or name in state.beyond)
+            and name not in state.others.down and state.questioned.get(name, 0) < MOST_ASKED]  # fmt: skip
+
+
+def _readys_lacking(state: State, voter: str) -> tuple[str, ...]:
+    """Those that this peer needs for its own vote, and that the voter says it has."""
+    vote = state.ballots[voter].message if voter in state.ballots and voter not in state.beyond else None
+    if not isinstance(vote, Ballot) or not state.inside or state.ballot is not None:
+        return ()
+    return tuple(name for name in vote.readys if name not in state.readys)

@@ -29,7 +29,6 @@ def reveal(state: State, event: CertificateStored) -> list[Effect]:
     effects: list[Effect] = []
     if state.certificate is not None:
         state.outbox.append(Send(None, state.certificate))
-        effects += [Send(name, state.certificate) for name in state.names if name in state.owed]
     if seed is not None:
         state.reveals[me] = seed
         effects.append(state.post(Reveal(((me, seed.reveal()),))))
@@ -80,7 +79,7 @@ def back_up(state: State) -> list[Effect]:
         return []
     sent = state.post(BackupShare(rows))
     told = [Send(name, state.certificate) for name in _to_tell(state)] if state.certificate is not None else []
-    state.owed |= {one.to for one in told if one.to is not None}
+    state.told |= {one.to for one in told if one.to is not None}
     for name, share, *_ in rows:
         state.pieced.setdefault(name, {})[state.setting.me] = share
         state.shown_shares.setdefault(name, {})[state.setting.me] = sent.letter
@@ -95,7 +94,7 @@ def _to_tell(state: State) -> list[str]:
     first = state.survivors[: state.setting.roster.quorums.c + 1]
     if state.setting.me not in first:
         return []
-    return [name for name in state.names if name not in state.survivors and name not in state.owed]
+    return [name for name in state.names if name not in state.survivors and name not in state.told]
 
 
 def piece(state: State, event: Received) -> list[Effect]:
