@@ -73,8 +73,10 @@ class Appointments:
 
     @property
     def awaited(self) -> bool:
-        """Somebody has asked lately for a call that has not come about."""
-        return any(self._now() - at < WISH_S for at in self._wished.values())
+        """Somebody has asked lately for a call that has not come about, or has not fetched its ticket yet."""
+        now = self._now()
+        wished = any(now - at < WISH_S for at in self._wished.values())
+        return wished or any(now - at < GIVEN_S for _, at in self._given.values())
 
     def asked(self, peer: str, asked: Sequence[Wish]) -> list[Wish]:
         """Of the calls that `peer` asks for, those that it may make or take now."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 from collections import Counter
@@ -18,7 +19,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.mesh import opening
 from p2pfl.mesh.admission import Call, authenticate
 from p2pfl.mesh.answers import Answers
-from p2pfl.mesh.appointments import Appointments
+from p2pfl.mesh.appointments import WISH_S, Appointments
 from p2pfl.mesh.certificates import ALPN, RELAY_ALPN, expiry_of
 from p2pfl.mesh.knock import Knocker, turned_away
 from p2pfl.mesh.listener import Listener, bind
@@ -53,6 +54,9 @@ class Desk:
         self._appointments = Appointments(self.exchange, caller.roster.names, caller.now)
         self._answers = Answers(caller, about, self._appointments)
         self._visits = Visits(caller.limits, caller.now)
+        others = [member for member in caller.roster.members if member.name != caller.name]
+        self._parted = sum(not member.addresses for member in others) > 1  # neither of two can dial the other
+        self._last = -math.inf  # when a probe was answered
         self._listener: Listener | None = None
         self._incarnation = draw(opening.INCARNATION_BYTES)
 
@@ -69,7 +73,9 @@ class Desk:
     @property
     def awaited(self) -> bool:
         """Two sites may be about to try a way through this one, or do."""
-        return self._appointments.awaited or len(self.exchange) > 0
+        # Who finds that it needs a third site asks for a call a moment after its probes.
+        soon = self._caller.now() - self._last < WISH_S and self._parted
+        return soon or self._appointments.awaited or len(self.exchange) > 0
 
     async def idle(self) -> None:
         """Wait until no peer's probe is under way."""
@@ -112,7 +118,9 @@ class Desk:
         try:
             await opening.hear_hello(tunnel, peer)
         except opening.Probed:
-            self.asked[peer] += await self._answers.answer(tunnel, peer)
+            answered = await self._answers.answer(tunnel, peer)  # apart: others of its probes may end meanwhile
+            self.asked[peer] += answered
+            self._last = self._caller.now()
             self.news.set()
         except opening.Duplicate:
             await tunnel.part()
