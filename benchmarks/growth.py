@@ -1,13 +1,13 @@
 """What a round costs each peer as the federation grows and as the vector grows: messages, bytes, processor time.
 
-    python benchmarks/growth.py [--peers 3,5,7,10,20,50] [--words 10000] [--lengths 1000,10000,100000,1000000,10000000]
-                                [--large 3,5] [--json]
+    python benchmarks/growth.py [--peers 3,5,7,10,20,50,100,200] [--words 10000]
+                                [--lengths 1000,10000,100000,1000000,10000000] [--large 3,5] [--json]
 
 The rounds are the real ones, all peers in one process and in virtual time (p2pfl.simulate): letters, signatures, masks,
 sums and hashes count, TLS, ZeroMQ and the disk do not, and the words come from the keystream instead of a quantiser.
 Each peer remembers the signatures that it has checked, as in a process of its own. Every sum is checked.
-`--peers 50,100,200` takes long; `--large 3,5,7,10,20` looks at the promised bytes for 10⁷ words at
-every size, and needs some 10 GB.
+100 and 200 sites take some minutes; `--large 3,5,7,10,20` looks at the promised bytes for 10⁷ words at every size, and
+needs some 10 GB.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _numbers(text: str) -> list[int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=_numbers, default=[3, 5, 7, 10, 20, 50])
+    parser.add_argument("--peers", type=_numbers, default=[3, 5, 7, 10, 20, 50, 100, 200])
     parser.add_argument("--words", type=int, default=10_000)
     parser.add_argument("--lengths", type=_numbers, default=[10**k for k in range(3, 8)], help="with five sites")
     parser.add_argument("--large", type=_numbers, default=[3, 5], help="numbers of sites with 10⁷ words")
