@@ -62,11 +62,10 @@ def check_ballot(letter: Letter, roster: Roster, chosen: tuple[str, ...] | None 
         if ballot.readys or ballot.view:
             raise Malformed("an ABANDON that names READYs")
         return ballot
-    named = set(ballot.readys)
-    if ballot.readys != tuple(name for name in chosen or roster.names if name in named):
+    if not _in_order(ballot.readys, chosen or roster.names):
         raise Malformed("READYs of others than members, or not in the order of the roster")
-    if len(named) < roster.quorums.q:
-        raise Malformed(f"SURVIVORS on {len(named)} READYs, needs {roster.quorums.q}")
+    if len(ballot.readys) < roster.quorums.q:
+        raise Malformed(f"SURVIVORS on {len(ballot.readys)} READYs, needs {roster.quorums.q}")
     return ballot
 
 
@@ -130,7 +129,7 @@ def compose(members: Letter, roster: Roster) -> Composition:
     if not isinstance(message, Members):
         raise Malformed("not a set of members")
     chosen = message.survivors
-    if chosen != tuple(name for name in roster.names if name in set(chosen)):
+    if not _in_order(chosen, roster.names):
         raise Malformed("members that are not of the roster, or not in its order")
     if len(chosen) < roster.quorums.q:
         raise Malformed(f"U of {len(chosen)}, fewer than the quorum of {roster.quorums.q}")
@@ -165,14 +164,20 @@ def common_deadline_ms(proposals: Iterable[Propose], roster: Roster, attempt: in
     return asked[min(roster.quorums.c, len(asked) - 1)] << min(attempt, 3)
 
 
+def _in_order(names: Sequence[str], order: Sequence[str]) -> bool:
+    """Each of them once, of those in `order` and as they stand there."""
+    named = set(names)
+    return list(names) == [name for name in order if name in named]
+
+
 def _acknowledgement(
     name: str, row: Acknowledged, bundles: Mapping[str, bytes], at: Envelope, roster: Roster
 ) -> Letter:
     """The Ack of a member, made whole again; its signature says whether it is one. Raises Malformed."""
     incarnation, signature, beside = row
-    held = {**bundles, **dict(beside)}
-    if beside != tuple((one, held[one]) for one in roster.names if one in held and one not in bundles):
+    if not _in_order([one for one, _ in beside], [one for one in roster.names if one not in bundles]):
         raise Malformed(f"what {name} acknowledged beside the members' bundles is not in the order of the roster")
+    held = {**bundles, **dict(beside)}
     whole = Ack(tuple((one, held[one]) for one in roster.names if one in held))
     return rejoin(whole, replace(at, sender=name, incarnation=incarnation), signature)
 
@@ -186,7 +191,7 @@ def short(ack: Letter, chosen: Sequence[str]) -> Acknowledged:
 def check_order(ack: Letter, roster: Roster) -> None:
     """Each dealer once, in the order of the roster: else nobody could make it whole again. Raises Malformed."""
     names = [name for name, _ in ack.message.held] if isinstance(ack.message, Ack) else []
-    if names != [name for name in roster.names if name in set(names)]:
+    if not _in_order(names, roster.names):
         raise Malformed("an acknowledgement that is not in the order of the roster")
 
 

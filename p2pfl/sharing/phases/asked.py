@@ -99,8 +99,8 @@ def anew(state: State, peer: str) -> None:
 
 def _voters(state: State) -> list[str]:
     """Who voted SURVIVORS in this attempt or a later one, may be heard, and was not asked often enough."""
-    votes = {name: letter.message for name, letter in state.ballots.items()}
-    voted = {name for name, vote in votes.items() if isinstance(vote, Ballot) and vote.survivors}
+    voted = {name for name, letter in state.ballots.items()
+             if isinstance(letter.message, Ballot) and letter.message.survivors}  # fmt: skip
     return [name for name in state.setting.others if (name in voted or name in state.beyond)
             and name not in state.others.down and state.questioned.get(name, 0) < MOST_ASKED]  # fmt: skip
 

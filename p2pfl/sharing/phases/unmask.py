@@ -78,23 +78,23 @@ def back_up(state: State) -> list[Effect]:
     if not rows:
         return []
     sent = state.post(BackupShare(rows))
-    told = [Send(name, state.certificate) for name in _to_tell(state)] if state.certificate is not None else []
-    state.told |= {one.to for one in told if one.to is not None}
     for name, share, *_ in rows:
         state.pieced.setdefault(name, {})[state.setting.me] = share
         state.shown_shares.setdefault(name, {})[state.setting.me] = sent.letter
-    return [sent, *told]
+    return [sent, *_tell_outside(state)]
 
 
-def _to_tell(state: State) -> list[str]:
-    """Who is outside of U and may lack a ballot that a liar kept from it: its backup shares are needed now.
+def _tell_outside(state: State) -> list[Effect]:
+    """Who is outside of U may lack a ballot that a liar kept from it, and its backup shares are needed now.
 
     c+1 members tell them: one of these is honest, and n of them would send n² copies.
     """
-    first = state.survivors[: state.setting.roster.quorums.c + 1]
-    if state.setting.me not in first:
+    certificate, first = state.certificate, state.survivors[: state.setting.roster.quorums.c + 1]
+    if certificate is None or state.setting.me not in first:
         return []
-    return [name for name in state.names if name not in state.survivors and name not in state.told]
+    names = [name for name in state.names if name not in state.survivors and name not in state.told]
+    state.told.update(names)
+    return [Send(name, certificate) for name in names]
 
 
 def piece(state: State, event: Received) -> list[Effect]:
