@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pfl.errors.mesh import MalformedStream
+from p2pfl.mesh.probe import MOST_WISHES
 from p2pfl.mesh.relay import TICKET_BYTES, YOU_ARE_CALLED, YOU_CALLED, Exchange
 from p2pfl.roster import NAME
 
-MOST_WISHES: Final = 64  # in one question
 WISH_S: Final = 3.0  # so long a wish counts; whoever has it asks much more often
 GIVEN_S: Final = 8.0  # so long the second end has to ask for its ticket
 

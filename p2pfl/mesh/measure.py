@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from p2pfl.errors.probe import ProbeUnanswered
 from p2pfl.mesh import opening, probe
 from p2pfl.mesh.answers import DIALING_S
-from p2pfl.mesh.appointments import MOST_WISHES, Wish, read_met, wishes
+from p2pfl.mesh.appointments import Wish, read_met, wishes
 from p2pfl.mesh.knock import Admitted, Knocker
 from p2pfl.mesh.probe import Dialed, Facts
 
@@ -82,7 +82,7 @@ class Asker:
 
     async def meet(self, wished: Sequence[Wish]) -> list[Wish]:
         """Of the calls with third sites, those that the peer carries now, each with its ticket."""
-        await opening.say(self._tunnel, probe.MEET, wishes(wished[:MOST_WISHES]))
+        await opening.say(self._tunnel, probe.MEET, wishes(wished[: probe.MOST_WISHES]))
         return read_met(self._peer, await self._hear(probe.MET, probe.MET_BYTES))
 
     async def sizes(self) -> None:

@@ -47,8 +47,9 @@ FILL_BYTES: Final = 64 << 10
 PIECES: Final = 256  # of one WANT
 DIALED_BYTES: Final = 16 << 10
 FILE_BYTES: Final = 256 << 10  # as much as a peers.yaml may hold
-MEET_BYTES: Final = 64 * (2 + 31)  # appointments.py
-MET_BYTES: Final = 64 * (18 + 31)
+MOST_WISHES: Final = 64  # in one MEET or MET: role, length and name of each, and in MET a ticket (appointments.py)
+MEET_BYTES: Final = MOST_WISHES * (2 + 31)
+MET_BYTES: Final = MOST_WISHES * (2 + 16 + 31)
 
 LINKS: Final = 0  # a process that holds links: join, sum
 DOCTOR: Final = 1
