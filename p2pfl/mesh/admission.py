@@ -15,7 +15,7 @@ from p2pfl.errors.mesh import (
     WrongProtocol,
 )
 from p2pfl.keys import fingerprint
-from p2pfl.mesh.certificates import ALPN, MalformedLeaf, signer_of
+from p2pfl.mesh.certificates import ALPN, Contexts, MalformedLeaf, expiry_of, signer_of
 from p2pfl.mesh.events import Path
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address, Roster
@@ -84,3 +84,10 @@ async def authenticate(tunnel: Tunnel, call: Call, roster: Roster, me: str) -> s
         said = tunnel.application or "nothing"
         raise WrongProtocol(peer=member.name, evidence=f"agreed on {said} where {call.protocols[0]} belongs")
     return member.name
+
+
+async def admit(tunnel: Tunnel, call: Call, contexts: Contexts, roster: Roster, me: str) -> str:
+    """`authenticate`; and the tunnel ends with the first of the two leaves, which were good when it began."""
+    name = await authenticate(tunnel, call, roster, me)
+    tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
+    return name

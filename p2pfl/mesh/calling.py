@@ -16,8 +16,8 @@ from typing import Final
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.paths import NoWay, RelayRefuses
 from p2pfl.keys import digest
-from p2pfl.mesh.admission import Call, authenticate
-from p2pfl.mesh.certificates import RELAY_ALPN, expiry_of
+from p2pfl.mesh.admission import Call, admit
+from p2pfl.mesh.certificates import RELAY_ALPN
 from p2pfl.mesh.events import Path
 from p2pfl.mesh.framing import CALL, COME
 from p2pfl.mesh.knock import Knocker
@@ -228,8 +228,7 @@ async def go(
     tunnel = Tunnel(found.sock, contexts.relaying, dialed=True, limits=limits, now=site.now, scratch=scratch)
     tunnels.add(tunnel)
     try:
-        await authenticate(tunnel, Call(found.address, relay, protocols=(RELAY_ALPN,)), site.roster, site.name)
-        tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
+        await admit(tunnel, Call(found.address, relay, protocols=(RELAY_ALPN,)), contexts, site.roster, site.name)
         await tunnel.say(errand.ticket)
         async with asyncio.timeout(limits.relay_answer_s):
             answer = await tunnel.hear(len(READY))

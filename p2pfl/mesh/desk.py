@@ -17,10 +17,10 @@ from typing import Final
 
 from p2pfl.errors import P2PFLError
 from p2pfl.mesh import opening
-from p2pfl.mesh.admission import Call, authenticate
+from p2pfl.mesh.admission import Call, admit
 from p2pfl.mesh.answers import Answers
 from p2pfl.mesh.appointments import WISH_S, Appointments
-from p2pfl.mesh.certificates import ALPN, RELAY_ALPN, expiry_of
+from p2pfl.mesh.certificates import ALPN, RELAY_ALPN
 from p2pfl.mesh.knock import Knocker, turned_away
 from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import Hello
@@ -87,8 +87,7 @@ class Desk:
         peer: str | None = None
         carried = False
         try:
-            peer = await authenticate(tunnel, call, self._caller.roster, self._caller.name)
-            tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
+            peer = await admit(tunnel, call, contexts, self._caller.roster, self._caller.name)
             if self._listener is not None:
                 self._listener.authenticated()
             self._visits.welcome(peer)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import RefusedThere
 from p2pfl.mesh import opening
-from p2pfl.mesh.admission import Call, authenticate
-from p2pfl.mesh.certificates import Credentials, expiry_of
+from p2pfl.mesh.admission import Call, admit
+from p2pfl.mesh.certificates import Credentials
 from p2pfl.mesh.events import Limits
 from p2pfl.mesh.opening import Hello
 from p2pfl.mesh.reach import Reach
@@ -88,8 +88,7 @@ async def let_in(caller: Knocker, sock: socket.socket, call: Call, peer: str) ->
     contexts = caller.credentials.current()
     tunnel = Tunnel(sock, contexts.dialing, dialed=True, limits=caller.limits, now=caller.now, path=call.path)
     try:
-        await authenticate(tunnel, call, caller.roster, caller.name)
-        tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
+        await admit(tunnel, call, contexts, caller.roster, caller.name)
         hello = await opening.hear_hello(tunnel, peer)
     except (P2PFLError, OSError, opening.Duplicate) as error:
         raise await turned_away(tunnel, peer, error) from error

@@ -17,10 +17,9 @@ from typing import Final
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import MalformedStream, RefusedThere
 from p2pfl.errors.paths import RelayTriedInVain, RelayUnfaithful
-from p2pfl.mesh.admission import Call, authenticate
+from p2pfl.mesh.admission import Call, admit
 from p2pfl.mesh.appointments import Wish
 from p2pfl.mesh.calling import Errand, go
-from p2pfl.mesh.certificates import expiry_of
 from p2pfl.mesh.examine import OK, Found, Through, compare
 from p2pfl.mesh.knock import Knocker, knock, through, turned_away
 from p2pfl.mesh.measure import asking
@@ -175,8 +174,7 @@ class Meeting:
         contexts, caller = self._caller.credentials.current(), self._caller
         tunnel = Tunnel(sock, contexts.accepting, dialed=False, limits=caller.limits, now=caller.now, path=call.path)
         try:
-            peer = await authenticate(tunnel, call, caller.roster, caller.name)
-            tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
+            peer = await admit(tunnel, call, contexts, caller.roster, caller.name)
             await self._answer(tunnel, peer)
             held = self._found[peer].through = self._found[peer].through or Through(call.relay)
             held.back = True

@@ -21,11 +21,11 @@ from p2pfl.errors.paths import ProxyFails, RelayRefuses
 from p2pfl.errors.probe import NobodyListens
 from p2pfl.keys import Identity
 from p2pfl.mesh import opening
-from p2pfl.mesh.admission import Call, authenticate
+from p2pfl.mesh.admission import Call, admit
 from p2pfl.mesh.answers import Answers
 from p2pfl.mesh.appointments import Appointments
 from p2pfl.mesh.calling import Caller, Owner
-from p2pfl.mesh.certificates import ALPN, RELAY_ALPN, Credentials, expiry_of
+from p2pfl.mesh.certificates import ALPN, RELAY_ALPN, Credentials
 from p2pfl.mesh.dialer import Backoff, Calls, Dialer
 from p2pfl.mesh.events import Delivered, Event, Greeter, Limits, LinkDown, LinkStatus, LinkUp, Refused
 from p2pfl.mesh.framing import CALL, PAYLOAD_BYTES, Payload, parts_of
@@ -270,8 +270,7 @@ class Mesh:
         peer: str | None = None
         carried = False
         try:
-            peer = await authenticate(tunnel, call, self._roster, self._name)
-            tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
+            peer = await admit(tunnel, call, contexts, self._roster, self._name)
             if self._listener is not None and not call.dialed:
                 self._listener.authenticated()
                 self._visits.welcome(peer)
