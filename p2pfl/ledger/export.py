@@ -102,8 +102,7 @@ def _exported(held: Any, log: str, federation: Exported | None = None) -> Export
     for row in held["entries"]:
         if isinstance(row, str):
             whole = False
-            chain.leaves.append(_bytes(row, 32))
-            chain.tree.append(chain.leaves[-1])
+            chain.add_leaf(_bytes(row, 32))
             entries.append(None)
             continue
         record, signatures = _entry(row)
@@ -111,8 +110,7 @@ def _exported(held: Any, log: str, federation: Exported | None = None) -> Export
             chain.add(record, signatures)
             entries.append(chain.entries[-1])
         else:
-            chain.leaves.append(leaf_hash(record))
-            chain.tree.append(chain.leaves[-1])
+            chain.add_leaf(leaf_hash(record))
             entries.append(Entry(len(entries), record, signatures, b""))
     found = Exported(held["log"], held["site"], tuple(chain.leaves), _bytes(held["root"], 32), _bytes(held["head"], 32),
                      held["signed_head"], tuple(entries), federation)  # fmt: skip

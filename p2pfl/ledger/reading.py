@@ -56,9 +56,13 @@ class Chain:
     def add(self, record: bytes, signatures: dict[str, bytes]) -> None:
         """The next entry."""
         self.entries.append(Entry(len(self.entries), record, signatures, self.head))
-        self.leaves.append(leaf_hash(record))
-        self.tree.append(self.leaves[-1])
+        self.add_leaf(leaf_hash(record))
         self.head = entry_hash(self.head, record)
+
+    def add_leaf(self, leaf: bytes) -> None:
+        """The tree's next leaf; alone, where no chain leads to its entry."""
+        self.leaves.append(leaf)
+        self.tree.append(leaf)
 
     def sign(self, index: int, signatures: dict[str, bytes]) -> None:
         """Entry `index` has these signatures too."""
