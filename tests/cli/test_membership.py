@@ -105,10 +105,14 @@ def agreed(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, under an agreement that lies there as a file."""
     (here / "baa.pdf").write_bytes(b"what the hospitals promise one another")
     named = hashlib.sha256((here / "baa.pdf").read_bytes()).hexdigest()
+    return begun_anew(here, f"agreement.sha256={named}")
+
+
+def begun_anew(here: Path, *lines: str) -> Path:
+    """The sites have another peers.yaml, and ledgers that begin with it."""
     members = [Card.load(f"{name}/{name}.card").member for name in NAMES]
-    (here / "peers.yaml").write_bytes(draft.write("trial", members, TASK, [f"agreement.sha256={named}"]))
-    pledge = pledge_of(Federation.load("peers.yaml"))
-    keys = dict[str, Identity]()
+    (here / "peers.yaml").write_bytes(draft.write("trial", members, TASK, lines))
+    pledge, keys = pledge_of(Federation.load("peers.yaml")), dict[str, Identity]()
     for name in NAMES:
         with opened(name) as home:
             keys[name] = home.identity()
@@ -116,7 +120,7 @@ def agreed(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.rmtree(here / name / "ledger")
         with opened(name) as home:
             log = Log.open(home, "federation")
-            for record in (pledge.genesis, pledge.agreement):
+            for record in filter(None, (pledge.genesis, pledge.agreement)):
                 log.append(record, {one: keys[one].sign("record", record) for one in NAMES})
     return here
 
@@ -321,18 +325,7 @@ def test_a_change_that_was_edited_is_not_signed(
 @pytest.fixture
 def starred(here: Path) -> Path:
     """The same with a hub, ada."""
-    members = [Card.load(f"{name}/{name}.card").member for name in NAMES]
-    (here / "peers.yaml").write_bytes(draft.write("trial", members, TASK, ["topology=hub", "hub=ada"]))
-    genesis, keys = genesis_of(Federation.load("peers.yaml")), dict[str, Identity]()
-    for name in NAMES:
-        with opened(name) as home:
-            keys[name] = home.identity()
-    for name in NAMES:
-        shutil.rmtree(here / name / "ledger")
-        with opened(name) as home:
-            log = Log.open(home, "federation")
-            log.append(genesis, {one: keys[one].sign("record", genesis) for one in NAMES})
-    return here
+    return begun_anew(here, "topology=hub", "hub=ada")
 
 
 def test_removing_the_hub_without_a_successor_is_refused_and_the_command_that_is_shown_is_approved(
