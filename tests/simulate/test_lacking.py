@@ -41,14 +41,15 @@ def vote_of(world: Attacked, name: str, attempt: int = 0) -> list[bool]:
 # ── READYs ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def keeps_its_ready(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
+    """The liar votes for nothing, and sends no READY to site-3."""
+    withheld = (m.Ballot, m.Ready) if to == LACKS else m.Ballot
+    return () if isinstance(letter.message, withheld) and place_of(letter) == FIRST else (letter,)
+
+
 def few_readys() -> Attacked:
     """site-3 is sent its own READY and site-2's, one less than q; the liar votes for nothing."""
-
-    def lie(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
-        withheld = (m.Ballot, m.Ready) if to == LACKS else m.Ballot
-        return () if isinstance(letter.message, withheld) and place_of(letter) == FIRST else (letter,)
-
-    world = Attacked(lies={LIAR: lie}, holds=slow(m.Ready, (ONE, LACKS)))
+    world = Attacked(lies={LIAR: keeps_its_ready}, holds=slow(m.Ready, (ONE, LACKS)))
     world.begin()
     return world
 
@@ -66,10 +67,49 @@ def test_who_was_sent_too_few_readys_has_them_from_a_voter_and_votes() -> None:
 def test_without_the_question_three_honest_sites_wait_in_vain_for_one_vote(monkeypatch: pytest.MonkeyPatch) -> None:
     for phase in (Phase.GATHER, Phase.BALLOT):
         row_off(monkeypatch, phase, asked.lacks, None)
+    monkeypatch.setattr(asked, "hopes", lambda state: False)
     world = few_readys()
     world.until(lambda: False in vote_of(world, LACKS))
     assert not world.stands(ONE, *DECIDED)
     assert not world.stands(TWO, *DECIDED)
+
+
+class LastMoment(Attacked):
+    """As above; and site-2's vote is on its way to site-3 until that gives up within the next half second."""
+
+    def __init__(self) -> None:
+        self.slow_vote = True
+
+        def holds(sender: str, to: str, letter: Letter) -> bool:
+            late = self.slow_vote and sender == TWO and isinstance(letter.message, m.Ballot)
+            return to == LACKS and (late or (sender == ONE and isinstance(letter.message, m.Ready)))
+
+        super().__init__(lies={LIAR: keeps_its_ready}, holds=holds)
+        self.begin()
+        self.until(lambda: self.stands(LACKS, Phase.BALLOT))
+        due = self.round_of(LACKS).state.due["ready"]
+        self.until(lambda: self.now > due - 0.5)
+        self.slow_vote = False
+        for letter in self.late.pop((TWO, LACKS)):
+            self._carry(TWO, LACKS, letter)
+
+
+def test_who_hears_of_a_vote_a_moment_before_its_deadline_asks_before_it_gives_up() -> None:
+    """The others are decided by then, and say so."""
+    world = LastMoment()
+    world.until(lambda: world.stands(LACKS, *DECIDED))
+    assert vote_of(world, LACKS) == []
+    world.release()
+    world.to_the_end()
+    check_that_the_others_go_on(world)
+
+
+def test_without_the_moment_to_ask_it_would_vote_against_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked, "hopes", lambda state: False)
+    world = LastMoment()
+    world.until(lambda: vote_of(world, LACKS))
+    assert set(vote_of(world, LACKS)) == {False}
+    assert True in vote_of(world, TWO)
 
 
 def early_vote(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:

@@ -79,6 +79,15 @@ def lacks(state: State) -> bool:
     return state.past("vote") and bool(_voters(state))
 
 
+def hopes(state: State) -> bool:
+    """A voter says that it has READYs which this peer lacks for its own vote, and may still give them.
+
+    Each such voter is asked once and given its time: c liars put a vote off by so much, and no longer.
+    """
+    able = [name for name in _voters(state) if _readys_lacking(state, name)]
+    return bool(able) and (any(not state.questioned.get(name) for name in able) or not state.past("vote"))
+
+
 def ask(state: State) -> list[Effect]:
     """Ask the voter that was asked least; another one if that brings nothing, ever more rarely."""
     voters = _voters(state)

@@ -59,10 +59,15 @@ def ready(state: State, event: Received) -> list[Effect]:
 
 def enough_readys(state: State) -> bool:
     """q READYs of U are held for one (D, V), and this member has not voted."""
-    may = state.ready is not None or state.others.vows.may_vouch(state.round, state.base[0], state.chain)
-    if state.ballot is not None or not state.inside or not may or len(state.readys) < state.setting.roster.quorums.q:
+    if state.ballot is not None or not _may_vote(state) or len(state.readys) < state.setting.roster.quorums.q:
         return False
     return len(_equal_readys(state)) >= state.setting.roster.quorums.q
+
+
+def _may_vote(state: State) -> bool:
+    """This peer is in U, and SURVIVORS would break no promise that it gave."""
+    vouched = state.ready is not None or state.others.vows.may_vouch(state.round, state.base[0], state.chain)
+    return state.inside and vouched
 
 
 def _equal_readys(state: State) -> list[Letter]:
@@ -137,7 +142,7 @@ def answer(state: State, event: Received) -> list[Effect]:
 def gives_up(state: State) -> bool:
     """There is a reason to cast ABANDON. (The row for SURVIVORS comes first: q READYs say that the attempt stands.)"""
     undecided = state.ballot is None and state.certificate is None and not state.follows
-    return undecided and _reason(state) is not None
+    return undecided and _reason(state) is not None and not (_may_vote(state) and asked.hopes(state))
 
 
 def give_up(state: State) -> list[Effect]:
