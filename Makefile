@@ -10,6 +10,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ARGS   ?=
+# Tests side by side; 0 runs all in one process.
+JOBS   ?= 2
 
 .PHONY: demo test lint types bench install clean
 .DEFAULT_GOAL := demo
@@ -27,7 +29,7 @@ demo: $(STAMP)
 	$(BIN)/p2pfl demo $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
