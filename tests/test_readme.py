@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from pathlib import Path
 import pytest
 
 from p2pfl.cli.children import free_ports
+from p2pfl.ledger.entry import KINDS
+from tests.test_errors import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(
@@ -113,11 +116,50 @@ def test_the_readmes_commands_work_as_they_stand_and_print_what_it_shows(tmp_pat
                     assert shape(line) in printed, f"{block.name} does not print {line!r}:\n{said}"
 
 
-def test_every_test_that_security_md_names_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "SECURITY.md").read_text())
+@pytest.mark.parametrize("document", ["SECURITY.md", "docs/hipaa.md"])
+def test_every_test_that_is_named_exists(document: str) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / document).read_text())
     assert len(named) > 30
     for file, test in named:
         assert re.search(rf"^\s*def {test}\(", (ROOT / file).read_text(), re.M), f"{file}::{test}"
+
+
+def column(file: str, heading: str) -> list[str]:
+    """The cells under `heading`, of all tables of `file` that have it."""
+    found, at = list[str](), -1
+    for line in (ROOT / file).read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if not cells:
+            at = -1
+        elif heading in cells:
+            at = cells.index(heading)
+        elif at >= 0 and set(cells[0]) != {"-"}:
+            found.append(cells[at])
+    return found
+
+
+def test_the_checklist_names_kinds_of_entry_that_the_ledger_knows_or_says_that_there_are_none() -> None:
+    cells = column("docs/hipaa.md", "in the ledger")
+    assert len(cells) > 40
+    named = set[str]()
+    for cell in cells:
+        kinds = re.findall(r"`(\w+)`", cell)
+        assert cell == (", ".join(f"`{kind}`" for kind in kinds) or "nothing"), cell
+        named.update(kinds)
+    assert named == set(KINDS)  # each kind backs something
+
+
+def test_the_checklist_names_tests_or_says_that_there_are_none() -> None:
+    for cell in column("docs/hipaa.md", "tests"):
+        assert cell == "none" or all(re.fullmatch(r"`tests/.*`", one) for one in cell.split(", ")), cell
+
+
+def test_every_command_of_the_checklist_is_one_that_the_program_takes() -> None:
+    text = (ROOT / "docs/hipaa.md").read_text()
+    commands = re.findall(r"`p2pfl ([^`]+)`", text) + re.findall(r"^    p2pfl (.+)$", text, re.M)
+    assert len(commands) > 40
+    for one in commands:
+        parse(shlex.split(one))
 
 
 def test_every_script_that_the_readme_names_exists() -> None:
