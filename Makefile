@@ -39,9 +39,18 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
+	@for other in .flower .tenseal; do $(MAKE) --no-print-directory $$other/.installed || echo "$$other: not installed here" >&2; done
 	@broken=; for script in benchmarks/[a-z]*.py; do \
 	  echo "== $$script"; $(BIN)/python -m benchmarks.$$(basename $$script .py) $(ARGS) || broken="$$broken $$script"; \
 	done; if [ -n "$$broken" ]; then echo "not held:$$broken" >&2; exit 1; fi
 
+# What two benchmarks compare with, each in an environment of its own.
+.flower/.installed: OTHER = flwr==1.42.0
+.tenseal/.installed: OTHER = tenseal==0.3.18
+.flower/.installed .tenseal/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(OTHER)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .flower .tenseal build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,10 +11,9 @@ defaults where it has any; shares and threshold, which it asks for, are those of
 what a round costs it whatever the vector is: it starts a process for each message to a client.
 Ours is counted from the call, with nothing done ahead, TLS and fsync included.
 
-Flower is not one of our dependencies. In an environment of its own:
+Flower is not one of our dependencies. `make bench` puts it into an environment of its own, where it installs:
 
     python -m venv .flower && .flower/bin/pip install flwr==1.42.0
-    python benchmarks/secagg_plus.py --flower .flower/bin
 """
 
 from __future__ import annotations
@@ -259,16 +258,16 @@ def measure(options: argparse.Namespace) -> tuple[str, list[report.Finding]]:
 
 
 def _flower(folder: Path | None) -> Path | None:
-    """The folder of Flower's commands: the one given, else that on the PATH."""
+    """The folder of Flower's commands: the one given, else that of this checkout, else that on the PATH."""
     if folder is None:
-        found = shutil.which("flower-superlink")
+        found = shutil.which("flower-superlink", path=ROOT / ".flower" / "bin") or shutil.which("flower-superlink")
         return Path(found).parent if found else None
     return folder.absolute() if (folder / "flower-superlink").exists() else None
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--flower", type=Path, help="folder of flower-superlink; default: the PATH")
+    parser.add_argument("--flower", type=Path, help="folder of flower-superlink; default: .flower/bin, or the PATH")
     parser.add_argument("--peers", type=int, default=5)
     parser.add_argument("--words", type=int, default=secure_sum.LARGE)
     parser.add_argument("--rounds", type=int, default=2)
@@ -279,8 +278,7 @@ def main() -> int:
     options = parser.parse_args()
     options.flower = _flower(options.flower)
     if options.flower is None:
-        print("not measured: Flower's commands are not here. python -m venv .flower && .flower/bin/pip install "
-              "flwr==1.42.0, then --flower .flower/bin")  # fmt: skip
+        print("not measured: Flower's commands are not here. python -m venv .flower && .flower/bin/pip install flwr==1.42.0")
         return 0
     options.shares = options.shares or options.peers
     options.threshold = options.threshold or 2 * options.peers // 3

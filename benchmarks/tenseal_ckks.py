@@ -7,10 +7,9 @@ process each, joined by pipes, without network, TLS or disk, which favours it. T
 shows, and the smallest ciphertexts that 128-bit security and nothing but additions allow. Ours: whole rounds on
 loopback from the call on, with TLS, fsync and the ledger entry.
 
-TenSEAL is not one of our dependencies; it may live in an environment of its own:
+TenSEAL is not one of our dependencies. `make bench` puts it into an environment of its own, where it installs:
 
     python -m venv .tenseal && .tenseal/bin/pip install tenseal
-    python benchmarks/tenseal_ckks.py --python .tenseal/bin/python
 """
 
 from __future__ import annotations
@@ -111,15 +110,16 @@ def findings(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="an interpreter that has TenSEAL")
+    own = ROOT / ".tenseal" / "bin" / "python"
+    default = own if own.exists() else Path(sys.executable)
+    parser.add_argument("--python", type=Path, default=default, help="an interpreter that has TenSEAL")
     parser.add_argument("--peers", type=int, default=5)
     parser.add_argument("--words", type=int, default=PROMISED_WORDS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if subprocess.run([options.python, "-c", "import tenseal"], capture_output=True, check=False).returncode:
-        print("not measured: TenSEAL is not here. python -m venv .tenseal && .tenseal/bin/pip install tenseal, "
-              "then --python .tenseal/bin/python")  # fmt: skip
+        print("not measured: TenSEAL is not here. python -m venv .tenseal && .tenseal/bin/pip install tenseal")
         return 0
     mine = ours(options)
     try:
