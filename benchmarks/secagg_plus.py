@@ -278,7 +278,7 @@ def main() -> int:
     options = parser.parse_args()
     options.flower = _flower(options.flower)
     if options.flower is None:
-        print("not measured: Flower's commands are not here. python -m venv .flower && .flower/bin/pip install flwr==1.42.0")
+        print("not measured: Flower is not here. python -m venv .flower && .flower/bin/pip install flwr==1.42.0")
         return 0
     options.shares = options.shares or options.peers
     options.threshold = options.threshold or 2 * options.peers // 3
