@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from p2pfl.assent import assent
 from p2pfl.books import Books
 from p2pfl.changes import EpochOver
 from p2pfl.errors.membership import NoLongerListed
@@ -118,6 +119,7 @@ class Peer:
         wait_s: float | None = None,
         linger_s: float = 60.0,
         proxy: Proxy | None = None,
+        agreement: str | Path | None = None,
     ) -> AsyncIterator[Peer]:
         """Open the home, its port and its links; leave cleanly at the end of the block.
 
@@ -126,6 +128,8 @@ class Peer:
         wait_s    give up (GaveUpWaiting) after so long without any progress; None waits for ever
         linger_s  at the end of the block, serve sites that lack the last round, at most so long
         proxy     the HTTP proxy that outgoing connections pass; default: $P2PFL_PROXY with $NO_PROXY, else none
+        agreement  the business associate agreement as this site holds it; needed at the first start, where peers.yaml
+                  names one, since that start signs it
         Raises what opening a home or a port raises: HomeMissing, HomeBusy, WrongKey, PortBusy, OtherFederation, …
         """
         federation = peers if isinstance(peers, Federation) else Federation.load(peers)
@@ -140,6 +144,9 @@ class Peer:
 
             peer = cls(make(federation), make)
             try:
+                begun = len(peer.node.books.federation) > 0  # who joins later has signed the change
+                assent(peer.federation.agreement, Path(agreement) if agreement else None,
+                       source=peer.federation.source, signed=begun or bool(peer.federation.genesis))  # fmt: skip
                 await peer.node.start()
                 async with shown(opened, peer.links, clocks):
                     yield peer

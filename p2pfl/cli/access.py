@@ -84,6 +84,7 @@ class Access:
     listen: str | None
     wait_s: float | None
     proxy: ProxyChoice = ProxyChoice()
+    document: Path | None = None  # the agreement that peers.yaml names
 
     @asynccontextmanager
     async def join(
@@ -99,7 +100,9 @@ class Access:
         listen = listening(self.listen) if self.listen else None
         async with Peer.join(federation, home=self.home, listen=listen, unlock=self.keys,
                              observer=monitor.with_(observer), wait_s=self.wait_s,
-                             proxy=self.proxy.proxy()) as peer:  # fmt: skip
+                             proxy=self.proxy.proxy(), agreement=self.document) as peer:  # fmt: skip
+            if self.document is not None and federation.agreement is not None:
+                options["agreement"] = federation.agreement.hex()
             noted = entries.operator(time=peer.books.time, command=command, options=options)
             await asyncio.to_thread(peer.books.note, noted)
             async with monitor.shown(peer), stoppable(peer, monitor.hang_up):

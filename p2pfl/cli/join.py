@@ -16,7 +16,7 @@ from p2pfl.cli.access import Access, ProxyChoice, listen_option, proxy_options, 
 from p2pfl.cli.check import check_text, links_of
 from p2pfl.cli.children import end_with_stdin as watch_stdin
 from p2pfl.cli.monitor import Monitor, monitor_options
-from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
+from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.predict import column_map, read_records
 from p2pfl.cli.told import dense_bytes, join_text
 from p2pfl.cli.watch import Watch
@@ -48,6 +48,7 @@ class Site:
               help="Column map of that CSV.  [default: DATA.columns.yaml beside it, if it is there]")
 @click.option("--task", "task_file", metavar="FILE[:CLASS]",
               help="This site's copy of the task's file, where peers.yaml pins one.")
+@agreement_option
 @listen_option
 @wait_option
 @proxy_options
@@ -59,9 +60,9 @@ class Site:
 @unlock_options
 @json_option
 def join(
-    *, peers_file: Path, home: Path, data: Path, columns: Path | None, task_file: str | None, listen: str | None,
-    wait_s: float | None, check: bool, go_on: bool, end_with_stdin: bool, proxy: ProxyChoice, monitor: Monitor,
-    unlock: Unlock, as_json: bool,
+    *, peers_file: Path, home: Path, data: Path, columns: Path | None, task_file: str | None, document: Path | None,
+    listen: str | None, wait_s: float | None, check: bool, go_on: bool, end_with_stdin: bool, proxy: ProxyChoice,
+    monitor: Monitor, unlock: Unlock, as_json: bool,
 ) -> None:  # fmt: skip
     """Take part: train with the other sites until the agreed rounds are final.
 
@@ -71,7 +72,7 @@ def join(
     if end_with_stdin:
         watch_stdin()
     federation = Federation.load(peers_file)
-    access = Access(home, unlock.keys(), listen, wait_s, proxy)
+    access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
     site = Site(federation, access, data, columns, _task_path(federation, task_file))
     command = f"p2pfl join --peers {peers_file.name} --data their.csv"
     watch = Watch(federation.roster, federation.rounds, command, max_epsilon=federation.privacy.max_epsilon,

@@ -5,7 +5,6 @@ All of it works beside a `join` that runs: what it leaves in the home is taken u
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +13,13 @@ import click
 
 from p2pfl import changefile, codec
 from p2pfl.amend import amend, changed, next_hub
+from p2pfl.assent import assent
 from p2pfl.cards import Card
 from p2pfl.changes import REVOKED, revoked_keys
 from p2pfl.cli import output
 from p2pfl.cli.options import (
     Unlock,
+    agreement_option,
     home_option,
     json_option,
     peers_option,
@@ -27,9 +28,7 @@ from p2pfl.cli.options import (
     write_new,
     write_over,
 )
-from p2pfl.cli.predict import read_whole
 from p2pfl.errors.membership import (
-    AnotherAgreement,
     ChangeIncomplete,
     ChangeNeverDue,
     ChangeOfSettings,
@@ -127,8 +126,7 @@ def approve(
 
 @click.command()
 @click.argument("file", metavar="CHANGE", type=click.Path(path_type=Path))
-@click.option("--agreement", "document", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="The business associate agreement as this site holds it: sign only if it is the one that is named.")
+@agreement_option
 @yes_option
 @home_option
 @unlock_options
@@ -146,9 +144,7 @@ def accept(
         if name not in change.facts["added"] or name not in new.roster or new.roster[name].key != key:
             raise NotAdded(source=file, name=name, evidence=f"added: {', '.join(change.facts['added']) or 'nobody'}; "
                            f"the key here is {key.hex()[:16]}")  # fmt: skip
-        named = new.agreement.hex() if new.agreement else ""
-        if document is not None and (held := hashlib.sha256(read_whole(document)).hexdigest()) != named:
-            raise AnotherAgreement(source=file, path=document, evidence=f"SHA-256 {held}, there {named or 'none'}")
+        assent(new.agreement, document, source=str(file), signed=False)
         for line in _joined(new):
             output.progress(line)
         if not yes:
@@ -156,7 +152,8 @@ def accept(
         change = change.sign(opened.identity(), name)
         write_over(file, changefile.to_bytes(change))
     lines = [f"{file}: signed by {name}, which joins; hand it back to the site that it came from"]
-    facts = {"path": str(file), "change": change.digest.hex(), "name": name, "agreement": named or None}
+    named = new.agreement.hex() if new.agreement else None
+    facts = {"path": str(file), "change": change.digest.hex(), "name": name, "agreement": named}
     output.result("\n".join(lines), facts | {"epoch": new.roster.epoch}, as_json)
 
 

@@ -33,6 +33,12 @@ peers_option = click.option(
     show_default=True, help="The agreement of the sites.",
 )  # fmt: skip
 
+agreement_option = click.option(
+    "--agreement", "document", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="The business associate agreement as this site holds it, where peers.yaml names one: nothing is signed unless "
+         "it is that one.",
+)  # fmt: skip
+
 
 def home_option(command: F) -> F:
     """--home, else P2PFL_HOME, else ~/.p2pfl."""

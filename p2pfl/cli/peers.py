@@ -14,6 +14,7 @@ from p2pfl.cli import output
 from p2pfl.cli.firewall import firewall_lines, openings
 from p2pfl.cli.membership import accept, adopt, approve, newkey, propose, revoke
 from p2pfl.cli.options import fit_name, home_option, json_option, peers_option, write_new
+from p2pfl.cli.predict import read_whole
 from p2pfl.errors import ConfigurationError
 from p2pfl.errors.federation import FileUnreadable
 from p2pfl.errors.people import CardsCollide, NoDifferentFile, WrongUse
@@ -40,10 +41,12 @@ for verb in (propose, approve, accept, adopt, newkey, revoke):
 @click.option("--name", default="federation", show_default=True, help="The federation's name.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help="Another value than the default, as in --set privacy.delta=1e-4.")
+@click.option("--agreement", "document", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="The business associate agreement: its SHA-256 is named, and every site signs it.")
 @click.option("--task", help="FILE:CLASS of a Task, pinned by its SHA-256.  [default: the built-in tabular task]")
 @json_option
 def create(cards: Sequence[Path], target: Path, name: str, overrides: Sequence[str], task: str | None,
-           as_json: bool) -> None:  # fmt: skip
+           document: Path | None, as_json: bool) -> None:  # fmt: skip
     """Write the agreement of the sites whose CARDS are given, every default in full.
 
     One site makes it and hands it to the others; all of them must hold the same bytes.
@@ -52,6 +55,8 @@ def create(cards: Sequence[Path], target: Path, name: str, overrides: Sequence[s
         raise WrongUse(evidence=f"--name {name!r} cannot be a federation's name; {instead} can", verb=" peers create")
     members = [Card.load(card).member for card in cards]
     _distinct(cards, members)
+    if document is not None:
+        overrides = [*overrides, f"agreement.sha256={hashlib.sha256(read_whole(document)).hexdigest()}"]
     raw = draft.write(name, members, task_lines(task), overrides)
     write_new(target, raw)
     federation = Federation.parse(raw, str(target))
@@ -99,6 +104,7 @@ def show(file: Path, as_json: bool) -> None:
         f"sharing      {sharing.field}-bit field, clip {sharing.clip:g}, largest value {sharing.scale:g}",
         f"compression  {compression.method}"
         + ("" if compression.method == "none" else f", {100 * compression.density:g} % of the coordinates"),
+        f"agreement    {_agreement(federation)}",
         "what each site's firewall lets through:",
         *firewall_lines(federation.roster),
     ]
@@ -167,6 +173,7 @@ def _facts(federation: Federation) -> dict[str, object]:
         "sha256": federation.digest.hex(),
         "quorum": federation.roster.quorums.q,
         "rounds": federation.rounds,
+        "agreement": federation.agreement.hex() if federation.agreement else None,
         "peers": [
             {"name": one.name, "key": one.key.hex(), "fingerprint": words_of(one.key),
              "addresses": [str(address) for address in one.addresses],
@@ -174,6 +181,12 @@ def _facts(federation: Federation) -> dict[str, object]:
             for one in federation.roster.members
         ],
     }  # fmt: skip
+
+
+def _agreement(federation: Federation) -> str:
+    if federation.agreement is None:
+        return "none is named"
+    return f"SHA-256 {federation.agreement.hex()}: `sha256sum` of the document that each site signs at its first start"
 
 
 def _point(raw: bytes, error: ConfigurationError) -> None:

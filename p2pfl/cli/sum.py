@@ -15,7 +15,7 @@ from p2pfl.cli import output
 from p2pfl.cli.access import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.numbers import STATISTICS, own_values, parts, read_off
-from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
+from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.watch import Watch
 from p2pfl.federation import Federation
 
@@ -55,6 +55,7 @@ def exact(text: str) -> Decimal:
               help="Digits after the point that count; the same at all.")
 @click.option("--patience", "patience_s", type=click.FloatRange(1, 3600), default=15.0, show_default=True,
               metavar="SECONDS", help="How long a site that is not there is waited for, once a quorum is.")
+@agreement_option
 @listen_option
 @wait_option
 @proxy_options
@@ -63,8 +64,8 @@ def exact(text: str) -> Decimal:
 @json_option
 def sum_(
     *, peers_file: Path, home: Path, value: str | None, file: Path | None, column: str | None, statistic: str,
-    query: str | None, limit: Decimal | None, decimals: int, patience_s: float, listen: str | None,
-    wait_s: float | None, proxy: ProxyChoice, monitor: Monitor, unlock: Unlock, as_json: bool,
+    query: str | None, limit: Decimal | None, decimals: int, patience_s: float, document: Path | None,
+    listen: str | None, wait_s: float | None, proxy: ProxyChoice, monitor: Monitor, unlock: Unlock, as_json: bool,
 ) -> None:  # fmt: skip
     """The mean, sum, count or variance of the numbers of all sites; no site learns another's.
 
@@ -74,7 +75,7 @@ def sum_(
     mine = parts(statistic, own_values(value, file, column))
     watch = Watch(federation.roster, 1, f"p2pfl sum --peers {peers_file.name} --value -", tell=monitor.tell)
     asked = Asked(query or statistic, limit, decimals, patience_s)
-    access = Access(home, unlock.keys(), listen, wait_s, proxy)
+    access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
     with monitor.running(federation, "sum"):
         result = asyncio.run(_sum(federation, mine, asked, access, watch, monitor))
     total = [Decimal(str(number)) for number in result.total]

@@ -134,6 +134,14 @@ class AnotherAgreement(ConfigurationError):
     command = "sha256sum {path}"
 
 
+class AgreementUnseen(ConfigurationError):
+    """{source} names a business associate agreement, and this site was not shown it: nobody signs what is unseen."""
+
+    code = "P2P-FED-053"
+    likely = ("this is the first start of the site, or the change by which it joins; both sign that agreement",)
+    command = "p2pfl join --data their.csv --agreement agreement.pdf"
+
+
 class Revoked(RemoteProtocolError):
     """The key of {peer} was revoked at this site: nothing of it is accepted here."""
 

@@ -155,7 +155,8 @@ def test_a_site_that_joins_signs_the_agreement_in_the_change_or_the_change_is_no
 @pytest.mark.parametrize(("name", "more", "code"), [
     ("ben", ["--yes"], "P2P-FED-047"),                                   # a member already
     ("fay", ["--yes", "--agreement", "peers.yaml"], "P2P-FED-048"),      # another document
-    ("fay", [], "P2P-USE-001"),                                          # nobody was asked
+    ("fay", ["--yes"], "P2P-FED-053"),                                   # none
+    ("fay", ["--agreement", "baa.pdf"], "P2P-USE-001"),                  # nobody was asked
 ])  # fmt: skip
 def test_who_does_not_join_or_holds_another_agreement_does_not_sign(
     agreed: Path, name: str, more: list[str], code: str, capsys: pytest.CaptureFixture[str]

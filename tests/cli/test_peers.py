@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -55,6 +56,27 @@ def test_three_cards_become_one_agreement(here: Path, cards: list[str], capsys: 
     for name in SITES:
         with Home.open(here / "homes" / name) as home:
             assert federation.roster[name].key == home.identity().key
+
+
+def test_the_business_associate_agreement_is_named_by_its_digest_and_shown(
+    cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = Path("agreement.pdf")
+    assert run(["peers", "create", *cards, "-o", "peers.yaml", "--agreement", str(document)]) == 2
+    assert "P2P-USE-015" in capsys.readouterr().err
+    assert not Path("peers.yaml").exists()
+    document.write_bytes(b"what the hospitals promise one another")
+    named = hashlib.sha256(document.read_bytes()).hexdigest()
+    assert run(["peers", "create", *cards, "-o", "peers.yaml", "--agreement", str(document)]) == 0
+    assert Federation.load("peers.yaml").agreement == bytes.fromhex(named)
+    capsys.readouterr()
+    assert run(["peers", "show"]) == 0
+    assert f"agreement    SHA-256 {named}" in capsys.readouterr().out
+    assert run(["peers", "show", "--json"]) == 0
+    assert told(capsys)["agreement"] == named
+    assert run(["peers", "create", *cards, "-o", "none.yaml"]) == 0
+    assert run(["peers", "show", "none.yaml"]) == 0
+    assert "agreement    none is named" in capsys.readouterr().out
 
 
 def test_init_tells_card_fingerprint_key_file_and_the_next_command(

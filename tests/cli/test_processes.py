@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from pathlib import Path
 
@@ -76,6 +77,31 @@ def test_a_demo_whose_budget_does_not_last_ends_with_4_and_what_the_peer_said(tm
     assert status == 4, err
     assert "P2P-TRAIN-" in err
     assert facts(out)["error"]["code"] == "P2P-USE-008"  # type: ignore[index]
+
+
+def test_no_site_signs_an_agreement_that_it_was_not_shown_and_its_log_says_when_it_was(
+    tmp_path: Path, start: Start
+) -> None:
+    document = tmp_path / "agreement.pdf"
+    document.write_bytes(b"what the hospitals promise one another")
+    named = hashlib.sha256(document.read_bytes()).hexdigest()
+    sites = Sites(tmp_path, f"agreement.sha256={named}")
+
+    def asks(name: str, *more: str) -> tuple[str, ...]:
+        return ("sum", *sites.common(name), "--value", "1", *more)
+
+    first = sites.names[0]
+    status, _, err = ended(start(*asks(first)))
+    assert (status, "P2P-FED-053" in err, named in err) == (2, True, True)
+    status, _, err = ended(start(*asks(first, "--agreement", str(sites.peers))))
+    assert (status, "P2P-FED-048" in err) == (2, True)
+    for more in (("--agreement", str(document)), ()):  # asked for once: then the ledger holds the signatures
+        for status, _, err in [ended(one) for one in [start(*asks(name, *more)) for name in sites.names]]:
+            assert status == 0, err
+    status, out, _ = ended(start("ledger", "show", "--log", "site", "--home", sites.common(first)[-1], "--json"))
+    records = [one["record"] for one in facts(out)["records"]]  # type: ignore[attr-defined]
+    options = [one["options"] for one in records if one["kind"] == "operator"]
+    assert [one.get("agreement") for one in options] == [named, None]
 
 
 def test_a_site_that_starts_first_says_for_whom_it_waits_and_gives_up_when_asked_to(

@@ -160,6 +160,7 @@ async def work(plan: dict[str, Any]) -> list[Any]:
     async with Peer.join(
         plan["peers"], home=plan["home"], unlock=[KeyFile(Path(plan["key"]))], observer=observer,
         listen=plan.get("listen"), wait_s=plan.get("wait"), linger_s=plan.get("linger", 60.0),
+        agreement=plan.get("agreement"),
     ) as peer:  # fmt: skip
         sums = 0
         for order in plan["do"]:

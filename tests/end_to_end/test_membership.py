@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -93,18 +94,22 @@ def test_one_joins_one_leaves_one_has_another_key_and_the_training_goes_on(
 
 
 def test_a_newcomers_signature_under_the_agreement_is_in_every_ledger(
-    make: MakeSites, capfd: pytest.CaptureFixture[str]
+    make: MakeSites, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    named = "ab" * 32
+    document = tmp_path / "baa.pdf"
+    document.write_bytes(b"business associate agreement")
+    named = hashlib.sha256(document.read_bytes()).hexdigest()
     sites = make(3, "rounds=3", "privacy.max_epsilon=100", f"agreement.sha256={named}")
-    running = {name: sites.site(name, [sites[name].shut(at=3)]) for name in sites.names}
+    unseen = sites.site("ada", [{"train": 1}]).end()
+    assert (unseen.status, "P2P-FED-053" in unseen.text) == (2, True)  # she would sign it by her first hello
+    running = {name: sites.site(name, [sites[name].shut(at=3)], agreement=str(document)) for name in sites.names}
     running["ada"].event("round", round=1)
     fay = sites.newcomer("fay")
     file = approved(sites, "add", fay.card, by=("ada", "ben", "cyd"))
     peers(sites, "ada", "adopt", file, status=2)  # three of three, and it is not approved: she has not signed
     assert "no signature of fay, which joins, under the agreement" in capfd.readouterr().err
     common = ["--home", fay.home, "--key-file", fay.key]
-    assert run([str(one) for one in ("peers", "accept", file, "--yes", *common)]) == 0
+    assert run([str(one) for one in ("peers", "accept", file, "--agreement", document, "--yes", *common)]) == 0
     peers(sites, "ada", "adopt", file, "-o", sites.place / "peers-2.yaml")
     running["ben"].event("change", epoch=2)
     for name in ("ada", "ben", "cyd"):
