@@ -18,16 +18,16 @@ pytestmark = pytest.mark.processes
 
 def test_three_people_learn_their_average_and_nobody_writes_down_a_salary(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path)
-    salaries = ("52000", "61000.50", "71000")
+    salaries = ("520003142.00", "610002718.50", "710001618.00")  # of more digits than a digest has in a row by chance
     running = [start("sum", *sites.common(name), "--value", "-", "--json", stdin=f"{value}\n")
                for name, value in zip(sites.names, salaries, strict=True)]  # fmt: skip
     results = [ended(process) for process in running]
     assert [status for status, _, _ in results] == [0, 0, 0]
     found = [facts(out) for _, out, _ in results]
-    assert {one["value"] for one in found} == {"61333.50"}
+    assert {one["value"] for one in found} == {"613335826.17"}
     assert all(one["survivors"] == sites.names for one in found)
     shown = ended(start("ledger", "show", "--home", str(tmp_path / sites.names[0] / "home"), "--json"))[1]
-    assert not any(value in shown for value in salaries)
+    assert not any(value.partition(".")[0] in shown for value in salaries)
 
 
 def test_sites_that_ask_different_questions_are_told_so(tmp_path: Path, start: Start) -> None:

@@ -30,7 +30,7 @@ def test_a_sum_is_watched_by_log_and_metrics_and_neither_holds_a_secret_a_value_
     sites = make(3)
     (port,) = free_ports(1)
     log = sites.place / "ada.jsonl"
-    ada = sites.sum("ada", "73195.42", "--log", log, "--log-level", "debug", "--metrics", port)
+    ada = sites.sum("ada", "731953142.42", "--log", log, "--log-level", "debug", "--metrics", port)
     ada.line("metrics at")
     found = scraped(port)
     assert (found[("p2pfl_link_up", "ben")], found[("p2pfl_link_up", "cyd")]) == (0, 0)
@@ -43,7 +43,7 @@ def test_a_sum_is_watched_by_log_and_metrics_and_neither_holds_a_secret_a_value_
     for process in started:
         ended = process.end()
         assert ended.status == 0, process.tail
-        assert ended.facts["value"] == "73199.17"
+        assert ended.facts["value"] == "731953146.17"
     for one in idle:
         one.close()
     text = (sites.place / "ada.jsonl.1").read_text() + log.read_text()
@@ -54,7 +54,7 @@ def test_a_sum_is_watched_by_log_and_metrics_and_neither_holds_a_secret_a_value_
     with sites["ada"].opened() as home:
         secrets = {home.identity().reveal().hex(), home.holdout_key().reveal().hex(), home.query_key().reveal().hex()}
     key = sites["ada"].key.read_text().split()[-1]
-    for hidden in (*secrets, key, "73195", "73199", "ada.jsonl", str(sites.place), "site.key", "peers.yaml"):
+    for hidden in (*secrets, key, "731953142", "731953146", "ada.jsonl", str(sites.place), "site.key", "peers.yaml"):
         assert hidden not in text, hidden
     assert set(re.findall(r"[0-9a-f]{32,}", text)) <= {told[0]["manifest"]}
 
