@@ -40,9 +40,10 @@ types: $(STAMP)
 
 bench: $(STAMP)
 	@for other in .flower .tenseal; do $(MAKE) --no-print-directory $$other/.installed || echo "$$other: not installed here" >&2; done
-	@broken=; for script in benchmarks/[a-z]*.py; do \
+	@P2PFL_PROMISES=$$(mktemp); export P2PFL_PROMISES; broken=; for script in benchmarks/[a-z]*.py; do \
 	  echo "== $$script"; $(BIN)/python -m benchmarks.$$(basename $$script .py) $(ARGS) || broken="$$broken $$script"; \
-	done; if [ -n "$$broken" ]; then echo "not held:$$broken" >&2; exit 1; fi
+	done; $(BIN)/python -m benchmarks._table $$P2PFL_PROMISES; rm -f $$P2PFL_PROMISES; \
+	if [ -n "$$broken" ]; then echo "not held:$$broken" >&2; exit 1; fi
 
 # What two benchmarks compare with, each in an environment of its own.
 .flower/.installed: OTHER = flwr==1.42.0
