@@ -60,10 +60,11 @@ def create(cards: Sequence[Path], target: Path, name: str, overrides: Sequence[s
     raw = draft.write(name, members, task_lines(task), overrides)
     write_new(target, raw)
     federation = Federation.parse(raw, str(target))
+    shown = f" --agreement {document.name if document else 'FILE'}" if federation.agreement else ""
     lines = [f"{target}: {len(members)} sites, SHA-256 {federation.digest.hex()}", *_member_lines(members),
              "hand this very file to every site; each of them then runs",
              f"  p2pfl doctor --peers {target} --wait 300       (all at the same time: does every link work?)",
-             f"  p2pfl join --peers {target} --data their.csv"]  # fmt: skip
+             f"  p2pfl join --peers {target} --data their.csv{shown}"]  # fmt: skip
     output.result("\n".join(lines), {"path": str(target)} | _facts(federation), as_json)
 
 

@@ -69,7 +69,7 @@ def test_the_business_associate_agreement_is_named_by_its_digest_and_shown(
     named = hashlib.sha256(document.read_bytes()).hexdigest()
     assert run(["peers", "create", *cards, "-o", "peers.yaml", "--agreement", str(document)]) == 0
     assert Federation.load("peers.yaml").agreement == bytes.fromhex(named)
-    capsys.readouterr()
+    assert "p2pfl join --peers peers.yaml --data their.csv --agreement agreement.pdf" in capsys.readouterr().out
     assert run(["peers", "show"]) == 0
     assert f"agreement    SHA-256 {named}" in capsys.readouterr().out
     assert run(["peers", "show", "--json"]) == 0
