@@ -286,7 +286,7 @@ def operator(*, time: int, command: str, options: Mapping[str, str | int | bool]
 
 
 def commitment(place: Place, *, time: int, of: str, digest: bytes) -> bytes:
-    """This site bound itself to something (a bundle, a root, a READY) before it was sent."""
+    """This site bound itself to something (of a round: its bundle) before it was sent."""
     return _made("commitment", {**place.facts, "time": time, "of": of, "digest": digest.hex()})
 
 
