@@ -31,9 +31,9 @@ from p2pfl.errors.people import OurMistake, UnknownVerb, VerbOfALaterVersion, Wr
 VERBS: Final = {
     "demo": ("p2pfl.cli.demo", "Real processes on this machine train one model on real hospitals' data."),
     "init": ("p2pfl.cli.init", "Make this site's identity, its encrypted home, and the card for the others."),
-    "peers": ("p2pfl.cli.peers", "Make, show and compare peers.yaml; print fingerprints."),
+    "peers": ("p2pfl.cli.peers", "Make, show and compare peers.yaml; print fingerprints; change who takes part."),
     "join": ("p2pfl.cli.join", "Take part: train until the agreed rounds are final."),
-    "sum": ("p2pfl.cli.sum", "One secure sum or mean of a number that each site keeps to itself."),
+    "sum": ("p2pfl.cli.sum", "One secure mean, sum, count or variance of numbers that each site keeps to itself."),
     "doctor": ("p2pfl.cli.doctor", "Each link both ways: what works, what does not, and what to try."),
     "status": ("p2pfl.cli.status", "What this home holds: rounds, model, privacy spent, links."),
     "ledger": ("p2pfl.cli.ledger", "Verify, show, export and compare the ledger; proofs against liars."),
