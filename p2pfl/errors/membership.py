@@ -79,7 +79,7 @@ class NoLongerListed(ConfigurationError):
 
 
 class NothingToChange(ConfigurationError):
-    """This home holds no final round: before the first, another peers.yaml is made instead of changing one."""
+    """The federation has not begun at this home: until then another peers.yaml is made, instead of changing one."""
 
     code = "P2P-FED-039"
     likely = ("the federation has not begun", "another home was meant")
