@@ -31,7 +31,7 @@ from p2pfl.mesh.proxy import Proxy
 from p2pfl.messages import Changed
 from p2pfl.progress import Observer, Progress
 from p2pfl.roster import Address
-from p2pfl.runs.sizes import sum_bytes
+from p2pfl.runs.sizes import check_support, sum_bytes
 from p2pfl.sharing import events as e
 from p2pfl.sharing.course import Course
 from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, SUMS_ITEMS, Phase, Setting, place_of
@@ -193,6 +193,7 @@ class Node:
         setting = Setting(
             run, self.federation.roster, self.name, self.identity, self.incarnation, self.federation.digest,
             self.intake.draw_bound, self.books.spent, self.federation.sharing.verify, self.federation.hub, sum_bytes,
+            check_support,
         )  # fmt: skip
         course = Course(setting, self.books.final_round(run), self.books.base(run), self.clocks.now())
         course.others.parted = self.changes.parted

@@ -44,7 +44,6 @@ class Row:
 LAYOUT: Final = (
     Row("identity", "home/identity", "the site's Ed25519 key"),
     Row("state/attempt", "home/state", "the attempt under way: what was sent, signed, and may still be revealed"),
-    Row("state/update", "home/state", "the update of the round under way, until its sum is final"),
     Row("state/residual", "home/state", "the update that is paid for, and what sparsifying and quantising held back"),
     Row("state/account", "home/state", "the privacy account, over all runs"),
     Row("state/sums/[01]", "home/state", "the masked sums of this round and of the last, fsynced before a READY"),
@@ -53,8 +52,8 @@ LAYOUT: Final = (
     Row("state/links", "home/state", "the links of the process that is at work, for status"),
     Row("state/federation", "home/state", "the peers.yaml of the epoch that the home is in"),
     Row("state/progress", "home/state", "there while the ledger names a model that is still being fetched"),
-    Row(r"state/left/[0-9]", "home/state", "a round that was left behind and may still come to a sum"),
-    Row(r"state/left-sums/[0-9]", "home/state", "the masked sums of such a round"),
+    Row(r"state/left/[0-7]", "home/state", "a round that was left behind and may still come to a sum"),
+    Row(r"state/left-sums/[0-7]", "home/state", "the masked sums of such a round"),
     Row(rf"{EVIDENCE}/[0-9a-f]{{16}}", "home/state", "letters that prove that a peer broke the protocol"),
     Row("membership/identity", "home/identity", "the key that this site changes to, once that is approved"),
     Row("membership/former", "home/state", "public keys that were this site's"),

@@ -101,14 +101,6 @@ class SetsDiffer(RemoteProtocolError):
     command = _WATCH
 
 
-class ViewsDiffer(RemoteProtocolError):
-    """{peer} was told other sums of this attempt than this site."""
-
-    code = "P2P-ROUND-013"
-    likely = ("an owner of a part of the sum told two sites two sums", "that site was altered")
-    command = _WATCH
-
-
 class FalseTag(RemoteProtocolError):
     """{peer} signed a tag that is not that of its own masked words: it would have let a wrong sum pass."""
 
@@ -190,14 +182,6 @@ class ConfigurationDiffers(ConfigurationError):
         "the sites run different versions of the program",
     )
     command = "p2pfl peers diff {peer}"
-
-
-class ModelDiffers(IntegrityError):
-    """{peer} starts this round from another model than this site."""
-
-    code = "P2P-ROUND-031"
-    likely = ("a checkpoint was restored from a backup at one of the two sites",)
-    command = "p2pfl ledger verify"
 
 
 class RolledBack(IntegrityError):

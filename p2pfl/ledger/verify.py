@@ -221,7 +221,8 @@ class _Past:
         if index != 1:
             return ["an agreement that does not stand behind the genesis"]
         self.agreement = held["sha256"]
-        return [] if set(held["members"]) <= set(roster.names) else ["a member is not in the roster"]
+        whole = held["members"] == list(roster.names) and held["epoch"] == roster.epoch
+        return [] if whole else ["an agreement that is not of all sites of the genesis"]
 
     def _order(self, held: Facts, record: bytes) -> Iterable[str]:
         run = held["run"]

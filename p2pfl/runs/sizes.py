@@ -1,4 +1,4 @@
-"""How large a sum is, from the configuration on which its members agreed: before the words of one are believed.
+"""What a configuration on which sites agreed says of what they send: before anything of a peer's is believed.
 
 A site that was away fetches a sum of whatever was summed meanwhile, also of another question than its own. So this
 reads what `SumRun.question` and `TrainingRun.configuration` wrote, and knows nothing of the run under way.
@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from p2pfl import codec
+from p2pfl.errors.training import SupportMalformed
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.rotation import padded
+from p2pfl.training.compression import MOST_PARAMETERS, decode_support, most_nominated
 
 SCALARS: Final = 1 << 13  # bytes of the counts beside an update, and room for more of them
 
@@ -25,6 +27,25 @@ def sum_bytes(configuration: bytes) -> int:
         return _bytes(facts["field"], padded(facts["parameters"])) + SCALARS
     except (KeyError, TypeError, ValueError):
         return 0
+
+
+def check_support(configuration: bytes, support: bytes, peers: int, peer: str) -> None:
+    """Return when `support` is a nomination that one of `peers` peers may make in such a sum.
+
+    Raises SupportMalformed, naming `peer`. A configuration that says nothing of it is no reason: whoever proposes
+    another one than this site's is in no set with it.
+    """
+    facts = codec.read_facts(configuration)
+    try:
+        nominates = facts["purpose"] == "training" and facts["compression"] == "nominate"
+        parameters, density = facts.get("parameters", 1), float(facts.get("density", 1.0))
+        within = type(parameters) is int and 1 <= parameters <= MOST_PARAMETERS and 0.0 < density <= 1.0
+    except (KeyError, TypeError, ValueError):
+        return
+    if not nominates and support:
+        raise SupportMalformed(evidence=f"{len(support)} bytes where nothing is nominated", peer=peer)
+    if nominates and within:
+        decode_support(support, parameters, most_nominated(density, parameters, peers), peer)
 
 
 def _bytes(bits: Any, words: Any) -> int:

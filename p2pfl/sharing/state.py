@@ -64,6 +64,9 @@ class Setting:
     hub: str | None = None  # who owns every chunk of an attempt that it is in
     # By the configuration that is summed under: the most bytes of its sum. A peer may claim any length.
     sum_bytes: Callable[[bytes], int] = lambda configuration: MOST_SUM
+    # Raises a RemoteProtocolError that names the peer, when the positions that it nominates are none under the
+    # configuration of its proposal. (configuration, support, peers, peer)
+    check_support: Callable[[bytes, bytes, int, str], None] = lambda configuration, support, peers, peer: None
 
     @property
     def others(self) -> tuple[str, ...]:

@@ -90,6 +90,11 @@ def union(supports: Sequence[Positions]) -> Positions:
     return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *supports]))
 
 
+def most_nominated(density: float, parameters: int, peers: int) -> int:
+    """The most positions that each of `peers` peers may nominate: together `density` of the parameters."""
+    return math.ceil(math.ceil(density * parameters) / peers)
+
+
 def _malformed(peer: str, evidence: str) -> NoReturn:
     raise SupportMalformed(evidence=evidence, peer=peer)
 
@@ -111,7 +116,7 @@ class Compressor:
         self.method = method
         self.parameters = parameters
         # Each peer's part of the support: the most positions that a peer may nominate.
-        self.nominated = math.ceil(math.ceil(density * parameters) / peers) if method == "nominate" else 0
+        self.nominated = most_nominated(density, parameters, peers) if method == "nominate" else 0
         length = parameters if method == "nominate" else 0
         self._a = np.zeros(length, dtype=np.float32)  # update + residual, less what was sent of it
         self._mean = np.zeros(length, dtype=np.float32)

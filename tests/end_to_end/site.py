@@ -7,7 +7,8 @@ step that it takes on the disk, between a write and its fsync included; {"at": [
 the k-th such step on such a path; {"told": {"event": "phase", "phase": "mask"}} at the first event of which that is so.
 `full` fills its disk from the first step on such a path on. The trainer is a stub whose updates are kept in the site's
 folder, so that a test can add them up; `gate` is the pass before which it waits for the test. ε is a stand-in that
-grows with every pass, so that no process needs torch.
+grows with every pass, so that no process needs torch. `nominates` are bytes (hex) that a liar's proposals hold in place
+of its positions.
 `signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
 """
 
@@ -21,6 +22,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatch
 from pathlib import Path
@@ -153,8 +155,18 @@ def values_of(order: dict[str, Any]) -> Any:
     return np.array(held)
 
 
+def nominate(support: bytes) -> None:
+    """This site's trainings nominate these bytes, whatever they are."""
+    from p2pfl.runs.training import TrainingRun
+
+    plain = TrainingRun.propose
+    TrainingRun.propose = lambda *of: replace(plain(*of), support=support)  # type: ignore[method-assign]
+
+
 async def work(plan: dict[str, Any]) -> list[Any]:
     """All orders, one after another; what each gave."""
+    if "nominates" in plan:
+        nominate(bytes.fromhex(plan["nominates"]))
     observer = Told(plan)
     given: list[Any] = []
     async with Peer.join(

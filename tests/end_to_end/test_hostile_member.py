@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from p2pfl import messages
 from p2pfl.books import pledge_of
@@ -121,4 +122,20 @@ def test_a_member_that_says_all_kinds_of_nonsense_is_named_in_every_site_log_and
         assert {one["peer"] for one in breaches} == {LIAR}
         assert {"P2P-ROUND-001", "P2P-ROUND-002", "P2P-MESH-061"} <= {one["code"] for one in breaches}
         assert len(breaches) < 40, "noted once for each rule and round, not once for each letter"
+        sites.verified(name)
+
+
+@pytest.mark.parametrize("method", ["none", "nominate"])
+def test_a_member_that_nominates_nonsense_ends_no_other_process_and_is_named(make: MakeSites, method: str) -> None:
+    sites = make(4, "rounds=2", "privacy.max_epsilon=100", f"compression.method={method}")
+    liar = sites.site(LIAR, [{"train": 1}], linger=0, nominates=b"no positions".hex())
+    ended = [process.end() for process in [sites.site(name, [{"train": 1}], linger=0) for name in HONEST]]
+    liar.kill()
+    for one in ended:
+        assert one.status == 0, one.text
+    for name in HONEST:
+        rounds = [one for one in entries(sites[name], "federation") if one["kind"] == "round"]
+        assert [one["survivors"] for one in rounds if "purpose" not in one][:2] == [list(HONEST)] * 2
+        breaches = [one for one in entries(sites[name], "site") if one["kind"] == "breach"]
+        assert {(one["peer"], one["code"]) for one in breaches} == {(LIAR, "P2P-TRAIN-040")}
         sites.verified(name)

@@ -111,7 +111,7 @@ def test_only_names_of_the_table_lie_in_a_home(tmp_path: Path) -> None:
 
 def test_nothing_that_is_sealed_shows_on_the_disk(tmp_path: Path) -> None:
     with make(tmp_path) as home:
-        for item in ("state/update", *BY_NUMBER, "checkpoints/best"):
+        for item in ("state/residual", *BY_NUMBER, "checkpoints/best"):
             home.replace(item, MARKER)
         secrets = [MARKER, home.master.reveal(), home.identity().reveal()]
         for file in home.path.rglob("*"):
@@ -148,11 +148,11 @@ def test_the_same_data_twice_is_sealed_differently(tmp_path: Path) -> None:
 def test_an_item_does_not_open_under_another_name_or_in_another_home(tmp_path: Path) -> None:
     with make(tmp_path) as home, make(tmp_path, "st-olav") as other:
         for owner in (home, other):
-            owner.replace("state/update", b"mine")
+            owner.replace("state/residual", b"mine")
             owner.replace("state/total", b"other")
-        shutil.copy(home.path / "state/update", home.path / "state/total")
-        shutil.copy(other.path / "state/update", home.path / "state/update")
-        for item in ("state/total", "state/update"):
+        shutil.copy(home.path / "state/residual", home.path / "state/total")
+        shutil.copy(other.path / "state/residual", home.path / "state/residual")
+        for item in ("state/total", "state/residual"):
             with pytest.raises(ItemDamaged) as caught:
                 home.read(item)
             assert item in caught.value.happened

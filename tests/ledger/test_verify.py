@@ -187,6 +187,9 @@ def test_an_agreement_is_signed_by_every_member_that_it_names() -> None:
     assert told([genesis(), signed(record, NAMES[1:])])[0] == (1, "agreement: not signed by charite")
     stranger = entry.agreement(epoch=1, sha256=bytes(32), members=[*NAMES, "mallory"])
     assert len(told([genesis(), signed(stranger)])) == 2
+    for part in (entry.agreement(epoch=1, sha256=bytes(32), members=NAMES[1:]),
+                 entry.agreement(epoch=2, sha256=bytes(32), members=NAMES)):  # fmt: skip
+        assert (1, "an agreement that is not of all sites of the genesis") in told([genesis(), signed(part)])
 
 
 def test_a_second_other_ballot_in_one_attempt_is_told() -> None:

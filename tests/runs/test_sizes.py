@@ -1,4 +1,4 @@
-"""The size that a configuration says bounds every sum that is made under it, and not by much."""
+"""What a configuration says: the size of every sum that is made under it, and which positions may be nominated."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from p2pfl import codec
-from p2pfl.runs.sizes import SCALARS, sum_bytes
+from p2pfl.errors.training import SupportMalformed
+from p2pfl.runs.sizes import SCALARS, check_support, sum_bytes
 from p2pfl.runs.sums import SumRun, encode
+from p2pfl.training.compression import encode_support
 from tests.runs.places import Place, draw, masked, places
 
 
@@ -41,3 +43,40 @@ def test_a_question_has_exactly_its_size(place: Place) -> None:
                                    {"purpose": "training", "field": 31, "parameters": "4"}])  # fmt: skip
 def test_a_configuration_that_says_no_size_has_none(facts: codec.Facts) -> None:
     assert sum_bytes(codec.facts(facts)) == 0
+
+
+NOMINATES = {"purpose": "training", "compression": "nominate", "parameters": 1000, "density": "0.02"}  # 20 of 4 peers
+
+
+@pytest.mark.parametrize("settings", [("compression.method=none",), ("compression.method=nominate",)])
+def test_what_a_site_nominates_is_a_nomination(tmp_path, settings: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+    place, other = places(tmp_path, *settings)
+    run = place.started()
+    offer = run.propose(1, 0)
+    check_support(codec.facts(offer.configuration), offer.support, len(place.federation.roster.members), "ada")
+    for one in (place, other):
+        one.home.close()
+
+
+@pytest.mark.parametrize(("facts", "support"), [
+    (NOMINATES | {"compression": "none"}, b"x"),                              # where nothing is nominated
+    (NOMINATES | {"purpose": "evaluation"}, encode_support(np.arange(2))),    # nor here
+    ({"purpose": "sum", "vectors": []}, b"x"),
+    (NOMINATES, b""),
+    (NOMINATES, b"x"),
+    (NOMINATES, (5).to_bytes(4, "little") + b"\xff" * 5),                     # no number ends in it
+    (NOMINATES, encode_support(np.arange(6))),                                # more than a fourth of 20
+    (NOMINATES, encode_support(np.array([0, 1000]))),                         # beyond the last parameter
+])  # fmt: skip
+def test_what_is_no_nomination_is_refused_and_its_sender_named(facts: codec.Facts, support: bytes) -> None:
+    with pytest.raises(SupportMalformed) as caught:
+        check_support(codec.facts(facts), support, 4, "bob")
+    assert caught.value.fields["peer"] == "bob"
+    check_support(codec.facts(NOMINATES), encode_support(np.array([0, 7, 8, 9, 999])), 4, "bob")
+
+
+@pytest.mark.parametrize("facts", [{}, {"purpose": "training"}, NOMINATES | {"density": "x"},
+                                   NOMINATES | {"parameters": 0}, NOMINATES | {"density": "nan"},
+                                   NOMINATES | {"parameters": 1 << 60}])  # fmt: skip
+def test_a_configuration_that_allows_nothing_in_particular_refuses_nothing(facts: codec.Facts) -> None:
+    check_support(codec.facts(facts), b"x", 4, "bob")

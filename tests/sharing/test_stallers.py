@@ -132,7 +132,8 @@ def test_an_owner_whose_memory_failed_finds_out_itself() -> None:
     assert federation.peers[LIAR].error is not None
 
 
-def test_an_owner_that_opens_what_are_no_words_is_the_one_who_is_named() -> None:
+@pytest.mark.parametrize("under", ["its own attempt", "another"])
+def test_an_owner_that_opens_what_are_no_words_or_for_another_attempt_is_the_one_who_is_named(under: str) -> None:
     """Its root holds the hash of three bytes for a chunk that it sums itself; its tag is false; it opens the bytes."""
     told: set[object] = set()
 
@@ -154,7 +155,7 @@ def test_an_owner_that_opens_what_are_no_words_is_the_one_who_is_named() -> None
             told.add(promises.place_of(letter))
             state = liar.round.state
             given = {name: words.tobytes() for name, words in state.contributed[0].items()} | {LIAR: b"xyz"}
-            attempt = state.attempt_digest
+            attempt = state.attempt_digest if under == "its own attempt" else bytes(32)
             liar.world.clock.at(liar.world.now + 4.0, lambda: opens(liar, attempt, letter, given))  # type: ignore[attr-defined]
         return (resealed(liar, letter, replace(message, tags=bytes(8) + message.tags[8:])),)
 

@@ -33,7 +33,7 @@ def root(state: State, event: Received) -> list[Effect]:
     letter, message = event.letter, event.letter.message
     if not isinstance(message, Root) or not _from_member(state, letter.sender):
         return []
-    _same_digest(state, letter.sender, message.attempt_digest)
+    same_digest(state, letter.sender, message.attempt_digest)
     held = state.roots.get(letter.sender)
     if held is not None:
         if held.message != message:
@@ -58,7 +58,7 @@ def chunk(state: State, event: Received) -> list[Effect]:
     message, sender = event.letter.message, event.letter.sender
     if not isinstance(message, Chunk) or not _from_member(state, sender):
         return []
-    _same_digest(state, sender, message.attempt_digest)
+    same_digest(state, sender, message.attempt_digest)
     index = message.index
     if index not in state.contributed:
         return _shown(state, sender, index, message.words)
@@ -135,7 +135,7 @@ def summed(state: State, event: Received) -> list[Effect]:
     letter, message, sender = event.letter, event.letter.message, event.letter.sender
     if not isinstance(message, SumDigest) or not state.segments:
         return []
-    _same_digest(state, sender, message.attempt_digest)
+    same_digest(state, sender, message.attempt_digest)
     check_owner(state, sender, message.index)
     held = state.sum_digests.setdefault(message.index, letter)
     if held.message != message:
@@ -192,7 +192,7 @@ def sum_chunk(state: State, event: Received) -> list[Effect]:
     message, sender = event.letter.message, event.letter.sender
     if not isinstance(message, SumChunk) or not state.segments:
         return []
-    _same_digest(state, sender, message.attempt_digest)
+    same_digest(state, sender, message.attempt_digest)
     if message.index in state.sums or message.index >= len(state.pieces):
         return []
     words = _words(state, sender, message.index, message.words)
@@ -351,7 +351,7 @@ def _from_member(state: State, sender: str) -> bool:
     return sender in state.survivors
 
 
-def _same_digest(state: State, sender: str, attempt_digest: bytes) -> None:
+def same_digest(state: State, sender: str, attempt_digest: bytes) -> None:
     if attempt_digest != state.attempt_digest:
         # Its word alone does not convict the coordinator.
         evidence = f"its attempt digest {attempt_digest.hex()[:16]}, this site's {state.attempt_digest.hex()[:16]}"

@@ -7,7 +7,7 @@ waits, without limit, for a quorum.
 from __future__ import annotations
 
 from p2pfl import codec
-from p2pfl.errors import P2PFLError
+from p2pfl.errors import P2PFLError, RemoteProtocolError
 from p2pfl.errors.round import (
     ConfigurationDiffers,
     EpsilonFell,
@@ -74,6 +74,7 @@ def accept(state: State, event: Received) -> list[Effect]:
     if len(message.support) > most_support(state.n):
         # Together such proposals would burst the set, and its coordinator would look like the culprit.
         raise MalformedMessage(peer=letter.sender, evidence=f"{len(message.support)} bytes of positions")
+    state.setting.check_support(message.configuration, message.support, state.n, letter.sender)
     if epsilon_fell(state, letter.sender, message):
         evidence = f"{message.epsilon} after this round, {state.setting.spent()[letter.sender]:g} in the ledger"
         raise EpsilonFell(peer=letter.sender, evidence=evidence)
@@ -88,6 +89,15 @@ def accept(state: State, event: Received) -> list[Effect]:
 def epsilon_fell(state: State, name: str, proposal: Propose) -> bool:
     """The proposal claims less spent privacy than the ledger holds of its sender: in a record, it would spoil it."""
     return bool(proposal.epsilon) and float(proposal.epsilon) < state.setting.spent().get(name, 0.0)
+
+
+def is_nomination(state: State, name: str, proposal: Propose) -> bool:
+    """The positions in it are what its configuration allows: else whoever has to sum on them could not."""
+    try:
+        state.setting.check_support(proposal.configuration, proposal.support, state.n, name)
+    except RemoteProtocolError:
+        return False
+    return True
 
 
 def _differing(state: State) -> list[Effect]:
@@ -181,6 +191,7 @@ def passed(state: State, event: Received) -> list[Effect]:
                 raise MalformedMessage(peer=letter.sender, evidence=f"in what it passed on: {error}") from None
             bundle = state.bundles.get(one.sender)
             ended = bundle is not None and bundle.envelope.incarnation != one.envelope.incarnation
-            if same_attempt(one, state.envelope) and one.sender != state.setting.me and not ended:
+            odd = isinstance(one.message, Propose) and not is_nomination(state, one.sender, one.message)
+            if same_attempt(one, state.envelope) and one.sender != state.setting.me and not ended and not odd:
                 known.setdefault(one.sender, one)
     return []

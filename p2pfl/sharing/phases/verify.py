@@ -113,6 +113,7 @@ def opened(state: State, event: Received) -> list[Effect]:
     letter, message, sender = event.letter, event.letter.message, event.letter.sender
     if not isinstance(message, Opened) or message.index not in state.false:
         return []
+    gather.same_digest(state, sender, message.attempt_digest)
     gather.check_owner(state, sender, message.index)
     author = message.author
     leaf = merkle.leaf_hash(piece_leaf(state.attempt_digest, message.index, message.words))
