@@ -22,7 +22,7 @@ MOST_PEERS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Quorums:
-    """The four numbers of DESIGN §2 for `n` peers; building one proves that they fit together.
+    """`n` peers and their q, c and a (docs/spec/sharing.md §1); building one proves that they fit together.
 
     q: least size of U, and equal signatures for a certificate. c: liars tolerated. a: ABANDON ballots that certify.
     Raises ValueError when n is below three or an inequality fails.

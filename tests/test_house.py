@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "p2pfl"
 FILES = sorted(PACKAGE.rglob("*.py"))
+WRITTEN = [ROOT / "Makefile", *ROOT.glob("*.md")] + [
+    file
+    for folder in ("p2pfl", "tests", "benchmarks", "docs", "tools", "deploy")
+    for file in sorted((ROOT / folder).rglob("*"))
+    if file.suffix in (".py", ".md", ".sh", ".svg", ".toml", ".yaml", ".yml")
+]
 
 ROOMS = ("sharing", "mesh", "training", "ledger")
 SHELF = (
@@ -182,3 +189,26 @@ def test_the_auditors_program_shares_no_code_with_this_one_and_nothing_here_lean
     top = {name.split(".")[0] for name in imports(PACKAGE / "ledger/auditor.py")}
     assert top - set(sys.stdlib_module_names) == {"cryptography"}
     assert not [file for file in FILES if any("auditor" in name for name in imports(file))]
+
+
+def strangers(text: str) -> set[str]:
+    """What `text` refers to and the repository does not hold: documents, by the end of a path, and decision records."""
+    held = [f"/{file.relative_to(ROOT)}" for file in WRITTEN if file.suffix == ".md"]
+    named = set(re.findall(r"[A-Za-z0-9_/.-]+\.md\b", text))
+    missing = {name for name in named if not any(path.endswith("/" + name.lstrip("./")) for path in held)}
+    records = set(re.findall(r"\badr/\d{4}", text))
+    return missing | {record for record in records if not any(f"/docs/{record}-" in path for path in held)}
+
+
+def test_what_is_written_here_refers_to_no_document_that_is_not_here() -> None:
+    elsewhere = {"docs/user-guide/deployment/mutual-tls.md"}  # Fed-BioMed's, beside which the README counts steps
+    texts = {str(file.relative_to(ROOT)): file.read_text() for file in WRITTEN}
+    found = {name: strangers(text) - elsewhere for name, text in texts.items()}
+    assert {name: missing for name, missing in found.items() if missing} == {}
+    assert [name for name, text in texts.items() if "DES" + "IGN §" in text] == []
+
+
+def test_a_document_that_is_not_here_is_found() -> None:
+    made_up, record = "NOTES" + ".md", "adr/" + "9999"  # in parts, so that the test above does not find them here
+    assert strangers("docs/spec/wire.md, wire.md §5, `../SECURITY.md`, docs/adr/0006") == set()
+    assert strangers(f"{made_up} §1, `docs/{made_up}`, docs/{record}") == {made_up, f"docs/{made_up}", record}

@@ -1,4 +1,4 @@
-"""The quorums of DESIGN §2 for every size of federation; addresses as people write them."""
+"""The quorums (docs/spec/sharing.md §1) for every size of federation; addresses as people write them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, Address, Member, Quorums, Roster
 
 SIZES = range(LEAST_PEERS, MOST_PEERS + 1)
-TABLE = {3: 3, 4: 3, 5: 4, 6: 5, 7: 5, 10: 7, 20: 14}  # n: q, as the design's table has it
+TABLE = {3: 3, 4: 3, 5: 4, 6: 5, 7: 5, 10: 7, 20: 14}  # n: q = ⌊2n/3⌋+1
 
 
 def keyed(*names: str) -> tuple[Member, ...]:

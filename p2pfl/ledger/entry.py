@@ -351,7 +351,7 @@ def budget(*, time: int, run: bytes, round: int, spent: str, would_be: str, limi
 def query(
     *, time: int, run: bytes, round: int, attempt: int, query: str, data: bytes, members: Sequence[str]
 ) -> bytes:
-    """A statistic was summed over these sites (DESIGN §4.5). `data`: a keyed digest, never a value."""
+    """A statistic was summed over these sites (docs/spec/ledger.md §1). `data`: a keyed digest, never a value."""
     place = {"run": run.hex(), "round": round, "attempt": attempt}
     held = {"time": time, **place, "query": query, "data": data.hex()}
     return _made("query", {**held, "members": list(members)})

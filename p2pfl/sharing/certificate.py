@@ -1,7 +1,8 @@
-"""What decides an attempt: q equal SURVIVORS ballots, or a ABANDON ballots. Both cannot exist (DESIGN §2, §4.2).
+"""What decides an attempt: q equal SURVIVORS ballots, or a ABANDON ballots. Both cannot exist.
 
 An honest peer casts one ballot per attempt. Two certificates of unlike kind would need q + a − n > c peers that cast
 two, and there are at most c liars. The checks here take letters alone, so that anyone with the roster can repeat them.
+docs/spec/sharing.md §7.
 """
 
 from __future__ import annotations

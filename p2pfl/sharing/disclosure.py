@@ -1,6 +1,6 @@
 """What this peer may ever reveal. The file an auditor opens first.
 
-The whole rule (DESIGN §4.2):
+The whole rule (docs/spec/sharing.md §8):
 
     b_i of the bundles in D, for i ∈ U, under the attempt's one SURVIVORS certificate. Nothing else, ever.
 

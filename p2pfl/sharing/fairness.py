@@ -1,4 +1,4 @@
-"""Who is left out though it is there, and how often before it stops (DESIGN §4.2, Fairness; docs/adr/0014).
+"""Who is left out though it is there, and how often before it stops (docs/adr/0014).
 
 Each peer counts for itself, from what it saw: no peer's word adds to the count. A round counts against the others when
 this process had begun the one before, links to a quorum have stood ever since, this peer had proposed, and the set is

@@ -1,4 +1,4 @@
-"""Random linear forms: a few bytes by which a wrong sum shows, whoever added it (DESIGN.md §4.3).
+"""Random linear forms: a few bytes by which a wrong sum shows, whoever added it (docs/spec/sharing.md §1.5).
 
 Theory of operation. A chunk of k words is laid out row by row as a matrix A over F_p with ⌈√k⌉ columns, the last row
 filled up with zeros. A form is uᵀAv mod p with u and v uniform. It is linear in the words, so the tags of the chunks

@@ -1,6 +1,6 @@
 """What a peer knows of the others, and has vowed to them, beyond one round: links, proofs against liars, vows.
 
-**Vows** are the cross-round rule (DESIGN §4.2, step 7), which keeps two models from becoming final:
+**Vows** are the cross-round rule (docs/spec/sharing.md §9), which keeps two models from becoming final:
 
 - whoever signed CONFIRM of r signs no READY of a later round that does not rest on r, until it is shown a SURVIVORS
   certificate of a round after r that does not rest on r either;

@@ -2,8 +2,8 @@
 
 The protocol is in `table.py`; this file only looks up the row, runs the action, and tries the READY rows until none is
 true. A letter that breaks the rules changes nothing: it is as if it had not come, and its sender is accused. Letters
-that come too early are held here, bounded, and handed in again when the phase has moved. DESIGN §4.2;
-docs/spec/sharing.md.
+that come too early are held here, bounded, and handed in again when the phase has moved.
+docs/spec/sharing.md §4 to §14.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Each peer *nominates* its largest ⌈k/n⌉ coordinates of a = update + residual
 round's *support*, the same for all; values on it are summed securely; what was not sent stays in the residual and
 is sent when it has grown (error feedback). This costs no privacy **only because** the update carries its full noise
 on all coordinates before anything here looks at it: positions, residual and running mean see noised values only.
-Never let an un-noised value into this file. Nominated positions are known by a peer's name. DP.md §6.
+Never let an un-noised value into this file. Nominated positions are known by a peer's name (docs/attacks.md).
 
-Scores, as measured there: |a|/‖a‖ + |running mean of own updates|/‖·‖. The residual is never decayed.
+Scores: |a|/‖a‖ + |running mean of own updates|/‖·‖. The residual is never decayed.
 
 A support travels as 4 bytes of count (little-endian) and the gaps between positions as LEB128 varints of at most
 five bytes, each in its shortest form, the first gap counted from −1 and every gap less one. One encoding of a set;

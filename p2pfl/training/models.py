@@ -2,7 +2,7 @@
 
 `ModuleValidator` alone lets models through that crash at the first step (in-place operations in forward) or whose
 records are mixed in the loss. So one private step on two records is tried at start, and each record's gradient must
-not depend on the other record. DP.md §1.
+not depend on the other record.
 """
 
 from __future__ import annotations

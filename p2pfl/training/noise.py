@@ -3,7 +3,7 @@
 torch's generators are seeded by one call anywhere in the process, and the same seed is the same noise: whoever knows
 it subtracts it. So noise and samples come from here. There is no seed option, and there must never be one: a test
 hands in another `draw`. Normal numbers are Box-Muller in float64 over 53-bit uniforms; what remains is that floats
-have gaps (Mironov 2012), which the fixed grid of the secure sum hides from everyone but the site itself. DP.md §1.
+have gaps (Mironov 2012), which the fixed grid of the secure sum hides from everyone but the site itself.
 """
 
 from __future__ import annotations

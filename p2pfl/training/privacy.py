@@ -6,7 +6,7 @@ all runs on a home's records: histories are concatenated and composed as one.
 
 An account is facts (noise multiplier, sample rate, steps), never an ε: ε follows from them and δ, by Opacus' PRV
 accountant, which returns an upper bound (Gopi et al. 2021), or by Rényi composition where that fails. Opacus' GDP
-accountant understates and is not used. DP.md §1.
+accountant understates and is not used.
 """
 
 from __future__ import annotations

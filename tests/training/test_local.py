@@ -137,7 +137,7 @@ def separation(false_alarms: float, misses: float) -> float:
 
 
 def test_the_mechanism_keeps_its_promise_audited_from_outside() -> None:
-    """One-hot gradients through the real noise, guessed at C/2; DP.md §4. False alarms: 1 in 10 000."""
+    """One-hot gradients through the real noise, guessed at C/2. False alarms: 1 in 10 000."""
     which = trainer(Images())
     trials = noise_of(which, PRIVACY, 1)[0] * PRIVACY.noise_multiplier  # noise of each coordinate, C = 1
     out, present = trials[: len(trials) // 2], trials[len(trials) // 2 :] + 1.0

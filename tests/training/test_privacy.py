@@ -23,7 +23,7 @@ def test_nothing_spent_is_zero_and_a_step_without_noise_is_infinite() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "steps", "reference"),
-    [(0.01, 1000, 1.515), (0.016, 625, 2.006), (0.016, 6250, 6.872)],  # dp-accounting's PLD, DP.md §1
+    [(0.01, 1000, 1.515), (0.016, 625, 2.006), (0.016, 6250, 6.872)],  # ε by dp-accounting's PLD
 )
 def test_epsilon_is_an_upper_bound_within_two_hundredths_of_another_accountant(
     rate: float, steps: int, reference: float

@@ -1,8 +1,8 @@
-"""VERIFY, a step of GATHER: random linear forms that nobody could know before every sum was fixed (DESIGN §4.3).
+"""VERIFY, a step of GATHER: random linear forms that nobody could know before every sum was fixed.
 
-The challenge follows from D, V and all opened nonces. Each member broadcasts the forms' values on its own masked
-chunks, and all check that they add up to those on the sum. On a mismatch the owner opens what it was given, still
-masked, and the signed hashes, tags and sum digest show to anyone who lied.
+docs/spec/sharing.md §6. The challenge follows from D, V and all opened nonces. Each member broadcasts the forms' values
+on its own masked chunks, and all check that they add up to those on the sum. On a mismatch the owner opens what it was
+given, still masked, and the signed hashes, tags and sum digest show to anyone who lied.
 """
 
 from __future__ import annotations
