@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pfl import codec
 from p2pfl.books import genesis_of
@@ -16,7 +19,7 @@ from p2pfl.errors.training import AccountUnreadable
 from p2pfl.membership import genesis_digest
 from p2pfl.peer import training_run
 from p2pfl.roster import Roster
-from p2pfl.runs.training import ACCOUNT, PENDING, TrainingRun
+from p2pfl.runs.training import ACCOUNT, BINS, CLASSES, PENDING, TrainingRun
 from p2pfl.sharing import events as e
 from p2pfl.training.privacy import Account, Mechanism
 from tests.runs.places import (
@@ -291,3 +294,14 @@ def test_a_metric_that_nobody_can_know_is_left_out_and_no_number(place: Place) -
     assert run.all_metrics(run.books.rounds(run.run)) == {}
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@given(st.lists(st.sampled_from([0, 1, -1, 1 << 53, (1 << 60) - 1, 1 - (1 << 60)]), min_size=8, max_size=8),
+       st.integers(0, CLASSES * BINS - 8))  # fmt: skip
+def test_whatever_counts_a_liar_makes_of_the_sum_the_metric_is_a_fact_that_a_record_holds(
+    chosen: list[int], first: int
+) -> None:
+    counts = np.zeros(CLASSES * BINS + 1, np.int64)
+    counts[first : first + 8] = chosen
+    outcome = TrainingRun._outcome(SimpleNamespace(), counts)  # type: ignore[arg-type]
+    assert codec.read_facts(codec.facts(outcome)) == outcome
+    metric_of(outcome)
