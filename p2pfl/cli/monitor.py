@@ -37,6 +37,7 @@ class Monitor:
         """The log is open; how the block begins and ends is in it. Raises LogNotWritable, MetricsNotLocal."""
         from p2pfl.cli.journal import Journal
         from p2pfl.cli.metrics import Metrics, place_of
+        from p2pfl.cli.stopping import hanging_up
 
         if self._place is not None:
             place_of(self._place)
@@ -48,7 +49,8 @@ class Monitor:
         facts = {"version": __version__, "federation": federation.name, "epoch": federation.roster.epoch}
         journal.note("info", "started", command=command, manifest=federation.digest.hex(), **facts)
         try:
-            yield
+            with hanging_up(self.hang_up):
+                yield
         except P2PFLError as error:
             journal.note("error", "ended", status=error.exit_status, code=error.code)  # its text may name a file
             raise

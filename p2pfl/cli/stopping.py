@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -24,6 +24,24 @@ if TYPE_CHECKING:
 
 STOP_S: Final = 20.0  # what is under a certificate takes so long at most
 ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def hanging_up(handler: Callable[[], None] | None) -> Iterator[None]:
+    """SIGHUP does that while the block runs, also before the site takes part and while it lingers. None: as ever."""
+    before = signal.getsignal(signal.SIGHUP)
+    if handler is None or before == signal.SIG_IGN:  # nohup
+        yield
+        return
+    try:
+        signal.signal(signal.SIGHUP, lambda number, frame: handler())
+    except ValueError:  # not in the main thread: whoever is there keeps the signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextlib.asynccontextmanager
