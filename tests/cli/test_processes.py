@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import signal
 from pathlib import Path
 
@@ -26,8 +27,17 @@ def test_three_people_learn_their_average_and_nobody_writes_down_a_salary(tmp_pa
     found = [facts(out) for _, out, _ in results]
     assert {one["value"] for one in found} == {"613335826.17"}
     assert all(one["survivors"] == sites.names for one in found)
-    shown = ended(start("ledger", "show", "--home", str(tmp_path / sites.names[0] / "home"), "--json"))[1]
-    assert not any(value.partition(".")[0] in shown for value in salaries)
+    told = [text for _, out, err in results for text in (out.replace('"613335826.17"', ""), err)]
+    for name in sites.names:
+        home = tmp_path / name / "home"
+        told += [ended(start("ledger", "show", "--log", log, "--home", str(home), "--json"))[1]
+                 for log in ("federation", "site")]  # fmt: skip
+        told += [file.read_bytes().decode("latin-1") for file in home.rglob("*") if file.is_file()]
+    assert len(told) > 30
+    for value in salaries:  # also as the hundredths that are summed, in text and as a word of the field
+        whole, hundredths = value.partition(".")[0], int(value.replace(".", ""))
+        for form in (whole, str(hundredths), hundredths.to_bytes(8, "little").decode("latin-1")):
+            assert not any(form in text for text in told), form
 
 
 def test_sites_that_ask_different_questions_are_told_so(tmp_path: Path, start: Start) -> None:
@@ -263,4 +273,4 @@ def test_a_ledger_with_one_byte_changed_ends_verify_with_5_and_the_entrys_number
     status, out, _ = ended(start("ledger", "verify", "--home", str(home)))
     assert status == 5
     assert "NOT WHAT WAS SIGNED" in out
-    assert "entry" in out
+    assert re.search(r"entry 0\b", out), out  # the genesis

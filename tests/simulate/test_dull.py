@@ -9,6 +9,7 @@ import pytest
 
 from p2pfl import messages as m
 from p2pfl.sharing import events as e
+from p2pfl.sharing.state import Deal
 from p2pfl.simulate import SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.simulate import promises
@@ -92,22 +93,26 @@ def secrets_of(federation: Overheard) -> set[bytes]:
 def test_once_a_round_is_final_no_secret_of_any_of_its_attempts_lies_on_any_disk(peers: int) -> None:
     federation = SimulatedFederation(peers, seed=5, length=6, weather=STORM)
     lain: list[bytes] = []
+    deals: list[Deal] = []
     for peer in federation.peers.values():
         persist = peer._do[e.Persist]
 
-        def watched(effect: e.Persist, persist: Any = persist) -> None:
+        def watched(effect: e.Persist, persist: Any = persist, peer: SimulatedPeer = peer) -> None:
+            if peer.round is not None and peer.round.number == 1 and peer.round.state.deal is not None:
+                deals.append(peer.round.state.deal)
             lain.extend(data for _, data in effect.items if data is not None)
             persist(effect)
 
         peer._do[e.Persist] = watched
     federation.run(100_000)
     promises.everything_is_final(federation)
-    secrets: set[bytes] = set()
-    opened: set[bytes] = set()
+    secrets, opened = {deal.self_mask.reveal() for deal in deals}, set[bytes]()
     for message in (letter.message for _, letter in federation.log if letter.envelope.round == 1):
         secrets |= {message.backup, message.edge or message.backup} if isinstance(message, m.Share) else set()
         opened |= {row[1] for row in message.shares} if isinstance(message, m.BackupShare) else set()
+        opened |= {row[1] for row in message.seeds} if isinstance(message, m.Reveal) else set()
     secrets -= opened
+    assert secrets & {deal.self_mask.reveal() for deal in deals}, "some attempt was abandoned"
     assert sum(any(secret in data for data in lain) for secret in secrets) > 10  # they had lain there
     for peer in federation.peers.values():
         assert not any(secret in data for secret in secrets for data in peer.disk.items.values())
