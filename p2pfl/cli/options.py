@@ -58,7 +58,7 @@ class Unlock:
     key_command: str | None
 
     def keys(self) -> list[Key]:
-        """What was named; else systemd's credential where there is one, and the key file that the slot names."""
+        """What was named; else systemd's credential where there may be one, then the key file that the slot names."""
         named: list[Key] = []
         if self.key_file:
             named.append(KeyFile(self.key_file))
@@ -68,9 +68,10 @@ class Unlock:
             named.append(RecoveryKey(typed("recovery words: ")))
         if self.key_command:
             named.append(key_command(self.key_command))
-        if not named and "CREDENTIALS_DIRECTORY" in os.environ:
-            named.append(Credential.from_environment(os.environ))
-        return named or [KeyFile()]
+        if named:
+            return named
+        # A unit may be handed credentials of other things: the home's keyslots say which of the two opens it.
+        return [*([Credential.from_environment(os.environ)] if "CREDENTIALS_DIRECTORY" in os.environ else []), KeyFile()]
 
 
 def unlock_options(command: Callable[..., None]) -> Callable[..., None]:
