@@ -202,7 +202,7 @@ def test_a_pass_without_a_charge_of_its_own_touches_no_record(monkeypatch: pytes
 
 def test_the_divisor_is_public_and_does_not_follow_a_sites_number_of_records() -> None:
     sizes = [np.linalg.norm(one_pass(trainer(Small(), of=site(count, (4,)), private=WIDE), WIDE)) for count in (4, 8)]
-    assert 0.5 < sizes[0] / sizes[1] < 2  # noise dominates both: nothing was divided by 4 or 8
+    assert 0.9 < sizes[0] / sizes[1] < 1.1  # noise, drawn alike, dominates both: divided by 4 and 8 it would be near 2
 
 
 def test_an_update_that_is_not_finite_is_an_error_and_not_an_update() -> None:
