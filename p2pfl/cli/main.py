@@ -42,7 +42,8 @@ VERBS: Final = {
 }
 ATTRIBUTES: Final = {"sum": "sum_"}  # where the verb's own name would hide a builtin
 AGAIN_S: Final = 0.05
-LATER: Final = ("report", "simulate", "approve", "propose", "recover", "relay", "rotate")
+LATER: Final = ("report", "simulate", "recover", "relay")
+ELSEWHERE: Final = {"propose": "peers propose", "approve": "peers approve", "rotate": "peers propose rotate"}
 
 
 class Verbs(click.Group):
@@ -58,7 +59,7 @@ class Verbs(click.Group):
                 return command
         if cmd_name in LATER:
             raise VerbOfALaterVersion(evidence=f"this is p2pfl {__version__}", verb=cmd_name)
-        near = difflib.get_close_matches(cmd_name, VERBS, 1)
+        near = [ELSEWHERE[cmd_name]] if cmd_name in ELSEWHERE else difflib.get_close_matches(cmd_name, VERBS, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UnknownVerb(evidence=f"commands: {', '.join(VERBS)}{hint}", verb=repr(cmd_name))
 

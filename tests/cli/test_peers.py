@@ -308,6 +308,11 @@ def test_what_was_probably_meant_is_said(here: Path, cards: list[str], capsys: p
     assert "did you mean --peers peers.yaml?" in capsys.readouterr().err
     assert run(["doctor", "--home", "homes"]) == 2
     assert f"homes in it: {', '.join(sorted(SITES))}" in capsys.readouterr().err
+    for verb, meant in (("propose", "peers propose"), ("approve", "peers approve"), ("rotate", "peers propose rotate")):
+        assert run([verb, "change.p2pfl"]) == 2
+        told = capsys.readouterr().err
+        assert "P2P-USE-002" in told
+        assert f"did you mean {meant}?" in told
     assert run(["doctor", "--wait", "0"]) == 2
     assert "'0' is no number of seconds above 0" in capsys.readouterr().err
 
