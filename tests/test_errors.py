@@ -80,6 +80,18 @@ def test_a_suggested_p2pfl_command_parses(leaf: type[P2PFLError]) -> None:
         parse(words[1:])
 
 
+@pytest.mark.parametrize(("code", "command"), [
+    ("P2P-ROUND-030", "p2pfl doctor"),             # peers diff has no file of a site, and doctor asks for it
+    ("P2P-ROUND-035", "p2pfl doctor"),
+    ("P2P-ROUND-036", "p2pfl peers show"),         # the whole file, not its keys
+    ("P2P-FED-016", "sha256sum x"),                # every verb refuses a forged card
+    ("P2P-FED-047", "p2pfl peers fingerprint --home x"),   # who joins has no peers.yaml
+    ("P2P-KEY-009", "p2pfl status --help"),        # what opens a home, not what makes one
+])  # fmt: skip
+def test_what_is_suggested_does_not_end_in_an_error_itself(code: str, command: str) -> None:
+    assert [example(leaf).suggestion for leaf in LEAVES if leaf.code == code] == [command]
+
+
 @pytest.mark.parametrize("line", ["p2pfl nonsense", "p2pfl init --nonsense", "p2pfl peers nonsense"])
 def test_a_command_that_does_not_exist_would_be_found(line: str) -> None:
     with pytest.raises((click.ClickException, P2PFLError)):

@@ -142,8 +142,8 @@ def accept(
         change, name, key = changefile.load(file), opened.name, opened.identity().key
         new = change.federation()
         if name not in change.facts["added"] or name not in new.roster or new.roster[name].key != key:
-            raise NotAdded(source=file, name=name, evidence=f"added: {', '.join(change.facts['added']) or 'nobody'}; "
-                           f"the key here is {key.hex()[:16]}")  # fmt: skip
+            evidence = f"added: {', '.join(change.facts['added']) or 'nobody'}; the key here is {key.hex()[:16]}"
+            raise NotAdded(source=file, name=name, home=home, evidence=evidence)
         assent(new.agreement, document, source=str(file), signed=False)
         for line in _joined(new):
             output.progress(line)

@@ -114,8 +114,11 @@ class CardForged(IntegrityError):
     """The card {source} does not carry the signature of its own key."""
 
     code = "P2P-FED-016"
-    likely = ("it was edited after `p2pfl init` wrote it", "it was changed on its way to you")
-    command = "p2pfl peers fingerprint {source}"
+    likely = (
+        "it was changed on its way to you: the one in that site's home is right, and has another SHA-256 then",
+        "it was edited after `p2pfl init` wrote it",
+    )
+    command = "sha256sum {source}"
 
 
 class UnknownSetting(ConfigurationError):

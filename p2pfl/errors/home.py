@@ -154,7 +154,7 @@ class NoFittingKeyslot(ConfigurationError):
 
     code = "P2P-KEY-009"
     likely = ("the home was made with another kind of key", "a pass phrase or key command has to be named")
-    command = "p2pfl init --help"
+    command = "p2pfl status --help"
 
 
 class PassPhraseTooShort(ConfigurationError):

@@ -123,7 +123,7 @@ class NotAdded(ConfigurationError):
 
     code = "P2P-FED-047"
     likely = ("the card that was handed over is of another home", "this site is a member already: it approves instead")
-    command = "p2pfl peers fingerprint {name}"
+    command = "p2pfl peers fingerprint --home {home}"
 
 
 class AnotherAgreement(ConfigurationError):

@@ -181,7 +181,7 @@ class ConfigurationDiffers(ConfigurationError):
         "the sites call the sum with different vectors, limits or names",
         "the sites run different versions of the program",
     )
-    command = "p2pfl peers diff {peer}"
+    command = "p2pfl doctor"
 
 
 class RolledBack(IntegrityError):
@@ -213,7 +213,7 @@ class SignatureMissing(RemoteProtocolError):
 
     code = "P2P-ROUND-035"
     likely = ("that site runs under another peers.yaml", "that site was altered")
-    command = "p2pfl peers diff {peer}"
+    command = "p2pfl doctor"
 
 
 class PeersHoldAnotherFile(ConfigurationError):
@@ -221,7 +221,7 @@ class PeersHoldAnotherFile(ConfigurationError):
 
     code = "P2P-ROUND-036"
     likely = ("the file here was edited after it was agreed", "this site was given an older file")
-    command = "p2pfl peers fingerprint"
+    command = "p2pfl peers show"
 
 
 class GaveUpWaiting(RoundLeftBehind):

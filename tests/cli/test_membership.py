@@ -163,7 +163,11 @@ def test_who_does_not_join_or_holds_another_agreement_does_not_sign(
 ) -> None:
     proposed("add", "fay/fay.card")
     assert at(name, "accept", "change.yaml", *more) == 2
-    assert f"error {code}:" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"error {code}:" in err
+    if code == "P2P-FED-047":
+        assert run(err.splitlines()[-1].split()[2:]) == 0
+        assert capsys.readouterr().out.startswith(f"  {name}  ")
     assert set(changefile.load("change.yaml").signatures) == {"ada"}
 
 

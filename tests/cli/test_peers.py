@@ -160,7 +160,9 @@ def test_two_sites_are_refused_and_told_why(here: Path, cards: list[str], capsys
 def test_an_edited_card_ends_with_5(here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path("bad.card").write_text(Path(cards[0]).read_text().replace("7001", "7009"))
     assert run(["peers", "create", "bad.card", *cards[1:], "-o", "peers.yaml"]) == 5
-    assert "P2P-FED-016" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "P2P-FED-016" in err
+    assert err.endswith("try       sha256sum bad.card\n")
 
 
 def test_show_says_in_one_line_per_site_what_its_firewall_must_open(
