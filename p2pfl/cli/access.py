@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from p2pfl.cli.monitor import Monitor
+from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.keyslots import Key
 from p2pfl.progress import Observer
@@ -70,6 +71,9 @@ def proxy_options(command: F) -> F:
                   help="A 0600 file with NAME:PASSWORD for the proxy.")
     @functools.wraps(command)
     def chosen(*, proxy_url: str | None, proxy_password: Path | None, **rest: Any) -> Any:
+        if proxy_password and not (proxy_url or os.environ.get("P2PFL_PROXY")):
+            verb = click.get_current_context().command_path.removeprefix("p2pfl")
+            raise WrongUse(evidence="--proxy-password, and neither --proxy nor P2PFL_PROXY names a proxy", verb=verb)
         return command(proxy=ProxyChoice(proxy_url, proxy_password), **rest)
 
     return chosen  # type: ignore[return-value]

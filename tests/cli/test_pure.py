@@ -356,6 +356,21 @@ def test_a_line_that_is_shown_steers_no_terminal(tmp_path: Path, capsys: pytest.
     assert "\x1b" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["sum --value 1", "join --data a.csv", "doctor"])
+def test_a_password_for_a_proxy_that_nobody_names_is_wrong_use(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("P2PFL_PROXY", raising=False)
+    assert run([*verb.split(), "--proxy-password", "secret"]) == 2
+    told = capsys.readouterr().err
+    assert "P2P-USE-001" in told
+    assert "--proxy-password, and neither --proxy nor P2PFL_PROXY names a proxy" in told
+    assert f"p2pfl {verb.split()[0]} --help" in told
+    monkeypatch.setenv("P2PFL_PROXY", "http://proxy.example:3128")
+    assert run([*verb.split(), "--peers", "nowhere.yaml", "--proxy-password", "secret"]) == 2
+    assert "P2P-FED-001" in capsys.readouterr().err
+
+
 def test_no_proxy_counts_for_a_proxy_of_the_command_line_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", ".mayo.example")
     monkeypatch.setenv("P2PFL_PROXY", "http://proxy.example:3128")
