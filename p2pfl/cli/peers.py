@@ -102,9 +102,11 @@ def show(file: Path, as_json: bool) -> None:
         f"privacy      one {privacy.unit}: noise {privacy.noise_multiplier:g}, clip {privacy.max_grad_norm:g}, "
         f"sample rate {privacy.sample_rate:g}, {privacy.steps_per_round} steps a round; "
         f"ε at most {privacy.max_epsilon:g} at δ = {privacy.delta:g}",
-        f"sharing      {sharing.field}-bit field, clip {sharing.clip:g}, largest value {sharing.scale:g}",
+        f"sharing      {sharing.field}-bit field, clip {sharing.clip:g}, largest value {sharing.scale:g}; "
+        f"sums are {'checked' if sharing.verify else 'NOT checked'}",
         f"compression  {compression.method}"
         + ("" if compression.method == "none" else f", {100 * compression.density:g} % of the coordinates"),
+        f"topology     {federation.topology}" + (f" {federation.hub}" if federation.hub else ""),
         f"agreement    {_agreement(federation)}",
         "what each site's firewall lets through:",
         *firewall_lines(federation.roster),
@@ -174,6 +176,9 @@ def _facts(federation: Federation) -> dict[str, object]:
         "sha256": federation.digest.hex(),
         "quorum": federation.roster.quorums.q,
         "rounds": federation.rounds,
+        "verify": federation.sharing.verify,
+        "topology": federation.topology,
+        "hub": federation.hub,
         "agreement": federation.agreement.hex() if federation.agreement else None,
         "peers": [
             {"name": one.name, "key": one.key.hex(), "fingerprint": words_of(one.key),

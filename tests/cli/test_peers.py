@@ -187,6 +187,26 @@ def test_show_says_in_one_line_per_site_what_its_firewall_must_open(
     }
 
 
+@pytest.mark.parametrize(("settings", "lines", "facts"), [
+    ([], ["sums are checked", "topology     mesh"], (True, "mesh", None)),
+    (["sharing.verify=false", "topology=hub", "hub=st-olav"], ["sums are NOT checked", "topology     hub st-olav"],
+     (False, "hub", "st-olav")),
+], ids=["as it is by default", "otherwise"])  # fmt: skip
+def test_show_says_whether_sums_are_checked_and_who_is_the_hub(
+    cards: list[str], settings: list[str], lines: list[str], facts: tuple[object, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    assert run(["peers", "create", *cards, "-o", "peers.yaml", *chosen]) == 0
+    capsys.readouterr()
+    assert run(["peers", "show"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert all(any(line.endswith(wanted) for line in shown) for wanted in lines)
+    assert run(["peers", "show", "--json"]) == 0
+    found = told(capsys)
+    assert (found["verify"], found["topology"], found["hub"]) == facts
+
+
 def test_show_points_at_the_line_that_is_wrong(
     here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
