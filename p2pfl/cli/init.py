@@ -10,7 +10,7 @@ import click
 
 from p2pfl.cards import Card
 from p2pfl.cli import output
-from p2pfl.cli.options import fit_name, home_option, json_option, listening, typed
+from p2pfl.cli.options import Unlock, fit_name, home_option, json_option, listening, typed
 from p2pfl.cli.options import key_command as command_of
 from p2pfl.documents import Place, Word
 from p2pfl.errors.people import WrongName, WrongUse
@@ -33,15 +33,21 @@ from p2pfl.roster import Address
 @click.option("--key-command", metavar="COMMAND", help="A program that prints the key opens the home.")
 @click.option("--recovery-words", is_flag=True, help="Print 24 words, once, that open the home when all else is lost.")
 @click.option("--add", is_flag=True, help="Add the named keys to a home that is there already.")
+@click.option("--open-with", metavar="WAY", help="With --add, what opens the home now: key-file:PATH, pass-phrase, "
+              "recovery (the 24 words, asked at the terminal), command:COMMAND.  [default: the systemd credential, "
+              "unless that is what is added; then the home's key file]")
 @json_option
 def init(
     *, name: str, listen: str | None, addresses: Sequence[str], home: Path, key_file: Path | None, pass_phrase: bool,
-    credential: bool, key_command: str | None, recovery_words: bool, add: bool, as_json: bool,
+    credential: bool, key_command: str | None, recovery_words: bool, add: bool, open_with: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Make this site's identity, its encrypted home, and the card for the others."""
     if (instead := fit_name(name)) != name:
         raise WrongName(text=repr(name), instead=instead, evidence=f"{len(name)} characters")
     reached = _addresses(listen, addresses)
+    unlock = Unlock.by(open_with) if open_with else Unlock()
+    if open_with and not add:
+        raise WrongUse(evidence="--open-with is for --add, and that is not given", verb=" init")
     keys: list[Key] = [KeyFile(key_file)] if key_file else []
     if pass_phrase:
         phrase = _new_pass_phrase()
@@ -51,7 +57,7 @@ def init(
     if key_command:
         keys.append(command_of(key_command))
     if add:
-        _add(home, name, keys, recovery_words, as_json)
+        _add(home, name, keys, recovery_words, unlock, as_json)
         return
     if not keys:
         keys.append(KeyFile(default_key_path(name)))
@@ -76,11 +82,14 @@ def _new_pass_phrase() -> Secret:
     return first
 
 
-def _add(home: Path, name: str, keys: Sequence[Key], recovery_words: bool, as_json: bool) -> None:
+def _add(
+    home: Path, name: str, keys: Sequence[Key], recovery_words: bool, unlock: Unlock, as_json: bool
+) -> None:  # fmt: skip
     recovery = [RecoveryKey.fresh(os.urandom)] if recovery_words else []
     if not keys and not recovery:
         raise WrongUse(evidence="--add, and no key to add: --pass-phrase, --recovery-words, …", verb=" init")
-    with Home.open(home) as opened:
+    fresh = unlock == Unlock() and any(isinstance(key, Credential) for key in keys)  # it does not open the home yet
+    with Home.open(home, unlock=[KeyFile()] if fresh else unlock.keys()) as opened:
         if opened.name != name:
             raise WrongUse(evidence=f"{home} is the home of {opened.name}", verb=" init")
         for key in [*keys, *recovery]:

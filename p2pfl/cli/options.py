@@ -26,6 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_HOME = Path("~/.p2pfl")
 DEFAULT_PORT = 7443
+WAY_IN = re.compile(r"key-file:(?P<file>.+)|pass-phrase|recovery|command:(?P<command>.+)")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line of stdout.")
 peers_option = click.option(
@@ -52,10 +53,20 @@ def home_option(command: F) -> F:
 class Unlock:
     """How the person wants the home to be opened. No secret is here: it is asked for when it is needed."""
 
-    key_file: Path | None
-    pass_phrase: bool
-    recovery: bool
-    key_command: str | None
+    key_file: Path | None = None
+    pass_phrase: bool = False
+    recovery: bool = False
+    key_command: str | None = None
+
+    @classmethod
+    def by(cls, way: str) -> Unlock:
+        """The one way that `init --add --open-with` names. Raises WrongUse."""
+        found = WAY_IN.fullmatch(way)
+        if found is None:
+            ways = "key-file:PATH, pass-phrase, recovery or command:COMMAND"
+            raise WrongUse(evidence=f"--open-with wants {ways}, not {way!r}", verb=" init")
+        file = Path(found["file"]) if found["file"] else None
+        return cls(file, way == "pass-phrase", way == "recovery", found["command"])
 
     def keys(self) -> list[Key]:
         """What was named; else systemd's credential where there may be one, then the key file that the slot names."""
@@ -71,7 +82,8 @@ class Unlock:
         if named:
             return named
         # A unit may be handed credentials of other things: the home's keyslots say which of the two opens it.
-        return [*([Credential.from_environment(os.environ)] if "CREDENTIALS_DIRECTORY" in os.environ else []), KeyFile()]
+        credential = [Credential.from_environment(os.environ)] if "CREDENTIALS_DIRECTORY" in os.environ else []
+        return [*credential, KeyFile()]
 
 
 def unlock_options(command: Callable[..., None]) -> Callable[..., None]:
