@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,7 @@ from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.numbers import STATISTICS, own_values, parts, read_off
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.watch import Watch
+from p2pfl.errors.sharing import NothingToAverage
 from p2pfl.federation import Federation
 
 if TYPE_CHECKING:
@@ -76,23 +78,33 @@ def sum_(
     watch = Watch(federation.roster, 1, f"p2pfl sum --peers {peers_file.name} --value -", tell=monitor.tell)
     asked = Asked(query or statistic, limit, decimals, patience_s)
     access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
+
+    def told(result: SumResult) -> tuple[str, dict[str, object]]:
+        total = [Decimal(str(number)) for number in result.total]
+        found, counted = f"{read_off(statistic, total):.{decimals}f}", int(total[-1])
+        of_what = f"{len(result.survivors)} sites" + (f", {counted} values" if file else "")
+        facts: dict[str, object] = {
+            "statistic": statistic, "value": found, "count": counted, "survivors": list(result.survivors),
+            "round": result.round, "name": asked.name,
+        }  # fmt: skip
+        return f"{statistic} {found} over {of_what}: {', '.join(result.survivors)}", facts
+
+    def at_once(result: SumResult) -> None:
+        with contextlib.suppress(NothingToAverage):  # said at the end: the others are served first
+            monitor.tell(f"{told(result)[0]}; waiting for the others to have it")
+
     with monitor.running(federation, "sum"):
-        result = asyncio.run(_sum(federation, mine, asked, access, watch, monitor))
-    total = [Decimal(str(number)) for number in result.total]
-    found = f"{read_off(statistic, total):.{decimals}f}"
-    counted = int(total[-1])
-    of_what = f"{len(result.survivors)} sites" + (f", {counted} values" if file else "")
-    facts: dict[str, object] = {
-        "statistic": statistic, "value": found, "count": counted, "survivors": list(result.survivors),
-        "round": result.round, "name": asked.name,
-    }  # fmt: skip
-    output.result(f"{statistic} {found} over {of_what}: {', '.join(result.survivors)}", facts, as_json)
+        result = asyncio.run(_sum(federation, mine, asked, access, watch, monitor, at_once))
+    output.result(*told(result), as_json)
 
 
 async def _sum(
-    federation: Federation, mine: Sequence[Decimal], asked: Asked, access: Access, watch: Watch, monitor: Monitor
-) -> SumResult:
+    federation: Federation, mine: Sequence[Decimal], asked: Asked, access: Access, watch: Watch, monitor: Monitor,
+    at_once: Callable[[SumResult], None],
+) -> SumResult:  # fmt: skip
     async with access.join(federation, watch, "sum", monitor, name=asked.name) as peer:
-        return await peer.sum(
+        result = await peer.sum(
             mine, limit=asked.limit, decimals=asked.decimals, name=asked.name, patience_s=asked.patience_s
         )
+        at_once(result)
+        return result

@@ -6,13 +6,15 @@ import errno
 import io
 import os
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from p2pfl import progress
-from p2pfl.cli.access import ProxyChoice
+from p2pfl.cli.access import Access, ProxyChoice
 from p2pfl.cli.demo import _place
 from p2pfl.cli.main import run
 from p2pfl.cli.numbers import own_values, parts, read_off
@@ -24,6 +26,7 @@ from p2pfl.cli.watch import Watch
 from p2pfl.errors import federation as leaves
 from p2pfl.errors import people
 from p2pfl.errors import round as rounds
+from p2pfl.peer import SumResult
 from p2pfl.progress import Progress
 from p2pfl.roster import Address
 from tests.federation.sample import NAMES, peers_yaml
@@ -302,6 +305,28 @@ def test_amounts_durations_and_columns_read_as_people_write_them() -> None:
     assert [amount(count) for count in (0, 812, 3_100, 412e6, 2.5e9)] == ["0 B", "812 B", "3.1 kB", "412 MB", "2.5 GB"]
     assert [duration(seconds) for seconds in (41, 200, 7500)] == ["41 s", "3 min 20 s", "2 h 5 min"]
     assert aligned([["a", "1"], ["bbb", "22"]], right=[1]) == "a     1\nbbb  22"
+
+
+# ── a sum ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_answer_is_told_before_the_others_are_waited_for_so_that_ctrl_c_does_not_lose_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Summed:
+        async def sum(self, *_: object, **__: object) -> SumResult:
+            return SumResult((Decimal(36), Decimal(3)), NAMES, 1)
+
+    @asynccontextmanager
+    async def join(*_: object, **__: object) -> AsyncIterator[Summed]:
+        yield Summed()
+        assert "mean 12.00 over 3 sites" in capsys.readouterr().err
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Access, "join", join)
+    (tmp_path / "peers.yaml").write_bytes(peers_yaml())
+    assert run(["sum", "--peers", str(tmp_path / "peers.yaml"), "--home", str(tmp_path), "--value", "12"]) == 130
+    assert not capsys.readouterr().out
 
 
 # ── options ───────────────────────────────────────────────────────────────────────────────────────────────────
