@@ -43,6 +43,8 @@ from p2pfl.messages.outcome import MOST_CHANGES
 from p2pfl.roster import MOST_PEERS, Roster
 
 PEERS_ITEM: Final = "state/peers"
+# What says how far its signer got. All are signed; and no peer can make this site sign one at a place of its choice.
+STATEMENTS: Final = (Ack, Propose, Root, Ready, Ballot, Leave, Confirm)
 ECHOES: Final = 32  # statements in one hello: seven kinds, in a few runs
 ECHO_BYTES: Final = 1 << 20  # of one statement; a larger one is not kept, since it would be in no hello
 HEARD_BYTES: Final = 8 << 20  # of all statements of one peer
@@ -101,7 +103,7 @@ class Greetings:
 
     def heard(self, letter: Letter) -> None:
         """Keep a peer's highest statement of each kind, in each run, that says how far it got."""
-        if not isinstance(letter.message, (Ack, Propose, Root, Ready, Ballot, Leave, Confirm)):
+        if not isinstance(letter.message, STATEMENTS):
             return
         if letter.size >= ECHO_BYTES:
             return
@@ -213,6 +215,8 @@ class Greetings:
                 raise MalformedMessage(peer=peer, evidence=f"in its echo: {error}") from None
             if letter.sender != self.name or letter.envelope.incarnation == self.incarnation:
                 continue  # of statements about this site only what it signed itself counts
+            if not isinstance(letter.message, STATEMENTS):
+                continue  # bulk is not signed at all
             if letter.envelope.epoch < self.roster.epoch:
                 continue  # its rounds ended with it: this home keeps none of them, and the ledger has gone on
             place = (letter.envelope.round, letter.envelope.attempt)

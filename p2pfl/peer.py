@@ -27,6 +27,7 @@ from p2pfl.books import Books
 from p2pfl.changes import EpochOver
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.round import SumMissed
+from p2pfl.errors.sharing import NothingToAverage
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.intake import Clocks
@@ -211,6 +212,7 @@ class Peer:
 
         limit     bounds |weight · vector| at each site
         weight    counts to six decimals
+        Raises NothingToAverage when all weights together are not above 0, and what `sum` raises.
         """
         if decimals is not None:
             vector = [Decimal(str(value)) * Decimal(str(weight)) for value in vector]
@@ -222,6 +224,8 @@ class Peer:
 
         (totals, weights), _, _ = await self._sum(name, parts)
         divisor = weights[0]
+        if not divisor > 0:  # a site may put in a weight as it likes
+            raise NothingToAverage(evidence=f"the weights of all sites are {divisor} together")
         if isinstance(totals, tuple):
             return tuple(total / divisor for total in totals)
         return totals / float(divisor)

@@ -24,8 +24,10 @@ from p2pfl.ledger import entry
 from p2pfl.messages import (
     Ack,
     Ballot,
+    Chunk,
     Confirm,
     Envelope,
+    Hello,
     Leave,
     Letter,
     Message,
@@ -36,6 +38,7 @@ from p2pfl.messages import (
     Root,
     Want,
     open_letter,
+    read,
     seal,
 )
 from p2pfl.roster import Member, Roster
@@ -265,3 +268,15 @@ def test_an_epsilon_as_this_program_writes_it_passes_the_door_and_the_ledger(spe
     proposed = replace(said("b", 3).message, epsilon=text)
     open_letter(seal(proposed, said("b", 3).envelope, IDENTITIES["b"]).wire, ROSTER)
     entry.read(round_(1, epsilon={"charite": text})[0])
+
+
+def test_what_nobody_signed_shows_nothing_of_this_site() -> None:
+    """A chunk is bound by a digest that is signed, and is not signed itself: anybody can write one in any name."""
+    a, b = Site("a", reached=(2, 0)), Site("b")
+    plain = read(b.greets.greeting("a", NONCE))
+    assert isinstance(plain.message, Hello)
+    for message in (Chunk(RUN, 0, b"words"), Reveal((("a", bytes(32)),)), Want("vote", ())):
+        forged = seal(message, said("a", 1 << 50).envelope, IDENTITIES["a" if message.signed else "b"])
+        greeting = seal(replace(plain.message, echo=(forged.wire,)), plain.envelope, IDENTITIES["b"]).wire
+        a.greets.check("b", greeting, NONCE)
+    assert a.failed == []

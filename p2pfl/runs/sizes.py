@@ -32,19 +32,22 @@ def sum_bytes(configuration: bytes) -> int:
 def check_support(configuration: bytes, support: bytes, peers: int, peer: str) -> None:
     """Return when `support` is a nomination that one of `peers` peers may make in such a sum.
 
-    Raises SupportMalformed, naming `peer`. A configuration that says nothing of it is no reason: whoever proposes
+    Raises SupportMalformed, naming `peer`. A configuration that does not say how many is no reason: whoever proposes
     another one than this site's is in no set with it.
     """
-    facts = codec.read_facts(configuration)
     try:
-        nominates = facts["purpose"] == "training" and facts["compression"] == "nominate"
-        parameters, density = facts.get("parameters", 1), float(facts.get("density", 1.0))
-        within = type(parameters) is int and 1 <= parameters <= MOST_PARAMETERS and 0.0 < density <= 1.0
-    except (KeyError, TypeError, ValueError):
+        facts = codec.read_facts(configuration)
+    except codec.Malformed:
+        facts = {}
+    if facts.get("purpose") != "training" or facts.get("compression") != "nominate":
+        if support:
+            raise SupportMalformed(evidence=f"{len(support)} bytes where nothing is nominated", peer=peer)
         return
-    if not nominates and support:
-        raise SupportMalformed(evidence=f"{len(support)} bytes where nothing is nominated", peer=peer)
-    if nominates and within:
+    try:
+        parameters, density = int(facts["parameters"]), float(facts["density"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return
+    if 1 <= parameters <= MOST_PARAMETERS and 0.0 < density <= 1.0:
         decode_support(support, parameters, most_nominated(density, parameters, peers), peer)
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 from p2pfl.codec import Malformed
 from p2pfl.messages import (
+    LARGE,
+    SMALL,
     Ack,
     Acknowledged,
     Ballot,
@@ -49,6 +51,16 @@ def same_attempt(letter: Letter, envelope: Envelope) -> bool:
     return (its.run, its.epoch, its.round, its.attempt) == (mine.run, mine.epoch, mine.round, mine.attempt)
 
 
+def are_peers(names: tuple[str, ...], roster: Roster) -> bool:
+    """Each name is one of the roster, and there once: it goes into this site's log under a liar's word alone."""
+    return len(set(names)) == len(names) and set(names) <= set(roster.names)
+
+
+def most_members(roster: Roster) -> int:
+    """Bytes of the largest set that is accepted: with a quorum of ballots it must fit into a certificate."""
+    return LARGE - roster.quorums.q * SMALL
+
+
 def check_ballot(letter: Letter, roster: Roster, chosen: tuple[str, ...] | None = None) -> Ballot:
     """Return the ballot if it says what one must say. Raises Malformed.
 
@@ -59,6 +71,8 @@ def check_ballot(letter: Letter, roster: Roster, chosen: tuple[str, ...] | None 
     ballot = letter.message
     if not isinstance(ballot, Ballot):
         raise Malformed("not a ballot")
+    if not are_peers(ballot.waited_for, roster):
+        raise Malformed("it names others than peers, or one twice")
     if not ballot.survivors:
         if ballot.readys or ballot.view:
             raise Malformed("an ABANDON that names READYs")
@@ -75,6 +89,8 @@ def check_certificate(letter: Letter, roster: Roster) -> Verdict:
     certificate = letter.message
     if not isinstance(certificate, Certificate):
         raise Malformed("not a certificate")
+    if len(certificate.members) > most_members(roster):
+        raise Malformed(f"a set of {len(certificate.members)} bytes")
     members = open_letter(certificate.members, roster, Members) if certificate.members else None
     ballots = [open_letter(wire, roster, Ballot) for wire in certificate.ballots]
     if not all(same_attempt(ballot, letter.envelope) for ballot in ballots):

@@ -224,9 +224,7 @@ class Course:
             liar = evidence.check(message.proof, self.setting.roster, self.setting.run)
         except Malformed as malformed:
             wrong = EvidenceRejected(peer=letter.sender, evidence=str(malformed))
-            if not self.others.first(wrong, letter.envelope.round):
-                return []
-            return [Accuse(letter.sender, letter.envelope.round, letter.envelope.attempt, wrong)]
+            return self.breach(wrong)  # of the round here: the letter's own is its sender's to choose
         if liar == self.setting.me:
             shown = "two statements, or a false one, under this site's own signature"
             return [Stop(RolledBack(peer=letter.sender, evidence=shown))]

@@ -75,8 +75,16 @@ def test_what_is_no_nomination_is_refused_and_its_sender_named(facts: codec.Fact
     check_support(codec.facts(NOMINATES), encode_support(np.array([0, 7, 8, 9, 999])), 4, "bob")
 
 
-@pytest.mark.parametrize("facts", [{}, {"purpose": "training"}, NOMINATES | {"density": "x"},
-                                   NOMINATES | {"parameters": 0}, NOMINATES | {"density": "nan"},
-                                   NOMINATES | {"parameters": 1 << 60}])  # fmt: skip
-def test_a_configuration_that_allows_nothing_in_particular_refuses_nothing(facts: codec.Facts) -> None:
+@pytest.mark.parametrize("facts", [NOMINATES | {"density": "x"}, NOMINATES | {"parameters": 0},
+                                   NOMINATES | {"density": "nan"}, NOMINATES | {"parameters": 1 << 60},
+                                   NOMINATES | {"density": 10**400}, NOMINATES | {"parameters": []},
+                                   {"purpose": "training", "compression": "nominate"}])  # fmt: skip
+def test_a_configuration_that_does_not_say_how_many_refuses_nothing(facts: codec.Facts) -> None:
     check_support(codec.facts(facts), b"x", 4, "bob")
+
+
+@pytest.mark.parametrize("configuration", [b"", b"{", b"[]", b"\xff", codec.facts({}), codec.facts({"purpose": []})])
+def test_under_a_configuration_that_is_none_nothing_is_nominated(configuration: bytes) -> None:
+    check_support(configuration, b"", 4, "bob")
+    with pytest.raises(SupportMalformed):
+        check_support(configuration, b"x", 4, "bob")

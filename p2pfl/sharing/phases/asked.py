@@ -30,8 +30,9 @@ def help_out(state: State, event: Received) -> list[Effect]:
         return []
     if message.what == VOTE:
         return _explain(state, letter.sender, message)
-    known = state.asked_for.setdefault(letter.sender, set())
-    fresh = tuple(one for one in dict.fromkeys(message.lacking) if one not in known)
+    known, places = state.asked_for.setdefault(letter.sender, set()), {gather.ROOT, gather.NONCE, gather.TAGS}
+    fresh = tuple((author, index) for author, index in dict.fromkeys(message.lacking) if (author, index) not in known
+                  and author in state.survivors and (index < len(state.pieces) or index in places))  # fmt: skip
     if message.what == gather.WORDS:
         known.update(fresh)
     return gather.help_out(state, replace(event, letter=replace(letter, message=replace(message, lacking=fresh))))

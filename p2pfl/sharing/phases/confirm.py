@@ -77,6 +77,8 @@ def accept(state: State, event: Received) -> list[Effect]:
     theirs = read(state, message)
     if not verify(state.setting.roster[sender].key, "record", theirs, message.cosignature):
         raise RecordDiffers(peer=sender, evidence="its signature is not over the record that its sum and model give")
+    if state.record and state.confirms.get(sender, (b"", b""))[0] == state.record != theirs:
+        raise _differs(state, sender, theirs)  # what it signed before stands: others may be final by it
     state.confirms[sender] = (theirs, message.cosignature)
     state.confirm_letters[sender] = letter
     if not state.record or theirs == state.record:

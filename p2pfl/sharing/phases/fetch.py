@@ -15,6 +15,7 @@ from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected
 from p2pfl.messages import Ballot, Certificate, Handed, Reveal, Total, Want, open_letter
 from p2pfl.sharing.certificate import proposals
+from p2pfl.sharing.chunks import Layout, Segment, plan
 from p2pfl.sharing.events import Effect, LinkUp, Received, Send, Vector, Words
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.phases import asked, ballot, confirm, gather, mask, unmask
@@ -136,8 +137,11 @@ def fetched(state: State, event: Received) -> list[Effect]:
     message, sender = event.letter.message, event.letter.sender
     if not isinstance(message, Total) or sender != state.wanted or state.total or (message.masked and state.masked):
         return []
+    held = len(state.parts)
     try:
-        return [state.timer("again", AGAIN_S), *_taken(state, message, sender)]
+        effects = _taken(state, message, sender)
+        # Who repeats what it sent brings nothing, and another one is asked at the time that was set.
+        return [*effects, *([state.timer("again", AGAIN_S)] if effects or len(state.parts) != held else [])]
     except RemoteProtocolError:
         state.wanted, state.parts = "", []  # another holder is asked at once
         raise
@@ -157,6 +161,7 @@ def _taken(state: State, message: Total, sender: str) -> list[Effect]:
     if message.masked:
         if _view(state, vectors) != state.view or not state.view:
             raise BulkRejected(peer=sender, evidence="the masked sums that it sent are not those of the certificate")
+        mask.lay_out(state, tuple((vector.bits, int(vector.words.size)) for vector in vectors))
         state.masked = vectors
         return []
     if total_digest(vectors).hex() != codec.read_facts(confirm.agreed(state) or b"{}").get("total"):
@@ -169,9 +174,10 @@ def _view(state: State, vectors: tuple[Vector, ...]) -> bytes:
     """V of masked sums: by the plan of chunks that their shape and U give."""
     if not state.survivors:
         return b""
-    mask.lay_out(state, tuple((vector.bits, int(vector.words.size)) for vector in vectors))
-    attempt = state.attempt_digest
-    digests = [gather.sum_digest(attempt, piece.index, mask.piece_of(vectors, piece)) for piece in state.pieces]
+    # Not laid out in the state: their shape is the sender's word, until V says otherwise.
+    layout = Layout(tuple(Segment(vector.bits, int(vector.words.size)) for vector in vectors))
+    attempt, pieces = state.attempt_digest, plan(layout, len(state.owners))
+    digests = [gather.sum_digest(attempt, piece.index, mask.piece_of(vectors, piece)) for piece in pieces]
     return gather.view_of(attempt, digests)
 
 

@@ -320,7 +320,7 @@ def help_out(state: State, event: Received) -> list[Effect]:
             handed += [known[author].wire] if author in known else []
         elif index < len(state.pieces):
             owner = state.owners[state.pieces[index].owner_position]
-            if asker == owner:
+            if asker == owner and author in state.survivors:
                 state.claims.setdefault(owner, set()).add((author, index))
                 if author == me and state.mine:
                     own = bytes_of(piece_of(state.mine, state.pieces[index]))

@@ -7,7 +7,9 @@ becoming final is the vow of `others.py`, not this step.
 
 from __future__ import annotations
 
+from p2pfl.errors.round import MalformedMessage
 from p2pfl.messages import Handed, Leave
+from p2pfl.sharing.certificate import are_peers
 from p2pfl.sharing.events import Effect, LeaveStored, LeftBehind, Received, Send
 from p2pfl.sharing.phases import ballot
 from p2pfl.sharing.state import State
@@ -39,7 +41,10 @@ def send(state: State, event: LeaveStored | None = None) -> list[Effect]:
 
 def accept(state: State, event: Received) -> list[Effect]:
     """Hold a peer's LEAVE, of whichever attempt of this round."""
-    if isinstance(event.letter.message, Leave):
+    message = event.letter.message
+    if isinstance(message, Leave):
+        if not are_peers(message.lacking, state.setting.roster):
+            raise MalformedMessage(peer=event.letter.sender, evidence="it names others than peers, or one twice")
         state.leaves[event.letter.sender] = event.letter
     return ballot.answer(state, event)
 

@@ -163,6 +163,8 @@ def members(state: State, event: Received) -> list[Effect]:
     compare(state, event)
     if state.members is not None or state.ballot is not None or state.refused:
         return []
+    if len(letter.wire) > certificate.most_members(state.setting.roster):
+        raise MembersRejected(peer=letter.sender, evidence=f"a set of {letter.size} bytes fits into no certificate")
     try:
         found = certificate.compose(letter, state.setting.roster)
     except codec.Malformed as error:

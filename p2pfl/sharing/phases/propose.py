@@ -71,19 +71,33 @@ def accept(state: State, event: Received) -> list[Effect]:
     letter, message = event.letter, event.letter.message
     if not isinstance(message, Propose):
         return []
-    if len(message.support) > most_support(state.n):
-        # Together such proposals would burst the set, and its coordinator would look like the culprit.
-        raise MalformedMessage(peer=letter.sender, evidence=f"{len(message.support)} bytes of positions")
-    state.setting.check_support(message.configuration, message.support, state.n, letter.sender)
-    if epsilon_fell(state, letter.sender, message):
-        evidence = f"{message.epsilon} after this round, {state.setting.spent()[letter.sender]:g} in the ledger"
-        raise EpsilonFell(peer=letter.sender, evidence=evidence)
+    check(state, letter.sender, message)
     held = state.proposes.get(letter.sender)
     if held is not None and held.digest != letter.digest and held.envelope == letter.envelope:
         digests = f"{held.digest.hex()[:16]} and {letter.digest.hex()[:16]}"
         raise TwoStatements(peer=letter.sender, message="Propose", evidence=digests, proof=(held, letter))
     state.proposes[letter.sender] = letter
     return _differing(state)
+
+
+def check(state: State, name: str, proposal: Propose) -> None:
+    """Raise the error that names who proposed what no sum can rest on: a set that held it would be refused by all."""
+    if len(proposal.support) > most_support(state.n):
+        # Together such proposals would burst the set, and its coordinator would look like the culprit.
+        raise MalformedMessage(peer=name, evidence=f"{len(proposal.support)} bytes of positions")
+    state.setting.check_support(proposal.configuration, proposal.support, state.n, name)
+    if epsilon_fell(state, name, proposal):
+        evidence = f"{proposal.epsilon} after this round, {state.setting.spent()[name]:g} in the ledger"
+        raise EpsilonFell(peer=name, evidence=evidence)
+
+
+def is_sound(state: State, name: str, proposal: Propose) -> bool:
+    """`check` finds nothing."""
+    try:
+        check(state, name, proposal)
+    except RemoteProtocolError:
+        return False
+    return True
 
 
 def epsilon_fell(state: State, name: str, proposal: Propose) -> bool:
@@ -191,7 +205,7 @@ def passed(state: State, event: Received) -> list[Effect]:
                 raise MalformedMessage(peer=letter.sender, evidence=f"in what it passed on: {error}") from None
             bundle = state.bundles.get(one.sender)
             ended = bundle is not None and bundle.envelope.incarnation != one.envelope.incarnation
-            odd = isinstance(one.message, Propose) and not is_nomination(state, one.sender, one.message)
+            odd = isinstance(one.message, Propose) and not is_sound(state, one.sender, one.message)
             if same_attempt(one, state.envelope) and one.sender != state.setting.me and not ended and not odd:
                 known.setdefault(one.sender, one)
     return []

@@ -168,7 +168,7 @@ def compute(state: State) -> list[Effect]:
 
 def masked_again(state: State) -> tuple[Vector, ...]:
     """Y, from Σx and the seeds: for a peer that has the certificate, and nothing else to check a sum against."""
-    if state.masked or not state.total:
+    if state.masked or not state.total or any(name not in state.reveals for name in state.survivors):
         return state.masked
     again = []
     for segment, one in enumerate(state.total):
