@@ -34,6 +34,7 @@ from p2pfl.messages import (
     SumChunk,
     SumDigest,
     Tags,
+    Want,
     open_letter,
     read,
     seal,
@@ -54,7 +55,7 @@ from p2pfl.sharing.events import (
 )
 from p2pfl.sharing.history import NO_BASE
 from p2pfl.sharing.others import Others
-from p2pfl.sharing.phases import asked, ballot, confirm, owed, unmask
+from p2pfl.sharing.phases import asked, ballot, confirm, gather, owed, unmask
 from p2pfl.sharing.state import Phase, Setting, State, pack_sums, read_vectors, restore, sums_item
 from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Row
 
@@ -277,7 +278,9 @@ class Round:
                 letter = open_letter(wire, self.state.setting.roster)
             except Malformed as error:
                 raise MalformedMessage(peer=event.letter.sender, evidence=f"handed on: {error}") from None
-            if isinstance(letter.message, HANDED) and self._has_place(letter):
+            one = letter.message
+            claim = isinstance(one, Want) and one.what == gather.WORDS  # an owner's, that whom it names may not have
+            if (isinstance(one, HANDED) or claim) and self._has_place(letter):
                 effects += self._take(Received(event.now, letter))
         return effects
 

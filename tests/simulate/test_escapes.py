@@ -55,6 +55,31 @@ def test_an_owner_that_lacks_the_words_of_nobody_is_waited_for_by_name_and_gone_
     assert [facts["waited_for"] for facts in abandoned] == [[LIAR]]
 
 
+@pytest.mark.parametrize("peers", [4, 7])
+def test_an_owner_that_tells_each_that_another_owes_it_words_is_gone_on_without(peers: int) -> None:
+    """Everybody hears of the next one's chunk that it is lacking, and nobody of its own."""
+    owner = f"site-{peers - 1}"
+
+    def lie(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
+        if isinstance(letter.message, (m.SumDigest, m.SumChunk, m.Handed, m.Nonce, m.Tags)):
+            return ()
+        if not isinstance(letter.message, m.Root) or liar.round is None:
+            return (letter,)
+        others = [name for name in liar.round.state.survivors if name != owner]
+        if to not in others:
+            return (letter,)
+        accused = others[(others.index(to) + 1) % len(others)]
+        claims = tuple((accused, index) for index in range(12))
+        return letter, again(liar, letter, m.Want("words", claims))
+
+    federation = SimulatedFederation(peers, rounds=1, seed=3, lies={owner: lie})
+    federation.run(20_000)
+    for name, peer in federation.peers.items():
+        if name != owner:
+            assert len(peer.disk.ledger) == 1
+            assert len([facts for kind, facts in peer.disk.notes if kind == "abandoned"]) <= 2
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_sum_of_another_shape_that_was_refused_leaves_nothing_of_its_shape(seed: int) -> None:
     known: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from p2pfl.messages import Ballot, Handed, Want, seal
+from p2pfl.messages import Ballot, Handed, Letter, Want, seal
 from p2pfl.sharing.events import Effect, Received, Send
 from p2pfl.sharing.phases import gather
 from p2pfl.sharing.state import State
@@ -35,7 +35,16 @@ def help_out(state: State, event: Received) -> list[Effect]:
                   and author in state.survivors and (index < len(state.pieces) or index in places))  # fmt: skip
     if message.what == gather.WORDS:
         known.update(fresh)
-    return gather.help_out(state, replace(event, letter=replace(letter, message=replace(message, lacking=fresh))))
+    effects = gather.help_out(state, replace(event, letter=replace(letter, message=replace(message, lacking=fresh))))
+    return [*effects, *_hand_on(state, letter, fresh)] if message.what == gather.WORDS else effects
+
+
+def _hand_on(state: State, letter: Letter, lacking: tuple[tuple[str, int], ...]) -> list[Effect]:
+    """An owner that lacks a member's chunk may have told everybody but that member, which so could never show it."""
+    me, owner = state.setting.me, letter.sender
+    owned = {piece.index for piece in state.pieces if state.owners[piece.owner_position] == owner}
+    authors = {author for author, index in lacking if index in owned} - {me, owner}
+    return [Send(author, state.seal(Handed((letter.wire,)))) for author in sorted(authors)]
 
 
 def _explain(state: State, asker: str, message: Want) -> list[Effect]:

@@ -323,6 +323,7 @@ def help_out(state: State, event: Received) -> list[Effect]:
             if asker == owner and author in state.survivors:
                 state.claims.setdefault(owner, set()).add((author, index))
                 if author == me and state.mine:
+                    state.shown.add((me, index))
                     own = bytes_of(piece_of(state.mine, state.pieces[index]))
                     effects.append(Send(None, state.seal(Chunk(state.attempt_digest, index, own))))
             elif author == owner and (state.masked or index in state.sums):
