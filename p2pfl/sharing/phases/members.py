@@ -31,7 +31,7 @@ from p2pfl.sharing import certificate
 from p2pfl.sharing.certificate import Composition, common_deadline_ms, grounds_of
 from p2pfl.sharing.events import Accepted, Effect, Received, Send
 from p2pfl.sharing.phases import share
-from p2pfl.sharing.phases.propose import epsilon_fell, is_nomination, phase_seconds
+from p2pfl.sharing.phases.propose import fault, phase_seconds
 from p2pfl.sharing.state import State
 
 
@@ -222,12 +222,9 @@ def refusal(state: State, letter: Letter, found: Composition) -> str:
     liars = [name for name in message.survivors if name in state.others.proven]
     if liars:
         return f"it holds {', '.join(liars)}, proven to have broken the protocol"
-    fell = [name for name, proposal in found.proposals.items() if epsilon_fell(state, name, proposal)]
-    if fell:
-        return f"{', '.join(fell)} claims less spent privacy in it than the ledger holds"
-    odd = [name for name, proposal in found.proposals.items() if not is_nomination(state, name, proposal)]
-    if odd:
-        return f"the positions that {', '.join(odd)} nominates in it are none"
+    faults = [wrong for name, proposal in found.proposals.items() if (wrong := fault(state, name, proposal))]
+    if faults:
+        return f"it rests on a proposal that is refused: {faults[0].happened}"
     if me in message.survivors:
         if state.deal is None or found.bundles[me] != state.deal.bundle.digest or not state.dealt:
             return "it rests on a bundle of a process of this site that has ended"

@@ -71,7 +71,8 @@ def accept(state: State, event: Received) -> list[Effect]:
     letter, message = event.letter, event.letter.message
     if not isinstance(message, Propose):
         return []
-    check(state, letter.sender, message)
+    if (wrong := fault(state, letter.sender, message)) is not None:
+        raise wrong
     held = state.proposes.get(letter.sender)
     if held is not None and held.digest != letter.digest and held.envelope == letter.envelope:
         digests = f"{held.digest.hex()[:16]} and {letter.digest.hex()[:16]}"
@@ -80,38 +81,19 @@ def accept(state: State, event: Received) -> list[Effect]:
     return _differing(state)
 
 
-def check(state: State, name: str, proposal: Propose) -> None:
-    """Raise the error that names who proposed what no sum can rest on: a set that held it would be refused by all."""
+def fault(state: State, name: str, proposal: Propose) -> RemoteProtocolError | None:
+    """Why no sum can rest on what `name` proposes; asked of what it sends, of what others pass on, and in a set."""
     if len(proposal.support) > most_support(state.n):
         # Together such proposals would burst the set, and its coordinator would look like the culprit.
-        raise MalformedMessage(peer=name, evidence=f"{len(proposal.support)} bytes of positions")
-    state.setting.check_support(proposal.configuration, proposal.support, state.n, name)
-    if epsilon_fell(state, name, proposal):
-        evidence = f"{proposal.epsilon} after this round, {state.setting.spent()[name]:g} in the ledger"
-        raise EpsilonFell(peer=name, evidence=evidence)
-
-
-def is_sound(state: State, name: str, proposal: Propose) -> bool:
-    """`check` finds nothing."""
-    try:
-        check(state, name, proposal)
-    except RemoteProtocolError:
-        return False
-    return True
-
-
-def epsilon_fell(state: State, name: str, proposal: Propose) -> bool:
-    """The proposal claims less spent privacy than the ledger holds of its sender: in a record, it would spoil it."""
-    return bool(proposal.epsilon) and float(proposal.epsilon) < state.setting.spent().get(name, 0.0)
-
-
-def is_nomination(state: State, name: str, proposal: Propose) -> bool:
-    """The positions in it are what its configuration allows: else whoever has to sum on them could not."""
+        return MalformedMessage(peer=name, evidence=f"{len(proposal.support)} bytes of positions")
     try:
         state.setting.check_support(proposal.configuration, proposal.support, state.n, name)
-    except RemoteProtocolError:
-        return False
-    return True
+    except RemoteProtocolError as error:
+        return error
+    spent = state.setting.spent().get(name, 0.0)
+    if proposal.epsilon and float(proposal.epsilon) < spent:  # in a record, it would spoil it
+        return EpsilonFell(peer=name, evidence=f"{proposal.epsilon} after this round, {spent:g} in the ledger")
+    return None
 
 
 def _differing(state: State) -> list[Effect]:
@@ -205,7 +187,8 @@ def passed(state: State, event: Received) -> list[Effect]:
                 raise MalformedMessage(peer=letter.sender, evidence=f"in what it passed on: {error}") from None
             bundle = state.bundles.get(one.sender)
             ended = bundle is not None and bundle.envelope.incarnation != one.envelope.incarnation
-            odd = isinstance(one.message, Propose) and not is_sound(state, one.sender, one.message)
-            if same_attempt(one, state.envelope) and one.sender != state.setting.me and not ended and not odd:
+            if not same_attempt(one, state.envelope) or one.sender == state.setting.me or ended:
+                continue
+            if not isinstance(one.message, Propose) or fault(state, one.sender, one.message) is None:
                 known.setdefault(one.sender, one)
     return []
