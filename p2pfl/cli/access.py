@@ -109,5 +109,5 @@ class Access:
                 options["agreement"] = federation.agreement.hex()
             noted = entries.operator(time=peer.books.time, command=command, options=options)
             await asyncio.to_thread(peer.books.note, noted)
-            async with monitor.shown(peer), stoppable(peer, monitor.hang_up):
+            async with monitor.shown(peer), stoppable(peer):
                 yield peer

@@ -45,8 +45,8 @@ def hanging_up(handler: Callable[[], None] | None) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def stoppable(peer: Peer, hang_up: Callable[[], None] | None = None) -> AsyncIterator[None]:
-    """Signals that come while the block runs end it as said above, with click.Abort; `hang_up` is what SIGHUP does."""
+async def stoppable(peer: Peer) -> AsyncIterator[None]:
+    """Signals that come while the block runs end it as said above, with click.Abort."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     stopping: list[asyncio.Task[None]] = []
 
@@ -65,8 +65,6 @@ async def stoppable(peer: Peer, hang_up: Callable[[], None] | None = None) -> As
         stopping.append(loop.create_task(wind_down()))
 
     handlers: dict[signal.Signals, Callable[[], None]] = dict.fromkeys(ENDING, stop)
-    if hang_up is not None:
-        handlers[signal.SIGHUP] = hang_up
     before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in handlers}
     try:
         for number, handler in handlers.items():

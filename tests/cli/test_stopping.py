@@ -27,12 +27,13 @@ class Peer:
     node = Site()
 
 async def main():
-    async with stopping.stoppable(Peer(), lambda: print("hung up", file=sys.stderr, flush=True)):
+    async with stopping.stoppable(Peer()):
         print("ready", file=sys.stderr, flush=True)
         await asyncio.Event().wait()
 
 _end_like_ctrl_c()
-asyncio.run(main())
+with stopping.hanging_up(lambda: print("hung up", file=sys.stderr, flush=True)):
+    asyncio.run(main())
 """
 FOR_EVER = "1e9"
 
