@@ -26,7 +26,7 @@ SHELF = (
     "documents", "strict_yaml", "settings", "draft", "cards",   # what federation is made of
     "disk", "sealing", "merkle",                                # what home and the ledger are made of
     "hello", "progress",                                        # what nodes and watchers are told
-    "membership", "assent", "amend", "changefile", "rekey",               # from one epoch to the next
+    "membership", "assent", "amend", "changefile", "rekey",     # from one epoch to the next
 )  # fmt: skip
 HALL = ("peer", "node", "carry", "catchup", "intake", "source", "books", "succession", "changes", "shown", "runs",
         "simulate")  # fmt: skip

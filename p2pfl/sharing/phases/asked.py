@@ -26,17 +26,16 @@ MOST_ASKED: Final = 4  # times, each voter
 def help_out(state: State, event: Received) -> list[Effect]:
     """Give what a member lacks and has not asked for in this attempt before."""
     letter, message = event.letter, event.letter.message
-    if not isinstance(message, Want):
+    if not isinstance(message, Want) or message.what not in (VOTE, gather.WORDS):
         return []
     if message.what == VOTE:
         return _explain(state, letter.sender, message)
-    known, places = state.asked_for.setdefault(letter.sender, set()), {gather.ROOT, gather.NONCE, gather.TAGS}
+    known = state.asked_for.setdefault(letter.sender, set())
     fresh = tuple((author, index) for author, index in dict.fromkeys(message.lacking) if (author, index) not in known
-                  and author in state.survivors and (index < len(state.pieces) or index in places))  # fmt: skip
-    if message.what == gather.WORDS:
-        known.update(fresh)
+                  and author in state.survivors and (index < len(state.pieces) or index in gather.SIGNED))  # fmt: skip
+    known.update(fresh)
     effects = gather.help_out(state, replace(event, letter=replace(letter, message=replace(message, lacking=fresh))))
-    return [*effects, *_hand_on(state, letter, fresh)] if message.what == gather.WORDS else effects
+    return [*effects, *_hand_on(state, letter, fresh)]
 
 
 def _hand_on(state: State, letter: Letter, lacking: tuple[tuple[str, int], ...]) -> list[Effect]:

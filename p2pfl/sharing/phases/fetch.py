@@ -15,7 +15,6 @@ from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected
 from p2pfl.messages import Ballot, Certificate, Handed, Reveal, Total, Want, open_letter
 from p2pfl.sharing.certificate import proposals
-from p2pfl.sharing.chunks import Layout, Segment, plan
 from p2pfl.sharing.events import Effect, LinkUp, Received, Send, Vector, Words
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.phases import asked, ballot, confirm, gather, mask, unmask
@@ -159,9 +158,11 @@ def _taken(state: State, message: Total, sender: str) -> list[Effect]:
         return []
     vectors, state.parts = _joined(state.parts), []
     if message.masked:
-        if _view(state, vectors) != state.view or not state.view:
+        shape = tuple((vector.bits, int(vector.words.size)) for vector in vectors)
+        # Not laid out before V fits: until then their shape is the sender's word.
+        if _view(state, vectors, shape) != state.view or not state.view:
             raise BulkRejected(peer=sender, evidence="the masked sums that it sent are not those of the certificate")
-        mask.lay_out(state, tuple((vector.bits, int(vector.words.size)) for vector in vectors))
+        mask.lay_out(state, shape)
         state.masked = vectors
         return []
     if total_digest(vectors).hex() != codec.read_facts(confirm.agreed(state) or b"{}").get("total"):
@@ -170,13 +171,11 @@ def _taken(state: State, message: Total, sender: str) -> list[Effect]:
     return unmask.apply(state) if state.members is not None else []
 
 
-def _view(state: State, vectors: tuple[Vector, ...]) -> bytes:
+def _view(state: State, vectors: tuple[Vector, ...], shape: tuple[tuple[int, int], ...]) -> bytes:
     """V of masked sums: by the plan of chunks that their shape and U give."""
     if not state.survivors:
         return b""
-    # Not laid out in the state: their shape is the sender's word, until V says otherwise.
-    layout = Layout(tuple(Segment(vector.bits, int(vector.words.size)) for vector in vectors))
-    attempt, pieces = state.attempt_digest, plan(layout, len(state.owners))
+    attempt, pieces = state.attempt_digest, mask.pieces_under(state, shape)
     digests = [gather.sum_digest(attempt, piece.index, mask.piece_of(vectors, piece)) for piece in pieces]
     return gather.view_of(attempt, digests)
 

@@ -25,6 +25,7 @@ WORDS: Final = "words"
 ROOT: Final = (1 << 53) - 1
 NONCE: Final = ROOT - 1
 TAGS: Final = ROOT - 2
+SIGNED: Final = (ROOT, NONCE, TAGS)
 MOST_LACKING: Final = 400
 
 

@@ -79,9 +79,12 @@ def send(state: State, event: WordsReady) -> list[Effect]:
 
 def lay_out(state: State, segments: tuple[tuple[int, int], ...]) -> None:
     """Fix the attempt's chunks from the shape of the words, the same at every member."""
-    state.segments = segments
-    layout = Layout(tuple(Segment(bits, length) for bits, length in segments))
-    state.pieces = plan(layout, len(state.owners))
+    state.segments, state.pieces = segments, pieces_under(state, segments)
+
+
+def pieces_under(state: State, segments: tuple[tuple[int, int], ...]) -> tuple[Piece, ...]:
+    """The chunks of such words under this attempt's owners; the state stays as it is."""
+    return plan(Layout(tuple(Segment(bits, length) for bits, length in segments)), len(state.owners))
 
 
 def piece_of(vectors: tuple[Vector, ...], piece: Piece) -> Words:
