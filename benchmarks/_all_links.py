@@ -62,15 +62,25 @@ def name_of(number: int) -> str:
 async def site(number: int, plan: dict[str, Any]) -> dict[str, Any]:
     """Send `plan["send"][number][peer]` payloads to each peer, all at once, and take what comes."""
     keys = [Identity(bytes.fromhex(key)) for key in plan["keys"]]
-    roster = Roster(1, tuple(
-        Member(name_of(k), key.key, (Address(host, PORT),))
-        for k, (key, host) in enumerate(zip(keys, plan["hosts"], strict=True))
-    ))  # fmt: skip
+    roster = Roster(
+        1,
+        tuple(
+            Member(name_of(k), key.key, (Address(host, PORT),))
+            for k, (key, host) in enumerate(zip(keys, plan["hosts"], strict=True))
+        ),
+    )
     me = name_of(number)
     mesh = Mesh(
-        identity=keys[number], name=me, roster=roster, listen=roster[me].addresses[0], incarnation=os.urandom(16),
-        greet=Open(), draw=os.urandom, now=time.monotonic, wall=time.time,
-    )  # fmt: skip
+        identity=keys[number],
+        name=me,
+        roster=roster,
+        listen=roster[me].addresses[0],
+        incarnation=os.urandom(16),
+        greet=Open(),
+        draw=os.urandom,
+        now=time.monotonic,
+        wall=time.time,
+    )
     await mesh.start()
     counts = {name_of(peer): count for peer, count in enumerate(plan["send"][number]) if peer != number}
     due = sum(plan["send"][peer][number] for peer in range(len(keys)) if peer != number)
@@ -104,8 +114,13 @@ async def site(number: int, plan: dict[str, Any]) -> dict[str, Any]:
         await mesh.stop()
         reading.cancel()
     payload = PAYLOAD_BYTES * sum(counts.values())
-    return {"seconds": seconds, "interface": sent, "payload": payload, "trip_s": trips[PINGS // 2],
-            "busy_trip_s": busy[-1]}  # fmt: skip
+    return {
+        "seconds": seconds,
+        "interface": sent,
+        "payload": payload,
+        "trip_s": trips[PINGS // 2],
+        "busy_trip_s": busy[-1],
+    }
 
 
 class Taker:
@@ -147,16 +162,24 @@ class Taker:
 def run(places: Sequence[Place], send: Sequence[Sequence[int]]) -> list[Seen]:
     """Every site in its place; `send[i][j]` payloads of 1 MiB go from i to j, all at once."""
     keys = [Identity.generate().reveal().hex() for _ in places]
-    plan = {"keys": keys, "hosts": [place.address for place in places], "send": [list(row) for row in send],
-            "interface": places[0].interface}  # fmt: skip
+    plan = {
+        "keys": keys,
+        "hosts": [place.address for place in places],
+        "send": [list(row) for row in send],
+        "interface": places[0].interface,
+    }
     with contextlib.ExitStack() as alive:
         children = []
         for number, place in enumerate(places):
             command = [*place.prefix, sys.executable, __file__, str(number)]
             child = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                bufsize=1,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            )  # fmt: skip
+            )
             alive.callback(_end, child)
             children.append(child)
         for say in (json.dumps(plan), "go", "stop"):

@@ -71,9 +71,12 @@ def main(grid, context):
     config = context.run_config
     peers, words = int(config["peers"]), int(config["words"])
     strategy = FedAvg(
-        fraction_fit=1.0, fraction_evaluate=0.0, min_fit_clients=peers, min_available_clients=peers,
+        fraction_fit=1.0,
+        fraction_evaluate=0.0,
+        min_fit_clients=peers,
+        min_available_clients=peers,
         initial_parameters=ndarrays_to_parameters([np.zeros(words, np.float32)]),
-    )  # fmt: skip
+    )
     legacy = LegacyContext(context, config=ServerConfig(num_rounds=int(config["rounds"])), strategy=strategy)
     protocol = SecAggPlusWorkflow(int(config["shares"]), int(config["threshold"]), max_weight=1.0)
     expected = sum(range(1, peers + 1)) / 10 / peers
@@ -83,8 +86,11 @@ def main(grid, context):
         protocol(grid, context)
         seconds = time.perf_counter() - begun
         told = {
-            "s": seconds, "cpu_s": cpu_s(config["home"]) - spent, "out": out, "end": crossed(config["interface"]),
-        }  # fmt: skip
+            "s": seconds,
+            "cpu_s": cpu_s(config["home"]) - spent,
+            "out": out,
+            "end": crossed(config["interface"]),
+        }
         mean = next(iter(context.state.array_records.values())).to_numpy_ndarrays()[0]
         told["worst"] = float(np.abs(mean - expected).max())
         with Path(config["told"]).open("a") as file:

@@ -74,8 +74,9 @@ class Network:
 
     @property
     def places(self) -> list[Place]:
-        return [Place(("ip", "netns", "exec", name), address_of(number), "site")
-                for number, name in enumerate(self._names)]  # fmt: skip
+        return [
+            Place(("ip", "netns", "exec", name), address_of(number), "site") for number, name in enumerate(self._names)
+        ]
 
     def make(self) -> None:
         """Namespaces, bridge and pairs. Raises LinksUnavailable, and then `remove` removes what stands."""
@@ -113,8 +114,19 @@ class Network:
 
     def deafen(self, number: int, to: int) -> None:
         """What `to` says to this place goes astray from now on; what this place says arrives there."""
-        _ip("-n", self._names[to], "neighbour", "replace", address_of(number), "lladdr", NOBODY, "dev", "site",
-            "nud", "permanent")  # fmt: skip
+        _ip(
+            "-n",
+            self._names[to],
+            "neighbour",
+            "replace",
+            address_of(number),
+            "lladdr",
+            NOBODY,
+            "dev",
+            "site",
+            "nud",
+            "permanent",
+        )
 
     def hear(self, number: int, to: int) -> None:
         """Undo `deafen`."""
@@ -123,8 +135,17 @@ class Network:
     def keep_apart(self, *numbers: int, apart: bool = True) -> None:
         """These places reach all others, and not one another; `apart` False: they do again."""
         for number in numbers:
-            _ip("-n", self.hub, "link", "set", f"port{number}", "type", "bridge_slave", "isolated",
-                "on" if apart else "off")  # fmt: skip
+            _ip(
+                "-n",
+                self.hub,
+                "link",
+                "set",
+                f"port{number}",
+                "type",
+                "bridge_slave",
+                "isolated",
+                "on" if apart else "off",
+            )
 
     def refuse_callers(self, number: int) -> None:
         """The firewall of this place lets no connection in, only answers to its own. Raises LinksUnavailable.

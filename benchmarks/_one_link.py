@@ -54,10 +54,13 @@ class Sites:
 
     @property
     def roster(self) -> Roster:
-        return Roster(1, tuple(
-            Member(name, Identity(key).key, (Address("127.0.0.1", port),))
-            for name, key, port in zip(NAMES, self.keys, self.ports, strict=False)
-        ))  # fmt: skip
+        return Roster(
+            1,
+            tuple(
+                Member(name, Identity(key).key, (Address("127.0.0.1", port),))
+                for name, key, port in zip(NAMES, self.keys, self.ports, strict=False)
+            ),
+        )
 
 
 Work = Callable[[Sites, int, int, Connection], None]
@@ -152,10 +155,16 @@ class Open:
 
 def mesh_of(sites: Sites, side: int) -> Mesh:
     return Mesh(
-        identity=Identity(sites.keys[side]), name=NAMES[side], roster=sites.roster,
-        listen=Address("127.0.0.1", sites.ports[side]), incarnation=os.urandom(16), greet=Open(),
-        draw=os.urandom, now=time.monotonic, wall=time.time,
-    )  # fmt: skip
+        identity=Identity(sites.keys[side]),
+        name=NAMES[side],
+        roster=sites.roster,
+        listen=Address("127.0.0.1", sites.ports[side]),
+        incarnation=os.urandom(16),
+        greet=Open(),
+        draw=os.urandom,
+        now=time.monotonic,
+        wall=time.time,
+    )
 
 
 async def payloads(mesh: Mesh, count: int) -> None:

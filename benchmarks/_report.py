@@ -44,10 +44,16 @@ class Finding:
 
     def as_json(self) -> dict[str, object]:
         return {
-            "name": self.name, "unit": self.unit, "median": self.median, "least": min(self.values),
-            "most": max(self.values), "rounds": len(self.values), "at_least": self.at_least, "at_most": self.at_most,
+            "name": self.name,
+            "unit": self.unit,
+            "median": self.median,
+            "least": min(self.values),
+            "most": max(self.values),
+            "rounds": len(self.values),
+            "at_least": self.at_least,
+            "at_most": self.at_most,
             "holds": self.holds,
-        }  # fmt: skip
+        }
 
 
 def interleave(tasks: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, ...]]:
@@ -88,10 +94,13 @@ def column_ratios(
 def machine(*distributions: str) -> dict[str, object]:
     """Processor, cores, load, Python, and the versions of the named distributions."""
     return {
-        "processor": _processor(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2),
-        "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
         **{name: version(name) for name in distributions},
-    }  # fmt: skip
+    }
 
 
 def _processor() -> str:

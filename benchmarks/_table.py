@@ -1,6 +1,6 @@
 """What was promised and what was found, of all benchmarks of one run: how `make bench` ends.
 
-    python -m benchmarks._table FILE       the file that P2PFL_PROMISES named while they ran
+python -m benchmarks._table FILE       the file that P2PFL_PROMISES named while they ran
 """
 
 from __future__ import annotations

@@ -15,18 +15,35 @@ from typing import Any, Final
 from p2pfl import messages as m
 from p2pfl.home import Home
 from p2pfl.sharing import events as e
-from p2pfl.sharing.course import Course
 from p2pfl.sharing.phases.mask import Edges
+from p2pfl.sharing.run import Run
 
 STEPS: Final = (
-    "quantise", "masks ahead", "mask, hash", "check and add what it owns", "check the sums", "tags", "unmask",
-    "read the sum", "digest of the sum", "votes and letters", "seal and fsync", "event loop: TLS, framing",
-    "ZeroMQ's thread", "the rest",
-)  # fmt: skip
+    "quantise",
+    "masks ahead",
+    "mask, hash",
+    "check and add what it owns",
+    "check the sums",
+    "tags",
+    "unmask",
+    "read the sum",
+    "digest of the sum",
+    "votes and letters",
+    "seal and fsync",
+    "event loop: TLS, framing",
+    "ZeroMQ's thread",
+    "the rest",
+)
 _BY_MESSAGE: Final = {
-    m.Root: "check and add what it owns", m.Chunk: "check and add what it owns", m.SumDigest: "check the sums",
-    m.SumChunk: "check the sums", m.Nonce: "tags", m.Tags: "tags", m.Reveal: "unmask", m.BackupShare: "unmask",
-}  # fmt: skip
+    m.Root: "check and add what it owns",
+    m.Chunk: "check and add what it owns",
+    m.SumDigest: "check the sums",
+    m.SumChunk: "check the sums",
+    m.Nonce: "tags",
+    m.Tags: "tags",
+    m.Reveal: "unmask",
+    m.BackupShare: "unmask",
+}
 _BY_EVENT: Final = {e.WordsReady: "mask, hash", e.Applied: "digest of the sum"}
 
 
@@ -44,11 +61,14 @@ class Where:
         """`source` is the class of the sum's source: propose, words and apply are its verbs."""
         self._spent: dict[str, float] = {}
         self._begun: dict[str, float] = {}
-        self._watch(Course, "handle", lambda arguments: step_of(arguments[0]))
+        self._watch(Run, "handle", lambda arguments: step_of(arguments[0]))
         always = {
-            (Home, "replace"): "seal and fsync", (Edges, "masks"): "masks ahead", (source, "propose"): "quantise",
-            (source, "words"): "mask, hash", (source, "apply"): "read the sum",
-        }  # fmt: skip
+            (Home, "replace"): "seal and fsync",
+            (Edges, "masks"): "masks ahead",
+            (source, "propose"): "quantise",
+            (source, "words"): "mask, hash",
+            (source, "apply"): "read the sum",
+        }
         for (owner, verb), step in always.items():
             self._watch(owner, verb, functools.partial(_always, step))
 

@@ -30,22 +30,30 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks._report import Finding as Promise  # noqa: E402
 from benchmarks._report import keep  # noqa: E402
-from p2pfl.federation import Privacy  # noqa: E402
+from p2pfl.federation.federation import Privacy  # noqa: E402
 from p2pfl.keys import Secret  # noqa: E402
 from p2pfl.sharing.statistics import auc  # noqa: E402
-from p2pfl.training.alone import site_alone  # noqa: E402
+from p2pfl.training.baseline import site_alone  # noqa: E402
 from p2pfl.training.data import deal  # noqa: E402
 from p2pfl.training.local import Trainer  # noqa: E402
-from p2pfl.training.noise import Keystream  # noqa: E402
+from p2pfl.training.noise import BitStream  # noqa: E402
 from p2pfl.training.privacy import Account  # noqa: E402
-from p2pfl.training.task import Records, Site, Task, built_in, hold_out  # noqa: E402
-from p2pfl.training.update import Vector, apply  # noqa: E402
+from p2pfl.training.registry import built_in  # noqa: E402
+from p2pfl.training.task import Records, SiteRecords, Task, hold_out  # noqa: E402
+from p2pfl.training.update import FlatVector, apply  # noqa: E402
 
 SITES = 5
 ROUNDS = 8
 PROMISED = 0.865
-PRIVACY = Privacy(unit="record", noise_multiplier=1.1, max_grad_norm=1.0, sample_rate=0.02, steps_per_round=80,
-                  delta=1e-5, max_epsilon=3.0)  # fmt: skip
+PRIVACY = Privacy(
+    unit="record",
+    noise_multiplier=1.1,
+    max_grad_norm=1.0,
+    sample_rate=0.02,
+    steps_per_round=80,
+    delta=1e-5,
+    max_epsilon=3.0,
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Finding:
 def draw_of(seed: int, what: str) -> Callable[[int], bytes]:
     """Bytes that a second run repeats. A benchmark's records are public; a site draws from its system."""
     secret = Secret(hashlib.sha256(f"federated_auc {seed} {what}".encode()).digest())
-    stream = Keystream(secret, "training/sampling")
+    stream = BitStream(secret, "training/sampling")
 
     def draw(count: int) -> bytes:
         return stream.words(-(-count // 8)).tobytes()[:count]
@@ -77,22 +85,27 @@ def draw_of(seed: int, what: str) -> Callable[[int], bytes]:
 
 
 def joined(parts: list[Records]) -> Records:
-    return Records(np.concatenate([one.x for one in parts]), np.concatenate([one.y for one in parts]),
-                   tuple(mark for one in parts for mark in one.identities))  # fmt: skip
+    return Records(
+        np.concatenate([one.x for one in parts]),
+        np.concatenate([one.y for one in parts]),
+        tuple(mark for one in parts for mark in one.identities),
+    )
 
 
-def metric(trainers: list[Trainer], model: Vector) -> float:
+def metric(trainers: list[Trainer], model: FlatVector) -> float:
     negative, positive = np.sum([trainer.evaluate(model) for trainer in trainers], axis=0)  # (bins,) each
     return auc(positive, negative)
 
 
 def one_seed(task: Task, files: dict[str, bytes], seed: int, privacy: Privacy, rounds: int) -> Finding:
-    sites: list[Site] = []
+    sites: list[SiteRecords] = []
     for name, raw in files.items():
         key = Secret(hashlib.sha256(f"split {seed} {name}".encode()).digest())
         sites.append(hold_out(task.read(raw, name), key, name))
-    trainers = [Trainer(task=task, site=site, privacy=privacy, draw=draw_of(seed, f"noise {place}"))
-                for place, site in enumerate(sites)]  # fmt: skip
+    trainers = [
+        Trainer(task=task, site=site, privacy=privacy, draw=draw_of(seed, f"noise {place}"))
+        for place, site in enumerate(sites)
+    ]
     alone = [metric(trainers, site_alone(task, site.train, draw_of(seed, "alone"))) for site in sites]
     pooled = metric(trainers, site_alone(task, joined([site.train for site in sites]), draw_of(seed, "pooled")))
     accounts = [Account() for _ in sites]
@@ -110,34 +123,51 @@ def one_seed(task: Task, files: dict[str, bytes], seed: int, privacy: Privacy, r
         model = apply(model, total, len(sites))
         by_round.append(metric(trainers, model))
     epsilon = max(account.epsilon(privacy.delta) for account in accounts)
-    return Finding(tuple(alone), pooled, tuple(by_round), epsilon, max(norms), max(largest),
-                   statistics.median(longest[1:]))  # fmt: skip
+    return Finding(
+        tuple(alone), pooled, tuple(by_round), epsilon, max(norms), max(largest), statistics.median(longest[1:])
+    )
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
-            "least": min(values), "most": max(values)}  # fmt: skip
+    return {
+        "mean": statistics.fmean(values),
+        "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+        "least": min(values),
+        "most": max(values),
+    }
 
 
 def report(findings: list[Finding], privacy: Privacy, rounds: int) -> dict[str, object]:
     alone = [value for one in findings for value in one.alone]
-    rows = {"federated": spread([one.federated for one in findings]), "site_alone": spread(alone),
-            "site_alone_means": spread([statistics.fmean(one.alone) for one in findings]),
-            "pooled": spread([one.pooled for one in findings])}  # fmt: skip
+    rows = {
+        "federated": spread([one.federated for one in findings]),
+        "site_alone": spread(alone),
+        "site_alone_means": spread([statistics.fmean(one.alone) for one in findings]),
+        "pooled": spread([one.pooled for one in findings]),
+    }
     return {
-        "benchmark": "federated_auc", "seeds": len(findings), "sites": len(findings[0].alone), "rounds": rounds, **rows,
+        "benchmark": "federated_auc",
+        "seeds": len(findings),
+        "sites": len(findings[0].alone),
+        "rounds": rounds,
+        **rows,
         "best_alone": spread([max(one.alone) for one in findings]),
         "gap_to_pooled": rows["pooled"]["mean"] - rows["federated"]["mean"],
         "federated_by_round": np.mean([one.by_round for one in findings], axis=0).tolist(),
-        "epsilon": max(one.epsilon for one in findings), "delta": privacy.delta,
-        "noise_multiplier": privacy.noise_multiplier, "max_grad_norm": privacy.max_grad_norm,
-        "sample_rate": privacy.sample_rate, "steps_per_round": privacy.steps_per_round,
+        "epsilon": max(one.epsilon for one in findings),
+        "delta": privacy.delta,
+        "noise_multiplier": privacy.noise_multiplier,
+        "max_grad_norm": privacy.max_grad_norm,
+        "sample_rate": privacy.sample_rate,
+        "steps_per_round": privacy.steps_per_round,
         "largest_update_norm": max(one.largest_norm for one in findings),
         "largest_coordinate": max(one.largest_value for one in findings),
         "pass_seconds": statistics.median(one.pass_seconds for one in findings),
-        "promised": PROMISED, "python": platform.python_version(), "torch": torch.__version__,
+        "promised": PROMISED,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
         "processor": platform.processor() or platform.machine(),
-    }  # fmt: skip
+    }
 
 
 def show(findings: list[Finding], found: dict[str, object]) -> None:
@@ -159,8 +189,10 @@ def show(findings: list[Finding], found: dict[str, object]) -> None:
     print(f"one pass {found['pass_seconds']:.3f} s (median)")
     mean = found["federated"]
     assert isinstance(mean, dict)
-    print(f"federated AUC = {mean['mean']:.3f} ({found['seeds']} seeds; promised ≥ {PROMISED}); "
-          f"pooled − federated = {found['gap_to_pooled']:.3f} (goal ≤ 0.010)")  # fmt: skip
+    print(
+        f"federated AUC = {mean['mean']:.3f} ({found['seeds']} seeds; promised ≥ {PROMISED}); "
+        f"pooled − federated = {found['gap_to_pooled']:.3f} (goal ≤ 0.010)"
+    )
 
 
 def main() -> int:

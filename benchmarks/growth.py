@@ -177,10 +177,11 @@ def _cells(costs: Sequence[Cost]) -> list[Finding]:
         Finding(f"{one.peers} sites, {one.words} words: {name}", (value,), unit)
         for one in costs
         for name, value, unit in (
-            ("messages per peer", one.messages, ""), ("bytes per peer", one.bytes, "bytes"),
+            ("messages per peer", one.messages, ""),
+            ("bytes per peer", one.bytes, "bytes"),
             ("processor per peer", one.cpu_s, "s"),
         )
-    ]  # fmt: skip
+    ]
 
 
 def _numbers(text: str) -> list[int]:

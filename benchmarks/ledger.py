@@ -20,14 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from benchmarks._report import Finding, interleave, machine, rates, ratios, show
 from p2pfl.codec import facts
-from p2pfl.disk import Disk
 from p2pfl.home import Home
+from p2pfl.home.disk import Disk
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Identity, digest, signing_input
-from p2pfl.keyslots import KeyFile
 from p2pfl.ledger import entry
-from p2pfl.ledger.entry import FIRST, Entry, Place
+from p2pfl.ledger.entry import FIRST, AttemptId, Entry
 from p2pfl.ledger.log import Item, Log
-from p2pfl.ledger.reading import Chain, read_log
+from p2pfl.ledger.read_log import HashChain, read_log
 from p2pfl.ledger.verify import check_federation
 
 GROUP = 64
@@ -38,7 +38,7 @@ RUN = bytes(32)
 def ballots(count: int) -> list[Item]:
     """Site entries of the commonest kind."""
     return [
-        (entry.ballot(Place(RUN, 1, k, 0), time=k, survivors=True, attempt_digest=RUN, view=RUN), {})
+        (entry.ballot(AttemptId(RUN, 1, k, 0), time=k, survivors=True, attempt_digest=RUN, view=RUN), {})
         for k in range(count)
     ]
 
@@ -50,15 +50,34 @@ def rounds(count: int) -> list[Entry]:
     records = [entry.genesis(federation="benchmark", epoch=1, configuration=RUN, peers=peers, settings={})]
     base = hashed
     for k in range(1, count + 1):
-        records.append(facts({
-            "kind": "round", "run": hashed, "epoch": 1, "round": k, "attempt": 0, "survivors": names, "left_out": [],
-            "rests_on": k - 1, "base": base,
-            "attempt_digest": hashed, "view": hashed, "total": hashed, "model_before": hashed, "model_after": hashed,
-            "configuration": {"purpose": "train"}, "outcome": {}, "epsilon": dict.fromkeys(names, "1.5"),
-            "site_heads": dict.fromkeys(names, hashed), "time_ms": k, "salt": hashed,
-        }))  # fmt: skip
+        records.append(
+            facts(
+                {
+                    "kind": "round",
+                    "run": hashed,
+                    "epoch": 1,
+                    "round": k,
+                    "attempt": 0,
+                    "survivors": names,
+                    "left_out": [],
+                    "rests_on": k - 1,
+                    "base": base,
+                    "attempt_digest": hashed,
+                    "view": hashed,
+                    "total": hashed,
+                    "model_before": hashed,
+                    "model_after": hashed,
+                    "configuration": {"purpose": "train"},
+                    "outcome": {},
+                    "epsilon": dict.fromkeys(names, "1.5"),
+                    "site_heads": dict.fromkeys(names, hashed),
+                    "time_ms": k,
+                    "salt": hashed,
+                }
+            )
+        )
         base = digest("base", records[-1]).hex()
-    chain = Chain()
+    chain = HashChain()
     for record in records:
         chain.add(record, {name: site.sign("record", record) for name, site in SITES.items()})
     return chain.entries
@@ -86,9 +105,9 @@ def checked(log: list[Entry]) -> None:
         raise RuntimeError("the benchmark's own log does not verify")
 
 
-def chained(log: Chain) -> None:
+def chained(log: HashChain) -> None:
     """Chain and tree alone, from records in memory."""
-    again = Chain()
+    again = HashChain()
     for each in log.entries:
         again.add(each.record, {})
     if again.tree.root() != log.tree.root() or again.head == FIRST:

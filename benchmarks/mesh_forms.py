@@ -33,7 +33,7 @@ from benchmarks.secure_sum import federation  # noqa: E402
 from p2pfl.peer import Peer  # noqa: E402
 
 if TYPE_CHECKING:
-    from p2pfl.progress import Progress
+    from p2pfl.node.progress import Progress
 
 PROMISED_S: Final = 30.0
 PROMISED_PEERS: Final = 20
@@ -60,7 +60,7 @@ class Links:
 
 async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
     """One site: its links, then `sums` sums of which the first also warms up; what it saw, on the system's clock."""
-    from p2pfl.keyslots import KeyFile
+    from p2pfl.home.keyslots import KeyFile
 
     name = f"site-{number}"
     links_up = Links(options.peers - 1)
@@ -76,8 +76,9 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
             if abs(float(result.total[0]) - len(result.survivors) / 4) > 1e-3:
                 raise SystemExit(f"{result.survivors} have summed to {result.total[0]}")
             after = (peer.node.bytes_sent, process.interface_bytes(options.interface))
-            told["sums"].append({"sent": after[0] - before[0], "interface": after[1] - before[1],
-                                 "survivors": len(result.survivors)})  # fmt: skip
+            told["sums"].append(
+                {"sent": after[0] - before[0], "interface": after[1] - before[1], "survivors": len(result.survivors)}
+            )
     return told
 
 
@@ -87,8 +88,22 @@ def run(places: list[links.Place], words: int, sums: int = 1) -> tuple[float, li
         federation(Path(held), places)
         began, children = time.monotonic(), []
         for number, place in enumerate(places):
-            argv = [sys.executable, __file__, "--peers", str(len(places)), "--words", str(words), "--sums", str(sums),
-                    "--folder", held, "--site", str(number), "--interface", place.interface]  # fmt: skip
+            argv = [
+                sys.executable,
+                __file__,
+                "--peers",
+                str(len(places)),
+                "--words",
+                str(words),
+                "--sums",
+                str(sums),
+                "--folder",
+                held,
+                "--site",
+                str(number),
+                "--interface",
+                place.interface,
+            ]
             children.append(_start(alive, [*place.prefix, *argv], held))
         said = [child.communicate(timeout=1800)[0] for child in children]
     if any(child.returncode for child in children):

@@ -39,7 +39,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import _links as links  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
 from benchmarks import secure_sum  # noqa: E402
-from p2pfl.cli.children import free_ports  # noqa: E402
+from p2pfl.cli.demo_peers import free_ports  # noqa: E402
 
 BITS: Final = [31, 16]  # the default field first
 SMALL: Final = 1000  # words: what is left is Flower's fixed cost
@@ -90,10 +90,15 @@ class Flower:
         app, told = self.folder / f"app-{words}", self.folder / f"told-{words}"
         (app / "bench").mkdir(parents=True)
         config = {
-            "words": words, "rounds": rounds, "peers": self.options.peers, "shares": self.options.shares,
-            "threshold": self.options.threshold, "home": self.env["FLWR_HOME"], "told": str(told),
+            "words": words,
+            "rounds": rounds,
+            "peers": self.options.peers,
+            "shares": self.options.shares,
+            "threshold": self.options.threshold,
+            "home": self.env["FLWR_HOME"],
+            "told": str(told),
             "interface": self.server.interface,
-        }  # fmt: skip
+        }
         lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in config.items())
         (app / "pyproject.toml").write_text(PROJECT.format(config=lines), encoding="utf-8")
         (app / "bench" / "__init__.py").touch()
@@ -140,14 +145,29 @@ def flower(options: argparse.Namespace, places: list[links.Place]) -> Iterator[F
             alive.callback(_end, child)
             return log
 
-        link = start(server, "flower-superlink", "--disable-runtime-dependency-installation",
-                     "--host", server.address, "--port", str(port))  # fmt: skip
+        link = start(
+            server,
+            "flower-superlink",
+            "--disable-runtime-dependency-installation",
+            "--host",
+            server.address,
+            "--port",
+            str(port),
+        )
         _until(link, "running on")
         nodes = [
-            start(place, f"flower-supernode_{number}", "--superlink", f"{server.address}:{port}",
-                  "--port", str(ports[number]), "--node-config", f"number={number}")
+            start(
+                place,
+                f"flower-supernode_{number}",
+                "--superlink",
+                f"{server.address}:{port}",
+                "--port",
+                str(ports[number]),
+                "--node-config",
+                f"number={number}",
+            )
             for number, place in enumerate(sites)
-        ]  # fmt: skip
+        ]
         for log in nodes:
             _until(log, "SuperNode ID")
         yield Flower(options.flower, folder, env, server, options)
@@ -211,21 +231,30 @@ def findings(
         holds = promised and bits == BITS[0]
         name = f"ours ({bits} bits)"
         found += [
-            report.Finding(f"processor, SecAgg+ / {name}", report.column_ratios(its, told, "cpu_s"),
-                           at_least=LEAST_CPU if holds else None),
+            report.Finding(
+                f"processor, SecAgg+ / {name}",
+                report.column_ratios(its, told, "cpu_s"),
+                at_least=LEAST_CPU if holds else None,
+            ),
             report.Finding("… SecAgg+ without its fixed cost", report.column_ratios(beyond, told, "cpu_s")),
-            report.Finding(f"time, SecAgg+ / {name}", report.column_ratios(its, told, "s"),
-                           at_least=LEAST_TIME if holds and link == "1gbit" else None),
+            report.Finding(
+                f"time, SecAgg+ / {name}",
+                report.column_ratios(its, told, "s"),
+                at_least=LEAST_TIME if holds and link == "1gbit" else None,
+            ),
             report.Finding("… SecAgg+ without its fixed cost", report.column_ratios(beyond, told, "s")),
             report.Finding(f"processor, {name}, all peers", report.column(told, "cpu_s"), "s"),
             report.Finding(f"time, {name}", report.column(told, "s"), "s"),
-        ]  # fmt: skip
+        ]
         if link != "loopback":
             found += [
-                report.Finding(f"bytes, {name} / SecAgg+", report.column_ratios(told, its, "bytes"),
-                               at_most=MOST_BYTES if holds else None),
+                report.Finding(
+                    f"bytes, {name} / SecAgg+",
+                    report.column_ratios(told, its, "bytes"),
+                    at_most=MOST_BYTES if holds else None,
+                ),
                 report.Finding(f"bytes per word and site, {name}", per_word(told), "bytes"),
-            ]  # fmt: skip
+            ]
     found += [
         report.Finding("processor, SecAgg+, server and clients", report.column(its, "cpu_s"), "s"),
         report.Finding(f"… fixed cost: with {SMALL} words", (small["cpu_s"],), "s"),

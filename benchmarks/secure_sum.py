@@ -43,11 +43,11 @@ from benchmarks import _links as links  # noqa: E402
 from benchmarks import _process as process  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
 from benchmarks import _where as where  # noqa: E402
+from p2pfl.node.runs.sums import SumRun, encode  # noqa: E402
 from p2pfl.peer import Peer, sums_run  # noqa: E402
-from p2pfl.runs.sums import SumRun, encode  # noqa: E402
 
 if TYPE_CHECKING:
-    from p2pfl.source import Offer
+    from p2pfl.node.source import Offer
 
 WORD_BYTES: Final = {16: 2, 31: 4, 61: 8}
 LIMIT: Final = 1.0
@@ -85,11 +85,11 @@ class Update(SumRun):
 
 def federation(folder: Path, places: list[links.Place]) -> Path:
     """Homes of one site for each place under `folder`, and the peers.yaml of them all."""
-    from p2pfl import draft
-    from p2pfl.cards import Card
-    from p2pfl.cli.children import free_ports
+    from p2pfl.cli.demo_peers import free_ports
+    from p2pfl.federation import draft
+    from p2pfl.federation.cards import Card
     from p2pfl.home import Home
-    from p2pfl.keyslots import KeyFile
+    from p2pfl.home.keyslots import KeyFile
     from p2pfl.roster import Address
 
     cards = []
@@ -112,14 +112,17 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
     import torch
     import torch.distributed as dist
 
-    from p2pfl.keyslots import KeyFile
+    from p2pfl.home.keyslots import KeyFile
 
     torch.set_num_threads(1)
     # gloo meets in a file, so that the two systems share nothing but the machine and its links.
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder / 'gloo'}", rank=number, world_size=options.peers,
+        "gloo",
+        init_method=f"file://{folder / 'gloo'}",
+        rank=number,
+        world_size=options.peers,
         timeout=timedelta(minutes=10),
-    )  # fmt: skip
+    )
     vector = np.random.default_rng(number).uniform(-LIMIT, LIMIT, options.words).astype(np.float32)
     name = f"site-{number}"
     key = KeyFile(folder / "keys" / f"{name}.key")
@@ -234,9 +237,23 @@ def run(options: argparse.Namespace, places: list[links.Place]) -> list[Told]:
     """Start the peers, wait, and collect what each measured."""
     with tempfile.TemporaryDirectory() as held, contextlib.ExitStack() as alive:
         federation(Path(held), places)
-        argv = [sys.executable, __file__, "--peers", str(options.peers), "--words", str(options.words), "--bits",
-                ",".join(map(str, options.bits)), "--rounds", str(options.rounds), "--ahead-s", str(options.ahead_s),
-                "--folder", held, *(["--cold"] if options.cold else [])]  # fmt: skip
+        argv = [
+            sys.executable,
+            __file__,
+            "--peers",
+            str(options.peers),
+            "--words",
+            str(options.words),
+            "--bits",
+            ",".join(map(str, options.bits)),
+            "--rounds",
+            str(options.rounds),
+            "--ahead-s",
+            str(options.ahead_s),
+            "--folder",
+            held,
+            *(["--cold"] if options.cold else []),
+        ]
         children = []
         for number, place in enumerate(places):
             env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": place.interface, "TMPDIR": held}
@@ -288,12 +305,13 @@ def findings(options: argparse.Namespace, link: str, told: list[Told]) -> list[r
         found += [
             report.Finding(f"{title}: secure / plaintext", report.ratios(each(name, "s"), plain), at_most=bound),
             report.Finding(f"{title}: seconds", tuple(each(name, "s")), "s"),
-            report.Finding(f"{title}: bytes sent per peer / optimum", tuple(sent),
-                           at_most=PROMISED_BYTES if m >= LARGE else None),
+            report.Finding(
+                f"{title}: bytes sent per peer / optimum", tuple(sent), at_most=PROMISED_BYTES if m >= LARGE else None
+            ),
             report.Finding(f"{title}: processor seconds per peer", tuple(each(name, "cpu_s", mean)), "s"),
             report.Finding(f"{title}: most memory / fp32 vector", most(name)),
             *spent(name, title),
-        ]  # fmt: skip
+        ]
         if link != "loopback":
             out = [value / ideal for value in each(name, "interface")]
             found.append(report.Finding(f"{title}: bytes on the interface / optimum", tuple(out)))

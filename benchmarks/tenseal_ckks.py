@@ -45,8 +45,12 @@ def ckks(options: argparse.Namespace, setting: str) -> tuple[list[Told], str]:
     """What each round took, and TenSEAL's version. Raises CkksFailed."""
     degree, bits, scale = SETTINGS[setting]
     numbers = {
-        "peers": options.peers, "words": options.words, "rounds": options.rounds, "degree": degree, "scale": scale,
-    }  # fmt: skip
+        "peers": options.peers,
+        "words": options.words,
+        "rounds": options.rounds,
+        "degree": degree,
+        "scale": scale,
+    }
     command = [str(options.python), str(ROOT / "benchmarks" / "_ckks.py"), "--bits", bits]
     command += [part for name, value in numbers.items() for part in (f"--{name}", str(value))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
@@ -91,12 +95,16 @@ def findings(
             holds = promised and setting == next(iter(its)) and bits == BITS[0]
             pair = f"CKKS ({setting}) and ours ({bits} bits)"
             found += [
-                report.Finding(f"{pair}: time", report.column_ratios(theirs, told, "s"),
-                               at_least=LEAST_TIME if holds else None),
+                report.Finding(
+                    f"{pair}: time", report.column_ratios(theirs, told, "s"), at_least=LEAST_TIME if holds else None
+                ),
                 report.Finding(f"{pair}: processor", report.column_ratios(theirs, told, "cpu_s")),
-                report.Finding(f"{pair}: our bytes / its", report.column_ratios(told, theirs, "bytes"),
-                               at_most=MOST_BYTES if holds else None),
-            ]  # fmt: skip
+                report.Finding(
+                    f"{pair}: our bytes / its",
+                    report.column_ratios(told, theirs, "bytes"),
+                    at_most=MOST_BYTES if holds else None,
+                ),
+            ]
     for name, told in [(f"CKKS ({setting})", rows) for setting, rows in its.items()] + [
         (f"ours ({bits} bits)", rows) for bits, rows in mine.items()
     ]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Final
 
+from p2pfl._version import __version__
+
 if TYPE_CHECKING:
     from p2pfl import simulate
     from p2pfl.federation import Federation
     from p2pfl.peer import Peer
     from p2pfl.training.task import Task
 
-__all__ = ["Federation", "Peer", "Task", "simulate"]
-__version__ = "0.1.0"
+__all__ = ["Federation", "Peer", "Task", "__version__", "simulate"]
 
 # `p2pfl --help` must not load torch, and `from p2pfl import Federation` must not load a socket.
 _PLACES: Final = {
-    "Federation": "p2pfl.federation",
+    "Federation": "p2pfl.federation.federation",
     "Peer": "p2pfl.peer",
     "Task": "p2pfl.training.task",
 }

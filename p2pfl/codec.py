@@ -341,5 +341,3 @@ def read_row(
     if canonical and not encodes(checked, data):
         raise Malformed("not the shortest encoding")
     return checked
-
-

@@ -89,9 +89,7 @@ class Identity(Secret):
     def __init__(self, private: bytes) -> None:
         super().__init__(private, "Ed25519 identity")
         self._signer = Ed25519PrivateKey.from_private_bytes(private)
-        self.key = self._signer.public_key().public_bytes(
-            serialization.Encoding.Raw, serialization.PublicFormat.Raw
-        )
+        self.key = self._signer.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
     @classmethod
     def generate(cls) -> Identity:

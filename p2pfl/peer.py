@@ -22,29 +22,29 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from p2pfl.assent import assent
-from p2pfl.books import Books
-from p2pfl.changes import EpochOver
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.round import SumMissed
 from p2pfl.errors.sharing import NothingToAverage
 from p2pfl.federation import Federation
+from p2pfl.federation.agreement import assent
+from p2pfl.federation.membership import run_of
 from p2pfl.home import Home
-from p2pfl.intake import Clocks
-from p2pfl.keyslots import Key, KeyFile
-from p2pfl.membership import run_of
+from p2pfl.home.keyslots import KeyFile, KeySource
 from p2pfl.mesh.events import LinkStatus, TlsFacts
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.relay import Carried
-from p2pfl.node import Node
-from p2pfl.progress import Observer, Progress, unseen
+from p2pfl.node.clocks import Clocks
+from p2pfl.node.epochs import enter, leap
+from p2pfl.node.link_status import shown
+from p2pfl.node.logs import Logs
+from p2pfl.node.node import Node
+from p2pfl.node.pending_change import EpochOver
+from p2pfl.node.progress import Observer, Progress, unseen
+from p2pfl.node.runs import fairness
+from p2pfl.node.runs.sums import Encoded, SumRun, SumValue, encode
+from p2pfl.node.runs.training import Metric, TrainingRun, Trains
+from p2pfl.node.source import PATIENCE_S
 from p2pfl.roster import Address
-from p2pfl.runs import fairness
-from p2pfl.runs.sums import Encoded, SumRun, Total, encode
-from p2pfl.runs.training import Metric, TrainingRun, Trains
-from p2pfl.shown import shown
-from p2pfl.source import PATIENCE_S
-from p2pfl.succession import enter, leap
 from p2pfl.training.privacy import decimal_epsilon
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ WEIGHT_DECIMALS: Final = 6
 class SumResult:
     """A sum over `survivors`, the same bits at every site. `total` is of the kind that went in (see Peer.sum)."""
 
-    total: Total
+    total: SumValue
     survivors: tuple[str, ...]
     round: int
 
@@ -115,7 +115,7 @@ class Peer:
         *,
         home: str | Path | None = None,
         listen: str | Address | None = None,
-        unlock: Sequence[Key] = (KeyFile(),),
+        unlock: Sequence[KeySource] = (KeyFile(),),
         observer: Observer = unseen,
         wait_s: float | None = None,
         linger_s: float = 60.0,
@@ -146,8 +146,12 @@ class Peer:
             peer = cls(make(federation), make)
             try:
                 begun = len(peer.node.books.federation) > 0  # who joins later has signed the change
-                assent(peer.federation.agreement, Path(agreement) if agreement else None,
-                       source=peer.federation.source, signed=begun or bool(peer.federation.genesis))  # fmt: skip
+                assent(
+                    peer.federation.agreement,
+                    Path(agreement) if agreement else None,
+                    source=peer.federation.source,
+                    signed=begun or bool(peer.federation.genesis),
+                )
                 await peer.node.start()
                 async with shown(opened, peer.links, clocks):
                     yield peer
@@ -219,6 +223,7 @@ class Peer:
         else:
             array = np.asarray(vector.detach().cpu() if hasattr(vector, "detach") else vector).reshape(-1)
             vector = array.astype(np.float64) * float(weight)
+
         def parts() -> list[Encoded]:
             return [self._encode(vector, limit, decimals), self._encode([weight], None, WEIGHT_DECIMALS)]
 
@@ -236,7 +241,7 @@ class Peer:
 
     async def _sum(
         self, name: str, parts: Callable[[], Sequence[Encoded]], patience_s: float = PATIENCE_S
-    ) -> tuple[tuple[Total, ...], tuple[str, ...], int]:
+    ) -> tuple[tuple[SumValue, ...], tuple[str, ...], int]:
         """`parts` are made anew in each epoch: how large a number may be follows from how many sites there are."""
         while True:
             try:
@@ -246,7 +251,7 @@ class Peer:
 
     async def _sum_in(
         self, node: Node, name: str, parts: Callable[[], Sequence[Encoded]], patience_s: float
-    ) -> tuple[tuple[Total, ...], tuple[str, ...], int]:
+    ) -> tuple[tuple[SumValue, ...], tuple[str, ...], int]:
         run = sums_run(self.federation)
         source = SumRun(name, parts(), node.books, run, node.home.query_key().reveal())
         source.patience_s = patience_s
@@ -305,7 +310,7 @@ class Peer:
         await self.node.start()
 
     @property
-    def books(self) -> Books:
+    def books(self) -> Logs:
         """This home's two logs."""
         return self.node.books
 

@@ -24,12 +24,28 @@ def test_every_attack_names_a_test_or_says_that_there_is_none() -> None:
 
 # Of each of these the table at the top says what it wins, and names a test with its defence on and one with it off.
 MOUNTED = (
-    "Delayed dropout", "Two certificates", "A made-up abandonment", "Two sets", "A victim left out",
-    "A victim left out at once", "A victim squeezed out", "A victim named out", "A twin dealer",
-    "A late share", "A chunk added wrongly", "A sum chosen after the forms", "False tags",
-    "Withheld nonces", "Questions without end", "Wrong Shamir shares", "A re-used update", "A restored snapshot",
-    "A cloned machine", "An old certificate", "A statistic asked again",
-)  # fmt: skip
+    "Delayed dropout",
+    "Two certificates",
+    "A made-up abandonment",
+    "Two sets",
+    "A victim left out",
+    "A victim left out at once",
+    "A victim squeezed out",
+    "A victim named out",
+    "A twin dealer",
+    "A late share",
+    "A chunk added wrongly",
+    "A sum chosen after the forms",
+    "False tags",
+    "Withheld nonces",
+    "Questions without end",
+    "Wrong Shamir shares",
+    "A re-used update",
+    "A restored snapshot",
+    "A cloned machine",
+    "An old certificate",
+    "A statistic asked again",
+)
 
 
 def test_each_mounted_attack_says_what_it_wins_and_names_a_test_with_its_defence_on_and_one_with_it_off() -> None:

@@ -16,8 +16,12 @@ def test_the_table_holds_each_promise_of_every_benchmark_and_says_which_are_not_
 ) -> None:
     kept = tmp_path / "promises"
     monkeypatch.setenv(PROMISES_FILE, str(kept))
-    assert show("sums", [Finding("ratio", (1.0, 3.0, 2.0), at_most=1.5), Finding("seconds", (4.0,), "s")], {},
-                as_json=True) == 1  # fmt: skip
+    assert (
+        show(
+            "sums", [Finding("ratio", (1.0, 3.0, 2.0), at_most=1.5), Finding("seconds", (4.0,), "s")], {}, as_json=True
+        )
+        == 1
+    )
     assert show("links", [Finding("speed", (9.0,), "GB/s", at_least=8.0)], {}, as_json=False) == 0
     capsys.readouterr()
     found = lines([json.loads(line) for line in kept.read_text().splitlines()])

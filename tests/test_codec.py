@@ -57,12 +57,30 @@ def test_the_order_of_keys_changes_no_byte(record: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"null", b"[]", b'"text"', b"{", b"\xff", b'{"a": 1}', b'{"a":1}\n', b'{"b":1,"a":2}', b'{"a":1,"a":1}',
-        b'{"a":1.0}', b'{"a":1e3}', b'{"a":NaN}', b'{"a":Infinity}', b'{"a":-0}', '{"a":"é"}'.encode(),
-        b'{"a":"\\u0041"}', b'{"a":"\\ud800"}', b"\xef\xbb\xbf{}", b'{"a":' * 5000, b'{"a":' + b"9" * 5000 + b"}",
+        b"",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{",
+        b"\xff",
+        b'{"a": 1}',
+        b'{"a":1}\n',
+        b'{"b":1,"a":2}',
+        b'{"a":1,"a":1}',
+        b'{"a":1.0}',
+        b'{"a":1e3}',
+        b'{"a":NaN}',
+        b'{"a":Infinity}',
+        b'{"a":-0}',
+        '{"a":"é"}'.encode(),
+        b'{"a":"\\u0041"}',
+        b'{"a":"\\ud800"}',
+        b"\xef\xbb\xbf{}",
+        b'{"a":' * 5000,
+        b'{"a":' + b"9" * 5000 + b"}",
         b'{"a":[[[[[[[[[1]]]]]]]]]}',
     ],
-)  # fmt: skip
+)
 def test_another_spelling_of_facts_is_malformed(data: bytes) -> None:
     with pytest.raises(Malformed):
         read_facts(data)
@@ -116,11 +134,19 @@ def test_any_bytes_unpack_or_are_malformed(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"\xdd\xff\xff\xff\xff", b"\xdc\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff",
-        b"\xdf\xff\xff\xff\xff", b"\xc9\xff\xff\xff\xff\x01", b"\x91" * 100_000,
-        b"\x81\x01\x02", b"\xd4\x01\x00", b"\xc1", b"\x01\x01",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdc\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xc9\xff\xff\xff\xff\x01",
+        b"\x91" * 100_000,
+        b"\x81\x01\x02",
+        b"\xd4\x01\x00",
+        b"\xc1",
+        b"\x01\x01",
     ],
-)  # fmt: skip
+)
 def test_what_a_length_or_a_depth_claims_is_refused_before_memory_is_taken(data: bytes) -> None:
     tracemalloc.start()
     try:
@@ -147,9 +173,11 @@ SPECS = (("number", Whole(300)), ("name", Text(4)), ("data", Raw(4, least=1)))
 @pytest.mark.parametrize(
     "data",
     [
-        b"\x93\xcc\x01\xa1a\xc4\x01a", b"\x93\x01\xd9\x01a\xc4\x01a", b"\x93\x01\xa1a\xc5\x00\x01a",
+        b"\x93\xcc\x01\xa1a\xc4\x01a",
+        b"\x93\x01\xd9\x01a\xc4\x01a",
+        b"\x93\x01\xa1a\xc5\x00\x01a",
     ],
-)  # fmt: skip
+)
 def test_a_longer_spelling_is_read_only_where_it_need_not_be_canonical(data: bytes) -> None:
     with pytest.raises(Malformed, match="shortest"):
         read_row(data, SPECS, most=100, items=3)
@@ -167,13 +195,22 @@ def test_forms_that_no_sender_of_bulk_uses_are_refused_in_it_too(data: bytes) ->
 @pytest.mark.parametrize(
     ("value", "field"),
     [
-        ((301, "a", b"a"), "number"), ((-1, "a", b"a"), "number"), ((True, "a", b"a"), "number"),
-        ((1.0, "a", b"a"), "number"), (("1", "a", b"a"), "number"), ((None, "a", b"a"), "number"),
-        ((1, "abcde", b"a"), "name"), ((1, b"a", b"a"), "name"),
-        ((1, "a", b""), "data"), ((1, "a", b"12345"), "data"), ((1, "a", "a"), "data"), ((1, "a"), "3 fields"),
-        ((1, "a", b"a", 1), "3 fields"), (7, "3 fields"),
+        ((301, "a", b"a"), "number"),
+        ((-1, "a", b"a"), "number"),
+        ((True, "a", b"a"), "number"),
+        ((1.0, "a", b"a"), "number"),
+        (("1", "a", b"a"), "number"),
+        ((None, "a", b"a"), "number"),
+        ((1, "abcde", b"a"), "name"),
+        ((1, b"a", b"a"), "name"),
+        ((1, "a", b""), "data"),
+        ((1, "a", b"12345"), "data"),
+        ((1, "a", "a"), "data"),
+        ((1, "a"), "3 fields"),
+        ((1, "a", b"a", 1), "3 fields"),
+        (7, "3 fields"),
     ],
-)  # fmt: skip
+)
 def test_a_value_outside_its_limit_is_malformed_and_the_field_is_named(value: Any, field: str) -> None:
     with pytest.raises(Malformed, match=field):
         read_row(msgpack.packb(value, use_bin_type=True), SPECS, most=100, items=4)
@@ -182,13 +219,18 @@ def test_a_value_outside_its_limit_is_malformed_and_the_field_is_named(value: An
 @pytest.mark.parametrize(
     ("spec", "value", "where"),
     [
-        (Raw(64, exactly=(0, 64)), bytes(32), "x"), (Row((Whole(1), Whole(1))), (0, 2), r"x\.1"),
-        (Row((Whole(1),)), (0, 0), "1 fields"), (Many(Whole(1), 2), (0, 0, 0), "at most 2"),
+        (Raw(64, exactly=(0, 64)), bytes(32), "x"),
+        (Row((Whole(1), Whole(1))), (0, 2), r"x\.1"),
+        (Row((Whole(1),)), (0, 0), "1 fields"),
+        (Many(Whole(1), 2), (0, 0, 0), "at most 2"),
         (Many(Whole(1), 2), (0, 2), r"x\[1\]"),
-        (Many(Whole(1), 2), 0, "list"), (Row((Whole(1),)), b"\0", "1 fields"), (Many(Whole(9), 2), b"\0", "list"),
-        (Text(4, "[0-9]+"), "12a", "x: text of another form"), (Text(4, "[0-9]+"), "1\n", "x: text of another form"),
+        (Many(Whole(1), 2), 0, "list"),
+        (Row((Whole(1),)), b"\0", "1 fields"),
+        (Many(Whole(9), 2), b"\0", "list"),
+        (Text(4, "[0-9]+"), "12a", "x: text of another form"),
+        (Text(4, "[0-9]+"), "1\n", "x: text of another form"),
     ],
-)  # fmt: skip
+)
 def test_nested_limits_name_the_place(spec: codec.Spec, value: Any, where: str) -> None:
     with pytest.raises(Malformed, match=where):
         spec.check(value, "x")

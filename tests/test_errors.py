@@ -19,8 +19,15 @@ for module in pkgutil.iter_modules(p2pfl.errors.__path__):
 
 LEAVES = [leaf for leaf in leaves() if leaf.code]
 NAMES = [leaf.__name__ for leaf in LEAVES]
-BRANCHES = {"ConfigurationError", "LocalFault", "LocalProtocolError", "RemoteProtocolError", "RoundLeftBehind",
-            "BudgetSpent", "IntegrityError"}  # fmt: skip
+BRANCHES = {
+    "ConfigurationError",
+    "LocalFault",
+    "LocalProtocolError",
+    "RemoteProtocolError",
+    "RoundLeftBehind",
+    "BudgetSpent",
+    "IntegrityError",
+}
 
 EXAMPLES = {"verb": "", "peer": "st-olav", "name": "st-olav", "port": "7443", "address": "10.0.0.1:7443"}
 
@@ -80,14 +87,17 @@ def test_a_suggested_p2pfl_command_parses(leaf: type[P2PFLError]) -> None:
         parse(words[1:])
 
 
-@pytest.mark.parametrize(("code", "command"), [
-    ("P2P-ROUND-030", "p2pfl doctor"),             # peers diff has no file of a site, and doctor asks for it
-    ("P2P-ROUND-035", "p2pfl doctor"),
-    ("P2P-ROUND-036", "p2pfl peers show"),         # the whole file, not its keys
-    ("P2P-FED-016", "sha256sum x"),                # every verb refuses a forged card
-    ("P2P-FED-047", "p2pfl peers fingerprint --home x"),   # who joins has no peers.yaml
-    ("P2P-KEY-009", "p2pfl status --help"),        # what opens a home, not what makes one
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("code", "command"),
+    [
+        ("P2P-ROUND-030", "p2pfl doctor"),  # peers diff has no file of a site, and doctor asks for it
+        ("P2P-ROUND-035", "p2pfl doctor"),
+        ("P2P-ROUND-036", "p2pfl peers show"),  # the whole file, not its keys
+        ("P2P-FED-016", "sha256sum x"),  # every verb refuses a forged card
+        ("P2P-FED-047", "p2pfl peers fingerprint --home x"),  # who joins has no peers.yaml
+        ("P2P-KEY-009", "p2pfl status --help"),  # what opens a home, not what makes one
+    ],
+)
 def test_what_is_suggested_does_not_end_in_an_error_itself(code: str, command: str) -> None:
     assert [example(leaf).suggestion for leaf in LEAVES if leaf.code == code] == [command]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.cli.children import free_ports
+from p2pfl.cli.demo_peers import free_ports
 from p2pfl.ledger.entry import KINDS
 from tests.test_errors import parse
 
@@ -53,7 +53,7 @@ def shape(line: str) -> str:
     line = re.sub(r"[+-]?[0-9]+(\.[0-9]+)?(e-[0-9]+)?", "#", line)
     line = re.sub(r"# (B|kB|MB|min # s|s)\b", "# U", line)
     line = re.sub(r"# (k|M|G)\b", "# bit", line)
-    line = re.sub(r"/\S+/", "", line)   # folders
+    line = re.sub(r"/\S+/", "", line)  # folders
     return " ".join(line.split())
 
 
@@ -81,10 +81,18 @@ def run(block: Block, tmp: Path, environment: dict[str, str]) -> list[str]:
     """The block's stdout and stderr; of lines that run together, each one's."""
     lines = [block.text] if block.verb == "run" else block.text.strip().splitlines()
     started = [
-        subprocess.Popen(["bash", "-euc", line], cwd=tmp, env=environment, text=True, stdin=subprocess.DEVNULL,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        subprocess.Popen(
+            ["bash", "-euc", line],
+            cwd=tmp,
+            env=environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         for line in lines
-    ]  # fmt: skip
+    ]
     try:
         said = [process.communicate(timeout=DEADLINE_S)[0] for process in started]
     finally:

@@ -19,7 +19,7 @@ from p2pfl import messages
 from p2pfl.messages import Message
 from p2pfl.sharing import events
 from p2pfl.sharing.state import Phase
-from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Row, When
+from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Transition, When
 
 FILE: Final = Path(__file__).parents[1] / "docs" / "spec" / "rounds.svg"
 LEFT: Final = 60  # of the boxes: beside them ABANDON goes up
@@ -64,7 +64,7 @@ def cells(phase: Phase, wanted: type) -> list[tuple[type, Any]]:
 
 def within(phase: Phase) -> list[tuple[str, str]]:
     """(heading, text) of all that leads nowhere else."""
-    rows = [f"{spoken(kind)} ► {action(row.action)}" for kind, row in cells(phase, Row) if row.next is phase]
+    rows = [f"{spoken(kind)} ► {action(row.action)}" for kind, row in cells(phase, Transition) if row.next is phase]
     dashed = [f"if {action(when.true)} ► {action(when.action)}" for when in READY[phase] if _stays(phase, when)]
     kept = [spoken(kind) for kind, _ in cells(phase, Keep)]
     texts = [("runs", "   ".join(rows)), ("when ready", "   ".join(dashed)), ("kept for later", ", ".join(kept))]
@@ -77,8 +77,11 @@ def within(phase: Phase) -> list[tuple[str, str]]:
 
 def arrows(phase: Phase) -> list[Arrow]:
     """All that leads on: rows for events, then READY rows in the order in which they are tried."""
-    solid = [Arrow(row.next, f"{spoken(kind)} ► {action(row.action)}", False)
-             for kind, row in cells(phase, Row) if row.next is not phase]  # fmt: skip
+    solid = [
+        Arrow(row.next, f"{spoken(kind)} ► {action(row.action)}", False)
+        for kind, row in cells(phase, Transition)
+        if row.next is not phase
+    ]
     return solid + [_dashed(when) for when in READY[phase] if not _stays(phase, when)]
 
 
@@ -186,8 +189,10 @@ def _document(picture: Drawing) -> str:
         ".dashed{stroke-dasharray:5 4}text{font-family:DejaVu Sans,Verdana,sans-serif;fill:#111}"
         ".title{font-size:15px;font-weight:bold}.small{font-size:11.5px}.heading{font-size:11.5px;fill:#555}"
     )
-    head = ('<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
-            '<path d="M0,0 L8,4 L0,8 z" fill="#333"/></marker>')  # fmt: skip
+    head = (
+        '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
+        '<path d="M0,0 L8,4 L0,8 z" fill="#333"/></marker>'
+    )
     opened = f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}">'
     ground = '<rect width="100%" height="100%" fill="#fff"/>'
     parts = [opened, f"<style>{style}</style>", f"<defs>{head}</defs>", ground]

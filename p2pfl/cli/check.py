@@ -10,16 +10,17 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from p2pfl.cli.access import Access
 from p2pfl.cli.doctor import knocker_of
+from p2pfl.cli.joining import Access
 from p2pfl.cli.links import link_facts, link_lines
 from p2pfl.cli.watch import Watch
 from p2pfl.errors import P2PFLError
-from p2pfl.federation import Federation, difference
-from p2pfl.progress import Progress
+from p2pfl.federation import Federation
+from p2pfl.federation.federation import difference
+from p2pfl.node.progress import Progress
 
 if TYPE_CHECKING:
-    from p2pfl.mesh.examine import Found
+    from p2pfl.mesh.diagnose import Diagnosis
     from p2pfl.peer import Peer
 
 CHECK_S: Final = 30.0  # so long are links waited for, unless --wait says otherwise
@@ -44,27 +45,30 @@ async def links_of(federation: Federation, access: Access, watch: Watch) -> dict
                 while set(others) - up:
                     await changed.wait()
                     changed.clear()
-        found = await asyncio.gather(*(
-            _linked(peer, name) if name in up else _examined(peer, access, name, refused.get(name)) for name in others
-        ))  # fmt: skip
+        found = await asyncio.gather(
+            *(
+                _linked(peer, name) if name in up else _examined(peer, access, name, refused.get(name))
+                for name in others
+            )
+        )
     links = [link_facts(one, _diff(federation, one)) | {"up": one.peer in up} for one in found]
     return {"name": peer.name, "ready": set(others) <= up, "links": links}
 
 
-async def _linked(peer: Peer, name: str) -> Found:
+async def _linked(peer: Peer, name: str) -> Diagnosis:
     """A link that was up: its hello has checked more than a probe asks."""
-    from p2pfl.mesh.examine import DIRECT, LINK, Found
+    from p2pfl.mesh.diagnose import DIRECT, LINK, Diagnosis
 
     held = peer.links()[name]
     path = held.path or DIRECT
-    return Found(name, path=path, there=LINK, back=LINK, tls=held.facts, round_trip_s=held.rtt_s)
+    return Diagnosis(name, path=path, there=LINK, back=LINK, tls=held.facts, round_trip_s=held.rtt_s)
 
 
-async def _examined(peer: Peer, access: Access, name: str, refused: P2PFLError | None) -> Found:
-    from p2pfl.mesh.examine import NO, UNKNOWN, Examiner
+async def _examined(peer: Peer, access: Access, name: str, refused: P2PFLError | None) -> Diagnosis:
+    from p2pfl.mesh.diagnose import NO, UNKNOWN, Doctor
 
     caller = knocker_of(peer.federation, peer.node.identity, peer.name, access.proxy.proxy())
-    examiner = Examiner(caller, peer.federation.raw, reachable=True, until=caller.now())
+    examiner = Doctor(caller, peer.federation.raw, reachable=True, until=caller.now())
     found = await examiner.reach(name)
     said = refused or peer.links()[name].last_error
     if refused is not None and found.there == NO:  # it was there and has ended since: what it said before counts
@@ -76,7 +80,7 @@ async def _examined(peer: Peer, access: Access, name: str, refused: P2PFLError |
     return found
 
 
-def _diff(federation: Federation, found: Found) -> str | None:
+def _diff(federation: Federation, found: Diagnosis) -> str | None:
     return None if found.theirs is None else difference(federation.raw, found.theirs, "yours", found.peer)
 
 

@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from p2pfl import draft
-from p2pfl.cards import Card
 from p2pfl.cli import output
-from p2pfl.cli.children import Children, free_ports
+from p2pfl.cli.demo_peers import Children, free_ports
 from p2pfl.cli.options import json_option
 from p2pfl.cli.peers import task_lines
-from p2pfl.cli.told import demo_facts, demo_text
+from p2pfl.cli.reports import demo_facts, demo_text
 from p2pfl.errors.people import DemoHome, DemoPeerFailed, DemoPeers, NotWritten
+from p2pfl.federation import draft
+from p2pfl.federation.cards import Card
 from p2pfl.home import Home
-from p2pfl.keyslots import KeyFile
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.roster import Address
 
 if TYPE_CHECKING:
-    from p2pfl.training.data import Deal
+    from p2pfl.training.data import SiteFiles
 
 LEAST: Final = 3
 MOST: Final = 20
@@ -38,12 +38,21 @@ ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}  # many p
 
 
 @click.command()
-@click.option("--peers", "count", type=int, default=5, show_default=True,
-              help=f"{LEAST} to {MOST}; 4 are the hospitals as they are.")
+@click.option(
+    "--peers",
+    "count",
+    type=int,
+    default=5,
+    show_default=True,
+    help=f"{LEAST} to {MOST}; 4 are the hospitals as they are.",
+)
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Rounds of training.  [default: as peers create]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="As in peers create.")
-@click.option("--home", type=click.Path(path_type=Path, file_okay=False),
-              help="Keep the sites' homes, keys and files here.  [default: a temporary folder]")
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep the sites' homes, keys and files here.  [default: a temporary folder]",
+)
 @json_option
 def demo(count: int, rounds: int | None, overrides: tuple[str, ...], home: Path | None, as_json: bool) -> None:
     """Real processes on this machine train one model on the records of four real hospitals."""
@@ -83,7 +92,7 @@ def _place(home: Path | None) -> Path | None:
     return home
 
 
-def prepare(place: Path, dealt: Deal, overrides: list[str]) -> Path:
+def prepare(place: Path, dealt: SiteFiles, overrides: list[str]) -> Path:
     """Each site's folder (home, key, records) and one peers.yaml; returns the latter."""
     cards = []
     for (name, raw), port in zip(dealt.files.items(), free_ports(len(dealt.files)), strict=True):
@@ -114,7 +123,7 @@ def _run(place: Path, peers_file: Path, names: list[str]) -> dict[str, dict[str,
         return children.wait()
 
 
-def sites_alone(place: Path, peers_file: Path, dealt: Deal) -> Mapping[str, float]:
+def sites_alone(place: Path, peers_file: Path, dealt: SiteFiles) -> Mapping[str, float]:
     """AUC of each site's own plain model on the union of all held-out records, on which the federation is judged too.
 
     No site could compute it, since none has the others' records.
@@ -123,9 +132,10 @@ def sites_alone(place: Path, peers_file: Path, dealt: Deal) -> Mapping[str, floa
 
     from p2pfl.federation import Federation
     from p2pfl.sharing.statistics import auc
-    from p2pfl.training.alone import site_alone
+    from p2pfl.training.baseline import site_alone
     from p2pfl.training.models import histogram, predict
-    from p2pfl.training.task import hold_out, load_task
+    from p2pfl.training.registry import load_task
+    from p2pfl.training.task import hold_out
 
     task = load_task(Federation.load(peers_file).task)
     sites = {}

@@ -19,27 +19,28 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from p2pfl import __version__
-from p2pfl.changes import refuse, revoked_keys
+from p2pfl._version import __version__
 from p2pfl.cli import output
-from p2pfl.cli.access import ProxyChoice, listen_option, proxy_options, seconds
+from p2pfl.cli.joining import ProxyChoice, listen_option, proxy_options, seconds
 from p2pfl.cli.links import apart, finding, link_facts, link_lines
 from p2pfl.cli.options import Unlock, home_option, json_option, listening, peers_option, unlock_options
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED, P2PFLError
 from p2pfl.errors.probe import ClocksDiffer, OwnClockOff
 from p2pfl.errors.round import ManifestDiffers, PeersHoldAnotherFile
-from p2pfl.federation import Federation, difference
+from p2pfl.federation import Federation
+from p2pfl.federation.federation import difference
 from p2pfl.home import Home
 from p2pfl.keys import Identity
+from p2pfl.node.epochs import current
+from p2pfl.node.pending_change import refuse, revoked_keys
 from p2pfl.roster import Address
-from p2pfl.succession import current
 
 if TYPE_CHECKING:
-    from p2pfl.mesh.desk import Desk
-    from p2pfl.mesh.examine import Found
-    from p2pfl.mesh.knock import Knocker
-    from p2pfl.mesh.meeting import Meeting
+    from p2pfl.mesh.diagnose import Diagnosis
+    from p2pfl.mesh.doctor_port import DoctorPort
     from p2pfl.mesh.proxy import Proxy
+    from p2pfl.mesh.relay_probe import RelayProbe
+    from p2pfl.mesh.site import LocalSite
 
 WAIT_S: Final = 5.0
 LAST_PROBES_S: Final = 15.0  # a peer whose probe is under way is served to its end, if that comes soon
@@ -63,15 +64,28 @@ class Port:
 @peers_option
 @home_option
 @listen_option
-@click.option("--wait", "wait_s", type=seconds, default=WAIT_S, metavar="SECONDS", show_default=True,
-              help="Try a site that does not answer again for so long, and answer the others' doctors meanwhile.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=seconds,
+    default=WAIT_S,
+    metavar="SECONDS",
+    show_default=True,
+    help="Try a site that does not answer again for so long, and answer the others' doctors meanwhile.",
+)
 @proxy_options
 @unlock_options
 @json_option
 def doctor(
-    *, peers_file: Path, home: Path, listen: str | None, wait_s: float, proxy: ProxyChoice, unlock: Unlock,
+    *,
+    peers_file: Path,
+    home: Path,
+    listen: str | None,
+    wait_s: float,
+    proxy: ProxyChoice,
+    unlock: Unlock,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Each link both ways: name, port, TLS, identity, clock, peers.yaml, version, speed, size of packets.
 
     The others may be at `p2pfl join`, or run `p2pfl doctor` too. Exit status 0 when nothing is wrong, else 1.
@@ -90,22 +104,28 @@ def doctor(
 
 
 async def _examine(
-    federation: Federation, home: Path, caller: Knocker, listen: Address | None, wait_s: float,
+    federation: Federation,
+    home: Path,
+    caller: LocalSite,
+    listen: Address | None,
+    wait_s: float,
     revoked: Collection[bytes],
-) -> dict[str, Any]:  # fmt: skip
-    from p2pfl.mesh.desk import Desk
-    from p2pfl.mesh.examine import Examiner, examine, judge_relays
-    from p2pfl.mesh.meeting import Meeting
+) -> dict[str, Any]:
+    from p2pfl.mesh.diagnose import Doctor, examine, judge_relays
+    from p2pfl.mesh.doctor_port import DoctorPort
     from p2pfl.mesh.probe import DOCTOR, About
+    from p2pfl.mesh.relay_probe import RelayProbe
 
     name, until = caller.name, caller.now() + wait_s
     roster = federation.roster
-    desk = Desk(caller, About(__version__, federation.raw, DOCTOR), admit=lambda peer: refuse(roster[peer], revoked))
+    desk = DoctorPort(
+        caller, About(__version__, federation.raw, DOCTOR), admit=lambda peer: refuse(roster[peer], revoked)
+    )
     port = _take_port(desk, federation, home, name, listen)
     peers = [one for one in federation.roster.names if one != name]
     output.progress(f"{_port_text(port)}; asking {len(peers)} sites")
-    examiner = Examiner(caller, federation.raw, port.state in ("open", "taken"), until)
-    meeting = Meeting(caller, federation.raw, examiner.found, desk.answer, until)
+    examiner = Doctor(caller, federation.raw, port.state in ("open", "taken"), until)
+    meeting = RelayProbe(caller, federation.raw, examiner.found, desk.answer, until)
     meeting.begin()
     try:
         found = await examine(examiner, peers, output.progress)
@@ -125,18 +145,18 @@ async def _examine(
     return facts_of(federation, name, port, found, own, list(desk.turned_away.values()), caller.reach.proxy)
 
 
-def knocker_of(federation: Federation, identity: Identity, name: str, proxy: Proxy | None) -> Knocker:
+def knocker_of(federation: Federation, identity: Identity, name: str, proxy: Proxy | None) -> LocalSite:
     """This site, as it knocks at the others' doors."""
     from p2pfl.mesh.certificates import Credentials
+    from p2pfl.mesh.connect import Reach
     from p2pfl.mesh.events import Limits
-    from p2pfl.mesh.knock import Knocker
-    from p2pfl.mesh.reach import Reach
+    from p2pfl.mesh.site import LocalSite
 
     credentials = Credentials(identity, name, federation.roster, time.time)
-    return Knocker(name, federation.roster, credentials, Reach(Limits(), proxy), time.monotonic, time.time)
+    return LocalSite(name, federation.roster, credentials, Reach(Limits(), proxy), time.monotonic, time.time)
 
 
-async def _stay(desk: Desk, peers: Sequence[str], seconds: float, meeting: Meeting) -> None:
+async def _stay(desk: DoctorPort, peers: Sequence[str], seconds: float, meeting: RelayProbe) -> None:
     """Until every peer's doctor has had its answers, and those that a third site must carry were met, or the time is
     over; what is under way then is served. peers: none where this site has no port.
 
@@ -162,7 +182,7 @@ async def _stay(desk: Desk, peers: Sequence[str], seconds: float, meeting: Meeti
             raise
 
 
-def _take_port(desk: Desk, federation: Federation, home: Path, name: str, listen: Address | None) -> Port:
+def _take_port(desk: DoctorPort, federation: Federation, home: Path, name: str, listen: Address | None) -> Port:
     """Listen where `join` would, unless this site's own p2pfl does."""
     from p2pfl.cli.status import worker
 
@@ -189,7 +209,7 @@ def _calls_us(peer: str, port: Port) -> str:
 # ── what only all of them together show ───────────────────────────────────────────────────────────────────────
 
 
-def judge_clocks(found: Sequence[Found], name: str) -> list[P2PFLError]:
+def judge_clocks(found: Sequence[Diagnosis], name: str) -> list[P2PFLError]:
     """Clocks that differ, told at those sites; or at this one, when it is this one that differs from most."""
     ahead = {one.peer: one.clock.ahead_s for one in found if one.clock is not None}
     off = {peer: seconds for peer, seconds in ahead.items() if abs(seconds) > CLOCK_S}
@@ -204,13 +224,13 @@ def judge_clocks(found: Sequence[Found], name: str) -> list[P2PFLError]:
             way = "ahead of" if one.clock.ahead_s > 0 else "behind"
             trip = 1000 * one.clock.round_trip_s
             evidence = f"{one.peer} is at {apart(one.clock.ahead_s)}, found over a round trip of {trip:.1f} ms"
-            one.errors.append(ClocksDiffer(
-                peer=one.peer, seconds=f"{abs(one.clock.ahead_s):.0f}", way=way, evidence=evidence
-            ))  # fmt: skip
+            one.errors.append(
+                ClocksDiffer(peer=one.peer, seconds=f"{abs(one.clock.ahead_s):.0f}", way=way, evidence=evidence)
+            )
     return []
 
 
-def judge_files(found: Sequence[Found]) -> list[P2PFLError]:
+def judge_files(found: Sequence[Diagnosis]) -> list[P2PFLError]:
     """Told at this site, when most of the others agree on another peers.yaml."""
     told = [one.facts.manifest for one in found if one.facts is not None]
     other = [one for one in found if one.theirs is not None]
@@ -227,9 +247,14 @@ def judge_files(found: Sequence[Found]) -> list[P2PFLError]:
 
 
 def facts_of(
-    federation: Federation, name: str, port: Port, found: Sequence[Found], own: Sequence[P2PFLError],
-    turned_away: Sequence[P2PFLError], proxy: Proxy | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    federation: Federation,
+    name: str,
+    port: Port,
+    found: Sequence[Diagnosis],
+    own: Sequence[P2PFLError],
+    turned_away: Sequence[P2PFLError],
+    proxy: Proxy | None = None,
+) -> dict[str, Any]:
     """What `doctor --json` prints."""
     links = []
     for one in found:
@@ -246,16 +271,23 @@ def facts_of(
         "version": __version__,
         "protocol": "p2pfl/1",
         "peers_sha256": federation.digest.hex(),
-        "port": {"state": port.state, "address": str(port.address) if port.address else None,
-                 "process": os.getpid() if port.state == "open" else port.process},
-        "proxy": proxy and {"address": str(proxy.address), "variable": proxy.bypass.variable,
-                            "direct": [entry.text for entry in proxy.bypass.entries],
-                            "ignored": list(proxy.bypass.ignored)},
+        "port": {
+            "state": port.state,
+            "address": str(port.address) if port.address else None,
+            "process": os.getpid() if port.state == "open" else port.process,
+        },
+        "proxy": proxy
+        and {
+            "address": str(proxy.address),
+            "variable": proxy.bypass.variable,
+            "direct": [entry.text for entry in proxy.bypass.entries],
+            "ignored": list(proxy.bypass.ignored),
+        },
         "clock_ahead_s": round(-median(clocks), 3) if clocks else None,
         "links": links,
         "errors": [error.as_json() for error in own],
         "turned_away": [error.as_json() for error in turned_away],
-    }  # fmt: skip
+    }
 
 
 def doctor_text(facts: dict[str, Any]) -> str:

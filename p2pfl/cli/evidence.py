@@ -15,7 +15,6 @@ from typing import Any, Final
 import click
 
 from p2pfl import codec
-from p2pfl.books import epochs_of
 from p2pfl.cli import output
 from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options, write_new
 from p2pfl.cli.predict import read_whole
@@ -23,11 +22,12 @@ from p2pfl.errors import EXIT_DONE, EXIT_INTEGRITY
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.home import Home
+from p2pfl.home.sealing import EVIDENCE
 from p2pfl.keys import digest
 from p2pfl.ledger.log import Log
 from p2pfl.messages import Letter, read, read_proof
+from p2pfl.node.logs import epochs_of
 from p2pfl.roster import Roster
-from p2pfl.sealing import EVIDENCE
 
 VERB: Final = " ledger evidence"
 
@@ -97,19 +97,39 @@ def kept(home: Home) -> list[Proof]:
 
 @click.command()
 @click.argument("chosen", metavar="[PROOF]", required=False)
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False),
-              help="Write that proof, or the only one, to this file; one that exists is never overwritten.")
-@click.option("--check", "file", type=click.Path(path_type=Path, dir_okay=False),
-              help="Check such a file with peers.yaml alone; exit status 5 when it proves nothing.")
-@click.option("--peers", "peers_file", type=click.Path(path_type=Path, dir_okay=False), default=Path("peers.yaml"),
-              show_default=True, help="With --check: the agreement of the sites.")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write that proof, or the only one, to this file; one that exists is never overwritten.",
+)
+@click.option(
+    "--check",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Check such a file with peers.yaml alone; exit status 5 when it proves nothing.",
+)
+@click.option(
+    "--peers",
+    "peers_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("peers.yaml"),
+    show_default=True,
+    help="With --check: the agreement of the sites.",
+)
 @home_option
 @unlock_options
 @json_option
 def evidence(
-    chosen: str | None, target: Path | None, file: Path | None, peers_file: Path, home: Path, unlock: Unlock,
+    chosen: str | None,
+    target: Path | None,
+    file: Path | None,
+    peers_file: Path,
+    home: Path,
+    unlock: Unlock,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """The proofs against sites that broke the protocol, which this home keeps; or whether a file is such a proof.
 
     PROOF is the beginning of a proof's name, as the list shows it.

@@ -18,9 +18,10 @@ def openings(roster: Roster, name: str) -> dict[str, Any]:
     ports = dict.fromkeys(address.port for address in roster[name].addresses)
     return {
         "in": [{"port": port, "from": [one.name for one in others]} for port in ports],
-        "out": [{"host": address.host, "port": address.port, "to": one.name}
-                for one in others for address in one.addresses],
-    }  # fmt: skip
+        "out": [
+            {"host": address.host, "port": address.port, "to": one.name} for one in others for address in one.addresses
+        ],
+    }
 
 
 def firewall_lines(roster: Roster) -> list[str]:
@@ -30,8 +31,9 @@ def firewall_lines(roster: Roster) -> list[str]:
         found = openings(roster, one.name)
         ports = ", ".join(str(each["port"]) for each in found["in"])
         inbound = f"in TCP {ports} from {_sites(roster, one.name)}" if ports else "in nothing: it dials out"
-        hosts = [f"{address!s} ({other.name})" for other in roster.members if other is not one
-                 for address in other.addresses]  # fmt: skip
+        hosts = [
+            f"{address!s} ({other.name})" for other in roster.members if other is not one for address in other.addresses
+        ]
         rows.append([f"  {one.name}", inbound, f"out TCP to {', '.join(hosts)}" if hosts else "out nothing"])
     return output.aligned(rows).splitlines()
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import click
 
-from p2pfl.cards import Card
 from p2pfl.cli import output
 from p2pfl.cli.options import Unlock, fit_name, home_option, json_option, listening, typed
 from p2pfl.cli.options import key_command as command_of
-from p2pfl.documents import Place, Word
 from p2pfl.errors.people import WrongName, WrongUse
-from p2pfl.federation import read_address
+from p2pfl.federation.cards import Card
+from p2pfl.federation.federation import read_address
+from p2pfl.federation.readers import Position, Word
 from p2pfl.home import Home
+from p2pfl.home.keyslots import Credential, KeyFile, KeySource, PassPhrase, RecoveryKey, default_key_path
 from p2pfl.keys import Secret
-from p2pfl.keyslots import Credential, Key, KeyFile, PassPhrase, RecoveryKey, default_key_path
 from p2pfl.roster import Address
 
 
@@ -26,21 +26,39 @@ from p2pfl.roster import Address
 @click.option("--listen", help="Where this site listens, HOST:PORT; without it the site only dials out.")
 @click.option("--address", "addresses", multiple=True, help="Where the others reach it.  [default: --listen]")
 @home_option
-@click.option("--key-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the key here, not to "
-              "~/.config/p2pfl/NAME.key; it must lie outside of the home.")
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the key here, not to ~/.config/p2pfl/NAME.key; it must lie outside of the home.",
+)
 @click.option("--pass-phrase", is_flag=True, help="Ask at the terminal for a pass phrase that opens the home.")
 @click.option("--credential", is_flag=True, help="The systemd credential p2pfl opens the home.")
 @click.option("--key-command", metavar="COMMAND", help="A program that prints the key opens the home.")
 @click.option("--recovery-words", is_flag=True, help="Print 24 words, once, that open the home when all else is lost.")
 @click.option("--add", is_flag=True, help="Add the named keys to a home that is there already.")
-@click.option("--open-with", metavar="WAY", help="With --add, what opens the home now: key-file:PATH, pass-phrase, "
-              "recovery (the 24 words, asked at the terminal), command:COMMAND.  [default: the systemd credential, "
-              "unless that is what is added; then the home's key file]")
+@click.option(
+    "--open-with",
+    metavar="WAY",
+    help="With --add, what opens the home now: key-file:PATH, pass-phrase, "
+    "recovery (the 24 words, asked at the terminal), command:COMMAND.  [default: the systemd credential, "
+    "unless that is what is added; then the home's key file]",
+)
 @json_option
 def init(
-    *, name: str, listen: str | None, addresses: Sequence[str], home: Path, key_file: Path | None, pass_phrase: bool,
-    credential: bool, key_command: str | None, recovery_words: bool, add: bool, open_with: str | None, as_json: bool,
-) -> None:  # fmt: skip
+    *,
+    name: str,
+    listen: str | None,
+    addresses: Sequence[str],
+    home: Path,
+    key_file: Path | None,
+    pass_phrase: bool,
+    credential: bool,
+    key_command: str | None,
+    recovery_words: bool,
+    add: bool,
+    open_with: str | None,
+    as_json: bool,
+) -> None:
     """Make this site's identity, its encrypted home, and the card for the others."""
     if (instead := fit_name(name)) != name:
         raise WrongName(text=repr(name), instead=instead, evidence=f"{len(name)} characters")
@@ -48,7 +66,7 @@ def init(
     unlock = Unlock.by(open_with) if open_with else Unlock()
     if open_with and not add:
         raise WrongUse(evidence="--open-with is for --add, and that is not given", verb=" init")
-    keys: list[Key] = [KeyFile(key_file)] if key_file else []
+    keys: list[KeySource] = [KeyFile(key_file)] if key_file else []
     if pass_phrase:
         phrase = _new_pass_phrase()
         keys.append(PassPhrase(lambda: phrase))
@@ -72,7 +90,7 @@ def _addresses(listen: str | None, addresses: Sequence[str]) -> list[Address]:
     """What the card says: --address, else --listen, else nothing. The wildcard is refused."""
     texts = list(addresses) or ([str(listening(listen))] if listen else [])
     option = "--address" if addresses else "--listen"
-    return [read_address(Word(text, True, Place(option, 0, 0)), option) for text in texts]
+    return [read_address(Word(text, True, Position(option, 0, 0)), option) for text in texts]
 
 
 def _new_pass_phrase() -> Secret:
@@ -82,9 +100,7 @@ def _new_pass_phrase() -> Secret:
     return first
 
 
-def _add(
-    home: Path, name: str, keys: Sequence[Key], recovery_words: bool, unlock: Unlock, as_json: bool
-) -> None:  # fmt: skip
+def _add(home: Path, name: str, keys: Sequence[KeySource], recovery_words: bool, unlock: Unlock, as_json: bool) -> None:
     recovery = [RecoveryKey.fresh(os.urandom)] if recovery_words else []
     if not keys and not recovery:
         raise WrongUse(evidence="--add, and no key to add: --pass-phrase, --recovery-words, …", verb=" init")
@@ -110,7 +126,7 @@ def _secret_facts(recovery: Sequence[RecoveryKey]) -> dict[str, object]:
 
 
 def _tell(
-    home: Path, card: Card, path: Path, keys: Sequence[Key], recovery: RecoveryKey | None, as_json: bool
+    home: Path, card: Card, path: Path, keys: Sequence[KeySource], recovery: RecoveryKey | None, as_json: bool
 ) -> None:
     one = card.member
     lines = [
@@ -131,7 +147,12 @@ def _tell(
     lines[-1] += _words(recovery) if recovery else ""
     lines += ["next, at one site, with the cards of all:", f"  p2pfl peers create {one.name}.card … -o peers.yaml"]
     facts: dict[str, object] = {
-        "name": one.name, "home": str(home), "card": str(path), "key": one.key.hex(), "fingerprint": card.fingerprint,
-        "addresses": list(map(str, one.addresses)), "key_file": str(file.path) if file else None,
-    }  # fmt: skip
+        "name": one.name,
+        "home": str(home),
+        "card": str(path),
+        "key": one.key.hex(),
+        "fingerprint": card.fingerprint,
+        "addresses": list(map(str, one.addresses)),
+        "key_file": str(file.path) if file else None,
+    }
     output.result("\n".join(lines), facts | _secret_facts([recovery] if recovery else []), as_json)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.access import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.check import check_text, links_of
-from p2pfl.cli.children import end_with_stdin as watch_stdin
+from p2pfl.cli.demo_peers import end_with_stdin as watch_stdin
+from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.predict import column_map, read_records
-from p2pfl.cli.told import dense_bytes, join_text
+from p2pfl.cli.reports import dense_bytes, join_text
 from p2pfl.cli.watch import Watch
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED
 from p2pfl.errors.people import WrongUse
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from p2pfl.peer import Peer, TrainResult
     from p2pfl.training.local import Trainer
 
+
 @dataclass(frozen=True, slots=True)
-class Site:
+class LocalInputs:
     """What this site brings: everything local that the agreement does not hold."""
 
     federation: Federation
@@ -44,26 +45,49 @@ class Site:
 @peers_option
 @home_option
 @click.option("--data", required=True, type=click.Path(path_type=Path, dir_okay=False), help="This site's CSV.")
-@click.option("--columns", type=click.Path(path_type=Path, dir_okay=False),
-              help="Column map of that CSV.  [default: DATA.columns.yaml beside it, if it is there]")
-@click.option("--task", "task_file", metavar="FILE[:CLASS]",
-              help="This site's copy of the task's file, where peers.yaml pins one.")
+@click.option(
+    "--columns",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Column map of that CSV.  [default: DATA.columns.yaml beside it, if it is there]",
+)
+@click.option(
+    "--task",
+    "task_file",
+    metavar="FILE[:CLASS]",
+    help="This site's copy of the task's file, where peers.yaml pins one.",
+)
 @agreement_option
 @listen_option
 @wait_option
 @proxy_options
 @monitor_options
 @click.option("--check", is_flag=True, help="Try key, data, port, every link and one private step; send nothing of it.")
-@click.option("--go-on", is_flag=True,
-              help="You have looked why this site was left out of more than one round in ten: it contributes again.")
+@click.option(
+    "--go-on",
+    is_flag=True,
+    help="You have looked why this site was left out of more than one round in ten: it contributes again.",
+)
 @click.option("--end-with-stdin", is_flag=True, hidden=True)
 @unlock_options
 @json_option
 def join(
-    *, peers_file: Path, home: Path, data: Path, columns: Path | None, task_file: str | None, document: Path | None,
-    listen: str | None, wait_s: float | None, check: bool, go_on: bool, end_with_stdin: bool, proxy: ProxyChoice,
-    monitor: Monitor, unlock: Unlock, as_json: bool,
-) -> None:  # fmt: skip
+    *,
+    peers_file: Path,
+    home: Path,
+    data: Path,
+    columns: Path | None,
+    task_file: str | None,
+    document: Path | None,
+    listen: str | None,
+    wait_s: float | None,
+    check: bool,
+    go_on: bool,
+    end_with_stdin: bool,
+    proxy: ProxyChoice,
+    monitor: Monitor,
+    unlock: Unlock,
+    as_json: bool,
+) -> None:
     """Take part: train with the other sites until the agreed rounds are final.
 
     A join that was interrupted goes on where it stopped when it is started again. Exit status 4 when the next pass
@@ -73,10 +97,11 @@ def join(
         watch_stdin()
     federation = Federation.load(peers_file)
     access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
-    site = Site(federation, access, data, columns, _task_path(federation, task_file))
+    site = LocalInputs(federation, access, data, columns, _task_path(federation, task_file))
     command = f"p2pfl join --peers {peers_file.name} --data their.csv"
-    watch = Watch(federation.roster, federation.rounds, command, max_epsilon=federation.privacy.max_epsilon,
-                  tell=monitor.tell)  # fmt: skip
+    watch = Watch(
+        federation.roster, federation.rounds, command, max_epsilon=federation.privacy.max_epsilon, tell=monitor.tell
+    )
     if check:
         _trainer(site)
         facts = asyncio.run(links_of(federation, access, watch))
@@ -98,26 +123,29 @@ def _task_path(federation: Federation, given: str | None) -> Path | None:
     return Path(path if colon else given)
 
 
-def _trainer(site: Site, tell: Callable[[str], None] = output.progress) -> Trainer:
+def _trainer(site: LocalInputs, tell: Callable[[str], None] = output.progress) -> Trainer:
     """Everything that needs no other site: records, held-out split, model, one dummy private step."""
     raw, columns = read_records(site.data), column_map(site.data, site.columns)
     with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
         name, key = opened.name, opened.holdout_key()
     # Loaded late: what is wrong with files, home and key is told before anything slow happens.
     from p2pfl.training.local import Trainer
-    from p2pfl.training.task import hold_out, load_task
+    from p2pfl.training.registry import load_task
+    from p2pfl.training.task import hold_out
 
     task = load_task(site.federation.task, site.task_file)
     split = hold_out(task.read(raw, str(site.data), columns), key, str(site.data))
     trainer = Trainer(task=task, site=split, privacy=site.federation.privacy, draw=os.urandom)
     for notice in trainer.notices:
         tell(f"notice: {notice}")
-    tell(f"{name}: {len(split.train)} records to train on, {len(split.held_out)} held out; "
-                    f"{trainer.parameters} parameters")  # fmt: skip
+    tell(
+        f"{name}: {len(split.train)} records to train on, {len(split.held_out)} held out; "
+        f"{trainer.parameters} parameters"
+    )
     return trainer
 
 
-async def _train(site: Site, trainer: Trainer, watch: Watch, monitor: Monitor, go_on: bool) -> dict[str, Any]:
+async def _train(site: LocalInputs, trainer: Trainer, watch: Watch, monitor: Monitor, go_on: bool) -> dict[str, Any]:
     begun = asyncio.get_running_loop().time()
     async with site.access.join(site.federation, watch, "join", monitor, rounds=site.federation.rounds) as peer:
         task = site.federation.task
@@ -136,8 +164,11 @@ def _facts(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> di
         "name": peer.name,
         "federation": federation.name,
         "rounds_completed": len(trained),
-        "metric": {"name": "AUC", "initial": result.initial.auc if result.initial else None,
-                   "final": result.final.auc if result.final else None},
+        "metric": {
+            "name": "AUC",
+            "initial": result.initial.auc if result.initial else None,
+            "final": result.final.auc if result.final else None,
+        },
         "epsilon": result.epsilon,
         "delta": result.delta,
         "max_epsilon": federation.privacy.max_epsilon,
@@ -152,7 +183,7 @@ def _facts(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> di
         "tls": watch.tls,
         "links": watch.paths,
         "relayed": {"calls": peer.carried().calls, "bytes": peer.carried().bytes_received},
-    }  # fmt: skip
+    }
 
 
 def _payload_sent(federation: Federation, name: str, words: int) -> int:
@@ -163,7 +194,7 @@ def _payload_sent(federation: Federation, name: str, words: int) -> int:
     return (count - 1) * words if name == federation.hub else words
 
 
-def _ledger(site: Site) -> dict[str, object]:
+def _ledger(site: LocalInputs) -> dict[str, object]:
     from p2pfl.ledger.verify import verify
 
     with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:

@@ -22,21 +22,31 @@ from p2pfl.ledger import export as exports
 from p2pfl.ledger.compare import Relation, Signed, check_head
 from p2pfl.ledger.compare import compare as compare_exports
 from p2pfl.ledger.log import Log
-from p2pfl.ledger.reading import Finding
+from p2pfl.ledger.read_log import Finding
 from p2pfl.ledger.verify import LogFacts, Report
 from p2pfl.ledger.verify import verify as verify_home
 
-Which = Literal["federation", "site"]
+LogName = Literal["federation", "site"]
 VERIFIER = "verify_ledger.py"
-STATUS = {Relation.IDENTICAL: EXIT_DONE, Relation.PREFIX: EXIT_FAILED, Relation.FORK: EXIT_INTEGRITY,
-          Relation.UNLIKE: EXIT_USAGE}  # fmt: skip
+STATUS = {
+    Relation.IDENTICAL: EXIT_DONE,
+    Relation.PREFIX: EXIT_FAILED,
+    Relation.FORK: EXIT_INTEGRITY,
+    Relation.UNLIKE: EXIT_USAGE,
+}
 
 
 def log_option(command: Callable[..., None]) -> Callable[..., None]:
     """--log federation|site."""
     choice = click.Choice(["federation", "site"])
-    return click.option("--log", "which", type=choice, default="federation", show_default=True,
-                        help="The one that all sites hold alike, or this site's own.")(command)  # fmt: skip
+    return click.option(
+        "--log",
+        "which",
+        type=choice,
+        default="federation",
+        show_default=True,
+        help="The one that all sites hold alike, or this site's own.",
+    )(command)
 
 
 @click.group()
@@ -89,8 +99,13 @@ def _log_facts(held: LogFacts) -> dict[str, object]:
 
 
 def _finding(finding: Finding) -> dict[str, object]:
-    return {"log": finding.log, "entry": finding.entry, "segment": finding.segment, "what": finding.what,
-            "fault": finding.fault}  # fmt: skip
+    return {
+        "log": finding.log,
+        "entry": finding.entry,
+        "segment": finding.segment,
+        "what": finding.what,
+        "fault": finding.fault,
+    }
 
 
 @ledger.command()
@@ -99,7 +114,7 @@ def _finding(finding: Finding) -> dict[str, object]:
 @home_option
 @unlock_options
 @json_option
-def show(which: Which, last: int | None, home: Path, unlock: Unlock, as_json: bool) -> None:
+def show(which: LogName, last: int | None, home: Path, unlock: Unlock, as_json: bool) -> None:
     """The entries of a log, one line each; with --json their records as they were signed."""
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         log = Log.open(opened, which)
@@ -108,34 +123,51 @@ def show(which: Which, last: int | None, home: Path, unlock: Unlock, as_json: bo
     shown = held[-last:] if last else held
     text = "\n".join(entries.render(one) for one in shown) or f"the {which} log is empty"
     facts: dict[str, object] = {
-        "log": which, "entries": len(held), "root": root,
-        "records": [{"index": one.index, "record": json.loads(one.record), "signed_by": sorted(one.signatures)}
-                    for one in shown],
-    }  # fmt: skip
+        "log": which,
+        "entries": len(held),
+        "root": root,
+        "records": [
+            {"index": one.index, "record": json.loads(one.record), "signed_by": sorted(one.signatures)} for one in shown
+        ],
+    }
     output.result(text, facts, as_json)
 
 
 @ledger.command()
 @log_option
-@click.option("-o", "--output", "target", required=True, type=click.Path(path_type=Path, dir_okay=False),
-              help="The file to write; one that exists is never overwritten.")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write; one that exists is never overwritten.",
+)
 @home_option
 @unlock_options
-@click.option("--without-rounds", is_flag=True, help="Hashes in place of rounds, and of all of a site's own log: "
-              "enough to compare, not to audit.")
-@click.option("--with-verifier", is_flag=True, help=f"Also write {VERIFIER} beside it: one file of Python with which "
-              "an auditor checks the export, without p2pfl.")
+@click.option(
+    "--without-rounds",
+    is_flag=True,
+    help="Hashes in place of rounds, and of all of a site's own log: enough to compare, not to audit.",
+)
+@click.option(
+    "--with-verifier",
+    is_flag=True,
+    help=f"Also write {VERIFIER} beside it: one file of Python with which an auditor checks the export, without p2pfl.",
+)
 @json_option
 def export(
-    which: Which, target: Path, without_rounds: bool, with_verifier: bool, home: Path, unlock: Unlock, as_json: bool
-) -> None:  # fmt: skip
+    which: LogName, target: Path, without_rounds: bool, with_verifier: bool, home: Path, unlock: Unlock, as_json: bool
+) -> None:
     """Write a log as it was signed: entries, signatures, root, signed head. To be compared, or for an auditor.
 
     Nobody needs a key to read it.
     """
     if without_rounds and with_verifier:
-        raise WrongUse(evidence="there is nothing to audit in hashes: choose one of --without-rounds, --with-verifier",
-                       verb=" ledger export")  # fmt: skip
+        raise WrongUse(
+            evidence="there is nothing to audit in hashes: choose one of --without-rounds, --with-verifier",
+            verb=" ledger export",
+        )
     program = target.with_name(VERIFIER)
     if with_verifier:
         _write_verifier(program)
@@ -145,8 +177,13 @@ def export(
         raw = exports.export(log, opened.name, beside, rounds=not without_rounds)
         size, root = len(log), log.root().hex()
     write_new(target, raw)
-    facts: dict[str, object] = {"path": str(target), "log": which, "entries": size, "root": root,
-                                "verifier": str(program) if with_verifier else None}  # fmt: skip
+    facts: dict[str, object] = {
+        "path": str(target),
+        "log": which,
+        "entries": size,
+        "root": root,
+        "verifier": str(program) if with_verifier else None,
+    }
     check = [f"{program}: check it with", f"  python3 -I {program} {target}"] if with_verifier else []
     output.result("\n".join([f"{target}: {size} entries, root {root}", *check]), facts, as_json)
 
@@ -171,10 +208,13 @@ def compare(files: Sequence[Path], as_json: bool) -> None:
     one, other = (exports.read(read_whole(file), str(file)) for file in files)
     found = compare_exports(one, other, (check_head(one, str(files[0])), check_head(other, str(files[1]))))
     facts: dict[str, object] = {
-        "relation": found.relation.value, "entry": found.entry, "behind": found.shorter,
-        "roots": [one.root.hex(), other.root.hex()], "heads": [_head_facts(head) for head in found.heads or ()],
+        "relation": found.relation.value,
+        "entry": found.entry,
+        "behind": found.shorter,
+        "roots": [one.root.hex(), other.root.hex()],
+        "heads": [_head_facts(head) for head in found.heads or ()],
         "signed_both": {"heads": list(found.both_heads), "entries": list(found.both_entries)},
-    }  # fmt: skip
+    }
     output.result(f"{found.relation.value}: {found.text}", facts, as_json)
     raise click.exceptions.Exit(STATUS[found.relation])
 

@@ -13,8 +13,8 @@ from p2pfl.cli import output
 from p2pfl.errors import P2PFLError
 
 if TYPE_CHECKING:
+    from p2pfl.mesh.diagnose import Diagnosis, Through
     from p2pfl.mesh.events import TlsFacts
-    from p2pfl.mesh.examine import Found, Through
 
 WIDTH: Final = 80
 HEADS: Final = ("site", "path", "there", "back", "rtt", "bit/s up", "down", "clock")
@@ -26,7 +26,7 @@ DIFF_LINES: Final = 12
 CELLS: Final = {"ok": "ok", "link": "link", "no": "NO", "stalls": "STALLS", "none": "-", "unknown": "?"}
 
 
-def link_facts(found: Found, diff: str | None = None) -> dict[str, Any]:
+def link_facts(found: Diagnosis, diff: str | None = None) -> dict[str, Any]:
     """One link of `doctor --json`; the first four keys are those of `join --check --json`."""
     facts, clock = found.facts, found.clock
     errors = [_as_told(error, found) for error in found.errors]
@@ -41,15 +41,28 @@ def link_facts(found: Found, diff: str | None = None) -> dict[str, Any]:
         "there": found.there,
         "back": found.back,
         "addresses": [
-            {"address": str(way.address), "ok": way.error is None, "ip": way.ip or None,
-             "segment_bytes": way.segment or None, "tcp_ms": _ms(way.tcp_s), "admitted_ms": _ms(way.admitted_s),
-             "path": "proxy" if way.proxied else "direct", "why": way.why or None,
-             "error": way.error.as_json() if way.error else None}
+            {
+                "address": str(way.address),
+                "ok": way.error is None,
+                "ip": way.ip or None,
+                "segment_bytes": way.segment or None,
+                "tcp_ms": _ms(way.tcp_s),
+                "admitted_ms": _ms(way.admitted_s),
+                "path": "proxy" if way.proxied else "direct",
+                "why": way.why or None,
+                "error": way.error.as_json() if way.error else None,
+            }
             for way in found.ways
         ],
         "dialed_back": [
-            {"address": one.address, "ok": not one.code, "ms": one.ms, "code": one.code or None,
-             "happened": one.happened or None, "evidence": one.evidence or None}
+            {
+                "address": one.address,
+                "ok": not one.code,
+                "ms": one.ms,
+                "code": one.code or None,
+                "happened": one.happened or None,
+                "evidence": one.evidence or None,
+            }
             for one in found.dialed
         ],
         "round_trip_ms": _ms(found.round_trip_s) if found.round_trip_s else None,
@@ -63,18 +76,22 @@ def link_facts(found: Found, diff: str | None = None) -> dict[str, Any]:
         "diff": diff,
         "errors": errors,
         "notes": list(found.notes),
-    }  # fmt: skip
+    }
 
 
 def _through(through: Through | None) -> dict[str, Any] | None:
     """The way through a third site, where it was tried."""
     if through is None:
         return None
-    return {"via": through.via, "there": through.there, "back": through.back,
-            "round_trip_ms": _ms(through.round_trip_s or 0.0)}  # fmt: skip
+    return {
+        "via": through.via,
+        "there": through.there,
+        "back": through.back,
+        "round_trip_ms": _ms(through.round_trip_s or 0.0),
+    }
 
 
-def _as_told(error: P2PFLError, found: Found) -> dict[str, object]:
+def _as_told(error: P2PFLError, found: Diagnosis) -> dict[str, object]:
     """An error for a row: whoever reads it has asked doctor already, so what else shows who is there."""
     told = error.as_json()
     address = next((way.address for way in found.ways if way.error is error), None)
@@ -132,18 +149,24 @@ def finding(error: Mapping[str, Any], *, causes: bool = True) -> list[str]:
 def _wrapped(first: str, text: str, rest: str = "") -> list[str]:
     """`text` in lines of at most 80; a word that is longer stays whole, as it may be a command or an address."""
     indent = rest or " " * len(first)
-    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=indent, break_long_words=False,
-                         break_on_hyphens=False) or [first.rstrip()]  # fmt: skip
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ) or [first.rstrip()]
 
 
 def _cells(link: Mapping[str, Any], name: int, path: int) -> list[str]:
     ahead = link["clock_ahead_s"]
     trip = link["round_trip_ms"]
     return [
-        _clipped(link["peer"], name), _clipped(_path(link), path), CELLS[link["there"]], CELLS[link["back"]],
-        "-" if trip is None else f"{trip:.1f} ms", _speed(link["up_bit_s"]), _speed(link["down_bit_s"]),
+        _clipped(link["peer"], name),
+        _clipped(_path(link), path),
+        CELLS[link["there"]],
+        CELLS[link["back"]],
+        "-" if trip is None else f"{trip:.1f} ms",
+        _speed(link["up_bit_s"]),
+        _speed(link["down_bit_s"]),
         "-" if ahead is None else apart(ahead),
-    ]  # fmt: skip
+    ]
 
 
 def _path(link: Mapping[str, Any]) -> str:

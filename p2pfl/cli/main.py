@@ -22,7 +22,7 @@ from typing import Final, NoReturn
 
 import click
 
-from p2pfl import __version__
+from p2pfl._version import __version__
 from p2pfl.cli import output
 from p2pfl.errors import EXIT_DONE, EXIT_INTERRUPTED, P2PFLError
 from p2pfl.errors.people import OurMistake, UnknownVerb, VerbOfALaterVersion, WrongUse
@@ -160,5 +160,6 @@ def _our_mistake(error: Exception) -> OurMistake:
     ours = [frame for frame in frames if f"{os.sep}p2pfl{os.sep}" in frame.filename] or list(frames)
     where = f"{os.path.basename(ours[-1].filename)}:{ours[-1].lineno}" if ours else "an unknown place"
     chain = " in ".join(frame.name for frame in reversed(ours[-3:]))
-    return OurMistake(evidence=f"{chain}; P2PFL_TRACEBACK=1 shows the whole way there", kind=type(error).__name__,
-                      where=where)  # fmt: skip
+    return OurMistake(
+        evidence=f"{chain}; P2PFL_TRACEBACK=1 shows the whole way there", kind=type(error).__name__, where=where
+    )

@@ -11,11 +11,7 @@ from pathlib import Path
 
 import click
 
-from p2pfl import changefile, codec
-from p2pfl.amend import amend, changed, next_hub
-from p2pfl.assent import assent
-from p2pfl.cards import Card
-from p2pfl.changes import REVOKED, revoked_keys
+from p2pfl import codec
 from p2pfl.cli import output
 from p2pfl.cli.options import (
     Unlock,
@@ -41,13 +37,18 @@ from p2pfl.errors.membership import (
     SecondProposal,
 )
 from p2pfl.errors.people import WrongUse
-from p2pfl.federation import Federation, difference, settings_of
+from p2pfl.federation import Federation, changefile
+from p2pfl.federation.agreement import assent
+from p2pfl.federation.amend import amend, changed, next_hub
+from p2pfl.federation.cards import Card
+from p2pfl.federation.federation import difference, settings_of
+from p2pfl.federation.membership import EARLIEST, RUNS, Change, Lineage, record_of
 from p2pfl.home import Home
+from p2pfl.home.rekey import new_identity
 from p2pfl.keys import fingerprint
-from p2pfl.membership import EARLIEST, RUNS, Change, Lineage, record_of
-from p2pfl.rekey import new_identity
+from p2pfl.node.epochs import keep_change, standing
+from p2pfl.node.pending_change import REVOKED, revoked_keys
 from p2pfl.roster import Member, Quorums
-from p2pfl.succession import keep_change, standing
 
 SIGNED = "membership/signed"
 BEHIND_ROUNDS = 2  # the last model's evaluation is a round, too, and a change may begin behind it
@@ -61,8 +62,12 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask: the differenc
 @click.command()
 @click.argument("steps", nargs=-1, metavar=f"{OPERATIONS} …")
 @peers_option
-@click.option("--from-round", type=click.IntRange(EARLIEST), default=EARLIEST,
-              help="No earlier than at the beginning of this round.  [default: as soon as it is approved]")
+@click.option(
+    "--from-round",
+    type=click.IntRange(EARLIEST),
+    default=EARLIEST,
+    help="No earlier than at the beginning of this round.  [default: as soon as it is approved]",
+)
 @click.option("--of", "run", type=click.Choice(RUNS), default=RUNS[0], show_default=True, help="Whose rounds count.")
 @click.option("--again", is_flag=True, help="The change that this site has signed, once more: its file was lost.")
 @target_option
@@ -160,8 +165,13 @@ def accept(
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="CHANGE [COPY…]", type=click.Path(path_type=Path))
 @peers_option
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False),
-              help="Also write the next peers.yaml, for a site that joins with it.")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the next peers.yaml, for a site that joins with it.",
+)
 @home_option
 @unlock_options
 @json_option
@@ -182,8 +192,13 @@ def adopt(
 
 
 @click.command()
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path, dir_okay=False),
-              help="Where the card of the new key goes.  [default: NAME.next.card]")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the card of the new key goes.  [default: NAME.next.card]",
+)
 @home_option
 @unlock_options
 @json_option
@@ -337,9 +352,12 @@ def _told(federation: Federation, change: Change) -> list[str]:
     told = difference(federation.raw, new.raw, f"epoch {federation.roster.epoch}", f"epoch {held['epoch']}")
     words = [f"  {name}  {fingerprint(new.roster[name].key)}" for name in (*held["added"], *held["rotated"])]
     quorums: Quorums = new.roster.quorums
-    lines = [told.rstrip("\n"), f"not before round {held['from_round']} of the {held['of']}",
-             *([f"{new.hub} is the hub then"] if new.hub != federation.hub else []),
-             f"then {quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie"]
+    lines = [
+        told.rstrip("\n"),
+        f"not before round {held['from_round']} of the {held['of']}",
+        *([f"{new.hub} is the hub then"] if new.hub != federation.hub else []),
+        f"then {quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie",
+    ]
     return [*lines, *(["new keys; have their words read to you by those whose they are:"] if words else []), *words]
 
 

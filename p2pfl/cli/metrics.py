@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from p2pfl import __version__
+from p2pfl._version import __version__
 from p2pfl.errors.people import MetricsLibraryMissing, MetricsNotLocal, MetricsPortBusy
 from p2pfl.federation import Federation
-from p2pfl.progress import Progress
+from p2pfl.node.progress import Progress
 from p2pfl.roster import Address
 
 if TYPE_CHECKING:
@@ -97,8 +97,9 @@ class Metrics:
         ):
             yield Count(f"p2pfl_{name}", told, value=self._counts[kind])
         since = math.nan if self._final_at is None else self._now() - self._final_at
-        yield Gauge("p2pfl_last_final_round_seconds", "Since a round became final here; NaN before the first",
-                    value=since)  # fmt: skip
+        yield Gauge(
+            "p2pfl_last_final_round_seconds", "Since a round became final here; NaN before the first", value=since
+        )
         yield Gauge("p2pfl_epsilon_spent", "Privacy spent by this home", value=self._spent())
         yield Gauge("p2pfl_epsilon_limit", "Privacy that it may spend", value=federation.privacy.max_epsilon)
         refusals = Count("p2pfl_refusals", "Connections that did not become a link, by error code", labels=["code"])

@@ -29,8 +29,14 @@ def model() -> None:
 
 
 @model.command()
-@click.option("-o", "--output", "target", required=True, type=click.Path(path_type=Path, dir_okay=False),
-              help="The file to write; one that exists is never overwritten.")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write; one that exists is never overwritten.",
+)
 @home_option
 @unlock_options
 @json_option

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from p2pfl import __version__
+from p2pfl._version import __version__
 from p2pfl.cli import output
 from p2pfl.errors import P2PFLError
 from p2pfl.federation import Federation
-from p2pfl.progress import Observer, Progress
+from p2pfl.node.progress import Observer, Progress
 
 if TYPE_CHECKING:
-    from p2pfl.cli.journal import Journal
+    from p2pfl.cli.json_log import Journal
     from p2pfl.cli.metrics import Metrics
     from p2pfl.peer import Peer
 
@@ -35,7 +35,7 @@ class Monitor:
     @contextmanager
     def running(self, federation: Federation, command: str) -> Iterator[None]:
         """The log is open; how the block begins and ends is in it. Raises LogNotWritable, MetricsNotLocal."""
-        from p2pfl.cli.journal import Journal
+        from p2pfl.cli.json_log import Journal
         from p2pfl.cli.metrics import Metrics, place_of
         from p2pfl.cli.stopping import hanging_up
 
@@ -104,12 +104,25 @@ def monitor_options(command: F) -> F:
     """--log and what belongs to it, and --metrics; the command gets `monitor`."""
 
     @click.option("--log", metavar="FILE|-", help="Write what happens to FILE as lines of JSON; - puts them on stderr.")
-    @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
-                  show_default=True)
-    @click.option("--log-size", type=click.IntRange(0), default=10_000_000, show_default=True, metavar="BYTES",
-                  help="Begin a new file above it; 0 leaves that to logrotate.")
-    @click.option("--log-keep", type=click.IntRange(1, 1000), default=5, show_default=True, metavar="FILES",
-                  help="How many older files are kept.")
+    @click.option(
+        "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    )
+    @click.option(
+        "--log-size",
+        type=click.IntRange(0),
+        default=10_000_000,
+        show_default=True,
+        metavar="BYTES",
+        help="Begin a new file above it; 0 leaves that to logrotate.",
+    )
+    @click.option(
+        "--log-keep",
+        type=click.IntRange(1, 1000),
+        default=5,
+        show_default=True,
+        metavar="FILES",
+        help="How many older files are kept.",
+    )
     @click.option("--metrics", metavar="[HOST:]PORT", help="Show metrics for Prometheus there, on loopback alone.")
     @functools.wraps(command)
     def watched(

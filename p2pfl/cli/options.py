@@ -18,8 +18,8 @@ import click
 
 from p2pfl.errors.federation import WontOverwrite, WrongAddress
 from p2pfl.errors.people import NoTerminal, NotWritten, WrongUse
+from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhrase, RecoveryKey
 from p2pfl.keys import Secret
-from p2pfl.keyslots import Command, Credential, Key, KeyFile, PassPhrase, RecoveryKey
 from p2pfl.roster import NAME, Address
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,23 +30,33 @@ WAY_IN = re.compile(r"key-file:(?P<file>.+)|pass-phrase|recovery|command:(?P<com
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line of stdout.")
 peers_option = click.option(
-    "--peers", "peers_file", type=click.Path(path_type=Path, dir_okay=False), default=Path("peers.yaml"),
-    show_default=True, help="The agreement of the sites.",
-)  # fmt: skip
+    "--peers",
+    "peers_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("peers.yaml"),
+    show_default=True,
+    help="The agreement of the sites.",
+)
 
 agreement_option = click.option(
-    "--agreement", "document", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    "--agreement",
+    "document",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
     help="The business associate agreement as this site holds it, where peers.yaml names one: nothing is signed unless "
-         "it is that one.",
-)  # fmt: skip
+    "it is that one.",
+)
 
 
 def home_option(command: F) -> F:
     """--home, else P2PFL_HOME, else ~/.p2pfl."""
     return click.option(
-        "--home", envvar="P2PFL_HOME", type=click.Path(path_type=Path, file_okay=False),
-        default=lambda: DEFAULT_HOME.expanduser(), help="This site's home.  [default: $P2PFL_HOME, else ~/.p2pfl]",
-    )(command)  # fmt: skip
+        "--home",
+        envvar="P2PFL_HOME",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=lambda: DEFAULT_HOME.expanduser(),
+        help="This site's home.  [default: $P2PFL_HOME, else ~/.p2pfl]",
+    )(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +78,9 @@ class Unlock:
         file = Path(found["file"]) if found["file"] else None
         return cls(file, way == "pass-phrase", way == "recovery", found["command"])
 
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[KeySource]:
         """What was named; else systemd's credential where there may be one, then the key file that the slot names."""
-        named: list[Key] = []
+        named: list[KeySource] = []
         if self.key_file:
             named.append(KeyFile(self.key_file))
         if self.pass_phrase:

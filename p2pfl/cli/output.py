@@ -86,10 +86,12 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
         return ""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
-        "  ".join(cell.rjust(width) if at in right else cell.ljust(width)
-                  for at, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.rjust(width) if at in right else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
-    ]  # fmt: skip
+    ]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import click
 
-from p2pfl import draft, strict_yaml
-from p2pfl.cards import Card
 from p2pfl.cli import output
 from p2pfl.cli.firewall import firewall_lines, openings
 from p2pfl.cli.membership import accept, adopt, approve, newkey, propose, revoke
@@ -18,7 +16,9 @@ from p2pfl.cli.predict import read_whole
 from p2pfl.errors import ConfigurationError
 from p2pfl.errors.federation import FileUnreadable
 from p2pfl.errors.people import CardsCollide, NoDifferentFile, WrongUse
-from p2pfl.federation import Federation, difference, first_difference
+from p2pfl.federation import Federation, draft, strict_yaml
+from p2pfl.federation.cards import Card
+from p2pfl.federation.federation import difference, first_difference
 from p2pfl.keys import fingerprint as words_of
 from p2pfl.roster import Member
 
@@ -36,17 +36,40 @@ for verb in (propose, approve, accept, adopt, newkey, revoke):
 
 @peers.command()
 @click.argument("cards", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", "target", required=True, type=click.Path(path_type=Path, dir_okay=False),
-              help="The file to write; one that exists is never overwritten.")
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write; one that exists is never overwritten.",
+)
 @click.option("--name", default="federation", show_default=True, help="The federation's name.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="Another value than the default, as in --set privacy.delta=1e-4.")
-@click.option("--agreement", "document", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="The business associate agreement: its SHA-256 is named, and every site signs it.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value than the default, as in --set privacy.delta=1e-4.",
+)
+@click.option(
+    "--agreement",
+    "document",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The business associate agreement: its SHA-256 is named, and every site signs it.",
+)
 @click.option("--task", help="FILE:CLASS of a Task, pinned by its SHA-256.  [default: the built-in tabular task]")
 @json_option
-def create(cards: Sequence[Path], target: Path, name: str, overrides: Sequence[str], task: str | None,
-           document: Path | None, as_json: bool) -> None:  # fmt: skip
+def create(
+    cards: Sequence[Path],
+    target: Path,
+    name: str,
+    overrides: Sequence[str],
+    task: str | None,
+    document: Path | None,
+    as_json: bool,
+) -> None:
     """Write the agreement of the sites whose CARDS are given, every default in full.
 
     One site makes it and hands it to the others; all of them must hold the same bytes.
@@ -61,10 +84,13 @@ def create(cards: Sequence[Path], target: Path, name: str, overrides: Sequence[s
     write_new(target, raw)
     federation = Federation.parse(raw, str(target))
     shown = f" --agreement {document.name if document else 'FILE'}" if federation.agreement else ""
-    lines = [f"{target}: {len(members)} sites, SHA-256 {federation.digest.hex()}", *_member_lines(members),
-             "hand this very file to every site; each of them then runs",
-             f"  p2pfl doctor --peers {target} --wait 300       (all at the same time: does every link work?)",
-             f"  p2pfl join --peers {target} --data their.csv{shown}"]  # fmt: skip
+    lines = [
+        f"{target}: {len(members)} sites, SHA-256 {federation.digest.hex()}",
+        *_member_lines(members),
+        "hand this very file to every site; each of them then runs",
+        f"  p2pfl doctor --peers {target} --wait 300       (all at the same time: does every link work?)",
+        f"  p2pfl join --peers {target} --data their.csv{shown}",
+    ]
     output.result("\n".join(lines), {"path": str(target)} | _facts(federation), as_json)
 
 
@@ -127,9 +153,11 @@ def diff(other: str, peers_file: Path, as_json: bool) -> None:
     theirs = strict_yaml.load(Path(other))
     told = difference(mine, theirs, str(peers_file), other)
     facts: dict[str, object] = {
-        "same": mine == theirs, "first_line": first_difference(mine, theirs), "diff": told,
+        "same": mine == theirs,
+        "first_line": first_difference(mine, theirs),
+        "diff": told,
         "sha256": [hashlib.sha256(raw).hexdigest() for raw in (mine, theirs)],
-    }  # fmt: skip
+    }
     output.result(told.rstrip("\n") or f"{peers_file} and {other} are the same bytes", facts, as_json)
     raise click.exceptions.Exit(int(mine != theirs))
 
@@ -181,12 +209,16 @@ def _facts(federation: Federation) -> dict[str, object]:
         "hub": federation.hub,
         "agreement": federation.agreement.hex() if federation.agreement else None,
         "peers": [
-            {"name": one.name, "key": one.key.hex(), "fingerprint": words_of(one.key),
-             "addresses": [str(address) for address in one.addresses],
-             "firewall": openings(federation.roster, one.name)}
+            {
+                "name": one.name,
+                "key": one.key.hex(),
+                "fingerprint": words_of(one.key),
+                "addresses": [str(address) for address in one.addresses],
+                "firewall": openings(federation.roster, one.name),
+            }
             for one in federation.roster.members
         ],
-    }  # fmt: skip
+    }
 
 
 def _agreement(federation: Federation) -> str:

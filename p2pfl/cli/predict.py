@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from p2pfl import strict_yaml
 from p2pfl.cli import output
 from p2pfl.cli.model import model_of
 from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
 from p2pfl.errors.people import NotReadable
 from p2pfl.errors.training import DataUnreadable
-from p2pfl.federation import Federation
+from p2pfl.federation import Federation, strict_yaml
 from p2pfl.home import Home
 
 
@@ -42,23 +41,37 @@ def read_records(path: Path) -> bytes:
 @click.command()
 @click.option("--data", required=True, type=click.Path(path_type=Path, dir_okay=False), help="CSV of new records.")
 @click.option("--columns", type=click.Path(path_type=Path, dir_okay=False), help="Column map of that CSV.")
-@click.option("--model", "model_file", type=click.Path(path_type=Path, dir_okay=False),
-              help="An exported model.  [default: the newest one in the home]")
-@click.option("--task", "task_file", type=click.Path(path_type=Path, dir_okay=False),
-              help="This site's copy of the task's file, where peers.yaml pins one.")
+@click.option(
+    "--model",
+    "model_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="An exported model.  [default: the newest one in the home]",
+)
+@click.option(
+    "--task",
+    "task_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="This site's copy of the task's file, where peers.yaml pins one.",
+)
 @peers_option
 @home_option
 @unlock_options
 @json_option
 def predict(
-    data: Path, columns: Path | None, model_file: Path | None, task_file: Path | None, peers_file: Path, home: Path,
-    unlock: Unlock, as_json: bool,
-) -> None:  # fmt: skip
+    data: Path,
+    columns: Path | None,
+    model_file: Path | None,
+    task_file: Path | None,
+    peers_file: Path,
+    home: Path,
+    unlock: Unlock,
+    as_json: bool,
+) -> None:
     """For each record of a CSV, the probability that the model gives to a positive label."""
     from p2pfl.training.checkpoint import from_bytes
     from p2pfl.training.models import build
     from p2pfl.training.models import predict as probabilities
-    from p2pfl.training.task import load_task
+    from p2pfl.training.registry import load_task
 
     federation = Federation.load(peers_file)
     raw = read_records(data)

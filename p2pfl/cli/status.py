@@ -12,16 +12,16 @@ from typing import Any
 
 import click
 
-from p2pfl import shown
 from p2pfl.cli import output
 from p2pfl.cli.model import ITEM
 from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options
-from p2pfl.cli.standing import links_lines, links_told
+from p2pfl.cli.status_links import links_lines, links_told
 from p2pfl.cli.watch import metric_of
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.log import Log
+from p2pfl.node import link_status
 
 
 @click.command()
@@ -36,8 +36,8 @@ def status(home: Path, unlock: Unlock, as_json: bool) -> None:
 
 
 def _facts(home: Home) -> dict[str, Any]:
-    process, seen = worker(home.path), shown.read(home)
-    if seen is not None and seen["process"] == process and not shown.is_there(seen, process):
+    process, seen = worker(home.path), link_status.read(home)
+    if seen is not None and seen["process"] == process and not link_status.is_there(seen, process):
         process = None  # a later process of that number, which has nothing to do with this home
     federation, site = Log.open(home, "federation"), Log.open(home, "site")
     records = [entries.read(one.record) for one in federation.records()]
@@ -59,7 +59,7 @@ def _facts(home: Home) -> dict[str, Any]:
             "federation": {"entries": len(federation), "root": federation.root().hex()},
             "site": {"entries": len(site), "root": site.root().hex()},
         },
-        "links": seen and links_told(seen, shown.is_there(seen, process)),
+        "links": seen and links_told(seen, link_status.is_there(seen, process)),
     }
 
 
@@ -82,8 +82,12 @@ def _genesis(records: list[dict[str, Any]]) -> dict[str, Any] | None:
     if not records:
         return None
     last = next(held for held in reversed(records) if held["kind"] in ("genesis", "membership"))
-    return {"name": records[0]["federation"], "epoch": last["epoch"], "sha256": last["configuration"],
-            "sites": [name for name, _ in last["peers"]]}  # fmt: skip
+    return {
+        "name": records[0]["federation"],
+        "epoch": last["epoch"],
+        "sha256": last["configuration"],
+        "sites": [name for name, _ in last["peers"]],
+    }
 
 
 def _last(held: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,8 +107,12 @@ def _privacy(charges: list[dict[str, Any]]) -> dict[str, Any] | None:
     if not charges:
         return None
     last = charges[-1]
-    return {"epsilon": float(last["after"]), "delta": float(last["delta"]), "max_epsilon": float(last["limit"]),
-            "passes": len(charges)}  # fmt: skip
+    return {
+        "epsilon": float(last["after"]),
+        "delta": float(last["delta"]),
+        "max_epsilon": float(last["limit"]),
+        "passes": len(charges),
+    }
 
 
 def _text(facts: Mapping[str, Any]) -> str:
@@ -113,15 +121,26 @@ def _text(facts: Mapping[str, Any]) -> str:
     rows = [
         ["  home", f"{facts['home']}; {at_work}"],
         ["  fingerprint", facts["fingerprint"]],
-        ["  federation", f"{federation['name']}, epoch {federation['epoch']}: {', '.join(federation['sites'])}"
-         if federation else "none yet: p2pfl join --peers peers.yaml"],
+        [
+            "  federation",
+            f"{federation['name']}, epoch {federation['epoch']}: {', '.join(federation['sites'])}"
+            if federation
+            else "none yet: p2pfl join --peers peers.yaml",
+        ],
         ["  rounds", _rounds(facts["rounds"], facts["sums"], last)],
         ["  model", f"{output.amount(model['bytes'])}, SHA-256 {model['sha256']}" if model else "none yet"],
-        ["  privacy", f"ε {privacy['epsilon']:.2f} of {privacy['max_epsilon']:g} at δ {privacy['delta']:g}, "
-         f"{privacy['passes']} passes over this site's records" if privacy else "nothing spent"],
-        *([f"  {which} log", f"{held['entries']} entries, root {held['root']}"]
-          for which, held in facts["ledger"].items()),
-    ]  # fmt: skip
+        [
+            "  privacy",
+            f"ε {privacy['epsilon']:.2f} of {privacy['max_epsilon']:g} at δ {privacy['delta']:g}, "
+            f"{privacy['passes']} passes over this site's records"
+            if privacy
+            else "nothing spent",
+        ],
+        *(
+            [f"  {which} log", f"{held['entries']} entries, root {held['root']}"]
+            for which, held in facts["ledger"].items()
+        ),
+    ]
     return "\n".join([facts["name"], output.aligned(rows), *links_lines(facts["links"], time.time())])
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.access import Access, ProxyChoice, listen_option, proxy_options, wait_option
+from p2pfl.cli.inputs import STATISTICS, own_values, parts, read_off
+from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
-from p2pfl.cli.numbers import STATISTICS, own_values, parts, read_off
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.watch import Watch
 from p2pfl.errors.sharing import NothingToAverage
@@ -51,12 +51,28 @@ def exact(text: str) -> Decimal:
 @click.option("--column", help="Which column of it.")
 @click.option("--stat", "statistic", type=click.Choice(STATISTICS), default="mean", show_default=True)
 @click.option("--name", "query", help="What the sites call this question; the same at all.  [default: the statistic]")
-@click.option("--limit", type=exact, metavar="NUMBER",
-              help="Largest absolute value of any site's total; the same at all.  [default: what the field holds]")
-@click.option("--decimals", type=click.IntRange(0, 9), default=2, show_default=True,
-              help="Digits after the point that count; the same at all.")
-@click.option("--patience", "patience_s", type=click.FloatRange(1, 3600), default=15.0, show_default=True,
-              metavar="SECONDS", help="How long a site that is not there is waited for, once a quorum is.")
+@click.option(
+    "--limit",
+    type=exact,
+    metavar="NUMBER",
+    help="Largest absolute value of any site's total; the same at all.  [default: what the field holds]",
+)
+@click.option(
+    "--decimals",
+    type=click.IntRange(0, 9),
+    default=2,
+    show_default=True,
+    help="Digits after the point that count; the same at all.",
+)
+@click.option(
+    "--patience",
+    "patience_s",
+    type=click.FloatRange(1, 3600),
+    default=15.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a site that is not there is waited for, once a quorum is.",
+)
 @agreement_option
 @listen_option
 @wait_option
@@ -65,10 +81,25 @@ def exact(text: str) -> Decimal:
 @unlock_options
 @json_option
 def sum_(
-    *, peers_file: Path, home: Path, value: str | None, file: Path | None, column: str | None, statistic: str,
-    query: str | None, limit: Decimal | None, decimals: int, patience_s: float, document: Path | None,
-    listen: str | None, wait_s: float | None, proxy: ProxyChoice, monitor: Monitor, unlock: Unlock, as_json: bool,
-) -> None:  # fmt: skip
+    *,
+    peers_file: Path,
+    home: Path,
+    value: str | None,
+    file: Path | None,
+    column: str | None,
+    statistic: str,
+    query: str | None,
+    limit: Decimal | None,
+    decimals: int,
+    patience_s: float,
+    document: Path | None,
+    listen: str | None,
+    wait_s: float | None,
+    proxy: ProxyChoice,
+    monitor: Monitor,
+    unlock: Unlock,
+    as_json: bool,
+) -> None:
     """The mean, sum, count or variance of the numbers of all sites; no site learns another's.
 
     Every site calls it with the same --stat, --name, --limit and --decimals, at about the same time.
@@ -84,9 +115,13 @@ def sum_(
         found, counted = f"{read_off(statistic, total):.{decimals}f}", int(total[-1])
         of_what = f"{len(result.survivors)} sites" + (f", {counted} values" if file else "")
         facts: dict[str, object] = {
-            "statistic": statistic, "value": found, "count": counted, "survivors": list(result.survivors),
-            "round": result.round, "name": asked.name,
-        }  # fmt: skip
+            "statistic": statistic,
+            "value": found,
+            "count": counted,
+            "survivors": list(result.survivors),
+            "round": result.round,
+            "name": asked.name,
+        }
         return f"{statistic} {found} over {of_what}: {', '.join(result.survivors)}", facts
 
     def at_once(result: SumResult) -> None:
@@ -99,9 +134,14 @@ def sum_(
 
 
 async def _sum(
-    federation: Federation, mine: Sequence[Decimal], asked: Asked, access: Access, watch: Watch, monitor: Monitor,
+    federation: Federation,
+    mine: Sequence[Decimal],
+    asked: Asked,
+    access: Access,
+    watch: Watch,
+    monitor: Monitor,
     at_once: Callable[[SumResult], None],
-) -> SumResult:  # fmt: skip
+) -> SumResult:
     async with access.join(federation, watch, "sum", monitor, name=asked.name) as peer:
         result = await peer.sum(
             mine, limit=asked.limit, decimals=asked.decimals, name=asked.name, patience_s=asked.patience_s

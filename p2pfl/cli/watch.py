@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from p2pfl.cli.output import amount, duration, progress
-from p2pfl.cli.told import SMALL, dense_bytes
-from p2pfl.progress import Progress
+from p2pfl.cli.reports import SMALL, dense_bytes
+from p2pfl.node.progress import Progress
 from p2pfl.roster import Roster
 
 AGAIN_S: Final = 30.0  # so often is the same waiting said again
@@ -23,9 +23,15 @@ class Watch:
     """An observer that prints. `command` is what a silent site's person should run."""
 
     def __init__(
-        self, roster: Roster, rounds: int, command: str, *, max_epsilon: float = 0.0,
-        tell: Callable[[str], None] = progress, now: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+        self,
+        roster: Roster,
+        rounds: int,
+        command: str,
+        *,
+        max_epsilon: float = 0.0,
+        tell: Callable[[str], None] = progress,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._roster, self._rounds, self._command, self._max_epsilon = roster, rounds, command, max_epsilon
         self._tell, self._now = tell, now
         self._waited: tuple[tuple[str, ...], float] = ((), 0.0)
@@ -87,9 +93,12 @@ class Watch:
         self._tell(f"round {facts['round']}  taken over from {facts['peer']}: finished while this site was away")
 
     def _change(self, facts: Mapping[str, Any]) -> None:
-        steps = [*(f"{name} joins" for name in facts["added"]), *(f"{name} leaves" for name in facts["removed"]),
-                 *(f"{name} has another key" for name in facts["rotated"]),
-                 *([f"{facts['hub']} is the hub"] if facts.get("hub") else [])]  # fmt: skip
+        steps = [
+            *(f"{name} joins" for name in facts["added"]),
+            *(f"{name} leaves" for name in facts["removed"]),
+            *(f"{name} has another key" for name in facts["rotated"]),
+            *([f"{facts['hub']} is the hub"] if facts.get("hub") else []),
+        ]
         what = ", ".join(steps) or "other addresses"
         self._tell(f"approved: epoch {facts['epoch']}, not before round {facts['from_round']}: {what}")
 

@@ -93,7 +93,7 @@ class KeyslotsDamaged(IntegrityError):
     command = "p2pfl --version"
 
 
-class WrongKey(IntegrityError):
+class KeyDoesNotOpen(IntegrityError):
     """The {kind} from {where} does not open the home of {name}."""
 
     code = "P2P-KEY-002"

@@ -33,8 +33,11 @@ class SecondProposal(ConfigurationError):
     """This site has signed another change to epoch {epoch}; it signs one for each epoch, ever."""
 
     code = "P2P-FED-033"
-    likely = ("two people proposed at the same time", "the proposal was made again with another round or card",
-              "the file of the one that it signed was lost")  # fmt: skip
+    likely = (
+        "two people proposed at the same time",
+        "the proposal was made again with another round or card",
+        "the file of the one that it signed was lost",
+    )
     command = "p2pfl peers propose --again -o change.yaml"
 
 

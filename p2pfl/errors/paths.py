@@ -25,8 +25,11 @@ class ProxyForbids(ConfigurationError):
     """The proxy {proxy} does not let this site through to {address} of {peer}."""
 
     code = "P2P-MESH-032"
-    likely = ("it lets CONNECT through to some ports only, often 443", "that address is on no list of the proxy's",
-              "the address is inside this network, and belongs into NO_PROXY")  # fmt: skip
+    likely = (
+        "it lets CONNECT through to some ports only, often 443",
+        "that address is on no list of the proxy's",
+        "the address is inside this network, and belongs into NO_PROXY",
+    )
     command = "p2pfl peers show"
 
 
@@ -34,8 +37,11 @@ class ProxyFails(LocalFault):
     """The proxy {proxy} does not reach {address} of {peer}."""
 
     code = "P2P-MESH-033"
-    likely = ("that site has not been started yet", "a firewall there drops the connection",
-              "the proxy does not know the address's name")  # fmt: skip
+    likely = (
+        "that site has not been started yet",
+        "a firewall there drops the connection",
+        "the proxy does not know the address's name",
+    )
     command = "p2pfl doctor"
 
 
@@ -51,8 +57,10 @@ class WrongProxy(ConfigurationError):
     """{text} names no proxy."""
 
     code = "P2P-MESH-035"
-    likely = ("it is written http://HOST:PORT",
-              "a name and a password belong into P2PFL_PROXY or a file, never on the command line")  # fmt: skip
+    likely = (
+        "it is written http://HOST:PORT",
+        "a name and a password belong into P2PFL_PROXY or a file, never on the command line",
+    )
     command = "p2pfl join --help"
 
 
@@ -76,8 +84,11 @@ class RelayTriedInVain(LocalFault):
     """{relay} was to carry a call to {peer}, and it did not come about."""
 
     code = "P2P-MESH-064"
-    likely = ("the doctor at the other end was stopped in the middle", "one of the two no longer reaches the third",
-              "a certificate or clock is wrong at one of the two")  # fmt: skip
+    likely = (
+        "the doctor at the other end was stopped in the middle",
+        "one of the two no longer reaches the third",
+        "a certificate or clock is wrong at one of the two",
+    )
     command = "p2pfl doctor --wait 60"
 
 

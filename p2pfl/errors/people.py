@@ -77,7 +77,7 @@ class NothingToSum(ConfigurationError):
     command = "p2pfl sum --help"
 
 
-class NotANumber(ConfigurationError):
+class ValueNotANumber(ConfigurationError):
     """{place}: {column} holds something that is not a number."""
 
     code = "P2P-USE-010"

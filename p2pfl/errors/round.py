@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from p2pfl.errors import (
-    ConfigurationError,
-    IntegrityError,
-    LocalProtocolError,
-    RemoteProtocolError,
-    RoundLeftBehind,
-)
+from p2pfl.errors import ConfigurationError, IntegrityError, LocalProtocolError, RemoteProtocolError, RoundLeftBehind
 
 _WATCH = "p2pfl status"
 

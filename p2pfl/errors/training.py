@@ -71,7 +71,7 @@ class MissingLabelColumn(ConfigurationError):
     command = "head -n 1 {path}"
 
 
-class NotANumber(ConfigurationError):
+class CellNotANumber(ConfigurationError):
     """{path}, line {line}, column {column}: this is not a number."""
 
     code = "P2P-TRAIN-008"

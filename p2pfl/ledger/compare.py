@@ -13,13 +13,13 @@ from enum import Enum
 
 from p2pfl.codec import Malformed
 from p2pfl.errors.ledger import ExportRosterBroken, ExportUnsigned
+from p2pfl.federation.membership import KIND as MEMBERSHIP
+from p2pfl.federation.membership import Change, Lineage
 from p2pfl.keys import verify
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger import note
 from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.export import Exported, root_at
-from p2pfl.membership import KIND as MEMBERSHIP
-from p2pfl.membership import Change, Lineage
 from p2pfl.roster import Roster
 
 Keys = Mapping[str, frozenset[bytes]]  # by site, every key that it had
@@ -183,8 +183,10 @@ def _fork(a: Exported, b: Exported, entry: int, heads: tuple[Signed, Signed] | N
     lines = [text]
     for head in heads:
         which = "the fork is signed" if head.size > entry else "it does not reach the fork"
-        lines.append(f"  the head of {head.site} over {head.size} entries, root {head.root.hex()[:16]}: {which}; "
-                     f"signers {', '.join(sorted(head.signers)) or 'none'}")  # fmt: skip
+        lines.append(
+            f"  the head of {head.site} over {head.size} entries, root {head.root.hex()[:16]}: {which}; "
+            f"signers {', '.join(sorted(head.signers)) or 'none'}"
+        )
     proven = all(head.size > entry for head in heads)
     both_heads = _in_both(*(head.signers for head in heads)) if proven else ()
     both_entries = _in_both(*(_signers(one, entry) for one in (a, b)))
@@ -205,8 +207,11 @@ def _signers(exported: Exported, index: int) -> dict[str, bytes]:
     if one is None or exported.log != "federation":
         return {}
     label = MEMBERSHIP if b'"kind":"membership"' in one.record else "record"
-    return {name: key for name, key in _members(rosters(exported, ""))
-            if name in one.signatures and verify(key, label, one.record, one.signatures[name])}  # fmt: skip
+    return {
+        name: key
+        for name, key in _members(rosters(exported, ""))
+        if name in one.signatures and verify(key, label, one.record, one.signatures[name])
+    }
 
 
 def _members(found: Iterable[Roster]) -> Iterable[tuple[str, bytes]]:

@@ -96,8 +96,10 @@ KINDS: Final[dict[str, Kind]] = {
     "genesis": Kind(
         "federation",
         {"federation": is_text, "epoch": is_whole, "configuration": is_hash, "peers": is_peers, "settings": is_map},
-        lambda f: f"federation {f['federation']} begins: epoch {f['epoch']}, {len(f['peers'])} sites, "
-        f"configuration {f['configuration'][:12]}",
+        lambda f: (
+            f"federation {f['federation']} begins: epoch {f['epoch']}, {len(f['peers'])} sites, "
+            f"configuration {f['configuration'][:12]}"
+        ),
     ),
     "agreement": Kind(
         "federation",
@@ -107,19 +109,40 @@ KINDS: Final[dict[str, Kind]] = {
     "round": Kind(
         "federation",
         {
-            **_PLACE, "rests_on": is_whole, "base": is_hash, "time_ms": is_whole, "salt": is_hash,
-            "attempt_digest": is_hash, "view": is_hash, "total": is_hash,
-            "survivors": many(is_name), "left_out": many(is_name), "model_before": is_hash, "model_after": is_hash,
-            "configuration": is_map, "outcome": is_map, "epsilon": by_name(is_spent), "site_heads": by_name(is_hash),
+            **_PLACE,
+            "rests_on": is_whole,
+            "base": is_hash,
+            "time_ms": is_whole,
+            "salt": is_hash,
+            "attempt_digest": is_hash,
+            "view": is_hash,
+            "total": is_hash,
+            "survivors": many(is_name),
+            "left_out": many(is_name),
+            "model_before": is_hash,
+            "model_after": is_hash,
+            "configuration": is_map,
+            "outcome": is_map,
+            "epsilon": by_name(is_spent),
+            "site_heads": by_name(is_hash),
         },
         _round_line,
         {"announced": is_hash},
     ),
     "membership": Kind(
         "federation",
-        {"epoch": is_whole, "of": lambda value: value in ("training", "sums"), "from_round": is_whole,
-         "before": is_hash, "configuration": is_hash, "peers": is_peers, "added": many(is_name),
-         "removed": many(is_name), "rotated": many(is_name), "file": lambda value: isinstance(value, str)},
+        {
+            "epoch": is_whole,
+            "of": lambda value: value in ("training", "sums"),
+            "from_round": is_whole,
+            "before": is_hash,
+            "configuration": is_hash,
+            "peers": is_peers,
+            "added": many(is_name),
+            "removed": many(is_name),
+            "rotated": many(is_name),
+            "file": lambda value: isinstance(value, str),
+        },
         _membership_line,
         {"agreement": is_hash},
     ),
@@ -140,42 +163,68 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "ballot": Kind(
         "site",
-        {**_TIME, **_PLACE, "vote": is_vote, "attempt_digest": optional(is_hash), "view": optional(is_hash),
-         "waited_for": many(is_name)},
-        lambda f: f"round {f['round']} attempt {f['attempt']}: voted {f['vote']}"
-        + (f", waiting for {', '.join(f['waited_for'])}" if f["waited_for"] else ""),
+        {
+            **_TIME,
+            **_PLACE,
+            "vote": is_vote,
+            "attempt_digest": optional(is_hash),
+            "view": optional(is_hash),
+            "waited_for": many(is_name),
+        },
+        lambda f: (
+            f"round {f['round']} attempt {f['attempt']}: voted {f['vote']}"
+            + (f", waiting for {', '.join(f['waited_for'])}" if f["waited_for"] else "")
+        ),
     ),
     "abandoned": Kind(
         "site",
         {**_TIME, **_PLACE, "certificate": is_hash, "waited_for": many(is_name)},
-        lambda f: f"round {f['round']} attempt {f['attempt']}: abandoned"
-        + (f", {', '.join(f['waited_for'])} did not answer" if f["waited_for"] else ""),
+        lambda f: (
+            f"round {f['round']} attempt {f['attempt']}: abandoned"
+            + (f", {', '.join(f['waited_for'])} did not answer" if f["waited_for"] else "")
+        ),
     ),
     "left": Kind(
         "site",
         {**_TIME, **_PLACE, "lacking": many(is_name), "sent": lambda value: isinstance(value, bool)},
-        lambda f: f"round {f['round']} left behind"
-        + (f", for want of {', '.join(f['lacking'])}" if f["lacking"] else "")
-        + ("; this site's update is spent" if f["sent"] else ""),
+        lambda f: (
+            f"round {f['round']} left behind"
+            + (f", for want of {', '.join(f['lacking'])}" if f["lacking"] else "")
+            + ("; this site's update is spent" if f["sent"] else "")
+        ),
     ),
     "missed": Kind(
         "site",
         {**_TIME, **_PLACE, "coordinator": is_name},
-        lambda f: f"round {f['round']} attempt {f['attempt']}: {f['coordinator']} named a set without this site, "
-        "which was there",
+        lambda f: (
+            f"round {f['round']} attempt {f['attempt']}: {f['coordinator']} named a set without this site, "
+            "which was there"
+        ),
     ),
     "breach": Kind(
         "site",
         {**_TIME, **_PLACE, "peer": is_name, "code": is_text, "proof": optional(is_hash)},
-        lambda f: f"round {f['round']} attempt {f['attempt']}: {f['peer']} broke the protocol ({f['code']})"
-        + (f", proof {f['proof'][:12]}" if f["proof"] else ""),
+        lambda f: (
+            f"round {f['round']} attempt {f['attempt']}: {f['peer']} broke the protocol ({f['code']})"
+            + (f", proof {f['proof'][:12]}" if f["proof"] else "")
+        ),
     ),
     "charge": Kind(
         "site",
-        {**_TIME, "run": is_hash, "round": is_whole, "mechanism": is_map, "before": is_real, "after": is_real,
-         "delta": is_real, "limit": is_real},
-        lambda f: f"round {f['round']}: privacy charged, epsilon {f['before']} -> {f['after']} of {f['limit']} "
-        f"at delta {f['delta']}",
+        {
+            **_TIME,
+            "run": is_hash,
+            "round": is_whole,
+            "mechanism": is_map,
+            "before": is_real,
+            "after": is_real,
+            "delta": is_real,
+            "limit": is_real,
+        },
+        lambda f: (
+            f"round {f['round']}: privacy charged, epsilon {f['before']} -> {f['after']} of {f['limit']} "
+            f"at delta {f['delta']}"
+        ),
     ),
     "budget": Kind(
         "site",
@@ -184,8 +233,15 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "query": Kind(
         "site",
-        {**_TIME, "run": is_hash, "round": is_whole, "attempt": is_whole, "query": is_text, "data": is_hash,
-         "members": many(is_name)},
+        {
+            **_TIME,
+            "run": is_hash,
+            "round": is_whole,
+            "attempt": is_whole,
+            "query": is_text,
+            "data": is_hash,
+            "members": many(is_name),
+        },
         lambda f: f"round {f['round']}: answered query {f['query']} over {len(f['members'])} sites",
     ),
     "dropped": Kind(
@@ -262,7 +318,7 @@ def agreement(*, epoch: int, sha256: bytes, members: Sequence[str]) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AttemptId:
     """Which attempt an entry is about."""
 
     run: bytes
@@ -285,13 +341,13 @@ def operator(*, time: int, command: str, options: Mapping[str, str | int | bool]
     return _made("operator", {"time": time, "command": command, "options": dict(options)})
 
 
-def commitment(place: Place, *, time: int, of: str, digest: bytes) -> bytes:
+def commitment(place: AttemptId, *, time: int, of: str, digest: bytes) -> bytes:
     """This site bound itself to something (of a round: its bundle) before it was sent."""
     return _made("commitment", {**place.facts, "time": time, "of": of, "digest": digest.hex()})
 
 
 def ballot(
-    place: Place,
+    place: AttemptId,
     *,
     time: int,
     survivors: bool,
@@ -305,23 +361,23 @@ def ballot(
     return _made("ballot", {**place.facts, "time": time, **vote, **digests})
 
 
-def abandoned(place: Place, *, time: int, certificate: bytes, waited_for: Sequence[str] = ()) -> bytes:
+def abandoned(place: AttemptId, *, time: int, certificate: bytes, waited_for: Sequence[str] = ()) -> bytes:
     """An attempt ended with an ABANDON certificate (its digest): nothing of it will ever be unmasked."""
     held = {"time": time, "certificate": certificate.hex(), "waited_for": list(waited_for)}
     return _made("abandoned", {**place.facts, **held})
 
 
-def left(place: Place, *, time: int, lacking: Sequence[str], sent: bool) -> bytes:
+def left(place: AttemptId, *, time: int, lacking: Sequence[str], sent: bool) -> bytes:
     """A round was left behind: q sites went on without its sum. `sent`: this site's masked vector had left it."""
     return _made("left", {**place.facts, "time": time, "lacking": list(lacking), "sent": sent})
 
 
-def missed(place: Place, *, time: int, coordinator: str) -> bytes:
+def missed(place: AttemptId, *, time: int, coordinator: str) -> bytes:
     """A round is final without this site, though its links stood and it had proposed; who named the set."""
     return _made("missed", {**place.facts, "time": time, "coordinator": coordinator})
 
 
-def breach(place: Place, *, time: int, peer: str, code: str, proof: bytes | None) -> bytes:
+def breach(place: AttemptId, *, time: int, peer: str, code: str, proof: bytes | None) -> bytes:
     """A peer broke the protocol. `proof`: the digest of letters that show it to anyone, where there are such."""
     return _made("breach", {**place.facts, "time": time, "peer": peer, "code": code, "proof": _hex(proof)})
 
@@ -348,9 +404,7 @@ def budget(*, time: int, run: bytes, round: int, spent: str, would_be: str, limi
     return _made("budget", held)
 
 
-def query(
-    *, time: int, run: bytes, round: int, attempt: int, query: str, data: bytes, members: Sequence[str]
-) -> bytes:
+def query(*, time: int, run: bytes, round: int, attempt: int, query: str, data: bytes, members: Sequence[str]) -> bytes:
     """A statistic was summed over these sites (docs/spec/ledger.md §1). `data`: a keyed digest, never a value."""
     place = {"run": run.hex(), "round": round, "attempt": attempt}
     held = {"time": time, **place, "query": query, "data": data.hex()}

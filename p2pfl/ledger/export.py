@@ -14,10 +14,10 @@ from typing import Any, Final
 from p2pfl.codec import Facts, facts, read_facts
 from p2pfl.errors.ledger import ExportMalformed
 from p2pfl.keys import SIGNATURE_BYTES
+from p2pfl.ledger.cross_check import BEGINNINGS
 from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.log import Log
-from p2pfl.ledger.reading import Chain
-from p2pfl.ledger.together import BEGINNINGS
+from p2pfl.ledger.read_log import HashChain
 from p2pfl.merkle import leaf_hash, root_of
 from p2pfl.roster import NAME
 
@@ -69,9 +69,14 @@ def _facts_of(log: Log, site: str, rounds: bool) -> Facts:
         signatures = {name: one.hex() for name, one in entry.signatures.items()}
         rows.append({"record": entry.record.decode("ascii"), "signatures": signatures} if whole else leaf.hex())
     return {
-        "log": log.which, "site": site, "size": len(log), "root": log.root().hex(), "head": log.head().hex(),
-        "signed_head": log.latest_head(), "entries": rows,
-    }  # fmt: skip
+        "log": log.which,
+        "site": site,
+        "size": len(log),
+        "root": log.root().hex(),
+        "head": log.head().hex(),
+        "signed_head": log.latest_head(),
+        "entries": rows,
+    }
 
 
 def read(raw: bytes, path: str) -> Exported:
@@ -97,7 +102,7 @@ def _exported(held: Any, log: str, federation: Exported | None = None) -> Export
         raise ValueError("it does not say which log it is, of which site")
     if held["signed_head"] is not None and not isinstance(held["signed_head"], str):
         raise ValueError("its signed head is no text")
-    chain, entries = Chain(), list[Entry | None]()
+    chain, entries = HashChain(), list[Entry | None]()
     whole = True  # up to here, so that the chain of hashes is known
     for row in held["entries"]:
         if isinstance(row, str):
@@ -112,8 +117,16 @@ def _exported(held: Any, log: str, federation: Exported | None = None) -> Export
         else:
             chain.add_leaf(leaf_hash(record))
             entries.append(Entry(len(entries), record, signatures, b""))
-    found = Exported(held["log"], held["site"], tuple(chain.leaves), _bytes(held["root"], 32), _bytes(held["head"], 32),
-                     held["signed_head"], tuple(entries), federation)  # fmt: skip
+    found = Exported(
+        held["log"],
+        held["site"],
+        tuple(chain.leaves),
+        _bytes(held["root"], 32),
+        _bytes(held["head"], 32),
+        held["signed_head"],
+        tuple(entries),
+        federation,
+    )
     if held["size"] != len(entries) or chain.tree.root() != found.root:
         raise ValueError("its root is not that of its entries")
     if whole and chain.head != found.head:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from p2pfl.codec import Malformed
-from p2pfl.disk import Appender
 from p2pfl.errors.ledger import (
     HeadRefused,
     LedgerDamaged,
@@ -20,18 +19,20 @@ from p2pfl.errors.ledger import (
     OtherFederation,
     RecordRefused,
 )
-from p2pfl.home import Home, Which
+from p2pfl.federation.membership import genesis_digest
+from p2pfl.home import Home
+from p2pfl.home.disk import Appender
+from p2pfl.home.home import LogName
+from p2pfl.home.rekey import keys_of
 from p2pfl.keys import SIGNATURE_BYTES, Identity
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger import note
+from p2pfl.ledger.cross_check import Both, check_heads
 from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.note import Head
-from p2pfl.ledger.reading import Chain, Finding, Reading, read_log
-from p2pfl.ledger.segment import ENTRY, LATE, Frame, Sealer, header
-from p2pfl.ledger.together import Both, check_heads
-from p2pfl.membership import genesis_digest
+from p2pfl.ledger.read_log import Finding, HashChain, Reading, read_log
+from p2pfl.ledger.segment import ENTRY, LATE, Sealer, SegmentFrame, header
 from p2pfl.merkle import consistency_of
-from p2pfl.rekey import keys_of
 from p2pfl.roster import NAME
 
 Item = tuple[bytes, Mapping[str, bytes]]
@@ -40,9 +41,9 @@ Item = tuple[bytes, Mapping[str, bytes]]
 class Log:
     """The federation log or the site log of a home. Made by `open`."""
 
-    def __init__(self, home: Home, which: Which, reading: Reading, head_note: str | None) -> None:
+    def __init__(self, home: Home, which: LogName, reading: Reading, head_note: str | None) -> None:
         self._home, self.which = home, which
-        self._chain: Chain = reading.chain
+        self._chain: HashChain = reading.chain
         self._head_note = head_note
         self._appender: Appender | None = None
         self._sealer: Sealer | None = None
@@ -53,7 +54,7 @@ class Log:
         """The segment of which a tail was dropped, and its bytes."""
 
     @classmethod
-    def open(cls, home: Home, which: Which) -> Log:
+    def open(cls, home: Home, which: LogName) -> Log:
         """Read and check the whole log: every frame, the chain, and the newest head that this site signed.
 
         Through a home opened for reading it changes nothing and runs beside a writer. Raises LedgerDamaged,
@@ -194,7 +195,9 @@ class Log:
             self._sealer = Sealer(segments.key(number, salt), salt)
             data = header(salt)
         settled = self._sealer.frames
-        frames = [Frame(kind, index, settled, before, record, signed) for kind, index, before, record, signed in rows]
+        frames = [
+            SegmentFrame(kind, index, settled, before, record, signed) for kind, index, before, record, signed in rows
+        ]
         try:
             self._appender.append(data + b"".join(map(self._sealer.seal, frames)))
         except BaseException:
@@ -202,18 +205,18 @@ class Log:
             raise
 
 
-def origin(which: Which, name: str, first_record: bytes) -> str:
+def origin(which: LogName, name: str, first_record: bytes) -> str:
     """The first line of the heads of a log."""
     return note.site_origin(name) if which == "site" else note.federation_origin(first_record)
 
 
-def read_head(home: Home, which: Which) -> str | None:
+def read_head(home: Home, which: LogName) -> str | None:
     """The newest note that this site signed over a log, or None."""
     raw = home.read(f"ledger/{which}/head")
     return None if raw is None else raw.decode("utf-8", "replace")
 
 
-def check_head(home: Home, which: Which, reading: Reading, text: str) -> None:
+def check_head(home: Home, which: LogName, reading: Reading, text: str) -> None:
     """Raises HeadRefused, LedgerShortened or LedgerRewritten unless this site signed `text` and the log extends it."""
     chain = reading.chain
     try:

@@ -40,7 +40,7 @@ LATE: Final = 2  # signatures that came later, for the entry `index`; not an ent
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class SegmentFrame:
     """One opened frame. `end` is the offset behind it."""
 
     kind: int
@@ -73,7 +73,7 @@ class Sealer:
     def __init__(self, key: Secret, salt: bytes) -> None:
         self._cipher, self._header, self.frames = AESGCM(key.reveal()), header(salt), 0
 
-    def seal(self, frame: Frame) -> bytes:
+    def seal(self, frame: SegmentFrame) -> bytes:
         """The next frame's bytes. Raises ValueError when it is too large."""
         signed = b"".join(
             bytes((len(name),)) + name.encode("ascii") + frame.signatures[name] for name in sorted(frame.signatures)
@@ -92,7 +92,7 @@ def _nonce(number: int) -> bytes:
     return bytes(8) + number.to_bytes(4, "big")
 
 
-def _open(opened: bytes, end: int) -> Frame:
+def _open(opened: bytes, end: int) -> SegmentFrame:
     kind, index, settled, previous, length = BODY.unpack_from(opened)
     at = BODY.size + length
     record, signatures = opened[BODY.size : at], {}
@@ -102,10 +102,10 @@ def _open(opened: bytes, end: int) -> Frame:
         at = signed + SIGNATURE_BYTES
     if len(record) != length or at != len(opened) or kind not in (ENTRY, LATE):
         raise ValueError("an authentic frame that this version cannot read")
-    return Frame(kind, index, settled, previous, record, signatures, end)
+    return SegmentFrame(kind, index, settled, previous, record, signatures, end)
 
 
-class Reader:
+class SegmentReader:
     """Reads one segment. Iterate for its frames; then `damage` says what is wrong, if anything is."""
 
     def __init__(self, data: bytes, key_of: Callable[[bytes], Secret]) -> None:
@@ -113,7 +113,7 @@ class Reader:
         self.damage: Damage | None = None
         self.good_bytes = 0
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[SegmentFrame]:
         data, number = self._data, 0
         if len(data) < HEADER_BYTES:
             torn = (MAGIC.startswith(data[: len(MAGIC)]) and len(data) < HEADER_BYTES) or not any(data)
@@ -138,7 +138,7 @@ class Reader:
             at = self.good_bytes = frame.end
             number += 1
 
-    def _frame(self, at: int, number: int | None) -> Frame:
+    def _frame(self, at: int, number: int | None) -> SegmentFrame:
         """The frame at `at`. Raises EOFError when the data end inside it, InvalidTag or ValueError when it is wrong."""
         head = self._data[at : at + HEAD.size]
         if len(head) < HEAD.size:

@@ -12,17 +12,18 @@ from dataclasses import dataclass, field, replace
 
 from p2pfl.codec import Facts
 from p2pfl.errors.ledger import HeadRefused, LedgerRewritten, LedgerShortened
-from p2pfl.home import Home, Which
+from p2pfl.federation.membership import KIND as MEMBERSHIP
+from p2pfl.federation.membership import Epochs
+from p2pfl.home import Home
+from p2pfl.home.home import LogName
 from p2pfl.keys import digest
 from p2pfl.keys import verify as signature_verifies
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger import note
+from p2pfl.ledger.cross_check import Both, check_carried, check_heads
 from p2pfl.ledger.entry import FIRST, Entry, UnknownKind
 from p2pfl.ledger.log import check_head, read_head
-from p2pfl.ledger.reading import Chain, Finding, read_log
-from p2pfl.ledger.together import Both, check_carried, check_heads
-from p2pfl.membership import KIND as MEMBERSHIP
-from p2pfl.membership import Epochs
+from p2pfl.ledger.read_log import Finding, HashChain, read_log
 from p2pfl.merkle import EMPTY_ROOT
 from p2pfl.roster import Quorums, Roster
 
@@ -64,7 +65,7 @@ def verify(home: Home) -> Report:
     return report
 
 
-def _verify_log(home: Home, which: Which, findings: list[Finding]) -> tuple[Chain, str | None, LogFacts]:
+def _verify_log(home: Home, which: LogName, findings: list[Finding]) -> tuple[HashChain, str | None, LogFacts]:
     """One log's entries, the note of its newest head, and what was found of it."""
     text = read_head(home, which)  # before the segments: a head never runs ahead of them
     reading = read_log(home.segments(which), which)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 from p2pfl.errors import P2PFLError
+from p2pfl.mesh.connect import Reach
 from p2pfl.mesh.events import Limits
-from p2pfl.mesh.reach import Reach
 from p2pfl.roster import Address, Member
 
 

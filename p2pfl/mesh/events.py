@@ -38,7 +38,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkUp:
+class LinkOpened:
     """A link stands: both ends checked the other's greeting.
 
     incarnation   16 bytes of the process at the far end; another one than before means that all that was queued for
@@ -56,7 +56,7 @@ class LinkUp:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkDown:
+class LinkClosed:
     """The link to `peer` ended; it is dialled again by itself, and nothing queued is lost meanwhile.
 
     error     set when it was cut here because the peer broke a rule
@@ -82,7 +82,7 @@ class Refused:
     known: bool = False
 
 
-Event = Delivered | LinkUp | LinkDown | Refused
+MeshEvent = Delivered | LinkOpened | LinkClosed | Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ are dropped, since all that is unacknowledged is sent again anyway.
     DATA    number of the frame; FIRST carries the payload's length in total; LAST ends it; body in the second part
     ACK     number 0          PING, PONG  number = the pinger's stamp in µs
     GOODBYE number 0; the sender stops, and all that it acknowledges is said
-    CALL, COME, DECLINED  number 0; words with a relay, beside the stream (calling.py); body in the second part
+    CALL, COME, DECLINED  number 0; words with a relay, beside the stream (relay_client.py); body in the second part
 """
 
 from __future__ import annotations

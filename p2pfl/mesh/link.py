@@ -18,12 +18,12 @@ from typing import Final
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import LinkFlooded, MalformedStream
-from p2pfl.mesh.events import Delivered, Event, Limits, LinkDown, LinkStatus, LinkUp, Path, TlsFacts
+from p2pfl.mesh.events import Delivered, Limits, LinkClosed, LinkOpened, LinkStatus, MeshEvent, Path, TlsFacts
 from p2pfl.mesh.framing import ACK, DATA, GOODBYE, PING, PONG, Header, Incoming, MalformedFrame, Outgoing, Payload
-from p2pfl.mesh.opening import NOBODY, Hello, Opened
-from p2pfl.mesh.pace import Pace
-from p2pfl.mesh.rate import Bucket
+from p2pfl.mesh.opening import NOBODY, LinkHello, OpenedLink
 from p2pfl.mesh.router import Router
+from p2pfl.mesh.throughput import Throughput
+from p2pfl.mesh.token_bucket import TokenBucket
 from p2pfl.mesh.tunnel import Tunnel
 
 STALE_FRAMES: Final = 64  # of the link before, still in ZeroMQ's pipes
@@ -46,7 +46,7 @@ class Link:
     """What one end holds of a pair. Every method is called from the loop and returns at once."""
 
     def __init__(
-        self, peer: str, router: Router, limits: Limits, now: Callable[[], float], tell: Callable[[Event], None]
+        self, peer: str, router: Router, limits: Limits, now: Callable[[], float], tell: Callable[[MeshEvent], None]
     ) -> None:
         self.peer = peer
         self.incarnation = NOBODY
@@ -79,9 +79,9 @@ class Link:
         self._facts: TlsFacts | None = None
         self._last_seen: float | None = None
         self._since = now()
-        self._pace = Pace()
-        self._empty = Bucket(limits.empty_burst, limits.empty_per_s, now())
-        self._payloads = Bucket(limits.payload_burst, limits.payloads_per_s, now())
+        self._pace = Throughput()
+        self._empty = TokenBucket(limits.empty_burst, limits.empty_per_s, now())
+        self._payloads = TokenBucket(limits.payload_burst, limits.payloads_per_s, now())
         self._idle = asyncio.Event()  # nothing is unacknowledged
         self._idle.set()
         self._gone = asyncio.Event()  # there is no tunnel
@@ -102,7 +102,7 @@ class Link:
         """For a hello: whose frames are held here, and the number of the next."""
         return self.incarnation, self._incoming.expected
 
-    def attach(self, tunnel: Tunnel, opened: Opened, me: bytes) -> None:
+    def attach(self, tunnel: Tunnel, opened: OpenedLink, me: bytes) -> None:
         """`tunnel` is the pair's link from now on, instead of any before it. Raises MalformedStream."""
         if self.tunnel is not None:
             self._drop("replaced by a newer connection")
@@ -120,7 +120,7 @@ class Link:
         self.last_error = None
         self._handed = 0
         self._joined = False
-        self._tell(LinkUp(self.peer, hello.incarnation, opened.greeting, opened.nonce, opened.facts, tunnel.path))
+        self._tell(LinkOpened(self.peer, hello.incarnation, opened.greeting, opened.nonce, opened.facts, tunnel.path))
         self._door.take(lambda local: self._join(tunnel, local))
 
     def _join(self, tunnel: Tunnel, local: socket.socket) -> None:
@@ -135,7 +135,7 @@ class Link:
         self._control(PING, self._stamp())
         self.send_more()
 
-    def _begin(self, hello: Hello, me: bytes) -> None:
+    def _begin(self, hello: LinkHello, me: bytes) -> None:
         expected = hello.expected if hello.known == me else 0
         # It took frames of this process, and has met another one of this site since: it counts anew.
         forgotten = hello.known != me and (self._outgoing.begun or self._incoming.expected > 0)
@@ -176,7 +176,7 @@ class Link:
         self._past = (self._past[0] + tunnel.bytes_sent, self._past[1] + tunnel.bytes_received)
         self._pace.cut()
         self._gone.set()
-        self._tell(LinkDown(self.peer, reason, error))
+        self._tell(LinkClosed(self.peer, reason, error))
 
     # ── frames ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -14,7 +14,7 @@ from typing import Final
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import AddressUnusable, PortBusy
 from p2pfl.mesh.events import Limits
-from p2pfl.mesh.rate import Bucket
+from p2pfl.mesh.token_bucket import TokenBucket
 from p2pfl.roster import Address
 
 BACKLOG: Final = 128
@@ -95,7 +95,7 @@ class Listener:
         self._serve = serve
         self._limits = limits
         self._now = now
-        self._hosts: dict[str, Bucket] = {}  # in order of their first call
+        self._hosts: dict[str, TokenBucket] = {}  # in order of their first call
         self._unknown: dict[asyncio.Task[None], None] = {}  # in order of arrival
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -149,7 +149,7 @@ class Listener:
             if len(self._hosts) >= MOST_HOSTS:
                 del self._hosts[next(iter(self._hosts))]
             limits = self._limits
-            bucket = self._hosts[host] = Bucket(limits.caller_burst, limits.callers_per_s, self._now())
+            bucket = self._hosts[host] = TokenBucket(limits.caller_burst, limits.callers_per_s, self._now())
         return bucket.take(self._now())
 
     def _give_way(self) -> None:

@@ -22,27 +22,27 @@ from p2pfl.errors.probe import NobodyListens
 from p2pfl.keys import Identity
 from p2pfl.mesh import opening
 from p2pfl.mesh.admission import Call, admit
-from p2pfl.mesh.answers import Answers
-from p2pfl.mesh.appointments import Appointments
-from p2pfl.mesh.calling import Caller, Owner
+from p2pfl.mesh.admission_limits import AdmissionLimits
 from p2pfl.mesh.certificates import ALPN, RELAY_ALPN, Credentials
+from p2pfl.mesh.connect import Reach
 from p2pfl.mesh.dialer import Backoff, Calls, Dialer
-from p2pfl.mesh.events import Delivered, Event, Greeter, Limits, LinkDown, LinkStatus, LinkUp, Refused
+from p2pfl.mesh.events import Delivered, Greeter, Limits, LinkClosed, LinkOpened, LinkStatus, MeshEvent, Refused
 from p2pfl.mesh.framing import CALL, PAYLOAD_BYTES, Payload, parts_of
-from p2pfl.mesh.knock import Knocker
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.listener import Listener, bind
-from p2pfl.mesh.news import News
-from p2pfl.mesh.opening import Hello, Side
+from p2pfl.mesh.opening import LinkHello, Side
 from p2pfl.mesh.probe import UNSAID, About
+from p2pfl.mesh.probe_server import ProbeServer
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.pump import Scratch
-from p2pfl.mesh.reach import Reach
-from p2pfl.mesh.refusals import translate, unfaithful
+from p2pfl.mesh.refusal_log import RefusalLog
 from p2pfl.mesh.relay import Exchange, more_descriptors
+from p2pfl.mesh.relay_client import Owner, RelayClient
+from p2pfl.mesh.rendezvous import Rendezvous
 from p2pfl.mesh.router import Router
+from p2pfl.mesh.site import LocalSite
+from p2pfl.mesh.tls_errors import translate, unfaithful
 from p2pfl.mesh.tunnel import Tunnel
-from p2pfl.mesh.visits import Visits
 from p2pfl.roster import Address, Roster
 
 TICK_S: Final = 0.5
@@ -98,19 +98,19 @@ class Mesh:
         self._credentials = Credentials(identity, name, roster, wall)
         self._links: dict[str, Link] = {}
         self._dialers: dict[str, Dialer] = {}
-        self._visits = Visits(limits, now)
+        self._visits = AdmissionLimits(limits, now)
         self._slots: dict[str, tuple[Tunnel, bytes]] = {}  # chosen here, and not up yet; the far end's incarnation
-        self._events: deque[Event] = deque()
+        self._events: deque[MeshEvent] = deque()
         self._news = asyncio.Event()
-        self._reasons = News(now)
+        self._reasons = RefusalLog(now)
         self._tasks: set[asyncio.Task[None]] = set()
         self._scratch = Scratch()
         self._reach = Reach(limits, proxy)
-        site = Knocker(name, roster, self._credentials, self._reach, now, wall)
+        site = LocalSite(name, roster, self._credentials, self._reach, now, wall)
         self.exchange = Exchange(limits, self._say_aside, draw, now, wall)
-        self._answers = Answers(site, about, Appointments(self.exchange, roster.names, now))
+        self._answers = ProbeServer(site, about, Rendezvous(self.exchange, roster.names, now))
         owner = Owner(self._say_aside, lambda peer: self._links[peer].up, self._bring_up, self._refused, self._begin)
-        self._caller = Caller(site, owner, prefer=hub, scratch=self._scratch)
+        self._caller = RelayClient(site, owner, prefer=hub, scratch=self._scratch)
         self._router: Router | None = None
         self._listener: Listener | None = None
         self._stopped = False
@@ -186,7 +186,7 @@ class Mesh:
         """Wait until `peer` has acknowledged everything; for ever, if it never comes."""
         await self._links[peer].flushed()
 
-    async def events(self, *, hold: bool = False) -> AsyncIterator[Event]:
+    async def events(self, *, hold: bool = False) -> AsyncIterator[MeshEvent]:
         """What happens, in order; ends after `stop`. Taking payloads is what lets their senders go on.
 
         hold    a payload counts as taken only when `taken` says so: for an owner with a queue of its own
@@ -300,13 +300,13 @@ class Mesh:
 
     def _side(self, peer: str, tunnel: Tunnel) -> Side:
         known, expected = self._links[peer].resume_point()
-        hello = Hello(self._incarnation, self._draw(opening.NONCE_BYTES), known, expected)
+        hello = LinkHello(self._incarnation, self._draw(opening.NONCE_BYTES), known, expected)
         return Side(self._name, peer, hello, self._greet, lambda theirs: self._choose(peer, tunnel, theirs))
 
     def _arbitrates(self, peer: str) -> bool:
         return self._name < peer
 
-    def _choose(self, peer: str, tunnel: Tunnel, theirs: Hello) -> bool:
+    def _choose(self, peer: str, tunnel: Tunnel, theirs: LinkHello) -> bool:
         """May this connection be the pair's link? The end whose name sorts first decides; the other agrees."""
         link = self._links[peer]
         if not self._arbitrates(peer):
@@ -335,9 +335,7 @@ class Mesh:
         if tunnel.first or tunnel.dialed:  # a caller who closes without a word is a scanner or a health check
             self._refused(peer or call.expected, call.address, named, known=peer is not None)
 
-    def _refused(
-        self, peer: str | None, address: Address | None, error: P2PFLError, *, known: bool = False
-    ) -> None:  # fmt: skip
+    def _refused(self, peer: str | None, address: Address | None, error: P2PFLError, *, known: bool = False) -> None:
         """Keep the error for `status`, and tell the owner when it is news."""
         if peer is not None and not self._links[peer].up:
             self._links[peer].last_error = error
@@ -349,14 +347,14 @@ class Mesh:
 
     # ── callbacks ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: MeshEvent) -> None:
         self._events.append(event)
         self._news.set()
-        if isinstance(event, LinkDown):
+        if isinstance(event, LinkClosed):
             link = self._links[event.peer]
             self._caller.lost(event.peer, link.path)
             self._dialers[event.peer].wake(fruitful=link.fruitful)
-        elif isinstance(event, LinkUp):
+        elif isinstance(event, LinkOpened):
             self._dialers[event.peer].look()
 
     def _on_message(self, peer: str, header: bytes, body: memoryview) -> None:

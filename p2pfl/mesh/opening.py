@@ -31,7 +31,7 @@ from p2pfl.errors.mesh import MalformedStream, OpeningVersion, RefusedThere
 from p2pfl.keys import digest
 from p2pfl.mesh.events import Greeter, TlsFacts
 from p2pfl.mesh.framing import TAG_BYTES
-from p2pfl.mesh.refusals import printable
+from p2pfl.mesh.tls_errors import printable
 from p2pfl.mesh.tunnel import Tunnel, Wasteful
 
 VERSION: Final = 1
@@ -63,7 +63,7 @@ class Probed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class LinkHello:
     """One process's opening. `known` is the incarnation of the other end whose frames it expects from `expected` on."""
 
     incarnation: bytes
@@ -76,10 +76,10 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedLink:
     """What an opening established; the tag marks the frames of this one link."""
 
-    hello: Hello
+    hello: LinkHello
     greeting: bytes
     nonce: bytes
     tag: bytes
@@ -95,12 +95,12 @@ class Side:
 
     name: str
     peer: str
-    hello: Hello
+    hello: LinkHello
     greeter: Greeter
-    choose: Callable[[Hello], bool]
+    choose: Callable[[LinkHello], bool]
 
 
-async def open_link(tunnel: Tunnel, side: Side) -> Opened:
+async def open_link(tunnel: Tunnel, side: Side) -> OpenedLink:
     """Agree with the far end of an authenticated tunnel.
 
     Raises Duplicate, Probed; RefusedThere, or what the greeter raised; MalformedStream, OpeningVersion;
@@ -126,7 +126,7 @@ async def open_link(tunnel: Tunnel, side: Side) -> Opened:
     await say(tunnel, ACCEPT)
     if not tunnel.dialed:
         await _hear(tunnel, side.peer, ACCEPT)
-    return Opened(theirs, greeting, nonce, digest("link-tag", nonce)[:TAG_BYTES], tunnel.facts)
+    return OpenedLink(theirs, greeting, nonce, digest("link-tag", nonce)[:TAG_BYTES], tunnel.facts)
 
 
 async def refuse(tunnel: Tunnel, error: P2PFLError) -> None:
@@ -138,12 +138,12 @@ async def refuse(tunnel: Tunnel, error: P2PFLError) -> None:
     await say(tunnel, REFUSE, json.dumps(said, ensure_ascii=False).encode())
 
 
-async def say_hello(tunnel: Tunnel, hello: Hello) -> None:
+async def say_hello(tunnel: Tunnel, hello: LinkHello) -> None:
     """The first words of either end."""
     await say(tunnel, HELLO, hello.encode())
 
 
-async def hear_hello(tunnel: Tunnel, peer: str) -> Hello:
+async def hear_hello(tunnel: Tunnel, peer: str) -> LinkHello:
     """The far end's first words. Raises Duplicate, Probed; RefusedThere, MalformedStream, OpeningVersion."""
     wanted = {HELLO: HELLO_BYTES} if tunnel.dialed else {HELLO: HELLO_BYTES, PROBE: 0}
     kind, body = await hear(tunnel, peer, wanted)
@@ -196,7 +196,7 @@ def _refusal(peer: str, body: bytes) -> P2PFLError:
     return RefusedThere(peer=peer, text=text, their_code=code, evidence=f"{peer} says {code}: {evidence}")
 
 
-def _hello(peer: str, body: bytes) -> Hello:
+def _hello(peer: str, body: bytes) -> LinkHello:
     version = int.from_bytes(body[:2], "big")  # however else a later version's hello differs, it begins so
     if len(body) >= 2 and version != VERSION:
         older, evidence = peer if version < VERSION else "this site", f"the hello says version {version}"
@@ -206,10 +206,10 @@ def _hello(peer: str, body: bytes) -> Hello:
     _, incarnation, nonce, known, expected = _HELLO.unpack(body)
     if incarnation == NOBODY:
         raise MalformedStream(peer=peer, evidence="a hello without an incarnation")
-    return Hello(incarnation, nonce, known, expected)
+    return LinkHello(incarnation, nonce, known, expected)
 
 
-def _joint(side: Side, theirs: Hello) -> bytes:
+def _joint(side: Side, theirs: LinkHello) -> bytes:
     """32 bytes that neither end chose alone, the same at both: names and nonces, the lower name first."""
     pairs = sorted([(side.name, side.hello), (side.peer, theirs)], key=lambda pair: pair[0])
     parts = [part for name, hello in pairs for part in (name.encode(), hello.incarnation, hello.nonce)]

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pfl.errors.mesh import MalformedStream, OpeningVersion
-from p2pfl.mesh.refusals import printable
+from p2pfl.mesh.tls_errors import printable
 from p2pfl.roster import Address
 
 VERSION: Final = 1
@@ -47,7 +47,7 @@ FILL_BYTES: Final = 64 << 10
 PIECES: Final = 256  # of one WANT
 DIALED_BYTES: Final = 16 << 10
 FILE_BYTES: Final = 256 << 10  # as much as a peers.yaml may hold
-MOST_WISHES: Final = 64  # in one MEET or MET: role, length and name of each, and in MET a ticket (appointments.py)
+MOST_WISHES: Final = 64  # in one MEET or MET: role, length and name of each, and in MET a ticket (rendezvous.py)
 MEET_BYTES: Final = MOST_WISHES * (2 + 31)
 MET_BYTES: Final = MOST_WISHES * (2 + 16 + 31)
 
@@ -61,8 +61,7 @@ _STAMP: Final = struct.Struct("!Q")
 _WANT: Final = struct.Struct("!II")
 
 # What may be asked, and what may be answered: kind → the longest body.
-QUESTIONS: Final = {PING: _STAMP.size, FILL: FILL_BYTES, WANT: _WANT.size, DIAL: 0, FILE: 0,
-                    MEET: MEET_BYTES}  # fmt: skip
+QUESTIONS: Final = {PING: _STAMP.size, FILL: FILL_BYTES, WANT: _WANT.size, DIAL: 0, FILE: 0, MEET: MEET_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ UNSAID: Final = About()
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PeerFacts:
     """An answerer's own facts. `grant`: bytes that it takes and gives in this probe, all FILLs together."""
 
     role: int
@@ -87,7 +86,7 @@ class Facts:
     software: str
 
     @classmethod
-    def of(cls, about: About, grant: int) -> Facts:
+    def of(cls, about: About, grant: int) -> PeerFacts:
         return cls(about.role, grant, hashlib.sha256(about.manifest).digest(), about.software)
 
     def encode(self) -> bytes:
@@ -95,7 +94,7 @@ class Facts:
         return _FACTS.pack(VERSION, self.role, self.grant, self.manifest) + software
 
     @classmethod
-    def decode(cls, peer: str, body: bytes) -> Facts:
+    def decode(cls, peer: str, body: bytes) -> PeerFacts:
         """Raises MalformedStream, OpeningVersion."""
         if len(body) < _FACTS.size:
             raise MalformedStream(peer=peer, evidence=f"facts of {len(body)} bytes")
@@ -163,8 +162,9 @@ class Dialed:
 
 def dialed(found: Sequence[Dialed]) -> bytes:
     """The answer to DIAL."""
-    rows = [[one.address, one.ms, one.code, printable(one.happened, 300), printable(one.evidence, 300)]
-            for one in found]  # fmt: skip
+    rows = [
+        [one.address, one.ms, one.code, printable(one.happened, 300), printable(one.evidence, 300)] for one in found
+    ]
     return json.dumps(rows, ensure_ascii=False).encode()[:DIALED_BYTES]
 
 

@@ -21,8 +21,8 @@ from urllib.parse import unquote, urlsplit
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.paths import NotAProxy, ProxyFails, ProxyForbids, ProxyWantsPassword, WrongProxy
 from p2pfl.keys import Secret
-from p2pfl.mesh.bypass import NOTHING, Bypass
-from p2pfl.mesh.refusals import printable
+from p2pfl.mesh.no_proxy import NOTHING, Bypass
+from p2pfl.mesh.tls_errors import printable
 from p2pfl.roster import Address
 
 VARIABLE: Final = "P2PFL_PROXY"

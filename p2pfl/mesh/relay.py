@@ -25,7 +25,7 @@ from typing import Final
 from p2pfl.errors.paths import UnknownTicket
 from p2pfl.mesh.events import Limits
 from p2pfl.mesh.framing import COME, DECLINED, MalformedFrame
-from p2pfl.mesh.rate import Bucket
+from p2pfl.mesh.token_bucket import TokenBucket
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import NAME
 
@@ -72,7 +72,7 @@ def read_declined(body: bytes) -> tuple[int, str]:
 
 
 @dataclass(slots=True)
-class Meeting:
+class PendingCall:
     """A call for which a ticket was given out: who of its two ends has come. `tried`: it is for a doctor's probe."""
 
     caller: str
@@ -113,15 +113,19 @@ class Exchange:
     """
 
     def __init__(
-        self, limits: Limits, say: Say, draw: Callable[[int], bytes], now: Callable[[], float],
+        self,
+        limits: Limits,
+        say: Say,
+        draw: Callable[[int], bytes],
+        now: Callable[[], float],
         wall: Callable[[], float],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._limits, self._say, self._draw, self._now, self._wall = limits, say, draw, now, wall
         self._joined = socket.socketpair
         self._calls = self._past_bytes = 0
-        self._meetings: dict[bytes, Meeting] = {}
-        self._pairs: dict[tuple[str, str], Bucket] = {}  # by caller and callee
-        self._callees: dict[str, Bucket] = {}
+        self._meetings: dict[bytes, PendingCall] = {}
+        self._pairs: dict[tuple[str, str], TokenBucket] = {}  # by caller and callee
+        self._callees: dict[str, TokenBucket] = {}
         self._carried: dict[tuple[str, ...], tuple[Tunnel, Tunnel]] = {}  # by Meeting.key
 
     def __len__(self) -> int:
@@ -145,7 +149,7 @@ class Exchange:
         elif callee == caller or not self._say(callee, COME, come(YOU_ARE_CALLED, ticket, caller)):
             reason = NO_LINK
         else:
-            self._meetings[ticket] = Meeting(caller, callee, self._now() + self._limits.relay_answer_s)
+            self._meetings[ticket] = PendingCall(caller, callee, self._now() + self._limits.relay_answer_s)
             self._say(caller, COME, come(YOU_CALLED, ticket, callee))
             return
         self._say(caller, DECLINED, bytes([reason]) + callee.encode())
@@ -156,17 +160,17 @@ class Exchange:
         if len(self._pairs) >= MOST_PAIRS:  # of names that were made up, which nobody can be called by
             self._pairs = {key: one for key, one in self._pairs.items() if not one.full(now)}
             self._callees = {key: one for key, one in self._callees.items() if not one.full(now)}
-        pair = self._pairs.setdefault((caller, callee), Bucket(limits.call_burst, limits.calls_per_s, now))
-        called = self._callees.setdefault(callee, Bucket(limits.called_burst, limits.called_per_s, now))
+        pair = self._pairs.setdefault((caller, callee), TokenBucket(limits.call_burst, limits.calls_per_s, now))
+        called = self._callees.setdefault(callee, TokenBucket(limits.called_burst, limits.called_per_s, now))
         return pair.take(now) and called.take(now)
 
     def appoint(self, caller: str, callee: str) -> bytes | None:
-        """A ticket for a probe's call, for both of its ends, which asked for it (appointments.py); None: too many."""
+        """A ticket for a probe's call, for both of its ends, which asked for it (rendezvous.py); None: too many."""
         self._forget_late()
         if len(self) >= self._limits.relay_calls:
             return None
         ticket, until = self._draw(TICKET_BYTES), self._now() + self._limits.relay_answer_s
-        made = Meeting(caller, callee, until, tried=True)
+        made = PendingCall(caller, callee, until, tried=True)
         for older in [each for each, one in self._meetings.items() if one.key == made.key]:
             del self._meetings[older]
         self._meetings[ticket] = made
@@ -199,7 +203,7 @@ class Exchange:
             if not meeting.begun.is_set():  # the other end did not come
                 meeting.here.pop(peer, None)
 
-    async def _begin(self, ticket: bytes, meeting: Meeting) -> None:
+    async def _begin(self, ticket: bytes, meeting: PendingCall) -> None:
         """Both are here: from now on what one says goes to the other."""
         del self._meetings[ticket]
         pair = (meeting.here[meeting.caller], meeting.here[meeting.callee])

@@ -33,7 +33,7 @@ from p2pfl.sharing.state import attempt_digest
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Decision:
     """A checked decision about one attempt. `members` is None when it was abandoned before any U."""
 
     survivors: bool
@@ -84,7 +84,7 @@ def check_ballot(letter: Letter, roster: Roster, chosen: tuple[str, ...] | None 
     return ballot
 
 
-def check_certificate(letter: Letter, roster: Roster) -> Verdict:
+def check_certificate(letter: Letter, roster: Roster) -> Decision:
     """Return what the certificate decides. Raises Malformed when it decides nothing."""
     certificate = letter.message
     if not isinstance(certificate, Certificate):
@@ -100,7 +100,7 @@ def check_certificate(letter: Letter, roster: Roster) -> Verdict:
     return tally(ballots, members, letter.envelope, roster)
 
 
-def tally(ballots: Iterable[Letter], members: Letter | None, envelope: Envelope, roster: Roster) -> Verdict:
+def tally(ballots: Iterable[Letter], members: Letter | None, envelope: Envelope, roster: Roster) -> Decision:
     """Count ballots of one attempt. Raises Malformed when neither side reaches its number."""
     quorums = roster.quorums
     chosen = members.message.survivors if members is not None and isinstance(members.message, Members) else ()
@@ -118,10 +118,10 @@ def tally(ballots: Iterable[Letter], members: Letter | None, envelope: Envelope,
         digest, view = decided.pop()
         if members is None or attempt_digest(members) != digest:
             raise Malformed("SURVIVORS without the members message that its digest names")
-        return Verdict(True, envelope.round, envelope.attempt, digest, view, members, ())
+        return Decision(True, envelope.round, envelope.attempt, digest, view, members, ())
     if len(abandons) >= quorums.a:
         waited = sorted({name for ballot in abandons for name in ballot.waited_for})
-        return Verdict(False, envelope.round, envelope.attempt, b"", b"", members, tuple(waited))
+        return Decision(False, envelope.round, envelope.attempt, b"", b"", members, tuple(waited))
     counts = f"{len(survivors)} SURVIVORS of {quorums.q}, {len(abandons)} ABANDON of {quorums.a}"
     raise Malformed(f"{counts}: nothing decided")
 

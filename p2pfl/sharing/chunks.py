@@ -44,7 +44,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class ChunkSpan:
     """Words start … start+count−1 of segment number `segment`, summed by owner number `owner_position`.
 
     `index` counts chunks over the whole layout: it is k of the messages, and the leaf's index in the Merkle tree.
@@ -61,19 +61,19 @@ class Chunk:
         return self.start + self.count
 
 
-def plan(layout: Layout, owners: int) -> tuple[Chunk, ...]:
+def plan(layout: Layout, owners: int) -> tuple[ChunkSpan, ...]:
     """All chunks of `layout` in order, dealt over `owners` members: every word once, loads as equal as can be.
 
     A function of its arguments alone, so that all peers agree on it. Raises ValueError when owners < 1.
     """
     if owners < 1:
         raise ValueError(f"{owners} owners")
-    chunks: list[Chunk] = []
+    chunks: list[ChunkSpan] = []
     first_owner = 0
     for number, segment in enumerate(layout.segments):
         start = 0
         for place, count in enumerate(_sizes(segment, owners)):
-            chunks.append(Chunk(len(chunks), number, start, count, (first_owner + place) % owners))
+            chunks.append(ChunkSpan(len(chunks), number, start, count, (first_owner + place) % owners))
             start += count
         # The longer chunks come first; the next segment's begin behind the last of them.
         first_owner = (first_owner + segment.length) % owners

@@ -44,8 +44,7 @@ from p2pfl.messages import (
 from p2pfl.roster import MOST_PEERS, Roster
 from p2pfl.sharing import shamir
 from p2pfl.sharing.certificate import check_certificate, compose, same_attempt
-from p2pfl.sharing.chunks import CHUNK_BYTES, Layout, Segment, plan
-from p2pfl.sharing.chunks import Chunk as Piece
+from p2pfl.sharing.chunks import CHUNK_BYTES, ChunkSpan, Layout, Segment, plan
 from p2pfl.sharing.field import FIELDS, Field
 from p2pfl.sharing.forms import TAG_BYTES, Forms
 from p2pfl.sharing.phases.gather import leaf_of, roots_digest, sum_digest
@@ -188,7 +187,7 @@ def _false_sum(letters: Sequence[Letter], roster: Roster) -> str:
     return signed.sender
 
 
-def _check_opened(root: Letter, opened: Letter, piece: Piece) -> None:
+def _check_opened(root: Letter, opened: Letter, piece: ChunkSpan) -> None:
     """The opened words are those whose hash the author signed in its Root."""
     shown, said = opened.message, root.message
     if not isinstance(shown, Opened) or not isinstance(said, Root) or shown.author != root.sender:
@@ -198,7 +197,7 @@ def _check_opened(root: Letter, opened: Letter, piece: Piece) -> None:
         raise Malformed("words that the root does not hold")
 
 
-def _piece(members: Letter, root: Letter, index: int, roster: Roster) -> tuple[Piece, Field]:
+def _piece(members: Letter, root: Letter, index: int, roster: Roster) -> tuple[ChunkSpan, Field]:
     """Chunk `index` of a vector of the root's shape, cut for the members of its attempt, and its field."""
     said, chosen = root.message, members.message
     compose(members, roster)

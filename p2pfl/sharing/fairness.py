@@ -33,8 +33,11 @@ def taken_part(rounds: Iterable[Facts], missed: Mapping[int, str], name: str) ->
     rounds   records of final ones
     missed   by round, the coordinator of a set that this peer counts against the others (`is_missed`)
     """
-    return [(facts["round"], "" if name in facts["survivors"] else missed[facts["round"]]) for facts in rounds
-            if name in facts["survivors"] or facts["round"] in missed]  # fmt: skip
+    return [
+        (facts["round"], "" if name in facts["survivors"] else missed[facts["round"]])
+        for facts in rounds
+        if name in facts["survivors"] or facts["round"] in missed
+    ]
 
 
 def too_often(taken_part: Sequence[bool]) -> bool:

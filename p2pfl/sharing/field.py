@@ -25,7 +25,7 @@ from p2pfl.errors.sharing import NotInField, ShareCountWrong, WordOutOfRange, Wo
 
 Words = npt.NDArray[np.unsignedinteger[Any]]
 Integers = npt.NDArray[np.signedinteger[Any]]
-Buffer = bytes | bytearray | memoryview
+AnyBuffer = bytes | bytearray | memoryview
 
 BLOCK_BYTES: Final = 128 * 1024  # accumulator, stream, scratch and zeros: four of these fit a 1 MiB second-level cache
 MOST_DELTA: Final = 255  # a carry is worth δ, kept in one byte
@@ -169,7 +169,7 @@ class Field:
         """Little-endian bytes, word_bytes for each word. Raises NotInField for a word ≥ p or another type."""
         return self.check(words).tobytes()
 
-    def from_bytes(self, data: Buffer, count: int | None = None, *, peer: str = "a peer") -> Words:
+    def from_bytes(self, data: AnyBuffer, count: int | None = None, *, peer: str = "a peer") -> Words:
         """(count,) words that share memory with `data` (read-only when it is), none of them ≥ p.
 
         Raises WordsMissized when the length is not that of `count` words (of whole words, without one), and

@@ -116,8 +116,10 @@ class Forms:
         table = products.astype(np.int64).reshape(forms, limbs, forms, limbs, -1)
         places = [
             self._limb_bits * (left + right) + 8 * PART_BYTES * part
-            for left in range(limbs) for right in range(limbs) for part in range(table.shape[4])
-        ]  # fmt: skip
+            for left in range(limbs)
+            for right in range(limbs)
+            for part in range(table.shape[4])
+        ]
         totals = [
             sum(value << place for value, place in zip(table[form, :, form].ravel().tolist(), places, strict=True))
             for form in range(forms)

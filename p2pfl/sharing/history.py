@@ -11,12 +11,12 @@ from typing import Final
 
 from p2pfl import codec
 from p2pfl.codec import Facts, Malformed
+from p2pfl.federation.membership import KIND as MEMBERSHIP
+from p2pfl.federation.membership import Change, Epochs
 from p2pfl.keys import digest, verify
-from p2pfl.membership import KIND as MEMBERSHIP
-from p2pfl.membership import Change, Epochs
 from p2pfl.roster import Roster
 
-Row = tuple[bytes, Mapping[str, bytes]]  # a record's bytes, signatures by name
+SignedRecord = tuple[bytes, Mapping[str, bytes]]  # a record's bytes, signatures by name
 Base = tuple[int, bytes]
 NO_BASE: Final[Base] = (0, bytes(32))
 BEGINNINGS: Final = ("genesis", "agreement", MEMBERSHIP)  # entries of the federation log that are no rounds
@@ -28,8 +28,8 @@ def base_of(record: bytes) -> bytes:
 
 
 def check_rows(
-    rows: Sequence[Row], roster: Roster, known: Mapping[bytes, Base], epochs: Epochs | None = None
-) -> list[Row]:
+    rows: Sequence[SignedRecord], roster: Roster, known: Mapping[bytes, Base], epochs: Epochs | None = None
+) -> list[SignedRecord]:
     """The rows that hold, from the first on, with their valid signatures alone. Raises Malformed for one that lies.
 
     roster  of the epoch whose rounds they are; with `epochs` it is that log's to say, row after row
@@ -37,7 +37,7 @@ def check_rows(
     Rows at the end that no quorum signed yet, nor one that rests on them, are left out.
     """
     last = dict(known)
-    read: list[tuple[Facts, Row, Roster]] = []
+    read: list[tuple[Facts, SignedRecord, Roster]] = []
     steps = epochs.copy() if epochs is not None else None
     for record, signed in rows:
         facts = codec.read_facts(record)
@@ -58,8 +58,9 @@ def check_rows(
         if facts["round"] <= before[0]:
             raise Malformed(f"round {facts['round']} comes after round {before[0]}")
         last[run] = (facts["round"], base_of(record))
-        valid = {name: one for name, one in signed.items()
-                 if name in here and verify(here[name].key, "record", record, one)}  # fmt: skip
+        valid = {
+            name: one for name, one in signed.items() if name in here and verify(here[name].key, "record", record, one)
+        }
         read.append((facts, (record, valid), here))
     covered: set[str] = set()
     held = len(read)
@@ -74,9 +75,7 @@ def check_rows(
     return [row for _, row, _ in read[:held]]
 
 
-def _all_signed(
-    facts: Facts, record: bytes, signed: Mapping[str, bytes], steps: Epochs | None
-) -> Mapping[str, bytes]:
+def _all_signed(facts: Facts, record: bytes, signed: Mapping[str, bytes], steps: Epochs | None) -> Mapping[str, bytes]:
     """The signatures of an entry with which an epoch, or the log, begins. Raises Malformed when they do not hold."""
     lineage = steps.lineage if steps is not None else None
     if lineage is None:
@@ -94,7 +93,7 @@ def _all_signed(
     return {name: signed[name] for name in names}
 
 
-def to_adopt(rows: Sequence[Row], current: int) -> list[Row]:
+def to_adopt(rows: Sequence[SignedRecord], current: int) -> list[SignedRecord]:
     """Those rows to take over as they are: not the last of them when it is of the round that is under way here.
 
     The sum of that one can still be had from those who finished it, and this peer wants it, not its record alone.

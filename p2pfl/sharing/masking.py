@@ -41,16 +41,12 @@ def mask(
     return combine(field.check(x), [*received, own], made, field, start, out)
 
 
-def masks(
-    made: Sequence[Key], received: Sequence[Key], own: Key, *, field: Field, start: int = 0, count: int
-) -> Words:
+def masks(made: Sequence[Key], received: Sequence[Key], own: Key, *, field: Field, start: int = 0, count: int) -> Words:
     """(count,) words − Σ PRG(made) + Σ PRG(received) + PRG(own): expanded ahead, `field.add(x, masks)` is `mask`."""
     return mask(field.zeros(count), made, received, own, field=field, start=start)
 
 
-def unmask(
-    total: Words, own_keys: Sequence[Key], *, field: Field, start: int = 0, out: Words | None = None
-) -> Words:
+def unmask(total: Words, own_keys: Sequence[Key], *, field: Field, start: int = 0, out: Words | None = None) -> Words:
     """Σ x = total − Σ PRG(own_keys) mod p, where total = Σ y over U and own_keys are the self-masks of all of U."""
     return combine(field.check(total), [], own_keys, field, start, out)
 

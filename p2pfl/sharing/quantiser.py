@@ -19,13 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from p2pfl.errors.sharing import (
-    LimitInvalid,
-    ShareCountWrong,
-    SumCouldWrap,
-    ValueNotFinite,
-    ValueOverLimit,
-)
+from p2pfl.errors.sharing import LimitInvalid, ShareCountWrong, SumCouldWrap, ValueNotFinite, ValueOverLimit
 from p2pfl.keys import Secret, derive
 from p2pfl.sharing.field import BLOCK_BYTES, Field, Integers, Words
 from p2pfl.sharing.prg import FIRST_STREAM, Keystream

@@ -33,31 +33,33 @@ def make(members: Letter, view: bytes, roster: Roster, total: bytes, model: byte
     any_of = next(iter(proposed.values()))
     clocks = sorted(proposal.clock_ms for proposal in proposed.values())
     change = announced(proposed.values(), roster)
-    return codec.facts({
-        **({"announced": change.hex()} if change else {}),
-        "kind": "round",
-        "run": place.run.hex(),
-        "epoch": place.epoch,
-        "round": place.round,
-        "attempt": place.attempt,
-        "rests_on": any_of.rests_on,
-        "base": any_of.base.hex(),
-        "survivors": list(message.survivors),
-        "left_out": [name for name in roster.names if name not in message.survivors],
-        "attempt_digest": attempt.hex(),
-        "view": view.hex(),
-        "total": total.hex(),
-        "model_before": any_of.model.hex(),
-        "model_after": model.hex(),
-        "configuration": codec.read_facts(any_of.configuration),
-        "outcome": codec.read_facts(outcome),
-        "epsilon": {name: proposal.epsilon for name, proposal in proposed.items()},
-        "site_heads": {name: proposal.site_head.hex() for name, proposal in proposed.items()},
-        # The lower median: no minority of clocks can move the agreed time out of the honest range.
-        "time_ms": clocks[(len(clocks) - 1) // 2],
-        # V binds the nonces' bundles, and every nonce is checked before READY: all who confirm know one salt.
-        "salt": digest("salt", attempt, view).hex(),
-    })  # fmt: skip
+    return codec.facts(
+        {
+            **({"announced": change.hex()} if change else {}),
+            "kind": "round",
+            "run": place.run.hex(),
+            "epoch": place.epoch,
+            "round": place.round,
+            "attempt": place.attempt,
+            "rests_on": any_of.rests_on,
+            "base": any_of.base.hex(),
+            "survivors": list(message.survivors),
+            "left_out": [name for name in roster.names if name not in message.survivors],
+            "attempt_digest": attempt.hex(),
+            "view": view.hex(),
+            "total": total.hex(),
+            "model_before": any_of.model.hex(),
+            "model_after": model.hex(),
+            "configuration": codec.read_facts(any_of.configuration),
+            "outcome": codec.read_facts(outcome),
+            "epsilon": {name: proposal.epsilon for name, proposal in proposed.items()},
+            "site_heads": {name: proposal.site_head.hex() for name, proposal in proposed.items()},
+            # The lower median: no minority of clocks can move the agreed time out of the honest range.
+            "time_ms": clocks[(len(clocks) - 1) // 2],
+            # V binds the nonces' bundles, and every nonce is checked before READY: all who confirm know one salt.
+            "salt": digest("salt", attempt, view).hex(),
+        }
+    )
 
 
 def said(record: bytes) -> tuple[bytes, bytes, bytes]:

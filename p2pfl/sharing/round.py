@@ -54,10 +54,10 @@ from p2pfl.sharing.events import (
     UpdateReady,
 )
 from p2pfl.sharing.history import NO_BASE
-from p2pfl.sharing.others import Others
-from p2pfl.sharing.phases import asked, ballot, confirm, gather, owed, unmask
-from p2pfl.sharing.state import Phase, Setting, State, pack_sums, read_vectors, restore, sums_item
-from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Row
+from p2pfl.sharing.peers import PeerView
+from p2pfl.sharing.phases import ballot, confirm, gather, missing, questions, unmask
+from p2pfl.sharing.state import Context, Phase, State, pack_sums, read_vectors, restore, sums_item
+from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Transition
 
 NO_SUMS: Final = b"\x92\xc4\x00\x90"  # no vectors, under no attempt digest
 EARLY_BYTES: Final = 256 << 20  # held for one peer that is a step ahead …
@@ -71,8 +71,8 @@ class Round:
 
     def __init__(
         self,
-        setting: Setting,
-        others: Others,
+        setting: Context,
+        others: PeerView,
         number: int,
         base: tuple[int, bytes] = NO_BASE,
         chain: tuple[int, ...] = (),
@@ -85,8 +85,8 @@ class Round:
     @classmethod
     def restored(
         cls,
-        setting: Setting,
-        others: Others,
+        setting: Context,
+        others: PeerView,
         snapshot: bytes,
         sums: bytes | None,
         *,
@@ -151,7 +151,7 @@ class Round:
         return pieces((state.round, state.attempt, state.base, certificate, state.record, confirms, seeds, sums))
 
     @classmethod
-    def finished(cls, setting: Setting, others: Others, keepsake: bytes, items: Mapping[str, bytes | None]) -> Round:
+    def finished(cls, setting: Context, others: PeerView, keepsake: bytes, items: Mapping[str, bytes | None]) -> Round:
         """The final round that `keepsake` is of, in a new process: it serves, and no more. Raises Malformed."""
         unpacked = unpack(keepsake, most=1 << 40, items=256)
         number, attempt, base, certificate, record, confirms, seeds, total = unpacked
@@ -196,7 +196,7 @@ class Round:
 
     def waiting_for(self) -> dict[str, str]:
         """By peer, what this round waits for, in words for people."""
-        return owed.waited_for(self.state, self.phase)
+        return missing.waited_for(self.state, self.phase)
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -238,7 +238,7 @@ class Round:
         cell = EVENTS.get((self.phase, type(event)))
         if isinstance(cell, Ignore):
             return []
-        if not isinstance(cell, Row):
+        if not isinstance(cell, Transition):
             evidence = f"round {self.number}, attempt {self.attempt}"
             raise UnexpectedEvent(event=type(event).__name__, phase=self.phase.name, evidence=evidence)
         return self._run(cell, event)
@@ -257,7 +257,7 @@ class Round:
             return []  # this attempt is certified: no honest peer is in a later one
         if attempt > self.state.attempt and not isinstance(message, Certificate):
             voted = isinstance(message, Ballot) and bool(message.survivors)
-            return self._keep(letter) + (asked.beyond(self.state, letter.sender, attempt) if voted else [])
+            return self._keep(letter) + (questions.beyond(self.state, letter.sender, attempt) if voted else [])
         cell = EVENTS.get((self.phase, type(message)))
         if isinstance(cell, Keep):
             return self._keep(letter)
@@ -289,7 +289,11 @@ class Round:
         its, mine = letter.envelope, self.state.envelope
         of_attempt = its.attempt == mine.attempt or isinstance(letter.message, Leave)
         here = (its.run, its.epoch, its.round) == (mine.run, mine.epoch, mine.round) and of_attempt
-        return here and its.sender != mine.sender and isinstance(EVENTS.get((self.phase, type(letter.message))), Row)
+        return (
+            here
+            and its.sender != mine.sender
+            and isinstance(EVENTS.get((self.phase, type(letter.message))), Transition)
+        )
 
     def _check_place(self, letter: Letter) -> None:
         """Refuse a letter of another run, epoch or round under its sender's name.
@@ -305,7 +309,7 @@ class Round:
         message = type(letter.message).__name__
         return UnexpectedMessage(peer=letter.sender, message=message, phase=self.phase.name, evidence=evidence)
 
-    def _run(self, row: Row, event: Event) -> list[Effect]:
+    def _run(self, row: Transition, event: Event) -> list[Effect]:
         effects = row.action(self.state, event)
         self.phase = row.next
         return effects

@@ -17,11 +17,12 @@ from p2pfl.codec import Pieces
 from p2pfl.keys import Identity, Secret, digest
 from p2pfl.messages import Envelope, Letter, Members, Message, Share, Total, read, seal
 from p2pfl.roster import Roster
-from p2pfl.sharing.chunks import Chunk as Piece
+from p2pfl.sharing.chunks import ChunkSpan
 from p2pfl.sharing.events import OfAttempt, Persist, Proposal, Send, SetTimer, Stored, Tick, Vector, Words
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.history import NO_BASE
-from p2pfl.sharing.others import Chain, Others
+from p2pfl.sharing.peers import PeerView
+from p2pfl.sharing.vows import Chain
 
 ATTEMPT_ITEM: Final = "state/attempt"
 # Those of one round outlast it: with its seeds they are what peers that missed it are served from.
@@ -49,7 +50,7 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True)
-class Setting:
+class Context:
     """What does not change while a process runs one roster epoch. `draw(k)` returns k fresh secret bytes."""
 
     run: bytes
@@ -98,8 +99,8 @@ class Deal:
 class State:
     """One attempt, as this peer knows it. Dicts are by peer name unless said otherwise."""
 
-    setting: Setting
-    others: Others
+    setting: Context
+    others: PeerView
     round: int
     attempt: int = 0
     base: tuple[int, bytes] = NO_BASE  # the round that this one rests on, and the digest of its record
@@ -132,7 +133,7 @@ class State:
     returned: set[str] = field(default_factory=set)  # members that are new processes since they dealt
     missed: bool = False  # U leaves this peer out, which was there (fairness.py)
     # MASK, GATHER
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[ChunkSpan, ...] = ()
     segments: tuple[tuple[int, int], ...] = ()  # (bits, words) of each
     mine: tuple[Vector, ...] = ()  # y of this peer
     roots: dict[str, Letter] = field(default_factory=dict)
@@ -271,13 +272,24 @@ class State:
         """Become the state in which `attempt` begins: nothing of the one before is left but the proposal."""
         base, chain = self.moved or (self.base, self.chain)
         fresh = State(
-            self.setting, self.others, self.round, attempt, base, chain, slot=self.slot, now=self.now,
-            proposal=self.proposal if self.moved is None else None, last_abandon=certificate, leaves=self.leaves,
-            leave=self.leave, left=self.left, grounds=self.grounds, since=self.since,
-        )  # fmt: skip
+            self.setting,
+            self.others,
+            self.round,
+            attempt,
+            base,
+            chain,
+            slot=self.slot,
+            now=self.now,
+            proposal=self.proposal if self.moved is None else None,
+            last_abandon=certificate,
+            leaves=self.leaves,
+            leave=self.leave,
+            left=self.left,
+            grounds=self.grounds,
+            since=self.since,
+        )
         fresh.outbox += [Send(None, letter) for letter in (certificate, self.leave) if letter is not None]
         vars(self).update(vars(fresh))
-
 
     def rebase(self, base: tuple[int, bytes], chain: Chain) -> None:
         """The model that this peer would sum on is another one now: from the next proposal on."""
@@ -333,7 +345,7 @@ def place_of(data: bytes) -> tuple[int, int]:
     return _unpacked(data)[:2]
 
 
-def restore(setting: Setting, others: Others, data: bytes) -> State:
+def restore(setting: Context, others: PeerView, data: bytes) -> State:
     """The state that `snapshot` wrote, in a new process. Raises Malformed when the bytes are not a snapshot."""
     number, attempt, rest = _unpacked(data)
     based, base, chain, secrets, wires, view, record, bundles, backups, grounds = rest

@@ -15,7 +15,6 @@ from typing import Any, Final
 from p2pfl import messages as m
 from p2pfl.sharing import events as e
 from p2pfl.sharing.phases import (
-    asked,
     ballot,
     confirm,
     fetch,
@@ -24,6 +23,7 @@ from p2pfl.sharing.phases import (
     mask,
     members,
     propose,
+    questions,
     share,
     unmask,
     verify,
@@ -35,7 +35,7 @@ BALLOT, UNMASK, CONFIRM, FINAL = Phase.BALLOT, Phase.UNMASK, Phase.CONFIRM, Phas
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Transition:
     """Run `action`, then stand in `next`."""
 
     action: Callable[[State, Any], list[e.Effect]]
@@ -63,7 +63,7 @@ class When:
     next: Phase
 
 
-Cell = Row | Keep | Ignore
+Cell = Transition | Keep | Ignore
 keep = Keep()
 
 
@@ -83,7 +83,7 @@ def _once(*parts: dict[tuple[Phase, type], Cell]) -> dict[tuple[Phase, type], Ce
 
 
 def _stay(phases: Iterable[Phase], kind: type, action: Callable[[State, Any], list[e.Effect]]) -> dict[Any, Cell]:
-    return {(phase, kind): Row(action, phase) for phase in phases}
+    return {(phase, kind): Transition(action, phase) for phase in phases}
 
 
 _BEFORE_U = (SHARE, PROPOSE)
@@ -98,8 +98,8 @@ _gone = Ignore("the attempt was given up while the disk was written")
 
 EVENTS: Final = _once(
     # SHARE: seeds, backups and bundles out and in, acknowledgements; training goes on meanwhile
-    {(SHARE, e.Begin): Row(share.deal, SHARE)},
-    {(SHARE, e.Dealt): Row(share.send, SHARE)},
+    {(SHARE, e.Begin): Transition(share.deal, SHARE)},
+    {(SHARE, e.Dealt): Transition(share.send, SHARE)},
     _stay(_BEFORE_U, m.Share, share.accept),
     _stay(_BEFORE_U, m.Ack, share.acknowledged),
     _stay(_BEFORE_U, e.Receipted, share.acknowledge),
@@ -109,44 +109,44 @@ EVENTS: Final = _once(
     _stay(_BEFORE_U, m.Held, propose.passed),
     _stay((SHARE, PROPOSE, MASK, GATHER), m.Members, members.members),
     _stay((BALLOT,), m.Members, members.compare),  # another one may prove its coordinator a liar even then
-    {(phase, e.Accepted): Row(mask.request, MASK) for phase in _BEFORE_U},  # D is durable before a word of y leaves
+    {(phase, e.Accepted): Transition(mask.request, MASK) for phase in _BEFORE_U},  # D before a word of y
     # MASK: the words come, the masked chunks go; the masks may have been expanded before
     _stay(_BEFORE_U, e.MasksReady, mask.hold),
     _stay((MASK,), e.MasksReady, mask.hold),
     _each((GATHER, BALLOT, *_DECIDED), (e.MasksReady,), Ignore("the words were masked without them")),
-    {(MASK, e.WordsReady): Row(mask.send, GATHER)},
+    {(MASK, e.WordsReady): Transition(mask.send, GATHER)},
     # GATHER: sums of what this peer owns, nonces for one view, the masked sums of all, and the tags that verify them
-    {(GATHER, m.Root): Row(gather.root, GATHER)},
-    {(GATHER, m.Chunk): Row(gather.chunk, GATHER)},
-    {(GATHER, m.SumDigest): Row(gather.summed, GATHER)},
-    {(GATHER, m.Nonce): Row(gather.nonce, GATHER)},
-    {(GATHER, m.SumChunk): Row(gather.sum_chunk, GATHER)},
-    {(GATHER, m.Tags): Row(verify.accept, GATHER)},
-    {(GATHER, m.Opened): Row(verify.opened, GATHER)},
-    _stay((GATHER, BALLOT), m.Want, asked.help_out),
+    {(GATHER, m.Root): Transition(gather.root, GATHER)},
+    {(GATHER, m.Chunk): Transition(gather.chunk, GATHER)},
+    {(GATHER, m.SumDigest): Transition(gather.summed, GATHER)},
+    {(GATHER, m.Nonce): Transition(gather.nonce, GATHER)},
+    {(GATHER, m.SumChunk): Transition(gather.sum_chunk, GATHER)},
+    {(GATHER, m.Tags): Transition(verify.accept, GATHER)},
+    {(GATHER, m.Opened): Transition(verify.opened, GATHER)},
+    _stay((GATHER, BALLOT), m.Want, questions.help_out),
     # BALLOT: READY, then one vote, each durable before it is seen
-    {(BALLOT, e.SumsStored): Row(ballot.announce, BALLOT)},
-    {(BALLOT, e.BallotStored): Row(ballot.send, BALLOT)},
+    {(BALLOT, e.SumsStored): Transition(ballot.announce, BALLOT)},
+    {(BALLOT, e.BallotStored): Transition(ballot.send, BALLOT)},
     _stay((MASK, GATHER, BALLOT), m.Ready, ballot.ready),
     _stay(_UNDECIDED, m.Ballot, ballot.count),
     _stay(_UNDECIDED, m.Certificate, ballot.shown),
     # UNMASK: under the certificate, and from it alone
-    {(UNMASK, e.CertificateStored): Row(unmask.reveal, UNMASK)},
-    {(UNMASK, m.Reveal): Row(unmask.accept, UNMASK)},
+    {(UNMASK, e.CertificateStored): Transition(unmask.reveal, UNMASK)},
+    {(UNMASK, m.Reveal): Transition(unmask.accept, UNMASK)},
     _stay((UNMASK, CONFIRM), m.BackupShare, unmask.piece),
-    {(UNMASK, m.Total): Row(fetch.fetched, UNMASK)},
-    {(UNMASK, m.SumDigest): Row(gather.summed, UNMASK)},  # the certificate may be faster than the last words of Y
-    {(UNMASK, m.SumChunk): Row(gather.sum_chunk, UNMASK)},
-    {(UNMASK, e.Applied): Row(confirm.record, CONFIRM)},
+    {(UNMASK, m.Total): Transition(fetch.fetched, UNMASK)},
+    {(UNMASK, m.SumDigest): Transition(gather.summed, UNMASK)},  # a certificate may overtake words of Y
+    {(UNMASK, m.SumChunk): Transition(gather.sum_chunk, UNMASK)},
+    {(UNMASK, e.Applied): Transition(confirm.record, CONFIRM)},
     # CONFIRM: one record, q signatures; FINAL: the round stands, and those who missed it are served
-    {(CONFIRM, e.RecordStored): Row(confirm.sign, CONFIRM)},
+    {(CONFIRM, e.RecordStored): Transition(confirm.sign, CONFIRM)},
     _stay(_DECIDED, m.Confirm, confirm.accept),
     _stay(_DECIDED, m.Want, fetch.serve),
     _stay(_DECIDED, e.LinkUp, fetch.link_up),
     # a round that is left behind
     _stay((*_UNDECIDED, UNMASK), e.LeaveStored, leave.send),
     _stay((*_UNDECIDED, UNMASK, CONFIRM), m.Leave, leave.accept),
-    {(FINAL, m.Leave): Row(ballot.answer, FINAL)},
+    {(FINAL, m.Leave): Transition(ballot.answer, FINAL)},
     # time, links, and what is of no use any more
     _stay(Phase, e.Tick, ballot.passes),
     _each(Phase, (e.Moved, e.Forgotten), Ignore("only the disk has changed")),
@@ -179,7 +179,7 @@ _survive = When(ballot.enough_readys, ballot.vote_survivors, BALLOT)
 
 def _undecided(phase: Phase) -> tuple[When, ...]:
     return (
-        When(asked.lacks, asked.ask, phase),
+        When(questions.lacks, questions.ask, phase),
         When(ballot.gives_up, ballot.give_up, BALLOT),
         When(leave.due, leave.cast, phase),
         When(leave.carried, leave.go_on, phase),

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable
 
 
-class Clock:
+class VirtualClock:
     """Runs what is due, in order of time; things of one time run in the order in which they were set."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ from p2pfl.roster import Member, Roster
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.prg import expand
-from p2pfl.simulate.clock import Clock
+from p2pfl.simulate.clock import VirtualClock
 from p2pfl.simulate.peer import SimulatedPeer
 
 # What a liar sends to one peer where an honest site would send one letter: nothing, that letter, others.
@@ -65,7 +65,7 @@ class SimulatedFederation:
         hub: str | None = None,
     ) -> None:
         self.random = random.Random(seed)
-        self.clock = Clock()
+        self.clock = VirtualClock()
         self.weather = weather
         self.length, self.bits, self.rounds = length, bits, rounds
         self.deaths = self.partitions = 0
@@ -184,7 +184,7 @@ class SimulatedFederation:
         return self._packed[1]
 
     def _deliver(self, sender: str, target: SimulatedPeer, wire: bytes) -> None:
-        """What intake.py does with a payload of a link: only its peer's own authentic letters go on.
+        """What inbox.py does with a payload of a link: only its peer's own authentic letters go on.
 
         A letter never changes, so who gets the same bytes gets the same one: n sites read what is said to all once.
         """

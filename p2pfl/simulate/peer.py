@@ -14,12 +14,12 @@ from p2pfl.keys import Identity, digest
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Want, seal
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
-from p2pfl.sharing.course import Course
 from p2pfl.sharing.fairness import taken_part, too_often
 from p2pfl.sharing.history import NO_BASE, base_of, check_rows, to_adopt
 from p2pfl.sharing.phases.fetch import SUM
 from p2pfl.sharing.round import Round
-from p2pfl.sharing.state import FINAL_ITEM, Setting, total_digest
+from p2pfl.sharing.run import Run
+from p2pfl.sharing.state import FINAL_ITEM, Context, total_digest
 
 
 class World(Protocol):
@@ -44,7 +44,7 @@ class Died(Exception):
 
 
 @dataclass
-class Disk:
+class VirtualDisk:
     """What outlives a process: sealed items and the federation log, one record for each final round."""
 
     items: dict[str, bytes] = field(default_factory=dict)
@@ -77,10 +77,10 @@ class SimulatedPeer:
     ) -> None:
         self.world, self.name, self.identity = world, name, identity
         self.roster, self.run, self.rounds, self.bits = roster, run, rounds, bits
-        self.disk = Disk()
+        self.disk = VirtualDisk()
         self.alive = False
         self.incarnation = b""
-        self.course: Course | None = None
+        self.course: Run | None = None
         self.error: P2PFLError | None = None  # what ended its last process, if that was not death
         self._do: dict[type[Any], Callable[[Any], None]] = {
             e.Send: self._send,
@@ -108,12 +108,18 @@ class SimulatedPeer:
         """The number of the last final round."""
         return self.disk.last[0]
 
-    def setting(self) -> Setting:
+    def setting(self) -> Context:
         manifest = digest("manifest")
-        return Setting(
-            self.run, self.roster, self.name, self.identity, self.incarnation, manifest, self.world.draw,
+        return Context(
+            self.run,
+            self.roster,
+            self.name,
+            self.identity,
+            self.incarnation,
+            manifest,
+            self.world.draw,
             hub=self.world.hub,
-        )  # fmt: skip
+        )
 
     def model_of(self, number: int) -> bytes:
         """The model after round `number`."""
@@ -127,7 +133,7 @@ class SimulatedPeer:
     def boot(self) -> None:
         """A new process on the same disk; its links may come up now."""
         self.alive, self.incarnation, self.error = True, self.world.draw(16), None
-        self.course = Course(self.setting(), self.final_round, self.disk.last, self.world.now)
+        self.course = Run(self.setting(), self.final_round, self.disk.last, self.world.now)
         self.course.recall(self.disk.proofs)
         self.models = {}
 
@@ -241,7 +247,7 @@ class SimulatedPeer:
             self._carry_out(course.handle(e.UpdateReady(self.world.now, number, proposal)))
 
     def _check_fairness(self) -> None:
-        """As runs/fairness.py does it with real logs."""
+        """As node/runs/fairness.py does it with real logs."""
         missed = {facts["round"]: facts["coordinator"] for kind, facts in self.disk.notes if kind == "missed"}
         records = (codec.read_facts(record) for record in self.disk.ledger)
         later = (facts for facts in records if facts["round"] > self.disk.looked)
@@ -249,7 +255,7 @@ class SimulatedPeer:
         if too_often(part):
             raise LeftOutTooOften(count=part.count(False), rounds=len(part), evidence=f"of rounds {sorted(missed)}")
 
-    def _at_the_end(self, course: Course) -> bool:
+    def _at_the_end(self, course: Run) -> bool:
         """The round that any further one would rest on is the last of its epoch."""
         kept = self.disk.ledger[-1] if self.disk.ledger else b""
         tip = course.rounds[course.held[-1]].state.record if course.held else kept

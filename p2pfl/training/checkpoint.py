@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from p2pfl.codec import Pieces
 from p2pfl.errors.training import ModelMisfit
-from p2pfl.training.update import Manifest, Vector
+from p2pfl.training.update import FlatVector, TensorLayout
 
 TYPES: Final = {("f", 4): "F32", ("i", 8): "I64"}
 
@@ -36,7 +36,7 @@ def pieces_of(tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> 
     return Pieces((len(written).to_bytes(8, "little"), written, *parts))
 
 
-def to_pieces(vector: Vector, manifest: Manifest, facts: Mapping[str, str] | None = None) -> Pieces:
+def to_pieces(vector: FlatVector, manifest: TensorLayout, facts: Mapping[str, str] | None = None) -> Pieces:
     """The tensors of `vector` (m,) by name, with `facts` (task, round, digest: public strings) in the header.
 
     The same model is the same file at all sites. Its pieces are views of `vector`.
@@ -44,7 +44,7 @@ def to_pieces(vector: Vector, manifest: Manifest, facts: Mapping[str, str] | Non
     return pieces_of(manifest.split(vector), {"format": "pt", **(facts or {})})
 
 
-def to_bytes(vector: Vector, manifest: Manifest, facts: Mapping[str, str] | None = None) -> bytes:
+def to_bytes(vector: FlatVector, manifest: TensorLayout, facts: Mapping[str, str] | None = None) -> bytes:
     """The same as one byte string."""
     return b"".join(to_pieces(vector, manifest, facts))
 
@@ -60,7 +60,7 @@ def named_tensors(data: bytes, source: str = "the checkpoint") -> dict[str, NDAr
         raise ModelMisfit(evidence=f"{len(data)} bytes: {error}", source=source) from None
 
 
-def from_bytes(data: bytes, manifest: Manifest, source: str = "the checkpoint") -> Vector:
+def from_bytes(data: bytes, manifest: TensorLayout, source: str = "the checkpoint") -> FlatVector:
     """The vector (m,) that `data` holds. Raises ModelMisfit unless names, shapes and type are those of `manifest`."""
     tensors = named_tensors(data, source)
     for name, shape in manifest.tensors:

@@ -21,21 +21,21 @@ from typing import Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl import strict_yaml
-from p2pfl.documents import Node, Table, Word, items, table, text
 from p2pfl.errors.training import (
+    CellNotANumber,
     DataEmpty,
     DataNotText,
     DuplicateColumn,
     MissingColumn,
     MissingLabel,
     MissingLabelColumn,
-    NotANumber,
     OutOfRange,
     RaggedRecord,
     UnknownCode,
     WrongColumnMap,
 )
+from p2pfl.federation import strict_yaml
+from p2pfl.federation.readers import Table, Word, YamlNode, items, table, text
 
 MISSING: Final = ("", "?", "-9", "-9.0", "NA", "NaN", "nan")  # UCI's own marks, and what common tools write
 DELIMITERS: Final = (",", ";", "\t")
@@ -100,7 +100,7 @@ def _known(known: Sequence[str]) -> str:
     return f"known are {', '.join(known)}"
 
 
-def _one_of(known: Sequence[str], node: Node, source: str) -> str:
+def _one_of(known: Sequence[str], node: YamlNode, source: str) -> str:
     if isinstance(node, Word) and node.text in known:
         return node.text
     shown = node.shown if isinstance(node, Word) else "a list or table"
@@ -113,8 +113,12 @@ def _numbers(row: Table) -> dict[str, float]:
         node = row.node(theirs)
         number = _number(node.text) if isinstance(node, Word) else None
         if number is None:
-            raise WrongColumnMap(evidence="codes are translated to numbers", place=node.place,
-                                 source=node.place.source, what=f"{theirs} is not translated to a number")  # fmt: skip
+            raise WrongColumnMap(
+                evidence="codes are translated to numbers",
+                place=node.place,
+                source=node.place.source,
+                what=f"{theirs} is not translated to a number",
+            )
         codes[theirs] = number
     return codes
 
@@ -140,7 +144,7 @@ def header_told(names: Sequence[str]) -> str:
 # ── the file ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Reader:
+class TableReader:
     """Reads one file with one column map; `source` names it in errors."""
 
     def __init__(self, wanted: Sequence[Column], label: Column, column_map: ColumnMap, source: str) -> None:
@@ -159,8 +163,11 @@ class Reader:
                 if not cells:
                     continue  # an empty line, as many tools leave at the end
                 if len(cells) != len(header):
-                    raise RaggedRecord(evidence=f"{len(cells)} cells, the header has {len(header)}", path=self.source,
-                                       line=rows.line_num)  # fmt: skip
+                    raise RaggedRecord(
+                        evidence=f"{len(cells)} cells, the header has {len(header)}",
+                        path=self.source,
+                        line=rows.line_num,
+                    )
                 values.append([self._value(column, cells, places, rows.line_num) for column in self.wanted])
                 labels.append(self._label(cells, places, rows.line_num) if labelled else math.nan)
         except csv.Error as error:
@@ -194,14 +201,16 @@ class Reader:
         names = [name.strip() for name in header]
         for theirs in self.map.columns:
             if theirs not in names:
-                raise MissingColumn(evidence=f"the column map names it; {header_told(names)}", path=self.source,
-                                    column=theirs)  # fmt: skip
+                raise MissingColumn(
+                    evidence=f"the column map names it; {header_told(names)}", path=self.source, column=theirs
+                )
         places: dict[str, int] = {}
         for place, theirs in enumerate(names):
             ours = self.map.columns.get(theirs, theirs)
             if ours in places and ours in self._names():
-                raise DuplicateColumn(evidence=f"columns {places[ours] + 1} and {place + 1}", path=self.source,
-                                      column=ours)  # fmt: skip
+                raise DuplicateColumn(
+                    evidence=f"columns {places[ours] + 1} and {place + 1}", path=self.source, column=ours
+                )
             places.setdefault(ours, place)
         for column in self.wanted:
             if column.name not in places and column.name not in self.map.absent:
@@ -233,14 +242,20 @@ class Reader:
             self._unknown_code(column, line)
         if not column.low <= number <= column.high:
             low, high = f"{column.low:g}", f"{column.high:g}"
-            raise OutOfRange(evidence=f"plausible is {low} to {high} ({column.unit})", path=self.source, line=line,
-                             column=column.name, low=low, high=high)  # fmt: skip
+            raise OutOfRange(
+                evidence=f"plausible is {low} to {high} ({column.unit})",
+                path=self.source,
+                line=line,
+                column=column.name,
+                low=low,
+                high=high,
+            )
         return number
 
     def _refuse_word(self, column: Column, length: int, line: int) -> NoReturn:
         if column.codes:
             self._unknown_code(column, line)
-        raise NotANumber(evidence=f"a cell of {length} characters", path=self.source, line=line, column=column.name)
+        raise CellNotANumber(evidence=f"a cell of {length} characters", path=self.source, line=line, column=column.name)
 
     def _unknown_code(self, column: Column, line: int) -> NoReturn:
         codes = ", ".join(f"{code:g}" for code in column.codes)

@@ -24,8 +24,12 @@ NAME: Final = "UCI Heart Disease"
 LEAST_SITES: Final = 3
 MOST_SITES: Final = 20
 
-HOSPITALS: Final = {"Cleveland": "cleveland", "Hungary": "hungary", "Switzerland": "switzerland",
-                    "VA Long Beach": "long-beach"}  # fmt: skip
+HOSPITALS: Final = {
+    "Cleveland": "cleveland",
+    "Hungary": "hungary",
+    "Switzerland": "switzerland",
+    "VA Long Beach": "long-beach",
+}
 COUNTS: Final = {"cleveland": 303, "hungary": 294, "switzerland": 123, "long-beach": 200}
 MISPLACED: Final = {"304": "hungary"}
 THEIR_NAMES: Final = {"thalach": "thalch"}
@@ -39,11 +43,11 @@ CODES: Final[dict[str, dict[str, str]]] = {
     "thal": {"normal": "3", "fixed defect": "6", "reversable defect": "7"},
 }
 
-Row = tuple[str, ...]
+CsvRow = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Deal:
+class SiteFiles:
     """Each site's own CSV by site name, how many records it has, and one sentence on how they were dealt."""
 
     files: dict[str, bytes]
@@ -52,10 +56,10 @@ class Deal:
     dataset: str = NAME
 
 
-def hospitals() -> dict[str, list[Row]]:
+def hospitals() -> dict[str, list[CsvRow]]:
     """The records of each hospital, in the file's order, in UCI's numbers. Raises DataPackageMissing or …Changed."""
     raw = _package_file()
-    found: dict[str, list[Row]] = {name: [] for name in HOSPITALS.values()}
+    found: dict[str, list[CsvRow]] = {name: [] for name in HOSPITALS.values()}
     for row in csv.DictReader(io.StringIO(raw.decode("utf-8"), newline="")):
         name = MISPLACED.get(row["id"], HOSPITALS[row["dataset"]])
         found[name].append(tuple(_cell(column, row[THEIR_NAMES.get(column, column)]) for column in HEADER))
@@ -84,7 +88,7 @@ def _cell(column: str, text: str) -> str:
     return CODES[column][text] if text and column in CODES else text
 
 
-def deal(sites: int) -> Deal:
+def deal(sites: int) -> SiteFiles:
     """The 920 records dealt to `sites` sites. Raises WrongNumberOfSites.
 
     4: the hospitals as they are. 3: the two smallest are one site. More: whichever hospital's sites are largest is
@@ -94,8 +98,11 @@ def deal(sites: int) -> Deal:
         raise WrongNumberOfSites(evidence=f"{LEAST_SITES} to {MOST_SITES} sites are possible", sites=sites)
     whole = hospitals()
     if sites == LEAST_SITES:
-        whole = {"cleveland": whole["cleveland"], "hungary": whole["hungary"],
-                 "long-beach-switzerland": whole["long-beach"] + whole["switzerland"]}  # fmt: skip
+        whole = {
+            "cleveland": whole["cleveland"],
+            "hungary": whole["hungary"],
+            "long-beach-switzerland": whole["long-beach"] + whole["switzerland"],
+        }
         said = "three sites: Cleveland and Hungary as they are, VA Long Beach and Switzerland merged into one"
         return _dealt(whole, said)
     parts = dict.fromkeys(whole, 1)
@@ -112,11 +119,13 @@ def deal(sites: int) -> Deal:
     return _dealt(dealt, said)
 
 
-def _dealt(rows: dict[str, list[Row]], said: str) -> Deal:
-    return Deal({name: _csv(own) for name, own in rows.items()}, {name: len(own) for name, own in rows.items()}, said)
+def _dealt(rows: dict[str, list[CsvRow]], said: str) -> SiteFiles:
+    return SiteFiles(
+        {name: _csv(own) for name, own in rows.items()}, {name: len(own) for name, own in rows.items()}, said
+    )
 
 
-def _csv(rows: list[Row]) -> bytes:
+def _csv(rows: list[CsvRow]) -> bytes:
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADER)

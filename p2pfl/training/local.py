@@ -24,17 +24,17 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 
 from p2pfl.errors.training import ModelDiverged, UnitUnsupported
-from p2pfl.federation import Privacy
+from p2pfl.federation.federation import Privacy
 from p2pfl.keys import KEY_BYTES, Secret
 from p2pfl.training.models import as_inputs, build, check_private, device_of, histogram, loss_of, scores_of
-from p2pfl.training.noise import Keystream
+from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Charge, Mechanism
 from p2pfl.training.sampling import poisson_batches
-from p2pfl.training.task import Site, Task
-from p2pfl.training.update import Vector, read_vector, write_vector
+from p2pfl.training.task import SiteRecords, Task
+from p2pfl.training.update import FlatVector, read_vector, write_vector
 
 Draw = Callable[[int], bytes]
-Progress = Callable[[int, int], None]
+OnStep = Callable[[int, int], None]
 
 AT_ONCE: Final = 64  # records whose gradients are in memory at the same time
 
@@ -46,7 +46,7 @@ class PassStopped(Exception):
 class KeystreamOptimizer(DPOptimizer):  # type: ignore[misc]
     """Opacus' clipping, noise from a keystream, a public divisor."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, privacy: Privacy, divisor: float, noise: Keystream) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, privacy: Privacy, divisor: float, noise: BitStream) -> None:
         super().__init__(
             optimizer=optimizer,
             noise_multiplier=privacy.noise_multiplier,
@@ -69,8 +69,16 @@ class KeystreamOptimizer(DPOptimizer):  # type: ignore[misc]
 class Trainer:
     """One site's training, round after round: model in, private update out. Vectors are (m,) float32."""
 
-    def __init__(self, *, task: Task, site: Site, privacy: Privacy, draw: Draw, device: str = "cpu",
-                 progress: Progress | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        *,
+        task: Task,
+        site: SiteRecords,
+        privacy: Privacy,
+        draw: Draw,
+        device: str = "cpu",
+        progress: OnStep | None = None,
+    ) -> None:
         """Build the model and try one private step of it; nothing is charged, nothing leaves.
 
         draw        the system's generator: `draw(32)` is 32 fresh secret bytes
@@ -95,11 +103,11 @@ class Trainer:
         """m"""
         return self.manifest.parameters
 
-    def initial(self, seed: bytes) -> Vector:
+    def initial(self, seed: bytes) -> FlatVector:
         """The model that every site starts from, given 32 public bytes: the same bits everywhere.    (m,)"""
         return self._task.first(self._plain, seed)
 
-    def train(self, model: Vector, charge: Charge) -> Vector:
+    def train(self, model: FlatVector, charge: Charge) -> FlatVector:
         """Return local − model after one private pass from `model`.    (m,)
 
         charge    of this pass, from Account.charge, made durable by the caller; it serves once
@@ -145,11 +153,11 @@ class Trainer:
             warnings.simplefilter("ignore")  # torch, on backward hooks where the inputs need no gradient
             torch.autograd.backward(loss_of(self._task, self._model(x), y).sum())
 
-    def _stream(self, label: str) -> Keystream:
+    def _stream(self, label: str) -> BitStream:
         """A keystream of its own for one pass: 32 fresh bytes, so no two passes share noise or samples."""
-        return Keystream(Secret(self._draw(KEY_BYTES), f"{label}, one pass"), label)
+        return BitStream(Secret(self._draw(KEY_BYTES), f"{label}, one pass"), label)
 
-    def evaluate(self, model: Vector) -> NDArray[np.int64]:
+    def evaluate(self, model: FlatVector) -> NDArray[np.int64]:
         """How `model` scores the held-out records: counts by class (0 negative, 1 positive) and bin.    (2, 128)
 
         The counts are exact, so they are **not private**: they are for the secure sum, and marked so in the record.
@@ -157,7 +165,7 @@ class Trainer:
         held = self._site.held_out
         return histogram(self.scores(model), held.y)
 
-    def scores(self, model: Vector) -> NDArray[np.float64]:
+    def scores(self, model: FlatVector) -> NDArray[np.float64]:
         """Probabilities that `model` gives the held-out records; they stay at this site.    (N,)"""
         write_vector(self._measured, model)
         return scores_of(self._task, self._measured, self._site.held_out.x, self._device)

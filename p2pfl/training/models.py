@@ -21,7 +21,7 @@ from torch import nn
 
 from p2pfl.errors.training import DeviceMissing, LossNotPerRecord, ModelDiverged, ModelNotPrivate
 from p2pfl.training.task import Records, Task
-from p2pfl.training.update import Manifest, Vector, manifest_of, write_vector
+from p2pfl.training.update import FlatVector, TensorLayout, manifest_of, write_vector
 
 BINS: Final = 128
 CLASSES: Final = 2
@@ -36,7 +36,7 @@ class Built:
     """A task's model as it is trained, its manifest, and what was replaced to make it trainable privately."""
 
     model: nn.Module
-    manifest: Manifest
+    manifest: TensorLayout
     notices: tuple[str, ...]
 
 
@@ -52,8 +52,11 @@ def build(task: Task) -> Built:
     if errors:
         raise ModelNotPrivate(evidence=str(errors[0]), task=task.name)
     after = {name: type(layer).__name__ for name, layer in model.named_modules()}
-    notices = tuple(f"{name or 'the model'}: {before.get(name, 'nothing')} is replaced by {kind}"
-                    for name, kind in after.items() if before.get(name) != kind)  # fmt: skip
+    notices = tuple(
+        f"{name or 'the model'}: {before.get(name, 'nothing')} is replaced by {kind}"
+        for name, kind in after.items()
+        if before.get(name) != kind
+    )
     return Built(model, manifest_of(model), notices)
 
 
@@ -162,7 +165,7 @@ def histogram(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray
     return counts
 
 
-def predict(task: Task, vector: Vector, records: Records, device: str = "cpu") -> NDArray[np.float64]:
+def predict(task: Task, vector: FlatVector, records: Records, device: str = "cpu") -> NDArray[np.float64]:
     """What the model `vector` (m,) says of `records`: probabilities of the positive class.    (N,)"""
     built, place = build(task), device_of(device)
     write_vector(built.model, vector)

@@ -22,7 +22,7 @@ BLOCK_WORDS: Final = 1 << 17  # 1 MiB of keystream at a time
 TWO_PI: Final = 2.0 * float(np.pi)
 
 
-class Keystream:
+class BitStream:
     """An endless stream of uniform bits under HKDF(secret, label, context). Each bit is handed out once."""
 
     def __init__(self, secret: Secret, label: str, context: bytes = b"") -> None:

@@ -21,7 +21,7 @@ from typing import Final
 
 from p2pfl.codec import Malformed, facts, read_facts
 from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
-from p2pfl.federation import Privacy
+from p2pfl.federation.federation import Privacy
 
 VERSION: Final = 1
 MOST_STEPS: Final = 1 << 40
@@ -48,8 +48,12 @@ class Mechanism:
 
     def facts(self) -> dict[str, object]:
         """For a ledger entry: reals as decimal strings that read back as the same float."""
-        return {"mechanism": "poisson-gaussian", "noise_multiplier": repr(self.noise_multiplier),
-                "sample_rate": repr(self.sample_rate), "steps": self.steps}  # fmt: skip
+        return {
+            "mechanism": "poisson-gaussian",
+            "noise_multiplier": repr(self.noise_multiplier),
+            "sample_rate": repr(self.sample_rate),
+            "steps": self.steps,
+        }
 
     @classmethod
     def from_facts(cls, row: dict[str, object]) -> Mechanism:

@@ -12,16 +12,16 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.training.noise import Keystream
+from p2pfl.training.noise import BitStream
 
 
-def poisson_batches(stream: Keystream, records: int, rate: float, steps: int) -> Iterator[NDArray[np.int64]]:
+def poisson_batches(stream: BitStream, records: int, rate: float, steps: int) -> Iterator[NDArray[np.int64]]:
     """`steps` batches of record indices, each record in each batch with probability `rate`.    (B,), B ≥ 0"""
     for _ in range(steps):
         yield np.flatnonzero(stream.below(records, rate)).astype(np.int64, copy=False)
 
 
-def shuffled_batches(stream: Keystream, records: int, size: int) -> Iterator[NDArray[np.int64]]:
+def shuffled_batches(stream: BitStream, records: int, size: int) -> Iterator[NDArray[np.int64]]:
     """One pass over all records in random order, for training without privacy.    (≤ size,)"""
     order = np.argsort(stream.words(records), kind="stable").astype(np.int64, copy=False)
     for start in range(0, records, size):

@@ -6,22 +6,17 @@ digest. A task's constants are public; a statistic of private records (a mean, a
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.errors.training import TaskFileChanged, TaskUnusable, TooFewRecords, UnknownTask
-from p2pfl.federation import TaskChoice
+from p2pfl.errors.training import TooFewRecords
 from p2pfl.keys import Secret
-from p2pfl.training.update import Vector, first_model
+from p2pfl.training.update import FlatVector, first_model
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +48,7 @@ class Records:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class SiteRecords:
     """A site's records, split: those that it trains on, and those that only ever measure."""
 
     train: Records
@@ -88,12 +83,12 @@ class Task(ABC):
     def scores(self, outputs: torch.Tensor) -> torch.Tensor:
         """The probability of the positive class for each record, shape (B,)."""
 
-    def first(self, model: nn.Module, seed: bytes) -> Vector:
+    def first(self, model: nn.Module, seed: bytes) -> FlatVector:
         """The parameters (m,) that all sites start from, the same bits everywhere."""
         return first_model(model, seed)
 
 
-def hold_out(records: Records, key: Secret, source: str, part: float = HELD_OUT) -> Site:
+def hold_out(records: Records, key: Secret, source: str, part: float = HELD_OUT) -> SiteRecords:
     """Split by a keyed hash of each record: equal records stay together, and later additions move nobody.
 
     key    32 secret bytes of this site, kept for its lifetime; without them nobody can tell who was held out
@@ -107,40 +102,4 @@ def hold_out(records: Records, key: Secret, source: str, part: float = HELD_OUT)
     if np.count_nonzero(~held) < LEAST_TRAINED:  # equal records stay together, so nearly all may be held out
         evidence = f"{len(records)} records, {len(set(records.identities))} of them different"
         raise TooFewRecords(evidence=f"{evidence}, leave {np.count_nonzero(~held)} to train on", path=source)
-    return Site(records.at(np.flatnonzero(~held)), records.at(np.flatnonzero(held)))
-
-
-def built_in(name: str, features: Sequence[str] = (), constants: Mapping[str, Sequence[float]] | None = None) -> Task:
-    """The built-in task `name`. Raises UnknownTask."""
-    if name == "tabular":
-        from p2pfl.training.tasks.tabular import Tabular
-
-        return Tabular(features, constants or {})
-    raise UnknownTask(evidence="built in are: tabular", name=name)
-
-
-def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
-    """The task that peers.yaml names; `file` is where this site keeps its copy of a task's file.
-
-    Raises UnknownTask, TaskFileChanged, TaskUnusable. The bytes that are run are the bytes whose digest was checked.
-    """
-    if choice.name is not None:
-        return built_in(choice.name, choice.features, choice.constants)
-    path = file or Path(choice.file or "")
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise TaskUnusable(evidence=str(error.strerror), path=path, cls=choice.cls) from None
-    found = hashlib.sha256(raw).digest()
-    if found != choice.sha256:
-        agreed = (choice.sha256 or b"").hex()[:16]
-        raise TaskFileChanged(evidence=f"SHA-256 here {found.hex()[:16]}…, agreed {agreed}…", path=path)
-    module = ModuleType(path.stem)
-    try:
-        exec(compile(raw, str(path), "exec"), module.__dict__)  # noqa: S102 - the site's own file, pinned by digest
-        task = getattr(module, choice.cls or "")()
-    except Exception as error:
-        raise TaskUnusable(evidence=f"{type(error).__name__}: {error}", path=path, cls=choice.cls) from error
-    if not isinstance(task, Task):
-        raise TaskUnusable(evidence=f"{type(task).__name__} is not a Task", path=path, cls=choice.cls)
-    return task
+    return SiteRecords(records.at(np.flatnonzero(~held)), records.at(np.flatnonzero(held)))

@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 from p2pfl.codec import facts
 from p2pfl.keys import Secret, digest
-from p2pfl.training.noise import Keystream
+from p2pfl.training.noise import BitStream
 
 if TYPE_CHECKING:
     from torch import nn
 
-Vector = NDArray[np.float32]
+FlatVector = NDArray[np.float32]
 
 BLOCK: Final = 16 * 1024  # coordinates that are applied at once: in float64 they stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class TensorLayout:
     """Names and shapes of the parameters that train, in the model's order: what a vector's coordinates mean."""
 
     tensors: tuple[tuple[str, tuple[int, ...]], ...]
@@ -41,7 +41,7 @@ class Manifest:
         """32 bytes that two sites compare before their vectors are added."""
         return digest("manifest", facts({"tensors": [[name, list(shape)] for name, shape in self.tensors]}))
 
-    def split(self, vector: Vector) -> dict[str, Vector]:
+    def split(self, vector: FlatVector) -> dict[str, FlatVector]:
         """The named tensors of `vector` (views of it). Raises ValueError on another length."""
         if vector.shape != (self.parameters,):
             raise ValueError(f"a vector of shape {vector.shape} for {self.parameters} parameters")
@@ -53,18 +53,18 @@ class Manifest:
         return named
 
 
-def manifest_of(model: nn.Module) -> Manifest:
+def manifest_of(model: nn.Module) -> TensorLayout:
     """The manifest of `model`'s parameters with requires_grad."""
-    return Manifest(tuple((name, tuple(p.shape)) for name, p in model.named_parameters() if p.requires_grad))
+    return TensorLayout(tuple((name, tuple(p.shape)) for name, p in model.named_parameters() if p.requires_grad))
 
 
-def read_vector(model: nn.Module) -> Vector:
+def read_vector(model: nn.Module) -> FlatVector:
     """The trained parameters of `model` as one vector.    (m,)"""
     parts = [p.detach().cpu().numpy().ravel() for p in model.parameters() if p.requires_grad]
     return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.zeros(0, np.float32)
 
 
-def write_vector(model: nn.Module, vector: Vector) -> None:
+def write_vector(model: nn.Module, vector: FlatVector) -> None:
     """Set the trained parameters of `model` from `vector` (m,), on whatever device they lie."""
     import torch
 
@@ -75,7 +75,7 @@ def write_vector(model: nn.Module, vector: Vector) -> None:
                 parameter.copy_(torch.from_numpy(named[name].copy()))
 
 
-def first_model(model: nn.Module, seed: bytes) -> Vector:
+def first_model(model: nn.Module, seed: bytes) -> FlatVector:
     """The model that every site starts from, the same bits everywhere.    (m,)
 
     seed    32 public bytes that all sites hold (peers.yaml's digest)
@@ -89,7 +89,7 @@ def first_model(model: nn.Module, seed: bytes) -> Vector:
     for name, shape in manifest_of(model).tensors:
         count = math.prod(shape)
         if len(shape) >= 2:
-            stream = Keystream(Secret(seed, "public seed of the first model"), "training/initial", name.encode())
+            stream = BitStream(Secret(seed, "public seed of the first model"), "training/initial", name.encode())
             bound = 1.0 / math.sqrt(math.prod(shape[1:]))
             values = (stream.uniforms(count) * 2.0 - 1.0) * bound
         elif name.rpartition(".")[2].endswith("bias"):
@@ -101,8 +101,8 @@ def first_model(model: nn.Module, seed: bytes) -> Vector:
 
 
 def apply(
-    model: Vector, total: NDArray[np.float64], survivors: int, support: NDArray[np.int64] | None = None
-) -> Vector:
+    model: FlatVector, total: NDArray[np.float64], survivors: int, support: NDArray[np.int64] | None = None
+) -> FlatVector:
     """Return model + total / survivors: float64 in fixed order, rounded to float32 once.    (m,)
 
     total       float64, the opened sum of the survivors' updates, the same bits at every site: (m,), or one for each
@@ -125,6 +125,6 @@ def apply(
     return after
 
 
-def _added(model: Vector, total: NDArray[np.float64], survivors: int) -> NDArray[np.float64]:
+def _added(model: FlatVector, total: NDArray[np.float64], survivors: int) -> NDArray[np.float64]:
     after = np.divide(total, float(survivors))
     return np.add(after, model, out=after)

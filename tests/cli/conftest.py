@@ -22,9 +22,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def begin(*arguments: str, stdin: str = "") -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "p2pfl", *arguments], cwd=tmp_path, env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            [sys.executable, "-m", "p2pfl", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         started.append(process)
         if process.stdin is not None:
             process.stdin.write(stdin)

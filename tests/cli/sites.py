@@ -7,12 +7,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from p2pfl import draft
-from p2pfl.cards import Card
-from p2pfl.cli.children import free_ports
+from p2pfl.cli.demo_peers import free_ports
 from p2pfl.cli.peers import task_lines
+from p2pfl.federation import draft
+from p2pfl.federation.cards import Card
 from p2pfl.home import Home
-from p2pfl.keyslots import KeyFile
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.roster import Address
 from p2pfl.training.data import deal
 

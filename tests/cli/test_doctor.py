@@ -18,14 +18,15 @@ from p2pfl.cli.links import apart, link_facts, link_lines
 from p2pfl.errors.mesh import PeerUnreachable
 from p2pfl.errors.probe import NotReachedBy
 from p2pfl.errors.round import ManifestDiffers
-from p2pfl.federation import Federation, difference
+from p2pfl.federation import Federation
+from p2pfl.federation.federation import difference
 from p2pfl.home import Home
-from p2pfl.keyslots import KeyFile
+from p2pfl.home.keyslots import KeyFile
+from p2pfl.mesh.diagnose import Diagnosis, Way
 from p2pfl.mesh.events import Path as Route
 from p2pfl.mesh.events import TlsFacts
-from p2pfl.mesh.examine import Found, Way
-from p2pfl.mesh.measure import Clock
-from p2pfl.mesh.probe import DOCTOR, Dialed, Facts
+from p2pfl.mesh.probe import DOCTOR, Dialed, PeerFacts
+from p2pfl.mesh.probe_client import ClockOffset
 from p2pfl.roster import Address
 from tests.cli.sites import Sites, Start, ended, facts, said
 from tests.federation.sample import peers_yaml
@@ -54,8 +55,11 @@ def test_five_doctors_at_once_find_every_link_well_in_both_directions(tmp_path: 
         assert status == 0, err
         told: dict[str, Any] = facts(out)
         assert told["ready"]
-        assert told["port"] == {"state": "open", "address": f"127.0.0.1:{sites.ports[sites.names.index(name)]}",
-                                "process": process.pid}  # fmt: skip
+        assert told["port"] == {
+            "state": "open",
+            "address": f"127.0.0.1:{sites.ports[sites.names.index(name)]}",
+            "process": process.pid,
+        }
         assert {link["peer"] for link in told["links"]} == set(sites.names) - {name}
         for link in told["links"]:
             assert (link["there"], link["back"], link["up"], link["errors"]) == ("ok", "ok", True, [])
@@ -145,8 +149,8 @@ def test_a_port_that_another_program_holds_is_named_and_a_home_of_another_federa
 
 def test_a_doctor_is_there_quickly_since_it_loads_neither_torch_nor_what_trains() -> None:
     script = (
-        "import sys, p2pfl.cli.doctor, p2pfl.cli.status, p2pfl.mesh.desk, p2pfl.mesh.examine; "
-        "loaded = {'torch', 'opacus', 'p2pfl.peer', 'p2pfl.node'} & set(sys.modules); "
+        "import sys, p2pfl.cli.doctor, p2pfl.cli.status, p2pfl.mesh.doctor_port, p2pfl.mesh.diagnose; "
+        "loaded = {'torch', 'opacus', 'p2pfl.peer', 'p2pfl.node.node'} & set(sys.modules); "
         "sys.exit(f'loaded: {loaded}' if loaded else 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -156,18 +160,28 @@ def test_a_doctor_is_there_quickly_since_it_loads_neither_torch_nor_what_trains(
 # ── what all sites together show ──────────────────────────────────────────────────────────────────────────────
 
 
-def well(peer: str, ahead_s: float = 0.0, theirs: bytes | None = None) -> Found:
+def well(peer: str, ahead_s: float = 0.0, theirs: bytes | None = None) -> Diagnosis:
     held = FEDERATION.digest if theirs is None else b"\1" * 32
     address = Address("10.0.0.1", 7443)
     way = Way(address, None, "10.0.0.1", 1448, 0.001, 0.004)
     errors = [] if theirs is None else [ManifestDiffers(peer=peer, evidence="first difference in line 2")]
     tls = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519MLKEM768")
-    return Found(
-        peer, (way,), way, there="ok", back="ok", dialed=(Dialed("10.0.0.9:7443", 4),), tls=tls,
-        facts=Facts(DOCTOR, 1 << 24, held, "0.1.0"),
-        round_trip_s=0.0042, clock=Clock(0.0042, ahead_s), to_bytes_s=11.7e6, from_bytes_s=2.9e8, theirs=theirs,
+    return Diagnosis(
+        peer,
+        (way,),
+        way,
+        there="ok",
+        back="ok",
+        dialed=(Dialed("10.0.0.9:7443", 4),),
+        tls=tls,
+        facts=PeerFacts(DOCTOR, 1 << 24, held, "0.1.0"),
+        round_trip_s=0.0042,
+        clock=ClockOffset(0.0042, ahead_s),
+        to_bytes_s=11.7e6,
+        from_bytes_s=2.9e8,
+        theirs=theirs,
         errors=list(errors),
-    )  # fmt: skip
+    )
 
 
 def test_one_clock_that_is_off_is_told_at_that_site() -> None:
@@ -204,17 +218,33 @@ def test_when_most_others_hold_one_other_file_it_is_this_one_that_differs_and_th
 
 def unreachable(peer: str) -> PeerUnreachable:
     host = "a-gateway.of-a-hospital.with-a-long-name.example.org"
-    return PeerUnreachable(peer=peer, address=Address(host, 7443), host=host, port=7443,
-                           evidence="10.11.12.13: no answer within 5 s; 2001:db8::1: no route to host")  # fmt: skip
+    return PeerUnreachable(
+        peer=peer,
+        address=Address(host, 7443),
+        host=host,
+        port=7443,
+        evidence="10.11.12.13: no answer within 5 s; 2001:db8::1: no route to host",
+    )
 
 
 def test_the_table_fits_80_columns_whatever_the_names_and_the_worst_is_first() -> None:
     route = Route("relay", "another-very-long-name")
-    bad = Found(LONG, (), path=route, there="stalls", back="no", errors=[unreachable(LONG)])
-    blocked = replace(well("b"), back="no", round_trip_s=1.2345, clock=Clock(1.2, -3000.0), errors=[NotReachedBy(
-        peer="b", address="10.0.0.9:7443", port=7443, happened="The machine answers, and nothing listens there.",
-        evidence="b says P2P-MESH-043: connection refused",
-    )])  # fmt: skip
+    bad = Diagnosis(LONG, (), path=route, there="stalls", back="no", errors=[unreachable(LONG)])
+    blocked = replace(
+        well("b"),
+        back="no",
+        round_trip_s=1.2345,
+        clock=ClockOffset(1.2, -3000.0),
+        errors=[
+            NotReachedBy(
+                peer="b",
+                address="10.0.0.9:7443",
+                port=7443,
+                happened="The machine answers, and nothing listens there.",
+                evidence="b says P2P-MESH-043: connection refused",
+            )
+        ],
+    )
     lines = link_lines([link_facts(one) for one in (well("a"), blocked, bad)])
     rows = [line for line in lines if re.match(r"  \S", line)]
     assert [row.split()[0] for row in rows] == ["site", LONG[:14] + "…", "b", "a"]
@@ -230,11 +260,13 @@ def test_a_site_that_holds_another_file_has_no_link_whoever_lets_whom_in() -> No
 
 def test_a_command_to_try_is_never_broken() -> None:
     far = unreachable("b")
-    assert f"      try       {far.suggestion}" in link_lines([link_facts(Found("b", there="no", errors=[far]))])
+    assert f"      try       {far.suggestion}" in link_lines([link_facts(Diagnosis("b", there="no", errors=[far]))])
 
 
 def test_likely_causes_are_said_once_for_each_code() -> None:
-    lines = link_lines([link_facts(Found(peer, there="no", errors=[unreachable(peer)])) for peer in ("a", "b", "c")])
+    lines = link_lines(
+        [link_facts(Diagnosis(peer, there="no", errors=[unreachable(peer)])) for peer in ("a", "b", "c")]
+    )
     assert sum("likely" in line for line in lines) == 1
     assert sum("try" in line for line in lines) == 3
 
@@ -247,7 +279,7 @@ def test_another_file_is_shown_line_by_line_and_cannot_steer_the_terminal() -> N
     assert not any("\x1b" in line for line in lines)
 
 
-def told(*found: Found) -> dict[str, Any]:
+def told(*found: Diagnosis) -> dict[str, Any]:
     return facts_of(FEDERATION, NAME, Port("open", Address("10.0.0.9", 7443)), found, [], [])
 
 
@@ -258,7 +290,7 @@ def test_every_key_of_the_json_is_documented_and_the_other_way_round() -> None:
 
 def test_the_first_line_says_whether_anything_is_wrong() -> None:
     assert doctor_text(told(*map(well, PEERS))).splitlines()[0] == f"{NAME}: all links work"
-    away = Found(PEERS[1], there="no", errors=[unreachable(PEERS[1])])
+    away = Diagnosis(PEERS[1], there="no", errors=[unreachable(PEERS[1])])
     assert doctor_text(told(well(PEERS[0]), away)).splitlines()[0] == f"{NAME}: 1 of 2 links work, 1 finding"
 
 
@@ -271,7 +303,9 @@ def test_another_release_is_a_note_and_no_failure() -> None:
     assert "it runs p2pfl 0.0.9; the protocol is the same" in doctor_text(shown)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.04, "+0.0 s"), (-12.34, "-12.3 s"), (600, "+10 min"), (-7300, "-2 h"),
-                                               (200_000, "+2 d"), (119.0, "+119.0 s")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "+0.0 s"), (-12.34, "-12.3 s"), (600, "+10 min"), (-7300, "-2 h"), (200_000, "+2 d"), (119.0, "+119.0 s")],
+)
 def test_a_difference_of_clocks_is_short(seconds: float, text: str) -> None:
     assert apart(seconds) == text

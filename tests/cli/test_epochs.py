@@ -12,13 +12,13 @@ from p2pfl import codec
 from p2pfl.cli.main import run
 from p2pfl.errors.membership import NothingToChange
 from p2pfl.federation import Federation
+from p2pfl.federation.membership import run_of
 from p2pfl.home import Home
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import digest
-from p2pfl.keyslots import KeyFile
 from p2pfl.ledger.log import Log
-from p2pfl.membership import run_of
 from p2pfl.messages import Envelope, Ready, seal
-from p2pfl.succession import current, standing
+from p2pfl.node.epochs import current, standing
 from tests.federation.changes import IDENTITIES, all_three, federation, two_epochs
 
 MADE = all_three()

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 
 from p2pfl import codec
-from p2pfl.carry import Carrier
 from p2pfl.cli.main import run
 from p2pfl.errors.round import ProvenLiar
 from p2pfl.keys import Identity, digest
 from p2pfl.ledger.log import Log
 from p2pfl.messages import Ack, Envelope, Letter, Message, Ready, seal
+from p2pfl.node.effects import EffectRunner
+from p2pfl.node.progress import Progress
 from p2pfl.peer import sums_run, training_run
-from p2pfl.progress import Progress
 from p2pfl.sharing import events as e
 from p2pfl.sharing.evidence import check
-from tests.runs.places import NAMES, Place, places
+from tests.node.runs.homes import NAMES, Place, places
 
 ME, LIAR, OTHER = NAMES
 D = digest("attempt")
@@ -53,9 +53,10 @@ class Desk:
     def accuse(self, proof: Sequence[bytes], peer: str = LIAR) -> None:
         """As a running node does it."""
         books = self.place.books()
-        hands = Carrier(self.place.home, books, *[SimpleNamespace()] * 4, self.told.append)  # type: ignore[arg-type]
-        held: Any = SimpleNamespace(course=SimpleNamespace(setting=SimpleNamespace(
-            run=self.run, roster=self.place.federation.roster)))  # fmt: skip
+        hands = EffectRunner(self.place.home, books, *[SimpleNamespace()] * 4, self.told.append)  # type: ignore[arg-type]
+        held: Any = SimpleNamespace(
+            course=SimpleNamespace(setting=SimpleNamespace(run=self.run, roster=self.place.federation.roster))
+        )
         error = ProvenLiar(peer=peer, evidence="two statements")
         asyncio.run(hands._accuse(held, e.Accuse(peer, 7, 0, error, tuple(proof))))
 
@@ -177,14 +178,24 @@ def innocent(desk: Desk) -> dict[str, object]:
     forged = [seal(Ready(D, bytes([k]) * 32), place, stranger).wire for k in (1, 2)]
     grown = [desk.said(Ack(held)).wire for held in ((), ((ME, D),))]
     return {
-        "nothing": b"", "no msgpack": b"\xc1", "no list": codec.pack(one), "numbers": codec.pack((1, 2)),
-        "no letters": (), "one letter": (one,), "the same twice": (one, one), "rubbish in a list": (one, b"rubbish"),
-        "more behind it": codec.pack((one, two)) + b"\0", "cut": codec.pack((one, two))[:-1],
-        "of two sites": (one, desk.proof(by=OTHER)[1]), "of two attempts": (one, desk.proof(1)[1]),
-        "forged": tuple(forged), "acknowledgements, which may grow": tuple(grown),
-        "letters without end": (one,) * 1000, "under another peers.yaml": desk.proof(run=bytes(32)),
+        "nothing": b"",
+        "no msgpack": b"\xc1",
+        "no list": codec.pack(one),
+        "numbers": codec.pack((1, 2)),
+        "no letters": (),
+        "one letter": (one,),
+        "the same twice": (one, one),
+        "rubbish in a list": (one, b"rubbish"),
+        "more behind it": codec.pack((one, two)) + b"\0",
+        "cut": codec.pack((one, two))[:-1],
+        "of two sites": (one, desk.proof(by=OTHER)[1]),
+        "of two attempts": (one, desk.proof(1)[1]),
+        "forged": tuple(forged),
+        "acknowledgements, which may grow": tuple(grown),
+        "letters without end": (one,) * 1000,
+        "under another peers.yaml": desk.proof(run=bytes(32)),
         "of another epoch": desk.proof(epoch=2),
-    }  # fmt: skip
+    }
 
 
 def test_a_file_that_proves_nothing_ends_with_5_and_names_nobody(desk: Desk) -> None:

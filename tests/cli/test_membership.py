@@ -20,24 +20,23 @@ from typing import Any, cast
 
 import pytest
 
-from p2pfl import changefile, draft
-from p2pfl.amend import amend
-from p2pfl.books import genesis_of, pledge_of
-from p2pfl.cards import Card
-from p2pfl.changes import Changes, revoked_keys
 from p2pfl.cli.main import run
 from p2pfl.codec import read_facts
 from p2pfl.errors.membership import Revoked
-from p2pfl.federation import Federation
-from p2pfl.hello import Greetings
+from p2pfl.federation import Federation, changefile, draft
+from p2pfl.federation.amend import amend
+from p2pfl.federation.cards import Card
+from p2pfl.federation.membership import Change, Lineage, record_of
 from p2pfl.home import Home
+from p2pfl.home.keyslots import KeyFile
+from p2pfl.home.rekey import keys_of
 from p2pfl.keys import Identity
-from p2pfl.keyslots import KeyFile
 from p2pfl.ledger.log import Log
-from p2pfl.membership import Change, Lineage, record_of
-from p2pfl.rekey import keys_of
+from p2pfl.node.epochs import enter, held_change, standing
+from p2pfl.node.hello import Greetings
+from p2pfl.node.logs import genesis_of, pledge_of
+from p2pfl.node.pending_change import PendingChange, revoked_keys
 from p2pfl.roster import Address
-from p2pfl.succession import enter, held_change, standing
 from tests.federation.sample import TASK
 
 NAMES = ("ada", "ben", "cyd", "dot", "eve")
@@ -152,12 +151,15 @@ def test_a_site_that_joins_signs_the_agreement_in_the_change_or_the_change_is_no
         assert set(held.signatures) == {"ada", "ben", "cyd", "dot", "fay"}
 
 
-@pytest.mark.parametrize(("name", "more", "code"), [
-    ("ben", ["--yes"], "P2P-FED-047"),                                   # a member already
-    ("fay", ["--yes", "--agreement", "peers.yaml"], "P2P-FED-048"),      # another document
-    ("fay", ["--yes"], "P2P-FED-053"),                                   # none
-    ("fay", ["--agreement", "baa.pdf"], "P2P-USE-001"),                  # nobody was asked
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "more", "code"),
+    [
+        ("ben", ["--yes"], "P2P-FED-047"),  # a member already
+        ("fay", ["--yes", "--agreement", "peers.yaml"], "P2P-FED-048"),  # another document
+        ("fay", ["--yes"], "P2P-FED-053"),  # none
+        ("fay", ["--agreement", "baa.pdf"], "P2P-USE-001"),  # nobody was asked
+    ],
+)
 def test_who_does_not_join_or_holds_another_agreement_does_not_sign(
     agreed: Path, name: str, more: list[str], code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,7 +201,7 @@ def test_what_is_signed_is_on_the_disk_before_its_signature_is_seen(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("p2pfl.membership.Change.sign", fail)
+    monkeypatch.setattr("p2pfl.federation.membership.Change.sign", fail)
     assert at("ada", "propose", "remove", "eve", "-o", "change.yaml") == 130
     monkeypatch.undo()
     monkeypatch.chdir(here)
@@ -228,8 +230,9 @@ def test_a_change_that_would_never_begin_is_not_signed_and_every_approver_sees_w
     assert at("ada", "propose", "remove", "eve", "--from-round", "1000000", "-o", "change.yaml") == 2
     assert "P2P-FED-051" in capsys.readouterr().err
     federation, lineage = _standing("ben")
-    record = record_of(lineage, amend(federation, federation.roster.members[:4], lineage.genesis), of="training",
-                       from_round=1 << 40)  # fmt: skip
+    record = record_of(
+        lineage, amend(federation, federation.roster.members[:4], lineage.genesis), of="training", from_round=1 << 40
+    )
     Path("change.yaml").write_bytes(changefile.to_bytes(Change(record, {})))
     assert at("ben", "approve", "change.yaml", "--yes") == 2
     assert "P2P-FED-051" in capsys.readouterr().err
@@ -257,9 +260,14 @@ def test_whoever_does_not_say_yes_at_the_prompt_has_signed_nothing(here: Path, k
 def at_a_terminal(arguments: list[str], prompt: bytes, keys: bytes) -> int:
     """The status of `p2pfl peers …` at a terminal, at which somebody types `keys` when it shows the prompt."""
     ours, theirs = pty.openpty()
-    child = subprocess.Popen([sys.executable, "-m", "p2pfl", "peers", *arguments], stdin=theirs, stdout=theirs,
-                             stderr=theirs, start_new_session=True,
-                             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))  # fmt: skip
+    child = subprocess.Popen(
+        [sys.executable, "-m", "p2pfl", "peers", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
     os.close(theirs)
     shown, until = b"", time.monotonic() + 60
     try:
@@ -309,14 +317,17 @@ def test_without_a_terminal_nothing_is_signed_unless_it_is_said(here: Path, caps
     assert set(changefile.load("change.yaml").signatures) == {"ada"}
 
 
-@pytest.mark.parametrize(("old", "new", "code"), [
-    ("max_epsilon: 3.0", "max_epsilon: 9.0", "P2P-FED-036"),
-    ("rounds: 8", "rounds: 9", "P2P-FED-036"),
-    ("federation: trial", "federation: trail", "P2P-FED-036"),
-    ("removed: [eve]", "removed: []", "P2P-FED-034"),
-    ("from_round: 2", "from_round: 1", "P2P-FED-007"),
-    ("  first:", "  frist:", "P2P-FED-004"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("max_epsilon: 3.0", "max_epsilon: 9.0", "P2P-FED-036"),
+        ("rounds: 8", "rounds: 9", "P2P-FED-036"),
+        ("federation: trial", "federation: trail", "P2P-FED-036"),
+        ("removed: [eve]", "removed: []", "P2P-FED-034"),
+        ("from_round: 2", "from_round: 1", "P2P-FED-007"),
+        ("  first:", "  frist:", "P2P-FED-004"),
+    ],
+)
 def test_a_change_that_was_edited_is_not_signed(
     here: Path, old: str, new: str, code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,17 +377,20 @@ def test_a_change_that_is_not_approved_is_not_adopted(here: Path, capsys: pytest
     assert "1 of 4 signatures" in captured
 
 
-@pytest.mark.parametrize(("steps", "code"), [
-    (["remove", "gus"], "P2P-FED-031"),
-    (["rotate", "gus", "fay/fay.card"], "P2P-FED-031"),
-    (["rotate", "eve", "fay/fay.card"], "P2P-FED-031"),
-    (["add", "eve/eve.card"], "P2P-FED-032"),
-    (["add"], "P2P-USE-001"),
-    (["swap", "eve"], "P2P-USE-001"),
-    (["hub", "ben", "hub", "cyd"], "P2P-USE-001"),
-    (["hub", "ben"], "P2P-FED-044"),
-    (["remove", "eve", "remove", "dot", "remove", "cyd"], "P2P-FED-011"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("steps", "code"),
+    [
+        (["remove", "gus"], "P2P-FED-031"),
+        (["rotate", "gus", "fay/fay.card"], "P2P-FED-031"),
+        (["rotate", "eve", "fay/fay.card"], "P2P-FED-031"),
+        (["add", "eve/eve.card"], "P2P-FED-032"),
+        (["add"], "P2P-USE-001"),
+        (["swap", "eve"], "P2P-USE-001"),
+        (["hub", "ben", "hub", "cyd"], "P2P-USE-001"),
+        (["hub", "ben"], "P2P-FED-044"),
+        (["remove", "eve", "remove", "dot", "remove", "cyd"], "P2P-FED-011"),
+    ],
+)
 def test_a_step_that_cannot_be_is_refused_before_anything_is_signed(
     here: Path, steps: list[str], code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -429,9 +443,12 @@ def test_a_key_that_was_revoked_by_mistake_is_accepted_again_and_each_is_noted_o
     assert "P2P-FED-052" in capsys.readouterr().err
     noted: list[SimpleNamespace] = []
     with opened("ada") as home:
-        books: Any = SimpleNamespace(site=SimpleNamespace(records=lambda: noted), time=1,
-                                     note=lambda record: noted.append(SimpleNamespace(record=record)))  # fmt: skip
-        watched = Changes(home, books, Federation.load("peers.yaml"), cast(Greetings, SimpleNamespace()), print)
+        books: Any = SimpleNamespace(
+            site=SimpleNamespace(records=lambda: noted),
+            time=1,
+            note=lambda record: noted.append(SimpleNamespace(record=record)),
+        )
+        watched = PendingChange(home, books, Federation.load("peers.yaml"), cast(Greetings, SimpleNamespace()), print)
         for step in (("revoke", "eve"), ("revoke", "--undo", "eve"), ("revoke", "eve")):
             assert at("ada", *step) == 0
             for _ in range(2):

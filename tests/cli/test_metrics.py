@@ -15,7 +15,7 @@ from p2pfl.errors.people import MetricsNotLocal, MetricsPortBusy
 from p2pfl.federation import Federation
 from p2pfl.mesh.events import Path
 from p2pfl.mesh.relay import Carried
-from p2pfl.progress import Progress
+from p2pfl.node.progress import Progress
 from p2pfl.roster import Address
 from tests.federation.sample import NAMES, peers_yaml
 from tests.mesh.sites import free_address
@@ -24,14 +24,15 @@ FEDERATION = Federation.parse(peers_yaml())
 
 
 def peer() -> Any:
-    link = SimpleNamespace(state="up", bytes_sent=1200, bytes_received=3400, queued=5, rtt_s=0.02,
-                           path=Path("relay", NAMES[2]))  # fmt: skip
+    link = SimpleNamespace(
+        state="up", bytes_sent=1200, bytes_received=3400, queued=5, rtt_s=0.02, path=Path("relay", NAMES[2])
+    )
     away = SimpleNamespace(state="down", bytes_sent=0, bytes_received=0, queued=0, rtt_s=None, path=None)
     links = {NAMES[1]: link, NAMES[2]: away}
     node, carried = SimpleNamespace(epsilon="0.25"), Carried(7, 2, 9000)
     return SimpleNamespace(
         name=NAMES[0], links=lambda: links, node=node, federation=FEDERATION, carried=lambda: carried
-    )  # fmt: skip
+    )
 
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -46,8 +47,11 @@ async def asked(place: Address, request: bytes = GET) -> tuple[str, str]:
 
 
 def samples(body: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    return {(one.name, tuple(sorted(one.labels.items()))): one.value
-            for family in text_string_to_metric_families(body) for one in family.samples}  # fmt: skip
+    return {
+        (one.name, tuple(sorted(one.labels.items()))): one.value
+        for family in text_string_to_metric_families(body)
+        for one in family.samples
+    }
 
 
 def test_what_happened_is_counted_and_read_by_the_librarys_parser() -> None:
@@ -87,16 +91,32 @@ def test_what_happened_is_counted_and_read_by_the_librarys_parser() -> None:
     assert "10.0.0.9" not in body
 
 
-@pytest.mark.parametrize(("text", "host"), [
-    ("9464", "127.0.0.1"), ("127.0.0.5:9464", "127.0.0.5"), ("[::1]:9464", "::1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("9464", "127.0.0.1"),
+        ("127.0.0.5:9464", "127.0.0.5"),
+        ("[::1]:9464", "::1"),
+    ],
+)
 def test_a_place_on_loopback_is_taken(text: str, host: str) -> None:
     assert place_of(text) == Address(host, 9464)
 
 
-@pytest.mark.parametrize("text", [
-    "0.0.0.0:9464", "[::]:9464", "10.0.0.1:9464", "mayo.example:9464", "localhost:9464", "0", "70000", "x", "",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.0.0.0:9464",
+        "[::]:9464",
+        "10.0.0.1:9464",
+        "mayo.example:9464",
+        "localhost:9464",
+        "0",
+        "70000",
+        "x",
+        "",
+    ],
+)
 def test_any_other_place_is_refused_by_name(text: str) -> None:
     with pytest.raises(MetricsNotLocal):
         place_of(text)
@@ -114,11 +134,17 @@ def test_a_port_that_is_taken_is_named() -> None:
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize(("request_", "status"), [
-    (b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9464\r\n\r\n", "200"), (b"GET / HTTP/1.0\r\n\r\n", "200"),
-    (b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", "403"), (b"POST /metrics HTTP/1.1\r\n\r\n", "404"),
-    (b"GET /../etc/passwd HTTP/1.1\r\n\r\n", "404"), (b"\x16\x03\x01\r\n\r\n", "404"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9464\r\n\r\n", "200"),
+        (b"GET / HTTP/1.0\r\n\r\n", "200"),
+        (b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", "403"),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", "404"),
+        (b"GET /../etc/passwd HTTP/1.1\r\n\r\n", "404"),
+        (b"\x16\x03\x01\r\n\r\n", "404"),
+    ],
+)
 def test_one_page_is_shown_and_to_names_of_this_machine_alone(request_: bytes, status: str) -> None:
     async def scene() -> str:
         async with Metrics(FEDERATION).shown(place := free_address(), peer()):

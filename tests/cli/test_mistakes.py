@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl.home import Home
-from p2pfl.keyslots import KeyFile
+from p2pfl.home.keyslots import KeyFile
 from tests.cli.sites import Sites, Start, ended, facts, said
 
 pytestmark = pytest.mark.processes
@@ -45,13 +45,20 @@ def broken(tmp_path: Path, what: str) -> tuple[list[str], str, int]:
     return [*arguments, "--colour"], "P2P-USE-001", 2
 
 
-@pytest.mark.parametrize("what", [
-    "a missing file", "a word where a number belongs", "a missing key file", "another home's key file", "no home",
-    "no peers.yaml", "a key that is not in peers.yaml", "an option that does not exist",
-])  # fmt: skip
-def test_bad_input_is_an_error_of_its_own(
-    tmp_path: Path, what: str, start: Start
-) -> None:
+@pytest.mark.parametrize(
+    "what",
+    [
+        "a missing file",
+        "a word where a number belongs",
+        "a missing key file",
+        "another home's key file",
+        "no home",
+        "no peers.yaml",
+        "a key that is not in peers.yaml",
+        "an option that does not exist",
+    ],
+)
+def test_bad_input_is_an_error_of_its_own(tmp_path: Path, what: str, start: Start) -> None:
     arguments, code, wanted = broken(tmp_path, what)
     status, _, err = ended(start(*arguments))
     assert status == wanted, err

@@ -110,32 +110,35 @@ def test_peers_create_never_overwrites(here: Path, cards: list[str], capsys: pyt
     assert Path("peers.yaml").read_text() == "mine\n"
 
 
-@pytest.mark.parametrize(("arguments", "code"), [
-    (["init", "--name", "Charité"], "P2P-USE-020"),
-    (["init", "--name", "a", "--listen", ":7443"], "P2P-FED-021"),
-    (["init", "--name", "a", "--listen", "0.0.0.0:7443"], "P2P-FED-021"),
-    (["init", "--name", "a", "--listen", "127.0.0.1:99999"], "P2P-FED-021"),
-    (["init"], "P2P-USE-001"),
-    (["init", "--name", "a", "--secret", "x"], "P2P-USE-001"),
-    (["init", "--name", "a", "--pass-phrase"], "P2P-USE-005"),
-    (["peers", "create", "-o", "x.yaml"], "P2P-USE-001"),
-    (["peers", "create", "missing.card", "-o", "x.yaml"], "P2P-FED-001"),
-    (["peers", "show", "missing.yaml"], "P2P-FED-001"),
-    (["peers", "nonsense"], "P2P-USE-001"),
-    (["demo", "--peers", "2"], "P2P-USE-006"),
-    (["demo", "--peers", "21"], "P2P-USE-006"),
-    (["demo", "--home", "."], "P2P-USE-007"),
-    (["join", "--data", "their.csv"], "P2P-FED-001"),
-    (["join"], "P2P-USE-001"),
-    (["sum", "--value", "1", "--stat", "median"], "P2P-USE-001"),
-    (["status", "--home", "nowhere"], "P2P-HOME-001"),
-    (["ledger", "verify", "--home", "nowhere"], "P2P-HOME-001"),
-    (["ledger", "compare", "a.root", "b.root"], "P2P-USE-015"),
-    (["model", "export", "--home", "nowhere", "-o", "m.safetensors"], "P2P-HOME-001"),
-    (["predict", "--data", "new.csv"], "P2P-FED-001"),
-    (["jion"], "P2P-USE-002"),
-    (["report"], "P2P-USE-003"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["init", "--name", "Charité"], "P2P-USE-020"),
+        (["init", "--name", "a", "--listen", ":7443"], "P2P-FED-021"),
+        (["init", "--name", "a", "--listen", "0.0.0.0:7443"], "P2P-FED-021"),
+        (["init", "--name", "a", "--listen", "127.0.0.1:99999"], "P2P-FED-021"),
+        (["init"], "P2P-USE-001"),
+        (["init", "--name", "a", "--secret", "x"], "P2P-USE-001"),
+        (["init", "--name", "a", "--pass-phrase"], "P2P-USE-005"),
+        (["peers", "create", "-o", "x.yaml"], "P2P-USE-001"),
+        (["peers", "create", "missing.card", "-o", "x.yaml"], "P2P-FED-001"),
+        (["peers", "show", "missing.yaml"], "P2P-FED-001"),
+        (["peers", "nonsense"], "P2P-USE-001"),
+        (["demo", "--peers", "2"], "P2P-USE-006"),
+        (["demo", "--peers", "21"], "P2P-USE-006"),
+        (["demo", "--home", "."], "P2P-USE-007"),
+        (["join", "--data", "their.csv"], "P2P-FED-001"),
+        (["join"], "P2P-USE-001"),
+        (["sum", "--value", "1", "--stat", "median"], "P2P-USE-001"),
+        (["status", "--home", "nowhere"], "P2P-HOME-001"),
+        (["ledger", "verify", "--home", "nowhere"], "P2P-HOME-001"),
+        (["ledger", "compare", "a.root", "b.root"], "P2P-USE-015"),
+        (["model", "export", "--home", "nowhere", "-o", "m.safetensors"], "P2P-HOME-001"),
+        (["predict", "--data", "new.csv"], "P2P-FED-001"),
+        (["jion"], "P2P-USE-002"),
+        (["report"], "P2P-USE-003"),
+    ],
+)
 def test_wrong_use_ends_with_2_and_its_own_error(
     here: Path, arguments: list[str], code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,15 +190,25 @@ def test_show_says_in_one_line_per_site_what_its_firewall_must_open(
     }
 
 
-@pytest.mark.parametrize(("settings", "lines", "facts"), [
-    ([], ["sums are checked", "topology     mesh"], (True, "mesh", None)),
-    (["sharing.verify=false", "topology=hub", "hub=st-olav"], ["sums are NOT checked", "topology     hub st-olav"],
-     (False, "hub", "st-olav")),
-], ids=["as it is by default", "otherwise"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "lines", "facts"),
+    [
+        ([], ["sums are checked", "topology     mesh"], (True, "mesh", None)),
+        (
+            ["sharing.verify=false", "topology=hub", "hub=st-olav"],
+            ["sums are NOT checked", "topology     hub st-olav"],
+            (False, "hub", "st-olav"),
+        ),
+    ],
+    ids=["as it is by default", "otherwise"],
+)
 def test_show_says_whether_sums_are_checked_and_who_is_the_hub(
-    cards: list[str], settings: list[str], lines: list[str], facts: tuple[object, ...],
+    cards: list[str],
+    settings: list[str],
+    lines: list[str],
+    facts: tuple[object, ...],
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     chosen = [word for setting in settings for word in ("--set", setting)]
     assert run(["peers", "create", *cards, "-o", "peers.yaml", *chosen]) == 0
     capsys.readouterr()
@@ -292,10 +305,17 @@ def test_a_bug_is_told_without_a_traceback_and_without_its_text(
     assert "Traceback" not in shown
 
 
-@pytest.mark.parametrize(("text", "fit"), [
-    ("St. Olavs Hospital", "st-olavs-hospital"), ("Charité", "charite"), ("4th clinic", "th-clinic"),
-    ("日本", "st-olav"), ("a" * 40, "a" * 31), ("mayo", "mayo"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "fit"),
+    [
+        ("St. Olavs Hospital", "st-olavs-hospital"),
+        ("Charité", "charite"),
+        ("4th clinic", "th-clinic"),
+        ("日本", "st-olav"),
+        ("a" * 40, "a" * 31),
+        ("mayo", "mayo"),
+    ],
+)
 def test_a_name_that_does_not_fit_is_answered_with_one_that_does(text: str, fit: str) -> None:
     assert fit_name(text) == fit
 

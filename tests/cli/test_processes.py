@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl import draft
 from p2pfl.cli.peers import task_lines
+from p2pfl.federation import draft
 from p2pfl.home import Home
 from tests.cli.sites import Sites, Start, ended, facts, said
 
@@ -20,8 +20,10 @@ pytestmark = pytest.mark.processes
 def test_three_people_learn_their_average_and_nobody_writes_down_a_salary(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path)
     salaries = ("520003142.00", "610002718.50", "710001618.00")  # of more digits than a digest has in a row by chance
-    running = [start("sum", *sites.common(name), "--value", "-", "--json", stdin=f"{value}\n")
-               for name, value in zip(sites.names, salaries, strict=True)]  # fmt: skip
+    running = [
+        start("sum", *sites.common(name), "--value", "-", "--json", stdin=f"{value}\n")
+        for name, value in zip(sites.names, salaries, strict=True)
+    ]
     results = [ended(process) for process in running]
     assert [status for status, _, _ in results] == [0, 0, 0]
     found = [facts(out) for _, out, _ in results]
@@ -30,8 +32,10 @@ def test_three_people_learn_their_average_and_nobody_writes_down_a_salary(tmp_pa
     told = [text for _, out, err in results for text in (out.replace('"613335826.17"', ""), err)]
     for name in sites.names:
         home = tmp_path / name / "home"
-        told += [ended(start("ledger", "show", "--log", log, "--home", str(home), "--json"))[1]
-                 for log in ("federation", "site")]  # fmt: skip
+        told += [
+            ended(start("ledger", "show", "--log", log, "--home", str(home), "--json"))[1]
+            for log in ("federation", "site")
+        ]
         told += [file.read_bytes().decode("latin-1") for file in home.rglob("*") if file.is_file()]
     assert len(told) > 30
     for value in salaries:  # also as the hundredths that are summed, in text and as a word of the field
@@ -42,8 +46,10 @@ def test_three_people_learn_their_average_and_nobody_writes_down_a_salary(tmp_pa
 
 def test_sites_that_ask_different_questions_are_told_so(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path)
-    running = [start("sum", *sites.common(name), "--value", "1", "--stat", statistic)
-               for name, statistic in zip(sites.names, ("mean", "mean", "sum"), strict=True)]  # fmt: skip
+    running = [
+        start("sum", *sites.common(name), "--value", "1", "--stat", statistic)
+        for name, statistic in zip(sites.names, ("mean", "mean", "sum"), strict=True)
+    ]
     results = [ended(process) for process in running]
     assert all(status for status, _, _ in results)
     assert any("P2P-ROUND-030" in err for _, _, err in results)
@@ -244,8 +250,10 @@ def test_a_hospitals_own_task_and_csv_train_compressed_and_the_model_predicts(tm
     own.write_text("\n".join([header.replace("age,sex", "Alter,Geschlecht"), *coded]) + "\n")
     own.with_suffix(".columns.yaml").write_text("columns: {Alter: age, Geschlecht: sex}\ncodes: {sex: {m: 1, w: 0}}\n")
 
-    results = [ended(process) for process in
-               [start(*sites.join(name, "--task", f"{task}:Wide", "--json")) for name in sites.names]]  # fmt: skip
+    results = [
+        ended(process)
+        for process in [start(*sites.join(name, "--task", f"{task}:Wide", "--json")) for name in sites.names]
+    ]
     assert [status for status, _, _ in results] == [0, 0, 0], results[0][2]
     told = [facts(out) for _, out, _ in results]
     assert len({one["ledger"]["root"] for one in told}) == 1  # type: ignore[index]

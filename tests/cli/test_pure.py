@@ -13,21 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl import progress
-from p2pfl.cli.access import Access, ProxyChoice
 from p2pfl.cli.demo import _place
+from p2pfl.cli.inputs import own_values, parts, read_off
+from p2pfl.cli.joining import Access, ProxyChoice
 from p2pfl.cli.main import run
-from p2pfl.cli.numbers import own_values, parts, read_off
 from p2pfl.cli.options import _write_whole, key_command
 from p2pfl.cli.output import aligned, amount, duration
+from p2pfl.cli.reports import demo_facts, demo_text, dense_bytes, meaning
 from p2pfl.cli.status import worker
-from p2pfl.cli.told import demo_facts, demo_text, dense_bytes, meaning
 from p2pfl.cli.watch import Watch
 from p2pfl.errors import federation as leaves
 from p2pfl.errors import people
 from p2pfl.errors import round as rounds
+from p2pfl.node import progress
+from p2pfl.node.progress import Progress
 from p2pfl.peer import SumResult
-from p2pfl.progress import Progress
 from p2pfl.roster import Address
 from tests.federation.sample import NAMES, peers_yaml
 
@@ -43,10 +43,24 @@ ROUND = {
     "configuration": {"purpose": "training"},
 }
 DOCUMENTED = {
-    "peers", "rounds_completed", "metric", "epsilon", "delta", "noise_multiplier", "max_grad_norm",
-    "bytes_sent_per_peer", "dense_bytes_per_peer", "traffic_reduction", "field", "quorum",
-    "survivors_per_round", "ledger", "tls", "dataset", "wall_s",
-}  # fmt: skip
+    "peers",
+    "rounds_completed",
+    "metric",
+    "epsilon",
+    "delta",
+    "noise_multiplier",
+    "max_grad_norm",
+    "bytes_sent_per_peer",
+    "dense_bytes_per_peer",
+    "traffic_reduction",
+    "field",
+    "quorum",
+    "survivors_per_round",
+    "ledger",
+    "tls",
+    "dataset",
+    "wall_s",
+}
 
 
 def watching(tmp_path: Path) -> tuple[Watch, list[str], list[float]]:
@@ -55,8 +69,14 @@ def watching(tmp_path: Path) -> tuple[Watch, list[str], list[float]]:
     lines: list[str] = []
     clock = [0.0]
     roster = Federation.parse(peers_yaml()).roster
-    watch = Watch(roster, 8, "p2pfl join --peers peers.yaml --data their.csv", max_epsilon=4.0, tell=lines.append,
-                  now=lambda: clock[0])  # fmt: skip
+    watch = Watch(
+        roster,
+        8,
+        "p2pfl join --peers peers.yaml --data their.csv",
+        max_epsilon=4.0,
+        tell=lines.append,
+        now=lambda: clock[0],
+    )
     return watch, lines, clock
 
 
@@ -95,15 +115,21 @@ def test_a_columns_blank_cells_are_no_numbers_and_are_not_counted(tmp_path: Path
 def test_a_cell_that_is_no_number_is_named_by_line_and_not_repeated(tmp_path: Path, cells: str, line: int) -> None:
     file = tmp_path / "a.csv"
     file.write_text(f"chol\n{cells}\n")
-    with pytest.raises(people.NotANumber) as caught:
+    with pytest.raises(people.ValueNotANumber) as caught:
         own_values(None, file, "chol")
     assert caught.value.fields["place"] == f"{file}:{line}"
     assert "high" not in caught.value.render()
 
 
-@pytest.mark.parametrize("given", [
-    (None, None, None), ("1", Path("a"), "b"), (None, Path("a"), None), ("1", None, "b"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "given",
+    [
+        (None, None, None),
+        ("1", Path("a"), "b"),
+        (None, Path("a"), None),
+        ("1", None, "b"),
+    ],
+)
 def test_neither_or_both_ways_to_give_a_number_are_refused(given: tuple[str | None, Path | None, str | None]) -> None:
     with pytest.raises(people.NothingToSum):
         own_values(*given)
@@ -111,7 +137,7 @@ def test_neither_or_both_ways_to_give_a_number_are_refused(given: tuple[str | No
 
 @pytest.mark.parametrize("value", ["", "1e5", "0x10", "1_000", "inf", "nan", "1,5", "9" * 21])
 def test_what_is_no_plain_decimal_is_refused(value: str) -> None:
-    with pytest.raises(people.NotANumber):
+    with pytest.raises(people.ValueNotANumber):
         own_values(value, None, None)
 
 
@@ -156,8 +182,10 @@ def test_whoever_waits_for_a_site_that_was_never_seen_is_told_of_doctor_once_it_
 def test_who_was_never_seen_is_named_with_what_to_tell_them(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
     watch(Progress("waiting", {"missing": {"uppsala": "its bundle"}, "silent": {"uppsala": None}}))
-    assert lines == ["waiting for uppsala: never seen (listed at 10.0.0.1:7002); there, run: "
-                     "p2pfl join --peers peers.yaml --data their.csv"]  # fmt: skip
+    assert lines == [
+        "waiting for uppsala: never seen (listed at 10.0.0.1:7002); there, run: "
+        "p2pfl join --peers peers.yaml --data their.csv"
+    ]
 
 
 def test_who_fell_silent_is_named_with_when_and_why(tmp_path: Path) -> None:
@@ -246,7 +274,7 @@ def test_a_liar_that_goes_on_and_on_fills_no_screen(tmp_path: Path) -> None:
 
 def test_every_kind_of_progress_is_documented_and_every_documented_one_is_known() -> None:
     """What the program tells, against the table in progress.py."""
-    package = Path(progress.__file__).parent
+    package = Path(progress.__file__).parents[1]
     source = "".join(file.read_text() for file in package.rglob("*.py"))
     told = set(re.findall(r'(?:_tell\(|Progress\()\s*"([a-z_]+)"', source))
     table = str(Progress.__doc__).split("\n\n")[1]
@@ -266,11 +294,16 @@ def test_what_is_no_news_prints_nothing(tmp_path: Path, kind: str) -> None:
 
 def told_by(sent: int, root: str = "ab" * 32) -> dict[str, object]:
     return {
-        "bytes_sent": sent, "payload_sent": sent // 2, "rounds_completed": 8, "parameters": 32, "epsilon": 2.6,
-        "metric": {"name": "AUC", "initial": 0.5, "final": 0.88}, "survivors_per_round": [list(NAMES)] * 8,
+        "bytes_sent": sent,
+        "payload_sent": sent // 2,
+        "rounds_completed": 8,
+        "parameters": 32,
+        "epsilon": 2.6,
+        "metric": {"name": "AUC", "initial": 0.5, "final": 0.88},
+        "survivors_per_round": [list(NAMES)] * 8,
         "ledger": {"verified": True, "entries": 10, "root": root},
         "tls": {"version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384", "group": "X25519MLKEM768"},
-    }  # fmt: skip
+    }
 
 
 def facts_of(tmp_path: Path, *roots: str) -> dict[str, object]:
@@ -353,9 +386,15 @@ def test_a_file_that_cannot_be_written_whole_is_not_left_behind(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("written", "found"),
-    [("", None), ("-1", None), ("9" * 30, None), ("two", None), ("\xff", None),
-     pytest.param(str(os.getpid()), os.getpid(), id="itself")],  # two workers must agree on the name
-)  # fmt: skip
+    [
+        ("", None),
+        ("-1", None),
+        ("9" * 30, None),
+        ("two", None),
+        ("\xff", None),
+        pytest.param(str(os.getpid()), os.getpid(), id="itself"),
+    ],  # two workers must agree on the name
+)
 def test_the_process_at_work_is_the_one_in_the_lock_and_nonsense_is_nobody(
     tmp_path: Path, written: str, found: int | None
 ) -> None:

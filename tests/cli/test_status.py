@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from p2pfl import shown
 from p2pfl.cli.main import run
-from p2pfl.cli.standing import LATE_S, links_lines, links_told
+from p2pfl.cli.status_links import LATE_S, links_lines, links_told
 from p2pfl.errors.mesh import PeerUnreachable
 from p2pfl.home import Home
-from p2pfl.intake import Clocks
-from p2pfl.keyslots import KeyFile
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.mesh.events import LinkStatus
 from p2pfl.mesh.events import Path as Way
+from p2pfl.node import link_status
+from p2pfl.node.clocks import Clocks
 from p2pfl.roster import Address
 
 WALL = 1_800_000_000.0  # 2027-01-15 08:00:00Z, when the mesh's clock stands at 1000
@@ -30,10 +30,23 @@ UNREACHABLE = PeerUnreachable(peer="cyd", address=Address("10.0.0.3", 7443), evi
 
 
 def link(path: Way | None, **facts: Any) -> LinkStatus:
-    standing = {"state": "up" if path else "down", "last_seen": 990.0, "never_seen": False, "bytes_sent": 1200,
-                "bytes_received": 3400, "payload_sent": 0, "payload_received": 0, "queued": 5, "facts": None,
-                "rtt_s": 0.02, "speed_bytes_per_s": None, "last_error": None, "path": path,
-                "dialed": True if path else None, "since": 900.0}  # fmt: skip
+    standing = {
+        "state": "up" if path else "down",
+        "last_seen": 990.0,
+        "never_seen": False,
+        "bytes_sent": 1200,
+        "bytes_received": 3400,
+        "payload_sent": 0,
+        "payload_received": 0,
+        "queued": 5,
+        "facts": None,
+        "rtt_s": 0.02,
+        "speed_bytes_per_s": None,
+        "last_error": None,
+        "path": path,
+        "dialed": True if path else None,
+        "since": 900.0,
+    }
     return LinkStatus(**{**standing, **facts})
 
 
@@ -57,24 +70,34 @@ def told(home: Home, capsys: pytest.CaptureFixture[str], *options: str) -> str:
 
 
 def put(home: Home, process: int, began: str, at: float) -> None:
-    rows = [shown.link_row(peer, one, 1000.0, WALL) for peer, one in LINKS.items()]
-    home.show(shown.ITEM, json.dumps({"process": process, "began": began, "at": at, "links": rows}).encode())
+    rows = [link_status.link_row(peer, one, 1000.0, WALL) for peer, one in LINKS.items()]
+    home.show(link_status.ITEM, json.dumps({"process": process, "began": began, "at": at, "links": rows}).encode())
 
 
 def test_a_row_says_how_each_link_runs_since_when_and_when_its_peer_was_heard() -> None:
-    rows = {peer: shown.link_row(peer, one, 1000.0, WALL) for peer, one in LINKS.items()}
+    rows = {peer: link_status.link_row(peer, one, 1000.0, WALL) for peer, one in LINKS.items()}
     assert rows["ben"] == {
-        "peer": "ben", "up": True, "since": WALL - 100, "path": "direct", "via": "10.0.0.2:7443",
-        "address": "10.0.0.2:7443", "dialed": True, "bytes_sent": 1200, "bytes_received": 3400, "queued": 5,
-        "round_trip_ms": 20.0, "last_seen": WALL - 10, "error": None,
-    }  # fmt: skip
+        "peer": "ben",
+        "up": True,
+        "since": WALL - 100,
+        "path": "direct",
+        "via": "10.0.0.2:7443",
+        "address": "10.0.0.2:7443",
+        "dialed": True,
+        "bytes_sent": 1200,
+        "bytes_received": 3400,
+        "queued": 5,
+        "round_trip_ms": 20.0,
+        "last_seen": WALL - 10,
+        "error": None,
+    }
     assert [rows["cyd"][key] for key in ("up", "path", "last_seen", "error")] == [False, None, None, UNREACHABLE.code]
     assert [rows["dot"][key] for key in ("path", "via", "address")] == ["relay", "ben", None]
     assert [rows["eve"][key] for key in ("path", "address")] == ["proxy", "eve.example:443"]
 
 
 def test_what_a_running_process_shows_is_read_as_it_is(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    put(home, os.getpid(), shown.began(os.getpid()), time.time())
+    put(home, os.getpid(), link_status.began(os.getpid()), time.time())
     facts = json.loads(told(home, capsys, "--json"))
     assert (facts["process"], facts["links"]["live"], facts["links"]["process"]) == (os.getpid(), True, os.getpid())
     assert [one["up"] for one in facts["links"]["peers"]] == [True, False, True, True]
@@ -85,7 +108,7 @@ def test_what_a_running_process_shows_is_read_as_it_is(home: Home, capsys: pytes
     assert "to 10.0.0.2:7443" in text
 
 
-@pytest.mark.skipif(not shown.began(os.getpid()), reason="this system does not tell when a process began")
+@pytest.mark.skipif(not link_status.began(os.getpid()), reason="this system does not tell when a process began")
 def test_a_later_process_of_the_same_number_is_not_taken_for_the_one_that_is_gone(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,20 +124,24 @@ def test_a_later_process_of_the_same_number_is_not_taken_for_the_one_that_is_gon
 
 def test_two_processes_that_run_at_once_did_not_begin_as_one() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        assert shown.began(other.pid) != shown.began(1) or not shown.began(other.pid)
-    assert shown.began(other.pid) == "", "it has ended"
+        assert link_status.began(other.pid) != link_status.began(1) or not link_status.began(other.pid)
+    assert link_status.began(other.pid) == "", "it has ended"
 
 
 def test_a_process_that_hangs_is_said_to() -> None:
-    seen: Mapping[str, Any] = {"process": 7, "began": "", "at": WALL,
-                               "links": [shown.link_row("ben", LINKS["ben"], 1000.0, WALL)]}  # fmt: skip
+    seen: Mapping[str, Any] = {
+        "process": 7,
+        "began": "",
+        "at": WALL,
+        "links": [link_status.link_row("ben", LINKS["ben"], 1000.0, WALL)],
+    }
     assert "1 of 1 up" in links_lines(links_told(seen, True), WALL + LATE_S)[0]
     assert "hangs" in links_lines(links_told(seen, True), WALL + LATE_S + 1)[0]
 
 
 def test_half_of_what_was_shown_is_nothing_and_no_error(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     put(home, os.getpid(), "", time.time())
-    path = home.path / shown.ITEM
+    path = home.path / link_status.ITEM
     path.write_bytes(path.read_bytes()[:40])
     assert json.loads(told(home, capsys, "--json"))["links"] is None
 
@@ -135,7 +162,10 @@ def test_it_is_renewed_when_a_link_changes_and_gone_at_the_end(home: Home) -> No
                 loop.call_soon_threadsafe(news.set)
 
         home.show = watched  # type: ignore[method-assign]
-        async with asyncio.timeout(60), shown.shown(home, lambda: links, Clocks(time.monotonic, time.time, os.urandom)):
+        async with (
+            asyncio.timeout(60),
+            link_status.shown(home, lambda: links, Clocks(time.monotonic, time.time, os.urandom)),
+        ):
             await news.wait()
             news.clear()
             links["ben"] = LINKS["cyd"]
@@ -143,7 +173,7 @@ def test_it_is_renewed_when_a_link_changes_and_gone_at_the_end(home: Home) -> No
 
     asyncio.run(scene())
     assert written[:2] == [[True], [False]]
-    assert not (home.path / shown.ITEM).exists()
+    assert not (home.path / link_status.ITEM).exists()
 
 
 def test_a_disk_that_is_full_ends_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,10 +186,13 @@ def test_a_disk_that_is_full_ends_nothing(home: Home, monkeypatch: pytest.Monkey
             loop.call_soon_threadsafe(tried.set)
             raise OSError(28, os.strerror(28))
 
-        monkeypatch.setattr("p2pfl.disk.os.replace", full)
-        async with asyncio.timeout(60), shown.shown(home, lambda: LINKS, Clocks(time.monotonic, time.time, os.urandom)):
+        monkeypatch.setattr("p2pfl.home.disk.os.replace", full)
+        async with (
+            asyncio.timeout(60),
+            link_status.shown(home, lambda: LINKS, Clocks(time.monotonic, time.time, os.urandom)),
+        ):
             await tried.wait()
 
     asyncio.run(scene())
-    assert shown.read(home) is None
+    assert link_status.read(home) is None
     assert not list(home.path.glob("state/*.new"))

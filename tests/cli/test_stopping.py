@@ -81,15 +81,23 @@ def test_a_hang_up_ends_nothing() -> None:
 
 
 def test_with_a_log_a_hang_up_ends_nothing_before_the_site_takes_part_and_the_log_goes_on(tmp_path: Path) -> None:
-    code = ("import os, signal, sys; from p2pfl.cli.monitor import Monitor; from p2pfl.federation import Federation\n"
-            "from tests.federation.sample import peers_yaml\n"
-            "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
-            "with Monitor(sys.argv[1], 'info', 0, 5, None).running(Federation.parse(peers_yaml(), 'x'), 'sum'):\n"
-            "    os.rename(sys.argv[1], sys.argv[1] + '.1')\n"
-            "    os.kill(os.getpid(), signal.SIGHUP)\n"
-            "print(signal.getsignal(signal.SIGHUP) == signal.SIG_DFL)\n")  # fmt: skip
+    code = (
+        "import os, signal, sys; from p2pfl.cli.monitor import Monitor; from p2pfl.federation import Federation\n"
+        "from tests.federation.sample import peers_yaml\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "with Monitor(sys.argv[1], 'info', 0, 5, None).running(Federation.parse(peers_yaml(), 'x'), 'sum'):\n"
+        "    os.rename(sys.argv[1], sys.argv[1] + '.1')\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "print(signal.getsignal(signal.SIGHUP) == signal.SIG_DFL)\n"
+    )
     log = tmp_path / "log"
-    done = subprocess.run([sys.executable, "-c", code, str(log)], capture_output=True, text=True, check=False,
-                          cwd=ROOT, timeout=PATIENCE_S)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(log)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=PATIENCE_S,
+    )
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
     assert '"ended"' in log.read_text()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl.home import Home
-from p2pfl.keyslots import KeyFile
+from p2pfl.home.keyslots import KeyFile
 from tests.ledger import sample
 
 DEADLINE_S = 60  # a hang, not a speed
@@ -30,8 +30,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shell(line: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """`line` in bash, where `p2pfl` is this program and $H the home."""
     setup = f"p2pfl() {{ '{sys.executable}' -m p2pfl \"$@\"; }}; H='{home}'; "
-    return subprocess.run(["bash", "-c", setup + line], capture_output=True, text=True, timeout=DEADLINE_S, check=False,
-                          stdin=subprocess.DEVNULL, env={**os.environ, **environment})  # fmt: skip
+    return subprocess.run(
+        ["bash", "-c", setup + line],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
 
 
 def test_who_stops_reading_changes_no_exit_status(home: Path) -> None:
@@ -52,9 +59,18 @@ def test_progress_that_cannot_be_written_changes_no_exit_status(home: Path) -> N
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
-@pytest.mark.parametrize("verb", [
-    "status", "ledger verify", "--version", "--help", "frobnicate", "status --pass-phrase", "sum --value -",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "status",
+        "ledger verify",
+        "--version",
+        "--help",
+        "frobnicate",
+        "status --pass-phrase",
+        "sum --value -",
+    ],
+)
 def test_a_closed_stream_is_no_failure_of_the_program(home: Path, verb: str, closed: str) -> None:
     done = shell(f"P2PFL_HOME=$H p2pfl {verb} {closed}", home)
     assert "Traceback" not in done.stdout + done.stderr
@@ -80,8 +96,10 @@ def test_a_locale_of_few_letters_still_gets_every_line(home: Path) -> None:
 
 
 def test_a_crash_writes_no_core_file_with_keys_in_it() -> None:
-    code = ("import resource, sys; from p2pfl.cli import main as m; m.run = lambda a: "
-            "print(resource.getrlimit(resource.RLIMIT_CORE)[0]) or 0; m.main([])")  # fmt: skip
+    code = (
+        "import resource, sys; from p2pfl.cli import main as m; m.run = lambda a: "
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0]) or 0; m.main([])"
+    )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     assert said.stdout == "0\n"
 
@@ -89,28 +107,41 @@ def test_a_crash_writes_no_core_file_with_keys_in_it() -> None:
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_that_asks_for_the_end_gets_130(sent: signal.Signals) -> None:
     # A shell in the background, or nohup, hands on signals that it ignores: here each is as at a terminal.
-    code = ("import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
-            "signal.signal(signal.SIGINT, signal.default_int_handler); from p2pfl.cli import main as m\n"
-            "def act(**_): os.kill(os.getpid(), int(sys.argv[1])); signal.pause()\n"
-            "m.p2pfl.main = act; m.main([])")  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code, str(int(sent))], capture_output=True, text=True, check=False,
-                          timeout=DEADLINE_S, start_new_session=True)  # fmt: skip
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); from p2pfl.cli import main as m\n"
+        "def act(**_): os.kill(os.getpid(), int(sys.argv[1])); signal.pause()\n"
+        "m.p2pfl.main = act; m.main([])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(int(sent))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+        start_new_session=True,
+    )
     assert (done.returncode, done.stderr) == (130, "interrupted: nothing final is lost\n")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_a_script_put_in_the_background_can_be_ended(sent: signal.Signals) -> None:
-    code = ("import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from p2pfl.cli import main as m\n"
-            "def act(**_): os.kill(os.getpid(), int(sys.argv[1])); signal.pause()\n"
-            "m.p2pfl.main = act; m.main([])")  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code, str(int(sent))], capture_output=True, text=True, check=False,
-                          timeout=DEADLINE_S)  # fmt: skip
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from p2pfl.cli import main as m\n"
+        "def act(**_): os.kill(os.getpid(), int(sys.argv[1])); signal.pause()\n"
+        "m.p2pfl.main = act; m.main([])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(int(sent))], capture_output=True, text=True, check=False, timeout=DEADLINE_S
+    )
     assert (done.returncode, done.stderr) == (130, "interrupted: nothing final is lost\n")
 
 
 def test_a_run_under_nohup_outlives_its_terminal() -> None:
-    code = ("import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); from p2pfl.cli import main as m\n"
-            "def act(**_): os.kill(os.getpid(), signal.SIGHUP); print('went on')\n"
-            "m.p2pfl.main = act; m.main([])")  # fmt: skip
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); from p2pfl.cli import main as m\n"
+        "def act(**_): os.kill(os.getpid(), signal.SIGHUP); print('went on')\n"
+        "m.p2pfl.main = act; m.main([])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=DEADLINE_S)
     assert (done.returncode, done.stdout) == (0, "went on\n")

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl import keyslots
 from p2pfl.cli.main import run
-from p2pfl.home import Home
+from p2pfl.home import Home, keyslots
+from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhrase, RecoveryKey
 from p2pfl.keys import Secret
-from p2pfl.keyslots import Command, Credential, Key, KeyFile, PassPhrase, RecoveryKey
 
 
 @pytest.fixture
@@ -63,16 +62,17 @@ def test_a_home_of_a_credential_and_recovery_words_gets_another_key_by_either(
 
 
 @pytest.mark.parametrize("way", ["key-file", "pass-phrase", "command"])
-def test_a_key_is_added_by_whatever_opens_the_home(
-    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_is_added_by_whatever_opens_the_home(tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyslots, "ARGON2", {"iterations": 1, "memory_kib": 64, "lanes": 1})
     monkeypatch.setattr("p2pfl.cli.options.typed", lambda prompt: Secret(b"correct horse battery"))
     program = tmp_path / "key"
     program.write_text("#!/bin/sh\necho " + "cd" * 32)
     program.chmod(0o700)
-    key: Key = {"key-file": KeyFile(tmp_path / "first.key"), "command": Command((str(program),)),
-                "pass-phrase": PassPhrase(lambda: Secret(b"correct horse battery"))}[way]  # fmt: skip
+    key: KeySource = {
+        "key-file": KeyFile(tmp_path / "first.key"),
+        "command": Command((str(program),)),
+        "pass-phrase": PassPhrase(lambda: Secret(b"correct horse battery")),
+    }[way]
     Home.create(tmp_path / "home", "ada", [key]).close()
     named = {"key-file": f"key-file:{tmp_path / 'moved.key'}", "command": f"command:{program}"}.get(way, way)
     if way == "key-file":

@@ -18,7 +18,7 @@ from p2pfl.cli.stopping import STOP_S
 from p2pfl.errors import EXIT_BUDGET, EXIT_FAILED, EXIT_INTEGRITY, EXIT_INTERRUPTED, EXIT_PEER, EXIT_USAGE
 from p2pfl.federation import Federation
 from p2pfl.home import Home
-from p2pfl.keyslots import KeyFile
+from p2pfl.home.keyslots import KeyFile
 from tests.test_errors import parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,8 +85,14 @@ def test_the_unit_gives_nothing_that_the_program_does_not_use() -> None:
     found = unit()
     assert found["CapabilityBoundingSet"] == [""]
     assert set(found["RestrictAddressFamilies"][0].split()) == {"AF_INET", "AF_INET6", "AF_UNIX"}
-    for name in ("NoNewPrivileges", "PrivateTmp", "PrivateDevices", "ProtectHome", "ProtectKernelModules",
-                 "RestrictSUIDSGID"):  # fmt: skip
+    for name in (
+        "NoNewPrivileges",
+        "PrivateTmp",
+        "PrivateDevices",
+        "ProtectHome",
+        "ProtectKernelModules",
+        "RestrictSUIDSGID",
+    ):
         assert found[name] == ["yes"], name
     assert found["ProtectSystem"] == ["strict"]
 
@@ -108,9 +114,13 @@ def test_user_folders_and_credential_of_the_unit_fit_together() -> None:
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {key: value for key, value in os.environ.items() if key != "CREDENTIALS_DIRECTORY"}
     return subprocess.run(
-        [sys.executable, "-m", "p2pfl", *arguments], cwd=folder, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "p2pfl", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**inherited, "PYTHONPATH": str(ROOT), "HOME": str(folder), **environment},
-    )  # fmt: skip
+    )
 
 
 def test_a_home_that_a_credential_opens_opens_where_systemd_puts_it_and_nowhere_else(tmp_path: Path) -> None:
@@ -131,8 +141,12 @@ def test_a_home_that_a_credential_opens_opens_where_systemd_puts_it_and_nowhere_
 def test_what_systemd_creds_encrypts_is_what_the_program_reads(tmp_path: Path) -> None:
     creds, sealed, given = tool("systemd-creds"), tmp_path / "key.cred", tmp_path / "p2pfl"
     # The null key seals for nobody: a machine that runs tests has no key of its own.
-    encrypted = subprocess.run([creds, "encrypt", "--with-key=null", "--name=p2pfl", "-", sealed], input=b"ab" * 32,
-                               capture_output=True, check=False)  # fmt: skip
+    encrypted = subprocess.run(
+        [creds, "encrypt", "--with-key=null", "--name=p2pfl", "-", sealed],
+        input=b"ab" * 32,
+        capture_output=True,
+        check=False,
+    )
     if encrypted.returncode:
         pytest.skip(f"systemd-creds cannot encrypt here: {encrypted.stderr.decode().strip()[:80]}")
     command = [creds, "decrypt", "--allow-null", "--name=p2pfl", sealed, given]
@@ -210,8 +224,9 @@ def test_prepare_makes_five_homes_and_one_agreement_and_never_overwrites(tmp_pat
     assert federation.roster.names == SITES
     for name in SITES:
         assert str(federation.roster[name].addresses[0]) == f"{name}:7443"
-        with Home.open(tmp_path / "sites" / name / "home", unlock=[KeyFile(tmp_path / "sites" / name / "site.key")],
-                       write=False) as home:  # fmt: skip
+        with Home.open(
+            tmp_path / "sites" / name / "home", unlock=[KeyFile(tmp_path / "sites" / name / "site.key")], write=False
+        ) as home:
             assert home.identity().key == federation.roster[name].key
     before = (tmp_path / "sites/peers.yaml").read_bytes()
     again = subprocess.run(["bash", script], capture_output=True, text=True, env=environment, check=False)

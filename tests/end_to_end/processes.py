@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks._links import Place, loopback
-from p2pfl import draft
-from p2pfl.cards import Card
 from p2pfl.cli.peers import task_lines
+from p2pfl.federation import draft
+from p2pfl.federation.cards import Card
 from p2pfl.home import Home
-from p2pfl.keyslots import KeyFile
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.ledger.verify import verify
 from p2pfl.roster import Address, Member
 from tests.end_to_end.site import GATE
@@ -78,9 +78,12 @@ class Process:
     """One process; its stderr is read as it comes. `events` are those of its lines that are JSON (see site.py)."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None,
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None,
         ended: Callable[[Process], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.name = name
         self._ended = ended
         self.said: list[str] = []
@@ -89,9 +92,15 @@ class Process:
         self._read = 0
         self._open = 2
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env={**os.environ, **ENVIRONMENT, **(environment or {})}, start_new_session=True, cwd=ROOT,
-        )  # fmt: skip
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **ENVIRONMENT, **(environment or {})},
+            start_new_session=True,
+            cwd=ROOT,
+        )
         for stream, into in ((self.process.stdout, self.out), (self.process.stderr, self.said)):
             threading.Thread(target=self._collect, args=(stream, into), daemon=True).start()
 
@@ -262,8 +271,16 @@ class Sites:
     def site(self, name: str, do: Sequence[Mapping[str, Any]], **plan: Any) -> Process:
         """A process of site.py: the Python API, with every event told."""
         site = self[name]
-        facts = {"peers": str(self.peers), "home": str(site.home), "key": str(site.key), "name": name,
-                 "folder": str(site.folder), "index": self.names.index(name), "do": list(do), **plan}  # fmt: skip
+        facts = {
+            "peers": str(self.peers),
+            "home": str(site.home),
+            "key": str(site.key),
+            "name": name,
+            "folder": str(site.folder),
+            "index": self.names.index(name),
+            "do": list(do),
+            **plan,
+        }
         return self.run(name, ["-m", "tests.end_to_end.site", json.dumps(facts)])
 
     def roots(self) -> set[str]:
@@ -285,9 +302,13 @@ class Sites:
 
 @contextmanager
 def federation(
-    place: Path, count: int = 3, overrides: Sequence[str] = (),
-    doors: Callable[[str, int], int] = lambda name, port: port, outbound: Sequence[str] = (),
-    places: Sequence[Place] = (), addresses: Callable[[Site], Sequence[str]] = lambda site: [site.place.address],
+    place: Path,
+    count: int = 3,
+    overrides: Sequence[str] = (),
+    doors: Callable[[str, int], int] = lambda name, port: port,
+    outbound: Sequence[str] = (),
+    places: Sequence[Place] = (),
+    addresses: Callable[[Site], Sequence[str]] = lambda site: [site.place.address],
 ) -> Iterator[Sites]:
     """`count` sites with homes, keys and one peers.yaml; at the end every process is gone.
 

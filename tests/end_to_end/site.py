@@ -31,12 +31,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl import home as homes
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import SumMissed
-from p2pfl.keyslots import KeyFile
+from p2pfl.home import home as homes
+from p2pfl.home.keyslots import KeyFile
+from p2pfl.node.progress import Progress
 from p2pfl.peer import Peer, sums_run, training_run
-from p2pfl.progress import Progress
 from p2pfl.training import privacy, update
 from p2pfl.training.privacy import Charge
 
@@ -106,7 +106,7 @@ class StubTrainer:
     def __init__(self, folder: Path, parameters: int, index: int, *, endless: bool, gate: int = 0) -> None:
         self._gate = gate
         self._stopped, self._endless = threading.Event(), endless
-        self.manifest = update.Manifest((("w", (parameters,)),))
+        self.manifest = update.TensorLayout((("w", (parameters,)),))
         self._folder, self._index = folder / "updates", index
         self._folder.mkdir(exist_ok=True)
 
@@ -123,10 +123,10 @@ class StubTrainer:
         if wanted:
             self._stopped.set()
 
-    def initial(self, seed: bytes) -> update.Vector:
+    def initial(self, seed: bytes) -> update.FlatVector:
         return np.zeros(self.parameters, np.float32)
 
-    def train(self, model: update.Vector, charge: Charge) -> update.Vector:
+    def train(self, model: update.FlatVector, charge: Charge) -> update.FlatVector:
         charge.use(charge.mechanism)
         if charge.number == self._gate:
             (self._folder.parent / GATE).read_bytes()  # a pipe: until the test opens and closes it
@@ -137,7 +137,7 @@ class StubTrainer:
         np.savez(self._folder / f"{charge.number:04d}.npz", before=model, update=made)
         return made
 
-    def evaluate(self, model: update.Vector) -> NDArray[np.int64]:
+    def evaluate(self, model: update.FlatVector) -> NDArray[np.int64]:
         counts = np.zeros((2, 128), np.int64)
         counts[0, 10], counts[1, 100 - self._index] = 7, 5
         return counts
@@ -157,7 +157,7 @@ def values_of(order: dict[str, Any]) -> Any:
 
 def nominate(support: bytes) -> None:
     """This site's trainings nominate these bytes, whatever they are."""
-    from p2pfl.runs.training import TrainingRun
+    from p2pfl.node.runs.training import TrainingRun
 
     plain = TrainingRun.propose
     TrainingRun.propose = lambda *of: replace(plain(*of), support=support)  # type: ignore[method-assign]
@@ -170,10 +170,15 @@ async def work(plan: dict[str, Any]) -> list[Any]:
     observer = Told(plan)
     given: list[Any] = []
     async with Peer.join(
-        plan["peers"], home=plan["home"], unlock=[KeyFile(Path(plan["key"]))], observer=observer,
-        listen=plan.get("listen"), wait_s=plan.get("wait"), linger_s=plan.get("linger", 60.0),
+        plan["peers"],
+        home=plan["home"],
+        unlock=[KeyFile(Path(plan["key"]))],
+        observer=observer,
+        listen=plan.get("listen"),
+        wait_s=plan.get("wait"),
+        linger_s=plan.get("linger", 60.0),
         agreement=plan.get("agreement"),
-    ) as peer:  # fmt: skip
+    ) as peer:
         sums = 0
         for order in plan["do"]:
             sums += "train" not in order
@@ -203,8 +208,13 @@ async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:
     if "mean" in order:
         mean = await peer.mean(values_of(order), weight=order.get("weight", 1), **options)
         return {"mean": [str(one) for one in mean]}
-    trainer = StubTrainer(Path(plan["folder"]), order.get("parameters", 50), plan["index"], endless="endless" in order,
-                          gate=order.get("gate", 0))  # fmt: skip
+    trainer = StubTrainer(
+        Path(plan["folder"]),
+        order.get("parameters", 50),
+        plan["index"],
+        endless="endless" in order,
+        gate=order.get("gate", 0),
+    )
     trained = await peer.train(trainer, rounds=order.get("until"))
     return {"rounds": trained.rounds, "epsilon": trained.epsilon, "model": [float(one) for one in trained.model]}
 

@@ -18,8 +18,8 @@ import pytest
 from p2pfl import codec
 from p2pfl.federation import Federation
 from p2pfl.home import Home
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import digest
-from p2pfl.keyslots import KeyFile
 from p2pfl.messages import Envelope, Ready, seal
 from p2pfl.peer import sums_run
 from tests.end_to_end.checks import check_everything, entries
@@ -79,11 +79,19 @@ def account_cut(sites: Sites) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize(("spoil", "code", "status"), [
-    (malformed_peers, "P2P-FED-", 2), (unknown_key, "P2P-FED-004", 2), (two_sites, "P2P-FED-", 2),
-    (wrong_key, "P2P-KEY-002", 5), (no_key, "P2P-KEY-006", 2), (key_open_to_others, "P2P-KEY-004", 5),
-    (home_open_to_others, "P2P-HOME-004", 2), (account_cut, "P2P-HOME-005", 5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spoil", "code", "status"),
+    [
+        (malformed_peers, "P2P-FED-", 2),
+        (unknown_key, "P2P-FED-004", 2),
+        (two_sites, "P2P-FED-", 2),
+        (wrong_key, "P2P-KEY-002", 5),
+        (no_key, "P2P-KEY-006", 2),
+        (key_open_to_others, "P2P-KEY-004", 5),
+        (home_open_to_others, "P2P-HOME-004", 2),
+        (account_cut, "P2P-HOME-005", 5),
+    ],
+)
 def test_what_is_wrong_with_a_file_of_the_home_is_an_error_of_its_own(
     make: MakeSites, spoil: Callable[[Sites], None], code: str, status: int
 ) -> None:

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from p2pfl import messages
-from p2pfl.books import pledge_of
 from p2pfl.federation import Federation
-from p2pfl.hello import Greetings, Standing
 from p2pfl.home import Home
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Identity, digest
-from p2pfl.keyslots import KeyFile
-from p2pfl.mesh import LinkDown, Mesh
+from p2pfl.mesh import LinkClosed, Mesh
 from p2pfl.mesh.framing import PING
 from p2pfl.messages import Envelope, Message, seal
+from p2pfl.node.hello import Greetings, Standing
+from p2pfl.node.logs import pledge_of
 from p2pfl.peer import Peer, SumResult, sums_run
 from tests.end_to_end.checks import entries
 from tests.end_to_end.conftest import MakeSites
@@ -41,13 +41,27 @@ class Liar:
             self.identity: Identity = home.identity()
         roster, self.incarnation = self.federation.roster, os.urandom(16)
         standing = Standing(0, bytes(32), lambda size: bytes(32), "", lambda run: (0, 0))
-        greets = Greetings(self.identity, LIAR, roster, self.incarnation, self.federation.digest,
-                           pledge_of(self.federation), lambda: standing)  # fmt: skip
+        greets = Greetings(
+            self.identity,
+            LIAR,
+            roster,
+            self.incarnation,
+            self.federation.digest,
+            pledge_of(self.federation),
+            lambda: standing,
+        )
         self.mesh = Mesh(
-            identity=self.identity, name=LIAR, roster=roster, listen=roster[LIAR].addresses[0],
-            incarnation=self.incarnation, greet=greets, draw=os.urandom, now=time.monotonic, wall=time.time,
+            identity=self.identity,
+            name=LIAR,
+            roster=roster,
+            listen=roster[LIAR].addresses[0],
+            incarnation=self.incarnation,
+            greet=greets,
+            draw=os.urandom,
+            now=time.monotonic,
+            wall=time.time,
             limits=QUICK,
-        )  # fmt: skip
+        )
         self.place = Envelope(sums_run(self.federation), 1, 1, 0, LIAR, self.incarnation)
 
     def letter(self, message: Message, **place: object) -> bytes:
@@ -85,7 +99,7 @@ class Liar:
 
     async def flood(self, peer: str, watch: Watch) -> None:
         """Pings without end, until that peer has had enough."""
-        while not any(isinstance(one, LinkDown) and one.peer == peer for one in watch.seen):
+        while not any(isinstance(one, LinkClosed) and one.peer == peer for one in watch.seen):
             self.mesh._links[peer]._control(PING, 0)
             await asyncio.sleep(0)
 

@@ -31,8 +31,7 @@ def test_ctrl_c_at_every_moment_of_a_training_ends_with_130_and_a_ledger_that_ve
 
 def test_ctrl_c_does_not_wait_for_a_pass_that_takes_for_ever(make: MakeSites) -> None:
     sites = make(3, "rounds=1", "privacy.steps_per_round=10")
-    started = [sites.site(name, [{"train": 1, **({"endless": True} if name == "ben" else {})}])
-               for name in sites.names]  # fmt: skip
+    started = [sites.site(name, [{"train": 1, **({"endless": True} if name == "ben" else {})}]) for name in sites.names]
     started[1].event("charged")
     started[1].signal(signal.SIGINT)
     assert started[1].end().status == 130

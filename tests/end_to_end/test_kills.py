@@ -74,8 +74,11 @@ def test_sites_killed_again_and_again_at_random_moments_lose_nothing(tmp_path: P
     assert episode(tmp_path, count, deaths) > 0
 
 
-@pytest.mark.parametrize("moment", [["fsync", "state/account.new", 1], ["fsync", "state/residual.new", 2]],
-                         ids=["while it charges", "while its update is made durable"])  # fmt: skip
+@pytest.mark.parametrize(
+    "moment",
+    [["fsync", "state/account.new", 1], ["fsync", "state/residual.new", 2]],
+    ids=["while it charges", "while its update is made durable"],
+)
 def test_a_site_killed_around_its_training_pays_for_whatever_it_trained(make: MakeSites, moment: list[Any]) -> None:
     sites = make(3, "rounds=2", "privacy.steps_per_round=10")
     do = [{"train": 2}]

@@ -14,7 +14,7 @@ from p2pfl.cli.main import run
 from p2pfl.federation import Federation
 from p2pfl.keys import verify
 from p2pfl.ledger.log import Log
-from p2pfl.succession import AGREED
+from p2pfl.node.epochs import AGREED
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Sites
 
@@ -135,8 +135,9 @@ def test_a_newcomers_signature_under_the_agreement_is_in_every_ledger(
         target, verifier = sites.place / f"{log}.json", sites.place / "verify_ledger.py"
         words = ("ledger", "export", "--log", log, "-o", target, "--with-verifier", *common)
         assert run([str(one) for one in words]) == 0
-        done = subprocess.run([sys.executable, "-I", str(verifier), str(target)], capture_output=True, text=True,
-                              check=False)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-I", str(verifier), str(target)], capture_output=True, text=True, check=False
+        )
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
         assert f"{named}, signed by every site that was ever one" in done.stdout
 
@@ -201,8 +202,9 @@ def test_the_hub_leaves_and_a_running_training_goes_on_under_its_successor(make:
 def test_a_revoked_key_loses_its_link_at_once_and_is_in_no_sum_with_that_site(make: MakeSites) -> None:
     sites = make(5, "rounds=1", "privacy.max_epsilon=100")
     apart = ("ada", "eve")  # each gets what it lacks from the others, and waits in vain for the other's last word
-    running = {name: sites.site(name, [sites[name].shut(at=1)], linger=1 if name in apart else 60)
-               for name in sites.names}  # fmt: skip
+    running = {
+        name: sites.site(name, [sites[name].shut(at=1)], linger=1 if name in apart else 60) for name in sites.names
+    }
     running["ada"].event("charged", round=1)
     peers(sites, "ada", "revoke", "eve")
     assert "revoked" in running["ada"].event("link_down", peer="eve")["reason"]

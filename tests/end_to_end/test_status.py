@@ -36,8 +36,10 @@ def test_status_shows_a_direct_link_a_relayed_one_a_peer_that_was_killed_and_its
     started = {name: sites.site(name, [sites[name].shut(1)]) for name in sites.names}
     peers = once(sites, "ben", lambda peers: all(one["up"] for one in peers.values()))
     assert [peers["ada"][key] for key in ("path", "address", "dialed")] == [
-        "direct", f"127.0.0.1:{sites['ada'].port}", True,
-    ]  # fmt: skip
+        "direct",
+        f"127.0.0.1:{sites['ada'].port}",
+        True,
+    ]
     assert [peers["cyd"][key] for key in ("path", "via", "address")] == ["relay", "ada", None]
     assert peers["ada"]["bytes_sent"] > 0
     assert peers["ada"]["since"] <= peers["ada"]["last_seen"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from p2pfl.federation import Federation
-from p2pfl.keyslots import KeyFile
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.peer import Peer
 from tests.end_to_end.checks import entries
 from tests.end_to_end.conftest import MakeSites
@@ -48,12 +48,16 @@ def test_every_kind_of_vector_is_summed_between_processes_and_all_learn_the_same
     assert len(sites.roots()) == 1
 
 
-@pytest.mark.parametrize(("field", "orders"), [
-    ("name", [{"sum": [1], "name": "a"}, {"sum": [1], "name": "a"}, {"sum": [1], "name": "b"}]),
-    ("vectors", [{"sum": [1.0], "limit": 2.0}, {"sum": [1.0], "limit": 2.0}, {"sum": [1.0], "limit": 3.0}]),
-    ("vectors", [{"sum": [1, 2]}, {"sum": [1, 2]}, {"sum": [1, 2, 3]}]),
-    ("vectors", [{"sum": ["1"], "decimals": 2}, {"sum": ["1"], "decimals": 2}, {"sum": ["1"], "decimals": 3}]),
-], ids=["names", "limits", "lengths", "decimals"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "orders"),
+    [
+        ("name", [{"sum": [1], "name": "a"}, {"sum": [1], "name": "a"}, {"sum": [1], "name": "b"}]),
+        ("vectors", [{"sum": [1.0], "limit": 2.0}, {"sum": [1.0], "limit": 2.0}, {"sum": [1.0], "limit": 3.0}]),
+        ("vectors", [{"sum": [1, 2]}, {"sum": [1, 2]}, {"sum": [1, 2, 3]}]),
+        ("vectors", [{"sum": ["1"], "decimals": 2}, {"sum": ["1"], "decimals": 2}, {"sum": ["1"], "decimals": 3}]),
+    ],
+    ids=["names", "limits", "lengths", "decimals"],
+)
 def test_sites_that_ask_different_sums_are_told_which_part_differs(
     make: MakeSites, field: str, orders: list[dict[str, Any]]
 ) -> None:

@@ -20,8 +20,11 @@ def scraped(port: int) -> dict[tuple[str, str], float]:
     """By name and peer."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         text = answer.read().decode()
-    return {(one.name, one.labels.get("peer", "")): one.value
-            for family in text_string_to_metric_families(text) for one in family.samples}  # fmt: skip
+    return {
+        (one.name, one.labels.get("peer", "")): one.value
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+    }
 
 
 def test_a_sum_is_watched_by_log_and_metrics_and_neither_holds_a_secret_a_value_or_a_files_name(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from p2pfl import amend, draft
-from p2pfl.books import genesis_of, pledge_of
-from p2pfl.cards import Card
 from p2pfl.codec import facts
-from p2pfl.federation import Federation
+from p2pfl.federation import Federation, amend, draft
+from p2pfl.federation.cards import Card
+from p2pfl.federation.membership import Change, Lineage, record_of, run_of
 from p2pfl.keys import Identity, digest
-from p2pfl.membership import Change, Lineage, record_of, run_of
+from p2pfl.node.logs import genesis_of, pledge_of
 from p2pfl.roster import Address, Member
-from p2pfl.sharing.history import Row, base_of
+from p2pfl.sharing.history import SignedRecord, base_of
 from tests.federation.sample import TASK
 from tests.ledger.sample import round_facts
 
@@ -41,9 +40,13 @@ def next_file(of: Federation, here: Lineage, **steps: object) -> bytes:
 
 
 def change(
-    of: Federation, here: Lineage, signers: tuple[str, ...] = NAMES, from_round: int = 4, what: str = "training",
+    of: Federation,
+    here: Lineage,
+    signers: tuple[str, ...] = NAMES,
+    from_round: int = 4,
+    what: str = "training",
     **steps: object,
-) -> Change:  # fmt: skip
+) -> Change:
     """Signed by those names with the keys that they have in epoch 1."""
     made = Change(record_of(here, next_file(of, here, **steps), of=what, from_round=from_round), {})
     for name in signers:
@@ -60,8 +63,9 @@ def with_agreement(signers: tuple[str, ...] = (*NAMES, "fay")) -> tuple[Federati
 def all_three(signers: tuple[str, ...] = NAMES) -> Change:
     """fay joins, eve leaves, ben has another key."""
     of = federation()
-    return change(of, lineage(of), signers, add=[member("fay")], remove=["eve"],
-                  rotate={"ben": member("ben", "ben again")})  # fmt: skip
+    return change(
+        of, lineage(of), signers, add=[member("fay")], remove=["eve"], rotate={"ben": member("ben", "ben again")}
+    )
 
 
 # ── a ledger of two epochs ────────────────────────────────────────────────────────────────────────────────────
@@ -79,35 +83,41 @@ def old_keys() -> dict[str, Identity]:
 
 def round_row(
     number: int, before: bytes, by: dict[str, Identity], epoch: int = 1, of: Federation | None = None, **changed: object
-) -> Row:
+) -> SignedRecord:
     """A round of the training, resting on the record `before` (empty: none), signed by all of `by`."""
     run = run_of((of or federation()).first, b"", "training")
     held = round_facts(
-        number, run=run.hex(), epoch=epoch, survivors=list(by), epsilon=dict.fromkeys(by, f"0.{number:02}"),
-        rests_on=number - 1, base=base_of(before).hex() if before else bytes(32).hex(),
-        site_heads=dict.fromkeys(by, "a" * 64), **changed,
-    )  # fmt: skip
+        number,
+        run=run.hex(),
+        epoch=epoch,
+        survivors=list(by),
+        epsilon=dict.fromkeys(by, f"0.{number:02}"),
+        rests_on=number - 1,
+        base=base_of(before).hex() if before else bytes(32).hex(),
+        site_heads=dict.fromkeys(by, "a" * 64),
+        **changed,
+    )
     record = facts(held)
     return record, {name: one.sign("record", record) for name, one in by.items()}
 
 
-def genesis_row(of: Federation | None = None) -> Row:
+def genesis_row(of: Federation | None = None) -> SignedRecord:
     return _by_all(genesis_of(of or federation()))
 
 
-def agreement_rows(of: Federation | None) -> list[Row]:
+def agreement_rows(of: Federation | None) -> list[SignedRecord]:
     """The entry behind the genesis, where there is one."""
     record = pledge_of(of).agreement if of else b""
     return [_by_all(record)] if record else []
 
 
-def _by_all(record: bytes) -> Row:
+def _by_all(record: bytes) -> SignedRecord:
     return record, {name: one.sign("record", record) for name, one in old_keys().items()}
 
 
 def two_epochs(
     change: Change, last: int = 3, announced: str | None = None, after: int = 2, of: Federation | None = None
-) -> list[Row]:
+) -> list[SignedRecord]:
     """Genesis, `last` rounds of which the last announces the change, the change, and rounds under the new roster."""
     rows = [genesis_row(of), *agreement_rows(of)]
     for number in range(1, last + 1):

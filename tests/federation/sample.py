@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from p2pfl import draft
-from p2pfl.cards import Card
+from p2pfl.federation import draft
+from p2pfl.federation.cards import Card
 from p2pfl.keys import Identity
 from p2pfl.roster import Address
 

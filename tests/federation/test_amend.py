@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfl import changefile
-from p2pfl.amend import amend, changed, next_hub
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.federation import DuplicateMember, TooFewPeers, WrongValue
 from p2pfl.errors.membership import CannotAmend, HubLeaves, NoHubHere, NoSuchSite, NotAHub, SiteThereAlready
-from p2pfl.federation import Federation, settings_of
-from p2pfl.membership import Change
+from p2pfl.federation import Federation, changefile
+from p2pfl.federation.amend import amend, changed, next_hub
+from p2pfl.federation.federation import settings_of
+from p2pfl.federation.membership import Change
 from tests.federation.changes import all_three, change, federation, lineage, member, next_file
 
 OLD = federation()
@@ -63,8 +63,9 @@ def test_a_third_epoch_has_one_lineage_and_the_same_beginning() -> None:
     assert (third.first, third.genesis) == (OLD.digest, HERE.genesis)
 
 
-@pytest.mark.parametrize("steps", [{"remove": ["fay"]}, {"rotate": {"fay": member("fay")}},
-                                   {"rotate": {"eve": member("fay")}}])  # fmt: skip
+@pytest.mark.parametrize(
+    "steps", [{"remove": ["fay"]}, {"rotate": {"fay": member("fay")}}, {"rotate": {"eve": member("fay")}}]
+)
 def test_a_site_that_is_not_there_is_named(steps: dict[str, object]) -> None:
     with pytest.raises(NoSuchSite, match="fay"):
         changed(OLD.roster, **steps)  # type: ignore[arg-type]
@@ -114,9 +115,13 @@ def test_a_hub_that_only_gets_another_key_stays_the_hub() -> None:
     assert next_hub(HUB, members, "cyd", "") == "cyd"
 
 
-@pytest.mark.parametrize(("steps", "how"), [
-    ({"remove": ["ada"]}, "leaves"), ({"rotate": {"ada": replace(member("ada"), addresses=())}}, "lists no address"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("steps", "how"),
+    [
+        ({"remove": ["ada"]}, "leaves"),
+        ({"rotate": {"ada": replace(member("ada"), addresses=())}}, "lists no address"),
+    ],
+)
 def test_a_hub_that_goes_without_a_successor_is_refused_with_the_command_that_names_one(
     steps: dict[str, object], how: str
 ) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfl.cards import Card
 from p2pfl.errors import EXIT_INTEGRITY, P2PFLError
 from p2pfl.errors import federation as leaves
+from p2pfl.federation.cards import Card
 from p2pfl.roster import Address
 from tests.federation.sample import CARDS, IDENTITIES
 
@@ -20,8 +20,14 @@ def test_a_card_reads_back_as_it_was_signed() -> None:
     assert Card.parse(v6.to_bytes(), "a.card") == v6
 
 
-@pytest.mark.parametrize(("old", "new"), [("charite", "charitee"), ("10.0.0.1:7000", "10.0.0.1:7009"),
-                                          (CARDS[0].member.key.hex(), CARDS[1].member.key.hex())])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("charite", "charitee"),
+        ("10.0.0.1:7000", "10.0.0.1:7009"),
+        (CARDS[0].member.key.hex(), CARDS[1].member.key.hex()),
+    ],
+)
 def test_an_edited_card_is_refused(old: str, new: str) -> None:
     raw = CARDS[0].to_bytes().decode().replace(old, new, 1).encode()
     with pytest.raises(leaves.CardForged) as caught:
@@ -33,9 +39,16 @@ def test_layout_and_comments_of_a_card_do_not_break_its_signature() -> None:
     assert Card.parse(b"# from Berlin\n" + CARDS[0].to_bytes().replace(b"name: ", b"name:   "), "a.card") == CARDS[0]
 
 
-@pytest.mark.parametrize("raw", [b"", b"version: 1\n", CARDS[0].to_bytes() + b"more: 1\n",
-                                 CARDS[0].to_bytes().replace(b"version: 1", b"version: 2"),
-                                 CARDS[0].to_bytes()[:-20] + b'"\n'])  # fmt: skip
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"version: 1\n",
+        CARDS[0].to_bytes() + b"more: 1\n",
+        CARDS[0].to_bytes().replace(b"version: 1", b"version: 2"),
+        CARDS[0].to_bytes()[:-20] + b'"\n',
+    ],
+)
 def test_a_malformed_card_is_refused_by_a_leaf(raw: bytes) -> None:
     with pytest.raises(P2PFLError) as caught:
         Card.parse(raw, "a.card")

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pfl import draft
 from p2pfl.errors import P2PFLError
 from p2pfl.errors import federation as leaves
-from p2pfl.federation import Federation, difference, first_difference
-from p2pfl.settings import SETTINGS
+from p2pfl.federation import Federation, draft
+from p2pfl.federation.federation import difference, first_difference
+from p2pfl.federation.settings import SETTINGS
 from tests.federation.sample import CARDS, NAMES, TASK, peers_yaml, replaced
 
 
@@ -47,12 +47,15 @@ def test_the_digest_is_over_the_raw_bytes() -> None:
     assert Federation.parse(commented).digest != Federation.parse(raw).digest
 
 
-@pytest.mark.parametrize(("override", "path", "value"), [
-    ("privacy.delta=1e-4", ("privacy", "delta"), 1e-4),
-    ("sharing.field=16", ("sharing", "field"), 16),
-    ("compression.method=nominate", ("compression", "method"), "nominate"),
-    ("agreement.sha256=" + "ab" * 32, ("agreement",), bytes.fromhex("ab" * 32)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("privacy.delta=1e-4", ("privacy", "delta"), 1e-4),
+        ("sharing.field=16", ("sharing", "field"), 16),
+        ("compression.method=nominate", ("compression", "method"), "nominate"),
+        ("agreement.sha256=" + "ab" * 32, ("agreement",), bytes.fromhex("ab" * 32)),
+    ],
+)
 def test_a_setting_given_by_set_is_in_the_file(override: str, path: tuple[str, ...], value: object) -> None:
     found: object = Federation.parse(peers_yaml(override))
     for name in path:
@@ -60,13 +63,16 @@ def test_a_setting_given_by_set_is_in_the_file(override: str, path: tuple[str, .
     assert found == value
 
 
-@pytest.mark.parametrize(("argument", "leaf"), [
-    ("privacy.delta", leaves.UnknownSetting),
-    ("privacy.colour=red", leaves.UnknownSetting),
-    ("privacy.delta=2", leaves.WrongValue),
-    ("privacy.delta=1e-5 # ok\nrounds: 7", leaves.WrongValue),
-    ("rounds=1.5", leaves.WrongValue),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("argument", "leaf"),
+    [
+        ("privacy.delta", leaves.UnknownSetting),
+        ("privacy.colour=red", leaves.UnknownSetting),
+        ("privacy.delta=2", leaves.WrongValue),
+        ("privacy.delta=1e-5 # ok\nrounds: 7", leaves.WrongValue),
+        ("rounds=1.5", leaves.WrongValue),
+    ],
+)
 def test_a_set_that_does_not_fit_is_refused(argument: str, leaf: type[P2PFLError]) -> None:
     with pytest.raises(leaf):
         draft.override(argument)
@@ -125,7 +131,7 @@ MALFORMED = [  # (what stands there once, what instead, leaf, text on the line o
     ("sharing:\n", "sharing: none\n", leaves.ForbiddenYaml, "sharing:", 10),
     ("privacy:\n", "privacy:\n\t", leaves.NotYaml, "\t", None),
     ("rounds: 8", 'rounds: "\\U00110000"', leaves.NotYaml, "rounds:", None),  # an escape of what is no character
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("old", "new", "leaf", "where", "column"), MALFORMED, ids=[row[1][:30] for row in MALFORMED])
@@ -143,11 +149,27 @@ def test_malformed_text_is_refused_with_line_and_column(
     assert "peers.yaml:" in error.fields["place"]
 
 
-@pytest.mark.parametrize("raw", [
-    b"", b"\n", b"# nothing\n", b"a word\n",
-    b"- a\n- b\n", b"\xef\xbb\xbfversion: 1\n", b"\xff\xfev\0", b"version: \xff\n",
-    b"{" * 5000, b"[" * 5000, b"a: " * 5000, b"x" * (1 << 19), b"*a", b"? ", b"version: 1\n...\n%TAG ! a:\n---\n",
-], ids=range(15))  # fmt: skip
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\n",
+        b"# nothing\n",
+        b"a word\n",
+        b"- a\n- b\n",
+        b"\xef\xbb\xbfversion: 1\n",
+        b"\xff\xfev\0",
+        b"version: \xff\n",
+        b"{" * 5000,
+        b"[" * 5000,
+        b"a: " * 5000,
+        b"x" * (1 << 19),
+        b"*a",
+        b"? ",
+        b"version: 1\n...\n%TAG ! a:\n---\n",
+    ],
+    ids=range(15),
+)
 def test_bytes_that_are_no_agreement_are_refused_by_a_leaf(raw: bytes) -> None:
     with pytest.raises(P2PFLError) as caught:
         Federation.parse(raw)
@@ -211,9 +233,41 @@ def test_any_bytes_are_an_agreement_or_a_leaf(raw: bytes) -> None:
 
 
 PIECES = st.sampled_from(
-    ["a", ": ", "\n", "  ", "- ", "[", "]", "{", "}", ",", "'", '"', "#", "&x", "*x", "!t", "|", ">", "%", "@", "`",
-     "?", "\t", "---", "...", "\x00", "\u2028", "é", "<<", "1e9", "null", "\ud800"]
-)  # fmt: skip
+    [
+        "a",
+        ": ",
+        "\n",
+        "  ",
+        "- ",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "'",
+        '"',
+        "#",
+        "&x",
+        "*x",
+        "!t",
+        "|",
+        ">",
+        "%",
+        "@",
+        "`",
+        "?",
+        "\t",
+        "---",
+        "...",
+        "\x00",
+        "\u2028",
+        "é",
+        "<<",
+        "1e9",
+        "null",
+        "\ud800",
+    ]
+)
 
 
 @given(st.integers(0, 2000), st.integers(0, 40), st.lists(PIECES, max_size=6).map("".join))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from p2pfl.codec import Malformed, facts
-from p2pfl.membership import Change, Epochs, Lineage
+from p2pfl.federation.membership import Change, Epochs, Lineage
 from tests.federation.changes import (
     AGREEMENT,
     IDENTITIES,
@@ -106,19 +106,22 @@ def test_of_the_signatures_only_those_that_count_are_kept() -> None:
     assert HERE.counted(Change(made.record, odd)).signatures == made.signatures
 
 
-@pytest.mark.parametrize(("fields", "reason"), [
-    ({"removed": []}, "not what its file changes"),
-    ({"rotated": []}, "not what its file changes"),
-    ({"peers": []}, "not what its file changes"),
-    ({"before": "0" * 64}, "another epoch"),
-    ({"agreement": "0" * 64}, "not what its file changes"),
-    ({"epoch": 3}, "another epoch"),
-    ({"from_round": 1}, "begins at round 2"),
-    ({"of": "nothing"}, "begins at round 2"),
-    ({"file": "nonsense"}, "the file in it"),
-    ({"file": OLD.raw.decode()}, "a file of epoch 1 where 2 follows"),
-    ({"file": None}, "not a change"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"removed": []}, "not what its file changes"),
+        ({"rotated": []}, "not what its file changes"),
+        ({"peers": []}, "not what its file changes"),
+        ({"before": "0" * 64}, "another epoch"),
+        ({"agreement": "0" * 64}, "not what its file changes"),
+        ({"epoch": 3}, "another epoch"),
+        ({"from_round": 1}, "begins at round 2"),
+        ({"of": "nothing"}, "begins at round 2"),
+        ({"file": "nonsense"}, "the file in it"),
+        ({"file": OLD.raw.decode()}, "a file of epoch 1 where 2 follows"),
+        ({"file": None}, "not a change"),
+    ],
+)
 def test_a_record_that_says_something_else_than_its_file_is_refused_whoever_signed_it(
     fields: dict[str, object], reason: str
 ) -> None:

@@ -10,11 +10,30 @@ from typing import Final
 PACKAGE: Final = Path(__file__).resolve().parents[2] / "p2pfl"
 # Where bytes first become something else. Whatever is built on top of these is reached through them.
 PRIMITIVES: Final = {
-    "json.loads", "json.load", "msgpack.unpackb", "msgpack.Unpacker", "yaml.parse", "yaml.safe_load", "struct.unpack",
-    "x509.load_der_x509_certificate", "x509.load_pem_x509_certificate", "np.frombuffer", "numpy.frombuffer",
-    "base64.b64decode", "csv.reader", "int.from_bytes", "load", "safe_open", "ast.literal_eval", "bytes.fromhex",
-    "plistlib.loads", "tomllib.loads", "ElementTree.fromstring", "zlib.decompress", "gzip.decompress",
-}  # fmt: skip
+    "json.loads",
+    "json.load",
+    "msgpack.unpackb",
+    "msgpack.Unpacker",
+    "yaml.parse",
+    "yaml.safe_load",
+    "struct.unpack",
+    "x509.load_der_x509_certificate",
+    "x509.load_pem_x509_certificate",
+    "np.frombuffer",
+    "numpy.frombuffer",
+    "base64.b64decode",
+    "csv.reader",
+    "int.from_bytes",
+    "load",
+    "safe_open",
+    "ast.literal_eval",
+    "bytes.fromhex",
+    "plistlib.loads",
+    "tomllib.loads",
+    "ElementTree.fromstring",
+    "zlib.decompress",
+    "gzip.decompress",
+}
 STRUCTS: Final = ("unpack", "unpack_from", "iter_unpack")
 
 
@@ -36,7 +55,7 @@ def _functions(tree: ast.AST, name: str) -> Iterator[str]:
 
 
 def decoding(package: Path = PACKAGE) -> set[str]:
-    """"module:function" for each of them."""
+    """ "module:function" for each of them."""
     found = set()
     for file in sorted(package.rglob("*.py")):
         module = ".".join(file.relative_to(package).with_suffix("").parts)

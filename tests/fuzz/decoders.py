@@ -22,32 +22,34 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from p2pfl import changefile, codec, keyslots, messages, sealing, strict_yaml
-from p2pfl.cards import Card
-from p2pfl.cli import numbers
+from p2pfl import codec, messages
+from p2pfl.cli import inputs
 from p2pfl.codec import Malformed
 from p2pfl.errors import P2PFLError, leaves
-from p2pfl.errors.home import KeyMalformed, KeyslotsDamaged, WrongKey
+from p2pfl.errors.home import KeyDoesNotOpen, KeyMalformed, KeyslotsDamaged
 from p2pfl.errors.ledger import ExportMalformed
 from p2pfl.errors.mesh import MalformedStream, OpeningVersion, RefusedThere
 from p2pfl.errors.paths import NotAProxy, ProxyFails, ProxyForbids, ProxyWantsPassword
-from p2pfl.errors.people import NoSuchColumn, NotANumber, NotReadable
+from p2pfl.errors.people import NoSuchColumn, NotReadable, ValueNotANumber
 from p2pfl.errors.sharing import WordOutOfRange, WordsMissized
 from p2pfl.errors.training import AccountUnreadable, CompressionMisused, ModelMisfit, SupportMalformed
-from p2pfl.federation import Federation, Privacy
-from p2pfl.hello import Greetings, Pledge, Standing
+from p2pfl.federation import Federation, changefile, strict_yaml
+from p2pfl.federation.cards import Card
+from p2pfl.federation.federation import Privacy
+from p2pfl.federation.membership import Change, Epochs, Lineage
+from p2pfl.home import keyslots, sealing
 from p2pfl.keys import Identity, Secret
 from p2pfl.ledger import auditor, entry, export, note, segment
-from p2pfl.membership import Change, Epochs, Lineage
-from p2pfl.mesh import appointments, opening, probe, refusals, relay
-from p2pfl.mesh.appointments import Wish
+from p2pfl.mesh import opening, probe, relay, rendezvous, tls_errors
 from p2pfl.mesh.certificates import MalformedLeaf, expiry_of, issue, key_name, signer_of
 from p2pfl.mesh.events import Limits, TlsFacts
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header, Incoming, MalformedFrame, Outgoing
 from p2pfl.mesh.proxy import Proxy
+from p2pfl.mesh.rendezvous import CallRequest
 from p2pfl.mesh.serverhello import group_of
 from p2pfl.mesh.zmtp import Checker, MalformedZmtp
 from p2pfl.messages import Envelope, Letter, authentic
+from p2pfl.node.hello import Greetings, Pledge, Standing
 from p2pfl.roster import Address, Member, Roster
 from p2pfl.sharing import certificate, evidence, history
 from p2pfl.sharing.field import FIELDS
@@ -55,7 +57,7 @@ from p2pfl.training import checkpoint, compression
 from p2pfl.training.columns import ColumnMap
 from p2pfl.training.privacy import Account
 from p2pfl.training.tasks.tabular import HEADER, Tabular
-from p2pfl.training.update import Manifest
+from p2pfl.training.update import TensorLayout
 from tests.federation import changes as membership
 from tests.federation import sample as agreement
 from tests.ledger import exports
@@ -289,7 +291,7 @@ def said(kind: int, body: bytes) -> bytes:
     return bytes([kind]) + len(body).to_bytes(4, "big") + body
 
 
-HELLO: Final = opening.Hello(bytes(15) + b"a", bytes(32), opening.NOBODY, 0)
+HELLO: Final = opening.LinkHello(bytes(15) + b"a", bytes(32), opening.NOBODY, 0)
 REFUSAL: Final = b'{"code": "P2P-ROUND-021", "text": "no", "evidence": "none"}'
 OPENINGS: Final = (
     said(1, HELLO.encode()) + said(2, b"a greeting") + said(3, b""),
@@ -300,8 +302,10 @@ OPENINGS: Final = (
 
 def _refused(data: bytes) -> str:
     """Whatever ended a handshake and whatever its first bytes were: an error with a text."""
-    named = refusals.translate(ConnectionError(data.decode("latin-1")), peer="a caller", first=data[:16], dialed=False)
-    refusals.printable(data.decode("utf-8", "replace"))
+    named = tls_errors.translate(
+        ConnectionError(data.decode("latin-1")), peer="a caller", first=data[:16], dialed=False
+    )
+    tls_errors.printable(data.decode("utf-8", "replace"))
     return named.render()
 
 
@@ -343,14 +347,14 @@ OF_A_FILE: Final = tuple(leaf for leaf in leaves() if leaf.__module__ == "p2pfl.
 OF_DATA: Final = tuple(leaf for leaf in leaves() if leaf.__module__ == "p2pfl.errors.training")
 MASTER: Final = Secret(bytes(range(32)), "master")
 SALT: Final = bytes(32)
-MANY: Final = Manifest((("bias", (2,)), ("weight", (2, 3))))
+MANY: Final = TensorLayout((("bias", (2,)), ("weight", (2, 3))))
 
 
 def _column(data: bytes) -> Any:
     with tempfile.NamedTemporaryFile(suffix=".csv") as file:
         file.write(data)
         file.flush()
-        return numbers._column(Path(file.name), "age")
+        return inputs._column(Path(file.name), "age")
 
 
 def _read_records(data: bytes) -> Any:
@@ -358,7 +362,7 @@ def _read_records(data: bytes) -> Any:
 
 
 def _segment(data: bytes) -> Any:
-    reader = segment.Reader(data, lambda salt: MASTER)
+    reader = segment.SegmentReader(data, lambda salt: MASTER)
     return list(reader), reader.damage
 
 
@@ -373,7 +377,7 @@ def _frame(data: bytes) -> Any:
 @functools.cache
 def _segments() -> tuple[bytes, ...]:
     sealer = segment.Sealer(MASTER, SALT)
-    frames = [segment.Frame(segment.ENTRY, k, k, bytes(32), record, signed)
+    frames = [segment.SegmentFrame(segment.ENTRY, k, k, bytes(32), record, signed)
               for k, (record, signed) in enumerate(books.federation_records(2))]  # fmt: skip
     sealed = [sealer.seal(each) for each in frames]
     return segment.header(SALT) + b"".join(sealed), segment.header(SALT) + sealed[0] + sealed[1][:-40]
@@ -529,20 +533,21 @@ def _table() -> tuple[Decoder, ...]:
                 ("mesh.proxy:Proxy.open",)),
         Decoder("opening", _open, (MalformedStream, OpeningVersion, RefusedThere, opening.Duplicate, ConnectionError),
                 OPENINGS, ("mesh.opening:_hear_wanted", "mesh.opening:_refusal", "mesh.opening:_hello")),
-        Decoder("probe facts", lambda data: probe.Facts.decode("mayo", data), (MalformedStream, OpeningVersion),
-                (probe.Facts(1, 1 << 24, bytes(32), "0.1.0").encode(),), ("mesh.probe:Facts.decode",), factor=80),
+        Decoder("probe facts", lambda data: probe.PeerFacts.decode("mayo", data), (MalformedStream, OpeningVersion),
+                (probe.PeerFacts(1, 1 << 24, bytes(32), "0.1.0").encode(),), ("mesh.probe:PeerFacts.decode",),
+                factor=80),
         Decoder("ping", lambda data: probe.read_ping("mayo", data), (MalformedStream,), (probe.ping(7),),
                 ("mesh.probe:read_ping",), probe.ping),
         Decoder("pong", lambda data: probe.read_pong("mayo", data), (MalformedStream,), (probe.pong(7, 8.5),),
                 ("mesh.probe:read_pong",)),
         Decoder("want", lambda data: probe.read_want("mayo", data), (MalformedStream,), (probe.want(9000, 1400),),
                 ("mesh.probe:read_want",), lambda value: probe.want(*value)),
-        Decoder("calls wished", lambda data: appointments.read_wishes("mayo", data), (MalformedStream,),
-                (appointments.wishes([Wish("cyd", 0), Wish("bob", 1)]),), ("mesh.appointments:read_wishes",),
-                appointments.wishes, factor=80),
-        Decoder("calls given", lambda data: appointments.read_met("mayo", data), (MalformedStream,),
-                (appointments.wishes([Wish("cyd", 0, bytes(16))]),), ("mesh.appointments:read_met",),
-                appointments.wishes, factor=80),
+        Decoder("calls wished", lambda data: rendezvous.read_wishes("mayo", data), (MalformedStream,),
+                (rendezvous.wishes([CallRequest("cyd", 0), CallRequest("bob", 1)]),), ("mesh.rendezvous:read_wishes",),
+                rendezvous.wishes, factor=80),
+        Decoder("calls given", lambda data: rendezvous.read_met("mayo", data), (MalformedStream,),
+                (rendezvous.wishes([CallRequest("cyd", 0, bytes(16))]),), ("mesh.rendezvous:read_met",),
+                rendezvous.wishes, factor=80),
         Decoder("dialed", lambda data: probe.read_dialed("mayo", data), (MalformedStream,),
                 (probe.dialed([probe.Dialed("10.0.0.1:1", 3), probe.Dialed("a:1", 0, "P2P-MESH-003", "b", "c")]),
                  b'[["a", 1e999, "", "", ""]]'), ("mesh.probe:read_dialed",), factor=80),
@@ -553,25 +558,27 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("leaf", _leaf, (MalformedLeaf,), _leaves(),
                 ("mesh.certificates:signer_of", "mesh.certificates:expiry_of")),
         Decoder("yaml", lambda data: strict_yaml.read(data, PATH), OF_A_FILE, (PEERS, CARD, *COLUMNS),
-                ("strict_yaml:read",), factor=400, fixed=MIB),
+                ("federation.strict_yaml:read",), factor=400, fixed=MIB),
         Decoder("peers.yaml", lambda data: Federation.parse(data, PATH), OF_A_FILE, (PEERS,),
-                ("federation:Federation.parse", "federation:member", "federation:_task"), factor=400, fixed=MIB),
+                ("federation.federation:Federation.parse", "federation.federation:member",
+                 "federation.federation:_task"),
+                factor=400, fixed=MIB),
         Decoder("card", lambda data: Card.parse(data, PATH), OF_A_FILE, (CARD,),
-                ("cards:Card.parse",), factor=400, fixed=MIB),
+                ("federation.cards:Card.parse",), factor=400, fixed=MIB),
         Decoder("change file", lambda data: changefile.parse(data, PATH), OF_A_FILE, (CHANGE_FILE,),
-                ("changefile:parse", "federation:_lineage"), factor=600, fixed=2 * MIB),
+                ("federation.changefile:parse", "federation.federation:_lineage"), factor=600, fixed=2 * MIB),
         Decoder("change", lambda data: LINEAGE.check(Change(data, {})), (Malformed,), (membership.all_three().record,),
                 (), factor=600, fixed=2 * MIB),
         Decoder("genesis", Lineage.of_genesis, (Malformed,), (membership.genesis_row()[0],),
-                ("membership:Lineage.of_genesis",), factor=80),
+                ("federation.membership:Lineage.of_genesis",), factor=80),
         Decoder("epochs", lambda data: Epochs.of([membership.genesis_row(), (data, {})]), (Malformed,),
                 (membership.round_row(1, b"", membership.old_keys(), announced="ab" * 32)[0],),
-                ("membership:Epochs._round",), factor=80),
+                ("federation.membership:Epochs._round",), factor=80),
         Decoder("column map", lambda data: ColumnMap.parse(data, PATH, HEADER), (*OF_A_FILE, *OF_DATA),
                 COLUMNS, (), factor=400, fixed=MIB),
-        Decoder("records", _read_records, OF_DATA, CSV, ("training.columns:Reader.read",), factor=200),
-        Decoder("column of a csv", _column, (NotReadable, NoSuchColumn, NotANumber), (CSV[0], b"age\n1\n2.5\n"),
-                ("cli.numbers:_column",), factor=200),
+        Decoder("records", _read_records, OF_DATA, CSV, ("training.columns:TableReader.read",), factor=200),
+        Decoder("column of a csv", _column, (NotReadable, NoSuchColumn, ValueNotANumber), (CSV[0], b"age\n1\n2.5\n"),
+                ("cli.inputs:_column",), factor=200),
         Decoder("entry", _entry, (ValueError,), RECORDS, (), codec.facts, factor=80),
         Decoder("head", _note, (ValueError,), _notes(), ("ledger.note:_base64",), _note_again),
         Decoder("export", lambda data: export.read(data, PATH), (ExportMalformed,), _exports(),
@@ -581,12 +588,12 @@ def _table() -> tuple[Decoder, ...]:
                  "ledger.auditor:check_site", "ledger.auditor:signed", "ledger.auditor:unbase64",
                  "ledger.auditor:unhex"), factor=80, fixed=MIB),
         Decoder("segment", _segment, (), _segments(),
-                ("ledger.segment:Reader._frame", "ledger.segment:Reader._claimed")),
+                ("ledger.segment:SegmentReader._frame", "ledger.segment:SegmentReader._claimed")),
         Decoder("frame", _frame, (), _opened_frames(), ("ledger.segment:_open",)),
         Decoder("keyslots", lambda data: keyslots.from_bytes(data, Path(PATH)), (KeyslotsDamaged,), _keyslot_files(),
-                ("keyslots:from_bytes",), factor=80),
-        Decoder("key", lambda data: keyslots._parse_key(data, "mayo", "key file", PATH), (KeyMalformed, WrongKey),
-                (keyslots.key_text("mayo", MASTER),), ("keyslots:_parse_key",)),
+                ("home.keyslots:from_bytes",), factor=80),
+        Decoder("key", lambda data: keyslots._parse_key(data, "mayo", "key file", PATH), (KeyMalformed, KeyDoesNotOpen),
+                (keyslots.key_text("mayo", MASTER),), ("home.keyslots:_parse_key",)),
         Decoder("sealed item", lambda data: sealing.unseal(MASTER, "mayo", "state/account", data), (ValueError,),
                 (_sealed(),), (), lambda value: _sealed() if value == b"something" else None),
         Decoder("checkpoint", lambda data: checkpoint.from_bytes(data, MANY), (ModelMisfit,),
@@ -630,21 +637,21 @@ DECODERS: Final = _table()
 
 # Functions that read bytes which nobody else wrote, or whose form somebody has checked before: they need no row.
 OWN: Final = {
-    "books:Books.bases": "records of this home's own log, read and checked when it was opened",
-    "books:Books.final_rounds": "the same",
-    "books:Books.model_after": "the same",
-    "books:Books.noted": "facts of this node's own rounds",
-    "catchup:CatchUp.take": "records that history.check_rows has passed, and that q sites signed",
-    "cli.children:Child.facts": "the last line of a process that this one started",
+    "node.logs:Logs.bases": "records of this home's own log, read and checked when it was opened",
+    "node.logs:Logs.final_rounds": "the same",
+    "node.logs:Logs.model_after": "the same",
+    "node.logs:Logs.noted": "facts of this node's own rounds",
+    "node.catchup:CatchUpRules.take": "records that history.check_rows has passed, and that q sites signed",
+    "cli.demo_peers:Child.facts": "the last line of a process that this one started",
     "cli.ledger:show": "records of this home's own log",
     "keys:fingerprint": "a hash",
     "ledger.verify:_signatures": "a record that entry.read has passed",
-    "membership:Lineage.joiners": "a record that Lineage.check has passed, or this site's own",
+    "federation.membership:Lineage.joiners": "a record that Lineage.check has passed, or this site's own",
     "mesh.dialer:Backoff.pause": "this process's own random bytes",
     "mesh.router:Router._connected": "what libzmq's monitor in this process tells",
     "mesh.router:_is_ours": "what the kernel tells of a unix socket",
-    "runs.models:Models.fetched": "bytes of the model's own length; they count when they have the digest that q signed",
-    "runs.models:Models.lacks": "a record that q sites signed",
+    "node.runs.models:Models.fetched": "bytes of the model's own length; they count if q signed their digest",
+    "node.runs.models:Models.lacks": "a record that q sites signed",
     "sharing.phases.members:complete": "a hash",
     "sharing.phases.fetch:want": "this process's own incarnation",
     "sharing.prg:Stream.__init__": "a keystream",
@@ -653,8 +660,8 @@ OWN: Final = {
     "sharing.round:Round.finished": "the keepsake in this site's own home",
     "sharing.shamir:combine": "shares of the size that the schema fixes, each checked by its path",
     "sharing.shamir:split": "a secret of this process",
-    "simulate.peer:Disk.model": "the simulator's own ledger",
-    "training.noise:Keystream.words": "a keystream",
+    "simulate.peer:VirtualDisk.model": "the simulator's own ledger",
+    "training.noise:BitStream.words": "a keystream",
     "training.task:hold_out": "keyed hashes that were computed here",
-    "shown:read": "what a process of this home has sealed itself",
+    "node.link_status:read": "what a process of this home has sealed itself",
 }

@@ -13,15 +13,39 @@ Choose = Callable[[int], int]
 
 MOST_MOVES: Final = 4
 LENGTHS: Final = (
-    b"\xff", b"\xff" * 2, b"\xff" * 4, b"\xff" * 8, b"\x7f\xff\xff\xff", b"\x00\xff\xff\xff", b"\xdd\xff\xff\xff\xff",
-    b"\xc6\xff\xff\xff\xff", b"\xdc\xff\xff", b"\xdf\xff\xff\xff\xff", b"\x84\xff\xff\xff\xff", b"99999999999999999999",
-)  # fmt: skip
+    b"\xff",
+    b"\xff" * 2,
+    b"\xff" * 4,
+    b"\xff" * 8,
+    b"\x7f\xff\xff\xff",
+    b"\x00\xff\xff\xff",
+    b"\xdd\xff\xff\xff\xff",
+    b"\xc6\xff\xff\xff\xff",
+    b"\xdc\xff\xff",
+    b"\xdf\xff\xff\xff\xff",
+    b"\x84\xff\xff\xff\xff",
+    b"99999999999999999999",
+)
 OPENERS: Final = (b"\x91", b"\xdc\x03\x28", b"[", b'{"a":', b"\x30\x80", b"{a: ", b"- ", b'"', b"(", b"\x81\xa1a")
 ODD: Final = (
-    b"", b"\0", b"\n", b"\r\n", b'"\\U00110000"', b'"\\ud800"', b"%YAML 1." + b"9" * 5000 + b"\n---\n", b"NaN",
-    b"1e999", b"-0", b"1" * 5000, b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"!!python/object:os.system ",
-    b"&a ", b"*a ",
-)  # fmt: skip
+    b"",
+    b"\0",
+    b"\n",
+    b"\r\n",
+    b'"\\U00110000"',
+    b'"\\ud800"',
+    b"%YAML 1." + b"9" * 5000 + b"\n---\n",
+    b"NaN",
+    b"1e999",
+    b"-0",
+    b"1" * 5000,
+    b"\xed\xa0\x80",
+    b"\xef\xbb\xbf",
+    b"\xe2\x80\xa8",
+    b"!!python/object:os.system ",
+    b"&a ",
+    b"*a ",
+)
 
 
 def nested(opener: bytes, depth: int) -> bytes:

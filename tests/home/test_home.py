@@ -28,11 +28,11 @@ from p2pfl.errors.home import (
     SyncFailed,
 )
 from p2pfl.home import Home
+from p2pfl.home.keyslots import KeyFile
+from p2pfl.home.sealing import LAYOUT, OVERHEAD_BYTES, SALT_BYTES, seal, unseal
 from p2pfl.keys import Secret
-from p2pfl.keyslots import KeyFile
 from p2pfl.ledger.log import Log
-from p2pfl.sealing import LAYOUT, OVERHEAD_BYTES, SALT_BYTES, seal, unseal
-from tests.home.places import BY_NUMBER, Crash, Strike, failing, full, make
+from tests.home.home_fixtures import BY_NUMBER, Crash, Strike, failing, full, make
 
 MARKER = b"a marker that must never be seen"
 
@@ -285,8 +285,12 @@ def test_a_reader_works_beside_a_writer_and_cannot_write(tmp_path: Path) -> None
     with make(tmp_path) as writer, Home.open(tmp_path / "charite", write=False) as reader:
         writer.replace("state/account", b"now")
         assert reader.read("state/account") == b"now"
-        for write in (lambda: reader.replace("state/account", b""), lambda: reader.remove("state/account"),
-                      lambda: reader.publish_card(b""), lambda: reader.segments("site").begin()):  # fmt: skip
+        for write in (
+            lambda: reader.replace("state/account", b""),
+            lambda: reader.remove("state/account"),
+            lambda: reader.publish_card(b""),
+            lambda: reader.segments("site").begin(),
+        ):
             with pytest.raises(HomeIsReadOnly):
                 write()
 
@@ -328,8 +332,14 @@ def test_a_ledger_whose_directory_is_gone_is_damaged_and_not_empty(tmp_path: Pat
 
 def test_no_two_keys_of_a_home_are_the_same(tmp_path: Path) -> None:
     with make(tmp_path) as home:
-        keys = [home.master, home.holdout_key(), home.query_key(), home.segments("site").key(1, bytes(32)),
-                home.segments("federation").key(1, bytes(32)), home.segments("site").key(2, bytes(32))]  # fmt: skip
+        keys = [
+            home.master,
+            home.holdout_key(),
+            home.query_key(),
+            home.segments("site").key(1, bytes(32)),
+            home.segments("federation").key(1, bytes(32)),
+            home.segments("site").key(2, bytes(32)),
+        ]
         assert len({key.reveal() for key in keys}) == len(keys)
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from p2pfl import keyslots
 from p2pfl.errors.home import (
     CredentialMissing,
     KeyCommandFailed,
+    KeyDoesNotOpen,
     KeyFileExists,
     KeyFileMissing,
     KeyFileOpenToOthers,
@@ -23,12 +23,11 @@ from p2pfl.errors.home import (
     KeyslotsDamaged,
     NoFittingKeyslot,
     PassPhraseTooShort,
-    WrongKey,
 )
-from p2pfl.home import Home
+from p2pfl.home import Home, keyslots
+from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhrase, RecoveryKey, default_key_path
 from p2pfl.keys import Secret
-from p2pfl.keyslots import Command, Credential, Key, KeyFile, PassPhrase, RecoveryKey, default_key_path
-from tests.home.places import make
+from tests.home.home_fixtures import make
 
 PHRASE = Secret(b"correct horse battery staple")
 
@@ -38,7 +37,7 @@ def cheap_stretching(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyslots, "ARGON2", {"iterations": 1, "memory_kib": 64, "lanes": 1})
 
 
-def opens(path: Path, *keys: Key) -> bool:
+def opens(path: Path, *keys: KeySource) -> bool:
     with Home.open(path, unlock=keys or (KeyFile(),)) as home:
         return home.identity() is not None
 
@@ -64,7 +63,7 @@ def test_any_one_of_several_keys_opens_the_home(tmp_path: Path) -> None:
 
 
 def test_the_cost_of_a_pass_phrase_is_that_of_rfc_9106() -> None:
-    from p2pfl.keyslots import ARGON2_MOST
+    from p2pfl.home.keyslots import ARGON2_MOST
 
     assert keyslots.ARGON2 != ARGON2_MOST
     source = Path(keyslots.__file__).read_text()
@@ -85,7 +84,7 @@ def test_another_homes_key_file_is_named_with_exit_5(tmp_path: Path, name: str) 
     make(tmp_path).close()
     make(tmp_path / "elsewhere", name).close()
     other = tmp_path / "elsewhere" / "keys" / f"{name}.key"
-    with pytest.raises(WrongKey) as caught:
+    with pytest.raises(KeyDoesNotOpen) as caught:
         opens(tmp_path / "charite", KeyFile(other))
     assert caught.value.exit_status == 5
     assert str(other) in caught.value.render()
@@ -96,7 +95,7 @@ def test_a_replaced_default_key_file_is_named_by_its_path(tmp_path: Path) -> Non
     make(tmp_path).close()
     key = tmp_path / "keys" / "charite.key"
     key.write_text("00" * 32)
-    with pytest.raises(WrongKey) as caught:
+    with pytest.raises(KeyDoesNotOpen) as caught:
         Home.open(tmp_path / "charite")
     assert str(key) in caught.value.render()
 
@@ -105,7 +104,7 @@ def test_a_wrong_pass_phrase_or_recovery_key_is_refused_and_not_repeated(tmp_pat
     recovery = RecoveryKey.fresh(os.urandom)
     Home.create(tmp_path / "a", "a", [PassPhrase(lambda: PHRASE), recovery]).close()
     for wrong in (phrase(b"incorrect horse battery"), RecoveryKey.fresh(os.urandom)):
-        with pytest.raises(WrongKey) as caught:
+        with pytest.raises(KeyDoesNotOpen) as caught:
             opens(tmp_path / "a", wrong)
         assert "horse" not in caught.value.render()
     with pytest.raises(PassPhraseTooShort):
@@ -181,7 +180,7 @@ def test_an_edited_slot_does_not_open(tmp_path: Path) -> None:
     cheap = {"iterations": 1, "memory_kib": 64, "lanes": 1}
     for facts in ({**cheap, "iterations": 2}, {}, {**cheap, "memory_kib": 1 << 30}):
         edited(tmp_path / "a", {"facts": facts})
-        with pytest.raises(WrongKey):
+        with pytest.raises(KeyDoesNotOpen):
             opens(tmp_path / "a", PassPhrase(lambda: PHRASE))
 
 

@@ -6,26 +6,38 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.changes import REVOKED
 from p2pfl.cli.membership import SIGNED
 from p2pfl.errors.home import NotInLayout
-from p2pfl.hello import PEERS_ITEM
 from p2pfl.home import Home
-from p2pfl.rekey import FORMER
-from p2pfl.rekey import NEXT as NEXT_KEY
-from p2pfl.runs.models import BEHIND, MODEL, NEXT
-from p2pfl.runs.training import ACCOUNT, PENDING
-from p2pfl.sealing import DIRECTORIES
+from p2pfl.home.rekey import FORMER
+from p2pfl.home.rekey import NEXT as NEXT_KEY
+from p2pfl.home.sealing import DIRECTORIES
+from p2pfl.node.epochs import AGREED, CHANGE
+from p2pfl.node.hello import PEERS_ITEM
+from p2pfl.node.pending_change import REVOKED
+from p2pfl.node.runs.models import BEHIND, MODEL, NEXT
+from p2pfl.node.runs.training import ACCOUNT, PENDING
 from p2pfl.sharing.state import ITEMS
-from p2pfl.succession import AGREED, CHANGE
-from tests.home.places import BY_NUMBER, PARTS, make
+from tests.home.home_fixtures import BY_NUMBER, PARTS, make
 
 
-@pytest.mark.parametrize("stranger", [
-    "state/sums", "state/sums/2", "state/left", "state/left/", "state/left/10", "state/left/0/1", "state/left-sums/a",
-    "state/evidence", "state/evidence/0123",
-    "state/evidence/0123456789ABCDEF", "state/evidence/0123456789abcdef0", "state/evidence/../../identity",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        "state/sums",
+        "state/sums/2",
+        "state/left",
+        "state/left/",
+        "state/left/10",
+        "state/left/0/1",
+        "state/left-sums/a",
+        "state/evidence",
+        "state/evidence/0123",
+        "state/evidence/0123456789ABCDEF",
+        "state/evidence/0123456789abcdef0",
+        "state/evidence/../../identity",
+    ],
+)
 def test_a_round_left_behind_and_a_proof_lie_under_names_of_one_form(tmp_path: Path, stranger: str) -> None:
     with make(tmp_path) as home:
         for item in BY_NUMBER:

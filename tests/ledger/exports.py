@@ -10,22 +10,27 @@ from p2pfl.keys import Identity
 from p2pfl.ledger import note
 from p2pfl.ledger.export import FORMAT
 from p2pfl.ledger.note import Head
-from p2pfl.ledger.reading import Chain
+from p2pfl.ledger.read_log import HashChain
 from tests.ledger.sample import SITES, Signed
 
 
-def chain_of(records: Sequence[Signed]) -> Chain:
-    chain = Chain()
+def chain_of(records: Sequence[Signed]) -> HashChain:
+    chain = HashChain()
     for record, signatures in records:
         chain.add(record, dict(signatures))
     return chain
 
 
 def log_of(
-    records: Sequence[Signed], site: str = "charite", by: Mapping[str, Identity] | None = None, *,
-    head: Head | None = None, log: str = "federation", show: Callable[[int], bool] = lambda index: True,
+    records: Sequence[Signed],
+    site: str = "charite",
+    by: Mapping[str, Identity] | None = None,
+    *,
+    head: Head | None = None,
+    log: str = "federation",
+    show: Callable[[int], bool] = lambda index: True,
     beside: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The facts of one exported log, its head signed by all of `by`."""
     chain = chain_of(records)
     if head is None:
@@ -34,11 +39,21 @@ def log_of(
     text = None
     for name, identity in (by or {site: SITES[site]}).items():
         text = note.sign(head, name, identity) if text is None else note.cosign(text, name, identity)
-    rows = [{"record": record.decode(), "signatures": {name: one.hex() for name, one in signed.items()}}
-            if show(index) else chain.leaves[index].hex()
-            for index, (record, signed) in enumerate(records)]  # fmt: skip
-    return {"log": log, "site": site, "size": len(rows), "root": chain.tree.root().hex(), "head": chain.head.hex(),
-            "signed_head": text, "entries": rows}  # fmt: skip
+    rows = [
+        {"record": record.decode(), "signatures": {name: one.hex() for name, one in signed.items()}}
+        if show(index)
+        else chain.leaves[index].hex()
+        for index, (record, signed) in enumerate(records)
+    ]
+    return {
+        "log": log,
+        "site": site,
+        "size": len(rows),
+        "root": chain.tree.root().hex(),
+        "head": chain.head.hex(),
+        "signed_head": text,
+        "entries": rows,
+    }
 
 
 def _stated(beside: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from p2pfl import merkle
 from p2pfl.codec import facts
-from p2pfl.home import Home, Which
+from p2pfl.home import Home
+from p2pfl.home.home import LogName
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Identity, digest
-from p2pfl.keyslots import KeyFile
 from p2pfl.ledger import entry
-from p2pfl.ledger.entry import Place, Spent
+from p2pfl.ledger.entry import AttemptId, Spent
 from p2pfl.ledger.log import Log
 
 NAMES = ("charite", "st-olav", "ucl")
@@ -39,13 +40,28 @@ def round_facts(number: int, **changed: object) -> dict[str, object]:
     """What CONFIRM writes for one round (sharing/phases/confirm.py); it rests on the unchanged round before it."""
     model = [digest("model", bytes([k])).hex() for k in (number, number + 1)]
     return {
-        "kind": "round", "run": RUN.hex(), "epoch": 1, "round": number, "attempt": 0, "rests_on": number - 1,
-        "base": base(number - 1), "survivors": list(NAMES), "left_out": [], "attempt_digest": "d" * 64,
-        "view": "e" * 64, "total": "f" * 64, "model_before": model[0], "model_after": model[1],
-        "configuration": {"purpose": "train"}, "outcome": {"clipped": "0.01"},
-        "epsilon": dict.fromkeys(NAMES, f"0.{number:02}"), "site_heads": dict.fromkeys(NAMES, first_site_root()),
-        "time_ms": 1_700_000_000_000 + number, "salt": digest("salt", bytes([number])).hex(), **changed,
-    }  # fmt: skip
+        "kind": "round",
+        "run": RUN.hex(),
+        "epoch": 1,
+        "round": number,
+        "attempt": 0,
+        "rests_on": number - 1,
+        "base": base(number - 1),
+        "survivors": list(NAMES),
+        "left_out": [],
+        "attempt_digest": "d" * 64,
+        "view": "e" * 64,
+        "total": "f" * 64,
+        "model_before": model[0],
+        "model_after": model[1],
+        "configuration": {"purpose": "train"},
+        "outcome": {"clipped": "0.01"},
+        "epsilon": dict.fromkeys(NAMES, f"0.{number:02}"),
+        "site_heads": dict.fromkeys(NAMES, first_site_root()),
+        "time_ms": 1_700_000_000_000 + number,
+        "salt": digest("salt", bytes([number])).hex(),
+        **changed,
+    }
 
 
 @cache
@@ -68,16 +84,17 @@ def federation_records(rounds: int = 3) -> list[Signed]:
 
 
 def site_records(count: int = 6) -> list[Signed]:
-    place = Place(RUN, 1, 1, 0)
+    place = AttemptId(RUN, 1, 1, 0)
     rows = [
         entry.start(time=1_700_000_000, version="0.1.0", python="3.11", incarnation=bytes(16)),
         entry.operator(time=1_700_000_001, command="join", options={"rounds": 3}),
-        entry.charge(time=1_700_000_002, run=RUN, round=1, mechanism={"sigma": "1.1"},
-                     spent=Spent("0", "0.5", "1e-5", "3")),
+        entry.charge(
+            time=1_700_000_002, run=RUN, round=1, mechanism={"sigma": "1.1"}, spent=Spent("0", "0.5", "1e-5", "3")
+        ),
         entry.commitment(place, time=1_700_000_003, of="bundle", digest=bytes(32)),
         entry.ballot(place, time=1_700_000_004, survivors=True, attempt_digest=bytes(32), view=bytes(32)),
         entry.abandoned(place, time=1_700_000_005, certificate=bytes(32), waited_for=["ucl"]),
-    ]  # fmt: skip
+    ]
     return [(rows[k % len(rows)], {}) for k in range(count)]
 
 
@@ -85,7 +102,7 @@ def home(folder: Path) -> Home:
     return Home.create(folder / "charite", "charite", [KeyFile(folder / "charite.key")])
 
 
-def write(at: Home, which: Which, records: list[Signed], *, head: bool = True) -> None:
+def write(at: Home, which: LogName, records: list[Signed], *, head: bool = True) -> None:
     """One process start: one segment with these entries, and a signed head over the log."""
     log = Log.open(at, which)
     for record, signatures in records:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from p2pfl.cli.main import run
+from p2pfl.federation.membership import Change
 from p2pfl.home import Home
 from p2pfl.ledger import auditor, export
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.verify import check_federation, check_site, verify
-from p2pfl.membership import Change
 from tests.federation.changes import IDENTITIES, NAMES, all_three, new_keys, old_keys, round_row, two_epochs
 from tests.federation.changes import with_agreement as under_agreement
 from tests.ledger.exports import chain_of, file_of, log_of
@@ -45,8 +45,10 @@ def found(raw: bytes, genesis: str | None = None) -> list[str]:
 
 def alone(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The file as an auditor runs it: isolated, away from any checkout, with nothing of p2pfl to be found."""
-    guard = ("import runpy, sys; sys.modules['p2pfl'] = None; sys.argv = sys.argv[1:]; "
-             "runpy.run_path(sys.argv[0], run_name='__main__')")  # fmt: skip
+    guard = (
+        "import runpy, sys; sys.modules['p2pfl'] = None; sys.argv = sys.argv[1:]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
     command = [sys.executable, "-I", "-c", guard, str(folder / "verify_ledger.py"), *map(str, arguments)]
     return subprocess.run(command, cwd=folder, env={}, capture_output=True, text=True, check=False)
 
@@ -178,17 +180,20 @@ SPOILT: dict[str, Callable[[], Any]] = {
     "a round where the change belongs": lambda: [*ROWS[:4], round_row(4, ROWS[3][0], old_keys())],
     "a round of the epoch before": lambda: [*ROWS[:5], round_row(4, ROWS[3][0], old_keys())],
     "a round with a key that was given up": lambda: [
-        *ROWS[:5], round_row(4, ROWS[3][0], {**new_keys(MADE), "ben": IDENTITIES["ben"]}, epoch=2)],
+        *ROWS[:5],
+        round_row(4, ROWS[3][0], {**new_keys(MADE), "ben": IDENTITIES["ben"]}, epoch=2),
+    ],
     "who joins has not signed": lambda: two_epochs(under_agreement(NAMES)[1], of=OF),
     "who joins has a false signature": lambda: two_epochs(
-        Change(JOINS.record, {**JOINS.signatures, "fay": bytes(64)}), of=OF),
+        Change(JOINS.record, {**JOINS.signatures, "fay": bytes(64)}), of=OF
+    ),
     "an agreement that the first did not sign": lambda: [TWO_EPOCHS[0], *TWO_EPOCHS[2:]],
     "an agreement that one did not sign": lambda: [TWO_EPOCHS[0], fewer(TWO_EPOCHS[1], *NAMES[1:]), *TWO_EPOCHS[2:]],
     "a round that is left out": lambda: [*ROWS[:2], *ROWS[3:]],
     "two that changed places": lambda: [*ROWS[:1], ROWS[2], ROWS[1], *ROWS[3:]],
     "no genesis": lambda: ROWS[1:],
     "a second genesis": lambda: [*ROWS, ROWS[0]],
-}  # fmt: skip
+}
 OF_THREE: dict[str, Callable[[], Any]] = {
     "a sum over too few": lambda: otherwise(3, survivors=["ucl", "charite"]),
     "a sum over one twice": lambda: otherwise(3, survivors=["ucl", "ucl", "charite"]),
@@ -203,11 +208,15 @@ OF_THREE: dict[str, Callable[[], Any]] = {
     "a real number": lambda: [*federation_records(2), signed(b'{"kind":"round","round":1.5}')],
     "a kind of the other log": lambda: [*federation_records(2), site_records(1)[0]],
     "an unknown kind": lambda: [*federation_records(2), signed(b'{"kind":"wish"}')],
-    "an agreement in the middle": lambda: [*federation_records(2), signed(
-        entries.agreement(epoch=1, sha256=bytes(32), members=list(SITES)))],
-    "an agreement of a stranger": lambda: [genesis(), signed(
-        entries.agreement(epoch=1, sha256=bytes(32), members=[*SITES, "gus"]))],
-}  # fmt: skip
+    "an agreement in the middle": lambda: [
+        *federation_records(2),
+        signed(entries.agreement(epoch=1, sha256=bytes(32), members=list(SITES))),
+    ],
+    "an agreement of a stranger": lambda: [
+        genesis(),
+        signed(entries.agreement(epoch=1, sha256=bytes(32), members=[*SITES, "gus"])),
+    ],
+}
 
 
 @pytest.mark.parametrize("name", [*SPOILT, *OF_THREE])
@@ -244,10 +253,12 @@ BALLOT = entries.Place(bytes(32), 1, 1, 0)
 OF_A_SITE = {
     "privacy that goes down": [charge("0", "1"), charge("0.5", "1.5")],
     "privacy above its limit": [charge("0", "4")],
-    "a second, other ballot": [(entries.ballot(BALLOT, time=1, survivors=True), {}),
-                               (entries.ballot(BALLOT, time=2, survivors=False), {})],
+    "a second, other ballot": [
+        (entries.ballot(BALLOT, time=1, survivors=True), {}),
+        (entries.ballot(BALLOT, time=2, survivors=False), {}),
+    ],
     "a kind of the other log": [(genesis()[0], {})],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", OF_A_SITE)
@@ -269,8 +280,10 @@ def test_a_sites_own_log_is_held_against_the_federations() -> None:
 
 # ── no byte of it may change ──────────────────────────────────────────────────────────────────────────────────
 
-SMALL = site_file([SITE_ROWS[0], charge("0", "1")], log_of([genesis(), round_(1)], by={
-    "charite": SITES["charite"], "ucl": SITES["ucl"]}))  # fmt: skip
+SMALL = site_file(
+    [SITE_ROWS[0], charge("0", "1")],
+    log_of([genesis(), round_(1)], by={"charite": SITES["charite"], "ucl": SITES["ucl"]}),
+)
 
 
 def test_every_byte_of_an_export_is_guarded() -> None:
@@ -280,8 +293,9 @@ def test_every_byte_of_an_export_is_guarded() -> None:
 
 
 def test_every_bit_of_every_tenth_byte_is_guarded() -> None:
-    taken = [(place, bit) for place in range(0, len(SMALL), 10) for bit in range(8)
-             if not found(_flipped(place, 1 << bit))]  # fmt: skip
+    taken = [
+        (place, bit) for place in range(0, len(SMALL), 10) for bit in range(8) if not found(_flipped(place, 1 << bit))
+    ]
     assert taken == []
 
 
@@ -293,14 +307,21 @@ def _flipped(place: int, by: int) -> bytes:
     return SMALL[:place] + bytes([SMALL[place] ^ by]) + SMALL[place + 1 :]
 
 
-@pytest.mark.parametrize("held", [
-    {}, {"format": "p2pfl-ledger-export/1"}, {**log_of(federation_records(1)), "entries": 4},
-    {**log_of(federation_records(1)), "signed_head": None}, {**log_of(federation_records(1)), "signed_head": 7},
-    {**log_of(federation_records(1)), "signed_head": "a\n\nb"}, {**log_of(federation_records(1)), "size": True},
-    log_of(federation_records(2), show=lambda index: index == 0),
-    log_of(federation_records(2), by={"ucl": SITES["ucl"]}),
-    log_of(federation_records(2), by={"charite": SITES["ucl"]}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "held",
+    [
+        {},
+        {"format": "p2pfl-ledger-export/1"},
+        {**log_of(federation_records(1)), "entries": 4},
+        {**log_of(federation_records(1)), "signed_head": None},
+        {**log_of(federation_records(1)), "signed_head": 7},
+        {**log_of(federation_records(1)), "signed_head": "a\n\nb"},
+        {**log_of(federation_records(1)), "size": True},
+        log_of(federation_records(2), show=lambda index: index == 0),
+        log_of(federation_records(2), by={"ucl": SITES["ucl"]}),
+        log_of(federation_records(2), by={"charite": SITES["ucl"]}),
+    ],
+)
 def test_what_is_no_export_is_refused_in_words(held: Any) -> None:
     assert all(found(file_of(held)))
     assert found(file_of(held))

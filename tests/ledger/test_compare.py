@@ -13,7 +13,7 @@ from p2pfl.ledger import note
 from p2pfl.ledger.compare import Relation, check_head, compare
 from p2pfl.ledger.export import read
 from p2pfl.ledger.note import Head
-from p2pfl.ledger.reading import Chain
+from p2pfl.ledger.read_log import HashChain
 from tests.federation.changes import IDENTITIES, all_three, new_keys, two_epochs
 from tests.ledger.exports import chain_of, file_of, log_of
 from tests.ledger.sample import NAMES, SITES, federation_records, round_, site_records
@@ -89,21 +89,24 @@ def edited(find: str, put: str) -> bytes:
 ORIGIN = note.federation_origin(RECORDS[0][0])
 
 
-@pytest.mark.parametrize(("raw", "why"), [
-    (edited("\n5\n", "\n4\n"), "not over those that it holds"),
-    (edited("\n5\n", "\n6\n"), "not over those that it holds"),
-    (edited(ORIGIN, ORIGIN[:-1] + "x"), "the log is"),
-    (edited("— charite ", "— ucl "), "with none of its keys"),
-    (edited("— charite ", "— mallory "), "no site has that name"),
-    (edited("\n\n", "\nmore\n\n"), "with none of its keys"),
-    (file_of({**log_of(RECORDS), "signed_head": None}), "no signed head"),
-    (file_of({**log_of(RECORDS), "signed_head": "nonsense"}), "a note is"),
-    (file_of(log_of(RECORDS, by={"charite": IDENTITIES["ada"]})), "with none of its keys"),
-    (file_of(log_of(RECORDS, by={"ucl": SITES["ucl"]})), "signed by ucl alone"),
-    (file_of(log_of(RECORDS, by={"charite": SITES["charite"], "ucl": IDENTITIES["ada"]})), "with none of its keys"),
-    (file_of(log_of(RECORDS, head=Head(ORIGIN, 5, bytes(32)))), "not over those that it holds"),
-    (file_of({**log_of(RECORDS), "site": "ucl"}), "signed by charite alone"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (edited("\n5\n", "\n4\n"), "not over those that it holds"),
+        (edited("\n5\n", "\n6\n"), "not over those that it holds"),
+        (edited(ORIGIN, ORIGIN[:-1] + "x"), "the log is"),
+        (edited("— charite ", "— ucl "), "with none of its keys"),
+        (edited("— charite ", "— mallory "), "no site has that name"),
+        (edited("\n\n", "\nmore\n\n"), "with none of its keys"),
+        (file_of({**log_of(RECORDS), "signed_head": None}), "no signed head"),
+        (file_of({**log_of(RECORDS), "signed_head": "nonsense"}), "a note is"),
+        (file_of(log_of(RECORDS, by={"charite": IDENTITIES["ada"]})), "with none of its keys"),
+        (file_of(log_of(RECORDS, by={"ucl": SITES["ucl"]})), "signed by ucl alone"),
+        (file_of(log_of(RECORDS, by={"charite": SITES["charite"], "ucl": IDENTITIES["ada"]})), "with none of its keys"),
+        (file_of(log_of(RECORDS, head=Head(ORIGIN, 5, bytes(32)))), "not over those that it holds"),
+        (file_of({**log_of(RECORDS), "site": "ucl"}), "signed by charite alone"),
+    ],
+)
 def test_a_file_that_its_site_did_not_sign_is_compared_with_nothing(
     tmp_path: Path, raw: bytes, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,8 +151,15 @@ def test_a_site_log_is_judged_by_the_federation_log_that_lies_beside_it(
 
 
 def test_an_empty_log_needs_no_head() -> None:
-    nothing = {"log": "federation", "site": "ucl", "size": 0, "root": Chain().tree.root().hex(), "head": "00" * 32,
-               "signed_head": None, "entries": []}  # fmt: skip
+    nothing = {
+        "log": "federation",
+        "site": "ucl",
+        "size": 0,
+        "root": HashChain().tree.root().hex(),
+        "head": "00" * 32,
+        "signed_head": None,
+        "entries": [],
+    }
     empty, whole = read(file_of(nothing), "x"), read(WHOLE, "y")
     assert check_head(empty, "x").size == 0
     assert compare(empty, whole).relation is Relation.PREFIX

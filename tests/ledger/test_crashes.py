@@ -9,7 +9,7 @@ import pytest
 from p2pfl.home import Home
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.verify import verify
-from tests.home.places import Crash, PowerCut
+from tests.home.home_fixtures import Crash, PowerCut
 from tests.ledger.sample import home, site_records
 
 RECORDS = site_records(7)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from p2pfl.federation.membership import Change
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.entry import FIRST, Entry
 from p2pfl.ledger.verify import check_federation
-from p2pfl.membership import Change
-from p2pfl.sharing.history import Row
+from p2pfl.sharing.history import SignedRecord
 from tests.federation.changes import (
     IDENTITIES,
     NAMES,
@@ -23,7 +23,7 @@ from tests.federation.changes import (
 MADE = all_three(NAMES[:4])
 
 
-def found(rows: list[Row]) -> list[str]:
+def found(rows: list[SignedRecord]) -> list[str]:
     """What the verifier says of a log with these entries: number and text."""
     log, before = [], FIRST
     for index, (record, signed) in enumerate(rows):

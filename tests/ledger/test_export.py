@@ -54,22 +54,25 @@ def altered(raw: bytes, **fields: object) -> bytes:
     return facts({**json.loads(raw), **fields}) + b"\n"
 
 
-@pytest.mark.parametrize("change", [
-    lambda raw: raw[: len(raw) // 2],
-    lambda raw: b"",
-    lambda raw: raw.replace(b'"size":4', b'"size":3'),
-    lambda raw: raw.replace(b"p2pfl-ledger-export/1", b"p2pfl-ledger-export/9"),
-    lambda raw: raw.replace(b'"entries":[', b'"entries":["00",'),
-    lambda raw: raw.replace(b'"root":"', b'"root":"00'),
-    lambda raw: b"[" + raw + b"]",
-    lambda raw: altered(raw, site="No Name"),
-    lambda raw: altered(raw, log="site"),
-    lambda raw: altered(raw, head="00" * 32),
-    lambda raw: altered(raw, signed_head=4),
-    lambda raw: altered(raw, more=1),
-    lambda raw: altered(raw, federation=None),
-    lambda raw: altered(raw, entries=json.loads(raw)["entries"][::-1]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: b"",
+        lambda raw: raw.replace(b'"size":4', b'"size":3'),
+        lambda raw: raw.replace(b"p2pfl-ledger-export/1", b"p2pfl-ledger-export/9"),
+        lambda raw: raw.replace(b'"entries":[', b'"entries":["00",'),
+        lambda raw: raw.replace(b'"root":"', b'"root":"00'),
+        lambda raw: b"[" + raw + b"]",
+        lambda raw: altered(raw, site="No Name"),
+        lambda raw: altered(raw, log="site"),
+        lambda raw: altered(raw, head="00" * 32),
+        lambda raw: altered(raw, signed_head=4),
+        lambda raw: altered(raw, more=1),
+        lambda raw: altered(raw, federation=None),
+        lambda raw: altered(raw, entries=json.loads(raw)["entries"][::-1]),
+    ],
+)
 def test_an_export_that_does_not_agree_with_itself_is_refused(tmp_path: Path, change: object) -> None:
     with filled(tmp_path) as at:
         raw = change(export.export(Log.open(at, "federation"), at.name))  # type: ignore[operator]

@@ -16,7 +16,7 @@ from p2pfl.ledger import entry
 from p2pfl.ledger.entry import FIRST, entry_hash
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.verify import verify
-from tests.home.places import Strike, failing, full
+from tests.home.home_fixtures import Strike, failing, full
 from tests.ledger.sample import SITES, federation_records, filled, genesis, home, round_, site_records, write
 
 
@@ -156,9 +156,15 @@ def test_a_record_that_no_reader_would_understand_is_refused(tmp_path: Path) -> 
     record, _ = site_records(1)[0]
     with home(tmp_path) as at:
         log = Log.open(at, "site")
-        for bad, signed in ((b"", {}), (record + b" ", {}), (b'{"kind":"weather"}', {}), (genesis()[0], {}),
-                            (record.replace(b"0.1.0", b"0\\u0000"), {}), (record, {"ucl": b"short"}),
-                            (record, {"No Name": bytes(64)})):  # fmt: skip
+        for bad, signed in (
+            (b"", {}),
+            (record + b" ", {}),
+            (b'{"kind":"weather"}', {}),
+            (genesis()[0], {}),
+            (record.replace(b"0.1.0", b"0\\u0000"), {}),
+            (record, {"ucl": b"short"}),
+            (record, {"No Name": bytes(64)}),
+        ):
             with pytest.raises(RecordRefused):
                 log.append(bad, signed)
         assert len(log) == 0

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 
 from p2pfl.errors import IntegrityError
 from p2pfl.errors.ledger import HeadRefused, LedgerDamaged, LedgerRewritten, LedgerShortened
-from p2pfl.home import Home, Which
-from p2pfl.keyslots import KeyFile
+from p2pfl.home import Home
+from p2pfl.home.home import LogName
+from p2pfl.home.keyslots import KeyFile
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.segment import HEAD, HEADER_BYTES, MARK, MOST_SEALED, MOST_WORK
 from p2pfl.ledger.verify import verify
 from tests.ledger.sample import federation_records, filled, home, site_records, write
 
 QUICK = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-WHICH: tuple[Which, ...] = ("federation", "site")
+WHICH: tuple[LogName, ...] = ("federation", "site")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def frames(data: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def entry_at(home_: Home, which: Which, number: int, place: int) -> int:
+def entry_at(home_: Home, which: LogName, number: int, place: int) -> int:
     """The entry that byte `place` of a segment belongs to; a header's bytes guard the first entry behind it."""
     before = sum(len(frames(home_.segments(which).read(k))) for k in range(1, number))
     inside = frames(home_.segments(which).read(number))
@@ -53,7 +54,7 @@ def entry_at(home_: Home, which: Which, number: int, place: int) -> int:
 class Changed:
     """Within it, one segment file holds other bytes (None: it is gone)."""
 
-    def __init__(self, home_: Home, which: Which, number: int, data: bytes | None) -> None:
+    def __init__(self, home_: Home, which: LogName, number: int, data: bytes | None) -> None:
         self.path, self.data = home_.segments(which).path(number), data
 
     def __enter__(self) -> None:
@@ -67,7 +68,7 @@ class Changed:
         self.path.write_bytes(self.before)
 
 
-def refused(home_: Home, which: Which) -> IntegrityError:
+def refused(home_: Home, which: LogName) -> IntegrityError:
     """The error with which the log does not open; its exit status is 5."""
     with pytest.raises(IntegrityError) as caught:
         Log.open(home_, which)
@@ -116,7 +117,7 @@ def test_any_change_of_any_bytes_is_found_by_open_and_by_verify(ledger: Home, da
 
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_segment_cut_at_any_length_is_found(ledger: Home, which: Which, number: int) -> None:
+def test_a_segment_cut_at_any_length_is_found(ledger: Home, which: LogName, number: int) -> None:
     data = ledger.segments(which).read(number)
     step = 1 if which == "site" else 7
     for length in range(0, len(data), step):
@@ -128,7 +129,7 @@ def test_a_segment_cut_at_any_length_is_found(ledger: Home, which: Which, number
 
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("number", [1, 2])
-def test_two_frames_swapped_are_found(ledger: Home, which: Which, number: int) -> None:
+def test_two_frames_swapped_are_found(ledger: Home, which: LogName, number: int) -> None:
     data = ledger.segments(which).read(number)
     first, second = frames(data)[:2]
     swapped = data[: first[0]] + data[slice(*second)] + data[slice(*first)] + data[second[1] :]
@@ -138,7 +139,7 @@ def test_two_frames_swapped_are_found(ledger: Home, which: Which, number: int) -
 
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_frame_written_twice_is_found_wherever_it_is(ledger: Home, which: Which, number: int) -> None:
+def test_a_frame_written_twice_is_found_wherever_it_is(ledger: Home, which: LogName, number: int) -> None:
     data = ledger.segments(which).read(number)
     for start, end in frames(data):
         for place in (end, len(data)):
@@ -150,7 +151,7 @@ def test_a_frame_written_twice_is_found_wherever_it_is(ledger: Home, which: Whic
 
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_frame_left_out_is_found(ledger: Home, which: Which, number: int) -> None:
+def test_a_frame_left_out_is_found(ledger: Home, which: LogName, number: int) -> None:
     data = ledger.segments(which).read(number)
     for start, end in frames(data):
         expected = entry_at(ledger, which, number, start)
@@ -159,7 +160,7 @@ def test_a_frame_left_out_is_found(ledger: Home, which: Which, number: int) -> N
 
 
 @pytest.mark.parametrize("which", WHICH)
-def test_a_segment_that_is_gone_is_found(ledger: Home, which: Which) -> None:
+def test_a_segment_that_is_gone_is_found(ledger: Home, which: LogName) -> None:
     with Changed(ledger, which, 1, None):
         error = refused(ledger, which)
         assert isinstance(error, LedgerDamaged)
@@ -217,12 +218,15 @@ def test_another_history_of_the_same_length_is_found(tmp_path: Path) -> None:
         assert not verify(at).verified
 
 
-@pytest.mark.parametrize("change", [
-    lambda text: text.replace("\n6\n", "\n5\n"),
-    lambda text: text.replace("charite", "st-olav"),
-    lambda text: text[:-1],
-    lambda text: "",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n6\n", "\n5\n"),
+        lambda text: text.replace("charite", "st-olav"),
+        lambda text: text[:-1],
+        lambda text: "",
+    ],
+)
 def test_a_head_that_this_site_did_not_sign_is_refused(tmp_path: Path, change: Callable[[str], str]) -> None:
     with filled(tmp_path) as at:
         text = Log.open(at, "site").latest_head() or ""

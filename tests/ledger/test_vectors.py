@@ -10,8 +10,8 @@ import pytest
 from p2pfl.keys import Identity, Secret
 from p2pfl.ledger import entry, note
 from p2pfl.ledger.note import Head
-from p2pfl.ledger.reading import Chain
-from p2pfl.ledger.segment import Reader, Sealer, header
+from p2pfl.ledger.read_log import HashChain
+from p2pfl.ledger.segment import Sealer, SegmentReader, header
 from p2pfl.ledger.verify import check_federation
 from p2pfl.sharing.history import NO_BASE, base_of
 from tests.vectors import generate_ledger as generate
@@ -21,7 +21,7 @@ CASES = [(file, case) for file in generate.FILES for case in json.loads((generat
 
 
 def replay_chain(case: Case) -> object:
-    chain, hashes = Chain(), []
+    chain, hashes = HashChain(), []
     for record in case["records"]:
         chain.add(record.encode(), {})
         hashes.append(chain.head.hex())
@@ -37,9 +37,14 @@ def replay_record(case: Case) -> object:
 def replay_rests(case: Case) -> object:
     records = [record.encode() for record in case["records"]]
     keys = [["charite", "00" * 32], ["st-olav", "11" * 32], ["ucl", "22" * 32], ["uppsala", "33" * 32]]
-    genesis = entry.genesis(federation="x", epoch=1, configuration=bytes(32), settings={},
-                            peers=[(name, bytes.fromhex(key)) for name, key in keys])  # fmt: skip
-    chain = Chain()
+    genesis = entry.genesis(
+        federation="x",
+        epoch=1,
+        configuration=bytes(32),
+        settings={},
+        peers=[(name, bytes.fromhex(key)) for name, key in keys],
+    )
+    chain = HashChain()
     for record in (genesis, *records):
         chain.add(record, {})
     # Nobody signed them here; that they follow from one another is judged all the same.
@@ -64,7 +69,7 @@ def replay_head(case: Case) -> object:
 
 def replay_segment(case: Case) -> object:
     key, data = Secret(bytes.fromhex(case["key"])), bytes.fromhex(case["segment"])
-    reader = Reader(data, lambda salt: key)
+    reader = SegmentReader(data, lambda salt: key)
     frames = list(reader)
     damage = None if reader.damage is None else ("torn" if reader.damage.torn else "tampered")
     if "salt" in case:
@@ -74,8 +79,14 @@ def replay_segment(case: Case) -> object:
     return {"frames": len(frames), "damage": damage}
 
 
-REPLAY = {"chain": replay_chain, "rests": replay_rests, "kind": replay_kind, "record": replay_record,
-          "head": replay_head, "segment": replay_segment}  # fmt: skip
+REPLAY = {
+    "chain": replay_chain,
+    "rests": replay_rests,
+    "kind": replay_kind,
+    "record": replay_record,
+    "head": replay_head,
+    "segment": replay_segment,
+}
 
 
 @pytest.mark.parametrize(("file", "case"), CASES, ids=[f"{file}: {case['name']}" for file, case in CASES])

@@ -10,7 +10,7 @@ import pytest
 from p2pfl.codec import Facts, facts, read_facts
 from p2pfl.keys import Identity
 from p2pfl.ledger import entry
-from p2pfl.ledger.entry import FIRST, Entry, Place, Spent
+from p2pfl.ledger.entry import FIRST, AttemptId, Entry, Spent
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.verify import check_federation, check_site, verify
 from tests.federation.changes import all_three as a_change
@@ -187,18 +187,20 @@ def test_an_agreement_is_signed_by_every_member_that_it_names() -> None:
     assert told([genesis(), signed(record, NAMES[1:])])[0] == (1, "agreement: not signed by charite")
     stranger = entry.agreement(epoch=1, sha256=bytes(32), members=[*NAMES, "mallory"])
     assert len(told([genesis(), signed(stranger)])) == 2
-    for part in (entry.agreement(epoch=1, sha256=bytes(32), members=NAMES[1:]),
-                 entry.agreement(epoch=2, sha256=bytes(32), members=NAMES)):  # fmt: skip
+    for part in (
+        entry.agreement(epoch=1, sha256=bytes(32), members=NAMES[1:]),
+        entry.agreement(epoch=2, sha256=bytes(32), members=NAMES),
+    ):
         assert (1, "an agreement that is not of all sites of the genesis") in told([genesis(), signed(part)])
 
 
 def test_a_second_other_ballot_in_one_attempt_is_told() -> None:
-    place = Place(RUN, 1, 4, 0)
+    place = AttemptId(RUN, 1, 4, 0)
     yes = entry.ballot(place, time=1, survivors=True, attempt_digest=bytes(32), view=bytes(32))
     no = entry.ballot(place, time=2, survivors=False, waited_for=["ucl"])
     assert told_of_site(yes, yes) == []
     assert told_of_site(yes, no) == [(1, "a second, other ballot in round 4")]
-    assert told_of_site(yes, entry.ballot(Place(RUN, 1, 4, 1), time=2, survivors=False)) == []
+    assert told_of_site(yes, entry.ballot(AttemptId(RUN, 1, 4, 1), time=2, survivors=False)) == []
 
 
 def charge(before: str, after: str, limit: str = "3") -> bytes:
@@ -220,12 +222,12 @@ def test_an_entry_in_the_wrong_log_or_of_no_form_is_told() -> None:
 
 
 def test_an_entry_of_the_site_log_in_the_federation_log_is_told() -> None:
-    astray = signed(entry.left(Place(RUN, 1, 1, 0), time=1, lacking=[], sent=False))
+    astray = signed(entry.left(AttemptId(RUN, 1, 1, 0), time=1, lacking=[], sent=False))
     assert told([genesis(), astray, round_(1)]) == [(1, "left does not belong in this log")]
 
 
 def test_a_round_left_behind_and_a_breach_are_entries_of_the_site_log() -> None:
-    place = Place(RUN, 1, 4, 2)
+    place = AttemptId(RUN, 1, 4, 2)
     left = entry.left(place, time=1, lacking=["ucl"], sent=True)
     proven = entry.breach(place, time=2, peer="ucl", code="P2P-ROUND-019", proof=bytes(32))
     unproven = entry.breach(place, time=3, peer="ucl", code="P2P-ROUND-007", proof=None)
@@ -238,13 +240,13 @@ def test_a_round_left_behind_and_a_breach_are_entries_of_the_site_log() -> None:
 
 @pytest.mark.parametrize("changed", [{"sent": 1}, {"lacking": ["No Name"]}, {"lacking": None}, {"attempt": -1}])
 def test_a_round_left_behind_holds_whom_it_lacked_and_whether_anything_was_sent(changed: dict[str, object]) -> None:
-    held = facts_of(entry.left(Place(RUN, 1, 4, 2), time=1, lacking=["ucl"], sent=True))
+    held = facts_of(entry.left(AttemptId(RUN, 1, 4, 2), time=1, lacking=["ucl"], sent=True))
     assert told_of_site(facts({**held, **changed}))[0][1].startswith("malformed: left")
 
 
 @pytest.mark.parametrize("changed", [{"peer": ""}, {"code": 19}, {"proof": ""}, {"proof": "ab"}])
 def test_a_breach_holds_who_what_and_the_digest_of_its_proof_or_none(changed: dict[str, object]) -> None:
-    held = facts_of(entry.breach(Place(RUN, 1, 4, 2), time=1, peer="ucl", code="P2P-ROUND-019", proof=None))
+    held = facts_of(entry.breach(AttemptId(RUN, 1, 4, 2), time=1, peer="ucl", code="P2P-ROUND-019", proof=None))
     assert told_of_site(facts({**held, **changed}))[0][1].startswith("malformed: breach")
 
 
@@ -257,7 +259,7 @@ def test_every_federation_entry_has_a_line_for_people(index: int) -> None:
 
 
 def test_every_kind_has_a_line_for_people_and_a_builder_that_its_reader_takes() -> None:
-    place = Place(RUN, 1, 2, 0)
+    place = AttemptId(RUN, 1, 2, 0)
     records = [record for record, _ in [*federation_records(1), *site_records(6)]]
     records += [
         entry.agreement(epoch=1, sha256=bytes(32), members=NAMES),

@@ -9,14 +9,15 @@ from dataclasses import replace
 
 from p2pfl.keys import Identity
 from p2pfl.mesh.certificates import Credentials
-from p2pfl.mesh.desk import Desk
+from p2pfl.mesh.connect import Reach
+from p2pfl.mesh.diagnose import Diagnosis, Doctor, examine
+from p2pfl.mesh.doctor_port import DoctorPort
 from p2pfl.mesh.events import Limits
-from p2pfl.mesh.examine import Examiner, Found, examine
-from p2pfl.mesh.knock import Admitted, Knocker, knock
-from p2pfl.mesh.measure import Asker, asking
-from p2pfl.mesh.probe import DOCTOR, About, Facts
+from p2pfl.mesh.handshake import Admitted, knock
+from p2pfl.mesh.probe import DOCTOR, About, PeerFacts
+from p2pfl.mesh.probe_client import ProbeClient, asking
 from p2pfl.mesh.proxy import Proxy
-from p2pfl.mesh.reach import Reach
+from p2pfl.mesh.site import LocalSite
 from p2pfl.roster import Address, Roster
 from tests.mesh.sites import QUICK, Sites
 
@@ -26,16 +27,22 @@ MANIFEST = b"version: 1\nrounds: 8\n"
 
 
 def caller(
-    sites: Sites, name: str, *, roster: Roster | None = None, identity: Identity | None = None,
-    limits: Limits = BRISK, wall: Callable[[], float] = time.time, proxy: Proxy | None = None,
-) -> Knocker:  # fmt: skip
+    sites: Sites,
+    name: str,
+    *,
+    roster: Roster | None = None,
+    identity: Identity | None = None,
+    limits: Limits = BRISK,
+    wall: Callable[[], float] = time.time,
+    proxy: Proxy | None = None,
+) -> LocalSite:
     held = roster or sites.roster
     credentials = Credentials(identity or sites.identities[name], name, held, wall)
-    return Knocker(name, held, credentials, Reach(limits, proxy), time.monotonic, wall)
+    return LocalSite(name, held, credentials, Reach(limits, proxy), time.monotonic, wall)
 
 
 @contextlib.asynccontextmanager
-async def probing(one: Knocker, peer: str, address: Address) -> AsyncIterator[tuple[Asker, Facts]]:
+async def probing(one: LocalSite, peer: str, address: Address) -> AsyncIterator[tuple[ProbeClient, PeerFacts]]:
     admitted: Admitted = await knock(one, peer, address)
     async with asking(admitted, one, peer) as both:
         yield both
@@ -43,14 +50,21 @@ async def probing(one: Knocker, peer: str, address: Address) -> AsyncIterator[tu
 
 @contextlib.asynccontextmanager
 async def desks(
-    sites: Sites, *names: str, manifest: bytes = MANIFEST, wall: Callable[[], float] = time.time,
-    software: str = "0.1.0", roster: Roster | None = None, limits: Limits = BRISK,
-) -> AsyncIterator[list[Desk]]:  # fmt: skip
+    sites: Sites,
+    *names: str,
+    manifest: bytes = MANIFEST,
+    wall: Callable[[], float] = time.time,
+    software: str = "0.1.0",
+    roster: Roster | None = None,
+    limits: Limits = BRISK,
+) -> AsyncIterator[list[DoctorPort]]:
     """Doctors that listen."""
     opened = []
     try:
         for name in names:
-            desk = Desk(caller(sites, name, wall=wall, roster=roster, limits=limits), About(software, manifest, DOCTOR))
+            desk = DoctorPort(
+                caller(sites, name, wall=wall, roster=roster, limits=limits), About(software, manifest, DOCTOR)
+            )
             desk.open(sites.addresses[name])
             opened.append(desk)
         yield opened
@@ -60,9 +74,16 @@ async def desks(
 
 
 async def examined(
-    sites: Sites, name: str, *peers: str, roster: Roster | None = None, reachable: bool = True, wait_s: float = 0.0,
-    manifest: bytes = MANIFEST, wall: Callable[[], float] = time.time, proxy: Proxy | None = None,
-) -> Sequence[Found]:  # fmt: skip
+    sites: Sites,
+    name: str,
+    *peers: str,
+    roster: Roster | None = None,
+    reachable: bool = True,
+    wait_s: float = 0.0,
+    manifest: bytes = MANIFEST,
+    wall: Callable[[], float] = time.time,
+    proxy: Proxy | None = None,
+) -> Sequence[Diagnosis]:
     """What `name` finds of `peers`, in their order."""
     one = caller(sites, name, roster=roster, wall=wall, proxy=proxy)
-    return await examine(Examiner(one, manifest, reachable, one.now() + wait_s), peers, lambda line: None)
+    return await examine(Doctor(one, manifest, reachable, one.now() + wait_s), peers, lambda line: None)

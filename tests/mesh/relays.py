@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 from p2pfl.mesh import Mesh
-from p2pfl.mesh.desk import Desk
+from p2pfl.mesh.doctor_port import DoctorPort
 
 Change = Callable[[int, bytes], Iterator[bytes]]  # (bytes before it, chunk) to what is passed on
 
@@ -23,7 +23,7 @@ class Middle:
     A change that raises ConnectionError ends the call; after one that raises Held nothing more is passed on.
     """
 
-    def __init__(self, mesh: Mesh | Desk, change: Change | None = None) -> None:
+    def __init__(self, mesh: Mesh | DoctorPort, change: Change | None = None) -> None:
         self.carried: list[bytearray] = []  # one for each direction of each call
         self._change = change
         self._tasks: set[asyncio.Task[None]] = set()

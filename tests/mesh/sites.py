@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from p2pfl.keys import Identity
-from p2pfl.mesh import Delivered, Event, Limits, LinkUp, Mesh, Refused
+from p2pfl.mesh import Delivered, Limits, LinkOpened, Mesh, MeshEvent, Refused
 from p2pfl.mesh.certificates import Leaf
 from p2pfl.mesh.probe import About
 from p2pfl.mesh.proxy import Proxy
@@ -63,15 +63,20 @@ class Sites:
     def reached_at(self, name: str, address: Address | None) -> Roster:
         """The roster in which `name` is dialled at another address, or not at all."""
         addresses = () if address is None else (address,)
-        return Roster(1, tuple(
-            replace(member, addresses=addresses) if member.name == name else member for member in self.roster.members
-        ))  # fmt: skip
+        return Roster(
+            1,
+            tuple(
+                replace(member, addresses=addresses) if member.name == name else member
+                for member in self.roster.members
+            ),
+        )
 
     def unreached(self, *names: str) -> Roster:
         """The roster in which these list no address: they dial out only."""
-        return Roster(1, tuple(
-            replace(member, addresses=()) if member.name in names else member for member in self.roster.members
-        ))  # fmt: skip
+        return Roster(
+            1,
+            tuple(replace(member, addresses=()) if member.name in names else member for member in self.roster.members),
+        )
 
     def mesh(
         self,
@@ -124,7 +129,7 @@ class Watch:
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
-        self.seen: list[Event] = []
+        self.seen: list[MeshEvent] = []
         self._news = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._read())
 
@@ -133,7 +138,7 @@ class Watch:
             self.seen.append(event)
             self._news.set()
 
-    async def until(self, holds: Callable[[list[Event]], bool]) -> list[Event]:
+    async def until(self, holds: Callable[[list[MeshEvent]], bool]) -> list[MeshEvent]:
         while not holds(self.seen):
             if self._task.done():
                 self._task.result()
@@ -155,11 +160,11 @@ class Watch:
     def taken(self, peer: str) -> list[bytes]:
         return [event.payload for event in self.seen if isinstance(event, Delivered) and event.peer == peer]
 
-    def ups(self, peer: str) -> list[LinkUp]:
-        return [event for event in self.seen if isinstance(event, LinkUp) and event.peer == peer]
+    def ups(self, peer: str) -> list[LinkOpened]:
+        return [event for event in self.seen if isinstance(event, LinkOpened) and event.peer == peer]
 
     async def refusal(self, code: str) -> Refused:
-        def refused(seen: list[Event]) -> list[Refused]:
+        def refused(seen: list[MeshEvent]) -> list[Refused]:
             return [event for event in seen if isinstance(event, Refused) and event.error.code == code]
 
         await self.until(lambda seen: bool(refused(seen)))

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 
-from p2pfl.mesh import LinkDown
+from p2pfl.mesh import LinkClosed
 from p2pfl.roster import Address, Roster
 from tests.mesh.proxy import Proxy
 from tests.mesh.sites import QUICK, Sites, free_address, running
@@ -17,9 +17,9 @@ from tests.mesh.test_relay import path_of
 
 def listed_at(sites: Sites, name: str, *addresses: Address) -> Roster:
     """The roster in which `name` lists these addresses, and nobody else any."""
-    return Roster(1, tuple(
-        replace(member, addresses=addresses if member.name == name else ()) for member in sites.roster.members
-    ))  # fmt: skip
+    return Roster(
+        1, tuple(replace(member, addresses=addresses if member.name == name else ()) for member in sites.roster.members)
+    )
 
 
 @contextlib.contextmanager
@@ -110,7 +110,7 @@ def test_a_connection_on_which_nothing_passes_any_more_is_found_and_replaced_and
             assert await two.payloads("ada", 1) == [b"into the void"]
             assert await one.payloads("bob", 1) == [b"and back"]
             for watch in (one, two):
-                (down,) = [event for event in watch.seen if isinstance(event, LinkDown)]
+                (down,) = [event for event in watch.seen if isinstance(event, LinkClosed)]
                 assert "nothing arrived" in down.reason or "newer" in down.reason or "cut" in down.reason
 
     asyncio.run(scene())
@@ -130,6 +130,6 @@ def test_a_connection_that_died_at_one_end_alone_is_probed_when_that_end_dials_a
             await two.linked("ada", 2)
             await bob.send("ada", b"here again")
             assert await one.payloads("bob", 1) == [b"here again"]
-            assert any(isinstance(event, LinkDown) and "dialled anew" in event.reason for event in one.seen)
+            assert any(isinstance(event, LinkClosed) and "dialled anew" in event.reason for event in one.seen)
 
     asyncio.run(scene())

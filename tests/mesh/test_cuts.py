@@ -10,7 +10,7 @@ from random import Random
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from p2pfl.mesh import Limits, LinkDown, Mesh
+from p2pfl.mesh import Limits, LinkClosed, Mesh
 from tests.mesh.proxy import UNLIMITED, Proxy
 from tests.mesh.sites import Sites, Watch, running
 
@@ -77,8 +77,10 @@ PLACES = st.one_of(st.integers(1, 9_000), st.integers(9_000, 12_000), st.integer
 
 
 @settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(st.lists(PLACES, min_size=1, max_size=12), st.lists(st.sampled_from([0, 40, 3_000, 200_000, 1_200_000]),
-                                                           min_size=1, max_size=8))  # fmt: skip
+@given(
+    st.lists(PLACES, min_size=1, max_size=12),
+    st.lists(st.sampled_from([0, 40, 3_000, 200_000, 1_200_000]), min_size=1, max_size=8),
+)
 def test_wherever_connections_are_cut_all_payloads_arrive_once_and_in_their_order(
     places: list[int], sizes: list[int]
 ) -> None:
@@ -139,7 +141,7 @@ def test_a_restarted_process_is_another_incarnation_and_its_payloads_count_anew(
             await one.payloads("bob", 1)
             await two.payloads("ada", 1)
             await two.stop()
-            await one.until(lambda seen: isinstance(seen[-1], LinkDown))
+            await one.until(lambda seen: isinstance(seen[-1], LinkClosed))
             await one.mesh.send("bob", b"to nobody")
             again = sites.mesh("bob")
             await again.start()
@@ -231,9 +233,9 @@ def test_a_peer_that_stops_says_so_after_all_that_it_sent() -> None:
             for payload in payloads:
                 await one.mesh.send("bob", payload)
             await one.stop()
-            await two.until(lambda seen: isinstance(seen[-1], LinkDown))
+            await two.until(lambda seen: isinstance(seen[-1], LinkClosed))
             assert two.taken("ada") == payloads
-            assert two.seen[-1] == LinkDown("ada", "the peer stopped")
+            assert two.seen[-1] == LinkClosed("ada", "the peer stopped")
 
     asyncio.run(scene())
 

@@ -228,8 +228,12 @@ def test_a_frame_that_breaks_a_rule_is_refused(frames: list[tuple[Header, memory
 def test_a_sender_that_waits_for_acknowledgements_may_send_on() -> None:
     taker = Incoming(WINDOW)
     for number in range(16):
-        taker.receive(header(number, FIRST if number == 0 else 0, PAYLOAD_BYTES if number == 0 else 0)
-                      if number < 15 else header(number, LAST), LARGE)  # fmt: skip
+        taker.receive(
+            header(number, FIRST if number == 0 else 0, PAYLOAD_BYTES if number == 0 else 0)
+            if number < 15
+            else header(number, LAST),
+            LARGE,
+        )
         taker.told()
     assert taker.expected == 16
 

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.mesh import LinkDown, opening
+from p2pfl.mesh import LinkClosed, opening
 from p2pfl.mesh.certificates import issue
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header
-from p2pfl.mesh.news import OF_ONE, OF_STRANGERS, News
-from p2pfl.mesh.opening import Hello
+from p2pfl.mesh.opening import LinkHello
+from p2pfl.mesh.refusal_log import OF_ONE, OF_STRANGERS, RefusalLog
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
 from tests.mesh.sites import QUICK, Sites, Watch, running
-from tests.mesh.test_door import closed, knocking, rogue, silent, until_down, wire
+from tests.mesh.test_doctor_port import closed, knocking, rogue, silent, until_down, wire
 
 ENDLESS = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc"  # a TLS record whose ClientHello never ends
 
@@ -76,6 +76,7 @@ def test_what_strangers_send_is_not_kept() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         async with running(sites.mesh("ada", limits=replace(QUICK, unauthenticated_bytes=1 << 15))):
+
             async def pour() -> None:
                 sock = await silent(sites.addresses["ada"])
                 with contextlib.suppress(OSError):
@@ -113,7 +114,7 @@ def test_a_stranger_that_says_something_else_every_time_fills_no_log() -> None:
 
 def test_a_members_reasons_and_those_of_all_strangers_are_bounded() -> None:
     clock = [0.0]
-    news = News(lambda: clock[0])
+    news = RefusalLog(lambda: clock[0])
     assert sum(news.is_news("bob", "", f"reason {k}") for k in range(1000)) == OF_ONE[0]
     assert news.is_news("cyd", "", "a reason")
     assert not news.is_news("cyd", "", "a reason")
@@ -137,8 +138,8 @@ def test_a_member_that_floods_its_link_with_nothing_is_cut_and_named_and_the_oth
             async with rogue(sites) as (tunnel, opened):
                 with contextlib.suppress(OSError):
                     await tunnel.say(wire(Header(kind, 0, opened.tag, 0, 0, 0)) * 200)
-                await watch.until(lambda seen: any(isinstance(one, LinkDown) for one in seen))
-                (down,) = [one for one in watch.seen if isinstance(one, LinkDown)]
+                await watch.until(lambda seen: any(isinstance(one, LinkClosed) for one in seen))
+                (down,) = [one for one in watch.seen if isinstance(one, LinkClosed)]
                 assert (down.peer, down.reason) == ("bob", "flooded")
                 assert down.error is not None
                 assert (down.error.code, down.error.fields["peer"]) == ("P2P-MESH-061", "bob")
@@ -164,7 +165,7 @@ def test_a_member_whose_records_hold_next_to_nothing_is_cut_and_named(linked: bo
                     error = ada.links()["bob"].last_error
             else:
                 async with knocking(sites) as tunnel:
-                    await opening.say_hello(tunnel, Hello(bytes(15) + b"b", bytes(32), opening.NOBODY, 0))
+                    await opening.say_hello(tunnel, LinkHello(bytes(15) + b"b", bytes(32), opening.NOBODY, 0))
                     await in_crumbs(tunnel, b"\x02" + (1 << 20).to_bytes(4, "big") + bytes(1 << 17))
                     error = (await watch.refusal("P2P-MESH-019")).error
             assert error is not None
@@ -190,9 +191,21 @@ def test_a_member_that_updates_its_key_without_end_is_cut_and_named(tmp_path: Pa
         (tmp_path / "leaf").write_bytes(leaf.certificate + leaf.key.reveal())
         async with running(ada) as (watch,):
             client = await asyncio.create_subprocess_exec(
-                "openssl", "s_client", "-connect", str(sites.addresses["ada"]), "-cert", tmp_path / "leaf",
-                "-key", tmp_path / "leaf", "-alpn", "p2pfl/1", "-tls1_3", stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL,
-            )  # fmt: skip
+                "openssl",
+                "s_client",
+                "-connect",
+                str(sites.addresses["ada"]),
+                "-cert",
+                tmp_path / "leaf",
+                "-key",
+                tmp_path / "leaf",
+                "-alpn",
+                "p2pfl/1",
+                "-tls1_3",
+                stdin=PIPE,
+                stdout=DEVNULL,
+                stderr=DEVNULL,
+            )
             updating = asyncio.ensure_future(update(client))
             assert "next to nothing" in (await watch.refusal("P2P-MESH-019")).error.evidence
             updating.cancel()
@@ -238,7 +251,7 @@ def test_an_honest_sender_of_many_small_payloads_is_slowed_and_loses_nothing() -
             for each in sent:
                 await bob.mesh.send("ada", each)
             assert await ada.payloads("bob", 300) == sent
-            assert not [one for one in ada.seen if isinstance(one, LinkDown)]
+            assert not [one for one in ada.seen if isinstance(one, LinkClosed)]
 
     asyncio.run(scene())
 

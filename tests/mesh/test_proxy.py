@@ -60,15 +60,18 @@ def test_a_proxy_that_wants_a_password_gets_it_and_says_407_to_whoever_has_none_
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize(("says", "code", "evidence"), [
-    (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "P2P-MESH-032", "403 Forbidden"),
-    (b"HTTP/1.0 405 Method Not Allowed\r\n\r\n", "P2P-MESH-032", "405"),
-    (b"SSH-2.0-OpenSSH_9.9\r\n", "P2P-MESH-034", "'SSH-2.0-OpenSSH_'"),
-    (b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * 2_000, "P2P-MESH-034", "no end of a header"),
-    (b"HTTP/1.1 OK\r\n\r\n", "P2P-MESH-034", "no status line"),
-    (b"HTTP/1.1 200 OK\r\n\r\n\x16\x03\x03", "P2P-MESH-034", "it speaks before this site has"),
-    (b"", "P2P-MESH-034", "it closed the connection after 0 bytes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("says", "code", "evidence"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "P2P-MESH-032", "403 Forbidden"),
+        (b"HTTP/1.0 405 Method Not Allowed\r\n\r\n", "P2P-MESH-032", "405"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "P2P-MESH-034", "'SSH-2.0-OpenSSH_'"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * 2_000, "P2P-MESH-034", "no end of a header"),
+        (b"HTTP/1.1 OK\r\n\r\n", "P2P-MESH-034", "no status line"),
+        (b"HTTP/1.1 200 OK\r\n\r\n\x16\x03\x03", "P2P-MESH-034", "it speaks before this site has"),
+        (b"", "P2P-MESH-034", "it closed the connection after 0 bytes"),
+    ],
+)
 def test_what_a_proxy_may_answer_is_told_by_name(says: bytes, code: str, evidence: str) -> None:
     async def scene() -> None:
         sites, http = behind(says)
@@ -101,8 +104,9 @@ def test_a_peer_whom_the_proxy_does_not_reach_is_as_one_that_is_not_started() ->
     async def scene() -> None:
         sites, http = behind()
         elsewhere = sites.reached_at("bob", Address("nowhere.example", 7443))
-        async with http.running(), running(sites.mesh("ada", roster=elsewhere, listens=False, proxy=http.proxy())) as (
-            one,
+        async with (
+            http.running(),
+            running(sites.mesh("ada", roster=elsewhere, listens=False, proxy=http.proxy())) as (one,),
         ):
             await http.until(lambda: http.asked.count("nowhere.example:7443") > 1)
             error = one.mesh.links()["bob"].last_error
@@ -114,10 +118,18 @@ def test_a_peer_whom_the_proxy_does_not_reach_is_as_one_that_is_not_started() ->
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("text", [
-    "proxy.example:3128", "https://proxy.example:3128", "http://proxy.example", "http://proxy.example:port",
-    "http://proxy.example:3128/path", "socks5://proxy.example:1080", "http://:3128",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "proxy.example:3128",
+        "https://proxy.example:3128",
+        "http://proxy.example",
+        "http://proxy.example:port",
+        "http://proxy.example:3128/path",
+        "socks5://proxy.example:1080",
+        "http://:3128",
+    ],
+)
 def test_what_names_no_proxy_is_refused(text: str) -> None:
     with pytest.raises(WrongProxy):
         Proxy.parse(text)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from p2pfl.errors.mesh import NoSuchPeer
 from p2pfl.keys import Identity
-from p2pfl.mesh import Event, Limits, LinkDown, Mesh, Refused
+from p2pfl.mesh import Limits, LinkClosed, Mesh, MeshEvent, Refused
 from p2pfl.mesh.admission import Call, authenticate
 from p2pfl.mesh.certificates import RELAY_ALPN, build_context, issue
 from p2pfl.mesh.framing import CALL, COME, DECLINED, MalformedFrame
@@ -41,7 +41,7 @@ from tests.end_to_end.proxies import Proxy as Recorder
 from tests.mesh.proxy import Proxy
 from tests.mesh.relays import Change, Middle, at, cut, flip, hold, leave_out, records, repeat
 from tests.mesh.sites import QUICK, Greetings, Sites, Watch, running
-from tests.mesh.test_door import silent
+from tests.mesh.test_doctor_port import silent
 
 HASTY = replace(QUICK, silence_s=2.5, heartbeat_s=0.4, handshake_s=3.0, opening_s=3.0, relay_answer_s=3.0)
 
@@ -137,10 +137,14 @@ def test_a_relay_that_stops_in_the_middle_is_replaced_and_nothing_is_lost_or_dou
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize(("lie", "place"), [
-    *((lie, place) for lie in (flip, repeat, cut) for place in (200, 30_000, 900_000)),
-    *((lie, place) for lie in (leave_out, hold) for place in (200, 900_000)),  # each costs a silence
-], ids=lambda one: getattr(one, "__name__", str(one)))  # fmt: skip
+@pytest.mark.parametrize(
+    ("lie", "place"),
+    [
+        *((lie, place) for lie in (flip, repeat, cut) for place in (200, 30_000, 900_000)),
+        *((lie, place) for lie in (leave_out, hold) for place in (200, 900_000)),  # each costs a silence
+    ],
+    ids=lambda one: getattr(one, "__name__", str(one)),
+)
 def test_a_relay_that_changes_repeats_withholds_or_cuts_what_it_carries_is_left_and_nothing_is_lost(
     lie: Callable[[bytes, int], Iterator[bytes]], place: int
 ) -> None:
@@ -148,8 +152,10 @@ def test_a_relay_that_changes_repeats_withholds_or_cuts_what_it_carries_is_left_
         sites = Sites("ada", "bob", "cyd", "dot")
         roster = sites.unreached("bob", "cyd")
         limits = HASTY if lie in (hold, leave_out) else QUICK
-        meshes = {name: sites.mesh(name, roster=roster, listens=name in ("ada", "dot"), limits=limits)
-                  for name in sites.identities}  # fmt: skip
+        meshes = {
+            name: sites.mesh(name, roster=roster, listens=name in ("ada", "dot"), limits=limits)
+            for name in sites.identities
+        }
         liar = meshes["bob"]._caller.relays("cyd")[0]
         Middle(meshes[liar], change)
         async with running(*meshes.values()) as (_, two, three, _):
@@ -163,8 +169,9 @@ def test_a_relay_that_connects_to_another_site_is_found_and_named() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd", "dot")
         roster = sites.unreached("bob", "cyd", "dot")
-        meshes = {name: sites.mesh(name, roster=roster, listens=name == "ada", limits=HASTY)
-                  for name in sites.identities}  # fmt: skip
+        meshes = {
+            name: sites.mesh(name, roster=roster, listens=name == "ada", limits=HASTY) for name in sites.identities
+        }
         exchange = meshes["ada"].exchange
         asked, say, wanted = exchange.asked, exchange._say, list[str]()
 
@@ -224,7 +231,7 @@ def test_a_stranger_is_not_carried_and_a_member_only_with_its_own_ticket() -> No
     asyncio.run(scene())
 
 
-def refusals(seen: list[Event]) -> list[tuple[str | None, str]]:
+def refusals(seen: list[MeshEvent]) -> list[tuple[str | None, str]]:
     return [(event.peer, event.error.code) for event in seen if isinstance(event, Refused)]
 
 
@@ -312,8 +319,9 @@ def test_a_relay_that_invents_calls_gets_one_answer_at_a_time_for_each_caller() 
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         ada = sites.mesh("ada", roster=sites.unreached("bob", "cyd"))
-        bob = sites.mesh("bob", roster=sites.unreached("bob", "cyd"), listens=False,
-                         limits=replace(QUICK, handshake_s=600.0))  # fmt: skip
+        bob = sites.mesh(
+            "bob", roster=sites.unreached("bob", "cyd"), listens=False, limits=replace(QUICK, handshake_s=600.0)
+        )
         held: list[Tunnel] = []
         here = asyncio.Event()
 
@@ -404,7 +412,7 @@ def test_a_direct_connection_that_works_again_is_taken_back_and_nothing_is_lost_
                 await exchanged(two, three, [1000] * 3)
                 assert path_of(cyd, "bob").startswith("direct 127.0.0.1:")
                 assert len({event.incarnation for event in two.ups("cyd")}) == 1
-                assert any(isinstance(event, LinkDown) and "newer" in event.reason for event in two.seen)
+                assert any(isinstance(event, LinkClosed) and "newer" in event.reason for event in two.seen)
 
     asyncio.run(scene())
 
@@ -442,7 +450,7 @@ def test_when_a_relay_cuts_its_link_to_a_member_it_carries_nothing_more_for_it()
             ada.cut("bob", refuse)
             assert ada.exchange.carried.now == len(ada.exchange) == 0
             for watch, peer in ((two, "cyd"), (three, "bob")):
-                await watch.until(lambda seen, peer=peer: LinkDown in [type(e) for e in seen if e.peer == peer])  # type: ignore[misc]
+                await watch.until(lambda seen, peer=peer: LinkClosed in [type(e) for e in seen if e.peer == peer])  # type: ignore[misc]
             assert (await two.refusal("P2P-MESH-020")).peer == "ada"
             assert bob.links()["cyd"].state == cyd.links()["bob"].state == "down"
             assert one.mesh.links()["cyd"].state == "up"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.network.capture import NotTls, read_as_tls, recorded, streams
-from tests.network.places import ended_well, placed
+from tests.network.namespaces import ended_well, placed
 
 Played = Callable[[Callable[[Path], None]], None]
 FLOW = ("10.0.0.1", 1, "10.0.0.2", 2)
@@ -51,17 +51,19 @@ def test_the_check_passes_a_session_of_tls_13() -> None:
     assert read_as_tls({FLOW: hello(CHOOSES_1_3) + record(20, b"\x01") + record(23, bytes(99))}) == 1
 
 
-@pytest.mark.parametrize("stream", [
-    b"GET / HTTP/1.1\r\n\r\n",
-    hello(),
-    hello(b"\x00\x2b\x00\x02\x03\x03"),
-    hello(CHOOSES_1_3) + b"plain text",
-    hello(CHOOSES_1_3) + record(23, b"x", b"\x03\x01"),
-    hello(CHOOSES_1_3) + record(22, b"\x0b\x00\x00\x01x"),
-    record(23, b"no hello"),
-], ids=["http", "TLS 1.2", "1.2 by extension", "text behind", "old records", "a certificate", "no hello"])  # fmt: skip
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        hello(),
+        hello(b"\x00\x2b\x00\x02\x03\x03"),
+        hello(CHOOSES_1_3) + b"plain text",
+        hello(CHOOSES_1_3) + record(23, b"x", b"\x03\x01"),
+        hello(CHOOSES_1_3) + record(22, b"\x0b\x00\x00\x01x"),
+        record(23, b"no hello"),
+    ],
+    ids=["http", "TLS 1.2", "1.2 by extension", "text behind", "old records", "a certificate", "no hello"],
+)
 def test_the_check_fails_on_what_is_anything_else(stream: bytes) -> None:
     with pytest.raises(NotTls):
         read_as_tls({FLOW: stream})
-
-

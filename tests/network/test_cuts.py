@@ -11,15 +11,20 @@ import pytest
 
 from tests.end_to_end.checks import check_everything
 from tests.end_to_end.processes import Process, Sites
-from tests.network.places import STOP, ended_well, go_on, placed, silent, stopped
+from tests.network.namespaces import STOP, ended_well, go_on, placed, silent, stopped
 
 Played = Callable[[Callable[[Path], None]], None]
 
 # Whose link is cut, in each phase: ben coordinates the first attempt, and orders who takes part in it.
 PHASES = {
-    "share": "cyd", "propose": "ben", "mask": "ben", "gather": "cyd", "ballot": "cyd", "unmask": "ben",
+    "share": "cyd",
+    "propose": "ben",
+    "mask": "ben",
+    "gather": "cyd",
+    "ballot": "cyd",
+    "unmask": "ben",
     "confirm": "cyd",
-}  # fmt: skip
+}
 
 
 def moment(phase: str) -> dict[str, Any]:
@@ -58,8 +63,9 @@ def a_cut(place: Path, phase: str, do: list[dict[str, Any]], rounds: int, sums: 
 SUM = [{"sum": [1, 2, 3], "name": "count"}]
 
 
-@pytest.mark.parametrize("scene", [partial(a_cut, phase=phase, do=SUM, rounds=0, sums=1) for phase in PHASES],
-                         ids=list(PHASES))  # fmt: skip
+@pytest.mark.parametrize(
+    "scene", [partial(a_cut, phase=phase, do=SUM, rounds=0, sums=1) for phase in PHASES], ids=list(PHASES)
+)
 def test_a_link_cut_for_20_s_in_any_phase_costs_time_and_not_the_round(scene: Any, played: Played) -> None:
     played(scene)
 
@@ -105,8 +111,11 @@ def without_it(place: Path, phase: str) -> None:
         check_everything(sites, rounds=0, sums=1)
 
 
-@pytest.mark.parametrize("scene", [partial(without_it, phase=phase) for phase in ("gather", "unmask")],
-                         ids=["before the certificate", "after it"])  # fmt: skip
+@pytest.mark.parametrize(
+    "scene",
+    [partial(without_it, phase=phase) for phase in ("gather", "unmask")],
+    ids=["before the certificate", "after it"],
+)
 def test_of_four_the_others_have_their_sum_while_the_cut_lasts_and_the_site_has_it_afterwards(
     scene: Any, played: Played
 ) -> None:

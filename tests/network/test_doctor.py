@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.processes import Process, Sites
-from tests.network.places import placed
+from tests.network.namespaces import placed
 
 Played = Callable[[Callable[[Path], None]], None]
 
@@ -54,7 +54,6 @@ def large_packets_vanish(place: Path) -> None:
         assert found(sites, "ada", "cyd")["codes"] == []
 
 
-@pytest.mark.parametrize("scene", [a_closed_door, large_packets_vanish],
-                         ids=lambda scene: scene.__name__)  # fmt: skip
+@pytest.mark.parametrize("scene", [a_closed_door, large_packets_vanish], ids=lambda scene: scene.__name__)
 def test_doctor_names_what_stands_between_two_sites(scene: Any, played: Played) -> None:
     played(scene)

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks._links import NETWORK, Network
 from tests.end_to_end.checks import check_everything
-from tests.network.places import STOP, ended_well, go_on, lost, placed, silent, stopped
+from tests.network.namespaces import STOP, ended_well, go_on, lost, placed, silent, stopped
 
 Played = Callable[[Callable[[Path], None]], None]
 
@@ -45,8 +45,11 @@ def apart(place: Path, how: Callable[[Network, bool], None]) -> None:
         check_everything(sites, rounds=0, sums=2)
 
 
-@pytest.mark.parametrize("scene", [partial(apart, how=one_way), partial(apart, how=both_ways)],
-                         ids=["one hears the other", "neither hears the other"])  # fmt: skip
+@pytest.mark.parametrize(
+    "scene",
+    [partial(apart, how=one_way), partial(apart, how=both_ways)],
+    ids=["one hears the other", "neither hears the other"],
+)
 def test_two_sites_that_cannot_talk_keep_no_sum_from_the_others_and_have_it_afterwards(
     scene: Any, played: Played
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.network.places import ended_well, placed
+from tests.network.namespaces import ended_well, placed
 
 Played = Callable[[Callable[[Path], None]], None]
 
@@ -39,11 +39,15 @@ def sums(place: Path, speed: str, words: int) -> None:
             assert all(abs(float(word) - 0.75) < 1e-6 for word in one["total"])  # each word is rounded on its own
 
 
-@pytest.mark.parametrize("scene", [
-    partial(sums, speed="512kbit", words=300_000),  # each sends 1.6 MB, for longer than a silent link would live
-    partial(sums, speed="10mbit", words=5_000_000),  # … 27 MB, as long
-    partial(sums, speed="1gbit", words=1_000_000),
-], ids=["512 kbit/s", "10 Mbit/s", "1 Gbit/s"])  # fmt: skip
+@pytest.mark.parametrize(
+    "scene",
+    [
+        partial(sums, speed="512kbit", words=300_000),  # each sends 1.6 MB, for longer than a silent link would live
+        partial(sums, speed="10mbit", words=5_000_000),  # … 27 MB, as long
+        partial(sums, speed="1gbit", words=1_000_000),
+    ],
+    ids=["512 kbit/s", "10 Mbit/s", "1 Gbit/s"],
+)
 def test_a_realistic_vector_is_summed_at_any_speed_and_no_link_that_makes_progress_ends(
     scene: Any, played: Played
 ) -> None:

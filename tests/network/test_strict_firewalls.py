@@ -13,7 +13,7 @@ from benchmarks._links import Network
 from p2pfl.training.data import deal
 from tests.end_to_end.processes import Sites
 from tests.network.capture import read_as_tls, recorded, streams
-from tests.network.places import ended_well, placed
+from tests.network.namespaces import ended_well, placed
 
 Played = Callable[[Callable[[Path], None]], None]
 
@@ -29,8 +29,12 @@ def behind_firewalls(net: Network) -> None:
 
 def relayed(sites: Sites) -> set[str]:
     """Through whom dot and eve say that they are linked with each other."""
-    ways = {line.rpartition(", through ")[2] for process in sites.started for line in process.said
-            if process.name in INSIDE and line.startswith(tuple(f"link to {name}" for name in INSIDE))}  # fmt: skip
+    ways = {
+        line.rpartition(", through ")[2]
+        for process in sites.started
+        for line in process.said
+        if process.name in INSIDE and line.startswith(tuple(f"link to {name}" for name in INSIDE))
+    }
     return {way for way in ways if way in sites.names}
 
 

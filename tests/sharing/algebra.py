@@ -18,7 +18,7 @@ from p2pfl.keys import Secret
 from p2pfl.messages import Letter, open_letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing import forms, prg, shamir
-from p2pfl.sharing.chunks import Chunk, Layout, Segment, plan
+from p2pfl.sharing.chunks import ChunkSpan, Layout, Segment, plan
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.graph import makes
 from p2pfl.sharing.state import attempt_digest
@@ -88,7 +88,7 @@ class Watched(SimulatedFederation):
                 found[(sender, place_of(letter), place, letter.message.backup)] = letter.message.bundle
         return found
 
-    def pieces(self, chosen: tuple[str, ...]) -> tuple[Chunk, ...]:
+    def pieces(self, chosen: tuple[str, ...]) -> tuple[ChunkSpan, ...]:
         return plan(Layout((Segment(BITS, self.length),)), 1 if self.hub in chosen else len(chosen))
 
 
@@ -222,8 +222,11 @@ class Coalition:
     def masked(self, name: str, at: Attempt, place: int) -> Row:
         """y_i at one place, in what the coalition does not know."""
         vector = self.world.vectors[(name, at)]
-        hidden = {self._unknown(stream, place, mask=True): sign
-                  for sign, stream in vector.streams if stream[4] not in self.seeds}  # fmt: skip
+        hidden = {
+            self._unknown(stream, place, mask=True): sign
+            for sign, stream in vector.streams
+            if stream[4] not in self.seeds
+        }
         return {**hidden, **self.word(name, at, place)}
 
     def _sum(self, chosen: Iterable[str], at: Attempt, place: int) -> Row:
@@ -324,8 +327,10 @@ def weights_of(challenge: bytes, count: int) -> list[list[int]]:
     """Of each form, the weight of each word of a chunk of `count` words."""
     columns = next(side for side in range(1, count + 1) if side * side >= count)
     left, right = forms.coefficients(challenge, FIELD)
-    return [[int(u[k // columns]) * int(v[k % columns]) % P for k in range(count)]
-            for u, v in zip(left.tolist(), right.tolist(), strict=True)]  # fmt: skip
+    return [
+        [int(u[k // columns]) * int(v[k % columns]) % P for k in range(count)]
+        for u, v in zip(left.tolist(), right.tolist(), strict=True)
+    ]
 
 
 # ── are the equations those of the code? ──────────────────────────────────────────────────────────────────────

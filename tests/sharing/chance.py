@@ -43,10 +43,16 @@ class Chance:
     def _elsewhere(self, liar: SimulatedPeer, letter: Letter) -> tuple[Letter, ...]:
         """The letter at another place, before the true one."""
         envelope = letter.envelope
-        place: dict[str, Any] = self.dice.choice((
-            {"round": max(0, envelope.round + self.dice.randint(-1, 3))}, {"attempt": self.dice.randint(0, 4)},
-            {"attempt": (1 << 53) - 1}, {"epoch": 2}, {"run": bytes(32)}, {"incarnation": bytes(16)},
-        ))  # fmt: skip
+        place: dict[str, Any] = self.dice.choice(
+            (
+                {"round": max(0, envelope.round + self.dice.randint(-1, 3))},
+                {"attempt": self.dice.randint(0, 4)},
+                {"attempt": (1 << 53) - 1},
+                {"epoch": 2},
+                {"run": bytes(32)},
+                {"incarnation": bytes(16)},
+            )
+        )
         return (seal(letter.message, replace(envelope, **place), liar.identity), letter)
 
     def _invented(self, liar: SimulatedPeer, letter: Letter) -> tuple[Letter, ...]:

@@ -49,11 +49,21 @@ def flipped(data: bytes, bit: int = 0) -> bytes:
     return bytes([data[0] ^ (1 << bit)]) + data[1:]
 
 
-def run(lies: dict[str, Lie], *, peers: int = 4, seed: int = 0, rounds: int = 1, length: int = 20,
-        weather: Weather = CALM, steps: int = 50_000, hub: str | None = None) -> SimulatedFederation:  # fmt: skip
+def run(
+    lies: dict[str, Lie],
+    *,
+    peers: int = 4,
+    seed: int = 0,
+    rounds: int = 1,
+    length: int = 20,
+    weather: Weather = CALM,
+    steps: int = 50_000,
+    hub: str | None = None,
+) -> SimulatedFederation:
     """A federation with liars, until nothing more happens."""
-    federation = SimulatedFederation(peers, rounds=rounds, seed=seed, length=length, weather=weather, lies=lies,
-                                     hub=hub)  # fmt: skip
+    federation = SimulatedFederation(
+        peers, rounds=rounds, seed=seed, length=length, weather=weather, lies=lies, hub=hub
+    )
     with contextlib.suppress(RuntimeError):  # a liar may keep attempts coming for ever
         federation.run(steps)
     return federation
@@ -80,14 +90,20 @@ def refused(lies: dict[str, Lie], error: type[P2PFLError], text: str = "", **mor
 
 def proven(federation: SimulatedFederation) -> set[str]:
     """Who is convicted by evidence that honest peers told to all."""
-    return {evidence.check(letter.message.proof, federation.roster) for _, letter in federation.log
-            if isinstance(letter.message, m.Evidence) and letter.sender not in federation.lies}  # fmt: skip
+    return {
+        evidence.check(letter.message.proof, federation.roster)
+        for _, letter in federation.log
+        if isinstance(letter.message, m.Evidence) and letter.sender not in federation.lies
+    }
 
 
 def errors(federation: SimulatedFederation) -> dict[str, P2PFLError]:
     """What ended the processes of honest peers, by name."""
-    return {name: peer.error for name, peer in federation.peers.items()
-            if peer.error is not None and name not in federation.lies}  # fmt: skip
+    return {
+        name: peer.error
+        for name, peer in federation.peers.items()
+        if peer.error is not None and name not in federation.lies
+    }
 
 
 STRANGER = Identity(bytes(range(32)))

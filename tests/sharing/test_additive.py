@@ -14,7 +14,7 @@ from p2pfl.errors.sharing import NotInField, ShareCountWrong
 from p2pfl.sharing.additive import complete, rand_bytes, reconstruct, split
 from p2pfl.sharing.field import FIELDS, Field
 from p2pfl.sharing.prg import expand
-from tests.sharing import twins
+from tests.sharing import reference
 
 SMALL = Field("test", 5, 2)
 fields = st.sampled_from(list(FIELDS.values()))
@@ -48,7 +48,7 @@ def test_every_share_of_an_extreme_secret_is_uniform_and_uncorrelated_with_the_o
     n, count, cells = 3, 60_000, 8
     for secret in (0, field.p - 1):
         x = np.full(count, secret, field.dtype)
-        shares = split(x, n, twins.key("one") + twins.key("two"), field)
+        shares = split(x, n, reference.key("one") + reference.key("two"), field)
         cell = np.minimum(shares.astype(np.float64) / field.p * cells, cells - 1).astype(np.int64)
         for a, b in combinations(range(n), 2):
             for seen in (np.bincount(cell[a], minlength=cells), np.bincount(cells * cell[a] + cell[b], minlength=64)):
@@ -59,16 +59,16 @@ def test_every_share_of_an_extreme_secret_is_uniform_and_uncorrelated_with_the_o
 
 @pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.name)
 def test_a_split_is_the_completion_of_its_expanded_keys(field: Field) -> None:
-    x = expand(twins.key("x"), field, 0, 50)
-    keys = [twins.key("one"), twins.key("two")]
-    rows = [twins.prg(key, field, 0, 50) for key in keys]
-    assert split(x, 3, b"".join(keys), field).tolist() == twins.complete(x.tolist(), rows, field)
+    x = expand(reference.key("x"), field, 0, 50)
+    keys = [reference.key("one"), reference.key("two")]
+    rows = [reference.prg(key, field, 0, 50) for key in keys]
+    assert split(x, 3, b"".join(keys), field).tolist() == reference.complete(x.tolist(), rows, field)
 
 
 def test_three_salaries_add_up_and_no_share_shows_one() -> None:
     field, salaries = FIELDS[61], [410_000, 525_000, 630_000]
     dealt = [
-        split(np.array([salary], field.dtype), 3, twins.key(f"{salary}a") + twins.key(f"{salary}b"), field)
+        split(np.array([salary], field.dtype), 3, reference.key(f"{salary}a") + reference.key(f"{salary}b"), field)
         for salary in salaries
     ]
     held = [reconstruct(np.stack([shares[peer] for shares in dealt]), field) for peer in range(3)]

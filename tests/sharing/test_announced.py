@@ -10,7 +10,7 @@ from p2pfl.messages import Propose
 from p2pfl.roster import Member, Roster
 from p2pfl.sharing.record import announced
 from p2pfl.simulate import SimulatedFederation
-from tests.sharing.paper import RUN
+from tests.sharing.letters import RUN
 
 ONE, OTHER = bytes([1]) * 32, bytes([2]) * 32
 

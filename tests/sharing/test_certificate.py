@@ -25,8 +25,8 @@ from p2pfl.sharing.certificate import (
     tally,
 )
 from p2pfl.sharing.state import attempt_digest
+from tests.sharing.letters import Paper
 from tests.sharing.liars import STRANGER
-from tests.sharing.paper import Paper
 
 paper = Paper(4)  # q = 3, c = 1, a = 3
 NAMES = paper.names
@@ -190,18 +190,20 @@ def beside(*rows: tuple[str, bytes]) -> Letter:
 
 SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
     "fewer than the quorum": {
-        "fewer than q": lambda: paper.members(survivors=NAMES[:Q - 1]),
+        "fewer than q": lambda: paper.members(survivors=NAMES[: Q - 1]),
         "nobody": lambda: paper.members(survivors=("site-0",), bundles=(), acks=(), proposes=(), owners=()),
     },
     "not of the roster, or not in its order": {
         "in another order": lambda: paper.members(survivors=NAMES[::-1]),
         "one member twice": lambda: paper.members(survivors=(*NAMES[:2], NAMES[1], NAMES[2])),
-        "with a stranger": lambda:
-            replaced(MEMBERS, survivors=(*NAMES[:-1], "stranger"), owners=(*NAMES[:-1], "stranger")),
+        "with a stranger": lambda: replaced(
+            MEMBERS, survivors=(*NAMES[:-1], "stranger"), owners=(*NAMES[:-1], "stranger")
+        ),
     },
     "not one acknowledgement of each member": {
-        "one member left out, and its acknowledgement not": lambda:
-            paper.members(survivors=NAMES[:-1], acks=MEMBERS.message.acks),  # type: ignore[attr-defined]
+        "one member left out, and its acknowledgement not": lambda: paper.members(
+            survivors=NAMES[:-1], acks=MEMBERS.message.acks
+        ),  # type: ignore[attr-defined]
         "an acknowledgement missing": lambda: changed("acks", lambda held: held[:-1]),
         "one acknowledgement too many": lambda: changed("acks", lambda held: (*held, held[0])),
     },
@@ -219,7 +221,8 @@ SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
         "an acknowledgement of another attempt": lambda: acked(paper.elsewhere(paper.ack(NAMES[0]), attempt=1)),
         "an acknowledgement of another run": lambda: acked(paper.elsewhere(paper.ack(NAMES[0]), run=OTHER)),
         "the acknowledgement of another process": lambda: changed(
-            "acks", lambda held: ((bytes(16), *held[0][1:]), *held[1:])),
+            "acks", lambda held: ((bytes(16), *held[0][1:]), *held[1:])
+        ),
         "one acknowledgement twice": lambda: changed("acks", lambda held: (held[0], *held[:-1])),
         "acknowledgements in another order": lambda: changed("acks", lambda held: held[::-1]),
         "one bundle that one member did not acknowledge": lambda: acked(paper.ack(NAMES[0], names=NAMES[:-1])),
@@ -229,11 +232,13 @@ SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
         "another bundle of one member": lambda: one("bundles", paper.deal(NAMES[0], salt=b"x").bundle),
         "what one acknowledged beside them, left away": lambda: changed_beside(lambda row: (*row[:2], ())),
         "what one acknowledged beside them, changed": lambda: changed_beside(
-            lambda row: (*row[:2], ((NAMES[-1], OTHER),))),
+            lambda row: (*row[:2], ((NAMES[-1], OTHER),))
+        ),
     },
     "beside the members' bundles": {
         "a member's bundle acknowledged beside itself": lambda: changed(
-            "acks", lambda held: ((*held[0][:2], ((NAMES[1], paper.deal(NAMES[1]).bundle.digest),)), *held[1:])),
+            "acks", lambda held: ((*held[0][:2], ((NAMES[1], paper.deal(NAMES[1]).bundle.digest),)), *held[1:])
+        ),
         "a stranger's bundle": lambda: beside(("stranger", OTHER)),
         "one bundle twice": lambda: beside((NAMES[-1], OTHER), (NAMES[-1], OTHER)),
     },
@@ -253,8 +258,7 @@ SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
         "no proposals": lambda: paper.members(proposes=()),
     },
     "Bundle where Propose": {
-        "bundles in place of proposals": lambda:
-            paper.members(proposes=MEMBERS.message.bundles),  # type: ignore[attr-defined]
+        "bundles in place of proposals": lambda: paper.members(proposes=MEMBERS.message.bundles),  # type: ignore[attr-defined]
     },
     "Propose of another attempt": {
         "a proposal of another attempt": lambda: one("proposes", paper.elsewhere(paper.propose(NAMES[0]), attempt=1)),
@@ -264,8 +268,9 @@ SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
         "a proposal on another model": lambda: one("proposes", paper.propose(NAMES[0], model=OTHER)),
         "a proposal on another round": lambda: one("proposes", paper.propose(NAMES[0], rests_on=3)),
         "a proposal on another record": lambda: one("proposes", paper.propose(NAMES[0], base=OTHER)),
-        "a proposal of another configuration": lambda:
-            one("proposes", paper.propose(NAMES[0], configuration=b'{"a":1}')),
+        "a proposal of another configuration": lambda: one(
+            "proposes", paper.propose(NAMES[0], configuration=b'{"a":1}')
+        ),
     },
     "is not the common one": {
         "a longer deadline": lambda: paper.members(deadline_ms=1001),
@@ -275,7 +280,7 @@ SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
     "not a set of members": {
         "not a set": lambda: ready(NAMES[0]),
     },
-}  # fmt: skip
+}
 
 
 def replaced(letter: Letter, **fields: object) -> Letter:
@@ -300,6 +305,7 @@ def test_members_may_ask_for_what_they_like_and_acknowledge_more_than_the_set() 
 @given(st.lists(st.integers(1, 10**6), min_size=7, max_size=7), st.integers(0, 10), st.integers(1, 10**9))
 def test_c_liars_neither_stretch_nor_shorten_the_common_deadline(asked: list[int], attempt: int, lie: int) -> None:
     seven = Paper(7)  # c = 2: with two lies, the deadline stays within what the honest five ask for
+
     def deadline(values: list[int]) -> int:
         made = [seven.propose(name, deadline_ms=value).message for name, value in zip(seven.names, values, strict=True)]
         return common_deadline_ms(made, seven.roster, attempt)  # type: ignore[arg-type]
@@ -310,8 +316,10 @@ def test_c_liars_neither_stretch_nor_shorten_the_common_deadline(asked: list[int
 
 def test_the_common_deadline_is_the_second_largest_of_four_and_doubles_three_times_at_most() -> None:
     for attempt, factor in enumerate((1, 2, 4, 8, 8, 8)):
-        asked = tuple(paper.propose(name, attempt=attempt, deadline_ms=value).wire
-                      for name, value in zip(NAMES, (300, 700, 900, 800), strict=True))  # fmt: skip
+        asked = tuple(
+            paper.propose(name, attempt=attempt, deadline_ms=value).wire
+            for name, value in zip(NAMES, (300, 700, 900, 800), strict=True)
+        )
         compose(paper.members(attempt=attempt, proposes=asked, deadline_ms=800 * factor), paper.roster)
 
 
@@ -330,8 +338,13 @@ def test_a_tally_counts_each_voter_once_however_often_its_ballot_comes() -> None
 def test_the_attempt_digest_names_place_coordinator_and_content() -> None:
     same = [paper.members(), paper.members()]
     assert attempt_digest(same[0]) == attempt_digest(same[1])
-    others = [paper.members(attempt=1), paper.members(deadline_ms=2), paper.elsewhere(MEMBERS, epoch=2),
-              paper.elsewhere(MEMBERS, incarnation=bytes(16)), paper.elsewhere(MEMBERS, run=OTHER)]  # fmt: skip
+    others = [
+        paper.members(attempt=1),
+        paper.members(deadline_ms=2),
+        paper.elsewhere(MEMBERS, epoch=2),
+        paper.elsewhere(MEMBERS, incarnation=bytes(16)),
+        paper.elsewhere(MEMBERS, run=OTHER),
+    ]
     assert len({D, *map(attempt_digest, others)}) == 6
     assert attempt_digest(paper.forged(MEMBERS)) == D, "a signature is no part of what was said"
     assert STRANGER.key not in {member.key for member in paper.roster.members}

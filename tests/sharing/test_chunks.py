@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfl.sharing.chunks import CHUNK_BYTES, Chunk, Layout, Segment, plan
+from p2pfl.sharing.chunks import CHUNK_BYTES, ChunkSpan, Layout, Segment, plan
 from p2pfl.sharing.field import FIELDS
 
 segments = st.builds(Segment, st.sampled_from(list(FIELDS)), st.one_of(st.integers(0, 30), st.integers(0, 5_000_000)))
@@ -53,11 +53,11 @@ def test_the_chunks_of_a_segment_are_a_multiple_of_the_owners_unless_words_are_f
 
 def test_a_vector_of_seven_words_and_two_scalars_is_dealt_as_the_specification_shows() -> None:
     assert plan(Layout((Segment(31, 7), Segment(61, 2))), 3) == (
-        Chunk(0, 0, 0, 3, 0),
-        Chunk(1, 0, 3, 2, 1),
-        Chunk(2, 0, 5, 2, 2),
-        Chunk(3, 1, 0, 1, 1),
-        Chunk(4, 1, 1, 1, 2),
+        ChunkSpan(0, 0, 0, 3, 0),
+        ChunkSpan(1, 0, 3, 2, 1),
+        ChunkSpan(2, 0, 5, 2, 2),
+        ChunkSpan(3, 1, 0, 1, 1),
+        ChunkSpan(4, 1, 1, 1, 2),
     )
 
 

@@ -16,12 +16,11 @@ from p2pfl.keys import Secret, digest
 from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing.disclosure import lost_bundle, seed_to_reveal, share_to_reveal
-from p2pfl.sharing.others import Others
+from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.state import ATTEMPT_ITEM, Phase, State, attempt_digest, restore
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
-from tests.sharing.standing import ME, copied, standing
-from tests.sharing.ways import (
+from tests.sharing.phase_drivers import (
     WAYS,
     after_a_new_deal_in_this_attempt,
     by,
@@ -30,6 +29,7 @@ from tests.sharing.ways import (
     stood,
     without_a_deal,
 )
+from tests.sharing.stopped_rounds import ME, copied, standing
 
 ROOM = Path(p2pfl.__file__).parent
 
@@ -83,8 +83,7 @@ def smaller(state: State, left_out: str) -> None:
 
     gone = m.read(message.bundles[state.names.index(left_out)])
     acks = tuple((process, signature, ((left_out, gone.digest),)) for process, signature, _ in kept(message.acks))
-    made = m.Members(names, kept(message.bundles), acks, kept(message.proposes), names,
-                     message.deadline_ms, ())  # fmt: skip
+    made = m.Members(names, kept(message.bundles), acks, kept(message.proposes), names, message.deadline_ms, ())
     d, view = attempt_digest(members := by("site-1", made)), digest("view")
     ballots = tuple(by(name, m.Ballot(1, d, view, tuple(names), ())).wire for name in names)
     state.members, state.certificate = members, by(ME, m.Certificate(ballots, members.wire))
@@ -136,7 +135,7 @@ def test_with_the_certificate_every_secret_that_is_not_of_the_set_is_destroyed_o
             do(effect)
             if effect.then is e.CertificateStored:
                 setting = peer.setting()
-                others = Others(federation.roster, peer.name)
+                others = PeerView(federation.roster, peer.name)
                 written[peer.name] = restore(setting, others, peer.disk.items[ATTEMPT_ITEM])
 
         return store
@@ -208,9 +207,11 @@ def test_own_seeds_and_shares_leave_in_one_place_each_and_that_place_asks_first(
 def test_seeds_are_opened_where_a_certificate_was_checked_and_nowhere_else() -> None:
     """Whatever is in `reveals` was opened under the certificate: these are all places that put something there."""
     assert places_of(lambda node: isinstance(node, ast.Assign) and "state.reveals" in ast.unparse(node.targets[0])) == {
-        "sharing/phases/unmask.py:reveal", "sharing/phases/unmask.py:combine",
-        "sharing/round.py:finished", "sharing/round.py:settled",
-    }  # fmt: skip
+        "sharing/phases/unmask.py:reveal",
+        "sharing/phases/unmask.py:combine",
+        "sharing/round.py:finished",
+        "sharing/round.py:settled",
+    }
     assert places_of(lambda node: isinstance(node, ast.Call) and "state.reveals.set" in ast.unparse(node)) == {
         "sharing/phases/unmask.py:accept"
     }

@@ -7,7 +7,7 @@ from html import unescape
 from xml.etree import ElementTree
 
 from p2pfl.sharing.state import Phase
-from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Row
+from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Transition
 from tools import draw_rounds
 
 TEXT = unescape(re.sub(r"<[^>]+>", "\n", draw_rounds.draw()))
@@ -18,10 +18,16 @@ def test_the_committed_drawing_is_what_the_script_draws() -> None:
 
 
 def test_every_row_of_the_table_stands_in_the_drawing_as_often_as_in_the_table() -> None:
-    rows = [f"{draw_rounds.spoken(kind)} ► {draw_rounds.action(cell.action)}"
-            for (_, kind), cell in EVENTS.items() if isinstance(cell, Row)]  # fmt: skip
-    ready = [f"if {draw_rounds.action(when.true)} ► {draw_rounds.action(when.action)}"
-             for whens in READY.values() for when in whens]  # fmt: skip
+    rows = [
+        f"{draw_rounds.spoken(kind)} ► {draw_rounds.action(cell.action)}"
+        for (_, kind), cell in EVENTS.items()
+        if isinstance(cell, Transition)
+    ]
+    ready = [
+        f"if {draw_rounds.action(when.true)} ► {draw_rounds.action(when.action)}"
+        for whens in READY.values()
+        for when in whens
+    ]
     flat = re.sub(r"\s+", " ", TEXT)
     for said in {*rows, *ready}:
         found = len(re.findall(rf"(?<=\s)(?<!✉\s){re.escape(said)}(?![\w.])", flat))
@@ -34,8 +40,13 @@ def test_every_reason_for_ignoring_is_said_and_every_phase_named_and_every_lette
     assert all(reason in flat for reason in reasons)
     assert all(f"\n{phase.name}\n" in TEXT for phase in Phase)
     kept = sum(isinstance(cell, Keep) for cell in EVENTS.values())
-    listed = [each for phase in Phase for heading, text in draw_rounds.within(phase) if heading == "kept for later"
-              for each in text.split(", ")]  # fmt: skip
+    listed = [
+        each
+        for phase in Phase
+        for heading, text in draw_rounds.within(phase)
+        if heading == "kept for later"
+        for each in text.split(", ")
+    ]
     assert len(listed) == kept
 
 

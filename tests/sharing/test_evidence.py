@@ -20,15 +20,16 @@ from p2pfl.sharing.forms import Forms
 from p2pfl.sharing.phases.gather import roots_digest, sum_digest
 from p2pfl.sharing.phases.mask import piece_leaf
 from p2pfl.sharing.state import attempt_digest
-from tests.sharing.paper import Paper
+from tests.sharing.letters import Paper
 
 paper = Paper(4)  # q = 3, so that two backup shares open a seed
 LIAR, NAMES, H, V = "site-2", paper.names, bytes(32), digest("view")
 MEMBERS = paper.members()
 D = attempt_digest(MEMBERS)
 FIELD = FIELDS[61]
-WORDS = {name: np.arange(1 << 30, (1 << 30) + 5, dtype=FIELD.dtype) + FIELD.dtype.type(k)
-         for k, name in enumerate(NAMES)}  # y of each  # fmt: skip
+WORDS = {
+    name: np.arange(1 << 30, (1 << 30) + 5, dtype=FIELD.dtype) + FIELD.dtype.type(k) for k, name in enumerate(NAMES)
+}  # y of each
 PIECES = ((0, 2), (2, 3), (3, 4), (4, 5))  # the words of each chunk: chunk k is the k-th member's to sum
 CHALLENGE = digest("challenge")
 
@@ -95,17 +96,26 @@ PROOFS: dict[str, Callable[[], Sequence[Letter]]] = {
     "two sets": lambda: [said(MEMBERS.message), said(paper.members(survivors=NAMES[1:]).message)],
     "a set that does not hold together": lambda: [said(paper.members(deadline_ms=7).message)],
     "a certificate that decides nothing": lambda: [said(m.Certificate((), b""))],
-    "a certificate of another attempt": lambda: [said(m.Certificate(
-        tuple(paper.by(name, m.Ballot(0, b"", b"", (), ())).wire for name in NAMES[:3]), b""), attempt=1)],
+    "a certificate of another attempt": lambda: [
+        said(
+            m.Certificate(tuple(paper.by(name, m.Ballot(0, b"", b"", (), ())).wire for name in NAMES[:3]), b""),
+            attempt=1,
+        )
+    ],
     "another nonce than its bundle's": lambda: [DEALT.bundle, said(m.Nonce(V, H))],
     "a false tag": lambda: [MEMBERS, root(LIAR), tags(LIAR, lie=True), opened(LIAR)],
     "no tag": lambda: [MEMBERS, root(LIAR), said(m.Tags(CHALLENGE, b"")), opened(LIAR, 3)],
     "a false sum": false_sum,
     "shares that open something else": lambda: [
-        FALSE_DEAL.bundle, paper.backup("site-0", FALSE_DEAL), paper.backup("site-3", FALSE_DEAL)],
+        FALSE_DEAL.bundle,
+        paper.backup("site-0", FALSE_DEAL),
+        paper.backup("site-3", FALSE_DEAL),
+    ],
     "shares that open something else, all of them": lambda: [
-        FALSE_DEAL.bundle, *(paper.backup(name, FALSE_DEAL) for name in NAMES if name != LIAR)],
-}  # fmt: skip
+        FALSE_DEAL.bundle,
+        *(paper.backup(name, FALSE_DEAL) for name in NAMES if name != LIAR),
+    ],
+}
 
 
 def judged(letters: Iterable[Letter]) -> str:
@@ -144,10 +154,14 @@ INNOCENT: dict[str, Callable[[], Sequence[Letter]]] = {
     "a set that holds together": lambda: [MEMBERS],
     "the same letter twice": lambda: [root(LIAR), root(LIAR)],
     "one statement by two processes": lambda: [said(m.Ready(D, V)), said(m.Ready(D, V), process="other")],
-    "bundles of two processes": lambda: [DEALT.bundle, paper.elsewhere(
-        paper.deal(LIAR, salt=b"x").bundle, incarnation=bytes(16))],
-    "proposals of two processes": lambda: [paper.propose(LIAR), paper.elsewhere(
-        paper.propose(LIAR, model=H), incarnation=bytes(16))],
+    "bundles of two processes": lambda: [
+        DEALT.bundle,
+        paper.elsewhere(paper.deal(LIAR, salt=b"x").bundle, incarnation=bytes(16)),
+    ],
+    "proposals of two processes": lambda: [
+        paper.propose(LIAR),
+        paper.elsewhere(paper.propose(LIAR, model=H), incarnation=bytes(16)),
+    ],
     "acknowledgements, of which the later is longer": lambda: [paper.ack(LIAR, names=NAMES[:3]), paper.ack(LIAR)],
     "LEAVEs of which each names somebody else": lambda: [said(m.Leave(("site-0",))), said(m.Leave(("site-1",)))],
     "questions": lambda: [said(m.Want("words", ())), said(m.Want("sum", ()))],
@@ -164,24 +178,37 @@ INNOCENT: dict[str, Callable[[], Sequence[Letter]]] = {
     "words of another chunk": lambda: [MEMBERS, root(LIAR), tags(LIAR, lie=True), opened(LIAR, 0, data=words(LIAR, 1))],
     "another member's words": lambda: [MEMBERS, root(LIAR), tags(LIAR, lie=True), opened("site-0")],
     "a chunk that there is not": lambda: [MEMBERS, root(LIAR), tags(LIAR, lie=True), opened(LIAR, 0, data=b"x")],
-    "a root of another set": lambda: [said(paper.members(survivors=NAMES[1:]).message), root(LIAR),
-                                      tags(LIAR, lie=True), opened(LIAR)],
+    "a root of another set": lambda: [
+        said(paper.members(survivors=NAMES[1:]).message),
+        root(LIAR),
+        tags(LIAR, lie=True),
+        opened(LIAR),
+    ],
     "a true sum": lambda: false_sum(lie=0),
-    "a digest of a chunk that it does not own": lambda: [
-        MEMBERS, signed_sum(LIAR, 1, 1, by=LIAR), *false_sum(1)[2:]],
+    "a digest of a chunk that it does not own": lambda: [MEMBERS, signed_sum(LIAR, 1, 1, by=LIAR), *false_sum(1)[2:]],
     "a digest under another attempt digest": lambda: [
-        MEMBERS, said(m.SumDigest(H, 2, H, roots_digest(ROOTS))), *false_sum()[2:]],
+        MEMBERS,
+        said(m.SumDigest(H, 2, H, roots_digest(ROOTS))),
+        *false_sum()[2:],
+    ],
     "the words of all but one, one of them twice": lambda: [*false_sum()[:-1], opened(NAMES[2], 2)],
     "good shares": lambda: [DEALT.bundle, paper.backup("site-0", DEALT), paper.backup("site-3", DEALT)],
     "one share many times": lambda: [FALSE_DEAL.bundle, *[paper.backup("site-0", FALSE_DEAL)] * 4],
     "a share shown by two": lambda: [
-        FALSE_DEAL.bundle, paper.backup("site-0", FALSE_DEAL),
-        paper.by("site-3", paper.backup("site-0", FALSE_DEAL).message)],
+        FALSE_DEAL.bundle,
+        paper.backup("site-0", FALSE_DEAL),
+        paper.by("site-3", paper.backup("site-0", FALSE_DEAL).message),
+    ],
     "shares of another bundle": lambda: [
-        FALSE_DEAL.bundle, paper.backup("site-0", DEALT), paper.backup("site-3", DEALT)],
+        FALSE_DEAL.bundle,
+        paper.backup("site-0", DEALT),
+        paper.backup("site-3", DEALT),
+    ],
     "shares of another dealer": lambda: [
-        FALSE_DEAL.bundle, *(paper.backup(name, paper.deal("site-1")) for name in ("site-0", "site-3"))],
-}  # fmt: skip
+        FALSE_DEAL.bundle,
+        *(paper.backup(name, paper.deal("site-1")) for name in ("site-0", "site-3")),
+    ],
+}
 
 
 @pytest.mark.parametrize("name", INNOCENT)
@@ -245,8 +272,15 @@ def test_a_set_that_the_accuser_made_up_carries_no_proof(survivors: tuple[str, .
     assert judged([made, root(LIAR), tags(LIAR), opened(LIAR)]) == ""
 
 
-@pytest.mark.parametrize("wire", [b"", b"\x93", bytes(100), m.seal(m.Leave(()), m.Envelope(
-    H, 1, 1, 0, "stranger", bytes(16)), paper.identities[LIAR]).wire])  # fmt: skip
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"",
+        b"\x93",
+        bytes(100),
+        m.seal(m.Leave(()), m.Envelope(H, 1, 1, 0, "stranger", bytes(16)), paper.identities[LIAR]).wire,
+    ],
+)
 def test_what_is_no_letter_of_the_roster_is_malformed(wire: bytes) -> None:
     for proof in ([wire], [root(LIAR).wire, wire], [wire, root(LIAR).wire]):
         with pytest.raises(Malformed):

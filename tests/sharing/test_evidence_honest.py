@@ -162,8 +162,11 @@ def test_the_words_that_were_worked_out_are_those_of_the_signed_roots() -> None:
     """So that the test above tries true words, and a digest that is false would be found with them."""
     name = "four in calm"
     for place, by in chunks_of(name).items():
-        roots = {one.sender: one.message for one in of_kind(name, m.Root)
-                 if (one.envelope.round, one.envelope.attempt) == place[:2]}  # fmt: skip
+        roots = {
+            one.sender: one.message
+            for one in of_kind(name, m.Root)
+            if (one.envelope.round, one.envelope.attempt) == place[:2]
+        }
         for author, data in by.items():
             said_root: Any = roots[author]
             hashed = merkle.leaf_hash(piece_leaf(said_root.attempt_digest, place[2], data))

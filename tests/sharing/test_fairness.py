@@ -8,17 +8,24 @@ from collections.abc import Callable
 import pytest
 
 from p2pfl.sharing.fairness import WINDOW, is_missed, too_often
-from p2pfl.sharing.others import Others
+from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.state import State
-from tests.sharing.seats import REST, VICTIM, paper, sitting
+from tests.sharing.peer_fixtures import REST, VICTIM, paper, sitting
 
 
-@pytest.mark.parametrize(("taken_part", "too_many"), [
-    ([], False), ([False], False), ([True] * 30, False),
-    ([False, False], True), ([False, *[True] * 8, False], True),
-    ([False, *[True] * 18, False], False), ([False, *[True] * 9, False, *[True] * 8, False], True),
-    ([False, False, *[True] * WINDOW], False),  # long ago
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("taken_part", "too_many"),
+    [
+        ([], False),
+        ([False], False),
+        ([True] * 30, False),
+        ([False, False], True),
+        ([False, *[True] * 8, False], True),
+        ([False, *[True] * 18, False], False),
+        ([False, *[True] * 9, False, *[True] * 8, False], True),
+        ([False, False, *[True] * WINDOW], False),  # long ago
+    ],
+)
 def test_more_than_one_round_in_ten_is_too_often_and_one_alone_never(taken_part: list[bool], too_many: bool) -> None:
     assert too_often(taken_part) is too_many
 
@@ -63,9 +70,19 @@ def parted_with_one_in_it(state: State) -> None:
     state.others.parted = {REST[0]}
 
 
-@pytest.mark.parametrize("why", [
-    parted_with_one_in_it, restarted, was_cut_off, is_cut_off, still_trains, is_inside, knows_no_set,
-], ids=lambda why: why.__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    "why",
+    [
+        parted_with_one_in_it,
+        restarted,
+        was_cut_off,
+        is_cut_off,
+        still_trains,
+        is_inside,
+        knows_no_set,
+    ],
+    ids=lambda why: why.__name__,
+)
 def test_a_round_counts_only_against_others_that_knew_better(why: Callable[[State], None]) -> None:
     state = there()
     assert is_missed(state)
@@ -86,7 +103,7 @@ def test_one_lost_link_of_three_is_no_excuse() -> None:
 
 
 def test_a_process_is_parted_from_all_until_a_quorum_has_come() -> None:
-    others = Others(paper.roster, "site-0", 5.0)
+    others = PeerView(paper.roster, "site-0", 5.0)
     assert (others.connected, others.apart) == (False, 5.0)
     others.came("site-1", 6.0)
     assert (others.connected, others.apart) == (False, 6.0)

@@ -42,9 +42,7 @@ def test_a_long_combination_keeps_exact_whatever_its_order(data: st.DataObject, 
     rows = data.draw(st.lists(st.tuples(residues(field), residues(field)), min_size=1, max_size=40))
     minus = data.draw(st.lists(st.tuples(residues(field), residues(field)), max_size=40))
     found = field.combine([words(row, field) for row in rows], [words(row, field) for row in minus])
-    expected = [
-        (sum(row[place] for row in rows) - sum(row[place] for row in minus)) % field.p for place in range(2)
-    ]
+    expected = [(sum(row[place] for row in rows) - sum(row[place] for row in minus)) % field.p for place in range(2)]
     assert found.tolist() == expected
 
 
@@ -93,7 +91,8 @@ def test_signed_integers_come_back_from_words(data: st.DataObject, field: Field)
 @pytest.mark.parametrize("field", ALL, ids=lambda field: str(field.p))
 def test_an_integer_beyond_half_the_field_is_refused(field: Field) -> None:
     assert field.centred(field.encode(np.array([-field.half, field.half], np.int64))).tolist() == [
-        -field.half, field.half
+        -field.half,
+        field.half,
     ]
     for value in (field.half + 1, -field.half - 1):
         with pytest.raises(NotInField):

@@ -16,7 +16,7 @@ from p2pfl.sharing import forms
 from p2pfl.sharing.field import FIELDS, Field, Words
 from p2pfl.sharing.forms import MOST_SIDE, MOST_WORDS, TAG_BYTES, Forms, add, forms_of
 from p2pfl.sharing.prg import expand
-from tests.sharing import twins
+from tests.sharing import reference
 
 each_field = pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.name)
 TOY = Field("toy", 3, 2)  # small enough to count every form
@@ -24,7 +24,7 @@ SIZES = st.one_of(st.integers(1, 50), st.integers(51, 30_000), st.integers(1, 17
 
 
 def chunk(name: str, field: Field, count: int) -> Words:
-    return expand(twins.key(name), field, 0, count)
+    return expand(reference.key(name), field, 0, count)
 
 
 def fix(monkeypatch: pytest.MonkeyPatch, u: Words, v: Words) -> None:
@@ -48,15 +48,15 @@ def test_a_tag_is_that_of_the_slow_twin(field: Field, count: int, data: st.DataO
     edges = st.sampled_from([0, 1, field.half, field.p - 1])
     values = data.draw(st.lists(st.one_of(st.integers(0, field.p - 1), edges), min_size=count, max_size=count))
     challenge = data.draw(st.binary(min_size=32, max_size=32))
-    expected = twins.form_tag(values, twins.form_coefficients(challenge, field), field)
+    expected = reference.form_tag(values, reference.form_coefficients(challenge, field), field)
     assert Forms(challenge, field).tag(np.array(values, field.dtype)) == expected
 
 
 @each_field
 @pytest.mark.parametrize("count", [131_071, 131_072, MOST_WORDS - 1, MOST_WORDS])
 def test_a_large_chunk_has_the_tag_of_the_slow_twin(field: Field, count: int) -> None:
-    challenge, words = twins.key("large"), chunk("large", field, count)
-    expected = twins.form_tag(words.tolist(), twins.form_coefficients(challenge, field), field)
+    challenge, words = reference.key("large"), chunk("large", field, count)
+    expected = reference.form_tag(words.tolist(), reference.form_coefficients(challenge, field), field)
     assert Forms(challenge, field).tag(words) == expected
 
 
@@ -91,7 +91,7 @@ def test_no_sum_of_products_leaves_the_integers_that_a_float_holds(field: Field)
 def test_a_change_of_any_single_word_changes_the_tag_under_every_challenge_tried(field: Field, count: int) -> None:
     words = chunk("honest", field, count)
     for number in range(20):
-        these = Forms(twins.key(f"challenge {number}"), field)
+        these = Forms(reference.key(f"challenge {number}"), field)
         honest = these.tag(words)
         for place, step in product(range(count), (1, field.half, field.p - 1)):
             lie = words.copy()
@@ -146,22 +146,20 @@ def test_the_forms_together_are_missed_less_often_than_2_to_the_minus_55(field: 
 def test_the_forms_of_a_challenge_are_drawn_independently_and_apart_by_field() -> None:
     rows: list[bytes] = []
     for field in FIELDS.values():
-        u, v = forms.coefficients(twins.key("challenge"), field)
-        assert [(a.tolist(), b.tolist()) for a, b in zip(u, v, strict=True)] == twins.form_coefficients(
-            twins.key("challenge"), field
+        u, v = forms.coefficients(reference.key("challenge"), field)
+        assert [(a.tolist(), b.tolist()) for a, b in zip(u, v, strict=True)] == reference.form_coefficients(
+            reference.key("challenge"), field
         )
         rows += [row.tobytes()[:32] for row in (*u, *v)]
     assert len(set(rows)) == 2 * (4 + 2 + 1)
 
 
 @each_field
-def test_each_form_of_a_tag_has_coefficients_of_its_own(
-    field: Field, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_form_of_a_tag_has_coefficients_of_its_own(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     """With u = 0 one form sees nothing, and the words of the others stay what they were."""
     words, count = chunk("honest", field, 10), forms_of(field)
-    u, v = forms.coefficients(twins.key("challenge"), field)
-    whole = np.frombuffer(Forms(twins.key("challenge"), field).tag(words), field.dtype)
+    u, v = forms.coefficients(reference.key("challenge"), field)
+    whole = np.frombuffer(Forms(reference.key("challenge"), field).tag(words), field.dtype)
     assert np.all(whole != 0)
     for form in range(count):
         blind = u.copy()
@@ -173,7 +171,7 @@ def test_each_form_of_a_tag_has_coefficients_of_its_own(
 
 @each_field
 def test_several_threads_get_the_tags_that_one_gets(field: Field) -> None:
-    these = Forms(twins.key("threads"), field)
+    these = Forms(reference.key("threads"), field)
     chunks = [chunk(f"{number}", field, 20_000 + number) for number in range(24)]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(these.tag, chunks)) == [these.tag(each) for each in chunks]
@@ -181,7 +179,7 @@ def test_several_threads_get_the_tags_that_one_gets(field: Field) -> None:
 
 @each_field
 def test_words_from_the_wire_and_every_second_word_are_tagged_like_a_copy(field: Field) -> None:
-    these, words = Forms(twins.key("views"), field), chunk("views", field, 999)
+    these, words = Forms(reference.key("views"), field), chunk("views", field, 999)
     unaligned = field.from_bytes(memoryview(b"\1" + words.tobytes())[1:])
     assert these.tag(unaligned) == these.tag(words)
     assert these.tag(words[::2]) == these.tag(words[::2].copy())
@@ -192,7 +190,7 @@ def test_a_tag_does_not_change_its_words(field: Field) -> None:
     words = chunk("kept", field, 50)
     kept = words.copy()
     words.setflags(write=False)
-    Forms(twins.key("kept"), field).tag(words)
+    Forms(reference.key("kept"), field).tag(words)
     assert np.array_equal(words, kept)
 
 

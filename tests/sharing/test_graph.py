@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.sharing.graph import incoming, makes, outgoing
-from tests.sharing import twins
+from tests.sharing import reference
 
 
 @given(st.integers(2, 60))
@@ -16,7 +16,7 @@ def test_every_pair_is_one_edge_and_both_ends_agree_on_its_direction(n: int) -> 
     assert len(edges) == n * (n - 1) // 2
     assert {frozenset(edge) for edge in edges} == {frozenset((i, j)) for i in range(n) for j in range(i)}
     assert {(i, j) for j in range(n) for i in incoming(j, n)} == set(edges)
-    assert all((i, j) == twins.edge(i, j, n) for i, j in edges)
+    assert all((i, j) == reference.edge(i, j, n) for i, j in edges)
 
 
 @given(st.integers(2, 60))

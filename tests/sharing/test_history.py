@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from p2pfl import codec
 from p2pfl.codec import Malformed
 from p2pfl.keys import digest
-from p2pfl.sharing.history import NO_BASE, Base, Row, base_of, check_rows, to_adopt
+from p2pfl.sharing.history import NO_BASE, Base, SignedRecord, base_of, check_rows, to_adopt
 from p2pfl.simulate import SimulatedFederation
+from tests.sharing.letters import Paper
 from tests.sharing.liars import STRANGER
-from tests.sharing.paper import Paper
 
 paper = Paper(4)  # q = 3
 NAMES, Q = paper.names, paper.roster.quorums.q
@@ -26,11 +26,11 @@ def record(number: int, base: Base, run: bytes = RUN, **more: Any) -> bytes:
     return codec.facts({**facts, **more})
 
 
-def row(data: bytes, signers: int = Q) -> Row:
+def row(data: bytes, signers: int = Q) -> SignedRecord:
     return data, {name: paper.identities[name].sign("record", data) for name in NAMES[:signers]}
 
 
-def rows(*signers: int, run: bytes = RUN, first: int = 1, base: Base = NO_BASE) -> list[Row]:
+def rows(*signers: int, run: bytes = RUN, first: int = 1, base: Base = NO_BASE) -> list[SignedRecord]:
     """One row for each number, signed by so many; each rests on the one before."""
     made = []
     for place, count in enumerate(signers):
@@ -40,11 +40,11 @@ def rows(*signers: int, run: bytes = RUN, first: int = 1, base: Base = NO_BASE) 
     return made
 
 
-def numbers(held: list[Row]) -> list[int]:
+def numbers(held: list[SignedRecord]) -> list[int]:
     return [codec.read_facts(data)["round"] for data, _ in held]
 
 
-def check(made: list[Row], known: dict[bytes, Base] | None = None) -> list[Row]:
+def check(made: list[SignedRecord], known: dict[bytes, Base] | None = None) -> list[SignedRecord]:
     return check_rows(made, paper.roster, known or {})
 
 
@@ -93,18 +93,18 @@ def test_of_two_runs_in_one_log_none_covers_the_other(made: list[tuple[bool, int
     assert len(held) == most
 
 
-def without(place: int) -> list[Row]:
+def without(place: int) -> list[SignedRecord]:
     made = rows(Q, Q, Q)
     return made[:place] + made[place + 1 :]
 
 
-def exchanged() -> list[Row]:
+def exchanged() -> list[SignedRecord]:
     made = rows(Q, Q, Q)
     other = record(2, (1, base_of(made[0][0])), model_after="another")
     return [made[0], row(other), made[2]]
 
 
-LIES: dict[str, list[Row]] = {
+LIES: dict[str, list[SignedRecord]] = {
     "the first one left out": without(0),
     "one in the middle left out": without(1),
     "two in the other order": [rows(Q, Q)[1], rows(Q, Q)[0]],
@@ -126,7 +126,7 @@ LIES: dict[str, list[Row]] = {
     "no record": [(b"", {})],
     "a list": [row(b"[]")],
     "another spelling": [row(b" " + record(1, NO_BASE))],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LIES)
@@ -163,7 +163,7 @@ def test_the_rows_of_a_real_run_hold_from_wherever_one_left_off() -> None:
     federation = SimulatedFederation(4, rounds=4, length=4)
     federation.run()
     disk = federation.peers["site-1"].disk
-    made: list[Row] = list(zip(disk.ledger, disk.signatures, strict=True))
+    made: list[SignedRecord] = list(zip(disk.ledger, disk.signatures, strict=True))
     run = federation.peers["site-1"].run
     assert len(made) == 4
     for first in range(4):

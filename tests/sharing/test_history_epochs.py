@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from p2pfl.codec import Malformed
-from p2pfl.membership import Change, Epochs, run_of
-from p2pfl.sharing.history import Base, Row, base_of, check_rows
+from p2pfl.federation.membership import Change, Epochs, run_of
+from p2pfl.sharing.history import Base, SignedRecord, base_of, check_rows
 from tests.federation.changes import (
     IDENTITIES,
     NAMES,
@@ -25,7 +25,7 @@ ROSTER = federation().roster
 RUN = run_of(federation().first, b"", "training")
 
 
-def taken(rows: list[Row], have: int = 0) -> list[Row]:
+def taken(rows: list[SignedRecord], have: int = 0) -> list[SignedRecord]:
     """What a site takes over of `rows`, that has the first entries of the log already."""
     known: dict[bytes, Base] = {}
     if have > 1:

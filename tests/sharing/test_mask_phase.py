@@ -10,7 +10,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS, Words
 from p2pfl.sharing.phases import mask
 from p2pfl.sharing.state import Phase
-from tests.sharing.standing import ME, standing
+from tests.sharing.stopped_rounds import ME, standing
 
 
 def test_the_hashes_of_the_chunks_leave_before_the_first_chunk() -> None:

@@ -15,7 +15,7 @@ from p2pfl.sharing.field import BLOCK_BYTES, FIELDS, Field, Words
 from p2pfl.sharing.graph import incoming, outgoing
 from p2pfl.sharing.masking import mask, masks, unmask
 from p2pfl.sharing.prg import EDGE, SELF, context, expand, stream_key
-from tests.sharing import twins
+from tests.sharing import reference
 
 each_field = pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.name)
 
@@ -25,14 +25,14 @@ class Federation:
 
     def __init__(self, n: int, field: Field, m: int, seed: int) -> None:
         self.n, self.field, self.m, self.seed = n, field, m, seed
-        self.x = [expand(twins.key(f"x{seed},{i}"), field, 0, m) for i in range(n)]
+        self.x = [expand(reference.key(f"x{seed},{i}"), field, 0, m) for i in range(n)]
 
     def edge(self, i: int, j: int) -> Secret:
-        at = context(twins.key("run"), 0, 1, 2, (i, j), 0)
-        return stream_key(twins.key(f"s{self.seed},{i},{j}"), EDGE, at)
+        at = context(reference.key("run"), 0, 1, 2, (i, j), 0)
+        return stream_key(reference.key(f"s{self.seed},{i},{j}"), EDGE, at)
 
     def own(self, i: int) -> Secret:
-        return stream_key(twins.key(f"b{self.seed},{i}"), SELF, context(twins.key("run"), 0, 1, 2, (i, i), 0))
+        return stream_key(reference.key(f"b{self.seed},{i}"), SELF, context(reference.key("run"), 0, 1, 2, (i, i), 0))
 
     def keys(self, i: int) -> tuple[list[Secret], list[Secret], Secret]:
         made = [self.edge(i, j) for j in outgoing(i, self.n)]
@@ -45,11 +45,11 @@ class Federation:
 
 @each_field
 def test_a_masked_vector_is_that_of_the_slow_twin(field: Field) -> None:
-    keys = [twins.key(f"k{number}") for number in range(5)]
-    x = [0, 1, field.half, field.p - 1, *expand(twins.key("x"), field, 0, 60).tolist()]
+    keys = [reference.key(f"k{number}") for number in range(5)]
+    x = [0, 1, field.half, field.p - 1, *expand(reference.key("x"), field, 0, 60).tolist()]
     for start in (0, 1, 9_999_999):
         found = mask(np.array(x, field.dtype), keys[:2], keys[2:4], keys[4], field=field, start=start)
-        assert found.tolist() == twins.mask(x, keys[:2], keys[2:4], keys[4], field, start)
+        assert found.tolist() == reference.mask(x, keys[:2], keys[2:4], keys[4], field, start)
 
 
 @settings(max_examples=30, deadline=None)
@@ -86,8 +86,8 @@ def test_the_seed_form_is_the_textbook_form(field: Field) -> None:
 @each_field
 def test_chunks_masked_alone_are_slices_of_the_whole_masked(field: Field) -> None:
     m = 3 * BLOCK_BYTES // field.word_bytes + 11
-    x = expand(twins.key("x"), field, 0, m)
-    keys = [twins.key(f"k{number}") for number in range(3)]
+    x = expand(reference.key("x"), field, 0, m)
+    keys = [reference.key(f"k{number}") for number in range(3)]
     whole = mask(x, keys[:1], keys[1:2], keys[2], field=field)
     for chunk in plan(Layout((Segment(int(field.name), m),)), 7):
         part = x[chunk.start : chunk.stop]
@@ -97,26 +97,26 @@ def test_chunks_masked_alone_are_slices_of_the_whole_masked(field: Field) -> Non
 
 @each_field
 def test_masks_expanded_ahead_and_added_later_give_the_same_vector(field: Field) -> None:
-    keys = [twins.key(f"k{number}") for number in range(4)]
-    x = expand(twins.key("x"), field, 0, 1000)
+    keys = [reference.key(f"k{number}") for number in range(4)]
+    x = expand(reference.key("x"), field, 0, 1000)
     ahead = masks(keys[:1], keys[1:3], keys[3], field=field, start=77, count=1000)
     assert np.array_equal(field.add(x, ahead), mask(x, keys[:1], keys[1:3], keys[3], field=field, start=77))
 
 
 def test_the_input_is_left_as_it_was_unless_it_is_the_output() -> None:
     field = FIELDS[16]
-    x = expand(twins.key("x"), field, 0, 1000)
+    x = expand(reference.key("x"), field, 0, 1000)
     before = x.copy()
-    y = mask(x, [twins.key("a")], [twins.key("b")], twins.key("c"), field=field)
+    y = mask(x, [reference.key("a")], [reference.key("b")], reference.key("c"), field=field)
     assert np.array_equal(x, before)
-    assert mask(x, [twins.key("a")], [twins.key("b")], twins.key("c"), field=field, out=x) is x
+    assert mask(x, [reference.key("a")], [reference.key("b")], reference.key("c"), field=field, out=x) is x
     assert np.array_equal(x, y)
 
 
 @each_field
 def test_a_masked_vector_is_uniform_whatever_the_vector(field: Field) -> None:
     count, cells = 200_000, 64
-    y = mask(field.zeros(count), [], [], twins.key("own"), field=field)
+    y = mask(field.zeros(count), [], [], reference.key("own"), field=field)
     seen = np.bincount(np.minimum(y.astype(np.float64) / field.p * cells, cells - 1).astype(np.int64), minlength=cells)
     chi_square = float(((seen - count / cells) ** 2 / (count / cells)).sum())
     assert abs(chi_square - (cells - 1)) < 5 * np.sqrt(2 * (cells - 1))
@@ -126,7 +126,7 @@ def test_a_masked_vector_is_uniform_whatever_the_vector(field: Field) -> None:
 def test_a_vector_with_a_word_of_p_is_refused(field: Field) -> None:
     bad = np.array([0, field.p], field.dtype)
     with pytest.raises(NotInField):
-        mask(bad, [], [], twins.key("own"), field=field)
+        mask(bad, [], [], reference.key("own"), field=field)
     with pytest.raises(NotInField):
         unmask(bad, [], field=field)
 
@@ -135,4 +135,4 @@ def test_an_output_of_another_shape_or_type_is_refused() -> None:
     field = FIELDS[31]
     for out in (np.empty(3, field.dtype), np.empty(2, np.uint64)):
         with pytest.raises(ValueError, match="wanted"):
-            mask(field.zeros(2), [], [], twins.key("own"), field=field, out=out)
+            mask(field.zeros(2), [], [], reference.key("own"), field=field, out=out)

@@ -19,9 +19,9 @@ from p2pfl.sharing.phases import members
 from p2pfl.sharing.state import State
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
+from tests.sharing.letters import Paper
 from tests.sharing.liars import altering, run
-from tests.sharing.paper import Paper
-from tests.sharing.seats import REST, VICTIM, abandons, leaves, named, paper, seat, sitting
+from tests.sharing.peer_fixtures import REST, VICTIM, abandons, leaves, named, paper, seat, sitting
 from tests.simulate import promises
 
 NAMES, COORDINATOR = paper.names, paper.coordinator
@@ -91,11 +91,18 @@ def of_whom_the_coordinator_holds_a_bundle_that_it_has_not_acknowledged_yet(stat
 
 
 LEFT_OUT: list[Callable[[State], None]] = [
-    without_its_proposal, without_its_acknowledgement, without_its_bundle, on_another_model, on_another_round,
-    whom_nobody_else_acknowledged, who_acknowledged_nobody_else, who_dealt_each_another_bundle, who_is_proven_to_lie,
+    without_its_proposal,
+    without_its_acknowledgement,
+    without_its_bundle,
+    on_another_model,
+    on_another_round,
+    whom_nobody_else_acknowledged,
+    who_acknowledged_nobody_else,
+    who_dealt_each_another_bundle,
+    who_is_proven_to_lie,
     who_gave_the_coordinator_another_bundle,
     of_whom_the_coordinator_holds_a_bundle_that_it_has_not_acknowledged_yet,
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("way", LEFT_OUT, ids=lambda way: way.__name__)
@@ -118,8 +125,11 @@ SITES = st.sampled_from(SEVEN.names)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(SITES, SITES, SALTS), max_size=4), st.lists(st.tuples(SITES, SALTS), max_size=2),
-       st.sets(SITES, max_size=2))  # fmt: skip
+@given(
+    st.lists(st.tuples(SITES, SITES, SALTS), max_size=4),
+    st.lists(st.tuples(SITES, SALTS), max_size=2),
+    st.sets(SITES, max_size=2),
+)
 def test_whatever_was_said_to_a_coordinator_the_set_that_it_names_holds_together(
     acks: list[tuple[str, str, bytes | None]], bundles: list[tuple[str, bytes | None]], elsewhere: set[str]
 ) -> None:
@@ -183,8 +193,14 @@ def test_who_is_there_is_waited_for_until_three_quarters_of_the_phase_and_who_is
     state.due = {"away": 1.0, "half": 2.0, "choose": 3.0, "propose": 4.0}
     without_its_proposal(state)
     patience = 0.25  # a quarter of the second that all ask for
-    for now, down_since, may in ((2.9, None, False), (3.0, None, True), (0.9, 0.0, False), (1.0, 0.0, True),
-                                 (1.0, 1.0 - patience, True), (1.0, 1.1 - patience, False)):  # fmt: skip
+    for now, down_since, may in (
+        (2.9, None, False),
+        (3.0, None, True),
+        (0.9, 0.0, False),
+        (1.0, 0.0, True),
+        (1.0, 1.0 - patience, True),
+        (1.0, 1.1 - patience, False),
+    ):
         state.now = now
         state.others.down = {} if down_since is None else {VICTIM: down_since}
         assert members.can_choose(state) is may, (now, down_since)
@@ -257,8 +273,10 @@ def smaller(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
     held = letter.message
     assert isinstance(held, m.Members)
     keep = [place for place, name in enumerate(held.survivors) if name != "site-3"]
-    rows = {field: tuple(getattr(held, field)[place] for place in keep)
-            for field in ("survivors", "bundles", "acks", "proposes", "owners")}  # fmt: skip
+    rows = {
+        field: tuple(getattr(held, field)[place] for place in keep)
+        for field in ("survivors", "bundles", "acks", "proposes", "owners")
+    }
     return replace(held, **rows)  # type: ignore[arg-type]
 
 

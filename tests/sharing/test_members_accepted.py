@@ -16,8 +16,8 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.certificate import compose
 from p2pfl.sharing.phases import members
 from p2pfl.sharing.state import State, attempt_digest
-from tests.sharing.paper import Paper
-from tests.sharing.seats import REST, VICTIM, abandons, leaves, paper, seat, sitting, told
+from tests.sharing.letters import Paper
+from tests.sharing.peer_fixtures import REST, VICTIM, abandons, leaves, paper, seat, sitting, told
 from tests.sharing.test_members import (
     on_another_model,
     on_another_round,
@@ -87,10 +87,18 @@ def who_holds_another_bundle_of_a_member(state: State) -> None:
 
 
 EXCUSES: list[Callable[[State], None]] = [
-    down, not_passed_on, nothing_passed_on, left_out_itself, whom_nobody_else_acknowledged,
-    whom_one_member_did_not_acknowledge, of_whom_one_member_holds_another_bundle, who_holds_another_bundle_of_a_member,
-    who_acknowledged_nobody_else, on_another_model, on_another_round,
-]  # fmt: skip
+    down,
+    not_passed_on,
+    nothing_passed_on,
+    left_out_itself,
+    whom_nobody_else_acknowledged,
+    whom_one_member_did_not_acknowledge,
+    of_whom_one_member_holds_another_bundle,
+    who_holds_another_bundle_of_a_member,
+    who_acknowledged_nobody_else,
+    on_another_model,
+    on_another_round,
+]
 
 
 @pytest.mark.parametrize("excuse", EXCUSES, ids=lambda excuse: excuse.__name__)
@@ -149,16 +157,17 @@ def test_a_set_that_is_not_taken_part_in_is_shown_to_all_who_may_have_been_told_
 
 GROUNDS: dict[str, tuple[bool, Callable[[], list[Letter]]]] = {
     "two ballots of the attempt before": (True, lambda: abandons("site-0", "site-2")),
-    "three of them, of which two name it": (True, lambda: [
-        *abandons("site-0", "site-2"), *abandons("site-1", names=("site-0",))]),
+    "three of them, of which two name it": (
+        True,
+        lambda: [*abandons("site-0", "site-2"), *abandons("site-1", names=("site-0",))],
+    ),
     "two LEAVEs of the round before": (True, lambda: leaves("site-0", "site-2")),
     "a LEAVE and a ballot": (True, lambda: [*leaves("site-0"), *abandons("site-2")]),
     "no grounds": (False, list),
     "one ballot": (False, lambda: abandons("site-0")),
     "one ballot twice": (False, lambda: abandons("site-0", "site-0")),
     "a ballot and a LEAVE of one signer": (False, lambda: [*abandons("site-0"), *leaves("site-0")]),
-    "two ballots of one signer": (False, lambda: [
-        *abandons("site-0"), *abandons("site-0", names=(VICTIM, "site-2"))]),
+    "two ballots of one signer": (False, lambda: [*abandons("site-0"), *abandons("site-0", names=(VICTIM, "site-2"))]),
     "two ballots that name somebody else": (False, lambda: abandons("site-0", "site-2", names=("site-2",))),
     "ballots of this attempt": (False, lambda: abandons("site-0", "site-2", attempt=1)),
     "ballots of another round": (False, lambda: abandons("site-0", "site-2", round=2)),
@@ -167,7 +176,7 @@ GROUNDS: dict[str, tuple[bool, Callable[[], list[Letter]]]] = {
     "LEAVEs of this round": (False, lambda: leaves("site-0", "site-2", round=1)),
     "LEAVEs of another run": (False, lambda: leaves("site-0", "site-2", run=OTHER)),
     "other letters": (False, lambda: [paper.by(name, m.Want("sum", ((VICTIM, 0),))) for name in NAMES]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", GROUNDS)
@@ -226,10 +235,21 @@ def proposed_on_another_model(state: State) -> None:
     state.proposes["site-0"] = paper.propose("site-0", model=OTHER)
 
 
-@pytest.mark.parametrize("way", [
-    a_liar_in_it, dealt_anew, nothing_dealt, not_yet_sent, another_bundle_of_a_member, no_bundle_of_a_member,
-    no_seed_of_an_edge, nothing_proposed, proposed_on_another_model,
-], ids=lambda way: way.__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    "way",
+    [
+        a_liar_in_it,
+        dealt_anew,
+        nothing_dealt,
+        not_yet_sent,
+        another_bundle_of_a_member,
+        no_bundle_of_a_member,
+        no_seed_of_an_edge,
+        nothing_proposed,
+        proposed_on_another_model,
+    ],
+    ids=lambda way: way.__name__,
+)
 def test_a_set_that_this_peer_cannot_sum_with_is_not_taken_part_in(way: Callable[[State], None]) -> None:
     state = sitting("site-0")
     assert refusal(state, paper.members()) == ""

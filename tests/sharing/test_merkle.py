@@ -9,11 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl import merkle
-from tests.sharing import twins
+from tests.sharing import reference
 
-LEAVES = [bytes.fromhex(text) for text in (
-    "", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f",
-)]
+LEAVES = [
+    bytes.fromhex(text)
+    for text in (
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    )
+]
 # Roots of the first 1 … 8 of these leaves, as in the tests of the Certificate Transparency reference log.
 ROOTS = [
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
@@ -34,14 +44,14 @@ def test_roots_are_those_of_the_certificate_transparency_log(size: int) -> None:
 
 
 def test_the_root_of_nothing_is_the_hash_of_nothing() -> None:
-    assert merkle.root([]) == merkle.Tree().root() == twins.merkle_root([])
+    assert merkle.root([]) == merkle.Tree().root() == reference.merkle_root([])
 
 
 @given(leaves)
 def test_roots_and_paths_are_those_of_the_recursion(listed: list[bytes]) -> None:
-    assert merkle.root(listed) == twins.merkle_root(listed)
+    assert merkle.root(listed) == reference.merkle_root(listed)
     paths = merkle.paths_of([merkle.leaf_hash(leaf) for leaf in listed])
-    assert [list(each) for each in paths] == [twins.merkle_path(listed, index) for index in range(len(listed))]
+    assert [list(each) for each in paths] == [reference.merkle_path(listed, index) for index in range(len(listed))]
 
 
 @given(leaves)
@@ -49,7 +59,7 @@ def test_a_growing_tree_has_the_root_of_each_prefix(listed: list[bytes]) -> None
     tree = merkle.Tree()
     for size, leaf in enumerate(listed, start=1):
         tree.append(merkle.leaf_hash(leaf))
-        assert (tree.size, tree.root()) == (size, twins.merkle_root(listed[:size]))
+        assert (tree.size, tree.root()) == (size, reference.merkle_root(listed[:size]))
 
 
 @given(leaves, st.data())
@@ -58,9 +68,11 @@ def test_a_path_shows_its_leaf_and_nothing_else(listed: list[bytes], data: st.Da
     root, path, size = merkle.root(listed), merkle.path(listed, index), len(listed)
     assert merkle.check(root, listed[index], index, size, path)
     assert not merkle.check(root, listed[index] + b"x", index, size, path)
-    assert not any(merkle.check(root, listed[index], other, size, path)
-                   for other in (index - 1, index + 1, size) if other >= size or other < 0
-                   or listed[other] != listed[index])
+    assert not any(
+        merkle.check(root, listed[index], other, size, path)
+        for other in (index - 1, index + 1, size)
+        if other >= size or other < 0 or listed[other] != listed[index]
+    )
     assert not merkle.check(root, listed[index], index, size, (*path, bytes(32)))
     if path:
         assert not merkle.check(root, listed[index], index, size, path[:-1])

@@ -16,9 +16,9 @@ from p2pfl.sharing.field import FIELDS, Field
 from p2pfl.sharing.prg import Keystream
 from p2pfl.sharing.quantiser import FixedPoint, Quantiser, largest
 from p2pfl.sharing.rotation import BLOCK, Floats, Signs, hadamard, rotate, unrotate
-from tests.sharing import twins
+from tests.sharing import reference
 
-SEED, ROUNDING = twins.key("rotation"), twins.key("rounding")
+SEED, ROUNDING = reference.key("rotation"), reference.key("rounding")
 fields = st.sampled_from(list(FIELDS.values()))
 each_field = pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.name)
 
@@ -26,7 +26,7 @@ each_field = pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field:
 def floats(name: str, count: int, scale: float = 1.0) -> Floats:
     """(count,) reproducible floats, uniform in (−scale, scale)."""
     drawn = np.empty(count, "<u8")
-    Keystream(twins.key(name), 1).fill(drawn)
+    Keystream(reference.key(name), 1).fill(drawn)
     return ((drawn >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0) * scale
 
 
@@ -59,8 +59,18 @@ def test_a_field_too_small_for_the_peers_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clip", "limit"), [(-1.0, 1.0), (math.nan, 1.0), (math.inf, 1.0), (1.0, 0.0), (1.0, -2.0), (1.0, math.nan),
-                        (1.0, math.inf), (0.0, 5e-324), (0.0, 1e-320)]
+    ("clip", "limit"),
+    [
+        (-1.0, 1.0),
+        (math.nan, 1.0),
+        (math.inf, 1.0),
+        (1.0, 0.0),
+        (1.0, -2.0),
+        (1.0, math.nan),
+        (1.0, math.inf),
+        (0.0, 5e-324),
+        (0.0, 1e-320),
+    ],
 )
 def test_a_clip_or_limit_that_is_no_positive_number_is_refused(clip: float, limit: float) -> None:
     with pytest.raises(LimitInvalid):
@@ -109,7 +119,7 @@ def test_the_sum_of_five_quantised_vectors_is_their_sum_within_five_steps() -> N
     for rotated, allowed in ((False, 5.0), (True, 12.0)):
         quantiser = Quantiser(FIELDS[16], 5, 0.0, 4.0, rotated)
         vectors = [floats(f"u{peer}", 9_000) for peer in range(5)]
-        words = [quantiser.quantise(u, SEED, twins.key(f"r{peer}"))[0] for peer, u in enumerate(vectors)]
+        words = [quantiser.quantise(u, SEED, reference.key(f"r{peer}"))[0] for peer, u in enumerate(vectors)]
         total = quantiser.dequantise_sum(FIELDS[16].sum(words), 5, SEED, 9_000)
         assert np.abs(total - np.sum(vectors, axis=0)).max() < allowed * quantiser.step
 
@@ -147,7 +157,7 @@ def test_a_vector_in_single_precision_is_taken_as_the_numbers_that_it_holds(fiel
 @given(fields, st.integers(2, 20), st.lists(st.floats(-3.0, 3.0), min_size=1, max_size=40), st.floats(1e-3, 2.0))
 def test_the_words_of_a_vector_are_those_of_the_slow_twin(field: Field, n: int, u: list[float], limit: float) -> None:
     words, clipped = Quantiser(field, n, 0.0, limit, False).quantise(np.array(u), SEED, ROUNDING)
-    assert words.tolist() == twins.quantise(u, field, n, 0.0, limit, False, SEED, ROUNDING)
+    assert words.tolist() == reference.quantise(u, field, n, 0.0, limit, False, SEED, ROUNDING)
     assert clipped.count == sum(abs(value) > limit for value in u)
 
 
@@ -181,7 +191,7 @@ def test_the_rotation_is_an_isometry_and_inverts() -> None:
         part = slice(block * BLOCK, (block + 1) * BLOCK)
         assert math.isclose(np.linalg.norm(turned[part]), np.linalg.norm(u[part]), rel_tol=1e-13)
     assert np.abs(unrotate(turned, Signs(SEED)) - u).max() < 1e-14
-    assert not np.allclose(rotate(u, Signs(twins.key("another"))), turned)
+    assert not np.allclose(rotate(u, Signs(reference.key("another"))), turned)
 
 
 def test_the_hadamard_transform_is_that_of_the_matrix() -> None:
@@ -211,8 +221,8 @@ def test_the_same_keys_give_the_same_words_and_other_keys_others() -> None:
     u = floats("u", 5000).astype(np.float32)
     words = quantiser.quantise(u, SEED, ROUNDING)[0]
     assert np.array_equal(words, quantiser.quantise(u, SEED, ROUNDING)[0])
-    assert not np.array_equal(words, quantiser.quantise(u, SEED, twins.key("x"))[0])
-    assert not np.array_equal(words, quantiser.quantise(u, twins.key("x"), ROUNDING)[0])
+    assert not np.array_equal(words, quantiser.quantise(u, SEED, reference.key("x"))[0])
+    assert not np.array_equal(words, quantiser.quantise(u, reference.key("x"), ROUNDING)[0])
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from p2pfl.messages import Envelope, Evidence, Ready, Share, seal
 from p2pfl.sharing import events as e
-from p2pfl.sharing.course import Course
+from p2pfl.sharing.run import Run
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
-from tests.sharing.standing import ME
+from tests.sharing.stopped_rounds import ME
 
 LIAR, OTHER = "site-0", "site-1"
 
@@ -20,7 +20,7 @@ class Seat:
 
     federation: SimulatedFederation
 
-    def course(self, *proofs: tuple[bytes, ...]) -> Course:
+    def course(self, *proofs: tuple[bytes, ...]) -> Run:
         peer = self.federation.peers[ME]
         peer.disk.proofs = list(proofs)
         peer.boot()

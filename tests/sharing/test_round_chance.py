@@ -24,8 +24,9 @@ def test_whatever_a_liar_says_no_promise_is_broken_nobody_honest_ends_and_only_l
     lies = {name: Chance(seed * 10 + k, (0.02, 0.1, 0.3)[seed % 3]) for k, name in enumerate(("site-0", "site-3"))}
     if peers == 4:
         del lies["site-3"]
-    federation = run(dict(lies), peers=peers, seed=seed, rounds=2, length=10, weather=WIND if seed % 2 else CALM,
-                     steps=6000)  # fmt: skip
+    federation = run(
+        dict(lies), peers=peers, seed=seed, rounds=2, length=10, weather=WIND if seed % 2 else CALM, steps=6000
+    )
     promises.check(federation, beside=lies)
     assert not errors(federation), f"{errors(federation)}\n{lies}"
 
@@ -38,8 +39,9 @@ def test_when_a_liar_repents_every_round_is_right_and_it_comes_back_unless_it_is
     def lie(liar: SimulatedPeer, peer: str, letter: Letter) -> Iterable[Letter]:
         return chance(liar, peer, letter) if len(chance.lies) <= seed % 4 else (letter,)
 
-    federation = SimulatedFederation(4, rounds=2, seed=seed, length=6, weather=WIND if seed % 2 else CALM,
-                                     lies={"site-0": lie})  # fmt: skip
+    federation = SimulatedFederation(
+        4, rounds=2, seed=seed, length=6, weather=WIND if seed % 2 else CALM, lies={"site-0": lie}
+    )
     federation.begin()
     liar = federation.peers["site-0"]
     for _ in range(12):

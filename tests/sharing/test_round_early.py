@@ -9,14 +9,14 @@ import pytest
 from p2pfl import messages as m
 from p2pfl.errors.round import UnexpectedMessage
 from p2pfl.messages import Letter, Message
-from p2pfl.sharing import course as courses
 from p2pfl.sharing import events as e
 from p2pfl.sharing import round as rounds
-from p2pfl.sharing.course import Course
+from p2pfl.sharing import run as courses
 from p2pfl.sharing.round import Round
+from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import SimulatedFederation
-from tests.sharing.standing import ME, copied, picture, standing
+from tests.sharing.stopped_rounds import ME, copied, picture, standing
 
 H = bytes(32)
 
@@ -84,14 +84,14 @@ def test_under_a_certificate_letters_of_a_later_attempt_are_dropped(phase: Phase
     assert picture(found) == before
 
 
-def of_rounds(course: Course, sender: str, number: int, count: int) -> None:
+def of_rounds(course: Run, sender: str, number: int, count: int) -> None:
     for attempt in range(count):
         course.handle(e.Received(0.0, letter(sender, m.Ready(H, H), number, attempt)))
 
 
 def test_of_rounds_to_come_a_peer_fills_its_own_room_and_no_other() -> None:
     federation, _ = stood(Phase.SHARE)
-    course = Course(federation.peers[ME].setting(), 0)
+    course = Run(federation.peers[ME].setting(), 0)
     of_rounds(course, "site-0", 1, courses.EARLY_LETTERS + 10)
     of_rounds(course, "site-1", 2, 5)
     of_rounds(course, "site-1", courses.EARLY_ROUNDS, 5)
@@ -104,7 +104,7 @@ def test_of_rounds_to_come_a_peer_fills_its_own_room_and_no_other() -> None:
 
 def test_bytes_of_rounds_to_come_are_bounded_for_each_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courses, "EARLY_BYTES", 10_500)
-    course = Course(stood(Phase.SHARE)[0].peers[ME].setting(), 0)
+    course = Run(stood(Phase.SHARE)[0].peers[ME].setting(), 0)
     of_rounds(course, "site-0", 1, 20)
     of_rounds(course, "site-1", 1, 3)
     senders = [one.sender for one in course._early]
@@ -113,7 +113,7 @@ def test_bytes_of_rounds_to_come_are_bounded_for_each_peer(monkeypatch: pytest.M
 
 def test_what_came_early_for_a_round_is_handed_in_when_it_begins() -> None:
     federation, _ = stood(Phase.SHARE)
-    course = Course(federation.peers[ME].setting(), 0)
+    course = Run(federation.peers[ME].setting(), 0)
     of_rounds(course, "site-0", 1, 1)
     course.begin(0.0)
     assert course.current is not None

@@ -21,7 +21,7 @@ from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import MOST_SUM, Phase, read_vectors, sums_item, total_digest
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
-from tests.sharing.standing import ME, picture
+from tests.sharing.stopped_rounds import ME, picture
 from tests.simulate import promises
 
 LENGTH = 70_000  # words of 8 bytes: three parts of 256 KiB
@@ -143,27 +143,35 @@ def shifted(part: m.Total) -> m.Total:
 
 PARTS: dict[str, tuple[type[P2PFLError], Callable[[list[m.Total]], list[m.Total]]]] = {
     "another sum": (BulkRejected, lambda parts: [shifted(parts[0]), *parts[1:]]),
-    "a sum that is another kind of sum": (BulkRejected, lambda parts: [
-        replace(part, masked=1 - part.masked) for part in parts]),
+    "a sum that is another kind of sum": (
+        BulkRejected,
+        lambda parts: [replace(part, masked=1 - part.masked) for part in parts],
+    ),
     "a part left out": (BulkRejected, lambda parts: [parts[0], parts[2]]),
     "another length": (BulkRejected, lambda parts: [parts[0], replace(parts[1], length=LENGTH + 1)]),
     "another field": (BulkRejected, lambda parts: [parts[0], replace(parts[1], bits=31)]),
     "half of it masked": (BulkRejected, lambda parts: [parts[0], replace(parts[1], masked=1 - parts[1].masked)]),
     "no field": (BulkRejected, lambda parts: [replace(parts[0], bits=32)]),
     "more segments than before": (BulkRejected, lambda parts: [parts[0], replace(parts[1], segments=2)]),
-    "a later segment before its time": (BulkRejected, lambda parts: [
-        replace(parts[0], segments=6), replace(parts[0], segment=5, segments=6)]),
-    "fewer segments than were begun": (BulkRejected, lambda parts: [
-        m.Total(parts[0].masked, 0, 61, 1, 0, bytes(8), 6), m.Total(parts[0].masked, 1, 61, 1, 0, bytes(8), 2)]),
+    "a later segment before its time": (
+        BulkRejected,
+        lambda parts: [replace(parts[0], segments=6), replace(parts[0], segment=5, segments=6)],
+    ),
+    "fewer segments than were begun": (
+        BulkRejected,
+        lambda parts: [
+            m.Total(parts[0].masked, 0, 61, 1, 0, bytes(8), 6),
+            m.Total(parts[0].masked, 1, 61, 1, 0, bytes(8), 2),
+        ],
+    ),
     "too many segments": (BulkRejected, lambda parts: [replace(parts[0], segments=65)]),
     "a segment beyond the last": (BulkRejected, lambda parts: [replace(parts[0], segment=1)]),
     "a length that no memory holds": (BulkRejected, lambda parts: [replace(parts[0], length=(1 << 53) - 1)]),
     "more words than the length": (BulkRejected, lambda parts: [replace(parts[0], length=1)]),
     "no words": (BulkRejected, lambda parts: [replace(parts[0], words=b"")]),
     "half a word": (WordsMissized, lambda parts: [replace(parts[0], words=bytes(12))]),
-    "a word of p": (WordOutOfRange, lambda parts: [
-        replace(parts[0], words=FIELDS[61].p.to_bytes(8, "little"))]),
-}  # fmt: skip
+    "a word of p": (WordOutOfRange, lambda parts: [replace(parts[0], words=FIELDS[61].p.to_bytes(8, "little"))]),
+}
 
 
 @KINDS

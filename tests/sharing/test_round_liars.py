@@ -23,7 +23,7 @@ from p2pfl.sharing.state import Phase
 from p2pfl.simulate import Lie, SimulatedFederation, outcome_of
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.liars import STRANGER, altering, flipped, proven, refused, resealed, run, state, with_fields
-from tests.sharing.standing import standing
+from tests.sharing.stopped_rounds import standing
 from tests.simulate import promises
 
 LIAR, COORDINATOR = "site-0", "site-1"  # of round 1, attempt 0; edges go 0→1, 0→2, 3→0
@@ -57,15 +57,25 @@ SHARES = {
     "another salt": (altering(m.Share, with_fields(salt=bytes(32))), "under the bundle's root"),
     "no path": (altering(m.Share, with_fields(path=())), "under the bundle's root"),
     "no bundle": (altering(m.Share, with_fields(bundle=b"\x93")), ""),
-    "a share as bundle": (altering(m.Share, lambda liar, peer, letter: replace(
-        letter.message, bundle=resealed(liar, letter, m.Leave(())).wire)), "Leave where Bundle belongs"),  # type: ignore[type-var]
-    "a bundle of another attempt": (altering(m.Share, bundle_in(
-        lambda liar, bundle: resealed(liar, bundle, attempt=1).wire)), "of another sender, attempt or process"),
-    "a bundle of another process": (altering(m.Share, bundle_in(
-        lambda liar, bundle: resealed(liar, bundle, incarnation=bytes(16)).wire)), "of another sender"),
-    "a bundle that a stranger signed": (altering(m.Share, bundle_in(
-        lambda liar, bundle: m.seal(bundle.message, bundle.envelope, STRANGER).wire)), "not signed by"),
-}  # fmt: skip
+    "a share as bundle": (
+        altering(
+            m.Share, lambda liar, peer, letter: replace(letter.message, bundle=resealed(liar, letter, m.Leave(())).wire)
+        ),
+        "Leave where Bundle belongs",
+    ),  # type: ignore[type-var]
+    "a bundle of another attempt": (
+        altering(m.Share, bundle_in(lambda liar, bundle: resealed(liar, bundle, attempt=1).wire)),
+        "of another sender, attempt or process",
+    ),
+    "a bundle of another process": (
+        altering(m.Share, bundle_in(lambda liar, bundle: resealed(liar, bundle, incarnation=bytes(16)).wire)),
+        "of another sender",
+    ),
+    "a bundle that a stranger signed": (
+        altering(m.Share, bundle_in(lambda liar, bundle: m.seal(bundle.message, bundle.envelope, STRANGER).wire)),
+        "not signed by",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", SHARES)
@@ -205,8 +215,10 @@ def test_two_sets_sent_to_one_peer_are_two_statements() -> None:
 
 
 def test_two_roots_in_one_attempt_are_two_statements() -> None:
-    lie = altering(m.Root, lambda liar, peer, letter: [
-        letter.message, replace(letter.message, leaves=bytes(len(letter.message.leaves)))])  # type: ignore[attr-defined,type-var]  # fmt: skip
+    lie = altering(
+        m.Root,
+        lambda liar, peer, letter: [letter.message, replace(letter.message, leaves=bytes(len(letter.message.leaves)))],
+    )  # type: ignore[attr-defined,type-var]
     assert proven(refused({LIAR: lie}, errors.TwoStatements, "Root")) == {LIAR}
 
 
@@ -219,15 +231,25 @@ def test_a_root_under_another_set_blames_neither_its_sender_nor_the_coordinator(
 
 
 CHUNKS = {
-    "a bit turned": (altering(m.Chunk, lambda liar, peer, letter: replace(
-        letter.message, words=flipped(bytes(letter.message.words)))), "not the one of its signed hash"),  # type: ignore[attr-defined,type-var]
+    "a bit turned": (
+        altering(
+            m.Chunk, lambda liar, peer, letter: replace(letter.message, words=flipped(bytes(letter.message.words)))
+        ),
+        "not the one of its signed hash",
+    ),  # type: ignore[attr-defined,type-var]
     "far beyond the last": (altering(m.Chunk, with_fields(index=(1 << 53) - 1)), "chunk 9007199254740991 of"),
-    "a word too many": (altering(m.Chunk, lambda liar, peer, letter: replace(
-        letter.message, words=bytes(letter.message.words) + bytes(8))), "wants"),  # type: ignore[attr-defined,type-var]
-    "half a word": (altering(m.Chunk, lambda liar, peer, letter: replace(
-        letter.message, words=bytes(letter.message.words)[:-4])), "wants"),  # type: ignore[attr-defined,type-var]
+    "a word too many": (
+        altering(
+            m.Chunk, lambda liar, peer, letter: replace(letter.message, words=bytes(letter.message.words) + bytes(8))
+        ),
+        "wants",
+    ),  # type: ignore[attr-defined,type-var]
+    "half a word": (
+        altering(m.Chunk, lambda liar, peer, letter: replace(letter.message, words=bytes(letter.message.words)[:-4])),
+        "wants",
+    ),  # type: ignore[attr-defined,type-var]
     "a root of another shape": (altering(m.Root, with_fields(segments=((61, 3),))), "a vector of"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CHUNKS)
@@ -237,13 +259,21 @@ def test_a_chunk_that_does_not_match_what_was_signed_is_refused(name: str) -> No
 
 
 SUMS = {
-    "the words of another digest": (altering(m.SumChunk, lambda liar, peer, letter: replace(
-        letter.message, words=flipped(bytes(letter.message.words)))), "not the one of its digest"),  # type: ignore[attr-defined,type-var]
+    "the words of another digest": (
+        altering(
+            m.SumChunk, lambda liar, peer, letter: replace(letter.message, words=flipped(bytes(letter.message.words)))
+        ),
+        "not the one of its digest",
+    ),  # type: ignore[attr-defined,type-var]
     "a digest of another owner's chunk": (altering(m.SumDigest, with_fields(index=3)), "not owned by site-0"),
     "a digest of no chunk": (altering(m.SumDigest, with_fields(index=(1 << 53) - 1)), "not owned by site-0"),
-    "a word too many": (altering(m.SumChunk, lambda liar, peer, letter: replace(
-        letter.message, words=bytes(letter.message.words) + bytes(8))), "wants"),  # type: ignore[attr-defined,type-var]
-}  # fmt: skip
+    "a word too many": (
+        altering(
+            m.SumChunk, lambda liar, peer, letter: replace(letter.message, words=bytes(letter.message.words) + bytes(8))
+        ),
+        "wants",
+    ),  # type: ignore[attr-defined,type-var]
+}
 
 
 @pytest.mark.parametrize("name", SUMS)
@@ -286,8 +316,12 @@ def test_an_owner_that_tells_all_the_same_wrong_sum_is_found_out_by_the_tags_and
 
 
 def test_a_false_tag_convicts_the_one_who_signed_it() -> None:
-    lie = altering(m.Tags, lambda liar, peer, letter: replace(
-        letter.message, tags=letter.message.tags[:8] + flipped(letter.message.tags[8:])))  # type: ignore[attr-defined,type-var]  # fmt: skip
+    lie = altering(
+        m.Tags,
+        lambda liar, peer, letter: replace(
+            letter.message, tags=letter.message.tags[:8] + flipped(letter.message.tags[8:])
+        ),
+    )  # type: ignore[attr-defined,type-var]
     federation = refused({LIAR: lie}, errors.FalseTag, "chunk 1")
     assert proven(federation) == {LIAR}
 

@@ -66,10 +66,11 @@ CERTIFICATES = {
     "of one ballot, many times": lambda liar, letter: own_ballots(liar, letter, 4),
     "of ballots of another attempt": lambda liar, letter: own_ballots(liar, letter, 4, attempt=5),
     "of a later attempt, without its quorum": lambda liar, letter: resealed(
-        liar, letter, own_ballots(liar, letter, 4, attempt=5), attempt=5),
+        liar, letter, own_ballots(liar, letter, 4, attempt=5), attempt=5
+    ),
     "with garbage as ballot": lambda liar, letter: m.Certificate((b"\x00",) * 4, b""),
     "with garbage as members": lambda liar, letter: m.Certificate((), b"\x00"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CERTIFICATES)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pfl.sharing.shamir import combine, split
-from tests.sharing import twins
+from tests.sharing import reference
 
 EVERY_BYTE = bytes(range(256))
 
@@ -64,20 +64,20 @@ def test_split_and_combine_are_those_of_the_slow_twin(
     size = (threshold - 1) * len(secret)
     coefficients = data.draw(st.binary(min_size=size, max_size=size))
     shares = split(secret, threshold, count, coefficients)
-    assert shares == twins.shamir_split(secret, threshold, count, coefficients)
+    assert shares == reference.shamir_split(secret, threshold, count, coefficients)
     some = {place: shares[place] for place in data.draw(st.sets(st.integers(0, count - 1), min_size=1))}
-    assert combine(some) == twins.shamir_combine(some)
+    assert combine(some) == reference.shamir_combine(some)
 
 
 def test_the_twin_multiplies_as_fips_197_says() -> None:
-    assert (twins.gf_times(0x57, 0x83), twins.gf_times(0x57, 0x13)) == (0xC1, 0xFE)
+    assert (reference.gf_times(0x57, 0x83), reference.gf_times(0x57, 0x13)) == (0xC1, 0xFE)
 
 
 def test_all_products_of_the_field_are_those_of_the_slow_twin() -> None:
     """A polynomial c·x has c·(k + 1) at place k, and 255 places are all factors but 0."""
     shares = split(bytes(256), 2, 255, EVERY_BYTE)
     for place, share in enumerate(shares):
-        assert list(share) == [twins.gf_times(byte, place + 1) for byte in EVERY_BYTE]
+        assert list(share) == [reference.gf_times(byte, place + 1) for byte in EVERY_BYTE]
 
 
 def test_one_share_below_a_threshold_of_two_takes_each_value_once_whatever_the_secret() -> None:
@@ -106,8 +106,8 @@ def test_one_share_too_few_fit_every_secret(data: st.DataObject, deal: tuple[byt
 
 
 def test_two_hundred_peers_split_and_combine() -> None:
-    secret, threshold, count = twins.key("secret"), 133, 200
-    coefficients = b"".join(twins.key(f"row {row}") for row in range(1, threshold))
+    secret, threshold, count = reference.key("secret"), 133, 200
+    coefficients = b"".join(reference.key(f"row {row}") for row in range(1, threshold))
     shares = split(secret, threshold, count, coefficients)
     assert len(set(shares)) == count
     assert combine({place: shares[place] for place in range(count - threshold, count)}) == secret

@@ -18,14 +18,14 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing import shamir
 from p2pfl.sharing.evidence import convicts
 from p2pfl.sharing.graph import outgoing
-from p2pfl.sharing.others import Others
+from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import share as shares
 from p2pfl.sharing.phases.share import commitment, edge_commitment, leaf
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import ATTEMPT_ITEM, Phase, restore
 from p2pfl.simulate import CALM, SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
-from tests.sharing.standing import copied, picture, standing
+from tests.sharing.stopped_rounds import copied, picture, standing
 from tests.simulate import promises
 
 STORM = Weather(0.03, 8, (0.05, 60.0), (0.0005, 5.0), 0.01, 3, (0.1, 40.0))
@@ -111,8 +111,13 @@ def test_a_leaf_is_bound_to_its_salt_seed_share_place_and_dealer(what: str, bit:
     else:
         root = bundle_of(federation, found["site-2", "site-1"]).shares
     assert not merkle.check(root, leaf(salt, edge_commitment(salt, edge), backup), place, 4, path)
-    assert merkle.check(bundle_of(federation, found["site-0", "site-1"]).shares,
-                        leaf(one.salt, edge_commitment(one.salt, one.edge), one.backup), 1, 4, one.path)  # fmt: skip
+    assert merkle.check(
+        bundle_of(federation, found["site-0", "site-1"]).shares,
+        leaf(one.salt, edge_commitment(one.salt, one.edge), one.backup),
+        1,
+        4,
+        one.path,
+    )
 
 
 def test_roots_of_bundles_tell_nothing_of_a_share_without_its_salt() -> None:
@@ -133,7 +138,7 @@ class Receipts(SimulatedFederation):
     def sent(self, to: str | None, letter: Letter) -> None:
         if isinstance(letter.message, m.Ack) and to is None:
             peer = self.peers[letter.sender]
-            state = restore(peer.setting(), Others(self.roster, peer.name), peer.disk.items[ATTEMPT_ITEM])
+            state = restore(peer.setting(), PeerView(self.roster, peer.name), peer.disk.items[ATTEMPT_ITEM])
             assert (state.round, state.attempt) == (letter.envelope.round, letter.envelope.attempt)
             for dealer, digest in letter.message.held:
                 assert state.bundles[dealer].digest == digest
@@ -192,7 +197,7 @@ def sharing() -> tuple[SimulatedFederation, Round]:
     while sum(isinstance(one.message, m.Share) for _, one in federation.log) < 12:
         assert federation.clock.step()
     peer = federation.peers[me]
-    found = Round(peer.setting(), Others(federation.roster, me), 1)
+    found = Round(peer.setting(), PeerView(federation.roster, me), 1)
     found.state.others.down.clear()
     (stored,) = found.handle(e.Begin(federation.now))
     found.handle(stored.stored(federation.now))
@@ -283,8 +288,9 @@ def test_a_new_process_deals_anew_and_what_its_first_one_said_counts_no_more() -
     place = m.Envelope(peer.run, 1, 1, 0, dealer, peer.incarnation)
     found.handle(e.Received(state.now, m.seal(m.Ack(()), place, peer.identity)))
     assert dealer in state.acks
-    letter = next(one for to, one in federation.log
-                  if isinstance(one.message, m.Share) and (one.sender, to) == (dealer, "site-2"))  # fmt: skip
+    letter = next(
+        one for to, one in federation.log if isinstance(one.message, m.Share) and (one.sender, to) == (dealer, "site-2")
+    )
     anew = said_anew(federation, letter, process=bytes(16), nonce=bytes(32))
     effects = found.handle(e.Received(state.now, anew))
     assert not any(isinstance(one, e.Accuse) for one in effects)

@@ -21,12 +21,30 @@ from p2pfl.sharing.state import Phase
 from p2pfl.simulate import Lie, SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.liars import altering, resealed, run, with_fields
-from tests.sharing.standing import standing
+from tests.sharing.stopped_rounds import standing
 from tests.simulate import promises
 
 LIAR, COORDINATOR = "site-0", "site-1"  # of round 1, attempt 0
-KINDS = [m.Share, m.Ack, m.Propose, m.Held, m.Root, m.Chunk, m.SumDigest, m.Nonce, m.SumChunk, m.Tags, m.Ready,
-         m.Ballot, m.Certificate, m.Reveal, m.BackupShare, m.Confirm, m.Want, m.Handed]  # fmt: skip
+KINDS = [
+    m.Share,
+    m.Ack,
+    m.Propose,
+    m.Held,
+    m.Root,
+    m.Chunk,
+    m.SumDigest,
+    m.Nonce,
+    m.SumChunk,
+    m.Tags,
+    m.Ready,
+    m.Ballot,
+    m.Certificate,
+    m.Reveal,
+    m.BackupShare,
+    m.Confirm,
+    m.Want,
+    m.Handed,
+]
 H = bytes(32)
 SPOILT: dict[str, Lie] = {
     "its nonce for another view": altering(m.Nonce, with_fields(view=H)),
@@ -35,12 +53,17 @@ SPOILT: dict[str, Lie] = {
     "tags under another challenge": altering(m.Tags, with_fields(challenge=H)),
     "tags under another challenge, to one": altering(m.Tags, with_fields(challenge=H), to=["site-2"]),
     "no tags": altering(m.Tags, with_fields(tags=b"")),
-    "false tags": altering(m.Tags, lambda liar, peer, letter: m.Tags(
-        letter.message.challenge, bytes(len(letter.message.tags)))),  # type: ignore[attr-defined]
-    "tags that are no words of the field": altering(m.Tags, lambda liar, peer, letter: m.Tags(
-        letter.message.challenge, b"\xff" * len(letter.message.tags))),  # type: ignore[attr-defined]
-    "tags that are no words of the field, to one": altering(m.Tags, lambda liar, peer, letter: m.Tags(
-        letter.message.challenge, b"\xff" * len(letter.message.tags)), to=["site-2"]),  # type: ignore[attr-defined]
+    "false tags": altering(
+        m.Tags, lambda liar, peer, letter: m.Tags(letter.message.challenge, bytes(len(letter.message.tags)))
+    ),  # type: ignore[attr-defined]
+    "tags that are no words of the field": altering(
+        m.Tags, lambda liar, peer, letter: m.Tags(letter.message.challenge, b"\xff" * len(letter.message.tags))
+    ),  # type: ignore[attr-defined]
+    "tags that are no words of the field, to one": altering(
+        m.Tags,
+        lambda liar, peer, letter: m.Tags(letter.message.challenge, b"\xff" * len(letter.message.tags)),
+        to=["site-2"],
+    ),  # type: ignore[attr-defined]
     "a root of another shape": altering(m.Root, with_fields(segments=((31, 20),))),
     "a root without leaves": altering(m.Root, with_fields(leaves=b"")),
     "a digest of no sum": altering(m.SumDigest, with_fields(sum_digest=H)),
@@ -48,14 +71,15 @@ SPOILT: dict[str, Lie] = {
     "READY for another view": altering(m.Ready, with_fields(view=H)),
     "a bundle of no shares": altering(m.Share, with_fields(path=())),
     "an acknowledgement of nothing": altering(m.Ack, with_fields(held=())),
-    "an acknowledgement of other bundles": altering(m.Ack, lambda liar, peer, letter: m.Ack(
-        tuple((name, H) for name, _ in letter.message.held))),  # type: ignore[attr-defined]
+    "an acknowledgement of other bundles": altering(
+        m.Ack, lambda liar, peer, letter: m.Ack(tuple((name, H) for name, _ in letter.message.held))
+    ),  # type: ignore[attr-defined]
     "a proposal on another model": altering(m.Propose, with_fields(model=H)),
     "a deadline of a year": altering(m.Propose, with_fields(deadline_ms=365 * 24 * 3_600_000)),
     "a deadline of nothing": altering(m.Propose, with_fields(deadline_ms=0)),
     "a seed that is not its own": altering(m.Reveal, with_fields(seeds=(("site-0", H),))),
     "questions without end": altering(m.Want, with_fields(lacking=(("site-2", 0),) * 400)),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)
@@ -127,8 +151,11 @@ def test_an_owner_whose_memory_failed_finds_out_itself() -> None:
         return (told[key],)
 
     federation = judged({LIAR: fails})
-    assert all(LIAR in peer.course.others.proven for name, peer in federation.peers.items()
-               if name != LIAR and peer.course is not None)  # fmt: skip
+    assert all(
+        LIAR in peer.course.others.proven
+        for name, peer in federation.peers.items()
+        if name != LIAR and peer.course is not None
+    )
     assert federation.peers[LIAR].error is not None
 
 

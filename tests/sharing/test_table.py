@@ -17,9 +17,9 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing import table
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Phase
-from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Row
+from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Transition
 from p2pfl.simulate import SimulatedFederation
-from tests.sharing.standing import copied, picture, standing
+from tests.sharing.stopped_rounds import copied, picture, standing
 
 SENDER, H, S = "site-0", bytes(32), bytes(64)
 WORDS = b"\x00" * 8
@@ -55,9 +55,26 @@ SAMPLES: dict[type[Message], Message] = {
     m.ModelPart: m.ModelPart(H, 1, 0, b"\x00"),
 }
 PROPOSAL = e.Proposal(H, b"{}", b"", 1, 1, "0", H)
-OWN = [e.Begin, e.UpdateReady, e.WordsReady, e.MasksReady, e.Applied, e.Tick, e.Dealt, e.Receipted, e.Accepted,
-       e.SumsStored, e.BallotStored, e.CertificateStored, e.RecordStored, e.LeaveStored, e.Moved, e.Forgotten,
-       e.LinkUp, e.LinkDown]  # fmt: skip
+OWN = [
+    e.Begin,
+    e.UpdateReady,
+    e.WordsReady,
+    e.MasksReady,
+    e.Applied,
+    e.Tick,
+    e.Dealt,
+    e.Receipted,
+    e.Accepted,
+    e.SumsStored,
+    e.BallotStored,
+    e.CertificateStored,
+    e.RecordStored,
+    e.LeaveStored,
+    e.Moved,
+    e.Forgotten,
+    e.LinkUp,
+    e.LinkDown,
+]
 Cells = dict[tuple[Phase, type], table.Cell]
 BETWEEN_NODES = {m.Bundle, m.Evidence, m.Hello, m.Behind, m.Entries, m.ModelPart, m.Changed}  # of no phase
 
@@ -119,7 +136,7 @@ def test_a_pair_has_one_cell_and_a_second_one_is_an_error_that_names_it() -> Non
     again: Cells = {(Phase.SHARE, m.Ack): Ignore("it is of no use")}
     with pytest.raises(TypeError, match=r"two cells for .*SHARE.*Ack"):
         table._once(one, {(Phase.MASK, m.Ack): Keep()}, again)
-    assert {type(cell) for cell in EVENTS.values()} == {Row, Keep, Ignore}
+    assert {type(cell) for cell in EVENTS.values()} == {Transition, Keep, Ignore}
     assert all(len(cell.reason) > 10 for cell in EVENTS.values() if isinstance(cell, Ignore))
 
 
@@ -177,7 +194,7 @@ def test_an_event_of_this_nodes_own_has_a_row_or_is_ignored_or_refused_as_our_ow
         assert refused.value.fields == {"event": kind.__name__, "phase": phase.name}
         assert picture(found) == before
     else:
-        assert isinstance(cell, Row)
+        assert isinstance(cell, Transition)
         with contextlib.suppress(LocalProtocolError):  # where it is not its time: that is refused, too
             found.handle(event)
             before = picture(found)
@@ -218,8 +235,11 @@ def test_what_is_handed_on_blames_its_author_for_nothing_that_the_hander_chose(p
     here = m.Envelope(author.run, 1, found.number, found.attempt, "site-1", author.incarnation)
     others: list[dict[str, Any]] = [{"round": found.number + 1}, {"round": 0}, {"run": H}, {"epoch": 2}]
     places = [replace(here, **other) for other in others]
-    wires = [m.seal(SAMPLES[kind], place, author.identity).wire
-             for place in places for kind in (m.Root, m.SumDigest, m.Nonce, m.Tags, m.Confirm, m.Leave)]  # fmt: skip
+    wires = [
+        m.seal(SAMPLES[kind], place, author.identity).wire
+        for place in places
+        for kind in (m.Root, m.SumDigest, m.Nonce, m.Tags, m.Confirm, m.Leave)
+    ]
     for proof in (wires, *([wire] for wire in wires)):
         handed = m.Handed(tuple(proof))
         effects = found.handle(e.Received(found.state.now, letter(federation, found, handed)))
@@ -263,7 +283,7 @@ def test_the_same_letter_again_changes_nothing(phase: Phase) -> None:
 def test_ready_rows_lead_only_to_phases_and_a_final_round_moves_no_more() -> None:
     assert set(READY) == set(Phase)
     assert READY[Phase.FINAL] == ()
-    moves = {(phase, row.next) for (phase, _), row in EVENTS.items() if isinstance(row, Row)}
+    moves = {(phase, row.next) for (phase, _), row in EVENTS.items() if isinstance(row, Transition)}
     moves |= {(phase, row.next) for phase, rows in READY.items() for row in rows}
     order = list(Phase)
     back = {(a.name, b.name) for a, b in moves if order.index(b) < order.index(a)}

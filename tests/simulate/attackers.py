@@ -19,7 +19,7 @@ from p2pfl.sharing.certificate import common_deadline_ms, short
 from p2pfl.sharing.phases import members
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Phase, State
-from p2pfl.sharing.table import Row, When
+from p2pfl.sharing.table import Transition, When
 from p2pfl.simulate import Lie, Weather
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.algebra import Coalition, Watched, rank
@@ -41,9 +41,18 @@ class Attacked(Watched):
     careless  a site sums its update again after a round that was left behind, though it was told that it had been sent
     """
 
-    def __init__(self, peers: int = 4, *, liars: Iterable[str] = ("site-0",), lies: dict[str, Lie] | None = None,
-                 holds: Which = never, takes: Which = never, rounds: int = 1, seed: int = 0,
-                 careless: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self,
+        peers: int = 4,
+        *,
+        liars: Iterable[str] = ("site-0",),
+        lies: dict[str, Lie] | None = None,
+        holds: Which = never,
+        takes: Which = never,
+        rounds: int = 1,
+        seed: int = 0,
+        careless: bool = False,
+    ) -> None:
         super().__init__(peers, rounds=rounds, seed=seed, length=3 * peers, weather=CALM, lies=lies)
         self.liars = frozenset(liars)
         self.holds, self.takes = holds, takes
@@ -156,8 +165,12 @@ class Attacked(Watched):
 
     def left_out(self, number: int = 1) -> list[str]:
         """Whom the round was summed without, as the honest logs say it."""
-        found = {tuple(facts["left_out"]) for name in self.honest for record in self.peers[name].disk.ledger
-                 if (facts := codec.read_facts(record))["round"] == number}  # fmt: skip
+        found = {
+            tuple(facts["left_out"])
+            for name in self.honest
+            for record in self.peers[name].disk.ledger
+            if (facts := codec.read_facts(record))["round"] == number
+        }
         (names,) = found
         return list(names)
 
@@ -179,8 +192,11 @@ class Attacked(Watched):
                 said = (vote.attempt_digest, vote.view) if vote.survivors else promises.ABANDON
                 by.setdefault(said, set()).add(sender)
         quorums = self.roster.quorums
-        return {vote[0].hex() or "ABANDON" for vote, names in by.items()
-                if len(names | self.liars) >= (quorums.a if vote == promises.ABANDON else quorums.q)}  # fmt: skip
+        return {
+            vote[0].hex() or "ABANDON"
+            for vote, names in by.items()
+            if len(names | self.liars) >= (quorums.a if vote == promises.ABANDON else quorums.q)
+        }
 
     def accused(self, liar: str) -> dict[str, P2PFLError]:
         """By honest peer, its last accusation of that liar."""
@@ -205,7 +221,7 @@ def row_off(patch: pytest.MonkeyPatch, phase: Phase, true: Callable[[State], boo
 
 def action_off(patch: pytest.MonkeyPatch, phase: Phase, kind: type, action: Callable[..., list[object]]) -> None:
     """What one kind of event does in one phase is another thing now."""
-    patch.setitem(table.EVENTS, (phase, kind), Row(action, phase))
+    patch.setitem(table.EVENTS, (phase, kind), Transition(action, phase))
 
 
 def chooses_by_hand(patch: pytest.MonkeyPatch, liar: str) -> None:

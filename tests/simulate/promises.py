@@ -218,8 +218,7 @@ def one_model(federation: SimulatedFederation, honest: Collection[str]) -> None:
             signed[confirmed(federation, decided, letter)].add(letter.sender)
     liars = len(federation.peers) - len(honest)
     facts = {base_of(record): codec.read_facts(record) for record in signed}
-    final = {base_of(record) for record, names in signed.items()
-             if len(names) + liars >= federation.roster.quorums.q}  # fmt: skip
+    final = {base_of(record) for record, names in signed.items() if len(names) + liars >= federation.roster.quorums.q}
     for start in final:
         below, at = set(), facts[start]
         while at["base"] != NO_BASE[1].hex() and bytes.fromhex(at["base"]) in facts:

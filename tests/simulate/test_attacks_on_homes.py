@@ -14,14 +14,15 @@ import pytest
 
 from p2pfl import messages as m
 from p2pfl.codec import Malformed
-from p2pfl.intake import Clocks, Intake
 from p2pfl.keys import digest
 from p2pfl.messages import Letter
+from p2pfl.node.clocks import Clocks
+from p2pfl.node.inbox import Inbox
 from p2pfl.sharing import events as e
 from p2pfl.sharing.certificate import compose
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.prg import expand
-from p2pfl.simulate.peer import Disk
+from p2pfl.simulate.peer import VirtualDisk
 from tests.sharing.algebra import BITS
 from tests.simulate.attackers import Attacked, chooses_by_hand
 
@@ -44,10 +45,10 @@ class Cloned(Attacked):
         self.processes = 0
 
     def _bound(self) -> Any:
-        """What intake.py makes of a generator, once the links are up."""
+        """What inbox.py makes of a generator, once the links are up."""
         none: Any = None
         clocks = Clocks(lambda: self.now, lambda: self.now, random.Random(7).randbytes)
-        intake = Intake(none, none, self.roster, clocks, none, None)
+        intake = Inbox(none, none, self.roster, clocks, none, None)
         intake._nonces = {name: self.draw(32) for name in self.peers if name != VICTIM}  # fresh for each link
         return intake.draw_bound
 
@@ -59,8 +60,13 @@ class Cloned(Attacked):
     def chunk(self) -> Any:
         """The words that the victim's last process sent to the liar; None before."""
         process = self.peers[VICTIM].incarnation
-        found = [one.message for sender, to, one in self.carried if (sender, to) == (VICTIM, LIAR)
-                 and isinstance(one.message, m.Chunk) and one.envelope.incarnation == process]  # fmt: skip
+        found = [
+            one.message
+            for sender, to, one in self.carried
+            if (sender, to) == (VICTIM, LIAR)
+            and isinstance(one.message, m.Chunk)
+            and one.envelope.incarnation == process
+        ]
         return FIELD.from_bytes(bytes(found[0].words)) if found else None
 
     def set_for_the_victim(self) -> Letter | None:
@@ -98,7 +104,7 @@ def clone(patch: pytest.MonkeyPatch, *, bound: bool) -> tuple[Any, Any]:
         masked.append(world.masks())
         updates.append(world.update(VICTIM, 1)[0].words[place.start : place.stop])
         world.peers[VICTIM].kill()
-        world.peers[VICTIM].disk = Disk()  # as it was before the attempt
+        world.peers[VICTIM].disk = VirtualDisk()  # as it was before the attempt
         world.processes += 1
         world.start(world.peers[VICTIM])
     assert not (updates[0] == updates[1]).any()

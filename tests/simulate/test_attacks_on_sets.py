@@ -114,8 +114,12 @@ def leaves_out(patch: pytest.MonkeyPatch, *, early: bool = False) -> Attacked:
     chooses_by_hand(patch, COORDINATOR)
     world = Attacked(liars=[COORDINATOR])
     world.begin()
-    world.until(lambda: world.heard_all(COORDINATOR) and all(
-        early or world.round_of(name).state.past("half") for name in world.honest))  # fmt: skip
+    world.until(
+        lambda: (
+            world.heard_all(COORDINATOR)
+            and all(early or world.round_of(name).state.past("half") for name in world.honest)
+        )
+    )
     world.name_a_set(COORDINATOR, world.set_of(COORDINATOR, REST))
     world.to_the_end()
     return world
@@ -167,9 +171,15 @@ def names_out(patch: pytest.MonkeyPatch) -> Attacked:
 
     world = Attacked(liars=[NAMER], lies={NAMER: lie})
     world.begin()
-    world.until(lambda: world.heard_all(NAMER, attempt=1) and all(
-        world.stands(name, Phase.PROPOSE, attempt=1) and world.round_of(name).state.past("half")
-        for name in world.honest))  # fmt: skip
+    world.until(
+        lambda: (
+            world.heard_all(NAMER, attempt=1)
+            and all(
+                world.stands(name, Phase.PROPOSE, attempt=1) and world.round_of(name).state.past("half")
+                for name in world.honest
+            )
+        )
+    )
     vote = world.sealed(NAMER, m.Ballot(0, b"", b"", (), (VICTIM,)))
     world.name_a_set(NAMER, world.set_of(NAMER, REST, (vote.wire,)))
     world.to_the_end()
@@ -214,8 +224,12 @@ def twin_dealer(patch: pytest.MonkeyPatch) -> Attacked:
     world.begin()
     world.until(lambda: world.heard_all(COORDINATOR))
     world.name_a_set(COORDINATOR, world.set_of(COORDINATOR, world.roster.names))
-    world.until(lambda: not world.clock.step() or all(
-        world.stands(name, Phase.UNMASK) or not world.stands(name, *Phase) for name in world.honest))  # fmt: skip
+    world.until(
+        lambda: (
+            not world.clock.step()
+            or all(world.stands(name, Phase.UNMASK) or not world.stands(name, *Phase) for name in world.honest)
+        )
+    )
     world.peers[COORDINATOR].kill()
     world.to_the_end()
     return world
@@ -248,8 +262,7 @@ def test_were_the_acknowledgements_not_compared_one_death_would_cost_everyones_u
         message = letter.message
         assert isinstance(message, m.Members)
         bundles, proposals = map(read, message.bundles), map(read, message.proposes)
-        return Composition({one.sender: one.digest for one in bundles},
-                           {one.sender: one.message for one in proposals})  # type: ignore[misc]  # fmt: skip
+        return Composition({one.sender: one.digest for one in bundles}, {one.sender: one.message for one in proposals})  # type: ignore[misc]
 
     refusal = members.refusal
 

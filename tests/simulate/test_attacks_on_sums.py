@@ -20,7 +20,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing import evidence, shamir
 from p2pfl.sharing.field import FIELDS, Words, bytes_of
 from p2pfl.sharing.forms import Forms
-from p2pfl.sharing.phases import ballot, gather, owed, verify
+from p2pfl.sharing.phases import ballot, gather, missing, verify
 from p2pfl.sharing.phases.share import edge_commitment, leaf, threshold
 from p2pfl.sharing.state import Phase, State
 from p2pfl.sharing.table import When
@@ -143,8 +143,10 @@ def test_were_the_nonces_open_before_the_sums_are_signed_a_wrong_sum_would_pass_
 
 # ── false tags ────────────────────────────────────────────────────────────────────────────────────────────────
 
-FALSE_TAGS = altering(m.Tags, lambda liar, peer, letter: replace(
-    letter.message, tags=letter.message.tags[:8] + flipped(letter.message.tags[8:])))  # type: ignore[attr-defined,type-var]  # fmt: skip
+FALSE_TAGS = altering(
+    m.Tags,
+    lambda liar, peer, letter: replace(letter.message, tags=letter.message.tags[:8] + flipped(letter.message.tags[8:])),
+)  # type: ignore[attr-defined,type-var]
 
 
 def test_a_false_tag_that_makes_a_true_sum_look_wrong_convicts_its_author() -> None:
@@ -175,7 +177,7 @@ def test_who_withholds_its_nonce_is_named_and_gone_on_without() -> None:
 
 
 def test_were_nobody_named_a_withheld_nonce_would_spoil_every_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (owed, ballot):
+    for module in (missing, ballot):
         monkeypatch.setattr(module, "to_blame", lambda state: ())
     tried = fails_for_ever(Attacked(lies={LIAR: without(m.Nonce, m.Handed)}))
     assert len(tried) >= 3
@@ -205,11 +207,14 @@ def deal_wrongly(liar: SimulatedPeer, own: State) -> None:
     polynomial = bytes((threshold(own) - 1) * 32)
     backups = shamir.split(digest("something else"), threshold(own), len(names), polynomial)
     dealt = [deal.shares[name] for name in names]
-    leaves = [leaf(one.salt, edge_commitment(one.salt, one.edge), backup)
-              for one, backup in zip(dealt, backups, strict=True)]  # fmt: skip
+    leaves = [
+        leaf(one.salt, edge_commitment(one.salt, one.edge), backup) for one, backup in zip(dealt, backups, strict=True)
+    ]
     bundle = resealed_as(liar, deal.bundle, replace(deal.bundle.message, shares=merkle.root(leaves)))  # type: ignore[type-var]
-    shares = {name: replace(one, bundle=bundle.wire, backup=backup, path=merkle.path(leaves, place))
-              for place, (name, one, backup) in enumerate(zip(names, dealt, backups, strict=True))}  # fmt: skip
+    shares = {
+        name: replace(one, bundle=bundle.wire, backup=backup, path=merkle.path(leaves, place))
+        for place, (name, one, backup) in enumerate(zip(names, dealt, backups, strict=True))
+    }
     own.deal = replace(deal, bundle=bundle, shares=shares)
     own.bundles[liar.name] = bundle
 

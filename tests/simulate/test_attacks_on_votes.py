@@ -15,7 +15,7 @@ from p2pfl import messages as m
 from p2pfl.messages import Letter, seal
 from p2pfl.roster import Quorums
 from p2pfl.sharing import events as e
-from p2pfl.sharing import others
+from p2pfl.sharing import vows
 from p2pfl.sharing.phases import ballot, confirm
 from p2pfl.sharing.state import Phase, State
 from p2pfl.sharing.table import When
@@ -197,8 +197,11 @@ def confirm_the_first_beside_the_second(world: Attacked) -> None:
     """The liar helps the victim to the sum of round 1, and shows its certificate to the others in round 2."""
     state = world.round_of(LIAR).state
     assert state.deal is not None
-    shares = tuple((name, one.share.reveal(), one.salt, one.edge, one.path) for name, one in state.backups.items()
-                   if name in (ONE, TWO))  # fmt: skip
+    shares = tuple(
+        (name, one.share.reveal(), one.salt, one.edge, one.path)
+        for name, one in state.backups.items()
+        if name in (ONE, TWO)
+    )
     seed = ((LIAR, state.deal.self_mask.reveal()),)
     world.say(LIAR, VICTIM, m.BackupShare(shares))
     world.say(LIAR, VICTIM, m.Reveal(seed))
@@ -225,8 +228,8 @@ def test_the_certificate_of_an_earlier_round_makes_no_two_models() -> None:
 
 
 def test_without_the_vows_across_rounds_it_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(others.Vows, "may_vouch", lambda self, number, base, chain: True)
-    monkeypatch.setattr(others.Vows, "may_confirm", lambda self, number: True)
+    monkeypatch.setattr(vows.Vows, "may_vouch", lambda self, number, base, chain: True)
+    monkeypatch.setattr(vows.Vows, "may_confirm", lambda self, number: True)
 
     def sign(state: State) -> list[e.Effect]:
         effects = confirm.vow(state)

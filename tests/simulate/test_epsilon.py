@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from p2pfl.sharing.state import Setting
+from p2pfl.sharing.state import Context
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
 
@@ -17,7 +17,7 @@ def known_to_have_spent(monkeypatch: pytest.MonkeyPatch, epsilon: float) -> Simu
     """Four peers, whose ledgers say how much the liar has spent; a simulated peer claims 0.1 for each round."""
     plain = SimulatedPeer.setting
 
-    def setting(peer: SimulatedPeer) -> Setting:
+    def setting(peer: SimulatedPeer) -> Context:
         return replace(plain(peer), spent=lambda: {LIAR: epsilon} if peer.name != LIAR else {})
 
     monkeypatch.setattr(SimulatedPeer, "setting", setting)

@@ -24,8 +24,9 @@ HUB = "site-2"
 
 def owners(federation: SimulatedFederation) -> Iterable[tuple[m.Members, str, str | None]]:
     """For every chunk: the set that it was masked under, who sent it, and to whom."""
-    sets = {attempt_digest(letter): letter.message for _, letter in federation.log
-            if isinstance(letter.message, m.Members)}  # fmt: skip
+    sets = {
+        attempt_digest(letter): letter.message for _, letter in federation.log if isinstance(letter.message, m.Members)
+    }
     for to, letter in federation.log:
         if isinstance(letter.message, m.Chunk):
             yield sets[letter.message.attempt_digest], letter.sender, to
@@ -61,8 +62,9 @@ def test_without_its_hub_the_members_own_chunks_as_in_a_mesh() -> None:
 @pytest.mark.parametrize("peers", [3, 4, 5])
 def test_a_round_with_a_hub_is_right_or_none_in_every_weather(peers: int, weather: str) -> None:
     for seed in range(3):
-        federation = SimulatedFederation(peers, rounds=2, length=2 * peers, seed=seed, weather=WEATHERS[weather],
-                                         hub=HUB)  # fmt: skip
+        federation = SimulatedFederation(
+            peers, rounds=2, length=2 * peers, seed=seed, weather=WEATHERS[weather], hub=HUB
+        )
         federation.run(200_000)
         promises.check(federation)
         promises.everything_is_final(federation)
@@ -116,7 +118,8 @@ def test_a_coordinator_does_not_choose_who_owns(hub: str | None, owner: str) -> 
     federation = run({coordinator: altering(m.Members, with_fields(owners=(owner,)))}, hub=hub)
     honest = [peer for name, peer in federation.peers.items() if name != coordinator]
     said = [one.error for peer in honest for one in peer.accused]
-    assert any(isinstance(error, errors.MembersRejected) and "not those of the agreement" in error.evidence
-               for error in said)  # fmt: skip
+    assert any(
+        isinstance(error, errors.MembersRejected) and "not those of the agreement" in error.evidence for error in said
+    )
     assert all(chosen.owners != (owner,) for chosen, sender, _ in owners(federation) if sender != coordinator)
     promises.check(federation, beside=[coordinator])

@@ -11,7 +11,7 @@ import pytest
 
 from p2pfl import messages as m
 from p2pfl.messages import Letter
-from p2pfl.sharing.phases import asked
+from p2pfl.sharing.phases import questions
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.simulate.attackers import Attacked, Which, check_that_the_others_go_on, row_off
@@ -27,15 +27,24 @@ def slow(kind: type[m.Message], *pairs: tuple[str, str]) -> Which:
     return lambda sender, to, letter: (sender, to) in pairs and isinstance(letter.message, kind)
 
 
-def questions(world: Attacked, place: tuple[int, int] = FIRST) -> list[Letter]:
+def questions_of(world: Attacked, place: tuple[int, int] = FIRST) -> list[Letter]:
     """What the site that lacks something asked of voters."""
-    return [letter for sender, _, letter in world.carried if sender == LACKS and place_of(letter) == place
-            and isinstance(letter.message, m.Want) and letter.message.what == asked.VOTE]  # fmt: skip
+    return [
+        letter
+        for sender, _, letter in world.carried
+        if sender == LACKS
+        and place_of(letter) == place
+        and isinstance(letter.message, m.Want)
+        and letter.message.what == questions.VOTE
+    ]
 
 
 def vote_of(world: Attacked, name: str, attempt: int = 0) -> list[bool]:
-    return [bool(letter.message.survivors) for sender, _, letter in world.carried if sender == name
-            and isinstance(letter.message, m.Ballot) and place_of(letter) == (1, attempt)]  # fmt: skip
+    return [
+        bool(letter.message.survivors)
+        for sender, _, letter in world.carried
+        if sender == name and isinstance(letter.message, m.Ballot) and place_of(letter) == (1, attempt)
+    ]
 
 
 # ── READYs ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -58,7 +67,7 @@ def test_who_was_sent_too_few_readys_has_them_from_a_voter_and_votes() -> None:
     world = few_readys()
     world.until(lambda: world.stands(ONE, *DECIDED) and world.stands(TWO, *DECIDED))
     assert set(vote_of(world, LACKS)) == {True}
-    assert [one.message.lacking for one in questions(world)] == [((LIAR, 0), (ONE, 0))]  # type: ignore[attr-defined]
+    assert [one.message.lacking for one in questions_of(world)] == [((LIAR, 0), (ONE, 0))]  # type: ignore[attr-defined]
     world.release()
     world.to_the_end()
     check_that_the_others_go_on(world)
@@ -66,8 +75,8 @@ def test_who_was_sent_too_few_readys_has_them_from_a_voter_and_votes() -> None:
 
 def test_without_the_question_three_honest_sites_wait_in_vain_for_one_vote(monkeypatch: pytest.MonkeyPatch) -> None:
     for phase in (Phase.GATHER, Phase.BALLOT):
-        row_off(monkeypatch, phase, asked.lacks, None)
-    monkeypatch.setattr(asked, "hopes", lambda state: False)
+        row_off(monkeypatch, phase, questions.lacks, None)
+    monkeypatch.setattr(questions, "hopes", lambda state: False)
     world = few_readys()
     world.until(lambda: False in vote_of(world, LACKS))
     assert not world.stands(ONE, *DECIDED)
@@ -105,7 +114,7 @@ def test_who_hears_of_a_vote_a_moment_before_its_deadline_asks_before_it_gives_u
 
 
 def test_without_the_moment_to_ask_it_would_vote_against_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asked, "hopes", lambda state: False)
+    monkeypatch.setattr(questions, "hopes", lambda state: False)
     world = LastMoment()
     world.until(lambda: vote_of(world, LACKS))
     assert set(vote_of(world, LACKS)) == {False}
@@ -139,8 +148,14 @@ def test_a_vote_on_readys_that_nobody_has_brings_nobody_to_vote_or_to_reveal_any
 
 def no_set() -> Attacked:
     """The coordinator, site-1, hears no proposal of site-3, names a set without it, and that does not reach it."""
-    return Attacked(liars=(), holds=lambda sender, to, letter: {sender, to} == {ONE, LACKS} and isinstance(
-        letter.message, m.Propose if sender == LACKS else m.Members) and place_of(letter) == FIRST)  # fmt: skip
+    return Attacked(
+        liars=(),
+        holds=lambda sender, to, letter: (
+            {sender, to} == {ONE, LACKS}
+            and isinstance(letter.message, m.Propose if sender == LACKS else m.Members)
+            and place_of(letter) == FIRST
+        ),
+    )
 
 
 def test_whom_the_set_did_not_reach_has_the_certificate_from_a_voter_before_it_gives_up() -> None:
@@ -148,7 +163,7 @@ def test_whom_the_set_did_not_reach_has_the_certificate_from_a_voter_before_it_g
     world.begin()
     world.until(lambda: world.stands(LACKS, *DECIDED))
     assert vote_of(world, LACKS) == []
-    assert {one.message.lacking for one in questions(world)} == {()}  # type: ignore[attr-defined]
+    assert {one.message.lacking for one in questions_of(world)} == {()}  # type: ignore[attr-defined]
     told = [to for _, to, letter in world.carried if isinstance(letter.message, m.Certificate)]
     assert set(told) == {LACKS}, "a certificate goes to whoever lacks it, and to nobody else"
     world.release()
@@ -158,7 +173,7 @@ def test_whom_the_set_did_not_reach_has_the_certificate_from_a_voter_before_it_g
 
 def test_without_the_question_it_gives_up_an_attempt_that_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     for phase in (Phase.SHARE, Phase.PROPOSE):
-        row_off(monkeypatch, phase, asked.lacks, None)
+        row_off(monkeypatch, phase, questions.lacks, None)
     world = no_set()
     world.begin()
     world.until(lambda: vote_of(world, LACKS))
@@ -190,14 +205,14 @@ def no_abandons() -> Attacked:
 def test_who_stands_in_an_attempt_that_is_over_hears_of_it_from_a_voter_of_the_next() -> None:
     world = no_abandons()
     world.until(lambda: world.stands(LACKS, *DECIDED, attempt=1))
-    assert questions(world, (1, 1))
+    assert questions_of(world, (1, 1))
     world.release()
     world.to_the_end()
     check_that_the_others_go_on(world)
 
 
 def test_without_the_question_it_stays_where_it_is_until_it_leaves_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    row_off(monkeypatch, Phase.BALLOT, asked.lacks, None)
+    row_off(monkeypatch, Phase.BALLOT, questions.lacks, None)
     world = no_abandons()
     world.until(lambda: world.round_of(LACKS).state.leave is not None)
     assert world.stands(LACKS, Phase.BALLOT)

@@ -7,7 +7,7 @@ from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing.state import Phase
 from tests.simulate import promises
-from tests.simulate.by_hand import ByHand
+from tests.simulate.manual_rounds import ByHand
 
 
 class SlowSums(ByHand):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.simulate import promises
-from tests.simulate.by_hand import ByHand
+from tests.simulate.manual_rounds import ByHand
 
 SOME = st.integers(0, 10_000)
 MOST_DEATHS = 5

@@ -14,15 +14,22 @@ from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import SimulatedFederation, Weather
-from p2pfl.simulate.peer import Disk, SimulatedPeer
+from p2pfl.simulate.peer import SimulatedPeer, VirtualDisk
 from tests.sharing.liars import resealed
 from tests.simulate import promises
-from tests.simulate.by_hand import ByHand
+from tests.simulate.manual_rounds import ByHand
 
 
-def copied(disk: Disk) -> Disk:
-    return Disk(dict(disk.items), list(disk.ledger), list(disk.signatures), list(disk.totals), list(disk.notes),
-                disk.looked, list(disk.proofs))  # fmt: skip
+def copied(disk: VirtualDisk) -> VirtualDisk:
+    return VirtualDisk(
+        dict(disk.items),
+        list(disk.ledger),
+        list(disk.signatures),
+        list(disk.totals),
+        list(disk.notes),
+        disk.looked,
+        list(disk.proofs),
+    )
 
 
 class OlderDisk(SimulatedFederation):
@@ -31,7 +38,7 @@ class OlderDisk(SimulatedFederation):
     def __init__(self, peers: int, seed: int) -> None:
         weather = Weather(0.02, 6, (0.05, 60.0), (0.0005, 5.0))
         super().__init__(peers, rounds=3, seed=seed, length=6, weather=weather)
-        self.copies: list[Disk] = []
+        self.copies: list[VirtualDisk] = []
         self.dice = random.Random(seed + 77)
         self.rolled_back = 0
 
@@ -107,15 +114,18 @@ def test_a_certificate_outweighs_the_ballot_that_a_liar_showed_to_one_peer_alone
     victim = world.peers["site-3"].round
     assert victim is not None
     state, attempt = victim.state, victim.attempt
-    places = {name: m.Envelope(world.peers[name].run, 1, 1, attempt, name, world.peers[name].incarnation)
-              for name in world.peers}  # fmt: skip
+    places = {
+        name: m.Envelope(world.peers[name].run, 1, 1, attempt, name, world.peers[name].incarnation)
+        for name in world.peers
+    }
 
     def ballot(name: str) -> Letter:
         return m.seal(m.Ballot(0, b"", b"", (), ()), places[name], world.peers[name].identity)
 
     # What the liar showed to site-3 alone: SURVIVORS for some set.
-    state.ballots["site-0"] = m.seal(m.Ballot(1, bytes(32), bytes(32), (), ()), places["site-0"],
-                                     world.peers["site-0"].identity)  # fmt: skip
+    state.ballots["site-0"] = m.seal(
+        m.Ballot(1, bytes(32), bytes(32), (), ()), places["site-0"], world.peers["site-0"].identity
+    )
     certificate = m.Certificate(tuple(ballot(name).wire for name in ("site-0", "site-1", "site-2")), b"")
     shown = m.seal(certificate, places["site-1"], world.peers["site-1"].identity)
     world.peers["site-3"].feed(e.Received(world.now, shown))

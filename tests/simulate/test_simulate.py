@@ -15,6 +15,7 @@ from tests.simulate.storms import WEATHERS
 
 STORM = WEATHERS["storm"]
 
+
 def test_twenty_sites_agree() -> None:
     outcome = simulate(20, length=40, weather=Weather(0.0005, 1))
     assert outcome.complete

@@ -42,8 +42,12 @@ def test_these_weathers_hold_what_they_are_for() -> None:
             seen |= {"left" for peer in federation.peers.values() if peer.left}
             seen |= {"adopted" for peer in federation.peers.values() if () in peer.disk.totals}
             seen |= {kind for peer in federation.peers.values() for kind, _ in peer.disk.notes}
-            seen |= {"left out" for peer in federation.peers.values() for record in peer.disk.ledger
-                     if b'"left_out":[]' not in record}  # fmt: skip
+            seen |= {
+                "left out"
+                for peer in federation.peers.values()
+                for record in peer.disk.ledger
+                if b'"left_out":[]' not in record
+            }
     wanted = {"BackupShare", "Held", "Handed", "Leave", "Want", "Total", "Entries"}
     wanted |= {"left", "adopted", "abandoned", "left out"}
     assert wanted <= seen, wanted - seen

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from p2pfl.errors.training import SupportMalformed
-from p2pfl.sharing.state import Setting
+from p2pfl.sharing.state import Context
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
 
@@ -25,7 +25,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch, unaware: Collection[str] = ()) -> Si
     """Four peers, of which one nominates nonsense; it itself, and `unaware`, take that for positions."""
     plain = SimulatedPeer.setting
 
-    def setting(peer: SimulatedPeer) -> Setting:
+    def setting(peer: SimulatedPeer) -> Context:
         found = plain(peer)
         return found if peer.name in (LIAR, *unaware) else replace(found, check_support=refused)
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from p2pfl.federation import Privacy
+from p2pfl.federation.federation import Privacy
 from p2pfl.training.compression import Compressor
 from p2pfl.training.local import Trainer
 from p2pfl.training.models import predict
 from p2pfl.training.privacy import Account
-from p2pfl.training.task import Records, Site
+from p2pfl.training.task import Records, SiteRecords
 from p2pfl.training.update import apply
 from tests.training.settings import Images, draw_of
 
@@ -39,8 +39,10 @@ def federate(
     sites: list[Records], test: Records, private: Privacy, method: str, density: float, rounds: int
 ) -> Outcome:
     task, n = Images(), len(sites)
-    trainers = [Trainer(task=task, site=Site(own, test), privacy=private, draw=draw_of(f"site {place}"))
-                for place, own in enumerate(sites)]  # fmt: skip
+    trainers = [
+        Trainer(task=task, site=SiteRecords(own, test), privacy=private, draw=draw_of(f"site {place}"))
+        for place, own in enumerate(sites)
+    ]
     m = trainers[0].parameters
     compressors = [Compressor(method, density, m, n) for _ in sites]
     account = Account()
@@ -50,8 +52,10 @@ def federate(
         charges = [Account(account.history).charge(private) for _ in sites]
         account.charge(private)
         updates = [trainer.train(model, charge) for trainer, charge in zip(trainers, charges, strict=True)]
-        named = {f"site-{place}": one.nominate(update)
-                 for place, (one, update) in enumerate(zip(compressors, updates, strict=True))}  # fmt: skip
+        named = {
+            f"site-{place}": one.nominate(update)
+            for place, (one, update) in enumerate(zip(compressors, updates, strict=True))
+        }
         support = compressors[0].support(named)
         total = np.zeros(m)
         where = slice(None) if support is None else support

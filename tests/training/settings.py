@@ -12,13 +12,20 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from p2pfl.federation import Privacy
+from p2pfl.federation.federation import Privacy
 from p2pfl.keys import Secret
-from p2pfl.training.noise import Keystream
-from p2pfl.training.task import Records, Site, Task
+from p2pfl.training.noise import BitStream
+from p2pfl.training.task import Records, SiteRecords, Task
 
-PRIVACY = Privacy(unit="record", noise_multiplier=1.1, max_grad_norm=1.0, sample_rate=0.02, steps_per_round=80,
-                  delta=1e-5, max_epsilon=3.0)  # fmt: skip
+PRIVACY = Privacy(
+    unit="record",
+    noise_multiplier=1.1,
+    max_grad_norm=1.0,
+    sample_rate=0.02,
+    steps_per_round=80,
+    delta=1e-5,
+    max_epsilon=3.0,
+)
 
 
 def privacy(**changes: object) -> Privacy:
@@ -27,20 +34,20 @@ def privacy(**changes: object) -> Privacy:
 
 def draw_of(name: str) -> Callable[[int], bytes]:
     """Bytes that every run repeats; only tests draw so."""
-    stream = Keystream(Secret(hashlib.sha256(name.encode()).digest()), "training/sampling")
+    stream = BitStream(Secret(hashlib.sha256(name.encode()).digest()), "training/sampling")
     return lambda count: stream.words(-(-count // 8)).tobytes()[:count]
 
 
 def records(count: int, shape: tuple[int, ...], name: str = "records") -> Records:
     """`count` made-up records whose label follows the first input."""
-    stream = Keystream(Secret(hashlib.sha256(name.encode()).digest()), "training/sampling")
+    stream = BitStream(Secret(hashlib.sha256(name.encode()).digest()), "training/sampling")
     x = stream.normals(count * int(np.prod(shape))).reshape(count, *shape).astype(np.float32)
     y = (x.reshape(count, -1)[:, 0] > 0).astype(np.int64)
     return Records(x, y, tuple(row.tobytes() for row in x))
 
 
-def site(count: int, shape: tuple[int, ...]) -> Site:
-    return Site(records(count, shape), records(count // 4 + 2, shape, "held out"))
+def site(count: int, shape: tuple[int, ...]) -> SiteRecords:
+    return SiteRecords(records(count, shape), records(count // 4 + 2, shape, "held out"))
 
 
 class Small(Task):
@@ -72,7 +79,16 @@ class Images(Small):
 
     def model(self) -> nn.Module:
         return nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, padding=1), nn.GroupNorm(4, 32), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Linear(32 * 7 * 7, 64), nn.ReLU(), nn.Linear(64, 1),
-        )  # fmt: skip
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.GroupNorm(4, 16),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.GroupNorm(4, 32),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(32 * 7 * 7, 64),
+            nn.ReLU(),
+            nn.Linear(64, 1),
+        )

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.federation import UnknownKey
 from p2pfl.errors.training import (
+    CellNotANumber,
     DataEmpty,
     DataNotText,
     DuplicateColumn,
     MissingColumn,
     MissingLabel,
     MissingLabelColumn,
-    NotANumber,
     OutOfRange,
     RaggedRecord,
     TaskMisfit,
@@ -78,8 +78,13 @@ def test_scaling_never_looks_at_the_records_beside() -> None:
 
 def test_a_spreadsheets_marks_separators_and_blank_lines_are_read() -> None:
     plain = TASK.read(file(GOOD), "a")
-    for raw in (b"\xef\xbb\xbf" + file(GOOD), file(GOOD).replace(b"\n", b"\r\n"), file(GOOD) + b"\n\n",
-                file(GOOD, delimiter=";"), file(GOOD, delimiter="\t")):  # fmt: skip
+    for raw in (
+        b"\xef\xbb\xbf" + file(GOOD),
+        file(GOOD).replace(b"\n", b"\r\n"),
+        file(GOOD) + b"\n\n",
+        file(GOOD, delimiter=";"),
+        file(GOOD, delimiter="\t"),
+    ):
         assert np.array_equal(TASK.read(raw, "a").x, plain.x)
         assert TASK.read(raw, "a").identities == plain.identities
 
@@ -121,10 +126,10 @@ MISFITS = [
     ("a column missing", without("chol"), MissingColumn, "chol"),
     ("the label's column missing", without("num"), MissingLabelColumn, "num"),
     ("a label missing", file(GOOD, changed("num", "")), MissingLabel, "line 3"),
-    ("a word for a number", file(GOOD, changed("chol", "high")), NotANumber, "line 3, column chol"),
-    ("a decimal comma", file(changed("oldpeak", '"2,3"')), NotANumber, "line 2, column oldpeak"),
-    ("an infinite number", file(changed("chol", "inf")), NotANumber, "chol"),
-    ("underscores", file(changed("chol", "2_33")), NotANumber, "chol"),
+    ("a word for a number", file(GOOD, changed("chol", "high")), CellNotANumber, "line 3, column chol"),
+    ("a decimal comma", file(changed("oldpeak", '"2,3"')), CellNotANumber, "line 2, column oldpeak"),
+    ("an infinite number", file(changed("chol", "inf")), CellNotANumber, "chol"),
+    ("underscores", file(changed("chol", "2_33")), CellNotANumber, "chol"),
     ("mmol/l for mg/dl", file(changed("chol", "6.2")), OutOfRange, "mg/dl"),
     ("an age of 630", file(changed("age", "630")), OutOfRange, "0 to 120"),
     ("an unknown code", file(changed("thal", "5")), UnknownCode, "known are 3, 6, 7"),

@@ -156,8 +156,12 @@ def test_the_state_comes_back_in_the_middle_of_an_attempt() -> None:
 
 def test_state_of_another_model_or_cut_is_refused() -> None:
     whole = b"".join(Compressor("nominate", 0.1, 100, 2).to_pieces())
-    for state in (b"".join(Compressor("nominate", 0.1, 101, 2).to_pieces()), whole[:-3], b"",
-                  whole.replace(b"sent.positions", b"sent.poshtions")):  # fmt: skip
+    for state in (
+        b"".join(Compressor("nominate", 0.1, 101, 2).to_pieces()),
+        whole[:-3],
+        b"",
+        whole.replace(b"sent.positions", b"sent.poshtions"),
+    ):
         with pytest.raises(CompressionMisused):
             Compressor("nominate", 0.1, 100, 2).restore(state)
 

@@ -19,19 +19,19 @@ from p2pfl.errors.training import (
     PassNotCharged,
     UnitUnsupported,
 )
-from p2pfl.federation import Privacy
+from p2pfl.federation.federation import Privacy
 from p2pfl.training import local
 from p2pfl.training.local import KeystreamOptimizer, PassStopped, Trainer
-from p2pfl.training.noise import Keystream
+from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Account
-from p2pfl.training.task import Site, Task
+from p2pfl.training.task import SiteRecords, Task
 from p2pfl.training.update import write_vector
 from tests.training.settings import PRIVACY, Images, Small, draw_of, privacy, records, site
 
 WIDE = privacy(max_epsilon=1e6)
 
 
-def trainer(task: Task, *, of: Site | None = None, private: Privacy = PRIVACY, name: str = "draw") -> Trainer:
+def trainer(task: Task, *, of: SiteRecords | None = None, private: Privacy = PRIVACY, name: str = "draw") -> Trainer:
     shape = getattr(task, "shape", (4,))
     return Trainer(task=task, site=of or site(40, shape), privacy=private, draw=draw_of(name))
 
@@ -53,8 +53,9 @@ def per_record(which: Trainer, task: Task, rows: np.ndarray) -> np.ndarray:
 
 
 def grad_samples(which: Trainer) -> np.ndarray:
-    return np.concatenate([p.grad_sample.numpy().reshape(len(p.grad_sample), -1)
-                           for p in which._model.parameters()], axis=1)  # fmt: skip
+    return np.concatenate(
+        [p.grad_sample.numpy().reshape(len(p.grad_sample), -1) for p in which._model.parameters()], axis=1
+    )
 
 
 @pytest.mark.parametrize("task", [Small(), Images()], ids=["small", "images"])
@@ -165,9 +166,14 @@ def test_no_two_passes_share_noise_even_from_the_same_model() -> None:
 
 def test_a_site_with_few_records_still_takes_every_step_and_is_charged_for_it() -> None:
     seen: list[tuple[int, int]] = []
-    few = Site(records(2, (4,)), records(2, (4,)))
-    which = Trainer(task=Small(), site=few, privacy=PRIVACY, draw=draw_of("few"),
-                    progress=lambda step, steps: seen.append((step, steps)))  # fmt: skip
+    few = SiteRecords(records(2, (4,)), records(2, (4,)))
+    which = Trainer(
+        task=Small(),
+        site=few,
+        privacy=PRIVACY,
+        draw=draw_of("few"),
+        progress=lambda step, steps: seen.append((step, steps)),
+    )
     account = Account()
     which.train(which.initial(bytes(32)), account.charge(PRIVACY))
     assert seen == [(step, 80) for step in range(1, 81)]
@@ -371,5 +377,5 @@ def test_training_without_noise_to_speak_of_learns() -> None:
 
 def test_a_keystream_belongs_to_one_pass() -> None:
     which = trainer(Small())
-    assert isinstance(which._stream("training/noise"), Keystream)
+    assert isinstance(which._stream("training/noise"), BitStream)
     assert not np.array_equal(which._stream("training/noise").words(4), which._stream("training/noise").words(4))

@@ -14,21 +14,21 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from p2pfl.keys import Secret, derive
-from p2pfl.training.noise import BLOCK_WORDS, Keystream
+from p2pfl.training.noise import BLOCK_WORDS, BitStream
 from p2pfl.training.sampling import poisson_batches, shuffled_batches
 from tests.training.settings import draw_of
 
 SEED = bytes(range(32))
 
 
-def stream(name: str = "a") -> Keystream:
-    return Keystream(Secret(hashlib.sha256(name.encode()).digest()), "training/noise")
+def stream(name: str = "a") -> BitStream:
+    return BitStream(Secret(hashlib.sha256(name.encode()).digest()), "training/noise")
 
 
 def test_the_words_are_the_bytes_of_aes_ctr_under_the_derived_key() -> None:
     key = derive(SEED, "training/noise", b"")
     plain = Cipher(AES(key), CTR(bytes(16))).encryptor().update(bytes(8 * 5))
-    found = Keystream(Secret(SEED), "training/noise").words(5)
+    found = BitStream(Secret(SEED), "training/noise").words(5)
     assert found.astype("<u8").tobytes() == plain
 
 
@@ -41,8 +41,11 @@ def test_no_part_of_the_stream_is_handed_out_twice_whatever_the_cuts() -> None:
 
 def test_another_label_or_secret_or_context_is_another_stream() -> None:
     first = stream().words(4)
-    others = [stream("b"), Keystream(Secret(hashlib.sha256(b"a").digest()), "training/sampling"),
-              Keystream(Secret(hashlib.sha256(b"a").digest()), "training/noise", b"context")]  # fmt: skip
+    others = [
+        stream("b"),
+        BitStream(Secret(hashlib.sha256(b"a").digest()), "training/sampling"),
+        BitStream(Secret(hashlib.sha256(b"a").digest()), "training/noise", b"context"),
+    ]
     assert not any(np.array_equal(first, other.words(4)) for other in others)
 
 
@@ -88,7 +91,7 @@ def test_what_is_no_probability_is_refused(probability: float) -> None:
 
 def test_a_secret_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
-        Keystream(Secret(bytes(16)), "training/noise")
+        BitStream(Secret(bytes(16)), "training/noise")
 
 
 def test_each_record_is_in_each_batch_with_the_rate_independently() -> None:
@@ -117,7 +120,7 @@ def test_a_shuffled_pass_has_every_record_once() -> None:
 
 def test_the_stream_is_that_of_the_pinned_vector() -> None:
     vector = json.loads((Path(__file__).parent / "vectors" / "keystream.json").read_text())
-    source = Keystream(Secret(bytes.fromhex(vector["secret"])), vector["label"], bytes.fromhex(vector["context"]))
+    source = BitStream(Secret(bytes.fromhex(vector["secret"])), vector["label"], bytes.fromhex(vector["context"]))
     assert [f"{word:016x}" for word in source.words(len(vector["words"]))] == vector["words"]
 
 

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 from p2pfl.errors.training import ModelMisfit, TaskFileChanged, TaskUnusable, TooFewRecords, UnknownTask
-from p2pfl.federation import TaskChoice
+from p2pfl.federation.federation import TaskChoice
 from p2pfl.keys import Secret
 from p2pfl.training import checkpoint
-from p2pfl.training.alone import site_alone
+from p2pfl.training.baseline import site_alone
 from p2pfl.training.models import build, predict
-from p2pfl.training.task import Records, Task, built_in, hold_out, load_task
+from p2pfl.training.registry import built_in, load_task
+from p2pfl.training.task import Records, Task, hold_out
 from p2pfl.training.tasks.tabular import Tabular
-from p2pfl.training.update import Manifest, write_vector
+from p2pfl.training.update import TensorLayout, write_vector
 from tests.training.settings import PRIVACY, Small, draw_of, records
 
 KEY = Secret(bytes(range(32)))
@@ -57,8 +58,9 @@ def test_too_few_records_are_refused() -> None:
 def test_a_file_of_equal_records_that_are_all_held_out_leaves_too_few_and_says_so() -> None:
     same = records(100, (4,)).at(np.zeros(100, dtype=np.int64))
     first = same.identities[0]
-    key = next(key for key in (bytes([number]) * 32 for number in range(256))
-               if hmac.digest(key, first, "sha256")[0] < 64)  # fmt: skip
+    key = next(
+        key for key in (bytes([number]) * 32 for number in range(256)) if hmac.digest(key, first, "sha256")[0] < 64
+    )
     with pytest.raises(TooFewRecords) as caught:
         hold_out(same, Secret(key), "a.csv")
     assert "1 of them different, leave 0" in caught.value.evidence
@@ -159,9 +161,13 @@ def test_a_model_of_another_task_or_a_cut_file_is_refused(broken: str) -> None:
     manifest = build(Small()).manifest
     vector = np.zeros(manifest.parameters, dtype=np.float32)
     whole = checkpoint.to_bytes(vector, manifest)
-    more = Manifest((*manifest.tensors, ("extra", (2,))))
-    raw = {"cut": whole[:-2], "empty": b"", "other": checkpoint.to_bytes(vector, Manifest((("w", vector.shape),))),
-           "more": checkpoint.to_bytes(np.zeros(more.parameters, dtype=np.float32), more)}[broken]  # fmt: skip
+    more = TensorLayout((*manifest.tensors, ("extra", (2,))))
+    raw = {
+        "cut": whole[:-2],
+        "empty": b"",
+        "other": checkpoint.to_bytes(vector, TensorLayout((("w", vector.shape),))),
+        "more": checkpoint.to_bytes(np.zeros(more.parameters, dtype=np.float32), more),
+    }[broken]
     with pytest.raises(ModelMisfit):
         checkpoint.from_bytes(raw, manifest, "model.safetensors")
 

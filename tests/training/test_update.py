@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from p2pfl.training.update import BLOCK, Manifest, apply, first_model, manifest_of, read_vector, write_vector
+from p2pfl.training.update import BLOCK, TensorLayout, apply, first_model, manifest_of, read_vector, write_vector
 from tests.training.settings import Images, Small
 from tests.training.vectors.generate import vectors
 
@@ -36,14 +36,14 @@ def test_names_and_shapes_follow_the_model_and_frozen_parameters_stay_out() -> N
 
 
 def test_another_shape_or_name_is_another_digest() -> None:
-    first = Manifest((("w", (2, 3)),))
-    assert len({first.digest, Manifest((("w", (3, 2)),)).digest, Manifest((("v", (2, 3)),)).digest}) == 3
-    assert first.digest == Manifest((("w", (2, 3)),)).digest
+    first = TensorLayout((("w", (2, 3)),))
+    assert len({first.digest, TensorLayout((("w", (3, 2)),)).digest, TensorLayout((("v", (2, 3)),)).digest}) == 3
+    assert first.digest == TensorLayout((("w", (2, 3)),)).digest
 
 
 def test_a_vector_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="parameters"):
-        Manifest((("w", (2, 3)),)).split(np.zeros(5, dtype=np.float32))
+        TensorLayout((("w", (2, 3)),)).split(np.zeros(5, dtype=np.float32))
 
 
 def test_the_first_model_does_not_depend_on_torch_but_on_the_public_seed() -> None:

@@ -1,8 +1,9 @@
 """Write the sharing kernel's vectors: python -m tests.vectors.generate [--check].
 
-Every expected value comes from the slow twins in tests/sharing/twins.py, which are written from the specification, not
-from the code that the vectors then hold. A case has a `name`, an `operation`, its inputs, and `expect` or `error` (the
-stable code of a refusal). Words are little-endian bytes in hex; keys are SHA-256 of the name given beside them.
+Every expected value comes from the slow twins in tests/sharing/reference.py, which are written from the
+specification, not from the code that the vectors then hold. A case has a `name`, an `operation`, its inputs, and
+`expect` or `error` (the stable code of a refusal). Words are little-endian bytes in hex; keys are SHA-256 of the name
+given beside them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from p2pfl.sharing.field import FIELDS, Field
-from tests.sharing import twins
-from tests.sharing.twins import key
+from tests.sharing import reference
+from tests.sharing.reference import key
 
 FOLDER = Path(__file__).parent
 Case = dict[str, Any]
@@ -34,12 +35,21 @@ def stream_keys() -> list[Case]:
         run, seed = key("run"), key(f"seed {edge}")
         context = run + b"".join(value.to_bytes(8, "big") for value in (3, 12, 1))
         context += b"".join(value.to_bytes(2, "big") for value in (*edge, segment))
-        cases.append({
-            "name": f"{label} of edge {edge}, segment {segment}", "operation": "stream_key", "seed": seed.hex(),
-            "label": label, "run": run.hex(), "epoch": 3, "round": 12, "attempt": 1, "edge": list(edge),
-            "segment": segment,
-            "expect": {"context": context.hex(), "key": twins.stream_key(seed, label, context).hex()},
-        })
+        cases.append(
+            {
+                "name": f"{label} of edge {edge}, segment {segment}",
+                "operation": "stream_key",
+                "seed": seed.hex(),
+                "label": label,
+                "run": run.hex(),
+                "epoch": 3,
+                "round": 12,
+                "attempt": 1,
+                "edge": list(edge),
+                "segment": segment,
+                "expect": {"context": context.hex(), "key": reference.stream_key(seed, label, context).hex()},
+            }
+        )
     return cases
 
 
@@ -47,15 +57,23 @@ def prg(bits: int) -> list[Case]:
     field, cases = FIELDS[bits], []
     places = [("start", "first words", 0, 40), ("start", "from an odd word", 7, 9), ("far", "far out", 10**12 + 1, 9)]
     if bits == 16:
-        place = next(k for k in range(10**6) if twins.prg_word(key("start"), field, k)[1] > 1)
+        place = next(k for k in range(10**6) if reference.prg_word(key("start"), field, k)[1] > 1)
         places.append(("start", "stream 1 refuses the middle word", place - 2, 5))
     if bits == 31:
         places.append((REFUSED_31_KEY, "stream 1 refuses the middle word", REFUSED_31 - 2, 5))
     for name, what, start, count in places:
-        cases.append({
-            "name": what, "operation": "expand", "bits": bits, "key": key(name).hex(), "key_name": name,
-            "start": start, "count": count, "expect": words(twins.prg(key(name), field, start, count), field),
-        })
+        cases.append(
+            {
+                "name": what,
+                "operation": "expand",
+                "bits": bits,
+                "key": key(name).hex(),
+                "key_name": name,
+                "start": start,
+                "count": count,
+                "expect": words(reference.prg(key(name), field, start, count), field),
+            }
+        )
     return cases
 
 
@@ -63,10 +81,15 @@ def mask(bits: int) -> list[Case]:
     field, cases = FIELDS[bits], []
     made, received, own = [key("m0"), key("m1")], [key("r0"), key("r1")], key("own")
     edges = [0, 1, field.half, field.half + 1, field.p - 1]
-    common = {"operation": "mask", "bits": bits, "made": [k.hex() for k in made],
-              "received": [k.hex() for k in received], "own": own.hex()}
+    common = {
+        "operation": "mask",
+        "bits": bits,
+        "made": [k.hex() for k in made],
+        "received": [k.hex() for k in received],
+        "own": own.hex(),
+    }
     for name, x, start in (("zeros", [0] * 20, 0), ("edge values", edges * 4, 0), ("a chunk alone", edges, 1_000_003)):
-        expect = words(twins.mask(x, made, received, own, field, start), field)
+        expect = words(reference.mask(x, made, received, own, field, start), field)
         cases.append({"name": name, **common, "x": words(x, field), "start": start, "expect": expect})
     bad = words([0, field.p, 0], field)
     cases.append({"name": "a word of p", **common, "x": bad, "start": 0, "error": "P2P-SHARE-004"})
@@ -77,16 +100,22 @@ def split() -> list[Case]:
     cases: list[Case] = []
     for bits, field in FIELDS.items():
         x, rand = [0, field.p - 1, 5], key("one") + key("two")
-        rows = [twins.prg(each, field, 0, 3) for each in (key("one"), key("two"))]
+        rows = [reference.prg(each, field, 0, 3) for each in (key("one"), key("two"))]
         common: Case = {"operation": "split", "bits": bits, "x": words(x, field)}
-        shares = [words(row, field) for row in twins.complete(x, rows, field)]
+        shares = [words(row, field) for row in reference.complete(x, rows, field)]
         cases += [
             {"name": f"three shares, {bits} bits", **common, "n": 3, "rand": rand.hex(), "expect": shares},
             {"name": "one byte short", **common, "n": 3, "rand": rand[1:].hex(), "error": "P2P-SHARE-009"},
             {"name": "one byte over", **common, "n": 3, "rand": rand.hex() + "00", "error": "P2P-SHARE-009"},
             {"name": "one share", **common, "n": 1, "rand": "", "error": "P2P-SHARE-009"},
-            {"name": "a word of p", **common, "x": words([field.p], field), "n": 3, "rand": rand.hex(),
-             "error": "P2P-SHARE-004"},
+            {
+                "name": "a word of p",
+                **common,
+                "x": words([field.p], field),
+                "n": 3,
+                "rand": rand.hex(),
+                "error": "P2P-SHARE-004",
+            },
         ]
     return cases
 
@@ -102,8 +131,13 @@ def field() -> list[Case]:
             {"name": "edge values", **common, "data": words(good, each), "count": 5, "expect": signed},
             {"name": "p", **common, "data": words([1, each.p], each), "count": 2, "error": "P2P-SHARE-002"},
             {"name": "all bits", **common, "data": words([top], each), "count": 1, "error": "P2P-SHARE-002"},
-            {"name": "half a word", **common, "data": bytes(size + size // 2).hex(), "count": 1,
-             "error": "P2P-SHARE-003"},
+            {
+                "name": "half a word",
+                **common,
+                "data": bytes(size + size // 2).hex(),
+                "count": 1,
+                "error": "P2P-SHARE-003",
+            },
             {"name": "a word short", **common, "data": bytes(size).hex(), "count": 2, "error": "P2P-SHARE-003"},
             {"name": "a word over", **common, "data": bytes(3 * size).hex(), "count": 2, "error": "P2P-SHARE-003"},
         ]
@@ -114,11 +148,22 @@ def quantiser() -> list[Case]:
     u = [0.0, 0.5, -0.5, 0.1, -0.1, 1.0, -1.0, 1e-9, 3.0, -3.0]
     cases: list[Case] = []
     for bits, rotate, clip in ((16, False, 0.0), (16, True, 0.0), (31, False, 2.0), (61, False, 0.0)):
-        common = {"operation": "quantise", "bits": bits, "n": 5, "clip": clip, "limit": 1.5, "rotate": rotate,
-                  "rotation_seed": key("rotation").hex(), "rounding": key("rounding").hex(), "u": u}
-        found = twins.quantise(u, FIELDS[bits], 5, clip, 1.5, rotate, key("rotation"), key("rounding"))
-        expect = {"first_words": words(found[:64], FIELDS[bits]),
-                  "sha256": twins.sha256(bytes.fromhex(words(found, FIELDS[bits]))).hex()}
+        common = {
+            "operation": "quantise",
+            "bits": bits,
+            "n": 5,
+            "clip": clip,
+            "limit": 1.5,
+            "rotate": rotate,
+            "rotation_seed": key("rotation").hex(),
+            "rounding": key("rounding").hex(),
+            "u": u,
+        }
+        found = reference.quantise(u, FIELDS[bits], 5, clip, 1.5, rotate, key("rotation"), key("rounding"))
+        expect = {
+            "first_words": words(found[:64], FIELDS[bits]),
+            "sha256": reference.sha256(bytes.fromhex(words(found, FIELDS[bits]))).hex(),
+        }
         cases.append({"name": f"{bits} bits, rotate {rotate}, clip {clip}", **common, "expect": expect})
     plain = {**cases[0]}
     del plain["expect"]
@@ -136,8 +181,12 @@ def fixed_point() -> list[Case]:
     common: Case = {"operation": "fixed_point", "n": 5, "limit": "1000", "decimals": 2}
     p = FIELDS[61].p
     return [
-        {"name": "half to even", **common, "values": ["0.005", "0.015", "-0.005", "-0.015", "1000", "-1000"],
-         "expect": words([0, 2, 0, p - 2, 100_000, p - 100_000], FIELDS[61])},
+        {
+            "name": "half to even",
+            **common,
+            "values": ["0.005", "0.015", "-0.005", "-0.015", "1000", "-1000"],
+            "expect": words([0, 2, 0, p - 2, 100_000, p - 100_000], FIELDS[61]),
+        },
         {"name": "over the limit", **common, "values": ["0", "1000.001"], "error": "P2P-SHARE-007"},
         {"name": "far over the limit", **common, "values": ["-1e400000"], "error": "P2P-SHARE-007"},
         {"name": "no number", **common, "values": ["1,5"], "error": "P2P-SHARE-008"},
@@ -150,8 +199,12 @@ def fixed_point() -> list[Case]:
 
 def graph() -> list[Case]:
     return [
-        {"name": f"{n} peers", "operation": "graph", "n": n,
-         "expect": sorted(list(twins.edge(i, j, n)) for i in range(n) for j in range(i))}
+        {
+            "name": f"{n} peers",
+            "operation": "graph",
+            "n": n,
+            "expect": sorted(list(reference.edge(i, j, n)) for i in range(n) for j in range(i)),
+        }
         for n in (3, 4, 5, 6, 7, 10)
     ]
 
@@ -160,15 +213,18 @@ def merkle() -> list[Case]:
     cases: list[Case] = []
     for size, index in ((1, 0), (2, 1), (5, 4), (7, 3), (8, 0)):
         leaves = [bytes([number]) * number for number in range(size)]
-        path = [step.hex() for step in twins.merkle_path(leaves, index)]
-        common: Case = {"operation": "merkle", "leaves": [leaf.hex() for leaf in leaves], "index": index,
-                        "root": twins.merkle_root(leaves).hex()}
+        path = [step.hex() for step in reference.merkle_path(leaves, index)]
+        common: Case = {
+            "operation": "merkle",
+            "leaves": [leaf.hex() for leaf in leaves],
+            "index": index,
+            "root": reference.merkle_root(leaves).hex(),
+        }
         cases.append({"name": f"leaf {index} of {size}", **common, "path": path, "expect": True})
         altered = [*path, "00" * 32]
         cases.append({"name": f"leaf {index} of {size}, a step too many", **common, "path": altered, "expect": False})
         if path:
-            cases.append({"name": f"leaf {index} of {size}, a step short", **common, "path": path[1:],
-                          "expect": False})
+            cases.append({"name": f"leaf {index} of {size}, a step short", **common, "path": path[1:], "expect": False})
     return cases
 
 
@@ -177,20 +233,29 @@ def shamir() -> list[Case]:
     for threshold, count, size in ((1, 1, 1), (2, 3, 32), (3, 5, 32), (4, 7, 5), (13, 20, 32), (3, 255, 2)):
         secret = key(f"secret of {count}")[:size]
         coefficients = b"".join(key(f"coefficients {row} of {count}")[:size] for row in range(1, threshold))
-        shares = twins.shamir_split(secret, threshold, count, coefficients)
-        cases.append({
-            "name": f"{threshold} of {count}, {size} bytes", "operation": "shamir", "secret": secret.hex(),
-            "threshold": threshold, "count": count, "coefficients": coefficients.hex(),
-            "expect": [share.hex() for share in shares],
-        })
+        shares = reference.shamir_split(secret, threshold, count, coefficients)
+        cases.append(
+            {
+                "name": f"{threshold} of {count}, {size} bytes",
+                "operation": "shamir",
+                "secret": secret.hex(),
+                "threshold": threshold,
+                "count": count,
+                "coefficients": coefficients.hex(),
+                "expect": [share.hex() for share in shares],
+            }
+        )
         last = {place: shares[place] for place in range(count - threshold, count)}
         wrong = {**last, count - 1: bytes(byte ^ 1 for byte in last[count - 1])}
         for what, some in (("last shares combined", last), ("the very last one wrong", wrong)):
-            cases.append({
-                "name": f"{threshold} of {count}, {what}", "operation": "combine",
-                "shares": {str(place): share.hex() for place, share in some.items()},
-                "expect": twins.shamir_combine(some).hex(),
-            })
+            cases.append(
+                {
+                    "name": f"{threshold} of {count}, {what}",
+                    "operation": "combine",
+                    "shares": {str(place): share.hex() for place, share in some.items()},
+                    "expect": reference.shamir_combine(some).hex(),
+                }
+            )
     return cases
 
 
@@ -198,29 +263,44 @@ def forms() -> list[Case]:
     cases: list[Case] = []
     for bits, field in FIELDS.items():
         challenge, p, size = key(f"challenge of {bits}"), field.p, field.word_bytes
-        drawn = twins.form_coefficients(challenge, field)
+        drawn = reference.form_coefficients(challenge, field)
         common: Case = {"operation": "tag", "bits": bits, "challenge": challenge.hex()}
         chunks = {
-            "one word": [1], "two words, one row": [p - 1, 2], "three words, a row not full": [1, 2, 3],
-            "edge values": [0, 1, field.half, field.half + 1, p - 1], "all p − 1": [p - 1] * 50, "zeros": [0] * 7,
-            "a hundred": twins.prg(key("chunk"), field, 0, 100),
+            "one word": [1],
+            "two words, one row": [p - 1, 2],
+            "three words, a row not full": [1, 2, 3],
+            "edge values": [0, 1, field.half, field.half + 1, p - 1],
+            "all p − 1": [p - 1] * 50,
+            "zeros": [0] * 7,
+            "a hundred": reference.prg(key("chunk"), field, 0, 100),
         }
         for name, x in chunks.items():
-            tag = twins.form_tag(x, drawn, field)
+            tag = reference.form_tag(x, drawn, field)
             cases.append({"name": f"{name}, {bits} bits", **common, "x": words(x, field), "expect": tag.hex()})
         # Longer chunks by their key: vectors stay small.
         for count in (1000, 40_000):
-            tag = twins.form_tag(twins.prg(key("chunk"), field, 0, count), drawn, field)
-            cases.append({"name": f"{count} words of a stream, {bits} bits", **common, "key": key("chunk").hex(),
-                          "count": count, "expect": tag.hex()})
+            tag = reference.form_tag(reference.prg(key("chunk"), field, 0, count), drawn, field)
+            cases.append(
+                {
+                    "name": f"{count} words of a stream, {bits} bits",
+                    **common,
+                    "key": key("chunk").hex(),
+                    "count": count,
+                    "expect": tag.hex(),
+                }
+            )
         tags = [words([p - 1] * (8 // size), field), words([2, *[0] * (8 // size - 1)], field)]
         total = words([1, *[p - 1] * (8 // size - 1)], field)
         plus: Case = {"operation": "add_tags", "bits": bits}
         cases += [
             {"name": f"two tags added, {bits} bits", **plus, "tags": tags, "expect": total},
-            {"name": "a word of a tag is p", **plus, "tags": [tags[0], words([p], field) + tags[1][2 * size:]],
-             "error": "P2P-SHARE-002"},
-            {"name": "a tag is a word short", **plus, "tags": [tags[0], tags[1][2 * size:]], "error": "P2P-SHARE-003"},
+            {
+                "name": "a word of a tag is p",
+                **plus,
+                "tags": [tags[0], words([p], field) + tags[1][2 * size :]],
+                "error": "P2P-SHARE-002",
+            },
+            {"name": "a tag is a word short", **plus, "tags": [tags[0], tags[1][2 * size :]], "error": "P2P-SHARE-003"},
             {"name": "a tag is a word over", **plus, "tags": [tags[0] + "00" * size], "error": "P2P-SHARE-003"},
             {"name": "no tags", **plus, "tags": [], "error": "P2P-SHARE-009"},
             {"name": "a chunk with a word of p", **common, "x": words([1, p], field), "error": "P2P-SHARE-004"},

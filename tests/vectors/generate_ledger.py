@@ -33,9 +33,7 @@ def canonical(record: dict[str, Any]) -> bytes:
 
 def start(time: int) -> bytes:
     """A record of the kind `start`."""
-    return canonical(
-        {"kind": "start", "time": time, "version": "0.1.0", "python": "3.11.9", "incarnation": "00" * 16}
-    )
+    return canonical({"kind": "start", "time": time, "version": "0.1.0", "python": "3.11.9", "incarnation": "00" * 16})
 
 
 HASH = "ab" * 32
@@ -44,12 +42,28 @@ HASH = "ab" * 32
 def round_(number: int, base: bytes, **changed: Any) -> bytes:
     """A record of the kind `round`, which rests on the record that `base` names."""
     held = {
-        "kind": "round", "run": HASH, "epoch": 1, "round": number, "attempt": 0, "rests_on": max(number - 2, 0),
-        "base": base.hex(), "survivors": ["charite", "st-olav", "ucl"], "left_out": ["uppsala"],
-        "attempt_digest": HASH, "view": HASH, "total": HASH, "model_before": HASH, "model_after": HASH,
-        "configuration": {"purpose": "training"}, "outcome": {}, "epsilon": {"charite": "0.5", "ucl": ""},
-        "site_heads": {"charite": HASH}, "time_ms": 1_700_000_000_000, "salt": HASH, **changed,
-    }  # fmt: skip
+        "kind": "round",
+        "run": HASH,
+        "epoch": 1,
+        "round": number,
+        "attempt": 0,
+        "rests_on": max(number - 2, 0),
+        "base": base.hex(),
+        "survivors": ["charite", "st-olav", "ucl"],
+        "left_out": ["uppsala"],
+        "attempt_digest": HASH,
+        "view": HASH,
+        "total": HASH,
+        "model_before": HASH,
+        "model_after": HASH,
+        "configuration": {"purpose": "training"},
+        "outcome": {},
+        "epsilon": {"charite": "0.5", "ucl": ""},
+        "site_heads": {"charite": HASH},
+        "time_ms": 1_700_000_000_000,
+        "salt": HASH,
+        **changed,
+    }
     return canonical(held)
 
 
@@ -61,8 +75,18 @@ def base_of(record: bytes) -> bytes:
 PLACE = {"time": 1, "run": HASH, "epoch": 1, "round": 2, "attempt": 3}
 LEFT = canonical({"kind": "left", **PLACE, "lacking": ["ucl"], "sent": True})
 BREACH = canonical({"kind": "breach", **PLACE, "peer": "ucl", "code": "P2P-ROUND-019", "proof": None})
-QUERY = canonical({"kind": "query", "time": 1, "run": HASH, "round": 2, "attempt": 0, "query": "salary",
-                   "data": HASH, "members": ["charite", "st-olav", "ucl"]})  # fmt: skip
+QUERY = canonical(
+    {
+        "kind": "query",
+        "time": 1,
+        "run": HASH,
+        "round": 2,
+        "attempt": 0,
+        "query": "salary",
+        "data": HASH,
+        "members": ["charite", "st-olav", "ucl"],
+    }
+)
 
 
 def entry_hash(previous: bytes, record: bytes) -> bytes:
@@ -91,17 +115,24 @@ def chain() -> list[Case]:
             previous = entry_hash(previous, record)
             hashes.append(previous.hex())
         root = tree_root([sha(b"\x00" + record) for record in records])
-        cases.append({
-            "name": f"{count} entries", "operation": "chain", "records": [record.decode() for record in records],
-            "expect": {"hashes": hashes, "root": root.hex()},
-        })  # fmt: skip
+        cases.append(
+            {
+                "name": f"{count} entries",
+                "operation": "chain",
+                "records": [record.decode() for record in records],
+                "expect": {"hashes": hashes, "root": root.hex()},
+            }
+        )
     first = round_(1, bytes(32))
     third = round_(3, base_of(first))  # round 2 was left behind
-    cases.append({
-        "name": "rounds that rest on each other", "operation": "rests",
-        "records": [first.decode(), third.decode(), round_(5, base_of(third)).decode()],
-        "expect": [bytes(32).hex(), base_of(first).hex(), base_of(third).hex()],
-    })  # fmt: skip
+    cases.append(
+        {
+            "name": "rounds that rest on each other",
+            "operation": "rests",
+            "records": [first.decode(), third.decode(), round_(5, base_of(third)).decode()],
+            "expect": [bytes(32).hex(), base_of(first).hex(), base_of(third).hex()],
+        }
+    )
     for name, record in (("a round left behind", LEFT), ("a breach without proof", BREACH), ("a query", QUERY)):
         cases.append({"name": name, "operation": "kind", "record": record.decode(), "expect": json.loads(record)})
     good = start(1)
@@ -146,10 +177,19 @@ def head() -> list[Case]:
         seed, root = sha(title.encode()), sha(origin.encode())
         text, key, signed = note(origin, size, root, extensions, "charite", seed)
         common = {"operation": "head", "signer": "charite", "key": key.hex()}
-        cases.append({
-            "name": title, **common, "seed": seed.hex(), "origin": origin, "size": size, "root": root.hex(),
-            "extensions": extensions, "note": signed, "expect": "signed",
-        })  # fmt: skip
+        cases.append(
+            {
+                "name": title,
+                **common,
+                "seed": seed.hex(),
+                "origin": origin,
+                "size": size,
+                "root": root.hex(),
+                "extensions": extensions,
+                "note": signed,
+                "expect": "signed",
+            }
+        )
         line = signed.split("\n\n")[1]
         for name, bad, expect in (
             ("another size", signed.replace(f"\n{size}\n", f"\n{size + 1}\n"), "unsigned"),
@@ -189,15 +229,27 @@ def segment() -> list[Case]:
         {"name": "cut in a head", "segment": whole[: ends[1] + 5].hex(), "expect": {"frames": 2, "damage": "torn"}},
         {"name": "cut in the header", "segment": front[:20].hex(), "expect": {"frames": 0, "damage": "torn"}},
         {"name": "a byte changed", "segment": bytes(flipped).hex(), "expect": {"frames": 1, "damage": "tampered"}},
-        {"name": "a frame left out", "segment": (whole[: ends[0]] + whole[ends[1] :]).hex(),
-         "expect": {"frames": 1, "damage": "tampered"}},
-        {"name": "a frame twice", "segment": (whole + whole[ends[1] :]).hex(),
-         "expect": {"frames": 3, "damage": "tampered"}},
-        {"name": "another salt", "segment": (whole[:16] + bytes(32) + whole[48:]).hex(),
-         "expect": {"frames": 0, "damage": "tampered"}},
-        {"name": "another version", "segment": whole.replace(b"/1/", b"/2/", 1).hex(),
-         "expect": {"frames": 0, "damage": "tampered"}},
-    ]  # fmt: skip
+        {
+            "name": "a frame left out",
+            "segment": (whole[: ends[0]] + whole[ends[1] :]).hex(),
+            "expect": {"frames": 1, "damage": "tampered"},
+        },
+        {
+            "name": "a frame twice",
+            "segment": (whole + whole[ends[1] :]).hex(),
+            "expect": {"frames": 3, "damage": "tampered"},
+        },
+        {
+            "name": "another salt",
+            "segment": (whole[:16] + bytes(32) + whole[48:]).hex(),
+            "expect": {"frames": 0, "damage": "tampered"},
+        },
+        {
+            "name": "another version",
+            "segment": whole.replace(b"/1/", b"/2/", 1).hex(),
+            "expect": {"frames": 0, "damage": "tampered"},
+        },
+    ]
     return [{**case, **common} for case in cases]
 
 

@@ -74,19 +74,42 @@ PATH = (filled("sibling"), filled("uncle"))
 BUNDLE = (filled("commitment to b"), filled("commitment to the nonce"), filled("root of shares"))
 READYS = tuple(letter(13, "Ready", (D, V), name) for name in NAMES)
 ACKS = tuple(letter(3, "Ack", (tuple((name, H) for name in NAMES),), name) for name in NAMES)
-GROUNDS = (filled("manifest"), 11, filled("base"), filled("model"), b'{"purpose":"sum"}', b"", 60_000,
-           1_750_000_000_000, "0.31", H, b"")  # fmt: skip
+GROUNDS = (
+    filled("manifest"),
+    11,
+    filled("base"),
+    filled("model"),
+    b'{"purpose":"sum"}',
+    b"",
+    60_000,
+    1_750_000_000_000,
+    "0.31",
+    H,
+    b"",
+)
 PROPOSES = tuple(letter(4, "Propose", GROUNDS, name) for name in NAMES)
 BUNDLES = tuple(letter(1, "Bundle", BUNDLE, name) for name in NAMES)
 LEAVES = tuple(letter(16, "Leave", (("mayo",),), name) for name in ("charite", "st-olav"))
-ACKED = tuple((filled(f"process of {name}", 16), filled(f"signature of {name}", 64), beside)
-              for name, beside in zip(NAMES, ((), (("zurich", H),), ()), strict=True))  # fmt: skip
+ACKED = tuple(
+    (filled(f"process of {name}", 16), filled(f"signature of {name}", 64), beside)
+    for name, beside in zip(NAMES, ((), (("zurich", H),), ()), strict=True)
+)
 MEMBERS = (NAMES, BUNDLES, ACKED, PROPOSES, NAMES, 60_000, LEAVES)
 SURVIVORS = (1, D, V, NAMES, ())
 ABANDONS = tuple(letter(14, "Ballot", (0, b"", b"", (), ("mayo",)), name) for name in ("charite", "st-olav"))
 
-HELLO = (filled("link"), filled("manifest"), filled("signature", 64), b"", 0, 3, H, "0.31", PROPOSES[:1],
-         ((b'{"kind":"membership"}', (("mayo", filled("approval", 64)),)),))  # fmt: skip
+HELLO = (
+    filled("link"),
+    filled("manifest"),
+    filled("signature", 64),
+    b"",
+    0,
+    3,
+    H,
+    "0.31",
+    PROPOSES[:1],
+    ((b'{"kind":"membership"}', (("mayo", filled("approval", 64)),)),),
+)
 
 # number, class, signed, values of its fields in wire order
 KINDS: Final[tuple[tuple[int, str, bool, tuple[Any, ...]], ...]] = (
@@ -132,29 +155,50 @@ def plain(value: Any) -> Any:
 def whole() -> list[Case]:
     cases = []
     for number, kind, signed, fields in KINDS:
-        cases.append({
-            "name": f"a {kind}", "operation": "open", "data": letter(number, kind, fields, signed=signed).hex(),
-            "kind": kind, "envelope": plain(envelope()), "fields": plain(fields),
-        })  # fmt: skip
+        cases.append(
+            {
+                "name": f"a {kind}",
+                "operation": "open",
+                "data": letter(number, kind, fields, signed=signed).hex(),
+                "kind": kind,
+                "envelope": plain(envelope()),
+                "fields": plain(fields),
+            }
+        )
     survivors, abandon = (D, V, (), ()), (0, b"", b"", (), ("mayo",))
     more = [
         ("a Ballot that abandons", "Ballot", abandon, letter(14, "Ballot", abandon)),
         ("a Ballot of one bit, no READY", "Ballot", (1, *survivors), letter(14, "Ballot", (1, *survivors))),
     ]
     for name, kind, fields, data in more:
-        cases.append({"name": name, "operation": "open", "data": data.hex(), "kind": kind,
-                      "envelope": plain(envelope()), "fields": plain(fields)})  # fmt: skip
+        cases.append(
+            {
+                "name": name,
+                "operation": "open",
+                "data": data.hex(),
+                "kind": kind,
+                "envelope": plain(envelope()),
+                "fields": plain(fields),
+            }
+        )
     words = (D, 1, filled("words", 8))
     body = pack((1, *envelope(), *words)).replace(pack(words[2]), b"\xc5\x00\x08" + words[2])
-    cases.append({
-        "name": "bulk in a longer spelling: the digest of its words binds it", "operation": "open",
-        "data": pack((8, body, b"")).hex(), "kind": "Chunk", "envelope": plain(envelope()), "fields": plain(words),
-    })  # fmt: skip
+    cases.append(
+        {
+            "name": "bulk in a longer spelling: the digest of its words binds it",
+            "operation": "open",
+            "data": pack((8, body, b"")).hex(),
+            "kind": "Chunk",
+            "envelope": plain(envelope()),
+            "fields": plain(words),
+        }
+    )
     return cases
 
 
-def ready(*, head: tuple[Any, ...] | None = None, fields: tuple[Any, ...] = (D, V), number: int = 13,
-          kind: str = "Ready") -> bytes:  # fmt: skip
+def ready(
+    *, head: tuple[Any, ...] | None = None, fields: tuple[Any, ...] = (D, V), number: int = 13, kind: str = "Ready"
+) -> bytes:
     """A letter signed over whatever its body says."""
     body = pack(((1, *envelope()) if head is None else head) + fields)
     return pack((number, body, sign(kind, body)))
@@ -199,7 +243,7 @@ def malformed_form() -> list[tuple[str, bytes, str]]:
         ("bulk with a signature", pack((8, pack((1, *envelope(), D, 0, b"\0\0")), signature)), "sizes"),
         ("a kind in two bytes", b"\x93\xcc\x0d" + pack(body) + pack(signature), "spelling"),
         ("a body's length in two bytes", long + pack(signature), "spelling"),
-    ]  # fmt: skip
+    ]
 
 
 def with_round(spelling: bytes) -> bytes:
@@ -231,8 +275,11 @@ def malformed_body() -> list[tuple[str, bytes, str]]:
         ("a digest of 33 bytes", ready(fields=(D, V + b"\0")), "field"),
         ("a Ballot that is 2", ready(fields=(2, D, V, (), ()), number=14, kind="Ballot"), "field"),
         ("a Ballot that holds READYs", ready(fields=(1, D, V, READYS, ()), number=14, kind="Ballot"), "field"),
-        ("a Confirm with a record", ready(fields=(b'{"kind":"round"}', filled("cosignature", 64)), number=19,
-                                          kind="Confirm"), "field"),
+        (
+            "a Confirm with a record",
+            ready(fields=(b'{"kind":"round"}', filled("cosignature", 64)), number=19, kind="Confirm"),
+            "field",
+        ),
         ("a Ballot with a digest of 31 bytes", ready(fields=(1, D[:31], V, (), ()), number=14, kind="Ballot"), "field"),
         ("an Ack with rows of three", ready(fields=((("mayo", H, H),),), number=3, kind="Ack"), "field"),
         ("a Share without a backup", ready(fields=(b"\0", b"", b"", H, ()), number=2, kind="Share"), "field"),
@@ -253,7 +300,7 @@ def malformed_body() -> list[tuple[str, bytes, str]]:
         ("a Total that is masked twice", pack((21, pack((1, *envelope(), 2, 0, 61, 1, 0, bytes(8), 1)), b"")), "field"),
         ("an Opened without words", pack((23, pack((1, *envelope(), D, 0, "mayo", b"")), b"")), "field"),
         ("an Evidence of text", ready(fields=(("mayo",),), number=24, kind="Evidence"), "field"),
-    ]  # fmt: skip
+    ]
 
 
 def not_signed() -> list[tuple[str, bytes, str]]:
@@ -273,9 +320,15 @@ def cases() -> list[Case]:
     found = whole()
     for operation, rows in (("read", malformed_form() + malformed_body()), ("open", not_signed())):
         for name, data, reason in rows:
-            found.append({
-                "name": name, "operation": operation, "data": data.hex(), "error": "Malformed", "reason": reason,
-            })  # fmt: skip
+            found.append(
+                {
+                    "name": name,
+                    "operation": operation,
+                    "data": data.hex(),
+                    "error": "Malformed",
+                    "reason": reason,
+                }
+            )
     return found
 
 

@@ -25,9 +25,9 @@ from p2pfl.sharing.events import (
     Send,
     SumsStored,
 )
-from p2pfl.sharing.phases import asked, share
+from p2pfl.sharing.phases import questions, share
 from p2pfl.sharing.phases.members import take_bundles
-from p2pfl.sharing.phases.owed import to_blame
+from p2pfl.sharing.phases.missing import to_blame
 from p2pfl.sharing.state import State
 
 LEAVE_S: Final = 30.0  # undecided so long after this peer's vote, a round is left behind
@@ -125,7 +125,7 @@ def count(state: State, event: Received) -> list[Effect]:
             raise TwoStatements(peer=letter.sender, message="Ballot", evidence=evidence, proof=proof)
         return []
     state.ballots[letter.sender] = letter
-    return asked.wait(state)
+    return questions.wait(state)
 
 
 def answer(state: State, event: Received) -> list[Effect]:
@@ -142,7 +142,7 @@ def answer(state: State, event: Received) -> list[Effect]:
 def gives_up(state: State) -> bool:
     """There is a reason to cast ABANDON. (The row for SURVIVORS comes first: q READYs say that the attempt stands.)"""
     undecided = state.ballot is None and state.certificate is None and not state.follows
-    return undecided and _reason(state) is not None and not (_may_vote(state) and asked.hopes(state))
+    return undecided and _reason(state) is not None and not (_may_vote(state) and questions.hopes(state))
 
 
 def give_up(state: State) -> list[Effect]:
@@ -175,8 +175,9 @@ def _reason(state: State) -> tuple[str, ...] | None:
     if state.past("gather"):
         return to_blame(state)
     seconds = state.members.message.deadline_ms / 1000 if isinstance(state.members.message, Members) else 0.0
-    gone = [name for name in state.survivors
-            if name in state.returned or state.others.away(name, state.now, seconds / 4)]  # fmt: skip
+    gone = [
+        name for name in state.survivors if name in state.returned or state.others.away(name, state.now, seconds / 4)
+    ]
     blamed = set(to_blame(state)) & set(gone) if gone else set()
     return tuple(name for name in gone if name in blamed) or None
 
@@ -198,8 +199,11 @@ def _no_members(state: State) -> tuple[str, ...] | None:
 
 
 def _abandons(state: State) -> list[str]:
-    return [name for name, letter in state.ballots.items()
-            if isinstance(letter.message, Ballot) and not letter.message.survivors]  # fmt: skip
+    return [
+        name
+        for name, letter in state.ballots.items()
+        if isinstance(letter.message, Ballot) and not letter.message.survivors
+    ]
 
 
 def _named(state: State) -> tuple[str, ...]:
@@ -235,7 +239,7 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     known = state.bundles.get(event.peer)
     if known is not None and known.envelope.incarnation != event.incarnation and state.members is not None:
         state.returned.add(event.peer)
-    asked.anew(state, event.peer)
+    questions.anew(state, event.peer)
     return [Send(event.peer, sent.letter) for sent in state.outbox if sent.to is None or sent.to == event.peer]
 
 
@@ -285,10 +289,16 @@ def abandoned(state: State) -> bool:
 
 def _deciding(state: State, *, survivors: bool) -> list[Letter]:
     quorums = state.setting.roster.quorums
-    same = [letter for letter in state.ballots.values()
-            if isinstance(letter.message, Ballot) and bool(letter.message.survivors) == survivors
-            and (not survivors or (letter.message.attempt_digest == state.attempt_digest
-                                   and letter.sender in state.survivors))]  # fmt: skip
+    same = [
+        letter
+        for letter in state.ballots.values()
+        if isinstance(letter.message, Ballot)
+        and bool(letter.message.survivors) == survivors
+        and (
+            not survivors
+            or (letter.message.attempt_digest == state.attempt_digest and letter.sender in state.survivors)
+        )
+    ]
     if survivors:
         views = [letter.message.view for letter in same if isinstance(letter.message, Ballot)]
         best = max(views, key=views.count, default=b"")

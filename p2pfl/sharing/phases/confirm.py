@@ -1,7 +1,7 @@
 """CONFIRM: one record of the round, a function of D, the nonces and the sum; q signatures make it final.
 
 docs/spec/sharing.md §9. The record is what goes into every federation log, byte for byte. Each signature over it keeps
-the vow of `others.py`. How a peer that lacks the sum comes by it: `fetch.py`.
+the vow of `peers.py`. How a peer that lacks the sum comes by it: `fetch.py`.
 """
 
 from __future__ import annotations

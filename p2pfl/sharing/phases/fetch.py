@@ -17,7 +17,7 @@ from p2pfl.messages import Ballot, Certificate, Handed, Reveal, Total, Want, ope
 from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.events import Effect, LinkUp, Received, Send, Vector, Words
 from p2pfl.sharing.field import FIELDS, bytes_of
-from p2pfl.sharing.phases import asked, ballot, confirm, gather, mask, unmask
+from p2pfl.sharing.phases import ballot, confirm, gather, mask, questions, unmask
 from p2pfl.sharing.state import State, total_digest
 
 SUM: Final = "sum"
@@ -52,8 +52,11 @@ def _holders(state: State) -> list[str]:
 
 def _vouched(state: State) -> set[str]:
     held = state.certificate.message if state.certificate is not None else None
-    ballots = [open_letter(wire, state.setting.roster, Ballot).message for wire in held.ballots] \
-        if isinstance(held, Certificate) else []  # fmt: skip
+    ballots = (
+        [open_letter(wire, state.setting.roster, Ballot).message for wire in held.ballots]
+        if isinstance(held, Certificate)
+        else []
+    )
     return {name for one in ballots if isinstance(one, Ballot) for name in one.readys}
 
 
@@ -84,10 +87,10 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
 def serve(state: State, event: Received) -> list[Effect]:
     """Give the sum to a peer that asks for it, with what it needs to check it; one that wants nothing is settled."""
     message, asker = event.letter.message, event.letter.sender
-    if not isinstance(message, Want) or message.what not in (SUM, confirm.NOTHING, confirm.CONFIRMS, asked.VOTE):
+    if not isinstance(message, Want) or message.what not in (SUM, confirm.NOTHING, confirm.CONFIRMS, questions.VOTE):
         return []
-    if message.what == asked.VOTE:
-        return asked.certificate(state, event)
+    if message.what == questions.VOTE:
+        return questions.certificate(state, event)
     if message.what == confirm.CONFIRMS:
         return _confirms(state, asker)
     if message.what == confirm.NOTHING:

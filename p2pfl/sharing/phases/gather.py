@@ -295,8 +295,9 @@ def ask(state: State) -> list[Effect]:
     So a member that withholds from one peer what it owes to all is the one who is seen to owe it.
     """
     state.due["asked"] = state.now
-    lacking = [(name, kind) for kind, held in _statements(state).items()
-               for name in state.survivors if name not in held]  # fmt: skip
+    lacking = [
+        (name, kind) for kind, held in _statements(state).items() for name in state.survivors if name not in held
+    ]
     for index, held in state.contributed.items():
         lacking += [(name, index) for name in state.survivors if name not in held]
     for piece in state.pieces:

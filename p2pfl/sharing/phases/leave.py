@@ -2,7 +2,7 @@
 
 docs/spec/sharing.md §10. A LEAVE binds no vote: a late certificate of the round is acted on as ever, and its later
 attempts, in which this peer takes no part, are followed until a newer round is final. What keeps two models from
-becoming final is the vow of `others.py`, not this step.
+becoming final is the vow of `peers.py`, not this step.
 """
 
 from __future__ import annotations
@@ -59,8 +59,11 @@ def go_on(state: State) -> list[Effect]:
     """The round is left behind. Its update is spent if a word of it left."""
     state.left = True
     sent = bool(state.roots.get(state.setting.me)) or state.ready is not None or (state.restored and state.inside)
-    lacking = tuple(sorted({name for one in state.leaves.values()
-                            if isinstance(one.message, Leave) for name in one.message.lacking}))  # fmt: skip
+    lacking = tuple(
+        sorted(
+            {name for one in state.leaves.values() if isinstance(one.message, Leave) for name in one.message.lacking}
+        )
+    )
     # Shown to all: a liar may have sent its own to this peer alone, and the others wait for one more.
     wires = tuple(letter.wire for letter in state.leaves.values())
     return [Send(None, state.seal(Handed(wires))), LeftBehind(state.round, state.attempt, lacking, sent)]

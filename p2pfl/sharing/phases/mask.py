@@ -16,8 +16,7 @@ from p2pfl.keys import Secret, digest
 from p2pfl.messages import Chunk, Members, Root
 from p2pfl.sharing import fairness, prg
 from p2pfl.sharing.certificate import proposals
-from p2pfl.sharing.chunks import Chunk as Piece
-from p2pfl.sharing.chunks import Layout, Segment, plan
+from p2pfl.sharing.chunks import ChunkSpan, Layout, Segment, plan
 from p2pfl.sharing.events import Accepted, Ahead, Effect, MasksReady, Quantise, Send, Vector, Words, WordsReady
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.masking import combine
@@ -82,12 +81,12 @@ def lay_out(state: State, segments: tuple[tuple[int, int], ...]) -> None:
     state.segments, state.pieces = segments, pieces_under(state, segments)
 
 
-def pieces_under(state: State, segments: tuple[tuple[int, int], ...]) -> tuple[Piece, ...]:
+def pieces_under(state: State, segments: tuple[tuple[int, int], ...]) -> tuple[ChunkSpan, ...]:
     """The chunks of such words under this attempt's owners; the state stays as it is."""
     return plan(Layout(tuple(Segment(bits, length) for bits, length in segments)), len(state.owners))
 
 
-def piece_of(vectors: tuple[Vector, ...], piece: Piece) -> Words:
+def piece_of(vectors: tuple[Vector, ...], piece: ChunkSpan) -> Words:
     """The words of one chunk: a view."""
     return vectors[piece.segment].words[piece.start : piece.stop]
 
@@ -180,7 +179,8 @@ def _masked(state: State, segment: int, vector: Vector, ahead: tuple[Vector, ...
 
 def _fits(state: State, vector: Vector, ahead: tuple[Vector, ...]) -> bool:
     """`ahead` holds masks for `vector`, over edges that have the same seeds still."""
-    if any(name not in state.bundles or state.bundles[name].digest != digest
-           for name, digest in state.ahead_with.items()):  # fmt: skip
+    if any(
+        name not in state.bundles or state.bundles[name].digest != digest for name, digest in state.ahead_with.items()
+    ):
         return False
     return any(masks.bits == vector.bits and masks.words.size >= vector.words.size for masks in ahead)

@@ -104,9 +104,10 @@ def _differing(state: State) -> list[Effect]:
     errors = [
         error
         for name, letter in state.proposes.items()
-        if name != me and isinstance(letter.message, Propose)
+        if name != me
+        and isinstance(letter.message, Propose)
         and (error := _difference(state, name, letter.message)) is not None
-    ]  # fmt: skip
+    ]
     return [Stop(errors[0])] if len(errors) > state.n - state.setting.roster.quorums.q else []
 
 

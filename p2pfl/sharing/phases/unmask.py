@@ -124,8 +124,14 @@ def can_combine(state: State) -> bool:
 
 def _combinable(state: State) -> str:
     enough = threshold(state)
-    return next((name for name in state.survivors if name not in state.reveals and name not in state.misdealt
-                 and len(state.pieced.get(name, {})) >= enough), "")  # fmt: skip
+    return next(
+        (
+            name
+            for name in state.survivors
+            if name not in state.reveals and name not in state.misdealt and len(state.pieced.get(name, {})) >= enough
+        ),
+        "",
+    )
 
 
 def combine(state: State) -> list[Effect]:
@@ -188,10 +194,15 @@ def apply(state: State) -> list[Effect]:
     any_of = next(iter(proposed.values()))
     return [
         Apply(
-            state.round, any_of.rests_on, state.attempt_digest, supports, state.survivors, state.total,
+            state.round,
+            any_of.rests_on,
+            state.attempt_digest,
+            supports,
+            state.survivors,
+            state.total,
             any_of.configuration,
         )
-    ]  # fmt: skip
+    ]
 
 
 def _self_keys(state: State, segment: int) -> list[Secret]:

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl.errors.training import TaskMisfit
-from p2pfl.training.columns import Column, ColumnMap, Reader
+from p2pfl.training.columns import Column, ColumnMap, TableReader
 from p2pfl.training.task import Records, Task
-from p2pfl.training.update import Manifest, Vector, manifest_of
+from p2pfl.training.update import FlatVector, TensorLayout, manifest_of
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +59,16 @@ class Feature:
         return np.stack(parts, axis=1)
 
 
-def _number(name: str, low: float, high: float, unit: str, constants: tuple[float, float], *,
-            zero_is_missing: bool = False, indicator: bool = True) -> Feature:  # fmt: skip
+def _number(
+    name: str,
+    low: float,
+    high: float,
+    unit: str,
+    constants: tuple[float, float],
+    *,
+    zero_is_missing: bool = False,
+    indicator: bool = True,
+) -> Feature:
     column = Column(name, low, high, unit, zero_is_missing=zero_is_missing)
     return Feature(column, *constants, indicator=indicator)
 
@@ -116,15 +124,18 @@ class Tabular(Task):
         if constants is None:
             return feature
         if feature.column.codes or len(constants) != 2 or not constants[1] > 0:
-            raise TaskMisfit(evidence="constants are [centre, scale] of a number, scale above 0", name=cls.name,
-                             what=f"the constants of {feature.column.name}")  # fmt: skip
+            raise TaskMisfit(
+                evidence="constants are [centre, scale] of a number, scale above 0",
+                name=cls.name,
+                what=f"the constants of {feature.column.name}",
+            )
         return Feature(feature.column, float(constants[0]), float(constants[1]), feature.indicator)
 
     def read(self, raw: bytes, source: str, columns: bytes | None = None, *, labelled: bool = True) -> Records:
         """A CSV with UCI's names and codes, or with a column map. Raises the leaves of errors.training 001–013."""
         names = (*(feature.column.name for feature in self.features), LABEL.name)
         column_map = ColumnMap.parse(columns, f"{source}'s column map", names) if columns is not None else ColumnMap()
-        reader = Reader([feature.column for feature in self.features], LABEL, column_map, source)
+        reader = TableReader([feature.column for feature in self.features], LABEL, column_map, source)
         read = reader.read(raw, labelled=labelled)
         x = np.concatenate([f.encode(read.values[:, place]) for place, f in enumerate(self.features)], axis=1)  # (N, d)
         y = (np.nan_to_num(read.labels) > 0).astype(np.int64)  # (N,)
@@ -148,7 +159,7 @@ class Tabular(Task):
         """The probability of disease.    (B, 1) ► (B,)"""
         return outputs[:, 0].sigmoid()
 
-    def first(self, model: nn.Module, seed: bytes) -> Vector:
+    def first(self, model: nn.Module, seed: bytes) -> FlatVector:
         """Zero: the loss is convex, so a random start would only add what noise must drown again."""
-        manifest: Manifest = manifest_of(model)
+        manifest: TensorLayout = manifest_of(model)
         return np.zeros(manifest.parameters, dtype=np.float32)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from p2pfl.keys import Secret
-from p2pfl.training.noise import Keystream
+from p2pfl.training.noise import BitStream
 from p2pfl.training.update import first_model
 from tests.training.settings import Images, Small
 
@@ -16,7 +16,7 @@ SEED = bytes(range(32))
 
 
 def vectors() -> dict[str, dict[str, object]]:
-    words = Keystream(Secret(SEED), "training/noise", b"p2pfl").words(6)
+    words = BitStream(Secret(SEED), "training/noise", b"p2pfl").words(6)
     small, images = (first_model(task.model(), SEED).astype("<f4").tobytes() for task in (Small(), Images()))
     return {
         "keystream.json": {

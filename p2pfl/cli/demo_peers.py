@@ -1,0 +1,141 @@
+"""The demo's peers: real processes of this same program, each with its own home, port and file.
+
+A child's stdin is a pipe that nobody writes to: when this process is gone, however it went, the pipe closes and the
+child ends as on Ctrl-C. So no demo leaves peers behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from p2pfl.errors.people import DemoPeerFailed
+
+KEPT_LINES: Final = 30
+LET_GO_SECONDS: Final = 30.0  # for a child to end by itself after it was asked to
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` ports of 127.0.0.1 that nobody listens on at this moment."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+@dataclass
+class Child:
+    """One peer's process and what it said."""
+
+    name: str
+    process: subprocess.Popen[str]
+    said: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
+    out: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The JSON object of its last line, {} when there is none."""
+        try:
+            found = json.loads(self.out[-1]) if self.out else {}
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+Line = Callable[[str, str], None]  # (peer, line of its progress)
+
+
+class Children:
+    """All peers of one demo. Leaving the context ends those that still run."""
+
+    def __init__(self, told: Line) -> None:
+        self._told = told
+        self._children: list[Child] = []
+        self._events: queue.Queue[tuple[Child, str | None]] = queue.Queue()
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end([child for child in self._children if child.process.poll() is None])
+
+    def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        """`python -m p2pfl` with `arguments`, in a session of its own: Ctrl-C here reaches it only through us, once."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "p2pfl", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        child = Child(name, process)
+        self._children.append(child)
+        threading.Thread(target=self._watch, args=(child,), daemon=True).start()
+
+    def _watch(self, child: Child) -> None:
+        """Both of the child's streams into its deques; then None as its last event."""
+        out = threading.Thread(target=_collect, args=(child.process.stdout or (), child.out), daemon=True)
+        out.start()
+        for line in child.process.stderr or ():
+            self._events.put((child, line.rstrip("\n")))
+        out.join()
+        child.process.wait()
+        self._events.put((child, None))
+
+    def wait(self) -> dict[str, dict[str, Any]]:
+        """Every peer's result by name, when all have ended well. Raises DemoPeerFailed for the first that has not."""
+        running = len(self._children)
+        while running:
+            child, line = self._events.get()
+            if line is not None:
+                child.said.append(line)
+                self._told(child.name, line)
+                continue
+            running -= 1
+            status = child.process.returncode
+            if status:
+                said = "\n".join(f"  {child.name}: {line}" for line in child.said)
+                raise DemoPeerFailed(evidence=f"its last lines:\n{said}", peer=child.name, status=status)
+        return {child.name: child.facts for child in self._children}
+
+    def _end(self, running: Iterable[Child]) -> None:
+        """Ask each to end as on Ctrl-C, wait, and only then force the rest."""
+        running = list(running)
+        for child in running:
+            child.process.send_signal(signal.SIGINT)
+        for child in running:
+            try:
+                child.process.wait(LET_GO_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+
+
+def _collect(lines: Iterable[str], into: deque[str]) -> None:
+    for line in lines:
+        into.append(line.rstrip("\n"))
+
+
+def end_with_stdin() -> None:
+    """In a child: end as on Ctrl-C when stdin closes, which is when the parent is gone."""
+
+    def watch() -> None:
+        while os.read(0, 1024):  # not sys.stdin: a thread that waits in its lock could not be left at exit
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,91 @@
+"""This site's number for `p2pfl sum`: a value, or a statistic of a CSV's column. Pure but for reading what is named.
+
+What a site puts in is a short vector of exact decimals; the statistic is read from the sum of all sites' vectors.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+from p2pfl.errors.people import NoSuchColumn, NothingToSum, NotReadable, ValueNotANumber
+
+STATISTICS: Final = ("mean", "sum", "count", "variance")
+NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
+LONGEST_LINE: Final = 200  # characters read of stdin
+BLANK: Final = ("", "?", "NA", "NaN", "nan")  # not measured: not part of any statistic
+
+
+def number(text: str, place: str, column: str) -> Decimal:
+    """A plain decimal number. Raises NotANumber, which does not repeat the text: it may be a patient's."""
+    if not NUMBER.fullmatch(text.strip()):
+        raise ValueNotANumber(
+            evidence=f"{len(text)} characters that are not a plain decimal number", place=place, column=column
+        )
+    return Decimal(text.strip())
+
+
+def own_values(value: str | None, file: Path | None, column: str | None) -> list[Decimal]:
+    """The numbers of this site. `value` "-" reads one from stdin, so that it is in no process list.
+
+    Raises NothingToSum, NoSuchColumn, NotANumber, NotReadable.
+    """
+    if (value is None) == (file is None) or (file is not None) != (column is not None):
+        given = [option for option, there in (("--value", value), ("--csv", file), ("--column", column)) if there]
+        raise NothingToSum(evidence=f"given: {', '.join(given) or 'nothing'}")
+    if value is not None:
+        return [number(sys.stdin.readline(LONGEST_LINE) if value == "-" else value, "--value", "the value")]
+    return _column(Path(str(file)), str(column))
+
+
+def _column(path: Path, column: str) -> list[Decimal]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise NotReadable(evidence=error.strerror or type(error).__name__, path=path) from None
+    except UnicodeDecodeError as error:
+        raise NotReadable(evidence=f"byte {error.start} is not UTF-8", path=path) from None
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""))
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise NotReadable(evidence=f"line {reader.line_num} is no CSV: {error}", path=path) from None
+    header = [name.strip() for name in (rows[0][1] if rows else [])]
+    if column not in header:
+        from p2pfl.training.columns import header_told  # only on this path: it brings numpy
+
+        raise NoSuchColumn(evidence=header_told(header), path=path, column=column)
+    at = header.index(column)
+    found = []
+    for line, row in rows[1:]:
+        if not row:
+            continue
+        place = f"{path}:{line}"
+        if len(row) != len(header):  # a decimal comma splits a number in two: half of it must not count
+            evidence = f"{len(row)} cells, the first line has {len(header)}"
+            raise ValueNotANumber(evidence=evidence, place=place, column=column)
+        if row[at].strip() not in BLANK:
+            found.append(number(row[at], place, column))
+    return found
+
+
+def parts(statistic: str, values: Sequence[Decimal]) -> tuple[Decimal, ...]:
+    """What this site adds to the sum for `statistic`."""
+    from p2pfl.sharing.statistics import mean_parts, variance_parts
+
+    return variance_parts(values) if statistic == "variance" else mean_parts(values)
+
+
+def read_off(statistic: str, total: Sequence[Decimal]) -> Decimal:
+    """The statistic of all sites' values together. Raises NothingToAverage."""
+    from p2pfl.sharing.statistics import mean_of, variance_of
+
+    if statistic == "variance":
+        return variance_of(total)
+    return {"sum": total[0], "count": total[1]}[statistic] if statistic != "mean" else mean_of(total)

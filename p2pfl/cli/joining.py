@@ -1,0 +1,140 @@
+"""How a verb that talks to the other sites opens this one: home, keys, where to listen, how long to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from p2pfl.cli.monitor import Monitor
+from p2pfl.errors.people import WrongUse
+from p2pfl.federation import Federation
+from p2pfl.home.keyslots import KeySource
+from p2pfl.node.progress import Observer
+
+if TYPE_CHECKING:
+    from p2pfl.mesh.proxy import Proxy
+    from p2pfl.peer import Peer
+
+F = TypeVar("F", bound=Callable[..., Any])
+NO_MONITOR: Final = Monitor(None, "info", 0, 1, None)
+
+listen_option = click.option(
+    "--listen", metavar="HOST:PORT", help="Where to listen.  [default: this site's first address in peers.yaml]"
+)
+
+
+def seconds(text: str) -> float:
+    """A number above 0, for click; "nan", which nothing is longer than, is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise click.BadParameter(f"{text!r} is no number of seconds above 0")
+    return value
+
+
+wait_option = click.option(
+    "--wait",
+    "wait_s",
+    type=seconds,
+    metavar="SECONDS",
+    help="Give up after so long without any progress.  [default: never]",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyChoice:
+    """The proxy that the person named, and where its password lies."""
+
+    url: str | None = None
+    password: Path | None = None
+
+    def proxy(self) -> Proxy | None:
+        """What was named; else what P2PFL_PROXY says, the file's password and NO_PROXY with it. Raises WrongProxy."""
+        from p2pfl.mesh.proxy import Proxy, password_from
+
+        secret = password_from(self.password) if self.password else None
+        if self.url:
+            return Proxy.parse(self.url, secret, argument=True).passing_by(os.environ)
+        return Proxy.from_environment(os.environ, secret)
+
+
+def proxy_options(command: F) -> F:
+    """--proxy and --proxy-password; the command gets `proxy`, a ProxyChoice."""
+
+    @click.option(
+        "--proxy",
+        "proxy_url",
+        metavar="http://HOST:PORT",
+        help="The HTTP proxy that this site's connections must pass.  [default: $P2PFL_PROXY, where "
+        "http://NAME:PASSWORD@HOST:PORT may stand too]",
+    )
+    @click.option(
+        "--proxy-password",
+        "proxy_password",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="A 0600 file with NAME:PASSWORD for the proxy.",
+    )
+    @functools.wraps(command)
+    def chosen(*, proxy_url: str | None, proxy_password: Path | None, **rest: Any) -> Any:
+        if proxy_password and not (proxy_url or os.environ.get("P2PFL_PROXY")):
+            verb = click.get_current_context().command_path.removeprefix("p2pfl")
+            raise WrongUse(evidence="--proxy-password, and neither --proxy nor P2PFL_PROXY names a proxy", verb=verb)
+        return command(proxy=ProxyChoice(proxy_url, proxy_password), **rest)
+
+    return chosen  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What is this site's own business, and in no agreement."""
+
+    home: Path
+    keys: Sequence[KeySource]
+    listen: str | None
+    wait_s: float | None
+    proxy: ProxyChoice = ProxyChoice()
+    document: Path | None = None  # the agreement that peers.yaml names
+
+    @asynccontextmanager
+    async def join(
+        self,
+        federation: Federation,
+        observer: Observer,
+        command: str,
+        monitor: Monitor = NO_MONITOR,
+        **options: str | int | bool,
+    ) -> AsyncIterator[Peer]:
+        """The peer, joined; that `command` was run is noted in the site log. Signals end it well (`stopping`)."""
+        from p2pfl.cli.options import listening
+        from p2pfl.cli.stopping import stoppable
+        from p2pfl.ledger import entry as entries
+        from p2pfl.peer import Peer
+
+        listen = listening(self.listen) if self.listen else None
+        async with Peer.join(
+            federation,
+            home=self.home,
+            listen=listen,
+            unlock=self.keys,
+            observer=monitor.with_(observer),
+            wait_s=self.wait_s,
+            proxy=self.proxy.proxy(),
+            agreement=self.document,
+        ) as peer:
+            if self.document is not None and federation.agreement is not None:
+                options["agreement"] = federation.agreement.hex()
+            noted = entries.operator(time=peer.books.time, command=command, options=options)
+            await asyncio.to_thread(peer.books.note, noted)
+            async with monitor.shown(peer), stoppable(peer):
+                yield peer

@@ -1,0 +1,83 @@
+"""A change of membership as a file that people hand on: its facts, the next peers.yaml line by line, signatures.
+
+The file is read and written here alone. What counts is the record that comes of it; layout and comments do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Final
+
+from p2pfl.codec import facts
+from p2pfl.federation import strict_yaml
+from p2pfl.federation.federation import VERSION, Federation, read_name
+from p2pfl.federation.membership import EARLIEST, KIND, RUNS, Change, agreed
+from p2pfl.federation.readers import choice, items, table, text, whole
+from p2pfl.federation.settings import HEX32
+from p2pfl.roster import MOST_PEERS
+
+MOST_LINES: Final = 10_000
+_read_line: Final = text(r"[^\n]*", "a line of the next peers.yaml, in quotes")
+_read_signature: Final = text(r"[0-9a-f]{128}", "128 hexadecimal digits, lower case")
+_NAMES: Final = items(read_name, MOST_PEERS)
+KEYS: Final = ("version", "epoch", "of", "from_round", "before", "added", "removed", "rotated", "file", "signatures")
+
+
+def load(path: str | Path) -> Change:
+    """Read the change at `path`. Raises a leaf of errors.federation with line and column."""
+    return parse(strict_yaml.load(Path(path)), str(path))
+
+
+def parse(raw: bytes, source: str) -> Change:
+    """The change that `raw` holds, its signatures not yet judged."""
+    top = strict_yaml.read(raw, source)
+    top.only(KEYS)
+    top.take("version", whole(VERSION, VERSION))
+    file = "\n".join(top.take("file", items(_read_line, MOST_LINES)))
+    federation = Federation.parse(file.encode(), f"the peers.yaml in {source}")
+    added = list(top.take("added", _NAMES))
+    record = facts(
+        {
+            "kind": KIND,
+            "epoch": top.take("epoch", whole(2, 1 << 31)),
+            "of": top.take("of", choice(*RUNS)),
+            "from_round": top.take("from_round", whole(EARLIEST, 1 << 52)),
+            "before": top.take("before", HEX32),
+            "configuration": hashlib.sha256(file.encode()).hexdigest(),
+            "peers": [[one.name, one.key.hex()] for one in federation.roster.members],
+            "added": added,
+            "removed": list(top.take("removed", _NAMES)),
+            "rotated": list(top.take("rotated", _NAMES)),
+            "file": file,
+            **agreed(federation, added),
+        }
+    )
+    signed = top.take("signatures", table)
+    signatures = {name: bytes.fromhex(signed.take(name, _read_signature)) for name in signed.rows}
+    return Change(record, signatures)
+
+
+def to_bytes(change: Change) -> bytes:
+    """The file."""
+    held = change.facts
+    lines = [
+        f"# p2pfl: a change of membership, to epoch {held['epoch']}. A site that agrees runs, on it or a copy of it,",
+        "#   p2pfl peers approve THIS-FILE",
+        *(
+            ["# So does each site that joins: its signature is the one under the agreement that the file names."]
+            if "agreement" in held
+            else []
+        ),
+        "# Signatures of several copies are put together when all of them are given.",
+        f"version: {VERSION}",
+        *(f"{key}: {held[key]}" for key in ("epoch", "of", "from_round")),
+        f'before: "{held["before"]}"   # SHA-256 of the peers.yaml that it changes',
+        *(f"{key}: [{', '.join(held[key])}]" for key in ("added", "removed", "rotated")),
+        "file:",
+        *(f"  - {json.dumps(line, ensure_ascii=False)}" for line in held["file"].split("\n")),
+        "signatures:" if change.signatures else "signatures: {}",
+        *(f'  {name}: "{one.hex()}"' for name, one in sorted(change.signatures.items())),
+    ]
+    return ("\n".join(lines) + "\n").encode()

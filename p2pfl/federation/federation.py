@@ -1,0 +1,340 @@
+"""peers.yaml ► Federation: what the sites agreed on, frozen, validated as a whole, with its digest and a line diff.
+
+The file is the agreement: its SHA-256 over the raw bytes travels in every hello, so a comment that differs is a
+difference. A Federation is built whole or not at all; after that nothing in it is optional but what may be null.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from p2pfl.errors.federation import (
+    CardNotAgreement,
+    DuplicateMember,
+    HubNotAMember,
+    HubNotNamed,
+    HubWithoutAddress,
+    SettingsDoNotFit,
+    TooFewPeers,
+    TooManyPeers,
+    WrongAddress,
+)
+from p2pfl.errors.round import NotInRoster
+from p2pfl.federation import strict_yaml
+from p2pfl.federation.readers import Position, Table, Word, YamlNode, choice, decimal, items, table, text, whole
+from p2pfl.federation.settings import HEADINGS, HEX32, SETTINGS, TOP
+from p2pfl.roster import LEAST_PEERS, MOST_PEERS, NAME, Address, Member, Roster
+
+VERSION: Final = 1
+MOST_ADDRESSES: Final = 8
+MOST_FEATURES: Final = 4096
+NOWHERE: Final = ("0.0.0.0", "::")  # where to listen, never whom to dial
+BUILT_IN_TASKS: Final = ("tabular",)
+
+read_name: Final = text(NAME.pattern, "a name of small letters, digits and hyphens, at most 31, a letter first")
+_read_feature: Final = text(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", "a column's name")
+_read_number: Final = decimal(-1e18, 1e18)
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """What bounds that the model tells of one `unit`; the same at every site."""
+
+    unit: str
+    noise_multiplier: float
+    max_grad_norm: float
+    sample_rate: float
+    steps_per_round: int
+    delta: float
+    max_epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How updates become words: field bits (16, 31, 61), L2 clip, largest absolute value of a coordinate."""
+
+    field: int
+    verify: bool
+    clip: float
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """`method` is none or nominate; `density` is the part of the coordinates sent."""
+
+    method: str
+    density: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskChoice:
+    """A built-in by `name`, or a class of a file pinned by its SHA-256. Features and constants are public."""
+
+    name: str | None
+    file: str | None
+    cls: str | None
+    sha256: bytes | None
+    features: tuple[str, ...]
+    constants: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """One peers.yaml, whole. `raw` are its bytes and `source` the name that errors use.
+
+    genesis   after a change of membership: SHA-256 of the federation log's first entry; empty in epoch 1
+    """
+
+    name: str
+    roster: Roster
+    task: TaskChoice
+    rounds: int
+    privacy: Privacy
+    sharing: Sharing
+    compression: Compression
+    weights: str
+    agreement: bytes | None
+    topology: str
+    hub: str | None
+    raw: bytes
+    source: str
+    origin: bytes = b""
+    genesis: bytes = b""
+
+    @property
+    def first(self) -> bytes:
+        """Digest of the peers.yaml of epoch 1: what the runs are named by, whatever the epoch."""
+        return self.origin or self.digest
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the raw bytes: what every hello compares."""
+        return hashlib.sha256(self.raw).digest()
+
+    def own(self, name: str, key: bytes) -> Member:
+        """The member that a home's name and key are. Raises NotInRoster."""
+        member = next((one for one in self.roster.members if one.name == name), None)
+        if member is None or member.key != key:
+            there = member.key.hex()[:16] if member else "none"
+            raise NotInRoster(name=name, source=self.source, evidence=f"key here {key.hex()[:16]}, there {there}")
+        return member
+
+    @classmethod
+    def load(cls, path: str | Path) -> Federation:
+        """Read the file at `path`. Raises a leaf of errors.federation with line and column."""
+        return cls.parse(strict_yaml.load(Path(path)), str(path))
+
+    @classmethod
+    def parse(cls, raw: bytes, source: str = "peers.yaml") -> Federation:
+        """The agreement that `raw` holds."""
+        top = strict_yaml.read(raw, source)
+        if "signature" in top.rows and "peers" not in top.rows:
+            raise CardNotAgreement(source=source, evidence=f"it has {', '.join(top.rows)}")
+        top.only((*TOP, "lineage"))
+        top.take("version", whole(VERSION, VERSION))
+        values = _settings(top)
+        epoch = top.take("epoch", whole(1, 1 << 31))
+        origin, genesis = _lineage(top, epoch)
+        federation = cls(
+            name=top.take("federation", read_name),
+            roster=Roster(epoch, _members(top)),
+            task=_task(top.take("task", table)),
+            rounds=values["rounds"],
+            privacy=Privacy(**_under(values, "privacy")),
+            sharing=Sharing(**{**_under(values, "sharing"), "field": int(values["sharing.field"])}),
+            compression=Compression(**_under(values, "compression")),
+            weights=values["weights"],
+            agreement=bytes.fromhex(values["agreement.sha256"]) if values["agreement.sha256"] else None,
+            topology=values["topology"],
+            hub=values["hub"],
+            raw=raw,
+            source=source,
+            origin=origin,
+            genesis=genesis,
+        )
+        _check_fit(federation, top)
+        return federation
+
+
+def _lineage(top: Table, epoch: int) -> tuple[bytes, bytes]:
+    """Where an epoch after the first comes from; nothing in the first, in which the key is unknown."""
+    if epoch == 1:
+        top.only(TOP)
+        return b"", b""
+    row = top.take("lineage", table)
+    row.only(("first", "genesis"))
+    return bytes.fromhex(row.take("first", HEX32)), bytes.fromhex(row.take("genesis", HEX32))
+
+
+def _settings(top: Table) -> dict[str, Any]:
+    """Every row of SETTINGS, read; a heading with a key that is in no row is refused."""
+    tables = {"": top} | {heading: top.take(heading, table) for heading in HEADINGS}
+    for heading in HEADINGS:
+        tables[heading].only(setting.name for setting in SETTINGS if setting.table == heading)
+    return {setting.key: tables[setting.table].take(setting.name, setting.read) for setting in SETTINGS}
+
+
+def _under(values: Mapping[str, Any], heading: str) -> dict[str, Any]:
+    return {key.rpartition(".")[2]: value for key, value in values.items() if key.startswith(heading + ".")}
+
+
+# ── peers ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _members(top: Table) -> tuple[Member, ...]:
+    rows = top.take("peers", items(table, 10 * MOST_PEERS))
+    if len(rows) < LEAST_PEERS:
+        raise TooFewPeers(evidence=f"{top.node('peers').place} lists {len(rows)}", count=len(rows))
+    if len(rows) > MOST_PEERS:
+        raise TooManyPeers(evidence=f"{top.node('peers').place} lists {len(rows)}", count=len(rows), most=MOST_PEERS)
+    members = tuple(member(row) for row in rows)
+    holders: dict[str, str] = {}
+    for row, one in zip(rows, members, strict=True):
+        for key, what, value in _marks(one):
+            if value in holders:
+                _twice(row.node(key).place, what, holders[value], one.name)
+            holders[value] = one.name
+    return members
+
+
+def member(row: Table) -> Member:
+    """One site: `name`, `key` (hex) and `addresses` (none: it dials out)."""
+    row.only(("name", "key", "addresses"))
+    key = bytes.fromhex(row.take("key", HEX32))
+    return Member(row.take("name", read_name), key, row.take("addresses", items(read_address, MOST_ADDRESSES)))
+
+
+def _marks(one: Member) -> list[tuple[str, str, str]]:
+    """(key of the row, what it is, the value that no other site may have)."""
+    dialled = {f"address {address.place}": address for address in one.addresses}
+    addresses = [("addresses", f"the address {address}", place) for place, address in dialled.items()]
+    return [
+        ("name", f"the name {one.name}", f"name {one.name}"),
+        ("key", f"the key {one.key.hex()[:16]}…", f"key {one.key.hex()}"),
+        *addresses,
+    ]
+
+
+def _twice(place: Position, what: str, first: str, second: str) -> None:
+    raise DuplicateMember(
+        evidence=f"{what}, at {first} and again here",
+        place=place,
+        source=place.source,
+        what=what,
+        first=first,
+        second=second,
+    )
+
+
+def read_address(node: YamlNode, key: str) -> Address:
+    """`host:port` that another site can dial: not the wildcard. Raises WrongAddress."""
+    try:
+        if not isinstance(node, Word):
+            raise ValueError("it is not one word")
+        address = Address.parse(node.text)
+        if address.host in NOWHERE:
+            raise ValueError(f"{address.host} names no machine: write the address by which the others reach it")
+    except ValueError as reason:
+        shown = node.shown if isinstance(node, Word) else key
+        raise WrongAddress(evidence=str(reason), place=node.place, text=shown) from None
+    return address
+
+
+# ── task, and how the parts fit ───────────────────────────────────────────────────────────────────────────────
+
+
+def _task(row: Table) -> TaskChoice:
+    pinned = "file" in row.rows
+    row.only((("file", "class", "sha256") if pinned else ("name",)) + ("features", "constants"))
+    features = row.take("features", items(_read_feature, MOST_FEATURES))
+    constants = row.take("constants", table)
+    constants.only(features)
+    return TaskChoice(
+        name=None if pinned else row.take("name", choice(*BUILT_IN_TASKS)),
+        file=row.take("file", text(r"[A-Za-z0-9_.-]{1,100}\.py", "a file's name ending in .py")) if pinned else None,
+        cls=row.take("class", text(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "a class in that file")) if pinned else None,
+        sha256=bytes.fromhex(row.take("sha256", HEX32)) if pinned else None,
+        features=features,
+        constants={key: constants.take(key, items(_read_number, 8)) for key in constants.rows},
+    )
+
+
+def _check_fit(federation: Federation, top: Table) -> None:
+    """What no single setting can see. Raises SettingsDoNotFit."""
+    sharing = top.take("sharing", table)
+    if federation.sharing.scale > federation.sharing.clip:
+        _misfit(
+            sharing.node("scale").place,
+            "a coordinate cannot be larger than the whole update's norm",
+            f"scale {federation.sharing.scale:g} > clip {federation.sharing.clip:g}",
+        )
+    _check_hub(federation, top)
+    features = federation.task.features
+    if len(set(features)) != len(features):
+        twice = next(name for index, name in enumerate(features) if name in features[:index])
+        _misfit(top.take("task", table).node("features").place, "a feature is listed twice", f"{twice}")
+
+
+def _check_hub(federation: Federation, top: Table) -> None:
+    """`topology: hub` and a hub go together; it is a site that the others can dial. Raises Hub…"""
+    hub, place = federation.hub, top.node("hub").place
+    if (federation.topology == "hub") != (hub is not None):
+        raise HubNotNamed(
+            evidence=f"topology: {federation.topology}, hub: {hub or 'null'}", place=place, source=place.source
+        )
+    if hub is None:
+        return
+    if hub not in federation.roster:
+        raise HubNotAMember(
+            evidence=f"sites: {', '.join(federation.roster.names)}", place=place, source=place.source, hub=hub
+        )
+    if not federation.roster[hub].addresses:
+        raise HubWithoutAddress(evidence="its addresses are []", place=place, source=place.source, hub=hub)
+
+
+def _misfit(place: Position, what: str, evidence: str) -> None:
+    raise SettingsDoNotFit(evidence=evidence, place=place, source=place.source, what=what)
+
+
+def settings_of(federation: Federation) -> tuple[object, ...]:
+    """Everything that the sites agreed on beside who they are: a change of membership leaves it as it is.
+
+    Which of them is the hub is a matter of who they are; that there is one is not.
+    """
+    one = federation
+    return (
+        one.name,
+        one.task,
+        one.rounds,
+        one.privacy,
+        one.sharing,
+        one.compression,
+        one.weights,
+        one.agreement,
+        one.topology,
+    )
+
+
+# ── two files ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def difference(mine: bytes, theirs: bytes, mine_name: str = "yours", theirs_name: str = "theirs") -> str:
+    """Line diff of two files, "" when they are the same bytes."""
+    left, right = (raw.decode("utf-8", "replace").splitlines(keepends=True) for raw in (mine, theirs))
+    lines = difflib.unified_diff(left, right, mine_name, theirs_name, n=1)
+    return "".join(line if line.endswith("\n") else line + "\n" for line in lines)
+
+
+def first_difference(mine: bytes, theirs: bytes) -> int | None:
+    """Number (from 1) of the first line that differs; None when the bytes are the same."""
+    if mine == theirs:
+        return None
+    left, right = mine.split(b"\n"), theirs.split(b"\n")
+    pairs = enumerate(zip(left, right, strict=False), start=1)
+    return next((number for number, (one, other) in pairs if one != other), min(len(left), len(right)) + 1)

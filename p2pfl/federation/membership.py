@@ -1,0 +1,279 @@
+"""Membership as pure steps: the roster of one epoch and a change that q of its members signed ► that of the next.
+
+A *change* is one record: the whole next peers.yaml, from which round on, and what it changes. What people sign is that
+record, and the same bytes stand in every federation log, so whoever holds a log can check each step from the genesis
+to the roster of the day. It comes into force where a round says so: `announced` in its record, which q sites signed,
+makes that round the last of its epoch (docs/adr/0018). Bytes: docs/spec/ledger.md §7.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from p2pfl.codec import Facts, Malformed, facts, read_facts
+from p2pfl.errors import P2PFLError
+from p2pfl.federation.federation import Federation
+from p2pfl.keys import Identity, digest, verify
+from p2pfl.roster import Member, Quorums, Roster
+
+KIND: Final = "membership"  # of the record, and of the signatures over it
+RUNS: Final = ("training", "sums")
+EARLIEST: Final = 2  # a change stands behind a final round; before the first, another peers.yaml is made
+MOST_RECORD: Final = 1 << 20
+
+
+def run_of(first: bytes, configuration: bytes, what: str) -> bytes:
+    """Names a run: the `training` goes on through all epochs, each epoch has `sums` of its own.
+
+    first, configuration   digests of the peers.yaml of epoch 1, and of the epoch that it is
+    """
+    return digest("run", first if what == RUNS[0] else configuration, what.encode())
+
+
+def genesis_digest(record: bytes) -> bytes:
+    """Names the first entry of a federation log, for those who join later."""
+    return hashlib.sha256(record).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A record and the signatures over it, by name. What they are worth, only the epoch before can say (`Lineage`)."""
+
+    record: bytes
+    signatures: Mapping[str, bytes]
+
+    @property
+    def digest(self) -> bytes:
+        """What a round announces."""
+        return digest("change", self.record)
+
+    @property
+    def facts(self) -> Facts:
+        """The record, read. Raises Malformed."""
+        return read_facts(self.record, MOST_RECORD)
+
+    def federation(self) -> Federation:
+        """The peers.yaml of the next epoch. Raises a leaf of errors.federation, Malformed."""
+        held = self.facts
+        text, epoch = held.get("file"), held.get("epoch")
+        if not isinstance(text, str):
+            raise Malformed("a change without a file")
+        return Federation.parse(text.encode(), f"peers.yaml of epoch {epoch}")
+
+    def sign(self, identity: Identity, name: str) -> Change:
+        """With the signature of one more site."""
+        return replace(self, signatures={**self.signatures, name: identity.sign(KIND, self.record)})
+
+
+def record_of(lineage: Lineage, file: bytes, *, of: str, from_round: int) -> bytes:
+    """The record of a change from the last epoch of `lineage` to the peers.yaml `file`.
+
+    Raises Malformed, with the reason, when the one does not lead to the other; a leaf of errors.federation when `file`
+    is no peers.yaml.
+    """
+    new = Federation.parse(file, "the next peers.yaml")
+    old = lineage.roster
+    if of not in RUNS or not EARLIEST <= from_round < 1 << 53:
+        raise Malformed(f"from round {from_round} of {of}: a change begins at round {EARLIEST} or later")
+    if new.roster.epoch != old.epoch + 1:
+        raise Malformed(f"a file of epoch {new.roster.epoch} where {old.epoch + 1} follows")
+    if (new.first, new.genesis) != (lineage.first, lineage.genesis):
+        raise Malformed("its lineage is not that of this federation")
+    before, after = ({one.name: one.key for one in each.members} for each in (old, new.roster))
+    for name, key in after.items():
+        holder = old.name_of(key)
+        if holder is not None and holder != name:
+            raise Malformed(f"{name} has the key of {holder}: a key keeps its name, and its account of privacy")
+    held: Facts = {
+        "kind": KIND,
+        "epoch": new.roster.epoch,
+        "of": of,
+        "from_round": from_round,
+        "before": lineage.configuration.hex(),
+        "configuration": new.digest.hex(),
+        "peers": [[name, key.hex()] for name, key in after.items()],
+        "added": [name for name in after if name not in before],
+        "removed": [name for name in before if name not in after],
+        "rotated": [name for name in after if name in before and before[name] != after[name]],
+        "file": file.decode(),
+        **agreed(new, after.keys() - before.keys()),
+    }
+    return facts(held)
+
+
+def agreed(new: Federation, added: Collection[str]) -> Facts:
+    """What a record says of the agreement: its SHA-256, where peers.yaml names one and somebody joins."""
+    return {"agreement": new.agreement.hex()} if new.agreement and added else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where a federation stands after its genesis and the changes since. `configuration`: digest of its peers.yaml.
+
+    digests     of the peers.yaml of each epoch so far, the current one last
+    file        the current peers.yaml, empty in epoch 1: the genesis holds its digest alone
+    """
+
+    first: bytes
+    genesis: bytes
+    digests: tuple[bytes, ...]
+    roster: Roster
+    file: bytes = b""
+
+    @property
+    def configuration(self) -> bytes:
+        return self.digests[-1]
+
+    @classmethod
+    def of_genesis(cls, record: bytes) -> Lineage:
+        """What the first entry of a log says. Raises Malformed."""
+        held = read_facts(record, MOST_RECORD)
+        try:
+            if held["kind"] != "genesis":
+                raise ValueError(f"it begins with {held['kind']!r}")
+            members = tuple(Member(name, bytes.fromhex(key)) for name, key in held["peers"])
+            roster, first = Roster(held["epoch"], members), bytes.fromhex(held["configuration"])
+            Quorums(len(members))
+        except (KeyError, TypeError, ValueError) as error:
+            raise Malformed(f"not a genesis: {error}") from None
+        return cls(first, genesis_digest(record), (first,), roster)
+
+    @classmethod
+    def of_file(cls, federation: Federation, genesis: bytes) -> Lineage:
+        """Of an epoch-1 file whose genesis record is at hand."""
+        return replace(cls.of_genesis(genesis), file=federation.raw)
+
+    def signers(self, change: Change) -> list[str]:
+        """Members whose signature over the record is good, in roster order."""
+        signed = change.signatures
+        return [
+            one.name
+            for one in self.roster.members
+            if one.name in signed and verify(one.key, KIND, change.record, signed[one.name])
+        ]
+
+    def joiners(self, change: Change) -> list[str]:
+        """Of the sites that it adds, those that signed it with the key that it lists: so they signed the agreement."""
+        held, signed = change.facts, change.signatures
+        keys = {name: bytes.fromhex(key) for name, key in held.get("peers", []) if name in held.get("added", [])}
+        return [name for name, key in keys.items() if name in signed and verify(key, KIND, change.record, signed[name])]
+
+    def counted(self, change: Change) -> Change:
+        """The change with those of its signatures that count, and no other."""
+        names = (*self.signers(change), *self.joiners(change))
+        return replace(change, signatures={name: change.signatures[name] for name in names})
+
+    def lacking(self, change: Change) -> str:
+        """What the signatures of a change lack to count, in words; empty when they are enough."""
+        signers, joiners, held = self.signers(change), self.joiners(change), change.facts
+        quorum = self.roster.quorums.q
+        own = [name for name in held.get("rotated", []) if name not in signers]
+        joins = [name for name in held.get("added", []) if "agreement" in held and name not in joiners]
+        told = [f"{len(signers)} of {quorum} signatures"] if len(signers) < quorum else []
+        told += [f"no signature of {name} with the key that it gives up" for name in own]
+        told += [f"no signature of {name}, which joins, under the agreement" for name in joins]
+        return "; ".join(told)
+
+    def check(self, change: Change) -> None:
+        """The record leads from here to the next epoch. Raises Malformed; its signatures are `lacking`'s matter."""
+        held = change.facts
+        try:
+            file, of, from_round = held["file"].encode(), held["of"], held["from_round"]
+            if record_of(self, file, of=of, from_round=from_round) != change.record:
+                raise Malformed("what it says of the change is not what its file changes")
+        except (KeyError, AttributeError, TypeError, UnicodeError) as error:
+            raise Malformed(f"not a change of membership: {error}") from None
+        except P2PFLError as error:
+            raise Malformed(f"the file in it: {error.happened}") from None
+
+    def after(self, change: Change) -> Lineage:
+        """Where the federation stands when the change is in force. Raises Malformed unless enough have signed it.
+
+        Signatures come before the file: nobody reads YAML for seconds for a change that nobody stands for.
+        """
+        held = change.facts
+        if (held.get("epoch"), held.get("before")) != (self.roster.epoch + 1, self.configuration.hex()):
+            raise Malformed("it changes another epoch than this one")
+        if (count := len(self.signers(change))) < self.roster.quorums.q:
+            raise Malformed(f"{count} of {self.roster.quorums.q} signatures")
+        self.check(change)
+        if lacking := self.lacking(change):
+            raise Malformed(lacking)
+        new = change.federation()
+        return replace(self, digests=(*self.digests, new.digest), roster=new.roster, file=new.raw)
+
+
+@dataclass
+class Epochs:
+    """What a federation log says of membership, entry after entry. `roster` judges the next one."""
+
+    lineage: Lineage | None = None
+    announced: bytes = b""  # digest of the change that ended the epoch: only that may come next
+    _last: tuple[bytes, int] = (b"", 0)  # run and number of the last round
+    ends: list[int] = field(default_factory=list)  # entries that are changes, by number
+    entries: int = 0
+    rounds: int = 0  # of this epoch
+    rosters: tuple[Roster, ...] = ()  # of every epoch so far
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[bytes, Mapping[str, bytes]]]) -> Epochs:
+        """After these entries, from the genesis on. Raises Malformed."""
+        found = cls()
+        for record, signed in rows:
+            found.take(record, signed)
+        return found
+
+    def copy(self) -> Epochs:
+        return replace(self, ends=list(self.ends))
+
+    @property
+    def roster(self) -> Roster | None:
+        """Of the epoch in which the next entry stands; None before the genesis."""
+        return self.lineage.roster if self.lineage is not None else None
+
+    def take(self, record: bytes, signed: Mapping[str, bytes]) -> None:
+        """The next entry. Raises Malformed when it may not stand there; a round's signatures are not judged here."""
+        held = read_facts(record, MOST_RECORD)
+        kind = held.get("kind")
+        if self.lineage is None:
+            self.lineage = Lineage.of_genesis(record)
+            self.rosters = (self.lineage.roster,)
+        elif kind == "genesis" or (kind == "agreement" and self.entries != 1):
+            raise Malformed(f"a second {kind}")
+        elif kind == KIND:
+            self._change(Change(record, signed), held)
+        elif self.announced:
+            raise Malformed(f"a {kind} where the change that the last round announced belongs")
+        elif kind == "round":
+            self._round(held, self.lineage)
+        self.entries += 1
+
+    def _round(self, held: Facts, lineage: Lineage) -> None:
+        if held.get("epoch") != lineage.roster.epoch:
+            raise Malformed(f"a round of epoch {held.get('epoch')}, the roster is of {lineage.roster.epoch}")
+        try:
+            self._last, self.rounds = (bytes.fromhex(held["run"]), int(held["round"])), self.rounds + 1
+            self.announced = bytes.fromhex(held.get("announced", ""))
+        except (KeyError, TypeError, ValueError) as error:
+            raise Malformed(f"not a round: {error}") from None
+
+    def _change(self, change: Change, held: Facts) -> None:
+        lineage = self.lineage
+        if lineage is None or change.digest != self.announced:
+            raise Malformed("a change of membership that the round before it does not announce")
+        after, (run, number) = lineage.after(change), self._last
+        if not due(change, lineage, run, number):
+            raise Malformed(f"it begins at round {held['from_round']} of the {held['of']}, and stands too early")
+        self.lineage, self.announced, self.rounds = after, b"", 0
+        self.rosters = (*self.rosters, after.roster)
+        self.ends.append(self.entries)
+
+
+def due(change: Change, lineage: Lineage, run: bytes, number: int) -> bool:
+    """Round `number` of `run` may be the last before the change: whoever holds the change announces it there."""
+    held = change.facts
+    wanted = run_of(lineage.first, lineage.configuration, str(held["of"]))
+    return run == wanted and number >= int(held["from_round"]) - 1

@@ -1,0 +1,64 @@
+"""One table of what the sites agree on beside who they are: key, what it may be, its default, why one would change it.
+
+`federation.py` reads peers.yaml by this table and `draft.py` writes one from it, so a setting cannot be in only one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from p2pfl.federation.readers import YamlNode, choice, decimal, nothing_or, text, truth, whole
+from p2pfl.roster import NAME
+
+HEX32: Final = text(r"[0-9a-f]{64}", "64 hexadecimal digits, lower case")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`key` is dotted; `default` is the word as it stands in the file."""
+
+    key: str
+    read: Callable[[YamlNode, str], Any]
+    default: str
+    comment: str
+
+    @property
+    def table(self) -> str:
+        """The heading it stands under; "" for the top."""
+        return self.key.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition(".")[2]
+
+
+SETTINGS: Final = (
+    Setting("rounds", whole(1, 100_000), "8", "rounds that must become final; one left behind is charged"),
+    Setting("privacy.unit", choice("record", "patient"), "record", "what one neighbour differs in: record or patient"),
+    Setting("privacy.noise_multiplier", decimal(0, 1000), "1.1", "noise on each step, in units of max_grad_norm"),
+    Setting("privacy.max_grad_norm", decimal(0, 1e6), "1.0", "L2 norm to which one record's gradient is clipped"),
+    Setting("privacy.sample_rate", decimal(0, 1), "0.02", "chance of each record to be in a step; equal at all sites"),
+    Setting("privacy.steps_per_round", whole(1, 1_000_000), "80", "DP-SGD steps of one round; equal at all sites"),
+    Setting("privacy.delta", decimal(0, 0.5), "1e-5", "public; well below 1 / records of a site"),
+    Setting("privacy.max_epsilon", decimal(0, 100), "3.0", "no site starts a pass that would spend more, ever"),
+    Setting("sharing.field", choice("16", "31", "61"), "31", "bits of the prime field that updates are summed in"),
+    Setting("sharing.verify", truth, "true", "check every chunk's sum by random linear forms, before anyone vouches"),
+    Setting("sharing.clip", decimal(0, 1e9), "10.0", "L2 norm to which a site's whole update is clipped"),
+    Setting("sharing.scale", decimal(0, 1e9), "1.0", "largest absolute value of a coordinate; more is clipped"),
+    Setting("compression.method", choice("none", "nominate"), "none", "none under 10^5 parameters, else nominate"),
+    Setting("compression.density", decimal(0, 1), "0.01", "part of the coordinates that nominate sends in a round"),
+    Setting("weights", choice("equal"), "equal", "every site counts the same; sizes stay unknown"),
+    Setting("agreement.sha256", nothing_or(HEX32), "null", "digest of the business associate agreement, or null"),
+    Setting("topology", choice("mesh", "hub"), "mesh", "hub: one site relays first, and owns all chunks"),
+    Setting("hub", nothing_or(text(NAME.pattern, "a site's name")), "null", "that site; it must list an address"),
+)
+
+BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
+HEADINGS: Final = ("privacy", "sharing", "compression", "agreement")
+# The order of the file; what is not in SETTINGS is read by federation.py itself.
+TOP: Final = (
+    "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "sharing", "compression", "weights",
+    "agreement", "topology", "hub",
+)  # fmt: skip

@@ -1,0 +1,56 @@
+"""A site's change of key, in its home: the next one is made and waits, is taken when its epoch begins, and the former
+ones stay known, since the ledger holds what they signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from p2pfl.errors.home import ItemDamaged
+from p2pfl.home.home import Home
+from p2pfl.keys import KEY_BYTES, Identity
+
+NEXT: Final = "membership/identity"
+FORMER: Final = "membership/former"
+
+
+def keys_of(home: Home) -> tuple[bytes, ...]:
+    """The public keys that this site signed with: the current one, then those before it."""
+    former = home.read(FORMER) or b""
+    return (home.identity().key, *(former[at : at + KEY_BYTES] for at in range(0, len(former), KEY_BYTES)))
+
+
+def next_identity(home: Home) -> Identity | None:
+    """The key that this site changes to once that is approved; None when none was made."""
+    private = home.read(NEXT)
+    return None if private is None else Identity(private)
+
+
+def new_identity(home: Home) -> Identity:
+    """Make the key that this site changes to; the same one until it is taken."""
+    with home.beside():
+        if home.read(NEXT) is None:
+            home.replace(NEXT, home.draw(32))
+    made = next_identity(home)
+    if made is None:
+        raise ItemDamaged(evidence="it was written a moment ago", item=NEXT, name=home.name, path=home.path)
+    return made
+
+
+def take_identity(home: Home, publish: Callable[[], None]) -> None:
+    """The next key is the key. The ledger's heads bear the former one's signature until they are signed anew.
+
+    Durable in this order: the former key is known as one that was this site's before it is no longer the key; the next
+    one is forgotten when all is done, so that whoever finds it knows that a process before this one died here.
+    publish   writes the card of the new key
+    """
+    made = next_identity(home)
+    if made is None:
+        return
+    if made.key != home.identity().key:
+        if home.identity().key not in keys_of(home)[1:]:
+            home.replace(FORMER, (home.read(FORMER) or b"") + home.identity().key)
+        home.replace("identity", made.reveal())
+    publish()
+    home.remove(NEXT)

@@ -1,0 +1,123 @@
+"""What may lie in a home, and how it is sealed: one table; AES-256-GCM under a key fresh for every write.
+
+A sealed item is  MAGIC ‖ salt (32) ‖ ciphertext ‖ tag (16).  The key is HKDF(master, salt, label of the row, item), so
+that no key seals twice and the nonce may be constant: a restored disk, which repeats counters, repeats neither. The
+home's name and the item's are associated data: a file that is moved inside a home, or between homes, does not open.
+Pure: bytes in, bytes out. docs/spec/home.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import GCM
+
+from p2pfl.codec import Pieces
+from p2pfl.errors.home import NotInLayout
+from p2pfl.keys import Secret, derive
+
+MAGIC: Final = b"p2pfl/1/sealed\0"
+SALT_BYTES: Final = 32
+TAG_BYTES: Final = 16
+OVERHEAD_BYTES: Final = len(MAGIC) + SALT_BYTES + TAG_BYTES
+# Each key is used once, so the nonce need not vary (NIST SP 800-38D §8 asks for distinct pairs of key and nonce).
+NONCE: Final = bytes(12)
+PIECE_BYTES: Final = 1 << 20
+EVIDENCE: Final = "state/evidence"
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRule:
+    """One kind of sealed item: the names that it may have, the label of its key, and what it holds."""
+
+    pattern: str
+    label: str
+    holds: str
+
+
+LAYOUT: Final = (
+    ItemRule("identity", "home/identity", "the site's Ed25519 key"),
+    ItemRule("state/attempt", "home/state", "the attempt under way: what was sent, signed, and may still be revealed"),
+    ItemRule(
+        "state/residual", "home/state", "the update that is paid for, and what sparsifying and quantising held back"
+    ),
+    ItemRule("state/account", "home/state", "the privacy account, over all runs"),
+    ItemRule("state/sums/[01]", "home/state", "the masked sums of this round and of the last, fsynced before a READY"),
+    ItemRule("state/total", "home/state", "what the last final round is served from to peers that missed it"),
+    ItemRule("state/peers", "home/state", "what each peer was last heard to sign"),
+    ItemRule("state/links", "home/state", "the links of the process that is at work, for status"),
+    ItemRule("state/federation", "home/state", "the peers.yaml of the epoch that the home is in"),
+    ItemRule("state/progress", "home/state", "there while the ledger names a model that is still being fetched"),
+    ItemRule(r"state/left/[0-7]", "home/state", "a round that was left behind and may still come to a sum"),
+    ItemRule(r"state/left-sums/[0-7]", "home/state", "the masked sums of such a round"),
+    ItemRule(rf"{EVIDENCE}/[0-9a-f]{{16}}", "home/state", "letters that prove that a peer broke the protocol"),
+    ItemRule("membership/identity", "home/identity", "the key that this site changes to, once that is approved"),
+    ItemRule("membership/former", "home/state", "public keys that were this site's"),
+    ItemRule("membership/signed", "home/state", "the one change to the next epoch that this site signed"),
+    ItemRule("membership/change", "home/state", "the next change, with signatures enough"),
+    ItemRule("membership/revoked", "home/state", "keys of which this site accepts nothing any more"),
+    ItemRule(r"checkpoints/[a-z][a-z0-9-]{0,39}", "home/checkpoint", "a model, as safetensors"),
+    ItemRule(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
+)
+DIRECTORIES: Final = (
+    "state", "state/sums", "state/left", "state/left-sums", EVIDENCE, "membership", "checkpoints",
+    "ledger", "ledger/federation", "ledger/site",
+)  # fmt: skip
+
+
+def row(item: str) -> ItemRule:
+    """The table's row for `item`. Raises NotInLayout: what has no row cannot be stored."""
+    for candidate in LAYOUT:
+        if re.fullmatch(candidate.pattern, item):
+            return candidate
+    raise NotInLayout(evidence=f"the table has {len(LAYOUT)} rows and none fits", item=item)
+
+
+def _cipher(master: Secret, item: str, salt: bytes, tag: bytes | None) -> Cipher[GCM]:
+    key = derive(master.reveal(), row(item).label, item.encode(), salt=salt)
+    return Cipher(AES256(key), GCM(NONCE, tag))
+
+
+def _associated(name: str, item: str) -> bytes:
+    return MAGIC + name.encode() + b"\0" + item.encode()
+
+
+def seal(master: Secret, name: str, item: str, data: bytes | Pieces, salt: bytes) -> Iterator[bytes]:
+    """The sealed form of `data` in pieces of at most 1 MiB, so that a model is never in memory twice.
+
+    salt: 32 fresh random bytes, never used before. Raises NotInLayout.
+    """
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")
+    encryptor = _cipher(master, item, salt, None).encryptor()
+    encryptor.authenticate_additional_data(_associated(name, item))
+    yield MAGIC + salt
+    for part in data if isinstance(data, Pieces) else (data,):
+        view = memoryview(part)
+        for start in range(0, len(view), PIECE_BYTES):
+            yield encryptor.update(view[start : start + PIECE_BYTES])
+    yield encryptor.finalize() + encryptor.tag
+
+
+def unseal(master: Secret, name: str, item: str, sealed: bytes) -> bytes:
+    """The data behind `sealed`. Raises ValueError, with the reason, when it is not what `seal` made for this item."""
+    if len(sealed) < OVERHEAD_BYTES:
+        raise ValueError(f"{len(sealed)} bytes are fewer than the {OVERHEAD_BYTES} of an empty item")
+    if not sealed.startswith(MAGIC):
+        raise ValueError("it does not begin as a sealed item of this version")
+    view = memoryview(sealed)
+    body = len(MAGIC) + SALT_BYTES
+    decryptor = _cipher(master, item, bytes(view[len(MAGIC) : body]), bytes(view[-TAG_BYTES:])).decryptor()
+    decryptor.authenticate_additional_data(_associated(name, item))
+    data = decryptor.update(view[body:-TAG_BYTES])
+    try:
+        decryptor.finalize()
+    except InvalidTag:
+        raise ValueError("AES-256-GCM does not authenticate it under this home's key") from None
+    return data

@@ -1,0 +1,87 @@
+"""What the two logs of one home say of each other, and that no signed head was taken away.
+
+The site log's head states the federation log's size and root; each round's record carries the root that every member's
+site log then had. So neither log can be cut, exchanged or begun anew alone, not even by whoever holds the home's key:
+the records bear the signatures of other sites. Pure: chains and notes in, findings out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from p2pfl.codec import Facts
+from p2pfl.ledger import entry as entries
+from p2pfl.ledger import note
+from p2pfl.ledger.read_log import Finding, HashChain
+from p2pfl.merkle import Tree
+
+BEGINNINGS = ("genesis", "agreement", "membership")
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """Both logs of the home `name`, as far as they were read, and the notes of their newest heads."""
+
+    name: str
+    federation: HashChain
+    federation_head: str | None
+    site: HashChain
+    site_head: str | None
+
+    @property
+    def stated(self) -> tuple[int, bytes] | None:
+        """Entries and root of the federation log that the site log's head speaks of."""
+        try:
+            return note.federation_of(note.parse(self.site_head)[0]) if self.site_head else None
+        except ValueError:
+            return None  # whoever reads the head alone says so
+
+    @property
+    def rounds(self) -> list[entries.Entry]:
+        """Entries of the federation log that are no beginning, of the log or of an epoch."""
+        return [one for one in self.federation.entries if _facts(one).get("kind") not in BEGINNINGS]
+
+
+def check_heads(both: Both) -> Iterator[Finding]:
+    """Faults that no crash explains: a head that is missing, a federation log that the site log knows longer."""
+    rounds = len(both.rounds)
+    # A head is signed behind each round, of the federation log first: a crash in between leaves one round without.
+    if both.federation_head is None and rounds > 1:
+        yield Finding("federation", f"its signed head is missing, and it holds {rounds} rounds")
+    if both.site_head is None and rounds > 1:
+        yield Finding("site", f"its signed head is missing, and the federation log holds {rounds} rounds")
+    if both.stated is None:
+        return
+    size, root = both.stated
+    here = len(both.federation.entries)
+    if size > here:
+        yield Finding("federation", f"the site log's head speaks of {size} entries, here are {here}", here)
+    elif both.federation.root_at(size) != root:
+        yield Finding("federation", f"its first {size} entries are not those that the site log's head speaks of")
+
+
+def check_carried(both: Both) -> Iterator[Finding]:
+    """Each round's record carries a root that this site's log had; of the rounds that the site log's head speaks of.
+
+    (What is written beside this reading is ahead of that head.)
+    """
+    covered = both.stated[0] if both.stated else 0
+    carried = [(one, _facts(one).get("site_heads", {}).get(both.name)) for one in both.rounds if one.index < covered]
+    wanted, tree = {root for _, root in carried if root}, Tree()
+    for leaf in both.site.leaves:
+        if not wanted:
+            return
+        tree.append(leaf)
+        wanted.discard(tree.root().hex())
+    for one, root in carried:
+        if root in wanted:
+            what = f"entry {one.index} of the federation log carries a head of this log that it never had"
+            yield Finding("site", what)
+
+
+def _facts(one: entries.Entry) -> Facts:
+    try:
+        return entries.read(one.record)
+    except ValueError:
+        return {}

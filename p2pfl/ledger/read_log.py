@@ -1,0 +1,146 @@
+"""From segment files to entries: opened, in one chain, with everything that is wrong told by number.
+
+Reading changes nothing and raises nothing about what it reads, so that it can run beside a writer and under `verify`;
+`Log.open` turns its faults into errors. The entries are those of the unbroken chain from the first one on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from p2pfl.keys import Secret
+from p2pfl.ledger.entry import FIRST, Entry, entry_hash
+from p2pfl.ledger.segment import ENTRY, Damage, SegmentFrame, SegmentReader
+from p2pfl.merkle import Tree, leaf_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found. fault=False: worth saying, and no sign of tampering."""
+
+    log: str
+    what: str
+    entry: int | None = None
+    segment: int | None = None
+    fault: bool = True
+
+    @property
+    def place(self) -> str:
+        """Which entry, which segment."""
+        parts = [f"entry {self.entry}"] if self.entry is not None else []
+        parts += [f"segment {self.segment}"] if self.segment is not None else []
+        return ", ".join(parts) or "the log"
+
+    def __str__(self) -> str:
+        return f"{self.log} log, {self.place}: {self.what}"
+
+
+class StoredSegments(Protocol):
+    """What is read: `home.Segments`, or a test's."""
+
+    def numbers(self) -> list[int]: ...
+    def read(self, number: int) -> bytes: ...
+    def key(self, number: int, salt: bytes) -> Secret: ...
+
+
+@dataclass
+class HashChain:
+    """A log as far as it is read or written: entries, their hashes in one chain, their Merkle tree."""
+
+    entries: list[Entry] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)  # leaf hashes
+    tree: Tree = field(default_factory=Tree)
+    head: bytes = FIRST
+
+    def add(self, record: bytes, signatures: dict[str, bytes]) -> None:
+        """The next entry."""
+        self.entries.append(Entry(len(self.entries), record, signatures, self.head))
+        self.add_leaf(leaf_hash(record))
+        self.head = entry_hash(self.head, record)
+
+    def add_leaf(self, leaf: bytes) -> None:
+        """The tree's next leaf; alone, where no chain leads to its entry."""
+        self.leaves.append(leaf)
+        self.tree.append(leaf)
+
+    def sign(self, index: int, signatures: dict[str, bytes]) -> None:
+        """Entry `index` has these signatures too."""
+        old = self.entries[index]
+        self.entries[index] = Entry(index, old.record, {**signatures, **old.signatures}, old.previous)
+
+    def root_at(self, size: int) -> bytes:
+        """The Merkle root over the first `size` entries."""
+        if size == len(self.leaves):
+            return self.tree.root()
+        tree = Tree()
+        for leaf in self.leaves[:size]:
+            tree.append(leaf)
+        return tree.root()
+
+
+@dataclass
+class Reading:
+    """What the segment files of one log say."""
+
+    log: str
+    chain: HashChain = field(default_factory=HashChain)
+    findings: list[Finding] = field(default_factory=list)
+    broken: bool = False  # the chain ended before the frames did
+    last: tuple[int, int, int] | None = None  # the last segment: its number, its bytes, those of them that are good
+
+    @property
+    def faults(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.fault]
+
+
+def read_log(stored: StoredSegments, log: str) -> Reading:
+    """Read all segments of a log, oldest first."""
+    reading = Reading(log)
+    numbers = stored.numbers()
+    if numbers:
+        for missing in sorted(set(range(1, numbers[-1])) - set(numbers)):
+            reading.findings.append(Finding(log, "the segment is missing", len(reading.chain.entries), missing))
+    for number in numbers:
+        try:
+            data = stored.read(number)
+        except FileNotFoundError:
+            continue  # beside a writer: a segment whose first write failed is taken back; a gap is told above
+        except OSError as error:
+            what = f"the segment cannot be read: {error.strerror}"
+            reading.findings.append(Finding(log, what, len(reading.chain.entries), number))
+            continue
+        reader = SegmentReader(data, lambda salt, number=number: stored.key(number, salt))  # type: ignore[misc]
+        for frame in reader:
+            _take(reading, frame, number)
+        if reader.damage is not None:
+            reading.findings.append(_damage(reading, reader.damage, number, last=number == numbers[-1]))
+        reading.last = (number, len(data), reader.good_bytes)
+    return reading
+
+
+def _take(reading: Reading, frame: SegmentFrame, number: int) -> None:
+    """Add an opened frame to the chain, or say why it does not belong there."""
+    chain, size = reading.chain, len(reading.chain.entries)
+    if frame.kind == ENTRY:
+        if frame.index == size and frame.previous == chain.head:
+            chain.add(frame.record, dict(frame.signatures))
+            return
+        if not reading.broken:  # what follows a break breaks too, and says nothing new
+            gap = f"entries {size} to {frame.index - 1} are missing"
+            why = gap if frame.index > size else "it is of another history"
+            what = f"the chain does not lead to entry {frame.index}: {why}"
+            reading.findings.append(Finding(reading.log, what, size, number))
+            reading.broken = True
+    elif frame.index < size:
+        chain.sign(frame.index, dict(frame.signatures))
+    else:
+        what = "signatures of an entry that is not there"
+        reading.findings.append(Finding(reading.log, what, frame.index, number))
+
+
+def _damage(reading: Reading, damage: Damage, number: int, *, last: bool) -> Finding:
+    entry, at = len(reading.chain.entries), f"at byte {damage.offset}: {damage.why}"
+    if damage.torn and last:
+        return Finding(reading.log, f"an unfinished write {at}", entry, number, fault=False)
+    return Finding(reading.log, at, entry, number)

@@ -1,0 +1,1 @@
+"""node: the only place where the rooms meet. It is imported by file, since `Node` itself loads torch and sockets."""

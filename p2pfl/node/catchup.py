@@ -1,0 +1,308 @@
+"""A site that was away is brought up to date: the records of the rounds that it missed, and the newest model.
+
+A record counts when a quorum signed it, and a model when a record names its digest, so anyone may be asked. The last
+round is not taken over as a record while its sum can still be had (sharing/phases/fetch.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from p2pfl import codec
+from p2pfl.codec import Malformed
+from p2pfl.errors import RemoteProtocolError
+from p2pfl.errors.round import BulkRejected, MalformedMessage
+from p2pfl.federation import Federation
+from p2pfl.federation.membership import Epochs, genesis_digest
+from p2pfl.keys import Identity, digest
+from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, ModelPart, seal
+from p2pfl.node.effects import EffectRunner
+from p2pfl.node.inbox import LocalEvent
+from p2pfl.node.logs import Logs
+from p2pfl.node.progress import Progress
+from p2pfl.node.runs.models import BEHIND
+from p2pfl.node.source import ActiveRun
+from p2pfl.roster import Roster
+from p2pfl.sharing import events as e
+from p2pfl.sharing.history import SignedRecord, check_rows, to_adopt
+
+AGAIN_S: Final = 5.0  # so often the same peer is asked at most
+ROWS: Final = 128
+ROWS_BYTES: Final = 8 << 20
+PART_BYTES: Final = 256 << 10
+PARTS: Final = 32  # of a model, for one question
+MOST_ANSWERED: Final = 2 * PARTS * PART_BYTES  # bytes that wait for a peer: above it its questions wait, too
+MODEL_AGAIN_S: Final = 10.0  # a model that did not come is asked of another peer
+HISTORY: Final = (Behind, Entries, ModelPart)
+
+
+@dataclass
+class Wanted:
+    """A model that is being fetched."""
+
+    digest: bytes
+    peer: str
+    length: int  # bytes, as this site's own task says: whoever claims another one sends no model of it
+    data: bytearray = field(default_factory=bytearray)
+
+
+class CatchUpRules:
+    """Asks, answers, and checks what is answered.
+
+    model_of   by digest, the bytes of a model that this site has
+    before     marks on the disk that the ledger is about to name a model that is not here yet
+    genesis    of a later epoch: SHA-256 of the entry with which the log begins
+    """
+
+    def __init__(
+        self,
+        books: Logs,
+        roster: Roster,
+        now: Callable[[], float],
+        model_of: Callable[[bytes], memoryview | None],
+        before: Callable[[], None],
+        genesis: bytes = b"",
+    ) -> None:
+        self._genesis = genesis
+        self._books, self._roster, self._now, self._model_of, self._before = books, roster, now, model_of, before
+        self._asked: dict[str, float] = {}
+        self.wanted: Wanted | None = None
+
+    def ask(self, peer: str) -> Behind | None:
+        """The question for entries that this log lacks; None when it was put a moment ago."""
+        if self._now() - self._asked.get(peer, -AGAIN_S) < AGAIN_S:
+            return None
+        self._asked[peer] = self._now()
+        return Behind(len(self._books.federation), b"", 0)
+
+    def want_model(self, digest: bytes, peer: str, length: int) -> Behind:
+        """The question for a model of so many bytes, from its first one on."""
+        self.wanted = Wanted(digest, peer, length)
+        return Behind(len(self._books.federation), digest, 0)
+
+    def answer(self, message: Behind) -> list[Message]:
+        """What this site has of what a peer asks for."""
+        if not message.model:
+            rows = self._books.rows(message.entries, ROWS, ROWS_BYTES)
+            listed = tuple((record, tuple(sorted(signed.items()))) for record, signed in rows)
+            return [Entries(message.entries, len(self._books.federation), listed)] if rows else []
+        data = self._model_of(message.model)
+        if data is None:
+            return []
+        starts = range(message.start, min(len(data), message.start + PARTS * PART_BYTES), PART_BYTES)
+        return [ModelPart(message.model, len(data), at, bytes(data[at : at + PART_BYTES])) for at in starts]
+
+    def take(self, letter: Letter, message: Entries, current: dict[bytes, int]) -> dict[bytes, tuple[int, bytes]]:
+        """Write what holds of the entries; by run, the newest round that came in, and its record.
+
+        current   by run, the round under way here
+        Raises MalformedMessage naming who sent entries that do not hold.
+        """
+        if message.first != len(self._books.federation) or not message.rows:
+            return {}
+        rows = [(record, dict(signed)) for record, signed in message.rows]
+        try:
+            held = check_rows(rows, self._roster, self._books.bases(), self._steps(rows))
+        except (Malformed, KeyError) as error:
+            raise MalformedMessage(peer=letter.sender, evidence=f"entries of its ledger: {error}") from None
+        last = codec.read_facts(held[-1][0]) if held else {}
+        if "run" in last:  # behind the last round of an epoch stands the change: then that round is taken over too
+            held = to_adopt(held, current.get(bytes.fromhex(last["run"]), 0))
+        if not held:
+            return {}
+        self._before()
+        self._books.adopt(held)
+        self._asked.pop(letter.sender, None)  # there may be more
+        found: dict[bytes, tuple[int, bytes]] = {}
+        for record, _ in held:
+            facts = codec.read_facts(record)
+            if "run" in facts:
+                found[bytes.fromhex(facts["run"])] = (facts["round"], record)
+        return found
+
+    def _steps(self, rows: Sequence[SignedRecord]) -> Epochs:
+        """The epochs of this log, to be followed through the rows. Raises Malformed when they begin elsewhere."""
+        if not len(self._books.federation) and genesis_digest(rows[0][0]) != self._genesis:
+            raise Malformed("the log does not begin with the genesis that peers.yaml names")
+        return self._books.epochs
+
+    def part(self, sender: str, message: ModelPart) -> tuple[Behind | None, bytes | None]:
+        """The next question for the model that is fetched, and the model's bytes once they are whole.
+
+        Raises BulkRejected naming who sent parts that are of no model.
+        """
+        wanted = self.wanted
+        if wanted is None or (sender, message.model) != (wanted.peer, wanted.digest):
+            return None, None
+        if message.start < len(wanted.data):
+            return None, None  # of an earlier question
+        fits = message.start == len(wanted.data) and message.length == wanted.length and message.data
+        if not fits or len(wanted.data) + len(message.data) > wanted.length:
+            raise BulkRejected(peer=sender, evidence=f"a part of a model at {message.start} of {message.length}")
+        wanted.data += message.data
+        if len(wanted.data) == wanted.length:
+            self.wanted = None
+            return None, bytes(wanted.data)
+        more = len(wanted.data) % (PARTS * PART_BYTES) == 0
+        return (Behind(len(self._books.federation), wanted.digest, len(wanted.data)) if more else None), None
+
+
+class CatchUp:
+    """Puts the questions to the peers whose links stand (`up`), and brings the answers to the runs."""
+
+    def __init__(
+        self,
+        hands: EffectRunner,
+        federation: Federation,
+        identity: Identity,
+        name: str,
+        incarnation: bytes,
+        runs: dict[bytes, ActiveRun],
+    ) -> None:
+        self._hands, self._identity, self._runs = hands, identity, runs
+        self._books, self._now = hands.books, hands.clocks.now
+        run, epoch = digest("run", federation.digest), federation.roster.epoch
+        self._envelope = Envelope(run, epoch, 0, 0, name, incarnation)
+        self._catchup = CatchUpRules(
+            hands.books,
+            federation.roster,
+            self._now,
+            self._model_of,
+            lambda: hands.home.replace(BEHIND, b"\x01"),
+            federation.genesis,
+        )
+        self._model_asked = self._now()
+        self.up: set[str] = set()
+        self._roster = federation.roster
+        self._met: set[str] = set()
+        self._later: dict[tuple[str, bool], Letter] = {}  # the newest question of each peer, for entries and a model
+        hands.drained = self._drained
+
+    def came(self, peer: str) -> None:
+        """The link to `peer` stands: it has said hello."""
+        self.up.add(peer)
+        self._met.add(peer)
+
+    @property
+    def unmet(self) -> dict[str, str]:
+        """Whose hello this process has yet to hear before it draws secrets for a round; nobody's, from q−1 on.
+
+        What it draws is bound to the nonces of those links, so that no copy of this machine draws the same; and they
+        would have told a home that was set back that it is.
+        """
+        if len(self._met) >= self._roster.quorums.q - 1:
+            return {}
+        others = (name for name in self._roster.names if name not in (self._envelope.sender, *self._met))
+        return dict.fromkeys(others, "its first hello")
+
+    @property
+    def wanted(self) -> str:
+        """Who is asked for a model; empty when none is lacking."""
+        return self._catchup.wanted.peer if self._catchup.wanted is not None else ""
+
+    def ask(self, peer: str) -> None:
+        """Ask `peer` for entries that this ledger lacks, unless it was asked a moment ago."""
+        begun = len(self._books.federation) or self._envelope.epoch > 1
+        question = self._catchup.ask(peer) if begun else None
+        if question is not None and peer in self._hands.queues:
+            self.say(peer, question)
+
+    def ask_model(self, wanted: bytes, after: str = "") -> None:
+        """Ask one peer after another for the model, behind `after`, and each whether there is a newer one."""
+        peers = sorted(self.up) or sorted(self._hands.queues)
+        peer = next((name for name in peers if name > (after or self.wanted)), peers[0])
+        self._ask_model(wanted, peer)
+        self.ask(peer)
+
+    def _ask_model(self, wanted: bytes, peer: str) -> None:
+        self._model_asked = self._now()
+        length = max(each.source.model_size for each in self._runs.values())
+        self.say(peer, self._catchup.want_model(wanted, peer, length))
+        later = e.Tick(self._model_asked + MODEL_AGAIN_S + 1.0, 0, 0)
+        self._hands.intake.put_at(LocalEvent(next(iter(self._runs)), later))  # only wakes the node
+
+    def fetching(self, now: float) -> bool:
+        """A model is lacking; one that does not come is asked of the next peer."""
+        if self._catchup.wanted is None:
+            return False
+        if now - self._model_asked > MODEL_AGAIN_S:
+            self.ask_model(self._catchup.wanted.digest)
+        return True
+
+    def _current(self, run: bytes, held: ActiveRun) -> int:
+        """The round under way; before a run begins one, the one that it is about to begin: its sum is wanted, too."""
+        begins = self._hands.books.count(run) < held.rounds
+        return held.course.number or (held.course.final_round + 1 if begins else 0)
+
+    async def take(self, held: ActiveRun, letter: Letter) -> None:
+        """A peer asks for what it missed, or answers what this one asked."""
+        message, sender = letter.message, letter.sender
+        if isinstance(message, Behind) and self._hands.waiting(sender) > MOST_ANSWERED:
+            # It asks more than it takes: two hundred bytes of a question are eight mebibytes of an answer.
+            self._later[(sender, bool(message.model))] = letter
+        elif isinstance(message, Behind):
+            for answer in await asyncio.to_thread(self._catchup.answer, message):
+                self.say(sender, answer)
+        elif isinstance(message, Entries):
+            current = {run: self._current(run, each) for run, each in self._runs.items()}
+            found = await self._checked(held, partial(self._catchup.take, letter, message, current)) or {}
+            for run, (number, record) in found.items():
+                self._hands.observer(Progress("caught_up", {"round": number, "peer": sender}))
+                if run in self._runs:
+                    await self._adopt(self._runs[run], number, record, sender)
+            if found:
+                self.ask(sender)
+        elif isinstance(message, ModelPart):
+            more, data = await self._checked(held, partial(self._catchup.part, sender, message)) or (None, None)
+            if more is not None:
+                self._model_asked = self._now()
+                self.say(sender, more)
+            if data is not None:
+                await self._model(held, sender, data)
+
+    def _drained(self, peer: str) -> None:
+        """The peer has taken something: what it asked last may be answered now."""
+        if self._later and self._hands.waiting(peer) <= MOST_ANSWERED:
+            for kind in (False, True):
+                if (letter := self._later.pop((peer, kind), None)) is not None:
+                    self._hands.intake.put(e.Received(self._now(), letter))
+
+    async def _adopt(self, each: ActiveRun, number: int, record: bytes, peer: str) -> None:
+        wanted = await asyncio.to_thread(each.source.lacks, number, record)
+        if wanted:
+            each.lacking = True
+            self._ask_model(wanted, peer)
+        await self._hands.carry_out(each, each.course.adopt(number, record))
+
+    async def _model(self, held: ActiveRun, peer: str, data: bytes) -> None:
+        await self._checked(held, partial(held.source.fetched, data, held.course.final_round, peer))
+        wanted = held.source.lacks(held.course.final_round, b"")
+        if wanted:
+            self.ask_model(wanted, after=peer)
+        else:
+            await self._hands.model_came(held)
+
+    async def _checked(self, held: ActiveRun, work: Callable[[], Any]) -> Any:
+        """Its result; None when a peer's part in it broke the protocol, which is told."""
+        try:
+            return await asyncio.to_thread(work)
+        except RemoteProtocolError as error:
+            await self._hands.carry_out(held, held.course.breach(error))
+            return None
+
+    def _model_of(self, wanted: bytes) -> memoryview | None:
+        found = (each.source.model_bytes(wanted) for each in self._runs.values())
+        return next((data for data in found if data is not None), None)
+
+    def say_to_all(self, message: Message) -> None:
+        """One letter between nodes, to every peer."""
+        for peer in self._hands.queues:
+            self.say(peer, message)
+
+    def say(self, peer: str, message: Message) -> None:
+        """One letter between nodes."""
+        self._hands.send(peer, seal(message, self._envelope, self._identity))

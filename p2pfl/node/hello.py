@@ -1,0 +1,239 @@
+"""What two nodes tell one another when a link comes up, and on which grounds they refuse it.
+
+A hello shows the manifest, the sender's place in the run, its federation log's size and root, its signature over the
+genesis, and, back to its receiver, the receiver's *own* latest signed statements. So a site whose home was rolled back
+or cloned is told so by anyone it talks to, and a liar cannot freeze it with statements that it never made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from p2pfl import codec
+from p2pfl.errors import LocalFault, P2PFLError
+from p2pfl.errors.round import (
+    LedgersDiffer,
+    MalformedMessage,
+    ManifestDiffers,
+    RolledBack,
+    SignatureMissing,
+    WrongSender,
+)
+from p2pfl.federation.membership import Change, Lineage
+from p2pfl.keys import Identity, digest, verify
+from p2pfl.messages import (
+    Ack,
+    Ballot,
+    Confirm,
+    Envelope,
+    Hello,
+    Leave,
+    Letter,
+    Propose,
+    Ready,
+    Root,
+    open_letter,
+    read,
+    seal,
+)
+from p2pfl.messages.outcome import MOST_CHANGES
+from p2pfl.roster import MOST_PEERS, Roster
+
+PEERS_ITEM: Final = "state/peers"
+# What says how far its signer got. All are signed; and no peer can make this site sign one at a place of its choice.
+STATEMENTS: Final = (Ack, Propose, Root, Ready, Ballot, Leave, Confirm)
+ECHOES: Final = 32  # statements in one hello: seven kinds, in a few runs
+ECHO_BYTES: Final = 1 << 20  # of one statement; a larger one is not kept, since it would be in no hello
+HEARD_BYTES: Final = 8 << 20  # of all statements of one peer
+
+
+@dataclass(frozen=True, slots=True)
+class Pledge:
+    """The two records that every site signs when it joins. `agreement` is empty when peers.yaml names none.
+
+    genesis   of a later epoch: what the genesis would be of a federation that began with its peers.yaml
+    log       of a later epoch: SHA-256 of the record with which the federation log begins
+    """
+
+    genesis: bytes
+    agreement: bytes
+    log: bytes = b""
+
+    def sign(self, identity: Identity) -> tuple[bytes, bytes]:
+        """This site's signatures over the two."""
+        signed = identity.sign("record", self.agreement) if self.agreement else b""
+        return identity.sign("record", self.genesis), signed
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where this node stands at this moment."""
+
+    entries: int  # of the federation log
+    root: bytes
+    root_at: Callable[[int], bytes]
+    epsilon: str
+    # By run: the highest (round, attempt) that this home had begun when this process started.
+    reached: Callable[[bytes], tuple[int, int]]
+
+
+@dataclass
+class Greetings:
+    """Makes and judges hellos: the mesh's `Greeter`. Keeps what peers pledged, and their statements to echo."""
+
+    identity: Identity
+    name: str
+    roster: Roster
+    incarnation: bytes
+    manifest: bytes
+    pledge: Pledge
+    standing: Callable[[], Standing]
+    pledged: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    fatal: Callable[[P2PFLError], None] = lambda error: None
+    lineage: Callable[[], Lineage | None] = lambda: None
+    offers: Callable[[], Sequence[Change]] = tuple  # the newest changes of membership, in force or to come
+    learn: Callable[[Change], None] = lambda change: None
+    revoked: Callable[[str], None] = lambda peer: None  # raises Revoked
+    entries: dict[str, int] = field(default_factory=dict)  # by peer: how many its log held when it last said hello
+    _heard: dict[str, dict[str, Letter]] = field(default_factory=dict)
+    _against: set[str] = field(default_factory=set)  # peers whose ledger is not a prefix or a continuation of ours
+
+    def heard(self, letter: Letter) -> None:
+        """Keep a peer's highest statement of each kind, in each run, that says how far it got."""
+        if not isinstance(letter.message, STATEMENTS):
+            return
+        if letter.size >= ECHO_BYTES:
+            return
+        kept, at = self._heard.setdefault(letter.sender, {}), letter.envelope
+        name = f"{type(letter.message).__name__} {at.run.hex()}"
+        held = kept.get(name)
+        if held is None or (held.envelope.round, held.envelope.attempt) <= (at.round, at.attempt):
+            kept[name] = letter
+        while len(kept) > ECHOES or sum(one.size for one in kept.values()) > HEARD_BYTES:
+            del kept[next(iter(kept))]  # of made-up runs: what a peer so makes us forget is its own
+
+    def statements(self) -> bytes:
+        """What was heard, for the disk."""
+        # Copied first: letters are heard on the loop's thread while this runs in a worker's.
+        kept = [letter for kinds in list(self._heard.values()) for letter in list(kinds.values())]
+        return codec.pack([letter.wire for letter in kept])
+
+    def remember(self, data: bytes) -> None:
+        """Take up what `statements` wrote, as far as it is of this epoch. Raises Malformed."""
+        wires = codec.unpack(data, most=len(data), items=ECHOES * MOST_PEERS)  # this home has sealed it itself
+        if not isinstance(wires, tuple) or not all(isinstance(wire, bytes) for wire in wires):
+            raise codec.Malformed("it is no list of letters")
+        for wire in wires:
+            if read(wire).envelope.epoch == self.roster.epoch:
+                self.heard(open_letter(wire, self.roster))
+
+    def greeting(self, peer: str, nonce: bytes) -> bytes:
+        """Our hello to `peer` on the link with this nonce."""
+        stands = self.standing()
+        genesis, agreement = self.pledge.sign(self.identity)
+        echo = tuple(letter.wire for letter in self._heard.get(peer, {}).values())[-ECHOES:]
+        changes = tuple((one.record, tuple(sorted(one.signatures.items()))) for one in self.offers())[-MOST_CHANGES:]
+        message = Hello(
+            nonce, self.manifest, genesis, agreement, 0, stands.entries, stands.root, stands.epsilon, echo, changes
+        )
+        run = digest("run", self.manifest)
+        return seal(message, Envelope(run, self.roster.epoch, 0, 0, self.name, self.incarnation), self.identity).wire
+
+    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+        """Refuse a hello that does not fit ours, by raising the error that says why.
+
+        A peer of another epoch of this federation is spoken with, so that the one that is behind learns what it missed.
+        """
+        self.revoked(peer)
+        hello = self._hello(peer, greeting, nonce)
+        offered = [Change(record, dict(signed)) for record, signed in hello.changes]
+        if hello.manifest == self.manifest:
+            self._check_pledge(peer, hello)
+            try:
+                self._check_own_statements(peer, hello)
+            except RolledBack as error:
+                self.fatal(error)  # shown under this site's own signature: this home must not go on, whatever the link
+                raise
+        elif not self._akin(hello.manifest, offered):
+            evidence = f"yours {self.manifest.hex()[:16]}, theirs {hello.manifest.hex()[:16]}"
+            raise ManifestDiffers(peer=peer, evidence=evidence)
+        try:
+            self._check_ledger(peer, hello)
+        except LedgersDiffer as error:
+            self._against.add(peer)
+            if len(self._against) > self.roster.quorums.c:
+                self.fatal(error)  # c liars can claim another ledger; more than that, and it is this one that differs
+            raise
+        self._against.discard(peer)
+        self.entries[peer] = hello.entries
+        for change in offered:
+            try:
+                self.learn(change)
+            except LocalFault as error:
+                self.fatal(error)  # this disk's fault, and no reason to refuse the peer
+
+    def _akin(self, manifest: bytes, offered: Sequence[Change]) -> bool:
+        """It is the peers.yaml of an epoch before this one, or of one to which changes lead that q sites signed."""
+        here = self.lineage()
+        if here is None:
+            return False
+        for change in offered:
+            with contextlib.suppress(codec.Malformed):  # of an epoch before, or it leads nowhere
+                here = here.after(change)
+        return manifest in here.digests
+
+    def _hello(self, peer: str, greeting: bytes, nonce: bytes) -> Hello:
+        try:
+            letter = read(greeting)
+            if letter.sender != peer:
+                raise WrongSender(peer=peer, evidence=f"a hello in the name of {letter.sender!r}")
+            message = open_letter(greeting, self.roster, Hello).message
+        except codec.Malformed as error:
+            raise MalformedMessage(peer=peer, evidence=str(error)) from None
+        if not isinstance(message, Hello) or message.link != nonce:
+            raise MalformedMessage(peer=peer, evidence="its hello was made for another link")
+        return message
+
+    def _check_pledge(self, peer: str, hello: Hello) -> None:
+        key = self.roster[peer].key
+        if not verify(key, "record", self.pledge.genesis, hello.genesis):
+            raise SignatureMissing(peer=peer, what="genesis", evidence="its signature is not over this genesis")
+        if self.pledge.agreement and not verify(key, "record", self.pledge.agreement, hello.agreement):
+            evidence = "peers.yaml names an agreement, and its hello holds no signature over it"
+            raise SignatureMissing(peer=peer, what="business associate agreement", evidence=evidence)
+        self.pledged[peer] = (hello.genesis, hello.agreement)
+
+    def _check_own_statements(self, peer: str, hello: Hello) -> None:
+        stands = self.standing()
+        for wire in hello.echo:
+            try:
+                letter = open_letter(wire, self.roster)
+            except codec.Malformed as error:
+                raise MalformedMessage(peer=peer, evidence=f"in its echo: {error}") from None
+            if letter.sender != self.name or letter.envelope.incarnation == self.incarnation:
+                continue  # of statements about this site only what it signed itself counts
+            if not isinstance(letter.message, STATEMENTS):
+                continue  # bulk is not signed at all
+            if letter.envelope.epoch < self.roster.epoch:
+                continue  # its rounds ended with it: this home keeps none of them, and the ledger has gone on
+            place = (letter.envelope.round, letter.envelope.attempt)
+            if place > stands.reached(letter.envelope.run):
+                # Made by a process after the one that left this home as this process found it: a later state of the
+                # home, which was then rolled back, or a second copy of it that runs now.
+                shown = f"{type(letter.message).__name__} of round {place[0]}, attempt {place[1]}, signed by this site"
+                raise RolledBack(peer=peer, evidence=f"{shown}; not made by this process, nor before it in this home")
+
+    def _check_ledger(self, peer: str, hello: Hello) -> None:
+        stands = self.standing()
+        if 0 < hello.entries <= stands.entries and stands.root_at(hello.entries) != hello.root:
+            evidence = f"root over {hello.entries} entries: theirs {hello.root.hex()[:16]}, "
+            raise LedgersDiffer(peer=peer, evidence=evidence + f"yours {stands.root_at(hello.entries).hex()[:16]}")
+
+    def signatures(self, names: Mapping[str, object]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """All pledges that are held, and this site's own: over the genesis, over the agreement."""
+        pledged = {**self.pledged, self.name: self.pledge.sign(self.identity)}
+        ordered = {name: pledged[name] for name in names if name in pledged}
+        return {name: pair[0] for name, pair in ordered.items()}, {name: pair[1] for name, pair in ordered.items()}

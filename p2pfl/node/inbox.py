@@ -1,0 +1,286 @@
+"""What comes in to a node: letters and links from the mesh, timers, failures; one queue, in the order of arrival.
+
+While nothing comes, whoever watches is told who is waited for; nothing waits without that being said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from p2pfl import codec, messages
+from p2pfl.errors import RemoteProtocolError
+from p2pfl.errors.membership import NoLongerListed
+from p2pfl.errors.mesh import LinkFlooded, MalformedStream, OpensTooOften, OurKeyNotListed, RefusedThere, TakesNothing
+from p2pfl.errors.round import GaveUpWaiting, MalformedMessage, ManifestDiffers, PeersHoldAnotherFile, WrongSender
+from p2pfl.keys import derive, digest
+from p2pfl.mesh import events as links
+from p2pfl.mesh.mesh import Mesh
+from p2pfl.messages import Letter
+from p2pfl.node.clocks import Clocks
+from p2pfl.node.hello import Greetings
+from p2pfl.node.progress import Observer, Progress
+from p2pfl.roster import Roster
+from p2pfl.sharing import events as e
+
+QUIET_S: Final = 5.0  # when nothing is brought on for so long, whoever watches is told who is waited for
+# A slow link brings the same step on for long.
+BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total, messages.ModelPart)
+IN_TURN: Final = 64  # things of one peer that wait among the others'; what more it sends waits behind them
+MOST_FOREIGN: Final = 4096  # letters of one peer that are kept for runs that this node has not begun …
+FOREIGN_BYTES: Final = 64 << 20  # … and bytes of them
+# What a member does to its link, and not by a letter: it is dropped and noted, and ends no run.
+OF_A_LINK: Final = (MalformedStream, LinkFlooded, OpensTooOften, TakesNothing)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEvent:
+    """An event of this node's own, for one run: its update, its timer."""
+
+    run: bytes
+    event: e.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """What came over a link was no letter of its peer."""
+
+    error: RemoteProtocolError
+
+    @property
+    def of_link(self) -> bool:
+        """The bytes of the link itself broke a rule; no letter did."""
+        return isinstance(self.error, OF_A_LINK)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Who owes what, in which phase of which round."""
+
+    phase: str
+    round: int
+    missing: dict[str, str]
+
+
+class FairQueue:
+    """What came in, in the order of arrival; but a peer that sends more than its turn holds up nobody but itself.
+
+    `peer` None: this node's own. `done`, called when the thing is handed out: its sender may send more.
+    """
+
+    def __init__(self) -> None:
+        self._held: deque[tuple[str | None, Any, Callable[[], None]]] = deque()
+        self._count: dict[str, int] = {}  # by peer: how many of them are its own
+        self._behind: dict[str, deque[tuple[str, Any, Callable[[], None]]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def add(self, one: Any, peer: str | None = None, done: Callable[[], None] = lambda: None) -> None:
+        if peer is None:
+            self._held.append((None, one, done))
+        elif self._count.get(peer, 0) >= IN_TURN:
+            self._behind.setdefault(peer, deque()).append((peer, one, done))
+        else:
+            self._count[peer] = self._count.get(peer, 0) + 1
+            self._held.append((peer, one, done))
+
+    def first(self) -> Any:
+        """What `pop` would return."""
+        return self._held[0][1]
+
+    def pop(self) -> Any:
+        peer, one, done = self._held.popleft()
+        if peer is not None:
+            if behind := self._behind.get(peer):
+                self._held.append(behind.popleft())
+            else:
+                self._count[peer] -= 1
+        done()
+        return one
+
+
+class UnknownRuns:
+    """Letters of runs that this node has not begun. What one peer sends takes no room from the others."""
+
+    def __init__(self) -> None:
+        self._of_run: dict[bytes, list[Letter]] = {}
+        self._held: dict[str, tuple[int, int]] = {}  # by sender: letters and bytes
+
+    def keep(self, letter: Letter) -> None:
+        """Keep it, if it is signed (bulk comes much later) and its sender has room left."""
+        count, size = self._held.get(letter.sender, (0, 0))
+        if letter.message.signed and count < MOST_FOREIGN and size + letter.size <= FOREIGN_BYTES:
+            self._held[letter.sender] = (count + 1, size + letter.size)
+            self._of_run.setdefault(letter.envelope.run, []).append(letter)
+
+    def take(self, run: bytes) -> list[Letter]:
+        """Those of `run`, in the order in which they came; they are kept no longer."""
+        found = self._of_run.pop(run, [])
+        for letter in found:
+            count, size = self._held[letter.sender]
+            self._held[letter.sender] = (count - 1, size - letter.size)
+        return found
+
+
+class Inbox:
+    """Turns what the mesh says into events, and hands them out one by one."""
+
+    def __init__(
+        self, mesh: Mesh, greetings: Greetings, roster: Roster, clocks: Clocks, observer: Observer, wait_s: float | None
+    ) -> None:
+        self._mesh, self._greetings, self._roster = mesh, greetings, roster
+        self._clocks, self._observer, self._wait_s = clocks, observer, wait_s
+        self._held = FairQueue()
+        self._news = asyncio.Event()
+        self._nonces: dict[str, bytes] = {}
+        self._differing: set[str] = set()
+        self._unlisting: set[str] = set()  # peers that do not list this site's key
+        self.listed_before: Callable[[], bool] = lambda: False  # the others have finished rounds of this epoch with it
+        self._waits: Waiting | None = None
+        self._looked, self._heard, self._since = -math.inf, clocks.now(), 0.0  # last look, last event, last step
+        self.tls: links.TlsFacts | None = None
+
+    # ── what comes in ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def put(self, event: e.Event | LocalEvent | Breach) -> None:
+        """Hand in an event."""
+        self._add(event)
+
+    def put_at(self, own: LocalEvent) -> None:
+        """Hand it in when its event's time comes."""
+        delay = max(0.0, own.event.now - self._clocks.now())
+        asyncio.get_running_loop().call_later(delay, self._add, own)
+
+    def fail(self, error: BaseException) -> None:
+        """Whoever asks for the next event gets this error instead."""
+        self._add(error)
+
+    def _add(self, one: Any, peer: str | None = None, done: Callable[[], None] = lambda: None) -> None:
+        self._held.add(one, peer, done)
+        self._news.set()
+
+    async def listen(self) -> None:
+        """Until the mesh stops: what it brings becomes events."""
+        async for news in self._mesh.events(hold=True):
+            if isinstance(news, links.Delivered):
+                done = partial(self._mesh.taken, news.peer, len(news.payload))
+                try:
+                    self._add(e.Received(self._clocks.now(), self._open(news)), news.peer, done)
+                except RemoteProtocolError as error:
+                    self._add(Breach(error), news.peer, done)
+            elif isinstance(news, links.LinkOpened):
+                self._up(news)
+            elif isinstance(news, links.LinkClosed):
+                self._tell("link_down", peer=news.peer, reason=news.reason)
+                if isinstance(news.error, RemoteProtocolError):
+                    self._add(Breach(news.error), news.peer)
+                self._add(e.LinkDown(self._clocks.now(), news.peer), news.peer)
+            else:
+                self._refused(news)
+
+    def _up(self, news: links.LinkOpened) -> None:
+        self.tls = facts = news.facts
+        self._nonces[news.peer] = news.nonce
+        self._differing.discard(news.peer)
+        self._unlisting.discard(news.peer)
+        path = {"path": news.path.kind, "via": news.path.via}
+        self._tell("link_up", peer=news.peer, version=facts.version, cipher=facts.cipher, group=facts.group, **path)
+        self._add(e.LinkUp(self._clocks.now(), news.peer, news.incarnation), news.peer)
+
+    def _open(self, news: links.Delivered) -> Letter:
+        try:
+            letter = messages.open_letter(news.payload, self._roster)
+        except codec.Malformed as error:
+            raise MalformedMessage(peer=news.peer, evidence=str(error)) from None
+        if letter.sender != news.peer:
+            raise WrongSender(peer=news.peer, evidence=f"a {type(letter.message).__name__} of {letter.sender}")
+        self._greetings.heard(letter)
+        return letter
+
+    def _refused(self, news: links.Refused) -> None:
+        """What ends this process, once more than c peers say it, counts from those alone who showed their keys."""
+        self._tell("refused", peer=news.peer, error=news.error)
+        if news.peer is None or not news.known:
+            return
+        if isinstance(news.error, OF_A_LINK):
+            self._add(Breach(news.error), news.peer)
+        if isinstance(news.error, OurKeyNotListed):
+            self._unlisting.add(news.peer)
+            if len(self._unlisting) > self._roster.quorums.c and self.listed_before():
+                evidence = ", ".join(sorted(self._unlisting))
+                self.fail(NoLongerListed(count=len(self._unlisting), evidence=evidence))
+        there = news.error.fields["their_code"] if isinstance(news.error, RefusedThere) else news.error.code
+        if there != ManifestDiffers.code:
+            return
+        self._differing.add(news.peer)
+        if len(self._differing) > self._roster.quorums.c:
+            # One site that differs is that site's matter; more than c of them, and the odd one out is this one.
+            evidence = f"{', '.join(sorted(self._differing))}; {news.error.evidence}"
+            self.fail(PeersHoldAnotherFile(count=len(self._differing), evidence=evidence))
+
+    # ── what goes out ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def next(self, waits: Callable[[], Waiting]) -> e.Event | LocalEvent | Breach:
+        """The next event. Raises what failed elsewhere, and GaveUpWaiting after `wait_s` that brought nothing on."""
+        while True:
+            if self._clocks.now() - self._looked >= QUIET_S:
+                self._look(waits())
+            if not self._held:
+                self._news.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(QUIET_S):
+                        await self._news.wait()
+                continue
+            found = self._held.pop()
+            if isinstance(found, BaseException):
+                raise found
+            self._heard = self._clocks.now()
+            if isinstance(found, e.Received) and isinstance(found.letter.message, BULK):
+                self._since = self._heard
+            event: e.Event | LocalEvent | Breach = found
+            return event
+
+    def more(self, run: bytes, most: int) -> list[e.Event]:
+        """What has come after it, as long as it is bulk of the same run: small steps, which cost less together."""
+        found: list[e.Event] = []
+        while self._held and len(found) < most and _is_bulk(self._held.first(), run):
+            found.append(self._held.pop())
+        return found
+
+    def _look(self, waits: Waiting) -> None:
+        """Has anything been brought on? A link that comes and goes brings nothing on, and hides nobody."""
+        now = self._looked = self._clocks.now()
+        if waits != self._waits:
+            self._waits, self._since = waits, self._heard
+        if now - self._since >= QUIET_S:
+            self._still(waits, now - self._since)
+
+    def _still(self, waits: Waiting, quiet_s: float) -> None:
+        status, now = self._mesh.links(), self._clocks.now()
+        # Who is away is named although it owes nothing at this step: the next one needs every site.
+        away = [name for name, link in status.items() if link.state != "up" and waits.phase != "final"]
+        seen = {name: status[name].last_seen for name in [*waits.missing, *away] if name in status}
+        silent = {name: None if last is None else now - last for name, last in seen.items()}
+        self._tell("waiting", phase=waits.phase, round=waits.round, missing=waits.missing, silent=silent)
+        if self._wait_s is not None and quiet_s > self._wait_s and waits.missing:
+            evidence = "; ".join(f"{name}: {what}" for name, what in waits.missing.items())
+            raise GaveUpWaiting(seconds=round(quiet_s), peers=", ".join(waits.missing), evidence=evidence)
+
+    def draw_bound(self, count: int) -> bytes:
+        """Fresh secret bytes: the system's, bound to the nonces of the latest hellos, so that no clone repeats them."""
+        seen = b"".join(self._nonces[peer] for peer in sorted(self._nonces))
+        return derive(self._clocks.draw(64), "secret", digest("nonces", seen), length=count)
+
+    def _tell(self, kind: str, **facts: Any) -> None:
+        self._observer(Progress(kind, facts))
+
+
+def _is_bulk(one: Any, run: bytes) -> bool:
+    return isinstance(one, e.Received) and isinstance(one.letter.message, BULK) and one.letter.envelope.run == run

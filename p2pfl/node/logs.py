@@ -1,0 +1,274 @@
+"""A home's two logs as the node uses them: what goes into which, when a head is signed, and how far a run got.
+
+Every method that writes is durable when it returns. The training thread charges while the node's thread votes, so
+both write under one lock.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from p2pfl import codec
+from p2pfl._version import __version__
+from p2pfl.errors.ledger import MembershipBroken
+from p2pfl.federation import Federation
+from p2pfl.federation.membership import Change, Epochs
+from p2pfl.home import Home
+from p2pfl.keys import Identity
+from p2pfl.ledger import entry as entries
+from p2pfl.ledger.entry import AttemptId
+from p2pfl.ledger.log import Log
+from p2pfl.node.hello import Pledge
+from p2pfl.sharing.history import NO_BASE, Base, SignedRecord, base_of
+
+
+def genesis_of(federation: Federation) -> bytes:
+    """Entry 0 of the federation log: a function of peers.yaml alone, so that all sites sign the same bytes."""
+    roster, privacy = federation.roster, federation.privacy
+    settings = {
+        "rounds": federation.rounds,
+        "unit": privacy.unit,
+        "noise_multiplier": repr(privacy.noise_multiplier),
+        "max_grad_norm": repr(privacy.max_grad_norm),
+        "sample_rate": repr(privacy.sample_rate),
+        "steps_per_round": privacy.steps_per_round,
+        "delta": repr(privacy.delta),
+        "max_epsilon": repr(privacy.max_epsilon),
+        "field": federation.sharing.field,
+        "compression": federation.compression.method,
+        "weights": federation.weights,
+    }
+    return entries.genesis(
+        federation=federation.name,
+        epoch=roster.epoch,
+        configuration=federation.digest,
+        peers=[(member.name, member.key) for member in roster.members],
+        settings=settings,
+    )
+
+
+def pledge_of(federation: Federation) -> Pledge:
+    """The records that every site signs when it joins."""
+    roster, agreement = federation.roster, federation.agreement
+    signed = entries.agreement(epoch=roster.epoch, sha256=agreement, members=roster.names) if agreement else b""
+    return Pledge(genesis_of(federation), signed, federation.genesis)
+
+
+def epochs_of(home: Home, log: Log) -> Epochs:
+    """What the federation log of `home` says of membership. Raises MembershipBroken."""
+    steps = Epochs()
+    for one in log.records():
+        try:
+            steps.take(one.record, one.signatures)
+        except codec.Malformed as error:
+            raise MembershipBroken(evidence=f"entry {one.index}: {error}", home=home.path) from None
+    return steps
+
+
+class Logs:
+    """Both logs of one home, open for one federation. Raises OtherFederation when the home serves another.
+
+    Raises LedgerDamaged when one log is not the other's, MembershipBroken when its epochs do not follow.
+    """
+
+    def __init__(self, home: Home, identity: Identity, pledge: Pledge, wall: Callable[[], float]) -> None:
+        self._identity, self._pledge, self._wall = identity, pledge, wall
+        self.federation = Log.open(home, "federation")
+        self.site = Log.open(home, "site")
+        self.federation.expect_genesis(pledge.genesis, pledge.log)
+        self.federation.check_beside(self.site)
+        self._lock = threading.RLock()
+        self._closed = False
+        self._final: dict[str, tuple[int, str, bytes]] = {}  # by run: last round, model after it, digest of its record
+        self._spent: dict[str, float] = {}  # by site: the largest epsilon that a round says of it
+        self._counts: dict[str, int] = {}  # by run: rounds that are final
+        self.epochs = epochs_of(home, self.federation)
+        for one in self.federation.records():
+            self._count(one.record)
+
+    def _count(self, record: bytes) -> None:
+        facts = codec.read_facts(record)
+        if facts.get("kind") == "round":
+            run = facts["run"]
+            self._final[run] = (facts["round"], facts["model_after"], base_of(record))
+            for name, text in facts["epsilon"].items():
+                self._spent[name] = max(self._spent.get(name, 0.0), float(text or 0.0))
+            self._counts[run] = self._counts.get(run, 0) + 1
+
+    @property
+    def time(self) -> int:
+        """Unix time in whole seconds, as entries carry it."""
+        return int(self._wall())
+
+    def started(self, incarnation: bytes) -> None:
+        """This process begins to work in the home; what a crash left unfinished in a log is told, and the heads follow.
+
+        So however often a process dies between an entry and its head, no head is behind by more than one round.
+        """
+        for log in (self.federation, self.site):
+            if log.torn is not None:
+                segment, size = log.torn
+                self.note(entries.dropped(time=self.time, log=log.which, segment=segment, size=size))
+        python = ".".join(map(str, sys.version_info[:3]))
+        self.note(entries.start(time=self.time, version=__version__, python=python, incarnation=incarnation))
+        with self._lock:
+            if len(self.federation):
+                self.federation.sign_head(self._identity)
+            self.site.sign_head(self._identity, self.federation)
+
+    def stands(self) -> tuple[int, bytes]:
+        """Entries of the federation log, and its root."""
+        with self._lock:
+            return len(self.federation), self.federation.root()
+
+    def root_at(self, size: int) -> bytes:
+        """The root over the first `size` entries of the federation log."""
+        with self._lock:
+            return self.federation.root_at(size)
+
+    def final_round(self, run: bytes) -> int:
+        """The last final round of `run`; 0 before the first."""
+        return self.base(run)[0]
+
+    def base(self, run: bytes) -> Base:
+        """The last final round of `run`, and the digest of its record."""
+        number, _, record = self._final.get(run.hex(), (0, "", NO_BASE[1]))
+        return number, record
+
+    def spent(self) -> Mapping[str, float]:
+        """By site, the epsilon that the ledger says it has spent, over all runs."""
+        return self._spent
+
+    def count(self, run: bytes) -> int:
+        """How many rounds of `run` are final: those that were left behind have numbers too."""
+        return self._counts.get(run.hex(), 0)
+
+    def final_rounds(self) -> dict[bytes, int]:
+        """By run, its last final round."""
+        return {bytes.fromhex(run): number for run, (number, *_) in self._final.items()}
+
+    def model_after(self, run: bytes) -> bytes | None:
+        """Digest of the model after the last final round of `run`."""
+        held = self._final.get(run.hex())
+        return bytes.fromhex(held[1]) if held else None
+
+    def rounds(self, run: bytes) -> list[codec.Facts]:
+        """The records of `run`'s rounds, in order."""
+        found = (codec.read_facts(one.record) for one in self.federation.records())
+        return [facts for facts in found if facts.get("kind") == "round" and facts["run"] == run.hex()]
+
+    def begin(self, genesis: Mapping[str, bytes], agreement: Mapping[str, bytes]) -> None:
+        """Write the genesis with everybody's signature, and the agreement where there is one."""
+        items = [(self._pledge.genesis, dict(genesis))]
+        if self._pledge.agreement:
+            items.append((self._pledge.agreement, dict(agreement)))
+        with self._lock:
+            if not len(self.federation):
+                self.federation.extend(items)
+                for record, signed in items:
+                    self.epochs.take(record, signed)
+                self.federation.sign_head(self._identity)
+
+    def finish(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
+        """A round is final. From here on this machine refuses a shorter log."""
+        with self._lock:
+            self.federation.append(record, dict(cosignatures))
+            self.epochs.take(record, cosignatures)
+            self._count(record)
+            self.federation.sign_head(self._identity)
+            self.site.sign_head(self._identity, self.federation)
+
+    def rows(self, first: int, most: int, most_bytes: int) -> list[SignedRecord]:
+        """Entries from `first` on, at most so many and so large, with who signed them."""
+        with self._lock:
+            found: list[SignedRecord] = []
+            size = 0
+            for index in range(first, min(len(self.federation), first + most)):
+                entry = self.federation[index]
+                size += len(entry.record) + 128 * len(entry.signatures)
+                if size > most_bytes and found:
+                    break
+                found.append((entry.record, entry.signatures))
+            return found
+
+    def adopt(self, rows: Sequence[SignedRecord]) -> None:
+        """Entries that this site took no part in, checked (sharing/history.py); durable."""
+        with self._lock:
+            self.federation.extend([(record, dict(signed)) for record, signed in rows])
+            for record, signed in rows:
+                self.epochs.take(record, signed)
+                self._count(record)
+            self.federation.sign_head(self._identity)
+            self.site.sign_head(self._identity, self.federation)
+
+    @property
+    def in_an_epoch(self) -> bool:
+        """The last entry is a round of an epoch that goes on."""
+        with self._lock:
+            return bool(len(self.federation)) and not self.epochs.announced and self.epochs.rounds > 0
+
+    def changes(self, most: int) -> list[Change]:
+        """The newest changes of membership that are in force, oldest first."""
+        with self._lock:
+            held = [self.federation[index] for index in self.epochs.ends[-most:]]
+            return [Change(one.record, one.signatures) for one in held]
+
+    def bases(self) -> dict[bytes, Base]:
+        """By run, its last final round and the digest of that record."""
+        return {bytes.fromhex(run): (number, record) for run, (number, _, record) in self._final.items()}
+
+    def cosign(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
+        """Signatures over the last entry that came after it was written."""
+        with self._lock:
+            last = len(self.federation) - 1
+            if last < 0 or self.federation[last].record != record:
+                return
+            late = {name: one for name, one in cosignatures.items() if name not in self.federation[last].signatures}
+            if late:
+                self.federation.add_signatures(last, late)
+
+    def note(self, record: bytes) -> None:
+        """One entry of the site log."""
+        with self._lock:
+            self.site.append(record)
+
+    def noted(self, run: bytes, epoch: int, kind: str, facts: Mapping[str, Any]) -> None:
+        """A fact of a round, as the round tells it."""
+        place = AttemptId(run, epoch, facts["round"], facts["attempt"])
+        if kind == "commitment":
+            digest = bytes.fromhex(facts["digest"])
+            self.note(entries.commitment(place, time=self.time, of="bundle", digest=digest))
+        elif kind == "ballot":
+            self.note(
+                entries.ballot(
+                    place,
+                    time=self.time,
+                    survivors=facts["survivors"],
+                    attempt_digest=bytes.fromhex(facts["attempt_digest"]),
+                    view=bytes.fromhex(facts["view"]),
+                    waited_for=facts["waited_for"],
+                )
+            )
+        elif kind == "abandoned":
+            certificate = bytes.fromhex(facts["certificate"])
+            waited_for = facts["waited_for"]
+            self.note(entries.abandoned(place, time=self.time, certificate=certificate, waited_for=waited_for))
+        elif kind == "left":
+            self.note(entries.left(place, time=self.time, lacking=facts["lacking"], sent=facts["sent"]))
+        elif kind == "missed":
+            self.note(entries.missed(place, time=self.time, coordinator=facts["coordinator"]))
+        elif kind == "breach":
+            peer, code, proof = facts["peer"], facts["code"], facts["proof"]
+            self.note(entries.breach(place, time=self.time, peer=peer, code=code, proof=proof))
+
+    def close(self) -> None:
+        """Sign how the site log stands, and let go of the files."""
+        with self._lock:
+            if len(self.site) and not self._closed:
+                self.site.sign_head(self._identity, self.federation)
+            self._closed = True
+            self.federation.close()
+            self.site.close()

@@ -1,0 +1,170 @@
+"""What a node knows of changes of membership: the next one, once enough sites have signed it; who was given it.
+
+It comes from a person of this site (`p2pfl peers adopt`, by way of the home), from a peer's hello, or as a letter. Each
+way it is checked against the ledger, kept in the home, and handed to all others. When it is due, this site's proposals
+say so; what follows from that is the rounds' to say (sharing/phases/confirm.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Final
+
+from p2pfl import codec
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.membership import Revoked
+from p2pfl.federation import Federation
+from p2pfl.federation.federation import settings_of
+from p2pfl.federation.membership import Change, Lineage, due
+from p2pfl.home import Home
+from p2pfl.ledger import entry as entries
+from p2pfl.messages import Changed, Message
+from p2pfl.messages.outcome import MOST_CHANGES
+from p2pfl.node.epochs import CHANGE, held_change, keep_change
+from p2pfl.node.hello import Greetings
+from p2pfl.node.logs import Logs
+from p2pfl.node.progress import Observer, Progress
+from p2pfl.roster import Member
+
+REVOKED: Final = "membership/revoked"
+WATCH_S: Final = 1.0  # so often is the home looked at
+
+
+class EpochOver(Exception):
+    """The epoch of this node has ended, or its ledger has reached a later one: it stops, and another one goes on."""
+
+
+class PendingChange:
+    """`pending` is the next change, checked. `say`, set later, sends every peer a letter: one for each new change."""
+
+    def __init__(
+        self, home: Home, books: Logs, federation: Federation, greetings: Greetings, observer: Observer
+    ) -> None:
+        self._home, self._books, self._federation, self._observer = home, books, federation, observer
+        self.pending: Change | None = None
+        self.parted: set[str] = set()  # peers whose keys were revoked here; the rounds look at it
+        self.say: Callable[[Message], None] = lambda message: None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        greetings.lineage, greetings.offers = self.lineage, self.offers
+        greetings.learn, greetings.revoked = self.learn, self.revoked
+
+    def lineage(self) -> Lineage | None:
+        """Where this site's ledger stands."""
+        return self._books.epochs.lineage
+
+    async def watch(self, cut: Callable[[str, P2PFLError], None]) -> None:
+        """For ever: take up what a person puts into the home meanwhile.
+
+        cut   ends the link to a peer; the hello of the next one is refused (`revoked`)
+        """
+        self._loop = asyncio.get_running_loop()
+        if self.pending is not None:  # the first hello may come before this begins
+            self._hand_on(self.pending)
+        seen: tuple[int, ...] = ()
+        while True:
+            if (now := self._stamps()) != seen:
+                seen = now
+                self.parted |= (revoked := set(await asyncio.to_thread(self._look)))
+                for peer in sorted(revoked):
+                    cut(peer, _revocation(self._federation.roster[peer]))
+            await asyncio.sleep(WATCH_S)
+
+    def _stamps(self) -> tuple[int, ...]:
+        paths = (self._home.path / item for item in (CHANGE, REVOKED))
+        return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
+
+    def _look(self) -> list[str]:
+        """Take up the change; the peers whose keys are revoked. What became of a key is noted once in the site log."""
+        held = held_change(self._home)
+        if held is not None and (self.pending is None or held.digest != self.pending.digest):
+            self._take(held, keep=False)
+        keys, found = revoked_keys(self._home), []
+        noted = [one.record for one in self._books.site.records() if b'"peers revoke"' in one.record]
+        for member in self._federation.roster.members:
+            options: dict[str, str | int | bool] = {"peer": member.name, "key": member.key.hex()}
+            told = [record for record in noted if member.key.hex().encode() in record]
+            before = bool(told) and b'"undo":true' not in told[-1]
+            if member.key in keys:
+                found.append(member.name)
+            else:
+                options["undo"] = True
+            if (member.key in keys) != before:
+                self._books.note(entries.operator(time=self._books.time, command="peers revoke", options=options))
+        return found
+
+    def learn(self, change: Change) -> None:
+        """A peer shows a change: kept if it is the next one and enough have signed it, else passed over."""
+        if self.pending is None or self.pending.digest != change.digest:
+            self._take(change, keep=True)
+
+    def _take(self, change: Change, *, keep: bool) -> None:
+        lineage = self.lineage()
+        if lineage is None or lineage.configuration != self._federation.digest:
+            return
+        try:
+            lineage.after(change)
+        except codec.Malformed:
+            return  # of another epoch, or not signed by enough of this one
+        change = lineage.counted(change)
+        if settings_of(change.federation()) != settings_of(self._federation):
+            return
+        if keep:
+            keep_change(self._home, change)
+        self.pending = change
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._hand_on, change)
+
+    def _hand_on(self, change: Change) -> None:
+        held = change.facts
+        self.say(Changed(change.record, tuple(sorted(change.signatures.items()))))
+        told = {key: held[key] for key in ("epoch", "from_round", "added", "removed", "rotated")}
+        hub = change.federation().hub
+        told["hub"] = hub if hub != self._federation.hub else None
+        self._observer(Progress("change", told))
+
+    def offers(self) -> list[Change]:
+        """For a hello: the newest changes that are in force, and the next one."""
+        pending = [self.pending] if self.pending is not None else []
+        return [*self._books.changes(MOST_CHANGES - 1), *pending]
+
+    def to_announce(self, run: bytes, number: int) -> bytes:
+        """For this site's proposal in a round: the digest of the change, when the round may be the last before it."""
+        lineage = self.lineage()
+        if self.pending is None or lineage is None or not due(self.pending, lineage, run, number):
+            return b""
+        return self.pending.digest
+
+    def at_the_end(self, tip: bytes) -> bool:
+        """The record of the round on which any further one would rest is the last of this epoch."""
+        return bool(self._books.epochs.announced) or "announced" in codec.read_facts(tip or b"{}")
+
+    def check_over(self) -> None:
+        """Raises EpochOver when the ledger is past this epoch, or at its end with the change at hand."""
+        epochs = self._books.epochs
+        if epochs.lineage is None:
+            return
+        if epochs.lineage.roster.epoch > self._federation.roster.epoch:
+            raise EpochOver
+        if epochs.announced and self.pending is not None and self.pending.digest == epochs.announced:
+            raise EpochOver
+
+    def revoked(self, peer: str) -> None:
+        """Raises Revoked when this site accepts nothing of that peer's key any more."""
+        refuse(self._federation.roster[peer], revoked_keys(self._home))
+
+
+def revoked_keys(home: Home) -> list[bytes]:
+    """The keys that were revoked at this site."""
+    data = home.read(REVOKED) or b""
+    return [data[at : at + 32] for at in range(0, len(data), 32)]
+
+
+def refuse(member: Member, keys: Collection[bytes]) -> None:
+    """Raises Revoked when the member's key is one of these."""
+    if member.key in keys:
+        raise _revocation(member)
+
+
+def _revocation(member: Member) -> Revoked:
+    return Revoked(peer=member.name, evidence=f"key {member.key.hex()[:16]}")

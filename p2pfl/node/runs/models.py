@@ -1,0 +1,137 @@
+"""The models of a training at one site: the one that the ledger names, those applied past it, those served to others.
+
+The order on the disk is the promise: a new model lies beside the old before the ledger names it, and takes its place
+afterwards. Rounds that are applied and not final have their models here alone; a restart applies their sums again.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import numpy as np
+
+from p2pfl import codec
+from p2pfl.errors.round import BulkRejected, ModelLost
+from p2pfl.home import Home
+from p2pfl.keys import digest
+from p2pfl.node.logs import Logs
+from p2pfl.sharing.field import bytes_of
+from p2pfl.training import checkpoint, update
+
+MODEL, NEXT = "checkpoints/model", "checkpoints/next"
+BEHIND: Final = "state/progress"  # there while rounds are taken over whose model is not here yet
+SERVED: Final = 2  # models before the last one
+
+
+class Makes(Protocol):
+    """What is asked of a trainer here."""
+
+    manifest: update.TensorLayout
+
+    def initial(self, seed: bytes) -> update.FlatVector: ...
+
+
+class Models:
+    """`current` is the model after the last final round, (m,) float32."""
+
+    def __init__(self, home: Home, books: Logs, run: bytes, trainer: Makes, task: str, seed: bytes) -> None:
+        self._home, self._books, self._run, self._task = home, books, run, task
+        self._manifest = trainer.manifest
+        self.applied: dict[int, update.FlatVector] = {}  # by round past the last final one: the model after it
+        self._served: dict[bytes, update.FlatVector] = {}
+        self._names: dict[int, tuple[update.FlatVector, bytes]] = {}  # digests of the models that others asked for
+        self.lacking = b""  # digest of the model that the ledger names and this site has yet to fetch
+        self.current = self._read(trainer, seed)
+
+    def _read(self, trainer: Makes, seed: bytes) -> update.FlatVector:
+        """The model after the last final round, in its place even when a crash left it in the other."""
+        wanted = self._books.model_after(self._run)
+        if wanted is None:
+            return trainer.initial(seed)
+        for item in (MODEL, NEXT):
+            data = self._home.read(item)
+            if data is not None:
+                model = checkpoint.from_bytes(data, self._manifest)
+                if self.digest_of(model) == wanted:
+                    if item == NEXT:  # the next round writes there before the ledger names what it writes
+                        self._home.replace(MODEL, data)
+                        self._home.remove(NEXT)
+                    return model
+        if self._home.read(BEHIND) is not None:
+            self.lacking = wanted  # a process before this one took over rounds, and died before it had their model
+            return trainer.initial(seed)
+        raise ModelLost(evidence=f"the ledger names {wanted.hex()[:16]}, and no checkpoint here has that digest")
+
+    def digest_of(self, model: update.FlatVector) -> bytes:
+        """Names a model: what its coordinates mean, and their bits."""
+        return digest("model", self._manifest.digest, bytes_of(np.ascontiguousarray(model, "<f4").view("<u4")))
+
+    def on(self, base: int) -> update.FlatVector:
+        """The model after round `base`: the last final one, or one past it."""
+        return self.applied.get(base, self.current)
+
+    def tip(self, before: int) -> int:
+        """The last applied round before round `before`; 0 when that is the last final one."""
+        return max([0, *(one for one in self.applied if one < before)])
+
+    def retract(self, to: int) -> None:
+        """What was applied after round `to` is not of the branch that goes on."""
+        self.applied = {number: model for number, model in self.applied.items() if number <= to}
+
+    def keep(self, number: int) -> None:
+        """The new model lies beside the old."""
+        if number in self.applied:
+            self._home.replace(NEXT, self._as_file(self.applied[number], number))
+
+    def adopt(self, number: int) -> None:
+        """The new model is the model; those before it are served for a while to sites that were away."""
+        after = self.applied.get(number)
+        self.applied = {one: model for one, model in self.applied.items() if one > number}
+        if after is not None:
+            self._home.replace(MODEL, self._as_file(after, number))
+            self._home.remove(NEXT)
+            held = [*self._served.items(), (self.digest_of(self.current), self.current)]
+            self._served = dict(held[-SERVED:])
+            self.current = after
+
+    # ── a site that was away ──────────────────────────────────────────────────────────────────────────────────
+
+    def lacks(self, number: int, record: bytes) -> bytes:
+        """The digest of the model that the ledger names and this site has not; empty when it has it.
+
+        record   the newest round that was taken over; empty to ask what was lacking before
+        """
+        if record:
+            wanted = bytes.fromhex(codec.read_facts(record)["model_after"])
+            self.applied = {one: model for one, model in self.applied.items() if one > number}
+            self.lacking = wanted if self.digest_of(self.current) != wanted else b""
+            if not self.lacking:
+                self._home.remove(BEHIND)
+        return self.lacking
+
+    def fetched(self, data: bytes, number: int, peer: str) -> None:
+        """Take over the model that was fetched. Raises BulkRejected naming `peer` when it is another one."""
+        model = np.frombuffer(data, "<f4") if len(data) == 4 * self._manifest.parameters else None
+        if model is None or self.digest_of(model) != self.lacking:
+            raise BulkRejected(peer=peer, evidence="the model that it sent is not the one that the ledger names")
+        self.current, self.lacking = model.copy(), b""
+        self._home.replace(MODEL, self._as_file(self.current, number))
+        self._home.remove(BEHIND)
+
+    def bytes_of(self, wanted: bytes) -> memoryview | None:
+        """The model of that digest, as little-endian float32; None when this site has another.
+
+        A view, and no digest is made twice: a peer may ask for one part after another, and in vain.
+        """
+        held = [self.current, *self.applied.values()]
+        self._names = {id(model): (model, self._name_of(model)) for model in held}
+        found = next((model for model, name in self._names.values() if name == wanted), self._served.get(wanted))
+        return None if found is None or self.lacking else np.ascontiguousarray(found, "<f4").data.cast("B")
+
+    def _name_of(self, model: update.FlatVector) -> bytes:
+        named = self._names.get(id(model))
+        return named[1] if named is not None and named[0] is model else self.digest_of(model)
+
+    def _as_file(self, model: update.FlatVector, number: int) -> codec.Pieces:
+        facts = {"task": self._task, "round": str(number), "model": self.digest_of(model).hex()}
+        return checkpoint.to_pieces(model, self._manifest, facts)

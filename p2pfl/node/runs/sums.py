@@ -1,0 +1,227 @@
+"""One secure sum as a run of one round: integers and decimals exactly, floats on a declared scale. Nothing is clipped.
+
+A value over the limit is refused at its own site, before anything is dealt. A static input differs from a fresh
+update: two answers over sets that differ by one site are that site's value. So every answer is noted in the site log
+with its name, a keyed digest of its data, and its sites; the same data under the same name over other sites are refused
+(SECURITY.md, A round).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from p2pfl import codec
+from p2pfl.errors.round import AnotherCohort, LimitMissing, SumLeftBehind
+from p2pfl.errors.sharing import ValueOverLimit
+from p2pfl.keys import digest
+from p2pfl.ledger import entry as entries
+from p2pfl.node.logs import Logs
+from p2pfl.node.source import PATIENCE_S, Offer
+from p2pfl.sharing import events as e
+from p2pfl.sharing.field import FIELDS, bytes_of
+from p2pfl.sharing.quantiser import FixedPoint, Quantiser, largest
+
+SumValue = npt.NDArray[Any] | tuple[Decimal, ...]
+NO_MODEL: Final = digest("model", b"none")
+EXACT_BITS: Final = 61
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A vector as words, the facts that all sites must share about it, and the way back from the sum."""
+
+    vector: e.Vector
+    configuration: codec.Facts
+    decode: Callable[[e.Words, int, bytes], SumValue]
+
+    @property
+    def spent(self) -> Encoded:
+        """The same without its words."""
+        return replace(self, vector=e.Vector(self.vector.bits, FIELDS[self.vector.bits].zeros(0)))
+
+
+def encode(
+    values: Any,
+    *,
+    peers: int,
+    bits: int,
+    limit: float | Decimal | None,
+    decimals: int | None,
+    draw: Callable[[int], bytes],
+) -> Encoded:
+    """Words for `values`: exact when they are integers or `decimals` is given, else floats on the scale of `limit`.
+
+    values    numpy array (m,), torch tensor (any shape, flattened), or a sequence of numbers
+    limit     largest absolute value at any site; the same at all of them
+    decimals  digits after the point that count; the sum is then exact, of Decimals
+    Raises LimitMissing, ValueOverLimit, ValueNotFinite, SumCouldWrap.
+    """
+    if decimals is not None:
+        return _decimals(values, peers, limit, decimals)
+    array = _flat(values)
+    if np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_:
+        return _integers(array, peers, limit)
+    return _floats(array, peers, bits, limit, draw)
+
+
+def _flat(values: Any) -> npt.NDArray[Any]:
+    if hasattr(values, "detach"):  # a torch tensor, without importing torch for it
+        values = values.detach().cpu().numpy()
+    return np.asarray(values).reshape(-1)
+
+
+def _decimals(values: Any, peers: int, limit: float | Decimal | None, decimals: int) -> Encoded:
+    field = FIELDS[EXACT_BITS]
+    room = Decimal(largest(field, peers)).scaleb(-decimals)
+    most = room if limit is None else Decimal(str(limit))
+    grid = FixedPoint(field, peers, most, decimals)
+    listed = _flat(values).tolist() if hasattr(values, "detach") or isinstance(values, np.ndarray) else list(values)
+    words = grid.encode(listed)
+    facts = {"as": "decimals", "decimals": decimals, "limit": str(most), "length": len(listed), "field": EXACT_BITS}
+    return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: grid.decode(total))
+
+
+def _integers(array: npt.NDArray[Any], peers: int, limit: float | Decimal | None) -> Encoded:
+    field = FIELDS[EXACT_BITS]
+    most = largest(field, peers) if limit is None else int(limit)
+    FixedPoint(field, peers, Decimal(most), 0)  # refuses a limit under which a sum could wrap
+    values = array.astype(np.int64)
+    if array.size and (int(array.max()) > most or int(array.min()) < -most):
+        raise ValueOverLimit(evidence=f"one of {array.size} integers; the limit is {most}")
+    facts = {"as": "integers", "limit": str(most), "length": int(array.size), "field": EXACT_BITS}
+    words = field.encode(values)
+    return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: field.centred(total))
+
+
+def _floats(
+    array: npt.NDArray[Any], peers: int, bits: int, limit: float | Decimal | None, draw: Callable[[int], bytes]
+) -> Encoded:
+    if limit is None:
+        raise LimitMissing(evidence=f"{array.size} values of type {array.dtype}, limit=None")
+    most, size = float(limit), int(array.size)
+    grid = Quantiser(FIELDS[bits], peers, 0.0, most, False)
+    floats = array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+    words, clipped = grid.quantise(floats, bytes(32), draw(32))
+    if clipped.count:
+        raise ValueOverLimit(evidence=f"{clipped.count} of {size} floats; the limit is {most:g}")
+    facts = {"as": "floats", "limit": repr(most), "length": size, "field": bits}
+
+    def decode(total: e.Words, survivors: int, seed: bytes) -> SumValue:
+        return grid.dequantise_sum(total, survivors, seed, size)
+
+    return Encoded(e.Vector(bits, words), facts, decode)
+
+
+class SumRun:
+    """The source of one sum of one or more vectors: `name` is what the sites call it, and they must agree on it."""
+
+    def __init__(self, name: str, parts: Sequence[Encoded], books: Logs, run: bytes, mark: bytes) -> None:
+        self.name, self.parts, self.books, self.run, self.mark = name, tuple(parts), books, run, mark
+        for part in self.parts:
+            part.vector.words.flags.writeable = False  # another attempt may need them again
+        self.totals: tuple[SumValue, ...] = ()
+        self.survivors: tuple[str, ...] = ()
+        self.number = 0
+        self.patience_s = PATIENCE_S
+
+    @property
+    def model_size(self) -> int:
+        """There is no model."""
+        return 0
+
+    @property
+    def question(self) -> codec.Facts:
+        """What the sites agree that they sum: the configuration of its round."""
+        return {"purpose": "sum", "name": self.name, "vectors": [part.configuration for part in self.parts]}
+
+    def missed(self, before: int) -> bool:
+        """Of the rounds that the ledger holds behind the first `before`, one answers this very question."""
+        return any(record["configuration"] == self.question for record in self.books.rounds(self.run)[before:])
+
+    def propose(self, number: int, base: int) -> Offer:
+        """Offer the vector. What a sum rests on is not a model, but the sums before it are named all the same."""
+        payload = sum(part.vector.words.nbytes for part in self.parts)
+        return Offer(NO_MODEL, self.question, b"", "", payload, self.patience_s)
+
+    def shape(self, number: int) -> tuple[tuple[int, int], ...]:
+        """(bits, words) of each vector."""
+        return tuple((part.vector.bits, int(part.vector.words.size)) for part in self.parts)
+
+    def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:
+        """The vectors, the same in every attempt; the cohort is noted before the first of it leaves.
+
+        Raises AnotherCohort when the same data were summed under the same name over other sites, or may have been.
+        """
+        data = digest("query data", self.mark, *(bytes_of(part.vector.words) for part in self.parts))
+        members = list(effect.survivors)
+        for facts in self._answers():
+            if (facts["query"], facts["data"]) == (self.name, data.hex()) and facts["members"] != members:
+                evidence = f"then over {', '.join(facts['members'])}; now over {', '.join(members)}"
+                raise AnotherCohort(query=self.name, evidence=evidence)
+        self.books.note(
+            entries.query(
+                time=self.books.time,
+                run=self.run,
+                round=effect.round,
+                attempt=effect.attempt,
+                query=self.name,
+                data=data,
+                members=members,
+            )
+        )
+        return tuple(part.vector for part in self.parts)
+
+    def _answers(self) -> list[codec.Facts]:
+        """Queries that were answered, or whose attempt may still come to an answer: not those that were abandoned."""
+        held = [codec.read_facts(one.record) for one in self.books.site.records()]
+        places = ("run", "round", "attempt")
+        abandoned = {tuple(facts[key] for key in places) for facts in held if facts.get("kind") == "abandoned"}
+        queries = [facts for facts in held if facts.get("kind") == "query"]
+        return [facts for facts in queries if tuple(facts[key] for key in places) not in abandoned]
+
+    def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
+        """Read the sum. The ledger holds its digest; its value goes to those who asked this very question.
+
+        A site that was away is given the round that it missed first.
+        """
+        if codec.read_facts(effect.configuration) != self.question:
+            return NO_MODEL, {}
+        self.survivors, self.number = effect.survivors, effect.round
+        # What is certified is summed in no other attempt: the words make room for the sum.
+        self.parts = tuple(part.spent for part in self.parts)
+        count = len(effect.survivors)
+        pairs = zip(self.parts, effect.vectors, strict=True)
+        self.totals = tuple(part.decode(vector.words, count, effect.attempt_digest) for part, vector in pairs)
+        return NO_MODEL, {}
+
+    def retract(self, to: int) -> None:
+        """A sum is applied to nothing."""
+
+    def left(self, effect: e.LeftBehind) -> None:
+        """Tell whoever waits for the sum. Raises SumLeftBehind."""
+        said = "this site's vector was sent, and its sum may still come out" if effect.sent else "nothing was sent"
+        lacking = ", ".join(effect.lacking) or "nobody in particular"
+        raise SumLeftBehind(round=effect.round, sent=said, evidence=f"waited for {lacking}")
+
+    def keep(self, number: int) -> None:
+        """A sum changes nothing on the disk."""
+
+    def adopt(self, number: int) -> None:
+        """A sum changes nothing on the disk."""
+
+    def lacks(self, number: int, record: bytes) -> bytes:
+        """There is no model to fetch. A sum that was finished without this site is known by its record alone."""
+        return b""
+
+    def fetched(self, data: bytes, number: int, peer: str) -> None:
+        """Nothing was asked for."""
+
+    def model_bytes(self, digest: bytes) -> memoryview | None:
+        """There is none."""
+        return None

@@ -1,0 +1,363 @@
+"""A training as a run: each round one private pass at every site, the secure sum of their updates, one new model.
+
+The order on the disk is the promise: the privacy account before the pass; the update (with the residual that it
+leaves) before the first masked word; the new model beside the old before the ledger names it. A restart finds what was
+paid for and goes on from there.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfl import codec
+from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
+from p2pfl.federation import Federation
+from p2pfl.home import Home
+from p2pfl.keys import digest
+from p2pfl.ledger import entry as entries
+from p2pfl.node.logs import Logs
+from p2pfl.node.progress import Observer, Progress
+from p2pfl.node.runs import fairness
+from p2pfl.node.runs.models import Models
+from p2pfl.node.source import Offer
+from p2pfl.sharing import events as e
+from p2pfl.sharing import statistics
+from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.quantiser import Quantiser
+from p2pfl.training import update
+from p2pfl.training.compression import Compressor
+from p2pfl.training.privacy import Account, Charge, Mechanism, decimal_epsilon
+
+ACCOUNT, PENDING = "state/account", "state/residual"
+COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field
+CLASSES, BINS = 2, 128
+
+
+class Trains(Protocol):
+    """What training/local.py's Trainer does for a run; vectors are (m,) float32."""
+
+    manifest: update.TensorLayout
+
+    @property
+    def parameters(self) -> int: ...
+    def initial(self, seed: bytes) -> update.FlatVector: ...
+    def train(self, model: update.FlatVector, charge: Charge) -> update.FlatVector: ...
+    def evaluate(self, model: update.FlatVector) -> NDArray[np.int64]: ...
+
+
+@runtime_checkable
+class Stops(Protocol):
+    """A trainer whose pass ends soon after this is set: an interrupted process need not wait for a pass of hours."""
+
+    stopping: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """How a model does on the held-out records of all sites together. Counts are exact, so it is not private."""
+
+    auc: float
+    accuracy: float
+    held_out: int
+
+
+@dataclass
+class TrainingRun:
+    """The source of a training. `rounds` of them train; one more measures the last model."""
+
+    federation: Federation
+    home: Home
+    books: Logs
+    run: bytes
+    trainer: Trains
+    task: str
+    draw: Callable[[int], bytes]
+    observer: Observer
+    _measuring: dict[int, bool] = field(default_factory=dict)  # by round: it only measures the model
+
+    def __post_init__(self) -> None:
+        if isinstance(self.trainer, Stops):
+            self.trainer.stopping = False
+        settings, peers = self.federation.sharing, len(self.federation.roster.members)
+        self.quantiser = Quantiser(
+            FIELDS[settings.field], peers, settings.clip, settings.scale, rotate=settings.field == 16
+        )
+        compression = self.federation.compression
+        self.compressor = Compressor(compression.method, compression.density, self.trainer.parameters, peers)
+        self.account = self._read_account()
+        self.models = Models(self.home, self.books, self.run, self.trainer, self.task, self.federation.first)
+
+    @property
+    def model(self) -> update.FlatVector:
+        """The model after the last final round.    (m,)"""
+        return self.models.current
+
+    @property
+    def model_size(self) -> int:
+        """Bytes of a model: four of each parameter."""
+        return 4 * self.trainer.parameters
+
+    def digest_of(self, model: update.FlatVector) -> bytes:
+        """Names a model."""
+        return self.models.digest_of(model)
+
+    def stop(self) -> None:
+        """Nobody waits for the pass under way any more."""
+        if isinstance(self.trainer, Stops):
+            self.trainer.stopping = True
+
+    # ── what lies on the disk ─────────────────────────────────────────────────────────────────────────────────
+
+    def _read_account(self) -> Account:
+        """The account of this home, and the site log with an entry for each of its passes.
+
+        A crash between the two leaves one pass more in the account, and its entry is made up for. Any other difference
+        is no crash, and refused: an account is never begun anew.
+        """
+        data = self.home.read(ACCOUNT)
+        account = Account.from_bytes(data) if data is not None else Account()
+        records = (codec.read_facts(one.record) for one in self.books.site.records())
+        charges = [facts for facts in records if facts.get("kind") == "charge"]
+        if account.passes - len(charges) not in (0, 1):
+            raise AccountUnreadable(evidence=f"it holds {account.passes} passes, the site log {len(charges)} charges")
+        if account.passes > len(charges):
+            privacy = self.federation.privacy
+            before = charges[-1]["after"] if charges else decimal_epsilon(0.0)
+            after = decimal_epsilon(account.epsilon(privacy.delta))
+            self._note_charge(self.books.final_round(self.run) + 1, Mechanism.of_pass(privacy), before, after)
+        return account
+
+    def _note_charge(self, number: int, mechanism: Mechanism, before: str, after: str) -> None:
+        privacy = self.federation.privacy
+        spent = entries.Spent(before, after, repr(privacy.delta), repr(privacy.max_epsilon))
+        charged = entries.charge(
+            time=self.books.time, run=self.run, round=number, mechanism=mechanism.facts(), spent=spent
+        )
+        self.books.note(charged)
+
+    @property
+    def configuration(self) -> codec.Facts:
+        """What all sites must share beside peers.yaml; it goes into every round's record."""
+        sharing, compression = self.federation.sharing, self.federation.compression
+        return {
+            "purpose": "training",
+            "task": self.task,
+            "parameters": self.trainer.parameters,
+            "tensors": self.trainer.manifest.digest.hex(),
+            "field": sharing.field,
+            "clip": repr(sharing.clip),
+            "scale": repr(sharing.scale),
+            "compression": compression.method,
+            "density": repr(compression.density),
+        }
+
+    # ── a round ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _measures(self, base: int) -> bool:
+        """All rounds that train are in the model after `base`: what comes next only measures it."""
+        past = [number for number in self.models.applied if number <= base and not self._measuring.get(number, False)]
+        return self.books.count(self.run) + len(past) >= self.federation.rounds
+
+    def propose(self, number: int, base: int) -> Offer:
+        """Charge, train, nominate; or take up what a process before this one had finished of it.
+
+        Raises LeftOutTooOften, until this site's operator has looked.
+        """
+        fairness.check(self.books, self.run, self.home.name)
+        spent = self._spent()
+        before = self.models.on(base)
+        model = self.digest_of(before)
+        self._measuring[number] = self._measures(base)
+        if self._measuring[number]:
+            return Offer(model, {**self.configuration, "purpose": "evaluation"}, b"", spent, 8 * CLASSES * BINS)
+        nomination = self._pending(number)
+        if nomination is None:
+            nomination = self._train(number, before)
+            spent = self._spent()
+        words = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
+        word_bytes = FIELDS[self.federation.sharing.field].word_bytes
+        return Offer(model, self.configuration, nomination, spent, words * word_bytes)
+
+    def _spent(self) -> str:
+        """What this home's account says; never less than the ledger says of this site, since two accountants differ."""
+        mine = decimal_epsilon(self.account.epsilon(self.federation.privacy.delta))
+        said = self.books.spent().get(self.home.name, 0.0)
+        return mine if float(mine) >= said else f"{said:.6f}"
+
+    def shape(self, number: int) -> tuple[tuple[int, int], ...]:
+        """(bits, most words) of the update, where this round sums one, and of the counts beside it."""
+        counts = (COUNT_BITS, CLASSES * BINS + 1)
+        if self._measuring.get(number, self._measures(self.models.tip(number))):
+            return (counts,)
+        most = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
+        return ((self.federation.sharing.field, most), counts)
+
+    def _most_sent(self) -> int:
+        peers = len(self.federation.roster.members)
+        return self.compressor.nominated * peers or self.trainer.parameters
+
+    def _pending(self, number: int) -> bytes | None:
+        """The nomination of an update that is paid for and on the disk; else None, with the residual taken up.
+
+        One of an earlier round counts too, if no word of it ever left: that round was summed without this site. What
+        the ledger says of that weighs more than this disk, which may have been set back to before the words left.
+        One of an earlier epoch counts as one of an earlier round: no certificate of this epoch frees what was sent.
+        """
+        data = self.home.read(PENDING)
+        if data is None:
+            return None
+        run, of, sent, nomination, state, epoch = codec.unpack(data, most=1 << 40, items=8)
+        if run != self.run:
+            return None  # of another run: a residual is of one model
+        if not sent and self._summed(of):
+            return None  # and the residual that lies beside it still holds all of it
+        self.compressor.restore(state)
+        other = (of, epoch) != (number, self.federation.roster.epoch)
+        if other and sent:
+            return None
+        held: bytes = nomination
+        if other:
+            self._keep_pending(number, held, sent=False)
+        return held
+
+    def _summed(self, number: int) -> bool:
+        """The ledger names this site as a member of that round's sum."""
+        records = self.books.rounds(self.run)
+        return any(facts["round"] == number and self.home.name in facts["survivors"] for facts in records)
+
+    def _train(self, number: int, model: update.FlatVector) -> bytes:
+        charge = self._charge(number)
+        began = time.monotonic()
+        found = self.trainer.train(model, charge)
+        nomination = self.compressor.nominate(found)
+        self._keep_pending(number, nomination, sent=False)
+        self.observer(Progress("trained", {"round": number, "seconds": time.monotonic() - began}))
+        return nomination
+
+    def _keep_pending(self, number: int, nomination: bytes, *, sent: bool) -> None:
+        state, epoch = self.compressor.to_pieces(), self.federation.roster.epoch
+        self.home.replace(PENDING, codec.pieces((self.run, number, int(sent), nomination, state, epoch)))
+
+    def _charge(self, number: int) -> Charge:
+        """Charge a whole pass, durably, before its first step. Raises PassWouldOverspend, which is noted."""
+        privacy = self.federation.privacy
+        before, limit = decimal_epsilon(self.account.epsilon(privacy.delta)), repr(privacy.max_epsilon)
+        after = decimal_epsilon(self.account.after(Mechanism.of_pass(privacy), privacy.delta))
+        try:
+            charge = self.account.charge(privacy)
+        except PassWouldOverspend:
+            now = self.books.time
+            self.books.note(
+                entries.budget(time=now, run=self.run, round=number, spent=before, would_be=after, limit=limit)
+            )
+            raise
+        self.home.replace(ACCOUNT, self.account.to_bytes())
+        self._note_charge(number, charge.mechanism, before, after)
+        self.observer(Progress("charged", {"round": number, "epsilon": after, "limit": limit}))
+        return charge
+
+    def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:
+        """The update on the shared support as words, and the counts of the held-out records beside it."""
+        number = effect.round
+        supports = dict(zip(effect.survivors, effect.supports, strict=True))
+        counts = self.trainer.evaluate(self.models.on(self.models.tip(number))).reshape(-1)  # (CLASSES · BINS,)
+        field_, clipped = FIELDS[COUNT_BITS], 0
+        vectors: tuple[e.Vector, ...] = ()
+        if not self._measuring[number]:
+            support = self.compressor.support(supports)
+            values = self.compressor.values(support)
+            seed = _rotation_seed(effect.attempt_digest)
+            words, cut = self.quantiser.quantise(values, seed, self.draw(32))
+            self.compressor.settle(support, self.quantiser.dequantise(words, seed, values.size))
+            # What is in y is spent: the residual without it is durable before the first masked word leaves.
+            self._keep_pending(number, supports[self.home.name], sent=True)
+            vectors, clipped = (e.Vector(self.federation.sharing.field, words),), cut.count
+        scalars = np.concatenate([counts, np.array([clipped], np.int64)])
+        return (*vectors, e.Vector(COUNT_BITS, field_.encode(scalars)))
+
+    def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
+        """The new model from the sum, the same bits at every site; and the metric of the model before it."""
+        scalars = FIELDS[COUNT_BITS].centred(effect.vectors[-1].words)
+        outcome = self._outcome(scalars)
+        before = after = self.models.on(effect.base)
+        self._measuring[effect.round] = codec.read_facts(effect.configuration).get("purpose") == "evaluation"
+        if not self._measuring[effect.round]:
+            total = effect.vectors[0].words
+            if self.quantiser.within_bound(total, len(effect.survivors)):
+                outcome["clipped"] = int(scalars[-1])
+                after = self._next(effect, total, before)
+            else:
+                outcome["refused"] = "the sum lies beyond the clipping bound: the model stays"
+        self.models.applied[effect.round] = after
+        return self.digest_of(after), outcome
+
+    def _next(self, effect: e.Apply, total: e.Words, before: update.FlatVector) -> update.FlatVector:
+        supports = dict(zip(effect.survivors, effect.supports, strict=True))
+        support = self.compressor.support(supports)
+        length = self.trainer.parameters if support is None else len(support)
+        survivors, seed = len(effect.survivors), _rotation_seed(effect.attempt_digest)
+        values = self.quantiser.dequantise_sum(total, survivors, seed, length)
+        return update.apply(before, values, survivors, support)
+
+    def retract(self, to: int) -> None:
+        """What was applied after round `to` is not of the branch that goes on."""
+        self.models.retract(to)
+
+    def left(self, effect: e.LeftBehind) -> None:
+        """The next round trains anew: an update that was sent is spent."""
+
+    def all_metrics(self, records: list[codec.Facts]) -> dict[int, Metric]:
+        """By round, the metric that its record holds, where it has one: also of rounds before this process."""
+        found = {}
+        for record in records:
+            outcome = record["outcome"]
+            if outcome["auc"]:
+                found[record["round"]] = Metric(float(outcome["auc"]), float(outcome["accuracy"]), outcome["held_out"])
+        return found
+
+    def _outcome(self, scalars: NDArray[np.int64]) -> dict[str, Any]:
+        negative, positive = scalars[: CLASSES * BINS].reshape(CLASSES, BINS)
+        held_out = int(negative.sum()) + int(positive.sum())  # a liar may choose them: numpy would warn of the overflow
+        return {
+            "model": "before",
+            "auc": _decimal(statistics.auc(positive, negative)),
+            "accuracy": _decimal(statistics.accuracy(positive, negative)),
+            "held_out": held_out,
+            "private": False,  # exact counts of held-out records: not covered by epsilon
+        }
+
+    def keep(self, number: int) -> None:
+        """The new model lies beside the old."""
+        self.models.keep(number)
+
+    def adopt(self, number: int) -> None:
+        """The new model is the model."""
+        self.models.adopt(number)
+
+    def lacks(self, number: int, record: bytes) -> bytes:
+        """The digest of the model that the ledger names and this site has not; empty when it has it."""
+        return self.models.lacks(number, record)
+
+    def fetched(self, data: bytes, number: int, peer: str) -> None:
+        """Take over the model that was fetched. Raises BulkRejected naming `peer` when it is another one."""
+        self.models.fetched(data, number, peer)
+
+    def model_bytes(self, digest: bytes) -> memoryview | None:
+        """A model that this site has, as little-endian float32."""
+        return self.models.bytes_of(digest)
+
+
+def _decimal(measured: float) -> str:
+    """Six decimals; empty where nothing can be measured, as with no held-out record of one of the classes."""
+    return f"{measured:.6f}" if math.isfinite(measured) else ""
+
+
+def _rotation_seed(attempt_digest: bytes) -> bytes:
+    return digest("rotation", attempt_digest)

@@ -1,0 +1,98 @@
+"""What a node sums: the questions that it asks of a training, or of a statistic, in every round."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from p2pfl import codec
+from p2pfl.sharing import events as e
+from p2pfl.sharing.run import Run
+
+PATIENCE_S: Final = 5.0
+SLACK: Final = 6.0  # a deadline allows this many times the transfer that the slowest link would need
+SLOWER: Final = 4.0  # … and this many times the time that this site took for its update
+FASTEST: Final = 12.5e6  # bytes per second: what buffers take at once says little about what a link carries
+SLOWEST: Final = 64e3  # bytes per second assumed of a link that was never measured
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What this site would sum in a round."""
+
+    model: bytes
+    configuration: codec.Facts
+    support: bytes
+    epsilon: str
+    payload_bytes: int  # of the words, to derive a deadline from
+    patience_s: float = PATIENCE_S  # a site that is not there is waited for so long
+
+    def deadline_ms(self, speeds: Iterable[float | None], took_s: float = 0.0) -> int:
+        """What to allow for a phase.
+
+        speeds   measured, of the links, in bytes per second (None: not measured)
+        took_s   seconds that the offer took to make: slower sites may need a few times as long
+        """
+        measured = min(filter(None, speeds), default=SLOWEST)
+        slowest = min(max(measured, SLOWEST / 8), FASTEST)
+        # A phase goes on without whoever is away for a quarter of its deadline (sharing/phases/members.py).
+        return int(1000 * (4 * self.patience_s + SLACK * 2 * self.payload_bytes / slowest + SLOWER * took_s))
+
+
+class Source(Protocol):
+    """What is summed in a run: a training, or one statistic. Its methods run in worker threads."""
+
+    @property
+    def model_size(self) -> int:
+        """Bytes of each of its models; 0 where it has none."""
+
+    def propose(self, number: int, base: int) -> Offer:
+        """What this site would sum in round `number`, on the model after round `base`."""
+
+    def shape(self, number: int) -> tuple[tuple[int, int], ...]:
+        """(bits, most words) of each segment that round `number` will sum; nothing where that cannot be known yet."""
+
+    def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]: ...
+    def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]: ...
+    def retract(self, to: int) -> None:
+        """The model is that after round `to` again."""
+
+    def left(self, effect: e.LeftBehind) -> None:
+        """The round goes on without a sum, for now. Raises what whoever waits for it should be told."""
+
+    def keep(self, number: int) -> None:
+        """Make what `apply` computed durable beside what stands, before the ledger names it."""
+
+    def adopt(self, number: int) -> None:
+        """The ledger names it: it is what stands now."""
+
+    def lacks(self, number: int, record: bytes) -> bytes:
+        """The digest of a model to fetch, since rounds up to `number` were taken over as records; empty: none."""
+
+    def fetched(self, data: bytes, number: int, peer: str) -> None:
+        """The bytes of that model. Raises BulkRejected naming `peer` when they are of another one."""
+
+    def model_bytes(self, digest: bytes) -> memoryview | None:
+        """The model of that digest, for a site that was away; None when this site has another."""
+
+
+@dataclass
+class ActiveRun:
+    """One course and what it needs."""
+
+    course: Run
+    source: Source
+    rounds: int  # that have to be final
+    proposing: asyncio.Task[None] | None = None
+    proposed: tuple[int, tuple[int, bytes]] = (0, (0, b""))  # the round, and the base, of this site's last proposal
+    began: float = 0.0
+    bytes_before: int = 0
+    lacking: bool = False  # the model that the ledger names is being fetched
+    delayed: list[e.Apply] = field(default_factory=list)  # sums to apply to it
+    older: dict[int, Source] = field(default_factory=dict)  # by round that was left behind: whose vector it sums
+
+    def source_of(self, number: int) -> Source:
+        """Whose vector round `number` sums."""
+        return self.older.get(number, self.source)

@@ -1,0 +1,73 @@
+"""What a peer knows of the others beyond one round: which links stand, who is proven a liar, what was told of whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2pfl.errors import RemoteProtocolError
+from p2pfl.messages import Letter
+from p2pfl.roster import Roster
+from p2pfl.sharing.vows import Vows
+
+
+@dataclass
+class PeerView:
+    """Shared by all rounds of one process. Times are seconds on the driver's monotonic clock."""
+
+    roster: Roster
+    me: str
+    began: float = 0.0
+    down: dict[str, float] = field(default_factory=dict)  # links that do not stand, since when
+    # Liars, with the Evidence against each; None where the proof is too large for a letter, and each finds it itself.
+    proven: dict[str, Letter | None] = field(default_factory=dict)
+    breaches: dict[str, RemoteProtocolError] = field(default_factory=dict)  # the last broken rule of each
+    told: set[tuple[str, str, int]] = field(default_factory=set)  # peer, error code, round: each is noted once
+    vows: Vows = field(default_factory=Vows)
+    parted: set[str] = field(default_factory=set)  # peers with which this site holds no link by its own decision
+    apart: float = 0.0  # when it was last so that links to fewer than a quorum stood
+    _up: dict[str, float] = field(default_factory=dict)  # links that stand, since when
+
+    def __post_init__(self) -> None:
+        self.down = dict.fromkeys((name for name in self.roster.names if name != self.me), self.began)
+        self.apart = self.began
+
+    @property
+    def connected(self) -> bool:
+        """Links to a quorum stand, this peer counted."""
+        return len(self.roster.names) - len(self.down) >= self.roster.quorums.q
+
+    def came(self, peer: str, now: float) -> None:
+        """The link to `peer` stands."""
+        if not self.connected:
+            self.apart = now
+        self.down.pop(peer, None)
+        self._up[peer] = now
+
+    def stands(self, peer: str, since: float) -> bool:
+        """The link to `peer` stands, and has since then."""
+        return peer not in self.down and self._up.get(peer, self.began) <= since
+
+    def went(self, peer: str, now: float) -> None:
+        """The link to `peer` has ended."""
+        self.down.setdefault(peer, now)
+        if not self.connected:
+            self.apart = now
+
+    def away(self, peer: str, now: float, patience_s: float) -> bool:
+        """No link to `peer` has stood for so long."""
+        since = self.down.get(peer)
+        return since is not None and now - since >= patience_s
+
+    def first(self, error: RemoteProtocolError, number: int) -> bool:
+        """Keep the breach; True when nothing like it was told of this peer in this round."""
+        self.breaches[error.fields["peer"]] = error
+        place = (error.fields["peer"], error.code, number)
+        known = place in self.told
+        self.told.add(place)
+        return not known
+
+    @property
+    def too_many(self) -> RemoteProtocolError | None:
+        """The breach that leaves fewer than q peers to sum with, or None."""
+        room = len(self.roster.names) - self.roster.quorums.q
+        return list(self.breaches.values())[-1] if len(self.breaches) > room else None

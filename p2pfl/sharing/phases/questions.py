@@ -1,0 +1,144 @@
+"""Questions before an attempt is decided: what a peer lacks, asked of those who have it, and answered once.
+
+Twenty bytes of a question bring half a megabyte to each member of U. Who may ask again and again fills everybody's
+queues with one peer's words, until their links to it are given up: and that peer is named for it.
+
+A vote for SURVIVORS names the READYs that it stands on and does not repeat them, since their authors have sent them to
+all. Who was not sent them, or not the set, or too few votes, or stands in an attempt that is over, asks the voters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from p2pfl.messages import Ballot, Handed, Letter, Want, seal
+from p2pfl.sharing.events import Effect, Received, Send
+from p2pfl.sharing.phases import gather
+from p2pfl.sharing.state import State
+
+VOTE: Final = "vote"
+PATIENCE_S: Final = 1.0  # what else it takes may be on its way …
+AGAIN_S: Final = 2.0  # … and so may be the answer; twice as long each time that the same voter is asked
+MOST_ASKED: Final = 4  # times, each voter
+
+
+def help_out(state: State, event: Received) -> list[Effect]:
+    """Give what a member lacks and has not asked for in this attempt before."""
+    letter, message = event.letter, event.letter.message
+    if not isinstance(message, Want) or message.what not in (VOTE, gather.WORDS):
+        return []
+    if message.what == VOTE:
+        return _explain(state, letter.sender, message)
+    known = state.asked_for.setdefault(letter.sender, set())
+    fresh = tuple(
+        (author, index)
+        for author, index in dict.fromkeys(message.lacking)
+        if (author, index) not in known
+        and author in state.survivors
+        and (index < len(state.pieces) or index in gather.SIGNED)
+    )
+    known.update(fresh)
+    effects = gather.help_out(state, replace(event, letter=replace(letter, message=replace(message, lacking=fresh))))
+    return [*effects, *_hand_on(state, letter, fresh)]
+
+
+def _hand_on(state: State, letter: Letter, lacking: tuple[tuple[str, int], ...]) -> list[Effect]:
+    """An owner that lacks a member's chunk may have told everybody but that member, which so could never show it."""
+    me, owner = state.setting.me, letter.sender
+    owned = {piece.index for piece in state.pieces if state.owners[piece.owner_position] == owner}
+    authors = {author for author, index in lacking if index in owned} - {me, owner}
+    return [Send(author, state.seal(Handed((letter.wire,)))) for author in sorted(authors)]
+
+
+def _explain(state: State, asker: str, message: Want) -> list[Effect]:
+    """Of what this peer's vote stands on, the READYs that the asker lacks; it is not decided yet what comes of it."""
+    if asker in state.explained:
+        return []
+    state.explained.add(asker)
+    names = dict.fromkeys(name for name, _ in message.lacking)
+    wires = tuple(state.readys[name].wire for name in names if name in state.readys)
+    effects: list[Effect] = [Send(asker, state.seal(Handed(wires)))] if wires else []
+    # Who lacks no READY may stand in the attempt before: that is over, says its certificate.
+    return effects if names or state.last_abandon is None else [*effects, Send(asker, state.last_abandon)]
+
+
+def certificate(state: State, event: Received) -> list[Effect]:
+    """The attempt is decided: the certificate says all that a vote stood on, and the votes that the asker lacks."""
+    asker = event.letter.sender
+    if state.certificate is None or asker in state.told:
+        return []
+    state.told.add(asker)
+    return [Send(asker, state.certificate)]
+
+
+# ── the question ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def beyond(state: State, voter: str, attempt: int) -> list[Effect]:
+    """A peer has voted SURVIVORS in a later attempt than the one that this peer stands in."""
+    state.beyond[voter] = attempt
+    return wait(state)
+
+
+def wait(state: State) -> list[Effect]:
+    """Somebody has voted SURVIVORS: what else it takes to follow will mostly come by itself."""
+    if "vote" in state.due or not _voters(state):
+        return []
+    return [state.timer("vote", PATIENCE_S)]
+
+
+def lacks(state: State) -> bool:
+    """It has not come, and a voter is left to be asked."""
+    return state.past("vote") and bool(_voters(state))
+
+
+def hopes(state: State) -> bool:
+    """A voter says that it has READYs which this peer lacks for its own vote, and may still give them.
+
+    Each such voter is asked once and given its time: c liars put a vote off by so much, and no longer.
+    """
+    able = [name for name in _voters(state) if _readys_lacking(state, name)]
+    return bool(able) and (any(not state.questioned.get(name) for name in able) or not state.past("vote"))
+
+
+def ask(state: State) -> list[Effect]:
+    """Ask the voter that was asked least; another one if that brings nothing, ever more rarely."""
+    voters = _voters(state)
+    voter = min(voters, key=lambda name: state.questioned.get(name, 0))
+    turn = state.questioned[voter] = state.questioned.get(voter, 0) + 1
+    attempt = state.beyond.get(voter, state.attempt)
+    question = Want(VOTE, tuple((name, 0) for name in _readys_lacking(state, voter)))
+    letter = seal(question, replace(state.envelope, attempt=attempt), state.setting.identity)
+    return [Send(voter, letter), state.timer("vote", AGAIN_S * 2 ** (turn - 1))]
+
+
+def anew(state: State, peer: str) -> None:
+    """A link is up: what was asked and told over the one before may be lost with a process."""
+    state.explained.discard(peer)
+    state.told.discard(peer)
+    state.questioned.pop(peer, None)
+
+
+def _voters(state: State) -> list[str]:
+    """Who voted SURVIVORS in this attempt or a later one, may be heard, and was not asked often enough."""
+    voted = {
+        name
+        for name, letter in state.ballots.items()
+        if isinstance(letter.message, Ballot) and letter.message.survivors
+    }
+    return [
+        name
+        for name in state.setting.others
+        if (name in voted or name in state.beyond)
+        and name not in state.others.down
+        and state.questioned.get(name, 0) < MOST_ASKED
+    ]
+
+
+def _readys_lacking(state: State, voter: str) -> tuple[str, ...]:
+    """Those that this peer needs for its own vote, and that the voter says it has."""
+    vote = state.ballots[voter].message if voter in state.ballots and voter not in state.beyond else None
+    if not isinstance(vote, Ballot) or not state.inside or state.ballot is not None:
+        return ()
+    return tuple(name for name in vote.readys if name not in state.readys)

@@ -1,0 +1,385 @@
+"""One run, round after round: which letter belongs to which round, what rests on what, what a restart takes up.
+
+Pure like the rounds themselves. A driver (node.py, or a simulated peer) hands in events and carries out effects; on
+`Finished` it makes keepsake and ledger entry durable, calls `finished`, and begins the next round when it likes.
+
+Most rounds are final before the next begins. One that is stuck is *left behind* (phases/leave.py): it stays in
+`rounds`, since its outcome may still come. `held` are the rounds past the last final one whose sums this peer has
+applied, each resting on the one before: the *tip* is the last of them, and the next proposal rests on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from p2pfl.codec import Malformed
+from p2pfl.errors import RemoteProtocolError
+from p2pfl.errors.round import EvidenceRejected, ProvenLiar, RolledBack
+from p2pfl.messages import Certificate, Envelope, Evidence, Handed, Letter, Propose, read, seal
+from p2pfl.sharing import certificate, evidence
+from p2pfl.sharing.events import (
+    Accuse,
+    Applied,
+    Apply,
+    Begin,
+    Effect,
+    Event,
+    Finished,
+    Forgotten,
+    LeftBehind,
+    LinkDown,
+    LinkUp,
+    Moved,
+    OfAttempt,
+    Persist,
+    Received,
+    Retract,
+    Send,
+    Stop,
+    UpdateReady,
+)
+from p2pfl.sharing.history import NO_BASE, base_of
+from p2pfl.sharing.peers import PeerView
+from p2pfl.sharing.phases import confirm, unmask
+from p2pfl.sharing.round import Round
+from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, LEFT_ITEMS, Context, Phase, pack_sums, place_of, sums_item
+
+# Of a round that has not begun here. A peer that is ahead sends small letters and waits for the others; a peer that
+# they left out, or that was away, is further behind than two rounds and is brought up to date otherwise (catchup.py).
+EARLY_LETTERS: Final = 1024  # for each peer
+EARLY_BYTES: Final = 64 << 20
+EARLY_ROUNDS: Final = 3
+
+
+class Run:
+    """The rounds of one run at one peer: `previous` serves those who missed it, `current` is under way."""
+
+    def __init__(self, setting: Context, final_round: int, base: tuple[int, bytes] = NO_BASE, now: float = 0.0) -> None:
+        self.setting = setting
+        self.others = PeerView(setting.roster, setting.me, now)
+        self.others.vows.settled(final_round)
+        self.final_round = final_round
+        self.base = base  # the last final round, and the digest of its record
+        self.previous: Round | None = None
+        self.rounds: dict[int, Round] = {}  # those that are not final: the current one, and those left behind
+        self.number = 0  # of the current one; 0 when none is under way
+        self._began = -math.inf  # when this process began its last round
+        self.held: list[int] = []
+        self._early: list[Letter] = []
+        self._grounds: tuple[bytes, ...] = ()
+        self._waiting: dict[int, Apply] = {}  # sums that rest on another tip than this peer has
+        self.now = now
+
+    @property
+    def current(self) -> Round | None:
+        """The round under way."""
+        return self.rounds.get(self.number)
+
+    @property
+    def tip(self) -> tuple[int, bytes]:
+        """The last round whose sum this peer has applied, and the digest of its record."""
+        return (self.held[-1], base_of(self.rounds[self.held[-1]].state.record)) if self.held else self.base
+
+    def recall(self, proofs: Iterable[Sequence[bytes]]) -> None:
+        """What processes before this one kept against liars, as letters: they are left out and shown to all, as before.
+
+        A proof of another run or epoch says nothing here; nor does one against this peer, which it was given by itself.
+        """
+        for proof in proofs:
+            liar = evidence.convicts(proof, self.setting.roster, self.setting.run)
+            if liar and liar != self.setting.me and liar not in self.others.proven:
+                self._hold(liar, proof, read(proof[0]).envelope, "its letters lay on this site's disk")
+
+    def _hold(self, liar: str, proof: Sequence[bytes], at: Envelope, where: str) -> ProvenLiar:
+        """`proof` convicts `liar`: hold it, and have it to show to others, where it fits into a letter."""
+        envelope = replace(at, sender=self.setting.me, incarnation=self.setting.incarnation)
+        told = seal(Evidence(tuple(proof)), envelope, self.setting.identity) if evidence.fits(proof) else None
+        kinds = ", ".join(type(read(wire).message).__name__ for wire in proof)
+        self.others.proven[liar] = told
+        self.others.breaches[liar] = error = ProvenLiar(peer=liar, evidence=f"{kinds}; {where}")
+        return error
+
+    def resume(self, items: Mapping[str, bytes | None]) -> list[Effect]:
+        """Take up what a process before this one left on the disk. Raises Malformed."""
+        keepsake = items.get(FINAL_ITEM)
+        if keepsake and self.previous is None:
+            kept = Round.finished(self.setting, self.others, keepsake, items)
+            # A keepsake of a round that the ledger does not hold was written just before a death.
+            self.previous = kept if kept.number == self.final_round and kept.state.total else None
+        effects: list[Effect] = []
+        pairs = [(None, ATTEMPT_ITEM, ""), *((slot, *pair) for slot, pair in enumerate(LEFT_ITEMS))]
+        for slot, item, sums in pairs:
+            snapped = items.get(item)
+            number = place_of(snapped)[0] if snapped else 0
+            if not snapped or number <= self.final_round or number in self.rounds:
+                continue  # its round is in the ledger already
+            found, owed = Round.restored(
+                self.setting, self.others, snapped, items.get(sums or sums_item(number)), now=self.now, slot=slot
+            )
+            self.rounds[found.number] = found
+            if slot is None:
+                self.number, self._grounds = found.number, found.state.grounds
+            effects += self._sift(found, owed)
+        current = self.current
+        if current is not None and current.state.base[0] < self.final_round:
+            self._rebase()  # a round became final while it was under way, and the process died
+        return effects
+
+    def begin(self, now: float) -> list[Effect]:
+        """Begin the next round, with the letters that came early for it; nothing when one is under way."""
+        self.now = max(now, self.now)
+        if not self.may_begin:
+            return []
+        aside = self._set_aside(self.number) if self.current is not None else []
+        self.number = max([self.final_round, *self.rounds, *self.held]) + 1
+        chain = tuple(self.held)
+        fresh = Round(self.setting, self.others, self.number, self.tip, chain, self._grounds)
+        self.rounds[self.number] = fresh
+        fresh.state.since, self._began = self._began, now
+        effects = [*aside, *self._sift(fresh, fresh.handle(Begin(now)))]
+        held, self._early = self._early, []
+        for letter in held:
+            effects += self.handle(Received(now, letter))
+        return effects
+
+    @property
+    def wants_update(self) -> bool:
+        """The round under way may still sum an update of this peer, and has none."""
+        current = self.current
+        return current is not None and current.phase in (Phase.SHARE, Phase.BALLOT) and current.state.proposal is None
+
+    @property
+    def may_begin(self) -> bool:
+        """Nothing keeps the next round from beginning: the last one is final, held for a while, or left behind."""
+        current = self.current
+        if current is None:
+            return True
+        return current.phase is Phase.CONFIRM and current.number in self.held and current.state.past("patience")
+
+    # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def handle(self, event: Event) -> list[Effect]:
+        """Give the event to the rounds that it is for. Raises what `Round.handle` raises."""
+        self.now = max(self.now, event.now)
+        if isinstance(event, Received):
+            return self._received(event)
+        if isinstance(event, (OfAttempt, UpdateReady, Applied)):
+            one = self.rounds.get(event.round)
+            return self._sift(one, one.handle(event)) if one is not None else []
+        effects: list[Effect] = []
+        if isinstance(event, LinkUp):
+            self.others.came(event.peer, event.now)
+            letters = (*self.others.proven.values(), *self._carrying())
+            effects += [Send(event.peer, letter) for letter in letters if letter is not None]
+        elif isinstance(event, LinkDown):
+            self.others.went(event.peer, event.now)
+        if self.previous is not None:
+            effects += self.previous.handle(event)
+        for one in list(self.rounds.values()):
+            effects += self._sift(one, one.handle(event))
+        return effects
+
+    def _received(self, event: Received) -> list[Effect]:
+        letter = event.letter
+        if isinstance(letter.message, Evidence):
+            return self._evidence(letter, letter.message)
+        number = letter.envelope.round
+        if isinstance(letter.message, Certificate):
+            self._unlock(letter)
+        if self.previous is not None and number == self.previous.number:
+            return self.previous.handle(event)
+        one = self.rounds.get(number)
+        if one is not None:
+            return self._sift(one, one.handle(event))
+        newest = max(self.number, self.final_round)
+        if newest < number <= newest + EARLY_ROUNDS:
+            self._keep(letter)
+        return []
+
+    def _carrying(self) -> list[Letter]:
+        """The q LEAVEs that carried this peer on, for one that still stands in the round that was left."""
+        if not self._grounds:
+            return []
+        of = read(self._grounds[0]).envelope
+        envelope = replace(of, attempt=0, sender=self.setting.me, incarnation=self.setting.incarnation)
+        return [seal(Handed(self._grounds), envelope, self.setting.identity)]
+
+    def _evidence(self, letter: Letter, message: Evidence) -> list[Effect]:
+        """A proof against a liar, by whoever: it is left out from now on."""
+        try:
+            liar = evidence.check(message.proof, self.setting.roster, self.setting.run)
+        except Malformed as malformed:
+            wrong = EvidenceRejected(peer=letter.sender, evidence=str(malformed))
+            return self.breach(wrong)  # of the round here: the letter's own is its sender's to choose
+        if liar == self.setting.me:
+            shown = "two statements, or a false one, under this site's own signature"
+            return [Stop(RolledBack(peer=letter.sender, evidence=shown))]
+        if liar in self.others.proven:
+            return []
+        error = self._hold(liar, message.proof, letter.envelope, f"shown by {letter.sender}")
+        effects: list[Effect] = [Accuse(liar, letter.envelope.round, letter.envelope.attempt, error, message.proof)]
+        for each in list(self.rounds.values()):
+            effects += self._sift(each, each.advance(self.now))
+        if (last := self.others.too_many) is not None:
+            effects.append(Stop(last))
+        return effects
+
+    def _unlock(self, letter: Letter) -> None:
+        """A SURVIVORS certificate of a round past one that this peer confirmed, and not resting on it, frees it."""
+        vows = self.others.vows
+        ahead = letter.envelope.round
+        if not any(one < ahead for one in vows.confirmed):
+            return
+        try:
+            verdict = certificate.check_certificate(letter, self.setting.roster)
+            if not verdict.survivors or verdict.members is None:
+                return
+            first: Propose = next(iter(certificate.proposals(verdict.members, self.setting.roster).values()))
+        except Malformed:
+            return  # the round that it is of refuses it by name
+        rests_on = self._chain_of((first.rests_on, first.base))
+        if rests_on is not None:
+            vows.confirmed = {one for one in vows.confirmed if one >= ahead or one in rests_on}
+
+    def _chain_of(self, base: tuple[int, bytes]) -> set[int] | None:
+        """The rounds past the final one that `base` stands on; None when this peer does not know that round."""
+        if base == self.base:
+            return set()
+        for place, number in enumerate(self.held):
+            if base == (number, base_of(self.rounds[number].state.record)):
+                return set(self.held[: place + 1])
+        return None
+
+    def breach(self, error: RemoteProtocolError) -> list[Effect]:
+        """What came over a link was no letter of its peer: it is dropped, and the peer accused."""
+        told = [Accuse(error.fields["peer"], self.number, 0, error)] if self.others.first(error, self.number) else []
+        last = self.others.too_many
+        return [*told, *([Stop(last)] if last is not None else [])]
+
+    def _keep(self, letter: Letter) -> None:
+        """Hold it for the round that it is of; beyond a bound of its sender's own it is dropped."""
+        sizes = [old.size for old in self._early if old.sender == letter.sender]
+        if len(sizes) < EARLY_LETTERS and sum(sizes) + letter.size <= EARLY_BYTES:
+            self._early.append(letter)
+
+    # ── effects that concern more than one round ──────────────────────────────────────────────────────────────
+
+    def _sift(self, one: Round, effects: list[Effect]) -> list[Effect]:
+        """Let through what the driver does; keep back what has to wait for another round."""
+        passed: list[Effect] = []
+        if one.phase in (Phase.CONFIRM, Phase.FINAL) and one.number > max([self.final_round, *self.held]):
+            self.held.append(one.number)
+            passed += self._next_apply()
+            self._rebase()
+        for effect in effects:
+            if isinstance(effect, Apply):
+                passed += self._apply(one, effect)
+            elif isinstance(effect, Finished):
+                passed += self._final(one, effect)
+            elif isinstance(effect, LeftBehind):
+                passed += [*self._leave(one), effect]
+            else:
+                passed.append(effect)
+        return passed
+
+    def _apply(self, one: Round, effect: Apply) -> list[Effect]:
+        """A sum is applied to the model that it rests on, and to no other."""
+        if effect.base == self.tip[0] and one.number > self.tip[0]:
+            return [effect]
+        self._waiting[one.number] = effect
+        if self.held and effect.base < self.held[-1] < one.number and not self.others.vows.confirmed & set(self.held):
+            # The branch that goes on does not rest on what this peer holds, and nothing binds it to that any more.
+            return self._retract(effect.base)
+        return []
+
+    def _retract(self, to: int) -> list[Effect]:
+        """Go back to the model after round `to`, and on from there with the sums that wait."""
+        if to != self.base[0] and to not in self.held:
+            return []
+        self.held = [number for number in self.held if number <= to]
+        self._rebase()
+        return [Retract(to), *self._next_apply()]
+
+    def _rebase(self) -> None:
+        """The tip has moved: the round under way, unless it is the tip, rests on the new one from now on."""
+        current = self.current
+        if current is not None and current.number not in self.held:
+            current.state.rebase(self.tip, tuple(self.held))
+
+    def _next_apply(self) -> list[Effect]:
+        """A sum that waited for the tip that this peer has now."""
+        tip = self.tip[0]
+        found = next((one for one, effect in sorted(self._waiting.items()) if effect.base == tip and one > tip), None)
+        return [self._waiting.pop(found)] if found is not None else []
+
+    def _final(self, one: Round, effect: Finished) -> list[Effect]:
+        """A round is final, and so is all that it rests on: they go into the ledger in order."""
+        effects: list[Effect] = []
+        for number in self.held[: self.held.index(one.number)]:
+            below = self.rounds[number]
+            below.phase = Phase.FINAL
+            effects += confirm.finish(below.state)
+        return [*effects, effect]
+
+    def _leave(self, one: Round) -> list[Effect]:
+        """q peers go on: so does this one, and keeps the round for its outcome."""
+        self._grounds = tuple(letter.wire for letter in one.state.leaves.values())
+        return self._set_aside(one.number)
+
+    def _set_aside(self, number: int) -> list[Effect]:
+        """Move a round that is not final out of the current one's place, on the disk too."""
+        one = self.rounds[number]
+        taken = {each.state.slot for each in self.rounds.values()}
+        free = [slot for slot in range(len(LEFT_ITEMS)) if slot not in taken]
+        erased = _erased(one)  # from the place of the current one, once it is in its new one
+        if not free:
+            given_up = min(self.rounds.keys() - {number}, key=lambda each: (each in self.held, each))
+            oldest = self.rounds.pop(given_up)
+            free = [slot for slot in (oldest.state.slot,) if slot is not None]
+            self.held = [each for each in self.held if each != given_up]
+        masked = unmask.masked_again(one.state)
+        one.state.slot = free[0]
+        sums = pack_sums(masked, one.state.attempt_digest) if masked else None
+        if self.number == number:
+            self.number = 0
+        return [one.state.persist(Moved, (one.state.sums_item, sums)), erased]
+
+    def finished(self, number: int) -> list[Effect]:
+        """Round `number` is in the ledger."""
+        done = self.rounds.pop(number, None)
+        if done is None:
+            return []
+        self.previous = done
+        self.final_round, self.base = number, (number, base_of(done.state.record))
+        self.held = [one for one in self.held if one > number]
+        self._waiting = {one: effect for one, effect in self._waiting.items() if one > number}
+        self.others.vows.settled(number)
+        # What is older can never be final any more: a later round that does not rest on it is.
+        over = [self.rounds.pop(old) for old in [one for one in self.rounds if one < number]]
+        if self.number <= number:
+            self.number = 0
+        self._grounds = ()
+        return [*map(_erased, over), *done.settled()]
+
+    def adopt(self, final_round: int, record: bytes) -> list[Effect]:
+        """The ledger has come to hold rounds that this peer took no part in, up to `final_round`."""
+        over = [self.rounds.pop(old) for old in [one for one in self.rounds if one <= final_round]]
+        held, self.held = self.held, [one for one in self.held if one > final_round]
+        self.previous = None
+        self.final_round, self.base = final_round, (final_round, base_of(record))
+        self._waiting = {one: effect for one, effect in self._waiting.items() if one > final_round}
+        self.others.vows.settled(final_round)
+        if self.number <= final_round:
+            self.number = 0
+        self._early = [letter for letter in self._early if letter.envelope.round > final_round]
+        self._rebase()
+        return [*map(_erased, over), *([Retract(final_round)] if held else []), *self._next_apply()]
+
+
+def _erased(one: Round) -> Persist:
+    """What the disk holds of it goes."""
+    state = one.state
+    return Persist(((state.sums_item, None), (state.item, None)), Forgotten, state.round, state.attempt)

@@ -1,0 +1,47 @@
+"""From what peers.yaml names to a Task: built in by name, or the class of a file whose digest was agreed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from p2pfl.errors.training import TaskFileChanged, TaskUnusable, UnknownTask
+from p2pfl.federation.federation import TaskChoice
+from p2pfl.training.task import Task
+from p2pfl.training.tasks.tabular import Tabular
+
+
+def built_in(name: str, features: Sequence[str] = (), constants: Mapping[str, Sequence[float]] | None = None) -> Task:
+    """The built-in task `name`. Raises UnknownTask."""
+    if name == "tabular":
+        return Tabular(features, constants or {})
+    raise UnknownTask(evidence="built in are: tabular", name=name)
+
+
+def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
+    """The task that peers.yaml names; `file` is where this site keeps its copy of a task's file.
+
+    Raises UnknownTask, TaskFileChanged, TaskUnusable. The bytes that are run are the bytes whose digest was checked.
+    """
+    if choice.name is not None:
+        return built_in(choice.name, choice.features, choice.constants)
+    path = file or Path(choice.file or "")
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise TaskUnusable(evidence=str(error.strerror), path=path, cls=choice.cls) from None
+    found = hashlib.sha256(raw).digest()
+    if found != choice.sha256:
+        agreed = (choice.sha256 or b"").hex()[:16]
+        raise TaskFileChanged(evidence=f"SHA-256 here {found.hex()[:16]}…, agreed {agreed}…", path=path)
+    module = ModuleType(path.stem)
+    try:
+        exec(compile(raw, str(path), "exec"), module.__dict__)  # noqa: S102 - the site's own file, pinned by digest
+        task = getattr(module, choice.cls or "")()
+    except Exception as error:
+        raise TaskUnusable(evidence=f"{type(error).__name__}: {error}", path=path, cls=choice.cls) from error
+    if not isinstance(task, Task):
+        raise TaskUnusable(evidence=f"{type(task).__name__} is not a Task", path=path, cls=choice.cls)
+    return task

@@ -1,0 +1,259 @@
+"""Two doctors try the way through a third site: TLS from end to end, both ways, and nobody who did not ask."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from p2pfl.errors.mesh import MalformedStream
+from p2pfl.keys import Identity
+from p2pfl.mesh import LinkClosed, probe, probe_server
+from p2pfl.mesh.diagnose import Diagnosis, Doctor, examine, judge_relays
+from p2pfl.mesh.doctor_port import DoctorPort
+from p2pfl.mesh.events import Limits
+from p2pfl.mesh.events import Path as Way
+from p2pfl.mesh.probe import DOCTOR, About
+from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED, Exchange
+from p2pfl.mesh.relay_probe import RelayProbe
+from p2pfl.mesh.rendezvous import MOST_WISHES, CallRequest, Rendezvous, read_met, read_wishes, wishes
+from p2pfl.roster import Roster
+from tests.mesh.doctors import MANIFEST, caller, desks
+from tests.mesh.relays import Middle, records
+from tests.mesh.sites import OVERALL_S, Sites, running
+
+TRIO = ("ada", "bob", "cyd")
+APART = ("ada", "bob")  # neither has a port; cyd has
+
+
+async def doctor(
+    sites: Sites,
+    name: str,
+    roster: Roster,
+    *,
+    wait_s: float = OVERALL_S,
+    manifest: bytes = MANIFEST,
+    identity: Identity | None = None,
+) -> dict[str, Diagnosis]:
+    """What a doctor without a port finds, by peer."""
+    one = caller(sites, name, roster=roster, identity=identity)
+    desk, until = DoctorPort(one, About("0.1.0", manifest, DOCTOR)), one.now() + wait_s
+    examiner = Doctor(one, manifest, False, one.now() + min(wait_s, 2.0))
+    meeting = RelayProbe(one, manifest, examiner.found, desk.answer, until)
+    meeting.begin()
+    try:
+        found = await examine(examiner, [peer for peer in sites.roster.names if peer != name], lambda line: None)
+        await meeting.finish()
+    finally:
+        await meeting.close()
+        await desk.close()
+    judge_relays(found, roster, name)
+    return {one.peer: one for one in found}
+
+
+def codes(one: Diagnosis) -> list[str]:
+    return [error.code for error in one.errors]
+
+
+def test_two_sites_without_a_port_meet_at_a_third_whose_doctor_sees_tls_alone() -> None:
+    async def scene() -> None:
+        sites = Sites(*TRIO)
+        roster = sites.unreached(*APART)
+        async with desks(sites, "cyd", roster=roster) as (cyd,):
+            middle = Middle(cyd)
+            ada, bob = await asyncio.gather(*(doctor(sites, name, roster) for name in APART))
+        for one in (ada["bob"], bob["ada"]):
+            assert one.through is not None
+            assert (one.through.via, one.through.there, one.through.back) == ("cyd", True, True)
+            assert one.through.round_trip_s == one.round_trip_s
+            assert (one.works, one.path, one.errors) == (True, Way("relay", "cyd"), [])
+            assert one.tls is not None and one.tls.version == "TLSv1.3"
+            assert one.facts is not None and one.facts.software == "0.1.0"
+            assert "cyd carried it, tried with TLS from end to end: both ends called" in one.notes[-1]
+        assert len(middle.carried) >= 4  # two calls, both directions of each
+        assert all(set(records(stream)) <= {20, 22, 23} for stream in middle.carried)
+        assert not any(b"0.1.0" in stream or MANIFEST in stream for stream in middle.carried)
+
+    asyncio.run(scene())
+
+
+def test_a_third_that_is_at_work_carries_the_doctors_beside_the_link_of_the_same_two() -> None:
+    async def scene() -> None:
+        sites = Sites(*TRIO)
+        roster = sites.unreached(*APART)
+        meshes = [sites.mesh(name, roster=roster, listens=name == "cyd") for name in TRIO]
+        async with running(*meshes) as (ada, bob, cyd):
+            await ada.up("bob")
+            await bob.up("ada")
+            found = await asyncio.gather(*(doctor(sites, name, roster) for name in APART))
+            assert found[0]["bob"].through is not None
+            assert found[1]["ada"].through is not None
+            await ada.mesh.send("bob", b"as before")
+            assert await bob.payloads("ada", 1) == [b"as before"]
+            assert not [event for event in ada.seen + bob.seen + cyd.seen if isinstance(event, LinkClosed)]
+
+    asyncio.run(scene())
+
+
+def test_an_address_that_lets_nobody_in_stays_a_finding_and_the_way_around_it_is_tried() -> None:
+    async def scene() -> None:
+        sites = Sites(*TRIO)  # all list an address, and at those of ada and bob nobody listens
+        async with desks(sites, "cyd"):
+            ada, bob = await asyncio.gather(*(doctor(sites, name, sites.roster) for name in APART))
+        for one in (ada["bob"], bob["ada"]):
+            assert codes(one) == ["P2P-MESH-043"]
+            assert (one.there, one.works, one.path) == ("no", True, Way("relay", "cyd"))
+            assert "until that is mended" in one.notes[-1]
+
+    asyncio.run(scene())
+
+
+def test_what_could_not_be_tried_is_said_with_what_has_to_run_where() -> None:
+    async def scene() -> None:
+        sites = Sites(*TRIO)
+        roster = sites.unreached(*APART)
+        async with desks(sites, "cyd", roster=roster):
+            ada = await doctor(sites, "ada", roster, wait_s=1.5)  # bob's doctor does not run
+        assert ada["bob"].through is None
+        assert (ada["bob"].path, ada["bob"].errors) == (Way("relay", "cyd"), [])
+        assert "not tried: for it, p2pfl doctor --wait 60 has to run here and at bob" in ada["bob"].notes[-1]
+
+    asyncio.run(scene())
+
+
+def test_another_peers_yaml_at_the_far_end_is_found_through_the_third() -> None:
+    async def scene() -> None:
+        sites = Sites(*TRIO)
+        roster = sites.unreached(*APART)
+        async with desks(sites, "cyd", roster=roster):
+            ada, _ = await asyncio.gather(
+                doctor(sites, "ada", roster), doctor(sites, "bob", roster, manifest=MANIFEST + b"more: 1\n")
+            )
+        assert codes(ada["bob"]) == ["P2P-ROUND-033"]
+        assert ada["bob"].theirs == MANIFEST + b"more: 1\n"
+        assert not ada["bob"].works
+
+    asyncio.run(scene())
+
+
+def test_whoever_has_another_key_than_the_listed_one_is_no_way_to_that_site() -> None:
+    async def scene() -> None:
+        sites = Sites(*TRIO)
+        roster, other = sites.unreached(*APART), Identity.generate()
+        mine = Roster(
+            1,
+            tuple(
+                type(one)(one.name, other.key, one.addresses) if one.name == "bob" else one for one in roster.members
+            ),
+        )
+        async with desks(sites, "cyd", roster=roster):
+            ada, _ = await asyncio.gather(
+                doctor(sites, "ada", mine, wait_s=5.0), doctor(sites, "bob", roster, wait_s=5.0)
+            )
+        assert codes(ada["bob"]) == ["P2P-MESH-037"]  # what cyd carried is not bob's: cyd's fault, or the file's
+        assert ada["bob"].through is None
+
+    asyncio.run(scene())
+
+
+def test_a_third_of_an_earlier_version_is_asked_once_and_the_way_stays_untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        probe_server.probe, "QUESTIONS", {kind: most for kind, most in probe.QUESTIONS.items() if kind != probe.MEET}
+    )
+
+    async def scene() -> None:
+        sites = Sites(*TRIO)
+        roster = sites.unreached(*APART)
+        async with desks(sites, "cyd", roster=roster):
+            ada, _ = await asyncio.gather(*(doctor(sites, name, roster, wait_s=3.0) for name in APART))
+        assert (ada["bob"].through, ada["bob"].errors, ada["cyd"].errors) == (None, [], [])
+        assert "not tried" in ada["bob"].notes[-1]
+
+    asyncio.run(scene())
+
+
+# ── appointments ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Third:
+    """cyd's book of appointments, on a clock of the test's."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.at, drawn = 100.0, iter(range(1, 1000))
+        self.exchange = Exchange(
+            limits or Limits(), lambda *_: False, lambda count: bytes([next(drawn)]) * count, lambda: self.at, time.time
+        )
+        self.book = Rendezvous(self.exchange, TRIO, lambda: self.at)
+
+    def asks(self, peer: str, *asked: tuple[str, int]) -> Sequence[CallRequest]:
+        return self.book.asked(peer, [CallRequest(name, role) for name, role in asked])
+
+
+def test_a_call_is_given_when_both_ends_have_asked_for_the_same_one_and_each_gets_the_ticket_once() -> None:
+    third = Third()
+    assert not third.asks("ada", ("bob", YOU_CALLED))
+    assert not third.asks("bob", ("ada", YOU_CALLED)), "that is another call"
+    assert third.book.awaited
+    (his,) = third.asks("bob", ("ada", YOU_ARE_CALLED))
+    (hers,) = third.asks("ada", ("bob", YOU_CALLED))
+    assert (his.name, his.role, hers.name, hers.role) == ("ada", YOU_ARE_CALLED, "bob", YOU_CALLED)
+    assert his.ticket == hers.ticket
+    assert not third.asks("ada", ("bob", YOU_CALLED)), "a second one needs both again"
+    assert len(third.exchange) == 1
+
+
+def test_a_wish_of_long_ago_carries_nobody_to_anyone() -> None:
+    third = Third()
+    third.asks("ada", ("bob", YOU_CALLED))
+    third.at += 4
+    assert not third.book.awaited
+    assert not third.asks("bob", ("ada", YOU_ARE_CALLED))
+
+
+def test_strangers_and_oneself_are_nobody_to_be_carried_to() -> None:
+    third = Third()
+    for name in ("eve", "ada"):
+        third.asks(name, ("ada", YOU_ARE_CALLED))
+        assert not third.asks("ada", (name, YOU_CALLED))
+    assert not len(third.exchange)
+
+
+def test_a_relay_that_carries_as_much_as_it_may_gives_no_ticket() -> None:
+    third = Third(Limits(relay_calls=0))
+    third.asks("ada", ("bob", YOU_CALLED))
+    assert not third.asks("bob", ("ada", YOU_ARE_CALLED))
+
+
+def test_wishes_and_tickets_come_back_as_they_were_and_nothing_else_does() -> None:
+    asked = [CallRequest("bob", YOU_CALLED), CallRequest("a-hospital", YOU_ARE_CALLED)]
+    assert read_wishes("ada", wishes(asked)) == asked
+    given = [CallRequest("bob", YOU_CALLED, bytes(range(16)))]
+    assert read_met("ada", wishes(given)) == given
+    assert read_met("ada", b"") == []
+    for body in (
+        b"\x02\x03bob",
+        b"\x00\x04bob",
+        b"\x00\x03BOB",
+        b"\x00",
+        b"\x00\x00",
+        wishes(asked)[:-1],
+        wishes([asked[0]] * (MOST_WISHES + 1)),
+    ):
+        with pytest.raises(MalformedStream):
+            read_wishes("ada", body)
+    with pytest.raises(MalformedStream):
+        read_met("ada", wishes(given)[:-1])
+    assert len(wishes([CallRequest("n" * 31, 0)] * MOST_WISHES)) <= probe.MEET_BYTES
+    assert len(wishes([CallRequest("n" * 31, 0, bytes(16))] * MOST_WISHES)) <= probe.MET_BYTES
+
+
+def test_an_appointment_that_nobody_keeps_is_forgotten() -> None:
+    third = Third()
+    third.asks("ada", ("bob", YOU_CALLED))
+    assert third.asks("bob", ("ada", YOU_ARE_CALLED))
+    third.at += 9
+    assert not third.asks("ada", ("bob", YOU_CALLED)), "its ticket is of no use any more"
+    assert third.asks("bob", ("ada", YOU_ARE_CALLED))
+    assert len(third.exchange) == 1

@@ -1,0 +1,255 @@
+"""Whom a site that was away asks, and what it does with the answers: the learner, with hands that write down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from p2pfl import codec
+from p2pfl.errors.round import BulkRejected
+from p2pfl.messages import Behind, Entries, Letter, ModelPart
+from p2pfl.node.catchup import MODEL_AGAIN_S, MOST_ANSWERED, CatchUp
+from p2pfl.node.progress import Progress
+from p2pfl.node.runs.models import BEHIND
+from p2pfl.node.runs.training import TrainingRun
+from p2pfl.node.source import ActiveRun
+from tests.node.runs.homes import ME, OTHERS, Place, by_others, finished, places
+from tests.node.runs.test_catchup import Site
+
+
+@dataclass
+class Hands:
+    """What the learner uses of a Carrier."""
+
+    place: Place
+    books: Any
+    now: float = 0.0
+    sent: list[tuple[str, Letter]] = field(default_factory=list)
+    came: list[ActiveRun] = field(default_factory=list)
+    told: list[Progress] = field(default_factory=list)
+    put: list[Any] = field(default_factory=list)
+    unsent: int = 0
+    queues: dict[str, None] = field(default_factory=lambda: dict.fromkeys(OTHERS))
+
+    def __post_init__(self) -> None:
+        self.home, self.observer = self.place.home, self.told.append
+        self.clocks = SimpleNamespace(now=lambda: self.now)
+        self.intake = SimpleNamespace(put_at=lambda own: None, put=self.put.append)
+        self.drained: Callable[[str], None] = lambda peer: None
+
+    def waiting(self, peer: str) -> int:
+        return self.unsent
+
+    def send(self, peer: str, letter: Letter) -> None:
+        self.sent.append((peer, letter))
+
+    async def carry_out(self, held: ActiveRun, effects: list[Any]) -> None:
+        pass
+
+    async def model_came(self, held: ActiveRun) -> None:
+        held.lacking = False
+        self.came.append(held)
+
+    def asked_for_model(self) -> list[str]:
+        """Who was asked for a model, in order."""
+        return [peer for peer, letter in self.sent if isinstance(letter.message, Behind) and letter.message.model]
+
+
+@dataclass
+class Course:
+    """What the learner uses of a Course."""
+
+    number: int = 0
+    final_round: int = 0
+    breaches: list[Any] = field(default_factory=list)
+
+    def adopt(self, number: int, record: bytes) -> list[Any]:
+        self.final_round = number
+        return []
+
+    def breach(self, error: Any) -> list[Any]:
+        self.breaches.append(error)
+        return []
+
+
+@dataclass
+class Away:
+    """A site that lacks two rounds, and the site that has them."""
+
+    source: TrainingRun
+    ahead: TrainingRun
+    there: Site
+    hands: Hands
+
+    def __post_init__(self) -> None:
+        self.course = Course()
+        self.run = ActiveRun(self.course, self.source, 3)  # type: ignore[arg-type]
+        federation, identity = self.hands.place.federation, self.hands.place.home.identity()
+        runs = {self.source.run: self.run}
+        self.learner = CatchUp(self.hands, federation, identity, ME, bytes(16), runs)  # type: ignore[arg-type]
+        self.learner.up |= set(OTHERS)
+
+    def hear(self, message: Entries | ModelPart, sender: str = OTHERS[0]) -> None:
+        made = self.there.says(message)
+        heard = SimpleNamespace(message=made.message, sender=sender)
+        asyncio.run(self.learner.take(self.run, heard))  # type: ignore[arg-type]
+
+    def hear_entries(self) -> None:
+        self.learner.ask(OTHERS[0])
+        (answer,) = self.there.catchup.answer(Behind(1, b"", 0))
+        assert isinstance(answer, Entries)
+        self.hear(answer)
+
+    def wanted(self) -> bytes:
+        return self.source.lacks(self.course.final_round, b"")
+
+    def right(self) -> ModelPart:
+        data = self.ahead.model_bytes(self.wanted()) or b""
+        return ModelPart(self.wanted(), len(data), 0, data)
+
+    def wrong(self) -> ModelPart:
+        return ModelPart(self.wanted(), 16, 0, bytes(16))
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Iterator[Away]:
+    one, other = places(tmp_path)
+    ahead = other.started()
+    for number in (1, 2):
+        finished(other, ahead, number, *by_others(ahead, number, number - 1, by=0.125 * number))
+    source = one.started()
+    yield Away(source, ahead, Site(other, ahead.books), Hands(one, source.books))
+    for place in (one, other):
+        place.home.close()
+
+
+def test_entries_are_taken_over_and_their_sender_asked_for_the_model(away: Away) -> None:
+    away.hear_entries()
+    assert away.source.books.federation.root() == away.ahead.books.federation.root()
+    assert (away.course.final_round, away.run.lacking) == (2, True)
+    assert away.hands.asked_for_model() == [OTHERS[0]]
+    assert [(told.kind, told.facts) for told in away.hands.told] == [("caught_up", {"round": 2, "peer": OTHERS[0]})]
+    assert away.learner.fetching(away.hands.now)
+    assert away.hands.home.read(BEHIND) is not None
+
+
+@pytest.mark.parametrize(("rounds", "taken"), [(3, 0), (0, 1)], ids=["about to begin it", "serving only"])
+def test_the_record_of_the_very_round_that_a_site_is_about_to_begin_is_left_for_its_sum(
+    away: Away, rounds: int, taken: int
+) -> None:
+    away.run.rounds = rounds
+    away.learner.ask(OTHERS[0])
+    (answer,) = away.there.catchup.answer(Behind(1, b"", 0))
+    assert isinstance(answer, Entries)
+    away.hear(replace(answer, rows=answer.rows[:1]))
+    assert away.source.books.count(away.source.run) == taken
+
+
+def test_the_model_that_came_is_the_model_and_the_round_goes_on(away: Away) -> None:
+    away.hear_entries()
+    wanted = away.wanted()
+    away.hear(away.right())
+    assert away.source.digest_of(away.source.model) == wanted
+    assert away.hands.came == [away.run]
+    assert not away.learner.fetching(away.hands.now)
+    assert away.hands.home.read(BEHIND) is None
+    assert away.course.breaches == []
+
+
+def test_a_peer_that_sent_another_model_is_named_and_nothing_of_it_kept(away: Away) -> None:
+    away.hear_entries()
+    wanted = away.wanted()
+    away.hear(away.wrong())
+    assert [(type(error), error.fields["peer"]) for error in away.course.breaches] == [(BulkRejected, OTHERS[0])]
+    assert (away.wanted(), away.hands.came) == (wanted, [])
+    assert away.learner.fetching(away.hands.now)
+
+
+def test_a_peer_that_sent_another_model_is_not_asked_again_before_the_others(away: Away) -> None:
+    away.hear_entries()
+    away.hear(away.wrong())
+    assert away.hands.asked_for_model() == list(OTHERS)
+    away.hear(away.right(), OTHERS[1])
+    assert away.hands.came == [away.run]
+
+
+def test_a_peer_that_does_not_answer_is_followed_by_the_next(away: Away) -> None:
+    away.hear_entries()
+    away.hands.now += MODEL_AGAIN_S + 1
+    assert away.learner.fetching(away.hands.now)
+    away.hands.now += MODEL_AGAIN_S + 1
+    assert away.learner.fetching(away.hands.now)
+    assert away.hands.asked_for_model() == [*OTHERS, OTHERS[0]]
+
+
+def test_a_peer_that_was_given_up_may_answer_no_more(away: Away) -> None:
+    away.hear_entries()
+    part = away.right()
+    away.hands.now += MODEL_AGAIN_S + 1
+    away.learner.fetching(away.hands.now)
+    away.hear(part, OTHERS[0])
+    assert away.hands.came == []
+    away.hear(part, OTHERS[1])
+    assert away.hands.came == [away.run]
+
+
+def test_entries_that_lie_are_told_and_change_nothing(away: Away) -> None:
+    (answer,) = away.there.catchup.answer(Behind(1, b"", 0))
+    assert isinstance(answer, Entries)
+    record, signed = answer.rows[0]
+    facts = codec.facts({**codec.read_facts(record), "rests_on": 7})
+    away.hear(Entries(1, 3, ((facts, signed), answer.rows[1])))
+    assert [error.fields["peer"] for error in away.course.breaches] == [OTHERS[0]]
+    assert (len(away.source.books.federation), away.hands.told, away.hands.asked_for_model()) == (1, [], [])
+    assert not away.run.lacking
+
+
+@pytest.mark.parametrize("members", [[], [OTHERS[0]], None, 5, [["x"]], "all"], ids=repr)
+def test_an_agreement_that_a_peer_made_up_enters_no_ledger_and_ends_no_process(away: Away, members: object) -> None:
+    """Between the genesis and the first round one letter of one liar set a site's ledger apart for good."""
+    record = codec.facts({"kind": "agreement", "epoch": 1, "sha256": "00" * 32, "members": members})
+    signed = away.there.place.home.identity().sign("record", record)
+    away.hear(Entries(1, 2, ((record, ((OTHERS[0], signed),)),)))
+    assert len(away.source.books.federation) == 1
+    assert [error.fields["peer"] for error in away.course.breaches] == [OTHERS[0]]
+
+
+def test_a_question_is_answered_with_what_this_site_has(away: Away) -> None:
+    away.hear_entries()
+    away.hear(away.right())
+    away.hands.sent.clear()
+    model = away.source.digest_of(away.source.model)
+    for question in (Behind(1, b"", 0), Behind(3, model, 0), Behind(3, bytes(32), 0)):
+        letter = away.there.says(question)
+        asyncio.run(away.learner.take(away.run, letter))
+    answers = [letter.message for _, letter in away.hands.sent]
+    assert [type(answer) for answer in answers] == [Entries, ModelPart]
+    assert isinstance(answers[1], ModelPart)
+    assert bytes(answers[1].data) == away.ahead.model_bytes(model)
+
+
+def test_who_asks_more_than_it_takes_is_answered_when_it_has_taken_and_its_last_question_only(away: Away) -> None:
+    """Two hundred bytes of a question are eight mebibytes of an answer, a thousand times a second."""
+    away.hear_entries()
+    away.hear(away.right())
+    away.hands.sent.clear()
+    model = away.source.digest_of(away.source.model)
+    away.hands.unsent = MOST_ANSWERED + 1
+    for start in range(50):
+        for question in (Behind(start, b"", 0), Behind(3, model, 4 * start)):
+            asyncio.run(away.learner.take(away.run, away.there.says(question)))
+    away.hands.drained(OTHERS[0])
+    assert (away.hands.sent, away.hands.put) == ([], [])
+    away.hands.unsent = 0
+    away.hands.drained(OTHERS[1])
+    assert away.hands.put == []
+    away.hands.drained(OTHERS[0])
+    away.hands.drained(OTHERS[0])
+    asked = [event.letter.message for event in away.hands.put]
+    assert [(one.entries, one.start) for one in asked] == [(49, 0), (3, 4 * 49)]

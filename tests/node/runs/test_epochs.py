@@ -1,0 +1,146 @@
+"""A home goes from one epoch to the next whole, wherever its process dies, and once only."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from p2pfl.errors.ledger import AgreementUnknown, MembershipBroken
+from p2pfl.errors.membership import NewKeyMissing, NotAMember
+from p2pfl.federation import Federation
+from p2pfl.federation.cards import Card
+from p2pfl.home import Home
+from p2pfl.home.keyslots import KeyFile
+from p2pfl.home.rekey import FORMER, NEXT, keys_of
+from p2pfl.ledger.log import Log
+from p2pfl.ledger.verify import verify
+from p2pfl.node.epochs import AGREED, enter, keep_change, leap
+from p2pfl.node.hello import PEERS_ITEM
+from p2pfl.sharing.state import ITEMS
+from tests.federation.changes import IDENTITIES, all_three, federation, two_epochs
+from tests.home.home_fixtures import Crash, Strike, make
+
+OLD, MADE = federation(), all_three()
+NEW = MADE.federation()
+ROWS = two_epochs(MADE, after=0)
+LEFT = (ITEMS[0], ITEMS[1], ITEMS[-1], PEERS_ITEM)
+
+
+def at_the_end(folder: Path, name: str) -> Home:
+    """A home of that site whose ledger ends with the round that announces the change, and which holds it."""
+    home = make(folder, name)
+    home.replace("identity", IDENTITIES[name].reveal())
+    log = Log.open(home, "federation")
+    log.extend(ROWS[:-1])
+    log.sign_head(home.identity())
+    log.close()
+    home.replace(AGREED, OLD.raw)
+    for item in LEFT:
+        home.replace(item, b"of the epoch before")
+    keep_change(home, MADE)
+    return home
+
+
+def records(home: Home) -> list[bytes]:
+    return [one.record for one in Log.open(home, "federation").records()]
+
+
+def everything_is_new(home: Home) -> None:
+    assert records(home) == [record for record, _ in ROWS]
+    assert home.read(AGREED) == NEW.raw
+    assert all(home.read(item) is None for item in (*ITEMS, PEERS_ITEM))
+    assert home.identity().key == NEW.roster[home.name].key
+    if home.name == "ben":  # nothing of the change of key is left half done: the next one makes another key again
+        assert keys_of(home) == (IDENTITIES["ben again"].key, IDENTITIES["ben"].key)
+        assert Card.load(home.path / "ben.card").member.key == home.identity().key
+        assert home.read(NEXT) is None
+
+
+@pytest.mark.parametrize("name", ["ada", "ben"])
+def test_wherever_the_process_dies_the_next_one_finds_the_old_epoch_or_the_new_one_whole(
+    tmp_path: Path, name: str
+) -> None:
+    with at_the_end(tmp_path, name) as home:
+        if name == "ben":
+            with home.beside():
+                home.replace(NEXT, IDENTITIES["ben again"].reveal())
+    key = KeyFile(tmp_path / "keys" / f"{name}.key")
+    for step in itertools.count():
+        folder = tmp_path / str(step)
+        shutil.copytree(tmp_path / name, folder)
+        with Home.open(folder, unlock=[key]) as home, suppress(Crash):
+            home.disk.fault = Strike(Crash, step)
+            enter(home, OLD)
+            break
+        with Home.open(folder, unlock=[key]) as again:
+            assert enter(again, OLD).digest == NEW.digest
+            everything_is_new(again)
+        shutil.rmtree(folder)
+    assert step > 12
+    with Home.open(folder, unlock=[key]) as home:
+        everything_is_new(home)
+
+
+@pytest.fixture
+def ben(tmp_path: Path) -> Iterator[Home]:
+    with at_the_end(tmp_path, "ben") as home:
+        yield home
+
+
+def test_a_key_that_was_given_up_still_vouches_for_the_heads_that_it_signed(ben: Home) -> None:
+    with ben.beside():
+        ben.replace(NEXT, IDENTITIES["ben again"].reveal())
+    enter(ben, OLD)
+    assert keys_of(ben) == (IDENTITIES["ben again"].key, IDENTITIES["ben"].key)
+    assert (ben.read(NEXT), ben.read(FORMER)) == (None, IDENTITIES["ben"].key)
+    assert not [one for one in verify(ben).findings if one.fault and one.log == "federation"]
+
+
+def test_a_home_without_the_key_that_its_epoch_lists_does_not_enter_it(ben: Home) -> None:
+    with pytest.raises(NewKeyMissing):
+        enter(ben, OLD)
+
+
+def test_a_site_that_leaves_keeps_its_ledger_and_enters_nothing(tmp_path: Path) -> None:
+    with at_the_end(tmp_path, "eve") as eve:
+        with pytest.raises(NotAMember):
+            enter(eve, OLD)
+        assert records(eve)[-1] == MADE.record
+
+
+def test_a_change_that_too_few_signed_is_not_written_behind_the_round_that_announces_it(tmp_path: Path) -> None:
+    with at_the_end(tmp_path, "ada") as ada:
+        keep_change(ada, all_three(("ada", "ben", "cyd")))
+        with pytest.raises((MembershipBroken, ValueError)):
+            enter(ada, OLD)
+        assert len(records(ada)) == len(ROWS) - 1
+
+
+def test_the_file_of_an_epoch_that_has_not_begun_leads_to_the_one_that_it_is(tmp_path: Path) -> None:
+    with make(tmp_path, "ada") as ada:
+        ada.replace("identity", IDENTITIES["ada"].reveal())
+        Log.open(ada, "federation").extend(ROWS[:2])
+        with pytest.raises(AgreementUnknown):
+            enter(ada, NEW)  # this home was never given the file that its ledger began with
+        assert enter(ada, OLD).digest == OLD.digest
+        assert enter(ada, NEW).digest == OLD.digest
+
+
+def test_a_site_with_a_new_key_follows_the_others_into_an_epoch_that_its_ledger_has_not_reached(ben: Home) -> None:
+    with ben.beside():
+        ben.replace(NEXT, IDENTITIES["ben again"].reveal())
+    assert leap(ben, OLD)
+    found: Federation = enter(ben, OLD)
+    assert found.digest == NEW.digest
+    assert ben.identity().key == IDENTITIES["ben again"].key
+
+
+def test_a_site_whose_key_stays_does_not_leap(tmp_path: Path) -> None:
+    with at_the_end(tmp_path, "ada") as ada:
+        assert not leap(ada, OLD)
+        assert ada.read(AGREED) == OLD.raw

@@ -1,0 +1,249 @@
+"""The models of a training: after rounds that are final, applied, retracted, or finished without this site."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from p2pfl import codec
+from p2pfl.errors.round import BulkRejected, ModelLost
+from p2pfl.node.runs.models import BEHIND, MODEL, NEXT, SERVED
+from p2pfl.node.runs.training import TrainingRun
+from tests.node.runs.homes import Place, by_others, finished, masked, recorded, row, summed
+
+# ── what lies on the disk ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_crash_behind_each_of_two_ledger_entries_loses_no_model(place: Place) -> None:
+    run = place.started()
+    after, outcome = summed(run, 1)
+    run.keep(1)
+    recorded(place, run, 1, after, outcome)  # and the process dies before it adopts the model
+    run = place.started()
+    assert run.digest_of(run.model) == after
+    summed(run, 2)
+    run.keep(2)  # and dies again, before the ledger names the second model
+    run = place.started()
+    assert run.digest_of(run.model) == after
+    assert place.home.read(MODEL) is not None
+
+
+def test_the_model_that_the_ledger_names_is_the_model_after_a_start(place: Place) -> None:
+    run = place.started()
+    after, outcome = summed(run, 1)
+    run.keep(1)
+    recorded(place, run, 1, after, outcome)
+    place.started()
+    assert place.home.read(NEXT) is None  # so `model export` shows the newest, too
+
+
+def test_two_applied_rounds_become_final_in_order_and_no_crash_between_loses_a_model(place: Place) -> None:
+    run = place.started()
+    first, outcome = summed(run, 1, 0)
+    second, later = summed(run, 2, 1)
+    assert second != first
+    run.keep(1)
+    assert place.started().digest_of(run.model) == run.digest_of(np.zeros(4, np.float32))
+    recorded(place, run, 1, first, outcome)
+    again = place.started()
+    assert again.digest_of(again.model) == first
+    run.adopt(1)
+    run.keep(2)  # the second lies beside the first
+    again = place.started()
+    assert again.digest_of(again.model) == first
+    run.keep(2)
+    recorded(place, run, 2, second, later)
+    again = place.started()
+    assert again.digest_of(again.model) == second
+
+
+def test_what_one_process_makes_final_of_two_applied_rounds_is_what_the_next_one_finds(place: Place) -> None:
+    run = place.started()
+    results = [summed(run, 1, 0), summed(run, 2, 1)]
+    for number, (after, outcome) in enumerate(results, start=1):
+        finished(place, run, number, after, outcome)
+        assert run.digest_of(run.model) == after
+    again = place.started()
+    assert again.digest_of(again.model) == results[-1][0]
+    assert place.home.read(NEXT) is None
+
+
+def test_a_home_without_the_model_that_the_ledger_names_is_told_so(place: Place) -> None:
+    run = place.started()
+    finished(place, run, 1, *summed(run, 1))
+    place.home.remove(MODEL)
+    with pytest.raises(ModelLost):
+        place.started()
+
+
+# ── rounds that are applied and not final ─────────────────────────────────────────────────────────────────────
+
+
+def test_a_round_is_applied_to_the_model_that_it_rests_on(place: Place) -> None:
+    run = place.started()
+    first, _ = by_others(run, 1, 0, by=0.5)
+    second, _ = by_others(run, 2, 1, by=0.25)
+    beside, _ = by_others(run, 3, 0, by=0.25)
+    moved = {
+        name: run.digest_of(np.full(4, by, np.float32))
+        for name, by in (("first", 0.5), ("second", 0.75), ("beside", 0.25))
+    }
+    assert {"first": first, "second": second, "beside": beside} == moved
+
+
+@pytest.mark.parametrize("to", [0, 1, 2])
+def test_to_retract_is_to_have_the_model_of_an_earlier_round_again(place: Place, to: int) -> None:
+    run = place.started()
+    models = [run.digest_of(run.model), by_others(run, 1, 0)[0], by_others(run, 2, 1)[0]]
+    run.retract(to)
+    assert run.propose(3, to).model == models[to]
+    held = [run.model_bytes(model) is not None for model in models]
+    assert held == [number <= to for number in range(3)]
+    after, outcome = by_others(run, 3, to, by=0.125)
+    assert after not in models
+    if to == 0:
+        finished(place, run, 3, after, outcome)  # the branch that went on
+        assert place.started().digest_of(run.model) == after
+
+
+def test_a_round_measures_when_the_rounds_that_it_rests_on_have_trained_all(place: Place) -> None:
+    run = place.started()
+    finished(place, run, 1, *by_others(run, 1, 0))
+    by_others(run, 2, 1)
+    by_others(run, 3, 2)  # of three rounds that train, two are not final yet
+    assert run.propose(4, 3).configuration["purpose"] == "evaluation"
+    run.retract(2)
+    assert run.propose(4, 2).configuration["purpose"] == "training"
+
+
+def test_the_model_that_is_measured_is_the_one_that_the_round_began_with(place: Place) -> None:
+    run = place.started()
+    by_others(run, 1, 0, by=0.5)
+    masked(run, 2, run.propose(2, 1))
+    assert np.array_equal(place.trainer.measured[-1], np.full(4, 0.5, np.float32))
+
+
+# ── a site that was away ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def ahead_by(place: Place, rounds: int) -> tuple[TrainingRun, list[bytes]]:
+    """A site that finished so many rounds, and the models after each."""
+    run = place.started()
+    models = []
+    for number in range(1, rounds + 1):
+        after, outcome = by_others(run, number, number - 1, by=0.125 * number)
+        finished(place, run, number, after, outcome)
+        models.append(after)
+    return run, models
+
+
+def taken_over(place: Place, run: TrainingRun, ahead: TrainingRun) -> bytes:
+    """The entries of the site that is ahead, as catchup.py takes them over; the digest of the model to fetch."""
+    rows = ahead.books.rows(len(run.books.federation), 128, 1 << 20)
+    place.home.replace(BEHIND, b"\x01")
+    run.books.adopt(rows)
+    return run.lacks(ahead.books.final_round(run.run), rows[-1][0])
+
+
+def test_a_model_that_is_lacking_is_fetched_and_taken_over(both: tuple[Place, Place]) -> None:
+    place, other = both
+    ahead, models = ahead_by(other, 3)
+    run = place.started()
+    wanted = taken_over(place, run, ahead)
+    assert wanted == models[-1] == run.lacks(3, b"")
+    data = ahead.model_bytes(wanted)
+    assert data is not None
+    run.fetched(data, 3, "st-olav")
+    assert run.lacks(3, b"") == b""
+    assert run.digest_of(run.model) == wanted
+    assert run.propose(4, 3).model == wanted
+    again = place.started()
+    assert (again.digest_of(again.model), place.home.read(BEHIND)) == (wanted, None)
+
+
+@pytest.mark.parametrize("what", ["another model", "half of it", "nothing", "one bit"])
+def test_another_model_than_the_one_that_is_lacking_is_refused_and_its_sender_named(
+    both: tuple[Place, Place], what: str
+) -> None:
+    place, other = both
+    ahead, models = ahead_by(other, 2)
+    run = place.started()
+    wanted = taken_over(place, run, ahead)
+    right, older = (ahead.model_bytes(model) or b"" for model in (wanted, models[0]))
+    wrong = {
+        "another model": older,
+        "half of it": right[:8],
+        "nothing": b"",
+        "one bit": bytes([right[0] ^ 1]) + right[1:],
+    }[what]
+    with pytest.raises(BulkRejected) as caught:
+        run.fetched(wrong, 2, "st-olav")
+    assert caught.value.fields["peer"] == "st-olav"
+    assert run.lacks(2, b"") == wanted
+    assert place.home.read(MODEL) is None
+    run.fetched(right, 2, "uppsala")  # from another peer, then
+    assert run.digest_of(run.model) == wanted
+
+
+def test_a_crash_between_the_entries_and_their_model_leaves_a_home_that_fetches_it(both: tuple[Place, Place]) -> None:
+    place, other = both
+    ahead, models = ahead_by(other, 2)
+    finished_once = place.started()
+    finished(place, finished_once, 1, *by_others(finished_once, 1, 0, by=0.125))
+    taken_over(place, finished_once, ahead)
+    run = place.started()  # which has the model after round 1, and a ledger that names the one after round 2
+    assert run.lacks(2, b"") == models[-1]
+    assert run.model_bytes(models[-1]) is None
+    assert run.model_bytes(models[0]) is None  # it serves nothing before it stands where its ledger does
+    run.fetched(ahead.model_bytes(models[-1]) or b"", 2, "st-olav")
+    assert place.started().digest_of(run.model) == models[-1]
+    assert place.home.read(BEHIND) is None
+
+
+def test_a_crash_before_the_entries_changes_nothing(both: tuple[Place, Place]) -> None:
+    place, _ = both
+    run = place.started()
+    after, outcome = by_others(run, 1, 0)
+    finished(place, run, 1, after, outcome)
+    place.home.replace(BEHIND, b"\x01")  # and the process dies before it wrote one of them
+    run = place.started()
+    assert (run.lacks(1, b""), run.digest_of(run.model)) == (b"", after)
+
+
+def test_entries_of_rounds_that_this_site_applied_need_no_model(both: tuple[Place, Place]) -> None:
+    place, other = both
+    ahead, models = ahead_by(other, 1)
+    run = place.started()
+    finished(place, run, 1, *by_others(run, 1, 0, by=0.125))
+    record, _ = ahead.books.rows(len(ahead.books.federation) - 1, 1, 1 << 20)[0]
+    place.home.replace(BEHIND, b"\x01")
+    assert run.lacks(1, record) == b""
+    assert run.model_bytes(models[0]) is not None
+    assert place.home.read(BEHIND) is None
+
+
+def test_models_before_the_last_are_served_for_a_while(place: Place) -> None:
+    run, models = ahead_by(place, SERVED + 2)
+    served = [run.model_bytes(model) is not None for model in models]
+    assert served == [number >= len(models) - SERVED - 1 for number in range(len(models))]
+    assert run.model_bytes(bytes(32)) is None
+
+
+def test_a_question_for_a_part_is_answered_from_the_model_where_it_lies(place: Place) -> None:
+    """Each question is for a few mebibytes; a copy of the model for each would be hundreds of times what is asked."""
+    run = place.started()
+    names = [run.digest_of(run.model)]
+    finished(place, run, 1, *by_others(run, 1, 0))
+    names += [run.digest_of(run.model), by_others(run, 2, 1)[0]]  # served, current, applied
+    for name in names:
+        one, again = (run.model_bytes(name) for _ in range(2))
+        assert one is not None
+        assert again is not None
+        assert np.shares_memory(np.frombuffer(one), np.frombuffer(again))
+
+
+def test_a_record_names_the_model_of_this_sites_own_arithmetic(place: Place) -> None:
+    run = place.started()
+    after, outcome = by_others(run, 1, 0)
+    record, _ = row(run, place.identities, 1, after, outcome)
+    assert codec.read_facts(record)["model_after"] == run.digest_of(np.full(4, 0.5, np.float32)).hex()

@@ -1,0 +1,243 @@
+"""One sum as a run: for one cohort only, the same in every attempt; and what is said when it does not come out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import weakref
+from decimal import Decimal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from p2pfl import codec
+from p2pfl.errors.home import DiskFull
+from p2pfl.errors.round import AnotherCohort, SumLeftBehind, SumMissed
+from p2pfl.ledger.entry import AttemptId as Attempt
+from p2pfl.ledger.entry import abandoned, left
+from p2pfl.node.runs.sums import NO_MODEL, SumRun, encode
+from p2pfl.peer import Peer, SumResult, sums_run
+from p2pfl.sharing import events as e
+from p2pfl.sharing.field import FIELDS
+from tests.home.home_fixtures import Strike, full
+from tests.node.runs.homes import NAMES, Place, attempt_digest, draw, row, times
+
+ME = "charite"
+FOUR = (ME, "st-olav", "uppsala", "ucl")
+FEWER = FOUR[:3]
+MARK = bytes(32)
+
+
+def asks(place: Place, value: str = "52000", name: str = "salary", mark: bytes = MARK) -> SumRun:
+    """As each call of `Peer.sum` makes it, in whichever process."""
+    part = encode([Decimal(value)], peers=4, bits=31, limit=None, decimals=2, draw=draw)
+    return SumRun(name, [part], place.books(), sums_run(place.federation), mark)
+
+
+def answers(run: SumRun, survivors: tuple[str, ...] = FOUR, number: int = 1, attempt: int = 0) -> tuple[e.Vector, ...]:
+    supports = (b"",) * len(survivors)
+    return run.words(e.Quantise(number, attempt, attempt_digest(number, attempt), survivors, supports))
+
+
+def noted(run: SumRun) -> list[codec.Facts]:
+    held = [codec.read_facts(one.record) for one in run.books.site.records()]
+    return [facts for facts in held if facts["kind"] == "query"]
+
+
+def test_the_same_data_are_summed_under_one_name_over_one_cohort_only(place: Place) -> None:
+    answers(asks(place))
+    answers(asks(place), number=2)  # asked again, of the same sites
+    with pytest.raises(AnotherCohort) as caught:
+        answers(asks(place), FEWER, number=3)
+    assert "then over charite, st-olav, uppsala, ucl; now over charite, st-olav, uppsala" in caught.value.evidence
+    assert caught.value.exit_status == 2
+
+
+def test_were_the_cohort_not_noted_a_rerun_over_one_site_less_would_tell_its_value(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each site answers as this one does: the two sums differ by what the fourth put in."""
+    monkeypatch.setattr(SumRun, "_answers", lambda run: [])
+    salaries = dict(zip(FOUR, ("52000", "61000", "47500", "58250"), strict=True))
+    runs = {name: asks(place, value, name="salary") for name, value in salaries.items()}
+    totals = []
+    for number, cohort in enumerate((FOUR, FEWER), start=1):
+        words = [answers(runs[name], cohort, number)[0].words for name in cohort]
+        totals.append(runs[ME].parts[0].decode(FIELDS[31].sum(words), len(cohort), attempt_digest(number))[0])
+    assert totals[0] - totals[1] == Decimal(salaries["ucl"])
+
+
+def test_a_cohort_that_grew_is_another_one_too(place: Place) -> None:
+    answers(asks(place), FEWER)
+    with pytest.raises(AnotherCohort):
+        answers(asks(place), FOUR, number=2)
+
+
+def test_an_attempt_whose_outcome_nobody_knows_binds_the_query_to_its_sites(place: Place) -> None:
+    run = asks(place)
+    answers(run)  # and the process dies, or its round is left behind
+    run.books.note(left(Attempt(run.run, 1, 1, 0), time=1, lacking=[], sent=True))
+    with pytest.raises(AnotherCohort):
+        answers(asks(place), FEWER, number=2)
+
+
+def note_abandoned(run: SumRun, number: int, attempt: int, of: bytes | None = None) -> None:
+    run.books.note(abandoned(Attempt(of or run.run, 1, number, attempt), time=1, certificate=bytes(32)))
+
+
+def test_an_attempt_that_was_abandoned_binds_nothing(place: Place) -> None:
+    run = asks(place)
+    answers(run)
+    note_abandoned(run, 1, 0)
+    first = answers(run, FEWER, attempt=1)  # the next attempt, without one that fell silent
+    assert [facts["members"] for facts in noted(run)] == [list(FOUR), list(FEWER)]
+    with pytest.raises(AnotherCohort):
+        answers(asks(place), FOUR, number=2)
+    assert np.array_equal(first[0].words, answers(asks(place), FEWER, number=2)[0].words)
+
+
+@pytest.mark.parametrize(("number", "attempt", "of"), [(1, 1, None), (2, 0, None), (1, 0, bytes(32))])
+def test_another_attempt_that_was_abandoned_frees_nothing(
+    place: Place, number: int, attempt: int, of: bytes | None
+) -> None:
+    run = asks(place)
+    answers(run)
+    note_abandoned(run, number, attempt, of)
+    with pytest.raises(AnotherCohort):
+        answers(asks(place), FEWER, number=3)
+
+
+def test_other_data_or_another_question_are_another_query(place: Place) -> None:
+    answers(asks(place))
+    answers(asks(place, value="61000"), FEWER, number=2)
+    answers(asks(place, name="bonus"), FEWER, number=3)
+    with pytest.raises(AnotherCohort):
+        answers(asks(place, value="52000.00"), FEWER, number=4)  # the same number
+
+
+def test_the_cohort_is_noted_without_the_number_and_so_that_nobody_finds_it_by_trying(place: Place) -> None:
+    answers(asks(place), number=7, attempt=2)
+    other_home = asks(place, mark=bytes([1]) * 32)
+    answers(other_home, number=8)
+    mine, other = noted(other_home)
+    assert (mine["query"], mine["round"], mine["attempt"], mine["members"]) == ("salary", 7, 2, list(FOUR))
+    assert mine["data"] != other["data"]  # of the same number, under another key
+    assert not re.search(r"(?<![0-9a-f])5200000?(?![0-9a-f])", str(mine))  # by itself: a digest may hold these digits
+
+
+def test_no_word_is_handed_out_when_the_cohort_cannot_be_noted(place: Place) -> None:
+    run = asks(place)
+    place.home.disk.fault = Strike(full, at=0, steps=("write",))
+    with pytest.raises(DiskFull):
+        answers(run)
+
+
+def test_every_attempt_sums_the_same_words(place: Place) -> None:
+    run = asks(place)
+    first = answers(run)[0].words.copy()
+    note_abandoned(run, 1, 0)
+    (again,) = answers(run, attempt=1)
+    assert np.array_equal(first, again.words)
+    with pytest.raises(ValueError, match="read-only"):
+        again.words[0] = 0
+    assert run.shape(1) == ((again.bits, again.words.size),)
+
+
+def came(total: tuple[e.Vector, ...], question: codec.Facts) -> e.Apply:
+    """The checked sum of round 5."""
+    return e.Apply(5, 0, attempt_digest(5), (b"",) * 3, FEWER, total, codec.facts(question))
+
+
+def test_the_sum_is_of_those_in_it_and_no_model_comes_of_it(place: Place) -> None:
+    run = asks(place)
+    total = times(answers(run, FEWER), 3)
+    model, outcome = run.apply(came(total, run.question))
+    assert (model, outcome) == (NO_MODEL, {})
+    assert (run.totals, run.survivors, run.number) == (((Decimal(156000),),), FEWER, 5)
+    run.retract(0)
+    assert (run.lacks(5, b"{}"), run.model_bytes(NO_MODEL)) == (b"", None)
+
+
+def test_the_words_are_kept_for_another_attempt_until_the_sum_is_there_and_then_let_go(place: Place) -> None:
+    run = asks(place)
+    (given,) = (weakref.ref(part.vector.words) for part in run.parts)
+    total = times(answers(run, FEWER), 3)
+    run.apply(came(total, {**run.question, "name": "bonus"}))  # another one's
+    assert given() is not None
+    run.apply(came(total, run.question))
+    assert given() is None
+    assert run.totals == ((Decimal(156000),),)
+
+
+@pytest.mark.parametrize(("sent", "told"), [(True, "its sum may still come out"), (False, "nothing was sent")])
+def test_a_sum_that_is_left_behind_says_whether_the_vector_was_sent(place: Place, sent: bool, told: str) -> None:
+    with pytest.raises(SumLeftBehind) as caught:
+        asks(place).left(e.LeftBehind(4, 1, ("uppsala",), sent))
+    assert told in caught.value.happened
+    assert "Round 4 was left behind" in caught.value.happened
+    assert caught.value.evidence == "waited for uppsala"
+    assert (caught.value.code, caught.value.exit_status) == ("P2P-ROUND-044", 1)
+
+
+@pytest.mark.parametrize("other", [{"name": "bonus"}, {"vectors": []}, {"purpose": "evaluation"}])
+def test_a_site_that_was_away_is_not_told_the_sum_of_another_question(place: Place, other: dict[str, object]) -> None:
+    run = asks(place)
+    total = times(answers(run, FEWER), 3)
+    assert run.apply(came(total, {**run.question, **other})) == (NO_MODEL, {})
+    assert (run.totals, run.number) == ((), 0)
+
+
+class Node:
+    """A node in whose ledger rounds that were finished without this site come in, one with each run; then its own."""
+
+    def __init__(self, place: Place, *questions: str) -> None:
+        self.federation, self.name, self.home, self.books = place.federation, NAMES[0], place.home, place.books()
+        self.clocks, self.came = SimpleNamespace(draw=draw), list(questions)
+        self._place = place
+
+    async def run(self, run: bytes, source: SumRun, rounds: int) -> None:
+        number = self.books.count(run) + 1
+        assert rounds == number
+        self.source = source  # as a node does, to serve the round
+        question = {**source.question, "name": self.came.pop(0)} if self.came else source.question
+        if not self.came and question["name"] == "own":
+            words = tuple(part.vector for part in source.parts)
+            effect = e.Apply(number, 0, attempt_digest(number), (b"",), NAMES, times(words, 3), codec.facts(question))
+            source.apply(effect)
+        of = SimpleNamespace(
+            books=self.books,
+            run=run,
+            configuration=question,
+            digest_of=lambda model: NO_MODEL,
+            trainer=SimpleNamespace(initial=lambda seed: None),
+        )
+        record, signed = row(of, self._place.identities, number, NO_MODEL, {})  # type: ignore[arg-type]
+        self.books.finish(record, signed)
+
+    def sum(self, name: str) -> SumResult:
+        return asyncio.run(Peer(self, lambda given: self).sum([1, 2], name=name))  # type: ignore[arg-type]
+
+
+def test_a_sum_that_the_others_finished_while_this_site_was_away_is_missed_and_no_zero(place: Place) -> None:
+    with pytest.raises(SumMissed) as caught:
+        Node(place, "bonus", "salary").sum("salary")
+    assert (caught.value.code, caught.value.exit_status) == ("P2P-ROUND-045", 1)
+    assert "up to round 2" in caught.value.evidence
+
+
+def test_a_site_that_was_away_while_others_asked_something_else_still_gets_its_own_answer(place: Place) -> None:
+    result = Node(place, "bonus", "salary", "own").sum("own")
+    assert (result.total.tolist(), result.survivors, result.round) == ([3, 6], NAMES, 3)
+
+
+def test_a_result_belongs_to_its_caller_alone(place: Place) -> None:
+    node = Node(place, "own")
+    result = node.sum("own")
+    assert result.total.tolist() == [3, 6]
+    assert node.source.totals == ()
+
+
+def test_an_answer_of_before_the_question_was_put_is_not_the_one_that_was_missed(place: Place) -> None:
+    assert Node(place, "own").sum("own").round == 1
+    assert Node(place, "bonus", "own").sum("own").round == 3  # asked again: the first answer is no reason to stop

@@ -1,0 +1,288 @@
+"""What two nodes tell one another when a link comes up, and whom that stops: the other, the link, or this very home."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+
+from p2pfl import codec
+from p2pfl.codec import Malformed, facts
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.round import (
+    LedgersDiffer,
+    MalformedMessage,
+    ManifestDiffers,
+    RolledBack,
+    SignatureMissing,
+    WrongSender,
+)
+from p2pfl.keys import Identity, digest
+from p2pfl.ledger import entry
+from p2pfl.messages import (
+    Ack,
+    Ballot,
+    Chunk,
+    Confirm,
+    Envelope,
+    Hello,
+    Leave,
+    Letter,
+    Message,
+    Nonce,
+    Propose,
+    Ready,
+    Reveal,
+    Root,
+    Want,
+    open_letter,
+    read,
+    seal,
+)
+from p2pfl.node.hello import Greetings, Pledge, Standing
+from p2pfl.roster import Member, Roster
+from p2pfl.training.privacy import decimal_epsilon
+from tests.ledger.sample import round_
+
+NAMES = ("a", "b", "c", "d", "e")  # c = 1 liar
+IDENTITIES = {name: Identity(digest("test identity", name.encode())) for name in NAMES}
+ROSTER = Roster(1, tuple(Member(name, IDENTITIES[name].key, ()) for name in NAMES))
+MANIFEST = bytes(31) + b"m"
+PLEDGE = Pledge(b"genesis", b"agreement")
+NONCE = bytes(31) + b"n"
+RUN = bytes(31) + b"r"
+
+
+def roots(size: int) -> bytes:
+    return digest("root", bytes([size]))
+
+
+class Site:
+    """One site's greetings, the log that it claims, and how far its home has come."""
+
+    def __init__(self, name: str, entries: int = 3, reached: tuple[int, int] = (2, 0), **changed: object) -> None:
+        self.failed: list[P2PFLError] = []
+        standing = Standing(entries, roots(entries), roots, "1.0", lambda run: reached)
+        made = Greetings(
+            IDENTITIES[name], name, ROSTER, bytes(16), MANIFEST, PLEDGE, lambda: standing, fatal=self.failed.append
+        )
+        self.greets = replace(made, **changed) if changed else made  # type: ignore[arg-type]
+
+    def hears(self, other: Site) -> None:
+        self.greets.check(other.greets.name, other.greets.greeting(self.greets.name, NONCE), NONCE)
+
+
+PROPOSE = Propose(MANIFEST, 0, bytes(32), bytes(32), facts({}), b"", 1, 1, "1.0", bytes(32), b"")
+STATEMENTS = {
+    "Ack": Ack(()),
+    "Propose": PROPOSE,
+    "Root": Root(RUN, ((31, 1),), bytes(32)),
+    "Ready": Ready(RUN, RUN),
+    "Ballot": Ballot(0, b"", b"", (), ()),
+    "Leave": Leave(()),
+    "Confirm": Confirm(bytes(32), bytes(32), b"{}", bytes(64)),
+}
+
+
+def said(sender: str, round: int, attempt: int = 0, message: Message = PROPOSE, run: bytes = RUN) -> Letter:
+    earlier = bytes(15) + b"e"  # the process that signed it is another than the one that is told of it
+    return seal(message, Envelope(run, 1, round, attempt, sender, earlier), IDENTITIES[sender])
+
+
+def test_sites_of_one_agreement_hear_each_other_and_keep_the_signatures() -> None:
+    a, b = Site("a"), Site("b", entries=4)
+    a.hears(b)
+    b.hears(a)
+    genesis, agreement = a.greets.signatures(dict.fromkeys(NAMES))
+    assert (list(genesis), list(agreement)) == (["a", "b"], ["a", "b"])
+
+
+def test_another_peers_yaml_is_refused_and_both_digests_shown() -> None:
+    with pytest.raises(ManifestDiffers) as caught:
+        Site("a").hears(Site("b", manifest=bytes(32)))
+    assert MANIFEST.hex()[:16] in caught.value.evidence
+
+
+@pytest.mark.parametrize(
+    "pledge", [Pledge(b"another genesis", b"agreement"), Pledge(b"genesis", b"another"), Pledge(b"genesis", b"")]
+)
+def test_a_site_that_signed_another_genesis_or_no_agreement_is_refused(pledge: Pledge) -> None:
+    with pytest.raises(SignatureMissing):
+        Site("a").hears(Site("b", pledge=pledge))
+
+
+def test_a_hello_of_another_link_or_in_anothers_name_is_refused() -> None:
+    a, b = Site("a"), Site("b")
+    with pytest.raises(MalformedMessage):
+        a.greets.check("b", b.greets.greeting("a", bytes(32)), NONCE)
+    with pytest.raises(WrongSender):
+        a.greets.check("c", b.greets.greeting("a", NONCE), NONCE)
+    with pytest.raises(MalformedMessage):
+        a.greets.check("b", b"\xc1", NONCE)
+
+
+def test_a_process_is_not_taken_for_a_copy_because_of_what_it_said_itself() -> None:
+    ada, ben = Site("a", reached=(2, 0)), Site("b")
+    own = said("a", 3)
+    ben.greets.heard(seal(own.message, replace(own.envelope, incarnation=ada.greets.incarnation), IDENTITIES["a"]))
+    ada.hears(ben)
+    assert not ada.failed
+
+
+@pytest.mark.parametrize(("round", "attempt"), [(3, 0), (2, 1)])
+@pytest.mark.parametrize("kind", STATEMENTS)
+def test_a_rolled_back_home_is_stopped_by_one_peer_that_shows_its_own_signature(
+    kind: str, round: int, attempt: int
+) -> None:
+    a, b = Site("a", reached=(2, 0)), Site("b")
+    b.greets.heard(said("a", round, attempt, STATEMENTS[kind]))
+    with pytest.raises(RolledBack) as caught:
+        a.hears(b)
+    assert f"{kind} of round {round}, attempt {attempt}" in caught.value.evidence
+    assert [type(error) for error in a.failed] == [RolledBack]
+    assert a.failed[0].exit_status == 5
+
+
+def test_what_tells_nothing_of_how_far_a_site_got_is_not_shown_to_it() -> None:
+    b = Site("b")
+    for message in (Want("nothing", ()), Reveal((("a", bytes(32)),)), Nonce(RUN, RUN)):
+        b.greets.heard(said("a", 9, 0, message))
+    assert codec.unpack(b.greets.statements(), most=1 << 20, items=8) == ()
+    Site("a").hears(b)
+
+
+def test_every_kind_of_statement_fits_into_one_hello() -> None:
+    a, b = Site("a", reached=(2, 0)), Site("b")
+    for message in STATEMENTS.values():
+        b.greets.heard(said("a", 2, 0, message))
+    a.hears(b)
+    assert a.failed == []
+
+
+def test_a_repeated_older_statement_does_not_hide_the_newest() -> None:
+    a, b = Site("a", reached=(2, 0)), Site("b")
+    ready = STATEMENTS["Ready"]
+    for round, attempt in ((3, 1), (3, 0), (1, 4)):  # of a round left behind, when the link is up again
+        b.greets.heard(said("a", round, attempt, ready))
+    with pytest.raises(RolledBack) as caught:
+        a.hears(b)
+    assert "round 3, attempt 1" in caught.value.evidence
+
+
+def test_a_statement_of_another_run_hides_none() -> None:
+    a, b = Site("a", reached=(2, 0)), Site("b")
+    b.greets.heard(said("a", 3, 0))
+    b.greets.heard(said("a", 1, 0, run=bytes(32)))
+    with pytest.raises(RolledBack):
+        a.hears(b)
+
+
+def test_a_statement_of_an_epoch_that_is_over_stops_nobody_and_one_of_this_epoch_does() -> None:
+    """A round under way when its epoch ended is on no disk any more; who kept a letter of it could stop its author."""
+    second = Roster(2, ROSTER.members)
+    ada, ben = Site("a", roster=second), Site("b", roster=second)
+    ben.greets.heard(said("a", 3))  # of epoch 1
+    ada.hears(ben)
+    assert ada.failed == []
+    ben.greets.heard(seal(PROPOSE, replace(said("a", 3).envelope, epoch=2), IDENTITIES["a"]))
+    with pytest.raises(RolledBack):
+        ada.hears(ben)
+
+
+def test_what_this_home_did_itself_is_no_rollback_also_after_the_peer_restarted() -> None:
+    a, b = Site("a", reached=(2, 1)), Site("b")
+    b.greets.heard(said("a", 2, 1))
+    restarted = Site("b")
+    restarted.greets.remember(b.greets.statements())
+    a.hears(restarted)
+    assert a.failed == []
+
+
+@pytest.mark.parametrize("data", [b"", codec.pack(0), codec.pack((1, 2)), codec.pack(("text",)), b"\x91" * 2000])
+def test_what_is_no_list_of_letters_is_malformed_and_not_taken_up(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        Site("a").greets.remember(data)
+
+
+def test_a_statement_that_this_site_never_signed_stops_nobody() -> None:
+    a, liar = Site("a"), Site("b")
+    forged = seal(said("a", 9).message, said("a", 9).envelope, IDENTITIES["b"])
+    liar.greets._heard["a"] = {"Propose": forged}
+    with pytest.raises(MalformedMessage):
+        a.hears(liar)
+    liar.greets._heard["a"] = {"Propose": said("b", 9)}
+    a.hears(liar)
+    assert a.failed == []
+
+
+def with_ledger(name: str, entries: int, root: bytes) -> Site:
+    standing = Standing(entries, root, roots, "1.0", lambda run: (2, 0))
+    return Site(name, standing=lambda: standing)
+
+
+@pytest.mark.parametrize("entries", [4, 40, 1 << 40])
+def test_a_longer_ledger_is_a_reason_to_catch_up_and_none_to_refuse(entries: int) -> None:
+    a = Site("a", entries=3)
+    for name in NAMES[1:]:
+        a.hears(with_ledger(name, entries, bytes(32)))
+    assert a.failed == []
+    assert a.greets.entries == dict.fromkeys(NAMES[1:], entries)
+
+
+def test_a_shorter_ledger_is_one_of_a_site_that_was_away() -> None:
+    a = Site("a", entries=3)
+    for entries in (0, 1, 2):
+        a.hears(with_ledger("b", entries, roots(entries) if entries else bytes(32)))
+        assert a.greets.entries == {"b": entries}
+
+
+@pytest.mark.parametrize("entries", [1, 2, 3])
+def test_another_ledger_is_refused_and_stops_this_home_only_when_more_than_the_liars_hold_it(entries: int) -> None:
+    a = Site("a", entries=3)
+    for count, name in enumerate(("b", "c"), start=1):
+        with pytest.raises(LedgersDiffer) as caught:
+            a.hears(with_ledger(name, entries, bytes(32)))
+        assert f"root over {entries} entries" in caught.value.evidence
+        assert len(a.failed) == (1 if count > ROSTER.quorums.c else 0)
+
+
+def test_who_comes_back_with_the_same_ledger_is_no_longer_against_this_home() -> None:
+    a = Site("a", entries=3)
+    for name in ("b", "c"):
+        with pytest.raises(LedgersDiffer):
+            a.hears(with_ledger(name, 2, bytes(32)))
+        a.hears(with_ledger(name, 2, roots(2)))
+    assert a.failed == []
+
+
+@pytest.mark.parametrize("claimed", ["abc", "-1", "nan", "1e5", " 1", "1\n", "inff", "٣"])
+def test_a_claimed_epsilon_that_no_ledger_would_take_is_refused_at_the_door(claimed: str) -> None:
+    """Else one liar's proposal would be in a round's record that no site could ever append."""
+    proposed = replace(said("b", 3).message, epsilon=claimed)
+    wire = seal(proposed, said("b", 3).envelope, IDENTITIES["b"]).wire
+    with pytest.raises(Malformed):
+        open_letter(wire, ROSTER)
+    with pytest.raises(MalformedMessage):
+        standing = Standing(3, roots(3), roots, claimed, lambda run: (2, 0))
+        Site("a").hears(Site("b", standing=lambda: standing))
+
+
+@pytest.mark.parametrize("spent", [0.0, 1e-9, 1.0515179, 2.5e7, inf])
+def test_an_epsilon_as_this_program_writes_it_passes_the_door_and_the_ledger(spent: float) -> None:
+    text = decimal_epsilon(spent)
+    proposed = replace(said("b", 3).message, epsilon=text)
+    open_letter(seal(proposed, said("b", 3).envelope, IDENTITIES["b"]).wire, ROSTER)
+    entry.read(round_(1, epsilon={"charite": text})[0])
+
+
+def test_what_nobody_signed_shows_nothing_of_this_site() -> None:
+    """A chunk is bound by a digest that is signed, and is not signed itself: anybody can write one in any name."""
+    a, b = Site("a", reached=(2, 0)), Site("b")
+    plain = read(b.greets.greeting("a", NONCE))
+    assert isinstance(plain.message, Hello)
+    for message in (Chunk(RUN, 0, b"words"), Reveal((("a", bytes(32)),)), Want("vote", ())):
+        forged = seal(message, said("a", 1 << 50).envelope, IDENTITIES["a" if message.signed else "b"])
+        greeting = seal(replace(plain.message, echo=(forged.wire,)), plain.envelope, IDENTITIES["b"]).wire
+        a.greets.check("b", greeting, NONCE)
+    assert a.failed == []

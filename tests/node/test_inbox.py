@@ -1,0 +1,160 @@
+"""What one peer sends, however much, takes neither the others' turn nor their room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from p2pfl import codec, messages
+from p2pfl.errors import P2PFLError
+from p2pfl.keys import digest
+from p2pfl.node import effects, inbox
+from p2pfl.node.effects import EffectRunner, Outbox
+from p2pfl.node.hello import ECHOES, HEARD_BYTES
+from p2pfl.node.inbox import IN_TURN, FairQueue, UnknownRuns
+from tests.node.test_hello import PROPOSE, Site, said
+
+
+def drained(turns: FairQueue) -> list[Any]:
+    found = []
+    while turns:
+        assert turns.first() is not None
+        found.append(turns.pop())
+    return found
+
+
+def test_things_come_out_in_the_order_in_which_they_came() -> None:
+    turns = FairQueue()
+    for k in range(IN_TURN):
+        turns.add(("own", k))
+        turns.add(("ada", k), "ada")
+        turns.add(("bob", k), "bob")
+    assert drained(turns) == [(who, k) for k in range(IN_TURN) for who in ("own", "ada", "bob")]
+
+
+def test_a_peer_that_sends_without_end_holds_up_nobody_but_itself_and_stays_in_order() -> None:
+    turns = FairQueue()
+    for k in range(10 * IN_TURN):
+        turns.add(("liar", k), "liar")
+    turns.add(("bob", 0), "bob")
+    turns.add(("own", 0))
+    found = drained(turns)
+    assert found.index(("bob", 0)) <= IN_TURN
+    assert found.index(("own", 0)) <= IN_TURN + 1
+    assert [k for who, k in found if who == "liar"] == list(range(10 * IN_TURN))
+
+
+def test_a_sender_may_go_on_only_when_what_it_sent_is_handed_out() -> None:
+    turns, done = FairQueue(), []
+
+    def finished(k: int) -> Callable[[], None]:
+        return lambda: done.append(k)
+
+    for k in range(IN_TURN + 3):
+        turns.add(k, "ada", finished(k))
+    assert done == []
+    turns.pop()
+    assert done == [0]
+    drained(turns)
+    assert done == list(range(IN_TURN + 3))
+
+
+def test_letters_for_runs_that_have_not_begun_take_no_room_from_those_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inbox, "MOST_FOREIGN", 20)
+    kept, run = UnknownRuns(), digest("run")
+    for k in range(100):  # a liar's, under runs that it made up
+        kept.keep(said("b", 1, run=digest("made up", bytes([k]))))
+    honest = said("c", 1, run=run)
+    kept.keep(honest)
+    assert kept.take(run) == [honest]
+    assert sum(len(kept.take(digest("made up", bytes([k])))) for k in range(100)) == 20
+    kept.keep(said("b", 1, run=run))
+    assert len(kept.take(run)) == 1, "there is room again"
+
+
+def test_letters_for_runs_that_have_not_begun_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    letter = said("b", 1)
+    monkeypatch.setattr(inbox, "FOREIGN_BYTES", 3 * letter.size)
+    kept = UnknownRuns()
+    for _ in range(10):
+        kept.keep(letter)
+    assert len(kept.take(letter.envelope.run)) == 3
+
+
+def test_statements_of_runs_that_a_peer_makes_up_take_a_bounded_place() -> None:
+    site = Site("a")
+    for k in range(10 * ECHOES):
+        site.greets.heard(said("b", 1, run=digest("made up", k.to_bytes(2, "big"))))
+    held = codec.unpack(site.greets.statements(), most=1 << 28, items=4096)
+    assert len(held) == ECHOES
+
+
+@pytest.mark.parametrize("size", [200_000, 3_000_000])
+def test_large_statements_of_made_up_runs_are_bounded_and_the_next_process_reads_what_is_kept(size: int) -> None:
+    """32 proposals of 4 MiB of each of two liars were more than a home would read again: it did not start any more."""
+    site, again = Site("a"), Site("a")
+    large = replace(PROPOSE, support=bytes(size))
+    for liar in ("b", "c", "d", "e"):
+        for k in range(2 * ECHOES):
+            site.greets.heard(said(liar, 1, message=large, run=digest("made up", k.to_bytes(2, "big"))))
+    kept = site.greets.statements()
+    assert len(kept) < 4 * (HEARD_BYTES + size)
+    again.greets.remember(kept)
+    assert again.greets.statements() == kept
+
+
+def test_a_peer_that_takes_nothing_loses_what_waits_for_it_and_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects, "MOST_LETTERS", 50)
+    cut: list[tuple[str, P2PFLError]] = []
+
+    class Stuck:
+        def cut(self, peer: str, error: P2PFLError) -> None:
+            cut.append((peer, error))
+
+    async def scene() -> None:
+        nothing: Any = None
+        mesh: Any = Stuck()
+        hands = EffectRunner(nothing, nothing, mesh, nothing, nothing, nothing, lambda told: None)
+        hands.queues = {"bob": Outbox(), "cyd": Outbox()}
+        for _ in range(51):
+            hands.send("bob", said("a", 1))
+        assert hands.queues["bob"].empty()
+        assert hands.queues["bob"].waiting == 0
+        await hands.queues["bob"].join()
+        hands.send("cyd", said("a", 1))
+        assert hands.queues["cyd"].waiting == len(said("a", 1).wire)
+
+    asyncio.run(scene())
+    ((peer, error),) = cut
+    assert (peer, error.code) == ("bob", "P2P-MESH-063")
+    assert isinstance(said("a", 1).message, messages.Propose)
+
+
+def test_what_a_links_owner_waits_for_is_told_whenever_the_link_takes_a_letter() -> None:
+    sent: list[Any] = []
+    drained: list[tuple[str, int]] = []
+
+    class Taking:
+        async def send(self, peer: str, wire: codec.Pieces) -> None:
+            sent.append(wire)
+
+    async def scene() -> None:
+        nothing: Any = None
+        mesh: Any = Taking()
+        hands = EffectRunner(nothing, nothing, mesh, nothing, nothing, nothing, lambda told: None)
+        hands.queues = {"bob": Outbox()}
+        hands.drained = lambda peer: drained.append((peer, hands.waiting(peer)))
+        for _ in range(2):
+            hands.send("bob", said("a", 1))
+        posting = asyncio.ensure_future(hands.post("bob"))
+        await hands.queues["bob"].join()
+        posting.cancel()
+
+    asyncio.run(scene())
+    assert drained == [("bob", said("a", 1).pieces.size), ("bob", 0)]

@@ -1,0 +1,94 @@
+"""A member that asks for the same words without end has them once, and nobody else is troubled again."""
+
+from __future__ import annotations
+
+from p2pfl import messages as m
+from p2pfl.sharing import events as e
+from p2pfl.sharing.phases import gather, questions
+from p2pfl.sharing.phases.gather import NONCE, ROOT, TAGS, WORDS
+from p2pfl.sharing.round import Round
+from p2pfl.sharing.state import Phase
+from p2pfl.simulate import SimulatedFederation
+from tests.sharing.stopped_rounds import ME, standing
+
+LIAR = "site-0"  # owns chunk 0
+
+
+def asks(federation: SimulatedFederation, found: Round, *lacking: tuple[str, int]) -> list[e.Send]:
+    liar = federation.peers[LIAR]
+    place = m.Envelope(liar.run, 1, found.number, found.attempt, LIAR, liar.incarnation)
+    effects = found.handle(e.Received(found.state.now, m.seal(m.Want(WORDS, lacking), place, liar.identity)))
+    return [one for one in effects if isinstance(one, e.Send)]
+
+
+def test_words_that_an_owner_asks_for_again_and_again_go_to_all_once() -> None:
+    federation, found = standing(Phase.GATHER, peers=4)
+    first = asks(federation, found, *[(ME, 0)] * 400)
+    assert [(one.to, type(one.letter.message)) for one in first] == [(None, m.Chunk)]
+    for _ in range(20):
+        assert asks(federation, found, *[(ME, 0)] * 400) == []
+
+
+def test_what_is_asked_for_later_is_still_given() -> None:
+    federation, found = standing(Phase.GATHER, peers=4)
+    assert asks(federation, found, (ME, 0))
+    (handed,) = asks(federation, found, (ME, 0), (ME, ROOT))
+    assert isinstance(handed.letter.message, m.Handed)
+
+
+def test_were_every_question_answered_one_letter_would_bring_the_same_words_to_all_four_hundred_times() -> None:
+    federation, found = standing(Phase.GATHER, peers=4)
+    liar = federation.peers[LIAR]
+    place = m.Envelope(liar.run, 1, found.number, found.attempt, LIAR, liar.incarnation)
+    letter = m.seal(m.Want(WORDS, ((ME, 0),) * 400), place, liar.identity)
+    assert len(gather.help_out(found.state, e.Received(found.state.now, letter))) == 400
+
+
+def test_only_what_is_asked_for_is_handed_on() -> None:
+    federation, found = standing(Phase.GATHER, peers=4)
+    assert asks(federation, found, (ME, NONCE), (ME, TAGS)) == []  # there is none yet
+    (handed,) = asks(federation, found, *[(name, ROOT) for name in found.state.roots])
+    assert isinstance(handed.letter.message, m.Handed)
+    assert {type(m.read(wire).message) for wire in handed.letter.message.letters} == {m.Root}
+
+
+def test_signed_statements_are_asked_for_before_words_and_none_of_a_kind_that_is_here() -> None:
+    _, found = standing(Phase.GATHER, peers=4)
+    (sent,) = gather.ask(found.state)
+    assert isinstance(sent, e.Send)
+    assert isinstance(sent.letter.message, m.Want)
+    kinds = [max(index, TAGS - 1) for _, index in sent.letter.message.lacking]
+    assert kinds == sorted(kinds, reverse=True)
+    assert {name for name, index in sent.letter.message.lacking if index == ROOT}.isdisjoint(found.state.roots)
+
+
+# ── what a vote stands on ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def wants_to_know(federation: SimulatedFederation, found: Round, *names: str) -> list[e.Send]:
+    liar = federation.peers[LIAR]
+    place = m.Envelope(liar.run, 1, found.number, found.attempt, LIAR, liar.incarnation)
+    want = m.seal(m.Want(questions.VOTE, tuple((name, 0) for name in names)), place, liar.identity)
+    return [one for one in found.handle(e.Received(found.state.now, want)) if isinstance(one, e.Send)]
+
+
+def test_whoever_asks_has_those_readys_that_it_lacks_once() -> None:
+    federation, found = standing(Phase.BALLOT, peers=4)
+    held = list(found.state.readys)
+    (handed,) = wants_to_know(federation, found, *held[:1], *held[:1])
+    assert handed.to == LIAR
+    assert handed.letter.message == m.Handed((found.state.readys[held[0]].wire,))
+    assert wants_to_know(federation, found, *held) == []
+
+
+def test_while_votes_are_out_there_is_nothing_to_tell_whoever_lacks_no_ready() -> None:
+    federation, found = standing(Phase.BALLOT, peers=4)
+    assert wants_to_know(federation, found) == []
+
+
+def test_under_a_certificate_whoever_asks_has_it_once_and_again_over_a_new_link() -> None:
+    federation, found = standing(Phase.UNMASK, peers=4)
+    assert [one.letter for one in wants_to_know(federation, found)] == [found.state.certificate]
+    assert wants_to_know(federation, found) == []
+    again = found.handle(e.LinkUp(found.state.now, LIAR, bytes(16)))
+    assert found.state.certificate in [one.letter for one in again if isinstance(one, e.Send)]
