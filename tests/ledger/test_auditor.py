@@ -249,7 +249,7 @@ def charge(before: str, after: str, limit: str = "3") -> Any:
     return entries.charge(time=1, run=bytes(32), round=1, mechanism={}, spent=spent), {}
 
 
-BALLOT = entries.Place(bytes(32), 1, 1, 0)
+BALLOT = entries.AttemptId(bytes(32), 1, 1, 0)
 OF_A_SITE = {
     "privacy that goes down": [charge("0", "1"), charge("0.5", "1.5")],
     "privacy above its limit": [charge("0", "4")],
