@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import os
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from p2pfl.clocks import SYSTEM
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.round import SumMissed
 from p2pfl.errors.sharing import NothingToAverage
@@ -33,7 +33,6 @@ from p2pfl.home.keyslots import KeyFile, KeySource
 from p2pfl.mesh.events import LinkStatus, TlsFacts
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.relay import Carried
-from p2pfl.node.clocks import Clocks
 from p2pfl.node.epochs import enter, leap
 from p2pfl.node.link_status import shown
 from p2pfl.node.logs import Logs
@@ -136,12 +135,11 @@ class Peer:
         federation = peers if isinstance(peers, Federation) else Federation.load(peers)
         place = Path(home or os.environ.get("P2PFL_HOME") or "~/.p2pfl").expanduser()
         with Home.open(place, unlock=list(unlock)) as opened:
-            clocks = Clocks(time.monotonic, time.time, os.urandom)
             out = proxy or Proxy.from_environment(os.environ)
 
             def make(given: Federation) -> Node:
                 agreed = enter(opened, given)
-                return Node(opened, agreed, _listen(agreed, opened.name, listen), observer, clocks, wait_s, out)
+                return Node(opened, agreed, _listen(agreed, opened.name, listen), observer, SYSTEM, wait_s, out)
 
             peer = cls(make(federation), make)
             try:
@@ -153,7 +151,7 @@ class Peer:
                     signed=begun or bool(peer.federation.genesis),
                 )
                 await peer.node.start()
-                async with shown(opened, peer.links, clocks):
+                async with shown(opened, peer.links, SYSTEM):
                     yield peer
                     await peer.node.close(linger_s)
             finally:

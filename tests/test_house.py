@@ -23,7 +23,7 @@ WRITTEN = [ROOT / "Makefile", *ROOT.glob("*.md")] + [
 # The architecture, place by place. A place is a package or a loose file of p2pfl/; it imports from the floors below.
 # Each row holds what the code does, no more and no less: a new arrow is a new word here, and is seen in review.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "roster", "keys", "codec", "merkle", "_version"),
+    ("errors", "roster", "keys", "codec", "merkle", "clocks", "_version"),
     ("messages", "home", "federation"),
     ("sharing", "mesh", "training", "ledger"),
     ("node", "simulate"),
@@ -38,6 +38,7 @@ INNER: dict[str, str] = {
     "keys": "",
     "codec": "",
     "merkle": "",
+    "clocks": "",
     "_version": "",
     "messages": "codec keys roster",
     "home": "codec errors keys",
@@ -46,9 +47,9 @@ INNER: dict[str, str] = {
     "mesh": "errors federation keys roster",
     "training": "codec errors federation keys",
     "ledger": "codec errors federation home keys merkle roster",
-    "node": "_version codec errors federation home keys ledger mesh messages roster sharing training",
+    "node": "_version clocks codec errors federation home keys ledger mesh messages roster sharing training",
     "simulate": "codec errors keys messages roster sharing",
-    "peer": "errors federation home mesh node roster training",
+    "peer": "clocks errors federation home mesh node roster training",
     "__init__": "_version federation peer simulate training",
     "cli": "_version codec errors federation home keys ledger mesh messages node peer roster sharing training",
     "__main__": "cli",
@@ -78,14 +79,14 @@ ONLY = {
     "ssl": "mesh",
     "socket": "mesh cli",  # the demo looks for free ports
     "asyncio": "mesh node peer cli simulate",
-    "time": "mesh training node peer cli simulate",
+    "time": "clocks mesh training node peer cli simulate",
     "datetime": "mesh training ledger node cli",  # the ledger prints times that it is given
     "subprocess": "home cli",  # a key command; the demo's peers
     "threading": "mesh training node peer cli",  # a pass is stopped from another thread
     "random": "simulate",
     "secrets": "",
     "fcntl": "home",
-    "os": "home federation mesh training node peer cli",
+    "os": "clocks home federation mesh training node peer cli",
 }
 # An auditor is handed one file that holds the whole of the check; it is still one that can be read in an hour.
 LONGER = {"ledger/auditor.py": 520}

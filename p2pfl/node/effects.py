@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from p2pfl import codec
+from p2pfl.clocks import Clocks
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.mesh import TakesNothing
 from p2pfl.home import Home
@@ -19,7 +20,6 @@ from p2pfl.home.sealing import EVIDENCE
 from p2pfl.keys import digest
 from p2pfl.mesh.mesh import Mesh
 from p2pfl.messages import Letter, Want, read_proof
-from p2pfl.node.clocks import Clocks
 from p2pfl.node.hello import PEERS_ITEM, Greetings
 from p2pfl.node.inbox import Inbox, LocalEvent
 from p2pfl.node.logs import Logs

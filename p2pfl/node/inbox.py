@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from p2pfl import codec, messages
+from p2pfl.clocks import Clocks
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.mesh import LinkFlooded, MalformedStream, OpensTooOften, OurKeyNotListed, RefusedThere, TakesNothing
@@ -23,7 +24,6 @@ from p2pfl.keys import derive, digest
 from p2pfl.mesh import events as links
 from p2pfl.mesh.mesh import Mesh
 from p2pfl.messages import Letter
-from p2pfl.node.clocks import Clocks
 from p2pfl.node.hello import Greetings
 from p2pfl.node.progress import Observer, Progress
 from p2pfl.roster import Roster

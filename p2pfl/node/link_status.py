@@ -20,8 +20,8 @@ from p2pfl.errors import P2PFLError
 from p2pfl.home import Home
 
 if TYPE_CHECKING:
+    from p2pfl.clocks import Clocks
     from p2pfl.mesh.events import LinkStatus
-    from p2pfl.node.clocks import Clocks
 
 ITEM: Final = "state/links"
 LOOK_S: Final = 1.0  # so often is looked whether a link has changed

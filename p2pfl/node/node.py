@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from p2pfl import codec, messages
 from p2pfl._version import __version__
+from p2pfl.clocks import Clocks
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import GaveUpWaiting, RunUnderWay
 from p2pfl.federation import Federation
@@ -25,7 +26,6 @@ from p2pfl.mesh.probe import About
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.messages import Changed
 from p2pfl.node.catchup import HISTORY, CatchUp
-from p2pfl.node.clocks import Clocks
 from p2pfl.node.effects import EffectRunner, Outbox
 from p2pfl.node.hello import PEERS_ITEM, Greetings, Standing
 from p2pfl.node.inbox import Breach, Inbox, LocalEvent, UnknownRuns, Waiting

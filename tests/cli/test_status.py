@@ -16,13 +16,13 @@ import pytest
 
 from p2pfl.cli.main import run
 from p2pfl.cli.status_links import LATE_S, links_lines, links_told
+from p2pfl.clocks import SYSTEM
 from p2pfl.errors.mesh import PeerUnreachable
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.mesh.events import LinkStatus
 from p2pfl.mesh.events import Path as Way
 from p2pfl.node import link_status
-from p2pfl.node.clocks import Clocks
 from p2pfl.roster import Address
 
 WALL = 1_800_000_000.0  # 2027-01-15 08:00:00Z, when the mesh's clock stands at 1000
@@ -164,7 +164,7 @@ def test_it_is_renewed_when_a_link_changes_and_gone_at_the_end(home: Home) -> No
         home.show = watched  # type: ignore[method-assign]
         async with (
             asyncio.timeout(60),
-            link_status.shown(home, lambda: links, Clocks(time.monotonic, time.time, os.urandom)),
+            link_status.shown(home, lambda: links, SYSTEM),
         ):
             await news.wait()
             news.clear()
@@ -189,7 +189,7 @@ def test_a_disk_that_is_full_ends_nothing(home: Home, monkeypatch: pytest.Monkey
         monkeypatch.setattr("p2pfl.home.disk.os.replace", full)
         async with (
             asyncio.timeout(60),
-            link_status.shown(home, lambda: LINKS, Clocks(time.monotonic, time.time, os.urandom)),
+            link_status.shown(home, lambda: LINKS, SYSTEM),
         ):
             await tried.wait()
 

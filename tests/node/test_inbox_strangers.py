@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
+from p2pfl.clocks import SYSTEM
 from p2pfl.keys import Identity
-from p2pfl.node.clocks import Clocks
 from p2pfl.node.hello import Greetings
 from p2pfl.node.inbox import Inbox
 from p2pfl.node.progress import Progress
@@ -55,8 +53,7 @@ async def told_of(sites: Sites, peers: tuple[str, ...], **changed: Any) -> tuple
             heard.set()
 
     mesh, greetings = sites.mesh("ada", listens=False, **changed), cast(Greetings, None)
-    clocks = Clocks(time.monotonic, time.time, os.urandom)
-    intake = Inbox(mesh, greetings, sites.roster, clocks, watch, None)
+    intake = Inbox(mesh, greetings, sites.roster, SYSTEM, watch, None)
     intake.listed_before = lambda: True  # rounds of this epoch were finished with it
     intake.fail = failed.append  # type: ignore[method-assign, assignment]
     await mesh.start()

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from p2pfl import messages as m
+from p2pfl.clocks import Clocks
 from p2pfl.codec import Malformed
 from p2pfl.keys import digest
 from p2pfl.messages import Letter
-from p2pfl.node.clocks import Clocks
 from p2pfl.node.inbox import Inbox
 from p2pfl.sharing import events as e
 from p2pfl.sharing.certificate import compose

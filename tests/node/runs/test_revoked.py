@@ -6,12 +6,12 @@ import asyncio
 import os
 from pathlib import Path
 
+from p2pfl.clocks import Clocks
 from p2pfl.errors import P2PFLError
 from p2pfl.federation import Federation, draft
 from p2pfl.federation.cards import Card
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
-from p2pfl.node.clocks import Clocks
 from p2pfl.node.node import Node
 from p2pfl.node.pending_change import REVOKED
 from p2pfl.roster import Address
