@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, assert_never
 
 from p2pfl import codec
 from p2pfl.clocks import Clocks
@@ -84,27 +84,42 @@ class EffectRunner:
         self._expanding: asyncio.Task[None] | None = None
         self._noted_breaches: dict[tuple[str, str], int] = {}  # by peer and code: the round in which it was noted
         self._follow: list[tuple[ActiveRun, e.Event]] = []
-        self._do: dict[type[Any], Callable[[ActiveRun, Any], Awaitable[None]]] = {
-            e.Send: self._send,
-            e.Persist: self._persist,
-            e.SetTimer: self._set_timer,
-            e.Quantise: self._quantise,
-            e.Ahead: self._ahead,
-            e.Apply: self._apply,
-            e.Retract: self._retract,
-            e.Finished: self._finished,
-            e.LeftBehind: self._left_behind,
-            e.Accuse: self._accuse,
-            e.Noted: self._noted,
-            e.Stop: self._stop,
-        }
 
     async def carry_out(self, held: ActiveRun, effects: list[e.Effect]) -> None:
         """All effects in order, then what follows from them, before any other event."""
         for effect in effects:
-            await self._do[type(effect)](held, effect)
+            await self._carry_out_one(held, effect)
         while self._follow:
             await self.feed(*self._follow.pop(0))
+
+    async def _carry_out_one(self, held: ActiveRun, effect: e.Effect) -> None:  # noqa: C901 (one case a kind)
+        match effect:
+            case e.Send():
+                await self._send(held, effect)
+            case e.Persist():
+                await self._persist(held, effect)
+            case e.SetTimer():
+                await self._set_timer(held, effect)
+            case e.Quantise():
+                await self._quantise(held, effect)
+            case e.Ahead():
+                await self._ahead(held, effect)
+            case e.Apply():
+                await self._apply(held, effect)
+            case e.Retract():
+                await self._retract(held, effect)
+            case e.Finished():
+                await self._finished(held, effect)
+            case e.LeftBehind():
+                await self._left_behind(held, effect)
+            case e.Accuse():
+                await self._accuse(held, effect)
+            case e.Noted():
+                await self._noted(held, effect)
+            case e.Stop():
+                await self._stop(held, effect)
+            case _:
+                assert_never(effect)
 
     async def feed(self, held: ActiveRun, *events: e.Event) -> None:
         """Hand events to the run, and carry out what each leads to before the next one that does not only send."""

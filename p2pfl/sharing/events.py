@@ -176,7 +176,6 @@ class LinkDown(Event):
 
 
 Stored = bytes | Pieces | None  # what an item is to hold; None: it is removed
-Effect = Any  # one of the classes below
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,3 +297,7 @@ class Noted:
 
     kind: str
     facts: Facts
+
+
+Effect = Send | Persist | SetTimer | Quantise | Ahead | Apply | Finished | LeftBehind | Retract | Accuse | Stop | Noted
+"""What a driver is told to do. Both drivers match it exhaustively: one that forgets a kind is a type error."""

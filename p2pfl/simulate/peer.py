@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol, assert_never
 
 from p2pfl import codec
 from p2pfl.codec import Pieces
@@ -82,20 +82,6 @@ class SimulatedPeer:
         self.incarnation = b""
         self.course: Run | None = None
         self.error: P2PFLError | None = None  # what ended its last process, if that was not death
-        self._do: dict[type[Any], Callable[[Any], None]] = {
-            e.Send: self._send,
-            e.Persist: self._persist,
-            e.SetTimer: lambda effect: self.world.timer(self, effect.event),
-            e.Quantise: self._quantise,
-            e.Ahead: self._ahead,
-            e.Apply: self._apply,
-            e.Finished: self._finished,
-            e.Noted: lambda effect: self.disk.notes.append((effect.kind, effect.facts)),
-            e.Stop: self._stop,
-            e.Accuse: self._accuse,
-            e.LeftBehind: self._left,
-            e.Retract: self._retract,
-        }
         self._next: list[e.Event] = []
         self._asked = 0.0
         self.models: dict[int, bytes] = {}  # by round, of those that are applied and not final
@@ -220,11 +206,40 @@ class SimulatedPeer:
         for effect in effects:
             if self.world.dies(self):
                 raise Died
-            self._do[type(effect)](effect)
+            self._carry_out_one(effect)
         while self._next:
             follow = self._next.pop(0)
             if self.course is not None:
                 self._carry_out(self.course.handle(follow))
+
+    def _carry_out_one(self, effect: e.Effect) -> None:  # noqa: C901 (one case a kind)
+        match effect:
+            case e.Send():
+                self._send(effect)
+            case e.Persist():
+                self._persist(effect)
+            case e.SetTimer(event):
+                self.world.timer(self, event)
+            case e.Quantise():
+                self._quantise(effect)
+            case e.Ahead():
+                self._ahead(effect)
+            case e.Apply():
+                self._apply(effect)
+            case e.Finished():
+                self._finished(effect)
+            case e.Noted(kind, facts):
+                self.disk.notes.append((kind, facts))
+            case e.Stop(error):
+                raise error
+            case e.Accuse():
+                self._accuse(effect)
+            case e.LeftBehind():
+                self.left.append(effect)
+            case e.Retract():
+                self._retract(effect)
+            case _:
+                assert_never(effect)
 
     def _resume(self) -> None:
         if self.course is not None:
@@ -300,12 +315,6 @@ class SimulatedPeer:
 
     def _retract(self, effect: e.Retract) -> None:
         self.models = {number: model for number, model in self.models.items() if number <= effect.to}
-
-    def _left(self, effect: e.LeftBehind) -> None:
-        self.left.append(effect)
-
-    def _stop(self, effect: e.Stop) -> None:
-        raise effect.error
 
     def _finished(self, effect: e.Finished) -> None:
         course = self.course

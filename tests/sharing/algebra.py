@@ -9,7 +9,7 @@ found by elimination, not by asking the code.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -52,7 +52,15 @@ class Watched(SimulatedFederation):
         self.carried: list[tuple[str, str, Letter]] = []  # from, to, what; whether it arrived or not
         self.again: dict[tuple[str, int], int] = {}  # by peer and round: the round whose words it sums once more
         for peer in self.peers.values():
-            peer._do[e.Quantise] = lambda effect, peer=peer: (self._watch(peer, effect), peer._quantise(effect))
+            quantise = peer._quantise
+
+            def watched(
+                effect: e.Quantise, peer: SimulatedPeer = peer, quantise: Callable[[e.Quantise], None] = quantise
+            ) -> None:
+                self._watch(peer, effect)
+                quantise(effect)
+
+            peer._quantise = watched  # type: ignore[method-assign]
 
     def _carry(self, sender: str, to: str, letter: Letter) -> None:
         self.carried.append((sender, to, letter))

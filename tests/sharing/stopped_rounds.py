@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from p2pfl.keys import Secret
-from p2pfl.sharing import events as e
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Context, Phase
@@ -28,7 +27,7 @@ def standing(phase: Phase, peers: int = 3, seed: int = 0) -> tuple[SimulatedFede
     if phase is Phase.SHARE:
         peer._begin = lambda: trains(peer)  # type: ignore[method-assign]
     if phase is Phase.MASK:
-        peer._do[e.Quantise] = lambda effect: None  # the words do not come
+        peer._quantise = lambda effect: None  # type: ignore[method-assign]  # the words do not come
     federation.begin()
     while federation.clock.step():
         course = peer.course

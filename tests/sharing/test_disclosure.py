@@ -141,7 +141,7 @@ def test_with_the_certificate_every_secret_that_is_not_of_the_set_is_destroyed_o
         return store
 
     for peer in federation.peers.values():
-        peer._do[e.Persist] = watched(peer, peer._do[e.Persist])
+        peer._persist = watched(peer, peer._persist)  # type: ignore[method-assign]
     federation.run()
     assert written.keys() == set(federation.peers)
     chosen = {"site-0", "site-1", "site-2"}

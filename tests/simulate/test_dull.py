@@ -46,8 +46,13 @@ class Overheard(SimulatedFederation):
                 self.salts |= {one.salt for one in peer.round.state.backups.values()}
 
         peer._feed = told  # type: ignore[method-assign]
-        for kind, do in list(peer._do.items()):
-            peer._do[kind] = lambda effect, do=do: (self.note("effect", effect), do(effect))
+        carry_out = peer._carry_out_one
+
+        def noted(effect: e.Effect) -> None:
+            self.note("effect", effect)
+            carry_out(effect)
+
+        peer._carry_out_one = noted  # type: ignore[method-assign]
 
     def note(self, what: str, value: Any) -> None:
         logging.getLogger("p2pfl.simulated").debug("%s %r", what, value)
@@ -95,7 +100,7 @@ def test_once_a_round_is_final_no_secret_of_any_of_its_attempts_lies_on_any_disk
     lain: list[bytes] = []
     deals: list[Deal] = []
     for peer in federation.peers.values():
-        persist = peer._do[e.Persist]
+        persist = peer._persist
 
         def watched(effect: e.Persist, persist: Any = persist, peer: SimulatedPeer = peer) -> None:
             if peer.round is not None and peer.round.number == 1 and peer.round.state.deal is not None:
@@ -103,7 +108,7 @@ def test_once_a_round_is_final_no_secret_of_any_of_its_attempts_lies_on_any_disk
             lain.extend(data for _, data in effect.items if data is not None)
             persist(effect)
 
-        peer._do[e.Persist] = watched
+        peer._persist = watched  # type: ignore[method-assign]
     federation.run(100_000)
     promises.everything_is_final(federation)
     secrets, opened = {deal.self_mask.reveal() for deal in deals}, set[bytes]()

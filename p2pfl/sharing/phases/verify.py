@@ -100,7 +100,7 @@ def tag_of(letter: Letter, index: int) -> bytes:
 
 def _open(state: State, index: int) -> list[Effect]:
     """Show to all what this owner was given of chunk `index`: masked words, so nothing is told."""
-    opened = []
+    opened: list[Effect] = []
     for name, words in state.contributed.get(index, {}).items():
         letter = state.seal(Opened(state.attempt_digest, index, name, words.tobytes()))
         state.false[index][name] = letter
