@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -30,10 +30,8 @@ from benchmarks import _links as links  # noqa: E402
 from benchmarks import _process as process  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
 from benchmarks.secure_sum import federation  # noqa: E402
+from p2pfl.node.progress import LinkCameUp, LinkWentDown, Progress  # noqa: E402
 from p2pfl.peer import Peer  # noqa: E402
-
-if TYPE_CHECKING:
-    from p2pfl.node.progress import Progress
 
 PROMISED_S: Final = 30.0
 PROMISED_PEERS: Final = 20
@@ -49,11 +47,11 @@ class Links:
         self.all_up = asyncio.Event()
         self._peers = peers
 
-    def __call__(self, told: Progress) -> None:
-        if told.kind == "link_up":
-            self.up.add(told.facts["peer"])
-        elif told.kind == "link_down":
-            self.up.discard(told.facts["peer"])
+    def __call__(self, event: Progress) -> None:
+        if isinstance(event, LinkCameUp):
+            self.up.add(event.peer)
+        elif isinstance(event, LinkWentDown):
+            self.up.discard(event.peer)
         if len(self.up) == self._peers:
             self.all_up.set()
 

@@ -38,7 +38,7 @@ from p2pfl.node.link_status import shown
 from p2pfl.node.logs import Logs
 from p2pfl.node.node import Node
 from p2pfl.node.pending_change import EpochOver
-from p2pfl.node.progress import Observer, Progress, unseen
+from p2pfl.node.progress import EpochBegan, Observer, unseen
 from p2pfl.node.runs import fairness
 from p2pfl.node.runs.sums import Encoded, SumRun, SumValue, encode
 from p2pfl.node.runs.training import Metric, TrainingRun, Trains
@@ -304,7 +304,7 @@ class Peer:
             raise ended
         self.node = await asyncio.to_thread(self._make, before.federation)
         roster = self.federation.roster
-        self.node.observer(Progress("epoch", {"epoch": roster.epoch, "sites": roster.names, "roster": roster}))
+        self.node.observer(EpochBegan(roster.epoch, roster.names, roster))
         await self.node.start()
 
     @property

@@ -17,7 +17,7 @@ from p2pfl.cli.watch import Watch
 from p2pfl.errors import P2PFLError
 from p2pfl.federation import Federation
 from p2pfl.federation.federation import difference
-from p2pfl.node.progress import Progress
+from p2pfl.node.progress import LinkCameUp, LinkRefused, Progress
 
 if TYPE_CHECKING:
     from p2pfl.mesh.diagnose import Diagnosis
@@ -30,12 +30,12 @@ async def links_of(federation: Federation, access: Access, watch: Watch) -> dict
     """Open the port and wait for every link; what `join --check --json` prints."""
     up, refused, changed = set[str](), dict[str, P2PFLError](), asyncio.Event()
 
-    def observe(told: Progress) -> None:
-        watch(told)
-        if told.kind == "link_up":
-            up.add(told.facts["peer"])
-        elif told.kind == "refused" and told.facts["peer"]:
-            refused[told.facts["peer"]] = told.facts["error"]
+    def observe(event: Progress) -> None:
+        watch(event)
+        if isinstance(event, LinkCameUp):
+            up.add(event.peer)
+        elif isinstance(event, LinkRefused) and event.peer:
+            refused[event.peer] = event.error
         changed.set()
 
     async with access.join(federation, observe, "join", check=True) as peer:

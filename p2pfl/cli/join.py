@@ -159,7 +159,7 @@ def _facts(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> di
     federation, links = peer.federation, peer.links().values()
     trained = [record for record in result.records if record["configuration"].get("purpose") == "training"]
     count = len(federation.roster.names)
-    words = sum(int(told.get("payload_bytes", 0)) for told in watch.rounds)
+    words = sum(final.payload_bytes for final in watch.rounds)
     return {
         "name": peer.name,
         "federation": federation.name,

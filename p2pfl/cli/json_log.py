@@ -22,16 +22,15 @@ from typing import IO, Any, Final
 
 from p2pfl.cli import output
 from p2pfl.cli.watch import metric_of
-from p2pfl.errors import P2PFLError
 from p2pfl.errors.people import LogNotWritable
-from p2pfl.node.progress import Progress
+from p2pfl.node.progress import LinkRefused, Progress, RoundFinal, RuleBroken, StillWaiting
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 MOST_QUEUED: Final = 10_000
 AGAIN_S: Final = 60.0  # so often the same waiting is written again
 STDERR: Final = "-"
 
-# event: (level, the facts of it that are written)
+# event: (level, the fields of it that are written)
 EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "listening": ("info", ("address",)),
     "link_up": ("info", ("peer", "version", "cipher", "group", "path", "via")),
@@ -96,23 +95,21 @@ class Journal:
         self._dropped = 0
         self._waited: tuple[Any, float] = (None, -math.inf)
 
-    def __call__(self, told: Progress) -> None:
-        """Write what `told` says, as far as the table lets it through."""
-        row = EVENTS.get(told.kind)
-        if row is None or (told.kind == "waiting" and not self._is_news(told.facts)):
+    def __call__(self, event: Progress) -> None:
+        """Write what `event` says, as far as the table lets it through."""
+        if isinstance(event, StillWaiting) and not self._is_news(event):
             return
-        level, names = row
-        facts = {name: told.facts[name] for name in names if name in told.facts}
-        error = told.facts.get("error")
-        if isinstance(error, P2PFLError):
-            facts |= {"code": error.code, "text": error.happened, "evidence": error.evidence}
-        if told.kind == "round" and (metric := metric_of(told.facts.get("outcome", {}))) is not None:
+        level, names = EVENTS[event.kind]
+        facts = {name: getattr(event, name) for name in names}
+        if isinstance(event, LinkRefused | RuleBroken):
+            facts |= {"code": event.error.code, "text": event.error.happened, "evidence": event.error.evidence}
+        if isinstance(event, RoundFinal) and (metric := metric_of(event.outcome)) is not None:
             facts |= {"metric": metric[0], "value": metric[1]}
-        self.note(level, told.kind, **facts)
+        self.note(level, event.kind, **facts)
 
-    def _is_news(self, facts: Mapping[str, Any]) -> bool:
-        whom = sorted({*facts.get("missing", {}), *facts.get("silent", {})})
-        what = (facts.get("round"), facts.get("phase"), whom)
+    def _is_news(self, event: StillWaiting) -> bool:
+        whom = sorted({*event.missing, *event.silent})
+        what = (event.round, event.phase, whom)
         before, at = self._waited
         if not whom or (what == before and self._now() - at < AGAIN_S):
             return False

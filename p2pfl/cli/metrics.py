@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any, Final
 from p2pfl._version import __version__
 from p2pfl.errors.people import MetricsLibraryMissing, MetricsNotLocal, MetricsPortBusy
 from p2pfl.federation import Federation
-from p2pfl.node.progress import Progress
+from p2pfl.node.progress import (
+    AttemptAbandoned,
+    LinkRefused,
+    PassCharged,
+    PhaseEntered,
+    Progress,
+    RoundFinal,
+    RoundLeft,
+    RuleBroken,
+)
 from p2pfl.roster import Address
 
 if TYPE_CHECKING:
@@ -49,7 +58,7 @@ class Metrics:
         self._federation, self._now = federation, now
         self.peer: Peer | None = None
         self._round, self._attempt, self._phase = 0, 0, "none"
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[type[Progress]] = Counter()
         self._refusals: Counter[str] = Counter()
         self._breaches: Counter[tuple[str, str]] = Counter()
         self._epsilon = 0.0
@@ -58,20 +67,20 @@ class Metrics:
 
     # ── what happens ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def __call__(self, told: Progress) -> None:
-        """Count what `told` says."""
-        facts = told.facts
-        self._counts[told.kind] += 1
-        if told.kind == "phase":
-            self._round, self._attempt, self._phase = facts["round"], facts["attempt"], facts["phase"]
-        elif told.kind == "charged":
-            self._epsilon = max(self._epsilon, float(facts["epsilon"]))
-        elif told.kind == "refused":
-            self._refusals[facts["error"].code] += 1
-        elif told.kind == "breach":
-            self._breaches[(facts["peer"], facts["error"].code)] += 1
-        elif told.kind == "round":
-            self._round, self._final_at = facts["round"], self._now()
+    def __call__(self, event: Progress) -> None:
+        """Count what `event` says."""
+        self._counts[type(event)] += 1
+        match event:
+            case PhaseEntered():
+                self._round, self._attempt, self._phase = event.round, event.attempt, event.phase
+            case PassCharged():
+                self._epsilon = max(self._epsilon, float(event.epsilon))
+            case LinkRefused():
+                self._refusals[event.error.code] += 1
+            case RuleBroken():
+                self._breaches[(event.peer, event.error.code)] += 1
+            case RoundFinal():
+                self._round, self._final_at = event.round, self._now()
 
     def collect(self) -> Iterator[Any]:
         """The families of this moment. Asked by prometheus_client, on the node's loop."""
@@ -90,12 +99,12 @@ class Metrics:
         phase = Gauge("p2pfl_phase", "1 for the phase that the attempt is in", labels=["phase"])
         phase.add_metric([self._phase], 1)
         yield phase
-        for name, kind, told in (
-            ("rounds_final", "round", "Rounds that became final in this process"),
-            ("rounds_left_behind", "left", "Rounds that q sites went on without"),
-            ("attempts_abandoned", "abandoned", "Attempts that were abandoned"),
+        for name, event, meaning in (
+            ("rounds_final", RoundFinal, "Rounds that became final in this process"),
+            ("rounds_left_behind", RoundLeft, "Rounds that q sites went on without"),
+            ("attempts_abandoned", AttemptAbandoned, "Attempts that were abandoned"),
         ):
-            yield Count(f"p2pfl_{name}", told, value=self._counts[kind])
+            yield Count(f"p2pfl_{name}", meaning, value=self._counts[event])
         since = math.nan if self._final_at is None else self._now() - self._final_at
         yield Gauge(
             "p2pfl_last_final_round_seconds", "Since a round became final here; NaN before the first", value=since

@@ -74,11 +74,11 @@ class Monitor:
         """An observer that is all of them."""
         observers = [one for one in (watch, self._journal, self._metrics) if one is not None]
 
-        def told(progress: Progress) -> None:
+        def observe(event: Progress) -> None:
             for one in observers:
-                one(progress)
+                one(event)
 
-        return told
+        return observe
 
     @property
     def hang_up(self) -> Callable[[], None] | None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from p2pfl.cli.output import amount, duration, progress
 from p2pfl.cli.reports import SMALL, dense_bytes
+from p2pfl.node import progress as events
 from p2pfl.node.progress import Progress
 from p2pfl.roster import Roster
 
@@ -42,119 +43,120 @@ class Watch:
         self._ways: dict[str, str] = {}  # by peer: what was said of how its link runs
         self.paths: dict[str, dict[str, str]] = {}  # by peer: `path` and `via` of the latest link
         self.tls: dict[str, str] = {}
-        self.rounds: list[dict[str, Any]] = []
+        self.rounds: list[events.RoundFinal] = []
 
-    def __call__(self, told: Progress) -> None:
-        """Print what `told` says, if it is worth a line."""
-        line = getattr(self, f"_{told.kind}", None)
-        if line is not None:
-            line(told.facts)
+    def __call__(self, event: Progress) -> None:  # noqa: C901  one case an event
+        """Print what `event` says, if it is worth a line."""
+        match event:
+            case events.Listening():
+                self._tell(f"listening at {event.address}" if event.address else "no port: this site dials the others")
+            case events.LinkCameUp():
+                self._link_up(event)
+            case events.LinkWentDown():
+                # Told only when somebody waits: a link that is back at once, or a site that is done, is no news.
+                self._down[event.peer] = event.reason
+            case events.LinkRefused():
+                self._tell(f"no link with {event.peer or 'somebody'}:\n{event.error.render()}")
+            case events.StillWaiting():
+                self._waiting(event)
+            case events.PassCharged() | events.PassTrained() | events.PhaseEntered():
+                pass  # the round's line says ε and how long it took
+            case events.AttemptAbandoned():
+                self._abandoned(event)
+            case events.RoundLeft():
+                self._left(event)
+            case events.RoundsTakenOver(number, peer):
+                self._tell(f"round {number}  taken over from {peer}: finished while this site was away")
+            case events.ChangeApproved():
+                self._change(event)
+            case events.EpochBegan():
+                self._roster = event.roster
+                self._tell(f"epoch {event.epoch}  {len(event.sites)} sites: {', '.join(event.sites)}")
+            case events.RuleBroken():
+                self._breach(event)
+            case events.RoundFinal():
+                self._round(event)
+            case _:
+                assert_never(event)
 
-    def _listening(self, facts: Mapping[str, Any]) -> None:
-        address = facts.get("address")
-        self._tell(f"listening at {address}" if address else "no port: this site dials the others")
-
-    def _link_up(self, facts: Mapping[str, Any]) -> None:
-        self.tls = {key: str(facts[key]) for key in ("version", "cipher", "group")}
-        peer, way = facts["peer"], self._way(facts)
+    def _link_up(self, event: events.LinkCameUp) -> None:
+        self.tls = {"version": event.version, "cipher": event.cipher, "group": event.group}
+        peer = event.peer
+        way = {"proxy": ", through the proxy", "relay": f", through {event.via}"}.get(event.path, "")
         if peer in self._seen:
             if self._down.pop(peer, None) is None or way != self._ways.get(peer, ""):
                 self._tell(f"link to {peer} is back{way}")
         else:
             self._seen.add(peer)
-            self._tell(f"link to {peer}: {facts['version']}, {facts['cipher']}, {facts['group']}{way}")
+            self._tell(f"link to {peer}: {event.version}, {event.cipher}, {event.group}{way}")
         self._ways[peer] = way
-        self.paths[peer] = {key: str(facts.get(key, "")) for key in ("path", "via")}
+        self.paths[peer] = {"path": event.path, "via": event.via}
 
-    def _way(self, facts: Mapping[str, Any]) -> str:
-        ways = {"proxy": ", through the proxy", "relay": f", through {facts.get('via')}"}
-        return ways.get(facts.get("path", "direct"), "")
+    def _abandoned(self, event: events.AttemptAbandoned) -> None:
+        whom = ", ".join(event.waited_for) or "nobody in particular"
+        self._tell(f"round {event.round}  attempt {event.attempt} abandoned, waiting for {whom}; nothing is lost")
 
-    def _link_down(self, facts: Mapping[str, Any]) -> None:
-        # Told only when somebody waits: a link that is back at once, or a site that is done, is no news.
-        self._down[facts["peer"]] = str(facts["reason"])
+    def _left(self, event: events.RoundLeft) -> None:
+        whom = ", ".join(event.lacking) or "nobody in particular"
+        spent = "what this site sent is spent, and its sum may still come out" if event.sent else "nothing was sent"
+        self._tell(f"round {event.round}  attempt {event.attempt} left behind, waiting for {whom}; {spent}")
 
-    def _refused(self, facts: Mapping[str, Any]) -> None:
-        self._tell(f"no link with {facts.get('peer') or 'somebody'}:\n{facts['error'].render()}")
-
-    def _charged(self, facts: Mapping[str, Any]) -> None:
-        pass  # the round's line says ε
-
-    def _abandoned(self, facts: Mapping[str, Any]) -> None:
-        whom = ", ".join(facts["waited_for"]) or "nobody in particular"
-        self._tell(f"round {facts['round']}  attempt {facts['attempt']} abandoned, waiting for {whom}; nothing is lost")
-
-    def _left(self, facts: Mapping[str, Any]) -> None:
-        whom = ", ".join(facts["lacking"]) or "nobody in particular"
-        spent = "what this site sent is spent, and its sum may still come out" if facts["sent"] else "nothing was sent"
-        self._tell(f"round {facts['round']}  attempt {facts['attempt']} left behind, waiting for {whom}; {spent}")
-
-    def _caught_up(self, facts: Mapping[str, Any]) -> None:
-        self._tell(f"round {facts['round']}  taken over from {facts['peer']}: finished while this site was away")
-
-    def _change(self, facts: Mapping[str, Any]) -> None:
+    def _change(self, event: events.ChangeApproved) -> None:
         steps = [
-            *(f"{name} joins" for name in facts["added"]),
-            *(f"{name} leaves" for name in facts["removed"]),
-            *(f"{name} has another key" for name in facts["rotated"]),
-            *([f"{facts['hub']} is the hub"] if facts.get("hub") else []),
+            *(f"{name} joins" for name in event.added),
+            *(f"{name} leaves" for name in event.removed),
+            *(f"{name} has another key" for name in event.rotated),
+            *([f"{event.hub} is the hub"] if event.hub else []),
         ]
         what = ", ".join(steps) or "other addresses"
-        self._tell(f"approved: epoch {facts['epoch']}, not before round {facts['from_round']}: {what}")
+        self._tell(f"approved: epoch {event.epoch}, not before round {event.from_round}: {what}")
 
-    def _epoch(self, facts: Mapping[str, Any]) -> None:
-        self._roster = facts["roster"]
-        self._tell(f"epoch {facts['epoch']}  {len(self._roster.names)} sites: {', '.join(self._roster.names)}")
-
-    def _breach(self, facts: Mapping[str, Any]) -> None:
+    def _breach(self, event: events.RuleBroken) -> None:
         """Once in a while for each peer and kind: a liar does not fill anybody's screen."""
-        peer, error, proof = facts["peer"], facts["error"], facts["proof"]
-        at = self._breaches.get((peer, error.code, proof))
+        error, proof = event.error, event.proof
+        which = (event.peer, error.code, proof)
+        at = self._breaches.get(which)
         if at is not None and self._now() - at < AGAIN_S:
             return
-        self._breaches[(peer, error.code, proof)] = self._now()
+        self._breaches[which] = self._now()
         shown = f"proof {proof}: p2pfl ledger evidence" if proof else "no proof that others could check"
         line = f"{error.happened.rstrip('.')} ({error.code}: {error.evidence}); {shown}"
         self._tell(" ".join(line.split()))
 
-    def _waiting(self, facts: Mapping[str, Any]) -> None:
-        silent: Mapping[str, float | None] = facts.get("silent", {})
-        missing: Mapping[str, str] = facts.get("missing", {})
-        names = tuple(sorted({*silent, *missing}))
-        for peer in [name for name in self._down if name in {*silent, *missing}]:
+    def _waiting(self, event: events.StillWaiting) -> None:
+        names = tuple(sorted({*event.silent, *event.missing}))
+        for peer in [name for name in self._down if name in names]:
             self._tell(f"link to {peer} is down: {self._down.pop(peer)}; it is dialled again")
         before, at = self._waited
         if not names or (names == before and self._now() - at < AGAIN_S):
             return
         self._waited = (names, self._now())
         for name in names:
-            self._tell(f"waiting for {name}: {self._state(name, silent, missing)}")
-        if names == before and None in silent.values():
+            self._tell(f"waiting for {name}: {self._state(name, event)}")
+        if names == before and None in event.silent.values():
             self._tell("p2pfl doctor, in another terminal, says what stands in the way")
 
-    def _state(self, name: str, silent: Mapping[str, float | None], missing: Mapping[str, str]) -> str:
-        seen = silent.get(name)
-        if name not in silent or (seen is not None and seen < LATELY_S):
-            return f"{missing.get(name, 'its next message')} has not come yet"
+    def _state(self, name: str, event: events.StillWaiting) -> str:
+        seen = event.silent.get(name)
+        if name not in event.silent or (seen is not None and seen < LATELY_S):
+            return f"{event.missing.get(name, 'its next message')} has not come yet"
         listed = ", ".join(map(str, self._roster[name].addresses))
         where = f"listed at {listed}" if listed else "it dials, and is listed nowhere"
         if seen is None:
             return f"never seen ({where}); there, run: {self._command}"
         return f"last seen {duration(seen)} ago ({where}); if it stopped, there run again: {self._command}"
 
-    def _round(self, facts: Mapping[str, Any]) -> None:
-        self.rounds.append(dict(facts))
-        configuration = facts.get("configuration", {})
-        purpose = configuration.get("purpose")
-        number = int(facts["round"])
-        parts = ["last model" if purpose == "evaluation" else "sum" if purpose == "sum" else f"round {number}"]
-        parts.append(f"{len(facts['survivors'])} of {len(self._roster.names)} sites")
-        parts += self._metric_part(facts.get("outcome", {}), "" if purpose == "evaluation" else " before it")
-        spent = [float(text) for text in facts.get("epsilon", {}).values() if text]
+    def _round(self, event: events.RoundFinal) -> None:
+        self.rounds.append(event)
+        purpose = event.configuration.get("purpose")
+        parts = ["last model" if purpose == "evaluation" else "sum" if purpose == "sum" else f"round {event.round}"]
+        parts.append(f"{len(event.survivors)} of {len(self._roster.names)} sites")
+        parts += self._metric_part(event.outcome, "" if purpose == "evaluation" else " before it")
+        spent = [float(text) for text in event.epsilon.values() if text]
         if any(spent):
             parts.append(f"ε {max(spent):.2f} of {self._max_epsilon:.2f}")
-        parts.append(self._traffic(facts, configuration.get("parameters", 0) if purpose == "training" else 0))
-        parts.append(f"{facts['seconds']:.1f} s")
+        parts.append(self._traffic(event.bytes_sent, _parameters(event.configuration)))
+        parts.append(f"{event.seconds:.1f} s")
         self._tell("  ".join(parts))
 
     def _metric_part(self, outcome: Mapping[str, Any], when: str) -> list[str]:
@@ -167,13 +169,17 @@ class Watch:
         self._metric = value
         return [f"{name}{when} {value:.3f}{change}"]
 
-    def _traffic(self, facts: Mapping[str, Any], parameters: int) -> str:
+    def _traffic(self, sent: int, parameters: int) -> str:
         """What was sent; beside it, for a model large enough to compress, what a plain all-reduce of it would send."""
-        sent = int(facts.get("bytes_sent", 0))
         if parameters < SMALL:
             return f"sent {amount(sent)}"
         dense = dense_bytes(len(self._roster.names), parameters, 1)
         return f"sent {amount(sent)} (dense {amount(dense)}, {100 * (sent / dense - 1):+.1f} %)"
+
+
+def _parameters(configuration: Mapping[str, Any]) -> int:
+    """Parameters of the model that the round trained; 0 where it trained none."""
+    return int(configuration.get("parameters", 0)) if configuration.get("purpose") == "training" else 0
 
 
 def metric_of(outcome: Mapping[str, Any]) -> tuple[str, float] | None:

@@ -23,7 +23,7 @@ from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, ModelPart
 from p2pfl.node.effects import EffectRunner
 from p2pfl.node.inbox import LocalEvent
 from p2pfl.node.logs import Logs
-from p2pfl.node.progress import Progress
+from p2pfl.node.progress import RoundsTakenOver
 from p2pfl.node.runs.models import BEHIND
 from p2pfl.node.source import ActiveRun
 from p2pfl.roster import Roster
@@ -251,7 +251,7 @@ class CatchUp:
             current = {run: self._current(run, each) for run, each in self._runs.items()}
             found = await self._checked(held, partial(self._catchup.take, letter, message, current)) or {}
             for run, (number, record) in found.items():
-                self._hands.observer(Progress("caught_up", {"round": number, "peer": sender}))
+                self._hands.observer(RoundsTakenOver(number, sender))
                 if run in self._runs:
                     await self._adopt(self._runs[run], number, record, sender)
             if found:

@@ -23,7 +23,7 @@ from p2pfl.messages import Letter, Want, read_proof
 from p2pfl.node.hello import PEERS_ITEM, Greetings
 from p2pfl.node.inbox import Inbox, LocalEvent
 from p2pfl.node.logs import Logs
-from p2pfl.node.progress import Observer, Progress
+from p2pfl.node.progress import AttemptAbandoned, Observer, PhaseEntered, RoundFinal, RoundLeft, RuleBroken
 from p2pfl.node.source import ActiveRun
 from p2pfl.sharing import events as e
 from p2pfl.sharing.phases.fetch import SUM
@@ -129,7 +129,7 @@ class EffectRunner:
             before = (current.attempt, current.phase) if current is not None else None
             effects, left = await asyncio.to_thread(_handle, held.course, left)
             if current is not None and (current.attempt, current.phase) != before:
-                self._tell("phase", round=current.number, attempt=current.attempt, phase=current.phase.value)
+                self.observer(PhaseEntered(current.number, current.attempt, current.phase.value))
             await self.carry_out(held, effects)
 
     async def model_came(self, held: ActiveRun) -> None:
@@ -225,7 +225,7 @@ class EffectRunner:
     async def _noted(self, held: ActiveRun, effect: e.Noted) -> None:
         await self._note(held, effect.kind, effect.facts)
         if effect.kind == "abandoned":
-            self._tell("abandoned", **{key: effect.facts[key] for key in ("round", "attempt", "waited_for")})
+            self.observer(AttemptAbandoned(**{key: effect.facts[key] for key in ("round", "attempt", "waited_for")}))
 
     async def _note(self, held: ActiveRun, kind: str, facts: dict[str, Any]) -> None:
         setting = held.course.setting
@@ -238,7 +238,7 @@ class EffectRunner:
             await asyncio.to_thread(self.home.replace, f"{EVIDENCE}/{named.hex()[:16]}", proof)
         facts = {"round": effect.round, "attempt": effect.attempt, "peer": effect.peer, "code": effect.error.code}
         await self._note(held, "breach", {**facts, "proof": named})
-        self._tell("breach", peer=effect.peer, error=effect.error, proof=named.hex()[:16] if named else "")
+        self.observer(RuleBroken(effect.peer, effect.error, proof=named.hex()[:16] if named else ""))
 
     async def note_breach(self, held: ActiveRun, error: RemoteProtocolError) -> None:
         """A peer broke a rule of the link: noted once a round, and told. Its letters are as good as before."""
@@ -248,7 +248,7 @@ class EffectRunner:
         self._noted_breaches[(peer, error.code)] = number
         facts = {"round": number, "attempt": 0, "peer": peer, "code": error.code, "proof": None}
         await self._note(held, "breach", facts)
-        self._tell("breach", peer=peer, error=error, proof="")
+        self.observer(RuleBroken(peer, error, proof=""))
 
     def proofs(self) -> list[tuple[bytes, ...]]:
         """The letters of every proof that this home keeps. Raises ItemDamaged, Malformed."""
@@ -258,7 +258,7 @@ class EffectRunner:
     async def _left_behind(self, held: ActiveRun, effect: e.LeftBehind) -> None:
         facts = {"round": effect.round, "attempt": effect.attempt, "lacking": list(effect.lacking), "sent": effect.sent}
         await self._note(held, "left", facts)
-        self._tell("left", **facts)
+        self.observer(RoundLeft(effect.round, effect.attempt, effect.lacking, effect.sent))
         source = held.source
         held.older[effect.round] = source
         source.left(effect)
@@ -272,15 +272,18 @@ class EffectRunner:
         settled = held.course.finished(effect.round)
         held.older.pop(effect.round, None)
         record = codec.read_facts(effect.record)
-        told = {key: record[key] for key in ("survivors", "outcome", "epsilon", "configuration")}
-        self._tell(
-            "round",
-            round=done.number,
-            rounds=held.rounds,
-            **told,
-            seconds=self.clocks.now() - held.began,
-            bytes_sent=self.bytes_sent - held.bytes_before,
-            payload_bytes=sum(vector.words.nbytes for vector in done.state.total),
+        self.observer(
+            RoundFinal(
+                round=done.number,
+                rounds=held.rounds,
+                survivors=record["survivors"],
+                outcome=record["outcome"],
+                epsilon=record["epsilon"],
+                configuration=record["configuration"],
+                seconds=self.clocks.now() - held.began,
+                bytes_sent=self.bytes_sent - held.bytes_before,
+                payload_bytes=sum(vector.words.nbytes for vector in done.state.total),
+            )
         )
         await self.carry_out(held, settled)
 
@@ -299,9 +302,6 @@ class EffectRunner:
     def bytes_sent(self) -> int:
         """On the wire, to all peers, since this process began."""
         return sum(status.bytes_sent for status in self.mesh.links().values())
-
-    def _tell(self, kind: str, **facts: Any) -> None:
-        self.observer(Progress(kind, facts))
 
 
 def _handle(course: Run, events: list[e.Event]) -> tuple[list[e.Effect], list[e.Event]]:

@@ -25,7 +25,7 @@ from p2pfl.mesh import events as links
 from p2pfl.mesh.mesh import Mesh
 from p2pfl.messages import Letter
 from p2pfl.node.hello import Greetings
-from p2pfl.node.progress import Observer, Progress
+from p2pfl.node.progress import LinkCameUp, LinkRefused, LinkWentDown, Observer, StillWaiting
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
 
@@ -178,7 +178,7 @@ class Inbox:
             elif isinstance(news, links.LinkOpened):
                 self._up(news)
             elif isinstance(news, links.LinkClosed):
-                self._tell("link_down", peer=news.peer, reason=news.reason)
+                self._observer(LinkWentDown(news.peer, news.reason))
                 if isinstance(news.error, RemoteProtocolError):
                     self._add(Breach(news.error), news.peer)
                 self._add(e.LinkDown(self._clocks.now(), news.peer), news.peer)
@@ -190,8 +190,8 @@ class Inbox:
         self._nonces[news.peer] = news.nonce
         self._differing.discard(news.peer)
         self._unlisting.discard(news.peer)
-        path = {"path": news.path.kind, "via": news.path.via}
-        self._tell("link_up", peer=news.peer, version=facts.version, cipher=facts.cipher, group=facts.group, **path)
+        tls = (facts.version, facts.cipher, facts.group)
+        self._observer(LinkCameUp(news.peer, *tls, path=news.path.kind, via=news.path.via))
         self._add(e.LinkUp(self._clocks.now(), news.peer, news.incarnation), news.peer)
 
     def _open(self, news: links.Delivered) -> Letter:
@@ -206,7 +206,7 @@ class Inbox:
 
     def _refused(self, news: links.Refused) -> None:
         """What ends this process, once more than c peers say it, counts from those alone who showed their keys."""
-        self._tell("refused", peer=news.peer, error=news.error)
+        self._observer(LinkRefused(news.peer, news.error))
         if news.peer is None or not news.known:
             return
         if isinstance(news.error, OF_A_LINK):
@@ -268,7 +268,7 @@ class Inbox:
         away = [name for name, link in status.items() if link.state != "up" and waits.phase != "final"]
         seen = {name: status[name].last_seen for name in [*waits.missing, *away] if name in status}
         silent = {name: None if last is None else now - last for name, last in seen.items()}
-        self._tell("waiting", phase=waits.phase, round=waits.round, missing=waits.missing, silent=silent)
+        self._observer(StillWaiting(waits.round, waits.phase, waits.missing, silent))
         if self._wait_s is not None and quiet_s > self._wait_s and waits.missing:
             evidence = "; ".join(f"{name}: {what}" for name, what in waits.missing.items())
             raise GaveUpWaiting(seconds=round(quiet_s), peers=", ".join(waits.missing), evidence=evidence)
@@ -277,9 +277,6 @@ class Inbox:
         """Fresh secret bytes: the system's, bound to the nonces of the latest hellos, so that no clone repeats them."""
         seen = b"".join(self._nonces[peer] for peer in sorted(self._nonces))
         return derive(self._clocks.draw(64), "secret", digest("nonces", seen), length=count)
-
-    def _tell(self, kind: str, **facts: Any) -> None:
-        self._observer(Progress(kind, facts))
 
 
 def _is_bulk(one: Any, run: bytes) -> bool:

@@ -24,7 +24,7 @@ from p2pfl.messages.outcome import MOST_CHANGES
 from p2pfl.node.epochs import CHANGE, held_change, keep_change
 from p2pfl.node.hello import Greetings
 from p2pfl.node.logs import Logs
-from p2pfl.node.progress import Observer, Progress
+from p2pfl.node.progress import ChangeApproved, Observer
 from p2pfl.roster import Member
 
 REVOKED: Final = "membership/revoked"
@@ -120,8 +120,7 @@ class PendingChange:
         self.say(Changed(change.record, tuple(sorted(change.signatures.items()))))
         told = {key: held[key] for key in ("epoch", "from_round", "added", "removed", "rotated")}
         hub = change.federation().hub
-        told["hub"] = hub if hub != self._federation.hub else None
-        self._observer(Progress("change", told))
+        self._observer(ChangeApproved(**told, hub=hub if hub != self._federation.hub else None))
 
     def offers(self) -> list[Change]:
         """For a hello: the newest changes that are in force, and the next one."""

@@ -1,38 +1,223 @@
-"""What a running node tells whoever watches it: facts in the order in which they happened. The cli words them."""
+"""What a running node tells its observer: one frozen record an event, in the order in which things happen.
+
+The cli words them. `kind` is the event's name in the JSON log, where names and fields are only ever added to.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from p2pfl.errors import P2PFLError
+from p2pfl.roster import Roster
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """One fact. `kind` says which keys `facts` has:
+class Listening:
+    """The node has started. `address` is where it listens, or words that say that it does not."""
 
-    listening  address                                  refused    peer (or None), error (a P2PFLError)
-    link_up    peer, version, cipher, group, path (direct, proxy or relay), via (an address, or the relay's name)
-    link_down  peer, reason
-    waiting    round, phase, missing {peer: what}, silent {peer: seconds since last seen, None for never}
-    charged    round, epsilon, limit                    trained    round, seconds
-    phase      round, attempt, phase
-    abandoned  round, attempt, waited_for
-    left       round, attempt, lacking (names), sent (this site's masked vector had left it)
-    caught_up  round (the newest that was taken over), peer (whose ledger it came from)
-    change     epoch, from_round, added, removed, rotated (names), hub (None: as before): enough sites approved it, and
-               it is on its way
-    epoch      epoch, sites (names), roster: membership has changed, and this node is of the new epoch
-    breach     peer, error (a P2PFLError), proof (name of what `ledger evidence` keeps of it, or empty)
-    round      round, survivors, outcome, epsilon {name: text}, seconds, bytes_sent, payload_bytes, dense_bytes, rounds
+    kind: ClassVar[str] = "listening"
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCameUp:
+    """A link stands. `version`, `cipher` and `group` are those of its TLS session.
+
+    `path` is direct, proxy or relay; `via` is the proxy's address or the relay's name, and empty for a direct link.
     """
 
-    kind: str
-    facts: dict[str, Any] = field(default_factory=dict)
+    kind: ClassVar[str] = "link_up"
+    peer: str
+    version: str
+    cipher: str
+    group: str
+    path: str
+    via: str
 
 
+@dataclass(frozen=True, slots=True)
+class LinkWentDown:
+    """A link has ended; the node dials again."""
+
+    kind: ClassVar[str] = "link_down"
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRefused:
+    """A connection did not become a link. `peer` is None where the far end did not show whose it is."""
+
+    kind: ClassVar[str] = "refused"
+    peer: str | None
+    error: P2PFLError
+
+
+@dataclass(frozen=True, slots=True)
+class StillWaiting:
+    """Nothing has moved the round on for a while.
+
+    missing     what each peer owes, by name
+    silent      seconds since each absent or owing peer was last heard, by name; None for never
+    """
+
+    kind: ClassVar[str] = "waiting"
+    round: int
+    phase: str
+    missing: Mapping[str, str]
+    silent: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PassCharged:
+    """A pass over the local records is charged, before its first step. ε spent and its limit, as decimal text."""
+
+    kind: ClassVar[str] = "charged"
+    round: int
+    epsilon: str
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassTrained:
+    """A pass over the local records is done."""
+
+    kind: ClassVar[str] = "trained"
+    round: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseEntered:
+    """The attempt has entered another phase, or another attempt has begun."""
+
+    kind: ClassVar[str] = "phase"
+    round: int
+    attempt: int
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptAbandoned:
+    """An attempt has ended without a sum; `waited_for` names the sites whose absence ended it."""
+
+    kind: ClassVar[str] = "abandoned"
+    round: int
+    attempt: int
+    waited_for: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundLeft:
+    """q sites went on without this one's round. `lacking` names the sites it waited for.
+
+    `sent` is whether this site's masked vector had left it.
+    """
+
+    kind: ClassVar[str] = "left"
+    round: int
+    attempt: int
+    lacking: Sequence[str]
+    sent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoundsTakenOver:
+    """Rounds up to `round`, finished while this site was away, were taken over from the ledger of `peer`."""
+
+    kind: ClassVar[str] = "caught_up"
+    round: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeApproved:
+    """Enough sites have approved a change of the membership: `epoch` begins at round `from_round` at the earliest.
+
+    `hub` is the hub of that epoch where it is another one, else None.
+    """
+
+    kind: ClassVar[str] = "change"
+    epoch: int
+    from_round: int
+    added: Sequence[str]
+    removed: Sequence[str]
+    rotated: Sequence[str]
+    hub: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EpochBegan:
+    """The membership has changed, and this node is of the new epoch. `sites` are the names in `roster`."""
+
+    kind: ClassVar[str] = "epoch"
+    epoch: int
+    sites: Sequence[str]
+    roster: Roster
+
+
+@dataclass(frozen=True, slots=True)
+class RuleBroken:
+    """A peer broke a rule. `proof` names what `ledger evidence` keeps of it, or is empty."""
+
+    kind: ClassVar[str] = "breach"
+    peer: str
+    error: P2PFLError
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFinal:
+    """A round is final and in the ledger.
+
+    rounds          final rounds at which the run ends
+    survivors       the sites whose vectors are in the sum
+    outcome         what the sum said, as facts of the ledger entry
+    epsilon         ε spent by each site as decimal text, by name; empty text for none
+    configuration   facts of what was summed
+    seconds         since the round began here
+    bytes_sent      on the wire to all peers, since the round began here
+    payload_bytes   words of the sum
+    """
+
+    kind: ClassVar[str] = "round"
+    round: int
+    rounds: int
+    survivors: Sequence[str]
+    outcome: Mapping[str, Any]
+    epsilon: Mapping[str, str]
+    configuration: Mapping[str, Any]
+    seconds: float
+    bytes_sent: int
+    payload_bytes: int
+
+
+Progress = (
+    Listening
+    | LinkCameUp
+    | LinkWentDown
+    | LinkRefused
+    | StillWaiting
+    | PassCharged
+    | PassTrained
+    | PhaseEntered
+    | AttemptAbandoned
+    | RoundLeft
+    | RoundsTakenOver
+    | ChangeApproved
+    | EpochBegan
+    | RuleBroken
+    | RoundFinal
+)
 Observer = Callable[[Progress], None]
 
 
-def unseen(progress: Progress) -> None:
+def facts_of(event: Progress) -> dict[str, Any]:
+    """The fields of `event` by name, as they are."""
+    return {field.name: getattr(event, field.name) for field in fields(event)}
+
+
+def unseen(event: Progress) -> None:
     """The observer of those who do not watch."""

@@ -19,7 +19,7 @@ from p2pfl.keys import Identity, digest
 from p2pfl.ledger.log import Log
 from p2pfl.messages import Ack, Envelope, Letter, Message, Ready, seal
 from p2pfl.node.effects import EffectRunner
-from p2pfl.node.progress import Progress
+from p2pfl.node.progress import Progress, RuleBroken
 from p2pfl.peer import sums_run, training_run
 from p2pfl.sharing import events as e
 from p2pfl.sharing.evidence import check
@@ -106,7 +106,8 @@ def test_what_a_node_keeps_against_a_liar_is_shown_and_is_what_its_log_names(des
     entry = codec.read_facts(list(Log.open(desk.place.home, "site").records())[-1].record)
     assert (entry["kind"], entry["peer"], entry["proof"]) == ("breach", LIAR, one["proof"])
     (told,) = desk.told
-    assert one["proof"].startswith(told.facts["proof"])
+    assert isinstance(told, RuleBroken)
+    assert one["proof"].startswith(told.proof)
 
 
 def test_a_home_without_a_proof_says_so(desk: Desk) -> None:
@@ -229,4 +230,4 @@ def test_a_file_that_is_not_there_and_a_missing_agreement_are_errors_of_their_ow
 def test_a_breach_without_letters_keeps_nothing(desk: Desk) -> None:
     desk.accuse(())
     assert desk.shown()[1]["proofs"] == []
-    assert desk.told[0].facts["proof"] == ""
+    assert [one.proof for one in desk.told if isinstance(one, RuleBroken)] == [""]

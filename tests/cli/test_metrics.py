@@ -15,7 +15,7 @@ from p2pfl.errors.people import MetricsNotLocal, MetricsPortBusy
 from p2pfl.federation import Federation
 from p2pfl.mesh.events import Path
 from p2pfl.mesh.relay import Carried
-from p2pfl.node.progress import Progress
+from p2pfl.node.progress import LinkRefused, PassCharged, PhaseEntered, RoundFinal, RuleBroken
 from p2pfl.roster import Address
 from tests.federation.sample import NAMES, peers_yaml
 from tests.mesh.sites import free_address
@@ -57,11 +57,11 @@ def samples(body: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 def test_what_happened_is_counted_and_read_by_the_librarys_parser() -> None:
     now = [100.0]
     metrics = Metrics(FEDERATION, now=lambda: now[0])
-    metrics(Progress("phase", {"round": 3, "attempt": 1, "phase": "gather"}))
-    metrics(Progress("charged", {"round": 3, "epsilon": 0.75, "limit": 3.0}))
-    metrics(Progress("refused", {"peer": None, "error": KeyNotListed(peer="a caller from 10.0.0.9", evidence="")}))
-    metrics(Progress("breach", {"peer": NAMES[1], "error": LinkFlooded(peer=NAMES[1], evidence=""), "proof": ""}))
-    metrics(Progress("round", {"round": 2}))
+    metrics(PhaseEntered(round=3, attempt=1, phase="gather"))
+    metrics(PassCharged(round=3, epsilon="0.75", limit="3.0"))
+    metrics(LinkRefused(None, KeyNotListed(peer="a caller from 10.0.0.9", evidence="")))
+    metrics(RuleBroken(NAMES[1], LinkFlooded(peer=NAMES[1], evidence=""), proof=""))
+    metrics(RoundFinal(2, 9, NAMES, {}, {}, {}, seconds=1.0, bytes_sent=0, payload_bytes=0))
     now[0] = 107.5
 
     async def scene() -> tuple[str, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -25,23 +25,35 @@ from p2pfl.cli.watch import Watch
 from p2pfl.errors import federation as leaves
 from p2pfl.errors import people
 from p2pfl.errors import round as rounds
-from p2pfl.node import progress
-from p2pfl.node.progress import Progress
+from p2pfl.node.progress import (
+    LinkCameUp,
+    LinkRefused,
+    LinkWentDown,
+    PassCharged,
+    PassTrained,
+    PhaseEntered,
+    Progress,
+    RoundFinal,
+    RoundLeft,
+    RoundsTakenOver,
+    RuleBroken,
+    StillWaiting,
+)
 from p2pfl.peer import SumResult
 from p2pfl.roster import Address
 from tests.federation.sample import NAMES, peers_yaml
 
-ROUND = {
-    "round": 2,
-    "rounds": 9,
-    "survivors": list(NAMES),
-    "outcome": {"auc": "0.871000"},
-    "epsilon": dict.fromkeys(NAMES, "2.13"),
-    "seconds": 41.0,
-    "bytes_sent": 3_100_000,
-    "payload_bytes": 1000,
-    "configuration": {"purpose": "training"},
-}
+ROUND = RoundFinal(
+    round=2,
+    rounds=9,
+    survivors=list(NAMES),
+    outcome={"auc": "0.871000"},
+    epsilon=dict.fromkeys(NAMES, "2.13"),
+    configuration={"purpose": "training"},
+    seconds=41.0,
+    bytes_sent=3_100_000,
+    payload_bytes=1000,
+)
 DOCUMENTED = {
     "peers",
     "rounds_completed",
@@ -163,8 +175,8 @@ def test_the_statistic_of_three_sites_is_that_of_their_values_together(statistic
 def test_a_round_is_one_line_with_numbers_units_and_what_they_are_compared_to(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
     large = {"purpose": "training", "parameters": 77_250_000}
-    watch(Progress("round", ROUND | {"configuration": large}))
-    watch(Progress("round", ROUND | {"round": 3, "outcome": {"auc": "0.875"}}))
+    watch(replace(ROUND, configuration=large))
+    watch(replace(ROUND, round=3, outcome={"auc": "0.875"}))
     assert lines[0] == (
         "round 2  3 of 3 sites  AUC before it 0.871  ε 2.13 of 4.00  sent 3.1 MB (dense 412 MB, -99.2 %)  41.0 s"
     )
@@ -175,13 +187,13 @@ def test_a_round_is_one_line_with_numbers_units_and_what_they_are_compared_to(tm
 def test_whoever_waits_for_a_site_that_was_never_seen_is_told_of_doctor_once_it_is_said_again(tmp_path: Path) -> None:
     watch, lines, clock = watching(tmp_path)
     for clock[0] in (0.0, 40.0):
-        watch(Progress("waiting", {"missing": {"uppsala": "its bundle"}, "silent": {"uppsala": None}}))
+        watch(StillWaiting(1, "share", {"uppsala": "its bundle"}, {"uppsala": None}))
     assert [line.split()[0] for line in lines] == ["waiting", "waiting", "p2pfl"]
 
 
 def test_who_was_never_seen_is_named_with_what_to_tell_them(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
-    watch(Progress("waiting", {"missing": {"uppsala": "its bundle"}, "silent": {"uppsala": None}}))
+    watch(StillWaiting(1, "share", {"uppsala": "its bundle"}, {"uppsala": None}))
     assert lines == [
         "waiting for uppsala: never seen (listed at 10.0.0.1:7002); there, run: "
         "p2pfl join --peers peers.yaml --data their.csv"
@@ -190,27 +202,27 @@ def test_who_was_never_seen_is_named_with_what_to_tell_them(tmp_path: Path) -> N
 
 def test_who_fell_silent_is_named_with_when_and_why(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
-    watch(Progress("link_up", {"peer": "uppsala", "version": "TLSv1.3", "cipher": "c", "group": "g"}))
-    watch(Progress("link_down", {"peer": "uppsala", "reason": "closed by the far end"}))
+    watch(LinkCameUp("uppsala", "TLSv1.3", "c", "g", "direct", ""))
+    watch(LinkWentDown("uppsala", "closed by the far end"))
     assert len(lines) == 1
-    watch(Progress("waiting", {"missing": {"uppsala": "its root"}, "silent": {"uppsala": 75.0}}))
+    watch(StillWaiting(1, "share", {"uppsala": "its root"}, {"uppsala": 75.0}))
     assert "is down: closed by the far end" in lines[1]
     assert "last seen 75 s ago" in lines[2]
-    watch(Progress("link_up", {"peer": "uppsala", "version": "TLSv1.3", "cipher": "c", "group": "g"}))
+    watch(LinkCameUp("uppsala", "TLSv1.3", "c", "g", "direct", ""))
     assert lines[3] == "link to uppsala is back"
 
 
 def test_a_link_that_is_back_before_anybody_waits_is_no_news(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
-    up = Progress("link_up", {"peer": "uppsala", "version": "TLSv1.3", "cipher": "c", "group": "g"})
-    for told in (up, Progress("link_down", {"peer": "uppsala", "reason": "cut"}), up):
+    up = LinkCameUp("uppsala", "TLSv1.3", "c", "g", "direct", "")
+    for told in (up, LinkWentDown("uppsala", "cut"), up):
         watch(told)
     assert len(lines) == 1
 
 
 def test_the_same_waiting_is_said_again_only_after_a_while(tmp_path: Path) -> None:
     watch, lines, clock = watching(tmp_path)
-    told = Progress("waiting", {"missing": {"uppsala": "its bundle"}, "silent": {"uppsala": 2.0}})
+    told = StillWaiting(1, "share", {"uppsala": "its bundle"}, {"uppsala": 2.0})
     watch(told)
     watch(told)
     assert lines == ["waiting for uppsala: its bundle has not come yet"]
@@ -222,15 +234,15 @@ def test_the_same_waiting_is_said_again_only_after_a_while(tmp_path: Path) -> No
 def test_a_refused_link_shows_the_whole_error(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
     error = leaves.TooFewPeers(evidence="two", count=2)
-    watch(Progress("refused", {"peer": "uppsala", "error": error}))
+    watch(LinkRefused("uppsala", error))
     assert "P2P-FED-011" in lines[0]
     assert "try" in lines[0]
 
 
 def test_a_round_left_behind_is_told_with_whom_it_lacks_and_whether_anything_was_sent(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
-    watch(Progress("left", {"round": 4, "attempt": 1, "lacking": ["st-olav", "uppsala"], "sent": True}))
-    watch(Progress("left", {"round": 5, "attempt": 0, "lacking": [], "sent": False}))
+    watch(RoundLeft(4, 1, lacking=["st-olav", "uppsala"], sent=True))
+    watch(RoundLeft(5, 0, lacking=[], sent=False))
     assert lines == [
         "round 4  attempt 1 left behind, waiting for st-olav, uppsala; what this site sent is spent, "
         "and its sum may still come out",
@@ -240,16 +252,16 @@ def test_a_round_left_behind_is_told_with_whom_it_lacks_and_whether_anything_was
 
 def test_rounds_that_are_taken_over_are_told_with_whose_ledger_they_came_from(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
-    watch(Progress("caught_up", {"round": 12, "peer": "st-olav"}))
+    watch(RoundsTakenOver(12, "st-olav"))
     assert lines == ["round 12  taken over from st-olav: finished while this site was away"]
 
 
 def test_a_breach_is_one_line_with_who_what_and_where_its_proof_is(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
     proven = rounds.ProvenLiar(peer="uppsala", evidence="Ready, Ready; shown by\nst-olav")
-    watch(Progress("breach", {"peer": "uppsala", "error": proven, "proof": "0123456789abcdef"}))
+    watch(RuleBroken("uppsala", proven, "0123456789abcdef"))
     words = rounds.BulkRejected(peer="uppsala", evidence="chunk 3")
-    watch(Progress("breach", {"peer": "uppsala", "error": words, "proof": ""}))
+    watch(RuleBroken("uppsala", words, ""))
     assert lines == [
         "uppsala broke the protocol: letters under its own signature prove it, to anyone "
         "(P2P-ROUND-019: Ready, Ready; shown by st-olav); proof 0123456789abcdef: p2pfl ledger evidence",
@@ -262,30 +274,22 @@ def test_a_liar_that_goes_on_and_on_fills_no_screen(tmp_path: Path) -> None:
     watch, lines, clock = watching(tmp_path)
     for number in range(100):
         error = rounds.MalformedMessage(peer="uppsala", evidence=f"letter {number}")
-        watch(Progress("breach", {"peer": "uppsala", "error": error, "proof": ""}))
+        watch(RuleBroken("uppsala", error, ""))
     assert len(lines) == 1
     other = rounds.MalformedMessage(peer="st-olav", evidence="letter 0")
-    watch(Progress("breach", {"peer": "st-olav", "error": other, "proof": ""}))
+    watch(RuleBroken("st-olav", other, ""))
     assert len(lines) == 2
     clock[0] = 31.0
-    watch(Progress("breach", {"peer": "uppsala", "error": error, "proof": ""}))
+    watch(RuleBroken("uppsala", error, ""))
     assert "letter 99" in lines[2]
 
 
-def test_every_kind_of_progress_is_documented_and_every_documented_one_is_known() -> None:
-    """What the program tells, against the table in progress.py."""
-    package = Path(progress.__file__).parents[1]
-    source = "".join(file.read_text() for file in package.rglob("*.py"))
-    told = set(re.findall(r'(?:_tell\(|Progress\()\s*"([a-z_]+)"', source))
-    table = str(Progress.__doc__).split("\n\n")[1]
-    documented = set(re.findall(r"(?:^|   )\s*([a-z_]+)  +[a-z]", table, re.MULTILINE))
-    assert told == documented
-
-
-@pytest.mark.parametrize("kind", ["phase", "trained", "charged", "something of a later version"])
-def test_what_is_no_news_prints_nothing(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    "event", [PhaseEntered(1, 0, "share"), PassTrained(1, 2.5), PassCharged(1, "0.5", "4.0")], ids=lambda one: one.kind
+)
+def test_what_is_no_news_prints_nothing(tmp_path: Path, event: Progress) -> None:
     watch, lines, _ = watching(tmp_path)
-    watch(Progress(kind, {"round": 1}))
+    watch(event)
     assert lines == []
 
 

@@ -35,7 +35,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import SumMissed
 from p2pfl.home import home as homes
 from p2pfl.home.keyslots import KeyFile
-from p2pfl.node.progress import Progress
+from p2pfl.node.progress import Progress, facts_of
 from p2pfl.peer import Peer, sums_run, training_run
 from p2pfl.training import privacy, update
 from p2pfl.training.privacy import Charge
@@ -62,15 +62,15 @@ class Told:
         self._left, self._at = moment.get("event", 0), moment.get("told")
         self._signal = signal.Signals[plan.get("signal", "SIGKILL")]
 
-    def __call__(self, told: Progress) -> None:
-        facts = {key: value for key, value in told.facts.items() if key != "error"}
-        if (error := told.facts.get("error")) is not None:
+    def __call__(self, event: Progress) -> None:
+        facts = facts_of(event)
+        if (error := facts.pop("error", None)) is not None:
             facts |= {"code": error.code, "text": error.render()}
-        tell({"event": told.kind, **facts})
+        tell({"event": event.kind, **facts})
         self._left -= 1
         if self._left == 0:
             die(self._signal)
-        if self._at is not None and self._at.items() <= {"event": told.kind, **facts}.items():
+        if self._at is not None and self._at.items() <= {"event": event.kind, **facts}.items():
             self._at = None
             die(self._signal)
 

@@ -14,7 +14,7 @@ from p2pfl.clocks import SYSTEM
 from p2pfl.keys import Identity
 from p2pfl.node.hello import Greetings
 from p2pfl.node.inbox import Inbox
-from p2pfl.node.progress import Progress
+from p2pfl.node.progress import LinkRefused, Progress
 from p2pfl.roster import Address, Roster
 from tests.mesh.connect import ConnectProxy
 from tests.mesh.sites import Sites, running
@@ -49,7 +49,7 @@ async def told_of(sites: Sites, peers: tuple[str, ...], **changed: Any) -> tuple
 
     def watch(one: Progress) -> None:
         told.append(one)
-        if {each.facts["peer"] for each in told if each.kind == "refused"} >= set(peers):
+        if {each.peer for each in told if isinstance(each, LinkRefused)} >= set(peers):
             heard.set()
 
     mesh, greetings = sites.mesh("ada", listens=False, **changed), cast(Greetings, None)
@@ -79,7 +79,7 @@ def test_whoever_answers_in_the_place_of_peers_ends_no_process(words: bytes, cod
         sites = Sites(*NAMES)
         async with answered([sites.addresses[name] for name in NAMES[1:]], words):
             told, failed = await told_of(sites, NAMES[1:])
-        assert {one.facts["error"].code for one in told if one.kind == "refused"} == {code}
+        assert {one.error.code for one in told if isinstance(one, LinkRefused)} == {code}
         assert failed == []
 
     asyncio.run(scene())
@@ -90,7 +90,7 @@ def test_a_proxy_that_answers_in_a_peers_words_ends_no_process() -> None:
         sites = Sites(*NAMES)
         async with ConnectProxy({}, says=b"HTTP/1.1 403 P2P-ROUND-033\r\n\r\n").running() as proxy:
             told, failed = await told_of(sites, NAMES[1:], proxy=proxy.proxy())
-        assert all("P2P-ROUND-033" in one.facts["error"].evidence for one in told if one.kind == "refused")
+        assert all("P2P-ROUND-033" in one.error.evidence for one in told if isinstance(one, LinkRefused))
         assert failed == []
 
     asyncio.run(scene())

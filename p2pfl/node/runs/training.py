@@ -23,7 +23,7 @@ from p2pfl.home import Home
 from p2pfl.keys import digest
 from p2pfl.ledger import entry as entries
 from p2pfl.node.logs import Logs
-from p2pfl.node.progress import Observer, Progress
+from p2pfl.node.progress import Observer, PassCharged, PassTrained
 from p2pfl.node.runs import fairness
 from p2pfl.node.runs.models import Models
 from p2pfl.node.source import Offer
@@ -238,7 +238,7 @@ class TrainingRun:
         found = self.trainer.train(model, charge)
         nomination = self.compressor.nominate(found)
         self._keep_pending(number, nomination, sent=False)
-        self.observer(Progress("trained", {"round": number, "seconds": time.monotonic() - began}))
+        self.observer(PassTrained(number, time.monotonic() - began))
         return nomination
 
     def _keep_pending(self, number: int, nomination: bytes, *, sent: bool) -> None:
@@ -260,7 +260,7 @@ class TrainingRun:
             raise
         self.home.replace(ACCOUNT, self.account.to_bytes())
         self._note_charge(number, charge.mechanism, before, after)
-        self.observer(Progress("charged", {"round": number, "epsilon": after, "limit": limit}))
+        self.observer(PassCharged(number, after, limit))
         return charge
 
     def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:

@@ -15,7 +15,7 @@ from p2pfl import codec
 from p2pfl.errors.round import BulkRejected
 from p2pfl.messages import Behind, Entries, Letter, ModelPart
 from p2pfl.node.catchup import MODEL_AGAIN_S, MOST_ANSWERED, CatchUp
-from p2pfl.node.progress import Progress
+from p2pfl.node.progress import Progress, RoundsTakenOver
 from p2pfl.node.runs.models import BEHIND
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.source import ActiveRun
@@ -134,7 +134,7 @@ def test_entries_are_taken_over_and_their_sender_asked_for_the_model(away: Away)
     assert away.source.books.federation.root() == away.ahead.books.federation.root()
     assert (away.course.final_round, away.run.lacking) == (2, True)
     assert away.hands.asked_for_model() == [OTHERS[0]]
-    assert [(told.kind, told.facts) for told in away.hands.told] == [("caught_up", {"round": 2, "peer": OTHERS[0]})]
+    assert away.hands.told == [RoundsTakenOver(2, OTHERS[0])]
     assert away.learner.fetching(away.hands.now)
     assert away.hands.home.read(BEHIND) is not None
 
