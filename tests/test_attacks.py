@@ -48,7 +48,8 @@ MOUNTED = (
 )
 
 
-def test_each_mounted_attack_says_what_it_wins_and_names_a_test_with_its_defence_on_and_one_with_it_off() -> None:
+def test_each_mounted_attack_names_tests_with_its_defence_on_and_off() -> None:
+    """It says what it wins."""
     head, *rows = [line for line in ATTACKS.splitlines() if line.count(" | ") == 4]
     assert head == "| attack | what it wins | what stops it | with it | without it |"
     cells = [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in rows if not row.startswith("|---")]

@@ -240,7 +240,8 @@ def test_the_package_loads_none_of_its_four_names_before_they_are_used() -> None
     assert {"Federation", "Peer", "Task", "simulate"} <= set(dir(p2pfl))
 
 
-def test_the_auditors_program_shares_no_code_with_this_one_and_nothing_here_leans_on_it() -> None:
+def test_the_auditors_program_shares_no_code_with_this_one() -> None:
+    """Nothing here leans on it."""
     top = {name.split(".")[0] for name in imports(PACKAGE / "ledger/auditor.py")}
     assert top - set(sys.stdlib_module_names) == {"cryptography"}
     assert not [file for file in FILES if any("auditor" in name for name in imports(file))]
@@ -267,3 +268,11 @@ def test_a_document_that_is_not_here_is_found() -> None:
     made_up, record = "NOTES" + ".md", "adr/" + "9999"  # in parts, so that the test above does not find them here
     assert strangers("docs/spec/wire.md, wire.md §5, `../SECURITY.md`, docs/adr/0006") == set()
     assert strangers(f"{made_up} §1, `docs/{made_up}`, docs/{record}") == {made_up, f"docs/{made_up}", record}
+
+
+def test_the_name_of_a_test_is_a_promise_that_fits_in_80_characters() -> None:
+    parsed = (ast.walk(ast.parse(file.read_text())) for file in sorted((ROOT / "tests").rglob("test_*.py")))
+    functions = (node for nodes in parsed for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    names_of_tests = [node.name for node in functions if node.name.startswith("test_")]
+    assert len(names_of_tests) > 1000
+    assert [name for name in names_of_tests if len(name) > 80] == []

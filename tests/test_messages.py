@@ -72,9 +72,10 @@ def parts(letter: Letter) -> tuple[Envelope, Message, bytes, bytes, bytes]:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if not kind.signed], ids=lambda kind: kind.__name__)
-def test_bulk_that_lies_elsewhere_is_the_same_letter_and_is_copied_neither_to_be_sealed_nor_to_be_read(
+def test_bulk_that_lies_elsewhere_is_the_same_letter_and_not_copied(
     kind: type[Message],
 ) -> None:
+    """Neither to be sealed nor to be read."""
     words = bytearray(range(256)) * 1024
     bulk = [name for name, spec in kind.specs if isinstance(spec, Raw) and not spec.exactly]
     fields = [memoryview(words) if name in bulk else data_of(spec) for name, spec in kind.specs]

@@ -146,7 +146,8 @@ def column(file: str, heading: str) -> list[str]:
     return found
 
 
-def test_the_checklist_names_kinds_of_entry_that_the_ledger_knows_or_says_that_there_are_none() -> None:
+def test_the_checklist_names_only_kinds_of_entry_in_the_ledger() -> None:
+    """Or says that there are none."""
     cells = column("docs/hipaa.md", "in the ledger")
     assert len(cells) > 40
     named = set[str]()

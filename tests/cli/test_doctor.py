@@ -71,9 +71,8 @@ def test_five_doctors_at_once_find_every_link_well_in_both_directions(tmp_path: 
 
 
 @pytest.mark.processes
-def test_a_doctor_beside_a_training_disturbs_no_round_and_finds_its_own_join_at_the_port(
-    tmp_path: Path, start: Start
-) -> None:
+def test_a_doctor_beside_a_training_disturbs_no_round(tmp_path: Path, start: Start) -> None:
+    """It finds that the port is held by this site's own join."""
     sites = Sites(tmp_path, "rounds=500", "privacy.max_epsilon=100")
     joins = [start(*sites.join(name)) for name in sites.names]
     said(joins[0], "round 1 ")
@@ -96,9 +95,8 @@ def test_a_doctor_beside_a_training_disturbs_no_round_and_finds_its_own_join_at_
 
 
 @pytest.mark.processes
-def test_a_site_that_is_down_and_one_that_holds_another_file_end_with_1_and_what_to_do(
-    tmp_path: Path, start: Start
-) -> None:
+def test_a_site_down_and_one_with_another_file_end_doctor_with_1(tmp_path: Path, start: Start) -> None:
+    """Both findings say what to do."""
     sites = Sites(tmp_path)
     first, second, third = sites.names
     other = tmp_path / "other.yaml"
@@ -132,9 +130,8 @@ def test_ctrl_c_while_it_only_answers_others_prints_what_was_found(tmp_path: Pat
 
 
 @pytest.mark.processes
-def test_a_port_that_another_program_holds_is_named_and_a_home_of_another_federation_refused(
-    tmp_path: Path, start: Start
-) -> None:
+def test_a_port_held_by_another_program_is_named(tmp_path: Path, start: Start) -> None:
+    """And a home of another federation is refused."""
     sites = Sites(tmp_path)
     with socket.create_server(("127.0.0.1", sites.ports[0])):
         status, out, _ = ended(start("doctor", *sites.common(sites.names[0]), "--wait", "0.1", "--json"))
@@ -204,7 +201,8 @@ def test_clocks_that_are_all_off_by_another_time_are_each_told() -> None:
     assert [len(one.errors) for one in found] == [1, 1, 1]
 
 
-def test_when_most_others_hold_one_other_file_it_is_this_one_that_differs_and_that_is_shown_once() -> None:
+def test_when_most_hold_one_other_file_this_one_is_said_to_differ() -> None:
+    """It is shown once, not once for each of them."""
     found = [well("a", theirs=b"x"), well("b", theirs=b"x"), well("c")]
     (error,) = judge_files(found)
     assert error.code == "P2P-ROUND-036"

@@ -124,7 +124,7 @@ def begun_anew(here: Path, *lines: str) -> Path:
     return here
 
 
-def test_a_site_that_joins_signs_the_agreement_in_the_change_or_the_change_is_not_approved(
+def test_a_joiner_signs_the_agreement_or_its_change_is_not_approved(
     agreed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proposed("add", "fay/fay.card")
@@ -223,10 +223,11 @@ def test_a_signed_change_whose_file_was_lost_is_written_once_more(
     assert changefile.load("change.yaml") == lost
 
 
-def test_a_change_that_would_never_begin_is_not_signed_and_every_approver_sees_when_it_does(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A site signs one change for each epoch: an approved one that never begins would end all changes for good."""
+def test_a_change_that_would_never_begin_is_not_signed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every approver sees when it begins.
+
+    A site signs one change for each epoch: an approved one that never begins would end all changes for good.
+    """
     assert at("ada", "propose", "remove", "eve", "--from-round", "1000000", "-o", "change.yaml") == 2
     assert "P2P-FED-051" in capsys.readouterr().err
     federation, lineage = _standing("ben")
@@ -344,9 +345,8 @@ def starred(here: Path) -> Path:
     return begun_anew(here, "topology=hub", "hub=ada")
 
 
-def test_removing_the_hub_without_a_successor_is_refused_and_the_command_that_is_shown_is_approved(
-    starred: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_removing_the_hub_without_a_successor_is_refused(starred: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command that the refusal shows makes a change that is approved."""
     assert at("ben", "propose", "remove", "ada", "-o", "change.yaml") == 2
     told = capsys.readouterr().err
     assert "error P2P-FED-043:" in told

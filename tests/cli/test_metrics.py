@@ -153,9 +153,10 @@ def test_one_page_is_shown_and_to_names_of_this_machine_alone(request_: bytes, s
     assert asyncio.run(scene()).split()[1] == status
 
 
-def test_callers_who_say_nothing_too_much_or_take_nothing_are_let_go_and_hold_up_nobody(
+def test_callers_who_stall_or_say_too_much_hold_up_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Those who say nothing, say too much or take nothing are let go."""
     monkeypatch.setattr("p2pfl.cli.metrics.PATIENCE_S", 0.3)
 
     async def scene() -> None:

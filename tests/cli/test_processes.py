@@ -95,9 +95,8 @@ def test_a_demo_whose_budget_does_not_last_ends_with_4_and_what_the_peer_said(tm
     assert facts(out)["error"]["code"] == "P2P-USE-008"  # type: ignore[index]
 
 
-def test_no_site_signs_an_agreement_that_it_was_not_shown_and_its_log_says_when_it_was(
-    tmp_path: Path, start: Start
-) -> None:
+def test_no_site_signs_an_agreement_that_it_was_not_shown(tmp_path: Path, start: Start) -> None:
+    """Its log says when it was shown."""
     document = tmp_path / "agreement.pdf"
     document.write_bytes(b"what the hospitals promise one another")
     named = hashlib.sha256(document.read_bytes()).hexdigest()
@@ -131,9 +130,8 @@ def test_a_site_that_starts_first_says_for_whom_it_waits_and_gives_up_when_asked
     assert "P2P-ROUND-037" in err
 
 
-def test_a_site_that_is_interrupted_is_waited_for_by_name_and_goes_on_when_it_is_started_again(
-    tmp_path: Path, start: Start
-) -> None:
+def test_an_interrupted_site_is_waited_for_by_name_and_resumes(tmp_path: Path, start: Start) -> None:
+    """It goes on when it is started again."""
     sites = Sites(tmp_path, "rounds=6")
     first, second, third = (start(*sites.join(name, "--json")) for name in sites.names)
     said(first, "round 2 ")
@@ -151,9 +149,7 @@ def test_a_site_that_is_interrupted_is_waited_for_by_name_and_goes_on_when_it_is
     assert len({one["epsilon"] for one in told}) == 1
 
 
-def test_four_sites_go_on_without_one_that_is_killed_and_it_takes_over_what_it_missed(
-    tmp_path: Path, start: Start
-) -> None:
+def test_four_sites_go_on_without_a_killed_one_that_catches_up(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path, "rounds=6", count=4)
     first, *others, lost = (start(*sites.join(name, "--json")) for name in sites.names)
     said(first, "round 1 ")
@@ -181,9 +177,7 @@ def test_sigterm_ends_a_waiting_site_like_ctrl_c(tmp_path: Path, start: Start) -
     assert ended(running)[0] == 130
 
 
-def test_check_names_the_links_that_are_missing_with_what_stood_in_the_way_and_charges_nothing(
-    tmp_path: Path, start: Start
-) -> None:
+def test_check_names_missing_links_with_the_cause_and_charges_nothing(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path)
     first, second, third = sites.names
     other = tmp_path / "other.yaml"

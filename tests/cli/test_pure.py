@@ -184,7 +184,8 @@ def test_a_round_is_one_line_with_numbers_units_and_what_they_are_compared_to(tm
     assert "dense" not in lines[1]
 
 
-def test_whoever_waits_for_a_site_that_was_never_seen_is_told_of_doctor_once_it_is_said_again(tmp_path: Path) -> None:
+def test_waiting_for_a_site_never_seen_leads_to_doctor(tmp_path: Path) -> None:
+    """The hint comes when the wait is said a second time."""
     watch, lines, clock = watching(tmp_path)
     for clock[0] in (0.0, 40.0):
         watch(StillWaiting(1, "share", {"uppsala": "its bundle"}, {"uppsala": None}))
@@ -239,7 +240,7 @@ def test_a_refused_link_shows_the_whole_error(tmp_path: Path) -> None:
     assert "try" in lines[0]
 
 
-def test_a_round_left_behind_is_told_with_whom_it_lacks_and_whether_anything_was_sent(tmp_path: Path) -> None:
+def test_a_round_left_behind_says_who_lacked_and_what_was_sent(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
     watch(RoundLeft(4, 1, lacking=["st-olav", "uppsala"], sent=True))
     watch(RoundLeft(5, 0, lacking=[], sent=False))
@@ -347,9 +348,11 @@ def test_amounts_durations_and_columns_read_as_people_write_them() -> None:
 # ── a sum ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_answer_is_told_before_the_others_are_waited_for_so_that_ctrl_c_does_not_lose_it(
+def test_an_answer_is_told_before_the_wait_for_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """So Ctrl-C during that wait does not lose it."""
+
     class Summed:
         async def sum(self, *_: object, **__: object) -> SumResult:
             return SumResult((Decimal(36), Decimal(3)), NAMES, 1)

@@ -80,7 +80,8 @@ def test_a_hang_up_ends_nothing() -> None:
     process.kill()
 
 
-def test_with_a_log_a_hang_up_ends_nothing_before_the_site_takes_part_and_the_log_goes_on(tmp_path: Path) -> None:
+def test_with_a_log_a_hang_up_before_taking_part_ends_nothing(tmp_path: Path) -> None:
+    """The log goes on."""
     code = (
         "import os, signal, sys; from p2pfl.cli.monitor import Monitor; from p2pfl.federation import Federation\n"
         "from tests.federation.sample import peers_yaml\n"

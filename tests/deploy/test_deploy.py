@@ -57,7 +57,8 @@ def test_the_units_command_is_one_that_the_program_takes() -> None:
     parse(arguments)
 
 
-def test_the_unit_starts_again_what_may_start_again_and_nothing_that_a_person_must_see() -> None:
+def test_the_unit_restarts_only_what_no_person_must_see() -> None:
+    """It starts again what may start again."""
     found = unit()
     assert set(map(int, found["RestartPreventExitStatus"][0].split())) == {EXIT_USAGE, EXIT_BUDGET, EXIT_INTEGRITY}
     assert {EXIT_FAILED, EXIT_PEER}.isdisjoint(map(int, found["RestartPreventExitStatus"][0].split()))

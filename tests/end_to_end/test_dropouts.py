@@ -23,9 +23,10 @@ def begin(sites: Sites, name: str) -> Process:
     return sites.site(name, orders(sites.names.index(name)), again=True)
 
 
-def test_one_of_five_killed_ten_times_in_a_row_costs_no_round_and_whoever_comes_back_takes_part(
+def test_one_of_five_killed_ten_times_in_a_row_costs_no_round(
     make: MakeSites,
 ) -> None:
+    """A site that comes back takes part again."""
     choice = random.Random(11)
     sites = make(5)
     running = {name: begin(sites, name) for name in sites.names}

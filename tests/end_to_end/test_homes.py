@@ -173,9 +173,8 @@ def copied(sites: Sites, place: Path) -> Callable[..., Process]:
     return lambda do: sites.site("cyd", do, home=str(place), listen=f"127.0.0.1:{sites['cyd'].port + 1}")
 
 
-def test_a_copy_of_a_home_that_runs_is_stopped_by_the_first_hello_and_the_sum_is_right(
-    make: MakeSites, tmp_path: Path
-) -> None:
+def test_a_copy_of_a_running_home_is_stopped_by_the_first_hello(make: MakeSites, tmp_path: Path) -> None:
+    """The sum is right."""
     sites = make(4)
     start_copy = copied(sites, tmp_path / "clone")
     patient = [NEXT[0] | {"patience_s": 600}]
@@ -189,9 +188,8 @@ def test_a_copy_of_a_home_that_runs_is_stopped_by_the_first_hello_and_the_sum_is
         assert ended.facts["given"][0]["total"] == ["8"]
 
 
-def test_of_two_copies_of_a_home_that_start_together_one_at_least_stops_and_no_sum_is_wrong(
-    make: MakeSites, tmp_path: Path
-) -> None:
+def test_of_two_copies_of_a_home_at_least_one_stops(make: MakeSites, tmp_path: Path) -> None:
+    """They start together; no sum is wrong."""
     sites = make(3)
     start_copy = copied(sites, tmp_path / "clone")
     others = [sites.site(name, NEXT) for name in ("ada", "ben")]
@@ -256,7 +254,8 @@ def test_a_proof_on_the_disk_of_one_site_keeps_the_liar_out_of_the_next_sum_at_a
         assert ended.facts["given"][0]["survivors"] == ["ada", "ben", "cyd"]
 
 
-def test_a_site_with_another_peers_yaml_stops_and_the_others_say_why_and_go_on_waiting(make: MakeSites) -> None:
+def test_a_site_with_another_peers_yaml_stops(make: MakeSites) -> None:
+    """The others say why and go on waiting."""
     sites = make(3)
     right = sites.peers.read_text()
     wrong = sites.place / "wrong.yaml"

@@ -110,9 +110,10 @@ async def summed(sites: Sites, name: str, value: int) -> SumResult:
         return await peer.sum(np.array([value]), patience_s=1.0)
 
 
-def test_a_member_that_says_all_kinds_of_nonsense_is_named_in_every_site_log_and_costs_the_others_no_sum(
+def test_a_member_that_says_nonsense_costs_the_others_no_sum(
     make: MakeSites,
 ) -> None:
+    """Every site log names it."""
     sites = make(4)
 
     async def scene() -> list[SumResult]:

@@ -14,7 +14,8 @@ from tests.end_to_end.processes import PATIENCE_S, Sites
 MOMENTS = ("listening", "link_up", "charged", "trained", "propose", "gather", "ballot", "unmask")
 
 
-def test_ctrl_c_at_every_moment_of_a_training_ends_with_130_and_a_ledger_that_verifies(make: MakeSites) -> None:
+def test_ctrl_c_at_any_moment_of_a_training_ends_with_130(make: MakeSites) -> None:
+    """The ledger verifies."""
     sites = make(3, "rounds=3", "privacy.steps_per_round=10")
     do = [{"train": 3}]
     others = [sites.site(name, do) for name in ("ada", "cyd")]
@@ -41,9 +42,8 @@ def test_ctrl_c_does_not_wait_for_a_pass_that_takes_for_ever(make: MakeSites) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_interrupted_in_mid_training_ends_with_130_and_goes_on_where_it_stood(
-    make: MakeSites, number: signal.Signals
-) -> None:
+def test_the_command_interrupted_in_mid_training_resumes(make: MakeSites, number: signal.Signals) -> None:
+    """It ends with 130, and goes on where it stood when it is started again."""
     sites = make(3)
     process = sites.sum("ada", 1)
     process.line("listening")
@@ -57,7 +57,8 @@ def test_the_command_interrupted_in_mid_training_ends_with_130_and_goes_on_where
         assert started.end().facts["value"] == "3.00"
 
 
-def test_real_trainings_killed_and_interrupted_end_with_one_ledger_and_never_spend_less(make: MakeSites) -> None:
+def test_killed_and_interrupted_trainings_end_with_one_ledger(make: MakeSites) -> None:
+    """What they have spent never shrinks."""
     from p2pfl.training.data import deal
 
     sites = make(3, "rounds=3", "privacy.steps_per_round=3")
@@ -104,9 +105,10 @@ def test_a_budget_that_is_spent_ends_with_4_and_restarts_do_not_refill_it(make: 
         assert [one for one in entries(site, "site") if one["kind"] == "budget"]
 
 
-def test_one_site_out_of_budget_is_told_of_to_the_others_who_wait_no_longer_than_they_are_told_to(
+def test_the_others_are_told_of_a_site_out_of_budget(
     make: MakeSites,
 ) -> None:
+    """They wait no longer than they are told to."""
     sites = make(3, "rounds=4", "privacy.steps_per_round=10", "privacy.max_epsilon=0.45")
     do = [{"train": 4}]
     ben = sites.site("ben", do, wait=8.0, die={"at": ["fsync", "state/residual.new", 1]})

@@ -59,9 +59,7 @@ def begin_with_one_dying(sites: Sites, do: list[dict[str, Any]], moment: list[An
 
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
-def test_a_site_killed_in_the_middle_of_a_sum_comes_back_and_the_sum_stands_everywhere(
-    make: MakeSites, moment: list[Any]
-) -> None:
+def test_a_site_killed_in_mid_sum_returns_and_the_sum_stands(make: MakeSites, moment: list[Any]) -> None:
     sites = make(3)
     do = [SUM, {"sum": [0.5], "limit": 1.0, "name": "next"}]
     begin_with_one_dying(sites, do, moment)
@@ -86,7 +84,8 @@ def test_a_site_killed_around_its_training_pays_for_whatever_it_trained(make: Ma
     run_to_the_end(sites, do, rounds=2, sums=0)
 
 
-def test_a_site_that_always_dies_before_it_signs_its_head_still_has_a_ledger_that_verifies(make: MakeSites) -> None:
+def test_a_site_that_dies_before_signing_its_head_verifies(make: MakeSites) -> None:
+    """It always dies there, and its ledger verifies nevertheless."""
     sites = make(3)
     do = [{"sum": [number], "name": "again"} for number in range(4)]
     unsigned = {"at": ["rename", "site/head", 2]}  # the first is signed at the start, the second after a round

@@ -9,7 +9,8 @@ from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Process
 
 
-def test_five_sites_sum_through_a_hub_that_owns_all_and_go_on_without_it_when_it_is_killed(make: MakeSites) -> None:
+def test_five_sites_sum_through_a_hub_and_go_on_without_it(make: MakeSites) -> None:
+    """The hub owns every chunk until it is killed."""
     sites = make(5, "topology=hub", "hub=ada", outbound=("cyd", "dot", "eve"))
     dies = {"told": {"event": "phase", "phase": "gather", "round": 2}}
     started = {}

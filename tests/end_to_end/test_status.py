@@ -31,7 +31,8 @@ def once(sites: Sites, name: str, holds: Callable[[dict[str, dict[str, Any]]], b
         assert time.monotonic() < until, found
 
 
-def test_status_shows_a_direct_link_a_relayed_one_a_peer_that_was_killed_and_its_own_kill(make: MakeSites) -> None:
+def test_status_shows_direct_relayed_and_dead_links(make: MakeSites) -> None:
+    """It shows a peer that was killed, and that its own process was."""
     sites = make(3, outbound=("ben", "cyd"))
     started = {name: sites.site(name, [sites[name].shut(1)]) for name in sites.names}
     peers = once(sites, "ben", lambda peers: all(one["up"] for one in peers.values()))

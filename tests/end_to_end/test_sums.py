@@ -20,7 +20,8 @@ def together(sites: Sites, *plans: list[dict[str, Any]]) -> list[Ended]:
     return [process.end() for process in started]
 
 
-def test_every_kind_of_vector_is_summed_between_processes_and_all_learn_the_same_bits(make: MakeSites) -> None:
+def test_every_kind_of_vector_is_summed_to_the_same_bits(make: MakeSites) -> None:
+    """Between processes."""
     sites = make(3)
     orders = [
         {"sum": [1, -2, 3], "name": "integers"},

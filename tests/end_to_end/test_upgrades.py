@@ -26,9 +26,10 @@ def versions(sites: Sites, name: str) -> set[str]:
     return {str(one["version"]) for one in entries(sites[name], "site") if one["kind"] == "start"}
 
 
-def test_a_newer_software_that_speaks_the_same_protocol_sums_with_the_others_and_its_log_says_which_it_was(
+def test_a_newer_release_of_the_same_protocol_sums_with_the_others(
     make: MakeSites,
 ) -> None:
+    """Its log says which release it was."""
     sites = make(3)
     newer = altered(sites, "ada", OTHER_SOFTWARE, "--value", 1)
     for process in (newer, sites.sum("ben", 2), sites.sum("cyd", 3)):
@@ -38,7 +39,8 @@ def test_a_newer_software_that_speaks_the_same_protocol_sums_with_the_others_and
     assert len(sites.roots()) == 1
 
 
-def test_another_protocol_is_refused_at_both_ends_with_both_versions_and_who_must_upgrade(make: MakeSites) -> None:
+def test_another_protocol_is_refused_at_both_ends(make: MakeSites) -> None:
+    """Both name both versions and the site that must upgrade."""
     sites = make(3)
     ada, ben = altered(sites, "ada", OTHER_PROTOCOL, "--value", 1), sites.sum("ben", 2)
     said = ben.line("P2P-MESH-023")

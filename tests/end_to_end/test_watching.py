@@ -27,9 +27,10 @@ def scraped(port: int) -> dict[tuple[str, str], float]:
     }
 
 
-def test_a_sum_is_watched_by_log_and_metrics_and_neither_holds_a_secret_a_value_or_a_files_name(
+def test_log_and_metrics_of_a_sum_hold_no_secret_or_value(
     make: MakeSites,
 ) -> None:
+    """Nor the name of a file."""
     sites = make(3)
     (port,) = free_ports(1)
     log = sites.place / "ada.jsonl"

@@ -62,9 +62,8 @@ def server_versions(found: list[tuple[int, int, bytes]]) -> bool:
     return any(kind == HANDSHAKE and body[:1] == b"\x02" and says in body for kind, _, body in found)
 
 
-def test_only_tls_13_records_pass_between_sites_and_no_value_name_or_message_is_in_them(
-    make: MakeSites, proxies: dict[str, Proxy]
-) -> None:
+def test_only_tls_13_records_pass_between_sites(make: MakeSites, proxies: dict[str, Proxy]) -> None:
+    """No value, name or message is readable in them."""
     sites = make(3, "rounds=1", "privacy.steps_per_round=10", doors=doors(proxies))
     do = [{"sum": [MARKER] * 64, "limit": 1 << 56, "name": "secretquestion"}, {"train": 1}]
     for process in start(sites, do):
@@ -101,9 +100,8 @@ def test_a_round_survives_links_that_are_cut_at_any_byte(make: MakeSites, proxie
     check_everything(sites, rounds=0, sums=1)
 
 
-def test_a_site_whose_network_is_gone_in_mid_round_is_told_by_name_and_nothing_is_lost(
-    make: MakeSites, proxies: dict[str, Proxy]
-) -> None:
+def test_a_site_that_loses_its_network_is_named_and_nothing_is_lost(make: MakeSites, proxies: dict[str, Proxy]) -> None:
+    """In the middle of a round."""
     sites = make(3, "rounds=2", "privacy.steps_per_round=10", doors=doors(proxies))
     ada, ben, cyd = start(sites, [{"train": 2}])
     cyd.event("phase", phase="propose")

@@ -97,7 +97,8 @@ HUB = federation("topology=hub", "hub=ada")
 
 
 @pytest.mark.parametrize("written", ["hub: ada", "hub:  ada", 'hub: "ada"'])
-def test_a_hub_that_leaves_has_a_successor_in_the_same_change_and_no_other_line_differs(written: str) -> None:
+def test_a_hub_that_leaves_has_a_successor_in_the_same_change(written: str) -> None:
+    """No other line differs."""
     old = Federation.parse(HUB.raw.replace(b"hub: ada", written.encode()))
     members = changed(old.roster, remove=["ada"])
     raw = amend(old, members, lineage(old).genesis, next_hub(old, members, "ben", ""))
@@ -122,9 +123,8 @@ def test_a_hub_that_only_gets_another_key_stays_the_hub() -> None:
         ({"rotate": {"ada": replace(member("ada"), addresses=())}}, "lists no address"),
     ],
 )
-def test_a_hub_that_goes_without_a_successor_is_refused_with_the_command_that_names_one(
-    steps: dict[str, object], how: str
-) -> None:
+def test_a_hub_without_a_successor_is_refused_with_the_command(steps: dict[str, object], how: str) -> None:
+    """The command names a successor."""
     members = changed(HUB.roster, **steps)  # type: ignore[arg-type]
     with pytest.raises(HubLeaves, match=how) as refused:
         next_hub(HUB, members, None, "remove ada")
@@ -173,7 +173,8 @@ def test_layout_does_not_count_and_a_field_that_is_no_such_thing_is_named(tmp_pa
 
 @settings(deadline=None, max_examples=50)
 @given(st.data())
-def test_a_damaged_file_is_another_change_or_refused_by_a_leaf_and_never_anything_else(data: st.DataObject) -> None:
+def test_a_damaged_file_is_another_change_or_refused_by_a_leaf(data: st.DataObject) -> None:
+    """Never anything else."""
     raw = bytearray(changefile.to_bytes(all_three(())))
     at = data.draw(st.integers(0, len(raw) - 1))
     raw[at] = data.draw(st.integers(0, 255))

@@ -122,9 +122,8 @@ def test_of_the_signatures_only_those_that_count_are_kept() -> None:
         ({"file": None}, "not a change"),
     ],
 )
-def test_a_record_that_says_something_else_than_its_file_is_refused_whoever_signed_it(
-    fields: dict[str, object], reason: str
-) -> None:
+def test_a_record_that_contradicts_its_file_is_refused(fields: dict[str, object], reason: str) -> None:
+    """No signature makes up for it."""
     with pytest.raises(Malformed, match=reason):
         HERE.after(altered(all_three(), **fields))
 

@@ -310,7 +310,8 @@ def test_a_closed_home_names_no_process_that_works_in_it(tmp_path: Path) -> None
     assert (home.path / "lock").read_text() == ""
 
 
-def test_a_lock_or_a_leftover_that_is_no_file_is_an_error_of_the_disk_and_frees_the_lock(tmp_path: Path) -> None:
+def test_a_lock_or_leftover_that_is_no_file_is_a_disk_error(tmp_path: Path) -> None:
+    """It frees the lock."""
     with make(tmp_path) as home:
         path = home.path
     (path / "state" / "odd.new").mkdir()

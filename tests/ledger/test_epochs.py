@@ -73,7 +73,8 @@ def test_a_change_without_the_signatures_that_it_needs_is_told(signers: tuple[st
     assert any(line.startswith("4: membership:") for line in told)
 
 
-def test_rounds_behind_a_change_that_does_not_count_are_judged_by_the_roster_before_it() -> None:
+def test_a_change_that_does_not_count_leaves_the_old_roster() -> None:
+    """Rounds behind it are judged by the roster before it."""
     told = found(two_epochs(all_three(NAMES[:3])))
     assert any("5: round: signed by fay, who is not in the roster" in line for line in told)
 

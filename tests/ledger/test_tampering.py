@@ -311,9 +311,8 @@ def test_damage_dressed_as_a_power_cut_is_disproved_by_what_was_written_after_it
                 assert "segment 2" in named(refused(at, "site"))
 
 
-def test_marks_without_end_behind_damage_cost_no_more_than_reading_the_segment_a_few_times(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_marks_without_end_behind_damage_cost_a_few_readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than reading the segment a few times."""
     opened: list[int] = []
 
     def counted(key: bytes) -> object:
@@ -348,9 +347,10 @@ def test_a_signed_head_that_was_taken_away_is_found(tmp_path: Path, which: str) 
             Log.open(at, "federation").check_beside(Log.open(at, "site"))
 
 
-def test_a_site_log_rewritten_with_the_sites_own_key_is_found_by_the_rounds_that_carry_its_heads(
+def test_a_site_log_rewritten_with_its_own_key_is_found(
     tmp_path: Path,
 ) -> None:
+    """By the rounds that carry its heads."""
     with filled(tmp_path) as at:
         for file in (at.path / "ledger" / "site").iterdir():
             file.unlink()

@@ -80,7 +80,8 @@ def test_a_round_that_fewer_than_the_quorum_signed_is_told() -> None:
 FEW = [(1, "round: 2 valid signatures, 3 are wanted")]
 
 
-def test_a_round_that_few_signed_is_final_with_a_later_one_that_rests_on_it_and_that_a_quorum_signed() -> None:
+def test_a_round_that_few_signed_is_final_by_a_later_one() -> None:
+    """By one that rests on it and that a quorum signed."""
     few = round_(1, NAMES[:2])
     assert told([genesis(), few, round_(2)]) == []
     assert told([genesis(), few, round_(2, NAMES[:1]), round_(3)]) == []

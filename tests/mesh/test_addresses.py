@@ -95,7 +95,9 @@ def test_a_site_whose_address_has_changed_heals_its_links_by_dialling_out() -> N
     asyncio.run(scene())
 
 
-def test_a_connection_on_which_nothing_passes_any_more_is_found_and_replaced_and_nothing_is_lost_or_doubled() -> None:
+def test_a_silent_connection_is_replaced_without_loss_or_doubling() -> None:
+    """Nothing passes on it any more, and that is noticed."""
+
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         proxy = Proxy(sites.addresses["bob"])

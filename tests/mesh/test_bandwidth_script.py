@@ -17,7 +17,8 @@ def test_the_bandwidth_benchmark_measures_both_sides() -> None:
     assert all(found[f"overhead of {size} payload bytes"] > 0 for size in SIZES)
 
 
-def test_what_leaves_an_interface_is_counted_from_outside_and_is_more_than_the_payload() -> None:
+def test_an_interface_is_counted_from_outside() -> None:
+    """What leaves it is more than the payload."""
     try:
         with network(3) as net:
             seen = send_all(net.places, [[0, 2, 1], [1, 0, 1], [1, 1, 0]])

@@ -47,7 +47,8 @@ def test_a_leaf_of_a_stranger_has_no_signer() -> None:
     assert signer_of(der(issue(Identity.generate(), "bob", time.time()).certificate), sites.roster)[0] is None
 
 
-def test_a_leaf_of_a_member_that_cannot_be_read_is_malformed_and_its_name_never_reaches_a_terminal_as_it_is() -> None:
+def test_an_unreadable_leaf_of_a_member_is_malformed() -> None:
+    """Its name never reaches a terminal as it is."""
     sites = Sites("ada", "bob", "cyd")
     bob = sites.identities["bob"]
     leaf = issue(bob, "bob", time.time())

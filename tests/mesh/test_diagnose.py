@@ -99,7 +99,9 @@ def test_a_site_that_runs_join_is_examined_while_its_links_go_on() -> None:
     run(scene)
 
 
-def test_a_join_that_dials_a_doctor_is_sent_away_without_a_word_and_links_when_a_join_is_there() -> None:
+def test_a_join_that_dials_a_doctor_is_sent_away_without_a_word() -> None:
+    """It links when a join is there."""
+
     async def scene() -> None:
         sites = Sites(*SITES)
         roster = sites.unreached("ada", "cyd")
@@ -142,7 +144,7 @@ def test_a_site_that_is_down_and_a_name_that_nobody_knows_are_told_apart() -> No
     run(scene)
 
 
-def test_a_port_whose_packets_are_dropped_is_another_finding_than_one_where_nobody_listens() -> None:
+def test_a_port_that_drops_packets_is_not_one_where_nobody_listens() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
         with socket.socket() as full:  # with a backlog of none, taken: Linux then drops every further SYN
@@ -284,7 +286,9 @@ def test_a_site_without_addresses_is_said_to_be_one_and_is_no_failure() -> None:
     run(scene)
 
 
-def test_two_sites_without_addresses_go_through_a_third_that_one_reaches_and_else_have_no_way() -> None:
+def test_two_sites_without_addresses_go_through_a_third() -> None:
+    """Through a third that one of them reaches; there is no way otherwise."""
+
     async def scene() -> None:
         sites = Sites(*SITES)
         roster = sites.unreached("ada", "bob")
@@ -302,7 +306,9 @@ def test_two_sites_without_addresses_go_through_a_third_that_one_reaches_and_els
     run(scene)
 
 
-def test_of_the_connections_that_a_member_leaves_half_open_at_a_doctor_the_oldest_give_way() -> None:
+def test_the_oldest_half_open_connections_to_a_doctor_give_way() -> None:
+    """Of those that one member leaves half open."""
+
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         patient = replace(BRISK, opening_s=600.0)  # so that nothing but its turn ends a connection
@@ -410,7 +416,7 @@ def test_a_path_on_which_only_small_segments_pass_loses_large_packets() -> None:
 
 
 @pytest.mark.usefixtures("brisk")
-def test_a_connection_that_is_cut_in_the_middle_of_a_test_is_not_called_a_loss_of_packets() -> None:
+def test_a_cut_in_the_middle_of_a_test_is_not_called_packet_loss() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
         proxy = Proxy(sites.addresses["bob"], lambda: 20_000)

@@ -39,7 +39,9 @@ async def from_host(host: str, address: Address) -> socket.socket:
 # ── strangers ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_handshake_that_trickles_is_dropped_when_its_time_is_over_however_busy_it_looks() -> None:
+def test_a_handshake_that_trickles_is_dropped_in_time() -> None:
+    """However busy it looks."""
+
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         async with running(sites.mesh("ada", limits=replace(QUICK, handshake_s=0.3))) as (ada,):
@@ -54,7 +56,9 @@ def test_a_handshake_that_trickles_is_dropped_when_its_time_is_over_however_busy
     asyncio.run(scene())
 
 
-def test_a_host_that_calls_without_end_is_closed_unread_while_a_member_of_another_host_connects() -> None:
+def test_a_host_that_calls_without_end_is_closed_unread() -> None:
+    """A member of another host connects meanwhile."""
+
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         limits = replace(QUICK, caller_burst=8, callers_per_s=0.0)
@@ -129,7 +133,9 @@ def test_a_members_reasons_and_those_of_all_strangers_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("kind", [PING, ACK], ids=["pings", "acknowledgements"])
-def test_a_member_that_floods_its_link_with_nothing_is_cut_and_named_and_the_others_go_on(kind: int) -> None:
+def test_a_member_that_floods_its_link_is_cut_and_named(kind: int) -> None:
+    """It floods it with nothing; the others go on."""
+
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         ada = sites.mesh("ada", roster=sites.reached_at("bob", None), limits=replace(QUICK, empty_burst=50))
@@ -224,7 +230,9 @@ def test_a_member_that_updates_its_key_without_end_is_cut_and_named(tmp_path: Pa
     asyncio.run(scene())
 
 
-def test_a_member_that_sends_small_payloads_without_waiting_is_cut_when_its_window_is_full() -> None:
+def test_a_member_that_sends_past_its_window_is_cut() -> None:
+    """Small payloads, without waiting for an acknowledgement."""
+
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         limits = replace(QUICK, payload_burst=16, payloads_per_s=0.0, window_bytes=1 << 16)
@@ -256,7 +264,9 @@ def test_an_honest_sender_of_many_small_payloads_is_slowed_and_loses_nothing() -
     asyncio.run(scene())
 
 
-def test_a_member_that_comes_back_in_a_storm_has_to_wait_and_is_named_and_the_others_get_in() -> None:
+def test_a_member_that_reconnects_in_a_storm_waits_and_is_named() -> None:
+    """The others get in."""
+
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         limits = replace(QUICK, opening_burst=3, openings_per_s=0.0)

@@ -64,8 +64,11 @@ class Stage:
         self.link.tick()
 
 
-def test_nothing_is_given_to_zeromq_before_it_has_connected_for_the_tunnel_of_the_moment() -> None:
-    """A frame given earlier may be written into the connection of the tunnel before, and no link sends it again."""
+def test_nothing_is_given_to_zeromq_before_it_has_connected() -> None:
+    """For the tunnel of the moment.
+
+    A frame given earlier may be written into the connection of the tunnel before, and no link sends it again.
+    """
 
     def scene(stage: Stage) -> None:
         waiting: list[Callable[[None], None]] = []

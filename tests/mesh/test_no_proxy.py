@@ -32,9 +32,8 @@ def as_entry(ip: object) -> str:
 
 
 @given(NAME, NAME, PORT)
-def test_a_name_stands_for_itself_and_what_is_below_it_and_a_leading_dot_for_the_latter_alone(
-    below: str, name: str, port: int
-) -> None:
+def test_a_name_covers_itself_and_names_below_it(below: str, name: str, port: int) -> None:
+    """With a leading dot it covers the latter alone."""
     assert fits(name, name, port)
     assert fits(name, f"{below}.{name}", port)
     for dotted in (f".{name}", f"*.{name}"):
@@ -89,9 +88,8 @@ def test_a_name_never_fits_an_address_nor_an_address_a_name(ip: object, name: st
 
 
 @given(st.lists(st.one_of(NAME, V4.map(str), st.just("*")), min_size=1), st.one_of(NAME, V4.map(str)))
-def test_the_first_entry_that_fits_is_the_reason_and_a_list_fits_what_one_of_its_entries_fits(
-    entries: list[str], host: str
-) -> None:
+def test_a_list_fits_what_one_entry_fits_and_names_the_first(entries: list[str], host: str) -> None:
+    """The first entry that fits is the reason."""
     alone = [entry for entry in entries if fits(entry, host)]
     for between in (",", " ", " , ", ",,", "\t"):
         found = Bypass.parse(between.join(entries)).entry_for(Address(host, 1))

@@ -87,8 +87,11 @@ def test_a_peer_dials_back_only_where_its_own_file_lists_the_one_that_asks() -> 
     asyncio.run(scene())
 
 
-def test_what_a_service_says_at_a_listed_address_is_not_told_to_the_member_that_lists_it() -> None:
-    """A name that passed every eye may lead into the network of whoever dials it, by the time that it is dialled."""
+def test_a_members_listed_address_shows_it_no_service_behind() -> None:
+    """What a service says there is not told to the member.
+
+    A name that passed every eye may lead into the network of whoever dials it, by the time that it is dialled.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-OpenSSH_9.7\r\n")
@@ -129,7 +132,9 @@ def test_a_stranger_that_would_probe_is_turned_away_before_it_can_ask() -> None:
     asyncio.run(scene())
 
 
-def test_a_member_that_is_not_admitted_gets_neither_a_probe_nor_a_greeting_nor_a_word_of_this_site() -> None:
+def test_a_member_that_is_not_admitted_learns_nothing_of_this_site() -> None:
+    """Neither a probe, nor a greeting, nor a word."""
+
     def refuse(peer: str) -> None:
         if peer == "bob":
             raise Revoked(peer=peer, evidence="its key")
@@ -161,9 +166,10 @@ async def desk_of(sites: Sites, name: str, admit: Callable[[str], None]) -> Asyn
         await desk.close()
 
 
-def test_a_member_that_floods_probes_is_refused_when_its_purse_is_empty_and_that_is_told_once(
+def test_a_member_that_floods_probes_is_refused_and_told_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """It is refused when its purse is empty."""
     monkeypatch.setattr(probe_server, "PURSE_BYTES", 3 * probe_server.PROBE_BYTES)
     monkeypatch.setattr(probe_server, "REFILL_BYTES_PER_S", 0)
 

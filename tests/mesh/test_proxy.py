@@ -22,7 +22,9 @@ def behind(says: bytes | None = None, password: str = "") -> tuple[Sites, Connec
     return sites, ConnectProxy({str(OUTSIDE): sites.addresses["bob"]}, password, says)
 
 
-def test_a_site_behind_a_proxy_links_by_a_name_that_only_the_proxy_resolves_and_tls_ends_at_the_peer() -> None:
+def test_a_proxy_resolves_the_peers_name_and_tls_ends_at_the_peer() -> None:
+    """Only the proxy resolves the name."""
+
     async def scene() -> None:
         sites, http = behind()
         ada = sites.mesh("ada", roster=sites.reached_at("bob", OUTSIDE), listens=False, proxy=http.proxy())
@@ -42,7 +44,9 @@ def test_a_site_behind_a_proxy_links_by_a_name_that_only_the_proxy_resolves_and_
     asyncio.run(scene())
 
 
-def test_a_proxy_that_wants_a_password_gets_it_and_says_407_to_whoever_has_none_or_a_wrong_one() -> None:
+def test_a_proxy_gets_its_password_and_says_407_without_it() -> None:
+    """It says 407 to a wrong one too."""
+
     async def scene() -> None:
         sites, http = behind(password="ada:p@ss word")
         roster = sites.reached_at("bob", OUTSIDE)
@@ -83,7 +87,9 @@ def test_what_a_proxy_may_answer_is_told_by_name(says: bytes, code: str, evidenc
     asyncio.run(scene())
 
 
-def test_a_proxy_that_says_nothing_for_too_long_is_no_proxy_and_one_that_is_not_there_is_unreachable() -> None:
+def test_a_proxy_that_is_silent_or_absent_is_no_way() -> None:
+    """A silent one is no proxy; one that is not there is unreachable."""
+
     async def scene() -> None:
         sites, http = behind()
         roster = sites.reached_at("bob", OUTSIDE)

@@ -68,7 +68,9 @@ async def talk(one: Watch, two: Watch, done: Callable[[], bool]) -> None:
         await exchanged(one, two, [200_000] * 4)
 
 
-def test_two_sites_that_only_dial_out_meet_through_a_third_that_sees_tls_records_and_nothing_else() -> None:
+def test_two_sites_that_only_dial_out_meet_through_a_third() -> None:
+    """The third sees TLS records and nothing else."""
+
     async def scene() -> None:
         sites = Sites("ada", "south-clinic", "west-clinic")
         roster = sites.unreached("south-clinic", "west-clinic")
@@ -145,9 +147,11 @@ def test_a_relay_that_stops_in_the_middle_is_replaced_and_nothing_is_lost_or_dou
     ],
     ids=lambda one: getattr(one, "__name__", str(one)),
 )
-def test_a_relay_that_changes_repeats_withholds_or_cuts_what_it_carries_is_left_and_nothing_is_lost(
+def test_a_relay_that_tampers_is_left_and_nothing_is_lost(
     lie: Callable[[bytes, int], Iterator[bytes]], place: int
 ) -> None:
+    """It changes, repeats, withholds or cuts what it carries."""
+
     async def scene(change: Change) -> None:
         sites = Sites("ada", "bob", "cyd", "dot")
         roster = sites.unreached("bob", "cyd")
@@ -246,7 +250,8 @@ def exchange_of(limits: Limits) -> tuple[Exchange, list[tuple[str, int, bytes]]]
     return Exchange(limits, say, os.urandom, lambda: next(clock) * 1e-6, time.time), said
 
 
-def test_a_flood_of_calls_gets_one_ticket_for_each_pair_and_no_more_than_may_be_carried_at_a_time() -> None:
+def test_a_flood_of_calls_gets_one_ticket_for_each_pair() -> None:
+    """No more calls than may be carried at a time."""
     exchange, said = exchange_of(replace(QUICK, relay_calls=5))
     for _ in range(1_000):
         exchange.asked("bob", b"cyd")
@@ -384,7 +389,9 @@ def behind_a_door() -> tuple[Proxy, Mesh, Mesh, Mesh]:
     return door, ada, bob, cyd
 
 
-def test_when_every_address_of_a_site_fails_a_relay_takes_over_and_nothing_is_lost_or_doubled() -> None:
+def test_when_every_address_fails_a_relay_takes_over() -> None:
+    """Nothing is lost or doubled."""
+
     async def scene() -> None:
         door, ada, bob, cyd = behind_a_door()
         async with running(ada, bob, cyd) as (_, two, three):
@@ -399,7 +406,9 @@ def test_when_every_address_of_a_site_fails_a_relay_takes_over_and_nothing_is_lo
     asyncio.run(scene())
 
 
-def test_a_direct_connection_that_works_again_is_taken_back_and_nothing_is_lost_or_doubled() -> None:
+def test_a_direct_connection_that_works_again_is_taken_back() -> None:
+    """Nothing is lost or doubled."""
+
     async def scene() -> None:
         door, ada, bob, cyd = behind_a_door()
         async with running(ada, bob, cyd) as (_, two, three):

@@ -97,7 +97,9 @@ def test_a_third_that_is_at_work_carries_the_doctors_beside_the_link_of_the_same
     asyncio.run(scene())
 
 
-def test_an_address_that_lets_nobody_in_stays_a_finding_and_the_way_around_it_is_tried() -> None:
+def test_an_address_that_lets_nobody_in_stays_a_finding() -> None:
+    """The way around it is tried."""
+
     async def scene() -> None:
         sites = Sites(*TRIO)  # all list an address, and at those of ada and bob nobody listens
         async with desks(sites, "cyd"):
@@ -191,7 +193,8 @@ class Third:
         return self.book.asked(peer, [CallRequest(name, role) for name, role in asked])
 
 
-def test_a_call_is_given_when_both_ends_have_asked_for_the_same_one_and_each_gets_the_ticket_once() -> None:
+def test_a_call_is_given_when_both_ends_asked_for_the_same_one() -> None:
+    """Each gets the ticket once."""
     third = Third()
     assert not third.asks("ada", ("bob", YOU_CALLED))
     assert not third.asks("bob", ("ada", YOU_CALLED)), "that is another call"

@@ -116,7 +116,6 @@ def without_it(place: Path, phase: str) -> None:
     [partial(without_it, phase=phase) for phase in ("gather", "unmask")],
     ids=["before the certificate", "after it"],
 )
-def test_of_four_the_others_have_their_sum_while_the_cut_lasts_and_the_site_has_it_afterwards(
-    scene: Any, played: Played
-) -> None:
+def test_of_four_the_others_have_their_sum_while_the_cut_lasts(scene: Any, played: Played) -> None:
+    """The site that was cut off has it afterwards."""
     played(scene)

@@ -73,7 +73,8 @@ def test_a_network_is_gone_after_a_failure_inside_it(two: Network) -> None:
     assert inner.hub not in namespaces()
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next_with_the_programs_that_run_in_it(two: Network) -> None:
+def test_what_a_killed_process_left_is_removed_by_the_next(two: Network) -> None:
+    """With the programs that run in it."""
     dying = subprocess.Popen(
         [sys.executable, "-c", DIES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )

@@ -50,9 +50,8 @@ def apart(place: Path, how: Callable[[Network, bool], None]) -> None:
     [partial(apart, how=one_way), partial(apart, how=both_ways)],
     ids=["one hears the other", "neither hears the other"],
 )
-def test_two_sites_that_cannot_talk_keep_no_sum_from_the_others_and_have_it_afterwards(
-    scene: Any, played: Played
-) -> None:
+def test_two_sites_that_cannot_talk_keep_no_sum_from_the_others(scene: Any, played: Played) -> None:
+    """They have it themselves afterwards."""
     played(scene)
 
 
@@ -74,9 +73,8 @@ def a_move(place: Path) -> None:
 
 
 @pytest.mark.parametrize("scene", [a_move], ids=["in GATHER"])
-def test_a_site_whose_address_changes_in_the_middle_of_a_round_is_found_again_and_the_round_holds(
-    scene: Any, played: Played
-) -> None:
+def test_a_site_whose_address_changes_in_mid_round_is_found_again(scene: Any, played: Played) -> None:
+    """The round holds."""
     played(scene)
 
 
@@ -98,7 +96,6 @@ def a_machine_gone(place: Path) -> None:
 
 
 @pytest.mark.parametrize("scene", [a_machine_gone], ids=["in GATHER"])
-def test_a_connection_whose_other_end_is_gone_is_found_and_the_round_goes_on_with_its_next_process(
-    scene: Any, played: Played
-) -> None:
+def test_a_connection_whose_other_end_is_gone_is_found(scene: Any, played: Played) -> None:
+    """The round goes on with the next process of that site."""
     played(scene)

@@ -48,7 +48,6 @@ def sums(place: Path, speed: str, words: int) -> None:
     ],
     ids=["512 kbit/s", "10 Mbit/s", "1 Gbit/s"],
 )
-def test_a_realistic_vector_is_summed_at_any_speed_and_no_link_that_makes_progress_ends(
-    scene: Any, played: Played
-) -> None:
+def test_a_realistic_vector_is_summed_at_any_speed(scene: Any, played: Played) -> None:
+    """No link that makes progress ends."""
     played(scene)

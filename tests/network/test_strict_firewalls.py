@@ -77,7 +77,6 @@ def a_training(place: Path) -> None:
 
 
 @pytest.mark.parametrize("scene", [a_training], ids=["a training"])
-def test_two_sites_without_a_port_train_with_three_others_and_a_relay_sees_tls_13_alone(
-    scene: Any, played: Played
-) -> None:
+def test_two_sites_without_a_port_train_with_three_others(scene: Any, played: Played) -> None:
+    """The relay sees TLS 1.3 and nothing else."""
     played(scene)

@@ -178,7 +178,7 @@ def test_a_statement_of_another_run_hides_none() -> None:
         a.hears(b)
 
 
-def test_a_statement_of_an_epoch_that_is_over_stops_nobody_and_one_of_this_epoch_does() -> None:
+def test_a_statement_of_this_epoch_stops_a_site_an_older_one_not() -> None:
     """A round under way when its epoch ended is on no disk any more; who kept a letter of it could stop its author."""
     second = Roster(2, ROSTER.members)
     ada, ben = Site("a", roster=second), Site("b", roster=second)
@@ -238,7 +238,8 @@ def test_a_shorter_ledger_is_one_of_a_site_that_was_away() -> None:
 
 
 @pytest.mark.parametrize("entries", [1, 2, 3])
-def test_another_ledger_is_refused_and_stops_this_home_only_when_more_than_the_liars_hold_it(entries: int) -> None:
+def test_another_ledger_stops_this_home_only_when_many_hold_it(entries: int) -> None:
+    """It is refused; it stops this home when more than the liars hold it."""
     a = Site("a", entries=3)
     for count, name in enumerate(("b", "c"), start=1):
         with pytest.raises(LedgersDiffer) as caught:

@@ -40,7 +40,8 @@ def of_epoch(name: str, federation: Federation, lineage: Lineage | None, *offers
     return site, learnt
 
 
-def test_a_site_that_is_an_epoch_behind_and_one_that_is_ahead_speak_with_one_another_and_it_learns_the_change() -> None:
+def test_a_site_an_epoch_behind_learns_the_change_from_one_ahead() -> None:
+    """The two speak with one another."""
     behind, learnt = of_epoch("ada", OLD, HERE)
     ahead, taught = of_epoch("dot", SECOND, HERE.after(MADE), MADE)
     behind.hears(ahead)
@@ -73,10 +74,13 @@ def test_an_epoch_to_which_no_approved_change_leads_is_another_agreement(offered
     assert learnt == []
 
 
-def test_of_changes_in_a_hello_that_a_quorum_did_not_sign_or_that_are_in_force_no_file_is_read(
+def test_no_file_is_read_of_changes_that_cannot_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Reading a file that is as large as it may be takes a second or two: of the loop on which all links live."""
+    """Of those in a hello that no quorum signed, or that are in force.
+
+    Reading a file that is as large as it may be takes a second or two: of the loop on which all links live.
+    """
     few, taken = membership.all_three(membership.NAMES[:3]), HERE.after(MADE)
     epochs = [(HERE, OLD, (few, membership.change(OLD, HERE, (), remove=["eve"]))), (taken, SECOND, (MADE,))]
 

@@ -96,8 +96,11 @@ def test_statements_of_runs_that_a_peer_makes_up_take_a_bounded_place() -> None:
 
 
 @pytest.mark.parametrize("size", [200_000, 3_000_000])
-def test_large_statements_of_made_up_runs_are_bounded_and_the_next_process_reads_what_is_kept(size: int) -> None:
-    """32 proposals of 4 MiB of each of two liars were more than a home would read again: it did not start any more."""
+def test_large_statements_of_made_up_runs_are_bounded(size: int) -> None:
+    """The next process reads what is kept.
+
+    32 proposals of 4 MiB of each of two liars were more than a home would read again: it did not start any more.
+    """
     site, again = Site("a"), Site("a")
     large = replace(PROPOSE, support=bytes(size))
     for liar in ("b", "c", "d", "e"):

@@ -43,7 +43,7 @@ def test_any_n_minus_1_shares_have_one_distribution_whatever_the_secret(n: int) 
 
 
 @pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.name)
-def test_every_share_of_an_extreme_secret_is_uniform_and_uncorrelated_with_the_others(field: Field) -> None:
+def test_shares_of_an_extreme_secret_are_uniform_and_uncorrelated(field: Field) -> None:
     """Statistical, on the real fields: chi-square of each share and of each pair's joint cells, five sigma."""
     n, count, cells = 3, 60_000, 8
     for secret in (0, field.p - 1):

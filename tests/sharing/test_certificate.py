@@ -314,7 +314,8 @@ def test_c_liars_neither_stretch_nor_shorten_the_common_deadline(asked: list[int
     assert min(honest) << min(attempt, 3) <= deadline([lie, lie, *honest]) <= max(honest) << min(attempt, 3)
 
 
-def test_the_common_deadline_is_the_second_largest_of_four_and_doubles_three_times_at_most() -> None:
+def test_the_common_deadline_is_the_second_largest_of_four() -> None:
+    """It doubles at most three times."""
     for attempt, factor in enumerate((1, 2, 4, 8, 8, 8)):
         asked = tuple(
             paper.propose(name, attempt=attempt, deadline_ms=value).wire

@@ -96,7 +96,8 @@ def test_of_a_site_outside_of_the_set_nothing_comes_out(state: State) -> None:
     assert seed_to_reveal(state) is not None
 
 
-def test_a_site_outside_of_the_set_reveals_nothing_of_its_own_and_helps_with_shares_of_the_others(state: State) -> None:
+def test_a_site_outside_of_the_set_reveals_nothing_of_its_own(state: State) -> None:
+    """It helps with shares of the others."""
     smaller(state, ME)
     assert seed_to_reveal(state) is None
     assert share_to_reveal(state, ME) is None
@@ -110,7 +111,8 @@ def test_a_share_of_another_bundle_than_the_one_in_the_set_never_comes_out(state
     assert share_to_reveal(state, "site-3") is not None
 
 
-def test_a_home_that_does_not_know_its_own_bundle_in_the_set_is_told_that_it_is_older(state: State) -> None:
+def test_a_home_without_its_own_bundle_of_the_set_is_called_older(state: State) -> None:
+    """The set holds a bundle of this site that the home does not know."""
     assert lost_bundle(state) is None
     state.deal = None
     error = lost_bundle(state)
@@ -121,8 +123,8 @@ def test_a_home_that_does_not_know_its_own_bundle_in_the_set_is_told_that_it_is_
 # ── what is destroyed ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_with_the_certificate_every_secret_that_is_not_of_the_set_is_destroyed_on_the_disk_too() -> None:
-    """site-3 deals and is acknowledged by all, and proposes nothing: the set is the three others."""
+def test_the_certificate_destroys_every_secret_outside_of_the_set() -> None:
+    """On the disk too. site-3 deals and is acknowledged by all, and proposes nothing: the set is the three others."""
 
     def silent(peer: SimulatedPeer, to: str, letter: Letter) -> tuple[Letter, ...]:
         return () if isinstance(letter.message, (m.Propose, m.Held)) else (letter,)
@@ -174,7 +176,8 @@ def places_of(found: Callable[[ast.AST], bool]) -> set[str]:
     return places
 
 
-def test_self_masks_are_touched_where_they_are_dealt_masked_with_stored_and_disclosed_and_nowhere_else() -> None:
+def test_self_masks_are_touched_in_four_places_only() -> None:
+    """Where they are dealt, masked with, stored and disclosed."""
     assert places_of(lambda node: isinstance(node, ast.Attribute) and node.attr == "self_mask") == {
         "sharing/disclosure.py:seed_to_reveal",
         "sharing/phases/mask.py:edges",

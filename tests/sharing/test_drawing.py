@@ -34,7 +34,8 @@ def test_every_row_of_the_table_stands_in_the_drawing_as_often_as_in_the_table()
         assert found == (rows + ready).count(said), said
 
 
-def test_every_reason_for_ignoring_is_said_and_every_phase_named_and_every_letter_that_is_kept() -> None:
+def test_the_drawing_says_every_reason_phase_and_kept_letter() -> None:
+    """Every reason for ignoring, every phase, every letter that is kept."""
     flat = re.sub(r"\s+", " ", TEXT)
     reasons = {cell.reason for cell in EVENTS.values() if isinstance(cell, Ignore)}
     assert all(reason in flat for reason in reasons)

@@ -137,7 +137,8 @@ def test_each_kind_of_proof_convicts_its_liar_and_needs_every_one_of_its_letters
 
 
 @pytest.mark.parametrize("name", PROOFS)
-def test_whoever_shows_a_proof_no_letter_of_another_peer_takes_the_place_of_one_of_the_liars(name: str) -> None:
+def test_no_other_peers_letter_stands_in_for_a_liars_in_a_proof(name: str) -> None:
+    """No matter which peer shows the proof."""
     letters = PROOFS[name]()
     for place, letter in enumerate(letters):
         if letter.sender != LIAR:
@@ -239,8 +240,11 @@ def test_a_root_that_the_accuser_made_up_does_not_convict_an_honest_owner() -> N
     assert judged([root(NAMES[0]), made]) == NAMES[0], "it has signed two"
 
 
-def test_a_root_in_another_field_does_not_convict_an_honest_owner_though_it_summed_under_it() -> None:
-    """61-bit words read as 31-bit ones add up to something else; an owner checks shapes before it sums, anyway."""
+def test_a_root_in_another_field_convicts_no_honest_owner() -> None:
+    """Though it summed under it.
+
+    61-bit words read as 31-bit ones add up to something else; an owner checks shapes before it sums, anyway.
+    """
     made = root(NAMES[0], ((31, 2 * 5),))  # the same bytes, the same chunks: (4, 2, 2, 2) words
     assert judged(framed([made])) == ""
     assert judged(framed([made], roots=[made, *ROOTS[1:]])) == ""

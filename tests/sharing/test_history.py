@@ -135,7 +135,8 @@ def test_rows_that_do_not_follow_are_malformed_however_many_signed_them(name: st
         check(LIES[name])
 
 
-def test_only_signatures_of_the_roster_over_this_very_record_count_and_only_they_are_handed_on() -> None:
+def test_only_roster_signatures_over_this_very_record_count() -> None:
+    """Only they are handed on."""
     data, signed = rows(Q)[0]
     bad = {
         **dict(list(signed.items())[: Q - 1]),

@@ -9,9 +9,10 @@ import pytest
 from benchmarks import _report, kernel
 
 
-def test_the_kernel_benchmark_measures_every_field_beside_the_bare_keystream_and_memcpy(
+def test_the_kernel_benchmark_measures_every_field(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Beside the bare keystream and memcpy."""
     findings = kernel.measure(megabytes=0.3, rounds=2)
     _report.show("kernel", findings, _report.machine("numpy", "cryptography"), as_json=True)
     printed = json.loads(capsys.readouterr().out)

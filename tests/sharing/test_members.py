@@ -106,9 +106,10 @@ LEFT_OUT: list[Callable[[State], None]] = [
 
 
 @pytest.mark.parametrize("way", LEFT_OUT, ids=lambda way: way.__name__)
-def test_one_of_four_who_does_not_fit_is_left_out_and_the_set_of_the_others_holds_together(
+def test_one_of_four_that_does_not_fit_is_left_out_of_the_set(
     way: Callable[[State], None],
 ) -> None:
+    """The set of the others holds together."""
     state = sitting(COORDINATOR)
     way(state)
     assert members.complete(state) == REST
@@ -188,7 +189,8 @@ def test_nobody_but_the_coordinator_names_a_set_and_it_names_one_only() -> None:
     assert not members.can_choose(state)
 
 
-def test_who_is_there_is_waited_for_until_three_quarters_of_the_phase_and_who_is_away_for_a_quarter() -> None:
+def test_a_present_peer_is_waited_for_longer_than_an_absent_one() -> None:
+    """Three quarters of the phase for one that is there, a quarter for one that is away."""
     state = sitting(COORDINATOR)
     state.due = {"away": 1.0, "half": 2.0, "choose": 3.0, "propose": 4.0}
     without_its_proposal(state)
@@ -281,7 +283,8 @@ def smaller(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
 
 
 @pytest.mark.parametrize("told", [["site-0"], ["site-3"], ["site-0", "site-2"], ["site-0", "site-3"]])
-def test_a_coordinator_that_tells_two_sets_costs_no_round_and_makes_no_liar_of_anybody_else(told: list[str]) -> None:
+def test_a_coordinator_that_tells_two_sets_costs_no_round(told: list[str]) -> None:
+    """It makes no liar of anybody else."""
     federation = run({COORDINATOR: altering(m.Members, smaller, to=told)}, peers=4, rounds=2)
     promises.check(federation, beside=[COORDINATOR])
     honest = [peer for name, peer in federation.peers.items() if name != COORDINATOR]

@@ -149,7 +149,8 @@ def test_who_names_a_set_early_is_not_named_for_it_since_its_own_links_may_be_cu
     assert found.state.ballot.message == m.Ballot(0, b"", b"", (), ())
 
 
-def test_a_set_that_is_not_taken_part_in_is_shown_to_all_who_may_have_been_told_another() -> None:
+def test_a_set_not_taken_part_in_is_shown_to_all() -> None:
+    """To all that may have been told another."""
     found, letter = seat(sitting("site-0")), paper.members(survivors=REST)
     shown = [one.letter.message for one in told(found, letter) if isinstance(one, e.Send)]
     assert shown == [m.Handed((letter.wire,))]
@@ -180,7 +181,8 @@ GROUNDS: dict[str, tuple[bool, Callable[[], list[Letter]]]] = {
 
 
 @pytest.mark.parametrize("name", GROUNDS)
-def test_alive_only_they_may_be_left_out_whom_more_than_c_peers_named_in_what_went_before(name: str) -> None:
+def test_a_live_peer_is_left_out_only_if_more_than_c_named_it(name: str) -> None:
+    """In what went before."""
     enough, made = GROUNDS[name]
     wires = tuple(letter.wire for letter in made())
     letter = paper.members(attempt=1, survivors=REST, grounds=wires)
@@ -324,8 +326,11 @@ def test_a_set_that_was_refused_is_not_accepted_when_it_comes_again() -> None:
 # ── what came before the set ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_ballot_that_rests_on_a_site_outside_of_the_set_counts_no_more_when_the_set_is_known() -> None:
-    """Two liars of seven: one in the set casts SURVIVORS with the READY of the other, who is not in it."""
+def test_a_ballot_resting_on_a_site_outside_the_set_does_not_count() -> None:
+    """It counts no more once the set is known.
+
+    Two liars of seven: one in the set casts SURVIVORS with the READY of the other, who is not in it.
+    """
     seven = Paper(7)  # q = 5
     names, chosen = seven.names, seven.names[:6]
     letter = seven.members(survivors=chosen)

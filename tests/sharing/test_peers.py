@@ -149,7 +149,8 @@ def schedule(seed: int, n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 7, 10])
-def test_whatever_is_certified_confirmed_and_learnt_when_the_final_rounds_are_one_chain(n: int) -> None:
+def test_the_final_rounds_are_one_chain_whatever_comes_when(n: int) -> None:
+    """Whenever each round is certified, confirmed and learnt."""
     for seed in range(1500):
         schedule(seed, n)
 

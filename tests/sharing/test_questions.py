@@ -36,7 +36,8 @@ def test_what_is_asked_for_later_is_still_given() -> None:
     assert isinstance(handed.letter.message, m.Handed)
 
 
-def test_were_every_question_answered_one_letter_would_bring_the_same_words_to_all_four_hundred_times() -> None:
+def test_were_every_question_answered_one_letter_would_flood_all() -> None:
+    """It would bring the same words to all, four hundred times."""
     federation, found = standing(Phase.GATHER, peers=4)
     liar = federation.peers[LIAR]
     place = m.Envelope(liar.run, 1, found.number, found.attempt, LIAR, liar.incarnation)
@@ -52,7 +53,8 @@ def test_only_what_is_asked_for_is_handed_on() -> None:
     assert {type(m.read(wire).message) for wire in handed.letter.message.letters} == {m.Root}
 
 
-def test_signed_statements_are_asked_for_before_words_and_none_of_a_kind_that_is_here() -> None:
+def test_signed_statements_are_asked_for_before_words() -> None:
+    """None of a kind that is here already."""
     _, found = standing(Phase.GATHER, peers=4)
     (sent,) = gather.ask(found.state)
     assert isinstance(sent, e.Send)

@@ -39,7 +39,8 @@ def seat() -> Seat:
     return Seat(SimulatedFederation(4, seed=0, length=12))
 
 
-def test_a_liar_whose_proof_is_on_the_disk_is_left_out_by_the_next_process_and_shown_to_whoever_comes() -> None:
+def test_a_liar_whose_proof_is_on_the_disk_stays_left_out() -> None:
+    """By the next process, which shows the proof to every peer that comes."""
     here = seat()
     proof = here.two_readys(LIAR)
     course = here.course(proof)

@@ -19,7 +19,8 @@ WIND = Weather(0.01, 3, (0.05, 60.0), (0.0005, 5.0))
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_whatever_a_liar_says_no_promise_is_broken_nobody_honest_ends_and_only_liars_are_named(seed: int) -> None:
+def test_whatever_a_liar_says_no_promise_is_broken(seed: int) -> None:
+    """Nobody honest ends, and only liars are named."""
     peers = 4 if seed % 5 else 7  # of seven, two may lie
     lies = {name: Chance(seed * 10 + k, (0.02, 0.1, 0.3)[seed % 3]) for k, name in enumerate(("site-0", "site-3"))}
     if peers == 4:
@@ -32,8 +33,11 @@ def test_whatever_a_liar_says_no_promise_is_broken_nobody_honest_ends_and_only_l
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_when_a_liar_repents_every_round_is_right_and_it_comes_back_unless_it_is_proven(seed: int) -> None:
-    """Its operator starts it again, after it has lied enough. Whom letters of its own convict, is out for the epoch."""
+def test_when_a_liar_repents_it_comes_back_unless_it_is_proven(seed: int) -> None:
+    """Every round is right.
+
+    Its operator starts it again, after it has lied enough. Whom letters of its own convict, is out for the epoch.
+    """
     chance = Chance(seed, 0.15)
 
     def lie(liar: SimulatedPeer, peer: str, letter: Letter) -> Iterable[Letter]:

@@ -56,7 +56,8 @@ def test_of_each_sender_kind_attempt_and_chunk_one_letter_is_held() -> None:
     assert len(found._early) == held + 5
 
 
-def test_letters_of_attempts_without_end_are_refused_under_their_senders_name_and_leave_room_for_others() -> None:
+def test_letters_of_attempts_without_end_leave_room_for_others() -> None:
+    """They are refused under their sender's name."""
     found = copied(stood(Phase.SHARE)[1])
     for attempt in range(1, rounds.EARLY_LETTERS + 1):
         give(found, letter("site-0", m.Ready(H, H), attempt=attempt))

@@ -122,7 +122,8 @@ def test_the_parts_of_an_answer_come_to_the_sum_that_is_applied(masked: bool) ->
 
 
 @KINDS
-def test_a_link_that_comes_up_anew_in_the_middle_of_an_answer_costs_only_a_second_answer(masked: bool) -> None:
+def test_a_new_link_in_the_middle_of_an_answer_costs_one_more(masked: bool) -> None:
+    """Only a second answer."""
     federation, found, holder, parts = asking(masked)
     told(federation, found, holder, parts[0])
     again = found.handle(e.LinkUp(found.state.now, holder, federation.peers[holder].incarnation))
@@ -230,7 +231,7 @@ def test_a_claimed_length_takes_no_memory(masked: bool) -> None:
 
 @KINDS
 @pytest.mark.parametrize("what", ["longer", "endless", "more segments"])
-def test_a_sum_that_is_larger_than_its_configuration_says_is_refused_before_it_is_held(masked: bool, what: str) -> None:
+def test_a_sum_larger_than_configured_is_refused_before_it_is_held(masked: bool, what: str) -> None:
     """However much a liar announces and sends: another holder is asked, and what came of it is forgotten."""
     federation, found, holder, parts = asking(masked)
     found.state.setting = replace(found.state.setting, sum_bytes=lambda configuration: 8 * LENGTH)
@@ -248,7 +249,8 @@ def test_a_sum_that_is_larger_than_its_configuration_says_is_refused_before_it_i
 
 
 @KINDS
-def test_a_sum_that_is_asked_for_again_and_again_is_given_once_in_a_while_and_anew_on_a_new_link(masked: bool) -> None:
+def test_a_sum_asked_for_again_and_again_is_given_once_in_a_while(masked: bool) -> None:
+    """And anew on a new link."""
     federation, _, holder, _ = asking(masked)
     served, want = done(federation.peers[holder]), m.Want("sum", ())
     assert told(federation, served, ME, want)
@@ -297,7 +299,8 @@ def test_what_is_asked_for_is_given_with_all_that_it_is_checked_against(masked: 
         assert len(letters[1].message.letters) >= 3  # type: ignore[attr-defined]
 
 
-def test_parts_put_together_are_the_sum_also_with_segments_of_many_fields_and_without_words() -> None:
+def test_parts_put_together_are_the_sum() -> None:
+    """Also with segments of many fields, and without words."""
     vectors = tuple(e.Vector(bits, FIELDS[bits].zeros(size)) for bits, size in ((16, 200_000), (61, 0), (31, 1)))
     parts = parts_of(vectors, masked=False)
     assert [part.segment for part in parts] == [0, 0, 1, 2]

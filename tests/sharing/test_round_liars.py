@@ -308,7 +308,8 @@ def told(liar: SimulatedPeer) -> dict[int, Letter]:
     return vars(liar).setdefault("told", {})  # type: ignore[no-any-return]
 
 
-def test_an_owner_that_tells_all_the_same_wrong_sum_is_found_out_by_the_tags_and_convicted() -> None:
+def test_an_owner_that_tells_all_the_same_wrong_sum_is_convicted() -> None:
+    """The tags find it out."""
     federation = refused({LIAR: false_sum}, errors.FalseSum, "chunk 0")
     assert proven(federation) == {LIAR}
     (one,) = outcome_of(federation).rounds

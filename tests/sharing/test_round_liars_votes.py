@@ -118,9 +118,8 @@ KINDS = [m.Share, m.Ack, m.Propose, m.Root, m.SumDigest, m.Nonce, m.Ready, m.Bal
 
 @pytest.mark.parametrize("kind", KINDS, ids=[kind.__name__ for kind in KINDS])
 @pytest.mark.parametrize("place", [{"epoch": 2}, {"run": bytes(32)}], ids=["epoch", "run"])
-def test_a_letter_of_another_epoch_or_run_is_refused_before_it_can_make_an_honest_peer_look_like_a_liar(
-    kind: type[Message], place: dict[str, object]
-) -> None:
+def test_a_letter_of_another_epoch_or_run_convicts_nobody_honest(kind: type[Message], place: dict[str, object]) -> None:
+    """It is refused before it can make an honest peer look like a liar."""
     lie = altering(kind, lambda liar, peer, letter: resealed(liar, letter, **place))
     refused({LIAR: lie}, errors.UnexpectedMessage, kind.__name__)
 

@@ -111,7 +111,8 @@ def test_so_does_one_among_more_peers_with_the_same_words_in_every_attempt(peers
         assert Coalition(federation, members, fresh=False).learns_only_the_certified_sums(), members
 
 
-def test_chunks_so_short_that_their_tags_give_each_masked_word_away_tell_nothing_more() -> None:
+def test_chunks_too_short_for_their_tags_tell_nothing_more() -> None:
+    """Their tags give each masked word away, and nothing behind it."""
     federation = stormy(4, 0, "storm", 1)
     for members in coalitions(federation):
         assert Coalition(federation, members, fresh=False).learns_only_the_certified_sums(), members
@@ -197,7 +198,8 @@ def with_a_false_sum() -> Watched:
     return federation
 
 
-def test_the_opened_chunks_of_a_false_sum_tell_nothing_and_its_owner_is_summed_without() -> None:
+def test_the_opened_chunks_of_a_false_sum_tell_nothing() -> None:
+    """Its owner is left out of the next attempt."""
     federation = with_a_false_sum()
     assert any(isinstance(letter.message, m.Opened) for _, _, letter in federation.carried)
     (chosen,) = Coalition(federation, ()).decided.values()
@@ -222,8 +224,11 @@ def test_were_the_self_masks_of_an_abandoned_attempt_opened_the_check_would_fail
 
 
 @pytest.mark.parametrize("peers", [3, 4])
-def test_were_one_share_of_each_self_mask_of_an_abandoned_attempt_shown_the_check_would_fail(peers: int) -> None:
-    """They hold q−2 shares of each; one more is the seed."""
+def test_were_shares_of_abandoned_self_masks_shown_the_check_fails(peers: int) -> None:
+    """One share of each self-mask of an abandoned attempt is enough.
+
+    They hold q−2 shares of each; one more is the seed.
+    """
     federation = with_an_abandoned_attempt(peers)
     members = coalitions(federation)[-1]
     honest = [name for name in federation.roster.names if name not in members]
@@ -246,7 +251,8 @@ def test_shares_of_a_silent_members_seed_open_the_certified_sum_and_nothing_else
             assert rank(coalition.determined(coalition.seen()[1])) == federation.length
 
 
-def test_were_the_edges_between_one_honest_peer_and_the_others_opened_the_check_would_fail() -> None:
+def test_were_the_edges_of_one_honest_peer_opened_the_check_fails() -> None:
+    """The edges between it and the others."""
     federation = calm(4)
     members = coalitions(federation)[0]
     one, *others = (name for name in federation.roster.names if name not in members)

@@ -80,15 +80,19 @@ def test_all_products_of_the_field_are_those_of_the_slow_twin() -> None:
         assert list(share) == [reference.gf_times(byte, place + 1) for byte in EVERY_BYTE]
 
 
-def test_one_share_below_a_threshold_of_two_takes_each_value_once_whatever_the_secret() -> None:
+def test_one_share_below_a_threshold_of_two_takes_each_value_once() -> None:
+    """Whatever the secret."""
     for secret in EVERY_BYTE:
         for share in split(bytes([secret]) * 256, 2, 5, EVERY_BYTE):
             assert sorted(share) == list(EVERY_BYTE)
 
 
 @pytest.mark.parametrize("secret", [0, 1, 0x53, 255])
-def test_two_shares_below_a_threshold_of_three_take_each_pair_once_whatever_the_secret(secret: int) -> None:
-    """All 65 536 choices of the two other coefficients of one byte, as the bytes of one long secret."""
+def test_two_shares_below_a_threshold_of_three_take_each_pair_once(secret: int) -> None:
+    """Whatever the secret.
+
+    All 65 536 choices of the two other coefficients of one byte, as the bytes of one long secret.
+    """
     both = np.arange(65536)
     coefficients = (both & 255).astype(np.uint8).tobytes() + (both >> 8).astype(np.uint8).tobytes()
     shares = [np.frombuffer(each, np.uint8).astype(int) for each in split(bytes([secret]) * 65536, 3, 5, coefficients)]

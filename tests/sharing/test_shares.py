@@ -68,8 +68,11 @@ def test_each_pair_has_one_seed_and_each_peer_one_backup_share_of_every_other(n:
 
 
 @pytest.mark.parametrize("n", [3, 4, 5, 7])
-def test_any_q_minus_one_shares_open_the_self_mask_of_the_bundle_without_any_edge_seed(n: int) -> None:
-    """From what a BackupShare shows: share, salt, commitment to the edge, path. Its seed stays with its two ends."""
+def test_q_minus_one_shares_open_the_self_mask_and_no_edge_seed(n: int) -> None:
+    """Any q−1 shares open the self-mask of the bundle.
+
+    From what a BackupShare shows: share, salt, commitment to the edge, path. Its seed stays with its two ends.
+    """
     federation, found = dealt(n)
     names, threshold = federation.roster.names, federation.roster.quorums.q - 1
     for dealer in names:

@@ -160,8 +160,11 @@ def test_an_owner_whose_memory_failed_finds_out_itself() -> None:
 
 
 @pytest.mark.parametrize("under", ["its own attempt", "another"])
-def test_an_owner_that_opens_what_are_no_words_or_for_another_attempt_is_the_one_who_is_named(under: str) -> None:
-    """Its root holds the hash of three bytes for a chunk that it sums itself; its tag is false; it opens the bytes."""
+def test_an_owner_that_opens_no_words_is_the_one_that_is_named(under: str) -> None:
+    """So is one that opens words of another attempt.
+
+    Its root holds the hash of three bytes for a chunk that it sums itself; its tag is false; it opens the bytes.
+    """
     told: set[object] = set()
 
     def opens(liar: SimulatedPeer, attempt: bytes, letter: Letter, given: dict[str, bytes]) -> None:
@@ -202,14 +205,17 @@ def withholding(kinds: tuple[type[Message], ...], to: Sequence[str]) -> Lie:
 
 
 @pytest.mark.parametrize("peers", [4, 5])
-def test_a_peer_that_alone_gets_neither_a_seed_nor_a_confirmation_gets_the_sum_from_those_who_are_final(
+def test_a_peer_that_alone_gets_no_seed_has_the_sum_from_the_final(
     peers: int,
 ) -> None:
-    """The others have q confirmations and destroy what they need no more; one lacks the seed, and one for a quorum."""
+    """It gets no confirmation either.
+
+    The others have q confirmations and destroy what they need no more; one lacks the seed, and one for a quorum.
+    """
     judged({LIAR: withholding((m.Reveal, m.Confirm), ["site-2"])}, peers)
 
 
-def test_a_peer_that_lacks_one_confirmation_for_a_quorum_learns_of_it_from_those_who_are_final() -> None:
+def test_a_peer_one_confirmation_short_learns_it_from_the_final() -> None:
     """site-3 was away for both rounds, and takes over what it missed: no fourth confirmation will ever come."""
     federation = SimulatedFederation(4, rounds=2, length=8, lies={LIAR: withholding((m.Confirm,), ["site-2"])})
     start = federation.start

@@ -166,8 +166,11 @@ def test_a_letter_has_a_row_or_is_ignored_kept_or_refused_under_its_senders_name
 
 
 @pytest.mark.parametrize("kind", [m.Root, m.Chunk, m.SumDigest, m.SumChunk], ids=lambda kind: kind.__name__)
-def test_a_letter_of_another_set_is_nobodys_fault_and_this_peers_set_is_shown_to_all_once(kind: type[Message]) -> None:
-    """Its sender may have been told another one: the two sets side by side convict the coordinator, who signed both."""
+def test_a_letter_of_another_set_is_nobodys_fault(kind: type[Message]) -> None:
+    """This peer's set is shown to all, once.
+
+    Its sender may have been told another one: the two sets side by side convict the coordinator, who signed both.
+    """
     federation, found = at(Phase.GATHER)
     state, told = found.state, letter(federation, found, SAMPLES[kind])
     before = picture(found)
@@ -180,9 +183,8 @@ def test_a_letter_of_another_set_is_nobodys_fault_and_this_peers_set_is_shown_to
 
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
 @pytest.mark.parametrize("kind", OWN, ids=lambda kind: kind.__name__)
-def test_an_event_of_this_nodes_own_has_a_row_or_is_ignored_or_refused_as_our_own_fault(
-    phase: Phase, kind: type[e.Event]
-) -> None:
+def test_a_local_event_has_a_row_or_is_ignored_or_is_our_own_fault(phase: Phase, kind: type[e.Event]) -> None:
+    """An event of this node's own."""
     _, found = at(phase)
     before, cell, event = picture(found), EVENTS.get((phase, kind)), own(kind, found)
     if isinstance(cell, Ignore):
@@ -249,7 +251,8 @@ def test_what_is_handed_on_blames_its_author_for_nothing_that_the_hander_chose(p
 
 
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
-def test_letters_of_an_older_attempt_tell_nothing_but_that_their_sender_leaves_the_round(phase: Phase) -> None:
+def test_letters_of_an_older_attempt_tell_only_who_leaves(phase: Phase) -> None:
+    """Nothing but that their sender leaves the round."""
     federation, found = at(phase)
     found.state.attempt += 4  # the coordinator is the same
     before = picture(found)

@@ -116,8 +116,9 @@ def test_a_cloned_machine_draws_other_secrets_once_it_has_said_hello(monkeypatch
     assert seen != true
 
 
-def test_were_secrets_not_bound_to_the_links_nonces_an_owner_would_have_the_difference_of_two_updates(
+def test_were_secrets_not_bound_to_nonces_an_owner_would_subtract(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """To the links' nonces: an owner would have the difference of two updates."""
     seen, true = clone(monkeypatch, bound=False)
     assert seen == true

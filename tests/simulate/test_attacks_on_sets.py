@@ -140,9 +140,10 @@ def test_were_nothing_passed_on_at_half_time_the_victim_would_be_out(monkeypatch
     assert world.left_out() == [VICTIM]
 
 
-def test_a_coordinator_that_names_its_set_at_once_leaves_nobody_out_whose_link_stands(
+def test_a_coordinator_that_names_its_set_at_once_leaves_none_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Nobody whose link stands."""
     world = leaves_out(monkeypatch, early=True)
     check_that_the_others_go_on(world)
     assert VICTIM not in world.left_out()
@@ -253,10 +254,13 @@ def test_a_set_over_two_bundles_of_one_dealer_costs_no_round(monkeypatch: pytest
     assert {"P2P-ROUND-006"} <= {error.code for error in world.accused(COORDINATOR).values()}
 
 
-def test_were_the_acknowledgements_not_compared_one_death_would_cost_everyones_update(
+def test_were_acknowledgements_not_compared_one_death_costs_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two checks hold here: that all acknowledged one bundle, and that it is the one that this peer has."""
+    """It would cost every peer's update.
+
+    Two checks hold here: that all acknowledged one bundle, and that it is the one that this peer has.
+    """
 
     def of_what_it_carries(letter: Letter, roster: object) -> Composition:
         message = letter.message

@@ -114,7 +114,8 @@ def chooses_its_sum(world: Attacked) -> None:
         world.say(LIAR, name, m.SumChunk(own.attempt_digest, 0, bytes(bytes_of(own.sums[0]))))
 
 
-def test_nobody_opens_a_nonce_before_every_sum_is_signed_and_who_waits_for_it_is_gone_on_without() -> None:
+def test_nobody_opens_a_nonce_before_every_sum_is_signed() -> None:
+    """A peer that waits for it is gone on without."""
     world = waits_for_the_forms()
     world.until(lambda: world.round_of("site-1").attempt == 1)
     assert not any(isinstance(letter.message, m.Nonce) and letter.sender != LIAR for _, letter in world.log)
@@ -123,10 +124,13 @@ def test_nobody_opens_a_nonce_before_every_sum_is_signed_and_who_waits_for_it_is
     assert world.left_out() == [LIAR]
 
 
-def test_were_the_nonces_open_before_the_sums_are_signed_a_wrong_sum_would_pass_all_forms(
+def test_were_nonces_open_before_signing_a_wrong_sum_would_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two things bind the forms to the sums: V is in the challenge, and the nonces are opened for V. Both are off."""
+    """It would pass all forms.
+
+    Two things bind the forms to the sums: V is in the challenge, and the nonces are opened for V. Both are off.
+    """
 
     def not_yet(state: State) -> bool:
         return bool(state.segments) and not state.view
@@ -156,9 +160,10 @@ def test_a_false_tag_that_makes_a_true_sum_look_wrong_convicts_its_author() -> N
     assert world.left_out() == [LIAR]
 
 
-def test_were_nothing_opened_a_false_tag_would_spoil_every_attempt_and_honest_owners_be_left_out_for_it(
+def test_were_nothing_opened_a_false_tag_would_spoil_every_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Honest owners would be left out for it."""
     row_off(monkeypatch, Phase.GATHER, verify.can_judge, None)
     world = Attacked(lies={LIAR: FALSE_TAGS})
     tried = fails_for_ever(world)

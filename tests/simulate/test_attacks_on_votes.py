@@ -113,8 +113,11 @@ def test_without_the_rule_of_one_ballot_a_delayed_dropout_exposes_the_victim(mon
 # ── a re-used update ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_site_that_sums_a_sent_update_again_is_exposed_so_it_is_told_that_it_was_sent() -> None:
-    """Round 2 sums the words of round 1 once more: by a driver that does not listen to LeftBehind.sent."""
+def test_a_site_that_sums_a_sent_update_again_is_exposed() -> None:
+    """So it is told that the update was sent.
+
+    Round 2 sums the words of round 1 once more: by a driver that does not listen to LeftBehind.sent.
+    """
     world = split(careless=True)
     let_it_run(world)
     assert world.exposed(VICTIM)

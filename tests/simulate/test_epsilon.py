@@ -24,9 +24,10 @@ def known_to_have_spent(monkeypatch: pytest.MonkeyPatch, epsilon: float) -> Simu
     return SimulatedFederation(4, rounds=1, length=8)
 
 
-def test_a_proposal_with_a_fallen_epsilon_is_dropped_and_its_sender_named_and_gone_on_without(
+def test_a_proposal_with_a_fallen_epsilon_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Its sender is named and gone on without."""
     federation = known_to_have_spent(monkeypatch, 0.2)
     federation.run()
     for name, peer in federation.peers.items():

@@ -42,7 +42,9 @@ def again(liar: SimulatedPeer, letter: Letter, message: m.Message, **place: Any)
     return seal(message, replace(letter.envelope, **place), liar.identity)
 
 
-def test_an_owner_that_lacks_the_words_of_nobody_is_waited_for_by_name_and_gone_on_without() -> None:
+def test_an_owner_that_lacks_no_words_is_waited_for_by_name() -> None:
+    """It is gone on without."""
+
     def lie(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
         if isinstance(letter.message, (m.SumDigest, m.SumChunk, m.Handed, m.Nonce, m.Tags)):
             return ()
@@ -131,7 +133,9 @@ def test_a_holder_that_repeats_the_beginning_of_the_sum_is_left_for_another_one(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_who_confirms_and_then_confirms_another_sum_is_named_and_what_it_confirmed_stands(seed: int) -> None:
+def test_a_peer_that_confirms_two_sums_is_named(seed: int) -> None:
+    """What it confirmed first stands."""
+
     def lie(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
         message = letter.message
         if not isinstance(message, m.Want) or message.what != "nothing" or liar.course is None:

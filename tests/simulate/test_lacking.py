@@ -131,8 +131,11 @@ def early_vote(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]
     return letter, m.seal(vote, letter.envelope, liar.identity)
 
 
-def test_a_vote_on_readys_that_nobody_has_brings_nobody_to_vote_or_to_reveal_anything() -> None:
-    """site-2 is kept from the tags, so of q READYs one is lacking: what the liar says of it counts for nothing."""
+def test_a_vote_on_readys_that_nobody_has_moves_nobody() -> None:
+    """It brings nobody to vote or to reveal anything.
+
+    site-2 is kept from the tags, so of q READYs one is lacking: what the liar says of it counts for nothing.
+    """
     world = Attacked(lies={LIAR: early_vote}, holds=slow(m.Tags, (ONE, TWO), (LACKS, TWO)))
     world.begin()
     world.until(lambda: all(vote_of(world, name) for name in world.honest))
@@ -158,7 +161,8 @@ def no_set() -> Attacked:
     )
 
 
-def test_whom_the_set_did_not_reach_has_the_certificate_from_a_voter_before_it_gives_up() -> None:
+def test_a_peer_without_the_set_has_the_certificate_from_a_voter() -> None:
+    """Before it gives up."""
     world = no_set()
     world.begin()
     world.until(lambda: world.stands(LACKS, *DECIDED))

@@ -57,7 +57,8 @@ class OlderDisk(SimulatedFederation):
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_a_home_that_was_rolled_back_gains_nothing_and_makes_nobody_else_look_like_a_liar(seed: int) -> None:
+def test_a_home_that_was_rolled_back_gains_nothing(seed: int) -> None:
+    """It makes nobody else look like a liar."""
     federation = OlderDisk(4, seed)
     federation.run(60_000)
     promises.check(federation, beside=["site-0"])
@@ -69,8 +70,11 @@ def test_a_home_that_was_rolled_back_gains_nothing_and_makes_nobody_else_look_li
             assert peer.error.fields["peer"] == "site-0"
 
 
-def test_a_peer_that_could_not_vouch_gives_nothing_up_when_another_comes_back_after_the_certificate() -> None:
-    """It stands in UNMASK without a READY; an ABANDON there was an event without a row, and ended its process."""
+def test_a_peer_that_could_not_vouch_gives_up_nothing_on_a_return() -> None:
+    """Another comes back after the certificate.
+
+    It stands in UNMASK without a READY; an ABANDON there was an event without a row, and ended its process.
+    """
     world = ByHand(4)
     world.start_all()
     slow, back, other = world.peers["site-3"], world.peers["site-0"], world.peers["site-1"]

@@ -92,7 +92,8 @@ def test_a_run_that_is_cut_short_says_how_far_it_got() -> None:
     assert outcome.complete == (outcome.rounds[0].final_at == outcome.peers)
 
 
-def test_bytes_sent_per_peer_are_within_tens_of_kilobytes_of_the_optimum_of_an_all_reduce() -> None:
+def test_bytes_sent_per_peer_are_near_the_optimum_of_an_all_reduce() -> None:
+    """Within tens of kilobytes."""
     outcome = simulate(4, length=100_000)
     optimum = 2 * 3 / 4 * 100_000 * 8
     for sent in outcome.bytes_sent.values():

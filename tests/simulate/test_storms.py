@@ -21,9 +21,8 @@ FEW = {(3, 5): 4, (4, 4): 4, (5, 3): 4, (6, 1): 6, (6, 2): 4, (7, 1): 6, (7, 2):
 
 @pytest.mark.parametrize("weather", WEATHERS)
 @pytest.mark.parametrize(("peers", "rounds", "block"), [(*at, k) for at, count in BLOCKS.items() for k in range(count)])
-def test_a_round_is_right_or_none_whatever_the_order_of_letters_deaths_and_partitions(
-    peers: int, rounds: int, block: int, weather: str
-) -> None:
+def test_a_round_is_right_or_none_in_any_storm(peers: int, rounds: int, block: int, weather: str) -> None:
+    """Whatever the order of letters, deaths and partitions."""
     sweep(peers, range(block * PER_BLOCK, (block + 1) * PER_BLOCK), weather, rounds)
 
 

@@ -37,9 +37,10 @@ def honest(federation: SimulatedFederation) -> list[SimulatedPeer]:
     return [peer for name, peer in federation.peers.items() if name != LIAR]
 
 
-def test_a_proposal_that_nominates_nonsense_is_dropped_and_its_sender_named_and_gone_on_without(
+def test_a_proposal_that_nominates_nonsense_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Its sender is named and gone on without."""
     federation = spoilt(monkeypatch)
     federation.run()
     for peer in honest(federation):

@@ -42,7 +42,8 @@ def test_the_renyi_bound_steps_in_where_the_prv_accountant_fails(monkeypatch: py
     assert Account([Mechanism(1.1, 0.016, 626)]).epsilon(1e-5) == pytest.approx(2.255, abs=0.01)
 
 
-def test_epsilon_never_decreases_from_pass_to_pass_and_the_defaults_leave_two_spare_passes() -> None:
+def test_epsilon_never_decreases_and_defaults_leave_two_passes() -> None:
+    """From pass to pass; the defaults leave two spare passes."""
     account, spent = Account(), [0.0]
     for _ in range(10):
         account.charge(PRIVACY)

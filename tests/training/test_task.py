@@ -133,7 +133,8 @@ def test_a_checkpoint_holds_named_tensors_and_comes_back_bit_for_bit() -> None:
     assert checkpoint.named_tensors(raw)["0.weight"].shape == (3, 4)
 
 
-def test_a_file_in_pieces_is_one_that_the_library_reads_and_no_tensor_is_copied_into_it() -> None:
+def test_a_file_in_pieces_is_one_that_the_library_reads() -> None:
+    """No tensor is copied into it."""
     from safetensors.numpy import load
 
     wide = np.arange(40_000, dtype=np.float32).reshape(200, 200)

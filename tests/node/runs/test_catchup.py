@@ -227,9 +227,10 @@ def test_entries_that_do_not_follow_are_refused_and_their_sender_named(sites: tu
     assert (len(away.books.federation), away.marks) == (1, [])
 
 
-def test_a_record_of_a_liar_among_three_is_not_taken_over_with_its_own_signature_alone(
+def test_a_liars_record_is_not_taken_over_by_its_own_signature(
     sites: tuple[Site, Site],
 ) -> None:
+    """Among three, its signature alone does not suffice."""
     away, there = sites
     run = there.place.started()
     record, signed = row(run, there.place.identities, 4, bytes(32), {})

@@ -140,9 +140,8 @@ def test_entries_are_taken_over_and_their_sender_asked_for_the_model(away: Away)
 
 
 @pytest.mark.parametrize(("rounds", "taken"), [(3, 0), (0, 1)], ids=["about to begin it", "serving only"])
-def test_the_record_of_the_very_round_that_a_site_is_about_to_begin_is_left_for_its_sum(
-    away: Away, rounds: int, taken: int
-) -> None:
+def test_the_record_of_the_round_about_to_begin_is_left(away: Away, rounds: int, taken: int) -> None:
+    """It is left for the sum of the site that begins that very round."""
     away.run.rounds = rounds
     away.learner.ask(OTHERS[0])
     (answer,) = away.there.catchup.answer(Behind(1, b"", 0))
@@ -234,8 +233,11 @@ def test_a_question_is_answered_with_what_this_site_has(away: Away) -> None:
     assert bytes(answers[1].data) == away.ahead.model_bytes(model)
 
 
-def test_who_asks_more_than_it_takes_is_answered_when_it_has_taken_and_its_last_question_only(away: Away) -> None:
-    """Two hundred bytes of a question are eight mebibytes of an answer, a thousand times a second."""
+def test_a_peer_that_asks_faster_than_it_reads_is_answered_once(away: Away) -> None:
+    """When it has read, and its last question only.
+
+    Two hundred bytes of a question are eight mebibytes of an answer, a thousand times a second.
+    """
     away.hear_entries()
     away.hear(away.right())
     away.hands.sent.clear()

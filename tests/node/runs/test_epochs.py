@@ -62,9 +62,8 @@ def everything_is_new(home: Home) -> None:
 
 
 @pytest.mark.parametrize("name", ["ada", "ben"])
-def test_wherever_the_process_dies_the_next_one_finds_the_old_epoch_or_the_new_one_whole(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_death_anywhere_leaves_one_epoch_whole(tmp_path: Path, name: str) -> None:
+    """The next process finds the old one or the new one."""
     with at_the_end(tmp_path, name) as home:
         if name == "ben":
             with home.beside():
@@ -113,7 +112,8 @@ def test_a_site_that_leaves_keeps_its_ledger_and_enters_nothing(tmp_path: Path) 
         assert records(eve)[-1] == MADE.record
 
 
-def test_a_change_that_too_few_signed_is_not_written_behind_the_round_that_announces_it(tmp_path: Path) -> None:
+def test_a_change_that_too_few_signed_is_not_written(tmp_path: Path) -> None:
+    """Not behind the round that announces it either."""
     with at_the_end(tmp_path, "ada") as ada:
         keep_change(ada, all_three(("ada", "ben", "cyd")))
         with pytest.raises((MembershipBroken, ValueError)):
@@ -131,7 +131,8 @@ def test_the_file_of_an_epoch_that_has_not_begun_leads_to_the_one_that_it_is(tmp
         assert enter(ada, NEW).digest == OLD.digest
 
 
-def test_a_site_with_a_new_key_follows_the_others_into_an_epoch_that_its_ledger_has_not_reached(ben: Home) -> None:
+def test_a_site_with_a_new_key_follows_the_others_into_an_epoch(ben: Home) -> None:
+    """Its own ledger has not reached that epoch."""
     with ben.beside():
         ben.replace(NEXT, IDENTITIES["ben again"].reveal())
     assert leap(ben, OLD)

@@ -57,7 +57,8 @@ def test_two_applied_rounds_become_final_in_order_and_no_crash_between_loses_a_m
     assert again.digest_of(again.model) == second
 
 
-def test_what_one_process_makes_final_of_two_applied_rounds_is_what_the_next_one_finds(place: Place) -> None:
+def test_what_one_process_makes_final_is_what_the_next_one_finds(place: Place) -> None:
+    """Of two applied rounds."""
     run = place.started()
     results = [summed(run, 1, 0), summed(run, 2, 1)]
     for number, (after, outcome) in enumerate(results, start=1):

@@ -116,7 +116,8 @@ def test_other_data_or_another_question_are_another_query(place: Place) -> None:
         answers(asks(place, value="52000.00"), FEWER, number=4)  # the same number
 
 
-def test_the_cohort_is_noted_without_the_number_and_so_that_nobody_finds_it_by_trying(place: Place) -> None:
+def test_the_cohort_is_noted_without_the_number(place: Place) -> None:
+    """Nobody finds the number by trying."""
     answers(asks(place), number=7, attempt=2)
     other_home = asks(place, mark=bytes([1]) * 32)
     answers(other_home, number=8)
@@ -159,7 +160,8 @@ def test_the_sum_is_of_those_in_it_and_no_model_comes_of_it(place: Place) -> Non
     assert (run.lacks(5, b"{}"), run.model_bytes(NO_MODEL)) == (b"", None)
 
 
-def test_the_words_are_kept_for_another_attempt_until_the_sum_is_there_and_then_let_go(place: Place) -> None:
+def test_the_words_are_kept_until_the_sum_is_there(place: Place) -> None:
+    """For another attempt; then they are let go."""
     run = asks(place)
     (given,) = (weakref.ref(part.vector.words) for part in run.parts)
     total = times(answers(run, FEWER), 3)
@@ -219,14 +221,15 @@ class Node:
         return asyncio.run(Peer(self, lambda given: self).sum([1, 2], name=name))  # type: ignore[arg-type]
 
 
-def test_a_sum_that_the_others_finished_while_this_site_was_away_is_missed_and_no_zero(place: Place) -> None:
+def test_a_sum_finished_while_this_site_was_away_is_missed(place: Place) -> None:
+    """It is missed, and no zero."""
     with pytest.raises(SumMissed) as caught:
         Node(place, "bonus", "salary").sum("salary")
     assert (caught.value.code, caught.value.exit_status) == ("P2P-ROUND-045", 1)
     assert "up to round 2" in caught.value.evidence
 
 
-def test_a_site_that_was_away_while_others_asked_something_else_still_gets_its_own_answer(place: Place) -> None:
+def test_a_site_away_during_another_question_gets_its_own_answer(place: Place) -> None:
     result = Node(place, "bonus", "salary", "own").sum("own")
     assert (result.total.tolist(), result.survivors, result.round) == ([3, 6], NAMES, 3)
 

@@ -117,9 +117,8 @@ def of_pass(run: TrainingRun, number: int, count: int) -> tuple[e.Vector, ...]:
 
 
 @starts
-def test_an_update_of_which_nothing_left_is_summed_in_the_next_round_and_paid_for_once(
-    place: Place, goes_on: Start
-) -> None:
+def test_an_update_of_which_nothing_left_is_paid_for_once(place: Place, goes_on: Start) -> None:
+    """It is summed in the next round."""
     run = place.started()
     offer = run.propose(1, 0)
     finished(place, run, 1, *by_others(run, 1, 0), survivors=list(OTHERS))
@@ -305,9 +304,7 @@ def test_a_metric_that_nobody_can_know_is_left_out_and_no_number(place: Place) -
     st.lists(st.sampled_from([0, 1, -1, 1 << 53, (1 << 60) - 1, 1 - (1 << 60)]), min_size=8, max_size=8),
     st.integers(0, CLASSES * BINS - 8),
 )
-def test_whatever_counts_a_liar_makes_of_the_sum_the_metric_is_a_fact_that_a_record_holds(
-    chosen: list[int], first: int
-) -> None:
+def test_the_metric_is_a_recorded_fact_whatever_a_liar_counts(chosen: list[int], first: int) -> None:
     counts = np.zeros(CLASSES * BINS + 1, np.int64)
     counts[first : first + 8] = chosen
     outcome = TrainingRun._outcome(SimpleNamespace(), counts)  # type: ignore[arg-type]
