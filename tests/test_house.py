@@ -166,6 +166,7 @@ def test_each_place_imports_the_third_party_packages_of_its_row_and_no_other(whe
         assert {name for name, found in by_file.items() if package in found} <= {only}
 
 
+@pytest.mark.claim("CODEC-1")
 @pytest.mark.parametrize("file", FILES, ids=names(FILES))
 def test_clocks_sockets_and_the_system_are_touched_only_where_they_may_be(file: Path) -> None:
     top = {name.split(".")[0] for name in imports(file)}
@@ -240,6 +241,7 @@ def test_the_package_loads_none_of_its_four_names_before_they_are_used() -> None
     assert {"Federation", "Peer", "Task", "simulate"} <= set(dir(p2pfl))
 
 
+@pytest.mark.claim("LEDGER-6")
 def test_the_auditors_program_shares_no_code_with_this_one() -> None:
     """Nothing here leans on it."""
     top = {name.split(".")[0] for name in imports(PACKAGE / "ledger/auditor.py")}

@@ -62,6 +62,7 @@ def test_an_address_reads_and_prints_as_written(text: str, host: str, port: int)
     assert str(Address.parse(text)) == text
 
 
+@pytest.mark.claim("CLI-4")
 @pytest.mark.parametrize(
     ("text", "says"),
     [

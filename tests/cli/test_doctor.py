@@ -70,6 +70,7 @@ def test_five_doctors_at_once_find_every_link_well_in_both_directions(tmp_path: 
             assert abs(link["clock_ahead_s"]) < 10
 
 
+@pytest.mark.claim("PROBE-1")
 @pytest.mark.processes
 def test_a_doctor_beside_a_training_disturbs_no_round(tmp_path: Path, start: Start) -> None:
     """It finds that the port is held by this site's own join."""

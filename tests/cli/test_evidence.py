@@ -127,6 +127,7 @@ def test_the_list_says_who_broke_what_in_one_line_for_each_proof(desk: Desk) -> 
     assert any("proves nothing: " in line and "1 Ready" in line for line in lines)
 
 
+@pytest.mark.claim("LIAR-4")
 def test_a_proof_is_written_to_a_file_that_others_check_with_peers_yaml_alone(desk: Desk) -> None:
     desk.keep(desk.proof())
     status, written = desk.shown("-o", "out.proof")

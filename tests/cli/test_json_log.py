@@ -44,6 +44,7 @@ def test_a_line_says_when_how_grave_where_and_what(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.claim("CLI-3")
 def test_what_is_not_in_the_table_is_not_written(tmp_path: Path) -> None:
     error = LinkFlooded(peer="ben", evidence="600 at once")
     odd = []

@@ -151,6 +151,7 @@ def test_a_joiner_signs_the_agreement_or_its_change_is_not_approved(
         assert set(held.signatures) == {"ada", "ben", "cyd", "dot", "fay"}
 
 
+@pytest.mark.claim("MEMBER-3")
 @pytest.mark.parametrize(
     ("name", "more", "code"),
     [
@@ -184,6 +185,7 @@ def test_signatures_of_several_copies_are_put_together(here: Path) -> None:
     assert Federation.load("peers-2.yaml").roster.names == NAMES[:4]
 
 
+@pytest.mark.claim("MEMBER-2")
 def test_a_site_signs_one_change_for_each_epoch(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     proposed("remove", "eve")
     assert at("ada", "propose", "remove", "dot", "-o", "other.yaml") == 2
@@ -195,6 +197,7 @@ def test_a_site_signs_one_change_for_each_epoch(here: Path, capsys: pytest.Captu
     assert at("ada", "approve", "change.yaml", "--yes") == 0  # the same one again is no second one
 
 
+@pytest.mark.claim("MEMBER-2")
 def test_what_is_signed_is_on_the_disk_before_its_signature_is_seen(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +226,7 @@ def test_a_signed_change_whose_file_was_lost_is_written_once_more(
     assert changefile.load("change.yaml") == lost
 
 
+@pytest.mark.claim("MEMBER-4")
 def test_a_change_that_would_never_begin_is_not_signed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every approver sees when it begins.
 
@@ -248,6 +252,7 @@ def _standing(name: str) -> tuple[Federation, Lineage]:
         return standing(home, Federation.load("peers.yaml"))
 
 
+@pytest.mark.claim("MEMBER-4")
 @pytest.mark.parametrize("keys", [b"\x03", b"\x04", b"n\n", b"\n"], ids=repr)
 def test_whoever_does_not_say_yes_at_the_prompt_has_signed_nothing(here: Path, keys: bytes) -> None:
     proposed("remove", "eve")
@@ -284,6 +289,7 @@ def at_a_terminal(arguments: list[str], prompt: bytes, keys: bytes) -> int:
     return child.wait(60)
 
 
+@pytest.mark.claim("MEMBER-5")
 def test_a_change_that_cannot_be_written_is_not_signed(here: Path) -> None:
     assert at("ada", "propose", "remove", "eve", "-o", "no/such/folder/change.yaml") == 1
     Path("change.yaml").symlink_to("nowhere")
@@ -292,6 +298,7 @@ def test_a_change_that_cannot_be_written_is_not_signed(here: Path) -> None:
     proposed("remove", "dot")
 
 
+@pytest.mark.claim("MEMBER-5")
 def test_a_signature_that_is_spoilt_in_one_copy_takes_no_good_one_of_another_away(here: Path) -> None:
     proposed("remove", "eve")
     good = changefile.load("change.yaml")
@@ -301,6 +308,7 @@ def test_a_signature_that_is_spoilt_in_one_copy_takes_no_good_one_of_another_awa
         assert changefile.load(files[0]).signatures["ada"] == good.signatures["ada"]
 
 
+@pytest.mark.claim("HOME-3")
 def test_what_somebody_lays_beside_a_change_is_not_written_through(here: Path) -> None:
     proposed("remove", "eve")
     Path("mine").write_text("of great value")
@@ -318,6 +326,7 @@ def test_without_a_terminal_nothing_is_signed_unless_it_is_said(here: Path, caps
     assert set(changefile.load("change.yaml").signatures) == {"ada"}
 
 
+@pytest.mark.claim("MEMBER-1", "MEMBER-7")
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [
@@ -436,6 +445,7 @@ def test_a_key_is_revoked_at_once_and_only_as_many_as_the_quorum_can_stand(
         assert "P2P-FED-031" in capsys.readouterr().err
 
 
+@pytest.mark.claim("MEMBER-14")
 def test_a_key_that_was_revoked_by_mistake_is_accepted_again_and_each_is_noted_once(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_place_on_loopback_is_taken(text: str, host: str) -> None:
     assert place_of(text) == Address(host, 9464)
 
 
+@pytest.mark.claim("CLI-3")
 @pytest.mark.parametrize(
     "text",
     [
@@ -134,6 +135,7 @@ def test_a_port_that_is_taken_is_named() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("CLI-3")
 @pytest.mark.parametrize(
     ("request_", "status"),
     [

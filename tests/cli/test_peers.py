@@ -91,6 +91,7 @@ def test_init_tells_card_fingerprint_key_file_and_the_next_command(
     assert "p2pfl peers create charite.card" in shown
 
 
+@pytest.mark.claim("CLI-5")
 def test_init_never_overwrites_a_home_or_a_key(
     here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,6 +104,7 @@ def test_init_never_overwrites_a_home_or_a_key(
     assert not Path("homes/second").exists()
 
 
+@pytest.mark.claim("CLI-5")
 def test_peers_create_never_overwrites(here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path("peers.yaml").write_text("mine\n")
     assert run(["peers", "create", *cards, "-o", "peers.yaml"]) == 2
@@ -152,6 +154,7 @@ def test_wrong_use_ends_with_2_and_its_own_error(
     assert not any(path.suffix == ".key" for path in here.rglob("*"))
 
 
+@pytest.mark.claim("SUM-5")
 def test_two_sites_are_refused_and_told_why(here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["peers", "create", *cards[:2], "-o", "peers.yaml"]) == 2
     shown = capsys.readouterr().err
@@ -160,6 +163,7 @@ def test_two_sites_are_refused_and_told_why(here: Path, cards: list[str], capsys
     assert not Path("peers.yaml").exists()
 
 
+@pytest.mark.claim("FED-3")
 def test_an_edited_card_ends_with_5(here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path("bad.card").write_text(Path(cards[0]).read_text().replace("7001", "7009"))
     assert run(["peers", "create", "bad.card", *cards[1:], "-o", "peers.yaml"]) == 5
@@ -290,6 +294,7 @@ def test_interrupted_ends_with_130_and_says_that_nothing_is_lost(
     assert "nothing final is lost" in capsys.readouterr().err
 
 
+@pytest.mark.claim("CLI-1")
 def test_a_bug_is_told_without_a_traceback_and_without_its_text(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -359,6 +364,7 @@ def test_what_was_probably_meant_is_said(here: Path, cards: list[str], capsys: p
     assert "'0' is no number of seconds above 0" in capsys.readouterr().err
 
 
+@pytest.mark.claim("CLI-4")
 def test_no_file_and_no_error_steers_the_terminal_that_it_is_shown_on(
     here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from tests.cli.sites import Sites, Start, ended, facts, said
 pytestmark = pytest.mark.processes
 
 
+@pytest.mark.claim("SUM-6")
 def test_three_people_learn_their_average_and_nobody_writes_down_a_salary(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path)
     salaries = ("520003142.00", "610002718.50", "710001618.00")  # of more digits than a digest has in a row by chance
@@ -55,6 +56,7 @@ def test_sites_that_ask_different_questions_are_told_so(tmp_path: Path, start: S
     assert any("P2P-ROUND-030" in err for _, _, err in results)
 
 
+@pytest.mark.claim("LEDGER-4")
 def test_the_demo_ends_with_every_key_and_identical_roots(tmp_path: Path, start: Start) -> None:
     status, out, err = ended(start("demo", "--peers", "3", "--rounds", "2", "--home", "kept", "--json"))
     assert status == 0, err
@@ -95,6 +97,7 @@ def test_a_demo_whose_budget_does_not_last_ends_with_4_and_what_the_peer_said(tm
     assert facts(out)["error"]["code"] == "P2P-USE-008"  # type: ignore[index]
 
 
+@pytest.mark.claim("MEMBER-3")
 def test_no_site_signs_an_agreement_that_it_was_not_shown(tmp_path: Path, start: Start) -> None:
     """Its log says when it was shown."""
     document = tmp_path / "agreement.pdf"
@@ -196,6 +199,7 @@ def test_check_names_missing_links_with_the_cause_and_charges_nothing(tmp_path: 
     assert facts(shown)["privacy"] is None
 
 
+@pytest.mark.claim("DP-4")
 def test_the_budget_ends_a_training_with_4_and_is_recorded(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path, "privacy.max_epsilon=1.2", "rounds=3")
     results = [ended(process) for process in [start(*sites.join(name, "--wait", "60")) for name in sites.names]]
@@ -204,6 +208,7 @@ def test_the_budget_ends_a_training_with_4_and_is_recorded(tmp_path: Path, start
     assert "not started, epsilon would be" in log
 
 
+@pytest.mark.claim("FED-2")
 def test_another_peers_yaml_is_told_at_the_site_that_differs(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path)
     other = tmp_path / "other.yaml"
@@ -263,6 +268,7 @@ def test_a_hospitals_own_task_and_csv_train_compressed_and_the_model_predicts(tm
     assert facts(from_file[1])["records"] == len(rows)
 
 
+@pytest.mark.claim("LEDGER-1")
 def test_a_ledger_with_one_byte_changed_ends_verify_with_5_and_the_entrys_number(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path)
     running = [start("sum", *sites.common(name), "--value", "1") for name in sites.names]

@@ -123,6 +123,7 @@ def test_a_columns_blank_cells_are_no_numbers_and_are_not_counted(tmp_path: Path
     assert own_values(None, file, "chol") == [Decimal(200), Decimal("240.5")]
 
 
+@pytest.mark.claim("CLI-2")
 @pytest.mark.parametrize(("cells", "line"), [("200\nhigh", 3), ("2,5", 2), ("nan1", 2), ("1\n\n2,", 4)])
 def test_a_cell_that_is_no_number_is_named_by_line_and_not_repeated(tmp_path: Path, cells: str, line: int) -> None:
     file = tmp_path / "a.csv"

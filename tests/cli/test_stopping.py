@@ -53,6 +53,7 @@ def test_the_first_signal_lets_what_is_under_way_end(number: signal.Signals) -> 
     assert "Abort" in ended.said[-1]  # what `p2pfl` turns into 130
 
 
+@pytest.mark.claim("LIVE-6")
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_signal_ends_at_once(second: signal.Signals) -> None:
     process = started(FOR_EVER, FOR_EVER)
@@ -64,6 +65,7 @@ def test_the_second_signal_ends_at_once(second: signal.Signals) -> None:
     assert ended.said[-1] == "ended at once: what is on the disk is whole"
 
 
+@pytest.mark.claim("LIVE-6")
 def test_what_does_not_end_is_left_after_the_bound() -> None:
     process = started("0.1", FOR_EVER)
     process.signal(signal.SIGTERM)

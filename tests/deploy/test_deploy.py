@@ -76,6 +76,7 @@ def test_systemd_reads_the_unit_without_a_word(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.strip(), done.stdout.strip()) == (0, "", "")
 
 
+@pytest.mark.claim("HOME-7")
 def test_systemd_finds_the_unit_exposed_to_little() -> None:
     arguments = ["security", "--offline=true", "--threshold=15", str(UNIT)]
     done = subprocess.run([tool("systemd-analyze"), *arguments], capture_output=True, text=True, check=False)
@@ -124,6 +125,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
     )
 
 
+@pytest.mark.claim("HOME-7")
 def test_a_home_that_a_credential_opens_opens_where_systemd_puts_it_and_nowhere_else(tmp_path: Path) -> None:
     given, other, home = tmp_path / "given", tmp_path / "other", str(tmp_path / "home")
     for folder, key in ((given, "ab" * 32), (other, "cd" * 32)):
@@ -139,6 +141,7 @@ def test_a_home_that_a_credential_opens_opens_where_systemd_puts_it_and_nowhere_
     assert "ab" * 32 not in made.stdout + made.stderr + opened.stdout + opened.stderr
 
 
+@pytest.mark.claim("HOME-7")
 def test_what_systemd_creds_encrypts_is_what_the_program_reads(tmp_path: Path) -> None:
     creds, sealed, given = tool("systemd-creds"), tmp_path / "key.cred", tmp_path / "p2pfl"
     # The null key seals for nobody: a machine that runs tests has no key of its own.
@@ -196,6 +199,7 @@ def test_a_container_may_do_little_and_runs_a_command_that_the_program_takes(nam
     assert paths <= mounted
 
 
+@pytest.mark.claim("HOME-7")
 def test_the_image_runs_as_nobody_special_and_holds_nothing_secret() -> None:
     text = (CONTAINER / "Containerfile").read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]

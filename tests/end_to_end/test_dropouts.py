@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 
+import pytest
+
 from tests.end_to_end.checks import rounds
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Process, Sites
@@ -23,6 +25,7 @@ def begin(sites: Sites, name: str) -> Process:
     return sites.site(name, orders(sites.names.index(name)), again=True)
 
 
+@pytest.mark.claim("LIVE-3")
 def test_one_of_five_killed_ten_times_in_a_row_costs_no_round(
     make: MakeSites,
 ) -> None:

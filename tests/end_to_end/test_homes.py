@@ -219,6 +219,7 @@ def test_of_two_copies_of_a_home_at_least_one_stops(make: MakeSites, tmp_path: P
         assert ended.facts["given"][0]["total"] == ["6"]
 
 
+@pytest.mark.claim("HOME-6")
 def test_a_new_process_draws_no_secret_for_a_round_before_a_quorum_has_said_hello(make: MakeSites) -> None:
     sites = make(3)
     all_do(sites, SUM)
@@ -236,6 +237,7 @@ def committed(sites: Sites, name: str) -> list[dict[str, Any]]:
     return [one for one in entries(sites[name], "site") if one["kind"] == "commitment"]
 
 
+@pytest.mark.claim("LIAR-5")
 def test_a_proof_on_the_disk_of_one_site_keeps_the_liar_out_of_the_next_sum_at_all(make: MakeSites) -> None:
     sites = make(4)
     all_do(sites, SUM)

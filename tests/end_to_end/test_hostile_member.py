@@ -110,6 +110,7 @@ async def summed(sites: Sites, name: str, value: int) -> SumResult:
         return await peer.sum(np.array([value]), patience_s=1.0)
 
 
+@pytest.mark.claim("NET-7")
 def test_a_member_that_says_nonsense_costs_the_others_no_sum(
     make: MakeSites,
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_member_that_says_nonsense_costs_the_others_no_sum(
         sites.verified(name)
 
 
+@pytest.mark.claim("LIAR-10")
 @pytest.mark.parametrize("method", ["none", "nominate"])
 def test_a_member_that_nominates_nonsense_ends_no_other_process_and_is_named(make: MakeSites, method: str) -> None:
     sites = make(4, "rounds=2", "privacy.max_epsilon=100", f"compression.method={method}")

@@ -66,12 +66,14 @@ def test_a_site_killed_in_mid_sum_returns_and_the_sum_stands(make: MakeSites, mo
     run_to_the_end(sites, do, rounds=0, sums=2)
 
 
+@pytest.mark.claim("LIVE-5")
 @pytest.mark.parametrize("seed", [21, 131])
 def test_sites_killed_again_and_again_at_random_moments_lose_nothing(tmp_path: Path, seed: int) -> None:
     count, deaths = drawn(seed)
     assert episode(tmp_path, count, deaths) > 0
 
 
+@pytest.mark.claim("LIVE-5")
 @pytest.mark.parametrize(
     "moment",
     [["fsync", "state/account.new", 1], ["fsync", "state/residual.new", 2]],
@@ -97,6 +99,7 @@ def test_a_site_that_dies_before_signing_its_head_verifies(make: MakeSites) -> N
     run_to_the_end(sites, do, rounds=0, sums=4)
 
 
+@pytest.mark.claim("LIVE-5")
 def test_all_sites_killed_at_once_go_on_where_they_stood(make: MakeSites) -> None:
     sites = make(4, "rounds=2", "privacy.steps_per_round=10")
     do = [{"train": 2}, SUM]
@@ -106,6 +109,7 @@ def test_all_sites_killed_at_once_go_on_where_they_stood(make: MakeSites) -> Non
     assert sum(process.process.returncode == -9 for process in sites.started) == 4
 
 
+@pytest.mark.claim("LIVE-5")
 def test_two_sites_killed_at_once_are_waited_for_by_name(make: MakeSites) -> None:
     sites = make(4)
     first, second = sites.site("ada", [SUM]), sites.site("ben", [SUM])

@@ -43,6 +43,7 @@ def records(sites: Sites, name: str) -> list[codec.Facts]:
         return [codec.read_facts(one.record) for one in Log.open(home, "federation").records()]
 
 
+@pytest.mark.claim("MEMBER-8")
 def test_one_joins_one_leaves_one_has_another_key_and_the_training_goes_on(
     make: MakeSites, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +94,7 @@ def test_one_joins_one_leaves_one_has_another_key_and_the_training_goes_on(
     assert again.status == 0, again.text
 
 
+@pytest.mark.claim("MEMBER-3")
 def test_a_newcomers_signature_under_the_agreement_is_in_every_ledger(
     make: MakeSites, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,6 +201,7 @@ def test_the_hub_leaves_and_a_running_training_goes_on_under_its_successor(make:
             assert Federation.parse(home.read(AGREED) or b"").hub == "ben"
 
 
+@pytest.mark.claim("MEMBER-13")
 def test_a_revoked_key_loses_its_link_at_once_and_is_in_no_sum_with_that_site(make: MakeSites) -> None:
     sites = make(5, "rounds=1", "privacy.max_epsilon=100")
     apart = ("ada", "eve")  # each gets what it lacks from the others, and waits in vain for the other's last word

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import pytest
+
 from p2pfl import __version__
 from tests.end_to_end.checks import entries
 from tests.end_to_end.conftest import MakeSites
@@ -26,6 +28,7 @@ def versions(sites: Sites, name: str) -> set[str]:
     return {str(one["version"]) for one in entries(sites[name], "site") if one["kind"] == "start"}
 
 
+@pytest.mark.claim("FED-5")
 def test_a_newer_release_of_the_same_protocol_sums_with_the_others(
     make: MakeSites,
 ) -> None:
@@ -39,6 +42,7 @@ def test_a_newer_release_of_the_same_protocol_sums_with_the_others(
     assert len(sites.roots()) == 1
 
 
+@pytest.mark.claim("FED-5")
 def test_another_protocol_is_refused_at_both_ends(make: MakeSites) -> None:
     """Both name both versions and the site that must upgrade."""
     sites = make(3)

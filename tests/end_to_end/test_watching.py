@@ -9,6 +9,7 @@ import socket
 import urllib.request
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.end_to_end.checks import rounds
@@ -27,6 +28,7 @@ def scraped(port: int) -> dict[tuple[str, str], float]:
     }
 
 
+@pytest.mark.claim("CLI-3", "SUM-6")
 def test_log_and_metrics_of_a_sum_hold_no_secret_or_value(
     make: MakeSites,
 ) -> None:
@@ -63,6 +65,7 @@ def test_log_and_metrics_of_a_sum_hold_no_secret_or_value(
     assert set(re.findall(r"[0-9a-f]{32,}", text)) <= {told[0]["manifest"]}
 
 
+@pytest.mark.claim("LIVE-6")
 def test_a_site_stopped_under_a_certificate_finishes_the_round_first(make: MakeSites) -> None:
     sites = make(3)
     ada = sites.sum("ada", 1, "--log", "-", "--log-level", "debug")

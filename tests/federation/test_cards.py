@@ -20,6 +20,7 @@ def test_a_card_reads_back_as_it_was_signed() -> None:
     assert Card.parse(v6.to_bytes(), "a.card") == v6
 
 
+@pytest.mark.claim("FED-3")
 @pytest.mark.parametrize(
     ("old", "new"),
     [

@@ -134,6 +134,7 @@ MALFORMED = [  # (what stands there once, what instead, leaf, text on the line o
 ]
 
 
+@pytest.mark.claim("FED-1")
 @pytest.mark.parametrize(("old", "new", "leaf", "where", "column"), MALFORMED, ids=[row[1][:30] for row in MALFORMED])
 def test_malformed_text_is_refused_with_line_and_column(
     old: str, new: str, leaf: type[P2PFLError], where: str, column: int | None
@@ -181,6 +182,7 @@ def test_a_directive_of_more_digits_than_a_number_may_have_is_not_yaml() -> None
         Federation.parse(b"%YAML 1." + b"9" * 5000 + b"\n---\n" + peers_yaml())
 
 
+@pytest.mark.claim("SUM-5")
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_fewer_than_three_sites_are_refused_and_the_reason_said(count: int) -> None:
     with pytest.raises(leaves.TooFewPeers) as caught:
@@ -270,6 +272,7 @@ PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.claim("FED-1")
 @given(st.integers(0, 2000), st.integers(0, 40), st.lists(PIECES, max_size=6).map("".join))
 @settings(max_examples=300, deadline=None)
 def test_a_damaged_file_is_read_or_refused_by_a_leaf_and_never_by_anything_else(

@@ -46,6 +46,7 @@ def test_a_change_that_a_quorum_signed_makes_the_next_roster() -> None:
     assert after.digests == (OLD.digest, made.federation().digest)
 
 
+@pytest.mark.claim("MEMBER-1")
 def test_one_signature_less_than_the_quorum_is_too_few() -> None:
     made = all_three(NAMES[:3])
     assert HERE.lacking(made) == "3 of 4 signatures"
@@ -53,6 +54,7 @@ def test_one_signature_less_than_the_quorum_is_too_few() -> None:
         HERE.after(made)
 
 
+@pytest.mark.claim("MEMBER-1")
 def test_the_quorum_is_the_old_epochs_and_so_are_its_keys() -> None:
     made = change(OLD, HERE, NAMES[:3], add=[member("fay")])
     assert HERE.lacking(made.sign(IDENTITIES["fay"], "fay"))  # a newcomer has no say yet
@@ -60,12 +62,14 @@ def test_the_quorum_is_the_old_epochs_and_so_are_its_keys() -> None:
     assert not HERE.lacking(made.sign(IDENTITIES["dot"], "dot"))
 
 
+@pytest.mark.claim("MEMBER-1")
 def test_a_signature_of_another_kind_does_not_count() -> None:
     made = change(OLD, HERE, NAMES[:3], remove=["eve"])
     other = {**made.signatures, "dot": IDENTITIES["dot"].sign("record", made.record)}
     assert HERE.lacking(Change(made.record, other)) == "3 of 4 signatures"
 
 
+@pytest.mark.claim("MEMBER-6")
 def test_another_key_needs_the_one_that_it_replaces() -> None:
     without = all_three(("ada", "cyd", "dot", "eve"))
     assert HERE.lacking(without) == "no signature of ben with the key that it gives up"
@@ -73,6 +77,7 @@ def test_another_key_needs_the_one_that_it_replaces() -> None:
     assert HERE.lacking(without.sign(IDENTITIES["ben"], "ben")) == ""
 
 
+@pytest.mark.claim("MEMBER-3")
 def test_where_an_agreement_is_named_nobody_is_added_who_has_not_signed_it() -> None:
     old, made = with_agreement(NAMES)
     here = lineage(old)
@@ -106,6 +111,7 @@ def test_of_the_signatures_only_those_that_count_are_kept() -> None:
     assert HERE.counted(Change(made.record, odd)).signatures == made.signatures
 
 
+@pytest.mark.claim("MEMBER-1")
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
@@ -128,6 +134,7 @@ def test_a_record_that_contradicts_its_file_is_refused(fields: dict[str, object]
         HERE.after(altered(all_three(), **fields))
 
 
+@pytest.mark.claim("MEMBER-7")
 def test_a_key_keeps_its_name_since_its_account_of_privacy_does() -> None:
     with pytest.raises(Malformed, match="gus has the key of eve"):
         renamed = next_file(OLD, HERE, add=[member("fay")]).decode().replace("name: eve", "name: gus")
@@ -174,6 +181,7 @@ def test_a_change_stands_only_behind_the_round_that_announces_it() -> None:
         Epochs.of([*rows[:3], rows[4]])
 
 
+@pytest.mark.claim("MEMBER-8")
 def test_behind_the_last_round_of_an_epoch_no_other_round_stands() -> None:
     rows = two_epochs(all_three())
     with pytest.raises(Malformed, match="announced belongs"):

@@ -29,6 +29,7 @@ def test_valid_bytes_are_read_and_written_as_they_were(decoder: Decoder) -> None
     assert any(accepts(decoder, sample) for sample in decoder.samples), "a row without one valid sample tests nothing"
 
 
+@pytest.mark.claim("CODEC-2")
 @each
 @QUICK
 @given(data=st.data())
@@ -36,6 +37,7 @@ def test_spoilt_bytes_are_decoded_or_refused_by_name(decoder: Decoder, data: st.
     accepts(decoder, mutated(decoder.samples, lambda count: data.draw(st.integers(0, count - 1))))
 
 
+@pytest.mark.claim("CODEC-2")
 @each
 @QUICK
 @given(data=st.binary(max_size=600))
@@ -43,6 +45,7 @@ def test_any_bytes_are_decoded_or_refused_by_name(decoder: Decoder, data: bytes)
     accepts(decoder, data)
 
 
+@pytest.mark.claim("CODEC-2")
 @each
 def test_huge_lengths_and_deep_nesting_take_no_memory_that_did_not_come(decoder: Decoder) -> None:
     for sample in decoder.samples:
@@ -55,6 +58,7 @@ def test_huge_lengths_and_deep_nesting_take_no_memory_that_did_not_come(decoder:
             bounded(decoder, sample[:8] + bomb + sample[8:])
 
 
+@pytest.mark.claim("CODEC-2")
 def test_every_function_that_decodes_is_in_the_table() -> None:
     reached = {place for decoder in DECODERS for place in decoder.reaches}
     found = decoding()

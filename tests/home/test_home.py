@@ -69,6 +69,7 @@ def test_every_directory_is_0700_and_every_file_0600_whatever_the_umask(tmp_path
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
+@pytest.mark.claim("HOME-3")
 def test_a_folder_that_init_makes_is_writable_by_nobody_else_whatever_the_umask(tmp_path: Path) -> None:
     """Whoever may write to a folder above a home or a key can put another one in its place."""
     before = os.umask(0)
@@ -82,6 +83,7 @@ def test_a_folder_that_init_makes_is_writable_by_nobody_else_whatever_the_umask(
     assert not [path for path in made if path.stat().st_mode & 0o022]
 
 
+@pytest.mark.claim("HOME-3")
 def test_what_lies_under_the_name_of_a_file_to_be_is_not_written_through(tmp_path: Path) -> None:
     theirs, folder = tmp_path / "theirs", tmp_path / "keys"
     folder.mkdir()
@@ -109,6 +111,7 @@ def test_only_names_of_the_table_lie_in_a_home(tmp_path: Path) -> None:
                 home.replace(stranger, b"")
 
 
+@pytest.mark.claim("HOME-1")
 def test_nothing_that_is_sealed_shows_on_the_disk(tmp_path: Path) -> None:
     with make(tmp_path) as home:
         for item in ("state/residual", *BY_NUMBER, "checkpoints/best"):
@@ -119,6 +122,7 @@ def test_nothing_that_is_sealed_shows_on_the_disk(tmp_path: Path) -> None:
                 assert not any(secret in file.read_bytes() for secret in secrets), file
 
 
+@pytest.mark.claim("CLI-1")
 def test_no_secret_shows_in_a_repr(tmp_path: Path) -> None:
     with make(tmp_path) as home:
         shown = f"{home!r} {home.master!r} {home.identity()!r} {home.holdout_key()!r} {vars(home)}"
@@ -145,6 +149,7 @@ def test_the_same_data_twice_is_sealed_differently(tmp_path: Path) -> None:
         assert first != (home.path / "state/total").read_bytes()
 
 
+@pytest.mark.claim("HOME-1")
 def test_an_item_does_not_open_under_another_name_or_in_another_home(tmp_path: Path) -> None:
     with make(tmp_path) as home, make(tmp_path, "st-olav") as other:
         for owner in (home, other):
@@ -163,6 +168,7 @@ MASTER = Secret(bytes(range(32)), "test")
 SEALED = b"".join(seal(MASTER, "charite", "identity", b"sixteen and more", bytes(SALT_BYTES)))
 
 
+@pytest.mark.claim("HOME-1")
 @given(place=st.integers(0, len(SEALED) - 1), flip=st.integers(1, 255))
 def test_a_sealed_item_with_any_byte_changed_does_not_open(place: int, flip: int) -> None:
     spoilt = bytearray(SEALED)
@@ -193,6 +199,7 @@ def test_every_row_of_the_layout_has_a_purpose_and_a_label() -> None:
 # ── init never overwrites ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("CLI-5")
 def test_init_refuses_a_place_that_holds_anything(tmp_path: Path) -> None:
     make(tmp_path).close()
     before = (tmp_path / "charite" / "keyslots").read_bytes()
@@ -217,6 +224,7 @@ def test_init_never_overwrites_a_key_file(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.claim("HOME-2")
 def test_a_key_file_inside_the_home_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyFileInsideHome):
         Home.create(tmp_path / "home", "charite", [KeyFile(tmp_path / "home" / "charite.key")])
@@ -295,6 +303,7 @@ def test_a_reader_works_beside_a_writer_and_cannot_write(tmp_path: Path) -> None
                 write()
 
 
+@pytest.mark.claim("HOME-2")
 def test_a_home_that_others_can_enter_is_refused(tmp_path: Path) -> None:
     make(tmp_path).close()
     (tmp_path / "charite").chmod(0o750)
@@ -357,6 +366,7 @@ def test_the_lock_is_free_again_when_opening_fails(tmp_path: Path) -> None:
 # ── disks that fill, fail, or lose power ──────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("HOME-4")
 def test_a_disk_that_fills_at_any_step_keeps_the_old_and_says_so(tmp_path: Path) -> None:
     with make(tmp_path) as home:
         counting = Strike(full, None, ("open", "write", "rename"))
@@ -382,6 +392,7 @@ def test_a_disk_that_refuses_is_not_called_full(tmp_path: Path) -> None:
             home.replace("state/account", b"new")
 
 
+@pytest.mark.claim("HOME-4")
 def test_after_a_failed_fsync_nothing_is_written_any_more(tmp_path: Path) -> None:
     with make(tmp_path) as home:
         home.replace("state/account", b"old")
@@ -397,6 +408,7 @@ def test_after_a_failed_fsync_nothing_is_written_any_more(tmp_path: Path) -> Non
         home.replace("state/account", b"new")
 
 
+@pytest.mark.claim("HOME-4")
 @pytest.mark.parametrize("item", ["state/account", "checkpoints/model"])
 def test_a_crash_at_any_step_of_a_replace_leaves_the_old_or_the_new(tmp_path: Path, item: str) -> None:
     with make(tmp_path) as home:

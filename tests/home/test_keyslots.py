@@ -100,6 +100,7 @@ def test_a_replaced_default_key_file_is_named_by_its_path(tmp_path: Path) -> Non
     assert str(key) in caught.value.render()
 
 
+@pytest.mark.claim("CLI-1")
 def test_a_wrong_pass_phrase_or_recovery_key_is_refused_and_not_repeated(tmp_path: Path) -> None:
     recovery = RecoveryKey.fresh(os.urandom)
     Home.create(tmp_path / "a", "a", [PassPhrase(lambda: PHRASE), recovery]).close()
@@ -123,6 +124,7 @@ def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "keys" / "charite.key") in caught.value.render()
 
 
+@pytest.mark.claim("HOME-2")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
 def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     make(tmp_path).close()

@@ -77,6 +77,7 @@ def handed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.claim("LEDGER-6")
 def test_it_runs_isolated_with_nothing_of_p2pfl_and_says_what_it_found(handed: Path) -> None:
     for log, count in (("federation", 4), ("site", 6)):
         done = alone(handed, f"{log}.json", "--json")
@@ -131,6 +132,7 @@ def test_no_character_of_a_file_steers_the_terminal(handed: Path) -> None:
 # ── it agrees with `ledger verify` ────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("LEDGER-6")
 @pytest.mark.parametrize("rounds", [0, 1, 2, 3, 7])
 def test_it_agrees_on_homes_with_any_number_of_rounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
@@ -219,6 +221,7 @@ OF_THREE: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.claim("LEDGER-6")
 @pytest.mark.parametrize("name", [*SPOILT, *OF_THREE])
 def test_what_verify_refuses_it_refuses(name: str) -> None:
     records = (SPOILT.get(name) or OF_THREE[name])()
@@ -286,6 +289,7 @@ SMALL = site_file(
 )
 
 
+@pytest.mark.claim("LEDGER-6")
 def test_every_byte_of_an_export_is_guarded() -> None:
     assert found(SMALL) == []
     taken = [place for place in range(len(SMALL)) if not found(_flipped(place, 1 + place % 255))]

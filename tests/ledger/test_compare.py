@@ -50,6 +50,7 @@ def test_two_files_are_identical_or_one_is_behind(
     assert (found["relation"], found["entry"], found["behind"]) == ("prefix", 3, "ucl")
 
 
+@pytest.mark.claim("LEDGER-9")
 def test_a_fork_is_shown_with_who_signed_both_heads_and_both_entries(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +90,7 @@ def edited(find: str, put: str) -> bytes:
 ORIGIN = note.federation_origin(RECORDS[0][0])
 
 
+@pytest.mark.claim("LEDGER-9")
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
@@ -117,6 +119,7 @@ def test_a_file_that_its_site_did_not_sign_is_compared_with_nothing(
         assert why in " ".join(err.split())
 
 
+@pytest.mark.claim("LEDGER-9")
 def test_a_file_that_does_not_prove_who_its_sites_are_is_compared_with_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

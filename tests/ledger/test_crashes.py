@@ -80,6 +80,7 @@ def test_a_killed_process_loses_nothing_that_was_promised(tmp_path: Path) -> Non
         check(path, promised)
 
 
+@pytest.mark.claim("HOME-4")
 @pytest.mark.parametrize("kept", [0, 30, 400])
 def test_a_power_cut_that_loses_unsynced_bytes_loses_nothing_that_was_promised(tmp_path: Path, kept: int) -> None:
     for at_step in range(steps(tmp_path / "count")):

@@ -32,6 +32,7 @@ def found(rows: list[SignedRecord]) -> list[str]:
     return [f"{one.entry}: {one.what}" for one in check_federation(log)]
 
 
+@pytest.mark.claim("MEMBER-8")
 def test_rounds_of_each_epoch_are_judged_by_its_own_roster() -> None:
     assert found(two_epochs(MADE)) == []
 
@@ -52,6 +53,7 @@ def test_who_joins_is_shown_with_its_signature_under_the_agreement() -> None:
     assert "[6 signatures]" in line
 
 
+@pytest.mark.claim("MEMBER-3")
 def test_who_joins_without_having_signed_the_agreement_is_told() -> None:
     of, made = with_agreement(NAMES)
     assert "5: membership: not signed by fay, under the agreement" in found(two_epochs(made, of=of, after=0))
@@ -79,6 +81,7 @@ def test_a_change_that_does_not_count_leaves_the_old_roster() -> None:
     assert any("5: round: signed by fay, who is not in the roster" in line for line in told)
 
 
+@pytest.mark.claim("MEMBER-8")
 def test_a_site_that_left_confirms_and_is_summed_no_more() -> None:
     rows = two_epochs(MADE, after=0)
     by = {**new_keys(MADE), "eve": IDENTITIES["eve"]}
@@ -87,6 +90,7 @@ def test_a_site_that_left_confirms_and_is_summed_no_more() -> None:
     assert "5: round 4: sums over somebody who is not in the roster, or twice over one" in told
 
 
+@pytest.mark.claim("MEMBER-10")
 def test_a_key_that_was_given_up_signs_no_more() -> None:
     rows = two_epochs(MADE, after=0)
     told = found([*rows, round_row(4, rows[3][0], {**new_keys(MADE), "ben": IDENTITIES["ben"]}, epoch=2)])

@@ -31,6 +31,7 @@ def test_an_export_is_the_log_as_it_was_signed(tmp_path: Path) -> None:
         assert beside.federation == read
 
 
+@pytest.mark.claim("LEDGER-8")
 def test_an_export_without_rounds_shows_who_the_sites_are_and_no_round(tmp_path: Path) -> None:
     with filled(tmp_path) as at:
         log = Log.open(at, "federation")
@@ -41,6 +42,7 @@ def test_an_export_without_rounds_shows_who_the_sites_are_and_no_round(tmp_path:
         assert b"survivors" not in raw
 
 
+@pytest.mark.claim("LEDGER-8")
 def test_a_site_logs_export_without_rounds_holds_no_record_of_it(tmp_path: Path) -> None:
     with home(tmp_path) as at:
         write(at, "federation", federation_records())

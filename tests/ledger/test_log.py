@@ -45,6 +45,7 @@ def test_chain_and_root_are_functions_of_the_records_alone(tmp_path: Path) -> No
         assert merkle.consistent(log.root_at(1), 1, log.root(), 4, log.consistency(1))
 
 
+@pytest.mark.claim("LEDGER-4")
 def test_two_sites_with_other_signatures_and_segments_have_one_root(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with filled(tmp_path) as one, home(tmp_path / "b") as other:

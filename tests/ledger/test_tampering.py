@@ -80,6 +80,7 @@ def named(error: IntegrityError) -> str:
     return f"{error.happened} {error.evidence}"
 
 
+@pytest.mark.claim("LEDGER-1")
 @pytest.mark.parametrize("number", [1, 2])
 def test_every_byte_of_a_segment_is_guarded_and_the_entry_is_named(ledger: Home, number: int) -> None:
     data = ledger.segments("site").read(number)
@@ -115,6 +116,7 @@ def test_any_change_of_any_bytes_is_found_by_open_and_by_verify(ledger: Home, da
     assert f"entry {first}" in named(error)
 
 
+@pytest.mark.claim("LEDGER-1")
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_segment_cut_at_any_length_is_found(ledger: Home, which: LogName, number: int) -> None:
@@ -127,6 +129,7 @@ def test_a_segment_cut_at_any_length_is_found(ledger: Home, which: LogName, numb
             assert f"entry {expected}" in named(error), length
 
 
+@pytest.mark.claim("LEDGER-1")
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("number", [1, 2])
 def test_two_frames_swapped_are_found(ledger: Home, which: LogName, number: int) -> None:
@@ -137,6 +140,7 @@ def test_two_frames_swapped_are_found(ledger: Home, which: LogName, number: int)
         assert f"entry {entry_at(ledger, which, number, 0)}" in named(refused(ledger, which))
 
 
+@pytest.mark.claim("LEDGER-1")
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_frame_written_twice_is_found_wherever_it_is(ledger: Home, which: LogName, number: int) -> None:
@@ -185,6 +189,7 @@ def test_a_segment_of_the_other_log_is_found(ledger: Home) -> None:
         assert "entry 0" in named(refused(ledger, "site"))
 
 
+@pytest.mark.claim("LEDGER-2")
 @pytest.mark.parametrize("keep_head", [True, False])
 def test_an_older_snapshot_of_the_segments_is_found_below_the_signed_head(tmp_path: Path, keep_head: bool) -> None:
     with home(tmp_path) as at:
@@ -204,6 +209,7 @@ def test_an_older_snapshot_of_the_segments_is_found_below_the_signed_head(tmp_pa
             assert len(Log.open(at, "site")) == 3
 
 
+@pytest.mark.claim("LEDGER-2")
 def test_another_history_of_the_same_length_is_found(tmp_path: Path) -> None:
     with home(tmp_path) as at:
         write(at, "site", site_records(3), head=False)
@@ -336,6 +342,7 @@ def test_marks_without_end_behind_damage_cost_a_few_readings(tmp_path: Path, mon
         assert sum(opened) < (MOST_WORK + 2) * size + 2 * MOST_SEALED
 
 
+@pytest.mark.claim("LEDGER-3")
 @pytest.mark.parametrize("which", ["federation", "site"])
 def test_a_signed_head_that_was_taken_away_is_found(tmp_path: Path, which: str) -> None:
     with filled(tmp_path) as at:
@@ -347,6 +354,7 @@ def test_a_signed_head_that_was_taken_away_is_found(tmp_path: Path, which: str) 
             Log.open(at, "federation").check_beside(Log.open(at, "site"))
 
 
+@pytest.mark.claim("LEDGER-3")
 def test_a_site_log_rewritten_with_its_own_key_is_found(
     tmp_path: Path,
 ) -> None:
@@ -363,6 +371,7 @@ def test_a_site_log_rewritten_with_its_own_key_is_found(
         assert any("carries a head of this log that it never had" in one for one in faults)
 
 
+@pytest.mark.claim("LEDGER-3")
 def test_a_head_that_keeps_silent_about_the_last_rounds_is_found(tmp_path: Path) -> None:
     with filled(tmp_path) as at:
         site = Log.open(at, "site")

@@ -72,6 +72,7 @@ def test_verifying_changes_no_byte_of_the_home(tmp_path: Path) -> None:
         assert {file: file.read_bytes() for file in at.path.rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.claim("LEDGER-5")
 def test_a_round_that_fewer_than_the_quorum_signed_is_told() -> None:
     assert told([genesis(), round_(1)]) == []
     assert told([genesis(), round_(1, NAMES[:2])]) == [(1, "round: 2 valid signatures, 3 are wanted")]
@@ -120,6 +121,7 @@ def test_a_round_that_was_left_behind_is_a_number_that_is_missing_and_no_fault()
     assert told([genesis(), round_(1), round_(3, **held)]) == []
 
 
+@pytest.mark.claim("LEDGER-5")
 def test_a_genesis_that_somebody_did_not_sign_is_told() -> None:
     record, signatures = genesis()
     assert told([(record, {name: signatures[name] for name in NAMES[:2]})]) == [(0, "genesis: not signed by ucl")]
@@ -176,6 +178,7 @@ def test_a_round_of_another_epoch_roster_or_size_is_told() -> None:
         assert word in found[0][1]
 
 
+@pytest.mark.claim("DP-5")
 def test_an_epsilon_that_goes_down_is_told() -> None:
     sinking = round_(2, epsilon={**dict.fromkeys(NAMES, "0.5"), "ucl": "0.001"})
     ((number, what),) = told([genesis(), round_(1), sinking])

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from random import Random
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -76,6 +77,7 @@ def cut_at(places: Sequence[int], sizes: Sequence[int]) -> None:
 PLACES = st.one_of(st.integers(1, 9_000), st.integers(9_000, 12_000), st.integers(12_000, 2_000_000))
 
 
+@pytest.mark.claim("NET-6")
 @settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     st.lists(PLACES, min_size=1, max_size=12),
@@ -87,6 +89,7 @@ def test_wherever_connections_are_cut_all_payloads_arrive_once_and_in_their_orde
     cut_at(places, sizes)
 
 
+@pytest.mark.claim("NET-6")
 def test_a_connection_cut_at_each_part_of_its_beginning_in_turn_loses_nothing() -> None:
     cut_at(range(1, 12_000, 149), [40, 0, 3_000] * 20)
 
@@ -274,6 +277,7 @@ async def send_all(mesh: Mesh, peer: str, payloads: list[bytes]) -> None:
         await mesh.send(peer, payload)
 
 
+@pytest.mark.claim("NET-6")
 def test_a_peer_that_takes_nothing_holds_up_no_other_link() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")

@@ -306,6 +306,7 @@ def test_two_sites_without_addresses_go_through_a_third() -> None:
     run(scene)
 
 
+@pytest.mark.claim("RELAY-4")
 def test_the_oldest_half_open_connections_to_a_doctor_give_way() -> None:
     """Of those that one member leaves half open."""
 

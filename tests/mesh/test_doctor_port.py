@@ -92,6 +92,7 @@ def test_the_oldest_unknown_caller_gives_way_and_members_still_get_in() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-10")
 def test_without_descriptors_for_a_caller_the_loop_goes_on_with_everything_else() -> None:
     tried: list[int] = []
 

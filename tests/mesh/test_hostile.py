@@ -56,6 +56,7 @@ def test_a_handshake_that_trickles_is_dropped_in_time() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-7")
 def test_a_host_that_calls_without_end_is_closed_unread() -> None:
     """A member of another host connects meanwhile."""
 
@@ -76,6 +77,7 @@ def test_a_host_that_calls_without_end_is_closed_unread() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-7")
 def test_what_strangers_send_is_not_kept() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
@@ -100,6 +102,7 @@ def test_what_strangers_send_is_not_kept() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-9")
 def test_a_stranger_that_says_something_else_every_time_fills_no_log() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
@@ -116,6 +119,7 @@ def test_a_stranger_that_says_something_else_every_time_fills_no_log() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-9")
 def test_a_members_reasons_and_those_of_all_strangers_are_bounded() -> None:
     clock = [0.0]
     news = RefusalLog(lambda: clock[0])
@@ -132,6 +136,7 @@ def test_a_members_reasons_and_those_of_all_strangers_are_bounded() -> None:
 # ── members ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("NET-7")
 @pytest.mark.parametrize("kind", [PING, ACK], ids=["pings", "acknowledgements"])
 def test_a_member_that_floods_its_link_is_cut_and_named(kind: int) -> None:
     """It floods it with nothing; the others go on."""
@@ -155,6 +160,7 @@ def test_a_member_that_floods_its_link_is_cut_and_named(kind: int) -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-8")
 @pytest.mark.parametrize("linked", [True, False], ids=["on its link", "in its opening"])
 def test_a_member_whose_records_hold_next_to_nothing_is_cut_and_named(linked: bool) -> None:
     """Each record costs the loop the same, whatever it holds, and so does each update of the key: it holds nothing."""
@@ -188,6 +194,7 @@ def test_a_member_whose_records_hold_next_to_nothing_is_cut_and_named(linked: bo
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-8")
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command")
 def test_a_member_that_updates_its_key_without_end_is_cut_and_named(tmp_path: Path) -> None:
     async def scene() -> None:
@@ -300,6 +307,7 @@ def test_of_the_connections_that_a_member_leaves_half_open_the_oldest_give_way()
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-7")
 def test_a_member_that_never_reads_holds_up_nobody_and_its_queue_is_bounded() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")

@@ -47,6 +47,7 @@ def test_a_member_is_told_what_runs_there_what_it_holds_and_what_its_clock_says(
     asyncio.run(scene())
 
 
+@pytest.mark.claim("PROBE-1")
 def test_a_probe_measures_sizes_and_speed_while_the_pairs_link_goes_on() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
@@ -66,6 +67,7 @@ def test_a_probe_measures_sizes_and_speed_while_the_pairs_link_goes_on() -> None
     asyncio.run(scene())
 
 
+@pytest.mark.claim("PROBE-2")
 def test_a_peer_dials_back_only_where_its_own_file_lists_the_one_that_asks() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
@@ -87,6 +89,7 @@ def test_a_peer_dials_back_only_where_its_own_file_lists_the_one_that_asks() -> 
     asyncio.run(scene())
 
 
+@pytest.mark.claim("PROBE-2")
 def test_a_members_listed_address_shows_it_no_service_behind() -> None:
     """What a service says there is not told to the member.
 
@@ -116,6 +119,7 @@ def test_a_members_listed_address_shows_it_no_service_behind() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("PROBE-1")
 def test_a_stranger_that_would_probe_is_turned_away_before_it_can_ask() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
@@ -132,6 +136,7 @@ def test_a_stranger_that_would_probe_is_turned_away_before_it_can_ask() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("MEMBER-12")
 def test_a_member_that_is_not_admitted_learns_nothing_of_this_site() -> None:
     """Neither a probe, nor a greeting, nor a word."""
 
@@ -166,6 +171,7 @@ async def desk_of(sites: Sites, name: str, admit: Callable[[str], None]) -> Asyn
         await desk.close()
 
 
+@pytest.mark.claim("PROBE-1")
 def test_a_member_that_floods_probes_is_refused_and_told_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -194,6 +200,7 @@ def test_a_member_that_floods_probes_is_refused_and_told_once(
     asyncio.run(scene())
 
 
+@pytest.mark.claim("PROBE-1")
 @pytest.mark.parametrize("way", ["to", "from"])
 def test_a_probe_moves_no_more_bytes_than_it_was_granted(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_server, "GRANT_BYTES", 100_000)
@@ -294,6 +301,7 @@ def test_what_costs_much_is_answered_once_in_a_probe(kind: int) -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("PROBE-2")
 def test_who_asks_to_be_dialled_again_and_again_is_dialled_until_its_purse_is_empty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -316,6 +324,7 @@ def test_who_asks_to_be_dialled_again_and_again_is_dialled_until_its_purse_is_em
     asyncio.run(scene())
 
 
+@pytest.mark.claim("PROBE-1")
 def test_a_probe_that_is_never_ended_is_ended() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
@@ -393,6 +402,7 @@ def framed(kind: int, body: bytes) -> bytes:
     return bytes([kind]) + len(body).to_bytes(4, "big") + body
 
 
+@pytest.mark.claim("CLI-4")
 @pytest.mark.parametrize(
     "body",
     [

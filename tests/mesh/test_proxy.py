@@ -22,6 +22,7 @@ def behind(says: bytes | None = None, password: str = "") -> tuple[Sites, Connec
     return sites, ConnectProxy({str(OUTSIDE): sites.addresses["bob"]}, password, says)
 
 
+@pytest.mark.claim("NET-11")
 def test_a_proxy_resolves_the_peers_name_and_tls_ends_at_the_peer() -> None:
     """Only the proxy resolves the name."""
 
@@ -141,6 +142,7 @@ def test_what_names_no_proxy_is_refused(text: str) -> None:
         Proxy.parse(text)
 
 
+@pytest.mark.claim("CLI-1", "NET-11")
 def test_a_password_on_the_command_line_is_refused_and_not_repeated() -> None:
     with pytest.raises(WrongProxy) as refused:
         Proxy.parse("http://ada:hush@proxy.example:3128", argument=True)
@@ -151,6 +153,7 @@ def test_a_password_on_the_command_line_is_refused_and_not_repeated() -> None:
     assert "sh:3128" not in refused.value.render()
 
 
+@pytest.mark.claim("NET-11")
 def test_a_password_is_read_from_a_file_that_nobody_else_can_read_and_never_shown(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("ada:hush\n")

@@ -68,6 +68,7 @@ async def talk(one: Watch, two: Watch, done: Callable[[], bool]) -> None:
         await exchanged(one, two, [200_000] * 4)
 
 
+@pytest.mark.claim("RELAY-1")
 def test_two_sites_that_only_dial_out_meet_through_a_third() -> None:
     """The third sees TLS records and nothing else."""
 
@@ -94,6 +95,7 @@ def test_two_sites_that_only_dial_out_meet_through_a_third() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("RELAY-1")
 def test_what_crosses_each_wire_of_a_call_is_tls_and_nothing_else() -> None:
     async def scene() -> None:
         sites = Sites("ada", "south-clinic", "west-clinic")
@@ -139,6 +141,7 @@ def test_a_relay_that_stops_in_the_middle_is_replaced_and_nothing_is_lost_or_dou
     asyncio.run(scene())
 
 
+@pytest.mark.claim("RELAY-2")
 @pytest.mark.parametrize(
     ("lie", "place"),
     [
@@ -169,6 +172,7 @@ def test_a_relay_that_tampers_is_left_and_nothing_is_lost(
     asyncio.run(scene(at(place, lie)))
 
 
+@pytest.mark.claim("RELAY-2")
 def test_a_relay_that_connects_to_another_site_is_found_and_named() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd", "dot")
@@ -214,6 +218,7 @@ async def came(sites: Sites, name: str, ticket: bytes, identity: Identity | None
         tunnel.close()
 
 
+@pytest.mark.claim("RELAY-3")
 def test_a_stranger_is_not_carried_and_a_member_only_with_its_own_ticket() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd", "dot")
@@ -250,6 +255,7 @@ def exchange_of(limits: Limits) -> tuple[Exchange, list[tuple[str, int, bytes]]]
     return Exchange(limits, say, os.urandom, lambda: next(clock) * 1e-6, time.time), said
 
 
+@pytest.mark.claim("RELAY-3")
 def test_a_flood_of_calls_gets_one_ticket_for_each_pair() -> None:
     """No more calls than may be carried at a time."""
     exchange, said = exchange_of(replace(QUICK, relay_calls=5))
@@ -262,6 +268,7 @@ def test_a_flood_of_calls_gets_one_ticket_for_each_pair() -> None:
     assert len(exchange) == 5
 
 
+@pytest.mark.claim("RELAY-4")
 def test_what_members_call_through_a_relay_does_not_make_it_flood_whom_they_call() -> None:
     """Each COME is a frame that brings nothing: past 512 of them the callee would cut the honest relay, and name it."""
     exchange, said = exchange_of(replace(QUICK, relay_answer_s=0.0))
@@ -285,6 +292,7 @@ def test_calls_for_names_that_nobody_has_are_not_remembered() -> None:
     assert len(exchange._callees) <= MOST_PAIRS
 
 
+@pytest.mark.claim("RELAY-4")
 def test_whom_others_have_called_does_not_open_too_often_for_that() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
@@ -307,6 +315,7 @@ def test_whom_others_have_called_does_not_open_too_often_for_that() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("RELAY-4")
 def test_a_ticket_that_trickles_in_is_waited_for_no_longer_than_tickets_live() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
@@ -318,6 +327,7 @@ def test_a_ticket_that_trickles_in_is_waited_for_no_longer_than_tickets_live() -
     asyncio.run(scene())
 
 
+@pytest.mark.claim("RELAY-4")
 def test_a_relay_that_invents_calls_gets_one_answer_at_a_time_for_each_caller() -> None:
     """It says that the other end is there, and holds what is said: the callee's handshakes must not pile up."""
 
@@ -361,6 +371,7 @@ def test_tickets_that_nobody_comes_with_are_forgotten() -> None:
     assert len(exchange) < 300
 
 
+@pytest.mark.claim("RELAY-3")
 def test_a_member_that_floods_its_relay_with_calls_holds_up_nobody() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd", "dot")
@@ -439,6 +450,7 @@ def test_five_sites_of_which_three_only_dial_out_have_all_their_links() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("MEMBER-12", "RELAY-3")
 def test_when_a_relay_cuts_its_link_to_a_member_it_carries_nothing_more_for_it() -> None:
     async def scene() -> None:
         sites, greets = Sites("ada", "bob", "cyd"), Greetings("ada")

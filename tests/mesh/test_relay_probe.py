@@ -57,6 +57,7 @@ def codes(one: Diagnosis) -> list[str]:
     return [error.code for error in one.errors]
 
 
+@pytest.mark.claim("PROBE-3")
 def test_two_sites_without_a_port_meet_at_a_third_whose_doctor_sees_tls_alone() -> None:
     async def scene() -> None:
         sites = Sites(*TRIO)
@@ -79,6 +80,7 @@ def test_two_sites_without_a_port_meet_at_a_third_whose_doctor_sees_tls_alone() 
     asyncio.run(scene())
 
 
+@pytest.mark.claim("PROBE-3")
 def test_a_third_that_is_at_work_carries_the_doctors_beside_the_link_of_the_same_two() -> None:
     async def scene() -> None:
         sites = Sites(*TRIO)
@@ -207,6 +209,7 @@ def test_a_call_is_given_when_both_ends_asked_for_the_same_one() -> None:
     assert len(third.exchange) == 1
 
 
+@pytest.mark.claim("PROBE-3")
 def test_a_wish_of_long_ago_carries_nobody_to_anyone() -> None:
     third = Third()
     third.asks("ada", ("bob", YOU_CALLED))

@@ -61,6 +61,7 @@ def member(sites: Sites, name: str, *, claims: str | None = None, wall: float | 
     return build_context(leaf, sites.roster, accepting=False)
 
 
+@pytest.mark.claim("NET-1")
 def test_a_stranger_is_refused_and_both_ends_say_that_the_key_is_not_listed() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
@@ -80,6 +81,7 @@ def test_a_stranger_is_refused_and_both_ends_say_that_the_key_is_not_listed() ->
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-2")
 def test_another_members_key_at_a_listed_address_is_the_wrong_key() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
@@ -93,6 +95,7 @@ def test_another_members_key_at_a_listed_address_is_the_wrong_key() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-2")
 def test_a_member_who_mints_anothers_name_is_named_by_its_key() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
@@ -133,6 +136,7 @@ def test_a_certificate_that_names_another_issuer_than_its_signer_is_refused() ->
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-3")
 @pytest.mark.parametrize(("shift_s", "code"), [(-40 * DAY_S, "P2P-MESH-008"), (2 * DAY_S, "P2P-MESH-009")])
 def test_an_expired_or_future_certificate_is_refused_and_its_owner_is_told(shift_s: float, code: str) -> None:
     """A clock that is weeks behind, or more than a day ahead, when the certificate is made."""
@@ -176,6 +180,7 @@ def test_a_certificate_that_was_not_renewed_is_expired_and_no_clock_is_blamed(ag
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-1")
 def test_tls_1_2_is_refused() -> None:
     def old(_: Sites) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -186,6 +191,7 @@ def test_tls_1_2_is_refused() -> None:
     refused(old, "P2P-MESH-010")
 
 
+@pytest.mark.claim("NET-1")
 def test_a_caller_without_a_certificate_is_refused() -> None:
     def bare(_: Sites) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -229,6 +235,7 @@ def test_a_listed_address_that_is_a_web_server_is_called_that() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-3")
 def test_a_resumed_session_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our own servers hand out no tickets, so this one is made to."""
     built = certificates.build_context
@@ -262,6 +269,7 @@ def test_a_resumed_session_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-3")
 def test_a_port_of_ours_hands_out_no_ticket() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
@@ -295,6 +303,7 @@ def test_a_refused_greeting_is_said_at_both_ends() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-10")
 def test_a_fault_of_this_sites_disk_is_not_told_to_its_peers() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")

@@ -27,6 +27,7 @@ def a_sum_seen(place: Path) -> None:
         assert sum(map(len, found.values())) > 8 * 50_000
 
 
+@pytest.mark.claim("NET-5")
 @pytest.mark.parametrize("scene", [a_sum_seen], ids=["at a site"])
 def test_every_byte_of_every_packet_of_a_site_is_of_a_tls_13_session(scene: Any, played: Played) -> None:
     played(scene)
@@ -51,6 +52,7 @@ def test_the_check_passes_a_session_of_tls_13() -> None:
     assert read_as_tls({FLOW: hello(CHOOSES_1_3) + record(20, b"\x01") + record(23, bytes(99))}) == 1
 
 
+@pytest.mark.claim("NET-5")
 @pytest.mark.parametrize(
     "stream",
     [

@@ -63,6 +63,7 @@ def a_cut(place: Path, phase: str, do: list[dict[str, Any]], rounds: int, sums: 
 SUM = [{"sum": [1, 2, 3], "name": "count"}]
 
 
+@pytest.mark.claim("LIVE-2")
 @pytest.mark.parametrize(
     "scene", [partial(a_cut, phase=phase, do=SUM, rounds=0, sums=1) for phase in PHASES], ids=list(PHASES)
 )
@@ -70,6 +71,7 @@ def test_a_link_cut_for_20_s_in_any_phase_costs_time_and_not_the_round(scene: An
     played(scene)
 
 
+@pytest.mark.claim("LIVE-2")
 @pytest.mark.parametrize("scene", [partial(a_cut, phase="gather", do=[{"train": 2}], rounds=2, sums=0)], ids=["gather"])
 def test_a_training_goes_on_after_a_cut_of_20_s_and_every_update_counts_once(scene: Any, played: Played) -> None:
     played(scene)
@@ -111,6 +113,7 @@ def without_it(place: Path, phase: str) -> None:
         check_everything(sites, rounds=0, sums=1)
 
 
+@pytest.mark.claim("LIVE-2")
 @pytest.mark.parametrize(
     "scene",
     [partial(without_it, phase=phase) for phase in ("gather", "unmask")],

@@ -45,6 +45,7 @@ def apart(place: Path, how: Callable[[Network, bool], None]) -> None:
         check_everything(sites, rounds=0, sums=2)
 
 
+@pytest.mark.claim("LIVE-2")
 @pytest.mark.parametrize(
     "scene",
     [partial(apart, how=one_way), partial(apart, how=both_ways)],
@@ -72,6 +73,7 @@ def a_move(place: Path) -> None:
         check_everything(sites, rounds=0, sums=1)
 
 
+@pytest.mark.claim("LIVE-2")
 @pytest.mark.parametrize("scene", [a_move], ids=["in GATHER"])
 def test_a_site_whose_address_changes_in_mid_round_is_found_again(scene: Any, played: Played) -> None:
     """The round holds."""
@@ -95,6 +97,7 @@ def a_machine_gone(place: Path) -> None:
         check_everything(sites, rounds=0, sums=1)
 
 
+@pytest.mark.claim("LIVE-2")
 @pytest.mark.parametrize("scene", [a_machine_gone], ids=["in GATHER"])
 def test_a_connection_whose_other_end_is_gone_is_found(scene: Any, played: Played) -> None:
     """The round goes on with the next process of that site."""

@@ -76,6 +76,7 @@ def a_training(place: Path) -> None:
             assert senders == {net.places[each].address for each in range(5)}, "somebody was not heard here"
 
 
+@pytest.mark.claim("NET-5")
 @pytest.mark.parametrize("scene", [a_training], ids=["a training"])
 def test_two_sites_without_a_port_train_with_three_others(scene: Any, played: Played) -> None:
     """The relay sees TLS 1.3 and nothing else."""

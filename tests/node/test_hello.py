@@ -104,6 +104,7 @@ def test_another_peers_yaml_is_refused_and_both_digests_shown() -> None:
     assert MANIFEST.hex()[:16] in caught.value.evidence
 
 
+@pytest.mark.claim("LEDGER-10")
 @pytest.mark.parametrize(
     "pledge", [Pledge(b"another genesis", b"agreement"), Pledge(b"genesis", b"another"), Pledge(b"genesis", b"")]
 )
@@ -130,6 +131,7 @@ def test_a_process_is_not_taken_for_a_copy_because_of_what_it_said_itself() -> N
     assert not ada.failed
 
 
+@pytest.mark.claim("HOME-5")
 @pytest.mark.parametrize(("round", "attempt"), [(3, 0), (2, 1)])
 @pytest.mark.parametrize("kind", STATEMENTS)
 def test_a_rolled_back_home_is_stopped_by_one_peer_that_shows_its_own_signature(
@@ -160,6 +162,7 @@ def test_every_kind_of_statement_fits_into_one_hello() -> None:
     assert a.failed == []
 
 
+@pytest.mark.claim("HOME-5")
 def test_a_repeated_older_statement_does_not_hide_the_newest() -> None:
     a, b = Site("a", reached=(2, 0)), Site("b")
     ready = STATEMENTS["Ready"]
@@ -170,6 +173,7 @@ def test_a_repeated_older_statement_does_not_hide_the_newest() -> None:
     assert "round 3, attempt 1" in caught.value.evidence
 
 
+@pytest.mark.claim("HOME-5")
 def test_a_statement_of_another_run_hides_none() -> None:
     a, b = Site("a", reached=(2, 0)), Site("b")
     b.greets.heard(said("a", 3, 0))
@@ -205,6 +209,7 @@ def test_what_is_no_list_of_letters_is_malformed_and_not_taken_up(data: bytes) -
         Site("a").greets.remember(data)
 
 
+@pytest.mark.claim("HOME-5")
 def test_a_statement_that_this_site_never_signed_stops_nobody() -> None:
     a, liar = Site("a"), Site("b")
     forged = seal(said("a", 9).message, said("a", 9).envelope, IDENTITIES["b"])
@@ -221,6 +226,7 @@ def with_ledger(name: str, entries: int, root: bytes) -> Site:
     return Site(name, standing=lambda: standing)
 
 
+@pytest.mark.claim("LEDGER-10")
 @pytest.mark.parametrize("entries", [4, 40, 1 << 40])
 def test_a_longer_ledger_is_a_reason_to_catch_up_and_none_to_refuse(entries: int) -> None:
     a = Site("a", entries=3)
@@ -237,6 +243,7 @@ def test_a_shorter_ledger_is_one_of_a_site_that_was_away() -> None:
         assert a.greets.entries == {"b": entries}
 
 
+@pytest.mark.claim("LEDGER-10")
 @pytest.mark.parametrize("entries", [1, 2, 3])
 def test_another_ledger_stops_this_home_only_when_many_hold_it(entries: int) -> None:
     """It is refused; it stops this home when more than the liars hold it."""
@@ -277,6 +284,7 @@ def test_an_epsilon_as_this_program_writes_it_passes_the_door_and_the_ledger(spe
     entry.read(round_(1, epsilon={"charite": text})[0])
 
 
+@pytest.mark.claim("LIAR-9")
 def test_what_nobody_signed_shows_nothing_of_this_site() -> None:
     """A chunk is bound by a digest that is signed, and is not signed itself: anybody can write one in any name."""
     a, b = Site("a", reached=(2, 0)), Site("b")

@@ -74,6 +74,7 @@ def test_an_epoch_to_which_no_approved_change_leads_is_another_agreement(offered
     assert learnt == []
 
 
+@pytest.mark.claim("MEMBER-15")
 def test_no_file_is_read_of_changes_that_cannot_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -97,6 +98,7 @@ def test_no_file_is_read_of_changes_that_cannot_count(
                 one.hears(other)
 
 
+@pytest.mark.claim("NET-10")
 def test_a_disk_that_cannot_keep_a_change_ends_this_process_and_refuses_nobody() -> None:
     def full(change: Change) -> None:
         raise DiskFull(evidence="write", path="/srv/ada")

@@ -36,6 +36,7 @@ def test_things_come_out_in_the_order_in_which_they_came() -> None:
     assert drained(turns) == [(who, k) for k in range(IN_TURN) for who in ("own", "ada", "bob")]
 
 
+@pytest.mark.claim("NET-7")
 def test_a_peer_that_sends_without_end_holds_up_nobody_but_itself_and_stays_in_order() -> None:
     turns = FairQueue()
     for k in range(10 * IN_TURN):
@@ -95,6 +96,7 @@ def test_statements_of_runs_that_a_peer_makes_up_take_a_bounded_place() -> None:
     assert len(held) == ECHOES
 
 
+@pytest.mark.claim("MEMBER-15")
 @pytest.mark.parametrize("size", [200_000, 3_000_000])
 def test_large_statements_of_made_up_runs_are_bounded(size: int) -> None:
     """The next process reads what is kept.

@@ -67,6 +67,7 @@ async def told_of(sites: Sites, peers: tuple[str, ...], **changed: Any) -> tuple
     return told, failed
 
 
+@pytest.mark.claim("NET-4")
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -85,6 +86,7 @@ def test_whoever_answers_in_the_place_of_peers_ends_no_process(words: bytes, cod
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-4")
 def test_a_proxy_that_answers_in_a_peers_words_ends_no_process() -> None:
     async def scene() -> None:
         sites = Sites(*NAMES)
@@ -96,6 +98,7 @@ def test_a_proxy_that_answers_in_a_peers_words_ends_no_process() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.claim("NET-4")
 def test_more_peers_than_may_lie_that_do_not_list_this_sites_key_end_it() -> None:
     async def scene() -> None:
         sites, others = Sites(*NAMES), Identity.generate()

@@ -30,6 +30,7 @@ def test_shares_reconstruct_to_the_secret(data: st.DataObject, field: Field, n: 
     assert np.array_equal(reconstruct(shares, field), x)
 
 
+@pytest.mark.claim("SUM-1")
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_any_n_minus_1_shares_have_one_distribution_whatever_the_secret(n: int) -> None:
     """Exact: over all uniform rows of the field of five, each view occurs equally often, for every secret."""
@@ -42,6 +43,7 @@ def test_any_n_minus_1_shares_have_one_distribution_whatever_the_secret(n: int) 
             assert views == Counter(dict.fromkeys(product(range(SMALL.p), repeat=n - 1), 1))
 
 
+@pytest.mark.claim("SUM-1")
 @pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.name)
 def test_shares_of_an_extreme_secret_are_uniform_and_uncorrelated(field: Field) -> None:
     """Statistical, on the real fields: chi-square of each share and of each pair's joint cells, five sigma."""

@@ -24,6 +24,7 @@ def said(*changes: bytes) -> list[Propose]:
     return [replace(plain, change=change) for change in changes]
 
 
+@pytest.mark.claim("MEMBER-8")
 @pytest.mark.parametrize("n", [3, 4, 5, 7, 10, 20])
 def test_the_last_round_of_an_epoch_is_what_more_members_say_than_may_lie(n: int) -> None:
     c = roster(n).quorums.c

@@ -142,6 +142,7 @@ def test_a_ballot_says_what_one_must_say() -> None:
             check_ballot(letter, paper.roster)
 
 
+@pytest.mark.claim("SUM-11")
 @pytest.mark.parametrize("n", range(3, 21))
 def test_both_certificates_cannot_come_from_one_ballot_each_and_c_liars(n: int) -> None:
     """However the honest vote, once each, and whatever the c liars say to whom: never q and a together."""

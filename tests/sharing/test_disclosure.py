@@ -44,6 +44,7 @@ def test_under_the_certificate_this_peers_own_seed_comes_out(state: State) -> No
     assert seed_to_reveal(state) == state.deal.self_mask
 
 
+@pytest.mark.claim("SUM-8")
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_without_the_right_certificate_nothing_comes_out(state: State, way: Callable[[State], None]) -> None:
     seed = seed_to_reveal(state)
@@ -58,6 +59,7 @@ def test_without_the_right_certificate_nothing_comes_out(state: State, way: Call
 OF_THIS_SITE_ALONE = (without_a_deal, of_a_set_with_another_bundle_of_this_site, after_a_new_deal_in_this_attempt)
 
 
+@pytest.mark.claim("SUM-8")
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in OF_THIS_SITE_ALONE], ids=lambda way: way.__name__)
 def test_without_the_right_certificate_no_share_of_anothers_seed_comes_out(
     state: State, way: Callable[[State], None]
@@ -89,6 +91,7 @@ def smaller(state: State, left_out: str) -> None:
     state.members, state.certificate = members, by(ME, m.Certificate(ballots, members.wire))
 
 
+@pytest.mark.claim("SUM-8")
 def test_of_a_site_outside_of_the_set_nothing_comes_out(state: State) -> None:
     smaller(state, "site-3")
     assert share_to_reveal(state, "site-3") is None
@@ -104,6 +107,7 @@ def test_a_site_outside_of_the_set_reveals_nothing_of_its_own(state: State) -> N
     assert share_to_reveal(state, "site-0") is not None
 
 
+@pytest.mark.claim("SUM-8")
 def test_a_share_of_another_bundle_than_the_one_in_the_set_never_comes_out(state: State) -> None:
     """It came of a dealer's first process; the set rests on what its second one dealt."""
     state.bundles["site-0"] = by("site-0", m.Bundle(bytes(32), bytes(32), bytes(32)))
@@ -111,6 +115,7 @@ def test_a_share_of_another_bundle_than_the_one_in_the_set_never_comes_out(state
     assert share_to_reveal(state, "site-3") is not None
 
 
+@pytest.mark.claim("HOME-6")
 def test_a_home_without_its_own_bundle_of_the_set_is_called_older(state: State) -> None:
     """The set holds a bundle of this site that the home does not know."""
     assert lost_bundle(state) is None
@@ -123,6 +128,7 @@ def test_a_home_without_its_own_bundle_of_the_set_is_called_older(state: State) 
 # ── what is destroyed ─────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("SUM-13")
 def test_the_certificate_destroys_every_secret_outside_of_the_set() -> None:
     """On the disk too. site-3 deals and is acknowledged by all, and proposes nothing: the set is the three others."""
 
@@ -194,6 +200,7 @@ def called(name: str) -> Callable[[ast.AST], bool]:
     return lambda node: isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == name
 
 
+@pytest.mark.claim("SUM-8")
 def test_own_seeds_and_shares_leave_in_one_place_each_and_that_place_asks_first() -> None:
     assert places_of(called("seed_to_reveal")) == {"sharing/phases/unmask.py:reveal"}
     assert places_of(called("share_to_reveal")) == {"sharing/phases/unmask.py:back_up"}
@@ -220,6 +227,7 @@ def test_seeds_are_opened_where_a_certificate_was_checked_and_nowhere_else() -> 
     }
 
 
+@pytest.mark.claim("SUM-8")
 def test_edge_seeds_leave_in_shares_alone() -> None:
     assert places_of(called("Share")) == {"sharing/phases/share.py:deal"}
     assert places_of(lambda node: isinstance(node, ast.Attribute) and node.attr == "edges") == {

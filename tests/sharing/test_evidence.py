@@ -122,6 +122,7 @@ def judged(letters: Iterable[Letter]) -> str:
     return convicts([letter.wire for letter in letters], paper.roster)
 
 
+@pytest.mark.claim("LIAR-1")
 @pytest.mark.parametrize("name", PROOFS)
 def test_each_kind_of_proof_convicts_its_liar_and_needs_every_one_of_its_letters(name: str) -> None:
     letters = PROOFS[name]()
@@ -212,6 +213,7 @@ INNOCENT: dict[str, Callable[[], Sequence[Letter]]] = {
 }
 
 
+@pytest.mark.claim("LIAR-4")
 @pytest.mark.parametrize("name", INNOCENT)
 def test_what_an_honest_peer_may_sign_or_others_may_make_up_convicts_nobody(name: str) -> None:
     wires = [letter.wire for letter in INNOCENT[name]()]
@@ -231,6 +233,7 @@ def framed(made: Sequence[Letter], index: int = 2, *, roots: Sequence[Letter] = 
     return [MEMBERS, digest_of or signed_sum(NAMES[index], index), *made, *ROOTS[1:], *shown]
 
 
+@pytest.mark.claim("LIAR-4")
 def test_a_root_that_the_accuser_made_up_does_not_convict_an_honest_owner() -> None:
     """A second root of a liar's own, over other words: the owner signed under which roots it summed."""
     other = bytes(8)

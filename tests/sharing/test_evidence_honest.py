@@ -72,6 +72,7 @@ def guilty(name: str, letters: Iterable[Letter]) -> str:
     return convicts([letter.wire for letter in letters], ran(name).roster)
 
 
+@pytest.mark.claim("LIAR-4")
 @pytest.mark.parametrize("name", RUNS)
 def test_no_letter_and_no_two_letters_of_honest_peers_convict_anybody(name: str) -> None:
     letters = letters_of(name)

@@ -70,6 +70,7 @@ def parted_with_one_in_it(state: State) -> None:
     state.others.parted = {REST[0]}
 
 
+@pytest.mark.claim("LIAR-7")
 @pytest.mark.parametrize(
     "why",
     [

@@ -107,6 +107,7 @@ def test_words_come_back_from_little_endian_bytes(data: st.DataObject, field: Fi
     assert field.from_bytes(encoded, len(values)).tolist() == values
 
 
+@pytest.mark.claim("CODEC-1")
 @pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.name)
 def test_a_word_of_p_or_more_from_a_peer_is_refused_and_the_peer_is_named(field: Field) -> None:
     for bad in (field.p, (1 << field.word_bits) - 1):

@@ -33,6 +33,7 @@ def taken(rows: list[SignedRecord], have: int = 0) -> list[SignedRecord]:
     return check_rows(rows, ROSTER, known, Epochs.of(ROWS[:have]))
 
 
+@pytest.mark.claim("MEMBER-9")
 @pytest.mark.parametrize("have", [0, 1, 3, 4])
 def test_it_takes_all_of_it_over_whatever_it_has(have: int) -> None:
     assert [row[0] for row in taken(ROWS[have:], have)] == [row[0] for row in ROWS[have:]]
@@ -45,6 +46,7 @@ def test_what_it_has_is_as_it_was_when_something_does_not_follow() -> None:
     assert (steps.entries, steps.announced) == (1, b"")
 
 
+@pytest.mark.claim("LEDGER-7", "MEMBER-9")
 def test_a_genesis_that_one_site_did_not_sign_is_refused() -> None:
     record, signed = genesis_row()
     with pytest.raises(Malformed, match="without the signature of 'eve'"):
@@ -53,6 +55,7 @@ def test_a_genesis_that_one_site_did_not_sign_is_refused() -> None:
         taken([(record, {**signed, "eve": signed["ada"]}), *ROWS[1:]])
 
 
+@pytest.mark.claim("LEDGER-7", "MEMBER-9")
 def test_a_made_up_change_is_refused() -> None:
     with pytest.raises(Malformed, match="3 of 4"):
         taken(two_epochs(all_three(NAMES[:3])))

@@ -66,6 +66,7 @@ def test_masks_cancel_and_the_sum_is_that_of_the_vectors_and_self_masks(
     assert unmask(total, own, field=field).tolist() == expected
 
 
+@pytest.mark.claim("SUM-2")
 @each_field
 def test_the_seed_form_is_the_textbook_form(field: Field) -> None:
     n, m = 5, 40
@@ -113,6 +114,7 @@ def test_the_input_is_left_as_it_was_unless_it_is_the_output() -> None:
     assert np.array_equal(x, y)
 
 
+@pytest.mark.claim("SUM-2")
 @each_field
 def test_a_masked_vector_is_uniform_whatever_the_vector(field: Field) -> None:
     count, cells = 200_000, 64

@@ -125,6 +125,7 @@ SALTS = st.sampled_from([b"x", None])
 SITES = st.sampled_from(SEVEN.names)
 
 
+@pytest.mark.claim("LIAR-6")
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(SITES, SITES, SALTS), max_size=4),

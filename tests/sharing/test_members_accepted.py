@@ -42,6 +42,7 @@ def test_a_set_of_all_is_accepted_and_durable_before_anything_is_masked() -> Non
     assert found.handle(stored.stored(0.0))[-1] == e.Quantise(1, 0, found.state.attempt_digest, NAMES, (b"",) * 4)
 
 
+@pytest.mark.claim("LIAR-6")
 def test_a_victim_that_is_there_and_was_passed_on_at_half_time_is_not_left_out() -> None:
     for name in ("site-0", "site-2"):
         found = seat(sitting(name))
@@ -128,6 +129,7 @@ def in_vain(state: State) -> None:
     state.attempt = 4
 
 
+@pytest.mark.claim("LIAR-6")
 @pytest.mark.parametrize("excuse", [down, not_proposed, proven, came_back, in_vain], ids=lambda excuse: excuse.__name__)
 def test_before_half_time_nobody_is_left_out_whose_link_stands_heard_or_not(excuse: Callable[[State], None]) -> None:
     state = sitting("site-0")
@@ -180,6 +182,7 @@ GROUNDS: dict[str, tuple[bool, Callable[[], list[Letter]]]] = {
 }
 
 
+@pytest.mark.claim("LIAR-6")
 @pytest.mark.parametrize("name", GROUNDS)
 def test_a_live_peer_is_left_out_only_if_more_than_c_named_it(name: str) -> None:
     """In what went before."""
@@ -274,6 +277,7 @@ def evidence(effects: Sequence[e.Effect]) -> list[Letter]:
     return [one.letter for one in effects if isinstance(one, e.Send) and isinstance(one.letter.message, m.Evidence)]
 
 
+@pytest.mark.claim("LIAR-6")
 def test_a_set_that_is_not_complete_is_a_breach_that_its_letter_proves_to_all() -> None:
     found = seat(sitting("site-0"))
     letter = paper.members(survivors=NAMES[:2])

@@ -148,6 +148,7 @@ def schedule(seed: int, n: int) -> None:
         world.check()
 
 
+@pytest.mark.claim("LIVE-1")
 @pytest.mark.parametrize("n", [3, 4, 5, 7, 10])
 def test_the_final_rounds_are_one_chain_whatever_comes_when(n: int) -> None:
     """Whenever each round is certified, confirmed and learnt."""
@@ -155,6 +156,7 @@ def test_the_final_rounds_are_one_chain_whatever_comes_when(n: int) -> None:
         schedule(seed, n)
 
 
+@pytest.mark.claim("LIVE-1")
 @pytest.mark.parametrize("broken", ["may_vouch", "may_confirm"])
 def test_without_either_half_of_the_rule_two_models_become_final(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So the schedules of the test above would show it."""

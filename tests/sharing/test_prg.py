@@ -98,6 +98,7 @@ def test_the_61_bit_field_replaces_refused_words_at_their_position() -> None:
     assert words.tolist() == expected
 
 
+@pytest.mark.claim("SUM-3")
 @pytest.mark.parametrize("field", [FIELDS[16], SMALL, Field("test", 251, 2)], ids=lambda field: str(field.p))
 def test_words_are_uniform(field: Field) -> None:
     count = 400_000
@@ -126,6 +127,7 @@ def test_a_long_keystream_is_filled_to_its_end() -> None:
     assert out.tobytes() == reference.stream_bytes(key, 7, 0, count)
 
 
+@pytest.mark.claim("SUM-3")
 def test_stream_keys_differ_in_label_and_in_every_part_of_the_context() -> None:
     seed = Secret(reference.key("seed"))
     run = reference.key("run")

@@ -30,6 +30,7 @@ def floats(name: str, count: int, scale: float = 1.0) -> Floats:
     return ((drawn >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0) * scale
 
 
+@pytest.mark.claim("SUM-4")
 @given(fields, st.integers(1, 200))
 def test_n_times_the_largest_integer_never_reaches_half_the_field(field: Field, n: int) -> None:
     bound = largest(field, n)
@@ -50,6 +51,7 @@ def test_a_sum_of_extreme_vectors_does_not_wrap(field: Field) -> None:
             assert quantiser.dequantise_sum(total, n, SEED, 5).tolist() == pytest.approx([sign * n] * 5)
 
 
+@pytest.mark.claim("SUM-4")
 def test_a_field_too_small_for_the_peers_is_refused() -> None:
     tiny = Field("test", 251, 2)
     Quantiser(tiny, 125, 0.0, 1.0, False)

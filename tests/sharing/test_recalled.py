@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
+
 from p2pfl.messages import Envelope, Evidence, Ready, Share, seal
 from p2pfl.sharing import events as e
 from p2pfl.sharing.run import Run
@@ -39,6 +41,7 @@ def seat() -> Seat:
     return Seat(SimulatedFederation(4, seed=0, length=12))
 
 
+@pytest.mark.claim("LIAR-5")
 def test_a_liar_whose_proof_is_on_the_disk_stays_left_out() -> None:
     """By the next process, which shows the proof to every peer that comes."""
     here = seat()
@@ -52,6 +55,7 @@ def test_a_liar_whose_proof_is_on_the_disk_stays_left_out() -> None:
     assert Share not in {type(one.letter.message) for one in sent}
 
 
+@pytest.mark.claim("LIAR-5")
 def test_what_is_no_proof_here_convicts_nobody_after_a_restart() -> None:
     here = seat()
     of_another_run = here.two_readys(LIAR, run=bytes(32))

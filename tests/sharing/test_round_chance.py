@@ -18,6 +18,7 @@ from tests.simulate import promises
 WIND = Weather(0.01, 3, (0.05, 60.0), (0.0005, 5.0))
 
 
+@pytest.mark.claim("LIAR-3")
 @pytest.mark.parametrize("seed", range(50))
 def test_whatever_a_liar_says_no_promise_is_broken(seed: int) -> None:
     """Nobody honest ends, and only liars are named."""

@@ -308,6 +308,7 @@ def told(liar: SimulatedPeer) -> dict[int, Letter]:
     return vars(liar).setdefault("told", {})  # type: ignore[no-any-return]
 
 
+@pytest.mark.claim("LIAR-1")
 def test_an_owner_that_tells_all_the_same_wrong_sum_is_convicted() -> None:
     """The tags find it out."""
     federation = refused({LIAR: false_sum}, errors.FalseSum, "chunk 0")
@@ -353,6 +354,7 @@ def opened_in(federation: SimulatedFederation, attempt: int) -> list[Letter]:
     return [letter for letter in opening if letter.envelope.attempt == attempt]
 
 
+@pytest.mark.claim("LIAR-2")
 @pytest.mark.parametrize("seed", range(4))
 def test_an_owner_that_tells_two_sums_to_two_peers_gets_no_sum_and_no_reveal(seed: int) -> None:
     """Not of that attempt: the next one goes on."""
@@ -363,6 +365,7 @@ def test_an_owner_that_tells_two_sums_to_two_peers_gets_no_sum_and_no_reveal(see
     assert not opened_in(federation, 0)
 
 
+@pytest.mark.claim("LIAR-2")
 def test_two_good_sets_for_two_peers_come_to_no_sum_and_no_reveal() -> None:
     """The coordinator puts two of its own proposals into two sets; each is complete. The next attempt goes on."""
 
@@ -380,6 +383,7 @@ def test_two_good_sets_for_two_peers_come_to_no_sum_and_no_reveal() -> None:
     assert not opened_in(federation, 0)
 
 
+@pytest.mark.claim("LIAR-1")
 def test_a_nonce_that_was_not_committed_to_is_refused() -> None:
     lie = altering(m.Nonce, with_fields(nonce=bytes(32)))
     assert proven(refused({LIAR: lie}, errors.SeedRejected, "nonce")) == {LIAR}

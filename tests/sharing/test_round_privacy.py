@@ -94,6 +94,7 @@ def coalitions(federation: Watched) -> list[tuple[str, ...]]:
     return list(itertools.combinations(names, Quorums(len(names)).q - 2))
 
 
+@pytest.mark.claim("SUM-7")
 @pytest.mark.parametrize(("peers", "seed", "weather"), RUNS)
 @pytest.mark.parametrize("fresh", [True, False], ids=["words rounded anew", "the same words again"])
 def test_a_coalition_of_the_largest_size_learns_the_certified_sums_alone(
@@ -111,6 +112,7 @@ def test_so_does_one_among_more_peers_with_the_same_words_in_every_attempt(peers
         assert Coalition(federation, members, fresh=False).learns_only_the_certified_sums(), members
 
 
+@pytest.mark.claim("SUM-7")
 def test_chunks_too_short_for_their_tags_tell_nothing_more() -> None:
     """Their tags give each masked word away, and nothing behind it."""
     federation = stormy(4, 0, "storm", 1)
@@ -158,6 +160,7 @@ def test_they_do_learn_each_certified_sum_so_the_check_sees_what_there_is_to_see
         assert rank([row for number in (1, 2) for row in coalition.allowed(number)]) >= 2 * federation.length
 
 
+@pytest.mark.claim("SUM-7")
 def test_an_undecided_attempt_tells_nothing_at_all() -> None:
     federation = with_an_abandoned_attempt(3, whole=False)
     assert len(federation.vectors) >= 3
@@ -211,6 +214,7 @@ def test_the_opened_chunks_of_a_false_sum_tell_nothing() -> None:
 # ── negative controls: were more opened, the check would fail ─────────────────────────────────────────────────
 
 
+@pytest.mark.claim("SUM-7")
 @pytest.mark.parametrize("whole", [True, False], ids=["then certified", "undecided"])
 @pytest.mark.parametrize("peers", [3, 4])
 def test_were_the_self_masks_of_an_abandoned_attempt_opened_the_check_would_fail(peers: int, whole: bool) -> None:
@@ -223,6 +227,7 @@ def test_were_the_self_masks_of_an_abandoned_attempt_opened_the_check_would_fail
     assert Coalition(federation, members, opened=opened[:-1]).learns_only_the_certified_sums()
 
 
+@pytest.mark.claim("SUM-7")
 @pytest.mark.parametrize("peers", [3, 4])
 def test_were_shares_of_abandoned_self_masks_shown_the_check_fails(peers: int) -> None:
     """One share of each self-mask of an abandoned attempt is enough.
@@ -239,6 +244,7 @@ def test_were_shares_of_abandoned_self_masks_shown_the_check_fails(peers: int) -
     assert Coalition(federation, fewer, shared=shared).learns_only_the_certified_sums()
 
 
+@pytest.mark.claim("SUM-7")
 @pytest.mark.parametrize("peers", [4, 5])
 def test_shares_of_a_silent_members_seed_open_the_certified_sum_and_nothing_else(peers: int) -> None:
     federation = with_backups(peers)
@@ -275,6 +281,7 @@ def test_were_a_tag_taken_of_words_that_are_not_masked_the_check_would_fail() ->
         federation.vectors[where] = kept
 
 
+@pytest.mark.claim("SUM-7")
 def test_one_colluder_more_than_may_collude_learns_the_last_honest_peers_words() -> None:
     """So the bound of q−2 is not idle: with q−1 there may be one honest peer left, and the sum is its value."""
     federation = calm(3)

@@ -100,6 +100,7 @@ def test_two_shares_below_a_threshold_of_three_take_each_pair_once(secret: int) 
         assert np.array_equal(np.bincount(first * 256 + second, minlength=65536), np.ones(65536, int))
 
 
+@pytest.mark.claim("SUM-9")
 @given(st.data(), dealt(most=12))
 def test_one_share_too_few_fit_every_secret(data: st.DataObject, deal: tuple[bytes, int, list[bytes]]) -> None:
     """For each of 256 secrets some polynomial has these shares: a value at the missing place that leads to it."""

@@ -67,6 +67,7 @@ def test_each_pair_has_one_seed_and_each_peer_one_backup_share_of_every_other(n:
     assert all(len(held) == 1 for held in bundles.values()), "one bundle for all"
 
 
+@pytest.mark.claim("SUM-9")
 @pytest.mark.parametrize("n", [3, 4, 5, 7])
 def test_q_minus_one_shares_open_the_self_mask_and_no_edge_seed(n: int) -> None:
     """Any q−1 shares open the self-mask of the bundle.
@@ -150,6 +151,7 @@ class Receipts(SimulatedFederation):
         super().sent(to, letter)
 
 
+@pytest.mark.claim("SUM-10")
 @pytest.mark.parametrize(("seed", "weather"), [(0, CALM), (1, STORM), (2, STORM), (3, STORM), (4, STORM)])
 def test_what_is_acknowledged_is_on_the_disk_whatever_happens(seed: int, weather: Weather) -> None:
     federation = Receipts(4, rounds=2, length=8, seed=seed, weather=weather)
@@ -181,6 +183,7 @@ def receive_all(found: Round, federation: SimulatedFederation) -> list[e.Effect]
     return effects
 
 
+@pytest.mark.claim("SUM-10")
 def test_an_acknowledgement_leaves_only_when_its_receipt_is_durable_and_once() -> None:
     federation, found = sharing()
     effects = receive_all(found, federation)

@@ -112,11 +112,13 @@ def silent(kind: type[Message], to: list[str] | None = None) -> Lie:
     return altering(kind, nothing, to=to)
 
 
+@pytest.mark.claim("LIAR-3")
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_peer_that_withholds_one_kind_of_letter_from_all_stalls_nobody(kind: type[Message]) -> None:
     judged({LIAR: silent(kind)})
 
 
+@pytest.mark.claim("LIAR-3")
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_peer_that_withholds_one_kind_of_letter_from_one_other_stalls_nobody(kind: type[Message]) -> None:
     judged({LIAR: silent(kind, ["site-2"])})
@@ -127,6 +129,7 @@ def test_a_coordinator_that_withholds_one_kind_of_letter_stalls_nobody(kind: typ
     judged({COORDINATOR: silent(kind)})
 
 
+@pytest.mark.claim("LIAR-3")
 @pytest.mark.parametrize("name", SPOILT)
 def test_a_peer_that_spoils_one_kind_of_letter_stalls_nobody(name: str) -> None:
     judged({LIAR: SPOILT[name]})

@@ -140,6 +140,7 @@ def test_a_pair_has_one_cell_and_a_second_one_is_an_error_that_names_it() -> Non
     assert all(len(cell.reason) > 10 for cell in EVENTS.values() if isinstance(cell, Ignore))
 
 
+@pytest.mark.claim("LIAR-3")
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
 @pytest.mark.parametrize("kind", SAMPLES, ids=lambda kind: kind.__name__)
 def test_a_letter_has_a_row_or_is_ignored_kept_or_refused_under_its_senders_name(
@@ -229,6 +230,7 @@ def test_letters_of_another_round_run_or_epoch_are_refused_whatever_they_say(pha
     assert picture(found) == before
 
 
+@pytest.mark.claim("LIAR-3")
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
 def test_what_is_handed_on_blames_its_author_for_nothing_that_the_hander_chose(phase: Phase) -> None:
     """Good letters of site-1, of other places or far ahead, in the hands of somebody else."""

@@ -111,6 +111,7 @@ def clone(patch: pytest.MonkeyPatch, *, bound: bool) -> tuple[Any, Any]:
     return FIELD.subtract(masked[0], masked[1]).tolist(), FIELD.subtract(updates[0], updates[1]).tolist()
 
 
+@pytest.mark.claim("HOME-6")
 def test_a_cloned_machine_draws_other_secrets_once_it_has_said_hello(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, true = clone(monkeypatch, bound=True)
     assert seen != true

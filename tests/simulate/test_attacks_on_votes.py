@@ -91,6 +91,7 @@ def a_second_ballot(patch: pytest.MonkeyPatch) -> None:
 # ── delayed dropout: a peer is declared gone after its words were summed ──────────────────────────────────────
 
 
+@pytest.mark.claim("SUM-12")
 def test_a_delayed_dropout_gives_no_second_sum_of_the_same_words() -> None:
     world = split()
     let_it_run(world)
@@ -100,6 +101,7 @@ def test_a_delayed_dropout_gives_no_second_sum_of_the_same_words() -> None:
     check_that_the_others_go_on(world)
 
 
+@pytest.mark.claim("SUM-12")
 def test_without_the_rule_of_one_ballot_a_delayed_dropout_exposes_the_victim(monkeypatch: pytest.MonkeyPatch) -> None:
     a_second_ballot(monkeypatch)
     world = split()
@@ -113,6 +115,7 @@ def test_without_the_rule_of_one_ballot_a_delayed_dropout_exposes_the_victim(mon
 # ── a re-used update ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("SUM-12")
 def test_a_site_that_sums_a_sent_update_again_is_exposed() -> None:
     """So it is told that the update was sent.
 
@@ -140,6 +143,7 @@ def show_an_abandonment(world: Attacked) -> None:
     world.peers[LIAR].feed(e.Tick(world.now, *FIRST))
 
 
+@pytest.mark.claim("SUM-12")
 def test_an_abandonment_that_a_liar_made_up_frees_no_update_for_a_second_attempt() -> None:
     world = split()
     show_an_abandonment(world)
@@ -176,6 +180,7 @@ def two_sides() -> Attacked:
     return world
 
 
+@pytest.mark.claim("SUM-11")
 def test_a_liar_that_votes_on_both_sides_makes_no_two_certificates() -> None:
     world = two_sides()
     assert len(world.certificates()) == 1

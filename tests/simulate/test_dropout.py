@@ -65,6 +65,7 @@ def check_the_others(federation: Drop, moment: int) -> None:
             assert not peer.left, f"{where}; {name} left a round behind"
 
 
+@pytest.mark.claim("LIVE-3")
 @pytest.mark.parametrize(("peers", "victim"), EVERY_MOMENT)
 def test_whoever_dies_at_whatever_moment_the_others_have_their_result_without_it(peers: int, victim: str) -> None:
     moments = 0
@@ -74,12 +75,14 @@ def test_whoever_dies_at_whatever_moment_the_others_have_their_result_without_it
     assert moments > 30
 
 
+@pytest.mark.claim("LIVE-3")
 @pytest.mark.parametrize(("peers", "victim"), SOME_MOMENTS)
 def test_so_it_is_in_larger_federations_at_every_fifth_moment(peers: int, victim: str) -> None:
     for moment, federation in drops(peers, victim, stride=5):
         check_the_others(federation, moment)
 
 
+@pytest.mark.claim("LIVE-4")
 @pytest.mark.parametrize("back", [3.0, 200.0], ids=["within a deadline", "after all deadlines"])
 @pytest.mark.parametrize(("peers", "victim"), [(3, "site-0"), (3, "site-1"), (4, "site-1")])
 def test_whoever_comes_back_has_every_result_too_and_of_three_nothing_else_is_needed(

@@ -94,6 +94,7 @@ def secrets_of(federation: Overheard) -> set[bytes]:
     return {*federation.drawn, *backups} - federation.salts - opened
 
 
+@pytest.mark.claim("SUM-13")
 @pytest.mark.parametrize("peers", [3, 4])
 def test_once_a_round_is_final_no_secret_of_any_of_its_attempts_lies_on_any_disk(peers: int) -> None:
     federation = SimulatedFederation(peers, seed=5, length=6, weather=STORM)

@@ -42,6 +42,7 @@ def again(liar: SimulatedPeer, letter: Letter, message: m.Message, **place: Any)
     return seal(message, replace(letter.envelope, **place), liar.identity)
 
 
+@pytest.mark.claim("LIAR-9")
 def test_an_owner_that_lacks_no_words_is_waited_for_by_name() -> None:
     """It is gone on without."""
 
@@ -57,6 +58,7 @@ def test_an_owner_that_lacks_no_words_is_waited_for_by_name() -> None:
     assert [facts["waited_for"] for facts in abandoned] == [[LIAR]]
 
 
+@pytest.mark.claim("LIAR-9")
 @pytest.mark.parametrize("peers", [4, 7])
 def test_an_owner_that_tells_each_that_another_owes_it_words_is_gone_on_without(peers: int) -> None:
     """Everybody hears of the next one's chunk that it is lacking, and nobody of its own."""
@@ -82,6 +84,7 @@ def test_an_owner_that_tells_each_that_another_owes_it_words_is_gone_on_without(
             assert len([facts for kind, facts in peer.disk.notes if kind == "abandoned"]) <= 2
 
 
+@pytest.mark.claim("LIAR-9")
 @pytest.mark.parametrize("seed", range(6))
 def test_a_sum_of_another_shape_that_was_refused_leaves_nothing_of_its_shape(seed: int) -> None:
     known: dict[str, Any] = {}
@@ -108,6 +111,7 @@ def test_a_sum_of_another_shape_that_was_refused_leaves_nothing_of_its_shape(see
     played(lie, seed=seed)
 
 
+@pytest.mark.claim("LIAR-9")
 def test_a_holder_that_repeats_the_beginning_of_the_sum_is_left_for_another_one() -> None:
     told: list[Letter] = []
 
@@ -132,6 +136,7 @@ def test_a_holder_that_repeats_the_beginning_of_the_sum_is_left_for_another_one(
     assert federation.now < 500.0
 
 
+@pytest.mark.claim("LIAR-9")
 @pytest.mark.parametrize("seed", range(3))
 def test_a_peer_that_confirms_two_sums_is_named(seed: int) -> None:
     """What it confirmed first stands."""
@@ -151,6 +156,7 @@ def test_a_peer_that_confirms_two_sums_is_named(seed: int) -> None:
     assert {one.peer for one in federation.peers[VICTIM].accused} == {LIAR}
 
 
+@pytest.mark.claim("LIAR-9")
 def test_positions_that_burst_the_set_are_not_held_whoever_passes_them_on() -> None:
     def lie(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
         message, current = letter.message, liar.course.current if liar.course is not None else None
@@ -165,6 +171,7 @@ def test_positions_that_burst_the_set_are_not_held_whoever_passes_them_on() -> N
     assert all(len(peer.disk.ledger) == 1 for name, peer in federation.peers.items() if name not in names)
 
 
+@pytest.mark.claim("LIAR-9")
 def test_a_set_too_large_for_any_certificate_is_refused_and_its_coordinator_named() -> None:
     coordinator = "site-1"  # of round 1, attempt 0
 
@@ -185,6 +192,7 @@ def test_a_set_too_large_for_any_certificate_is_refused_and_its_coordinator_name
             assert len(peer.disk.ledger) == 1
 
 
+@pytest.mark.claim("LIAR-9")
 def test_proofs_of_nothing_are_noted_once_a_round_whatever_round_they_say() -> None:
     told: set[str] = set()
 
@@ -201,6 +209,7 @@ def test_proofs_of_nothing_are_noted_once_a_round_whatever_round_they_say() -> N
 NOBODY = ("Évil\n",)
 
 
+@pytest.mark.claim("LIAR-9")
 def test_an_abandon_that_names_nobody_enters_no_log() -> None:
     liar_first = "site-0"  # among the first ballots that make a certificate
 
@@ -224,6 +233,7 @@ def test_an_abandon_that_names_nobody_enters_no_log() -> None:
             assert len(peer.disk.ledger) == 1
 
 
+@pytest.mark.claim("LIAR-9")
 def test_a_leave_that_names_nobody_enters_no_log() -> None:
     def lie(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
         if not isinstance(letter.message, m.Ack):

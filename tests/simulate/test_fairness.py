@@ -51,6 +51,7 @@ class Squeezed(SimulatedFederation):
         return self.peers[VICTIM]
 
 
+@pytest.mark.claim("LIAR-7")
 def test_who_is_left_out_of_more_than_one_round_in_ten_stops_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -66,6 +67,7 @@ def test_who_is_left_out_of_more_than_one_round_in_ten_stops_and_the_others_go_o
     promises.check(world, beside=[LIAR])
 
 
+@pytest.mark.claim("LIAR-7")
 def test_it_stays_so_over_a_restart_until_its_operator_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Squeezed(monkeypatch, rounds=12)
     world.begin()
@@ -123,6 +125,7 @@ class Parted(SimulatedFederation):
         return {name: sum(name in facts["left_out"] for facts in held) for name in (self.revoker, self.revoked)}
 
 
+@pytest.mark.claim("LIAR-8")
 @pytest.mark.parametrize(("revoker", "revoked"), [("site-1", "site-3"), ("site-3", "site-1")])
 def test_who_revokes_another_is_not_stopped_for_rounds_that_hold_the_revoked_one(revoker: str, revoked: str) -> None:
     world = Parted(revoker, revoked)
@@ -136,6 +139,7 @@ def test_who_revokes_another_is_not_stopped_for_rounds_that_hold_the_revoked_one
     promises.check(world)
 
 
+@pytest.mark.claim("LIAR-8")
 def test_were_such_rounds_counted_it_would_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2pfl.simulate.peer.too_often", lambda part: False)
     world = Parted("site-1", "site-3", counts=True)
@@ -145,6 +149,7 @@ def test_were_such_rounds_counted_it_would_be_stopped(monkeypatch: pytest.Monkey
     assert too_often([facts["round"] not in missed for facts in held])
 
 
+@pytest.mark.claim("LIAR-8")
 def test_of_two_that_are_apart_not_always_the_same_one_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("p2pfl.simulate.peer.too_often", lambda part: False)
     world = Parted("site-1", "site-3")
@@ -152,6 +157,7 @@ def test_of_two_that_are_apart_not_always_the_same_one_is_left_out(monkeypatch: 
     assert min(world.rounds_without.values()) >= 4
 
 
+@pytest.mark.claim("LIAR-7")
 @pytest.mark.parametrize("weather", ["deaths", "apart"])
 def test_neither_deaths_nor_cuts_of_its_own_count_against_the_others(weather: str) -> None:
     """Partitions part groups: whoever is left out of a sum then has no quorum, and knows it."""

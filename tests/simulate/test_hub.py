@@ -70,6 +70,7 @@ def test_a_round_with_a_hub_is_right_or_none_in_every_weather(peers: int, weathe
         promises.everything_is_final(federation)
 
 
+@pytest.mark.claim("SUM-15")
 @pytest.mark.parametrize("weather", WEATHERS)
 def test_a_coalition_with_the_hub_in_it_learns_the_certified_sums_alone(weather: str) -> None:
     for peers, seed in ((3, 0), (4, 0), (4, 1)):
@@ -94,6 +95,7 @@ class Adding:
         return total
 
 
+@pytest.mark.claim("SUM-15")
 def test_a_hub_that_lies_about_a_sum_is_convicted_and_the_others_go_on_without_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -112,6 +114,7 @@ def test_a_hub_that_lies_about_a_sum_is_convicted_and_the_others_go_on_without_i
     promises.check(federation, beside=[HUB])
 
 
+@pytest.mark.claim("SUM-15")
 @pytest.mark.parametrize(("hub", "owner"), [(HUB, "site-1"), (None, "site-1"), (None, HUB)])
 def test_a_coordinator_does_not_choose_who_owns(hub: str | None, owner: str) -> None:
     coordinator = "site-1"

@@ -56,6 +56,7 @@ class OlderDisk(SimulatedFederation):
         super().start(peer)
 
 
+@pytest.mark.claim("HOME-6")
 @pytest.mark.parametrize("seed", range(30))
 def test_a_home_that_was_rolled_back_gains_nothing(seed: int) -> None:
     """It makes nobody else look like a liar."""
@@ -143,6 +144,7 @@ def test_two_faced_voters_never_make_two_answers() -> None:
         promises.check(federation, beside=["site-0"])
 
 
+@pytest.mark.claim("HOME-6")
 def test_a_second_copy_of_a_running_home_masks_under_no_bundle_but_its_own() -> None:
     """Two processes on copies of one disk: the copy found an attempt under way, and may only give it up."""
     world = ByHand(4)

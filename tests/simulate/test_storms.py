@@ -19,6 +19,7 @@ BLOCKS = {(3, 1): 4, (3, 2): 2, (4, 1): 2, (4, 2): 1, (5, 2): 1}  # (peers, roun
 FEW = {(3, 5): 4, (4, 4): 4, (5, 3): 4, (6, 1): 6, (6, 2): 4, (7, 1): 6, (7, 2): 4, (10, 1): 1}  # … or some seeds
 
 
+@pytest.mark.claim("LIVE-1")
 @pytest.mark.parametrize("weather", WEATHERS)
 @pytest.mark.parametrize(("peers", "rounds", "block"), [(*at, k) for at, count in BLOCKS.items() for k in range(count)])
 def test_a_round_is_right_or_none_in_any_storm(peers: int, rounds: int, block: int, weather: str) -> None:
@@ -26,6 +27,7 @@ def test_a_round_is_right_or_none_in_any_storm(peers: int, rounds: int, block: i
     sweep(peers, range(block * PER_BLOCK, (block + 1) * PER_BLOCK), weather, rounds)
 
 
+@pytest.mark.claim("LIVE-1")
 @pytest.mark.parametrize("weather", WEATHERS)
 @pytest.mark.parametrize(("peers", "rounds"), FEW)
 def test_larger_federations_and_more_models_in_a_row(peers: int, rounds: int, weather: str) -> None:

@@ -70,6 +70,7 @@ def test_marks_of_not_measured_become_zero_and_an_indicator(mark: str) -> None:
     assert found.x.tolist() == [[0, 0, 0, 2]]
 
 
+@pytest.mark.claim("DP-7")
 def test_scaling_never_looks_at_the_records_beside() -> None:
     alone = TASK.read(file(GOOD), "a").x
     beside = TASK.read(file(GOOD, changed("chol", "600"), changed("age", "99")), "a").x
@@ -150,6 +151,7 @@ def test_each_misfit_is_its_own_error_and_says_where(what: str, raw: bytes, leaf
     assert caught.value.exit_status == 2
 
 
+@pytest.mark.claim("CLI-2")
 @pytest.mark.parametrize(("column", "value"), [("chol", "secret77"), ("age", "4711"), ("sex", "4712"), ("num", "4713")])
 def test_an_error_never_repeats_a_patients_value(column: str, value: str) -> None:
     with pytest.raises(P2PFLError) as caught:
@@ -158,6 +160,7 @@ def test_an_error_never_repeats_a_patients_value(column: str, value: str) -> Non
     assert value not in str(caught.value.as_json())
 
 
+@pytest.mark.claim("CLI-2")
 def test_a_file_without_a_header_is_told_so_and_its_first_record_is_not_repeated() -> None:
     for column_map in (None, b"columns: {Alter: age}\n"):
         with pytest.raises(MissingColumn) as caught:

@@ -50,6 +50,7 @@ def test_a_cut_or_lengthened_support_is_refused(positions: np.ndarray, data: st.
             decode_support(broken, M, len(positions) + 1, "hungary")
 
 
+@pytest.mark.claim("CODEC-1")
 @pytest.mark.parametrize(
     ("data", "why"),
     [
@@ -90,6 +91,7 @@ def updates(count: int, m: int) -> list[np.ndarray]:
     return [(rng.integers(-64, 64, m) / 64).astype(np.float32) for _ in range(count)]
 
 
+@pytest.mark.claim("DP-8")
 def test_what_was_sent_and_what_is_held_back_add_up_to_all_updates() -> None:
     compressor, m = Compressor("nominate", 0.05, 400, 4), 400
     sent_in_all = np.zeros(m)
@@ -119,6 +121,7 @@ def test_a_second_attempt_settles_from_the_same_values_as_the_first() -> None:
     assert np.array_equal(compressor.residual, wanted)
 
 
+@pytest.mark.claim("DP-8")
 def test_a_nomination_is_a_function_of_noised_updates_and_of_nothing_else() -> None:
     """Two sites whose records differ, and whose noised updates came out the same, nominate the same; also after a
     restart. So nothing of the records but the noised updates can be in a position."""

@@ -58,6 +58,7 @@ def grad_samples(which: Trainer) -> np.ndarray:
     )
 
 
+@pytest.mark.claim("DP-1")
 @pytest.mark.parametrize("task", [Small(), Images()], ids=["small", "images"])
 def test_per_record_gradients_are_those_of_batches_of_one(task: Task) -> None:
     which = trainer(task)
@@ -82,6 +83,7 @@ def capture(which: Trainer, rows: np.ndarray, private: Privacy, monkeypatch: pyt
     return seen
 
 
+@pytest.mark.claim("DP-1")
 def test_the_clipped_sum_is_that_of_the_loop_and_within_records_times_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     task, private = Small(), privacy(max_grad_norm=0.05)
     which = trainer(task, private=private)
@@ -119,6 +121,7 @@ def noise_of(which: Trainer, private: Privacy, steps: int) -> np.ndarray:
     return np.array(found) / (private.noise_multiplier * private.max_grad_norm)
 
 
+@pytest.mark.claim("DP-1")
 def test_an_empty_batch_is_noise_of_the_agreed_size_on_every_coordinate() -> None:
     private = privacy(noise_multiplier=1.7, max_grad_norm=0.3)
     noise = noise_of(trainer(Images(), private=private), private, 4)
@@ -137,6 +140,7 @@ def separation(false_alarms: float, misses: float) -> float:
     return normal.inv_cdf(1 - false_alarms) - normal.inv_cdf(misses)
 
 
+@pytest.mark.claim("DP-2")
 def test_the_mechanism_keeps_its_promise_audited_from_outside() -> None:
     """One-hot gradients through the real noise, guessed at C/2. False alarms: 1 in 10 000."""
     which = trainer(Images())
@@ -149,6 +153,7 @@ def test_the_mechanism_keeps_its_promise_audited_from_outside() -> None:
     assert separation(false_alarms, misses) > 0.97 * promised
 
 
+@pytest.mark.claim("DP-3")
 def test_torchs_seed_decides_nothing_of_noise_or_samples() -> None:
     found = []
     for _ in range(2):
@@ -159,6 +164,7 @@ def test_torchs_seed_decides_nothing_of_noise_or_samples() -> None:
     assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
+@pytest.mark.claim("DP-3")
 def test_no_two_passes_share_noise_even_from_the_same_model() -> None:
     which = trainer(Small())
     assert np.abs(one_pass(which) - one_pass(which)).max() > 1e-3
@@ -194,6 +200,7 @@ def test_a_pass_that_is_told_to_stop_ends_before_its_next_step_and_gives_nothing
     assert seen == [1, 2, 3]
 
 
+@pytest.mark.claim("DP-4")
 def test_a_pass_without_a_charge_of_its_own_touches_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     which = trainer(Small())
     charge = Account().charge(PRIVACY)
@@ -206,6 +213,7 @@ def test_a_pass_without_a_charge_of_its_own_touches_no_record(monkeypatch: pytes
     assert not touched
 
 
+@pytest.mark.claim("DP-6")
 def test_the_divisor_is_public_and_does_not_follow_a_sites_number_of_records() -> None:
     sizes = [np.linalg.norm(one_pass(trainer(Small(), of=site(count, (4,)), private=WIDE), WIDE)) for count in (4, 8)]
     assert 0.9 < sizes[0] / sizes[1] < 1.1  # noise, drawn alike, dominates both: divided by 4 and 8 it would be near 2
@@ -321,6 +329,7 @@ class RepeatsALabel(Small):
         return super().loss(outputs, labels)
 
 
+@pytest.mark.claim("CLI-2")
 def test_what_is_said_of_a_model_that_fails_repeats_no_value_of_a_record() -> None:
     with pytest.raises(ModelNotPrivate) as caught:
         trainer(RepeatsALabel())

@@ -21,6 +21,7 @@ def test_nothing_spent_is_zero_and_a_step_without_noise_is_infinite() -> None:
     assert Account([Mechanism(0.0, 0.02, 1)]).epsilon(1e-5) == math.inf
 
 
+@pytest.mark.claim("DP-5")
 @pytest.mark.parametrize(
     ("rate", "steps", "reference"),
     [(0.01, 1000, 1.515), (0.016, 625, 2.006), (0.016, 6250, 6.872)],  # ε by dp-accounting's PLD
@@ -55,6 +56,7 @@ def test_epsilon_never_decreases_and_defaults_leave_two_passes() -> None:
         account.charge(PRIVACY)
 
 
+@pytest.mark.claim("DP-4")
 def test_a_pass_that_would_overspend_is_refused_before_anything_is_charged() -> None:
     account = Account()
     account.charge(privacy(max_epsilon=1.2))
@@ -71,6 +73,7 @@ def test_a_pass_without_noise_is_always_refused() -> None:
         Account().charge(privacy(noise_multiplier=0.0, max_epsilon=1e9))
 
 
+@pytest.mark.claim("DP-5")
 def test_the_account_is_the_same_after_a_restart_in_the_middle() -> None:
     account = Account()
     account.charge(PRIVACY)
@@ -96,6 +99,7 @@ def test_an_account_in_another_spelling_than_its_own_is_refused() -> None:
             Account.from_bytes(other)
 
 
+@pytest.mark.claim("DP-5")
 @given(st.binary(max_size=60))
 @settings(max_examples=200)
 def test_bytes_that_are_no_account_are_an_error_and_never_an_empty_account(data: bytes) -> None:

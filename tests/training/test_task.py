@@ -89,6 +89,7 @@ def test_a_task_of_ones_own_is_loaded_from_the_file_whose_digest_was_agreed(tmp_
     assert task.name == "mine"
 
 
+@pytest.mark.claim("FED-4")
 def test_a_changed_file_is_not_run(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_bytes(OWN + b"raise SystemExit('it ran')\n")

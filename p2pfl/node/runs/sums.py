@@ -3,7 +3,7 @@
 A value over the limit is refused at its own site, before anything is dealt. A static input differs from a fresh
 update: two answers over sets that differ by one site are that site's value. So every answer is noted in the site log
 with its name, a keyed digest of its data, and its sites; the same data under the same name over other sites are refused
-(SECURITY.md, A round).
+(SECURITY.md, SUM-14).
 """
 
 from __future__ import annotations

@@ -89,6 +89,7 @@ def test_a_peer_is_asked_again_only_after_a_while(sites: tuple[Site, Site]) -> N
     assert away.catchup.ask("st-olav") == Behind(1, b"", 0)
 
 
+@pytest.mark.claim("LIVE-4")
 def test_a_site_that_was_away_has_the_same_log_afterwards_and_it_verifies(sites: tuple[Site, Site]) -> None:
     away, there = sites
     (letter,) = asked(away, there)
@@ -168,6 +169,7 @@ def test_a_round_that_few_signed_is_taken_over_with_one_that_rests_on_it(sites: 
     assert check_federation(list(away.books.federation.records())) == []
 
 
+@pytest.mark.claim("LIVE-4")
 @pytest.mark.parametrize("signers", [0, 2])
 def test_rounds_at_the_end_that_no_quorum_signed_are_not_taken_over(sites: tuple[Site, Site], signers: int) -> None:
     away, there = sites
@@ -218,6 +220,7 @@ FALSE: dict[str, Callable[[Site, list[SignedRecord]], list[SignedRecord]]] = {
 }
 
 
+@pytest.mark.claim("LEDGER-7", "LIVE-4")
 @pytest.mark.parametrize("what", FALSE)
 def test_entries_that_do_not_follow_are_refused_and_their_sender_named(sites: tuple[Site, Site], what: str) -> None:
     away, there = sites

@@ -63,6 +63,7 @@ def test_a_newcomer_takes_the_whole_ledger_over_and_it_verifies(fay: Newcomer) -
     assert again.epochs.lineage == fay.books.epochs.lineage
 
 
+@pytest.mark.claim("MEMBER-9")
 def test_a_newcomer_takes_no_other_log_than_the_one_that_its_file_names(fay: Newcomer) -> None:
     record, signed = genesis_row()
     other = record.replace(b'"federation":"trial"', b'"federation":"trail"')

@@ -161,6 +161,7 @@ def test_the_model_that_came_is_the_model_and_the_round_goes_on(away: Away) -> N
     assert away.course.breaches == []
 
 
+@pytest.mark.claim("LIVE-4")
 def test_a_peer_that_sent_another_model_is_named_and_nothing_of_it_kept(away: Away) -> None:
     away.hear_entries()
     wanted = away.wanted()
@@ -209,6 +210,7 @@ def test_entries_that_lie_are_told_and_change_nothing(away: Away) -> None:
     assert not away.run.lacking
 
 
+@pytest.mark.claim("LEDGER-7")
 @pytest.mark.parametrize("members", [[], [OTHERS[0]], None, 5, [["x"]], "all"], ids=repr)
 def test_an_agreement_that_a_peer_made_up_enters_no_ledger_and_ends_no_process(away: Away, members: object) -> None:
     """Between the genesis and the first round one letter of one liar set a site's ledger apart for good."""
@@ -233,6 +235,7 @@ def test_a_question_is_answered_with_what_this_site_has(away: Away) -> None:
     assert bytes(answers[1].data) == away.ahead.model_bytes(model)
 
 
+@pytest.mark.claim("NET-9")
 def test_a_peer_that_asks_faster_than_it_reads_is_answered_once(away: Away) -> None:
     """When it has read, and its last question only.
 

@@ -61,6 +61,7 @@ def everything_is_new(home: Home) -> None:
         assert home.read(NEXT) is None
 
 
+@pytest.mark.claim("MEMBER-10")
 @pytest.mark.parametrize("name", ["ada", "ben"])
 def test_a_death_anywhere_leaves_one_epoch_whole(tmp_path: Path, name: str) -> None:
     """The next process finds the old one or the new one."""

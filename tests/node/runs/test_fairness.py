@@ -21,6 +21,7 @@ def without_it(place: Place, run: TrainingRun, number: int, *, there: bool = Tru
     finished(place, run, number, *by_others(run, number, number - 1), survivors=list(OTHERS))
 
 
+@pytest.mark.claim("LIAR-7")
 def test_a_site_that_was_left_out_twice_of_a_few_rounds_charges_and_trains_no_more(place: Place) -> None:
     run = place.started()
     without_it(place, run, 1)

@@ -74,6 +74,7 @@ def test_what_a_site_nominates_is_a_nomination(tmp_path, settings: tuple[str, ..
         one.home.close()
 
 
+@pytest.mark.claim("LIAR-10")
 @pytest.mark.parametrize(
     ("facts", "support"),
     [

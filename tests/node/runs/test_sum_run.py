@@ -45,6 +45,7 @@ def noted(run: SumRun) -> list[codec.Facts]:
     return [facts for facts in held if facts["kind"] == "query"]
 
 
+@pytest.mark.claim("SUM-14")
 def test_the_same_data_are_summed_under_one_name_over_one_cohort_only(place: Place) -> None:
     answers(asks(place))
     answers(asks(place), number=2)  # asked again, of the same sites
@@ -74,6 +75,7 @@ def test_a_cohort_that_grew_is_another_one_too(place: Place) -> None:
         answers(asks(place), FOUR, number=2)
 
 
+@pytest.mark.claim("SUM-14")
 def test_an_attempt_whose_outcome_nobody_knows_binds_the_query_to_its_sites(place: Place) -> None:
     run = asks(place)
     answers(run)  # and the process dies, or its round is left behind
@@ -116,6 +118,7 @@ def test_other_data_or_another_question_are_another_query(place: Place) -> None:
         answers(asks(place, value="52000.00"), FEWER, number=4)  # the same number
 
 
+@pytest.mark.claim("SUM-6")
 def test_the_cohort_is_noted_without_the_number(place: Place) -> None:
     """Nobody finds the number by trying."""
     answers(asks(place), number=7, attempt=2)

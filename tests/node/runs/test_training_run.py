@@ -46,6 +46,7 @@ starts = pytest.mark.parametrize("goes_on", [SAME_PROCESS, NEXT_PROCESS], ids=["
 # ── the account ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("DP-4")
 def test_an_update_that_is_paid_for_is_taken_up_after_a_crash_and_not_paid_for_again(place: Place) -> None:
     run = place.started()
     offer = run.propose(1, 0)
@@ -54,6 +55,7 @@ def test_an_update_that_is_paid_for_is_taken_up_after_a_crash_and_not_paid_for_a
     assert (place.trainer.passes, run.account.passes, len(charges(run))) == (1, 1, 1)
 
 
+@pytest.mark.claim("DP-4")
 def test_a_charge_whose_ledger_entry_a_crash_prevented_is_entered_at_the_next_start(place: Place) -> None:
     run = place.started()
     spent = run.account.epsilon(1e-5)
@@ -68,6 +70,7 @@ def test_a_charge_whose_ledger_entry_a_crash_prevented_is_entered_at_the_next_st
     assert len(charges(run)) == 1
 
 
+@pytest.mark.claim("DP-4")
 def test_an_account_that_was_rolled_back_or_taken_away_is_refused(place: Place) -> None:
     place.started().propose(1, 0)
     charged = place.home.read(ACCOUNT)
@@ -130,6 +133,7 @@ def test_an_update_of_which_nothing_left_is_paid_for_once(place: Place, goes_on:
     assert (place.trainer.passes, run.account.passes, len(charges(run))) == (1, 1, 1)
 
 
+@pytest.mark.claim("SUM-12")
 @starts
 @pytest.mark.parametrize("left_behind", [False, True])
 def test_an_update_of_which_words_may_have_left_is_summed_in_no_later_round(
@@ -160,6 +164,7 @@ def set_back(place: Place) -> TrainingRun:
     return place.started()
 
 
+@pytest.mark.claim("SUM-12")
 def test_an_update_that_a_set_back_home_takes_for_unsent_is_in_no_second_sum(place: Place) -> None:
     run = set_back(place)
     assert equal(masked(run, 2, run.propose(2, 1))[:1], of_pass(run, 2, 2))
@@ -183,6 +188,7 @@ def later(place: Place) -> Place:
     return replace(place, federation=second)
 
 
+@pytest.mark.claim("MEMBER-11")
 def test_an_update_of_which_words_left_is_summed_in_no_later_epoch(place: Place) -> None:
     run = place.started()
     masked(run, 1, run.propose(1, 0))
