@@ -109,13 +109,35 @@ class Identity(Secret):
         return self._signer.sign(signing_input(kind, data))
 
 
+PRIME: Final = 2**255 - 19
+# The y coordinates of the eight points whose order divides 8 (tests/test_keys.py finds them by the group law). Under
+# such a key a signature that anybody can write holds for every message.
+_ORDER_EIGHT: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+SMALL_ORDER: Final = frozenset({0, 1, PRIME - 1, _ORDER_EIGHT, PRIME - _ORDER_EIGHT})
+
+
+def belongs_to_somebody(key: bytes) -> bool:
+    """True when a 32-byte public `key` can only be signed for by whoever holds its private half.
+
+    Refused are points of small order, for which everybody can sign, and the encodings y ≥ p, which RFC 8032 §5.1.3
+    forbids and which would give one key two names.
+    """
+    y = int.from_bytes(key, "little") & ((1 << 255) - 1)  # without the sign of x
+    return len(key) == KEY_BYTES and y < PRIME and y not in SMALL_ORDER
+
+
 @functools.lru_cache(maxsize=256)
 def _verifier(key: bytes) -> Ed25519PublicKey:
+    if not belongs_to_somebody(key):
+        raise ValueError("a key for which everybody can sign")
     return Ed25519PublicKey.from_public_bytes(key)
 
 
 def verify(key: bytes, kind: str, data: bytes, signature: bytes) -> bool:
-    """True when `signature` is that of the 32-byte public `key` over p2pfl/1/<kind>\\0‖data."""
+    """True when `signature` is that of the 32-byte public `key` over p2pfl/1/<kind>\\0‖data.
+
+    False under every key for which everybody can sign.
+    """
     if len(key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         return False
     try:

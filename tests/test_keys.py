@@ -11,12 +11,24 @@ import traceback
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 from mnemonic import Mnemonic
 
-from p2pfl.keys import LABELS, Identity, Secret, derive, digest, fingerprint, signing_input, verify
+from p2pfl.keys import (
+    LABELS,
+    PRIME,
+    SMALL_ORDER,
+    Identity,
+    Secret,
+    belongs_to_somebody,
+    derive,
+    digest,
+    fingerprint,
+    signing_input,
+    verify,
+)
 
 MARKER = b"a marker that nobody should read"
 # RFC 8032, section 7.1, test 1
@@ -163,3 +175,69 @@ def test_the_fingerprint_is_the_first_88_bits_as_eight_bip39_words() -> None:
 
 def test_the_fingerprint_of_the_key_of_rfc_8032_never_changes() -> None:
     assert fingerprint(PUBLIC) == WORDS
+
+
+# ── keys for which everybody can sign ─────────────────────────────────────────────────────────────────────────
+
+D = -121665 * pow(121666, -1, PRIME) % PRIME  # of edwards25519, RFC 8032 §5.1
+Point = tuple[int, int]
+
+
+def added(one: Point, other: Point) -> Point:
+    """The addition law of the twisted Edwards curve −x² + y² = 1 + d·x²·y², in affine coordinates."""
+    (x1, y1), (x2, y2) = one, other
+    t = D * x1 * x2 * y1 * y2
+    return (
+        (x1 * y2 + x2 * y1) * pow(1 + t, -1, PRIME) % PRIME,
+        (y1 * y2 + x1 * x2) * pow(1 - t, -1, PRIME) % PRIME,
+    )
+
+
+def times(factor: int, point: Point) -> Point:
+    total: Point = (0, 1)
+    while factor:
+        if factor & 1:
+            total = added(total, point)
+        point, factor = added(point, point), factor >> 1
+    return total
+
+
+def points(most: int) -> list[Point]:
+    """Points of the curve with small y, of whichever order."""
+    found = []
+    for y in range(2, most):
+        square = (y * y - 1) * pow(D * y * y + 1, -1, PRIME) % PRIME
+        root = pow(square, (PRIME + 3) // 8, PRIME)
+        for x in (root, root * pow(2, (PRIME - 1) // 4, PRIME) % PRIME):
+            if x * x % PRIME == square:
+                found.append((x, y))
+    return found
+
+
+def test_the_list_of_small_orders_is_what_the_group_law_says() -> None:
+    """A point times the group's prime order is one whose order divides 8, and every such point comes up."""
+    order = 2**252 + 27742317777372353535851937790883648493
+    small = {times(order, point) for point in points(80)}
+    assert len(small) == 8
+    assert all(times(8, point) == (0, 1) for point in small)
+    assert {y for _, y in small} == SMALL_ORDER
+
+
+@pytest.mark.parametrize("y", [*sorted(SMALL_ORDER), PRIME, PRIME + 1])
+@pytest.mark.parametrize("sign", [0, 1])
+def test_a_key_for_which_everybody_can_sign_signs_nothing(y: int, sign: int) -> None:
+    assert not belongs_to_somebody((y | sign << 255).to_bytes(32, "little"))
+
+
+def test_a_signature_that_anybody_can_write_is_refused_though_it_holds() -> None:
+    """A key and a signature of 01 00 … 00: R = A = the neutral point, S = 0, so S·B = R + k·A for every message."""
+    forged = (1).to_bytes(32, "little") + bytes(32)
+    key = (1).to_bytes(32, "little")
+    for data in (b"one", b"another"):
+        Ed25519PublicKey.from_public_bytes(key).verify(forged, signing_input("hello", data))  # the library lets it pass
+        assert not verify(key, "hello", data, forged)
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_every_key_that_is_made_belongs_to_its_maker(private: bytes) -> None:
+    assert belongs_to_somebody(Identity(private).key)

@@ -110,6 +110,17 @@ class DuplicateMember(ConfigurationError):
     command = "p2pfl peers show {source}"
 
 
+class KeyOfEverybody(IntegrityError):
+    """{place}: this is no site's key: anybody can write a signature that holds under it."""
+
+    code = "P2P-FED-025"
+    likely = (
+        "somebody made the card by hand, to speak as a site without a key",
+        "the file was damaged on its way: `p2pfl init` never makes such a key",
+    )
+    command = "sha256sum {source}"
+
+
 class CardForged(IntegrityError):
     """The card {source} does not carry the signature of its own key."""
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from p2pfl import codec
 from p2pfl.errors.federation import AgreementNotCard, CardForged
 from p2pfl.federation import strict_yaml
-from p2pfl.federation.federation import MOST_ADDRESSES, VERSION, read_address, read_name
+from p2pfl.federation.federation import MOST_ADDRESSES, VERSION, read_address, read_key, read_name
 from p2pfl.federation.readers import items, text, whole
-from p2pfl.federation.settings import HEX32
 from p2pfl.keys import Identity, fingerprint, verify
 from p2pfl.roster import Address, Member
 
@@ -51,7 +50,7 @@ class Card:
         top.take("version", whole(VERSION, VERSION))
         member = Member(
             name=top.take("name", read_name),
-            key=bytes.fromhex(top.take("key", HEX32)),
+            key=top.take("key", read_key),
             addresses=top.take("addresses", items(read_address, MOST_ADDRESSES)),
         )
         signature = bytes.fromhex(top.take("signature", _read_signature))

@@ -19,6 +19,7 @@ from p2pfl.errors.federation import (
     HubNotAMember,
     HubNotNamed,
     HubWithoutAddress,
+    KeyOfEverybody,
     SettingsDoNotFit,
     TooFewPeers,
     TooManyPeers,
@@ -28,6 +29,7 @@ from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.readers import Position, Table, Word, YamlNode, choice, decimal, items, table, text, whole
 from p2pfl.federation.settings import HEADINGS, HEX32, SETTINGS, TOP
+from p2pfl.keys import belongs_to_somebody
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, NAME, Address, Member, Roster
 
 VERSION: Final = 1
@@ -206,8 +208,8 @@ def _members(top: Table) -> tuple[Member, ...]:
 def member(row: Table) -> Member:
     """One site: `name`, `key` (hex) and `addresses` (none: it dials out)."""
     row.only(("name", "key", "addresses"))
-    key = bytes.fromhex(row.take("key", HEX32))
-    return Member(row.take("name", read_name), key, row.take("addresses", items(read_address, MOST_ADDRESSES)))
+    name, key = row.take("name", read_name), row.take("key", read_key)
+    return Member(name, key, row.take("addresses", items(read_address, MOST_ADDRESSES)))
 
 
 def _marks(one: Member) -> list[tuple[str, str, str]]:
@@ -230,6 +232,15 @@ def _twice(place: Position, what: str, first: str, second: str) -> None:
         first=first,
         second=second,
     )
+
+
+def read_key(node: YamlNode, key: str) -> bytes:
+    """A site's 32-byte public key, in hex. Raises KeyOfEverybody where anybody could sign for it."""
+    found = bytes.fromhex(HEX32(node, key))
+    if not belongs_to_somebody(found):
+        evidence = f"{found.hex()[:16]}… is of small order, or no canonical encoding"
+        raise KeyOfEverybody(evidence=evidence, place=node.place, source=node.place.source)
+    return found
 
 
 def read_address(node: YamlNode, key: str) -> Address:

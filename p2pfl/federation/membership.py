@@ -16,7 +16,7 @@ from typing import Final
 from p2pfl.codec import Facts, Malformed, facts, read_facts
 from p2pfl.errors import P2PFLError
 from p2pfl.federation.federation import Federation
-from p2pfl.keys import Identity, digest, verify
+from p2pfl.keys import Identity, belongs_to_somebody, digest, verify
 from p2pfl.roster import Member, Quorums, Roster
 
 KIND: Final = "membership"  # of the record, and of the signatures over it
@@ -137,6 +137,8 @@ class Lineage:
             members = tuple(Member(name, bytes.fromhex(key)) for name, key in held["peers"])
             roster, first = Roster(held["epoch"], members), bytes.fromhex(held["configuration"])
             Quorums(len(members))
+            if not all(belongs_to_somebody(member.key) for member in members):
+                raise ValueError("a key for which everybody can sign")
         except (KeyError, TypeError, ValueError) as error:
             raise Malformed(f"not a genesis: {error}") from None
         return cls(first, genesis_digest(record), (first,), roster)

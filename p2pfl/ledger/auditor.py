@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 Map = dict[str, Any]
 Keys = Mapping[str, str]  # by site, its public key in hex
+ORDER_EIGHT = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826  # y of a point of order 8
 FORMAT, ZEROS = "p2pfl-ledger-export/1", "0" * 64
 OF_A_LOG = {"log", "site", "size", "root", "head", "signed_head", "entries"}
 NAME, HEX32 = re.compile(r"[a-z][a-z0-9-]{0,30}"), re.compile(r"[0-9a-f]{64}")
@@ -157,8 +158,13 @@ def unbase64(text: str, size: int) -> bytes:
 
 
 def signed(key: str, kind: str, data: bytes, signature: bytes) -> bool:
+    """It is the key's signature, and the key is no point of small order: under those anybody's signature holds."""
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(signature, f"p2pfl/1/{kind}\0".encode() + data)
+        raw, p = bytes.fromhex(key), 2**255 - 19
+        y = int.from_bytes(raw, "little") & ((1 << 255) - 1)
+        if y >= p or y in (0, 1, p - 1, ORDER_EIGHT, p - ORDER_EIGHT):
+            return False
+        Ed25519PublicKey.from_public_bytes(raw).verify(signature, f"p2pfl/1/{kind}\0".encode() + data)
     except (InvalidSignature, ValueError):
         return False
     return True

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from p2pfl.codec import Malformed, facts
 from p2pfl.errors import EXIT_INTEGRITY, P2PFLError
 from p2pfl.errors import federation as leaves
+from p2pfl.federation import Federation
 from p2pfl.federation.cards import Card
+from p2pfl.federation.membership import Lineage
 from p2pfl.roster import Address
-from tests.federation.sample import CARDS, IDENTITIES
+from tests.federation.sample import CARDS, IDENTITIES, NAMES, replaced
 
 
 def test_a_card_reads_back_as_it_was_signed() -> None:
@@ -60,3 +63,30 @@ def test_the_fingerprint_is_eight_words_of_the_key() -> None:
     words = CARDS[0].fingerprint.split()
     assert len(words) == 8
     assert CARDS[0].fingerprint != CARDS[1].fingerprint
+
+
+def test_a_card_with_a_key_for_which_everybody_can_sign_is_refused() -> None:
+    """Its signature holds: R = A = the neutral point, S = 0. Under it anybody would be that site."""
+    neutral = (1).to_bytes(32, "little")
+    raw = (
+        f"version: 1\nname: mallory\nkey: {neutral.hex()}\naddresses: []\nsignature: {(neutral + bytes(32)).hex()}\n"
+    ).encode()
+    with pytest.raises(leaves.KeyOfEverybody) as caught:
+        Card.parse(raw, "mallory.card")
+    assert str(caught.value.fields["place"]) == "mallory.card:3:6"
+
+
+def test_so_is_a_peers_yaml_that_lists_one() -> None:
+    not_canonical = (2**255 - 19 + 3).to_bytes(32, "little")
+    for key in (bytes(32), bytes(31) + b"\x80", not_canonical):
+        with pytest.raises(leaves.KeyOfEverybody):
+            Federation.parse(replaced(CARDS[1].member.key.hex(), key.hex()), "peers.yaml")
+
+
+def test_so_is_a_ledger_that_begins_with_one() -> None:
+    peers = [[card.member.name, card.member.key.hex()] for card in CARDS]
+    genesis = {"kind": "genesis", "epoch": 1, "configuration": "ab" * 32, "peers": peers}
+    assert Lineage.of_genesis(facts(genesis)).roster.names == NAMES
+    peers[1][1] = bytes(32).hex()
+    with pytest.raises(Malformed, match="everybody can sign"):
+        Lineage.of_genesis(facts(genesis))

@@ -14,6 +14,7 @@ import pytest
 from p2pfl.cli.main import run
 from p2pfl.federation.membership import Change
 from p2pfl.home import Home
+from p2pfl.keys import SMALL_ORDER
 from p2pfl.ledger import auditor, export
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.entry import Entry
@@ -336,3 +337,11 @@ def test_a_log_that_was_made_up_whole_is_told_by_its_first_entry_alone() -> None
     raw = file_of(log_of(made_up))
     assert found(raw) == []
     assert found(raw, auditor.sha(federation_records()[0][0]).hex()) != []
+
+
+def test_a_signature_under_a_key_of_small_order_counts_for_nothing() -> None:
+    """It holds for every message: R = A = the neutral point, S = 0."""
+    for y in sorted(SMALL_ORDER):
+        for sign in (0, 1):
+            key = (y | sign << 255).to_bytes(32, "little")
+            assert not auditor.signed(key.hex(), "confirm", b"anything", key + bytes(32))
