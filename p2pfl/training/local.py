@@ -58,12 +58,16 @@ class KeystreamOptimizer(DPOptimizer):  # type: ignore[misc]
         self._noise = noise
 
     def add_noise(self) -> None:
-        """Every parameter's gradient becomes (clipped sum + noise) / divisor."""
+        """Every parameter's gradient becomes (clipped sum + noise) / divisor, rounded once.
+
+        Noise that is rounded before it is added leaves gaps that move with the sum, and the low bits tell (Mironov
+        2012): so the sum is taken in float64, on the CPU, which every device's tensors reach exactly.
+        """
         std = self.noise_multiplier * self.max_grad_norm
         for p in self.params:
-            noise = self._noise.normals(p.numel()) * std  # (numel,) float64
-            added = torch.from_numpy(noise.astype(np.float32)).to(p.device, p.dtype)
-            p.grad = ((p.summed_grad.reshape(-1) + added) / self._divisor).view_as(p)
+            noise = torch.from_numpy(self._noise.normals(p.numel()) * std)  # (numel,) float64
+            total = p.summed_grad.detach().reshape(-1).cpu().double() + noise
+            p.grad = (total / self._divisor).to(p.device, p.dtype).view_as(p)
 
 
 class Trainer:

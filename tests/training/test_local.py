@@ -20,6 +20,7 @@ from p2pfl.errors.training import (
     UnitUnsupported,
 )
 from p2pfl.federation.federation import Privacy
+from p2pfl.keys import Secret
 from p2pfl.training import local
 from p2pfl.training.local import KeystreamOptimizer, PassStopped, Trainer
 from p2pfl.training.noise import BitStream
@@ -107,6 +108,30 @@ def test_a_batch_in_pieces_gives_one_clipped_sum_and_one_noise(monkeypatch: pyte
     # The second capture wraps the first spy, which sees the step too: one noise for each of the two steps.
     assert len(pieces) == 1
     assert np.allclose(pieces[-1], whole[0], atol=1e-6)
+
+
+def test_sum_and_noise_are_added_in_float64_and_rounded_once() -> None:
+    """Noise rounded to float32 before it is added leaves a lattice that the sum shifts, visible in the low bits."""
+    which, private = trainer(Small()), privacy(noise_multiplier=1.0, max_grad_norm=0.1)
+    write_vector(which._plain, which.initial(bytes(32)))
+    stream, seen = Secret(bytes(32)), []
+    noise = BitStream(stream, "training/noise")
+
+    class Seen(KeystreamOptimizer):
+        def add_noise(self) -> None:
+            seen.append([p.summed_grad.numpy().ravel().astype(np.float64) for p in self.params])
+            super().add_noise()
+            seen.append([p.grad.numpy().ravel() for p in self.params])
+
+    sgd = torch.optim.SGD(which._model.parameters(), lr=0.0)
+    which._step(Seen(sgd, private, 3.0, BitStream(stream, "training/noise")), np.arange(10))
+    sums, found = seen
+    early = 0
+    for total, grad in zip(sums, found, strict=True):
+        drawn = noise.normals(total.size) * 0.1
+        assert np.array_equal(grad, ((total + drawn) / 3.0).astype(np.float32))
+        early += np.count_nonzero(grad != (total.astype(np.float32) + drawn.astype(np.float32)) / np.float32(3.0))
+    assert early, "the order of rounding shows in these very numbers"
 
 
 def noise_of(which: Trainer, private: Privacy, steps: int) -> np.ndarray:
