@@ -25,8 +25,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import _process as process  # noqa: E402
 from benchmarks._links import Place  # noqa: E402
+from p2pfl.clocks import SYSTEM  # noqa: E402
 from p2pfl.keys import Identity  # noqa: E402
-from p2pfl.mesh import Delivered, Mesh  # noqa: E402
+from p2pfl.mesh import Delivered, LocalSite, Mesh  # noqa: E402
+from p2pfl.mesh.probe import About  # noqa: E402
 from p2pfl.roster import Address, Member, Roster  # noqa: E402
 
 PAYLOAD_BYTES: Final = 1 << 20
@@ -40,7 +42,10 @@ class Open:
     def greeting(self, peer: str, nonce: bytes) -> bytes:
         return b""
 
-    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+    def admit(self, peer: str) -> None:
+        return
+
+    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
         return
 
 
@@ -70,17 +75,8 @@ async def site(number: int, plan: dict[str, Any]) -> dict[str, Any]:
         ),
     )
     me = name_of(number)
-    mesh = Mesh(
-        identity=keys[number],
-        name=me,
-        roster=roster,
-        listen=roster[me].addresses[0],
-        incarnation=os.urandom(16),
-        greet=Open(),
-        draw=os.urandom,
-        now=time.monotonic,
-        wall=time.time,
-    )
+    local = LocalSite.of(keys[number], me, roster, SYSTEM)
+    mesh = Mesh(local, Open(), About(), listen=roster[me].addresses[0], incarnation=os.urandom(16))
     await mesh.start()
     counts = {name_of(peer): count for peer, count in enumerate(plan["send"][number]) if peer != number}
     due = sum(plan["send"][peer][number] for peer in range(len(keys)) if peer != number)

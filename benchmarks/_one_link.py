@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks._report import Finding, ratios
+from p2pfl.clocks import SYSTEM
 from p2pfl.keys import Identity
-from p2pfl.mesh import Delivered, Mesh
+from p2pfl.mesh import Delivered, LocalSite, Mesh
 from p2pfl.mesh.certificates import build_context, issue
+from p2pfl.mesh.probe import About
 from p2pfl.roster import Address, Member, Roster
 
 PROMISED: Final = 0.8
@@ -149,22 +151,17 @@ class Open:
     def greeting(self, peer: str, nonce: bytes) -> bytes:
         return b""
 
-    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+    def admit(self, peer: str) -> None:
+        return
+
+    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
         return
 
 
 def mesh_of(sites: Sites, side: int) -> Mesh:
-    return Mesh(
-        identity=Identity(sites.keys[side]),
-        name=NAMES[side],
-        roster=sites.roster,
-        listen=Address("127.0.0.1", sites.ports[side]),
-        incarnation=os.urandom(16),
-        greet=Open(),
-        draw=os.urandom,
-        now=time.monotonic,
-        wall=time.time,
-    )
+    local = LocalSite.of(Identity(sites.keys[side]), NAMES[side], sites.roster, SYSTEM)
+    listen = Address("127.0.0.1", sites.ports[side])
+    return Mesh(local, Open(), About(), listen=listen, incarnation=os.urandom(16))
 
 
 async def payloads(mesh: Mesh, count: int) -> None:

@@ -44,14 +44,14 @@ INNER: dict[str, str] = {
     "home": "codec errors keys",
     "federation": "codec errors keys roster",
     "sharing": "codec errors federation keys merkle messages roster",
-    "mesh": "errors federation keys roster",
+    "mesh": "clocks errors federation keys roster",
     "training": "codec errors federation keys",
     "ledger": "codec errors federation home keys merkle roster",
     "node": "_version clocks codec errors federation home keys ledger mesh messages roster sharing training",
     "simulate": "codec errors keys messages roster sharing",
     "peer": "clocks errors federation home mesh node roster training",
     "__init__": "_version federation peer simulate training",
-    "cli": "_version codec errors federation home keys ledger mesh messages node peer roster sharing training",
+    "cli": "_version clocks codec errors federation home keys ledger mesh messages node peer roster sharing training",
     "__main__": "cli",
 }
 # Of a place on the floor below, these see one file alone: who takes part, and how that changes.

@@ -57,7 +57,8 @@ async def links_of(federation: Federation, access: Access, watch: Watch) -> dict
 
 async def _linked(peer: Peer, name: str) -> Diagnosis:
     """A link that was up: its hello has checked more than a probe asks."""
-    from p2pfl.mesh.diagnose import DIRECT, LINK, Diagnosis
+    from p2pfl.mesh.diagnose import LINK, Diagnosis
+    from p2pfl.mesh.events import DIRECT
 
     held = peer.links()[name]
     path = held.path or DIRECT
@@ -68,7 +69,7 @@ async def _examined(peer: Peer, access: Access, name: str, refused: P2PFLError |
     from p2pfl.mesh.diagnose import NO, UNKNOWN, Doctor
 
     caller = knocker_of(peer.federation, peer.node.identity, peer.name, access.proxy.proxy())
-    examiner = Doctor(caller, peer.federation.raw, reachable=True, until=caller.now())
+    examiner = Doctor(caller, peer.federation.raw, reachable=True, until=caller.clocks.now())
     found = await examiner.reach(name)
     said = refused or peer.links()[name].last_error
     if refused is not None and found.there == NO:  # it was there and has ended since: what it said before counts

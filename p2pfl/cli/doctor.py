@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from p2pfl.cli import output
 from p2pfl.cli.joining import ProxyChoice, listen_option, proxy_options, seconds
 from p2pfl.cli.links import apart, finding, link_facts, link_lines
 from p2pfl.cli.options import Unlock, home_option, json_option, listening, peers_option, unlock_options
+from p2pfl.clocks import SYSTEM
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED, P2PFLError
 from p2pfl.errors.probe import ClocksDiffer, OwnClockOff
 from p2pfl.errors.round import ManifestDiffers, PeersHoldAnotherFile
@@ -116,7 +116,7 @@ async def _examine(
     from p2pfl.mesh.probe import DOCTOR, About
     from p2pfl.mesh.relay_probe import RelayProbe
 
-    name, until = caller.name, caller.now() + wait_s
+    name, until = caller.name, caller.clocks.now() + wait_s
     roster = federation.roster
     desk = DoctorPort(
         caller, About(__version__, federation.raw, DOCTOR), admit=lambda peer: refuse(roster[peer], revoked)
@@ -129,9 +129,9 @@ async def _examine(
     meeting.begin()
     try:
         found = await examine(examiner, peers, output.progress)
-        if (apart := meeting.wanted()) and until - caller.now() > TOLD_S:
+        if (apart := meeting.wanted()) and until - caller.clocks.now() > TOLD_S:
             output.progress(f"waiting for p2pfl doctor at {', '.join(apart)}, to try the way through a third site")
-        await _stay(desk, peers if port.state == "open" else [], until - caller.now(), meeting)
+        await _stay(desk, peers if port.state == "open" else [], until - caller.clocks.now(), meeting)
     finally:
         await meeting.close()
         await desk.close()
@@ -147,13 +147,9 @@ async def _examine(
 
 def knocker_of(federation: Federation, identity: Identity, name: str, proxy: Proxy | None) -> LocalSite:
     """This site, as it knocks at the others' doors."""
-    from p2pfl.mesh.certificates import Credentials
-    from p2pfl.mesh.connect import Reach
-    from p2pfl.mesh.events import Limits
     from p2pfl.mesh.site import LocalSite
 
-    credentials = Credentials(identity, name, federation.roster, time.time)
-    return LocalSite(name, federation.roster, credentials, Reach(Limits(), proxy), time.monotonic, time.time)
+    return LocalSite.of(identity, name, federation.roster, SYSTEM, proxy=proxy)
 
 
 async def _stay(desk: DoctorPort, peers: Sequence[str], seconds: float, meeting: RelayProbe) -> None:

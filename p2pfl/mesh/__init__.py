@@ -12,6 +12,7 @@ from p2pfl.mesh.events import (
     TlsFacts,
 )
 from p2pfl.mesh.mesh import Mesh
+from p2pfl.mesh.site import LocalSite
 
 __all__ = [
     "Delivered",
@@ -20,6 +21,7 @@ __all__ = [
     "LinkClosed",
     "LinkOpened",
     "LinkStatus",
+    "LocalSite",
     "Mesh",
     "MeshEvent",
     "Refused",

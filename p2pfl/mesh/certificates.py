@@ -17,7 +17,7 @@ import hashlib
 import os
 import ssl
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from p2pfl.clocks import Clocks
 from p2pfl.keys import Identity, Secret
 from p2pfl.mesh.tls_errors import printable
 from p2pfl.roster import Member, Roster
@@ -180,16 +181,16 @@ def build_context(leaf: Leaf, roster: Roster, *, accepting: bool, protocol: str 
 class Credentials:
     """Hands out the current contexts; they renew themselves when the leaf is ten days old."""
 
-    def __init__(self, identity: Identity, name: str, roster: Roster, wall: Callable[[], float]) -> None:
+    def __init__(self, identity: Identity, name: str, roster: Roster, clocks: Clocks) -> None:
         self._identity = identity
         self._name = name
         self._roster = roster
-        self._wall = wall
+        self._clocks = clocks
         self._current: Contexts | None = None
 
     def current(self) -> Contexts:
         """The contexts for a connection that begins now. An older generation is never changed, only left behind."""
-        now = self._wall()
+        now = self._clocks.wall()
         held = self._current
         # A clock set back must not leave us with a leaf from the future.
         if held is None or not 0.0 <= now - held.leaf.issued <= RENEW_AFTER_S:

@@ -21,7 +21,7 @@ from p2pfl.errors.paths import NoWay
 from p2pfl.errors.probe import LargePacketsLost, NotReachedBy, PathStalls, ProbesTooOften, ProbeUnanswered
 from p2pfl.errors.round import ManifestDiffers
 from p2pfl.federation.federation import first_difference
-from p2pfl.mesh.events import Path, TlsFacts
+from p2pfl.mesh.events import DIRECT, Path, TlsFacts
 from p2pfl.mesh.handshake import Admitted, knock
 from p2pfl.mesh.probe import Dialed, PeerFacts
 from p2pfl.mesh.probe_client import ClockOffset, ProbeClient, StoodStill, asking
@@ -33,8 +33,6 @@ AGAIN_S: Final = 0.5
 ETHERNET: Final = 1500
 PING_HEADERS: Final = 28
 TOO_OFTEN: Final = "it was asked too often lately: not all could be measured"
-
-DIRECT: Final = Path("direct", "")
 
 OK: Final = "ok"
 NO: Final = "no"
@@ -162,7 +160,7 @@ class Doctor:
     async def _knock_until(self, found: Diagnosis, listed: Sequence[Address]) -> Admitted | None:
         while True:
             admitted = await self._knock_all(found, listed)
-            if admitted is not None or self.caller.now() > self.until:
+            if admitted is not None or self.caller.clocks.now() > self.until:
                 break
             await asyncio.sleep(AGAIN_S)
         found.notes += [f"{way.address} is reached {way.why}" for way in found.ways if way.why]
@@ -185,12 +183,13 @@ class Doctor:
         return open_ways[0][1]
 
     async def _knock(self, peer: str, address: Address) -> tuple[Way, Admitted | None]:
-        begun = self.caller.now()
+        begun = self.caller.clocks.now()
         try:
             admitted = await knock(self.caller, peer, address)
         except P2PFLError as error:
             # The far end's patience may end first: then it is a cut, after a long silence.
-            silent = isinstance(error, HandshakeCut) and self.caller.now() - begun >= self.caller.limits.handshake_s / 2
+            took, patience = self.caller.clocks.now() - begun, self.caller.limits.handshake_s
+            silent = isinstance(error, HandshakeCut) and took >= patience / 2
             if not silent and not isinstance(error, HandshakeUnfinished):
                 return self._way(address, error), None
             found = await self._large_packets(peer, address, error)

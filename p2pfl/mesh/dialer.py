@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from p2pfl.errors import P2PFLError
 from p2pfl.mesh.connect import Reach
-from p2pfl.mesh.events import Limits
 from p2pfl.roster import Address, Member
 
 
@@ -59,11 +58,8 @@ class Calls:
 class Dialer:
     """Dials `member` whenever the pair has no link. `second`: the other end dials too, so let it be first."""
 
-    def __init__(
-        self, member: Member, limits: Limits, calls: Calls, backoff: Backoff, reach: Reach, *, second: bool
-    ) -> None:
+    def __init__(self, member: Member, calls: Calls, backoff: Backoff, reach: Reach, *, second: bool) -> None:
         self._member = member
-        self._limits = limits
         self._calls = calls
         self._backoff = backoff
         self._reach = reach
@@ -104,7 +100,7 @@ class Dialer:
         if not (self._calls.better() and self._member.addresses):
             await self._soon.wait()
             return
-        await self._rest(self._limits.retake_s)
+        await self._rest(self._reach.limits.retake_s)
         if self._calls.better():
             await self._round(self._calls.better)
 

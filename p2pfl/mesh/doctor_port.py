@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -42,31 +41,25 @@ class DoctorPort:
     admit         raises a P2PFLError where a member is to get no word of this site
     """
 
-    def __init__(
-        self,
-        caller: LocalSite,
-        about: About,
-        draw: Callable[[int], bytes] = os.urandom,
-        admit: Callable[[str], None] = lambda peer: None,
-    ) -> None:
+    def __init__(self, caller: LocalSite, about: About, admit: Callable[[str], None]) -> None:
         self.came: set[str] = set()
         self.asked: Counter[str] = Counter()
         self.turned_away: dict[str, P2PFLError] = {}
         self.news = asyncio.Event()  # set when somebody came, has probed, or was turned away
-        self._caller, self._draw, self._admit = caller, draw, admit
-        self.exchange = Exchange(caller.limits, lambda peer, kind, body: False, draw, caller.now, caller.wall)
-        self._appointments = Rendezvous(self.exchange, caller.roster.names, caller.now)
+        self._caller, self._admit = caller, admit
+        self.exchange = Exchange(caller.limits, lambda peer, kind, body: False, caller.clocks)
+        self._appointments = Rendezvous(self.exchange, caller.roster.names, caller.clocks.now)
         self._answers = ProbeServer(caller, about, self._appointments)
-        self._visits = AdmissionLimits(caller.limits, caller.now)
+        self._visits = AdmissionLimits(caller.limits, caller.clocks.now)
         others = [member for member in caller.roster.members if member.name != caller.name]
         self._parted = sum(not member.addresses for member in others) > 1  # neither of two can dial the other
         self._last = -math.inf  # when a probe was answered
         self._listener: Listener | None = None
-        self._incarnation = draw(opening.INCARNATION_BYTES)
+        self._incarnation = caller.clocks.draw(opening.INCARNATION_BYTES)
 
     def open(self, address: Address) -> None:
         """Bind and serve. Raises PortBusy, AddressUnusable."""
-        self._listener = Listener(bind(address), self._serve, self._caller.limits, self._caller.now)
+        self._listener = Listener(bind(address), self._serve, self._caller.limits, self._caller.clocks.now)
 
     async def close(self) -> None:
         if self._listener is not None:
@@ -78,7 +71,7 @@ class DoctorPort:
     def awaited(self) -> bool:
         """Two sites may be about to try a way through this one, or do."""
         # Who finds that it needs a third site asks for a call a moment after its probes.
-        soon = self._caller.now() - self._last < WISH_S and self._parted
+        soon = self._caller.clocks.now() - self._last < WISH_S and self._parted
         return soon or self._appointments.awaited or len(self.exchange) > 0
 
     async def idle(self) -> None:
@@ -87,7 +80,7 @@ class DoctorPort:
 
     async def _serve(self, sock: socket.socket, address: Address) -> None:
         contexts, call = self._caller.credentials.current(), Call(address, None, protocols=(ALPN, RELAY_ALPN))
-        tunnel = Tunnel(sock, contexts.accepting, dialed=False, limits=self._caller.limits, now=self._caller.now)
+        tunnel = Tunnel(sock, contexts.accepting, self._caller.limits, self._caller.clocks.now)
         peer: str | None = None
         carried = False
         try:
@@ -116,14 +109,14 @@ class DoctorPort:
     async def answer(self, tunnel: Tunnel, peer: str) -> None:
         """What `peer` wants on a tunnel on which it is authenticated. Raises P2PFLError, OSError."""
         self._admit(peer)  # also who was carried here by another site
-        nonce = self._draw(opening.NONCE_BYTES)
+        nonce = self._caller.clocks.draw(opening.NONCE_BYTES)
         await opening.say_hello(tunnel, LinkHello(self._incarnation, nonce, opening.NOBODY, 0))
         try:
             await opening.hear_hello(tunnel, peer)
         except opening.Probed:
             answered = await self._answers.answer(tunnel, peer)  # apart: others of its probes may end meanwhile
             self.asked[peer] += answered
-            self._last = self._caller.now()
+            self._last = self._caller.clocks.now()
             self.news.set()
         except opening.Duplicate:
             await tunnel.part()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from p2pfl.errors import P2PFLError
 from p2pfl.roster import Address
@@ -29,6 +29,9 @@ class Path:
         return {"direct": "", "proxy": "through this site's proxy", "relay": f"through {self.via}"}[self.kind]
 
 
+DIRECT: Final = Path("direct", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """A payload from `peer`: once, and in the order in which that incarnation sent it."""
@@ -43,7 +46,7 @@ class LinkOpened:
 
     incarnation   16 bytes of the process at the far end; another one than before means that all that was queued for
                   the earlier one is dropped
-    greeting      what the far end's owner said, already passed by `Greeter.check`
+    greeting      what the far end's owner said, already passed by `Greeter.check_greeting`
     nonce         32 bytes made of a fresh contribution of each end, the same at both; the greetings were made for it
     """
 
@@ -107,13 +110,20 @@ class LinkStatus:
 
 
 class Greeter(Protocol):
-    """The owner's part of a hello."""
+    """The owner's say on who gets a link, and its part of each hello."""
+
+    def admit(self, peer: str) -> None:
+        """Raise a P2PFLError where `peer` gets no word of this site: neither a link, nor a probe, nor a relay.
+
+        Asked of an authenticated member before this site says anything to it.
+        """
+        ...
 
     def greeting(self, peer: str, nonce: bytes) -> bytes:
         """What to say to `peer` on the link whose joint nonce is `nonce`; asked anew for every connection."""
         ...
 
-    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
         """Raise a P2PFLError to refuse the link; its code and text travel to the far end."""
         ...
 

@@ -48,26 +48,26 @@ async def knock(caller: LocalSite, peer: str, address: Address, *, segment: int 
 
     segment   the most bytes that a TCP segment may carry; small ones pass where packets of full size are lost
     """
-    begun = caller.now()
+    begun = caller.clocks.now()
     sock = await caller.reach.connect(peer, address, segment=segment)
     call = Call(address, peer, proxied=caller.reach.proxied(address))
-    tcp_s = caller.now() - begun
+    tcp_s = caller.clocks.now() - begun
     facts = str(sock.getpeername()[0]), sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
     tunnel, hello = await let_in(caller, sock, call, peer)
-    return Admitted(tunnel, hello, *facts, tcp_s, caller.now() - begun)
+    return Admitted(tunnel, hello, *facts, tcp_s, caller.clocks.now() - begun)
 
 
 async def through(caller: LocalSite, sock: socket.socket, call: Call, peer: str) -> Admitted:
     """The same on a socket that a relay carries to `peer`."""
-    begun = caller.now()
+    begun = caller.clocks.now()
     tunnel, hello = await let_in(caller, sock, call, peer)
-    return Admitted(tunnel, hello, "", 0, 0.0, caller.now() - begun)
+    return Admitted(tunnel, hello, "", 0, 0.0, caller.clocks.now() - begun)
 
 
 async def let_in(caller: LocalSite, sock: socket.socket, call: Call, peer: str) -> tuple[Tunnel, LinkHello]:
     """TLS, identity, and the far end's HELLO, on a connected socket. Raises one named error."""
     contexts = caller.credentials.current()
-    tunnel = Tunnel(sock, contexts.dialing, dialed=True, limits=caller.limits, now=caller.now, path=call.path)
+    tunnel = Tunnel(sock, contexts.dialing, caller.limits, caller.clocks.now, path=call.path)
     try:
         await admit(tunnel, call, contexts, caller.roster, caller.name)
         hello = await opening.hear_hello(tunnel, peer)

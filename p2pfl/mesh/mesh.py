@@ -12,28 +12,25 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Final
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import NoSuchPeer, PayloadTooLarge, PeerUnreachable, RefusedThere
 from p2pfl.errors.paths import ProxyFails, RelayRefuses
 from p2pfl.errors.probe import NobodyListens
-from p2pfl.keys import Identity
 from p2pfl.mesh import opening
 from p2pfl.mesh.admission import Call, admit
 from p2pfl.mesh.admission_limits import AdmissionLimits
-from p2pfl.mesh.certificates import ALPN, RELAY_ALPN, Credentials
-from p2pfl.mesh.connect import Reach
+from p2pfl.mesh.certificates import ALPN, RELAY_ALPN
 from p2pfl.mesh.dialer import Backoff, Calls, Dialer
-from p2pfl.mesh.events import Delivered, Greeter, Limits, LinkClosed, LinkOpened, LinkStatus, MeshEvent, Refused
+from p2pfl.mesh.events import Delivered, Greeter, LinkClosed, LinkOpened, LinkStatus, MeshEvent, Refused
 from p2pfl.mesh.framing import CALL, PAYLOAD_BYTES, Payload, parts_of
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import LinkHello, Side
-from p2pfl.mesh.probe import UNSAID, About
+from p2pfl.mesh.probe import About
 from p2pfl.mesh.probe_server import ProbeServer
-from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.pump import Scratch
 from p2pfl.mesh.refusal_log import RefusalLog
 from p2pfl.mesh.relay import Exchange, more_descriptors
@@ -43,72 +40,49 @@ from p2pfl.mesh.router import Router
 from p2pfl.mesh.site import LocalSite
 from p2pfl.mesh.tls_errors import translate, unfaithful
 from p2pfl.mesh.tunnel import Tunnel
-from p2pfl.roster import Address, Roster
+from p2pfl.roster import Address
 
 TICK_S: Final = 0.5
-DEFAULT_LIMITS: Final = Limits()
 QUIET: Final = (PeerUnreachable, NobodyListens, ProxyFails, RelayRefuses)  # not there: the link's state says it
 
 
 class Mesh:
     """This site's links to all peers of one epoch. Use it from one event loop.
 
+    greeter       decides who gets a link, says and checks the owner's part of each hello
+    about         what members that probe are told of this site
     listen        where to bind, or None for a site that only dials
     incarnation   16 random bytes, drawn by the process that owns this mesh
-    greet         says and checks the owner's part of each hello
-    draw          n random bytes; now  the monotonic clock, wall  Unix time, both in seconds
-    proxy         the HTTP proxy that outgoing connections must pass, but for the addresses that it says
     hub           the member that is asked first to carry calls
-    about         what members that probe are told of this site
-    admit         raises a P2PFLError where a member is to get no word of this site: neither link, nor probe, nor relay
     """
 
     def __init__(
         self,
+        site: LocalSite,
+        greeter: Greeter,
+        about: About,
         *,
-        identity: Identity,
-        name: str,
-        roster: Roster,
         listen: Address | None,
         incarnation: bytes,
-        greet: Greeter,
-        draw: Callable[[int], bytes],
-        now: Callable[[], float],
-        wall: Callable[[], float],
-        limits: Limits = DEFAULT_LIMITS,
-        proxy: Proxy | None = None,
         hub: str | None = None,
-        about: About = UNSAID,
-        admit: Callable[[str], None] = lambda peer: None,
     ) -> None:
-        if roster[name].key != identity.key:
-            raise ValueError(f"the identity is not the one that the roster lists for {name}")
         if len(incarnation) != opening.INCARNATION_BYTES or incarnation == opening.NOBODY:
             raise ValueError("an incarnation is 16 random bytes")
-        self._name = name
-        self._roster = roster
+        self._site = site
         self._listen = listen
         self._incarnation = incarnation
-        self._greet = greet
-        self._admit = admit
-        self._draw = draw
-        self._now = now
-        self._wall = wall
-        self._limits = limits
-        self._credentials = Credentials(identity, name, roster, wall)
+        self._greeter = greeter
         self._links: dict[str, Link] = {}
         self._dialers: dict[str, Dialer] = {}
-        self._visits = AdmissionLimits(limits, now)
+        self._visits = AdmissionLimits(site.limits, site.clocks.now)
         self._slots: dict[str, tuple[Tunnel, bytes]] = {}  # chosen here, and not up yet; the far end's incarnation
         self._events: deque[MeshEvent] = deque()
         self._news = asyncio.Event()
-        self._reasons = RefusalLog(now)
+        self._reasons = RefusalLog(site.clocks.now)
         self._tasks: set[asyncio.Task[None]] = set()
         self._scratch = Scratch()
-        self._reach = Reach(limits, proxy)
-        site = LocalSite(name, roster, self._credentials, self._reach, now, wall)
-        self.exchange = Exchange(limits, self._say_aside, draw, now, wall)
-        self._answers = ProbeServer(site, about, Rendezvous(self.exchange, roster.names, now))
+        self.exchange = Exchange(site.limits, self._say_aside, site.clocks)
+        self._answers = ProbeServer(site, about, Rendezvous(self.exchange, site.roster.names, site.clocks.now))
         owner = Owner(self._say_aside, lambda peer: self._links[peer].up, self._bring_up, self._refused, self._begin)
         self._caller = RelayClient(site, owner, prefer=hub, scratch=self._scratch)
         self._router: Router | None = None
@@ -120,7 +94,7 @@ class Mesh:
 
     async def start(self) -> None:
         """Bind and begin to dial. Raises PortBusy, AddressUnusable, NoSocketFolder, and then holds nothing."""
-        self._credentials.current()
+        self._site.credentials.current()
         more_descriptors()
         sock = bind(self._listen) if self._listen is not None else None
         try:
@@ -129,12 +103,13 @@ class Mesh:
             if sock is not None:
                 sock.close()
             raise
-        for member in self._roster.members:
-            if member.name != self._name:
-                link = self._links[member.name] = Link(member.name, self._router, self._limits, self._now, self._tell)
+        site = self._site
+        for peer in site.roster.names:
+            if peer != site.name:
+                link = self._links[peer] = Link(peer, self._router, site.limits, site.clocks.now, self._tell)
                 link.aside = self._on_aside
         if sock is not None:
-            self._listener = Listener(sock, self._serve, self._limits, self._now)
+            self._listener = Listener(sock, self._serve, self._site.limits, self._site.clocks.now)
         self._begin(self._tick())
         for peer in self._links:
             self._begin_dialing(peer)
@@ -143,7 +118,7 @@ class Mesh:
         """Wait, at most `flush_s`, until peers with a link acknowledged everything; then close; no file stays."""
         if self._stopped:
             return
-        bound = self._limits.flush_s if flush_s is None else flush_s
+        bound = self._site.limits.flush_s if flush_s is None else flush_s
         if self._listener is not None:
             await self._listener.close()
         for task in self._tasks:
@@ -240,7 +215,7 @@ class Mesh:
             self._news.set()
 
     def _begin_dialing(self, peer: str) -> None:
-        member = self._roster[peer]
+        member = self._site.roster[peer]
         calls = Calls(
             wanted=lambda: not (self._links[peer].up or peer in self._slots),
             better=lambda: self._links[peer].relayed and peer not in self._slots,
@@ -248,33 +223,33 @@ class Mesh:
             failed=lambda address, error: self._refused(peer, address, error),
             through=lambda: self._caller.through(peer),
         )
-        backoff = Backoff(self._limits.dial_first_s, self._limits.dial_most_s, self._draw)
-        second = not self._arbitrates(peer) and bool(self._roster[self._name].addresses) and self._listener is not None
-        dialer = self._dialers[peer] = Dialer(member, self._limits, calls, backoff, self._reach, second=second)
+        site = self._site
+        backoff = Backoff(site.limits.dial_first_s, site.limits.dial_most_s, site.clocks.draw)
+        dialed_too = bool(site.roster[site.name].addresses) and self._listener is not None
+        second = dialed_too and not self._arbitrates(peer)
+        dialer = self._dialers[peer] = Dialer(member, calls, backoff, site.reach, second=second)
         self._caller.lost(peer)
         self._begin(dialer.run())
 
     async def _dialed(self, peer: str, sock: socket.socket, address: Address) -> None:
-        await self._bring_up(sock, Call(address, peer, proxied=self._reach.proxied(address)))
+        await self._bring_up(sock, Call(address, peer, proxied=self._site.reach.proxied(address)))
 
     async def _serve(self, sock: socket.socket, address: Address) -> None:
         await self._bring_up(sock, Call(address, None, protocols=(ALPN, RELAY_ALPN)))
 
     async def _bring_up(self, sock: socket.socket, call: Call) -> None:
         """From a socket to a link, or to a call that is carried on, or to one named error."""
-        contexts = self._credentials.current()
+        site, contexts = self._site, self._site.credentials.current()
         context = contexts.dialing if call.dialed else contexts.accepting
-        tunnel = Tunnel(
-            sock, context, dialed=call.dialed, limits=self._limits, now=self._now, scratch=self._scratch, path=call.path
-        )
+        tunnel = Tunnel(sock, context, site.limits, site.clocks.now, scratch=self._scratch, path=call.path)
         peer: str | None = None
         carried = False
         try:
-            peer = await admit(tunnel, call, contexts, self._roster, self._name)
+            peer = await admit(tunnel, call, contexts, site.roster, site.name)
             if self._listener is not None and not call.dialed:
                 self._listener.authenticated()
                 self._visits.welcome(peer)
-            self._admit(peer)
+            self._greeter.admit(peer)
             if tunnel.speaks_relay:
                 carried = await self.exchange.serve(tunnel, peer, self._visits.called)
                 return
@@ -300,11 +275,11 @@ class Mesh:
 
     def _side(self, peer: str, tunnel: Tunnel) -> Side:
         known, expected = self._links[peer].resume_point()
-        hello = LinkHello(self._incarnation, self._draw(opening.NONCE_BYTES), known, expected)
-        return Side(self._name, peer, hello, self._greet, lambda theirs: self._choose(peer, tunnel, theirs))
+        hello = LinkHello(self._incarnation, self._site.clocks.draw(opening.NONCE_BYTES), known, expected)
+        return Side(self._site.name, peer, hello, self._greeter, lambda theirs: self._choose(peer, tunnel, theirs))
 
     def _arbitrates(self, peer: str) -> bool:
-        return self._name < peer
+        return self._site.name < peer
 
     def _choose(self, peer: str, tunnel: Tunnel, theirs: LinkHello) -> bool:
         """May this connection be the pair's link? The end whose name sorts first decides; the other agrees."""
@@ -379,5 +354,5 @@ class Mesh:
             self.exchange.tick()
             for link in self._links.values():
                 link.tick()
-                if link.tunnel is not None and self._wall() > link.tunnel.expires:
+                if link.tunnel is not None and self._site.clocks.wall() > link.tunnel.expires:
                     link.cut("a certificate ended; a new connection brings new ones")

@@ -117,7 +117,7 @@ async def open_link(tunnel: Tunnel, side: Side) -> OpenedLink:
         await saying
     finally:
         saying.cancel()
-    side.greeter.check(side.peer, greeting, nonce)
+    side.greeter.check_greeting(side.peer, greeting, nonce)
     if tunnel.dialed:
         await _hear(tunnel, side.peer, ACCEPT)
     if not side.choose(theirs):

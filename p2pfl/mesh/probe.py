@@ -73,9 +73,6 @@ class About:
     role: int = LINKS
 
 
-UNSAID: Final = About()
-
-
 @dataclass(frozen=True, slots=True)
 class PeerFacts:
     """An answerer's own facts. `grant`: bytes that it takes and gives in this probe, all FILLs together."""

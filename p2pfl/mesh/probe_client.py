@@ -102,11 +102,11 @@ class ProbeClient:
         for way in ("to", "from"):
             size, spent, speed = FIRST_BLOCK, 0, 0.0
             while spent + size <= min(MOST_BYTES, self._grant // 2):
-                begun = self._caller.now()
+                begun = self._caller.clocks.now()
                 with self._still(way, PACKETS[-1], PACKETS[-1]):
                     async with asyncio.timeout(BLOCK_S):
                         await self._block(way, size)
-                took = self._caller.now() - begun
+                took = self._caller.clocks.now() - begun
                 speed = size / max(took - self._shortest, 1e-4)
                 if took > ENOUGH_S:
                     break
@@ -135,10 +135,10 @@ class ProbeClient:
             total -= len((await opening.hear(self._tunnel, self._peer, {probe.FILL: probe.FILL_BYTES}))[1])
 
     async def _ping(self) -> ClockOffset:
-        said, wall = self._caller.now(), self._caller.wall()
+        said, wall = self._caller.clocks.now(), self._caller.clocks.wall()
         await opening.say(self._tunnel, probe.PING, probe.ping(int(said * 1e6)))
         body = (await opening.hear(self._tunnel, self._peer, {probe.PONG: probe.PONG_BYTES}))[1]
-        took = self._caller.now() - said
+        took = self._caller.clocks.now() - said
         return ClockOffset(took, probe.read_pong(self._peer, body)[1] - (wall + took / 2))
 
     async def _hear(self, kind: int, most: int, within_s: float = STILL_S) -> bytes:

@@ -60,7 +60,7 @@ class ProbeServer:
 
         Raises MalformedStream, ProbesTooOften.
         """
-        now = self._caller.now()
+        now = self._caller.clocks.now()
         held = self._purses.setdefault(peer, purse(now))
         if not held.take(now, PROBE_BYTES):
             raise self._too_often(peer)
@@ -106,7 +106,7 @@ class _Visit:
     ) -> None:
         self._caller, self._about, self._tunnel, self._peer = caller, about, tunnel, peer
         self._appointments, self._purse = appointments, purse
-        self.left, self.met = min(GRANT_BYTES, int(purse.left(caller.now()))), False
+        self.left, self.met = min(GRANT_BYTES, int(purse.left(caller.clocks.now()))), False
         self._once = {probe.DIAL, probe.FILE}
         self.answers: dict[int, Callable[[bytes], Awaitable[None]]] = {
             probe.PING: self._ping,
@@ -119,7 +119,7 @@ class _Visit:
 
     async def _ping(self, body: bytes) -> None:
         stamp = probe.read_ping(self._peer, body)
-        await opening.say(self._tunnel, probe.PONG, probe.pong(stamp, self._caller.wall()))
+        await opening.say(self._tunnel, probe.PONG, probe.pong(stamp, self._caller.clocks.wall()))
 
     async def _fill(self, body: bytes) -> None:
         self._spend(len(body))
@@ -164,7 +164,7 @@ class _Visit:
         self.left -= count
 
     def _pay(self, count: int, within: int = PURSE_BYTES) -> None:
-        if count > within or not self._purse.take(self._caller.now(), count):
+        if count > within or not self._purse.take(self._caller.clocks.now(), count):
             raise ProbesTooOften(peer=self._caller.name, evidence=f"asked by {self._peer}")
 
 

@@ -44,22 +44,17 @@ class Scratch:
 class Pump:
     """A connected TCP socket and its TLS session, which never sees the socket. Used by one event loop.
 
+    This end is TLS's client (`dialed`) when the context is one for clients.
     Counts what crosses the wire (`bytes_sent`, `bytes_received`) and when a byte last arrived (`last_heard`).
     """
 
     def __init__(
-        self,
-        sock: socket.socket,
-        context: ssl.SSLContext,
-        *,
-        dialed: bool,
-        now: Callable[[], float],
-        scratch: Scratch | None,
+        self, sock: socket.socket, context: ssl.SSLContext, now: Callable[[], float], scratch: Scratch | None
     ) -> None:
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:  # a connection that a relay carries begins in this process
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.dialed = dialed
+        self.dialed = context.protocol is ssl.PROTOCOL_TLS_CLIENT
         self.bytes_sent = 0
         self.bytes_received = 0
         self.last_heard = now()
@@ -67,7 +62,7 @@ class Pump:
         self._now = now
         self._tcp = sock
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._ssl = context.wrap_bio(self._in, self._out, server_side=not dialed)
+        self._ssl = context.wrap_bio(self._in, self._out, server_side=not self.dialed)
         self._scratch = scratch or Scratch()
         self._heard = bytearray()  # decrypted before `start` and not used yet
         self._loop = asyncio.get_running_loop()

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from p2pfl.clocks import Clocks
 from p2pfl.errors.paths import UnknownTicket
 from p2pfl.mesh.events import Limits
 from p2pfl.mesh.framing import COME, DECLINED, MalformedFrame
@@ -109,18 +110,10 @@ class Exchange:
     """The calls that this site carries. Used by one event loop.
 
     say     one word to a member, on its standing link; False where there is none
-    draw    n random bytes; now  the monotonic clock; wall  Unix time
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        say: Say,
-        draw: Callable[[int], bytes],
-        now: Callable[[], float],
-        wall: Callable[[], float],
-    ) -> None:
-        self._limits, self._say, self._draw, self._now, self._wall = limits, say, draw, now, wall
+    def __init__(self, limits: Limits, say: Say, clocks: Clocks) -> None:
+        self._limits, self._say, self._clocks = limits, say, clocks
         self._joined = socket.socketpair
         self._calls = self._past_bytes = 0
         self._meetings: dict[bytes, PendingCall] = {}
@@ -143,20 +136,20 @@ class Exchange:
         callee = name_of(body)
         self._forget_late()
         waits = any(one.key == (caller, callee) for one in self._meetings.values())
-        ticket = self._draw(TICKET_BYTES)
+        ticket = self._clocks.draw(TICKET_BYTES)
         if waits or len(self) >= self._limits.relay_calls or not self._may_call(caller, callee):
             reason = BUSY
         elif callee == caller or not self._say(callee, COME, come(YOU_ARE_CALLED, ticket, caller)):
             reason = NO_LINK
         else:
-            self._meetings[ticket] = PendingCall(caller, callee, self._now() + self._limits.relay_answer_s)
+            self._meetings[ticket] = PendingCall(caller, callee, self._clocks.now() + self._limits.relay_answer_s)
             self._say(caller, COME, come(YOU_CALLED, ticket, callee))
             return
         self._say(caller, DECLINED, bytes([reason]) + callee.encode())
 
     def _may_call(self, caller: str, callee: str) -> bool:
         """A call costs its callee a frame and a handshake, for which this relay would have to answer."""
-        limits, now = self._limits, self._now()
+        limits, now = self._limits, self._clocks.now()
         if len(self._pairs) >= MOST_PAIRS:  # of names that were made up, which nobody can be called by
             self._pairs = {key: one for key, one in self._pairs.items() if not one.full(now)}
             self._callees = {key: one for key, one in self._callees.items() if not one.full(now)}
@@ -169,7 +162,7 @@ class Exchange:
         self._forget_late()
         if len(self) >= self._limits.relay_calls:
             return None
-        ticket, until = self._draw(TICKET_BYTES), self._now() + self._limits.relay_answer_s
+        ticket, until = self._clocks.draw(TICKET_BYTES), self._clocks.now() + self._limits.relay_answer_s
         made = PendingCall(caller, callee, until, tried=True)
         for older in [each for each, one in self._meetings.items() if one.key == made.key]:
             del self._meetings[older]
@@ -237,13 +230,13 @@ class Exchange:
             tunnel.close()
 
     def _forget_late(self) -> None:
-        now = self._now()
+        now = self._clocks.now()
         for ticket in [ticket for ticket, one in self._meetings.items() if one.until < now]:
             del self._meetings[ticket]
 
     def tick(self) -> None:
         """Called about once a second: ends calls on which nothing moves, and those whose certificates have ended."""
-        now, wall = self._now(), self._wall()
+        now, wall = self._clocks.now(), self._clocks.wall()
         for key, pair in list(self._carried.items()):
             idle = now - max(tunnel.last_heard for tunnel in pair)
             if idle > self._limits.relay_idle_s or wall > min(tunnel.expires for tunnel in pair):

@@ -58,7 +58,7 @@ class RelayClient:
         self, site: LocalSite, owner: Owner, *, prefer: str | None = None, scratch: Scratch | None = None
     ) -> None:
         self._site, self._me, self._roster = site, site.name, site.roster
-        self._limits, self._now = site.limits, site.now
+        self._limits, self._now = site.limits, site.clocks.now
         self._owner, self._prefer, self._scratch = owner, prefer, scratch
         self._lost: dict[str, float] = {}  # by peer: since when there is no link
         self._blamed: dict[str, list[str]] = {}  # by peer: relays that failed, the latest last
@@ -225,7 +225,7 @@ async def go(
     found = await site.reach.first(relay, site.roster[relay].addresses, lambda address, error: None)
     if found is None:
         raise _refuses(errand, "it does not answer at its addresses")
-    tunnel = Tunnel(found.sock, contexts.relaying, dialed=True, limits=limits, now=site.now, scratch=scratch)
+    tunnel = Tunnel(found.sock, contexts.relaying, limits, site.clocks.now, scratch=scratch)
     tunnels.add(tunnel)
     try:
         await admit(tunnel, Call(found.address, relay, protocols=(RELAY_ALPN,)), contexts, site.roster, site.name)

@@ -78,7 +78,7 @@ class RelayProbe:
 
     async def _run(self) -> None:
         try:
-            while self._caller.now() < self._until and not (self._over.is_set() and not self.wanted()):
+            while self._caller.clocks.now() < self._until and not (self._over.is_set() and not self.wanted()):
                 for relay in self._relays() if self.wanted() else ():
                     if relay not in self._visits:
                         self._visits[relay] = asyncio.create_task(self._visit(relay))
@@ -103,7 +103,7 @@ class RelayProbe:
         return [peer for peer, one in self._found.items() if one.there == OK and one.way is not None]
 
     def _wishes(self, relay: str) -> list[CallRequest]:
-        found, now = [], self._caller.now()
+        found, now = [], self._caller.clocks.now()
         for peer in self.wanted():
             held = self._found[peer].through or Through("")
             for role, done in ((YOU_CALLED, held.there), (YOU_ARE_CALLED, held.back)):
@@ -132,8 +132,8 @@ class RelayProbe:
             return
         admitted = await knock(self._caller, relay, way.address)
         async with asking(admitted, self._caller, relay) as (asker, _):
-            begun = self._caller.now()
-            while self._caller.now() - begun < VISIT_S and (wishes := self._wishes(relay)):
+            begun = self._caller.clocks.now()
+            while self._caller.clocks.now() - begun < VISIT_S and (wishes := self._wishes(relay)):
                 for given in await asker.meet(wishes):
                     key = (given.name, given.role)
                     if key not in self._calls and given.name in self._found:
@@ -150,7 +150,7 @@ class RelayProbe:
             else:
                 await self._serve(sock, Call(address, peer, relay=relay, accepting=True))
         except P2PFLError as error:
-            self._rests[(peer, given.role)] = self._caller.now() + VAIN_S
+            self._rests[(peer, given.role)] = self._caller.clocks.now() + VAIN_S
             named, evidence = unfaithful(error, relay, peer), f"{error.code}: {error.happened} {error.evidence}"
             if isinstance(named, RelayUnfaithful):
                 self._vain[peer] = named
@@ -173,7 +173,7 @@ class RelayProbe:
 
     async def _serve(self, sock: socket.socket, call: Call) -> None:
         contexts, caller = self._caller.credentials.current(), self._caller
-        tunnel = Tunnel(sock, contexts.accepting, dialed=False, limits=caller.limits, now=caller.now, path=call.path)
+        tunnel = Tunnel(sock, contexts.accepting, caller.limits, caller.clocks.now, path=call.path)
         try:
             peer = await admit(tunnel, call, contexts, caller.roster, caller.name)
             await self._answer(tunnel, peer)

@@ -15,7 +15,7 @@ from typing import Final
 
 from p2pfl.errors.mesh import HandshakeUnfinished
 from p2pfl.mesh.certificates import ALPN, RELAY_ALPN
-from p2pfl.mesh.events import Limits, Path, TlsFacts
+from p2pfl.mesh.events import DIRECT, Limits, Path, TlsFacts
 from p2pfl.mesh.pump import CHUNK_BYTES, RECORD_BYTES, Pump, Scratch
 from p2pfl.mesh.serverhello import group_of
 
@@ -36,16 +36,15 @@ class Tunnel(Pump):
         self,
         sock: socket.socket,
         context: ssl.SSLContext,
-        *,
-        dialed: bool,
         limits: Limits,
         now: Callable[[], float],
+        *,
         scratch: Scratch | None = None,
-        path: Path | None = None,
+        path: Path = DIRECT,
     ) -> None:
-        super().__init__(sock, context, dialed=dialed, now=now, scratch=scratch)
+        super().__init__(sock, context, now, scratch)
         self.limits = limits
-        self.path = path or Path("direct", "")
+        self.path = path
         self.first = b""  # the first bytes that the far end sent
         self._hello = bytearray()  # what the server said first, for the group
         self.established = False  # TLS is finished, as far as this end can know

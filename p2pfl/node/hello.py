@@ -142,7 +142,11 @@ class Greetings:
         run = digest("run", self.manifest)
         return seal(message, Envelope(run, self.roster.epoch, 0, 0, self.name, self.incarnation), self.identity).wire
 
-    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+    def admit(self, peer: str) -> None:
+        """Raise Revoked when this site revoked the peer's key."""
+        self.revoked(peer)
+
+    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
         """Refuse a hello that does not fit ours, by raising the error that says why.
 
         A peer of another epoch of this federation is spoken with, so that the one that is behind learns what it missed.

@@ -24,6 +24,7 @@ from p2pfl.mesh.events import TlsFacts
 from p2pfl.mesh.mesh import Mesh
 from p2pfl.mesh.probe import About
 from p2pfl.mesh.proxy import Proxy
+from p2pfl.mesh.site import LocalSite
 from p2pfl.messages import Changed
 from p2pfl.node.catchup import HISTORY, CatchUp
 from p2pfl.node.effects import EffectRunner, Outbox
@@ -68,11 +69,9 @@ class Node:
         self.greetings = Greetings(
             self.identity, self.name, roster, self.incarnation, federation.digest, pledge, self._standing
         )
-        self.mesh = Mesh(
-            identity=self.identity, name=self.name, roster=roster, listen=listen, incarnation=self.incarnation,
-            greet=self.greetings, draw=clocks.draw, now=clocks.now, wall=clocks.wall, proxy=proxy, hub=federation.hub,
-            about=About(__version__, federation.raw), admit=lambda peer: self.greetings.revoked(peer),
-        )  # fmt: skip
+        site = LocalSite.of(self.identity, self.name, roster, clocks, proxy=proxy)
+        about = About(__version__, federation.raw)
+        self.mesh = Mesh(site, self.greetings, about, listen=listen, incarnation=self.incarnation, hub=federation.hub)
         self.intake = Inbox(self.mesh, self.greetings, roster, clocks, observer, wait_s)
         self.greetings.fatal = self.intake.fail
         self.changes = PendingChange(home, self.books, federation, self.greetings, observer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,12 +12,14 @@ import numpy as np
 import pytest
 
 from p2pfl import messages
+from p2pfl.clocks import SYSTEM
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Identity, digest
-from p2pfl.mesh import LinkClosed, Mesh
+from p2pfl.mesh import LinkClosed, LocalSite, Mesh
 from p2pfl.mesh.framing import PING
+from p2pfl.mesh.probe import About
 from p2pfl.messages import Envelope, Message, seal
 from p2pfl.node.hello import Greetings, Standing
 from p2pfl.node.logs import pledge_of
@@ -50,18 +51,9 @@ class Liar:
             pledge_of(self.federation),
             lambda: standing,
         )
-        self.mesh = Mesh(
-            identity=self.identity,
-            name=LIAR,
-            roster=roster,
-            listen=roster[LIAR].addresses[0],
-            incarnation=self.incarnation,
-            greet=greets,
-            draw=os.urandom,
-            now=time.monotonic,
-            wall=time.time,
-            limits=QUICK,
-        )
+        site = LocalSite.of(self.identity, LIAR, roster, SYSTEM, limits=QUICK)
+        listen = roster[LIAR].addresses[0]
+        self.mesh = Mesh(site, greets, About(), listen=listen, incarnation=self.incarnation)
         self.place = Envelope(sums_run(self.federation), 1, 1, 0, LIAR, self.incarnation)
 
     def letter(self, message: Message, **place: object) -> bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
+from p2pfl.clocks import Clocks
 from p2pfl.keys import Identity
-from p2pfl.mesh.certificates import Credentials
-from p2pfl.mesh.connect import Reach
 from p2pfl.mesh.diagnose import Diagnosis, Doctor, examine
 from p2pfl.mesh.doctor_port import DoctorPort
 from p2pfl.mesh.events import Limits
@@ -37,8 +37,8 @@ def caller(
     proxy: Proxy | None = None,
 ) -> LocalSite:
     held = roster or sites.roster
-    credentials = Credentials(identity or sites.identities[name], name, held, wall)
-    return LocalSite(name, held, credentials, Reach(limits, proxy), time.monotonic, wall)
+    clocks = Clocks(time.monotonic, wall, os.urandom)
+    return LocalSite.of(identity or sites.identities[name], name, held, clocks, limits=limits, proxy=proxy)
 
 
 @contextlib.asynccontextmanager
@@ -46,6 +46,10 @@ async def probing(one: LocalSite, peer: str, address: Address) -> AsyncIterator[
     admitted: Admitted = await knock(one, peer, address)
     async with asking(admitted, one, peer) as both:
         yield both
+
+
+def let_in(peer: str) -> None:
+    """No member is shut out."""
 
 
 @contextlib.asynccontextmanager
@@ -62,9 +66,8 @@ async def desks(
     opened = []
     try:
         for name in names:
-            desk = DoctorPort(
-                caller(sites, name, wall=wall, roster=roster, limits=limits), About(software, manifest, DOCTOR)
-            )
+            one = caller(sites, name, wall=wall, roster=roster, limits=limits)
+            desk = DoctorPort(one, About(software, manifest, DOCTOR), admit=let_in)
             desk.open(sites.addresses[name])
             opened.append(desk)
         yield opened
@@ -86,4 +89,4 @@ async def examined(
 ) -> Sequence[Diagnosis]:
     """What `name` finds of `peers`, in their order."""
     one = caller(sites, name, roster=roster, wall=wall, proxy=proxy)
-    return await examine(Doctor(one, manifest, reachable, one.now() + wait_s), peers, lambda line: None)
+    return await examine(Doctor(one, manifest, reachable, one.clocks.now() + wait_s), peers, lambda line: None)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from p2pfl.clocks import Clocks
 from p2pfl.keys import Identity
-from p2pfl.mesh import Delivered, Limits, LinkOpened, Mesh, MeshEvent, Refused
+from p2pfl.mesh import Delivered, Limits, LinkOpened, LocalSite, Mesh, MeshEvent, Refused
 from p2pfl.mesh.certificates import Leaf
 from p2pfl.mesh.probe import About
 from p2pfl.mesh.proxy import Proxy
@@ -38,13 +39,18 @@ class Greetings:
 
     name: str
     refusal: Exception | None = None
+    shut_out: dict[str, Exception] = field(default_factory=dict)  # by peer: why it is not admitted
     made: list[bytes] = field(default_factory=list)
 
     def greeting(self, peer: str, nonce: bytes) -> bytes:
         self.made.append(nonce)
         return f"{self.name} to {peer}: ".encode() + nonce
 
-    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+    def admit(self, peer: str) -> None:
+        if peer in self.shut_out:
+            raise self.shut_out[peer]
+
+    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
         if self.refusal is not None:
             raise self.refusal
         assert greeting == f"{peer} to {self.name}: ".encode() + nonce
@@ -93,23 +99,17 @@ class Sites:
         proxy: Proxy | None = None,
         hub: str | None = None,
         about: About = NOTHING,
-        admit: Callable[[str], None] = lambda peer: None,
     ) -> Mesh:
+        clocks = Clocks(time.monotonic, wall, draw)
+        held = roster or self.roster
+        site = LocalSite.of(identity or self.identities[name], name, held, clocks, limits=limits, proxy=proxy)
         return Mesh(
-            identity=identity or self.identities[name],
-            name=name,
-            roster=roster or self.roster,
+            site,
+            greetings or Greetings(name),
+            about,
             listen=self.addresses[name] if listens else None,
             incarnation=incarnation or os.urandom(16),
-            greet=greetings or Greetings(name),
-            draw=draw,
-            now=time.monotonic,
-            wall=wall,
-            limits=limits,
-            proxy=proxy,
             hub=hub,
-            about=about,
-            admit=admit,
         )
 
 

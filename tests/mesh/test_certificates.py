@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import ssl
 import time
+from dataclasses import replace
 
 import pytest
 from cryptography import x509
 
+from p2pfl.clocks import SYSTEM
 from p2pfl.keys import Identity
 from p2pfl.mesh.certificates import Credentials, MalformedLeaf, anchor, build_context, expiry_of, issue, signer_of
 from p2pfl.mesh.serverhello import group_of
@@ -85,7 +87,7 @@ def test_credentials_renew_after_ten_days_and_when_the_clock_was_set_back() -> N
     identity = Identity.generate()
     roster = Roster(1, (Member("ada", identity.key), Member("bob", Identity.generate().key)))
     clock = [1_800_000_000.0]
-    credentials = Credentials(identity, "ada", roster, lambda: clock[0])
+    credentials = Credentials(identity, "ada", roster, replace(SYSTEM, wall=lambda: clock[0]))
     first = credentials.current()
     clock[0] += 9 * 86400
     assert credentials.current() is first

@@ -129,7 +129,7 @@ async def rogue(sites: Sites, *, greets: bool = True) -> AsyncIterator[tuple[Tun
     address = sites.addresses["ada"]
     leaf = issue(sites.identities["bob"], "bob", time.time())
     context = build_context(leaf, sites.roster, accepting=False)
-    tunnel = Tunnel(await silent(address), context, dialed=True, limits=QUICK, now=time.monotonic)
+    tunnel = Tunnel(await silent(address), context, QUICK, time.monotonic)
     await authenticate(tunnel, Call(address, "ada"), sites.roster, "bob")
     tunnel.authenticated(leaf.expires)
     hello = LinkHello(os.urandom(16), os.urandom(32), opening.NOBODY, 0)
@@ -148,7 +148,7 @@ async def knocking(sites: Sites, leaf: Leaf | None = None) -> AsyncIterator[Tunn
     """Bob's keys in other hands: TLS to ada is done, and nothing is said inside it yet."""
     address = sites.addresses["ada"]
     context = build_context(leaf or issue(sites.identities["bob"], "bob", time.time()), sites.roster, accepting=False)
-    tunnel = Tunnel(await silent(address), context, dialed=True, limits=QUICK, now=time.monotonic)
+    tunnel = Tunnel(await silent(address), context, QUICK, time.monotonic)
     try:
         await authenticate(tunnel, Call(address, "ada"), sites.roster, "bob")
         yield tunnel
@@ -274,7 +274,7 @@ def test_a_member_whose_opening_is_malformed_is_refused_and_told(message: bytes)
         async with running(ada) as (watch,):
             address = sites.addresses["ada"]
             context = build_context(issue(sites.identities["bob"], "bob", time.time()), sites.roster, accepting=False)
-            tunnel = Tunnel(await silent(address), context, dialed=True, limits=QUICK, now=time.monotonic)
+            tunnel = Tunnel(await silent(address), context, QUICK, time.monotonic)
             await authenticate(tunnel, Call(address, "ada"), sites.roster, "bob")
             await tunnel.say(message)
             said = await watch.refusal("P2P-MESH-019")
@@ -327,7 +327,7 @@ def test_another_version_of_the_opening_is_named_and_who_is_older(version: int, 
         async with running(ada) as (watch,):
             address = sites.addresses["ada"]
             context = build_context(issue(sites.identities["bob"], "bob", time.time()), sites.roster, accepting=False)
-            tunnel = Tunnel(await silent(address), context, dialed=True, limits=QUICK, now=time.monotonic)
+            tunnel = Tunnel(await silent(address), context, QUICK, time.monotonic)
             await authenticate(tunnel, Call(address, "ada"), sites.roster, "bob")
             hello = LinkHello(os.urandom(16), os.urandom(32), opening.NOBODY, 0).encode()[2:]
             body = version.to_bytes(2, "big") + hello + more

@@ -146,8 +146,8 @@ def test_a_member_that_is_not_admitted_learns_nothing_of_this_site() -> None:
 
     async def scene() -> None:
         sites = Sites(*SITES)
-        said = Greetings("ada")
-        ada = sites.mesh("ada", roster=without_links(sites), about=About("1", MANIFEST), greetings=said, admit=refuse)
+        said = Greetings("ada", shut_out={"bob": Revoked(peer="bob", evidence="its key")})
+        ada = sites.mesh("ada", roster=without_links(sites), about=About("1", MANIFEST), greetings=said)
         async with running(ada) as (watch,), desk_of(sites, "cyd", refuse):
             for name in ("ada", "cyd"):
                 with pytest.raises(RefusedThere) as caught:

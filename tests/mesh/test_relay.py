@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pfl.clocks import SYSTEM
 from p2pfl.errors.mesh import NoSuchPeer
 from p2pfl.keys import Identity
 from p2pfl.mesh import Limits, LinkClosed, Mesh, MeshEvent, Refused
@@ -53,7 +54,7 @@ def path_of(mesh: Mesh, peer: str) -> str:
 
 async def exchanged(one: Watch, two: Watch, sizes: list[int]) -> None:
     """Payloads of these sizes go both ways at once; each arrives once and in order."""
-    (name, other) = (one.mesh._name, two.mesh._name)
+    (name, other) = (one.mesh._site.name, two.mesh._site.name)
     there, back = [os.urandom(size) for size in sizes], [os.urandom(size) for size in sizes]
     before = len(two.taken(name)), len(one.taken(other))
     for mine, theirs in zip(there, back, strict=True):
@@ -209,7 +210,7 @@ async def came(sites: Sites, name: str, ticket: bytes, identity: Identity | None
     address = sites.addresses["ada"]
     leaf = issue(identity or sites.identities[name], name, time.time())
     context = build_context(leaf, sites.roster, accepting=False, protocol=RELAY_ALPN)
-    tunnel = Tunnel(await silent(address), context, dialed=True, limits=QUICK, now=time.monotonic)
+    tunnel = Tunnel(await silent(address), context, QUICK, time.monotonic)
     try:
         await authenticate(tunnel, Call(address, "ada", protocols=(RELAY_ALPN,)), sites.roster, name)
         await tunnel.say(ticket)
@@ -252,7 +253,7 @@ def exchange_of(limits: Limits) -> tuple[Exchange, list[tuple[str, int, bytes]]]
         return True
 
     clock = iter(range(10**6))
-    return Exchange(limits, say, os.urandom, lambda: next(clock) * 1e-6, time.time), said
+    return Exchange(limits, say, replace(SYSTEM, now=lambda: next(clock) * 1e-6)), said
 
 
 @pytest.mark.claim("RELAY-3")
@@ -284,7 +285,7 @@ def test_what_members_call_through_a_relay_does_not_make_it_flood_whom_they_call
 
 def test_calls_for_names_that_nobody_has_are_not_remembered() -> None:
     clock = [0.0]
-    exchange = Exchange(QUICK, lambda peer, kind, body: False, os.urandom, lambda: clock[0], time.time)
+    exchange = Exchange(QUICK, lambda peer, kind, body: False, replace(SYSTEM, now=lambda: clock[0]))
     for number in range(30_000):
         clock[0] += 0.05  # as often as a link takes words that bring nothing
         exchange.asked("bob", f"site-{number}".encode())
@@ -445,7 +446,7 @@ def test_five_sites_of_which_three_only_dial_out_have_all_their_links() -> None:
         meshes = [sites.mesh(name, roster=roster, listens=name in ("ada", "dot")) for name in names]
         async with running(*meshes) as watches:
             for watch in watches:
-                await watch.up(*(name for name in names if name != watch.mesh._name))
+                await watch.up(*(name for name in names if name != watch.mesh._site.name))
 
     asyncio.run(scene())
 
@@ -460,14 +461,14 @@ def test_when_a_relay_cuts_its_link_to_a_member_it_carries_nothing_more_for_it()
         async with running(ada, bob, cyd) as (one, two, three):
             await two.up("cyd")
             await three.up("bob")
-            refuse, check = NoSuchPeer(peer="bob", evidence="its key is revoked here"), greets.check
+            refuse, check = NoSuchPeer(peer="bob", evidence="its key is revoked here"), greets.check_greeting
 
             def only_others(peer: str, greeting: bytes, nonce: bytes) -> None:
                 if peer == "bob":
                     raise refuse
                 check(peer, greeting, nonce)
 
-            greets.check = only_others  # type: ignore[method-assign]
+            greets.check_greeting = only_others  # type: ignore[method-assign]
             ada.cut("bob", refuse)
             assert ada.exchange.carried.now == len(ada.exchange) == 0
             for watch, peer in ((two, "cyd"), (three, "bob")):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from p2pfl.clocks import Clocks
 from p2pfl.errors.mesh import MalformedStream
 from p2pfl.keys import Identity
 from p2pfl.mesh import LinkClosed, probe, probe_server
@@ -20,7 +21,7 @@ from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED, Exchange
 from p2pfl.mesh.relay_probe import RelayProbe
 from p2pfl.mesh.rendezvous import MOST_WISHES, CallRequest, Rendezvous, read_met, read_wishes, wishes
 from p2pfl.roster import Roster
-from tests.mesh.doctors import MANIFEST, caller, desks
+from tests.mesh.doctors import MANIFEST, caller, desks, let_in
 from tests.mesh.relays import Middle, records
 from tests.mesh.sites import OVERALL_S, Sites, running
 
@@ -39,8 +40,8 @@ async def doctor(
 ) -> dict[str, Diagnosis]:
     """What a doctor without a port finds, by peer."""
     one = caller(sites, name, roster=roster, identity=identity)
-    desk, until = DoctorPort(one, About("0.1.0", manifest, DOCTOR)), one.now() + wait_s
-    examiner = Doctor(one, manifest, False, one.now() + min(wait_s, 2.0))
+    desk, until = DoctorPort(one, About("0.1.0", manifest, DOCTOR), admit=let_in), one.clocks.now() + wait_s
+    examiner = Doctor(one, manifest, False, one.clocks.now() + min(wait_s, 2.0))
     meeting = RelayProbe(one, manifest, examiner.found, desk.answer, until)
     meeting.begin()
     try:
@@ -187,7 +188,9 @@ class Third:
     def __init__(self, limits: Limits | None = None) -> None:
         self.at, drawn = 100.0, iter(range(1, 1000))
         self.exchange = Exchange(
-            limits or Limits(), lambda *_: False, lambda count: bytes([next(drawn)]) * count, lambda: self.at, time.time
+            limits or Limits(),
+            lambda *_: False,
+            Clocks(lambda: self.at, time.time, lambda count: bytes([next(drawn)]) * count),
         )
         self.book = Rendezvous(self.exchange, TRIO, lambda: self.at)
 

@@ -70,7 +70,7 @@ class Site:
         self.greets = replace(made, **changed) if changed else made  # type: ignore[arg-type]
 
     def hears(self, other: Site) -> None:
-        self.greets.check(other.greets.name, other.greets.greeting(self.greets.name, NONCE), NONCE)
+        self.greets.check_greeting(other.greets.name, other.greets.greeting(self.greets.name, NONCE), NONCE)
 
 
 PROPOSE = Propose(MANIFEST, 0, bytes(32), bytes(32), facts({}), b"", 1, 1, "1.0", bytes(32), b"")
@@ -116,11 +116,11 @@ def test_a_site_that_signed_another_genesis_or_no_agreement_is_refused(pledge: P
 def test_a_hello_of_another_link_or_in_anothers_name_is_refused() -> None:
     a, b = Site("a"), Site("b")
     with pytest.raises(MalformedMessage):
-        a.greets.check("b", b.greets.greeting("a", bytes(32)), NONCE)
+        a.greets.check_greeting("b", b.greets.greeting("a", bytes(32)), NONCE)
     with pytest.raises(WrongSender):
-        a.greets.check("c", b.greets.greeting("a", NONCE), NONCE)
+        a.greets.check_greeting("c", b.greets.greeting("a", NONCE), NONCE)
     with pytest.raises(MalformedMessage):
-        a.greets.check("b", b"\xc1", NONCE)
+        a.greets.check_greeting("b", b"\xc1", NONCE)
 
 
 def test_a_process_is_not_taken_for_a_copy_because_of_what_it_said_itself() -> None:
@@ -293,5 +293,5 @@ def test_what_nobody_signed_shows_nothing_of_this_site() -> None:
     for message in (Chunk(RUN, 0, b"words"), Reveal((("a", bytes(32)),)), Want("vote", ())):
         forged = seal(message, said("a", 1 << 50).envelope, IDENTITIES["a" if message.signed else "b"])
         greeting = seal(replace(plain.message, echo=(forged.wire,)), plain.envelope, IDENTITIES["b"]).wire
-        a.greets.check("b", greeting, NONCE)
+        a.greets.check_greeting("b", greeting, NONCE)
     assert a.failed == []

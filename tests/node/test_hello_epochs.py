@@ -116,7 +116,7 @@ def test_a_revoked_peer_is_refused_before_its_hello_is_read() -> None:
 
     a = Site("a", revoked=refuse)
     with pytest.raises(Revoked, match="The key of b was revoked"):
-        a.greets.check("b", b"no hello at all", NONCE)
+        a.greets.check_greeting("b", b"no hello at all", NONCE)
 
 
 def test_statements_of_an_earlier_epoch_are_not_taken_up_from_the_disk() -> None:
