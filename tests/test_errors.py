@@ -29,7 +29,7 @@ BRANCHES = {
     "IntegrityError",
 }
 
-EXAMPLES = {"verb": "", "peer": "st-olav", "name": "st-olav", "port": "7443", "address": "10.0.0.1:7443"}
+EXAMPLES = {"verb": "", "group": "", "peer": "st-olav", "name": "st-olav", "port": "7443", "address": "10.0.0.1:7443"}
 
 
 def example(leaf: type[P2PFLError]) -> P2PFLError:

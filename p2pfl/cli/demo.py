@@ -20,7 +20,7 @@ import click
 from p2pfl.cli import output
 from p2pfl.cli.demo_peers import Children, free_ports
 from p2pfl.cli.options import json_option
-from p2pfl.cli.peers import task_lines
+from p2pfl.cli.peers.create import task_lines
 from p2pfl.cli.reports import demo_facts, demo_text
 from p2pfl.errors.people import DemoHome, DemoPeerFailed, DemoPeers, NotWritten
 from p2pfl.federation import draft

@@ -7,8 +7,6 @@ here decides anything about the protocol.
 from __future__ import annotations
 
 import contextlib
-import difflib
-import importlib
 import os
 import re
 import resource
@@ -24,58 +22,54 @@ import click
 
 from p2pfl._version import __version__
 from p2pfl.cli import output
+from p2pfl.cli.verbs import Verbs
 from p2pfl.errors import EXIT_DONE, EXIT_INTERRUPTED, P2PFLError
-from p2pfl.errors.people import OurMistake, UnknownVerb, VerbOfALaterVersion, WrongUse
+from p2pfl.errors.people import OurMistake, VerbOfALaterVersion, WrongUse
 
-# verb: (module, what it does). The attribute of that name in the module is the click command.
 VERBS: Final = {
-    "demo": ("p2pfl.cli.demo", "Real processes on this machine train one model on real hospitals' data."),
-    "init": ("p2pfl.cli.init", "Make this site's identity, its encrypted home, and the card for the others."),
-    "peers": ("p2pfl.cli.peers", "Make, show and compare peers.yaml; print fingerprints; change who takes part."),
-    "join": ("p2pfl.cli.join", "Take part: train until the agreed rounds are final."),
-    "sum": ("p2pfl.cli.sum", "One secure mean, sum, count or variance of numbers that each site keeps to itself."),
-    "doctor": ("p2pfl.cli.doctor", "Each link both ways: what works, what does not, and what to try."),
-    "status": ("p2pfl.cli.status", "What this home holds: rounds, model, privacy spent, links."),
-    "ledger": ("p2pfl.cli.ledger", "Verify, show, export and compare the ledger; proofs against liars."),
-    "model": ("p2pfl.cli.model", "Export the model as safetensors."),
-    "predict": ("p2pfl.cli.predict", "Apply the model to a CSV of new records."),
+    "demo": "Real processes on this machine train one model on real hospitals' data.",
+    "init": "Make this site's identity, its encrypted home, and the card for the others.",
+    "peers": "Make, show and compare peers.yaml; print fingerprints; change who takes part.",
+    "join": "Take part: train until the agreed rounds are final.",
+    "sum": "One secure mean, sum, count or variance of numbers that each site keeps to itself.",
+    "doctor": "Each link both ways: what works, what does not, and what to try.",
+    "status": "What this home holds: rounds, model, privacy spent, links.",
+    "ledger": "Verify, show, export and compare the ledger; proofs against liars.",
+    "model": "Export the model as safetensors.",
+    "predict": "Apply the model to a CSV of new records.",
+    "help": "What p2pfl, or one of its commands, does.",
+    "version": "Which version this is.",
+    "completion": "Print what a shell needs to complete p2pfl's commands.",
 }
-ATTRIBUTES: Final = {"sum": "sum_"}  # where the verb's own name would hide a builtin
-AGAIN_S: Final = 0.05
+ATTRIBUTES: Final = {"sum": "sum_", "help": "help_"}  # where the verb's own name would hide a builtin
+AGAIN_S: Final = 0.05  # seconds before an interrupt that Python swallowed is sent once more
 LATER: Final = ("report", "simulate", "recover", "relay")
-ELSEWHERE: Final = {"propose": "peers propose", "approve": "peers approve", "rotate": "peers propose rotate"}
+ELSEWHERE: Final = {
+    "propose": "peers propose",
+    "approve": "peers approve",
+    "rotate": "peers propose rotate",
+}
 
 
-class Verbs(click.Group):
-    """Verbs loaded when they are called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+class TopVerbs(Verbs):
+    """The verbs of `p2pfl` itself; one that is only planned is said to be."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in VERBS:
-            command = getattr(importlib.import_module(VERBS[cmd_name][0]), ATTRIBUTES.get(cmd_name, cmd_name))
-            if isinstance(command, click.Command):
-                return command
-        if cmd_name in LATER:
+        """As of any group. Raises VerbOfALaterVersion."""
+        if cmd_name in LATER and not ctx.resilient_parsing:
             raise VerbOfALaterVersion(evidence=f"this is p2pfl {__version__}", verb=cmd_name)
-        near = [ELSEWHERE[cmd_name]] if cmd_name in ELSEWHERE else difflib.get_close_matches(cmd_name, VERBS, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UnknownVerb(evidence=f"commands: {', '.join(VERBS)}{hint}", verb=repr(cmd_name))
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(verb, told) for verb, (_, told) in VERBS.items()])
+        return super().get_command(ctx, cmd_name)
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="p2pfl", message="p2pfl %(version)s")
-def p2pfl() -> None:
-    """Train one model with other hospitals; no record, and no single site's update, leaves anybody's machine.
+HELP: Final = """Train one model with other hospitals; no record, and no single site's update, leaves anybody's machine.
 
-    Exit status: 0 done; 1 failed for a stated reason; 2 wrong use or configuration; 3 a peer broke the protocol;
-    4 the privacy budget is spent; 5 integrity; 130 interrupted, with nothing lost.
-    """
+Exit status: 0 done; 1 failed for a stated reason; 2 wrong use or configuration; 3 a peer broke the protocol;
+4 the privacy budget is spent; 5 integrity; 130 interrupted, with nothing lost.
+"""
+p2pfl = click.version_option(__version__, prog_name="p2pfl", message="p2pfl %(version)s")(
+    TopVerbs("p2pfl", "p2pfl.cli", VERBS, attributes=ATTRIBUTES, elsewhere=ELSEWHERE, text=HELP)
+)
+p2pfl.context_settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -12,16 +12,17 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import click
 
 from p2pfl.errors.federation import WontOverwrite, WrongAddress
-from p2pfl.errors.people import NoTerminal, NotWritten, WrongUse
+from p2pfl.errors.people import NoTerminal, NotReadable, NotWritten, WrongUse
 from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhrase, RecoveryKey
 from p2pfl.keys import Secret
 from p2pfl.roster import NAME, Address
 
+LogName = Literal["federation", "site"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_HOME = Path("~/.p2pfl")
@@ -48,6 +49,16 @@ agreement_option = click.option(
 )
 
 
+new_file_option = click.option(
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The file to write; one that exists is never overwritten.",
+)
+
+
 def home_option(command: F) -> F:
     """--home, else P2PFL_HOME, else ~/.p2pfl."""
     return click.option(
@@ -56,6 +67,19 @@ def home_option(command: F) -> F:
         type=click.Path(path_type=Path, file_okay=False),
         default=lambda: DEFAULT_HOME.expanduser(),
         help="This site's home.  [default: $P2PFL_HOME, else ~/.p2pfl]",
+    )(command)
+
+
+def log_option(command: Callable[..., None]) -> Callable[..., None]:
+    """--log federation|site."""
+    choice = click.Choice(["federation", "site"])
+    return click.option(
+        "--log",
+        "which",
+        type=choice,
+        default="federation",
+        show_default=True,
+        help="The one that all sites hold alike, or this site's own.",
     )(command)
 
 
@@ -147,6 +171,14 @@ def typed(prompt: str) -> Secret:
         return Secret(getpass.getpass(prompt, sys.stderr).encode(), "typed")
     except EOFError:  # Ctrl-D
         raise click.Abort from None
+
+
+def read_whole(path: Path) -> bytes:
+    """The file's bytes. Raises NotReadable."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotReadable(evidence=error.strerror or type(error).__name__, path=path) from None
 
 
 def write_new(path: Path, data: bytes) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.model import model_of
-from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
-from p2pfl.errors.people import NotReadable
+from p2pfl.cli.model.export import model_of
+from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, read_whole, unlock_options
 from p2pfl.errors.training import DataUnreadable
 from p2pfl.federation import Federation, strict_yaml
 from p2pfl.home import Home
@@ -20,14 +19,6 @@ def column_map(data: Path, columns: Path | None) -> bytes | None:
     beside = data.with_suffix(".columns.yaml")
     chosen = columns or (beside if beside.is_file() else None)
     return None if chosen is None else strict_yaml.load(chosen)
-
-
-def read_whole(path: Path) -> bytes:
-    """The file's bytes. Raises NotReadable."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise NotReadable(evidence=error.strerror or type(error).__name__, path=path) from None
 
 
 def read_records(path: Path) -> bytes:

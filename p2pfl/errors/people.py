@@ -14,11 +14,11 @@ class WrongUse(ConfigurationError):
 
 
 class UnknownVerb(ConfigurationError):
-    """There is no command {verb}."""
+    """`p2pfl{group}` has no command {verb}."""
 
     code = "P2P-USE-002"
     likely = ("it is mistyped", "you read the documentation of another version")
-    command = "p2pfl --help"
+    command = "p2pfl{group} --help"
 
 
 class VerbOfALaterVersion(ConfigurationError):

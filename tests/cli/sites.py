@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from p2pfl.cli.demo_peers import free_ports
-from p2pfl.cli.peers import task_lines
+from p2pfl.cli.peers.create import task_lines
 from p2pfl.federation import draft
 from p2pfl.federation.cards import Card
 from p2pfl.home import Home

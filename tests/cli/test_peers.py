@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,7 +128,12 @@ def test_peers_create_never_overwrites(here: Path, cards: list[str], capsys: pyt
         (["peers", "create", "-o", "x.yaml"], "P2P-USE-001"),
         (["peers", "create", "missing.card", "-o", "x.yaml"], "P2P-FED-001"),
         (["peers", "show", "missing.yaml"], "P2P-FED-001"),
-        (["peers", "nonsense"], "P2P-USE-001"),
+        (["peers", "nonsense"], "P2P-USE-002"),
+        (["model", "nonsense"], "P2P-USE-002"),
+        (["help", "nonsense"], "P2P-USE-002"),
+        (["help", "peers", "nonsense"], "P2P-USE-002"),
+        (["help", "init", "nonsense"], "P2P-USE-001"),
+        (["completion", "tcsh"], "P2P-USE-001"),
         (["demo", "--peers", "2"], "P2P-USE-006"),
         (["demo", "--peers", "21"], "P2P-USE-006"),
         (["demo", "--home", "."], "P2P-USE-007"),
@@ -360,8 +368,62 @@ def test_what_was_probably_meant_is_said(here: Path, cards: list[str], capsys: p
         told = capsys.readouterr().err
         assert "P2P-USE-002" in told
         assert f"did you mean {meant}?" in told
+    for typed, meant in (
+        ("jion", "join"),
+        ("peers creat", "create"),
+        ("ledger verfy", "verify"),
+        ("model exprot", "export"),
+    ):
+        assert run(typed.split()) == 2
+        told = capsys.readouterr().err
+        assert f"did you mean {meant}?" in told
+        assert "P2P-USE-002" in told
+    assert "`p2pfl model` has no command 'exprot'" in told
+    assert "p2pfl model --help" in told
     assert run(["doctor", "--wait", "0"]) == 2
     assert "'0' is no number of seconds above 0" in capsys.readouterr().err
+
+
+def test_help_is_a_verb_and_says_what_the_option_says(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["peers"], ["peers", "create"], ["join"], ["sum"]):
+        assert run([*words, "--help"]) == 0
+        by_option = capsys.readouterr().out
+        assert run(["help", *words]) == 0
+        assert capsys.readouterr().out == by_option
+        assert "Usage: p2pfl" in by_option
+
+
+def test_version_is_a_verb_and_says_what_the_option_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    by_option = capsys.readouterr().out
+    assert run(["version"]) == 0
+    assert capsys.readouterr().out == by_option
+    assert run(["version", "--json"]) == 0
+    assert by_option == f"p2pfl {json.loads(capsys.readouterr().out)['version']}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_what_a_shell_needs(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion", shell]) == 0
+    assert f"_P2PFL_COMPLETE={shell}_complete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("p2pfl st", ["status"]),
+        ("p2pfl peers cr", ["create"]),
+        ("p2pfl peers nonsense x", []),
+        ("p2pfl init --li", ["--listen"]),
+    ],
+)
+def test_a_shell_completes_verbs_and_options_and_makes_nothing_of_a_typo(words: str, found: list[str]) -> None:
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_P2PFL_COMPLETE": "bash_complete"}
+    done = subprocess.run(
+        [sys.executable, "-m", "p2pfl"], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+    assert [line.partition(",")[2] for line in done.stdout.splitlines() if line] == found
+    assert done.stderr == ""
 
 
 @pytest.mark.claim("CLI-4")

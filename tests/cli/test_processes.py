@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.cli.peers import task_lines
+from p2pfl.cli.peers.create import task_lines
 from p2pfl.federation import draft
 from p2pfl.home import Home
 from tests.cli.sites import Sites, Start, ended, facts, said

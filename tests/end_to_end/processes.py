@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks._links import Place, loopback
-from p2pfl.cli.peers import task_lines
+from p2pfl.cli.peers.create import task_lines
 from p2pfl.federation import draft
 from p2pfl.federation.cards import Card
 from p2pfl.home import Home

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2pfl.cli.peers import task_lines
+from p2pfl.cli.peers.create import task_lines
 from p2pfl.errors import federation as leaves
 from p2pfl.federation import Federation, draft
 from p2pfl.keys import Identity

@@ -643,7 +643,7 @@ OWN: Final = {
     "node.logs:Logs.noted": "facts of this node's own rounds",
     "node.catchup:CatchUpRules.take": "records that history.check_rows has passed, and that q sites signed",
     "cli.demo_peers:Child.facts": "the last line of a process that this one started",
-    "cli.ledger:show": "records of this home's own log",
+    "cli.ledger.show:show": "records of this home's own log",
     "keys:fingerprint": "a hash",
     "ledger.verify:_signatures": "a record that entry.read has passed",
     "federation.membership:Lineage.joiners": "a record that Lineage.check has passed, or this site's own",

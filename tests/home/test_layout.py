@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.cli.membership import SIGNED
+from p2pfl.cli.peers.changes import SIGNED
 from p2pfl.errors.home import NotInLayout
 from p2pfl.home import Home
 from p2pfl.home.rekey import FORMER

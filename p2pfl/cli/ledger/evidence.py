@@ -16,8 +16,7 @@ import click
 
 from p2pfl import codec
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options, write_new
-from p2pfl.cli.predict import read_whole
+from p2pfl.cli.options import Unlock, home_option, json_option, read_whole, unlock_options, write_new
 from p2pfl.errors import EXIT_DONE, EXIT_INTEGRITY
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options, write_new
+from p2pfl.cli.options import Unlock, home_option, json_option, new_file_option, unlock_options, write_new
 from p2pfl.errors.people import NoModel
 from p2pfl.home import Home
 
@@ -23,20 +23,8 @@ def model_of(home: Home) -> bytes:
     return held
 
 
-@click.group()
-def model() -> None:
-    """Export the model as safetensors."""
-
-
-@model.command()
-@click.option(
-    "-o",
-    "--output",
-    "target",
-    required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The file to write; one that exists is never overwritten.",
-)
+@click.command()
+@new_file_option
 @home_option
 @unlock_options
 @json_option

@@ -1,0 +1,81 @@
+"""`p2pfl ledger export`: a log as it was signed, to be compared, or for an auditor."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.options import (
+    LogName,
+    Unlock,
+    home_option,
+    json_option,
+    log_option,
+    new_file_option,
+    unlock_options,
+    write_new,
+)
+from p2pfl.errors.people import WrongUse
+from p2pfl.home import Home
+from p2pfl.ledger import export as exports
+from p2pfl.ledger.log import Log
+
+VERIFIER = "verify_ledger.py"
+
+
+@click.command()
+@log_option
+@new_file_option
+@home_option
+@unlock_options
+@click.option(
+    "--without-rounds",
+    is_flag=True,
+    help="Hashes in place of rounds, and of all of a site's own log: enough to compare, not to audit.",
+)
+@click.option(
+    "--with-verifier",
+    is_flag=True,
+    help=f"Also write {VERIFIER} beside it: one file of Python with which an auditor checks the export, without p2pfl.",
+)
+@json_option
+def export(
+    which: LogName, target: Path, without_rounds: bool, with_verifier: bool, home: Path, unlock: Unlock, as_json: bool
+) -> None:
+    """Write a log as it was signed: entries, signatures, root, signed head. To be compared, or for an auditor.
+
+    Nobody needs a key to read it.
+    """
+    if without_rounds and with_verifier:
+        raise WrongUse(
+            evidence="there is nothing to audit in hashes: choose one of --without-rounds, --with-verifier",
+            verb=" ledger export",
+        )
+    program = target.with_name(VERIFIER)
+    if with_verifier:
+        _write_verifier(program)
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        log = Log.open(opened, which)
+        beside = Log.open(opened, "federation") if which == "site" else None  # second: its head never runs ahead of it
+        raw = exports.export(log, opened.name, beside, rounds=not without_rounds)
+        size, root = len(log), log.root().hex()
+    write_new(target, raw)
+    facts: dict[str, object] = {
+        "path": str(target),
+        "log": which,
+        "entries": size,
+        "root": root,
+        "verifier": str(program) if with_verifier else None,
+    }
+    check = [f"{program}: check it with", f"  python3 -I {program} {target}"] if with_verifier else []
+    output.result("\n".join([f"{target}: {size} entries, root {root}", *check]), facts, as_json)
+
+
+def _write_verifier(path: Path) -> None:
+    """The auditor's program lies at `path`; where the same one lies already, that is left."""
+    source = (resources.files("p2pfl.ledger") / "auditor.py").read_bytes()
+    if not path.exists() or path.read_bytes() != source:
+        write_new(path, source)

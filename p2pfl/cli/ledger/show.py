@@ -1,0 +1,39 @@
+"""`p2pfl ledger show`: the entries of a log, one line each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.options import LogName, Unlock, home_option, json_option, log_option, unlock_options
+from p2pfl.home import Home
+from p2pfl.ledger import entry as entries
+from p2pfl.ledger.log import Log
+
+
+@click.command()
+@log_option
+@click.option("--last", type=click.IntRange(1), help="Only so many of the newest entries.")
+@home_option
+@unlock_options
+@json_option
+def show(which: LogName, last: int | None, home: Path, unlock: Unlock, as_json: bool) -> None:
+    """The entries of a log, one line each; with --json their records as they were signed."""
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        log = Log.open(opened, which)
+        held = list(log.records())
+        root = log.root().hex()
+    shown = held[-last:] if last else held
+    text = "\n".join(entries.render(one) for one in shown) or f"the {which} log is empty"
+    facts: dict[str, object] = {
+        "log": which,
+        "entries": len(held),
+        "root": root,
+        "records": [
+            {"index": one.index, "record": json.loads(one.record), "signed_by": sorted(one.signatures)} for one in shown
+        ],
+    }
+    output.result(text, facts, as_json)

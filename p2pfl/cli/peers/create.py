@@ -1,0 +1,101 @@
+"""`p2pfl peers create`: peers.yaml from the cards of the sites, every default in full."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.options import fit_name, json_option, new_file_option, read_whole, write_new
+from p2pfl.cli.peers.members import federation_facts, member_lines
+from p2pfl.errors.people import CardsCollide, WrongUse
+from p2pfl.federation import Federation, draft, strict_yaml
+from p2pfl.federation.cards import Card
+from p2pfl.keys import fingerprint
+from p2pfl.roster import Member
+
+
+@click.command()
+@click.argument("cards", nargs=-1, required=True, type=click.Path(path_type=Path))
+@new_file_option
+@click.option("--name", default="federation", show_default=True, help="The federation's name.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value than the default, as in --set privacy.delta=1e-4.",
+)
+@click.option(
+    "--agreement",
+    "document",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The business associate agreement: its SHA-256 is named, and every site signs it.",
+)
+@click.option("--task", help="FILE:CLASS of a Task, pinned by its SHA-256.  [default: the built-in tabular task]")
+@json_option
+def create(
+    cards: Sequence[Path],
+    target: Path,
+    name: str,
+    overrides: Sequence[str],
+    task: str | None,
+    document: Path | None,
+    as_json: bool,
+) -> None:
+    """Write the agreement of the sites whose CARDS are given, every default in full.
+
+    One site makes it and hands it to the others; all of them must hold the same bytes.
+    """
+    if (instead := fit_name(name)) != name:
+        raise WrongUse(evidence=f"--name {name!r} cannot be a federation's name; {instead} can", verb=" peers create")
+    members = [Card.load(card).member for card in cards]
+    _distinct(cards, members)
+    if document is not None:
+        overrides = [*overrides, f"agreement.sha256={hashlib.sha256(read_whole(document)).hexdigest()}"]
+    raw = draft.write(name, members, task_lines(task), overrides)
+    write_new(target, raw)
+    federation = Federation.parse(raw, str(target))
+    shown = f" --agreement {document.name if document else 'FILE'}" if federation.agreement else ""
+    lines = [
+        f"{target}: {len(members)} sites, SHA-256 {federation.digest.hex()}",
+        *member_lines(members),
+        "hand this very file to every site; each of them then runs",
+        f"  p2pfl doctor --peers {target} --wait 300       (all at the same time: does every link work?)",
+        f"  p2pfl join --peers {target} --data their.csv{shown}",
+    ]
+    output.result("\n".join(lines), {"path": str(target)} | federation_facts(federation), as_json)
+
+
+def _distinct(cards: Sequence[Path], members: Sequence[Member]) -> None:
+    """No name, key or address twice, told by the cards' own files. Raises CardsCollide."""
+    holders: dict[str, Path] = {}
+    for card, one in zip(cards, members, strict=True):
+        addresses = (f"the address {address}" for address in dict.fromkeys(one.addresses))
+        for what in (f"the name {one.name}", f"the key {one.key.hex()[:16]}…", *addresses):
+            if what in holders:
+                evidence = f"{one.name}: {fingerprint(one.key)}"
+                raise CardsCollide(first=holders[what], second=card, what=what, evidence=evidence)
+            holders[what] = card
+
+
+def task_lines(task: str | None) -> draft.TaskLines:
+    """The built-in task with its columns and public constants; or a file's class and digest, which has its own."""
+    if task is not None:
+        return draft.TaskLines(_pinned(task), (), {})
+    from p2pfl.training.tasks.tabular import CONSTANTS, FIELDS
+
+    constants = {name: [f"{number:g}" for number in row] for name, row in CONSTANTS.items()}
+    return draft.TaskLines({"name": "tabular"}, tuple(FIELDS), constants)
+
+
+def _pinned(task: str) -> dict[str, str]:
+    path, colon, cls = task.rpartition(":")
+    if not colon:
+        raise WrongUse(evidence=f"--task {task} is not FILE:CLASS", verb=" peers create")
+    raw = strict_yaml.load(Path(path))
+    return {"file": Path(path).name, "class": cls, "sha256": hashlib.sha256(raw).hexdigest()}

@@ -1,0 +1,38 @@
+"""`p2pfl peers newkey`: the key that this site changes to, and its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options, write_new
+from p2pfl.federation.cards import Card
+from p2pfl.home import Home
+from p2pfl.home.rekey import new_identity
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the card of the new key goes.  [default: NAME.next.card]",
+)
+@home_option
+@unlock_options
+@json_option
+def newkey(target: Path | None, home: Path, unlock: Unlock, as_json: bool) -> None:
+    """Make the key that this site changes to, and its card. The present key stays until a rotation is in force."""
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        name = opened.name
+        before = Card.load(opened.path / f"{name}.card")
+        card = Card.sign(new_identity(opened), name, before.member.addresses)
+    path = target or Path(f"{name}.next.card")
+    write_new(path, card.to_bytes())
+    lines = [f"{path}: the next key of {name}, {card.fingerprint}", "hand it to a site that proposes the change:",
+             f"  p2pfl peers propose rotate {name} {path} -o change.yaml",
+             f"without the signature of {name}, with its present key, the rotation does not count"]  # fmt: skip
+    output.result("\n".join(lines), {"path": str(path), "name": name, "fingerprint": card.fingerprint}, as_json)

@@ -1,0 +1,57 @@
+"""`p2pfl peers revoke`: at this site, at once, accept nothing of another site's key any more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
+from p2pfl.errors.membership import NoSuchSite, NotRevoked, RevokedTooMany
+from p2pfl.federation import Federation
+from p2pfl.home import Home
+from p2pfl.node.epochs import standing
+from p2pfl.node.pending_change import REVOKED, revoked_keys
+
+
+@click.command()
+@click.argument("name")
+@peers_option
+@click.option("--undo", is_flag=True, help="Accept NAME's key again: it was revoked by mistake.")
+@home_option
+@unlock_options
+@json_option
+def revoke(*, name: str, peers_file: Path, undo: bool, home: Path, unlock: Unlock, as_json: bool) -> None:
+    """At this site, at once: close the link to NAME's key and accept nothing of it any more.
+
+    No sum holds this site and that one together from then on. For all sites the removal decides: peers propose remove.
+    """
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        federation, _ = standing(opened, Federation.load(peers_file))
+        roster = federation.roster
+        if name not in roster or name == opened.name:
+            raise NoSuchSite(name=name, evidence=f"others: {', '.join(set(roster.names) - {opened.name})}")
+        with opened.beside():
+            keys, key = revoked_keys(opened), roster[name].key
+            if undo:
+                return _accepted_again(opened, name, [one for one in keys if one != key], key, as_json)
+            left = [one.name for one in roster.members if one.key not in {*keys, key}]
+            if len(left) < roster.quorums.q:
+                raise RevokedTooMany(name=name, quorum=roster.quorums.q, evidence=f"left: {', '.join(left)}")
+            if key not in keys:
+                opened.replace(REVOKED, b"".join([*keys, key]))
+    lines = [f"{name} is revoked at this site; a join that runs closes its link within a second",
+             "the others go on with it until they revoke it too, or until this is approved; meanwhile a sum holds this "
+             "site or that one, about as often the one as the other:",
+             f"  p2pfl peers propose remove {name} -o change.yaml"]  # fmt: skip
+    output.result("\n".join(lines), {"revoked": name, "key": key.hex(), "left": left}, as_json)
+
+
+def _accepted_again(home: Home, name: str, keys: list[bytes], key: bytes, as_json: bool) -> None:
+    """`keys` are those that stay revoked. Raises NotRevoked."""
+    if len(keys) == len(revoked_keys(home)):
+        raise NotRevoked(name=name, evidence=f"keys that are revoked here: {len(keys)}")
+    home.replace(REVOKED, b"".join(keys))
+    text = f"{name} is accepted again at this site; a join that runs has its link back within seconds"
+    output.result(text, {"revoked": None, "key": key.hex()}, as_json)

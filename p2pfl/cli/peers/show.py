@@ -1,0 +1,64 @@
+"""`p2pfl peers show`: who is in peers.yaml, what they agreed on, and what each firewall must open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.firewall import firewall_lines
+from p2pfl.cli.options import json_option
+from p2pfl.cli.peers.members import federation_facts, member_lines
+from p2pfl.errors import ConfigurationError
+from p2pfl.federation import Federation, strict_yaml
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), default=Path("peers.yaml"))
+@json_option
+def show(file: Path, as_json: bool) -> None:
+    """Who is in FILE, what they agreed on, what each firewall must open. Where FILE is wrong, the line is shown."""
+    raw = strict_yaml.load(file)
+    try:
+        federation = Federation.parse(raw, str(file))
+    except ConfigurationError as error:
+        _point(raw, error)
+        raise
+    quorums = federation.roster.quorums
+    privacy, sharing, compression = federation.privacy, federation.sharing, federation.compression
+    lines = [
+        f"{federation.name}  epoch {federation.roster.epoch}  SHA-256 {federation.digest.hex()}",
+        *member_lines(federation.roster.members),
+        f"{quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie",
+        f"task         {federation.task.name or f'{federation.task.file}:{federation.task.cls}'}, "
+        f"{len(federation.task.features)} columns, {federation.rounds} rounds",
+        f"privacy      one {privacy.unit}: noise {privacy.noise_multiplier:g}, clip {privacy.max_grad_norm:g}, "
+        f"sample rate {privacy.sample_rate:g}, {privacy.steps_per_round} steps a round; "
+        f"ε at most {privacy.max_epsilon:g} at δ = {privacy.delta:g}",
+        f"sharing      {sharing.field}-bit field, clip {sharing.clip:g}, largest value {sharing.scale:g}; "
+        f"sums are {'checked' if sharing.verify else 'NOT checked'}",
+        f"compression  {compression.method}"
+        + ("" if compression.method == "none" else f", {100 * compression.density:g} % of the coordinates"),
+        f"topology     {federation.topology}" + (f" {federation.hub}" if federation.hub else ""),
+        f"agreement    {_agreement(federation)}",
+        "what each site's firewall lets through:",
+        *firewall_lines(federation.roster),
+    ]
+    output.result("\n".join(lines), {"path": str(file)} | federation_facts(federation), as_json)
+
+
+def _agreement(federation: Federation) -> str:
+    if federation.agreement is None:
+        return "none is named"
+    return f"SHA-256 {federation.agreement.hex()}: `sha256sum` of the document that each site signs at its first start"
+
+
+def _point(raw: bytes, error: ConfigurationError) -> None:
+    """The line of the finding on stderr, with a caret under its column."""
+    line, _, column = error.fields.get("place", "").rpartition(":")
+    line = line.rpartition(":")[2]
+    if line.isdigit() and column.isdigit():
+        text = raw.decode("utf-8", "replace").split("\n")[int(line) - 1]
+        text = "".join(one if one.isprintable() else "\ufffd" for one in text)  # it may steer the terminal
+        output.progress(f"{int(line):>5} | {text}\n      | {' ' * (int(column) - 1)}^")

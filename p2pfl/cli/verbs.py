@@ -1,0 +1,56 @@
+"""Groups of verbs: each verb's module is loaded when it is called, and a mistyped verb is answered with the nearest."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+
+import click
+
+from p2pfl.errors.people import UnknownVerb
+
+
+class Verbs(click.Group):
+    """A group whose verbs are a table: {verb: what it does}, in the order in which help shows them.
+
+    The verb `show` of a group in the package `p2pfl.cli.peers` is the click command `show` of `p2pfl.cli.peers.show`;
+    `attributes` names the command where that would hide a builtin.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        package: str,
+        verbs: Mapping[str, str],
+        *,
+        attributes: Mapping[str, str] | None = None,
+        elsewhere: Mapping[str, str] | None = None,
+        text: str = "",
+    ) -> None:
+        """`elsewhere`: verbs of other groups, and how they are called there. `text`: the group's help."""
+        super().__init__(name, help=text, no_args_is_help=True)
+        self._package, self._verbs = package, dict(verbs)
+        self._attributes, self._elsewhere = attributes or {}, elsewhere or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._verbs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb's command. Raises UnknownVerb, with the verb that was probably meant."""
+        if cmd_name in self._verbs:
+            module = importlib.import_module(f"{self._package}.{cmd_name}")
+            command = getattr(module, self._attributes.get(cmd_name, cmd_name))
+            if isinstance(command, click.Command):
+                return command
+        if ctx.resilient_parsing:  # a shell asks for completions: a word that is not whole yet is no mistake
+            return None
+        near = difflib.get_close_matches(cmd_name, self._verbs, 1)
+        meant = self._elsewhere.get(cmd_name) or (near[0] if near else "")
+        hint = f"; did you mean {meant}?" if meant else ""
+        group = ctx.command_path.removeprefix("p2pfl")
+        raise UnknownVerb(evidence=f"commands: {', '.join(self._verbs)}{hint}", verb=repr(cmd_name), group=group)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._verbs.items()))
