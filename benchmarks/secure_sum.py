@@ -68,7 +68,7 @@ class Update(SumRun):
 
     def __init__(self, name: str, peer: Peer, make: Callable[[], Any], bits: int, words: int) -> None:
         node, run = peer.node, sums_run(peer.federation)
-        super().__init__(name, [], node.books, run, node.home.query_key().reveal())
+        super().__init__(name, [], node.logs, run, node.home.query_key().reveal())
         self.ready = threading.Event()
         self._make, self._shape = make, ((bits, words),)
 
@@ -173,7 +173,7 @@ async def secure(
     meter.start(lean=lean)
     if options.cold:
         update.ready.set()
-    work = asyncio.create_task(node.run(update.run, update, node.books.count(update.run) + 1))
+    work = asyncio.create_task(node.run(update.run, update, node.logs.count(update.run) + 1))
     if not options.cold:
         await asyncio.sleep(options.ahead_s)
         await asyncio.to_thread(barrier)

@@ -143,7 +143,7 @@ class Peer:
 
             peer = cls(make(federation), make)
             try:
-                begun = len(peer.node.books.federation) > 0  # who joins later has signed the change
+                begun = len(peer.node.logs.federation) > 0  # who joins later has signed the change
                 assent(
                     peer.federation.agreement,
                     Path(agreement) if agreement else None,
@@ -251,13 +251,13 @@ class Peer:
         self, node: Node, name: str, parts: Callable[[], Sequence[Encoded]], patience_s: float
     ) -> tuple[tuple[SumValue, ...], tuple[str, ...], int]:
         run = sums_run(self.federation)
-        source = SumRun(name, parts(), node.books, run, node.home.query_key().reveal())
+        source = SumRun(name, parts(), node.logs, run, node.home.query_key().reveal())
         source.patience_s = patience_s
-        before = node.books.count(run)
+        before = node.logs.count(run)
         while not source.number:  # what came in instead is of another question, that this site was away for
-            await node.run(run, source, node.books.count(run) + 1)
+            await node.run(run, source, node.logs.count(run) + 1)
             if not source.number and source.missed(before):
-                raise SumMissed(evidence=f"the ledger holds it, up to round {node.books.final_round(run)}")
+                raise SumMissed(evidence=f"the ledger holds it, up to round {node.logs.final_round(run)}")
         totals, source.totals = source.totals, ()  # the node goes on serving the round, and needs no numbers for it
         return totals, source.survivors, source.number
 
@@ -273,11 +273,11 @@ class Peer:
         """
         run, delta = training_run(self.federation), self.federation.privacy.delta
         if go_on:
-            await asyncio.to_thread(fairness.looked, self.node.books, run)
+            await asyncio.to_thread(fairness.looked, self.node.logs, run)
         while True:
             node = self.node
             source = await asyncio.to_thread(
-                TrainingRun, self.federation, node.home, node.books, run, trainer, task, node.clocks.draw, node.observer
+                TrainingRun, self.federation, node.home, node.logs, run, trainer, task, node.clocks.draw, node.observer
             )
             node.epsilon = decimal_epsilon(source.account.epsilon(delta))
             try:
@@ -288,7 +288,7 @@ class Peer:
                 await self._next_epoch(ended)
             finally:
                 source.stop()
-        records = node.books.rounds(run)
+        records = node.logs.rounds(run)
         metrics, epsilon = source.all_metrics(records), source.account.epsilon(delta)
         return TrainResult(self.federation.rounds, source.model, metrics, epsilon, delta, records)
 
@@ -308,9 +308,9 @@ class Peer:
         await self.node.start()
 
     @property
-    def books(self) -> Logs:
+    def logs(self) -> Logs:
         """This home's two logs."""
-        return self.node.books
+        return self.node.logs
 
     @property
     def tls(self) -> TlsFacts | None:

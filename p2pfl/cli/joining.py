@@ -134,7 +134,7 @@ class Access:
         ) as peer:
             if self.document is not None and federation.agreement is not None:
                 options["agreement"] = federation.agreement.hex()
-            noted = entries.operator(time=peer.books.time, command=command, options=options)
-            await asyncio.to_thread(peer.books.note, noted)
+            noted = entries.operator(time=peer.logs.time, command=command, options=options)
+            await asyncio.to_thread(peer.logs.note, noted)
             async with monitor.shown(peer), stoppable(peer):
                 yield peer

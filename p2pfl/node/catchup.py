@@ -60,7 +60,7 @@ class CatchUpRules:
 
     def __init__(
         self,
-        books: Logs,
+        logs: Logs,
         roster: Roster,
         now: Callable[[], float],
         model_of: Callable[[bytes], memoryview | None],
@@ -68,7 +68,7 @@ class CatchUpRules:
         genesis: bytes = b"",
     ) -> None:
         self._genesis = genesis
-        self._books, self._roster, self._now, self._model_of, self._before = books, roster, now, model_of, before
+        self._logs, self._roster, self._now, self._model_of, self._before = logs, roster, now, model_of, before
         self._asked: dict[str, float] = {}
         self.wanted: Wanted | None = None
 
@@ -77,19 +77,19 @@ class CatchUpRules:
         if self._now() - self._asked.get(peer, -AGAIN_S) < AGAIN_S:
             return None
         self._asked[peer] = self._now()
-        return Behind(len(self._books.federation), b"", 0)
+        return Behind(len(self._logs.federation), b"", 0)
 
     def want_model(self, digest: bytes, peer: str, length: int) -> Behind:
         """The question for a model of so many bytes, from its first one on."""
         self.wanted = Wanted(digest, peer, length)
-        return Behind(len(self._books.federation), digest, 0)
+        return Behind(len(self._logs.federation), digest, 0)
 
     def answer(self, message: Behind) -> list[Message]:
         """What this site has of what a peer asks for."""
         if not message.model:
-            rows = self._books.rows(message.entries, ROWS, ROWS_BYTES)
+            rows = self._logs.rows(message.entries, ROWS, ROWS_BYTES)
             listed = tuple((record, tuple(sorted(signed.items()))) for record, signed in rows)
-            return [Entries(message.entries, len(self._books.federation), listed)] if rows else []
+            return [Entries(message.entries, len(self._logs.federation), listed)] if rows else []
         data = self._model_of(message.model)
         if data is None:
             return []
@@ -102,11 +102,11 @@ class CatchUpRules:
         current   by run, the round under way here
         Raises MalformedMessage naming who sent entries that do not hold.
         """
-        if message.first != len(self._books.federation) or not message.rows:
+        if message.first != len(self._logs.federation) or not message.rows:
             return {}
         rows = [(record, dict(signed)) for record, signed in message.rows]
         try:
-            held = check_rows(rows, self._roster, self._books.bases(), self._steps(rows))
+            held = check_rows(rows, self._roster, self._logs.bases(), self._steps(rows))
         except (Malformed, KeyError) as error:
             raise MalformedMessage(peer=letter.sender, evidence=f"entries of its ledger: {error}") from None
         last = codec.read_facts(held[-1][0]) if held else {}
@@ -115,7 +115,7 @@ class CatchUpRules:
         if not held:
             return {}
         self._before()
-        self._books.adopt(held)
+        self._logs.adopt(held)
         self._asked.pop(letter.sender, None)  # there may be more
         found: dict[bytes, tuple[int, bytes]] = {}
         for record, _ in held:
@@ -126,9 +126,9 @@ class CatchUpRules:
 
     def _steps(self, rows: Sequence[SignedRecord]) -> Epochs:
         """The epochs of this log, to be followed through the rows. Raises Malformed when they begin elsewhere."""
-        if not len(self._books.federation) and genesis_digest(rows[0][0]) != self._genesis:
+        if not len(self._logs.federation) and genesis_digest(rows[0][0]) != self._genesis:
             raise Malformed("the log does not begin with the genesis that peers.yaml names")
-        return self._books.epochs
+        return self._logs.epochs
 
     def part(self, sender: str, message: ModelPart) -> tuple[Behind | None, bytes | None]:
         """The next question for the model that is fetched, and the model's bytes once they are whole.
@@ -148,7 +148,7 @@ class CatchUpRules:
             self.wanted = None
             return None, bytes(wanted.data)
         more = len(wanted.data) % (PARTS * PART_BYTES) == 0
-        return (Behind(len(self._books.federation), wanted.digest, len(wanted.data)) if more else None), None
+        return (Behind(len(self._logs.federation), wanted.digest, len(wanted.data)) if more else None), None
 
 
 class CatchUp:
@@ -156,23 +156,23 @@ class CatchUp:
 
     def __init__(
         self,
-        hands: EffectRunner,
+        effects: EffectRunner,
         federation: Federation,
         identity: Identity,
         name: str,
         incarnation: bytes,
         runs: dict[bytes, ActiveRun],
     ) -> None:
-        self._hands, self._identity, self._runs = hands, identity, runs
-        self._books, self._now = hands.books, hands.clocks.now
-        run, epoch = digest("run", federation.digest), federation.roster.epoch
-        self._envelope = Envelope(run, epoch, 0, 0, name, incarnation)
-        self._catchup = CatchUpRules(
-            hands.books,
+        self._effects, self._identity, self._runs = effects, identity, runs
+        self._logs, self._now = effects.logs, effects.clocks.now
+        run_id, epoch = digest("run", federation.digest), federation.roster.epoch
+        self._envelope = Envelope(run_id, epoch, 0, 0, name, incarnation)
+        self._rules = CatchUpRules(
+            effects.logs,
             federation.roster,
             self._now,
             self._model_of,
-            lambda: hands.home.replace(BEHIND, b"\x01"),
+            lambda: effects.home.replace(BEHIND, b"\x01"),
             federation.genesis,
         )
         self._model_asked = self._now()
@@ -180,7 +180,7 @@ class CatchUp:
         self._roster = federation.roster
         self._met: set[str] = set()
         self._later: dict[tuple[str, bool], Letter] = {}  # the newest question of each peer, for entries and a model
-        hands.drained = self._drained
+        effects.drained = self._drained
 
     def came(self, peer: str) -> None:
         """The link to `peer` stands: it has said hello."""
@@ -202,18 +202,18 @@ class CatchUp:
     @property
     def wanted(self) -> str:
         """Who is asked for a model; empty when none is lacking."""
-        return self._catchup.wanted.peer if self._catchup.wanted is not None else ""
+        return self._rules.wanted.peer if self._rules.wanted is not None else ""
 
     def ask(self, peer: str) -> None:
         """Ask `peer` for entries that this ledger lacks, unless it was asked a moment ago."""
-        begun = len(self._books.federation) or self._envelope.epoch > 1
-        question = self._catchup.ask(peer) if begun else None
-        if question is not None and peer in self._hands.queues:
+        begun = len(self._logs.federation) or self._envelope.epoch > 1
+        question = self._rules.ask(peer) if begun else None
+        if question is not None and peer in self._effects.queues:
             self.say(peer, question)
 
     def ask_model(self, wanted: bytes, after: str = "") -> None:
         """Ask one peer after another for the model, behind `after`, and each whether there is a newer one."""
-        peers = sorted(self.up) or sorted(self._hands.queues)
+        peers = sorted(self.up) or sorted(self._effects.queues)
         peer = next((name for name in peers if name > (after or self.wanted)), peers[0])
         self._ask_model(wanted, peer)
         self.ask(peer)
@@ -221,77 +221,77 @@ class CatchUp:
     def _ask_model(self, wanted: bytes, peer: str) -> None:
         self._model_asked = self._now()
         length = max(each.source.model_size for each in self._runs.values())
-        self.say(peer, self._catchup.want_model(wanted, peer, length))
+        self.say(peer, self._rules.want_model(wanted, peer, length))
         later = e.Tick(self._model_asked + MODEL_AGAIN_S + 1.0, 0, 0)
-        self._hands.intake.put_at(LocalEvent(next(iter(self._runs)), later))  # only wakes the node
+        self._effects.inbox.put_at(LocalEvent(next(iter(self._runs)), later))  # only wakes the node
 
     def fetching(self, now: float) -> bool:
         """A model is lacking; one that does not come is asked of the next peer."""
-        if self._catchup.wanted is None:
+        if self._rules.wanted is None:
             return False
         if now - self._model_asked > MODEL_AGAIN_S:
-            self.ask_model(self._catchup.wanted.digest)
+            self.ask_model(self._rules.wanted.digest)
         return True
 
-    def _current(self, run: bytes, held: ActiveRun) -> int:
+    def _current(self, run_id: bytes, active: ActiveRun) -> int:
         """The round under way; before a run begins one, the one that it is about to begin: its sum is wanted, too."""
-        begins = self._hands.books.count(run) < held.rounds
-        return held.course.number or (held.course.final_round + 1 if begins else 0)
+        begins = self._effects.logs.count(run_id) < active.rounds
+        return active.run.number or (active.run.final_round + 1 if begins else 0)
 
-    async def take(self, held: ActiveRun, letter: Letter) -> None:
+    async def take(self, active: ActiveRun, letter: Letter) -> None:
         """A peer asks for what it missed, or answers what this one asked."""
         message, sender = letter.message, letter.sender
-        if isinstance(message, Behind) and self._hands.waiting(sender) > MOST_ANSWERED:
+        if isinstance(message, Behind) and self._effects.waiting(sender) > MOST_ANSWERED:
             # It asks more than it takes: two hundred bytes of a question are eight mebibytes of an answer.
             self._later[(sender, bool(message.model))] = letter
         elif isinstance(message, Behind):
-            for answer in await asyncio.to_thread(self._catchup.answer, message):
+            for answer in await asyncio.to_thread(self._rules.answer, message):
                 self.say(sender, answer)
         elif isinstance(message, Entries):
-            current = {run: self._current(run, each) for run, each in self._runs.items()}
-            found = await self._checked(held, partial(self._catchup.take, letter, message, current)) or {}
-            for run, (number, record) in found.items():
-                self._hands.observer(RoundsTakenOver(number, sender))
-                if run in self._runs:
-                    await self._adopt(self._runs[run], number, record, sender)
+            current = {run_id: self._current(run_id, each) for run_id, each in self._runs.items()}
+            found = await self._checked(active, partial(self._rules.take, letter, message, current)) or {}
+            for run_id, (number, record) in found.items():
+                self._effects.observer(RoundsTakenOver(number, sender))
+                if run_id in self._runs:
+                    await self._adopt(self._runs[run_id], number, record, sender)
             if found:
                 self.ask(sender)
         elif isinstance(message, ModelPart):
-            more, data = await self._checked(held, partial(self._catchup.part, sender, message)) or (None, None)
+            more, data = await self._checked(active, partial(self._rules.part, sender, message)) or (None, None)
             if more is not None:
                 self._model_asked = self._now()
                 self.say(sender, more)
             if data is not None:
-                await self._model(held, sender, data)
+                await self._model(active, sender, data)
 
     def _drained(self, peer: str) -> None:
         """The peer has taken something: what it asked last may be answered now."""
-        if self._later and self._hands.waiting(peer) <= MOST_ANSWERED:
+        if self._later and self._effects.waiting(peer) <= MOST_ANSWERED:
             for kind in (False, True):
                 if (letter := self._later.pop((peer, kind), None)) is not None:
-                    self._hands.intake.put(e.Received(self._now(), letter))
+                    self._effects.inbox.put(e.Received(self._now(), letter))
 
     async def _adopt(self, each: ActiveRun, number: int, record: bytes, peer: str) -> None:
         wanted = await asyncio.to_thread(each.source.lacks, number, record)
         if wanted:
             each.lacking = True
             self._ask_model(wanted, peer)
-        await self._hands.carry_out(each, each.course.adopt(number, record))
+        await self._effects.carry_out(each, each.run.adopt(number, record))
 
-    async def _model(self, held: ActiveRun, peer: str, data: bytes) -> None:
-        await self._checked(held, partial(held.source.fetched, data, held.course.final_round, peer))
-        wanted = held.source.lacks(held.course.final_round, b"")
+    async def _model(self, active: ActiveRun, peer: str, data: bytes) -> None:
+        await self._checked(active, partial(active.source.fetched, data, active.run.final_round, peer))
+        wanted = active.source.lacks(active.run.final_round, b"")
         if wanted:
             self.ask_model(wanted, after=peer)
         else:
-            await self._hands.model_came(held)
+            await self._effects.model_came(active)
 
-    async def _checked(self, held: ActiveRun, work: Callable[[], Any]) -> Any:
+    async def _checked(self, active: ActiveRun, work: Callable[[], Any]) -> Any:
         """Its result; None when a peer's part in it broke the protocol, which is told."""
         try:
             return await asyncio.to_thread(work)
         except RemoteProtocolError as error:
-            await self._hands.carry_out(held, held.course.breach(error))
+            await self._effects.carry_out(active, active.run.breach(error))
             return None
 
     def _model_of(self, wanted: bytes) -> memoryview | None:
@@ -300,9 +300,9 @@ class CatchUp:
 
     def say_to_all(self, message: Message) -> None:
         """One letter between nodes, to every peer."""
-        for peer in self._hands.queues:
+        for peer in self._effects.queues:
             self.say(peer, message)
 
     def say(self, peer: str, message: Message) -> None:
         """One letter between nodes."""
-        self._hands.send(peer, seal(message, self._envelope, self._identity))
+        self._effects.send(peer, seal(message, self._envelope, self._identity))

@@ -60,7 +60,7 @@ class Outbox(asyncio.Queue[codec.Pieces]):
 
 
 class EffectRunner:
-    """One node's hands.
+    """Carries out the effects of one node's runs.
 
     Set later: `behind(peer)` asks that peer for what this site may lack of the ledger; `drained(peer)` is told whenever
     that peer's link has taken a letter.
@@ -69,14 +69,14 @@ class EffectRunner:
     def __init__(
         self,
         home: Home,
-        books: Logs,
+        logs: Logs,
         mesh: Mesh,
-        intake: Inbox,
+        inbox: Inbox,
         greetings: Greetings,
         clocks: Clocks,
         observer: Observer,
     ) -> None:
-        self.home, self.books, self.mesh, self.intake = home, books, mesh, intake
+        self.home, self.logs, self.mesh, self.inbox = home, logs, mesh, inbox
         self.greetings, self.clocks, self.observer = greetings, clocks, observer
         self.behind: Callable[[str], None] = lambda peer: None
         self.drained: Callable[[str], None] = lambda peer: None
@@ -85,57 +85,57 @@ class EffectRunner:
         self._noted_breaches: dict[tuple[str, str], int] = {}  # by peer and code: the round in which it was noted
         self._follow: list[tuple[ActiveRun, e.Event]] = []
 
-    async def carry_out(self, held: ActiveRun, effects: list[e.Effect]) -> None:
+    async def carry_out(self, active: ActiveRun, effects: list[e.Effect]) -> None:
         """All effects in order, then what follows from them, before any other event."""
         for effect in effects:
-            await self._carry_out_one(held, effect)
+            await self._carry_out_one(active, effect)
         while self._follow:
             await self.feed(*self._follow.pop(0))
 
-    async def _carry_out_one(self, held: ActiveRun, effect: e.Effect) -> None:  # noqa: C901 (one case a kind)
+    async def _carry_out_one(self, active: ActiveRun, effect: e.Effect) -> None:  # noqa: C901 (one case a kind)
         match effect:
             case e.Send():
-                await self._send(held, effect)
+                await self._send(active, effect)
             case e.Persist():
-                await self._persist(held, effect)
+                await self._persist(active, effect)
             case e.SetTimer():
-                await self._set_timer(held, effect)
+                await self._set_timer(active, effect)
             case e.Quantise():
-                await self._quantise(held, effect)
+                await self._quantise(active, effect)
             case e.Ahead():
-                await self._ahead(held, effect)
+                await self._ahead(active, effect)
             case e.Apply():
-                await self._apply(held, effect)
+                await self._apply(active, effect)
             case e.Retract():
-                await self._retract(held, effect)
+                await self._retract(active, effect)
             case e.Finished():
-                await self._finished(held, effect)
+                await self._finished(active, effect)
             case e.LeftBehind():
-                await self._left_behind(held, effect)
+                await self._left_behind(active, effect)
             case e.Accuse():
-                await self._accuse(held, effect)
+                await self._accuse(active, effect)
             case e.Noted():
-                await self._noted(held, effect)
+                await self._noted(active, effect)
             case e.Stop():
-                await self._stop(held, effect)
+                await self._stop(active, effect)
             case _:
                 assert_never(effect)
 
-    async def feed(self, held: ActiveRun, *events: e.Event) -> None:
+    async def feed(self, active: ActiveRun, *events: e.Event) -> None:
         """Hand events to the run, and carry out what each leads to before the next one that does not only send."""
         left = list(events)
         while left:
-            current = held.course.current
+            current = active.run.current
             before = (current.attempt, current.phase) if current is not None else None
-            effects, left = await asyncio.to_thread(_handle, held.course, left)
+            effects, left = await asyncio.to_thread(_handle, active.run, left)
             if current is not None and (current.attempt, current.phase) != before:
                 self.observer(PhaseEntered(current.number, current.attempt, current.phase.value))
-            await self.carry_out(held, effects)
+            await self.carry_out(active, effects)
 
-    async def model_came(self, held: ActiveRun) -> None:
+    async def model_came(self, active: ActiveRun) -> None:
         """The model that the ledger names is here: apply what waited for it."""
-        held.lacking, delayed, held.delayed = False, held.delayed, []
-        await self.carry_out(held, list(delayed))
+        active.lacking, delayed, active.delayed = False, active.delayed, []
+        await self.carry_out(active, list(delayed))
 
     async def post(self, peer: str) -> None:
         """Hand one peer's letters to the mesh, as fast as its link takes them."""
@@ -168,17 +168,17 @@ class EffectRunner:
         """One letter to one peer."""
         self._put(peer, letter.pieces)
 
-    def store(self, run: bytes, items: tuple[tuple[str, e.Stored], ...]) -> None:
+    def store(self, run_id: bytes, items: tuple[tuple[str, e.Stored], ...]) -> None:
         """Make items of a run durable; blocks."""
         for item, data in items:
             if data is None:
                 self.home.remove(item)
             else:
-                self.home.replace(item, codec.pieces((run, data)))
+                self.home.replace(item, codec.pieces((run_id, data)))
 
     # ── one for each kind ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def _send(self, held: ActiveRun, effect: e.Send) -> None:
+    async def _send(self, active: ActiveRun, effect: e.Send) -> None:
         wire = effect.letter.pieces
         for peer in self.queues if effect.to is None else (effect.to,):
             self._put(peer, wire)
@@ -186,68 +186,68 @@ class EffectRunner:
         if isinstance(message, Want) and message.what == SUM and effect.to is not None:
             self.behind(effect.to)  # it may be further on than the round that is asked for
 
-    async def _persist(self, held: ActiveRun, effect: e.Persist) -> None:
-        await asyncio.to_thread(self.store, held.course.setting.run, effect.items)
-        self._follow.append((held, effect.stored(self.clocks.now())))
+    async def _persist(self, active: ActiveRun, effect: e.Persist) -> None:
+        await asyncio.to_thread(self.store, active.run.setting.run, effect.items)
+        self._follow.append((active, effect.stored(self.clocks.now())))
 
-    async def _set_timer(self, held: ActiveRun, effect: e.SetTimer) -> None:
-        self.intake.put_at(LocalEvent(held.course.setting.run, effect.event))
+    async def _set_timer(self, active: ActiveRun, effect: e.SetTimer) -> None:
+        self.inbox.put_at(LocalEvent(active.run.setting.run, effect.event))
 
-    async def _quantise(self, held: ActiveRun, effect: e.Quantise) -> None:
-        vectors = await asyncio.to_thread(held.source_of(effect.round).words, effect)
-        self._follow.append((held, e.WordsReady(self.clocks.now(), effect.round, effect.attempt, vectors)))
+    async def _quantise(self, active: ActiveRun, effect: e.Quantise) -> None:
+        vectors = await asyncio.to_thread(active.source_of(effect.round).words, effect)
+        self._follow.append((active, e.WordsReady(self.clocks.now(), effect.round, effect.attempt, vectors)))
 
-    async def _ahead(self, held: ActiveRun, effect: e.Ahead) -> None:
+    async def _ahead(self, active: ActiveRun, effect: e.Ahead) -> None:
         """In a thread beside everything else; nothing waits for it."""
-        segments = held.source.shape(effect.round)
+        segments = active.source.shape(effect.round)
         if segments:
-            self._expanding = asyncio.create_task(self._expand(held, effect, segments))
+            self._expanding = asyncio.create_task(self._expand(active, effect, segments))
 
-    async def _expand(self, held: ActiveRun, effect: e.Ahead, segments: tuple[tuple[int, int], ...]) -> None:
+    async def _expand(self, active: ActiveRun, effect: e.Ahead, segments: tuple[tuple[int, int], ...]) -> None:
         masks = await asyncio.to_thread(effect.masks, segments)
         ready = e.MasksReady(self.clocks.now(), effect.round, effect.attempt, effect.bundles, masks)
-        self.intake.put(LocalEvent(held.course.setting.run, ready))
+        self.inbox.put(LocalEvent(active.run.setting.run, ready))
 
-    async def _apply(self, held: ActiveRun, effect: e.Apply) -> None:
-        if held.lacking:
-            held.delayed.append(effect)
+    async def _apply(self, active: ActiveRun, effect: e.Apply) -> None:
+        if active.lacking:
+            active.delayed.append(effect)
             return
-        model, outcome = await asyncio.to_thread(held.source_of(effect.round).apply, effect)
-        self._follow.append((held, e.Applied(self.clocks.now(), effect.round, model, outcome)))
+        model, outcome = await asyncio.to_thread(active.source_of(effect.round).apply, effect)
+        self._follow.append((active, e.Applied(self.clocks.now(), effect.round, model, outcome)))
 
-    async def _retract(self, held: ActiveRun, effect: e.Retract) -> None:
-        await asyncio.to_thread(held.source.retract, effect.to)
+    async def _retract(self, active: ActiveRun, effect: e.Retract) -> None:
+        await asyncio.to_thread(active.source.retract, effect.to)
 
-    async def _stop(self, held: ActiveRun, effect: e.Stop) -> None:
+    async def _stop(self, active: ActiveRun, effect: e.Stop) -> None:
         await self.part()
         raise effect.error  # the mesh, when it stops, waits until what it was given is acknowledged
 
-    async def _noted(self, held: ActiveRun, effect: e.Noted) -> None:
-        await self._note(held, effect.kind, effect.facts)
+    async def _noted(self, active: ActiveRun, effect: e.Noted) -> None:
+        await self._note(active, effect.kind, effect.facts)
         if effect.kind == "abandoned":
             self.observer(AttemptAbandoned(**{key: effect.facts[key] for key in ("round", "attempt", "waited_for")}))
 
-    async def _note(self, held: ActiveRun, kind: str, facts: dict[str, Any]) -> None:
-        setting = held.course.setting
-        await asyncio.to_thread(self.books.noted, setting.run, setting.roster.epoch, kind, facts)
+    async def _note(self, active: ActiveRun, kind: str, facts: dict[str, Any]) -> None:
+        setting = active.run.setting
+        await asyncio.to_thread(self.logs.noted, setting.run, setting.roster.epoch, kind, facts)
 
-    async def _accuse(self, held: ActiveRun, effect: e.Accuse) -> None:
+    async def _accuse(self, active: ActiveRun, effect: e.Accuse) -> None:
         proof = codec.pack(effect.proof) if effect.proof else b""
         named = digest("evidence", proof) if proof else None
         if named is not None:
             await asyncio.to_thread(self.home.replace, f"{EVIDENCE}/{named.hex()[:16]}", proof)
         facts = {"round": effect.round, "attempt": effect.attempt, "peer": effect.peer, "code": effect.error.code}
-        await self._note(held, "breach", {**facts, "proof": named})
+        await self._note(active, "breach", {**facts, "proof": named})
         self.observer(RuleBroken(effect.peer, effect.error, proof=named.hex()[:16] if named else ""))
 
-    async def note_breach(self, held: ActiveRun, error: RemoteProtocolError) -> None:
+    async def note_breach(self, active: ActiveRun, error: RemoteProtocolError) -> None:
         """A peer broke a rule of the link: noted once a round, and told. Its letters are as good as before."""
-        peer, number = error.fields["peer"], held.course.number
+        peer, number = error.fields["peer"], active.run.number
         if self._noted_breaches.get((peer, error.code)) == number:
             return
         self._noted_breaches[(peer, error.code)] = number
         facts = {"round": number, "attempt": 0, "peer": peer, "code": error.code, "proof": None}
-        await self._note(held, "breach", facts)
+        await self._note(active, "breach", facts)
         self.observer(RuleBroken(peer, error, proof=""))
 
     def proofs(self) -> list[tuple[bytes, ...]]:
@@ -255,43 +255,43 @@ class EffectRunner:
         kept = [self.home.read(item) for item in self.home.items(EVIDENCE)]
         return [read_proof(data) for data in kept if data]
 
-    async def _left_behind(self, held: ActiveRun, effect: e.LeftBehind) -> None:
+    async def _left_behind(self, active: ActiveRun, effect: e.LeftBehind) -> None:
         facts = {"round": effect.round, "attempt": effect.attempt, "lacking": list(effect.lacking), "sent": effect.sent}
-        await self._note(held, "left", facts)
+        await self._note(active, "left", facts)
         self.observer(RoundLeft(effect.round, effect.attempt, effect.lacking, effect.sent))
-        source = held.source
-        held.older[effect.round] = source
+        source = active.source
+        active.older[effect.round] = source
         source.left(effect)
 
-    async def _finished(self, held: ActiveRun, effect: e.Finished) -> None:
+    async def _finished(self, active: ActiveRun, effect: e.Finished) -> None:
         """Durable in this order: the new model beside the old, the sum for those who missed it, the ledger entry."""
-        done = held.course.rounds.get(effect.round)
+        done = active.run.rounds.get(effect.round)
         if done is None:
             return
-        await asyncio.to_thread(self._settle, held, done, effect)
-        settled = held.course.finished(effect.round)
-        held.older.pop(effect.round, None)
+        await asyncio.to_thread(self._settle, active, done, effect)
+        settled = active.run.finished(effect.round)
+        active.older.pop(effect.round, None)
         record = codec.read_facts(effect.record)
         self.observer(
             RoundFinal(
                 round=done.number,
-                rounds=held.rounds,
+                rounds=active.rounds,
                 survivors=record["survivors"],
                 outcome=record["outcome"],
                 epsilon=record["epsilon"],
                 configuration=record["configuration"],
-                seconds=self.clocks.now() - held.began,
-                bytes_sent=self.bytes_sent - held.bytes_before,
+                seconds=self.clocks.now() - active.began,
+                bytes_sent=self.bytes_sent - active.bytes_before,
                 payload_bytes=sum(vector.words.nbytes for vector in done.state.total),
             )
         )
-        await self.carry_out(held, settled)
+        await self.carry_out(active, settled)
 
-    def _settle(self, held: ActiveRun, done: Round, effect: e.Finished) -> None:
-        source = held.source_of(done.number)
+    def _settle(self, active: ActiveRun, done: Round, effect: e.Finished) -> None:
+        source = active.source_of(done.number)
         source.keep(done.number)
-        self.store(held.course.setting.run, ((FINAL_ITEM, done.keepsake()),))
-        self.books.finish(effect.record, effect.cosignatures)
+        self.store(active.run.setting.run, ((FINAL_ITEM, done.keepsake()),))
+        self.logs.finish(effect.record, effect.cosignatures)
         source.adopt(done.number)
         self.home.replace(PEERS_ITEM, self.greetings.statements())
         self.home.remove(done.state.item)
@@ -304,11 +304,11 @@ class EffectRunner:
         return sum(status.bytes_sent for status in self.mesh.links().values())
 
 
-def _handle(course: Run, events: list[e.Event]) -> tuple[list[e.Effect], list[e.Event]]:
+def _handle(run: Run, events: list[e.Event]) -> tuple[list[e.Effect], list[e.Event]]:
     """The effects of the first events, up to one that asks for more than to send; and the events behind it."""
     effects: list[e.Effect] = []
     for place, event in enumerate(events, 1):
-        effects += course.handle(event)
+        effects += run.handle(event)
         if any(not isinstance(effect, e.Send) for effect in effects):
             return effects, events[place:]
     return effects, []

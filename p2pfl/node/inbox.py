@@ -43,7 +43,7 @@ OF_A_LINK: Final = (MalformedStream, LinkFlooded, OpensTooOften, TakesNothing)
 class LocalEvent:
     """An event of this node's own, for one run: its update, its timer."""
 
-    run: bytes
+    run_id: bytes
     event: e.Event
 
 
@@ -120,9 +120,9 @@ class UnknownRuns:
             self._held[letter.sender] = (count + 1, size + letter.size)
             self._of_run.setdefault(letter.envelope.run, []).append(letter)
 
-    def take(self, run: bytes) -> list[Letter]:
+    def take(self, run_id: bytes) -> list[Letter]:
         """Those of `run`, in the order in which they came; they are kept no longer."""
-        found = self._of_run.pop(run, [])
+        found = self._of_run.pop(run_id, [])
         for letter in found:
             count, size = self._held[letter.sender]
             self._held[letter.sender] = (count - 1, size - letter.size)
@@ -247,10 +247,10 @@ class Inbox:
             event: e.Event | LocalEvent | Breach = found
             return event
 
-    def more(self, run: bytes, most: int) -> list[e.Event]:
+    def more(self, run_id: bytes, most: int) -> list[e.Event]:
         """What has come after it, as long as it is bulk of the same run: small steps, which cost less together."""
         found: list[e.Event] = []
-        while self._held and len(found) < most and _is_bulk(self._held.first(), run):
+        while self._held and len(found) < most and _is_bulk(self._held.first(), run_id):
             found.append(self._held.pop())
         return found
 
@@ -279,5 +279,5 @@ class Inbox:
         return derive(self._clocks.draw(64), "secret", digest("nonces", seen), length=count)
 
 
-def _is_bulk(one: Any, run: bytes) -> bool:
-    return isinstance(one, e.Received) and isinstance(one.letter.message, BULK) and one.letter.envelope.run == run
+def _is_bulk(one: Any, run_id: bytes) -> bool:
+    return isinstance(one, e.Received) and isinstance(one.letter.message, BULK) and one.letter.envelope.run == run_id

@@ -92,11 +92,11 @@ class Logs:
     def _count(self, record: bytes) -> None:
         facts = codec.read_facts(record)
         if facts.get("kind") == "round":
-            run = facts["run"]
-            self._final[run] = (facts["round"], facts["model_after"], base_of(record))
+            run_id = facts["run"]
+            self._final[run_id] = (facts["round"], facts["model_after"], base_of(record))
             for name, text in facts["epsilon"].items():
                 self._spent[name] = max(self._spent.get(name, 0.0), float(text or 0.0))
-            self._counts[run] = self._counts.get(run, 0) + 1
+            self._counts[run_id] = self._counts.get(run_id, 0) + 1
 
     @property
     def time(self) -> int:
@@ -129,36 +129,36 @@ class Logs:
         with self._lock:
             return self.federation.root_at(size)
 
-    def final_round(self, run: bytes) -> int:
+    def final_round(self, run_id: bytes) -> int:
         """The last final round of `run`; 0 before the first."""
-        return self.base(run)[0]
+        return self.base(run_id)[0]
 
-    def base(self, run: bytes) -> Base:
+    def base(self, run_id: bytes) -> Base:
         """The last final round of `run`, and the digest of its record."""
-        number, _, record = self._final.get(run.hex(), (0, "", NO_BASE[1]))
+        number, _, record = self._final.get(run_id.hex(), (0, "", NO_BASE[1]))
         return number, record
 
     def spent(self) -> Mapping[str, float]:
         """By site, the epsilon that the ledger says it has spent, over all runs."""
         return self._spent
 
-    def count(self, run: bytes) -> int:
+    def count(self, run_id: bytes) -> int:
         """How many rounds of `run` are final: those that were left behind have numbers too."""
-        return self._counts.get(run.hex(), 0)
+        return self._counts.get(run_id.hex(), 0)
 
     def final_rounds(self) -> dict[bytes, int]:
         """By run, its last final round."""
-        return {bytes.fromhex(run): number for run, (number, *_) in self._final.items()}
+        return {bytes.fromhex(run_id): number for run_id, (number, *_) in self._final.items()}
 
-    def model_after(self, run: bytes) -> bytes | None:
+    def model_after(self, run_id: bytes) -> bytes | None:
         """Digest of the model after the last final round of `run`."""
-        held = self._final.get(run.hex())
+        held = self._final.get(run_id.hex())
         return bytes.fromhex(held[1]) if held else None
 
-    def rounds(self, run: bytes) -> list[codec.Facts]:
+    def rounds(self, run_id: bytes) -> list[codec.Facts]:
         """The records of `run`'s rounds, in order."""
         found = (codec.read_facts(one.record) for one in self.federation.records())
-        return [facts for facts in found if facts.get("kind") == "round" and facts["run"] == run.hex()]
+        return [facts for facts in found if facts.get("kind") == "round" and facts["run"] == run_id.hex()]
 
     def begin(self, genesis: Mapping[str, bytes], agreement: Mapping[str, bytes]) -> None:
         """Write the genesis with everybody's signature, and the agreement where there is one."""
@@ -218,7 +218,7 @@ class Logs:
 
     def bases(self) -> dict[bytes, Base]:
         """By run, its last final round and the digest of that record."""
-        return {bytes.fromhex(run): (number, record) for run, (number, _, record) in self._final.items()}
+        return {bytes.fromhex(run_id): (number, record) for run_id, (number, _, record) in self._final.items()}
 
     def cosign(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
         """Signatures over the last entry that came after it was written."""
@@ -235,9 +235,9 @@ class Logs:
         with self._lock:
             self.site.append(record)
 
-    def noted(self, run: bytes, epoch: int, kind: str, facts: Mapping[str, Any]) -> None:
+    def noted(self, run_id: bytes, epoch: int, kind: str, facts: Mapping[str, Any]) -> None:
         """A fact of a round, as the round tells it."""
-        place = AttemptId(run, epoch, facts["round"], facts["attempt"])
+        place = AttemptId(run_id, epoch, facts["round"], facts["attempt"])
         if kind == "commitment":
             digest = bytes.fromhex(facts["digest"])
             self.note(entries.commitment(place, time=self.time, of="bundle", digest=digest))

@@ -64,7 +64,7 @@ class Node:
         self.incarnation = clocks.draw(16)
         self.epsilon = ""
         pledge, roster = pledge_of(federation), federation.roster
-        self.books = Logs(home, self.identity, pledge, clocks.wall)
+        self.logs = Logs(home, self.identity, pledge, clocks.wall)
         self._begun = self._begun_before()
         self.greetings = Greetings(
             self.identity, self.name, roster, self.incarnation, federation.digest, pledge, self._standing
@@ -72,14 +72,14 @@ class Node:
         site = LocalSite.of(self.identity, self.name, roster, clocks, proxy=proxy)
         about = About(__version__, federation.raw)
         self.mesh = Mesh(site, self.greetings, about, listen=listen, incarnation=self.incarnation, hub=federation.hub)
-        self.intake = Inbox(self.mesh, self.greetings, roster, clocks, observer, wait_s)
-        self.greetings.fatal = self.intake.fail
-        self.changes = PendingChange(home, self.books, federation, self.greetings, observer)
-        self.intake.listed_before = lambda: self.books.in_an_epoch
+        self.inbox = Inbox(self.mesh, self.greetings, roster, clocks, observer, wait_s)
+        self.greetings.fatal = self.inbox.fail
+        self.changes = PendingChange(home, self.logs, federation, self.greetings, observer)
+        self.inbox.listed_before = lambda: self.logs.in_an_epoch
         self._runs: dict[bytes, ActiveRun] = {}
-        self.hands = EffectRunner(home, self.books, self.mesh, self.intake, self.greetings, clocks, observer)
-        self.learner = CatchUp(self.hands, federation, self.identity, self.name, self.incarnation, self._runs)
-        self.hands.behind, self.changes.say = self.learner.ask, self.learner.say_to_all
+        self.effects = EffectRunner(home, self.logs, self.mesh, self.inbox, self.greetings, clocks, observer)
+        self.catch_up = CatchUp(self.effects, federation, self.identity, self.name, self.incarnation, self._runs)
+        self.effects.behind, self.changes.say = self.catch_up.ask, self.catch_up.say_to_all
         self._tasks: set[asyncio.Task[Any]] = set()
         self._foreign = UnknownRuns()
         self._latest: ActiveRun | None = None
@@ -90,12 +90,12 @@ class Node:
 
     def _begun_before(self) -> dict[bytes, tuple[int, int]]:
         """By run, the highest (round, attempt) that this home has begun."""
-        begun = {run: (number, ANY_ATTEMPT) for run, number in self.books.final_rounds().items()}
+        begun = {run_id: (number, ANY_ATTEMPT) for run_id, number in self.logs.final_rounds().items()}
         for item in (ATTEMPT_ITEM, *(attempt for attempt, _ in LEFT_ITEMS)):
             left = self.home.read(item)
             if left is not None:
-                run, snapshot = codec.unpack(left, most=ANY_SIZE, items=8)
-                begun[run] = max(place_of(snapshot), begun.get(run, (0, 0)))
+                run_id, snapshot = codec.unpack(left, most=ANY_SIZE, items=8)
+                begun[run_id] = max(place_of(snapshot), begun.get(run_id, (0, 0)))
         return begun
 
     async def start(self) -> None:
@@ -104,13 +104,13 @@ class Node:
         if heard:
             self.greetings.remember(heard)
         await self.mesh.start()
-        await asyncio.to_thread(self.books.started, self.incarnation)
+        await asyncio.to_thread(self.logs.started, self.incarnation)
         self.observer(Listening(str(self._listen_on) if self._listen_on else "nowhere (dials out)"))
-        self._spawn(self.intake.listen())
+        self._spawn(self.inbox.listen())
         for peer in self.federation.roster.names:
             if peer != self.name:
-                self.hands.queues[peer] = Outbox()
-                self._spawn(self.hands.post(peer))
+                self.effects.queues[peer] = Outbox()
+                self._spawn(self.effects.post(peer))
         self._spawn(self.changes.watch(self.mesh.cut))
 
     async def close(self, linger_s: float = 60.0) -> None:
@@ -130,13 +130,15 @@ class Node:
             self._moved.clear()
             await self._moved.wait()
         links = self.mesh.links()
-        await asyncio.gather(*(queue.join() for peer, queue in self.hands.queues.items() if links[peer].state == "up"))
+        await asyncio.gather(
+            *(queue.join() for peer, queue in self.effects.queues.items() if links[peer].state == "up")
+        )
 
     @property
     def _certified(self) -> bool:
-        courses = [each.course for each in self._runs.values()]
-        return any(course.held for course in courses) or any(
-            course.current is not None and course.current.phase in (Phase.UNMASK, Phase.CONFIRM) for course in courses
+        runs = [each.run for each in self._runs.values()]
+        return any(run.held for run in runs) or any(
+            run.current is not None and run.current.phase in (Phase.UNMASK, Phase.CONFIRM) for run in runs
         )
 
     async def abort(self) -> None:
@@ -147,7 +149,7 @@ class Node:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.mesh.stop()
         with contextlib.suppress(P2PFLError):  # what ends this node is told already, and matters more
-            self.books.close()
+            self.logs.close()
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -158,54 +160,54 @@ class Node:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.intake.fail(error)
+            self.inbox.fail(error)
 
     # ── a run ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def run(self, run: bytes, source: Source, rounds: int) -> None:
+    async def run(self, run_id: bytes, source: Source, rounds: int) -> None:
         """Go on with `run` until so many of its rounds are final here. Returns at once when they are.
 
         Raises EpochOver when this node's epoch has ended before that; and whatever ends it: an error that names a
         peer, this machine, the budget, or the integrity of the home;
         and what `source.left` raises when a round is left behind.
         """
-        left = self._left_on_disk(run, source)
-        known = self._runs.get(run)
-        # The course of an earlier call holds what came early for the next round, and who confirmed the last.
-        course = known.course if known is not None else self._course(run)
-        held = ActiveRun(course, source, rounds, older=known.older if known is not None else {})
-        self._runs[run] = self._latest = held
-        await (self._genesis() if self.federation.roster.epoch == 1 else self._reach(held))
-        await self.hands.carry_out(held, course.resume(left))
-        if wanted := source.lacks(course.final_round, b""):
-            held.lacking = True
-            self.learner.ask_model(wanted)
-        for letter in self._foreign.take(run):
-            await self._feed(held, e.Received(self.clocks.now(), letter))
-        for peer in sorted(self.learner.up):
-            self.learner.ask(peer)
-        while self.books.count(run) < rounds:
+        left = self._left_on_disk(run_id, source)
+        known = self._runs.get(run_id)
+        # The run of an earlier call holds what came early for the next round, and who confirmed the last.
+        run = known.run if known is not None else self._make_run(run_id)
+        active = ActiveRun(run, source, rounds, older=known.older if known is not None else {})
+        self._runs[run_id] = self._latest = active
+        await (self._genesis() if self.federation.roster.epoch == 1 else self._reach(active))
+        await self.effects.carry_out(active, run.resume(left))
+        if wanted := source.lacks(run.final_round, b""):
+            active.lacking = True
+            self.catch_up.ask_model(wanted)
+        for letter in self._foreign.take(run_id):
+            await self._feed(active, e.Received(self.clocks.now(), letter))
+        for peer in sorted(self.catch_up.up):
+            self.catch_up.ask(peer)
+        while self.logs.count(run_id) < rounds:
             self.changes.check_over()
-            await self._begin(held)
-            await self._drive(held)
+            await self._begin(active)
+            await self._drive(active)
             self._moved.set()
 
-    def _course(self, run: bytes) -> Run:
+    def _make_run(self, run_id: bytes) -> Run:
         setting = Context(
-            run, self.federation.roster, self.name, self.identity, self.incarnation, self.federation.digest,
-            self.intake.draw_bound, self.books.spent, self.federation.sharing.verify, self.federation.hub, sum_bytes,
+            run_id, self.federation.roster, self.name, self.identity, self.incarnation, self.federation.digest,
+            self.inbox.draw_bound, self.logs.spent, self.federation.sharing.verify, self.federation.hub, sum_bytes,
             check_support,
         )  # fmt: skip
-        course = Run(setting, self.books.final_round(run), self.books.base(run), self.clocks.now())
-        course.others.parted = self.changes.parted
-        course.recall(self.hands.proofs())
-        for peer in self.learner.up:
-            course.others.came(peer, self.clocks.now())
-        return course
+        run = Run(setting, self.logs.final_round(run_id), self.logs.base(run_id), self.clocks.now())
+        run.others.parted = self.changes.parted
+        run.recall(self.effects.proofs())
+        for peer in self.catch_up.up:
+            run.others.came(peer, self.clocks.now())
+        return run
 
-    def _left_on_disk(self, run: bytes, source: Source) -> dict[str, bytes | None]:
+    def _left_on_disk(self, run_id: bytes, source: Source) -> dict[str, bytes | None]:
         """What a process before this one left of `run`. Raises RunUnderWay when another run would be overwritten."""
-        known = self._runs.get(run)
+        known = self._runs.get(run_id)
         resumed = known is not None and known.rounds > 0  # else it was only served here
         items: tuple[str, ...] = (ATTEMPT_ITEM,) if resumed else ITEMS
         found: dict[bytes, dict[str, bytes | None]] = {}
@@ -216,62 +218,62 @@ class Node:
                 found.setdefault(of, {})[item] = inner
         for of, held in found.items():
             attempt = held.get(ATTEMPT_ITEM)
-            if of == run:
+            if of == run_id:
                 continue
-            if attempt is not None and place_of(attempt)[0] > self.books.final_round(of):
-                raise RunUnderWay(what="run", evidence=f"run {of.hex()[:16]}, not {run.hex()[:16]}")
+            if attempt is not None and place_of(attempt)[0] > self.logs.final_round(of):
+                raise RunUnderWay(what="run", evidence=f"run {of.hex()[:16]}, not {run_id.hex()[:16]}")
             if FINAL_ITEM in held and of not in self._runs:
                 # A peer may still lack the last round of that run. It is served; no round of it begins here.
-                served = self._course(of)
+                served = self._make_run(of)
                 served.resume({item: data for item, data in held.items() if item != ATTEMPT_ITEM})
                 self._runs[of] = ActiveRun(served, source, 0)
-        return {} if resumed else found.get(run, {})
+        return {} if resumed else found.get(run_id, {})
 
     async def _genesis(self) -> None:
         """Wait until every site has signed the genesis: nothing is trained or summed before."""
         names = dict.fromkeys(self.federation.roster.names)
-        while not len(self.books.federation):
+        while not len(self.logs.federation):
             genesis, agreement = self.greetings.signatures(names)
             if len(genesis) == len(names):
-                await asyncio.to_thread(self.books.begin, genesis, agreement)
+                await asyncio.to_thread(self.logs.begin, genesis, agreement)
                 return
             missing = {name: "its first hello" for name in names if name not in genesis}
-            event = await self.intake.next(partial(Waiting, "genesis", 0, missing))
+            event = await self.inbox.next(partial(Waiting, "genesis", 0, missing))
             if isinstance(event, e.Received):
                 self._foreign.keep(event.letter)
             elif isinstance(event, (e.LinkUp, e.LinkDown)):
                 await self._link(event)
 
-    async def _reach(self, held: ActiveRun) -> None:
+    async def _reach(self, active: ActiveRun) -> None:
         """In a later epoch: fetch the ledger up to it, if this site was not there when it began."""
         names = [name for name in self.federation.roster.names if name != self.name]
         while (stands := self.changes.lineage()) is None or stands.configuration != self.federation.digest:
             self.changes.check_over()
             missing = dict.fromkeys(names, "the ledger up to this epoch")
-            await self._take(held, await self.intake.next(partial(Waiting, "ledger", 0, missing)))
+            await self._take(active, await self.inbox.next(partial(Waiting, "ledger", 0, missing)))
 
-    async def _begin(self, held: ActiveRun) -> None:
+    async def _begin(self, active: ActiveRun) -> None:
         """Begin the next round if nothing keeps it, and make this site's update for it."""
-        course, now = held.course, self.clocks.now()
-        tip = course.rounds[course.held[-1]].state.record if course.held else b""
-        if self.stopping or self.learner.fetching(now) or self.changes.at_the_end(tip):
+        run, now = active.run, self.clocks.now()
+        tip = run.rounds[run.held[-1]].state.record if run.held else b""
+        if self.stopping or self.catch_up.fetching(now) or self.changes.at_the_end(tip):
             return
-        more = self.books.count(course.setting.run) + len(course.held) < held.rounds
-        if more and course.may_begin and not self.learner.unmet:
-            held.began, held.bytes_before = now, self.hands.bytes_sent
-            await self.hands.carry_out(held, course.begin(now))
-        place = (course.number, course.tip)
-        if course.wants_update and held.proposed != place:
-            held.proposed = place
-            held.proposing = self._spawn(self._propose(held, *place, held.proposing))
+        more = self.logs.count(run.setting.run) + len(run.held) < active.rounds
+        if more and run.may_begin and not self.catch_up.unmet:
+            active.began, active.bytes_before = now, self.effects.bytes_sent
+            await self.effects.carry_out(active, run.begin(now))
+        place = (run.number, run.tip)
+        if run.wants_update and active.proposed != place:
+            active.proposed = place
+            active.proposing = self._spawn(self._propose(active, *place, active.proposing))
 
     async def _propose(
-        self, held: ActiveRun, number: int, tip: tuple[int, bytes], before: asyncio.Task[None] | None
+        self, active: ActiveRun, number: int, tip: tuple[int, bytes], before: asyncio.Task[None] | None
     ) -> None:
         if before is not None:  # of a round that was settled without this site's update: one pass at a time
             await asyncio.wait([before])
         begun = self.clocks.now()
-        offer = await asyncio.to_thread(held.source.propose, number, tip[0])
+        offer = await asyncio.to_thread(active.source.propose, number, tip[0])
         self.epsilon = offer.epsilon
         proposal = e.Proposal(
             model=offer.model,
@@ -282,21 +284,21 @@ class Node:
             ),
             clock_ms=int(self.clocks.wall() * 1000),
             epsilon=offer.epsilon,
-            site_head=self.books.site.root(),
-            change=self.changes.to_announce(held.course.setting.run, number),
+            site_head=self.logs.site.root(),
+            change=self.changes.to_announce(active.run.setting.run, number),
         )
-        self.intake.put(LocalEvent(held.course.setting.run, e.UpdateReady(self.clocks.now(), number, proposal)))
+        self.inbox.put(LocalEvent(active.run.setting.run, e.UpdateReady(self.clocks.now(), number, proposal)))
 
-    async def _drive(self, held: ActiveRun) -> None:
+    async def _drive(self, active: ActiveRun) -> None:
         """One event in, what it leads to out."""
-        await self._take(held, await self.intake.next(partial(self._waits, held)))
+        await self._take(active, await self.inbox.next(partial(self._waits, active)))
 
-    async def _take(self, held: ActiveRun, event: e.Event | LocalEvent | Breach) -> None:
+    async def _take(self, active: ActiveRun, event: e.Event | LocalEvent | Breach) -> None:
         """Hand the event to the run that it is for; those that are over serve peers that lack their last round."""
         if isinstance(event, e.Received):
             message = event.letter.message
             if isinstance(message, HISTORY):
-                await self.learner.take(held, event.letter)
+                await self.catch_up.take(active, event.letter)
                 return
             if isinstance(message, Changed):
                 await asyncio.to_thread(self.changes.learn, Change(message.record, dict(message.signatures)))
@@ -307,40 +309,40 @@ class Node:
             if known is None:
                 self._foreign.keep(event.letter)
             else:
-                course = known.course
-                if event.letter.envelope.round > max(course.number, course.final_round) + 1:
-                    self.learner.ask(event.letter.sender)
+                run = known.run
+                if event.letter.envelope.round > max(run.number, run.final_round) + 1:
+                    self.catch_up.ask(event.letter.sender)
                 await self._feed(known, event)
-                more = self.intake.more(course.setting.run, BATCH)
+                more = self.inbox.more(run.setting.run, BATCH)
                 if more:
-                    await self.hands.feed(known, *more)
+                    await self.effects.feed(known, *more)
         elif isinstance(event, (e.LinkUp, e.LinkDown)):
             await self._link(event)
         elif isinstance(event, LocalEvent):
-            await self._feed(self._runs[event.run], event.event)
+            await self._feed(self._runs[event.run_id], event.event)
         elif isinstance(event, Breach) and event.of_link:
-            await self.hands.note_breach(held, event.error)
+            await self.effects.note_breach(active, event.error)
         elif isinstance(event, Breach):
-            await self.hands.carry_out(held, held.course.breach(event.error))
+            await self.effects.carry_out(active, active.run.breach(event.error))
 
     async def _link(self, event: e.LinkUp | e.LinkDown) -> None:
         if isinstance(event, e.LinkUp):
-            self.learner.came(event.peer)
-            if self.greetings.entries.get(event.peer, 0) > len(self.books.federation):
-                self.learner.ask(event.peer)
+            self.catch_up.came(event.peer)
+            if self.greetings.entries.get(event.peer, 0) > len(self.logs.federation):
+                self.catch_up.ask(event.peer)
         else:
-            self.learner.up.discard(event.peer)
+            self.catch_up.up.discard(event.peer)
         for each in self._runs.values():
             await self._feed(each, event)
 
-    def _waits(self, held: ActiveRun) -> Waiting:
-        current = held.course.current
-        if self.learner.wanted:
-            return Waiting("catching up", held.course.final_round, {self.learner.wanted: "the newest model"})
+    def _waits(self, active: ActiveRun) -> Waiting:
+        current = active.run.current
+        if self.catch_up.wanted:
+            return Waiting("catching up", active.run.final_round, {self.catch_up.wanted: "the newest model"})
         if current is None:
-            unmet = self.learner.unmet
-            return Waiting("hello" if unmet else "", held.course.final_round, unmet)
-        training = held.proposing is not None and not held.proposing.done()
+            unmet = self.catch_up.unmet
+            return Waiting("hello" if unmet else "", active.run.final_round, unmet)
+        training = active.proposing is not None and not active.proposing.done()
         return Waiting("training" if training else current.phase.value, current.number, current.waiting_for())
 
     async def _linger(self) -> None:
@@ -348,45 +350,45 @@ class Node:
 
         A confirmation is not enough: its sender may die before it holds q of them, and comes back to ask for them.
         """
-        held = self._latest
-        while held is not None and (done := held.course.previous) is not None:
-            lacking = [name for name in self.hands.queues if name not in done.state.settled]
+        active = self._latest
+        while active is not None and (done := active.run.previous) is not None:
+            lacking = [name for name in self.effects.queues if name not in done.state.settled]
             missing = dict.fromkeys(lacking, "its word that the round stands there")
-            if not missing and all(queue.empty() for queue in self.hands.queues.values()):
+            if not missing and all(queue.empty() for queue in self.effects.queues.values()):
                 gone = tuple((item, None) for item in (FINAL_ITEM, *SUMS_ITEMS))
-                await asyncio.to_thread(self.hands.store, held.course.setting.run, gone)
+                await asyncio.to_thread(self.effects.store, active.run.setting.run, gone)
                 return
-            event = await self.intake.next(partial(Waiting, "final", done.number, missing))
-            await self._take(held, event)
+            event = await self.inbox.next(partial(Waiting, "final", done.number, missing))
+            await self._take(active, event)
 
-    async def _feed(self, held: ActiveRun, event: e.Event) -> None:
-        await self.hands.feed(held, event)
-        previous = held.course.previous
+    async def _feed(self, active: ActiveRun, event: e.Event) -> None:
+        await self.effects.feed(active, event)
+        previous = active.run.previous
         confirms = isinstance(event, e.Received) and isinstance(event.letter.message, messages.Confirm)
         if previous is not None and confirms:
             await asyncio.to_thread(self._cosign, previous.state.record, dict(previous.state.confirms))
 
     def _cosign(self, record: bytes, confirms: dict[str, tuple[bytes, bytes]]) -> None:
-        self.books.cosign(record, {name: signed for name, (theirs, signed) in confirms.items() if theirs == record})
+        self.logs.cosign(record, {name: signed for name, (theirs, signed) in confirms.items() if theirs == record})
 
     async def part(self) -> None:
         """Let what was said last reach the others, and the pass under way end: before this node is left for another."""
         if self._latest is not None and self._latest.proposing is not None:
             await asyncio.wait([self._latest.proposing])
-        await self.hands.part()
+        await self.effects.part()
 
     # ── what this node knows ──────────────────────────────────────────────────────────────────────────────────
 
     @property
     def bytes_sent(self) -> int:
         """On the wire, to all peers, since this process began."""
-        return self.hands.bytes_sent
+        return self.effects.bytes_sent
 
     @property
     def tls(self) -> TlsFacts | None:
         """What the latest link's TLS session runs on; None before the first link."""
-        return self.intake.tls
+        return self.inbox.tls
 
     def _standing(self) -> Standing:
-        entries, root = self.books.stands()
-        return Standing(entries, root, self.books.root_at, self.epsilon, lambda run: self._begun.get(run, (0, 0)))
+        entries, root = self.logs.stands()
+        return Standing(entries, root, self.logs.root_at, self.epsilon, lambda run_id: self._begun.get(run_id, (0, 0)))

@@ -39,9 +39,9 @@ class PendingChange:
     """`pending` is the next change, checked. `say`, set later, sends every peer a letter: one for each new change."""
 
     def __init__(
-        self, home: Home, books: Logs, federation: Federation, greetings: Greetings, observer: Observer
+        self, home: Home, logs: Logs, federation: Federation, greetings: Greetings, observer: Observer
     ) -> None:
-        self._home, self._books, self._federation, self._observer = home, books, federation, observer
+        self._home, self._logs, self._federation, self._observer = home, logs, federation, observer
         self.pending: Change | None = None
         self.parted: set[str] = set()  # peers whose keys were revoked here; the rounds look at it
         self.say: Callable[[Message], None] = lambda message: None
@@ -51,7 +51,7 @@ class PendingChange:
 
     def lineage(self) -> Lineage | None:
         """Where this site's ledger stands."""
-        return self._books.epochs.lineage
+        return self._logs.epochs.lineage
 
     async def watch(self, cut: Callable[[str, P2PFLError], None]) -> None:
         """For ever: take up what a person puts into the home meanwhile.
@@ -80,7 +80,7 @@ class PendingChange:
         if held is not None and (self.pending is None or held.digest != self.pending.digest):
             self._take(held, keep=False)
         keys, found = revoked_keys(self._home), []
-        noted = [one.record for one in self._books.site.records() if b'"peers revoke"' in one.record]
+        noted = [one.record for one in self._logs.site.records() if b'"peers revoke"' in one.record]
         for member in self._federation.roster.members:
             options: dict[str, str | int | bool] = {"peer": member.name, "key": member.key.hex()}
             told = [record for record in noted if member.key.hex().encode() in record]
@@ -90,7 +90,7 @@ class PendingChange:
             else:
                 options["undo"] = True
             if (member.key in keys) != before:
-                self._books.note(entries.operator(time=self._books.time, command="peers revoke", options=options))
+                self._logs.note(entries.operator(time=self._logs.time, command="peers revoke", options=options))
         return found
 
     def learn(self, change: Change) -> None:
@@ -125,22 +125,22 @@ class PendingChange:
     def offers(self) -> list[Change]:
         """For a hello: the newest changes that are in force, and the next one."""
         pending = [self.pending] if self.pending is not None else []
-        return [*self._books.changes(MOST_CHANGES - 1), *pending]
+        return [*self._logs.changes(MOST_CHANGES - 1), *pending]
 
-    def to_announce(self, run: bytes, number: int) -> bytes:
+    def to_announce(self, run_id: bytes, number: int) -> bytes:
         """For this site's proposal in a round: the digest of the change, when the round may be the last before it."""
         lineage = self.lineage()
-        if self.pending is None or lineage is None or not due(self.pending, lineage, run, number):
+        if self.pending is None or lineage is None or not due(self.pending, lineage, run_id, number):
             return b""
         return self.pending.digest
 
     def at_the_end(self, tip: bytes) -> bool:
         """The record of the round on which any further one would rest is the last of this epoch."""
-        return bool(self._books.epochs.announced) or "announced" in codec.read_facts(tip or b"{}")
+        return bool(self._logs.epochs.announced) or "announced" in codec.read_facts(tip or b"{}")
 
     def check_over(self) -> None:
         """Raises EpochOver when the ledger is past this epoch, or at its end with the change at hand."""
-        epochs = self._books.epochs
+        epochs = self._logs.epochs
         if epochs.lineage is None:
             return
         if epochs.lineage.roster.epoch > self._federation.roster.epoch:

@@ -82,7 +82,7 @@ class Source(Protocol):
 class ActiveRun:
     """One course and what it needs."""
 
-    course: Run
+    run: Run
     source: Source
     rounds: int  # that have to be final
     proposing: asyncio.Task[None] | None = None

@@ -73,14 +73,14 @@ class SimulatedPeer:
     """Drives one `Round` after another, as node.py does with real sockets and a real home."""
 
     def __init__(
-        self, world: World, name: str, identity: Identity, roster: Roster, run: bytes, rounds: int, bits: int
+        self, world: World, name: str, identity: Identity, roster: Roster, run_id: bytes, rounds: int, bits: int
     ) -> None:
         self.world, self.name, self.identity = world, name, identity
-        self.roster, self.run, self.rounds, self.bits = roster, run, rounds, bits
+        self.roster, self.run_id, self.rounds, self.bits = roster, run_id, rounds, bits
         self.disk = VirtualDisk()
         self.alive = False
         self.incarnation = b""
-        self.course: Run | None = None
+        self.run: Run | None = None
         self.error: P2PFLError | None = None  # what ended its last process, if that was not death
         self._next: list[e.Event] = []
         self._asked = 0.0
@@ -97,7 +97,7 @@ class SimulatedPeer:
     def setting(self) -> Context:
         manifest = digest("manifest")
         return Context(
-            self.run,
+            self.run_id,
             self.roster,
             self.name,
             self.identity,
@@ -114,13 +114,13 @@ class SimulatedPeer:
     @property
     def round(self) -> Round | None:
         """The round under way."""
-        return self.course.current if self.course is not None else None
+        return self.run.current if self.run is not None else None
 
     def boot(self) -> None:
         """A new process on the same disk; its links may come up now."""
         self.alive, self.incarnation, self.error = True, self.world.draw(16), None
-        self.course = Run(self.setting(), self.final_round, self.disk.last, self.world.now)
-        self.course.recall(self.disk.proofs)
+        self.run = Run(self.setting(), self.final_round, self.disk.last, self.world.now)
+        self.run.recall(self.disk.proofs)
         self.models = {}
 
     def begin(self) -> None:
@@ -129,7 +129,7 @@ class SimulatedPeer:
 
     def kill(self) -> None:
         """The process is gone; the disk stays."""
-        was, self.alive, self.course, self._next = self.alive, False, None, []
+        was, self.alive, self.run, self._next = self.alive, False, None, []
         if was:
             self.world.died(self)
 
@@ -146,7 +146,7 @@ class SimulatedPeer:
     def breach(self, error: RemoteProtocolError) -> None:
         """What came over a link was no letter of its peer."""
         if self.alive:
-            self._mortal(lambda: self._carry_out(self.course.breach(error)) if self.course is not None else None)
+            self._mortal(lambda: self._carry_out(self.run.breach(error)) if self.run is not None else None)
 
     def _mortal(self, act: Callable[[], None]) -> None:
         try:
@@ -157,28 +157,28 @@ class SimulatedPeer:
             self.end(error)
 
     def _feed(self, event: e.Event) -> None:
-        if self.course is not None:
+        if self.run is not None:
             if isinstance(event, e.Received) and isinstance(event.letter.message, (Behind, Entries)):
                 self._history(event.letter)
             else:
                 self._ask(event)
-                self._carry_out(self.course.handle(event))
+                self._carry_out(self.run.handle(event))
             self._begin()
 
     # ── what was missed: as catchup.py does it with a real ledger ─────────────────────────────────────────────
 
     def _say(self, message: Behind | Entries, to: str) -> None:
-        envelope = Envelope(self.run, self.roster.epoch, 0, 0, self.name, self.incarnation)
+        envelope = Envelope(self.run_id, self.roster.epoch, 0, 0, self.name, self.incarnation)
         self._send(e.Send(to, seal(message, envelope, self.identity)))
 
     def _ask(self, event: e.Event) -> None:
         """A new link, or a letter of a round far ahead: the far end may hold rounds that this peer lacks."""
-        course = self.course
+        run = self.run
         if isinstance(event, e.LinkUp):
             self._say(Behind(len(self.disk.ledger), b"", 0), event.peer)
-        elif isinstance(event, e.Received) and course is not None:
+        elif isinstance(event, e.Received) and run is not None:
             letter = event.letter
-            if letter.envelope.round > max(course.number, course.final_round) + 1 and event.now > self._asked + 5.0:
+            if letter.envelope.round > max(run.number, run.final_round) + 1 and event.now > self._asked + 5.0:
                 self._asked = event.now
                 self._say(Behind(len(self.disk.ledger), b"", 0), letter.sender)
 
@@ -188,18 +188,18 @@ class SimulatedPeer:
             both = list(zip(disk.ledger, disk.signatures, strict=True))[message.entries :]
             listed = tuple((record, tuple(signed.items())) for record, signed in both)
             self._say(Entries(message.entries, len(disk.ledger), listed), letter.sender)
-        if isinstance(message, Entries) and message.first == len(disk.ledger) and self.course is not None:
+        if isinstance(message, Entries) and message.first == len(disk.ledger) and self.run is not None:
             rows = [(record, dict(signed)) for record, signed in message.rows]
             try:
-                held = check_rows(rows, self.roster, {self.run: disk.last})
+                held = check_rows(rows, self.roster, {self.run_id: disk.last})
             except codec.Malformed as error:
-                self._carry_out(self.course.breach(MalformedMessage(peer=letter.sender, evidence=str(error))))
+                self._carry_out(self.run.breach(MalformedMessage(peer=letter.sender, evidence=str(error))))
                 return
-            for record, signed in to_adopt(held, self.course.number):
+            for record, signed in to_adopt(held, self.run.number):
                 disk.ledger.append(record)
                 disk.signatures.append(dict(signed))
                 disk.totals.append(())
-                self._carry_out(self.course.adopt(disk.last[0], record))
+                self._carry_out(self.run.adopt(disk.last[0], record))
 
     def _carry_out(self, effects: list[e.Effect]) -> None:
         """Do all of it, then what follows from it, before anything else comes in."""
@@ -209,8 +209,8 @@ class SimulatedPeer:
             self._carry_out_one(effect)
         while self._next:
             follow = self._next.pop(0)
-            if self.course is not None:
-                self._carry_out(self.course.handle(follow))
+            if self.run is not None:
+                self._carry_out(self.run.handle(follow))
 
     def _carry_out_one(self, effect: e.Effect) -> None:  # noqa: C901 (one case a kind)
         match effect:
@@ -242,24 +242,24 @@ class SimulatedPeer:
                 assert_never(effect)
 
     def _resume(self) -> None:
-        if self.course is not None:
-            self._carry_out(self.course.resume(self.disk.items))
+        if self.run is not None:
+            self._carry_out(self.run.resume(self.disk.items))
             self._begin()
 
     def _begin(self) -> None:
-        course = self.course
-        if course is None or len(self.disk.ledger) >= self.rounds or self._at_the_end(course):
+        run = self.run
+        if run is None or len(self.disk.ledger) >= self.rounds or self._at_the_end(run):
             return
-        if course.may_begin:
-            self._carry_out(course.begin(self.world.now))
-        if course.wants_update and course.current is not None:
+        if run.may_begin:
+            self._carry_out(run.begin(self.world.now))
+        if run.wants_update and run.current is not None:
             self._check_fairness()
             configuration = codec.facts({"field": str(self.bits)})
-            number = course.number
+            number = run.number
             epsilon = f"{0.1 * number:.4f}"
-            model = self.model_of(course.tip[0])
+            model = self.model_of(run.tip[0])
             proposal = e.Proposal(model, configuration, b"", 20_000, 0, epsilon, digest("head"), self.holds(number))
-            self._carry_out(course.handle(e.UpdateReady(self.world.now, number, proposal)))
+            self._carry_out(run.handle(e.UpdateReady(self.world.now, number, proposal)))
 
     def _check_fairness(self) -> None:
         """As node/runs/fairness.py does it with real logs."""
@@ -270,10 +270,10 @@ class SimulatedPeer:
         if too_often(part):
             raise LeftOutTooOften(count=part.count(False), rounds=len(part), evidence=f"of rounds {sorted(missed)}")
 
-    def _at_the_end(self, course: Run) -> bool:
+    def _at_the_end(self, run: Run) -> bool:
         """The round that any further one would rest on is the last of its epoch."""
         kept = self.disk.ledger[-1] if self.disk.ledger else b""
-        tip = course.rounds[course.held[-1]].state.record if course.held else kept
+        tip = run.rounds[run.held[-1]].state.record if run.held else kept
         return bool(tip) and "announced" in codec.read_facts(tip)
 
     # ── effects ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -317,9 +317,9 @@ class SimulatedPeer:
         self.models = {number: model for number, model in self.models.items() if number <= effect.to}
 
     def _finished(self, effect: e.Finished) -> None:
-        course = self.course
-        done = course.rounds.get(effect.round) if course is not None else None
-        if course is None or done is None:
+        run = self.run
+        done = run.rounds.get(effect.round) if run is not None else None
+        if run is None or done is None:
             return
         self.disk.items[FINAL_ITEM] = b"".join(done.keepsake())
         if self.world.dies(self):
@@ -332,4 +332,4 @@ class SimulatedPeer:
         self.disk.items.pop(done.state.item, None)
         if done.state.slot is not None:
             self.disk.items.pop(done.state.sums_item, None)
-        self._carry_out(course.finished(effect.round))
+        self._carry_out(run.finished(effect.round))

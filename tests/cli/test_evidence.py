@@ -52,13 +52,13 @@ class Desk:
 
     def accuse(self, proof: Sequence[bytes], peer: str = LIAR) -> None:
         """As a running node does it."""
-        books = self.place.books()
-        hands = EffectRunner(self.place.home, books, *[SimpleNamespace()] * 4, self.told.append)  # type: ignore[arg-type]
+        logs = self.place.logs()
+        runner = EffectRunner(self.place.home, logs, *[SimpleNamespace()] * 4, self.told.append)  # type: ignore[arg-type]
         held: Any = SimpleNamespace(
-            course=SimpleNamespace(setting=SimpleNamespace(run=self.run, roster=self.place.federation.roster))
+            run=SimpleNamespace(setting=SimpleNamespace(run=self.run, roster=self.place.federation.roster))
         )
         error = ProvenLiar(peer=peer, evidence="two statements")
-        asyncio.run(hands._accuse(held, e.Accuse(peer, 7, 0, error, tuple(proof))))
+        asyncio.run(runner._accuse(held, e.Accuse(peer, 7, 0, error, tuple(proof))))
 
     def keep(self, *proofs: Sequence[bytes]) -> None:
         for proof in proofs:
@@ -87,7 +87,7 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
     one, other = places(tmp_path)
-    one.books()
+    one.logs()
     (tmp_path / "peers.yaml").write_bytes(one.federation.raw)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("P2PFL_HOME", str(one.home.path))

@@ -453,12 +453,12 @@ def test_a_key_that_was_revoked_by_mistake_is_accepted_again_and_each_is_noted_o
     assert "P2P-FED-052" in capsys.readouterr().err
     noted: list[SimpleNamespace] = []
     with opened("ada") as home:
-        books: Any = SimpleNamespace(
+        logs: Any = SimpleNamespace(
             site=SimpleNamespace(records=lambda: noted),
             time=1,
             note=lambda record: noted.append(SimpleNamespace(record=record)),
         )
-        watched = PendingChange(home, books, Federation.load("peers.yaml"), cast(Greetings, SimpleNamespace()), print)
+        watched = PendingChange(home, logs, Federation.load("peers.yaml"), cast(Greetings, SimpleNamespace()), print)
         for step in (("revoke", "eve"), ("revoke", "--undo", "eve"), ("revoke", "eve")):
             assert at("ada", *step) == 0
             for _ in range(2):

@@ -191,8 +191,8 @@ async def work(plan: dict[str, Any]) -> list[Any]:
 
 def _done(peer: Peer, order: dict[str, Any], sums: int) -> bool:
     if "train" in order:
-        return peer.books.count(training_run(peer.federation)) > peer.federation.rounds
-    return peer.books.count(sums_run(peer.federation)) >= sums
+        return peer.logs.count(training_run(peer.federation)) > peer.federation.rounds
+    return peer.logs.count(sums_run(peer.federation)) >= sums
 
 
 async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:

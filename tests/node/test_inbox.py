@@ -125,15 +125,15 @@ def test_a_peer_that_takes_nothing_loses_what_waits_for_it_and_its_link(monkeypa
     async def scene() -> None:
         nothing: Any = None
         mesh: Any = Stuck()
-        hands = EffectRunner(nothing, nothing, mesh, nothing, nothing, nothing, lambda told: None)
-        hands.queues = {"bob": Outbox(), "cyd": Outbox()}
+        effects = EffectRunner(nothing, nothing, mesh, nothing, nothing, nothing, lambda told: None)
+        effects.queues = {"bob": Outbox(), "cyd": Outbox()}
         for _ in range(51):
-            hands.send("bob", said("a", 1))
-        assert hands.queues["bob"].empty()
-        assert hands.queues["bob"].waiting == 0
-        await hands.queues["bob"].join()
-        hands.send("cyd", said("a", 1))
-        assert hands.queues["cyd"].waiting == len(said("a", 1).wire)
+            effects.send("bob", said("a", 1))
+        assert effects.queues["bob"].empty()
+        assert effects.queues["bob"].waiting == 0
+        await effects.queues["bob"].join()
+        effects.send("cyd", said("a", 1))
+        assert effects.queues["cyd"].waiting == len(said("a", 1).wire)
 
     asyncio.run(scene())
     ((peer, error),) = cut
@@ -152,13 +152,13 @@ def test_what_a_links_owner_waits_for_is_told_whenever_the_link_takes_a_letter()
     async def scene() -> None:
         nothing: Any = None
         mesh: Any = Taking()
-        hands = EffectRunner(nothing, nothing, mesh, nothing, nothing, nothing, lambda told: None)
-        hands.queues = {"bob": Outbox()}
-        hands.drained = lambda peer: drained.append((peer, hands.waiting(peer)))
+        effects = EffectRunner(nothing, nothing, mesh, nothing, nothing, nothing, lambda told: None)
+        effects.queues = {"bob": Outbox()}
+        effects.drained = lambda peer: drained.append((peer, effects.waiting(peer)))
         for _ in range(2):
-            hands.send("bob", said("a", 1))
-        posting = asyncio.ensure_future(hands.post("bob"))
-        await hands.queues["bob"].join()
+            effects.send("bob", said("a", 1))
+        posting = asyncio.ensure_future(effects.post("bob"))
+        await effects.queues["bob"].join()
         posting.cancel()
 
     asyncio.run(scene())

@@ -42,7 +42,7 @@ async def answered(addresses: list[Address], words: bytes) -> AsyncIterator[None
 
 
 async def told_of(sites: Sites, peers: tuple[str, ...], **changed: Any) -> tuple[list[Progress], list[BaseException]]:
-    """What ada's intake tells, and what it fails with, until it was refused by each of `peers`."""
+    """What ada's inbox tells, and what it fails with, until it was refused by each of `peers`."""
     told: list[Progress] = []
     failed: list[BaseException] = []
     heard = asyncio.Event()
@@ -53,11 +53,11 @@ async def told_of(sites: Sites, peers: tuple[str, ...], **changed: Any) -> tuple
             heard.set()
 
     mesh, greetings = sites.mesh("ada", listens=False, **changed), cast(Greetings, None)
-    intake = Inbox(mesh, greetings, sites.roster, SYSTEM, watch, None)
-    intake.listed_before = lambda: True  # rounds of this epoch were finished with it
-    intake.fail = failed.append  # type: ignore[method-assign, assignment]
+    inbox = Inbox(mesh, greetings, sites.roster, SYSTEM, watch, None)
+    inbox.listed_before = lambda: True  # rounds of this epoch were finished with it
+    inbox.fail = failed.append  # type: ignore[method-assign, assignment]
     await mesh.start()
-    listening = asyncio.ensure_future(intake.listen())
+    listening = asyncio.ensure_future(inbox.listen())
     try:
         async with asyncio.timeout(60):
             await heard.wait()

@@ -67,8 +67,8 @@ class Watched(SimulatedFederation):
         super()._carry(sender, to, letter)
 
     def _watch(self, peer: SimulatedPeer, effect: e.Quantise) -> None:
-        assert peer.course is not None
-        state, me, at = peer.course.rounds[effect.round].state, peer.name, (effect.round, effect.attempt)
+        assert peer.run is not None
+        state, me, at = peer.run.rounds[effect.round].state, peer.name, (effect.round, effect.attempt)
         assert state.deal is not None
         made = [(P - 1, ("edge", me, to, at, seed.reveal())) for to, seed in state.deal.edges.items()]
         received = [(1, ("edge", dealer, me, at, seed.reveal())) for dealer, seed in state.received.items()]
@@ -382,7 +382,7 @@ def _true(world: Watched, name: str, at: Attempt, place: int) -> int:
     for sign, (kind, one, other, _, seed) in vector.streams:
         i, j = names.index(one), names.index(other)
         assert kind == "self" or (makes(i, j, len(names)) and sign == (P - 1 if one == name else 1))
-        run = world.peers[names[0]].run
+        run = world.peers[names[0]].run_id
         context = prg.context(run, world.roster.epoch, at[0], at[1], (i, j), 0)
         key = prg.stream_key(Secret(seed, "a seed"), "prg/edge" if kind == "edge" else "prg/self", context)
         value += sign * int(prg.expand(key, FIELD, place, 1)[0])

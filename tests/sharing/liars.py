@@ -70,9 +70,9 @@ def run(
 
 
 def state(liar: SimulatedPeer):  # type: ignore[no-untyped-def]
-    assert liar.course is not None
-    assert liar.course.current is not None
-    return liar.course.current.state
+    assert liar.run is not None
+    assert liar.run.current is not None
+    return liar.run.current.state
 
 
 def refused(lies: dict[str, Lie], error: type[P2PFLError], text: str = "", **more: int) -> SimulatedFederation:

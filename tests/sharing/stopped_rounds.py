@@ -30,8 +30,8 @@ def standing(phase: Phase, peers: int = 3, seed: int = 0) -> tuple[SimulatedFede
         peer._quantise = lambda effect: None  # type: ignore[method-assign]  # the words do not come
     federation.begin()
     while federation.clock.step():
-        course = peer.course
-        found = course and (course.previous if phase is Phase.FINAL else course.current)
+        run = peer.run
+        found = run and (run.previous if phase is Phase.FINAL else run.current)
         if found and found.phase is phase and (found.state.dealt or phase is Phase.FINAL):
             return federation, copied(found)
     raise LookupError(f"the round never stood in {phase}")
@@ -39,9 +39,9 @@ def standing(phase: Phase, peers: int = 3, seed: int = 0) -> tuple[SimulatedFede
 
 def trains(peer: SimulatedPeer) -> None:
     """Its round begins, and it has nothing to sum yet."""
-    course = peer.course
-    if course is not None and course.may_begin and not peer.disk.ledger:
-        peer._carry_out(course.begin(peer.world.now))
+    run = peer.run
+    if run is not None and run.may_begin and not peer.disk.ledger:
+        peer._carry_out(run.begin(peer.world.now))
 
 
 def _secrets(value: Any, seen: set[int]) -> Iterator[Any]:

@@ -114,7 +114,7 @@ def shown(name: str, author: str, place: tuple[int, int, int], data: bytes) -> L
     """The words, opened by whoever likes to."""
     federation = ran(name)
     set_of = members_of(name)[place[:2]]
-    envelope = m.Envelope(federation.peers[author].run, 1, *place[:2], "site-0", bytes(16))
+    envelope = m.Envelope(federation.peers[author].run_id, 1, *place[:2], "site-0", bytes(16))
     message = m.Opened(attempt_digest(set_of), place[2], author, data)
     return seal(message, envelope, federation.peers["site-0"].identity)
 

@@ -267,7 +267,7 @@ def test_a_dealer_that_gives_the_coordinator_a_bundle_of_its_own_makes_no_liar_o
     federation = run({liar: lie}, peers=4, rounds=2)
     promises.check(federation, beside=[liar])
     for peer in federation.peers.values():
-        assert set(peer.course.others.proven if peer.course else ()) <= {liar}
+        assert set(peer.run.others.proven if peer.run else ()) <= {liar}
     assert all(peer.final_round == 2 for name, peer in federation.peers.items() if name != liar)
 
 
@@ -291,7 +291,7 @@ def test_a_coordinator_that_tells_two_sets_costs_no_round(told: list[str]) -> No
     honest = [peer for name, peer in federation.peers.items() if name != COORDINATOR]
     assert all(peer.final_round == 2 and peer.error is None for peer in honest)
     if told != ["site-3"]:  # who alone is told that it is out of the set, looks away, and is missed
-        assert all(COORDINATOR in peer.course.others.proven for peer in honest if peer.course is not None)
+        assert all(COORDINATOR in peer.run.others.proven for peer in honest if peer.run is not None)
 
 
 class DiesWithItsSet(SimulatedFederation):

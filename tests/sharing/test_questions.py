@@ -16,7 +16,7 @@ LIAR = "site-0"  # owns chunk 0
 
 def asks(federation: SimulatedFederation, found: Round, *lacking: tuple[str, int]) -> list[e.Send]:
     liar = federation.peers[LIAR]
-    place = m.Envelope(liar.run, 1, found.number, found.attempt, LIAR, liar.incarnation)
+    place = m.Envelope(liar.run_id, 1, found.number, found.attempt, LIAR, liar.incarnation)
     effects = found.handle(e.Received(found.state.now, m.seal(m.Want(WORDS, lacking), place, liar.identity)))
     return [one for one in effects if isinstance(one, e.Send)]
 
@@ -40,7 +40,7 @@ def test_were_every_question_answered_one_letter_would_flood_all() -> None:
     """It would bring the same words to all, four hundred times."""
     federation, found = standing(Phase.GATHER, peers=4)
     liar = federation.peers[LIAR]
-    place = m.Envelope(liar.run, 1, found.number, found.attempt, LIAR, liar.incarnation)
+    place = m.Envelope(liar.run_id, 1, found.number, found.attempt, LIAR, liar.incarnation)
     letter = m.seal(m.Want(WORDS, ((ME, 0),) * 400), place, liar.identity)
     assert len(gather.help_out(found.state, e.Received(found.state.now, letter))) == 400
 
@@ -69,7 +69,7 @@ def test_signed_statements_are_asked_for_before_words() -> None:
 
 def wants_to_know(federation: SimulatedFederation, found: Round, *names: str) -> list[e.Send]:
     liar = federation.peers[LIAR]
-    place = m.Envelope(liar.run, 1, found.number, found.attempt, LIAR, liar.incarnation)
+    place = m.Envelope(liar.run_id, 1, found.number, found.attempt, LIAR, liar.incarnation)
     want = m.seal(m.Want(questions.VOTE, tuple((name, 0) for name in names)), place, liar.identity)
     return [one for one in found.handle(e.Received(found.state.now, want)) if isinstance(one, e.Send)]
 

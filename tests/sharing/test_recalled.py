@@ -22,17 +22,24 @@ class Seat:
 
     federation: SimulatedFederation
 
-    def course(self, *proofs: tuple[bytes, ...]) -> Run:
+    def run(self, *proofs: tuple[bytes, ...]) -> Run:
         peer = self.federation.peers[ME]
         peer.disk.proofs = list(proofs)
         peer.boot()
-        assert peer.course is not None
-        return peer.course
+        assert peer.run is not None
+        return peer.run
 
     def two_readys(self, name: str, **place: int | bytes) -> tuple[bytes, ...]:
         """What convicts `name`: of one attempt, for two views."""
         peer: SimulatedPeer = self.federation.peers[name]
-        here = {"run": peer.run, "epoch": 1, "round": 7, "attempt": 0, "sender": name, "incarnation": bytes([9]) * 16}
+        here = {
+            "run": peer.run_id,
+            "epoch": 1,
+            "round": 7,
+            "attempt": 0,
+            "sender": name,
+            "incarnation": bytes([9]) * 16,
+        }
         at = Envelope(**(here | place))  # type: ignore[arg-type]
         return tuple(seal(Ready(bytes(32), bytes([view]) * 32), at, peer.identity).wire for view in (1, 2))
 
@@ -46,9 +53,9 @@ def test_a_liar_whose_proof_is_on_the_disk_stays_left_out() -> None:
     """By the next process, which shows the proof to every peer that comes."""
     here = seat()
     proof = here.two_readys(LIAR)
-    course = here.course(proof)
-    assert set(course.others.proven) == {LIAR}
-    sent = [one for one in course.handle(e.LinkUp(0.0, OTHER, bytes(16))) if isinstance(one, e.Send)]
+    run = here.run(proof)
+    assert set(run.others.proven) == {LIAR}
+    sent = [one for one in run.handle(e.LinkUp(0.0, OTHER, bytes(16))) if isinstance(one, e.Send)]
     (told,) = [one.letter for one in sent if isinstance(one.letter.message, Evidence)]
     assert told.sender == ME
     assert told.message == Evidence(proof)
@@ -61,8 +68,8 @@ def test_what_is_no_proof_here_convicts_nobody_after_a_restart() -> None:
     of_another_run = here.two_readys(LIAR, run=bytes(32))
     of_another_epoch = here.two_readys(LIAR, epoch=2)
     half, against_itself = here.two_readys(OTHER)[:1], here.two_readys(ME)
-    course = here.course(of_another_run, of_another_epoch, half, against_itself, ())
-    assert course.others.proven == {}
+    run = here.run(of_another_run, of_another_epoch, half, against_itself, ())
+    assert run.others.proven == {}
 
 
 def test_a_proof_that_a_peer_shows_is_kept_for_the_next_process() -> None:
@@ -70,10 +77,10 @@ def test_a_proof_that_a_peer_shows_is_kept_for_the_next_process() -> None:
     here.federation.run()
     proof = here.two_readys(LIAR)
     other = here.federation.peers[OTHER]
-    at = Envelope(other.run, 1, 7, 0, OTHER, other.incarnation)
+    at = Envelope(other.run_id, 1, 7, 0, OTHER, other.incarnation)
     here.federation.peers[ME].feed(e.Received(here.federation.now, seal(Evidence(proof), at, other.identity)))
     assert here.federation.peers[ME].disk.proofs == [proof]
     here.federation.peers[ME].boot()
-    course = here.federation.peers[ME].course
-    assert course is not None
-    assert set(course.others.proven) == {LIAR}
+    run = here.federation.peers[ME].run
+    assert run is not None
+    assert set(run.others.proven) == {LIAR}

@@ -28,7 +28,7 @@ def stood(phase: Phase) -> tuple[SimulatedFederation, Round]:
 
 def letter(sender: str, message: Message, round: int = 1, attempt: int = 0) -> Letter:
     peer = stood(Phase.SHARE)[0].peers[sender]
-    return Letter(m.Envelope(peer.run, 1, round, attempt, sender, bytes(16)), message, b"x" * 1000, b"")
+    return Letter(m.Envelope(peer.run_id, 1, round, attempt, sender, bytes(16)), message, b"x" * 1000, b"")
 
 
 def give(found: Round, one: Letter) -> list[e.Effect]:

@@ -64,8 +64,8 @@ def asking(masked: bool) -> tuple[SimulatedFederation, Round, str, list[m.Total]
 
 
 def done(peer: SimulatedPeer) -> Round:
-    assert peer.course is not None
-    held = peer.course.rounds.get(1) or peer.course.previous
+    assert peer.run is not None
+    held = peer.run.rounds.get(1) or peer.run.previous
     assert held is not None
     return held
 
@@ -78,7 +78,7 @@ def opened(peer: SimulatedPeer) -> bytes:
 
 def told(federation: SimulatedFederation, found: Round, holder: str, message: Message) -> list[e.Effect]:
     peer = federation.peers[holder]
-    place = m.Envelope(peer.run, 1, found.number, found.attempt, holder, peer.incarnation)
+    place = m.Envelope(peer.run_id, 1, found.number, found.attempt, holder, peer.incarnation)
     return found.handle(e.Received(found.state.now, m.seal(message, place, peer.identity)))
 
 

@@ -51,7 +51,7 @@ def until(federation: Watched, done: Callable[[], bool]) -> None:
 
 
 def round_of(peer: SimulatedPeer, number: int = 1):  # type: ignore[no-untyped-def]
-    return peer.course.rounds.get(number) if peer.course is not None else None
+    return peer.run.rounds.get(number) if peer.run is not None else None
 
 
 @cache

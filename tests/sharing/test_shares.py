@@ -253,7 +253,7 @@ def test_share_closes_when_a_set_is_accepted(phase: Phase) -> None:
     before = picture(found)
     message = next(one.message for to, one in federation.log if isinstance(one.message, m.Share) and to == "site-2")
     liar = federation.peers["site-0"]
-    place = m.Envelope(liar.run, 1, found.number, found.attempt, "site-0", liar.incarnation)
+    place = m.Envelope(liar.run_id, 1, found.number, found.attempt, "site-0", liar.incarnation)
     assert found.handle(e.Received(found.state.now, m.seal(message, place, liar.identity))) == []
     assert found.handle(e.Receipted(found.state.now, found.number, found.attempt)) == []
     assert picture(found) == before
@@ -267,7 +267,7 @@ def said_anew(federation: SimulatedFederation, letter: Letter, **change: Any) ->
     dealer, share = federation.peers[letter.sender], share_of(letter)
     held = open_letter(share.bundle, federation.roster)
     process = change.get("process", letter.envelope.incarnation)
-    place = m.Envelope(dealer.run, 1, 1, 0, letter.sender, process)
+    place = m.Envelope(dealer.run_id, 1, 1, 0, letter.sender, process)
     made: Any = held.message
     bundle = m.seal(m.Bundle(made.self_mask, change.get("nonce", made.nonce), made.shares), place, dealer.identity)
     again = m.Share(bundle.wire, share.edge, change.get("backup", share.backup), share.salt, share.path)
@@ -291,7 +291,7 @@ def test_a_new_process_deals_anew_and_what_its_first_one_said_counts_no_more() -
     receive_all(found, federation)
     state, dealer = found.state, "site-0"
     peer = federation.peers[dealer]
-    place = m.Envelope(peer.run, 1, 1, 0, dealer, peer.incarnation)
+    place = m.Envelope(peer.run_id, 1, 1, 0, dealer, peer.incarnation)
     found.handle(e.Received(state.now, m.seal(m.Ack(()), place, peer.identity)))
     assert dealer in state.acks
     letter = next(

@@ -101,7 +101,7 @@ def judged(lies: dict[str, Lie], peers: int = 4) -> SimulatedFederation:
     for name, peer in federation.peers.items():
         if name not in lies:
             assert peer.error is None, f"{name}: {peer.error.render()}"
-            assert peer.final_round == 2, f"{name} stands in round {peer.course and peer.course.number}"
+            assert peer.final_round == 2, f"{name} stands in round {peer.run and peer.run.number}"
     named = {one.peer for name, peer in federation.peers.items() if name not in lies for one in peer.accused}
     assert named <= set(lies), f"{named} are accused"
     return federation
@@ -155,9 +155,9 @@ def test_an_owner_whose_memory_failed_finds_out_itself() -> None:
 
     federation = judged({LIAR: fails})
     assert all(
-        LIAR in peer.course.others.proven
+        LIAR in peer.run.others.proven
         for name, peer in federation.peers.items()
-        if name != LIAR and peer.course is not None
+        if name != LIAR and peer.run is not None
     )
     assert federation.peers[LIAR].error is not None
 
@@ -237,7 +237,7 @@ def test_who_is_carried_on_by_leaves_carries_the_others_on_too() -> None:
     effects: list[e.Effect] = []
     for name in state.setting.others:
         peer = federation.peers[name]
-        place = m.Envelope(peer.run, 1, found.number, found.attempt, name, peer.incarnation)
+        place = m.Envelope(peer.run_id, 1, found.number, found.attempt, name, peer.incarnation)
         letter = m.seal(m.Leave(()), place, peer.identity)
         wires.append(letter.wire)
         effects += found.handle(e.Received(state.now, letter))

@@ -92,7 +92,7 @@ def at(phase: Phase) -> tuple[SimulatedFederation, Round]:
 def letter(federation: SimulatedFederation, found: Round, message: Message, attempt: int = 0, **place: Any) -> Letter:
     peer, state = federation.peers[SENDER], found.state
     number = place.get("round", state.round)
-    envelope = m.Envelope(peer.run, 1, number, state.attempt + attempt, SENDER, peer.incarnation)
+    envelope = m.Envelope(peer.run_id, 1, number, state.attempt + attempt, SENDER, peer.incarnation)
     return m.seal(message, envelope, peer.identity)
 
 
@@ -221,7 +221,7 @@ def test_answers_and_timers_of_an_attempt_that_is_over_tell_nothing(phase: Phase
 def test_letters_of_another_round_run_or_epoch_are_refused_whatever_they_say(phase: Phase) -> None:
     federation, found = at(phase)
     peer, before = federation.peers[SENDER], picture(found)
-    good = m.Envelope(peer.run, 1, found.number, found.attempt, SENDER, peer.incarnation)
+    good = m.Envelope(peer.run_id, 1, found.number, found.attempt, SENDER, peer.incarnation)
     for other in (replace(good, round=found.number + 1), replace(good, run=H), replace(good, epoch=2)):
         for message in SAMPLES.values():
             found.state.others.told.clear()  # the same breach again in one round is not told again
@@ -236,7 +236,7 @@ def test_what_is_handed_on_blames_its_author_for_nothing_that_the_hander_chose(p
     """Good letters of site-1, of other places or far ahead, in the hands of somebody else."""
     federation, found = at(phase)
     author, before = federation.peers["site-1"], picture(found)
-    here = m.Envelope(author.run, 1, found.number, found.attempt, "site-1", author.incarnation)
+    here = m.Envelope(author.run_id, 1, found.number, found.attempt, "site-1", author.incarnation)
     others: list[dict[str, Any]] = [{"round": found.number + 1}, {"round": 0}, {"run": H}, {"epoch": 2}]
     places = [replace(here, **other) for other in others]
     wires = [

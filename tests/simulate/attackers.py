@@ -102,20 +102,20 @@ class Attacked(Watched):
         raise AssertionError("it never comes to rest")
 
     def round_of(self, name: str, number: int = 1) -> Round:
-        course = self.peers[name].course
-        assert course is not None
-        return course.rounds[number]
+        run = self.peers[name].run
+        assert run is not None
+        return run.rounds[number]
 
     def stands(self, name: str, *phases: Phase, number: int = 1, attempt: int = 0) -> bool:
         """That peer's round is in one of these phases."""
-        course = self.peers[name].course
-        found = course.rounds.get(number) if course is not None else None
+        run = self.peers[name].run
+        found = run.rounds.get(number) if run is not None else None
         return found is not None and found.attempt == attempt and found.phase in phases
 
     def sealed(self, liar: str, message: Message, *, number: int = 1, attempt: int = 0, process: bytes = b"") -> Letter:
         """A letter of the liar, or of another process of it."""
         peer = self.peers[liar]
-        place = m.Envelope(peer.run, self.roster.epoch, number, attempt, liar, process or peer.incarnation)
+        place = m.Envelope(peer.run_id, self.roster.epoch, number, attempt, liar, process or peer.incarnation)
         return seal(message, place, peer.identity)
 
     def say(self, liar: str, to: str, message: Message, **place: Any) -> None:

@@ -48,9 +48,9 @@ class Cloned(Attacked):
         """What inbox.py makes of a generator, once the links are up."""
         none: Any = None
         clocks = Clocks(lambda: self.now, lambda: self.now, random.Random(7).randbytes)
-        intake = Inbox(none, none, self.roster, clocks, none, None)
-        intake._nonces = {name: self.draw(32) for name in self.peers if name != VICTIM}  # fresh for each link
-        return intake.draw_bound
+        inbox = Inbox(none, none, self.roster, clocks, none, None)
+        inbox._nonces = {name: self.draw(32) for name in self.peers if name != VICTIM}  # fresh for each link
+        return inbox.draw_bound
 
     def update(self, name: str, number: int) -> tuple[e.Vector, ...]:
         """The victim trains anew in each process."""

@@ -128,7 +128,7 @@ def test_a_site_that_sums_a_sent_update_again_is_exposed() -> None:
 
 def abandon_of(world: Attacked, name: str) -> Letter:
     peer = world.peers[name]
-    envelope = m.Envelope(peer.run, 1, *FIRST, name, peer.incarnation)
+    envelope = m.Envelope(peer.run_id, 1, *FIRST, name, peer.incarnation)
     return seal(m.Ballot(0, b"", b"", (), ()), envelope, peer.identity)
 
 

@@ -143,9 +143,9 @@ def test_a_peer_that_confirms_two_sums_is_named(seed: int) -> None:
 
     def lie(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
         message = letter.message
-        if not isinstance(message, m.Want) or message.what != "nothing" or liar.course is None:
+        if not isinstance(message, m.Want) or message.what != "nothing" or liar.run is None:
             return (letter,)
-        done = liar.course.previous or liar.course.current
+        done = liar.run.previous or liar.run.current
         assert done is not None and done.state.members is not None
         (_, model, outcome), other = records.said(done.state.record), b"\x55" * 32
         record = records.make(done.state.members, done.state.view, liar.roster, other, model, outcome)
@@ -159,7 +159,7 @@ def test_a_peer_that_confirms_two_sums_is_named(seed: int) -> None:
 @pytest.mark.claim("LIAR-9")
 def test_positions_that_burst_the_set_are_not_held_whoever_passes_them_on() -> None:
     def lie(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
-        message, current = letter.message, liar.course.current if liar.course is not None else None
+        message, current = letter.message, liar.run.current if liar.run is not None else None
         if not isinstance(message, m.Propose) or current is None:
             return () if isinstance(message, m.Held) else (letter,)
         big = again(liar, letter, replace(message, support=bytes(4 << 20)))

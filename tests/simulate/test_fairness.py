@@ -114,8 +114,8 @@ class Parted(SimulatedFederation):
 
     def start(self, peer: SimulatedPeer) -> None:
         super().start(peer)
-        if peer.name == self.revoker and peer.course is not None and not self.counts:
-            peer.course.others.parted = {self.revoked}
+        if peer.name == self.revoker and peer.run is not None and not self.counts:
+            peer.run.others.parted = {self.revoked}
 
     @property
     def rounds_without(self) -> dict[str, int]:

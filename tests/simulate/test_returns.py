@@ -120,7 +120,7 @@ def test_a_certificate_outweighs_the_ballot_that_a_liar_showed_to_one_peer_alone
     assert victim is not None
     state, attempt = victim.state, victim.attempt
     places = {
-        name: m.Envelope(world.peers[name].run, 1, 1, attempt, name, world.peers[name].incarnation)
+        name: m.Envelope(world.peers[name].run_id, 1, 1, attempt, name, world.peers[name].incarnation)
         for name in world.peers
     }
 
@@ -151,7 +151,7 @@ def test_a_second_copy_of_a_running_home_masks_under_no_bundle_but_its_own() -> 
     world.start_all()
     original = world.peers["site-0"]
     world.until(lambda: original.round is not None and original.round.state.members is not None)
-    copy = SimulatedPeer(world, "site-0", original.identity, original.roster, original.run, original.rounds, 61)
+    copy = SimulatedPeer(world, "site-0", original.identity, original.roster, original.run_id, original.rounds, 61)
     copy.disk = copied(original.disk)
     copy.boot()
     copy.begin()

@@ -12,32 +12,32 @@ from p2pfl.sharing.fairness import WINDOW, too_often
 GO_ON = "go-on"  # the option of `p2pfl join`, and what the site log says of it
 
 
-def taken_part(books: Logs, run: bytes, name: str) -> list[tuple[int, str]]:
+def taken_part(logs: Logs, run: bytes, name: str) -> list[tuple[int, str]]:
     """The final rounds of `run` that this site was there for since its operator last looked, in order.
 
     With each, who named a set without this site; empty when the round is summed with it.
     """
     missed: dict[int, str] = {}
     looked = 0
-    for one in books.site.records():
+    for one in logs.site.records():
         facts = codec.read_facts(one.record)
         if facts["kind"] == "missed" and facts["run"] == run.hex():
             missed[facts["round"]] = facts["coordinator"]
         elif facts["kind"] == "operator" and facts["options"].get("run") == run.hex():
             looked = facts["options"].get(GO_ON, looked)
-    return fairness.taken_part((facts for facts in books.rounds(run) if facts["round"] > looked), missed, name)
+    return fairness.taken_part((facts for facts in logs.rounds(run) if facts["round"] > looked), missed, name)
 
 
-def check(books: Logs, run: bytes, name: str) -> None:
+def check(logs: Logs, run: bytes, name: str) -> None:
     """Raises LeftOutTooOften when more than one in ten of the last rounds went without this site."""
-    last = taken_part(books, run, name)[-WINDOW:]
+    last = taken_part(logs, run, name)[-WINDOW:]
     if too_often([not coordinator for _, coordinator in last]):
         without = [(number, coordinator) for number, coordinator in last if coordinator]
         evidence = ", ".join(f"round {number} by {coordinator}" for number, coordinator in without)
         raise LeftOutTooOften(count=len(without), rounds=len(last), evidence=f"left out of {evidence}")
 
 
-def looked(books: Logs, run: bytes) -> None:
+def looked(logs: Logs, run: bytes) -> None:
     """The operator has looked: the count begins anew behind the last final round. Durable."""
-    options: dict[str, str | int | bool] = {"run": run.hex(), GO_ON: books.final_round(run)}
-    books.note(entries.operator(time=books.time, command="join", options=options))
+    options: dict[str, str | int | bool] = {"run": run.hex(), GO_ON: logs.final_round(run)}
+    logs.note(entries.operator(time=logs.time, command="join", options=options))

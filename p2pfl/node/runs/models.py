@@ -34,8 +34,8 @@ class Makes(Protocol):
 class Models:
     """`current` is the model after the last final round, (m,) float32."""
 
-    def __init__(self, home: Home, books: Logs, run: bytes, trainer: Makes, task: str, seed: bytes) -> None:
-        self._home, self._books, self._run, self._task = home, books, run, task
+    def __init__(self, home: Home, logs: Logs, run: bytes, trainer: Makes, task: str, seed: bytes) -> None:
+        self._home, self._logs, self._run, self._task = home, logs, run, task
         self._manifest = trainer.manifest
         self.applied: dict[int, update.FlatVector] = {}  # by round past the last final one: the model after it
         self._served: dict[bytes, update.FlatVector] = {}
@@ -45,7 +45,7 @@ class Models:
 
     def _read(self, trainer: Makes, seed: bytes) -> update.FlatVector:
         """The model after the last final round, in its place even when a crash left it in the other."""
-        wanted = self._books.model_after(self._run)
+        wanted = self._logs.model_after(self._run)
         if wanted is None:
             return trainer.initial(seed)
         for item in (MODEL, NEXT):

@@ -121,8 +121,8 @@ def _floats(
 class SumRun:
     """The source of one sum of one or more vectors: `name` is what the sites call it, and they must agree on it."""
 
-    def __init__(self, name: str, parts: Sequence[Encoded], books: Logs, run: bytes, mark: bytes) -> None:
-        self.name, self.parts, self.books, self.run, self.mark = name, tuple(parts), books, run, mark
+    def __init__(self, name: str, parts: Sequence[Encoded], logs: Logs, run: bytes, mark: bytes) -> None:
+        self.name, self.parts, self.logs, self.run, self.mark = name, tuple(parts), logs, run, mark
         for part in self.parts:
             part.vector.words.flags.writeable = False  # another attempt may need them again
         self.totals: tuple[SumValue, ...] = ()
@@ -142,7 +142,7 @@ class SumRun:
 
     def missed(self, before: int) -> bool:
         """Of the rounds that the ledger holds behind the first `before`, one answers this very question."""
-        return any(record["configuration"] == self.question for record in self.books.rounds(self.run)[before:])
+        return any(record["configuration"] == self.question for record in self.logs.rounds(self.run)[before:])
 
     def propose(self, number: int, base: int) -> Offer:
         """Offer the vector. What a sum rests on is not a model, but the sums before it are named all the same."""
@@ -164,9 +164,9 @@ class SumRun:
             if (facts["query"], facts["data"]) == (self.name, data.hex()) and facts["members"] != members:
                 evidence = f"then over {', '.join(facts['members'])}; now over {', '.join(members)}"
                 raise AnotherCohort(query=self.name, evidence=evidence)
-        self.books.note(
+        self.logs.note(
             entries.query(
-                time=self.books.time,
+                time=self.logs.time,
                 run=self.run,
                 round=effect.round,
                 attempt=effect.attempt,
@@ -179,7 +179,7 @@ class SumRun:
 
     def _answers(self) -> list[codec.Facts]:
         """Queries that were answered, or whose attempt may still come to an answer: not those that were abandoned."""
-        held = [codec.read_facts(one.record) for one in self.books.site.records()]
+        held = [codec.read_facts(one.record) for one in self.logs.site.records()]
         places = ("run", "round", "attempt")
         abandoned = {tuple(facts[key] for key in places) for facts in held if facts.get("kind") == "abandoned"}
         queries = [facts for facts in held if facts.get("kind") == "query"]

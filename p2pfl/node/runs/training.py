@@ -74,7 +74,7 @@ class TrainingRun:
 
     federation: Federation
     home: Home
-    books: Logs
+    logs: Logs
     run: bytes
     trainer: Trains
     task: str
@@ -92,7 +92,7 @@ class TrainingRun:
         compression = self.federation.compression
         self.compressor = Compressor(compression.method, compression.density, self.trainer.parameters, peers)
         self.account = self._read_account()
-        self.models = Models(self.home, self.books, self.run, self.trainer, self.task, self.federation.first)
+        self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, self.federation.first)
 
     @property
     def model(self) -> update.FlatVector:
@@ -123,7 +123,7 @@ class TrainingRun:
         """
         data = self.home.read(ACCOUNT)
         account = Account.from_bytes(data) if data is not None else Account()
-        records = (codec.read_facts(one.record) for one in self.books.site.records())
+        records = (codec.read_facts(one.record) for one in self.logs.site.records())
         charges = [facts for facts in records if facts.get("kind") == "charge"]
         if account.passes - len(charges) not in (0, 1):
             raise AccountUnreadable(evidence=f"it holds {account.passes} passes, the site log {len(charges)} charges")
@@ -131,16 +131,16 @@ class TrainingRun:
             privacy = self.federation.privacy
             before = charges[-1]["after"] if charges else decimal_epsilon(0.0)
             after = decimal_epsilon(account.epsilon(privacy.delta))
-            self._note_charge(self.books.final_round(self.run) + 1, Mechanism.of_pass(privacy), before, after)
+            self._note_charge(self.logs.final_round(self.run) + 1, Mechanism.of_pass(privacy), before, after)
         return account
 
     def _note_charge(self, number: int, mechanism: Mechanism, before: str, after: str) -> None:
         privacy = self.federation.privacy
         spent = entries.Spent(before, after, repr(privacy.delta), repr(privacy.max_epsilon))
         charged = entries.charge(
-            time=self.books.time, run=self.run, round=number, mechanism=mechanism.facts(), spent=spent
+            time=self.logs.time, run=self.run, round=number, mechanism=mechanism.facts(), spent=spent
         )
-        self.books.note(charged)
+        self.logs.note(charged)
 
     @property
     def configuration(self) -> codec.Facts:
@@ -163,14 +163,14 @@ class TrainingRun:
     def _measures(self, base: int) -> bool:
         """All rounds that train are in the model after `base`: what comes next only measures it."""
         past = [number for number in self.models.applied if number <= base and not self._measuring.get(number, False)]
-        return self.books.count(self.run) + len(past) >= self.federation.rounds
+        return self.logs.count(self.run) + len(past) >= self.federation.rounds
 
     def propose(self, number: int, base: int) -> Offer:
         """Charge, train, nominate; or take up what a process before this one had finished of it.
 
         Raises LeftOutTooOften, until this site's operator has looked.
         """
-        fairness.check(self.books, self.run, self.home.name)
+        fairness.check(self.logs, self.run, self.home.name)
         spent = self._spent()
         before = self.models.on(base)
         model = self.digest_of(before)
@@ -188,7 +188,7 @@ class TrainingRun:
     def _spent(self) -> str:
         """What this home's account says; never less than the ledger says of this site, since two accountants differ."""
         mine = decimal_epsilon(self.account.epsilon(self.federation.privacy.delta))
-        said = self.books.spent().get(self.home.name, 0.0)
+        said = self.logs.spent().get(self.home.name, 0.0)
         return mine if float(mine) >= said else f"{said:.6f}"
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
@@ -229,7 +229,7 @@ class TrainingRun:
 
     def _summed(self, number: int) -> bool:
         """The ledger names this site as a member of that round's sum."""
-        records = self.books.rounds(self.run)
+        records = self.logs.rounds(self.run)
         return any(facts["round"] == number and self.home.name in facts["survivors"] for facts in records)
 
     def _train(self, number: int, model: update.FlatVector) -> bytes:
@@ -253,8 +253,8 @@ class TrainingRun:
         try:
             charge = self.account.charge(privacy)
         except PassWouldOverspend:
-            now = self.books.time
-            self.books.note(
+            now = self.logs.time
+            self.logs.note(
                 entries.budget(time=now, run=self.run, round=number, spent=before, would_be=after, limit=limit)
             )
             raise

@@ -1,4 +1,4 @@
-"""Homes of one federation with real books, a trainer of four numbers, and rounds made by hand: no network, no clock."""
+"""Homes of one federation with real logs, a trainer of four numbers, and rounds made by hand: no network, no clock."""
 
 from __future__ import annotations
 
@@ -70,18 +70,18 @@ class Place:
     identities: dict[str, Identity]
     trainer: Four = field(default_factory=Four)
 
-    def books(self) -> Logs:
+    def logs(self) -> Logs:
         """Both logs as a process that starts finds them on the disk; all sites signed the genesis."""
-        books = Logs(self.home, self.home.identity(), pledge_of(self.federation), lambda: 1_700_000_000.0)
-        books.started(bytes(16))
+        logs = Logs(self.home, self.home.identity(), pledge_of(self.federation), lambda: 1_700_000_000.0)
+        logs.started(bytes(16))
         genesis = genesis_of(self.federation)
-        books.begin({name: one.sign("record", genesis) for name, one in self.identities.items()}, {})
-        return books
+        logs.begin({name: one.sign("record", genesis) for name, one in self.identities.items()}, {})
+        return logs
 
     def started(self) -> TrainingRun:
         """As after a start: everything is read from the disk."""
         run = training_run(self.federation)
-        return TrainingRun(self.federation, self.home, self.books(), run, self.trainer, "four", draw, unseen)
+        return TrainingRun(self.federation, self.home, self.logs(), run, self.trainer, "four", draw, unseen)
 
 
 def places(folder: Path, *settings: str) -> tuple[Place, Place]:
@@ -151,8 +151,8 @@ def row(
     **changed: object,
 ) -> SignedRecord:
     """The record of the round that comes next in this site's log, signed by all sites."""
-    before = run.books.model_after(run.run) or run.digest_of(run.trainer.initial(b""))
-    rests_on, base = run.books.base(run.run)
+    before = run.logs.model_after(run.run) or run.digest_of(run.trainer.initial(b""))
+    rests_on, base = run.logs.base(run.run)
     record = codec.facts(
         {
             "kind": "round",
@@ -186,7 +186,7 @@ def recorded(
 ) -> None:
     """The round's entry in the federation log: what it names stands."""
     record, signatures = row(run, place.identities, number, after, outcome, **changed)
-    run.books.finish(record, signatures)
+    run.logs.finish(record, signatures)
 
 
 def finished(
@@ -199,5 +199,5 @@ def finished(
 
 
 def charges(run: TrainingRun) -> list[codec.Facts]:
-    held = (codec.read_facts(one.record) for one in run.books.site.records())
+    held = (codec.read_facts(one.record) for one in run.logs.site.records())
     return [facts for facts in held if facts["kind"] == "charge"]

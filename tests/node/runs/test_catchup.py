@@ -1,4 +1,4 @@
-"""A site that was away asks, is answered, and takes over what a quorum signed: real books at both ends, no network."""
+"""A site that was away asks, is answered, and takes over what a quorum signed: real logs at both ends, no network."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ LARGE = bytes(range(256)) * ((3 * PARTS * PART_BYTES // 2 + 999) // 256)  # more
 
 @dataclass
 class Site:
-    """One site's books and its end of the talk."""
+    """One site's logs and its end of the talk."""
 
     place: Place
-    books: Logs
+    logs: Logs
     now: float = 0.0
     marks: list[int] = field(default_factory=list)  # entries of the log when it was about to take some over
     models: dict[bytes, bytes] = field(default_factory=dict)
@@ -37,11 +37,11 @@ class Site:
     def __post_init__(self) -> None:
         self.roster = self.place.federation.roster
         self.catchup = CatchUpRules(
-            self.books,
+            self.logs,
             self.roster,
             lambda: self.now,
             self.models.get,
-            lambda: self.marks.append(len(self.books.federation)),
+            lambda: self.marks.append(len(self.logs.federation)),
         )
 
     def says(self, message: Behind | Entries | ModelPart) -> Letter:
@@ -62,7 +62,7 @@ def sites(tmp_path: Path) -> Iterator[tuple[Site, Site]]:
     run = ahead.started()
     for number in (1, 2, 3):
         finished(ahead, run, number, *by_others(run, number, number - 1, by=0.125 * number))
-    yield Site(behind, behind.books()), Site(ahead, run.books)
+    yield Site(behind, behind.logs()), Site(ahead, run.logs)
     for one in (behind, ahead):
         one.home.close()
 
@@ -94,12 +94,12 @@ def test_a_site_that_was_away_has_the_same_log_afterwards_and_it_verifies(sites:
     away, there = sites
     (letter,) = asked(away, there)
     found = away.take(letter)
-    assert away.books.federation.root() == there.books.federation.root()
-    assert check_federation(list(away.books.federation.records())) == []
-    last = there.books.federation[3].record
+    assert away.logs.federation.root() == there.logs.federation.root()
+    assert check_federation(list(away.logs.federation.records())) == []
+    last = there.logs.federation[3].record
     run = bytes.fromhex(codec.read_facts(last)["run"])
     assert found == {run: (3, last)}
-    assert (away.books.base(run), away.books.count(run)) == (there.books.base(run), 3)
+    assert (away.logs.base(run), away.logs.count(run)) == (there.logs.base(run), 3)
     assert asked(away, there) == []
 
 
@@ -110,11 +110,11 @@ def test_a_long_log_comes_in_as_many_answers_as_it_needs(
     monkeypatch.setattr(catchup, "ROWS", 2)
     first = asked(away, there)[0]
     away.take(first)
-    assert len(away.books.federation) == 3
+    assert len(away.logs.federation) == 3
     assert away.catchup.ask("st-olav") is not None  # at once: there may be more
     monkeypatch.setattr(catchup, "ROWS_BYTES", 1)  # however large an entry is, one is sent
     away.take(asked(away, there)[0])
-    assert away.books.federation.root() == there.books.federation.root()
+    assert away.logs.federation.root() == there.logs.federation.root()
 
 
 def test_it_is_marked_that_a_model_may_be_lacking_before_the_ledger_names_it(sites: tuple[Site, Site]) -> None:
@@ -130,16 +130,16 @@ def test_an_answer_to_an_earlier_question_changes_nothing(sites: tuple[Site, Sit
     assert away.take(letter) == {}
     ahead_of_it = there.says(Entries(9, 9, letter.message.rows))  # type: ignore[attr-defined]
     assert away.take(ahead_of_it) == {}
-    assert (len(away.books.federation), len(away.marks)) == (4, 1)
+    assert (len(away.logs.federation), len(away.marks)) == (4, 1)
 
 
 def test_the_last_round_is_not_taken_over_while_its_sum_may_still_be_had(sites: tuple[Site, Site]) -> None:
     away, there = sites
     (letter,) = asked(away, there)
-    run = bytes.fromhex(codec.read_facts(there.books.federation[3].record)["run"])
+    run = bytes.fromhex(codec.read_facts(there.logs.federation[3].record)["run"])
     found = away.take(letter, {run: 3})
-    assert found == {run: (2, there.books.federation[2].record)}
-    assert len(away.books.federation) == 3
+    assert found == {run: (2, there.logs.federation[2].record)}
+    assert len(away.logs.federation) == 3
     (letter,) = asked(away, there)
     assert away.take(letter, {run: 3}) == {}
     assert len(away.marks) == 1  # of the two that were taken over
@@ -147,7 +147,7 @@ def test_the_last_round_is_not_taken_over_while_its_sum_may_still_be_had(sites: 
 
 
 def rows_of(there: Site) -> list[SignedRecord]:
-    return there.books.rows(1, 128, 1 << 20)
+    return there.logs.rows(1, 128, 1 << 20)
 
 
 def entries(there: Site, rows: list[SignedRecord]) -> Letter:
@@ -165,8 +165,8 @@ def test_a_round_that_few_signed_is_taken_over_with_one_that_rests_on_it(sites: 
     away, there = sites
     one, two, three = rows_of(there)
     away.take(entries(there, [few(one, 1), few(two, 0), three]))
-    assert [len(entry.signatures) for entry in away.books.federation.records()][1:] == [1, 0, 3]
-    assert check_federation(list(away.books.federation.records())) == []
+    assert [len(entry.signatures) for entry in away.logs.federation.records()][1:] == [1, 0, 3]
+    assert check_federation(list(away.logs.federation.records())) == []
 
 
 @pytest.mark.claim("LIVE-4")
@@ -175,17 +175,17 @@ def test_rounds_at_the_end_that_no_quorum_signed_are_not_taken_over(sites: tuple
     away, there = sites
     one, two, three = rows_of(there)
     away.take(entries(there, [one, few(two, signers), few(three, signers)]))
-    assert len(away.books.federation) == 2
+    assert len(away.logs.federation) == 2
 
 
 def test_a_signature_that_is_not_one_is_not_counted_and_not_kept(sites: tuple[Site, Site]) -> None:
     away, there = sites
     record, signed = rows_of(there)[0]
     away.take(entries(there, [(record, {**signed, "uppsala": signed["charite"]})]))
-    assert len(away.books.federation) == 1
+    assert len(away.logs.federation) == 1
     stranger = {**signed, "mallory": signed["charite"]}
     away.take(entries(there, [(record, stranger)]))
-    assert set(away.books.federation[1].signatures) == set(NAMES)
+    assert set(away.logs.federation[1].signatures) == set(NAMES)
 
 
 def other_base(there: Site, rows: list[SignedRecord]) -> list[SignedRecord]:
@@ -208,7 +208,7 @@ FALSE: dict[str, Callable[[Site, list[SignedRecord]], list[SignedRecord]]] = {
     "one comes twice": lambda there, rows: [rows[0], *rows],
     "another run's beginning": lambda there, rows: changed(there, rows, run="ab" * 32),
     "of another epoch": lambda there, rows: changed(there, rows, epoch=2),
-    "no round": lambda there, rows: [there.books.rows(0, 1, 1 << 20)[0], *rows],
+    "no round": lambda there, rows: [there.logs.rows(0, 1, 1 << 20)[0], *rows],
     "no number": lambda there, rows: changed(there, rows, round="1"),
     "no run": lambda there, rows: changed(there, rows, run="a run"),
     "no facts": lambda there, rows: [(b"{", {}), *rows],
@@ -227,7 +227,7 @@ def test_entries_that_do_not_follow_are_refused_and_their_sender_named(sites: tu
     with pytest.raises(MalformedMessage) as caught:
         away.take(entries(there, FALSE[what](there, rows_of(there))))
     assert caught.value.fields["peer"] == "st-olav"
-    assert (len(away.books.federation), away.marks) == (1, [])
+    assert (len(away.logs.federation), away.marks) == (1, [])
 
 
 def test_a_liars_record_is_not_taken_over_by_its_own_signature(
@@ -238,7 +238,7 @@ def test_a_liars_record_is_not_taken_over_by_its_own_signature(
     run = there.place.started()
     record, signed = row(run, there.place.identities, 4, bytes(32), {})
     assert away.take(entries(there, [*rows_of(there), (record, {"st-olav": signed["st-olav"]})])) != {}
-    assert len(away.books.federation) == 4
+    assert len(away.logs.federation) == 4
 
 
 def test_who_was_not_away_answers_only_what_it_has(sites: tuple[Site, Site]) -> None:

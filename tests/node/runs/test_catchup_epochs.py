@@ -28,10 +28,10 @@ class Newcomer:
     """fay, who holds peers.yaml of epoch 2 and an empty ledger."""
 
     home: Home
-    books: Logs
+    logs: Logs
 
     def asks(self) -> CatchUpRules:
-        return CatchUpRules(self.books, SECOND.roster, lambda: 0.0, lambda wanted: None, lambda: None, SECOND.genesis)
+        return CatchUpRules(self.logs, SECOND.roster, lambda: 0.0, lambda wanted: None, lambda: None, SECOND.genesis)
 
     def takes(self, rows: list[SignedRecord]) -> dict[bytes, tuple[int, bytes]]:
         listed = tuple((record, tuple(sorted(signed.items()))) for record, signed in rows)
@@ -46,21 +46,21 @@ class Newcomer:
 @pytest.fixture
 def fay(tmp_path: Path) -> Iterator[Newcomer]:
     with make(tmp_path, "fay") as home:
-        books = Logs(home, home.identity(), pledge_of(SECOND), lambda: 1_700_000_000.0)
-        books.started(bytes(16))
-        yield Newcomer(home, books)
+        logs = Logs(home, home.identity(), pledge_of(SECOND), lambda: 1_700_000_000.0)
+        logs.started(bytes(16))
+        yield Newcomer(home, logs)
 
 
 def test_a_newcomer_takes_the_whole_ledger_over_and_it_verifies(fay: Newcomer) -> None:
     assert fay.asks().ask("ada") == Behind(0, b"", 0)
     found = fay.takes(two_epochs(MADE))
     assert [number for number, _ in found.values()] == [5]
-    assert fay.books.epochs.lineage is not None
-    assert fay.books.epochs.lineage.configuration == SECOND.digest
-    assert len(fay.books.changes(4)) == 1
+    assert fay.logs.epochs.lineage is not None
+    assert fay.logs.epochs.lineage.configuration == SECOND.digest
+    assert len(fay.logs.changes(4)) == 1
     assert not [one for one in verify(fay.home).findings if one.log == "federation"]
     again = Logs(fay.home, fay.home.identity(), pledge_of(SECOND), lambda: 0.0)  # as the next process finds it
-    assert again.epochs.lineage == fay.books.epochs.lineage
+    assert again.epochs.lineage == fay.logs.epochs.lineage
 
 
 @pytest.mark.claim("MEMBER-9")
@@ -71,11 +71,11 @@ def test_a_newcomer_takes_no_other_log_than_the_one_that_its_file_names(fay: New
     with pytest.raises(MalformedMessage) as caught:
         fay.takes([(other, names), *two_epochs(MADE)[1:]])
     assert "genesis that peers.yaml names" in caught.value.evidence
-    assert len(fay.books.federation) == 0
+    assert len(fay.logs.federation) == 0
 
 
 def test_a_home_with_another_ledger_is_refused(fay: Newcomer, tmp_path: Path) -> None:
     record, signed = genesis_row()
-    fay.books.federation.append(record.replace(b'"epoch":1', b'"epoch":7'), signed)
+    fay.logs.federation.append(record.replace(b'"epoch":1', b'"epoch":7'), signed)
     with pytest.raises(OtherFederation):
         Logs(fay.home, fay.home.identity(), pledge_of(SECOND), lambda: 0.0)

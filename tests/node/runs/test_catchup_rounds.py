@@ -1,4 +1,4 @@
-"""Whom a site that was away asks, and what it does with the answers: the learner, with hands that write down."""
+"""Whom a site that was away asks, and what it does with the answers: CatchUp, with effects that are written down."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.node.runs.test_catchup import Site
 
 
 @dataclass
-class Hands:
-    """What the learner uses of a Carrier."""
+class Effects:
+    """What a CatchUp uses of an EffectRunner."""
 
     place: Place
-    books: Any
+    logs: Any
     now: float = 0.0
     sent: list[tuple[str, Letter]] = field(default_factory=list)
     came: list[ActiveRun] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Hands:
     def __post_init__(self) -> None:
         self.home, self.observer = self.place.home, self.told.append
         self.clocks = SimpleNamespace(now=lambda: self.now)
-        self.intake = SimpleNamespace(put_at=lambda own: None, put=self.put.append)
+        self.inbox = SimpleNamespace(put_at=lambda own: None, put=self.put.append)
         self.drained: Callable[[str], None] = lambda peer: None
 
     def waiting(self, peer: str) -> int:
@@ -49,12 +49,12 @@ class Hands:
     def send(self, peer: str, letter: Letter) -> None:
         self.sent.append((peer, letter))
 
-    async def carry_out(self, held: ActiveRun, effects: list[Any]) -> None:
+    async def carry_out(self, active: ActiveRun, effects: list[Any]) -> None:
         pass
 
-    async def model_came(self, held: ActiveRun) -> None:
-        held.lacking = False
-        self.came.append(held)
+    async def model_came(self, active: ActiveRun) -> None:
+        active.lacking = False
+        self.came.append(active)
 
     def asked_for_model(self) -> list[str]:
         """Who was asked for a model, in order."""
@@ -62,8 +62,8 @@ class Hands:
 
 
 @dataclass
-class Course:
-    """What the learner uses of a Course."""
+class RunHere:
+    """What a CatchUp uses of a Run."""
 
     number: int = 0
     final_round: int = 0
@@ -85,29 +85,29 @@ class Away:
     source: TrainingRun
     ahead: TrainingRun
     there: Site
-    hands: Hands
+    effects: Effects
 
     def __post_init__(self) -> None:
-        self.course = Course()
-        self.run = ActiveRun(self.course, self.source, 3)  # type: ignore[arg-type]
-        federation, identity = self.hands.place.federation, self.hands.place.home.identity()
-        runs = {self.source.run: self.run}
-        self.learner = CatchUp(self.hands, federation, identity, ME, bytes(16), runs)  # type: ignore[arg-type]
-        self.learner.up |= set(OTHERS)
+        self.run = RunHere()
+        self.active = ActiveRun(self.run, self.source, 3)  # type: ignore[arg-type]
+        federation, identity = self.effects.place.federation, self.effects.place.home.identity()
+        runs = {self.source.run: self.active}
+        self.catch_up = CatchUp(self.effects, federation, identity, ME, bytes(16), runs)  # type: ignore[arg-type]
+        self.catch_up.up |= set(OTHERS)
 
     def hear(self, message: Entries | ModelPart, sender: str = OTHERS[0]) -> None:
         made = self.there.says(message)
         heard = SimpleNamespace(message=made.message, sender=sender)
-        asyncio.run(self.learner.take(self.run, heard))  # type: ignore[arg-type]
+        asyncio.run(self.catch_up.take(self.active, heard))  # type: ignore[arg-type]
 
     def hear_entries(self) -> None:
-        self.learner.ask(OTHERS[0])
+        self.catch_up.ask(OTHERS[0])
         (answer,) = self.there.catchup.answer(Behind(1, b"", 0))
         assert isinstance(answer, Entries)
         self.hear(answer)
 
     def wanted(self) -> bytes:
-        return self.source.lacks(self.course.final_round, b"")
+        return self.source.lacks(self.run.final_round, b"")
 
     def right(self) -> ModelPart:
         data = self.ahead.model_bytes(self.wanted()) or b""
@@ -124,30 +124,30 @@ def away(tmp_path: Path) -> Iterator[Away]:
     for number in (1, 2):
         finished(other, ahead, number, *by_others(ahead, number, number - 1, by=0.125 * number))
     source = one.started()
-    yield Away(source, ahead, Site(other, ahead.books), Hands(one, source.books))
+    yield Away(source, ahead, Site(other, ahead.logs), Effects(one, source.logs))
     for place in (one, other):
         place.home.close()
 
 
 def test_entries_are_taken_over_and_their_sender_asked_for_the_model(away: Away) -> None:
     away.hear_entries()
-    assert away.source.books.federation.root() == away.ahead.books.federation.root()
-    assert (away.course.final_round, away.run.lacking) == (2, True)
-    assert away.hands.asked_for_model() == [OTHERS[0]]
-    assert away.hands.told == [RoundsTakenOver(2, OTHERS[0])]
-    assert away.learner.fetching(away.hands.now)
-    assert away.hands.home.read(BEHIND) is not None
+    assert away.source.logs.federation.root() == away.ahead.logs.federation.root()
+    assert (away.run.final_round, away.active.lacking) == (2, True)
+    assert away.effects.asked_for_model() == [OTHERS[0]]
+    assert away.effects.told == [RoundsTakenOver(2, OTHERS[0])]
+    assert away.catch_up.fetching(away.effects.now)
+    assert away.effects.home.read(BEHIND) is not None
 
 
 @pytest.mark.parametrize(("rounds", "taken"), [(3, 0), (0, 1)], ids=["about to begin it", "serving only"])
 def test_the_record_of_the_round_about_to_begin_is_left(away: Away, rounds: int, taken: int) -> None:
     """It is left for the sum of the site that begins that very round."""
-    away.run.rounds = rounds
-    away.learner.ask(OTHERS[0])
+    away.active.rounds = rounds
+    away.catch_up.ask(OTHERS[0])
     (answer,) = away.there.catchup.answer(Behind(1, b"", 0))
     assert isinstance(answer, Entries)
     away.hear(replace(answer, rows=answer.rows[:1]))
-    assert away.source.books.count(away.source.run) == taken
+    assert away.source.logs.count(away.source.run) == taken
 
 
 def test_the_model_that_came_is_the_model_and_the_round_goes_on(away: Away) -> None:
@@ -155,10 +155,10 @@ def test_the_model_that_came_is_the_model_and_the_round_goes_on(away: Away) -> N
     wanted = away.wanted()
     away.hear(away.right())
     assert away.source.digest_of(away.source.model) == wanted
-    assert away.hands.came == [away.run]
-    assert not away.learner.fetching(away.hands.now)
-    assert away.hands.home.read(BEHIND) is None
-    assert away.course.breaches == []
+    assert away.effects.came == [away.active]
+    assert not away.catch_up.fetching(away.effects.now)
+    assert away.effects.home.read(BEHIND) is None
+    assert away.run.breaches == []
 
 
 @pytest.mark.claim("LIVE-4")
@@ -166,37 +166,37 @@ def test_a_peer_that_sent_another_model_is_named_and_nothing_of_it_kept(away: Aw
     away.hear_entries()
     wanted = away.wanted()
     away.hear(away.wrong())
-    assert [(type(error), error.fields["peer"]) for error in away.course.breaches] == [(BulkRejected, OTHERS[0])]
-    assert (away.wanted(), away.hands.came) == (wanted, [])
-    assert away.learner.fetching(away.hands.now)
+    assert [(type(error), error.fields["peer"]) for error in away.run.breaches] == [(BulkRejected, OTHERS[0])]
+    assert (away.wanted(), away.effects.came) == (wanted, [])
+    assert away.catch_up.fetching(away.effects.now)
 
 
 def test_a_peer_that_sent_another_model_is_not_asked_again_before_the_others(away: Away) -> None:
     away.hear_entries()
     away.hear(away.wrong())
-    assert away.hands.asked_for_model() == list(OTHERS)
+    assert away.effects.asked_for_model() == list(OTHERS)
     away.hear(away.right(), OTHERS[1])
-    assert away.hands.came == [away.run]
+    assert away.effects.came == [away.active]
 
 
 def test_a_peer_that_does_not_answer_is_followed_by_the_next(away: Away) -> None:
     away.hear_entries()
-    away.hands.now += MODEL_AGAIN_S + 1
-    assert away.learner.fetching(away.hands.now)
-    away.hands.now += MODEL_AGAIN_S + 1
-    assert away.learner.fetching(away.hands.now)
-    assert away.hands.asked_for_model() == [*OTHERS, OTHERS[0]]
+    away.effects.now += MODEL_AGAIN_S + 1
+    assert away.catch_up.fetching(away.effects.now)
+    away.effects.now += MODEL_AGAIN_S + 1
+    assert away.catch_up.fetching(away.effects.now)
+    assert away.effects.asked_for_model() == [*OTHERS, OTHERS[0]]
 
 
 def test_a_peer_that_was_given_up_may_answer_no_more(away: Away) -> None:
     away.hear_entries()
     part = away.right()
-    away.hands.now += MODEL_AGAIN_S + 1
-    away.learner.fetching(away.hands.now)
+    away.effects.now += MODEL_AGAIN_S + 1
+    away.catch_up.fetching(away.effects.now)
     away.hear(part, OTHERS[0])
-    assert away.hands.came == []
+    assert away.effects.came == []
     away.hear(part, OTHERS[1])
-    assert away.hands.came == [away.run]
+    assert away.effects.came == [away.active]
 
 
 def test_entries_that_lie_are_told_and_change_nothing(away: Away) -> None:
@@ -205,9 +205,9 @@ def test_entries_that_lie_are_told_and_change_nothing(away: Away) -> None:
     record, signed = answer.rows[0]
     facts = codec.facts({**codec.read_facts(record), "rests_on": 7})
     away.hear(Entries(1, 3, ((facts, signed), answer.rows[1])))
-    assert [error.fields["peer"] for error in away.course.breaches] == [OTHERS[0]]
-    assert (len(away.source.books.federation), away.hands.told, away.hands.asked_for_model()) == (1, [], [])
-    assert not away.run.lacking
+    assert [error.fields["peer"] for error in away.run.breaches] == [OTHERS[0]]
+    assert (len(away.source.logs.federation), away.effects.told, away.effects.asked_for_model()) == (1, [], [])
+    assert not away.active.lacking
 
 
 @pytest.mark.claim("LEDGER-7")
@@ -217,19 +217,19 @@ def test_an_agreement_that_a_peer_made_up_enters_no_ledger_and_ends_no_process(a
     record = codec.facts({"kind": "agreement", "epoch": 1, "sha256": "00" * 32, "members": members})
     signed = away.there.place.home.identity().sign("record", record)
     away.hear(Entries(1, 2, ((record, ((OTHERS[0], signed),)),)))
-    assert len(away.source.books.federation) == 1
-    assert [error.fields["peer"] for error in away.course.breaches] == [OTHERS[0]]
+    assert len(away.source.logs.federation) == 1
+    assert [error.fields["peer"] for error in away.run.breaches] == [OTHERS[0]]
 
 
 def test_a_question_is_answered_with_what_this_site_has(away: Away) -> None:
     away.hear_entries()
     away.hear(away.right())
-    away.hands.sent.clear()
+    away.effects.sent.clear()
     model = away.source.digest_of(away.source.model)
     for question in (Behind(1, b"", 0), Behind(3, model, 0), Behind(3, bytes(32), 0)):
         letter = away.there.says(question)
-        asyncio.run(away.learner.take(away.run, letter))
-    answers = [letter.message for _, letter in away.hands.sent]
+        asyncio.run(away.catch_up.take(away.active, letter))
+    answers = [letter.message for _, letter in away.effects.sent]
     assert [type(answer) for answer in answers] == [Entries, ModelPart]
     assert isinstance(answers[1], ModelPart)
     assert bytes(answers[1].data) == away.ahead.model_bytes(model)
@@ -243,18 +243,18 @@ def test_a_peer_that_asks_faster_than_it_reads_is_answered_once(away: Away) -> N
     """
     away.hear_entries()
     away.hear(away.right())
-    away.hands.sent.clear()
+    away.effects.sent.clear()
     model = away.source.digest_of(away.source.model)
-    away.hands.unsent = MOST_ANSWERED + 1
+    away.effects.unsent = MOST_ANSWERED + 1
     for start in range(50):
         for question in (Behind(start, b"", 0), Behind(3, model, 4 * start)):
-            asyncio.run(away.learner.take(away.run, away.there.says(question)))
-    away.hands.drained(OTHERS[0])
-    assert (away.hands.sent, away.hands.put) == ([], [])
-    away.hands.unsent = 0
-    away.hands.drained(OTHERS[1])
-    assert away.hands.put == []
-    away.hands.drained(OTHERS[0])
-    away.hands.drained(OTHERS[0])
-    asked = [event.letter.message for event in away.hands.put]
+            asyncio.run(away.catch_up.take(away.active, away.there.says(question)))
+    away.effects.drained(OTHERS[0])
+    assert (away.effects.sent, away.effects.put) == ([], [])
+    away.effects.unsent = 0
+    away.effects.drained(OTHERS[1])
+    assert away.effects.put == []
+    away.effects.drained(OTHERS[0])
+    away.effects.drained(OTHERS[0])
+    asked = [event.letter.message for event in away.effects.put]
     assert [(one.entries, one.start) for one in asked] == [(49, 0), (3, 4 * 49)]

@@ -17,7 +17,7 @@ COORDINATOR = NAMES[1]
 def without_it(place: Place, run: TrainingRun, number: int, *, there: bool = True, of: bytes = b"") -> None:
     """A round that the others summed; `there`: the round itself said that this site was."""
     if there:
-        run.books.note(missed(Attempt(of or run.run, 1, number, 0), time=1, coordinator=COORDINATOR))
+        run.logs.note(missed(Attempt(of or run.run, 1, number, 0), time=1, coordinator=COORDINATOR))
     finished(place, run, number, *by_others(run, number, number - 1), survivors=list(OTHERS))
 
 
@@ -41,7 +41,7 @@ def test_it_is_still_so_in_the_next_process_and_until_an_operator_has_looked(pla
     run = place.started()
     with pytest.raises(LeftOutTooOften):
         run.propose(3, 2)
-    fairness.looked(run.books, run.run)
+    fairness.looked(run.logs, run.run)
     run.propose(3, 2)
     run = place.started()
     run.propose(3, 2)
@@ -56,7 +56,7 @@ def test_rounds_that_went_by_while_this_site_was_away_count_for_nothing(place: P
     run = place.started()
     for number in (1, 2):
         without_it(place, run, number, there=False)
-    assert fairness.taken_part(run.books, run.run, ME) == []
+    assert fairness.taken_part(run.logs, run.run, ME) == []
     run.propose(3, 2)
 
 
@@ -71,4 +71,4 @@ def test_rounds_that_it_took_part_in_stand_on_the_other_side(place: Place) -> No
     run = place.started()
     without_it(place, run, 1)
     finished(place, run, 2, *summed(run, 2))
-    assert fairness.taken_part(run.books, run.run, ME) == [(1, COORDINATOR), (2, "")]
+    assert fairness.taken_part(run.logs, run.run, ME) == [(1, COORDINATOR), (2, "")]

@@ -140,10 +140,10 @@ def ahead_by(place: Place, rounds: int) -> tuple[TrainingRun, list[bytes]]:
 
 def taken_over(place: Place, run: TrainingRun, ahead: TrainingRun) -> bytes:
     """The entries of the site that is ahead, as catchup.py takes them over; the digest of the model to fetch."""
-    rows = ahead.books.rows(len(run.books.federation), 128, 1 << 20)
+    rows = ahead.logs.rows(len(run.logs.federation), 128, 1 << 20)
     place.home.replace(BEHIND, b"\x01")
-    run.books.adopt(rows)
-    return run.lacks(ahead.books.final_round(run.run), rows[-1][0])
+    run.logs.adopt(rows)
+    return run.lacks(ahead.logs.final_round(run.run), rows[-1][0])
 
 
 def test_a_model_that_is_lacking_is_fetched_and_taken_over(both: tuple[Place, Place]) -> None:
@@ -216,7 +216,7 @@ def test_entries_of_rounds_that_this_site_applied_need_no_model(both: tuple[Plac
     ahead, models = ahead_by(other, 1)
     run = place.started()
     finished(place, run, 1, *by_others(run, 1, 0, by=0.125))
-    record, _ = ahead.books.rows(len(ahead.books.federation) - 1, 1, 1 << 20)[0]
+    record, _ = ahead.logs.rows(len(ahead.logs.federation) - 1, 1, 1 << 20)[0]
     place.home.replace(BEHIND, b"\x01")
     assert run.lacks(1, record) == b""
     assert run.model_bytes(models[0]) is not None

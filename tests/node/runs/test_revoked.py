@@ -22,8 +22,8 @@ from tests.federation.sample import TASK
 def test_a_key_that_is_revoked_while_a_round_goes_on_is_known_to_it(tmp_path: Path) -> None:
     async def revoked(home: Home, federation: Federation) -> None:
         node = Node(home, federation, None, lambda progress: None, Clocks(lambda: 0.0, lambda: 0.0, os.urandom))
-        course, cut = node._course(bytes(32)), asyncio.Queue[str]()
-        assert course.others.parted == set()
+        run, cut = node._make_run(bytes(32)), asyncio.Queue[str]()
+        assert run.others.parted == set()
         home.replace(REVOKED, federation.roster["eve"].key)
 
         def ends(peer: str, error: P2PFLError) -> None:
@@ -32,7 +32,7 @@ def test_a_key_that_is_revoked_while_a_round_goes_on_is_known_to_it(tmp_path: Pa
         watching = asyncio.create_task(node.changes.watch(ends))
         assert await cut.get() == "eve"
         watching.cancel()
-        assert course.others.parted == node._course(bytes(32)).others.parted == {"eve"}
+        assert run.others.parted == node._make_run(bytes(32)).others.parted == {"eve"}
 
     with Home.create(tmp_path / "ada", "ada", [KeyFile(tmp_path / "ada.key")]) as home:
         card = Card.sign(home.identity(), "ada", [Address("10.0.0.1", 7443)])

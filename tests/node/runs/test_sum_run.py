@@ -32,7 +32,7 @@ MARK = bytes(32)
 def asks(place: Place, value: str = "52000", name: str = "salary", mark: bytes = MARK) -> SumRun:
     """As each call of `Peer.sum` makes it, in whichever process."""
     part = encode([Decimal(value)], peers=4, bits=31, limit=None, decimals=2, draw=draw)
-    return SumRun(name, [part], place.books(), sums_run(place.federation), mark)
+    return SumRun(name, [part], place.logs(), sums_run(place.federation), mark)
 
 
 def answers(run: SumRun, survivors: tuple[str, ...] = FOUR, number: int = 1, attempt: int = 0) -> tuple[e.Vector, ...]:
@@ -41,7 +41,7 @@ def answers(run: SumRun, survivors: tuple[str, ...] = FOUR, number: int = 1, att
 
 
 def noted(run: SumRun) -> list[codec.Facts]:
-    held = [codec.read_facts(one.record) for one in run.books.site.records()]
+    held = [codec.read_facts(one.record) for one in run.logs.site.records()]
     return [facts for facts in held if facts["kind"] == "query"]
 
 
@@ -79,13 +79,13 @@ def test_a_cohort_that_grew_is_another_one_too(place: Place) -> None:
 def test_an_attempt_whose_outcome_nobody_knows_binds_the_query_to_its_sites(place: Place) -> None:
     run = asks(place)
     answers(run)  # and the process dies, or its round is left behind
-    run.books.note(left(Attempt(run.run, 1, 1, 0), time=1, lacking=[], sent=True))
+    run.logs.note(left(Attempt(run.run, 1, 1, 0), time=1, lacking=[], sent=True))
     with pytest.raises(AnotherCohort):
         answers(asks(place), FEWER, number=2)
 
 
 def note_abandoned(run: SumRun, number: int, attempt: int, of: bytes | None = None) -> None:
-    run.books.note(abandoned(Attempt(of or run.run, 1, number, attempt), time=1, certificate=bytes(32)))
+    run.logs.note(abandoned(Attempt(of or run.run, 1, number, attempt), time=1, certificate=bytes(32)))
 
 
 def test_an_attempt_that_was_abandoned_binds_nothing(place: Place) -> None:
@@ -197,12 +197,12 @@ class Node:
     """A node in whose ledger rounds that were finished without this site come in, one with each run; then its own."""
 
     def __init__(self, place: Place, *questions: str) -> None:
-        self.federation, self.name, self.home, self.books = place.federation, NAMES[0], place.home, place.books()
+        self.federation, self.name, self.home, self.logs = place.federation, NAMES[0], place.home, place.logs()
         self.clocks, self.came = SimpleNamespace(draw=draw), list(questions)
         self._place = place
 
     async def run(self, run: bytes, source: SumRun, rounds: int) -> None:
-        number = self.books.count(run) + 1
+        number = self.logs.count(run) + 1
         assert rounds == number
         self.source = source  # as a node does, to serve the round
         question = {**source.question, "name": self.came.pop(0)} if self.came else source.question
@@ -211,14 +211,14 @@ class Node:
             effect = e.Apply(number, 0, attempt_digest(number), (b"",), NAMES, times(words, 3), codec.facts(question))
             source.apply(effect)
         of = SimpleNamespace(
-            books=self.books,
+            logs=self.logs,
             run=run,
             configuration=question,
             digest_of=lambda model: NO_MODEL,
             trainer=SimpleNamespace(initial=lambda seed: None),
         )
         record, signed = row(of, self._place.identities, number, NO_MODEL, {})  # type: ignore[arg-type]
-        self.books.finish(record, signed)
+        self.logs.finish(record, signed)
 
     def sum(self, name: str) -> SumResult:
         return asyncio.run(Peer(self, lambda given: self).sum([1, 2], name=name))  # type: ignore[arg-type]

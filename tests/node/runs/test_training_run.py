@@ -1,4 +1,4 @@
-"""A training as a run, on a real home with real books and a trainer of four numbers: one pass, one update, one sum."""
+"""A training as a run, on a real home with real logs and a trainer of four numbers: one pass, one update, one sum."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_site_says_that_it_spent_at_least_what_the_ledger_says_of_it(place: Pl
     after, outcome = by_others(run, 1, 0)
     record, signatures = row(run, place.identities, 1, after, outcome, epsilon={NAMES[0]: "2.5", NAMES[1]: "2.75"})
     run.keep(1)
-    run.books.finish(record, signatures)
+    run.logs.finish(record, signatures)
     run.adopt(1)
     assert float(mine) < 2.5 == float(run.propose(2, 1).epsilon)
     assert float(place.started().propose(2, 1).epsilon) == 2.5
@@ -302,7 +302,7 @@ def test_a_metric_that_nobody_can_know_is_left_out_and_no_number(place: Place) -
     assert (outcome["held_out"], outcome["auc"], outcome["accuracy"]) == (21, "", "1.000000")
     assert metric_of(outcome) is None
     recorded(place, run, 1, run.digest_of(run.model), outcome)
-    assert run.all_metrics(run.books.rounds(run.run)) == {}
+    assert run.all_metrics(run.logs.rounds(run.run)) == {}
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
