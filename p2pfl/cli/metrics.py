@@ -1,7 +1,7 @@
 """Numbers for Prometheus, on this machine's loopback and nowhere else: state, links, refusals, privacy, memory.
 
-One small HTTP answer at a time limit, from the node's own loop: at most a few callers, each with little to say and not
-long to listen, so that none of them stalls anything. Labels are names of the roster, codes and phases.
+prometheus_client's own page, behind wsgiref: a few callers at a time, each for a few seconds, and none of them stalls
+the node. Labels are names of the roster, codes and phases.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ import asyncio
 import contextlib
 import ipaddress
 import math
+import socket
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from p2pfl._version import __version__
 from p2pfl.errors.people import MetricsLibraryMissing, MetricsNotLocal, MetricsPortBusy
@@ -31,11 +35,14 @@ from p2pfl.node.progress import (
 from p2pfl.roster import Address
 
 if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
     from p2pfl.peer import Peer
 
-MOST_CALLERS: Final = 8
-REQUEST_BYTES: Final = 4096
-PATIENCE_S: Final = 5.0  # for a request to come, and for its answer to be taken
+MOST_CALLERS: Final = 8  # at a time
+PATIENCE_S: Final = 5.0  # seconds for a request to come and its answer to be taken
+POLL_S: Final = 0.1  # seconds until the server sees that it is to end
+TOO_LONG: Final = (414, 431)  # HTTP's codes for a request line or headers beyond the server's limits
 LOCAL_NAMES: Final = ("localhost", "localhost.localdomain")
 
 
@@ -52,7 +59,7 @@ def place_of(text: str) -> Address:
 
 
 class Metrics:
-    """An observer that counts; `collect` is what the library asks for at each scrape."""
+    """An observer that counts; `collect` is what prometheus_client asks for at each scrape."""
 
     def __init__(self, federation: Federation, now: Callable[[], float] = time.monotonic) -> None:
         self._federation, self._now = federation, now
@@ -63,7 +70,7 @@ class Metrics:
         self._breaches: Counter[tuple[str, str]] = Counter()
         self._epsilon = 0.0
         self._final_at: float | None = None
-        self._callers = 0
+        self._at: asyncio.AbstractEventLoop  # the node's loop, while the page is shown
 
     # ── what happens ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -82,8 +89,8 @@ class Metrics:
             case RoundFinal():
                 self._round, self._final_at = event.round, self._now()
 
-    def collect(self) -> Iterator[Any]:
-        """The families of this moment. Asked by prometheus_client, on the node's loop."""
+    def families(self) -> Iterator[Any]:
+        """Metric families of this moment. To be read on the node's loop."""
         from prometheus_client.core import CounterMetricFamily as Count
         from prometheus_client.core import GaugeMetricFamily as Gauge
         from prometheus_client.core import InfoMetricFamily as Info
@@ -147,67 +154,114 @@ class Metrics:
 
     # ── who asks ──────────────────────────────────────────────────────────────────────────────────────────────
 
+    def collect(self) -> list[Any]:
+        """The families of this moment, read on the node's loop. Asked by prometheus_client, on a caller's thread."""
+
+        async def families() -> list[Any]:
+            return list(self.families())
+
+        return asyncio.run_coroutine_threadsafe(families(), self._at).result(PATIENCE_S)
+
     @contextlib.asynccontextmanager
     async def shown(self, place: Address, peer: Peer) -> AsyncIterator[None]:
         """Answer at `place` while the block runs. Raises MetricsPortBusy, MetricsLibraryMissing."""
         try:
-            from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-            from prometheus_client.exposition import CONTENT_TYPE_LATEST
+            from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
         except ImportError as error:
             raise MetricsLibraryMissing(evidence=str(error)) from None
-        self.peer = peer
+        self.peer, self._at = peer, asyncio.get_running_loop()
         registry: Any = CollectorRegistry()
         registry.register(self)
         ProcessCollector(registry=registry)  # memory, descriptors, processor time
-
-        def answer(line: bytes, headers: list[bytes]) -> bytes:
-            if not line.startswith(b"GET ") or line.split(b" ")[1:2] not in ([b"/metrics"], [b"/"]):
-                return _http(b"404 Not Found", "text/plain", b"GET /metrics\n")
-            if not all(_is_local(each) for each in headers if each.lower().startswith(b"host:")):
-                return _http(b"403 Forbidden", "text/plain", b"a name of this machine only\n")  # a page's rebound name
-            return _http(b"200 OK", CONTENT_TYPE_LATEST, generate_latest(registry))
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._serve(reader, writer, answer)
-
+        app = one_local_page(make_wsgi_app(registry))
         try:
-            server = await asyncio.start_server(serve, place.host, place.port, limit=REQUEST_BYTES)
+            server = await asyncio.to_thread(Server, place, app)  # it looks this machine's name up
         except OSError as error:
             raise MetricsPortBusy(evidence=error.strerror or str(error), place=place, port=place.port) from None
+        serving = asyncio.create_task(asyncio.to_thread(server.serve_forever, POLL_S))
         try:
             yield
         finally:
-            server.close()
+            await asyncio.to_thread(server.shutdown)
+            await serving
+            server.server_close()
 
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Callable[[bytes, list[bytes]], bytes]
-    ) -> None:
-        self._callers += 1
+
+# ── the server: wsgiref's, as prometheus_client documents it, with limits ─────────────────────────────────────────
+
+
+def one_local_page(app: WSGIApplication) -> WSGIApplication:
+    """`app` at /metrics and /, for callers that know this machine by one of its own names and by no other.
+
+    A page in a browser here may rebind its own name to 127.0.0.1; the browser then says that name in Host.
+    """
+
+    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "GET" or environ.get("PATH_INFO") not in ("/metrics", "/"):
+            start_response("404 Not Found", [("Content-Type", "text/plain")])
+            return [b"GET /metrics\n"]
+        if not _is_local(environ.get("HTTP_HOST", "localhost")):
+            start_response("403 Forbidden", [("Content-Type", "text/plain")])
+            return [b"a name of this machine only\n"]
+        return app(environ, start_response)
+
+    return guarded
+
+
+class Server(ThreadingMixIn, WSGIServer):
+    """A thread for each caller, at most MOST_CALLERS of them, each for at most PATIENCE_S."""
+
+    daemon_threads = True  # none of them keeps the process
+    allow_reuse_port = False
+
+    def __init__(self, place: Address, app: WSGIApplication) -> None:
+        """Listen at `place`. Raises OSError."""
+        self.address_family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+        self._free = threading.BoundedSemaphore(MOST_CALLERS)
+        super().__init__((place.host, place.port), Handler)
+        self.set_app(app)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether there is room for one caller more; else it is hung up on."""
+        return self._free.acquire(blocking=False)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer one caller, who is hung up on when the time is over, wherever it then stands."""
+        late = threading.Timer(PATIENCE_S, _hang_up, [request])
+        late.daemon = True
+        late.start()
         try:
-            if self._callers > MOST_CALLERS:
-                return
-            async with asyncio.timeout(PATIENCE_S):
-                line, *headers = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-                writer.write(answer(line, headers))
-                writer.write_eof()
-                await writer.drain()
-                await reader.read()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass
+            super().process_request_thread(request, client_address)
         finally:
-            self._callers -= 1
-            writer.transport.abort()
+            late.cancel()
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that hung up, or was hung up on, is no news."""
 
 
-def _is_local(header: bytes) -> bool:
-    host = header.partition(b":")[2].strip().decode("latin-1")
+class Handler(WSGIRequestHandler):
+    """One request, of which nothing is logged and nothing is repeated to the caller."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is no HTTP is answered as a wrong path; what is too long, with nothing."""
+        self.close_connection = True
+        if code not in TOO_LONG:
+            self.wfile.write(b"HTTP/1.0 404 Not Found\r\nContent-Type: text/plain\r\n\r\nGET /metrics\n")
+
+
+def _hang_up(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is closed already
+        request.shutdown(socket.SHUT_RDWR)
+
+
+def _is_local(host: str) -> bool:
+    """`host` as a Host header says it, with or without a port; two headers, joined by a comma, are no local name."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     try:
-        return name.lower() in LOCAL_NAMES or ipaddress.ip_address(name).is_loopback
+        return name.strip().lower() in LOCAL_NAMES or ipaddress.ip_address(name.strip()).is_loopback
     except ValueError:
         return False
-
-
-def _http(status: bytes, kind: str, body: bytes) -> bytes:
-    head = f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    return b"HTTP/1.1 " + status + b"\r\n" + head.encode() + body

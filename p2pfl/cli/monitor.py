@@ -36,10 +36,11 @@ class Monitor:
     def running(self, federation: Federation, command: str) -> Iterator[None]:
         """The log is open; how the block begins and ends is in it. Raises LogNotWritable, MetricsNotLocal."""
         from p2pfl.cli.json_log import Journal
-        from p2pfl.cli.metrics import Metrics, place_of
         from p2pfl.cli.stopping import hanging_up
 
         if self._place is not None:
+            from p2pfl.cli.metrics import Metrics, place_of
+
             place_of(self._place)
             self._metrics = Metrics(federation)
         if self._log is None:
