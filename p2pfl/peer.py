@@ -40,8 +40,9 @@ from p2pfl.node.node import Node
 from p2pfl.node.pending_change import EpochOver
 from p2pfl.node.progress import EpochBegan, Observer, unseen
 from p2pfl.node.runs import fairness
+from p2pfl.node.runs.metric import Metric, metrics_of
 from p2pfl.node.runs.sums import Encoded, SumRun, SumValue, encode
-from p2pfl.node.runs.training import Metric, TrainingRun, Trains
+from p2pfl.node.runs.training import TrainingRun, Trains
 from p2pfl.node.source import PATIENCE_S
 from p2pfl.roster import Address
 from p2pfl.training.privacy import decimal_epsilon
@@ -289,7 +290,7 @@ class Peer:
             finally:
                 source.stop()
         records = node.logs.rounds(run)
-        metrics, epsilon = source.all_metrics(records), source.account.epsilon(delta)
+        metrics, epsilon = metrics_of(records), source.account.epsilon(delta)
         return TrainResult(self.federation.rounds, source.model, metrics, epsilon, delta, records)
 
     async def _next_epoch(self, ended: Exception) -> None:

@@ -47,6 +47,7 @@ MOUNTED = (
     "A cloned machine",
     "An old certificate",
     "A statistic asked again",
+    "Counts over one site less",
 )
 
 

@@ -151,7 +151,7 @@ class Watch:
         purpose = event.configuration.get("purpose")
         parts = ["last model" if purpose == "evaluation" else "sum" if purpose == "sum" else f"round {event.round}"]
         parts.append(f"{len(event.survivors)} of {len(self._roster.names)} sites")
-        parts += self._metric_part(event.outcome, "" if purpose == "evaluation" else " before it")
+        parts += self._metric_part(event, "" if purpose == "evaluation" else " before it")
         spent = [float(text) for text in event.epsilon.values() if text]
         if any(spent):
             parts.append(f"ε {max(spent):.2f} of {self._max_epsilon:.2f}")
@@ -159,11 +159,14 @@ class Watch:
         parts.append(f"{event.seconds:.1f} s")
         self._tell("  ".join(parts))
 
-    def _metric_part(self, outcome: Mapping[str, Any], when: str) -> list[str]:
-        """A round measures the model that it began with."""
-        metric = metric_of(outcome)
+    def _metric_part(self, event: events.RoundFinal, when: str) -> list[str]:
+        """A round measures the model that it began with, or says why it measures nothing, and who is away."""
+        metric = metric_of(event.outcome)
         if metric is None:
-            return []
+            unmeasured = event.outcome.get("unmeasured", "")
+            away = [name for name in self._roster.names if name not in event.survivors]
+            named = f" ({', '.join(away)} away)" if away else ""
+            return [f"no AUC: {unmeasured}{named}"] if unmeasured else []
         name, value = metric
         change = "" if self._metric is None else f" ({value - self._metric:+.3f})"
         self._metric = value

@@ -160,6 +160,14 @@ class Logs:
         found = (codec.read_facts(one.record) for one in self.federation.records())
         return [facts for facts in found if facts.get("kind") == "round" and facts["run"] == run_id.hex()]
 
+    @property
+    def founders(self) -> frozenset[str]:
+        """The sites with which the federation began; none before its genesis is written."""
+        with self._lock:
+            if not len(self.federation):
+                return frozenset()
+            return frozenset(name for name, _ in codec.read_facts(self.federation[0].record)["peers"])
+
     def begin(self, genesis: Mapping[str, bytes], agreement: Mapping[str, bytes]) -> None:
         """Write the genesis with everybody's signature, and the agreement where there is one."""
         items = [(self._pledge.genesis, dict(genesis))]

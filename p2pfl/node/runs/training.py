@@ -7,11 +7,10 @@ paid for and goes on from there.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +23,10 @@ from p2pfl.keys import digest
 from p2pfl.ledger import entry as entries
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassCharged, PassTrained
-from p2pfl.node.runs import fairness
+from p2pfl.node.runs import fairness, metric
 from p2pfl.node.runs.models import Models
 from p2pfl.node.source import Offer
 from p2pfl.sharing import events as e
-from p2pfl.sharing import statistics
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.training import update
@@ -37,7 +35,6 @@ from p2pfl.training.privacy import Account, Charge, Mechanism, decimal_epsilon
 
 ACCOUNT, PENDING = "state/account", "state/residual"
 COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field
-CLASSES, BINS = 2, 128
 
 
 class Trains(Protocol):
@@ -59,15 +56,6 @@ class Stops(Protocol):
     stopping: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """How a model does on the held-out records of all sites together. Counts are exact, so it is not private."""
-
-    auc: float
-    accuracy: float
-    held_out: int
-
-
 @dataclass
 class TrainingRun:
     """The source of a training. `rounds` of them train; one more measures the last model."""
@@ -81,6 +69,8 @@ class TrainingRun:
     draw: Callable[[int], bytes]
     observer: Observer
     _measuring: dict[int, bool] = field(default_factory=dict)  # by round: it only measures the model
+    _unmeasured: dict[int, str] = field(default_factory=dict)  # by round proposed here: why it measures nothing, or ""
+    _measured: dict[int, bytes] = field(default_factory=dict)  # by round applied here: the model that it measured
 
     def __post_init__(self) -> None:
         if isinstance(self.trainer, Stops):
@@ -93,6 +83,10 @@ class TrainingRun:
         self.compressor = Compressor(compression.method, compression.density, self.trainer.parameters, peers)
         self.account = self._read_account()
         self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, self.federation.first)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return self.federation.roster.names
 
     @property
     def model(self) -> update.FlatVector:
@@ -175,15 +169,23 @@ class TrainingRun:
         before = self.models.on(base)
         model = self.digest_of(before)
         self._measuring[number] = self._measures(base)
+        self._unmeasured[number] = self._unmeasurable(model, base)
+        # All of U propose the same configuration, so all of them count, or none: a sum of one site's counts is never
+        # opened.
+        configuration = {**self.configuration, "unmeasured": self._unmeasured[number]}
         if self._measuring[number]:
-            return Offer(model, {**self.configuration, "purpose": "evaluation"}, b"", spent, 8 * CLASSES * BINS)
+            return Offer(model, {**configuration, "purpose": "evaluation"}, b"", spent, 8 * metric.COUNTS)
         nomination = self._pending(number)
         if nomination is None:
             nomination = self._train(number, before)
             spent = self._spent()
         words = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
         word_bytes = FIELDS[self.federation.sharing.field].word_bytes
-        return Offer(model, self.configuration, nomination, spent, words * word_bytes)
+        return Offer(model, configuration, nomination, spent, words * word_bytes)
+
+    def _unmeasurable(self, model: bytes, base: int) -> str:
+        past = {measured for number, measured in self._measured.items() if number <= base}
+        return metric.unmeasurable(self.logs, self.run, self._names, model, past)
 
     def _spent(self) -> str:
         """What this home's account says; never less than the ledger says of this site, since two accountants differ."""
@@ -193,7 +195,7 @@ class TrainingRun:
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """(bits, most words) of the update, where this round sums one, and of the counts beside it."""
-        counts = (COUNT_BITS, CLASSES * BINS + 1)
+        counts = (COUNT_BITS, metric.COUNTS + 1)
         if self._measuring.get(number, self._measures(self.models.tip(number))):
             return (counts,)
         most = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
@@ -264,10 +266,15 @@ class TrainingRun:
         return charge
 
     def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:
-        """The update on the shared support as words, and the counts of the held-out records beside it."""
+        """The update on the shared support as words, and the counts of the held-out records beside it.
+
+        The counts are zeros, at every site alike, where the round measures nothing.
+        """
         number = effect.round
         supports = dict(zip(effect.survivors, effect.supports, strict=True))
-        counts = self.trainer.evaluate(self.models.on(self.models.tip(number))).reshape(-1)  # (CLASSES · BINS,)
+        counts = np.zeros(metric.COUNTS, np.int64)
+        if not metric.why_unmeasured(self._unmeasured[number], effect.survivors, self._names):
+            counts = self.trainer.evaluate(self.models.on(self.models.tip(number))).reshape(-1)  # (COUNTS,)
         field_, clipped = FIELDS[COUNT_BITS], 0
         vectors: tuple[e.Vector, ...] = ()
         if not self._measuring[number]:
@@ -285,9 +292,13 @@ class TrainingRun:
     def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
         """The new model from the sum, the same bits at every site; and the metric of the model before it."""
         scalars = FIELDS[COUNT_BITS].centred(effect.vectors[-1].words)
-        outcome = self._outcome(scalars)
+        agreed = codec.read_facts(effect.configuration)
+        unmeasured = metric.why_unmeasured(agreed["unmeasured"], effect.survivors, self._names)
+        outcome = metric.outcome(scalars[: metric.COUNTS], unmeasured)
         before = after = self.models.on(effect.base)
-        self._measuring[effect.round] = codec.read_facts(effect.configuration).get("purpose") == "evaluation"
+        if metric.is_measured(outcome):
+            self._measured[effect.round] = self.digest_of(before)
+        self._measuring[effect.round] = agreed.get("purpose") == "evaluation"
         if not self._measuring[effect.round]:
             total = effect.vectors[0].words
             if self.quantiser.within_bound(total, len(effect.survivors)):
@@ -308,30 +319,11 @@ class TrainingRun:
 
     def retract(self, to: int) -> None:
         """What was applied after round `to` is not of the branch that goes on."""
+        self._measured = {number: model for number, model in self._measured.items() if number <= to}
         self.models.retract(to)
 
     def left(self, effect: e.LeftBehind) -> None:
         """The next round trains anew: an update that was sent is spent."""
-
-    def all_metrics(self, records: list[codec.Facts]) -> dict[int, Metric]:
-        """By round, the metric that its record holds, where it has one: also of rounds before this process."""
-        found = {}
-        for record in records:
-            outcome = record["outcome"]
-            if outcome["auc"]:
-                found[record["round"]] = Metric(float(outcome["auc"]), float(outcome["accuracy"]), outcome["held_out"])
-        return found
-
-    def _outcome(self, scalars: NDArray[np.int64]) -> dict[str, Any]:
-        negative, positive = scalars[: CLASSES * BINS].reshape(CLASSES, BINS)
-        held_out = int(negative.sum()) + int(positive.sum())  # a liar may choose them: numpy would warn of the overflow
-        return {
-            "model": "before",
-            "auc": _decimal(statistics.auc(positive, negative)),
-            "accuracy": _decimal(statistics.accuracy(positive, negative)),
-            "held_out": held_out,
-            "private": False,  # exact counts of held-out records: not covered by epsilon
-        }
 
     def keep(self, number: int) -> None:
         """The new model lies beside the old."""
@@ -352,11 +344,6 @@ class TrainingRun:
     def model_bytes(self, digest: bytes) -> memoryview | None:
         """A model that this site has, as little-endian float32."""
         return self.models.bytes_of(digest)
-
-
-def _decimal(measured: float) -> str:
-    """Six decimals; empty where nothing can be measured, as with no held-out record of one of the classes."""
-    return f"{measured:.6f}" if math.isfinite(measured) else ""
 
 
 def _rotation_seed(attempt_digest: bytes) -> bytes:

@@ -133,7 +133,12 @@ def by_others(run: TrainingRun, number: int, base: int, by: float = 0.5) -> tupl
     words, _ = run.quantiser.quantise(moved, digest("rotation", attempt_digest(number)), draw(32))
     scalars = e.Vector(61, FIELDS[61].encode(np.zeros(257, np.int64)))
     total = times((e.Vector(run.federation.sharing.field, words), scalars), len(OTHERS))
-    return run.apply(applied(number, base, total, OTHERS, b"", codec.facts(run.configuration)))
+    return run.apply(applied(number, base, total, OTHERS, b"", agreed(run)))
+
+
+def agreed(run: TrainingRun) -> bytes:
+    """The configuration that all propose in a round that measures its model."""
+    return codec.facts({**run.configuration, "unmeasured": ""})
 
 
 def applied(

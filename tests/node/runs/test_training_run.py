@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +16,9 @@ from p2pfl.cli.watch import metric_of
 from p2pfl.errors.training import AccountUnreadable
 from p2pfl.federation.membership import genesis_digest
 from p2pfl.node.logs import genesis_of
-from p2pfl.node.runs.training import ACCOUNT, BINS, CLASSES, PENDING, TrainingRun
+from p2pfl.node.runs import metric
+from p2pfl.node.runs.metric import COUNTS, metrics_of
+from p2pfl.node.runs.training import ACCOUNT, PENDING, TrainingRun
 from p2pfl.peer import training_run
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
@@ -26,6 +27,7 @@ from tests.node.runs.homes import (
     NAMES,
     OTHERS,
     Place,
+    agreed,
     applied,
     by_others,
     charges,
@@ -289,7 +291,7 @@ def test_a_sum_beyond_the_clipping_bound_leaves_the_model_as_it_was(tmp_path: Pa
     assert "refused" not in outcome
     most = np.full(4, run.quantiser.field.p // 2, run.quantiser.field.dtype)  # 3 in each coordinate: norm 6, not 3
     total = (e.Vector(run.federation.sharing.field, most), e.Vector(61, np.zeros(257, np.uint64)))
-    model, outcome = run.apply(applied(2, 1, total, NAMES, b"", codec.facts(run.configuration)))
+    model, outcome = run.apply(applied(2, 1, total, NAMES, b"", agreed(run)))
     assert (model, "refused" in outcome, "clipped" in outcome) == (after, True, False)
     for home in (place.home, other.home):
         home.close()
@@ -299,20 +301,20 @@ def test_a_metric_that_nobody_can_know_is_left_out_and_no_number(place: Place) -
     place.trainer.counts[0, 3] = 7  # seven held out, none with the disease: there is no AUC
     run = place.started()
     _, outcome = summed(run, 1)
-    assert (outcome["held_out"], outcome["auc"], outcome["accuracy"]) == (21, "", "1.000000")
+    assert (outcome["auc"], outcome["accuracy"]) == ("", "1.000000")
     assert metric_of(outcome) is None
     recorded(place, run, 1, run.digest_of(run.model), outcome)
-    assert run.all_metrics(run.logs.rounds(run.run)) == {}
+    assert metrics_of(run.logs.rounds(run.run)) == {}
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @given(
     st.lists(st.sampled_from([0, 1, -1, 1 << 53, (1 << 60) - 1, 1 - (1 << 60)]), min_size=8, max_size=8),
-    st.integers(0, CLASSES * BINS - 8),
+    st.integers(0, COUNTS - 8),
 )
 def test_the_metric_is_a_recorded_fact_whatever_a_liar_counts(chosen: list[int], first: int) -> None:
-    counts = np.zeros(CLASSES * BINS + 1, np.int64)
+    counts = np.zeros(COUNTS + 1, np.int64)
     counts[first : first + 8] = chosen
-    outcome = TrainingRun._outcome(SimpleNamespace(), counts)  # type: ignore[arg-type]
+    outcome = metric.outcome(counts[:COUNTS], "")
     assert codec.read_facts(codec.facts(outcome)) == outcome
     metric_of(outcome)
