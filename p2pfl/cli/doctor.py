@@ -26,7 +26,7 @@ from p2pfl.cli.options import Unlock, home_option, json_option, listening, peers
 from p2pfl.clocks import SYSTEM
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED, P2PFLError
 from p2pfl.errors.probe import ClocksDiffer, OwnClockOff
-from p2pfl.errors.round import ManifestDiffers, PeersHoldAnotherFile
+from p2pfl.errors.round import PeersFileDiffers, PeersHoldAnotherFile
 from p2pfl.federation import Federation
 from p2pfl.federation.federation import difference
 from p2pfl.home import Home
@@ -228,13 +228,13 @@ def judge_clocks(found: Sequence[Diagnosis], name: str) -> list[P2PFLError]:
 
 def judge_files(found: Sequence[Diagnosis]) -> list[P2PFLError]:
     """Told at this site, when most of the others agree on another peers.yaml."""
-    told = [one.facts.manifest for one in found if one.facts is not None]
+    told = [one.facts.federation_digest for one in found if one.facts is not None]
     other = [one for one in found if one.theirs is not None]
     if len(other) < 2 or 2 * len(other) <= len(told) or len({one.theirs for one in other}) > 1:
         return []
     names = ", ".join(one.peer for one in other)
     for one in other[1:]:  # how it differs is shown once
-        one.errors = [error for error in one.errors if not isinstance(error, ManifestDiffers)]
+        one.errors = [error for error in one.errors if not isinstance(error, PeersFileDiffers)]
         one.notes.append(f"it holds the same peers.yaml as {other[0].peer}")
     return [PeersHoldAnotherFile(count=len(other), evidence=names)]
 
@@ -254,7 +254,7 @@ def facts_of(
     """What `doctor --json` prints."""
     links = []
     for one in found:
-        differs = one.theirs is not None and any(isinstance(error, ManifestDiffers) for error in one.errors)
+        differs = one.theirs is not None and any(isinstance(error, PeersFileDiffers) for error in one.errors)
         diff = difference(federation.raw, one.theirs or b"", "yours", one.peer) if differs else None
         if one.facts is not None and one.facts.software != __version__:
             one.notes.append(f"it runs p2pfl {one.facts.software}; the protocol is the same")
@@ -266,7 +266,7 @@ def facts_of(
         "ready": not own and not any(one.errors for one in found),
         "version": __version__,
         "protocol": "p2pfl/1",
-        "peers_sha256": federation.digest.hex(),
+        "federation_digest": federation.digest.hex(),
         "port": {
             "state": port.state,
             "address": str(port.address) if port.address else None,
@@ -295,7 +295,7 @@ def doctor_text(facts: dict[str, Any]) -> str:
     clock = facts["clock_ahead_s"]
     address = Address.parse(port["address"]) if port["address"] else None
     rows = [
-        ["  peers.yaml", f"{facts['peers_sha256'][:12]}, {held}"],
+        ["  peers.yaml", f"{facts['federation_digest'][:12]}, {held}"],
         ["  port", _port_text(Port(port["state"], address, port["process"]))],
         *([["  proxy", _proxy_text(facts["proxy"])]] if facts["proxy"] else []),
         ["  clock", f"{apart(clock)} from the median of the others" if clock is not None else "nobody to compare with"],

@@ -71,7 +71,7 @@ def link_facts(found: Diagnosis, diff: str | None = None) -> dict[str, Any]:
         "down_bit_s": round(8 * found.from_bytes_s) if found.from_bytes_s else None,
         "software": facts.software if facts else None,
         "role": facts.role if facts else None,
-        "peers_sha256": facts.manifest.hex() if facts else None,
+        "federation_digest": facts.federation_digest.hex() if facts else None,
         "same_peers_yaml": found.theirs is None if facts else None,
         "diff": diff,
         "errors": errors,

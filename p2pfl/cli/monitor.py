@@ -48,7 +48,7 @@ class Monitor:
             return
         self._journal = journal = Journal(self._log, self._level, self._size, self._keep)
         facts = {"version": __version__, "federation": federation.name, "epoch": federation.roster.epoch}
-        journal.note("info", "started", command=command, manifest=federation.digest.hex(), **facts)
+        journal.note("info", "started", command=command, federation_digest=federation.digest.hex(), **facts)
         try:
             with hanging_up(self.hang_up):
                 yield

@@ -73,7 +73,7 @@ def predict(
             held, source = model_of(opened), str(home)
     task = load_task(federation.task, task_file)
     records = task.read(raw, str(data), column_map(data, columns), labelled=False)
-    found = probabilities(task, from_bytes(held, build(task).manifest, source), records)
+    found = probabilities(task, from_bytes(held, build(task).layout, source), records)
     lines = ["record,probability", *(f"{number},{value:.4f}" for number, value in enumerate(found, start=1))]
     facts: dict[str, object] = {"records": len(found), "probabilities": [round(float(value), 6) for value in found]}
     output.result("\n".join(lines), facts, as_json)

@@ -186,7 +186,7 @@ class RolledBack(IntegrityError):
     command = "p2pfl ledger verify"
 
 
-class ManifestDiffers(ConfigurationError):
+class PeersFileDiffers(ConfigurationError):
     """{peer} runs under another peers.yaml than this site."""
 
     code = "P2P-ROUND-033"

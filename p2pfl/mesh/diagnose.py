@@ -19,7 +19,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import HandshakeCut, HandshakeUnfinished, RefusedThere
 from p2pfl.errors.paths import NoWay
 from p2pfl.errors.probe import LargePacketsLost, NotReachedBy, PathStalls, ProbesTooOften, ProbeUnanswered
-from p2pfl.errors.round import ManifestDiffers
+from p2pfl.errors.round import PeersFileDiffers
 from p2pfl.federation.federation import first_difference
 from p2pfl.mesh.events import DIRECT, Path, TlsFacts
 from p2pfl.mesh.handshake import Admitted, knock
@@ -109,14 +109,14 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class Doctor:
-    """What one site asks of its peers. `manifest` is its peers.yaml; `reachable`: something of ours listens here.
+    """What one site asks of its peers. `peers_file` is its peers.yaml; `reachable`: something of ours listens here.
 
     until    on the caller's clock: so long, a peer that does not answer is tried again
     found    what is known by now, by peer
     """
 
     caller: LocalSite
-    manifest: bytes
+    peers_file: bytes
     reachable: bool
     until: float
     found: dict[str, Diagnosis] = field(default_factory=dict)
@@ -225,8 +225,8 @@ class Doctor:
             found.facts = facts
             found.clock = await asker.clock()
             found.round_trip_s = found.clock.round_trip_s
-            if facts.manifest != hashlib.sha256(self.manifest).digest():
-                await compare(asker, self.manifest, found)
+            if facts.federation_digest != hashlib.sha256(self.peers_file).digest():
+                await compare(asker, self.peers_file, found)
             if self.reachable and self.caller.roster[self.caller.name].addresses:
                 found.dialed = tuple(await asker.dialed_back())
                 self._judge_back(found)
@@ -312,7 +312,7 @@ async def compare(asker: ProbeClient, mine: bytes, found: Diagnosis) -> None:
     found.theirs = await asker.file()
     own, theirs = (hashlib.sha256(raw).hexdigest()[:16] for raw in (mine, found.theirs))
     evidence = f"yours {own}, theirs {theirs}; first difference in line {first_difference(mine, found.theirs)}"
-    found.errors.append(ManifestDiffers(peer=found.peer, evidence=evidence))
+    found.errors.append(PeersFileDiffers(peer=found.peer, evidence=evidence))
 
 
 def _lost(peer: str, address: Address, way: str, size: int, evidence: str) -> P2PFLError:

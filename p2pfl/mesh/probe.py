@@ -69,7 +69,7 @@ class About:
     """What a site says of itself to members that ask: its release, the bytes of its peers.yaml, what runs there."""
 
     software: str = ""
-    manifest: bytes = b""
+    peers_file: bytes = b""
     role: int = LINKS
 
 
@@ -79,28 +79,28 @@ class PeerFacts:
 
     role: int
     grant: int
-    manifest: bytes  # SHA-256 of its peers.yaml
+    federation_digest: bytes  # SHA-256 of its peers.yaml
     software: str
 
     @classmethod
     def of(cls, about: About, grant: int) -> PeerFacts:
-        return cls(about.role, grant, hashlib.sha256(about.manifest).digest(), about.software)
+        return cls(about.role, grant, hashlib.sha256(about.peers_file).digest(), about.software)
 
     def encode(self) -> bytes:
         software = self.software.encode()[:SOFTWARE_BYTES]
-        return _FACTS.pack(VERSION, self.role, self.grant, self.manifest) + software
+        return _FACTS.pack(VERSION, self.role, self.grant, self.federation_digest) + software
 
     @classmethod
     def decode(cls, peer: str, body: bytes) -> PeerFacts:
         """Raises MalformedStream, OpeningVersion."""
         if len(body) < _FACTS.size:
             raise MalformedStream(peer=peer, evidence=f"facts of {len(body)} bytes")
-        version, role, grant, manifest = _FACTS.unpack(body[: _FACTS.size])
+        version, role, grant, federation_digest = _FACTS.unpack(body[: _FACTS.size])
         if version != VERSION:
             evidence = f"its probe says version {version}"
             older = peer if version < VERSION else "this site"
             raise OpeningVersion(peer=peer, version=version, ours=VERSION, older=older, evidence=evidence)
-        return cls(role, grant, manifest, printable(body[_FACTS.size :].decode("utf-8", "replace")))
+        return cls(role, grant, federation_digest, printable(body[_FACTS.size :].decode("utf-8", "replace")))
 
 
 FACTS_BYTES: Final = _FACTS.size + SOFTWARE_BYTES

@@ -144,7 +144,7 @@ class _Visit:
 
     async def _file(self, body: bytes) -> None:
         self._only_once(probe.FILE)
-        await opening.say(self._tunnel, probe.FILED, self._about.manifest[: probe.FILE_BYTES])
+        await opening.say(self._tunnel, probe.FILED, self._about.peers_file[: probe.FILE_BYTES])
 
     async def _meet(self, body: bytes) -> None:
         """Members alone are named, and carried to each other only when both ask for it."""

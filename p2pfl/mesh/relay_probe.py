@@ -45,9 +45,9 @@ class RelayProbe:
     """
 
     def __init__(
-        self, caller: LocalSite, manifest: bytes, found: Mapping[str, Diagnosis], answer: Answer, until: float
+        self, caller: LocalSite, peers_file: bytes, found: Mapping[str, Diagnosis], answer: Answer, until: float
     ) -> None:
-        self._caller, self._manifest, self._found, self._answer = caller, manifest, found, answer
+        self._caller, self._peers_file, self._found, self._answer = caller, peers_file, found, answer
         self._until = until
         self._visits: dict[str, asyncio.Task[None]] = {}  # by relay
         self._calls: dict[tuple[str, int], asyncio.Task[None]] = {}  # by peer and role
@@ -166,8 +166,8 @@ class RelayProbe:
         async with asking(admitted, self._caller, peer) as (asker, facts):
             clock = await asker.clock()
             one.facts, one.clock, one.tls, one.round_trip_s = facts, clock, admitted.tunnel.facts, clock.round_trip_s
-            if facts.manifest != hashlib.sha256(self._manifest).digest() and one.theirs is None:
-                await compare(asker, self._manifest, one)
+            if facts.federation_digest != hashlib.sha256(self._peers_file).digest() and one.theirs is None:
+                await compare(asker, self._peers_file, one)
         held = one.through = one.through or Through(call.relay)
         held.via, held.there, held.round_trip_s = call.relay, True, clock.round_trip_s
 

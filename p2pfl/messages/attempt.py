@@ -68,7 +68,7 @@ class Ack(Message):
 class Propose(Message):
     """What one peer would sum, on which grounds. `configuration` is canonical facts: a difference can be shown."""
 
-    manifest: bytes = limited(HASH)  # digest of peers.yaml
+    federation_digest: bytes = limited(HASH)  # digest of peers.yaml
     rests_on: int = limited(COUNTER)  # the last round whose checked sum the sender holds; 0: none
     base: bytes = limited(HASH)  # digest of that round's record; zeros: none
     model: bytes = limited(HASH)  # digest of the model before the round

@@ -154,7 +154,7 @@ class Hello(Message):
     """What a peer says of itself on each new link (the mesh's greeting); the envelope gives its round and attempt."""
 
     link: bytes = limited(HASH)  # the link's joint nonce: a hello of another link does not fit
-    manifest: bytes = limited(HASH)
+    federation_digest: bytes = limited(HASH)
     genesis: bytes = limited(SIGNATURE)  # over the genesis record, as it goes into the ledger
     agreement: bytes = limited(Raw(64, exactly=(0, 64)))  # over the agreement record, when peers.yaml names one
     final_round: int = limited(COUNTER)  # 0 in this version: entries and root say how far the sender is

@@ -29,7 +29,7 @@ ITEMS: Final = 4 * MOST_PEERS + 8
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Where a message belongs. `run` names the federation's manifest and purpose; the sender is a roster name."""
+    """Where a message belongs. `run` names the federation digest and the purpose; the sender is a roster name."""
 
     run: bytes = limited(HASH)
     epoch: int = limited(COUNTER)

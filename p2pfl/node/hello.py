@@ -1,8 +1,9 @@
 """What two nodes tell one another when a link comes up, and on which grounds they refuse it.
 
-A hello shows the manifest, the sender's place in the run, its federation log's size and root, its signature over the
-genesis, and, back to its receiver, the receiver's *own* latest signed statements. So a site whose home was rolled back
-or cloned is told so by anyone it talks to, and a liar cannot freeze it with statements that it never made.
+A hello shows the federation digest, the sender's place in the run, the size and root of its federation log, its
+signature over the genesis, and, back to its receiver, the receiver's *own* latest signed statements. So any site that
+it talks to tells a site that its home was rolled back or cloned, and a liar cannot freeze it with statements that it
+never made.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from p2pfl.errors import LocalFault, P2PFLError
 from p2pfl.errors.round import (
     LedgersDiffer,
     MalformedMessage,
-    ManifestDiffers,
+    PeersFileDiffers,
     RolledBack,
     SignatureMissing,
     WrongSender,
@@ -88,7 +89,7 @@ class Greetings:
     name: str
     roster: Roster
     incarnation: bytes
-    manifest: bytes
+    federation_digest: bytes
     pledge: Pledge
     standing: Callable[[], Standing]
     pledged: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
@@ -137,9 +138,18 @@ class Greetings:
         echo = tuple(letter.wire for letter in self._heard.get(peer, {}).values())[-ECHOES:]
         changes = tuple((one.record, tuple(sorted(one.signatures.items()))) for one in self.offers())[-MOST_CHANGES:]
         message = Hello(
-            nonce, self.manifest, genesis, agreement, 0, stands.entries, stands.root, stands.epsilon, echo, changes
+            nonce,
+            self.federation_digest,
+            genesis,
+            agreement,
+            0,
+            stands.entries,
+            stands.root,
+            stands.epsilon,
+            echo,
+            changes,
         )
-        run = digest("run", self.manifest)
+        run = digest("run", self.federation_digest)
         return seal(message, Envelope(run, self.roster.epoch, 0, 0, self.name, self.incarnation), self.identity).wire
 
     def admit(self, peer: str) -> None:
@@ -154,16 +164,16 @@ class Greetings:
         self.revoked(peer)
         hello = self._hello(peer, greeting, nonce)
         offered = [Change(record, dict(signed)) for record, signed in hello.changes]
-        if hello.manifest == self.manifest:
+        if hello.federation_digest == self.federation_digest:
             self._check_pledge(peer, hello)
             try:
                 self._check_own_statements(peer, hello)
             except RolledBack as error:
                 self.fatal(error)  # shown under this site's own signature: this home must not go on, whatever the link
                 raise
-        elif not self._akin(hello.manifest, offered):
-            evidence = f"yours {self.manifest.hex()[:16]}, theirs {hello.manifest.hex()[:16]}"
-            raise ManifestDiffers(peer=peer, evidence=evidence)
+        elif not self._akin(hello.federation_digest, offered):
+            evidence = f"yours {self.federation_digest.hex()[:16]}, theirs {hello.federation_digest.hex()[:16]}"
+            raise PeersFileDiffers(peer=peer, evidence=evidence)
         try:
             self._check_ledger(peer, hello)
         except LedgersDiffer as error:
@@ -179,7 +189,7 @@ class Greetings:
             except LocalFault as error:
                 self.fatal(error)  # this disk's fault, and no reason to refuse the peer
 
-    def _akin(self, manifest: bytes, offered: Sequence[Change]) -> bool:
+    def _akin(self, federation_digest: bytes, offered: Sequence[Change]) -> bool:
         """It is the peers.yaml of an epoch before this one, or of one to which changes lead that q sites signed."""
         here = self.lineage()
         if here is None:
@@ -187,7 +197,7 @@ class Greetings:
         for change in offered:
             with contextlib.suppress(codec.Malformed):  # of an epoch before, or it leads nowhere
                 here = here.after(change)
-        return manifest in here.digests
+        return federation_digest in here.digests
 
     def _hello(self, peer: str, greeting: bytes, nonce: bytes) -> Hello:
         try:

@@ -19,7 +19,7 @@ from p2pfl.clocks import Clocks
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.mesh import LinkFlooded, MalformedStream, OpensTooOften, OurKeyNotListed, RefusedThere, TakesNothing
-from p2pfl.errors.round import GaveUpWaiting, MalformedMessage, ManifestDiffers, PeersHoldAnotherFile, WrongSender
+from p2pfl.errors.round import GaveUpWaiting, MalformedMessage, PeersFileDiffers, PeersHoldAnotherFile, WrongSender
 from p2pfl.keys import derive, digest
 from p2pfl.mesh import events as links
 from p2pfl.mesh.mesh import Mesh
@@ -217,7 +217,7 @@ class Inbox:
                 evidence = ", ".join(sorted(self._unlisting))
                 self.fail(NoLongerListed(count=len(self._unlisting), evidence=evidence))
         there = news.error.fields["their_code"] if isinstance(news.error, RefusedThere) else news.error.code
-        if there != ManifestDiffers.code:
+        if there != PeersFileDiffers.code:
             return
         self._differing.add(news.peer)
         if len(self._differing) > self._roster.quorums.c:

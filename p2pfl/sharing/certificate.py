@@ -139,8 +139,9 @@ def compose(members: Letter, roster: Roster) -> Composition:
     """Check that U holds together. Raises Malformed when it does not; then its letter alone proves that.
 
     At least q members in roster order; each acknowledged the same bundle of every other; each proposed, on one
-    manifest, base, model and configuration; the common deadline is the (c+1)-th largest asked for, doubled per attempt
-    at most three times; the owners are the members, or one of them (which one, the agreement says: members.owners_of).
+    federation digest, base, model and configuration; the common deadline is the (c+1)-th largest asked for, doubled
+    per attempt at most three times; the owners are the members, or one of them (peers.yaml says which:
+    members.owners_of).
     """
     message = members.message
     if not isinstance(message, Members):
@@ -172,7 +173,7 @@ def compose(members: Letter, roster: Roster) -> Composition:
 
 def grounds_of(proposal: Propose) -> tuple[bytes, int, bytes, bytes, bytes]:
     """What members must have in common to sum together."""
-    return proposal.manifest, proposal.rests_on, proposal.base, proposal.model, proposal.configuration
+    return proposal.federation_digest, proposal.rests_on, proposal.base, proposal.model, proposal.configuration
 
 
 def common_deadline_ms(proposals: Iterable[Propose], roster: Roster, attempt: int) -> int:

@@ -58,7 +58,7 @@ class Context:
     me: str
     identity: Identity
     incarnation: bytes
-    manifest: bytes
+    federation_digest: bytes
     draw: Callable[[int], bytes]
     spent: Callable[[], Mapping[str, float]] = dict  # by peer: the privacy that the ledger says it has spent
     verify: bool = True  # sums are checked by random linear forms before anyone vouches for them

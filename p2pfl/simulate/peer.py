@@ -95,14 +95,14 @@ class SimulatedPeer:
         return self.disk.last[0]
 
     def setting(self) -> Context:
-        manifest = digest("manifest")
+        federation_digest = digest("federation")
         return Context(
             self.run_id,
             self.roster,
             self.name,
             self.identity,
             self.incarnation,
-            manifest,
+            federation_digest,
             self.world.draw,
             hub=self.world.hub,
         )

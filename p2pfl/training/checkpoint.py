@@ -36,17 +36,17 @@ def pieces_of(tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> 
     return Pieces((len(written).to_bytes(8, "little"), written, *parts))
 
 
-def to_pieces(vector: FlatVector, manifest: TensorLayout, facts: Mapping[str, str] | None = None) -> Pieces:
+def to_pieces(vector: FlatVector, layout: TensorLayout, facts: Mapping[str, str] | None = None) -> Pieces:
     """The tensors of `vector` (m,) by name, with `facts` (task, round, digest: public strings) in the header.
 
     The same model is the same file at all sites. Its pieces are views of `vector`.
     """
-    return pieces_of(manifest.split(vector), {"format": "pt", **(facts or {})})
+    return pieces_of(layout.split(vector), {"format": "pt", **(facts or {})})
 
 
-def to_bytes(vector: FlatVector, manifest: TensorLayout, facts: Mapping[str, str] | None = None) -> bytes:
+def to_bytes(vector: FlatVector, layout: TensorLayout, facts: Mapping[str, str] | None = None) -> bytes:
     """The same as one byte string."""
-    return b"".join(to_pieces(vector, manifest, facts))
+    return b"".join(to_pieces(vector, layout, facts))
 
 
 def named_tensors(data: bytes, source: str = "the checkpoint") -> dict[str, NDArray[np.float32]]:
@@ -60,10 +60,10 @@ def named_tensors(data: bytes, source: str = "the checkpoint") -> dict[str, NDAr
         raise ModelMisfit(evidence=f"{len(data)} bytes: {error}", source=source) from None
 
 
-def from_bytes(data: bytes, manifest: TensorLayout, source: str = "the checkpoint") -> FlatVector:
-    """The vector (m,) that `data` holds. Raises ModelMisfit unless names, shapes and type are those of `manifest`."""
+def from_bytes(data: bytes, layout: TensorLayout, source: str = "the checkpoint") -> FlatVector:
+    """The vector (m,) that `data` holds. Raises ModelMisfit unless names, shapes and type are those of `layout`."""
     tensors = named_tensors(data, source)
-    for name, shape in manifest.tensors:
+    for name, shape in layout.tensors:
         found = tensors.pop(name, None)
         if found is None or found.shape != shape or found.dtype != np.float32:
             shown = "missing" if found is None else f"{found.dtype}{found.shape}"
@@ -71,4 +71,4 @@ def from_bytes(data: bytes, manifest: TensorLayout, source: str = "the checkpoin
     if tensors:
         raise ModelMisfit(evidence=f"unknown tensor {sorted(tensors)[0]}", source=source)
     held = named_tensors(data, source)
-    return np.concatenate([held[name].ravel() for name, _ in manifest.tensors]).astype(np.float32, copy=False)
+    return np.concatenate([held[name].ravel() for name, _ in layout.tensors]).astype(np.float32, copy=False)

@@ -95,7 +95,7 @@ class Trainer:
         self.stopping = False  # may be set from another thread: the pass ends before its next step
         self._device = device_of(device)
         built = build(task)
-        self.manifest, self.notices = built.manifest, built.notices
+        self.layout, self.notices = built.layout, built.notices
         check_private(task, built.model, site.train, self._device)
         self._plain = built.model.to(self._device)
         # Its own copy, so that measuring a model never writes into one that is being trained.
@@ -105,7 +105,7 @@ class Trainer:
     @property
     def parameters(self) -> int:
         """m"""
-        return self.manifest.parameters
+        return self.layout.parameters
 
     def initial(self, seed: bytes) -> FlatVector:
         """The model that every site starts from, given 32 public bytes: the same bits everywhere.    (m,)"""

@@ -21,7 +21,7 @@ from torch import nn
 
 from p2pfl.errors.training import DeviceMissing, LossNotPerRecord, ModelDiverged, ModelNotPrivate
 from p2pfl.training.task import Records, Task
-from p2pfl.training.update import FlatVector, TensorLayout, manifest_of, write_vector
+from p2pfl.training.update import FlatVector, TensorLayout, layout_of, write_vector
 
 BINS: Final = 128
 CLASSES: Final = 2
@@ -33,10 +33,10 @@ MIXING_TOLERANCE: Final = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A task's model as it is trained, its manifest, and what was replaced to make it trainable privately."""
+    """A task's model as it is trained, its layout, and what was replaced to make it trainable privately."""
 
     model: nn.Module
-    manifest: TensorLayout
+    layout: TensorLayout
     notices: tuple[str, ...]
 
 
@@ -57,7 +57,7 @@ def build(task: Task) -> Built:
         for name, kind in after.items()
         if before.get(name) != kind
     )
-    return Built(model, manifest_of(model), notices)
+    return Built(model, layout_of(model), notices)
 
 
 def device_of(name: str) -> torch.device:

@@ -39,7 +39,7 @@ class TensorLayout:
     @property
     def digest(self) -> bytes:
         """32 bytes that two sites compare before their vectors are added."""
-        return digest("manifest", facts({"tensors": [[name, list(shape)] for name, shape in self.tensors]}))
+        return digest("layout", facts({"tensors": [[name, list(shape)] for name, shape in self.tensors]}))
 
     def split(self, vector: FlatVector) -> dict[str, FlatVector]:
         """The named tensors of `vector` (views of it). Raises ValueError on another length."""
@@ -53,8 +53,8 @@ class TensorLayout:
         return named
 
 
-def manifest_of(model: nn.Module) -> TensorLayout:
-    """The manifest of `model`'s parameters with requires_grad."""
+def layout_of(model: nn.Module) -> TensorLayout:
+    """The layout of `model`'s parameters with requires_grad."""
     return TensorLayout(tuple((name, tuple(p.shape)) for name, p in model.named_parameters() if p.requires_grad))
 
 
@@ -68,7 +68,7 @@ def write_vector(model: nn.Module, vector: FlatVector) -> None:
     """Set the trained parameters of `model` from `vector` (m,), on whatever device they lie."""
     import torch
 
-    named = manifest_of(model).split(vector)
+    named = layout_of(model).split(vector)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -86,7 +86,7 @@ def first_model(model: nn.Module, seed: bytes) -> FlatVector:
     """
     constants = {name: p.detach().cpu().numpy() for name, p in model.named_parameters() if p.requires_grad}
     parts = []
-    for name, shape in manifest_of(model).tensors:
+    for name, shape in layout_of(model).tensors:
         count = math.prod(shape)
         if len(shape) >= 2:
             stream = BitStream(Secret(seed, "public seed of the first model"), "training/initial", name.encode())

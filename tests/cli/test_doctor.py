@@ -17,7 +17,7 @@ from p2pfl.cli.doctor import Port, doctor_text, facts_of, judge_clocks, judge_fi
 from p2pfl.cli.links import apart, link_facts, link_lines
 from p2pfl.errors.mesh import PeerUnreachable
 from p2pfl.errors.probe import NotReachedBy
-from p2pfl.errors.round import ManifestDiffers
+from p2pfl.errors.round import PeersFileDiffers
 from p2pfl.federation import Federation
 from p2pfl.federation.federation import difference
 from p2pfl.home import Home
@@ -162,7 +162,7 @@ def well(peer: str, ahead_s: float = 0.0, theirs: bytes | None = None) -> Diagno
     held = FEDERATION.digest if theirs is None else b"\1" * 32
     address = Address("10.0.0.1", 7443)
     way = Way(address, None, "10.0.0.1", 1448, 0.001, 0.004)
-    errors = [] if theirs is None else [ManifestDiffers(peer=peer, evidence="first difference in line 2")]
+    errors = [] if theirs is None else [PeersFileDiffers(peer=peer, evidence="first difference in line 2")]
     tls = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519MLKEM768")
     return Diagnosis(
         peer,

@@ -46,7 +46,7 @@ def told(capsys: pytest.CaptureFixture[str], home: Path, *verb: str) -> dict[str
 
 def test_status_shows_the_epoch_that_it_is_and_who_is_in_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = told(capsys, home, "status")["federation"]
-    assert (shown["epoch"], shown["sha256"]) == (2, MADE.federation().digest.hex())
+    assert (shown["epoch"], shown["federation_digest"]) == (2, MADE.federation().digest.hex())
     assert shown["sites"] == ["ada", "ben", "cyd", "dot", "fay"]
     assert shown["name"] == "trial"
 

@@ -55,7 +55,7 @@ def test_three_cards_become_one_agreement(here: Path, cards: list[str], capsys: 
     assert federation.roster.names == SITES
     assert federation.rounds == 3
     assert "age" in federation.task.features
-    assert facts["sha256"] == federation.digest.hex()
+    assert facts["federation_digest"] == federation.digest.hex()
     for name in SITES:
         with Home.open(here / "homes" / name) as home:
             assert federation.roster[name].key == home.identity().key

@@ -106,13 +106,13 @@ class StubTrainer:
     def __init__(self, folder: Path, parameters: int, index: int, *, endless: bool, gate: int = 0) -> None:
         self._gate = gate
         self._stopped, self._endless = threading.Event(), endless
-        self.manifest = update.TensorLayout((("w", (parameters,)),))
+        self.layout = update.TensorLayout((("w", (parameters,)),))
         self._folder, self._index = folder / "updates", index
         self._folder.mkdir(exist_ok=True)
 
     @property
     def parameters(self) -> int:
-        return self.manifest.parameters
+        return self.layout.parameters
 
     @property
     def stopping(self) -> bool:

@@ -62,7 +62,7 @@ def test_log_and_metrics_of_a_sum_hold_no_secret_or_value(
     key = sites["ada"].key.read_text().split()[-1]
     for hidden in (*secrets, key, "731953142", "731953146", "ada.jsonl", str(sites.place), "site.key", "peers.yaml"):
         assert hidden not in text, hidden
-    assert set(re.findall(r"[0-9a-f]{32,}", text)) <= {told[0]["manifest"]}
+    assert set(re.findall(r"[0-9a-f]{32,}", text)) <= {told[0]["federation_digest"]}
 
 
 @pytest.mark.claim("LIVE-6")

@@ -99,7 +99,7 @@ IDENTITIES: Final = {name: Identity(wire.filled(f"identity of {name}")) for name
 ROSTER: Final = Roster(1, tuple(Member(name, one.key) for name, one in IDENTITIES.items()))
 LETTERS: Final = tuple(bytes.fromhex(case["data"]) for case in wire.whole())
 SIGNERS: Final = {**IDENTITIES, **paper.identities}
-NONCE, MANIFEST = wire.filled("link"), wire.filled("manifest")
+NONCE, FEDERATION_DIGEST = wire.filled("link"), wire.filled("federation_digest")
 PLEDGE: Final = Pledge(b"genesis", b"")
 
 
@@ -151,12 +151,12 @@ def _recorded(data: bytes) -> Any:
 
 def _greetings() -> Greetings:
     standing = Standing(3, bytes(32), lambda size: bytes(32), "1.0", lambda run: (1 << 53, 0))
-    return Greetings(IDENTITIES["mayo"], "mayo", ROSTER, bytes(16), MANIFEST, PLEDGE, lambda: standing)
+    return Greetings(IDENTITIES["mayo"], "mayo", ROSTER, bytes(16), FEDERATION_DIGEST, PLEDGE, lambda: standing)
 
 
 def _hello(echo: tuple[bytes, ...] = ()) -> bytes:
     sender, genesis = IDENTITIES["st-olav"], IDENTITIES["st-olav"].sign("record", PLEDGE.genesis)
-    message = messages.Hello(NONCE, MANIFEST, genesis, b"", 0, 3, bytes(32), "0.5", echo, ())
+    message = messages.Hello(NONCE, FEDERATION_DIGEST, genesis, b"", 0, 3, bytes(32), "0.5", echo, ())
     return messages.seal(message, Envelope(wire.filled("run"), 1, 0, 0, "st-olav", bytes(16)), sender).wire
 
 

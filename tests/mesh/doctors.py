@@ -23,7 +23,7 @@ from tests.mesh.sites import QUICK, Sites
 
 # Long on loopback, where whoever has not answered by then never will.
 BRISK = replace(QUICK, handshake_s=3.0, connect_s=2.0)
-MANIFEST = b"version: 1\nrounds: 8\n"
+PEERS_FILE = b"version: 1\nrounds: 8\n"
 
 
 def caller(
@@ -56,7 +56,7 @@ def let_in(peer: str) -> None:
 async def desks(
     sites: Sites,
     *names: str,
-    manifest: bytes = MANIFEST,
+    peers_file: bytes = PEERS_FILE,
     wall: Callable[[], float] = time.time,
     software: str = "0.1.0",
     roster: Roster | None = None,
@@ -67,7 +67,7 @@ async def desks(
     try:
         for name in names:
             one = caller(sites, name, wall=wall, roster=roster, limits=limits)
-            desk = DoctorPort(one, About(software, manifest, DOCTOR), admit=let_in)
+            desk = DoctorPort(one, About(software, peers_file, DOCTOR), admit=let_in)
             desk.open(sites.addresses[name])
             opened.append(desk)
         yield opened
@@ -83,10 +83,10 @@ async def examined(
     roster: Roster | None = None,
     reachable: bool = True,
     wait_s: float = 0.0,
-    manifest: bytes = MANIFEST,
+    peers_file: bytes = PEERS_FILE,
     wall: Callable[[], float] = time.time,
     proxy: Proxy | None = None,
 ) -> Sequence[Diagnosis]:
     """What `name` finds of `peers`, in their order."""
     one = caller(sites, name, roster=roster, wall=wall, proxy=proxy)
-    return await examine(Doctor(one, manifest, reachable, one.clocks.now() + wait_s), peers, lambda line: None)
+    return await examine(Doctor(one, peers_file, reachable, one.clocks.now() + wait_s), peers, lambda line: None)

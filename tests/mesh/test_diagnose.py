@@ -23,7 +23,7 @@ from p2pfl.mesh.handshake import knock
 from p2pfl.mesh.probe import About
 from p2pfl.roster import Address, Roster
 from tests.mesh.connect import ConnectProxy
-from tests.mesh.doctors import BRISK, MANIFEST, caller, desks, examined
+from tests.mesh.doctors import BRISK, PEERS_FILE, caller, desks, examined
 from tests.mesh.proxy import Proxy
 from tests.mesh.sites import OVERALL_S, Sites, free_address, running
 from tests.mesh.test_doctor_port import knocking
@@ -87,7 +87,7 @@ def test_five_sites_that_examine_one_another_find_nothing_wrong() -> None:
 def test_a_site_that_runs_join_is_examined_while_its_links_go_on() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
-        meshes = [sites.mesh(name, about=About("0.1.0", MANIFEST)) for name in SITES]
+        meshes = [sites.mesh(name, about=About("0.1.0", PEERS_FILE)) for name in SITES]
         async with running(*meshes) as watches:
             for watch, name in zip(watches, SITES, strict=True):
                 await watch.up(*(peer for peer in SITES if peer != name))
@@ -229,8 +229,8 @@ def test_a_site_with_a_new_key_is_a_stranger_to_those_that_hold_the_old_one() ->
 def test_a_peers_yaml_that_differs_is_fetched_and_its_first_line_named() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
-        theirs = MANIFEST.replace(b"8", b"9")
-        async with desks(sites, "bob", manifest=theirs):
+        theirs = PEERS_FILE.replace(b"8", b"9")
+        async with desks(sites, "bob", peers_file=theirs):
             (found,) = await examined(sites, "ada", "bob", reachable=False)
         assert (found.there, codes(found)) == ("ok", ["P2P-ROUND-033"])
         assert found.theirs == theirs

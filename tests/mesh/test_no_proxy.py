@@ -14,7 +14,7 @@ from p2pfl.mesh.no_proxy import Bypass
 from p2pfl.mesh.proxy import VARIABLE, Proxy
 from p2pfl.roster import Address
 from tests.mesh.connect import ConnectProxy
-from tests.mesh.doctors import MANIFEST, desks, examined
+from tests.mesh.doctors import PEERS_FILE, desks, examined
 from tests.mesh.sites import QUICK, Sites, running
 
 LABEL = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
@@ -166,7 +166,7 @@ def test_doctor_says_of_each_address_how_it_is_reached_and_why() -> None:
         roster = sites.reached_at("bob", OUTSIDE)
         async with http.running(), desks(sites, "bob", "cyd"):
             bob, cyd = await examined(
-                sites, "ada", "bob", "cyd", roster=roster, reachable=False, manifest=MANIFEST, proxy=proxy
+                sites, "ada", "bob", "cyd", roster=roster, reachable=False, peers_file=PEERS_FILE, proxy=proxy
             )
         assert (bob.ways[0].proxied, cyd.ways[0].proxied) == (True, False)
         assert f"{OUTSIDE} is reached through the proxy {http.address}: no entry of NO_PROXY fits" in bob.notes

@@ -23,7 +23,7 @@ from p2pfl.mesh.probe import About, PeerFacts
 from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED
 from p2pfl.mesh.rendezvous import CallRequest, wishes
 from p2pfl.roster import Roster
-from tests.mesh.doctors import MANIFEST, caller, probing
+from tests.mesh.doctors import PEERS_FILE, caller, probing
 from tests.mesh.sites import QUICK, Greetings, Sites, running
 
 SITES = ("ada", "bob", "cyd")
@@ -37,12 +37,12 @@ def without_links(sites: Sites) -> Roster:
 def test_a_member_is_told_what_runs_there_what_it_holds_and_what_its_clock_says() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
-        mesh = sites.mesh("ada", about=About("7.7.7", MANIFEST), wall=lambda: time.time() + 600)
+        mesh = sites.mesh("ada", about=About("7.7.7", PEERS_FILE), wall=lambda: time.time() + 600)
         async with running(mesh), probing(caller(sites, "bob"), "ada", sites.addresses["ada"]) as (asker, facts):
             assert (facts.software, facts.role) == ("7.7.7", probe.LINKS)
             clock = await asker.clock()
             assert abs(clock.ahead_s - 600) <= clock.round_trip_s
-            assert await asker.file() == MANIFEST
+            assert await asker.file() == PEERS_FILE
 
     asyncio.run(scene())
 
@@ -127,7 +127,7 @@ def test_a_stranger_that_would_probe_is_turned_away_before_it_can_ask() -> None:
         odd = Roster(
             1, tuple(replace(one, key=stranger.key) if one.name == "bob" else one for one in sites.roster.members)
         )
-        async with running(sites.mesh("ada", about=About("1", MANIFEST))) as (ada,):
+        async with running(sites.mesh("ada", about=About("1", PEERS_FILE))) as (ada,):
             with pytest.raises(OurKeyNotListed):
                 await knock(caller(sites, "bob", roster=odd, identity=stranger), "ada", sites.addresses["ada"])
             said = await ada.refusal("P2P-MESH-006")
@@ -147,7 +147,7 @@ def test_a_member_that_is_not_admitted_learns_nothing_of_this_site() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
         said = Greetings("ada", shut_out={"bob": Revoked(peer="bob", evidence="its key")})
-        ada = sites.mesh("ada", roster=without_links(sites), about=About("1", MANIFEST), greetings=said)
+        ada = sites.mesh("ada", roster=without_links(sites), about=About("1", PEERS_FILE), greetings=said)
         async with running(ada) as (watch,), desk_of(sites, "cyd", refuse):
             for name in ("ada", "cyd"):
                 with pytest.raises(RefusedThere) as caught:
@@ -163,7 +163,7 @@ def test_a_member_that_is_not_admitted_learns_nothing_of_this_site() -> None:
 
 @contextlib.asynccontextmanager
 async def desk_of(sites: Sites, name: str, admit: Callable[[str], None]) -> AsyncIterator[None]:
-    desk = DoctorPort(caller(sites, name), About("1", MANIFEST, probe.DOCTOR), admit=admit)
+    desk = DoctorPort(caller(sites, name), About("1", PEERS_FILE, probe.DOCTOR), admit=admit)
     desk.open(sites.addresses[name])
     try:
         yield

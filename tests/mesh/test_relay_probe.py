@@ -21,7 +21,7 @@ from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED, Exchange
 from p2pfl.mesh.relay_probe import RelayProbe
 from p2pfl.mesh.rendezvous import MOST_WISHES, CallRequest, Rendezvous, read_met, read_wishes, wishes
 from p2pfl.roster import Roster
-from tests.mesh.doctors import MANIFEST, caller, desks, let_in
+from tests.mesh.doctors import PEERS_FILE, caller, desks, let_in
 from tests.mesh.relays import Middle, records
 from tests.mesh.sites import OVERALL_S, Sites, running
 
@@ -35,14 +35,14 @@ async def doctor(
     roster: Roster,
     *,
     wait_s: float = OVERALL_S,
-    manifest: bytes = MANIFEST,
+    peers_file: bytes = PEERS_FILE,
     identity: Identity | None = None,
 ) -> dict[str, Diagnosis]:
     """What a doctor without a port finds, by peer."""
     one = caller(sites, name, roster=roster, identity=identity)
-    desk, until = DoctorPort(one, About("0.1.0", manifest, DOCTOR), admit=let_in), one.clocks.now() + wait_s
-    examiner = Doctor(one, manifest, False, one.clocks.now() + min(wait_s, 2.0))
-    meeting = RelayProbe(one, manifest, examiner.found, desk.answer, until)
+    desk, until = DoctorPort(one, About("0.1.0", peers_file, DOCTOR), admit=let_in), one.clocks.now() + wait_s
+    examiner = Doctor(one, peers_file, False, one.clocks.now() + min(wait_s, 2.0))
+    meeting = RelayProbe(one, peers_file, examiner.found, desk.answer, until)
     meeting.begin()
     try:
         found = await examine(examiner, [peer for peer in sites.roster.names if peer != name], lambda line: None)
@@ -76,7 +76,7 @@ def test_two_sites_without_a_port_meet_at_a_third_whose_doctor_sees_tls_alone() 
             assert "cyd carried it, tried with TLS from end to end: both ends called" in one.notes[-1]
         assert len(middle.carried) >= 4  # two calls, both directions of each
         assert all(set(records(stream)) <= {20, 22, 23} for stream in middle.carried)
-        assert not any(b"0.1.0" in stream or MANIFEST in stream for stream in middle.carried)
+        assert not any(b"0.1.0" in stream or PEERS_FILE in stream for stream in middle.carried)
 
     asyncio.run(scene())
 
@@ -134,10 +134,10 @@ def test_another_peers_yaml_at_the_far_end_is_found_through_the_third() -> None:
         roster = sites.unreached(*APART)
         async with desks(sites, "cyd", roster=roster):
             ada, _ = await asyncio.gather(
-                doctor(sites, "ada", roster), doctor(sites, "bob", roster, manifest=MANIFEST + b"more: 1\n")
+                doctor(sites, "ada", roster), doctor(sites, "bob", roster, peers_file=PEERS_FILE + b"more: 1\n")
             )
         assert codes(ada["bob"]) == ["P2P-ROUND-033"]
-        assert ada["bob"].theirs == MANIFEST + b"more: 1\n"
+        assert ada["bob"].theirs == PEERS_FILE + b"more: 1\n"
         assert not ada["bob"].works
 
     asyncio.run(scene())

@@ -13,7 +13,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import (
     LedgersDiffer,
     MalformedMessage,
-    ManifestDiffers,
+    PeersFileDiffers,
     RolledBack,
     SignatureMissing,
     WrongSender,
@@ -48,7 +48,7 @@ from tests.ledger.sample import round_
 NAMES = ("a", "b", "c", "d", "e")  # c = 1 liar
 IDENTITIES = {name: Identity(digest("test identity", name.encode())) for name in NAMES}
 ROSTER = Roster(1, tuple(Member(name, IDENTITIES[name].key, ()) for name in NAMES))
-MANIFEST = bytes(31) + b"m"
+FEDERATION_DIGEST = bytes(31) + b"m"
 PLEDGE = Pledge(b"genesis", b"agreement")
 NONCE = bytes(31) + b"n"
 RUN = bytes(31) + b"r"
@@ -65,7 +65,14 @@ class Site:
         self.failed: list[P2PFLError] = []
         standing = Standing(entries, roots(entries), roots, "1.0", lambda run: reached)
         made = Greetings(
-            IDENTITIES[name], name, ROSTER, bytes(16), MANIFEST, PLEDGE, lambda: standing, fatal=self.failed.append
+            IDENTITIES[name],
+            name,
+            ROSTER,
+            bytes(16),
+            FEDERATION_DIGEST,
+            PLEDGE,
+            lambda: standing,
+            fatal=self.failed.append,
         )
         self.greets = replace(made, **changed) if changed else made  # type: ignore[arg-type]
 
@@ -73,7 +80,7 @@ class Site:
         self.greets.check_greeting(other.greets.name, other.greets.greeting(self.greets.name, NONCE), NONCE)
 
 
-PROPOSE = Propose(MANIFEST, 0, bytes(32), bytes(32), facts({}), b"", 1, 1, "1.0", bytes(32), b"")
+PROPOSE = Propose(FEDERATION_DIGEST, 0, bytes(32), bytes(32), facts({}), b"", 1, 1, "1.0", bytes(32), b"")
 STATEMENTS = {
     "Ack": Ack(()),
     "Propose": PROPOSE,
@@ -99,9 +106,9 @@ def test_sites_of_one_agreement_hear_each_other_and_keep_the_signatures() -> Non
 
 
 def test_another_peers_yaml_is_refused_and_both_digests_shown() -> None:
-    with pytest.raises(ManifestDiffers) as caught:
-        Site("a").hears(Site("b", manifest=bytes(32)))
-    assert MANIFEST.hex()[:16] in caught.value.evidence
+    with pytest.raises(PeersFileDiffers) as caught:
+        Site("a").hears(Site("b", federation_digest=bytes(32)))
+    assert FEDERATION_DIGEST.hex()[:16] in caught.value.evidence
 
 
 @pytest.mark.claim("LEDGER-10")

@@ -9,7 +9,7 @@ import pytest
 from p2pfl import codec
 from p2pfl.errors.home import DiskFull
 from p2pfl.errors.membership import Revoked
-from p2pfl.errors.round import ManifestDiffers
+from p2pfl.errors.round import PeersFileDiffers
 from p2pfl.federation import Federation
 from p2pfl.federation.membership import Change, Lineage
 from p2pfl.messages import Envelope, seal
@@ -32,7 +32,7 @@ def of_epoch(name: str, federation: Federation, lineage: Lineage | None, *offers
         name=name,
         identity=by_key[federation.roster[name].key],
         roster=federation.roster,
-        manifest=federation.digest,
+        federation_digest=federation.digest,
         lineage=lambda: lineage,
         offers=lambda: offers,
         learn=learnt.append,
@@ -69,7 +69,7 @@ def test_a_change_that_is_to_come_is_learnt_from_a_site_of_the_same_epoch() -> N
 def test_an_epoch_to_which_no_approved_change_leads_is_another_agreement(offered: tuple[Change, ...]) -> None:
     behind, learnt = of_epoch("ada", OLD, HERE)
     ahead, _ = of_epoch("dot", SECOND, HERE.after(MADE), *offered)
-    with pytest.raises(ManifestDiffers):
+    with pytest.raises(PeersFileDiffers):
         behind.hears(ahead)
     assert learnt == []
 

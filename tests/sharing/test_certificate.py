@@ -265,7 +265,7 @@ SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
         "a proposal of another attempt": lambda: one("proposes", paper.elsewhere(paper.propose(NAMES[0]), attempt=1)),
     },
     "different grounds": {
-        "a proposal on another manifest": lambda: one("proposes", paper.propose(NAMES[0], manifest=OTHER)),
+        "a proposal on another peers.yaml": lambda: one("proposes", paper.propose(NAMES[0], federation_digest=OTHER)),
         "a proposal on another model": lambda: one("proposes", paper.propose(NAMES[0], model=OTHER)),
         "a proposal on another round": lambda: one("proposes", paper.propose(NAMES[0], rests_on=3)),
         "a proposal on another record": lambda: one("proposes", paper.propose(NAMES[0], base=OTHER)),

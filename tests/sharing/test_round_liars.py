@@ -92,7 +92,7 @@ def test_two_bundles_in_one_attempt_are_two_statements() -> None:
 # ── PROPOSE ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 GROUNDS = {
-    "manifest": with_fields(manifest=bytes(32)),
+    "federation_digest": with_fields(federation_digest=bytes(32)),
     "configuration": with_fields(configuration=codec.facts({"field": "31"})),
     "no configuration": with_fields(configuration=b"{}  "),
     "model": with_fields(model=bytes(32)),

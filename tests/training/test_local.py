@@ -368,7 +368,7 @@ def test_what_is_said_of_a_model_that_fails_repeats_no_value_of_a_record() -> No
 def test_batch_norm_is_replaced_with_a_notice() -> None:
     which = trainer(WithBatchNorm())
     assert which.notices == ("1: BatchNorm2d is replaced by GroupNorm",)
-    assert "1.weight" in dict(which.manifest.tensors)
+    assert "1.weight" in dict(which.layout.tensors)
 
 
 def test_an_unknown_device_is_named() -> None:

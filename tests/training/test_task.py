@@ -126,11 +126,11 @@ def test_built_ins_are_found_by_name_and_others_are_not() -> None:
 
 
 def test_a_checkpoint_holds_named_tensors_and_comes_back_bit_for_bit() -> None:
-    manifest = build(Small()).manifest
-    vector = np.linspace(-1, 1, manifest.parameters).astype(np.float32)
-    raw = checkpoint.to_bytes(vector, manifest, {"task": "small", "round": "3"})
-    assert raw == checkpoint.to_bytes(vector, manifest, {"task": "small", "round": "3"})
-    assert checkpoint.from_bytes(raw, manifest).tobytes() == vector.tobytes()
+    layout = build(Small()).layout
+    vector = np.linspace(-1, 1, layout.parameters).astype(np.float32)
+    raw = checkpoint.to_bytes(vector, layout, {"task": "small", "round": "3"})
+    assert raw == checkpoint.to_bytes(vector, layout, {"task": "small", "round": "3"})
+    assert checkpoint.from_bytes(raw, layout).tobytes() == vector.tobytes()
     assert checkpoint.named_tensors(raw)["0.weight"].shape == (3, 4)
 
 
@@ -153,17 +153,17 @@ def test_an_export_loads_into_the_plain_torch_model() -> None:
     from safetensors.torch import load
 
     built = build(Small())
-    vector = np.linspace(-1, 1, built.manifest.parameters).astype(np.float32)
-    built.model.load_state_dict(load(checkpoint.to_bytes(vector, built.manifest)))
+    vector = np.linspace(-1, 1, built.layout.parameters).astype(np.float32)
+    built.model.load_state_dict(load(checkpoint.to_bytes(vector, built.layout)))
     assert built.model[2].bias.item() == vector[-1]
 
 
 @pytest.mark.parametrize("broken", ["cut", "empty", "other", "more"])
 def test_a_model_of_another_task_or_a_cut_file_is_refused(broken: str) -> None:
-    manifest = build(Small()).manifest
-    vector = np.zeros(manifest.parameters, dtype=np.float32)
-    whole = checkpoint.to_bytes(vector, manifest)
-    more = TensorLayout((*manifest.tensors, ("extra", (2,))))
+    layout = build(Small()).layout
+    vector = np.zeros(layout.parameters, dtype=np.float32)
+    whole = checkpoint.to_bytes(vector, layout)
+    more = TensorLayout((*layout.tensors, ("extra", (2,))))
     raw = {
         "cut": whole[:-2],
         "empty": b"",
@@ -171,7 +171,7 @@ def test_a_model_of_another_task_or_a_cut_file_is_refused(broken: str) -> None:
         "more": checkpoint.to_bytes(np.zeros(more.parameters, dtype=np.float32), more),
     }[broken]
     with pytest.raises(ModelMisfit):
-        checkpoint.from_bytes(raw, manifest, "model.safetensors")
+        checkpoint.from_bytes(raw, layout, "model.safetensors")
 
 
 def test_predict_gives_each_record_the_models_own_probability() -> None:
@@ -179,7 +179,7 @@ def test_predict_gives_each_record_the_models_own_probability() -> None:
 
     task, some = Small(), records(300, (4,))
     model = task.model()
-    vector = np.linspace(-1, 1, build(task).manifest.parameters).astype(np.float32)
+    vector = np.linspace(-1, 1, build(task).layout.parameters).astype(np.float32)
     write_vector(model, vector)
     with torch.no_grad():
         wanted = model(torch.from_numpy(some.x))[:, 0].sigmoid().double().numpy()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from p2pfl.training.update import BLOCK, TensorLayout, apply, first_model, manifest_of, read_vector, write_vector
+from p2pfl.training.update import BLOCK, TensorLayout, apply, first_model, layout_of, read_vector, write_vector
 from tests.training.settings import Images, Small
 from tests.training.vectors.generate import vectors
 
@@ -22,7 +22,7 @@ VECTOR = Path(__file__).parent / "vectors" / "first-model.json"
 
 def test_a_vector_written_into_a_model_is_read_back_bit_for_bit() -> None:
     model = Images().model()
-    vector = np.arange(manifest_of(model).parameters, dtype=np.float32) / 7
+    vector = np.arange(layout_of(model).parameters, dtype=np.float32) / 7
     write_vector(model, vector)
     assert read_vector(model).tobytes() == vector.tobytes()
 
@@ -30,9 +30,9 @@ def test_a_vector_written_into_a_model_is_read_back_bit_for_bit() -> None:
 def test_names_and_shapes_follow_the_model_and_frozen_parameters_stay_out() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
     model[0].bias.requires_grad_(False)
-    manifest = manifest_of(model)
-    assert manifest.tensors == (("0.weight", (3, 4)), ("1.weight", (1, 3)), ("1.bias", (1,)))
-    assert manifest.parameters == len(read_vector(model)) == 16
+    layout = layout_of(model)
+    assert layout.tensors == (("0.weight", (3, 4)), ("1.weight", (1, 3)), ("1.bias", (1,)))
+    assert layout.parameters == len(read_vector(model)) == 16
 
 
 def test_another_shape_or_name_is_another_digest() -> None:
@@ -64,7 +64,7 @@ def test_the_first_model_is_the_pinned_vector() -> None:
 
 def test_norms_start_at_one_biases_at_zero_and_weights_within_their_bound() -> None:
     model = Images().model()
-    named = manifest_of(model).split(first_model(model, bytes(32)))
+    named = layout_of(model).split(first_model(model, bytes(32)))
     assert np.all(named["1.weight"] == 1)
     assert np.all(named["1.bias"] == 0)
     assert np.all(named["0.bias"] == 0)

@@ -75,7 +75,7 @@ BUNDLE = (filled("commitment to b"), filled("commitment to the nonce"), filled("
 READYS = tuple(letter(13, "Ready", (D, V), name) for name in NAMES)
 ACKS = tuple(letter(3, "Ack", (tuple((name, H) for name in NAMES),), name) for name in NAMES)
 GROUNDS = (
-    filled("manifest"),
+    filled("federation_digest"),
     11,
     filled("base"),
     filled("model"),
@@ -100,7 +100,7 @@ ABANDONS = tuple(letter(14, "Ballot", (0, b"", b"", (), ("mayo",)), name) for na
 
 HELLO = (
     filled("link"),
-    filled("manifest"),
+    filled("federation_digest"),
     filled("signature", 64),
     b"",
     0,

@@ -23,7 +23,7 @@ def federation_facts(federation: Federation) -> dict[str, object]:
     return {
         "federation": federation.name,
         "epoch": federation.roster.epoch,
-        "sha256": federation.digest.hex(),
+        "federation_digest": federation.digest.hex(),
         "quorum": federation.roster.quorums.q,
         "rounds": federation.rounds,
         "verify": federation.sharing.verify,

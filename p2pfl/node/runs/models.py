@@ -26,7 +26,7 @@ SERVED: Final = 2  # models before the last one
 class Makes(Protocol):
     """What is asked of a trainer here."""
 
-    manifest: update.TensorLayout
+    layout: update.TensorLayout
 
     def initial(self, seed: bytes) -> update.FlatVector: ...
 
@@ -36,7 +36,7 @@ class Models:
 
     def __init__(self, home: Home, logs: Logs, run: bytes, trainer: Makes, task: str, seed: bytes) -> None:
         self._home, self._logs, self._run, self._task = home, logs, run, task
-        self._manifest = trainer.manifest
+        self._layout = trainer.layout
         self.applied: dict[int, update.FlatVector] = {}  # by round past the last final one: the model after it
         self._served: dict[bytes, update.FlatVector] = {}
         self._names: dict[int, tuple[update.FlatVector, bytes]] = {}  # digests of the models that others asked for
@@ -51,7 +51,7 @@ class Models:
         for item in (MODEL, NEXT):
             data = self._home.read(item)
             if data is not None:
-                model = checkpoint.from_bytes(data, self._manifest)
+                model = checkpoint.from_bytes(data, self._layout)
                 if self.digest_of(model) == wanted:
                     if item == NEXT:  # the next round writes there before the ledger names what it writes
                         self._home.replace(MODEL, data)
@@ -64,7 +64,7 @@ class Models:
 
     def digest_of(self, model: update.FlatVector) -> bytes:
         """Names a model: what its coordinates mean, and their bits."""
-        return digest("model", self._manifest.digest, bytes_of(np.ascontiguousarray(model, "<f4").view("<u4")))
+        return digest("model", self._layout.digest, bytes_of(np.ascontiguousarray(model, "<f4").view("<u4")))
 
     def on(self, base: int) -> update.FlatVector:
         """The model after round `base`: the last final one, or one past it."""
@@ -111,7 +111,7 @@ class Models:
 
     def fetched(self, data: bytes, number: int, peer: str) -> None:
         """Take over the model that was fetched. Raises BulkRejected naming `peer` when it is another one."""
-        model = np.frombuffer(data, "<f4") if len(data) == 4 * self._manifest.parameters else None
+        model = np.frombuffer(data, "<f4") if len(data) == 4 * self._layout.parameters else None
         if model is None or self.digest_of(model) != self.lacking:
             raise BulkRejected(peer=peer, evidence="the model that it sent is not the one that the ledger names")
         self.current, self.lacking = model.copy(), b""
@@ -134,4 +134,4 @@ class Models:
 
     def _as_file(self, model: update.FlatVector, number: int) -> codec.Pieces:
         facts = {"task": self._task, "round": str(number), "model": self.digest_of(model).hex()}
-        return checkpoint.to_pieces(model, self._manifest, facts)
+        return checkpoint.to_pieces(model, self._layout, facts)

@@ -40,7 +40,7 @@ COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field
 class Trains(Protocol):
     """What training/local.py's Trainer does for a run; vectors are (m,) float32."""
 
-    manifest: update.TensorLayout
+    layout: update.TensorLayout
 
     @property
     def parameters(self) -> int: ...
@@ -144,7 +144,7 @@ class TrainingRun:
             "purpose": "training",
             "task": self.task,
             "parameters": self.trainer.parameters,
-            "tensors": self.trainer.manifest.digest.hex(),
+            "tensors": self.trainer.layout.digest.hex(),
             "field": sharing.field,
             "clip": repr(sharing.clip),
             "scale": repr(sharing.scale),

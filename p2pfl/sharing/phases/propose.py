@@ -12,7 +12,7 @@ from p2pfl.errors.round import (
     ConfigurationDiffers,
     EpsilonFell,
     MalformedMessage,
-    ManifestDiffers,
+    PeersFileDiffers,
     SupportTooLarge,
     TwoStatements,
 )
@@ -50,7 +50,7 @@ def send(state: State) -> list[Effect]:
     if proposal is None:
         return []
     message = Propose(
-        state.setting.manifest,
+        state.setting.federation_digest,
         *state.base,
         proposal.model,
         proposal.configuration,
@@ -116,9 +116,9 @@ def _difference(state: State, name: str, other: Propose) -> P2PFLError | None:
     mine = state.proposal
     if mine is None:
         return None
-    if other.manifest != state.setting.manifest:
-        evidence = f"yours {state.setting.manifest.hex()[:16]}, theirs {other.manifest.hex()[:16]}"
-        return ManifestDiffers(peer=name, evidence=evidence)
+    if other.federation_digest != state.setting.federation_digest:
+        evidence = f"yours {state.setting.federation_digest.hex()[:16]}, theirs {other.federation_digest.hex()[:16]}"
+        return PeersFileDiffers(peer=name, evidence=evidence)
     if other.configuration != mine.configuration:
         field, evidence = first_difference(mine.configuration, other.configuration)
         return ConfigurationDiffers(peer=name, field=field, evidence=evidence)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from p2pfl.errors.training import TaskMisfit
 from p2pfl.training.columns import Column, ColumnMap, TableReader
 from p2pfl.training.task import Records, Task
-from p2pfl.training.update import FlatVector, TensorLayout, manifest_of
+from p2pfl.training.update import FlatVector, TensorLayout, layout_of
 
 if TYPE_CHECKING:
     import torch
@@ -161,5 +161,5 @@ class Tabular(Task):
 
     def first(self, model: nn.Module, seed: bytes) -> FlatVector:
         """Zero: the loss is convex, so a random start would only add what noise must drown again."""
-        manifest: TensorLayout = manifest_of(model)
-        return np.zeros(manifest.parameters, dtype=np.float32)
+        layout: TensorLayout = layout_of(model)
+        return np.zeros(layout.parameters, dtype=np.float32)

@@ -41,7 +41,7 @@ class Four:
     """Pass k moves each of four numbers by k tenths; nobody is held out unless `counts` says so."""
 
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 128), np.int64))
-    manifest: TensorLayout = field(default_factory=lambda: TensorLayout((("w", (4,)),)))
+    layout: TensorLayout = field(default_factory=lambda: TensorLayout((("w", (4,)),)))
     passes: int = 0
     measured: list[FlatVector] = field(default_factory=list)
 
