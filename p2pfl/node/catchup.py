@@ -25,7 +25,7 @@ from p2pfl.node.inbox import LocalEvent
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import RoundsTakenOver
 from p2pfl.node.runs.models import BEHIND
-from p2pfl.node.source import ActiveRun
+from p2pfl.node.source import ActiveRun, ModelStore
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
 from p2pfl.sharing.history import SignedRecord, check_rows, to_adopt
@@ -220,7 +220,7 @@ class CatchUp:
 
     def _ask_model(self, wanted: bytes, peer: str) -> None:
         self._model_asked = self._now()
-        length = max(each.source.model_size for each in self._runs.values())
+        length = max(models.model_bytes for models in self._models())
         self.say(peer, self._rules.want_model(wanted, peer, length))
         later = e.Tick(self._model_asked + MODEL_AGAIN_S + 1.0, 0, 0)
         self._effects.inbox.put_at(LocalEvent(next(iter(self._runs)), later))  # only wakes the node
@@ -262,7 +262,8 @@ class CatchUp:
                 self._model_asked = self._now()
                 self.say(sender, more)
             if data is not None:
-                await self._model(active, sender, data)
+                lacking = next((each for each in self._runs.values() if each.lacking), active)
+                await self._model(lacking, sender, data)
 
     def _drained(self, peer: str) -> None:
         """The peer has taken something: what it asked last may be answered now."""
@@ -272,17 +273,17 @@ class CatchUp:
                     self._effects.inbox.put(e.Received(self._now(), letter))
 
     async def _adopt(self, each: ActiveRun, number: int, record: bytes, peer: str) -> None:
-        wanted = await asyncio.to_thread(each.source.lacks, number, record)
-        if wanted:
+        if each.models is not None and (wanted := await asyncio.to_thread(each.models.skip_to, number, record)):
             each.lacking = True
             self._ask_model(wanted, peer)
         await self._effects.carry_out(each, each.run.adopt(number, record))
 
     async def _model(self, active: ActiveRun, peer: str, data: bytes) -> None:
-        await self._checked(active, partial(active.source.fetched, data, active.run.final_round, peer))
-        wanted = active.source.lacks(active.run.final_round, b"")
-        if wanted:
-            self.ask_model(wanted, after=peer)
+        models = active.models
+        if models is not None:
+            await self._checked(active, partial(models.accept_fetched, data, active.run.final_round, peer))
+        if models is not None and models.lacking:
+            self.ask_model(models.lacking, after=peer)
         else:
             await self._effects.model_came(active)
 
@@ -294,8 +295,11 @@ class CatchUp:
             await self._effects.carry_out(active, active.run.breach(error))
             return None
 
+    def _models(self) -> list[ModelStore]:
+        return [each.models for each in self._runs.values() if each.models is not None]
+
     def _model_of(self, wanted: bytes) -> memoryview | None:
-        found = (each.source.model_bytes(wanted) for each in self._runs.values())
+        found = (models.bytes_of(wanted) for models in self._models())
         return next((data for data in found if data is not None), None)
 
     def say_to_all(self, message: Message) -> None:

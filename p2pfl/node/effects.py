@@ -216,7 +216,8 @@ class EffectRunner:
         self._follow.append((active, e.Applied(self.clocks.now(), effect.round, model, outcome)))
 
     async def _retract(self, active: ActiveRun, effect: e.Retract) -> None:
-        await asyncio.to_thread(active.source.retract, effect.to)
+        if active.models is not None:
+            await asyncio.to_thread(active.models.retract, effect.to)
 
     async def _stop(self, active: ActiveRun, effect: e.Stop) -> None:
         await self.part()
@@ -288,11 +289,13 @@ class EffectRunner:
         await self.carry_out(active, settled)
 
     def _settle(self, active: ActiveRun, done: Round, effect: e.Finished) -> None:
-        source = active.source_of(done.number)
-        source.keep(done.number)
+        models = active.source_of(done.number).models
+        if models is not None:
+            models.write_next(done.number)
         self.store(active.run.setting.run, ((FINAL_ITEM, done.keepsake()),))
         self.logs.finish(effect.record, effect.cosignatures)
-        source.adopt(done.number)
+        if models is not None:
+            models.make_current(done.number)
         self.home.replace(PEERS_ITEM, self.greetings.statements())
         self.home.remove(done.state.item)
         if done.state.slot is not None:

@@ -179,9 +179,9 @@ class Node:
         self._runs[run_id] = self._latest = active
         await (self._genesis() if self.federation.roster.epoch == 1 else self._reach(active))
         await self.effects.carry_out(active, run.resume(left))
-        if wanted := source.lacks(run.final_round, b""):
+        if active.models is not None and active.models.lacking:
             active.lacking = True
-            self.catch_up.ask_model(wanted)
+            self.catch_up.ask_model(active.models.lacking)
         for letter in self._foreign.take(run_id):
             await self._feed(active, e.Received(self.clocks.now(), letter))
         for peer in sorted(self.catch_up.up):

@@ -41,12 +41,40 @@ class Offer:
         return int(1000 * (4 * self.patience_s + SLACK * 2 * self.payload_bytes / slowest + SLOWER * took_s))
 
 
+class ModelStore(Protocol):
+    """The models of a training at this site (node/runs/models.py). Methods that write run in worker threads."""
+
+    lacking: bytes  # digest of the model that the ledger names and this site has yet to fetch; empty: none
+
+    @property
+    def model_bytes(self) -> int:
+        """Size of one model in bytes."""
+
+    def write_next(self, number: int) -> None:
+        """Make the model after round `number` durable beside the current one, before the ledger names it."""
+
+    def make_current(self, number: int) -> None:
+        """The ledger names the model after round `number`: it is the current one."""
+
+    def retract(self, to: int) -> None:
+        """Drop the models after rounds past `to`."""
+
+    def skip_to(self, number: int, record: bytes) -> bytes:
+        """Rounds up to `number` were taken over as records, `record` the last: return what is `lacking` now."""
+
+    def accept_fetched(self, data: bytes, number: int, peer: str) -> None:
+        """Make the model that was fetched the current one. Raises BulkRejected naming `peer` when it is another one."""
+
+    def bytes_of(self, wanted: bytes) -> memoryview | None:
+        """The model of that digest, for a site that was away; None when this site has another."""
+
+
 class Source(Protocol):
     """What is summed in a run: a training, or one statistic. Its methods run in worker threads."""
 
     @property
-    def model_size(self) -> int:
-        """Bytes of each of its models; 0 where it has none."""
+    def models(self) -> ModelStore | None:
+        """Where the sums become models; None where they are applied to nothing."""
 
     def propose(self, number: int, base: int) -> Offer:
         """What this site would sum in round `number`, on the model after round `base`."""
@@ -54,37 +82,23 @@ class Source(Protocol):
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """(bits, most words) of each segment that round `number` will sum; nothing where that cannot be known yet."""
 
-    def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]: ...
-    def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]: ...
-    def retract(self, to: int) -> None:
-        """The model is that after round `to` again."""
+    def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:
+        """The words that this site sums in the attempt, one vector for each segment of `shape`."""
+
+    def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
+        """Apply the sum: digest of the model after it, and the outcome for the round's record."""
 
     def left(self, effect: e.LeftBehind) -> None:
-        """The round goes on without a sum, for now. Raises what whoever waits for it should be told."""
-
-    def keep(self, number: int) -> None:
-        """Make what `apply` computed durable beside what stands, before the ledger names it."""
-
-    def adopt(self, number: int) -> None:
-        """The ledger names it: it is what stands now."""
-
-    def lacks(self, number: int, record: bytes) -> bytes:
-        """The digest of a model to fetch, since rounds up to `number` were taken over as records; empty: none."""
-
-    def fetched(self, data: bytes, number: int, peer: str) -> None:
-        """The bytes of that model. Raises BulkRejected naming `peer` when they are of another one."""
-
-    def model_bytes(self, digest: bytes) -> memoryview | None:
-        """The model of that digest, for a site that was away; None when this site has another."""
+        """The round goes on without a sum, for now. Raises what the caller who waits for it should be told."""
 
 
 @dataclass
 class ActiveRun:
-    """One course and what it needs."""
+    """A run of this node, and what it needs of the node."""
 
     run: Run
     source: Source
-    rounds: int  # that have to be final
+    rounds: int  # that have to be final; 0 of a run that is only served, whose source is that of another run
     proposing: asyncio.Task[None] | None = None
     proposed: tuple[int, tuple[int, bytes]] = (0, (0, b""))  # the round, and the base, of this site's last proposal
     began: float = 0.0
@@ -96,3 +110,8 @@ class ActiveRun:
     def source_of(self, number: int) -> Source:
         """Whose vector round `number` sums."""
         return self.older.get(number, self.source)
+
+    @property
+    def models(self) -> ModelStore | None:
+        """Where the sums of this very run become models."""
+        return self.source.models if self.rounds else None

@@ -38,9 +38,10 @@ class Models:
         self._home, self._logs, self._run, self._task = home, logs, run, task
         self._layout = trainer.layout
         self.applied: dict[int, update.FlatVector] = {}  # by round past the last final one: the model after it
+        self.measured: dict[int, bytes] = {}  # by round applied here: digest of the model that it measured
         self._served: dict[bytes, update.FlatVector] = {}
         self._names: dict[int, tuple[update.FlatVector, bytes]] = {}  # digests of the models that others asked for
-        self.lacking = b""  # digest of the model that the ledger names and this site has yet to fetch
+        self.lacking = b""  # digest of the model that the ledger names, where this site has yet to fetch it
         self.current = self._read(trainer, seed)
 
     def _read(self, trainer: Makes, seed: bytes) -> update.FlatVector:
@@ -62,6 +63,11 @@ class Models:
             return trainer.initial(seed)
         raise ModelLost(evidence=f"the ledger names {wanted.hex()[:16]}, and no checkpoint here has that digest")
 
+    @property
+    def model_bytes(self) -> int:
+        """Size of one model: four bytes of each parameter."""
+        return 4 * self._layout.parameters
+
     def digest_of(self, model: update.FlatVector) -> bytes:
         """Names a model: what its coordinates mean, and their bits."""
         return digest("model", self._layout.digest, bytes_of(np.ascontiguousarray(model, "<f4").view("<u4")))
@@ -75,16 +81,18 @@ class Models:
         return max([0, *(one for one in self.applied if one < before)])
 
     def retract(self, to: int) -> None:
-        """What was applied after round `to` is not of the branch that goes on."""
+        """Drop the models after rounds past `to`: they are not of the branch that goes on."""
         self.applied = {number: model for number, model in self.applied.items() if number <= to}
+        self.measured = {number: model for number, model in self.measured.items() if number <= to}
 
-    def keep(self, number: int) -> None:
-        """The new model lies beside the old."""
+    def write_next(self, number: int) -> None:
+        """Make the model after round `number` durable beside the current one, before the ledger names it."""
         if number in self.applied:
             self._home.replace(NEXT, self._as_file(self.applied[number], number))
 
-    def adopt(self, number: int) -> None:
-        """The new model is the model; those before it are served for a while to sites that were away."""
+    def make_current(self, number: int) -> None:
+        """The ledger names the model after round `number`: it is the current one. The last SERVED before it are kept in
+        memory, for sites that were away."""
         after = self.applied.get(number)
         self.applied = {one: model for one, model in self.applied.items() if one > number}
         if after is not None:
@@ -96,22 +104,18 @@ class Models:
 
     # ── a site that was away ──────────────────────────────────────────────────────────────────────────────────
 
-    def lacks(self, number: int, record: bytes) -> bytes:
-        """The digest of the model that the ledger names and this site has not; empty when it has it.
-
-        record   the newest round that was taken over; empty to ask what was lacking before
-        """
-        if record:
-            wanted = bytes.fromhex(codec.read_facts(record)["model_after"])
-            self.applied = {one: model for one, model in self.applied.items() if one > number}
-            self.lacking = wanted if self.digest_of(self.current) != wanted else b""
-            if not self.lacking:
-                self._home.remove(BEHIND)
+    def skip_to(self, number: int, record: bytes) -> bytes:
+        """Rounds up to `number` were taken over as records, `record` the last: return what is `lacking` now."""
+        wanted = bytes.fromhex(codec.read_facts(record)["model_after"])
+        self.applied = {one: model for one, model in self.applied.items() if one > number}
+        self.lacking = wanted if self.digest_of(self.current) != wanted else b""
+        if not self.lacking:
+            self._home.remove(BEHIND)
         return self.lacking
 
-    def fetched(self, data: bytes, number: int, peer: str) -> None:
-        """Take over the model that was fetched. Raises BulkRejected naming `peer` when it is another one."""
-        model = np.frombuffer(data, "<f4") if len(data) == 4 * self._layout.parameters else None
+    def accept_fetched(self, data: bytes, number: int, peer: str) -> None:
+        """Make the model that was fetched the current one. Raises BulkRejected naming `peer` when it is another one."""
+        model = np.frombuffer(data, "<f4") if len(data) == self.model_bytes else None
         if model is None or self.digest_of(model) != self.lacking:
             raise BulkRejected(peer=peer, evidence="the model that it sent is not the one that the ledger names")
         self.current, self.lacking = model.copy(), b""

@@ -22,7 +22,7 @@ from p2pfl.errors.sharing import ValueOverLimit
 from p2pfl.keys import digest
 from p2pfl.ledger import entry as entries
 from p2pfl.node.logs import Logs
-from p2pfl.node.source import PATIENCE_S, Offer
+from p2pfl.node.source import PATIENCE_S, ModelStore, Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.quantiser import FixedPoint, Quantiser, largest
@@ -121,6 +121,8 @@ def _floats(
 class SumRun:
     """The source of one sum of one or more vectors: `name` is what the sites call it, and they must agree on it."""
 
+    models: ModelStore | None = None  # a sum is applied to nothing
+
     def __init__(self, name: str, parts: Sequence[Encoded], logs: Logs, run: bytes, mark: bytes) -> None:
         self.name, self.parts, self.logs, self.run, self.mark = name, tuple(parts), logs, run, mark
         for part in self.parts:
@@ -129,11 +131,6 @@ class SumRun:
         self.survivors: tuple[str, ...] = ()
         self.number = 0
         self.patience_s = PATIENCE_S
-
-    @property
-    def model_size(self) -> int:
-        """There is no model."""
-        return 0
 
     @property
     def question(self) -> codec.Facts:
@@ -200,28 +197,8 @@ class SumRun:
         self.totals = tuple(part.decode(vector.words, count, effect.attempt_digest) for part, vector in pairs)
         return NO_MODEL, {}
 
-    def retract(self, to: int) -> None:
-        """A sum is applied to nothing."""
-
     def left(self, effect: e.LeftBehind) -> None:
         """Tell whoever waits for the sum. Raises SumLeftBehind."""
         said = "this site's vector was sent, and its sum may still come out" if effect.sent else "nothing was sent"
         lacking = ", ".join(effect.lacking) or "nobody in particular"
         raise SumLeftBehind(round=effect.round, sent=said, evidence=f"waited for {lacking}")
-
-    def keep(self, number: int) -> None:
-        """A sum changes nothing on the disk."""
-
-    def adopt(self, number: int) -> None:
-        """A sum changes nothing on the disk."""
-
-    def lacks(self, number: int, record: bytes) -> bytes:
-        """There is no model to fetch. A sum that was finished without this site is known by its record alone."""
-        return b""
-
-    def fetched(self, data: bytes, number: int, peer: str) -> None:
-        """Nothing was asked for."""
-
-    def model_bytes(self, digest: bytes) -> memoryview | None:
-        """There is none."""
-        return None

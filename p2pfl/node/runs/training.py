@@ -70,7 +70,6 @@ class TrainingRun:
     observer: Observer
     _measuring: dict[int, bool] = field(default_factory=dict)  # by round: it only measures the model
     _unmeasured: dict[int, str] = field(default_factory=dict)  # by round proposed here: why it measures nothing, or ""
-    _measured: dict[int, bytes] = field(default_factory=dict)  # by round applied here: the model that it measured
 
     def __post_init__(self) -> None:
         if isinstance(self.trainer, Stops):
@@ -92,11 +91,6 @@ class TrainingRun:
     def model(self) -> update.FlatVector:
         """The model after the last final round.    (m,)"""
         return self.models.current
-
-    @property
-    def model_size(self) -> int:
-        """Bytes of a model: four of each parameter."""
-        return 4 * self.trainer.parameters
 
     def digest_of(self, model: update.FlatVector) -> bytes:
         """Names a model."""
@@ -184,7 +178,7 @@ class TrainingRun:
         return Offer(model, configuration, nomination, spent, words * word_bytes)
 
     def _unmeasurable(self, model: bytes, base: int) -> str:
-        past = {measured for number, measured in self._measured.items() if number <= base}
+        past = {measured for number, measured in self.models.measured.items() if number <= base}
         return metric.unmeasurable(self.logs, self.run, self._names, model, past)
 
     def _spent(self) -> str:
@@ -297,7 +291,7 @@ class TrainingRun:
         outcome = metric.outcome(scalars[: metric.COUNTS], unmeasured)
         before = after = self.models.on(effect.base)
         if metric.is_measured(outcome):
-            self._measured[effect.round] = self.digest_of(before)
+            self.models.measured[effect.round] = self.digest_of(before)
         self._measuring[effect.round] = agreed.get("purpose") == "evaluation"
         if not self._measuring[effect.round]:
             total = effect.vectors[0].words
@@ -317,33 +311,8 @@ class TrainingRun:
         values = self.quantiser.dequantise_sum(total, survivors, seed, length)
         return update.apply(before, values, survivors, support)
 
-    def retract(self, to: int) -> None:
-        """What was applied after round `to` is not of the branch that goes on."""
-        self._measured = {number: model for number, model in self._measured.items() if number <= to}
-        self.models.retract(to)
-
     def left(self, effect: e.LeftBehind) -> None:
         """The next round trains anew: an update that was sent is spent."""
-
-    def keep(self, number: int) -> None:
-        """The new model lies beside the old."""
-        self.models.keep(number)
-
-    def adopt(self, number: int) -> None:
-        """The new model is the model."""
-        self.models.adopt(number)
-
-    def lacks(self, number: int, record: bytes) -> bytes:
-        """The digest of the model that the ledger names and this site has not; empty when it has it."""
-        return self.models.lacks(number, record)
-
-    def fetched(self, data: bytes, number: int, peer: str) -> None:
-        """Take over the model that was fetched. Raises BulkRejected naming `peer` when it is another one."""
-        self.models.fetched(data, number, peer)
-
-    def model_bytes(self, digest: bytes) -> memoryview | None:
-        """A model that this site has, as little-endian float32."""
-        return self.models.bytes_of(digest)
 
 
 def _rotation_seed(attempt_digest: bytes) -> bytes:

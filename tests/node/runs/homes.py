@@ -198,9 +198,9 @@ def finished(
     place: Place, run: TrainingRun, number: int, after: bytes, outcome: codec.Facts, **changed: object
 ) -> None:
     """All that makes an applied round final, in its order on the disk (effects.py)."""
-    run.keep(number)
+    run.models.write_next(number)
     recorded(place, run, number, after, outcome, **changed)
-    run.adopt(number)
+    run.models.make_current(number)
 
 
 def charges(run: TrainingRun) -> list[codec.Facts]:

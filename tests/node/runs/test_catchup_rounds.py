@@ -107,10 +107,10 @@ class Away:
         self.hear(answer)
 
     def wanted(self) -> bytes:
-        return self.source.lacks(self.run.final_round, b"")
+        return self.source.models.lacking
 
     def right(self) -> ModelPart:
-        data = self.ahead.model_bytes(self.wanted()) or b""
+        data = self.ahead.models.bytes_of(self.wanted()) or b""
         return ModelPart(self.wanted(), len(data), 0, data)
 
     def wrong(self) -> ModelPart:
@@ -232,7 +232,7 @@ def test_a_question_is_answered_with_what_this_site_has(away: Away) -> None:
     answers = [letter.message for _, letter in away.effects.sent]
     assert [type(answer) for answer in answers] == [Entries, ModelPart]
     assert isinstance(answers[1], ModelPart)
-    assert bytes(answers[1].data) == away.ahead.model_bytes(model)
+    assert bytes(answers[1].data) == away.ahead.models.bytes_of(model)
 
 
 @pytest.mark.claim("NET-9")

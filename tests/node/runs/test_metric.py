@@ -71,7 +71,7 @@ def test_a_model_that_stayed_is_not_measured_again(tmp_path: Path) -> None:
     model, outcome = run.apply(applied(1, 0, total, NAMES, b"", agreed(run)))
     assert "refused" in outcome
     assert run.propose(2, 1).configuration["unmeasured"] == MEASURED_BEFORE, "from what this process applied"
-    run.retract(0)
+    run.models.retract(0)
     assert run.propose(2, 0).configuration["unmeasured"] == "", "of a branch that does not count"
     run.apply(applied(1, 0, total, NAMES, b"", agreed(run)))
     finished(place, run, 1, model, outcome)

@@ -17,12 +17,12 @@ from tests.node.runs.homes import Place, by_others, finished, masked, recorded, 
 def test_a_crash_behind_each_of_two_ledger_entries_loses_no_model(place: Place) -> None:
     run = place.started()
     after, outcome = summed(run, 1)
-    run.keep(1)
+    run.models.write_next(1)
     recorded(place, run, 1, after, outcome)  # and the process dies before it adopts the model
     run = place.started()
     assert run.digest_of(run.model) == after
     summed(run, 2)
-    run.keep(2)  # and dies again, before the ledger names the second model
+    run.models.write_next(2)  # and dies again, before the ledger names the second model
     run = place.started()
     assert run.digest_of(run.model) == after
     assert place.home.read(MODEL) is not None
@@ -31,7 +31,7 @@ def test_a_crash_behind_each_of_two_ledger_entries_loses_no_model(place: Place) 
 def test_the_model_that_the_ledger_names_is_the_model_after_a_start(place: Place) -> None:
     run = place.started()
     after, outcome = summed(run, 1)
-    run.keep(1)
+    run.models.write_next(1)
     recorded(place, run, 1, after, outcome)
     place.started()
     assert place.home.read(NEXT) is None  # so `model export` shows the newest, too
@@ -42,16 +42,16 @@ def test_two_applied_rounds_become_final_in_order_and_no_crash_between_loses_a_m
     first, outcome = summed(run, 1, 0)
     second, later = summed(run, 2, 1)
     assert second != first
-    run.keep(1)
+    run.models.write_next(1)
     assert place.started().digest_of(run.model) == run.digest_of(np.zeros(4, np.float32))
     recorded(place, run, 1, first, outcome)
     again = place.started()
     assert again.digest_of(again.model) == first
-    run.adopt(1)
-    run.keep(2)  # the second lies beside the first
+    run.models.make_current(1)
+    run.models.write_next(2)  # the second lies beside the first
     again = place.started()
     assert again.digest_of(again.model) == first
-    run.keep(2)
+    run.models.write_next(2)
     recorded(place, run, 2, second, later)
     again = place.started()
     assert again.digest_of(again.model) == second
@@ -96,9 +96,9 @@ def test_a_round_is_applied_to_the_model_that_it_rests_on(place: Place) -> None:
 def test_to_retract_is_to_have_the_model_of_an_earlier_round_again(place: Place, to: int) -> None:
     run = place.started()
     models = [run.digest_of(run.model), by_others(run, 1, 0)[0], by_others(run, 2, 1)[0]]
-    run.retract(to)
+    run.models.retract(to)
     assert run.propose(3, to).model == models[to]
-    held = [run.model_bytes(model) is not None for model in models]
+    held = [run.models.bytes_of(model) is not None for model in models]
     assert held == [number <= to for number in range(3)]
     after, outcome = by_others(run, 3, to, by=0.125)
     assert after not in models
@@ -113,7 +113,7 @@ def test_a_round_measures_when_the_rounds_that_it_rests_on_have_trained_all(plac
     by_others(run, 2, 1)
     by_others(run, 3, 2)  # of three rounds that train, two are not final yet
     assert run.propose(4, 3).configuration["purpose"] == "evaluation"
-    run.retract(2)
+    run.models.retract(2)
     assert run.propose(4, 2).configuration["purpose"] == "training"
 
 
@@ -143,7 +143,7 @@ def taken_over(place: Place, run: TrainingRun, ahead: TrainingRun) -> bytes:
     rows = ahead.logs.rows(len(run.logs.federation), 128, 1 << 20)
     place.home.replace(BEHIND, b"\x01")
     run.logs.adopt(rows)
-    return run.lacks(ahead.logs.final_round(run.run), rows[-1][0])
+    return run.models.skip_to(ahead.logs.final_round(run.run), rows[-1][0])
 
 
 def test_a_model_that_is_lacking_is_fetched_and_taken_over(both: tuple[Place, Place]) -> None:
@@ -151,11 +151,11 @@ def test_a_model_that_is_lacking_is_fetched_and_taken_over(both: tuple[Place, Pl
     ahead, models = ahead_by(other, 3)
     run = place.started()
     wanted = taken_over(place, run, ahead)
-    assert wanted == models[-1] == run.lacks(3, b"")
-    data = ahead.model_bytes(wanted)
+    assert wanted == models[-1] == run.models.lacking
+    data = ahead.models.bytes_of(wanted)
     assert data is not None
-    run.fetched(data, 3, "st-olav")
-    assert run.lacks(3, b"") == b""
+    run.models.accept_fetched(data, 3, "st-olav")
+    assert run.models.lacking == b""
     assert run.digest_of(run.model) == wanted
     assert run.propose(4, 3).model == wanted
     again = place.started()
@@ -170,7 +170,7 @@ def test_another_model_than_the_one_that_is_lacking_is_refused_and_its_sender_na
     ahead, models = ahead_by(other, 2)
     run = place.started()
     wanted = taken_over(place, run, ahead)
-    right, older = (ahead.model_bytes(model) or b"" for model in (wanted, models[0]))
+    right, older = (ahead.models.bytes_of(model) or b"" for model in (wanted, models[0]))
     wrong = {
         "another model": older,
         "half of it": right[:8],
@@ -178,11 +178,11 @@ def test_another_model_than_the_one_that_is_lacking_is_refused_and_its_sender_na
         "one bit": bytes([right[0] ^ 1]) + right[1:],
     }[what]
     with pytest.raises(BulkRejected) as caught:
-        run.fetched(wrong, 2, "st-olav")
+        run.models.accept_fetched(wrong, 2, "st-olav")
     assert caught.value.fields["peer"] == "st-olav"
-    assert run.lacks(2, b"") == wanted
+    assert run.models.lacking == wanted
     assert place.home.read(MODEL) is None
-    run.fetched(right, 2, "uppsala")  # from another peer, then
+    run.models.accept_fetched(right, 2, "uppsala")  # from another peer, then
     assert run.digest_of(run.model) == wanted
 
 
@@ -193,10 +193,10 @@ def test_a_crash_between_the_entries_and_their_model_leaves_a_home_that_fetches_
     finished(place, finished_once, 1, *by_others(finished_once, 1, 0, by=0.125))
     taken_over(place, finished_once, ahead)
     run = place.started()  # which has the model after round 1, and a ledger that names the one after round 2
-    assert run.lacks(2, b"") == models[-1]
-    assert run.model_bytes(models[-1]) is None
-    assert run.model_bytes(models[0]) is None  # it serves nothing before it stands where its ledger does
-    run.fetched(ahead.model_bytes(models[-1]) or b"", 2, "st-olav")
+    assert run.models.lacking == models[-1]
+    assert run.models.bytes_of(models[-1]) is None
+    assert run.models.bytes_of(models[0]) is None  # it serves nothing before it stands where its ledger does
+    run.models.accept_fetched(ahead.models.bytes_of(models[-1]) or b"", 2, "st-olav")
     assert place.started().digest_of(run.model) == models[-1]
     assert place.home.read(BEHIND) is None
 
@@ -208,7 +208,7 @@ def test_a_crash_before_the_entries_changes_nothing(both: tuple[Place, Place]) -
     finished(place, run, 1, after, outcome)
     place.home.replace(BEHIND, b"\x01")  # and the process dies before it wrote one of them
     run = place.started()
-    assert (run.lacks(1, b""), run.digest_of(run.model)) == (b"", after)
+    assert (run.models.lacking, run.digest_of(run.model)) == (b"", after)
 
 
 def test_entries_of_rounds_that_this_site_applied_need_no_model(both: tuple[Place, Place]) -> None:
@@ -218,16 +218,16 @@ def test_entries_of_rounds_that_this_site_applied_need_no_model(both: tuple[Plac
     finished(place, run, 1, *by_others(run, 1, 0, by=0.125))
     record, _ = ahead.logs.rows(len(ahead.logs.federation) - 1, 1, 1 << 20)[0]
     place.home.replace(BEHIND, b"\x01")
-    assert run.lacks(1, record) == b""
-    assert run.model_bytes(models[0]) is not None
+    assert run.models.skip_to(1, record) == b""
+    assert run.models.bytes_of(models[0]) is not None
     assert place.home.read(BEHIND) is None
 
 
 def test_models_before_the_last_are_served_for_a_while(place: Place) -> None:
     run, models = ahead_by(place, SERVED + 2)
-    served = [run.model_bytes(model) is not None for model in models]
+    served = [run.models.bytes_of(model) is not None for model in models]
     assert served == [number >= len(models) - SERVED - 1 for number in range(len(models))]
-    assert run.model_bytes(bytes(32)) is None
+    assert run.models.bytes_of(bytes(32)) is None
 
 
 def test_a_question_for_a_part_is_answered_from_the_model_where_it_lies(place: Place) -> None:
@@ -237,7 +237,7 @@ def test_a_question_for_a_part_is_answered_from_the_model_where_it_lies(place: P
     finished(place, run, 1, *by_others(run, 1, 0))
     names += [run.digest_of(run.model), by_others(run, 2, 1)[0]]  # served, current, applied
     for name in names:
-        one, again = (run.model_bytes(name) for _ in range(2))
+        one, again = (run.models.bytes_of(name) for _ in range(2))
         assert one is not None
         assert again is not None
         assert np.shares_memory(np.frombuffer(one), np.frombuffer(again))

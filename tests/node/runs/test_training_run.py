@@ -101,9 +101,9 @@ def test_a_site_says_that_it_spent_at_least_what_the_ledger_says_of_it(place: Pl
     mine = run.propose(1, 0).epsilon
     after, outcome = by_others(run, 1, 0)
     record, signatures = row(run, place.identities, 1, after, outcome, epsilon={NAMES[0]: "2.5", NAMES[1]: "2.75"})
-    run.keep(1)
+    run.models.write_next(1)
     run.logs.finish(record, signatures)
-    run.adopt(1)
+    run.models.make_current(1)
     assert float(mine) < 2.5 == float(run.propose(2, 1).epsilon)
     assert float(place.started().propose(2, 1).epsilon) == 2.5
 
