@@ -132,6 +132,7 @@ class Taker:
     async def read(self) -> None:
         async for event in self._mesh.events():
             if isinstance(event, Delivered):
+                self._mesh.payload_taken(event.peer, len(event.payload))
                 if len(event.payload) == PAYLOAD_BYTES:
                     self.taken += 1
                 elif event.payload.startswith(b"ping"):

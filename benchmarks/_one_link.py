@@ -166,7 +166,10 @@ def mesh_of(sites: Sites, side: int) -> Mesh:
 
 async def payloads(mesh: Mesh, count: int) -> None:
     while count:
-        count -= isinstance(await anext(mesh.events()), Delivered)
+        event = await anext(mesh.events())
+        if isinstance(event, Delivered):
+            mesh.payload_taken(event.peer, len(event.payload))
+            count -= 1
 
 
 async def mesh_taker(sites: Sites, total: int, pipe: Connection) -> None:

@@ -44,7 +44,7 @@ INNER: dict[str, str] = {
     "home": "codec errors keys",
     "federation": "codec errors keys roster",
     "sharing": "codec errors federation keys merkle messages roster",
-    "mesh": "clocks errors federation keys roster",
+    "mesh": "clocks errors keys roster",
     "training": "codec errors federation keys",
     "ledger": "codec errors federation home keys merkle roster",
     "node": "_version clocks codec errors federation home keys ledger mesh messages roster sharing training",

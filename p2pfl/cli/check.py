@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from p2pfl.cli.doctor import knocker_of
+from p2pfl.cli.doctor import knocker_of, own_peers_file
 from p2pfl.cli.joining import Access
 from p2pfl.cli.links import link_facts, link_lines
 from p2pfl.cli.watch import Watch
@@ -69,7 +69,7 @@ async def _examined(peer: Peer, access: Access, name: str, refused: P2PFLError |
     from p2pfl.mesh.diagnose import NO, UNKNOWN, Doctor
 
     caller = knocker_of(peer.federation, peer.node.identity, peer.name, access.proxy.proxy())
-    examiner = Doctor(caller, peer.federation.raw, reachable=True, until=caller.clocks.now())
+    examiner = Doctor(caller, own_peers_file(peer.federation), reachable=True, until=caller.clocks.now())
     found = await examiner.reach(name)
     said = refused or peer.links()[name].last_error
     if refused is not None and found.there == NO:  # it was there and has ended since: what it said before counts

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +30,7 @@ from p2pfl.errors import EXIT_DONE, EXIT_FAILED, P2PFLError
 from p2pfl.errors.probe import ClocksDiffer, OwnClockOff
 from p2pfl.errors.round import PeersFileDiffers, PeersHoldAnotherFile
 from p2pfl.federation import Federation
-from p2pfl.federation.federation import difference
+from p2pfl.federation.federation import difference, first_difference
 from p2pfl.home import Home
 from p2pfl.keys import Identity
 from p2pfl.node.epochs import current
@@ -36,7 +38,7 @@ from p2pfl.node.pending_change import refuse, revoked_keys
 from p2pfl.roster import Address
 
 if TYPE_CHECKING:
-    from p2pfl.mesh.diagnose import Diagnosis
+    from p2pfl.mesh.diagnose import Diagnosis, OwnPeersFile
     from p2pfl.mesh.doctor_port import DoctorPort
     from p2pfl.mesh.proxy import Proxy
     from p2pfl.mesh.relay_probe import RelayProbe
@@ -124,8 +126,9 @@ async def _examine(
     port = _take_port(desk, federation, home, name, listen)
     peers = [one for one in federation.roster.names if one != name]
     output.progress(f"{_port_text(port)}; asking {len(peers)} sites")
-    examiner = Doctor(caller, federation.raw, port.state in ("open", "taken"), until)
-    meeting = RelayProbe(caller, federation.raw, examiner.found, desk.answer, until)
+    peers_file = own_peers_file(federation)
+    examiner = Doctor(caller, peers_file, port.state in ("open", "taken"), until)
+    meeting = RelayProbe(caller, peers_file, examiner.found, desk.answer, until)
     meeting.begin()
     try:
         found = await examine(examiner, peers, output.progress)
@@ -150,6 +153,19 @@ def knocker_of(federation: Federation, identity: Identity, name: str, proxy: Pro
     from p2pfl.mesh.site import LocalSite
 
     return LocalSite.of(identity, name, federation.roster, SYSTEM, proxy=proxy)
+
+
+def own_peers_file(federation: Federation) -> OwnPeersFile:
+    """This site's peers.yaml, and the finding for a peer that holds another one."""
+    from p2pfl.mesh.diagnose import OwnPeersFile
+
+    return OwnPeersFile(federation.raw, partial(peers_file_differs, federation.raw))
+
+
+def peers_file_differs(mine: bytes, peer: str, theirs: bytes) -> PeersFileDiffers:
+    own, other = (hashlib.sha256(raw).hexdigest()[:16] for raw in (mine, theirs))
+    line = first_difference(mine, theirs)
+    return PeersFileDiffers(peer=peer, evidence=f"yours {own}, theirs {other}; first difference in line {line}")
 
 
 async def _stay(desk: DoctorPort, peers: Sequence[str], seconds: float, meeting: RelayProbe) -> None:

@@ -19,8 +19,6 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import HandshakeCut, HandshakeUnfinished, RefusedThere
 from p2pfl.errors.paths import NoWay
 from p2pfl.errors.probe import LargePacketsLost, NotReachedBy, PathStalls, ProbesTooOften, ProbeUnanswered
-from p2pfl.errors.round import PeersFileDiffers
-from p2pfl.federation.federation import first_difference
 from p2pfl.mesh.events import DIRECT, Path, TlsFacts
 from p2pfl.mesh.handshake import Admitted, knock
 from p2pfl.mesh.probe import Dialed, PeerFacts
@@ -108,15 +106,27 @@ class Diagnosis:
 
 
 @dataclass(frozen=True, slots=True)
-class Doctor:
-    """What one site asks of its peers. `peers_file` is its peers.yaml; `reachable`: something of ours listens here.
+class OwnPeersFile:
+    """This site's peers.yaml; the mesh fetches a peer's other one, and does not read either.
 
-    until    on the caller's clock: so long, a peer that does not answer is tried again
-    found    what is known by now, by peer
+    differs   the finding for a peer and the bytes that it holds
+    """
+
+    raw: bytes
+    differs: Callable[[str, bytes], P2PFLError]
+
+
+@dataclass(frozen=True, slots=True)
+class Doctor:
+    """What one site asks of its peers.
+
+    reachable  something of this site listens, so peers can dial back
+    until      a peer that does not answer is tried again until then, on the site's monotonic clock
+    found      what is known by now, by peer
     """
 
     caller: LocalSite
-    peers_file: bytes
+    peers_file: OwnPeersFile
     reachable: bool
     until: float
     found: dict[str, Diagnosis] = field(default_factory=dict)
@@ -225,8 +235,7 @@ class Doctor:
             found.facts = facts
             found.clock = await asker.clock()
             found.round_trip_s = found.clock.round_trip_s
-            if facts.federation_digest != hashlib.sha256(self.peers_file).digest():
-                await compare(asker, self.peers_file, found)
+            await compare_peers_files(asker, self.peers_file, found)
             if self.reachable and self.caller.roster[self.caller.name].addresses:
                 found.dialed = tuple(await asker.dialed_back())
                 self._judge_back(found)
@@ -307,12 +316,12 @@ class Doctor:
             found.notes.append(f"it stood still once, {stood.way} it after {stood.count} bytes, and then no more")
 
 
-async def compare(asker: ProbeClient, mine: bytes, found: Diagnosis) -> None:
-    """The peer's file, and that it differs from `mine`, are part of what is found."""
+async def compare_peers_files(asker: ProbeClient, mine: OwnPeersFile, found: Diagnosis) -> None:
+    """Where the peer's facts name another peers.yaml, fetch it: the file and the difference become findings."""
+    if found.facts is None or found.facts.federation_digest == hashlib.sha256(mine.raw).digest():
+        return
     found.theirs = await asker.file()
-    own, theirs = (hashlib.sha256(raw).hexdigest()[:16] for raw in (mine, found.theirs))
-    evidence = f"yours {own}, theirs {theirs}; first difference in line {first_difference(mine, found.theirs)}"
-    found.errors.append(PeersFileDiffers(peer=found.peer, evidence=evidence))
+    found.errors.append(mine.differs(found.peer, found.theirs))
 
 
 def _lost(peer: str, address: Address, way: str, size: int, evidence: str) -> P2PFLError:

@@ -94,11 +94,9 @@ class LinkStatus:
 
     state: str  # "up" or "down"
     last_seen: float | None  # on the mesh's monotonic clock; None: never
-    never_seen: bool
     bytes_sent: int
     bytes_received: int
     payload_sent: int  # bytes of payloads that the peer acknowledged
-    payload_received: int
     queued: int  # bytes not acknowledged yet
     facts: TlsFacts | None
     rtt_s: float | None

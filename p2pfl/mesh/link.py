@@ -75,7 +75,6 @@ class Link:
         self._said_at = 0.0
         self._past = (0, 0)  # bytes sent and received by earlier tunnels
         self._payload_sent = 0  # to earlier incarnations
-        self._payload_received = 0
         self._facts: TlsFacts | None = None
         self._last_seen: float | None = None
         self._since = now()
@@ -292,7 +291,6 @@ class Link:
         payload = self._incoming.receive(header, body)
         self.fruitful = True
         if payload is not None:
-            self._payload_received += len(payload)
             self.undelivered += len(payload) + PAYLOAD_COST
             self._payloads.owe(self._now())
             self._tell(Delivered(self.peer, payload))
@@ -302,7 +300,7 @@ class Link:
         if self.tunnel is not None and self._incoming.owes and not self._behind:
             self._control(ACK, 0)
 
-    def taken(self, size: int) -> None:
+    def payload_taken(self, size: int) -> None:
         """The owner took a payload of `size` bytes."""
         was_behind = self._behind
         self.undelivered -= size + PAYLOAD_COST
@@ -384,11 +382,9 @@ class Link:
         return LinkStatus(
             state="up" if tunnel is not None else "down",
             last_seen=tunnel.last_heard if tunnel is not None else self._last_seen,
-            never_seen=self._last_seen is None,
             bytes_sent=sent,
             bytes_received=received,
             payload_sent=self._payload_sent + self._outgoing.confirmed,
-            payload_received=self._payload_received,
             queued=self._outgoing.queued,
             facts=self._facts,
             rtt_s=self._pace.rtt_s,

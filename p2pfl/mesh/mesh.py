@@ -24,7 +24,7 @@ from p2pfl.mesh.admission import Call, admit
 from p2pfl.mesh.admission_limits import AdmissionLimits
 from p2pfl.mesh.certificates import ALPN, RELAY_ALPN
 from p2pfl.mesh.dialer import Backoff, Calls, Dialer
-from p2pfl.mesh.events import Delivered, Greeter, LinkClosed, LinkOpened, LinkStatus, MeshEvent, Refused
+from p2pfl.mesh.events import Greeter, LinkClosed, LinkOpened, LinkStatus, MeshEvent, Refused
 from p2pfl.mesh.framing import CALL, PAYLOAD_BYTES, Payload, parts_of
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.listener import Listener, bind
@@ -149,29 +149,18 @@ class Mesh:
             await link.room.wait()
         link.offer(payload)
 
-    def send_nowait(self, peer: str, payload: Payload) -> bool:
-        """The same without waiting: False, and nothing queued, when that peer's queue is above its bound."""
-        link = self._link(peer, payload)
-        if not link.room.is_set():
-            return False
-        link.offer(payload)
-        return True
-
     async def flushed(self, peer: str) -> None:
         """Wait until `peer` has acknowledged everything; for ever, if it never comes."""
         await self._links[peer].flushed()
 
-    async def events(self, *, hold: bool = False) -> AsyncIterator[MeshEvent]:
-        """What happens, in order; ends after `stop`. Taking payloads is what lets their senders go on.
+    async def events(self) -> AsyncIterator[MeshEvent]:
+        """What happens, in order; ends after `stop`.
 
-        hold    a payload counts as taken only when `taken` says so: for an owner with a queue of its own
+        A payload counts as held here until `payload_taken` says that it is dealt with: that lets its sender go on.
         """
         while True:
             while self._events:
-                event = self._events.popleft()
-                if isinstance(event, Delivered) and not hold:
-                    self.taken(event.peer, len(event.payload))
-                yield event
+                yield self._events.popleft()
             if self._crash is not None:
                 raise self._crash
             if self._stopped:
@@ -179,9 +168,9 @@ class Mesh:
             self._news.clear()
             await self._news.wait()
 
-    def taken(self, peer: str, size: int) -> None:
-        """The owner is done with a payload of `size` bytes of `peer`."""
-        self._links[peer].taken(size)
+    def payload_taken(self, peer: str, size: int) -> None:
+        """The owner has dealt with a payload of `size` bytes of `peer`."""
+        self._links[peer].payload_taken(size)
 
     def cut(self, peer: str, error: P2PFLError) -> None:
         """End the link to `peer`, who broke a rule that the owner knows; it is dialled again by itself."""

@@ -53,7 +53,6 @@ MET_BYTES: Final = MOST_WISHES * (2 + 16 + 31)
 
 LINKS: Final = 0  # a process that holds links: join, sum
 DOCTOR: Final = 1
-ROLES: Final = {LINKS: "p2pfl is at work", DOCTOR: "doctor"}
 
 _FACTS: Final = struct.Struct("!HBI32s")
 _PONG: Final = struct.Struct("!QQ")

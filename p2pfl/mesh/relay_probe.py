@@ -9,7 +9,6 @@ peers.yaml it holds, its clock, and how long the way there and back takes.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -18,7 +17,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import MalformedStream, RefusedThere
 from p2pfl.errors.paths import RelayTriedInVain, RelayUnfaithful
 from p2pfl.mesh.admission import Call, admit
-from p2pfl.mesh.diagnose import OK, Diagnosis, Through, compare
+from p2pfl.mesh.diagnose import OK, Diagnosis, OwnPeersFile, Through, compare_peers_files
 from p2pfl.mesh.handshake import knock, through, turned_away
 from p2pfl.mesh.probe_client import asking
 from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED
@@ -45,7 +44,7 @@ class RelayProbe:
     """
 
     def __init__(
-        self, caller: LocalSite, peers_file: bytes, found: Mapping[str, Diagnosis], answer: Answer, until: float
+        self, caller: LocalSite, peers_file: OwnPeersFile, found: Mapping[str, Diagnosis], answer: Answer, until: float
     ) -> None:
         self._caller, self._peers_file, self._found, self._answer = caller, peers_file, found, answer
         self._until = until
@@ -166,8 +165,8 @@ class RelayProbe:
         async with asking(admitted, self._caller, peer) as (asker, facts):
             clock = await asker.clock()
             one.facts, one.clock, one.tls, one.round_trip_s = facts, clock, admitted.tunnel.facts, clock.round_trip_s
-            if facts.federation_digest != hashlib.sha256(self._peers_file).digest() and one.theirs is None:
-                await compare(asker, self._peers_file, one)
+            if one.theirs is None:
+                await compare_peers_files(asker, self._peers_file, one)
         held = one.through = one.through or Through(call.relay)
         held.via, held.there, held.round_trip_s = call.relay, True, clock.round_trip_s
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Final
 
 GREETING_BYTES: Final = 64
-READY_BYTES: Final = 255
 HEADER_PART_BYTES: Final = 64
 BODY_PART_BYTES: Final = 1 << 20
 

@@ -168,9 +168,9 @@ class Inbox:
 
     async def listen(self) -> None:
         """Until the mesh stops: what it brings becomes events."""
-        async for news in self._mesh.events(hold=True):
+        async for news in self._mesh.events():
             if isinstance(news, links.Delivered):
-                done = partial(self._mesh.taken, news.peer, len(news.payload))
+                done = partial(self._mesh.payload_taken, news.peer, len(news.payload))
                 try:
                     self._add(e.Received(self._clocks.now(), self._open(news)), news.peer, done)
                 except RemoteProtocolError as error:

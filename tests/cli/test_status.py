@@ -33,11 +33,9 @@ def link(path: Way | None, **facts: Any) -> LinkStatus:
     standing = {
         "state": "up" if path else "down",
         "last_seen": 990.0,
-        "never_seen": False,
         "bytes_sent": 1200,
         "bytes_received": 3400,
         "payload_sent": 0,
-        "payload_received": 0,
         "queued": 5,
         "facts": None,
         "rtt_s": 0.02,
@@ -52,7 +50,7 @@ def link(path: Way | None, **facts: Any) -> LinkStatus:
 
 LINKS = {
     "ben": link(Way("direct", "10.0.0.2:7443")),
-    "cyd": link(None, last_seen=None, never_seen=True, last_error=UNREACHABLE, rtt_s=None),
+    "cyd": link(None, last_seen=None, last_error=UNREACHABLE, rtt_s=None),
     "dot": link(Way("relay", "ben"), dialed=False),
     "eve": link(Way("proxy", "eve.example:443")),
 }

@@ -7,10 +7,12 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
+from p2pfl.cli.doctor import peers_file_differs
 from p2pfl.clocks import Clocks
 from p2pfl.keys import Identity
-from p2pfl.mesh.diagnose import Diagnosis, Doctor, examine
+from p2pfl.mesh.diagnose import Diagnosis, Doctor, OwnPeersFile, examine
 from p2pfl.mesh.doctor_port import DoctorPort
 from p2pfl.mesh.events import Limits
 from p2pfl.mesh.handshake import Admitted, knock
@@ -46,6 +48,10 @@ async def probing(one: LocalSite, peer: str, address: Address) -> AsyncIterator[
     admitted: Admitted = await knock(one, peer, address)
     async with asking(admitted, one, peer) as both:
         yield both
+
+
+def own_peers_file(raw: bytes) -> OwnPeersFile:
+    return OwnPeersFile(raw, partial(peers_file_differs, raw))
 
 
 def let_in(peer: str) -> None:
@@ -89,4 +95,5 @@ async def examined(
 ) -> Sequence[Diagnosis]:
     """What `name` finds of `peers`, in their order."""
     one = caller(sites, name, roster=roster, wall=wall, proxy=proxy)
-    return await examine(Doctor(one, peers_file, reachable, one.clocks.now() + wait_s), peers, lambda line: None)
+    doctor = Doctor(one, own_peers_file(peers_file), reachable, one.clocks.now() + wait_s)
+    return await examine(doctor, peers, lambda line: None)

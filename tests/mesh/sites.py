@@ -124,6 +124,13 @@ def respelt(leaf: Leaf, identity: Identity, name: bytes) -> Leaf:
     return replace(leaf, certificate=pem.encode())
 
 
+async def sends_at_once(mesh: Mesh, peer: str, payload: bytes) -> bool:
+    """True when the peer's queue had room for the payload; else nothing is queued."""
+    sending = asyncio.ensure_future(mesh.send(peer, payload))
+    await asyncio.wait([sending], timeout=0)
+    return not sending.cancel()
+
+
 class Watch:
     """Reads a mesh's events in a task, and lets a test wait for the one it needs."""
 
@@ -136,6 +143,8 @@ class Watch:
     async def _read(self) -> None:
         async for event in self.mesh.events():
             self.seen.append(event)
+            if isinstance(event, Delivered):
+                self.mesh.payload_taken(event.peer, len(event.payload))
             self._news.set()
 
     async def until(self, holds: Callable[[list[MeshEvent]], bool]) -> list[MeshEvent]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from p2pfl.mesh import Limits, LinkClosed, Mesh
 from tests.mesh.proxy import UNLIMITED, Proxy
-from tests.mesh.sites import Sites, Watch, running
+from tests.mesh.sites import Sites, Watch, running, sends_at_once
 
 
 def test_nothing_is_lost_or_doubled_when_the_connection_is_cut_at_random_bytes() -> None:
@@ -257,7 +257,7 @@ def test_an_owner_that_does_not_read_stops_its_sender_and_loses_nothing() -> Non
             async def send_all() -> None:
                 nonlocal sent
                 while sent < 40:
-                    if not ada.send_nowait("bob", payload):
+                    if not await sends_at_once(ada, "bob", payload):
                         full.set()
                         await ada.send("bob", payload)
                     sent += 1

@@ -21,7 +21,7 @@ from p2pfl.mesh.opening import LinkHello
 from p2pfl.mesh.refusal_log import OF_ONE, OF_STRANGERS, RefusalLog
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
-from tests.mesh.sites import QUICK, Sites, Watch, running
+from tests.mesh.sites import QUICK, Sites, Watch, running, sends_at_once
 from tests.mesh.test_doctor_port import closed, knocking, rogue, silent, until_down, wire
 
 ENDLESS = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc"  # a TLS record whose ClientHello never ends
@@ -318,7 +318,7 @@ def test_a_member_that_never_reads_holds_up_nobody_and_its_queue_is_bounded() ->
             async with rogue(sites):
                 await watch.up("bob")
                 payload = bytes(1 << 20)
-                while ada.send_nowait("bob", payload):
+                while await sends_at_once(ada, "bob", payload):
                     assert ada.links()["bob"].queued < 8 << 20
                 for _ in range(20):
                     await ada.send("cyd", payload)
@@ -337,10 +337,10 @@ def test_an_owner_that_is_behind_with_one_peer_goes_on_with_the_others() -> None
         async with running(bob, cyd) as (one, two):
             await ada.start()
             try:
-                held = ada.events(hold=True)
+                held = ada.events()
                 await one.up("ada")
                 await two.up("ada")
-                while bob.send_nowait("ada", bytes(1 << 18)):
+                while await sends_at_once(bob, "ada", bytes(1 << 18)):
                     pass
                 taken: dict[str, int] = {"bob": 0, "cyd": 0}
                 sending = asyncio.ensure_future(everything(two, 40))
@@ -350,7 +350,7 @@ def test_an_owner_that_is_behind_with_one_peer_goes_on_with_the_others() -> None
                         continue
                     taken[event.peer] += 1
                     if event.peer == "cyd":
-                        ada.taken("cyd", len(payload))  # bob's are never done
+                        ada.payload_taken("cyd", len(payload))  # bob's are never done
                     if taken["cyd"] == 40:
                         break
                 await sending

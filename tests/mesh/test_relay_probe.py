@@ -21,7 +21,7 @@ from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED, Exchange
 from p2pfl.mesh.relay_probe import RelayProbe
 from p2pfl.mesh.rendezvous import MOST_WISHES, CallRequest, Rendezvous, read_met, read_wishes, wishes
 from p2pfl.roster import Roster
-from tests.mesh.doctors import PEERS_FILE, caller, desks, let_in
+from tests.mesh.doctors import PEERS_FILE, caller, desks, let_in, own_peers_file
 from tests.mesh.relays import Middle, records
 from tests.mesh.sites import OVERALL_S, Sites, running
 
@@ -41,8 +41,9 @@ async def doctor(
     """What a doctor without a port finds, by peer."""
     one = caller(sites, name, roster=roster, identity=identity)
     desk, until = DoctorPort(one, About("0.1.0", peers_file, DOCTOR), admit=let_in), one.clocks.now() + wait_s
-    examiner = Doctor(one, peers_file, False, one.clocks.now() + min(wait_s, 2.0))
-    meeting = RelayProbe(one, peers_file, examiner.found, desk.answer, until)
+    held = own_peers_file(peers_file)
+    examiner = Doctor(one, held, False, one.clocks.now() + min(wait_s, 2.0))
+    meeting = RelayProbe(one, held, examiner.found, desk.answer, until)
     meeting.begin()
     try:
         found = await examine(examiner, [peer for peer in sites.roster.names if peer != name], lambda line: None)

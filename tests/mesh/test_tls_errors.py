@@ -351,7 +351,7 @@ def test_an_unreachable_peer_is_in_the_status_and_is_no_event() -> None:
         async with running(sites.mesh("ada", roster=away, draw=draw)) as (ada,):
             await paused.wait()
             status = ada.mesh.links()["bob"]
-            assert status.never_seen
+            assert status.last_seen is None
             assert status.last_error is not None
             assert status.last_error.code == "P2P-MESH-043"
             assert ada.seen == []
