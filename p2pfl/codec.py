@@ -2,8 +2,9 @@
 
 Two forms. *Facts* are canonical JSON, for whatever is hashed, signed for years and read by strangers: ledger
 records, configurations. *Messages* are msgpack arrays checked against the schema that each dataclass declares in
-`messages.py`; sizes are checked before anything is unpacked, and a value that does not re-encode to the very bytes
-it came from is refused, so no two byte strings mean the same message.
+`messages/`; sizes are checked before anything is unpacked, and a value that does not re-encode to the very bytes it
+came from is refused, so no two byte strings mean the same message. Bulk is not msgpack: it stands behind a packed
+head as raw bytes (`with_tail`, `split_tail`), and is copied neither on its way out nor on its way in.
 
 Nothing here trusts its input: there is no object hook, no extension type, no pickle.
 """
@@ -11,10 +12,9 @@ Nothing here trusts its input: there is no object hook, no extension type, no pi
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -23,7 +23,7 @@ import msgpack
 Facts = dict[str, Any]
 Buffer = bytes | memoryview
 
-BULK_BYTES: Final = 1 << 16  # from here on msgpack has one form of a byte string: bin 32
+PACK_BYTES: Final = 1 << 10  # first size of the packer's buffer, which grows: most letters are small
 
 
 class Malformed(ValueError):
@@ -102,12 +102,28 @@ class Raw:
     least: int = 0
     exactly: tuple[int, ...] = ()
 
-    def check(self, value: Any, where: str) -> Buffer:
-        if not isinstance(value, (bytes, memoryview)):
+    def check(self, value: Any, where: str) -> bytes:
+        if not isinstance(value, bytes):
             raise Malformed(f"{where}: {type(value).__name__}, wanted bytes")
         size = len(value)
         if not self.least <= size <= self.most or (self.exactly and size not in self.exactly):
             raise Malformed(f"{where}: {size} bytes, wanted {self.exactly or f'{self.least} to {self.most}'}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Bytes that stand behind the row and not in it, where they need not be copied; the row says how many.
+
+    `check` takes and returns that number, from `least` to `most`.
+    """
+
+    most: int
+    least: int = 0
+
+    def check(self, value: Any, where: str) -> int:
+        if type(value) is not int or not self.least <= value <= self.most:
+            raise Malformed(f"{where}: {str(value)[:20]} bytes, wanted {self.least} to {self.most}")
         return value
 
 
@@ -180,7 +196,7 @@ def specs_of(kind: type[Any]) -> tuple[tuple[str, Spec], ...]:
 
 
 class Pieces(tuple[Buffer, ...]):
-    """A byte string that lies in several places: packed and stored without being joined first."""
+    """A byte string that lies in several places: sent and stored without being joined first."""
 
     __slots__ = ()
 
@@ -197,113 +213,13 @@ def size_of(data: Buffer | Pieces) -> int:
 
 def pack(value: Any) -> bytes:
     """msgpack of lists, ints, text and bytes (tuples become arrays)."""
-    if _holds_bulk(value):
-        # msgpack's packer grows its buffer as it goes and would copy bulk several times; joining copies it once.
-        return b"".join(_parts(value))
-    return _packed(value)
-
-
-def pieces(value: Any) -> Pieces:
-    """`pack`, without copying what is large: it stays where it is, and must not change while it is used here."""
-    return Pieces(_parts(value))
-
-
-def encodes(value: Any, data: Buffer) -> bool:
-    """`data` is what `pack` makes of `value`. What is small holds no bulk, and is not searched for it."""
-    return (_packed(value) if len(data) < BULK_BYTES else pack(value)) == data
-
-
-def _packed(value: Any) -> bytes:
-    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    packed: bytes = msgpack.packb(value, use_bin_type=True, buf_size=PACK_BYTES)
     return packed
 
 
-def _holds_bulk(value: Any) -> bool:
-    kind = type(value)
-    if kind is bytes:
-        return len(value) >= BULK_BYTES
-    if kind is tuple:
-        for inner in value:  # noqa: SIM110 (no generator: this runs for every letter that is sealed)
-            if _holds_bulk(inner):
-                return True
-        return False
-    return kind is memoryview or kind is Pieces
-
-
-def _parts(value: Any) -> Iterator[Buffer]:
-    if not _holds_bulk(value):
-        yield pack(value)
-    elif isinstance(value, tuple) and not isinstance(value, Pieces):
-        yield msgpack.Packer(buf_size=64).pack_array_header(len(value))
-        yield from itertools.chain.from_iterable(map(_parts, value))
-    else:
-        size = size_of(value)
-        # msgpack's bin 8, 16 or 32; OverflowError above 4 GiB
-        head = {1: b"\xc4", 2: b"\xc5", 4: b"\xc6"}
-        width = 1 if size < 1 << 8 else 2 if size < 1 << 16 else 4
-        yield head[width] + size.to_bytes(width, "big")
-        yield from value if isinstance(value, Pieces) else (value,)
-
-
-def unpack_views(data: Buffer, *, items: int) -> Any:
-    """Undo `pack` for one array of bytes, text and whole numbers; large byte strings are views of `data`, not copies.
-
-    Raises Malformed for anything else, also for what `unpack` would take.
-    """
-    view = memoryview(data).cast("B")
-    value, end = _value(view, 0, items)
-    if end != len(view):
-        raise Malformed(f"{len(view) - end} bytes behind the value")
-    return value
-
-
-_LENGTHS: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2}  # of bin 8, 16, 32 and str 8, 16
-_NUMBERS: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # uint 8, 16, 32, 64
-
-
-def _value(view: memoryview, at: int, items: int) -> tuple[Any, int]:
-    if at >= len(view):
-        raise Malformed("it ends too early")
-    first, at = view[at], at + 1
-    if first < 0x80:
-        return first, at
-    if first in _NUMBERS:
-        return int.from_bytes(_taken(view, at, _NUMBERS[first]), "big"), at + _NUMBERS[first]
-    if 0x90 <= first <= 0x9F:
-        return _array(view, at, first & 0x0F, items)
-    if 0xA0 <= first <= 0xBF:
-        return _text(_taken(view, at, first & 0x1F)), at + (first & 0x1F)
-    if first not in _LENGTHS:
-        raise Malformed(f"a byte {first:#04x} where a value begins")
-    width = _LENGTHS[first]
-    size = int.from_bytes(_taken(view, at, width), "big")
-    held = _taken(view, at + width, size)
-    if first >= 0xD9:
-        return _text(held), at + width + size
-    return held if size >= BULK_BYTES else bytes(held), at + width + size
-
-
-def _array(view: memoryview, at: int, count: int, items: int) -> tuple[tuple[Any, ...], int]:
-    if count > items:
-        raise Malformed(f"an array of {count}, at most {items}")
-    values = []
-    for _ in range(count):
-        value, at = _value(view, at, 0)  # no array in an array: bulk has none
-        values.append(value)
-    return tuple(values), at
-
-
-def _taken(view: memoryview, at: int, size: int) -> memoryview:
-    if at + size > len(view):
-        raise Malformed("it ends too early")
-    return view[at : at + size]
-
-
-def _text(held: memoryview) -> str:
-    try:
-        return str(held, "utf-8")
-    except UnicodeDecodeError as error:
-        raise Malformed(f"not text: {error.reason}") from None
+def with_tail(head: Any, *tail: Buffer) -> Pieces:
+    """`head` packed, and behind it the bytes of `tail` where they lie: they must not change while this is in use."""
+    return Pieces((pack(head), *tail))
 
 
 def unpack(data: Buffer, *, most: int, items: int) -> Any:
@@ -311,33 +227,53 @@ def unpack(data: Buffer, *, most: int, items: int) -> Any:
     if len(data) > most:
         raise Malformed(f"{len(data)} bytes, at most {most}")
     try:
-        return msgpack.unpackb(
-            data,
-            raw=False,
-            use_list=False,
-            strict_map_key=True,
-            max_array_len=items,
-            max_map_len=0,
-            max_ext_len=0,
-            max_bin_len=most,
-            max_str_len=min(most, 1 << 16),
-        )
-    except (ValueError, msgpack.UnpackException, UnicodeDecodeError, RecursionError, TypeError) as error:
+        return msgpack.unpackb(data, **_limits(most, items))
+    except _REFUSALS as error:
         raise Malformed(f"not msgpack of this form: {error}") from None
 
 
-def read_row(
-    data: Buffer, specs: tuple[tuple[str, Spec], ...], *, most: int, items: int, canonical: bool = True
-) -> tuple[Any, ...]:
-    """Decode one array against `specs`. Raises Malformed.
+def split_tail(data: Buffer, *, most: int, items: int) -> tuple[Any, memoryview]:
+    """Undo `with_tail`: the head, of at most `most` bytes, and a view of all that stands behind it.
 
-    canonical  refuse every byte string but the value's own encoding; only bulk, which a signed digest of its words
-               binds, does without, since encoding half a megabyte again costs more than receiving it
+    The head is one msgpack value with arrays of at most `items`, in its one encoding. Raises Malformed.
     """
-    value = unpack(data, most=most, items=items) if canonical else unpack_views(data, items=items)
+    view = memoryview(data).cast("B")
+    reader = msgpack.Unpacker(max_buffer_size=most, **_limits(most, items))
+    reader.feed(view[:most])
+    try:
+        head = reader.unpack()
+    except msgpack.OutOfData:
+        raise Malformed(f"a head that ends too early, or not within {most} bytes") from None
+    except _REFUSALS as error:
+        raise Malformed(f"not msgpack of this form: {error}") from None
+    size = reader.tell()
+    if pack(head) != view[:size]:
+        raise Malformed("not the shortest encoding")
+    return head, view[size:]
+
+
+_REFUSALS: Final = (ValueError, msgpack.UnpackException, UnicodeDecodeError, RecursionError, TypeError)
+
+
+def _limits(most: int, items: int) -> dict[str, Any]:
+    return {
+        "raw": False,
+        "use_list": False,
+        "strict_map_key": True,
+        "max_array_len": items,
+        "max_map_len": 0,
+        "max_ext_len": 0,
+        "max_bin_len": most,
+        "max_str_len": min(most, 1 << 16),
+    }
+
+
+def read_row(data: Buffer, specs: tuple[tuple[str, Spec], ...], *, most: int, items: int) -> tuple[Any, ...]:
+    """Decode one array against `specs`; any byte string but its values' own encoding is refused. Raises Malformed."""
+    value = unpack(data, most=most, items=items)
     if not isinstance(value, tuple) or len(value) != len(specs):
         raise Malformed(f"wanted an array of {len(specs)} fields")
     checked = tuple(spec.check(inner, name) for (name, spec), inner in zip(specs, value, strict=True))
-    if canonical and not encodes(checked, data):
+    if pack(checked) != data:
         raise Malformed("not the shortest encoding")
     return checked

@@ -13,7 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl import codec
-from p2pfl.codec import Malformed, Many, Raw, Row, Text, Whole, facts, pack, read_facts, read_row, unpack
+from p2pfl.codec import (
+    Malformed,
+    Many,
+    Raw,
+    Row,
+    Tail,
+    Text,
+    Whole,
+    facts,
+    pack,
+    read_facts,
+    read_row,
+    split_tail,
+    unpack,
+    with_tail,
+)
 
 WHOLE = st.integers(-(1 << 80), 1 << 80)
 TEXTS = st.text(max_size=12)
@@ -116,12 +131,6 @@ def test_what_is_packed_is_unpacked_and_is_plain_msgpack(value: Any) -> None:
     assert unpack(data, most=1 << 20, items=20) == value
 
 
-@pytest.mark.parametrize("size", [codec.BULK_BYTES - 1, codec.BULK_BYTES, codec.BULK_BYTES + 1])
-def test_bulk_is_packed_to_the_same_bytes_as_by_msgpack(size: int) -> None:
-    value = (1, (b"small", bytes(size)), "after")
-    assert pack(value) == msgpack.packb(value, use_bin_type=True)
-
-
 @given(st.binary(max_size=120))
 def test_any_bytes_unpack_or_are_malformed(data: bytes) -> None:
     try:
@@ -158,6 +167,57 @@ def test_what_a_length_or_a_depth_claims_is_refused_before_memory_is_taken(data:
     assert taken < 1 << 20
 
 
+@given(PACKED, st.lists(st.binary(max_size=40), max_size=3))
+def test_a_head_and_its_tail_are_split_as_they_were_joined(head: Any, tail: list[bytes]) -> None:
+    pieces = with_tail(head, *tail)
+    assert b"".join(pieces) == pack(head) + b"".join(tail)
+    assert pieces.size == len(b"".join(pieces))
+    assert split_tail(b"".join(pieces), most=1 << 20, items=20) == (head, b"".join(tail))
+
+
+def test_a_tail_is_copied_neither_when_it_is_joined_nor_when_it_is_split() -> None:
+    words = bytearray(1 << 20)
+    (packed, tail) = with_tail(("head",), memoryview(words))
+    data = bytearray(packed + bytes(tail))
+    found = split_tail(memoryview(data), most=100, items=1)[1]
+    words[0] = data[len(packed)] = 7
+    assert tail[0] == found[0] == 7
+
+
+@given(st.binary(max_size=120))
+def test_any_bytes_split_into_the_one_encoding_of_a_head_and_a_tail_or_are_malformed(data: bytes) -> None:
+    try:
+        head, tail = split_tail(data, most=100, items=8)
+    except Malformed:
+        return
+    assert pack(head) + tail == data
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "ends too early"),
+        (b"\xc4\x04abc", "ends too early"),
+        (b"\xc4\x7e" + bytes(126), "ends too early"),
+        (b"\xc6\xff\xff\xff\xff", "ends too early"),
+        (b"\x99" + bytes(9), "exceeds"),
+        (b"\x91" * 5000, "not within 127 bytes"),
+        (b"\x81\x01\x01", "not msgpack"),
+        (b"\xcc\x01tail", "shortest"),
+        (b"\xc5\x00\x01atail", "shortest"),
+    ],
+)
+def test_a_head_that_is_cut_or_large_or_spelt_otherwise_is_malformed(data: bytes, says: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed, match=says):
+            split_tail(data, most=127, items=8)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken < 1 << 17
+
+
 def test_more_bytes_or_more_items_than_allowed_are_malformed() -> None:
     with pytest.raises(Malformed, match="at most 4"):
         unpack(pack((1, 2, 3, 4)), most=4, items=8)
@@ -176,20 +236,13 @@ SPECS = (("number", Whole(300)), ("name", Text(4)), ("data", Raw(4, least=1)))
         b"\x93\xcc\x01\xa1a\xc4\x01a",
         b"\x93\x01\xd9\x01a\xc4\x01a",
         b"\x93\x01\xa1a\xc5\x00\x01a",
+        b"\xdc\x00\x03\x01\xa1a\xc4\x01a",
+        b"\x93\xd0\x01\xa1a\xc4\x01a",
     ],
 )
-def test_a_longer_spelling_is_read_only_where_it_need_not_be_canonical(data: bytes) -> None:
+def test_a_longer_spelling_is_refused(data: bytes) -> None:
     with pytest.raises(Malformed, match="shortest"):
         read_row(data, SPECS, most=100, items=3)
-    assert read_row(data, SPECS, most=100, items=3, canonical=False) == (1, "a", b"a")
-
-
-@pytest.mark.parametrize("data", [b"\xdc\x00\x03\x01\xa1a\xc4\x01a", b"\x93\xd0\x01\xa1a\xc4\x01a"])
-def test_forms_that_no_sender_of_bulk_uses_are_refused_in_it_too(data: bytes) -> None:
-    """A long array header, a signed number: what is read without copying knows few forms, and no more."""
-    for canonical in (True, False):
-        with pytest.raises(Malformed):
-            read_row(data, SPECS, most=100, items=3, canonical=canonical)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +273,10 @@ def test_a_value_outside_its_limit_is_malformed_and_the_field_is_named(value: An
     ("spec", "value", "where"),
     [
         (Raw(64, exactly=(0, 64)), bytes(32), "x"),
+        (Tail(64, least=8), 7, "x: 7 bytes, wanted 8 to 64"),
+        (Tail(64), 65, "x: 65 bytes, wanted 0 to 64"),
+        (Tail(64), True, "x: True bytes"),
+        (Tail(64), b"words", "x: b'words' bytes"),
         (Row((Whole(1), Whole(1))), (0, 2), r"x\.1"),
         (Row((Whole(1),)), (0, 0), "1 fields"),
         (Many(Whole(1), 2), (0, 0, 0), "at most 2"),

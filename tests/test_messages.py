@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2pfl import codec, messages
-from p2pfl.codec import Malformed, Many, Raw, Row, Text, Whole
+from p2pfl.codec import Malformed, Many, Raw, Row, Tail, Text, Whole
 from p2pfl.keys import Identity
 from p2pfl.messages import KINDS, Envelope, Letter, Message, authentic, open_letter, read, seal
 from p2pfl.messages.schema import wire
@@ -31,6 +31,8 @@ def values(spec: Any) -> st.SearchStrategy[Any]:
     if isinstance(spec, Raw):
         sizes = st.sampled_from(spec.exactly) if spec.exactly else st.integers(spec.least, min(spec.most, 40))
         return sizes.flatmap(lambda size: st.binary(min_size=size, max_size=size))
+    if isinstance(spec, Tail):
+        return st.binary(min_size=spec.least, max_size=40)
     if isinstance(spec, Text) and spec.pattern:
         return st.from_regex(spec.pattern, fullmatch=True, alphabet="0123456789.inf").filter(lambda one: len(one) < 20)
     if isinstance(spec, Text):
@@ -62,8 +64,12 @@ def test_what_is_sealed_reads_back(kind: type[Message], data: st.DataObject) -> 
     letter = seal(message, place, IDENTITIES["mayo"])
     assert parts(read(letter.wire)) == parts(letter)
     assert letter.wire == b"".join(letter.pieces) == read(letter.wire).wire
-    assert letter.wire == msgpack.packb((kind.kind, letter.signed, letter.signature), use_bin_type=True)
+    words = getattr(message, kind.tail) if kind.tail else b""
+    body = letter.signed[: len(letter.signed) - len(words)]
+    parts_of_it = (kind.kind, body, letter.signature) if kind.signed else (kind.kind, body)
+    assert letter.wire == msgpack.packb(parts_of_it, use_bin_type=True) + words
     assert letter.size == len(letter.signed)
+    assert letter.signed == body + words
 
 
 def parts(letter: Letter) -> tuple[Envelope, Message, bytes, bytes, bytes]:
@@ -77,20 +83,21 @@ def test_bulk_that_lies_elsewhere_is_the_same_letter_and_not_copied(
 ) -> None:
     """Neither to be sealed nor to be read."""
     words = bytearray(range(256)) * 1024
-    bulk = [name for name, spec in kind.specs if isinstance(spec, Raw) and not spec.exactly]
-    fields = [memoryview(words) if name in bulk else data_of(spec) for name, spec in kind.specs]
+    fields = [memoryview(words) if name == kind.tail else data_of(spec) for name, spec in kind.specs]
     make: Any = kind
     letter = seal(make(*fields), PLACE, IDENTITIES["mayo"])
-    copied = [bytes(words) if name in bulk else data_of(spec) for name, spec in kind.specs]
+    copied = [bytes(words) if name == kind.tail else data_of(spec) for name, spec in kind.specs]
     whole = seal(make(*copied), PLACE, IDENTITIES["mayo"])
     wire = letter.wire
     assert wire == whole.wire
     assert parts(read(wire)) == parts(whole)
     words[0] ^= 1
     assert letter.wire != wire, "it is where it was"
-    (name,) = bulk
-    assert getattr(read(wire).message, name) == bytes([words[0] ^ 1]) + bytes(words[1:])
-    assert isinstance(getattr(read(wire).message, name), memoryview)
+    data = bytearray(wire)
+    found = getattr(read(memoryview(data)).message, kind.tail)
+    assert found == bytes([words[0] ^ 1]) + bytes(words[1:])
+    data[-1] ^= 1
+    assert found[-1] == words[-1] ^ 1, "it is a view of what was read"
 
 
 def data_of(spec: Any) -> Any:
@@ -137,16 +144,21 @@ def test_any_bytes_are_a_letter_or_malformed(data: bytes) -> None:
 @given(st.sampled_from(ALL), st.binary(max_size=200))
 def test_any_body_of_a_kind_is_malformed_unless_it_is_the_kinds_own(kind: type[Message], body: bytes) -> None:
     with pytest.raises(Malformed):
-        read(codec.pack((kind.kind, body, bytes(64) if kind.signed else b"")))
+        read(unread(kind, body))
+
+
+def unread(kind: type[Message], body: bytes) -> bytes:
+    """A letter of that kind around any bytes."""
+    return codec.pack((kind.kind, body, bytes(64)) if kind.signed else (kind.kind, body))
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_a_body_over_its_kinds_limit_is_refused_before_it_is_unpacked(kind: type[Message]) -> None:
     body = b"\x91" * (kind.most + 1)
-    data = codec.pack((kind.kind, body, bytes(64) if kind.signed else b""))
+    data = unread(kind, body)
     tracemalloc.start()
     try:
-        with pytest.raises(Malformed, match=r"at most|body of"):
+        with pytest.raises(Malformed, match=r"at most|body of|not within 1024 bytes"):
             read(data)
         taken = tracemalloc.get_traced_memory()[1]
     finally:
@@ -160,7 +172,7 @@ def test_nothing_that_a_body_claims_takes_memory(kind: type[Message]) -> None:
         tracemalloc.start()
         try:
             with pytest.raises(Malformed):
-                read(codec.pack((kind.kind, claim, bytes(64) if kind.signed else b"")))
+                read(unread(kind, claim))
             taken = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -216,6 +228,14 @@ def test_a_number_that_is_taken_and_a_field_without_a_limit_cannot_be_registered
 
     with pytest.raises(TypeError, match="taken by Ready"):
         wire(13)(Taken)
+
+    @dataclass(frozen=True, slots=True)
+    class Double(Message):
+        one: bytes = codec.limited(Tail(1))
+        two: bytes = codec.limited(Tail(1))
+
+    with pytest.raises(TypeError, match="2 fields of bulk"):
+        wire(99)(Double)
     assert 99 not in KINDS
 
 

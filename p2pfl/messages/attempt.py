@@ -7,6 +7,7 @@ from typing import Final
 
 from p2pfl.codec import Many, Raw, Row, Whole, limited
 from p2pfl.messages.schema import (
+    BULK,
     CHUNK,
     COUNTER,
     EPSILON,
@@ -121,7 +122,7 @@ class Root(Message):
     leaves: bytes = limited(Raw((1 << 20) - SMALL))  # 32 bytes for each chunk
 
 
-@wire(8, signed=False, most=CHUNK.most + SMALL)
+@wire(8, most=BULK)
 @dataclass(frozen=True, slots=True)
 class Chunk(Message):
     """Chunk `index` of the sender's masked vector, to its owner; bound by the sender's signed Root."""
@@ -151,7 +152,7 @@ class Nonce(Message):
     nonce: bytes = limited(HASH)
 
 
-@wire(11, signed=False, most=CHUNK.most + SMALL)
+@wire(11, most=BULK)
 @dataclass(frozen=True, slots=True)
 class SumChunk(Message):
     """Words of one chunk of the masked sum; bound by the owner's signed SumDigest."""
@@ -170,7 +171,7 @@ class Tags(Message):
     tags: bytes = limited(Raw((1 << 20) - SMALL))
 
 
-@wire(23, signed=False, most=CHUNK.most + SMALL)
+@wire(23, most=BULK)
 @dataclass(frozen=True, slots=True)
 class Opened(Message):
     """One member's masked chunk, opened by its owner to show who lied; bound by the author's signed Root."""

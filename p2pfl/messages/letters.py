@@ -1,7 +1,9 @@
 """Messages in their envelopes, sealed and read: one encoding, one signature, limits before anything is unpacked.
 
 A letter is `[kind, body, signature]`; the body is `[version, run, epoch, round, attempt, sender, incarnation, …]`, so
-the envelope is under the signature, and the kind is in what is signed. Byte for byte: `docs/spec/wire.md`.
+the envelope is under the signature, and the kind is in what is signed. Bulk, which is not signed, is `[kind, head]`
+and its words behind that, raw; the head is such a body that holds the number of those bytes in their place. Byte for
+byte: `docs/spec/wire.md`.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from typing import Any, Final
 
 from p2pfl import codec
 from p2pfl.codec import Buffer, Malformed, Pieces
-from p2pfl.keys import Identity, digest, verify, verify_again
-from p2pfl.messages.schema import ENVELOPE, ITEMS, KINDS, SMALL, VERSION, WIRE_BYTES, Envelope, Message
+from p2pfl.keys import SIGNATURE_BYTES, Identity, digest, verify, verify_again
+from p2pfl.messages.schema import BULK_HEAD, ENVELOPE, ITEMS, KINDS, SMALL, VERSION, WIRE_BYTES, Envelope, Message
 from p2pfl.roster import MOST_PEERS, Roster
 
 MOST_REMEMBERED: Final = 64 << 10  # bytes of a letter
+_OF_TWO: Final = b"\x92"  # an array of two: bulk
 PROOF_LETTERS: Final = 2 * MOST_PEERS + 2  # a false sum: the set, the sum, and each member's root and words
 
 
@@ -27,17 +30,20 @@ class Letter:
 
     envelope: Envelope
     message: Message
-    body: Buffer | Pieces  # of bulk: where its words lie, uncopied
+    body: bytes | Pieces  # of bulk: its head, and its words where they lie
     signature: bytes
 
     @property
     def wire(self) -> bytes:
-        return codec.pack((self.message.kind, self.body, self.signature))
+        return b"".join(self.pieces)
 
     @property
     def pieces(self) -> Pieces:
         """The wire, with bulk left where it is."""
-        return codec.pieces((self.message.kind, self.body, self.signature))
+        if isinstance(self.body, Pieces):
+            head, words = self.body
+            return codec.with_tail((self.message.kind, head), words)
+        return Pieces((codec.pack((self.message.kind, self.body, self.signature)),))
 
     @property
     def size(self) -> int:
@@ -52,7 +58,7 @@ class Letter:
     @property
     def signed(self) -> bytes:
         """The body as one byte string."""
-        return b"".join(self.body) if isinstance(self.body, Pieces) else bytes(self.body)
+        return b"".join(self.body) if isinstance(self.body, Pieces) else self.body
 
     @property
     def sender(self) -> str:
@@ -68,50 +74,85 @@ def _label(cls: type[Message]) -> str:
     return "message/" + cls.__name__.lower()
 
 
-def _value(message: Message, envelope: Envelope) -> tuple[Any, ...]:
-    return (VERSION, *astuple(envelope), *(getattr(message, name) for name, _ in message.specs))
+def _row(message: Message, envelope: Envelope) -> tuple[Any, ...]:
+    fields = {name: getattr(message, name) for name, _ in message.specs}
+    if message.tail:
+        fields[message.tail] = codec.size_of(fields[message.tail])
+    return (VERSION, *astuple(envelope), *fields.values())
 
 
 def seal(message: Message, envelope: Envelope, identity: Identity) -> Letter:
     """Put `message` into `envelope` and sign it, unless its kind travels unsigned: then its words are not copied."""
-    value = _value(message, envelope)
-    body = codec.pack(value) if message.signed else codec.pieces(value)
+    packed = codec.pack(_row(message, envelope))
+    body = Pieces((packed, getattr(message, message.tail))) if message.tail else packed
     if codec.size_of(body) > message.most:
         raise Malformed(f"{type(message).__name__}: body of {codec.size_of(body)} bytes, at most {message.most}")
-    signature = identity.sign(_label(type(message)), body) if isinstance(body, bytes) else b""
-    return Letter(envelope, message, body, signature)
+    return Letter(envelope, message, body, identity.sign(_label(type(message)), packed) if message.signed else b"")
 
 
 def rejoin(message: Message, envelope: Envelope, signature: bytes) -> Letter:
     """A signed letter of which the signature alone was sent, all else being known. `authentic` says if it is one."""
-    return Letter(envelope, message, codec.pack(_value(message, envelope)), signature)
+    return Letter(envelope, message, codec.pack(_row(message, envelope)), signature)
 
 
-def read(data: bytes) -> Letter:
-    """Decode one letter without judging its signature. Raises Malformed."""
-    bulk = len(data) > codec.BULK_BYTES and data[:1] == b"\x93" and not getattr(KINDS.get(data[1]), "signed", True)
+def read(data: Buffer) -> Letter:
+    """Decode one letter without judging its signature; words of bulk are a view of `data`. Raises Malformed."""
     if len(data) > WIRE_BYTES:
         raise Malformed(f"{len(data)} bytes, at most {WIRE_BYTES}")
-    outer = codec.unpack_views(data, items=3) if bulk else codec.unpack(data, most=WIRE_BYTES, items=3)
+    return _read_bulk(data) if data[:1] == _OF_TWO else _read_signed(data)
+
+
+def _read_signed(data: Buffer) -> Letter:
+    outer = codec.unpack(data, most=WIRE_BYTES, items=3)
     if not isinstance(outer, tuple) or len(outer) != 3:
         raise Malformed("a letter has three parts")
     kind, body, signature = outer
+    cls = _kind_of(kind, body)
+    if not cls.signed:
+        raise Malformed(f"{cls.__name__}: a letter of bulk has two parts, and its words behind them")
+    if len(body) > cls.most or not isinstance(signature, bytes) or len(signature) != SIGNATURE_BYTES:
+        raise Malformed(f"{cls.__name__}: body of {len(body)} bytes (most {cls.most}), or no signature of 64")
+    envelope, fields = _fields_of(cls, body)
+    if codec.pack(outer) != data:
+        raise Malformed(f"{cls.__name__}: not the shortest encoding")
+    return Letter(envelope, _made(cls, fields), body, signature)
+
+
+def _read_bulk(data: Buffer) -> Letter:
+    outer, words = codec.split_tail(data, most=BULK_HEAD, items=2)
+    kind, head = outer
+    cls = _kind_of(kind, head)
+    if cls.signed:
+        raise Malformed(f"{cls.__name__}: a signed letter has three parts")
+    envelope, fields = _fields_of(cls, head)
+    if fields[cls.tail] != len(words):
+        raise Malformed(f"{cls.__name__}: {len(words)} bytes behind it, where it names {fields[cls.tail]}")
+    return Letter(envelope, _made(cls, {**fields, cls.tail: words}), Pieces((head, words)), b"")
+
+
+def _kind_of(kind: object, body: object) -> type[Message]:
     cls = KINDS.get(kind) if type(kind) is int else None
-    if cls is None or not isinstance(body, (bytes, memoryview)) or not isinstance(signature, bytes):
+    if cls is None or not isinstance(body, bytes):
         raise Malformed(f"no message kind {kind!r}"[:80])
-    if len(body) > cls.most or len(signature) != (64 if cls.signed else 0):
-        raise Malformed(f"{cls.__name__}: body of {len(body)} bytes (most {cls.most}), signature of {len(signature)}")
+    return cls
+
+
+def _fields_of(cls: type[Message], body: bytes) -> tuple[Envelope, dict[str, Any]]:
+    """The envelope, and by name what the body holds of the message. Raises Malformed."""
+    specs = ENVELOPE + cls.specs
     try:
-        values = codec.read_row(body, ENVELOPE + cls.specs, most=cls.most, items=ITEMS, canonical=cls.signed)
+        values = codec.read_row(body, specs, most=cls.most, items=ITEMS)
     except Malformed as error:
         raise Malformed(f"{cls.__name__}: {error}") from None
     if values[0] != VERSION:
         raise Malformed(f"{cls.__name__}: protocol version {values[0]}, this is {VERSION}")
-    if cls.signed and not codec.encodes((kind, body, signature), data):
-        raise Malformed(f"{cls.__name__}: not the shortest encoding")
     split = len(ENVELOPE)
-    make: Callable[..., Any] = cls
-    return Letter(Envelope(*values[1:split]), make(*values[split:]), body, signature)
+    names = [name for name, _ in cls.specs]
+    return Envelope(*values[1:split]), dict(zip(names, values[split:], strict=True))
+
+
+def _made(cls: Callable[..., Message], fields: dict[str, Any]) -> Message:
+    return cls(**fields)
 
 
 def read_proof(data: bytes) -> tuple[bytes, ...]:

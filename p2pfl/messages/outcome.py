@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from p2pfl.codec import Many, Raw, Row, Text, Whole, limited
+from p2pfl.codec import Many, Raw, Row, Tail, Text, Whole, limited
 from p2pfl.messages.schema import (
+    BULK,
     CHUNK,
     COUNTER,
     EPSILON,
@@ -131,7 +132,7 @@ class Want(Message):
     lacking: tuple[tuple[str, int], ...] = limited(Many(Row((NAME, COUNTER)), 4 * MOST_PEERS))  # author, chunk
 
 
-@wire(21, signed=False, most=CHUNK.most + SMALL)
+@wire(21, most=BULK)
 @dataclass(frozen=True, slots=True)
 class Total(Message):
     """Part of a round's sum: bound by V in the certificate while it is masked, else by the record that q signed."""
@@ -141,7 +142,7 @@ class Total(Message):
     bits: int = limited(Whole(61))
     length: int = limited(COUNTER)  # words of the whole segment
     start: int = limited(COUNTER)
-    words: bytes | memoryview = limited(Raw(CHUNK.most))
+    words: bytes | memoryview = limited(Tail(CHUNK.most))
     segments: int = limited(COUNTER)
 
 
@@ -196,7 +197,7 @@ class Changed(Message):
     signatures: tuple[tuple[str, bytes], ...] = limited(Many(Row((NAME, SIGNATURE)), MOST_PEERS))
 
 
-@wire(27, signed=False, most=CHUNK.most + SMALL)
+@wire(27, most=BULK)
 @dataclass(frozen=True, slots=True)
 class ModelPart(Message):
     """Part of a model's bytes (little-endian float32); bound by the model's digest in a record that q peers signed."""
@@ -204,4 +205,4 @@ class ModelPart(Message):
     model: bytes = limited(HASH)
     length: int = limited(COUNTER)  # bytes of the whole
     start: int = limited(COUNTER)
-    data: bytes | memoryview = limited(Raw(CHUNK.most))
+    data: bytes | memoryview = limited(Tail(CHUNK.most))

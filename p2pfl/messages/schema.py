@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, TypeVar
 
 from p2pfl import codec
-from p2pfl.codec import Many, Raw, Text, Whole, limited
+from p2pfl.codec import Many, Raw, Tail, Text, Whole, limited
 from p2pfl.roster import MOST_PEERS
 
 VERSION: Final = 1
@@ -19,7 +19,9 @@ EPSILON: Final = Text(32, r"([0-9]+(\.[0-9]+)?|inf)?")  # goes into every ledger
 NAMES: Final = Many(NAME, MOST_PEERS)
 COUNTER: Final = Whole((1 << 53) - 1)
 PATH: Final = Many(HASH, 32)
-CHUNK: Final = Raw(512 << 10, least=1)
+CHUNK: Final = Tail(512 << 10, least=1)
+BULK_HEAD: Final = 1 << 10  # bytes: all of a bulk letter but its words
+BULK: Final = CHUNK.most + BULK_HEAD
 SMALL: Final = 16 << 10  # bytes: an Ack of 200 dealers, the largest of the small signed messages, fits
 SUPPORT: Final = Raw(4 << 20)
 LARGE: Final = 15 << 20  # bytes: a Members message with every member's nominated support
@@ -40,13 +42,17 @@ class Envelope:
 
 
 class Message:
-    """Base of all messages. `kind` is the number on the wire, `most` the largest body in bytes."""
+    """Base of all messages. `kind` is the number on the wire, `most` the largest body in bytes.
+
+    `tail` names the one field of bulk that stands behind the letter (empty: there is none). Bulk is not signed.
+    """
 
     __slots__ = ()
     kind: ClassVar[int]
     signed: ClassVar[bool]
     most: ClassVar[int]
     specs: ClassVar[tuple[tuple[str, codec.Spec], ...]]
+    tail: ClassVar[str]
 
 
 M = TypeVar("M", bound=type[Message])
@@ -54,11 +60,18 @@ KINDS: Final[dict[int, type[Message]]] = {}
 ENVELOPE: Final = (("version", Whole(VERSION)), *codec.specs_of(Envelope))
 
 
-def wire(kind: int, *, signed: bool = True, most: int = SMALL) -> Callable[[M], M]:
-    """Register a message class under its number. A field without a limit, or a number taken, raises TypeError."""
+def wire(kind: int, *, most: int = SMALL) -> Callable[[M], M]:
+    """Register a message class under its number. Raises TypeError.
+
+    Refused are a field without a limit, a number that is taken, and more than one field of bulk.
+    """
 
     def register(cls: M) -> M:
-        cls.kind, cls.signed, cls.most, cls.specs = kind, signed, most, codec.specs_of(cls)
+        cls.kind, cls.most, cls.specs = kind, most, codec.specs_of(cls)
+        tails = [name for name, spec in cls.specs if isinstance(spec, Tail)]
+        if len(tails) > 1:
+            raise TypeError(f"{cls.__name__} has {len(tails)} fields of bulk")
+        cls.tail, cls.signed = "".join(tails), not tails
         if KINDS.setdefault(kind, cls) is not cls:
             raise TypeError(f"kind {kind} is taken by {KINDS[kind].__name__}")
         return cls

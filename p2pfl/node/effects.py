@@ -174,7 +174,7 @@ class EffectRunner:
             if data is None:
                 self.home.remove(item)
             else:
-                self.home.replace(item, codec.pieces((run_id, data)))
+                self.home.replace(item, codec.with_tail(run_id, *(data if isinstance(data, codec.Pieces) else (data,))))
 
     # ── one for each kind ─────────────────────────────────────────────────────────────────────────────────────
 

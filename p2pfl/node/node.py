@@ -41,7 +41,7 @@ from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, SUMS_ITEMS, Context, Phase, place_of
 
 BATCH: Final = 32  # letters of bulk that are taken in one step
-ANY_SIZE: Final = 1 << 40  # of what this home sealed itself
+RUN_BYTES: Final = 64  # a run, packed, before what this home keeps of it
 ANY_ATTEMPT: Final = (1 << 53) - 1
 
 
@@ -94,7 +94,7 @@ class Node:
         for item in (ATTEMPT_ITEM, *(attempt for attempt, _ in LEFT_ITEMS)):
             left = self.home.read(item)
             if left is not None:
-                run_id, snapshot = codec.unpack(left, most=ANY_SIZE, items=8)
+                run_id, snapshot = codec.split_tail(left, most=RUN_BYTES, items=0)
                 begun[run_id] = max(place_of(snapshot), begun.get(run_id, (0, 0)))
         return begun
 
@@ -214,8 +214,8 @@ class Node:
         for item in items:
             data = self.home.read(item)
             if data is not None:
-                of, inner = codec.unpack(data, most=ANY_SIZE, items=8)
-                found.setdefault(of, {})[item] = inner
+                of, inner = codec.split_tail(data, most=RUN_BYTES, items=0)
+                found.setdefault(of, {})[item] = bytes(inner)
         for of, held in found.items():
             attempt = held.get(ATTEMPT_ITEM)
             if of == run_id:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from p2pfl.codec import Malformed, Pieces, pieces, read_facts, unpack
+from p2pfl.codec import Malformed, Pieces, read_facts, split_tail, with_tail
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import MalformedMessage, SetsDiffer, UnexpectedEvent, UnexpectedMessage
 from p2pfl.keys import Secret
@@ -59,6 +59,7 @@ from p2pfl.sharing.phases import ballot, confirm, gather, missing, questions, un
 from p2pfl.sharing.state import Context, Phase, State, pack_sums, read_vectors, restore, sums_item
 from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Transition
 
+MOST_KEEPSAKE_HEAD: Final = 1 << 26  # bytes before the words of the sum: a certificate and a CONFIRM of each peer
 NO_SUMS: Final = b"\x92\xc4\x00\x90"  # no vectors, under no attempt digest
 EARLY_BYTES: Final = 256 << 20  # held for one peer that is a step ahead …
 EARLY_LETTERS: Final = 4096  # … in at most so many letters
@@ -147,14 +148,14 @@ class Round:
         confirms = tuple(letter.wire for letter in state.confirm_letters.values())
         masked = state.stored and state.slot is None and set(state.survivors) <= state.reveals.keys()
         seeds = tuple((name, seed.reveal()) for name, seed in state.reveals.items()) if masked else ()
-        sums = b"" if masked else pack_sums(state.total, b"")
-        return pieces((state.round, state.attempt, state.base, certificate, state.record, confirms, seeds, sums))
+        sums = () if masked else pack_sums(state.total, b"")
+        return with_tail((state.round, state.attempt, state.base, certificate, state.record, confirms, seeds), *sums)
 
     @classmethod
     def finished(cls, setting: Context, others: PeerView, keepsake: bytes, items: Mapping[str, bytes | None]) -> Round:
         """The final round that `keepsake` is of, in a new process: it serves, and no more. Raises Malformed."""
-        unpacked = unpack(keepsake, most=1 << 40, items=256)
-        number, attempt, base, certificate, record, confirms, seeds, total = unpacked
+        head, total = split_tail(keepsake, most=MOST_KEEPSAKE_HEAD, items=256)
+        number, attempt, base, certificate, record, confirms, seeds = head
         found = cls(setting, others, number, base=tuple(base))
         state = found.state
         state.attempt, state.record, state.signed = attempt, record, True

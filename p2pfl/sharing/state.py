@@ -33,6 +33,7 @@ LEFT_ITEMS: Final = tuple((f"state/left/{slot}", f"state/left-sums/{slot}") for 
 ITEMS: Final = (ATTEMPT_ITEM, *SUMS_ITEMS, FINAL_ITEM, *(item for pair in LEFT_ITEMS for item in pair))
 SNAPSHOT_VERSION: Final = 2
 MOST_SNAPSHOT: Final = 1 << 27
+MOST_SUMS_HEAD: Final = 1 << 10  # bytes before the words of masked sums
 MOST_SUM: Final = 1 << 30  # bytes, where nobody says how large a sum is
 
 
@@ -333,14 +334,14 @@ def snapshot(state: State) -> bytes:
     return codec.pack((*place, secrets, wires, state.view, record, bundles, backups, state.grounds))
 
 
-def _unpacked(data: bytes) -> tuple[int, int, Any]:
+def _unpacked(data: codec.Buffer) -> tuple[int, int, Any]:
     version, number, attempt, *rest = codec.unpack(data, most=MOST_SNAPSHOT, items=256)
     if version != SNAPSHOT_VERSION:
         raise codec.Malformed(f"attempt snapshot of version {version}")
     return number, attempt, rest
 
 
-def place_of(data: bytes) -> tuple[int, int]:
+def place_of(data: codec.Buffer) -> tuple[int, int]:
     """Round and attempt of what `snapshot` wrote. Raises Malformed."""
     return _unpacked(data)[:2]
 
@@ -366,12 +367,18 @@ def restore(setting: Context, others: PeerView, data: bytes) -> State:
 
 def pack_sums(vectors: tuple[Vector, ...], attempt: bytes) -> Pieces:
     """Masked sums under their attempt digest, for the sealed home; their words stay where they are."""
-    return codec.pieces((attempt, tuple((vector.bits, bytes_of(vector.words)) for vector in vectors)))
+    words = [bytes_of(vector.words) for vector in vectors]
+    sizes = tuple((vector.bits, len(each)) for vector, each in zip(vectors, words, strict=True))
+    return codec.with_tail((attempt, sizes), *words)
 
 
-def read_vectors(data: bytes, attempt: bytes) -> tuple[Vector, ...]:
-    """Undo `pack_sums`; sums of another attempt are none. Raises Malformed."""
-    held, rows = codec.unpack(data, most=1 << 40, items=64)
+def read_vectors(data: codec.Buffer, attempt: bytes) -> tuple[Vector, ...]:
+    """Undo `pack_sums`: the words are views of `data`. Of another attempt's sums there are none. Raises Malformed."""
+    (held, sizes), words = codec.split_tail(data, most=MOST_SUMS_HEAD, items=64)
     if held != attempt:
         return ()
-    return tuple(Vector(bits, FIELDS[bits].from_bytes(words)) for bits, words in rows)
+    vectors = []
+    for bits, size in sizes:
+        vectors.append(Vector(bits, FIELDS[bits].from_bytes(words[:size])))
+        words = words[size:]
+    return tuple(vectors)

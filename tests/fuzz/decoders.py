@@ -103,28 +103,37 @@ NONCE, FEDERATION_DIGEST = wire.filled("link"), wire.filled("federation_digest")
 PLEDGE: Final = Pledge(b"genesis", b"")
 
 
-def _written(letter: Letter) -> bytes | None:
-    return letter.wire if letter.message.signed else None  # bulk: a signed digest of its words binds it
+def _written(letter: Letter) -> bytes:
+    return letter.wire
 
 
 def _signed(data: bytes) -> tuple[bytes, ...]:
-    """Bodies of letters, each signed by the site that it names: so what is read behind a signature is reached too."""
+    """Bodies of letters, each signed by the site that it names: so what is read behind a signature is reached too.
+
+    One that travels unsigned, or of no kind at all, is given as the letter that it is.
+    """
     found = []
     for kind, body in codec.unpack(data, most=MIB, items=64):
-        cls = messages.KINDS.get(kind) if type(kind) is int else None
-        if cls is None or not isinstance(body, bytes):
+        if not isinstance(body, bytes):
             raise Malformed("no letter")
+        cls = messages.KINDS.get(kind) if type(kind) is int else None
+        if cls is None or not cls.signed:
+            found.append(body)
+            continue
         row = codec.unpack(body, most=MIB, items=1024)
         sender = row[5] if isinstance(row, tuple) and len(row) > 5 else None
         if not isinstance(sender, str) or sender not in SIGNERS:
             raise Malformed("no sender")
-        signature = SIGNERS[sender].sign("message/" + cls.__name__.lower(), body) if cls.signed else b""
+        signature = SIGNERS[sender].sign("message/" + cls.__name__.lower(), body)
         found.append(codec.pack((kind, body, signature)))
     return tuple(found)
 
 
 def _bodies(*data: bytes) -> bytes:
-    return codec.pack(tuple(codec.unpack(one, most=MIB, items=3)[:2] for one in data))
+    bulk = 0  # no kind
+    return codec.pack(
+        tuple((bulk, one) if one[:1] == b"\x92" else codec.unpack(one, most=MIB, items=3)[:2] for one in data)
+    )
 
 
 def _rows(data: bytes) -> Any:
@@ -492,7 +501,7 @@ CSV: Final = (
     (",".join(HEADER) + "\n63,1,1,145,233,1,2,150,0,2.3,3,0,6,0\n").encode(),
     (";".join(HEADER) + "\r\n67;1;4;160;286;0;2;108;1;1.5;2;3;3;1\r\n").encode(),
 )
-VIEWS: Final = (codec.pack((1, b"x" * 300, "text", 1 << 40)), codec.pack((b"y" * (1 << 16), 7)))
+TAILS: Final = (codec.pack((1, b"x" * 300, "text", 1 << 40)) + b"behind it", codec.pack(b"run") + bytes(1 << 16))
 ROW: Final = codec.specs_of(Envelope)
 PLACE: Final = codec.pack((wire.filled("run"), 1, 12, 2, "mayo", bytes(16)))
 
@@ -502,7 +511,8 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("facts", _facts, (Malformed,), RECORDS, ("codec:read_facts",), codec.facts, factor=80),
         Decoder("msgpack", lambda data: codec.unpack(data, most=MIB, items=808), (Malformed,), LETTERS,
                 ("codec:unpack",), fixed=8 * MIB),
-        Decoder("views", lambda data: codec.unpack_views(data, items=8), (Malformed,), VIEWS, ("codec:_value",)),
+        Decoder("tail", lambda data: codec.split_tail(data, most=512, items=8), (Malformed,), TAILS,
+                ("codec:split_tail",), lambda found: b"".join(codec.with_tail(*found))),
         Decoder("row", lambda data: codec.read_row(data, ROW, most=4096, items=8), (Malformed,), (PLACE,),
                 ("codec:read_row",), codec.pack),
         Decoder("letter", messages.read, (Malformed,), LETTERS, ("messages.letters:read",), _written, fixed=8 * MIB),

@@ -64,9 +64,16 @@ def sign(kind: str, body: bytes, sender: str = SENDER) -> bytes:
     return identity(sender).sign(b"p2pfl/1/message/" + kind.lower().encode() + b"\0" + body)
 
 
-def letter(number: int, kind: str, fields: tuple[Any, ...], sender: str = SENDER, signed: bool = True) -> bytes:
+def letter(number: int, kind: str, fields: tuple[Any, ...], sender: str = SENDER) -> bytes:
     body = pack((1, *envelope(sender), *fields))
-    return pack((number, body, sign(kind, body, sender) if signed else b""))
+    return pack((number, body, sign(kind, body, sender)))
+
+
+def bulk(number: int, fields: tuple[Any, ...], words: bytes, at: int = -1) -> bytes:
+    """`fields` with the size of `words` at place `at`, and the words behind the letter."""
+    row = list(fields)
+    row[at] = len(words)
+    return pack((number, pack((1, *envelope(), *row)))) + words
 
 
 D, V, H = filled("attempt digest"), filled("view"), filled("some digest")
@@ -111,55 +118,56 @@ HELLO = (
     ((b'{"kind":"membership"}', (("mayo", filled("approval", 64)),)),),
 )
 
-# number, class, signed, values of its fields in wire order
-KINDS: Final[tuple[tuple[int, str, bool, tuple[Any, ...]], ...]] = (
-    (1, "Bundle", True, BUNDLE),
-    (2, "Share", True, (BUNDLES[2], filled("edge seed"), filled("share of b"), filled("salt"), PATH)),
-    (3, "Ack", True, (tuple((name, H) for name in NAMES),)),
-    (4, "Propose", True, GROUNDS),
-    (5, "Members", True, MEMBERS),
-    (6, "Held", True, (ACKS[:1], PROPOSES[:1])),
-    (7, "Root", True, (D, ((16, 200), (61, 3)), filled("two leaves", 64))),
-    (8, "Chunk", False, (D, 300, filled("words", 64))),
-    (9, "SumDigest", True, (D, 70_000, H, filled("roots"))),
-    (10, "Nonce", True, (V, filled("nonce"))),
-    (11, "SumChunk", False, (D, 0, filled("words", 300))),
-    (12, "Tags", True, (H, filled("two tags", 16))),
-    (13, "Ready", True, (D, V)),
-    (14, "Ballot", True, SURVIVORS),
-    (15, "Certificate", True, (ABANDONS, b"")),
-    (16, "Leave", True, (("mayo",),)),
-    (17, "Reveal", True, ((("st-olav", filled("b")),),)),
-    (18, "BackupShare", True, ((("mayo", filled("share of b"), filled("salt"), filled("edge"), PATH),),)),
-    (19, "Confirm", True, (filled("total"), filled("model"), b'{"auc":"0.9"}', filled("cosignature", 64))),
-    (20, "Want", True, ("words", (("mayo", 300), ("charite", (1 << 53) - 1)))),
-    (21, "Total", False, (1, 0, 61, 2, 0, filled("words", 16), 2)),
-    (22, "Hello", True, HELLO),
-    (23, "Opened", False, (D, 300, "mayo", filled("words", 64))),
-    (24, "Evidence", True, (READYS[:2],)),
-    (25, "Behind", True, (3, b"", 0)),
-    (26, "Entries", True, (3, 4, ((b'{"kind":"round"}', (("mayo", filled("cosignature", 64)),)),))),
-    (27, "ModelPart", False, (filled("model"), 1 << 20, 65_536, filled("weights", 64))),
-    (28, "Handed", True, (ACKS,)),
-    (29, "Changed", True, (b'{"kind":"membership"}', (("mayo", filled("approval", 64)),))),
+# number, class, where its bulk stands among its fields (None: it has none and is signed), their values in wire order
+KINDS: Final[tuple[tuple[int, str, int | None, tuple[Any, ...]], ...]] = (
+    (1, "Bundle", None, BUNDLE),
+    (2, "Share", None, (BUNDLES[2], filled("edge seed"), filled("share of b"), filled("salt"), PATH)),
+    (3, "Ack", None, (tuple((name, H) for name in NAMES),)),
+    (4, "Propose", None, GROUNDS),
+    (5, "Members", None, MEMBERS),
+    (6, "Held", None, (ACKS[:1], PROPOSES[:1])),
+    (7, "Root", None, (D, ((16, 200), (61, 3)), filled("two leaves", 64))),
+    (8, "Chunk", 2, (D, 300, filled("words", 64))),
+    (9, "SumDigest", None, (D, 70_000, H, filled("roots"))),
+    (10, "Nonce", None, (V, filled("nonce"))),
+    (11, "SumChunk", 2, (D, 0, filled("words", 300))),
+    (12, "Tags", None, (H, filled("two tags", 16))),
+    (13, "Ready", None, (D, V)),
+    (14, "Ballot", None, SURVIVORS),
+    (15, "Certificate", None, (ABANDONS, b"")),
+    (16, "Leave", None, (("mayo",),)),
+    (17, "Reveal", None, ((("st-olav", filled("b")),),)),
+    (18, "BackupShare", None, ((("mayo", filled("share of b"), filled("salt"), filled("edge"), PATH),),)),
+    (19, "Confirm", None, (filled("total"), filled("model"), b'{"auc":"0.9"}', filled("cosignature", 64))),
+    (20, "Want", None, ("words", (("mayo", 300), ("charite", (1 << 53) - 1)))),
+    (21, "Total", 5, (1, 0, 61, 2, 0, filled("words", 16), 2)),
+    (22, "Hello", None, HELLO),
+    (23, "Opened", 3, (D, 300, "mayo", filled("words", 64))),
+    (24, "Evidence", None, (READYS[:2],)),
+    (25, "Behind", None, (3, b"", 0)),
+    (26, "Entries", None, (3, 4, ((b'{"kind":"round"}', (("mayo", filled("cosignature", 64)),)),))),
+    (27, "ModelPart", 3, (filled("model"), 1 << 20, 65_536, filled("weights", 64))),
+    (28, "Handed", None, (ACKS,)),
+    (29, "Changed", None, (b'{"kind":"membership"}', (("mayo", filled("approval", 64)),))),
 )
 
 
 def plain(value: Any) -> Any:
     """As JSON: bytes in hex, arrays as lists."""
-    if isinstance(value, bytes):
+    if isinstance(value, (bytes, memoryview)):
         return value.hex()
     return list(map(plain, value)) if isinstance(value, tuple) else value
 
 
 def whole() -> list[Case]:
     cases = []
-    for number, kind, signed, fields in KINDS:
+    for number, kind, tail, fields in KINDS:
+        data = letter(number, kind, fields) if tail is None else bulk(number, fields, fields[tail], tail)
         cases.append(
             {
                 "name": f"a {kind}",
                 "operation": "open",
-                "data": letter(number, kind, fields, signed=signed).hex(),
+                "data": data.hex(),
                 "kind": kind,
                 "envelope": plain(envelope()),
                 "fields": plain(fields),
@@ -181,18 +189,6 @@ def whole() -> list[Case]:
                 "fields": plain(fields),
             }
         )
-    words = (D, 1, filled("words", 8))
-    body = pack((1, *envelope(), *words)).replace(pack(words[2]), b"\xc5\x00\x08" + words[2])
-    cases.append(
-        {
-            "name": "bulk in a longer spelling: the digest of its words binds it",
-            "operation": "open",
-            "data": pack((8, body, b"")).hex(),
-            "kind": "Chunk",
-            "envelope": plain(envelope()),
-            "fields": plain(words),
-        }
-    )
     return cases
 
 
@@ -213,6 +209,11 @@ def placed(place: int, value: Any) -> bytes:
 
 def raw(body: bytes, number: int = 13, kind: str = "Ready") -> bytes:
     return pack((number, body, sign(kind, body)))
+
+
+def sized(size: bytes) -> bytes:
+    """A Chunk of two bytes whose head spells their number like that."""
+    return pack((8, pack((1, *envelope(), D, 0, 2))[:-1] + size)) + b"\0\0"
 
 
 def malformed_form() -> list[tuple[str, bytes, str]]:
@@ -240,7 +241,18 @@ def malformed_form() -> list[tuple[str, bytes, str]]:
         ("a body of text", pack((13, "body", signature)), "kind"),
         ("a signature of 63 bytes", pack((13, body, signature[:-1])), "sizes"),
         ("a signed kind without signature", pack((13, body, b"")), "sizes"),
-        ("bulk with a signature", pack((8, pack((1, *envelope(), D, 0, b"\0\0")), signature)), "sizes"),
+        ("bulk with a signature", pack((8, pack((1, *envelope(), D, 0, b"\0\0")), signature)), "bulk"),
+        ("bulk with an empty signature", pack((8, pack((1, *envelope(), D, 0, b"\0\0")), b"")), "bulk"),
+        ("bulk with its words in the head", pack((8, pack((1, *envelope(), D, 0, b"\0\0")))), "field"),
+        ("bulk with a word too few", bulk(8, (D, 0, None), b"\0\0")[:-1], "tail"),
+        ("bulk with a word too many", bulk(8, (D, 0, None), b"\0\0") + b"\0", "tail"),
+        ("bulk of a kind that is signed", pack((13, body)) + signature, "parts"),
+        ("bulk of kind 30", pack((30, body)) + b"\0\0", "kind"),
+        ("bulk whose head is cut", bulk(8, (D, 0, None), b"")[:40], "head"),
+        ("bulk whose head claims 4 GiB", b"\x92\x08\xc6\xff\xff\xff\xff", "head"),
+        ("bulk whose head is longer than 1 KiB", pack((8, bytes(1 << 10))), "head"),
+        ("bulk with its kind in two bytes", b"\x92\xcc" + bulk(8, (D, 0, None), b"\0\0")[1:], "spelling"),
+        ("bulk with a size in three bytes", sized(b"\xcd\x00\x02"), "spelling"),
         ("a kind in two bytes", b"\x93\xcc\x0d" + pack(body) + pack(signature), "spelling"),
         ("a body's length in two bytes", long + pack(signature), "spelling"),
     ]
@@ -291,14 +303,14 @@ def malformed_body() -> list[tuple[str, bytes, str]]:
         ("a proposal on no round", ready(fields=(GROUNDS[0], None, *GROUNDS[2:]), number=4, kind="Propose"), "field"),
         ("a Root with a segment of 62 bits", ready(fields=(D, ((62, 1),), H), number=7, kind="Root"), "field"),
         ("a Root with 65 segments", ready(fields=(D, ((61, 1),) * 65, H), number=7, kind="Root"), "field"),
-        ("a Chunk without words", pack((8, pack((1, *envelope(), D, 0, b"")), b"")), "field"),
+        ("a Chunk without words", bulk(8, (D, 0, None), b""), "field"),
         ("Tags that are a list", ready(fields=(H, (filled("tag", 8),)), number=12, kind="Tags"), "field"),
         ("a Leave of 201 names", ready(fields=(("mayo",) * 201,), number=16, kind="Leave"), "field"),
         ("a BackupShare without path", ready(fields=((("mayo", H, H, H),),), number=18, kind="BackupShare"), "field"),
         ("a Want of 17 characters", ready(fields=("t" * 17, ()), number=20, kind="Want"), "field"),
         ("a Want of chunk 2⁵³", ready(fields=("words", (("mayo", 1 << 53),)), number=20, kind="Want"), "field"),
-        ("a Total that is masked twice", pack((21, pack((1, *envelope(), 2, 0, 61, 1, 0, bytes(8), 1)), b"")), "field"),
-        ("an Opened without words", pack((23, pack((1, *envelope(), D, 0, "mayo", b"")), b"")), "field"),
+        ("a Total that is masked twice", bulk(21, (2, 0, 61, 1, 0, None, 1), bytes(8), 5), "field"),
+        ("an Opened without words", bulk(23, (D, 0, "mayo", None), b""), "field"),
         ("an Evidence of text", ready(fields=(("mayo",),), number=24, kind="Evidence"), "field"),
     ]
 

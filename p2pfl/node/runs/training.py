@@ -34,6 +34,7 @@ from p2pfl.training.compression import Compressor
 from p2pfl.training.privacy import Account, Charge, Mechanism, decimal_epsilon
 
 ACCOUNT, PENDING = "state/account", "state/residual"
+MOST_PENDING_HEAD: Final = 8 << 20  # bytes before the residual: a nomination, of 4 MiB at most, and whose it is
 COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field
 
 
@@ -209,12 +210,12 @@ class TrainingRun:
         data = self.home.read(PENDING)
         if data is None:
             return None
-        run, of, sent, nomination, state, epoch = codec.unpack(data, most=1 << 40, items=8)
+        (run, of, sent, nomination, epoch), state = codec.split_tail(data, most=MOST_PENDING_HEAD, items=5)
         if run != self.run:
             return None  # of another run: a residual is of one model
         if not sent and self._summed(of):
             return None  # and the residual that lies beside it still holds all of it
-        self.compressor.restore(state)
+        self.compressor.restore(bytes(state))
         other = (of, epoch) != (number, self.federation.roster.epoch)
         if other and sent:
             return None
@@ -239,7 +240,7 @@ class TrainingRun:
 
     def _keep_pending(self, number: int, nomination: bytes, *, sent: bool) -> None:
         state, epoch = self.compressor.to_pieces(), self.federation.roster.epoch
-        self.home.replace(PENDING, codec.pieces((self.run, number, int(sent), nomination, state, epoch)))
+        self.home.replace(PENDING, codec.with_tail((self.run, number, int(sent), nomination, epoch), *state))
 
     def _charge(self, number: int) -> Charge:
         """Charge a whole pass, durably, before its first step. Raises PassWouldOverspend, which is noted."""
