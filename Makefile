@@ -2,6 +2,7 @@
 #
 #   make demo     five real processes train one model on real hospitals' data
 #   make test     every test          make lint   ruff and strict mypy          make bench   the promised ratios
+#   make docs     the pages of docs/ that are written from the code
 #
 # PYTHON=python3.12 picks another interpreter (3.11 or newer). VENV=… puts the environment elsewhere.
 
@@ -13,7 +14,7 @@ ARGS   ?=
 # Tests side by side; 0 runs all in one process.
 JOBS   ?= 2
 
-.PHONY: demo test lint types bench install clean
+.PHONY: demo test lint types docs bench install clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -38,6 +39,12 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+# What is written from the code: the claims' tests, the reference, the drawing of the protocol.
+docs: $(STAMP)
+	$(BIN)/python -m tools.claims
+	$(BIN)/python -m tools.reference
+	$(BIN)/python -m tools.draw_rounds
 
 bench: $(STAMP)
 	@for other in .flower .tenseal; do $(MAKE) --no-print-directory $$other/.installed || echo "$$other: not installed here" >&2; done

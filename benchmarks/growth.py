@@ -150,7 +150,7 @@ def table(costs: Sequence[Cost]) -> str:
 
 
 def findings(sizes: Sequence[Cost], lengths: Sequence[Cost], large: Sequence[Cost]) -> list[Finding]:
-    """Exponents of growth, and the bytes for 10⁷ words beside those that README's Numbers promise."""
+    """Exponents of growth, and the bytes for 10⁷ words beside those that docs/benchmarks.md promises."""
     found = []
     if len(sizes) > 1:
         span = f"{sizes[-2].peers} to {sizes[-1].peers} sites"

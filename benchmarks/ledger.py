@@ -130,7 +130,7 @@ def opened(folder: Path, name: str) -> Home:
 
 
 def findings(seconds: Mapping[str, tuple[float, ...]], entries: int, singles: int, signatures: int) -> list[Finding]:
-    """The measured rates and their promises (README, Numbers)."""
+    """The measured rates and their promises (docs/benchmarks.md)."""
     one, many = rates(singles, seconds["one"]), rates(entries, seconds["groups"])
     ratio = ratios(seconds["bare"], seconds["signatures"])
     return [

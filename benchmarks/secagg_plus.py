@@ -44,7 +44,7 @@ from p2pfl.cli.demo_peers import free_ports  # noqa: E402
 BITS: Final = [31, 16]  # the default field first
 SMALL: Final = 1000  # words: what is left is Flower's fixed cost
 WAIT_S: Final = 60.0
-LEAST_CPU, LEAST_TIME, MOST_BYTES = 5.0, 10.0, 0.5  # promised: README, Numbers
+LEAST_CPU, LEAST_TIME, MOST_BYTES = 5.0, 10.0, 0.5  # promised: docs/benchmarks.md
 Told = dict[str, float]
 
 PROJECT: Final = """
@@ -219,7 +219,7 @@ def _of_all(seen: Sequence[Mapping[str, float]]) -> Told:
 def findings(
     options: argparse.Namespace, link: str, mine: Mapping[int, list[Told]], its: list[Told], small: Told
 ) -> list[report.Finding]:
-    """Ratios round by round; promised for the default field, 10⁷ words, and the time at 1 Gbit/s (README, Numbers)."""
+    """Ratios round by round; promised for the default field, 10⁷ words, the time at 1 Gbit/s (docs/benchmarks.md)."""
     promised = options.words >= secure_sum.LARGE and options.peers == 5
 
     def per_word(told: Sequence[Told]) -> tuple[float, ...]:

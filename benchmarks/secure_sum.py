@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 WORD_BYTES: Final = {16: 2, 31: 4, 61: 8}
 LIMIT: Final = 1.0
-# README, Numbers: for five peers and 10⁷ words; by link, then by bits of the field.
+# docs/benchmarks.md: for five peers and 10⁷ words; by link, then by bits of the field.
 PROMISED: Final = {
     "loopback": {31: 6.0, 16: 4.0},
     "1gbit": {31: 1.35, 16: 0.80},

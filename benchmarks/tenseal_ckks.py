@@ -33,7 +33,7 @@ BITS: Final = [31, 16]  # the default field first
 # Degree of the polynomials, bits of the moduli, bits of the scale.
 SETTINGS: Final = {"its README's": (8192, "60,40,40,60", 40), "the smallest": (8192, "60,60", 40)}
 PROMISED_WORDS: Final = 1_000_000
-LEAST_TIME, MOST_BYTES = 20.0, 0.25  # promised: README, Numbers
+LEAST_TIME, MOST_BYTES = 20.0, 0.25  # promised: docs/benchmarks.md
 Told = dict[str, float]
 
 
@@ -83,7 +83,7 @@ def _of_all(seen: Sequence[Mapping[str, float]]) -> Told:
 def findings(
     options: argparse.Namespace, mine: Mapping[int, list[Told]], its: Mapping[str, list[Told]]
 ) -> list[report.Finding]:
-    """Ratios round by round; promised (README, Numbers) for the default field beside TenSEAL's own setting."""
+    """Ratios round by round; promised (docs/benchmarks.md) for the default field beside TenSEAL's own setting."""
     promised = options.words >= PROMISED_WORDS and options.peers == 5
 
     def per_word(told: Sequence[Told]) -> tuple[float, ...]:

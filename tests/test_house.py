@@ -259,7 +259,7 @@ def strangers(text: str) -> set[str]:
 
 
 def test_what_is_written_here_refers_to_no_document_that_is_not_here() -> None:
-    elsewhere = {"docs/user-guide/deployment/mutual-tls.md"}  # Fed-BioMed's, beside which the README counts steps
+    elsewhere = {"docs/user-guide/deployment/mutual-tls.md"}  # Fed-BioMed's, beside which we count steps
     texts = {str(file.relative_to(ROOT)): file.read_text() for file in WRITTEN}
     found = {name: strangers(text) - elsewhere for name, text in texts.items()}
     assert {name: missing for name, missing in found.items() if missing} == {}

@@ -1,29 +1,38 @@
-"""The README's commands are run as they stand there, and what it shows is what they print.
+"""The commands of README and guide are run as they stand there, and what the pages show is what they print.
 
 A block of commands is preceded by `<!-- run: NAME -->` (one shell), `<!-- run together: NAME -->` (one process a line,
 all at once) or `<!-- not run: why -->`; a program by `<!-- file: NAME -->`, under which it is written; a block of text
 by `<!-- output of: NAME -->` (of lines that run together: the first) or `<!-- output of: NAME, line 2 -->`. Numbers,
 digests, times and words of fingerprints differ from run to run, so lines are compared without them. Ports are replaced
-by free ones.
+by free ones. A page that goes on where another ends is run after that one, in the same folder.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from p2pfl.cli.demo_peers import free_ports
-from p2pfl.ledger.entry import KINDS
-from tests.test_errors import parse
 
 ROOT = Path(__file__).resolve().parents[1]
+README, GUIDE = "README.md", "docs/guide"
+GOES_ON = {  # page: the one on whose homes and files it stands
+    README: None,
+    f"{GUIDE}/README.md": None,
+    f"{GUIDE}/from-python.md": README,
+    f"{GUIDE}/by-hand.md": README,
+    f"{GUIDE}/own-records.md": f"{GUIDE}/by-hand.md",
+    f"{GUIDE}/when-a-site-is-away.md": f"{GUIDE}/by-hand.md",
+    f"{GUIDE}/members-and-keys.md": f"{GUIDE}/when-a-site-is-away.md",
+    f"{GUIDE}/firewall.md": None,
+}
+MOST_README_BYTES = 8192
 BLOCK = re.compile(
     r"(?:^<!-- (?P<verb>[a-z ]+): (?P<name>[^\n]*?) -->\n)?^```(?P<kind>[a-z]*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
@@ -40,7 +49,7 @@ class Block:
     text: str
 
 
-def blocks(file: str = "README.md") -> list[Block]:
+def blocks(file: str) -> list[Block]:
     text = (ROOT / file).read_text()
     return [Block(m["verb"] or "", m["name"] or "", m["kind"], m["text"]) for m in BLOCK.finditer(text)]
 
@@ -57,14 +66,22 @@ def shape(line: str) -> str:
     return " ".join(line.split())
 
 
-def test_every_block_of_commands_says_whether_it_is_run() -> None:
-    for block in blocks():
+def test_every_page_of_the_guide_has_its_place_and_the_readme_its_size() -> None:
+    assert {f"{GUIDE}/{file.name}" for file in (ROOT / GUIDE).glob("*.md")} | {README} == set(GOES_ON)
+    assert len((ROOT / README).read_bytes()) <= MOST_README_BYTES
+    index = (ROOT / GUIDE / "README.md").read_text()
+    assert all(f"]({Path(page).name})" in index for page in GOES_ON if not page.endswith(README))
+
+
+@pytest.mark.parametrize("page", GOES_ON)
+def test_every_block_of_commands_says_whether_it_is_run(page: str) -> None:
+    for block in blocks(page):
         if block.kind == "sh":
-            assert block.verb in ("run", "run together", "not run") or block.text.startswith("make "), block.text
+            assert block.verb in ("run", "run together", "not run"), block.text
         if block.kind == "python":
             assert block.verb == "file", block.text
-    shown = {block.name.partition(",")[0] for block in blocks() if block.verb == "output of"}
-    assert shown <= {block.name for block in blocks() if block.verb.startswith("run")}
+    shown = {block.name.partition(",")[0] for block in blocks(page) if block.verb == "output of"}
+    assert shown <= {block.name for block in blocks(page) if block.verb.startswith("run")}
 
 
 def prepared(tmp: Path) -> dict[str, str]:
@@ -102,76 +119,69 @@ def run(block: Block, tmp: Path, environment: dict[str, str]) -> list[str]:
     return said
 
 
+@dataclass
+class Reader:
+    """Somebody who follows the pages in one folder, with free ports in place of those that are written there."""
+
+    folder: Path
+    ports: dict[str, str]
+    been: set[str] = field(default_factory=set)
+
+    def text(self, block: Block) -> str:
+        """The block as it is run here: `make` in this environment, a demo that leaves its homes, a few of the tests."""
+        installed = f"-o {sys.prefix}/.installed VENV={sys.prefix}"
+        few = {"demo": f"--home {self.folder}/demo", "test": "tests/test_codec.py"}
+
+        def ready(goal: re.Match[str]) -> str:
+            return f"make --no-print-directory -C {ROOT} {installed} {goal[1]} JOBS=0 ARGS='{few[goal[1]]}'"
+
+        text = re.sub(r"^make (\w+)", ready, block.text, flags=re.M)
+        return PORT.sub(lambda match: self.ports[match[0]], text)
+
+    def follow(self, page: str) -> None:
+        """Run `page`, after the one that it goes on from; what it shows is printed."""
+        if page in self.been:
+            return
+        self.been.add(page)
+        before = GOES_ON[page]
+        if before is not None:
+            self.follow(before)
+        outputs: dict[str, list[str]] = {}
+        for block in blocks(page):
+            if block.verb == "file":
+                (self.folder / block.name).write_text(block.text)
+            elif block.verb.startswith("run"):
+                ready = Block(block.verb, block.name, block.kind, self.text(block))
+                outputs[block.name] = run(ready, self.folder, prepared(self.folder))
+            elif block.verb == "output of":
+                compare(block, outputs)
+
+
+def compare(block: Block, outputs: dict[str, list[str]]) -> None:
+    """Each line that `block` shows was printed."""
+    name, _, line_number = block.name.partition(", line ")
+    said = outputs[name][int(line_number or 1) - 1]
+    printed = [shape(line) for line in said.splitlines()]
+    for line in block.text.splitlines():
+        if line.strip() not in ("", "…"):
+            assert shape(line) in printed, f"{block.name} does not print {line!r}:\n{said}"
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    found = sorted({port for page in GOES_ON for block in blocks(page) for port in PORT.findall(block.text)})
+    return Reader(tmp_path_factory.mktemp("pages"), dict(zip(found, map(str, free_ports(len(found))), strict=True)))
+
+
 @pytest.mark.readme
 @pytest.mark.processes
-def test_the_readmes_commands_work_as_they_stand_and_print_what_it_shows(tmp_path: Path) -> None:
-    environment = prepared(tmp_path)
-    found = sorted({port for block in blocks() for port in PORT.findall(block.text)})
-    ports = dict(zip(found, map(str, free_ports(len(found))), strict=True))
-    outputs: dict[str, list[str]] = {}
-    for block in blocks():
-        if block.verb == "file":
-            (tmp_path / block.name).write_text(block.text)
-        elif block.verb.startswith("run"):
-            text = PORT.sub(lambda match: ports[match[0]], block.text)
-            outputs[block.name] = run(Block(block.verb, block.name, block.kind, text), tmp_path, environment)
-        elif block.verb == "output of":
-            name, _, line_number = block.name.partition(", line ")
-            said = outputs[name][int(line_number or 1) - 1]
-            printed = [shape(line) for line in said.splitlines()]
-            for line in block.text.splitlines():
-                if line.strip() not in ("", "…"):
-                    assert shape(line) in printed, f"{block.name} does not print {line!r}:\n{said}"
+@pytest.mark.parametrize("page", [page for page in GOES_ON if any(one.verb == "run" for one in blocks(page))])
+def test_the_commands_of_a_page_work_and_print_what_it_shows(page: str, reader: Reader) -> None:
+    reader.follow(page)
 
 
-def test_every_test_that_the_checklist_names_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "docs/hipaa.md").read_text())
-    assert len(named) > 30
-    for file, test in named:
-        assert re.search(rf"^\s*def {test}\(", (ROOT / file).read_text(), re.M), f"{file}::{test}"
-
-
-def column(file: str, heading: str) -> list[str]:
-    """The cells under `heading`, of all tables of `file` that have it."""
-    found, at = list[str](), -1
-    for line in (ROOT / file).read_text().splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
-        if not cells:
-            at = -1
-        elif heading in cells:
-            at = cells.index(heading)
-        elif at >= 0 and set(cells[0]) != {"-"}:
-            found.append(cells[at])
-    return found
-
-
-def test_the_checklist_names_only_kinds_of_entry_in_the_ledger() -> None:
-    """Or says that there are none."""
-    cells = column("docs/hipaa.md", "in the ledger")
-    assert len(cells) > 40
-    named = set[str]()
-    for cell in cells:
-        kinds = re.findall(r"`(\w+)`", cell)
-        assert cell == (", ".join(f"`{kind}`" for kind in kinds) or "nothing"), cell
-        named.update(kinds)
-    assert named == set(KINDS)  # each kind backs something
-
-
-def test_the_checklist_names_tests_or_says_that_there_are_none() -> None:
-    for cell in column("docs/hipaa.md", "tests"):
-        assert cell == "none" or all(re.fullmatch(r"`tests/.*`", one) for one in cell.split(", ")), cell
-
-
-def test_every_command_of_the_checklist_is_one_that_the_program_takes() -> None:
-    text = (ROOT / "docs/hipaa.md").read_text()
-    commands = re.findall(r"`p2pfl ([^`]+)`", text) + re.findall(r"^    p2pfl (.+)$", text, re.M)
-    assert len(commands) > 40
-    for one in commands:
-        parse(shlex.split(one))
-
-
-def test_every_script_that_the_readme_names_exists() -> None:
-    named = re.findall(r"`(benchmarks/\w+\.py)", (ROOT / "README.md").read_text())
-    assert named
+def test_every_script_that_the_numbers_name_exists() -> None:
+    named = re.findall(r"`(benchmarks/\w+\.py)", (ROOT / "docs/benchmarks.md").read_text())
+    assert len(named) > 10
     for script in named:
         assert (ROOT / script).is_file(), script

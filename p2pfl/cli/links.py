@@ -1,6 +1,6 @@
 """Links as people and machines read them: one row each, the worst first, and under it what to do. Pure.
 
-Keys are a contract: documented in the README, tested, only ever added to.
+Keys are a contract: documented in docs/reference/json.md, tested, only ever added to.
 """
 
 from __future__ import annotations

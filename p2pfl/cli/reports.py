@@ -1,6 +1,6 @@
 """The demo's outcome: the object that `--json` prints, and the same as a table. Pure: facts in, text out.
 
-Keys of the object are a contract: documented in the README, tested, only ever added to.
+Keys of the object are a contract: documented in docs/reference/json.md, tested, only ever added to.
 """
 
 from __future__ import annotations

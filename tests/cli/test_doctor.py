@@ -31,15 +31,15 @@ from p2pfl.roster import Address
 from tests.cli.sites import Sites, Start, ended, facts, said
 from tests.federation.sample import peers_yaml
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+OUTPUT = (Path(__file__).parents[2] / "docs/reference/json.md").read_text(encoding="utf-8")
 FEDERATION = Federation.parse(peers_yaml())
 NAME, *PEERS = FEDERATION.roster.names
 LONG = "a-hospital-of-a-very-long-name"
 
 
 def documented(heading: str) -> set[str]:
-    """Keys in the first column of the README's table under `heading`."""
-    section = README.split(heading)[-1].split("\n## ")[0]
+    """Keys in the first column of the table under `heading` in docs/reference/json.md."""
+    section = OUTPUT.split(heading)[-1].split("\n## ")[0]
     return {key for row in re.findall(r"^\| (`.*?) \|", section, re.M) for key in re.findall(r"`(\w+)`", row)}
 
 

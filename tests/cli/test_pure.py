@@ -323,8 +323,9 @@ def test_the_demos_json_has_every_documented_key(tmp_path: Path) -> None:
     facts = facts_of(tmp_path, *["ab" * 32] * 3)
     assert set(facts) >= DOCUMENTED
     assert facts["dense_bytes_per_peer"] == dense_bytes(3, 32, 8) == round(2 * 2 / 3 * 4 * 32 * 8)
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert all(f"`{key}`" in readme for key in facts)
+    page = (Path(__file__).parents[2] / "docs/reference/json.md").read_text()
+    section = page.partition("`p2pfl demo --json`")[2].partition("\n## ")[0]
+    assert all(f"`{key}`" in section for key in facts)
 
 
 def test_roots_that_differ_and_a_ledger_that_does_not_verify_cannot_be_overlooked(tmp_path: Path) -> None:

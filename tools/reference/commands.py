@@ -1,0 +1,47 @@
+"""cli.md: every command, its arguments and options, from the click commands themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from p2pfl.cli.main import p2pfl
+from tools.reference.markdown import GENERATED, cell, table
+
+HEAD = f"""\
+# Commands
+
+{GENERATED}
+`p2pfl COMMAND --help` says the same. Output for machines (`--json`) is in [json.md](json.md), exit statuses are in
+[exit-codes.md](exit-codes.md). Options may be given in any order; a home is opened by its key file unless an option
+says otherwise ([keys and variables](../operations.md#keys-and-variables)).
+"""
+WIDTH = 10_000  # of click's text, so that it breaks no line
+
+
+def every(command: click.Command, path: str, parent: click.Context | None = None) -> Iterator[click.Context]:
+    """A context for `command` and for each one below it, in the order in which the help lists them."""
+    context = click.Context(command, parent=parent, info_name=path, terminal_width=WIDTH, max_content_width=WIDTH)
+    yield context
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            if below is not None and not below.hidden:
+                yield from every(below, name, context)
+
+
+def _section(context: click.Context) -> str:
+    command = context.command
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    paragraphs = [" ".join(one.split()) for one in (command.help or "").split("\n\n")]
+    lines = [f"## {context.command_path}\n", f"    {usage}\n", *(f"{cell(one)}\n" for one in paragraphs)]
+    if isinstance(command, click.Group):
+        return "\n".join([*lines, "Commands: " + " · ".join(command.list_commands(context)) + "\n"])
+    found = [one.get_help_record(context) for one in command.get_params(context) if "--help" not in one.opts]
+    rows = [(f"`{cell(record[0])}`", cell(record[1])) for record in found if record is not None and record[1]]
+    return "\n".join([*lines, *([table(("option", "what it does"), rows)] if rows else [])])
+
+
+def page() -> str:
+    return "\n".join([HEAD, *map(_section, every(p2pfl, "p2pfl"))])

@@ -1,0 +1,156 @@
+"""peers-yaml.md: the keys of peers.yaml, cards and column maps, with limits and defaults from their readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from p2pfl.errors.federation import WrongValue
+from p2pfl.federation import draft
+from p2pfl.federation.cards import Card
+from p2pfl.federation.federation import BUILT_IN_TASKS, MOST_ADDRESSES, MOST_FEATURES, VERSION, read_name
+from p2pfl.federation.readers import List, Position, Word, YamlNode
+from p2pfl.federation.settings import HEX32, SETTINGS
+from p2pfl.keys import Identity
+from p2pfl.roster import LEAST_PEERS, MOST_PEERS, Address
+from p2pfl.training.columns import MISSING, MOST_COLUMNS
+from tools.reference.markdown import GENERATED, cell, table
+
+HERE: Final = Position("a reference", 0, 0)
+HEAD: Final = f"""\
+# peers.yaml, cards and column maps
+
+{GENERATED}
+All three are strict YAML: UTF-8, no tabs, no anchors, aliases, tags or merge keys, no key twice, no key that is not
+listed here. `null`, `true`, `false` and numbers are unquoted words; a quoted word is text. An error names file, line
+and column.
+
+## peers.yaml
+
+What the sites agree on. Every site holds the same bytes: each hello compares their SHA-256, so a changed comment is a
+changed agreement. `p2pfl peers create` writes the file with every key in full; none may be missing. Nothing that may
+differ between sites stands in it (ports to listen on, paths, keys of homes).
+"""
+
+
+def _wanted(read: Callable[[YamlNode, str], Any]) -> str:
+    """What `read` takes, in the words with which it refuses."""
+    try:
+        read(List((), HERE), "")
+    except WrongValue as error:
+        wanted = error.fields["wanted"]
+    try:
+        return f"{wanted}, or null" if read(Word("null", False, HERE), "") is None else wanted
+    except WrongValue:
+        return wanted
+
+
+def _peers_rows() -> list[tuple[str, str, str, str]]:
+    """Keys that federation.py reads itself: who takes part, and what is trained."""
+    name, digest = _wanted(read_name), _wanted(HEX32)
+    return [
+        ("version", f"{VERSION}", f"{VERSION}", "of this format"),
+        ("federation", name, "`--name`", "the name of this federation"),
+        ("epoch", "a whole number from 1", "1", "counts changes of membership"),
+        ("peers", f"a list of {LEAST_PEERS} to {MOST_PEERS} tables", "the cards", "no name, key or address twice"),
+        ("peers[].name", name, "", "the site"),
+        ("peers[].key", digest, "", "its Ed25519 public key"),
+        (
+            "peers[].addresses",
+            f"a list of at most {MOST_ADDRESSES} `host:port`",
+            "",
+            "where others reach it, tried in order; empty: it only dials out",
+        ),
+        ("task.name", f"one of {', '.join(BUILT_IN_TASKS)}", BUILT_IN_TASKS[0], "a built-in task; or the next three"),
+        ("task.file", "a file's name ending in .py", "", "a task of your own: `--task FILE:CLASS`"),
+        ("task.class", "a class in that file", "", ""),
+        ("task.sha256", digest, "", "of that file; another one is not run"),
+        ("task.features", f"a list of at most {MOST_FEATURES} names", "the task's", "the columns that every site has"),
+        (
+            "task.constants",
+            "a table: feature ► at most 8 numbers",
+            "the task's",
+            "public numbers that scale a column, never statistics of anybody's records",
+        ),
+    ]
+
+
+def _settings_rows() -> list[tuple[str, str, str, str]]:
+    return [(one.key, _wanted(one.read), one.default, one.comment) for one in SETTINGS]
+
+
+def _lineage_rows() -> list[tuple[str, str, str, str]]:
+    digest = _wanted(HEX32)
+    return [
+        ("lineage.first", digest, "", "SHA-256 of the peers.yaml of epoch 1, by which runs are named"),
+        ("lineage.genesis", digest, "", "SHA-256 of the federation log's first entry"),
+    ]
+
+
+def _card_rows() -> list[tuple[str, str, str, str]]:
+    return [
+        ("version", f"{VERSION}", "", "of this format"),
+        ("name", _wanted(read_name), "", "the site"),
+        ("key", _wanted(HEX32), "", "its Ed25519 public key"),
+        ("addresses", f"a list of at most {MOST_ADDRESSES} `host:port`", "", "as in peers.yaml"),
+        ("signature", "128 hexadecimal digits, lower case", "", "by that key, over the other facts as canonical JSON"),
+    ]
+
+
+def _columns_rows() -> list[tuple[str, str, str, str]]:
+    marks = ", ".join(f"`{mark}`" if mark else "the empty cell" for mark in MISSING)
+    return [
+        ("columns", "a table: theirs ► ours", "{}", "columns with our names need no line"),
+        ("codes", "a table: ours ► a table: theirs ► number", "{}", "what a code of theirs means"),
+        ("missing", "a list of at most 100 words", marks, "marks of *not measured*; the empty cell always is one"),
+        ("absent", f"a list of at most {MOST_COLUMNS} of our columns", "[]", "what this site does not have"),
+    ]
+
+
+def _table(rows: list[tuple[str, str, str, str]]) -> str:
+    cells = [(f"`{key}`", cell(takes), cell(default), cell(comment)) for key, takes, default, comment in rows]
+    return table(("key", "what it may be", "default", "why"), cells)
+
+
+def example() -> tuple[str, str]:
+    """A card, and the peers.yaml of three such cards."""
+    names = ("charite", "mayo", "st-olav")
+    identities = [Identity(bytes([number]) * 32) for number in range(1, len(names) + 1)]
+    cards = [
+        Card.sign(identity, name, [Address.parse(f"{name}.example:7443")])
+        for name, identity in zip(names, identities, strict=True)
+    ]
+    lines = draft.TaskLines({"name": "tabular"}, ("age", "sex"), {"age": ("54", "9")})
+    return cards[0].to_bytes().decode(), draft.write("hearts", [card.member for card in cards], lines).decode()
+
+
+AFTER_PEERS: Final = """\
+`scale` is at most `clip`. `topology: hub` and a `hub` go together. `a.b` is the key `b` under the heading `a`.
+
+From the second epoch on the file also says where it comes from; in the first these keys are refused:
+"""
+CARD: Final = """\
+## A card
+
+`p2pfl init` writes it, as NAME.card; the site hands it to the others. Its signature shows that its author holds the
+key, and not whose key that is: for that, read the eight words of its fingerprint aloud over a line that you both trust.
+"""
+COLUMNS: Final = """\
+## A column map
+
+Local to one site, and no part of the agreement: `DATA.columns.yaml` beside `DATA.csv`, or `--columns FILE`. Every key
+may be absent. An example: [own-records.md](../guide/own-records.md).
+"""
+
+
+def page() -> str:
+    card, peers = example()
+    written = f"As `peers create` writes it, here with two columns:\n\n```yaml\n{peers}```\n"
+    return "\n".join(
+        [
+            *(HEAD, _table([*_peers_rows(), *_settings_rows()])),
+            *(AFTER_PEERS, _table(_lineage_rows()), written),
+            *(CARD, _table(_card_rows()), f"```yaml\n{card}```\n"),
+            *(COLUMNS, _table(_columns_rows())),
+        ]
+    )
