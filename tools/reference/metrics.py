@@ -1,4 +1,4 @@
-"""metrics.md: what --metrics shows, from the families that it collects."""
+"""metrics.md: what --metrics shows, from the families that it gives."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _families() -> list[Any]:
         carried=lambda: Carried(0, 0, 0),
     )
     metrics.peer = peer
-    return list(metrics.collect())
+    return list(metrics.families())
 
 
 def page() -> str:
