@@ -1,6 +1,7 @@
 # `make demo` and `make test` each work as the first command after cloning: both build .venv when it is not there.
 #
 #   make demo     five real processes train one model on real hospitals' data
+#   make quick    the tests that start nothing and take no time      make check ROOM=sharing   those of one folder
 #   make test     every test          make lint   ruff and strict mypy          make bench   the promised ratios
 #   make docs     the pages of docs/ that are written from the code
 #
@@ -13,8 +14,9 @@ STAMP  := $(VENV)/.installed
 ARGS   ?=
 # Tests side by side; 0 runs all in one process.
 JOBS   ?= 2
+PYTEST  = $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test lint types docs bench install clean
+.PHONY: demo quick check test lint types docs bench install clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -29,8 +31,14 @@ $(STAMP): pyproject.toml requirements-dev.lock
 demo: $(STAMP)
 	$(BIN)/p2pfl demo $(ARGS)
 
+quick: $(STAMP)
+	P2PFL_THOROUGH=0 $(PYTEST) --durations=5 -m "not (processes or network or sockets or storms or slow)" $(ARGS)
+
+check: $(STAMP)
+	P2PFL_THOROUGH=0 $(PYTEST) --durations=5 tests/$(ROOM) $(ARGS)
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(PYTEST) --durations=20 $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -6,9 +6,13 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import NEEDS, need
+from tests.examples import scaled
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "p2pfl"
@@ -270,6 +274,29 @@ def test_a_document_that_is_not_here_is_found() -> None:
     made_up, record = "NOTES" + ".md", "adr/" + "9999"  # in parts, so that the test above does not find them here
     assert strangers("docs/spec/wire.md, wire.md §5, `../SECURITY.md`, docs/adr/0006") == set()
     assert strangers(f"{made_up} §1, `docs/{made_up}`, docs/{record}") == {made_up, f"docs/{made_up}", record}
+
+
+def test_what_tests_need_is_said_in_one_table_of_paths_that_are_there() -> None:
+    tests, everything = ROOT / "tests", tomllib.loads((ROOT / "pyproject.toml").read_text())
+    markers = {re.split("[:(]", line)[0] for line in everything["tool"]["pytest"]["ini_options"]["markers"]}
+    assert set(NEEDS.values()) - {""} == markers - {"readme", "claim"}
+    assert [row for row in NEEDS if not (tests / row).exists()] == []
+    assert need(tests / "network/test_cuts.py") == "network"
+    assert need(tests / "mesh/test_cuts.py") == "sockets"
+    assert need(tests / "mesh/test_framing.py") == ""
+    assert need(tests / "sharing/test_table.py") == ""
+    mark = re.compile(rf"pytest\.mark\.({'|'.join(set(NEEDS.values()) - {''})})\b")
+    marked = [file.name for file in sorted(tests.rglob("*.py")) if mark.search(file.read_text())]
+    assert marked == ["test_readme.py"]  # one test among quick ones
+
+
+def test_quick_tries_ten_examples_and_everything_else_no_fewer_than_stated() -> None:
+    assert [scaled(count, 0) for count in (1, 10, 25, 500)] == [1, 10, 10, 10]
+    assert [scaled(count, 1) for count in (1, 10, 25, 500)] == [1, 10, 25, 500]
+    assert [scaled(count, 20) for count in (1, 500)] == [20, 10_000]
+    stated = re.compile(r"\bmax_examples\s*=")
+    files = [file for file in (ROOT / "tests").rglob("*.py") if stated.search(file.read_text())]
+    assert [file.name for file in files] == ["examples.py"]
 
 
 def test_the_name_of_a_test_is_a_promise_that_fits_in_80_characters() -> None:

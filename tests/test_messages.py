@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from p2pfl import codec, messages
@@ -18,6 +18,7 @@ from p2pfl.keys import Identity
 from p2pfl.messages import KINDS, Envelope, Letter, Message, authentic, open_letter, read, seal
 from p2pfl.messages.schema import wire
 from p2pfl.roster import Member, Roster
+from tests.examples import examples
 
 IDENTITIES = {name: Identity(hashlib.sha256(name.encode()).digest()) for name in ("charite", "mayo", "st-olav")}
 ROSTER = Roster(1, tuple(Member(name, identity.key) for name, identity in IDENTITIES.items()))
@@ -57,7 +58,7 @@ LETTERS = st.tuples(st.sampled_from(ALL).flatmap(made), SENDERS).map(
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
-@settings(max_examples=25)
+@examples(25)
 @given(data=st.data())
 def test_what_is_sealed_reads_back(kind: type[Message], data: st.DataObject) -> None:
     message, place = data.draw(made(kind)), data.draw(PLACES)
@@ -107,7 +108,7 @@ def data_of(spec: Any) -> Any:
     return "" if isinstance(spec, Text) else 0
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(LETTERS)
 def test_a_sealed_letter_is_its_senders_and_nobody_elses(letter: Letter) -> None:
     assert parts(open_letter(letter.wire, ROSTER)) == parts(letter)
@@ -115,7 +116,7 @@ def test_a_sealed_letter_is_its_senders_and_nobody_elses(letter: Letter) -> None
     assert not authentic(letter, others)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@examples(150, suppress_health_check=[HealthCheck.too_slow])
 @given(letter=LETTERS, place=st.integers(0), flip=st.integers(1, 255))
 def test_a_letter_with_any_byte_changed_is_malformed_or_bulk(letter: Letter, place: int, flip: int) -> None:
     changed = bytearray(letter.wire)
@@ -127,7 +128,7 @@ def test_a_letter_with_any_byte_changed_is_malformed_or_bulk(letter: Letter, pla
     assert not found.message.signed
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(letter=LETTERS, size=st.integers(0))
 def test_a_letter_cut_anywhere_or_with_a_byte_too_many_is_malformed(letter: Letter, size: int) -> None:
     for data in (letter.wire[: size % len(letter.wire)], letter.wire + b"\0"):

@@ -1,10 +1,8 @@
-"""`p2pfl doctor` as people run it: beside others that run it, beside a join, alone; and how it is written down."""
+"""What `p2pfl doctor` makes of all findings together, and how it is written down."""
 
 from __future__ import annotations
 
 import re
-import signal
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,15 +18,12 @@ from p2pfl.errors.probe import NotReachedBy
 from p2pfl.errors.round import PeersFileDiffers
 from p2pfl.federation import Federation
 from p2pfl.federation.federation import difference
-from p2pfl.home import Home
-from p2pfl.home.keyslots import KeyFile
 from p2pfl.mesh.diagnose import Diagnosis, Way
 from p2pfl.mesh.events import Path as Route
 from p2pfl.mesh.events import TlsFacts
 from p2pfl.mesh.probe import DOCTOR, Dialed, PeerFacts
 from p2pfl.mesh.probe_client import ClockOffset
 from p2pfl.roster import Address
-from tests.cli.sites import Sites, Start, ended, facts, said
 from tests.federation.sample import peers_yaml
 
 OUTPUT = (Path(__file__).parents[2] / "docs/reference/json.md").read_text(encoding="utf-8")
@@ -41,108 +36,6 @@ def documented(heading: str) -> set[str]:
     """Keys in the first column of the table under `heading` in docs/reference/json.md."""
     section = OUTPUT.split(heading)[-1].split("\n## ")[0]
     return {key for row in re.findall(r"^\| (`.*?) \|", section, re.M) for key in re.findall(r"`(\w+)`", row)}
-
-
-# ── processes ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.processes
-def test_five_doctors_at_once_find_every_link_well_in_both_directions(tmp_path: Path, start: Start) -> None:
-    sites = Sites(tmp_path, count=5)
-    running = [start("doctor", *sites.common(name), "--wait", "100", "--json") for name in sites.names]
-    for name, process in zip(sites.names, running, strict=True):
-        status, out, err = ended(process)
-        assert status == 0, err
-        told: dict[str, Any] = facts(out)
-        assert told["ready"]
-        assert told["port"] == {
-            "state": "open",
-            "address": f"127.0.0.1:{sites.ports[sites.names.index(name)]}",
-            "process": process.pid,
-        }
-        assert {link["peer"] for link in told["links"]} == set(sites.names) - {name}
-        for link in told["links"]:
-            assert (link["there"], link["back"], link["up"], link["errors"]) == ("ok", "ok", True, [])
-            assert link["same_peers_yaml"]
-            assert link["tls"]["version"] == "TLSv1.3"
-            assert link["up_bit_s"] > 0
-            assert link["down_bit_s"] > 0
-            assert abs(link["clock_ahead_s"]) < 10
-
-
-@pytest.mark.claim("PROBE-1")
-@pytest.mark.processes
-def test_a_doctor_beside_a_training_disturbs_no_round(tmp_path: Path, start: Start) -> None:
-    """It finds that the port is held by this site's own join."""
-    sites = Sites(tmp_path, "rounds=500", "privacy.max_epsilon=100")
-    joins = [start(*sites.join(name)) for name in sites.names]
-    said(joins[0], "round 1 ")
-    for _ in range(2):
-        status, out, err = ended(start("doctor", *sites.common(sites.names[0]), "--json"))
-        assert status == 0, err + out
-        told: dict[str, Any] = facts(out)
-        assert (told["port"]["state"], told["port"]["process"]) == ("taken", joins[0].pid)
-        assert [(link["there"], link["back"]) for link in told["links"]] == [("ok", "ok")] * 2
-    for process in joins:
-        process.send_signal(signal.SIGINT)
-    for process in joins:
-        status, _, err = ended(process)
-        assert status == 130
-        assert "abandoned" not in err
-        assert "no link with" not in err
-        rounds = re.findall(r"^round .*", err, re.M)
-        assert rounds
-        assert all("3 of 3 sites" in line for line in rounds)
-
-
-@pytest.mark.processes
-def test_a_site_down_and_one_with_another_file_end_doctor_with_1(tmp_path: Path, start: Start) -> None:
-    """Both findings say what to do."""
-    sites = Sites(tmp_path)
-    first, second, third = sites.names
-    other = tmp_path / "other.yaml"
-    other.write_bytes(sites.agreement("rounds=9"))
-    far = start("doctor", "--peers", str(other), *sites.common(second)[2:], "--wait", "100")
-    said(far, "listening")
-    status, out, _ = ended(start("doctor", *sites.common(first), "--wait", "0.1"))
-    assert status == 1
-    down, differs = out.index(f"\n  {third} "), out.index(f"\n  {second} ")
-    assert down < differs, "the worst comes first"
-    assert "P2P-MESH-043" in out
-    assert "P2P-ROUND-033" in out
-    assert re.search(r"\| -rounds: 8.*\n.*\| \+rounds: 9", out)
-    assert f"try       nc -vz 127.0.0.1 {sites.ports[2]}" in out
-    assert max(map(len, out.splitlines())) <= 80
-    far.send_signal(signal.SIGINT)
-    assert ended(far)[0] == 130
-
-
-@pytest.mark.processes
-def test_ctrl_c_while_it_only_answers_others_prints_what_was_found(tmp_path: Path, start: Start) -> None:
-    sites = Sites(tmp_path)
-    for process in [start("sum", *sites.common(name), "--value", "1") for name in sites.names[1:]]:
-        said(process, "listening")
-    running = start("doctor", *sites.common(sites.names[0]), "--wait", "300", "--json")
-    said(running, "answering the others' doctors")
-    running.send_signal(signal.SIGINT)
-    status, out, _ = ended(running)
-    assert status == 0
-    assert facts(out)["ready"]
-
-
-@pytest.mark.processes
-def test_a_port_held_by_another_program_is_named(tmp_path: Path, start: Start) -> None:
-    """And a home of another federation is refused."""
-    sites = Sites(tmp_path)
-    with socket.create_server(("127.0.0.1", sites.ports[0])):
-        status, out, _ = ended(start("doctor", *sites.common(sites.names[0]), "--wait", "0.1", "--json"))
-    told: dict[str, Any] = facts(out)
-    assert status == 1
-    assert told["port"]["state"] == "shut"
-    assert [error["code"] for error in told["errors"]] == ["P2P-MESH-001"]
-    Home.create(tmp_path / "stranger", "stranger", [KeyFile(tmp_path / "stranger.key")]).close()
-    status, _, err = ended(start("doctor", "--peers", str(sites.peers), "--home", str(tmp_path / "stranger")))
-    assert (status, "P2P-ROUND-042" in err) == (2, True)
 
 
 def test_a_doctor_is_there_quickly_since_it_loads_neither_torch_nor_what_trains() -> None:

@@ -11,8 +11,6 @@ from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from tests.cli.sites import Sites, Start, ended, facts, said
 
-pytestmark = pytest.mark.processes
-
 
 def broken(tmp_path: Path, what: str) -> tuple[list[str], str, int]:
     """Arguments of a join that must fail, the code, and the exit status."""

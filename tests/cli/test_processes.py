@@ -14,8 +14,6 @@ from p2pfl.federation import draft
 from p2pfl.home import Home
 from tests.cli.sites import Sites, Start, ended, facts, said
 
-pytestmark = pytest.mark.processes
-
 
 @pytest.mark.claim("SUM-6")
 def test_three_people_learn_their_average_and_nobody_writes_down_a_salary(tmp_path: Path, start: Start) -> None:

@@ -26,9 +26,3 @@ def make(tmp_path: Path) -> Iterator[MakeSites]:
             return held.enter_context(federation(tmp_path / str(count), sites, overrides, **options))
 
         yield one
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.processes)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors import P2PFLError
@@ -18,6 +18,7 @@ from p2pfl.federation import Federation, changefile
 from p2pfl.federation.amend import amend, changed, next_hub
 from p2pfl.federation.federation import settings_of
 from p2pfl.federation.membership import Change
+from tests.examples import examples
 from tests.federation.changes import all_three, change, federation, lineage, member, next_file
 
 OLD = federation()
@@ -154,7 +155,7 @@ def test_a_change_comes_back_from_its_file_byte_for_byte() -> None:
 WRITTEN = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\x85\u2028\u2029\ufeff")
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.text(WRITTEN, max_size=40))
 def test_whatever_a_comment_says_comes_back_byte_for_byte(comment: str) -> None:
     old = Federation.parse(OLD.raw + f"# {comment}\n# and no line's end".encode())
@@ -171,7 +172,7 @@ def test_layout_does_not_count_and_a_field_that_is_no_such_thing_is_named(tmp_pa
         changefile.parse(raw.replace("from_round: 4", "from_round: soon").encode(), "change.yaml")
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(st.data())
 def test_a_damaged_file_is_another_change_or_refused_by_a_leaf(data: st.DataObject) -> None:
     """Never anything else."""

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors import P2PFLError
@@ -15,6 +15,7 @@ from p2pfl.errors import federation as leaves
 from p2pfl.federation import Federation, draft
 from p2pfl.federation.federation import difference, first_difference
 from p2pfl.federation.settings import SETTINGS
+from tests.examples import examples
 from tests.federation.sample import CARDS, NAMES, TASK, peers_yaml, replaced
 
 
@@ -228,7 +229,7 @@ def test_two_files_differ_by_line() -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_any_bytes_are_an_agreement_or_a_leaf(raw: bytes) -> None:
     with pytest.raises(P2PFLError):
         Federation.parse(raw)
@@ -274,7 +275,7 @@ PIECES = st.sampled_from(
 
 @pytest.mark.claim("FED-1")
 @given(st.integers(0, 2000), st.integers(0, 40), st.lists(PIECES, max_size=6).map("".join))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_a_damaged_file_is_read_or_refused_by_a_leaf_and_never_by_anything_else(
     start: int, length: int, instead: str
 ) -> None:

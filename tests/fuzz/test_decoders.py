@@ -8,17 +8,18 @@ from functools import reduce
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from p2pfl.codec import Malformed
+from tests.examples import examples
 from tests.fuzz import target
 from tests.fuzz.calls import decoding
 from tests.fuzz.check import Broken, accepts, bounded
 from tests.fuzz.decoders import DECODERS, OWN, Decoder
 from tests.fuzz.mutations import BOMBS, mutated
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = examples(60, suppress_health_check=list(HealthCheck))
 each = pytest.mark.parametrize("decoder", DECODERS, ids=lambda one: one.name)
 
 

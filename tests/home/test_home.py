@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from p2pfl.errors.home import (
@@ -32,6 +32,7 @@ from p2pfl.home.keyslots import KeyFile
 from p2pfl.home.sealing import LAYOUT, OVERHEAD_BYTES, SALT_BYTES, seal, unseal
 from p2pfl.keys import Secret
 from p2pfl.ledger.log import Log
+from tests.examples import examples
 from tests.home.home_fixtures import BY_NUMBER, Crash, Strike, failing, full, make
 
 MARKER = b"a marker that must never be seen"
@@ -432,7 +433,7 @@ def test_a_crash_at_any_step_of_a_replace_leaves_the_old_or_the_new(tmp_path: Pa
 ROWS = st.lists(st.tuples(st.sampled_from(["state/account", "state/total", "checkpoints/m"]), st.binary(max_size=64)))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS)
 def test_any_sequence_of_replaces_reads_back_as_a_dict_would(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, bytes]]

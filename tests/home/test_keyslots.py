@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from p2pfl.errors.home import (
@@ -27,6 +27,7 @@ from p2pfl.errors.home import (
 from p2pfl.home import Home, keyslots
 from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhrase, RecoveryKey, default_key_path
 from p2pfl.keys import Secret
+from tests.examples import examples
 from tests.home.home_fixtures import make
 
 PHRASE = Secret(b"correct horse battery staple")
@@ -189,7 +190,7 @@ def test_an_edited_slot_does_not_open(tmp_path: Path) -> None:
 ALMOST = st.from_regex(rb'\{"version": ?[0-9]+, "slots": (\[.{0,20}\]|null)\}', fullmatch=True)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=st.binary(max_size=80) | ALMOST)
 @example(raw=b"[" * 100_000)
 def test_a_keyslots_file_that_is_anything_else_is_refused_with_exit_5(tmp_path: Path, raw: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from p2pfl import merkle
@@ -16,6 +16,7 @@ from p2pfl.ledger import entry
 from p2pfl.ledger.entry import FIRST, entry_hash
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.verify import verify
+from tests.examples import examples
 from tests.home.home_fixtures import Strike, failing, full
 from tests.ledger.sample import SITES, federation_records, filled, genesis, home, round_, site_records, write
 
@@ -229,7 +230,7 @@ def test_a_failed_fsync_ends_all_writing_and_a_restart_finds_what_was_promised(t
         assert verify(at).verified
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=st.lists(st.sampled_from(["append", "group", "head", "restart", "sign"]), max_size=14))
 def test_any_order_of_appends_heads_and_restarts_reads_back_as_a_list_would(
     tmp_path_factory: pytest.TempPathFactory, plan: list[str]

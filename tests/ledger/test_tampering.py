@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from p2pfl.errors import IntegrityError
@@ -19,9 +19,10 @@ from p2pfl.home.keyslots import KeyFile
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.segment import HEAD, HEADER_BYTES, MARK, MOST_SEALED, MOST_WORK
 from p2pfl.ledger.verify import verify
+from tests.examples import examples
 from tests.ledger.sample import federation_records, filled, home, site_records, write
 
-QUICK = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 WHICH: tuple[LogName, ...] = ("federation", "site")
 
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from p2pfl.mesh import Limits, LinkClosed, Mesh
+from tests.examples import examples
 from tests.mesh.proxy import UNLIMITED, Proxy
 from tests.mesh.sites import Sites, Watch, running, sends_at_once
 
@@ -78,7 +79,7 @@ PLACES = st.one_of(st.integers(1, 9_000), st.integers(9_000, 12_000), st.integer
 
 
 @pytest.mark.claim("NET-6")
-@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@examples(12, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     st.lists(PLACES, min_size=1, max_size=12),
     st.lists(st.sampled_from([0, 40, 3_000, 200_000, 1_200_000]), min_size=1, max_size=8),

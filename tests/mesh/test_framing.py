@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.mesh import framing
@@ -26,6 +26,7 @@ from p2pfl.mesh.framing import (
     Outgoing,
     cut,
 )
+from tests.examples import examples
 
 TAG = b"link-tag"
 WINDOW = 8 << 20
@@ -75,7 +76,7 @@ class Wire:
 STEPS = st.lists(st.sampled_from(["offer", "send", "deliver", "acknowledge", "hear", "cut", "late cut"]), max_size=80)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(steps=STEPS, sizes=st.lists(st.integers(0, 40), min_size=1, max_size=20), window=st.integers(1, 40_000))
 def test_every_payload_arrives_once_and_in_order_whatever_is_cut(
     steps: list[str], sizes: list[int], window: int
@@ -106,7 +107,7 @@ def test_every_payload_arrives_once_and_in_order_whatever_is_cut(
         assert wire.sender.confirmed == sum(map(len, offered))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(numbers=st.lists(st.integers(0, 12), max_size=40))
 def test_frames_that_come_again_or_out_of_order_never_change_what_is_delivered(numbers: list[int]) -> None:
     taker, taken = Incoming(WINDOW), []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.mesh.zmtp import BODY_PART_BYTES, Checker, MalformedZmtp
+from tests.examples import examples
 
 GREETING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
 
@@ -38,7 +39,7 @@ def feed(data: bytes, pieces: list[int] | None = None) -> None:
 SPOKEN = GREETING + READY + part(30) + part(30, more=True) + part(300) + part(30, more=True) + part(0) + part(30)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(pieces=st.lists(st.integers(1, 40), max_size=40))
 def test_what_we_speak_passes_in_whatever_pieces_it_comes(pieces: list[int]) -> None:
     feed(SPOKEN, pieces)
@@ -91,7 +92,7 @@ def test_parts_without_end_are_refused_at_the_second_more() -> None:
     assert fed <= 20
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(noise=st.binary(max_size=300), after=st.sampled_from([b"", GREETING, GREETING + READY]))
 def test_noise_never_does_worse_than_a_refusal(noise: bytes, after: bytes) -> None:
     checker = Checker()

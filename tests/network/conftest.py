@@ -28,9 +28,3 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             playing[scene].result()
 
         yield play
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.network)

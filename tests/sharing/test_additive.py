@@ -7,20 +7,21 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.sharing import NotInField, ShareCountWrong
 from p2pfl.sharing.additive import complete, rand_bytes, reconstruct, split
 from p2pfl.sharing.field import FIELDS, Field
 from p2pfl.sharing.prg import expand
+from tests.examples import examples
 from tests.sharing import reference
 
 SMALL = Field("test", 5, 2)
 fields = st.sampled_from(list(FIELDS.values()))
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.data(), fields, st.integers(2, 20))
 def test_shares_reconstruct_to_the_secret(data: st.DataObject, field: Field, n: int) -> None:
     x = np.array(data.draw(st.lists(st.integers(0, field.p - 1), min_size=1, max_size=10)), field.dtype)

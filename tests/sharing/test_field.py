@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.sharing import NotInField, ShareCountWrong, WordOutOfRange, WordsMissized
 from p2pfl.sharing.field import BLOCK_BYTES, FIELDS, Field, Words, blocks
+from tests.examples import examples
 
 ALL = [*FIELDS.values(), Field("test", 5, 2), Field("test", 251, 2), Field("test", 2**32 - 5, 4)]
 fields = st.sampled_from(ALL)
@@ -156,7 +157,7 @@ def test_a_modulus_that_no_step_covers_is_refused() -> None:
             Field("test", p, word_bytes)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.integers(0, 300_000), st.sampled_from((2, 4, 8)))
 def test_blocks_cover_every_word_once_in_order(count: int, word_bytes: int) -> None:
     covered = list(blocks(count, word_bytes))

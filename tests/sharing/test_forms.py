@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.sharing import NotInField
@@ -16,6 +16,7 @@ from p2pfl.sharing import forms
 from p2pfl.sharing.field import FIELDS, Field, Words
 from p2pfl.sharing.forms import MOST_SIDE, MOST_WORDS, TAG_BYTES, Forms, add, forms_of
 from p2pfl.sharing.prg import expand
+from tests.examples import examples
 from tests.sharing import reference
 
 each_field = pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.name)
@@ -33,7 +34,7 @@ def fix(monkeypatch: pytest.MonkeyPatch, u: Words, v: Words) -> None:
 
 
 @given(st.sampled_from(list(FIELDS.values())), SIZES, st.integers(1, 7), st.binary(min_size=32, max_size=32))
-@settings(max_examples=60)
+@examples(60)
 def test_the_tags_of_all_chunks_add_up_to_the_tag_of_their_sum(
     field: Field, count: int, peers: int, challenge: bytes
 ) -> None:
@@ -43,7 +44,7 @@ def test_the_tags_of_all_chunks_add_up_to_the_tag_of_their_sum(
 
 
 @given(st.sampled_from([*FIELDS.values(), TOY, Field("odd", 251, 2)]), st.integers(1, 600), st.data())
-@settings(max_examples=60)
+@examples(60)
 def test_a_tag_is_that_of_the_slow_twin(field: Field, count: int, data: st.DataObject) -> None:
     edges = st.sampled_from([0, 1, field.half, field.p - 1])
     values = data.draw(st.lists(st.one_of(st.integers(0, field.p - 1), edges), min_size=count, max_size=count))
@@ -101,7 +102,7 @@ def test_a_change_of_any_single_word_changes_the_tag_under_every_challenge_tried
 
 
 @given(st.sampled_from(list(FIELDS.values())), st.integers(2, 2000), st.data())
-@settings(max_examples=100)
+@examples(100)
 def test_a_lie_that_keeps_the_plain_sum_changes_the_tag(field: Field, count: int, data: st.DataObject) -> None:
     words = chunk("honest", field, count)
     first, second = data.draw(st.permutations(range(count)))[:2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.sharing import NotInField
@@ -15,6 +15,7 @@ from p2pfl.sharing.field import BLOCK_BYTES, FIELDS, Field, Words
 from p2pfl.sharing.graph import incoming, outgoing
 from p2pfl.sharing.masking import mask, masks, unmask
 from p2pfl.sharing.prg import EDGE, SELF, context, expand, stream_key
+from tests.examples import examples
 from tests.sharing import reference
 
 each_field = pytest.mark.parametrize("field", FIELDS.values(), ids=lambda field: field.name)
@@ -52,7 +53,7 @@ def test_a_masked_vector_is_that_of_the_slow_twin(field: Field) -> None:
         assert found.tolist() == reference.mask(x, keys[:2], keys[2:4], keys[4], field, start)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.integers(3, 20), st.sampled_from(list(FIELDS.values())), st.integers(1, 50), st.integers(0, 2**32))
 def test_masks_cancel_and_the_sum_is_that_of_the_vectors_and_self_masks(
     n: int, field: Field, m: int, seed: int

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl import messages as m
@@ -19,6 +19,7 @@ from p2pfl.sharing.phases import members
 from p2pfl.sharing.state import State
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
+from tests.examples import examples
 from tests.sharing.letters import Paper
 from tests.sharing.liars import altering, run
 from tests.sharing.peer_fixtures import REST, VICTIM, abandons, leaves, named, paper, seat, sitting
@@ -126,7 +127,7 @@ SITES = st.sampled_from(SEVEN.names)
 
 
 @pytest.mark.claim("LIAR-6")
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     st.lists(st.tuples(SITES, SITES, SALTS), max_size=4),
     st.lists(st.tuples(SITES, SALTS), max_size=2),
@@ -156,7 +157,7 @@ def digests(row: dict[str, bytes | None]) -> tuple[tuple[str, bytes], ...]:
     return tuple((dealer, DEALT[dealer, salt].digest) for dealer, salt in row.items() if salt is not None)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.sets(st.sampled_from(SEVEN.names), max_size=2), st.data())
 def test_two_liars_of_seven_are_all_that_a_set_loses_whatever_they_acknowledge(
     liars: set[str], data: st.DataObject

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.keys import Secret
 from p2pfl.sharing.field import BLOCK_BYTES, FIELDS, Field
 from p2pfl.sharing.prg import EDGE, SELF, Keystream, Stream, context, expand, stream_key
+from tests.examples import examples
 from tests.sharing import reference
 
 REFUSED_31 = (reference.key("p2pfl: a key whose 31-bit stream refuses a word"), 641_741_466)  # found by search
@@ -28,7 +29,7 @@ def test_words_are_those_of_the_slow_twin(field: Field) -> None:
 
 
 @given(st.data(), st.sampled_from(ALL))
-@settings(max_examples=60)
+@examples(60)
 def test_a_slice_of_the_whole_is_the_slice_expanded_alone(data: st.DataObject, field: Field) -> None:
     whole = expand(reference.key("whole"), field, 0, 3 * BLOCK_BYTES // field.word_bytes + 5)
     start = data.draw(st.integers(0, whole.size))

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.sharing import LimitInvalid, ShareCountWrong, SumCouldWrap, ValueNotFinite, ValueOverLimit
@@ -16,6 +16,7 @@ from p2pfl.sharing.field import FIELDS, Field
 from p2pfl.sharing.prg import Keystream
 from p2pfl.sharing.quantiser import FixedPoint, Quantiser, largest
 from p2pfl.sharing.rotation import BLOCK, Floats, Signs, hadamard, rotate, unrotate
+from tests.examples import examples
 from tests.sharing import reference
 
 SEED, ROUNDING = reference.key("rotation"), reference.key("rounding")
@@ -79,7 +80,7 @@ def test_a_clip_or_limit_that_is_no_positive_number_is_refused(clip: float, limi
         Quantiser(FIELDS[31], 3, clip, limit, False)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.data(), fields, st.integers(3, 20), st.floats(1e-6, 1e6))
 def test_a_value_within_the_limit_comes_back_within_one_step(
     data: st.DataObject, field: Field, n: int, limit: float
@@ -155,7 +156,7 @@ def test_a_vector_in_single_precision_is_taken_as_the_numbers_that_it_holds(fiel
     assert clipped.count == sum(abs(value) > 0.1 for value in u.tolist()) > 2
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(fields, st.integers(2, 20), st.lists(st.floats(-3.0, 3.0), min_size=1, max_size=40), st.floats(1e-3, 2.0))
 def test_the_words_of_a_vector_are_those_of_the_slow_twin(field: Field, n: int, u: list[float], limit: float) -> None:
     words, clipped = Quantiser(field, n, 0.0, limit, False).quantise(np.array(u), SEED, ROUNDING)

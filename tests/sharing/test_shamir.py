@@ -6,10 +6,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.sharing.shamir import combine, split
+from tests.examples import examples
 from tests.sharing import reference
 
 EVERY_BYTE = bytes(range(256))
@@ -55,7 +56,7 @@ def test_a_share_with_one_byte_changed_gives_another_secret_in_that_byte_alone(
 
 
 @given(st.data(), dealt(most=12))
-@settings(max_examples=40)
+@examples(40)
 def test_split_and_combine_are_those_of_the_slow_twin(
     data: st.DataObject, deal: tuple[bytes, int, list[bytes]]
 ) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.examples import examples
 from tests.simulate import promises
 from tests.simulate.manual_rounds import ByHand
 
@@ -99,7 +100,7 @@ class Federation(RuleBasedStateMachine):
             promises.everything_is_final(self.world)
 
 
-Federation.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+Federation.TestCase.settings = examples(
+    60, stateful_step_count=40, suppress_health_check=list(HealthCheck), derandomize=True
 )
 TestFederation = Federation.TestCase

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.training import CompressionMisused, SupportMalformed
 from p2pfl.training.compression import Compressor, decode_support, encode_support, union
+from tests.examples import examples
 
 M = 1 << 20
 supports = st.sets(st.integers(0, M - 1), max_size=60).map(lambda found: np.array(sorted(found), dtype=np.int64))
@@ -30,7 +31,7 @@ def test_positions_of_the_largest_models_come_back(found: set[int]) -> None:
 
 
 @given(st.binary(max_size=40))
-@settings(max_examples=500)
+@examples(500)
 def test_bytes_are_refused_or_are_the_one_encoding_of_what_they_decode_to(data: bytes) -> None:
     try:
         positions = decode_support(data, 1000, 30, "hungary")

@@ -8,11 +8,12 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
 from p2pfl.training.privacy import Account, Mechanism, decimal_epsilon
+from tests.examples import examples
 from tests.training.settings import PRIVACY, privacy
 
 
@@ -101,7 +102,7 @@ def test_an_account_in_another_spelling_than_its_own_is_refused() -> None:
 
 @pytest.mark.claim("DP-5")
 @given(st.binary(max_size=60))
-@settings(max_examples=200)
+@examples(200)
 def test_bytes_that_are_no_account_are_an_error_and_never_an_empty_account(data: bytes) -> None:
     with pytest.raises(AccountUnreadable) as caught:
         Account.from_bytes(data)

@@ -1,0 +1,109 @@
+"""`p2pfl doctor` as people run it: beside others that run it, beside a join, alone."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pfl.home import Home
+from p2pfl.home.keyslots import KeyFile
+from tests.cli.sites import Sites, Start, ended, facts, said
+
+
+def test_five_doctors_at_once_find_every_link_well_in_both_directions(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path, count=5)
+    running = [start("doctor", *sites.common(name), "--wait", "100", "--json") for name in sites.names]
+    for name, process in zip(sites.names, running, strict=True):
+        status, out, err = ended(process)
+        assert status == 0, err
+        told: dict[str, Any] = facts(out)
+        assert told["ready"]
+        assert told["port"] == {
+            "state": "open",
+            "address": f"127.0.0.1:{sites.ports[sites.names.index(name)]}",
+            "process": process.pid,
+        }
+        assert {link["peer"] for link in told["links"]} == set(sites.names) - {name}
+        for link in told["links"]:
+            assert (link["there"], link["back"], link["up"], link["errors"]) == ("ok", "ok", True, [])
+            assert link["same_peers_yaml"]
+            assert link["tls"]["version"] == "TLSv1.3"
+            assert link["up_bit_s"] > 0
+            assert link["down_bit_s"] > 0
+            assert abs(link["clock_ahead_s"]) < 10
+
+
+@pytest.mark.claim("PROBE-1")
+def test_a_doctor_beside_a_training_disturbs_no_round(tmp_path: Path, start: Start) -> None:
+    """It finds that the port is held by this site's own join."""
+    sites = Sites(tmp_path, "rounds=500", "privacy.max_epsilon=100")
+    joins = [start(*sites.join(name)) for name in sites.names]
+    said(joins[0], "round 1 ")
+    for _ in range(2):
+        status, out, err = ended(start("doctor", *sites.common(sites.names[0]), "--json"))
+        assert status == 0, err + out
+        told: dict[str, Any] = facts(out)
+        assert (told["port"]["state"], told["port"]["process"]) == ("taken", joins[0].pid)
+        assert [(link["there"], link["back"]) for link in told["links"]] == [("ok", "ok")] * 2
+    for process in joins:
+        process.send_signal(signal.SIGINT)
+    for process in joins:
+        status, _, err = ended(process)
+        assert status == 130
+        assert "abandoned" not in err
+        assert "no link with" not in err
+        rounds = re.findall(r"^round .*", err, re.M)
+        assert rounds
+        assert all("3 of 3 sites" in line for line in rounds)
+
+
+def test_a_site_down_and_one_with_another_file_end_doctor_with_1(tmp_path: Path, start: Start) -> None:
+    """Both findings say what to do."""
+    sites = Sites(tmp_path)
+    first, second, third = sites.names
+    other = tmp_path / "other.yaml"
+    other.write_bytes(sites.agreement("rounds=9"))
+    far = start("doctor", "--peers", str(other), *sites.common(second)[2:], "--wait", "100")
+    said(far, "listening")
+    status, out, _ = ended(start("doctor", *sites.common(first), "--wait", "0.1"))
+    assert status == 1
+    down, differs = out.index(f"\n  {third} "), out.index(f"\n  {second} ")
+    assert down < differs, "the worst comes first"
+    assert "P2P-MESH-043" in out
+    assert "P2P-ROUND-033" in out
+    assert re.search(r"\| -rounds: 8.*\n.*\| \+rounds: 9", out)
+    assert f"try       nc -vz 127.0.0.1 {sites.ports[2]}" in out
+    assert max(map(len, out.splitlines())) <= 80
+    far.send_signal(signal.SIGINT)
+    assert ended(far)[0] == 130
+
+
+def test_ctrl_c_while_it_only_answers_others_prints_what_was_found(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path)
+    for process in [start("sum", *sites.common(name), "--value", "1") for name in sites.names[1:]]:
+        said(process, "listening")
+    running = start("doctor", *sites.common(sites.names[0]), "--wait", "300", "--json")
+    said(running, "answering the others' doctors")
+    running.send_signal(signal.SIGINT)
+    status, out, _ = ended(running)
+    assert status == 0
+    assert facts(out)["ready"]
+
+
+def test_a_port_held_by_another_program_is_named(tmp_path: Path, start: Start) -> None:
+    """And a home of another federation is refused."""
+    sites = Sites(tmp_path)
+    with socket.create_server(("127.0.0.1", sites.ports[0])):
+        status, out, _ = ended(start("doctor", *sites.common(sites.names[0]), "--wait", "0.1", "--json"))
+    told: dict[str, Any] = facts(out)
+    assert status == 1
+    assert told["port"]["state"] == "shut"
+    assert [error["code"] for error in told["errors"]] == ["P2P-MESH-001"]
+    Home.create(tmp_path / "stranger", "stranger", [KeyFile(tmp_path / "stranger.key")]).close()
+    status, _, err = ended(start("doctor", "--peers", str(sites.peers), "--home", str(tmp_path / "stranger")))
+    assert (status, "P2P-ROUND-042" in err) == (2, True)

@@ -1,0 +1,32 @@
+"""How many examples Hypothesis tries. A test states its count; P2PFL_THOROUGH scales all of them.
+
+P2PFL_THOROUGH  1, or unset  as many as the test states: `make test` and CI
+                0            at most 10: `make quick`
+                N            N times as many: a night's search
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hypothesis import settings
+
+QUICK = 10
+UNSTATED = 100  # examples of a test that states no count; Hypothesis' own number
+THOROUGH = float(os.environ.get("P2PFL_THOROUGH", "1"))
+
+
+def scaled(count: int, thorough: float = THOROUGH) -> int:
+    return max(1, round(count * thorough)) if thorough else min(count, QUICK)
+
+
+def examples(count: int, **others: Any) -> settings:
+    """Decorator of a test that tries `count` examples, scaled; `others` are further settings of Hypothesis."""
+    return settings(max_examples=scaled(count), deadline=None, **others)  # a slow machine fails no test
+
+
+def load_profile() -> None:
+    """The same for tests that state no count."""
+    settings.register_profile("p2pfl", examples(UNSTATED))
+    settings.load_profile("p2pfl")
