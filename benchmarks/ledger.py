@@ -47,7 +47,7 @@ def rounds(count: int) -> list[Entry]:
     """A federation log: a genesis and rounds, each signed by all five."""
     names, hashed = list(SITES), "0" * 64
     peers = [(name, site.key) for name, site in SITES.items()]
-    records = [entry.genesis(federation="benchmark", epoch=1, configuration=RUN, peers=peers, settings={})]
+    records = [entry.genesis(federation="benchmark", epoch=1, federation_digest=RUN, peers=peers, settings={})]
     base = hashed
     for k in range(1, count + 1):
         records.append(

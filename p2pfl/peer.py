@@ -104,7 +104,7 @@ class Peer:
 
     @property
     def federation(self) -> Federation:
-        """The agreement of the epoch that it is."""
+        """The peers.yaml of the current epoch, read."""
         return self.node.federation
 
     @classmethod

@@ -125,7 +125,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Roster:
-    """The members of one epoch, in file order; the order is part of the agreement."""
+    """The members of one epoch, in file order; the order counts."""
 
     epoch: int
     members: tuple[Member, ...]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LocalInputs:
-    """What this site brings: everything local that the agreement does not hold."""
+    """What this site brings: everything local that peers.yaml does not hold."""
 
     federation: Federation
     access: Access

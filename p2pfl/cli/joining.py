@@ -97,14 +97,14 @@ def proxy_options(command: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What is this site's own business, and in no agreement."""
+    """What is this site's own business, and in no peers.yaml."""
 
     home: Path
     keys: Sequence[KeySource]
     listen: str | None
     wait_s: float | None
     proxy: ProxyChoice = ProxyChoice()
-    document: Path | None = None  # the agreement that peers.yaml names
+    document: Path | None = None  # the business associate agreement that peers.yaml names
 
     @asynccontextmanager
     async def join(

@@ -36,7 +36,7 @@ peers_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("peers.yaml"),
     show_default=True,
-    help="The agreement of the sites.",
+    help="The peers file of the sites.",
 )
 
 agreement_option = click.option(

@@ -85,7 +85,7 @@ def _genesis(records: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {
         "name": records[0]["federation"],
         "epoch": last["epoch"],
-        "federation_digest": last["configuration"],
+        "federation_digest": last["federation_digest"],
         "sites": [name for name, _ in last["peers"]],
     }
 

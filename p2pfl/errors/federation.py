@@ -191,16 +191,16 @@ class HubWithoutAddress(ConfigurationError):
     command = "p2pfl init --help"
 
 
-class CardNotAgreement(ConfigurationError):
-    """{source} is the card of one site; the agreement of all sites was meant."""
+class CardNotPeersFile(ConfigurationError):
+    """{source} is the card of one site; the peers file of all sites was meant."""
 
     code = "P2P-USE-021"
     likely = ("the file that one site makes from all cards, peers.yaml, has not been made or handed out yet",)
     command = "p2pfl peers create A.card B.card C.card -o peers.yaml"
 
 
-class AgreementNotCard(ConfigurationError):
-    """{source} is an agreement of sites; the card of one site was meant."""
+class PeersFileNotCard(ConfigurationError):
+    """{source} is the peers file of all sites; the card of one site was meant."""
 
     code = "P2P-USE-022"
     likely = ("the two files were mixed up: each site's card lies in its home, as NAME.card",)

@@ -85,7 +85,7 @@ class MembershipBroken(IntegrityError):
     command = "p2pfl ledger verify --home {home}"
 
 
-class AgreementUnknown(ConfigurationError):
+class PeersFileUnknown(ConfigurationError):
     """This home no longer holds the peers.yaml of epoch {epoch}, and another one was given."""
 
     code = "P2P-LEDGER-011"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pfl import codec
-from p2pfl.errors.federation import AgreementNotCard, CardForged
+from p2pfl.errors.federation import CardForged, PeersFileNotCard
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.federation import MOST_ADDRESSES, VERSION, read_address, read_key, read_name
 from p2pfl.federation.readers import items, text, whole
@@ -45,7 +45,7 @@ class Card:
         """The card that `raw` holds; raises a leaf of errors.federation with line and column, or CardForged."""
         top = strict_yaml.read(raw, source)
         if "peers" in top.rows and "signature" not in top.rows:
-            raise AgreementNotCard(source=source, evidence=f"it has {', '.join(top.rows)}")
+            raise PeersFileNotCard(source=source, evidence=f"it has {', '.join(top.rows)}")
         top.only(("version", "name", "key", "addresses", "signature"))
         top.take("version", whole(VERSION, VERSION))
         member = Member(

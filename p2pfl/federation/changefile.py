@@ -45,7 +45,7 @@ def parse(raw: bytes, source: str) -> Change:
             "of": top.take("of", choice(*RUNS)),
             "from_round": top.take("from_round", whole(EARLIEST, 1 << 52)),
             "before": top.take("before", HEX32),
-            "configuration": hashlib.sha256(file.encode()).hexdigest(),
+            "federation_digest": hashlib.sha256(file.encode()).hexdigest(),
             "peers": [[one.name, one.key.hex()] for one in federation.roster.members],
             "added": added,
             "removed": list(top.take("removed", _NAMES)),

@@ -31,8 +31,8 @@ def write(name: str, members: Sequence[Member], task: TaskLines, overrides: Sequ
     """Return the file's bytes, which Federation.parse accepts. Raises a leaf of errors.federation if they cannot be."""
     words = {setting.key: setting.default for setting in SETTINGS} | dict(map(override, overrides))
     lines = [
-        f"# p2pfl: the agreement of the federation {name}. Every site holds this file byte for byte: each hello",
-        "# compares its SHA-256, so a changed comment is a changed agreement.",
+        f"# p2pfl: the peers file of the federation {name}. Every site holds this file byte for byte: each hello",
+        "# compares its SHA-256, so a changed comment is a changed file.",
         f"version: {VERSION}",
         commented(f"federation: {name}", "the name of this federation"),
         commented("epoch: 1", "counts changes of membership"),

@@ -1,6 +1,6 @@
 """peers.yaml ► Federation: what the sites agreed on, frozen, validated as a whole, with its digest and a line diff.
 
-The file is the agreement: its SHA-256 over the raw bytes travels in every hello, so a comment that differs is a
+SHA-256 over the file's raw bytes is the federation digest. It travels in every hello, so a comment that differs is a
 difference. A Federation is built whole or not at all; after that nothing in it is optional but what may be null.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pfl.errors.federation import (
-    CardNotAgreement,
+    CardNotPeersFile,
     DuplicateMember,
     HubNotAMember,
     HubNotNamed,
@@ -134,10 +134,10 @@ class Federation:
 
     @classmethod
     def parse(cls, raw: bytes, source: str = "peers.yaml") -> Federation:
-        """The agreement that `raw` holds."""
+        """The federation that `raw` describes."""
         top = strict_yaml.read(raw, source)
         if "signature" in top.rows and "peers" not in top.rows:
-            raise CardNotAgreement(source=source, evidence=f"it has {', '.join(top.rows)}")
+            raise CardNotPeersFile(source=source, evidence=f"it has {', '.join(top.rows)}")
         top.only((*TOP, "lineage"))
         top.take("version", whole(VERSION, VERSION))
         values = _settings(top)

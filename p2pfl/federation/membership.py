@@ -25,12 +25,12 @@ EARLIEST: Final = 2  # a change stands behind a final round; before the first, a
 MOST_RECORD: Final = 1 << 20
 
 
-def run_of(first: bytes, configuration: bytes, what: str) -> bytes:
+def run_of(first: bytes, federation_digest: bytes, what: str) -> bytes:
     """Names a run: the `training` goes on through all epochs, each epoch has `sums` of its own.
 
-    first, configuration   digests of the peers.yaml of epoch 1, and of the epoch that it is
+    first, federation_digest   SHA-256 of the peers.yaml of epoch 1, and of the run's own epoch
     """
-    return digest("run", first if what == RUNS[0] else configuration, what.encode())
+    return digest("run", first if what == RUNS[0] else federation_digest, what.encode())
 
 
 def genesis_digest(record: bytes) -> bytes:
@@ -92,8 +92,8 @@ def record_of(lineage: Lineage, file: bytes, *, of: str, from_round: int) -> byt
         "epoch": new.roster.epoch,
         "of": of,
         "from_round": from_round,
-        "before": lineage.configuration.hex(),
-        "configuration": new.digest.hex(),
+        "before": lineage.federation_digest.hex(),
+        "federation_digest": new.digest.hex(),
         "peers": [[name, key.hex()] for name, key in after.items()],
         "added": [name for name in after if name not in before],
         "removed": [name for name in before if name not in after],
@@ -111,7 +111,7 @@ def agreed(new: Federation, added: Collection[str]) -> Facts:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Where a federation stands after its genesis and the changes since. `configuration`: digest of its peers.yaml.
+    """Where a federation stands after its genesis and the changes since.
 
     digests     of the peers.yaml of each epoch so far, the current one last
     file        the current peers.yaml, empty in epoch 1: the genesis holds its digest alone
@@ -124,7 +124,8 @@ class Lineage:
     file: bytes = b""
 
     @property
-    def configuration(self) -> bytes:
+    def federation_digest(self) -> bytes:
+        """SHA-256 of the current peers.yaml."""
         return self.digests[-1]
 
     @classmethod
@@ -135,7 +136,7 @@ class Lineage:
             if held["kind"] != "genesis":
                 raise ValueError(f"it begins with {held['kind']!r}")
             members = tuple(Member(name, bytes.fromhex(key)) for name, key in held["peers"])
-            roster, first = Roster(held["epoch"], members), bytes.fromhex(held["configuration"])
+            roster, first = Roster(held["epoch"], members), bytes.fromhex(held["federation_digest"])
             Quorums(len(members))
             if not all(belongs_to_somebody(member.key) for member in members):
                 raise ValueError("a key for which everybody can sign")
@@ -197,7 +198,7 @@ class Lineage:
         Signatures come before the file: nobody reads YAML for seconds for a change that nobody stands for.
         """
         held = change.facts
-        if (held.get("epoch"), held.get("before")) != (self.roster.epoch + 1, self.configuration.hex()):
+        if (held.get("epoch"), held.get("before")) != (self.roster.epoch + 1, self.federation_digest.hex()):
             raise Malformed("it changes another epoch than this one")
         if (count := len(self.signers(change))) < self.roster.quorums.q:
             raise Malformed(f"{count} of {self.roster.quorums.q} signatures")
@@ -277,5 +278,5 @@ class Epochs:
 def due(change: Change, lineage: Lineage, run: bytes, number: int) -> bool:
     """Round `number` of `run` may be the last before the change: whoever holds the change announces it there."""
     held = change.facts
-    wanted = run_of(lineage.first, lineage.configuration, str(held["of"]))
+    wanted = run_of(lineage.first, lineage.federation_digest, str(held["of"]))
     return run == wanted and number >= int(held["from_round"]) - 1

@@ -34,12 +34,12 @@ BAD = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionErr
 
 PLACE = "run:hash epoch:whole round:whole attempt:whole "
 FEDERATION = {
-    "genesis": "federation:text epoch:whole configuration:hash peers:peers settings:map",
+    "genesis": "federation:text epoch:whole federation_digest:hash peers:peers settings:map",
     "agreement": "epoch:whole sha256:hash members:names",
     "round": PLACE + "rests_on:whole base:hash time_ms:whole salt:hash attempt_digest:hash view:hash total:hash "
              "survivors:names left_out:names model_before:hash model_after:hash configuration:map outcome:map "
              "epsilon:spent site_heads:hashes announced?:hash",
-    "membership": "epoch:whole of:run from_round:whole before:hash configuration:hash peers:peers added:names "
+    "membership": "epoch:whole of:run from_round:whole before:hash federation_digest:hash peers:peers added:names "
                   "removed:names rotated:names file:long agreement?:hash",
 }  # fmt: skip
 SITE = {
@@ -249,7 +249,7 @@ class Federation:
         self.log, self.findings = log, list[tuple[int | None, str]]()
         self.sites: Keys = {}
         self.ever = dict[str, set[str]]()  # by name, every key that it had
-        self.name, self.genesis, self.epoch, self.first, self.configuration = "", "", 0, "", ""
+        self.name, self.genesis, self.epoch, self.first, self.federation_digest = "", "", 0, "", ""
         self.settings: Map = {}
         self.agreement: str | None = None
         self.announced: str | None = None
@@ -285,8 +285,8 @@ class Federation:
     def _genesis(self, held: Map, record: bytes, signatures: Mapping[str, bytes]) -> Iterator[str]:
         self._enter(held["peers"])
         self.name, self.epoch, self.settings = held["federation"], held["epoch"], held["settings"]
-        self.genesis, self.first = sha(record).hex(), held["configuration"]
-        self.configuration = self.first
+        self.genesis, self.first = sha(record).hex(), held["federation_digest"]
+        self.federation_digest = self.first
         if not 3 <= len(self.sites) <= 200 or len(set(self.sites.values())) != len(held["peers"]):
             yield "fewer than three sites, or two with one name or key"
         yield from lacking(self.sites, signing(self.sites, "record", record, signatures), signatures, self.sites)
@@ -329,13 +329,13 @@ class Federation:
         old, new, file = self.sites, dict(held["peers"]), held["file"]
         if digest("change", record).hex() != self.announced:
             yield "a change of membership that the round before does not announce"
-        source = self.first if held["of"] == "training" else self.configuration
+        source = self.first if held["of"] == "training" else self.federation_digest
         due = digest("run", bytes.fromhex(source), held["of"].encode()).hex()
         if self.last[0] != due or self.last[1] < held["from_round"] - 1 or held["from_round"] < 2:
             yield "the change stands before the round from which it counts"
-        if (held["epoch"], held["before"]) != (self.epoch + 1, self.configuration):
+        if (held["epoch"], held["before"]) != (self.epoch + 1, self.federation_digest):
             yield "the change does not lead from this epoch to the next"
-        if sha(file.encode()).hex() != held["configuration"]:
+        if sha(file.encode()).hex() != held["federation_digest"]:
             yield "the change does not hold the peers.yaml that it names"
         if any(text not in file for text in (self.first, self.genesis, *new.values(), *new)):
             yield "the peers.yaml in the change lists other sites, or is of another federation"
@@ -358,7 +358,7 @@ class Federation:
         if len(good & set(old)) < quorum(len(old)):
             yield f"{len(good & set(old))} sites approved the change, {quorum(len(old))} must"
         self._enter(held["peers"])
-        self.epoch, self.configuration, self.announced = held["epoch"], held["configuration"], None
+        self.epoch, self.federation_digest, self.announced = held["epoch"], held["federation_digest"], None
         self.changes += 1
 
     def _enter(self, peers: list[list[str]]) -> None:

@@ -88,17 +88,17 @@ def _membership_line(f: Facts) -> str:
              *(f"{name} has another key" for name in f["rotated"])]  # fmt: skip
     what = ", ".join(steps) or "other addresses"
     signed = f", {' and '.join(f['added'])} under agreement {f['agreement'][:12]}" if "agreement" in f else ""
-    then = f"{len(f['peers'])} sites, configuration {f['configuration'][:12]}"
+    then = f"{len(f['peers'])} sites, peers.yaml {f['federation_digest'][:12]}"
     return f"epoch {f['epoch']} begins: {what}{signed}; {then}"
 
 
 KINDS: Final[dict[str, Kind]] = {
     "genesis": Kind(
         "federation",
-        {"federation": is_text, "epoch": is_whole, "configuration": is_hash, "peers": is_peers, "settings": is_map},
+        {"federation": is_text, "epoch": is_whole, "federation_digest": is_hash, "peers": is_peers, "settings": is_map},
         lambda f: (
             f"federation {f['federation']} begins: epoch {f['epoch']}, {len(f['peers'])} sites, "
-            f"configuration {f['configuration'][:12]}"
+            f"peers.yaml {f['federation_digest'][:12]}"
         ),
     ),
     "agreement": Kind(
@@ -136,7 +136,7 @@ KINDS: Final[dict[str, Kind]] = {
             "of": lambda value: value in ("training", "sums"),
             "from_round": is_whole,
             "before": is_hash,
-            "configuration": is_hash,
+            "federation_digest": is_hash,
             "peers": is_peers,
             "added": many(is_name),
             "removed": many(is_name),
@@ -302,13 +302,13 @@ def genesis(
     *,
     federation: str,
     epoch: int,
-    configuration: bytes,
+    federation_digest: bytes,
     peers: Iterable[tuple[str, bytes]],
     settings: Mapping[str, Any],
 ) -> bytes:
-    """Entry 0: who takes part, under which configuration (digest of peers.yaml). A function of peers.yaml alone."""
+    """Entry 0: who takes part, under which peers.yaml. A function of that file alone."""
     rows = [[name, key.hex()] for name, key in peers]
-    held = {"federation": federation, "epoch": epoch, "configuration": configuration.hex(), "peers": rows}
+    held = {"federation": federation, "epoch": epoch, "federation_digest": federation_digest.hex(), "peers": rows}
     return _made("genesis", {**held, "settings": dict(settings)})
 
 

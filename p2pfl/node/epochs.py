@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from p2pfl import codec
-from p2pfl.errors.ledger import AgreementUnknown
+from p2pfl.errors.ledger import PeersFileUnknown
 from p2pfl.errors.membership import NewKeyMissing, NotAMember, NothingToChange
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import Federation
@@ -45,9 +45,9 @@ def keep_change(home: Home, change: Change) -> None:
 
 
 def standing(home: Home, given: Federation) -> tuple[Federation, Lineage]:
-    """The agreement of the epoch that this home's ledger has reached, and how it came to it. Changes nothing.
+    """The peers.yaml of the epoch that this home's ledger has reached, and how it came to it. Changes nothing.
 
-    Raises NothingToChange, OtherFederation, AgreementUnknown, MembershipBroken.
+    Raises NothingToChange, OtherFederation, PeersFileUnknown, MembershipBroken.
     """
     log = Log.open(home, "federation")
     lineage = epochs_of(home, log).lineage
@@ -59,7 +59,7 @@ def standing(home: Home, given: Federation) -> tuple[Federation, Lineage]:
 
 
 def current(home: Home, given: Federation) -> Federation:
-    """The agreement of the epoch that this home's ledger has reached; `given` while that has not begun."""
+    """The peers.yaml of the epoch that this home's ledger has reached; `given` while that has not begun."""
     try:
         return standing(home, given)[0]
     except NothingToChange:
@@ -70,7 +70,7 @@ def enter(home: Home, given: Federation) -> Federation:
     """The peers.yaml under which this home goes on: `given`, or that of the epoch which its ledger has reached.
 
     A file of an earlier epoch names the federation as well as the newest one does, so a service need not be told of
-    each change. Raises NotAMember, NotInRoster, NewKeyMissing, AgreementUnknown, MembershipBroken.
+    each change. Raises NotAMember, NotInRoster, NewKeyMissing, PeersFileUnknown, MembershipBroken.
     """
     federation = _reached(home, given)
     _take_key(home, federation)
@@ -89,7 +89,7 @@ def leap(home: Home, federation: Federation) -> bool:
     """
     change = held_change(home)
     lineage = standing(home, federation)[1]
-    if change is None or change.facts.get("before") != lineage.configuration.hex():
+    if change is None or change.facts.get("before") != lineage.federation_digest.hex():
         return False
     new = Federation.parse(lineage.after(change).file, "the next peers.yaml")
     if home.name in new.roster and new.roster[home.name].key == home.identity().key:
@@ -128,14 +128,14 @@ def _reached(home: Home, given: Federation) -> Federation:
 
 def _agreed(home: Home, given: Federation, lineage: Lineage) -> Federation:
     """The peers.yaml of the epoch that the ledger has reached."""
-    if given.digest == lineage.configuration:
+    if given.digest == lineage.federation_digest:
         return given
     if lineage.file:
         return Federation.parse(lineage.file, f"peers.yaml of epoch {lineage.roster.epoch}")
     stored = _stored(home)
-    if stored is None or stored.digest != lineage.configuration:
+    if stored is None or stored.digest != lineage.federation_digest:
         evidence = f"given: epoch {given.roster.epoch}, SHA-256 {given.digest.hex()[:16]}"
-        raise AgreementUnknown(epoch=lineage.roster.epoch, evidence=evidence)
+        raise PeersFileUnknown(epoch=lineage.roster.epoch, evidence=evidence)
     return stored
 
 

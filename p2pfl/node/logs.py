@@ -44,7 +44,7 @@ def genesis_of(federation: Federation) -> bytes:
     return entries.genesis(
         federation=federation.name,
         epoch=roster.epoch,
-        configuration=federation.digest,
+        federation_digest=federation.digest,
         peers=[(member.name, member.key) for member in roster.members],
         settings=settings,
     )

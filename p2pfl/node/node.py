@@ -247,7 +247,7 @@ class Node:
     async def _reach(self, active: ActiveRun) -> None:
         """In a later epoch: fetch the ledger up to it, if this site was not there when it began."""
         names = [name for name in self.federation.roster.names if name != self.name]
-        while (stands := self.changes.lineage()) is None or stands.configuration != self.federation.digest:
+        while (stands := self.changes.lineage()) is None or stands.federation_digest != self.federation.digest:
             self.changes.check_over()
             missing = dict.fromkeys(names, "the ledger up to this epoch")
             await self._take(active, await self.inbox.next(partial(Waiting, "ledger", 0, missing)))

@@ -100,7 +100,7 @@ class PendingChange:
 
     def _take(self, change: Change, *, keep: bool) -> None:
         lineage = self.lineage()
-        if lineage is None or lineage.configuration != self._federation.digest:
+        if lineage is None or lineage.federation_digest != self._federation.digest:
             return
         try:
             lineage.after(change)

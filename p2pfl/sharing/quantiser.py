@@ -1,7 +1,7 @@
-"""Floats ► words and back: clip, rotate, scale, round; a configuration in which a sum could wrap cannot be built.
+"""Floats ► words and back: clip, rotate, scale, round; settings under which a sum could wrap cannot be built.
 
 Each peer's integer lies in [−L, L] with L = ⌊(p−1)/(2n)⌋, so a sum over at most n of them lies in [−(p−1)/2, (p−1)/2]
-and its residue mod p is itself. Clip and limit come from configuration or earlier aggregates, never from the vector.
+and its residue mod p is itself. Clip and limit come from the settings or earlier aggregates, never from the vector.
 
 Rounding is stochastic, up with probability equal to the fraction, so its mean is the value. With an L2 clip it is
 conditional: a draw whose norm exceeds the bound of Kairouz, Liu, Steinke 2021 (Proposition 4.1, β = e⁻¹⁰) is drawn

@@ -35,9 +35,9 @@ class Sites:
             (folder / name / "records.csv").write_bytes(raw)
             with Home.create(folder / name / "home", name, [KeyFile(folder / name / "site.key")]) as home:
                 self.members.append(Card.sign(home.identity(), name, [Address("127.0.0.1", port)]).member)
-        self.peers.write_bytes(self.agreement(*overrides))
+        self.peers.write_bytes(self.peers_yaml(*overrides))
 
-    def agreement(self, *overrides: str) -> bytes:
+    def peers_yaml(self, *overrides: str) -> bytes:
         return draft.write("trial", self.members, task_lines(None), overrides)
 
     def common(self, name: str) -> list[str]:

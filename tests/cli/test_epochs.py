@@ -58,7 +58,7 @@ def test_a_proof_is_checked_with_the_keys_of_the_epoch_that_it_is_of(
     assert proof["convicts"] == "fay"  # who was not there when the ledger began
 
 
-def test_a_file_of_any_epoch_leads_to_the_agreement_of_the_one_that_it_is(home: Path, tmp_path: Path) -> None:
+def test_a_file_of_any_epoch_leads_to_the_peers_file_of_the_one_that_it_is(home: Path, tmp_path: Path) -> None:
     with Home.open(home, unlock=[KeyFile(tmp_path / "ada.key")], write=False) as opened:
         for given in (federation(), MADE.federation()):
             assert current(opened, given).digest == MADE.federation().digest

@@ -31,7 +31,7 @@ D = digest("attempt")
 
 @dataclass
 class Desk:
-    """A home whose node accuses, the agreement beside it, and what the command printed."""
+    """A home whose node accuses, peers.yaml beside it, and what the command printed."""
 
     place: Place
     folder: Path
@@ -222,7 +222,7 @@ def test_a_proof_against_a_site_of_another_federation_is_none_here(desk: Desk) -
     assert desk.shown("--check", path)[0] == 0
 
 
-def test_a_file_that_is_not_there_and_a_missing_agreement_are_errors_of_their_own(desk: Desk) -> None:
+def test_a_file_that_is_not_there_and_a_missing_peers_file_are_errors_of_their_own(desk: Desk) -> None:
     assert desk.p2pfl("--check", "nowhere")[0] == 2
     (desk.folder / "peers.yaml").unlink()
     assert desk.p2pfl("--check", desk.file(desk.proof()))[0] == 2

@@ -1,4 +1,4 @@
-"""init and peers: sites make cards and one agreement; nothing is overwritten; each mistake has its own error."""
+"""init and peers: sites make cards and one peers file; nothing is overwritten; each mistake has its own error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     return found
 
 
-def test_three_cards_become_one_agreement(here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_three_cards_become_one_peers_file(here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert run(["peers", "create", *cards, "-o", "peers.yaml", "--name", "trial", "--set", "rounds=3", "--json"]) == 0
     facts = told(capsys)
@@ -345,7 +345,7 @@ def test_cards_of_one_name_or_address_are_told_by_their_files(
     assert not Path("peers.yaml").exists()
 
 
-def test_a_card_for_an_agreement_and_an_agreement_for_a_card_are_called_that(
+def test_a_card_for_a_peers_file_and_a_peers_file_for_a_card_are_called_that(
     here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["peers", "create", *cards, "-o", "peers.yaml"]) == 0

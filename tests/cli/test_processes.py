@@ -182,7 +182,7 @@ def test_check_names_missing_links_with_the_cause_and_charges_nothing(tmp_path: 
     sites = Sites(tmp_path)
     first, second, third = sites.names
     other = tmp_path / "other.yaml"
-    other.write_bytes(sites.agreement("rounds=9"))
+    other.write_bytes(sites.peers_yaml("rounds=9"))
     running = [start(*sites.join(name, "--check", "--wait", "15", "--json")) for name in (first, second)]
     said(running[0], "listening")
     held = ended(start("sum", "--peers", str(other), *sites.common(third)[2:], "--value", "1", "--wait", "10"))
@@ -210,7 +210,7 @@ def test_the_budget_ends_a_training_with_4_and_is_recorded(tmp_path: Path, start
 def test_another_peers_yaml_is_told_at_the_site_that_differs(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path)
     other = tmp_path / "other.yaml"
-    other.write_bytes(sites.agreement("rounds=9"))
+    other.write_bytes(sites.peers_yaml("rounds=9"))
     odd = sites.names[2]
     for name in sites.names[:2]:
         start("sum", *sites.common(name), "--value", "1")

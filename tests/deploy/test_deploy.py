@@ -219,7 +219,7 @@ def test_the_image_runs_as_nobody_special_and_holds_nothing_secret() -> None:
     assert 'p2pfl = "p2pfl.cli.main:main"' in (ROOT / "pyproject.toml").read_text()
 
 
-def test_prepare_makes_five_homes_and_one_agreement_and_never_overwrites(tmp_path: Path) -> None:
+def test_prepare_makes_five_homes_and_one_peers_file_and_never_overwrites(tmp_path: Path) -> None:
     script = tmp_path / "prepare"
     shutil.copy(CONTAINER / "prepare", script)
     environment = {**os.environ, "P2PFL": f"{sys.executable} -m p2pfl", "PYTHONPATH": str(ROOT)}

@@ -85,7 +85,7 @@ def test_so_is_a_peers_yaml_that_lists_one() -> None:
 
 def test_so_is_a_ledger_that_begins_with_one() -> None:
     peers = [[card.member.name, card.member.key.hex()] for card in CARDS]
-    genesis = {"kind": "genesis", "epoch": 1, "configuration": "ab" * 32, "peers": peers}
+    genesis = {"kind": "genesis", "epoch": 1, "federation_digest": "ab" * 32, "peers": peers}
     assert Lineage.of_genesis(facts(genesis)).roster.names == NAMES
     peers[1][1] = bytes(32).hex()
     with pytest.raises(Malformed, match="everybody can sign"):

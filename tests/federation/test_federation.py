@@ -172,7 +172,7 @@ def test_malformed_text_is_refused_with_line_and_column(
     ],
     ids=range(15),
 )
-def test_bytes_that_are_no_agreement_are_refused_by_a_leaf(raw: bytes) -> None:
+def test_bytes_that_are_no_peers_file_are_refused_by_a_leaf(raw: bytes) -> None:
     with pytest.raises(P2PFLError) as caught:
         Federation.parse(raw)
     assert caught.value.exit_status == 2
@@ -230,7 +230,7 @@ def test_two_files_differ_by_line() -> None:
 
 @given(st.binary(max_size=400))
 @examples(150)
-def test_any_bytes_are_an_agreement_or_a_leaf(raw: bytes) -> None:
+def test_any_bytes_are_a_peers_file_or_a_leaf(raw: bytes) -> None:
     with pytest.raises(P2PFLError):
         Federation.parse(raw)
 

@@ -206,4 +206,4 @@ def test_a_log_that_begins_with_anything_else_than_a_genesis_is_refused() -> Non
     with pytest.raises(Malformed, match="a second genesis"):
         Epochs.of([*two_epochs(all_three())[:2], two_epochs(all_three())[0]])
     with pytest.raises(Malformed, match="not a genesis"):
-        Lineage.of_genesis(facts({"kind": "genesis", "epoch": 1, "configuration": "ab" * 32, "peers": []}))
+        Lineage.of_genesis(facts({"kind": "genesis", "epoch": 1, "federation_digest": "ab" * 32, "peers": []}))

@@ -59,7 +59,7 @@ from p2pfl.training.privacy import Account
 from p2pfl.training.tasks.tabular import HEADER, Tabular
 from p2pfl.training.update import TensorLayout
 from tests.federation import changes as membership
-from tests.federation import sample as agreement
+from tests.federation import sample as federation_sample
 from tests.ledger import exports
 from tests.ledger import sample as books
 from tests.mesh.test_zmtp import GREETING, READY
@@ -489,8 +489,8 @@ def _facts(data: bytes) -> Any:
 
 
 RECORDS: Final = tuple(record for record, _ in (*books.federation_records(1), *books.site_records()))
-CARD: Final = agreement.CARDS[0].to_bytes()
-PEERS: Final = agreement.peers_yaml()
+CARD: Final = federation_sample.CARDS[0].to_bytes()
+PEERS: Final = federation_sample.peers_yaml()
 LINEAGE: Final = membership.lineage(membership.federation())
 CHANGE_FILE: Final = changefile.to_bytes(membership.all_three())
 COLUMNS: Final = (

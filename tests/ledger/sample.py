@@ -27,7 +27,9 @@ def signed(record: bytes, names: tuple[str, ...] = NAMES) -> Signed:
 
 def genesis(federation: str = "rare-disease") -> Signed:
     peers = [(name, SITES[name].key) for name in NAMES]
-    record = entry.genesis(federation=federation, epoch=1, configuration=bytes(32), peers=peers, settings={"rounds": 3})
+    record = entry.genesis(
+        federation=federation, epoch=1, federation_digest=bytes(32), peers=peers, settings={"rounds": 3}
+    )
     return signed(record)
 
 

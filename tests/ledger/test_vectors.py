@@ -36,11 +36,11 @@ def replay_record(case: Case) -> object:
 
 def replay_rests(case: Case) -> object:
     records = [record.encode() for record in case["records"]]
-    keys = [["charite", "00" * 32], ["st-olav", "11" * 32], ["ucl", "22" * 32], ["uppsala", "33" * 32]]
+    keys = [["charite", "44" * 32], ["st-olav", "11" * 32], ["ucl", "22" * 32], ["uppsala", "33" * 32]]
     genesis = entry.genesis(
         federation="x",
         epoch=1,
-        configuration=bytes(32),
+        federation_digest=bytes(32),
         settings={},
         peers=[(name, bytes.fromhex(key)) for name, key in keys],
     )

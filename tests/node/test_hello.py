@@ -97,7 +97,7 @@ def said(sender: str, round: int, attempt: int = 0, message: Message = PROPOSE, 
     return seal(message, Envelope(run, 1, round, attempt, sender, earlier), IDENTITIES[sender])
 
 
-def test_sites_of_one_agreement_hear_each_other_and_keep_the_signatures() -> None:
+def test_sites_of_one_federation_hear_each_other_and_keep_the_signatures() -> None:
     a, b = Site("a"), Site("b", entries=4)
     a.hears(b)
     b.hears(a)

@@ -66,7 +66,7 @@ def test_a_change_that_is_to_come_is_learnt_from_a_site_of_the_same_epoch() -> N
         (membership.change(OLD, HERE, remove=["eve"]),),
     ],
 )
-def test_an_epoch_to_which_no_approved_change_leads_is_another_agreement(offered: tuple[Change, ...]) -> None:
+def test_an_epoch_to_which_no_approved_change_leads_is_another_federation(offered: tuple[Change, ...]) -> None:
     behind, learnt = of_epoch("ada", OLD, HERE)
     ahead, _ = of_epoch("dot", SECOND, HERE.after(MADE), *offered)
     with pytest.raises(PeersFileDiffers):

@@ -122,7 +122,7 @@ def test_a_coordinator_does_not_choose_who_owns(hub: str | None, owner: str) -> 
     honest = [peer for name, peer in federation.peers.items() if name != coordinator]
     said = [one.error for peer in honest for one in peer.accused]
     assert any(
-        isinstance(error, errors.MembersRejected) and "not those of the agreement" in error.evidence for error in said
+        isinstance(error, errors.MembersRejected) and "not those of peers.yaml" in error.evidence for error in said
     )
     assert all(chosen.owners != (owner,) for chosen, sender, _ in owners(federation) if sender != coordinator)
     promises.check(federation, beside=[coordinator])

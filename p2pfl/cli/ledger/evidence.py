@@ -115,7 +115,7 @@ def kept(home: Home) -> list[Proof]:
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("peers.yaml"),
     show_default=True,
-    help="With --check: the agreement of the sites.",
+    help="With --check: the peers file of the sites.",
 )
 @home_option
 @unlock_options

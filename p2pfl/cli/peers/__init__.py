@@ -11,7 +11,7 @@ peers = Verbs(
     "peers",
     "p2pfl.cli.peers",
     {
-        "create": "Write the agreement of the sites whose CARDS are given, every default in full.",
+        "create": "Write the peers file of the sites whose CARDS are given, every default in full.",
         "show": "Who is in FILE, what they agreed on, what each firewall must open.",
         "diff": "Line by line, how another site's file differs from --peers.",
         "fingerprint": "Eight words per key, to be read aloud.",

@@ -127,7 +127,7 @@ def change_facts(path: Path, change: Change, lineage: Lineage) -> dict[str, obje
         "path": str(path), "change": change.digest.hex(), "approved": not lineage.lacking(change),
         "signed_by": lineage.signers(change), "joins_signed": lineage.joiners(change),
         "quorum": lineage.roster.quorums.q, "hub": change.federation().hub,
-        **{key: held[key] for key in ("epoch", "of", "from_round", "configuration", "added", "removed", "rotated")},
+        **{key: held[key] for key in ("epoch", "of", "from_round", "federation_digest", "added", "removed", "rotated")},
     }  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def create(
     document: Path | None,
     as_json: bool,
 ) -> None:
-    """Write the agreement of the sites whose CARDS are given, every default in full.
+    """Write the peers file of the sites whose CARDS are given, every default in full.
 
     One site makes it and hands it to the others; all of them must hold the same bytes.
     """

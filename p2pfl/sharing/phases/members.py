@@ -152,7 +152,7 @@ def choose(state: State) -> list[Effect]:
 
 
 def owners_of(state: State, chosen: tuple[str, ...]) -> tuple[str, ...]:
-    """Who owns the chunks of this U by the agreement: its hub alone where it has one in it, else everyone in order."""
+    """Who owns the chunks of this U by peers.yaml: the hub alone where it has one in it, else everyone in order."""
     hub = state.setting.hub
     return (hub,) if hub is not None and hub in chosen else chosen
 
@@ -171,7 +171,7 @@ def members(state: State, event: Received) -> list[Effect]:
         raise MembersRejected(peer=letter.sender, evidence=str(error), proof=(letter,)) from None
     named = letter.message
     if isinstance(named, Members) and named.owners != owners_of(state, named.survivors):
-        evidence = f"owners are {', '.join(named.owners)}, not those of the agreement"
+        evidence = f"owners are {', '.join(named.owners)}, not those of peers.yaml"
         raise MembersRejected(peer=letter.sender, evidence=evidence)
     state.refused = refusal(state, letter, found)
     if not state.refused and (early := left_out_early(state, letter)):

@@ -56,7 +56,7 @@ def test_a_newcomer_takes_the_whole_ledger_over_and_it_verifies(fay: Newcomer) -
     found = fay.takes(two_epochs(MADE))
     assert [number for number, _ in found.values()] == [5]
     assert fay.logs.epochs.lineage is not None
-    assert fay.logs.epochs.lineage.configuration == SECOND.digest
+    assert fay.logs.epochs.lineage.federation_digest == SECOND.digest
     assert len(fay.logs.changes(4)) == 1
     assert not [one for one in verify(fay.home).findings if one.log == "federation"]
     again = Logs(fay.home, fay.home.identity(), pledge_of(SECOND), lambda: 0.0)  # as the next process finds it

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pfl.errors.ledger import AgreementUnknown, MembershipBroken
+from p2pfl.errors.ledger import MembershipBroken, PeersFileUnknown
 from p2pfl.errors.membership import NewKeyMissing, NotAMember
 from p2pfl.federation import Federation
 from p2pfl.federation.cards import Card
@@ -126,7 +126,7 @@ def test_the_file_of_an_epoch_that_has_not_begun_leads_to_the_one_that_it_is(tmp
     with make(tmp_path, "ada") as ada:
         ada.replace("identity", IDENTITIES["ada"].reveal())
         Log.open(ada, "federation").extend(ROWS[:2])
-        with pytest.raises(AgreementUnknown):
+        with pytest.raises(PeersFileUnknown):
             enter(ada, NEW)  # this home was never given the file that its ledger began with
         assert enter(ada, OLD).digest == OLD.digest
         assert enter(ada, NEW).digest == OLD.digest
