@@ -28,7 +28,7 @@ and column.
 ## peers.yaml
 
 What the sites agree on. Every site holds the same bytes: each hello compares their SHA-256, so a changed comment is a
-changed agreement. `p2pfl peers create` writes the file with every key in full; none may be missing. Nothing that may
+changed file. `p2pfl peers create` writes the file with every key in full; none may be missing. Nothing that may
 differ between sites stands in it (ports to listen on, paths, keys of homes).
 """
 
@@ -138,7 +138,7 @@ key, and not whose key that is: for that, read the eight words of its fingerprin
 COLUMNS: Final = """\
 ## A column map
 
-Local to one site, and no part of the agreement: `DATA.columns.yaml` beside `DATA.csv`, or `--columns FILE`. Every key
+Local to one site, and no part of peers.yaml: `DATA.columns.yaml` beside `DATA.csv`, or `--columns FILE`. Every key
 may be absent. An example: [own-records.md](../guide/own-records.md).
 """
 
