@@ -67,7 +67,7 @@ def test_a_site_down_and_one_with_another_file_end_doctor_with_1(tmp_path: Path,
     sites = Sites(tmp_path)
     first, second, third = sites.names
     other = tmp_path / "other.yaml"
-    other.write_bytes(sites.agreement("rounds=9"))
+    other.write_bytes(sites.peers_yaml("rounds=9"))
     far = start("doctor", "--peers", str(other), *sites.common(second)[2:], "--wait", "100")
     said(far, "listening")
     status, out, _ = ended(start("doctor", *sites.common(first), "--wait", "0.1"))
