@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._report import Finding, machine, show
 from p2pfl import keys
-from p2pfl.messages import Letter
+from p2pfl.messages import Letter, Message
 from p2pfl.sharing.field import FIELDS
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
@@ -56,7 +56,7 @@ class CountedFederation(SimulatedFederation):
         self._memory: Verify = keys.verify
         self.looked = 0
 
-    def sent(self, to: str | None, letter: Letter) -> None:
+    def sent(self, to: str | None, letter: Letter[Message]) -> None:
         """A letter to all leaves once for each of the others."""
         copies = len(self.peers) - 1 if to is None else 1
         kind = type(letter.message).__name__

@@ -111,7 +111,7 @@ def data_of(spec: Any) -> Any:
 @examples(60)
 @given(LETTERS)
 def test_a_sealed_letter_is_its_senders_and_nobody_elses(letter: Letter) -> None:
-    assert parts(open_letter(letter.wire, ROSTER)) == parts(letter)
+    assert parts(open_letter(letter.wire, ROSTER, Message)) == parts(letter)
     others = Roster(1, tuple(member for member in ROSTER.members if member.name != letter.sender))
     assert not authentic(letter, others)
 
@@ -122,7 +122,7 @@ def test_a_letter_with_any_byte_changed_is_malformed_or_bulk(letter: Letter, pla
     changed = bytearray(letter.wire)
     changed[place % len(changed)] ^= flip
     try:
-        found = open_letter(bytes(changed), ROSTER)
+        found = open_letter(bytes(changed), ROSTER, Message)
     except Malformed:
         return
     assert not found.message.signed

@@ -48,7 +48,7 @@ def name(case: Case) -> str:
 
 def opened(case: Case) -> Letter:
     data = bytes.fromhex(case["data"])
-    return open_letter(data, ROSTER) if case["operation"] == "open" else read(data)
+    return open_letter(data, ROSTER, messages.Message) if case["operation"] == "open" else read(data)
 
 
 def fields(letter: Letter) -> list[Any]:
@@ -97,7 +97,7 @@ def test_a_letter_in_anothers_envelope_does_not_pass_under_its_own_signature() -
     place = Envelope(wire.filled("run"), 1, 12, 2, "mayo", bytes(16))
     forged = seal(messages.Ready(wire.D, wire.V), place, Identity(wire.filled("identity of st-olav")))
     with pytest.raises(Malformed, match="not signed by 'mayo'"):
-        open_letter(forged.wire, ROSTER)
+        open_letter(forged.wire, ROSTER, messages.Message)
 
 
 # ── what the specification says ───────────────────────────────────────────────────────────────────────────────

@@ -1,8 +1,8 @@
 """Draw docs/spec/rounds.svg from the table of the protocol: python -m tools.draw_rounds [--check].
 
 Phases are boxes from top to bottom. What an event does within a phase stands in its box; an arrow is a row that leads
-elsewhere, with the event's name: solid when an event came, dashed when a READY row became true. ABANDON leads back up.
-Nothing is written by hand: a row that the table gains appears here.
+elsewhere, with the event's name: solid when an event came, dashed when a guarded row became true. ABANDON leads back
+up. Nothing is written by hand: a row that the table gains appears here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from p2pfl import messages
 from p2pfl.messages import Message
 from p2pfl.sharing import events
 from p2pfl.sharing.state import Phase
-from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Transition, When
+from p2pfl.sharing.table import EVENTS, GUARDED, Guarded, Ignore, Keep, Transition
 
 FILE: Final = Path(__file__).parents[1] / "docs" / "spec" / "rounds.svg"
 LEFT: Final = 60  # of the boxes: beside them ABANDON goes up
@@ -65,9 +65,9 @@ def cells(phase: Phase, wanted: type) -> list[tuple[type, Any]]:
 def within(phase: Phase) -> list[tuple[str, str]]:
     """(heading, text) of all that leads nowhere else."""
     rows = [f"{spoken(kind)} ► {action(row.action)}" for kind, row in cells(phase, Transition) if row.next is phase]
-    dashed = [f"if {action(when.true)} ► {action(when.action)}" for when in READY[phase] if _stays(phase, when)]
+    dashed = [f"if {action(row.true)} ► {action(row.action)}" for row in GUARDED[phase] if _stays(phase, row)]
     kept = [spoken(kind) for kind, _ in cells(phase, Keep)]
-    texts = [("runs", "   ".join(rows)), ("when ready", "   ".join(dashed)), ("kept for later", ", ".join(kept))]
+    texts = [("runs", "   ".join(rows)), ("when true", "   ".join(dashed)), ("kept for later", ", ".join(kept))]
     reasons: dict[str, list[str]] = {}
     for kind, cell in cells(phase, Ignore):
         reasons.setdefault(cell.reason, []).append(spoken(kind))
@@ -76,24 +76,24 @@ def within(phase: Phase) -> list[tuple[str, str]]:
 
 
 def arrows(phase: Phase) -> list[Arrow]:
-    """All that leads on: rows for events, then READY rows in the order in which they are tried."""
+    """All that leads on: rows for events, then guarded rows in the order in which they are tried."""
     solid = [
         Arrow(row.next, f"{spoken(kind)} ► {action(row.action)}", False)
         for kind, row in cells(phase, Transition)
         if row.next is not phase
     ]
-    return solid + [_dashed(when) for when in READY[phase] if not _stays(phase, when)]
+    return solid + [_dashed(row) for row in GUARDED[phase] if not _stays(phase, row)]
 
 
-def _stays(phase: Phase, when: When) -> bool:
+def _stays(phase: Phase, row: Guarded) -> bool:
     """False also for the row that begins the next attempt while this one still stands in its first phase."""
     order = list(Phase)
-    back = {each.action for at, rows in READY.items() for each in rows if order.index(each.next) < order.index(at)}
-    return when.next is phase and when.action not in back
+    back = {each.action for at, rows in GUARDED.items() for each in rows if order.index(each.next) < order.index(at)}
+    return row.next is phase and row.action not in back
 
 
-def _dashed(when: When) -> Arrow:
-    return Arrow(when.next, f"if {action(when.true)} ► {action(when.action)}", True)
+def _dashed(row: Guarded) -> Arrow:
+    return Arrow(row.next, f"if {action(row.true)} ► {action(row.action)}", True)
 
 
 class Drawing:

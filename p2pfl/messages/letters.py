@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeGuard, TypeVar
 
 from p2pfl import codec
 from p2pfl.codec import Buffer, Malformed, Pieces
@@ -21,15 +21,17 @@ from p2pfl.roster import MOST_PEERS, Roster
 
 MOST_REMEMBERED: Final = 64 << 10  # bytes of a letter
 _OF_TWO: Final = b"\x92"  # an array of two: bulk
+M = TypeVar("M", bound=Message)
+M_co = TypeVar("M_co", bound=Message, covariant=True)
 PROOF_LETTERS: Final = 2 * MOST_PEERS + 2  # a false sum: the set, the sum, and each member's root and words
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A message in its envelope, with the exact bytes that were (or would be) signed."""
+class Letter(Generic[M_co]):
+    """A message of kind M in its envelope, with the exact bytes that were (or would be) signed."""
 
     envelope: Envelope
-    message: Message
+    message: M_co
     body: bytes | Pieces  # of bulk: its head, and its words where they lie
     signature: bytes
 
@@ -81,7 +83,7 @@ def _row(message: Message, envelope: Envelope) -> tuple[Any, ...]:
     return (VERSION, *astuple(envelope), *fields.values())
 
 
-def seal(message: Message, envelope: Envelope, identity: Identity) -> Letter:
+def seal(message: M, envelope: Envelope, identity: Identity) -> Letter[M]:
     """Put `message` into `envelope` and sign it, unless its kind travels unsigned: then its words are not copied."""
     packed = codec.pack(_row(message, envelope))
     body = Pieces((packed, getattr(message, message.tail))) if message.tail else packed
@@ -90,19 +92,19 @@ def seal(message: Message, envelope: Envelope, identity: Identity) -> Letter:
     return Letter(envelope, message, body, identity.sign(_label(type(message)), packed) if message.signed else b"")
 
 
-def rejoin(message: Message, envelope: Envelope, signature: bytes) -> Letter:
+def rejoin(message: M, envelope: Envelope, signature: bytes) -> Letter[M]:
     """A signed letter of which the signature alone was sent, all else being known. `authentic` says if it is one."""
     return Letter(envelope, message, codec.pack(_row(message, envelope)), signature)
 
 
-def read(data: Buffer) -> Letter:
+def read(data: Buffer) -> Letter[Message]:
     """Decode one letter without judging its signature; words of bulk are a view of `data`. Raises Malformed."""
     if len(data) > WIRE_BYTES:
         raise Malformed(f"{len(data)} bytes, at most {WIRE_BYTES}")
     return _read_bulk(data) if data[:1] == _OF_TWO else _read_signed(data)
 
 
-def _read_signed(data: Buffer) -> Letter:
+def _read_signed(data: Buffer) -> Letter[Message]:
     outer = codec.unpack(data, most=WIRE_BYTES, items=3)
     if not isinstance(outer, tuple) or len(outer) != 3:
         raise Malformed("a letter has three parts")
@@ -118,7 +120,7 @@ def _read_signed(data: Buffer) -> Letter:
     return Letter(envelope, _made(cls, fields), body, signature)
 
 
-def _read_bulk(data: Buffer) -> Letter:
+def _read_bulk(data: Buffer) -> Letter[Message]:
     outer, words = codec.split_tail(data, most=BULK_HEAD, items=2)
     kind, head = outer
     cls = _kind_of(kind, head)
@@ -163,7 +165,7 @@ def read_proof(data: bytes) -> tuple[bytes, ...]:
     return wires
 
 
-def authentic(letter: Letter, roster: Roster) -> bool:
+def authentic(letter: Letter[Message], roster: Roster) -> bool:
     """True when the letter's sender is in the roster and, if its kind is signed, signed these bytes."""
     if letter.sender not in roster or not letter.message.signed:
         return letter.sender in roster
@@ -171,23 +173,36 @@ def authentic(letter: Letter, roster: Roster) -> bool:
     return check(roster[letter.sender].key, _label(type(letter.message)), letter.signed, letter.signature)
 
 
-def open_letter(data: bytes, roster: Roster, wanted: type[Message] | None = None) -> Letter:
-    """`read` plus the signature, for letters that ride inside others. Raises Malformed."""
-    if wanted is not None and wanted.signed and len(data) <= MOST_REMEMBERED:
-        return _opened_again(bytes(data), roster, wanted.kind)
+def carries(letter: Letter[Message], kind: type[M]) -> TypeGuard[Letter[M]]:
+    """True when the letter's message is of this kind."""
+    return isinstance(letter.message, kind)
+
+
+def narrow(letter: Letter[Message], wanted: type[M]) -> Letter[M]:
+    """The same letter, known to carry a message of this kind. Raises Malformed when it carries another."""
+    if carries(letter, wanted):
+        return letter
+    raise Malformed(f"{type(letter.message).__name__} where {wanted.__name__} belongs")
+
+
+def open_letter(data: bytes, roster: Roster, wanted: type[M]) -> Letter[M]:
+    """Decode a letter that may have come inside another, and check its kind and its signature. Raises Malformed.
+
+    wanted   the kind that belongs here; `Message`: any
+    """
+    if wanted is not Message and wanted.signed and len(data) <= MOST_REMEMBERED:
+        return narrow(_opened_again(bytes(data), roster, wanted.kind), wanted)
     return _opened(data, roster, wanted)
 
 
-def _opened(data: bytes, roster: Roster, wanted: type[Message] | None) -> Letter:
-    letter = read(data)
-    if wanted is not None and not isinstance(letter.message, wanted):
-        raise Malformed(f"{type(letter.message).__name__} where {wanted.__name__} belongs")
+def _opened(data: bytes, roster: Roster, wanted: type[M]) -> Letter[M]:
+    letter = narrow(read(data), wanted)
     if not authentic(letter, roster):
         raise Malformed(f"{type(letter.message).__name__}: not signed by {letter.sender!r}")
     return letter
 
 
 @functools.lru_cache(maxsize=1024)
-def _opened_again(data: bytes, roster: Roster, kind: int) -> Letter:
+def _opened_again(data: bytes, roster: Roster, kind: int) -> Letter[Message]:
     """One ballot rides in every certificate, one bundle in every share. No secret is ever opened this way."""
     return _opened(data, roster, KINDS[kind])

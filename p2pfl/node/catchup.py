@@ -96,7 +96,9 @@ class CatchUpRules:
         starts = range(message.start, min(len(data), message.start + PARTS * PART_BYTES), PART_BYTES)
         return [ModelPart(message.model, len(data), at, bytes(data[at : at + PART_BYTES])) for at in starts]
 
-    def take(self, letter: Letter, message: Entries, current: dict[bytes, int]) -> dict[bytes, tuple[int, bytes]]:
+    def take(
+        self, letter: Letter[Message], message: Entries, current: dict[bytes, int]
+    ) -> dict[bytes, tuple[int, bytes]]:
         """Write what holds of the entries; by run, the newest round that came in, and its record.
 
         current   by run, the round under way here
@@ -179,7 +181,7 @@ class CatchUp:
         self.up: set[str] = set()
         self._roster = federation.roster
         self._met: set[str] = set()
-        self._later: dict[tuple[str, bool], Letter] = {}  # the newest question of each peer, for entries and a model
+        self._later: dict[tuple[str, bool], Letter[Message]] = {}  # the newest question, by peer and if of a model
         effects.drained = self._drained
 
     def came(self, peer: str) -> None:
@@ -238,7 +240,7 @@ class CatchUp:
         begins = self._effects.logs.count(run_id) < active.rounds
         return active.run.number or (active.run.final_round + 1 if begins else 0)
 
-    async def take(self, active: ActiveRun, letter: Letter) -> None:
+    async def take(self, active: ActiveRun, letter: Letter[Message]) -> None:
         """A peer asks for what it missed, or answers what this one asked."""
         message, sender = letter.message, letter.sender
         if isinstance(message, Behind) and self._effects.waiting(sender) > MOST_ANSWERED:

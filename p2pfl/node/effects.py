@@ -19,7 +19,7 @@ from p2pfl.home import Home
 from p2pfl.home.sealing import EVIDENCE
 from p2pfl.keys import digest
 from p2pfl.mesh.mesh import Mesh
-from p2pfl.messages import Letter, Want, read_proof
+from p2pfl.messages import Letter, Message, Want, read_proof
 from p2pfl.node.hello import PEERS_ITEM, Greetings
 from p2pfl.node.inbox import Inbox, LocalEvent
 from p2pfl.node.logs import Logs
@@ -164,7 +164,7 @@ class EffectRunner:
             async with asyncio.timeout(PARTING_S):
                 await asyncio.gather(*(queue.join() for queue in self.queues.values()))
 
-    def send(self, peer: str, letter: Letter) -> None:
+    def send(self, peer: str, letter: Letter[Message]) -> None:
         """One letter to one peer."""
         self._put(peer, letter.pieces)
 

@@ -33,6 +33,7 @@ from p2pfl.messages import (
     Hello,
     Leave,
     Letter,
+    Message,
     Propose,
     Ready,
     Root,
@@ -99,10 +100,10 @@ class Greetings:
     learn: Callable[[Change], None] = lambda change: None
     revoked: Callable[[str], None] = lambda peer: None  # raises Revoked
     entries: dict[str, int] = field(default_factory=dict)  # by peer: how many its log held when it last said hello
-    _heard: dict[str, dict[str, Letter]] = field(default_factory=dict)
+    _heard: dict[str, dict[str, Letter[Message]]] = field(default_factory=dict)
     _against: set[str] = field(default_factory=set)  # peers whose ledger is not a prefix or a continuation of ours
 
-    def heard(self, letter: Letter) -> None:
+    def heard(self, letter: Letter[Message]) -> None:
         """Keep a peer's highest statement of each kind, in each run, that says how far it got."""
         if not isinstance(letter.message, STATEMENTS):
             return
@@ -129,7 +130,7 @@ class Greetings:
             raise codec.Malformed("it is no list of letters")
         for wire in wires:
             if read(wire).envelope.epoch == self.roster.epoch:
-                self.heard(open_letter(wire, self.roster))
+                self.heard(open_letter(wire, self.roster, Message))
 
     def greeting(self, peer: str, nonce: bytes) -> bytes:
         """Our hello to `peer` on the link with this nonce."""
@@ -224,7 +225,7 @@ class Greetings:
         stands = self.standing()
         for wire in hello.echo:
             try:
-                letter = open_letter(wire, self.roster)
+                letter = open_letter(wire, self.roster, Message)
             except codec.Malformed as error:
                 raise MalformedMessage(peer=peer, evidence=f"in its echo: {error}") from None
             if letter.sender != self.name or letter.envelope.incarnation == self.incarnation:

@@ -23,7 +23,7 @@ from p2pfl.errors.round import GaveUpWaiting, MalformedMessage, PeersFileDiffers
 from p2pfl.keys import derive, digest
 from p2pfl.mesh import events as links
 from p2pfl.mesh.mesh import Mesh
-from p2pfl.messages import Letter
+from p2pfl.messages import Letter, Message
 from p2pfl.node.hello import Greetings
 from p2pfl.node.progress import LinkCameUp, LinkRefused, LinkWentDown, Observer, StillWaiting
 from p2pfl.roster import Roster
@@ -110,17 +110,17 @@ class UnknownRuns:
     """Letters of runs that this node has not begun. What one peer sends takes no room from the others."""
 
     def __init__(self) -> None:
-        self._of_run: dict[bytes, list[Letter]] = {}
+        self._of_run: dict[bytes, list[Letter[Message]]] = {}
         self._held: dict[str, tuple[int, int]] = {}  # by sender: letters and bytes
 
-    def keep(self, letter: Letter) -> None:
+    def keep(self, letter: Letter[Message]) -> None:
         """Keep it, if it is signed (bulk comes much later) and its sender has room left."""
         count, size = self._held.get(letter.sender, (0, 0))
         if letter.message.signed and count < MOST_FOREIGN and size + letter.size <= FOREIGN_BYTES:
             self._held[letter.sender] = (count + 1, size + letter.size)
             self._of_run.setdefault(letter.envelope.run, []).append(letter)
 
-    def take(self, run_id: bytes) -> list[Letter]:
+    def take(self, run_id: bytes) -> list[Letter[Message]]:
         """Those of `run`, in the order in which they came; they are kept no longer."""
         found = self._of_run.pop(run_id, [])
         for letter in found:
@@ -194,9 +194,9 @@ class Inbox:
         self._observer(LinkCameUp(news.peer, *tls, path=news.path.kind, via=news.path.via))
         self._add(e.LinkUp(self._clocks.now(), news.peer, news.incarnation), news.peer)
 
-    def _open(self, news: links.Delivered) -> Letter:
+    def _open(self, news: links.Delivered) -> Letter[Message]:
         try:
-            letter = messages.open_letter(news.payload, self._roster)
+            letter = messages.open_letter(news.payload, self._roster, Message)
         except codec.Malformed as error:
             raise MalformedMessage(peer=news.peer, evidence=str(error)) from None
         if letter.sender != news.peer:

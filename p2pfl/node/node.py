@@ -38,7 +38,8 @@ from p2pfl.node.source import ActiveRun, Source
 from p2pfl.roster import Address
 from p2pfl.sharing import events as e
 from p2pfl.sharing.run import Run
-from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, SUMS_ITEMS, Context, Phase, place_of
+from p2pfl.sharing.snapshot import place_of
+from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, SUMS_ITEMS, Context, Phase
 
 BATCH: Final = 32  # letters of bulk that are taken in one step
 RUN_BYTES: Final = 64  # a run, packed, before what this home keeps of it

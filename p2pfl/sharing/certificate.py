@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from p2pfl.codec import Malformed
 from p2pfl.messages import (
@@ -23,6 +24,7 @@ from p2pfl.messages import (
     Envelope,
     Letter,
     Members,
+    Message,
     Propose,
     authentic,
     open_letter,
@@ -30,6 +32,8 @@ from p2pfl.messages import (
 )
 from p2pfl.roster import Roster
 from p2pfl.sharing.state import attempt_digest
+
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,11 @@ class Decision:
     attempt: int
     attempt_digest: bytes
     view: bytes
-    members: Letter | None
+    members: Letter[Members] | None
     waited_for: tuple[str, ...]
 
 
-def same_attempt(letter: Letter, envelope: Envelope) -> bool:
+def same_attempt(letter: Letter[Message], envelope: Envelope) -> bool:
     """True when `letter` belongs to the very attempt of `envelope`, whoever sent it."""
     mine, its = envelope, letter.envelope
     return (its.run, its.epoch, its.round, its.attempt) == (mine.run, mine.epoch, mine.round, mine.attempt)
@@ -61,34 +65,28 @@ def most_members(roster: Roster) -> int:
     return LARGE - roster.quorums.q * SMALL
 
 
-def check_ballot(letter: Letter, roster: Roster, chosen: tuple[str, ...] | None = None) -> Ballot:
-    """Return the ballot if it says what one must say. Raises Malformed.
+def check_ballot(ballot: Ballot, roster: Roster, chosen: tuple[str, ...] | None = None) -> None:
+    """Check that the ballot says what one must say. Raises Malformed.
 
     SURVIVORS names q members, in roster order, whose READYs for its (D, V) its sender holds; ABANDON names none. A
     liar may name what it does not hold: of q ballots at least q−c are true, and one is enough (docs/adr/0022).
     chosen   U, where it is known: nobody else's READY counts
     """
-    ballot = letter.message
-    if not isinstance(ballot, Ballot):
-        raise Malformed("not a ballot")
     if not are_peers(ballot.waited_for, roster):
         raise Malformed("it names others than peers, or one twice")
     if not ballot.survivors:
         if ballot.readys or ballot.view:
             raise Malformed("an ABANDON that names READYs")
-        return ballot
+        return
     if not _in_order(ballot.readys, chosen or roster.names):
         raise Malformed("READYs of others than members, or not in the order of the roster")
     if len(ballot.readys) < roster.quorums.q:
         raise Malformed(f"SURVIVORS on {len(ballot.readys)} READYs, needs {roster.quorums.q}")
-    return ballot
 
 
-def check_certificate(letter: Letter, roster: Roster) -> Decision:
+def check_certificate(letter: Letter[Certificate], roster: Roster) -> Decision:
     """Return what the certificate decides. Raises Malformed when it decides nothing."""
     certificate = letter.message
-    if not isinstance(certificate, Certificate):
-        raise Malformed("not a certificate")
     if len(certificate.members) > most_members(roster):
         raise Malformed(f"a set of {len(certificate.members)} bytes")
     members = open_letter(certificate.members, roster, Members) if certificate.members else None
@@ -100,13 +98,16 @@ def check_certificate(letter: Letter, roster: Roster) -> Decision:
     return tally(ballots, members, letter.envelope, roster)
 
 
-def tally(ballots: Iterable[Letter], members: Letter | None, envelope: Envelope, roster: Roster) -> Decision:
+def tally(
+    ballots: Iterable[Letter[Ballot]], members: Letter[Members] | None, envelope: Envelope, roster: Roster
+) -> Decision:
     """Count ballots of one attempt. Raises Malformed when neither side reaches its number."""
     quorums = roster.quorums
-    chosen = members.message.survivors if members is not None and isinstance(members.message, Members) else ()
+    chosen = members.message.survivors if members is not None else ()
     cast: dict[str, Ballot] = {}
     for letter in ballots:
-        ballot = check_ballot(letter, roster, chosen or None)
+        ballot = letter.message
+        check_ballot(ballot, roster, chosen or None)
         if cast.setdefault(letter.sender, ballot) != ballot:
             raise Malformed(f"two ballots of {letter.sender}")
     survivors = [ballot for name, ballot in cast.items() if ballot.survivors and name in chosen]
@@ -135,7 +136,7 @@ class Composition:
 
 
 @functools.lru_cache(maxsize=32)
-def compose(members: Letter, roster: Roster) -> Composition:
+def compose(members: Letter[Members], roster: Roster) -> Composition:
     """Check that U holds together. Raises Malformed when it does not; then its letter alone proves that.
 
     At least q members in roster order; each acknowledged the same bundle of every other; each proposed, on one
@@ -144,8 +145,6 @@ def compose(members: Letter, roster: Roster) -> Composition:
     members.owners_of).
     """
     message = members.message
-    if not isinstance(message, Members):
-        raise Malformed("not a set of members")
     chosen = message.survivors
     if not _in_order(chosen, roster.names):
         raise Malformed("members that are not of the roster, or not in its order")
@@ -154,10 +153,7 @@ def compose(members: Letter, roster: Roster) -> Composition:
     if message.owners != chosen and (len(message.owners) != 1 or message.owners[0] not in chosen):
         raise Malformed("owners are neither the members in order nor one of them")
     bundles = {name: letter.digest for name, letter in _of_each(message.bundles, Bundle, members, roster).items()}
-    proposals: dict[str, Propose] = {
-        name: letter.message  # type: ignore[misc]
-        for name, letter in _of_each(message.proposes, Propose, members, roster).items()
-    }
+    proposals = {name: letter.message for name, letter in _of_each(message.proposes, Propose, members, roster).items()}
     if len(message.acks) != len(chosen):
         raise Malformed("not one acknowledgement of each member, in order")
     for name, row in zip(chosen, message.acks, strict=True):
@@ -190,7 +186,7 @@ def _in_order(names: Sequence[str], order: Sequence[str]) -> bool:
 
 def _acknowledgement(
     name: str, row: Acknowledged, bundles: Mapping[str, bytes], at: Envelope, roster: Roster
-) -> Letter:
+) -> Letter[Ack]:
     """The Ack of a member, made whole again; its signature says whether it is one. Raises Malformed."""
     incarnation, signature, beside = row
     if not _in_order([one for one, _ in beside], [one for one in roster.names if one not in bundles]):
@@ -200,24 +196,21 @@ def _acknowledgement(
     return rejoin(whole, replace(at, sender=name, incarnation=incarnation), signature)
 
 
-def short(ack: Letter, chosen: Sequence[str]) -> Acknowledged:
+def short(ack: Letter[Ack], chosen: Sequence[str]) -> Acknowledged:
     """What of an Ack a set of `chosen` does not say already, when it acknowledges the bundles in it."""
-    held = ack.message.held if isinstance(ack.message, Ack) else ()
-    return ack.envelope.incarnation, ack.signature, tuple(row for row in held if row[0] not in chosen)
+    beside = tuple(row for row in ack.message.held if row[0] not in chosen)
+    return ack.envelope.incarnation, ack.signature, beside
 
 
-def check_order(ack: Letter, roster: Roster) -> None:
+def check_order(ack: Ack, roster: Roster) -> None:
     """Each dealer once, in the order of the roster: else nobody could make it whole again. Raises Malformed."""
-    names = [name for name, _ in ack.message.held] if isinstance(ack.message, Ack) else []
-    if not _in_order(names, roster.names):
+    if not _in_order([name for name, _ in ack.held], roster.names):
         raise Malformed("an acknowledgement that is not in the order of the roster")
 
 
-def _of_each(
-    wires: Iterable[bytes], kind: type[Bundle] | type[Propose], members: Letter, roster: Roster
-) -> dict[str, Letter]:
+def _of_each(wires: Iterable[bytes], kind: type[M], members: Letter[Members], roster: Roster) -> dict[str, Letter[M]]:
     """One letter of `kind` by each member, in order, of the attempt of `members`. Raises Malformed."""
-    found: dict[str, Letter] = {}
+    found: dict[str, Letter[M]] = {}
     senders = []
     for wire in wires:
         letter = open_letter(wire, roster, kind)
@@ -225,11 +218,11 @@ def _of_each(
             raise Malformed(f"{kind.__name__} of another attempt, by {letter.sender}")
         found[letter.sender] = letter
         senders.append(letter.sender)
-    if not isinstance(members.message, Members) or tuple(senders) != members.message.survivors:
+    if tuple(senders) != members.message.survivors:
         raise Malformed(f"not one {kind.__name__} of each member, in order")
     return found
 
 
-def proposals(members: Letter, roster: Roster) -> dict[str, Propose]:
+def proposals(members: Letter[Members], roster: Roster) -> dict[str, Propose]:
     """Every member's one proposal, in roster order. Raises Malformed."""
     return compose(members, roster).proposals

@@ -19,7 +19,7 @@ from __future__ import annotations
 from p2pfl.codec import Malformed
 from p2pfl.errors.round import DisclosureRefused, RolledBack
 from p2pfl.keys import Secret
-from p2pfl.messages import Bundle
+from p2pfl.messages import Certificate, narrow
 from p2pfl.sharing.certificate import check_certificate, compose
 from p2pfl.sharing.state import Backup, State
 
@@ -27,12 +27,12 @@ from p2pfl.sharing.state import Backup, State
 def may_be_opened(state: State) -> dict[str, bytes]:
     """By member of U, the commitment of the b_i that may be opened now. Raises DisclosureRefused when none may.
 
-    Everything is checked anew from the certificate's own letters, not from flags that other code has set.
+    Everything is checked anew from the certificate's own letters, not from types or flags that other code has set.
     """
     if state.certificate is None:
         raise DisclosureRefused(evidence=f"no certificate for round {state.round}, attempt {state.attempt}")
     try:
-        verdict = check_certificate(state.certificate, state.setting.roster)
+        verdict = check_certificate(narrow(state.certificate, Certificate), state.setting.roster)
     except Malformed as error:
         raise DisclosureRefused(evidence=f"the certificate decides nothing: {error}") from None
     if not verdict.survivors or verdict.members is None:
@@ -49,11 +49,7 @@ def may_be_opened(state: State) -> dict[str, bytes]:
     except Malformed as error:
         raise DisclosureRefused(evidence=f"the certified set does not hold together: {error}") from None
     held = {name: state.bundles[name] for name in found.bundles if name in state.bundles}
-    return {
-        name: letter.message.self_mask
-        for name, letter in held.items()
-        if isinstance(letter.message, Bundle) and letter.digest == found.bundles[name]
-    }
+    return {name: letter.message.self_mask for name, letter in held.items() if letter.digest == found.bundles[name]}
 
 
 def lost_bundle(state: State) -> RolledBack | None:

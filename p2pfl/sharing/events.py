@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from p2pfl.codec import Facts, Pieces
 from p2pfl.errors import P2PFLError
-from p2pfl.messages import Letter
+from p2pfl.messages import Letter, Message
 
 Words = NDArray[np.unsignedinteger[Any]]
 
@@ -70,7 +70,7 @@ class Begin(Event):
 class Received(Event):
     """An authentic letter of this round came over the link of its sender."""
 
-    letter: Letter
+    letter: Letter[Message]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Applied(Event):
 
 @dataclass(frozen=True, slots=True)
 class Tick(OfAttempt):
-    """Time has passed. What that changes is for the READY rows to say."""
+    """Time has passed. What that changes is for the guarded rows to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Send:
     """Deliver `letter` to one peer, or (to = None) to all others."""
 
     to: str | None
-    letter: Letter
+    letter: Letter[Message]
 
 
 @dataclass(frozen=True, slots=True)

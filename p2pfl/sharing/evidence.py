@@ -32,6 +32,7 @@ from p2pfl.messages import (
     Certificate,
     Letter,
     Members,
+    Message,
     Nonce,
     Opened,
     Propose,
@@ -39,6 +40,8 @@ from p2pfl.messages import (
     Root,
     SumDigest,
     Tags,
+    carries,
+    narrow,
     open_letter,
 )
 from p2pfl.roster import MOST_PEERS, Roster
@@ -66,7 +69,7 @@ def check(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) -> s
 
     run   of which they must be; None: of any one
     """
-    letters = [open_letter(wire, roster) for wire in proof]
+    letters = [open_letter(wire, roster, Message) for wire in proof]
     if not letters:
         raise Malformed("no letters")
     first = letters[0]
@@ -79,13 +82,14 @@ def check(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) -> s
         if len(letters) == 1:
             return _made_up(first, roster)
         if kinds == (Bundle, Nonce):
-            return _wrong_nonce(*letters)
+            return _wrong_nonce(narrow(letters[0], Bundle), narrow(letters[1], Nonce))
         if kinds == (Members, Root, Tags, Opened):
-            return _false_tag(letters[0], letters[1], letters[2], letters[3], roster)
+            members, root = narrow(letters[0], Members), narrow(letters[1], Root)
+            return _false_tag(members, root, narrow(letters[2], Tags), narrow(letters[3], Opened), roster)
         if kinds[:2] == (Members, SumDigest):
-            return _false_sum(letters, roster)
+            return _false_sum(narrow(letters[0], Members), narrow(letters[1], SumDigest), letters[2:], roster)
         if kinds[0] is Bundle and set(kinds[1:]) == {BackupShare}:
-            return _misdealt(letters, roster)
+            return _misdealt(narrow(letters[0], Bundle), [narrow(one, BackupShare) for one in letters[1:]], roster)
         if len(letters) == 2:
             return _two_statements(*letters)
     except P2PFLError as error:
@@ -103,7 +107,7 @@ def convicts(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) -
         return ""
 
 
-def _two_statements(one: Letter, other: Letter) -> str:
+def _two_statements(one: Letter[Message], other: Letter[Message]) -> str:
     kind = type(one.message)
     if type(other.message) is not kind or one.sender != other.sender or one.message == other.message:
         raise Malformed("no two statements of one peer")
@@ -113,18 +117,18 @@ def _two_statements(one: Letter, other: Letter) -> str:
         raise Malformed("of two processes")
     if kind not in ONE_ATTEMPT:
         raise Malformed(f"{kind.__name__} may be said twice")
-    if kind is SumDigest and getattr(one.message, "index", 0) != getattr(other.message, "index", 0):
+    if carries(one, SumDigest) and carries(other, SumDigest) and one.message.index != other.message.index:
         raise Malformed("digests of two chunks")
-    if kind is Tags and getattr(one.message, "challenge", b"") != getattr(other.message, "challenge", b""):
+    if carries(one, Tags) and carries(other, Tags) and one.message.challenge != other.message.challenge:
         raise Malformed("tags under two challenges")
     return one.sender
 
 
-def _made_up(letter: Letter, roster: Roster) -> str:
+def _made_up(letter: Letter[Message], roster: Roster) -> str:
     try:
-        if isinstance(letter.message, Members):
+        if carries(letter, Members):
             compose(letter, roster)
-        elif isinstance(letter.message, Certificate):
+        elif carries(letter, Certificate):
             check_certificate(letter, roster)
         else:
             raise Malformed("one letter that may be true")
@@ -135,17 +139,18 @@ def _made_up(letter: Letter, roster: Roster) -> str:
     raise Malformed("it holds together")
 
 
-def _wrong_nonce(bundle: Letter, nonce: Letter) -> str:
-    made, told = bundle.message, nonce.message
+def _wrong_nonce(bundle: Letter[Bundle], nonce: Letter[Nonce]) -> str:
     same = bundle.envelope == nonce.envelope
-    if same and isinstance(made, Bundle) and isinstance(told, Nonce) and made.nonce != commitment("nonce", told.nonce):
+    if same and bundle.message.nonce != commitment("nonce", nonce.message.nonce):
         return bundle.sender
     raise Malformed("the nonce of its bundle")
 
 
-def _false_tag(members: Letter, root: Letter, tags: Letter, opened: Letter, roster: Roster) -> str:
+def _false_tag(
+    members: Letter[Members], root: Letter[Root], tags: Letter[Tags], opened: Letter[Opened], roster: Roster
+) -> str:
     told, shown = tags.message, opened.message
-    if root.sender != tags.sender or not isinstance(told, Tags) or not isinstance(shown, Opened):
+    if root.sender != tags.sender:
         raise Malformed("a root and tags of two peers")
     piece, field = _piece(members, root, shown.index, roster)
     _check_opened(root, opened, piece)
@@ -158,16 +163,16 @@ def _false_tag(members: Letter, root: Letter, tags: Letter, opened: Letter, rost
     return root.sender
 
 
-def _false_sum(letters: Sequence[Letter], roster: Roster) -> str:
-    members, signed, *rest = letters
-    chosen, owners = (named.survivors, named.owners) if isinstance(named := members.message, Members) else ((), ())
-    told = signed.message
-    roots = {one.sender: one for one in rest if isinstance(one.message, Root)}
-    opened = {one.message.author: one for one in rest if isinstance(one.message, Opened)}
-    shapes = {one.message.segments for one in roots.values() if isinstance(one.message, Root)}
+def _false_sum(
+    members: Letter[Members], signed: Letter[SumDigest], rest: Sequence[Letter[Message]], roster: Roster
+) -> str:
+    chosen, owners, told = members.message.survivors, members.message.owners, signed.message
+    roots = {one.sender: one for one in rest if carries(one, Root)}
+    opened = {one.message.author: one for one in rest if carries(one, Opened)}
+    shapes = {one.message.segments for one in roots.values()}
     if len(shapes) != 1:  # a liar's own root, made for this proof, would give the others' words another meaning
         raise Malformed("roots of several shapes")
-    if not isinstance(told, SumDigest) or set(roots) != set(chosen) or set(opened) != set(chosen):
+    if set(roots) != set(chosen) or set(opened) != set(chosen):
         raise Malformed("not the words of every member")
     if told.roots != roots_digest([roots[name] for name in chosen]):
         raise Malformed("other roots than those that the owner summed under")
@@ -178,7 +183,7 @@ def _false_sum(letters: Sequence[Letter], roster: Roster) -> str:
     words = []
     for name in chosen:
         shown = opened[name].message
-        if not isinstance(shown, Opened) or shown.index != told.index:
+        if shown.index != told.index:
             raise Malformed("of another chunk")
         _check_opened(roots[name], opened[name], piece)
         words.append(field.from_bytes(shown.words, piece.count))
@@ -187,22 +192,20 @@ def _false_sum(letters: Sequence[Letter], roster: Roster) -> str:
     return signed.sender
 
 
-def _check_opened(root: Letter, opened: Letter, piece: ChunkSpan) -> None:
+def _check_opened(root: Letter[Root], opened: Letter[Opened], piece: ChunkSpan) -> None:
     """The opened words are those whose hash the author signed in its Root."""
     shown, said = opened.message, root.message
-    if not isinstance(shown, Opened) or not isinstance(said, Root) or shown.author != root.sender:
+    if shown.author != root.sender:
         raise Malformed("words of another peer than the root")
     hashed = merkle.leaf_hash(piece_leaf(said.attempt_digest, piece.index, shown.words))
-    if shown.attempt_digest != said.attempt_digest or hashed != leaf_of(root, piece.index):
+    if shown.attempt_digest != said.attempt_digest or hashed != leaf_of(said, piece.index):
         raise Malformed("words that the root does not hold")
 
 
-def _piece(members: Letter, root: Letter, index: int, roster: Roster) -> tuple[ChunkSpan, Field]:
+def _piece(members: Letter[Members], root: Letter[Root], index: int, roster: Roster) -> tuple[ChunkSpan, Field]:
     """Chunk `index` of a vector of the root's shape, cut for the members of its attempt, and its field."""
     said, chosen = root.message, members.message
     compose(members, roster)
-    if not isinstance(said, Root) or not isinstance(chosen, Members):
-        raise Malformed("no root, or no members")
     if said.attempt_digest != digest("attempt", members.signed):
         raise Malformed("of another attempt")
     count, odd = divmod(len(said.leaves), merkle.HASH_BYTES)
@@ -217,15 +220,12 @@ def _piece(members: Letter, root: Letter, index: int, roster: Roster) -> tuple[C
     return pieces[index], FIELDS[said.segments[pieces[index].segment][0]]
 
 
-def _misdealt(letters: Sequence[Letter], roster: Roster) -> str:
-    bundle, *holders = letters
+def _misdealt(bundle: Letter[Bundle], holders: Sequence[Letter[BackupShare]], roster: Roster) -> str:
     made = bundle.message
-    if not isinstance(made, Bundle):
-        raise Malformed("no bundle")
     shares: dict[int, bytes] = {}
     for letter in holders:
         place = roster.index(letter.sender)
-        for dealer, share, salt, edge, path in letter.message.shares if isinstance(letter.message, BackupShare) else ():
+        for dealer, share, salt, edge, path in letter.message.shares:
             shown = leaf(salt, edge, share)
             if dealer == bundle.sender and merkle.check(made.shares, shown, place, len(roster.names), path):
                 shares[place] = share

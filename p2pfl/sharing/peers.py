@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from p2pfl.errors import RemoteProtocolError
-from p2pfl.messages import Letter
+from p2pfl.messages import Letter, Message
 from p2pfl.roster import Roster
 from p2pfl.sharing.vows import Vows
 
@@ -19,7 +19,7 @@ class PeerView:
     began: float = 0.0
     down: dict[str, float] = field(default_factory=dict)  # links that do not stand, since when
     # Liars, with the Evidence against each; None where the proof is too large for a letter, and each finds it itself.
-    proven: dict[str, Letter | None] = field(default_factory=dict)
+    proven: dict[str, Letter[Message] | None] = field(default_factory=dict)
     breaches: dict[str, RemoteProtocolError] = field(default_factory=dict)  # the last broken rule of each
     told: set[tuple[str, str, int]] = field(default_factory=set)  # peer, error code, round: each is noted once
     vows: Vows = field(default_factory=Vows)

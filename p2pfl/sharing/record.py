@@ -11,7 +11,6 @@ import functools
 from collections.abc import Iterable
 
 from p2pfl import codec
-from p2pfl.codec import Malformed
 from p2pfl.keys import digest
 from p2pfl.messages import Letter, Members, Propose
 from p2pfl.roster import Roster
@@ -20,15 +19,13 @@ from p2pfl.sharing.state import attempt_digest
 
 
 @functools.lru_cache(maxsize=16)  # nearly every confirmation of a round says the same
-def make(members: Letter, view: bytes, roster: Roster, total: bytes, model: bytes, outcome: bytes) -> bytes:
+def make(members: Letter[Members], view: bytes, roster: Roster, total: bytes, model: bytes, outcome: bytes) -> bytes:
     """The record of the attempt of `members` under V = `view`. Raises Malformed.
 
     total, model   digests (32 bytes) of the sum, and of the model that came of it
     outcome        canonical facts of what else followed from the sum
     """
     message, place, attempt = members.message, members.envelope, attempt_digest(members)
-    if not isinstance(message, Members):
-        raise Malformed("not a set of members")
     proposed = proposals(members, roster)
     any_of = next(iter(proposed.values()))
     clocks = sorted(proposal.clock_ms for proposal in proposed.values())

@@ -1,7 +1,7 @@
 """One round as a sans-I/O machine: `handle(event)` returns the effects that the driver must carry out, in order.
 
-The protocol is in `table.py`; this file only looks up the row, runs the action, and tries the READY rows until none is
-true. A letter that breaks the rules changes nothing: it is as if it had not come, and its sender is accused. Letters
+The protocol is in `table.py`; this file only looks up the row, runs the action, and tries the guarded rows until none
+is true. A letter that breaks the rules changes nothing: it is as if it had not come, and its sender is accused. Letters
 that come too early are held here, bounded, and handed in again when the phase has moved.
 docs/spec/sharing.md §4 to §14.
 """
@@ -27,6 +27,7 @@ from p2pfl.messages import (
     Leave,
     Letter,
     Members,
+    Message,
     Nonce,
     Opened,
     Ready,
@@ -35,9 +36,10 @@ from p2pfl.messages import (
     SumDigest,
     Tags,
     Want,
+    carries,
+    narrow,
     open_letter,
     read,
-    seal,
 )
 from p2pfl.sharing import evidence
 from p2pfl.sharing.events import (
@@ -56,8 +58,9 @@ from p2pfl.sharing.events import (
 from p2pfl.sharing.history import NO_BASE
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import ballot, confirm, gather, missing, questions, unmask
-from p2pfl.sharing.state import Context, Phase, State, pack_sums, read_vectors, restore, sums_item
-from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Transition
+from p2pfl.sharing.snapshot import pack_sums, read_vectors, restore
+from p2pfl.sharing.state import Context, Phase, State, sums_item
+from p2pfl.sharing.table import EVENTS, GUARDED, Ignore, Keep, Transition
 
 MOST_KEEPSAKE_HEAD: Final = 1 << 26  # bytes before the words of the sum: a certificate and a CONFIRM of each peer
 NO_SUMS: Final = b"\x92\xc4\x00\x90"  # no vectors, under no attempt digest
@@ -81,7 +84,7 @@ class Round:
     ) -> None:
         self.state = State(setting, others, number, base=base, chain=chain, grounds=grounds)
         self.phase = Phase.SHARE
-        self._early: dict[tuple[str, int, int, int], Letter] = {}  # (sender, attempt, kind, chunk)
+        self._early: dict[tuple[str, int, int, int], Letter[Message]] = {}  # (sender, attempt, kind, chunk)
 
     @classmethod
     def restored(
@@ -132,8 +135,8 @@ class Round:
         found.phase = Phase.BALLOT
         effects += ballot.announce(state)
         if state.ready is not None and state.ballot is None and state.members is not None:
-            held = state.members.message  # its deadline counts anew from here
-            effects.append(state.timer("ready", 2 * held.deadline_ms / 1000 if isinstance(held, Members) else 0.0))
+            # Its deadline counts anew from here.
+            effects.append(state.timer("ready", 2 * state.members.message.deadline_ms / 1000))
         if state.ballot is not None:
             effects += ballot.send(state)
         return found, effects + found._advance()
@@ -161,22 +164,20 @@ class Round:
         state.attempt, state.record, state.signed = attempt, record, True
         state.view = bytes.fromhex(read_facts(record)["view"])
         if certificate:
-            letter = read(certificate)
-            state.certificate = seal(letter.message, state.envelope, setting.identity)
+            decided = narrow(read(certificate), Certificate).message
+            state.certificate = state.seal(decided)
             state.outbox.append(Send(None, state.certificate))
-            held = letter.message.members if isinstance(letter.message, Certificate) else b""
-            state.members = read(held) if held else None
+            state.members = narrow(read(decided.members), Members) if decided.members else None
         state.total = read_vectors(total, b"") if total else ()
         if seeds:
             state.reveals = {name: Secret(seed, f"self-mask seed of {name}") for name, seed in seeds}
             state.masked = read_vectors(items.get(sums_item(number)) or NO_SUMS, state.attempt_digest)
             unmask.compute(state)
         state.reveals = {}
-        for letter in map(read, confirms):
-            if isinstance(letter.message, Confirm):
-                words = letter.message
-                state.confirms[letter.sender] = (confirm.read(state, words), words.cosignature)
-                state.confirm_letters[letter.sender] = letter
+        for wire in confirms:
+            letter = narrow(read(wire), Confirm)
+            state.confirms[letter.sender] = (confirm.read(state, letter.message), letter.message.cosignature)
+            state.confirm_letters[letter.sender] = letter
         confirm.sign(state)
         confirm.settled(state)
         found.phase = Phase.FINAL
@@ -219,7 +220,7 @@ class Round:
         return effects
 
     def advance(self, now: float) -> list[Effect]:
-        """Something outside of this round has changed: try the READY rows."""
+        """Something outside of this round has changed: try the guarded rows."""
         self.state.now = max(now, self.state.now)
         return self._advance()
 
@@ -248,8 +249,8 @@ class Round:
         letter = event.letter
         self._check_place(letter)
         attempt, message = letter.envelope.attempt, letter.message
-        if isinstance(message, Handed):
-            return self._handed(event, message)
+        if carries(letter, Handed):
+            return self._handed(letter)
         if isinstance(message, Leave):
             attempt = self.state.attempt  # it is of the round, whichever attempt its sender stood in
         if attempt < self.state.attempt:
@@ -267,25 +268,25 @@ class Round:
         if cell is None:
             raise self._unexpected(letter, f"round {self.number}, attempt {self.attempt}")
         try:
-            return self._run(cell, event)
+            return self._run(cell, letter)
         except Malformed as error:
             raise MalformedMessage(peer=letter.sender, evidence=str(error)) from None
 
-    def _handed(self, event: Received, message: Handed) -> list[Effect]:
+    def _handed(self, handed: Letter[Handed]) -> list[Effect]:
         """Each letter counts as if its own author had sent it; who hands on what is not one, is the one at fault."""
         effects: list[Effect] = []
-        for wire in message.letters:
+        for wire in handed.message.letters:
             try:
-                letter = open_letter(wire, self.state.setting.roster)
+                letter = open_letter(wire, self.state.setting.roster, Message)
             except Malformed as error:
-                raise MalformedMessage(peer=event.letter.sender, evidence=f"handed on: {error}") from None
+                raise MalformedMessage(peer=handed.sender, evidence=f"handed on: {error}") from None
             one = letter.message
             claim = isinstance(one, Want) and one.what == gather.WORDS  # an owner's, that whom it names may not have
             if (isinstance(one, HANDED) or claim) and self._has_place(letter):
-                effects += self._take(Received(event.now, letter))
+                effects += self._take(Received(self.state.now, letter))
         return effects
 
-    def _has_place(self, letter: Letter) -> bool:
+    def _has_place(self, letter: Letter[Message]) -> bool:
         """A letter that was handed on is of use here and now; where it is not, its author is not to blame for that."""
         its, mine = letter.envelope, self.state.envelope
         of_attempt = its.attempt == mine.attempt or isinstance(letter.message, Leave)
@@ -296,7 +297,7 @@ class Round:
             and isinstance(EVENTS.get((self.phase, type(letter.message))), Transition)
         )
 
-    def _check_place(self, letter: Letter) -> None:
+    def _check_place(self, letter: Letter[Message]) -> None:
         """Refuse a letter of another run, epoch or round under its sender's name.
 
         Held, it would ride in this peer's own ballots and sets, and this peer would look like the liar.
@@ -306,19 +307,19 @@ class Round:
             place = f"it is of run {its.run.hex()[:16]}, epoch {its.epoch}, round {its.round}"
             raise self._unexpected(letter, f"{place}; here run {mine.run.hex()[:16]}, {mine.epoch}, {mine.round}")
 
-    def _unexpected(self, letter: Letter, evidence: str) -> UnexpectedMessage:
+    def _unexpected(self, letter: Letter[Message], evidence: str) -> UnexpectedMessage:
         message = type(letter.message).__name__
         return UnexpectedMessage(peer=letter.sender, message=message, phase=self.phase.name, evidence=evidence)
 
-    def _run(self, row: Transition, event: Event) -> list[Effect]:
-        effects = row.action(self.state, event)
+    def _run(self, row: Transition, fact: Event | Letter[Message]) -> list[Effect]:
+        effects = row.action(self.state, fact)
         self.phase = row.next
         return effects
 
     def _advance(self) -> list[Effect]:
         effects: list[Effect] = []
         while True:
-            row = next((row for row in READY[self.phase] if row.true(self.state)), None)
+            row = next((row for row in GUARDED[self.phase] if row.true(self.state)), None)
             if row is None:
                 return effects
             try:
@@ -360,7 +361,7 @@ class Round:
     def _convicts(self, proof: tuple[bytes, ...]) -> str:
         return evidence.convicts(proof, self.state.setting.roster, self.state.setting.run)
 
-    def _keep(self, letter: Letter) -> list[Effect]:
+    def _keep(self, letter: Letter[Message]) -> list[Effect]:
         message = letter.message
         place = message.index if isinstance(message, (Chunk, SumChunk, SumDigest, Opened)) else 0
         sizes = [old.size for old in self._early.values() if old.sender == letter.sender]

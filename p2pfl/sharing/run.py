@@ -18,7 +18,7 @@ from typing import Final
 from p2pfl.codec import Malformed
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import EvidenceRejected, ProvenLiar, RolledBack
-from p2pfl.messages import Certificate, Envelope, Evidence, Handed, Letter, Propose, read, seal
+from p2pfl.messages import Certificate, Envelope, Evidence, Handed, Letter, Message, Propose, carries, read, seal
 from p2pfl.sharing import certificate, evidence
 from p2pfl.sharing.events import (
     Accuse,
@@ -45,7 +45,8 @@ from p2pfl.sharing.history import NO_BASE, base_of
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import confirm, unmask
 from p2pfl.sharing.round import Round
-from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, LEFT_ITEMS, Context, Phase, pack_sums, place_of, sums_item
+from p2pfl.sharing.snapshot import pack_sums, persist, place_of
+from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, LEFT_ITEMS, Context, Phase, sums_item
 
 # Of a round that has not begun here. A peer that is ahead sends small letters and waits for the others; a peer that
 # they left out, or that was away, is further behind than two rounds and is brought up to date otherwise (catchup.py).
@@ -68,7 +69,7 @@ class Run:
         self.number = 0  # of the current one; 0 when none is under way
         self._began = -math.inf  # when this process began its last round
         self.held: list[int] = []
-        self._early: list[Letter] = []
+        self._early: list[Letter[Message]] = []
         self._grounds: tuple[bytes, ...] = ()
         self._waiting: dict[int, Apply] = {}  # sums that rest on another tip than this peer has
         self.now = now
@@ -184,10 +185,10 @@ class Run:
 
     def _received(self, event: Received) -> list[Effect]:
         letter = event.letter
-        if isinstance(letter.message, Evidence):
-            return self._evidence(letter, letter.message)
+        if carries(letter, Evidence):
+            return self._evidence(letter)
         number = letter.envelope.round
-        if isinstance(letter.message, Certificate):
+        if carries(letter, Certificate):
             self._unlock(letter)
         if self.previous is not None and number == self.previous.number:
             return self.previous.handle(event)
@@ -199,7 +200,7 @@ class Run:
             self._keep(letter)
         return []
 
-    def _carrying(self) -> list[Letter]:
+    def _carrying(self) -> list[Letter[Message]]:
         """The q LEAVEs that carried this peer on, for one that still stands in the round that was left."""
         if not self._grounds:
             return []
@@ -207,10 +208,10 @@ class Run:
         envelope = replace(of, attempt=0, sender=self.setting.me, incarnation=self.setting.incarnation)
         return [seal(Handed(self._grounds), envelope, self.setting.identity)]
 
-    def _evidence(self, letter: Letter, message: Evidence) -> list[Effect]:
+    def _evidence(self, letter: Letter[Evidence]) -> list[Effect]:
         """A proof against a liar, by whoever: it is left out from now on."""
         try:
-            liar = evidence.check(message.proof, self.setting.roster, self.setting.run)
+            liar = evidence.check(letter.message.proof, self.setting.roster, self.setting.run)
         except Malformed as malformed:
             wrong = EvidenceRejected(peer=letter.sender, evidence=str(malformed))
             return self.breach(wrong)  # of the round here: the letter's own is its sender's to choose
@@ -219,15 +220,16 @@ class Run:
             return [Stop(RolledBack(peer=letter.sender, evidence=shown))]
         if liar in self.others.proven:
             return []
-        error = self._hold(liar, message.proof, letter.envelope, f"shown by {letter.sender}")
-        effects: list[Effect] = [Accuse(liar, letter.envelope.round, letter.envelope.attempt, error, message.proof)]
+        at, proof = letter.envelope, letter.message.proof
+        error = self._hold(liar, proof, at, f"shown by {letter.sender}")
+        effects: list[Effect] = [Accuse(liar, at.round, at.attempt, error, proof)]
         for each in list(self.rounds.values()):
             effects += self._sift(each, each.advance(self.now))
         if (last := self.others.too_many) is not None:
             effects.append(Stop(last))
         return effects
 
-    def _unlock(self, letter: Letter) -> None:
+    def _unlock(self, letter: Letter[Certificate]) -> None:
         """A SURVIVORS certificate of a round past one that this peer confirmed, and not resting on it, frees it."""
         vows = self.others.vows
         ahead = letter.envelope.round
@@ -259,7 +261,7 @@ class Run:
         last = self.others.too_many
         return [*told, *([Stop(last)] if last is not None else [])]
 
-    def _keep(self, letter: Letter) -> None:
+    def _keep(self, letter: Letter[Message]) -> None:
         """Hold it for the round that it is of; beyond a bound of its sender's own it is dropped."""
         sizes = [old.size for old in self._early if old.sender == letter.sender]
         if len(sizes) < EARLY_LETTERS and sum(sizes) + letter.size <= EARLY_BYTES:
@@ -345,7 +347,7 @@ class Run:
         sums = pack_sums(masked, one.state.attempt_digest) if masked else None
         if self.number == number:
             self.number = 0
-        return [one.state.persist(Moved, (one.state.sums_item, sums)), erased]
+        return [persist(one.state, Moved, (one.state.sums_item, sums)), erased]
 
     def finished(self, number: int) -> list[Effect]:
         """Round `number` is in the ledger."""

@@ -1,7 +1,7 @@
-"""What one peer knows in one attempt, and what of it must survive a crash.
+"""What one peer knows in one attempt.
 
 Mutable, but every action checks first and changes after, so that a refused event changes nothing. Secrets are
-`Secret`s; `snapshot` is the only place that turns them into bytes, for the sealed home and nothing else.
+`Secret`s; `snapshot.py` is the only place that turns them into bytes, for the sealed home and nothing else.
 """
 
 from __future__ import annotations
@@ -10,19 +10,43 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from p2pfl import codec
-from p2pfl.codec import Pieces
+from p2pfl.errors.round import TwoStatements
 from p2pfl.keys import Identity, Secret, digest
-from p2pfl.messages import Envelope, Letter, Members, Message, Share, Total, read, seal
+from p2pfl.messages import (
+    Ack,
+    BackupShare,
+    Ballot,
+    Bundle,
+    Certificate,
+    Confirm,
+    Envelope,
+    Leave,
+    Letter,
+    Members,
+    Message,
+    Nonce,
+    Opened,
+    Propose,
+    Ready,
+    Root,
+    Share,
+    SumDigest,
+    Tags,
+    Total,
+    seal,
+)
 from p2pfl.roster import Roster
 from p2pfl.sharing.chunks import ChunkSpan
-from p2pfl.sharing.events import OfAttempt, Persist, Proposal, Send, SetTimer, Stored, Tick, Vector, Words
-from p2pfl.sharing.field import FIELDS, bytes_of
+from p2pfl.sharing.events import Proposal, Send, SetTimer, Tick, Vector, Words
+from p2pfl.sharing.field import bytes_of
 from p2pfl.sharing.history import NO_BASE
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.vows import Chain
+
+K = TypeVar("K")
+M = TypeVar("M", bound=Message)
 
 ATTEMPT_ITEM: Final = "state/attempt"
 # Those of one round outlast it: with its seeds they are what peers that missed it are served from.
@@ -31,9 +55,6 @@ FINAL_ITEM: Final = "state/total"
 LEFT_SLOTS: Final = 8  # rounds left behind whose outcome is still open; of more, the oldest is given up
 LEFT_ITEMS: Final = tuple((f"state/left/{slot}", f"state/left-sums/{slot}") for slot in range(LEFT_SLOTS))
 ITEMS: Final = (ATTEMPT_ITEM, *SUMS_ITEMS, FINAL_ITEM, *(item for pair in LEFT_ITEMS for item in pair))
-SNAPSHOT_VERSION: Final = 2
-MOST_SNAPSHOT: Final = 1 << 27
-MOST_SUMS_HEAD: Final = 1 << 10  # bytes before the words of masked sums
 MOST_SUM: Final = 1 << 30  # bytes, where nobody says how large a sum is
 
 
@@ -91,7 +112,7 @@ class Deal:
 
     self_mask: Secret
     nonce: Secret
-    bundle: Letter
+    bundle: Letter[Bundle]
     edges: dict[str, Secret] = field(default_factory=dict)  # outgoing; empty after a restart: they mask no more
     shares: dict[str, Share] = field(default_factory=dict)
 
@@ -115,21 +136,21 @@ class State:
     deal: Deal | None = None
     restored: bool = False  # this process did not deal here: it masks nothing in this attempt
     # SHARE, PROPOSE
-    bundles: dict[str, Letter] = field(default_factory=dict)
+    bundles: dict[str, Letter[Bundle]] = field(default_factory=dict)
     backups: dict[str, Backup] = field(default_factory=dict)  # by dealer
     received: dict[str, Secret] = field(default_factory=dict)
-    acks: dict[str, Letter] = field(default_factory=dict)
-    proposes: dict[str, Letter] = field(default_factory=dict)
+    acks: dict[str, Letter[Ack]] = field(default_factory=dict)
+    proposes: dict[str, Letter[Propose]] = field(default_factory=dict)
     dealt: bool = False  # this peer's shares have left
     fresh: bool = False  # something has come since that may have to be acknowledged
     acknowledged: frozenset[bytes] = frozenset()  # digests of the bundles in this peer's last Ack
     passed_on: frozenset[str] = frozenset()  # whose acknowledgement and proposal the coordinator was shown at half-time
     ahead: tuple[Vector, ...] = ()  # masks that were expanded before U was known …
     ahead_with: dict[str, bytes] = field(default_factory=dict)  # … for the edges to these peers, under these bundles
-    members: Letter | None = None
-    named: tuple[Letter, bytes] | None = None  # D, and the set that it was made of
+    members: Letter[Members] | None = None
+    named: tuple[Letter[Members], bytes] | None = None  # D, and the set that it was made of
     refused: str = ""  # why this peer does not accept the coordinator's U …
-    declined: Letter | None = None  # … and that U
+    declined: Letter[Members] | None = None  # … and that U
     early: bool = False  # … which came before half-time, and may be what its coordinator saw
     returned: set[str] = field(default_factory=set)  # members that are new processes since they dealt
     missed: bool = False  # U leaves this peer out, which was there (fairness.py)
@@ -137,17 +158,17 @@ class State:
     pieces: tuple[ChunkSpan, ...] = ()
     segments: tuple[tuple[int, int], ...] = ()  # (bits, words) of each
     mine: tuple[Vector, ...] = ()  # y of this peer
-    roots: dict[str, Letter] = field(default_factory=dict)
+    roots: dict[str, Letter[Root]] = field(default_factory=dict)
     contributed: dict[int, dict[str, Words]] = field(default_factory=dict)  # by chunk owned here, by author
     unchecked: set[tuple[str, int]] = field(default_factory=set)  # of these, who and chunk that came before their root
-    sum_digests: dict[int, Letter] = field(default_factory=dict)  # by chunk
+    sum_digests: dict[int, Letter[SumDigest]] = field(default_factory=dict)  # by chunk
     view: bytes = b""
-    nonces: dict[str, Letter] = field(default_factory=dict)
+    nonces: dict[str, Letter[Nonce]] = field(default_factory=dict)
     challenge: bytes = b""
-    tags: dict[str, Letter] = field(default_factory=dict)
+    tags: dict[str, Letter[Tags]] = field(default_factory=dict)
     gathering: tuple[Vector, ...] = ()  # Y, as far as it has come
     sums: dict[int, Words] = field(default_factory=dict)  # by chunk: those that have come, where they lie in Y
-    false: dict[int, dict[str, Letter]] = field(default_factory=dict)  # chunks that fail, what is opened of each
+    false: dict[int, dict[str, Letter[Opened]]] = field(default_factory=dict)  # by chunk that fails, by author
     compared: bool = False  # sums and tags were compared, once …
     checked: bool = False  # … and agree
     judged: set[int] = field(default_factory=set)  # false chunks of which a liar was named
@@ -155,25 +176,25 @@ class State:
     shown: set[tuple[str, int]] = field(default_factory=set)  # of those, what its author has shown to all
     asked_for: dict[str, set[tuple[str, int]]] = field(default_factory=dict)  # by who lacks it: (author, chunk)
     # BALLOT
-    ready: Letter | None = None
-    readys: dict[str, Letter] = field(default_factory=dict)
-    ballot: Letter | None = None
-    ballots: dict[str, Letter] = field(default_factory=dict)
+    ready: Letter[Ready] | None = None
+    readys: dict[str, Letter[Ready]] = field(default_factory=dict)
+    ballot: Letter[Ballot] | None = None
+    ballots: dict[str, Letter[Ballot]] = field(default_factory=dict)
     beyond: dict[str, int] = field(default_factory=dict)  # who voted SURVIVORS in a later attempt, and in which
     questioned: dict[str, int] = field(default_factory=dict)  # how often voters were asked what their vote stands on
     explained: set[str] = field(default_factory=set)  # peers that have asked that, and were answered …
     told: set[str] = field(default_factory=set)  # … with the certificate
-    certificate: Letter | None = None
+    certificate: Letter[Certificate] | None = None
     left: bool = False  # q peers went on without this round's sum
     follows: bool = False  # it is an attempt begun after that: this peer takes no part in it, and acts on its outcome
-    leave: Letter | None = None
-    leaves: dict[str, Letter] = field(default_factory=dict)
+    leave: Letter[Leave] | None = None
+    leaves: dict[str, Letter[Leave]] = field(default_factory=dict)
     # UNMASK, CONFIRM
     masked: tuple[Vector, ...] = ()
     stored: bool = False  # the masked sums are on the disk
     reveals: dict[str, Secret] = field(default_factory=dict)
     pieced: dict[str, dict[str, bytes]] = field(default_factory=dict)  # by dealer, by holder: shares of its seed
-    shown_shares: dict[str, dict[str, Letter]] = field(default_factory=dict)  # … and the letters that brought them
+    shown_shares: dict[str, dict[str, Letter[BackupShare]]] = field(default_factory=dict)  # … and who said so
     misdealt: set[str] = field(default_factory=set)  # dealers whose shares open something else
     backed_up: frozenset[str] = frozenset()  # dealers whose share this peer has broadcast
     total: tuple[Vector, ...] = ()
@@ -182,14 +203,14 @@ class State:
     confirms: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)  # record, cosignature
     asked_confirms: int = 0  # times
     settled: set[str] = field(default_factory=set)  # peers in whose ledgers the round is
-    confirm_letters: dict[str, Letter] = field(default_factory=dict)
+    confirm_letters: dict[str, Letter[Confirm]] = field(default_factory=dict)
     served: dict[str, float] = field(default_factory=dict)  # when each was last given the sum
     wanted: str = ""  # who was asked for the sum
     asked: int = 0  # how many were
     parts: list[tuple[Total, Words]] = field(default_factory=list)  # of a fetched sum, in order
     outbox: list[Send] = field(default_factory=list)  # to repeat to a peer that comes back as a new process
-    last_abandon: Letter | None = None  # certificate of the attempt before
-    skip: Letter | None = None  # ABANDON certificate shown by a peer that is further on
+    last_abandon: Letter[Certificate] | None = None  # certificate of the attempt before
+    skip: Letter[Certificate] | None = None  # ABANDON certificate shown by a peer that is further on
     grounds: tuple[bytes, ...] = ()  # LEAVEs of the round before: they say who may be left out alive
 
     @property
@@ -203,14 +224,12 @@ class State:
     @property
     def survivors(self) -> tuple[str, ...]:
         """U, in roster order: empty until one is accepted."""
-        held = self.members.message if self.members is not None else None
-        return held.survivors if isinstance(held, Members) else ()
+        return self.members.message.survivors if self.members is not None else ()
 
     @property
     def owners(self) -> tuple[str, ...]:
         """Who sums chunks, in the order in which they are dealt: U, or its hub alone."""
-        held = self.members.message if self.members is not None else None
-        return held.owners if isinstance(held, Members) else ()
+        return self.members.message.owners if self.members is not None else ()
 
     @property
     def inside(self) -> bool:
@@ -235,7 +254,7 @@ class State:
         s = self.setting
         return Envelope(s.run, s.roster.epoch, self.round, self.attempt, s.me, s.incarnation)
 
-    def seal(self, message: Message) -> Letter:
+    def seal(self, message: M) -> Letter[M]:
         return seal(message, self.envelope, self.setting.identity)
 
     def timer(self, what: str, seconds: float) -> SetTimer:
@@ -248,11 +267,6 @@ class State:
         due = self.due.get(what)
         return due is not None and self.now >= due
 
-    def persist(self, then: type[OfAttempt], *beside: tuple[str, Stored]) -> Persist:
-        """Make this attempt durable as it stands, with what is given beside it; then `then`."""
-        # The attempt last: a process that dies in between must not find a READY without the sums that it vouches for.
-        return Persist((*beside, (self.item, snapshot(self))), then, self.round, self.attempt)
-
     @property
     def item(self) -> str:
         """Where on the disk this attempt lies."""
@@ -263,13 +277,13 @@ class State:
         """Where on the disk its masked sums lie."""
         return sums_item(self.round) if self.slot is None else LEFT_ITEMS[self.slot][1]
 
-    def post(self, message: Message, to: str | None = None) -> Send:
-        """Seal a small letter for one peer or all, and keep it for a peer that comes back as a new process."""
-        sent = Send(to, self.seal(message))
+    def post(self, letter: Letter[Message], to: str | None = None) -> Send:
+        """Send a small letter to one peer or all, and keep it for a peer that comes back as a new process."""
+        sent = Send(to, letter)
         self.outbox.append(sent)
         return sent
 
-    def renew(self, attempt: int, certificate: Letter | None) -> None:
+    def renew(self, attempt: int, certificate: Letter[Certificate] | None) -> None:
         """Become the state in which `attempt` begins: nothing of the one before is left but the proposal."""
         base, chain = self.moved or (self.base, self.chain)
         fresh = State(
@@ -300,12 +314,30 @@ class State:
             self.base, self.chain, self.proposal = base, chain, None
 
 
+def hold_once(held: dict[K, Letter[M]], key: K, letter: Letter[M], evidence: str) -> bool:
+    """Hold what its author says once in an attempt; False when it is held already.
+
+    Raises TwoStatements when the author has said something else before: nothing changes.
+    """
+    new = key not in held
+    before = held.setdefault(key, letter)
+    if before.message != letter.message:
+        raise two_statements(before, letter, evidence)
+    return new
+
+
+def two_statements(before: Letter[M], letter: Letter[M], evidence: str) -> TwoStatements:
+    """The error that carries both letters of an author, which should have said one thing, as its proof."""
+    kind = type(letter.message).__name__
+    return TwoStatements(peer=letter.sender, message=kind, evidence=evidence, proof=(before, letter))
+
+
 def sums_item(number: int) -> str:
     """Where the masked sums of round `number` lie while it is not left behind: the next round's lie elsewhere."""
     return SUMS_ITEMS[number % len(SUMS_ITEMS)]
 
 
-def attempt_digest(members: Letter) -> bytes:
+def attempt_digest(members: Letter[Members]) -> bytes:
     """D: binds the envelope (run, epoch, round, attempt) and U with its acks, proposals, owners and deadline."""
     return digest("attempt", members.signed)
 
@@ -316,69 +348,3 @@ def total_digest(vectors: tuple[Vector, ...]) -> bytes:
     for vector in vectors:
         parts += [vector.bits.to_bytes(1, "big"), bytes_of(vector.words)]
     return digest("total", *parts)
-
-
-# ── what survives a crash ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def snapshot(state: State) -> bytes:
-    """The attempt as bytes for the sealed home: enough to cast the one ballot, reveal, and confirm after a restart."""
-    deal = state.deal
-    secrets = (deal.self_mask.reveal(), deal.nonce.reveal(), deal.bundle.wire) if deal else (b"", b"", b"")
-    letters = (state.members, state.ready, state.ballot, state.certificate, state.leave, state.last_abandon)
-    wires = tuple(letter.wire if letter else b"" for letter in letters)
-    bundles = tuple(bundle.wire for bundle in state.bundles.values())
-    backups = tuple((name, one.share.reveal(), one.salt, one.edge, one.path) for name, one in state.backups.items())
-    record = state.record if state.signed else b""
-    place = (SNAPSHOT_VERSION, state.round, state.attempt, *state.base, state.chain)
-    return codec.pack((*place, secrets, wires, state.view, record, bundles, backups, state.grounds))
-
-
-def _unpacked(data: codec.Buffer) -> tuple[int, int, Any]:
-    version, number, attempt, *rest = codec.unpack(data, most=MOST_SNAPSHOT, items=256)
-    if version != SNAPSHOT_VERSION:
-        raise codec.Malformed(f"attempt snapshot of version {version}")
-    return number, attempt, rest
-
-
-def place_of(data: codec.Buffer) -> tuple[int, int]:
-    """Round and attempt of what `snapshot` wrote. Raises Malformed."""
-    return _unpacked(data)[:2]
-
-
-def restore(setting: Context, others: PeerView, data: bytes) -> State:
-    """The state that `snapshot` wrote, in a new process. Raises Malformed when the bytes are not a snapshot."""
-    number, attempt, rest = _unpacked(data)
-    based, base, chain, secrets, wires, view, record, bundles, backups, grounds = rest
-    state = State(setting, others, number, attempt, (based, base), tuple(chain), restored=True)
-    letters = [read(wire) if wire else None for wire in wires]
-    state.members, state.ready, state.ballot, state.certificate, state.leave, state.last_abandon = letters
-    state.view, state.record, state.signed, state.grounds = view, record, bool(record), tuple(grounds)
-    if state.last_abandon is not None:
-        state.outbox.append(Send(None, state.last_abandon))
-    state.bundles = {letter.sender: letter for letter in map(read, bundles)}
-    for name, share, salt, edge, path in backups:
-        state.backups[name] = Backup(Secret(share, f"share of {name}'s self-mask seed"), salt, edge, path)
-    self_mask, nonce, bundle = secrets
-    if bundle:
-        state.deal = Deal(Secret(self_mask, "self-mask seed"), Secret(nonce, "nonce"), read(bundle))
-    return state
-
-
-def pack_sums(vectors: tuple[Vector, ...], attempt: bytes) -> Pieces:
-    """Masked sums under their attempt digest, for the sealed home; their words stay where they are."""
-    words = [bytes_of(vector.words) for vector in vectors]
-    sizes = tuple((vector.bits, len(each)) for vector, each in zip(vectors, words, strict=True))
-    return codec.with_tail((attempt, sizes), *words)
-
-
-def read_vectors(data: codec.Buffer, attempt: bytes) -> tuple[Vector, ...]:
-    """Undo `pack_sums`: the words are views of `data`. Of another attempt's sums there are none. Raises Malformed."""
-    (held, sizes), words = codec.split_tail(data, most=MOST_SUMS_HEAD, items=64)
-    if held != attempt:
-        return ()
-    vectors = []
-    for bits, size in sizes:
-        vectors.append(Vector(bits, FIELDS[bits].from_bytes(words[:size])))
-        words = words[size:]
-    return tuple(vectors)

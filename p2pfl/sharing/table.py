@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from p2pfl import messages as m
+from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing.phases import (
     ballot,
@@ -30,13 +31,15 @@ from p2pfl.sharing.phases import (
 )
 from p2pfl.sharing.state import Phase, State
 
+M = TypeVar("M", bound=m.Message)
+E = TypeVar("E", bound=e.Event)
 SHARE, PROPOSE, MASK, GATHER = Phase.SHARE, Phase.PROPOSE, Phase.MASK, Phase.GATHER
 BALLOT, UNMASK, CONFIRM, FINAL = Phase.BALLOT, Phase.UNMASK, Phase.CONFIRM, Phase.FINAL
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """Run `action`, then stand in `next`."""
+    """Run `action` on the state and the letter or event of the row, then stand in `next`. `on` and `when` make it."""
 
     action: Callable[[State, Any], list[e.Effect]]
     next: Phase
@@ -55,7 +58,7 @@ class Ignore:
 
 
 @dataclass(frozen=True, slots=True)
-class When:
+class Guarded:
     """After every event: if `true(state)`, run `action`, then stand in `next`."""
 
     true: Callable[[State], bool]
@@ -64,16 +67,41 @@ class When:
 
 
 Cell = Transition | Keep | Ignore
+Rows = dict[tuple[Phase, type], Cell]
 keep = Keep()
 
 
-def _each(phases: Iterable[Phase], kinds: Iterable[type], cell: Cell) -> dict[tuple[Phase, type], Cell]:
+def on(
+    phases: Phase | Iterable[Phase],
+    kind: type[M],
+    action: Callable[[State, Letter[M]], list[e.Effect]],
+    then: Phase | None = None,
+) -> Rows:
+    """In these phases a letter of this kind runs `action`; the round then stands in `then`, or where it stood."""
+    return {(phase, kind): Transition(action, then or phase) for phase in _all(phases)}
+
+
+def when(
+    phases: Phase | Iterable[Phase],
+    kind: type[E],
+    action: Callable[[State, E], list[e.Effect]],
+    then: Phase | None = None,
+) -> Rows:
+    """In these phases an event of this kind runs `action`; the round then stands in `then`, or where it stood."""
+    return {(phase, kind): Transition(action, then or phase) for phase in _all(phases)}
+
+
+def _all(phases: Phase | Iterable[Phase]) -> Iterable[Phase]:
+    return (phases,) if isinstance(phases, Phase) else phases
+
+
+def _each(phases: Iterable[Phase], kinds: Iterable[type], cell: Keep | Ignore) -> Rows:
     return dict.fromkeys(itertools.product(phases, kinds), cell)
 
 
-def _once(*parts: dict[tuple[Phase, type], Cell]) -> dict[tuple[Phase, type], Cell]:
+def _once(*parts: Rows) -> Rows:
     """All parts together. A pair that has two cells raises TypeError: which of them holds must not hang on order."""
-    whole: dict[tuple[Phase, type], Cell] = {}
+    whole: Rows = {}
     for part in parts:
         twice = whole.keys() & part.keys()
         if twice:
@@ -82,8 +110,9 @@ def _once(*parts: dict[tuple[Phase, type], Cell]) -> dict[tuple[Phase, type], Ce
     return whole
 
 
-def _stay(phases: Iterable[Phase], kind: type, action: Callable[[State, Any], list[e.Effect]]) -> dict[Any, Cell]:
-    return {(phase, kind): Transition(action, phase) for phase in phases}
+def nothing(state: State, event: object = None) -> list[e.Effect]:
+    """Nothing to do: the guarded rows say what has changed."""
+    return []
 
 
 _BEFORE_U = (SHARE, PROPOSE)
@@ -98,60 +127,59 @@ _gone = Ignore("the attempt was given up while the disk was written")
 
 EVENTS: Final = _once(
     # SHARE: seeds, backups and bundles out and in, acknowledgements; training goes on meanwhile
-    {(SHARE, e.Begin): Transition(share.deal, SHARE)},
-    {(SHARE, e.Dealt): Transition(share.send, SHARE)},
-    _stay(_BEFORE_U, m.Share, share.accept),
-    _stay(_BEFORE_U, m.Ack, share.acknowledged),
-    _stay(_BEFORE_U, e.Receipted, share.acknowledge),
+    when(SHARE, e.Begin, share.deal),
+    when(SHARE, e.Dealt, share.send),
+    on(_BEFORE_U, m.Share, share.accept),
+    on(_BEFORE_U, m.Ack, share.accept_ack),
+    when(_BEFORE_U, e.Receipted, share.acknowledge),
     # PROPOSE: everyone's grounds, what others hold of them, then one U
-    _stay(_UNDECIDED, e.UpdateReady, propose.hold),  # once U is named it is for the next attempt
-    _stay(_BEFORE_U, m.Propose, propose.accept),
-    _stay(_BEFORE_U, m.Held, propose.passed),
-    _stay((SHARE, PROPOSE, MASK, GATHER), m.Members, members.members),
-    _stay((BALLOT,), m.Members, members.compare),  # another one may prove its coordinator a liar even then
-    {(phase, e.Accepted): Transition(mask.request, MASK) for phase in _BEFORE_U},  # D before a word of y
+    when(_UNDECIDED, e.UpdateReady, propose.hold),  # once U is named it is for the next attempt
+    on(_BEFORE_U, m.Propose, propose.accept),
+    on(_BEFORE_U, m.Held, propose.accept_held),
+    on(_BEFORE_BALLOT, m.Members, members.accept),
+    on(BALLOT, m.Members, members.compare),  # another one may prove its coordinator a liar even then
+    when(_BEFORE_U, e.Accepted, mask.request, then=MASK),  # D before a word of y
     # MASK: the words come, the masked chunks go; the masks may have been expanded before
-    _stay(_BEFORE_U, e.MasksReady, mask.hold),
-    _stay((MASK,), e.MasksReady, mask.hold),
+    when((*_BEFORE_U, MASK), e.MasksReady, mask.hold),
     _each((GATHER, BALLOT, *_DECIDED), (e.MasksReady,), Ignore("the words were masked without them")),
-    {(MASK, e.WordsReady): Transition(mask.send, GATHER)},
+    when(MASK, e.WordsReady, mask.send, then=GATHER),
     # GATHER: sums of what this peer owns, nonces for one view, the masked sums of all, and the tags that verify them
-    {(GATHER, m.Root): Transition(gather.root, GATHER)},
-    {(GATHER, m.Chunk): Transition(gather.chunk, GATHER)},
-    {(GATHER, m.SumDigest): Transition(gather.summed, GATHER)},
-    {(GATHER, m.Nonce): Transition(gather.nonce, GATHER)},
-    {(GATHER, m.SumChunk): Transition(gather.sum_chunk, GATHER)},
-    {(GATHER, m.Tags): Transition(verify.accept, GATHER)},
-    {(GATHER, m.Opened): Transition(verify.opened, GATHER)},
-    _stay((GATHER, BALLOT), m.Want, questions.help_out),
+    on(GATHER, m.Root, gather.accept_root),
+    on(GATHER, m.Chunk, gather.accept_chunk),
+    on(GATHER, m.SumDigest, gather.accept_digest),
+    on(GATHER, m.Nonce, gather.accept_nonce),
+    on(GATHER, m.SumChunk, gather.accept_sum),
+    on(GATHER, m.Tags, verify.accept_tags),
+    on(GATHER, m.Opened, verify.accept_opened),
+    on((GATHER, BALLOT), m.Want, questions.help_out),
     # BALLOT: READY, then one vote, each durable before it is seen
-    {(BALLOT, e.SumsStored): Transition(ballot.announce, BALLOT)},
-    {(BALLOT, e.BallotStored): Transition(ballot.send, BALLOT)},
-    _stay((MASK, GATHER, BALLOT), m.Ready, ballot.ready),
-    _stay(_UNDECIDED, m.Ballot, ballot.count),
-    _stay(_UNDECIDED, m.Certificate, ballot.shown),
+    when(BALLOT, e.SumsStored, ballot.announce),
+    when(BALLOT, e.BallotStored, ballot.send),
+    on((MASK, GATHER, BALLOT), m.Ready, ballot.accept_ready),
+    on(_UNDECIDED, m.Ballot, ballot.count),
+    on(_UNDECIDED, m.Certificate, ballot.accept_certificate),
     # UNMASK: under the certificate, and from it alone
-    {(UNMASK, e.CertificateStored): Transition(unmask.reveal, UNMASK)},
-    {(UNMASK, m.Reveal): Transition(unmask.accept, UNMASK)},
-    _stay((UNMASK, CONFIRM), m.BackupShare, unmask.piece),
-    {(UNMASK, m.Total): Transition(fetch.fetched, UNMASK)},
-    {(UNMASK, m.SumDigest): Transition(gather.summed, UNMASK)},  # a certificate may overtake words of Y
-    {(UNMASK, m.SumChunk): Transition(gather.sum_chunk, UNMASK)},
-    {(UNMASK, e.Applied): Transition(confirm.record, CONFIRM)},
+    when(UNMASK, e.CertificateStored, unmask.reveal),
+    on(UNMASK, m.Reveal, unmask.accept),
+    on((UNMASK, CONFIRM), m.BackupShare, unmask.accept_shares),
+    on(UNMASK, m.Total, fetch.accept_part),
+    on(UNMASK, m.SumDigest, gather.accept_digest),  # a certificate may overtake words of Y
+    on(UNMASK, m.SumChunk, gather.accept_sum),
+    when(UNMASK, e.Applied, confirm.record, then=CONFIRM),
     # CONFIRM: one record, q signatures; FINAL: the round stands, and those who missed it are served
-    {(CONFIRM, e.RecordStored): Transition(confirm.sign, CONFIRM)},
-    _stay(_DECIDED, m.Confirm, confirm.accept),
-    _stay(_DECIDED, m.Want, fetch.serve),
-    _stay(_DECIDED, e.LinkUp, fetch.link_up),
+    when(CONFIRM, e.RecordStored, confirm.sign),
+    on(_DECIDED, m.Confirm, confirm.accept),
+    on(_DECIDED, m.Want, fetch.serve),
+    when(_DECIDED, e.LinkUp, fetch.link_up),
     # a round that is left behind
-    _stay((*_UNDECIDED, UNMASK), e.LeaveStored, leave.send),
-    _stay((*_UNDECIDED, UNMASK, CONFIRM), m.Leave, leave.accept),
-    {(FINAL, m.Leave): Transition(ballot.answer, FINAL)},
+    when((*_UNDECIDED, UNMASK), e.LeaveStored, leave.send),
+    on((*_UNDECIDED, UNMASK, CONFIRM), m.Leave, leave.accept),
+    on(FINAL, m.Leave, ballot.answer),
     # time, links, and what is of no use any more
-    _stay(Phase, e.Tick, ballot.passes),
+    when(Phase, e.Tick, nothing),
     _each(Phase, (e.Moved, e.Forgotten), Ignore("only the disk has changed")),
-    _stay(Phase, e.LinkDown, ballot.passes),
-    _stay(_UNDECIDED, e.LinkUp, ballot.link_up),
+    when(Phase, e.LinkDown, nothing),
+    when(_UNDECIDED, e.LinkUp, ballot.link_up),
     _each((SHARE, PROPOSE, MASK), _GATHERED, keep),
     _each(_BEFORE_U, (m.Ready,), keep),
     _each((SHARE, PROPOSE, MASK), (m.Want,), keep),
@@ -164,43 +192,43 @@ EVENTS: Final = _once(
     _each((MASK, GATHER, BALLOT, *_DECIDED), (e.Receipted,), _late),
     _each((BALLOT, *_DECIDED), (e.Dealt, e.Accepted, e.WordsReady), _gone),
     _each(_DECIDED, (e.SumsStored,), _decided),
-    _stay(_DECIDED, m.Ballot, ballot.answer),
+    on(_DECIDED, m.Ballot, ballot.answer),
     _each(_DECIDED, (m.Ready, m.Certificate, e.BallotStored, e.UpdateReady), _decided),
     _each((CONFIRM, FINAL), (m.Reveal, m.Total, e.CertificateStored, e.LeaveStored), Ignore("the sum is held")),
     _each((CONFIRM, FINAL), (e.Applied,), Ignore("the sum is applied")),
     _each((FINAL,), (m.BackupShare, e.RecordStored), Ignore("the round is final")),
 )  # fmt: skip
 
-_abandoned = When(ballot.abandoned, ballot.next_attempt, SHARE)
-_certified = When(ballot.certified, ballot.certify, UNMASK)
-_voted = When(ballot.voted, ballot.wait, BALLOT)
-_survive = When(ballot.enough_readys, ballot.vote_survivors, BALLOT)
+_abandoned = Guarded(ballot.abandoned, ballot.next_attempt, SHARE)
+_certified = Guarded(ballot.certified, ballot.certify, UNMASK)
+_voted = Guarded(ballot.voted, nothing, BALLOT)
+_survive = Guarded(ballot.enough_readys, ballot.vote_survivors, BALLOT)
 
 
-def _undecided(phase: Phase) -> tuple[When, ...]:
+def _undecided(phase: Phase) -> tuple[Guarded, ...]:
     return (
-        When(questions.lacks, questions.ask, phase),
-        When(ballot.gives_up, ballot.give_up, BALLOT),
-        When(leave.due, leave.cast, phase),
-        When(leave.carried, leave.go_on, phase),
+        Guarded(questions.lacks, questions.ask, phase),
+        Guarded(ballot.gives_up, ballot.give_up, BALLOT),
+        Guarded(leave.due, leave.cast, phase),
+        Guarded(leave.carried, leave.go_on, phase),
     )
 
 
-def _before_u(phase: Phase) -> tuple[When, ...]:
+def _before_u(phase: Phase) -> tuple[Guarded, ...]:
     return (
         _abandoned,
         _certified,
         _voted,
-        When(propose.may_send, propose.send, PROPOSE),
-        When(propose.clock_starts, propose.start_clock, phase),
-        When(share.may_acknowledge, share.receipt, phase),
-        When(members.can_choose, members.choose, phase),
-        When(propose.half_time, propose.pass_on, phase),
+        Guarded(propose.may_send, propose.send, PROPOSE),
+        Guarded(propose.clock_starts, propose.start_clock, phase),
+        Guarded(share.may_acknowledge, share.receipt, phase),
+        Guarded(members.can_choose, members.choose, phase),
+        Guarded(propose.half_time, propose.pass_on, phase),
         *_undecided(phase),
     )
 
 
-READY: Final[dict[Phase, tuple[When, ...]]] = {
+GUARDED: Final[dict[Phase, tuple[Guarded, ...]]] = {
     SHARE: _before_u(SHARE),
     PROPOSE: _before_u(PROPOSE),
     MASK: (
@@ -208,7 +236,7 @@ READY: Final[dict[Phase, tuple[When, ...]]] = {
         _certified,
         _voted,
         _survive,
-        When(mask.outside, ballot.wait, BALLOT),
+        Guarded(mask.outside, nothing, BALLOT),
         *_undecided(MASK),
     ),
     GATHER: (
@@ -216,29 +244,29 @@ READY: Final[dict[Phase, tuple[When, ...]]] = {
         _certified,
         _voted,
         _survive,
-        When(gather.all_summed, gather.open_nonce, GATHER),
-        When(gather.views_differ, gather.show, GATHER),
-        When(verify.can_tag, verify.tag, GATHER),
-        When(verify.can_check, verify.check, GATHER),
-        When(verify.can_judge, verify.judge, GATHER),
-        When(gather.may_vouch, gather.store, BALLOT),
-        When(gather.late, gather.ask, GATHER),
+        Guarded(gather.all_summed, gather.open_nonce, GATHER),
+        Guarded(gather.views_differ, gather.share_digests, GATHER),
+        Guarded(verify.can_tag, verify.tag, GATHER),
+        Guarded(verify.can_check, verify.check, GATHER),
+        Guarded(verify.can_judge, verify.judge, GATHER),
+        Guarded(gather.may_vouch, gather.store, BALLOT),
+        Guarded(gather.is_overdue, gather.ask, GATHER),
         *_undecided(GATHER),
     ),
     BALLOT: (_abandoned, _certified, _survive, *_undecided(BALLOT)),
     UNMASK: (
-        When(gather.came_late, gather.keep, UNMASK),
-        When(unmask.opened, unmask.compute, UNMASK),
-        When(unmask.can_combine, unmask.combine, UNMASK),
-        When(unmask.backups_due, unmask.back_up, UNMASK),
-        When(fetch.lacks_sum, fetch.want, UNMASK),
-        When(leave.due, leave.cast, UNMASK),
-        When(leave.carried, leave.go_on, UNMASK),
+        Guarded(gather.sums_came_late, gather.keep_sums, UNMASK),
+        Guarded(unmask.opened, unmask.compute, UNMASK),
+        Guarded(unmask.can_combine, unmask.combine, UNMASK),
+        Guarded(unmask.backups_due, unmask.back_up, UNMASK),
+        Guarded(fetch.lacks_sum, fetch.want, UNMASK),
+        Guarded(leave.due, leave.cast, UNMASK),
+        Guarded(leave.carried, leave.go_on, UNMASK),
     ),
     CONFIRM: (
-        When(confirm.may_sign, confirm.vow, CONFIRM),
-        When(confirm.final, confirm.finish, FINAL),
-        When(confirm.lacks_confirms, confirm.ask, CONFIRM),
+        Guarded(confirm.may_sign, confirm.vow, CONFIRM),
+        Guarded(confirm.final, confirm.finish, FINAL),
+        Guarded(confirm.lacks_confirms, confirm.ask, CONFIRM),
     ),
     FINAL: (),
 }

@@ -17,7 +17,7 @@ from p2pfl import messages
 from p2pfl.codec import Malformed
 from p2pfl.errors.round import MalformedMessage, WrongSender
 from p2pfl.keys import Identity, digest
-from p2pfl.messages import Letter
+from p2pfl.messages import Letter, Message
 from p2pfl.roster import Member, Roster
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
@@ -26,7 +26,7 @@ from p2pfl.simulate.clock import VirtualClock
 from p2pfl.simulate.peer import SimulatedPeer
 
 # What a liar sends to one peer where an honest site would send one letter: nothing, that letter, others.
-Lie = Callable[[SimulatedPeer, str, Letter], Iterable[Letter]]
+Lie = Callable[[SimulatedPeer, str, Letter[Message]], Iterable[Letter[Message]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,9 @@ class SimulatedFederation:
         self.length, self.bits, self.rounds = length, bits, rounds
         self.deaths = self.partitions = 0
         self.lies = dict(lies or {})
-        self.log: list[tuple[str | None, Letter]] = []  # to whom (None: all others), everything that left a process
+        self.log: list[
+            tuple[str | None, Letter[Message]]
+        ] = []  # to whom (None: all others), everything that left a process
         identities = [Identity(self.draw(32)) for _ in range(peers)]
         members = tuple(Member(f"site-{k}", identity.key) for k, identity in enumerate(identities))
         self.roster, self.hub = Roster(1, members), hub
@@ -79,9 +81,9 @@ class SimulatedFederation:
             member.name: SimulatedPeer(self, member.name, identity, self.roster, run, rounds, bits)
             for member, identity in zip(members, identities, strict=True)
         }
-        self._packed: tuple[Letter, bytes] | None = None
+        self._packed: tuple[Letter[Message], bytes] | None = None
         self._opened, self._large = (
-            functools.lru_cache(most)(lambda wire: messages.open_letter(wire, self.roster))
+            functools.lru_cache(most)(lambda wire: messages.open_letter(wire, self.roster, messages.Message))
             for most in (MOST_OPENED, MOST_LARGE)
         )
         self._last: dict[tuple[str, str], float] = {}
@@ -153,17 +155,17 @@ class SimulatedFederation:
         incarnation = peer.incarnation
         self.clock.at(event.now, lambda: peer.feed(event) if peer.incarnation == incarnation else None)
 
-    def sent(self, to: str | None, letter: Letter) -> None:
+    def sent(self, to: str | None, letter: Letter[Message]) -> None:
         """Write down what left a process, before it is carried anywhere."""
         self.log.append((to, letter))
 
-    def carry(self, sender: str, to: str, letter: Letter) -> None:
+    def carry(self, sender: str, to: str, letter: Letter[Message]) -> None:
         """Take a letter, or what a liar makes of it, from one process to another, behind those that left before it."""
         lie = self.lies.get(sender)
         for each in (letter,) if lie is None else lie(self.peers[sender], to, letter):
             self._carry(sender, to, each)
 
-    def _carry(self, sender: str, to: str, letter: Letter) -> None:
+    def _carry(self, sender: str, to: str, letter: Letter[Message]) -> None:
         source, target = self.peers[sender], self.peers[to]
         if not target.alive:
             return
@@ -177,7 +179,7 @@ class SimulatedFederation:
 
         self.clock.at(self._arrival(sender, to), arrive)
 
-    def _wire(self, letter: Letter) -> bytes:
+    def _wire(self, letter: Letter[Message]) -> bytes:
         """Its bytes: one object for all to whom it goes."""
         if self._packed is None or self._packed[0] is not letter:
             self._packed = (letter, letter.wire)

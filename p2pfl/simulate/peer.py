@@ -11,7 +11,7 @@ from p2pfl.codec import Pieces
 from p2pfl.errors import P2PFLError, RemoteProtocolError
 from p2pfl.errors.round import LeftOutTooOften, MalformedMessage
 from p2pfl.keys import Identity, digest
-from p2pfl.messages import Behind, Entries, Envelope, Letter, Want, seal
+from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, Want, seal
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
 from p2pfl.sharing.fairness import taken_part, too_often
@@ -30,8 +30,8 @@ class World(Protocol):
 
     @property
     def now(self) -> float: ...
-    def sent(self, to: str | None, letter: Letter) -> None: ...
-    def carry(self, sender: str, to: str, letter: Letter) -> None: ...
+    def sent(self, to: str | None, letter: Letter[Message]) -> None: ...
+    def carry(self, sender: str, to: str, letter: Letter[Message]) -> None: ...
     def timer(self, peer: SimulatedPeer, event: e.Event) -> None: ...
     def dies(self, peer: SimulatedPeer) -> bool: ...
     def died(self, peer: SimulatedPeer) -> None: ...
@@ -182,7 +182,7 @@ class SimulatedPeer:
                 self._asked = event.now
                 self._say(Behind(len(self.disk.ledger), b"", 0), letter.sender)
 
-    def _history(self, letter: Letter) -> None:
+    def _history(self, letter: Letter[Message]) -> None:
         message, disk = letter.message, self.disk
         if isinstance(message, Behind) and message.entries < len(disk.ledger):
             both = list(zip(disk.ledger, disk.signatures, strict=True))[message.entries :]

@@ -145,11 +145,16 @@ def _rows(data: bytes) -> Any:
 
 
 def _certified(data: bytes) -> Any:
-    return [certificate.check_certificate(messages.read(one), paper.roster) for one in _rows(data)]
+    return [
+        certificate.check_certificate(messages.narrow(messages.read(one), messages.Certificate), paper.roster)
+        for one in _rows(data)
+    ]
 
 
 def _composed(data: bytes) -> Any:
-    return [certificate.compose(messages.read(one), paper.roster) for one in _rows(data)]
+    return [
+        certificate.compose(messages.narrow(messages.read(one), messages.Members), paper.roster) for one in _rows(data)
+    ]
 
 
 def _recorded(data: bytes) -> Any:
@@ -516,8 +521,8 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("row", lambda data: codec.read_row(data, ROW, most=4096, items=8), (Malformed,), (PLACE,),
                 ("codec:read_row",), codec.pack),
         Decoder("letter", messages.read, (Malformed,), LETTERS, ("messages.letters:read",), _written, fixed=8 * MIB),
-        Decoder("signed letter", lambda data: messages.open_letter(data, ROSTER), (Malformed,), LETTERS, (), _written,
-                fixed=8 * MIB),
+        Decoder("signed letter", lambda data: messages.open_letter(data, ROSTER, messages.Message), (Malformed,),
+                LETTERS, (), _written, fixed=8 * MIB),
         Decoder("resigned letter", lambda data: [authentic(messages.read(one), ROSTER) for one in _rows(data)],
                 (Malformed,), tuple(map(_bodies, LETTERS)), (), fixed=8 * MIB),
         Decoder("hello", _greet, (P2PFLError,), (_hello(), _hello(LETTERS[3:5])), (), fixed=8 * MIB),

@@ -277,7 +277,7 @@ def test_a_claimed_epsilon_that_no_ledger_would_take_is_refused_at_the_door(clai
     proposed = replace(said("b", 3).message, epsilon=claimed)
     wire = seal(proposed, said("b", 3).envelope, IDENTITIES["b"]).wire
     with pytest.raises(Malformed):
-        open_letter(wire, ROSTER)
+        open_letter(wire, ROSTER, Message)
     with pytest.raises(MalformedMessage):
         standing = Standing(3, roots(3), roots, claimed, lambda run: (2, 0))
         Site("a").hears(Site("b", standing=lambda: standing))
@@ -287,7 +287,7 @@ def test_a_claimed_epsilon_that_no_ledger_would_take_is_refused_at_the_door(clai
 def test_an_epsilon_as_this_program_writes_it_passes_the_door_and_the_ledger(spent: float) -> None:
     text = decimal_epsilon(spent)
     proposed = replace(said("b", 3).message, epsilon=text)
-    open_letter(seal(proposed, said("b", 3).envelope, IDENTITIES["b"]).wire, ROSTER)
+    open_letter(seal(proposed, said("b", 3).envelope, IDENTITIES["b"]).wire, ROSTER, Message)
     entry.read(round_(1, epsilon={"charite": text})[0])
 
 

@@ -116,7 +116,7 @@ def inside_of(letter: Letter, world: Watched) -> Iterator[Letter]:
     elif isinstance(message, m.Certificate):
         wires = (*message.ballots, *((message.members,) if message.members else ()))
     for wire in wires:
-        yield from inside_of(open_letter(wire, world.roster), world)
+        yield from inside_of(open_letter(wire, world.roster, m.Message), world)
 
 
 # ── elimination ───────────────────────────────────────────────────────────────────────────────────────────────

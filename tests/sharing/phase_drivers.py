@@ -36,7 +36,7 @@ def parts(state: State) -> tuple[Letter, m.Certificate, list[m.Ballot]]:
     assert state.certificate is not None
     message = state.certificate.message
     assert isinstance(message, m.Certificate)
-    ballots = [open_letter(wire, state.setting.roster).message for wire in message.ballots]
+    ballots = [open_letter(wire, state.setting.roster, m.Ballot).message for wire in message.ballots]
     return state.members, message, ballots  # type: ignore[return-value]
 
 
@@ -84,7 +84,7 @@ def with_one_ballot_many_times(state: State) -> None:
 
 def with_a_strangers_ballot(state: State) -> None:
     _, message, _ = parts(state)
-    last = open_letter(message.ballots[-1], state.setting.roster)
+    last = open_letter(message.ballots[-1], state.setting.roster, m.Ballot)
     forged = seal(last.message, last.envelope, STRANGER).wire
     state.certificate = by(ME, replace(message, ballots=(*message.ballots[:-1], forged)))
 

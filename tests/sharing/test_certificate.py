@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from p2pfl import messages as m
 from p2pfl.codec import Malformed
 from p2pfl.keys import digest
-from p2pfl.messages import Letter
+from p2pfl.messages import Letter, narrow
 from p2pfl.sharing.certificate import (
     check_ballot,
     check_certificate,
@@ -123,23 +123,24 @@ REFUSED: dict[str, Callable[[], Letter]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_decides_nothing_is_malformed(name: str) -> None:
     with pytest.raises(Malformed):
-        check_certificate(REFUSED[name](), paper.roster)
+        check_certificate(narrow(REFUSED[name](), m.Certificate), paper.roster)
 
 
 def test_a_ballot_says_what_one_must_say() -> None:
-    assert check_ballot(GOOD[0], paper.roster).survivors
-    assert not check_ballot(abandon(NAMES[0]), paper.roster).survivors
+    check_ballot(GOOD[0].message, paper.roster)
+    check_ballot(abandon(NAMES[0]).message, paper.roster)
     bad = [
-        paper.by(NAMES[0], m.Ballot(0, b"", V, (), ())),
-        paper.by(NAMES[0], m.Ballot(0, b"", b"", (NAMES[0],), ())),
-        paper.by(NAMES[0], m.Ballot(1, D, V, (), ())),
-        paper.by(NAMES[0], m.Ballot(1, D, V, NAMES[: Q - 1], ())),
-        paper.by(NAMES[0], m.Ballot(1, D, V, NAMES[:1] * Q, ())),
-        ready(NAMES[0]),
+        m.Ballot(0, b"", V, (), ()),
+        m.Ballot(0, b"", b"", (NAMES[0],), ()),
+        m.Ballot(1, D, V, (), ()),
+        m.Ballot(1, D, V, NAMES[: Q - 1], ()),
+        m.Ballot(1, D, V, NAMES[:1] * Q, ()),
     ]
-    for letter in bad:
+    for ballot in bad:
         with pytest.raises(Malformed):
-            check_ballot(letter, paper.roster)
+            check_ballot(ballot, paper.roster)
+    with pytest.raises(Malformed):
+        narrow(ready(NAMES[0]), m.Ballot)
 
 
 @pytest.mark.claim("SUM-11")
@@ -278,7 +279,7 @@ SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
         "a shorter deadline": lambda: paper.members(deadline_ms=999),
         "the first attempt's deadline in the second": lambda: paper.members(attempt=1, deadline_ms=1000),
     },
-    "not a set of members": {
+    "Ready where Members belongs": {
         "not a set": lambda: ready(NAMES[0]),
     },
 }
@@ -291,7 +292,7 @@ def replaced(letter: Letter, **fields: object) -> Letter:
 @pytest.mark.parametrize(("reason", "name"), [(reason, name) for reason, sets in SETS.items() for name in sets])
 def test_a_set_that_does_not_hold_together_is_malformed_and_the_refusal_says_why(reason: str, name: str) -> None:
     with pytest.raises(Malformed, match=reason):
-        compose(SETS[reason][name](), paper.roster)
+        compose(narrow(SETS[reason][name](), m.Members), paper.roster)
 
 
 def test_members_may_ask_for_what_they_like_and_acknowledge_more_than_the_set() -> None:

@@ -17,7 +17,8 @@ from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing.disclosure import lost_bundle, seed_to_reveal, share_to_reveal
 from p2pfl.sharing.peers import PeerView
-from p2pfl.sharing.state import ATTEMPT_ITEM, Phase, State, attempt_digest, restore
+from p2pfl.sharing.snapshot import restore
+from p2pfl.sharing.state import ATTEMPT_ITEM, Phase, State, attempt_digest
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.phase_drivers import (
@@ -187,7 +188,7 @@ def test_self_masks_are_touched_in_four_places_only() -> None:
     assert places_of(lambda node: isinstance(node, ast.Attribute) and node.attr == "self_mask") == {
         "sharing/disclosure.py:seed_to_reveal",
         "sharing/phases/mask.py:edges",
-        "sharing/state.py:snapshot",
+        "sharing/snapshot.py:snapshot",
         # a bundle's commitment to one
         "sharing/disclosure.py:may_be_opened",
         "sharing/evidence.py:_misdealt",
@@ -208,7 +209,7 @@ def test_own_seeds_and_shares_leave_in_one_place_each_and_that_place_asks_first(
     assert places_of(called("Reveal")) == {
         "sharing/phases/unmask.py:reveal",
         # seeds of others, that were opened and checked against U's bundles before
-        "sharing/phases/unmask.py:piece",
+        "sharing/phases/unmask.py:accept_shares",
         "sharing/phases/unmask.py:combine",
         "sharing/phases/fetch.py:serve",
     }

@@ -7,7 +7,7 @@ from html import unescape
 from xml.etree import ElementTree
 
 from p2pfl.sharing.state import Phase
-from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Transition
+from p2pfl.sharing.table import EVENTS, GUARDED, Ignore, Keep, Transition
 from tools import draw_rounds
 
 TEXT = unescape(re.sub(r"<[^>]+>", "\n", draw_rounds.draw()))
@@ -25,7 +25,7 @@ def test_every_row_of_the_table_stands_in_the_drawing_as_often_as_in_the_table()
     ]
     ready = [
         f"if {draw_rounds.action(when.true)} ► {draw_rounds.action(when.action)}"
-        for whens in READY.values()
+        for whens in GUARDED.values()
         for when in whens
     ]
     flat = re.sub(r"\s+", " ", TEXT)

@@ -195,7 +195,7 @@ def test_backup_shares_of_honest_dealers_convict_nobody_whichever_are_put_togeth
             row = (letter.sender, share.backup, share.salt, bound, share.path)
             place = m.Envelope(letter.envelope.run, 1, letter.envelope.round, letter.envelope.attempt, to, bytes(16))
             backup = seal(m.BackupShare((row,)), place, federation.peers[to].identity)
-            bundle = open_letter(share.bundle, federation.roster)
+            bundle = open_letter(share.bundle, federation.roster, m.Bundle)
             held.setdefault((letter.envelope.round, letter.envelope.attempt), []).append((bundle, backup))
     enough = federation.roster.quorums.q - 1
     for pairs in list(held.values())[:3]:

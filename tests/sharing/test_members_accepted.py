@@ -323,7 +323,7 @@ def test_a_set_that_was_refused_is_not_accepted_when_it_comes_again() -> None:
     found = seat(state)
     told(found, paper.members(survivors=REST))
     state.ballot, state.passed_on = None, frozenset()
-    assert members.members(state, e.Received(0.0, paper.members(survivors=REST))) == []
+    assert members.accept(state, paper.members(survivors=REST)) == []
     assert state.members is None
 
 

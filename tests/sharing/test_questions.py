@@ -42,7 +42,7 @@ def test_were_every_question_answered_one_letter_would_flood_all() -> None:
     liar = federation.peers[LIAR]
     place = m.Envelope(liar.run_id, 1, found.number, found.attempt, LIAR, liar.incarnation)
     letter = m.seal(m.Want(WORDS, ((ME, 0),) * 400), place, liar.identity)
-    assert len(gather.help_out(found.state, e.Received(found.state.now, letter))) == 400
+    assert len(gather.help_out(found.state, letter.sender, letter.message.lacking)) == 400
 
 
 def test_only_what_is_asked_for_is_handed_on() -> None:

@@ -146,7 +146,7 @@ def members(**changes: Callable[[m.Members, SimulatedPeer], object]) -> Lie:
 
 
 def of_attempt_1(wires: tuple[bytes, ...], liar: SimulatedPeer) -> tuple[bytes, ...]:
-    own = next(open_letter(wire, liar.roster) for wire in wires if open_letter(wire, liar.roster).sender == liar.name)
+    own = next(one for one in (open_letter(wire, liar.roster, m.Message) for wire in wires) if one.sender == liar.name)
     return tuple(resealed(liar, own, attempt=1).wire if wire == own.wire else wire for wire in wires)
 
 
@@ -373,7 +373,7 @@ def test_two_good_sets_for_two_peers_come_to_no_sum_and_no_reveal() -> None:
         message = letter.message
         assert isinstance(message, m.Members)
         place = message.survivors.index(liar.name)
-        own = open_letter(message.proposes[place], liar.roster)
+        own = open_letter(message.proposes[place], liar.roster, m.Propose)
         second = resealed(liar, own, replace(own.message, clock_ms=99)).wire  # type: ignore[type-var]
         return replace(message, proposes=(*message.proposes[:place], second, *message.proposes[place + 1 :]))
 

@@ -22,7 +22,8 @@ from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import share as shares
 from p2pfl.sharing.phases.share import commitment, edge_commitment, leaf
 from p2pfl.sharing.round import Round
-from p2pfl.sharing.state import ATTEMPT_ITEM, Phase, restore
+from p2pfl.sharing.snapshot import restore
+from p2pfl.sharing.state import ATTEMPT_ITEM, Phase
 from p2pfl.simulate import CALM, SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.stopped_rounds import copied, picture, standing
@@ -49,7 +50,7 @@ def share_of(letter: Letter) -> m.Share:
 
 
 def bundle_of(federation: SimulatedFederation, letter: Letter) -> m.Bundle:
-    message = open_letter(share_of(letter).bundle, federation.roster).message
+    message = open_letter(share_of(letter).bundle, federation.roster, m.Bundle).message
     assert isinstance(message, m.Bundle)
     return message
 
@@ -265,7 +266,7 @@ def test_share_closes_when_a_set_is_accepted(phase: Phase) -> None:
 def said_anew(federation: SimulatedFederation, letter: Letter, **change: Any) -> Letter:
     """The same dealer's share under another bundle (`nonce`), of this or of another `process`."""
     dealer, share = federation.peers[letter.sender], share_of(letter)
-    held = open_letter(share.bundle, federation.roster)
+    held = open_letter(share.bundle, federation.roster, m.Bundle)
     process = change.get("process", letter.envelope.incarnation)
     place = m.Envelope(dealer.run_id, 1, 1, 0, letter.sender, process)
     made: Any = held.message

@@ -17,7 +17,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing import table
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Phase
-from p2pfl.sharing.table import EVENTS, READY, Ignore, Keep, Transition
+from p2pfl.sharing.table import EVENTS, GUARDED, Ignore, Keep, Transition
 from p2pfl.simulate import SimulatedFederation
 from tests.sharing.stopped_rounds import copied, picture, standing
 
@@ -286,10 +286,10 @@ def test_the_same_letter_again_changes_nothing(phase: Phase) -> None:
 
 
 def test_ready_rows_lead_only_to_phases_and_a_final_round_moves_no_more() -> None:
-    assert set(READY) == set(Phase)
-    assert READY[Phase.FINAL] == ()
+    assert set(GUARDED) == set(Phase)
+    assert GUARDED[Phase.FINAL] == ()
     moves = {(phase, row.next) for (phase, _), row in EVENTS.items() if isinstance(row, Transition)}
-    moves |= {(phase, row.next) for phase, rows in READY.items() for row in rows}
+    moves |= {(phase, row.next) for phase, rows in GUARDED.items() for row in rows}
     order = list(Phase)
     back = {(a.name, b.name) for a, b in moves if order.index(b) < order.index(a)}
     assert back == {(phase, "SHARE") for phase in ("PROPOSE", "MASK", "GATHER", "BALLOT")}, "only ABANDON leads back"

@@ -19,7 +19,7 @@ from p2pfl.sharing.certificate import common_deadline_ms, short
 from p2pfl.sharing.phases import members
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Phase, State
-from p2pfl.sharing.table import Transition, When
+from p2pfl.sharing.table import Guarded, Transition
 from p2pfl.simulate import Lie, Weather
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.algebra import Coalition, Watched, rank
@@ -212,11 +212,11 @@ def check_that_the_others_go_on(world: Attacked) -> None:
 # ── defences, switched off ────────────────────────────────────────────────────────────────────────────────────
 
 
-def row_off(patch: pytest.MonkeyPatch, phase: Phase, true: Callable[[State], bool], row: When | None) -> None:
+def row_off(patch: pytest.MonkeyPatch, phase: Phase, true: Callable[[State], bool], row: Guarded | None) -> None:
     """In one phase, put another row in the place of that which asks `true`, or none."""
-    rows = [row if one.true is true else one for one in table.READY[phase]]
-    assert rows != list(table.READY[phase]), "no such row"
-    patch.setitem(table.READY, phase, tuple(one for one in rows if one is not None))
+    rows = [row if one.true is true else one for one in table.GUARDED[phase]]
+    assert rows != list(table.GUARDED[phase]), "no such row"
+    patch.setitem(table.GUARDED, phase, tuple(one for one in rows if one is not None))
 
 
 def action_off(patch: pytest.MonkeyPatch, phase: Phase, kind: type, action: Callable[..., list[object]]) -> None:

@@ -62,7 +62,7 @@ def sets_of(federation: SimulatedFederation) -> dict[bytes, m.Members]:
     found: dict[bytes, m.Members] = {}
     for _, letter in federation.log:
         inside = letter.message.members if isinstance(letter.message, m.Certificate) else b""
-        each = open_letter(inside, federation.roster) if inside else letter
+        each = open_letter(inside, federation.roster, m.Message) if inside else letter
         if isinstance(each.message, m.Members):
             found[attempt_digest(each)] = each.message
     return found

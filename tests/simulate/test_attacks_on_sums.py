@@ -23,7 +23,7 @@ from p2pfl.sharing.forms import Forms
 from p2pfl.sharing.phases import ballot, gather, missing, verify
 from p2pfl.sharing.phases.share import edge_commitment, leaf, threshold
 from p2pfl.sharing.state import Phase, State
-from p2pfl.sharing.table import When
+from p2pfl.sharing.table import Guarded
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.algebra import BITS, P
 from tests.sharing.liars import altering, flipped, proven, state
@@ -73,7 +73,7 @@ def test_were_the_tags_not_compared_everyone_would_confirm_the_wrong_sum(monkeyp
         state.compared = state.checked = True
         return []
 
-    row_off(monkeypatch, Phase.GATHER, verify.can_check, When(verify.can_check, believe, Phase.GATHER))
+    row_off(monkeypatch, Phase.GATHER, verify.can_check, Guarded(verify.can_check, believe, Phase.GATHER))
     wrong_at_all(ran(Attacked(lies={LIAR: false_sum})))
 
 
@@ -136,7 +136,7 @@ def test_were_nonces_open_before_signing_a_wrong_sum_would_pass(
         return bool(state.segments) and not state.view
 
     monkeypatch.setattr(gather, "_view", lambda state: digest("view", state.attempt_digest))
-    row_off(monkeypatch, Phase.GATHER, gather.all_summed, When(not_yet, gather.open_nonce, Phase.GATHER))
+    row_off(monkeypatch, Phase.GATHER, gather.all_summed, Guarded(not_yet, gather.open_nonce, Phase.GATHER))
     world = waits_for_the_forms()
     world.until(lambda: world.round_of(LIAR).state.challenge)
     chooses_its_sum(world)

@@ -18,7 +18,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing import vows
 from p2pfl.sharing.phases import ballot, confirm
 from p2pfl.sharing.state import Phase, State
-from p2pfl.sharing.table import When
+from p2pfl.sharing.table import Guarded
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.simulate import promises
 from tests.simulate.attackers import Attacked, action_off, check_that_the_others_go_on, row_off, without
@@ -80,12 +80,12 @@ def a_second_ballot(patch: pytest.MonkeyPatch) -> None:
     def give_up(state: State) -> list[e.Effect]:
         return ballot._cast(state, m.Ballot(0, state.attempt_digest, b"", (), ()))
 
-    def count(state: State, event: e.Received) -> list[e.Effect]:
-        state.ballots.pop(event.letter.sender, None)
-        return ballot.count(state, event)
+    def count(state: State, letter: Letter) -> list[e.Effect]:
+        state.ballots.pop(letter.sender, None)
+        return ballot.count(state, letter)
 
     action_off(patch, Phase.BALLOT, m.Ballot, count)
-    row_off(patch, Phase.BALLOT, ballot.gives_up, When(again, give_up, Phase.BALLOT))
+    row_off(patch, Phase.BALLOT, ballot.gives_up, Guarded(again, give_up, Phase.BALLOT))
 
 
 # ── delayed dropout: a peer is declared gone after its words were summed ──────────────────────────────────────
@@ -244,7 +244,7 @@ def test_without_the_vows_across_rounds_it_would(monkeypatch: pytest.MonkeyPatch
         state.others.vows.confirmed.clear()
         return effects
 
-    row_off(monkeypatch, Phase.CONFIRM, confirm.may_sign, When(confirm.may_sign, sign, Phase.CONFIRM))
+    row_off(monkeypatch, Phase.CONFIRM, confirm.may_sign, Guarded(confirm.may_sign, sign, Phase.CONFIRM))
     world = split()
     confirm_the_first_beside_the_second(world)
     world.until(lambda: all(world.peers[name].final_round for name in (ONE, TWO, VICTIM)))

@@ -24,7 +24,7 @@ from p2pfl.home import Home
 from p2pfl.home.sealing import EVIDENCE
 from p2pfl.keys import digest
 from p2pfl.ledger.log import Log
-from p2pfl.messages import Letter, read, read_proof
+from p2pfl.messages import Letter, Message, read, read_proof
 from p2pfl.node.logs import epochs_of
 from p2pfl.roster import Roster
 
@@ -37,7 +37,7 @@ class Proof:
 
     name: str
     data: bytes
-    letters: tuple[Letter, ...]
+    letters: tuple[Letter[Message], ...]
     liar: str
     reason: str
 
@@ -72,7 +72,7 @@ def judged(name: str, data: bytes, *rosters: Roster) -> Proof:
     # Loaded late: it brings the arithmetic of the sums, which no other verb of the ledger needs.
     from p2pfl.sharing import evidence as proofs
 
-    letters: tuple[Letter, ...] = ()
+    letters: tuple[Letter[Message], ...] = ()
     try:
         wires = read_proof(data)
         letters = tuple(read(wire) for wire in wires)

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Final
 
 from p2pfl.codec import Malformed
-from p2pfl.errors.round import BallotRejected, TwoStatements
-from p2pfl.messages import Ballot, Certificate, Leave, Letter, Members, Ready, Share, open_letter, seal
+from p2pfl.errors.round import BallotRejected
+from p2pfl.messages import Ballot, Certificate, Leave, Letter, Ready, Share, open_letter, seal
 from p2pfl.sharing import certificate as certificates
 from p2pfl.sharing import fairness
 from p2pfl.sharing.events import (
@@ -21,14 +21,14 @@ from p2pfl.sharing.events import (
     LinkUp,
     Moved,
     Noted,
-    Received,
     Send,
     SumsStored,
 )
 from p2pfl.sharing.phases import questions, share
-from p2pfl.sharing.phases.members import take_bundles
+from p2pfl.sharing.phases.members import hold_bundles
 from p2pfl.sharing.phases.missing import to_blame
-from p2pfl.sharing.state import State
+from p2pfl.sharing.snapshot import persist
+from p2pfl.sharing.state import State, hold_once
 
 LEAVE_S: Final = 30.0  # undecided so long after this peer's vote, a round is left behind
 
@@ -37,23 +37,18 @@ def announce(state: State, event: SumsStored | None = None) -> list[Effect]:
     """Sums and READY are durable: say so."""
     if state.ready is None:
         return []
-    sent = Send(None, state.ready)
-    state.outbox.append(sent)
     state.readys[state.setting.me] = state.ready
-    return [sent]
+    return [state.post(state.ready)]
 
 
-def ready(state: State, event: Received) -> list[Effect]:
+def accept_ready(state: State, letter: Letter[Ready]) -> list[Effect]:
     """Hold a member's READY."""
-    letter, message = event.letter, event.letter.message
-    if not isinstance(message, Ready) or letter.sender not in state.survivors:
+    message = letter.message
+    if letter.sender not in state.survivors:
         return []
     if state.view and (message.attempt_digest, message.view) != (state.attempt_digest, state.view):
         raise BallotRejected(peer=letter.sender, evidence="READY for other sums than this site checked")
-    held = state.readys.setdefault(letter.sender, letter)
-    if held.message != message:
-        evidence, proof = "READY for two sums", (held, letter)
-        raise TwoStatements(peer=letter.sender, message="Ready", evidence=evidence, proof=proof)
+    hold_once(state.readys, letter.sender, letter, "READY for two sums")
     return []
 
 
@@ -70,12 +65,12 @@ def _may_vote(state: State) -> bool:
     return state.inside and vouched
 
 
-def _equal_readys(state: State) -> list[Letter]:
+def _equal_readys(state: State) -> list[Letter[Ready]]:
     """READYs of U for this peer's D, and for its V where it has one, else for the one V that most of them name."""
-    found: dict[bytes, list[Letter]] = {}
+    found: dict[bytes, list[Letter[Ready]]] = {}
     for name in state.survivors:
         letter = state.readys.get(name)
-        if letter is None or not isinstance(letter.message, Ready):
+        if letter is None:
             continue
         if letter.message.attempt_digest == state.attempt_digest and state.view in (b"", letter.message.view):
             found.setdefault(letter.message.view, []).append(letter)
@@ -85,55 +80,45 @@ def _equal_readys(state: State) -> list[Letter]:
 def vote_survivors(state: State) -> list[Effect]:
     """Cast SURVIVORS, naming the READYs that justify it."""
     readys = _equal_readys(state)
-    message = readys[0].message
-    view = message.view if isinstance(message, Ready) else b""
+    view = readys[0].message.view
     state.others.vows.vouched[state.round] = state.chain
     return _cast(state, Ballot(1, state.attempt_digest, view, tuple(letter.sender for letter in readys), ()))
 
 
 def _cast(state: State, ballot: Ballot) -> list[Effect]:
     state.ballot = state.seal(ballot)
-    return [state.persist(BallotStored)]
+    return [persist(state, BallotStored)]
 
 
 def send(state: State, event: BallotStored | None = None) -> list[Effect]:
     """The ballot is durable: it may be seen."""
     ballot = state.ballot
-    if ballot is None or not isinstance(ballot.message, Ballot):
+    if ballot is None:
         return []
-    sent = Send(None, ballot)
-    state.outbox.append(sent)
     state.ballots[state.setting.me] = ballot
     vote = ballot.message
     facts = {"survivors": bool(vote.survivors), "attempt_digest": vote.attempt_digest.hex(), "view": vote.view.hex()}
     place = {"round": state.round, "attempt": state.attempt}
     noted = Noted("ballot", {**place, **facts, "waited_for": list(vote.waited_for)})
-    return [sent, noted, state.timer("leave", LEAVE_S)]
+    return [state.post(ballot), noted, state.timer("leave", LEAVE_S)]
 
 
-def count(state: State, event: Received) -> list[Effect]:
+def count(state: State, letter: Letter[Ballot]) -> list[Effect]:
     """Hold a peer's ballot, if it says what one must say. What it stands on and is not here, is soon asked for."""
-    letter = event.letter
     try:
-        ballot = certificates.check_ballot(letter, state.setting.roster, state.survivors or None)
+        certificates.check_ballot(letter.message, state.setting.roster, state.survivors or None)
     except Malformed as error:
         raise BallotRejected(peer=letter.sender, evidence=str(error)) from None
-    held = state.ballots.get(letter.sender)
-    if held is not None:
-        if held.message != ballot:
-            evidence, proof = "two ballots in one attempt", (held, letter)
-            raise TwoStatements(peer=letter.sender, message="Ballot", evidence=evidence, proof=proof)
-        return []
-    state.ballots[letter.sender] = letter
-    return questions.wait(state)
+    new = hold_once(state.ballots, letter.sender, letter, "two ballots in one attempt")
+    return questions.wait(state) if new else []
 
 
-def answer(state: State, event: Received) -> list[Effect]:
+def answer(state: State, letter: Letter[Ballot | Leave]) -> list[Effect]:
     """A peer gives up, or leaves, an attempt that is certified here (a liar kept its ballot from it): show it."""
-    message = event.letter.message
+    message = letter.message
     if state.certificate is None or (isinstance(message, Ballot) and message.survivors):
         return []
-    return [Send(event.letter.sender, state.certificate)]
+    return [Send(letter.sender, state.certificate)]
 
 
 # ── giving up ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -174,7 +159,7 @@ def _reason(state: State) -> tuple[str, ...] | None:
         return () if state.past("ready") else None  # it has seen nothing of GATHER, and names nobody
     if state.past("gather"):
         return to_blame(state)
-    seconds = state.members.message.deadline_ms / 1000 if isinstance(state.members.message, Members) else 0.0
+    seconds = state.members.message.deadline_ms / 1000
     gone = [
         name for name in state.survivors if name in state.returned or state.others.away(name, state.now, seconds / 4)
     ]
@@ -199,17 +184,12 @@ def _no_members(state: State) -> tuple[str, ...] | None:
 
 
 def _abandons(state: State) -> list[str]:
-    return [
-        name
-        for name, letter in state.ballots.items()
-        if isinstance(letter.message, Ballot) and not letter.message.survivors
-    ]
+    return [name for name, letter in state.ballots.items() if not letter.message.survivors]
 
 
 def _named(state: State) -> tuple[str, ...]:
     """Whom the ABANDONs that are held name, and whom this peer itself lacks something of."""
-    letters = [state.ballots[name].message for name in _abandons(state)]
-    named = {name for one in letters if isinstance(one, Ballot) for name in one.waited_for}
+    named = {name for voter in _abandons(state) for name in state.ballots[voter].message.waited_for}
     mine = to_blame(state) if state.members is not None else (state.coordinator,)
     return tuple(name for name in state.names if name in named and name in mine)
 
@@ -229,11 +209,6 @@ def voted(state: State) -> bool:
     return state.ballot is not None
 
 
-def wait(state: State) -> list[Effect]:
-    """Nothing to do but to count."""
-    return []
-
-
 def link_up(state: State, event: LinkUp) -> list[Effect]:
     """Repeat this attempt's letters to a new process; if it dealt here before it died, what it owes is lost."""
     known = state.bundles.get(event.peer)
@@ -243,29 +218,22 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     return [Send(event.peer, sent.letter) for sent in state.outbox if sent.to is None or sent.to == event.peer]
 
 
-def passes(state: State, event: object) -> list[Effect]:
-    """Time has passed, or a link has ended: the READY rows say what that changes."""
-    return []
-
-
 # ── what decides ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def shown(state: State, event: Received) -> list[Effect]:
+def accept_certificate(state: State, letter: Letter[Certificate]) -> list[Effect]:
     """A peer shows a certificate: its ballots count as if each had come alone; a later abandonment is followed."""
-    letter = event.letter
     try:
         verdict = certificates.check_certificate(letter, state.setting.roster)
     except Malformed as error:
         raise BallotRejected(peer=letter.sender, evidence=str(error), proof=(letter,)) from None
-    message = letter.message
-    if not isinstance(message, Certificate) or verdict.attempt < state.attempt:
+    if verdict.attempt < state.attempt:
         return []
     if verdict.attempt > state.attempt:
         # Attempt k+1 begins on the abandonment of k alone, so this one proves that of every attempt before it.
         state.skip = letter
         return []
-    for wire in message.ballots:
+    for wire in letter.message.ballots:
         # A certificate outweighs what a liar told this peer alone: both kinds cannot exist, so this one decides.
         ballot = open_letter(wire, state.setting.roster, Ballot)
         state.ballots[ballot.sender] = ballot
@@ -273,7 +241,7 @@ def shown(state: State, event: Received) -> list[Effect]:
         # This peer accepted no U, or another one that a two-faced coordinator told it: this one is certified.
         state.members = verdict.members
         state.segments, state.pieces, state.gathering, state.sums = (), (), (), {}
-        take_bundles(state, verdict.members)
+        hold_bundles(state, verdict.members)
     return []
 
 
@@ -287,33 +255,32 @@ def abandoned(state: State) -> bool:
     return state.skip is not None or bool(_deciding(state, survivors=False))
 
 
-def _deciding(state: State, *, survivors: bool) -> list[Letter]:
+def _deciding(state: State, *, survivors: bool) -> list[Letter[Ballot]]:
     quorums = state.setting.roster.quorums
     same = [
         letter
         for letter in state.ballots.values()
-        if isinstance(letter.message, Ballot)
-        and bool(letter.message.survivors) == survivors
+        if bool(letter.message.survivors) == survivors
         and (
             not survivors
             or (letter.message.attempt_digest == state.attempt_digest and letter.sender in state.survivors)
         )
     ]
     if survivors:
-        views = [letter.message.view for letter in same if isinstance(letter.message, Ballot)]
+        views = [letter.message.view for letter in same]
         best = max(views, key=views.count, default=b"")
-        same = [one for one in same if isinstance(one.message, Ballot) and one.message.view == best]
+        same = [letter for letter in same if letter.message.view == best]
         if len(same) >= quorums.q:
-            same = [one for one in same if _proves(state, one)]
+            same = [letter for letter in same if _proves(state, letter.message)]
     enough = quorums.q if survivors else quorums.a
     same.sort(key=lambda letter: state.names.index(letter.sender))
     return same[:enough] if len(same) >= enough else []
 
 
-def _proves(state: State, letter: Letter) -> bool:
+def _proves(state: State, ballot: Ballot) -> bool:
     """The ballot holds under U, too: it may have come before U was known here."""
     try:
-        certificates.check_ballot(letter, state.setting.roster, state.survivors)
+        certificates.check_ballot(ballot, state.setting.roster, state.survivors)
     except Malformed:
         return False
     return True
@@ -330,10 +297,10 @@ def certify(state: State) -> list[Effect]:
     state.deal = replace(state.deal, edges={}, shares={}) if state.inside and state.deal is not None else None
     state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, Share)]
     state.contributed, state.mine, state.ahead, state.received = {}, (), (), {}
-    return [state.persist(CertificateStored)]
+    return [persist(state, CertificateStored)]
 
 
-def _certificate(state: State, *, survivors: bool) -> Letter:
+def _certificate(state: State, *, survivors: bool) -> Letter[Certificate]:
     members = state.members.wire if state.members is not None else b""
     ballots = _deciding(state, survivors=survivors)
     return state.seal(Certificate(tuple(letter.wire for letter in ballots), members))
@@ -344,7 +311,7 @@ def next_attempt(state: State) -> list[Effect]:
     effects = _forget(state)
     if state.left and state.certificate is None and not state.restored:
         state.follows = state.restored = True
-        return [*effects, state.persist(Moved)]
+        return [*effects, persist(state, Moved)]
     return effects if state.restored else [*effects, *share.deal(state)]
 
 
@@ -358,9 +325,8 @@ def _forget(state: State) -> list[Effect]:
         state.restored = True
         state.members = verdict.members
         if verdict.members is not None:
-            take_bundles(state, verdict.members)
-        message = held.message
-        for wire in message.ballots if isinstance(message, Certificate) else ():
+            hold_bundles(state, verdict.members)
+        for wire in held.message.ballots:
             ballot = open_letter(wire, state.setting.roster, Ballot)
             state.ballots[ballot.sender] = ballot
         return []
@@ -370,7 +336,7 @@ def _forget(state: State) -> list[Effect]:
     return [Noted("abandoned", facts)]
 
 
-def _resealed(state: State, held: Letter) -> Letter:
+def _resealed(state: State, held: Letter[Certificate]) -> Letter[Certificate]:
     """The shown certificate in this peer's own envelope, of the attempt that it decides."""
     envelope = replace(state.envelope, attempt=held.envelope.attempt)
     return seal(held.message, envelope, state.setting.identity)

@@ -11,9 +11,10 @@ from typing import Final
 from p2pfl import codec
 from p2pfl.errors.round import RecordDiffers
 from p2pfl.keys import verify
-from p2pfl.messages import BackupShare, Confirm, Reveal, Share, Want
+from p2pfl.messages import BackupShare, Confirm, Letter, Reveal, Share, Want
 from p2pfl.sharing import record as records
-from p2pfl.sharing.events import Applied, Effect, Finished, Noted, Received, RecordStored, Send, Stop
+from p2pfl.sharing.events import Applied, Effect, Finished, Noted, RecordStored, Send, Stop
+from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State, total_digest
 
 NOTHING: Final = "nothing"
@@ -54,25 +55,25 @@ def vow(state: State) -> list[Effect]:
     """Bind this peer to the record, durably, before its signature is seen."""
     state.signed = True
     state.others.vows.confirmed.add(state.round)
-    return [state.persist(RecordStored)]
+    return [persist(state, RecordStored)]
 
 
 def sign(state: State, event: RecordStored | None = None) -> list[Effect]:
     """Sign the record for the ledgers of all."""
     cosignature = state.setting.identity.sign("record", state.record)
     state.confirms[state.setting.me] = (state.record, cosignature)
-    sent = state.post(Confirm(*records.said(state.record), cosignature))
-    state.confirm_letters[state.setting.me] = sent.letter
-    return [sent]
+    letter = state.seal(Confirm(*records.said(state.record), cosignature))
+    state.confirm_letters[state.setting.me] = letter
+    return [state.post(letter)]
 
 
-def accept(state: State, event: Received) -> list[Effect]:
+def accept(state: State, letter: Letter[Confirm]) -> list[Effect]:
     """Hold a peer's confirmation, if its signature is good. One of another record is told, and counts for nothing here.
 
     Unless q peers signed that other one: then it is this peer's own that is wrong.
     """
-    letter, message, sender = event.letter, event.letter.message, event.letter.sender
-    if not isinstance(message, Confirm) or state.members is None:
+    message, sender = letter.message, letter.sender
+    if state.members is None:
         return []
     theirs = read(state, message)
     if not verify(state.setting.roster[sender].key, "record", theirs, message.cosignature):
@@ -135,4 +136,4 @@ def finish(state: State) -> list[Effect]:
 
 def settled(state: State) -> list[Effect]:
     """The round is in this peer's ledger: it needs nobody any more. Who has heard that from all may leave."""
-    return [state.post(Want(NOTHING, ()))]
+    return [state.post(state.seal(Want(NOTHING, ())))]

@@ -13,9 +13,9 @@ import numpy as np
 from p2pfl import codec
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected
-from p2pfl.messages import Ballot, Certificate, Handed, Reveal, Total, Want, open_letter
+from p2pfl.messages import Ballot, Handed, Letter, Reveal, Total, Want, open_letter
 from p2pfl.sharing.certificate import proposals
-from p2pfl.sharing.events import Effect, LinkUp, Received, Send, Vector, Words
+from p2pfl.sharing.events import Effect, LinkUp, Send, Vector, Words
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.phases import ballot, confirm, gather, mask, questions, unmask
 from p2pfl.sharing.state import State, total_digest
@@ -51,13 +51,9 @@ def _holders(state: State) -> list[str]:
 
 
 def _vouched(state: State) -> set[str]:
-    held = state.certificate.message if state.certificate is not None else None
-    ballots = (
-        [open_letter(wire, state.setting.roster, Ballot).message for wire in held.ballots]
-        if isinstance(held, Certificate)
-        else []
-    )
-    return {name for one in ballots if isinstance(one, Ballot) for name in one.readys}
+    wires = state.certificate.message.ballots if state.certificate is not None else ()
+    ballots = [open_letter(wire, state.setting.roster, Ballot) for wire in wires]
+    return {name for ballot in ballots for name in ballot.message.readys}
 
 
 def want(state: State) -> list[Effect]:
@@ -84,13 +80,13 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
 # ── the answer ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def serve(state: State, event: Received) -> list[Effect]:
+def serve(state: State, letter: Letter[Want]) -> list[Effect]:
     """Give the sum to a peer that asks for it, with what it needs to check it; one that wants nothing is settled."""
-    message, asker = event.letter.message, event.letter.sender
-    if not isinstance(message, Want) or message.what not in (SUM, confirm.NOTHING, confirm.CONFIRMS, questions.VOTE):
+    message, asker = letter.message, letter.sender
+    if message.what not in (SUM, confirm.NOTHING, confirm.CONFIRMS, questions.VOTE):
         return []
     if message.what == questions.VOTE:
-        return questions.certificate(state, event)
+        return questions.certificate(state, asker)
     if message.what == confirm.CONFIRMS:
         return _confirms(state, asker)
     if message.what == confirm.NOTHING:
@@ -134,10 +130,10 @@ def parts_of(vectors: tuple[Vector, ...], *, masked: bool) -> list[Total]:
 # ── … put together ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fetched(state: State, event: Received) -> list[Effect]:
+def accept_part(state: State, letter: Letter[Total]) -> list[Effect]:
     """Put the parts of a fetched sum together; the whole must be the one that the certificate or a quorum binds."""
-    message, sender = event.letter.message, event.letter.sender
-    if not isinstance(message, Total) or sender != state.wanted or state.total or (message.masked and state.masked):
+    message, sender = letter.message, letter.sender
+    if sender != state.wanted or state.total or (message.masked and state.masked):
         return []
     held = len(state.parts)
     try:

@@ -7,18 +7,20 @@ lying about: an attempt that ends here has told nobody anything.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from p2pfl import merkle
 from p2pfl.codec import Buffer
-from p2pfl.errors.round import BulkRejected, SeedRejected, SetsDiffer, TwoStatements
+from p2pfl.errors.round import BulkRejected, SeedRejected, SetsDiffer
 from p2pfl.keys import digest
-from p2pfl.messages import Bundle, Chunk, Handed, Letter, Nonce, Ready, Root, SumChunk, SumDigest, Want
-from p2pfl.sharing.events import Effect, Received, Send, SumsStored, Vector, Words
+from p2pfl.messages import Chunk, Handed, Letter, Message, Nonce, Ready, Root, SumChunk, SumDigest, Want
+from p2pfl.sharing.events import Effect, Send, SumsStored, Vector, Words
 from p2pfl.sharing.field import FIELDS, Field, bytes_of
 from p2pfl.sharing.phases.mask import piece_leaf, piece_of
 from p2pfl.sharing.phases.share import commitment
-from p2pfl.sharing.state import State, pack_sums
+from p2pfl.sharing.snapshot import pack_sums, persist
+from p2pfl.sharing.state import State, hold_once
 
 WORDS: Final = "words"
 # In place of a chunk's number: the author's root, its nonce, its tags.
@@ -29,35 +31,29 @@ SIGNED: Final = (ROOT, NONCE, TAGS)
 MOST_LACKING: Final = 400
 
 
-def root(state: State, event: Received) -> list[Effect]:
+def accept_root(state: State, letter: Letter[Root]) -> list[Effect]:
     """Hold the hashes of a member's chunks, if they are of the shape that this peer's vector has."""
-    letter, message = event.letter, event.letter.message
-    if not isinstance(message, Root) or not _from_member(state, letter.sender):
+    message, sender = letter.message, letter.sender
+    if not _from_member(state, sender):
         return []
-    same_digest(state, letter.sender, message.attempt_digest)
-    held = state.roots.get(letter.sender)
-    if held is not None:
-        if held.message != message:
-            evidence, proof = "two lists of chunks under one attempt digest", (held, letter)
-            raise TwoStatements(peer=letter.sender, message="Root", evidence=evidence, proof=proof)
+    same_digest(state, sender, message.attempt_digest)
+    right = message.segments == state.segments and len(message.leaves) == merkle.HASH_BYTES * len(state.pieces)
+    if sender not in state.roots and not right:
+        raise BulkRejected(peer=sender, evidence=f"a vector of {message.segments}, this site's is {state.segments}")
+    if not hold_once(state.roots, sender, letter, "two lists of chunks under one attempt digest"):
         return []
-    if message.segments != state.segments or len(message.leaves) != merkle.HASH_BYTES * len(state.pieces):
-        evidence = f"a vector of {message.segments}, this site's is {state.segments}"
-        raise BulkRejected(peer=letter.sender, evidence=evidence)
-    state.roots[letter.sender] = letter
-    return _sums(state, [index for index, held in state.contributed.items() if letter.sender in held])
+    return _sum_complete(state, [index for index, held in state.contributed.items() if sender in held])
 
 
-def leaf_of(letter: Letter, index: int) -> bytes:
+def leaf_of(root: Root, index: int) -> bytes:
     """The hash that a signed Root gives for chunk `index`; empty when it has no such chunk."""
-    leaves = letter.message.leaves if isinstance(letter.message, Root) else b""
-    return leaves[merkle.HASH_BYTES * index : merkle.HASH_BYTES * (index + 1)]
+    return root.leaves[merkle.HASH_BYTES * index : merkle.HASH_BYTES * (index + 1)]
 
 
-def chunk(state: State, event: Received) -> list[Effect]:
+def accept_chunk(state: State, letter: Letter[Chunk]) -> list[Effect]:
     """Hold a member's masked chunk that this peer owns; sum and sign when all are in and under their roots."""
-    message, sender = event.letter.message, event.letter.sender
-    if not isinstance(message, Chunk) or not _from_member(state, sender):
+    message, sender = letter.message, letter.sender
+    if not _from_member(state, sender):
         return []
     same_digest(state, sender, message.attempt_digest)
     index = message.index
@@ -71,7 +67,7 @@ def chunk(state: State, event: Received) -> list[Effect]:
     else:
         state.unchecked.add((sender, index))
     state.contributed[index][sender] = words
-    return _sums(state, [index])
+    return _sum_complete(state, [index])
 
 
 def _shown(state: State, sender: str, index: int, data: Buffer) -> list[Effect]:
@@ -87,11 +83,11 @@ def _shown(state: State, sender: str, index: int, data: Buffer) -> list[Effect]:
 
 def _check_leaf(state: State, sender: str, index: int, data: Buffer) -> None:
     leaf = merkle.leaf_hash(piece_leaf(state.attempt_digest, index, data))
-    if leaf != leaf_of(state.roots[sender], index):
+    if leaf != leaf_of(state.roots[sender].message, index):
         raise BulkRejected(peer=sender, evidence=f"chunk {index} is not the one of its signed hash")
 
 
-def _sums(state: State, indices: list[int]) -> list[Effect]:
+def _sum_complete(state: State, indices: list[int]) -> list[Effect]:
     """Sum those owned chunks that are complete; words that came before their root are checked against it now."""
     effects: list[Effect] = []
     for index in indices:
@@ -109,14 +105,14 @@ def _sums(state: State, indices: list[int]) -> list[Effect]:
         summed = field_of(state, index).sum([held[name] for name in state.survivors])
         roots = roots_digest([state.roots[name] for name in state.survivors])
         said = sum_digest(state.attempt_digest, index, summed)
-        sent = state.post(SumDigest(state.attempt_digest, index, said, roots))
-        state.sum_digests[index] = sent.letter
+        letter = state.seal(SumDigest(state.attempt_digest, index, said, roots))
+        state.sum_digests[index] = letter
         _hold(state, index, summed)
         # Its words leave at once: the digest has fixed them, and other chunks are still on their way to their owners.
         # Not from Y: a letter may wait for a slow peer when Y is unmasked where it lies.
         words = state.seal(SumChunk(state.attempt_digest, index, bytes_of(summed)))
         others = [name for name in state.survivors if name != state.setting.me]
-        effects += [sent, *(Send(name, words) for name in others)]
+        effects += [state.post(letter), *(Send(name, words) for name in others)]
     return effects
 
 
@@ -126,22 +122,19 @@ def sum_digest(attempt: bytes, index: int, words: Words) -> bytes:
     return digest("sum", attempt, index.to_bytes(8, "big"), data)
 
 
-def roots_digest(roots: list[Letter]) -> bytes:
+def roots_digest(roots: list[Letter[Root]]) -> bytes:
     """Names the Roots of U that a chunk was summed under: no other one can be put in its place afterwards."""
     return digest("roots", *(letter.digest for letter in roots))
 
 
-def summed(state: State, event: Received) -> list[Effect]:
+def accept_digest(state: State, letter: Letter[SumDigest]) -> list[Effect]:
     """Hold an owner's digest of one chunk of the sum."""
-    letter, message, sender = event.letter, event.letter.message, event.letter.sender
-    if not isinstance(message, SumDigest) or not state.segments:
+    index = letter.message.index
+    if not state.segments:
         return []
-    same_digest(state, sender, message.attempt_digest)
-    check_owner(state, sender, message.index)
-    held = state.sum_digests.setdefault(message.index, letter)
-    if held.message != message:
-        evidence, proof = f"two digests of chunk {message.index}", (held, letter)
-        raise TwoStatements(peer=sender, message="SumDigest", evidence=evidence, proof=proof)
+    same_digest(state, letter.sender, letter.message.attempt_digest)
+    check_owner(state, letter.sender, index)
+    hold_once(state.sum_digests, index, letter, f"two digests of chunk {index}")
     return []
 
 
@@ -157,8 +150,8 @@ def view_of(attempt: bytes, digests: list[bytes]) -> bytes:
 
 def _view(state: State) -> bytes:
     """V of the digests held here; every chunk's is in."""
-    signed = [state.sum_digests[k].message for k in range(len(state.pieces))]
-    return view_of(state.attempt_digest, [one.sum_digest for one in signed if isinstance(one, SumDigest)])
+    signed = [state.sum_digests[index].message for index in range(len(state.pieces))]
+    return view_of(state.attempt_digest, [one.sum_digest for one in signed])
 
 
 def open_nonce(state: State) -> list[Effect]:
@@ -167,39 +160,35 @@ def open_nonce(state: State) -> list[Effect]:
     if deal is None:
         return []
     state.view = _view(state)
-    sent = state.post(Nonce(state.view, deal.nonce.reveal()))
-    state.nonces[state.setting.me] = sent.letter
-    return [sent]
+    letter = state.seal(Nonce(state.view, deal.nonce.reveal()))
+    state.nonces[state.setting.me] = letter
+    return [state.post(letter)]
 
 
-def nonce(state: State, event: Received) -> list[Effect]:
+def accept_nonce(state: State, letter: Letter[Nonce]) -> list[Effect]:
     """Hold a member's nonce, if it is the one that its bundle committed to."""
-    letter, message, sender = event.letter, event.letter.message, event.letter.sender
-    if not isinstance(message, Nonce) or not _from_member(state, sender):
+    sender = letter.sender
+    if not _from_member(state, sender):
         return []
     bundle = state.bundles[sender]
-    if not isinstance(bundle.message, Bundle) or bundle.message.nonce != commitment("nonce", message.nonce):
+    if bundle.message.nonce != commitment("nonce", letter.message.nonce):
         where = f"round {state.round}, attempt {state.attempt}"
         raise SeedRejected(peer=sender, message="nonce", evidence=where, proof=(bundle, letter))
-    held = state.nonces.setdefault(sender, letter)
-    if held.message != message:
-        evidence, proof = "a nonce opened for two views", (held, letter)
-        raise TwoStatements(peer=sender, message="Nonce", evidence=evidence, proof=proof)
+    hold_once(state.nonces, sender, letter, "a nonce opened for two views")
     return []
 
 
-def sum_chunk(state: State, event: Received) -> list[Effect]:
+def accept_sum(state: State, letter: Letter[SumChunk]) -> list[Effect]:
     """Hold the words of one chunk of the masked sum, if they are those of its digest."""
-    message, sender = event.letter.message, event.letter.sender
-    if not isinstance(message, SumChunk) or not state.segments:
+    message, sender = letter.message, letter.sender
+    if not state.segments:
         return []
     same_digest(state, sender, message.attempt_digest)
     if message.index in state.sums or message.index >= len(state.pieces):
         return []
     words = _words(state, sender, message.index, message.words)
-    held = state.sum_digests.get(message.index)
-    signed = held.message.sum_digest if held is not None and isinstance(held.message, SumDigest) else b""
-    if signed != sum_digest(state.attempt_digest, message.index, words):
+    signed = state.sum_digests.get(message.index)
+    if signed is None or signed.message.sum_digest != sum_digest(state.attempt_digest, message.index, words):
         raise BulkRejected(peer=sender, evidence=f"sum of chunk {message.index} is not the one of its digest")
     _hold(state, message.index, words)
     return []
@@ -209,13 +198,13 @@ def same_view(state: State) -> bool:
     """All of U opened their nonces, for the view that this peer has."""
     if not state.view or len(state.nonces) < len(state.survivors):
         return False
-    return all(isinstance(one.message, Nonce) and one.message.view == state.view for one in state.nonces.values())
+    return all(letter.message.view == state.view for letter in state.nonces.values())
 
 
 def other_view(state: State) -> str:
     """A member that was told other sums than this peer; empty when there is none."""
     for name, letter in state.nonces.items() if state.view else ():
-        if isinstance(letter.message, Nonce) and letter.message.view != state.view:
+        if letter.message.view != state.view:
             return name
     return ""
 
@@ -239,17 +228,17 @@ def store(state: State) -> list[Effect]:
     state.contributed.clear()
     state.sums.clear()
     state.mine = state.gathering = ()
-    return [state.persist(SumsStored, (state.sums_item, pack_sums(state.masked, state.attempt_digest)))]
+    return [persist(state, SumsStored, (state.sums_item, pack_sums(state.masked, state.attempt_digest)))]
 
 
-def came_late(state: State) -> bool:
+def sums_came_late(state: State) -> bool:
     """The certificate was here before the last words of Y were, and now they are all here, under its V."""
     if state.masked or state.total or not state.segments or len(state.sums) < len(state.pieces):
         return False
     return len(state.sum_digests) == len(state.pieces) and _view(state) == state.view
 
 
-def keep(state: State) -> list[Effect]:
+def keep_sums(state: State) -> list[Effect]:
     """Y is whole: nobody has to be asked for it."""
     state.masked, state.gathering = _whole(state), ()
     state.sums.clear()
@@ -273,7 +262,7 @@ def views_differ(state: State) -> bool:
     return "shown" not in state.due and other_view(state) != ""
 
 
-def show(state: State) -> list[Effect]:
+def share_digests(state: State) -> list[Effect]:
     """Hand on what the owners signed: one that told two sums is proven by it; else whoever differs is the liar."""
     state.due["shown"] = state.now
     wires = [state.sum_digests[index].wire for index in sorted(state.sum_digests)]
@@ -284,7 +273,7 @@ def show(state: State) -> list[Effect]:
 # ── what is lacking ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def late(state: State) -> bool:
+def is_overdue(state: State) -> bool:
     """Two fifths of the deadline are over and something is lacking that was not asked for yet."""
     return state.past("lack") and "asked" not in state.due and bool(state.segments) and not gathered(state)
 
@@ -306,18 +295,18 @@ def ask(state: State) -> list[Effect]:
     return [Send(None, state.seal(Want(WORDS, tuple(lacking[:MOST_LACKING]))))]
 
 
-def _statements(state: State) -> dict[int, dict[str, Letter]]:
+def _statements(state: State) -> Mapping[int, Mapping[str, Letter[Message]]]:
     return {ROOT: state.roots, NONCE: state.nonces, TAGS: state.tags}
 
 
-def help_out(state: State, event: Received) -> list[Effect]:
+def help_out(state: State, asker: str, lacking: Sequence[tuple[str, int]]) -> list[Effect]:
     """Give what a member lacks and this peer has: its own masked words to all, to the member what others signed."""
-    message, asker, me = event.letter.message, event.letter.sender, state.setting.me
-    if not isinstance(message, Want) or message.what != WORDS or not _from_member(state, asker):
+    me = state.setting.me
+    if not _from_member(state, asker):
         return []
     effects: list[Effect] = []
     handed: list[bytes] = []
-    for author, index in message.lacking:
+    for author, index in lacking:
         if (known := _statements(state).get(index)) is not None:
             handed += [known[author].wire] if author in known else []
         elif index < len(state.pieces):

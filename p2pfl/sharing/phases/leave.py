@@ -8,10 +8,11 @@ becoming final is the vow of `peers.py`, not this step.
 from __future__ import annotations
 
 from p2pfl.errors.round import MalformedMessage
-from p2pfl.messages import Handed, Leave
+from p2pfl.messages import Handed, Leave, Letter
 from p2pfl.sharing.certificate import are_peers
-from p2pfl.sharing.events import Effect, LeaveStored, LeftBehind, Received, Send
+from p2pfl.sharing.events import Effect, LeaveStored, LeftBehind, Send
 from p2pfl.sharing.phases import ballot
+from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State
 
 
@@ -26,7 +27,7 @@ def cast(state: State) -> list[Effect]:
     if state.certificate is not None:
         waited = [name for name in state.survivors if name not in state.reveals]
     state.leave = state.seal(Leave(tuple(name for name in waited if name != state.setting.me)))
-    return [state.persist(LeaveStored)]
+    return [persist(state, LeaveStored)]
 
 
 def send(state: State, event: LeaveStored | None = None) -> list[Effect]:
@@ -34,19 +35,15 @@ def send(state: State, event: LeaveStored | None = None) -> list[Effect]:
     if state.leave is None:
         return []
     state.leaves[state.setting.me] = state.leave
-    sent = Send(None, state.leave)
-    state.outbox.append(sent)
-    return [sent]
+    return [state.post(state.leave)]
 
 
-def accept(state: State, event: Received) -> list[Effect]:
+def accept(state: State, letter: Letter[Leave]) -> list[Effect]:
     """Hold a peer's LEAVE, of whichever attempt of this round."""
-    message = event.letter.message
-    if isinstance(message, Leave):
-        if not are_peers(message.lacking, state.setting.roster):
-            raise MalformedMessage(peer=event.letter.sender, evidence="it names others than peers, or one twice")
-        state.leaves[event.letter.sender] = event.letter
-    return ballot.answer(state, event)
+    if not are_peers(letter.message.lacking, state.setting.roster):
+        raise MalformedMessage(peer=letter.sender, evidence="it names others than peers, or one twice")
+    state.leaves[letter.sender] = letter
+    return ballot.answer(state, letter)
 
 
 def carried(state: State) -> bool:
@@ -59,11 +56,7 @@ def go_on(state: State) -> list[Effect]:
     """The round is left behind. Its update is spent if a word of it left."""
     state.left = True
     sent = bool(state.roots.get(state.setting.me)) or state.ready is not None or (state.restored and state.inside)
-    lacking = tuple(
-        sorted(
-            {name for one in state.leaves.values() if isinstance(one.message, Leave) for name in one.message.lacking}
-        )
-    )
+    lacking = tuple(sorted({name for letter in state.leaves.values() for name in letter.message.lacking}))
     # Shown to all: a liar may have sent its own to this peer alone, and the others wait for one more.
     wires = tuple(letter.wire for letter in state.leaves.values())
     return [Send(None, state.seal(Handed(wires))), LeftBehind(state.round, state.attempt, lacking, sent)]

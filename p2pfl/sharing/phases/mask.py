@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from p2pfl import merkle
 from p2pfl.errors.round import UnexpectedEvent
 from p2pfl.keys import Secret, digest
-from p2pfl.messages import Chunk, Members, Root
+from p2pfl.messages import Chunk, Root
 from p2pfl.sharing import fairness, prg
 from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.chunks import ChunkSpan, Layout, Segment, plan
@@ -26,13 +26,11 @@ from p2pfl.sharing.state import State
 def request(state: State, event: Accepted) -> list[Effect]:
     """D is durable: start the clocks of MASK and GATHER and, in U, ask for the words."""
     members = state.members
-    if members is None or not isinstance(members.message, Members):
+    if members is None:
         return []
     effects: list[Effect] = []
     if members.sender == state.setting.me and not state.restored:
-        sent = Send(None, members)
-        state.outbox.append(sent)
-        effects.append(sent)
+        effects.append(state.post(members))
     seconds = members.message.deadline_ms / 1000
     parts = {"gone": 0.25, "lack": 0.4, "gather": 1.0, "ready": 2.0}
     effects += [state.timer(what, part * seconds) for what, part in parts.items()]
@@ -71,9 +69,9 @@ def send(state: State, event: WordsReady) -> list[Effect]:
             # Not kept: a new process of its owner masks no more.
             effects.append(Send(owner, state.seal(Chunk(state.attempt_digest, piece.index, data))))
     # The hashes go first: an owner can check, sum and hand on a chunk while the next ones are on their way.
-    sent = state.post(Root(state.attempt_digest, state.segments, b"".join(hashes)))
-    state.roots[me] = sent.letter
-    return [sent, *effects]
+    root = state.seal(Root(state.attempt_digest, state.segments, b"".join(hashes)))
+    state.roots[me] = root
+    return [state.post(root), *effects]
 
 
 def lay_out(state: State, segments: tuple[tuple[int, int], ...]) -> None:

@@ -11,28 +11,28 @@ import functools
 from collections.abc import Iterable
 
 from p2pfl import codec
-from p2pfl.errors.round import MembersRejected, TwoStatements
+from p2pfl.errors.round import MembersRejected
 from p2pfl.keys import digest
 from p2pfl.messages import (
     LARGE,
     SMALL,
-    Ack,
     Ballot,
-    Certificate,
+    Bundle,
     Handed,
     Leave,
     Letter,
     Members,
-    Propose,
+    Message,
     open_letter,
 )
 from p2pfl.roster import Roster
 from p2pfl.sharing import certificate
 from p2pfl.sharing.certificate import Composition, common_deadline_ms, grounds_of
-from p2pfl.sharing.events import Accepted, Effect, Received, Send
+from p2pfl.sharing.events import Accepted, Effect, Send
 from p2pfl.sharing.phases import share
 from p2pfl.sharing.phases.propose import fault, phase_seconds
-from p2pfl.sharing.state import State
+from p2pfl.sharing.snapshot import persist
+from p2pfl.sharing.state import State, two_statements
 
 
 def can_choose(state: State) -> bool:
@@ -60,15 +60,14 @@ def complete(state: State) -> tuple[str, ...]:
     """The largest set found in which each acknowledged the same bundle of every other, on one set of grounds."""
     groups: dict[object, list[str]] = {}
     for name in state.names:
-        proposal = state.proposes[name].message if name in state.proposes else None
-        if _known(state, name) and isinstance(proposal, Propose):
-            groups.setdefault(grounds_of(proposal), []).append(name)
+        if _known(state, name) and name in state.proposes:
+            groups.setdefault(grounds_of(state.proposes[name].message), []).append(name)
     chosen = max(groups.values(), key=len, default=[])
     excused = excusable(state)
     named = [name for name in chosen if name in excused]
     if len(chosen) - len(named) >= state.setting.roster.quorums.q:
         chosen = [name for name in chosen if name not in named]
-    held = {name: dict(ack.held) for name in chosen if isinstance(ack := state.acks[name].message, Ack)}
+    held = {name: dict(state.acks[name].message.held) for name in chosen}
     while chosen:
         # What a dealer says of its own bundle is what the others must hold; who disagrees most goes first.
         faults = dict.fromkeys(chosen, 0)
@@ -91,10 +90,9 @@ def complete(state: State) -> tuple[str, ...]:
 
 def _known(state: State, name: str) -> bool:
     """This peer holds the very bundle that `name` says it dealt, and nothing proves `name` a liar."""
-    ack = state.acks[name].message if name in state.acks else None
-    if not isinstance(ack, Ack) or name not in state.bundles or name in state.others.proven:
+    if name not in state.acks or name not in state.bundles or name in state.others.proven:
         return False
-    return dict(ack.held).get(name) == state.bundles[name].digest
+    return dict(state.acks[name].message.held).get(name) == state.bundles[name].digest
 
 
 def excusable(state: State) -> frozenset[str]:
@@ -103,8 +101,7 @@ def excusable(state: State) -> frozenset[str]:
 
 
 def _grounds(state: State) -> tuple[bytes, ...]:
-    last = state.last_abandon.message if state.last_abandon is not None else None
-    return last.ballots if isinstance(last, Certificate) else state.grounds
+    return state.last_abandon.message.ballots if state.last_abandon is not None else state.grounds
 
 
 def _excused(state: State, grounds: Iterable[bytes]) -> frozenset[str]:
@@ -117,7 +114,7 @@ def _named_in(grounds: tuple[bytes, ...], run: bytes, round: int, attempt: int, 
     """`_excused`, remembered: it is asked after every letter, of the same grounds."""
     counts: dict[str, set[str]] = {}
     for wire in grounds:
-        letter = open_letter(wire, roster)
+        letter = open_letter(wire, roster, Message)
         message, at = letter.message, letter.envelope
         if (at.run, at.epoch) != (run, roster.epoch):
             continue
@@ -135,9 +132,7 @@ def choose(state: State) -> list[Effect]:
     """Name U. It carries what it rests on, so that nobody has to believe the coordinator."""
     chosen = complete(state)
     proposed = [letter.message for name, letter in state.proposes.items() if name in chosen]
-    deadline = common_deadline_ms(
-        [one for one in proposed if isinstance(one, Propose)], state.setting.roster, state.attempt
-    )
+    deadline = common_deadline_ms(proposed, state.setting.roster, state.attempt)
     message = Members(
         chosen,
         tuple(state.bundles[name].wire for name in chosen),
@@ -148,7 +143,7 @@ def choose(state: State) -> list[Effect]:
         _grounds(state) if len(chosen) < state.n else (),
     )
     state.members = state.seal(message)
-    return [state.persist(Accepted)]  # it is sent once it is durable: a process that died must not name another one
+    return [persist(state, Accepted)]  # it is sent once it is durable: a process that died must not name another one
 
 
 def owners_of(state: State, chosen: tuple[str, ...]) -> tuple[str, ...]:
@@ -157,10 +152,9 @@ def owners_of(state: State, chosen: tuple[str, ...]) -> tuple[str, ...]:
     return (hub,) if hub is not None and hub in chosen else chosen
 
 
-def members(state: State, event: Received) -> list[Effect]:
+def accept(state: State, letter: Letter[Members]) -> list[Effect]:
     """Check the coordinator's U, and accept it: final on receipt. A U that leaves out a victim is not accepted."""
-    letter = event.letter
-    compare(state, event)
+    compare(state, letter)
     if state.members is not None or state.ballot is not None or state.refused:
         return []
     if len(letter.wire) > certificate.most_members(state.setting.roster):
@@ -170,7 +164,7 @@ def members(state: State, event: Received) -> list[Effect]:
     except codec.Malformed as error:
         raise MembersRejected(peer=letter.sender, evidence=str(error), proof=(letter,)) from None
     named = letter.message
-    if isinstance(named, Members) and named.owners != owners_of(state, named.survivors):
+    if named.owners != owners_of(state, named.survivors):
         evidence = f"owners are {', '.join(named.owners)}, not those of peers.yaml"
         raise MembersRejected(peer=letter.sender, evidence=evidence)
     state.refused = refusal(state, letter, found)
@@ -184,29 +178,27 @@ def members(state: State, event: Received) -> list[Effect]:
     return [Send(None, state.seal(Handed((letter.wire,))))] if letter.size <= LARGE - SMALL else []
 
 
-def compare(state: State, event: Received) -> list[Effect]:
+def compare(state: State, letter: Letter[Members]) -> list[Effect]:
     """Hold it against the set that this peer was told first. Raises TwoStatements; MembersRejected for an outsider."""
-    letter, held = event.letter, state.members or state.declined
+    held = state.members or state.declined
     if letter.sender != state.coordinator:
         raise MembersRejected(peer=letter.sender, evidence=f"{state.coordinator} coordinates attempt {state.attempt}")
     if held is not None and held.digest != letter.digest:
-        evidence, proof = "two sets of members for one attempt", (held, letter)
-        raise TwoStatements(peer=letter.sender, message="Members", evidence=evidence, proof=proof)
+        raise two_statements(held, letter, "two sets of members for one attempt")
     return []
 
 
-def adopt(state: State, letter: Letter) -> list[Effect]:
+def adopt(state: State, letter: Letter[Members]) -> list[Effect]:
     """Make this U the attempt's own, with the bundles that it rests on."""
-    take_bundles(state, letter)
+    hold_bundles(state, letter)
     state.members = letter
-    return [state.persist(Accepted)]
+    return [persist(state, Accepted)]
 
 
-def take_bundles(state: State, letter: Letter) -> None:
+def hold_bundles(state: State, letter: Letter[Members]) -> None:
     """Hold the bundles of U as the Members message carries them; a backup share of another bundle is of no use."""
-    message = letter.message
-    for wire in message.bundles if isinstance(message, Members) else ():
-        bundle = open_letter(wire, state.setting.roster)
+    for wire in letter.message.bundles:
+        bundle = open_letter(wire, state.setting.roster, Bundle)
         held = state.bundles.get(bundle.sender)
         if held is None or held.digest != bundle.digest:
             state.bundles[bundle.sender] = bundle
@@ -214,11 +206,9 @@ def take_bundles(state: State, letter: Letter) -> None:
             state.received.pop(bundle.sender, None)
 
 
-def refusal(state: State, letter: Letter, found: Composition) -> str:
+def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
     """Why this peer does not take part in an otherwise sound U; empty when it does."""
     message, me = letter.message, state.setting.me
-    if not isinstance(message, Members):
-        return "not a set of members"
     liars = [name for name in message.survivors if name in state.others.proven]
     if liars:
         return f"it holds {', '.join(liars)}, proven to have broken the protocol"
@@ -234,7 +224,7 @@ def refusal(state: State, letter: Letter, found: Composition) -> str:
         seedless = [name for name in message.survivors if not share.has_seed(state, name)]
         if seedless:
             return f"the seed of the edge from {', '.join(seedless)} has not come to this process"
-        if me not in state.proposes or grounds_of(found.proposals[me]) != grounds_of(_own(state)):
+        if me not in state.proposes or grounds_of(found.proposals[me]) != grounds_of(state.proposes[me].message):
             return "it rests on a proposal that this process did not make"
     excused = _excused(state, message.grounds)
     for name in state.passed_on - set(message.survivors) - excused - {me}:
@@ -244,7 +234,7 @@ def refusal(state: State, letter: Letter, found: Composition) -> str:
     return ""
 
 
-def left_out_early(state: State, letter: Letter) -> list[str]:
+def left_out_early(state: State, letter: Letter[Members]) -> list[str]:
     """Whom a coordinator would still wait for, if it were honest and heard them as this peer does.
 
     A liar that names its set at once, before anything is passed on, could else leave out whom it likes. An honest one
@@ -252,7 +242,7 @@ def left_out_early(state: State, letter: Letter) -> list[str]:
     attempt in vain the rule rests: what one peer sees of the links may stop no round for good.
     """
     message, others, me = letter.message, state.others, state.setting.me
-    if state.past("half") or me not in state.proposes or state.attempt >= state.n or not isinstance(message, Members):
+    if state.past("half") or me not in state.proposes or state.attempt >= state.n:
         return []
     excused = _excused(state, message.grounds)
     begun = state.due.get("begun", state.now)  # who came back since then may just have been given up by others
@@ -260,23 +250,13 @@ def left_out_early(state: State, letter: Letter) -> list[str]:
     return [name for name in out if name not in others.proven and others.stands(name, begun)]
 
 
-def _own(state: State) -> Propose:
-    message = state.proposes[state.setting.me].message
-    if not isinstance(message, Propose):
-        raise codec.Malformed("no proposal")
-    return message
-
-
 def _would_be_complete(state: State, name: str, chosen: tuple[str, ...], found: Composition) -> bool:
     """With `name` in it, U would have been complete, as far as this peer was told by half-time."""
-    ack = state.acks[name].message if name in state.acks else None  # gone, when it has dealt anew since
-    proposal = state.proposes[name].message if name in state.proposes else None
-    if not isinstance(ack, Ack) or not isinstance(proposal, Propose):
+    if name not in state.acks or name not in state.proposes:  # gone, when it has dealt anew since
         return False
-    held = dict(ack.held)
+    held = dict(state.acks[name].message.held)
     agrees = all(held.get(member) == found.bundles[member] for member in chosen)
-    theirs = [state.acks[member].message for member in chosen if member in state.acks]
-    known = [dict(one.held).get(name) for one in theirs if isinstance(one, Ack)]
+    known = [dict(state.acks[member].message.held).get(name) for member in chosen if member in state.acks]
     same = len(known) == len(chosen) and all(digest == held.get(name) for digest in known)
     grounds = {grounds_of(one) for one in found.proposals.values()}
-    return agrees and same and held.get(name) is not None and grounds == {grounds_of(proposal)}
+    return agrees and same and held.get(name) is not None and grounds == {grounds_of(state.proposes[name].message)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from p2pfl import messages as m
 from p2pfl.sharing.state import Phase, State
 
 SHARE: Final = "its share"
@@ -66,8 +65,8 @@ def _sums(state: State, peer: str) -> str:
     own = _owned(state, peer)
     if not excused and any(index not in state.sum_digests for index in own):
         return SUMS
-    nonce = state.nonces[peer].message if peer in state.nonces else None
-    if state.view and not (isinstance(nonce, m.Nonce) and nonce.view == state.view):
+    nonce = state.nonces.get(peer)
+    if state.view and (nonce is None or nonce.message.view != state.view):
         return NONCE
     if state.ready is None and state.view and any(index not in state.sums for index in own):
         return WORDS
@@ -76,8 +75,8 @@ def _sums(state: State, peer: str) -> str:
 
 def _tags(state: State, peer: str) -> str:
     own = _owned(state, peer)
-    tags = state.tags[peer].message if peer in state.tags else None
-    told = isinstance(tags, m.Tags) and tags.challenge == state.challenge
+    tags = state.tags.get(peer)
+    told = tags is not None and tags.message.challenge == state.challenge
     if state.challenge and state.setting.verify and not told:
         return TAGS
     if any(index in state.false for index in own):

@@ -14,12 +14,11 @@ from p2pfl.errors.round import (
     MalformedMessage,
     PeersFileDiffers,
     SupportTooLarge,
-    TwoStatements,
 )
-from p2pfl.messages import LARGE, SUPPORT, Ack, Held, Propose, open_letter
+from p2pfl.messages import LARGE, SUPPORT, Ack, Held, Letter, Message, Propose, open_letter
 from p2pfl.sharing.certificate import check_order, common_deadline_ms, same_attempt
-from p2pfl.sharing.events import Effect, Received, Send, Stop, UpdateReady
-from p2pfl.sharing.state import State
+from p2pfl.sharing.events import Effect, Send, Stop, UpdateReady
+from p2pfl.sharing.state import State, two_statements
 
 
 def hold(state: State, event: UpdateReady) -> list[Effect]:
@@ -61,22 +60,19 @@ def send(state: State) -> list[Effect]:
         proposal.site_head,
         proposal.change,
     )
-    sent = state.post(message)
-    state.proposes[state.setting.me] = sent.letter
-    return [sent, *_differing(state)]
+    letter = state.seal(message)
+    state.proposes[state.setting.me] = letter
+    return [state.post(letter), *_differing(state)]
 
 
-def accept(state: State, event: Received) -> list[Effect]:
+def accept(state: State, letter: Letter[Propose]) -> list[Effect]:
     """Hold a peer's proposal."""
-    letter, message = event.letter, event.letter.message
-    if not isinstance(message, Propose):
-        return []
-    if (wrong := fault(state, letter.sender, message)) is not None:
+    if (wrong := fault(state, letter.sender, letter.message)) is not None:
         raise wrong
     held = state.proposes.get(letter.sender)
     if held is not None and held.digest != letter.digest and held.envelope == letter.envelope:
         digests = f"{held.digest.hex()[:16]} and {letter.digest.hex()[:16]}"
-        raise TwoStatements(peer=letter.sender, message="Propose", evidence=digests, proof=(held, letter))
+        raise two_statements(held, letter, digests)
     state.proposes[letter.sender] = letter
     return _differing(state)
 
@@ -104,9 +100,7 @@ def _differing(state: State) -> list[Effect]:
     errors = [
         error
         for name, letter in state.proposes.items()
-        if name != me
-        and isinstance(letter.message, Propose)
-        and (error := _difference(state, name, letter.message)) is not None
+        if name != me and (error := _difference(state, name, letter.message)) is not None
     ]
     return [Stop(errors[0])] if len(errors) > state.n - state.setting.roster.quorums.q else []
 
@@ -154,7 +148,7 @@ def start_clock(state: State) -> list[Effect]:
 
 def phase_seconds(state: State) -> float:
     """The common deadline of the proposals that are held."""
-    proposed = [letter.message for letter in state.proposes.values() if isinstance(letter.message, Propose)]
+    proposed = [letter.message for letter in state.proposes.values()]
     return common_deadline_ms(proposed, state.setting.roster, state.attempt) / 1000
 
 
@@ -174,22 +168,27 @@ def pass_on(state: State) -> list[Effect]:
     return [Send(state.coordinator, state.seal(held))] if both else []
 
 
-def passed(state: State, event: Received) -> list[Effect]:
+def accept_held(state: State, letter: Letter[Held]) -> list[Effect]:
     """The coordinator takes what others hold of peers that it has not heard itself."""
-    letter, message = event.letter, event.letter.message
-    if not isinstance(message, Held):
-        return []
-    for kind, wires, known in ((Ack, message.acks, state.acks), (Propose, message.proposes, state.proposes)):
-        for wire in wires:
-            try:
-                one = open_letter(wire, state.setting.roster, kind)
-                check_order(one, state.setting.roster)
-            except codec.Malformed as error:
-                raise MalformedMessage(peer=letter.sender, evidence=f"in what it passed on: {error}") from None
-            bundle = state.bundles.get(one.sender)
-            ended = bundle is not None and bundle.envelope.incarnation != one.envelope.incarnation
-            if not same_attempt(one, state.envelope) or one.sender == state.setting.me or ended:
-                continue
-            if not isinstance(one.message, Propose) or fault(state, one.sender, one.message) is None:
-                known.setdefault(one.sender, one)
+    roster = state.setting.roster
+    try:
+        acks = [open_letter(wire, roster, Ack) for wire in letter.message.acks]
+        proposes = [open_letter(wire, roster, Propose) for wire in letter.message.proposes]
+        for ack in acks:
+            check_order(ack.message, roster)
+    except codec.Malformed as error:
+        raise MalformedMessage(peer=letter.sender, evidence=f"in what it passed on: {error}") from None
+    for ack in acks:
+        if _is_of_use(state, ack):
+            state.acks.setdefault(ack.sender, ack)
+    for propose in proposes:
+        if _is_of_use(state, propose) and fault(state, propose.sender, propose.message) is None:
+            state.proposes.setdefault(propose.sender, propose)
     return []
+
+
+def _is_of_use(state: State, passed_on: Letter[Message]) -> bool:
+    """It is of this attempt, by another peer, and by the process of it that dealt."""
+    bundle = state.bundles.get(passed_on.sender)
+    ended = bundle is not None and bundle.envelope.incarnation != passed_on.envelope.incarnation
+    return same_attempt(passed_on, state.envelope) and passed_on.sender != state.setting.me and not ended

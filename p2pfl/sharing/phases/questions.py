@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from p2pfl.messages import Ballot, Handed, Letter, Want, seal
-from p2pfl.sharing.events import Effect, Received, Send
+from p2pfl.messages import Handed, Letter, Want, seal
+from p2pfl.sharing.events import Effect, Send
 from p2pfl.sharing.phases import gather
 from p2pfl.sharing.state import State
 
@@ -23,13 +23,13 @@ AGAIN_S: Final = 2.0  # … and so may be the answer; twice as long each time th
 MOST_ASKED: Final = 4  # times, each voter
 
 
-def help_out(state: State, event: Received) -> list[Effect]:
+def help_out(state: State, letter: Letter[Want]) -> list[Effect]:
     """Give what a member lacks and has not asked for in this attempt before."""
-    letter, message = event.letter, event.letter.message
-    if not isinstance(message, Want) or message.what not in (VOTE, gather.WORDS):
+    message = letter.message
+    if message.what not in (VOTE, gather.WORDS):
         return []
     if message.what == VOTE:
-        return _explain(state, letter.sender, message)
+        return _explain(state, letter)
     known = state.asked_for.setdefault(letter.sender, set())
     fresh = tuple(
         (author, index)
@@ -39,11 +39,10 @@ def help_out(state: State, event: Received) -> list[Effect]:
         and (index < len(state.pieces) or index in gather.SIGNED)
     )
     known.update(fresh)
-    effects = gather.help_out(state, replace(event, letter=replace(letter, message=replace(message, lacking=fresh))))
-    return [*effects, *_hand_on(state, letter, fresh)]
+    return [*gather.help_out(state, letter.sender, fresh), *_hand_on(state, letter, fresh)]
 
 
-def _hand_on(state: State, letter: Letter, lacking: tuple[tuple[str, int], ...]) -> list[Effect]:
+def _hand_on(state: State, letter: Letter[Want], lacking: tuple[tuple[str, int], ...]) -> list[Effect]:
     """An owner that lacks a member's chunk may have told everybody but that member, which so could never show it."""
     me, owner = state.setting.me, letter.sender
     owned = {piece.index for piece in state.pieces if state.owners[piece.owner_position] == owner}
@@ -51,21 +50,21 @@ def _hand_on(state: State, letter: Letter, lacking: tuple[tuple[str, int], ...])
     return [Send(author, state.seal(Handed((letter.wire,)))) for author in sorted(authors)]
 
 
-def _explain(state: State, asker: str, message: Want) -> list[Effect]:
+def _explain(state: State, letter: Letter[Want]) -> list[Effect]:
     """Of what this peer's vote stands on, the READYs that the asker lacks; it is not decided yet what comes of it."""
+    asker = letter.sender
     if asker in state.explained:
         return []
     state.explained.add(asker)
-    names = dict.fromkeys(name for name, _ in message.lacking)
+    names = dict.fromkeys(name for name, _ in letter.message.lacking)
     wires = tuple(state.readys[name].wire for name in names if name in state.readys)
     effects: list[Effect] = [Send(asker, state.seal(Handed(wires)))] if wires else []
     # Who lacks no READY may stand in the attempt before: that is over, says its certificate.
     return effects if names or state.last_abandon is None else [*effects, Send(asker, state.last_abandon)]
 
 
-def certificate(state: State, event: Received) -> list[Effect]:
+def certificate(state: State, asker: str) -> list[Effect]:
     """The attempt is decided: the certificate says all that a vote stood on, and the votes that the asker lacks."""
-    asker = event.letter.sender
     if state.certificate is None or asker in state.told:
         return []
     state.told.add(asker)
@@ -122,11 +121,7 @@ def anew(state: State, peer: str) -> None:
 
 def _voters(state: State) -> list[str]:
     """Who voted SURVIVORS in this attempt or a later one, may be heard, and was not asked often enough."""
-    voted = {
-        name
-        for name, letter in state.ballots.items()
-        if isinstance(letter.message, Ballot) and letter.message.survivors
-    }
+    voted = {name for name, letter in state.ballots.items() if letter.message.survivors}
     return [
         name
         for name in state.setting.others
@@ -139,6 +134,6 @@ def _voters(state: State) -> list[str]:
 def _readys_lacking(state: State, voter: str) -> tuple[str, ...]:
     """Those that this peer needs for its own vote, and that the voter says it has."""
     vote = state.ballots[voter].message if voter in state.ballots and voter not in state.beyond else None
-    if not isinstance(vote, Ballot) or not state.inside or state.ballot is not None:
+    if vote is None or not state.inside or state.ballot is not None:
         return ()
     return tuple(name for name in vote.readys if name not in state.readys)

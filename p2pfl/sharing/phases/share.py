@@ -10,15 +10,16 @@ from typing import Final
 
 from p2pfl import merkle
 from p2pfl.codec import Malformed
-from p2pfl.errors.round import BundleRejected, TwoStatements, UnexpectedEvent
+from p2pfl.errors.round import BundleRejected, UnexpectedEvent
 from p2pfl.keys import SEED_BYTES, Secret, digest
 from p2pfl.messages import Ack, Bundle, Letter, Share, open_letter
 from p2pfl.sharing import shamir
 from p2pfl.sharing.certificate import check_order, same_attempt
-from p2pfl.sharing.events import Begin, Dealt, Effect, Noted, Receipted, Received
+from p2pfl.sharing.events import Begin, Dealt, Effect, Noted, Receipted
 from p2pfl.sharing.graph import makes, outgoing
 from p2pfl.sharing.phases import mask
-from p2pfl.sharing.state import Backup, Deal, State
+from p2pfl.sharing.snapshot import persist
+from p2pfl.sharing.state import Backup, Deal, State, two_statements
 
 FIRST_ACK_S: Final = 2.0  # a quorum is held: so long the rest is waited for
 NEXT_ACK_S: Final = 0.25  # more has come: so long for still more, to send one Ack for all of it
@@ -73,7 +74,7 @@ def deal(state: State, event: Begin | None = None) -> list[Effect]:
     state.bundles[me] = bundle
     here = names.index(me)
     state.backups[me] = Backup(Secret(backups[here], "own backup share"), salts[here], bound[here], paths[here])
-    return [state.persist(Dealt, (state.sums_item, None))]
+    return [persist(state, Dealt, (state.sums_item, None))]
 
 
 def send(state: State, event: Dealt) -> list[Effect]:
@@ -83,23 +84,20 @@ def send(state: State, event: Dealt) -> list[Effect]:
         return []
     state.dealt = True
     bound = Noted("commitment", {"round": state.round, "attempt": state.attempt, "digest": deal.bundle.digest.hex()})
-    return [bound, *(state.post(deal.shares[name], name) for name in state.setting.others), *_more(state)]
+    return [bound, *(state.post(state.seal(deal.shares[name]), name) for name in state.setting.others), *_more(state)]
 
 
-def accept(state: State, event: Received) -> list[Effect]:
+def accept(state: State, letter: Letter[Share]) -> list[Effect]:
     """Check a share against its dealer's bundle and hold it."""
-    letter, share = event.letter, event.letter.message
-    if not isinstance(share, Share):
-        return []
-    dealer = letter.sender
-    bundle = _bundle(state, letter, share)
+    share, dealer = letter.message, letter.sender
+    bundle = _bundle_of(state, letter)
     held = state.bundles.get(dealer)
     if held is not None and held.digest == bundle.digest and (share.edge == b"" or dealer in state.received):
         return []
     if held is not None and held.digest != bundle.digest:
         if held.envelope == bundle.envelope:
             digests = f"{held.digest.hex()[:16]} and {bundle.digest.hex()[:16]}"
-            raise TwoStatements(peer=dealer, message="Bundle", evidence=digests, proof=(held, bundle))
+            raise two_statements(held, bundle, digests)
         # The dealer died before it accepted a U, and dealt anew: what its first process said counts no more.
         state.acks.pop(dealer, None)
         state.proposes.pop(dealer, None)
@@ -112,23 +110,22 @@ def accept(state: State, event: Received) -> list[Effect]:
     return _more(state)
 
 
-def _bundle(state: State, letter: Letter, share: Share) -> Letter:
+def _bundle_of(state: State, letter: Letter[Share]) -> Letter[Bundle]:
     """The share's bundle, once everything about the share holds. Raises BundleRejected naming the dealer."""
-    dealer, names = letter.sender, state.names
+    share, dealer, names = letter.message, letter.sender, state.names
     here = names.index(state.setting.me)
     expects_seed = here in outgoing(names.index(dealer), len(names))
     try:
         bundle = open_letter(share.bundle, state.setting.roster, Bundle)
     except Malformed as error:
         raise BundleRejected(peer=dealer, evidence=str(error)) from None
-    body = bundle.message
-    if bundle.envelope != letter.envelope or not isinstance(body, Bundle):
+    if bundle.envelope != letter.envelope:
         raise BundleRejected(peer=dealer, evidence="the bundle is of another sender, attempt or process")
     if bool(share.edge) != expects_seed:
         found = f"edge seed of {len(share.edge)} bytes against the graph's direction"
         raise BundleRejected(peer=dealer, evidence=found)
     shown = leaf(share.salt, edge_commitment(share.salt, share.edge), share.backup)
-    if not merkle.check(body.shares, shown, here, len(names), share.path):
+    if not merkle.check(bundle.message.shares, shown, here, len(names), share.path):
         raise BundleRejected(peer=dealer, evidence="the share is not under the bundle's root")
     return bundle
 
@@ -170,21 +167,21 @@ def _is_awaited(state: State, name: str) -> bool:
 def receipt(state: State) -> list[Effect]:
     """Make what is acknowledged durable first: the others may come to depend on it."""
     state.acknowledged, state.fresh = _held(state), False
-    return [state.persist(Receipted)]
+    return [persist(state, Receipted)]
 
 
 def acknowledge(state: State, event: Receipted) -> list[Effect]:
     """Say to all which bundles this peer holds. A later Ack, of more, takes the place of this one."""
     state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, Ack)]
     held = [name for name in state.names if name in state.bundles and has_seed(state, name)]
-    sent = state.post(Ack(tuple((name, state.bundles[name].digest) for name in held)))
-    state.acks[state.setting.me] = sent.letter
-    return [sent, *(mask.ahead(state) if len(held) == state.n else [])]
+    ack = state.seal(Ack(tuple((name, state.bundles[name].digest) for name in held)))
+    state.acks[state.setting.me] = ack
+    return [state.post(ack), *(mask.ahead(state) if len(held) == state.n else [])]
 
 
-def acknowledged(state: State, event: Received) -> list[Effect]:
+def accept_ack(state: State, letter: Letter[Ack]) -> list[Effect]:
     """Hold a peer's acknowledgement. A later one replaces it: an Ack may grow."""
-    if same_attempt(event.letter, state.envelope):
-        check_order(event.letter, state.setting.roster)
-        state.acks[event.letter.sender] = event.letter
+    if same_attempt(letter, state.envelope):
+        check_order(letter.message, state.setting.roster)
+        state.acks[letter.sender] = letter
     return []

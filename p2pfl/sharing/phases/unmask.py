@@ -9,10 +9,10 @@ from __future__ import annotations
 from p2pfl import merkle
 from p2pfl.errors.round import BackupRejected, SeedRejected
 from p2pfl.keys import Secret
-from p2pfl.messages import BackupShare, Bundle, Members, Reveal
+from p2pfl.messages import BackupShare, Letter, Reveal
 from p2pfl.sharing import disclosure, prg, shamir
 from p2pfl.sharing.certificate import proposals
-from p2pfl.sharing.events import Apply, CertificateStored, Effect, Received, Send, Stop, Vector
+from p2pfl.sharing.events import Apply, CertificateStored, Effect, Send, Stop, Vector
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.masking import unmask
 from p2pfl.sharing.phases.ballot import LEAVE_S
@@ -26,26 +26,25 @@ def reveal(state: State, event: CertificateStored) -> list[Effect]:
         return [Stop(lost)]
     seed = disclosure.seed_to_reveal(state)
     me, members = state.setting.me, state.members
+    if members is None:
+        return []
     effects: list[Effect] = []
     if state.certificate is not None:
         state.outbox.append(Send(None, state.certificate))
     if seed is not None:
         state.reveals[me] = seed
-        effects.append(state.post(Reveal(((me, seed.reveal()),))))
-    seconds = members.message.deadline_ms / 1000 if members and isinstance(members.message, Members) else 0.0
+        effects.append(state.post(state.seal(Reveal(((me, seed.reveal()),)))))
+    seconds = members.message.deadline_ms / 1000
     steps = {"backup": seconds / 4, "fetch": seconds / 2, "leave": seconds + LEAVE_S}
     return [*effects, *(state.timer(what, after) for what, after in steps.items())]
 
 
-def accept(state: State, event: Received) -> list[Effect]:
+def accept(state: State, letter: Letter[Reveal]) -> list[Effect]:
     """Hold seeds that are the ones that U's bundles committed to, whoever sends them."""
-    letter, message = event.letter, event.letter.message
-    if not isinstance(message, Reveal):
-        return []
     found = {}
-    for name, seed in message.seeds:
+    for name, seed in letter.message.seeds:
         bundle = state.bundles[name].message if name in state.survivors else None
-        if not isinstance(bundle, Bundle) or bundle.self_mask != commitment("self-mask", seed):
+        if bundle is None or bundle.self_mask != commitment("self-mask", seed):
             evidence = f"the one of {name}, round {state.round}"
             raise SeedRejected(peer=letter.sender, message="self-mask seed", evidence=evidence)
         found[name] = Secret(seed, f"self-mask seed of {name}")
@@ -77,11 +76,11 @@ def back_up(state: State) -> list[Effect]:
     )
     if not rows:
         return []
-    sent = state.post(BackupShare(rows))
+    letter = state.seal(BackupShare(rows))
     for name, share, *_ in rows:
         state.pieced.setdefault(name, {})[state.setting.me] = share
-        state.shown_shares.setdefault(name, {})[state.setting.me] = sent.letter
-    return [sent, *_tell_outside(state)]
+        state.shown_shares.setdefault(name, {})[state.setting.me] = letter
+    return [state.post(letter), *_tell_outside(state)]
 
 
 def _tell_outside(state: State) -> list[Effect]:
@@ -97,16 +96,14 @@ def _tell_outside(state: State) -> list[Effect]:
     return [Send(name, certificate) for name in names]
 
 
-def piece(state: State, event: Received) -> list[Effect]:
+def accept_shares(state: State, letter: Letter[BackupShare]) -> list[Effect]:
     """Hold a peer's shares that are under their bundles' roots; whoever lacks a seed that is here, is given it."""
-    letter, message = event.letter, event.letter.message
-    if not isinstance(message, BackupShare):
-        return []
+    message = letter.message
     place = state.names.index(letter.sender)
     for name, share, salt, edge, path in message.shares:
         bundle = state.bundles[name].message if name in state.survivors else None
         shown = leaf(salt, edge, share)
-        if not isinstance(bundle, Bundle) or not merkle.check(bundle.shares, shown, place, state.n, path):
+        if bundle is None or not merkle.check(bundle.shares, shown, place, state.n, path):
             raise BackupRejected(peer=letter.sender, evidence=f"its share of {name}'s seed is not under the root")
         state.pieced.setdefault(name, {})[letter.sender] = share
         state.shown_shares.setdefault(name, {})[letter.sender] = letter
@@ -140,7 +137,7 @@ def combine(state: State) -> list[Effect]:
     chosen = sorted(state.pieced[name], key=state.names.index)[: threshold(state)]
     seed = shamir.combine({state.names.index(holder): state.pieced[name][holder] for holder in chosen})
     bundle = state.bundles[name]
-    if not isinstance(bundle.message, Bundle) or bundle.message.self_mask != commitment("self-mask", seed):
+    if bundle.message.self_mask != commitment("self-mask", seed):
         # Each share is under the root that the dealer signed: it dealt shares of something else.
         state.misdealt.add(name)
         held = state.shown_shares.get(name, {})
@@ -148,7 +145,7 @@ def combine(state: State) -> list[Effect]:
         evidence = f"{len(chosen)} of its backup shares open something else, round {state.round}"
         raise SeedRejected(peer=name, message="self-mask seed", evidence=evidence, proof=proof)
     state.reveals[name] = Secret(seed, f"self-mask seed of {name}")
-    return [state.post(Reveal(((name, seed),)))]
+    return [state.post(state.seal(Reveal(((name, seed),))))]
 
 
 # ── the sum ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,16 +11,16 @@ import functools
 
 from p2pfl import merkle
 from p2pfl.errors import RemoteProtocolError
-from p2pfl.errors.round import BulkRejected, FalseSum, FalseTag, TagsRejected, TwoStatements
+from p2pfl.errors.round import BulkRejected, FalseSum, FalseTag, TagsRejected
 from p2pfl.keys import digest
-from p2pfl.messages import Letter, Nonce, Opened, SumDigest, Tags
+from p2pfl.messages import Letter, Opened, Tags
 from p2pfl.sharing import forms
-from p2pfl.sharing.events import Effect, Received, Send, Words
+from p2pfl.sharing.events import Effect, Send, Words
 from p2pfl.sharing.field import FIELDS, Field
 from p2pfl.sharing.forms import TAG_BYTES, Forms
 from p2pfl.sharing.phases import gather
 from p2pfl.sharing.phases.mask import piece_leaf, piece_of
-from p2pfl.sharing.state import State
+from p2pfl.sharing.state import State, hold_once
 
 
 def can_tag(state: State) -> bool:
@@ -35,14 +35,13 @@ def challenge_of(attempt: bytes, view: bytes, nonces: list[bytes]) -> bytes:
 
 def tag(state: State) -> list[Effect]:
     """Tell the forms' values on this peer's own masked chunks."""
-    letters = [state.nonces[name].message for name in state.survivors]
-    nonces = [one.nonce for one in letters if isinstance(one, Nonce)]
+    nonces = [state.nonces[name].message.nonce for name in state.survivors]
     state.challenge = challenge_of(state.attempt_digest, state.view, nonces)
     by_bits = _forms(state)
     mine = [by_bits[state.segments[piece.segment][0]].tag(piece_of(state.mine, piece)) for piece in state.pieces]
-    sent = state.post(Tags(state.challenge, b"".join(mine)))
-    state.tags[state.setting.me] = sent.letter
-    return [sent]
+    letter = state.seal(Tags(state.challenge, b"".join(mine)))
+    state.tags[state.setting.me] = letter
+    return [state.post(letter)]
 
 
 def _forms(state: State) -> dict[int, Forms]:
@@ -55,19 +54,17 @@ def _forms_of(challenge: bytes, bits: int) -> Forms:
     return Forms(challenge, FIELDS[bits])
 
 
-def accept(state: State, event: Received) -> list[Effect]:
+def accept_tags(state: State, letter: Letter[Tags]) -> list[Effect]:
     """Hold a member's tags."""
-    letter, message, sender = event.letter, event.letter.message, event.letter.sender
-    if not isinstance(message, Tags) or sender not in state.survivors:
+    message, sender = letter.message, letter.sender
+    if sender not in state.survivors:
         return []
     if len(message.tags) != TAG_BYTES * len(state.pieces):
         raise TagsRejected(peer=sender, evidence=f"{len(message.tags)} bytes of tags for {len(state.pieces)} chunks")
     for piece in state.pieces:
         field = gather.field_of(state, piece.index)
-        field.from_bytes(tag_of(letter, piece.index), forms.forms_of(field), peer=sender)
-    held = state.tags.setdefault(sender, letter)
-    if held.message != message:
-        raise TwoStatements(peer=sender, message="Tags", evidence="two lists of tags", proof=(held, letter))
+        field.from_bytes(tag_of(message, piece.index), forms.forms_of(field), peer=sender)
+    hold_once(state.tags, sender, letter, "two lists of tags")
     return []
 
 
@@ -75,8 +72,7 @@ def can_check(state: State) -> bool:
     """All tags and all sums are here, for one challenge."""
     if not state.challenge or state.compared or len(state.tags) < len(state.survivors):
         return False
-    letters = [one.message for one in state.tags.values()]
-    same = all(isinstance(one, Tags) and one.challenge == state.challenge for one in letters)
+    same = all(letter.message.challenge == state.challenge for letter in state.tags.values())
     return same and len(state.sums) == len(state.pieces) and len(state.roots) == len(state.survivors)
 
 
@@ -86,16 +82,16 @@ def check(state: State) -> list[Effect]:
     state.compared = True
     for piece in state.pieces:
         bits = state.segments[piece.segment][0]
-        parts = [tag_of(state.tags[name], piece.index) for name in state.survivors]
+        parts = [tag_of(state.tags[name].message, piece.index) for name in state.survivors]
         if forms.add(FIELDS[bits], parts) != by_bits[bits].tag(state.sums[piece.index]):
             state.false[piece.index] = {}
     state.checked = not state.false
     return [effect for index in state.false for effect in _open(state, index)]
 
 
-def tag_of(letter: Letter, index: int) -> bytes:
+def tag_of(tags: Tags, index: int) -> bytes:
     """The tag of chunk `index`; empty when there is none."""
-    return letter.message.tags[TAG_BYTES * index : TAG_BYTES * (index + 1)] if isinstance(letter.message, Tags) else b""
+    return tags.tags[TAG_BYTES * index : TAG_BYTES * (index + 1)]
 
 
 def _open(state: State, index: int) -> list[Effect]:
@@ -108,16 +104,16 @@ def _open(state: State, index: int) -> list[Effect]:
     return opened
 
 
-def opened(state: State, event: Received) -> list[Effect]:
+def accept_opened(state: State, letter: Letter[Opened]) -> list[Effect]:
     """Hold one member's chunk of a false sum, if it is the one of its signed hash."""
-    letter, message, sender = event.letter, event.letter.message, event.letter.sender
-    if not isinstance(message, Opened) or message.index not in state.false:
+    message, sender = letter.message, letter.sender
+    if message.index not in state.false:
         return []
     gather.same_digest(state, sender, message.attempt_digest)
     gather.check_owner(state, sender, message.index)
     author = message.author
     leaf = merkle.leaf_hash(piece_leaf(state.attempt_digest, message.index, message.words))
-    if author not in state.roots or leaf != gather.leaf_of(state.roots[author], message.index):
+    if author not in state.roots or leaf != gather.leaf_of(state.roots[author].message, message.index):
         raise BulkRejected(peer=sender, evidence=f"what it opened of {author}'s chunk {message.index} is not signed")
     state.false[message.index][author] = letter
     return []
@@ -143,28 +139,27 @@ def judge(state: State) -> list[Effect]:
     by_bits = _forms(state)
     form = by_bits[state.segments[state.pieces[index].segment][0]]
     field = gather.field_of(state, index)
-    words = {name: _words(one, field, state.pieces[index].count) for name, one in held.items()}
+    words = {name: _words(one.message, field, state.pieces[index].count) for name, one in held.items()}
     for name in state.survivors:
         part = words[name]
-        if part is None or tag_of(state.tags[name], index) != form.tag(part):
+        if part is None or tag_of(state.tags[name].message, index) != form.tag(part):
             members = (state.members,) if state.members is not None else ()
             proof = (*members, state.roots[name], state.tags[name], held[name])
             raise FalseTag(peer=name, evidence=f"chunk {index}", proof=proof)
     owner = state.owners[state.pieces[index].owner_position]
     summed = field.sum([part for name in state.survivors if (part := words[name]) is not None])
     signed = state.sum_digests[index]
-    if isinstance(signed.message, SumDigest):
-        true = gather.sum_digest(state.attempt_digest, index, summed)
-        if true != signed.message.sum_digest and state.members is not None:
-            roots = tuple(state.roots[name] for name in state.survivors)
-            proof = (state.members, signed, *roots, *(held[name] for name in state.survivors))
-            raise FalseSum(peer=owner, evidence=f"chunk {index}", proof=proof)
+    true = gather.sum_digest(state.attempt_digest, index, summed)
+    if true != signed.message.sum_digest and state.members is not None:
+        roots = tuple(state.roots[name] for name in state.survivors)
+        proof = (state.members, signed, *roots, *(held[name] for name in state.survivors))
+        raise FalseSum(peer=owner, evidence=f"chunk {index}", proof=proof)
     return []  # all told the truth and the equation fails: it cannot be, and nothing is vouched for
 
 
-def _words(opened: Letter, field: Field, count: int) -> Words | None:
+def _words(opened: Opened, field: Field, count: int) -> Words | None:
     """The words that were opened; None when they are none of this field, of which nobody honest signs the hash."""
     try:
-        return field.from_bytes(opened.message.words, count) if isinstance(opened.message, Opened) else None
+        return field.from_bytes(opened.words, count)
     except RemoteProtocolError:
         return None

@@ -12,7 +12,7 @@ from p2pfl import codec
 from p2pfl.errors.round import BulkRejected, MalformedMessage
 from p2pfl.keys import digest
 from p2pfl.ledger.verify import check_federation
-from p2pfl.messages import Behind, Entries, Envelope, Letter, ModelPart, open_letter, seal
+from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, ModelPart, open_letter, seal
 from p2pfl.node import catchup
 from p2pfl.node.catchup import AGAIN_S, PART_BYTES, PARTS, CatchUpRules
 from p2pfl.node.logs import Logs
@@ -48,7 +48,7 @@ class Site:
         """As it comes out at the far end of a link."""
         name = self.place.home.name
         letter = seal(message, Envelope(RUN, 1, 0, 0, name, bytes(16)), self.place.identities[name])
-        return open_letter(letter.wire, self.roster)
+        return open_letter(letter.wire, self.roster, Message)
 
     def take(self, letter: Letter, current: dict[bytes, int] | None = None) -> dict[bytes, tuple[int, bytes]]:
         assert isinstance(letter.message, Entries)

@@ -1,0 +1,98 @@
+"""What of an attempt must survive a crash: the only place that turns its secrets into bytes, for the sealed home alone.
+
+A snapshot is enough to cast the one ballot, reveal, and confirm after a restart. It holds no edge seed and no word of
+a masked vector: a new process masks nothing under a bundle that another one dealt.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+from p2pfl import codec
+from p2pfl.codec import Pieces
+from p2pfl.keys import Secret
+from p2pfl.messages import Ballot, Bundle, Certificate, Leave, Letter, Members, Message, Ready, narrow, read
+from p2pfl.sharing.events import OfAttempt, Persist, Send, Stored, Vector
+from p2pfl.sharing.field import FIELDS, bytes_of
+from p2pfl.sharing.peers import PeerView
+from p2pfl.sharing.state import Backup, Context, Deal, State
+
+M = TypeVar("M", bound=Message)
+SNAPSHOT_VERSION: Final = 2
+MOST_SNAPSHOT: Final = 1 << 27  # bytes
+MOST_SUMS_HEAD: Final = 1 << 10  # bytes before the words of masked sums
+
+
+def persist(state: State, then: type[OfAttempt], *beside: tuple[str, Stored]) -> Persist:
+    """Make this attempt durable as it stands, with what is given beside it; then `then`."""
+    # The attempt last: a process that dies in between must not find a READY without the sums that it vouches for.
+    return Persist((*beside, (state.item, snapshot(state))), then, state.round, state.attempt)
+
+
+def snapshot(state: State) -> bytes:
+    """The attempt as bytes for the sealed home: enough to cast the one ballot, reveal, and confirm after a restart."""
+    deal = state.deal
+    secrets = (deal.self_mask.reveal(), deal.nonce.reveal(), deal.bundle.wire) if deal else (b"", b"", b"")
+    letters = (state.members, state.ready, state.ballot, state.certificate, state.leave, state.last_abandon)
+    wires = tuple(letter.wire if letter else b"" for letter in letters)
+    bundles = tuple(bundle.wire for bundle in state.bundles.values())
+    backups = tuple((name, one.share.reveal(), one.salt, one.edge, one.path) for name, one in state.backups.items())
+    record = state.record if state.signed else b""
+    place = (SNAPSHOT_VERSION, state.round, state.attempt, *state.base, state.chain)
+    return codec.pack((*place, secrets, wires, state.view, record, bundles, backups, state.grounds))
+
+
+def _unpacked(data: codec.Buffer) -> tuple[int, int, Any]:
+    version, number, attempt, *rest = codec.unpack(data, most=MOST_SNAPSHOT, items=256)
+    if version != SNAPSHOT_VERSION:
+        raise codec.Malformed(f"attempt snapshot of version {version}")
+    return number, attempt, rest
+
+
+def place_of(data: codec.Buffer) -> tuple[int, int]:
+    """Round and attempt of what `snapshot` wrote. Raises Malformed."""
+    return _unpacked(data)[:2]
+
+
+def restore(setting: Context, others: PeerView, data: bytes) -> State:
+    """The state that `snapshot` wrote, in a new process. Raises Malformed when the bytes are not a snapshot."""
+    number, attempt, rest = _unpacked(data)
+    based, base, chain, secrets, wires, view, record, bundles, backups, grounds = rest
+    state = State(setting, others, number, attempt, (based, base), tuple(chain), restored=True)
+    members, ready, ballot, certificate, leave, last_abandon = wires
+    state.members, state.ready = _letter(members, Members), _letter(ready, Ready)
+    state.ballot, state.certificate = _letter(ballot, Ballot), _letter(certificate, Certificate)
+    state.leave, state.last_abandon = _letter(leave, Leave), _letter(last_abandon, Certificate)
+    state.view, state.record, state.signed, state.grounds = view, record, bool(record), tuple(grounds)
+    if state.last_abandon is not None:
+        state.outbox.append(Send(None, state.last_abandon))
+    state.bundles = {letter.sender: letter for letter in (narrow(read(wire), Bundle) for wire in bundles)}
+    for name, share, salt, edge, path in backups:
+        state.backups[name] = Backup(Secret(share, f"share of {name}'s self-mask seed"), salt, edge, path)
+    self_mask, nonce, bundle = secrets
+    if bundle:
+        state.deal = Deal(Secret(self_mask, "self-mask seed"), Secret(nonce, "nonce"), narrow(read(bundle), Bundle))
+    return state
+
+
+def _letter(wire: bytes, kind: type[M]) -> Letter[M] | None:
+    return narrow(read(wire), kind) if wire else None
+
+
+def pack_sums(vectors: tuple[Vector, ...], attempt: bytes) -> Pieces:
+    """Masked sums under their attempt digest, for the sealed home; their words stay where they are."""
+    words = [bytes_of(vector.words) for vector in vectors]
+    sizes = tuple((vector.bits, len(each)) for vector, each in zip(vectors, words, strict=True))
+    return codec.with_tail((attempt, sizes), *words)
+
+
+def read_vectors(data: codec.Buffer, attempt: bytes) -> tuple[Vector, ...]:
+    """Undo `pack_sums`: the words are views of `data`. Of another attempt's sums there are none. Raises Malformed."""
+    (held, sizes), words = codec.split_tail(data, most=MOST_SUMS_HEAD, items=64)
+    if held != attempt:
+        return ()
+    vectors = []
+    for bits, size in sizes:
+        vectors.append(Vector(bits, FIELDS[bits].from_bytes(words[:size])))
+        words = words[size:]
+    return tuple(vectors)
