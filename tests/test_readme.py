@@ -175,7 +175,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
 
 @pytest.mark.readme
 @pytest.mark.processes
-@pytest.mark.parametrize("page", [page for page in GOES_ON if any(one.verb == "run" for one in blocks(page))])
+@pytest.mark.parametrize("page", [page for page in GOES_ON if any(one.verb.startswith("run") for one in blocks(page))])
 def test_the_commands_of_a_page_work_and_print_what_it_shows(page: str, reader: Reader) -> None:
     reader.follow(page)
 
