@@ -37,11 +37,6 @@ class Layout:
 
     segments: tuple[Segment, ...]
 
-    @property
-    def payload_bytes(self) -> int:
-        """Bytes of all words."""
-        return sum(segment.length * segment.field.word_bytes for segment in self.segments)
-
 
 @dataclass(frozen=True, slots=True)
 class ChunkSpan:

@@ -135,14 +135,6 @@ class Field:
             accumulator.store(total[block])
         return total
 
-    def negate(self, x: Words) -> Words:
-        """−x mod p, (m,) words < p."""
-        return self.subtract(self.zeros(x.size), x)
-
-    def reduce(self, values: Words) -> Words:
-        """`values` mod p, (m,) words < p: for words of this type that are not yet below p."""
-        return np.remainder(values.astype(self.dtype, copy=False), self.dtype.type(self.p))
-
     def encode(self, values: Integers) -> Words:
         """Signed integers as words: v ≥ 0 is v, v < 0 is p + v. Raises NotInField beyond ±(p−1)/2."""
         if values.size and (int(values.max()) > self.half or int(values.min()) < -self.half):

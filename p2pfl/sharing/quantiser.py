@@ -34,15 +34,6 @@ FLOAT_BITS: Final = 53  # integers below 2⁵³ are float64 exactly
 DRAW: Final = 2.0**-FLOAT_BITS
 
 
-@dataclass(frozen=True, slots=True)
-class Clipped:
-    """What clipping did to one vector: coordinates beyond the limit, their share, and whether the L2 clip shrank it."""
-
-    count: int
-    fraction: float
-    shrunk: bool
-
-
 def largest(field: Field, n: int) -> int:
     """L = ⌊(p−1)/(2n)⌋, the largest integer that each of n peers may add. Raises SumCouldWrap when that is 0."""
     bound = (field.p - 1) // (2 * n) if n > 0 else 0
@@ -98,8 +89,8 @@ class Quantiser:
     def _batch(self) -> int:
         return BATCH if self.rotate else BLOCK_BYTES // 8
 
-    def quantise(self, u: Reals, rotation_seed: bytes, rounding: Secret | bytes) -> tuple[Words, Clipped]:
-        """(length(m),) words for u (m,), and what was clipped.
+    def quantise(self, u: Reals, rotation_seed: bytes, rounding: Secret | bytes) -> tuple[Words, int]:
+        """(length(m),) words for u (m,), and how many of its coordinates lay beyond the limit and were cut to it.
 
         rotation_seed  32 public bytes, equal at all peers (from the attempt digest); unused without rotation
         rounding       32 secret fresh bytes of this peer: the keystream of the rounding is derived from them
@@ -112,12 +103,12 @@ class Quantiser:
         key = derive(secret, "quantiser/rounding")
         bound = self._norm_bound(self.length(u.size))
         for stream in range(FIRST_STREAM, FIRST_STREAM + TRIES):
-            words, count, square = self._round(u, factor, rotation_seed, Keystream(key, stream))
+            words, cut, square = self._round(u, factor, rotation_seed, Keystream(key, stream))
             if square <= bound:
                 break
         else:
-            words, count, _ = self._round(u, factor, rotation_seed, None)
-        return words, Clipped(count, count / words.size if words.size else 0.0, factor < 1.0)
+            words, cut, _ = self._round(u, factor, rotation_seed, None)
+        return words, cut
 
     def dequantise(self, words: Words, rotation_seed: bytes, m: int) -> Floats:
         """(m,) floats that one peer's (length(m),) words stand for: u minus this is the exact residual."""

@@ -65,7 +65,3 @@ def test_an_unknown_field_a_negative_length_and_no_owner_are_refused() -> None:
     for refused in (lambda: Segment(32, 1), lambda: Segment(31, -1), lambda: plan(Layout(()), 0)):
         with pytest.raises(ValueError):
             refused()
-
-
-def test_the_payload_counts_the_bytes_of_all_words() -> None:
-    assert Layout((Segment(16, 3), Segment(31, 3), Segment(61, 3))).payload_bytes == 42

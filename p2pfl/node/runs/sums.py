@@ -107,9 +107,9 @@ def _floats(
     most, size = float(limit), int(array.size)
     grid = Quantiser(FIELDS[bits], peers, 0.0, most, False)
     floats = array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
-    words, clipped = grid.quantise(floats, bytes(32), draw(32))
-    if clipped.count:
-        raise ValueOverLimit(evidence=f"{clipped.count} of {size} floats; the limit is {most:g}")
+    words, cut = grid.quantise(floats, bytes(32), draw(32))
+    if cut:
+        raise ValueOverLimit(evidence=f"{cut} of {size} floats; the limit is {most:g}")
     facts = {"as": "floats", "limit": repr(most), "length": size, "field": bits}
 
     def decode(total: e.Words, survivors: int, seed: bytes) -> SumValue:

@@ -280,7 +280,7 @@ class TrainingRun:
             self.compressor.settle(support, self.quantiser.dequantise(words, seed, values.size))
             # What is in y is spent: the residual without it is durable before the first masked word leaves.
             self._keep_pending(number, supports[self.home.name], sent=True)
-            vectors, clipped = (e.Vector(self.federation.sharing.field, words),), cut.count
+            vectors, clipped = (e.Vector(self.federation.sharing.field, words),), cut
         scalars = np.concatenate([counts, np.array([clipped], np.int64)])
         return (*vectors, e.Vector(COUNT_BITS, field_.encode(scalars)))
 
