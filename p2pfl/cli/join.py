@@ -129,6 +129,7 @@ def _trainer(site: LocalInputs, tell: Callable[[str], None] = output.progress) -
     with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
         name, key = opened.name, opened.holdout_key()
     # Loaded late: what is wrong with files, home and key is told before anything slow happens.
+    output.loading_torch(tell)
     from p2pfl.training.local import Trainer
     from p2pfl.training.registry import load_task
     from p2pfl.training.task import hold_out

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from p2pfl.errors import P2PFLError
@@ -65,6 +65,12 @@ def shown(text: str) -> str:
 def progress(line: str) -> None:
     """One line on stderr, seen at once."""
     _say(line, sys.stderr)
+
+
+def loading_torch(tell: Callable[[str], None] = progress) -> None:
+    """Say that PyTorch is loaded, before it is: that takes seconds."""
+    if "torch" not in sys.modules:
+        tell("loading PyTorch")
 
 
 def result(text: str, facts: Mapping[str, object], as_json: bool) -> None:

@@ -59,11 +59,6 @@ def predict(
     as_json: bool,
 ) -> None:
     """For each record of a CSV, the probability that the model gives to a positive label."""
-    from p2pfl.training.checkpoint import from_bytes
-    from p2pfl.training.models import build
-    from p2pfl.training.models import predict as probabilities
-    from p2pfl.training.registry import load_task
-
     federation = Federation.load(peers_file)
     raw = read_records(data)
     if model_file is not None:
@@ -71,6 +66,13 @@ def predict(
     else:
         with Home.open(home, unlock=unlock.keys(), write=False) as opened:
             held, source = model_of(opened), str(home)
+    # Loaded late: what is wrong with files, home and key is told before anything slow happens.
+    output.loading_torch()
+    from p2pfl.training.checkpoint import from_bytes
+    from p2pfl.training.models import build
+    from p2pfl.training.models import predict as probabilities
+    from p2pfl.training.registry import load_task
+
     task = load_task(federation.task, task_file)
     records = task.read(raw, str(data), column_map(data, columns), labelled=False)
     found = probabilities(task, from_bytes(held, build(task).layout, source), records)

@@ -22,7 +22,6 @@ from p2pfl.ledger.log import Log
 from p2pfl.node.hello import PEERS_ITEM
 from p2pfl.node.logs import epochs_of
 from p2pfl.roster import Member
-from p2pfl.sharing.state import ITEMS
 
 AGREED: Final = "state/federation"
 CHANGE: Final = "membership/change"
@@ -102,6 +101,8 @@ def leap(home: Home, federation: Federation) -> bool:
 
 def _let_go(home: Home) -> None:
     """What rounds of the epoch before left is gone, secrets and all."""
+    from p2pfl.sharing.state import ITEMS  # only here: doctor and peers read epochs, and need no numpy
+
     for item in (*ITEMS, PEERS_ITEM):
         if (home.path / item).exists():
             home.remove(item)
