@@ -34,6 +34,6 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 
 def test_a_link_to_no_file_and_to_no_heading_is_found(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("# One thing, `p2pfl doctor`\n[a](#one-thing-p2pfl-doctor) [b](#two) [c](page.md) [d](gone.txt)\n")
+    page = tmp_path / "page.txt"
+    page.write_text("# One thing, `p2pfl doctor`\n[a](#one-thing-p2pfl-doctor) [b](#two) [c](page.txt) [d](gone.txt)\n")
     assert broken(page) == ["](#two)", "](gone.txt)"]
