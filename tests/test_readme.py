@@ -9,16 +9,20 @@ by free ones. A page that goes on where another ends is run after that one, in t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import click
 import pytest
 
 from p2pfl.cli.demo_peers import free_ports
+from tests.test_errors import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 README, GUIDE = "README.md", "docs/guide"
@@ -82,6 +86,14 @@ def test_every_block_of_commands_says_whether_it_is_run(page: str) -> None:
             assert block.verb == "file", block.text
     shown = {block.name.partition(",")[0] for block in blocks(page) if block.verb == "output of"}
     assert shown <= {block.name for block in blocks(page) if block.verb.startswith("run")}
+
+
+@pytest.mark.parametrize("page", GOES_ON)
+def test_every_command_in_the_text_of_a_page_is_one_that_the_program_takes(page: str) -> None:
+    text = BLOCK.sub("", (ROOT / page).read_text())
+    for command in re.findall(r"`p2pfl\s([^`]+)`", text):
+        with contextlib.suppress(click.MissingParameter):  # a verb is named, and not all that it wants
+            parse(shlex.split(command))
 
 
 def prepared(tmp: Path) -> dict[str, str]:
