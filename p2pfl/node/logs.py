@@ -22,7 +22,8 @@ from p2pfl.ledger import entry as entries
 from p2pfl.ledger.entry import AttemptId
 from p2pfl.ledger.log import Log
 from p2pfl.node.hello import Pledge
-from p2pfl.sharing.history import NO_BASE, Base, SignedRecord, base_of
+from p2pfl.sharing.digests import base_digest
+from p2pfl.sharing.history import NO_BASE, Base, SignedRecord
 
 
 def genesis_of(federation: Federation) -> bytes:
@@ -93,7 +94,7 @@ class Logs:
         facts = codec.read_facts(record)
         if facts.get("kind") == "round":
             run_id = facts["run"]
-            self._final[run_id] = (facts["round"], facts["model_after"], base_of(record))
+            self._final[run_id] = (facts["round"], facts["model_after"], base_digest(record))
             for name, text in facts["epsilon"].items():
                 self._spent[name] = max(self._spent.get(name, 0.0), float(text or 0.0))
             self._counts[run_id] = self._counts.get(run_id, 0) + 1

@@ -31,7 +31,7 @@ from p2pfl.messages import (
     rejoin,
 )
 from p2pfl.roster import Roster
-from p2pfl.sharing.state import attempt_digest
+from p2pfl.sharing.digests import attempt_digest
 
 M = TypeVar("M", bound=Message)
 

@@ -22,7 +22,6 @@ from typing import Final
 from p2pfl import merkle
 from p2pfl.codec import Malformed
 from p2pfl.errors import P2PFLError
-from p2pfl.keys import digest
 from p2pfl.messages import (
     LARGE,
     SMALL,
@@ -48,11 +47,17 @@ from p2pfl.roster import MOST_PEERS, Roster
 from p2pfl.sharing import shamir
 from p2pfl.sharing.certificate import check_certificate, compose, same_attempt
 from p2pfl.sharing.chunks import CHUNK_BYTES, ChunkSpan, Layout, Segment, plan
+from p2pfl.sharing.digests import (
+    attempt_digest,
+    chunk_leaf,
+    commitment,
+    leaf_in_root,
+    roots_digest,
+    share_leaf,
+    sum_digest,
+)
 from p2pfl.sharing.field import FIELDS, Field
 from p2pfl.sharing.forms import TAG_BYTES, Forms
-from p2pfl.sharing.phases.gather import leaf_of, roots_digest, sum_digest
-from p2pfl.sharing.phases.mask import piece_leaf
-from p2pfl.sharing.phases.share import commitment, leaf
 
 MOST_LETTERS: Final = 2 * MOST_PEERS
 ONE_PROCESS: Final = (Bundle, Propose)
@@ -176,7 +181,7 @@ def _false_sum(
         raise Malformed("not the words of every member")
     if told.roots != roots_digest([roots[name] for name in chosen]):
         raise Malformed("other roots than those that the owner summed under")
-    attempt = digest("attempt", members.signed)
+    attempt = attempt_digest(members)
     piece, field = _piece(members, roots[chosen[0]], told.index, roster)
     if told.attempt_digest != attempt or signed.sender != owners[piece.owner_position]:
         raise Malformed("not the owner's digest under this attempt digest")
@@ -197,8 +202,8 @@ def _check_opened(root: Letter[Root], opened: Letter[Opened], piece: ChunkSpan) 
     shown, said = opened.message, root.message
     if shown.author != root.sender:
         raise Malformed("words of another peer than the root")
-    hashed = merkle.leaf_hash(piece_leaf(said.attempt_digest, piece.index, shown.words))
-    if shown.attempt_digest != said.attempt_digest or hashed != leaf_of(said, piece.index):
+    hashed = merkle.leaf_hash(chunk_leaf(said.attempt_digest, piece.index, shown.words))
+    if shown.attempt_digest != said.attempt_digest or hashed != leaf_in_root(said, piece.index):
         raise Malformed("words that the root does not hold")
 
 
@@ -206,7 +211,7 @@ def _piece(members: Letter[Members], root: Letter[Root], index: int, roster: Ros
     """Chunk `index` of a vector of the root's shape, cut for the members of its attempt, and its field."""
     said, chosen = root.message, members.message
     compose(members, roster)
-    if said.attempt_digest != digest("attempt", members.signed):
+    if said.attempt_digest != attempt_digest(members):
         raise Malformed("of another attempt")
     count, odd = divmod(len(said.leaves), merkle.HASH_BYTES)
     if odd or any(bits not in FIELDS for bits, _ in said.segments):
@@ -226,7 +231,7 @@ def _misdealt(bundle: Letter[Bundle], holders: Sequence[Letter[BackupShare]], ro
     for letter in holders:
         place = roster.index(letter.sender)
         for dealer, share, salt, edge, path in letter.message.shares:
-            shown = leaf(salt, edge, share)
+            shown = share_leaf(salt, edge, share)
             if dealer == bundle.sender and merkle.check(made.shares, shown, place, len(roster.names), path):
                 shares[place] = share
     enough = roster.quorums.q - 1

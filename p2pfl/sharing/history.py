@@ -13,18 +13,14 @@ from p2pfl import codec
 from p2pfl.codec import Facts, Malformed
 from p2pfl.federation.membership import KIND as MEMBERSHIP
 from p2pfl.federation.membership import Change, Epochs
-from p2pfl.keys import digest, verify
+from p2pfl.keys import verify
 from p2pfl.roster import Roster
+from p2pfl.sharing.digests import base_digest
 
 SignedRecord = tuple[bytes, Mapping[str, bytes]]  # a record's bytes, signatures by name
 Base = tuple[int, bytes]
 NO_BASE: Final[Base] = (0, bytes(32))
 BEGINNINGS: Final = ("genesis", "agreement", MEMBERSHIP)  # entries of the federation log that are no rounds
-
-
-def base_of(record: bytes) -> bytes:
-    """Names a round's record, for the proposals that rest on it."""
-    return digest("base", record)
 
 
 def check_rows(
@@ -57,7 +53,7 @@ def check_rows(
             raise Malformed(f"round {facts['round']} does not rest on the one before it")
         if facts["round"] <= before[0]:
             raise Malformed(f"round {facts['round']} comes after round {before[0]}")
-        last[run] = (facts["round"], base_of(record))
+        last[run] = (facts["round"], base_digest(record))
         valid = {
             name: one for name, one in signed.items() if name in here and verify(here[name].key, "record", record, one)
         }

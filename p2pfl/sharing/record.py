@@ -11,11 +11,10 @@ import functools
 from collections.abc import Iterable
 
 from p2pfl import codec
-from p2pfl.keys import digest
 from p2pfl.messages import Letter, Members, Propose
 from p2pfl.roster import Roster
 from p2pfl.sharing.certificate import proposals
-from p2pfl.sharing.state import attempt_digest
+from p2pfl.sharing.digests import attempt_digest, record_salt
 
 
 @functools.lru_cache(maxsize=16)  # nearly every confirmation of a round says the same
@@ -54,7 +53,7 @@ def make(members: Letter[Members], view: bytes, roster: Roster, total: bytes, mo
             # The lower median: no minority of clocks can move the agreed time out of the honest range.
             "time_ms": clocks[(len(clocks) - 1) // 2],
             # V binds the nonces' bundles, and every nonce is checked before READY: all who confirm know one salt.
-            "salt": digest("salt", attempt, view).hex(),
+            "salt": record_salt(attempt, view).hex(),
         }
     )
 

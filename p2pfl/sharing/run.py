@@ -20,6 +20,7 @@ from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import EvidenceRejected, ProvenLiar, RolledBack
 from p2pfl.messages import Certificate, Envelope, Evidence, Handed, Letter, Message, Propose, carries, read, seal
 from p2pfl.sharing import certificate, evidence
+from p2pfl.sharing.digests import base_digest
 from p2pfl.sharing.events import (
     Accuse,
     Applied,
@@ -41,7 +42,7 @@ from p2pfl.sharing.events import (
     Stop,
     UpdateReady,
 )
-from p2pfl.sharing.history import NO_BASE, base_of
+from p2pfl.sharing.history import NO_BASE
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import confirm, unmask
 from p2pfl.sharing.round import Round
@@ -82,7 +83,7 @@ class Run:
     @property
     def tip(self) -> tuple[int, bytes]:
         """The last round whose sum this peer has applied, and the digest of its record."""
-        return (self.held[-1], base_of(self.rounds[self.held[-1]].state.record)) if self.held else self.base
+        return (self.held[-1], base_digest(self.rounds[self.held[-1]].state.record)) if self.held else self.base
 
     def recall(self, proofs: Iterable[Sequence[bytes]]) -> None:
         """What processes before this one kept against liars, as letters: they are left out and shown to all, as before.
@@ -251,7 +252,7 @@ class Run:
         if base == self.base:
             return set()
         for place, number in enumerate(self.held):
-            if base == (number, base_of(self.rounds[number].state.record)):
+            if base == (number, base_digest(self.rounds[number].state.record)):
                 return set(self.held[: place + 1])
         return None
 
@@ -355,7 +356,7 @@ class Run:
         if done is None:
             return []
         self.previous = done
-        self.final_round, self.base = number, (number, base_of(done.state.record))
+        self.final_round, self.base = number, (number, base_digest(done.state.record))
         self.held = [one for one in self.held if one > number]
         self._waiting = {one: effect for one, effect in self._waiting.items() if one > number}
         self.others.vows.settled(number)
@@ -371,7 +372,7 @@ class Run:
         over = [self.rounds.pop(old) for old in [one for one in self.rounds if one <= final_round]]
         held, self.held = self.held, [one for one in self.held if one > final_round]
         self.previous = None
-        self.final_round, self.base = final_round, (final_round, base_of(record))
+        self.final_round, self.base = final_round, (final_round, base_digest(record))
         self._waiting = {one: effect for one, effect in self._waiting.items() if one > final_round}
         self.others.vows.settled(final_round)
         if self.number <= final_round:

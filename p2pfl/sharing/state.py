@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final, TypeVar
 
 from p2pfl.errors.round import TwoStatements
-from p2pfl.keys import Identity, Secret, digest
+from p2pfl.keys import Identity, Secret
 from p2pfl.messages import (
     Ack,
     BackupShare,
@@ -39,8 +39,8 @@ from p2pfl.messages import (
 )
 from p2pfl.roster import Roster
 from p2pfl.sharing.chunks import ChunkSpan
+from p2pfl.sharing.digests import attempt_digest
 from p2pfl.sharing.events import Proposal, Send, SetTimer, Tick, Vector, Words
-from p2pfl.sharing.field import bytes_of
 from p2pfl.sharing.history import NO_BASE
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.vows import Chain
@@ -335,16 +335,3 @@ def two_statements(before: Letter[M], letter: Letter[M], evidence: str) -> TwoSt
 def sums_item(number: int) -> str:
     """Where the masked sums of round `number` lie while it is not left behind: the next round's lie elsewhere."""
     return SUMS_ITEMS[number % len(SUMS_ITEMS)]
-
-
-def attempt_digest(members: Letter[Members]) -> bytes:
-    """D: binds the envelope (run, epoch, round, attempt) and U with its acks, proposals, owners and deadline."""
-    return digest("attempt", members.signed)
-
-
-def total_digest(vectors: tuple[Vector, ...]) -> bytes:
-    """H(Σx) over every segment's field and little-endian words."""
-    parts: list[bytes | memoryview] = []
-    for vector in vectors:
-        parts += [vector.bits.to_bytes(1, "big"), bytes_of(vector.words)]
-    return digest("total", *parts)

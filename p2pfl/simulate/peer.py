@@ -14,12 +14,13 @@ from p2pfl.keys import Identity, digest
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, Want, seal
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
+from p2pfl.sharing.digests import base_digest, total_digest
 from p2pfl.sharing.fairness import taken_part, too_often
-from p2pfl.sharing.history import NO_BASE, base_of, check_rows, to_adopt
+from p2pfl.sharing.history import NO_BASE, check_rows, to_adopt
 from p2pfl.sharing.phases.fetch import SUM
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.run import Run
-from p2pfl.sharing.state import FINAL_ITEM, Context, total_digest
+from p2pfl.sharing.state import FINAL_ITEM, Context
 
 
 class World(Protocol):
@@ -60,7 +61,7 @@ class VirtualDisk:
         """The last final round, and the digest of its record."""
         if not self.ledger:
             return NO_BASE
-        return codec.read_facts(self.ledger[-1])["round"], base_of(self.ledger[-1])
+        return codec.read_facts(self.ledger[-1])["round"], base_digest(self.ledger[-1])
 
     @property
     def model(self) -> bytes:

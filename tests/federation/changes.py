@@ -9,7 +9,8 @@ from p2pfl.federation.membership import Change, Lineage, record_of, run_of
 from p2pfl.keys import Identity, digest
 from p2pfl.node.logs import genesis_of, pledge_of
 from p2pfl.roster import Address, Member
-from p2pfl.sharing.history import SignedRecord, base_of
+from p2pfl.sharing.digests import base_digest
+from p2pfl.sharing.history import SignedRecord
 from tests.federation.sample import TASK
 from tests.ledger.sample import round_facts
 
@@ -93,7 +94,7 @@ def round_row(
         survivors=list(by),
         epsilon=dict.fromkeys(by, f"0.{number:02}"),
         rests_on=number - 1,
-        base=base_of(before).hex() if before else bytes(32).hex(),
+        base=base_digest(before).hex() if before else bytes(32).hex(),
         site_heads=dict.fromkeys(by, "a" * 64),
         **changed,
     )

@@ -13,7 +13,8 @@ from p2pfl.ledger.note import Head
 from p2pfl.ledger.read_log import HashChain
 from p2pfl.ledger.segment import Sealer, SegmentReader, header
 from p2pfl.ledger.verify import check_federation
-from p2pfl.sharing.history import NO_BASE, base_of
+from p2pfl.sharing.digests import base_digest
+from p2pfl.sharing.history import NO_BASE
 from tests.vectors import generate_ledger as generate
 
 Case = dict[str, Any]
@@ -49,7 +50,7 @@ def replay_rests(case: Case) -> object:
         chain.add(record, {})
     # Nobody signed them here; that they follow from one another is judged all the same.
     assert not [one for one in check_federation(chain.entries) if "signed" not in one.what and "valid" not in one.what]
-    return [NO_BASE[1].hex(), *(base_of(record).hex() for record in records[:-1])]
+    return [NO_BASE[1].hex(), *(base_digest(record).hex() for record in records[:-1])]
 
 
 def replay_kind(case: Case) -> object:

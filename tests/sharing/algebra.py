@@ -19,9 +19,9 @@ from p2pfl.messages import Letter, open_letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing import forms, prg, shamir
 from p2pfl.sharing.chunks import ChunkSpan, Layout, Segment, plan
+from p2pfl.sharing.digests import attempt_digest
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.graph import makes
-from p2pfl.sharing.state import attempt_digest
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
 

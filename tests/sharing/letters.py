@@ -12,7 +12,7 @@ from p2pfl.keys import Identity, digest
 from p2pfl.messages import Ack, BackupShare, Bundle, Envelope, Letter, Members, Message, Propose, seal
 from p2pfl.roster import Member, Roster
 from p2pfl.sharing import certificate, shamir
-from p2pfl.sharing.phases.share import commitment, edge_commitment, leaf
+from p2pfl.sharing.digests import commitment, edge_commitment, share_leaf
 from tests.sharing.liars import STRANGER
 
 RUN = digest("run", b"paper")
@@ -58,7 +58,7 @@ class Paper:
         backups = shamir.split(self_mask if opens is None else opens, threshold, len(self.names), polynomial)
         salts = [digest("salt", *mine, holder.encode()) for holder in self.names]
         bound = [edge_commitment(each, b"") for each in salts]
-        leaves = [leaf(*row) for row in zip(salts, bound, backups, strict=True)]
+        leaves = [share_leaf(*row) for row in zip(salts, bound, backups, strict=True)]
         body = Bundle(commitment("self-mask", self_mask), commitment("nonce", nonce), merkle.root(leaves))
         paths = [merkle.path(leaves, place) for place in range(len(leaves))]
         rows = tuple((name, *row) for row in zip(backups, salts, bound, paths, strict=True))

@@ -11,9 +11,10 @@ from p2pfl import messages as m
 from p2pfl.keys import Secret, digest
 from p2pfl.messages import Letter, Message, open_letter, seal
 from p2pfl.sharing.certificate import short
+from p2pfl.sharing.digests import attempt_digest
 from p2pfl.sharing.disclosure import may_be_opened
 from p2pfl.sharing.round import Round
-from p2pfl.sharing.state import Phase, State, attempt_digest
+from p2pfl.sharing.state import Phase, State
 from p2pfl.simulate import SimulatedFederation
 from tests.sharing.liars import STRANGER
 from tests.sharing.stopped_rounds import ME, standing

@@ -24,7 +24,7 @@ from p2pfl.sharing.certificate import (
     short,
     tally,
 )
-from p2pfl.sharing.state import attempt_digest
+from p2pfl.sharing.digests import attempt_digest
 from tests.sharing.letters import Paper
 from tests.sharing.liars import STRANGER
 

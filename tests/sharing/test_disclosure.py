@@ -15,10 +15,11 @@ from p2pfl.errors.round import DisclosureRefused
 from p2pfl.keys import Secret, digest
 from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
+from p2pfl.sharing.digests import attempt_digest
 from p2pfl.sharing.disclosure import lost_bundle, seed_to_reveal, share_to_reveal
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.snapshot import restore
-from p2pfl.sharing.state import ATTEMPT_ITEM, Phase, State, attempt_digest
+from p2pfl.sharing.state import ATTEMPT_ITEM, Phase, State
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.phase_drivers import (

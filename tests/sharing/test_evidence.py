@@ -14,12 +14,10 @@ from p2pfl import messages as m
 from p2pfl.codec import Malformed
 from p2pfl.keys import digest
 from p2pfl.messages import Letter, Message
+from p2pfl.sharing.digests import attempt_digest, chunk_leaf, roots_digest, sum_digest
 from p2pfl.sharing.evidence import check, convicts
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.forms import Forms
-from p2pfl.sharing.phases.gather import roots_digest, sum_digest
-from p2pfl.sharing.phases.mask import piece_leaf
-from p2pfl.sharing.state import attempt_digest
 from tests.sharing.letters import Paper
 
 paper = Paper(4)  # q = 3, so that two backup shares open a seed
@@ -43,7 +41,7 @@ def words(name: str, index: int) -> bytes:
 def root(name: str, segments: tuple[tuple[int, int], ...] = ((61, 5),), **change: bytes) -> Letter:
     """The signed hashes of `name`; `change` gives the words of a chunk (chunk_0 …) that it signs instead."""
     data = [change.get(f"chunk_{index}", words(name, index)) for index in range(len(PIECES))]
-    leaves = [merkle.leaf_hash(piece_leaf(D, index, each)) for index, each in enumerate(data)]
+    leaves = [merkle.leaf_hash(chunk_leaf(D, index, each)) for index, each in enumerate(data)]
     return paper.by(name, m.Root(D, segments, b"".join(leaves)))
 
 

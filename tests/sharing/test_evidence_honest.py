@@ -15,10 +15,9 @@ from p2pfl import messages as m
 from p2pfl.codec import Malformed
 from p2pfl.keys import digest
 from p2pfl.messages import Letter, Message, open_letter, read, seal
+from p2pfl.sharing.digests import attempt_digest, chunk_leaf
 from p2pfl.sharing.evidence import convicts
 from p2pfl.sharing.field import FIELDS
-from p2pfl.sharing.phases.mask import piece_leaf
-from p2pfl.sharing.state import attempt_digest
 from p2pfl.simulate import CALM, SimulatedFederation, Weather
 
 RUNS = {
@@ -170,7 +169,7 @@ def test_the_words_that_were_worked_out_are_those_of_the_signed_roots() -> None:
         }
         for author, data in by.items():
             said_root: Any = roots[author]
-            hashed = merkle.leaf_hash(piece_leaf(said_root.attempt_digest, place[2], data))
+            hashed = merkle.leaf_hash(chunk_leaf(said_root.attempt_digest, place[2], data))
             assert hashed == said_root.leaves[32 * place[2] : 32 * place[2] + 32]
     place, by = next(iter(chunks_of(name).items()))
     at = [one for one in letters_of(name) if (one.envelope.round, one.envelope.attempt) == place[:2]]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from p2pfl import codec
 from p2pfl.codec import Malformed
 from p2pfl.keys import digest
-from p2pfl.sharing.history import NO_BASE, Base, SignedRecord, base_of, check_rows, to_adopt
+from p2pfl.sharing.digests import base_digest
+from p2pfl.sharing.history import NO_BASE, Base, SignedRecord, check_rows, to_adopt
 from p2pfl.simulate import SimulatedFederation
 from tests.sharing.letters import Paper
 from tests.sharing.liars import STRANGER
@@ -36,7 +37,7 @@ def rows(*signers: int, run: bytes = RUN, first: int = 1, base: Base = NO_BASE) 
     for place, count in enumerate(signers):
         data = record(first + place, base, run)
         made.append(row(data, count))
-        base = (first + place, base_of(data))
+        base = (first + place, base_digest(data))
     return made
 
 
@@ -56,7 +57,7 @@ def test_rows_that_follow_and_have_q_signatures_hold_with_them() -> None:
 
 def test_rows_follow_what_is_known_here() -> None:
     made = rows(Q, Q, Q)
-    known = {RUN: (1, base_of(made[0][0]))}
+    known = {RUN: (1, base_digest(made[0][0]))}
     assert check(made[1:], known) == made[1:]
     with pytest.raises(Malformed, match="does not rest on"):
         check(made, known)  # from an earlier one on
@@ -66,7 +67,7 @@ def test_rows_follow_what_is_known_here() -> None:
 
 def test_rounds_may_be_left_behind_between_two_that_rest_on_each_other() -> None:
     first = rows(Q)[0]
-    later = row(record(5, (1, base_of(first[0]))))
+    later = row(record(5, (1, base_digest(first[0]))))
     assert numbers(check([first, later])) == [1, 5]
 
 
@@ -84,7 +85,7 @@ def test_of_two_runs_in_one_log_none_covers_the_other(made: list[tuple[bool, int
     for other, signers in made:
         run = OTHER if other else RUN
         data = record(bases[run][0] + 1, bases[run], run)
-        bases[run] = (bases[run][0] + 1, base_of(data))
+        bases[run] = (bases[run][0] + 1, base_digest(data))
         listed.append(row(data, signers))
     covered = [any(count >= Q and run == other for run, count in made[place:]) for place, (other, _) in enumerate(made)]
     most = covered.index(False) if False in covered else len(made)
@@ -100,7 +101,7 @@ def without(place: int) -> list[SignedRecord]:
 
 def exchanged() -> list[SignedRecord]:
     made = rows(Q, Q, Q)
-    other = record(2, (1, base_of(made[0][0])), model_after="another")
+    other = record(2, (1, base_digest(made[0][0])), model_after="another")
     return [made[0], row(other), made[2]]
 
 
@@ -165,10 +166,10 @@ def test_the_rows_of_a_real_run_hold_from_wherever_one_left_off() -> None:
     federation.run()
     disk = federation.peers["site-1"].disk
     made: list[SignedRecord] = list(zip(disk.ledger, disk.signatures, strict=True))
-    run = federation.peers["site-1"].run
+    run = federation.peers["site-1"].run_id
     assert len(made) == 4
     for first in range(4):
-        known = {run: (first, base_of(disk.ledger[first - 1]))} if first else {}
+        known = {run: (first, base_digest(disk.ledger[first - 1]))} if first else {}
         assert check_rows(made[first:], federation.roster, known) == made[first:]
         if first:
             with pytest.raises(Malformed):

@@ -6,7 +6,8 @@ import pytest
 
 from p2pfl.codec import Malformed
 from p2pfl.federation.membership import Change, Epochs, run_of
-from p2pfl.sharing.history import Base, SignedRecord, base_of, check_rows
+from p2pfl.sharing.digests import base_digest
+from p2pfl.sharing.history import Base, SignedRecord, check_rows
 from tests.federation.changes import (
     IDENTITIES,
     NAMES,
@@ -29,7 +30,7 @@ def taken(rows: list[SignedRecord], have: int = 0) -> list[SignedRecord]:
     """What a site takes over of `rows`, that has the first entries of the log already."""
     known: dict[bytes, Base] = {}
     if have > 1:
-        known[RUN] = (have - 1, base_of(ROWS[have - 1][0]))
+        known[RUN] = (have - 1, base_digest(ROWS[have - 1][0]))
     return check_rows(rows, ROSTER, known, Epochs.of(ROWS[:have]))
 
 
@@ -84,4 +85,4 @@ def test_rounds_of_the_new_epoch_count_by_its_quorum_alone() -> None:
 
 def test_without_a_change_a_peer_is_told_of_rounds_alone() -> None:
     with pytest.raises(Malformed, match="where a round belongs"):
-        check_rows(ROWS[4:], ROSTER, {RUN: (3, base_of(ROWS[3][0]))})
+        check_rows(ROWS[4:], ROSTER, {RUN: (3, base_digest(ROWS[3][0]))})

@@ -14,8 +14,9 @@ from p2pfl.keys import digest
 from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing.certificate import compose
+from p2pfl.sharing.digests import attempt_digest
 from p2pfl.sharing.phases import members
-from p2pfl.sharing.state import State, attempt_digest
+from p2pfl.sharing.state import State
 from tests.sharing.letters import Paper
 from tests.sharing.peer_fixtures import REST, VICTIM, abandons, leaves, paper, seat, sitting, told
 from tests.sharing.test_members import (

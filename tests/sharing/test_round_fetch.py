@@ -14,12 +14,13 @@ from p2pfl.errors.round import BulkRejected
 from p2pfl.errors.sharing import WordOutOfRange, WordsMissized
 from p2pfl.messages import Letter, Message
 from p2pfl.sharing import events as e
+from p2pfl.sharing.digests import total_digest
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.phases import fetch, unmask
 from p2pfl.sharing.phases.fetch import parts_of
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.snapshot import read_vectors
-from p2pfl.sharing.state import MOST_SUM, Phase, sums_item, total_digest
+from p2pfl.sharing.state import MOST_SUM, Phase, sums_item
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.sharing.stopped_rounds import ME, picture

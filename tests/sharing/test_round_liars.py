@@ -14,11 +14,9 @@ from p2pfl.errors.sharing import WordOutOfRange
 from p2pfl.messages import Letter, Message, open_letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing.certificate import short
+from p2pfl.sharing.digests import chunk_leaf, edge_commitment, share_leaf, sum_digest
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.phases import propose
-from p2pfl.sharing.phases.gather import sum_digest
-from p2pfl.sharing.phases.mask import piece_leaf
-from p2pfl.sharing.phases.share import edge_commitment, leaf
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import Lie, SimulatedFederation, outcome_of
 from p2pfl.simulate.peer import SimulatedPeer
@@ -37,7 +35,7 @@ def other_bundle(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
     """A second bundle under which this peer's share is good."""
     share, names = letter.message, liar.roster.names
     assert isinstance(share, m.Share)
-    leaves = [leaf(share.salt, edge_commitment(share.salt, share.edge), share.backup)] * len(names)
+    leaves = [share_leaf(share.salt, edge_commitment(share.salt, share.edge), share.backup)] * len(names)
     bundle = resealed(liar, letter, m.Bundle(bytes(32), bytes(32), merkle.root(leaves)))
     return replace(share, bundle=bundle.wire, path=merkle.path(leaves, names.index(peer)))
 
@@ -341,7 +339,7 @@ def out_of_the_field(liar: SimulatedPeer, peer: str, letter: Letter) -> tuple[Le
     datas = [P.to_bytes(8, "little") * piece.count for piece in own.pieces]
     if isinstance(message, m.Chunk):
         return (resealed(liar, letter, replace(message, words=datas[message.index])),)
-    hashes = [merkle.leaf_hash(piece_leaf(own.attempt_digest, index, data)) for index, data in enumerate(datas)]
+    hashes = [merkle.leaf_hash(chunk_leaf(own.attempt_digest, index, data)) for index, data in enumerate(datas)]
     return (resealed(liar, letter, replace(message, leaves=b"".join(hashes))),)
 
 

@@ -13,7 +13,7 @@ from p2pfl import codec
 from p2pfl import messages as m
 from p2pfl.messages import Letter, seal
 from p2pfl.roster import Quorums
-from p2pfl.sharing.phases.gather import sum_digest
+from p2pfl.sharing.digests import sum_digest
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import Weather
 from p2pfl.simulate.peer import SimulatedPeer

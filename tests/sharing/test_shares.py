@@ -16,11 +16,11 @@ from p2pfl.errors.round import BundleRejected, TwoStatements
 from p2pfl.messages import Letter, open_letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing import shamir
+from p2pfl.sharing.digests import commitment, edge_commitment, share_leaf
 from p2pfl.sharing.evidence import convicts
 from p2pfl.sharing.graph import outgoing
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import share as shares
-from p2pfl.sharing.phases.share import commitment, edge_commitment, leaf
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.snapshot import restore
 from p2pfl.sharing.state import ATTEMPT_ITEM, Phase
@@ -82,7 +82,7 @@ def test_q_minus_one_shares_open_the_self_mask_and_no_edge_seed(n: int) -> None:
         for holder in (name for name in names if name != dealer):
             one = share_of(found[dealer, holder])
             bound, place = edge_commitment(one.salt, one.edge), names.index(holder)
-            shown = leaf(one.salt, bound, one.backup)
+            shown = share_leaf(one.salt, bound, one.backup)
             assert merkle.check(bundle_of(federation, found[dealer, holder]).shares, shown, place, n, one.path)
             rows[place] = one.backup
             assert one.edge == b"" or one.edge not in (one.salt, bound, one.backup, *one.path)
@@ -115,10 +115,10 @@ def test_a_leaf_is_bound_to_its_salt_seed_share_place_and_dealer(what: str, bit:
         path = (flipped(path[0]), *path[1:]) if bit else path[:-1]
     else:
         root = bundle_of(federation, found["site-2", "site-1"]).shares
-    assert not merkle.check(root, leaf(salt, edge_commitment(salt, edge), backup), place, 4, path)
+    assert not merkle.check(root, share_leaf(salt, edge_commitment(salt, edge), backup), place, 4, path)
     assert merkle.check(
         bundle_of(federation, found["site-0", "site-1"]).shares,
-        leaf(one.salt, edge_commitment(one.salt, one.edge), one.backup),
+        share_leaf(one.salt, edge_commitment(one.salt, one.edge), one.backup),
         1,
         4,
         one.path,

@@ -14,9 +14,8 @@ from p2pfl import messages as m
 from p2pfl.messages import Letter, Message
 from p2pfl.sharing import events as e
 from p2pfl.sharing import forms
+from p2pfl.sharing.digests import chunk_leaf, sum_digest
 from p2pfl.sharing.field import Field, bytes_of
-from p2pfl.sharing.phases.gather import sum_digest
-from p2pfl.sharing.phases.mask import piece_leaf
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import Lie, SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
@@ -180,7 +179,7 @@ def test_an_owner_that_opens_no_words_is_the_one_that_is_named(under: str) -> No
     def lie(liar: SimulatedPeer, peer: str, letter: Letter) -> Iterable[Letter]:
         message = letter.message
         if isinstance(message, m.Root):
-            first = merkle.leaf_hash(piece_leaf(message.attempt_digest, 0, b"xyz"))
+            first = merkle.leaf_hash(chunk_leaf(message.attempt_digest, 0, b"xyz"))
             return (resealed(liar, letter, replace(message, leaves=first + message.leaves[32:])),)
         if not isinstance(message, m.Tags) or liar.round is None:
             return (letter,)

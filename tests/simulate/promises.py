@@ -14,9 +14,8 @@ from p2pfl.keys import verify
 from p2pfl.messages import Letter, open_letter
 from p2pfl.sharing import evidence
 from p2pfl.sharing import record as records
-from p2pfl.sharing.history import NO_BASE, base_of
-from p2pfl.sharing.phases.share import commitment
-from p2pfl.sharing.state import attempt_digest
+from p2pfl.sharing.digests import attempt_digest, base_digest, commitment
+from p2pfl.sharing.history import NO_BASE
 from p2pfl.simulate import SimulatedFederation
 
 Place = tuple[int, int]  # round, attempt
@@ -217,8 +216,10 @@ def one_model(federation: SimulatedFederation, honest: Collection[str]) -> None:
         if isinstance(letter.message, m.Confirm):
             signed[confirmed(federation, decided, letter)].add(letter.sender)
     liars = len(federation.peers) - len(honest)
-    facts = {base_of(record): codec.read_facts(record) for record in signed}
-    final = {base_of(record) for record, names in signed.items() if len(names) + liars >= federation.roster.quorums.q}
+    facts = {base_digest(record): codec.read_facts(record) for record in signed}
+    final = {
+        base_digest(record) for record, names in signed.items() if len(names) + liars >= federation.roster.quorums.q
+    }
     for start in final:
         below, at = set(), facts[start]
         while at["base"] != NO_BASE[1].hex() and bytes.fromhex(at["base"]) in facts:

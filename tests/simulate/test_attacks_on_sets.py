@@ -18,8 +18,8 @@ from p2pfl.messages import Letter, Message, read
 from p2pfl.sharing import certificate, disclosure, record, state
 from p2pfl.sharing import events as e
 from p2pfl.sharing.certificate import Composition
+from p2pfl.sharing.digests import commitment, edge_commitment, share_leaf
 from p2pfl.sharing.phases import members, propose, share
-from p2pfl.sharing.phases.share import commitment, edge_commitment, leaf
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.simulate import promises
@@ -241,7 +241,7 @@ def another_bundle(liar: SimulatedPeer, to: str, letter: Letter) -> Message:
     message, names = letter.message, liar.roster.names
     assert isinstance(message, m.Share)
     made = read(message.bundle)
-    leaves = [leaf(message.salt, edge_commitment(message.salt, message.edge), message.backup)] * len(names)
+    leaves = [share_leaf(message.salt, edge_commitment(message.salt, message.edge), message.backup)] * len(names)
     other = replace(made.message, shares=merkle.root(leaves))  # type: ignore[type-var]
     bundle = resealed_as(liar, made, other).wire
     return replace(message, bundle=bundle, path=merkle.path(leaves, names.index(to)))
@@ -296,7 +296,7 @@ def late_share() -> Attacked:
     assert dealt is not None
     mine, mask, process = dealt.shares[VICTIM], digest("another mask"), bytes(16)
     assert mine.edge == b""  # the victim deals the seed of their edge
-    leaves = [leaf(mine.salt, edge_commitment(mine.salt, b""), mine.backup)] * 4
+    leaves = [share_leaf(mine.salt, edge_commitment(mine.salt, b""), mine.backup)] * 4
     bundle = m.Bundle(commitment("self-mask", mask), commitment("nonce", mask), merkle.root(leaves))
     wire = world.sealed(DEALER, bundle, process=process).wire
     again = m.Share(wire, b"", mine.backup, mine.salt, merkle.path(leaves, world.roster.index(VICTIM)))

@@ -18,10 +18,11 @@ from p2pfl.keys import digest
 from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing import evidence, shamir
+from p2pfl.sharing.digests import edge_commitment, share_leaf, sum_digest
 from p2pfl.sharing.field import FIELDS, Words, bytes_of
 from p2pfl.sharing.forms import Forms
 from p2pfl.sharing.phases import ballot, gather, missing, verify
-from p2pfl.sharing.phases.share import edge_commitment, leaf, threshold
+from p2pfl.sharing.phases.share import threshold
 from p2pfl.sharing.state import Phase, State
 from p2pfl.sharing.table import Guarded
 from p2pfl.simulate.peer import SimulatedPeer
@@ -107,7 +108,7 @@ def chooses_its_sum(world: Attacked) -> None:
     forms, old = Forms(own.challenge, FIELD), own.sum_digests[0].message
     assert isinstance(old, m.SumDigest)
     own.sums[0][...] = FIELD.add(own.sums[0], unseen(forms, own.sums[0].size))
-    message = replace(old, sum_digest=gather.sum_digest(own.attempt_digest, 0, own.sums[0]))
+    message = replace(old, sum_digest=sum_digest(own.attempt_digest, 0, own.sums[0]))
     own.sum_digests[0] = world.sealed(LIAR, message)
     for name in world.honest:
         world.say(LIAR, name, message)
@@ -213,7 +214,8 @@ def deal_wrongly(liar: SimulatedPeer, own: State) -> None:
     backups = shamir.split(digest("something else"), threshold(own), len(names), polynomial)
     dealt = [deal.shares[name] for name in names]
     leaves = [
-        leaf(one.salt, edge_commitment(one.salt, one.edge), backup) for one, backup in zip(dealt, backups, strict=True)
+        share_leaf(one.salt, edge_commitment(one.salt, one.edge), backup)
+        for one, backup in zip(dealt, backups, strict=True)
     ]
     bundle = resealed_as(liar, deal.bundle, replace(deal.bundle.message, shares=merkle.root(leaves)))  # type: ignore[type-var]
     shares = {

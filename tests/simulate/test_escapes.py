@@ -14,8 +14,8 @@ from p2pfl.messages import Letter, seal
 from p2pfl.sharing import record as records
 from p2pfl.sharing.certificate import most_members
 from p2pfl.sharing.chunks import Layout, Segment, plan
+from p2pfl.sharing.digests import sum_digest
 from p2pfl.sharing.field import FIELDS
-from p2pfl.sharing.phases.gather import sum_digest
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.federation import Lie
 from p2pfl.simulate.peer import SimulatedPeer

@@ -9,9 +9,10 @@ import pytest
 
 from p2pfl import messages as m
 from p2pfl.errors import round as errors
+from p2pfl.sharing.digests import attempt_digest
 from p2pfl.sharing.field import Field
 from p2pfl.sharing.phases import gather
-from p2pfl.sharing.state import State, attempt_digest
+from p2pfl.sharing.state import State
 from p2pfl.simulate import SimulatedFederation
 from tests.sharing.algebra import Coalition, Watched
 from tests.sharing.liars import altering, proven, run, with_fields

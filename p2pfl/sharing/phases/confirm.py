@@ -13,9 +13,10 @@ from p2pfl.errors.round import RecordDiffers
 from p2pfl.keys import verify
 from p2pfl.messages import BackupShare, Confirm, Letter, Reveal, Share, Want
 from p2pfl.sharing import record as records
+from p2pfl.sharing.digests import total_digest
 from p2pfl.sharing.events import Applied, Effect, Finished, Noted, RecordStored, Send, Stop
 from p2pfl.sharing.snapshot import persist
-from p2pfl.sharing.state import State, total_digest
+from p2pfl.sharing.state import State
 
 NOTHING: Final = "nothing"
 CONFIRMS: Final = "confirms"

@@ -15,10 +15,11 @@ from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected
 from p2pfl.messages import Ballot, Handed, Letter, Reveal, Total, Want, open_letter
 from p2pfl.sharing.certificate import proposals
+from p2pfl.sharing.digests import sum_digest, total_digest, view_digest
 from p2pfl.sharing.events import Effect, LinkUp, Send, Vector, Words
 from p2pfl.sharing.field import FIELDS, bytes_of
-from p2pfl.sharing.phases import ballot, confirm, gather, mask, questions, unmask
-from p2pfl.sharing.state import State, total_digest
+from p2pfl.sharing.phases import ballot, confirm, mask, questions, unmask
+from p2pfl.sharing.state import State
 
 SUM: Final = "sum"
 PART_BYTES: Final = 256 << 10
@@ -175,8 +176,8 @@ def _view(state: State, vectors: tuple[Vector, ...], shape: tuple[tuple[int, int
     if not state.survivors:
         return b""
     attempt, pieces = state.attempt_digest, mask.pieces_under(state, shape)
-    digests = [gather.sum_digest(attempt, piece.index, mask.piece_of(vectors, piece)) for piece in pieces]
-    return gather.view_of(attempt, digests)
+    digests = [sum_digest(attempt, piece.index, mask.piece_of(vectors, piece)) for piece in pieces]
+    return view_digest(attempt, digests)
 
 
 def _configuration(state: State) -> bytes:

@@ -6,19 +6,17 @@ lying about: an attempt that ends here has told nobody anything.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from p2pfl import merkle
 from p2pfl.codec import Buffer
 from p2pfl.errors.round import BulkRejected, SeedRejected, SetsDiffer
-from p2pfl.keys import digest
 from p2pfl.messages import Chunk, Handed, Letter, Message, Nonce, Ready, Root, SumChunk, SumDigest, Want
+from p2pfl.sharing.digests import chunk_leaf, commitment, leaf_in_root, roots_digest, sum_digest, view_digest
 from p2pfl.sharing.events import Effect, Send, SumsStored, Vector, Words
 from p2pfl.sharing.field import FIELDS, Field, bytes_of
-from p2pfl.sharing.phases.mask import piece_leaf, piece_of
-from p2pfl.sharing.phases.share import commitment
+from p2pfl.sharing.phases.mask import piece_of
 from p2pfl.sharing.snapshot import pack_sums, persist
 from p2pfl.sharing.state import State, hold_once
 
@@ -43,11 +41,6 @@ def accept_root(state: State, letter: Letter[Root]) -> list[Effect]:
     if not hold_once(state.roots, sender, letter, "two lists of chunks under one attempt digest"):
         return []
     return _sum_complete(state, [index for index, held in state.contributed.items() if sender in held])
-
-
-def leaf_of(root: Root, index: int) -> bytes:
-    """The hash that a signed Root gives for chunk `index`; empty when it has no such chunk."""
-    return root.leaves[merkle.HASH_BYTES * index : merkle.HASH_BYTES * (index + 1)]
 
 
 def accept_chunk(state: State, letter: Letter[Chunk]) -> list[Effect]:
@@ -82,8 +75,8 @@ def _shown(state: State, sender: str, index: int, data: Buffer) -> list[Effect]:
 
 
 def _check_leaf(state: State, sender: str, index: int, data: Buffer) -> None:
-    leaf = merkle.leaf_hash(piece_leaf(state.attempt_digest, index, data))
-    if leaf != leaf_of(state.roots[sender].message, index):
+    leaf = merkle.leaf_hash(chunk_leaf(state.attempt_digest, index, data))
+    if leaf != leaf_in_root(state.roots[sender].message, index):
         raise BulkRejected(peer=sender, evidence=f"chunk {index} is not the one of its signed hash")
 
 
@@ -116,17 +109,6 @@ def _sum_complete(state: State, indices: list[int]) -> list[Effect]:
     return effects
 
 
-def sum_digest(attempt: bytes, index: int, words: Words) -> bytes:
-    """H(Y_k): SHA-256 over D, k and the little-endian words."""
-    data = hashlib.sha256(bytes_of(words)).digest()
-    return digest("sum", attempt, index.to_bytes(8, "big"), data)
-
-
-def roots_digest(roots: list[Letter[Root]]) -> bytes:
-    """Names the Roots of U that a chunk was summed under: no other one can be put in its place afterwards."""
-    return digest("roots", *(letter.digest for letter in roots))
-
-
 def accept_digest(state: State, letter: Letter[SumDigest]) -> list[Effect]:
     """Hold an owner's digest of one chunk of the sum."""
     index = letter.message.index
@@ -143,15 +125,10 @@ def all_summed(state: State) -> bool:
     return bool(state.segments) and not state.view and len(state.sum_digests) == len(state.pieces)
 
 
-def view_of(attempt: bytes, digests: list[bytes]) -> bytes:
-    """V: the vector of all chunks' sum digests, in order."""
-    return digest("view", attempt, *digests)
-
-
 def _view(state: State) -> bytes:
     """V of the digests held here; every chunk's is in."""
     signed = [state.sum_digests[index].message for index in range(len(state.pieces))]
-    return view_of(state.attempt_digest, [one.sum_digest for one in signed])
+    return view_digest(state.attempt_digest, [one.sum_digest for one in signed])
 
 
 def open_nonce(state: State) -> list[Effect]:

@@ -6,17 +6,17 @@ attempt, only under a bundle that it dealt itself.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from p2pfl import merkle
 from p2pfl.errors.round import UnexpectedEvent
-from p2pfl.keys import Secret, digest
+from p2pfl.keys import Secret
 from p2pfl.messages import Chunk, Root
 from p2pfl.sharing import fairness, prg
 from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.chunks import ChunkSpan, Layout, Segment, plan
+from p2pfl.sharing.digests import chunk_leaf
 from p2pfl.sharing.events import Accepted, Ahead, Effect, MasksReady, Quantise, Send, Vector, Words, WordsReady
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.masking import combine
@@ -62,7 +62,7 @@ def send(state: State, event: WordsReady) -> list[Effect]:
         words = piece_of(state.mine, piece)
         owner = state.owners[piece.owner_position]
         data = bytes_of(words)
-        hashes.append(merkle.leaf_hash(piece_leaf(state.attempt_digest, piece.index, data)))
+        hashes.append(merkle.leaf_hash(chunk_leaf(state.attempt_digest, piece.index, data)))
         if owner == me:
             state.contributed[piece.index] = {me: words}
         else:
@@ -87,11 +87,6 @@ def pieces_under(state: State, segments: tuple[tuple[int, int], ...]) -> tuple[C
 def piece_of(vectors: tuple[Vector, ...], piece: ChunkSpan) -> Words:
     """The words of one chunk: a view."""
     return vectors[piece.segment].words[piece.start : piece.stop]
-
-
-def piece_leaf(attempt: bytes, index: int, data: bytes | memoryview) -> bytes:
-    """The leaf of one masked chunk: bound to its attempt and place."""
-    return digest("chunk", attempt, index.to_bytes(8, "big"), hashlib.sha256(data).digest())
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 
 from p2pfl import codec
 from p2pfl.errors.round import MembersRejected
-from p2pfl.keys import digest
 from p2pfl.messages import (
     LARGE,
     SMALL,
@@ -28,6 +27,7 @@ from p2pfl.messages import (
 from p2pfl.roster import Roster
 from p2pfl.sharing import certificate
 from p2pfl.sharing.certificate import Composition, common_deadline_ms, grounds_of
+from p2pfl.sharing.digests import leaving_draw
 from p2pfl.sharing.events import Accepted, Effect, Send
 from p2pfl.sharing.phases import share
 from p2pfl.sharing.phases.propose import fault, phase_seconds
@@ -80,11 +80,9 @@ def complete(state: State) -> tuple[str, ...]:
         most = max(faults.values())
         if not most:
             break
-        # Of two that hold nothing of one another either one may go: not always the same, or it would be in no sum; and
-        # not by turns that keep step with who coordinates.
+        # Of two that hold nothing of one another either one may go.
         worst = [name for name in chosen if faults[name] == most]
-        drawn = digest("leaves", state.round.to_bytes(8, "big"), state.attempt.to_bytes(8, "big"))
-        chosen.remove(worst[int.from_bytes(drawn[:8], "big") % len(worst)])
+        chosen.remove(worst[leaving_draw(state.round, state.attempt) % len(worst)])
     return tuple(chosen)
 
 

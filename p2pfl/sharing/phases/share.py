@@ -11,10 +11,11 @@ from typing import Final
 from p2pfl import merkle
 from p2pfl.codec import Malformed
 from p2pfl.errors.round import BundleRejected, UnexpectedEvent
-from p2pfl.keys import SEED_BYTES, Secret, digest
+from p2pfl.keys import SEED_BYTES, Secret
 from p2pfl.messages import Ack, Bundle, Letter, Share, open_letter
 from p2pfl.sharing import shamir
 from p2pfl.sharing.certificate import check_order, same_attempt
+from p2pfl.sharing.digests import commitment, edge_commitment, share_leaf
 from p2pfl.sharing.events import Begin, Dealt, Effect, Noted, Receipted
 from p2pfl.sharing.graph import makes, outgoing
 from p2pfl.sharing.phases import mask
@@ -23,24 +24,6 @@ from p2pfl.sharing.state import Backup, Deal, State, two_statements
 
 FIRST_ACK_S: Final = 2.0  # a quorum is held: so long the rest is waited for
 NEXT_ACK_S: Final = 0.25  # more has come: so long for still more, to send one Ack for all of it
-
-
-def commitment(kind: str, value: bytes) -> bytes:
-    """Binds a dealer to a 32-byte secret; uniform secrets need no salt."""
-    return digest("commitment/" + kind, value)
-
-
-def leaf(salt: bytes, edge: bytes, backup: bytes) -> bytes:
-    """The Merkle leaf of one share: salted, so that the root tells nothing of it.
-
-    edge   the commitment to the edge's seed (`edge_commitment`): so a backup share can be shown without the seed
-    """
-    return digest("share", salt, edge, backup)
-
-
-def edge_commitment(salt: bytes, seed: bytes) -> bytes:
-    """Binds a dealer to an edge's seed, or to its absence (empty)."""
-    return digest("edge", salt, seed)
 
 
 def threshold(state: State) -> int:
@@ -61,7 +44,7 @@ def deal(state: State, event: Begin | None = None) -> list[Effect]:
     backups = shamir.split(self_mask.reveal(), threshold(state), len(names), polynomial)
     seeds = [edges[name].reveal() if name in edges else b"" for name in names]
     bound = [edge_commitment(salt, seed) for salt, seed in zip(salts, seeds, strict=True)]
-    leaves = [leaf(*row) for row in zip(salts, bound, backups, strict=True)]
+    leaves = [share_leaf(*row) for row in zip(salts, bound, backups, strict=True)]
     bundle = state.seal(
         Bundle(commitment("self-mask", self_mask.reveal()), commitment("nonce", nonce.reveal()), merkle.root(leaves))
     )
@@ -124,7 +107,7 @@ def _bundle_of(state: State, letter: Letter[Share]) -> Letter[Bundle]:
     if bool(share.edge) != expects_seed:
         found = f"edge seed of {len(share.edge)} bytes against the graph's direction"
         raise BundleRejected(peer=dealer, evidence=found)
-    shown = leaf(share.salt, edge_commitment(share.salt, share.edge), share.backup)
+    shown = share_leaf(share.salt, edge_commitment(share.salt, share.edge), share.backup)
     if not merkle.check(bundle.message.shares, shown, here, len(names), share.path):
         raise BundleRejected(peer=dealer, evidence="the share is not under the bundle's root")
     return bundle

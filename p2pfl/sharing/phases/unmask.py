@@ -12,11 +12,12 @@ from p2pfl.keys import Secret
 from p2pfl.messages import BackupShare, Letter, Reveal
 from p2pfl.sharing import disclosure, prg, shamir
 from p2pfl.sharing.certificate import proposals
+from p2pfl.sharing.digests import commitment, share_leaf
 from p2pfl.sharing.events import Apply, CertificateStored, Effect, Send, Stop, Vector
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.masking import unmask
 from p2pfl.sharing.phases.ballot import LEAVE_S
-from p2pfl.sharing.phases.share import commitment, leaf, threshold
+from p2pfl.sharing.phases.share import threshold
 from p2pfl.sharing.state import State
 
 
@@ -102,7 +103,7 @@ def accept_shares(state: State, letter: Letter[BackupShare]) -> list[Effect]:
     place = state.names.index(letter.sender)
     for name, share, salt, edge, path in message.shares:
         bundle = state.bundles[name].message if name in state.survivors else None
-        shown = leaf(salt, edge, share)
+        shown = share_leaf(salt, edge, share)
         if bundle is None or not merkle.check(bundle.shares, shown, place, state.n, path):
             raise BackupRejected(peer=letter.sender, evidence=f"its share of {name}'s seed is not under the root")
         state.pieced.setdefault(name, {})[letter.sender] = share

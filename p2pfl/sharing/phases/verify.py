@@ -12,14 +12,14 @@ import functools
 from p2pfl import merkle
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected, FalseSum, FalseTag, TagsRejected
-from p2pfl.keys import digest
 from p2pfl.messages import Letter, Opened, Tags
 from p2pfl.sharing import forms
+from p2pfl.sharing.digests import challenge, chunk_leaf, leaf_in_root, sum_digest
 from p2pfl.sharing.events import Effect, Send, Words
 from p2pfl.sharing.field import FIELDS, Field
 from p2pfl.sharing.forms import TAG_BYTES, Forms
 from p2pfl.sharing.phases import gather
-from p2pfl.sharing.phases.mask import piece_leaf, piece_of
+from p2pfl.sharing.phases.mask import piece_of
 from p2pfl.sharing.state import State, hold_once
 
 
@@ -28,15 +28,10 @@ def can_tag(state: State) -> bool:
     return state.setting.verify and not state.challenge and bool(state.mine) and gather.same_view(state)
 
 
-def challenge_of(attempt: bytes, view: bytes, nonces: list[bytes]) -> bytes:
-    """What the forms are expanded from: one honest nonce is enough to make it unknown before V is fixed."""
-    return digest("challenge", attempt, view, *nonces)
-
-
 def tag(state: State) -> list[Effect]:
     """Tell the forms' values on this peer's own masked chunks."""
     nonces = [state.nonces[name].message.nonce for name in state.survivors]
-    state.challenge = challenge_of(state.attempt_digest, state.view, nonces)
+    state.challenge = challenge(state.attempt_digest, state.view, nonces)
     by_bits = _forms(state)
     mine = [by_bits[state.segments[piece.segment][0]].tag(piece_of(state.mine, piece)) for piece in state.pieces]
     letter = state.seal(Tags(state.challenge, b"".join(mine)))
@@ -112,8 +107,8 @@ def accept_opened(state: State, letter: Letter[Opened]) -> list[Effect]:
     gather.same_digest(state, sender, message.attempt_digest)
     gather.check_owner(state, sender, message.index)
     author = message.author
-    leaf = merkle.leaf_hash(piece_leaf(state.attempt_digest, message.index, message.words))
-    if author not in state.roots or leaf != gather.leaf_of(state.roots[author].message, message.index):
+    leaf = merkle.leaf_hash(chunk_leaf(state.attempt_digest, message.index, message.words))
+    if author not in state.roots or leaf != leaf_in_root(state.roots[author].message, message.index):
         raise BulkRejected(peer=sender, evidence=f"what it opened of {author}'s chunk {message.index} is not signed")
     state.false[message.index][author] = letter
     return []
@@ -149,7 +144,7 @@ def judge(state: State) -> list[Effect]:
     owner = state.owners[state.pieces[index].owner_position]
     summed = field.sum([part for name in state.survivors if (part := words[name]) is not None])
     signed = state.sum_digests[index]
-    true = gather.sum_digest(state.attempt_digest, index, summed)
+    true = sum_digest(state.attempt_digest, index, summed)
     if true != signed.message.sum_digest and state.members is not None:
         roots = tuple(state.roots[name] for name in state.survivors)
         proof = (state.members, signed, *roots, *(held[name] for name in state.survivors))
