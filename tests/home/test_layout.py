@@ -64,4 +64,6 @@ def test_a_home_of_an_earlier_version_gets_the_folders_that_this_one_needs(tmp_p
     (tmp_path / "charite" / PARTS[0]).write_bytes(b"what was one item is a folder now")
     with Home.open(tmp_path / "charite") as home:
         for item in BY_NUMBER:
-            home.replace(item, b"words")
+            home.replace(item, item.encode())
+        assert all((tmp_path / "charite" / folder).is_dir() for folder in PARTS)
+        assert [home.read(item) for item in BY_NUMBER] == [item.encode() for item in BY_NUMBER]

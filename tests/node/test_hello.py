@@ -287,8 +287,9 @@ def test_a_claimed_epsilon_that_no_ledger_would_take_is_refused_at_the_door(clai
 def test_an_epsilon_as_this_program_writes_it_passes_the_door_and_the_ledger(spent: float) -> None:
     text = decimal_epsilon(spent)
     proposed = replace(said("b", 3).message, epsilon=text)
-    open_letter(seal(proposed, said("b", 3).envelope, IDENTITIES["b"]).wire, ROSTER, Message)
-    entry.read(round_(1, epsilon={"charite": text})[0])
+    wire = seal(proposed, said("b", 3).envelope, IDENTITIES["b"]).wire
+    assert open_letter(wire, ROSTER, Message).message == proposed
+    assert entry.read(round_(1, epsilon={"charite": text})[0])["epsilon"] == {"charite": text}
 
 
 @pytest.mark.claim("LIAR-9")

@@ -298,10 +298,11 @@ def test_a_set_that_does_not_hold_together_is_malformed_and_the_refusal_says_why
 def test_members_may_ask_for_what_they_like_and_acknowledge_more_than_the_set() -> None:
     """Support, deadline, clock, ε and log differ from site to site; so does who else was heard of."""
     own: dict[str, Any] = {"support": b"x", "deadline_ms": 999, "clock_ms": 7, "epsilon": "0.2", "site_head": OTHER}
-    compose(one("proposes", paper.propose(NAMES[0], **own)), paper.roster)
+    found = compose(one("proposes", paper.propose(NAMES[0], **own)), paper.roster)
+    assert found.proposals[NAMES[0]] == paper.propose(NAMES[0], **own).message
     fewer = tuple(short(paper.ack(name, names=NAMES[1:]), NAMES[1:]) for name in NAMES[1:])
-    compose(paper.members(survivors=NAMES[1:], acks=fewer), paper.roster)
-    compose(beside((NAMES[-1], OTHER)), paper.roster)
+    assert tuple(compose(paper.members(survivors=NAMES[1:], acks=fewer), paper.roster).bundles) == NAMES[1:]
+    assert tuple(compose(beside((NAMES[-1], OTHER)), paper.roster).bundles) == NAMES[:-1]
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=7, max_size=7), st.integers(0, 10), st.integers(1, 10**9))
@@ -323,7 +324,11 @@ def test_the_common_deadline_is_the_second_largest_of_four() -> None:
             paper.propose(name, attempt=attempt, deadline_ms=value).wire
             for name, value in zip(NAMES, (300, 700, 900, 800), strict=True)
         )
-        compose(paper.members(attempt=attempt, proposes=asked, deadline_ms=800 * factor), paper.roster)
+        found = compose(paper.members(attempt=attempt, proposes=asked, deadline_ms=800 * factor), paper.roster)
+        assert common_deadline_ms(found.proposals.values(), paper.roster, attempt) == 800 * factor
+        for wrong in (700 * factor, 800 * factor + 1, 900 * factor):
+            with pytest.raises(Malformed, match="not the common one"):
+                compose(paper.members(attempt=attempt, proposes=asked, deadline_ms=wrong), paper.roster)
 
 
 def test_one_attempt_is_one_run_epoch_round_and_attempt_whoever_speaks() -> None:

@@ -64,7 +64,10 @@ def test_what_another_run_left_out_counts_for_nothing_here(place: Place) -> None
     run = place.started()
     for number in (1, 2):
         without_it(place, run, number, of=bytes(32))
+    passes = place.trainer.passes
+    assert fairness.taken_part(run.logs, run.run, ME) == []
     run.propose(3, 2)
+    assert (place.trainer.passes, run.account.passes) == (passes + 1, passes + 1)
 
 
 def test_rounds_that_it_took_part_in_stand_on_the_other_side(place: Place) -> None:

@@ -69,7 +69,11 @@ def test_what_a_site_nominates_is_a_nomination(tmp_path, settings: tuple[str, ..
     place, other = places(tmp_path, *settings)
     run = place.started()
     offer = run.propose(1, 0)
-    check_support(codec.facts(offer.configuration), offer.support, len(place.federation.roster.members), "ada")
+    facts = codec.facts(offer.configuration)
+    assert (offer.support != b"") == (settings == ("compression.method=nominate",))
+    check_support(facts, offer.support, len(place.federation.roster.members), "ada")
+    with pytest.raises(SupportMalformed):
+        check_support(facts, offer.support + b"\xff", len(place.federation.roster.members), "ada")
     for one in (place, other):
         one.home.close()
 
