@@ -140,6 +140,14 @@ class UnknownSetting(ConfigurationError):
     command = "p2pfl peers create --help"
 
 
+class SettingWithoutValue(ConfigurationError):
+    """--set {text} gives no value: an = is missing, as in --set rounds=20."""
+
+    code = "P2P-FED-026"
+    likely = ("a blank stands in place of the =", "the value was forgotten")
+    command = "p2pfl peers create --help"
+
+
 class WontOverwrite(ConfigurationError):
     """{path} exists already, and it is not overwritten."""
 

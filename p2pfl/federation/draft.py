@@ -5,17 +5,19 @@ A default that is not in the file could differ between two versions of the progr
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from p2pfl.errors.federation import UnknownSetting, WrongValue
-from p2pfl.federation.federation import VERSION, Federation
+from p2pfl.errors.federation import SettingWithoutValue, UnknownSetting, WrongValue
+from p2pfl.federation.federation import VERSION, Federation, read_feature
 from p2pfl.federation.readers import Position, Word, shown
 from p2pfl.federation.settings import BY_KEY, HEADINGS, SETTINGS
 from p2pfl.keys import fingerprint
 from p2pfl.roster import Member
 
 COMMENT_COLUMN = 34
+FEATURES = "task.features"  # the one key under task: that --set may give
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,10 @@ class TaskLines:
 
 def write(name: str, members: Sequence[Member], task: TaskLines, overrides: Sequence[str] = ()) -> bytes:
     """Return the file's bytes, which Federation.parse accepts. Raises a leaf of errors.federation if they cannot be."""
-    words = {setting.key: setting.default for setting in SETTINGS} | dict(map(override, overrides))
+    given = dict(map(override, overrides))
+    if FEATURES in given:
+        task = _with_features(task, names_in(given.pop(FEATURES)))
+    words = {setting.key: setting.default for setting in SETTINGS} | given
     lines = [
         f"# p2pfl: the peers file of the federation {name}. Every site holds this file byte for byte: each hello",
         "# compares its SHA-256, so a changed comment is a changed file.",
@@ -50,18 +55,40 @@ def write(name: str, members: Sequence[Member], task: TaskLines, overrides: Sequ
 
 
 def override(argument: str) -> tuple[str, str]:
-    """`privacy.delta=1e-4` ► (key, word), checked by that setting's own reader."""
+    """`privacy.delta=1e-4` ► (key, word), checked by that setting's own reader.
+
+    Raises SettingWithoutValue, UnknownSetting, WrongValue.
+    """
     key, equals, value = argument.partition("=")
     source = f"--set {argument}"
-    if key not in BY_KEY or not equals:
-        evidence = f"{source}; settings are {', '.join(BY_KEY)}" if equals else f"{source} has no = in it"
-        raise UnknownSetting(evidence=evidence, key=shown(key))
+    known = (*BY_KEY, FEATURES)
+    if not equals:
+        near = difflib.get_close_matches(key, known, 1)
+        raise SettingWithoutValue(
+            evidence=f"the setting nearest to it is {near[0]}" if near else source, text=shown(key)
+        )
+    if key not in known:
+        raise UnknownSetting(evidence=f"{source}; settings are {', '.join(known)}", key=shown(key))
     place = Position(source, 0, 0)
     try:
-        BY_KEY[key].read(Word(value, False, place), key)
+        for word in names_in(value) if key == FEATURES else (value,):
+            read = read_feature if key == FEATURES else BY_KEY[key].read
+            read(Word(word, False, place), key)
     except WrongValue as error:
         raise WrongValue(**{**error.fields, "evidence": error.evidence, "source": "peers.yaml"}) from None
     return key, value
+
+
+def names_in(value: str) -> tuple[str, ...]:
+    """`age, sex` or `[age, sex]` ► the names."""
+    inner = value.strip().removeprefix("[").removesuffix("]").strip()
+    return tuple(name.strip() for name in inner.split(",")) if inner else ()
+
+
+def _with_features(task: TaskLines, features: Sequence[str]) -> TaskLines:
+    """`task` with these columns alone; constants of others do not stand in the file."""
+    kept = {name: row for name, row in task.constants.items() if name in features}
+    return replace(task, features=tuple(features), constants=kept)
 
 
 def commented(line: str, comment: str) -> str:

@@ -39,7 +39,7 @@ NOWHERE: Final = ("0.0.0.0", "::")  # where to listen, never whom to dial
 BUILT_IN_TASKS: Final = ("tabular",)
 
 read_name: Final = text(NAME.pattern, "a name of small letters, digits and hyphens, at most 31, a letter first")
-_read_feature: Final = text(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", "a column's name")
+read_feature: Final = text(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", "a column's name")
 _read_number: Final = decimal(-1e18, 1e18)
 
 
@@ -263,7 +263,7 @@ def read_address(node: YamlNode, key: str) -> Address:
 def _task(row: Table) -> TaskChoice:
     pinned = "file" in row.rows
     row.only((("file", "class", "sha256") if pinned else ("name",)) + ("features", "constants"))
-    features = row.take("features", items(_read_feature, MOST_FEATURES))
+    features = row.take("features", items(read_feature, MOST_FEATURES))
     constants = row.take("constants", table)
     constants.only(features)
     return TaskChoice(

@@ -175,7 +175,9 @@ class Lineage:
         quorum = self.roster.quorums.q
         own = [name for name in held.get("rotated", []) if name not in signers]
         joins = [name for name in held.get("added", []) if "agreement" in held and name not in joiners]
-        told = [f"{len(signers)} of {quorum} signatures"] if len(signers) < quorum else []
+        there, missing = len(signers), quorum - len(signers)
+        more = f"{missing} more signature{'s' if missing > 1 else ''} ({there} of {quorum} there)"
+        told = [more] if missing > 0 else []
         told += [f"no signature of {name} with the key that it gives up" for name in own]
         told += [f"no signature of {name}, which joins, under the agreement" for name in joins]
         return "; ".join(told)

@@ -25,13 +25,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from p2pfl import merkle
 from p2pfl.codec import Buffer
 from p2pfl.keys import digest
 from p2pfl.messages import Letter, Members, Root
-from p2pfl.sharing.events import Vector, Words
-from p2pfl.sharing.field import bytes_of
+
+if TYPE_CHECKING:  # numpy is loaded where words are hashed: who reads a ledger hashes none
+    from p2pfl.sharing.events import Vector, Words
 
 # ── SHARE, PROPOSE ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -87,6 +89,8 @@ def leaf_in_root(root: Root, index: int) -> bytes:
 
 def sum_digest(attempt: bytes, index: int, words: Words) -> bytes:
     """H(Y_k): over D, k and the little-endian words (count,) of chunk k of the masked sum."""
+    from p2pfl.sharing.field import bytes_of
+
     return digest("sum", attempt, _eight(index), hashlib.sha256(bytes_of(words)).digest())
 
 
@@ -110,6 +114,8 @@ def challenge(attempt: bytes, view: bytes, nonces: Sequence[bytes]) -> bytes:
 
 def total_digest(vectors: Iterable[Vector]) -> bytes:
     """H(Σx) over every segment's field (its bits) and little-endian words."""
+    from p2pfl.sharing.field import bytes_of
+
     parts: list[Buffer] = []
     for vector in vectors:
         parts += [vector.bits.to_bytes(1, "big"), bytes_of(vector.words)]

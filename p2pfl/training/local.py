@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 
-from p2pfl.errors.training import ModelDiverged, UnitUnsupported
+from p2pfl.errors.training import ModelDiverged
 from p2pfl.federation.federation import Privacy
 from p2pfl.keys import KEY_BYTES, Secret
 from p2pfl.training.models import as_inputs, build, check_private, device_of, histogram, loss_of, scores_of
 from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Charge, Mechanism
+from p2pfl.training.registry import check_unit
 from p2pfl.training.sampling import poisson_batches
 from p2pfl.training.task import SiteRecords, Task
 from p2pfl.training.update import FlatVector, read_vector, write_vector
@@ -89,8 +90,7 @@ class Trainer:
         progress    called with (steps done, steps of the pass)
         Raises ModelNotPrivate, LossNotPerRecord, DeviceMissing, UnitUnsupported.
         """
-        if privacy.unit != "record":
-            raise UnitUnsupported(evidence="unit in peers.yaml", unit=privacy.unit)
+        check_unit(privacy.unit)
         self._task, self._site, self._privacy, self._draw, self._progress = task, site, privacy, draw, progress
         self.stopping = False  # may be set from another thread: the pass ends before its next step
         self._device = device_of(device)

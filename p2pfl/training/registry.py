@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from p2pfl.errors.training import TaskFileChanged, TaskUnusable, UnknownTask
+from p2pfl.errors.training import TaskFileChanged, TaskUnusable, UnitUnsupported, UnknownTask
 from p2pfl.federation.federation import TaskChoice
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.tabular import Tabular
@@ -20,13 +20,14 @@ def built_in(name: str, features: Sequence[str] = (), constants: Mapping[str, Se
     raise UnknownTask(evidence="built in are: tabular", name=name)
 
 
-def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
-    """The task that peers.yaml names; `file` is where this site keeps its copy of a task's file.
+def check_unit(unit: str) -> None:
+    """Raises UnitUnsupported unless DP-SGD as it is here protects that unit."""
+    if unit != "record":
+        raise UnitUnsupported(evidence="unit in peers.yaml", unit=unit)
 
-    Raises UnknownTask, TaskFileChanged, TaskUnusable. The bytes that are run are the bytes whose digest was checked.
-    """
-    if choice.name is not None:
-        return built_in(choice.name, choice.features, choice.constants)
+
+def task_file(choice: TaskChoice, file: Path | None = None) -> tuple[Path, bytes]:
+    """The file of a pinned task, and its bytes as they were agreed. Raises TaskFileChanged, TaskUnusable."""
     path = file or Path(choice.file or "")
     try:
         raw = path.read_bytes()
@@ -36,6 +37,17 @@ def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
     if found != choice.sha256:
         agreed = (choice.sha256 or b"").hex()[:16]
         raise TaskFileChanged(evidence=f"SHA-256 here {found.hex()[:16]}…, agreed {agreed}…", path=path)
+    return path, raw
+
+
+def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
+    """The task that peers.yaml names; `file` is where this site keeps its copy of a task's file.
+
+    Raises UnknownTask, TaskFileChanged, TaskUnusable. The bytes that are run are the bytes whose digest was checked.
+    """
+    if choice.name is not None:
+        return built_in(choice.name, choice.features, choice.constants)
+    path, raw = task_file(choice, file)
     module = ModuleType(path.stem)
     try:
         exec(compile(raw, str(path), "exec"), module.__dict__)  # noqa: S102 - the site's own file, pinned by digest

@@ -383,7 +383,7 @@ def test_a_change_that_is_not_approved_is_not_adopted(here: Path, capsys: pytest
     assert at("ben", "adopt", "change.yaml") == 2
     captured = capsys.readouterr().err
     assert "P2P-FED-035" in captured
-    assert "1 of 4 signatures" in captured
+    assert "is not approved yet: 3 more signatures (1 of 4 there)." in captured
 
 
 @pytest.mark.parametrize(

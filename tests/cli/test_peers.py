@@ -19,8 +19,16 @@ from p2pfl.errors.round import WrongSender
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint
+from p2pfl.training.data import deal
 
 SITES = ("charite", "st-olav", "uppsala")
+BRAIN = """
+from p2pfl.training.tasks.tabular import Tabular
+
+class Brain(Tabular): ...
+
+class NoTask: ...
+"""
 
 
 @pytest.fixture
@@ -275,10 +283,55 @@ def test_fingerprints_of_a_card_a_name_and_a_home_agree(
 
 
 def test_a_task_of_ones_own_is_pinned_by_its_digest(here: Path, cards: list[str]) -> None:
-    Path("brain.py").write_text("class Brain: ...\n")
+    Path("brain.py").write_text(BRAIN)
     assert run(["peers", "create", *cards, "-o", "peers.yaml", "--task", "brain.py:Brain"]) == 0
     task = Federation.load("peers.yaml").task
     assert (task.file, task.cls, len(task.sha256 or b"")) == ("brain.py", "Brain", 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--set", "privacy.unit=patient"], "P2P-TRAIN-028"),
+        (["--set", "task.features=age,height"], "P2P-TRAIN-029"),
+        (["--set", "sharing.scale=1e-320", "--set", "sharing.clip=1"], "P2P-SHARE-006"),
+        (["--task", "brain.py:Brian"], "P2P-TRAIN-022"),
+        (["--task", "brain.py:NoTask"], "P2P-TRAIN-022"),
+        (["--task", "missing.py:Brain"], "P2P-FED-001"),
+    ],
+)
+def test_what_join_would_refuse_is_refused_when_the_file_is_made(
+    here: Path, cards: list[str], arguments: list[str], code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("brain.py").write_text(BRAIN)
+    assert run(["peers", "create", *cards, "-o", "peers.yaml", *arguments]) == 2
+    assert f"error {code}: " in capsys.readouterr().err
+    assert not Path("peers.yaml").exists()
+
+
+@pytest.mark.parametrize("change", ["unit: record=unit: patient", "[age, =[height, ", "  constants:=  constants:"])
+def test_show_and_join_refuse_a_file_with_the_same_error(
+    here: Path, cards: list[str], change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A unit that is not protected, a column that the task has not, and a task's file that is not the agreed one."""
+    Path("brain.py").write_text(BRAIN)
+    own = change.startswith("  ")
+    run(["peers", "create", *cards, "-o", "peers.yaml", *(["--task", "brain.py:Brain"] if own else [])])
+    old, _, new = change.partition("=")
+    text = Path("peers.yaml").read_text()
+    assert old in text
+    Path("peers.yaml").write_text(text.replace(old, new).replace("    age: ", "    height: ") if not own else text)
+    if own:
+        Path("brain.py").write_text(BRAIN + "\n")
+    Path("their.csv").write_bytes(next(iter(deal(3).files.values())))
+    join = ["join", "--home", "homes/charite", "--data", "their.csv", "--check", "--wait", "1"]
+    codes = []
+    for arguments in (["peers", "show"], join):
+        capsys.readouterr()
+        assert run(arguments) == 2
+        codes += re.findall("error (P2P-[A-Z]+-[0-9]+):", capsys.readouterr().err)
+    assert len(codes) == 2
+    assert codes[0] == codes[1]
 
 
 def test_the_key_can_lie_elsewhere_and_recovery_words_are_shown_once(

@@ -33,7 +33,6 @@ def loaded(sites: Sites, *arguments: str) -> set[str]:
 @pytest.mark.parametrize(
     "verb",
     [
-        "peers show peers.yaml",
         "peers fingerprint --peers peers.yaml",
         "peers diff peers.yaml",
         "status --home HOME",
@@ -46,6 +45,10 @@ def loaded(sites: Sites, *arguments: str) -> set[str]:
 def test_a_verb_that_computes_nothing_loads_neither_torch_nor_numpy(sites: Sites, verb: str) -> None:
     found = loaded(sites, *verb.replace("HOME", f"{sites.names[0]}/home").split())
     assert not found & {*HEAVY, "numpy"}
+
+
+def test_showing_peers_loads_no_torch(sites: Sites) -> None:
+    assert not loaded(sites, "peers", "show", "peers.yaml") & {*HEAVY}
 
 
 def test_a_sum_loads_no_torch(sites: Sites) -> None:

@@ -64,10 +64,22 @@ def test_a_setting_given_by_set_is_in_the_file(override: str, path: tuple[str, .
     assert found == value
 
 
+@pytest.mark.parametrize("value", ["age,sex,chol", "[age, sex, chol]", " age , sex,chol "])
+def test_the_columns_are_given_by_set_and_constants_of_others_go(value: str) -> None:
+    task = Federation.parse(peers_yaml(f"task.features={value}")).task
+    assert task.features == ("age", "sex", "chol")
+    assert set(task.constants) <= {"age", "sex", "chol"}
+
+
 @pytest.mark.parametrize(
     ("argument", "leaf"),
     [
-        ("privacy.delta", leaves.UnknownSetting),
+        ("privacy.delta", leaves.SettingWithoutValue),
+        ("rounds", leaves.SettingWithoutValue),
+        ("nonsense", leaves.SettingWithoutValue),
+        ("task.features=age,no name", leaves.WrongValue),
+        ("task.features=age\nrounds: 7", leaves.WrongValue),
+        ("task.name=tabular", leaves.UnknownSetting),
         ("privacy.colour=red", leaves.UnknownSetting),
         ("privacy.delta=2", leaves.WrongValue),
         ("privacy.delta=1e-5 # ok\nrounds: 7", leaves.WrongValue),

@@ -49,7 +49,7 @@ def test_a_change_that_a_quorum_signed_makes_the_next_roster() -> None:
 @pytest.mark.claim("MEMBER-1")
 def test_one_signature_less_than_the_quorum_is_too_few() -> None:
     made = all_three(NAMES[:3])
-    assert HERE.lacking(made) == "3 of 4 signatures"
+    assert HERE.lacking(made) == "1 more signature (3 of 4 there)"
     with pytest.raises(Malformed, match="3 of 4"):
         HERE.after(made)
 
@@ -66,7 +66,7 @@ def test_the_quorum_is_the_old_epochs_and_so_are_its_keys() -> None:
 def test_a_signature_of_another_kind_does_not_count() -> None:
     made = change(OLD, HERE, NAMES[:3], remove=["eve"])
     other = {**made.signatures, "dot": IDENTITIES["dot"].sign("record", made.record)}
-    assert HERE.lacking(Change(made.record, other)) == "3 of 4 signatures"
+    assert HERE.lacking(Change(made.record, other)) == "1 more signature (3 of 4 there)"
 
 
 @pytest.mark.claim("MEMBER-6")
@@ -95,7 +95,7 @@ def test_where_an_agreement_is_named_nobody_is_added_who_has_not_signed_it() -> 
 
 def test_her_signature_is_none_of_the_quorums() -> None:
     old, made = with_agreement((*NAMES[:3], "fay"))
-    assert lineage(old).lacking(made) == "3 of 4 signatures"
+    assert lineage(old).lacking(made) == "1 more signature (3 of 4 there)"
 
 
 def test_who_only_leaves_signs_no_agreement() -> None:

@@ -10,6 +10,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.options import fit_name, json_option, new_file_option, read_whole, write_new
+from p2pfl.cli.peers.fit import check_fit
 from p2pfl.cli.peers.members import federation_facts, member_lines
 from p2pfl.errors.people import CardsCollide, WrongUse
 from p2pfl.federation import Federation, draft, strict_yaml
@@ -58,8 +59,9 @@ def create(
     if document is not None:
         overrides = [*overrides, f"agreement.sha256={hashlib.sha256(read_whole(document)).hexdigest()}"]
     raw = draft.write(name, members, task_lines(task), overrides)
-    write_new(target, raw)
     federation = Federation.parse(raw, str(target))
+    check_fit(federation, own=Path(task.rpartition(":")[0]) if task else None)
+    write_new(target, raw)
     shown = f" --agreement {document.name if document else 'FILE'}" if federation.agreement else ""
     lines = [
         f"{target}: {len(members)} sites, SHA-256 {federation.digest.hex()}",

@@ -9,6 +9,7 @@ import click
 from p2pfl.cli import output
 from p2pfl.cli.firewall import firewall_lines
 from p2pfl.cli.options import json_option
+from p2pfl.cli.peers.fit import check_fit
 from p2pfl.cli.peers.members import federation_facts, member_lines
 from p2pfl.errors import ConfigurationError
 from p2pfl.federation import Federation, strict_yaml
@@ -25,6 +26,7 @@ def show(file: Path, as_json: bool) -> None:
     except ConfigurationError as error:
         _point(raw, error)
         raise
+    check_fit(federation)
     quorums = federation.roster.quorums
     privacy, sharing, compression = federation.privacy, federation.sharing, federation.compression
     lines = [
