@@ -43,7 +43,7 @@ from benchmarks import _links as links  # noqa: E402
 from benchmarks import _process as process  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
 from benchmarks import _where as where  # noqa: E402
-from p2pfl.node.runs.sums import SumRun, encode  # noqa: E402
+from p2pfl.node.runs.sums import SALT_WORDS, SumRun, encode, salt  # noqa: E402
 from p2pfl.peer import Peer, sums_run  # noqa: E402
 
 if TYPE_CHECKING:
@@ -68,9 +68,10 @@ class Update(SumRun):
 
     def __init__(self, name: str, peer: Peer, make: Callable[[], Any], bits: int, words: int) -> None:
         node, run = peer.node, sums_run(peer.federation)
-        super().__init__(name, [], node.logs, run, node.home.query_key().reveal())
+        self._salt = salt(node.clocks.draw)
+        super().__init__(name, [], [], node.logs, run, self._salt)
         self.ready = threading.Event()
-        self._make, self._shape = make, ((bits, words),)
+        self._make, self._shape = make, ((bits, words), (61, SALT_WORDS))
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """Known before the vector is, as that of a model's update."""
@@ -79,7 +80,7 @@ class Update(SumRun):
     def propose(self, number: int, base: int) -> Offer:
         """Wait, then quantise: both belong to what a training does in its worker thread."""
         self.ready.wait()
-        self.parts = (self._make(),)
+        self.parts = (self._make(), self._salt)
         return super().propose(number, base)
 
 

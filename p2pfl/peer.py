@@ -23,7 +23,7 @@ import numpy as np
 
 from p2pfl.clocks import SYSTEM
 from p2pfl.errors.membership import NoLongerListed
-from p2pfl.errors.round import SumMissed
+from p2pfl.errors.round import SumBeyondLimit, SumMissed
 from p2pfl.errors.sharing import NothingToAverage
 from p2pfl.federation import Federation
 from p2pfl.federation.agreement import assent
@@ -40,8 +40,9 @@ from p2pfl.node.node import Node
 from p2pfl.node.pending_change import EpochOver
 from p2pfl.node.progress import EpochBegan, Observer, unseen
 from p2pfl.node.runs import fairness
+from p2pfl.node.runs.cohort import mark_of
 from p2pfl.node.runs.metric import Metric, metrics_of
-from p2pfl.node.runs.sums import Encoded, SumRun, SumValue, encode
+from p2pfl.node.runs.sums import Encoded, SumRun, SumValue, encode, salt
 from p2pfl.node.runs.training import TrainingRun, Trains
 from p2pfl.node.source import PATIENCE_S
 from p2pfl.roster import Address
@@ -187,6 +188,7 @@ class Peer:
         limit: float | Decimal | None = None,
         decimals: int | None = None,
         name: str = "sum",
+        data: Any = None,
         patience_s: float = PATIENCE_S,
     ) -> SumResult:
         """The sum of every site's vector, of which no site learns another's.
@@ -195,11 +197,21 @@ class Peer:
                   with `decimals`, any sequence of numbers: the exact sum, as Decimals
         limit     largest absolute value that any site's vector may hold; equal at all sites
         name      what this sum is called; equal at all sites
-        patience_s  so long a site that is not there is waited for, if more sites than liars are tolerated ask for it
+        data      the numbers of which the vector was computed, where it is not the data itself
+        patience_s  seconds that a missing site is waited for, if more sites than liars are tolerated ask for it
+        The same data are summed over one set of sites only, under whichever name, order, rounding or statistic of
+        them: two sums over sets that differ by a site are that site's value. Data of which one number has changed
+        since are new data, and nothing here can tell: a sum before and one after that change tell the change.
         Raises LimitMissing, ValueOverLimit, ConfigurationDiffers, GaveUpWaiting, AnotherCohort; SumLeftBehind when its
-        round is left behind, SumMissed when the others finished it while this site was away.
+        round is left behind, SumMissed when the others finished it while this site was away, SumBeyondLimit when more
+        was put in than the limit allows.
         """
-        found, survivors, number = await self._sum(name, lambda: [self._encode(vector, limit, decimals)], patience_s)
+        given = [vector if data is None else data]
+
+        def parts() -> list[Encoded]:
+            return [self._encode(vector, limit, decimals)]
+
+        found, survivors, number = await self._sum(name, parts, given, patience_s)
         return SumResult(found[0], survivors, number)
 
     async def mean(
@@ -217,6 +229,7 @@ class Peer:
         weight    counts to six decimals
         Raises NothingToAverage when all weights together are not above 0, and what `sum` raises.
         """
+        given_vector = vector
         if decimals is not None:
             vector = [Decimal(str(value)) * Decimal(str(weight)) for value in vector]
         else:
@@ -226,7 +239,8 @@ class Peer:
         def parts() -> list[Encoded]:
             return [self._encode(vector, limit, decimals), self._encode([weight], None, WEIGHT_DECIMALS)]
 
-        (totals, weights), _, _ = await self._sum(name, parts)
+        given = [given_vector] if weight == 1 else [given_vector, [weight]]
+        (totals, weights), _, _ = await self._sum(name, parts, given)
         divisor = weights[0]
         if not divisor > 0:  # a site may put in a weight as it likes
             raise NothingToAverage(evidence=f"the weights of all sites are {divisor} together")
@@ -239,26 +253,36 @@ class Peer:
         return encode(vector, peers=peers, bits=bits, limit=limit, decimals=decimals, draw=self.node.clocks.draw)
 
     async def _sum(
-        self, name: str, parts: Callable[[], Sequence[Encoded]], patience_s: float = PATIENCE_S
+        self, name: str, parts: Callable[[], Sequence[Encoded]], data: Sequence[Any], patience_s: float = PATIENCE_S
     ) -> tuple[tuple[SumValue, ...], tuple[str, ...], int]:
         """`parts` are made anew in each epoch: how large a number may be follows from how many sites there are."""
+        key = self.node.home.query_key().reveal()
+        marks = [await asyncio.to_thread(mark_of, key, one) for one in data]
         while True:
             try:
-                return await self._sum_in(self.node, name, parts, patience_s)
+                return await self._sum_in(self.node, name, parts, marks, patience_s)
             except (EpochOver, NoLongerListed) as ended:
                 await self._next_epoch(ended)
 
     async def _sum_in(
-        self, node: Node, name: str, parts: Callable[[], Sequence[Encoded]], patience_s: float
+        self,
+        node: Node,
+        name: str,
+        parts: Callable[[], Sequence[Encoded]],
+        marks: Sequence[bytes],
+        patience_s: float,
     ) -> tuple[tuple[SumValue, ...], tuple[str, ...], int]:
         run = sums_run(self.federation)
-        source = SumRun(name, parts(), node.logs, run, node.home.query_key().reveal())
+        source = SumRun(name, parts(), marks, node.logs, run, salt(node.clocks.draw))
         source.patience_s = patience_s
         before = node.logs.count(run)
         while not source.number:  # what came in instead is of another question, that this site was away for
             await node.run(run, source, node.logs.count(run) + 1)
             if not source.number and source.missed(before):
                 raise SumMissed(evidence=f"the ledger holds it, up to round {node.logs.final_round(run)}")
+        if source.refused:
+            evidence = f"{len(source.survivors)} sites: {', '.join(source.survivors)}"
+            raise SumBeyondLimit(round=source.number, evidence=evidence)
         totals, source.totals = source.totals, ()  # the node goes on serving the round, and needs no numbers for it
         return totals, source.survivors, source.number
 

@@ -103,9 +103,14 @@ def sum_(
     """The mean, sum, count or variance of the numbers of all sites; no site learns another's.
 
     Every site calls it with the same --stat, --name, --limit and --decimals, at about the same time.
+
+    The same numbers are summed over one set of sites only, whatever the question is called: two answers over sets that
+    differ by one site are that site's number. Numbers of which one has changed are new ones, and nothing can tell: a
+    sum before and one after that change tell the change.
     """
     federation = Federation.load(peers_file)
-    mine = parts(statistic, own_values(value, file, column))
+    given = own_values(value, file, column)
+    mine = parts(statistic, given)
     watch = Watch(federation.roster, 1, f"p2pfl sum --peers {peers_file.name} --value -", tell=monitor.tell)
     asked = Asked(query or statistic, limit, decimals, patience_s)
     access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
@@ -129,13 +134,13 @@ def sum_(
             monitor.tell(f"{told(result)[0]}; waiting for the others to have it")
 
     with monitor.running(federation, "sum"):
-        result = asyncio.run(_sum(federation, mine, asked, access, watch, monitor, at_once))
+        result = asyncio.run(_sum(federation, (given, mine), asked, access, watch, monitor, at_once))
     output.result(*told(result), as_json)
 
 
 async def _sum(
     federation: Federation,
-    mine: Sequence[Decimal],
+    numbers: tuple[Sequence[Decimal], Sequence[Decimal]],
     asked: Asked,
     access: Access,
     watch: Watch,
@@ -143,8 +148,14 @@ async def _sum(
     at_once: Callable[[SumResult], None],
 ) -> SumResult:
     async with access.join(federation, watch, "sum", monitor, name=asked.name) as peer:
+        given, mine = numbers
         result = await peer.sum(
-            mine, limit=asked.limit, decimals=asked.decimals, name=asked.name, patience_s=asked.patience_s
+            mine,
+            limit=asked.limit,
+            decimals=asked.decimals,
+            name=asked.name,
+            data=given,
+            patience_s=asked.patience_s,
         )
         at_once(result)
         return result

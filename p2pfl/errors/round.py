@@ -227,10 +227,13 @@ class GaveUpWaiting(RoundLeftBehind):
 
 
 class AnotherCohort(ConfigurationError):
-    """The query {query} was answered before, over other sites; two answers would tell one site's value."""
+    """These data were summed before, over other sites than {query} would be now: two answers tell one site's value."""
 
     code = "P2P-ROUND-038"
-    likely = ("a site joined or left since the query was first asked",)
+    likely = (
+        "a site joined, left or was away since they were first summed, under whichever name",
+        "they are the same numbers by chance: nothing can tell that from the same data",
+    )
     command = "p2pfl ledger show --log site"
 
 
@@ -272,6 +275,14 @@ class SumLeftBehind(RoundLeftBehind):
     code = "P2P-ROUND-044"
     likely = ("a site stopped, or was cut off, between its vote and its last word", "a site withholds its word")
     command = "p2pfl status"
+
+
+class SumBeyondLimit(RoundLeftBehind):
+    """The sum of round {round} is void: it lies beyond what its sites may put in together."""
+
+    code = "P2P-ROUND-047"
+    likely = ("a site was altered: the program refuses a number over the limit where it is put in",)
+    command = "p2pfl ledger show"
 
 
 class SumMissed(RoundLeftBehind):

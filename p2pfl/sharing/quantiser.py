@@ -276,6 +276,11 @@ class FixedPoint:
         with localcontext(prec=DECIMAL_DIGITS):
             return tuple(Decimal(each).scaleb(-self.decimals) for each in self.field.centred(words).tolist())
 
+    def within(self, words: Words, survivors: int) -> bool:
+        """True when no number of the unmasked sum exceeds survivors × limit, as none of honest peers can."""
+        integers = self.field.centred(words)
+        return not integers.size or int(np.abs(integers).max()) <= survivors * self.largest
+
     def _integer(self, value: Decimal | int | float | str, place: int, count: int) -> int:
         evidence = f"value {place} of {count}"
         plain = value.item() if isinstance(value, np.generic) else value

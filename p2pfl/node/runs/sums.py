@@ -1,9 +1,8 @@
 """One secure sum as a run of one round: integers and decimals exactly, floats on a declared scale. Nothing is clipped.
 
-A value over the limit is refused at its own site, before anything is dealt. A static input differs from a fresh
-update: two answers over sets that differ by one site are that site's value. So every answer is noted in the site log
-with its name, a keyed digest of its data, and its sites; the same data under the same name over other sites are refused
-(SECURITY.md, SUM-14).
+A value over the limit is refused at its own site, before anything is dealt; a sum beyond as many limits as it has sites
+is refused by all. The data are locked to the first set of sites that they are summed over (cohort.py). Some words of
+each sum are random: the ledger holds a digest of the whole, which nobody can try small numbers against.
 """
 
 from __future__ import annotations
@@ -17,19 +16,21 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfl import codec
-from p2pfl.errors.round import AnotherCohort, LimitMissing, SumLeftBehind
+from p2pfl.errors.round import LimitMissing, SumLeftBehind
 from p2pfl.errors.sharing import ValueOverLimit
 from p2pfl.keys import digest
-from p2pfl.ledger import entry as entries
 from p2pfl.node.logs import Logs
+from p2pfl.node.runs.cohort import Cohort, flat
 from p2pfl.node.source import PATIENCE_S, ModelStore, Offer
 from p2pfl.sharing import events as e
-from p2pfl.sharing.field import FIELDS, bytes_of
+from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import FixedPoint, Quantiser, largest
 
 SumValue = npt.NDArray[Any] | tuple[Decimal, ...]
 NO_MODEL: Final = digest("model", b"none")
 EXACT_BITS: Final = 61
+SALT_WORDS: Final = 5  # of the 61-bit field
+BEYOND: Final = "the sum lies beyond what its sites may put in: it is not opened to anybody"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Encoded:
     vector: e.Vector
     configuration: codec.Facts
     decode: Callable[[e.Words, int, bytes], SumValue]
+    within: Callable[[e.Words, int], bool]  # (words of the sum, survivors): as many sites may have put that in
 
     @property
     def spent(self) -> Encoded:
@@ -64,16 +66,10 @@ def encode(
     """
     if decimals is not None:
         return _decimals(values, peers, limit, decimals)
-    array = _flat(values)
+    array = flat(values)
     if np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_:
         return _integers(array, peers, limit)
     return _floats(array, peers, bits, limit, draw)
-
-
-def _flat(values: Any) -> npt.NDArray[Any]:
-    if hasattr(values, "detach"):  # a torch tensor, without importing torch for it
-        values = values.detach().cpu().numpy()
-    return np.asarray(values).reshape(-1)
 
 
 def _decimals(values: Any, peers: int, limit: float | Decimal | None, decimals: int) -> Encoded:
@@ -81,22 +77,22 @@ def _decimals(values: Any, peers: int, limit: float | Decimal | None, decimals: 
     room = Decimal(largest(field, peers)).scaleb(-decimals)
     most = room if limit is None else Decimal(str(limit))
     grid = FixedPoint(field, peers, most, decimals)
-    listed = _flat(values).tolist() if hasattr(values, "detach") or isinstance(values, np.ndarray) else list(values)
+    listed = flat(values).tolist() if hasattr(values, "detach") or isinstance(values, np.ndarray) else list(values)
     words = grid.encode(listed)
     facts = {"as": "decimals", "decimals": decimals, "limit": str(most), "length": len(listed), "field": EXACT_BITS}
-    return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: grid.decode(total))
+    return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: grid.decode(total), grid.within)
 
 
 def _integers(array: npt.NDArray[Any], peers: int, limit: float | Decimal | None) -> Encoded:
     field = FIELDS[EXACT_BITS]
     most = largest(field, peers) if limit is None else int(limit)
-    FixedPoint(field, peers, Decimal(most), 0)  # refuses a limit under which a sum could wrap
+    grid = FixedPoint(field, peers, Decimal(most), 0)  # refuses a limit under which a sum could wrap
     values = array.astype(np.int64)
     if array.size and (int(array.max()) > most or int(array.min()) < -most):
         raise ValueOverLimit(evidence=f"one of {array.size} integers; the limit is {most}")
     facts = {"as": "integers", "limit": str(most), "length": int(array.size), "field": EXACT_BITS}
     words = field.encode(values)
-    return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: field.centred(total))
+    return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: field.centred(total), grid.within)
 
 
 def _floats(
@@ -115,7 +111,20 @@ def _floats(
     def decode(total: e.Words, survivors: int, seed: bytes) -> SumValue:
         return grid.dequantise_sum(total, survivors, seed, size)
 
-    return Encoded(e.Vector(bits, words), facts, decode)
+    return Encoded(e.Vector(bits, words), facts, decode, grid.within_bound)
+
+
+def salt(draw: Callable[[int], bytes]) -> Encoded:
+    """Uniform words that ride in every sum: whoever has the sum has them, whoever has its digest alone has not.
+
+    draw   the system's generator
+    A sum of few small numbers is guessed from a plain digest of it in seconds; with 300 bits of salt it is not.
+    """
+    field = FIELDS[EXACT_BITS]
+    numbers = [int.from_bytes(draw(24), "big") % field.p for _ in range(SALT_WORDS)]  # uniform to within 2⁻¹³¹
+    words = np.array(numbers, field.dtype)
+    facts = {"as": "salt", "length": SALT_WORDS, "field": EXACT_BITS}
+    return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: (), lambda total, survivors: True)
 
 
 class SumRun:
@@ -123,13 +132,18 @@ class SumRun:
 
     models: ModelStore | None = None  # a sum is applied to nothing
 
-    def __init__(self, name: str, parts: Sequence[Encoded], logs: Logs, run: bytes, mark: bytes) -> None:
-        self.name, self.parts, self.logs, self.run, self.mark = name, tuple(parts), logs, run, mark
+    def __init__(
+        self, name: str, parts: Sequence[Encoded], marks: Sequence[bytes], logs: Logs, run: bytes, salt: Encoded
+    ) -> None:
+        """marks: of the data in the parts (cohort.mark_of); salt: from `salt`, drawn for this sum alone."""
+        self.name, self.parts, self.logs, self.run = name, (*parts, salt), logs, run
+        self._cohort = Cohort(logs, run, name, marks)
         for part in self.parts:
             part.vector.words.flags.writeable = False  # another attempt may need them again
         self.totals: tuple[SumValue, ...] = ()
         self.survivors: tuple[str, ...] = ()
         self.number = 0
+        self.refused = False  # the sum lies beyond what the sites in it may have put in together
         self.patience_s = PATIENCE_S
 
     @property
@@ -151,36 +165,12 @@ class SumRun:
         return tuple((part.vector.bits, int(part.vector.words.size)) for part in self.parts)
 
     def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:
-        """The vectors, the same in every attempt; the cohort is noted before the first of it leaves.
+        """The vectors, the same in every attempt; the cohort is bound before the first of it leaves.
 
-        Raises AnotherCohort when the same data were summed under the same name over other sites, or may have been.
+        Raises AnotherCohort when any of the data were summed over other sites, or may have been.
         """
-        data = digest("query data", self.mark, *(bytes_of(part.vector.words) for part in self.parts))
-        members = list(effect.survivors)
-        for facts in self._answers():
-            if (facts["query"], facts["data"]) == (self.name, data.hex()) and facts["members"] != members:
-                evidence = f"then over {', '.join(facts['members'])}; now over {', '.join(members)}"
-                raise AnotherCohort(query=self.name, evidence=evidence)
-        self.logs.note(
-            entries.query(
-                time=self.logs.time,
-                run=self.run,
-                round=effect.round,
-                attempt=effect.attempt,
-                query=self.name,
-                data=data,
-                members=members,
-            )
-        )
+        self._cohort.bind(effect)
         return tuple(part.vector for part in self.parts)
-
-    def _answers(self) -> list[codec.Facts]:
-        """Queries that were answered, or whose attempt may still come to an answer: not those that were abandoned."""
-        held = [codec.read_facts(one.record) for one in self.logs.site.records()]
-        places = ("run", "round", "attempt")
-        abandoned = {tuple(facts[key] for key in places) for facts in held if facts.get("kind") == "abandoned"}
-        queries = [facts for facts in held if facts.get("kind") == "query"]
-        return [facts for facts in queries if tuple(facts[key] for key in places) not in abandoned]
 
     def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
         """Read the sum. The ledger holds its digest; its value goes to those who asked this very question.
@@ -190,11 +180,15 @@ class SumRun:
         if codec.read_facts(effect.configuration) != self.question:
             return NO_MODEL, {}
         self.survivors, self.number = effect.survivors, effect.round
+        count = len(effect.survivors)
+        pairs = list(zip(self.parts, effect.vectors, strict=True))
         # What is certified is summed in no other attempt: the words make room for the sum.
         self.parts = tuple(part.spent for part in self.parts)
-        count = len(effect.survivors)
-        pairs = zip(self.parts, effect.vectors, strict=True)
-        self.totals = tuple(part.decode(vector.words, count, effect.attempt_digest) for part, vector in pairs)
+        if not all(part.within(vector.words, count) for part, vector in pairs):
+            self.refused = True
+            return NO_MODEL, {"refused": BEYOND}
+        found = tuple(part.decode(vector.words, count, effect.attempt_digest) for part, vector in pairs)
+        self.totals = found[:-1]  # the last one is the salt
         return NO_MODEL, {}
 
     def left(self, effect: e.LeftBehind) -> None:

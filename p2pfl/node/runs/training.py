@@ -25,6 +25,7 @@ from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassCharged, PassTrained
 from p2pfl.node.runs import fairness, metric
 from p2pfl.node.runs.models import Models
+from p2pfl.node.runs.sums import SALT_WORDS, salt
 from p2pfl.node.source import Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
@@ -190,7 +191,7 @@ class TrainingRun:
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """(bits, most words) of the update, where this round sums one, and of the counts beside it."""
-        counts = (COUNT_BITS, metric.COUNTS + 1)
+        counts = (COUNT_BITS, metric.COUNTS + 1 + SALT_WORDS)
         if self._measuring.get(number, self._measures(self.models.tip(number))):
             return (counts,)
         most = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
@@ -281,8 +282,9 @@ class TrainingRun:
             # What is in y is spent: the residual without it is durable before the first masked word leaves.
             self._keep_pending(number, supports[self.home.name], sent=True)
             vectors, clipped = (e.Vector(self.federation.sharing.field, words),), cut
-        scalars = np.concatenate([counts, np.array([clipped], np.int64)])
-        return (*vectors, e.Vector(COUNT_BITS, field_.encode(scalars)))
+        scalars = field_.encode(np.concatenate([counts, np.array([clipped], np.int64)]))
+        # The digest of few counts could be guessed; that of the same counts beside salt cannot.
+        return (*vectors, e.Vector(COUNT_BITS, np.concatenate([scalars, salt(self.draw).vector.words])))
 
     def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
         """The new model from the sum, the same bits at every site; and the metric of the model before it."""
@@ -297,7 +299,7 @@ class TrainingRun:
         if not self._measuring[effect.round]:
             total = effect.vectors[0].words
             if self.quantiser.within_bound(total, len(effect.survivors)):
-                outcome["clipped"] = int(scalars[-1])
+                outcome["clipped"] = int(scalars[metric.COUNTS])
                 after = self._next(effect, total, before)
             else:
                 outcome["refused"] = "the sum lies beyond the clipping bound: the model stays"

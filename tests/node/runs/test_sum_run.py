@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import weakref
+from dataclasses import replace
 from decimal import Decimal
+from random import Random
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pfl import codec
 from p2pfl.errors.home import DiskFull
 from p2pfl.errors.round import AnotherCohort, SumLeftBehind, SumMissed
+from p2pfl.keys import digest
 from p2pfl.ledger.entry import AttemptId as Attempt
 from p2pfl.ledger.entry import abandoned, left
-from p2pfl.node.runs.sums import NO_MODEL, SumRun, encode
+from p2pfl.node.runs import cohort
+from p2pfl.node.runs.cohort import Cohort, mark_of
+from p2pfl.node.runs.sums import NO_MODEL, SALT_WORDS, SumRun, encode, salt
 from p2pfl.peer import Peer, SumResult, sums_run
 from p2pfl.sharing import events as e
-from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.field import FIELDS, bytes_of
 from tests.home.home_fixtures import Strike, full
 from tests.node.runs.homes import NAMES, Place, attempt_digest, draw, row, times
 
@@ -31,8 +40,14 @@ MARK = bytes(32)
 
 def asks(place: Place, value: str = "52000", name: str = "salary", mark: bytes = MARK) -> SumRun:
     """As each call of `Peer.sum` makes it, in whichever process."""
-    part = encode([Decimal(value)], peers=4, bits=31, limit=None, decimals=2, draw=draw)
-    return SumRun(name, [part], place.logs(), sums_run(place.federation), mark)
+    return asks_of(place, [Decimal(value)], name, mark)
+
+
+def asks_of(
+    place: Place, values: Any, name: str = "salary", mark: bytes = MARK, *, limit: Any = None, decimals: int | None = 2
+) -> SumRun:
+    part = encode(values, peers=4, bits=31, limit=limit, decimals=decimals, draw=os.urandom)
+    return SumRun(name, [part], [mark_of(mark, values)], place.logs(), sums_run(place.federation), salt(os.urandom))
 
 
 def answers(run: SumRun, survivors: tuple[str, ...] = FOUR, number: int = 1, attempt: int = 0) -> tuple[e.Vector, ...]:
@@ -46,7 +61,7 @@ def noted(run: SumRun) -> list[codec.Facts]:
 
 
 @pytest.mark.claim("SUM-14")
-def test_the_same_data_are_summed_under_one_name_over_one_cohort_only(place: Place) -> None:
+def test_the_same_data_are_summed_over_one_cohort_only(place: Place) -> None:
     answers(asks(place))
     answers(asks(place), number=2)  # asked again, of the same sites
     with pytest.raises(AnotherCohort) as caught:
@@ -59,13 +74,13 @@ def test_were_the_cohort_not_noted_a_rerun_over_one_site_less_would_tell_its_val
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each site answers as this one does: the two sums differ by what the fourth put in."""
-    monkeypatch.setattr(SumRun, "_answers", lambda run: [])
+    monkeypatch.setattr(Cohort, "_standing", lambda cohort: [])
     salaries = dict(zip(FOUR, ("52000", "61000", "47500", "58250"), strict=True))
     runs = {name: asks(place, value, name="salary") for name, value in salaries.items()}
     totals = []
-    for number, cohort in enumerate((FOUR, FEWER), start=1):
-        words = [answers(runs[name], cohort, number)[0].words for name in cohort]
-        totals.append(runs[ME].parts[0].decode(FIELDS[31].sum(words), len(cohort), attempt_digest(number))[0])
+    for number, members in enumerate((FOUR, FEWER), start=1):
+        words = [answers(runs[name], members, number)[0].words for name in members]
+        totals.append(runs[ME].parts[0].decode(FIELDS[31].sum(words), len(members), attempt_digest(number))[0])
     assert totals[0] - totals[1] == Decimal(salaries["ucl"])
 
 
@@ -99,7 +114,7 @@ def test_an_attempt_that_was_abandoned_binds_nothing(place: Place) -> None:
     assert np.array_equal(first[0].words, answers(asks(place), FEWER, number=2)[0].words)
 
 
-@pytest.mark.parametrize(("number", "attempt", "of"), [(1, 1, None), (2, 0, None), (1, 0, bytes(32))])
+@pytest.mark.parametrize(("number", "attempt", "of"), [(2, 0, None), (1, 0, bytes(32))])
 def test_another_attempt_that_was_abandoned_frees_nothing(
     place: Place, number: int, attempt: int, of: bytes | None
 ) -> None:
@@ -110,12 +125,90 @@ def test_another_attempt_that_was_abandoned_frees_nothing(
         answers(asks(place), FEWER, number=3)
 
 
-def test_other_data_or_another_question_are_another_query(place: Place) -> None:
+def test_the_abandonment_of_a_later_attempt_frees_the_earlier_ones_of_its_round(place: Place) -> None:
+    run = asks(place)
+    answers(run)
+    note_abandoned(run, 1, 3)  # attempts up to it are over: each begins on the abandonment of the one before
+    answers(asks(place), FEWER, number=2)
+
+
+def test_other_data_are_another_query(place: Place) -> None:
     answers(asks(place))
     answers(asks(place, value="61000"), FEWER, number=2)
-    answers(asks(place, name="bonus"), FEWER, number=3)
     with pytest.raises(AnotherCohort):
         answers(asks(place, value="52000.00"), FEWER, number=4)  # the same number
+
+
+AGES = [Decimal("61.25"), Decimal("0"), Decimal("47.5"), Decimal("-3")]
+ASKED_AGAIN: dict[str, dict[str, Any]] = {
+    "under another name": {"name": "bonus"},
+    "with other decimals": {"decimals": 0},
+    "with a zero appended": {"values": [*AGES, Decimal(0)]},
+    "in another order": {"values": AGES[::-1]},
+    "as floats, rounded at random": {"values": np.array(AGES, float), "limit": 100.0, "decimals": None},
+}
+
+
+@pytest.mark.claim("SUM-14")
+@pytest.mark.parametrize("way", ASKED_AGAIN.values(), ids=ASKED_AGAIN.keys())
+def test_the_same_data_are_locked_however_they_are_asked_for(place: Place, way: dict[str, Any]) -> None:
+    answers(asks_of(place, AGES))
+    again: dict[str, Any] = {"values": AGES, "name": "salary", **way}
+    with pytest.raises(AnotherCohort):
+        answers(asks_of(place, again.pop("values"), again.pop("name"), **again), FEWER, number=2)
+    answers(asks_of(place, AGES), FOUR, number=3)  # of the same sites it is answered
+
+
+@pytest.mark.parametrize("way", ASKED_AGAIN.values(), ids=ASKED_AGAIN.keys())
+def test_with_a_digest_of_words_and_name_as_the_lock_it_would_be_answered(place: Place, way: dict[str, Any]) -> None:
+    """As the lock was: each of these was answered over one site less, and the difference is that site's number."""
+
+    def asks_as_before(values: Any, name: str = "salary", **options: Any) -> SumRun:
+        run = asks_of(place, values, name, **options)
+        words = digest("query data", MARK, name.encode(), *(bytes_of(part.vector.words) for part in run.parts[:-1]))
+        run._cohort = Cohort(run.logs, run.run, name, [words])
+        return run
+
+    answers(asks_as_before(AGES))
+    again: dict[str, Any] = {"values": AGES, **way}
+    answers(asks_as_before(again.pop("values"), **again), FEWER, number=2)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), max_size=50), st.randoms())
+def test_a_mark_is_of_the_numbers_whatever_their_order_and_zeros(values: list[float], order: Random) -> None:
+    shuffled = [*values, 0.0, -0.0]
+    order.shuffle(shuffled)
+    assert mark_of(MARK, values) == mark_of(MARK, np.array(shuffled)) == mark_of(MARK, np.array(shuffled, np.float32))
+    assert mark_of(MARK, [*values, 1.0]) != mark_of(MARK, values) != mark_of(bytes(31) + b"x", values)
+
+
+def test_a_mark_of_many_numbers_is_that_of_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(1, 1000, dtype=np.int64)
+    whole = mark_of(MARK, values)
+    monkeypatch.setattr(cohort, "BLOCK", 7)
+    assert mark_of(MARK, values) == whole
+
+
+@pytest.mark.claim("SUM-17")
+def test_a_sum_beyond_what_its_sites_may_put_in_is_void(place: Place) -> None:
+    """A liar's own words are any: what comes out is told to nobody, and the record says so."""
+    for total, refused in ((3000, False), (3001, True), (-3001, True)):
+        run = asks_of(place, [Decimal(5)], limit=Decimal(10))
+        words = FIELDS[61].encode(np.array([total], np.int64))
+        vectors = (e.Vector(61, words), e.Vector(61, np.zeros(SALT_WORDS, np.uint64)))
+        _, outcome = run.apply(came(vectors, run.question))
+        assert (run.refused, "refused" in outcome, bool(run.totals)) == (refused, refused, not refused)
+
+
+@pytest.mark.claim("SUM-18")
+def test_the_digest_of_a_sum_cannot_be_guessed_from_its_number(place: Place) -> None:
+    """Two sums of one number have two digests, and the salt is no part of what the caller gets."""
+    first, second = asks(place), asks(place)
+    words = [answers(run, number=number) for number, run in enumerate((first, second), start=1)]
+    assert np.array_equal(words[0][0].words, words[1][0].words)
+    assert not np.array_equal(words[0][1].words, words[1][1].words)
+    first.apply(replace(came(times(words[0], 4), first.question), survivors=FOUR))
+    assert first.totals == ((Decimal(208000),),)
 
 
 @pytest.mark.claim("SUM-6")
@@ -141,11 +234,11 @@ def test_every_attempt_sums_the_same_words(place: Place) -> None:
     run = asks(place)
     first = answers(run)[0].words.copy()
     note_abandoned(run, 1, 0)
-    (again,) = answers(run, attempt=1)
+    again, _ = answers(run, attempt=1)
     assert np.array_equal(first, again.words)
     with pytest.raises(ValueError, match="read-only"):
         again.words[0] = 0
-    assert run.shape(1) == ((again.bits, again.words.size),)
+    assert run.shape(1) == ((again.bits, again.words.size), (61, SALT_WORDS))
 
 
 def came(total: tuple[e.Vector, ...], question: codec.Facts) -> e.Apply:
@@ -165,12 +258,12 @@ def test_the_sum_is_of_those_in_it_and_no_model_comes_of_it(place: Place) -> Non
 def test_the_words_are_kept_until_the_sum_is_there(place: Place) -> None:
     """For another attempt; then they are let go."""
     run = asks(place)
-    (given,) = (weakref.ref(part.vector.words) for part in run.parts)
+    mine, _ = (weakref.ref(part.vector.words) for part in run.parts)
     total = times(answers(run, FEWER), 3)
     run.apply(came(total, {**run.question, "name": "bonus"}))  # another one's
-    assert given() is not None
+    assert mine() is not None
     run.apply(came(total, run.question))
-    assert given() is None
+    assert mine() is None
     assert run.totals == ((Decimal(156000),),)
 
 

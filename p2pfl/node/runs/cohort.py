@@ -1,0 +1,112 @@
+"""The cohort lock: data that do not change are summed over one set of sites, whatever the question is called.
+
+Two sums over sets that differ by one site are that site's value. So before a word leaves, the site log takes a keyed
+digest of the data and the members of U, and the same data over other members are refused. The digest is of the numbers
+as they were given, before any rounding, as a multiset and without zeros: another name, another statistic of them,
+another number of decimals, another order or an appended zero make no other data. One changed number does, and nothing
+here can tell that from new data. docs/adr/0030.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from p2pfl import codec
+from p2pfl.errors.round import AnotherCohort
+from p2pfl.keys import derive, digest
+from p2pfl.ledger import entry as entries
+from p2pfl.node.logs import Logs
+from p2pfl.sharing import events as e
+
+LANES: Final = 2  # 64-bit sums in one mark: 128 bits, so that two data do not meet by chance
+BLOCK: Final = 1 << 15  # numbers at a time: what is worked on stays in the processor's cache
+ODD: Final = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))  # the mixing constants of MurmurHash3
+SHIFT: Final = np.uint64(33)
+
+
+def flat(values: Any) -> npt.NDArray[Any]:
+    """Any vector as a numpy array (m,): a torch tensor without importing torch, Decimals as objects."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    return np.asarray(values).reshape(-1)
+
+
+def mark_of(key: bytes, values: Any) -> bytes:
+    """32 bytes that name the numbers in `values`, in any order and without the zeros, under this home's secret `key`.
+
+    values   numbers of any kind (m,): each counts as the float64 nearest to it
+    The sum over all numbers of a keyed mix of each: time O(m), a block of memory. It need not withstand anybody who
+    chooses the numbers: they are this site's own.
+    """
+    keys = np.frombuffer(derive(key, "home/query", b"mark", length=8 * LANES), "<u8")
+    sums = [0] * LANES  # mod 2⁶⁴
+    array = flat(values)
+    for first in range(0, array.size, BLOCK):
+        numbers = _as_floats(array[first : first + BLOCK])
+        bits = numbers[numbers != 0.0].view(np.uint64)
+        for lane in range(LANES):
+            sums[lane] = (sums[lane] + int(_mixed(bits, keys[lane]).sum(dtype=np.uint64))) % (1 << 64)
+    return digest("query data", key, *(total.to_bytes(8, "big") for total in sums))
+
+
+def _as_floats(block: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    if block.dtype == object or block.dtype.kind in "US":
+        return np.array([float(Decimal(str(one))) for one in block.tolist()])
+    return np.ascontiguousarray(block, np.float64)
+
+
+def _mixed(bits: npt.NDArray[np.uint64], key: np.uint64) -> npt.NDArray[np.uint64]:
+    """A 64-bit finaliser (Appleby, MurmurHash3) of each number under `key`."""
+    found = bits ^ key
+    for odd in ODD:
+        found ^= found >> SHIFT
+        found *= odd
+    found ^= found >> SHIFT
+    return found
+
+
+class Cohort:
+    """The lock of one site's data, in its site log."""
+
+    def __init__(self, logs: Logs, run_id: bytes, name: str, marks: Sequence[bytes]) -> None:
+        """`marks`: of each of the data that enter the sum, from `mark_of`."""
+        self._logs, self._run_id, self._name, self._marks = logs, run_id, name, tuple(marks)
+
+    def bind(self, effect: e.Quantise) -> None:
+        """Note that the data are about to enter a sum over these members. Raises AnotherCohort."""
+        members, marks = list(effect.survivors), {mark.hex() for mark in self._marks}
+        for facts in self._standing():
+            if facts["data"] in marks and facts["members"] != members:
+                then, now = ", ".join(facts["members"]), ", ".join(members)
+                evidence = f"then over {then}; now over {now}; asked then as {facts['query']}"
+                raise AnotherCohort(query=self._name, evidence=evidence)
+        for mark in self._marks:
+            noted = entries.query(
+                time=self._logs.time,
+                run=self._run_id,
+                round=effect.round,
+                attempt=effect.attempt,
+                query=self._name,
+                data=mark,
+                members=members,
+            )
+            self._logs.note(noted)
+
+    def _standing(self) -> Sequence[codec.Facts]:
+        """Queries that were answered, or whose attempt may still come to an answer: not those that were abandoned.
+
+        Attempt k + 1 begins on the abandonment of k alone, so that of k frees every attempt of its round up to k.
+        """
+        held = [codec.read_facts(one.record) for one in self._logs.site.records()]
+        over: dict[tuple[str, int], int] = {}
+        for facts in held:
+            if facts.get("kind") == "abandoned":
+                place = (facts["run"], facts["round"])
+                over[place] = max(facts["attempt"], over.get(place, -1))
+        queries = [facts for facts in held if facts.get("kind") == "query"]
+        return [facts for facts in queries if facts["attempt"] > over.get((facts["run"], facts["round"]), -1)]
