@@ -40,22 +40,13 @@ def root_of(hashes: Sequence[bytes]) -> bytes:
     return tree.root()
 
 
-def path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """The inclusion path of leaf `index`, from the leaf's sibling up to the root's child (RFC 6962 §2.1.1)."""
-    return path_of([leaf_hash(leaf) for leaf in leaves], index)
+def paths(leaves: Sequence[bytes]) -> list[tuple[bytes, ...]]:
+    """The inclusion path of each leaf, from its sibling up to the root's child (RFC 6962 §2.1.1).
 
-
-def path_of(hashes: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """`path`, from leaf hashes. Raises IndexError when there is no such leaf."""
-    if not 0 <= index < len(hashes):
-        raise IndexError(f"no leaf {index} of {len(hashes)}")
-    return paths_of(hashes)[index]
-
-
-def paths_of(hashes: Sequence[bytes]) -> list[tuple[bytes, ...]]:
-    """The paths of all leaves at once: each node is hashed once."""
-    steps: list[list[bytes]] = [[] for _ in hashes]
-    level = [(each, [index]) for index, each in enumerate(hashes)]
+    All at once, so that each node is hashed once.
+    """
+    steps: list[list[bytes]] = [[] for _ in leaves]
+    level = [(leaf_hash(leaf), [index]) for index, leaf in enumerate(leaves)]
     # Pairing neighbours and carrying an odd last node up unchanged gives the tree of RFC 6962.
     while len(level) > 1:
         above = [
@@ -71,16 +62,11 @@ def paths_of(hashes: Sequence[bytes]) -> list[tuple[bytes, ...]]:
     return [tuple(each) for each in steps]
 
 
-def check(root: bytes, leaf: bytes | bytearray | memoryview, index: int, size: int, path: Sequence[bytes]) -> bool:
+def includes(root: bytes, leaf: bytes | bytearray | memoryview, index: int, size: int, path: Sequence[bytes]) -> bool:
     """True when `path` shows that `leaf` is number `index` of the `size` leaves under `root` (RFC 9162 §2.1.3.2)."""
-    return check_hash(root, leaf_hash(leaf), index, size, path)
-
-
-def check_hash(root: bytes, hashed: bytes, index: int, size: int, path: Sequence[bytes]) -> bool:
-    """`check`, from the leaf's hash."""
     if not 0 <= index < size or any(len(step) != HASH_BYTES for step in path):
         return False
-    node, last = index, size - 1
+    hashed, node, last = leaf_hash(leaf), index, size - 1
     for step in path:
         if last == 0:
             return False

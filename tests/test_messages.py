@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from p2pfl import codec, messages
 from p2pfl.codec import Malformed, Many, Raw, Row, Tail, Text, Whole
 from p2pfl.keys import Identity
-from p2pfl.messages import KINDS, Envelope, Letter, Message, authentic, open_letter, read, seal
+from p2pfl.messages import KINDS, Envelope, Letter, Message, authentic, open_letter, read_letter, seal
 from p2pfl.messages.schema import wire
 from p2pfl.roster import Member, Roster
 from tests.examples import examples
@@ -63,8 +63,8 @@ LETTERS = st.tuples(st.sampled_from(ALL).flatmap(made), SENDERS).map(
 def test_what_is_sealed_reads_back(kind: type[Message], data: st.DataObject) -> None:
     message, place = data.draw(made(kind)), data.draw(PLACES)
     letter = seal(message, place, IDENTITIES["mayo"])
-    assert parts(read(letter.wire)) == parts(letter)
-    assert letter.wire == b"".join(letter.pieces) == read(letter.wire).wire
+    assert parts(read_letter(letter.wire)) == parts(letter)
+    assert letter.wire == b"".join(letter.pieces) == read_letter(letter.wire).wire
     words = getattr(message, kind.tail) if kind.tail else b""
     body = letter.signed[: len(letter.signed) - len(words)]
     parts_of_it = (kind.kind, body, letter.signature) if kind.signed else (kind.kind, body)
@@ -91,11 +91,11 @@ def test_bulk_that_lies_elsewhere_is_the_same_letter_and_not_copied(
     whole = seal(make(*copied), PLACE, IDENTITIES["mayo"])
     wire = letter.wire
     assert wire == whole.wire
-    assert parts(read(wire)) == parts(whole)
+    assert parts(read_letter(wire)) == parts(whole)
     words[0] ^= 1
     assert letter.wire != wire, "it is where it was"
     data = bytearray(wire)
-    found = getattr(read(memoryview(data)).message, kind.tail)
+    found = getattr(read_letter(memoryview(data)).message, kind.tail)
     assert found == bytes([words[0] ^ 1]) + bytes(words[1:])
     data[-1] ^= 1
     assert found[-1] == words[-1] ^ 1, "it is a view of what was read"
@@ -133,19 +133,19 @@ def test_a_letter_with_any_byte_changed_is_malformed_or_bulk(letter: Letter, pla
 def test_a_letter_cut_anywhere_or_with_a_byte_too_many_is_malformed(letter: Letter, size: int) -> None:
     for data in (letter.wire[: size % len(letter.wire)], letter.wire + b"\0"):
         with pytest.raises(Malformed):
-            read(data)
+            read_letter(data)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_letter_or_malformed(data: bytes) -> None:
     with pytest.raises(Malformed):
-        read(data)
+        read_letter(data)
 
 
 @given(st.sampled_from(ALL), st.binary(max_size=200))
 def test_any_body_of_a_kind_is_malformed_unless_it_is_the_kinds_own(kind: type[Message], body: bytes) -> None:
     with pytest.raises(Malformed):
-        read(unread(kind, body))
+        read_letter(unread(kind, body))
 
 
 def unread(kind: type[Message], body: bytes) -> bytes:
@@ -160,7 +160,7 @@ def test_a_body_over_its_kinds_limit_is_refused_before_it_is_unpacked(kind: type
     tracemalloc.start()
     try:
         with pytest.raises(Malformed, match=r"at most|body of|not within 1024 bytes"):
-            read(data)
+            read_letter(data)
         taken = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -173,7 +173,7 @@ def test_nothing_that_a_body_claims_takes_memory(kind: type[Message]) -> None:
         tracemalloc.start()
         try:
             with pytest.raises(Malformed):
-                read(unread(kind, claim))
+                read_letter(unread(kind, claim))
             taken = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -188,7 +188,7 @@ def test_a_message_too_large_for_its_kind_is_not_sealed() -> None:
 
 def test_a_letter_over_the_meshs_payload_is_refused_unread() -> None:
     with pytest.raises(Malformed, match="at most"):
-        read(bytes(messages.WIRE_BYTES + 1))
+        read_letter(bytes(messages.WIRE_BYTES + 1))
 
 
 def test_the_largest_letters_fit_into_what_the_mesh_carries() -> None:
@@ -199,7 +199,7 @@ def test_an_acknowledgement_of_as_many_dealers_as_a_roster_may_have_fits() -> No
     held = tuple((f"{place:03}".rjust(31, "a"), bytes(32)) for place in range(200))
     place = Envelope(bytes(32), (1 << 53) - 1, (1 << 53) - 1, (1 << 53) - 1, "a" * 31, bytes(16))
     letter = seal(messages.Ack(held), place, IDENTITIES["mayo"])
-    assert read(letter.wire) == letter
+    assert read_letter(letter.wire) == letter
 
 
 def test_the_digest_names_kind_and_body_and_not_the_signature() -> None:

@@ -13,7 +13,7 @@ import pytest
 from p2pfl import messages
 from p2pfl.codec import Malformed
 from p2pfl.keys import Identity
-from p2pfl.messages import Envelope, Letter, open_letter, read, seal
+from p2pfl.messages import Envelope, Letter, open_letter, read_letter, seal
 from p2pfl.roster import Member, Roster
 from tests.vectors import generate_wire as wire
 
@@ -48,7 +48,7 @@ def name(case: Case) -> str:
 
 def opened(case: Case) -> Letter:
     data = bytes.fromhex(case["data"])
-    return open_letter(data, ROSTER, messages.Message) if case["operation"] == "open" else read(data)
+    return open_letter(data, ROSTER, messages.Message) if case["operation"] == "open" else read_letter(data)
 
 
 def fields(letter: Letter) -> list[Any]:

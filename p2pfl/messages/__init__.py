@@ -21,7 +21,17 @@ from p2pfl.messages.attempt import (
     SumDigest,
     Tags,
 )
-from p2pfl.messages.letters import Letter, authentic, carries, narrow, open_letter, read, read_proof, rejoin, seal
+from p2pfl.messages.letters import (
+    Letter,
+    authentic,
+    carries,
+    narrow,
+    open_letter,
+    read_letter,
+    read_proof,
+    rejoin,
+    seal,
+)
 from p2pfl.messages.outcome import (
     BackupShare,
     Ballot,
@@ -53,5 +63,5 @@ __all__ = [
     "BackupShare", "Ballot", "Behind", "Bundle", "Certificate", "Changed", "Chunk", "Confirm", "Entries", "Envelope",
     "Evidence", "Handed", "Held", "Hello", "Leave", "Letter", "Members", "Message", "ModelPart", "Nonce", "Opened",
     "Propose", "Ready", "Reveal", "Root", "Share", "SumChunk", "SumDigest", "Tags", "Total", "Want", "authentic",
-    "carries", "narrow", "open_letter", "read", "read_proof", "rejoin", "seal",
+    "carries", "narrow", "open_letter", "read_letter", "read_proof", "rejoin", "seal",
 ]  # fmt: skip

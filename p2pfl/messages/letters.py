@@ -97,7 +97,7 @@ def rejoin(message: M, envelope: Envelope, signature: bytes) -> Letter[M]:
     return Letter(envelope, message, codec.pack(_row(message, envelope)), signature)
 
 
-def read(data: Buffer) -> Letter[Message]:
+def read_letter(data: Buffer) -> Letter[Message]:
     """Decode one letter without judging its signature; words of bulk are a view of `data`. Raises Malformed."""
     if len(data) > WIRE_BYTES:
         raise Malformed(f"{len(data)} bytes, at most {WIRE_BYTES}")
@@ -196,7 +196,7 @@ def open_letter(data: bytes, roster: Roster, wanted: type[M]) -> Letter[M]:
 
 
 def _opened(data: bytes, roster: Roster, wanted: type[M]) -> Letter[M]:
-    letter = narrow(read(data), wanted)
+    letter = narrow(read_letter(data), wanted)
     if not authentic(letter, roster):
         raise Malformed(f"{type(letter.message).__name__}: not signed by {letter.sender!r}")
     return letter

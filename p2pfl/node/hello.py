@@ -38,7 +38,7 @@ from p2pfl.messages import (
     Ready,
     Root,
     open_letter,
-    read,
+    read_letter,
     seal,
 )
 from p2pfl.messages.outcome import MOST_CHANGES
@@ -129,7 +129,7 @@ class Greetings:
         if not isinstance(wires, tuple) or not all(isinstance(wire, bytes) for wire in wires):
             raise codec.Malformed("it is no list of letters")
         for wire in wires:
-            if read(wire).envelope.epoch == self.roster.epoch:
+            if read_letter(wire).envelope.epoch == self.roster.epoch:
                 self.heard(open_letter(wire, self.roster, Message))
 
     def greeting(self, peer: str, nonce: bytes) -> bytes:
@@ -202,7 +202,7 @@ class Greetings:
 
     def _hello(self, peer: str, greeting: bytes, nonce: bytes) -> Hello:
         try:
-            letter = read(greeting)
+            letter = read_letter(greeting)
             if letter.sender != peer:
                 raise WrongSender(peer=peer, evidence=f"a hello in the name of {letter.sender!r}")
             message = open_letter(greeting, self.roster, Hello).message

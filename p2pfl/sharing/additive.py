@@ -32,10 +32,10 @@ def complete(x: Words, rows: Words, field: Field) -> Words:
     """
     if rows.ndim != 2 or rows.shape[1] != x.size or len(rows) < LEAST_SHARES - 1:
         raise ShareCountWrong(evidence=f"rows {rows.shape} for a vector of {x.size} words")
-    field.check(x)
+    field.check_words(x)
     last = x
     for row in rows:
-        last = field.subtract(last, field.check(row))
+        last = field.subtract(last, field.check_words(row))
     return np.concatenate([rows, last[None]])  # (n, m)
 
 
@@ -54,4 +54,4 @@ def reconstruct(shares: Words, field: Field) -> Words:
     """The (m,) vector that the (n, m) shares add up to."""
     if shares.ndim != 2 or not len(shares):
         raise ShareCountWrong(evidence=f"shares of shape {shares.shape}")
-    return field.sum([field.check(row) for row in shares])
+    return field.sum([field.check_words(row) for row in shares])

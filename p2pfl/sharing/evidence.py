@@ -69,7 +69,7 @@ def fits(proof: Sequence[bytes]) -> bool:
     return len(proof) <= MOST_LETTERS and sum(map(len, proof)) <= LARGE - SMALL
 
 
-def check(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) -> str:
+def convict(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) -> str:
     """The name of the peer that these letters convict. Raises Malformed when they convict nobody.
 
     run   of which they must be; None: of any one
@@ -104,10 +104,10 @@ def check(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) -> s
     raise Malformed("letters that prove nothing together")
 
 
-def convicts(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) -> str:
-    """`check`, with nobody's name (empty) for letters that convict nobody."""
+def convicted(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) -> str:
+    """`convict`, with nobody's name (empty) for letters that convict nobody."""
     try:
-        return check(proof, roster, run)
+        return convict(proof, roster, run)
     except Malformed:
         return ""
 
@@ -232,7 +232,7 @@ def _misdealt(bundle: Letter[Bundle], holders: Sequence[Letter[BackupShare]], ro
         place = roster.index(letter.sender)
         for dealer, share, salt, edge, path in letter.message.shares:
             shown = share_leaf(salt, edge, share)
-            if dealer == bundle.sender and merkle.check(made.shares, shown, place, len(roster.names), path):
+            if dealer == bundle.sender and merkle.includes(made.shares, shown, place, len(roster.names), path):
                 shares[place] = share
     enough = roster.quorums.q - 1
     if len(shares) < enough:

@@ -98,7 +98,7 @@ class Field:
         """(count,) words, all 0."""
         return np.zeros(count, self.dtype)
 
-    def check(self, words: Words) -> Words:
+    def check_words(self, words: Words) -> Words:
         """`words` itself, when it is a 1-D array of this field's type with all words < p; else raises NotInField."""
         if words.dtype != self.dtype or words.ndim != 1:
             raise NotInField(evidence=f"{words.ndim}-dimensional {words.dtype}, wanted 1 and {self.dtype}", p=self.p)
@@ -159,7 +159,7 @@ class Field:
 
     def to_bytes(self, words: Words) -> bytes:
         """Little-endian bytes, word_bytes for each word. Raises NotInField for a word ≥ p or another type."""
-        return self.check(words).tobytes()
+        return self.check_words(words).tobytes()
 
     def from_bytes(self, data: AnyBuffer, count: int | None = None, *, peer: str = "a peer") -> Words:
         """(count,) words that share memory with `data` (read-only when it is), none of them ≥ p.

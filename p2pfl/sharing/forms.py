@@ -87,7 +87,7 @@ class Forms:
         Raises NotInField for another type or a word ≥ p, ValueError unless 1 ≤ k ≤ 2¹⁸.
         Time O(k); memory: one block and √k sums. Vectors: vectors/forms.json.
         """
-        self._field.check(words)
+        self._field.check_words(words)
         if not 1 <= words.size <= MOST_WORDS:
             raise ValueError(f"a chunk of {words.size} words, wanted 1 to {MOST_WORDS}")
         columns = math.isqrt(words.size - 1) + 1

@@ -38,7 +38,7 @@ def mask(
     Raises NotInField (P2P-SHARE-004) for a word ≥ p. Time O(n·m); a few blocks of memory beside y.
     Bonawitz et al. 2017, Bell et al. 2020; docs/spec/sharing.md; vectors/mask-*.json.
     """
-    return combine(field.check(x), [*received, own], made, field, start, out)
+    return combine(field.check_words(x), [*received, own], made, field, start, out)
 
 
 def masks(made: Sequence[Key], received: Sequence[Key], own: Key, *, field: Field, start: int = 0, count: int) -> Words:
@@ -48,7 +48,7 @@ def masks(made: Sequence[Key], received: Sequence[Key], own: Key, *, field: Fiel
 
 def unmask(total: Words, own_keys: Sequence[Key], *, field: Field, start: int = 0, out: Words | None = None) -> Words:
     """Σ x = total − Σ PRG(own_keys) mod p, where total = Σ y over U and own_keys are the self-masks of all of U."""
-    return combine(field.check(total), [], own_keys, field, start, out)
+    return combine(field.check_words(total), [], own_keys, field, start, out)
 
 
 def combine(

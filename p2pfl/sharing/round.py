@@ -39,7 +39,7 @@ from p2pfl.messages import (
     carries,
     narrow,
     open_letter,
-    read,
+    read_letter,
 )
 from p2pfl.sharing import evidence
 from p2pfl.sharing.events import (
@@ -164,10 +164,10 @@ class Round:
         state.attempt, state.record, state.signed = attempt, record, True
         state.view = bytes.fromhex(read_facts(record)["view"])
         if certificate:
-            decided = narrow(read(certificate), Certificate).message
+            decided = narrow(read_letter(certificate), Certificate).message
             state.certificate = state.seal(decided)
             state.outbox.append(Send(None, state.certificate))
-            state.members = narrow(read(decided.members), Members) if decided.members else None
+            state.members = narrow(read_letter(decided.members), Members) if decided.members else None
         state.total = read_vectors(total, b"") if total else ()
         if seeds:
             state.reveals = {name: Secret(seed, f"self-mask seed of {name}") for name, seed in seeds}
@@ -175,7 +175,7 @@ class Round:
             unmask.compute(state)
         state.reveals = {}
         for wire in confirms:
-            letter = narrow(read(wire), Confirm)
+            letter = narrow(read_letter(wire), Confirm)
             state.confirms[letter.sender] = (confirm.read(state, letter.message), letter.message.cosignature)
             state.confirm_letters[letter.sender] = letter
         confirm.sign(state)
@@ -359,7 +359,7 @@ class Round:
         return [Send(None, state.seal(Handed((held.wire,))))]
 
     def _convicts(self, proof: tuple[bytes, ...]) -> str:
-        return evidence.convicts(proof, self.state.setting.roster, self.state.setting.run)
+        return evidence.convicted(proof, self.state.setting.roster, self.state.setting.run)
 
     def _keep(self, letter: Letter[Message]) -> list[Effect]:
         message = letter.message

@@ -18,7 +18,7 @@ from typing import Final
 from p2pfl.codec import Malformed
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import EvidenceRejected, ProvenLiar, RolledBack
-from p2pfl.messages import Certificate, Envelope, Evidence, Handed, Letter, Message, Propose, carries, read, seal
+from p2pfl.messages import Certificate, Envelope, Evidence, Handed, Letter, Message, Propose, carries, read_letter, seal
 from p2pfl.sharing import certificate, evidence
 from p2pfl.sharing.digests import base_digest
 from p2pfl.sharing.events import (
@@ -91,15 +91,15 @@ class Run:
         A proof of another run or epoch says nothing here; nor does one against this peer, which it was given by itself.
         """
         for proof in proofs:
-            liar = evidence.convicts(proof, self.setting.roster, self.setting.run)
+            liar = evidence.convicted(proof, self.setting.roster, self.setting.run)
             if liar and liar != self.setting.me and liar not in self.others.proven:
-                self._hold(liar, proof, read(proof[0]).envelope, "its letters lay on this site's disk")
+                self._hold(liar, proof, read_letter(proof[0]).envelope, "its letters lay on this site's disk")
 
     def _hold(self, liar: str, proof: Sequence[bytes], at: Envelope, where: str) -> ProvenLiar:
         """`proof` convicts `liar`: hold it, and have it to show to others, where it fits into a letter."""
         envelope = replace(at, sender=self.setting.me, incarnation=self.setting.incarnation)
         told = seal(Evidence(tuple(proof)), envelope, self.setting.identity) if evidence.fits(proof) else None
-        kinds = ", ".join(type(read(wire).message).__name__ for wire in proof)
+        kinds = ", ".join(type(read_letter(wire).message).__name__ for wire in proof)
         self.others.proven[liar] = told
         self.others.breaches[liar] = error = ProvenLiar(peer=liar, evidence=f"{kinds}; {where}")
         return error
@@ -205,14 +205,14 @@ class Run:
         """The q LEAVEs that carried this peer on, for one that still stands in the round that was left."""
         if not self._grounds:
             return []
-        of = read(self._grounds[0]).envelope
+        of = read_letter(self._grounds[0]).envelope
         envelope = replace(of, attempt=0, sender=self.setting.me, incarnation=self.setting.incarnation)
         return [seal(Handed(self._grounds), envelope, self.setting.identity)]
 
     def _evidence(self, letter: Letter[Evidence]) -> list[Effect]:
         """A proof against a liar, by whoever: it is left out from now on."""
         try:
-            liar = evidence.check(letter.message.proof, self.setting.roster, self.setting.run)
+            liar = evidence.convict(letter.message.proof, self.setting.roster, self.setting.run)
         except Malformed as malformed:
             wrong = EvidenceRejected(peer=letter.sender, evidence=str(malformed))
             return self.breach(wrong)  # of the round here: the letter's own is its sender's to choose

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from p2pfl import codec
 from p2pfl.codec import Pieces
 from p2pfl.keys import Secret
-from p2pfl.messages import Ballot, Bundle, Certificate, Leave, Letter, Members, Message, Ready, narrow, read
+from p2pfl.messages import Ballot, Bundle, Certificate, Leave, Letter, Members, Message, Ready, narrow, read_letter
 from p2pfl.sharing.events import OfAttempt, Persist, Send, Stored, Vector
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.peers import PeerView
@@ -66,17 +66,18 @@ def restore(setting: Context, others: PeerView, data: bytes) -> State:
     state.view, state.record, state.signed, state.grounds = view, record, bool(record), tuple(grounds)
     if state.last_abandon is not None:
         state.outbox.append(Send(None, state.last_abandon))
-    state.bundles = {letter.sender: letter for letter in (narrow(read(wire), Bundle) for wire in bundles)}
+    state.bundles = {letter.sender: letter for letter in (narrow(read_letter(wire), Bundle) for wire in bundles)}
     for name, share, salt, edge, path in backups:
         state.backups[name] = Backup(Secret(share, f"share of {name}'s self-mask seed"), salt, edge, path)
     self_mask, nonce, bundle = secrets
     if bundle:
-        state.deal = Deal(Secret(self_mask, "self-mask seed"), Secret(nonce, "nonce"), narrow(read(bundle), Bundle))
+        dealt = narrow(read_letter(bundle), Bundle)
+        state.deal = Deal(Secret(self_mask, "self-mask seed"), Secret(nonce, "nonce"), dealt)
     return state
 
 
 def _letter(wire: bytes, kind: type[M]) -> Letter[M] | None:
-    return narrow(read(wire), kind) if wire else None
+    return narrow(read_letter(wire), kind) if wire else None
 
 
 def pack_sums(vectors: tuple[Vector, ...], attempt: bytes) -> Pieces:

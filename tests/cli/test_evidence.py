@@ -22,7 +22,7 @@ from p2pfl.node.effects import EffectRunner
 from p2pfl.node.progress import Progress, RuleBroken
 from p2pfl.peer import sums_run, training_run
 from p2pfl.sharing import events as e
-from p2pfl.sharing.evidence import check
+from p2pfl.sharing.evidence import convict
 from tests.node.runs.homes import NAMES, Place, places
 
 ME, LIAR, OTHER = NAMES
@@ -133,7 +133,7 @@ def test_a_proof_is_written_to_a_file_that_others_check_with_peers_yaml_alone(de
     status, written = desk.shown("-o", "out.proof")
     assert (status, written["path"], written["convicts"]) == (0, "out.proof", LIAR)
     wires = codec.unpack((desk.folder / "out.proof").read_bytes(), most=1 << 20, items=8)
-    assert check(wires, desk.place.federation.roster) == LIAR
+    assert convict(wires, desk.place.federation.roster) == LIAR
     status, checked = desk.shown("--check", "out.proof", "--peers", "peers.yaml", "--home", "nowhere")
     assert (status, checked) == (0, {key: value for key, value in written.items() if key != "path"})
     status, out, _ = desk.p2pfl("--check", "out.proof")

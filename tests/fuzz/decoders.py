@@ -146,14 +146,15 @@ def _rows(data: bytes) -> Any:
 
 def _certified(data: bytes) -> Any:
     return [
-        certificate.check_certificate(messages.narrow(messages.read(one), messages.Certificate), paper.roster)
+        certificate.check_certificate(messages.narrow(messages.read_letter(one), messages.Certificate), paper.roster)
         for one in _rows(data)
     ]
 
 
 def _composed(data: bytes) -> Any:
     return [
-        certificate.compose(messages.narrow(messages.read(one), messages.Members), paper.roster) for one in _rows(data)
+        certificate.compose(messages.narrow(messages.read_letter(one), messages.Members), paper.roster)
+        for one in _rows(data)
     ]
 
 
@@ -520,10 +521,11 @@ def _table() -> tuple[Decoder, ...]:
                 ("codec:split_tail",), lambda found: b"".join(codec.with_tail(*found))),
         Decoder("row", lambda data: codec.read_row(data, ROW, most=4096, items=8), (Malformed,), (PLACE,),
                 ("codec:read_row",), codec.pack),
-        Decoder("letter", messages.read, (Malformed,), LETTERS, ("messages.letters:read",), _written, fixed=8 * MIB),
+        Decoder("letter", messages.read_letter, (Malformed,), LETTERS, ("messages.letters:read_letter",), _written,
+                fixed=8 * MIB),
         Decoder("signed letter", lambda data: messages.open_letter(data, ROSTER, messages.Message), (Malformed,),
                 LETTERS, (), _written, fixed=8 * MIB),
-        Decoder("resigned letter", lambda data: [authentic(messages.read(one), ROSTER) for one in _rows(data)],
+        Decoder("resigned letter", lambda data: [authentic(messages.read_letter(one), ROSTER) for one in _rows(data)],
                 (Malformed,), tuple(map(_bodies, LETTERS)), (), fixed=8 * MIB),
         Decoder("hello", _greet, (P2PFLError,), (_hello(), _hello(LETTERS[3:5])), (), fixed=8 * MIB),
         Decoder("resigned hello", _greet_signed, (P2PFLError, Malformed),
@@ -532,7 +534,7 @@ def _table() -> tuple[Decoder, ...]:
                 fixed=8 * MIB),
         Decoder("certificate", _certified, (Malformed,), _certificates(), (), fixed=8 * MIB),
         Decoder("members", _composed, (Malformed,), (_bodies(MEMBERS.wire),), (), fixed=8 * MIB),
-        Decoder("evidence", lambda data: evidence.check(_rows(data), paper.roster), (Malformed,), _proofs(), (),
+        Decoder("evidence", lambda data: evidence.convict(_rows(data), paper.roster), (Malformed,), _proofs(), (),
                 fixed=8 * MIB),
         Decoder("entries", _recorded, (Malformed, KeyError), tuple(record for record, _ in books.federation_records()),
                 ("sharing.history:_run",), factor=80),

@@ -37,7 +37,7 @@ from p2pfl.messages import (
     Root,
     Want,
     open_letter,
-    read,
+    read_letter,
     seal,
 )
 from p2pfl.node.hello import Greetings, Pledge, Standing
@@ -296,7 +296,7 @@ def test_an_epsilon_as_this_program_writes_it_passes_the_door_and_the_ledger(spe
 def test_what_nobody_signed_shows_nothing_of_this_site() -> None:
     """A chunk is bound by a digest that is signed, and is not signed itself: anybody can write one in any name."""
     a, b = Site("a", reached=(2, 0)), Site("b")
-    plain = read(b.greets.greeting("a", NONCE))
+    plain = read_letter(b.greets.greeting("a", NONCE))
     assert isinstance(plain.message, Hello)
     for message in (Chunk(RUN, 0, b"words"), Reveal((("a", bytes(32)),)), Want("vote", ())):
         forged = seal(message, said("a", 1 << 50).envelope, IDENTITIES["a" if message.signed else "b"])

@@ -60,7 +60,7 @@ class Paper:
         bound = [edge_commitment(each, b"") for each in salts]
         leaves = [share_leaf(*row) for row in zip(salts, bound, backups, strict=True)]
         body = Bundle(commitment("self-mask", self_mask), commitment("nonce", nonce), merkle.root(leaves))
-        paths = [merkle.path(leaves, place) for place in range(len(leaves))]
+        paths = merkle.paths(leaves)
         rows = tuple((name, *row) for row in zip(backups, salts, bound, paths, strict=True))
         return Dealt(self.by(name, body, attempt=attempt), self_mask, nonce, rows)
 

@@ -91,7 +91,7 @@ def refused(lies: dict[str, Lie], error: type[P2PFLError], text: str = "", **mor
 def proven(federation: SimulatedFederation) -> set[str]:
     """Who is convicted by evidence that honest peers told to all."""
     return {
-        evidence.check(letter.message.proof, federation.roster)
+        evidence.convict(letter.message.proof, federation.roster)
         for _, letter in federation.log
         if isinstance(letter.message, m.Evidence) and letter.sender not in federation.lies
     }

@@ -85,7 +85,7 @@ def smaller(state: State, left_out: str) -> None:
     def kept(rows: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(rows[place] for place in keep)
 
-    gone = m.read(message.bundles[state.names.index(left_out)])
+    gone = m.read_letter(message.bundles[state.names.index(left_out)])
     acks = tuple((process, signature, ((left_out, gone.digest),)) for process, signature, _ in kept(message.acks))
     made = m.Members(names, kept(message.bundles), acks, kept(message.proposes), names, message.deadline_ms, ())
     d, view = attempt_digest(members := by("site-1", made)), digest("view")

@@ -15,7 +15,7 @@ from p2pfl.codec import Malformed
 from p2pfl.keys import digest
 from p2pfl.messages import Letter, Message
 from p2pfl.sharing.digests import attempt_digest, chunk_leaf, roots_digest, sum_digest
-from p2pfl.sharing.evidence import check, convicts
+from p2pfl.sharing.evidence import convict, convicted
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.forms import Forms
 from tests.sharing.letters import Paper
@@ -117,7 +117,7 @@ PROOFS: dict[str, Callable[[], Sequence[Letter]]] = {
 
 
 def judged(letters: Iterable[Letter]) -> str:
-    return convicts([letter.wire for letter in letters], paper.roster)
+    return convicted([letter.wire for letter in letters], paper.roster)
 
 
 @pytest.mark.claim("LIAR-1")
@@ -216,8 +216,8 @@ INNOCENT: dict[str, Callable[[], Sequence[Letter]]] = {
 def test_what_an_honest_peer_may_sign_or_others_may_make_up_convicts_nobody(name: str) -> None:
     wires = [letter.wire for letter in INNOCENT[name]()]
     with pytest.raises(Malformed):
-        check(wires, paper.roster)
-    assert convicts(wires, paper.roster) == ""
+        convict(wires, paper.roster)
+    assert convicted(wires, paper.roster) == ""
 
 
 # ── roots that an accuser makes up ────────────────────────────────────────────────────────────────────────────
@@ -289,4 +289,4 @@ def test_a_set_that_the_accuser_made_up_carries_no_proof(survivors: tuple[str, .
 def test_what_is_no_letter_of_the_roster_is_malformed(wire: bytes) -> None:
     for proof in ([wire], [root(LIAR).wire, wire], [wire, root(LIAR).wire]):
         with pytest.raises(Malformed):
-            check(proof, paper.roster)
+            convict(proof, paper.roster)

@@ -14,9 +14,9 @@ from p2pfl import merkle
 from p2pfl import messages as m
 from p2pfl.codec import Malformed
 from p2pfl.keys import digest
-from p2pfl.messages import Letter, Message, open_letter, read, seal
+from p2pfl.messages import Letter, Message, open_letter, read_letter, seal
 from p2pfl.sharing.digests import attempt_digest, chunk_leaf
-from p2pfl.sharing.evidence import convicts
+from p2pfl.sharing.evidence import convicted
 from p2pfl.sharing.field import FIELDS
 from p2pfl.simulate import CALM, SimulatedFederation, Weather
 
@@ -58,7 +58,7 @@ def letters_of(name: str) -> list[Letter]:
 
 def _letter(wire: bytes) -> Letter | None:
     try:
-        return read(wire)
+        return read_letter(wire)
     except Malformed:
         return None
 
@@ -68,7 +68,7 @@ def of_kind(name: str, kind: type[Message]) -> list[Letter]:
 
 
 def guilty(name: str, letters: Iterable[Letter]) -> str:
-    return convicts([letter.wire for letter in letters], ran(name).roster)
+    return convicted([letter.wire for letter in letters], ran(name).roster)
 
 
 @pytest.mark.claim("LIAR-4")

@@ -133,7 +133,7 @@ def test_check_refuses_another_type_another_shape_and_a_word_of_p() -> None:
     field = FIELDS[31]
     for bad in (np.zeros(3, np.uint64), np.zeros((2, 2), field.dtype), words([field.p], field)):
         with pytest.raises(NotInField):
-            field.check(bad)
+            field.check_words(bad)
 
 
 def test_vectors_of_unlike_lengths_and_no_vectors_are_refused() -> None:

@@ -257,7 +257,7 @@ def test_whom_more_than_c_named_stays_when_there_is_no_quorum_without_it() -> No
 def another_bundle(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
     """The same share under a second bundle, of which nobody else hears."""
     assert isinstance(letter.message, m.Share)
-    held = m.read(letter.message.bundle)
+    held = m.read_letter(letter.message.bundle)
     body = replace(held.message, nonce=bytes(32))  # type: ignore[type-var]
     return replace(letter.message, bundle=m.seal(body, held.envelope, liar.identity).wire)
 

@@ -50,7 +50,7 @@ def test_only_what_is_asked_for_is_handed_on() -> None:
     assert asks(federation, found, (ME, NONCE), (ME, TAGS)) == []  # there is none yet
     (handed,) = asks(federation, found, *[(name, ROOT) for name in found.state.roots])
     assert isinstance(handed.letter.message, m.Handed)
-    assert {type(m.read(wire).message) for wire in handed.letter.message.letters} == {m.Root}
+    assert {type(m.read_letter(wire).message) for wire in handed.letter.message.letters} == {m.Root}
 
 
 def test_signed_statements_are_asked_for_before_words() -> None:

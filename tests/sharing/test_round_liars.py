@@ -37,13 +37,13 @@ def other_bundle(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
     assert isinstance(share, m.Share)
     leaves = [share_leaf(share.salt, edge_commitment(share.salt, share.edge), share.backup)] * len(names)
     bundle = resealed(liar, letter, m.Bundle(bytes(32), bytes(32), merkle.root(leaves)))
-    return replace(share, bundle=bundle.wire, path=merkle.path(leaves, names.index(peer)))
+    return replace(share, bundle=bundle.wire, path=merkle.paths(leaves)[names.index(peer)])
 
 
 def bundle_in(change: Callable[[SimulatedPeer, Letter], bytes]) -> Callable[[SimulatedPeer, str, Letter], Message]:
     def alter(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
         assert isinstance(letter.message, m.Share)
-        return replace(letter.message, bundle=change(liar, m.read(letter.message.bundle)))
+        return replace(letter.message, bundle=change(liar, m.read_letter(letter.message.bundle)))
 
     return alter
 
@@ -164,7 +164,7 @@ def acked(change: Callable[[SimulatedPeer, m.Members], object]) -> Lie:
 
 def signed(liar: SimulatedPeer, message: m.Members, attempt: int = 0, **others: bytes) -> object:
     """The liar's good signature over an acknowledgement of these bundles, or of others."""
-    dealt = [m.read(wire) for wire in message.bundles]
+    dealt = [m.read_letter(wire) for wire in message.bundles]
     held = tuple((one.sender, others.get(one.sender.replace("-", "_"), one.digest)) for one in dealt)
     own = dealt[place_of(liar, message)]
     return short(resealed(liar, own, m.Ack(held), attempt=attempt), message.survivors)

@@ -17,7 +17,7 @@ from p2pfl.messages import Letter, open_letter
 from p2pfl.sharing import events as e
 from p2pfl.sharing import shamir
 from p2pfl.sharing.digests import commitment, edge_commitment, share_leaf
-from p2pfl.sharing.evidence import convicts
+from p2pfl.sharing.evidence import convicted
 from p2pfl.sharing.graph import outgoing
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import share as shares
@@ -83,7 +83,7 @@ def test_q_minus_one_shares_open_the_self_mask_and_no_edge_seed(n: int) -> None:
             one = share_of(found[dealer, holder])
             bound, place = edge_commitment(one.salt, one.edge), names.index(holder)
             shown = share_leaf(one.salt, bound, one.backup)
-            assert merkle.check(bundle_of(federation, found[dealer, holder]).shares, shown, place, n, one.path)
+            assert merkle.includes(bundle_of(federation, found[dealer, holder]).shares, shown, place, n, one.path)
             rows[place] = one.backup
             assert one.edge == b"" or one.edge not in (one.salt, bound, one.backup, *one.path)
         opened = {shamir.combine(dict(chosen)) for chosen in itertools.combinations(rows.items(), threshold)}
@@ -115,8 +115,8 @@ def test_a_leaf_is_bound_to_its_salt_seed_share_place_and_dealer(what: str, bit:
         path = (flipped(path[0]), *path[1:]) if bit else path[:-1]
     else:
         root = bundle_of(federation, found["site-2", "site-1"]).shares
-    assert not merkle.check(root, share_leaf(salt, edge_commitment(salt, edge), backup), place, 4, path)
-    assert merkle.check(
+    assert not merkle.includes(root, share_leaf(salt, edge_commitment(salt, edge), backup), place, 4, path)
+    assert merkle.includes(
         bundle_of(federation, found["site-0", "site-1"]).shares,
         share_leaf(one.salt, edge_commitment(one.salt, one.edge), one.backup),
         1,
@@ -283,7 +283,7 @@ def test_a_second_bundle_of_one_process_is_two_statements_that_convict_it() -> N
     effects = found.handle(e.Received(found.state.now, said_anew(federation, letters[0], nonce=bytes(32))))
     (accused,) = [one for one in effects if isinstance(one, e.Accuse)]
     assert (accused.peer, type(accused.error)) == (letters[0].sender, TwoStatements)
-    assert convicts(accused.proof, federation.roster) == letters[0].sender
+    assert convicted(accused.proof, federation.roster) == letters[0].sender
     assert found.state.bundles[letters[0].sender] == before
 
 

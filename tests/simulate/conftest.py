@@ -14,6 +14,6 @@ from p2pfl.messages import letters
 def letters_read_once() -> Iterator[None]:
     """A letter that goes to all is decoded by each; here by the first alone, since a letter never changes."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(letters, "read", functools.lru_cache(maxsize=4096)(letters.read))
+    patch.setattr(letters, "read_letter", functools.lru_cache(maxsize=4096)(letters.read_letter))
     yield
     patch.undo()

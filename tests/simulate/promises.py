@@ -172,7 +172,7 @@ def revealed_only_under_a_certificate(federation: SimulatedFederation, honest: C
         chosen = sets[best[0]]
         rows = message.seeds if isinstance(message, m.Reveal) else message.shares
         assert {row[0] for row in rows} <= set(chosen.survivors), f"{letter.sender} opened somebody who is not in U"
-        bundles = {one.sender: one.message for one in map(m.read, chosen.bundles)}
+        bundles = {one.sender: one.message for one in map(m.read_letter, chosen.bundles)}
         for name, seed in message.seeds if isinstance(message, m.Reveal) else ():
             made = bundles[name]
             assert isinstance(made, m.Bundle)
@@ -261,7 +261,7 @@ def nobody_honest_is_accused(federation: SimulatedFederation, honest: Collection
     for _, letter in of_the_honest(federation, honest):
         if isinstance(letter.message, m.Evidence):
             run = letter.envelope.run
-            assert evidence.check(letter.message.proof, federation.roster, run) not in honest
+            assert evidence.convict(letter.message.proof, federation.roster, run) not in honest
 
 
 def everything_is_final(federation: SimulatedFederation, beside: Collection[str] = ()) -> None:

@@ -14,7 +14,7 @@ import pytest
 from p2pfl import merkle
 from p2pfl import messages as m
 from p2pfl.keys import digest
-from p2pfl.messages import Letter, Message, read
+from p2pfl.messages import Letter, Message, read_letter
 from p2pfl.sharing import certificate, disclosure, record, state
 from p2pfl.sharing import events as e
 from p2pfl.sharing.certificate import Composition
@@ -65,7 +65,7 @@ def two_faced_coordinator(patch: pytest.MonkeyPatch) -> Attacked:
         if not isinstance(message, m.Members) or to != VICTIM:
             return (letter,)
         place = message.survivors.index(COORDINATOR)
-        own = read(message.proposes[place])
+        own = read_letter(message.proposes[place])
         other = resealed_as(liar, own, replace(own.message, support=b"\x01")).wire  # type: ignore[type-var]
         proposes = (*message.proposes[:place], other, *message.proposes[place + 1 :])
         return (resealed_as(liar, letter, replace(message, proposes=proposes)),)
@@ -195,7 +195,7 @@ def test_c_liars_that_name_a_victim_do_not_put_it_out(monkeypatch: pytest.Monkey
 
 def test_were_c_names_enough_the_victim_would_be_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def one_is_enough(_: object, grounds: Iterable[bytes]) -> frozenset[str]:
-        votes = [read(wire).message for wire in grounds]
+        votes = [read_letter(wire).message for wire in grounds]
         return frozenset(name for vote in votes if isinstance(vote, m.Ballot) for name in vote.waited_for)
 
     monkeypatch.setattr(members, "_excused", one_is_enough)
@@ -240,11 +240,11 @@ def another_bundle(liar: SimulatedPeer, to: str, letter: Letter) -> Message:
     """The same share, under another bundle."""
     message, names = letter.message, liar.roster.names
     assert isinstance(message, m.Share)
-    made = read(message.bundle)
+    made = read_letter(message.bundle)
     leaves = [share_leaf(message.salt, edge_commitment(message.salt, message.edge), message.backup)] * len(names)
     other = replace(made.message, shares=merkle.root(leaves))  # type: ignore[type-var]
     bundle = resealed_as(liar, made, other).wire
-    return replace(message, bundle=bundle, path=merkle.path(leaves, names.index(to)))
+    return replace(message, bundle=bundle, path=merkle.paths(leaves)[names.index(to)])
 
 
 def test_a_set_over_two_bundles_of_one_dealer_costs_no_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +265,7 @@ def test_were_acknowledgements_not_compared_one_death_costs_all(
     def of_what_it_carries(letter: Letter, roster: object) -> Composition:
         message = letter.message
         assert isinstance(message, m.Members)
-        bundles, proposals = map(read, message.bundles), map(read, message.proposes)
+        bundles, proposals = map(read_letter, message.bundles), map(read_letter, message.proposes)
         return Composition({one.sender: one.digest for one in bundles}, {one.sender: one.message for one in proposals})  # type: ignore[misc]
 
     refusal = members.refusal
@@ -299,7 +299,7 @@ def late_share() -> Attacked:
     leaves = [share_leaf(mine.salt, edge_commitment(mine.salt, b""), mine.backup)] * 4
     bundle = m.Bundle(commitment("self-mask", mask), commitment("nonce", mask), merkle.root(leaves))
     wire = world.sealed(DEALER, bundle, process=process).wire
-    again = m.Share(wire, b"", mine.backup, mine.salt, merkle.path(leaves, world.roster.index(VICTIM)))
+    again = m.Share(wire, b"", mine.backup, mine.salt, merkle.paths(leaves)[world.roster.index(VICTIM)])
     world.say(DEALER, VICTIM, again, process=process)
     world.say(DEALER, VICTIM, m.Reveal(((DEALER, mask),)))
     return world

@@ -219,7 +219,7 @@ def deal_wrongly(liar: SimulatedPeer, own: State) -> None:
     ]
     bundle = resealed_as(liar, deal.bundle, replace(deal.bundle.message, shares=merkle.root(leaves)))  # type: ignore[type-var]
     shares = {
-        name: replace(one, bundle=bundle.wire, backup=backup, path=merkle.path(leaves, place))
+        name: replace(one, bundle=bundle.wire, backup=backup, path=merkle.paths(leaves)[place])
         for place, (name, one, backup) in enumerate(zip(names, dealt, backups, strict=True))
     }
     own.deal = replace(deal, bundle=bundle, shares=shares)

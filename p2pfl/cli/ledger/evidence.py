@@ -24,7 +24,7 @@ from p2pfl.home import Home
 from p2pfl.home.sealing import EVIDENCE
 from p2pfl.keys import digest
 from p2pfl.ledger.log import Log
-from p2pfl.messages import Letter, Message, read, read_proof
+from p2pfl.messages import Letter, Message, read_letter, read_proof
 from p2pfl.node.logs import epochs_of
 from p2pfl.roster import Roster
 
@@ -75,10 +75,10 @@ def judged(name: str, data: bytes, *rosters: Roster) -> Proof:
     letters: tuple[Letter[Message], ...] = ()
     try:
         wires = read_proof(data)
-        letters = tuple(read(wire) for wire in wires)
+        letters = tuple(read_letter(wire) for wire in wires)
         epoch = letters[0].envelope.epoch if letters else 0
         roster = next((one for one in rosters if one.epoch == epoch), rosters[-1])
-        return Proof(name, data, letters, proofs.check(wires, roster), "")
+        return Proof(name, data, letters, proofs.convict(wires, roster), "")
     except codec.Malformed as error:
         return Proof(name, data, letters, "", str(error))
 

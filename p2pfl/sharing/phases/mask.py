@@ -159,9 +159,9 @@ def _masked(state: State, segment: int, vector: Vector, ahead: tuple[Vector, ...
     out = words if words.flags.writeable else None
     if not _fits(state, vector, ahead):
         made, received, own = edges(state, peers, own=True).streams(segment)
-        return combine(field.check(words), [*received, *own], made, field, out=out)
+        return combine(field.check_words(words), [*received, *own], made, field, out=out)
     masks = ahead[0].words[: words.size]
-    masked = field.add(field.check(words), masks, out=masks if out is None else out)
+    masked = field.add(field.check_words(words), masks, out=masks if out is None else out)
     known = state.ahead_with.keys()
     more, less = edges(state, peers - known, own=False), edges(state, frozenset(known - peers), own=False)
     (made, received, _), (unmade, unreceived, _) = more.streams(segment), less.streams(segment)

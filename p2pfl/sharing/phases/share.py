@@ -48,7 +48,7 @@ def deal(state: State, event: Begin | None = None) -> list[Effect]:
     bundle = state.seal(
         Bundle(commitment("self-mask", self_mask.reveal()), commitment("nonce", nonce.reveal()), merkle.root(leaves))
     )
-    paths = merkle.paths_of(list(map(merkle.leaf_hash, leaves)))
+    paths = merkle.paths(leaves)
     shares = {
         name: Share(bundle.wire, seeds[place], backups[place], salts[place], paths[place])
         for place, name in enumerate(names)
@@ -108,7 +108,7 @@ def _bundle_of(state: State, letter: Letter[Share]) -> Letter[Bundle]:
         found = f"edge seed of {len(share.edge)} bytes against the graph's direction"
         raise BundleRejected(peer=dealer, evidence=found)
     shown = share_leaf(share.salt, edge_commitment(share.salt, share.edge), share.backup)
-    if not merkle.check(bundle.message.shares, shown, here, len(names), share.path):
+    if not merkle.includes(bundle.message.shares, shown, here, len(names), share.path):
         raise BundleRejected(peer=dealer, evidence="the share is not under the bundle's root")
     return bundle
 

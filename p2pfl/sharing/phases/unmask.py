@@ -104,7 +104,7 @@ def accept_shares(state: State, letter: Letter[BackupShare]) -> list[Effect]:
     for name, share, salt, edge, path in message.shares:
         bundle = state.bundles[name].message if name in state.survivors else None
         shown = share_leaf(salt, edge, share)
-        if bundle is None or not merkle.check(bundle.shares, shown, place, state.n, path):
+        if bundle is None or not merkle.includes(bundle.shares, shown, place, state.n, path):
             raise BackupRejected(peer=letter.sender, evidence=f"its share of {name}'s seed is not under the root")
         state.pieced.setdefault(name, {})[letter.sender] = share
         state.shown_shares.setdefault(name, {})[letter.sender] = letter
