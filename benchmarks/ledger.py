@@ -24,10 +24,11 @@ from p2pfl.home import Home
 from p2pfl.home.disk import Disk
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Identity, digest, signing_input
-from p2pfl.ledger import entry
-from p2pfl.ledger.entry import FIRST, AttemptId, Entry
+from p2pfl.ledger.entry import FIRST, Entry
+from p2pfl.ledger.federation_kinds import GenesisEntry
 from p2pfl.ledger.log import Item, Log
 from p2pfl.ledger.read_log import HashChain, read_log
+from p2pfl.ledger.site_kinds import BallotEntry
 from p2pfl.ledger.verify import check_federation
 
 GROUP = 64
@@ -37,17 +38,30 @@ RUN = bytes(32)
 
 def ballots(count: int) -> list[Item]:
     """Site entries of the commonest kind."""
-    return [
-        (entry.ballot(AttemptId(RUN, 1, k, 0), time=k, survivors=True, attempt_digest=RUN, view=RUN), {})
-        for k in range(count)
-    ]
+    return [(ballot(k).record, {}) for k in range(count)]
+
+
+def ballot(number: int) -> BallotEntry:
+    """A vote in the first attempt of a round."""
+    return BallotEntry(
+        time=number,
+        run=RUN,
+        epoch=1,
+        round=number,
+        attempt=0,
+        vote="SURVIVORS",
+        attempt_digest=RUN,
+        view=RUN,
+        waited_for=(),
+    )
 
 
 def rounds(count: int) -> list[Entry]:
     """A federation log: a genesis and rounds, each signed by all five."""
     names, hashed = list(SITES), "0" * 64
     peers = [(name, site.key) for name, site in SITES.items()]
-    records = [entry.genesis(federation="benchmark", epoch=1, federation_digest=RUN, peers=peers, settings={})]
+    first = GenesisEntry(federation="benchmark", epoch=1, federation_digest=RUN, peers=peers, settings={})
+    records = [first.record]
     base = hashed
     for k in range(1, count + 1):
         records.append(

@@ -118,7 +118,7 @@ class Access:
         """The peer, joined; that `command` was run is noted in the site log. Signals end it well (`stopping`)."""
         from p2pfl.cli.options import listening
         from p2pfl.cli.stopping import stoppable
-        from p2pfl.ledger import entry as entries
+        from p2pfl.ledger.site_kinds import OperatorEntry
         from p2pfl.peer import Peer
 
         listen = listening(self.listen) if self.listen else None
@@ -134,7 +134,7 @@ class Access:
         ) as peer:
             if self.document is not None and federation.agreement is not None:
                 options["agreement"] = federation.agreement.hex()
-            noted = entries.operator(time=peer.logs.time, command=command, options=options)
+            noted = OperatorEntry(time=peer.logs.time, command=command, options=options)
             await asyncio.to_thread(peer.logs.note, noted)
             async with monitor.shown(peer), stoppable(peer):
                 yield peer

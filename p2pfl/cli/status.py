@@ -40,9 +40,10 @@ def _facts(home: Home) -> dict[str, Any]:
     if seen is not None and seen["process"] == process and not link_status.is_there(seen, process):
         process = None  # a later process of that number, which has nothing to do with this home
     federation, site = Log.open(home, "federation"), Log.open(home, "site")
-    records = [entries.read(one.record) for one in federation.records()]
+    records = [entries.read_record(one.record) for one in federation.records()]
     rounds = [held for held in records if held["kind"] == "round"]
-    charges = [held for held in map(entries.read, (one.record for one in site.records())) if held["kind"] == "charge"]
+    own = [entries.read_record(one.record) for one in site.records()]
+    charges = [held for held in own if held["kind"] == "charge"]
     model = home.read(ITEM)
     return {
         "name": home.name,

@@ -72,7 +72,7 @@ def rosters(exported: Exported, path: str) -> list[Roster]:
         if one is None:
             continue
         try:
-            held = entries.read(one.record)
+            held = entries.read_record(one.record)
             if lineage is None:
                 lineage = Lineage.of_genesis(one.record)
                 _all_signed(one, lineage.roster)

@@ -82,6 +82,6 @@ def check_carried(both: Both) -> Iterator[Finding]:
 
 def _facts(one: entries.Entry) -> Facts:
     try:
-        return entries.read(one.record)
+        return entries.read_record(one.record)
     except ValueError:
         return {}

@@ -176,8 +176,8 @@ class Log:
 
     def _check(self, record: bytes, signatures: Mapping[str, bytes]) -> None:
         try:
-            held = entries.read(record)
-            if entries.KINDS[held["kind"]].log != self.which:
+            held = entries.read_record(record)
+            if entries.KINDS[held["kind"]].in_log != self.which:
                 raise Malformed(f"{held['kind']} belongs to the other log")
             for name, signature in signatures.items():
                 if not NAME.fullmatch(name) or len(signature) != SIGNATURE_BYTES:

@@ -103,7 +103,7 @@ def check_federation(log: Sequence[Entry]) -> list[Finding]:
     if not log:
         return findings
     try:
-        first = entries.read(log[0].record)
+        first = entries.read_record(log[0].record)
     except ValueError as error:
         return [Finding("federation", f"not a genesis: {error}", 0)]
     if first["kind"] != "genesis":
@@ -116,14 +116,14 @@ def check_federation(log: Sequence[Entry]) -> list[Finding]:
     past, covered = _Past(), _covered(log, rosters)
     for entry, roster in zip(log, rosters, strict=True):
         try:
-            held = entries.read(entry.record)
+            held = entries.read_record(entry.record)
         except UnknownKind as error:
             findings.append(Finding("federation", f"unsupported: {error}", entry.index))
             continue
         except ValueError as error:
             findings.append(Finding("federation", f"malformed: {error}", entry.index))
             continue
-        if entries.KINDS[held["kind"]].log != "federation":
+        if entries.KINDS[held["kind"]].in_log != "federation":
             findings.append(Finding("federation", f"{held['kind']} does not belong in this log", entry.index))
             continue
         enough = 0 if entry.index in covered else roster.quorums.q
@@ -153,7 +153,7 @@ def _covered(log: Sequence[Entry], rosters: Sequence[Roster]) -> set[int]:
     rested_on: set[str] = set()  # digests of records that a signed or covered round names as its base
     for entry in reversed(log):
         try:
-            held = entries.read(entry.record)
+            held = entries.read_record(entry.record)
         except ValueError:
             continue
         if held["kind"] != "round":
@@ -257,14 +257,14 @@ def check_site(log: Sequence[Entry]) -> list[Finding]:
     spent = 0.0
     for entry in log:
         try:
-            held = entries.read(entry.record)
+            held = entries.read_record(entry.record)
         except UnknownKind as error:
             findings.append(Finding("site", f"unsupported: {error}", entry.index))
             continue
         except ValueError as error:
             findings.append(Finding("site", f"malformed: {error}", entry.index))
             continue
-        if entries.KINDS[held["kind"]].log != "site":
+        if entries.KINDS[held["kind"]].in_log != "site":
             findings.append(Finding("site", f"{held['kind']} does not belong in this log", entry.index))
         if held["kind"] == "ballot":
             place = (held["run"], held["epoch"], held["round"], held["attempt"])

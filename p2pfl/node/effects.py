@@ -230,7 +230,7 @@ class EffectRunner:
 
     async def _note(self, active: ActiveRun, kind: str, facts: dict[str, Any]) -> None:
         setting = active.run.setting
-        await asyncio.to_thread(self.logs.noted, setting.run, setting.roster.epoch, kind, facts)
+        await asyncio.to_thread(self.logs.note_of_round, setting.run, setting.roster.epoch, kind, facts)
 
     async def _accuse(self, active: ActiveRun, effect: e.Accuse) -> None:
         proof = codec.pack(effect.proof) if effect.proof else b""
@@ -238,7 +238,7 @@ class EffectRunner:
         if named is not None:
             await asyncio.to_thread(self.home.replace, f"{EVIDENCE}/{named.hex()[:16]}", proof)
         facts = {"round": effect.round, "attempt": effect.attempt, "peer": effect.peer, "code": effect.error.code}
-        await self._note(active, "breach", {**facts, "proof": named})
+        await self._note(active, "breach", {**facts, "proof": named.hex() if named else None})
         self.observer(RuleBroken(effect.peer, effect.error, proof=named.hex()[:16] if named else ""))
 
     async def note_breach(self, active: ActiveRun, error: RemoteProtocolError) -> None:

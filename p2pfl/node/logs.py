@@ -18,9 +18,10 @@ from p2pfl.federation import Federation
 from p2pfl.federation.membership import Change, Epochs
 from p2pfl.home import Home
 from p2pfl.keys import Identity
-from p2pfl.ledger import entry as entries
-from p2pfl.ledger.entry import AttemptId
+from p2pfl.ledger.entry import entry_of
+from p2pfl.ledger.federation_kinds import AgreementEntry, GenesisEntry
 from p2pfl.ledger.log import Log
+from p2pfl.ledger.site_kinds import DroppedEntry, SiteEntry, StartEntry
 from p2pfl.node.hello import Pledge
 from p2pfl.sharing.digests import base_digest
 from p2pfl.sharing.history import NO_BASE, Base, SignedRecord
@@ -42,19 +43,20 @@ def genesis_of(federation: Federation) -> bytes:
         "compression": federation.compression.method,
         "weights": federation.weights,
     }
-    return entries.genesis(
+    return GenesisEntry(
         federation=federation.name,
         epoch=roster.epoch,
         federation_digest=federation.digest,
         peers=[(member.name, member.key) for member in roster.members],
         settings=settings,
-    )
+    ).record
 
 
 def pledge_of(federation: Federation) -> Pledge:
     """The records that every site signs when it joins."""
-    roster, agreement = federation.roster, federation.agreement
-    signed = entries.agreement(epoch=roster.epoch, sha256=agreement, members=roster.names) if agreement else b""
+    roster, signed = federation.roster, b""
+    if federation.agreement is not None:
+        signed = AgreementEntry(epoch=roster.epoch, sha256=federation.agreement, members=roster.names).record
     return Pledge(genesis_of(federation), signed, federation.genesis)
 
 
@@ -112,9 +114,9 @@ class Logs:
         for log in (self.federation, self.site):
             if log.torn is not None:
                 segment, size = log.torn
-                self.note(entries.dropped(time=self.time, log=log.which, segment=segment, size=size))
+                self.note(DroppedEntry(time=self.time, log=log.which, segment=segment, bytes=size))
         python = ".".join(map(str, sys.version_info[:3]))
-        self.note(entries.start(time=self.time, version=__version__, python=python, incarnation=incarnation))
+        self.note(StartEntry(time=self.time, version=__version__, python=python, incarnation=incarnation.hex()))
         with self._lock:
             if len(self.federation):
                 self.federation.sign_head(self._identity)
@@ -239,39 +241,18 @@ class Logs:
             if late:
                 self.federation.add_signatures(last, late)
 
-    def note(self, record: bytes) -> None:
+    def note(self, entry: SiteEntry) -> None:
         """One entry of the site log."""
+        self._note(entry.record)
+
+    def note_of_round(self, run_id: bytes, epoch: int, kind: str, facts: Mapping[str, Any]) -> None:
+        """A fact of a round, as the round tells it (`sharing.events.Noted`), with what a round does not know."""
+        entry = entry_of({"kind": kind, "time": self.time, "run": run_id.hex(), "epoch": epoch, **facts})
+        self._note(entry.record)
+
+    def _note(self, record: bytes) -> None:
         with self._lock:
             self.site.append(record)
-
-    def noted(self, run_id: bytes, epoch: int, kind: str, facts: Mapping[str, Any]) -> None:
-        """A fact of a round, as the round tells it."""
-        place = AttemptId(run_id, epoch, facts["round"], facts["attempt"])
-        if kind == "commitment":
-            digest = bytes.fromhex(facts["digest"])
-            self.note(entries.commitment(place, time=self.time, of="bundle", digest=digest))
-        elif kind == "ballot":
-            self.note(
-                entries.ballot(
-                    place,
-                    time=self.time,
-                    survivors=facts["survivors"],
-                    attempt_digest=bytes.fromhex(facts["attempt_digest"]),
-                    view=bytes.fromhex(facts["view"]),
-                    waited_for=facts["waited_for"],
-                )
-            )
-        elif kind == "abandoned":
-            certificate = bytes.fromhex(facts["certificate"])
-            waited_for = facts["waited_for"]
-            self.note(entries.abandoned(place, time=self.time, certificate=certificate, waited_for=waited_for))
-        elif kind == "left":
-            self.note(entries.left(place, time=self.time, lacking=facts["lacking"], sent=facts["sent"]))
-        elif kind == "missed":
-            self.note(entries.missed(place, time=self.time, coordinator=facts["coordinator"]))
-        elif kind == "breach":
-            peer, code, proof = facts["peer"], facts["code"], facts["proof"]
-            self.note(entries.breach(place, time=self.time, peer=peer, code=code, proof=proof))
 
     def close(self) -> None:
         """Sign how the site log stands, and let go of the files."""

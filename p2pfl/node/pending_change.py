@@ -18,7 +18,7 @@ from p2pfl.federation import Federation
 from p2pfl.federation.federation import settings_of
 from p2pfl.federation.membership import Change, Lineage, due
 from p2pfl.home import Home
-from p2pfl.ledger import entry as entries
+from p2pfl.ledger.site_kinds import OperatorEntry
 from p2pfl.messages import Changed, Message
 from p2pfl.messages.outcome import MOST_CHANGES
 from p2pfl.node.epochs import CHANGE, held_change, keep_change
@@ -90,7 +90,7 @@ class PendingChange:
             else:
                 options["undo"] = True
             if (member.key in keys) != before:
-                self._logs.note(entries.operator(time=self._logs.time, command="peers revoke", options=options))
+                self._logs.note(OperatorEntry(time=self._logs.time, command="peers revoke", options=options))
         return found
 
     def learn(self, change: Change) -> None:

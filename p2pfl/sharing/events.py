@@ -293,7 +293,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A fact for the site log."""
+    """A fact for the site log: an entry of that kind (docs/spec/ledger.md §1) but for run, epoch and time."""
 
     kind: str
     facts: Facts

@@ -32,6 +32,7 @@ from p2pfl.home.keyslots import KeyFile
 from p2pfl.home.rekey import keys_of
 from p2pfl.keys import Identity
 from p2pfl.ledger.log import Log
+from p2pfl.ledger.site_kinds import OperatorEntry
 from p2pfl.node.epochs import enter, held_change, standing
 from p2pfl.node.hello import Greetings
 from p2pfl.node.logs import genesis_of, pledge_of
@@ -451,12 +452,12 @@ def test_a_key_that_was_revoked_by_mistake_is_accepted_again_and_each_is_noted_o
 ) -> None:
     assert at("ada", "revoke", "--undo", "eve") == 2
     assert "P2P-FED-052" in capsys.readouterr().err
-    noted: list[SimpleNamespace] = []
+    noted: list[OperatorEntry] = []
     with opened("ada") as home:
         logs: Any = SimpleNamespace(
             site=SimpleNamespace(records=lambda: noted),
             time=1,
-            note=lambda record: noted.append(SimpleNamespace(record=record)),
+            note=noted.append,
         )
         watched = PendingChange(home, logs, Federation.load("peers.yaml"), cast(Greetings, SimpleNamespace()), print)
         for step in (("revoke", "eve"), ("revoke", "--undo", "eve"), ("revoke", "eve")):

@@ -404,7 +404,7 @@ def _opened_frames() -> tuple[bytes, ...]:
 
 
 def _entry(data: bytes) -> Any:
-    held = entry.read(data)
+    held = entry.read_record(data)
     entry.render(entry.Entry(0, data, {}, bytes(32)))
     return held
 
@@ -596,7 +596,7 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("records", _read_records, OF_DATA, CSV, ("training.columns:TableReader.read",), factor=200),
         Decoder("column of a csv", _column, (NotReadable, NoSuchColumn, ValueNotANumber), (CSV[0], b"age\n1\n2.5\n"),
                 ("cli.inputs:_column",), factor=200),
-        Decoder("entry", _entry, (ValueError,), RECORDS, (), codec.facts, factor=80),
+        Decoder("entry", _entry, (ValueError,), RECORDS, ("ledger.kind:_of_hex",), codec.facts, factor=80),
         Decoder("head", _note, (ValueError,), _notes(), ("ledger.note:_base64",), _note_again),
         Decoder("export", lambda data: export.read(data, PATH), (ExportMalformed,), _exports(),
                 ("ledger.export:read", "ledger.export:_bytes"), factor=80),
@@ -657,12 +657,12 @@ OWN: Final = {
     "node.logs:Logs.bases": "records of this home's own log, read and checked when it was opened",
     "node.logs:Logs.final_rounds": "the same",
     "node.logs:Logs.model_after": "the same",
-    "node.logs:Logs.noted": "facts of this node's own rounds",
+    "node.logs:Logs.note_of_round": "facts of this node's own rounds",
     "node.catchup:CatchUpRules.take": "records that history.check_rows has passed, and that q sites signed",
     "cli.demo_peers:Child.facts": "the last line of a process that this one started",
     "cli.ledger.show:show": "records of this home's own log",
     "keys:fingerprint": "a hash",
-    "ledger.verify:_signatures": "a record that entry.read has passed",
+    "ledger.verify:_signatures": "a record that entry.read_record has passed",
     "federation.membership:Lineage.joiners": "a record that Lineage.check has passed, or this site's own",
     "mesh.dialer:Backoff.pause": "this process's own random bytes",
     "mesh.router:Router._connected": "what libzmq's monitor in this process tells",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from p2pfl import merkle
 from p2pfl.codec import facts
@@ -11,9 +13,9 @@ from p2pfl.home import Home
 from p2pfl.home.home import LogName
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Identity, digest
-from p2pfl.ledger import entry
-from p2pfl.ledger.entry import AttemptId, Spent
+from p2pfl.ledger.federation_kinds import AgreementEntry, GenesisEntry
 from p2pfl.ledger.log import Log
+from p2pfl.ledger.site_kinds import AbandonedEntry, BallotEntry, ChargeEntry, CommitmentEntry, OperatorEntry, StartEntry
 
 NAMES = ("charite", "st-olav", "ucl")
 SITES = {name: Identity(digest("test identity", name.encode())) for name in NAMES}
@@ -27,10 +29,9 @@ def signed(record: bytes, names: tuple[str, ...] = NAMES) -> Signed:
 
 def genesis(federation: str = "rare-disease") -> Signed:
     peers = [(name, SITES[name].key) for name in NAMES]
-    record = entry.genesis(
-        federation=federation, epoch=1, federation_digest=bytes(32), peers=peers, settings={"rounds": 3}
-    )
-    return signed(record)
+    settings = {"rounds": 3}
+    made = GenesisEntry(federation=federation, epoch=1, federation_digest=bytes(32), peers=peers, settings=settings)
+    return signed(made.record)
 
 
 def first_site_root() -> str:
@@ -85,19 +86,44 @@ def federation_records(rounds: int = 3) -> list[Signed]:
     return [genesis(), *(round_(number) for number in range(1, rounds + 1))]
 
 
+def charge(before: str, after: str, limit: str = "3", *, time: int = 1) -> ChargeEntry:
+    """A charge of round 1, from one ε to another."""
+    spent: dict[str, Any] = {"before": before, "after": after, "delta": "1e-5", "limit": limit}
+    return ChargeEntry(time=time, run=RUN, round=1, mechanism={"sigma": "1.1"}, **spent)
+
+
+def agreement(members: Sequence[str] = NAMES, epoch: int = 1) -> bytes:
+    """The record that says who signed it."""
+    return AgreementEntry(epoch=epoch, sha256=bytes(32), members=members).record
+
+
+def ballot(number: int = 1, attempt: int = 0, *, survivors: bool, time: int = 1) -> BallotEntry:
+    """A vote for all zeros, or one to abandon."""
+    named = bytes(32) if survivors else None
+    return BallotEntry(
+        run=RUN,
+        epoch=1,
+        round=number,
+        attempt=attempt,
+        time=time,
+        vote="SURVIVORS" if survivors else "ABANDON",
+        attempt_digest=named,
+        view=named,
+        waited_for=() if survivors else ("ucl",),
+    )
+
+
 def site_records(count: int = 6) -> list[Signed]:
-    place = AttemptId(RUN, 1, 1, 0)
+    place: dict[str, Any] = {"run": RUN, "epoch": 1, "round": 1, "attempt": 0}
     rows = [
-        entry.start(time=1_700_000_000, version="0.1.0", python="3.11", incarnation=bytes(16)),
-        entry.operator(time=1_700_000_001, command="join", options={"rounds": 3}),
-        entry.charge(
-            time=1_700_000_002, run=RUN, round=1, mechanism={"sigma": "1.1"}, spent=Spent("0", "0.5", "1e-5", "3")
-        ),
-        entry.commitment(place, time=1_700_000_003, of="bundle", digest=bytes(32)),
-        entry.ballot(place, time=1_700_000_004, survivors=True, attempt_digest=bytes(32), view=bytes(32)),
-        entry.abandoned(place, time=1_700_000_005, certificate=bytes(32), waited_for=["ucl"]),
+        StartEntry(time=1_700_000_000, version="0.1.0", python="3.11", incarnation="00" * 16),
+        OperatorEntry(time=1_700_000_001, command="join", options={"rounds": 3}),
+        charge("0", "0.5", time=1_700_000_002),
+        CommitmentEntry(**place, time=1_700_000_003, of="bundle", digest=bytes(32)),
+        ballot(time=1_700_000_004, survivors=True),
+        AbandonedEntry(**place, time=1_700_000_005, certificate=bytes(32), waited_for=["ucl"]),
     ]
-    return [(rows[k % len(rows)], {}) for k in range(count)]
+    return [(rows[k % len(rows)].record, {}) for k in range(count)]
 
 
 def home(folder: Path) -> Home:

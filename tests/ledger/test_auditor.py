@@ -16,14 +16,25 @@ from p2pfl.federation.membership import Change
 from p2pfl.home import Home
 from p2pfl.keys import SMALL_ORDER
 from p2pfl.ledger import auditor, export
-from p2pfl.ledger import entry as entries
 from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.verify import check_federation, check_site, verify
 from tests.federation.changes import IDENTITIES, NAMES, all_three, new_keys, old_keys, round_row, two_epochs
 from tests.federation.changes import with_agreement as under_agreement
 from tests.ledger.exports import chain_of, file_of, log_of
-from tests.ledger.sample import SITES, federation_records, genesis, home, round_, signed, site_records, write
+from tests.ledger.sample import (
+    SITES,
+    agreement,
+    ballot,
+    charge,
+    federation_records,
+    genesis,
+    home,
+    round_,
+    signed,
+    site_records,
+    write,
+)
 
 OF, JOINS = under_agreement()
 TWO_EPOCHS = two_epochs(JOINS, of=OF)  # an agreement, a site that joins under it, rounds before and after
@@ -213,11 +224,11 @@ OF_THREE: dict[str, Callable[[], Any]] = {
     "an unknown kind": lambda: [*federation_records(2), signed(b'{"kind":"wish"}')],
     "an agreement in the middle": lambda: [
         *federation_records(2),
-        signed(entries.agreement(epoch=1, sha256=bytes(32), members=list(SITES))),
+        signed(agreement(list(SITES))),
     ],
     "an agreement of a stranger": lambda: [
         genesis(),
-        signed(entries.agreement(epoch=1, sha256=bytes(32), members=[*SITES, "gus"])),
+        signed(agreement([*SITES, "gus"])),
     ],
 }
 
@@ -248,18 +259,12 @@ def site_file(rows: Any, federation: Any = None, **more: Any) -> bytes:
     return file_of(log_of(rows, log="site", beside=beside), federation=beside, **more)
 
 
-def charge(before: str, after: str, limit: str = "3") -> Any:
-    spent = entries.Spent(before, after, "1e-5", limit)
-    return entries.charge(time=1, run=bytes(32), round=1, mechanism={}, spent=spent), {}
-
-
-BALLOT = entries.AttemptId(bytes(32), 1, 1, 0)
 OF_A_SITE = {
-    "privacy that goes down": [charge("0", "1"), charge("0.5", "1.5")],
-    "privacy above its limit": [charge("0", "4")],
+    "privacy that goes down": [(charge("0", "1").record, {}), (charge("0.5", "1.5").record, {})],
+    "privacy above its limit": [(charge("0", "4").record, {})],
     "a second, other ballot": [
-        (entries.ballot(BALLOT, time=1, survivors=True), {}),
-        (entries.ballot(BALLOT, time=2, survivors=False), {}),
+        (ballot(survivors=True).record, {}),
+        (ballot(survivors=False, time=2).record, {}),
     ],
     "a kind of the other log": [(genesis()[0], {})],
 }
@@ -285,7 +290,7 @@ def test_a_sites_own_log_is_held_against_the_federations() -> None:
 # ── no byte of it may change ──────────────────────────────────────────────────────────────────────────────────
 
 SMALL = site_file(
-    [SITE_ROWS[0], charge("0", "1")],
+    [SITE_ROWS[0], (charge("0", "1").record, {})],
     log_of([genesis(), round_(1)], by={"charite": SITES["charite"], "ucl": SITES["ucl"]}),
 )
 

@@ -9,6 +9,7 @@ import pytest
 
 from p2pfl.keys import Identity, Secret
 from p2pfl.ledger import entry, note
+from p2pfl.ledger.federation_kinds import GenesisEntry
 from p2pfl.ledger.note import Head
 from p2pfl.ledger.read_log import HashChain
 from p2pfl.ledger.segment import Sealer, SegmentReader, header
@@ -31,20 +32,20 @@ def replay_chain(case: Case) -> object:
 
 def replay_record(case: Case) -> object:
     with pytest.raises(ValueError):
-        entry.read(bytes.fromhex(case["record"]))
+        entry.read_record(bytes.fromhex(case["record"]))
     return "refused"
 
 
 def replay_rests(case: Case) -> object:
     records = [record.encode() for record in case["records"]]
     keys = [["charite", "44" * 32], ["st-olav", "11" * 32], ["ucl", "22" * 32], ["uppsala", "33" * 32]]
-    genesis = entry.genesis(
+    genesis = GenesisEntry(
         federation="x",
         epoch=1,
         federation_digest=bytes(32),
         settings={},
         peers=[(name, bytes.fromhex(key)) for name, key in keys],
-    )
+    ).record
     chain = HashChain()
     for record in (genesis, *records):
         chain.add(record, {})
@@ -54,7 +55,7 @@ def replay_rests(case: Case) -> object:
 
 
 def replay_kind(case: Case) -> object:
-    return entry.read(case["record"].encode())
+    return entry.read_record(case["record"].encode())
 
 
 def replay_head(case: Case) -> object:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2pfl.codec import Facts, facts, read_facts
 from p2pfl.keys import Identity
 from p2pfl.ledger import entry
-from p2pfl.ledger.entry import FIRST, AttemptId, Entry, Spent
+from p2pfl.ledger.entry import FIRST, Entry
 from p2pfl.ledger.log import Log
+from p2pfl.ledger.site_kinds import (
+    BreachEntry,
+    BudgetEntry,
+    DroppedEntry,
+    LeftEntry,
+    MissedEntry,
+    OperatorEntry,
+    QueryEntry,
+)
 from p2pfl.ledger.verify import check_federation, check_site, verify
 from tests.federation.changes import all_three as a_change
 from tests.ledger.sample import (
@@ -19,7 +29,10 @@ from tests.ledger.sample import (
     RUN,
     SITES,
     Signed,
+    agreement,
+    ballot,
     base_of,
+    charge,
     federation_records,
     filled,
     genesis,
@@ -27,6 +40,8 @@ from tests.ledger.sample import (
     signed,
     site_records,
 )
+
+PLACE: dict[str, Any] = {"time": 1, "run": RUN, "epoch": 1, "round": 4, "attempt": 2}
 
 
 def log_of(records: Sequence[Signed]) -> list[Entry]:
@@ -186,37 +201,30 @@ def test_an_epsilon_that_goes_down_is_told() -> None:
 
 
 def test_an_agreement_is_signed_by_every_member_that_it_names() -> None:
-    record = entry.agreement(epoch=1, sha256=bytes(32), members=NAMES)
+    record = agreement()
     assert told([genesis(), signed(record)]) == []
     assert told([genesis(), signed(record, NAMES[1:])])[0] == (1, "agreement: not signed by charite")
-    stranger = entry.agreement(epoch=1, sha256=bytes(32), members=[*NAMES, "mallory"])
+    stranger = agreement([*NAMES, "mallory"])
     assert len(told([genesis(), signed(stranger)])) == 2
     for part in (
-        entry.agreement(epoch=1, sha256=bytes(32), members=NAMES[1:]),
-        entry.agreement(epoch=2, sha256=bytes(32), members=NAMES),
+        agreement(NAMES[1:]),
+        agreement(epoch=2),
     ):
         assert (1, "an agreement that is not of all sites of the genesis") in told([genesis(), signed(part)])
 
 
 def test_a_second_other_ballot_in_one_attempt_is_told() -> None:
-    place = AttemptId(RUN, 1, 4, 0)
-    yes = entry.ballot(place, time=1, survivors=True, attempt_digest=bytes(32), view=bytes(32))
-    no = entry.ballot(place, time=2, survivors=False, waited_for=["ucl"])
+    yes, no = ballot(4, survivors=True).record, ballot(4, survivors=False, time=2).record
     assert told_of_site(yes, yes) == []
     assert told_of_site(yes, no) == [(1, "a second, other ballot in round 4")]
-    assert told_of_site(yes, entry.ballot(AttemptId(RUN, 1, 4, 1), time=2, survivors=False)) == []
-
-
-def charge(before: str, after: str, limit: str = "3") -> bytes:
-    spent = Spent(before, after, "1e-5", limit)
-    return entry.charge(time=1, run=RUN, round=1, mechanism={"sigma": "1.1"}, spent=spent)
+    assert told_of_site(yes, ballot(4, 1, survivors=False, time=2).record) == []
 
 
 def test_a_privacy_account_that_sinks_or_passes_its_limit_is_told() -> None:
-    assert told_of_site(charge("0", "1"), charge("1", "2.5")) == []
-    assert told_of_site(charge("0", "1"), charge("0.5", "1.5"))[0][0] == 1
-    assert told_of_site(charge("0", "1"), charge("1", "0.9"))[0][0] == 1
-    assert told_of_site(charge("0", "3.5")) == [(0, "epsilon 3.5 is above its limit")]
+    assert told_of_site(charge("0", "1").record, charge("1", "2.5").record) == []
+    assert told_of_site(charge("0", "1").record, charge("0.5", "1.5").record)[0][0] == 1
+    assert told_of_site(charge("0", "1").record, charge("1", "0.9").record)[0][0] == 1
+    assert told_of_site(charge("0", "3.5").record) == [(0, "epsilon 3.5 is above its limit")]
 
 
 def test_an_entry_in_the_wrong_log_or_of_no_form_is_told() -> None:
@@ -226,15 +234,14 @@ def test_an_entry_in_the_wrong_log_or_of_no_form_is_told() -> None:
 
 
 def test_an_entry_of_the_site_log_in_the_federation_log_is_told() -> None:
-    astray = signed(entry.left(AttemptId(RUN, 1, 1, 0), time=1, lacking=[], sent=False))
+    astray = signed(LeftEntry(**PLACE, lacking=[], sent=False).record)
     assert told([genesis(), astray, round_(1)]) == [(1, "left does not belong in this log")]
 
 
 def test_a_round_left_behind_and_a_breach_are_entries_of_the_site_log() -> None:
-    place = AttemptId(RUN, 1, 4, 2)
-    left = entry.left(place, time=1, lacking=["ucl"], sent=True)
-    proven = entry.breach(place, time=2, peer="ucl", code="P2P-ROUND-019", proof=bytes(32))
-    unproven = entry.breach(place, time=3, peer="ucl", code="P2P-ROUND-007", proof=None)
+    left = LeftEntry(**PLACE, lacking=["ucl"], sent=True).record
+    proven = BreachEntry(**PLACE, peer="ucl", code="P2P-ROUND-019", proof=bytes(32)).record
+    unproven = BreachEntry(**PLACE, peer="ucl", code="P2P-ROUND-007", proof=None).record
     assert told_of_site(left, proven, unproven) == []
     lines = [entry.render(one) for one in log_of([(record, {}) for record in (left, proven, unproven)])]
     assert "round 4 left behind, for want of ucl; this site's update is spent" in lines[0]
@@ -244,13 +251,13 @@ def test_a_round_left_behind_and_a_breach_are_entries_of_the_site_log() -> None:
 
 @pytest.mark.parametrize("changed", [{"sent": 1}, {"lacking": ["No Name"]}, {"lacking": None}, {"attempt": -1}])
 def test_a_round_left_behind_holds_whom_it_lacked_and_whether_anything_was_sent(changed: dict[str, object]) -> None:
-    held = facts_of(entry.left(AttemptId(RUN, 1, 4, 2), time=1, lacking=["ucl"], sent=True))
+    held = facts_of(LeftEntry(**PLACE, lacking=["ucl"], sent=True).record)
     assert told_of_site(facts({**held, **changed}))[0][1].startswith("malformed: left")
 
 
 @pytest.mark.parametrize("changed", [{"peer": ""}, {"code": 19}, {"proof": ""}, {"proof": "ab"}])
 def test_a_breach_holds_who_what_and_the_digest_of_its_proof_or_none(changed: dict[str, object]) -> None:
-    held = facts_of(entry.breach(AttemptId(RUN, 1, 4, 2), time=1, peer="ucl", code="P2P-ROUND-019", proof=None))
+    held = facts_of(BreachEntry(**PLACE, peer="ucl", code="P2P-ROUND-019", proof=None).record)
     assert told_of_site(facts({**held, **changed}))[0][1].startswith("malformed: breach")
 
 
@@ -263,20 +270,22 @@ def test_every_federation_entry_has_a_line_for_people(index: int) -> None:
 
 
 def test_every_kind_has_a_line_for_people_and_a_builder_that_its_reader_takes() -> None:
-    place = AttemptId(RUN, 1, 2, 0)
     records = [record for record, _ in [*federation_records(1), *site_records(6)]]
+    made = [
+        BudgetEntry(time=1, run=RUN, round=9, spent="2.9", would_be="3.1", limit="3"),
+        QueryEntry(time=1, run=RUN, round=9, attempt=1, query="salary", data=bytes(32), members=NAMES),
+        DroppedEntry(time=1, log="site", segment=3, bytes=12),
+        ballot(survivors=False),
+        LeftEntry(**PLACE, lacking=["ucl"], sent=False),
+        MissedEntry(**PLACE, coordinator="ucl"),
+        BreachEntry(**PLACE, peer="ucl", code="P2P-ROUND-019", proof=bytes(32)),
+    ]
     records += [
-        entry.agreement(epoch=1, sha256=bytes(32), members=NAMES),
-        entry.budget(time=1, run=RUN, round=9, spent="2.9", would_be="3.1", limit="3"),
-        entry.query(time=1, run=RUN, round=9, attempt=1, query="salary", data=bytes(32), members=NAMES),
-        entry.dropped(time=1, log="site", segment=3, size=12),
-        entry.ballot(place, time=1, survivors=False, waited_for=["ucl"]),
-        entry.left(place, time=1, lacking=["ucl"], sent=False),
-        entry.missed(place, time=1, coordinator="ucl"),
-        entry.breach(place, time=1, peer="ucl", code="P2P-ROUND-019", proof=bytes(32)),
+        *(one.record for one in made),
+        agreement(),
         a_change().record,  # written by membership.py, which is no part of this room
     ]
-    assert {entry.read(record)["kind"] for record in records} == set(entry.KINDS)
+    assert {entry.read_record(record)["kind"] for record in records} == set(entry.KINDS)
     for index, record in enumerate(records):
         line = entry.render(Entry(index, record, {}, FIRST))
         assert "unsupported" not in line
@@ -285,8 +294,8 @@ def test_every_kind_has_a_line_for_people_and_a_builder_that_its_reader_takes() 
 
 def test_a_builder_refuses_what_a_reader_would() -> None:
     with pytest.raises(ValueError, match="before"):
-        charge("much", "1")
+        _ = charge("much", "1").record
     with pytest.raises(ValueError, match="float"):
-        entry.operator(time=1, command="join", options={"rate": 0.1})  # type: ignore[dict-item]
+        _ = OperatorEntry(time=1, command="join", options={"rate": 0.1}).record  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="members"):
-        entry.agreement(epoch=1, sha256=bytes(32), members=["No Name"])
+        agreement(["No Name"])

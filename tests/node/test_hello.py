@@ -289,7 +289,7 @@ def test_an_epsilon_as_this_program_writes_it_passes_the_door_and_the_ledger(spe
     proposed = replace(said("b", 3).message, epsilon=text)
     wire = seal(proposed, said("b", 3).envelope, IDENTITIES["b"]).wire
     assert open_letter(wire, ROSTER, Message).message == proposed
-    assert entry.read(round_(1, epsilon={"charite": text})[0])["epsilon"] == {"charite": text}
+    assert entry.read_record(round_(1, epsilon={"charite": text})[0])["epsilon"] == {"charite": text}
 
 
 @pytest.mark.claim("LIAR-9")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from p2pfl import codec
 from p2pfl.errors.round import AnotherCohort
 from p2pfl.keys import derive, digest
-from p2pfl.ledger import entry as entries
+from p2pfl.ledger.site_kinds import QueryEntry
 from p2pfl.node.logs import Logs
 from p2pfl.sharing import events as e
 
@@ -86,7 +86,7 @@ class Cohort:
                 evidence = f"then over {then}; now over {now}; asked then as {facts['query']}"
                 raise AnotherCohort(query=self._name, evidence=evidence)
         for mark in self._marks:
-            noted = entries.query(
+            noted = QueryEntry(
                 time=self._logs.time,
                 run=self._run_id,
                 round=effect.round,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p2pfl import codec
 from p2pfl.errors.round import LeftOutTooOften
-from p2pfl.ledger import entry as entries
+from p2pfl.ledger.site_kinds import OperatorEntry
 from p2pfl.node.logs import Logs
 from p2pfl.sharing import fairness
 from p2pfl.sharing.fairness import WINDOW, too_often
@@ -40,4 +40,4 @@ def check(logs: Logs, run: bytes, name: str) -> None:
 def looked(logs: Logs, run: bytes) -> None:
     """The operator has looked: the count begins anew behind the last final round. Durable."""
     options: dict[str, str | int | bool] = {"run": run.hex(), GO_ON: logs.final_round(run)}
-    logs.note(entries.operator(time=logs.time, command="join", options=options))
+    logs.note(OperatorEntry(time=logs.time, command="join", options=options))

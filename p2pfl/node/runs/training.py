@@ -20,7 +20,7 @@ from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import digest
-from p2pfl.ledger import entry as entries
+from p2pfl.ledger.site_kinds import BudgetEntry, ChargeEntry
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassCharged, PassTrained
 from p2pfl.node.runs import fairness, metric
@@ -126,11 +126,18 @@ class TrainingRun:
 
     def _note_charge(self, number: int, mechanism: Mechanism, before: str, after: str) -> None:
         privacy = self.federation.privacy
-        spent = entries.Spent(before, after, repr(privacy.delta), repr(privacy.max_epsilon))
-        charged = entries.charge(
-            time=self.logs.time, run=self.run, round=number, mechanism=mechanism.facts(), spent=spent
+        self.logs.note(
+            ChargeEntry(
+                time=self.logs.time,
+                run=self.run,
+                round=number,
+                mechanism=mechanism.facts(),
+                before=before,
+                after=after,
+                delta=repr(privacy.delta),
+                limit=repr(privacy.max_epsilon),
+            )
         )
-        self.logs.note(charged)
 
     @property
     def configuration(self) -> codec.Facts:
@@ -252,9 +259,7 @@ class TrainingRun:
             charge = self.account.charge(privacy)
         except PassWouldOverspend:
             now = self.logs.time
-            self.logs.note(
-                entries.budget(time=now, run=self.run, round=number, spent=before, would_be=after, limit=limit)
-            )
+            self.logs.note(BudgetEntry(time=now, run=self.run, round=number, spent=before, would_be=after, limit=limit))
             raise
         self.home.replace(ACCOUNT, self.account.to_bytes())
         self._note_charge(number, charge.mechanism, before, after)

@@ -97,9 +97,15 @@ def send(state: State, event: BallotStored | None = None) -> list[Effect]:
         return []
     state.ballots[state.setting.me] = ballot
     vote = ballot.message
-    facts = {"survivors": bool(vote.survivors), "attempt_digest": vote.attempt_digest.hex(), "view": vote.view.hex()}
-    place = {"round": state.round, "attempt": state.attempt}
-    noted = Noted("ballot", {**place, **facts, "waited_for": list(vote.waited_for)})
+    facts = {
+        "round": state.round,
+        "attempt": state.attempt,
+        "vote": "SURVIVORS" if vote.survivors else "ABANDON",
+        "attempt_digest": vote.attempt_digest.hex() or None,
+        "view": vote.view.hex() or None,
+        "waited_for": list(vote.waited_for),
+    }
+    noted = Noted("ballot", facts)
     return [state.post(ballot), noted, state.timer("leave", LEAVE_S)]
 
 

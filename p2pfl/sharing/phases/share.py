@@ -66,7 +66,8 @@ def send(state: State, event: Dealt) -> list[Effect]:
     if deal is None:
         return []
     state.dealt = True
-    bound = Noted("commitment", {"round": state.round, "attempt": state.attempt, "digest": deal.bundle.digest.hex()})
+    what = {"of": "bundle", "digest": deal.bundle.digest.hex()}
+    bound = Noted("commitment", {"round": state.round, "attempt": state.attempt, **what})
     return [bound, *(state.post(state.seal(deal.shares[name]), name) for name in state.setting.others), *_more(state)]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from p2pfl.errors.round import LeftOutTooOften
-from p2pfl.ledger.entry import AttemptId as Attempt
-from p2pfl.ledger.entry import missed
+from p2pfl.ledger.site_kinds import MissedEntry
 from p2pfl.node.runs import fairness
 from p2pfl.node.runs.training import TrainingRun
 from tests.node.runs.homes import ME, NAMES, OTHERS, Place, by_others, finished, summed
@@ -17,7 +18,8 @@ COORDINATOR = NAMES[1]
 def without_it(place: Place, run: TrainingRun, number: int, *, there: bool = True, of: bytes = b"") -> None:
     """A round that the others summed; `there`: the round itself said that this site was."""
     if there:
-        run.logs.note(missed(Attempt(of or run.run, 1, number, 0), time=1, coordinator=COORDINATOR))
+        attempt: dict[str, Any] = {"run": of or run.run, "epoch": 1, "round": number, "attempt": 0}
+        run.logs.note(MissedEntry(**attempt, time=1, coordinator=COORDINATOR))
     finished(place, run, number, *by_others(run, number, number - 1), survivors=list(OTHERS))
 
 

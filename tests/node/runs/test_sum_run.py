@@ -21,8 +21,7 @@ from p2pfl import codec
 from p2pfl.errors.home import DiskFull
 from p2pfl.errors.round import AnotherCohort, SumLeftBehind, SumMissed
 from p2pfl.keys import digest
-from p2pfl.ledger.entry import AttemptId as Attempt
-from p2pfl.ledger.entry import abandoned, left
+from p2pfl.ledger.site_kinds import AbandonedEntry, LeftEntry
 from p2pfl.node.runs import cohort
 from p2pfl.node.runs.cohort import Cohort, mark_of
 from p2pfl.node.runs.sums import NO_MODEL, SALT_WORDS, SumRun, encode, salt
@@ -94,13 +93,14 @@ def test_a_cohort_that_grew_is_another_one_too(place: Place) -> None:
 def test_an_attempt_whose_outcome_nobody_knows_binds_the_query_to_its_sites(place: Place) -> None:
     run = asks(place)
     answers(run)  # and the process dies, or its round is left behind
-    run.logs.note(left(Attempt(run.run, 1, 1, 0), time=1, lacking=[], sent=True))
+    run.logs.note(LeftEntry(run=run.run, epoch=1, round=1, attempt=0, time=1, lacking=[], sent=True))
     with pytest.raises(AnotherCohort):
         answers(asks(place), FEWER, number=2)
 
 
 def note_abandoned(run: SumRun, number: int, attempt: int, of: bytes | None = None) -> None:
-    run.logs.note(abandoned(Attempt(of or run.run, 1, number, attempt), time=1, certificate=bytes(32)))
+    place: dict[str, Any] = {"run": of or run.run, "epoch": 1, "round": number, "attempt": attempt}
+    run.logs.note(AbandonedEntry(**place, time=1, certificate=bytes(32), waited_for=[]))
 
 
 def test_an_attempt_that_was_abandoned_binds_nothing(place: Place) -> None:

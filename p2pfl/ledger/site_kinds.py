@@ -1,0 +1,230 @@
+"""The kinds of entry of the site log, which is a site's own: what it did, and when. One of the four contracts.
+
+What `federation_kinds.py` says of kinds holds here too. Times are whole Unix seconds, which the caller brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from p2pfl.ledger.kind import (
+    HASH,
+    LINE,
+    MAP,
+    REAL_TEXT,
+    SITE,
+    SITES,
+    WHOLE,
+    YES_OR_NO,
+    Kind,
+    entry_kind,
+    holds,
+    one_of,
+    or_null,
+    short,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteEntry(Kind):
+    """What all entries of the site log have. time: Unix seconds."""
+
+    time: int = holds(WHOLE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEntry(SiteEntry):
+    """What all entries about one attempt have."""
+
+    run: bytes = holds(HASH)
+    epoch: int = holds(WHOLE)
+    round: int = holds(WHOLE)
+    attempt: int = holds(WHOLE)
+
+    @property
+    def place(self) -> str:
+        """Which attempt, in words."""
+        return f"round {self.round} attempt {self.attempt}"
+
+
+@entry_kind("start", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartEntry(SiteEntry):
+    """A process began to work in this home. incarnation: hex."""
+
+    version: str = holds(LINE)
+    python: str = holds(LINE)
+    incarnation: str = holds(LINE)
+
+    @property
+    def line(self) -> str:
+        return f"p2pfl {self.version} started on Python {self.python}"
+
+
+@entry_kind("operator", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorEntry(SiteEntry):
+    """A person ran a command. options: what was asked for, without paths, values or secrets."""
+
+    command: str = holds(LINE)
+    options: Mapping[str, str | int | bool] = holds(MAP)
+
+    @property
+    def line(self) -> str:
+        return " ".join(["operator ran", self.command, *(f"--{k}={v}" for k, v in sorted(self.options.items()))])
+
+
+@entry_kind("commitment", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentEntry(AttemptEntry):
+    """This site bound itself to something before it was sent: of a round, to its bundle."""
+
+    of: str = holds(LINE)
+    digest: bytes = holds(HASH)
+
+    @property
+    def line(self) -> str:
+        return f"{self.place}: committed to {self.of} {short(self.digest)}"
+
+
+@entry_kind("ballot", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BallotEntry(AttemptEntry):
+    """This site's one vote in an attempt. A vote to abandon has no digests."""
+
+    vote: str = holds(one_of("SURVIVORS", "ABANDON"))
+    attempt_digest: bytes | None = holds(or_null(HASH))
+    view: bytes | None = holds(or_null(HASH))
+    waited_for: Sequence[str] = holds(SITES)
+
+    @property
+    def line(self) -> str:
+        waited = f", waiting for {', '.join(self.waited_for)}" if self.waited_for else ""
+        return f"{self.place}: voted {self.vote}{waited}"
+
+
+@entry_kind("abandoned", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbandonedEntry(AttemptEntry):
+    """An attempt ended with an ABANDON certificate (its digest): nothing of it will ever be unmasked."""
+
+    certificate: bytes = holds(HASH)
+    waited_for: Sequence[str] = holds(SITES)
+
+    @property
+    def line(self) -> str:
+        silent = f", {', '.join(self.waited_for)} did not answer" if self.waited_for else ""
+        return f"{self.place}: abandoned{silent}"
+
+
+@entry_kind("left", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftEntry(AttemptEntry):
+    """A round was left behind: q sites went on without its sum. sent: this site's masked vector had left it."""
+
+    lacking: Sequence[str] = holds(SITES)
+    sent: bool = holds(YES_OR_NO)
+
+    @property
+    def line(self) -> str:
+        lacked = f", for want of {', '.join(self.lacking)}" if self.lacking else ""
+        spent = "; this site's update is spent" if self.sent else ""
+        return f"round {self.round} left behind{lacked}{spent}"
+
+
+@entry_kind("missed", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissedEntry(AttemptEntry):
+    """A round is final without this site, though its links stood and it had proposed. coordinator: named the set."""
+
+    coordinator: str = holds(SITE)
+
+    @property
+    def line(self) -> str:
+        return f"{self.place}: {self.coordinator} named a set without this site, which was there"
+
+
+@entry_kind("breach", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreachEntry(AttemptEntry):
+    """A peer broke the protocol. proof: the digest of letters that show it to anyone, where there are such."""
+
+    peer: str = holds(SITE)
+    code: str = holds(LINE)
+    proof: bytes | None = holds(or_null(HASH))
+
+    @property
+    def line(self) -> str:
+        proof = f", proof {short(self.proof)}" if self.proof else ""
+        return f"{self.place}: {self.peer} broke the protocol ({self.code}){proof}"
+
+
+@entry_kind("charge", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargeEntry(SiteEntry):
+    """A pass was charged to the privacy account, before it began. mechanism: enough to recompute epsilon from.
+
+    before, after, limit   of epsilon, as decimal text, at `delta`
+    """
+
+    run: bytes = holds(HASH)
+    round: int = holds(WHOLE)
+    mechanism: Mapping[str, Any] = holds(MAP)
+    before: str = holds(REAL_TEXT)
+    after: str = holds(REAL_TEXT)
+    delta: str = holds(REAL_TEXT)
+    limit: str = holds(REAL_TEXT)
+
+    @property
+    def line(self) -> str:
+        epsilon = f"epsilon {self.before} -> {self.after} of {self.limit} at delta {self.delta}"
+        return f"round {self.round}: privacy charged, {epsilon}"
+
+
+@entry_kind("budget", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetEntry(SiteEntry):
+    """A pass was not started, because it would have overspent. spent, would_be, limit: epsilon as decimal text."""
+
+    run: bytes = holds(HASH)
+    round: int = holds(WHOLE)
+    spent: str = holds(REAL_TEXT)
+    would_be: str = holds(REAL_TEXT)
+    limit: str = holds(REAL_TEXT)
+
+    @property
+    def line(self) -> str:
+        return f"round {self.round}: not started, epsilon would be {self.would_be} of {self.limit}"
+
+
+@entry_kind("query", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryEntry(SiteEntry):
+    """A statistic was summed over these sites (docs/spec/ledger.md §1). data: a keyed digest, never a value."""
+
+    run: bytes = holds(HASH)
+    round: int = holds(WHOLE)
+    attempt: int = holds(WHOLE)
+    query: str = holds(LINE)
+    data: bytes = holds(HASH)
+    members: Sequence[str] = holds(SITES)
+
+    @property
+    def line(self) -> str:
+        return f"round {self.round}: answered query {self.query} over {len(self.members)} sites"
+
+
+@entry_kind("dropped", log="site")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DroppedEntry(SiteEntry):
+    """A torn tail, beyond every signed head, was dropped when a log was opened."""
+
+    log: str = holds(one_of("federation", "site"))
+    segment: int = holds(WHOLE)
+    bytes: int = holds(WHOLE)
+
+    @property
+    def line(self) -> str:
+        return f"{self.bytes} unfinished bytes dropped from the end of segment {self.segment} of the {self.log} log"
