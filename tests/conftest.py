@@ -33,12 +33,7 @@ NEEDS: dict[str, str] = {
     "mesh/test_token_bucket.py": "",
     "mesh/test_zmtp.py": "",
     "network": "network",
-    "simulate/test_attacks_on_homes.py": "storms",
-    "simulate/test_attacks_on_sets.py": "storms",
-    "simulate/test_attacks_on_sums.py": "storms",
-    "simulate/test_attacks_on_votes.py": "storms",
     "simulate/test_dropout.py": "storms",
-    "simulate/test_machine.py": "storms",
     "simulate/test_storms.py": "storms",
     "training/test_large.py": "slow",
 }

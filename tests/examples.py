@@ -1,7 +1,7 @@
-"""How many examples Hypothesis tries. A test states its count; P2PFL_THOROUGH scales all of them.
+"""How many examples Hypothesis tries, and how many seeds are played. A test states its count; one variable scales all.
 
 P2PFL_THOROUGH  1, or unset  as many as the test states: `make test` and CI
-                0            at most 10: `make quick`
+                0            at most 10 examples, and one seed: `make quick`
                 N            N times as many: a night's search
 """
 
@@ -19,6 +19,11 @@ THOROUGH = float(os.environ.get("P2PFL_THOROUGH", "1"))
 
 def scaled(count: int, thorough: float = THOROUGH) -> int:
     return max(1, round(count * thorough)) if thorough else min(count, QUICK)
+
+
+def seeds(count: int, thorough: float = THOROUGH) -> range:
+    """The seeds of schedules that a test plays, from 0 on."""
+    return range(max(1, round(count * thorough)))
 
 
 def examples(count: int, **others: Any) -> settings:

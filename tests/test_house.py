@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NEEDS, need
-from tests.examples import scaled
+from tests.examples import scaled, seeds
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "p2pfl"
@@ -294,6 +294,7 @@ def test_quick_tries_ten_examples_and_everything_else_no_fewer_than_stated() -> 
     assert [scaled(count, 0) for count in (1, 10, 25, 500)] == [1, 10, 10, 10]
     assert [scaled(count, 1) for count in (1, 10, 25, 500)] == [1, 10, 25, 500]
     assert [scaled(count, 20) for count in (1, 500)] == [20, 10_000]
+    assert [len(seeds(count, thorough)) for count, thorough in ((50, 0), (50, 1), (50, 3))] == [1, 50, 150]
     stated = re.compile(r"\bmax_examples\s*=")
     files = [file for file in (ROOT / "tests").rglob("*.py") if stated.search(file.read_text())]
     assert [file.name for file in files] == ["examples.py"]

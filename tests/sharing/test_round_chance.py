@@ -11,6 +11,7 @@ from p2pfl.errors.round import RolledBack
 from p2pfl.messages import Letter
 from p2pfl.simulate import CALM, SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
+from tests.examples import seeds
 from tests.sharing.chance import Chance
 from tests.sharing.liars import errors, run
 from tests.simulate import promises
@@ -19,7 +20,7 @@ WIND = Weather(0.01, 3, (0.05, 60.0), (0.0005, 5.0))
 
 
 @pytest.mark.claim("LIAR-3")
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", seeds(50))
 def test_whatever_a_liar_says_no_promise_is_broken(seed: int) -> None:
     """Nobody honest ends, and only liars are named."""
     peers = 4 if seed % 5 else 7  # of seven, two may lie
@@ -33,7 +34,7 @@ def test_whatever_a_liar_says_no_promise_is_broken(seed: int) -> None:
     assert not errors(federation), f"{errors(federation)}\n{lies}"
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", seeds(25))
 def test_when_a_liar_repents_it_comes_back_unless_it_is_proven(seed: int) -> None:
     """Every round is right.
 

@@ -17,12 +17,13 @@ from p2pfl.sharing.digests import sum_digest
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import Weather
 from p2pfl.simulate.peer import SimulatedPeer
+from tests.examples import seeds
 from tests.sharing.algebra import Coalition, P, Watched, equations_hold, rank
 from tests.simulate import promises
 from tests.simulate.storms import WEATHERS
 
 RUNS = [
-    (peers, seed, weather) for weather in WEATHERS for peers, seeds in ((3, 3), (4, 3), (5, 1)) for seed in range(seeds)
+    (peers, seed, weather) for weather in WEATHERS for peers, count in ((3, 3), (4, 3), (5, 1)) for seed in seeds(count)
 ]
 LARGE = [(6, 0, "storm"), (6, 1, "apart"), (7, 0, "slow")]
 

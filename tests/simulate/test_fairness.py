@@ -13,6 +13,7 @@ from p2pfl.sharing.phases import members
 from p2pfl.sharing.state import State
 from p2pfl.simulate import SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
+from tests.examples import seeds
 from tests.simulate import promises
 from tests.simulate.storms import WEATHERS
 
@@ -161,7 +162,7 @@ def test_of_two_that_are_apart_not_always_the_same_one_is_left_out(monkeypatch: 
 @pytest.mark.parametrize("weather", ["deaths", "apart"])
 def test_neither_deaths_nor_cuts_of_its_own_count_against_the_others(weather: str) -> None:
     """Partitions part groups: whoever is left out of a sum then has no quorum, and knows it."""
-    for seed in range(5):
+    for seed in seeds(5):
         quick = replace(WEATHERS[weather], delay_s=(0.001, 0.05))
         world = SimulatedFederation(5, rounds=4, length=10, seed=seed, weather=quick)
         world.run(400_000)

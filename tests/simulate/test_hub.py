@@ -14,6 +14,7 @@ from p2pfl.sharing.field import Field
 from p2pfl.sharing.phases import gather
 from p2pfl.sharing.state import State
 from p2pfl.simulate import SimulatedFederation
+from tests.examples import seeds
 from tests.sharing.algebra import Coalition, Watched
 from tests.sharing.liars import altering, proven, run, with_fields
 from tests.sharing.test_round_privacy import coalitions
@@ -62,7 +63,7 @@ def test_without_its_hub_the_members_own_chunks_as_in_a_mesh() -> None:
 @pytest.mark.parametrize("weather", WEATHERS)
 @pytest.mark.parametrize("peers", [3, 4, 5])
 def test_a_round_with_a_hub_is_right_or_none_in_every_weather(peers: int, weather: str) -> None:
-    for seed in range(3):
+    for seed in seeds(3):
         federation = SimulatedFederation(
             peers, rounds=2, length=2 * peers, seed=seed, weather=WEATHERS[weather], hub=HUB
         )

@@ -10,6 +10,7 @@ from p2pfl import codec
 from p2pfl.messages import Propose
 from p2pfl.simulate import SimulatedFederation
 from p2pfl.simulate.peer import SimulatedPeer
+from tests.examples import seeds
 from tests.simulate import promises
 from tests.simulate.storms import WEATHERS
 
@@ -38,7 +39,7 @@ def last(peer: SimulatedPeer) -> codec.Facts:
 @pytest.mark.parametrize("weather", WEATHERS)
 @pytest.mark.parametrize("peers", [3, 4, 5])
 def test_all_ledgers_end_with_the_one_round_that_announces_the_change(peers: int, weather: str) -> None:
-    for seed in range(6):
+    for seed in seeds(6):
         federation = ending(peers, seed, weather)
         ledgers = {tuple(peer.disk.ledger) for peer in federation.peers.values()}
         assert len(ledgers) == 1, f"ending({peers}, {seed}, {weather!r})"
@@ -49,12 +50,12 @@ def test_all_ledgers_end_with_the_one_round_that_announces_the_change(peers: int
 
 @pytest.mark.parametrize("weather", ["storm", "apart", "slow"])
 def test_nobody_proposes_in_a_round_that_would_rest_on_the_last_one(weather: str) -> None:
-    for seed in range(10, 16):
-        federation = ending(4, seed, weather)
+    for seed in seeds(6):
+        federation = ending(4, 10 + seed, weather)
         end = last(next(iter(federation.peers.values())))["round"]
         proposed = [letter.message for _, letter in federation.log if isinstance(letter.message, Propose)]
         assert proposed
-        assert all(one.rests_on < end for one in proposed), f"ending(4, {seed}, {weather!r})"
+        assert all(one.rests_on < end for one in proposed), f"ending(4, {10 + seed}, {weather!r})"
 
 
 def test_were_that_rule_not_kept_a_round_would_rest_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
