@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from p2pfl.codec import Many, Raw, Row, Spec, Text, Whole
+from p2pfl.codec import Many, Raw, Row, Spec, Tail, Text, Whole
 from p2pfl.messages import KINDS, Bundle, Evidence, Hello, Letter, Message, seal
 from p2pfl.simulate.peer import SimulatedPeer
 
@@ -87,6 +87,8 @@ class Chance:
         if isinstance(spec, Raw):
             size = dice.choice(spec.exactly or (spec.least, min(spec.most, 90)))
             return dice.randbytes(size)
+        if isinstance(spec, Tail):
+            return dice.randbytes(dice.choice((spec.least, max(spec.least, min(spec.most, 90)))))
         if isinstance(spec, Text):
             return dice.choice(("site-0", "site-1", "site-9", "", "0.5", "sum", "words", "nothing"))
         if isinstance(spec, Whole):
