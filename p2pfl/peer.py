@@ -348,7 +348,7 @@ class Peer:
 
     def carried(self) -> Carried:
         """What this site has relayed for others."""
-        return self.node.mesh.exchange.carried
+        return self.node.mesh.relay_server.carried
 
 
 class BlockingPeer:

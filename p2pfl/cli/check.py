@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from p2pfl.cli.doctor import knocker_of, own_peers_file
+from p2pfl.cli.doctor import local_site, own_peers_file
 from p2pfl.cli.joining import Access
 from p2pfl.cli.links import link_facts, link_lines
 from p2pfl.cli.watch import Watch
@@ -68,9 +68,9 @@ async def _linked(peer: Peer, name: str) -> Diagnosis:
 async def _examined(peer: Peer, access: Access, name: str, refused: P2PFLError | None) -> Diagnosis:
     from p2pfl.mesh.diagnose import NO, UNKNOWN, Doctor
 
-    caller = knocker_of(peer.federation, peer.node.identity, peer.name, access.proxy.proxy())
-    examiner = Doctor(caller, own_peers_file(peer.federation), reachable=True, until=caller.clocks.now())
-    found = await examiner.reach(name)
+    site = local_site(peer.federation, peer.node.identity, peer.name, access.proxy.proxy())
+    doctor = Doctor(site, own_peers_file(peer.federation), reachable=True, until=site.clocks.now())
+    found = await doctor.examine(name)
     said = refused or peer.links()[name].last_error
     if refused is not None and found.there == NO:  # it was there and has ended since: what it said before counts
         found.there, found.errors = UNKNOWN, [refused]

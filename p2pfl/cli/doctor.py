@@ -99,8 +99,8 @@ def doctor(
         revoked = frozenset(revoked_keys(opened))
     federation.own(name, identity.key)
     where = listening(listen) if listen else None
-    knocker = knocker_of(federation, identity, name, proxy.proxy())
-    facts = asyncio.run(_examine(federation, home, knocker, where, wait_s, revoked))
+    site = local_site(federation, identity, name, proxy.proxy())
+    facts = asyncio.run(_examine(federation, home, site, where, wait_s, revoked))
     output.result(doctor_text(facts), facts, as_json)
     raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
 
@@ -108,48 +108,46 @@ def doctor(
 async def _examine(
     federation: Federation,
     home: Path,
-    caller: LocalSite,
+    site: LocalSite,
     listen: Address | None,
     wait_s: float,
     revoked: Collection[bytes],
 ) -> dict[str, Any]:
-    from p2pfl.mesh.diagnose import Doctor, examine, judge_relays
+    from p2pfl.mesh.diagnose import Doctor, judge_relays
     from p2pfl.mesh.doctor_port import DoctorPort
     from p2pfl.mesh.probe import DOCTOR, About
     from p2pfl.mesh.relay_probe import RelayProbe
 
-    name, until = caller.name, caller.clocks.now() + wait_s
+    name, until = site.name, site.clocks.now() + wait_s
     roster = federation.roster
-    desk = DoctorPort(
-        caller, About(__version__, federation.raw, DOCTOR), admit=lambda peer: refuse(roster[peer], revoked)
-    )
-    port = _take_port(desk, federation, home, name, listen)
+    about = About(__version__, federation.raw, DOCTOR)
+    doctor_port = DoctorPort(site, about, admit=lambda peer: refuse(roster[peer], revoked))
+    port = _take_port(doctor_port, federation, home, name, listen)
     peers = [one for one in federation.roster.names if one != name]
     output.progress(f"{_port_text(port)}; asking {len(peers)} sites")
-    peers_file = own_peers_file(federation)
-    examiner = Doctor(caller, peers_file, port.state in ("open", "taken"), until)
-    meeting = RelayProbe(caller, peers_file, examiner.found, desk.answer, until)
-    meeting.begin()
+    examiner = Doctor(site, own_peers_file(federation), port.state in ("open", "taken"), until)
+    relay_probe = RelayProbe(examiner, doctor_port.serve_member, until)
+    relay_probe.begin()
     try:
-        found = await examine(examiner, peers, output.progress)
-        if (apart := meeting.wanted()) and until - caller.clocks.now() > TOLD_S:
+        found = await examiner.examine_all(peers, output.progress)
+        if (apart := relay_probe.untried()) and until - site.clocks.now() > TOLD_S:
             output.progress(f"waiting for p2pfl doctor at {', '.join(apart)}, to try the way through a third site")
-        await _stay(desk, peers if port.state == "open" else [], until - caller.clocks.now(), meeting)
+        await _stay(doctor_port, peers if port.state == "open" else [], until - site.clocks.now(), relay_probe)
     finally:
-        await meeting.close()
-        await desk.close()
+        await relay_probe.close()
+        await doctor_port.close()
     for one in found:
-        if one.back == "unknown" and one.peer in desk.came:
+        if one.back == "unknown" and one.peer in doctor_port.visitors:
             one.back = "ok"
         elif one.there == "none" and one.back == "unknown":
             one.notes.append(_calls_us(one.peer, port))
     judge_relays(found, federation.roster, name)
     own = [*([port.error] if port.error else []), *judge_clocks(found, name), *judge_files(found)]
-    return facts_of(federation, name, port, found, own, list(desk.turned_away.values()), caller.reach.proxy)
+    return facts_of(federation, name, port, found, own, list(doctor_port.turned_away.values()), site.connector.proxy)
 
 
-def knocker_of(federation: Federation, identity: Identity, name: str, proxy: Proxy | None) -> LocalSite:
-    """This site, as it knocks at the others' doors."""
+def local_site(federation: Federation, identity: Identity, name: str, proxy: Proxy | None) -> LocalSite:
+    """This site, as it dials the others."""
     from p2pfl.mesh.site import LocalSite
 
     return LocalSite.of(identity, name, federation.roster, SYSTEM, proxy=proxy)
@@ -168,33 +166,33 @@ def peers_file_differs(mine: bytes, peer: str, theirs: bytes) -> PeersFileDiffer
     return PeersFileDiffers(peer=peer, evidence=f"yours {own}, theirs {other}; first difference in line {line}")
 
 
-async def _stay(desk: DoctorPort, peers: Sequence[str], seconds: float, meeting: RelayProbe) -> None:
-    """Until every peer's doctor has had its answers, and those that a third site must carry were met, or the time is
-    over; what is under way then is served. peers: none where this site has no port.
+async def _stay(doctor_port: DoctorPort, peers: Sequence[str], seconds: float, relay_probe: RelayProbe) -> None:
+    """Wait until every peer's doctor has its answers and every way through a third site was tried, or time is up.
 
-    Ctrl-C ends it: what was found is printed all the same.
+    peers   those whose doctors may come; none where this site has no port
+    Probes that are under way at the end are served. Ctrl-C ends the wait; the findings are printed all the same.
     """
-    if seconds > TOLD_S and any(desk.asked[peer] < PROBES for peer in peers):
+    if seconds > TOLD_S and any(doctor_port.probes[peer] < PROBES for peer in peers):
         output.progress(f"all is asked; answering the others' doctors for {seconds:.0f} s at most (Ctrl-C ends it)")
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, seconds)):
-                while desk.awaited or any(desk.asked[peer] < PROBES for peer in peers):
-                    desk.news.clear()
+                while doctor_port.relay_needed or any(doctor_port.probes[peer] < PROBES for peer in peers):
+                    doctor_port.changed.clear()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_S):
-                            await desk.news.wait()
-        await meeting.finish()
+                            await doctor_port.changed.wait()
+        await relay_probe.finish()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_PROBES_S):
-                await desk.idle()
+                await doctor_port.idle()
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.uncancel():
             raise
 
 
-def _take_port(desk: DoctorPort, federation: Federation, home: Path, name: str, listen: Address | None) -> Port:
+def _take_port(doctor_port: DoctorPort, federation: Federation, home: Path, name: str, listen: Address | None) -> Port:
     """Listen where `join` would, unless this site's own p2pfl does."""
     from p2pfl.cli.status import worker
 
@@ -203,7 +201,7 @@ def _take_port(desk: DoctorPort, federation: Federation, home: Path, name: str, 
     if address is None:
         return Port("none", None)
     try:
-        desk.open(address)
+        doctor_port.open(address)
     except P2PFLError as error:
         process, holder = worker(home), error.fields.get("holder", "")
         # Who may not see whose port it is, or whose address a router has, believes the home's lock.
@@ -291,9 +289,9 @@ def facts_of(
         "proxy": proxy
         and {
             "address": str(proxy.address),
-            "variable": proxy.bypass.variable,
-            "direct": [entry.text for entry in proxy.bypass.entries],
-            "ignored": list(proxy.bypass.ignored),
+            "variable": proxy.no_proxy.variable,
+            "direct": [entry.text for entry in proxy.no_proxy.entries],
+            "ignored": list(proxy.no_proxy.ignored),
         },
         "clock_ahead_s": round(-median(clocks), 3) if clocks else None,
         "links": links,

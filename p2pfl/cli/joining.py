@@ -64,7 +64,7 @@ class ProxyChoice:
 
         secret = password_from(self.password) if self.password else None
         if self.url:
-            return Proxy.parse(self.url, secret, argument=True).passing_by(os.environ)
+            return Proxy.parse(self.url, secret, argument=True).with_no_proxy(os.environ)
         return Proxy.from_environment(os.environ, secret)
 
 

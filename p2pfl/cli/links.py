@@ -13,7 +13,7 @@ from p2pfl.cli import output
 from p2pfl.errors import P2PFLError
 
 if TYPE_CHECKING:
-    from p2pfl.mesh.diagnose import Diagnosis, Through
+    from p2pfl.mesh.diagnose import Diagnosis, RelayTrial
     from p2pfl.mesh.events import TlsFacts
 
 WIDTH: Final = 80
@@ -79,7 +79,7 @@ def link_facts(found: Diagnosis, diff: str | None = None) -> dict[str, Any]:
     }
 
 
-def _through(through: Through | None) -> dict[str, Any] | None:
+def _through(through: RelayTrial | None) -> dict[str, Any] | None:
     """The way through a third site, where it was tried."""
     if through is None:
         return None

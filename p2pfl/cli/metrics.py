@@ -149,7 +149,7 @@ class Metrics:
         yield from (up, relayed, moved, queued, trip)
         if self.peer is not None:
             carried = self.peer.carried()
-            yield gauge("p2pfl_relay_calls", "Calls of others that this site carries now", value=carried.now)
+            yield gauge("p2pfl_relay_calls", "Calls of others that this site carries now", value=carried.active)
             yield count("p2pfl_relay_bytes", "Bytes that came in to be carried on", value=carried.bytes_received)
 
     # ── who asks ──────────────────────────────────────────────────────────────────────────────────────────────

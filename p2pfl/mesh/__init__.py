@@ -1,4 +1,4 @@
-"""Delivers: one mutually authenticated TLS 1.3 link per pair of sites, ZeroMQ inside it, exactly-once frames on top."""
+"""Delivery: one mutually authenticated TLS 1.3 link per pair of sites, ZeroMQ inside it, exactly-once frames on top."""
 
 from p2pfl.mesh.events import (
     Delivered,

@@ -1,4 +1,4 @@
-"""TLS is finished; is this a member, the right one, and on our terms? Nobody is spoken with before that."""
+"""Who is at the far end, once TLS has finished: a member, the expected one, on our terms. Nobody is answered before."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from p2pfl.errors.mesh import (
     WrongProtocol,
 )
 from p2pfl.keys import fingerprint
-from p2pfl.mesh.certificates import ALPN, Contexts, MalformedLeaf, expiry_of, signer_of
+from p2pfl.mesh.certificates import ALPN, Leaf, MalformedLeaf, expiry_of, signer_of
 from p2pfl.mesh.events import Path
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address, Roster
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One connection: with whom, if that is known before (`expected`), and at which address, or from where it came.
+class Route:
+    """How a connection runs, and which member should be at its end.
 
-    relay      the member that carries it; `address` is then the relay's
-    accepting  this end is TLS's server, though it knows who should call
-    proxied    it was dialled through this site's proxy
-    protocols  the ALPN names that it may end up with
+    address    the address that was dialled, or the caller's; the relay's, for a connection through one
+    expected   the member that was dialled or that called through a relay; None for an incoming connection
+    relay      the member that carries the connection, or ""
+    accepting  this end is TLS's server although it knows the caller's name
+    proxied    the connection runs through this site's HTTP proxy
+    protocols  the ALPN names that TLS may agree on
     """
 
     address: Address
@@ -51,43 +53,39 @@ class Call:
 
     @property
     def label(self) -> str:
-        """How to call the far end while nobody knows who it is."""
+        """The far end, for messages, until its name is known."""
         return self.expected or f"a caller from {self.address.host}"
 
 
-async def authenticate(tunnel: Tunnel, call: Call, roster: Roster, me: str) -> str:
-    """The name of the member at the far end: the one whose key signed its leaf.
+async def authenticate(tunnel: Tunnel, route: Route, leaf: Leaf, roster: Roster, me: str) -> str:
+    """Finish TLS; return the name of the member whose key signed the far end's leaf.
 
+    leaf   this end's. The tunnel ends with the first of the two leaves, both of which were valid when it began.
     Raises SessionResumed, CertificateUnreadable, KeyNotListed, NameNotTheirs, OwnKeyThere, WrongKey, WrongProtocol;
     TimeoutError; what TLS raised.
     """
     async with asyncio.timeout(tunnel.limits.handshake_s):
         await tunnel.handshake()
     if tunnel.resumed:
-        raise SessionResumed(peer=call.label, evidence="OpenSSL says that the session was reused")
+        raise SessionResumed(peer=route.label, evidence="OpenSSL says that the session was reused")
     try:
         member, claimed = signer_of(tunnel.certificate, roster)
+        expires = min(leaf.expires, expiry_of(tunnel.certificate))
     except MalformedLeaf as error:
-        raise CertificateUnreadable(peer=call.label, evidence=str(error)) from None
+        raise CertificateUnreadable(peer=route.label, evidence=str(error)) from None
     if member is None:
-        raise KeyNotListed(peer=call.label, evidence="no key of the roster signed its certificate")
+        raise KeyNotListed(peer=route.label, evidence="no key of the roster signed its certificate")
     if claimed != member.name:
         words = fingerprint(member.key)
         raise NameNotTheirs(peer=member.name, claimed=claimed, evidence=f"signed by the key {words}")
     if member.name == me:
-        raise OwnKeyThere(peer=call.label, evidence=f"key {fingerprint(member.key)}")
-    if call.expected is not None and call.expected != member.name:
+        raise OwnKeyThere(peer=route.label, evidence=f"key {fingerprint(member.key)}")
+    if route.expected is not None and route.expected != member.name:
         evidence = f"key {fingerprint(member.key)}"
-        raise WrongKey(address=call.address, peer=call.expected, other=member.name, evidence=evidence)
+        raise WrongKey(address=route.address, peer=route.expected, other=member.name, evidence=evidence)
     # A mismatch does not make OpenSSL refuse: both ends look for themselves.
-    if tunnel.application not in call.protocols:
+    if tunnel.application not in route.protocols:
         said = tunnel.application or "nothing"
-        raise WrongProtocol(peer=member.name, evidence=f"agreed on {said} where {call.protocols[0]} belongs")
+        raise WrongProtocol(peer=member.name, evidence=f"agreed on {said} where {route.protocols[0]} belongs")
+    tunnel.mark_authenticated(expires)
     return member.name
-
-
-async def admit(tunnel: Tunnel, call: Call, contexts: Contexts, roster: Roster, me: str) -> str:
-    """`authenticate`; and the tunnel ends with the first of the two leaves, which were good when it began."""
-    name = await authenticate(tunnel, call, roster, me)
-    tunnel.authenticated(min(contexts.leaf.expires, expiry_of(tunnel.certificate)))
-    return name

@@ -1,4 +1,4 @@
-"""How often a member may call, and how many of its connections may be between handshake and link at a time."""
+"""How often a member may connect, and how many of its connections may stand between handshake and link at a time."""
 
 from __future__ import annotations
 
@@ -10,33 +10,37 @@ from p2pfl.errors.mesh import OpensTooOften
 from p2pfl.mesh.events import Limits
 from p2pfl.mesh.token_bucket import TokenBucket
 
-MOST_ENTERING: Final = 4  # connections of one member between their handshake and the end of their opening
+MOST_OPENINGS: Final = 4  # connections of one member whose opening is under way
 
 
 class AdmissionLimits:
-    """The members that call at this site's port. Used by one event loop."""
+    """Counts the members that connect to this site's port. Used by one event loop."""
 
     def __init__(self, limits: Limits, now: Callable[[], float]) -> None:
         self._limits, self._now = limits, now
-        self._openings: dict[str, TokenBucket] = {}
-        self._entering: dict[str, list[asyncio.Task[None]]] = {}  # members that called and whose opening is under way
+        self._buckets: dict[str, TokenBucket] = {}  # by member
+        self._openings: dict[str, list[asyncio.Task[None]]] = {}  # by member, oldest first
 
-    def welcome(self, peer: str) -> None:
-        """A member may come back as often as links break, and not as often as it likes. Raises OpensTooOften."""
+    def count_connection(self, peer: str) -> None:
+        """Charge `peer` for one connection: it may return as often as links break. Raises OpensTooOften."""
         limits, now = self._limits, self._now()
-        if not self._openings.setdefault(peer, TokenBucket(limits.opening_burst, limits.openings_per_s, now)).take(now):
+        bucket = self._buckets.setdefault(peer, TokenBucket(limits.opening_burst, limits.openings_per_s, now))
+        if not bucket.try_spend(now):
             evidence = f"more than {limits.opening_burst} at once, or {limits.openings_per_s:g} each second"
             raise OpensTooOften(peer=peer, evidence=evidence)
 
-    def called(self, peer: str) -> None:
-        """It came because another member had it called: that is no visit of its own."""
-        self._openings[peer].give_back()
+    def refund_connection(self, peer: str) -> None:
+        """The peer connected because another member called it through this site: do not count it."""
+        self._buckets[peer].refund()
 
-    def enters(self, peer: str) -> None:
-        """Of one member's connections in their opening the oldest give way: each may hold a greeting."""
-        task, entering = asyncio.current_task(), self._entering.setdefault(peer, [])
+    def begin_opening(self, peer: str) -> None:
+        """The current task opens a link with `peer`. Above the limit its oldest opening is cancelled.
+
+        Each opening may hold a whole greeting in memory.
+        """
+        task, openings = asyncio.current_task(), self._openings.setdefault(peer, [])
         if task is not None:
-            entering.append(task)
-            task.add_done_callback(entering.remove)
-        if len(entering) > MOST_ENTERING:
-            entering[0].cancel()
+            openings.append(task)
+            task.add_done_callback(openings.remove)
+        if len(openings) > MOST_OPENINGS:
+            openings[0].cancel()

@@ -1,8 +1,7 @@
 """A connected socket at one of a site's addresses: tried side by side after a short head start, or through a proxy.
 
-The addresses of a card stand in the order in which the site wants to be called. Each gets a head start over the next
-(RFC 8305 §5); the first that answers is taken, so that a dead address in front costs a quarter of a second, not a
-time-out.
+A site lists its addresses in the order in which it wants to be dialled. Each gets a head start over the next (RFC 8305
+§5) and the first that answers wins, so a dead address in front costs a quarter of a second, not a time-out.
 """
 
 from __future__ import annotations
@@ -24,41 +23,43 @@ from p2pfl.roster import Address
 REFUSED: Final = "connection refused"
 
 Resolved = tuple[Any, ...]  # as getaddrinfo has it: family, kind, protocol, name, (host, port, …)
-Failed = Callable[[Address, P2PFLError], None]
+ReportFailure = Callable[[Address, P2PFLError], None]
 
 
 @dataclass(frozen=True, slots=True)
 class FirstAnswer:
-    """The first that answered, and the addresses of which nothing is known yet."""
+    """A socket connected to the address that answered first; `untried`: addresses of which nothing is known yet."""
 
     sock: socket.socket
     address: Address
-    left: tuple[Address, ...]
+    untried: tuple[Address, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """How this site gets out: directly, or through `proxy`, which then resolves the names of what it is asked for."""
+class Connector:
+    """Connects this site to others: directly, or through `proxy`, which then resolves their names."""
 
     limits: Limits
     proxy: Proxy | None = None
 
-    def proxied(self, address: Address) -> bool:
-        """`address` is reached through the proxy."""
-        return self.proxy is not None and self.proxy.bypass.entry_for(address) is None
+    def uses_proxy(self, address: Address) -> bool:
+        """Connections to `address` go through the proxy."""
+        return self.proxy is not None and self.proxy.no_proxy.entry_for(address) is None
 
-    def why(self, address: Address) -> str:
-        """Why `address` is reached as it is, for people; "" where there is no proxy to choose."""
+    def explain(self, address: Address) -> str:
+        """Whether `address` is reached through the proxy and why, for people; "" for a site without a proxy."""
         if self.proxy is None:
             return ""
-        entry, variable = self.proxy.bypass.entry_for(address), self.proxy.bypass.variable
+        entry, variable = self.proxy.no_proxy.entry_for(address), self.proxy.no_proxy.variable
         if entry is not None:
             return f"directly: {variable} has {entry}"
-        listed = f"no entry of {variable} fits" if self.proxy.bypass.entries else "NO_PROXY lists nothing"
+        listed = f"no entry of {variable} fits" if self.proxy.no_proxy.entries else "NO_PROXY lists nothing"
         return f"through the proxy {self.proxy.address}: {listed}"
 
-    async def first(self, peer: str, addresses: Sequence[Address], failed: Failed) -> FirstAnswer | None:
-        """The first of the addresses that answers; `failed` is told of those that do not. None: none does."""
+    async def connect_first(
+        self, peer: str, addresses: Sequence[Address], report_failure: ReportFailure
+    ) -> FirstAnswer | None:
+        """The first of the addresses that answers, or None; `report_failure` hears of those that do not."""
         waiting, running = list(addresses), dict[asyncio.Task[socket.socket], Address]()
         try:
             while waiting or running:
@@ -72,7 +73,7 @@ class Reach:
                     try:
                         return FirstAnswer(task.result(), address, (*running.values(), *waiting))
                     except P2PFLError as error:
-                        failed(address, error)
+                        report_failure(address, error)
             return None
         finally:
             for task in running:
@@ -85,7 +86,7 @@ class Reach:
         segment   the most bytes that a TCP segment may carry, either way; by default what the path allows
         Raises NameUnresolved, NobodyListens, PeerUnreachable, or what the proxy said.
         """
-        if self.proxy is None or not self.proxied(address):
+        if self.proxy is None or not self.uses_proxy(address):
             return await self._tcp(peer, address, segment)
         try:
             sock = await self._tcp(peer, self.proxy.address, segment)
@@ -120,7 +121,7 @@ class Reach:
         )
 
     async def _resolve(self, peer: str, address: Address) -> list[Resolved]:
-        """What the name service has for it: at least one."""
+        """The name service's answers: at least one. Raises NameUnresolved."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.limits.resolve_s):
@@ -132,7 +133,7 @@ class Reach:
         raise NameUnresolved(peer=peer, address=address, host=address.host, evidence=reason)
 
     async def _try(self, sock: socket.socket, name: Any) -> str:
-        """Connect `sock`, or close it and say why not."""
+        """Connect `sock`; on failure close it and return the reason."""
         try:
             async with asyncio.timeout(self.limits.connect_s):
                 await asyncio.get_running_loop().sock_connect(sock, name)
@@ -153,6 +154,6 @@ class Reach:
 
 
 def _close(task: asyncio.Task[socket.socket]) -> None:
-    """An attempt that had connected when another one was taken."""
+    """Close the socket of an attempt that connected after another one had won."""
     if not task.cancelled() and task.exception() is None:
         task.result().close()

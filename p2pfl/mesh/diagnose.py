@@ -1,9 +1,9 @@
 """How the link with each peer is, both ways, as far as one end can find out; and what most likely ails it.
 
-Each listed address is tried by itself: name, TCP, TLS, identity. Through the first that answers the peer is asked what
-it is and holds, what its clock says, and whether it can dial this site. Then, one peer at a time so that none takes
-another's bandwidth, sizes of packets and speed. Where something stands still the same is tried with packets of 536
-bytes, which every path carries: what passes then was lost for its size.
+Each listed address is tried by itself: name, TCP, TLS, identity. Through the first that answers, the peer is asked for
+its facts, its clock, and whether it can dial this site. Then, one peer at a time so that none takes another's
+bandwidth, come packet sizes and speed. Where something stalls, the same is tried with segments of 536 bytes, which
+every path carries: what passes then was lost for its size.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from p2pfl.errors.mesh import HandshakeCut, HandshakeUnfinished, RefusedThere
 from p2pfl.errors.paths import NoWay
 from p2pfl.errors.probe import LargePacketsLost, NotReachedBy, PathStalls, ProbesTooOften, ProbeUnanswered
 from p2pfl.mesh.events import DIRECT, Path, TlsFacts
-from p2pfl.mesh.handshake import Admitted, knock
+from p2pfl.mesh.handshake import Admitted, trial_handshake
 from p2pfl.mesh.probe import Dialed, PeerFacts
-from p2pfl.mesh.probe_client import ClockOffset, ProbeClient, StoodStill, asking
+from p2pfl.mesh.probe_client import ClockOffset, ProbeClient, Stalled, open_probe
 from p2pfl.mesh.site import LocalSite
 from p2pfl.roster import Address, Roster
 
-SMALL_SEGMENT: Final = 536  # of TCP, what RFC 9293 §3.7.1 assumes where nothing else is said
-AGAIN_S: Final = 0.5
+SMALL_SEGMENT: Final = 536  # bytes of a TCP segment that RFC 9293 §3.7.1 assumes where nothing else is announced
+AGAIN_S: Final = 0.5  # seconds between two rounds of trial handshakes
 ETHERNET: Final = 1500
 PING_HEADERS: Final = 28
 TOO_OFTEN: Final = "it was asked too often lately: not all could be measured"
@@ -35,14 +35,14 @@ TOO_OFTEN: Final = "it was asked too often lately: not all could be measured"
 OK: Final = "ok"
 NO: Final = "no"
 STALLS: Final = "stalls"
-LINK: Final = "link"  # there is one, and who dialled it nobody asked
+LINK: Final = "link"  # there is one, and nobody asked which end dialled
 NONE: Final = "none"  # no address is listed
 UNKNOWN: Final = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One listed address, tried from here. No error: this site was let in there."""
+class AddressTrial:
+    """One listed address, tried from here. No error: this site was admitted there."""
 
     address: Address
     error: P2PFLError | None = None
@@ -51,12 +51,12 @@ class Way:
     tcp_s: float = 0.0
     admitted_s: float = 0.0
     proxied: bool = False
-    why: str = ""  # it is reached through the proxy, or past it; "": there is none
+    why: str = ""  # why it is reached through the proxy, or past it; "" where there is none
 
 
 @dataclass
-class Through:
-    """A way through a third site that was tried: who carried, which end called, and the round trip of it all."""
+class RelayTrial:
+    """A way through a third site that was tried: the relay, which ends called, and the round trip end to end."""
 
     via: str
     there: bool = False
@@ -66,18 +66,20 @@ class Through:
 
 @dataclass
 class Diagnosis:
-    """What was found of one peer.
+    """What was found about the link with one peer.
 
-    ways     its addresses, in their order; `way`: the one that was used
-    there    ok · no · stalls · none (it lists no address) · link;  back: the same, and unknown: nobody could try
+    ways       its addresses, in their order; `way`: the one that was used
+    there      ok · no · stalls · none (it lists no address) · link
+    back       the same, and unknown: nobody could try
     to_bytes_s, from_bytes_s   speed
-    theirs   its peers.yaml, where it is not this site's;  relayed: a site that this one reaches can carry its calls
-    through  the way through such a site, where it was tried, with the inner TLS end to end
+    theirs     its peers.yaml, where it is not this site's
+    relayed    a site that this one reaches can carry its calls
+    through    the way through such a site, where it was tried, with the inner TLS end to end
     """
 
     peer: str
-    ways: tuple[Way, ...] = ()
-    way: Way | None = None
+    ways: tuple[AddressTrial, ...] = ()
+    way: AddressTrial | None = None
     path: Path = DIRECT
     there: str = NONE
     back: str = UNKNOWN
@@ -90,7 +92,7 @@ class Diagnosis:
     from_bytes_s: float | None = None
     theirs: bytes | None = None
     relayed: bool = False
-    through: Through | None = None
+    through: RelayTrial | None = None
     errors: list[P2PFLError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -101,7 +103,7 @@ class Diagnosis:
 
     @property
     def works_directly(self) -> bool:
-        """One of the two was let in at the other's address."""
+        """One of the two was admitted at the other's address."""
         return bool({OK, LINK} & {self.there, self.back})
 
 
@@ -118,210 +120,226 @@ class OwnPeersFile:
 
 @dataclass(frozen=True, slots=True)
 class Doctor:
-    """What one site asks of its peers.
+    """Examines this site's links to its peers.
 
     reachable  something of this site listens, so peers can dial back
-    until      a peer that does not answer is tried again until then, on the site's monotonic clock
-    found      what is known by now, by peer
+    until      when to stop retrying a peer that does not answer, on the site's monotonic clock
+    diagnoses  what is known by now, by peer
     """
 
-    caller: LocalSite
+    site: LocalSite
     peers_file: OwnPeersFile
     reachable: bool
     until: float
-    found: dict[str, Diagnosis] = field(default_factory=dict)
+    diagnoses: dict[str, Diagnosis] = field(default_factory=dict)
 
-    async def reach(self, peer: str) -> Diagnosis:
+    async def examine_all(self, peers: Sequence[str], tell: Callable[[str], None]) -> list[Diagnosis]:
+        """Diagnose all `peers`: examined at once, measured one by one; `tell` gets lines for a person."""
+        diagnoses = await asyncio.gather(*(self.examine(peer) for peer in peers))
+        for diagnosis in diagnoses:
+            if diagnosis.there == OK:
+                tell(f"{diagnosis.peer}: measuring")
+            await self.measure(diagnosis)
+        return list(diagnoses)
+
+    async def examine(self, peer: str) -> Diagnosis:
         """Every address, identity, facts, clock, peers.yaml, and the way back. Never raises a P2PFLError."""
-        listed = self.caller.roster[peer].addresses
-        found = self.found[peer] = Diagnosis(peer, there=NO if listed else NONE, back=self._back_unasked())
+        listed = self.site.roster[peer].addresses
+        own_addresses = self.site.roster[self.site.name].addresses
+        diagnosis = Diagnosis(peer, there=NO if listed else NONE, back=UNKNOWN if own_addresses else NONE)
+        self.diagnoses[peer] = diagnosis
         if not listed:
-            if not self.caller.roster[self.caller.name].addresses:
-                self._need_relay(found)
-            return found
-        admitted = await self._knock_until(found, listed)
+            if not own_addresses:
+                self._need_relay(diagnosis)
+            return diagnosis
+        admitted = await self._try_until_admitted(diagnosis, listed)
         if admitted is not None:
-            found.there, found.tls, found.path = OK, admitted.tunnel.facts, admitted.tunnel.path
-            await self._told(found, self._ask(admitted, found))
-        return found
+            diagnosis.there, diagnosis.tls, diagnosis.path = OK, admitted.tunnel.facts, admitted.tunnel.path
+            await self._keep_errors(diagnosis, self._probe(admitted, diagnosis))
+        return diagnosis
 
-    async def measure(self, found: Diagnosis) -> None:
-        """Sizes of packets, and speed. Never raises a P2PFLError."""
-        if found.way is None or found.there != OK:
+    async def measure(self, diagnosis: Diagnosis) -> None:
+        """Packet sizes, and speed. Never raises a P2PFLError."""
+        if diagnosis.way is None or diagnosis.there != OK:
             return
         try:
-            await self._told(found, self._weigh(found, None))
-        except StoodStill as stood:
-            await self._explain(found, stood)
+            await self._keep_errors(diagnosis, self._measure_path(diagnosis, None))
+        except Stalled as stall:
+            await self._explain_stall(diagnosis, stall)
 
-    def _back_unasked(self) -> str:
-        return UNKNOWN if self.caller.roster[self.caller.name].addresses else NONE
-
-    def _need_relay(self, found: Diagnosis) -> None:
-        """Neither end can be dialled: a third that can carries the calls, if there is one."""
-        if relays_of(self.caller.roster, self.caller.name, found.peer):
-            found.path = Path("relay", "")
+    def _need_relay(self, diagnosis: Diagnosis) -> None:
+        """Neither end can be dialled: a third site that can carries the calls, if there is one."""
+        if relays_of(self.site.roster, self.site.name, diagnosis.peer):
+            diagnosis.path = Path("relay", "")
         else:
             why = "neither of the two lists an address, and no third site does"
-            found.errors.append(NoWay(peer=found.peer, why=why, evidence="peers.yaml has addresses: [] for all"))
+            diagnosis.errors.append(
+                NoWay(peer=diagnosis.peer, why=why, evidence="peers.yaml has addresses: [] for all")
+            )
 
     # ── the way there ─────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _knock_until(self, found: Diagnosis, listed: Sequence[Address]) -> Admitted | None:
+    async def _try_until_admitted(self, diagnosis: Diagnosis, listed: Sequence[Address]) -> Admitted | None:
         while True:
-            admitted = await self._knock_all(found, listed)
-            if admitted is not None or self.caller.clocks.now() > self.until:
+            admitted = await self._try_all(diagnosis, listed)
+            if admitted is not None or self.site.clocks.now() > self.until:
                 break
             await asyncio.sleep(AGAIN_S)
-        found.notes += [f"{way.address} is reached {way.why}" for way in found.ways if way.why]
-        failed = [way.error for way in found.ways if way.error is not None]
+        diagnosis.notes += [f"{way.address} is reached {way.why}" for way in diagnosis.ways if way.why]
+        failed = [way.error for way in diagnosis.ways if way.error is not None]
         if admitted is None:
-            found.errors += failed
+            diagnosis.errors += failed
         else:
-            found.notes += [f"not through {way.address}: {_short(way.error)}" for way in found.ways if way.error]
+            diagnosis.notes += [
+                f"not through {way.address}: {_short(way.error)}" for way in diagnosis.ways if way.error
+            ]
         return admitted
 
-    async def _knock_all(self, found: Diagnosis, listed: Sequence[Address]) -> Admitted | None:
-        tried = await asyncio.gather(*(self._knock(found.peer, address) for address in listed))
-        found.ways = tuple(way for way, _ in tried)
+    async def _try_all(self, diagnosis: Diagnosis, listed: Sequence[Address]) -> Admitted | None:
+        """Try every address at once; keep the first connection, in the order of the list, and dismiss the others."""
+        tried = await asyncio.gather(*(self._try_address(diagnosis.peer, address) for address in listed))
+        diagnosis.ways = tuple(way for way, _ in tried)
         open_ways = [(way, admitted) for way, admitted in tried if admitted is not None]
         for _, spare in open_ways[1:]:
-            await spare.part()
+            await spare.dismiss()
         if not open_ways:
             return None
-        found.way = open_ways[0][0]
+        diagnosis.way = open_ways[0][0]
         return open_ways[0][1]
 
-    async def _knock(self, peer: str, address: Address) -> tuple[Way, Admitted | None]:
-        begun = self.caller.clocks.now()
+    async def _try_address(self, peer: str, address: Address) -> tuple[AddressTrial, Admitted | None]:
+        began = self.site.clocks.now()
         try:
-            admitted = await knock(self.caller, peer, address)
+            admitted = await trial_handshake(self.site, peer, address)
         except P2PFLError as error:
-            # The far end's patience may end first: then it is a cut, after a long silence.
-            took, patience = self.caller.clocks.now() - begun, self.caller.limits.handshake_s
+            # The far end's patience may end first: that is a cut after a long silence.
+            took, patience = self.site.clocks.now() - began, self.site.limits.handshake_s
             silent = isinstance(error, HandshakeCut) and took >= patience / 2
             if not silent and not isinstance(error, HandshakeUnfinished):
-                return self._way(address, error), None
-            found = await self._large_packets(peer, address, error)
-            if isinstance(found, P2PFLError):
-                return self._way(address, found), None
-            admitted = found
-        way = replace(self._way(address), ip=admitted.ip, segment=admitted.segment)
-        return replace(way, tcp_s=admitted.tcp_s, admitted_s=admitted.admitted_s), admitted
+                return self._trial(address, error), None
+            result = await self._try_small_segments(peer, address, error)
+            if isinstance(result, P2PFLError):
+                return self._trial(address, result), None
+            admitted = result
+        trial = replace(self._trial(address), ip=admitted.ip, segment=admitted.segment)
+        return replace(trial, tcp_s=admitted.tcp_s, admitted_s=admitted.admitted_s), admitted
 
-    def _way(self, address: Address, error: P2PFLError | None = None) -> Way:
-        reach = self.caller.reach
-        return Way(address, error, proxied=reach.proxied(address), why=reach.why(address))
+    def _trial(self, address: Address, error: P2PFLError | None = None) -> AddressTrial:
+        connector = self.site.connector
+        return AddressTrial(address, error, proxied=connector.uses_proxy(address), why=connector.explain(address))
 
-    async def _large_packets(self, peer: str, address: Address, error: P2PFLError) -> P2PFLError | Admitted:
-        """TCP stands and TLS does not come: a first flight is more than one packet holds. Is it the packet?
+    async def _try_small_segments(self, peer: str, address: Address, error: P2PFLError) -> P2PFLError | Admitted:
+        """TCP connects and TLS does not finish; its first flight exceeds one packet. Are large packets lost?
 
-        What passes in small segments is tried in large ones once more: it may have been a moment's silence.
+        What passes in small segments is tried once more in large ones: it may have been a moment's silence.
         """
         try:
-            admitted = await knock(self.caller, peer, address, segment=SMALL_SEGMENT)
+            admitted = await trial_handshake(self.site, peer, address, segment=SMALL_SEGMENT)
         except P2PFLError:
             return error
-        await admitted.part()
+        await admitted.dismiss()
         with contextlib.suppress(P2PFLError):
-            return await knock(self.caller, peer, address)
+            return await trial_handshake(self.site, peer, address)
         evidence = f"{error.evidence}; with segments of {SMALL_SEGMENT} bytes it was let in"
         return _lost(peer, address, "to or from", ETHERNET, evidence)
 
     # ── what the peer says ────────────────────────────────────────────────────────────────────────────────────
 
-    async def _ask(self, admitted: Admitted, found: Diagnosis) -> None:
-        async with asking(admitted, self.caller, found.peer) as (asker, facts):
-            found.facts = facts
-            found.clock = await asker.clock()
-            found.round_trip_s = found.clock.round_trip_s
-            await compare_peers_files(asker, self.peers_file, found)
-            if self.reachable and self.caller.roster[self.caller.name].addresses:
-                found.dialed = tuple(await asker.dialed_back())
-                self._judge_back(found)
+    async def _probe(self, admitted: Admitted, diagnosis: Diagnosis) -> None:
+        async with open_probe(admitted, self.site, diagnosis.peer) as (client, facts):
+            diagnosis.facts = facts
+            diagnosis.clock = await client.measure_clock()
+            diagnosis.round_trip_s = diagnosis.clock.round_trip_s
+            await compare_peers_files(client, self.peers_file, diagnosis)
+            if self.reachable and self.site.roster[self.site.name].addresses:
+                diagnosis.dialed = tuple(await client.ask_to_dial())
+                _judge_way_back(diagnosis)
 
-    def _judge_back(self, found: Diagnosis) -> None:
-        failed = [one for one in found.dialed if one.code]
-        if not found.dialed:
-            found.back = NONE
-            found.notes.append(f"{found.peer} holds a peers.yaml that lists no address of this site")
-        elif len(failed) < len(found.dialed):
-            found.back = OK
-            found.notes += [f"it cannot reach {one.address}: {one.code}: {one.happened}" for one in failed]
-        else:
-            found.back = NO
-            for one in failed:
-                port = one.address.rpartition(":")[2]
-                evidence = f"{found.peer} says {one.code}: {one.evidence}"
-                found.errors.append(
-                    NotReachedBy(
-                        peer=found.peer, address=one.address, port=port, happened=one.happened, evidence=evidence
-                    )
-                )
-
-    async def _told(self, found: Diagnosis, work: Awaitable[None]) -> None:
-        """What the peer refuses or spoils is a finding."""
+    async def _keep_errors(self, diagnosis: Diagnosis, work: Awaitable[None]) -> None:
+        """Await `work`; an error that the peer causes becomes a finding."""
         try:
             await work
         except RefusedThere as error:
             if error.fields["their_code"] != ProbesTooOften.code:
-                found.errors.append(error)
-            elif TOO_OFTEN not in found.notes:
-                found.notes.append(TOO_OFTEN)
+                diagnosis.errors.append(error)
+            elif TOO_OFTEN not in diagnosis.notes:
+                diagnosis.notes.append(TOO_OFTEN)
         except P2PFLError as error:
-            found.errors.append(error)
+            diagnosis.errors.append(error)
 
     # ── packets and speed ─────────────────────────────────────────────────────────────────────────────────────
 
-    async def _weigh(self, found: Diagnosis, segment: int | None) -> None:
-        if found.way is None:
+    async def _measure_path(self, diagnosis: Diagnosis, segment: int | None) -> None:
+        """Packet sizes and speed, with TCP segments of at most `segment` bytes; by default of the path's size."""
+        if diagnosis.way is None:
             return
-        admitted = await knock(self.caller, found.peer, found.way.address, segment=segment)
-        async with asking(admitted, self.caller, found.peer) as (asker, _):
-            await asker.clock()
-            await asker.sizes()
-            to, back = await asker.speed()
+        admitted = await trial_handshake(self.site, diagnosis.peer, diagnosis.way.address, segment=segment)
+        async with open_probe(admitted, self.site, diagnosis.peer) as (client, _):
+            await client.measure_clock()
+            await client.test_packet_sizes()
+            to, back = await client.measure_speed()
             if segment is None:
-                found.to_bytes_s, found.from_bytes_s = to or None, back or None
+                diagnosis.to_bytes_s, diagnosis.from_bytes_s = to or None, back or None
 
-    async def _explain(self, found: Diagnosis, stood: StoodStill) -> None:
-        """The same again in small packets: what passes now was lost for its size."""
-        if found.way is None:
+    async def _explain_stall(self, diagnosis: Diagnosis, stall: Stalled) -> None:
+        """Repeat in small segments: what passes now was lost for its size."""
+        if diagnosis.way is None:
             return
-        found.there, address = STALLS, found.way.address
+        diagnosis.there, address = STALLS, diagnosis.way.address
         try:
-            await self._weigh(found, SMALL_SEGMENT)
-        except StoodStill as again:
+            await self._measure_path(diagnosis, SMALL_SEGMENT)
+        except Stalled as again:
             small = f"in segments of {SMALL_SEGMENT} bytes after {again.count}"
-            evidence = f"nothing moved {stood.way} it after {stood.count} bytes, and {small}"
-            found.errors.append(PathStalls(peer=found.peer, count=stood.count, host=address.host, evidence=evidence))
+            evidence = f"nothing moved {stall.way} it after {stall.count} bytes, and {small}"
+            diagnosis.errors.append(
+                PathStalls(peer=diagnosis.peer, count=stall.count, host=address.host, evidence=evidence)
+            )
         except P2PFLError as error:
-            evidence = f"stood still after {stood.count} bytes; then {error.code}: {error.evidence}"
+            evidence = f"stood still after {stall.count} bytes; then {error.code}: {error.evidence}"
             what = "it stood still in the middle of a test"
-            found.errors.append(ProbeUnanswered(peer=found.peer, what=what, evidence=evidence))
+            diagnosis.errors.append(ProbeUnanswered(peer=diagnosis.peer, what=what, evidence=evidence))
         else:
-            await self._confirm_loss(found, stood, address)
+            await self._confirm_loss(diagnosis, stall, address)
 
-    async def _confirm_loss(self, found: Diagnosis, stood: StoodStill, address: Address) -> None:
-        """In small segments all has passed. Does it stand still in large ones again?"""
+    async def _confirm_loss(self, diagnosis: Diagnosis, stall: Stalled, address: Address) -> None:
+        """Everything passed in small segments. Does it stall again in large ones?"""
         try:
-            await self._weigh(found, None)
-        except StoodStill as again:
+            await self._measure_path(diagnosis, None)
+        except Stalled as again:
             evidence = f"{again.passed} bytes passed, {again.size} did not; in segments of {SMALL_SEGMENT} all passed"
-            found.errors.append(_lost(found.peer, address, again.way, min(again.size, ETHERNET), evidence))
+            diagnosis.errors.append(_lost(diagnosis.peer, address, again.way, min(again.size, ETHERNET), evidence))
         except P2PFLError as error:
-            found.errors.append(error)
+            diagnosis.errors.append(error)
         else:
-            found.there = OK
-            found.notes.append(f"it stood still once, {stood.way} it after {stood.count} bytes, and then no more")
+            diagnosis.there = OK
+            diagnosis.notes.append(f"it stood still once, {stall.way} it after {stall.count} bytes, and then no more")
 
 
-async def compare_peers_files(asker: ProbeClient, mine: OwnPeersFile, found: Diagnosis) -> None:
+def _judge_way_back(diagnosis: Diagnosis) -> None:
+    """What the peer met when it dialled this site's addresses."""
+    failed = [one for one in diagnosis.dialed if one.code]
+    if not diagnosis.dialed:
+        diagnosis.back = NONE
+        diagnosis.notes.append(f"{diagnosis.peer} holds a peers.yaml that lists no address of this site")
+    elif len(failed) < len(diagnosis.dialed):
+        diagnosis.back = OK
+        diagnosis.notes += [f"it cannot reach {one.address}: {one.code}: {one.happened}" for one in failed]
+    else:
+        diagnosis.back = NO
+        for one in failed:
+            port, evidence = one.address.rpartition(":")[2], f"{diagnosis.peer} says {one.code}: {one.evidence}"
+            error = NotReachedBy(
+                peer=diagnosis.peer, address=one.address, port=port, happened=one.happened, evidence=evidence
+            )
+            diagnosis.errors.append(error)
+
+
+async def compare_peers_files(client: ProbeClient, mine: OwnPeersFile, diagnosis: Diagnosis) -> None:
     """Where the peer's facts name another peers.yaml, fetch it: the file and the difference become findings."""
-    if found.facts is None or found.facts.federation_digest == hashlib.sha256(mine.raw).digest():
+    if diagnosis.facts is None or diagnosis.facts.federation_digest == hashlib.sha256(mine.raw).digest():
         return
-    found.theirs = await asker.file()
-    found.errors.append(mine.differs(found.peer, found.theirs))
+    diagnosis.theirs = await client.fetch_peers_file()
+    diagnosis.errors.append(mine.differs(diagnosis.peer, diagnosis.theirs))
 
 
 def _lost(peer: str, address: Address, way: str, size: int, evidence: str) -> P2PFLError:
@@ -335,14 +353,14 @@ def _short(error: P2PFLError | None) -> str:
 
 
 def relays_of(roster: Roster, one: str, other: str) -> list[str]:
-    """Who could carry calls between the two: members that list an address."""
+    """Members that could carry calls between the two: those that list an address."""
     return [member.name for member in roster.members if member.addresses and member.name not in (one, other)]
 
 
-def judge_relays(found: Sequence[Diagnosis], roster: Roster, me: str) -> None:
-    """Where only a relay helps: the way that was tried, else the first that this site reaches, and how to try it."""
-    works = {one.peer for one in found if one.works and one.through is None}
-    for one in found:
+def judge_relays(diagnoses: Sequence[Diagnosis], roster: Roster, me: str) -> None:
+    """Where only a relay helps: name the one that was tried, else the first that is reached, and how to try it."""
+    works = {one.peer for one in diagnoses if one.works and one.through is None}
+    for one in diagnoses:
         relays = relays_of(roster, me, one.peer)
         able = [relay for relay in relays if relay in works]
         apart = one.path.kind == "relay"
@@ -360,7 +378,7 @@ def judge_relays(found: Sequence[Diagnosis], roster: Roster, me: str) -> None:
             one.notes.append(f"until that is mended, join goes through {' or '.join(able)}; {_untried(one.peer, able)}")
 
 
-def _tried(peer: str, through: Through, apart: bool) -> str:
+def _tried(peer: str, through: RelayTrial, apart: bool) -> str:
     ways = {(True, True): "both ends called", (True, False): "this end called", (False, True): f"{peer} called"}
     trip = "" if through.round_trip_s is None else f", {1000 * through.round_trip_s:.1f} ms there and back"
     which = ways[(through.there, through.back)]
@@ -369,18 +387,8 @@ def _tried(peer: str, through: Through, apart: bool) -> str:
 
 
 def _untried(peer: str, able: Sequence[str]) -> str:
-    """What has to run where."""
+    """Which command to run where, to try the way."""
     return (
         f"that was not tried: for it, p2pfl doctor --wait 60 has to run here and at {peer} at the same time, and "
         f"doctor or join at {' or '.join(able)}"
     )
-
-
-async def examine(examiner: Doctor, peers: Sequence[str], tell: Callable[[str], None]) -> list[Diagnosis]:
-    """All `peers`: reached at once, measured one by one."""
-    found = await asyncio.gather(*(examiner.reach(peer) for peer in peers))
-    for one in found:
-        if one.there == OK:
-            tell(f"{one.peer}: measuring")
-        await examiner.measure(one)
-    return list(found)

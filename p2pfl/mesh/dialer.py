@@ -1,6 +1,6 @@
-"""Calls one peer until the pair has a link: its addresses, then a relay, then a pause that grows, with jitter.
+"""Dials one peer until the pair has a link: its addresses, then relays, then a pause that grows, with jitter.
 
-A link that runs through a relay does not end the calling: from time to time a direct connection is tried beside it.
+A link through a relay does not end the dialling: a direct connection is tried beside it from time to time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 from p2pfl.errors import P2PFLError
-from p2pfl.mesh.connect import Reach
+from p2pfl.mesh.connect import Connector
 from p2pfl.roster import Address, Member
 
 
@@ -38,83 +38,85 @@ class Backoff:
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
-    """What a dialer asks of its owner.
+class DialerOwner:
+    """What a dialer asks of the mesh that owns it.
 
-    wanted    has the pair no link?
-    better    has it one through a relay, so that a direct connection would be an improvement?
-    open_to   makes a link of a connected socket and returns when that is done or has failed; never raises
-    failed    an address did not answer
-    through   tries relays, if it is time to; returns when that is done or has failed; never raises
+    needs_link      the pair has no link
+    needs_direct    the pair's link runs through a relay, so a direct connection would be better
+    bring_up        makes a link of a connected socket; returns when that is done or has failed; never raises
+    report_failure  an address did not answer
+    call_relays     tries relays, if it is time to; returns when that is done or has failed; never raises
     """
 
-    wanted: Callable[[], bool]
-    better: Callable[[], bool]
-    open_to: Callable[[socket.socket, Address], Coroutine[None, None, None]]
-    failed: Callable[[Address, P2PFLError], None]
-    through: Callable[[], Coroutine[None, None, None]]
+    needs_link: Callable[[], bool]
+    needs_direct: Callable[[], bool]
+    bring_up: Callable[[socket.socket, Address], Coroutine[None, None, None]]
+    report_failure: Callable[[Address, P2PFLError], None]
+    call_relays: Callable[[], Coroutine[None, None, None]]
 
 
 class Dialer:
-    """Dials `member` whenever the pair has no link. `second`: the other end dials too, so let it be first."""
+    """Dials `member` whenever the pair has no link. `yields`: the other end dials too and goes first."""
 
-    def __init__(self, member: Member, calls: Calls, backoff: Backoff, reach: Reach, *, second: bool) -> None:
+    def __init__(
+        self, member: Member, owner: DialerOwner, backoff: Backoff, connector: Connector, *, yields: bool
+    ) -> None:
         self._member = member
-        self._calls = calls
+        self._owner = owner
         self._backoff = backoff
-        self._reach = reach
-        self._second = second
-        self._soon = asyncio.Event()
+        self._connector = connector
+        self._yields = yields
+        self._changed = asyncio.Event()
         self._fruitful = True
 
-    def wake(self, *, fruitful: bool) -> None:
-        """The link has ended. If it carried nothing, the pauses go on growing: two that only refuse stay polite."""
+    def link_closed(self, *, fruitful: bool) -> None:
+        """The link has ended. One that carried no frame leaves the pauses as they are: mutual refusals slow down."""
         self._fruitful = fruitful
         if fruitful:
             self._backoff.reset()
-        self._soon.set()
+        self._changed.set()
 
-    def look(self) -> None:
-        """The link has come up in another way than before."""
-        self._soon.set()
+    def link_changed(self) -> None:
+        """The link has come up, perhaps on another path than before, or one that was chosen did not come up."""
+        self._changed.set()
 
     async def run(self) -> None:
         """Dial for ever."""
-        rest = self._second
+        pauses = self._yields
         while True:
-            self._soon.clear()
-            if not self._calls.wanted():
-                await self._beside()
-                rest = self._second or not self._fruitful
+            self._changed.clear()
+            if not self._owner.needs_link():
+                await self._improve()
+                pauses = self._yields or not self._fruitful
                 continue
-            if rest:
-                await self._rest(self._backoff.pause())
-            rest = True
-            if self._calls.wanted():
-                await self._round(self._calls.wanted)
-                if self._calls.wanted():
-                    await self._calls.through()
+            if pauses:
+                await self._pause(self._backoff.pause())
+            pauses = True
+            if self._owner.needs_link():
+                await self._try_addresses(self._owner.needs_link)
+                if self._owner.needs_link():
+                    await self._owner.call_relays()
 
-    async def _beside(self) -> None:
-        """There is a link. While it runs through a relay, a direct one is tried again and again."""
-        if not (self._calls.better() and self._member.addresses):
-            await self._soon.wait()
+    async def _improve(self) -> None:
+        """There is a link. While it runs through a relay, try a direct one now and then."""
+        if not (self._owner.needs_direct() and self._member.addresses):
+            await self._changed.wait()
             return
-        await self._rest(self._reach.limits.retake_s)
-        if self._calls.better():
-            await self._round(self._calls.better)
+        await self._pause(self._connector.limits.retake_s)
+        if self._owner.needs_direct():
+            await self._try_addresses(self._owner.needs_direct)
 
-    async def _rest(self, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._soon.wait()
+                await self._changed.wait()
 
-    async def _round(self, wanted: Callable[[], bool]) -> None:
+    async def _try_addresses(self, needed: Callable[[], bool]) -> None:
         """One attempt at every address."""
-        left = self._member.addresses
-        while left and wanted():
-            found = await self._reach.first(self._member.name, left, self._calls.failed)
-            if found is None:
+        untried = self._member.addresses
+        while untried and needed():
+            answer = await self._connector.connect_first(self._member.name, untried, self._owner.report_failure)
+            if answer is None:
                 return
-            left = found.left
-            await self._calls.open_to(found.sock, found.address)
+            untried = answer.untried
+            await self._owner.bring_up(answer.sock, answer.address)

@@ -1,4 +1,4 @@
-"""What the mesh tells its owner, and what it asks of it."""
+"""What the mesh reports to its owner, what it asks of it, and the limits it keeps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from p2pfl.roster import Address
 
 @dataclass(frozen=True, slots=True)
 class TlsFacts:
-    """What a link's TLS session runs on, e.g. TLSv1.3, TLS_AES_256_GCM_SHA384, X25519MLKEM768."""
+    """What a link's TLS session uses, e.g. TLSv1.3, TLS_AES_256_GCM_SHA384, X25519MLKEM768."""
 
     version: str
     cipher: str
@@ -20,7 +20,7 @@ class TlsFacts:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """How a connection runs: `direct` or by this site's `proxy` with an address, or by `relay` through a member."""
+    """How a connection runs. `kind`: direct, proxy (this site's), relay; `via`: the address, or the relaying member."""
 
     kind: str
     via: str
@@ -34,7 +34,7 @@ DIRECT: Final = Path("direct", "")
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A payload from `peer`: once, and in the order in which that incarnation sent it."""
+    """A payload from `peer`: once, in the order in which that incarnation sent it."""
 
     peer: str
     payload: bytes
@@ -42,12 +42,12 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class LinkOpened:
-    """A link stands: both ends checked the other's greeting.
+    """A link is up: each end accepted the other's greeting.
 
-    incarnation   16 bytes of the process at the far end; another one than before means that all that was queued for
-                  the earlier one is dropped
-    greeting      what the far end's owner said, already passed by `Greeter.check_greeting`
-    nonce         32 bytes made of a fresh contribution of each end, the same at both; the greetings were made for it
+    incarnation   16 bytes of the process at the far end; when it changes, everything queued for the earlier process
+                  was dropped
+    greeting      the words of the far end's owner, accepted by `Greeter.check_greeting`
+    nonce         32 bytes to which each end contributed, the same at both; the greetings were made for it
     """
 
     peer: str
@@ -60,9 +60,9 @@ class LinkOpened:
 
 @dataclass(frozen=True, slots=True)
 class LinkClosed:
-    """The link to `peer` ended; it is dialled again by itself, and nothing queued is lost meanwhile.
+    """The link to `peer` ended. The mesh dials again by itself, and nothing queued is lost meanwhile.
 
-    error     set when it was cut here because the peer broke a rule
+    error     set when this end cut the link because the peer broke a rule
     """
 
     peer: str
@@ -72,11 +72,11 @@ class LinkClosed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A connection did not become a link. `peer` is who it was, or who was dialled; None for a caller nobody knows.
+    """A connection did not become a link; reported once per reason, not once per attempt.
 
-    Said once per reason, not once per attempt.
-    known     the far end has shown that it holds the key of `peer`: else the error tells what stands in the way, and
-              whoever is on the way may have made it up
+    peer      the member that was dialled or that called; None for an unknown caller
+    known     the far end has shown that it holds the key of `peer`; otherwise anybody on the path may have caused
+              the error
     """
 
     peer: str | None
@@ -96,33 +96,33 @@ class LinkStatus:
     last_seen: float | None  # on the mesh's monotonic clock; None: never
     bytes_sent: int
     bytes_received: int
-    payload_sent: int  # bytes of payloads that the peer acknowledged
-    queued: int  # bytes not acknowledged yet
+    payload_sent: int  # payload bytes that the peer acknowledged
+    queued: int  # bytes that are not acknowledged yet
     facts: TlsFacts | None
     rtt_s: float | None
     speed_bytes_per_s: float | None  # acknowledged bytes per second while busy
     last_error: P2PFLError | None
     path: Path | None = None  # None: down
-    dialed: bool | None = None  # this end called; None: down
-    since: float = 0.0  # when it came up, or went down, on the mesh's clock
+    dialed: bool | None = None  # this end dialled; None: down
+    since: float = 0.0  # when the link came up or went down, on the mesh's clock
 
 
 class Greeter(Protocol):
-    """The owner's say on who gets a link, and its part of each hello."""
+    """The owner's decision on who gets a link, and its part of each opening."""
 
     def admit(self, peer: str) -> None:
-        """Raise a P2PFLError where `peer` gets no word of this site: neither a link, nor a probe, nor a relay.
+        """Raise a P2PFLError to refuse `peer` everything: a link, a probe, a relayed call.
 
-        Asked of an authenticated member before this site says anything to it.
+        Called for an authenticated member before this site says anything to it.
         """
         ...
 
     def greeting(self, peer: str, nonce: bytes) -> bytes:
-        """What to say to `peer` on the link whose joint nonce is `nonce`; asked anew for every connection."""
+        """This site's words to `peer` on the link with this joint nonce; called anew for every connection."""
         ...
 
     def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
-        """Raise a P2PFLError to refuse the link; its code and text travel to the far end."""
+        """Raise a P2PFLError to refuse the link; the far end is told its code and text."""
         ...
 
 
@@ -133,34 +133,34 @@ class Limits:
     window_bytes: int = 8 << 20  # sent and not acknowledged
     outgoing_bytes: int = 32 << 20  # queued and not acknowledged: above it `send` waits
     undelivered_bytes: int = 16 << 20  # received and not taken by the owner: above it nothing is acknowledged
-    payload_burst: int = 8192  # payloads at once …
-    payloads_per_s: float = 1000.0  # … and so many each second: beyond it nothing is acknowledged either
+    payload_burst: int = 8192  # payloads received at once …
+    payloads_per_s: float = 1000.0  # … and per second: beyond it nothing is acknowledged either
     empty_burst: int = 512  # frames that bring nothing (pings, repeated acknowledgements) at once …
-    empty_per_s: float = 20.0  # … and so many each second: beyond it the link is cut
+    empty_per_s: float = 20.0  # … and per second: beyond it the link is cut
     opening_burst: int = 256  # connections that one member opens at once …
-    openings_per_s: float = 2.0  # … and so many each second
-    caller_burst: int = 256  # connections of one host that are listened to at once …
-    callers_per_s: float = 50.0  # … and so many each second; the others are closed unread
+    openings_per_s: float = 2.0  # … and per second
+    caller_burst: int = 256  # connections of one host that are served at once …
+    callers_per_s: float = 50.0  # … and per second; the others are closed unread
     greeting_bytes: int = 16 << 20
-    unauthenticated: int = 64  # connections; the oldest gives way
+    unauthenticated: int = 64  # connections whose caller is unknown; the oldest gives way
     unauthenticated_bytes: int = 64 << 10  # per connection
     handshake_s: float = 10.0
     opening_s: float = 15.0  # without any progress
     resolve_s: float = 10.0
     connect_s: float = 5.0
     head_start_s: float = 0.25  # of an address over the next one
-    dial_first_s: float = 0.05
-    dial_most_s: float = 2.0
+    dial_first_s: float = 0.05  # first pause between two rounds of dialling …
+    dial_most_s: float = 2.0  # … and the longest
     heartbeat_s: float = 3.0
-    silence_s: float = 20.0  # not one byte arrived
+    silence_s: float = 20.0  # without one byte, before a link is cut
     probe_s: float = 3.0  # the same, after the peer dialled while its link still looks alive
-    relay_after_s: float = 3.0  # without a link, where one of the two could dial the other; at once, where neither can
-    relay_answer_s: float = 8.0  # for a relay to answer, and for the other end to come to it
-    relay_idle_s: float = 60.0  # a relay ends a call on which nothing moves
-    relay_calls: int = 512  # that a relay carries at a time, two for a pair at most
-    call_burst: int = 16  # calls of one member for another that a relay takes at once …
-    calls_per_s: float = 1.0  # … and so many each second; the others are declined
-    called_burst: int = 192  # calls of all members for one: each is a frame on its link that brings nothing …
-    called_per_s: float = 10.0  # … and so many each second
+    relay_after_s: float = 3.0  # without a link, where one of the two could dial the other; 0 where neither can
+    relay_answer_s: float = 8.0  # for a relay to answer, and for the other end to reach it
+    relay_idle_s: float = 60.0  # without one byte, before a relay ends a call
+    relay_calls: int = 512  # calls that a relay carries at a time, at most two for a pair
+    call_burst: int = 16  # calls of one member to another that a relay accepts at once …
+    calls_per_s: float = 1.0  # … and per second; the others are declined
+    called_burst: int = 192  # calls of all members to one, each an empty frame on its link, at once …
+    called_per_s: float = 10.0  # … and per second
     retake_s: float = 10.0  # between two attempts at a direct link beside one through a relay
-    flush_s: float = 2.0  # `stop` waits so long for acknowledgements
+    flush_s: float = 2.0  # longest wait of `stop` for acknowledgements

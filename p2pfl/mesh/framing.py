@@ -1,18 +1,18 @@
 """Exactly once, in order, between one pair of incarnations, over links that are cut. Pure, like h11.
 
-A payload is cut into frames, and frames are numbered from 0 per *pair of incarnations* (a process draws one). The
-receiver tells which number it expects next; what is below it is dropped by the sender, and what is not is sent again
-on the next link, which begins where the receiver's hello says. Inside one link nothing is lost or reordered (TLS over
-TCP), so a gap is a fault of the far end, never a reason to wait.
+A payload is cut into frames, numbered from 0 per *pair of incarnations* (each process draws one). The receiver says
+which number it expects next. The sender drops the frames below it, and sends the others again on the next link, which
+begins where the receiver's hello says. Inside one link nothing is lost or reordered (TLS over TCP), so a gap is a
+fault of the far end, never a reason to wait.
 
-Every frame carries its link's 8-byte tag. ZeroMQ may still hold frames of the link before; they have the old tag and
-are dropped, since all that is unacknowledged is sent again anyway.
+Every frame carries its link's 8-byte tag. ZeroMQ may still hold frames of the link before; they carry the old tag and
+are dropped, since everything unacknowledged is sent again anyway.
 
     header  kind u8 · flags u8 · tag 8 · number u64 · acknowledged u64 · total u32      (30 bytes, big-endian)
     DATA    number of the frame; FIRST carries the payload's length in total; LAST ends it; body in the second part
     ACK     number 0          PING, PONG  number = the pinger's stamp in µs
-    GOODBYE number 0; the sender stops, and all that it acknowledges is said
-    CALL, COME, DECLINED  number 0; words with a relay, beside the stream (relay_client.py); body in the second part
+    GOODBYE number 0; the sender stops, and has acknowledged everything
+    CALL, COME, DECLINED  number 0; to and from a relay, beside the stream (relay_client.py); body in the second part
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing import Final
 HEADER: Final = struct.Struct("!BB8sQQI")
 TAG_BYTES: Final = 8
 PAYLOAD_BYTES: Final = 16 << 20
-FRAME_BYTES: Final = 1 << 20  # the most that a body may hold
-CUT_BYTES: Final = 1 << 20  # the size that we cut
-LEAST_CUT_BYTES: Final = 64 << 10  # a frame that is not the last of its payload holds at least this
-GROWN_BYTES: Final = 8 << 20  # a payload up to this size gets its memory as its frames come
-FRAME_COST: Final = 256  # what a frame costs beside its body, so that empty payloads are bounded too
+FRAME_BYTES: Final = 1 << 20  # largest body
+CUT_BYTES: Final = 1 << 20  # size of the frames that this end cuts
+LEAST_CUT_BYTES: Final = 64 << 10  # smallest frame that is not the last of its payload
+GROWN_BYTES: Final = 8 << 20  # largest payload whose memory grows with its frames
+FRAME_COST: Final = 256  # bytes that a frame costs beside its body, so that empty payloads are bounded too
 
 DATA: Final = 1
 ACK: Final = 2
@@ -46,7 +46,7 @@ LAST: Final = 2
 
 
 class MalformedFrame(ValueError):
-    """What in a frame breaks the rules above; the text is the evidence."""
+    """A frame breaks the rules above; the text is the evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ Payload = bytes | memoryview | Sequence[bytes | memoryview]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One numbered frame that waits to be sent or acknowledged; the pieces are views of the caller's payload."""
+    """One numbered frame that waits to be sent or acknowledged. Its pieces are views of the caller's payload."""
 
     number: int
     flags: int
@@ -91,7 +91,7 @@ class Frame:
 
     @property
     def body(self) -> memoryview:
-        """The pieces in a row: a view where there is one, a copy for the moment where there are several."""
+        """The pieces in a row: a view of a single piece, else a copy that lives for the moment."""
         return self.pieces[0] if len(self.pieces) == 1 else memoryview(b"".join(self.pieces))
 
     @property
@@ -100,13 +100,13 @@ class Frame:
 
 
 def parts_of(payload: Payload) -> list[memoryview]:
-    """The parts of a payload that is given in one or in several, as views of bytes."""
+    """The parts of a payload, which may be one or several, as views of bytes."""
     given = (payload,) if isinstance(payload, bytes | bytearray | memoryview) else payload
     return [memoryview(part).cast("B") for part in given]
 
 
 def cut(parts: Iterable[memoryview], size: int) -> Iterator[tuple[memoryview, ...]]:
-    """The parts in a row, cut every `size` bytes; nothing is copied. At least one cut, which may be empty."""
+    """The parts in a row, cut every `size` bytes; nothing is copied. Yields at least one cut, which may be empty."""
     pieces: list[memoryview] = []
     room, any_cut = size, False
     for part in parts:
@@ -123,12 +123,12 @@ def cut(parts: Iterable[memoryview], size: int) -> Iterator[tuple[memoryview, ..
 
 
 class Outgoing:
-    """What one peer's current incarnation has not acknowledged yet. Bounded by `window` bytes in flight."""
+    """Frames that one peer's current incarnation has not acknowledged. At most `window` bytes are in flight."""
 
     def __init__(self, window: int) -> None:
         self._window = window
         self._next_number = 0
-        self._reached = 0  # every number below it was sent once, on some link
+        self._reached = 0  # every number below it was sent at least once, on some link
         self._sent: deque[Frame] = deque()
         self._unsent: deque[Frame] = deque()
         self.in_flight = 0  # bytes sent and not acknowledged
@@ -137,16 +137,16 @@ class Outgoing:
 
     @property
     def queued(self) -> int:
-        """Bytes that are not acknowledged, sent or not."""
+        """Bytes that are not acknowledged, whether sent or not."""
         return self.in_flight + self.waiting
 
     @property
     def begun(self) -> bool:
-        """Some frame was acknowledged."""
+        """At least one frame was acknowledged."""
         waiting = self._sent or self._unsent
         return (waiting[0].number if waiting else self._next_number) > 0
 
-    def offer(self, payload: Payload) -> None:
+    def queue_payload(self, payload: Payload) -> None:
         """Queue a payload. Raises ValueError above 16 MiB."""
         parts = parts_of(payload)
         total = sum(map(len, parts))
@@ -162,14 +162,14 @@ class Outgoing:
             self._unsent.append(frame)
             self.waiting += frame.cost
 
-    def peek(self) -> Frame | None:
-        """The next frame to send, or None when nothing waits or the window is full."""
+    def next_frame(self) -> Frame | None:
+        """The next frame to send; None when nothing waits or the window is full."""
         if not self._unsent or (self._sent and self.in_flight + self._unsent[0].cost > self._window):
             return None
         return self._unsent[0]
 
-    def sent(self) -> None:
-        """The frame that `peek` showed has been handed on."""
+    def mark_sent(self) -> None:
+        """The frame that `next_frame` showed has been handed on."""
         frame = self._unsent.popleft()
         self._sent.append(frame)
         self._reached = max(self._reached, frame.number + 1)
@@ -177,9 +177,9 @@ class Outgoing:
         self.in_flight += frame.cost
 
     def acknowledge(self, expected: int) -> int:
-        """Forget all below `expected`; returns how many frames that confirms (`confirmed` counts their bytes).
+        """Drop every frame below `expected`; return how many that confirms (`confirmed` counts their bytes).
 
-        Raises MalformedFrame when the peer acknowledges a frame that it was never sent.
+        Raises MalformedFrame when the peer acknowledges a frame that was never sent.
         """
         if expected > self._reached:
             raise MalformedFrame(f"frame {expected - 1} is acknowledged and was never sent")
@@ -189,7 +189,7 @@ class Outgoing:
             self.in_flight -= frame.cost
             self.confirmed += frame.size
             frames += 1
-        # Sent on an earlier link and about to be sent again; the peer has had it all along.
+        # Frames that wait to be sent again, although the peer has had them since an earlier link.
         while self._unsent and self._unsent[0].number < expected:
             frame = self._unsent.popleft()
             self.waiting -= frame.cost
@@ -198,9 +198,9 @@ class Outgoing:
         return frames
 
     def resume(self, expected: int) -> None:
-        """A new link to the same incarnation: what it holds is forgotten, all else is unsent again.
+        """A new link to the same incarnation: drop the frames that it holds, and mark all others unsent.
 
-        `expected` may be older than an acknowledgement that came on the link before, since both were in flight.
+        `expected` may be older than an acknowledgement on the link before: both were in flight.
         Raises MalformedFrame when it is a number that was never sent.
         """
         self.acknowledge(expected)
@@ -212,34 +212,33 @@ class Outgoing:
 
 
 class Incoming:
-    """What has arrived from one incarnation of a peer. `window` is the most that it may send unacknowledged."""
+    """Frames from one incarnation of a peer, which may send at most `window` bytes unacknowledged."""
 
     def __init__(self, window: int) -> None:
         self._window = window
-        self._payload: BytesIO | None = None  # the payload of which some frames have come
+        self._payload: BytesIO | None = None  # the payload that is being assembled
         self._total = 0
-        self.unacknowledged = 0  # bytes that the peer was not told of
+        self.unacknowledged = 0  # bytes received and not acknowledged
         self.expected = 0  # the number of the next frame
-        self._told = 0  # the last `expected` that the peer was told
+        self._last_acknowledged = 0  # the last `expected` that the peer was sent
 
     @property
-    def owes(self) -> bool:
-        """Frames arrived that the peer has not been told of."""
-        return self._told != self.expected
+    def owes_acknowledgement(self) -> bool:
+        """Frames arrived that the peer has no acknowledgement for."""
+        return self._last_acknowledged != self.expected
 
-    def told(self) -> int:
-        """The number to put into an acknowledgement that leaves now."""
-        self._told = self.expected
+    def mark_acknowledged(self) -> None:
+        """A frame that acknowledges everything received has left."""
+        self._last_acknowledged = self.expected
         self.unacknowledged = 0
-        return self.expected
 
     @property
-    def last_told(self) -> int:
-        """The number for a frame that must not acknowledge anything new (the reader is behind)."""
-        return self._told
+    def last_acknowledged(self) -> int:
+        """The number for a frame that must not acknowledge anything new."""
+        return self._last_acknowledged
 
     def receive(self, header: Header, body: memoryview) -> bytes | None:
-        """Take a DATA frame; returns the payload that it completes, or None. A frame already taken changes nothing.
+        """Accept a DATA frame; return the payload that it completes, or None. A repeated frame changes nothing.
 
         Raises MalformedFrame for a gap, a cut that does not add up, or more bytes than the window.
         """
@@ -259,15 +258,15 @@ class Incoming:
         if self.unacknowledged > self._window + FRAME_BYTES + FRAME_COST:
             raise MalformedFrame(f"{self.unacknowledged} bytes sent without waiting; the window is {self._window}")
         self.expected += 1
-        return self._keep(header, body, total)
+        return self._assemble(header, body, total)
 
-    def _keep(self, header: Header, body: memoryview, total: int) -> bytes | None:
+    def _assemble(self, header: Header, body: memoryview, total: int) -> bytes | None:
         if header.flags == FIRST | LAST:
             return bytes(body)
         if self._payload is None:
-            # Each body is copied to its place at once, and ZeroMQ has its memory back: no payload is held twice. It
-            # grows with what comes, mostly without being moved; memory of its whole length would be filled with zeros
-            # first. Only near the size from which on the allocator maps pages anew each time, zeros cost less.
+            # Each body is copied to its place at once and ZeroMQ gets its memory back, so no payload is held twice.
+            # The buffer grows with the frames, mostly without being moved; allocating the whole length would fill it
+            # with zeros first. Only near the size from which the allocator maps pages anew each time, zeros cost less.
             self._payload, self._total = BytesIO(bytes(total if total > GROWN_BYTES else 0)), total
         self._payload.write(body)
         if not header.flags & LAST:
@@ -276,5 +275,5 @@ class Incoming:
         return payload
 
     def resume(self) -> None:
-        """A new link: the peer learns `expected` from the hello, so nothing is owed."""
-        self.told()
+        """A new link: the hello has told the peer `expected`, so no acknowledgement is owed."""
+        self.mark_acknowledged()

@@ -1,7 +1,7 @@
-"""Knocks at a peer's door: name, TCP, TLS, identity, and the far end's first words; then nothing, a link or a probe.
+"""Trial handshakes: name, TCP, TLS, identity and the far end's first words; then nothing, or a probe.
 
-A TLS 1.3 client believes that its handshake is done before the server has refused it. So a knock counts only when the
-far end has said HELLO, which it says to members alone.
+A TLS 1.3 client believes that its handshake is done before the server has refused it. So a handshake counts only once
+the far end has said HELLO, which it says to members alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import RefusedThere
 from p2pfl.mesh import opening
-from p2pfl.mesh.admission import Call, admit
+from p2pfl.mesh.admission import Route, authenticate
 from p2pfl.mesh.opening import LinkHello
 from p2pfl.mesh.site import LocalSite
 from p2pfl.mesh.tls_errors import translate
@@ -23,10 +23,11 @@ from p2pfl.roster import Address
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A connection on which the far end let this site in, and to which this site has not said a word.
+    """A connection on which the far end admitted this site, and on which this site has not said a word.
 
     segment    most bytes of a TCP segment on this path, as the two kernels found it
-    tcp_s      seconds until TCP was connected, the name's look-up included; admitted_s: until HELLO was heard
+    tcp_s      seconds until TCP was connected, the name's look-up included
+    admitted_s seconds until HELLO was heard
     """
 
     tunnel: Tunnel
@@ -36,54 +37,62 @@ class Admitted:
     tcp_s: float
     admitted_s: float
 
-    async def part(self) -> None:
-        """End it in good manners: DUPLICATE, the word for a connection that gives way."""
+    async def dismiss(self) -> None:
+        """End the connection politely, with DUPLICATE: the word for a connection that gives way."""
         with contextlib.suppress(OSError):
-            await opening.say(self.tunnel, opening.DUPLICATE)
-        await self.tunnel.part()
+            await opening.send_message(self.tunnel, opening.DUPLICATE)
+        await self.tunnel.close_gently()
 
 
-async def knock(caller: LocalSite, peer: str, address: Address, *, segment: int | None = None) -> Admitted:
-    """Be let in by `peer` at `address`. Raises one named error, which the far end is told where it can hear it.
+async def trial_handshake(site: LocalSite, peer: str, address: Address, *, segment: int | None = None) -> Admitted:
+    """Be admitted by `peer` at `address`. Raises one named error, which the far end is told where it can hear it.
 
-    segment   the most bytes that a TCP segment may carry; small ones pass where packets of full size are lost
+    segment   most bytes of a TCP segment; small segments pass where packets of full size are lost
     """
-    begun = caller.clocks.now()
-    sock = await caller.reach.connect(peer, address, segment=segment)
-    call = Call(address, peer, proxied=caller.reach.proxied(address))
-    tcp_s = caller.clocks.now() - begun
-    facts = str(sock.getpeername()[0]), sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
-    tunnel, hello = await let_in(caller, sock, call, peer)
-    return Admitted(tunnel, hello, *facts, tcp_s, caller.clocks.now() - begun)
+    began = site.clocks.now()
+    sock = await site.connector.connect(peer, address, segment=segment)
+    tcp_s = site.clocks.now() - began
+    ip, mss = str(sock.getpeername()[0]), sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+    route = Route(address, peer, proxied=site.connector.uses_proxy(address))
+    tunnel, hello = await _handshake(site, sock, route, peer)
+    return Admitted(tunnel, hello, ip, mss, tcp_s, site.clocks.now() - began)
 
 
-async def through(caller: LocalSite, sock: socket.socket, call: Call, peer: str) -> Admitted:
+async def handshake_through_relay(site: LocalSite, sock: socket.socket, route: Route, peer: str) -> Admitted:
     """The same on a socket that a relay carries to `peer`."""
-    begun = caller.clocks.now()
-    tunnel, hello = await let_in(caller, sock, call, peer)
-    return Admitted(tunnel, hello, "", 0, 0.0, caller.clocks.now() - begun)
+    began = site.clocks.now()
+    tunnel, hello = await _handshake(site, sock, route, peer)
+    return Admitted(tunnel, hello, "", 0, 0.0, site.clocks.now() - began)
 
 
-async def let_in(caller: LocalSite, sock: socket.socket, call: Call, peer: str) -> tuple[Tunnel, LinkHello]:
-    """TLS, identity, and the far end's HELLO, on a connected socket. Raises one named error."""
-    contexts = caller.credentials.current()
-    tunnel = Tunnel(sock, contexts.dialing, caller.limits, caller.clocks.now, path=call.path)
+async def _handshake(site: LocalSite, sock: socket.socket, route: Route, peer: str) -> tuple[Tunnel, LinkHello]:
+    """TLS, identity and the far end's HELLO on a connected socket. Raises one named error."""
+    contexts = site.credentials.current()
+    tunnel = Tunnel(sock, contexts.dialing, site.limits, site.clocks.now, path=route.path)
     try:
-        await admit(tunnel, call, contexts, caller.roster, caller.name)
-        hello = await opening.hear_hello(tunnel, peer)
+        await authenticate(tunnel, route, contexts.leaf, site.roster, site.name)
+        hello = await opening.receive_hello(tunnel, peer)
     except (P2PFLError, OSError, opening.Duplicate) as error:
-        raise await turned_away(tunnel, peer, error) from error
+        raise await end_failed_opening(tunnel, peer, error) from error
     except BaseException:
         tunnel.close()
         raise
     return tunnel, hello
 
 
-async def turned_away(tunnel: Tunnel, label: str, error: Exception) -> P2PFLError:
-    """The named error for an opening that failed in `error`; the far end is told, and the tunnel closed."""
-    named = translate(error, peer=label, first=tunnel.first, dialed=tunnel.dialed)
-    with contextlib.suppress(OSError):
-        if tunnel.established and tunnel.speaks_p2pfl and not isinstance(named, RefusedThere):
-            await opening.refuse(tunnel, named)
-    await tunnel.part()
+async def end_failed_opening(tunnel: Tunnel, label: str, error: Exception) -> P2PFLError:
+    """The named error for an opening that failed in `error`; tells the far end, and closes the tunnel.
+
+    label   the far end: a roster name, or "a caller from HOST"
+    """
+    named = translate(error, peer=label, first_bytes=tunnel.first_bytes, dialed=tunnel.dialed)
+    await refuse_and_close(tunnel, named)
     return named
+
+
+async def refuse_and_close(tunnel: Tunnel, error: P2PFLError) -> None:
+    """Tell the far end of `error` where it can hear it and has not said it itself; then close the tunnel."""
+    with contextlib.suppress(OSError):
+        if tunnel.established and tunnel.speaks_p2pfl and not isinstance(error, RefusedThere):
+            await opening.refuse(tunnel, error)
+    await tunnel.close_gently()

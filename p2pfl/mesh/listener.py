@@ -1,4 +1,4 @@
-"""The one port of a site: bound or refused by name, with a bounded number of callers that nobody knows yet."""
+"""The one port of a site: bound, or refused with its holder's name; callers that are not known yet are bounded."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from p2pfl.mesh.token_bucket import TokenBucket
 from p2pfl.roster import Address
 
 BACKLOG: Final = 128
-MOST_HOSTS: Final = 1024  # whose calls are counted
-AGAIN_S: Final = 0.1  # until a caller is accepted that there was no descriptor for
+MOST_HOSTS: Final = 1024  # hosts whose connections are counted
+AGAIN_S: Final = 0.1  # seconds before accepting again, after the process ran out of descriptors
 _LISTEN: Final = "0A"  # TCP_LISTEN in /proc/net/tcp
 _INODE: Final = re.compile(r"socket:\[(\d+)\]")
 
@@ -27,7 +27,7 @@ Serve = Callable[[socket.socket, Address], Coroutine[None, None, None]]
 
 
 def bind(address: Address) -> socket.socket:
-    """A listening socket on `address`. Raises PortBusy (port and, if it can be known, process) or AddressUnusable."""
+    """A listening socket on `address`. Raises PortBusy, which names the process where it can, or AddressUnusable."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -83,11 +83,11 @@ def _name_of(process: Path) -> str:
 
 
 class Listener:
-    """Accepts callers and serves each in a task of its own.
+    """Accepts connections and serves each in a task of its own.
 
-    At most `limits.unauthenticated` of them at a time: the oldest gives way, so that callers who say nothing cannot
-    keep the others out. `authenticated()` takes a task out of that count. A handshake costs more than a connection, so
-    a host that calls more often than it may is closed unread.
+    At most `limits.unauthenticated` callers at a time: the oldest gives way, so silent callers cannot keep others out.
+    `mark_authenticated()` takes a task out of that count. A handshake costs more than a connection, so connections
+    above a host's rate are closed unread.
     """
 
     def __init__(self, sock: socket.socket, serve: Serve, limits: Limits, now: Callable[[], float]) -> None:
@@ -95,8 +95,8 @@ class Listener:
         self._serve = serve
         self._limits = limits
         self._now = now
-        self._hosts: dict[str, TokenBucket] = {}  # in order of their first call
-        self._unknown: dict[asyncio.Task[None], None] = {}  # in order of arrival
+        self._hosts: dict[str, TokenBucket] = {}  # oldest first
+        self._unknown: dict[asyncio.Task[None], None] = {}  # oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._resuming: asyncio.TimerHandle | None = None
@@ -104,17 +104,17 @@ class Listener:
 
     @property
     def unauthenticated(self) -> int:
-        """Callers at the door that nobody knows yet."""
+        """Callers that have not shown yet that they are members."""
         return len(self._unknown)
 
-    def authenticated(self) -> None:
+    def mark_authenticated(self) -> None:
         """The caller served by the current task is a member."""
         task = asyncio.current_task()
         if task is not None:
             self._unknown.pop(task, None)
 
     async def close(self) -> None:
-        """Stop listening, and end every caller that is still being served."""
+        """Stop listening, and end every connection that is still being served."""
         if self._resuming is not None:
             self._resuming.cancel()
         self._loop.remove_reader(self._sock)
@@ -128,12 +128,12 @@ class Listener:
             caller, name = self._sock.accept()
         except (BlockingIOError, ConnectionError):
             return
-        except OSError:  # out of descriptors: the oldest unknown caller gives one back, if there is one
-            self._give_way()
-            self._loop.remove_reader(self._sock)  # the caller still waits: the loop would look at nothing else
+        except OSError:  # out of descriptors: dropping the oldest unknown caller, if there is one, frees one
+            self._drop_oldest()
+            self._loop.remove_reader(self._sock)  # the connection still waits: the loop would spin on it
             self._resuming = self._loop.call_later(AGAIN_S, self._loop.add_reader, self._sock, self._accept)
             return
-        if not self._may_call(str(name[0])):
+        if not self._may_connect(str(name[0])):
             caller.close()
             return
         task = self._loop.create_task(self._serve(caller, Address(str(name[0]), int(name[1]))))
@@ -141,18 +141,18 @@ class Listener:
         self._tasks.add(task)
         task.add_done_callback(self._done)
         if len(self._unknown) > self._limits.unauthenticated:
-            self._give_way()
+            self._drop_oldest()
 
-    def _may_call(self, host: str) -> bool:
+    def _may_connect(self, host: str) -> bool:
         bucket = self._hosts.get(host)
         if bucket is None:
             if len(self._hosts) >= MOST_HOSTS:
                 del self._hosts[next(iter(self._hosts))]
             limits = self._limits
             bucket = self._hosts[host] = TokenBucket(limits.caller_burst, limits.callers_per_s, self._now())
-        return bucket.take(self._now())
+        return bucket.try_spend(self._now())
 
-    def _give_way(self) -> None:
+    def _drop_oldest(self) -> None:
         oldest = next(iter(self._unknown), None)
         if oldest is not None:
             del self._unknown[oldest]

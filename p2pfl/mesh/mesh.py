@@ -1,31 +1,33 @@
-"""Delivers: payloads to peers by name, over one mutually authenticated link per pair, whoever dialled it.
+"""Delivers payloads to peers by name, over one mutually authenticated link per pair, whichever end dialled it.
 
-One connection's way: the dialer or the listener brings a socket; `authenticate` finishes TLS and finds out whose key
+The way of a connection: the dialer or the listener brings a socket; `authenticate` finishes TLS and finds out whose key
 signed the leaf; the opening agrees on incarnations, resume points and the owners' greetings, and on which of two
-connections stays; the link takes the tunnel. What fails on that way becomes one named error, told once. A socket that
-a relay carries comes the same way (`calling`); a connection of those whom this site is to carry turns off (`relay`).
+connections stays; the link takes the tunnel. What fails on that way becomes one named error, reported once. A socket
+that a relay carries comes the same way (relay_client.py); a connection from a member that wants to be carried turns off
+to the relay server (relay.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-from collections import deque
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
 from typing import Final
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.mesh import NoSuchPeer, PayloadTooLarge, PeerUnreachable, RefusedThere
+from p2pfl.errors.mesh import NoSuchPeer, PayloadTooLarge, PeerUnreachable
 from p2pfl.errors.paths import ProxyFails, RelayRefuses
 from p2pfl.errors.probe import NobodyListens
 from p2pfl.mesh import opening
-from p2pfl.mesh.admission import Call, admit
+from p2pfl.mesh.admission import Route, authenticate
 from p2pfl.mesh.admission_limits import AdmissionLimits
 from p2pfl.mesh.certificates import ALPN, RELAY_ALPN
-from p2pfl.mesh.dialer import Backoff, Calls, Dialer
+from p2pfl.mesh.dialer import Backoff, Dialer, DialerOwner
+from p2pfl.mesh.event_queue import EventQueue
 from p2pfl.mesh.events import Greeter, LinkClosed, LinkOpened, LinkStatus, MeshEvent, Refused
 from p2pfl.mesh.framing import CALL, PAYLOAD_BYTES, Payload, parts_of
+from p2pfl.mesh.handshake import refuse_and_close
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import LinkHello, Side
@@ -33,23 +35,31 @@ from p2pfl.mesh.probe import About
 from p2pfl.mesh.probe_server import ProbeServer
 from p2pfl.mesh.pump import Scratch
 from p2pfl.mesh.refusal_log import RefusalLog
-from p2pfl.mesh.relay import Exchange, more_descriptors
-from p2pfl.mesh.relay_client import Owner, RelayClient
+from p2pfl.mesh.relay import RelayServer, raise_descriptor_limit
+from p2pfl.mesh.relay_client import RelayClient, RelayClientOwner
 from p2pfl.mesh.rendezvous import Rendezvous
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.site import LocalSite
-from p2pfl.mesh.tls_errors import translate, unfaithful
+from p2pfl.mesh.tls_errors import blame_relay, translate
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
 
 TICK_S: Final = 0.5
-QUIET: Final = (PeerUnreachable, NobodyListens, ProxyFails, RelayRefuses)  # not there: the link's state says it
+NO_EVENT: Final = (PeerUnreachable, NobodyListens, ProxyFails, RelayRefuses)  # the link's status is enough
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A connection that this end chose as the pair's link, and that is not up yet."""
+
+    tunnel: Tunnel
+    incarnation: bytes  # of the far end
 
 
 class Mesh:
     """This site's links to all peers of one epoch. Use it from one event loop.
 
-    greeter       decides who gets a link, says and checks the owner's part of each hello
+    greeter       decides who gets a link; makes and checks the owner's part of each opening
     about         what members that probe are told of this site
     listen        where to bind, or None for a site that only dials
     incarnation   16 random bytes, drawn by the process that owns this mesh
@@ -74,48 +84,54 @@ class Mesh:
         self._greeter = greeter
         self._links: dict[str, Link] = {}
         self._dialers: dict[str, Dialer] = {}
-        self._visits = AdmissionLimits(site.limits, site.clocks.now)
-        self._slots: dict[str, tuple[Tunnel, bytes]] = {}  # chosen here, and not up yet; the far end's incarnation
-        self._events: deque[MeshEvent] = deque()
-        self._news = asyncio.Event()
-        self._reasons = RefusalLog(site.clocks.now)
+        self._chosen: dict[str, Chosen] = {}
+        self._events = EventQueue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._scratch = Scratch()
-        self.exchange = Exchange(site.limits, self._say_aside, site.clocks)
-        self._answers = ProbeServer(site, about, Rendezvous(self.exchange, site.roster.names, site.clocks.now))
-        owner = Owner(self._say_aside, lambda peer: self._links[peer].up, self._bring_up, self._refused, self._begin)
-        self._caller = RelayClient(site, owner, prefer=hub, scratch=self._scratch)
+        self._admission_limits = AdmissionLimits(site.limits, site.clocks.now)
+        self._refusal_log = RefusalLog(site.clocks.now)
+        self.relay_server = RelayServer(site.limits, self._send_relay_frame, site.clocks)
+        rendezvous = Rendezvous(self.relay_server, site.roster.names, site.clocks.now)
+        self._probe_server = ProbeServer(site, about, rendezvous)
+        owner = RelayClientOwner(
+            send_frame=self._send_relay_frame,
+            is_up=lambda peer: self._links[peer].up,
+            bring_up=self._bring_up,
+            report_failure=self._report_refusal,
+            spawn=self._spawn,
+        )
+        self._relay_client = RelayClient(site, owner, prefer=hub, scratch=self._scratch)
         self._router: Router | None = None
         self._listener: Listener | None = None
         self._stopped = False
-        self._crash: BaseException | None = None
 
     # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
-        """Bind and begin to dial. Raises PortBusy, AddressUnusable, NoSocketFolder, and then holds nothing."""
-        self._site.credentials.current()
-        more_descriptors()
+        """Bind, and begin to dial. Raises PortBusy, AddressUnusable, NoSocketFolder, and then holds nothing."""
+        site = self._site
+        site.credentials.current()
+        raise_descriptor_limit()
         sock = bind(self._listen) if self._listen is not None else None
         try:
-            self._router = Router(self._on_message, self._on_room)
+            self._router = Router(self._on_message, self._on_drained)
         except P2PFLError:
             if sock is not None:
                 sock.close()
             raise
-        site = self._site
         for peer in site.roster.names:
             if peer != site.name:
-                link = self._links[peer] = Link(peer, self._router, site.limits, site.clocks.now, self._tell)
-                link.aside = self._on_aside
+                self._links[peer] = Link(
+                    peer, self._router, site.limits, site.clocks.now, self._on_link_event, self._on_relay_frame
+                )
         if sock is not None:
-            self._listener = Listener(sock, self._serve, self._site.limits, self._site.clocks.now)
-        self._begin(self._tick())
+            self._listener = Listener(sock, self._serve, site.limits, site.clocks.now)
+        self._spawn(self._tick())
         for peer in self._links:
-            self._begin_dialing(peer)
+            self._start_dialer(peer)
 
     async def stop(self, flush_s: float | None = None) -> None:
-        """Wait, at most `flush_s`, until peers with a link acknowledged everything; then close; no file stays."""
+        """Wait, at most `flush_s` seconds, for outstanding acknowledgements; then close, and leave no file behind."""
         if self._stopped:
             return
         bound = self._site.limits.flush_s if flush_s is None else flush_s
@@ -128,54 +144,46 @@ class Mesh:
         self._stopped = True
         for link in self._links.values():
             link.cut("this site stops")
-        self._caller.close()
-        self.exchange.close()
+        self._relay_client.close()
+        self.relay_server.close()
         if self._router is not None:
             self._router.close()
-        self._news.set()
+        self._events.close()
 
     # ── the owner's verbs ─────────────────────────────────────────────────────────────────────────────────────
 
     async def send(self, peer: str, payload: Payload) -> None:
-        """Queue `payload` for `peer`, once, in order; waits only while that peer's queue is above its bound.
+        """Queue `payload` for `peer`: delivered once, in order. Waits only while that peer's queue is above its bound.
 
-        A payload may be given in several parts, which arrive as one. None of them is copied before it is sent, so who
-        passes a view must leave its memory as it is until `flushed` or an answer says that it has arrived.
-        What is queued outlives cuts, and is dropped when the peer returns as another incarnation.
+        A payload may be given in several parts, which arrive as one. No part is copied before it is sent, so the memory
+        behind a view must not change until `flushed` or an answer shows that it has arrived.
+        The queue outlives cuts, and is dropped when the peer returns as another incarnation.
         Raises NoSuchPeer, PayloadTooLarge (above 16 MiB).
         """
         link = self._link(peer, payload)
         while not link.room.is_set():
             await link.room.wait()
-        link.offer(payload)
+        link.queue_payload(payload)
 
     async def flushed(self, peer: str) -> None:
         """Wait until `peer` has acknowledged everything; for ever, if it never comes."""
         await self._links[peer].flushed()
 
-    async def events(self) -> AsyncIterator[MeshEvent]:
+    def events(self) -> AsyncIterator[MeshEvent]:
         """What happens, in order; ends after `stop`.
 
         A payload counts as held here until `payload_taken` says that it is dealt with: that lets its sender go on.
         """
-        while True:
-            while self._events:
-                yield self._events.popleft()
-            if self._crash is not None:
-                raise self._crash
-            if self._stopped:
-                return
-            self._news.clear()
-            await self._news.wait()
+        return self._events.stream()
 
     def payload_taken(self, peer: str, size: int) -> None:
-        """The owner has dealt with a payload of `size` bytes of `peer`."""
+        """The owner has dealt with a payload of `size` bytes from `peer`."""
         self._links[peer].payload_taken(size)
 
     def cut(self, peer: str, error: P2PFLError) -> None:
-        """End the link to `peer`, who broke a rule that the owner knows; it is dialled again by itself."""
+        """End the link to `peer`, which broke a rule of the owner's; the mesh dials it again by itself."""
         self._links[peer].cut(error.happened, error)
-        self.exchange.leave(peer)
+        self.relay_server.drop_member(peer)
 
     def links(self) -> dict[str, LinkStatus]:
         """The state of every link, by peer."""
@@ -191,74 +199,72 @@ class Mesh:
 
     # ── connections ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._task_done)
         return task
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:  # a fault of ours: `events` raises it
-            self._crash = task.exception()
-            self._news.set()
+        if not task.cancelled() and (fault := task.exception()) is not None:  # a fault of this program
+            self._events.fail(fault)
 
-    def _begin_dialing(self, peer: str) -> None:
-        member = self._site.roster[peer]
-        calls = Calls(
-            wanted=lambda: not (self._links[peer].up or peer in self._slots),
-            better=lambda: self._links[peer].relayed and peer not in self._slots,
-            open_to=lambda sock, address: self._dialed(peer, sock, address),
-            failed=lambda address, error: self._refused(peer, address, error),
-            through=lambda: self._caller.through(peer),
-        )
+    def _start_dialer(self, peer: str) -> None:
         site = self._site
+        owner = DialerOwner(
+            needs_link=lambda: not (self._links[peer].up or peer in self._chosen),
+            needs_direct=lambda: self._links[peer].relayed and peer not in self._chosen,
+            bring_up=lambda sock, address: self._bring_up_dialed(peer, sock, address),
+            report_failure=lambda address, error: self._report_refusal(peer, address, error),
+            call_relays=lambda: self._relay_client.call_relays(peer),
+        )
         backoff = Backoff(site.limits.dial_first_s, site.limits.dial_most_s, site.clocks.draw)
         dialed_too = bool(site.roster[site.name].addresses) and self._listener is not None
-        second = dialed_too and not self._arbitrates(peer)
-        dialer = self._dialers[peer] = Dialer(member, calls, backoff, site.reach, second=second)
-        self._caller.lost(peer)
-        self._begin(dialer.run())
+        yields = dialed_too and not self._arbitrates(peer)
+        dialer = self._dialers[peer] = Dialer(site.roster[peer], owner, backoff, site.connector, yields=yields)
+        self._relay_client.link_lost(peer)
+        self._spawn(dialer.run())
 
-    async def _dialed(self, peer: str, sock: socket.socket, address: Address) -> None:
-        await self._bring_up(sock, Call(address, peer, proxied=self._site.reach.proxied(address)))
+    async def _bring_up_dialed(self, peer: str, sock: socket.socket, address: Address) -> None:
+        await self._bring_up(sock, Route(address, peer, proxied=self._site.connector.uses_proxy(address)))
 
     async def _serve(self, sock: socket.socket, address: Address) -> None:
-        await self._bring_up(sock, Call(address, None, protocols=(ALPN, RELAY_ALPN)))
+        await self._bring_up(sock, Route(address, None, protocols=(ALPN, RELAY_ALPN)))
 
-    async def _bring_up(self, sock: socket.socket, call: Call) -> None:
+    async def _bring_up(self, sock: socket.socket, route: Route) -> None:
         """From a socket to a link, or to a call that is carried on, or to one named error."""
         site, contexts = self._site, self._site.credentials.current()
-        context = contexts.dialing if call.dialed else contexts.accepting
-        tunnel = Tunnel(sock, context, site.limits, site.clocks.now, scratch=self._scratch, path=call.path)
+        context = contexts.dialing if route.dialed else contexts.accepting
+        tunnel = Tunnel(sock, context, site.limits, site.clocks.now, scratch=self._scratch, path=route.path)
         peer: str | None = None
         carried = False
         try:
-            peer = await admit(tunnel, call, contexts, site.roster, site.name)
-            if self._listener is not None and not call.dialed:
-                self._listener.authenticated()
-                self._visits.welcome(peer)
+            peer = await authenticate(tunnel, route, contexts.leaf, site.roster, site.name)
+            if self._listener is not None and not route.dialed:
+                self._listener.mark_authenticated()
+                self._admission_limits.count_connection(peer)
             self._greeter.admit(peer)
             if tunnel.speaks_relay:
-                carried = await self.exchange.serve(tunnel, peer, self._visits.called)
+                carried = await self.relay_server.serve(tunnel, peer, self._admission_limits.refund_connection)
                 return
-            if not call.dialed:
-                self._visits.enters(peer)
+            if not route.dialed:
+                self._admission_limits.begin_opening(peer)
             try:
                 opened = await opening.open_link(tunnel, self._side(peer, tunnel))
             except opening.Probed:
-                await self._answers.answer(tunnel, peer)
+                await self._probe_server.serve(tunnel, peer)
                 return
             self._links[peer].attach(tunnel, opened, self._incarnation)
-            self._reasons.forget(peer)
+            self._refusal_log.forget(peer)
         except opening.Duplicate:
-            await tunnel.part()
+            await tunnel.close_gently()
         except (P2PFLError, OSError) as error:  # OSError: ssl.SSLError and TimeoutError too
-            await self._fail(tunnel, peer, call, error)
+            await self._end_failed(tunnel, peer, route, error)
         finally:
-            if peer is not None and (slot := self._slots.get(peer)) is not None and slot[0] is tunnel:
-                del self._slots[peer]
-                self._dialers[peer].look()  # if it did not become a link after all
+            if peer is not None and (chosen := self._chosen.get(peer)) is not None and chosen.tunnel is tunnel:
+                del self._chosen[peer]
+                self._dialers[peer].link_changed()  # it may not have become a link after all
             if not carried and (peer is None or self._links[peer].tunnel is not tunnel):
                 tunnel.close()
 
@@ -268,79 +274,77 @@ class Mesh:
         return Side(self._site.name, peer, hello, self._greeter, lambda theirs: self._choose(peer, tunnel, theirs))
 
     def _arbitrates(self, peer: str) -> bool:
+        """Of two connections, this end decides which becomes the link."""
         return self._site.name < peer
 
     def _choose(self, peer: str, tunnel: Tunnel, theirs: LinkHello) -> bool:
-        """May this connection be the pair's link? The end whose name sorts first decides; the other agrees."""
+        """Whether this connection may be the pair's link. The end whose name sorts first decides; the other agrees."""
         link = self._links[peer]
         if not self._arbitrates(peer):
             return True
-        if (slot := self._slots.get(peer)) is not None:
-            if slot[1] == theirs.incarnation:
+        if (chosen := self._chosen.get(peer)) is not None:
+            if chosen.incarnation == theirs.incarnation:
                 return False
-            slot[0].close()  # it belongs to a process that is gone
+            chosen.tunnel.close()  # it belongs to a process that is gone
         elif link.relayed and tunnel.path.kind != "relay" and link.incarnation == theirs.incarnation:
-            pass  # a direct connection works (again): what the relay has not delivered is sent anew
+            pass  # a direct connection works (again): frames that the relay has not delivered are sent anew
         elif link.up and link.incarnation == theirs.incarnation:
             # The peer sees no link where this end sees one: two dials that crossed, or a connection that died unseen.
-            link.probe()
+            link.check_alive()
             return False
-        self._slots[peer] = (tunnel, theirs.incarnation)
+        self._chosen[peer] = Chosen(tunnel, theirs.incarnation)
         return True
 
-    async def _fail(self, tunnel: Tunnel, peer: str | None, call: Call, error: Exception) -> None:
-        named = translate(error, peer=peer or call.label, first=tunnel.first, dialed=tunnel.dialed)
-        if call.relay and call.expected is not None:
-            named = unfaithful(named, call.relay, call.expected)
-        with contextlib.suppress(OSError):
-            if tunnel.established and tunnel.speaks_p2pfl and not isinstance(named, RefusedThere):
-                await opening.refuse(tunnel, named)
-        await tunnel.part()
-        if tunnel.first or tunnel.dialed:  # a caller who closes without a word is a scanner or a health check
-            self._refused(peer or call.expected, call.address, named, known=peer is not None)
+    async def _end_failed(self, tunnel: Tunnel, peer: str | None, route: Route, error: Exception) -> None:
+        named = translate(error, peer=peer or route.label, first_bytes=tunnel.first_bytes, dialed=tunnel.dialed)
+        if route.relay and route.expected is not None:
+            named = blame_relay(named, route.relay, route.expected)
+        await refuse_and_close(tunnel, named)
+        if tunnel.first_bytes or tunnel.dialed:  # a caller that closes without a word is a scanner or a health check
+            self._report_refusal(peer or route.expected, route.address, named, known=peer is not None)
 
-    def _refused(self, peer: str | None, address: Address | None, error: P2PFLError, *, known: bool = False) -> None:
+    def _report_refusal(
+        self, peer: str | None, address: Address | None, error: P2PFLError, *, known: bool = False
+    ) -> None:
         """Keep the error for `status`, and tell the owner when it is news."""
         if peer is not None and not self._links[peer].up:
-            self._links[peer].last_error = error
-        # What a peer says is news also where somebody on the way has said the same before.
-        what, host = f"{known} {error.render()}", address.host if address else ""
-        if isinstance(error, QUIET) or not self._reasons.is_news(peer, host, what):
-            return
-        self._tell(Refused(peer, address, error, known))
+            self._links[peer].record.last_error = error
+        # A peer's own words are news even when somebody on the path has said the same before.
+        reason, host = f"{known} {error.render()}", address.host if address else ""
+        if not isinstance(error, NO_EVENT) and self._refusal_log.is_news(peer, host, reason):
+            self._events.put(Refused(peer, address, error, known))
 
     # ── callbacks ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _tell(self, event: MeshEvent) -> None:
-        self._events.append(event)
-        self._news.set()
+    def _on_link_event(self, event: MeshEvent) -> None:
+        self._events.put(event)
         if isinstance(event, LinkClosed):
-            link = self._links[event.peer]
-            self._caller.lost(event.peer, link.path)
-            self._dialers[event.peer].wake(fruitful=link.fruitful)
+            record = self._links[event.peer].record
+            self._relay_client.link_lost(event.peer, record.path)
+            self._dialers[event.peer].link_closed(fruitful=record.fruitful)
         elif isinstance(event, LinkOpened):
-            self._dialers[event.peer].look()
+            self._dialers[event.peer].link_changed()
 
     def _on_message(self, peer: str, header: bytes, body: memoryview) -> None:
         self._links[peer].on_message(header, body)
 
-    def _say_aside(self, peer: str, kind: int, body: bytes) -> bool:
-        return peer in self._links and self._links[peer].say_aside(kind, body)
+    def _send_relay_frame(self, peer: str, kind: int, body: bytes) -> bool:
+        return peer in self._links and self._links[peer].send_relay_frame(kind, body)
 
-    def _on_aside(self, peer: str, kind: int, body: bytes) -> None:
+    def _on_relay_frame(self, peer: str, kind: int, body: bytes) -> None:
         if kind == CALL:
-            self.exchange.asked(peer, body)
+            self.relay_server.on_call(peer, body)
         else:
-            self._caller.told(peer, kind, body)
+            self._relay_client.on_relay_frame(peer, kind, body)
 
-    def _on_room(self) -> None:
+    def _on_drained(self) -> None:
         for link in self._links.values():
-            link.on_room()
+            link.on_drained()
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self.exchange.tick()
+            self.relay_server.tick()
             for link in self._links.values():
                 link.tick()
                 if link.tunnel is not None and self._site.clocks.wall() > link.tunnel.expires:

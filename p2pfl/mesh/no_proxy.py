@@ -52,7 +52,7 @@ class NoProxyEntry:
             raise ValueError(f"{text!r} is no name, no address and no network")
         return cls(text, None, name.removeprefix("*") if name.startswith("*.") else name, port)
 
-    def fits(self, host: str, ips: Collection[IP], port: int) -> bool:
+    def matches(self, host: str, ips: Collection[IP], port: int) -> bool:
         """host: a name in small letters without a dot at its end; ips: what it is where it is no name, else nothing."""
         if self.port not in (None, port):
             return False
@@ -68,7 +68,7 @@ class NoProxyEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Bypass:
+class NoProxy:
     """The entries in their order; `ignored`: those that mean nothing here. `variable` is where they stood."""
 
     entries: tuple[NoProxyEntry, ...] = ()
@@ -76,7 +76,7 @@ class Bypass:
     variable: str = VARIABLES[0]
 
     @classmethod
-    def parse(cls, text: str, variable: str = VARIABLES[0]) -> Bypass:
+    def parse(cls, text: str, variable: str = VARIABLES[0]) -> NoProxy:
         """Never raises: the variable is all programs', and what one of them wrote there must not stop another."""
         entries, ignored = [], []
         for one in re.split(r"[\s,]+", text.strip(" \t\r\n,")):
@@ -88,7 +88,7 @@ class Bypass:
         return cls(tuple(entries), tuple(ignored), variable)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Bypass:
+    def from_environment(cls, environment: Mapping[str, str]) -> NoProxy:
         """What NO_PROXY says, or else no_proxy."""
         for variable in VARIABLES:
             if environment.get(variable, "").strip():
@@ -99,7 +99,7 @@ class Bypass:
         """The first entry that fits `address`, as it was written; None: it is reached through the proxy."""
         host = address.host.lower().removesuffix(".")
         ips = _ips(host)
-        return next((one.text for one in self.entries if one.fits(host, ips, address.port)), None)
+        return next((one.text for one in self.entries if one.matches(host, ips, address.port)), None)
 
 
 def _parted(text: str) -> tuple[str, int | None]:
@@ -139,4 +139,4 @@ def _ips(host: str) -> list[IP]:
     return [ip] if mapped is None else [ip, mapped]
 
 
-NOTHING: Final = Bypass()
+EMPTY: Final = NoProxy()

@@ -8,9 +8,9 @@
             ◄─────────────────────────── ACCEPT     or REFUSE(code, text), or DUPLICATE
       ACCEPT ──────────────────────────►            or REFUSE, or DUPLICATE
 
-"Connected" means that both ACCEPTs were heard: a TLS 1.3 client believes that its handshake is done before the server
-has refused it. Both sites may dial at once; the one whose name sorts first keeps the first of the two connections that
-reaches its decision, and says DUPLICATE on the other. The other end has no say, so exactly one survives.
+A link is up when both ACCEPTs were heard: a TLS 1.3 client believes that its handshake is done before the server has
+refused it. Both sites may dial at once. The one whose name sorts first keeps the first of the two connections that
+reaches its decision, and says DUPLICATE on the other; the other end has no say, so exactly one survives.
 
 A caller that wants no link says PROBE in place of its HELLO: probe.py goes on from there.
 
@@ -37,11 +37,11 @@ from p2pfl.mesh.tunnel import Tunnel, Wasteful
 VERSION: Final = 1
 INCARNATION_BYTES: Final = 16
 NONCE_BYTES: Final = 32
-NOBODY: Final = bytes(INCARNATION_BYTES)
+NOBODY: Final = bytes(INCARNATION_BYTES)  # in place of an incarnation: none is known
 REFUSAL_BYTES: Final = 4096
-HELLO_BYTES: Final = 1024  # of a version to come: enough to read which
+HELLO_BYTES: Final = 1024  # of a later version: enough to read its number
 
-OWN: Final = ("path", "home")  # fields of an error that say where something lies at this site
+LOCAL_FIELDS: Final = ("path", "home")  # fields of an error that say where something lies at this site
 
 HELLO: Final = 1
 GREETING: Final = 2
@@ -59,12 +59,12 @@ class Duplicate(Exception):
 
 
 class Probed(Exception):
-    """The caller wants no link: it asks how one would be."""
+    """The caller wants no link but asks how one would be."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkHello:
-    """One process's opening. `known` is the incarnation of the other end whose frames it expects from `expected` on."""
+    """One process's HELLO: it holds frames of the other end's incarnation `known`, and expects number `expected`."""
 
     incarnation: bytes
     nonce: bytes
@@ -77,7 +77,7 @@ class LinkHello:
 
 @dataclass(frozen=True, slots=True)
 class OpenedLink:
-    """What an opening established; the tag marks the frames of this one link."""
+    """What an opening established: the far end's hello and greeting, the joint nonce; `tag` marks the link's frames."""
 
     hello: LinkHello
     greeting: bytes
@@ -88,9 +88,9 @@ class OpenedLink:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """This end's part in an opening: its name, whom it speaks with, its hello and its owner's words.
+    """This end's part in an opening: its name, the peer's, its hello, its owner's greeting.
 
-    choose    asked once, at this end's decision: may this connection be the pair's link?
+    choose    called once, at this end's decision: whether this connection may be the pair's link
     """
 
     name: str
@@ -106,75 +106,75 @@ async def open_link(tunnel: Tunnel, side: Side) -> OpenedLink:
     Raises Duplicate, Probed; RefusedThere, or what the greeter raised; MalformedStream, OpeningVersion;
     ConnectionError.
     """
-    await say_hello(tunnel, side.hello)
-    theirs = await hear_hello(tunnel, side.peer)
+    await send_hello(tunnel, side.hello)
+    theirs = await receive_hello(tunnel, side.peer)
     nonce = _joint(side, theirs)
-    words = side.greeter.greeting(side.peer, nonce)
-    # Both greetings may be larger than the sockets' buffers: who only spoke would wait for who only speaks.
-    saying = asyncio.ensure_future(say(tunnel, GREETING, words))
+    ours = side.greeter.greeting(side.peer, nonce)
+    # Both greetings may exceed the sockets' buffers: two ends that only sent would wait for each other.
+    sending = asyncio.ensure_future(send_message(tunnel, GREETING, ours))
     try:
-        greeting = await _hear(tunnel, side.peer, GREETING)
-        await saying
+        greeting = await _receive_body(tunnel, side.peer, GREETING)
+        await sending
     finally:
-        saying.cancel()
+        sending.cancel()
     side.greeter.check_greeting(side.peer, greeting, nonce)
     if tunnel.dialed:
-        await _hear(tunnel, side.peer, ACCEPT)
+        await _receive_body(tunnel, side.peer, ACCEPT)
     if not side.choose(theirs):
-        await say(tunnel, DUPLICATE)
+        await send_message(tunnel, DUPLICATE)
         raise Duplicate
-    await say(tunnel, ACCEPT)
+    await send_message(tunnel, ACCEPT)
     if not tunnel.dialed:
-        await _hear(tunnel, side.peer, ACCEPT)
+        await _receive_body(tunnel, side.peer, ACCEPT)
     return OpenedLink(theirs, greeting, nonce, digest("link-tag", nonce)[:TAG_BYTES], tunnel.facts)
 
 
 async def refuse(tunnel: Tunnel, error: P2PFLError) -> None:
-    """Tell the far end why, so that both sides can say it."""
+    """Tell the far end why it is refused, so that both sides can show the reason."""
     text, evidence = error.happened, error.evidence
-    if any(name in error.fields for name in OWN):
+    if any(name in error.fields for name in LOCAL_FIELDS):
         text, evidence = "it has a fault of its own", "none"
     said = {"code": error.code, "text": printable(text, 300), "evidence": printable(evidence, 300)}
-    await say(tunnel, REFUSE, json.dumps(said, ensure_ascii=False).encode())
+    await send_message(tunnel, REFUSE, json.dumps(said, ensure_ascii=False).encode())
 
 
-async def say_hello(tunnel: Tunnel, hello: LinkHello) -> None:
-    """The first words of either end."""
-    await say(tunnel, HELLO, hello.encode())
+async def send_hello(tunnel: Tunnel, hello: LinkHello) -> None:
+    """Say the first words of either end."""
+    await send_message(tunnel, HELLO, hello.encode())
 
 
-async def hear_hello(tunnel: Tunnel, peer: str) -> LinkHello:
+async def receive_hello(tunnel: Tunnel, peer: str) -> LinkHello:
     """The far end's first words. Raises Duplicate, Probed; RefusedThere, MalformedStream, OpeningVersion."""
     wanted = {HELLO: HELLO_BYTES} if tunnel.dialed else {HELLO: HELLO_BYTES, PROBE: 0}
-    kind, body = await hear(tunnel, peer, wanted)
+    kind, body = await receive_message(tunnel, peer, wanted)
     if kind == PROBE:
         raise Probed
     return _hello(peer, body)
 
 
-async def say(tunnel: Tunnel, kind: int, body: bytes = b"") -> None:
-    """One message, of the opening or of a probe."""
-    await tunnel.say(_PREFIX.pack(kind, len(body)) + body)
+async def send_message(tunnel: Tunnel, kind: int, body: bytes = b"") -> None:
+    """Send one message, of the opening or of a probe."""
+    await tunnel.write(_PREFIX.pack(kind, len(body)) + body)
 
 
-async def hear(tunnel: Tunnel, peer: str, wanted: Mapping[int, int]) -> tuple[int, bytes]:
-    """One message of a `wanted` kind, no longer than it says there, as (kind, body).
+async def receive_message(tunnel: Tunnel, peer: str, wanted: Mapping[int, int]) -> tuple[int, bytes]:
+    """The next message, as (kind, body); `wanted`: the kinds that may come, each with its longest body.
 
-    Raises Duplicate, RefusedThere; MalformedStream before anything that is too long is read.
+    Raises Duplicate, RefusedThere; MalformedStream, before a body that is too long is read.
     """
     try:
-        return await _hear_wanted(tunnel, peer, wanted)
+        return await _receive_wanted(tunnel, peer, wanted)
     except Wasteful as error:
         raise MalformedStream(peer=peer, evidence=str(error)) from None
 
 
-async def _hear_wanted(tunnel: Tunnel, peer: str, wanted: Mapping[int, int]) -> tuple[int, bytes]:
-    kind, size = _PREFIX.unpack(await tunnel.hear(_PREFIX.size))
+async def _receive_wanted(tunnel: Tunnel, peer: str, wanted: Mapping[int, int]) -> tuple[int, bytes]:
+    kind, size = _PREFIX.unpack(await tunnel.read_exactly(_PREFIX.size))
     most = {DUPLICATE: 0, REFUSE: REFUSAL_BYTES, **wanted}
     if size > most.get(kind, -1):
         belongs = " or ".join(map(str, wanted))
         raise MalformedStream(peer=peer, evidence=f"opening message {kind} of {size} bytes where {belongs} belongs")
-    body = await tunnel.hear(size)
+    body = await tunnel.read_exactly(size)
     if kind == DUPLICATE:
         raise Duplicate
     if kind == REFUSE:
@@ -182,9 +182,9 @@ async def _hear_wanted(tunnel: Tunnel, peer: str, wanted: Mapping[int, int]) -> 
     return kind, body
 
 
-async def _hear(tunnel: Tunnel, peer: str, wanted: int) -> bytes:
+async def _receive_body(tunnel: Tunnel, peer: str, wanted: int) -> bytes:
     most = {GREETING: tunnel.limits.greeting_bytes}.get(wanted, 0)
-    return (await hear(tunnel, peer, {wanted: most}))[1]
+    return (await receive_message(tunnel, peer, {wanted: most}))[1]
 
 
 def _refusal(peer: str, body: bytes) -> P2PFLError:
@@ -197,7 +197,7 @@ def _refusal(peer: str, body: bytes) -> P2PFLError:
 
 
 def _hello(peer: str, body: bytes) -> LinkHello:
-    version = int.from_bytes(body[:2], "big")  # however else a later version's hello differs, it begins so
+    version = int.from_bytes(body[:2], "big")  # a later version's hello begins with its number too
     if len(body) >= 2 and version != VERSION:
         older, evidence = peer if version < VERSION else "this site", f"the hello says version {version}"
         raise OpeningVersion(peer=peer, version=version, ours=VERSION, older=older, evidence=evidence)
@@ -210,7 +210,7 @@ def _hello(peer: str, body: bytes) -> LinkHello:
 
 
 def _joint(side: Side, theirs: LinkHello) -> bytes:
-    """32 bytes that neither end chose alone, the same at both: names and nonces, the lower name first."""
+    """32 bytes that neither end chose alone, the same at both: of names and nonces, the lower name first."""
     pairs = sorted([(side.name, side.hello), (side.peer, theirs)], key=lambda pair: pair[0])
     parts = [part for name, hello in pairs for part in (name.encode(), hello.incarnation, hello.nonce)]
     return digest("link-nonce", *parts)

@@ -1,4 +1,4 @@
-"""What is said in a probe: not a link, but the question how a link would be.
+"""The messages of a probe, which asks how a link would be without opening one.
 
     dialer                              acceptor
             ◄─────────────────────────── HELLO      says the opening's version, and that this site is let in
@@ -9,8 +9,8 @@
       DUPLICATE ───────────────────────►            the end
 
 Up to the first word inside TLS a probe is the same bytes as a link, so no firewall can treat the two differently. It
-touches no link, no queue and no round. What must never be added here: a question whose answer is not this site's own,
-or an address that the caller names.
+touches no link, no queue and no round. What must never be added here: a question whose answer is not this site's own
+to give, or an address that the caller names.
 
 Messages as in opening.py: kind u8, length u32, body.
 """
@@ -44,12 +44,12 @@ MET: Final = 17
 
 SOFTWARE_BYTES: Final = 64
 FILL_BYTES: Final = 64 << 10
-PIECES: Final = 256  # of one WANT
+PIECES: Final = 256  # most FILLs that one WANT asks for
 DIALED_BYTES: Final = 16 << 10
-FILE_BYTES: Final = 256 << 10  # as much as a peers.yaml may hold
-MOST_WISHES: Final = 64  # in one MEET or MET: role, length and name of each, and in MET a ticket (rendezvous.py)
-MEET_BYTES: Final = MOST_WISHES * (2 + 31)
-MET_BYTES: Final = MOST_WISHES * (2 + 16 + 31)
+FILE_BYTES: Final = 256 << 10  # the largest peers.yaml
+MOST_REQUESTS: Final = 64  # calls in one MEET or MET (rendezvous.py)
+MEET_BYTES: Final = MOST_REQUESTS * (2 + 31)  # role, length, name
+MET_BYTES: Final = MOST_REQUESTS * (2 + 16 + 31)  # role, ticket, length, name
 
 LINKS: Final = 0  # a process that holds links: join, sum
 DOCTOR: Final = 1
@@ -59,7 +59,7 @@ _PONG: Final = struct.Struct("!QQ")
 _STAMP: Final = struct.Struct("!Q")
 _WANT: Final = struct.Struct("!II")
 
-# What may be asked, and what may be answered: kind → the longest body.
+# Longest body of each kind that the dialer may send.
 QUESTIONS: Final = {PING: _STAMP.size, FILL: FILL_BYTES, WANT: _WANT.size, DIAL: 0, FILE: 0, MEET: MEET_BYTES}
 
 
@@ -74,7 +74,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class PeerFacts:
-    """An answerer's own facts. `grant`: bytes that it takes and gives in this probe, all FILLs together."""
+    """The answering site's own facts. `grant`: bytes of FILL that it takes and gives in this probe, together."""
 
     role: int
     grant: int
@@ -105,23 +105,23 @@ class PeerFacts:
 FACTS_BYTES: Final = _FACTS.size + SOFTWARE_BYTES
 
 
-def ping(stamp: int) -> bytes:
+def encode_ping(stamp: int) -> bytes:
     return _STAMP.pack(stamp)
 
 
-def read_ping(peer: str, body: bytes) -> int:
-    """The asker's stamp. Raises MalformedStream."""
+def decode_ping(peer: str, body: bytes) -> int:
+    """The dialer's stamp. Raises MalformedStream."""
     if len(body) != _STAMP.size:
         raise MalformedStream(peer=peer, evidence=f"a ping of {len(body)} bytes")
     return int(_STAMP.unpack(body)[0])
 
 
-def pong(stamp: int, wall: float) -> bytes:
-    """The asker's stamp, and this site's clock in µs since 1970."""
+def encode_pong(stamp: int, wall: float) -> bytes:
+    """The dialer's stamp, and this site's clock in µs since 1970."""
     return _PONG.pack(stamp, max(0, int(wall * 1e6)))
 
 
-def read_pong(peer: str, body: bytes) -> tuple[int, float]:
+def decode_pong(peer: str, body: bytes) -> tuple[int, float]:
     """(the stamp, the far end's Unix time in seconds). Raises MalformedStream."""
     if len(body) != _PONG.size:
         raise MalformedStream(peer=peer, evidence=f"a pong of {len(body)} bytes")
@@ -132,12 +132,12 @@ def read_pong(peer: str, body: bytes) -> tuple[int, float]:
 PONG_BYTES: Final = _PONG.size
 
 
-def want(total: int, piece: int) -> bytes:
+def encode_want(total: int, piece: int) -> bytes:
     """Ask for `total` bytes of FILL, in messages of `piece` bytes."""
     return _WANT.pack(total, piece)
 
 
-def read_want(peer: str, body: bytes) -> tuple[int, int]:
+def decode_want(peer: str, body: bytes) -> tuple[int, int]:
     """Raises MalformedStream."""
     total, piece = _WANT.unpack(body) if len(body) == _WANT.size else (0, 0)
     if not 0 < piece <= FILL_BYTES or not 0 < total <= piece * PIECES:
@@ -147,7 +147,7 @@ def read_want(peer: str, body: bytes) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Dialed:
-    """One of this site's addresses, as a peer that dialled it found it. No code: it was let in, after `ms`."""
+    """What a peer met when it dialled one of this site's addresses. No code: it was admitted, after `ms`."""
 
     address: str
     ms: int
@@ -156,7 +156,7 @@ class Dialed:
     evidence: str = ""
 
 
-def dialed(found: Sequence[Dialed]) -> bytes:
+def encode_dialed(found: Sequence[Dialed]) -> bytes:
     """The answer to DIAL."""
     rows = [
         [one.address, one.ms, one.code, printable(one.happened, 300), printable(one.evidence, 300)] for one in found
@@ -164,7 +164,7 @@ def dialed(found: Sequence[Dialed]) -> bytes:
     return json.dumps(rows, ensure_ascii=False).encode()[:DIALED_BYTES]
 
 
-def read_dialed(peer: str, body: bytes) -> list[Dialed]:
+def decode_dialed(peer: str, body: bytes) -> list[Dialed]:
     """Raises MalformedStream."""
     try:
         return [  # an address and nothing else: its port stands in a command that people copy

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.paths import NotAProxy, ProxyFails, ProxyForbids, ProxyWantsPassword, WrongProxy
 from p2pfl.keys import Secret
-from p2pfl.mesh.no_proxy import NOTHING, Bypass
+from p2pfl.mesh.no_proxy import EMPTY, NoProxy
 from p2pfl.mesh.tls_errors import printable
 from p2pfl.roster import Address
 
@@ -38,7 +38,7 @@ class Proxy:
 
     address: Address
     credentials: Secret | None = None
-    bypass: Bypass = NOTHING
+    no_proxy: NoProxy = EMPTY
 
     @classmethod
     def parse(cls, text: str, credentials: Secret | None = None, *, argument: bool = False) -> Proxy:
@@ -64,11 +64,11 @@ class Proxy:
     def from_environment(cls, environment: Mapping[str, str], credentials: Secret | None = None) -> Proxy | None:
         """What P2PFL_PROXY says, and NO_PROXY; None when the former is not set. Raises WrongProxy."""
         text = environment.get(VARIABLE, "")
-        return cls.parse(text, credentials).passing_by(environment) if text else None
+        return cls.parse(text, credentials).with_no_proxy(environment) if text else None
 
-    def passing_by(self, environment: Mapping[str, str]) -> Proxy:
+    def with_no_proxy(self, environment: Mapping[str, str]) -> Proxy:
         """The same, but for the addresses that NO_PROXY lists."""
-        return replace(self, bypass=Bypass.from_environment(environment))
+        return replace(self, no_proxy=NoProxy.from_environment(environment))
 
     async def open(self, sock: socket.socket, address: Address, peer: str) -> None:
         """`sock`, connected to the proxy, ends at `address` from now on.

@@ -1,11 +1,11 @@
 """Moves one link's bytes:  TCP ► decrypt ► Checker ► unix socket of the local ROUTER, and back.
 
-All of it happens in callbacks of one event loop. Each direction stops reading while its other end cannot take more, so
-the memory of a link is bounded: what OpenSSL's two memory buffers hold, and one chunk that waits in each direction.
+Everything happens in callbacks of one event loop. A direction stops reading while its other end cannot take more, so
+a link's memory is bounded: OpenSSL's two memory buffers, and one chunk that waits in each direction.
 
-A chunk is large, because each step costs the same for a byte and for a chunk: a callback, two calls of the kernel,
-a thread woken at the other end of the unix socket. The buffers in which chunks are moved hold nothing between two
-callbacks, so all links of a mesh share them, and they stay in the processor's cache.
+Chunks are large because each step costs the same for a byte as for a chunk: a callback, two system calls, a thread
+woken at the other end of the unix socket. The buffers that move chunks are empty between two callbacks, so all links
+of a mesh share them, and they stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from typing import Final
 from p2pfl.mesh.zmtp import Checker, MalformedZmtp
 
 CHUNK_BYTES: Final = 512 << 10
-TURNS: Final = 2  # chunks that one callback moves at most, so that every link gets its turn
-RECORD_BYTES: Final = 16 << 10  # the most that one TLS record carries
-# What comes may be so many bytes more than `WASTE` times what it holds: a record has 22 bytes around its content, and
-# the shortest that p2pfl says in number are twice as long. Key updates, and records of one byte, cost the loop as
+TURNS: Final = 2  # most chunks that one callback moves, so that every link gets its turn
+RECORD_BYTES: Final = 16 << 10  # most content of one TLS record
+# The wire may carry WASTE_BYTES more than WASTE times the content. A record adds 22 bytes to its content, and the
+# shortest records that p2pfl sends in number hold twice that. Key updates and records of one byte cost the loop as
 # much as a hundred times their bytes.
 WASTE: Final = 4
 WASTE_BYTES: Final = 128 << 10
 
-OnEnd = Callable[[str, Exception | None], None]
-OnTaken = Callable[[int], None]
+OnEnd = Callable[[str, Exception | None], None]  # the reason; an error when the far end broke ZMTP
+OnForwarded = Callable[[int], None]  # bytes of the ROUTER that are on their way to the far end
 
 
 class Scratch:
-    """The buffers in which the links of one event loop move their bytes; empty again when a callback returns."""
+    """The buffers that move the bytes of all links of one event loop; empty again when a callback returns."""
 
     def __init__(self) -> None:
         self.cipher = memoryview(bytearray(CHUNK_BYTES))
-        # One read of TCP and what was held back of a record before it; whole records only fit whole.
+        # One read of TCP, and the rest of the record before it; records are read whole.
         self.plain = memoryview(bytearray(CHUNK_BYTES + 2 * RECORD_BYTES))
 
 
@@ -64,45 +64,49 @@ class Pump:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._in, self._out, server_side=not self.dialed)
         self._scratch = scratch or Scratch()
-        self._heard = bytearray()  # decrypted before `start` and not used yet
+        self._early = bytearray()  # decrypted before the pump started, and not consumed yet
         self._loop = asyncio.get_running_loop()
         self._local: socket.socket | None = None
         self._on_end: OnEnd | None = None
-        self._on_taken: OnTaken = lambda count: None
+        self._on_forwarded: OnForwarded | None = None
         self._zmtp = True
-        self._held_bytes = 0  # what the records that came held
-        self._checker = Checker()
-        self._ours = Checker()  # what the ROUTER says, until it has said READY
+        self._content_bytes = 0  # decrypted so far
+        self._far_checker = Checker()  # of the far end's ZMTP
+        self._own_checker = Checker()  # of the ROUTER's ZMTP, until its READY has passed
         self._tcp_rest = memoryview(b"")  # encrypted, waits for TCP
         self._local_rest = memoryview(b"")  # decrypted and checked, waits for the ROUTER
         self._tcp_full = self._local_full = False
 
-    def start(
-        self, local: socket.socket, on_end: OnEnd, on_taken: OnTaken = lambda count: None, *, zmtp: bool = True
-    ) -> None:
+    def start_zmtp(self, local: socket.socket, on_end: OnEnd, on_forwarded: OnForwarded) -> None:
         """Carry ZMTP between the far end and `local`, the ROUTER's connection, until one of them ends.
 
-        Without `zmtp` any bytes are carried: those of a call, which are another pair's TLS records.
-
-        `on_end(reason, error)` is called once, from the loop; error is MalformedZmtp when the far end broke ZMTP.
-        `on_taken(count)` is called when so many bytes of the ROUTER are on their way to the far end.
+        Both callbacks come from the loop. `on_end` comes once; its error is MalformedZmtp when the far end broke ZMTP.
         """
+        self._on_forwarded = on_forwarded
+        self._start(local, on_end)
+
+    def start_raw(self, local: socket.socket, on_end: OnEnd) -> None:
+        """Carry any bytes between the far end and `local`: a relayed call's, which are another pair's TLS records."""
+        self._zmtp = False
+        self._start(local, on_end)
+
+    def _start(self, local: socket.socket, on_end: OnEnd) -> None:
         local.setblocking(False)
-        self._local, self._on_end, self._on_taken, self._zmtp = local, on_end, on_taken, zmtp
+        self._local, self._on_end = local, on_end
         self._loop.add_reader(local, self._from_local)
         self._loop.add_reader(self._tcp, self._from_tcp)
-        self._loop.call_soon(self._early)
+        self._loop.call_soon(self._forward_early)
 
-    def _early(self) -> None:
-        """What came behind the opening's last bytes: decrypted already, or whole records that wait in memory."""
-        early, self._heard = bytes(self._heard), bytearray()
-        if not self.closed and (not early or self._pass_on(memoryview(early))):
+    def _forward_early(self) -> None:
+        """Forward what followed the opening's last bytes: already decrypted, or whole records that wait in memory."""
+        early, self._early = bytes(self._early), bytearray()
+        if not self.closed and (not early or self._forward(memoryview(early))):
             self._decrypt()
 
     @property
     def wasteful(self) -> bool:
-        """What came were many bytes around very little."""
-        return self.bytes_received - self._in.pending > WASTE_BYTES + WASTE * self._held_bytes
+        """The far end sent many bytes around very little content."""
+        return self.bytes_received - self._in.pending > WASTE_BYTES + WASTE * self._content_bytes
 
     def close(self) -> None:
         """Close both sockets at once; safe to call twice."""
@@ -123,7 +127,7 @@ class Pump:
         self._tcp.close()
 
     def _end(self, reason: str, error: Exception | None = None) -> bool:
-        """Close and tell; always False, for those who say whether to go on."""
+        """Close and report; always False, so that a step can return it for "do not go on"."""
         if not self.closed:
             self.close()
             if self._on_end is not None:
@@ -133,7 +137,7 @@ class Pump:
     # ── from the ROUTER to the far end ────────────────────────────────────────────────────────────────────────
 
     def _from_local(self) -> None:
-        """Encrypt what the ROUTER says; a few times in a row, which costs less than being called again for each."""
+        """Encrypt what the ROUTER says; a few turns in a row cost less than a callback for each."""
         for _ in range(TURNS):
             if self._local is None or self.closed or self._tcp_full or not self._one_from_local(self._local):
                 return
@@ -149,21 +153,22 @@ class Pump:
         if not count:
             return self._end("the local socket closed")
         try:
-            if self._zmtp and not self._ours.ready:
-                self._ours.feed(clear[:count])
+            if self._zmtp and not self._own_checker.ready:
+                self._own_checker.feed(clear[:count])
             self._encrypt(clear[:count])
         except ssl.SSLError as error:
             return self._end(f"TLS: {error.reason or error}")
         self._to_tcp()
-        self._on_taken(count)
+        if self._on_forwarded is not None:
+            self._on_forwarded(count)
         return True
 
     def _encrypt(self, clear: memoryview) -> None:
-        while clear:  # mostly once: OpenSSL cuts it into records, and memory is never full
+        while clear:  # mostly once: OpenSSL cuts it into records, and a memory buffer is never full
             clear = clear[self._ssl.write(clear) :]
 
     def _to_tcp(self) -> None:
-        """Hand what is encrypted to TCP; while it cannot take all, nothing more is read from the ROUTER."""
+        """Hand encrypted bytes to TCP; while it cannot take all of them, nothing more is read from the ROUTER."""
         rest = self._tcp_rest or memoryview(self._out.read())
         try:
             count = self._tcp.send(rest)
@@ -226,26 +231,26 @@ class Pump:
         except ssl.SSLError as error:
             self._end(f"TLS: {error.reason or error}")
             return
-        self._held_bytes += got
+        self._content_bytes += got
         if self.wasteful:
             self._end("TLS records that hold nothing", MalformedZmtp("TLS records that hold next to nothing"))
             return
-        if got and not self._pass_on(plain[:got]):
+        if got and not self._forward(plain[:got]):
             return
         if ended:
-            if not self._local_rest:  # else what came before the end goes first, and this is read again
+            if not self._local_rest:  # else the bytes before the end go first, and the end is read again
                 self._end("closed by the far end")
             return
         if self._out.pending and not self._tcp_rest:
-            self._to_tcp()  # an answer of TLS itself, to a key update
+            self._to_tcp()  # TLS's own answer to a key update
 
-    def _pass_on(self, clear: memoryview) -> bool:
+    def _forward(self, clear: memoryview) -> bool:
         """Check decrypted bytes and hand them to the ROUTER; False when the link ended."""
         if self._zmtp:
             try:
-                self._checker.feed(clear)
+                self._far_checker.feed(clear)
                 # libzmq gives its pipe up for good when a message comes before its own READY has left.
-                if self._checker.spoke and not self._ours.ready:
+                if self._far_checker.message_begun and not self._own_checker.ready:
                     raise MalformedZmtp("a message before the handshake was done")
             except MalformedZmtp as error:
                 self._end("malformed ZMTP", error)
@@ -254,7 +259,7 @@ class Pump:
         return not self.closed
 
     def _to_local(self, clear: memoryview) -> None:
-        """Hand checked bytes to the ROUTER; while it cannot take all, nothing more is read from TCP."""
+        """Hand checked bytes to the ROUTER; while it cannot take all of them, nothing more is read from TCP."""
         local = self._local
         if local is None:
             return
@@ -265,7 +270,7 @@ class Pump:
         except OSError as error:
             self._end(f"local socket: {error.strerror}")
             return
-        # `clear` lies in the buffer that the next link will use: what stays behind needs a place of its own.
+        # `clear` lies in the buffer that the next link will use: the rest needs memory of its own.
         own = clear is self._local_rest
         self._local_rest = clear[count:] if own else memoryview(bytes(clear[count:]))
         full = bool(self._local_rest)

@@ -1,14 +1,15 @@
 """The one ZeroMQ socket of a mesh, and the unix sockets through which its tunnels reach it.
 
-The ROUTER *connects*, once per peer, to a path on which the tunnel listens, under the roster name as its routing id:
-what the far end claims to be is ignored, nobody can squat a name, and the pipe with its name survives a cut. When a
-tunnel ends, its unix connection is closed; libzmq connects again within milliseconds, and that one waits here for
-the next tunnel. The paths lie in a fresh 0700 folder, and a connection of another process is closed unread.
+The ROUTER *connects*, once per peer, to a path on which this process listens, with the roster name as routing id: the
+name that the far end claims is ignored, nobody can squat a name, and the named pipe survives a cut. When a tunnel
+ends, its unix connection is closed; libzmq connects again within milliseconds, and that connection waits here for the
+next tunnel. The paths lie in a fresh 0700 folder, and a connection from another process is closed unread.
 
-Both ends of a unix connection get a large send buffer: with the kernel's default, ZeroMQ's thread and ours would take
-turns for every 200 kB. libzmq has no option for it, so its monitor tells which descriptor it has connected.
+Both ends of a unix connection get a large send buffer: with the kernel's default, ZeroMQ's thread and the loop's would
+take turns every 200 kB. libzmq has no option for it, so its monitor reports which descriptor it has connected.
 
-`on_message(peer, header, body)` is called from the loop for every message, `on_room()` when a full pipe has drained.
+`on_message(peer, header, body)` is called from the loop for every message, `on_drained()` once the socket was read to
+its end.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from p2pfl.errors.mesh import NoSocketFolder
 from p2pfl.mesh.framing import FRAME_BYTES, PAYLOAD_BYTES
 from p2pfl.mesh.zmtp import HEADER_PART_BYTES
 
-PIPE_OUT_MESSAGES: Final = 16  # libzmq counts messages; links count bytes, and hand over less than these would hold
-PIPE_IN_MESSAGES: Final = 3  # one is read here while the next is put together
+PIPE_OUT_MESSAGES: Final = 16  # libzmq counts messages; links count bytes, and hand over fewer than these would hold
+PIPE_IN_MESSAGES: Final = 3  # one is read here while libzmq assembles the next
 RECONNECT_MS: Final = 5
-ZERO_COPY_BYTES: Final = 256 << 10  # below it a copy costs less than keeping track of the caller's memory
+ZERO_COPY_BYTES: Final = 256 << 10  # below this size a copy costs less than tracking the caller's memory
 BATCH: Final = 32  # messages read before other callbacks of the loop get their turn
 SOCKET_BUFFER_BYTES: Final = 1 << 20
-KEPT_BYTES: Final = PAYLOAD_BYTES  # the allocator keeps freed blocks up to this size
+KEPT_BYTES: Final = PAYLOAD_BYTES  # largest freed block that the allocator keeps
 
 _NOWAIT: Final = int(zmq.NOBLOCK)  # pyzmq's flags are slow to combine
 _MORE: Final = int(zmq.SNDMORE)
@@ -51,9 +52,9 @@ NOTHING: Final = memoryview(b"")
 class Router:
     """Sends to and receives from peers by roster name. Used by one event loop."""
 
-    def __init__(self, on_message: OnMessage, on_room: Callable[[], None]) -> None:
+    def __init__(self, on_message: OnMessage, on_drained: Callable[[], None]) -> None:
         self._on_message = on_message
-        self._on_room = on_room
+        self._on_drained = on_drained
         self._folder = _socket_folder()
         _keep_freed_memory()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
@@ -69,30 +70,30 @@ class Router:
         ):
             self._socket.setsockopt(option, value)
         self._loop = asyncio.get_running_loop()
-        self._doors: dict[str, Door] = {}
-        self._looks = False  # a look at the socket is due in this turn of the loop
+        self._endpoints: dict[str, UnixEndpoint] = {}
+        self._check_due = False  # the socket will be checked in this turn of the loop
         self._loop.add_reader(self._socket.fileno(), self._readable)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_CONNECTED)
         self._loop.add_reader(self._monitor.fileno(), self._connected)
-        self._connected()  # its descriptor signals only those who have once read it to its end
+        self._connected()  # its descriptor is edge-triggered: it signals only after one read to the end
 
-    def connect(self, peer: str) -> Door:
-        """Open the door of `peer`; once per peer, since libzmq aborts the process when a routing id is used twice."""
-        if peer in self._doors:
-            raise ValueError(f"{peer} has a door already")
-        path = self._folder / str(len(self._doors))
-        door = self._doors[peer] = Door(path)
+    def connect(self, peer: str) -> UnixEndpoint:
+        """Connect to a new unix socket for `peer`, once: libzmq aborts the process when a routing id is used twice."""
+        if peer in self._endpoints:
+            raise ValueError(f"{peer} has a unix socket already")
+        path = self._folder / str(len(self._endpoints))
+        endpoint = self._endpoints[peer] = UnixEndpoint(path)
         self._connect(peer, path)
-        return door
+        return endpoint
 
     def _connect(self, peer: str, path: Path) -> None:
         self._socket.setsockopt(zmq.CONNECT_ROUTING_ID, peer.encode())
         self._socket.connect(f"ipc://{path}")
 
     def send(self, peer: str, header: bytes, body: memoryview | None = None) -> bool:
-        """Queue one message; False when the peer's pipe is full (`on_room` tells when to try again)."""
+        """Queue one message; False when the peer's pipe is full: try again at `on_drained`."""
         try:
-            self._socket.send(peer.encode(), _NOWAIT_MORE)  # the only part that can find no room
+            self._socket.send(peer.encode(), _NOWAIT_MORE)  # the only part for which there may be no room
             self._socket.send(header, 0 if body is None else _MORE)
             if body is not None:
                 self._socket.send(body, 0, len(body) < ZERO_COPY_BYTES)
@@ -101,15 +102,15 @@ class Router:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            # libzmq gave the pipe up for good, as it does on bytes that it cannot read; the name is free again.
-            self._connect(peer, self._doors[peer].path)
+            # libzmq gave up the pipe for good, as it does on bytes that it cannot read; the name is free again.
+            self._connect(peer, self._endpoints[peer].path)
             sent = False
         else:
             sent = True
-        # libzmq's descriptor is edge-triggered: a send may swallow the edge of a message that came in.
-        if not self._looks:
-            self._looks = True
-            self._loop.call_soon(self._look)
+        # libzmq's descriptor is edge-triggered: a send may swallow the edge of a message that arrived.
+        if not self._check_due:
+            self._check_due = True
+            self._loop.call_soon(self._check_readable)
         return sent
 
     def close(self) -> None:
@@ -118,24 +119,24 @@ class Router:
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._loop.remove_reader(self._socket.fileno())
-        for door in self._doors.values():
-            door.close()
+        for endpoint in self._endpoints.values():
+            endpoint.close()
         self._socket.close(0)
         self._context.term()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _look(self) -> None:
-        self._looks = False
+    def _check_readable(self) -> None:
+        self._check_due = False
         if not self._socket.closed and int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE:
             self._readable()
 
     def _connected(self) -> None:
-        """Enlarge the buffer of each connection that libzmq has made since."""
-        paths = {str(door.path) for door in self._doors.values()}
+        """Enlarge the buffer of each connection that libzmq has made since the last call."""
+        paths = {str(endpoint.path) for endpoint in self._endpoints.values()}
         with contextlib.suppress(zmq.Again):
             while True:
-                (news, _) = self._monitor.recv_multipart(_NOWAIT)
-                _, descriptor = struct.unpack("=HI", news)
+                (event, _) = self._monitor.recv_multipart(_NOWAIT)
+                _, descriptor = struct.unpack("=HI", event)
                 _enlarge(descriptor, paths)
 
     def _readable(self) -> None:
@@ -152,10 +153,10 @@ class Router:
             self._on_message(peer.decode(), header, body)
         else:
             self._loop.call_soon(self._readable)
-        self._on_room()
+        self._on_drained()
 
 
-class Door:
+class UnixEndpoint:
     """The unix socket of one peer: hands out the ROUTER's latest connection to it."""
 
     def __init__(self, path: Path) -> None:
@@ -166,20 +167,20 @@ class Door:
         self._listener.listen(4)
         self._listener.setblocking(False)
         self._waiting: socket.socket | None = None
-        self._wanted: Callable[[socket.socket], None] | None = None
+        self._use: Callable[[socket.socket], None] | None = None
         self._loop.add_reader(self._listener, self._accept)
 
-    def take(self, use: Callable[[socket.socket], None]) -> None:
-        """Call `use` with the ROUTER's connection, now or when it has connected again; the last caller wins."""
+    def when_connected(self, use: Callable[[socket.socket], None]) -> None:
+        """Call `use` with the ROUTER's connection, now or once it has connected again; the last caller wins."""
         if self._waiting is not None:
             connection, self._waiting = self._waiting, None
             use(connection)
         else:
-            self._wanted = use
+            self._use = use
 
-    def forget(self) -> None:
-        """Whoever waits for a connection does so no longer."""
-        self._wanted = None
+    def cancel(self) -> None:
+        """Nobody waits for a connection any more."""
+        self._use = None
 
     def close(self) -> None:
         self._loop.remove_reader(self._listener)
@@ -197,8 +198,8 @@ class Door:
             return
         connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-        if self._wanted is not None:
-            use, self._wanted = self._wanted, None
+        if self._use is not None:
+            use, self._use = self._use, None
             use(connection)
             return
         if self._waiting is not None:
@@ -207,16 +208,16 @@ class Door:
 
 
 def _keep_freed_memory() -> None:
-    """Let the allocator reuse the memory of one frame for the next.
+    """Make the allocator reuse the memory of one frame for the next.
 
-    glibc gives blocks above 128 KiB back to the system and asks for zeroed pages again, until one of that size has been
-    freed: then it takes them for blocks that come and go. For frames that is a fifth of a link's processor time.
+    glibc returns blocks above 128 KiB to the system and asks for zeroed pages again, until one block of that size has
+    been freed; from then on it keeps them. For frames the difference is a fifth of a link's processor time.
     """
     bytes(KEPT_BYTES)  # never written, so no page of it ever exists
 
 
 def _enlarge(descriptor: int, paths: set[str]) -> None:
-    """Give the connection a large send buffer, if this descriptor still is one to one of our paths."""
+    """Give the connection a large send buffer, if the descriptor is still a connection to one of our paths."""
     with contextlib.suppress(OSError):
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             return
@@ -226,7 +227,7 @@ def _enlarge(descriptor: int, paths: set[str]) -> None:
 
 
 def _is_ours(connection: socket.socket) -> bool:
-    """The other end is this process (where the system can tell; elsewhere the folder's 0700 has to do)."""
+    """The other end is this process; where the system cannot tell, the folder's mode 0700 has to suffice."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return True

@@ -1,6 +1,6 @@
 """Reads the key-exchange group from the bytes that a TLS 1.3 server sends in the clear (RFC 8446 §4.1.3).
 
-Python's ssl tells version and cipher, but not the group; whether a link is post-quantum is a fact worth recording.
+Python's ssl reports version and cipher but not the group, and whether a link is post-quantum is worth recording.
 """
 
 from __future__ import annotations

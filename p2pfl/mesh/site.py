@@ -8,7 +8,7 @@ from typing import Final
 from p2pfl.clocks import Clocks
 from p2pfl.keys import Identity
 from p2pfl.mesh.certificates import Credentials
-from p2pfl.mesh.connect import Reach
+from p2pfl.mesh.connect import Connector
 from p2pfl.mesh.events import Limits
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.roster import Roster
@@ -23,7 +23,7 @@ class LocalSite:
     name: str
     roster: Roster
     credentials: Credentials
-    reach: Reach
+    connector: Connector
     clocks: Clocks
 
     @classmethod
@@ -44,8 +44,8 @@ class LocalSite:
         """
         if roster[name].key != identity.key:
             raise ValueError(f"the identity is not the one that the roster lists for {name}")
-        return cls(name, roster, Credentials(identity, name, roster, clocks), Reach(limits, proxy), clocks)
+        return cls(name, roster, Credentials(identity, name, roster, clocks), Connector(limits, proxy), clocks)
 
     @property
     def limits(self) -> Limits:
-        return self.reach.limits
+        return self.connector.limits

@@ -1,43 +1,43 @@
-"""How fast a link is: round trips of pings, and acknowledged bytes per second while something was on its way. Pure."""
+"""Speed of a link: round trips of pings, and acknowledged bytes per second while bytes were in flight. Pure."""
 
 from __future__ import annotations
 
 from typing import Final
 
-OVER_S: Final = 0.2  # a speed is measured over at least so long
-LEAST_BYTES: Final = 1 << 20  # or over so much, when the link runs dry before
+SPAN_S: Final = 0.2  # shortest time over which a speed is measured
+LEAST_BYTES: Final = 1 << 20  # or so many bytes, when the link runs dry earlier
 
 
 class Throughput:
-    """Every `now` is in seconds on the mesh's clock."""
+    """Moving averages. Every `now` is in seconds on the mesh's clock."""
 
     def __init__(self) -> None:
         self.rtt_s: float | None = None
         self.bytes_per_s: float | None = None
         self._busy_since: tuple[float, int] | None = None  # and the bytes acknowledged since
 
-    def busy(self, now: float) -> None:
-        """Something is on its way."""
+    def in_flight(self, now: float) -> None:
+        """Bytes are on their way."""
         if self._busy_since is None:
             self._busy_since = (now, 0)
 
-    def cut(self) -> None:
-        """The link ended: what was on its way says nothing about its speed."""
+    def interrupted(self) -> None:
+        """The link ended: the bytes that were in flight say nothing about its speed."""
         self._busy_since = None
 
-    def pong(self, now: float, stamp_us: int) -> None:
-        """The answer to a ping that left at `stamp_us`."""
+    def round_trip(self, now: float, stamp_us: int) -> None:
+        """The ping that left at `stamp_us` was answered."""
         sample = max(0.0, now - stamp_us / 1e6)
         self.rtt_s = sample if self.rtt_s is None else 0.8 * self.rtt_s + 0.2 * sample
 
-    def confirmed(self, now: float, count: int, *, idle: bool) -> None:
-        """`count` bytes more are acknowledged; `idle`: nothing is on its way now."""
+    def acknowledged(self, now: float, count: int, *, idle: bool) -> None:
+        """`count` more bytes are acknowledged; `idle`: nothing is in flight any more."""
         if self._busy_since is None:
             return
         since, total = self._busy_since
         total += count
         span = now - since
-        if span >= OVER_S or (idle and total >= LEAST_BYTES and span > 0):
+        if span >= SPAN_S or (idle and total >= LEAST_BYTES and span > 0):
             sample = total / span
             self.bytes_per_s = sample if self.bytes_per_s is None else 0.5 * self.bytes_per_s + 0.5 * sample
             since, total = now, 0

@@ -1,7 +1,7 @@
-"""What OpenSSL says, turned into what a person can act on.
+"""Turns OpenSSL's errors into named ones that a person can act on.
 
-Each end knows another half of a failed handshake: who checks a certificate knows why it does not pass, and the other
-end gets an alert, in TLS 1.3 often after its own handshake looked done.
+Each end knows one half of a failed handshake: the end that checks a certificate knows why it does not pass, the other
+gets an alert, in TLS 1.3 often after its own handshake looked done.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from p2pfl.errors.paths import RelayUnfaithful
 _HTTP: Final = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"DELE", b"PRI ", b"HTTP")
 _TLS_RECORDS: Final = (0x14, 0x15, 0x16, 0x17)
 
-# What an honest peer never shows, and a relay that connects to another one, or changes bytes, does.
+# Errors that an honest peer never causes, and a relay does when it connects to another site or changes bytes.
 _NOT_THEIRS: Final = (
     KeyNotListed,
     NoClientCertificate,
@@ -55,22 +55,22 @@ _HAS_EXPIRED: Final = 10
 _NO_SUCH_ANCHOR: Final = (18, 19, 20, 21)
 
 
-def translate(error: Exception, *, peer: str, first: bytes, dialed: bool) -> P2PFLError:
+def translate(error: Exception, *, peer: str, first_bytes: bytes, dialed: bool) -> P2PFLError:
     """The named error for a handshake that ended in `error`.
 
-    peer    how to call the far end: a roster name, or "a caller from HOST"
-    first   the first bytes that it sent
+    peer          the far end: a roster name, or "a caller from HOST"
+    first_bytes   of the far end
     """
     if isinstance(error, P2PFLError):
         return error
-    if first and first[0] not in _TLS_RECORDS:
-        shown = ascii(first[:16].decode("latin-1"))
-        kind = PlainHttp if first.startswith(_HTTP) else NotTls
+    if first_bytes and first_bytes[0] not in _TLS_RECORDS:
+        shown = ascii(first_bytes[:16].decode("latin-1"))
+        kind = PlainHttp if first_bytes.startswith(_HTTP) else NotTls
         return kind(peer=peer, evidence=f"its first bytes are {shown}")
     if isinstance(error, ssl.SSLCertVerificationError):
         return _unverified(error, peer)
     if isinstance(error, TimeoutError):
-        return HandshakeUnfinished(peer=peer, evidence=f"{len(first)} bytes arrived before the time was over")
+        return HandshakeUnfinished(peer=peer, evidence=f"{len(first_bytes)} bytes arrived before the time was over")
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return _failed(error, peer, dialed=dialed)
     return HandshakeCut(peer=peer, evidence=str(error) or type(error).__name__)
@@ -109,8 +109,8 @@ def _failed(error: ssl.SSLError, peer: str, *, dialed: bool) -> P2PFLError:
     return TlsFailed(peer=peer, evidence=evidence + ("" if dialed else ", on an incoming connection"))
 
 
-def unfaithful(error: P2PFLError, relay: str, peer: str) -> P2PFLError:
-    """The error of a call with `peer` through `relay`: what is there is not the peer, or its bytes have changed."""
+def blame_relay(error: P2PFLError, relay: str, peer: str) -> P2PFLError:
+    """The error of a call to `peer` through `relay`: RelayUnfaithful where another site answered or bytes changed."""
     if not isinstance(error, _NOT_THEIRS):
         return error
     return RelayUnfaithful(relay=relay, peer=peer, evidence=f"{error.code}: {error.happened} {error.evidence}")

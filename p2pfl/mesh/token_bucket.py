@@ -1,44 +1,44 @@
-"""So many at once, then so many more each second. Pure; every `now` is in seconds on the caller's clock."""
+"""A token bucket: a burst at once, then a steady rate. Pure; every `now` is in seconds on the caller's clock."""
 
 from __future__ import annotations
 
 
 class TokenBucket:
-    """Full at first. Holds at most `burst`, and fills by `per_s`."""
+    """Starts full. Holds at most `burst` tokens and gains `per_s` each second."""
 
     __slots__ = ("_at", "_burst", "_held", "_per_s")
 
     def __init__(self, burst: float, per_s: float, now: float) -> None:
         self._burst, self._per_s, self._held, self._at = burst, per_s, burst, now
 
-    def take(self, now: float, count: float = 1.0) -> bool:
-        """Take `count`; False, and nothing taken, when it does not hold so much."""
-        if self.left(now) < count:
+    def try_spend(self, now: float, count: float = 1.0) -> bool:
+        """Spend `count` tokens; False, and nothing spent, when the bucket holds fewer."""
+        if self.tokens(now) < count:
             return False
         self._held -= count
         return True
 
-    def give_back(self, count: float = 1.0) -> None:
-        """What was taken was not used."""
+    def refund(self, count: float = 1.0) -> None:
+        """Return tokens that were spent in vain."""
         self._held = min(self._burst, self._held + count)
 
-    def left(self, now: float) -> float:
-        """What may be taken now."""
+    def tokens(self, now: float) -> float:
+        """Tokens that may be spent now; negative while in debt."""
         self._fill(now)
         return self._held
 
-    def full(self, now: float) -> bool:
-        """As if nothing had ever been taken."""
-        return self.left(now) >= self._burst
+    def is_full(self, now: float) -> bool:
+        """The bucket is as if nothing had ever been spent."""
+        return self.tokens(now) >= self._burst
 
-    def owe(self, now: float) -> None:
-        """Take one that has been used already, also when there is none: what is owed fills up first."""
+    def spend_on_credit(self, now: float) -> None:
+        """Spend one token even when there is none; the debt is paid before the bucket fills again."""
         self._fill(now)
         self._held -= 1.0
 
-    def empty(self, now: float) -> bool:
-        """There is none to take."""
-        return self.left(now) < 1.0
+    def is_empty(self, now: float) -> bool:
+        """Not one whole token is left."""
+        return self.tokens(now) < 1.0
 
     def _fill(self, now: float) -> None:
         self._held = min(self._burst, self._held + max(0.0, now - self._at) * self._per_s)

@@ -1,7 +1,7 @@
-"""One mutually authenticated TLS 1.3 stream, first read by us (the handshake, the opening), then pumped for ZeroMQ.
+"""One mutually authenticated TLS 1.3 stream: read here during handshake and opening, then pumped for ZeroMQ.
 
-`SSLObject` over two memory buffers, fed from one asyncio callback at a time: OpenSSL never sees a socket, so the same
-code will run inside a relay, the ServerHello can be read as it passes, and no second thread touches the session.
+`SSLObject` works on two memory buffers, fed from one asyncio callback at a time. OpenSSL never sees a socket, so the
+same code runs inside a relay, the ServerHello can be read as it passes, and no second thread touches the session.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from p2pfl.mesh.events import DIRECT, Limits, Path, TlsFacts
 from p2pfl.mesh.pump import CHUNK_BYTES, RECORD_BYTES, Pump, Scratch
 from p2pfl.mesh.serverhello import group_of
 
-SNIFFED_BYTES: Final = 8 << 10  # enough for a ServerHello with a post-quantum key share
+SERVER_HELLO_BYTES: Final = 8 << 10  # enough for a ServerHello with a post-quantum key share
 
 
 class Wasteful(ConnectionError):
-    """The far end's TLS records hold next to nothing."""
+    """The far end's TLS records carry next to no content."""
 
 
 class Tunnel(Pump):
-    """A pump whose far end becomes known first. All but the coroutines returns at once.
+    """A pump that finds out first who is at its far end. Everything but the coroutines returns at once.
 
-    scratch   what moves bytes once it is pumped; shared with the other tunnels of this event loop
+    scratch   the buffers that move bytes once the tunnel is pumped; shared by the tunnels of this event loop
     """
 
     def __init__(
@@ -45,19 +45,19 @@ class Tunnel(Pump):
         super().__init__(sock, context, now, scratch)
         self.limits = limits
         self.path = path
-        self.first = b""  # the first bytes that the far end sent
-        self._hello = bytearray()  # what the server said first, for the group
+        self.first_bytes = b""  # of the far end, at most 16
+        self._server_hello = bytearray()  # the start of the server's bytes, for the key-exchange group
         self.established = False  # TLS is finished, as far as this end can know
         self.expires = 0.0
         self._authenticated = False
-        self._patience_s: float | None = None
+        self._stall_s: float | None = None  # seconds without progress that end the opening
         self._flush_lock = asyncio.Lock()
         self._read = memoryview(bytearray(RECORD_BYTES))
 
     # ── the handshake and the opening: coroutines ─────────────────────────────────────────────────────────────
 
     async def handshake(self) -> None:
-        """Finish TLS, or raise what OpenSSL or the socket raised; the alert for the far end is sent first."""
+        """Finish TLS, or raise what OpenSSL or the socket raised, after the far end was sent its alert."""
         while True:
             try:
                 self._ssl.do_handshake()
@@ -73,10 +73,10 @@ class Tunnel(Pump):
             self.established = True
             return
 
-    def authenticated(self, expires: float) -> None:
-        """A member until `expires` (Unix seconds): from here on only standing still ends its opening."""
+    def mark_authenticated(self, expires: float) -> None:
+        """The far end is a member until `expires` (Unix seconds): only a stall ends its opening from here on."""
         self._authenticated = True
-        self._patience_s = self.limits.opening_s
+        self._stall_s = self.limits.opening_s
         self.expires = expires
 
     @property
@@ -102,17 +102,17 @@ class Tunnel(Pump):
 
     @property
     def facts(self) -> TlsFacts:
-        cipher = self._ssl.cipher()
-        return TlsFacts(self._ssl.version() or "none", cipher[0] if cipher else "none", group_of(bytes(self._hello)))
+        cipher, group = self._ssl.cipher(), group_of(bytes(self._server_hello))
+        return TlsFacts(self._ssl.version() or "none", cipher[0] if cipher else "none", group)
 
-    async def say(self, data: bytes) -> None:
-        """Send bytes of the opening; returns when the kernel has them."""
+    async def write(self, data: bytes) -> None:
+        """Send bytes during the opening; returns when the kernel has them."""
         self._encrypt(memoryview(data))
         await self._flush()
 
-    async def hear(self, count: int) -> bytes:
-        """Exactly `count` bytes of the opening. Raises what ended the stream instead."""
-        while len(self._heard) < count:
+    async def read_exactly(self, count: int) -> bytes:
+        """Exactly `count` bytes, during the opening. Raises what ended the stream instead."""
+        while len(self._early) < count:
             if self.wasteful:
                 raise Wasteful("TLS records that hold next to nothing")
             try:
@@ -123,14 +123,14 @@ class Tunnel(Pump):
                 continue
             if not got:
                 raise ConnectionError("the far end closed the connection")
-            self._heard += got
-            self._held_bytes += len(got)
-        taken = bytes(self._heard[:count])
-        del self._heard[:count]
+            self._early += got
+            self._content_bytes += len(got)
+        taken = bytes(self._early[:count])
+        del self._early[:count]
         return taken
 
     async def _fill(self) -> None:
-        async with asyncio.timeout(self._patience_s):
+        async with asyncio.timeout(self._stall_s):
             count = await self._loop.sock_recv_into(self._tcp, self._read)
         if not count:
             raise ConnectionError("the far end closed the connection")
@@ -143,25 +143,25 @@ class Tunnel(Pump):
     async def _flush(self) -> None:
         async with self._flush_lock:
             while data := self._out.read(CHUNK_BYTES):
-                self._sniff(data, from_server=not self.dialed)
-                async with asyncio.timeout(self._patience_s):
+                self._keep_server_hello(data, from_server=not self.dialed)
+                async with asyncio.timeout(self._stall_s):
                     await self._loop.sock_sendall(self._tcp, data)
                 self.bytes_sent += len(data)
 
     def _arrived(self, count: int) -> None:
         self.bytes_received += count
         self.last_heard = self._now()
-        if len(self.first) < 16:
-            self.first = (self.first + bytes(self._read[: min(count, 16)]))[:16]
-        self._sniff(self._read[:count], from_server=self.dialed)
+        if len(self.first_bytes) < 16:
+            self.first_bytes = (self.first_bytes + bytes(self._read[: min(count, 16)]))[:16]
+        self._keep_server_hello(self._read[:count], from_server=self.dialed)
 
-    def _sniff(self, data: bytes | memoryview, *, from_server: bool) -> None:
-        room = SNIFFED_BYTES - len(self._hello)
+    def _keep_server_hello(self, data: bytes | memoryview, *, from_server: bool) -> None:
+        room = SERVER_HELLO_BYTES - len(self._server_hello)
         if from_server and not self._authenticated and room > 0:
-            self._hello += data[:room]
+            self._server_hello += data[:room]
 
-    async def part(self) -> None:
-        """Close after a refusal so that the far end can still read it: say no more, wait briefly for its end."""
+    async def close_gently(self) -> None:
+        """Close so that the far end can still read the last words: send no more, wait a second for it to close."""
         with contextlib.suppress(OSError, TimeoutError):
             self._tcp.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(1.0):

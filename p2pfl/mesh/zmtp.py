@@ -1,9 +1,10 @@
 """Lets through exactly the ZMTP that this program speaks, before libzmq sees a byte of it.
 
-libzmq trusts its peer further than we do: parts with MORE set are kept without end, far past ZMQ_MAXMSGSIZE. So the
+libzmq trusts its peer further than we do: it keeps parts with MORE set without end, far past ZMQ_MAXMSGSIZE. So the
 tunnel feeds every decrypted byte through a `Checker` first: a 64-byte NULL greeting, one READY of a ROUTER, then
-messages of one or two parts: a small header, and at most one body of at most 1 MiB (RFC 23, ZMTP 3.x). Commands after
-READY (heartbeats, subscriptions, errors) are refused, since ours are above ZMTP. Pure; bodies are skipped, not copied.
+messages of one or two parts, a small header and at most one body of at most 1 MiB (RFC 23, ZMTP 3.x). Commands after
+READY (heartbeats, subscriptions, errors) are refused: ours run above ZMTP. READY means ZMTP's command here and nowhere
+else in the mesh. Pure; bodies are skipped, not copied.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ _MECHANISM: Final = b"NULL".ljust(20, b"\0")
 
 
 class MalformedZmtp(ValueError):
-    """What in the stream is not the ZMTP that we speak; the text is the evidence."""
+    """The stream is not the ZMTP that this program speaks; the text is the evidence."""
 
 
 class Checker:
-    """Follows one direction of a ZMTP connection. `feed` returns if all bytes so far are in order, else raises."""
+    """Follows one direction of a ZMTP connection. `feed` returns while all bytes so far are in order, else raises."""
 
     def __init__(self) -> None:
         self._held = bytearray()
-        self._skip = 0  # bytes of the current part that are still to come
+        self._skip = 0  # bytes of the current part that have not arrived
         self._second = False  # the next part is the second of its message
         self._greeted = False
         self.ready = False  # READY has passed
-        self.spoke = False  # and so has the beginning of a message
+        self.message_begun = False  # after READY
 
     def feed(self, data: memoryview) -> None:
         """Check the next bytes of the stream. Raises MalformedZmtp; the stream is then over."""
@@ -51,7 +52,7 @@ class Checker:
                 self._step()
 
     def _wanted(self) -> int:
-        """How many bytes the thing that begins at `_held` needs, as far as is known yet."""
+        """Bytes that the greeting, command or part header at the start of `_held` needs, as far as is known."""
         if not self._greeted:
             return GREETING_BYTES
         if len(self._held) < 2:
@@ -76,7 +77,7 @@ class Checker:
 
     def _part(self, held: bytes) -> None:
         flags = held[0]
-        self.spoke = True
+        self.message_begun = True
         if flags & ~(_MORE | _LONG):
             raise MalformedZmtp(f"flags 0x{flags:02x} after READY: only messages are spoken here")
         size = int.from_bytes(held[1:9], "big") if flags & _LONG else held[1]
@@ -103,7 +104,7 @@ def _check_greeting(held: bytes) -> None:
 
 
 def _check_ready(body: bytes) -> None:
-    """READY of a ROUTER that claims no name."""
+    """Require READY of a ROUTER that claims no name."""
     if body[:6] != b"\x05READY":
         raise MalformedZmtp("a command that is not READY")
     found: dict[bytes, bytes] = {}

@@ -18,7 +18,7 @@ from p2pfl.errors.probe import NotReachedBy
 from p2pfl.errors.round import PeersFileDiffers
 from p2pfl.federation import Federation
 from p2pfl.federation.federation import difference
-from p2pfl.mesh.diagnose import Diagnosis, Way
+from p2pfl.mesh.diagnose import AddressTrial, Diagnosis
 from p2pfl.mesh.events import Path as Route
 from p2pfl.mesh.events import TlsFacts
 from p2pfl.mesh.probe import DOCTOR, Dialed, PeerFacts
@@ -54,7 +54,7 @@ def test_a_doctor_is_there_quickly_since_it_loads_neither_torch_nor_what_trains(
 def well(peer: str, ahead_s: float = 0.0, theirs: bytes | None = None) -> Diagnosis:
     held = FEDERATION.digest if theirs is None else b"\1" * 32
     address = Address("10.0.0.1", 7443)
-    way = Way(address, None, "10.0.0.1", 1448, 0.001, 0.004)
+    way = AddressTrial(address, None, "10.0.0.1", 1448, 0.001, 0.004)
     errors = [] if theirs is None else [PeersFileDiffers(peer=peer, evidence="first difference in line 2")]
     tls = TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519MLKEM768")
     return Diagnosis(

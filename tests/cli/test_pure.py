@@ -450,5 +450,5 @@ def test_no_proxy_counts_for_a_proxy_of_the_command_line_or_the_environment(monk
     for choice in (ProxyChoice("http://other.example:3128"), ProxyChoice()):
         proxy = choice.proxy()
         assert proxy is not None
-        assert proxy.bypass.entry_for(Address("a.mayo.example", 7443)) == ".mayo.example"
-        assert proxy.bypass.entry_for(Address("mayo.example", 7443)) is None
+        assert proxy.no_proxy.entry_for(Address("a.mayo.example", 7443)) == ".mayo.example"
+        assert proxy.no_proxy.entry_for(Address("mayo.example", 7443)) is None

@@ -21,7 +21,7 @@ from p2pfl.errors.mesh import PeerUnreachable
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.mesh.events import LinkStatus
-from p2pfl.mesh.events import Path as Way
+from p2pfl.mesh.events import Path as Route
 from p2pfl.node import link_status
 from p2pfl.roster import Address
 
@@ -29,7 +29,7 @@ WALL = 1_800_000_000.0  # 2027-01-15 08:00:00Z, when the mesh's clock stands at 
 UNREACHABLE = PeerUnreachable(peer="cyd", address=Address("10.0.0.3", 7443), evidence="no answer")
 
 
-def link(path: Way | None, **facts: Any) -> LinkStatus:
+def link(path: Route | None, **facts: Any) -> LinkStatus:
     standing = {
         "state": "up" if path else "down",
         "last_seen": 990.0,
@@ -49,10 +49,10 @@ def link(path: Way | None, **facts: Any) -> LinkStatus:
 
 
 LINKS = {
-    "ben": link(Way("direct", "10.0.0.2:7443")),
+    "ben": link(Route("direct", "10.0.0.2:7443")),
     "cyd": link(None, last_seen=None, last_error=UNREACHABLE, rtt_s=None),
-    "dot": link(Way("relay", "ben"), dialed=False),
-    "eve": link(Way("proxy", "eve.example:443")),
+    "dot": link(Route("relay", "ben"), dialed=False),
+    "eve": link(Route("proxy", "eve.example:443")),
 }
 
 

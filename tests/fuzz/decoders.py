@@ -176,13 +176,13 @@ def _hello(echo: tuple[bytes, ...] = ()) -> bytes:
 
 
 def _greet(data: bytes) -> Any:
-    _greetings().check("st-olav", data, NONCE)
+    _greetings().check_greeting("st-olav", data, NONCE)
 
 
 def _greet_signed(data: bytes) -> Any:
     """A hello of st-olav whose echo, or whose whole body, is what it makes of it."""
     for one in _rows(data):
-        _greetings().check("st-olav", one, NONCE)
+        _greetings().check_greeting("st-olav", one, NONCE)
 
 
 def _remember(data: bytes) -> Any:
@@ -209,8 +209,8 @@ def _link(data: bytes) -> Any:
     """One direction of a link as the tunnel, libzmq and the framing take it, one after another."""
     Checker().feed(memoryview(data))
     incoming, outgoing = Incoming(WINDOW), Outgoing(WINDOW)
-    outgoing.offer(b"something")
-    outgoing.sent()
+    outgoing.queue_payload(b"something")
+    outgoing.mark_sent()
     payloads = []
     behind = len(GREETING) + 2 + (data[len(GREETING) + 1] if len(data) > len(GREETING) + 1 else 0)
     for header, body in _messages(data[behind:]):
@@ -256,10 +256,10 @@ class _Heard:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    async def say(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         pass
 
-    async def hear(self, count: int) -> bytes:
+    async def read_exactly(self, count: int) -> bytes:
         if count > len(self._data):
             raise ConnectionError("the far end closed the connection")
         taken, self._data = self._data[:count], self._data[count:]
@@ -270,7 +270,10 @@ class _Anything:
     def greeting(self, peer: str, nonce: bytes) -> bytes:
         return b""
 
-    def check(self, peer: str, greeting: bytes, nonce: bytes) -> None:
+    def admit(self, peer: str) -> None:
+        pass
+
+    def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
         pass
 
 
@@ -318,7 +321,7 @@ OPENINGS: Final = (
 def _refused(data: bytes) -> str:
     """Whatever ended a handshake and whatever its first bytes were: an error with a text."""
     named = tls_errors.translate(
-        ConnectionError(data.decode("latin-1")), peer="a caller", first=data[:16], dialed=False
+        ConnectionError(data.decode("latin-1")), peer="a caller", first_bytes=data[:16], dialed=False
     )
     tls_errors.printable(data.decode("utf-8", "replace"))
     return named.render()
@@ -542,32 +545,33 @@ def _table() -> tuple[Decoder, ...]:
                 ("mesh.framing:Header.decode",), Header.encode),
         Decoder("link", _link, (MalformedZmtp, MalformedFrame), (SPOKEN, GREETING + READY),
                 ("mesh.zmtp:Checker._part", "mesh.zmtp:_check_ready"), fixed=17 * MIB),
-        Decoder("come", lambda data: relay.read_come(data), (MalformedFrame,), (relay.come(1, bytes(16), "mayo"),),
-                ("mesh.relay:read_come",), lambda found: relay.come(*found)),
-        Decoder("declined", relay.read_declined, (MalformedFrame,), (b"\x01mayo", b"\x02mayo"),
-                ("mesh.relay:read_declined",), lambda found: bytes([found[0]]) + found[1].encode()),
+        Decoder("come", lambda data: relay.decode_come(data), (MalformedFrame,),
+                (relay.encode_come(1, bytes(16), "mayo"),), ("mesh.relay:decode_come",),
+                lambda found: relay.encode_come(*found)),
+        Decoder("declined", relay.decode_declined, (MalformedFrame,), (b"\x01mayo", b"\x02mayo"),
+                ("mesh.relay:decode_declined",), lambda found: bytes([found[0]]) + found[1].encode()),
         Decoder("proxy", _proxied, (ProxyWantsPassword, ProxyForbids, ProxyFails, NotAProxy), ANSWERS,
                 ("mesh.proxy:Proxy.open",)),
         Decoder("opening", _open, (MalformedStream, OpeningVersion, RefusedThere, opening.Duplicate, ConnectionError),
-                OPENINGS, ("mesh.opening:_hear_wanted", "mesh.opening:_refusal", "mesh.opening:_hello")),
+                OPENINGS, ("mesh.opening:_receive_wanted", "mesh.opening:_refusal", "mesh.opening:_hello")),
         Decoder("probe facts", lambda data: probe.PeerFacts.decode("mayo", data), (MalformedStream, OpeningVersion),
                 (probe.PeerFacts(1, 1 << 24, bytes(32), "0.1.0").encode(),), ("mesh.probe:PeerFacts.decode",),
                 factor=80),
-        Decoder("ping", lambda data: probe.read_ping("mayo", data), (MalformedStream,), (probe.ping(7),),
-                ("mesh.probe:read_ping",), probe.ping),
-        Decoder("pong", lambda data: probe.read_pong("mayo", data), (MalformedStream,), (probe.pong(7, 8.5),),
-                ("mesh.probe:read_pong",)),
-        Decoder("want", lambda data: probe.read_want("mayo", data), (MalformedStream,), (probe.want(9000, 1400),),
-                ("mesh.probe:read_want",), lambda value: probe.want(*value)),
-        Decoder("calls wished", lambda data: rendezvous.read_wishes("mayo", data), (MalformedStream,),
-                (rendezvous.wishes([CallRequest("cyd", 0), CallRequest("bob", 1)]),), ("mesh.rendezvous:read_wishes",),
-                rendezvous.wishes, factor=80),
-        Decoder("calls given", lambda data: rendezvous.read_met("mayo", data), (MalformedStream,),
-                (rendezvous.wishes([CallRequest("cyd", 0, bytes(16))]),), ("mesh.rendezvous:read_met",),
-                rendezvous.wishes, factor=80),
-        Decoder("dialed", lambda data: probe.read_dialed("mayo", data), (MalformedStream,),
-                (probe.dialed([probe.Dialed("10.0.0.1:1", 3), probe.Dialed("a:1", 0, "P2P-MESH-003", "b", "c")]),
-                 b'[["a", 1e999, "", "", ""]]'), ("mesh.probe:read_dialed",), factor=80),
+        Decoder("ping", lambda data: probe.decode_ping("mayo", data), (MalformedStream,), (probe.encode_ping(7),),
+                ("mesh.probe:decode_ping",), probe.encode_ping),
+        Decoder("pong", lambda data: probe.decode_pong("mayo", data), (MalformedStream,), (probe.encode_pong(7, 8.5),),
+                ("mesh.probe:decode_pong",)),
+        Decoder("want", lambda data: probe.decode_want("mayo", data), (MalformedStream,),
+                (probe.encode_want(9000, 1400),), ("mesh.probe:decode_want",), lambda value: probe.encode_want(*value)),
+        Decoder("calls wished", lambda data: rendezvous.decode_requests("mayo", data), (MalformedStream,),
+                (rendezvous.encode_requests([CallRequest("cyd", 0), CallRequest("bob", 1)]),),
+                ("mesh.rendezvous:decode_requests",), rendezvous.encode_requests, factor=80),
+        Decoder("calls given", lambda data: rendezvous.decode_granted("mayo", data), (MalformedStream,),
+                (rendezvous.encode_requests([CallRequest("cyd", 0, bytes(16))]),), ("mesh.rendezvous:decode_granted",),
+                rendezvous.encode_requests, factor=80),
+        Decoder("dialed", lambda data: probe.decode_dialed("mayo", data), (MalformedStream,),
+                (probe.encode_dialed([probe.Dialed("10.0.0.1:1", 3), probe.Dialed("a:1", 0, "P2P-MESH-003", "b", "c")]),
+                 b'[["a", 1e999, "", "", ""]]'), ("mesh.probe:decode_dialed",), factor=80),
         Decoder("server hello", group_of, (), (_server_hello(0x11EC), _server_hello(0x1D) * 2),
                 ("mesh.serverhello:group_of", "mesh.serverhello:_key_share")),
         Decoder("first bytes", _refused, (), (b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00", b"SSH-2.0-x"),

@@ -1,4 +1,4 @@
-"""Sites that examine one another: a caller, a desk, an examination of each."""
+"""Sites that examine one another: a caller, a port, an examination of each."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from functools import partial
 from p2pfl.cli.doctor import peers_file_differs
 from p2pfl.clocks import Clocks
 from p2pfl.keys import Identity
-from p2pfl.mesh.diagnose import Diagnosis, Doctor, OwnPeersFile, examine
+from p2pfl.mesh.diagnose import Diagnosis, Doctor, OwnPeersFile
 from p2pfl.mesh.doctor_port import DoctorPort
 from p2pfl.mesh.events import Limits
-from p2pfl.mesh.handshake import Admitted, knock
+from p2pfl.mesh.handshake import Admitted, trial_handshake
 from p2pfl.mesh.probe import DOCTOR, About, PeerFacts
-from p2pfl.mesh.probe_client import ProbeClient, asking
+from p2pfl.mesh.probe_client import ProbeClient, open_probe
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.site import LocalSite
 from p2pfl.roster import Address, Roster
@@ -28,7 +28,7 @@ BRISK = replace(QUICK, handshake_s=3.0, connect_s=2.0)
 PEERS_FILE = b"version: 1\nrounds: 8\n"
 
 
-def caller(
+def site_of(
     sites: Sites,
     name: str,
     *,
@@ -45,8 +45,8 @@ def caller(
 
 @contextlib.asynccontextmanager
 async def probing(one: LocalSite, peer: str, address: Address) -> AsyncIterator[tuple[ProbeClient, PeerFacts]]:
-    admitted: Admitted = await knock(one, peer, address)
-    async with asking(admitted, one, peer) as both:
+    admitted: Admitted = await trial_handshake(one, peer, address)
+    async with open_probe(admitted, one, peer) as both:
         yield both
 
 
@@ -59,7 +59,7 @@ def let_in(peer: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def desks(
+async def doctor_ports(
     sites: Sites,
     *names: str,
     peers_file: bytes = PEERS_FILE,
@@ -72,14 +72,14 @@ async def desks(
     opened = []
     try:
         for name in names:
-            one = caller(sites, name, wall=wall, roster=roster, limits=limits)
-            desk = DoctorPort(one, About(software, peers_file, DOCTOR), admit=let_in)
-            desk.open(sites.addresses[name])
-            opened.append(desk)
+            one = site_of(sites, name, wall=wall, roster=roster, limits=limits)
+            port = DoctorPort(one, About(software, peers_file, DOCTOR), admit=let_in)
+            port.open(sites.addresses[name])
+            opened.append(port)
         yield opened
     finally:
-        for desk in opened:
-            await desk.close()
+        for port in opened:
+            await port.close()
 
 
 async def examined(
@@ -94,6 +94,6 @@ async def examined(
     proxy: Proxy | None = None,
 ) -> Sequence[Diagnosis]:
     """What `name` finds of `peers`, in their order."""
-    one = caller(sites, name, roster=roster, wall=wall, proxy=proxy)
+    one = site_of(sites, name, roster=roster, wall=wall, proxy=proxy)
     doctor = Doctor(one, own_peers_file(peers_file), reachable, one.clocks.now() + wait_s)
-    return await examine(doctor, peers, lambda line: None)
+    return await doctor.examine_all(peers, lambda line: None)

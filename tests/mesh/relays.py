@@ -27,9 +27,9 @@ class Middle:
         self.carried: list[bytearray] = []  # one for each direction of each call
         self._change = change
         self._tasks: set[asyncio.Task[None]] = set()
-        mesh.exchange._joined = self._joined  # type: ignore[method-assign, assignment]
+        mesh.relay_server._socketpair = self._socketpair  # type: ignore[method-assign, assignment]
 
-    def _joined(self) -> tuple[socket.socket, socket.socket]:
+    def _socketpair(self) -> tuple[socket.socket, socket.socket]:
         one, left = socket.socketpair()
         other, right = socket.socketpair()
         for end in (left, right):

@@ -18,12 +18,12 @@ from p2pfl.keys import Identity
 from p2pfl.mesh import LinkClosed, Refused, opening, probe, probe_client
 from p2pfl.mesh.certificates import issue
 from p2pfl.mesh.diagnose import Diagnosis, judge_relays
-from p2pfl.mesh.events import Path as Way
-from p2pfl.mesh.handshake import knock
+from p2pfl.mesh.events import Path as Route
+from p2pfl.mesh.handshake import trial_handshake
 from p2pfl.mesh.probe import About
 from p2pfl.roster import Address, Roster
 from tests.mesh.connect import ConnectProxy
-from tests.mesh.doctors import BRISK, PEERS_FILE, caller, desks, examined
+from tests.mesh.doctors import BRISK, PEERS_FILE, doctor_ports, examined, site_of
 from tests.mesh.proxy import Proxy
 from tests.mesh.sites import OVERALL_S, Sites, free_address, running
 from tests.mesh.test_doctor_port import knocking
@@ -67,7 +67,7 @@ def test_five_sites_that_examine_one_another_find_nothing_wrong() -> None:
 
     async def scene() -> None:
         sites = Sites(*names)
-        async with desks(sites, *names):
+        async with doctor_ports(sites, *names):
             rows = await asyncio.gather(
                 *(examined(sites, name, *(peer for peer in names if peer != name)) for name in names)
             )
@@ -106,12 +106,12 @@ def test_a_join_that_dials_a_doctor_is_sent_away_without_a_word() -> None:
         sites = Sites(*SITES)
         roster = sites.unreached("ada", "cyd")
         mesh = sites.mesh("ada", roster=roster, listens=False)
-        async with desks(sites, "bob", roster=roster) as (desk,), running(mesh) as (ada,):
-            await desk.news.wait()
-            await desk.close()
+        async with doctor_ports(sites, "bob", roster=roster) as (port,), running(mesh) as (ada,):
+            await port.changed.wait()
+            await port.close()
             async with running(sites.mesh("bob", roster=roster)):
                 await ada.up("bob")
-            assert (desk.came, desk.turned_away) == ({"ada"}, {})
+            assert (port.visitors, port.turned_away) == ({"ada"}, {})
             assert not [event for event in ada.seen if isinstance(event, Refused)]
 
     run(scene)
@@ -120,15 +120,17 @@ def test_a_join_that_dials_a_doctor_is_sent_away_without_a_word() -> None:
 def test_whom_a_doctor_does_not_let_in_is_kept_for_the_person_to_see() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
-        async with desks(sites, "bob") as (desk,):
+        async with doctor_ports(sites, "bob") as (port,):
             stranger = Identity.generate()
             odd = Roster(
                 1, tuple(replace(one, key=stranger.key) if one.name == "ada" else one for one in sites.roster.members)
             )
             with pytest.raises(OurKeyNotListed):
-                await knock(caller(sites, "ada", roster=odd, identity=stranger), "bob", sites.addresses["bob"])
-            await desk.news.wait()
-        assert [error.code for error in desk.turned_away.values()] == ["P2P-MESH-006"]
+                await trial_handshake(
+                    site_of(sites, "ada", roster=odd, identity=stranger), "bob", sites.addresses["bob"]
+                )
+            await port.changed.wait()
+        assert [error.code for error in port.turned_away.values()] == ["P2P-MESH-006"]
 
     run(scene)
 
@@ -204,7 +206,7 @@ def test_another_members_key_at_a_listed_address_is_the_wrong_key() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
         swapped = sites.reached_at("bob", sites.addresses["cyd"])
-        async with desks(sites, "cyd"):
+        async with doctor_ports(sites, "cyd"):
             (found,) = await examined(sites, "ada", "bob", roster=swapped)
         assert codes(found) == ["P2P-MESH-005"]
 
@@ -219,7 +221,7 @@ def test_a_site_with_a_new_key_is_a_stranger_to_those_that_hold_the_old_one() ->
         sites.roster = Roster(
             1, tuple(replace(one, key=sites.identities["bob"].key) if one.name == "bob" else one for one in old.members)
         )
-        async with desks(sites, "bob"):
+        async with doctor_ports(sites, "bob"):
             (found,) = await examined(sites, "ada", "bob", roster=old)
         assert codes(found) == ["P2P-MESH-006"]
 
@@ -230,7 +232,7 @@ def test_a_peers_yaml_that_differs_is_fetched_and_its_first_line_named() -> None
     async def scene() -> None:
         sites = Sites(*SITES)
         theirs = PEERS_FILE.replace(b"8", b"9")
-        async with desks(sites, "bob", peers_file=theirs):
+        async with doctor_ports(sites, "bob", peers_file=theirs):
             (found,) = await examined(sites, "ada", "bob", reachable=False)
         assert (found.there, codes(found)) == ("ok", ["P2P-ROUND-033"])
         assert found.theirs == theirs
@@ -242,7 +244,7 @@ def test_a_peers_yaml_that_differs_is_fetched_and_its_first_line_named() -> None
 def test_a_clock_that_is_ahead_is_measured_however_long_the_round_trip() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
-        async with desks(sites, "bob", wall=lambda: time.time() + 600):
+        async with doctor_ports(sites, "bob", wall=lambda: time.time() + 600):
             (found,) = await examined(sites, "ada", "bob")
         assert found.clock is not None
         assert abs(found.clock.ahead_s - 600) <= found.clock.round_trip_s
@@ -253,7 +255,7 @@ def test_a_clock_that_is_ahead_is_measured_however_long_the_round_trip() -> None
 def test_a_clock_so_wrong_that_its_certificate_is_of_the_future_is_a_refusal() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
-        async with desks(sites, "bob", wall=lambda: time.time() + 2 * 86400):
+        async with doctor_ports(sites, "bob", wall=lambda: time.time() + 2 * 86400):
             (found,) = await examined(sites, "ada", "bob")
         assert codes(found) == ["P2P-MESH-009"]
 
@@ -263,7 +265,7 @@ def test_a_clock_so_wrong_that_its_certificate_is_of_the_future_is_a_refusal() -
 def test_a_listed_address_that_nobody_can_dial_is_found_by_the_far_ends_dialling() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
-        async with desks(sites, "bob"):
+        async with doctor_ports(sites, "bob"):
             # Ada believes that her port is open; something between it and bob is not.
             (found,) = await examined(sites, "ada", "bob")
         assert (found.there, found.back, found.works, codes(found)) == ("ok", "no", True, ["P2P-MESH-045"])
@@ -277,7 +279,7 @@ def test_a_site_without_addresses_is_said_to_be_one_and_is_no_failure() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
         roster = sites.reached_at("ada", None)
-        async with desks(sites, "bob", roster=roster):
+        async with doctor_ports(sites, "bob", roster=roster):
             (outward,) = await examined(sites, "ada", "bob", roster=roster)
             (inward,) = await examined(sites, "bob", "ada", roster=roster)
         assert (outward.there, outward.back, outward.errors) == ("ok", "none", [])
@@ -287,15 +289,15 @@ def test_a_site_without_addresses_is_said_to_be_one_and_is_no_failure() -> None:
 
 
 def test_two_sites_without_addresses_go_through_a_third() -> None:
-    """Through a third that one of them reaches; there is no way otherwise."""
+    """RelayTrial a third that one of them reaches; there is no way otherwise."""
 
     async def scene() -> None:
         sites = Sites(*SITES)
         roster = sites.unreached("ada", "bob")
-        async with desks(sites, "cyd", roster=roster):
+        async with doctor_ports(sites, "cyd", roster=roster):
             bob, cyd = await examined(sites, "ada", "bob", "cyd", roster=roster)
         judge_relays((bob, cyd), roster, "ada")
-        assert (bob.works, bob.path, bob.errors) == (True, Way("relay", "cyd"), [])
+        assert (bob.works, bob.path, bob.errors) == (True, Route("relay", "cyd"), [])
         assert "if bob has a link with it" in bob.notes[0]
         bob, cyd = await examined(sites, "ada", "bob", "cyd", roster=roster)
         judge_relays((bob, cyd), roster, "ada")
@@ -313,14 +315,18 @@ def test_the_oldest_half_open_connections_to_a_doctor_give_way() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         patient = replace(BRISK, opening_s=600.0)  # so that nothing but its turn ends a connection
-        async with asyncio.timeout(OVERALL_S), contextlib.AsyncExitStack() as held, desks(sites, "ada", limits=patient):
+        async with (
+            asyncio.timeout(OVERALL_S),
+            contextlib.AsyncExitStack() as held,
+            doctor_ports(sites, "ada", limits=patient),
+        ):
             crowd = [await held.enter_async_context(knocking(sites)) for _ in range(7)]
             for each in crowd[:3]:
                 with pytest.raises(OSError):
-                    await each.hear(1 << 20)
-            await opening.hear_hello(crowd[6], "ada")
-            await opening.say(crowd[6], opening.PROBE)
-            await opening.hear(crowd[6], "ada", {probe.FACTS: probe.FACTS_BYTES})
+                    await each.read_exactly(1 << 20)
+            await opening.receive_hello(crowd[6], "ada")
+            await opening.send_message(crowd[6], opening.PROBE)
+            await opening.receive_message(crowd[6], "ada", {probe.FACTS: probe.FACTS_BYTES})
 
     asyncio.run(scene())
 
@@ -331,9 +337,9 @@ def test_a_site_behind_a_proxy_is_examined_through_it() -> None:
         outside = Address("bob.hospital.example", 7443)  # a name that only the proxy knows
         roster = sites.reached_at("bob", outside)
         http = ConnectProxy({str(outside): sites.addresses["bob"]})
-        async with desks(sites, "bob"), http.running():
+        async with doctor_ports(sites, "bob"), http.running():
             bob, cyd = await examined(sites, "ada", "bob", "cyd", roster=roster, reachable=False, proxy=http.proxy())
-        assert (bob.there, bob.path, bob.errors) == ("ok", Way("proxy", str(outside)), [])
+        assert (bob.there, bob.path, bob.errors) == ("ok", Route("proxy", str(outside)), [])
         assert codes(cyd) == ["P2P-MESH-033"]
 
     run(scene)
@@ -347,7 +353,7 @@ def test_a_second_address_that_fails_is_a_note_beside_one_that_works() -> None:
             1,
             tuple(replace(one, addresses=(dead, alive)) if one.name == "bob" else one for one in sites.roster.members),
         )
-        async with desks(sites, "bob"):
+        async with doctor_ports(sites, "bob"):
             (found,) = await examined(sites, "ada", "bob", roster=roster, reachable=False)
         assert (found.there, found.errors) == ("ok", [])
         assert found.way is not None
@@ -367,7 +373,7 @@ def test_a_site_that_comes_a_little_later_is_waited_for() -> None:
                 examined(sites, "ada", "bob", roster=roster, reachable=False, wait_s=OVERALL_S)
             )
             await proxy.until(lambda: proxy.accepted > 0 and not proxy.open)
-            async with desks(sites, "bob"):
+            async with doctor_ports(sites, "bob"):
                 (found,) = await waiting
         assert (found.there, found.errors) == ("ok", [])
 
@@ -379,7 +385,7 @@ def test_a_site_that_comes_a_little_later_is_waited_for() -> None:
 
 @pytest.fixture
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe_client, "STILL_S", 3.0)
+    monkeypatch.setattr(probe_client, "STALL_S", 3.0)
     monkeypatch.setattr(probe_client, "BLOCK_S", 3.0)
 
 
@@ -387,7 +393,7 @@ async def through(count: int, *, segment: int = 0) -> Diagnosis:
     """What ada finds of bob behind a proxy that swallows what comes after so many bytes."""
     sites = Sites(*SITES)
     proxy = Proxy(sites.addresses["bob"], lambda: count, stalls=True, segment=segment)
-    async with desks(sites, "bob"), proxy.running():
+    async with doctor_ports(sites, "bob"), proxy.running():
         roster = sites.reached_at("bob", proxy.address)
         (found,) = await examined(sites, "ada", "bob", roster=roster, reachable=False)
     return found
@@ -421,7 +427,7 @@ def test_a_cut_in_the_middle_of_a_test_is_not_called_packet_loss() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
         proxy = Proxy(sites.addresses["bob"], lambda: 20_000)
-        async with desks(sites, "bob"), proxy.running():
+        async with doctor_ports(sites, "bob"), proxy.running():
             roster = sites.reached_at("bob", proxy.address)
             (found,) = await examined(sites, "ada", "bob", roster=roster, reachable=False)
         assert codes(found) == ["P2P-MESH-047"]

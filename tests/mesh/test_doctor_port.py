@@ -15,7 +15,7 @@ from dataclasses import replace
 import pytest
 
 from p2pfl.mesh import LinkClosed, opening
-from p2pfl.mesh.admission import Call, authenticate
+from p2pfl.mesh.admission import Route, authenticate
 from p2pfl.mesh.certificates import Leaf, build_context, issue
 from p2pfl.mesh.framing import DATA, FIRST, LAST, PING, Header
 from p2pfl.mesh.listener import Listener, holder_of
@@ -130,14 +130,13 @@ async def rogue(sites: Sites, *, greets: bool = True) -> AsyncIterator[tuple[Tun
     leaf = issue(sites.identities["bob"], "bob", time.time())
     context = build_context(leaf, sites.roster, accepting=False)
     tunnel = Tunnel(await silent(address), context, QUICK, time.monotonic)
-    await authenticate(tunnel, Call(address, "ada"), sites.roster, "bob")
-    tunnel.authenticated(leaf.expires)
+    await authenticate(tunnel, Route(address, "ada"), leaf, sites.roster, "bob")
     hello = LinkHello(os.urandom(16), os.urandom(32), opening.NOBODY, 0)
     opened = await opening.open_link(tunnel, Side("bob", "ada", hello, Greetings("bob"), lambda _: True))
     try:
         if greets:
-            await tunnel.say(GREETING + READY)
-            await tunnel.hear(len(GREETING + READY))
+            await tunnel.write(GREETING + READY)
+            await tunnel.read_exactly(len(GREETING + READY))
         yield tunnel, opened
     finally:
         tunnel.close()
@@ -147,10 +146,11 @@ async def rogue(sites: Sites, *, greets: bool = True) -> AsyncIterator[tuple[Tun
 async def knocking(sites: Sites, leaf: Leaf | None = None) -> AsyncIterator[Tunnel]:
     """Bob's keys in other hands: TLS to ada is done, and nothing is said inside it yet."""
     address = sites.addresses["ada"]
-    context = build_context(leaf or issue(sites.identities["bob"], "bob", time.time()), sites.roster, accepting=False)
+    leaf = leaf or issue(sites.identities["bob"], "bob", time.time())
+    context = build_context(leaf, sites.roster, accepting=False)
     tunnel = Tunnel(await silent(address), context, QUICK, time.monotonic)
     try:
-        await authenticate(tunnel, Call(address, "ada"), sites.roster, "bob")
+        await authenticate(tunnel, Route(address, "ada"), leaf, sites.roster, "bob")
         yield tunnel
     finally:
         tunnel.close()
@@ -190,7 +190,7 @@ def test_a_member_that_breaks_zmtp_loses_its_link_and_is_named(noise: bytes) -> 
         ada = sites.mesh("ada", roster=sites.reached_at("bob", None))
         async with running(ada) as (watch,), rogue(sites, greets=False) as (tunnel, _):
             with contextlib.suppress(OSError):
-                await tunnel.say(noise)
+                await tunnel.write(noise)
             assert await until_down(watch) == "malformed ZMTP"
             error = ada.links()["bob"].last_error
             assert error is not None
@@ -214,7 +214,7 @@ def test_a_member_that_breaks_framing_loses_its_link_and_is_named(frame: Header)
         sites = Sites("ada", "bob", "cyd")
         ada = sites.mesh("ada", roster=sites.reached_at("bob", None))
         async with running(ada) as (watch,), rogue(sites) as (tunnel, opened):
-            await tunnel.say(wire(replace(frame, tag=opened.tag), b"x"))
+            await tunnel.write(wire(replace(frame, tag=opened.tag), b"x"))
             assert await until_down(watch) == "malformed frame"
             assert watch.taken("bob") == []
 
@@ -228,9 +228,9 @@ def test_frames_of_an_earlier_link_are_dropped_and_never_after_a_frame_of_this_o
         async with running(ada) as (watch,), rogue(sites) as (tunnel, opened):
             stale = wire(Header(DATA, FIRST | LAST, bytes(8), 0, 0, 5), b"stale")
             fresh = wire(Header(DATA, FIRST | LAST, opened.tag, 0, 0, 5), b"fresh")
-            await tunnel.say(stale * 3 + fresh)
+            await tunnel.write(stale * 3 + fresh)
             assert await watch.payloads("bob", 1) == [b"fresh"]
-            await tunnel.say(stale)
+            await tunnel.write(stale)
             assert await until_down(watch) == "malformed frame"
 
     asyncio.run(scene())
@@ -243,7 +243,7 @@ def test_a_member_that_broke_the_rules_may_come_back_and_behave() -> None:
         async with running(ada) as (watch,):
             for noise in (GREETING + READY + part(30), b"noise" * 20):
                 async with rogue(sites, greets=False) as (tunnel, _):
-                    await tunnel.say(noise)
+                    await tunnel.write(noise)
                     await until_down(watch)
             async with running(sites.mesh("bob")) as (bob,):
                 await bob.mesh.send("ada", b"sorry")
@@ -257,11 +257,11 @@ def test_a_member_that_only_pings_is_answered() -> None:
         sites = Sites("ada", "bob", "cyd")
         ada = sites.mesh("ada", roster=sites.reached_at("bob", None))
         async with running(ada), rogue(sites) as (tunnel, opened):
-            await tunnel.say(wire(Header(PING, 0, opened.tag, 1234, 0, 0)))
+            await tunnel.write(wire(Header(PING, 0, opened.tag, 1234, 0, 0)))
             numbers = []
             while 1234 not in numbers:
-                size = (await tunnel.hear(2))[1]
-                numbers.append(Header.decode(await tunnel.hear(size)).number)
+                size = (await tunnel.read_exactly(2))[1]
+                numbers.append(Header.decode(await tunnel.read_exactly(size)).number)
 
     asyncio.run(scene())
 
@@ -273,10 +273,11 @@ def test_a_member_whose_opening_is_malformed_is_refused_and_told(message: bytes)
         ada = sites.mesh("ada", roster=sites.reached_at("bob", None))
         async with running(ada) as (watch,):
             address = sites.addresses["ada"]
-            context = build_context(issue(sites.identities["bob"], "bob", time.time()), sites.roster, accepting=False)
+            leaf = issue(sites.identities["bob"], "bob", time.time())
+            context = build_context(leaf, sites.roster, accepting=False)
             tunnel = Tunnel(await silent(address), context, QUICK, time.monotonic)
-            await authenticate(tunnel, Call(address, "ada"), sites.roster, "bob")
-            await tunnel.say(message)
+            await authenticate(tunnel, Route(address, "ada"), leaf, sites.roster, "bob")
+            await tunnel.write(message)
             said = await watch.refusal("P2P-MESH-019")
             assert said.peer == "bob"
             tunnel.close()
@@ -289,7 +290,7 @@ def test_a_refusal_nested_without_end_is_a_refusal_and_no_fall() -> None:
         sites = Sites("ada", "bob", "cyd")
         ada = sites.mesh("ada", roster=sites.reached_at("bob", None))
         async with running(ada) as (watch,), knocking(sites) as tunnel:
-            await tunnel.say(b"\x04" + (4096).to_bytes(4, "big") + b"[" * 4096)
+            await tunnel.write(b"\x04" + (4096).to_bytes(4, "big") + b"[" * 4096)
             said = await watch.refusal("P2P-MESH-020")
             assert "it did not say why" in said.error.happened
 
@@ -326,12 +327,13 @@ def test_another_version_of_the_opening_is_named_and_who_is_older(version: int, 
         ada = sites.mesh("ada", roster=sites.reached_at("bob", None))
         async with running(ada) as (watch,):
             address = sites.addresses["ada"]
-            context = build_context(issue(sites.identities["bob"], "bob", time.time()), sites.roster, accepting=False)
+            leaf = issue(sites.identities["bob"], "bob", time.time())
+            context = build_context(leaf, sites.roster, accepting=False)
             tunnel = Tunnel(await silent(address), context, QUICK, time.monotonic)
-            await authenticate(tunnel, Call(address, "ada"), sites.roster, "bob")
+            await authenticate(tunnel, Route(address, "ada"), leaf, sites.roster, "bob")
             hello = LinkHello(os.urandom(16), os.urandom(32), opening.NOBODY, 0).encode()[2:]
             body = version.to_bytes(2, "big") + hello + more
-            await tunnel.say(b"\x01" + len(body).to_bytes(4, "big") + body)
+            await tunnel.write(b"\x01" + len(body).to_bytes(4, "big") + body)
             said = await watch.refusal("P2P-MESH-023")
             assert f"bob opens links in version {version}, this site in version 1: {older} must" in said.error.happened
             tunnel.close()

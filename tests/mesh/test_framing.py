@@ -48,9 +48,9 @@ class Wire:
         self.taken: list[bytes] = []
 
     def send(self) -> None:
-        while (frame := self.sender.peek()) is not None:
+        while (frame := self.sender.next_frame()) is not None:
             self.there.append((header(frame.number, frame.flags, frame.total), frame.body))
-            self.sender.sent()
+            self.sender.mark_sent()
 
     def deliver(self) -> None:
         if self.there:
@@ -59,7 +59,8 @@ class Wire:
                 self.taken.append(payload)
 
     def acknowledge(self) -> None:
-        self.back.append(self.taker.told())
+        self.taker.mark_acknowledged()
+        self.back.append(self.taker.expected)
 
     def hear(self) -> None:
         if self.back:
@@ -89,7 +90,7 @@ def test_every_payload_arrives_once_and_in_order_whatever_is_cut(
             if step == "offer":
                 size = sizes[index % len(sizes)]
                 offered.append(bytes([index % 256]) * size)
-                wire.sender.offer(offered[-1])
+                wire.sender.queue_payload(offered[-1])
             elif step == "late cut":
                 wire.cut(hello)
             else:
@@ -126,7 +127,7 @@ def test_frames_that_come_again_or_out_of_order_never_change_what_is_delivered(n
 def test_a_large_payload_is_cut_and_put_together_again() -> None:
     wire = Wire(1 << 30)
     payload = bytes(range(256)) * (PAYLOAD_BYTES // 256)
-    wire.sender.offer(payload)
+    wire.sender.queue_payload(payload)
     wire.send()
     assert len(wire.there) == PAYLOAD_BYTES // framing.CUT_BYTES
     while wire.there:
@@ -171,13 +172,13 @@ def test_parts_are_cut_as_the_whole_would_be_and_nothing_is_copied(sizes: list[i
 
 def test_a_payload_given_in_parts_arrives_as_one_and_no_part_is_held_in_a_copy() -> None:
     wire, words = Wire(1 << 30), array("I", range(1 << 20))
-    wire.sender.offer([b"head", memoryview(words), b"tail"])
+    wire.sender.queue_payload([b"head", memoryview(words), b"tail"])
     tracemalloc.start()
     try:
         frames = 0
-        while (frame := wire.sender.peek()) is not None:
+        while (frame := wire.sender.next_frame()) is not None:
             payload = wire.taker.receive(header(frame.number, frame.flags, frame.total), frame.body)
-            wire.sender.sent()
+            wire.sender.mark_sent()
             frames += 1
         assert payload == b"head" + words.tobytes() + b"tail"
         del payload
@@ -190,16 +191,16 @@ def test_a_payload_given_in_parts_arrives_as_one_and_no_part_is_held_in_a_copy()
 def test_a_payload_over_the_limit_is_not_queued() -> None:
     sender = Outgoing(WINDOW)
     with pytest.raises(ValueError, match="at most"):
-        sender.offer(bytes(PAYLOAD_BYTES + 1))
+        sender.queue_payload(bytes(PAYLOAD_BYTES + 1))
     assert sender.queued == 0
 
 
 def test_an_acknowledgement_of_what_was_never_sent_is_malformed() -> None:
     sender = Outgoing(WINDOW)
-    sender.offer(b"one")
+    sender.queue_payload(b"one")
     with pytest.raises(MalformedFrame, match="never sent"):
         sender.acknowledge(1)
-    sender.sent()
+    sender.mark_sent()
     sender.acknowledge(1)
     with pytest.raises(MalformedFrame, match="never sent"):
         sender.resume(2)
@@ -235,7 +236,7 @@ def test_a_sender_that_waits_for_acknowledgements_may_send_on() -> None:
             else header(number, LAST),
             LARGE,
         )
-        taker.told()
+        taker.mark_acknowledged()
     assert taker.expected == 16
 
 

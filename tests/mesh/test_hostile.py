@@ -18,7 +18,7 @@ from p2pfl.mesh import LinkClosed, opening
 from p2pfl.mesh.certificates import issue
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header
 from p2pfl.mesh.opening import LinkHello
-from p2pfl.mesh.refusal_log import OF_ONE, OF_STRANGERS, RefusalLog
+from p2pfl.mesh.refusal_log import ALL_STRANGERS, PER_CALLER, RefusalLog
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
 from tests.mesh.sites import QUICK, Sites, Watch, running, sends_at_once
@@ -109,11 +109,11 @@ def test_a_stranger_that_says_something_else_every_time_fills_no_log() -> None:
         async with running(sites.mesh("ada", roster=sites.unreached("bob", "cyd"))) as (ada,):
             for turn in range(60):
                 await closed(await silent(sites.addresses["ada"], b"noise %d" % turn))
-            assert len(ada.seen) == OF_ONE[0]
+            assert len(ada.seen) == PER_CALLER[0]
             async with knocking(sites) as bob:  # a member is told of by its own name, whatever strangers have said
                 with contextlib.suppress(OSError):
-                    await bob.say(bytes(64))
-                    await bob.hear(1 << 20)
+                    await bob.write(bytes(64))
+                    await bob.read_exactly(1 << 20)
                 assert (await ada.refusal("P2P-MESH-019")).peer == "bob"
 
     asyncio.run(scene())
@@ -123,10 +123,10 @@ def test_a_stranger_that_says_something_else_every_time_fills_no_log() -> None:
 def test_a_members_reasons_and_those_of_all_strangers_are_bounded() -> None:
     clock = [0.0]
     news = RefusalLog(lambda: clock[0])
-    assert sum(news.is_news("bob", "", f"reason {k}") for k in range(1000)) == OF_ONE[0]
+    assert sum(news.is_news("bob", "", f"reason {k}") for k in range(1000)) == PER_CALLER[0]
     assert news.is_news("cyd", "", "a reason")
     assert not news.is_news("cyd", "", "a reason")
-    assert sum(news.is_news(None, f"10.0.{k % 250}.{k // 250}", f"{k}") for k in range(5000)) == OF_STRANGERS[0]
+    assert sum(news.is_news(None, f"10.0.{k % 250}.{k // 250}", f"{k}") for k in range(5000)) == ALL_STRANGERS[0]
     clock[0] = 3600.0
     assert news.is_news("bob", "", "another reason")
     news.forget("cyd")
@@ -148,7 +148,7 @@ def test_a_member_that_floods_its_link_is_cut_and_named(kind: int) -> None:
             await cyd.up("ada")
             async with rogue(sites) as (tunnel, opened):
                 with contextlib.suppress(OSError):
-                    await tunnel.say(wire(Header(kind, 0, opened.tag, 0, 0, 0)) * 200)
+                    await tunnel.write(wire(Header(kind, 0, opened.tag, 0, 0, 0)) * 200)
                 await watch.until(lambda seen: any(isinstance(one, LinkClosed) for one in seen))
                 (down,) = [one for one in watch.seen if isinstance(one, LinkClosed)]
                 assert (down.peer, down.reason) == ("bob", "flooded")
@@ -177,7 +177,7 @@ def test_a_member_whose_records_hold_next_to_nothing_is_cut_and_named(linked: bo
                     error = ada.links()["bob"].last_error
             else:
                 async with knocking(sites) as tunnel:
-                    await opening.say_hello(tunnel, LinkHello(bytes(15) + b"b", bytes(32), opening.NOBODY, 0))
+                    await opening.send_hello(tunnel, LinkHello(bytes(15) + b"b", bytes(32), opening.NOBODY, 0))
                     await in_crumbs(tunnel, b"\x02" + (1 << 20).to_bytes(4, "big") + bytes(1 << 17))
                     error = (await watch.refusal("P2P-MESH-019")).error
             assert error is not None
@@ -247,7 +247,7 @@ def test_a_member_that_sends_past_its_window_is_cut() -> None:
         async with running(ada) as (watch,), rogue(sites) as (tunnel, opened):
             frames = [wire(Header(DATA, FIRST | LAST, opened.tag, k, 0, 1), b"x") for k in range(6000)]
             with contextlib.suppress(OSError):
-                await tunnel.say(b"".join(frames))
+                await tunnel.write(b"".join(frames))
             assert await until_down(watch) == "malformed frame"
             error = ada.links()["bob"].last_error
             assert error is not None
@@ -300,7 +300,7 @@ def test_of_the_connections_that_a_member_leaves_half_open_the_oldest_give_way()
             crowd = [await held.enter_async_context(knocking(sites)) for _ in range(7)]
             for each in crowd[:3]:
                 with pytest.raises(OSError):
-                    await each.hear(1 << 20)
+                    await each.read_exactly(1 << 20)
             async with rogue(sites):
                 assert ada.links()["bob"].state == "up"
 

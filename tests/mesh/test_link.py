@@ -22,6 +22,10 @@ LIMITS = Limits(heartbeat_s=3.0, silence_s=20.0)
 TAG = b"link-tag"
 
 
+def unexpected(peer: str, kind: int, body: bytes) -> None:
+    raise AssertionError(f"a frame to or from a relay: {kind}")
+
+
 class Stage:
     """A link without sockets: what it sends is a list, and the clock is a number."""
 
@@ -30,15 +34,15 @@ class Stage:
         self.sent: list[Header] = []
         self.told: list[MeshEvent] = []
         self.said = asyncio.Event()
-        door = SimpleNamespace(take=lambda use: use(None), forget=lambda: None)
-        router: Any = SimpleNamespace(connect=lambda peer: door, send=self.send)
-        self.link = Link("bob", router, LIMITS, lambda: self.clock, self.told.append)
+        endpoint = SimpleNamespace(when_connected=lambda use: use(None), cancel=lambda: None)
+        router: Any = SimpleNamespace(connect=lambda peer: endpoint, send=self.send)
+        self.link = Link("bob", router, LIMITS, lambda: self.clock, self.told.append, unexpected)
         tunnel: Any = SimpleNamespace(
             last_heard=100.0,
             bytes_sent=0,
             bytes_received=0,
             close=lambda: None,
-            start=self.start,
+            start_zmtp=self.start_zmtp,
             path=Path("direct", "10.0.0.1:7443"),
             dialed=True,
         )
@@ -49,7 +53,7 @@ class Stage:
         self.sent.clear()
         self.said.clear()
 
-    def start(self, local: None, on_end: Any, on_taken: Callable[[int], None]) -> None:
+    def start_zmtp(self, local: None, on_end: Any, on_taken: Callable[[int], None]) -> None:
         self.taken = on_taken
 
     def send(self, peer: str, header: bytes, body: memoryview | None = None) -> bool:
@@ -72,11 +76,11 @@ def test_nothing_is_given_to_zeromq_before_it_has_connected() -> None:
 
     def scene(stage: Stage) -> None:
         waiting: list[Callable[[None], None]] = []
-        stage.link._door.take = waiting.append  # type: ignore[method-assign, assignment]
+        stage.link._endpoint.when_connected = waiting.append  # type: ignore[method-assign, assignment]
         hello = LinkHello(b"i" * 16, bytes(32), b"me" * 8, 0)
         stage.link.attach(stage.tunnel, OpenedLink(hello, b"", bytes(32), b"new-link", TlsFacts("", "", "")), b"me" * 8)
-        stage.link.offer(b"payload")
-        stage.link.probe()
+        stage.link.queue_payload(b"payload")
+        stage.link.check_alive()
         stage.second(heard=True)
         assert stage.sent == []
         waiting[0](None)
@@ -87,7 +91,7 @@ def test_nothing_is_given_to_zeromq_before_it_has_connected() -> None:
 
 def test_zeromq_is_asked_for_a_connection_that_does_not_come() -> None:
     def scene(stage: Stage) -> None:
-        stage.link._door.take = lambda use: None  # type: ignore[method-assign]
+        stage.link._endpoint.when_connected = lambda use: None  # type: ignore[method-assign]
         hello = LinkHello(b"i" * 16, bytes(32), b"me" * 8, 0)
         stage.link.attach(stage.tunnel, OpenedLink(hello, b"", bytes(32), b"new-link", TlsFacts("", "", "")), b"me" * 8)
         for _ in range(4):
@@ -132,7 +136,7 @@ def test_an_idle_link_sends_heartbeats_and_a_busy_one_does_not() -> None:
         assert [header.kind for header in stage.sent] == [PING] * 3
         stage.sent.clear()
         for _ in range(12):
-            stage.link.offer(b"busy")
+            stage.link.queue_payload(b"busy")
             stage.second(heard=True)
         assert PING not in [header.kind for header in stage.sent]
 
@@ -157,12 +161,12 @@ def test_much_is_acknowledged_at_once_and_little_a_little_later_in_one_frame() -
         stage = Stage()
         for number in range(2):
             stage.link.on_message(*data(number, 1 << 20))
-            stage.link.on_room()
+            stage.link.on_drained()
         assert [(header.kind, header.acknowledged) for header in stage.sent] == [(ACK, 2)]
         stage.said.clear()
         for number in range(2, 5):
             stage.link.on_message(*data(number, 10))
-            stage.link.on_room()
+            stage.link.on_drained()
         assert len(stage.sent) == 1
         async with asyncio.timeout(10.0):
             await stage.said.wait()
@@ -174,7 +178,7 @@ def test_much_is_acknowledged_at_once_and_little_a_little_later_in_one_frame() -
 @pytest.mark.parametrize("kind", [ACK, PING, PONG])
 def test_every_kind_of_frame_acknowledges(kind: int) -> None:
     def scene(stage: Stage) -> None:
-        stage.link.offer(b"one")
+        stage.link.queue_payload(b"one")
         stage.link.on_message(Header(kind, 0, TAG, 0, 1, 0).encode(), memoryview(b""))
         assert stage.link.status().queued == 0
 
@@ -184,7 +188,7 @@ def test_every_kind_of_frame_acknowledges(kind: int) -> None:
 def test_what_lies_in_zeromq_is_bounded_and_goes_on_as_the_tunnel_takes_it() -> None:
     def scene(stage: Stage) -> None:
         for _ in range(6):
-            stage.link.offer(bytes(1 << 20))
+            stage.link.queue_payload(bytes(1 << 20))
         assert len(stage.sent) == 2
         stage.taken(1 << 20)
         assert len(stage.sent) == 3

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from p2pfl.mesh.connect import Reach
-from p2pfl.mesh.no_proxy import Bypass
+from p2pfl.mesh.connect import Connector
+from p2pfl.mesh.no_proxy import NoProxy
 from p2pfl.mesh.proxy import VARIABLE, Proxy
 from p2pfl.roster import Address
 from tests.mesh.connect import ConnectProxy
-from tests.mesh.doctors import PEERS_FILE, desks, examined
+from tests.mesh.doctors import PEERS_FILE, doctor_ports, examined
 from tests.mesh.sites import QUICK, Sites, running
 
 LABEL = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
@@ -24,7 +24,7 @@ V4, V6 = st.ip_addresses(v=4), st.ip_addresses(v=6)
 
 
 def fits(listed: str, host: str, port: int = 7443) -> bool:
-    return Bypass.parse(listed).entry_for(Address(host, port)) is not None
+    return NoProxy.parse(listed).entry_for(Address(host, port)) is not None
 
 
 def as_entry(ip: object) -> str:
@@ -92,15 +92,15 @@ def test_a_list_fits_what_one_entry_fits_and_names_the_first(entries: list[str],
     """The first entry that fits is the reason."""
     alone = [entry for entry in entries if fits(entry, host)]
     for between in (",", " ", " , ", ",,", "\t"):
-        found = Bypass.parse(between.join(entries)).entry_for(Address(host, 1))
+        found = NoProxy.parse(between.join(entries)).entry_for(Address(host, 1))
         assert found == (alone[0] if alone else None)
 
 
 @given(st.text(max_size=60), st.one_of(NAME, V4.map(str), V6.map(str)))
 def test_whatever_stands_in_the_list_is_no_error_and_is_used_or_named(text: str, host: str) -> None:
-    bypass = Bypass.parse(text)
-    bypass.entry_for(Address(host, 7443))
-    assert len(bypass.entries) + len(bypass.ignored) <= len(text)
+    no_proxy = NoProxy.parse(text)
+    no_proxy.entry_for(Address(host, 7443))
+    assert len(no_proxy.entries) + len(no_proxy.ignored) <= len(text)
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_whatever_stands_in_the_list_is_no_error_and_is_used_or_named(text: str,
     ],
 )
 def test_what_means_nothing_is_kept_to_be_told_and_the_rest_counts(text: str) -> None:
-    bypass = Bypass.parse(f"{text},ben.example")
-    assert bypass.ignored == (text,)
-    assert [entry.text for entry in bypass.entries] == ["ben.example"]
+    no_proxy = NoProxy.parse(f"{text},ben.example")
+    assert no_proxy.ignored == (text,)
+    assert [entry.text for entry in no_proxy.entries] == ["ben.example"]
 
 
 def test_the_capital_variable_counts_first_and_none_of_them_without_a_proxy() -> None:
@@ -130,9 +130,12 @@ def test_the_capital_variable_counts_first_and_none_of_them_without_a_proxy() ->
     for environment, direct in ((both, ben), ({**both, "NO_PROXY": " "}, cyd)):
         proxy = Proxy.from_environment(environment)
         assert proxy is not None
-        assert [Reach(QUICK, proxy).proxied(each) for each in (ben, cyd)] == [direct is not ben, direct is not cyd]
+        assert [Connector(QUICK, proxy).uses_proxy(each) for each in (ben, cyd)] == [
+            direct is not ben,
+            direct is not cyd,
+        ]
     assert Proxy.from_environment({"NO_PROXY": "*"}) is None
-    assert Proxy.parse("http://proxy.example:3128").bypass.entry_for(ben) is None
+    assert Proxy.parse("http://proxy.example:3128").no_proxy.entry_for(ben) is None
 
 
 OUTSIDE = Address("bob.hospital.example", 7443)  # a name that only the proxy knows
@@ -142,7 +145,7 @@ def within() -> tuple[Sites, ConnectProxy, Proxy]:
     """ada reaches bob through a proxy, and cyd, whose address is in the same network, past it."""
     sites = Sites("ada", "bob", "cyd")
     http = ConnectProxy({str(OUTSIDE): sites.addresses["bob"]})
-    return sites, http, http.proxy().passing_by({"NO_PROXY": ".intern, 127.0.0.0/8"})
+    return sites, http, http.proxy().with_no_proxy({"NO_PROXY": ".intern, 127.0.0.0/8"})
 
 
 def test_one_peer_is_reached_through_the_proxy_and_another_past_it() -> None:
@@ -164,7 +167,7 @@ def test_doctor_says_of_each_address_how_it_is_reached_and_why() -> None:
     async def scene() -> None:
         sites, http, proxy = within()
         roster = sites.reached_at("bob", OUTSIDE)
-        async with http.running(), desks(sites, "bob", "cyd"):
+        async with http.running(), doctor_ports(sites, "bob", "cyd"):
             bob, cyd = await examined(
                 sites, "ada", "bob", "cyd", roster=roster, reachable=False, peers_file=PEERS_FILE, proxy=proxy
             )

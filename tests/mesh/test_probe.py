@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from p2pfl.errors.membership import Revoked
-from p2pfl.errors.mesh import OurKeyNotListed, RefusedThere
+from p2pfl.errors.mesh import MalformedStream, OurKeyNotListed, RefusedThere
 from p2pfl.errors.probe import ProbeUnanswered
 from p2pfl.keys import Identity
 from p2pfl.mesh import LinkClosed, opening, probe, probe_server
 from p2pfl.mesh.doctor_port import DoctorPort
-from p2pfl.mesh.handshake import Admitted, knock
+from p2pfl.mesh.handshake import Admitted, trial_handshake
 from p2pfl.mesh.probe import About, PeerFacts
 from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED
-from p2pfl.mesh.rendezvous import CallRequest, wishes
+from p2pfl.mesh.rendezvous import CallRequest, encode_requests
 from p2pfl.roster import Roster
-from tests.mesh.doctors import PEERS_FILE, caller, probing
+from tests.mesh.doctors import PEERS_FILE, probing, site_of
 from tests.mesh.sites import QUICK, Greetings, Sites, running
 
 SITES = ("ada", "bob", "cyd")
@@ -38,11 +38,11 @@ def test_a_member_is_told_what_runs_there_what_it_holds_and_what_its_clock_says(
     async def scene() -> None:
         sites = Sites(*SITES)
         mesh = sites.mesh("ada", about=About("7.7.7", PEERS_FILE), wall=lambda: time.time() + 600)
-        async with running(mesh), probing(caller(sites, "bob"), "ada", sites.addresses["ada"]) as (asker, facts):
+        async with running(mesh), probing(site_of(sites, "bob"), "ada", sites.addresses["ada"]) as (client, facts):
             assert (facts.software, facts.role) == ("7.7.7", probe.LINKS)
-            clock = await asker.clock()
+            clock = await client.measure_clock()
             assert abs(clock.ahead_s - 600) <= clock.round_trip_s
-            assert await asker.file() == PEERS_FILE
+            assert await client.fetch_peers_file() == PEERS_FILE
 
     asyncio.run(scene())
 
@@ -54,12 +54,12 @@ def test_a_probe_measures_sizes_and_speed_while_the_pairs_link_goes_on() -> None
         async with running(sites.mesh("ada"), sites.mesh("bob")) as (ada, bob):
             await ada.up("bob")
             await bob.up("ada")
-            async with probing(caller(sites, "bob"), "ada", sites.addresses["ada"]) as (asker, _):
+            async with probing(site_of(sites, "bob"), "ada", sites.addresses["ada"]) as (client, _):
                 sent = [bytes([number]) * 200_000 for number in range(20)]
                 for payload in sent:
                     await bob.mesh.send("ada", payload)
-                await asker.sizes()
-                to, back = await asker.speed()
+                await client.test_packet_sizes()
+                to, back = await client.measure_speed()
                 assert min(to, back) > 0
                 assert await ada.payloads("bob", 20) == sent
             assert not [event for event in ada.seen + bob.seen if isinstance(event, LinkClosed)]
@@ -80,9 +80,9 @@ def test_a_peer_dials_back_only_where_its_own_file_lists_the_one_that_asks() -> 
         )
         async with running(sites.mesh("ada", roster=listed), sites.mesh("bob")):
             # What the caller's own file lists for it makes no difference.
-            mine = caller(sites, "bob", roster=sites.reached_at("bob", sites.addresses["ada"]))
-            async with probing(mine, "ada", sites.addresses["ada"]) as (asker, _):
-                shut, reached = await asker.dialed_back()
+            mine = site_of(sites, "bob", roster=sites.reached_at("bob", sites.addresses["ada"]))
+            async with probing(mine, "ada", sites.addresses["ada"]) as (client, _):
+                shut, reached = await client.ask_to_dial()
         assert (shut.address, shut.code) == (str(nowhere), "P2P-MESH-043")
         assert (reached.address, reached.code) == (str(here), "")
 
@@ -109,9 +109,9 @@ def test_a_members_listed_address_shows_it_no_service_behind() -> None:
         async with (
             await asyncio.start_server(serve, inner.host, inner.port),
             running(sites.mesh("ada")) as (ada,),
-            probing(caller(sites, "bob"), "ada", sites.addresses["ada"]) as (asker, _),
+            probing(site_of(sites, "bob"), "ada", sites.addresses["ada"]) as (client, _),
         ):
-            (found,) = await asker.dialed_back()
+            (found,) = await client.ask_to_dial()
             assert found.code == "P2P-MESH-014"
             assert "SSH" not in repr(found)
             assert "SSH" in (await ada.refusal("P2P-MESH-014")).error.evidence  # the own operator is told
@@ -129,7 +129,9 @@ def test_a_stranger_that_would_probe_is_turned_away_before_it_can_ask() -> None:
         )
         async with running(sites.mesh("ada", about=About("1", PEERS_FILE))) as (ada,):
             with pytest.raises(OurKeyNotListed):
-                await knock(caller(sites, "bob", roster=odd, identity=stranger), "ada", sites.addresses["ada"])
+                await trial_handshake(
+                    site_of(sites, "bob", roster=odd, identity=stranger), "ada", sites.addresses["ada"]
+                )
             said = await ada.refusal("P2P-MESH-006")
             assert said.peer is None
 
@@ -148,10 +150,10 @@ def test_a_member_that_is_not_admitted_learns_nothing_of_this_site() -> None:
         sites = Sites(*SITES)
         said = Greetings("ada", shut_out={"bob": Revoked(peer="bob", evidence="its key")})
         ada = sites.mesh("ada", roster=without_links(sites), about=About("1", PEERS_FILE), greetings=said)
-        async with running(ada) as (watch,), desk_of(sites, "cyd", refuse):
+        async with running(ada) as (watch,), doctor_port_of(sites, "cyd", refuse):
             for name in ("ada", "cyd"):
                 with pytest.raises(RefusedThere) as caught:
-                    await knock(caller(sites, "bob"), name, sites.addresses[name])
+                    await trial_handshake(site_of(sites, "bob"), name, sites.addresses[name])
                 assert caught.value.fields["their_code"] == "P2P-FED-041"
             async with running(sites.mesh("bob")) as (bob,):
                 assert (await watch.refusal("P2P-FED-041")).peer == "bob"
@@ -162,26 +164,26 @@ def test_a_member_that_is_not_admitted_learns_nothing_of_this_site() -> None:
 
 
 @contextlib.asynccontextmanager
-async def desk_of(sites: Sites, name: str, admit: Callable[[str], None]) -> AsyncIterator[None]:
-    desk = DoctorPort(caller(sites, name), About("1", PEERS_FILE, probe.DOCTOR), admit=admit)
-    desk.open(sites.addresses[name])
+async def doctor_port_of(sites: Sites, name: str, admit: Callable[[str], None]) -> AsyncIterator[None]:
+    port = DoctorPort(site_of(sites, name), About("1", PEERS_FILE, probe.DOCTOR), admit=admit)
+    port.open(sites.addresses[name])
     try:
         yield
     finally:
-        await desk.close()
+        await port.close()
 
 
 @pytest.mark.claim("PROBE-1")
 def test_a_member_that_floods_probes_is_refused_and_told_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It is refused when its purse is empty."""
-    monkeypatch.setattr(probe_server, "PURSE_BYTES", 3 * probe_server.PROBE_BYTES)
+    """It is refused when its budget is spent."""
+    monkeypatch.setattr(probe_server, "BUDGET_BYTES", 3 * probe_server.PROBE_BYTES)
     monkeypatch.setattr(probe_server, "REFILL_BYTES_PER_S", 0)
 
     async def scene() -> None:
         sites = Sites(*SITES)
-        bob = caller(sites, "bob")
+        bob = site_of(sites, "bob")
         async with running(sites.mesh("ada", roster=without_links(sites))) as (ada,):
             for left in (2, 1, 0):
                 async with probing(bob, "ada", sites.addresses["ada"]) as (_, facts):
@@ -193,8 +195,8 @@ def test_a_member_that_floods_probes_is_refused_and_told_once(
                 assert caught.value.fields["their_code"] == "P2P-MESH-046"
             await ada.refusal("P2P-MESH-046")
             assert len(ada.seen) == 1
-            # Another member's purse is its own.
-            async with probing(caller(sites, "cyd"), "ada", sites.addresses["ada"]) as (_, facts):
+            # Another member's budget is its own.
+            async with probing(site_of(sites, "cyd"), "ada", sites.addresses["ada"]) as (_, facts):
                 assert facts.grant
 
     asyncio.run(scene())
@@ -208,18 +210,18 @@ def test_a_probe_moves_no_more_bytes_than_it_was_granted(way: str, monkeypatch: 
     async def scene() -> None:
         sites = Sites(*SITES)
         async with running(sites.mesh("ada", roster=without_links(sites))) as (ada,):
-            admitted = await knock(caller(sites, "bob"), "ada", sites.addresses["ada"])
+            admitted = await trial_handshake(site_of(sites, "bob"), "ada", sites.addresses["ada"])
             tunnel = admitted.tunnel
-            await opening.say(tunnel, opening.PROBE)
-            await opening.hear(tunnel, "ada", {probe.FACTS: probe.FACTS_BYTES})
+            await opening.send_message(tunnel, opening.PROBE)
+            await opening.receive_message(tunnel, "ada", {probe.FACTS: probe.FACTS_BYTES})
             if way == "from":
-                await opening.say(tunnel, probe.WANT, probe.want(100_001, probe.FILL_BYTES))
+                await opening.send_message(tunnel, probe.WANT, probe.encode_want(100_001, probe.FILL_BYTES))
             else:
                 with contextlib.suppress(OSError):  # it may be gone before all is said
                     for _ in range(2):
-                        await opening.say(tunnel, probe.FILL, bytes(probe.FILL_BYTES))
+                        await opening.send_message(tunnel, probe.FILL, bytes(probe.FILL_BYTES))
             with pytest.raises(RefusedThere) as caught:
-                await opening.hear(tunnel, "ada", {})
+                await opening.receive_message(tunnel, "ada", {})
             assert caught.value.fields["their_code"] == "P2P-MESH-046"
             tunnel.close()
             await ada.refusal("P2P-MESH-046")
@@ -230,16 +232,16 @@ def test_a_probe_moves_no_more_bytes_than_it_was_granted(way: str, monkeypatch: 
 def test_of_three_probes_of_one_member_the_oldest_gives_way() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
-        bob, at = caller(sites, "bob"), sites.addresses["ada"]
+        bob, at = site_of(sites, "bob"), sites.addresses["ada"]
         async with running(sites.mesh("ada", roster=without_links(sites))), contextlib.AsyncExitStack() as stack:
             first, _ = await stack.enter_async_context(_lost_in_the_end(bob, sites))
             second, _ = await stack.enter_async_context(probing(bob, "ada", at))
             third, _ = await stack.enter_async_context(probing(bob, "ada", at))
             with pytest.raises(OSError):
                 while True:
-                    await first.clock()
-            await second.clock()
-            await third.clock()
+                    await first.measure_clock()
+            await second.measure_clock()
+            await third.measure_clock()
 
     asyncio.run(scene())
 
@@ -253,13 +255,13 @@ async def _lost_in_the_end(one, sites):  # type: ignore[no-untyped-def]
 
 async def refused(admitted: Admitted, *questions: tuple[int, bytes]) -> None:
     """Ask, and hear a refusal at some time."""
-    await opening.say(admitted.tunnel, opening.PROBE)
+    await opening.send_message(admitted.tunnel, opening.PROBE)
     for kind, body in questions:
-        await opening.say(admitted.tunnel, kind, body)
+        await opening.send_message(admitted.tunnel, kind, body)
     answers_to = {probe.FACTS: probe.FACTS_BYTES, probe.DIALED: probe.DIALED_BYTES, probe.FILED: probe.FILE_BYTES}
     with pytest.raises(RefusedThere):
         while True:
-            await opening.hear(admitted.tunnel, "ada", answers_to)
+            await opening.receive_message(admitted.tunnel, "ada", answers_to)
     admitted.tunnel.close()
 
 
@@ -267,9 +269,9 @@ async def refused(admitted: Admitted, *questions: tuple[int, bytes]) -> None:
     ("kind", "body"),
     [
         (probe.PING, b"short"),
-        (probe.WANT, probe.want(0, 1)),
-        (probe.WANT, probe.want(probe.PIECES + 1, 1)),
-        (probe.WANT, probe.want(10, probe.FILL_BYTES + 1)),
+        (probe.WANT, probe.encode_want(0, 1)),
+        (probe.WANT, probe.encode_want(probe.PIECES + 1, 1)),
+        (probe.WANT, probe.encode_want(10, probe.FILL_BYTES + 1)),
         (probe.WANT, b""),
         (probe.FACTS, b""),
         (probe.FILE, b"/etc/passwd"),
@@ -281,7 +283,7 @@ def test_a_malformed_question_ends_the_probe_and_names_who_asked(kind: int, body
     async def scene() -> None:
         sites = Sites(*SITES)
         async with running(sites.mesh("ada", roster=without_links(sites))) as (ada,):
-            admitted = await knock(caller(sites, "bob"), "ada", sites.addresses["ada"])
+            admitted = await trial_handshake(site_of(sites, "bob"), "ada", sites.addresses["ada"])
             await refused(admitted, (kind, body))
             said = await ada.refusal("P2P-MESH-019")
             assert said.peer == "bob"
@@ -294,7 +296,7 @@ def test_what_costs_much_is_answered_once_in_a_probe(kind: int) -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
         async with running(sites.mesh("ada", roster=without_links(sites))) as (ada,):
-            admitted = await knock(caller(sites, "bob"), "ada", sites.addresses["ada"])
+            admitted = await trial_handshake(site_of(sites, "bob"), "ada", sites.addresses["ada"])
             await refused(admitted, (kind, b""), (kind, b""))
             await ada.refusal("P2P-MESH-019")
 
@@ -302,11 +304,13 @@ def test_what_costs_much_is_answered_once_in_a_probe(kind: int) -> None:
 
 
 @pytest.mark.claim("PROBE-2")
-def test_who_asks_to_be_dialled_again_and_again_is_dialled_until_its_purse_is_empty(
+def test_who_asks_to_be_dialled_again_and_again_is_dialled_until_its_budget_is_spent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        probe_server, "PURSE_BYTES", 2 * (probe_server.PROBE_BYTES + probe_server.DIAL_BYTES) + probe_server.PROBE_BYTES
+        probe_server,
+        "BUDGET_BYTES",
+        2 * (probe_server.PROBE_BYTES + probe_server.DIAL_BYTES) + probe_server.PROBE_BYTES,
     )
     monkeypatch.setattr(probe_server, "REFILL_BYTES_PER_S", 0)
 
@@ -314,11 +318,11 @@ def test_who_asks_to_be_dialled_again_and_again_is_dialled_until_its_purse_is_em
         sites = Sites(*SITES)
         async with running(sites.mesh("ada")):
             for _ in range(2):
-                async with probing(caller(sites, "bob"), "ada", sites.addresses["ada"]) as (asker, _):
-                    assert len(await asker.dialed_back()) == 1
+                async with probing(site_of(sites, "bob"), "ada", sites.addresses["ada"]) as (client, _):
+                    assert len(await client.ask_to_dial()) == 1
             with pytest.raises(RefusedThere) as caught:
-                async with probing(caller(sites, "bob"), "ada", sites.addresses["ada"]) as (asker, _):
-                    await asker.dialed_back()
+                async with probing(site_of(sites, "bob"), "ada", sites.addresses["ada"]) as (client, _):
+                    await client.ask_to_dial()
             assert caught.value.fields["their_code"] == "P2P-MESH-046"
 
     asyncio.run(scene())
@@ -330,34 +334,34 @@ def test_a_probe_that_is_never_ended_is_ended() -> None:
         sites = Sites(*SITES)
         hasty = replace(QUICK, opening_s=0.2)
         async with running(sites.mesh("ada", roster=without_links(sites), limits=hasty)) as (ada,):
-            admitted = await knock(caller(sites, "bob"), "ada", sites.addresses["ada"])
-            await opening.say(admitted.tunnel, opening.PROBE)
-            await opening.hear(admitted.tunnel, "ada", {probe.FACTS: probe.FACTS_BYTES})
+            admitted = await trial_handshake(site_of(sites, "bob"), "ada", sites.addresses["ada"])
+            await opening.send_message(admitted.tunnel, opening.PROBE)
+            await opening.receive_message(admitted.tunnel, "ada", {probe.FACTS: probe.FACTS_BYTES})
             with pytest.raises(OSError):
-                await opening.hear(admitted.tunnel, "ada", {})
+                await opening.receive_message(admitted.tunnel, "ada", {})
             admitted.tunnel.close()
-            assert ada.seen == []  # an asker that vanishes is nobody's concern
+            assert ada.seen == []  # an client that vanishes is nobody's concern
 
     asyncio.run(scene())
 
 
-def test_a_knock_that_parts_leaves_no_trace_at_the_door() -> None:
+def test_a_trial_handshake_that_is_dismissed_leaves_no_trace() -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
         async with running(sites.mesh("ada", roster=without_links(sites))) as (ada,):
-            admitted = await knock(caller(sites, "bob"), "ada", sites.addresses["ada"])
-            await admitted.part()
+            admitted = await trial_handshake(site_of(sites, "bob"), "ada", sites.addresses["ada"])
+            await admitted.dismiss()
             assert ada.seen == []
 
     asyncio.run(scene())
 
 
-def test_a_purse_fills_slowly_and_never_above_its_size() -> None:
-    purse = probe_server.purse(0.0)
-    assert purse.take(0.0, probe_server.PURSE_BYTES)
-    assert not purse.take(0.0, 1)
-    assert purse.left(2.0) == 2 * probe_server.REFILL_BYTES_PER_S
-    assert purse.left(1e9) == probe_server.PURSE_BYTES
+def test_a_budget_fills_slowly_and_never_above_its_size() -> None:
+    budget = probe_server.full_budget(0.0)
+    assert budget.try_spend(0.0, probe_server.BUDGET_BYTES)
+    assert not budget.try_spend(0.0, 1)
+    assert budget.tokens(2.0) == 2 * probe_server.REFILL_BYTES_PER_S
+    assert budget.tokens(1e9) == probe_server.BUDGET_BYTES
 
 
 def test_the_greeter_is_not_asked_for_a_probe() -> None:
@@ -365,7 +369,7 @@ def test_the_greeter_is_not_asked_for_a_probe() -> None:
         sites = Sites(*SITES)
         greetings = Greetings("ada")
         mesh = sites.mesh("ada", roster=without_links(sites), greetings=greetings)
-        async with running(mesh), probing(caller(sites, "bob"), "ada", sites.addresses["ada"]):
+        async with running(mesh), probing(site_of(sites, "bob"), "ada", sites.addresses["ada"]):
             assert greetings.made == []
 
     asyncio.run(scene())
@@ -383,16 +387,18 @@ def test_the_specifications_example_of_a_probe_is_what_the_library_says() -> Non
     said = {
         "PROBE": framed(opening.PROBE, b""),
         "FACTS": framed(probe.FACTS, PeerFacts.of(About("0.1.0", b"version: 1\n"), 1 << 24).encode()),
-        "PING": framed(probe.PING, probe.ping(1_000_000)),
-        "PONG": framed(probe.PONG, probe.pong(1_000_000, 1_750_000_000.25)),
+        "PING": framed(probe.PING, probe.encode_ping(1_000_000)),
+        "PONG": framed(probe.PONG, probe.encode_pong(1_000_000, 1_750_000_000.25)),
         "FILL": framed(probe.FILL, bytes(3)),
-        "WANT": framed(probe.WANT, probe.want(65_536, 1_400)),
+        "WANT": framed(probe.WANT, probe.encode_want(65_536, 1_400)),
         "DIAL": framed(probe.DIAL, b""),
-        "DIALED": framed(probe.DIALED, probe.dialed([probe.Dialed("10.0.0.1:7443", 12)])),
+        "DIALED": framed(probe.DIALED, probe.encode_dialed([probe.Dialed("10.0.0.1:7443", 12)])),
         "FILE": framed(probe.FILE, b""),
         "FILED": framed(probe.FILED, b"version: 1\n"),
-        "MEET": framed(probe.MEET, wishes([CallRequest("cyd", YOU_CALLED), CallRequest("cyd", YOU_ARE_CALLED)])),
-        "MET": framed(probe.MET, wishes([CallRequest("cyd", YOU_CALLED, bytes(range(16)))])),
+        "MEET": framed(
+            probe.MEET, encode_requests([CallRequest("cyd", YOU_CALLED), CallRequest("cyd", YOU_ARE_CALLED)])
+        ),
+        "MET": framed(probe.MET, encode_requests([CallRequest("cyd", YOU_CALLED, bytes(range(16)))])),
         "DUPLICATE": framed(opening.DUPLICATE, b""),
     }
     assert shown == said
@@ -418,12 +424,12 @@ def framed(kind: int, body: bytes) -> bytes:
     ],
 )
 def test_what_a_peer_says_of_its_dialling_has_one_form(body: bytes) -> None:
-    with pytest.raises(probe.MalformedStream):
-        probe.read_dialed("ada", body)
+    with pytest.raises(MalformedStream):
+        probe.decode_dialed("ada", body)
 
 
 def test_a_peers_words_are_safe_to_show() -> None:
-    told = probe.read_dialed("ada", json.dumps([["10.0.0.1:1", 3, "", "red\x1b[31m", "x" * 999]]).encode())
+    told = probe.decode_dialed("ada", json.dumps([["10.0.0.1:1", 3, "", "red\x1b[31m", "x" * 999]]).encode())
     assert "\x1b" not in told[0].happened
     assert len(told[0].evidence) <= 300
 

@@ -20,21 +20,21 @@ from p2pfl.clocks import SYSTEM
 from p2pfl.errors.mesh import NoSuchPeer
 from p2pfl.keys import Identity
 from p2pfl.mesh import Limits, LinkClosed, Mesh, MeshEvent, Refused
-from p2pfl.mesh.admission import Call, authenticate
+from p2pfl.mesh.admission import Route, authenticate
 from p2pfl.mesh.certificates import RELAY_ALPN, build_context, issue
 from p2pfl.mesh.framing import CALL, COME, DECLINED, MalformedFrame
 from p2pfl.mesh.relay import (
+    JOINED,
     MOST_PAIRS,
     NO_LINK,
-    READY,
     UNKNOWN,
     YOU_ARE_CALLED,
     YOU_CALLED,
-    Exchange,
-    come,
-    name_of,
-    read_come,
-    read_declined,
+    RelayServer,
+    decode_come,
+    decode_declined,
+    decode_name,
+    encode_come,
 )
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Member, Roster
@@ -64,7 +64,7 @@ async def exchanged(one: Watch, two: Watch, sizes: list[int]) -> None:
 
 
 async def talk(one: Watch, two: Watch, done: Callable[[], bool]) -> None:
-    """Exchange payloads until it is `done`, so that something is always on its way."""
+    """RelayServer payloads until it is `done`, so that something is always on its way."""
     while not done():
         await exchanged(one, two, [200_000] * 4)
 
@@ -86,8 +86,8 @@ def test_two_sites_that_only_dial_out_meet_through_a_third() -> None:
             assert two.ups("west-clinic")[0].facts.version == "TLSv1.3"
             seen = [stream for stream in middle.carried if stream]
             assert sum(map(len, seen)) > 2 * len(marker)
-            assert ada.exchange.carried.calls >= ada.exchange.carried.now >= 1
-            assert ada.exchange.carried.bytes_received > 2 * len(marker)
+            assert ada.relay_server.carried.calls >= ada.relay_server.carried.active >= 1
+            assert ada.relay_server.carried.bytes_received > 2 * len(marker)
             for stream in seen:
                 assert set(records(stream)) <= {20, 21, 22, 23}
                 for secret in (b"PATIENT", b"clinic", *(key.key for key in sites.identities.values())):
@@ -164,7 +164,7 @@ def test_a_relay_that_tampers_is_left_and_nothing_is_lost(
             name: sites.mesh(name, roster=roster, listens=name in ("ada", "dot"), limits=limits)
             for name in sites.identities
         }
-        liar = meshes["bob"]._caller.relays("cyd")[0]
+        liar = meshes["bob"]._relay_client.relay_order("cyd")[0]
         Middle(meshes[liar], change)
         async with running(*meshes.values()) as (_, two, three, _):
             await exchanged(two, three, [300_000] * 5)
@@ -181,20 +181,20 @@ def test_a_relay_that_connects_to_another_site_is_found_and_named() -> None:
         meshes = {
             name: sites.mesh(name, roster=roster, listens=name == "ada", limits=HASTY) for name in sites.identities
         }
-        exchange = meshes["ada"].exchange
-        asked, say, wanted = exchange.asked, exchange._say, list[str]()
+        relay_server = meshes["ada"].relay_server
+        on_call, send_frame, wanted = relay_server.on_call, relay_server._send_frame, list[str]()
 
         def wrong(caller: str, body: bytes) -> None:
             wanted.append(body.decode())
-            asked(caller, b"dot" if {caller, body.decode()} == {"bob", "cyd"} else body)
+            on_call(caller, b"dot" if {caller, body.decode()} == {"bob", "cyd"} else body)
 
         def lie(peer: str, kind: int, body: bytes) -> bool:
             if kind == COME and body[0] == YOU_CALLED:
-                body = come(YOU_CALLED, read_come(body)[1], wanted[-1])
-            return say(peer, kind, body)
+                body = encode_come(YOU_CALLED, decode_come(body)[1], wanted[-1])
+            return send_frame(peer, kind, body)
 
-        exchange.asked = wrong  # type: ignore[method-assign]
-        exchange._say = lie
+        relay_server.on_call = wrong  # type: ignore[method-assign]
+        relay_server._send_frame = lie
         async with running(*meshes.values()) as (_, two, three, _):
             said = await two.refusal("P2P-MESH-037")
             assert said.peer == "cyd"
@@ -212,9 +212,9 @@ async def came(sites: Sites, name: str, ticket: bytes, identity: Identity | None
     context = build_context(leaf, sites.roster, accepting=False, protocol=RELAY_ALPN)
     tunnel = Tunnel(await silent(address), context, QUICK, time.monotonic)
     try:
-        await authenticate(tunnel, Call(address, "ada", protocols=(RELAY_ALPN,)), sites.roster, name)
-        await tunnel.say(ticket)
-        return await tunnel.hear(1)
+        await authenticate(tunnel, Route(address, "ada", protocols=(RELAY_ALPN,)), leaf, sites.roster, name)
+        await tunnel.write(ticket)
+        return await tunnel.read_exactly(1)
     finally:
         tunnel.close()
 
@@ -226,14 +226,14 @@ def test_a_stranger_is_not_carried_and_a_member_only_with_its_own_ticket() -> No
         roster = sites.unreached("bob", "cyd", "dot")
         ada = sites.mesh("ada", roster=roster)
         given: list[bytes] = []
-        exchange = ada.exchange
-        exchange._say = lambda peer, kind, body: not given.append(body)
+        relay_server = ada.relay_server
+        relay_server._send_frame = lambda peer, kind, body: not given.append(body)
         async with running(ada) as (one,):
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 await came(sites, "bob", bytes(16), Identity.generate())
             await one.refusal("P2P-MESH-006")
-            exchange.asked("bob", b"cyd")
-            ticket = read_come(given[0])[1]
+            relay_server.on_call("bob", b"cyd")
+            ticket = decode_come(given[0])[1]
             for name, shown in (("bob", os.urandom(16)), ("dot", ticket)):
                 assert await came(sites, name, shown) == UNKNOWN
                 await one.until(lambda seen, name=name: (name, "P2P-MESH-038") in refusals(seen))  # type: ignore[misc]
@@ -245,39 +245,39 @@ def refusals(seen: list[MeshEvent]) -> list[tuple[str | None, str]]:
     return [(event.peer, event.error.code) for event in seen if isinstance(event, Refused)]
 
 
-def exchange_of(limits: Limits) -> tuple[Exchange, list[tuple[str, int, bytes]]]:
+def relay_server_of(limits: Limits) -> tuple[RelayServer, list[tuple[str, int, bytes]]]:
     said: list[tuple[str, int, bytes]] = []
 
-    def say(peer: str, kind: int, body: bytes) -> bool:
+    def send_frame(peer: str, kind: int, body: bytes) -> bool:
         said.append((peer, kind, body))
         return True
 
     clock = iter(range(10**6))
-    return Exchange(limits, say, replace(SYSTEM, now=lambda: next(clock) * 1e-6)), said
+    return RelayServer(limits, send_frame, replace(SYSTEM, now=lambda: next(clock) * 1e-6)), said
 
 
 @pytest.mark.claim("RELAY-3")
 def test_a_flood_of_calls_gets_one_ticket_for_each_pair() -> None:
     """No more calls than may be carried at a time."""
-    exchange, said = exchange_of(replace(QUICK, relay_calls=5))
+    relay_server, said = relay_server_of(replace(QUICK, relay_calls=5))
     for _ in range(1_000):
-        exchange.asked("bob", b"cyd")
-    assert len(exchange) == 1
+        relay_server.on_call("bob", b"cyd")
+    assert len(relay_server) == 1
     assert len([word for word in said if word[0] == "cyd"]) == 1
     for number in range(1_000):
-        exchange.asked("bob", f"site-{number}".encode())
-    assert len(exchange) == 5
+        relay_server.on_call("bob", f"site-{number}".encode())
+    assert len(relay_server) == 5
 
 
 @pytest.mark.claim("RELAY-4")
 def test_what_members_call_through_a_relay_does_not_make_it_flood_whom_they_call() -> None:
     """Each COME is a frame that brings nothing: past 512 of them the callee would cut the honest relay, and name it."""
-    exchange, said = exchange_of(replace(QUICK, relay_answer_s=0.0))
+    relay_server, said = relay_server_of(replace(QUICK, relay_answer_s=0.0))
     for _ in range(1_000):
-        exchange.asked("bob", b"cyd")
+        relay_server.on_call("bob", b"cyd")
     assert len([word for word in said if word[0] == "cyd"]) == QUICK.call_burst
     for number in range(100_000):
-        exchange.asked(f"site-{number % 150}", b"cyd")
+        relay_server.on_call(f"site-{number % 150}", b"cyd")
     assert len([word for word in said if word[0] == "cyd"]) <= QUICK.called_burst + 10
     assert QUICK.called_burst < QUICK.empty_burst
     assert QUICK.called_per_s < QUICK.empty_per_s
@@ -285,12 +285,12 @@ def test_what_members_call_through_a_relay_does_not_make_it_flood_whom_they_call
 
 def test_calls_for_names_that_nobody_has_are_not_remembered() -> None:
     clock = [0.0]
-    exchange = Exchange(QUICK, lambda peer, kind, body: False, replace(SYSTEM, now=lambda: clock[0]))
+    relay_server = RelayServer(QUICK, lambda peer, kind, body: False, replace(SYSTEM, now=lambda: clock[0]))
     for number in range(30_000):
         clock[0] += 0.05  # as often as a link takes words that bring nothing
-        exchange.asked("bob", f"site-{number}".encode())
-    assert len(exchange._pairs) <= MOST_PAIRS
-    assert len(exchange._callees) <= MOST_PAIRS
+        relay_server.on_call("bob", f"site-{number}".encode())
+    assert len(relay_server._pairs) <= MOST_PAIRS
+    assert len(relay_server._callees) <= MOST_PAIRS
 
 
 @pytest.mark.claim("RELAY-4")
@@ -300,13 +300,13 @@ def test_whom_others_have_called_does_not_open_too_often_for_that() -> None:
         given: list[bytes] = []
         limits = replace(QUICK, opening_burst=1, openings_per_s=0.0, relay_answer_s=1.0)
         ada = sites.mesh("ada", roster=sites.unreached("bob", "cyd"), limits=limits)
-        ada.exchange._say = lambda peer, kind, body: not given.append(body)
+        ada.relay_server._send_frame = lambda peer, kind, body: not given.append(body)
         async with running(ada) as (one,):
             for _ in range(3):
                 given.clear()
-                ada.exchange.asked("bob", b"cyd")
+                ada.relay_server.on_call("bob", b"cyd")
                 with contextlib.suppress(OSError):  # bob does not come
-                    await came(sites, "cyd", read_come(given[0])[1])
+                    await came(sites, "cyd", decode_come(given[0])[1])
             assert ("cyd", "P2P-MESH-062") not in refusals(one.seen)
             for name, shown in (("cyd", bytes(16)), ("cyd", bytes(16))):  # nobody called it: that counts
                 with contextlib.suppress(OSError):
@@ -341,22 +341,22 @@ def test_a_relay_that_invents_calls_gets_one_answer_at_a_time_for_each_caller() 
         held: list[Tunnel] = []
         here = asyncio.Event()
 
-        async def serve(tunnel: Tunnel, peer: str, called: object = None) -> bool:
-            await tunnel.hear(16)
-            await tunnel.say(READY)
+        async def serve(tunnel: Tunnel, peer: str, on_called: Callable[[str], None]) -> bool:
+            await tunnel.read_exactly(16)
+            await tunnel.write(JOINED)
             held.append(tunnel)
             here.set()
             return True
 
-        ada.exchange.serve = serve  # type: ignore[method-assign]
+        ada.relay_server.serve = serve  # type: ignore[method-assign]
         async with running(ada, bob) as (one, _):
             await one.up("bob")
             for turn in range(12):
                 here.clear()
-                while not ada._say_aside("bob", COME, come(YOU_ARE_CALLED, os.urandom(16), "cyd")):
+                while not ada._send_relay_frame("bob", COME, encode_come(YOU_ARE_CALLED, os.urandom(16), "cyd")):
                     await asyncio.sleep(0.01)  # the link has just come up
                 await here.wait()
-                while len(bob._caller._tunnels) > 1:
+                while len(bob._relay_client._tunnels) > 1:
                     await asyncio.sleep(0.01)
                 assert len(held) == turn + 1
             for tunnel in held:
@@ -366,10 +366,10 @@ def test_a_relay_that_invents_calls_gets_one_answer_at_a_time_for_each_caller() 
 
 
 def test_tickets_that_nobody_comes_with_are_forgotten() -> None:
-    exchange, _ = exchange_of(replace(QUICK, relay_answer_s=0.0001))
+    relay_server, _ = relay_server_of(replace(QUICK, relay_answer_s=0.0001))
     for number in range(1_000):
-        exchange.asked("bob", f"site-{number}".encode())
-    assert len(exchange) < 300
+        relay_server.on_call("bob", f"site-{number}".encode())
+    assert len(relay_server) < 300
 
 
 @pytest.mark.claim("RELAY-3")
@@ -382,9 +382,9 @@ def test_a_member_that_floods_its_relay_with_calls_holds_up_nobody() -> None:
             await two.up("ada", "cyd")
             for _ in range(200):
                 for callee in (b"cyd", b"bob", b"nobody"):
-                    meshes["bob"]._say_aside("ada", CALL, callee)
+                    meshes["bob"]._send_relay_frame("ada", CALL, callee)
                 await asyncio.sleep(0)
-            assert len(meshes["ada"].exchange) <= 4
+            assert len(meshes["ada"].relay_server) <= 4
             await exchanged(one, four, [100_000])
             await exchanged(two, three, [100_000])
 
@@ -470,7 +470,7 @@ def test_when_a_relay_cuts_its_link_to_a_member_it_carries_nothing_more_for_it()
 
             greets.check_greeting = only_others  # type: ignore[method-assign]
             ada.cut("bob", refuse)
-            assert ada.exchange.carried.now == len(ada.exchange) == 0
+            assert ada.relay_server.carried.active == len(ada.relay_server) == 0
             for watch, peer in ((two, "cyd"), (three, "bob")):
                 await watch.until(lambda seen, peer=peer: LinkClosed in [type(e) for e in seen if e.peer == peer])  # type: ignore[misc]
             assert (await two.refusal("P2P-MESH-020")).peer == "ada"
@@ -502,7 +502,7 @@ def test_the_hub_is_asked_first_and_the_others_after_it() -> None:
         sites = Sites(*(f"site-{number}" for number in range(6)))
         roster = sites.unreached("site-4", "site-5")
         for hub in ("site-0", "site-3"):
-            order = sites.mesh("site-4", roster=roster, hub=hub)._caller.relays("site-5")
+            order = sites.mesh("site-4", roster=roster, hub=hub)._relay_client.relay_order("site-5")
             assert order[0] == hub
             assert set(order) == {"site-0", "site-1", "site-2", "site-3"}
 
@@ -519,8 +519,8 @@ def test_pairs_spread_over_the_relays_and_both_ends_begin_with_the_same_one() ->
         for one in names[4:]:
             for other in names[4:]:
                 if one < other:
-                    order = meshes[one]._caller.relays(other)
-                    assert order == meshes[other]._caller.relays(one)
+                    order = meshes[one]._relay_client.relay_order(other)
+                    assert order == meshes[other]._relay_client.relay_order(one)
                     assert set(order) == set(names[:4])
                     first[order[0]] = first.get(order[0], 0) + 1
         assert set(first) == set(names[:4])
@@ -531,21 +531,26 @@ def test_pairs_spread_over_the_relays_and_both_ends_begin_with_the_same_one() ->
 def test_words_with_a_relay_are_those_of_the_specification() -> None:
     text = (Path(__file__).parents[2] / "docs/spec/wire.md").read_text().partition("## 8.")[2]
     ticket = bytes(range(16))
-    wanted = [b"cyd", come(YOU_CALLED, ticket, "cyd"), come(YOU_ARE_CALLED, ticket, "ada"), bytes([NO_LINK]) + b"cyd"]
+    wanted = [
+        b"cyd",
+        encode_come(YOU_CALLED, ticket, "cyd"),
+        encode_come(YOU_ARE_CALLED, ticket, "ada"),
+        bytes([NO_LINK]) + b"cyd",
+    ]
     shown = [bytes.fromhex(found) for found in re.findall(r"part two\s+([0-9a-f ]+)$", text, re.M)]
     assert shown == wanted
-    assert name_of(wanted[0]) == "cyd"
-    assert read_come(wanted[2]) == (YOU_ARE_CALLED, ticket, "ada")
-    assert read_declined(wanted[3]) == (NO_LINK, "cyd")
+    assert decode_name(wanted[0]) == "cyd"
+    assert decode_come(wanted[2]) == (YOU_ARE_CALLED, ticket, "ada")
+    assert decode_declined(wanted[3]) == (NO_LINK, "cyd")
     assert (CALL, COME, DECLINED) == (6, 7, 8)
 
 
 @given(body=st.binary(max_size=60))
 def test_other_words_are_read_whole_or_are_malformed(body: bytes) -> None:
     for read, write in (
-        (name_of, str.encode),
-        (read_come, lambda found: come(*found)),
-        (read_declined, lambda found: bytes([found[0]]) + found[1].encode()),
+        (decode_name, str.encode),
+        (decode_come, lambda found: encode_come(*found)),
+        (decode_declined, lambda found: bytes([found[0]]) + found[1].encode()),
     ):
         with contextlib.suppress(MalformedFrame):
             assert write(read(body)) == body  # type: ignore[operator]

@@ -12,16 +12,22 @@ from p2pfl.clocks import Clocks
 from p2pfl.errors.mesh import MalformedStream
 from p2pfl.keys import Identity
 from p2pfl.mesh import LinkClosed, probe, probe_server
-from p2pfl.mesh.diagnose import Diagnosis, Doctor, examine, judge_relays
+from p2pfl.mesh.diagnose import Diagnosis, Doctor, judge_relays
 from p2pfl.mesh.doctor_port import DoctorPort
-from p2pfl.mesh.events import Limits
-from p2pfl.mesh.events import Path as Way
+from p2pfl.mesh.events import Limits, Path
 from p2pfl.mesh.probe import DOCTOR, About
-from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED, Exchange
+from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED, RelayServer
 from p2pfl.mesh.relay_probe import RelayProbe
-from p2pfl.mesh.rendezvous import MOST_WISHES, CallRequest, Rendezvous, read_met, read_wishes, wishes
+from p2pfl.mesh.rendezvous import (
+    MOST_REQUESTS,
+    CallRequest,
+    Rendezvous,
+    decode_granted,
+    decode_requests,
+    encode_requests,
+)
 from p2pfl.roster import Roster
-from tests.mesh.doctors import PEERS_FILE, caller, desks, let_in, own_peers_file
+from tests.mesh.doctors import PEERS_FILE, doctor_ports, let_in, own_peers_file, site_of
 from tests.mesh.relays import Middle, records
 from tests.mesh.sites import OVERALL_S, Sites, running
 
@@ -39,18 +45,17 @@ async def doctor(
     identity: Identity | None = None,
 ) -> dict[str, Diagnosis]:
     """What a doctor without a port finds, by peer."""
-    one = caller(sites, name, roster=roster, identity=identity)
-    desk, until = DoctorPort(one, About("0.1.0", peers_file, DOCTOR), admit=let_in), one.clocks.now() + wait_s
-    held = own_peers_file(peers_file)
-    examiner = Doctor(one, held, False, one.clocks.now() + min(wait_s, 2.0))
-    meeting = RelayProbe(one, held, examiner.found, desk.answer, until)
-    meeting.begin()
+    one = site_of(sites, name, roster=roster, identity=identity)
+    port, now = DoctorPort(one, About("0.1.0", peers_file, DOCTOR), admit=let_in), one.clocks.now()
+    examiner = Doctor(one, own_peers_file(peers_file), False, now + min(wait_s, 2.0))
+    relay_probe = RelayProbe(examiner, port.serve_member, now + wait_s)
+    relay_probe.begin()
     try:
-        found = await examine(examiner, [peer for peer in sites.roster.names if peer != name], lambda line: None)
-        await meeting.finish()
+        found = await examiner.examine_all([peer for peer in sites.roster.names if peer != name], lambda line: None)
+        await relay_probe.finish()
     finally:
-        await meeting.close()
-        await desk.close()
+        await relay_probe.close()
+        await port.close()
     judge_relays(found, roster, name)
     return {one.peer: one for one in found}
 
@@ -64,14 +69,14 @@ def test_two_sites_without_a_port_meet_at_a_third_whose_doctor_sees_tls_alone() 
     async def scene() -> None:
         sites = Sites(*TRIO)
         roster = sites.unreached(*APART)
-        async with desks(sites, "cyd", roster=roster) as (cyd,):
+        async with doctor_ports(sites, "cyd", roster=roster) as (cyd,):
             middle = Middle(cyd)
             ada, bob = await asyncio.gather(*(doctor(sites, name, roster) for name in APART))
         for one in (ada["bob"], bob["ada"]):
             assert one.through is not None
             assert (one.through.via, one.through.there, one.through.back) == ("cyd", True, True)
             assert one.through.round_trip_s == one.round_trip_s
-            assert (one.works, one.path, one.errors) == (True, Way("relay", "cyd"), [])
+            assert (one.works, one.path, one.errors) == (True, Path("relay", "cyd"), [])
             assert one.tls is not None and one.tls.version == "TLSv1.3"
             assert one.facts is not None and one.facts.software == "0.1.0"
             assert "cyd carried it, tried with TLS from end to end: both ends called" in one.notes[-1]
@@ -106,11 +111,11 @@ def test_an_address_that_lets_nobody_in_stays_a_finding() -> None:
 
     async def scene() -> None:
         sites = Sites(*TRIO)  # all list an address, and at those of ada and bob nobody listens
-        async with desks(sites, "cyd"):
+        async with doctor_ports(sites, "cyd"):
             ada, bob = await asyncio.gather(*(doctor(sites, name, sites.roster) for name in APART))
         for one in (ada["bob"], bob["ada"]):
             assert codes(one) == ["P2P-MESH-043"]
-            assert (one.there, one.works, one.path) == ("no", True, Way("relay", "cyd"))
+            assert (one.there, one.works, one.path) == ("no", True, Path("relay", "cyd"))
             assert "until that is mended" in one.notes[-1]
 
     asyncio.run(scene())
@@ -120,10 +125,10 @@ def test_what_could_not_be_tried_is_said_with_what_has_to_run_where() -> None:
     async def scene() -> None:
         sites = Sites(*TRIO)
         roster = sites.unreached(*APART)
-        async with desks(sites, "cyd", roster=roster):
+        async with doctor_ports(sites, "cyd", roster=roster):
             ada = await doctor(sites, "ada", roster, wait_s=1.5)  # bob's doctor does not run
         assert ada["bob"].through is None
-        assert (ada["bob"].path, ada["bob"].errors) == (Way("relay", "cyd"), [])
+        assert (ada["bob"].path, ada["bob"].errors) == (Path("relay", "cyd"), [])
         assert "not tried: for it, p2pfl doctor --wait 60 has to run here and at bob" in ada["bob"].notes[-1]
 
     asyncio.run(scene())
@@ -133,7 +138,7 @@ def test_another_peers_yaml_at_the_far_end_is_found_through_the_third() -> None:
     async def scene() -> None:
         sites = Sites(*TRIO)
         roster = sites.unreached(*APART)
-        async with desks(sites, "cyd", roster=roster):
+        async with doctor_ports(sites, "cyd", roster=roster):
             ada, _ = await asyncio.gather(
                 doctor(sites, "ada", roster), doctor(sites, "bob", roster, peers_file=PEERS_FILE + b"more: 1\n")
             )
@@ -154,7 +159,7 @@ def test_whoever_has_another_key_than_the_listed_one_is_no_way_to_that_site() ->
                 type(one)(one.name, other.key, one.addresses) if one.name == "bob" else one for one in roster.members
             ),
         )
-        async with desks(sites, "cyd", roster=roster):
+        async with doctor_ports(sites, "cyd", roster=roster):
             ada, _ = await asyncio.gather(
                 doctor(sites, "ada", mine, wait_s=5.0), doctor(sites, "bob", roster, wait_s=5.0)
             )
@@ -172,7 +177,7 @@ def test_a_third_of_an_earlier_version_is_asked_once_and_the_way_stays_untried(m
     async def scene() -> None:
         sites = Sites(*TRIO)
         roster = sites.unreached(*APART)
-        async with desks(sites, "cyd", roster=roster):
+        async with doctor_ports(sites, "cyd", roster=roster):
             ada, _ = await asyncio.gather(*(doctor(sites, name, roster, wait_s=3.0) for name in APART))
         assert (ada["bob"].through, ada["bob"].errors, ada["cyd"].errors) == (None, [], [])
         assert "not tried" in ada["bob"].notes[-1]
@@ -180,23 +185,23 @@ def test_a_third_of_an_earlier_version_is_asked_once_and_the_way_stays_untried(m
     asyncio.run(scene())
 
 
-# ── appointments ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── rendezvous ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Third:
-    """cyd's book of appointments, on a clock of the test's."""
+    """cyd's rendezvous, on a clock of the test's."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.at, drawn = 100.0, iter(range(1, 1000))
-        self.exchange = Exchange(
+        self.relay_server = RelayServer(
             limits or Limits(),
             lambda *_: False,
             Clocks(lambda: self.at, time.time, lambda count: bytes([next(drawn)]) * count),
         )
-        self.book = Rendezvous(self.exchange, TRIO, lambda: self.at)
+        self.rendezvous = Rendezvous(self.relay_server, TRIO, lambda: self.at)
 
     def asks(self, peer: str, *asked: tuple[str, int]) -> Sequence[CallRequest]:
-        return self.book.asked(peer, [CallRequest(name, role) for name, role in asked])
+        return self.rendezvous.grant(peer, [CallRequest(name, role) for name, role in asked])
 
 
 def test_a_call_is_given_when_both_ends_asked_for_the_same_one() -> None:
@@ -204,21 +209,21 @@ def test_a_call_is_given_when_both_ends_asked_for_the_same_one() -> None:
     third = Third()
     assert not third.asks("ada", ("bob", YOU_CALLED))
     assert not third.asks("bob", ("ada", YOU_CALLED)), "that is another call"
-    assert third.book.awaited
+    assert third.rendezvous.pending
     (his,) = third.asks("bob", ("ada", YOU_ARE_CALLED))
     (hers,) = third.asks("ada", ("bob", YOU_CALLED))
     assert (his.name, his.role, hers.name, hers.role) == ("ada", YOU_ARE_CALLED, "bob", YOU_CALLED)
     assert his.ticket == hers.ticket
     assert not third.asks("ada", ("bob", YOU_CALLED)), "a second one needs both again"
-    assert len(third.exchange) == 1
+    assert len(third.relay_server) == 1
 
 
 @pytest.mark.claim("PROBE-3")
-def test_a_wish_of_long_ago_carries_nobody_to_anyone() -> None:
+def test_a_request_of_long_ago_carries_nobody_to_anyone() -> None:
     third = Third()
     third.asks("ada", ("bob", YOU_CALLED))
     third.at += 4
-    assert not third.book.awaited
+    assert not third.rendezvous.pending
     assert not third.asks("bob", ("ada", YOU_ARE_CALLED))
 
 
@@ -227,7 +232,7 @@ def test_strangers_and_oneself_are_nobody_to_be_carried_to() -> None:
     for name in ("eve", "ada"):
         third.asks(name, ("ada", YOU_ARE_CALLED))
         assert not third.asks("ada", (name, YOU_CALLED))
-    assert not len(third.exchange)
+    assert not len(third.relay_server)
 
 
 def test_a_relay_that_carries_as_much_as_it_may_gives_no_ticket() -> None:
@@ -236,27 +241,27 @@ def test_a_relay_that_carries_as_much_as_it_may_gives_no_ticket() -> None:
     assert not third.asks("bob", ("ada", YOU_ARE_CALLED))
 
 
-def test_wishes_and_tickets_come_back_as_they_were_and_nothing_else_does() -> None:
+def test_requests_and_tickets_come_back_as_they_were_and_nothing_else_does() -> None:
     asked = [CallRequest("bob", YOU_CALLED), CallRequest("a-hospital", YOU_ARE_CALLED)]
-    assert read_wishes("ada", wishes(asked)) == asked
+    assert decode_requests("ada", encode_requests(asked)) == asked
     given = [CallRequest("bob", YOU_CALLED, bytes(range(16)))]
-    assert read_met("ada", wishes(given)) == given
-    assert read_met("ada", b"") == []
+    assert decode_granted("ada", encode_requests(given)) == given
+    assert decode_granted("ada", b"") == []
     for body in (
         b"\x02\x03bob",
         b"\x00\x04bob",
         b"\x00\x03BOB",
         b"\x00",
         b"\x00\x00",
-        wishes(asked)[:-1],
-        wishes([asked[0]] * (MOST_WISHES + 1)),
+        encode_requests(asked)[:-1],
+        encode_requests([asked[0]] * (MOST_REQUESTS + 1)),
     ):
         with pytest.raises(MalformedStream):
-            read_wishes("ada", body)
+            decode_requests("ada", body)
     with pytest.raises(MalformedStream):
-        read_met("ada", wishes(given)[:-1])
-    assert len(wishes([CallRequest("n" * 31, 0)] * MOST_WISHES)) <= probe.MEET_BYTES
-    assert len(wishes([CallRequest("n" * 31, 0, bytes(16))] * MOST_WISHES)) <= probe.MET_BYTES
+        decode_granted("ada", encode_requests(given)[:-1])
+    assert len(encode_requests([CallRequest("n" * 31, 0)] * MOST_REQUESTS)) <= probe.MEET_BYTES
+    assert len(encode_requests([CallRequest("n" * 31, 0, bytes(16))] * MOST_REQUESTS)) <= probe.MET_BYTES
 
 
 def test_an_appointment_that_nobody_keeps_is_forgotten() -> None:
@@ -266,4 +271,4 @@ def test_an_appointment_that_nobody_keeps_is_forgotten() -> None:
     third.at += 9
     assert not third.asks("ada", ("bob", YOU_CALLED)), "its ticket is of no use any more"
     assert third.asks("bob", ("ada", YOU_ARE_CALLED))
-    assert len(third.exchange) == 1
+    assert len(third.relay_server) == 1

@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 
-from p2pfl.mesh.router import SOCKET_BUFFER_BYTES, Door, Router
+from p2pfl.mesh.router import SOCKET_BUFFER_BYTES, Router, UnixEndpoint
 
 
 def buffers(path: str) -> list[int]:
@@ -30,12 +30,12 @@ def test_both_ends_of_a_unix_connection_get_a_large_send_buffer() -> None:
             wanted = plain.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # what this system allows
         router = Router(lambda peer, header, body: None, lambda: None)
         try:
-            door = router.connect("bob")
+            endpoint = router.connect("bob")
             taken = asyncio.get_running_loop().create_future()
-            door.take(taken.set_result)
+            endpoint.when_connected(taken.set_result)
             async with asyncio.timeout(10.0):
                 with await taken:
-                    while buffers(str(door.path)) != [wanted, wanted]:
+                    while buffers(str(endpoint.path)) != [wanted, wanted]:
                         await asyncio.sleep(0)
         finally:
             router.close()
@@ -49,15 +49,15 @@ def test_a_connection_that_libzmq_gave_up_comes_back_for_whoever_sends() -> None
     async def scene() -> None:
         router = Router(lambda peer, header, body: None, lambda: None)
         try:
-            door = router.connect("bob")
-            first = await taken(door)
+            endpoint = router.connect("bob")
+            first = await taken(endpoint)
             first.setblocking(True)
             with first:
                 first.sendall(b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
                 first.sendall(b"\x04\x03\x05WRONG"[:1] + bytes(8))
                 while await asyncio.to_thread(first.recv, 4096):
                     pass  # until libzmq closes
-            again = asyncio.ensure_future(taken(door))
+            again = asyncio.ensure_future(taken(endpoint))
             async with asyncio.timeout(10.0):
                 while not again.done():
                     router.send("bob", b"header")
@@ -69,7 +69,7 @@ def test_a_connection_that_libzmq_gave_up_comes_back_for_whoever_sends() -> None
     asyncio.run(scene())
 
 
-async def taken(door: Door) -> socket.socket:
+async def taken(endpoint: UnixEndpoint) -> socket.socket:
     found: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
-    door.take(found.set_result)
+    endpoint.when_connected(found.set_result)
     return await found

@@ -28,7 +28,7 @@ def behind_firewalls(net: Network) -> None:
 
 
 def relayed(sites: Sites) -> set[str]:
-    """Through whom dot and eve say that they are linked with each other."""
+    """RelayTrial whom dot and eve say that they are linked with each other."""
     ways = {
         line.rpartition(", through ")[2]
         for process in sites.started
