@@ -156,6 +156,13 @@ def test_arrows_point_down_and_places_of_one_floor_never_import_one_another() ->
     assert floor.keys() == INNER.keys() == {place(file) for file in FILES}
 
 
+def test_the_drawing_in_the_architecture_is_this_table() -> None:
+    rows = [f"| {level} | `{where}` | {INNER[where] or '–'} |" for level, row in enumerate(FLOORS) for where in row]
+    drawn = [line for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines() if re.match(r"\| \d \| ", line)]
+    assert sorted(drawn) == sorted(rows)
+    assert drawn == sorted(drawn, reverse=True, key=lambda line: line[2])
+
+
 def test_the_house_is_small_enough_to_be_drawn() -> None:
     assert len(INNER) <= 25
     assert len(FLOORS) <= 9
@@ -260,6 +267,14 @@ def strangers(text: str) -> set[str]:
     missing = {name for name in named if not any(path.endswith("/" + name.lstrip("./")) for path in held)}
     records = set(re.findall(r"\badr/\d{4}", text))
     return missing | {record for record in records if not any(f"/docs/{record}-" in path for path in held)}
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    held = [f"/{file.relative_to(ROOT)}" for file in [*FILES, *ROOT.glob("tests/*.py")]]
+    named = set(re.findall(r"[\w/]+\.py\b", text))
+    assert len(named) > 40
+    assert [name for name in named if not any(path.endswith("/" + name) for path in held)] == []
 
 
 def test_what_is_written_here_refers_to_no_document_that_is_not_here() -> None:
