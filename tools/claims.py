@@ -7,6 +7,7 @@ A claim is a row of SECURITY.md that begins with its id. A test names the claims
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ def _named(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
             yield from (ast.literal_eval(argument) for argument in mark.args)
 
 
+@functools.cache
 def tests() -> dict[str, list[str]]:
     """Claim id ► `tests/FILE.py::NAME` of each test whose marker names it, sorted by file."""
     found: dict[str, list[str]] = {}
