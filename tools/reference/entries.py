@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from p2pfl.ledger.entry import KINDS, Kind
+from p2pfl.ledger.entry import KINDS
+from p2pfl.ledger.kind import Kind
 from tools.reference.markdown import GENERATED, cell, table
 
 HEAD = f"""\
