@@ -1,8 +1,8 @@
 """What holds for all tests: what each needs, how many examples are tried, and which run side by side.
 
-`make test` runs two workers (pytest-xdist, `--dist loadgroup`). Tests that start real processes stay on one worker, in
-their order, so that never more than one mesh shares the machine's cores with the others; so do the tests in network
-namespaces, which play their scenes together. All else goes by whole files, whose fixtures are made once.
+`make test` runs two workers (pytest-xdist, `--dist loadgroup`), which take whole files, whose fixtures are made once.
+Tests in network namespaces stay on one worker and begin first, since they play their scenes together and mostly wait.
+Files that start real processes follow, then storms: what takes long begins early, so that both workers end together.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ NEEDS: dict[str, str] = {
     "cli/test_doctor_processes.py": "processes",
     "cli/test_mistakes.py": "processes",
     "cli/test_processes.py": "processes",
+    "cli/test_streams.py": "processes",
     "deploy": "slow",
     "end_to_end": "processes",
     "fuzz": "slow",
@@ -37,7 +38,7 @@ NEEDS: dict[str, str] = {
     "simulate/test_storms.py": "storms",
     "training/test_large.py": "slow",
 }
-TOGETHER = ("processes", "network")
+BEGINS = ("network", "processes", "storms", "")  # the longest first
 
 
 def need(file: Path) -> str:
@@ -56,9 +57,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.pluginmanager.hasplugin("xdist"):
         return
-    queues: dict[str, list[pytest.Item]] = {group: [] for group in TOGETHER}  # the longest begin first
+    begins: dict[str, int] = {}  # by group: the first of BEGINS that one of its tests has
     for item in items:
-        group = next((one for one in TOGETHER if item.get_closest_marker(one)), item.location[0])
+        file = item.location[0]
+        kind = next(at for at, marker in enumerate(BEGINS) if not marker or item.get_closest_marker(marker))
+        group = "network" if BEGINS[kind] == "network" else file
         item.add_marker(pytest.mark.xdist_group(group))
-        queues.setdefault(group, []).append(item)
-    items[:] = [item for queue in queues.values() for item in queue]
+        begins[group] = min(kind, begins.get(group, kind))
+    items.sort(key=lambda item: begins[item.get_closest_marker("xdist_group").args[0]])  # type: ignore[union-attr]

@@ -15,6 +15,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer, VirtualDisk
+from tests.examples import seeds
 from tests.sharing.liars import resealed
 from tests.simulate import promises
 from tests.simulate.manual_rounds import ByHand
@@ -57,7 +58,7 @@ class OlderDisk(SimulatedFederation):
 
 
 @pytest.mark.claim("HOME-6")
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", seeds(30))
 def test_a_home_that_was_rolled_back_gains_nothing(seed: int) -> None:
     """It makes nobody else look like a liar."""
     federation = OlderDisk(4, seed)
