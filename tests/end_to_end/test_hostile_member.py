@@ -92,7 +92,7 @@ class Liar:
     async def flood(self, peer: str, watch: Watch) -> None:
         """Pings without end, until that peer has had enough."""
         while not any(isinstance(one, LinkClosed) and one.peer == peer for one in watch.seen):
-            self.mesh._links[peer]._control(PING, 0)
+            self.mesh._links[peer]._send_control(PING, 0)
             await asyncio.sleep(0)
 
 

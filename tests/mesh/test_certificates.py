@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
+import stat
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from p2pfl.clocks import SYSTEM
 from p2pfl.keys import Identity
@@ -79,8 +83,25 @@ def test_a_context_asks_for_everything_that_identity_needs() -> None:
 
 def test_without_memfd_the_leaf_key_reaches_openssl_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create")
-    sites = Sites("ada", "bob", "cyd")
-    build_context(issue(sites.identities["ada"], "ada", time.time()), sites.roster, accepting=True)
+    sites, read = Sites("ada", "bob", "cyd"), list[Path]()
+    leaf = issue(sites.identities["ada"], "ada", time.time())
+    secret = load_pem_private_key(leaf.key.reveal(), None).private_bytes_raw()  # type: ignore[union-attr]
+    load = ssl.SSLContext.load_cert_chain
+
+    def spied(context: ssl.SSLContext, path: str, *, password: bytes) -> None:
+        held = Path(path).read_bytes()
+        _, certificate, key = re.split(rb"(?=-----BEGIN )", held)
+        assert certificate == leaf.certificate
+        assert key.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        assert secret not in ssl.PEM_cert_to_DER_cert(key.decode().replace("ENCRYPTED PRIVATE KEY", "CERTIFICATE"))
+        assert load_pem_private_key(key, password).private_bytes_raw() == secret  # type: ignore[union-attr]
+        assert stat.S_IMODE(Path(path).parent.stat().st_mode) == 0o700
+        read.append(Path(path))
+        load(context, path, password=password)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", spied)
+    build_context(leaf, sites.roster, accepting=True)
+    assert [path.parent.exists() for path in read] == [False]
 
 
 def test_credentials_renew_after_ten_days_and_when_the_clock_was_set_back() -> None:

@@ -61,7 +61,7 @@ def test_a_connection_that_libzmq_gave_up_comes_back_for_whoever_sends() -> None
             async with asyncio.timeout(10.0):
                 while not again.done():
                     router.send("bob", b"header")
-                    await asyncio.sleep(0.01)
+                    await asyncio.wait([again], timeout=0.01)
             again.result().close()
         finally:
             router.close()

@@ -28,12 +28,13 @@ def part(size: int, *, more: bool = False) -> bytes:
     return bytes([2 | int(more)]) + size.to_bytes(8, "big") + bytes(size)
 
 
-def feed(data: bytes, pieces: list[int] | None = None) -> None:
+def feed(data: bytes, pieces: list[int] | None = None) -> Checker:
     checker, view = Checker(), memoryview(data)
     for size in pieces or []:
         checker.feed(view[:size])
         view = view[size:]
     checker.feed(view)
+    return checker
 
 
 SPOKEN = GREETING + READY + part(30) + part(30, more=True) + part(300) + part(30, more=True) + part(0) + part(30)
@@ -42,11 +43,16 @@ SPOKEN = GREETING + READY + part(30) + part(30, more=True) + part(300) + part(30
 @examples(200)
 @given(pieces=st.lists(st.integers(1, 40), max_size=40))
 def test_what_we_speak_passes_in_whatever_pieces_it_comes(pieces: list[int]) -> None:
-    feed(SPOKEN, pieces)
+    checker = feed(SPOKEN, pieces)
+    assert checker.ready
+    assert checker.message_begun
+    with pytest.raises(MalformedZmtp, match="after READY"):  # it stands between two messages, and reads on from there
+        checker.feed(memoryview(b"\x04\x07"))
 
 
 def test_a_body_of_a_mebibyte_passes_and_one_more_byte_does_not() -> None:
-    feed(GREETING + READY + part(30, more=True) + part(BODY_PART_BYTES))
+    checker = feed(GREETING + READY + part(30, more=True) + part(BODY_PART_BYTES))
+    checker.feed(memoryview(part(30)))
     with pytest.raises(MalformedZmtp, match="a part of 1048577 bytes"):
         feed(GREETING + READY + part(30, more=True) + part(BODY_PART_BYTES + 1)[:9])
 
