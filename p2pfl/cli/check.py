@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from p2pfl.cli.doctor import local_site, own_peers_file
 from p2pfl.cli.joining import Access
 from p2pfl.cli.links import link_facts, link_lines
+from p2pfl.cli.monitor import Monitor
 from p2pfl.cli.watch import Watch
 from p2pfl.errors import P2PFLError
 from p2pfl.federation import Federation
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 CHECK_S: Final = 30.0  # so long are links waited for, unless --wait says otherwise
 
 
-async def links_of(federation: Federation, access: Access, watch: Watch) -> dict[str, Any]:
+async def links_of(federation: Federation, access: Access, watch: Watch, monitor: Monitor) -> dict[str, Any]:
     """Open the port and wait for every link; what `join --check --json` prints."""
     up, refused, changed = set[str](), dict[str, P2PFLError](), asyncio.Event()
 
@@ -38,7 +39,7 @@ async def links_of(federation: Federation, access: Access, watch: Watch) -> dict
             refused[event.peer] = event.error
         changed.set()
 
-    async with access.join(federation, observe, "join", check=True) as peer:
+    async with access.join(federation, observe, "join", monitor, check=True) as peer:
         others = [name for name in federation.roster.names if name != peer.name]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(access.wait_s or CHECK_S):

@@ -330,7 +330,7 @@ def _port_text(port: Port) -> str:
     return {
         "open": f"listening at {port.address}",
         "taken": f"{port.address}, held by this site's own p2pfl, process {port.process}",
-        "none": "none: this site dials the others",
+        "none": "no port listed: this site dials the others",
         "shut": f"{port.address} cannot be listened on",
     }[port.state]
 

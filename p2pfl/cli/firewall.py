@@ -39,6 +39,7 @@ def firewall_lines(roster: Roster) -> list[str]:
 
 
 def _sites(roster: Roster, name: str) -> str:
-    """The others, by the hosts that they are listed under; one that is listed nowhere calls from anywhere."""
+    """The others, by the hosts that they are listed under, each once; one without an address calls from anywhere."""
     others = [one for one in roster.members if one.name != name]
-    return ", ".join(one.addresses[0].host if one.addresses else f"anywhere ({one.name})" for one in others)
+    hosts = (one.addresses[0].host if one.addresses else f"anywhere ({one.name})" for one in others)
+    return ", ".join(dict.fromkeys(hosts))

@@ -98,13 +98,18 @@ def join(
     federation = Federation.load(peers_file)
     access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
     site = LocalInputs(federation, access, data, columns, _task_path(federation, task_file))
-    command = f"p2pfl join --peers {peers_file.name} --data their.csv"
     watch = Watch(
-        federation.roster, federation.rounds, command, max_epsilon=federation.privacy.max_epsilon, tell=monitor.tell
+        federation.roster,
+        federation.rounds,
+        "p2pfl join --peers {peers} --data their.csv",
+        peers_file=peers_file.name,
+        max_epsilon=federation.privacy.max_epsilon,
+        tell=monitor.tell,
     )
     if check:
-        _trainer(site)
-        facts = asyncio.run(links_of(federation, access, watch))
+        with monitor.running(federation, "join --check"):
+            _trainer(site, monitor.tell)
+            facts = asyncio.run(links_of(federation, access, watch, monitor))
         output.result(check_text(facts), facts, as_json)
         raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
     with monitor.running(federation, "join"):

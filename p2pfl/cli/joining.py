@@ -17,7 +17,7 @@ from p2pfl.cli.monitor import Monitor
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.home.keyslots import KeySource
-from p2pfl.node.progress import Observer
+from p2pfl.node.progress import EpochBegan, Observer
 
 if TYPE_CHECKING:
     from p2pfl.mesh.proxy import Proxy
@@ -132,6 +132,9 @@ class Access:
             proxy=self.proxy.proxy(),
             agreement=self.document,
         ) as peer:
+            if peer.federation.roster.epoch != federation.roster.epoch:  # the file that was named is of an earlier one
+                roster = peer.federation.roster
+                monitor.with_(observer)(EpochBegan(roster.epoch, roster.names, roster))
             if self.document is not None and federation.agreement is not None:
                 options["agreement"] = federation.agreement.hex()
             noted = OperatorEntry(time=peer.logs.time, command=command, options=options)

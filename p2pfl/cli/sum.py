@@ -111,7 +111,8 @@ def sum_(
     federation = Federation.load(peers_file)
     given = own_values(value, file, column)
     mine = parts(statistic, given)
-    watch = Watch(federation.roster, 1, f"p2pfl sum --peers {peers_file.name} --value -", tell=monitor.tell)
+    command = "p2pfl sum --peers {peers} --value -"
+    watch = Watch(federation.roster, 1, command, peers_file=peers_file.name, tell=monitor.tell)
     asked = Asked(query or statistic, limit, decimals, patience_s)
     access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
 

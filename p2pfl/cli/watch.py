@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, assert_never
 
 from p2pfl.cli.output import amount, duration, progress
@@ -21,7 +21,7 @@ LATELY_S: Final = 10.0  # who was heard of since then is there, and only busy
 
 
 class Watch:
-    """An observer that prints. `command` is what a silent site's person should run."""
+    """An observer that prints. `command` is what a silent site's person should run, {peers} in place of peers.yaml."""
 
     def __init__(
         self,
@@ -29,12 +29,15 @@ class Watch:
         rounds: int,
         command: str,
         *,
+        peers_file: str = "peers.yaml",
         max_epsilon: float = 0.0,
         tell: Callable[[str], None] = progress,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._roster, self._rounds, self._command, self._max_epsilon = roster, rounds, command, max_epsilon
-        self._tell, self._now = tell, now
+        self._tell, self._now, self._peers_file = tell, now, peers_file
+        self._first = frozenset(roster.names)  # the sites that the file lists that this one was started with
+        self._number = 0  # of the round under way
         self._waited: tuple[tuple[str, ...], float] = ((), 0.0)
         self._metric: float | None = None
         self._seen: set[str] = set()
@@ -49,18 +52,21 @@ class Watch:
         """Print what `event` says, if it is worth a line."""
         match event:
             case events.Listening():
-                self._tell(f"listening at {event.address}" if event.address else "no port: this site dials the others")
+                listens = event.address != events.NO_PORT
+                self._tell(f"listening at {event.address}" if listens else "no port: this site dials the others")
             case events.LinkCameUp():
                 self._link_up(event)
             case events.LinkWentDown():
                 # Told only when somebody waits: a link that is back at once, or a site that is done, is no news.
-                self._down[event.peer] = event.reason
+                self._down[event.peer] = event.reason.rstrip(".")  # an error's sentence, which goes on here
             case events.LinkRefused():
                 self._tell(f"no link with {event.peer or 'somebody'}:\n{event.error.render()}")
             case events.StillWaiting():
                 self._waiting(event)
-            case events.PassCharged() | events.PassTrained() | events.PhaseEntered():
+            case events.PassCharged() | events.PassTrained():
                 pass  # the round's line says ε and how long it took
+            case events.PhaseEntered():
+                self._number = event.round
             case events.AttemptAbandoned():
                 self._abandoned(event)
             case events.RoundLeft():
@@ -93,13 +99,13 @@ class Watch:
         self.paths[peer] = {"path": event.path, "via": event.via}
 
     def _abandoned(self, event: events.AttemptAbandoned) -> None:
-        whom = ", ".join(event.waited_for) or "nobody in particular"
-        self._tell(f"round {event.round}  attempt {event.attempt} abandoned, waiting for {whom}; nothing is lost")
+        self._tell(
+            f"round {event.round}  attempt {event.attempt} abandoned{_waiting(event.waited_for)}; nothing is lost"
+        )
 
     def _left(self, event: events.RoundLeft) -> None:
-        whom = ", ".join(event.lacking) or "nobody in particular"
         spent = "what this site sent is spent, and its sum may still come out" if event.sent else "nothing was sent"
-        self._tell(f"round {event.round}  attempt {event.attempt} left behind, waiting for {whom}; {spent}")
+        self._tell(f"round {event.round}  attempt {event.attempt} left behind{_waiting(event.lacking)}; {spent}")
 
     def _change(self, event: events.ChangeApproved) -> None:
         steps = [
@@ -109,7 +115,10 @@ class Watch:
             *([f"{event.hub} is the hub"] if event.hub else []),
         ]
         what = ", ".join(steps) or "other addresses"
-        self._tell(f"approved: epoch {event.epoch}, not before round {event.from_round}: {what}")
+        when = (
+            f"not before round {event.from_round}" if event.from_round > self._number else "with one of the next rounds"
+        )
+        self._tell(f"approved: epoch {event.epoch}, {when}: {what}")
 
     def _breach(self, event: events.RuleBroken) -> None:
         """Once in a while for each peer and kind: a liar does not fill anybody's screen."""
@@ -142,9 +151,18 @@ class Watch:
             return f"{event.missing.get(name, 'its next message')} has not come yet"
         listed = ", ".join(map(str, self._roster[name].addresses))
         where = f"listed at {listed}" if listed else "it dials, and is listed nowhere"
+        command = self._command_at(name)
         if seen is None:
-            return f"never seen ({where}); there, run: {self._command}"
-        return f"last seen {duration(seen)} ago ({where}); if it stopped, there run again: {self._command}"
+            return f"never seen ({where}); there, run: {command}"
+        return f"last seen {duration(seen)} ago ({where}); if it stopped, there run again: {command}"
+
+    def _command_at(self, name: str) -> str:
+        """What is run at that site; one that has joined since has no file of the epoch that this one began with."""
+        if name in self._first:
+            return self._command.format(peers=self._peers_file)
+        file = f"peers-{self._roster.epoch}.yaml"
+        command = self._command.format(peers=file)
+        return f"{command}   ({file}: of epoch {self._roster.epoch}, by p2pfl peers adopt CHANGE -o {file})"
 
     def _round(self, event: events.RoundFinal) -> None:
         self.rounds.append(event)
@@ -178,6 +196,10 @@ class Watch:
             return f"sent {amount(sent)}"
         dense = dense_bytes(len(self._roster.names), parameters, 1)
         return f"sent {amount(sent)} (dense {amount(dense)}, {100 * (sent / dense - 1):+.1f} %)"
+
+
+def _waiting(names: Sequence[str]) -> str:
+    return f", waiting for {', '.join(names)}" if names else ""
 
 
 def _parameters(configuration: Mapping[str, Any]) -> int:

@@ -146,8 +146,8 @@ class MetricsLibraryMissing(LocalFault):
     """Metrics need the package prometheus-client, which is not installed here."""
 
     code = "P2P-USE-033"
-    likely = ("p2pfl was installed without its optional part",)
-    command = "pip install 'p2pfl-mesh[metrics]'"
+    likely = ("the extra [metrics] was left out when p2pfl was installed from its checkout: install it there",)
+    command = "pip install '.[metrics]'"
 
 
 class NotReadable(LocalFault):

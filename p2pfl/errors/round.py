@@ -182,8 +182,12 @@ class RolledBack(IntegrityError):
     """This site's home is older than what {peer} holds under this site's own signature."""
 
     code = "P2P-ROUND-032"
-    likely = ("the home was restored from a snapshot or backup", "a second copy of this home is running elsewhere")
-    command = "p2pfl ledger verify"
+    likely = (
+        "a second copy of this home is running elsewhere: end that one, and go on with the newer of the two",
+        "the home was restored from a snapshot or backup: where no newer one is left, go on with a new identity, which "
+        "the others take up by `p2pfl peers propose remove OLD add NEW.card`",
+    )
+    command = "p2pfl init --name NEW --home NEW"
 
 
 class PeersFileDiffers(ConfigurationError):
@@ -249,8 +253,12 @@ class ModelLost(IntegrityError):
     """The model on this disk is not the one that the ledger names."""
 
     code = "P2P-ROUND-040"
-    likely = ("a checkpoint was restored from a backup", "the disk is failing")
-    command = "p2pfl ledger verify"
+    likely = (
+        "the checkpoints alone were restored from a backup: restore the whole home, of one moment",
+        "the disk is failing: every other site holds the model; go on with a new identity on another disk, which the "
+        "others take up by `p2pfl peers propose remove OLD add NEW.card`",
+    )
+    command = "p2pfl init --name NEW --home NEW"
 
 
 class RunUnderWay(ConfigurationError):

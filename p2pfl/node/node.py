@@ -32,7 +32,7 @@ from p2pfl.node.hello import PEERS_ITEM, Greetings, Standing
 from p2pfl.node.inbox import Breach, Inbox, LocalEvent, UnknownRuns, Waiting
 from p2pfl.node.logs import Logs, pledge_of
 from p2pfl.node.pending_change import PendingChange
-from p2pfl.node.progress import Listening, Observer
+from p2pfl.node.progress import NO_PORT, Listening, Observer
 from p2pfl.node.runs.sizes import check_support, sum_bytes
 from p2pfl.node.source import ActiveRun, Source
 from p2pfl.roster import Address
@@ -106,7 +106,7 @@ class Node:
             self.greetings.remember(heard)
         await self.mesh.start()
         await asyncio.to_thread(self.logs.started, self.incarnation)
-        self.observer(Listening(str(self._listen_on) if self._listen_on else "nowhere (dials out)"))
+        self.observer(Listening(str(self._listen_on) if self._listen_on else NO_PORT))
         self._spawn(self.inbox.listen())
         for peer in self.federation.roster.names:
             if peer != self.name:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from p2pfl.errors import P2PFLError
 from p2pfl.roster import Roster
 
+NO_PORT: Final = "nowhere (dials out)"  # the address of a node that does not listen
+
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The node has started. `address` is where it listens, or words that say that it does not."""
+    """The node has started. `address` is where it listens, or "nowhere (dials out)"."""
 
     kind: ClassVar[str] = "listening"
     address: str

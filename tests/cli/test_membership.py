@@ -21,6 +21,7 @@ from typing import Any, cast
 import pytest
 
 from p2pfl.cli.main import run
+from p2pfl.cli.peers.changes import begins
 from p2pfl.codec import read_facts
 from p2pfl.errors.membership import Revoked
 from p2pfl.federation import Federation, changefile, draft
@@ -408,6 +409,12 @@ def test_a_step_that_cannot_be_is_refused_before_anything_is_signed(
     assert f"error {code}:" in capsys.readouterr().err
     assert not Path("change.yaml").exists()
     proposed("remove", "eve")
+
+
+def test_a_change_is_never_said_to_begin_with_a_round_that_is_past() -> None:
+    change = cast(Change, SimpleNamespace(facts={"from_round": 2, "of": "training"}))
+    assert begins(change, 1) == "not before round 2 of the training"
+    assert begins(change, 2) == begins(change, 30) == "with one of the next rounds of the training"
 
 
 def test_before_the_ledger_has_begun_there_is_nothing_to_change(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

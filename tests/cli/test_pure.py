@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from p2pfl.cli.demo import _place
+from p2pfl.cli.firewall import firewall_lines
 from p2pfl.cli.inputs import own_values, parts, read_off
 from p2pfl.cli.joining import Access, ProxyChoice
 from p2pfl.cli.main import run
@@ -25,10 +26,17 @@ from p2pfl.cli.watch import Watch
 from p2pfl.errors import federation as leaves
 from p2pfl.errors import people
 from p2pfl.errors import round as rounds
+from p2pfl.errors.mesh import KeyNotListed
+from p2pfl.federation import Federation
 from p2pfl.node.progress import (
+    NO_PORT,
+    AttemptAbandoned,
+    ChangeApproved,
+    EpochBegan,
     LinkCameUp,
     LinkRefused,
     LinkWentDown,
+    Listening,
     PassCharged,
     PassTrained,
     PhaseEntered,
@@ -40,7 +48,7 @@ from p2pfl.node.progress import (
     StillWaiting,
 )
 from p2pfl.peer import SumResult
-from p2pfl.roster import Address
+from p2pfl.roster import Address, Member, Roster
 from tests.federation.sample import NAMES, peers_yaml
 
 ROUND = RoundFinal(
@@ -76,15 +84,13 @@ DOCUMENTED = {
 
 
 def watching(tmp_path: Path) -> tuple[Watch, list[str], list[float]]:
-    from p2pfl.federation import Federation
-
     lines: list[str] = []
     clock = [0.0]
     roster = Federation.parse(peers_yaml()).roster
     watch = Watch(
         roster,
         8,
-        "p2pfl join --peers peers.yaml --data their.csv",
+        "p2pfl join --peers {peers} --data their.csv",
         max_epsilon=4.0,
         tell=lines.append,
         now=lambda: clock[0],
@@ -248,8 +254,68 @@ def test_a_round_left_behind_says_who_lacked_and_what_was_sent(tmp_path: Path) -
     assert lines == [
         "round 4  attempt 1 left behind, waiting for st-olav, uppsala; what this site sent is spent, "
         "and its sum may still come out",
-        "round 5  attempt 0 left behind, waiting for nobody in particular; nothing was sent",
+        "round 5  attempt 0 left behind; nothing was sent",
     ]
+
+
+def test_an_attempt_that_no_site_held_up_names_none(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(AttemptAbandoned(4, 1, ["st-olav", "uppsala"]))
+    watch(AttemptAbandoned(4, 2, []))
+    assert lines == [
+        "round 4  attempt 1 abandoned, waiting for st-olav, uppsala; nothing is lost",
+        "round 4  attempt 2 abandoned; nothing is lost",
+    ]
+
+
+def test_a_site_without_a_port_says_so(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(Listening(NO_PORT))
+    watch(Listening("127.0.0.1:7401"))
+    assert lines == ["no port: this site dials the others", "listening at 127.0.0.1:7401"]
+
+
+def test_an_error_that_ended_a_link_is_told_in_one_sentence(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(LinkWentDown("uppsala", KeyNotListed(peer="uppsala", evidence="").happened))
+    watch(StillWaiting(1, "share", {"uppsala": "its root"}, {"uppsala": 75.0}))
+    assert lines[0].endswith("; it is dialled again")
+    assert ".;" not in lines[0]
+
+
+def test_a_change_is_due_after_the_round_under_way_and_never_before_a_past_one(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    fay = {"added": ["fay"], "removed": [], "rotated": [], "hub": None}
+    watch(PhaseEntered(30, 0, "share"))
+    for from_round in (2, 30, 31):
+        watch(ChangeApproved(2, from_round, **fay))
+    assert lines == [
+        "approved: epoch 2, with one of the next rounds: fay joins",
+        "approved: epoch 2, with one of the next rounds: fay joins",
+        "approved: epoch 2, not before round 31: fay joins",
+    ]
+
+
+def test_a_newcomer_is_told_of_the_file_of_its_own_epoch(tmp_path: Path) -> None:
+    """The others go on with the file that they have; a site that has joined since is in none of an earlier epoch."""
+    watch, lines, _ = watching(tmp_path)
+    first = Federation.parse(peers_yaml()).roster
+    fay = Member("fay", bytes(31) + b"\x07", (Address("10.0.0.1", 7009),))
+    watch(EpochBegan(2, (*NAMES, "fay"), Roster(2, (*first.members, fay))))
+    watch(StillWaiting(31, "share", {}, {"fay": None, "uppsala": None}))
+    assert lines[1:] == [
+        "waiting for fay: never seen (listed at 10.0.0.1:7009); there, run: p2pfl join --peers peers-2.yaml --data "
+        "their.csv   (peers-2.yaml: of epoch 2, by p2pfl peers adopt CHANGE -o peers-2.yaml)",
+        "waiting for uppsala: never seen (listed at 10.0.0.1:7002); there, run: p2pfl join --peers peers.yaml --data "
+        "their.csv",
+    ]
+
+
+def test_a_host_of_several_sites_is_named_once_to_the_firewall() -> None:
+    first = Federation.parse(peers_yaml()).roster
+    assert " ".join(firewall_lines(first)[0].split()) == (
+        "charite in TCP 7000 from 10.0.0.1 out TCP to 10.0.0.1:7001 (st-olav), 10.0.0.1:7002 (uppsala)"
+    )
 
 
 def test_rounds_that_are_taken_over_are_told_with_whose_ledger_they_came_from(tmp_path: Path) -> None:

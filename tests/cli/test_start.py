@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from tests.cli.sites import Sites, Start, said
+from tests.cli.sites import Sites, Start, ended, said
 
 HEAVY = ("torch", "opacus", "scipy", "pandas", "safetensors")
 
@@ -55,6 +56,17 @@ def test_a_sum_loads_no_torch(sites: Sites) -> None:
     found = loaded(sites, "sum", *sites.common(sites.names[0]), "--value", "1", "--wait", "0.1")
     assert not found & {*HEAVY}
     assert "numpy" in found
+
+
+@pytest.mark.parametrize(
+    ("option", "code"), [("--log=no/such/folder/log", "P2P-USE-030"), ("--metrics=PORT", "P2P-USE-032")]
+)
+def test_a_check_tries_the_log_and_the_metrics(sites: Sites, start: Start, option: str, code: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        option = option.replace("PORT", str(taken.getsockname()[1]))
+        status, _, err = ended(start(*sites.join(sites.names[0], "--check", "--wait", "1", option)))
+    assert f"error {code}: " in err
+    assert status in (1, 2)
 
 
 def test_a_verb_that_needs_torch_says_so_before_it_loads_it(sites: Sites, start: Start) -> None:

@@ -9,7 +9,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options, write_new
-from p2pfl.cli.peers.changes import change_facts, merged, signature_lines, signers
+from p2pfl.cli.peers.changes import change_facts, merged, rounds_done, signature_lines, signers
 from p2pfl.errors.membership import ChangeIncomplete
 from p2pfl.federation import Federation
 from p2pfl.home import Home
@@ -39,7 +39,8 @@ def adopt(
         if lacking := lineage.lacking(change):
             raise ChangeIncomplete(source=files[0], lacking=lacking, evidence=f"signed by {signers(lineage, change)}")
         keep_change(opened, change)
+        done = rounds_done(opened, change.facts["of"])
     if target is not None:
         write_new(target, change.federation().raw)
-    lines = signature_lines(lineage, change, files[0], complete=True)
+    lines = signature_lines(lineage, change, files[0], complete=True, done=done)
     output.result("\n".join(lines), change_facts(files[0], change, lineage), as_json)

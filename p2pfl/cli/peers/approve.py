@@ -15,6 +15,7 @@ from p2pfl.cli.peers.changes import (
     confirm,
     keep_if_complete,
     merged,
+    rounds_done,
     sign_once,
     signature_lines,
     yes_option,
@@ -41,12 +42,13 @@ def approve(
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         federation, lineage = standing(opened, Federation.load(peers_file))
         change = merged(files, federation, lineage)
-        for line in change_lines(federation, change):
+        done = rounds_done(opened, change.facts["of"])
+        for line in change_lines(federation, change, done):
             output.progress(line)
         if not yes:
             confirm(f"sign it as {opened.name}?")
         change = sign_once(opened, change, lineage)
         write_over(files[0], changefile.to_bytes(change))
         complete = keep_if_complete(opened, change, lineage)
-    lines = signature_lines(lineage, change, files[0], complete)
+    lines = signature_lines(lineage, change, files[0], complete, done)
     output.result("\n".join(lines), change_facts(files[0], change, lineage), as_json)

@@ -19,6 +19,8 @@ from p2pfl.federation.federation import difference, settings_of
 from p2pfl.federation.membership import RUNS, Change, Lineage
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint
+from p2pfl.ledger import entry as entries
+from p2pfl.ledger.log import Log
 from p2pfl.node.epochs import keep_change
 from p2pfl.roster import Quorums
 
@@ -90,7 +92,25 @@ def keep_if_complete(home: Home, change: Change, lineage: Lineage) -> bool:
     return True
 
 
-def change_lines(federation: Federation, change: Change) -> list[str]:
+def rounds_done(home: Home, of: str) -> int:
+    """The last final round of the runs that a change counts, by this home's ledger; 0 before the first."""
+    records = (entries.read_record(one.record) for one in Log.open(home, "federation").records())
+    rounds = (held for held in records if held["kind"] == "round")
+    return max(
+        (held["round"] for held in rounds if (held["configuration"].get("purpose") == "sum") == (of == "sums")),
+        default=0,
+    )
+
+
+def begins(change: Change, done: int) -> str:
+    """When the change comes into force; `done` as in `rounds_done`."""
+    held = change.facts
+    if held["from_round"] <= done:
+        return f"with one of the next rounds of the {held['of']}"
+    return f"not before round {held['from_round']} of the {held['of']}"
+
+
+def change_lines(federation: Federation, change: Change, done: int) -> list[str]:
     """The difference line by line, and the words of every key that is new."""
     new, held = change.federation(), change.facts
     told = difference(federation.raw, new.raw, f"epoch {federation.roster.epoch}", f"epoch {held['epoch']}")
@@ -98,23 +118,24 @@ def change_lines(federation: Federation, change: Change) -> list[str]:
     quorums: Quorums = new.roster.quorums
     lines = [
         told.rstrip("\n"),
-        f"not before round {held['from_round']} of the {held['of']}",
+        begins(change, done),
         *([f"{new.hub} is the hub then"] if new.hub != federation.hub else []),
         f"then {quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie",
     ]
     return [*lines, *(["new keys; have their words read to you by those whose they are:"] if words else []), *words]
 
 
-def signature_lines(lineage: Lineage, change: Change, path: Path, complete: bool) -> list[str]:
-    held = change.facts
-    lines = [f"{path}: signed by {signers(lineage, change)}; {lineage.roster.quorums.q} of the "
-             f"{lineage.roster.quorums.n} sites of epoch {lineage.roster.epoch} are needed"]  # fmt: skip
+def signature_lines(lineage: Lineage, change: Change, path: Path, complete: bool, done: int) -> list[str]:
+    """Who has signed the change, and what happens next; `done` as in `rounds_done`."""
+    held, quorums = change.facts, lineage.roster.quorums
+    sites = f"{quorums.q} of the {quorums.n} sites of epoch {lineage.roster.epoch} are needed"
+    lines = [f"{path}: signed by {signers(lineage, change)}; {sites}"]
     if complete:
-        return [*lines, f"it is approved, and begins with round {held['from_round']} or the next one after it; a join "
-                "that runs hands it to the others"]  # fmt: skip
+        with_ = "one of the next rounds" if held["from_round"] <= done else f"round {held['from_round']} or a later one"
+        return [*lines, f"it is approved, and begins with {with_}; a join that runs hands it to the others"]
     joins = [f"  p2pfl peers accept {path.name}     (at {', '.join(held['added'])})"] if "agreement" in held else []
-    return [*lines, f"still lacking: {lineage.lacking(change)}; hand this file on, and there run",
-            f"  p2pfl peers approve {path.name}", *joins]  # fmt: skip
+    lacking = f"still lacking: {lineage.lacking(change)}; hand this file on, and there run"
+    return [*lines, lacking, f"  p2pfl peers approve {path.name}", *joins]
 
 
 def signers(lineage: Lineage, change: Change) -> str:

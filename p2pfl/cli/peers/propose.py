@@ -14,6 +14,7 @@ from p2pfl.cli.peers.changes import (
     change_lines,
     check_due,
     keep_if_complete,
+    rounds_done,
     sign_once,
     signature_lines,
     signed_record,
@@ -68,7 +69,8 @@ def propose(
             change = sign_once(opened, Change(record, {}), lineage)
             write(changefile.to_bytes(change))
         complete = keep_if_complete(opened, change, lineage)
-    lines = [*change_lines(federation, change), *signature_lines(lineage, change, target, complete)]
+        done = rounds_done(opened, change.facts["of"])
+    lines = [*change_lines(federation, change, done), *signature_lines(lineage, change, target, complete, done)]
     output.result("\n".join(lines), change_facts(target, change, lineage), as_json)
 
 

@@ -194,5 +194,5 @@ class SumRun:
     def left(self, effect: e.LeftBehind) -> None:
         """Tell whoever waits for the sum. Raises SumLeftBehind."""
         said = "this site's vector was sent, and its sum may still come out" if effect.sent else "nothing was sent"
-        lacking = ", ".join(effect.lacking) or "nobody in particular"
-        raise SumLeftBehind(round=effect.round, sent=said, evidence=f"waited for {lacking}")
+        lacking = f"waited for {', '.join(effect.lacking)}" if effect.lacking else "no site was named as missing"
+        raise SumLeftBehind(round=effect.round, sent=said, evidence=lacking)
