@@ -23,6 +23,7 @@ from p2pfl.codec import facts
 from p2pfl.home import Home
 from p2pfl.home.disk import Disk
 from p2pfl.home.keyslots import KeyFile
+from p2pfl.home.segments import SegmentFiles
 from p2pfl.keys import Identity, digest, signing_input
 from p2pfl.ledger.entry import FIRST, Entry
 from p2pfl.ledger.federation_kinds import GenesisEntry
@@ -173,12 +174,12 @@ def main() -> int:
         with opened(at, "one") as one, opened(at, "groups") as groups, opened(at, "read") as read:
             singly, grouped = Log.open(one, "site"), Log.open(groups, "site")
             Log.open(read, "site").extend(items)
-            whole = read_log(read.segments("site"), "site").chain
+            whole = read_log(SegmentFiles(read, "site"), "site").chain
             tasks = {
                 "one": lambda: [singly.append(record) for record, _ in alone],
                 "groups": lambda: [grouped.extend(items[k : k + GROUP]) for k in range(0, len(items), GROUP)],
                 "disk": lambda: synced(one.disk, at, len(alone)),
-                "read": lambda: read_log(read.segments("site"), "site"),
+                "read": lambda: read_log(SegmentFiles(read, "site"), "site"),
                 "chain": lambda: chained(whole),
                 "signatures": lambda: checked(federation),
                 "bare": bare(federation),

@@ -17,11 +17,11 @@ from typing import Final, NoReturn
 
 from p2pfl.errors.home import DiskFull, DiskRefused, SyncFailed
 
-Fault = Callable[[str, Path], None]  # called with (step, path) before the step; what it raises happens instead
+Fault = Callable[[str, Path], None]  # called with (step, path) before each step; may raise in its place
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 NEW: Final = ".new"  # the suffix of a file that is not yet renamed into its place
-AFRESH: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW  # nobody else's file is written, nor what a link leads to
+AFRESH: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW  # writes to no file that is there, and through no link
 
 
 def no_fault(step: str, path: Path) -> None:
@@ -29,7 +29,7 @@ def no_fault(step: str, path: Path) -> None:
 
 
 def _unused(new: Path) -> Path:
-    """`new`, at which nothing is: what a crash left, or somebody laid there, is gone."""
+    """`new`, after removing whatever a crash or somebody left there."""
     new.unlink(missing_ok=True)
     return new
 
@@ -49,23 +49,23 @@ class Disk:
         raise DiskRefused(evidence=f"{error.strerror or error}", step=step, path=path) from None
 
     def fail(self, why: str) -> None:
-        """From now on nothing is written: what the medium holds is no longer known."""
+        """Refuse every write from now on: what the medium holds is no longer known."""
         self._failed = self._failed or why
 
-    def check(self, path: Path) -> None:
+    def check_usable(self, path: Path) -> None:
         """Raises SyncFailed once something has failed for good."""
         if self._failed:
             raise SyncFailed(evidence=self._failed, path=path, home=self.home)
 
     def open(self, path: Path, flags: int) -> int:
         """A descriptor for writing; a file that is made has mode 0600."""
-        self.check(path)
+        self.check_usable(path)
         self.fault("open", path)
         return os.open(path, flags | os.O_WRONLY | os.O_CLOEXEC, 0o600)
 
     def write(self, descriptor: int, data: bytes, path: Path) -> None:
         """All of `data`, or OSError with some of it written. Not yet durable."""
-        self.check(path)
+        self.check_usable(path)
         view = memoryview(data)
         # Under a fault hook in two halves, so that it can strike with part of the data on the disk.
         parts = (view,) if self.fault is no_fault else (view[: len(view) // 2], view[len(view) // 2 :])
@@ -75,7 +75,7 @@ class Disk:
                 part = part[os.write(descriptor, part) :]
 
     def sync(self, descriptor: int, path: Path) -> None:
-        """What was written is on the medium. Raises SyncFailed, and then for ever."""
+        """What was written is on the medium. Raises SyncFailed; after that every step does."""
         try:
             self.fault("fsync", path)
             if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone stops at the drive's cache
@@ -119,7 +119,7 @@ class Disk:
         self.sync_directory(path.parent)
 
     def show(self, path: Path, pieces: Iterable[bytes] | None) -> None:
-        """`path` holds the pieces, whole, or is gone. It is of this moment: not durable, and no step for a fault."""
+        """`path` holds the pieces, whole, or is gone. Not durable, and no `Fault` is told of it."""
         new = path.with_name(path.name + NEW)
         try:
             if pieces is None:
@@ -172,7 +172,7 @@ class Appender:
         self._size += len(data)
 
     def _take_back(self) -> None:
-        """Cut off what a failed write left: a later segment may only stand behind one that ends well."""
+        """Cut off what a failed write left: a later segment may only follow one that ends well."""
         try:
             os.ftruncate(self._descriptor, self._size)
             if not self._size:

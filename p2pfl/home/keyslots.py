@@ -1,9 +1,9 @@
 """The master key of a home, wrapped once per keyslot; any one of the keys opens it.
 
-A slot is JSON that says how its key is come by (never the key), a salt, and the master key under AES-256-GCM. The
+A slot is JSON that says where its key comes from (never the key), a salt, and the master key under AES-256-GCM. The
 wrapping key is HKDF(key, salt); of a pass phrase it is the Argon2id of RFC 9106 first. Everything in the slot and the
 home's name are associated data: a slot that is edited, or moved to another home, does not open. A key command is
-never read from the home, only from whoever starts the program: a home that was written to by others runs nothing.
+never read from the home, only from the command line: a home that others wrote to runs nothing.
 docs/spec/home.md.
 """
 
@@ -41,9 +41,9 @@ VERSION: Final = 1
 KEY_BYTES: Final = 32
 SALT_BYTES: Final = 32
 NONCE: Final = bytes(12)  # a slot's salt is drawn anew whenever it is written, so no wrapping key is used twice
-LONGEST_KEY_TEXT: Final = 4096
+LONGEST_KEY_TEXT: Final = 4096  # bytes
 MOST_SLOTS: Final = 32
-LEAST_PASS_PHRASE: Final = 12
+LEAST_PASS_PHRASE: Final = 12  # characters
 COMMAND_SECONDS: Final = 60
 # RFC 9106 §4, second recommended option: 3 passes over 64 MiB with 4 lanes.
 ARGON2: Final[Mapping[str, int]] = {"iterations": 3, "memory_kib": 65536, "lanes": 4}
@@ -53,7 +53,7 @@ KEY_LINE: Final = re.compile(r"(?:p2pfl-key/1 (?P<name>[a-z][a-z0-9-]{0,30}) )?(
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One wrapped copy of the master key. `facts` says how its key is come by, and is authenticated."""
+    """One wrapped copy of the master key. `facts` says where the key of the slot comes from, and is authenticated."""
 
     kind: str
     facts: Mapping[str, int | str]
@@ -68,7 +68,7 @@ class Slot:
 
 
 class KeySource(ABC):
-    """One way to come by the key of a slot. `where` is printable: a path, a command, never the key."""
+    """One source of a slot's key. `where` is printable: a path, a command, never the key."""
 
     kind: ClassVar[str]
     label: ClassVar[str] = "keyslot/file"
@@ -80,7 +80,7 @@ class KeySource(ABC):
 
     @abstractmethod
     def obtain(self, name: str, facts: Mapping[str, int | str]) -> Secret:
-        """The key for the home `name`, by what the slot states. Raises the leaf that says why there is none."""
+        """The key for the home `name`, by what the slot states. Raises the error that says why there is none."""
 
     def facts(self) -> dict[str, int | str]:
         """What a new slot of this key states."""

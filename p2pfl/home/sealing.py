@@ -28,13 +28,13 @@ TAG_BYTES: Final = 16
 OVERHEAD_BYTES: Final = len(MAGIC) + SALT_BYTES + TAG_BYTES
 # Each key is used once, so the nonce need not vary (NIST SP 800-38D §8 asks for distinct pairs of key and nonce).
 NONCE: Final = bytes(12)
-PIECE_BYTES: Final = 1 << 20
+PIECE_BYTES: Final = 1 << 20  # of data sealed at a time
 EVIDENCE: Final = "state/evidence"
 
 
 @dataclass(frozen=True, slots=True)
 class ItemRule:
-    """One kind of sealed item: the names that it may have, the label of its key, and what it holds."""
+    """One kind of sealed item: a pattern of its names, the label of its key, and what it holds."""
 
     pattern: str
     label: str
@@ -45,15 +45,15 @@ LAYOUT: Final = (
     ItemRule("identity", "home/identity", "the site's Ed25519 key"),
     ItemRule("state/attempt", "home/state", "the attempt under way: what was sent, signed, and may still be revealed"),
     ItemRule(
-        "state/residual", "home/state", "the update that is paid for, and what sparsifying and quantising held back"
+        "state/residual", "home/state", "the update already charged for, and what sparsifying and quantising held back"
     ),
     ItemRule("state/account", "home/state", "the privacy account, over all runs"),
     ItemRule("state/sums/[01]", "home/state", "the masked sums of this round and of the last, fsynced before a READY"),
-    ItemRule("state/total", "home/state", "what the last final round is served from to peers that missed it"),
-    ItemRule("state/peers", "home/state", "what each peer was last heard to sign"),
-    ItemRule("state/links", "home/state", "the links of the process that is at work, for status"),
+    ItemRule("state/total", "home/state", "the last final round, as it is served to peers that missed it"),
+    ItemRule("state/peers", "home/state", "the last statements that each peer signed"),
+    ItemRule("state/links", "home/state", "the links of the running process, for `status`"),
     ItemRule("state/federation", "home/state", "the peers.yaml of the epoch that the home is in"),
-    ItemRule("state/progress", "home/state", "there while the ledger names a model that is still being fetched"),
+    ItemRule("state/progress", "home/state", "present while the ledger names a model that is still being fetched"),
     ItemRule(r"state/left/[0-7]", "home/state", "a round that was left behind and may still come to a sum"),
     ItemRule(r"state/left-sums/[0-7]", "home/state", "the masked sums of such a round"),
     ItemRule(rf"{EVIDENCE}/[0-9a-f]{{16}}", "home/state", "letters that prove that a peer broke the protocol"),
@@ -71,7 +71,7 @@ DIRECTORIES: Final = (
 )  # fmt: skip
 
 
-def row(item: str) -> ItemRule:
+def rule_of(item: str) -> ItemRule:
     """The table's row for `item`. Raises NotInLayout: what has no row cannot be stored."""
     for candidate in LAYOUT:
         if re.fullmatch(candidate.pattern, item):
@@ -80,7 +80,7 @@ def row(item: str) -> ItemRule:
 
 
 def _cipher(master: Secret, item: str, salt: bytes, tag: bytes | None) -> Cipher[GCM]:
-    key = derive(master.reveal(), row(item).label, item.encode(), salt=salt)
+    key = derive(master.reveal(), rule_of(item).label, item.encode(), salt=salt)
     return Cipher(AES256(key), GCM(NONCE, tag))
 
 

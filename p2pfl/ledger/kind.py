@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self, TypeVar
 
 from p2pfl.codec import Facts, facts
-from p2pfl.home.home import LogName
+from p2pfl.home.segments import LogName
 from p2pfl.roster import NAME
 
 HEX32: Final = re.compile(r"[0-9a-f]{64}")

@@ -22,8 +22,8 @@ from p2pfl.errors.ledger import (
 from p2pfl.federation.membership import genesis_digest
 from p2pfl.home import Home
 from p2pfl.home.disk import Appender
-from p2pfl.home.home import LogName
 from p2pfl.home.rekey import keys_of
+from p2pfl.home.segments import LogName, SegmentFiles
 from p2pfl.keys import SIGNATURE_BYTES, Identity
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger import note
@@ -61,7 +61,7 @@ class Log:
         LedgerShortened, LedgerRewritten, HeadRefused.
         """
         head_note = read_head(home, which)  # before the segments: a head never runs ahead of them
-        segments = home.segments(which)
+        segments = SegmentFiles(home, which)
         reading = read_log(segments, which)
         if reading.faults:
             first = reading.faults[0]
@@ -187,12 +187,12 @@ class Log:
 
     def _write(self, rows: Iterable[tuple[int, int, bytes, bytes, Mapping[str, bytes]]]) -> None:
         """Seal and append the frames, with one fsync."""
-        self._home.writable(f"ledger/{self.which}")
+        self._home.check_writable(f"ledger/{self.which}")
         data = b""
         if self._appender is None or self._sealer is None:
-            segments = self._home.segments(self.which)
-            number, salt, self._appender = segments.begin()
-            self._sealer = Sealer(segments.key(number, salt), salt)
+            segments = SegmentFiles(self._home, self.which)
+            number, salt, self._appender = segments.begin_segment()
+            self._sealer = Sealer(segments.key_of(number, salt), salt)
             data = header(salt)
         settled = self._sealer.frames
         frames = [

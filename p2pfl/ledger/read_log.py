@@ -37,11 +37,11 @@ class Finding:
 
 
 class StoredSegments(Protocol):
-    """What is read: `home.Segments`, or a test's."""
+    """What is read: `home.segments.SegmentFiles`, or a test's."""
 
     def numbers(self) -> list[int]: ...
-    def read(self, number: int) -> bytes: ...
-    def key(self, number: int, salt: bytes) -> Secret: ...
+    def read_segment(self, number: int) -> bytes: ...
+    def key_of(self, number: int, salt: bytes) -> Secret: ...
 
 
 @dataclass
@@ -103,14 +103,14 @@ def read_log(stored: StoredSegments, log: str) -> Reading:
             reading.findings.append(Finding(log, "the segment is missing", len(reading.chain.entries), missing))
     for number in numbers:
         try:
-            data = stored.read(number)
+            data = stored.read_segment(number)
         except FileNotFoundError:
             continue  # beside a writer: a segment whose first write failed is taken back; a gap is told above
         except OSError as error:
             what = f"the segment cannot be read: {error.strerror}"
             reading.findings.append(Finding(log, what, len(reading.chain.entries), number))
             continue
-        reader = SegmentReader(data, lambda salt, number=number: stored.key(number, salt))  # type: ignore[misc]
+        reader = SegmentReader(data, lambda salt, number=number: stored.key_of(number, salt))  # type: ignore[misc]
         for frame in reader:
             _take(reading, frame, number)
         if reader.damage is not None:

@@ -15,7 +15,7 @@ from p2pfl.errors.ledger import HeadRefused, LedgerRewritten, LedgerShortened
 from p2pfl.federation.membership import KIND as MEMBERSHIP
 from p2pfl.federation.membership import Epochs
 from p2pfl.home import Home
-from p2pfl.home.home import LogName
+from p2pfl.home.segments import LogName, SegmentFiles
 from p2pfl.keys import digest
 from p2pfl.keys import verify as signature_verifies
 from p2pfl.ledger import entry as entries
@@ -68,7 +68,7 @@ def verify(home: Home) -> Report:
 def _verify_log(home: Home, which: LogName, findings: list[Finding]) -> tuple[HashChain, str | None, LogFacts]:
     """One log's entries, the note of its newest head, and what was found of it."""
     text = read_head(home, which)  # before the segments: a head never runs ahead of them
-    reading = read_log(home.segments(which), which)
+    reading = read_log(SegmentFiles(home, which), which)
     findings += reading.findings
     chain, signed = reading.chain, 0
     if text is not None:

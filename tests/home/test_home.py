@@ -30,6 +30,7 @@ from p2pfl.errors.home import (
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.home.sealing import LAYOUT, OVERHEAD_BYTES, SALT_BYTES, seal, unseal
+from p2pfl.home.segments import SegmentFiles
 from p2pfl.keys import Secret
 from p2pfl.ledger.log import Log
 from tests.examples import examples
@@ -298,7 +299,7 @@ def test_a_reader_works_beside_a_writer_and_cannot_write(tmp_path: Path) -> None
             lambda: reader.replace("state/account", b""),
             lambda: reader.remove("state/account"),
             lambda: reader.publish_card(b""),
-            lambda: reader.segments("site").begin(),
+            lambda: SegmentFiles(reader, "site").begin_segment(),
         ):
             with pytest.raises(HomeIsReadOnly):
                 write()
@@ -347,9 +348,9 @@ def test_no_two_keys_of_a_home_are_the_same(tmp_path: Path) -> None:
             home.master,
             home.holdout_key(),
             home.query_key(),
-            home.segments("site").key(1, bytes(32)),
-            home.segments("federation").key(1, bytes(32)),
-            home.segments("site").key(2, bytes(32)),
+            SegmentFiles(home, "site").key_of(1, bytes(32)),
+            SegmentFiles(home, "federation").key_of(1, bytes(32)),
+            SegmentFiles(home, "site").key_of(2, bytes(32)),
         ]
         assert len({key.reveal() for key in keys}) == len(keys)
 

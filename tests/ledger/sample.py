@@ -10,8 +10,8 @@ from typing import Any
 from p2pfl import merkle
 from p2pfl.codec import facts
 from p2pfl.home import Home
-from p2pfl.home.home import LogName
 from p2pfl.home.keyslots import KeyFile
+from p2pfl.home.segments import LogName
 from p2pfl.keys import Identity, digest
 from p2pfl.ledger.federation_kinds import AgreementEntry, GenesisEntry
 from p2pfl.ledger.log import Log

@@ -12,6 +12,7 @@ from p2pfl import merkle
 from p2pfl.errors.home import DiskFull, HomeBusy, HomeIsReadOnly, SyncFailed
 from p2pfl.errors.ledger import OtherFederation, RecordRefused
 from p2pfl.home import Home
+from p2pfl.home.segments import SegmentFiles
 from p2pfl.ledger import entry
 from p2pfl.ledger.entry import FIRST, entry_hash
 from p2pfl.ledger.log import Log
@@ -29,7 +30,7 @@ def test_entries_come_back_in_order_over_restarts(tmp_path: Path) -> None:
         log = Log.open(at, "site")
         assert [each.record for each in log.records()] == [record for record, _ in records]
         assert [each.index for each in log.records()] == list(range(9))
-        assert at.segments("site").numbers() == [1, 2, 3]
+        assert SegmentFiles(at, "site").numbers() == [1, 2, 3]
         assert log.dropped == ()
 
 
@@ -57,18 +58,18 @@ def test_two_sites_with_other_signatures_and_segments_have_one_root(tmp_path: Pa
 
 def test_opening_makes_no_segment_and_appending_never_touches_an_old_one(tmp_path: Path) -> None:
     with filled(tmp_path) as at:
-        before = [at.segments("site").read(number) for number in (1, 2)]
+        before = [SegmentFiles(at, "site").read_segment(number) for number in (1, 2)]
         log = Log.open(at, "site")
-        assert at.segments("site").numbers() == [1, 2]
+        assert SegmentFiles(at, "site").numbers() == [1, 2]
         log.append(*site_records(1)[0])
         log.append(*site_records(1)[0])
-        assert at.segments("site").numbers() == [1, 2, 3]
-        assert [at.segments("site").read(number) for number in (1, 2)] == before
+        assert SegmentFiles(at, "site").numbers() == [1, 2, 3]
+        assert [SegmentFiles(at, "site").read_segment(number) for number in (1, 2)] == before
 
 
 def test_every_segment_has_a_salt_of_its_own(tmp_path: Path) -> None:
     with filled(tmp_path) as at:
-        salts = [at.segments(which).read(n)[16:48] for which in ("federation", "site") for n in (1, 2)]
+        salts = [SegmentFiles(at, which).read_segment(n)[16:48] for which in ("federation", "site") for n in (1, 2)]
         assert len(set(salts)) == 4
 
 
@@ -76,10 +77,10 @@ def test_a_restored_snapshot_repeats_no_salt(tmp_path: Path) -> None:
     with home(tmp_path) as at:
         write(at, "site", site_records(2), head=False)
         write(at, "site", site_records(1), head=False)
-        first = at.segments("site").read(2)
-        at.segments("site").path(2).unlink()  # what restoring the disk of yesterday does
+        first = SegmentFiles(at, "site").read_segment(2)
+        SegmentFiles(at, "site").path(2).unlink()  # what restoring the disk of yesterday does
         write(at, "site", site_records(1), head=False)
-        second = at.segments("site").read(2)
+        second = SegmentFiles(at, "site").read_segment(2)
         assert first[16:48] != second[16:48]
         assert first[48:] != second[48:]
 
@@ -170,7 +171,7 @@ def test_a_record_that_no_reader_would_understand_is_refused(tmp_path: Path) -> 
             with pytest.raises(RecordRefused):
                 log.append(bad, signed)
         assert len(log) == 0
-        assert at.segments("site").numbers() == []
+        assert SegmentFiles(at, "site").numbers() == []
 
 
 def test_a_home_of_another_federation_is_told_before_anything_is_sent(tmp_path: Path) -> None:
@@ -267,7 +268,7 @@ def test_no_secret_shows_when_a_log_is_printed(tmp_path: Path) -> None:
     with filled(tmp_path) as at:
         log = Log.open(at, "site")
         log.append(*site_records(1)[0])
-        shown = f"{log!r} {vars(log)} {at.segments('site').key(1, bytes(32))!r}"
+        shown = f"{log!r} {vars(log)} {SegmentFiles(at, 'site').key_of(1, bytes(32))!r}"
         assert at.master.reveal().hex() not in shown
-        assert at.segments("site").key(1, bytes(32)).reveal().hex() not in shown
+        assert SegmentFiles(at, "site").key_of(1, bytes(32)).reveal().hex() not in shown
         assert entry.render(log[0])

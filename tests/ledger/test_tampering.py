@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from p2pfl.errors import IntegrityError
 from p2pfl.errors.ledger import HeadRefused, LedgerDamaged, LedgerRewritten, LedgerShortened
 from p2pfl.home import Home
-from p2pfl.home.home import LogName
 from p2pfl.home.keyslots import KeyFile
+from p2pfl.home.segments import LogName, SegmentFiles
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.segment import HEAD, HEADER_BYTES, MARK, MOST_SEALED, MOST_WORK
 from p2pfl.ledger.verify import verify
@@ -47,8 +47,8 @@ def frames(data: bytes) -> list[tuple[int, int]]:
 
 def entry_at(home_: Home, which: LogName, number: int, place: int) -> int:
     """The entry that byte `place` of a segment belongs to; a header's bytes guard the first entry behind it."""
-    before = sum(len(frames(home_.segments(which).read(k))) for k in range(1, number))
-    inside = frames(home_.segments(which).read(number))
+    before = sum(len(frames(SegmentFiles(home_, which).read_segment(k))) for k in range(1, number))
+    inside = frames(SegmentFiles(home_, which).read_segment(number))
     return before + next((k for k, (_, end) in enumerate(inside) if place < end), len(inside))
 
 
@@ -56,7 +56,7 @@ class Changed:
     """Within it, one segment file holds other bytes (None: it is gone)."""
 
     def __init__(self, home_: Home, which: LogName, number: int, data: bytes | None) -> None:
-        self.path, self.data = home_.segments(which).path(number), data
+        self.path, self.data = SegmentFiles(home_, which).path(number), data
 
     def __enter__(self) -> None:
         self.before = self.path.read_bytes()
@@ -84,7 +84,7 @@ def named(error: IntegrityError) -> str:
 @pytest.mark.claim("LEDGER-1")
 @pytest.mark.parametrize("number", [1, 2])
 def test_every_byte_of_a_segment_is_guarded_and_the_entry_is_named(ledger: Home, number: int) -> None:
-    data = ledger.segments("site").read(number)
+    data = SegmentFiles(ledger, "site").read_segment(number)
     for place in range(len(data)):
         spoilt = bytearray(data)
         spoilt[place] ^= 1 << (place % 8)
@@ -93,7 +93,7 @@ def test_every_byte_of_a_segment_is_guarded_and_the_entry_is_named(ledger: Home,
 
 
 def entry_at_clean(home_: Home, number: int, place: int, data: bytes) -> int:
-    before = 0 if number == 1 else len(frames(home_.segments("site").read(1)))
+    before = 0 if number == 1 else len(frames(SegmentFiles(home_, "site").read_segment(1)))
     inside = frames(data)
     return before + next(k for k, (_, end) in enumerate(inside) if place < end)
 
@@ -103,7 +103,7 @@ def entry_at_clean(home_: Home, number: int, place: int, data: bytes) -> int:
 def test_any_change_of_any_bytes_is_found_by_open_and_by_verify(ledger: Home, data: st.DataObject) -> None:
     which = data.draw(st.sampled_from(WHICH))
     number = data.draw(st.sampled_from([1, 2]))
-    clean = ledger.segments(which).read(number)
+    clean = SegmentFiles(ledger, which).read_segment(number)
     place = data.draw(st.integers(0, len(clean) - 1))
     other = data.draw(st.binary(min_size=1, max_size=80).filter(lambda b: clean[place : place + len(b)] != b))
     expected = entry_at(ledger, which, number, place)
@@ -121,7 +121,7 @@ def test_any_change_of_any_bytes_is_found_by_open_and_by_verify(ledger: Home, da
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_segment_cut_at_any_length_is_found(ledger: Home, which: LogName, number: int) -> None:
-    data = ledger.segments(which).read(number)
+    data = SegmentFiles(ledger, which).read_segment(number)
     step = 1 if which == "site" else 7
     for length in range(0, len(data), step):
         expected = entry_at(ledger, which, number, length)
@@ -134,7 +134,7 @@ def test_a_segment_cut_at_any_length_is_found(ledger: Home, which: LogName, numb
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("number", [1, 2])
 def test_two_frames_swapped_are_found(ledger: Home, which: LogName, number: int) -> None:
-    data = ledger.segments(which).read(number)
+    data = SegmentFiles(ledger, which).read_segment(number)
     first, second = frames(data)[:2]
     swapped = data[: first[0]] + data[slice(*second)] + data[slice(*first)] + data[second[1] :]
     with Changed(ledger, which, number, swapped):
@@ -145,7 +145,7 @@ def test_two_frames_swapped_are_found(ledger: Home, which: LogName, number: int)
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_frame_written_twice_is_found_wherever_it_is(ledger: Home, which: LogName, number: int) -> None:
-    data = ledger.segments(which).read(number)
+    data = SegmentFiles(ledger, which).read_segment(number)
     for start, end in frames(data):
         for place in (end, len(data)):
             with Changed(ledger, which, number, data[:place] + data[start:end] + data[place:]):
@@ -157,7 +157,7 @@ def test_a_frame_written_twice_is_found_wherever_it_is(ledger: Home, which: LogN
 @pytest.mark.parametrize("which", WHICH)
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_frame_left_out_is_found(ledger: Home, which: LogName, number: int) -> None:
-    data = ledger.segments(which).read(number)
+    data = SegmentFiles(ledger, which).read_segment(number)
     for start, end in frames(data):
         expected = entry_at(ledger, which, number, start)
         with Changed(ledger, which, number, data[:start] + data[end:]):
@@ -180,13 +180,13 @@ def test_a_segment_that_is_gone_is_found(ledger: Home, which: LogName) -> None:
 
 
 def test_segments_that_change_places_are_found(ledger: Home) -> None:
-    one, two = (ledger.segments("site").read(number) for number in (1, 2))
+    one, two = (SegmentFiles(ledger, "site").read_segment(number) for number in (1, 2))
     with Changed(ledger, "site", 1, two), Changed(ledger, "site", 2, one):
         assert "entry 0" in named(refused(ledger, "site"))
 
 
 def test_a_segment_of_the_other_log_is_found(ledger: Home) -> None:
-    with Changed(ledger, "site", 1, ledger.segments("federation").read(1)):
+    with Changed(ledger, "site", 1, SegmentFiles(ledger, "federation").read_segment(1)):
         assert "entry 0" in named(refused(ledger, "site"))
 
 
@@ -270,8 +270,8 @@ def unsigned_tail(folder: Path) -> Home:
 
 def test_a_tail_torn_beyond_the_head_is_dropped_and_the_log_goes_on(tmp_path: Path) -> None:
     with unsigned_tail(tmp_path) as at:
-        segment = at.segments("site")
-        data = segment.read(2)
+        segment = SegmentFiles(at, "site")
+        data = segment.read_segment(2)
         last = frames(data)[-1]
         for length in (last[0] + 1, last[0] + HEAD.size + 3, last[1] - 1):
             segment.path(2).write_bytes(data[:length])
@@ -279,7 +279,7 @@ def test_a_tail_torn_beyond_the_head_is_dropped_and_the_log_goes_on(tmp_path: Pa
             assert any("unfinished" in finding.what for finding in verify(at).findings)
             log = Log.open(at, "site")
             assert (len(log), len(log.dropped), log.dropped[0].segment) == (5, 1, 2)
-            assert segment.read(2) == data[: last[0]]
+            assert segment.read_segment(2) == data[: last[0]]
             assert Log.open(at, "site").dropped == ()
         write(at, "site", site_records(2))
         assert len(Log.open(at, "site")) == 7
@@ -288,8 +288,8 @@ def test_a_tail_torn_beyond_the_head_is_dropped_and_the_log_goes_on(tmp_path: Pa
 
 def test_sectors_that_a_power_cut_left_zero_are_a_torn_tail(tmp_path: Path) -> None:
     with unsigned_tail(tmp_path) as at:
-        segment = at.segments("site")
-        data = segment.read(2)
+        segment = SegmentFiles(at, "site")
+        data = segment.read_segment(2)
         start, _ = frames(data)[-1]
         segment.path(2).write_bytes(data[:start] + bytes(2000))
         assert len(Log.open(at, "site")) == 5
@@ -297,8 +297,8 @@ def test_sectors_that_a_power_cut_left_zero_are_a_torn_tail(tmp_path: Path) -> N
 
 def test_any_changed_byte_of_an_unsigned_entry_is_no_torn_tail(tmp_path: Path) -> None:
     with unsigned_tail(tmp_path) as at:
-        segment = at.segments("site")
-        data = segment.read(2)
+        segment = SegmentFiles(at, "site")
+        data = segment.read_segment(2)
         for place in range(0, len(data), 5):
             spoilt = bytearray(data)
             spoilt[place] ^= 0x40
@@ -308,8 +308,8 @@ def test_any_changed_byte_of_an_unsigned_entry_is_no_torn_tail(tmp_path: Path) -
 
 def test_damage_dressed_as_a_power_cut_is_disproved_by_what_was_written_after_it(tmp_path: Path) -> None:
     with unsigned_tail(tmp_path) as at:
-        segment = at.segments("site")
-        data = segment.read(2)
+        segment = SegmentFiles(at, "site")
+        data = segment.read_segment(2)
         for start, end in frames(data)[:-1]:
             hole = bytes(end - start) if end - start > 600 else data[start : start + 4] + bytes(end - start - 4)
             endless = data[start : start + 8] + (1 << 20).to_bytes(4, "big") + data[start + HEAD.size : end]
@@ -333,10 +333,10 @@ def test_marks_without_end_behind_damage_cost_a_few_readings(tmp_path: Path, mon
         return One()
 
     with unsigned_tail(tmp_path) as at:
-        segment = at.segments("site")
-        start, _ = frames(segment.read(2))[-1]
+        segment = SegmentFiles(at, "site")
+        start, _ = frames(segment.read_segment(2))[-1]
         marks = b"".join(HEAD.pack(MARK, 0, (1 << 18) - 12 * k) for k in range(1 << 14))  # each claims all behind it
-        segment.path(2).write_bytes(segment.read(2)[:start] + bytes(600) + marks + bytes(1 << 18))
+        segment.path(2).write_bytes(segment.read_segment(2)[:start] + bytes(600) + marks + bytes(1 << 18))
         monkeypatch.setattr("p2pfl.ledger.segment.AESGCM", counted)
         assert "marks lie behind it" in named(refused(at, "site"))
         size = segment.path(2).stat().st_size

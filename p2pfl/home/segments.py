@@ -1,0 +1,75 @@
+"""The segment files of a home's two logs: which there are, their keys, and a new one to append to.
+
+What the bytes mean is the ledger's matter (`ledger/segment.py`). docs/spec/ledger.md §3.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final, Literal
+
+from p2pfl.errors.home import ItemDamaged
+from p2pfl.home.disk import Appender
+from p2pfl.home.home import Home
+from p2pfl.home.sealing import SALT_BYTES
+from p2pfl.keys import Secret, derive
+
+LogName = Literal["federation", "site"]
+SEGMENT: Final = re.compile(r"([0-9]{8})\.segment")
+
+
+class SegmentFiles:
+    """The segment files of one log: numbered from 1, each written by one process and never again."""
+
+    def __init__(self, home: Home, which: LogName) -> None:
+        self._home, self.which = home, which
+        self._directory = home.path / "ledger" / which
+
+    def numbers(self) -> list[int]:
+        """The numbers of the segments on the disk, ascending."""
+        try:
+            files = os.listdir(self._directory)
+        except OSError as error:  # never an empty log instead
+            home, item = self._home, f"ledger/{self.which}"
+            evidence = f"its directory: {error.strerror}"
+            raise ItemDamaged(evidence=evidence, item=item, name=home.name, path=home.path) from None
+        return sorted(int(found[1]) for found in map(SEGMENT.fullmatch, files) if found)
+
+    def path(self, number: int) -> Path:
+        """Where segment `number` lies."""
+        return self._directory / f"{number:08d}.segment"
+
+    def read_segment(self, number: int) -> bytes:
+        """The bytes of segment `number`, as far as they are written. Raises OSError."""
+        return self.path(number).read_bytes()
+
+    def key_of(self, number: int, salt: bytes) -> Secret:
+        """The key of the segment with that number and salt; the log's name is in it too."""
+        context = f"segment/{self.which}/{number}".encode()
+        return Secret(derive(self._home.master.reveal(), "home/ledger", context, salt=salt), f"key of segment {number}")
+
+    def begin_segment(self) -> tuple[int, bytes, Appender]:
+        """A new segment: its number, 32 fresh random bytes of salt, and the file to append to."""
+        self._home.check_writable(f"ledger/{self.which}")
+        number = max(self.numbers(), default=0) + 1
+        return number, self._home.draw(SALT_BYTES), Appender(self._home.disk, self.path(number))
+
+    def settle(self, number: int, size: int) -> None:
+        """Cut segment `number` to `size` bytes, durably; at size 0 remove it."""
+        self._home.check_writable(f"ledger/{self.which}")
+        path = self.path(number)
+        if size == 0:
+            self._home.disk.remove(path)
+            return
+        try:
+            descriptor = self._home.disk.open(path, 0)
+        except OSError as error:
+            self._home.disk.refuse("open", path, error)
+        try:
+            os.ftruncate(descriptor, size)
+            self._home.disk.sync(descriptor, path)
+        finally:
+            os.close(descriptor)
+        self._home.disk.sync_directory(self._directory)
