@@ -22,6 +22,7 @@ from p2pfl.cli.demo_peers import Children, free_ports
 from p2pfl.cli.options import json_option
 from p2pfl.cli.peers.create import task_lines
 from p2pfl.cli.reports import demo_facts, demo_text
+from p2pfl.errors import EXIT_INTEGRITY
 from p2pfl.errors.people import DemoHome, DemoPeerFailed, DemoPeers, NotWritten
 from p2pfl.federation import draft
 from p2pfl.federation.cards import Card
@@ -77,6 +78,8 @@ def demo(count: int, rounds: int | None, overrides: tuple[str, ...], home: Path 
         alone = sites_alone(place, peers_file, dealt)
         facts = demo_facts(peers_file, dealt.dataset, dealt.records, results, alone, time.monotonic() - begun)
         output.result(demo_text(facts, dealt.said, home), facts, as_json)
+        if not (facts["ledger"]["verified"] and facts["ledger"]["identical_roots"]):
+            raise click.exceptions.Exit(EXIT_INTEGRITY)
 
 
 def _place(home: Path | None) -> Path | None:

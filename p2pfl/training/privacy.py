@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -86,11 +86,18 @@ class Charge:
 
 
 class Account:
-    """All passes that were charged to one home's records."""
+    """All passes that were charged to one home's records, and the largest ε that was said of them at each δ.
 
-    def __init__(self, history: Iterable[Mechanism] = (), passes: int = 0) -> None:
+    An accountant's bound may sink by an additional pass (PRV: .011327 at four, .011314 at five), and with another
+    release of it. What was said once, and stands in ledgers, is never taken back: the largest figure counts.
+    """
+
+    def __init__(
+        self, history: Iterable[Mechanism] = (), passes: int = 0, largest: Mapping[float, float] | None = None
+    ) -> None:
         self._history: History = _joined(history)
         self._passes = passes
+        self._largest = dict(largest or {})  # by δ
 
     @property
     def history(self) -> History:
@@ -104,11 +111,11 @@ class Account:
 
     def epsilon(self, delta: float) -> float:
         """ε spent so far at `delta`; 0 for an empty history, inf where a step had no noise."""
-        return _epsilon(self._history, delta)
+        return max(_epsilon(self._history, delta), self._largest.get(delta, 0.0))
 
     def after(self, mechanism: Mechanism, delta: float) -> float:
         """ε if `mechanism` were charged too."""
-        return _epsilon(_joined((*self._history, mechanism)), delta)
+        return max(_epsilon(_joined((*self._history, mechanism)), delta), self.epsilon(delta))
 
     def check(self, privacy: Privacy) -> float:
         """Return ε after one more pass, charging nothing. Raises PassWouldOverspend (exit 4)."""
@@ -124,34 +131,32 @@ class Account:
 
         Raises PassWouldOverspend and then has charged nothing.
         """
-        self.check(privacy)
+        after = self.check(privacy)
         mechanism = Mechanism.of_pass(privacy)
         self._history = _joined((*self._history, mechanism))
         self._passes += 1
+        self._largest[privacy.delta] = after
         return Charge(mechanism, self._passes)
-
-    def merge(self, other: Account, delta: float) -> bool:
-        """Take over `other` when it spent more at `delta` (a peer remembers what our disk lost). True when taken."""
-        if other.epsilon(delta) <= self.epsilon(delta):
-            return False
-        self._history, self._passes = other._history, max(self._passes, other._passes)
-        return True
 
     def to_bytes(self) -> bytes:
         """Canonical JSON; home seals it."""
         rows = [mechanism.facts() for mechanism in self._history]
-        return facts({"version": VERSION, "passes": self._passes, "history": rows})
+        largest = {repr(delta): repr(epsilon) for delta, epsilon in self._largest.items()}
+        return facts({"version": VERSION, "passes": self._passes, "history": rows, "largest": largest})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Account:
         """The account that `to_bytes` wrote. Raises AccountUnreadable: an account is never begun anew instead."""
         try:
             row = read_facts(data)
-            if set(row) != {"version", "passes", "history"} or row["version"] != VERSION:
+            if set(row) != {"version", "passes", "history", "largest"} or row["version"] != VERSION:
                 raise ValueError(f"not version {VERSION}")
             if type(row["passes"]) is not int or row["passes"] < 0 or not isinstance(row["history"], list):
                 raise ValueError("passes or history")
-            found = cls([Mechanism.from_facts(dict(one)) for one in row["history"]], row["passes"])
+            largest = {float(delta): float(epsilon) for delta, epsilon in dict(row["largest"]).items()}
+            if not all(0.0 < delta < 1.0 and epsilon >= 0.0 for delta, epsilon in largest.items()):
+                raise ValueError("largest")
+            found = cls([Mechanism.from_facts(dict(one)) for one in row["history"]], row["passes"], largest)
             if found.to_bytes() != data:
                 raise ValueError("another spelling of it than the one that is written")
             return found

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pfl.cli import demo
 from p2pfl.cli.demo import _place
 from p2pfl.cli.firewall import firewall_lines
 from p2pfl.cli.inputs import own_values, parts, read_off
@@ -518,3 +519,22 @@ def test_no_proxy_counts_for_a_proxy_of_the_command_line_or_the_environment(monk
         assert proxy is not None
         assert proxy.no_proxy.entry_for(Address("a.mayo.example", 7443)) == ".mayo.example"
         assert proxy.no_proxy.entry_for(Address("mayo.example", 7443)) is None
+
+
+@pytest.mark.parametrize(
+    ("ledger", "status"),
+    [
+        ({"verified": True, "identical_roots": True}, 0),
+        ({"verified": False, "identical_roots": True}, 5),
+        ({"verified": True, "identical_roots": False}, 5),
+    ],
+)
+def test_a_demo_whose_ledgers_do_not_hold_ends_with_5(
+    ledger: dict[str, bool], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It printed NOT VERIFIED and ended with 0."""
+    monkeypatch.setattr(demo, "_run", lambda *given: {})
+    monkeypatch.setattr(demo, "sites_alone", lambda *given: {})
+    monkeypatch.setattr(demo, "demo_facts", lambda *given: {"ledger": ledger})
+    monkeypatch.setattr(demo, "demo_text", lambda *given: "told")
+    assert run(["demo", "--peers", "3"]) == status

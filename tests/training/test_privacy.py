@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -110,7 +111,15 @@ def test_bytes_that_are_no_account_are_an_error_and_never_an_empty_account(data:
 
 
 @pytest.mark.parametrize(
-    "change", [{"version": 2}, {"passes": -1}, {"history": [{"mechanism": "laplace"}]}, {"more": 1}]
+    "change",
+    [
+        {"version": 2},
+        {"passes": -1},
+        {"history": [{"mechanism": "laplace"}]},
+        {"more": 1},
+        {"largest": {"2.0": "1.0"}},
+        {"largest": []},
+    ],
 )
 def test_an_account_of_a_later_version_is_unsupported_not_skipped(change: dict[str, object]) -> None:
     row = json.loads(Account([Mechanism(1.1, 0.02, 80)], 1).to_bytes()) | change
@@ -118,11 +127,33 @@ def test_an_account_of_a_later_version_is_unsupported_not_skipped(change: dict[s
         Account.from_bytes(json.dumps(row, sort_keys=True, separators=(",", ":")).encode())
 
 
-def test_of_two_accounts_the_larger_epsilon_wins() -> None:
-    small, large = Account([Mechanism(1.1, 0.02, 80)], 1), Account([Mechanism(1.1, 0.02, 160)], 2)
-    assert not large.merge(small, 1e-5)
-    assert small.merge(large, 1e-5)
-    assert (small.history, small.passes) == (large.history, 2)
+@pytest.mark.claim("DP-5")
+def test_epsilon_is_the_largest_figure_so_far_where_the_bound_sinks() -> None:
+    """PRV says less after five such passes than after four; the ledger would say that the site took something back."""
+    settings = privacy(noise_multiplier=60.0, steps_per_round=1, max_epsilon=1.0)
+    plain = [Account([replace(Mechanism.of_pass(settings), steps=passes)]) for passes in range(1, 8)]
+    bounds = [account.epsilon(settings.delta) for account in plain]
+    assert bounds != sorted(bounds), "the accountant's own figure sinks here"
+    account, said = Account(), [0.0]
+    for _ in bounds:
+        foreseen = account.after(Mechanism.of_pass(settings), settings.delta)
+        account.charge(settings)
+        said.append(account.epsilon(settings.delta))
+        assert foreseen == said[-1]
+        account = Account.from_bytes(account.to_bytes())
+        assert account.epsilon(settings.delta) == said[-1], "over a restart too"
+    assert said == sorted(said)
+    assert said[-1] == max(bounds)
+
+
+@pytest.mark.claim("DP-5")
+def test_another_release_of_the_accountant_takes_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account()
+    account.charge(PRIVACY)
+    spent = account.epsilon(PRIVACY.delta)
+    monkeypatch.setattr("p2pfl.training.privacy._epsilon", lambda history, delta: spent / 2)
+    again = Account.from_bytes(account.to_bytes())
+    assert (again.epsilon(PRIVACY.delta), again.after(Mechanism.of_pass(PRIVACY), PRIVACY.delta)) == (spent, spent)
 
 
 def test_a_charge_serves_once_and_only_its_own_kind_of_pass() -> None:
