@@ -1,23 +1,18 @@
-"""A site that was away is brought up to date: the records of the rounds that it missed, and the newest model.
+"""A node's end of catching up: puts the questions to its peers, and brings the answers to its runs.
 
-A record counts when a quorum signed it, and a model when a record names its digest, so anyone may be asked. The last
-round is not taken over as a record while its sum can still be had (sharing/phases/fetch.py).
+What is asked, answered and believed is for sharing/catchup.py to say.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from p2pfl import codec
-from p2pfl.codec import Malformed
 from p2pfl.errors import RemoteProtocolError
-from p2pfl.errors.round import BulkRejected, MalformedMessage
 from p2pfl.federation import Federation
-from p2pfl.federation.membership import Epochs, genesis_digest
+from p2pfl.home import Home
 from p2pfl.keys import Identity, digest
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, ModelPart, seal
 from p2pfl.node.effects import EffectRunner
@@ -26,131 +21,25 @@ from p2pfl.node.logs import Logs
 from p2pfl.node.progress import RoundsTakenOver
 from p2pfl.node.runs.models import BEHIND
 from p2pfl.node.source import ActiveRun, ModelStore
-from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
-from p2pfl.sharing.history import SignedRecord, check_rows, to_adopt
+from p2pfl.sharing.catchup import PART_BYTES, PARTS, CatchUpRules, ModelFetch, newest_rounds, wanted_round
+from p2pfl.sharing.history import SignedRecord
+from p2pfl.sharing.run import Run
 
-AGAIN_S: Final = 5.0  # so often the same peer is asked at most
-ROWS: Final = 128
-ROWS_BYTES: Final = 8 << 20
-PART_BYTES: Final = 256 << 10
-PARTS: Final = 32  # of a model, for one question
-MOST_ANSWERED: Final = 2 * PARTS * PART_BYTES  # bytes that wait for a peer: above it its questions wait, too
-MODEL_AGAIN_S: Final = 10.0  # a model that did not come is asked of another peer
+MOST_ANSWERED: Final = 2 * PARTS * PART_BYTES  # bytes that wait for a peer, above which its questions wait too
+MODEL_AGAIN_S: Final = 10.0  # seconds without a part of a model, after which another peer is asked
 HISTORY: Final = (Behind, Entries, ModelPart)
 
 
-@dataclass
-class Wanted:
-    """A model that is being fetched."""
+def take_over(home: Home, logs: Logs, rows: Sequence[SignedRecord]) -> dict[bytes, tuple[int, bytes]]:
+    """Write rows that count into the ledger; by run, the newest round among them and its record. Blocks.
 
-    digest: bytes
-    peer: str
-    length: int  # bytes, as this site's own task says: whoever claims another one sends no model of it
-    data: bytearray = field(default_factory=bytearray)
-
-
-class CatchUpRules:
-    """Asks, answers, and checks what is answered.
-
-    model_of   by digest, the bytes of a model that this site has
-    before     marks on the disk that the ledger is about to name a model that is not here yet
-    genesis    of a later epoch: SHA-256 of the entry with which the log begins
+    A mark on the disk says first that the ledger is about to name a model that is not here yet.
     """
-
-    def __init__(
-        self,
-        logs: Logs,
-        roster: Roster,
-        now: Callable[[], float],
-        model_of: Callable[[bytes], memoryview | None],
-        before: Callable[[], None],
-        genesis: bytes = b"",
-    ) -> None:
-        self._genesis = genesis
-        self._logs, self._roster, self._now, self._model_of, self._before = logs, roster, now, model_of, before
-        self._asked: dict[str, float] = {}
-        self.wanted: Wanted | None = None
-
-    def ask(self, peer: str) -> Behind | None:
-        """The question for entries that this log lacks; None when it was put a moment ago."""
-        if self._now() - self._asked.get(peer, -AGAIN_S) < AGAIN_S:
-            return None
-        self._asked[peer] = self._now()
-        return Behind(len(self._logs.federation), b"", 0)
-
-    def want_model(self, digest: bytes, peer: str, length: int) -> Behind:
-        """The question for a model of so many bytes, from its first one on."""
-        self.wanted = Wanted(digest, peer, length)
-        return Behind(len(self._logs.federation), digest, 0)
-
-    def answer(self, message: Behind) -> list[Message]:
-        """What this site has of what a peer asks for."""
-        if not message.model:
-            rows = self._logs.rows(message.entries, ROWS, ROWS_BYTES)
-            listed = tuple((record, tuple(sorted(signed.items()))) for record, signed in rows)
-            return [Entries(message.entries, len(self._logs.federation), listed)] if rows else []
-        data = self._model_of(message.model)
-        if data is None:
-            return []
-        starts = range(message.start, min(len(data), message.start + PARTS * PART_BYTES), PART_BYTES)
-        return [ModelPart(message.model, len(data), at, bytes(data[at : at + PART_BYTES])) for at in starts]
-
-    def take(
-        self, letter: Letter[Message], message: Entries, current: dict[bytes, int]
-    ) -> dict[bytes, tuple[int, bytes]]:
-        """Write what holds of the entries; by run, the newest round that came in, and its record.
-
-        current   by run, the round under way here
-        Raises MalformedMessage naming who sent entries that do not hold.
-        """
-        if message.first != len(self._logs.federation) or not message.rows:
-            return {}
-        rows = [(record, dict(signed)) for record, signed in message.rows]
-        try:
-            held = check_rows(rows, self._roster, self._logs.bases(), self._steps(rows))
-        except (Malformed, KeyError) as error:
-            raise MalformedMessage(peer=letter.sender, evidence=f"entries of its ledger: {error}") from None
-        last = codec.read_facts(held[-1][0]) if held else {}
-        if "run" in last:  # behind the last round of an epoch stands the change: then that round is taken over too
-            held = to_adopt(held, current.get(bytes.fromhex(last["run"]), 0))
-        if not held:
-            return {}
-        self._before()
-        self._logs.adopt(held)
-        self._asked.pop(letter.sender, None)  # there may be more
-        found: dict[bytes, tuple[int, bytes]] = {}
-        for record, _ in held:
-            facts = codec.read_facts(record)
-            if "run" in facts:
-                found[bytes.fromhex(facts["run"])] = (facts["round"], record)
-        return found
-
-    def _steps(self, rows: Sequence[SignedRecord]) -> Epochs:
-        """The epochs of this log, to be followed through the rows. Raises Malformed when they begin elsewhere."""
-        if not len(self._logs.federation) and genesis_digest(rows[0][0]) != self._genesis:
-            raise Malformed("the log does not begin with the genesis that peers.yaml names")
-        return self._logs.epochs
-
-    def part(self, sender: str, message: ModelPart) -> tuple[Behind | None, bytes | None]:
-        """The next question for the model that is fetched, and the model's bytes once they are whole.
-
-        Raises BulkRejected naming who sent parts that are of no model.
-        """
-        wanted = self.wanted
-        if wanted is None or (sender, message.model) != (wanted.peer, wanted.digest):
-            return None, None
-        if message.start < len(wanted.data):
-            return None, None  # of an earlier question
-        fits = message.start == len(wanted.data) and message.length == wanted.length and message.data
-        if not fits or len(wanted.data) + len(message.data) > wanted.length:
-            raise BulkRejected(peer=sender, evidence=f"a part of a model at {message.start} of {message.length}")
-        wanted.data += message.data
-        if len(wanted.data) == wanted.length:
-            self.wanted = None
-            return None, bytes(wanted.data)
-        more = len(wanted.data) % (PARTS * PART_BYTES) == 0
-        return (Behind(len(self._logs.federation), wanted.digest, len(wanted.data)) if more else None), None
+    if rows:
+        home.replace(BEHIND, b"\x01")
+        logs.adopt(rows)
+    return newest_rounds(rows)
 
 
 class CatchUp:
@@ -169,14 +58,8 @@ class CatchUp:
         self._logs, self._now = effects.logs, effects.clocks.now
         run_id, epoch = digest("run", federation.digest), federation.roster.epoch
         self._envelope = Envelope(run_id, epoch, 0, 0, name, incarnation)
-        self._rules = CatchUpRules(
-            effects.logs,
-            federation.roster,
-            self._now,
-            self._model_of,
-            lambda: effects.home.replace(BEHIND, b"\x01"),
-            federation.genesis,
-        )
+        self._rules = CatchUpRules(effects.logs, federation.roster, federation.genesis)
+        self._fetch = ModelFetch(effects.logs)
         self._model_asked = self._now()
         self.up: set[str] = set()
         self._roster = federation.roster
@@ -204,14 +87,30 @@ class CatchUp:
     @property
     def wanted(self) -> str:
         """Who is asked for a model; empty when none is lacking."""
-        return self._rules.wanted.peer if self._rules.wanted is not None else ""
+        return self._fetch.wanted.peer if self._fetch.wanted is not None else ""
 
     def ask(self, peer: str) -> None:
         """Ask `peer` for entries that this ledger lacks, unless it was asked a moment ago."""
-        begun = len(self._logs.federation) or self._envelope.epoch > 1
-        question = self._rules.ask(peer) if begun else None
-        if question is not None and peer in self._effects.queues:
-            self.say(peer, question)
+        self._put(peer, lambda: self._rules.ask(peer, self._now()))
+
+    def ask_on_link(self, peer: str, entries: int) -> None:
+        """The link to `peer` stands, whose log holds that many entries: ask for those that this one lacks."""
+        self._put(peer, lambda: self._rules.ask_on_link(peer, entries, self._now()))
+
+    def ask_on_letter(self, letter: Letter[Message], run: Run) -> None:
+        """Ask the sender of a letter that shows that it is further on than this site."""
+        self._put(letter.sender, lambda: self._rules.ask_on_letter(letter, run, self._now()))
+
+    def ask_on_sending(self, effect: e.Send) -> None:
+        """Ask a peer that is asked for a sum, since it may be further on than its round."""
+        if effect.to is not None:
+            self._put(effect.to, lambda: self._rules.ask_on_sending(effect, self._now()))
+
+    def _put(self, peer: str, question: Callable[[], Behind | None]) -> None:
+        """Before the genesis is signed there is nothing to ask for."""
+        begun = self._logs.entries or self._envelope.epoch > 1
+        if begun and peer in self._effects.queues and (asked := question()) is not None:
+            self.say(peer, asked)
 
     def ask_model(self, wanted: bytes, after: str = "") -> None:
         """Ask one peer after another for the model, behind `after`, and each whether there is a newer one."""
@@ -223,22 +122,20 @@ class CatchUp:
     def _ask_model(self, wanted: bytes, peer: str) -> None:
         self._model_asked = self._now()
         length = max(models.model_bytes for models in self._models())
-        self.say(peer, self._rules.want_model(wanted, peer, length))
+        self.say(peer, self._fetch.ask_for(wanted, peer, length))
         later = e.Tick(self._model_asked + MODEL_AGAIN_S + 1.0, 0, 0)
         self._effects.inbox.put_at(LocalEvent(next(iter(self._runs)), later))  # only wakes the node
 
     def fetching(self, now: float) -> bool:
         """A model is lacking; one that does not come is asked of the next peer."""
-        if self._rules.wanted is None:
+        if self._fetch.wanted is None:
             return False
         if now - self._model_asked > MODEL_AGAIN_S:
-            self.ask_model(self._rules.wanted.digest)
+            self.ask_model(self._fetch.wanted.digest)
         return True
 
-    def _current(self, run_id: bytes, active: ActiveRun) -> int:
-        """The round under way; before a run begins one, the one that it is about to begin: its sum is wanted, too."""
-        begins = self._effects.logs.count(run_id) < active.rounds
-        return active.run.number or (active.run.final_round + 1 if begins else 0)
+    def _wanted(self, run_id: bytes, active: ActiveRun) -> int:
+        return wanted_round(active.run, self._logs.count(run_id) < active.rounds)
 
     async def take(self, active: ActiveRun, letter: Letter[Message]) -> None:
         """A peer asks for what it missed, or answers what this one asked."""
@@ -247,11 +144,11 @@ class CatchUp:
             # It asks more than it takes: two hundred bytes of a question are eight mebibytes of an answer.
             self._later[(sender, bool(message.model))] = letter
         elif isinstance(message, Behind):
-            for answer in await asyncio.to_thread(self._rules.answer, message):
+            for answer in await asyncio.to_thread(self._rules.answer, message, self._model_of):
                 self.say(sender, answer)
         elif isinstance(message, Entries):
-            current = {run_id: self._current(run_id, each) for run_id, each in self._runs.items()}
-            found = await self._checked(active, partial(self._rules.take, letter, message, current)) or {}
+            current = {run_id: self._wanted(run_id, each) for run_id, each in self._runs.items()}
+            found = await self._checked(active, partial(self._take_over, sender, message, current)) or {}
             for run_id, (number, record) in found.items():
                 self._effects.observer(RoundsTakenOver(number, sender))
                 if run_id in self._runs:
@@ -259,13 +156,16 @@ class CatchUp:
             if found:
                 self.ask(sender)
         elif isinstance(message, ModelPart):
-            more, data = await self._checked(active, partial(self._rules.part, sender, message)) or (None, None)
+            more, data = await self._checked(active, partial(self._fetch.add, sender, message)) or (None, None)
             if more is not None:
                 self._model_asked = self._now()
                 self.say(sender, more)
             if data is not None:
                 lacking = next((each for each in self._runs.values() if each.lacking), active)
                 await self._model(lacking, sender, data)
+
+    def _take_over(self, sender: str, message: Entries, current: Mapping[bytes, int]) -> dict[bytes, tuple[int, bytes]]:
+        return take_over(self._effects.home, self._logs, self._rules.rows_that_count(sender, message, current))
 
     def _drained(self, peer: str) -> None:
         """The peer has taken something: what it asked last may be answered now."""

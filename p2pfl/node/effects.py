@@ -19,14 +19,13 @@ from p2pfl.home import Home
 from p2pfl.home.sealing import EVIDENCE
 from p2pfl.keys import digest
 from p2pfl.mesh.mesh import Mesh
-from p2pfl.messages import Letter, Message, Want, read_proof
+from p2pfl.messages import Letter, Message, read_proof
 from p2pfl.node.hello import PEERS_ITEM, Greetings
 from p2pfl.node.inbox import Inbox, LocalEvent
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import AttemptAbandoned, Observer, PhaseEntered, RoundFinal, RoundLeft, RuleBroken
 from p2pfl.node.source import ActiveRun
 from p2pfl.sharing import events as e
-from p2pfl.sharing.phases.fetch import SUM
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import FINAL_ITEM
@@ -62,8 +61,8 @@ class Outbox(asyncio.Queue[codec.Pieces]):
 class EffectRunner:
     """Carries out the effects of one node's runs.
 
-    Set later: `behind(peer)` asks that peer for what this site may lack of the ledger; `drained(peer)` is told whenever
-    that peer's link has taken a letter.
+    Set later: `behind(effect)` asks a peer that is asked for a sum for what this site may lack of the ledger;
+    `drained(peer)` is told whenever that peer's link has taken a letter.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class EffectRunner:
     ) -> None:
         self.home, self.logs, self.mesh, self.inbox = home, logs, mesh, inbox
         self.greetings, self.clocks, self.observer = greetings, clocks, observer
-        self.behind: Callable[[str], None] = lambda peer: None
+        self.behind: Callable[[e.Send], None] = lambda effect: None
         self.drained: Callable[[str], None] = lambda peer: None
         self.queues: dict[str, Outbox] = {}
         self._expanding: asyncio.Task[None] | None = None
@@ -182,9 +181,7 @@ class EffectRunner:
         wire = effect.letter.pieces
         for peer in self.queues if effect.to is None else (effect.to,):
             self._put(peer, wire)
-        message = effect.letter.message
-        if isinstance(message, Want) and message.what == SUM and effect.to is not None:
-            self.behind(effect.to)  # it may be further on than the round that is asked for
+        self.behind(effect)
 
     async def _persist(self, active: ActiveRun, effect: e.Persist) -> None:
         await asyncio.to_thread(self.store, active.run.setting.run, effect.items)

@@ -122,6 +122,11 @@ class Logs:
                 self.federation.sign_head(self._identity)
             self.site.sign_head(self._identity, self.federation)
 
+    @property
+    def entries(self) -> int:
+        """How many the federation log holds."""
+        return len(self.federation)
+
     def stands(self) -> tuple[int, bytes]:
         """Entries of the federation log, and its root."""
         with self._lock:

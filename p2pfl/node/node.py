@@ -37,6 +37,7 @@ from p2pfl.node.runs.sizes import check_support, sum_bytes
 from p2pfl.node.source import ActiveRun, Source
 from p2pfl.roster import Address
 from p2pfl.sharing import events as e
+from p2pfl.sharing.catchup import begins_next, epoch_ends
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.snapshot import place_of
 from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, SUMS_ITEMS, Context, Phase
@@ -80,7 +81,7 @@ class Node:
         self._runs: dict[bytes, ActiveRun] = {}
         self.effects = EffectRunner(home, self.logs, self.mesh, self.inbox, self.greetings, clocks, observer)
         self.catch_up = CatchUp(self.effects, federation, self.identity, self.name, self.incarnation, self._runs)
-        self.effects.behind, self.changes.say = self.catch_up.ask, self.catch_up.say_to_all
+        self.effects.behind, self.changes.say = self.catch_up.ask_on_sending, self.catch_up.say_to_all
         self._tasks: set[asyncio.Task[Any]] = set()
         self._foreign = UnknownRuns()
         self._latest: ActiveRun | None = None
@@ -256,11 +257,9 @@ class Node:
     async def _begin(self, active: ActiveRun) -> None:
         """Begin the next round if nothing keeps it, and make this site's update for it."""
         run, now = active.run, self.clocks.now()
-        tip = run.rounds[run.held[-1]].state.record if run.held else b""
-        if self.stopping or self.catch_up.fetching(now) or self.changes.at_the_end(tip):
+        if self.stopping or self.catch_up.fetching(now) or epoch_ends(run, self.logs.epochs.announced):
             return
-        more = self.logs.count(run.setting.run) + len(run.held) < active.rounds
-        if more and run.may_begin and not self.catch_up.unmet:
+        if begins_next(run, self.logs.count(run.setting.run), active.rounds) and not self.catch_up.unmet:
             active.began, active.bytes_before = now, self.effects.bytes_sent
             await self.effects.carry_out(active, run.begin(now))
         place = (run.number, run.tip)
@@ -311,8 +310,7 @@ class Node:
                 self._foreign.keep(event.letter)
             else:
                 run = known.run
-                if event.letter.envelope.round > max(run.number, run.final_round) + 1:
-                    self.catch_up.ask(event.letter.sender)
+                self.catch_up.ask_on_letter(event.letter, run)
                 await self._feed(known, event)
                 more = self.inbox.more(run.setting.run, BATCH)
                 if more:
@@ -329,8 +327,7 @@ class Node:
     async def _link(self, event: e.LinkUp | e.LinkDown) -> None:
         if isinstance(event, e.LinkUp):
             self.catch_up.came(event.peer)
-            if self.greetings.entries.get(event.peer, 0) > len(self.logs.federation):
-                self.catch_up.ask(event.peer)
+            self.catch_up.ask_on_link(event.peer, self.greetings.entries.get(event.peer, 0))
         else:
             self.catch_up.up.discard(event.peer)
         for each in self._runs.values():

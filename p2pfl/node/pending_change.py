@@ -134,10 +134,6 @@ class PendingChange:
             return b""
         return self.pending.digest
 
-    def at_the_end(self, tip: bytes) -> bool:
-        """The record of the round on which any further one would rest is the last of this epoch."""
-        return bool(self._logs.epochs.announced) or "announced" in codec.read_facts(tip or b"{}")
-
     def check_over(self) -> None:
         """Raises EpochOver when the ledger is past this epoch, or at its end with the change at hand."""
         epochs = self._logs.epochs

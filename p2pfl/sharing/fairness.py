@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from p2pfl.codec import Facts
+from p2pfl.errors.round import LeftOutTooOften
 from p2pfl.sharing.state import State
 
 WINDOW: Final = 20  # rounds that are looked back upon
@@ -47,3 +48,15 @@ def too_often(taken_part: Sequence[bool]) -> bool:
     """
     last = taken_part[-WINDOW:]
     return last.count(False) > max(1.0, len(last) / ONE_IN)
+
+
+def check(taken_part: Sequence[tuple[int, str]]) -> None:
+    """Raises LeftOutTooOften when more than one in ten of the last rounds went without the peer that was there.
+
+    taken_part   as the function of that name returns it, since this peer's operator last looked
+    """
+    last = taken_part[-WINDOW:]
+    if too_often([not coordinator for _, coordinator in last]):
+        without = [(number, coordinator) for number, coordinator in last if coordinator]
+        evidence = ", ".join(f"round {number} by {coordinator}" for number, coordinator in without)
+        raise LeftOutTooOften(count=len(without), rounds=len(last), evidence=f"left out of {evidence}")

@@ -151,6 +151,10 @@ class SimulatedFederation:
 
         self.clock.at(self.now + self.random.uniform(*self.weather.delay_s), down)
 
+    def entries(self, name: str) -> int:
+        """How many the ledger of `name` holds, as its hello says."""
+        return self.peers[name].disk.entries
+
     def timer(self, peer: SimulatedPeer, event: e.Event) -> None:
         incarnation = peer.incarnation
         self.clock.at(event.now, lambda: peer.feed(event) if peer.incarnation == incarnation else None)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, assert_never
 
 from p2pfl import codec
 from p2pfl.codec import Pieces
 from p2pfl.errors import P2PFLError, RemoteProtocolError
-from p2pfl.errors.round import LeftOutTooOften, MalformedMessage
+from p2pfl.errors.round import MalformedMessage
 from p2pfl.keys import Identity, digest
-from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, Want, seal
+from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, seal
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
+from p2pfl.sharing import fairness
+from p2pfl.sharing.catchup import CatchUpRules, begins_next, epoch_ends, newest_rounds, wanted_round
 from p2pfl.sharing.digests import base_digest, total_digest
-from p2pfl.sharing.fairness import taken_part, too_often
-from p2pfl.sharing.history import NO_BASE, check_rows, to_adopt
-from p2pfl.sharing.phases.fetch import SUM
+from p2pfl.sharing.history import NO_BASE, Base, SignedRecord
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import FINAL_ITEM, Context
@@ -38,6 +38,8 @@ class World(Protocol):
     def died(self, peer: SimulatedPeer) -> None: ...
     def update(self, name: str, number: int) -> tuple[e.Vector, ...]: ...
     def draw(self, count: int) -> bytes: ...
+    def entries(self, name: str) -> int:
+        """How many the ledger of `name` holds, as its hello says."""
 
 
 class Died(Exception):
@@ -64,6 +66,36 @@ class VirtualDisk:
         return codec.read_facts(self.ledger[-1])["round"], base_digest(self.ledger[-1])
 
     @property
+    def announced(self) -> bytes:
+        """Digest of the change of membership that the last round announces; empty when it announces none."""
+        record = codec.read_facts(self.ledger[-1]) if self.ledger else {}
+        return bytes.fromhex(record.get("announced", ""))
+
+    # The federation log as sharing/catchup.py reads it: rounds of one run and one epoch, without a genesis.
+
+    @property
+    def entries(self) -> int:
+        return len(self.ledger)
+
+    @property
+    def epochs(self) -> None:
+        return None
+
+    def bases(self) -> dict[bytes, Base]:
+        return {bytes.fromhex(codec.read_facts(self.ledger[-1])["run"]): self.last} if self.ledger else {}
+
+    def rows(self, first: int, most: int, most_bytes: int) -> list[SignedRecord]:
+        held: list[SignedRecord] = list(zip(self.ledger, self.signatures, strict=True))
+        return held[first : first + most]
+
+    def adopt(self, rows: Sequence[SignedRecord]) -> None:
+        """Take over the records of rounds that this site did not sum."""
+        for record, signed in rows:
+            self.ledger.append(record)
+            self.signatures.append(dict(signed))
+            self.totals.append(())
+
+    @property
     def model(self) -> bytes:
         """The model is a digest chain over the sums that were applied."""
         record = codec.read_facts(self.ledger[-1]) if self.ledger else {}
@@ -84,7 +116,7 @@ class SimulatedPeer:
         self.run: Run | None = None
         self.error: P2PFLError | None = None  # what ended its last process, if that was not death
         self._next: list[e.Event] = []
-        self._asked = 0.0
+        self.catch_up = CatchUpRules(self.disk, self.roster, b"")
         self.models: dict[int, bytes] = {}  # by round, of those that are applied and not final
         self.accused: list[e.Accuse] = []
         self.left: list[e.LeftBehind] = []
@@ -122,6 +154,7 @@ class SimulatedPeer:
         self.alive, self.incarnation, self.error = True, self.world.draw(16), None
         self.run = Run(self.setting(), self.final_round, self.disk.last, self.world.now)
         self.run.recall(self.disk.proofs)
+        self.catch_up = CatchUpRules(self.disk, self.roster, b"")
         self.models = {}
 
     def begin(self) -> None:
@@ -160,47 +193,45 @@ class SimulatedPeer:
     def _feed(self, event: e.Event) -> None:
         if self.run is not None:
             if isinstance(event, e.Received) and isinstance(event.letter.message, (Behind, Entries)):
-                self._history(event.letter)
+                self._history(event.letter, self.run)
             else:
-                self._ask(event)
+                self._ask(event, self.run)
                 self._carry_out(self.run.handle(event))
             self._begin()
 
-    # ── what was missed: as catchup.py does it with a real ledger ─────────────────────────────────────────────
+    # ── what was missed ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _say(self, message: Behind | Entries, to: str) -> None:
-        envelope = Envelope(self.run_id, self.roster.epoch, 0, 0, self.name, self.incarnation)
-        self._send(e.Send(to, seal(message, envelope, self.identity)))
+    def _say(self, question: Message | None, to: str) -> None:
+        if question is not None:
+            envelope = Envelope(self.run_id, self.roster.epoch, 0, 0, self.name, self.incarnation)
+            self._send(e.Send(to, seal(question, envelope, self.identity)))
 
-    def _ask(self, event: e.Event) -> None:
+    def _ask(self, event: e.Event, run: Run) -> None:
         """A new link, or a letter of a round far ahead: the far end may hold rounds that this peer lacks."""
-        run = self.run
         if isinstance(event, e.LinkUp):
-            self._say(Behind(len(self.disk.ledger), b"", 0), event.peer)
-        elif isinstance(event, e.Received) and run is not None:
+            entries = self.world.entries(event.peer)
+            self._say(self.catch_up.ask_on_link(event.peer, entries, self.world.now), event.peer)
+        elif isinstance(event, e.Received):
             letter = event.letter
-            if letter.envelope.round > max(run.number, run.final_round) + 1 and event.now > self._asked + 5.0:
-                self._asked = event.now
-                self._say(Behind(len(self.disk.ledger), b"", 0), letter.sender)
+            self._say(self.catch_up.ask_on_letter(letter, run, self.world.now), letter.sender)
 
-    def _history(self, letter: Letter[Message]) -> None:
-        message, disk = letter.message, self.disk
-        if isinstance(message, Behind) and message.entries < len(disk.ledger):
-            both = list(zip(disk.ledger, disk.signatures, strict=True))[message.entries :]
-            listed = tuple((record, tuple(signed.items())) for record, signed in both)
-            self._say(Entries(message.entries, len(disk.ledger), listed), letter.sender)
-        if isinstance(message, Entries) and message.first == len(disk.ledger) and self.run is not None:
-            rows = [(record, dict(signed)) for record, signed in message.rows]
+    def _history(self, letter: Letter[Message], run: Run) -> None:
+        message, sender = letter.message, letter.sender
+        if isinstance(message, Behind):
+            for answer in self.catch_up.answer(message, lambda wanted: None):
+                self._say(answer, sender)
+        elif isinstance(message, Entries):
+            current = {self.run_id: wanted_round(run, len(self.disk.ledger) < self.rounds)}
             try:
-                held = check_rows(rows, self.roster, {self.run_id: disk.last})
-            except codec.Malformed as error:
-                self._carry_out(self.run.breach(MalformedMessage(peer=letter.sender, evidence=str(error))))
+                rows = self.catch_up.rows_that_count(sender, message, current)
+            except MalformedMessage as error:
+                self._carry_out(run.breach(error))
                 return
-            for record, signed in to_adopt(held, self.run.number):
-                disk.ledger.append(record)
-                disk.signatures.append(dict(signed))
-                disk.totals.append(())
-                self._carry_out(self.run.adopt(disk.last[0], record))
+            self.disk.adopt(rows)
+            for number, record in newest_rounds(rows).values():
+                self._carry_out(run.adopt(number, record))
+            if rows:
+                self._say(self.catch_up.ask(sender, self.world.now), sender)
 
     def _carry_out(self, effects: list[e.Effect]) -> None:
         """Do all of it, then what follows from it, before anything else comes in."""
@@ -249,9 +280,9 @@ class SimulatedPeer:
 
     def _begin(self) -> None:
         run = self.run
-        if run is None or len(self.disk.ledger) >= self.rounds or self._at_the_end(run):
+        if run is None or len(self.disk.ledger) >= self.rounds or epoch_ends(run, self.disk.announced):
             return
-        if run.may_begin:
+        if begins_next(run, len(self.disk.ledger), self.rounds):
             self._carry_out(run.begin(self.world.now))
         if run.wants_update and run.current is not None:
             self._check_fairness()
@@ -263,19 +294,10 @@ class SimulatedPeer:
             self._carry_out(run.handle(e.UpdateReady(self.world.now, number, proposal)))
 
     def _check_fairness(self) -> None:
-        """As node/runs/fairness.py does it with real logs."""
         missed = {facts["round"]: facts["coordinator"] for kind, facts in self.disk.notes if kind == "missed"}
         records = (codec.read_facts(record) for record in self.disk.ledger)
         later = (facts for facts in records if facts["round"] > self.disk.looked)
-        part = [not coordinator for _, coordinator in taken_part(later, missed, self.name)]
-        if too_often(part):
-            raise LeftOutTooOften(count=part.count(False), rounds=len(part), evidence=f"of rounds {sorted(missed)}")
-
-    def _at_the_end(self, run: Run) -> bool:
-        """The round that any further one would rest on is the last of its epoch."""
-        kept = self.disk.ledger[-1] if self.disk.ledger else b""
-        tip = run.rounds[run.held[-1]].state.record if run.held else kept
-        return bool(tip) and "announced" in codec.read_facts(tip)
+        fairness.check(fairness.taken_part(later, missed, self.name))
 
     # ── effects ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -289,9 +311,8 @@ class SimulatedPeer:
         others = [name for name in self.roster.names if name != self.name]
         for name in others if effect.to is None else [effect.to]:
             self.world.carry(self.name, name, effect.letter)
-        message = effect.letter.message
-        if isinstance(message, Want) and message.what == SUM and effect.to is not None:
-            self._say(Behind(len(self.disk.ledger), b"", 0), effect.to)  # it may be further on than that round
+        if effect.to is not None:
+            self._say(self.catch_up.ask_on_sending(effect, self.world.now), effect.to)
 
     def _persist(self, effect: e.Persist) -> None:
         for item, data in effect.items:

@@ -88,7 +88,7 @@ def test_it_stays_so_over_a_restart_until_its_operator_looks(monkeypatch: pytest
 
 
 def test_were_nothing_counted_the_victim_would_be_left_out_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pfl.simulate.peer.too_often", lambda part: False)
+    monkeypatch.setattr("p2pfl.sharing.fairness.too_often", lambda part: False)
     world = Squeezed(monkeypatch, rounds=16)
     world.run()
     assert world.victim.error is None
@@ -142,7 +142,7 @@ def test_who_revokes_another_is_not_stopped_for_rounds_that_hold_the_revoked_one
 
 @pytest.mark.claim("LIAR-8")
 def test_were_such_rounds_counted_it_would_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pfl.simulate.peer.too_often", lambda part: False)
+    monkeypatch.setattr("p2pfl.sharing.fairness.too_often", lambda part: False)
     world = Parted("site-1", "site-3", counts=True)
     world.run()
     held = [codec.read_facts(record) for record in world.peers["site-1"].disk.ledger]
@@ -152,7 +152,7 @@ def test_were_such_rounds_counted_it_would_be_stopped(monkeypatch: pytest.Monkey
 
 @pytest.mark.claim("LIAR-8")
 def test_of_two_that_are_apart_not_always_the_same_one_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pfl.simulate.peer.too_often", lambda part: False)
+    monkeypatch.setattr("p2pfl.sharing.fairness.too_often", lambda part: False)
     world = Parted("site-1", "site-3")
     world.run()
     assert min(world.rounds_without.values()) >= 4

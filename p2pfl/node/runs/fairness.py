@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from p2pfl import codec
-from p2pfl.errors.round import LeftOutTooOften
 from p2pfl.ledger.site_kinds import OperatorEntry
 from p2pfl.node.logs import Logs
 from p2pfl.sharing import fairness
-from p2pfl.sharing.fairness import WINDOW, too_often
 
 GO_ON = "go-on"  # the option of `p2pfl join`, and what the site log says of it
 
@@ -30,11 +28,7 @@ def taken_part(logs: Logs, run: bytes, name: str) -> list[tuple[int, str]]:
 
 def check(logs: Logs, run: bytes, name: str) -> None:
     """Raises LeftOutTooOften when more than one in ten of the last rounds went without this site."""
-    last = taken_part(logs, run, name)[-WINDOW:]
-    if too_often([not coordinator for _, coordinator in last]):
-        without = [(number, coordinator) for number, coordinator in last if coordinator]
-        evidence = ", ".join(f"round {number} by {coordinator}" for number, coordinator in without)
-        raise LeftOutTooOften(count=len(without), rounds=len(last), evidence=f"left out of {evidence}")
+    fairness.check(taken_part(logs, run, name))
 
 
 def looked(logs: Logs, run: bytes) -> None:

@@ -13,9 +13,11 @@ from p2pfl.errors.round import BulkRejected, MalformedMessage
 from p2pfl.keys import digest
 from p2pfl.ledger.verify import check_federation
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, ModelPart, open_letter, seal
-from p2pfl.node import catchup
-from p2pfl.node.catchup import AGAIN_S, PART_BYTES, PARTS, CatchUpRules
+from p2pfl.node.catchup import take_over
 from p2pfl.node.logs import Logs
+from p2pfl.node.runs.models import BEHIND
+from p2pfl.sharing import catchup
+from p2pfl.sharing.catchup import AGAIN_S, PART_BYTES, PARTS, CatchUpRules, ModelFetch
 from p2pfl.sharing.history import SignedRecord
 from tests.node.runs.homes import NAMES, OTHERS, Place, by_others, finished, places, row
 
@@ -36,13 +38,18 @@ class Site:
 
     def __post_init__(self) -> None:
         self.roster = self.place.federation.roster
-        self.catchup = CatchUpRules(
-            self.logs,
-            self.roster,
-            lambda: self.now,
-            self.models.get,
-            lambda: self.marks.append(len(self.logs.federation)),
-        )
+        self.rules, self.fetch = CatchUpRules(self.logs, self.roster, b""), ModelFetch(self.logs)
+
+    def replace(self, item: str, data: bytes) -> None:
+        """What its home is asked to keep before the ledger goes on."""
+        assert item == BEHIND
+        self.marks.append(len(self.logs.federation))
+
+    def ask(self, peer: str) -> Behind | None:
+        return self.rules.ask(peer, self.now)
+
+    def answer(self, question: Behind) -> list[Message]:
+        return self.rules.answer(question, self.models.get)  # type: ignore[arg-type]
 
     def says(self, message: Behind | Entries | ModelPart) -> Letter:
         """As it comes out at the far end of a link."""
@@ -52,7 +59,8 @@ class Site:
 
     def take(self, letter: Letter, current: dict[bytes, int] | None = None) -> dict[bytes, tuple[int, bytes]]:
         assert isinstance(letter.message, Entries)
-        return self.catchup.take(letter, letter.message, current or {})
+        rows = self.rules.rows_that_count(letter.sender, letter.message, current or {})
+        return take_over(self, self.logs, rows)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -70,11 +78,11 @@ def sites(tmp_path: Path) -> Iterator[tuple[Site, Site]]:
 def asked(away: Site, there: Site) -> list[Letter]:
     """What the site that is ahead answers to the other's question, which is a moment away from the last one."""
     away.now += AGAIN_S
-    question = away.catchup.ask(there.place.home.name)
+    question = away.ask(there.place.home.name)
     assert isinstance(question, Behind)
     told = away.says(question).message
     assert isinstance(told, Behind)
-    return [there.says(answer) for answer in there.catchup.answer(told)]  # type: ignore[arg-type]
+    return [there.says(answer) for answer in there.answer(told)]  # type: ignore[arg-type]
 
 
 # ── entries ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -82,11 +90,11 @@ def asked(away: Site, there: Site) -> list[Letter]:
 
 def test_a_peer_is_asked_again_only_after_a_while(sites: tuple[Site, Site]) -> None:
     away, _ = sites
-    assert away.catchup.ask("st-olav") == Behind(1, b"", 0)
-    assert away.catchup.ask("st-olav") is None
-    assert away.catchup.ask("uppsala") == Behind(1, b"", 0)
+    assert away.ask("st-olav") == Behind(1, b"", 0)
+    assert away.ask("st-olav") is None
+    assert away.ask("uppsala") == Behind(1, b"", 0)
     away.now = AGAIN_S
-    assert away.catchup.ask("st-olav") == Behind(1, b"", 0)
+    assert away.ask("st-olav") == Behind(1, b"", 0)
 
 
 @pytest.mark.claim("LIVE-4")
@@ -111,7 +119,7 @@ def test_a_long_log_comes_in_as_many_answers_as_it_needs(
     first = asked(away, there)[0]
     away.take(first)
     assert len(away.logs.federation) == 3
-    assert away.catchup.ask("st-olav") is not None  # at once: there may be more
+    assert away.ask("st-olav") is not None  # at once: there may be more
     monkeypatch.setattr(catchup, "ROWS_BYTES", 1)  # however large an entry is, one is sent
     away.take(asked(away, there)[0])
     assert away.logs.federation.root() == there.logs.federation.root()
@@ -243,10 +251,10 @@ def test_a_liars_record_is_not_taken_over_by_its_own_signature(
 
 def test_who_was_not_away_answers_only_what_it_has(sites: tuple[Site, Site]) -> None:
     away, there = sites
-    assert away.catchup.answer(Behind(1, b"", 0)) == []
-    assert there.catchup.answer(Behind(4, b"", 0)) == []
-    assert there.catchup.answer(Behind(400, b"", 0)) == []
-    assert there.catchup.answer(Behind(1, MODEL, 0)) == []
+    assert away.answer(Behind(1, b"", 0)) == []
+    assert there.answer(Behind(4, b"", 0)) == []
+    assert there.answer(Behind(400, b"", 0)) == []
+    assert there.answer(Behind(1, MODEL, 0)) == []
 
 
 # ── a model ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -255,27 +263,27 @@ def test_who_was_not_away_answers_only_what_it_has(sites: tuple[Site, Site]) -> 
 def test_a_large_model_comes_in_parts_question_after_question(sites: tuple[Site, Site]) -> None:
     away, there = sites
     there.models[MODEL] = LARGE
-    questions = [away.catchup.want_model(MODEL, "st-olav", len(LARGE))]
+    questions = [away.fetch.ask_for(MODEL, "st-olav", len(LARGE))]
     data = None
     for question in questions:
-        answers = there.catchup.answer(question)
+        answers = there.answer(question)
         assert 0 < len(answers) <= PARTS
         for answer in answers:
             assert isinstance(answer, ModelPart)
             part = there.says(answer).message
             assert isinstance(part, ModelPart)
-            more, data = away.catchup.part("st-olav", part)
+            more, data = away.fetch.add("st-olav", part)
             questions += [more] if more is not None else []
     assert data == LARGE
     assert [question.start for question in questions] == [0, PARTS * PART_BYTES]
-    assert away.catchup.wanted is None
+    assert away.fetch.wanted is None
 
 
 def test_a_model_is_asked_for_in_one_more_question_only_while_something_is_lacking(sites: tuple[Site, Site]) -> None:
     away, there = sites
     there.models[MODEL] = LARGE[: PARTS * PART_BYTES]  # exactly one question's worth
-    answers = there.catchup.answer(away.catchup.want_model(MODEL, "st-olav", PARTS * PART_BYTES))
-    told = [away.catchup.part("st-olav", answer) for answer in answers if isinstance(answer, ModelPart)]
+    answers = there.answer(away.fetch.ask_for(MODEL, "st-olav", PARTS * PART_BYTES))
+    told = [away.fetch.add("st-olav", answer) for answer in answers if isinstance(answer, ModelPart)]
     assert [more for more, _ in told] == [None] * PARTS
     assert told[-1][1] == there.models[MODEL]
 
@@ -292,10 +300,10 @@ WRONG = {
 @pytest.mark.parametrize("what", WRONG)
 def test_a_part_that_is_of_no_model_is_refused_and_its_sender_named(sites: tuple[Site, Site], what: str) -> None:
     away, _ = sites
-    away.catchup.want_model(MODEL, "st-olav", PART.length)
-    assert away.catchup.part("st-olav", PART) == (None, None)
+    away.fetch.ask_for(MODEL, "st-olav", PART.length)
+    assert away.fetch.add("st-olav", PART) == (None, None)
     with pytest.raises(BulkRejected) as caught:
-        away.catchup.part("st-olav", WRONG[what])
+        away.fetch.add("st-olav", WRONG[what])
     assert caught.value.fields["peer"] == "st-olav"
 
 
@@ -305,28 +313,28 @@ def test_a_model_of_another_size_than_the_tasks_is_refused_with_its_first_part(
 ) -> None:
     """Whatever a liar announces, no more is held of it than a model of this task has."""
     away, _ = sites
-    away.catchup.want_model(MODEL, "st-olav", PART.length)
+    away.fetch.ask_for(MODEL, "st-olav", PART.length)
     with pytest.raises(BulkRejected):
-        away.catchup.part("st-olav", replace(PART, length=length))
-    assert away.catchup.wanted is not None
-    assert not away.catchup.wanted.data
+        away.fetch.add("st-olav", replace(PART, length=length))
+    assert away.fetch.wanted is not None
+    assert not away.fetch.wanted.data
 
 
 def test_a_part_that_nobody_asked_its_sender_for_changes_nothing(sites: tuple[Site, Site]) -> None:
     away, _ = sites
-    assert away.catchup.part("st-olav", PART) == (None, None)
-    away.catchup.want_model(MODEL, "st-olav", PART.length)
+    assert away.fetch.add("st-olav", PART) == (None, None)
+    away.fetch.ask_for(MODEL, "st-olav", PART.length)
     for sender, part in ((OTHERS[1], PART), ("st-olav", replace(PART, model=bytes(32)))):
-        assert away.catchup.part(sender, part) == (None, None)
-    away.catchup.part("st-olav", PART)
-    assert away.catchup.part("st-olav", PART) == (None, None)  # once more, as the answer to an earlier question
-    assert away.catchup.part("st-olav", replace(PART, start=4, data=b"and four")) == (None, b"fourand four")
+        assert away.fetch.add(sender, part) == (None, None)
+    away.fetch.add("st-olav", PART)
+    assert away.fetch.add("st-olav", PART) == (None, None)  # once more, as the answer to an earlier question
+    assert away.fetch.add("st-olav", replace(PART, start=4, data=b"and four")) == (None, b"fourand four")
 
 
 def test_a_model_that_is_asked_of_another_peer_begins_anew(sites: tuple[Site, Site]) -> None:
     away, _ = sites
-    away.catchup.want_model(MODEL, "st-olav", PART.length)
-    away.catchup.part("st-olav", PART)
-    assert away.catchup.want_model(MODEL, "uppsala", PART.length).start == 0
-    assert away.catchup.part("st-olav", replace(PART, start=4, data=b"and four")) == (None, None)
-    assert away.catchup.part("uppsala", replace(PART, data=b"all of it...")) == (None, b"all of it...")
+    away.fetch.ask_for(MODEL, "st-olav", PART.length)
+    away.fetch.add("st-olav", PART)
+    assert away.fetch.ask_for(MODEL, "uppsala", PART.length).start == 0
+    assert away.fetch.add("st-olav", replace(PART, start=4, data=b"and four")) == (None, None)
+    assert away.fetch.add("uppsala", replace(PART, data=b"all of it...")) == (None, b"all of it...")

@@ -13,8 +13,9 @@ from p2pfl.errors.round import MalformedMessage
 from p2pfl.home import Home
 from p2pfl.ledger.verify import verify
 from p2pfl.messages import Behind, Entries, Envelope, Letter, seal
-from p2pfl.node.catchup import CatchUpRules
+from p2pfl.node.catchup import take_over
 from p2pfl.node.logs import Logs, pledge_of
+from p2pfl.sharing.catchup import CatchUpRules
 from p2pfl.sharing.history import SignedRecord
 from tests.federation.changes import IDENTITIES, all_three, genesis_row, two_epochs
 from tests.home.home_fixtures import make
@@ -31,7 +32,7 @@ class Newcomer:
     logs: Logs
 
     def asks(self) -> CatchUpRules:
-        return CatchUpRules(self.logs, SECOND.roster, lambda: 0.0, lambda wanted: None, lambda: None, SECOND.genesis)
+        return CatchUpRules(self.logs, SECOND.roster, SECOND.genesis)
 
     def takes(self, rows: list[SignedRecord]) -> dict[bytes, tuple[int, bytes]]:
         listed = tuple((record, tuple(sorted(signed.items()))) for record, signed in rows)
@@ -40,7 +41,7 @@ class Newcomer:
         )
         message = letter.message
         assert isinstance(message, Entries)
-        return self.asks().take(letter, message, {})
+        return take_over(self.home, self.logs, self.asks().rows_that_count(letter.sender, message, {}))
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def fay(tmp_path: Path) -> Iterator[Newcomer]:
 
 
 def test_a_newcomer_takes_the_whole_ledger_over_and_it_verifies(fay: Newcomer) -> None:
-    assert fay.asks().ask("ada") == Behind(0, b"", 0)
+    assert fay.asks().ask("ada", 0.0) == Behind(0, b"", 0)
     found = fay.takes(two_epochs(MADE))
     assert [number for number, _ in found.values()] == [5]
     assert fay.logs.epochs.lineage is not None

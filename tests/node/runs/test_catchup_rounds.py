@@ -102,7 +102,7 @@ class Away:
 
     def hear_entries(self) -> None:
         self.catch_up.ask(OTHERS[0])
-        (answer,) = self.there.catchup.answer(Behind(1, b"", 0))
+        (answer,) = self.there.answer(Behind(1, b"", 0))
         assert isinstance(answer, Entries)
         self.hear(answer)
 
@@ -144,7 +144,7 @@ def test_the_record_of_the_round_about_to_begin_is_left(away: Away, rounds: int,
     """It is left for the sum of the site that begins that very round."""
     away.active.rounds = rounds
     away.catch_up.ask(OTHERS[0])
-    (answer,) = away.there.catchup.answer(Behind(1, b"", 0))
+    (answer,) = away.there.answer(Behind(1, b"", 0))
     assert isinstance(answer, Entries)
     away.hear(replace(answer, rows=answer.rows[:1]))
     assert away.source.logs.count(away.source.run) == taken
@@ -200,7 +200,7 @@ def test_a_peer_that_was_given_up_may_answer_no_more(away: Away) -> None:
 
 
 def test_entries_that_lie_are_told_and_change_nothing(away: Away) -> None:
-    (answer,) = away.there.catchup.answer(Behind(1, b"", 0))
+    (answer,) = away.there.answer(Behind(1, b"", 0))
     assert isinstance(answer, Entries)
     record, signed = answer.rows[0]
     facts = codec.facts({**codec.read_facts(record), "rests_on": 7})
