@@ -3,8 +3,8 @@
 Two forms. *Facts* are canonical JSON, for whatever is hashed, signed for years and read by strangers: ledger
 records, configurations. *Messages* are msgpack arrays checked against the schema that each dataclass declares in
 `messages/`; sizes are checked before anything is unpacked, and a value that does not re-encode to the very bytes it
-came from is refused, so no two byte strings mean the same message. Bulk is not msgpack: it stands behind a packed
-head as raw bytes (`with_tail`, `split_tail`), and is copied neither on its way out nor on its way in.
+came from is refused, so no two byte strings mean the same message. Bulk is not msgpack: it follows a packed head as
+raw bytes (`with_tail`, `split_tail`), and is copied neither on the way out nor on the way in.
 
 Nothing here trusts its input: there is no object hook, no extension type, no pickle.
 """
@@ -23,7 +23,7 @@ import msgpack
 Facts = dict[str, Any]
 Buffer = bytes | memoryview
 
-PACK_BYTES: Final = 1 << 10  # first size of the packer's buffer, which grows: most letters are small
+PACK_BYTES: Final = 1 << 10  # initial size of the packer's buffer, which grows; most letters are small
 
 
 class Malformed(ValueError):
@@ -113,9 +113,9 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Bytes that stand behind the row and not in it, where they need not be copied; the row says how many.
+    """From `least` to `most` bytes that follow the row instead of standing in it, so that nobody copies them.
 
-    `check` takes and returns that number, from `least` to `most`.
+    In their place the row holds their number, which is what `check` takes and returns.
     """
 
     most: int
@@ -129,7 +129,7 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """UTF-8 text of at most `most` characters; where there is a `pattern`, text that is as a whole of that form."""
+    """UTF-8 text of at most `most` characters, which matches `pattern` as a whole where one is given."""
 
     most: int
     pattern: str = ""
@@ -196,7 +196,7 @@ def specs_of(kind: type[Any]) -> tuple[tuple[str, Spec], ...]:
 
 
 class Pieces(tuple[Buffer, ...]):
-    """A byte string that lies in several places: sent and stored without being joined first."""
+    """A byte string in several pieces, sent and stored without being joined first."""
 
     __slots__ = ()
 
@@ -207,7 +207,7 @@ class Pieces(tuple[Buffer, ...]):
 
 
 def size_of(data: Buffer | Pieces) -> int:
-    """Bytes of a byte string, wherever it lies."""
+    """Length in bytes of a byte string, in one piece or in several."""
     return data.size if isinstance(data, Pieces) else memoryview(data).nbytes
 
 
@@ -218,7 +218,7 @@ def pack(value: Any) -> bytes:
 
 
 def with_tail(head: Any, *tail: Buffer) -> Pieces:
-    """`head` packed, and behind it the bytes of `tail` where they lie: they must not change while this is in use."""
+    """`head` packed, then the bytes of `tail`: not copied, so they must not change while the result is in use."""
     return Pieces((pack(head), *tail))
 
 
@@ -233,9 +233,10 @@ def unpack(data: Buffer, *, most: int, items: int) -> Any:
 
 
 def split_tail(data: Buffer, *, most: int, items: int) -> tuple[Any, memoryview]:
-    """Undo `with_tail`: the head, of at most `most` bytes, and a view of all that stands behind it.
+    """Undo `with_tail`: the head, and a view of everything behind it.
 
-    The head is one msgpack value with arrays of at most `items`, in its one encoding. Raises Malformed.
+    The head is one msgpack value of at most `most` bytes, with arrays of at most `items`, in its one encoding.
+    Raises Malformed.
     """
     view = memoryview(data).cast("B")
     reader = msgpack.Unpacker(max_buffer_size=most, **_limits(most, items))
@@ -269,7 +270,7 @@ def _limits(most: int, items: int) -> dict[str, Any]:
 
 
 def read_row(data: Buffer, specs: tuple[tuple[str, Spec], ...], *, most: int, items: int) -> tuple[Any, ...]:
-    """Decode one array against `specs`; any byte string but its values' own encoding is refused. Raises Malformed."""
+    """Decode one array against `specs`. Raises Malformed, also for values that are not in their one encoding."""
     value = unpack(data, most=most, items=items)
     if not isinstance(value, tuple) or len(value) != len(specs):
         raise Malformed(f"wanted an array of {len(specs)} fields")

@@ -17,7 +17,7 @@ KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 SEED_BYTES: Final = 32
 
-# Every key that this program derives, and what for. Two uses of one secret must differ here, in the label.
+# Every key that this program derives, and its use. Two uses of one secret must differ here, in the label.
 LABELS: Final = {
     "prg/edge": "words of the share that an edge's seed expands to",
     "prg/self": "words of a self-mask",
@@ -41,9 +41,9 @@ LABELS: Final = {
 
 
 class Secret:
-    """Bytes that must not be seen: dull in every print, constant-time when compared, never pickled.
+    """Bytes that nobody should see: a dull repr, comparison in constant time, no pickling.
 
-    `label` says what the secret is (never part of its value). `reveal()` is the only way to the bytes.
+    `label` says what the secret is, and nothing of its value. `reveal()` is the only way to the bytes.
     """
 
     __slots__ = ("_payload", "label")
@@ -53,7 +53,7 @@ class Secret:
         self.label = label
 
     def reveal(self) -> bytes:
-        """The bytes. Whoever calls this keeps them out of logs, errors and arguments."""
+        """The bytes. Keep them out of logs, errors and command lines."""
         return self._payload
 
     def __len__(self) -> int:
@@ -149,7 +149,7 @@ def verify(key: bytes, kind: str, data: bytes, signature: bytes) -> bool:
 
 @functools.lru_cache(maxsize=2048)
 def verify_again(key: bytes, kind: str, data: bytes, signature: bytes) -> bool:
-    """`verify`, remembered, for small letters: one READY rides in every ballot, each ballot in every certificate."""
+    """`verify`, remembered, for small letters: one READY rides in every ballot, one ballot in every certificate."""
     return verify(key, kind, data, signature)
 
 

@@ -1,7 +1,7 @@
 """RFC 6962 Merkle trees: hashes, inclusion paths, consistency proofs. Plain functions, SHA-256.
 
-leaf = H(0x00‖data), node = H(0x01‖left‖right), the root of nothing = H(). A tree of size n splits at the largest power
-of two below n. Functions that end in `_of` take leaf *hashes*, so that a large leaf is hashed once.
+leaf = H(0x00‖data), node = H(0x01‖left‖right), the root of nothing = H(). A tree of n leaves splits at the largest
+power of two below n. Functions that end in `_of` take leaf *hashes*, so that a large leaf is hashed once.
 """
 
 from __future__ import annotations
@@ -81,7 +81,10 @@ def includes(root: bytes, leaf: bytes | bytearray | memoryview, index: int, size
 
 
 def consistency_of(hashes: Sequence[bytes], old: int) -> tuple[bytes, ...]:
-    """The proof that the tree over hashes[:old] is a prefix of that over `hashes` (RFC 6962 §2.1.2); 0 < old."""
+    """The proof that the tree over hashes[:old] is a prefix of that over `hashes` (RFC 6962 §2.1.2).
+
+    Raises IndexError unless 0 < old ≤ len(hashes).
+    """
     if not 0 < old <= len(hashes):
         raise IndexError(f"no older tree of {old} leaves in {len(hashes)}")
     return tuple(_subproof(hashes, old, whole=True))
@@ -123,7 +126,7 @@ def consistent(old_root: bytes, old: int, new_root: bytes, new: int, proof: Sequ
 
 
 class Tree:
-    """A tree that grows: append a leaf hash in O(log n) amortised O(1), root in O(log n), memory O(log n)."""
+    """A growing tree: append in O(log n), amortised O(1); root in O(log n); memory O(log n)."""
 
     __slots__ = ("_peaks", "_size")
 

@@ -24,8 +24,9 @@ MOST_PEERS: Final = 200
 class Quorums:
     """`n` peers and their q, c and a (docs/spec/sharing.md §1); building one proves that they fit together.
 
-    q: least size of U, and equal signatures for a certificate. c: liars tolerated. a: ABANDON ballots that certify.
-    Raises ValueError when n is below three or an inequality fails.
+    q   smallest U, and the equal signatures that make a certificate     c   liars tolerated
+    a   ABANDON ballots that make a certificate
+    Raises ValueError unless n is 3 to 200 and every inequality holds.
     """
 
     n: int
@@ -78,7 +79,7 @@ class Address:
 
     @property
     def place(self) -> str:
-        """The same for each way to write this address: capitals, a dot at the end, an IPv6 address's zeros."""
+        """One form for every spelling of this address: capitals, a trailing dot, the zeros of IPv6."""
         host = self.host.lower().removesuffix(".")
         with contextlib.suppress(ValueError):
             host = str(ipaddress.ip_address(host))
@@ -116,7 +117,7 @@ def _check_ip(read: Callable[[str], object], text: str, wanted: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One site: its name, its 32-byte Ed25519 key, the addresses that the others dial (none: it dials out)."""
+    """One site: its name, its 32-byte Ed25519 key, and the addresses at which others dial it (none: it dials out)."""
 
     name: str
     key: bytes
@@ -125,7 +126,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Roster:
-    """The members of one epoch, in file order; the order counts."""
+    """The members of one epoch, in the order of peers.yaml; the order counts.
+
+    Raises ValueError for a name or a key that stands twice, and for a name of another form.
+    """
 
     epoch: int
     members: tuple[Member, ...]
@@ -150,7 +154,7 @@ class Roster:
         return hash((self.epoch, self.members))
 
     def __hash__(self) -> int:
-        return self._hash  # it keys what is remembered of letters, some thousand times a second
+        return self._hash  # computed once: rosters key the caches of letters, thousands of times a second
 
     @cached_property
     def _places(self) -> dict[object, int]:

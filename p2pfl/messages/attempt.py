@@ -26,7 +26,7 @@ from p2pfl.messages.schema import (
 from p2pfl.roster import MOST_PEERS
 
 HELD: Final = Many(Row((NAME, HASH)), MOST_PEERS)  # dealer, digest of its bundle
-Acknowledged = tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]  # process, signature, what else was acknowledged
+Acknowledged = tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]  # process, signature, further (dealer, digest)
 
 # ── SHARE and PROPOSE ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -59,7 +59,7 @@ class Share(Message):
 @wire(3)
 @dataclass(frozen=True, slots=True)
 class Ack(Message):
-    """The digests of all bundles that the sender holds, durably, by dealer, in roster order. It may grow."""
+    """Digests of all bundles that the sender holds durably, by dealer, in roster order. A later one may hold more."""
 
     held: tuple[tuple[str, bytes], ...] = limited(HELD)
 
@@ -67,7 +67,7 @@ class Ack(Message):
 @wire(4, most=SUPPORT.most + SMALL)
 @dataclass(frozen=True, slots=True)
 class Propose(Message):
-    """What one peer would sum, on which grounds. `configuration` is canonical facts: a difference can be shown."""
+    """What one peer would sum, and what that rests on. `configuration` is facts, so that a difference can be shown."""
 
     federation_digest: bytes = limited(HASH)  # digest of peers.yaml
     rests_on: int = limited(COUNTER)  # the last round whose checked sum the sender holds; 0: none
@@ -87,7 +87,7 @@ class Propose(Message):
 class Members(Message):
     """The coordinator's one set U, with every member's bundle, acknowledgement and proposal as signed by it.
 
-    All members acknowledged the same bundles of U, so an Ack is given as what the bundles do not say: its process, its
+    All members acknowledged the same bundles of U, so each Ack is reduced to what those do not say: its process, its
     signature, and what it acknowledges beside them.
     """
 
@@ -97,13 +97,13 @@ class Members(Message):
     proposes: tuple[bytes, ...] = limited(Many(Raw(SUPPORT.most + SMALL), MOST_PEERS))
     owners: tuple[str, ...] = limited(NAMES)
     deadline_ms: int = limited(COUNTER)
-    grounds: tuple[bytes, ...] = limited(Many(Raw(1 << 20), MOST_PEERS))  # ballots or LEAVEs: who may be left out alive
+    grounds: tuple[bytes, ...] = limited(Many(Raw(1 << 20), MOST_PEERS))  # ballots or LEAVEs: why live peers stay out
 
 
 @wire(6, most=LARGE)
 @dataclass(frozen=True, slots=True)
 class Held(Message):
-    """The acknowledgements and proposals that the sender holds, passed to the coordinator at half-time."""
+    """Acknowledgements and proposals that the sender holds, passed on to the coordinator at half-time."""
 
     acks: tuple[bytes, ...] = limited(Many(Raw(SMALL), MOST_PEERS))
     proposes: tuple[bytes, ...] = limited(Many(Raw(SUPPORT.most + SMALL), MOST_PEERS))
@@ -135,7 +135,7 @@ class Chunk(Message):
 @wire(9)
 @dataclass(frozen=True, slots=True)
 class SumDigest(Message):
-    """SHA-256 of one chunk of the masked sum, by its owner, to all; and of the members' Roots that it summed under."""
+    """An owner's digests, for all: of one chunk of the masked sum, and of the members' Roots that it summed under."""
 
     attempt_digest: bytes = limited(HASH)
     index: int = limited(COUNTER)

@@ -1,9 +1,9 @@
 """Messages in their envelopes, sealed and read: one encoding, one signature, limits before anything is unpacked.
 
-A letter is `[kind, body, signature]`; the body is `[version, run, epoch, round, attempt, sender, incarnation, …]`, so
-the envelope is under the signature, and the kind is in what is signed. Bulk, which is not signed, is `[kind, head]`
-and its words behind that, raw; the head is such a body that holds the number of those bytes in their place. Byte for
-byte: `docs/spec/wire.md`.
+A letter is `[kind, body, signature]` with the body `[version, run, epoch, round, attempt, sender, incarnation, …]`, so
+the signature covers the envelope; its label covers the kind. Bulk is not signed: it is `[kind, head]`, followed by the
+raw words. The head is a body in which the number of those bytes takes the place of the words. Byte for byte:
+`docs/spec/wire.md`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from p2pfl.keys import SIGNATURE_BYTES, Identity, digest, verify, verify_again
 from p2pfl.messages.schema import BULK_HEAD, ENVELOPE, ITEMS, KINDS, SMALL, VERSION, WIRE_BYTES, Envelope, Message
 from p2pfl.roster import MOST_PEERS, Roster
 
-MOST_REMEMBERED: Final = 64 << 10  # bytes of a letter
-_OF_TWO: Final = b"\x92"  # an array of two: bulk
+MOST_REMEMBERED: Final = 64 << 10  # bytes of the largest letter that is kept in `_opened_again`
+BULK_BEGINS: Final = b"\x92"  # an array of two; that of a signed letter is of three
 M = TypeVar("M", bound=Message)
 M_co = TypeVar("M_co", bound=Message, covariant=True)
-PROOF_LETTERS: Final = 2 * MOST_PEERS + 2  # a false sum: the set, the sum, and each member's root and words
+PROOF_LETTERS: Final = 2 * MOST_PEERS + 2  # letters that prove a false sum: set, sum, each member's root and words
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Letter(Generic[M_co]):
 
     envelope: Envelope
     message: M_co
-    body: bytes | Pieces  # of bulk: its head, and its words where they lie
+    body: bytes | Pieces  # of bulk: the head and, not copied, the words
     signature: bytes
 
     @property
@@ -41,7 +41,7 @@ class Letter(Generic[M_co]):
 
     @property
     def pieces(self) -> Pieces:
-        """The wire, with bulk left where it is."""
+        """The same bytes, without a copy of bulk."""
         if isinstance(self.body, Pieces):
             head, words = self.body
             return codec.with_tail((self.message.kind, head), words)
@@ -54,7 +54,7 @@ class Letter(Generic[M_co]):
 
     @property
     def digest(self) -> bytes:
-        """Names this letter: SHA-256 over its kind and body (a signature is not part of what is said)."""
+        """SHA-256 over kind and body. It names the letter; the signature is not part of what is said."""
         return digest("letter/" + type(self.message).__name__, self.signed)
 
     @property
@@ -84,7 +84,7 @@ def _row(message: Message, envelope: Envelope) -> tuple[Any, ...]:
 
 
 def seal(message: M, envelope: Envelope, identity: Identity) -> Letter[M]:
-    """Put `message` into `envelope` and sign it, unless its kind travels unsigned: then its words are not copied."""
+    """Put `message` into `envelope` and sign it; bulk is neither signed nor copied. Raises Malformed: too large."""
     packed = codec.pack(_row(message, envelope))
     body = Pieces((packed, getattr(message, message.tail))) if message.tail else packed
     if codec.size_of(body) > message.most:
@@ -93,15 +93,15 @@ def seal(message: M, envelope: Envelope, identity: Identity) -> Letter[M]:
 
 
 def rejoin(message: M, envelope: Envelope, signature: bytes) -> Letter[M]:
-    """A signed letter of which the signature alone was sent, all else being known. `authentic` says if it is one."""
+    """A signed letter, made whole where its signature alone was sent. `authentic` tells whether it was signed so."""
     return Letter(envelope, message, codec.pack(_row(message, envelope)), signature)
 
 
 def read_letter(data: Buffer) -> Letter[Message]:
-    """Decode one letter without judging its signature; words of bulk are a view of `data`. Raises Malformed."""
+    """Decode one letter without judging its signature; the words of bulk are a view of `data`. Raises Malformed."""
     if len(data) > WIRE_BYTES:
         raise Malformed(f"{len(data)} bytes, at most {WIRE_BYTES}")
-    return _read_bulk(data) if data[:1] == _OF_TWO else _read_signed(data)
+    return _read_bulk(data) if data[:1] == BULK_BEGINS else _read_signed(data)
 
 
 def _read_signed(data: Buffer) -> Letter[Message]:
@@ -111,7 +111,7 @@ def _read_signed(data: Buffer) -> Letter[Message]:
     kind, body, signature = outer
     cls = _kind_of(kind, body)
     if not cls.signed:
-        raise Malformed(f"{cls.__name__}: a letter of bulk has two parts, and its words behind them")
+        raise Malformed(f"{cls.__name__}: a bulk letter has two parts, and its words behind them")
     if len(body) > cls.most or not isinstance(signature, bytes) or len(signature) != SIGNATURE_BYTES:
         raise Malformed(f"{cls.__name__}: body of {len(body)} bytes (most {cls.most}), or no signature of 64")
     envelope, fields = _fields_of(cls, body)
@@ -158,7 +158,7 @@ def _made(cls: Callable[..., Message], fields: dict[str, Any]) -> Message:
 
 
 def read_proof(data: bytes) -> tuple[bytes, ...]:
-    """The letters of a proof against a liar as a home keeps it, their worth not yet judged. Raises Malformed."""
+    """The letters of a proof against a liar, as a home stores it; nothing in them is judged. Raises Malformed."""
     wires = codec.unpack(data, most=len(data), items=PROOF_LETTERS)
     if not isinstance(wires, tuple) or not all(isinstance(wire, bytes) for wire in wires):
         raise Malformed("it is no list of letters")
@@ -204,5 +204,9 @@ def _opened(data: bytes, roster: Roster, wanted: type[M]) -> Letter[M]:
 
 @functools.lru_cache(maxsize=1024)
 def _opened_again(data: bytes, roster: Roster, kind: int) -> Letter[Message]:
-    """One ballot rides in every certificate, one bundle in every share. No secret is ever opened this way."""
+    """`_opened`, remembered: one ballot rides in every certificate, one bundle in every share.
+
+    The cache is the process's, as are those of `verify_again`, `certificate.compose` and `record.make`; it may be,
+    since all of it is public. A letter that holds a secret is never opened this way.
+    """
     return _opened(data, roster, KINDS[kind])

@@ -24,7 +24,7 @@ from p2pfl.messages.schema import (
 from p2pfl.roster import MOST_PEERS
 
 CHANGE: Final = Row((Raw(1 << 20), Many(Row((NAME, SIGNATURE)), MOST_PEERS)))  # a record, and who signed it
-MOST_CHANGES: Final = 4  # the newest ones: who is further behind is given the file by hand
+MOST_CHANGES: Final = 4  # newest ones in a Hello; a site further behind is given the file by hand
 
 OUTCOME_BYTES: Final = 32 << 10
 
@@ -43,19 +43,19 @@ class Ready(Message):
 @wire(14)
 @dataclass(frozen=True, slots=True)
 class Ballot(Message):
-    """The sender's one vote in an attempt: SURVIVORS(D, V) on q Readys, or ABANDON naming who was waited for."""
+    """The sender's one vote in an attempt: SURVIVORS(D, V) on q Readys, or ABANDON, naming the peers waited for."""
 
     survivors: int = limited(Whole(1))  # 1: SURVIVORS, 0: ABANDON
     attempt_digest: bytes = limited(Raw(32, exactly=(0, 32)))
     view: bytes = limited(Raw(32, exactly=(0, 32)))
-    readys: tuple[str, ...] = limited(NAMES)  # whose Ready for (D, V) the sender holds, in roster order
+    readys: tuple[str, ...] = limited(NAMES)  # peers whose Ready for (D, V) the sender holds, in roster order
     waited_for: tuple[str, ...] = limited(NAMES)
 
 
 @wire(15, most=LARGE)
 @dataclass(frozen=True, slots=True)
 class Certificate(Message):
-    """Equal ballots enough to decide an attempt, and the Members message that gives D its meaning."""
+    """Enough equal ballots to decide an attempt, and the Members message that gives D its meaning."""
 
     ballots: tuple[bytes, ...] = limited(Many(Raw(SMALL), MOST_PEERS))
     members: bytes = limited(Raw(LARGE))  # empty in an ABANDON before any U
@@ -66,13 +66,13 @@ class Certificate(Message):
 class Leave(Message):
     """The sender goes on without this round's sum. It binds no vote; q of them carry everyone into the next round."""
 
-    lacking: tuple[str, ...] = limited(NAMES)  # whose ballot, or after a certificate whose b_i, is lacking
+    lacking: tuple[str, ...] = limited(NAMES)  # peers whose ballot is missing; after a certificate, whose b_i
 
 
 @wire(28, most=LARGE)
 @dataclass(frozen=True, slots=True)
 class Handed(Message):
-    """Signed letters of others, handed on to a peer that lacks them: each counts by its own signature."""
+    """Signed letters of others, handed on to a peer that lacks them. Each counts by its own signature."""
 
     letters: tuple[bytes, ...] = limited(Many(Raw(LARGE), 3 * MOST_PEERS))
 
@@ -191,7 +191,7 @@ class Entries(Message):
 @wire(29, most=2 << 20)
 @dataclass(frozen=True, slots=True)
 class Changed(Message):
-    """A change of membership that enough sites of this epoch signed, and that its receiver may not have yet."""
+    """A change of membership that enough sites of this epoch signed; its receiver may not have it yet."""
 
     record: bytes = limited(Raw(1 << 20))
     signatures: tuple[tuple[str, bytes], ...] = limited(Many(Row((NAME, SIGNATURE)), MOST_PEERS))

@@ -15,17 +15,17 @@ HASH: Final = Raw(32, exactly=(32,))
 SIGNATURE: Final = Raw(64, exactly=(64,))
 INCARNATION: Final = Raw(16, exactly=(16,))
 NAME: Final = Text(31)
-EPSILON: Final = Text(32, r"([0-9]+(\.[0-9]+)?|inf)?")  # goes into every ledger: what that would refuse, ends here
+EPSILON: Final = Text(32, r"([0-9]+(\.[0-9]+)?|inf)?")  # what a ledger would refuse must not come so far
 NAMES: Final = Many(NAME, MOST_PEERS)
 COUNTER: Final = Whole((1 << 53) - 1)
 PATH: Final = Many(HASH, 32)
 CHUNK: Final = Tail(512 << 10, least=1)
-BULK_HEAD: Final = 1 << 10  # bytes: all of a bulk letter but its words
-BULK: Final = CHUNK.most + BULK_HEAD
-SMALL: Final = 16 << 10  # bytes: an Ack of 200 dealers, the largest of the small signed messages, fits
+BULK_HEAD: Final = 1 << 10  # bytes of a bulk letter before its words
+BULK: Final = CHUNK.most + BULK_HEAD  # bytes
+SMALL: Final = 16 << 10  # bytes of most signed messages; the largest of them, an Ack of 200 dealers, fits
 SUPPORT: Final = Raw(4 << 20)
-LARGE: Final = 15 << 20  # bytes: a Members message with every member's nominated support
-WIRE_BYTES: Final = 16 << 20  # what the mesh carries as one payload
+LARGE: Final = 15 << 20  # bytes of a Members message with every member's nominated support
+WIRE_BYTES: Final = 16 << 20  # bytes of the largest payload that the mesh carries
 ITEMS: Final = 4 * MOST_PEERS + 8
 
 
@@ -44,7 +44,7 @@ class Envelope:
 class Message:
     """Base of all messages. `kind` is the number on the wire, `most` the largest body in bytes.
 
-    `tail` names the one field of bulk that stands behind the letter (empty: there is none). Bulk is not signed.
+    `tail` names the field of bulk, which follows the letter; it is empty in a message without one. Bulk is not signed.
     """
 
     __slots__ = ()
@@ -61,9 +61,9 @@ ENVELOPE: Final = (("version", Whole(VERSION)), *codec.specs_of(Envelope))
 
 
 def wire(kind: int, *, most: int = SMALL) -> Callable[[M], M]:
-    """Register a message class under its number. Raises TypeError.
+    """Register a message class under its number.
 
-    Refused are a field without a limit, a number that is taken, and more than one field of bulk.
+    Raises TypeError for a field without a limit, a second field of bulk, and a number that is taken.
     """
 
     def register(cls: M) -> M:

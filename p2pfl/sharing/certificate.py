@@ -56,12 +56,12 @@ def same_attempt(letter: Letter[Message], envelope: Envelope) -> bool:
 
 
 def are_peers(names: tuple[str, ...], roster: Roster) -> bool:
-    """Each name is one of the roster, and there once: it goes into this site's log under a liar's word alone."""
+    """True when all names are in the roster, each once. They go into this site's log on one sender's word."""
     return len(set(names)) == len(names) and set(names) <= set(roster.names)
 
 
 def most_members(roster: Roster) -> int:
-    """Bytes of the largest set that is accepted: with a quorum of ballots it must fit into a certificate."""
+    """Bytes of the largest set that is accepted: it must fit into a certificate beside a quorum of ballots."""
     return LARGE - roster.quorums.q * SMALL
 
 
@@ -179,7 +179,7 @@ def common_deadline_ms(proposals: Iterable[Propose], roster: Roster, attempt: in
 
 
 def _in_order(names: Sequence[str], order: Sequence[str]) -> bool:
-    """Each of them once, of those in `order` and as they stand there."""
+    """True when `names` are some of `order`, each once and in that order."""
     named = set(names)
     return list(names) == [name for name in order if name in named]
 
@@ -187,7 +187,7 @@ def _in_order(names: Sequence[str], order: Sequence[str]) -> bool:
 def _acknowledgement(
     name: str, row: Acknowledged, bundles: Mapping[str, bytes], at: Envelope, roster: Roster
 ) -> Letter[Ack]:
-    """The Ack of a member, made whole again; its signature says whether it is one. Raises Malformed."""
+    """A member's Ack, made whole again; its signature tells whether it is right. Raises Malformed."""
     incarnation, signature, beside = row
     if not _in_order([one for one, _ in beside], [one for one in roster.names if one not in bundles]):
         raise Malformed(f"what {name} acknowledged beside the members' bundles is not in the order of the roster")
@@ -197,13 +197,13 @@ def _acknowledgement(
 
 
 def short(ack: Letter[Ack], chosen: Sequence[str]) -> Acknowledged:
-    """What of an Ack a set of `chosen` does not say already, when it acknowledges the bundles in it."""
+    """What an Ack says that a set of `chosen`, with the bundles it acknowledges, does not say already."""
     beside = tuple(row for row in ack.message.held if row[0] not in chosen)
     return ack.envelope.incarnation, ack.signature, beside
 
 
 def check_order(ack: Ack, roster: Roster) -> None:
-    """Each dealer once, in the order of the roster: else nobody could make it whole again. Raises Malformed."""
+    """Raise Malformed unless `ack` names each dealer once, in roster order: else nobody could make it whole again."""
     if not _in_order([name for name, _ in ack.held], roster.names):
         raise Malformed("an acknowledgement that is not in the order of the roster")
 

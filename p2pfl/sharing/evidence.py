@@ -65,14 +65,14 @@ ONE_ATTEMPT: Final = (Members, Root, SumDigest, Nonce, Tags, Ready, Ballot)
 
 
 def fits(proof: Sequence[bytes]) -> bool:
-    """The proof fits into one letter; a false sum of many sites does not, and every member finds it by itself."""
+    """True when the proof fits into one letter. A false sum of many sites does not: every member finds that itself."""
     return len(proof) <= MOST_LETTERS and sum(map(len, proof)) <= LARGE - SMALL
 
 
 def convict(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) -> str:
     """The name of the peer that these letters convict. Raises Malformed when they convict nobody.
 
-    run   of which they must be; None: of any one
+    run   the run that they must belong to; None: any one
     """
     letters = [open_letter(wire, roster, Message) for wire in proof]
     if not letters:
@@ -105,7 +105,7 @@ def convict(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) ->
 
 
 def convicted(proof: Sequence[bytes], roster: Roster, run: bytes | None = None) -> str:
-    """`convict`, with nobody's name (empty) for letters that convict nobody."""
+    """The name that `convict` gives; empty for letters that convict nobody."""
     try:
         return convict(proof, roster, run)
     except Malformed:

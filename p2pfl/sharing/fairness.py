@@ -1,9 +1,9 @@
-"""Who is left out though it is there, and how often before it stops (docs/adr/0014).
+"""A peer that is present and yet left out of the sums: how it counts that, and when it stops (docs/adr/0014).
 
-Each peer counts for itself, from what it saw: no peer's word adds to the count. A round counts against the others when
-this process had begun the one before, links to a quorum have stood ever since, this peer had proposed, and the set is
-without it. So neither a restart, nor a cut cable here, nor a slow pass counts, nor what the others say of those. Nor
-does a set that holds a site with which this one has parted: no complete set could have held both.
+Each peer counts for itself, from what it saw; no other peer's word adds to the count. A round counts against the others
+if this process had begun the one before, links to a quorum have stood ever since, this peer had proposed, and the set
+is without it. So a restart does not count, nor a cut cable here, nor a slow pass, nor what the others say of those. Nor
+does a set with a site from which this one has parted: no complete set could have held both.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from p2pfl.codec import Facts
 from p2pfl.errors.round import LeftOutTooOften
 from p2pfl.sharing.state import State
 
-WINDOW: Final = 20  # rounds that are looked back upon
-ONE_IN: Final = 10
+WINDOW: Final = 20  # last rounds that are counted
+ONE_IN: Final = 10  # at most one in this many may go without the peer
 
 
 def is_missed(state: State) -> bool:
-    """The set that is known now is without this peer, which has been there all the time."""
+    """True when the set that is known now is without this peer, which was present all the time."""
     others = state.others
     if not others.parted.isdisjoint(state.survivors):
         return False
@@ -29,9 +29,9 @@ def is_missed(state: State) -> bool:
 
 
 def taken_part(rounds: Iterable[Facts], missed: Mapping[int, str], name: str) -> list[tuple[int, str]]:
-    """The rounds that `name` was there for, in order; with each, who named a set without it: nobody if it is summed.
+    """The rounds that `name` was present for, in order, each with the coordinator that left it out ("": it is summed).
 
-    rounds   records of final ones
+    rounds   records of final rounds
     missed   by round, the coordinator of a set that this peer counts against the others (`is_missed`)
     """
     return [
@@ -42,9 +42,9 @@ def taken_part(rounds: Iterable[Facts], missed: Mapping[int, str], name: str) ->
 
 
 def too_often(taken_part: Sequence[bool]) -> bool:
-    """Of the last rounds for which a peer was there, more than one in ten went without it (False); one alone never is.
+    """True when more than one in ten of the last rounds went without a peer that was present; one never is too many.
 
-    taken_part   in order
+    taken_part   by round that it was present for, in order, whether it is in the sum
     """
     last = taken_part[-WINDOW:]
     return last.count(False) > max(1.0, len(last) / ONE_IN)

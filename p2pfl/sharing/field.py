@@ -32,7 +32,7 @@ MOST_DELTA: Final = 255  # a carry is worth δ, kept in one byte
 
 
 def bytes_of(words: Words) -> memoryview:
-    """The bytes of contiguous words, little-endian, where they lie: not a copy, so the words must stay as they are."""
+    """The bytes of contiguous words, little-endian; a view, so the words must not change while it is in use."""
     return np.ascontiguousarray(words).view(np.uint8).data
 
 
@@ -86,7 +86,7 @@ class Field:
 
     @property
     def delta(self) -> int:
-        """2^word_bits − p: what a carry out of the word is worth."""
+        """2^word_bits − p: the value of a carry out of the word."""
         return (1 << self.word_bits) - self.p
 
     @property
@@ -136,7 +136,7 @@ class Field:
         return total
 
     def encode(self, values: Integers) -> Words:
-        """Signed integers as words: v ≥ 0 is v, v < 0 is p + v. Raises NotInField beyond ±(p−1)/2."""
+        """(m,) signed integers as words: v ≥ 0 is v, v < 0 is p + v. Raises NotInField beyond ±(p−1)/2."""
         if values.size and (int(values.max()) > self.half or int(values.min()) < -self.half):
             raise NotInField(evidence=f"an integer lies beyond ±{self.half}", p=self.p)
         narrow = values.astype(self.signed, copy=False)
@@ -146,11 +146,11 @@ class Field:
         return np.add(words, narrow.view(self.dtype), out=words)  # mod 2^w, as a negative v is 2^w + v
 
     def centred(self, words: Words) -> npt.NDArray[np.int64]:
-        """The signed integers in [−(p−1)/2, (p−1)/2] that `words` stand for: encode, undone."""
+        """The signed integers in [−(p−1)/2, (p−1)/2] that (m,) `words` stand for: undoes `encode`."""
         return self.centred_narrow(words).astype(np.int64, copy=False)
 
     def centred_narrow(self, words: Words) -> Integers:
-        """The same as integers no wider than a word, which are quicker to work with."""
+        """`centred`, as integers no wider than a word: faster to work with."""
         below = np.subtract(self.dtype.type(self.half), words).view(self.signed)  # < 0 where the word is above
         np.right_shift(below, self.word_bits - 1, out=below)  # all ones there, else 0
         wrapped: Words = below.view(self.dtype)

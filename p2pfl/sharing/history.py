@@ -1,7 +1,7 @@
-"""What a peer that was away is shown of the rounds that it missed: records, signatures, and that they follow.
+"""What convinces a peer that was away of the rounds that it missed: records and signatures, one following another.
 
-Each record names the one that it rests on, so none can be left out or exchanged; a quorum signed it, or a record that
-rests on it. Docs: spec/sharing.md §11.
+Each record names the one that it rests on, so none can be left out or exchanged. A quorum signed it, or signed a record
+that rests on it. docs/spec/sharing.md §11.
 """
 
 from __future__ import annotations
@@ -28,10 +28,28 @@ def check_rows(
 ) -> list[SignedRecord]:
     """The rows that hold, from the first on, with their valid signatures alone. Raises Malformed for one that lies.
 
-    roster  of the epoch whose rounds they are; with `epochs` it is that log's to say, row after row
+    roster  of the epoch whose rounds they are; with `epochs` each row is judged by the roster that the log says
     known   by run, its last final round here and the digest of that record
-    Rows at the end that no quorum signed yet, nor one that rests on them, are left out.
+    Left out are rows at the end that no quorum signed yet, unless a quorum signed one that rests on them.
     """
+    read = _read_rows(rows, roster, known, epochs)
+    covered: set[str] = set()
+    held = len(read)
+    for place in range(len(read) - 1, -1, -1):
+        facts, (_, by), here = read[place]
+        if facts.get("kind") in BEGINNINGS:
+            continue  # judged when it was read
+        if len(by) >= here.quorums.q or facts["run"] in covered:
+            covered.add(facts["run"])  # what comes before it in its run is what it rests on
+        else:
+            held = place
+    return [row for _, row, _ in read[:held]]
+
+
+def _read_rows(
+    rows: Sequence[SignedRecord], roster: Roster, known: Mapping[bytes, Base], epochs: Epochs | None
+) -> list[tuple[Facts, SignedRecord, Roster]]:
+    """Each row with its facts, its valid signatures, and the roster of its epoch. Raises Malformed."""
     last = dict(known)
     read: list[tuple[Facts, SignedRecord, Roster]] = []
     steps = epochs.copy() if epochs is not None else None
@@ -48,27 +66,21 @@ def check_rows(
             read.append((facts, (record, _all_signed(facts, record, signed, steps)), roster))
             continue
         run = _run(facts, here)
-        before = last.get(run, NO_BASE)
-        if (facts.get("rests_on"), facts.get("base")) != (before[0], before[1].hex()):
-            raise Malformed(f"round {facts['round']} does not rest on the one before it")
-        if facts["round"] <= before[0]:
-            raise Malformed(f"round {facts['round']} comes after round {before[0]}")
+        _check_follows(facts, last.get(run, NO_BASE))
         last[run] = (facts["round"], base_digest(record))
         valid = {
             name: one for name, one in signed.items() if name in here and verify(here[name].key, "record", record, one)
         }
         read.append((facts, (record, valid), here))
-    covered: set[str] = set()
-    held = len(read)
-    for place in range(len(read) - 1, -1, -1):
-        facts, (_, by), here = read[place]
-        if facts.get("kind") in BEGINNINGS:
-            continue  # judged above
-        if len(by) >= here.quorums.q or facts["run"] in covered:
-            covered.add(facts["run"])  # what comes before it in its run is what it rests on
-        else:
-            held = place
-    return [row for _, row, _ in read[:held]]
+    return read
+
+
+def _check_follows(facts: Facts, before: Base) -> None:
+    """Raise Malformed unless this round's record rests on `before`, the last one of its run."""
+    if (facts.get("rests_on"), facts.get("base")) != (before[0], before[1].hex()):
+        raise Malformed(f"round {facts['round']} does not rest on the one before it")
+    if facts["round"] <= before[0]:
+        raise Malformed(f"round {facts['round']} comes after round {before[0]}")
 
 
 def _all_signed(facts: Facts, record: bytes, signed: Mapping[str, bytes], steps: Epochs | None) -> Mapping[str, bytes]:
@@ -90,9 +102,9 @@ def _all_signed(facts: Facts, record: bytes, signed: Mapping[str, bytes], steps:
 
 
 def to_adopt(rows: Sequence[SignedRecord], current: int) -> list[SignedRecord]:
-    """Those rows to take over as they are: not the last of them when it is of the round that is under way here.
+    """The rows to take over as they are: all, but the last one if it is of round `current`, which is under way here.
 
-    The sum of that one can still be had from those who finished it, and this peer wants it, not its record alone.
+    That round's sum can still be had from peers that finished it, and this peer wants it, not the record alone.
     """
     last = codec.read_facts(rows[-1][0]).get("round", 0) if rows else 0
     return list(rows[:-1] if last == current else rows)

@@ -3,7 +3,7 @@
 Over all members of U the made and received masks of an edge cancel, so Σ y_i = Σ x_i + Σ PRG(b_i), and `unmask`
 takes the self-masks away. `additive.py` is the slow reference that this file is checked against.
 
-Each block is expanded under all keys before the next one is touched: a word of y crosses memory once, however many
+Each block is expanded under all keys before the next one is touched, so a word of y crosses memory once, however many
 peers there are. Each key's schedule is set up once. This file must never see a seed, only stream keys.
 """
 
@@ -42,7 +42,7 @@ def mask(
 
 
 def masks(made: Sequence[Key], received: Sequence[Key], own: Key, *, field: Field, start: int = 0, count: int) -> Words:
-    """(count,) words − Σ PRG(made) + Σ PRG(received) + PRG(own): expanded ahead, `field.add(x, masks)` is `mask`."""
+    """(count,) words −Σ PRG(made) + Σ PRG(received) + PRG(own), made ahead of x: `field.add(x, masks)` is `mask`."""
     return mask(field.zeros(count), made, received, own, field=field, start=start)
 
 
@@ -54,7 +54,7 @@ def unmask(total: Words, own_keys: Sequence[Key], *, field: Field, start: int = 
 def combine(
     x: Words, plus: Sequence[Key], minus: Sequence[Key], field: Field, start: int = 0, out: Words | None = None
 ) -> Words:
-    """x + Σ PRG(plus) − Σ PRG(minus) mod p, (m,) words; those of x are known to be < p. All of the above is this."""
+    """x + Σ PRG(plus) − Σ PRG(minus) mod p, (m,) words; x must be < p. Everything above is a case of this."""
     result = np.empty(x.size, field.dtype) if out is None else out
     if result.shape != x.shape or result.dtype != field.dtype:
         raise ValueError(f"out is {result.shape} {result.dtype}, wanted {x.shape} {field.dtype}")

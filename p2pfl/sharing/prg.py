@@ -1,6 +1,6 @@
 """Seed ► uniform field words, seekable by position.
 
-Theory of operation (docs/spec/sharing.md pins it, tests/vectors/prg-*.json hold it). A stream key is
+Theory of operation (docs/spec/sharing.md §1.2; vectors/prg-*.json). A stream key is
 HKDF-SHA256(seed, info = p2pfl/1/<label>\\0‖context); context = run‖epoch‖round‖attempt‖edge‖segment, see `context`.
 Under that key, stream t = 1, 2, 3, … is the AES-256-CTR keystream whose first counter block is t‖0, both 64 bits,
 big-endian. Word k of a stream is bytes [k·w, (k+1)·w), little-endian, its bits above bit_length(p) cleared.
@@ -116,7 +116,7 @@ class Stream:
         self._position += out.size
 
     def _places(self, count: int) -> list[int]:
-        """Where the last comparison set a mark: few, and `find` looks for them faster than numpy does."""
+        """Where the last comparison set a mark. They are few, and `find` is faster at that than numpy."""
         places = []
         place = self._marks.find(1, 0, count)
         while place >= 0:

@@ -28,7 +28,7 @@ from p2pfl.sharing.rotation import BATCH, Floats, Signs, padded, rotate, unrotat
 Reals = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 BETA_LOG: Final = 10.0  # −ln β: a draw is refused with probability < 5·10⁻⁵
-TRIES: Final = 16  # all refused: < 10⁻⁶⁹; then round towards zero, which never lengthens a vector
+TRIES: Final = 16  # draws; all fail with probability < 10⁻⁶⁹, then values are rounded towards zero: no longer vector
 DECIMAL_DIGITS: Final = 60
 FLOAT_BITS: Final = 53  # integers below 2⁵³ are float64 exactly
 DRAW: Final = 2.0**-FLOAT_BITS
@@ -48,7 +48,7 @@ class Quantiser:
     """Vectors of floats as words of `field`, for sums over at most `n` peers.
 
     clip    largest L2 norm of the vector; a longer one is shrunk to it. 0: none
-    limit   largest absolute value of a coordinate (after the rotation, where there is one): it becomes L
+    limit   largest absolute value of a coordinate, after the rotation if there is one: it becomes L
     rotate  randomised Hadamard in blocks of 4096; a vector then grows to whole blocks
     Raises SumCouldWrap, LimitInvalid.
     """
@@ -74,7 +74,7 @@ class Quantiser:
 
     @property
     def step(self) -> float:
-        """What one integer is worth: limit / L."""
+        """The value of one integer: limit / L."""
         return self.limit / self.largest
 
     @property
@@ -90,7 +90,7 @@ class Quantiser:
         return BATCH if self.rotate else BLOCK_BYTES // 8
 
     def quantise(self, u: Reals, rotation_seed: bytes, rounding: Secret | bytes) -> tuple[Words, int]:
-        """(length(m),) words for u (m,), and how many of its coordinates lay beyond the limit and were cut to it.
+        """(length(m),) words for u (m,), and the number of coordinates that were cut to the limit.
 
         rotation_seed  32 public bytes, equal at all peers (from the attempt digest); unused without rotation
         rounding       32 secret fresh bytes of this peer: the keystream of the rounding is derived from them
@@ -111,7 +111,7 @@ class Quantiser:
         return words, cut
 
     def dequantise(self, words: Words, rotation_seed: bytes, m: int) -> Floats:
-        """(m,) floats that one peer's (length(m),) words stand for: u minus this is the exact residual."""
+        """(m,) float64 that one peer's (length(m),) words stand for; u minus this is the exact residual."""
         return self.dequantise_sum(words, 1, rotation_seed, m)
 
     def dequantise_sum(self, words: Words, survivors: int, rotation_seed: bytes, m: int) -> Floats:
@@ -146,7 +146,7 @@ class Quantiser:
         return square <= survivors * survivors * self._norm_bound(words.size)
 
     def _shrinkage(self, u: Reals) -> float:
-        """min(1, clip/‖u‖): what the L2 clip multiplies by. Raises ValueNotFinite."""
+        """min(1, clip/‖u‖), the factor of the L2 clip. Raises ValueNotFinite."""
         square = 0.0
         for first in range(0, u.size, self._batch):
             values = u[first : first + self._batch]
@@ -237,8 +237,9 @@ class FixedPoint:
     """Decimals as words, exact: for `p2pfl sum`, where a value over the limit is refused and never clipped.
 
     A value v travels as the integer v·10^decimals (half to even, where it has more decimals).
-    limit     largest absolute value at any peer        Raises SumCouldWrap when n·limit·10^decimals > (p−1)/2,
-    decimals  digits after the point, 0 … 18                   LimitInvalid
+    limit     largest absolute value at any peer
+    decimals  digits after the point, 0 … 18
+    Raises LimitInvalid, and SumCouldWrap when n·limit·10^decimals > (p−1)/2.
     """
 
     field: Field

@@ -1,7 +1,7 @@
 """A round's record: canonical facts that go into every federation log, the same bytes at every site.
 
-All of it is a function of what its certificate binds (the Members letter and V) and of three values that follow from
-the sum. So a confirmation says those three, and whoever holds the certificate writes the record itself.
+It is a function of what its certificate binds (the Members letter and V) and of three values that follow from the sum.
+So a confirmation states those three, and every holder of the certificate writes the record itself.
 docs/spec/sharing.md §9, docs/adr/0022.
 """
 
@@ -59,15 +59,15 @@ def make(members: Letter[Members], view: bytes, roster: Roster, total: bytes, mo
 
 
 def said(record: bytes) -> tuple[bytes, bytes, bytes]:
-    """What a record holds beyond its certificate: total, model and outcome, of which `make` makes it again."""
+    """(total, model, outcome): what a record holds beyond its certificate, and `make` needs to write it again."""
     facts = codec.read_facts(record)
     return bytes.fromhex(facts["total"]), bytes.fromhex(facts["model_after"]), codec.facts(facts["outcome"])
 
 
 def announced(proposed: Iterable[Propose], roster: Roster) -> bytes:
-    """The change of membership that this round makes the next step: more of its members hold it than may lie.
+    """Digest of the change of membership that follows this round; empty: none. More than c of its members hold it.
 
-    So one honest site holds it, with its q signatures. No two can be held for one epoch: an honest site signs one.
+    So an honest site holds it, with its q signatures. There are no two for one epoch, since an honest site signs one.
     """
     held = [proposal.change for proposal in proposed if proposal.change]
     return next((change for change in held if held.count(change) > roster.quorums.c), b"")

@@ -1,8 +1,8 @@
 """Randomised Hadamard rotation in blocks of 4096: spreads a vector's largest coordinates over their block.
 
 r = H·(s ∘ u) / 64, with H the 4096 × 4096 Hadamard matrix (H·H = 4096·I, and √4096 = 64 is exact in binary) and s a
-public ±1 vector. An isometry that is its own inverse but for the order: u = s ∘ (H·r) / 64. After it each coordinate
-is near-Gaussian with the block's RMS, so a 16-bit word needs far less head room (Suresh et al. 2017).
+public ±1 vector. It is an isometry, and its own inverse but for the order: u = s ∘ (H·r) / 64. Afterwards every
+coordinate is near-Gaussian with the block's RMS, so a 16-bit word needs far less head room (Suresh et al. 2017).
 
 Additions in one fixed order and divisions by a power of two only: the same bits on every machine.
 """
@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 BLOCK: Final = 4096
 ROOT: Final = 64.0
-BATCH: Final = 16 * BLOCK  # coordinates handled at once: half a MiB of float64, in cache
+BATCH: Final = 16 * BLOCK  # coordinates handled at once: half a MiB of float64 stays in cache
 
 
 def padded(count: int) -> int:
@@ -30,7 +30,7 @@ def padded(count: int) -> int:
 
 
 class Signs:
-    """The ±1 of one rotation, in order: one bit each of the keystream under the public `seed` (1 is −1)."""
+    """The signs of one rotation, in order: one bit each of the keystream under the public `seed`; 1 means −1."""
 
     def __init__(self, seed: bytes) -> None:
         self._keystream = Keystream(derive(seed, "quantiser/rotation"), FIRST_STREAM)
@@ -49,7 +49,7 @@ def rotate(values: Floats, signs: Signs) -> Floats:
 
 
 def unrotate(values: Floats, signs: Signs) -> Floats:
-    """`rotate`, undone, for the same signs."""
+    """Undo `rotate`; `signs` yields the same signs again."""
     return hadamard(values) * signs.next(values.size)
 
 
