@@ -18,7 +18,11 @@ def column_map(data: Path, columns: Path | None) -> bytes | None:
     """The column map that was named, else the one beside the data: their.columns.yaml for their.csv, else none."""
     beside = data.with_suffix(".columns.yaml")
     chosen = columns or (beside if beside.is_file() else None)
-    return None if chosen is None else strict_yaml.load(chosen)
+    if chosen is None:
+        return None
+    from p2pfl.training.columns import MapFile  # only on this path: it brings numpy
+
+    return MapFile.of(strict_yaml.load(chosen), str(chosen))
 
 
 def read_records(path: Path) -> bytes:

@@ -44,7 +44,7 @@ class DuplicateColumn(ConfigurationError):
 
 
 class MissingColumn(ConfigurationError):
-    """{path}: there is no column {column}."""
+    """{path} lacks the {column}."""
 
     code = "P2P-TRAIN-005"
     likely = (

@@ -16,6 +16,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NoReturn
 
 import numpy as np
@@ -35,7 +36,7 @@ from p2pfl.errors.training import (
     WrongColumnMap,
 )
 from p2pfl.federation import strict_yaml
-from p2pfl.federation.readers import Table, Word, YamlNode, items, table, text
+from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text
 
 MISSING: Final = ("", "?", "-9", "-9.0", "NA", "NaN", "nan")  # UCI's own marks, and what common tools write
 DELIMITERS: Final = (",", ";", "\t")
@@ -57,35 +58,55 @@ class Column:
     zero_is_missing: bool = False
 
 
+class MapFile(bytes):
+    """The bytes of a column map that know which file they are of, for errors."""
+
+    source = "the column map"
+
+    @classmethod
+    def of(cls, raw: bytes, source: str) -> MapFile:
+        """`raw`, read from `source`."""
+        made = cls(raw)
+        made.source = source
+        return made
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnMap:
-    """What the header says above, read."""
+    """What the header says above, read. `source` names it in errors."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     codes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     missing: frozenset[str] = frozenset(MISSING)
     absent: frozenset[str] = frozenset()
+    source: str = MapFile.source
 
     @classmethod
     def parse(cls, raw: bytes, source: str, known: Sequence[str]) -> ColumnMap:
-        """Raises leaves of errors.federation for what is not YAML, WrongColumnMap for a name not in `known`."""
+        """Raises leaves of errors.federation for what is not YAML, WrongColumnMap for all that does not fit in it.
+
+        known   our names; the map may name no others
+        """
+        wrong: list[tuple[Position, str]] = []
+        ours = partial(_one_of, known, wrong)
         top = strict_yaml.read(raw, source)
         top.only(("columns", "codes", "missing", "absent"))
         empty = Table({}, top.place)
         columns = top.take("columns", table) if "columns" in top.rows else empty
         codes = top.take("codes", table) if "codes" in top.rows else empty
-        for name, (place, _) in codes.rows.items():
-            if name not in known:
-                raise WrongColumnMap(evidence=_known(known), place=place, source=source, what=f"there is no {name}")
+        wrong += [(place, f"there is no {name}") for name, (place, _) in codes.rows.items() if name not in known]
         missing = top.take("missing", items(_read_word, 100)) if "missing" in top.rows else MISSING
-        return cls(
-            columns={theirs: _one_of(known, columns.node(theirs), source) for theirs in columns.rows},
-            codes={name: _numbers(codes.take(name, table)) for name in codes.rows},
+        absent = top.take("absent", items(ours, MOST_COLUMNS)) if "absent" in top.rows else ()
+        found = cls(
+            columns={theirs: ours(columns.node(theirs), theirs) for theirs in columns.rows},
+            codes={name: _numbers(codes.take(name, table), wrong) for name in codes.rows},
             missing=frozenset({"", *missing}),
-            absent=frozenset(top.take("absent", items(lambda node, _: _one_of(known, node, source), MOST_COLUMNS)))
-            if "absent" in top.rows
-            else frozenset(),
+            absent=frozenset(absent),
+            source=source,
         )
+        if wrong:
+            _refuse_map(wrong, source, known)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,31 +117,31 @@ class Read:
     labels: NDArray[np.float64]
 
 
-def _known(known: Sequence[str]) -> str:
-    return f"known are {', '.join(known)}"
-
-
-def _one_of(known: Sequence[str], node: YamlNode, source: str) -> str:
+def _one_of(known: Sequence[str], wrong: list[tuple[Position, str]], node: YamlNode, key: str) -> str:
+    """One of our names; what is none goes into `wrong`."""
     if isinstance(node, Word) and node.text in known:
         return node.text
     shown = node.shown if isinstance(node, Word) else "a list or table"
-    raise WrongColumnMap(evidence=_known(known), place=node.place, source=source, what=f"there is no column {shown}")
+    wrong.append((node.place, f"there is no column {shown}"))
+    return ""
 
 
-def _numbers(row: Table) -> dict[str, float]:
+def _numbers(row: Table, wrong: list[tuple[Position, str]]) -> dict[str, float]:
+    """Their codes ► our numbers; what is no number goes into `wrong`."""
     codes = {}
     for theirs in row.rows:
         node = row.node(theirs)
         number = _number(node.text) if isinstance(node, Word) else None
         if number is None:
-            raise WrongColumnMap(
-                evidence="codes are translated to numbers",
-                place=node.place,
-                source=node.place.source,
-                what=f"{theirs} is not translated to a number",
-            )
-        codes[theirs] = number
+            wrong.append((node.place, f"{theirs} is not translated to a number"))
+        codes[theirs] = math.nan if number is None else number
     return codes
+
+
+def _refuse_map(wrong: list[tuple[Position, str]], source: str, known: Sequence[str]) -> NoReturn:
+    (place, first), *others = sorted(wrong, key=lambda one: (one[0].line, one[0].column))
+    what = "; ".join([first, *(f"line {at.line}: {text}" for at, text in others)])
+    raise WrongColumnMap(evidence=f"known are {', '.join(known)}", place=place, source=source, what=what)
 
 
 def _number(cell: str) -> float | None:
@@ -197,27 +218,34 @@ class TableReader:
         return Found
 
     def _places(self, header: Sequence[str], labelled: bool) -> dict[str, int]:
-        """Our name ► place in the file."""
+        """Our name ► place in the file. Raises one error for all columns that do not fit."""
         names = [name.strip() for name in header]
-        for theirs in self.map.columns:
-            if theirs not in names:
-                raise MissingColumn(
-                    evidence=f"the column map names it; {header_told(names)}", path=self.source, column=theirs
-                )
-        places: dict[str, int] = {}
+        held: dict[str, list[int]] = {}
         for place, theirs in enumerate(names):
-            ours = self.map.columns.get(theirs, theirs)
-            if ours in places and ours in self._names():
-                raise DuplicateColumn(
-                    evidence=f"columns {places[ours] + 1} and {place + 1}", path=self.source, column=ours
-                )
-            places.setdefault(ours, place)
-        for column in self.wanted:
-            if column.name not in places and column.name not in self.map.absent:
-                raise MissingColumn(evidence=header_told(names), path=self.source, column=column.name)
-        if labelled and self.label.name not in places:
-            raise MissingLabelColumn(evidence=header_told(names), path=self.source, column=self.label.name)
-        return places
+            held.setdefault(self.map.columns.get(theirs, theirs), []).append(place)
+        unnamed = [theirs for theirs in self.map.columns if theirs not in names]
+        told_of = held.keys() | {self.map.columns[theirs] for theirs in unnamed}
+        lacking = [*unnamed, *(one.name for one in self.wanted if one.name not in told_of | self.map.absent)]
+        unlabelled = labelled and self.label.name not in told_of
+        twice = {
+            ours: f"columns {' and '.join(str(place + 1) for place in places)}"
+            for ours, places in held.items()
+            if len(places) > 1 and ours in self._names()
+        }
+        lacking += [self.label.name] * unlabelled
+        taken = [f"{ours} is taken from {places}" for ours, places in twice.items()]
+        if twice and not unnamed:
+            told = taken if lacking or len(twice) > 1 else list(twice.values())
+            told += [f"it lacks {', '.join(lacking)}"] if lacking else []
+            raise DuplicateColumn(evidence="; ".join(told), path=self.source, column=", ".join(twice))
+        told = [f"{self.map.source} names {', '.join(unnamed)}"] if unnamed else []
+        evidence = "; ".join([*told, *taken, header_told(names)])
+        if unlabelled and len(lacking) == 1:
+            raise MissingLabelColumn(evidence=evidence, path=self.source, column=self.label.name)
+        if lacking:
+            which = f"{'columns' if len(lacking) > 1 else 'column'} {', '.join(lacking)}"
+            raise MissingColumn(evidence=evidence, path=self.source, column=which)
+        return {ours: places[0] for ours, places in held.items()}
 
     def _names(self) -> set[str]:
         return {column.name for column in self.wanted} | {self.label.name}

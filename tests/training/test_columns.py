@@ -25,6 +25,7 @@ from p2pfl.errors.training import (
     UnknownCode,
     WrongColumnMap,
 )
+from p2pfl.training.columns import MapFile
 from p2pfl.training.tasks.tabular import CONSTANTS, FIELDS, HEADER, Tabular
 
 TASK = Tabular()
@@ -185,6 +186,38 @@ def test_a_wrong_column_map_says_line_and_name(written: bytes, leaf: type[P2PFLE
     with pytest.raises(leaf) as caught:
         TASK.read(file(GOOD), "site.csv", written)
     assert shown in caught.value.render()
+
+
+def test_all_columns_that_do_not_fit_are_told_at_once() -> None:
+    """Those that a file lacks, the label among them, those that its map names in vain, and those taken twice."""
+    keep = [place for place, name in enumerate(HEADER) if name not in ("chol", "thal", "num")]
+    header = (*(HEADER[place] for place in keep), "age")
+    raw = file((*(GOOD[place] for place in keep), "63"), header=header)
+    with pytest.raises(MissingColumn) as caught:
+        TASK.read(raw, "site.csv", MapFile.of(b"columns: {Chol: chol, Herz: thal}\n", "site.columns.yaml"))
+    assert caught.value.happened == "site.csv lacks the columns Chol, Herz, num."
+    told = caught.value.evidence
+    assert told.startswith(
+        "site.columns.yaml names Chol, Herz; age is taken from columns 1 and 12; the header has age,"
+    )
+
+
+def test_two_columns_that_are_there_twice_are_told_at_once() -> None:
+    with pytest.raises(DuplicateColumn) as caught:
+        TASK.read(file((*GOOD, "63", "1"), header=(*HEADER, "age", "sex")), "site.csv")
+    assert caught.value.happened == "site.csv: two columns are both taken for age, sex."
+    assert caught.value.evidence == "age is taken from columns 1 and 15; sex is taken from columns 2 and 16"
+
+
+def test_all_that_is_wrong_in_a_column_map_is_told_at_once_and_names_the_map() -> None:
+    written = b"columns: {Alter: agee}\ncodes:\n  sex: {m: male}\n  height: {a: 1}\nabsent: [weight]\n"
+    with pytest.raises(WrongColumnMap) as caught:
+        TASK.read(file(GOOD), "site.csv", MapFile.of(written, "maps/site.yaml"))
+    assert caught.value.happened == (
+        "maps/site.yaml:1:18: the column map says something that does not fit: there is no column 'agee'; "
+        "line 3: m is not translated to a number; line 4: there is no height; line 5: there is no column 'weight'."
+    )
+    assert caught.value.suggestion == "cat maps/site.yaml"
 
 
 def test_for_predict_no_label_is_needed() -> None:

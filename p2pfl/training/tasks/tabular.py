@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl.errors.training import TaskMisfit
-from p2pfl.training.columns import Column, ColumnMap, TableReader
+from p2pfl.training.columns import Column, ColumnMap, MapFile, TableReader
 from p2pfl.training.task import Records, Task
 from p2pfl.training.update import FlatVector, TensorLayout, layout_of
 
@@ -134,7 +134,8 @@ class Tabular(Task):
     def read(self, raw: bytes, source: str, columns: bytes | None = None, *, labelled: bool = True) -> Records:
         """A CSV with UCI's names and codes, or with a column map. Raises the leaves of errors.training 001–013."""
         names = (*(feature.column.name for feature in self.features), LABEL.name)
-        column_map = ColumnMap.parse(columns, f"{source}'s column map", names) if columns is not None else ColumnMap()
+        mapped = columns.source if isinstance(columns, MapFile) else f"{source}'s column map"
+        column_map = ColumnMap.parse(columns, mapped, names) if columns is not None else ColumnMap()
         reader = TableReader([feature.column for feature in self.features], LABEL, column_map, source)
         read = reader.read(raw, labelled=labelled)
         x = np.concatenate([f.encode(read.values[:, place]) for place, f in enumerate(self.features)], axis=1)  # (N, d)
