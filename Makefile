@@ -15,7 +15,7 @@ ARGS   ?=
 # Tests side by side; 0 runs all in one process.
 JOBS   ?= 2
 # Compiled test files are kept, as Python does by default: rewriting all asserts anew takes each worker ten seconds.
-PYTEST  = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo quick check test lint types docs bench install clean
 .DEFAULT_GOAL := demo
