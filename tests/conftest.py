@@ -2,7 +2,8 @@
 
 `make test` runs two workers (pytest-xdist, `--dist loadgroup`), which take whole files, whose fixtures are made once.
 Tests in network namespaces stay on one worker and begin first, since they play their scenes together and mostly wait.
-Files that start real processes follow, then storms: what takes long begins early, so that both workers end together.
+Storms follow, which only compute, and beside them the files that start real processes: what takes long begins early, so
+that both workers end together.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ NEEDS: dict[str, str] = {
     "simulate/test_storms.py": "storms",
     "training/test_large.py": "slow",
 }
-BEGINS = ("network", "processes", "storms", "")  # the longest first
+BEGINS = ("network", "storms", "processes", "")  # the longest first
 
 
 def need(file: Path) -> str:
