@@ -117,7 +117,7 @@ SMALL_ORDER: Final = frozenset({0, 1, PRIME - 1, _ORDER_EIGHT, PRIME - _ORDER_EI
 
 
 def belongs_to_somebody(key: bytes) -> bool:
-    """True when a 32-byte public `key` can only be signed for by whoever holds its private half.
+    """True when only the holder of the private half can sign for this 32-byte public `key`.
 
     Refused are points of small order, for which everybody can sign, and the encodings y ≥ p, which RFC 8032 §5.1.3
     forbids and which would give one key two names.

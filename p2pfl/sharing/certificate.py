@@ -50,7 +50,7 @@ class Decision:
 
 
 def same_attempt(letter: Letter[Message], envelope: Envelope) -> bool:
-    """True when `letter` belongs to the very attempt of `envelope`, whoever sent it."""
+    """True when `letter`, of any sender, belongs to the attempt of `envelope`: same run, epoch, round and attempt."""
     mine, its = envelope, letter.envelope
     return (its.run, its.epoch, its.round, its.attempt) == (mine.run, mine.epoch, mine.round, mine.attempt)
 

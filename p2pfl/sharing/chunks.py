@@ -2,7 +2,7 @@
 
 A *segment* is a run of words in one field (the update in 16 or 31 bits, scalars in 61). Each is cut into chunks of at
 most CHUNK_BYTES; their number is a multiple of the owners', so that every owner sums about as many words. The next
-segment begins at the owner where the last one's odd words ended, so no owner is first in line every time.
+segment begins at the owner where the odd words of the last one ended, so no owner is first every time.
 """
 
 from __future__ import annotations

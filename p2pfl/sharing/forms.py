@@ -1,4 +1,4 @@
-"""Random linear forms: a few bytes by which a wrong sum shows, whoever added it (docs/spec/sharing.md §1.5).
+"""Random linear forms: a few bytes that show a wrong sum, whichever peer added it (docs/spec/sharing.md §1.5).
 
 Theory of operation. A chunk of k words is laid out row by row as a matrix A over F_p with ⌈√k⌉ columns, the last row
 filled up with zeros. A form is uᵀAv mod p with u and v uniform. It is linear in the words, so the tags of the chunks
@@ -145,8 +145,8 @@ def coefficients(challenge: bytes, field: Field) -> tuple[Words, Words]:
 def add(field: Field, tags: Sequence[bytes]) -> bytes:
     """Σ tags mod p, word by word: the tag of the sum of the chunks that they were made of.
 
-    Raises ShareCountWrong for no tag, WordsMissized and WordOutOfRange for one that is no tag of this field (of "a
-    peer": who knows which one reads it by `field.from_bytes(tag, forms_of(field), peer=…)` before).
+    Raises ShareCountWrong for no tag, WordsMissized and WordOutOfRange for one that is no tag of this field. Those name
+    "a peer": a caller that knows which one reads the tag by `field.from_bytes(tag, forms_of(field), peer=…)` before.
     """
     return field.to_bytes(field.sum([field.from_bytes(tag, forms_of(field)) for tag in tags]))
 

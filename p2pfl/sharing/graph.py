@@ -1,8 +1,8 @@
-"""The direction of each pair's edge: the dealer i of an edge i→j makes its seed, j receives it.
+"""The direction of each pair's edge: the dealer i of an edge i→j makes its seed, and j receives it.
 
 The graph is complete: every unordered pair is one edge. Round-robin: i → i+1 … i+⌊(n−1)/2⌋ (mod n); of an even n the
 opposite pair (i, i+n/2) goes from the lower index to the higher. So no peer makes more than ⌈(n−1)/2⌉ seeds.
-Indices are positions in the roster of n, whoever of it is in U: an edge keeps its direction when others leave.
+Indices are positions in the roster of n, not in U: an edge keeps its direction when others leave.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ class Rounder:
         self._up = np.empty(size, np.bool_)
 
     def round(self, values: Reals, scale: float, within: float) -> Integers:
-        """Integers for values·scale, of which none is beyond ±`within`."""
+        """Integers for (m,) values·scale, none of which lies beyond ±`within`."""
         scaled = np.multiply(values, scale, out=self._scaled[: values.size], dtype=np.float64)
         if within > self._most:
             np.clip(scaled, -float(self._most), float(self._most), out=scaled)

@@ -4,7 +4,7 @@ Theory of operation. Each byte of the secret is the value at 0 of a polynomial o
 x⁸ + x⁴ + x³ + x + 1), of degree threshold − 1, whose other coefficients are uniform; the share of place k is the value
 of all these polynomials at k + 1, never 0. threshold − 1 values fit one polynomial for each possible value at 0, so
 they are uniform and independent of the secret; threshold values fit exactly one (Shamir 1979, "How to share a secret").
-Nothing here tells a wrong share from a right one: whoever combines has checked each by its path before.
+Nothing here tells a wrong share from a right one: a caller checks each by its path before it combines them.
 
 Places are public and may index tables and steer loops. Secret bytes, coefficients and shares may not: they meet only
 shifts, masks and exclusive ors, on whole arrays. Never add a table that is indexed by one of them.
@@ -50,7 +50,7 @@ def split(secret: bytes, threshold: int, count: int, coefficients: bytes) -> lis
 def combine(shares: Mapping[int, bytes]) -> bytes:
     """The value at 0 of the polynomials of least degree through all `shares`, which are given by place (from 0).
 
-    This is the secret when exactly `threshold` shares (or more) of one split are given, and all of them are right.
+    This is the secret if `threshold` or more shares of one split are given, and all of them are right.
     Raises ValueError for no share, shares of unlike lengths and places outside 0 … 254.
     """
     lengths = {len(share) for share in shares.values()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 PACKAGE: Final = Path(__file__).resolve().parents[2] / "p2pfl"
-# Where bytes first become something else. Whatever is built on top of these is reached through them.
+# Where bytes first become something else. All that is built on top of these is reached through them.
 PRIMITIVES: Final = {
     "json.loads",
     "json.load",

@@ -49,7 +49,7 @@ ODD: Final = (
 
 
 def nested(opener: bytes, depth: int) -> bytes:
-    """As deep as that, and never closed."""
+    """`opener`, `depth` times, and never closed."""
     return opener * depth
 
 

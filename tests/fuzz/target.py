@@ -1,4 +1,4 @@
-"""The same table for as long as one likes: python -m tests.fuzz.target [NAME …] [--tries N] [--seed S] [--atheris].
+"""The same table, for hours: python -m tests.fuzz.target [NAME …] [--tries N] [--seed S] [--atheris].
 
 Without --atheris spoilt samples are drawn from a seeded generator, so a run repeats itself. With it, libFuzzer looks
 for inputs that reach new code (`pip install atheris`); behind `--` stand libFuzzer's own options:
@@ -32,14 +32,14 @@ from tests.fuzz.mutations import mutated
 
 @dataclass
 class Tried:
-    """How often, and how often it was read as valid."""
+    """Tries of one decoder, and how many of them it read as valid."""
 
     tries: int = 0
     accepted: int = 0
 
 
 def chosen(names: Sequence[str]) -> tuple[Decoder, ...]:
-    """The rows of these names; all without one. Raises SystemExit for a name that is in no row."""
+    """The rows of these names; all, if none is given. Raises SystemExit for a name that is in no row."""
     known = {decoder.name: decoder for decoder in DECODERS}
     if unknown := set(names) - known.keys():
         raise SystemExit(f"no decoder is called {sorted(unknown)[0]!r}; there are {', '.join(known)}")
@@ -47,7 +47,7 @@ def chosen(names: Sequence[str]) -> tuple[Decoder, ...]:
 
 
 def run(names: Sequence[str], seed: int, tries: int) -> dict[str, Tried]:
-    """So many spoilt samples for each decoder; memory is measured at every hundredth. Raises Broken."""
+    """Try `tries` spoilt samples for each decoder, and measure memory at every hundredth. Raises Broken."""
     found = {}
     for decoder in chosen(names):
         rng, tried = random.Random(f"{seed} {decoder.name}"), Tried()

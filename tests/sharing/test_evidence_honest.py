@@ -110,7 +110,7 @@ def chunks_of(name: str) -> dict[tuple[int, int, int], dict[str, bytes]]:
 
 
 def shown(name: str, author: str, place: tuple[int, int, int], data: bytes) -> Letter:
-    """The words, opened by whoever likes to."""
+    """The words, opened by any peer."""
     federation = ran(name)
     set_of = members_of(name)[place[:2]]
     envelope = m.Envelope(federation.peers[author].run_id, 1, *place[:2], "site-0", bytes(16))

@@ -32,7 +32,7 @@ def row(data: bytes, signers: int = Q) -> SignedRecord:
 
 
 def rows(*signers: int, run: bytes = RUN, first: int = 1, base: Base = NO_BASE) -> list[SignedRecord]:
-    """One row for each number, signed by so many; each rests on the one before."""
+    """One row for each number, with this many signatures; each rests on the one before."""
     made = []
     for place, count in enumerate(signers):
         data = record(first + place, base, run)

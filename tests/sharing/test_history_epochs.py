@@ -1,4 +1,4 @@
-"""Whoever was away, or is new, follows a ledger across epochs from its own last entry, and is led nowhere else."""
+"""A site that was away, or is new, follows a ledger across epochs from its own last entry, and is led nowhere else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUN = run_of(federation().first, b"", "training")
 
 
 def taken(rows: list[SignedRecord], have: int = 0) -> list[SignedRecord]:
-    """What a site takes over of `rows`, that has the first entries of the log already."""
+    """The `rows` that a site with the first entries of the log takes over."""
     known: dict[bytes, Base] = {}
     if have > 1:
         known[RUN] = (have - 1, base_digest(ROWS[have - 1][0]))
