@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from p2pfl.mesh.diagnose import Diagnosis
     from p2pfl.peer import Peer
 
-CHECK_S: Final = 30.0  # so long are links waited for, unless --wait says otherwise
+CHECK_S: Final = 30.0  # seconds to wait for links, unless --wait says otherwise
 
 
 async def links_of(federation: Federation, access: Access, watch: Watch, monitor: Monitor) -> dict[str, Any]:
@@ -57,7 +57,7 @@ async def links_of(federation: Federation, access: Access, watch: Watch, monitor
 
 
 async def _linked(peer: Peer, name: str) -> Diagnosis:
-    """A link that was up: its hello has checked more than a probe asks."""
+    """A link that was up: its hello has checked more than a probe would."""
     from p2pfl.mesh.diagnose import LINK, Diagnosis
     from p2pfl.mesh.events import DIRECT
 
@@ -73,7 +73,7 @@ async def _examined(peer: Peer, access: Access, name: str, refused: P2PFLError |
     doctor = Doctor(site, own_peers_file(peer.federation), reachable=True, until=site.clocks.now())
     found = await doctor.examine(name)
     said = refused or peer.links()[name].last_error
-    if refused is not None and found.there == NO:  # it was there and has ended since: what it said before counts
+    if refused is not None and found.there == NO:  # it has ended since: its refusal, said before, counts
         found.there, found.errors = UNKNOWN, [refused]
     elif not found.errors and said is not None:
         found.errors.append(said)

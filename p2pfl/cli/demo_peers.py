@@ -60,8 +60,8 @@ Line = Callable[[str, str], None]  # (peer, line of its progress)
 class Children:
     """All peers of one demo. Leaving the context ends those that still run."""
 
-    def __init__(self, told: Line) -> None:
-        self._told = told
+    def __init__(self, on_line: Line) -> None:
+        self._on_line = on_line
         self._children: list[Child] = []
         self._events: queue.Queue[tuple[Child, str | None]] = queue.Queue()
 
@@ -103,7 +103,7 @@ class Children:
             child, line = self._events.get()
             if line is not None:
                 child.said.append(line)
-                self._told(child.name, line)
+                self._on_line(child.name, line)
                 continue
             running -= 1
             status = child.process.returncode

@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     from p2pfl.mesh.site import LocalSite
 
 WAIT_S: Final = 5.0
-LAST_PROBES_S: Final = 15.0  # a peer whose probe is under way is served to its end, if that comes soon
-PROBES: Final = 2  # that a doctor sends to each peer: what it is, and how fast
-TOLD_S: Final = 10.0  # a wait of which the person is told
-LOOK_S: Final = 1.0  # so often is looked whether two others still want to meet here
+LAST_PROBES_S: Final = 15.0  # most seconds to finish serving a probe that is under way
+PROBES: Final = 2  # probes that a doctor sends each peer: what it is, and how fast
+TOLD_S: Final = 10.0  # seconds: a longer wait is announced
+LOOK_S: Final = 1.0  # seconds between looks at whether two others still want to meet here
 CLOCK_S: Final = 10.0  # a machine that follows a time server is within a tenth of one
 
 
@@ -73,7 +73,7 @@ class Port:
     default=WAIT_S,
     metavar="SECONDS",
     show_default=True,
-    help="Try a site that does not answer again for so long, and answer the others' doctors meanwhile.",
+    help="Retry silent sites for this many seconds, and answer the others' doctors meanwhile.",
 )
 @proxy_options
 @unlock_options
@@ -125,11 +125,11 @@ async def _examine(
     port = _take_port(doctor_port, federation, home, name, listen)
     peers = [one for one in federation.roster.names if one != name]
     output.progress(f"{_port_text(port)}; asking {len(peers)} sites")
-    examiner = Doctor(site, own_peers_file(federation), port.state in ("open", "taken"), until)
-    relay_probe = RelayProbe(examiner, doctor_port.serve_member, until)
+    own_doctor = Doctor(site, own_peers_file(federation), port.state in ("open", "taken"), until)
+    relay_probe = RelayProbe(own_doctor, doctor_port.serve_member, until)
     relay_probe.begin()
     try:
-        found = await examiner.examine_all(peers, output.progress)
+        found = await own_doctor.examine_all(peers, output.progress)
         if (apart := relay_probe.untried()) and until - site.clocks.now() > TOLD_S:
             output.progress(f"waiting for p2pfl doctor at {', '.join(apart)}, to try the way through a third site")
         await _stay(doctor_port, peers if port.state == "open" else [], until - site.clocks.now(), relay_probe)

@@ -100,7 +100,6 @@ def join(
     site = LocalInputs(federation, access, data, columns, _task_path(federation, task_file))
     watch = Watch(
         federation.roster,
-        federation.rounds,
         "p2pfl join --peers {peers} --data their.csv",
         peers_file=peers_file.name,
         max_epsilon=federation.privacy.max_epsilon,

@@ -47,7 +47,7 @@ wait_option = click.option(
     "wait_s",
     type=seconds,
     metavar="SECONDS",
-    help="Give up after so long without any progress.  [default: never]",
+    help="Give up after this many seconds without progress.  [default: never]",
 )
 
 
@@ -127,17 +127,17 @@ class Access:
             home=self.home,
             listen=listen,
             unlock=self.keys,
-            observer=monitor.with_(observer),
+            observer=monitor.observing(observer),
             wait_s=self.wait_s,
             proxy=self.proxy.proxy(),
             agreement=self.document,
         ) as peer:
             if peer.federation.roster.epoch != federation.roster.epoch:  # the file that was named is of an earlier one
                 roster = peer.federation.roster
-                monitor.with_(observer)(EpochBegan(roster.epoch, roster.names, roster))
+                monitor.observing(observer)(EpochBegan(roster.epoch, roster.names, roster))
             if self.document is not None and federation.agreement is not None:
                 options["agreement"] = federation.agreement.hex()
             noted = OperatorEntry(time=peer.logs.time, command=command, options=options)
             await asyncio.to_thread(peer.logs.note, noted)
-            async with monitor.shown(peer), stoppable(peer):
+            async with monitor.serving(peer), stoppable(peer):
                 yield peer

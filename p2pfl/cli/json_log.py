@@ -1,8 +1,9 @@
-"""What happens, as lines of JSON for machines: the same facts as the progress lines, and by name no others.
+"""Events as lines of JSON for machines.
 
-Which facts of an event are written is a table: what is not in it (an error's suggestion, a vector, whatever an event
-may gain) never reaches a log. A line is written by a thread of its own behind a bounded queue, so a disk that hangs
-holds up no link; what finds no room is counted and said later. Time is UTC; keys never change their meaning.
+A table says which fields of an event are written; nothing else (an error's suggestion, a vector, a field that an event
+gains later) reaches a log. A thread of its own writes the lines, behind a bounded queue, so that a disk that hangs
+holds up no link; lines that find no room are counted, and the next line says how many. Time is UTC; keys never change
+their meaning.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from p2pfl.node.progress import LinkRefused, Progress, RoundFinal, RuleBroken, S
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 MOST_QUEUED: Final = 10_000
-AGAIN_S: Final = 60.0  # so often the same waiting is written again
+AGAIN_S: Final = 60.0  # seconds before the same wait is written again
 STDERR: Final = "-"
 
 # event: (level, the fields of it that are written)
@@ -51,20 +52,20 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
 
 
 class _File(RotatingFileHandler):
-    """0600, and a disk that is full ends no training: it is said once on stderr."""
+    """A log file of mode 0600. A full disk ends no training: stderr says so, once."""
 
-    told = False
+    complained = False
 
     def _open(self) -> IO[str]:  # type: ignore[override, unused-ignore]
         return open(self.baseFilename, "a", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        if not self.told:
-            self.told = True
+        if not self.complained:
+            self.complained = True
             output.progress(f"the log cannot be written any more: {sys.exc_info()[1]}")
 
 
-class Journal:
+class JsonLog:
     """An observer that writes. `target` is a path, or - for stderr; `size` bytes are rotated, `keep` files kept.
 
     Raises LogNotWritable.
@@ -133,13 +134,13 @@ class Journal:
             self._dropped = 0
 
     def reopen(self) -> None:
-        """The file was moved away: what follows goes into a new one under its name."""
+        """Go on in a new file of the same name, since the present one was moved away."""
         if isinstance(self._handler, _File):
             with contextlib.suppress(OSError):
                 self._handler.close()  # it is opened again with the next line
 
     def close(self) -> None:
-        """Everything is written."""
+        """Write what waits, and end."""
         with contextlib.suppress(AttributeError):  # closed before
             self._listener.stop()
         with contextlib.suppress(OSError):  # what could not be written has been said

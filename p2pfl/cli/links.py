@@ -92,12 +92,12 @@ def _through(through: RelayTrial | None) -> dict[str, Any] | None:
 
 
 def _as_told(error: P2PFLError, found: Diagnosis) -> dict[str, object]:
-    """An error for a row: whoever reads it has asked doctor already, so what else shows who is there."""
-    told = error.as_json()
+    """An error for a row of doctor's own table: in place of `p2pfl doctor`, what else shows who is there."""
+    facts = error.as_json()
     address = next((way.address for way in found.ways if way.error is error), None)
-    if told["try"] == "p2pfl doctor":
-        told["try"] = f"openssl s_client -connect {address} -tls1_3 </dev/null" if address else "p2pfl peers show"
-    return told
+    if facts["try"] == "p2pfl doctor":
+        facts["try"] = f"openssl s_client -connect {address} -tls1_3 </dev/null" if address else "p2pfl peers show"
+    return facts
 
 
 def tls_facts(facts: TlsFacts | None) -> dict[str, str] | None:

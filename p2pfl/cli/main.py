@@ -99,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.exceptions.Abort):
         output.progress("interrupted: nothing final is lost")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever read the help has left
+    except BrokenPipeError:  # the reader of the help has left
         return EXIT_DONE
     except Exception as error:
         output.failure(_our_mistake(error), as_json)

@@ -129,8 +129,8 @@ class Metrics:
         yield from self._links(Count, Gauge)
 
     def _spent(self) -> float:
-        told = self.peer.node.epsilon if self.peer is not None else ""
-        return max(self._epsilon, float(told or 0.0))
+        spent = self.peer.node.epsilon if self.peer is not None else ""
+        return max(self._epsilon, float(spent or 0.0))
 
     def _links(self, count: Any, gauge: Any) -> Iterator[Any]:
         up = gauge("p2pfl_link_up", "1 while the link to the peer stands", labels=["peer"])
@@ -163,7 +163,7 @@ class Metrics:
         return asyncio.run_coroutine_threadsafe(families(), self._at).result(PATIENCE_S)
 
     @contextlib.asynccontextmanager
-    async def shown(self, place: Address, peer: Peer) -> AsyncIterator[None]:
+    async def serving(self, place: Address, peer: Peer) -> AsyncIterator[None]:
         """Answer at `place` while the block runs. Raises MetricsPortBusy, MetricsLibraryMissing."""
         try:
             from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app

@@ -1,4 +1,4 @@
-"""Options by which a machine watches a running site, and what they lead to: lines of JSON, metrics on loopback."""
+"""Options for machines that watch a running site: lines of JSON, and metrics on loopback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from p2pfl.federation import Federation
 from p2pfl.node.progress import Observer, Progress
 
 if TYPE_CHECKING:
-    from p2pfl.cli.json_log import Journal
+    from p2pfl.cli.json_log import JsonLog
     from p2pfl.cli.metrics import Metrics
     from p2pfl.peer import Peer
 
@@ -25,17 +25,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Monitor:
-    """What was asked for on the command line; `running` makes it, `shown` ties it to the peer."""
+    """What the command line asked for; `running` opens it, `serving` ties it to the peer."""
 
     def __init__(self, log: str | None, level: str, size: int, keep: int, metrics: str | None) -> None:
         self._log, self._level, self._size, self._keep, self._place = log, level, size, keep, metrics
-        self._journal: Journal | None = None
+        self._json_log: JsonLog | None = None
         self._metrics: Metrics | None = None
 
     @contextmanager
     def running(self, federation: Federation, command: str) -> Iterator[None]:
-        """The log is open; how the block begins and ends is in it. Raises LogNotWritable, MetricsNotLocal."""
-        from p2pfl.cli.json_log import Journal
+        """Keep the log open for the block, whose begin and end it says. Raises LogNotWritable, MetricsNotLocal."""
+        from p2pfl.cli.json_log import JsonLog
         from p2pfl.cli.stopping import hanging_up
 
         if self._place is not None:
@@ -46,34 +46,34 @@ class Monitor:
         if self._log is None:
             yield
             return
-        self._journal = journal = Journal(self._log, self._level, self._size, self._keep)
+        self._json_log = json_log = JsonLog(self._log, self._level, self._size, self._keep)
         facts = {"version": __version__, "federation": federation.name, "epoch": federation.roster.epoch}
-        journal.note("info", "started", command=command, federation_digest=federation.digest.hex(), **facts)
+        json_log.note("info", "started", command=command, federation_digest=federation.digest.hex(), **facts)
         try:
             with hanging_up(self.hang_up):
                 yield
         except P2PFLError as error:
-            journal.note("error", "ended", status=error.exit_status, code=error.code)  # its text may name a file
+            json_log.note("error", "ended", status=error.exit_status, code=error.code)  # its text may name a file
             raise
         except (KeyboardInterrupt, click.Abort):
-            journal.note("info", "ended", status=130, code="interrupted")
+            json_log.note("info", "ended", status=130, code="interrupted")
             raise
         except Exception as error:
-            journal.note("error", "ended", status=1, code=type(error).__name__)
+            json_log.note("error", "ended", status=1, code=type(error).__name__)
             raise
         else:
-            journal.note("info", "ended", status=0, code="done")
+            json_log.note("info", "ended", status=0, code="done")
         finally:
-            journal.close()
+            json_log.close()
 
     @property
     def tell(self) -> Callable[[str], None]:
-        """Where lines for people go: nowhere, when lines of JSON take their place on stderr."""
+        """Prints lines for people; drops them where lines of JSON have stderr."""
         return (lambda line: None) if self._log == "-" else output.progress
 
-    def with_(self, watch: Observer) -> Observer:
-        """An observer that is all of them."""
-        observers = [one for one in (watch, self._journal, self._metrics) if one is not None]
+    def observing(self, watch: Observer) -> Observer:
+        """`watch`, the log and the metrics as one observer."""
+        observers = [one for one in (watch, self._json_log, self._metrics) if one is not None]
 
         def observe(event: Progress) -> None:
             for one in observers:
@@ -84,19 +84,19 @@ class Monitor:
     @property
     def hang_up(self) -> Callable[[], None] | None:
         """What SIGHUP does: the log is opened anew, where there is a file of it."""
-        return self._journal.reopen if self._journal is not None and self._log != "-" else None
+        return self._json_log.reopen if self._json_log is not None and self._log != "-" else None
 
     @asynccontextmanager
-    async def shown(self, peer: Peer) -> AsyncIterator[None]:
-        """Metrics are there while the block runs. Raises MetricsPortBusy, MetricsLibraryMissing."""
-        if self._journal is not None:
-            self._journal.site = peer.name
+    async def serving(self, peer: Peer) -> AsyncIterator[None]:
+        """Serve the metrics while the block runs. Raises MetricsPortBusy, MetricsLibraryMissing."""
+        if self._json_log is not None:
+            self._json_log.site = peer.name
         async with contextlib.AsyncExitStack() as held:
             if self._metrics is not None and self._place is not None:
                 from p2pfl.cli.metrics import place_of
 
                 place = place_of(self._place)
-                await held.enter_async_context(self._metrics.shown(place, peer))
+                await held.enter_async_context(self._metrics.serving(place, peer))
                 self.tell(f"metrics at http://{place}/metrics")
             yield
 

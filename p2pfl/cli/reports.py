@@ -29,18 +29,18 @@ def demo_facts(
 ) -> dict[str, Any]:
     """What `demo --json` prints. `results` is each peer's own `join --json`, in the order of the sites."""
     federation = Federation.load(peers_file)
-    told = list(results.values())
-    first = told[0]
-    sent = [int(one["bytes_sent"]) for one in told]
-    payload = [int(one["payload_sent"]) for one in told]
-    roots = {one["ledger"]["root"] for one in told}
-    count, rounds = len(told), min(int(one["rounds_completed"]) for one in told)
+    reports = list(results.values())
+    first = reports[0]
+    sent = [int(one["bytes_sent"]) for one in reports]
+    payload = [int(one["payload_sent"]) for one in reports]
+    roots = {one["ledger"]["root"] for one in reports}
+    count, rounds = len(reports), min(int(one["rounds_completed"]) for one in reports)
     dense = dense_bytes(count, int(first["parameters"]), rounds)
     return {
         "peers": count,
         "rounds_completed": rounds,
         "metric": {**first["metric"], "site_alone_mean": fmean(alone.values()), "site_alone": dict(alone)},
-        "epsilon": max(float(one["epsilon"]) for one in told),
+        "epsilon": max(float(one["epsilon"]) for one in reports),
         "max_epsilon": federation.privacy.max_epsilon,
         "delta": federation.privacy.delta,
         "noise_multiplier": federation.privacy.noise_multiplier,
@@ -56,7 +56,7 @@ def demo_facts(
         "quorum": federation.roster.quorums.q,
         "survivors_per_round": first["survivors_per_round"],
         "ledger": {
-            "verified": all(one["ledger"]["verified"] for one in told),
+            "verified": all(one["ledger"]["verified"] for one in reports),
             "entries": int(first["ledger"]["entries"]),
             "root": first["ledger"]["root"],
             "identical_roots": len(roots) == 1,
@@ -140,11 +140,11 @@ def _indented(text: str) -> list[str]:
 def _traffic(facts: Mapping[str, Any]) -> str:
     payload, overhead = fmean(facts["payload_bytes_per_peer"]), fmean(facts["overhead_bytes_per_peer"])
     dense = facts["dense_bytes_per_peer"]
-    told = f"each peer sent {amount(payload)} of payload, {amount(overhead)} of overhead; dense fp32: {amount(dense)}"
+    text = f"each peer sent {amount(payload)} of payload, {amount(overhead)} of overhead; dense fp32: {amount(dense)}"
     if facts["parameters"] < SMALL:
         few = f"({facts['parameters']} parameters: too small to compress; most of the payload measures the AUC)"
-        return f"{told}\n            {few}"
-    return f"{told}\n            ({100 * facts['traffic_reduction']:.1f} % fewer bytes)"
+        return f"{text}\n            {few}"
+    return f"{text}\n            ({100 * facts['traffic_reduction']:.1f} % fewer bytes)"
 
 
 def _survivors(facts: Mapping[str, Any]) -> str:

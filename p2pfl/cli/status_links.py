@@ -10,7 +10,7 @@ from p2pfl.cli import output
 
 HEADS: Final = ("site", "link", "path", "address", "since", "rtt", "sent", "received", "heard")
 RIGHT: Final = (5, 6, 7, 8)
-LATE_S: Final = 30.0  # it is renewed every few seconds: one as old as this is of a process that hangs
+LATE_S: Final = 30.0  # seconds: a view is renewed every few, so an older one is of a process that hangs
 GONE: Final = {
     "up": False,
     "since": None,

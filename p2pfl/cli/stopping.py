@@ -1,7 +1,7 @@
 """How a site that takes part is stopped: well at the first signal, at once at the second.
 
-The first SIGTERM or SIGINT begins nothing new; a round that is under a certificate is finished, since the others may
-need this site's seed; what was said is handed on. That is bounded. Everything that matters is on the disk at every
+After the first SIGTERM or SIGINT nothing new begins; a certified round is finished, since the others may need this
+site's seed, and what was said is handed on, within STOP_S seconds. Everything that matters is on the disk at every
 moment, so the second signal leaves without another step.
 """
 
@@ -22,20 +22,20 @@ from p2pfl.errors import EXIT_INTERRUPTED
 if TYPE_CHECKING:
     from p2pfl.peer import Peer
 
-STOP_S: Final = 20.0  # what is under a certificate takes so long at most
+STOP_S: Final = 20.0  # most seconds to finish a certified round
 ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def hanging_up(handler: Callable[[], None] | None) -> Iterator[None]:
-    """SIGHUP does that while the block runs, also before the site takes part and while it lingers. None: as ever."""
+    """SIGHUP calls `handler` while the block runs, also before the site takes part and as it lingers. None: as ever."""
     before = signal.getsignal(signal.SIGHUP)
     if handler is None or before == signal.SIG_IGN:  # nohup
         yield
         return
     try:
         signal.signal(signal.SIGHUP, lambda number, frame: handler())
-    except ValueError:  # not in the main thread: whoever is there keeps the signals
+    except ValueError:  # not in the main thread, which keeps the signals
         yield
         return
     try:
@@ -46,7 +46,7 @@ def hanging_up(handler: Callable[[], None] | None) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def stoppable(peer: Peer) -> AsyncIterator[None]:
-    """Signals that come while the block runs end it as said above, with click.Abort."""
+    """Signals that come while the block runs end it as the module says, with click.Abort."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     stopping: list[asyncio.Task[None]] = []
 
@@ -61,7 +61,7 @@ async def stoppable(peer: Peer) -> AsyncIterator[None]:
         if stopping:
             output.progress("ended at once: what is on the disk is whole")
             os._exit(EXIT_INTERRUPTED)
-        output.progress("stopping: what is under a certificate is finished first; a second signal ends at once")
+        output.progress("stopping: a certified round is finished first; a second signal ends at once")
         stopping.append(loop.create_task(wind_down()))
 
     handlers: dict[signal.Signals, Callable[[], None]] = dict.fromkeys(ENDING, stop)
@@ -69,7 +69,7 @@ async def stoppable(peer: Peer) -> AsyncIterator[None]:
     try:
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
-    except (ValueError, RuntimeError):  # not in the main thread: whoever is there keeps the signals
+    except (ValueError, RuntimeError):  # not in the main thread, which keeps the signals
         handlers = {}
     try:
         yield

@@ -71,7 +71,7 @@ def exact(text: str) -> Decimal:
     default=15.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long a site that is not there is waited for, once a quorum is.",
+    help="Seconds to wait for absent sites, once a quorum is there.",
 )
 @agreement_option
 @listen_option
@@ -112,11 +112,11 @@ def sum_(
     given = own_values(value, file, column)
     mine = parts(statistic, given)
     command = "p2pfl sum --peers {peers} --value -"
-    watch = Watch(federation.roster, 1, command, peers_file=peers_file.name, tell=monitor.tell)
+    watch = Watch(federation.roster, command, peers_file=peers_file.name, tell=monitor.tell)
     asked = Asked(query or statistic, limit, decimals, patience_s)
     access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
 
-    def told(result: SumResult) -> tuple[str, dict[str, object]]:
+    def report(result: SumResult) -> tuple[str, dict[str, object]]:
         total = [Decimal(str(number)) for number in result.total]
         found, counted = f"{read_off(statistic, total):.{decimals}f}", int(total[-1])
         of_what = f"{len(result.survivors)} sites" + (f", {counted} values" if file else "")
@@ -132,11 +132,11 @@ def sum_(
 
     def at_once(result: SumResult) -> None:
         with contextlib.suppress(NothingToAverage):  # said at the end: the others are served first
-            monitor.tell(f"{told(result)[0]}; waiting for the others to have it")
+            monitor.tell(f"{report(result)[0]}; waiting for the others to have it")
 
     with monitor.running(federation, "sum"):
         result = asyncio.run(_sum(federation, (given, mine), asked, access, watch, monitor, at_once))
-    output.result(*told(result), as_json)
+    output.result(*report(result), as_json)
 
 
 async def _sum(

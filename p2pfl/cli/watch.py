@@ -1,6 +1,6 @@
-"""What a running peer tells, as lines on stderr: rounds, who is waited for and what to tell them, who broke a rule.
+"""A running peer as lines on stderr: rounds, silent sites and what to tell their people, broken rules.
 
-Quiet when all is well: one line a round. The last facts of each kind are kept for the result.
+One line a round when all is well.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from p2pfl.node import progress as events
 from p2pfl.node.progress import Progress
 from p2pfl.roster import Roster
 
-AGAIN_S: Final = 30.0  # so often is the same waiting said again
-LATELY_S: Final = 10.0  # who was heard of since then is there, and only busy
+AGAIN_S: Final = 30.0  # seconds before the same wait is said again
+LATELY_S: Final = 10.0  # seconds since the last word within which a site counts as present, and busy
 
 
 class Watch:
@@ -26,7 +26,6 @@ class Watch:
     def __init__(
         self,
         roster: Roster,
-        rounds: int,
         command: str,
         *,
         peers_file: str = "peers.yaml",
@@ -34,17 +33,17 @@ class Watch:
         tell: Callable[[str], None] = progress,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._roster, self._rounds, self._command, self._max_epsilon = roster, rounds, command, max_epsilon
+        self._roster, self._command, self._max_epsilon = roster, command, max_epsilon
         self._tell, self._now, self._peers_file = tell, now, peers_file
         self._first = frozenset(roster.names)  # the sites that the file lists that this one was started with
         self._number = 0  # of the round under way
         self._waited: tuple[tuple[str, ...], float] = ((), 0.0)
         self._metric: float | None = None
         self._seen: set[str] = set()
-        self._down: dict[str, str] = {}  # link down by peer, why; not told yet
-        self._breaches: dict[tuple[str, str, str], float] = {}  # by peer, code and proof: when it was told
-        self._ways: dict[str, str] = {}  # by peer: what was said of how its link runs
-        self.paths: dict[str, dict[str, str]] = {}  # by peer: `path` and `via` of the latest link
+        self._down: dict[str, str] = {}  # why each link is down, by peer, where it has not been said yet
+        self._breaches: dict[tuple[str, str, str], float] = {}  # when each was said, by peer, code and proof
+        self._ways: dict[str, str] = {}  # what was said of how each link runs, by peer
+        self.paths: dict[str, dict[str, str]] = {}  # `path` and `via` of the latest link, by peer
         self.tls: dict[str, str] = {}
         self.rounds: list[events.RoundFinal] = []
 
@@ -57,7 +56,7 @@ class Watch:
             case events.LinkCameUp():
                 self._link_up(event)
             case events.LinkWentDown():
-                # Told only when somebody waits: a link that is back at once, or a site that is done, is no news.
+                # Said only once somebody waits: a link that is back at once, or a site that is done, is no news.
                 self._down[event.peer] = event.reason.rstrip(".")  # an error's sentence, which goes on here
             case events.LinkRefused():
                 self._tell(f"no link with {event.peer or 'somebody'}:\n{event.error.render()}")
@@ -121,7 +120,7 @@ class Watch:
         self._tell(f"approved: epoch {event.epoch}, {when}: {what}")
 
     def _breach(self, event: events.RuleBroken) -> None:
-        """Once in a while for each peer and kind: a liar does not fill anybody's screen."""
+        """One line in AGAIN_S seconds for each peer, code and proof: a liar fills nobody's screen."""
         error, proof = event.error, event.proof
         which = (event.peer, error.code, proof)
         at = self._breaches.get(which)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
-from p2pfl.cli.json_log import EVENTS, Journal
+from p2pfl.cli.json_log import EVENTS, JsonLog
 from p2pfl.errors.mesh import LinkFlooded
 from p2pfl.errors.people import LogNotWritable
 from p2pfl.node.progress import LinkWentDown, PassCharged, PhaseEntered, Progress, StillWaiting
@@ -24,7 +24,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def written(path: Path, *told: Progress, **options: Any) -> list[dict[str, Any]]:
-    json_log = Journal(str(path), wall=lambda: 1_800_000_000.25, **options)
+    json_log = JsonLog(str(path), wall=lambda: 1_800_000_000.25, **options)
     json_log.site = "ada"
     for each in told:
         json_log(each)
@@ -78,7 +78,7 @@ def test_lines_below_the_level_are_left_out(tmp_path: Path) -> None:
 
 def test_the_same_waiting_is_written_once_in_a_while(tmp_path: Path) -> None:
     now = [0.0]
-    json_log = Journal(str(tmp_path / "log"), now=lambda: now[0])
+    json_log = JsonLog(str(tmp_path / "log"), now=lambda: now[0])
     for second in range(0, 130, 5):
         now[0] = float(second)
         json_log(StillWaiting(1, "share", {"ben": "its share"}, {}))
@@ -94,7 +94,7 @@ def test_numbers_that_json_has_not_are_text(tmp_path: Path) -> None:
 
 
 def test_files_are_turned_at_their_size_and_so_many_are_kept_readable_by_nobody_else(tmp_path: Path) -> None:
-    json_log = Journal(str(tmp_path / "log"), size=1000, keep=2)
+    json_log = JsonLog(str(tmp_path / "log"), size=1000, keep=2)
     for number in range(100):
         json_log.note("info", "said", number=number)
     json_log.close()
@@ -106,7 +106,7 @@ def test_files_are_turned_at_their_size_and_so_many_are_kept_readable_by_nobody_
 
 
 def test_a_log_that_was_moved_away_is_begun_anew_when_it_is_told_to(tmp_path: Path) -> None:
-    json_log = Journal(str(tmp_path / "log"))
+    json_log = JsonLog(str(tmp_path / "log"))
     json_log.note("info", "before")
     json_log._listener.stop()
     json_log._listener.start()
@@ -120,11 +120,11 @@ def test_a_log_that_was_moved_away_is_begun_anew_when_it_is_told_to(tmp_path: Pa
 
 def test_a_place_that_cannot_be_written_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(LogNotWritable):
-        Journal(str(tmp_path / "no" / "log"))
+        JsonLog(str(tmp_path / "no" / "log"))
 
 
 def test_a_disk_that_is_full_is_said_once_and_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    json_log = Journal("/dev/full")
+    json_log = JsonLog("/dev/full")
     for _ in range(3):
         json_log.note("info", "said")
     json_log.close()
@@ -137,7 +137,7 @@ def test_a_log_that_hangs_holds_up_nobody_and_what_had_no_room_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("p2pfl.cli.json_log.MOST_QUEUED", 10)
-    json_log = Journal(str(tmp_path / "log"))
+    json_log = JsonLog(str(tmp_path / "log"))
     json_log._listener.stop()  # nobody takes a line any more
     for number in range(25):
         json_log.note("info", "said", number=number)

@@ -65,7 +65,7 @@ def test_what_happened_is_counted_and_read_by_the_librarys_parser() -> None:
     now[0] = 107.5
 
     async def scene() -> tuple[str, str]:
-        async with metrics.shown(place := free_address(), peer()):
+        async with metrics.serving(place := free_address(), peer()):
             return await asked(place)
 
     head, body = asyncio.run(scene())
@@ -127,9 +127,9 @@ def test_any_other_place_is_refused_by_name(text: str) -> None:
 def test_a_port_that_is_taken_is_named() -> None:
     async def scene() -> None:
         place = free_address()
-        async with Metrics(FEDERATION).shown(place, peer()):
+        async with Metrics(FEDERATION).serving(place, peer()):
             with pytest.raises(MetricsPortBusy) as caught:
-                async with Metrics(FEDERATION).shown(place, peer()):
+                async with Metrics(FEDERATION).serving(place, peer()):
                     pass
             assert str(place.port) in caught.value.happened
 
@@ -153,7 +153,7 @@ def test_a_port_that_is_taken_is_named() -> None:
 )
 def test_one_page_is_shown_and_to_names_of_this_machine_alone(request_: bytes, status: str) -> None:
     async def scene() -> str:
-        async with Metrics(FEDERATION).shown(place := free_address(), peer()):
+        async with Metrics(FEDERATION).serving(place := free_address(), peer()):
             return (await asked(place, request_))[0]
 
     assert asyncio.run(scene()).split()[1] == status
@@ -167,7 +167,7 @@ def test_callers_who_stall_or_say_too_much_hold_up_nobody(
 
     async def scene() -> None:
         metrics = Metrics(FEDERATION)
-        async with metrics.shown(place := free_address(), peer()):
+        async with metrics.serving(place := free_address(), peer()):
             crowd = [await asyncio.open_connection(place.host, place.port) for _ in range(MOST_CALLERS)]
             reader, _ = late = await asyncio.open_connection(place.host, place.port)
             assert await ended(reader), "one too many is closed at once"

@@ -90,7 +90,6 @@ def watching(tmp_path: Path) -> tuple[Watch, list[str], list[float]]:
     roster = Federation.parse(peers_yaml()).roster
     watch = Watch(
         roster,
-        8,
         "p2pfl join --peers {peers} --data their.csv",
         max_epsilon=4.0,
         tell=lines.append,

@@ -16,7 +16,7 @@ from p2pfl.ledger.log import Log
 
 @click.command()
 @log_option
-@click.option("--last", type=click.IntRange(1), help="Only so many of the newest entries.")
+@click.option("--last", type=click.IntRange(1), help="Only this many of the newest entries.")
 @home_option
 @unlock_options
 @json_option

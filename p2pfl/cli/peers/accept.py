@@ -50,7 +50,7 @@ def accept(
 
 
 def _joined(new: Federation) -> list[str]:
-    """What a site joins, for whoever signs there."""
+    """What a site joins, for the person who signs there."""
     signed = f"agreement SHA-256 {new.agreement.hex()}" if new.agreement else "no agreement is named"
     words = [f"  {one.name}  {fingerprint(one.key)}" for one in new.roster.members]
     return [f"federation {new.name}, epoch {new.roster.epoch}; {signed}", "its sites, and the words of their keys:",

@@ -113,11 +113,11 @@ def begins(change: Change, done: int) -> str:
 def change_lines(federation: Federation, change: Change, done: int) -> list[str]:
     """The difference line by line, and the words of every key that is new."""
     new, held = change.federation(), change.facts
-    told = difference(federation.raw, new.raw, f"epoch {federation.roster.epoch}", f"epoch {held['epoch']}")
+    shown_difference = difference(federation.raw, new.raw, f"epoch {federation.roster.epoch}", f"epoch {held['epoch']}")
     words = [f"  {name}  {fingerprint(new.roster[name].key)}" for name in (*held["added"], *held["rotated"])]
     quorums: Quorums = new.roster.quorums
     lines = [
-        told.rstrip("\n"),
+        shown_difference.rstrip("\n"),
         begins(change, done),
         *([f"{new.hub} is the hub then"] if new.hub != federation.hub else []),
         f"then {quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie",

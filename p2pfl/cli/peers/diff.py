@@ -25,12 +25,12 @@ def diff(other: str, peers_file: Path, as_json: bool) -> None:
         evidence = f"while {other} is at join or at doctor, `p2pfl doctor` shows line by line how its file differs"
         raise NoDifferentFile(evidence=evidence, peer=other)
     theirs = strict_yaml.load(Path(other))
-    told = difference(mine, theirs, str(peers_file), other)
+    lines = difference(mine, theirs, str(peers_file), other)
     facts: dict[str, object] = {
         "same": mine == theirs,
         "first_line": first_difference(mine, theirs),
-        "diff": told,
+        "diff": lines,
         "sha256": [hashlib.sha256(raw).hexdigest() for raw in (mine, theirs)],
     }
-    output.result(told.rstrip("\n") or f"{peers_file} and {other} are the same bytes", facts, as_json)
+    output.result(lines.rstrip("\n") or f"{peers_file} and {other} are the same bytes", facts, as_json)
     raise click.exceptions.Exit(int(mine != theirs))
