@@ -280,7 +280,7 @@ class EffectRunner:
                 configuration=record["configuration"],
                 seconds=self.clocks.now() - active.began,
                 bytes_sent=self.bytes_sent - active.bytes_before,
-                payload_bytes=sum(vector.words.nbytes for vector in done.state.total),
+                payload_bytes=sum(vector.words.nbytes for vector in done.state.sum.total),
             )
         )
         await self.carry_out(active, settled)
@@ -295,7 +295,7 @@ class EffectRunner:
             models.make_current(done.number)
         self.home.replace(PEERS_ITEM, self.greetings.statements())
         self.home.remove(done.state.item)
-        if done.state.slot is not None:
+        if done.state.leaving.slot is not None:
             self.home.remove(done.state.sums_item)
 
     @property

@@ -350,7 +350,7 @@ class Node:
         """
         active = self._latest
         while active is not None and (done := active.run.previous) is not None:
-            lacking = [name for name in self.effects.queues if name not in done.state.settled]
+            lacking = [name for name in self.effects.queues if name not in done.state.confirming.settled]
             missing = dict.fromkeys(lacking, "its word that the round stands there")
             if not missing and all(queue.empty() for queue in self.effects.queues.values()):
                 gone = tuple((item, None) for item in (FINAL_ITEM, *SUMS_ITEMS))
@@ -364,7 +364,9 @@ class Node:
         previous = active.run.previous
         confirms = isinstance(event, e.Received) and isinstance(event.letter.message, messages.Confirm)
         if previous is not None and confirms:
-            await asyncio.to_thread(self._cosign, previous.state.record, dict(previous.state.confirms))
+            await asyncio.to_thread(
+                self._cosign, previous.state.confirming.record, dict(previous.state.confirming.confirms)
+            )
 
     def _cosign(self, record: bytes, confirms: dict[str, tuple[bytes, bytes]]) -> None:
         self.logs.cosign(record, {name: signed for name, (theirs, signed) in confirms.items() if theirs == record})

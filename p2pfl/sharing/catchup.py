@@ -161,7 +161,7 @@ def epoch_ends(run: Run, announced: bytes) -> bool:
 
     announced   digest of the change that the last final round announces; empty when it announces none
     """
-    tip = run.rounds[run.held[-1]].state.record if run.held else b""
+    tip = run.rounds[run.held[-1]].state.confirming.record if run.held else b""
     return bool(announced) or (bool(tip) and "announced" in codec.read_facts(tip))
 
 

@@ -21,7 +21,8 @@ from p2pfl.errors.round import DisclosureRefused, RolledBack
 from p2pfl.keys import Secret
 from p2pfl.messages import Certificate, narrow
 from p2pfl.sharing.certificate import check_certificate, compose
-from p2pfl.sharing.state import Backup, State
+from p2pfl.sharing.parts import Backup
+from p2pfl.sharing.state import State
 
 
 def may_be_opened(state: State) -> dict[str, bytes]:
@@ -48,14 +49,14 @@ def may_be_opened(state: State) -> dict[str, bytes]:
         found = compose(verdict.members, state.setting.roster)
     except Malformed as error:
         raise DisclosureRefused(evidence=f"the certified set does not hold together: {error}") from None
-    held = {name: state.bundles[name] for name in found.bundles if name in state.bundles}
+    held = {name: state.proposals.bundles[name] for name in found.bundles if name in state.proposals.bundles}
     return {name: letter.message.self_mask for name, letter in held.items() if letter.digest == found.bundles[name]}
 
 
 def lost_bundle(state: State) -> RolledBack | None:
     """The certified set rests on a bundle of this site that its home does not know: the home is older than that."""
-    held = state.deal.bundle.digest if state.deal is not None else b""
-    dealt = state.bundles.get(state.setting.me)
+    held = state.unmasking.deal.bundle.digest if state.unmasking.deal is not None else b""
+    dealt = state.proposals.bundles.get(state.setting.me)
     if state.setting.me not in state.survivors or (dealt is not None and dealt.digest == held):
         return None
     evidence = f"a certificate of round {state.round}, attempt {state.attempt} rests on a bundle that this site signed"
@@ -67,13 +68,13 @@ def seed_to_reveal(state: State) -> Secret | None:
     allowed = may_be_opened(state)
     if state.setting.me not in state.survivors:
         return None
-    if state.deal is None or state.setting.me not in allowed:
+    if state.unmasking.deal is None or state.setting.me not in allowed:
         raise DisclosureRefused(evidence="this site holds no secret of the bundle in the certified set")
-    if state.deal.bundle.digest != state.bundles[state.setting.me].digest:
+    if state.unmasking.deal.bundle.digest != state.proposals.bundles[state.setting.me].digest:
         raise DisclosureRefused(evidence="the certified set names another bundle than the one this site dealt")
-    return state.deal.self_mask
+    return state.unmasking.deal.self_mask
 
 
 def share_to_reveal(state: State, dealer: str) -> Backup | None:
     """This peer's share of b_dealer; None when it holds none of the bundle in D. Raises DisclosureRefused."""
-    return state.backups.get(dealer) if dealer in may_be_opened(state) else None
+    return state.unmasking.backups.get(dealer) if dealer in may_be_opened(state) else None

@@ -24,7 +24,7 @@ def is_missed(state: State) -> bool:
     others = state.others
     if not others.parted.isdisjoint(state.survivors):
         return False
-    there = others.connected and others.apart <= state.since and state.setting.me in state.proposes
+    there = others.connected and others.apart <= state.since and state.setting.me in state.proposals.proposes
     return there and state.members is not None and not state.inside
 
 

@@ -56,6 +56,7 @@ from p2pfl.sharing.events import (
     UpdateReady,
 )
 from p2pfl.sharing.history import NO_BASE
+from p2pfl.sharing.parts import Leaving
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import ballot, confirm, gather, missing, questions, unmask
 from p2pfl.sharing.snapshot import pack_sums, read_vectors, restore
@@ -82,7 +83,7 @@ class Round:
         chain: tuple[int, ...] = (),
         grounds: tuple[bytes, ...] = (),
     ) -> None:
-        self.state = State(setting, others, number, base=base, chain=chain, grounds=grounds)
+        self.state = State(setting, others, number, base=base, chain=chain, leaving=Leaving(grounds=grounds))
         self.phase = Phase.SHARE
         self._early: dict[tuple[str, int, int, int], Letter[Message]] = {}  # (sender, attempt, kind, chunk)
 
@@ -104,42 +105,42 @@ class Round:
         Malformed.
         """
         state = restore(setting, others, snapshot)
-        state.now, state.slot, state.left = now, slot, slot is not None
+        state.now, state.leaving.slot, state.leaving.left = now, slot, slot is not None
         found = cls(setting, others, state.round)
         found.state = state
         if state.members is not None and sums is not None:
-            state.masked = read_vectors(sums, state.attempt_digest)
-            state.stored = bool(state.masked)
+            state.sum.masked = read_vectors(sums, state.attempt_digest)
+            state.sum.stored = bool(state.sum.masked)
         effects: list[Effect] = []
-        if state.leave is not None:
-            state.leaves[setting.me] = state.leave
-            state.outbox.append(Send(None, state.leave))
-            effects.append(Send(None, state.leave))
-        if state.ready is not None or state.ballot is not None:
+        if state.leaving.leave is not None:
+            state.leaving.leaves[setting.me] = state.leaving.leave
+            state.outbox.append(Send(None, state.leaving.leave))
+            effects.append(Send(None, state.leaving.leave))
+        if state.voting.ready is not None or state.voting.ballot is not None:
             others.vows.vouched[state.round] = state.chain
         if state.certificate is not None:
             found.phase = Phase.UNMASK
             # A record on disk was signed before: it is said again, and counts.
             effects += found.handle(CertificateStored(state.now, state.round, state.attempt))
-            if state.signed:
+            if state.confirming.signed:
                 others.vows.confirmed.add(state.round)
                 effects += confirm.sign(state)
             return found, effects
-        if state.members is None and state.ballot is None and slot is None:
-            state.deal, state.restored = None, False
-            state.bundles.pop(setting.me, None)
+        if state.members is None and state.voting.ballot is None and slot is None:
+            state.unmasking.deal, state.restored = None, False
+            state.proposals.bundles.pop(setting.me, None)
             return found, effects + found.handle(Begin(state.now))
-        if slot is not None and state.deal is None:
+        if slot is not None and state.unmasking.deal is None:
             state.follows = True
             return found, effects  # nothing of this peer is in it
         found.phase = Phase.BALLOT
         effects += ballot.announce(state)
-        if state.ready is not None and state.ballot is None and state.members is not None:
+        if state.voting.ready is not None and state.voting.ballot is None and state.members is not None:
             # Its deadline counts anew from here.
             effects.append(state.timer("ready", 2 * state.members.message.deadline_ms / 1000))
-        if state.ballot is not None:
+        if state.voting.ballot is not None:
             effects += ballot.send(state)
-        return found, effects + found._advance()
+        return found, effects + found._run_guarded()
 
     def keepsake(self) -> Pieces:
         """What a final round keeps for peers that missed it: certificate, record, and what its sum can be had from.
@@ -148,11 +149,13 @@ class Round:
         """
         state = self.state
         certificate = state.certificate.wire if state.certificate else b""
-        confirms = tuple(letter.wire for letter in state.confirm_letters.values())
-        masked = state.stored and state.slot is None and set(state.survivors) <= state.reveals.keys()
-        seeds = tuple((name, seed.reveal()) for name, seed in state.reveals.items()) if masked else ()
-        sums = () if masked else pack_sums(state.total, b"")
-        return with_tail((state.round, state.attempt, state.base, certificate, state.record, confirms, seeds), *sums)
+        confirms = tuple(letter.wire for letter in state.confirming.confirm_letters.values())
+        masked = state.sum.stored and state.leaving.slot is None and set(state.survivors) <= state.sum.reveals.keys()
+        seeds = tuple((name, seed.reveal()) for name, seed in state.sum.reveals.items()) if masked else ()
+        sums = () if masked else pack_sums(state.sum.total, b"")
+        return with_tail(
+            (state.round, state.attempt, state.base, certificate, state.confirming.record, confirms, seeds), *sums
+        )
 
     @classmethod
     def finished(cls, setting: Context, others: PeerView, keepsake: bytes, items: Mapping[str, bytes | None]) -> Round:
@@ -161,23 +164,23 @@ class Round:
         number, attempt, base, certificate, record, confirms, seeds = head
         found = cls(setting, others, number, base=tuple(base))
         state = found.state
-        state.attempt, state.record, state.signed = attempt, record, True
+        state.attempt, state.confirming.record, state.confirming.signed = attempt, record, True
         state.view = bytes.fromhex(read_facts(record)["view"])
         if certificate:
             decided = narrow(read_letter(certificate), Certificate).message
             state.certificate = state.seal(decided)
             state.outbox.append(Send(None, state.certificate))
             state.members = narrow(read_letter(decided.members), Members) if decided.members else None
-        state.total = read_vectors(total, b"") if total else ()
+        state.sum.total = read_vectors(total, b"") if total else ()
         if seeds:
-            state.reveals = {name: Secret(seed, f"self-mask seed of {name}") for name, seed in seeds}
-            state.masked = read_vectors(items.get(sums_item(number)) or NO_SUMS, state.attempt_digest)
+            state.sum.reveals = {name: Secret(seed, f"self-mask seed of {name}") for name, seed in seeds}
+            state.sum.masked = read_vectors(items.get(sums_item(number)) or NO_SUMS, state.attempt_digest)
             unmask.compute(state)
-        state.reveals = {}
+        state.sum.reveals = {}
         for wire in confirms:
             letter = narrow(read_letter(wire), Confirm)
-            state.confirms[letter.sender] = (confirm.read(state, letter.message), letter.message.cosignature)
-            state.confirm_letters[letter.sender] = letter
+            state.confirming.confirms[letter.sender] = (confirm.read(state, letter.message), letter.message.cosignature)
+            state.confirming.confirm_letters[letter.sender] = letter
         confirm.sign(state)
         confirm.settled(state)
         found.phase = Phase.FINAL
@@ -185,7 +188,7 @@ class Round:
 
     def settled(self) -> list[Effect]:
         """The round is in this peer's ledger; the others hear that."""
-        self.state.reveals = {}
+        self.state.sum.reveals = {}
         return confirm.settled(self.state)
 
     @property
@@ -209,30 +212,30 @@ class Round:
         """
         self.state.now = max(event.now, self.state.now)
         before = (self.state.attempt, self.phase)
-        effects = self._take(event)
-        effects += self._advance()
+        effects = self._act_or_accuse(event)
+        effects += self._run_guarded()
         while before != (self.state.attempt, self.phase) and self._early:
             before = (self.state.attempt, self.phase)
             held, self._early = self._early, {}
             for letter in held.values():
-                effects += self._take(Received(event.now, letter))
-                effects += self._advance()
+                effects += self._act_or_accuse(Received(event.now, letter))
+                effects += self._run_guarded()
         return effects
 
     def advance(self, now: float) -> list[Effect]:
         """Something outside of this round has changed: try the guarded rows."""
         self.state.now = max(now, self.state.now)
-        return self._advance()
+        return self._run_guarded()
 
-    def _take(self, event: Event) -> list[Effect]:
+    def _act_or_accuse(self, event: Event) -> list[Effect]:
         try:
-            return self._dispatch(event)
+            return self._act_on(event)
         except RemoteProtocolError as error:
             return self._accuse(error)
 
-    def _dispatch(self, event: Event) -> list[Effect]:
+    def _act_on(self, event: Event) -> list[Effect]:
         if isinstance(event, Received):
-            return self._received(event)
+            return self._act_on_letter(event)
         if isinstance(event, OfAttempt) and (event.round, event.attempt) != (self.state.round, self.state.attempt):
             return []
         if isinstance(event, (UpdateReady, Applied)) and event.round != self.number:
@@ -243,14 +246,14 @@ class Round:
         if not isinstance(cell, Transition):
             evidence = f"round {self.number}, attempt {self.attempt}"
             raise UnexpectedEvent(event=type(event).__name__, phase=self.phase.name, evidence=evidence)
-        return self._run(cell, event)
+        return self._run_row(cell, event)
 
-    def _received(self, event: Received) -> list[Effect]:
+    def _act_on_letter(self, event: Received) -> list[Effect]:
         letter = event.letter
         self._check_place(letter)
         attempt, message = letter.envelope.attempt, letter.message
         if carries(letter, Handed):
-            return self._handed(letter)
+            return self._act_on_handed(letter)
         if isinstance(message, Leave):
             attempt = self.state.attempt  # it is of the round, whichever attempt its sender stood in
         if attempt < self.state.attempt:
@@ -259,20 +262,20 @@ class Round:
             return []  # this attempt is certified: no honest peer is in a later one
         if attempt > self.state.attempt and not isinstance(message, Certificate):
             voted = isinstance(message, Ballot) and bool(message.survivors)
-            return self._keep(letter) + (questions.beyond(self.state, letter.sender, attempt) if voted else [])
+            return self._hold_early(letter) + (questions.beyond(self.state, letter.sender, attempt) if voted else [])
         cell = EVENTS.get((self.phase, type(message)))
         if isinstance(cell, Keep):
-            return self._keep(letter)
+            return self._hold_early(letter)
         if isinstance(cell, Ignore):
             return []
         if cell is None:
             raise self._unexpected(letter, f"round {self.number}, attempt {self.attempt}")
         try:
-            return self._run(cell, letter)
+            return self._run_row(cell, letter)
         except Malformed as error:
             raise MalformedMessage(peer=letter.sender, evidence=str(error)) from None
 
-    def _handed(self, handed: Letter[Handed]) -> list[Effect]:
+    def _act_on_handed(self, handed: Letter[Handed]) -> list[Effect]:
         """Each letter counts as if its own author had sent it; who hands on what is not one, is the one at fault."""
         effects: list[Effect] = []
         for wire in handed.message.letters:
@@ -283,7 +286,7 @@ class Round:
             one = letter.message
             claim = isinstance(one, Want) and one.what == gather.WORDS  # an owner's, that whom it names may not have
             if (isinstance(one, HANDED) or claim) and self._has_place(letter):
-                effects += self._take(Received(self.state.now, letter))
+                effects += self._act_or_accuse(Received(self.state.now, letter))
         return effects
 
     def _has_place(self, letter: Letter[Message]) -> bool:
@@ -311,12 +314,12 @@ class Round:
         message = type(letter.message).__name__
         return UnexpectedMessage(peer=letter.sender, message=message, phase=self.phase.name, evidence=evidence)
 
-    def _run(self, row: Transition, fact: Event | Letter[Message]) -> list[Effect]:
+    def _run_row(self, row: Transition, fact: Event | Letter[Message]) -> list[Effect]:
         effects = row.action(self.state, fact)
         self.phase = row.next
         return effects
 
-    def _advance(self) -> list[Effect]:
+    def _run_guarded(self) -> list[Effect]:
         effects: list[Effect] = []
         while True:
             row = next((row for row in GUARDED[self.phase] if row.true(self.state)), None)
@@ -327,6 +330,7 @@ class Round:
             except RemoteProtocolError as error:
                 effects += self._accuse(error)
                 continue
+            self.state = self.state.successor or self.state
             self.phase = row.next
 
     def _accuse(self, error: RemoteProtocolError) -> list[Effect]:
@@ -361,7 +365,7 @@ class Round:
     def _convicts(self, proof: tuple[bytes, ...]) -> str:
         return evidence.convicted(proof, self.state.setting.roster, self.state.setting.run)
 
-    def _keep(self, letter: Letter[Message]) -> list[Effect]:
+    def _hold_early(self, letter: Letter[Message]) -> list[Effect]:
         message = letter.message
         place = message.index if isinstance(message, (Chunk, SumChunk, SumDigest, Opened)) else 0
         sizes = [old.size for old in self._early.values() if old.sender == letter.sender]

@@ -83,7 +83,9 @@ class Run:
     @property
     def tip(self) -> tuple[int, bytes]:
         """The last round whose sum this peer has applied, and the digest of its record."""
-        return (self.held[-1], base_digest(self.rounds[self.held[-1]].state.record)) if self.held else self.base
+        return (
+            (self.held[-1], base_digest(self.rounds[self.held[-1]].state.confirming.record)) if self.held else self.base
+        )
 
     def recall(self, proofs: Iterable[Sequence[bytes]]) -> None:
         """What processes before this one kept against liars, as letters: they are left out and shown to all, as before.
@@ -110,7 +112,7 @@ class Run:
         if keepsake and self.previous is None:
             kept = Round.finished(self.setting, self.others, keepsake, items)
             # A keepsake of a round that the ledger does not hold was written just before a death.
-            self.previous = kept if kept.number == self.final_round and kept.state.total else None
+            self.previous = kept if kept.number == self.final_round and kept.state.sum.total else None
         effects: list[Effect] = []
         pairs = [(None, ATTEMPT_ITEM, ""), *((slot, *pair) for slot, pair in enumerate(LEFT_ITEMS))]
         for slot, item, sums in pairs:
@@ -123,7 +125,7 @@ class Run:
             )
             self.rounds[found.number] = found
             if slot is None:
-                self.number, self._grounds = found.number, found.state.grounds
+                self.number, self._grounds = found.number, found.state.leaving.grounds
             effects += self._sift(found, owed)
         current = self.current
         if current is not None and current.state.base[0] < self.final_round:
@@ -252,7 +254,7 @@ class Run:
         if base == self.base:
             return set()
         for place, number in enumerate(self.held):
-            if base == (number, base_digest(self.rounds[number].state.record)):
+            if base == (number, base_digest(self.rounds[number].state.confirming.record)):
                 return set(self.held[: place + 1])
         return None
 
@@ -329,22 +331,22 @@ class Run:
 
     def _leave(self, one: Round) -> list[Effect]:
         """q peers go on: so does this one, and keeps the round for its outcome."""
-        self._grounds = tuple(letter.wire for letter in one.state.leaves.values())
+        self._grounds = tuple(letter.wire for letter in one.state.leaving.leaves.values())
         return self._set_aside(one.number)
 
     def _set_aside(self, number: int) -> list[Effect]:
         """Move a round that is not final out of the current one's place, on the disk too."""
         one = self.rounds[number]
-        taken = {each.state.slot for each in self.rounds.values()}
+        taken = {each.state.leaving.slot for each in self.rounds.values()}
         free = [slot for slot in range(len(LEFT_ITEMS)) if slot not in taken]
         erased = _erased(one)  # from the place of the current one, once it is in its new one
         if not free:
             given_up = min(self.rounds.keys() - {number}, key=lambda each: (each in self.held, each))
             oldest = self.rounds.pop(given_up)
-            free = [slot for slot in (oldest.state.slot,) if slot is not None]
+            free = [slot for slot in (oldest.state.leaving.slot,) if slot is not None]
             self.held = [each for each in self.held if each != given_up]
         masked = unmask.masked_again(one.state)
-        one.state.slot = free[0]
+        one.state.leaving.slot = free[0]
         sums = pack_sums(masked, one.state.attempt_digest) if masked else None
         if self.number == number:
             self.number = 0
@@ -356,7 +358,7 @@ class Run:
         if done is None:
             return []
         self.previous = done
-        self.final_round, self.base = number, (number, base_digest(done.state.record))
+        self.final_round, self.base = number, (number, base_digest(done.state.confirming.record))
         self.held = [one for one in self.held if one > number]
         self._waiting = {one: effect for one, effect in self._waiting.items() if one > number}
         self.others.vows.settled(number)

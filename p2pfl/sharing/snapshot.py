@@ -14,8 +14,9 @@ from p2pfl.keys import Secret
 from p2pfl.messages import Ballot, Bundle, Certificate, Leave, Letter, Members, Message, Ready, narrow, read_letter
 from p2pfl.sharing.events import OfAttempt, Persist, Send, Stored, Vector
 from p2pfl.sharing.field import FIELDS, bytes_of
+from p2pfl.sharing.parts import Backup, Deal
 from p2pfl.sharing.peers import PeerView
-from p2pfl.sharing.state import Backup, Context, Deal, State
+from p2pfl.sharing.state import Context, State
 
 M = TypeVar("M", bound=Message)
 SNAPSHOT_VERSION: Final = 2
@@ -31,15 +32,24 @@ def persist(state: State, then: type[OfAttempt], *beside: tuple[str, Stored]) ->
 
 def snapshot(state: State) -> bytes:
     """The attempt as bytes for the sealed home: enough to cast the one ballot, reveal, and confirm after a restart."""
-    deal = state.deal
+    deal = state.unmasking.deal
     secrets = (deal.self_mask.reveal(), deal.nonce.reveal(), deal.bundle.wire) if deal else (b"", b"", b"")
-    letters = (state.members, state.ready, state.ballot, state.certificate, state.leave, state.last_abandon)
+    letters = (
+        state.members,
+        state.voting.ready,
+        state.voting.ballot,
+        state.certificate,
+        state.leaving.leave,
+        state.last_abandon,
+    )
     wires = tuple(letter.wire if letter else b"" for letter in letters)
-    bundles = tuple(bundle.wire for bundle in state.bundles.values())
-    backups = tuple((name, one.share.reveal(), one.salt, one.edge, one.path) for name, one in state.backups.items())
-    record = state.record if state.signed else b""
+    bundles = tuple(bundle.wire for bundle in state.proposals.bundles.values())
+    backups = tuple(
+        (name, one.share.reveal(), one.salt, one.edge, one.path) for name, one in state.unmasking.backups.items()
+    )
+    record = state.confirming.record if state.confirming.signed else b""
     place = (SNAPSHOT_VERSION, state.round, state.attempt, *state.base, state.chain)
-    return codec.pack((*place, secrets, wires, state.view, record, bundles, backups, state.grounds))
+    return codec.pack((*place, secrets, wires, state.view, record, bundles, backups, state.leaving.grounds))
 
 
 def _unpacked(data: codec.Buffer) -> tuple[int, int, Any]:
@@ -60,19 +70,26 @@ def restore(setting: Context, others: PeerView, data: bytes) -> State:
     based, base, chain, secrets, wires, view, record, bundles, backups, grounds = rest
     state = State(setting, others, number, attempt, (based, base), tuple(chain), restored=True)
     members, ready, ballot, certificate, leave, last_abandon = wires
-    state.members, state.ready = _letter(members, Members), _letter(ready, Ready)
-    state.ballot, state.certificate = _letter(ballot, Ballot), _letter(certificate, Certificate)
-    state.leave, state.last_abandon = _letter(leave, Leave), _letter(last_abandon, Certificate)
-    state.view, state.record, state.signed, state.grounds = view, record, bool(record), tuple(grounds)
+    state.members, state.voting.ready = _letter(members, Members), _letter(ready, Ready)
+    state.voting.ballot, state.certificate = _letter(ballot, Ballot), _letter(certificate, Certificate)
+    state.leaving.leave, state.last_abandon = _letter(leave, Leave), _letter(last_abandon, Certificate)
+    state.view, state.confirming.record, state.confirming.signed, state.leaving.grounds = (
+        view,
+        record,
+        bool(record),
+        tuple(grounds),
+    )
     if state.last_abandon is not None:
         state.outbox.append(Send(None, state.last_abandon))
-    state.bundles = {letter.sender: letter for letter in (narrow(read_letter(wire), Bundle) for wire in bundles)}
+    state.proposals.bundles = {
+        letter.sender: letter for letter in (narrow(read_letter(wire), Bundle) for wire in bundles)
+    }
     for name, share, salt, edge, path in backups:
-        state.backups[name] = Backup(Secret(share, f"share of {name}'s self-mask seed"), salt, edge, path)
+        state.unmasking.backups[name] = Backup(Secret(share, f"share of {name}'s self-mask seed"), salt, edge, path)
     self_mask, nonce, bundle = secrets
     if bundle:
         dealt = narrow(read_letter(bundle), Bundle)
-        state.deal = Deal(Secret(self_mask, "self-mask seed"), Secret(nonce, "nonce"), dealt)
+        state.unmasking.deal = Deal(Secret(self_mask, "self-mask seed"), Secret(nonce, "nonce"), dealt)
     return state
 
 

@@ -12,36 +12,24 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeVar
 
-from p2pfl.errors.round import TwoStatements
-from p2pfl.keys import Identity, Secret
+from p2pfl.errors.round import TwoStatements, UnexpectedEvent
+from p2pfl.keys import Identity
 from p2pfl.messages import (
-    Ack,
     BackupShare,
-    Ballot,
-    Bundle,
     Certificate,
-    Confirm,
     Envelope,
-    Leave,
     Letter,
     Members,
     Message,
-    Nonce,
-    Opened,
-    Propose,
-    Ready,
-    Root,
+    Reveal,
     Share,
-    SumDigest,
-    Tags,
-    Total,
     seal,
 )
 from p2pfl.roster import Roster
-from p2pfl.sharing.chunks import ChunkSpan
 from p2pfl.sharing.digests import attempt_digest
-from p2pfl.sharing.events import Proposal, Send, SetTimer, Tick, Vector, Words
+from p2pfl.sharing.events import Proposal, Send, SetTimer, Tick
 from p2pfl.sharing.history import NO_BASE
+from p2pfl.sharing.parts import Confirming, Gathering, Leaving, Masking, Proposals, Sum, Unmasking, Voting
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.vows import Chain
 
@@ -96,122 +84,41 @@ class Context:
         return tuple(name for name in self.roster.names if name != self.me)
 
 
-@dataclass(frozen=True)
-class Backup:
-    """This peer's Shamir share of one dealer's self-mask seed, and what shows that it is under the bundle's root."""
-
-    share: Secret
-    salt: bytes
-    edge: bytes  # commitment to the edge seed, which never leaves the two ends of its edge
-    path: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class Deal:
-    """This peer's secrets of one attempt."""
-
-    self_mask: Secret
-    nonce: Secret
-    bundle: Letter[Bundle]
-    edges: dict[str, Secret] = field(default_factory=dict)  # outgoing; empty after a restart: they mask no more
-    shares: dict[str, Share] = field(default_factory=dict)
-
-
 @dataclass
 class State:
-    """One attempt, as this peer knows it. Dicts are by peer name unless said otherwise."""
+    """One attempt of a round, as this peer knows it. What comes with a phase lies in the parts (`parts.py`)."""
 
     setting: Context
     others: PeerView
     round: int
     attempt: int = 0
     base: tuple[int, bytes] = NO_BASE  # the round that this one rests on, and the digest of its record
-    chain: Chain = ()  # … and all that are not final of those it rests on
-    moved: tuple[tuple[int, bytes], Chain] | None = None  # … from the next attempt on
-    slot: int | None = None  # once it is left behind: where on the disk it lies
-    now: float = 0.0  # of the event in hand
+    chain: Chain = ()  # all rounds that are not final of those it rests on
+    moved: tuple[tuple[int, bytes], Chain] | None = None  # base and chain from the next attempt on
+    leaving: Leaving = field(default_factory=Leaving)
     since: float = -math.inf  # when this process began the round before this one, if it did
+    now: float = 0.0  # of the event in hand
     due: dict[str, float] = field(default_factory=dict)  # by what: when the clock makes a difference
     proposal: Proposal | None = None
-    deal: Deal | None = None
     restored: bool = False  # this process did not deal here: it masks nothing in this attempt
-    # SHARE, PROPOSE
-    bundles: dict[str, Letter[Bundle]] = field(default_factory=dict)
-    backups: dict[str, Backup] = field(default_factory=dict)  # by dealer
-    received: dict[str, Secret] = field(default_factory=dict)
-    acks: dict[str, Letter[Ack]] = field(default_factory=dict)
-    proposes: dict[str, Letter[Propose]] = field(default_factory=dict)
-    dealt: bool = False  # this peer's shares have left
-    fresh: bool = False  # something has come since that may have to be acknowledged
-    acknowledged: frozenset[bytes] = frozenset()  # digests of the bundles in this peer's last Ack
-    passed_on: frozenset[str] = frozenset()  # whose acknowledgement and proposal the coordinator was shown at half-time
-    ahead: tuple[Vector, ...] = ()  # masks that were expanded before U was known …
-    ahead_with: dict[str, bytes] = field(default_factory=dict)  # … for the edges to these peers, under these bundles
+    follows: bool = False  # begun after the round was left: this peer takes no part, and acts on its outcome
+    proposals: Proposals = field(default_factory=Proposals)
+    masking: Masking = field(default_factory=Masking)
     members: Letter[Members] | None = None
     named: tuple[Letter[Members], bytes] | None = None  # D, and the set that it was made of
-    refused: str = ""  # why this peer does not accept the coordinator's U …
-    declined: Letter[Members] | None = None  # … and that U
-    early: bool = False  # … which came before half-time, and may be what its coordinator saw
-    returned: set[str] = field(default_factory=set)  # members that are new processes since they dealt
     missed: bool = False  # U leaves this peer out, which was there (fairness.py)
-    # MASK, GATHER
-    pieces: tuple[ChunkSpan, ...] = ()
-    segments: tuple[tuple[int, int], ...] = ()  # (bits, words) of each
-    mine: tuple[Vector, ...] = ()  # y of this peer
-    roots: dict[str, Letter[Root]] = field(default_factory=dict)
-    contributed: dict[int, dict[str, Words]] = field(default_factory=dict)  # by chunk owned here, by author
-    unchecked: set[tuple[str, int]] = field(default_factory=set)  # of these, who and chunk that came before their root
-    sum_digests: dict[int, Letter[SumDigest]] = field(default_factory=dict)  # by chunk
-    view: bytes = b""
-    nonces: dict[str, Letter[Nonce]] = field(default_factory=dict)
-    challenge: bytes = b""
-    tags: dict[str, Letter[Tags]] = field(default_factory=dict)
-    gathering: tuple[Vector, ...] = ()  # Y, as far as it has come
-    sums: dict[int, Words] = field(default_factory=dict)  # by chunk: those that have come, where they lie in Y
-    false: dict[int, dict[str, Letter[Opened]]] = field(default_factory=dict)  # by chunk that fails, by author
-    compared: bool = False  # sums and tags were compared, once …
-    checked: bool = False  # … and agree
-    judged: set[int] = field(default_factory=set)  # false chunks of which a liar was named
-    claims: dict[str, set[tuple[str, int]]] = field(default_factory=dict)  # by owner: (author, chunk) that it lacks
-    shown: set[tuple[str, int]] = field(default_factory=set)  # of those, what its author has shown to all
-    asked_for: dict[str, set[tuple[str, int]]] = field(default_factory=dict)  # by who lacks it: (author, chunk)
-    # BALLOT
-    ready: Letter[Ready] | None = None
-    readys: dict[str, Letter[Ready]] = field(default_factory=dict)
-    ballot: Letter[Ballot] | None = None
-    ballots: dict[str, Letter[Ballot]] = field(default_factory=dict)
-    beyond: dict[str, int] = field(default_factory=dict)  # who voted SURVIVORS in a later attempt, and in which
-    questioned: dict[str, int] = field(default_factory=dict)  # how often voters were asked what their vote stands on
-    explained: set[str] = field(default_factory=set)  # peers that have asked that, and were answered …
-    told: set[str] = field(default_factory=set)  # … with the certificate
+    spent: bool = False  # words of this attempt have left this process
+    gathering: Gathering | None = None
+    view: bytes = b""  # V
+    voting: Voting = field(default_factory=Voting)
     certificate: Letter[Certificate] | None = None
-    left: bool = False  # q peers went on without this round's sum
-    follows: bool = False  # it is an attempt begun after that: this peer takes no part in it, and acts on its outcome
-    leave: Letter[Leave] | None = None
-    leaves: dict[str, Letter[Leave]] = field(default_factory=dict)
-    # UNMASK, CONFIRM
-    masked: tuple[Vector, ...] = ()
-    stored: bool = False  # the masked sums are on the disk
-    reveals: dict[str, Secret] = field(default_factory=dict)
-    pieced: dict[str, dict[str, bytes]] = field(default_factory=dict)  # by dealer, by holder: shares of its seed
-    shown_shares: dict[str, dict[str, Letter[BackupShare]]] = field(default_factory=dict)  # … and who said so
-    misdealt: set[str] = field(default_factory=set)  # dealers whose shares open something else
-    backed_up: frozenset[str] = frozenset()  # dealers whose share this peer has broadcast
-    total: tuple[Vector, ...] = ()
-    record: bytes = b""
-    signed: bool = False  # this peer is bound to the record
-    confirms: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)  # record, cosignature
-    asked_confirms: int = 0  # times
-    settled: set[str] = field(default_factory=set)  # peers in whose ledgers the round is
-    confirm_letters: dict[str, Letter[Confirm]] = field(default_factory=dict)
-    served: dict[str, float] = field(default_factory=dict)  # when each was last given the sum
-    wanted: str = ""  # who was asked for the sum
-    asked: int = 0  # how many were
-    parts: list[tuple[Total, Words]] = field(default_factory=list)  # of a fetched sum, in order
+    unmasking: Unmasking = field(default_factory=Unmasking)
+    sum: Sum = field(default_factory=Sum)
+    confirming: Confirming = field(default_factory=Confirming)
     outbox: list[Send] = field(default_factory=list)  # to repeat to a peer that comes back as a new process
     last_abandon: Letter[Certificate] | None = None  # certificate of the attempt before
     skip: Letter[Certificate] | None = None  # ABANDON certificate shown by a peer that is further on
-    grounds: tuple[bytes, ...] = ()  # LEAVEs of the round before: they say who may be left out alive
+    successor: State | None = None  # the attempt that has taken the place of this one
 
     @property
     def n(self) -> int:
@@ -254,6 +161,13 @@ class State:
         s = self.setting
         return Envelope(s.run, s.roster.epoch, self.round, self.attempt, s.me, s.incarnation)
 
+    @property
+    def laid_out(self) -> Gathering:
+        """The part of GATHER. Raises UnexpectedEvent before the words have come."""
+        if self.gathering is None:
+            raise UnexpectedEvent(event="a row of GATHER", phase="MASK", evidence="no words have come")
+        return self.gathering
+
     def seal(self, message: M) -> Letter[M]:
         return seal(message, self.envelope, self.setting.identity)
 
@@ -270,48 +184,63 @@ class State:
     @property
     def item(self) -> str:
         """Where on the disk this attempt lies."""
-        return ATTEMPT_ITEM if self.slot is None else LEFT_ITEMS[self.slot][0]
+        return ATTEMPT_ITEM if self.leaving.slot is None else LEFT_ITEMS[self.leaving.slot][0]
 
     @property
     def sums_item(self) -> str:
         """Where on the disk its masked sums lie."""
-        return sums_item(self.round) if self.slot is None else LEFT_ITEMS[self.slot][1]
+        return sums_item(self.round) if self.leaving.slot is None else LEFT_ITEMS[self.leaving.slot][1]
 
     def post(self, letter: Letter[Message], to: str | None = None) -> Send:
         """Send a small letter to one peer or all, and keep it for a peer that comes back as a new process."""
-        sent = Send(to, letter)
-        self.outbox.append(sent)
-        return sent
+        return _kept(Send(to, letter), self.outbox)
 
-    def renew(self, attempt: int, certificate: Letter[Certificate] | None) -> None:
-        """Become the state in which `attempt` begins: nothing of the one before is left but the proposal."""
+    def post_share(self, letter: Letter[Share], to: str) -> Send:
+        """Send a share to its holder, and keep it as long as the secrets that mask."""
+        return _kept(Send(to, letter), self.masking.sent)
+
+    def post_opened(self, letter: Letter[Reveal | BackupShare]) -> Send:
+        """Send an opened seed, or shares of one, to all, and keep it as long as the secrets that open."""
+        return _kept(Send(None, letter), self.unmasking.sent)
+
+    def repeated_to(self, peer: str) -> list[Send]:
+        """What was sent in this attempt, for a peer that comes back as a new process."""
+        kept = (*self.masking.sent, *self.outbox, *self.unmasking.sent)
+        return [Send(peer, sent.letter) for sent in kept if sent.to in (None, peer)]
+
+    def next_attempt(self, attempt: int, certificate: Letter[Certificate] | None) -> State:
+        """The state in which `attempt` begins, on the certificate that abandoned the one before; its successor.
+
+        It has nothing of this attempt, and none of its secrets: only the proposal stays as it is.
+        """
         base, chain = self.moved or (self.base, self.chain)
-        fresh = State(
+        self.successor = State(
             self.setting,
             self.others,
             self.round,
             attempt,
             base,
             chain,
-            slot=self.slot,
+            leaving=self.leaving,
+            since=self.since,
             now=self.now,
             proposal=self.proposal if self.moved is None else None,
             last_abandon=certificate,
-            leaves=self.leaves,
-            leave=self.leave,
-            left=self.left,
-            grounds=self.grounds,
-            since=self.since,
+            outbox=[Send(None, letter) for letter in (certificate, self.leaving.leave) if letter is not None],
         )
-        fresh.outbox += [Send(None, letter) for letter in (certificate, self.leave) if letter is not None]
-        vars(self).update(vars(fresh))
+        return self.successor
 
     def rebase(self, base: tuple[int, bytes], chain: Chain) -> None:
         """The model that this peer would sum on is another one now: from the next proposal on."""
-        if self.setting.me in self.proposes:
+        if self.setting.me in self.proposals.proposes:
             self.moved = (base, chain)
         else:
             self.base, self.chain, self.proposal = base, chain, None
+
+
+def _kept(sent: Send, outbox: list[Send]) -> Send:
+    outbox.append(sent)
+    return sent
 
 
 def hold_once(held: dict[K, Letter[M]], key: K, letter: Letter[M], evidence: str) -> bool:

@@ -348,10 +348,10 @@ class SimulatedPeer:
             raise Died
         self.disk.signatures.append(effect.cosignatures)
         self.disk.ledger.append(effect.record)
-        self.disk.totals.append(done.state.total)
+        self.disk.totals.append(done.state.sum.total)
         if self.world.dies(self):
             raise Died
         self.disk.items.pop(done.state.item, None)
-        if done.state.slot is not None:
+        if done.state.leaving.slot is not None:
             self.disk.items.pop(done.state.sums_item, None)
         self._carry_out(run.finished(effect.round))

@@ -69,11 +69,11 @@ class Watched(SimulatedFederation):
     def _watch(self, peer: SimulatedPeer, effect: e.Quantise) -> None:
         assert peer.run is not None
         state, me, at = peer.run.rounds[effect.round].state, peer.name, (effect.round, effect.attempt)
-        assert state.deal is not None
-        made = [(P - 1, ("edge", me, to, at, seed.reveal())) for to, seed in state.deal.edges.items()]
-        received = [(1, ("edge", dealer, me, at, seed.reveal())) for dealer, seed in state.received.items()]
+        assert state.unmasking.deal is not None
+        made = [(P - 1, ("edge", me, to, at, seed.reveal())) for to, seed in state.masking.edges.items()]
+        received = [(1, ("edge", dealer, me, at, seed.reveal())) for dealer, seed in state.masking.received.items()]
         inside = [(sign, one) for sign, one in (*made, *received) if {one[1], one[2]} <= set(effect.survivors)]
-        own: Stream = ("self", me, me, at, state.deal.self_mask.reveal())
+        own: Stream = ("self", me, me, at, state.unmasking.deal.self_mask.reveal())
         self.vectors[(me, at)] = Vector(me, at, effect.survivors, (*inside, (1, own)))
 
     @cached_property

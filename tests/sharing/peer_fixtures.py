@@ -25,12 +25,12 @@ def sitting(me: str, attempt: int = 0, on: Paper = paper) -> State:
     state = State(setting, PeerView(on.roster, me), 1, attempt)
     state.others.down.clear()
     for name in on.names:
-        state.bundles[name] = on.deal(name, attempt=attempt).bundle
-        state.acks[name] = on.ack(name, attempt=attempt)
-        state.proposes[name] = on.propose(name, attempt=attempt)
-        state.received[name] = Secret(b"")  # what edges there are: their seeds have come
-    state.deal, state.dealt = Deal(Secret(b""), Secret(b""), state.bundles[me]), True
-    state.passed_on = frozenset(on.names)
+        state.proposals.bundles[name] = on.deal(name, attempt=attempt).bundle
+        state.proposals.acks[name] = on.ack(name, attempt=attempt)
+        state.proposals.proposes[name] = on.propose(name, attempt=attempt)
+        state.masking.received[name] = Secret(b"")  # what edges there are: their seeds have come
+    state.unmasking.deal, state.proposals.dealt = Deal(Secret(b""), Secret(b""), state.proposals.bundles[me]), True
+    state.proposals.passed_on = frozenset(on.names)
     state.due = dict.fromkeys(("away", "half", "choose", "propose"), 1.0)
     return state
 

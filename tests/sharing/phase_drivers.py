@@ -64,7 +64,7 @@ def without_certificate(state: State) -> None:
 
 
 def without_a_deal(state: State) -> None:
-    state.deal = None
+    state.unmasking.deal = None
 
 
 def with_an_abandon_certificate(state: State) -> None:
@@ -105,7 +105,7 @@ def with_something_that_is_no_certificate(state: State) -> None:
 def with_q_ballots_and_no_certificate(state: State) -> None:
     """Held ballots are not the certificate: it must be durable first."""
     state.certificate = None
-    assert len(state.ballots) >= state.setting.roster.quorums.q
+    assert len(state.voting.ballots) >= state.setting.roster.quorums.q
 
 
 def of_the_next_attempt(state: State) -> None:
@@ -156,16 +156,17 @@ def of_a_set_with_another_bundle_of_this_site(state: State) -> None:
 
 
 def after_a_new_deal_in_this_attempt(state: State) -> None:
-    assert state.deal is not None
+    assert state.unmasking.deal is not None
     bundle = by(ME, m.Bundle(bytes(32), bytes(32), bytes(32)))
-    state.deal = replace(state.deal, bundle=bundle, self_mask=Secret(bytes(32)))
+    state.unmasking.deal = replace(state.unmasking.deal, bundle=bundle, self_mask=Secret(bytes(32)))
 
 
 def in_the_attempt_that_began_after_it(state: State) -> None:
     assert state.certificate is not None
     held = state.certificate
-    state.renew(state.attempt + 1, held)
-    state.certificate = held
+    fresh = state.next_attempt(state.attempt + 1, held)
+    fresh.certificate = held
+    vars(state).update(vars(fresh))
 
 
 WAYS: list[Callable[[State], None]] = [

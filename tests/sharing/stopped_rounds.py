@@ -32,7 +32,7 @@ def standing(phase: Phase, peers: int = 3, seed: int = 0) -> tuple[SimulatedFede
     while federation.clock.step():
         run = peer.run
         found = run and (run.previous if phase is Phase.FINAL else run.current)
-        if found and found.phase is phase and (found.state.dealt or phase is Phase.FINAL):
+        if found and found.phase is phase and (found.state.proposals.dealt or phase is Phase.FINAL):
             return federation, copied(found)
     raise LookupError(f"the round never stood in {phase}")
 

@@ -42,8 +42,8 @@ def state() -> State:
 
 
 def test_under_the_certificate_this_peers_own_seed_comes_out(state: State) -> None:
-    assert state.deal is not None
-    assert seed_to_reveal(state) == state.deal.self_mask
+    assert state.unmasking.deal is not None
+    assert seed_to_reveal(state) == state.unmasking.deal.self_mask
 
 
 @pytest.mark.claim("SUM-8")
@@ -112,7 +112,7 @@ def test_a_site_outside_of_the_set_reveals_nothing_of_its_own(state: State) -> N
 @pytest.mark.claim("SUM-8")
 def test_a_share_of_another_bundle_than_the_one_in_the_set_never_comes_out(state: State) -> None:
     """It came of a dealer's first process; the set rests on what its second one dealt."""
-    state.bundles["site-0"] = by("site-0", m.Bundle(bytes(32), bytes(32), bytes(32)))
+    state.proposals.bundles["site-0"] = by("site-0", m.Bundle(bytes(32), bytes(32), bytes(32)))
     assert share_to_reveal(state, "site-0") is None
     assert share_to_reveal(state, "site-3") is not None
 
@@ -121,7 +121,7 @@ def test_a_share_of_another_bundle_than_the_one_in_the_set_never_comes_out(state
 def test_a_home_without_its_own_bundle_of_the_set_is_called_older(state: State) -> None:
     """The set holds a bundle of this site that the home does not know."""
     assert lost_bundle(state) is None
-    state.deal = None
+    state.unmasking.deal = None
     error = lost_bundle(state)
     assert error is not None
     assert "signed" in error.evidence
@@ -157,15 +157,17 @@ def test_the_certificate_destroys_every_secret_outside_of_the_set() -> None:
     chosen = {"site-0", "site-1", "site-2"}
     for name, state in written.items():
         assert set(state.survivors) == chosen
-        assert set(state.backups) == chosen, f"{name} keeps a share of a seed that nothing may open"
-        assert (state.deal is not None) is (name in chosen), f"{name} keeps its own seed, which nothing may open"
+        assert set(state.unmasking.backups) == chosen, f"{name} keeps a share of a seed that nothing may open"
+        assert (state.unmasking.deal is not None) is (name in chosen), (
+            f"{name} keeps its own seed, which nothing may open"
+        )
 
 
 @pytest.mark.parametrize("phase", [Phase.SHARE, Phase.PROPOSE, Phase.MASK, Phase.GATHER, Phase.BALLOT])
 def test_in_a_phase_before_the_certificate_nothing_comes_out_whatever_flags_say(phase: Phase) -> None:
     state = copied(standing(phase)[1]).state
-    state.reveals[ME] = Secret(bytes(32))
-    state.view, state.record = digest("view"), b"{}"
+    state.sum.reveals[ME] = Secret(bytes(32))
+    state.view, state.confirming.record = digest("view"), b"{}"
     with pytest.raises(DisclosureRefused):
         seed_to_reveal(state)
 
@@ -218,13 +220,13 @@ def test_own_seeds_and_shares_leave_in_one_place_each_and_that_place_asks_first(
 
 def test_seeds_are_opened_where_a_certificate_was_checked_and_nowhere_else() -> None:
     """Whatever is in `reveals` was opened under the certificate: these are all places that put something there."""
-    assert places_of(lambda node: isinstance(node, ast.Assign) and "state.reveals" in ast.unparse(node.targets[0])) == {
+    assert places_of(lambda node: isinstance(node, ast.Assign) and ".reveals" in ast.unparse(node.targets[0])) == {
         "sharing/phases/unmask.py:reveal",
         "sharing/phases/unmask.py:combine",
         "sharing/round.py:finished",
         "sharing/round.py:settled",
     }
-    assert places_of(lambda node: isinstance(node, ast.Call) and "state.reveals.set" in ast.unparse(node)) == {
+    assert places_of(lambda node: isinstance(node, ast.Call) and ".reveals.set" in ast.unparse(node)) == {
         "sharing/phases/unmask.py:accept"
     }
 

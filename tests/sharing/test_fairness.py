@@ -55,7 +55,7 @@ def is_cut_off(state: State) -> None:
 
 
 def still_trains(state: State) -> None:
-    del state.proposes[VICTIM]
+    del state.proposals.proposes[VICTIM]
 
 
 def is_inside(state: State) -> None:

@@ -29,14 +29,14 @@ def masked(given: Words, *, ahead: int) -> Words:
     """What ME makes of the words, with masks for so many words made ahead; 0: with none."""
     _, found = standing(Phase.MASK)
     state = found.state
-    state.ahead, state.ahead_with = (), {}
+    state.masking.ahead, state.masking.ahead_with = (), {}
     if ahead:
         others = frozenset(state.names) - {ME}
-        state.ahead_with = {name: state.bundles[name].digest for name in others}
-        state.ahead = mask.edges(state, others, own=True).masks(((31, ahead),))
+        state.masking.ahead_with = {name: state.proposals.bundles[name].digest for name in others}
+        state.masking.ahead = mask.edges(state, others, own=True).masks(((31, ahead),))
     found.handle(e.WordsReady(0.0, found.number, found.attempt, (e.Vector(31, given),)))
-    assert not state.ahead
-    return state.mine[0].words
+    assert not state.masking.ahead
+    return state.masking.mine[0].words
 
 
 @pytest.mark.parametrize("ahead", [0, 12, 20])

@@ -37,32 +37,32 @@ def test_the_set_is_everyone_when_everyone_acknowledged_everyone() -> None:
 
 
 def without_its_proposal(state: State) -> None:
-    del state.proposes[VICTIM]
+    del state.proposals.proposes[VICTIM]
 
 
 def without_its_acknowledgement(state: State) -> None:
-    del state.acks[VICTIM]
+    del state.proposals.acks[VICTIM]
 
 
 def without_its_bundle(state: State) -> None:
-    del state.bundles[VICTIM]
+    del state.proposals.bundles[VICTIM]
 
 
 def on_another_model(state: State) -> None:
-    state.proposes[VICTIM] = paper.propose(VICTIM, model=OTHER)
+    state.proposals.proposes[VICTIM] = paper.propose(VICTIM, model=OTHER)
 
 
 def on_another_round(state: State) -> None:
-    state.proposes[VICTIM] = paper.propose(VICTIM, rests_on=3)
+    state.proposals.proposes[VICTIM] = paper.propose(VICTIM, rests_on=3)
 
 
 def whom_nobody_else_acknowledged(state: State) -> None:
     for name in REST:
-        state.acks[name] = paper.ack(name, names=REST)
+        state.proposals.acks[name] = paper.ack(name, names=REST)
 
 
 def who_acknowledged_nobody_else(state: State) -> None:
-    state.acks[VICTIM] = paper.ack(VICTIM, names=(VICTIM,))
+    state.proposals.acks[VICTIM] = paper.ack(VICTIM, names=(VICTIM,))
 
 
 def who_dealt_each_another_bundle(state: State) -> None:
@@ -70,8 +70,8 @@ def who_dealt_each_another_bundle(state: State) -> None:
     for name in NAMES:
         own: Any = paper.ack(name).message
         held = tuple((dealer, dealt[name].digest if dealer == VICTIM else one) for dealer, one in own.held)
-        state.acks[name] = paper.by(name, m.Ack(held))
-    state.bundles[VICTIM] = dealt[COORDINATOR]
+        state.proposals.acks[name] = paper.by(name, m.Ack(held))
+    state.proposals.bundles[VICTIM] = dealt[COORDINATOR]
 
 
 def who_is_proven_to_lie(state: State) -> None:
@@ -83,12 +83,12 @@ def who_gave_the_coordinator_another_bundle(state: State) -> None:
     other = paper.deal(VICTIM, salt=b"x").bundle
     own: Any = paper.ack(COORDINATOR).message
     held = tuple((dealer, other.digest if dealer == VICTIM else one) for dealer, one in own.held)
-    state.bundles[VICTIM], state.acks[COORDINATOR] = other, paper.by(COORDINATOR, m.Ack(held))
+    state.proposals.bundles[VICTIM], state.proposals.acks[COORDINATOR] = other, paper.by(COORDINATOR, m.Ack(held))
 
 
 def of_whom_the_coordinator_holds_a_bundle_that_it_has_not_acknowledged_yet(state: State) -> None:
     """It came back as a new process and dealt anew; what its first one said was passed on by somebody."""
-    state.bundles[VICTIM] = paper.elsewhere(paper.deal(VICTIM, salt=b"x").bundle, incarnation=bytes(16))
+    state.proposals.bundles[VICTIM] = paper.elsewhere(paper.deal(VICTIM, salt=b"x").bundle, incarnation=bytes(16))
 
 
 LEFT_OUT: list[Callable[[State], None]] = [
@@ -141,13 +141,13 @@ def test_whatever_was_said_to_a_coordinator_the_set_that_it_names_holds_together
     salts: dict[tuple[str, str], bytes | None] = {(holder, dealer): salt for holder, dealer, salt in acks}
     for holder in SEVEN.names:
         row = {dealer: salts.get((holder, dealer), b"") for dealer in SEVEN.names}
-        state.acks[holder] = SEVEN.by(holder, m.Ack(digests(row)))
+        state.proposals.acks[holder] = SEVEN.by(holder, m.Ack(digests(row)))
     for dealer, salt in bundles:
-        state.bundles.pop(dealer, None)
+        state.proposals.bundles.pop(dealer, None)
         if salt is not None:
-            state.bundles[dealer] = DEALT[dealer, salt]
+            state.proposals.bundles[dealer] = DEALT[dealer, salt]
     for name in elsewhere:
-        state.proposes[name] = SEVEN.propose(name, model=OTHER)
+        state.proposals.proposes[name] = SEVEN.propose(name, model=OTHER)
     if len(members.complete(state)) >= SEVEN.roster.quorums.q:
         state.now = 1.0
         compose(named(state), SEVEN.roster)
@@ -167,7 +167,7 @@ def test_two_liars_of_seven_are_all_that_a_set_loses_whatever_they_acknowledge(
     salts = st.sampled_from([b"", b"x", None])
     for holder in SEVEN.names:
         row = {dealer: data.draw(salts) if dealer in liars or holder in liars else b"" for dealer in SEVEN.names}
-        state.acks[holder] = SEVEN.by(holder, m.Ack(digests(row)))
+        state.proposals.acks[holder] = SEVEN.by(holder, m.Ack(digests(row)))
     assert len(members.complete(state)) >= 5
 
 
@@ -215,7 +215,7 @@ def test_fewer_than_a_quorum_is_never_named_however_late_it_is() -> None:
     state.now = 1e9
     without_its_proposal(state)
     assert members.can_choose(state)
-    del state.acks["site-0"]
+    del state.proposals.acks["site-0"]
     assert not members.can_choose(state)
 
 
@@ -234,7 +234,7 @@ def test_whom_more_than_c_named_is_left_out_and_the_set_says_on_which_grounds(at
         wires = tuple(letter.wire for letter in grounds)
         state.last_abandon = paper.by("site-0", m.Certificate(wires, b""))
     else:
-        state.grounds = tuple(letter.wire for letter in grounds)
+        state.leaving.grounds = tuple(letter.wire for letter in grounds)
     state.now = 0.0
     assert members.complete(state) == REST
     assert members.can_choose(state)
@@ -246,8 +246,8 @@ def test_whom_more_than_c_named_is_left_out_and_the_set_says_on_which_grounds(at
 
 def test_whom_more_than_c_named_stays_when_there_is_no_quorum_without_it() -> None:
     state = sitting(COORDINATOR)
-    state.grounds = tuple(letter.wire for letter in leaves("site-0", "site-2"))
-    del state.proposes["site-0"]
+    state.leaving.grounds = tuple(letter.wire for letter in leaves("site-0", "site-2"))
+    del state.proposals.proposes["site-0"]
     assert members.complete(state) == NAMES[1:]
 
 

@@ -49,8 +49,8 @@ def test_a_victim_that_is_there_and_was_passed_on_at_half_time_is_not_left_out()
         found = seat(sitting(name))
         effects = told(found, paper.members(survivors=REST))
         assert found.state.members is None
-        assert VICTIM in found.state.refused
-        ballot = found.state.ballot
+        assert VICTIM in found.state.proposals.refused
+        ballot = found.state.voting.ballot
         assert ballot is not None
         assert ballot.message == m.Ballot(0, b"", b"", (), (COORDINATOR,))
         assert [type(one) for one in effects] == [e.Send, e.Persist]
@@ -62,11 +62,11 @@ def down(state: State) -> None:
 
 
 def not_passed_on(state: State) -> None:
-    state.passed_on = frozenset(REST)
+    state.proposals.passed_on = frozenset(REST)
 
 
 def nothing_passed_on(state: State) -> None:
-    state.passed_on = frozenset()
+    state.proposals.passed_on = frozenset()
 
 
 def left_out_itself(state: State) -> None:
@@ -74,18 +74,18 @@ def left_out_itself(state: State) -> None:
 
 
 def whom_one_member_did_not_acknowledge(state: State) -> None:
-    state.acks["site-2"] = paper.ack("site-2", names=REST)
+    state.proposals.acks["site-2"] = paper.ack("site-2", names=REST)
 
 
 def of_whom_one_member_holds_another_bundle(state: State) -> None:
     own: Any = paper.ack("site-2").message
     held = tuple((name, OTHER if name == VICTIM else one) for name, one in own.held)
-    state.acks["site-2"] = paper.by("site-2", m.Ack(held))
+    state.proposals.acks["site-2"] = paper.by("site-2", m.Ack(held))
 
 
 def who_holds_another_bundle_of_a_member(state: State) -> None:
     own: Any = paper.ack(VICTIM).message
-    state.acks[VICTIM] = paper.by(VICTIM, m.Ack((("site-0", OTHER), *own.held[1:])))
+    state.proposals.acks[VICTIM] = paper.by(VICTIM, m.Ack((("site-0", OTHER), *own.held[1:])))
 
 
 EXCUSES: list[Callable[[State], None]] = [
@@ -113,7 +113,7 @@ def test_who_may_have_been_missed_honestly_may_be_left_out(excuse: Callable[[Sta
 
 
 def not_proposed(state: State) -> None:
-    del state.proposes["site-0"]
+    del state.proposals.proposes["site-0"]
 
 
 def proven(state: State) -> None:
@@ -135,7 +135,7 @@ def in_vain(state: State) -> None:
 def test_before_half_time_nobody_is_left_out_whose_link_stands_heard_or_not(excuse: Callable[[State], None]) -> None:
     state = sitting("site-0")
     not_passed_on(state)
-    del state.acks[VICTIM], state.proposes[VICTIM]
+    del state.proposals.acks[VICTIM], state.proposals.proposes[VICTIM]
     letter = paper.members(survivors=REST)
     assert members.left_out_early(state, letter) == [VICTIM]
     excuse(state)
@@ -148,8 +148,8 @@ def test_who_names_a_set_early_is_not_named_for_it_since_its_own_links_may_be_cu
     found = seat(state)
     told(found, paper.members(survivors=REST))
     assert found.state.members is None
-    assert found.state.ballot is not None
-    assert found.state.ballot.message == m.Ballot(0, b"", b"", (), ())
+    assert found.state.voting.ballot is not None
+    assert found.state.voting.ballot.message == m.Ballot(0, b"", b"", (), ())
 
 
 def test_a_set_not_taken_part_in_is_shown_to_all() -> None:
@@ -208,37 +208,39 @@ def a_liar_in_it(state: State) -> None:
 
 
 def dealt_anew(state: State) -> None:
-    assert state.deal is not None
-    state.deal = replace(state.deal, bundle=paper.elsewhere(state.deal.bundle, incarnation=bytes(16)))
+    assert state.unmasking.deal is not None
+    state.unmasking.deal = replace(
+        state.unmasking.deal, bundle=paper.elsewhere(state.unmasking.deal.bundle, incarnation=bytes(16))
+    )
 
 
 def nothing_dealt(state: State) -> None:
-    state.deal = None
+    state.unmasking.deal = None
 
 
 def not_yet_sent(state: State) -> None:
-    state.dealt = False
+    state.proposals.dealt = False
 
 
 def another_bundle_of_a_member(state: State) -> None:
-    state.bundles["site-2"] = paper.deal("site-2", salt=b"x").bundle
+    state.proposals.bundles["site-2"] = paper.deal("site-2", salt=b"x").bundle
 
 
 def no_bundle_of_a_member(state: State) -> None:
-    del state.bundles["site-2"]
+    del state.proposals.bundles["site-2"]
 
 
 def no_seed_of_an_edge(state: State) -> None:
     """It is a new process: its disk holds the bundle, and no disk holds a seed."""
-    del state.received["site-3"]  # whose edge leads to site-0
+    del state.masking.received["site-3"]  # whose edge leads to site-0
 
 
 def nothing_proposed(state: State) -> None:
-    del state.proposes["site-0"]
+    del state.proposals.proposes["site-0"]
 
 
 def proposed_on_another_model(state: State) -> None:
-    state.proposes["site-0"] = paper.propose("site-0", model=OTHER)
+    state.proposals.proposes["site-0"] = paper.propose("site-0", model=OTHER)
 
 
 @pytest.mark.parametrize(
@@ -265,9 +267,9 @@ def test_a_set_that_this_peer_cannot_sum_with_is_not_taken_part_in(way: Callable
 
 def test_a_peer_outside_of_a_set_needs_none_of_its_own_to_follow_it() -> None:
     state = sitting(VICTIM)
-    state.deal = None
-    state.bundles.clear()
-    state.proposes.clear()
+    state.unmasking.deal = None
+    state.proposals.bundles.clear()
+    state.proposals.proposes.clear()
     assert refusal(state, paper.members(survivors=REST)) == ""
 
 
@@ -312,7 +314,7 @@ def test_a_set_of_anyone_but_the_coordinator_is_refused_under_its_senders_name()
 def test_after_its_vote_a_peer_accepts_no_set() -> None:
     found = seat(sitting("site-0"))
     told(found, paper.members(survivors=REST))
-    assert found.state.ballot is not None
+    assert found.state.voting.ballot is not None
     assert told(found, paper.members(survivors=REST)) == []
     (accused,) = [one for one in told(found, paper.members()) if isinstance(one, e.Accuse)]
     assert (accused.peer, type(accused.error)) == (COORDINATOR, TwoStatements)
@@ -323,7 +325,7 @@ def test_a_set_that_was_refused_is_not_accepted_when_it_comes_again() -> None:
     state = sitting("site-0")
     found = seat(state)
     told(found, paper.members(survivors=REST))
-    state.ballot, state.passed_on = None, frozenset()
+    state.voting.ballot, state.proposals.passed_on = None, frozenset()
     assert members.accept(state, paper.members(survivors=REST)) == []
     assert state.members is None
 
@@ -345,7 +347,7 @@ def test_a_ballot_resting_on_a_site_outside_the_set_does_not_count() -> None:
         return seven.by(name, m.Ballot(1, attempt, view, tuple(voices), ()))
 
     found = seat(sitting("site-0", on=seven))
-    found.state.passed_on = frozenset()
+    found.state.proposals.passed_on = frozenset()
     found.state.due |= {"half": 0.0, "passed on": 0.0}
     for name in names[1:5]:
         told(found, survivors(name, names[1:6]))

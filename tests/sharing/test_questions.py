@@ -48,7 +48,7 @@ def test_were_every_question_answered_one_letter_would_flood_all() -> None:
 def test_only_what_is_asked_for_is_handed_on() -> None:
     federation, found = standing(Phase.GATHER, peers=4)
     assert asks(federation, found, (ME, NONCE), (ME, TAGS)) == []  # there is none yet
-    (handed,) = asks(federation, found, *[(name, ROOT) for name in found.state.roots])
+    (handed,) = asks(federation, found, *[(name, ROOT) for name in found.state.gathering.roots])
     assert isinstance(handed.letter.message, m.Handed)
     assert {type(m.read_letter(wire).message) for wire in handed.letter.message.letters} == {m.Root}
 
@@ -61,7 +61,9 @@ def test_signed_statements_are_asked_for_before_words() -> None:
     assert isinstance(sent.letter.message, m.Want)
     kinds = [max(index, TAGS - 1) for _, index in sent.letter.message.lacking]
     assert kinds == sorted(kinds, reverse=True)
-    assert {name for name, index in sent.letter.message.lacking if index == ROOT}.isdisjoint(found.state.roots)
+    assert {name for name, index in sent.letter.message.lacking if index == ROOT}.isdisjoint(
+        found.state.gathering.roots
+    )
 
 
 # ── what a vote stands on ─────────────────────────────────────────────────────────────────────────────────────
@@ -76,10 +78,10 @@ def wants_to_know(federation: SimulatedFederation, found: Round, *names: str) ->
 
 def test_whoever_asks_has_those_readys_that_it_lacks_once() -> None:
     federation, found = standing(Phase.BALLOT, peers=4)
-    held = list(found.state.readys)
+    held = list(found.state.voting.readys)
     (handed,) = wants_to_know(federation, found, *held[:1], *held[:1])
     assert handed.to == LIAR
-    assert handed.letter.message == m.Handed((found.state.readys[held[0]].wire,))
+    assert handed.letter.message == m.Handed((found.state.voting.readys[held[0]].wire,))
     assert wants_to_know(federation, found, *held) == []
 
 

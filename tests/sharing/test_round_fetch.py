@@ -49,20 +49,20 @@ def asking(masked: bool) -> tuple[SimulatedFederation, Round, str, list[m.Total]
     """
     federation, me = begun()
     others = [peer for peer in federation.peers.values() if peer is not me]
-    while not all(done(peer).state.total and (masked or peer.final_round == 1) for peer in others):
+    while not all(done(peer).state.sum.total and (masked or peer.final_round == 1) for peer in others):
         assert federation.clock.step()
     federation.start(me)
-    while not (me.round and me.round.state.wanted):
+    while not (me.round and me.round.state.sum.wanted):
         assert federation.clock.step()
     found = me.round
-    holder = federation.peers[found.state.wanted]
+    holder = federation.peers[found.state.sum.wanted]
     state = done(holder).state
     if masked:
         seeds = tuple((peer.name, opened(peer)) for peer in others)
         told(federation, found, holder.name, m.Reveal(seeds))
-        return federation, found, holder.name, parts_of(unmask.masked_again(state) or state.masked, masked=True)
-    told(federation, found, holder.name, m.Handed(tuple(one.wire for one in state.confirm_letters.values())))
-    return federation, found, holder.name, parts_of(state.total, masked=False)
+        return federation, found, holder.name, parts_of(unmask.masked_again(state) or state.sum.masked, masked=True)
+    told(federation, found, holder.name, m.Handed(tuple(one.wire for one in state.confirming.confirm_letters.values())))
+    return federation, found, holder.name, parts_of(state.sum.total, masked=False)
 
 
 def done(peer: SimulatedPeer) -> Round:
@@ -132,7 +132,7 @@ def test_a_new_link_in_the_middle_of_an_answer_costs_one_more(masked: bool) -> N
     assert any(isinstance(one, e.Send) and isinstance(one.letter.message, m.Want) for one in again)
     for part in parts[1:]:  # the rest of the first answer
         told(federation, found, holder, part)
-    assert not found.state.parts
+    assert not found.state.sum.parts
     told(federation, found, holder, parts[0])
     told(federation, found, holder, parts[0])  # an older part again tells nothing
     told(federation, found, holder, parts[1])
@@ -188,8 +188,8 @@ def test_a_false_answer_is_refused_under_its_senders_name_and_nothing_of_it_is_k
     effects = told(federation, found, holder, last)
     (accused,) = [one for one in effects if isinstance(one, e.Accuse)]
     assert (accused.peer, type(accused.error)) == (holder, error)
-    assert not found.state.total
-    assert not found.state.masked
+    assert not found.state.sum.total
+    assert not found.state.sum.masked
 
 
 def wants(effects: Iterable[e.Effect]) -> list[str]:
@@ -228,7 +228,7 @@ def test_a_claimed_length_takes_no_memory(masked: bool) -> None:
     federation, found, holder, parts = asking(masked)
     claimed = replace(parts[0], length=MOST_SUM // 8)
     told(federation, found, holder, claimed)
-    assert sum(words.nbytes for _, words in found.state.parts) == len(parts[0].words)
+    assert sum(words.nbytes for _, words in found.state.sum.parts) == len(parts[0].words)
 
 
 @KINDS
@@ -246,8 +246,8 @@ def test_a_sum_larger_than_configured_is_refused_before_it_is_held(masked: bool,
         lie = replace(parts[0], length=LENGTH + 1 if what == "longer" else 1 << 50)
     accused = [one for one in told(federation, found, holder, lie) if isinstance(one, e.Accuse)]
     assert [(one.peer, type(one.error)) for one in accused] == [(holder, BulkRejected)]
-    assert not found.state.parts
-    assert found.state.wanted != holder
+    assert not found.state.sum.parts
+    assert found.state.sum.wanted != holder
 
 
 @KINDS
@@ -270,10 +270,10 @@ def test_a_new_process_may_ask_another_holder() -> None:
     found.state.others.down.clear()
     asked = set()
     for first in range(3):
-        found.state.asked = 0
+        found.state.sum.asked = 0
         found.state.setting = replace(found.state.setting, incarnation=bytes([0, 0, 0, first]) + bytes(12))
         fetch.want(found.state)
-        asked.add(found.state.wanted)
+        asked.add(found.state.sum.wanted)
     assert asked == {"site-0", "site-1", "site-3"}
 
 

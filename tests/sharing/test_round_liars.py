@@ -291,12 +291,12 @@ def false_sum(liar: SimulatedPeer, peer: str, letter: Letter) -> tuple[Letter, .
     """An owner that adds one to what it owns, and says so to all: its own program believes it, too."""
     message = letter.message
     if isinstance(message, m.SumChunk) and message.index in told(liar):
-        return (resealed(liar, letter, replace(message, words=state(liar).sums[message.index].tobytes())),)
+        return (resealed(liar, letter, replace(message, words=state(liar).laid_out.sums[message.index].tobytes())),)
     if not isinstance(message, m.SumDigest) or message.index in told(liar):
         return (told(liar)[message.index],) if isinstance(message, m.SumDigest) else (letter,)
-    own = state(liar)
+    own = state(liar).laid_out
     own.sums[message.index][0] = (int(own.sums[message.index][0]) + 1) % P
-    said = sum_digest(own.attempt_digest, message.index, own.sums[message.index])
+    said = sum_digest(message.attempt_digest, message.index, own.sums[message.index])
     own.sum_digests[message.index] = resealed(liar, letter, replace(message, sum_digest=said))
     told(liar)[message.index] = own.sum_digests[message.index]
     return (own.sum_digests[message.index],)
@@ -336,7 +336,7 @@ def out_of_the_field(liar: SimulatedPeer, peer: str, letter: Letter) -> tuple[Le
     if not isinstance(message, (m.Root, m.Chunk)):
         return (letter,)
     own = state(liar)
-    datas = [P.to_bytes(8, "little") * piece.count for piece in own.pieces]
+    datas = [P.to_bytes(8, "little") * piece.count for piece in own.laid_out.pieces]
     if isinstance(message, m.Chunk):
         return (resealed(liar, letter, replace(message, words=datas[message.index])),)
     hashes = [merkle.leaf_hash(chunk_leaf(own.attempt_digest, index, data)) for index, data in enumerate(datas)]

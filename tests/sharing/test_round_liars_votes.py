@@ -94,7 +94,7 @@ def other_sum(liar: SimulatedPeer, peer: str, letter: Letter) -> Message:
     """A confirmation of another sum, under a good signature over the record that it makes."""
     assert isinstance(letter.message, m.Confirm)
     assert liar.round is not None
-    record = codec.facts({**codec.read_facts(liar.round.state.record), "total": "00" * 32})
+    record = codec.facts({**codec.read_facts(liar.round.state.confirming.record), "total": "00" * 32})
     return replace(letter.message, total=bytes(32), cosignature=liar.identity.sign("record", record))
 
 

@@ -189,11 +189,13 @@ def with_a_false_sum() -> Watched:
         if not isinstance(message, m.SumDigest) or found is None or found.attempt:
             return (letter,)
         state = found.state
-        if state.sum_digests[message.index] == letter:
-            state.sums[message.index][0] = (int(state.sums[message.index][0]) + 1) % P
-            said = sum_digest(state.attempt_digest, message.index, state.sums[message.index])
-            state.sum_digests[message.index] = seal(replace(message, sum_digest=said), letter.envelope, liar.identity)
-        return (state.sum_digests[message.index],)
+        if state.gathering.sum_digests[message.index] == letter:
+            state.gathering.sums[message.index][0] = (int(state.gathering.sums[message.index][0]) + 1) % P
+            said = sum_digest(state.attempt_digest, message.index, state.gathering.sums[message.index])
+            state.gathering.sum_digests[message.index] = seal(
+                replace(message, sum_digest=said), letter.envelope, liar.identity
+            )
+        return (state.gathering.sum_digests[message.index],)
 
     federation = Watched(4, rounds=1, length=12, lies={"site-0": lie})
     federation.run(100_000)

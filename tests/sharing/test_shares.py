@@ -146,8 +146,8 @@ class Receipts(SimulatedFederation):
             state = restore(peer.setting(), PeerView(self.roster, peer.name), peer.disk.items[ATTEMPT_ITEM])
             assert (state.round, state.attempt) == (letter.envelope.round, letter.envelope.attempt)
             for dealer, digest in letter.message.held:
-                assert state.bundles[dealer].digest == digest
-                assert len(state.backups[dealer].share.reveal()) == 32
+                assert state.proposals.bundles[dealer].digest == digest
+                assert len(state.unmasking.backups[dealer].share.reveal()) == 32
             self.acks += 1
         super().sent(to, letter)
 
@@ -242,7 +242,7 @@ def test_who_is_away_is_not_waited_for() -> None:
 
 def test_before_its_own_shares_are_durable_and_out_a_peer_acknowledges_nothing() -> None:
     federation, found = sharing()
-    found.state.dealt = False
+    found.state.proposals.dealt = False
     assert not any(isinstance(one, e.Persist) for one in receive_all(found, federation))
     assert silent(found.handle(e.Tick(found.state.now + 100.0, 1, 0)))
 
@@ -279,12 +279,12 @@ def test_a_second_bundle_of_one_process_is_two_statements_that_convict_it() -> N
     federation, found = sharing()
     letters = [one for to, one in federation.log if isinstance(one.message, m.Share) and to == "site-2"]
     found.handle(e.Received(found.state.now, letters[0]))
-    before = found.state.bundles[letters[0].sender]
+    before = found.state.proposals.bundles[letters[0].sender]
     effects = found.handle(e.Received(found.state.now, said_anew(federation, letters[0], nonce=bytes(32))))
     (accused,) = [one for one in effects if isinstance(one, e.Accuse)]
     assert (accused.peer, type(accused.error)) == (letters[0].sender, TwoStatements)
     assert convicted(accused.proof, federation.roster) == letters[0].sender
-    assert found.state.bundles[letters[0].sender] == before
+    assert found.state.proposals.bundles[letters[0].sender] == before
 
 
 def test_a_new_process_deals_anew_and_what_its_first_one_said_counts_no_more() -> None:
@@ -294,25 +294,25 @@ def test_a_new_process_deals_anew_and_what_its_first_one_said_counts_no_more() -
     peer = federation.peers[dealer]
     place = m.Envelope(peer.run_id, 1, 1, 0, dealer, peer.incarnation)
     found.handle(e.Received(state.now, m.seal(m.Ack(()), place, peer.identity)))
-    assert dealer in state.acks
+    assert dealer in state.proposals.acks
     letter = next(
         one for to, one in federation.log if isinstance(one.message, m.Share) and (one.sender, to) == (dealer, "site-2")
     )
     anew = said_anew(federation, letter, process=bytes(16), nonce=bytes(32))
     effects = found.handle(e.Received(state.now, anew))
     assert not any(isinstance(one, e.Accuse) for one in effects)
-    assert state.bundles[dealer].envelope.incarnation == bytes(16)
-    assert dealer not in state.acks
+    assert state.proposals.bundles[dealer].envelope.incarnation == bytes(16)
+    assert dealer not in state.proposals.acks
 
 
 @pytest.mark.parametrize("change", [{"backup": bytes(32)}, {"process": bytes(16), "backup": bytes(32)}])
 def test_a_backup_share_that_is_not_under_the_root_is_refused_under_its_dealers_name(change: dict[str, Any]) -> None:
     federation, found = sharing()
     letter = next(one for to, one in federation.log if isinstance(one.message, m.Share) and to == "site-2")
-    before = dict(found.state.bundles)
+    before = dict(found.state.proposals.bundles)
     (accused,) = found.handle(e.Received(found.state.now, said_anew(federation, letter, **change)))
     assert (accused.peer, type(accused.error)) == (letter.sender, BundleRejected)
-    assert found.state.bundles == before
+    assert found.state.proposals.bundles == before
 
 
 # ── a new process ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -324,7 +324,7 @@ class SlowLink(SimulatedFederation):
     died_once = False
 
     def dies(self, peer: SimulatedPeer) -> bool:
-        own = peer.round.state.acks.get("site-2") if peer.round else None
+        own = peer.round.state.proposals.acks.get("site-2") if peer.round else None
         if self.died_once or peer.name != "site-2" or own is None or len(own.message.held) < 4:  # type: ignore[attr-defined]
             return False
         self.died_once = True

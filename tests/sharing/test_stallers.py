@@ -144,12 +144,14 @@ def test_an_owner_whose_memory_failed_finds_out_itself() -> None:
             return (letter,)
         key, state = (promises.place_of(letter), message.index), liar.round.state
         if isinstance(message, m.SumChunk):
-            return (resealed(liar, letter, replace(message, words=bytes_of(state.sums[message.index]))),)
+            return (resealed(liar, letter, replace(message, words=bytes_of(state.gathering.sums[message.index]))),)
         if key not in told:
-            words = state.sums[message.index]
+            words = state.gathering.sums[message.index]
             words ^= np.uint64(1)
             digest = sum_digest(message.attempt_digest, message.index, words)
-            told[key] = state.sum_digests[message.index] = resealed(liar, letter, replace(message, sum_digest=digest))
+            told[key] = state.gathering.sum_digests[message.index] = resealed(
+                liar, letter, replace(message, sum_digest=digest)
+            )
         return (told[key],)
 
     federation = judged({LIAR: fails})
@@ -186,7 +188,7 @@ def test_an_owner_that_opens_no_words_is_the_one_that_is_named(under: str) -> No
         if promises.place_of(letter) not in told:
             told.add(promises.place_of(letter))
             state = liar.round.state
-            given = {name: words.tobytes() for name, words in state.contributed[0].items()} | {LIAR: b"xyz"}
+            given = {name: words.tobytes() for name, words in state.masking.contributed[0].items()} | {LIAR: b"xyz"}
             attempt = state.attempt_digest if under == "its own attempt" else bytes(32)
             liar.world.clock.at(liar.world.now + 4.0, lambda: opens(liar, attempt, letter, given))  # type: ignore[attr-defined]
         return (resealed(liar, letter, replace(message, tags=bytes(8) + message.tags[8:])),)

@@ -263,7 +263,7 @@ def test_letters_of_an_older_attempt_tell_only_who_leaves(phase: Phase) -> None:
             assert found.handle(e.Received(found.state.now, letter(federation, found, message, attempt=-1))) == []
     assert picture(found) == before
     found.handle(e.Received(found.state.now, letter(federation, found, SAMPLES[m.Leave], attempt=-1)))
-    assert (SENDER in found.state.leaves) is (phase is not Phase.FINAL)
+    assert (SENDER in found.state.leaving.leaves) is (phase is not Phase.FINAL)
 
 
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)

@@ -133,17 +133,21 @@ class Attacked(Watched):
         if not self.stands(liar, Phase.SHARE, Phase.PROPOSE, number=number, attempt=attempt):
             return False
         state = self.round_of(liar, number).state
-        acks = [one.message for one in state.acks.values()]
+        acks = [one.message for one in state.proposals.acks.values()]
         grown = [one for one in acks if isinstance(one, m.Ack) and len(one.held) == len(self.peers)]
-        return len(grown) == len(state.bundles) == len(state.proposes) == len(self.peers)
+        return len(grown) == len(state.proposals.bundles) == len(state.proposals.proposes) == len(self.peers)
 
     def set_of(self, liar: str, chosen: tuple[str, ...], grounds: tuple[bytes, ...] = (), number: int = 1) -> m.Members:
         """A set as an honest coordinator would write it, of those whom the liar chose."""
         state = self.round_of(liar, number).state
-        asked = [one.message for name in chosen if isinstance((one := state.proposes[name]).message, m.Propose)]
+        asked = [
+            one.message for name in chosen if isinstance((one := state.proposals.proposes[name]).message, m.Propose)
+        ]
         deadline = common_deadline_ms(asked, self.roster, state.attempt)  # type: ignore[arg-type]
-        bundles, proposes = (tuple(held[name].wire for name in chosen) for held in (state.bundles, state.proposes))
-        acks = tuple(short(state.acks[name], chosen) for name in chosen)
+        bundles, proposes = (
+            tuple(held[name].wire for name in chosen) for held in (state.proposals.bundles, state.proposals.proposes)
+        )
+        acks = tuple(short(state.proposals.acks[name], chosen) for name in chosen)
         return m.Members(chosen, bundles, acks, proposes, chosen, deadline, grounds)
 
     def name_a_set(self, liar: str, message: m.Members, number: int = 1) -> None:

@@ -75,7 +75,7 @@ class Cloned(Attacked):
             return None
         letter = self.sealed(LIAR, self.set_of(LIAR, self.roster.names))
         state = self.round_of(LIAR).state
-        if state.bundles[VICTIM].envelope.incarnation != self.peers[VICTIM].incarnation:
+        if state.proposals.bundles[VICTIM].envelope.incarnation != self.peers[VICTIM].incarnation:
             return None
         try:
             compose(letter, self.roster)

@@ -292,7 +292,7 @@ def late_share() -> Attacked:
     world = Attacked(liars=[DEALER], lies={DEALER: without(m.Reveal, to=(VICTIM,))})
     world.begin()
     world.until(lambda: world.stands(VICTIM, Phase.UNMASK))
-    dealt = world.round_of(DEALER).state.deal
+    dealt = world.round_of(DEALER).state.unmasking.deal
     assert dealt is not None
     mine, mask, process = dealt.shares[VICTIM], digest("another mask"), bytes(16)
     assert mine.edge == b""  # the victim deals the seed of their edge
@@ -317,6 +317,6 @@ def test_were_share_open_under_the_certificate_the_victim_would_have_a_wrong_sum
 ) -> None:
     action_off(monkeypatch, Phase.UNMASK, m.Share, share.accept)
     world = late_share()
-    world.until(lambda: world.round_of(VICTIM).state.total)
-    (total,) = world.round_of(VICTIM).state.total
+    world.until(lambda: world.round_of(VICTIM).state.sum.total)
+    (total,) = world.round_of(VICTIM).state.sum.total
     assert total.words.tolist() != world.expected(1)

@@ -71,7 +71,7 @@ def test_a_chunk_that_its_owner_adds_wrongly_convicts_it_and_is_in_no_sum() -> N
 
 def test_were_the_tags_not_compared_everyone_would_confirm_the_wrong_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     def believe(state: State) -> list[e.Effect]:
-        state.compared = state.checked = True
+        state.laid_out.compared = state.laid_out.checked = True
         return []
 
     row_off(monkeypatch, Phase.GATHER, verify.can_check, Guarded(verify.can_check, believe, Phase.GATHER))
@@ -99,20 +99,21 @@ def waits_for_the_forms() -> Attacked:
     """The owner says nothing of its chunk until it knows the forms, as far as it comes."""
     world = Attacked(lies={LIAR: without(m.SumDigest, m.SumChunk, m.Handed)})
     world.begin()
-    world.until(lambda: world.stands(LIAR, Phase.GATHER) and world.round_of(LIAR).state.sums.keys() >= {0, 1, 2, 3})
+    sums = {0, 1, 2, 3}
+    world.until(lambda: world.stands(LIAR, Phase.GATHER) and world.round_of(LIAR).state.laid_out.sums.keys() >= sums)
     return world
 
 
 def chooses_its_sum(world: Attacked) -> None:
-    own = world.round_of(LIAR).state
+    attempt, own = world.round_of(LIAR).state.attempt_digest, world.round_of(LIAR).state.laid_out
     forms, old = Forms(own.challenge, FIELD), own.sum_digests[0].message
     assert isinstance(old, m.SumDigest)
     own.sums[0][...] = FIELD.add(own.sums[0], unseen(forms, own.sums[0].size))
-    message = replace(old, sum_digest=sum_digest(own.attempt_digest, 0, own.sums[0]))
+    message = replace(old, sum_digest=sum_digest(attempt, 0, own.sums[0]))
     own.sum_digests[0] = world.sealed(LIAR, message)
     for name in world.honest:
         world.say(LIAR, name, message)
-        world.say(LIAR, name, m.SumChunk(own.attempt_digest, 0, bytes(bytes_of(own.sums[0]))))
+        world.say(LIAR, name, m.SumChunk(attempt, 0, bytes(bytes_of(own.sums[0]))))
 
 
 def test_nobody_opens_a_nonce_before_every_sum_is_signed() -> None:
@@ -134,12 +135,12 @@ def test_were_nonces_open_before_signing_a_wrong_sum_would_pass(
     """
 
     def not_yet(state: State) -> bool:
-        return bool(state.segments) and not state.view
+        return not state.view
 
     monkeypatch.setattr(gather, "_view", lambda state: digest("view", state.attempt_digest))
     row_off(monkeypatch, Phase.GATHER, gather.all_summed, Guarded(not_yet, gather.open_nonce, Phase.GATHER))
     world = waits_for_the_forms()
-    world.until(lambda: world.round_of(LIAR).state.challenge)
+    world.until(lambda: world.round_of(LIAR).state.laid_out.challenge)
     chooses_its_sum(world)
     world.to_the_end()
     wrong_at_all(world)
@@ -201,18 +202,19 @@ def misdeals(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
     if not isinstance(message, m.Share):
         return (letter,)
     own = state(liar)
-    assert own.deal is not None
-    if message.bundle == own.deal.bundle.wire:
+    deal = own.unmasking.deal
+    assert deal is not None
+    if message.bundle == deal.bundle.wire:
         deal_wrongly(liar, own)
-    return (resealed_as(liar, letter, own.deal.shares[to]),)
+    return (resealed_as(liar, letter, own.masking.shares[to]),)
 
 
 def deal_wrongly(liar: SimulatedPeer, own: State) -> None:
-    names, deal = liar.roster.names, own.deal
+    names, deal = liar.roster.names, own.unmasking.deal
     assert deal is not None
     polynomial = bytes((threshold(own) - 1) * 32)
     backups = shamir.split(digest("something else"), threshold(own), len(names), polynomial)
-    dealt = [deal.shares[name] for name in names]
+    dealt = [own.masking.shares[name] for name in names]
     leaves = [
         share_leaf(one.salt, edge_commitment(one.salt, one.edge), backup)
         for one, backup in zip(dealt, backups, strict=True)
@@ -222,8 +224,8 @@ def deal_wrongly(liar: SimulatedPeer, own: State) -> None:
         name: replace(one, bundle=bundle.wire, backup=backup, path=merkle.paths(leaves)[place])
         for place, (name, one, backup) in enumerate(zip(names, dealt, backups, strict=True))
     }
-    own.deal = replace(deal, bundle=bundle, shares=shares)
-    own.bundles[liar.name] = bundle
+    own.unmasking.deal, own.masking.shares = replace(deal, bundle=bundle), shares
+    own.proposals.bundles[liar.name] = bundle
 
 
 def takes_seeds(sender: str, to: str, letter: Letter) -> bool:

@@ -47,7 +47,7 @@ def split(rounds: int = 1, careless: bool = False) -> Attacked:
     lies = {LIAR: withheld}
     world = Attacked(lies=lies, holds=holds, takes=takes, rounds=rounds, careless=careless)
     world.begin()
-    world.until(lambda: world.stands(VICTIM, Phase.UNMASK) and world.round_of(VICTIM).state.backed_up)
+    world.until(lambda: world.stands(VICTIM, Phase.UNMASK) and world.round_of(VICTIM).state.sum.backed_up)
     assert world.stands(ONE, Phase.BALLOT)
     assert world.stands(TWO, Phase.BALLOT)
     return world
@@ -73,15 +73,15 @@ def a_second_ballot(patch: pytest.MonkeyPatch) -> None:
     """
 
     def again(state: State) -> bool:
-        voted = state.ballot is not None and isinstance(state.ballot.message, m.Ballot)
-        stuck = voted and state.ballot.message.survivors and state.certificate is None  # type: ignore[union-attr]
+        voted = state.voting.ballot is not None and isinstance(state.voting.ballot.message, m.Ballot)
+        stuck = voted and state.voting.ballot.message.survivors and state.certificate is None  # type: ignore[union-attr]
         return ballot.gives_up(state) or (stuck and state.past("gather"))
 
     def give_up(state: State) -> list[e.Effect]:
         return ballot._cast(state, m.Ballot(0, state.attempt_digest, b"", (), ()))
 
     def count(state: State, letter: Letter) -> list[e.Effect]:
-        state.ballots.pop(letter.sender, None)
+        state.voting.ballots.pop(letter.sender, None)
         return ballot.count(state, letter)
 
     action_off(patch, Phase.BALLOT, m.Ballot, count)
@@ -139,7 +139,7 @@ def show_an_abandonment(world: Attacked) -> None:
         world.say(LIAR, name, m.Certificate((own.wire,) * 3, b""))
         world._carry(LIAR, name, own)
     state = world.round_of(LIAR).state
-    state.ballots = {name: letter for name, letter in state.ballots.items() if name != LIAR} | {LIAR: own}
+    state.voting.ballots = {name: letter for name, letter in state.voting.ballots.items() if name != LIAR} | {LIAR: own}
     world.peers[LIAR].feed(e.Tick(world.now, *FIRST))
 
 
@@ -176,7 +176,7 @@ def two_sides() -> Attacked:
     world = Attacked(lies={LIAR: only_in_the_first(without(*withheld, to=(TWO,)))}, holds=holds)
     world.begin()
     world.until(lambda: world.stands(ONE, Phase.UNMASK, Phase.CONFIRM))
-    world.until(lambda: world.round_of(TWO).state.ballot is not None)
+    world.until(lambda: world.round_of(TWO).state.voting.ballot is not None)
     return world
 
 
@@ -204,24 +204,24 @@ def test_with_one_abandon_less_it_would(monkeypatch: pytest.MonkeyPatch) -> None
 def confirm_the_first_beside_the_second(world: Attacked) -> None:
     """The liar helps the victim to the sum of round 1, and shows its certificate to the others in round 2."""
     state = world.round_of(LIAR).state
-    assert state.deal is not None
+    assert state.unmasking.deal is not None
     shares = tuple(
         (name, one.share.reveal(), one.salt, one.edge, one.path)
-        for name, one in state.backups.items()
+        for name, one in state.unmasking.backups.items()
         if name in (ONE, TWO)
     )
-    seed = ((LIAR, state.deal.self_mask.reveal()),)
+    seed = ((LIAR, state.unmasking.deal.self_mask.reveal()),)
     world.say(LIAR, VICTIM, m.BackupShare(shares))
     world.say(LIAR, VICTIM, m.Reveal(seed))
-    world.until(lambda: VICTIM in world.round_of(VICTIM).state.confirms)
-    record, _ = world.round_of(VICTIM).state.confirms[VICTIM]
-    said = world.round_of(VICTIM).state.confirm_letters[VICTIM].message
+    world.until(lambda: VICTIM in world.round_of(VICTIM).state.confirming.confirms)
+    record, _ = world.round_of(VICTIM).state.confirming.confirms[VICTIM]
+    said = world.round_of(VICTIM).state.confirming.confirm_letters[VICTIM].message
     assert isinstance(said, m.Confirm)
     world.say(LIAR, VICTIM, replace(said, cosignature=world.peers[LIAR].identity.sign("record", record)))
     world.until(lambda: all(world.stands(name, Phase.PROPOSE, Phase.MASK, number=2) for name in (ONE, TWO)))
     certificate = world.round_of(VICTIM).state.certificate
     assert certificate is not None
-    opened = tuple((name, one.reveal()) for name, one in world.round_of(VICTIM).state.reveals.items())
+    opened = tuple((name, one.reveal()) for name, one in world.round_of(VICTIM).state.sum.reveals.items())
     for name in (ONE, TWO):
         world.say(LIAR, name, certificate.message)
         world.say(LIAR, name, m.Reveal(opened or seed))

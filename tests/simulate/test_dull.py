@@ -43,7 +43,7 @@ class Overheard(SimulatedFederation):
             handle(event)
             if peer.round is not None:
                 self.note("round", vars(peer.round))
-                self.salts |= {one.salt for one in peer.round.state.backups.values()}
+                self.salts |= {one.salt for one in peer.round.state.unmasking.backups.values()}
 
         peer._feed = told  # type: ignore[method-assign]
         carry_out = peer._carry_out_one
@@ -104,8 +104,8 @@ def test_once_a_round_is_final_no_secret_of_any_of_its_attempts_lies_on_any_disk
         persist = peer._persist
 
         def watched(effect: e.Persist, persist: Any = persist, peer: SimulatedPeer = peer) -> None:
-            if peer.round is not None and peer.round.number == 1 and peer.round.state.deal is not None:
-                deals.append(peer.round.state.deal)
+            if peer.round is not None and peer.round.number == 1 and peer.round.state.unmasking.deal is not None:
+                deals.append(peer.round.state.unmasking.deal)
             lain.extend(data for _, data in effect.items if data is not None)
             persist(effect)
 

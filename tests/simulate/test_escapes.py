@@ -147,7 +147,7 @@ def test_a_peer_that_confirms_two_sums_is_named(seed: int) -> None:
             return (letter,)
         done = liar.run.previous or liar.run.current
         assert done is not None and done.state.members is not None
-        (_, model, outcome), other = records.said(done.state.record), b"\x55" * 32
+        (_, model, outcome), other = records.said(done.state.confirming.record), b"\x55" * 32
         record = records.make(done.state.members, done.state.view, liar.roster, other, model, outcome)
         confirm = m.Confirm(other, model, outcome, liar.identity.sign("record", record))
         return letter, again(liar, letter, confirm), again(liar, letter, m.Want("sum", ()))

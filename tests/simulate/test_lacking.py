@@ -218,5 +218,5 @@ def test_who_stands_in_an_attempt_that_is_over_hears_of_it_from_a_voter_of_the_n
 def test_without_the_question_it_stays_where_it_is_until_it_leaves_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
     row_off(monkeypatch, Phase.BALLOT, questions.lacks, None)
     world = no_abandons()
-    world.until(lambda: world.round_of(LACKS).state.leave is not None)
+    world.until(lambda: world.round_of(LACKS).state.leaving.leave is not None)
     assert world.stands(LACKS, Phase.BALLOT)

@@ -46,12 +46,12 @@ def test_masked_sums_that_a_peer_asked_for_stay_masked_in_their_letters() -> Non
     federation = Noting("apart", 0)
     federation.begin()
     asked = federation.peers["site-0"]
-    while not (asked.round and asked.round.state.masked):
+    while not (asked.round and asked.round.state.sum.masked):
         assert federation.clock.step()
-    masked = asked.round.state.masked
+    masked = asked.round.state.sum.masked
     parts = fetch.parts_of(masked, masked=True)
     before = [bytes(part.words) for part in parts]
-    while not asked.round.state.total:
+    while not asked.round.state.sum.total:
         assert federation.clock.step()
     assert [bytes(part.words) for part in parts] == before
-    assert before != [bytes(part.words) for part in fetch.parts_of(asked.round.state.total, masked=False)]
+    assert before != [bytes(part.words) for part in fetch.parts_of(asked.round.state.sum.total, masked=False)]

@@ -96,7 +96,7 @@ def test_a_peer_that_could_not_vouch_gives_up_nothing_on_a_return() -> None:
             break
     assert slow.round is not None
     assert slow.round.phase is Phase.UNMASK
-    assert slow.round.state.ready is None
+    assert slow.round.state.voting.ready is None
     back.kill()
     world.waiting[("site-0", "site-3")].clear()
     world.start(back)
@@ -129,7 +129,7 @@ def test_a_certificate_outweighs_the_ballot_that_a_liar_showed_to_one_peer_alone
         return m.seal(m.Ballot(0, b"", b"", (), ()), places[name], world.peers[name].identity)
 
     # What the liar showed to site-3 alone: SURVIVORS for some set.
-    state.ballots["site-0"] = m.seal(
+    state.voting.ballots["site-0"] = m.seal(
         m.Ballot(1, bytes(32), bytes(32), (), ()), places["site-0"], world.peers["site-0"].identity
     )
     certificate = m.Certificate(tuple(ballot(name).wire for name in ("site-0", "site-1", "site-2")), b"")

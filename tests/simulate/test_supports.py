@@ -71,6 +71,6 @@ def test_what_others_pass_on_of_it_is_not_held_and_who_passes_it_on_is_not_to_bl
     coordinator = federation.peers["site-1"]
     while federation.clock.step():
         if coordinator.round is not None and coordinator.round.attempt == 0:
-            assert LIAR not in coordinator.round.state.proposes
+            assert LIAR not in coordinator.round.state.proposals.proposes
     assert {one.peer for one in coordinator.accused} == {LIAR}
     assert not any(federation.peers[name].accused for name in others)

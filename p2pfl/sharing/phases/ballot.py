@@ -11,7 +11,7 @@ from typing import Final
 
 from p2pfl.codec import Malformed
 from p2pfl.errors.round import BallotRejected
-from p2pfl.messages import Ballot, Certificate, Leave, Letter, Ready, Share, open_letter, seal
+from p2pfl.messages import Ballot, Certificate, Leave, Letter, Members, Ready, open_letter, seal
 from p2pfl.sharing import certificate as certificates
 from p2pfl.sharing import fairness
 from p2pfl.sharing.events import (
@@ -24,6 +24,7 @@ from p2pfl.sharing.events import (
     Send,
     SumsStored,
 )
+from p2pfl.sharing.parts import Masking
 from p2pfl.sharing.phases import questions, share
 from p2pfl.sharing.phases.members import hold_bundles
 from p2pfl.sharing.phases.missing import to_blame
@@ -35,10 +36,10 @@ LEAVE_S: Final = 30.0  # undecided so long after this peer's vote, a round is le
 
 def announce(state: State, event: SumsStored | None = None) -> list[Effect]:
     """Sums and READY are durable: say so."""
-    if state.ready is None:
+    if state.voting.ready is None:
         return []
-    state.readys[state.setting.me] = state.ready
-    return [state.post(state.ready)]
+    state.voting.readys[state.setting.me] = state.voting.ready
+    return [state.post(state.voting.ready)]
 
 
 def accept_ready(state: State, letter: Letter[Ready]) -> list[Effect]:
@@ -48,20 +49,24 @@ def accept_ready(state: State, letter: Letter[Ready]) -> list[Effect]:
         return []
     if state.view and (message.attempt_digest, message.view) != (state.attempt_digest, state.view):
         raise BallotRejected(peer=letter.sender, evidence="READY for other sums than this site checked")
-    hold_once(state.readys, letter.sender, letter, "READY for two sums")
+    hold_once(state.voting.readys, letter.sender, letter, "READY for two sums")
     return []
 
 
 def enough_readys(state: State) -> bool:
     """q READYs of U are held for one (D, V), and this member has not voted."""
-    if state.ballot is not None or not _may_vote(state) or len(state.readys) < state.setting.roster.quorums.q:
+    if (
+        state.voting.ballot is not None
+        or not _may_vote(state)
+        or len(state.voting.readys) < state.setting.roster.quorums.q
+    ):
         return False
     return len(_equal_readys(state)) >= state.setting.roster.quorums.q
 
 
 def _may_vote(state: State) -> bool:
     """This peer is in U, and SURVIVORS would break no promise that it gave."""
-    vouched = state.ready is not None or state.others.vows.may_vouch(state.round, state.base[0], state.chain)
+    vouched = state.voting.ready is not None or state.others.vows.may_vouch(state.round, state.base[0], state.chain)
     return state.inside and vouched
 
 
@@ -69,7 +74,7 @@ def _equal_readys(state: State) -> list[Letter[Ready]]:
     """READYs of U for this peer's D, and for its V where it has one, else for the one V that most of them name."""
     found: dict[bytes, list[Letter[Ready]]] = {}
     for name in state.survivors:
-        letter = state.readys.get(name)
+        letter = state.voting.readys.get(name)
         if letter is None:
             continue
         if letter.message.attempt_digest == state.attempt_digest and state.view in (b"", letter.message.view):
@@ -86,16 +91,16 @@ def vote_survivors(state: State) -> list[Effect]:
 
 
 def _cast(state: State, ballot: Ballot) -> list[Effect]:
-    state.ballot = state.seal(ballot)
+    state.voting.ballot = state.seal(ballot)
     return [persist(state, BallotStored)]
 
 
 def send(state: State, event: BallotStored | None = None) -> list[Effect]:
     """The ballot is durable: it may be seen."""
-    ballot = state.ballot
+    ballot = state.voting.ballot
     if ballot is None:
         return []
-    state.ballots[state.setting.me] = ballot
+    state.voting.ballots[state.setting.me] = ballot
     vote = ballot.message
     facts = {
         "round": state.round,
@@ -115,7 +120,7 @@ def count(state: State, letter: Letter[Ballot]) -> list[Effect]:
         certificates.check_ballot(letter.message, state.setting.roster, state.survivors or None)
     except Malformed as error:
         raise BallotRejected(peer=letter.sender, evidence=str(error)) from None
-    new = hold_once(state.ballots, letter.sender, letter, "two ballots in one attempt")
+    new = hold_once(state.voting.ballots, letter.sender, letter, "two ballots in one attempt")
     return questions.wait(state) if new else []
 
 
@@ -132,15 +137,15 @@ def answer(state: State, letter: Letter[Ballot | Leave]) -> list[Effect]:
 
 def gives_up(state: State) -> bool:
     """There is a reason to cast ABANDON. (The row for SURVIVORS comes first: q READYs say that the attempt stands.)"""
-    undecided = state.ballot is None and state.certificate is None and not state.follows
+    undecided = state.voting.ballot is None and state.certificate is None and not state.follows
     return undecided and _reason(state) is not None and not (_may_vote(state) and questions.hopes(state))
 
 
 def give_up(state: State) -> list[Effect]:
     """Cast the one ballot: ABANDON, naming who was waited for."""
     named = _reason(state) or ()
-    # Who gives up sends nothing more in this attempt: no word of y, no READY, no acknowledgement, to nobody.
-    state.mine, state.contributed = (), {}
+    # A peer that gives up sends nothing more in this attempt: no share, no word of y, no READY, no acknowledgement.
+    state.masking = Masking()
     state.outbox = [sent for sent in state.outbox if isinstance(sent.letter.message, (Certificate, Leave))]
     waited = tuple(name for name in state.names if name in named and name != state.setting.me)
     return _cast(state, Ballot(0, state.attempt_digest, b"", (), waited))
@@ -148,11 +153,11 @@ def give_up(state: State) -> list[Effect]:
 
 def _reason(state: State) -> tuple[str, ...] | None:
     """Whom to name, when this peer has a reason to give the attempt up; None when it has none."""
-    if state.left and state.ready is None:
+    if state.leaving.left and state.voting.ready is None:
         return ()  # the others went on without this round: nothing of this peer may enter it any more
     if state.members is None:
         return _no_members(state)
-    if state.ready is not None or state.readys.get(state.setting.me) is not None:
+    if state.voting.ready is not None or state.voting.readys.get(state.setting.me) is not None:
         return tuple(_unready(state)) if _hopeless(state) or state.past("ready") else None
     if state.restored or not state.others.vows.may_vouch(state.round, state.base[0], state.chain):
         return ()  # a new process masks nothing; and for what ignores a confirmed round nobody may vouch
@@ -167,7 +172,9 @@ def _reason(state: State) -> tuple[str, ...] | None:
         return to_blame(state)
     seconds = state.members.message.deadline_ms / 1000
     gone = [
-        name for name in state.survivors if name in state.returned or state.others.away(name, state.now, seconds / 4)
+        name
+        for name in state.survivors
+        if name in state.proposals.returned or state.others.away(name, state.now, seconds / 4)
     ]
     blamed = set(to_blame(state)) & set(gone) if gone else set()
     return tuple(name for name in gone if name in blamed) or None
@@ -176,13 +183,15 @@ def _reason(state: State) -> tuple[str, ...] | None:
 def _no_members(state: State) -> tuple[str, ...] | None:
     """No U is accepted: the coordinator is to blame when the phase is over, or cannot end well any more."""
     other = state.coordinator != state.setting.me
-    if state.refused or (other and state.coordinator in state.others.proven and "propose" in state.due):
-        return () if state.early else (state.coordinator,)
+    if state.proposals.refused or (other and state.coordinator in state.others.proven and "propose" in state.due):
+        return () if state.proposals.early else (state.coordinator,)
     gone = len(_abandons(state))
     if gone > state.setting.roster.quorums.c or state.n - gone < state.setting.roster.quorums.q:
         return _named(state)
     if state.past("propose"):
-        return (state.coordinator,) if other else tuple(name for name in state.names if name not in state.acks)
+        return (
+            (state.coordinator,) if other else tuple(name for name in state.names if name not in state.proposals.acks)
+        )
     if other and state.past("away"):
         patience = state.due["propose"] - state.due["away"]  # three quarters: so long it is gone for good
         return (state.coordinator,) if state.others.away(state.coordinator, state.now, patience / 3) else None
@@ -190,12 +199,12 @@ def _no_members(state: State) -> tuple[str, ...] | None:
 
 
 def _abandons(state: State) -> list[str]:
-    return [name for name, letter in state.ballots.items() if not letter.message.survivors]
+    return [name for name, letter in state.voting.ballots.items() if not letter.message.survivors]
 
 
 def _named(state: State) -> tuple[str, ...]:
     """Whom the ABANDONs that are held name, and whom this peer itself lacks something of."""
-    named = {name for voter in _abandons(state) for name in state.ballots[voter].message.waited_for}
+    named = {name for voter in _abandons(state) for name in state.voting.ballots[voter].message.waited_for}
     mine = to_blame(state) if state.members is not None else (state.coordinator,)
     return tuple(name for name in state.names if name in named and name in mine)
 
@@ -207,21 +216,21 @@ def _hopeless(state: State) -> bool:
 
 
 def _unready(state: State) -> list[str]:
-    return [name for name in state.survivors if name not in state.readys]
+    return [name for name in state.survivors if name not in state.voting.readys]
 
 
 def voted(state: State) -> bool:
     """This peer's one ballot is cast: nothing of the phases before is done any more."""
-    return state.ballot is not None
+    return state.voting.ballot is not None
 
 
 def link_up(state: State, event: LinkUp) -> list[Effect]:
     """Repeat this attempt's letters to a new process; if it dealt here before it died, what it owes is lost."""
-    known = state.bundles.get(event.peer)
+    known = state.proposals.bundles.get(event.peer)
     if known is not None and known.envelope.incarnation != event.incarnation and state.members is not None:
-        state.returned.add(event.peer)
+        state.proposals.returned.add(event.peer)
     questions.anew(state, event.peer)
-    return [Send(event.peer, sent.letter) for sent in state.outbox if sent.to is None or sent.to == event.peer]
+    return [*state.repeated_to(event.peer)]
 
 
 # ── what decides ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -242,11 +251,11 @@ def accept_certificate(state: State, letter: Letter[Certificate]) -> list[Effect
     for wire in letter.message.ballots:
         # A certificate outweighs what a liar told this peer alone: both kinds cannot exist, so this one decides.
         ballot = open_letter(wire, state.setting.roster, Ballot)
-        state.ballots[ballot.sender] = ballot
+        state.voting.ballots[ballot.sender] = ballot
     if verdict.survivors and verdict.members is not None and verdict.attempt_digest != state.attempt_digest:
         # This peer accepted no U, or another one that a two-faced coordinator told it: this one is certified.
         state.members = verdict.members
-        state.segments, state.pieces, state.gathering, state.sums = (), (), (), {}
+        state.gathering = None
         hold_bundles(state, verdict.members)
     return []
 
@@ -265,7 +274,7 @@ def _deciding(state: State, *, survivors: bool) -> list[Letter[Ballot]]:
     quorums = state.setting.roster.quorums
     same = [
         letter
-        for letter in state.ballots.values()
+        for letter in state.voting.ballots.values()
         if bool(letter.message.survivors) == survivors
         and (
             not survivors
@@ -297,12 +306,9 @@ def certify(state: State) -> list[Effect]:
     state.certificate = _certificate(state, survivors=True)
     state.view = certificates.check_certificate(state.certificate, state.setting.roster).view
     state.missed = fairness.is_missed(state) or (state.missed and not state.inside)
-    # Whatever of this attempt is not of a bundle in U is destroyed now, with this very write.
-    for name in [name for name in state.backups if name not in state.survivors]:
-        del state.backups[name]
-    state.deal = replace(state.deal, edges={}, shares={}) if state.inside and state.deal is not None else None
-    state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, Share)]
-    state.contributed, state.mine, state.ahead, state.received = {}, (), (), {}
+    # With this very write, all that masks is destroyed, and all that opens a bundle outside of U.
+    state.masking = Masking()
+    state.unmasking = state.unmasking.of_members(state.survivors, state.setting.me)
     return [persist(state, CertificateStored)]
 
 
@@ -314,32 +320,30 @@ def _certificate(state: State, *, survivors: bool) -> Letter[Certificate]:
 
 def next_attempt(state: State) -> list[Effect]:
     """Forget every secret of the abandoned attempt and begin the next with fresh ones; the update may go on."""
-    effects = _forget(state)
-    if state.left and state.certificate is None and not state.restored:
-        state.follows = state.restored = True
-        return [*effects, persist(state, Moved)]
-    return effects if state.restored else [*effects, *share.deal(state)]
-
-
-def _forget(state: State) -> list[Effect]:
     held = state.skip or _certificate(state, survivors=False)
     verdict = certificates.check_certificate(held, state.setting.roster)
     again = state.seal(held.message) if state.skip is None else _resealed(state, held)
     state.others.vows.vouched.pop(state.round, None)
-    if verdict.survivors:  # of a later attempt, which this peer enters where it stands
-        state.renew(verdict.attempt, None)
-        state.restored = True
-        state.members = verdict.members
-        if verdict.members is not None:
-            hold_bundles(state, verdict.members)
-        for wire in held.message.ballots:
-            ballot = open_letter(wire, state.setting.roster, Ballot)
-            state.ballots[ballot.sender] = ballot
+    if verdict.survivors:
+        _enter_certified(state.next_attempt(verdict.attempt, None), held, verdict.members)
         return []
     place = {"round": state.round, "attempt": verdict.attempt}
     facts = {**place, "certificate": held.digest.hex(), "waited_for": list(verdict.waited_for)}
-    state.renew(verdict.attempt + 1, again)
-    return [Noted("abandoned", facts)]
+    fresh = state.next_attempt(verdict.attempt + 1, again)
+    if fresh.leaving.left:
+        fresh.follows = fresh.restored = True
+        return [Noted("abandoned", facts), persist(fresh, Moved)]
+    return [Noted("abandoned", facts), *share.deal(fresh)]
+
+
+def _enter_certified(fresh: State, certificate: Letter[Certificate], members: Letter[Members] | None) -> None:
+    """A later attempt is certified: this peer enters it where it stands, and masks nothing in it."""
+    fresh.restored, fresh.members = True, members
+    if members is not None:
+        hold_bundles(fresh, members)
+    for wire in certificate.message.ballots:
+        ballot = open_letter(wire, fresh.setting.roster, Ballot)
+        fresh.voting.ballots[ballot.sender] = ballot
 
 
 def _resealed(state: State, held: Letter[Certificate]) -> Letter[Certificate]:

@@ -30,13 +30,13 @@ MORE_ASKED: Final = 12  # questions, once all holders were asked; a new link beg
 
 def lacks_sum(state: State) -> bool:
     """The sum exists, this peer cannot compute it, and nobody is being asked for it."""
-    if state.total:
+    if state.sum.total:
         return False
-    gathering = state.masked or (state.inside and state.segments and not state.restored)
+    gathering = state.sum.masked or (state.inside and state.gathering is not None and not state.restored)
     if gathering and not state.past("fetch"):
         return False  # it will soon compute the sum, or its last words are on their way
     known = state.certificate is not None or confirm.agreed(state) != b""
-    may = state.asked < len(state.names) + MORE_ASKED and (not state.wanted or state.past("again"))
+    may = state.sum.asked < len(state.names) + MORE_ASKED and (not state.sum.wanted or state.past("again"))
     return known and may and bool(_holders(state))
 
 
@@ -44,7 +44,7 @@ def _holders(state: State) -> list[str]:
     """Who should have it: those who signed the agreed record, else those whose READYs the certificate names."""
     record = confirm.agreed(state)
     if record:
-        found = [name for name, (theirs, _) in state.confirms.items() if theirs == record]
+        found = [name for name, (theirs, _) in state.confirming.confirms.items() if theirs == record]
     else:
         found = [name for name in state.names if name in _vouched(state)]
     up = [name for name in found if name != state.setting.me and name not in state.others.down]
@@ -60,20 +60,20 @@ def _vouched(state: State) -> set[str]:
 def want(state: State) -> list[Effect]:
     """Ask one of them; the next time another."""
     holders = _holders(state)
-    start = int.from_bytes(state.setting.incarnation[:4], "big") + state.asked
-    state.wanted, state.asked = holders[start % len(holders)], state.asked + 1
-    state.parts.clear()
-    wait = AGAIN_S * 2 ** max(0, state.asked - len(state.names))  # once all were asked, ever more rarely
-    return [Send(state.wanted, state.seal(Want(SUM, ()))), state.timer("again", wait)]
+    start = int.from_bytes(state.setting.incarnation[:4], "big") + state.sum.asked
+    state.sum.wanted, state.sum.asked = holders[start % len(holders)], state.sum.asked + 1
+    state.sum.parts.clear()
+    wait = AGAIN_S * 2 ** max(0, state.sum.asked - len(state.names))  # once all were asked, ever more rarely
+    return [Send(state.sum.wanted, state.seal(Want(SUM, ()))), state.timer("again", wait)]
 
 
 def link_up(state: State, event: LinkUp) -> list[Effect]:
     """Repeat this attempt's letters to a new process; if it was asked for the sum, ask it again, from the start."""
     effects = [*ballot.link_up(state, event), *_confirms(state, event.peer)]
-    state.served.pop(event.peer, None)  # what it was given before may be lost with its link
-    state.asked = min(state.asked, len(state.names))  # whoever is back may have it
-    if event.peer == state.wanted and not state.total:
-        state.parts.clear()
+    state.confirming.served.pop(event.peer, None)  # what it was given before may be lost with its link
+    state.sum.asked = min(state.sum.asked, len(state.names))  # whoever is back may have it
+    if event.peer == state.sum.wanted and not state.sum.total:
+        state.sum.parts.clear()
         effects.append(Send(event.peer, state.seal(Want(SUM, ()))))
     return effects
 
@@ -91,20 +91,20 @@ def serve(state: State, letter: Letter[Want]) -> list[Effect]:
     if message.what == confirm.CONFIRMS:
         return _confirms(state, asker)
     if message.what == confirm.NOTHING:
-        state.settled.add(asker)
+        state.confirming.settled.add(asker)
         return []
-    last = state.served.get(asker)
+    last = state.confirming.served.get(asker)
     if last is not None and state.now - last < AGAIN_S / 2:
         return []  # a whole sum for each of many short questions would fill this site's memory
-    state.served[asker] = state.now
+    state.confirming.served[asker] = state.now
     effects: list[Effect] = []
     if state.certificate is not None:
         effects.append(Send(asker, state.certificate))
     effects += _confirms(state, asker)
-    if state.total and confirm.agreed(state) == state.record != b"":
-        return effects + [Send(asker, state.seal(part)) for part in parts_of(state.total, masked=False)]
-    if state.certificate is not None and state.reveals:
-        seeds = tuple((name, seed.reveal()) for name, seed in state.reveals.items())
+    if state.sum.total and confirm.agreed(state) == state.confirming.record != b"":
+        return effects + [Send(asker, state.seal(part)) for part in parts_of(state.sum.total, masked=False)]
+    if state.certificate is not None and state.sum.reveals:
+        seeds = tuple((name, seed.reveal()) for name, seed in state.sum.reveals.items())
         effects.append(Send(asker, state.seal(Reveal(seeds))))
     masked = unmask.masked_again(state)
     return effects + [Send(asker, state.seal(part)) for part in parts_of(masked, masked=True)]
@@ -112,7 +112,7 @@ def serve(state: State, letter: Letter[Want]) -> list[Effect]:
 
 def _confirms(state: State, peer: str) -> list[Effect]:
     """All confirmations that are held: those of sites that are gone count too, and nobody else may have them."""
-    wires = tuple(letter.wire for letter in state.confirm_letters.values())
+    wires = tuple(letter.wire for letter in state.confirming.confirm_letters.values())
     return [Send(peer, state.seal(Handed(wires)))] if wires else []
 
 
@@ -134,40 +134,39 @@ def parts_of(vectors: tuple[Vector, ...], *, masked: bool) -> list[Total]:
 def accept_part(state: State, letter: Letter[Total]) -> list[Effect]:
     """Put the parts of a fetched sum together; the whole must be the one that the certificate or a quorum binds."""
     message, sender = letter.message, letter.sender
-    if sender != state.wanted or state.total or (message.masked and state.masked):
+    if sender != state.sum.wanted or state.sum.total or (message.masked and state.sum.masked):
         return []
-    held = len(state.parts)
+    held = len(state.sum.parts)
     try:
         effects = _taken(state, message, sender)
         # Who repeats what it sent brings nothing, and another one is asked at the time that was set.
-        return [*effects, *([state.timer("again", AGAIN_S)] if effects or len(state.parts) != held else [])]
+        return [*effects, *([state.timer("again", AGAIN_S)] if effects or len(state.sum.parts) != held else [])]
     except RemoteProtocolError:
-        state.wanted, state.parts = "", []  # another holder is asked at once
+        state.sum.wanted, state.sum.parts = "", []  # another holder is asked at once
         raise
 
 
 def _taken(state: State, message: Total, sender: str) -> list[Effect]:
     place = _next_part(state, message, sender)
-    if (message.segment, message.start) < place or (not state.parts and (message.segment, message.start) != (0, 0)):
+    if (message.segment, message.start) < place or (not state.sum.parts and (message.segment, message.start) != (0, 0)):
         return []  # of an answer to the same question before the link came up anew
     if (message.segment, message.start) != place:
         raise BulkRejected(peer=sender, evidence=f"a part of segment {message.segment} out of order")
     words = FIELDS[message.bits].from_bytes(message.words, peer=sender)
-    state.parts.append((message, words))
+    state.sum.parts.append((message, words))
     if (message.segment + 1, message.start + words.size) != (message.segments, message.length):
         return []
-    vectors, state.parts = _joined(state.parts), []
+    vectors, state.sum.parts = _joined(state.sum.parts), []
     if message.masked:
         shape = tuple((vector.bits, int(vector.words.size)) for vector in vectors)
         # Not laid out before V fits: until then their shape is the sender's word.
         if _view(state, vectors, shape) != state.view or not state.view:
             raise BulkRejected(peer=sender, evidence="the masked sums that it sent are not those of the certificate")
-        mask.lay_out(state, shape)
-        state.masked = vectors
+        state.sum.masked = vectors
         return []
     if total_digest(vectors).hex() != codec.read_facts(confirm.agreed(state) or b"{}").get("total"):
         raise BulkRejected(peer=sender, evidence="the sum that it sent is not the one that the quorum signed")
-    state.total, state.masked = vectors, ()
+    state.sum.total, state.sum.masked = vectors, ()
     return unmask.apply(state) if state.members is not None else []
 
 
@@ -193,7 +192,7 @@ def _next_part(state: State, part: Total, sender: str) -> tuple[int, int]:
     Memory is taken for words that came, never for a length that was claimed.
     """
     shape = (part.bits, part.length, part.segments, part.masked)
-    most = state.setting.sum_bytes(_configuration(state)) - sum(words.nbytes for _, words in state.parts)
+    most = state.setting.sum_bytes(_configuration(state)) - sum(words.nbytes for _, words in state.sum.parts)
     if part.bits not in FIELDS or part.segment >= part.segments or part.segments > MOST_SEGMENTS:
         raise BulkRejected(peer=sender, evidence=f"segment {part.segment} of {part.segments}, {part.bits} bits")
     room, size = FIELDS[part.bits].word_bytes * part.length, len(part.words)
@@ -201,9 +200,9 @@ def _next_part(state: State, part: Total, sender: str) -> tuple[int, int]:
     if not size <= rest_of_it <= most or bool(size) != bool(room):
         evidence = f"{size} bytes from word {part.start} of segment {part.segment}, which has {part.length} words"
         raise BulkRejected(peer=sender, evidence=evidence)
-    if not state.parts:
+    if not state.sum.parts:
         return (0, 0)
-    last, words = state.parts[-1]
+    last, words = state.sum.parts[-1]
     rest = (last.segments, last.masked)
     same = (last.bits, last.length, *rest) if part.segment == last.segment else (*shape[:2], *rest)
     if shape != same:

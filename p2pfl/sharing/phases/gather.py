@@ -31,75 +31,80 @@ MOST_LACKING: Final = 400
 
 def accept_root(state: State, letter: Letter[Root]) -> list[Effect]:
     """Hold the hashes of a member's chunks, if they are of the shape that this peer's vector has."""
+    gathering = state.laid_out
     message, sender = letter.message, letter.sender
     if not _from_member(state, sender):
         return []
     same_digest(state, sender, message.attempt_digest)
-    right = message.segments == state.segments and len(message.leaves) == merkle.HASH_BYTES * len(state.pieces)
-    if sender not in state.roots and not right:
-        raise BulkRejected(peer=sender, evidence=f"a vector of {message.segments}, this site's is {state.segments}")
-    if not hold_once(state.roots, sender, letter, "two lists of chunks under one attempt digest"):
+    right = message.segments == gathering.segments and len(message.leaves) == merkle.HASH_BYTES * len(gathering.pieces)
+    if sender not in gathering.roots and not right:
+        raise BulkRejected(peer=sender, evidence=f"a vector of {message.segments}, this site's is {gathering.segments}")
+    if not hold_once(gathering.roots, sender, letter, "two lists of chunks under one attempt digest"):
         return []
-    return _sum_complete(state, [index for index, held in state.contributed.items() if sender in held])
+    return _sum_complete(state, [index for index, held in state.masking.contributed.items() if sender in held])
 
 
 def accept_chunk(state: State, letter: Letter[Chunk]) -> list[Effect]:
     """Hold a member's masked chunk that this peer owns; sum and sign when all are in and under their roots."""
+    gathering = state.laid_out
     message, sender = letter.message, letter.sender
     if not _from_member(state, sender):
         return []
     same_digest(state, sender, message.attempt_digest)
     index = message.index
-    if index not in state.contributed:
+    if index not in state.masking.contributed:
         return _shown(state, sender, index, message.words)
-    if sender in state.contributed[index]:
+    if sender in state.masking.contributed[index]:
         return []
     words = _words(state, sender, index, message.words)
-    if sender in state.roots:
+    if sender in gathering.roots:
         _check_leaf(state, sender, index, message.words)
     else:
-        state.unchecked.add((sender, index))
-    state.contributed[index][sender] = words
+        state.masking.unchecked.add((sender, index))
+    state.masking.contributed[index][sender] = words
     return _sum_complete(state, [index])
 
 
 def _shown(state: State, sender: str, index: int, data: Buffer) -> list[Effect]:
     """A chunk that its owner said it lacks goes to all: so all see that its author does not withhold it."""
-    if index >= len(state.pieces):
-        raise BulkRejected(peer=sender, evidence=f"chunk {index} of {len(state.pieces)}")
-    if sender not in state.roots:
+    gathering = state.laid_out
+    if index >= len(gathering.pieces):
+        raise BulkRejected(peer=sender, evidence=f"chunk {index} of {len(gathering.pieces)}")
+    if sender not in gathering.roots:
         return []
     _check_leaf(state, sender, index, data)
-    state.shown.add((sender, index))
+    gathering.shown.add((sender, index))
     return []
 
 
 def _check_leaf(state: State, sender: str, index: int, data: Buffer) -> None:
     leaf = merkle.leaf_hash(chunk_leaf(state.attempt_digest, index, data))
-    if leaf != leaf_in_root(state.roots[sender].message, index):
+    if leaf != leaf_in_root(state.laid_out.roots[sender].message, index):
         raise BulkRejected(peer=sender, evidence=f"chunk {index} is not the one of its signed hash")
 
 
 def _sum_complete(state: State, indices: list[int]) -> list[Effect]:
     """Sum those owned chunks that are complete; words that came before their root are checked against it now."""
+    gathering = state.laid_out
     effects: list[Effect] = []
     for index in indices:
-        held = state.contributed[index]
-        if index in state.sum_digests or any(name not in held or name not in state.roots for name in state.survivors):
+        held = state.masking.contributed[index]
+        whole = all(name in held and name in gathering.roots for name in state.survivors)
+        if index in gathering.sum_digests or not whole:
             continue
         for name in state.survivors:
-            if (name, index) in state.unchecked:
-                state.unchecked.discard((name, index))
+            if (name, index) in state.masking.unchecked:
+                state.masking.unchecked.discard((name, index))
                 try:
                     _check_leaf(state, name, index, bytes_of(held[name]))
                 except BulkRejected:
                     del held[name]
                     raise
         summed = field_of(state, index).sum([held[name] for name in state.survivors])
-        roots = roots_digest([state.roots[name] for name in state.survivors])
+        roots = roots_digest([gathering.roots[name] for name in state.survivors])
         said = sum_digest(state.attempt_digest, index, summed)
         letter = state.seal(SumDigest(state.attempt_digest, index, said, roots))
-        state.sum_digests[index] = letter
+        gathering.sum_digests[index] = letter
         _hold(state, index, summed)
         # Its words leave at once: the digest has fixed them, and other chunks are still on their way to their owners.
         # Not from Y: a letter may wait for a slow peer when Y is unmasked where it lies.
@@ -111,60 +116,64 @@ def _sum_complete(state: State, indices: list[int]) -> list[Effect]:
 
 def accept_digest(state: State, letter: Letter[SumDigest]) -> list[Effect]:
     """Hold an owner's digest of one chunk of the sum."""
-    index = letter.message.index
-    if not state.segments:
-        return []
+    index, gathering = letter.message.index, state.gathering
+    if gathering is None:
+        return []  # a certificate came before the words: their sum is fetched whole
     same_digest(state, letter.sender, letter.message.attempt_digest)
     check_owner(state, letter.sender, index)
-    hold_once(state.sum_digests, index, letter, f"two digests of chunk {index}")
+    hold_once(gathering.sum_digests, index, letter, f"two digests of chunk {index}")
     return []
 
 
 def all_summed(state: State) -> bool:
     """Every chunk's digest is in and this peer's nonce is not yet open."""
-    return bool(state.segments) and not state.view and len(state.sum_digests) == len(state.pieces)
+    gathering = state.laid_out
+    return not state.view and len(gathering.sum_digests) == len(gathering.pieces)
 
 
 def _view(state: State) -> bytes:
     """V of the digests held here; every chunk's is in."""
-    signed = [state.sum_digests[index].message for index in range(len(state.pieces))]
+    gathering = state.laid_out
+    signed = [gathering.sum_digests[index].message for index in range(len(gathering.pieces))]
     return view_digest(state.attempt_digest, [one.sum_digest for one in signed])
 
 
 def open_nonce(state: State) -> list[Effect]:
     """V is fixed: open the nonce for it."""
-    deal = state.deal
+    gathering = state.laid_out
+    deal = state.unmasking.deal
     if deal is None:
         return []
     state.view = _view(state)
     letter = state.seal(Nonce(state.view, deal.nonce.reveal()))
-    state.nonces[state.setting.me] = letter
+    gathering.nonces[state.setting.me] = letter
     return [state.post(letter)]
 
 
 def accept_nonce(state: State, letter: Letter[Nonce]) -> list[Effect]:
     """Hold a member's nonce, if it is the one that its bundle committed to."""
+    gathering = state.laid_out
     sender = letter.sender
     if not _from_member(state, sender):
         return []
-    bundle = state.bundles[sender]
+    bundle = state.proposals.bundles[sender]
     if bundle.message.nonce != commitment("nonce", letter.message.nonce):
         where = f"round {state.round}, attempt {state.attempt}"
         raise SeedRejected(peer=sender, message="nonce", evidence=where, proof=(bundle, letter))
-    hold_once(state.nonces, sender, letter, "a nonce opened for two views")
+    hold_once(gathering.nonces, sender, letter, "a nonce opened for two views")
     return []
 
 
 def accept_sum(state: State, letter: Letter[SumChunk]) -> list[Effect]:
     """Hold the words of one chunk of the masked sum, if they are those of its digest."""
-    message, sender = letter.message, letter.sender
-    if not state.segments:
+    message, sender, gathering = letter.message, letter.sender, state.gathering
+    if gathering is None:
         return []
     same_digest(state, sender, message.attempt_digest)
-    if message.index in state.sums or message.index >= len(state.pieces):
+    if message.index in gathering.sums or message.index >= len(gathering.pieces):
         return []
     words = _words(state, sender, message.index, message.words)
-    signed = state.sum_digests.get(message.index)
+    signed = gathering.sum_digests.get(message.index)
     if signed is None or signed.message.sum_digest != sum_digest(state.attempt_digest, message.index, words):
         raise BulkRejected(peer=sender, evidence=f"sum of chunk {message.index} is not the one of its digest")
     _hold(state, message.index, words)
@@ -173,14 +182,16 @@ def accept_sum(state: State, letter: Letter[SumChunk]) -> list[Effect]:
 
 def same_view(state: State) -> bool:
     """All of U opened their nonces, for the view that this peer has."""
-    if not state.view or len(state.nonces) < len(state.survivors):
+    gathering = state.laid_out
+    if not state.view or len(gathering.nonces) < len(state.survivors):
         return False
-    return all(letter.message.view == state.view for letter in state.nonces.values())
+    return all(letter.message.view == state.view for letter in gathering.nonces.values())
 
 
 def other_view(state: State) -> str:
     """A member that was told other sums than this peer; empty when there is none."""
-    for name, letter in state.nonces.items() if state.view else ():
+    gathering = state.laid_out
+    for name, letter in gathering.nonces.items() if state.view else ():
         if letter.message.view != state.view:
             return name
     return ""
@@ -188,8 +199,9 @@ def other_view(state: State) -> str:
 
 def gathered(state: State) -> bool:
     """All of GATHER is held and checked: every root, nonce and sum, under one view, and the tags that verify them."""
-    held = len(state.roots) == len(state.survivors) and same_view(state)
-    return held and len(state.sums) == len(state.pieces) and (state.checked or not state.setting.verify)
+    gathering = state.laid_out
+    held = len(gathering.roots) == len(state.survivors) and same_view(state)
+    return held and len(gathering.sums) == len(gathering.pieces) and (gathering.checked or not state.setting.verify)
 
 
 def may_vouch(state: State) -> bool:
@@ -199,39 +211,43 @@ def may_vouch(state: State) -> bool:
 
 def store(state: State) -> list[Effect]:
     """Make the masked sums and READY durable together; READY is sent only then."""
-    state.masked, state.stored = _whole(state), True
-    state.ready = state.seal(Ready(state.attempt_digest, state.view))
+    gathering = state.laid_out
+    state.sum.masked, state.sum.stored = _whole(state), True
+    state.voting.ready = state.seal(Ready(state.attempt_digest, state.view))
     state.others.vows.vouched[state.round] = state.chain
-    state.contributed.clear()
-    state.sums.clear()
-    state.mine = state.gathering = ()
-    return [persist(state, SumsStored, (state.sums_item, pack_sums(state.masked, state.attempt_digest)))]
+    state.masking.contributed, state.masking.mine = {}, ()
+    gathering.sums, gathering.words = {}, ()
+    return [persist(state, SumsStored, (state.sums_item, pack_sums(state.sum.masked, state.attempt_digest)))]
 
 
 def sums_came_late(state: State) -> bool:
     """The certificate was here before the last words of Y were, and now they are all here, under its V."""
-    if state.masked or state.total or not state.segments or len(state.sums) < len(state.pieces):
+    gathering = state.gathering
+    if gathering is None or state.sum.masked or state.sum.total or len(gathering.sums) < len(gathering.pieces):
         return False
-    return len(state.sum_digests) == len(state.pieces) and _view(state) == state.view
+    return len(gathering.sum_digests) == len(gathering.pieces) and _view(state) == state.view
 
 
 def keep_sums(state: State) -> list[Effect]:
     """Y is whole: nobody has to be asked for it."""
-    state.masked, state.gathering = _whole(state), ()
-    state.sums.clear()
+    gathering = state.laid_out
+    state.sum.masked = _whole(state)
+    gathering.sums, gathering.words = {}, ()
     return []
 
 
 def _hold(state: State, index: int, words: Words) -> None:
     """Chunk `index` of Y goes where it belongs: Y is one vector from the start, and nobody else's."""
-    state.sums[index] = piece_of(_whole(state), state.pieces[index])
-    state.sums[index][...] = words
+    gathering = state.laid_out
+    place = gathering.sums[index] = piece_of(_whole(state), gathering.pieces[index])
+    place[...] = words
 
 
 def _whole(state: State) -> tuple[Vector, ...]:
-    if not state.gathering:
-        state.gathering = tuple(Vector(bits, FIELDS[bits].zeros(length)) for bits, length in state.segments)
-    return state.gathering
+    gathering = state.laid_out
+    if not gathering.words:
+        gathering.words = tuple(Vector(bits, FIELDS[bits].zeros(length)) for bits, length in gathering.segments)
+    return gathering.words
 
 
 def views_differ(state: State) -> bool:
@@ -241,8 +257,9 @@ def views_differ(state: State) -> bool:
 
 def share_digests(state: State) -> list[Effect]:
     """Hand on what the owners signed: one that told two sums is proven by it; else whoever differs is the liar."""
+    gathering = state.laid_out
     state.due["shown"] = state.now
-    wires = [state.sum_digests[index].wire for index in sorted(state.sum_digests)]
+    wires = [gathering.sum_digests[index].wire for index in sorted(gathering.sum_digests)]
     groups = [tuple(wires[start : start + MOST_LACKING]) for start in range(0, len(wires), MOST_LACKING)]
     return [Send(None, state.seal(Handed(group))) for group in groups]
 
@@ -252,7 +269,7 @@ def share_digests(state: State) -> list[Effect]:
 
 def is_overdue(state: State) -> bool:
     """Two fifths of the deadline are over and something is lacking that was not asked for yet."""
-    return state.past("lack") and "asked" not in state.due and bool(state.segments) and not gathered(state)
+    return state.past("lack") and "asked" not in state.due and not gathered(state)
 
 
 def ask(state: State) -> list[Effect]:
@@ -260,43 +277,45 @@ def ask(state: State) -> list[Effect]:
 
     So a member that withholds from one peer what it owes to all is the one who is seen to owe it.
     """
+    gathering = state.laid_out
     state.due["asked"] = state.now
     lacking = [
         (name, kind) for kind, held in _statements(state).items() for name in state.survivors if name not in held
     ]
-    for index, held in state.contributed.items():
+    for index, held in state.masking.contributed.items():
         lacking += [(name, index) for name in state.survivors if name not in held]
-    for piece in state.pieces:
-        if piece.index not in state.sums and piece.index not in state.contributed:
+    for piece in gathering.pieces:
+        if piece.index not in gathering.sums and piece.index not in state.masking.contributed:
             lacking.append((state.owners[piece.owner_position], piece.index))
     return [Send(None, state.seal(Want(WORDS, tuple(lacking[:MOST_LACKING]))))]
 
 
 def _statements(state: State) -> Mapping[int, Mapping[str, Letter[Message]]]:
-    return {ROOT: state.roots, NONCE: state.nonces, TAGS: state.tags}
+    gathering = state.laid_out
+    return {ROOT: gathering.roots, NONCE: gathering.nonces, TAGS: gathering.tags}
 
 
 def help_out(state: State, asker: str, lacking: Sequence[tuple[str, int]]) -> list[Effect]:
     """Give what a member lacks and this peer has: its own masked words to all, to the member what others signed."""
-    me = state.setting.me
-    if not _from_member(state, asker):
+    me, gathering, masked = state.setting.me, state.gathering, state.sum.masked
+    if gathering is None or not _from_member(state, asker):
         return []
     effects: list[Effect] = []
     handed: list[bytes] = []
     for author, index in lacking:
         if (known := _statements(state).get(index)) is not None:
             handed += [known[author].wire] if author in known else []
-        elif index < len(state.pieces):
-            owner = state.owners[state.pieces[index].owner_position]
+        elif index < len(gathering.pieces):
+            owner = state.owners[gathering.pieces[index].owner_position]
             if asker == owner and author in state.survivors:
-                state.claims.setdefault(owner, set()).add((author, index))
-                if author == me and state.mine:
-                    state.shown.add((me, index))
-                    own = bytes_of(piece_of(state.mine, state.pieces[index]))
+                gathering.claims.setdefault(owner, set()).add((author, index))
+                if author == me and state.masking.mine:
+                    gathering.shown.add((me, index))
+                    own = bytes_of(piece_of(state.masking.mine, gathering.pieces[index]))
                     effects.append(Send(None, state.seal(Chunk(state.attempt_digest, index, own))))
-            elif author == owner and (state.masked or index in state.sums):
-                handed.append(state.sum_digests[index].wire)
-                words = piece_of(state.masked, state.pieces[index]) if state.masked else state.sums[index]
+            elif author == owner and (masked or index in gathering.sums):
+                handed.append(gathering.sum_digests[index].wire)
+                words = piece_of(masked, gathering.pieces[index]) if masked else gathering.sums[index]
                 effects.append(Send(asker, state.seal(SumChunk(state.attempt_digest, index, words.tobytes()))))
     if handed:
         effects.insert(0, Send(asker, state.seal(Handed(tuple(handed)))))
@@ -305,11 +324,13 @@ def help_out(state: State, asker: str, lacking: Sequence[tuple[str, int]]) -> li
 
 def field_of(state: State, index: int) -> Field:
     """The field of chunk `index`."""
-    return FIELDS[state.segments[state.pieces[index].segment][0]]
+    gathering = state.laid_out
+    return FIELDS[gathering.segments[gathering.pieces[index].segment][0]]
 
 
 def _words(state: State, sender: str, index: int, data: Buffer) -> Words:
-    piece, field = state.pieces[index], field_of(state, index)
+    gathering = state.laid_out
+    piece, field = gathering.pieces[index], field_of(state, index)
     if len(data) != piece.count * field.word_bytes:
         raise BulkRejected(peer=sender, evidence=f"chunk {index} has {len(data)} bytes, wants {piece.count} words")
     return field.from_bytes(data, piece.count, peer=sender)
@@ -328,5 +349,6 @@ def same_digest(state: State, sender: str, attempt_digest: bytes) -> None:
 
 
 def check_owner(state: State, sender: str, index: int) -> None:
-    if index >= len(state.pieces) or state.owners[state.pieces[index].owner_position] != sender:
+    gathering = state.laid_out
+    if index >= len(gathering.pieces) or state.owners[gathering.pieces[index].owner_position] != sender:
         raise BulkRejected(peer=sender, evidence=f"chunk {index} is not owned by {sender}")

@@ -18,45 +18,48 @@ from p2pfl.sharing.state import State
 
 def due(state: State) -> bool:
     """The round is stuck here: no certificate after its last deadline, or no sum after that of its certificate."""
-    return state.leave is None and state.slot is None and not state.total and state.past("leave")
+    return state.leaving.leave is None and state.leaving.slot is None and not state.sum.total and state.past("leave")
 
 
 def cast(state: State) -> list[Effect]:
     """Be ready to go on; durable before it is said, since the next round may rest on it."""
-    waited: list[str] = [name for name in state.names if name not in state.ballots]
+    waited: list[str] = [name for name in state.names if name not in state.voting.ballots]
     if state.certificate is not None:
-        waited = [name for name in state.survivors if name not in state.reveals]
-    state.leave = state.seal(Leave(tuple(name for name in waited if name != state.setting.me)))
+        waited = [name for name in state.survivors if name not in state.sum.reveals]
+    state.leaving.leave = state.seal(Leave(tuple(name for name in waited if name != state.setting.me)))
     return [persist(state, LeaveStored)]
 
 
 def send(state: State, event: LeaveStored | None = None) -> list[Effect]:
     """Say so, and count it."""
-    if state.leave is None:
+    leaving = state.leaving
+    if leaving.leave is None:
         return []
-    state.leaves[state.setting.me] = state.leave
-    return [state.post(state.leave)]
+    leaving.leaves[state.setting.me] = leaving.leave
+    return [state.post(leaving.leave)]
 
 
 def accept(state: State, letter: Letter[Leave]) -> list[Effect]:
     """Hold a peer's LEAVE, of whichever attempt of this round."""
     if not are_peers(letter.message.lacking, state.setting.roster):
         raise MalformedMessage(peer=letter.sender, evidence="it names others than peers, or one twice")
-    state.leaves[letter.sender] = letter
+    state.leaving.leaves[letter.sender] = letter
     return ballot.answer(state, letter)
 
 
 def carried(state: State) -> bool:
     """q peers go on: so does this one, if it has no sum."""
+    leaving = state.leaving
     quorum = state.setting.roster.quorums.q
-    return state.slot is None and not state.left and not state.total and len(state.leaves) >= quorum
+    return leaving.slot is None and not leaving.left and not state.sum.total and len(leaving.leaves) >= quorum
 
 
 def go_on(state: State) -> list[Effect]:
     """The round is left behind. Its update is spent if a word of it left."""
-    state.left = True
-    sent = bool(state.roots.get(state.setting.me)) or state.ready is not None or (state.restored and state.inside)
-    lacking = tuple(sorted({name for letter in state.leaves.values() for name in letter.message.lacking}))
+    leaving = state.leaving
+    leaving.left = True
+    sent = state.spent or state.voting.ready is not None or (state.restored and state.inside)
+    lacking = tuple(sorted({name for letter in leaving.leaves.values() for name in letter.message.lacking}))
     # Shown to all: a liar may have sent its own to this peer alone, and the others wait for one more.
-    wires = tuple(letter.wire for letter in state.leaves.values())
+    wires = tuple(letter.wire for letter in leaving.leaves.values())
     return [Send(None, state.seal(Handed(wires))), LeftBehind(state.round, state.attempt, lacking, sent)]

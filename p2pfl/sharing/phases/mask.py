@@ -20,6 +20,7 @@ from p2pfl.sharing.digests import chunk_leaf
 from p2pfl.sharing.events import Accepted, Ahead, Effect, MasksReady, Quantise, Send, Vector, Words, WordsReady
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.masking import combine
+from p2pfl.sharing.parts import Gathering
 from p2pfl.sharing.state import State
 
 
@@ -48,35 +49,32 @@ def outside(state: State) -> bool:
 
 def send(state: State, event: WordsReady) -> list[Effect]:
     """y_i = x_i − Σ PRG(made) + Σ PRG(received) + PRG(own); chunk k to its owner; the hashes of all, signed, to all."""
-    if state.deal is None or state.restored or state.segments:
+    if state.unmasking.deal is None or state.restored or state.gathering is not None:
         raise UnexpectedEvent(event="WordsReady", phase="MASK", evidence="this process has no bundle to mask under")
-    lay_out(state, tuple((vector.bits, int(vector.words.size)) for vector in event.vectors))
-    ahead, state.ahead = state.ahead, ()  # no longer masks: some become y where they lie
-    state.mine = tuple(
+    segments = tuple((vector.bits, int(vector.words.size)) for vector in event.vectors)
+    gathering = state.gathering = Gathering(segments, pieces_under(state, segments))
+    state.spent = True
+    ahead, state.masking.ahead = state.masking.ahead, ()  # no longer masks: some become y where they lie
+    state.masking.mine = tuple(
         Vector(vector.bits, _masked(state, segment, vector, ahead[segment : segment + 1]))
         for segment, vector in enumerate(event.vectors)
     )
     me, hashes = state.setting.me, []
     effects: list[Effect] = []
-    for piece in state.pieces:
-        words = piece_of(state.mine, piece)
+    for piece in gathering.pieces:
+        words = piece_of(state.masking.mine, piece)
         owner = state.owners[piece.owner_position]
         data = bytes_of(words)
         hashes.append(merkle.leaf_hash(chunk_leaf(state.attempt_digest, piece.index, data)))
         if owner == me:
-            state.contributed[piece.index] = {me: words}
+            state.masking.contributed[piece.index] = {me: words}
         else:
             # Not kept: a new process of its owner masks no more.
             effects.append(Send(owner, state.seal(Chunk(state.attempt_digest, piece.index, data))))
     # The hashes go first: an owner can check, sum and hand on a chunk while the next ones are on their way.
-    root = state.seal(Root(state.attempt_digest, state.segments, b"".join(hashes)))
-    state.roots[me] = root
+    root = state.seal(Root(state.attempt_digest, segments, b"".join(hashes)))
+    gathering.roots[me] = root
     return [state.post(root), *effects]
-
-
-def lay_out(state: State, segments: tuple[tuple[int, int], ...]) -> None:
-    """Fix the attempt's chunks from the shape of the words, the same at every member."""
-    state.segments, state.pieces = segments, pieces_under(state, segments)
 
 
 def pieces_under(state: State, segments: tuple[tuple[int, int], ...]) -> tuple[ChunkSpan, ...]:
@@ -118,12 +116,12 @@ class Edges:
 
 def edges(state: State, peers: frozenset[str], *, own: bool) -> Edges:
     """This peer's edges to `peers`, whose seeds are all here. Raises UnexpectedEvent when one is not."""
-    deal, me, names = state.deal, state.setting.me, state.names
+    deal, me, names = state.unmasking.deal, state.setting.me, state.names
     run, epoch, number, attempt = state.setting.run, state.setting.roster.epoch, state.round, state.attempt
     if deal is None:
         raise UnexpectedEvent(event="WordsReady", phase="MASK", evidence="no bundle")
-    made = {names.index(to): seed for to, seed in deal.edges.items() if to in peers}
-    received = {names.index(dealer): seed for dealer, seed in state.received.items() if dealer in peers}
+    made = {names.index(to): seed for to, seed in state.masking.edges.items() if to in peers}
+    received = {names.index(dealer): seed for dealer, seed in state.masking.received.items() if dealer in peers}
     if len(made) + len(received) != len(peers - {me}):
         raise UnexpectedEvent(event="WordsReady", phase="MASK", evidence="an edge of U has no seed here")
 
@@ -135,17 +133,17 @@ def edges(state: State, peers: frozenset[str], *, own: bool) -> Edges:
 
 def ahead(state: State) -> list[Effect]:
     """Ask for the masks of the edges that are known now; whoever is not in U after all is taken out of them later."""
-    known = {name: bundle.digest for name, bundle in state.bundles.items() if name != state.setting.me}
-    if known == state.ahead_with:
+    known = {name: bundle.digest for name, bundle in state.proposals.bundles.items() if name != state.setting.me}
+    if known == state.masking.ahead_with:
         return []
-    state.ahead, state.ahead_with = (), known
+    state.masking.ahead, state.masking.ahead_with = (), known
     return [Ahead(state.round, state.attempt, known, edges(state, frozenset(known), own=True).masks)]
 
 
 def hold(state: State, event: MasksReady) -> list[Effect]:
     """The masks are here before the words are. They are void when a peer has dealt anew since they were asked for."""
-    if event.bundles == state.ahead_with:
-        state.ahead = event.masks
+    if event.bundles == state.masking.ahead_with:
+        state.masking.ahead = event.masks
     return []
 
 
@@ -162,7 +160,7 @@ def _masked(state: State, segment: int, vector: Vector, ahead: tuple[Vector, ...
         return combine(field.check_words(words), [*received, *own], made, field, out=out)
     masks = ahead[0].words[: words.size]
     masked = field.add(field.check_words(words), masks, out=masks if out is None else out)
-    known = state.ahead_with.keys()
+    known = state.masking.ahead_with.keys()
     more, less = edges(state, peers - known, own=False), edges(state, frozenset(known - peers), own=False)
     (made, received, _), (unmade, unreceived, _) = more.streams(segment), less.streams(segment)
     if made or received or unmade or unreceived:
@@ -173,7 +171,8 @@ def _masked(state: State, segment: int, vector: Vector, ahead: tuple[Vector, ...
 def _fits(state: State, vector: Vector, ahead: tuple[Vector, ...]) -> bool:
     """`ahead` holds masks for `vector`, over edges that have the same seeds still."""
     if any(
-        name not in state.bundles or state.bundles[name].digest != digest for name, digest in state.ahead_with.items()
+        name not in state.proposals.bundles or state.proposals.bundles[name].digest != digest
+        for name, digest in state.masking.ahead_with.items()
     ):
         return False
     return any(masks.bits == vector.bits and masks.words.size >= vector.words.size for masks in ahead)

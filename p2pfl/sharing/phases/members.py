@@ -37,10 +37,10 @@ from p2pfl.sharing.state import State, two_statements
 
 def can_choose(state: State) -> bool:
     """This peer coordinates, a complete set is there, and nobody is to be waited for any more."""
-    if state.coordinator != state.setting.me or state.members is not None or state.ballot is not None:
+    if state.coordinator != state.setting.me or state.members is not None or state.voting.ballot is not None:
         return False
     quorum = state.setting.roster.quorums.q
-    if "propose" not in state.due or min(len(state.acks), len(state.proposes)) < quorum:
+    if "propose" not in state.due or min(len(state.proposals.acks), len(state.proposals.proposes)) < quorum:
         return False
     chosen = complete(state)
     if len(chosen) < quorum:
@@ -60,14 +60,14 @@ def complete(state: State) -> tuple[str, ...]:
     """The largest set found in which each acknowledged the same bundle of every other, on one set of grounds."""
     groups: dict[object, list[str]] = {}
     for name in state.names:
-        if _known(state, name) and name in state.proposes:
-            groups.setdefault(grounds_of(state.proposes[name].message), []).append(name)
+        if _known(state, name) and name in state.proposals.proposes:
+            groups.setdefault(grounds_of(state.proposals.proposes[name].message), []).append(name)
     chosen = max(groups.values(), key=len, default=[])
     excused = excusable(state)
     named = [name for name in chosen if name in excused]
     if len(chosen) - len(named) >= state.setting.roster.quorums.q:
         chosen = [name for name in chosen if name not in named]
-    held = {name: dict(state.acks[name].message.held) for name in chosen}
+    held = {name: dict(state.proposals.acks[name].message.held) for name in chosen}
     while chosen:
         # What a dealer says of its own bundle is what the others must hold; who disagrees most goes first.
         faults = dict.fromkeys(chosen, 0)
@@ -88,9 +88,9 @@ def complete(state: State) -> tuple[str, ...]:
 
 def _known(state: State, name: str) -> bool:
     """This peer holds the very bundle that `name` says it dealt, and nothing proves `name` a liar."""
-    if name not in state.acks or name not in state.bundles or name in state.others.proven:
+    if name not in state.proposals.acks or name not in state.proposals.bundles or name in state.others.proven:
         return False
-    return dict(state.acks[name].message.held).get(name) == state.bundles[name].digest
+    return dict(state.proposals.acks[name].message.held).get(name) == state.proposals.bundles[name].digest
 
 
 def excusable(state: State) -> frozenset[str]:
@@ -99,7 +99,7 @@ def excusable(state: State) -> frozenset[str]:
 
 
 def _grounds(state: State) -> tuple[bytes, ...]:
-    return state.last_abandon.message.ballots if state.last_abandon is not None else state.grounds
+    return state.last_abandon.message.ballots if state.last_abandon is not None else state.leaving.grounds
 
 
 def _excused(state: State, grounds: Iterable[bytes]) -> frozenset[str]:
@@ -129,13 +129,13 @@ def _named_in(grounds: tuple[bytes, ...], run: bytes, round: int, attempt: int, 
 def choose(state: State) -> list[Effect]:
     """Name U. It carries what it rests on, so that nobody has to believe the coordinator."""
     chosen = complete(state)
-    proposed = [letter.message for name, letter in state.proposes.items() if name in chosen]
+    proposed = [letter.message for name, letter in state.proposals.proposes.items() if name in chosen]
     deadline = common_deadline_ms(proposed, state.setting.roster, state.attempt)
     message = Members(
         chosen,
-        tuple(state.bundles[name].wire for name in chosen),
-        tuple(certificate.short(state.acks[name], chosen) for name in chosen),
-        tuple(state.proposes[name].wire for name in chosen),
+        tuple(state.proposals.bundles[name].wire for name in chosen),
+        tuple(certificate.short(state.proposals.acks[name], chosen) for name in chosen),
+        tuple(state.proposals.proposes[name].wire for name in chosen),
         owners_of(state, chosen),
         deadline,
         _grounds(state) if len(chosen) < state.n else (),
@@ -153,7 +153,7 @@ def owners_of(state: State, chosen: tuple[str, ...]) -> tuple[str, ...]:
 def accept(state: State, letter: Letter[Members]) -> list[Effect]:
     """Check the coordinator's U, and accept it: final on receipt. A U that leaves out a victim is not accepted."""
     compare(state, letter)
-    if state.members is not None or state.ballot is not None or state.refused:
+    if state.members is not None or state.voting.ballot is not None or state.proposals.refused:
         return []
     if len(letter.wire) > certificate.most_members(state.setting.roster):
         raise MembersRejected(peer=letter.sender, evidence=f"a set of {letter.size} bytes fits into no certificate")
@@ -165,20 +165,20 @@ def accept(state: State, letter: Letter[Members]) -> list[Effect]:
     if named.owners != owners_of(state, named.survivors):
         evidence = f"owners are {', '.join(named.owners)}, not those of peers.yaml"
         raise MembersRejected(peer=letter.sender, evidence=evidence)
-    state.refused = refusal(state, letter, found)
-    if not state.refused and (early := left_out_early(state, letter)):
-        state.refused = f"before half-time it leaves out {', '.join(early)}, whose link to this peer stands"
-        state.early = True
-    if not state.refused:
+    state.proposals.refused = refusal(state, letter, found)
+    if not state.proposals.refused and (early := left_out_early(state, letter)):
+        state.proposals.refused = f"before half-time it leaves out {', '.join(early)}, whose link to this peer stands"
+        state.proposals.early = True
+    if not state.proposals.refused:
         return adopt(state, letter)
-    state.declined = letter
+    state.proposals.declined = letter
     # Shown to all: who was told another set has in the two of them the proof, and nobody else would ever see this one.
     return [Send(None, state.seal(Handed((letter.wire,))))] if letter.size <= LARGE - SMALL else []
 
 
 def compare(state: State, letter: Letter[Members]) -> list[Effect]:
     """Hold it against the set that this peer was told first. Raises TwoStatements; MembersRejected for an outsider."""
-    held = state.members or state.declined
+    held = state.members or state.proposals.declined
     if letter.sender != state.coordinator:
         raise MembersRejected(peer=letter.sender, evidence=f"{state.coordinator} coordinates attempt {state.attempt}")
     if held is not None and held.digest != letter.digest:
@@ -197,11 +197,11 @@ def hold_bundles(state: State, letter: Letter[Members]) -> None:
     """Hold the bundles of U as the Members message carries them; a backup share of another bundle is of no use."""
     for wire in letter.message.bundles:
         bundle = open_letter(wire, state.setting.roster, Bundle)
-        held = state.bundles.get(bundle.sender)
+        held = state.proposals.bundles.get(bundle.sender)
         if held is None or held.digest != bundle.digest:
-            state.bundles[bundle.sender] = bundle
-            state.backups.pop(bundle.sender, None)
-            state.received.pop(bundle.sender, None)
+            state.proposals.bundles[bundle.sender] = bundle
+            state.unmasking.backups.pop(bundle.sender, None)
+            state.masking.received.pop(bundle.sender, None)
 
 
 def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
@@ -214,18 +214,26 @@ def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
     if faults:
         return f"it rests on a proposal that is refused: {faults[0].happened}"
     if me in message.survivors:
-        if state.deal is None or found.bundles[me] != state.deal.bundle.digest or not state.dealt:
+        if (
+            state.unmasking.deal is None
+            or found.bundles[me] != state.unmasking.deal.bundle.digest
+            or not state.proposals.dealt
+        ):
             return "it rests on a bundle of a process of this site that has ended"
-        others = {name: state.bundles[name].digest for name in message.survivors if name in state.bundles}
+        others = {
+            name: state.proposals.bundles[name].digest for name in message.survivors if name in state.proposals.bundles
+        }
         if any(found.bundles[name] != other for name, other in others.items()) or len(others) < len(message.survivors):
             return "it rests on another bundle than the one that this site holds"
         seedless = [name for name in message.survivors if not share.has_seed(state, name)]
         if seedless:
             return f"the seed of the edge from {', '.join(seedless)} has not come to this process"
-        if me not in state.proposes or grounds_of(found.proposals[me]) != grounds_of(state.proposes[me].message):
+        if me not in state.proposals.proposes or grounds_of(found.proposals[me]) != grounds_of(
+            state.proposals.proposes[me].message
+        ):
             return "it rests on a proposal that this process did not make"
     excused = _excused(state, message.grounds)
-    for name in state.passed_on - set(message.survivors) - excused - {me}:
+    for name in state.proposals.passed_on - set(message.survivors) - excused - {me}:
         alive = name not in state.others.down
         if alive and _would_be_complete(state, name, message.survivors, found):
             return f"it leaves out {name}, who is there, and of whom the coordinator was told"
@@ -240,7 +248,7 @@ def left_out_early(state: State, letter: Letter[Members]) -> list[str]:
     attempt in vain the rule rests: what one peer sees of the links may stop no round for good.
     """
     message, others, me = letter.message, state.others, state.setting.me
-    if state.past("half") or me not in state.proposes or state.attempt >= state.n:
+    if state.past("half") or me not in state.proposals.proposes or state.attempt >= state.n:
         return []
     excused = _excused(state, message.grounds)
     begun = state.due.get("begun", state.now)  # who came back since then may just have been given up by others
@@ -250,11 +258,18 @@ def left_out_early(state: State, letter: Letter[Members]) -> list[str]:
 
 def _would_be_complete(state: State, name: str, chosen: tuple[str, ...], found: Composition) -> bool:
     """With `name` in it, U would have been complete, as far as this peer was told by half-time."""
-    if name not in state.acks or name not in state.proposes:  # gone, when it has dealt anew since
+    if name not in state.proposals.acks or name not in state.proposals.proposes:  # gone, when it has dealt anew since
         return False
-    held = dict(state.acks[name].message.held)
+    held = dict(state.proposals.acks[name].message.held)
     agrees = all(held.get(member) == found.bundles[member] for member in chosen)
-    known = [dict(state.acks[member].message.held).get(name) for member in chosen if member in state.acks]
+    known = [
+        dict(state.proposals.acks[member].message.held).get(name) for member in chosen if member in state.proposals.acks
+    ]
     same = len(known) == len(chosen) and all(digest == held.get(name) for digest in known)
     grounds = {grounds_of(one) for one in found.proposals.values()}
-    return agrees and same and held.get(name) is not None and grounds == {grounds_of(state.proposes[name].message)}
+    return (
+        agrees
+        and same
+        and held.get(name) is not None
+        and grounds == {grounds_of(state.proposals.proposes[name].message)}
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from p2pfl.sharing.parts import Gathering
 from p2pfl.sharing.state import Phase, State
 
 SHARE: Final = "its share"
@@ -24,35 +25,34 @@ def owes(state: State, peer: str) -> str:
     """What `peer` has yet to send before this attempt can be gathered here; empty when nothing."""
     if state.members is None:
         return _before_u(state, peer)
-    if peer not in state.survivors or (state.checked and state.sums):
+    gathering = state.gathering
+    if peer not in state.survivors or (gathering is not None and gathering.checked and gathering.sums):
         return ""
-    return _chunks(state, peer) or _sums(state, peer) or _tags(state, peer)
-
-
-def _owned(state: State, peer: str) -> list[int]:
-    owners = state.owners
-    return [piece.index for piece in state.pieces if owners[piece.owner_position] == peer]
+    if gathering is None:
+        return ROOT
+    own = [piece.index for piece in gathering.pieces if state.owners[piece.owner_position] == peer]
+    return _chunks(state, gathering, peer) or _sums(state, gathering, peer, own) or _tags(state, gathering, peer, own)
 
 
 def _before_u(state: State, peer: str) -> str:
-    if peer not in state.bundles:
+    if peer not in state.proposals.bundles:
         return SHARE
-    if peer not in state.acks:
+    if peer not in state.proposals.acks:
         return ACK
-    if peer not in state.proposes:
+    if peer not in state.proposals.proposes:
         return UPDATE
     return MEMBERS if peer == state.coordinator else ""
 
 
-def _chunks(state: State, peer: str) -> str:
-    if peer not in state.roots:
+def _chunks(state: State, gathering: Gathering, peer: str) -> str:
+    if peer not in gathering.roots:
         return ROOT
-    if any(peer not in senders for senders in state.contributed.values()):
+    if any(peer not in senders for senders in state.masking.contributed.values()):
         return CHUNKS
     # An owner that said of whom it lacks a chunk waits itself: that author is the one who owes, unless it showed it.
     if any(
-        (peer, index) in claimed and (peer, index) not in state.shown
-        for claimed in state.claims.values()
+        (peer, index) in claimed and (peer, index) not in gathering.shown
+        for claimed in gathering.claims.values()
         for author, index in claimed
         if author == peer
     ):
@@ -60,26 +60,24 @@ def _chunks(state: State, peer: str) -> str:
     return ""
 
 
-def _sums(state: State, peer: str) -> str:
-    excused = bool(state.claims.get(peer, set()) - state.shown)
-    own = _owned(state, peer)
-    if not excused and any(index not in state.sum_digests for index in own):
+def _sums(state: State, gathering: Gathering, peer: str, own: list[int]) -> str:
+    excused = bool(gathering.claims.get(peer, set()) - gathering.shown)
+    if not excused and any(index not in gathering.sum_digests for index in own):
         return SUMS
-    nonce = state.nonces.get(peer)
+    nonce = gathering.nonces.get(peer)
     if state.view and (nonce is None or nonce.message.view != state.view):
         return NONCE
-    if state.ready is None and state.view and any(index not in state.sums for index in own):
+    if state.voting.ready is None and state.view and any(index not in gathering.sums for index in own):
         return WORDS
     return ""
 
 
-def _tags(state: State, peer: str) -> str:
-    own = _owned(state, peer)
-    tags = state.tags.get(peer)
-    told = tags is not None and tags.message.challenge == state.challenge
-    if state.challenge and state.setting.verify and not told:
+def _tags(state: State, gathering: Gathering, peer: str, own: list[int]) -> str:
+    tags = gathering.tags.get(peer)
+    told = tags is not None and tags.message.challenge == gathering.challenge
+    if gathering.challenge and state.setting.verify and not told:
         return TAGS
-    if any(index in state.false for index in own):
+    if any(index in gathering.false for index in own):
         return OPENED
     return ""
 
@@ -102,12 +100,14 @@ def waited_for(state: State, phase: Phase) -> dict[str, str]:
     others = state.setting.others
     members = [name for name in (state.survivors or state.names) if name != state.setting.me]
     if phase is Phase.BALLOT:
-        silent = {name: "its vote" for name in members if name not in state.ballots and name not in state.readys}
-        return silent or {name: "its vote" for name in others if name not in state.ballots}
+        silent = {
+            name: "its vote" for name in members if name not in state.voting.ballots and name not in state.voting.readys
+        }
+        return silent or {name: "its vote" for name in others if name not in state.voting.ballots}
     if phase is Phase.UNMASK:
-        return {name: "the seed of its self-mask" for name in members if name not in state.reveals}
+        return {name: "the seed of its self-mask" for name in members if name not in state.sum.reveals}
     if phase is Phase.CONFIRM:
-        return {name: "its confirmation" for name in others if name not in state.confirms}
+        return {name: "its confirmation" for name in others if name not in state.confirming.confirms}
     if phase is Phase.FINAL:
         return {}
     return lacking(state)

@@ -40,7 +40,7 @@ def most_support(n: int) -> int:
 
 def may_send(state: State) -> bool:
     """This peer has an update, and its shares are out."""
-    return state.proposal is not None and state.dealt and state.setting.me not in state.proposes
+    return state.proposal is not None and state.proposals.dealt and state.setting.me not in state.proposals.proposes
 
 
 def send(state: State) -> list[Effect]:
@@ -61,7 +61,7 @@ def send(state: State) -> list[Effect]:
         proposal.change,
     )
     letter = state.seal(message)
-    state.proposes[state.setting.me] = letter
+    state.proposals.proposes[state.setting.me] = letter
     return [state.post(letter), *_differing(state)]
 
 
@@ -69,11 +69,11 @@ def accept(state: State, letter: Letter[Propose]) -> list[Effect]:
     """Hold a peer's proposal."""
     if (wrong := fault(state, letter.sender, letter.message)) is not None:
         raise wrong
-    held = state.proposes.get(letter.sender)
+    held = state.proposals.proposes.get(letter.sender)
     if held is not None and held.digest != letter.digest and held.envelope == letter.envelope:
         digests = f"{held.digest.hex()[:16]} and {letter.digest.hex()[:16]}"
         raise two_statements(held, letter, digests)
-    state.proposes[letter.sender] = letter
+    state.proposals.proposes[letter.sender] = letter
     return _differing(state)
 
 
@@ -95,11 +95,11 @@ def fault(state: State, name: str, proposal: Propose) -> RemoteProtocolError | N
 def _differing(state: State) -> list[Effect]:
     """Stop when so many proposals differ from this peer's that no quorum can sum with it."""
     mine, me = state.proposal, state.setting.me
-    if mine is None or me not in state.proposes:
+    if mine is None or me not in state.proposals.proposes:
         return []
     errors = [
         error
-        for name, letter in state.proposes.items()
+        for name, letter in state.proposals.proposes.items()
         if name != me and (error := _difference(state, name, letter.message)) is not None
     ]
     return [Stop(errors[0])] if len(errors) > state.n - state.setting.roster.quorums.q else []
@@ -136,7 +136,7 @@ def first_difference(mine: bytes, theirs: bytes) -> tuple[str, str]:
 
 def clock_starts(state: State) -> bool:
     """A quorum of proposals is held and the clock of the phase has not been set."""
-    return "propose" not in state.due and len(state.proposes) >= state.setting.roster.quorums.q
+    return "propose" not in state.due and len(state.proposals.proposes) >= state.setting.roster.quorums.q
 
 
 def start_clock(state: State) -> list[Effect]:
@@ -148,23 +148,26 @@ def start_clock(state: State) -> list[Effect]:
 
 def phase_seconds(state: State) -> float:
     """The common deadline of the proposals that are held."""
-    proposed = [letter.message for letter in state.proposes.values()]
+    proposed = [letter.message for letter in state.proposals.proposes.values()]
     return common_deadline_ms(proposed, state.setting.roster, state.attempt) / 1000
 
 
 def half_time(state: State) -> bool:
     """Half of the phase is over without a U: what this peer holds goes to the coordinator, once."""
     other = state.coordinator != state.setting.me
-    waits = state.members is None and state.ballot is None and "passed on" not in state.due
+    waits = state.members is None and state.voting.ballot is None and "passed on" not in state.due
     return other and waits and state.past("half")
 
 
 def pass_on(state: State) -> list[Effect]:
     """So a coordinator cannot say that it never heard of a peer, and a cut link leaves nobody out."""
-    both = [name for name in state.names if name in state.acks and name in state.proposes]
-    state.passed_on = frozenset(both)
+    both = [name for name in state.names if name in state.proposals.acks and name in state.proposals.proposes]
+    state.proposals.passed_on = frozenset(both)
     state.due["passed on"] = state.now  # also when there was nothing: once is enough
-    held = Held(tuple(state.acks[name].wire for name in both), tuple(state.proposes[name].wire for name in both))
+    held = Held(
+        tuple(state.proposals.acks[name].wire for name in both),
+        tuple(state.proposals.proposes[name].wire for name in both),
+    )
     return [Send(state.coordinator, state.seal(held))] if both else []
 
 
@@ -180,15 +183,15 @@ def accept_held(state: State, letter: Letter[Held]) -> list[Effect]:
         raise MalformedMessage(peer=letter.sender, evidence=f"in what it passed on: {error}") from None
     for ack in acks:
         if _is_of_use(state, ack):
-            state.acks.setdefault(ack.sender, ack)
+            state.proposals.acks.setdefault(ack.sender, ack)
     for propose in proposes:
         if _is_of_use(state, propose) and fault(state, propose.sender, propose.message) is None:
-            state.proposes.setdefault(propose.sender, propose)
+            state.proposals.proposes.setdefault(propose.sender, propose)
     return []
 
 
 def _is_of_use(state: State, passed_on: Letter[Message]) -> bool:
     """It is of this attempt, by another peer, and by the process of it that dealt."""
-    bundle = state.bundles.get(passed_on.sender)
+    bundle = state.proposals.bundles.get(passed_on.sender)
     ended = bundle is not None and bundle.envelope.incarnation != passed_on.envelope.incarnation
     return same_attempt(passed_on, state.envelope) and passed_on.sender != state.setting.me and not ended

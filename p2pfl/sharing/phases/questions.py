@@ -30,13 +30,12 @@ def help_out(state: State, letter: Letter[Want]) -> list[Effect]:
         return []
     if message.what == VOTE:
         return _explain(state, letter)
-    known = state.asked_for.setdefault(letter.sender, set())
+    chunks = len(state.gathering.pieces) if state.gathering is not None else 0
+    known = state.voting.asked_for.setdefault(letter.sender, set())
     fresh = tuple(
         (author, index)
         for author, index in dict.fromkeys(message.lacking)
-        if (author, index) not in known
-        and author in state.survivors
-        and (index < len(state.pieces) or index in gather.SIGNED)
+        if (author, index) not in known and author in state.survivors and (index < chunks or index in gather.SIGNED)
     )
     known.update(fresh)
     return [*gather.help_out(state, letter.sender, fresh), *_hand_on(state, letter, fresh)]
@@ -45,7 +44,8 @@ def help_out(state: State, letter: Letter[Want]) -> list[Effect]:
 def _hand_on(state: State, letter: Letter[Want], lacking: tuple[tuple[str, int], ...]) -> list[Effect]:
     """An owner that lacks a member's chunk may have told everybody but that member, which so could never show it."""
     me, owner = state.setting.me, letter.sender
-    owned = {piece.index for piece in state.pieces if state.owners[piece.owner_position] == owner}
+    pieces = state.gathering.pieces if state.gathering is not None else ()
+    owned = {piece.index for piece in pieces if state.owners[piece.owner_position] == owner}
     authors = {author for author, index in lacking if index in owned} - {me, owner}
     return [Send(author, state.seal(Handed((letter.wire,)))) for author in sorted(authors)]
 
@@ -53,11 +53,11 @@ def _hand_on(state: State, letter: Letter[Want], lacking: tuple[tuple[str, int],
 def _explain(state: State, letter: Letter[Want]) -> list[Effect]:
     """Of what this peer's vote stands on, the READYs that the asker lacks; it is not decided yet what comes of it."""
     asker = letter.sender
-    if asker in state.explained:
+    if asker in state.voting.explained:
         return []
-    state.explained.add(asker)
+    state.voting.explained.add(asker)
     names = dict.fromkeys(name for name, _ in letter.message.lacking)
-    wires = tuple(state.readys[name].wire for name in names if name in state.readys)
+    wires = tuple(state.voting.readys[name].wire for name in names if name in state.voting.readys)
     effects: list[Effect] = [Send(asker, state.seal(Handed(wires)))] if wires else []
     # Who lacks no READY may stand in the attempt before: that is over, says its certificate.
     return effects if names or state.last_abandon is None else [*effects, Send(asker, state.last_abandon)]
@@ -65,9 +65,9 @@ def _explain(state: State, letter: Letter[Want]) -> list[Effect]:
 
 def certificate(state: State, asker: str) -> list[Effect]:
     """The attempt is decided: the certificate says all that a vote stood on, and the votes that the asker lacks."""
-    if state.certificate is None or asker in state.told:
+    if state.certificate is None or asker in state.voting.told:
         return []
-    state.told.add(asker)
+    state.voting.told.add(asker)
     return [Send(asker, state.certificate)]
 
 
@@ -76,7 +76,7 @@ def certificate(state: State, asker: str) -> list[Effect]:
 
 def beyond(state: State, voter: str, attempt: int) -> list[Effect]:
     """A peer has voted SURVIVORS in a later attempt than the one that this peer stands in."""
-    state.beyond[voter] = attempt
+    state.voting.beyond[voter] = attempt
     return wait(state)
 
 
@@ -98,15 +98,15 @@ def hopes(state: State) -> bool:
     Each such voter is asked once and given its time: c liars put a vote off by so much, and no longer.
     """
     able = [name for name in _voters(state) if _readys_lacking(state, name)]
-    return bool(able) and (any(not state.questioned.get(name) for name in able) or not state.past("vote"))
+    return bool(able) and (any(not state.voting.questioned.get(name) for name in able) or not state.past("vote"))
 
 
 def ask(state: State) -> list[Effect]:
     """Ask the voter that was asked least; another one if that brings nothing, ever more rarely."""
     voters = _voters(state)
-    voter = min(voters, key=lambda name: state.questioned.get(name, 0))
-    turn = state.questioned[voter] = state.questioned.get(voter, 0) + 1
-    attempt = state.beyond.get(voter, state.attempt)
+    voter = min(voters, key=lambda name: state.voting.questioned.get(name, 0))
+    turn = state.voting.questioned[voter] = state.voting.questioned.get(voter, 0) + 1
+    attempt = state.voting.beyond.get(voter, state.attempt)
     question = Want(VOTE, tuple((name, 0) for name in _readys_lacking(state, voter)))
     letter = seal(question, replace(state.envelope, attempt=attempt), state.setting.identity)
     return [Send(voter, letter), state.timer("vote", AGAIN_S * 2 ** (turn - 1))]
@@ -114,26 +114,30 @@ def ask(state: State) -> list[Effect]:
 
 def anew(state: State, peer: str) -> None:
     """A link is up: what was asked and told over the one before may be lost with a process."""
-    state.explained.discard(peer)
-    state.told.discard(peer)
-    state.questioned.pop(peer, None)
+    state.voting.explained.discard(peer)
+    state.voting.told.discard(peer)
+    state.voting.questioned.pop(peer, None)
 
 
 def _voters(state: State) -> list[str]:
     """Who voted SURVIVORS in this attempt or a later one, may be heard, and was not asked often enough."""
-    voted = {name for name, letter in state.ballots.items() if letter.message.survivors}
+    voted = {name for name, letter in state.voting.ballots.items() if letter.message.survivors}
     return [
         name
         for name in state.setting.others
-        if (name in voted or name in state.beyond)
+        if (name in voted or name in state.voting.beyond)
         and name not in state.others.down
-        and state.questioned.get(name, 0) < MOST_ASKED
+        and state.voting.questioned.get(name, 0) < MOST_ASKED
     ]
 
 
 def _readys_lacking(state: State, voter: str) -> tuple[str, ...]:
     """Those that this peer needs for its own vote, and that the voter says it has."""
-    vote = state.ballots[voter].message if voter in state.ballots and voter not in state.beyond else None
-    if vote is None or not state.inside or state.ballot is not None:
+    vote = (
+        state.voting.ballots[voter].message
+        if voter in state.voting.ballots and voter not in state.voting.beyond
+        else None
+    )
+    if vote is None or not state.inside or state.voting.ballot is not None:
         return ()
-    return tuple(name for name in vote.readys if name not in state.readys)
+    return tuple(name for name in vote.readys if name not in state.voting.readys)

@@ -6,6 +6,7 @@ disk, so that q−1 who acknowledged a bundle can open its self-mask under a cer
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from p2pfl import merkle
@@ -18,9 +19,10 @@ from p2pfl.sharing.certificate import check_order, same_attempt
 from p2pfl.sharing.digests import commitment, edge_commitment, share_leaf
 from p2pfl.sharing.events import Begin, Dealt, Effect, Noted, Receipted
 from p2pfl.sharing.graph import makes, outgoing
+from p2pfl.sharing.parts import Backup, Deal
 from p2pfl.sharing.phases import mask
 from p2pfl.sharing.snapshot import persist
-from p2pfl.sharing.state import Backup, Deal, State, two_statements
+from p2pfl.sharing.state import State, two_statements
 
 FIRST_ACK_S: Final = 2.0  # a quorum is held: so long the rest is waited for
 NEXT_ACK_S: Final = 0.25  # more has come: so long for still more, to send one Ack for all of it
@@ -33,7 +35,7 @@ def threshold(state: State) -> int:
 
 def deal(state: State, event: Begin | None = None) -> list[Effect]:
     """Draw this attempt's secrets and bind this peer to them. Durable before the first of them leaves."""
-    if state.deal is not None:
+    if state.unmasking.deal is not None:
         raise UnexpectedEvent(event="Begin", phase="SHARE", evidence="this attempt's secrets are drawn already")
     draw, names, me = state.setting.draw, state.names, state.setting.me
     mine = {names[j] for j in outgoing(names.index(me), len(names))}
@@ -53,44 +55,50 @@ def deal(state: State, event: Begin | None = None) -> list[Effect]:
         name: Share(bundle.wire, seeds[place], backups[place], salts[place], paths[place])
         for place, name in enumerate(names)
     }
-    state.deal = Deal(self_mask, nonce, bundle, edges, shares)
-    state.bundles[me] = bundle
+    state.unmasking.deal = Deal(self_mask, nonce, bundle)
+    state.masking = replace(state.masking, edges=edges, shares=shares)
+    state.proposals.bundles[me] = bundle
     here = names.index(me)
-    state.backups[me] = Backup(Secret(backups[here], "own backup share"), salts[here], bound[here], paths[here])
+    state.unmasking.backups[me] = Backup(
+        Secret(backups[here], "own backup share"), salts[here], bound[here], paths[here]
+    )
     return [persist(state, Dealt, (state.sums_item, None))]
 
 
 def send(state: State, event: Dealt) -> list[Effect]:
     """The secrets are durable: each peer gets its share."""
-    deal = state.deal
+    deal = state.unmasking.deal
     if deal is None:
         return []
-    state.dealt = True
+    state.proposals.dealt = True
     what = {"of": "bundle", "digest": deal.bundle.digest.hex()}
     bound = Noted("commitment", {"round": state.round, "attempt": state.attempt, **what})
-    return [bound, *(state.post(state.seal(deal.shares[name]), name) for name in state.setting.others), *_more(state)]
+    dealt = [state.post_share(state.seal(state.masking.shares[name]), name) for name in state.setting.others]
+    return [bound, *dealt, *_more(state)]
 
 
 def accept(state: State, letter: Letter[Share]) -> list[Effect]:
     """Check a share against its dealer's bundle and hold it."""
     share, dealer = letter.message, letter.sender
     bundle = _bundle_of(state, letter)
-    held = state.bundles.get(dealer)
-    if held is not None and held.digest == bundle.digest and (share.edge == b"" or dealer in state.received):
+    held = state.proposals.bundles.get(dealer)
+    if held is not None and held.digest == bundle.digest and (share.edge == b"" or dealer in state.masking.received):
         return []
     if held is not None and held.digest != bundle.digest:
         if held.envelope == bundle.envelope:
             digests = f"{held.digest.hex()[:16]} and {bundle.digest.hex()[:16]}"
             raise two_statements(held, bundle, digests)
         # The dealer died before it accepted a U, and dealt anew: what its first process said counts no more.
-        state.acks.pop(dealer, None)
-        state.proposes.pop(dealer, None)
-        state.received.pop(dealer, None)
-    state.bundles[dealer] = bundle
+        state.proposals.acks.pop(dealer, None)
+        state.proposals.proposes.pop(dealer, None)
+        state.masking.received.pop(dealer, None)
+    state.proposals.bundles[dealer] = bundle
     bound = edge_commitment(share.salt, share.edge)
-    state.backups[dealer] = Backup(Secret(share.backup, f"share of {dealer}'s mask"), share.salt, bound, share.path)
+    state.unmasking.backups[dealer] = Backup(
+        Secret(share.backup, f"share of {dealer}'s mask"), share.salt, bound, share.path
+    )
     if share.edge:
-        state.received[dealer] = Secret(share.edge, f"edge seed {dealer}→{state.setting.me}")
+        state.masking.received[dealer] = Secret(share.edge, f"edge seed {dealer}→{state.setting.me}")
     return _more(state)
 
 
@@ -116,50 +124,54 @@ def _bundle_of(state: State, letter: Letter[Share]) -> Letter[Bundle]:
 
 def _more(state: State) -> list[Effect]:
     """One more bundle is held: from a quorum on, the next Ack has its time."""
-    state.fresh = True
+    state.proposals.fresh = True
     if len(_held(state)) < state.setting.roster.quorums.q:
         return []
-    return [state.timer("ack", NEXT_ACK_S if state.acknowledged else FIRST_ACK_S)]
+    return [state.timer("ack", NEXT_ACK_S if state.proposals.acknowledged else FIRST_ACK_S)]
 
 
 def has_seed(state: State, dealer: str) -> bool:
     """The edge seed that `dealer` owes this peer, if it owes one, has come to this process: no disk holds seeds."""
-    if dealer == state.setting.me or dealer in state.received:
+    if dealer == state.setting.me or dealer in state.masking.received:
         return True
     return not makes(state.names.index(dealer), state.names.index(state.setting.me), state.n)
 
 
 def _held(state: State) -> frozenset[bytes]:
-    return frozenset(bundle.digest for name, bundle in state.bundles.items() if has_seed(state, name))
+    return frozenset(bundle.digest for name, bundle in state.proposals.bundles.items() if has_seed(state, name))
 
 
 def may_acknowledge(state: State) -> bool:
     """There is something new to acknowledge, and no reason to wait for more of it."""
-    if not (state.fresh and state.dealt) or state.members is not None or state.ballot is not None:
+    if (
+        not (state.proposals.fresh and state.proposals.dealt)
+        or state.members is not None
+        or state.voting.ballot is not None
+    ):
         return False
     if "ack" not in state.due:
         return False
     if not state.past("ack") and any(_is_awaited(state, name) for name in state.names):
         return False  # asked after every letter: the digests of all bundles only once nobody is waited for
-    return _held(state) != state.acknowledged
+    return _held(state) != state.proposals.acknowledged
 
 
 def _is_awaited(state: State, name: str) -> bool:
-    return name not in state.others.down and (name not in state.bundles or not has_seed(state, name))
+    return name not in state.others.down and (name not in state.proposals.bundles or not has_seed(state, name))
 
 
 def receipt(state: State) -> list[Effect]:
     """Make what is acknowledged durable first: the others may come to depend on it."""
-    state.acknowledged, state.fresh = _held(state), False
+    state.proposals.acknowledged, state.proposals.fresh = _held(state), False
     return [persist(state, Receipted)]
 
 
 def acknowledge(state: State, event: Receipted) -> list[Effect]:
     """Say to all which bundles this peer holds. A later Ack, of more, takes the place of this one."""
     state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, Ack)]
-    held = [name for name in state.names if name in state.bundles and has_seed(state, name)]
-    ack = state.seal(Ack(tuple((name, state.bundles[name].digest) for name in held)))
-    state.acks[state.setting.me] = ack
+    held = [name for name in state.names if name in state.proposals.bundles and has_seed(state, name)]
+    ack = state.seal(Ack(tuple((name, state.proposals.bundles[name].digest) for name in held)))
+    state.proposals.acks[state.setting.me] = ack
     return [state.post(ack), *(mask.ahead(state) if len(held) == state.n else [])]
 
 
@@ -167,5 +179,5 @@ def accept_ack(state: State, letter: Letter[Ack]) -> list[Effect]:
     """Hold a peer's acknowledgement. A later one replaces it: an Ack may grow."""
     if same_attempt(letter, state.envelope):
         check_order(letter.message, state.setting.roster)
-        state.acks[letter.sender] = letter
+        state.proposals.acks[letter.sender] = letter
     return []

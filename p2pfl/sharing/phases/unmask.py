@@ -33,8 +33,8 @@ def reveal(state: State, event: CertificateStored) -> list[Effect]:
     if state.certificate is not None:
         state.outbox.append(Send(None, state.certificate))
     if seed is not None:
-        state.reveals[me] = seed
-        effects.append(state.post(state.seal(Reveal(((me, seed.reveal()),)))))
+        state.sum.reveals[me] = seed
+        effects.append(state.post_opened(state.seal(Reveal(((me, seed.reveal()),)))))
     seconds = members.message.deadline_ms / 1000
     steps = {"backup": seconds / 4, "fetch": seconds / 2, "leave": seconds + LEAVE_S}
     return [*effects, *(state.timer(what, after) for what, after in steps.items())]
@@ -44,13 +44,13 @@ def accept(state: State, letter: Letter[Reveal]) -> list[Effect]:
     """Hold seeds that are the ones that U's bundles committed to, whoever sends them."""
     found = {}
     for name, seed in letter.message.seeds:
-        bundle = state.bundles[name].message if name in state.survivors else None
+        bundle = state.proposals.bundles[name].message if name in state.survivors else None
         if bundle is None or bundle.self_mask != commitment("self-mask", seed):
             evidence = f"the one of {name}, round {state.round}"
             raise SeedRejected(peer=letter.sender, message="self-mask seed", evidence=evidence)
         found[name] = Secret(seed, f"self-mask seed of {name}")
     for name, opened in found.items():
-        state.reveals.setdefault(name, opened)
+        state.sum.reveals.setdefault(name, opened)
     return []
 
 
@@ -63,15 +63,15 @@ def backups_due(state: State) -> bool:
 
 
 def _to_back_up(state: State) -> list[str]:
-    lacking = [name for name in state.survivors if name not in state.reveals and name not in state.backed_up]
-    return [name for name in lacking if name in state.backups]
+    lacking = [name for name in state.survivors if name not in state.sum.reveals and name not in state.sum.backed_up]
+    return [name for name in lacking if name in state.unmasking.backups]
 
 
 def back_up(state: State) -> list[Effect]:
     """Broadcast this peer's shares of the seeds that have not come."""
     names = _to_back_up(state)
     shares = {name: disclosure.share_to_reveal(state, name) for name in names}
-    state.backed_up |= frozenset(names)
+    state.sum.backed_up |= frozenset(names)
     rows = tuple(
         (name, one.share.reveal(), one.salt, one.edge, one.path) for name, one in shares.items() if one is not None
     )
@@ -79,9 +79,9 @@ def back_up(state: State) -> list[Effect]:
         return []
     letter = state.seal(BackupShare(rows))
     for name, share, *_ in rows:
-        state.pieced.setdefault(name, {})[state.setting.me] = share
-        state.shown_shares.setdefault(name, {})[state.setting.me] = letter
-    return [state.post(letter), *_tell_outside(state)]
+        state.unmasking.pieced.setdefault(name, {})[state.setting.me] = share
+        state.unmasking.shown_shares.setdefault(name, {})[state.setting.me] = letter
+    return [state.post_opened(letter), *_tell_outside(state)]
 
 
 def _tell_outside(state: State) -> list[Effect]:
@@ -92,8 +92,8 @@ def _tell_outside(state: State) -> list[Effect]:
     certificate, first = state.certificate, state.survivors[: state.setting.roster.quorums.c + 1]
     if certificate is None or state.setting.me not in first:
         return []
-    names = [name for name in state.names if name not in state.survivors and name not in state.told]
-    state.told.update(names)
+    names = [name for name in state.names if name not in state.survivors and name not in state.voting.told]
+    state.voting.told.update(names)
     return [Send(name, certificate) for name in names]
 
 
@@ -102,16 +102,16 @@ def accept_shares(state: State, letter: Letter[BackupShare]) -> list[Effect]:
     message = letter.message
     place = state.names.index(letter.sender)
     for name, share, salt, edge, path in message.shares:
-        bundle = state.bundles[name].message if name in state.survivors else None
+        bundle = state.proposals.bundles[name].message if name in state.survivors else None
         shown = share_leaf(salt, edge, share)
         if bundle is None or not merkle.includes(bundle.shares, shown, place, state.n, path):
             raise BackupRejected(peer=letter.sender, evidence=f"its share of {name}'s seed is not under the root")
-        state.pieced.setdefault(name, {})[letter.sender] = share
-        state.shown_shares.setdefault(name, {})[letter.sender] = letter
-    known = [name for name, *_ in message.shares if name in state.reveals]
+        state.unmasking.pieced.setdefault(name, {})[letter.sender] = share
+        state.unmasking.shown_shares.setdefault(name, {})[letter.sender] = letter
+    known = [name for name, *_ in message.shares if name in state.sum.reveals]
     if not known:
         return []
-    seeds = tuple((name, state.reveals[name].reveal()) for name in known)
+    seeds = tuple((name, state.sum.reveals[name].reveal()) for name in known)
     return [Send(letter.sender, state.seal(Reveal(seeds)))]
 
 
@@ -126,7 +126,9 @@ def _combinable(state: State) -> str:
         (
             name
             for name in state.survivors
-            if name not in state.reveals and name not in state.misdealt and len(state.pieced.get(name, {})) >= enough
+            if name not in state.sum.reveals
+            and name not in state.sum.misdealt
+            and len(state.unmasking.pieced.get(name, {})) >= enough
         ),
         "",
     )
@@ -135,18 +137,18 @@ def _combinable(state: State) -> str:
 def combine(state: State) -> list[Effect]:
     """Open a silent member's seed from its shares, and tell it to all. Raises SeedRejected when its dealer lied."""
     name = _combinable(state)
-    chosen = sorted(state.pieced[name], key=state.names.index)[: threshold(state)]
-    seed = shamir.combine({state.names.index(holder): state.pieced[name][holder] for holder in chosen})
-    bundle = state.bundles[name]
+    chosen = sorted(state.unmasking.pieced[name], key=state.names.index)[: threshold(state)]
+    seed = shamir.combine({state.names.index(holder): state.unmasking.pieced[name][holder] for holder in chosen})
+    bundle = state.proposals.bundles[name]
     if bundle.message.self_mask != commitment("self-mask", seed):
         # Each share is under the root that the dealer signed: it dealt shares of something else.
-        state.misdealt.add(name)
-        held = state.shown_shares.get(name, {})
+        state.sum.misdealt.add(name)
+        held = state.unmasking.shown_shares.get(name, {})
         proof = (bundle, *(held[holder] for holder in chosen if holder in held))
         evidence = f"{len(chosen)} of its backup shares open something else, round {state.round}"
         raise SeedRejected(peer=name, message="self-mask seed", evidence=evidence, proof=proof)
-    state.reveals[name] = Secret(seed, f"self-mask seed of {name}")
-    return [state.post(state.seal(Reveal(((name, seed),))))]
+    state.sum.reveals[name] = Secret(seed, f"self-mask seed of {name}")
+    return [state.post_opened(state.seal(Reveal(((name, seed),))))]
 
 
 # ── the sum ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,16 +156,16 @@ def combine(state: State) -> list[Effect]:
 
 def opened(state: State) -> bool:
     """Every b_i of U is held, and so are the masked sums."""
-    everyone = state.certificate is not None and all(name in state.reveals for name in state.survivors)
-    return bool(state.masked) and everyone and not state.total
+    everyone = state.certificate is not None and all(name in state.sum.reveals for name in state.survivors)
+    return bool(state.sum.masked) and everyone and not state.sum.total
 
 
 def compute(state: State) -> list[Effect]:
     """Σx = Y − Σ PRG(b_i) over all of U."""
     # Y becomes Σx where it lies: no letter is sent from there. What was read from the disk cannot be written to.
-    masked, state.masked = state.masked, ()
+    masked, state.sum.masked = state.sum.masked, ()
     own = [one.words if one.words.flags.writeable else None for one in masked]
-    state.total = tuple(
+    state.sum.total = tuple(
         Vector(one.bits, unmask(one.words, _self_keys(state, segment), field=FIELDS[one.bits], out=own[segment]))
         for segment, one in enumerate(masked)
     )
@@ -172,10 +174,10 @@ def compute(state: State) -> list[Effect]:
 
 def masked_again(state: State) -> tuple[Vector, ...]:
     """Y, from Σx and the seeds: for a peer that has the certificate, and nothing else to check a sum against."""
-    if state.masked or not state.total or any(name not in state.reveals for name in state.survivors):
-        return state.masked
+    if state.sum.masked or not state.sum.total or any(name not in state.sum.reveals for name in state.survivors):
+        return state.sum.masked
     again = []
-    for segment, one in enumerate(state.total):
+    for segment, one in enumerate(state.sum.total):
         field = FIELDS[one.bits]
         minus = unmask(field.zeros(one.words.size), _self_keys(state, segment), field=field)
         again.append(Vector(one.bits, field.subtract(one.words, minus)))
@@ -197,7 +199,7 @@ def apply(state: State) -> list[Effect]:
             state.attempt_digest,
             supports,
             state.survivors,
-            state.total,
+            state.sum.total,
             any_of.configuration,
         )
     ]
@@ -208,5 +210,5 @@ def _self_keys(state: State, segment: int) -> list[Secret]:
     for name in state.survivors:
         place = state.names.index(name)
         context = prg.context(setting.run, setting.roster.epoch, state.round, state.attempt, (place, place), segment)
-        keys.append(prg.stream_key(state.reveals[name], "prg/self", context))
+        keys.append(prg.stream_key(state.sum.reveals[name], "prg/self", context))
     return keys

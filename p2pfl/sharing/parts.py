@@ -1,0 +1,187 @@
+"""The parts of an attempt's state, in the order of its phases. Dicts are by peer name unless said otherwise.
+
+A part holds what letters may bring at any time, and is there from the start; `Gathering` has the shape of the words, so
+it is there from MASK on. Secrets lie in two parts, and nowhere else but in the letters that these keep: `Masking` hides
+what this peer sends, `Unmasking` opens it. To destroy a part's secrets is to put an empty one in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from p2pfl.keys import Secret
+from p2pfl.messages import (
+    Ack,
+    BackupShare,
+    Ballot,
+    Bundle,
+    Confirm,
+    Leave,
+    Letter,
+    Members,
+    Nonce,
+    Opened,
+    Propose,
+    Ready,
+    Root,
+    Share,
+    SumDigest,
+    Tags,
+    Total,
+)
+from p2pfl.sharing.chunks import ChunkSpan
+from p2pfl.sharing.events import Send, Vector, Words
+
+# ── SHARE and PROPOSE ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Proposals:
+    """Who dealt, acknowledged and proposed what: of this U is made."""
+
+    bundles: dict[str, Letter[Bundle]] = field(default_factory=dict)
+    acks: dict[str, Letter[Ack]] = field(default_factory=dict)
+    proposes: dict[str, Letter[Propose]] = field(default_factory=dict)
+    dealt: bool = False  # this peer's shares have left
+    fresh: bool = False  # something has come since that may have to be acknowledged
+    acknowledged: frozenset[bytes] = frozenset()  # digests of the bundles in this peer's last Ack
+    passed_on: frozenset[str] = frozenset()  # peers whose Ack and proposal the coordinator was shown at half-time
+    refused: str = ""  # why this peer does not accept the coordinator's U
+    declined: Letter[Members] | None = None  # that U
+    early: bool = False  # it came before half-time, and may be what its coordinator saw
+    returned: set[str] = field(default_factory=set)  # members that are new processes since they dealt
+
+
+@dataclass
+class Masking:
+    """What masks this peer's words, and the masked words. Destroyed at its vote to give up, and by a certificate."""
+
+    edges: dict[str, Secret] = field(default_factory=dict)  # seeds of outgoing edges; empty after a restart
+    shares: dict[str, Share] = field(default_factory=dict)  # what this peer deals
+    sent: list[Send] = field(default_factory=list)  # shares, to repeat to a peer that comes back as a new process
+    received: dict[str, Secret] = field(default_factory=dict)  # seeds of incoming edges, by dealer
+    ahead: tuple[Vector, ...] = ()  # masks that were expanded before U was known
+    ahead_with: dict[str, bytes] = field(default_factory=dict)  # peers whose edges are in them: their bundles' digests
+    mine: tuple[Vector, ...] = ()  # y of this peer
+    contributed: dict[int, dict[str, Words]] = field(default_factory=dict)  # by chunk owned here, by author
+    unchecked: set[tuple[str, int]] = field(default_factory=set)  # (author, chunk) of those that came before their root
+
+
+# ── MASK and GATHER ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Gathering:
+    """The masked sum Y, chunk by chunk, and what verifies it; laid out once the shape of the words is known."""
+
+    segments: tuple[tuple[int, int], ...]  # (bits, words) of each
+    pieces: tuple[ChunkSpan, ...]
+    roots: dict[str, Letter[Root]] = field(default_factory=dict)
+    sum_digests: dict[int, Letter[SumDigest]] = field(default_factory=dict)  # by chunk
+    nonces: dict[str, Letter[Nonce]] = field(default_factory=dict)
+    challenge: bytes = b""
+    tags: dict[str, Letter[Tags]] = field(default_factory=dict)
+    words: tuple[Vector, ...] = ()  # Y, as far as it has come
+    sums: dict[int, Words] = field(default_factory=dict)  # by chunk: those that have come, where they lie in Y
+    false: dict[int, dict[str, Letter[Opened]]] = field(default_factory=dict)  # by chunk that fails, by author
+    compared: bool = False  # sums and tags were compared, once
+    checked: bool = False  # they agree
+    judged: set[int] = field(default_factory=set)  # false chunks of which a liar was named
+    claims: dict[str, set[tuple[str, int]]] = field(default_factory=dict)  # by owner: (author, chunk) that it lacks
+    shown: set[tuple[str, int]] = field(default_factory=set)  # of those, what its author has shown to all
+
+
+# ── BALLOT and LEAVE ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Voting:
+    """READYs and ballots, and what peers asked one another about them."""
+
+    ready: Letter[Ready] | None = None  # this peer's own
+    readys: dict[str, Letter[Ready]] = field(default_factory=dict)
+    ballot: Letter[Ballot] | None = None  # this peer's own
+    ballots: dict[str, Letter[Ballot]] = field(default_factory=dict)
+    beyond: dict[str, int] = field(default_factory=dict)  # by voter for SURVIVORS in a later attempt: that attempt
+    questioned: dict[str, int] = field(default_factory=dict)  # how often each voter was asked what its vote stands on
+    explained: set[str] = field(default_factory=set)  # peers that have asked that, and were answered
+    told: set[str] = field(default_factory=set)  # peers that were answered with the certificate
+    asked_for: dict[str, set[tuple[str, int]]] = field(default_factory=dict)  # by asker: (author, chunk) it lacks
+
+
+@dataclass
+class Leaving:
+    """How the round is left behind. The one part that all attempts of a round share."""
+
+    left: bool = False  # q peers went on without this round's sum
+    leave: Letter[Leave] | None = None  # this peer's own
+    leaves: dict[str, Letter[Leave]] = field(default_factory=dict)
+    grounds: tuple[bytes, ...] = ()  # LEAVEs of the round before: they say who may be left out alive
+    slot: int | None = None  # once it is left behind: where on the disk it lies
+
+
+# ── UNMASK and CONFIRM ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Backup:
+    """This peer's Shamir share of one dealer's self-mask seed, and what shows that it is under the bundle's root."""
+
+    share: Secret
+    salt: bytes
+    edge: bytes  # commitment to the edge seed, which never leaves the two ends of its edge
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Deal:
+    """The secrets of one attempt that this peer's bundle binds it to, and that outlive its masking."""
+
+    self_mask: Secret
+    nonce: Secret
+    bundle: Letter[Bundle]
+
+
+@dataclass
+class Unmasking:
+    """What opens self-masks under a certificate. Destroyed once the round is final."""
+
+    deal: Deal | None = None
+    backups: dict[str, Backup] = field(default_factory=dict)  # by dealer
+    pieced: dict[str, dict[str, bytes]] = field(default_factory=dict)  # by dealer, by holder: shares of its seed
+    shown_shares: dict[str, dict[str, Letter[BackupShare]]] = field(default_factory=dict)  # the letters that held them
+    sent: list[Send] = field(default_factory=list)  # seeds and shares, to repeat to a peer that comes back
+
+    def of_members(self, survivors: Sequence[str], me: str) -> Unmasking:
+        """What of it a certificate of this U lets live: of a bundle outside of U nothing may ever be opened."""
+        backups = {name: backup for name, backup in self.backups.items() if name in survivors}
+        return Unmasking(self.deal if me in survivors else None, backups)
+
+
+@dataclass
+class Sum:
+    """The masked sum Y, the seeds that were opened, and the sum Σx; or its parts, as another peer sends them."""
+
+    masked: tuple[Vector, ...] = ()
+    stored: bool = False  # Y is on the disk
+    reveals: dict[str, Secret] = field(default_factory=dict)  # opened self-mask seeds of U
+    misdealt: set[str] = field(default_factory=set)  # dealers whose shares open something else
+    backed_up: frozenset[str] = frozenset()  # dealers whose share this peer has broadcast
+    total: tuple[Vector, ...] = ()
+    wanted: str = ""  # the peer that was asked for the sum
+    asked: int = 0  # peers that were asked
+    parts: list[tuple[Total, Words]] = field(default_factory=list)  # of a fetched sum, in order
+
+
+@dataclass
+class Confirming:
+    """The record of the round, and the signatures that make it final."""
+
+    record: bytes = b""
+    signed: bool = False  # this peer is bound to the record
+    confirms: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)  # record, cosignature
+    confirm_letters: dict[str, Letter[Confirm]] = field(default_factory=dict)
+    asked_confirms: int = 0  # times
+    settled: set[str] = field(default_factory=set)  # peers in whose ledgers the round is
+    served: dict[str, float] = field(default_factory=dict)  # when each was last given the sum
