@@ -1,10 +1,10 @@
 """Who is at the other end: 30-day leaves from the identity, anchors from bare keys, the one TLS context.
 
-`peers.yaml` pins 32-byte Ed25519 keys and nothing else. From each key every site builds the same *anchor*, a CA
-certificate that holds the key and whose subject is the key's hash; its own signature is noise, because OpenSSL takes
-an anchor as given and never checks it. A site's identity signs a *leaf* over a throw-away key pair, and the leaf is
-what TLS shows. The peer **is** the roster key whose signature the leaf bears (`signer_of`); names inside the leaf
-are claims, and one that does not fit its signer ends the link.
+`peers.yaml` pins 32-byte Ed25519 keys and nothing else. From each key every site builds the same *anchor*: a CA
+certificate that holds the key and whose subject is the key's hash. Its own signature is noise, because OpenSSL takes
+an anchor as given and never checks it. A site's identity signs a *leaf* over a throw-away key pair, and TLS shows the
+leaf. The peer **is** the roster key whose signature the leaf bears (`signer_of`). Names inside the leaf are claims,
+and one that does not fit its signer ends the link.
 
 What must never be added here: a second way to build a context, a flag that weakens this one, session tickets.
 """
@@ -34,24 +34,24 @@ from p2pfl.mesh.tls_errors import printable
 from p2pfl.roster import Member, Roster
 
 ALPN: Final = "p2pfl/1"
-RELAY_ALPN: Final = "p2pfl-relay/1"  # to be carried on to a third site
+RELAY_ALPN: Final = "p2pfl-relay/1"  # of a connection that is to be carried to a third site
 LEAF_DAYS: Final = 30
-BACKDATED_HOURS: Final = 24  # a clock that is a little behind still takes a fresh leaf
+BACKDATED_HOURS: Final = 24  # so that a site whose clock is behind accepts a fresh leaf
 RENEW_AFTER_S: Final = 10 * 86400.0
 DAY_S: Final = 86400.0
-MOST_CLAIMED: Final = 100  # characters of what a leaf says, in an error
+MOST_CLAIMED: Final = 100  # characters of a leaf's claims that an error shows
 
-# Signs the anchors. Nobody checks that signature, so its key is public on purpose.
+# Signs the anchors. Nothing checks that signature, so the key is public on purpose.
 _NOISE: Final = Ed25519PrivateKey.from_private_bytes(bytes(32))
 
 
 class MalformedLeaf(ValueError):
-    """A certificate that cannot be read, though OpenSSL took it: a member signs what it likes. The text is evidence."""
+    """A certificate that OpenSSL accepts and this parser cannot read: members sign anything. The text is evidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A certificate (PEM), its throw-away private key (PKCS#8 PEM), and when it ends, in Unix seconds."""
+    """A certificate (PEM) and its throw-away private key (PKCS#8 PEM); times are in Unix seconds."""
 
     certificate: bytes
     key: Secret
@@ -61,7 +61,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Contexts:
-    """One immutable generation of TLS settings: connections wrapped with it keep it, later ones may get another."""
+    """One immutable generation of TLS settings. A connection keeps its own; later ones may get another."""
 
     accepting: ssl.SSLContext
     dialing: ssl.SSLContext
@@ -125,7 +125,7 @@ def issue(identity: Identity, name: str, wall: float) -> Leaf:
 def signer_of(certificate: bytes, roster: Roster) -> tuple[Member | None, str]:
     """The member whose key signed this leaf (DER), or None; and the name that the leaf claims.
 
-    Only the signature decides. The issuer's name says which key to try first. Raises MalformedLeaf.
+    Only the signature decides; the issuer's name says which key to try first. Raises MalformedLeaf.
     """
     with _readable():
         leaf = x509.load_der_x509_certificate(certificate)
@@ -142,14 +142,14 @@ def signer_of(certificate: bytes, roster: Roster) -> tuple[Member | None, str]:
 
 
 def expiry_of(certificate: bytes) -> float:
-    """When a leaf (DER) ends, in Unix seconds. Raises MalformedLeaf."""
+    """The end of a leaf's validity (DER), in Unix seconds. Raises MalformedLeaf."""
     with _readable():
         return x509.load_der_x509_certificate(certificate).not_valid_after_utc.timestamp()
 
 
 @contextlib.contextmanager
 def _readable() -> Iterator[None]:
-    """The parser reads each part when it is asked for, and has an exception of its own for many of them."""
+    """Turn any exception into MalformedLeaf: the parser decodes lazily, and raises its own kind for many fields."""
     try:
         yield
     except Exception as error:
@@ -159,9 +159,8 @@ def _readable() -> Iterator[None]:
 def build_context(leaf: Leaf, roster: Roster, *, accepting: bool, protocol: str = ALPN) -> ssl.SSLContext:
     """The one TLS context of this program: mutual TLS 1.3, anchors from the roster, no tickets, no SNI, one ALPN.
 
-    Who accepts takes p2pfl/1 and p2pfl-relay/1; who dials offers `protocol` alone.
-
-    The key-exchange groups stay OpenSSL's own default, hybrid post-quantum where it has it.
+    The accepting end takes p2pfl/1 and p2pfl-relay/1; the dialling end offers `protocol` alone. The key-exchange groups
+    are OpenSSL's default: hybrid post-quantum where it has it.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if accepting else ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # names are claims; signer_of() decides
@@ -179,7 +178,7 @@ def build_context(leaf: Leaf, roster: Roster, *, accepting: bool, protocol: str 
 
 
 class Credentials:
-    """Hands out the current contexts; they renew themselves when the leaf is ten days old."""
+    """The current contexts of this site; renewed when the leaf is ten days old."""
 
     def __init__(self, identity: Identity, name: str, roster: Roster, clocks: Clocks) -> None:
         self._identity = identity
@@ -189,10 +188,10 @@ class Credentials:
         self._current: Contexts | None = None
 
     def current(self) -> Contexts:
-        """The contexts for a connection that begins now. An older generation is never changed, only left behind."""
+        """The contexts for a connection that begins now. An older generation is never changed, only replaced."""
         now = self._clocks.wall()
         held = self._current
-        # A clock set back must not leave us with a leaf from the future.
+        # A clock that is set back must not leave this site with a leaf from the future.
         if held is None or not 0.0 <= now - held.leaf.issued <= RENEW_AFTER_S:
             leaf = issue(self._identity, self._name, now)
             accepting = build_context(leaf, self._roster, accepting=True)
@@ -218,7 +217,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 @contextlib.contextmanager
 def _as_file(leaf: Leaf) -> Iterator[tuple[str, bytes | None]]:
-    """A path from which OpenSSL reads certificate and key: memory where the system has memfd, else encrypted."""
+    """A path from which OpenSSL reads certificate and key: in memory where the system has memfd, else encrypted."""
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
         descriptor = os.memfd_create("leaf", os.MFD_CLOEXEC)
         try:

@@ -1,14 +1,14 @@
-"""NO_PROXY: which addresses are reached directly, though there is a proxy. Pure; a name is compared, never looked up.
+"""NO_PROXY: the addresses that are reached directly despite a proxy. Pure; names are compared, never resolved.
 
-A list, parted by commas or blanks, of
+A list, separated by commas or blanks, of
     *                     everything
     10.1.2.3  fd00::7     an IP address; an IPv6 one may stand in brackets
     10.0.0.0/8  fd00::/8  the addresses of a network
     mayo.example          that name, and every name below it
     .mayo.example         every name below it, and not itself; *.mayo.example is the same
-and each but a network may end in :PORT, which means that port alone. Capitals and a dot at a name's end do not count.
-There is no standard; these are the rules that Go's programs have (golang.org/x/net/http/httpproxy), which a hospital's
-machines mostly follow already, but for loopback: what is not listed is not passed by.
+Every entry but a network may end in :PORT, which restricts it to that port. Case and a dot at a name's end do not
+count. There is no standard. These are the rules of Go's programs (golang.org/x/net/http/httpproxy), which a hospital's
+machines mostly follow already; unlike there, loopback goes through the proxy unless it is listed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 
 from p2pfl.roster import Address
 
-VARIABLES: Final = ("NO_PROXY", "no_proxy")  # the first that says something counts
+VARIABLES: Final = ("NO_PROXY", "no_proxy")  # the first that is not empty counts
 _NAME: Final = re.compile(r"(\*?\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -30,7 +30,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class NoProxyEntry:
-    """One entry: as it was written, and what it means: a network, or a name ("*": every), and a port or all of them."""
+    """One entry as it was written, and its meaning: a network, or a name ("*": any), and one port or all of them."""
 
     text: str
     network: Network | None
@@ -39,8 +39,8 @@ class NoProxyEntry:
 
     @classmethod
     def parse(cls, text: str) -> NoProxyEntry:
-        """Raises ValueError for what means nothing."""
-        host, port = _parted(text)
+        """Raises ValueError for an entry that means nothing."""
+        host, port = _split_port(text)
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         network = _network(bare)
         if network is not None and "/" in bare and port is not None:
@@ -53,7 +53,7 @@ class NoProxyEntry:
         return cls(text, None, name.removeprefix("*") if name.startswith("*.") else name, port)
 
     def matches(self, host: str, ips: Collection[IP], port: int) -> bool:
-        """host: a name in small letters without a dot at its end; ips: what it is where it is no name, else nothing."""
+        """host: in lower case, without a dot at its end; ips: the addresses that it is, none where it is a name."""
         if self.port not in (None, port):
             return False
         if self.network is not None:
@@ -69,7 +69,7 @@ class NoProxyEntry:
 
 @dataclass(frozen=True, slots=True)
 class NoProxy:
-    """The entries in their order; `ignored`: those that mean nothing here. `variable` is where they stood."""
+    """The entries in their order; `ignored`: those that mean nothing here; `variable`: where they were found."""
 
     entries: tuple[NoProxyEntry, ...] = ()
     ignored: tuple[str, ...] = ()
@@ -77,7 +77,7 @@ class NoProxy:
 
     @classmethod
     def parse(cls, text: str, variable: str = VARIABLES[0]) -> NoProxy:
-        """Never raises: the variable is all programs', and what one of them wrote there must not stop another."""
+        """Never raises: programs share the variable, and an entry meant for one must not stop another."""
         entries, ignored = [], []
         for one in re.split(r"[\s,]+", text.strip(" \t\r\n,")):
             try:
@@ -89,21 +89,21 @@ class NoProxy:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> NoProxy:
-        """What NO_PROXY says, or else no_proxy."""
+        """The list in NO_PROXY, or else in no_proxy."""
         for variable in VARIABLES:
             if environment.get(variable, "").strip():
                 return cls.parse(environment[variable], variable)
         return cls()
 
     def entry_for(self, address: Address) -> str | None:
-        """The first entry that fits `address`, as it was written; None: it is reached through the proxy."""
+        """The first entry that matches `address`, as it was written; None: go through the proxy."""
         host = address.host.lower().removesuffix(".")
         ips = _ips(host)
         return next((one.text for one in self.entries if one.matches(host, ips, address.port)), None)
 
 
-def _parted(text: str) -> tuple[str, int | None]:
-    """What stands before a port, and the port. An IPv6 address has one only where it stands in brackets."""
+def _split_port(text: str) -> tuple[str, int | None]:
+    """(host, port). An IPv6 address has a port only where it stands in brackets."""
     host, colon, port = text.rpartition(":")
     bare = ":" in host and not (host.startswith("[") and host.endswith("]"))
     if not colon or bare or text.endswith("]"):
@@ -114,7 +114,7 @@ def _parted(text: str) -> tuple[str, int | None]:
 
 
 def _is_name(text: str) -> bool:
-    """A last label of digits alone is a part of an address that is none (RFC 3696 §2)."""
+    """A last label of digits alone belongs to a malformed address, not to a name (RFC 3696 §2)."""
     return len(text) < 256 and bool(_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()
 
 
@@ -130,7 +130,7 @@ def _network(text: str) -> Network | None:
 
 
 def _ips(host: str) -> list[IP]:
-    """The address that `host` is, and with it the IPv4 one that it stands for; nothing where it is a name."""
+    """The address that `host` is, and the IPv4 address that it maps; none where it is a name."""
     try:
         ip = ipaddress.ip_address(host)
     except ValueError:

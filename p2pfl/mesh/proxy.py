@@ -1,7 +1,7 @@
-"""Out through the hospital's own HTTP proxy: CONNECT (RFC 9110 §9.3.6), and what it answers, as a named error.
+"""Out through the hospital's own HTTP proxy: CONNECT (RFC 9110 §9.3.6), and its refusals as named errors.
 
-The proxy sees the name and port that are asked for and TLS records; it resolves the names. It may ask for a name and a
-password (Basic, RFC 7617): they come from the environment or from a file that only the owner can read, never from argv.
+The proxy sees the requested name and port, and TLS records; it resolves the names. It may ask for a name and password
+(Basic, RFC 7617), which come from the environment or from a file that only its owner can read, never from argv.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([^\r\n]*))?\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Where the proxy listens, `name:password` if it wants them, and which addresses are reached without it."""
+    """The proxy's address, `name:password` if it wants them, and the addresses that are reached without it."""
 
     address: Address
     credentials: Secret | None = None
@@ -50,7 +50,7 @@ class Proxy:
             user, _, place = parts.netloc.rpartition("@")
             address = Address.parse(place)
         except ValueError as reason:
-            if "@" in text:  # part of a password may stand anywhere in it
+            if "@" in text:  # any part of it may belong to a password
                 raise WrongProxy(text="What was given", evidence="it is not http://NAME:PASSWORD@HOST:PORT") from None
             raise WrongProxy(text=repr(printable(text, 100)), evidence=str(reason)) from None
         if user and argument:
@@ -62,18 +62,18 @@ class Proxy:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], credentials: Secret | None = None) -> Proxy | None:
-        """What P2PFL_PROXY says, and NO_PROXY; None when the former is not set. Raises WrongProxy."""
+        """The proxy of P2PFL_PROXY with the list of NO_PROXY; None when the former is not set. Raises WrongProxy."""
         text = environment.get(VARIABLE, "")
         return cls.parse(text, credentials).with_no_proxy(environment) if text else None
 
     def with_no_proxy(self, environment: Mapping[str, str]) -> Proxy:
-        """The same, but for the addresses that NO_PROXY lists."""
+        """The same proxy, passed by for the addresses that NO_PROXY lists."""
         return replace(self, no_proxy=NoProxy.from_environment(environment))
 
     async def open(self, sock: socket.socket, address: Address, peer: str) -> None:
-        """`sock`, connected to the proxy, ends at `address` from now on.
+        """Make `sock`, which is connected to the proxy, end at `address`.
 
-        Raises ProxyWantsPassword, ProxyForbids, ProxyFails, NotAProxy; OSError, TimeoutError of the caller's.
+        Raises ProxyWantsPassword, ProxyForbids, ProxyFails, NotAProxy; OSError.
         """
         loop = asyncio.get_running_loop()
         lines = [f"CONNECT {address} HTTP/1.1", f"Host: {address}"]
@@ -93,7 +93,7 @@ class Proxy:
         if not 200 <= status < 300:
             raise self._refusal(status, f"it answers {status} {reason}".rstrip(), address, peer)
         if not answer.endswith(_END) or answer.index(_END) + len(_END) != len(answer):
-            raise self._no_proxy(answer, "it speaks before this site has")  # TLS is begun by whoever calls
+            raise self._no_proxy(answer, "it speaks before this site has")  # in TLS the dialling end speaks first
 
     def _refusal(self, status: int, evidence: str, address: Address, peer: str) -> P2PFLError:
         if status == 407:
@@ -109,7 +109,7 @@ class Proxy:
 
 
 def password_from(path: Path) -> Secret:
-    """`NAME:PASSWORD` of a file that nobody else can read. Raises WrongProxy."""
+    """`NAME:PASSWORD` from a file that nobody else can read. Raises WrongProxy."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
