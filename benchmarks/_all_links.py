@@ -28,7 +28,7 @@ from benchmarks._links import Place  # noqa: E402
 from p2pfl.clocks import SYSTEM  # noqa: E402
 from p2pfl.keys import Identity  # noqa: E402
 from p2pfl.mesh import Delivered, LocalSite, Mesh  # noqa: E402
-from p2pfl.mesh.probe import About  # noqa: E402
+from p2pfl.mesh.probe.wire import About  # noqa: E402
 from p2pfl.roster import Address, Member, Roster  # noqa: E402
 
 PAYLOAD_BYTES: Final = 1 << 20

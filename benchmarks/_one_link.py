@@ -26,7 +26,7 @@ from p2pfl.clocks import SYSTEM
 from p2pfl.keys import Identity
 from p2pfl.mesh import Delivered, LocalSite, Mesh
 from p2pfl.mesh.certificates import build_context, issue
-from p2pfl.mesh.probe import About
+from p2pfl.mesh.probe.wire import About
 from p2pfl.roster import Address, Member, Roster
 
 PROMISED: Final = 0.8

@@ -21,7 +21,7 @@ from p2pfl.federation.federation import difference
 from p2pfl.node.progress import LinkCameUp, LinkRefused, Progress
 
 if TYPE_CHECKING:
-    from p2pfl.mesh.diagnose import Diagnosis
+    from p2pfl.mesh.probe.diagnosis import Diagnosis
     from p2pfl.peer import Peer
 
 CHECK_S: Final = 30.0  # seconds to wait for links, unless --wait says otherwise
@@ -58,8 +58,8 @@ async def links_of(federation: Federation, access: Access, watch: Watch, monitor
 
 async def _linked(peer: Peer, name: str) -> Diagnosis:
     """A link that was up: its hello has checked more than a probe would."""
-    from p2pfl.mesh.diagnose import LINK, Diagnosis
     from p2pfl.mesh.events import DIRECT
+    from p2pfl.mesh.probe.diagnosis import LINK, Diagnosis
 
     held = peer.links()[name]
     path = held.path or DIRECT
@@ -67,7 +67,8 @@ async def _linked(peer: Peer, name: str) -> Diagnosis:
 
 
 async def _examined(peer: Peer, access: Access, name: str, refused: P2PFLError | None) -> Diagnosis:
-    from p2pfl.mesh.diagnose import NO, UNKNOWN, Doctor
+    from p2pfl.mesh.probe.diagnose import Doctor
+    from p2pfl.mesh.probe.diagnosis import NO, UNKNOWN
 
     site = local_site(peer.federation, peer.node.identity, peer.name, access.proxy.proxy())
     doctor = Doctor(site, own_peers_file(peer.federation), reachable=True, until=site.clocks.now())

@@ -38,10 +38,11 @@ from p2pfl.node.pending_change import refuse, revoked_keys
 from p2pfl.roster import Address
 
 if TYPE_CHECKING:
-    from p2pfl.mesh.diagnose import Diagnosis, OwnPeersFile
-    from p2pfl.mesh.doctor_port import DoctorPort
+    from p2pfl.mesh.probe.diagnose import OwnPeersFile
+    from p2pfl.mesh.probe.diagnosis import Diagnosis
+    from p2pfl.mesh.probe.doctor_port import DoctorPort
+    from p2pfl.mesh.probe.relay_probe import RelayProbe
     from p2pfl.mesh.proxy import Proxy
-    from p2pfl.mesh.relay_probe import RelayProbe
     from p2pfl.mesh.site import LocalSite
 
 WAIT_S: Final = 5.0
@@ -113,10 +114,10 @@ async def _examine(
     wait_s: float,
     revoked: Collection[bytes],
 ) -> dict[str, Any]:
-    from p2pfl.mesh.diagnose import Doctor, judge_relays
-    from p2pfl.mesh.doctor_port import DoctorPort
-    from p2pfl.mesh.probe import DOCTOR, About
-    from p2pfl.mesh.relay_probe import RelayProbe
+    from p2pfl.mesh.probe.diagnose import Doctor, judge_relays
+    from p2pfl.mesh.probe.doctor_port import DoctorPort
+    from p2pfl.mesh.probe.relay_probe import RelayProbe
+    from p2pfl.mesh.probe.wire import DOCTOR, About
 
     name, until = site.name, site.clocks.now() + wait_s
     roster = federation.roster
@@ -155,7 +156,7 @@ def local_site(federation: Federation, identity: Identity, name: str, proxy: Pro
 
 def own_peers_file(federation: Federation) -> OwnPeersFile:
     """This site's peers.yaml, and the finding for a peer that holds another one."""
-    from p2pfl.mesh.diagnose import OwnPeersFile
+    from p2pfl.mesh.probe.diagnose import OwnPeersFile
 
     return OwnPeersFile(federation.raw, partial(peers_file_differs, federation.raw))
 

@@ -13,8 +13,8 @@ from p2pfl.cli import output
 from p2pfl.errors import P2PFLError
 
 if TYPE_CHECKING:
-    from p2pfl.mesh.diagnose import Diagnosis, RelayTrial
     from p2pfl.mesh.events import TlsFacts
+    from p2pfl.mesh.probe.diagnosis import Diagnosis, RelayTrial
 
 WIDTH: Final = 80
 HEADS: Final = ("site", "path", "there", "back", "rtt", "bit/s up", "down", "clock")

@@ -27,17 +27,16 @@ from p2pfl.mesh.dialer import Backoff, Dialer, DialerOwner
 from p2pfl.mesh.event_queue import EventQueue
 from p2pfl.mesh.events import Greeter, LinkClosed, LinkOpened, LinkStatus, MeshEvent, Refused
 from p2pfl.mesh.framing import CALL, PAYLOAD_BYTES, Payload, parts_of
-from p2pfl.mesh.handshake import refuse_and_close
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import LinkHello, Side
-from p2pfl.mesh.probe import About
-from p2pfl.mesh.probe_server import ProbeServer
+from p2pfl.mesh.probe.rendezvous import Rendezvous
+from p2pfl.mesh.probe.server import ProbeServer
+from p2pfl.mesh.probe.wire import About
 from p2pfl.mesh.pump import Scratch
 from p2pfl.mesh.refusal_log import RefusalLog
 from p2pfl.mesh.relay import RelayServer, raise_descriptor_limit
 from p2pfl.mesh.relay_client import RelayClient, RelayClientOwner
-from p2pfl.mesh.rendezvous import Rendezvous
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.site import LocalSite
 from p2pfl.mesh.tls_errors import blame_relay, translate
@@ -299,7 +298,7 @@ class Mesh:
         named = translate(error, peer=peer or route.label, first_bytes=tunnel.first_bytes, dialed=tunnel.dialed)
         if route.relay and route.expected is not None:
             named = blame_relay(named, route.relay, route.expected)
-        await refuse_and_close(tunnel, named)
+        await opening.refuse_and_close(tunnel, named)
         if tunnel.first_bytes or tunnel.dialed:  # a caller that closes without a word is a scanner or a health check
             self._report_refusal(peer or route.expected, route.address, named, known=peer is not None)
 

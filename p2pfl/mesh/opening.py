@@ -12,7 +12,7 @@ A link is up when both ACCEPTs were heard: a TLS 1.3 client believes that its ha
 refused it. Both sites may dial at once. The one whose name sorts first keeps the first of the two connections that
 reaches its decision, and says DUPLICATE on the other; the other end has no say, so exactly one survives.
 
-A caller that wants no link says PROBE in place of its HELLO: probe.py goes on from there.
+A caller that wants no link says PROBE in place of its HELLO: probe/wire.py goes on from there.
 
 Each message: kind u8, length u32, body. HELLO's body: version u16, incarnation 16, nonce 32, known 16, expected u64.
 """
@@ -20,6 +20,7 @@ Each message: kind u8, length u32, body. HELLO's body: version u16, incarnation 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
 from collections.abc import Callable, Mapping
@@ -136,6 +137,14 @@ async def refuse(tunnel: Tunnel, error: P2PFLError) -> None:
         text, evidence = "it has a fault of its own", "none"
     said = {"code": error.code, "text": printable(text, 300), "evidence": printable(evidence, 300)}
     await send_message(tunnel, REFUSE, json.dumps(said, ensure_ascii=False).encode())
+
+
+async def refuse_and_close(tunnel: Tunnel, error: P2PFLError) -> None:
+    """Tell the far end of `error` where it can hear it and has not said it itself; then close the tunnel."""
+    with contextlib.suppress(OSError):
+        if tunnel.established and tunnel.speaks_p2pfl and not isinstance(error, RefusedThere):
+            await refuse(tunnel, error)
+    await tunnel.close_gently()
 
 
 async def send_hello(tunnel: Tunnel, hello: LinkHello) -> None:

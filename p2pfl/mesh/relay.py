@@ -157,7 +157,7 @@ class RelayServer:
         return pair.try_spend(now) and called.try_spend(now)
 
     def issue_probe_ticket(self, caller: str, callee: str) -> bytes | None:
-        """A ticket for a call that both ends asked for in a probe (rendezvous.py); None above the limit."""
+        """A ticket for a call that both ends asked for in a probe (probe/rendezvous.py); None above the limit."""
         self._drop_expired()
         if len(self) >= self._limits.relay_calls:
             return None

@@ -22,7 +22,7 @@ from p2pfl.federation.membership import Change
 from p2pfl.home import Home
 from p2pfl.mesh.events import TlsFacts
 from p2pfl.mesh.mesh import Mesh
-from p2pfl.mesh.probe import About
+from p2pfl.mesh.probe.wire import About
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.site import LocalSite
 from p2pfl.messages import Changed

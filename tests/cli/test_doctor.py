@@ -18,11 +18,11 @@ from p2pfl.errors.probe import NotReachedBy
 from p2pfl.errors.round import PeersFileDiffers
 from p2pfl.federation import Federation
 from p2pfl.federation.federation import difference
-from p2pfl.mesh.diagnose import AddressTrial, Diagnosis
 from p2pfl.mesh.events import Path as Route
 from p2pfl.mesh.events import TlsFacts
-from p2pfl.mesh.probe import DOCTOR, Dialed, PeerFacts
-from p2pfl.mesh.probe_client import ClockOffset
+from p2pfl.mesh.probe.client import ClockOffset
+from p2pfl.mesh.probe.diagnosis import AddressTrial, Diagnosis
+from p2pfl.mesh.probe.wire import DOCTOR, Dialed, PeerFacts
 from p2pfl.roster import Address
 from tests.federation.sample import peers_yaml
 
@@ -40,7 +40,7 @@ def documented(heading: str) -> set[str]:
 
 def test_a_doctor_is_there_quickly_since_it_loads_neither_torch_nor_what_trains() -> None:
     script = (
-        "import sys, p2pfl.cli.doctor, p2pfl.cli.status, p2pfl.mesh.doctor_port, p2pfl.mesh.diagnose; "
+        "import sys, p2pfl.cli.doctor, p2pfl.cli.status, p2pfl.mesh.probe.doctor_port, p2pfl.mesh.probe.diagnose; "
         "loaded = {'torch', 'opacus', 'p2pfl.peer', 'p2pfl.node.node'} & set(sys.modules); "
         "sys.exit(f'loaded: {loaded}' if loaded else 0)"
     )

@@ -19,7 +19,7 @@ from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Identity, digest
 from p2pfl.mesh import LinkClosed, LocalSite, Mesh
 from p2pfl.mesh.framing import PING
-from p2pfl.mesh.probe import About
+from p2pfl.mesh.probe.wire import About
 from p2pfl.messages import Envelope, Message, seal
 from p2pfl.node.hello import Greetings, Standing
 from p2pfl.node.logs import pledge_of

@@ -40,12 +40,14 @@ from p2pfl.federation.membership import Change, Epochs, Lineage
 from p2pfl.home import keyslots, sealing
 from p2pfl.keys import Identity, Secret
 from p2pfl.ledger import auditor, entry, export, note, segment
-from p2pfl.mesh import opening, probe, relay, rendezvous, tls_errors
+from p2pfl.mesh import opening, relay, tls_errors
 from p2pfl.mesh.certificates import MalformedLeaf, expiry_of, issue, key_name, signer_of
 from p2pfl.mesh.events import Limits, TlsFacts
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, Header, Incoming, MalformedFrame, Outgoing
+from p2pfl.mesh.probe import rendezvous
+from p2pfl.mesh.probe import wire as probe
+from p2pfl.mesh.probe.rendezvous import CallRequest
 from p2pfl.mesh.proxy import Proxy
-from p2pfl.mesh.rendezvous import CallRequest
 from p2pfl.mesh.serverhello import group_of
 from p2pfl.mesh.zmtp import Checker, MalformedZmtp
 from p2pfl.messages import Envelope, Letter, authentic
@@ -555,23 +557,24 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("opening", _open, (MalformedStream, OpeningVersion, RefusedThere, opening.Duplicate, ConnectionError),
                 OPENINGS, ("mesh.opening:_receive_wanted", "mesh.opening:_refusal", "mesh.opening:_hello")),
         Decoder("probe facts", lambda data: probe.PeerFacts.decode("mayo", data), (MalformedStream, OpeningVersion),
-                (probe.PeerFacts(1, 1 << 24, bytes(32), "0.1.0").encode(),), ("mesh.probe:PeerFacts.decode",),
+                (probe.PeerFacts(1, 1 << 24, bytes(32), "0.1.0").encode(),), ("mesh.probe.wire:PeerFacts.decode",),
                 factor=80),
         Decoder("ping", lambda data: probe.decode_ping("mayo", data), (MalformedStream,), (probe.encode_ping(7),),
-                ("mesh.probe:decode_ping",), probe.encode_ping),
+                ("mesh.probe.wire:decode_ping",), probe.encode_ping),
         Decoder("pong", lambda data: probe.decode_pong("mayo", data), (MalformedStream,), (probe.encode_pong(7, 8.5),),
-                ("mesh.probe:decode_pong",)),
+                ("mesh.probe.wire:decode_pong",)),
         Decoder("want", lambda data: probe.decode_want("mayo", data), (MalformedStream,),
-                (probe.encode_want(9000, 1400),), ("mesh.probe:decode_want",), lambda value: probe.encode_want(*value)),
+                (probe.encode_want(9000, 1400),), ("mesh.probe.wire:decode_want",),
+                lambda value: probe.encode_want(*value)),
         Decoder("calls wished", lambda data: rendezvous.decode_requests("mayo", data), (MalformedStream,),
                 (rendezvous.encode_requests([CallRequest("cyd", 0), CallRequest("bob", 1)]),),
-                ("mesh.rendezvous:decode_requests",), rendezvous.encode_requests, factor=80),
+                ("mesh.probe.rendezvous:decode_requests",), rendezvous.encode_requests, factor=80),
         Decoder("calls given", lambda data: rendezvous.decode_granted("mayo", data), (MalformedStream,),
-                (rendezvous.encode_requests([CallRequest("cyd", 0, bytes(16))]),), ("mesh.rendezvous:decode_granted",),
-                rendezvous.encode_requests, factor=80),
+                (rendezvous.encode_requests([CallRequest("cyd", 0, bytes(16))]),),
+                ("mesh.probe.rendezvous:decode_granted",), rendezvous.encode_requests, factor=80),
         Decoder("dialed", lambda data: probe.decode_dialed("mayo", data), (MalformedStream,),
                 (probe.encode_dialed([probe.Dialed("10.0.0.1:1", 3), probe.Dialed("a:1", 0, "P2P-MESH-003", "b", "c")]),
-                 b'[["a", 1e999, "", "", ""]]'), ("mesh.probe:decode_dialed",), factor=80),
+                 b'[["a", 1e999, "", "", ""]]'), ("mesh.probe.wire:decode_dialed",), factor=80),
         Decoder("server hello", group_of, (), (_server_hello(0x11EC), _server_hello(0x1D) * 2),
                 ("mesh.serverhello:group_of", "mesh.serverhello:_key_share")),
         Decoder("first bytes", _refused, (), (b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00", b"SSH-2.0-x"),

@@ -12,12 +12,13 @@ from functools import partial
 from p2pfl.cli.doctor import peers_file_differs
 from p2pfl.clocks import Clocks
 from p2pfl.keys import Identity
-from p2pfl.mesh.diagnose import Diagnosis, Doctor, OwnPeersFile
-from p2pfl.mesh.doctor_port import DoctorPort
 from p2pfl.mesh.events import Limits
-from p2pfl.mesh.handshake import Admitted, trial_handshake
-from p2pfl.mesh.probe import DOCTOR, About, PeerFacts
-from p2pfl.mesh.probe_client import ProbeClient, open_probe
+from p2pfl.mesh.probe.client import ProbeClient, open_probe
+from p2pfl.mesh.probe.diagnose import Doctor, OwnPeersFile
+from p2pfl.mesh.probe.diagnosis import Diagnosis
+from p2pfl.mesh.probe.doctor_port import DoctorPort
+from p2pfl.mesh.probe.handshake import Admitted, trial_handshake
+from p2pfl.mesh.probe.wire import DOCTOR, About, PeerFacts
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.site import LocalSite
 from p2pfl.roster import Address, Roster

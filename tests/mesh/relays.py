@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 from p2pfl.mesh import Mesh
-from p2pfl.mesh.doctor_port import DoctorPort
+from p2pfl.mesh.probe.doctor_port import DoctorPort
 
 Change = Callable[[int, bytes], Iterator[bytes]]  # (bytes before it, chunk) to what is passed on
 

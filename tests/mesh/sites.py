@@ -18,7 +18,7 @@ from p2pfl.clocks import Clocks
 from p2pfl.keys import Identity
 from p2pfl.mesh import Delivered, Limits, LinkOpened, LocalSite, Mesh, MeshEvent, Refused
 from p2pfl.mesh.certificates import Leaf
-from p2pfl.mesh.probe import About
+from p2pfl.mesh.probe.wire import About
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.roster import Address, Member, Roster
 

@@ -15,12 +15,15 @@ import pytest
 
 from p2pfl.errors.mesh import OurKeyNotListed
 from p2pfl.keys import Identity
-from p2pfl.mesh import LinkClosed, Refused, opening, probe, probe_client
+from p2pfl.mesh import LinkClosed, Refused, opening
 from p2pfl.mesh.certificates import issue
-from p2pfl.mesh.diagnose import Diagnosis, judge_relays
 from p2pfl.mesh.events import Path as Route
-from p2pfl.mesh.handshake import trial_handshake
-from p2pfl.mesh.probe import About
+from p2pfl.mesh.probe import client as probe_client
+from p2pfl.mesh.probe import wire
+from p2pfl.mesh.probe.diagnose import judge_relays
+from p2pfl.mesh.probe.diagnosis import Diagnosis
+from p2pfl.mesh.probe.handshake import trial_handshake
+from p2pfl.mesh.probe.wire import About
 from p2pfl.roster import Address, Roster
 from tests.mesh.connect import ConnectProxy
 from tests.mesh.doctors import BRISK, PEERS_FILE, doctor_ports, examined, site_of
@@ -326,7 +329,7 @@ def test_the_oldest_half_open_connections_to_a_doctor_give_way() -> None:
                     await each.read_exactly(1 << 20)
             await opening.receive_hello(crowd[6], "ada")
             await opening.send_message(crowd[6], opening.PROBE)
-            await opening.receive_message(crowd[6], "ada", {probe.FACTS: probe.FACTS_BYTES})
+            await opening.receive_message(crowd[6], "ada", {wire.FACTS: wire.FACTS_BYTES})
 
     asyncio.run(scene())
 

@@ -16,12 +16,14 @@ from p2pfl.errors.membership import Revoked
 from p2pfl.errors.mesh import MalformedStream, OurKeyNotListed, RefusedThere
 from p2pfl.errors.probe import ProbeUnanswered
 from p2pfl.keys import Identity
-from p2pfl.mesh import LinkClosed, opening, probe, probe_server
-from p2pfl.mesh.doctor_port import DoctorPort
-from p2pfl.mesh.handshake import Admitted, trial_handshake
-from p2pfl.mesh.probe import About, PeerFacts
+from p2pfl.mesh import LinkClosed, opening
+from p2pfl.mesh.probe import server as probe_server
+from p2pfl.mesh.probe import wire
+from p2pfl.mesh.probe.doctor_port import DoctorPort
+from p2pfl.mesh.probe.handshake import Admitted, trial_handshake
+from p2pfl.mesh.probe.rendezvous import CallRequest, encode_requests
+from p2pfl.mesh.probe.wire import About, PeerFacts
 from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED
-from p2pfl.mesh.rendezvous import CallRequest, encode_requests
 from p2pfl.roster import Roster
 from tests.mesh.doctors import PEERS_FILE, probing, site_of
 from tests.mesh.sites import QUICK, Greetings, Sites, running
@@ -39,7 +41,7 @@ def test_a_member_is_told_what_runs_there_what_it_holds_and_what_its_clock_says(
         sites = Sites(*SITES)
         mesh = sites.mesh("ada", about=About("7.7.7", PEERS_FILE), wall=lambda: time.time() + 600)
         async with running(mesh), probing(site_of(sites, "bob"), "ada", sites.addresses["ada"]) as (client, facts):
-            assert (facts.software, facts.role) == ("7.7.7", probe.LINKS)
+            assert (facts.software, facts.role) == ("7.7.7", wire.LINKS)
             clock = await client.measure_clock()
             assert abs(clock.ahead_s - 600) <= clock.round_trip_s
             assert await client.fetch_peers_file() == PEERS_FILE
@@ -165,7 +167,7 @@ def test_a_member_that_is_not_admitted_learns_nothing_of_this_site() -> None:
 
 @contextlib.asynccontextmanager
 async def doctor_port_of(sites: Sites, name: str, admit: Callable[[str], None]) -> AsyncIterator[None]:
-    port = DoctorPort(site_of(sites, name), About("1", PEERS_FILE, probe.DOCTOR), admit=admit)
+    port = DoctorPort(site_of(sites, name), About("1", PEERS_FILE, wire.DOCTOR), admit=admit)
     port.open(sites.addresses[name])
     try:
         yield
@@ -213,13 +215,13 @@ def test_a_probe_moves_no_more_bytes_than_it_was_granted(way: str, monkeypatch: 
             admitted = await trial_handshake(site_of(sites, "bob"), "ada", sites.addresses["ada"])
             tunnel = admitted.tunnel
             await opening.send_message(tunnel, opening.PROBE)
-            await opening.receive_message(tunnel, "ada", {probe.FACTS: probe.FACTS_BYTES})
+            await opening.receive_message(tunnel, "ada", {wire.FACTS: wire.FACTS_BYTES})
             if way == "from":
-                await opening.send_message(tunnel, probe.WANT, probe.encode_want(100_001, probe.FILL_BYTES))
+                await opening.send_message(tunnel, wire.WANT, wire.encode_want(100_001, wire.FILL_BYTES))
             else:
                 with contextlib.suppress(OSError):  # it may be gone before all is said
                     for _ in range(2):
-                        await opening.send_message(tunnel, probe.FILL, bytes(probe.FILL_BYTES))
+                        await opening.send_message(tunnel, wire.FILL, bytes(wire.FILL_BYTES))
             with pytest.raises(RefusedThere) as caught:
                 await opening.receive_message(tunnel, "ada", {})
             assert caught.value.fields["their_code"] == "P2P-MESH-046"
@@ -258,7 +260,7 @@ async def refused(admitted: Admitted, *questions: tuple[int, bytes]) -> None:
     await opening.send_message(admitted.tunnel, opening.PROBE)
     for kind, body in questions:
         await opening.send_message(admitted.tunnel, kind, body)
-    answers_to = {probe.FACTS: probe.FACTS_BYTES, probe.DIALED: probe.DIALED_BYTES, probe.FILED: probe.FILE_BYTES}
+    answers_to = {wire.FACTS: wire.FACTS_BYTES, wire.DIALED: wire.DIALED_BYTES, wire.FILED: wire.FILE_BYTES}
     with pytest.raises(RefusedThere):
         while True:
             await opening.receive_message(admitted.tunnel, "ada", answers_to)
@@ -268,14 +270,14 @@ async def refused(admitted: Admitted, *questions: tuple[int, bytes]) -> None:
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
-        (probe.PING, b"short"),
-        (probe.WANT, probe.encode_want(0, 1)),
-        (probe.WANT, probe.encode_want(probe.PIECES + 1, 1)),
-        (probe.WANT, probe.encode_want(10, probe.FILL_BYTES + 1)),
-        (probe.WANT, b""),
-        (probe.FACTS, b""),
-        (probe.FILE, b"/etc/passwd"),
-        (probe.DIAL, b"10.0.0.1:22"),
+        (wire.PING, b"short"),
+        (wire.WANT, wire.encode_want(0, 1)),
+        (wire.WANT, wire.encode_want(wire.PIECES + 1, 1)),
+        (wire.WANT, wire.encode_want(10, wire.FILL_BYTES + 1)),
+        (wire.WANT, b""),
+        (wire.FACTS, b""),
+        (wire.FILE, b"/etc/passwd"),
+        (wire.DIAL, b"10.0.0.1:22"),
         (99, b""),
     ],
 )
@@ -291,7 +293,7 @@ def test_a_malformed_question_ends_the_probe_and_names_who_asked(kind: int, body
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("kind", [probe.DIAL, probe.FILE])
+@pytest.mark.parametrize("kind", [wire.DIAL, wire.FILE])
 def test_what_costs_much_is_answered_once_in_a_probe(kind: int) -> None:
     async def scene() -> None:
         sites = Sites(*SITES)
@@ -336,7 +338,7 @@ def test_a_probe_that_is_never_ended_is_ended() -> None:
         async with running(sites.mesh("ada", roster=without_links(sites), limits=hasty)) as (ada,):
             admitted = await trial_handshake(site_of(sites, "bob"), "ada", sites.addresses["ada"])
             await opening.send_message(admitted.tunnel, opening.PROBE)
-            await opening.receive_message(admitted.tunnel, "ada", {probe.FACTS: probe.FACTS_BYTES})
+            await opening.receive_message(admitted.tunnel, "ada", {wire.FACTS: wire.FACTS_BYTES})
             with pytest.raises(OSError):
                 await opening.receive_message(admitted.tunnel, "ada", {})
             admitted.tunnel.close()
@@ -386,19 +388,19 @@ def test_the_specifications_example_of_a_probe_is_what_the_library_says() -> Non
     shown = {line.split()[0]: bytes.fromhex(line.split()[1]) for line in lines}
     said = {
         "PROBE": framed(opening.PROBE, b""),
-        "FACTS": framed(probe.FACTS, PeerFacts.of(About("0.1.0", b"version: 1\n"), 1 << 24).encode()),
-        "PING": framed(probe.PING, probe.encode_ping(1_000_000)),
-        "PONG": framed(probe.PONG, probe.encode_pong(1_000_000, 1_750_000_000.25)),
-        "FILL": framed(probe.FILL, bytes(3)),
-        "WANT": framed(probe.WANT, probe.encode_want(65_536, 1_400)),
-        "DIAL": framed(probe.DIAL, b""),
-        "DIALED": framed(probe.DIALED, probe.encode_dialed([probe.Dialed("10.0.0.1:7443", 12)])),
-        "FILE": framed(probe.FILE, b""),
-        "FILED": framed(probe.FILED, b"version: 1\n"),
+        "FACTS": framed(wire.FACTS, PeerFacts.of(About("0.1.0", b"version: 1\n"), 1 << 24).encode()),
+        "PING": framed(wire.PING, wire.encode_ping(1_000_000)),
+        "PONG": framed(wire.PONG, wire.encode_pong(1_000_000, 1_750_000_000.25)),
+        "FILL": framed(wire.FILL, bytes(3)),
+        "WANT": framed(wire.WANT, wire.encode_want(65_536, 1_400)),
+        "DIAL": framed(wire.DIAL, b""),
+        "DIALED": framed(wire.DIALED, wire.encode_dialed([wire.Dialed("10.0.0.1:7443", 12)])),
+        "FILE": framed(wire.FILE, b""),
+        "FILED": framed(wire.FILED, b"version: 1\n"),
         "MEET": framed(
-            probe.MEET, encode_requests([CallRequest("cyd", YOU_CALLED), CallRequest("cyd", YOU_ARE_CALLED)])
+            wire.MEET, encode_requests([CallRequest("cyd", YOU_CALLED), CallRequest("cyd", YOU_ARE_CALLED)])
         ),
-        "MET": framed(probe.MET, encode_requests([CallRequest("cyd", YOU_CALLED, bytes(range(16)))])),
+        "MET": framed(wire.MET, encode_requests([CallRequest("cyd", YOU_CALLED, bytes(range(16)))])),
         "DUPLICATE": framed(opening.DUPLICATE, b""),
     }
     assert shown == said
@@ -425,11 +427,11 @@ def framed(kind: int, body: bytes) -> bytes:
 )
 def test_what_a_peer_says_of_its_dialling_has_one_form(body: bytes) -> None:
     with pytest.raises(MalformedStream):
-        probe.decode_dialed("ada", body)
+        wire.decode_dialed("ada", body)
 
 
 def test_a_peers_words_are_safe_to_show() -> None:
-    told = probe.decode_dialed("ada", json.dumps([["10.0.0.1:1", 3, "", "red\x1b[31m", "x" * 999]]).encode())
+    told = wire.decode_dialed("ada", json.dumps([["10.0.0.1:1", 3, "", "red\x1b[31m", "x" * 999]]).encode())
     assert "\x1b" not in told[0].happened
     assert len(told[0].evidence) <= 300
 

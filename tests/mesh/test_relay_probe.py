@@ -11,14 +11,15 @@ import pytest
 from p2pfl.clocks import Clocks
 from p2pfl.errors.mesh import MalformedStream
 from p2pfl.keys import Identity
-from p2pfl.mesh import LinkClosed, probe, probe_server
-from p2pfl.mesh.diagnose import Diagnosis, Doctor, judge_relays
-from p2pfl.mesh.doctor_port import DoctorPort
+from p2pfl.mesh import LinkClosed
 from p2pfl.mesh.events import Limits, Path
-from p2pfl.mesh.probe import DOCTOR, About
-from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED, RelayServer
-from p2pfl.mesh.relay_probe import RelayProbe
-from p2pfl.mesh.rendezvous import (
+from p2pfl.mesh.probe import server as probe_server
+from p2pfl.mesh.probe import wire
+from p2pfl.mesh.probe.diagnose import Doctor, judge_relays
+from p2pfl.mesh.probe.diagnosis import Diagnosis
+from p2pfl.mesh.probe.doctor_port import DoctorPort
+from p2pfl.mesh.probe.relay_probe import RelayProbe
+from p2pfl.mesh.probe.rendezvous import (
     MOST_REQUESTS,
     CallRequest,
     Rendezvous,
@@ -26,6 +27,8 @@ from p2pfl.mesh.rendezvous import (
     decode_requests,
     encode_requests,
 )
+from p2pfl.mesh.probe.wire import DOCTOR, About
+from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED, RelayServer
 from p2pfl.roster import Roster
 from tests.mesh.doctors import PEERS_FILE, doctor_ports, let_in, own_peers_file, site_of
 from tests.mesh.relays import Middle, records
@@ -171,7 +174,7 @@ def test_whoever_has_another_key_than_the_listed_one_is_no_way_to_that_site() ->
 
 def test_a_third_of_an_earlier_version_is_asked_once_and_the_way_stays_untried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        probe_server.probe, "QUESTIONS", {kind: most for kind, most in probe.QUESTIONS.items() if kind != probe.MEET}
+        probe_server.wire, "QUESTIONS", {kind: most for kind, most in wire.QUESTIONS.items() if kind != wire.MEET}
     )
 
     async def scene() -> None:
@@ -260,8 +263,8 @@ def test_requests_and_tickets_come_back_as_they_were_and_nothing_else_does() -> 
             decode_requests("ada", body)
     with pytest.raises(MalformedStream):
         decode_granted("ada", encode_requests(given)[:-1])
-    assert len(encode_requests([CallRequest("n" * 31, 0)] * MOST_REQUESTS)) <= probe.MEET_BYTES
-    assert len(encode_requests([CallRequest("n" * 31, 0, bytes(16))] * MOST_REQUESTS)) <= probe.MET_BYTES
+    assert len(encode_requests([CallRequest("n" * 31, 0)] * MOST_REQUESTS)) <= wire.MEET_BYTES
+    assert len(encode_requests([CallRequest("n" * 31, 0, bytes(16))] * MOST_REQUESTS)) <= wire.MET_BYTES
 
 
 def test_an_appointment_that_nobody_keeps_is_forgotten() -> None:

@@ -19,13 +19,13 @@ from p2pfl.mesh import opening
 from p2pfl.mesh.admission import Route, authenticate
 from p2pfl.mesh.admission_limits import AdmissionLimits
 from p2pfl.mesh.certificates import ALPN, RELAY_ALPN
-from p2pfl.mesh.handshake import end_failed_opening
 from p2pfl.mesh.listener import Listener, bind
 from p2pfl.mesh.opening import LinkHello
-from p2pfl.mesh.probe import About
-from p2pfl.mesh.probe_server import ProbeServer
+from p2pfl.mesh.probe.handshake import end_failed_opening
+from p2pfl.mesh.probe.rendezvous import REQUEST_S, Rendezvous
+from p2pfl.mesh.probe.server import ProbeServer
+from p2pfl.mesh.probe.wire import About
 from p2pfl.mesh.relay import RelayServer
-from p2pfl.mesh.rendezvous import REQUEST_S, Rendezvous
 from p2pfl.mesh.site import LocalSite
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pfl.errors.mesh import MalformedStream
-from p2pfl.mesh.probe import MOST_REQUESTS
+from p2pfl.mesh.probe.wire import MOST_REQUESTS
 from p2pfl.mesh.relay import TICKET_BYTES, YOU_ARE_CALLED, YOU_CALLED, RelayServer
 from p2pfl.roster import NAME
 

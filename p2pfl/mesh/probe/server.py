@@ -14,10 +14,11 @@ from typing import Final
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import HandshakeUnfinished, MalformedStream, NotTls, PlainHttp, TlsFailed
 from p2pfl.errors.probe import ProbesTooOften
-from p2pfl.mesh import opening, probe
-from p2pfl.mesh.handshake import trial_handshake
-from p2pfl.mesh.probe import About, Dialed, PeerFacts
-from p2pfl.mesh.rendezvous import Rendezvous, decode_requests, encode_requests
+from p2pfl.mesh import opening
+from p2pfl.mesh.probe import wire
+from p2pfl.mesh.probe.handshake import trial_handshake
+from p2pfl.mesh.probe.rendezvous import Rendezvous, decode_requests, encode_requests
+from p2pfl.mesh.probe.wire import About, Dialed, PeerFacts
 from p2pfl.mesh.site import LocalSite
 from p2pfl.mesh.token_bucket import TokenBucket
 from p2pfl.mesh.tunnel import Tunnel
@@ -32,7 +33,7 @@ QUESTIONS: Final = 1024  # most of one probe
 SERVED_S: Final = 60.0  # longest probe
 DIALING_S: Final = 12.0  # longest trial handshake for DIAL
 AT_ONCE: Final = 2  # probes of one member; above it the oldest gives way: its connection may have died
-ZEROS: Final = bytes(probe.FILL_BYTES)
+ZEROS: Final = bytes(wire.FILL_BYTES)
 FOREIGN: Final = (NotTls, PlainHttp, TlsFailed)  # errors whose evidence is bytes of another service
 
 
@@ -88,9 +89,9 @@ class ProbeServer:
     async def _answer_all(self, tunnel: Tunnel, peer: str, session: _Session) -> None:
         async with asyncio.timeout(SERVED_S):
             facts = PeerFacts.of(self._about, session.grant_left)
-            await opening.send_message(tunnel, probe.FACTS, facts.encode())
+            await opening.send_message(tunnel, wire.FACTS, facts.encode())
             for _ in range(QUESTIONS):
-                kind, body = await opening.receive_message(tunnel, peer, probe.QUESTIONS)
+                kind, body = await opening.receive_message(tunnel, peer, wire.QUESTIONS)
                 await session.answers[kind](body)
         raise _too_often(self._site.name, peer)
 
@@ -110,51 +111,51 @@ class _Session:
         self._rendezvous, self._budget = rendezvous, budget
         self.grant_left = min(GRANT_BYTES, int(budget.tokens(site.clocks.now())))
         self.asked_for_calls = False
-        self._once = {probe.DIAL, probe.FILE}
+        self._once = {wire.DIAL, wire.FILE}
         self.answers: dict[int, Callable[[bytes], Awaitable[None]]] = {
-            probe.PING: self._ping,
-            probe.FILL: self._fill,
-            probe.WANT: self._want,
-            probe.DIAL: self._dial,
-            probe.FILE: self._file,
-            probe.MEET: self._meet,
+            wire.PING: self._ping,
+            wire.FILL: self._fill,
+            wire.WANT: self._want,
+            wire.DIAL: self._dial,
+            wire.FILE: self._file,
+            wire.MEET: self._meet,
         }
 
     async def _ping(self, body: bytes) -> None:
-        stamp = probe.decode_ping(self._peer, body)
-        await opening.send_message(self._tunnel, probe.PONG, probe.encode_pong(stamp, self._site.clocks.wall()))
+        stamp = wire.decode_ping(self._peer, body)
+        await opening.send_message(self._tunnel, wire.PONG, wire.encode_pong(stamp, self._site.clocks.wall()))
 
     async def _fill(self, body: bytes) -> None:
         self._charge_fill(len(body))
         await asyncio.sleep(0)  # a fast sender must not keep the loop from the links
 
     async def _want(self, body: bytes) -> None:
-        total, piece = probe.decode_want(self._peer, body)
+        total, piece = wire.decode_want(self._peer, body)
         self._charge_fill(total)
         while total:
             count = min(piece, total)
-            await opening.send_message(self._tunnel, probe.FILL, ZEROS[:count])
+            await opening.send_message(self._tunnel, wire.FILL, ZEROS[:count])
             await asyncio.sleep(0)
             total -= count
 
     async def _dial(self, body: bytes) -> None:
         """Dial only where this site's own peers.yaml lists the asking member: nobody can point it elsewhere."""
-        self._only_once(probe.DIAL)
+        self._only_once(wire.DIAL)
         self._charge(DIAL_BYTES)
         listed = self._site.roster[self._peer].addresses
         met = await asyncio.gather(*(dial_back(self._site, self._peer, address) for address in listed))
-        await opening.send_message(self._tunnel, probe.DIALED, probe.encode_dialed(met))
+        await opening.send_message(self._tunnel, wire.DIALED, wire.encode_dialed(met))
 
     async def _file(self, body: bytes) -> None:
-        self._only_once(probe.FILE)
-        await opening.send_message(self._tunnel, probe.FILED, self._about.peers_file[: probe.FILE_BYTES])
+        self._only_once(wire.FILE)
+        await opening.send_message(self._tunnel, wire.FILED, self._about.peers_file[: wire.FILE_BYTES])
 
     async def _meet(self, body: bytes) -> None:
         """Grant calls between members alone, and only those that both ends ask for."""
         self.asked_for_calls = True
         granted = self._rendezvous.grant(self._peer, decode_requests(self._peer, body))
         self._charge(len(granted) * PROBE_BYTES)
-        await opening.send_message(self._tunnel, probe.MET, encode_requests(granted))
+        await opening.send_message(self._tunnel, wire.MET, encode_requests(granted))
 
     def _only_once(self, kind: int) -> None:
         if kind not in self._once:

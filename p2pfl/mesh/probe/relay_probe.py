@@ -17,12 +17,13 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.mesh import MalformedStream, RefusedThere
 from p2pfl.errors.paths import RelayTriedInVain, RelayUnfaithful
 from p2pfl.mesh.admission import Route, authenticate
-from p2pfl.mesh.diagnose import OK, Diagnosis, Doctor, RelayTrial, compare_peers_files
-from p2pfl.mesh.handshake import end_failed_opening, handshake_through_relay, trial_handshake
-from p2pfl.mesh.probe_client import open_probe
+from p2pfl.mesh.probe.client import open_probe
+from p2pfl.mesh.probe.diagnose import Doctor, compare_peers_files
+from p2pfl.mesh.probe.diagnosis import OK, Diagnosis, RelayTrial
+from p2pfl.mesh.probe.handshake import end_failed_opening, handshake_through_relay, trial_handshake
+from p2pfl.mesh.probe.rendezvous import CallRequest
 from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED
 from p2pfl.mesh.relay_client import RelayTicket, redeem
-from p2pfl.mesh.rendezvous import CallRequest
 from p2pfl.mesh.tls_errors import blame_relay
 from p2pfl.mesh.tunnel import Tunnel
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from p2pfl.errors.probe import ProbeUnanswered
-from p2pfl.mesh import opening, probe
-from p2pfl.mesh.handshake import Admitted
-from p2pfl.mesh.probe import Dialed, PeerFacts
-from p2pfl.mesh.probe_server import DIALING_S
-from p2pfl.mesh.rendezvous import CallRequest, decode_granted, encode_requests
+from p2pfl.mesh import opening
+from p2pfl.mesh.probe import wire
+from p2pfl.mesh.probe.handshake import Admitted
+from p2pfl.mesh.probe.rendezvous import CallRequest, decode_granted, encode_requests
+from p2pfl.mesh.probe.server import DIALING_S
+from p2pfl.mesh.probe.wire import Dialed, PeerFacts
 from p2pfl.mesh.site import LocalSite
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ class ProbeClient:
 
     async def begin(self) -> PeerFacts:
         await opening.send_message(self._tunnel, opening.PROBE)
-        facts = PeerFacts.decode(self._peer, await self._receive(probe.FACTS, probe.FACTS_BYTES))
+        facts = PeerFacts.decode(self._peer, await self._receive(wire.FACTS, wire.FACTS_BYTES))
         self._grant = facts.grant
         return facts
 
@@ -77,19 +78,19 @@ class ProbeClient:
 
     async def ask_to_dial(self) -> list[Dialed]:
         """What the peer met at each address that its peers.yaml lists for this site."""
-        await opening.send_message(self._tunnel, probe.DIAL)
-        answer = await self._receive(probe.DIALED, probe.DIALED_BYTES, DIALING_S + STALL_S)
-        return probe.decode_dialed(self._peer, answer)
+        await opening.send_message(self._tunnel, wire.DIAL)
+        answer = await self._receive(wire.DIALED, wire.DIALED_BYTES, DIALING_S + STALL_S)
+        return wire.decode_dialed(self._peer, answer)
 
     async def fetch_peers_file(self) -> bytes:
         """The peers.yaml that the peer holds."""
-        await opening.send_message(self._tunnel, probe.FILE)
-        return await self._receive(probe.FILED, probe.FILE_BYTES, BLOCK_S)
+        await opening.send_message(self._tunnel, wire.FILE)
+        return await self._receive(wire.FILED, wire.FILE_BYTES, BLOCK_S)
 
     async def request_calls(self, requests: Sequence[CallRequest]) -> list[CallRequest]:
         """Those of the calls with third sites that the peer carries now, each with its ticket."""
-        await opening.send_message(self._tunnel, probe.MEET, encode_requests(requests[: probe.MOST_REQUESTS]))
-        return decode_granted(self._peer, await self._receive(probe.MET, probe.MET_BYTES))
+        await opening.send_message(self._tunnel, wire.MEET, encode_requests(requests[: wire.MOST_REQUESTS]))
+        return decode_granted(self._peer, await self._receive(wire.MET, wire.MET_BYTES))
 
     async def test_packet_sizes(self) -> None:
         """Send packets of growing size in both directions. Raises Stalled for the first that does not pass."""
@@ -122,30 +123,30 @@ class ProbeClient:
     async def _packet(self, way: str, size: int) -> None:
         count = max(1, size - AROUND)
         if way == "to":
-            await opening.send_message(self._tunnel, probe.FILL, bytes(count))
+            await opening.send_message(self._tunnel, wire.FILL, bytes(count))
             await self._ping()
         else:
             await self._fetch_fill(count, count)
 
     async def _block(self, way: str, size: int) -> None:
         if way == "from":
-            return await self._fetch_fill(size, probe.FILL_BYTES)
-        for _ in range(size // probe.FILL_BYTES):
-            await opening.send_message(self._tunnel, probe.FILL, bytes(probe.FILL_BYTES))
+            return await self._fetch_fill(size, wire.FILL_BYTES)
+        for _ in range(size // wire.FILL_BYTES):
+            await opening.send_message(self._tunnel, wire.FILL, bytes(wire.FILL_BYTES))
         await self._ping()
 
     async def _fetch_fill(self, total: int, piece: int) -> None:
-        await opening.send_message(self._tunnel, probe.WANT, probe.encode_want(total, piece))
+        await opening.send_message(self._tunnel, wire.WANT, wire.encode_want(total, piece))
         while total > 0:
-            fill = await opening.receive_message(self._tunnel, self._peer, {probe.FILL: probe.FILL_BYTES})
+            fill = await opening.receive_message(self._tunnel, self._peer, {wire.FILL: wire.FILL_BYTES})
             total -= len(fill[1])
 
     async def _ping(self) -> ClockOffset:
         began, wall = self._site.clocks.now(), self._site.clocks.wall()
-        await opening.send_message(self._tunnel, probe.PING, probe.encode_ping(int(began * 1e6)))
-        pong = await opening.receive_message(self._tunnel, self._peer, {probe.PONG: probe.PONG_BYTES})
+        await opening.send_message(self._tunnel, wire.PING, wire.encode_ping(int(began * 1e6)))
+        pong = await opening.receive_message(self._tunnel, self._peer, {wire.PONG: wire.PONG_BYTES})
         took = self._site.clocks.now() - began
-        return ClockOffset(took, probe.decode_pong(self._peer, pong[1])[1] - (wall + took / 2))
+        return ClockOffset(took, wire.decode_pong(self._peer, pong[1])[1] - (wall + took / 2))
 
     async def _receive(self, kind: int, most: int, within_s: float = STALL_S) -> bytes:
         return (await within(within_s, opening.receive_message(self._tunnel, self._peer, {kind: most})))[1]

@@ -11,7 +11,6 @@ import socket
 from dataclasses import dataclass
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.mesh import RefusedThere
 from p2pfl.mesh import opening
 from p2pfl.mesh.admission import Route, authenticate
 from p2pfl.mesh.opening import LinkHello
@@ -86,13 +85,5 @@ async def end_failed_opening(tunnel: Tunnel, label: str, error: Exception) -> P2
     label   the far end: a roster name, or "a caller from HOST"
     """
     named = translate(error, peer=label, first_bytes=tunnel.first_bytes, dialed=tunnel.dialed)
-    await refuse_and_close(tunnel, named)
+    await opening.refuse_and_close(tunnel, named)
     return named
-
-
-async def refuse_and_close(tunnel: Tunnel, error: P2PFLError) -> None:
-    """Tell the far end of `error` where it can hear it and has not said it itself; then close the tunnel."""
-    with contextlib.suppress(OSError):
-        if tunnel.established and tunnel.speaks_p2pfl and not isinstance(error, RefusedThere):
-            await opening.refuse(tunnel, error)
-    await tunnel.close_gently()
