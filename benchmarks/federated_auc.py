@@ -40,7 +40,7 @@ from p2pfl.training.noise import BitStream  # noqa: E402
 from p2pfl.training.privacy import Account  # noqa: E402
 from p2pfl.training.registry import built_in  # noqa: E402
 from p2pfl.training.task import Records, SiteRecords, Task, hold_out  # noqa: E402
-from p2pfl.training.update import FlatVector, apply  # noqa: E402
+from p2pfl.training.update import FlatVector, apply_mean  # noqa: E402
 
 SITES = 5
 ROUNDS = 8
@@ -120,7 +120,7 @@ def one_seed(task: Task, files: dict[str, bytes], seed: int, privacy: Privacy, r
             norms.append(float(np.linalg.norm(update)))
             largest.append(float(np.abs(update).max()))
             total += update
-        model = apply(model, total, len(sites))
+        model = apply_mean(model, total, len(sites))
         by_round.append(metric(trainers, model))
     epsilon = max(account.epsilon(privacy.delta) for account in accounts)
     return Finding(

@@ -24,10 +24,10 @@ from p2pfl.home import Home
 from p2pfl.home.disk import Disk
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.home.segments import SegmentFiles
-from p2pfl.keys import Identity, digest, signing_input
+from p2pfl.keys import Identity, SignedRecord, digest, signing_input
 from p2pfl.ledger.entry import FIRST, Entry
 from p2pfl.ledger.federation_kinds import GenesisEntry
-from p2pfl.ledger.log import Item, Log
+from p2pfl.ledger.log import Log
 from p2pfl.ledger.read_log import HashChain, read_log
 from p2pfl.ledger.site_kinds import BallotEntry
 from p2pfl.ledger.verify import check_federation
@@ -37,7 +37,7 @@ SITES = {f"site-{k}": Identity(digest("benchmark identity", bytes([k]))) for k i
 RUN = bytes(32)
 
 
-def ballots(count: int) -> list[Item]:
+def ballots(count: int) -> list[SignedRecord]:
     """Site entries of the commonest kind."""
     return [(ballot(k).record, {}) for k in range(count)]
 

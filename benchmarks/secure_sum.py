@@ -101,7 +101,7 @@ def federation(folder: Path, places: list[links.Place]) -> Path:
             cards.append(Card.sign(home.identity(), name, [Address(place.address, port)]))
     path = folder / "peers.yaml"
     task = draft.TaskLines({"name": "tabular"}, (), {})
-    path.write_bytes(draft.write("bench", [card.member for card in cards], task, ["sharing.field=31"]))
+    path.write_bytes(draft.peers_file("bench", [card.member for card in cards], task, ["sharing.field=31"]))
     return path
 
 

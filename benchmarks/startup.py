@@ -54,7 +54,7 @@ def federation(folder: Path) -> None:
     for name, port in zip(("ada", "ben", "cyd", "dan"), free_ports(4), strict=True):
         with Home.create(folder / name, name, [KeyFile(folder / f"{name}.key")]) as home:
             members.append(Card.sign(home.identity(), name, [Address("127.0.0.1", port)]).member)
-    (folder / "peers.yaml").write_bytes(draft.write("startup", members, task_lines(None)))
+    (folder / "peers.yaml").write_bytes(draft.peers_file("startup", members, task_lines(None)))
 
 
 def forget_files() -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
+from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+Draw = Callable[[int], bytes]  # a source of randomness: n ► n fresh random bytes
+SignedRecord = tuple[bytes, Mapping[str, bytes]]  # a ledger record, and by name the signatures over it
 
 PROTOCOL: Final = b"p2pfl/1/"
 KEY_BYTES: Final = 32

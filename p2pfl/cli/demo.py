@@ -107,7 +107,7 @@ def prepare(place: Path, dealt: SiteFiles, overrides: list[str]) -> Path:
             made.publish_card(card.to_bytes())
         cards.append(card.member)
     path = place / "peers.yaml"
-    path.write_bytes(draft.write("demo", cards, task_lines(None), overrides))
+    path.write_bytes(draft.peers_file("demo", cards, task_lines(None), overrides))
     return path
 
 

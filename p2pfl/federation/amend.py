@@ -78,8 +78,8 @@ def amend(federation: Federation, members: Sequence[Member], genesis: bytes, hub
     Raises CannotAmend, and a leaf of errors.federation when the members do not fit.
     """
     hub = hub or federation.hub
-    top = strict_yaml.read(federation.raw, federation.source)
-    rows = top.take("peers", items(table, 1 << 16))
+    top = strict_yaml.read_yaml(federation.raw, federation.source)
+    rows = top.value("peers", items(table, 1 << 16))
     lines = federation.raw.decode().split("\n")
     if hub != federation.hub:
         at = top.node("hub").place.line - 1

@@ -43,17 +43,17 @@ class Card:
     @classmethod
     def parse(cls, raw: bytes, source: str) -> Card:
         """The card that `raw` holds; raises a leaf of errors.federation with line and column, or CardForged."""
-        top = strict_yaml.read(raw, source)
+        top = strict_yaml.read_yaml(raw, source)
         if "peers" in top.rows and "signature" not in top.rows:
             raise PeersFileNotCard(source=source, evidence=f"it has {', '.join(top.rows)}")
         top.only(("version", "name", "key", "addresses", "signature"))
-        top.take("version", whole(VERSION, VERSION))
+        top.value("version", whole(VERSION, VERSION))
         member = Member(
-            name=top.take("name", read_name),
-            key=top.take("key", read_key),
-            addresses=top.take("addresses", items(read_address, MOST_ADDRESSES)),
+            name=top.value("name", read_name),
+            key=top.value("key", read_key),
+            addresses=top.value("addresses", items(read_address, MOST_ADDRESSES)),
         )
-        signature = bytes.fromhex(top.take("signature", _read_signature))
+        signature = bytes.fromhex(top.value("signature", _read_signature))
         if not verify(member.key, KIND, facts(member), signature):
             raise CardForged(evidence=f"signature {signature.hex()[:16]}…, key {member.key.hex()[:16]}…", source=source)
         return cls(member, signature)

@@ -32,30 +32,30 @@ def load(path: str | Path) -> Change:
 
 def parse(raw: bytes, source: str) -> Change:
     """The change that `raw` holds, its signatures not yet judged."""
-    top = strict_yaml.read(raw, source)
+    top = strict_yaml.read_yaml(raw, source)
     top.only(KEYS)
-    top.take("version", whole(VERSION, VERSION))
-    file = "\n".join(top.take("file", items(_read_line, MOST_LINES)))
+    top.value("version", whole(VERSION, VERSION))
+    file = "\n".join(top.value("file", items(_read_line, MOST_LINES)))
     federation = Federation.parse(file.encode(), f"the peers.yaml in {source}")
-    added = list(top.take("added", _NAMES))
+    added = list(top.value("added", _NAMES))
     record = facts(
         {
             "kind": KIND,
-            "epoch": top.take("epoch", whole(2, 1 << 31)),
-            "of": top.take("of", choice(*RUNS)),
-            "from_round": top.take("from_round", whole(EARLIEST, 1 << 52)),
-            "before": top.take("before", HEX32),
+            "epoch": top.value("epoch", whole(2, 1 << 31)),
+            "of": top.value("of", choice(*RUNS)),
+            "from_round": top.value("from_round", whole(EARLIEST, 1 << 52)),
+            "before": top.value("before", HEX32),
             "federation_digest": hashlib.sha256(file.encode()).hexdigest(),
             "peers": [[one.name, one.key.hex()] for one in federation.roster.members],
             "added": added,
-            "removed": list(top.take("removed", _NAMES)),
-            "rotated": list(top.take("rotated", _NAMES)),
+            "removed": list(top.value("removed", _NAMES)),
+            "rotated": list(top.value("rotated", _NAMES)),
             "file": file,
             **agreed(federation, added),
         }
     )
-    signed = top.take("signatures", table)
-    signatures = {name: bytes.fromhex(signed.take(name, _read_signature)) for name in signed.rows}
+    signed = top.value("signatures", table)
+    signatures = {name: bytes.fromhex(signed.value(name, _read_signature)) for name in signed.rows}
     return Change(record, signatures)
 
 

@@ -29,7 +29,7 @@ class TaskLines:
     constants: Mapping[str, Sequence[str]]
 
 
-def write(name: str, members: Sequence[Member], task: TaskLines, overrides: Sequence[str] = ()) -> bytes:
+def peers_file(name: str, members: Sequence[Member], task: TaskLines, overrides: Sequence[str] = ()) -> bytes:
     """Return the file's bytes, which Federation.parse accepts. Raises a leaf of errors.federation if they cannot be."""
     given = dict(map(override, overrides))
     if FEATURES in given:

@@ -135,18 +135,18 @@ class Federation:
     @classmethod
     def parse(cls, raw: bytes, source: str = "peers.yaml") -> Federation:
         """The federation that `raw` describes."""
-        top = strict_yaml.read(raw, source)
+        top = strict_yaml.read_yaml(raw, source)
         if "signature" in top.rows and "peers" not in top.rows:
             raise CardNotPeersFile(source=source, evidence=f"it has {', '.join(top.rows)}")
         top.only((*TOP, "lineage"))
-        top.take("version", whole(VERSION, VERSION))
+        top.value("version", whole(VERSION, VERSION))
         values = _settings(top)
-        epoch = top.take("epoch", whole(1, 1 << 31))
+        epoch = top.value("epoch", whole(1, 1 << 31))
         origin, genesis = _lineage(top, epoch)
         federation = cls(
-            name=top.take("federation", read_name),
+            name=top.value("federation", read_name),
             roster=Roster(epoch, _members(top)),
-            task=_task(top.take("task", table)),
+            task=_task(top.value("task", table)),
             rounds=values["rounds"],
             privacy=Privacy(**_under(values, "privacy")),
             sharing=Sharing(**{**_under(values, "sharing"), "field": int(values["sharing.field"])}),
@@ -169,17 +169,17 @@ def _lineage(top: Table, epoch: int) -> tuple[bytes, bytes]:
     if epoch == 1:
         top.only(TOP)
         return b"", b""
-    row = top.take("lineage", table)
+    row = top.value("lineage", table)
     row.only(("first", "genesis"))
-    return bytes.fromhex(row.take("first", HEX32)), bytes.fromhex(row.take("genesis", HEX32))
+    return bytes.fromhex(row.value("first", HEX32)), bytes.fromhex(row.value("genesis", HEX32))
 
 
 def _settings(top: Table) -> dict[str, Any]:
     """Every row of SETTINGS, read; a heading with a key that is in no row is refused."""
-    tables = {"": top} | {heading: top.take(heading, table) for heading in HEADINGS}
+    tables = {"": top} | {heading: top.value(heading, table) for heading in HEADINGS}
     for heading in HEADINGS:
         tables[heading].only(setting.name for setting in SETTINGS if setting.table == heading)
-    return {setting.key: tables[setting.table].take(setting.name, setting.read) for setting in SETTINGS}
+    return {setting.key: tables[setting.table].value(setting.name, setting.read) for setting in SETTINGS}
 
 
 def _under(values: Mapping[str, Any], heading: str) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def _under(values: Mapping[str, Any], heading: str) -> dict[str, Any]:
 
 
 def _members(top: Table) -> tuple[Member, ...]:
-    rows = top.take("peers", items(table, 10 * MOST_PEERS))
+    rows = top.value("peers", items(table, 10 * MOST_PEERS))
     if len(rows) < LEAST_PEERS:
         raise TooFewPeers(evidence=f"{top.node('peers').place} lists {len(rows)}", count=len(rows))
     if len(rows) > MOST_PEERS:
@@ -208,8 +208,8 @@ def _members(top: Table) -> tuple[Member, ...]:
 def member(row: Table) -> Member:
     """One site: `name`, `key` (hex) and `addresses` (none: it dials out)."""
     row.only(("name", "key", "addresses"))
-    name, key = row.take("name", read_name), row.take("key", read_key)
-    return Member(name, key, row.take("addresses", items(read_address, MOST_ADDRESSES)))
+    name, key = row.value("name", read_name), row.value("key", read_key)
+    return Member(name, key, row.value("addresses", items(read_address, MOST_ADDRESSES)))
 
 
 def _marks(one: Member) -> list[tuple[str, str, str]]:
@@ -263,22 +263,22 @@ def read_address(node: YamlNode, key: str) -> Address:
 def _task(row: Table) -> TaskChoice:
     pinned = "file" in row.rows
     row.only((("file", "class", "sha256") if pinned else ("name",)) + ("features", "constants"))
-    features = row.take("features", items(read_feature, MOST_FEATURES))
-    constants = row.take("constants", table)
+    features = row.value("features", items(read_feature, MOST_FEATURES))
+    constants = row.value("constants", table)
     constants.only(features)
     return TaskChoice(
-        name=None if pinned else row.take("name", choice(*BUILT_IN_TASKS)),
-        file=row.take("file", text(r"[A-Za-z0-9_.-]{1,100}\.py", "a file's name ending in .py")) if pinned else None,
-        cls=row.take("class", text(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "a class in that file")) if pinned else None,
-        sha256=bytes.fromhex(row.take("sha256", HEX32)) if pinned else None,
+        name=None if pinned else row.value("name", choice(*BUILT_IN_TASKS)),
+        file=row.value("file", text(r"[A-Za-z0-9_.-]{1,100}\.py", "a file's name ending in .py")) if pinned else None,
+        cls=row.value("class", text(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "a class in that file")) if pinned else None,
+        sha256=bytes.fromhex(row.value("sha256", HEX32)) if pinned else None,
         features=features,
-        constants={key: constants.take(key, items(_read_number, 8)) for key in constants.rows},
+        constants={key: constants.value(key, items(_read_number, 8)) for key in constants.rows},
     )
 
 
 def _check_fit(federation: Federation, top: Table) -> None:
     """What no single setting can see. Raises SettingsDoNotFit."""
-    sharing = top.take("sharing", table)
+    sharing = top.value("sharing", table)
     if federation.sharing.scale > federation.sharing.clip:
         _misfit(
             sharing.node("scale").place,
@@ -289,7 +289,7 @@ def _check_fit(federation: Federation, top: Table) -> None:
     features = federation.task.features
     if len(set(features)) != len(features):
         twice = next(name for index, name in enumerate(features) if name in features[:index])
-        _misfit(top.take("task", table).node("features").place, "a feature is listed twice", f"{twice}")
+        _misfit(top.value("task", table).node("features").place, "a feature is listed twice", f"{twice}")
 
 
 def _check_hub(federation: Federation, top: Table) -> None:

@@ -16,13 +16,14 @@ from typing import Final
 from p2pfl.codec import Facts, Malformed, facts, read_facts
 from p2pfl.errors import P2PFLError
 from p2pfl.federation.federation import Federation
-from p2pfl.keys import Identity, belongs_to_somebody, digest, verify
+from p2pfl.keys import Identity, SignedRecord, belongs_to_somebody, digest, verify
 from p2pfl.roster import Member, Quorums, Roster
 
 KIND: Final = "membership"  # of the record, and of the signatures over it
+BEGINNINGS: Final = ("genesis", "agreement", KIND)  # entries of the federation log that are no rounds
 RUNS: Final = ("training", "sums")
 EARLIEST: Final = 2  # a change stands behind a final round; before the first, another peers.yaml is made
-MOST_RECORD: Final = 1 << 20
+MOST_RECORD: Final = 1 << 20  # bytes
 
 
 def run_of(first: bytes, federation_digest: bytes, what: str) -> bytes:
@@ -144,11 +145,6 @@ class Lineage:
             raise Malformed(f"not a genesis: {error}") from None
         return cls(first, genesis_digest(record), (first,), roster)
 
-    @classmethod
-    def of_file(cls, federation: Federation, genesis: bytes) -> Lineage:
-        """Of an epoch-1 file whose genesis record is at hand."""
-        return replace(cls.of_genesis(genesis), file=federation.raw)
-
     def signers(self, change: Change) -> list[str]:
         """Members whose signature over the record is good, in roster order."""
         signed = change.signatures
@@ -182,7 +178,7 @@ class Lineage:
         told += [f"no signature of {name}, which joins, under the agreement" for name in joins]
         return "; ".join(told)
 
-    def check(self, change: Change) -> None:
+    def check_change(self, change: Change) -> None:
         """The record leads from here to the next epoch. Raises Malformed; its signatures are `lacking`'s matter."""
         held = change.facts
         try:
@@ -204,7 +200,7 @@ class Lineage:
             raise Malformed("it changes another epoch than this one")
         if (count := len(self.signers(change))) < self.roster.quorums.q:
             raise Malformed(f"{count} of {self.roster.quorums.q} signatures")
-        self.check(change)
+        self.check_change(change)
         if lacking := self.lacking(change):
             raise Malformed(lacking)
         new = change.federation()
@@ -224,11 +220,11 @@ class Epochs:
     rosters: tuple[Roster, ...] = ()  # of every epoch so far
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[bytes, Mapping[str, bytes]]]) -> Epochs:
+    def of(cls, rows: Sequence[SignedRecord]) -> Epochs:
         """After these entries, from the genesis on. Raises Malformed."""
         found = cls()
         for record, signed in rows:
-            found.take(record, signed)
+            found.add_entry(record, signed)
         return found
 
     def copy(self) -> Epochs:
@@ -239,7 +235,7 @@ class Epochs:
         """Of the epoch in which the next entry stands; None before the genesis."""
         return self.lineage.roster if self.lineage is not None else None
 
-    def take(self, record: bytes, signed: Mapping[str, bytes]) -> None:
+    def add_entry(self, record: bytes, signed: Mapping[str, bytes]) -> None:
         """The next entry. Raises Malformed when it may not stand there; a round's signatures are not judged here."""
         held = read_facts(record, MOST_RECORD)
         kind = held.get("kind")

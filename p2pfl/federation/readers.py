@@ -1,7 +1,7 @@
 """The values of a strict YAML file: nodes that know their line and column, and readers that say what each must be.
 
 A word has no type of its own: `no`, `1e3` and `007` are words until somebody takes them as a number, a truth value
-or a name. A reader returns the value or raises WrongValue with the place. `strict_yaml.read` makes the nodes.
+or a name. A reader returns the value or raises WrongValue with the place. `strict_yaml.read_yaml` makes the nodes.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Table:
             )
         return self.rows[key][1]
 
-    def take(self, key: str, read: Callable[[YamlNode, str], T]) -> T:
+    def value(self, key: str, read: Callable[[YamlNode, str], T]) -> T:
         """The value of `key` as `read` understands it."""
         return read(self.node(key), self.named(key))
 

@@ -40,7 +40,7 @@ def load(path: Path) -> bytes:
         raise FileUnreadable(evidence=error.strerror or type(error).__name__, path=path) from None
 
 
-def read(raw: bytes, source: str) -> Table:
+def read_yaml(raw: bytes, source: str) -> Table:
     """Return the one table that `raw` holds; `source` names the file in errors (all leaves of errors.federation)."""
     if len(raw) > MOST_BYTES:
         _too_large(Position(source, 1, 1), f"more than {MOST_BYTES} bytes")

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from p2pfl.errors.home import HomeExists, KeyFileExists, KeyFileInsideHome
@@ -14,9 +14,7 @@ from p2pfl.home import keyslots
 from p2pfl.home.disk import Disk
 from p2pfl.home.keyslots import KeyFile, KeySource
 from p2pfl.home.sealing import DIRECTORIES, SALT_BYTES, seal
-from p2pfl.keys import Secret
-
-Draw = Callable[[int], bytes]
+from p2pfl.keys import Draw, Secret
 
 
 def build(disk: Disk, name: str, keys: Sequence[KeySource], draw: Draw) -> Secret:

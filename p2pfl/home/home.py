@@ -28,11 +28,11 @@ from p2pfl.errors.home import (
     ItemDamaged,
 )
 from p2pfl.home import keyslots
-from p2pfl.home.creation import Draw, build, write_key_file
+from p2pfl.home.creation import build, write_key_file
 from p2pfl.home.disk import NEW, Disk, Fault, no_fault
 from p2pfl.home.keyslots import KeyFile, KeySource
 from p2pfl.home.sealing import DIRECTORIES, SALT_BYTES, rule_of, seal, unseal
-from p2pfl.keys import Identity, Secret, derive
+from p2pfl.keys import Draw, Identity, Secret, derive
 
 MOST_TOLD: Final = 8  # names of homes in an error
 BESIDE: Final = "membership/"  # the one directory that a second process may write to

@@ -35,7 +35,7 @@ from p2pfl.errors.home import (
     NoFittingKeyslot,
     PassPhraseTooShort,
 )
-from p2pfl.keys import Secret, derive
+from p2pfl.keys import Draw, Secret, derive
 
 VERSION: Final = 1
 KEY_BYTES: Final = 32
@@ -226,7 +226,7 @@ class RecoveryKey(KeySource):
     label = "keyslot/recovery"
 
     @classmethod
-    def fresh(cls, draw: Callable[[int], bytes]) -> RecoveryKey:
+    def fresh(cls, draw: Draw) -> RecoveryKey:
         """A new one from 32 drawn bytes; show `words` once, then forget them."""
         from mnemonic import Mnemonic  # the word list is read only when words are
 

@@ -113,7 +113,7 @@ def _judge(exported: Exported, keys: Keys, path: str) -> Signed:
             return Signed(site)
         raise ExportUnsigned(path=path, site=site, evidence=f"it holds {here} entries and no signed head")
     try:
-        head, lines = note.parse(exported.signed)
+        head, lines = note.parse_note(exported.signed)
         origin = _origin(exported)
         if head.origin != origin:
             raise ValueError(f"its head is of {head.origin[:80]!r}, the log is {origin}")

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from p2pfl.codec import Facts
+from p2pfl.federation.membership import BEGINNINGS
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger import note
 from p2pfl.ledger.read_log import Finding, HashChain
 from p2pfl.merkle import Tree
-
-BEGINNINGS = ("genesis", "agreement", "membership")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Both:
     def stated(self) -> tuple[int, bytes] | None:
         """Entries and root of the federation log that the site log's head speaks of."""
         try:
-            return note.federation_of(note.parse(self.site_head)[0]) if self.site_head else None
+            return note.federation_of(note.parse_note(self.site_head)[0]) if self.site_head else None
         except ValueError:
             return None  # whoever reads the head alone says so
 

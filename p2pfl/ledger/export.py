@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from p2pfl.codec import Facts, facts, read_facts
 from p2pfl.errors.ledger import ExportMalformed
+from p2pfl.federation.membership import BEGINNINGS
 from p2pfl.keys import SIGNATURE_BYTES
-from p2pfl.ledger.cross_check import BEGINNINGS
 from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.read_log import HashChain
@@ -79,7 +79,7 @@ def _facts_of(log: Log, site: str, rounds: bool) -> Facts:
     }
 
 
-def read(raw: bytes, path: str) -> Exported:
+def read_export(raw: bytes, path: str) -> Exported:
     """Read an exported file and check that it agrees with itself. Raises ExportMalformed, naming `path`."""
     try:
         held = read_facts(raw.removesuffix(b"\n"), MOST_BYTES)

@@ -24,7 +24,7 @@ from p2pfl.home import Home
 from p2pfl.home.disk import Appender
 from p2pfl.home.rekey import keys_of
 from p2pfl.home.segments import LogName, SegmentFiles
-from p2pfl.keys import SIGNATURE_BYTES, Identity
+from p2pfl.keys import SIGNATURE_BYTES, Identity, SignedRecord
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger import note
 from p2pfl.ledger.cross_check import Both, check_heads
@@ -34,8 +34,6 @@ from p2pfl.ledger.read_log import Finding, HashChain, Reading, read_log
 from p2pfl.ledger.segment import ENTRY, LATE, Sealer, SegmentFrame, header
 from p2pfl.merkle import consistency_of
 from p2pfl.roster import NAME
-
-Item = tuple[bytes, Mapping[str, bytes]]
 
 
 class Log:
@@ -108,12 +106,12 @@ class Log:
         """Add one entry; it is durable when its number is returned. Raises RecordRefused, DiskFull, SyncFailed."""
         return self.extend([(record, signatures or {})])
 
-    def extend(self, items: Iterable[Item]) -> int:
+    def extend(self, items: Iterable[SignedRecord]) -> int:
         """Add entries with one fsync (group commit); returns the number of the first. All of them, or none."""
         first, head, frames = len(self), self.head(), []
         items = list(items)
         for index, (record, signatures) in enumerate(items, first):
-            self._check(record, signatures)
+            self._check_record(record, signatures)
             frames.append((ENTRY, index, head, record, signatures))
             head = entries.entry_hash(head, record)
         if frames:
@@ -124,7 +122,7 @@ class Log:
 
     def add_signatures(self, index: int, signatures: Mapping[str, bytes]) -> None:
         """Signatures of entry `index` that came later; durable. They are no entry and change no root."""
-        self._check(self[index].record, signatures)
+        self._check_record(self[index].record, signatures)
         self._write([(LATE, index, bytes(32), b"", signatures)])
         self._chain.sign(index, dict(signatures))
 
@@ -174,7 +172,7 @@ class Log:
             raise ValueError(f"the {self.which} log is empty: there is nothing to sign")
         return origin(self.which, self._home.name, self[0].record)
 
-    def _check(self, record: bytes, signatures: Mapping[str, bytes]) -> None:
+    def _check_record(self, record: bytes, signatures: Mapping[str, bytes]) -> None:
         try:
             held = entries.read_record(record)
             if entries.KINDS[held["kind"]].in_log != self.which:
@@ -220,7 +218,7 @@ def check_head(home: Home, which: LogName, reading: Reading, text: str) -> None:
     """Raises HeadRefused, LedgerShortened or LedgerRewritten unless this site signed `text` and the log extends it."""
     chain = reading.chain
     try:
-        head, _ = note.parse(text)
+        head, _ = note.parse_note(text)
         mine = any(note.signed_by(text, home.name, key) for key in keys_of(home))
     except ValueError as error:
         raise HeadRefused(evidence=str(error), log=which, home=home.path) from None

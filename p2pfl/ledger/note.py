@@ -91,7 +91,7 @@ def sign(head: Head, name: str, identity: Identity) -> str:
 
 def cosign(note: str, name: str, identity: Identity) -> str:
     """The note with one more signature. Ask `witness.may_cosign` first. Raises ValueError when it is no note."""
-    head, _ = parse(note)
+    head, _ = parse_note(note)
     return note + _line(head, name, identity)
 
 
@@ -100,7 +100,7 @@ def _line(head: Head, name: str, identity: Identity) -> str:
     return f"{DASH}{name} {base64.b64encode(signed).decode('ascii')}\n"
 
 
-def parse(note: str) -> tuple[Head, tuple[Signature, ...]]:
+def parse_note(note: str) -> tuple[Head, tuple[Signature, ...]]:
     """The head and the signature lines, unverified. Raises ValueError with the reason."""
     if len(note) > MOST_NOTE:
         raise ValueError(f"a note of {len(note)} characters")
@@ -135,7 +135,7 @@ def _base64(text: str, size: int) -> bytes:
 
 def signed_by(note: str, name: str, key: bytes) -> bool:
     """True when the note carries a signature line of `name` that `key` made over its text. Raises ValueError."""
-    head, signatures = parse(note)
+    head, signatures = parse_note(note)
     wanted, text = key_id(name, key), head.text.encode("utf-8")
     mine = [each.signature for each in signatures if each.name == name and each.key_id == wanted]
     return any(verify(key, KIND, text, signature) for signature in mine)

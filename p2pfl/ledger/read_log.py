@@ -112,14 +112,14 @@ def read_log(stored: StoredSegments, log: str) -> Reading:
             continue
         reader = SegmentReader(data, lambda salt, number=number: stored.key_of(number, salt))  # type: ignore[misc]
         for frame in reader:
-            _take(reading, frame, number)
+            _place_frame(reading, frame, number)
         if reader.damage is not None:
             reading.findings.append(_damage(reading, reader.damage, number, last=number == numbers[-1]))
         reading.last = (number, len(data), reader.good_bytes)
     return reading
 
 
-def _take(reading: Reading, frame: SegmentFrame, number: int) -> None:
+def _place_frame(reading: Reading, frame: SegmentFrame, number: int) -> None:
     """Add an opened frame to the chain, or say why it does not belong there."""
     chain, size = reading.chain, len(reading.chain.entries)
     if frame.kind == ENTRY:

@@ -74,7 +74,7 @@ def _verify_log(home: Home, which: LogName, findings: list[Finding]) -> tuple[Ha
     if text is not None:
         try:
             check_head(home, which, reading, text)
-            signed = note.parse(text)[0].size
+            signed = note.parse_note(text)[0].size
         except (HeadRefused, LedgerShortened, LedgerRewritten) as error:
             entry = len(chain.entries) if isinstance(error, LedgerShortened) else None
             findings.append(Finding(which, f"{error.happened} {error.evidence}", entry))
@@ -127,7 +127,8 @@ def check_federation(log: Sequence[Entry]) -> list[Finding]:
             findings.append(Finding("federation", f"{held['kind']} does not belong in this log", entry.index))
             continue
         enough = 0 if entry.index in covered else roster.quorums.q
-        problems = [*_signatures(entry, held, roster, enough), *past.check(entry.index, held, entry.record, roster)]
+        problems = [*_signatures(entry, held, roster, enough)]
+        problems += past.judge_entry(entry.index, held, entry.record, roster)
         problems += [broken[entry.index]] if entry.index in broken else []
         findings += [Finding("federation", what, entry.index) for what in problems]
     return findings
@@ -139,7 +140,7 @@ def _epochs(log: Sequence[Entry]) -> tuple[list[Roster], dict[int, str]]:
     for entry in log:
         before, announced = steps.roster, steps.announced
         try:
-            steps.take(entry.record, entry.signatures)
+            steps.add_entry(entry.record, entry.signatures)
         except ValueError as error:
             if announced or b'"kind":"membership"' in entry.record:  # else it is told below, in other words
                 broken[entry.index] = f"membership: {error}"
@@ -210,7 +211,7 @@ class _Past:
         self.epsilon: dict[str, float] = {}  # by member
         self.agreement: str | None = None  # that the sites of the first epoch signed
 
-    def check(self, index: int, held: Facts, record: bytes, roster: Roster) -> list[str]:
+    def judge_entry(self, index: int, held: Facts, record: bytes, roster: Roster) -> list[str]:
         """What is wrong with this entry after those before it; then it is one of them."""
         if held["kind"] == "genesis":
             return [] if index == 0 else ["a second genesis"]

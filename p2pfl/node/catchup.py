@@ -13,7 +13,7 @@ from typing import Any, Final
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.federation import Federation
 from p2pfl.home import Home
-from p2pfl.keys import Identity, digest
+from p2pfl.keys import Identity, SignedRecord, digest
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, ModelPart, seal
 from p2pfl.node.effects import EffectRunner
 from p2pfl.node.inbox import LocalEvent
@@ -23,7 +23,6 @@ from p2pfl.node.runs.models import BEHIND
 from p2pfl.node.source import ActiveRun, ModelStore
 from p2pfl.sharing import events as e
 from p2pfl.sharing.catchup import PART_BYTES, PARTS, CatchUpRules, ModelFetch, newest_rounds, wanted_round
-from p2pfl.sharing.history import SignedRecord
 from p2pfl.sharing.run import Run
 
 MOST_ANSWERED: Final = 2 * PARTS * PART_BYTES  # bytes that wait for a peer, above which its questions wait too

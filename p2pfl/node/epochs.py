@@ -114,7 +114,7 @@ def _reached(home: Home, given: Federation) -> Federation:
         epochs = epochs_of(home, log)
         change = held_change(home)
         if epochs.announced and change is not None and change.digest == epochs.announced:
-            epochs.take(change.record, change.signatures)  # raises before it is written
+            epochs.add_entry(change.record, change.signatures)  # raises before it is written
             log.append(change.record, dict(change.signatures))
     finally:
         log.close()

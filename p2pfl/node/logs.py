@@ -17,14 +17,14 @@ from p2pfl.errors.ledger import MembershipBroken
 from p2pfl.federation import Federation
 from p2pfl.federation.membership import Change, Epochs
 from p2pfl.home import Home
-from p2pfl.keys import Identity
+from p2pfl.keys import Identity, SignedRecord
 from p2pfl.ledger.entry import entry_of
 from p2pfl.ledger.federation_kinds import AgreementEntry, GenesisEntry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.site_kinds import DroppedEntry, SiteEntry, StartEntry
 from p2pfl.node.hello import Pledge
 from p2pfl.sharing.digests import base_digest
-from p2pfl.sharing.history import NO_BASE, Base, SignedRecord
+from p2pfl.sharing.history import NO_BASE, Base
 
 
 def genesis_of(federation: Federation) -> bytes:
@@ -65,7 +65,7 @@ def epochs_of(home: Home, log: Log) -> Epochs:
     steps = Epochs()
     for one in log.records():
         try:
-            steps.take(one.record, one.signatures)
+            steps.add_entry(one.record, one.signatures)
         except codec.Malformed as error:
             raise MembershipBroken(evidence=f"entry {one.index}: {error}", home=home.path) from None
     return steps
@@ -185,14 +185,14 @@ class Logs:
             if not len(self.federation):
                 self.federation.extend(items)
                 for record, signed in items:
-                    self.epochs.take(record, signed)
+                    self.epochs.add_entry(record, signed)
                 self.federation.sign_head(self._identity)
 
     def finish(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
         """A round is final. From here on this machine refuses a shorter log."""
         with self._lock:
             self.federation.append(record, dict(cosignatures))
-            self.epochs.take(record, cosignatures)
+            self.epochs.add_entry(record, cosignatures)
             self._count(record)
             self.federation.sign_head(self._identity)
             self.site.sign_head(self._identity, self.federation)
@@ -215,7 +215,7 @@ class Logs:
         with self._lock:
             self.federation.extend([(record, dict(signed)) for record, signed in rows])
             for record, signed in rows:
-                self.epochs.take(record, signed)
+                self.epochs.add_entry(record, signed)
                 self._count(record)
             self.federation.sign_head(self._identity)
             self.site.sign_head(self._identity, self.federation)

@@ -16,10 +16,11 @@ from p2pfl import codec
 from p2pfl.codec import Malformed
 from p2pfl.errors.round import BulkRejected, MalformedMessage
 from p2pfl.federation.membership import Epochs, genesis_digest
+from p2pfl.keys import SignedRecord
 from p2pfl.messages import Behind, Entries, Letter, Message, ModelPart, Want
 from p2pfl.roster import Roster
 from p2pfl.sharing.events import Send
-from p2pfl.sharing.history import Base, SignedRecord, check_rows, to_adopt
+from p2pfl.sharing.history import Base, check_rows, to_adopt
 from p2pfl.sharing.phases.fetch import SUM
 from p2pfl.sharing.run import Run
 

@@ -11,16 +11,14 @@ from typing import Final
 
 from p2pfl import codec
 from p2pfl.codec import Facts, Malformed
+from p2pfl.federation.membership import BEGINNINGS, Change, Epochs
 from p2pfl.federation.membership import KIND as MEMBERSHIP
-from p2pfl.federation.membership import Change, Epochs
-from p2pfl.keys import verify
+from p2pfl.keys import SignedRecord, verify
 from p2pfl.roster import Roster
 from p2pfl.sharing.digests import base_digest
 
-SignedRecord = tuple[bytes, Mapping[str, bytes]]  # a record's bytes, signatures by name
 Base = tuple[int, bytes]
 NO_BASE: Final[Base] = (0, bytes(32))
-BEGINNINGS: Final = ("genesis", "agreement", MEMBERSHIP)  # entries of the federation log that are no rounds
 
 
 def check_rows(
@@ -58,7 +56,7 @@ def _read_rows(
         here = roster if steps is None else steps.roster
         if steps is not None:
             before_it = steps.lineage
-            steps.take(record, signed)
+            steps.add_entry(record, signed)
             if before_it is not None and facts.get("kind") == MEMBERSHIP:
                 signed = before_it.counted(Change(record, signed)).signatures
             here = here or steps.roster

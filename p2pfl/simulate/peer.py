@@ -10,14 +10,14 @@ from p2pfl import codec
 from p2pfl.codec import Pieces
 from p2pfl.errors import P2PFLError, RemoteProtocolError
 from p2pfl.errors.round import MalformedMessage
-from p2pfl.keys import Identity, digest
+from p2pfl.keys import Identity, SignedRecord, digest
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, seal
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
 from p2pfl.sharing import fairness
 from p2pfl.sharing.catchup import CatchUpRules, begins_next, epoch_ends, newest_rounds, wanted_round
 from p2pfl.sharing.digests import base_digest, total_digest
-from p2pfl.sharing.history import NO_BASE, Base, SignedRecord
+from p2pfl.sharing.history import NO_BASE, Base
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import FINAL_ITEM, Context

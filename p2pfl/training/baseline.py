@@ -9,8 +9,7 @@ from typing import Final
 
 import torch
 
-from p2pfl.keys import KEY_BYTES, Secret
-from p2pfl.training.local import Draw
+from p2pfl.keys import KEY_BYTES, Draw, Secret
 from p2pfl.training.models import as_inputs, build, device_of, loss_of
 from p2pfl.training.noise import BitStream
 from p2pfl.training.sampling import shuffled_batches

@@ -89,17 +89,17 @@ class ColumnMap:
         """
         wrong: list[tuple[Position, str]] = []
         ours = partial(_one_of, known, wrong)
-        top = strict_yaml.read(raw, source)
+        top = strict_yaml.read_yaml(raw, source)
         top.only(("columns", "codes", "missing", "absent"))
         empty = Table({}, top.place)
-        columns = top.take("columns", table) if "columns" in top.rows else empty
-        codes = top.take("codes", table) if "codes" in top.rows else empty
+        columns = top.value("columns", table) if "columns" in top.rows else empty
+        codes = top.value("codes", table) if "codes" in top.rows else empty
         wrong += [(place, f"there is no {name}") for name, (place, _) in codes.rows.items() if name not in known]
-        missing = top.take("missing", items(_read_word, 100)) if "missing" in top.rows else MISSING
-        absent = top.take("absent", items(ours, MOST_COLUMNS)) if "absent" in top.rows else ()
+        missing = top.value("missing", items(_read_word, 100)) if "missing" in top.rows else MISSING
+        absent = top.value("absent", items(ours, MOST_COLUMNS)) if "absent" in top.rows else ()
         found = cls(
             columns={theirs: ours(columns.node(theirs), theirs) for theirs in columns.rows},
-            codes={name: _numbers(codes.take(name, table), wrong) for name in codes.rows},
+            codes={name: _numbers(codes.value(name, table), wrong) for name in codes.rows},
             missing=frozenset({"", *missing}),
             absent=frozenset(absent),
             source=source,
@@ -110,7 +110,7 @@ class ColumnMap:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class CsvValues:
     """values (N, F), NaN where not measured, F in the order asked for; labels (N,), NaN where not read. float64."""
 
     values: NDArray[np.float64]
@@ -171,7 +171,7 @@ class TableReader:
     def __init__(self, wanted: Sequence[Column], label: Column, column_map: ColumnMap, source: str) -> None:
         self.wanted, self.label, self.map, self.source = tuple(wanted), label, column_map, source
 
-    def read(self, raw: bytes, *, labelled: bool) -> Read:
+    def read_cells(self, raw: bytes, *, labelled: bool) -> CsvValues:
         """Every record of `raw`. Raises the first misfit, in file order."""
         rows = csv.reader(io.StringIO(self._text(raw), newline=""), self._dialect(raw), strict=True)
         try:
@@ -195,7 +195,7 @@ class TableReader:
             raise DataNotText(evidence=f"line {rows.line_num}: {error}", path=self.source) from None
         if not values:
             raise DataEmpty(evidence="a header and nothing below it", path=self.source)
-        return Read(np.array(values, dtype=np.float64).reshape(len(values), len(self.wanted)), np.array(labels))
+        return CsvValues(np.array(values, dtype=np.float64).reshape(len(values), len(self.wanted)), np.array(labels))
 
     def _text(self, raw: bytes) -> str:
         if not raw.strip():

@@ -25,7 +25,7 @@ from opacus.optimizers import DPOptimizer
 
 from p2pfl.errors.training import ModelDiverged
 from p2pfl.federation.federation import Privacy
-from p2pfl.keys import KEY_BYTES, Secret
+from p2pfl.keys import KEY_BYTES, Draw, Secret
 from p2pfl.training.models import as_inputs, build, check_private, device_of, histogram, loss_of, scores_of
 from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Charge, Mechanism
@@ -34,7 +34,6 @@ from p2pfl.training.sampling import poisson_batches
 from p2pfl.training.task import SiteRecords, Task
 from p2pfl.training.update import FlatVector, read_vector, write_vector
 
-Draw = Callable[[int], bytes]
 OnStep = Callable[[int, int], None]
 
 AT_ONCE: Final = 64  # records whose gradients are in memory at the same time

@@ -117,7 +117,7 @@ class Account:
         """ε if `mechanism` were charged too."""
         return max(_epsilon(_joined((*self._history, mechanism)), delta), self.epsilon(delta))
 
-    def check(self, privacy: Privacy) -> float:
+    def check_next_pass(self, privacy: Privacy) -> float:
         """Return ε after one more pass, charging nothing. Raises PassWouldOverspend (exit 4)."""
         after = self.after(Mechanism.of_pass(privacy), privacy.delta)
         if not after <= privacy.max_epsilon:  # written so that NaN is refused
@@ -131,7 +131,7 @@ class Account:
 
         Raises PassWouldOverspend and then has charged nothing.
         """
-        after = self.check(privacy)
+        after = self.check_next_pass(privacy)
         mechanism = Mechanism.of_pass(privacy)
         self._history = _joined((*self._history, mechanism))
         self._passes += 1

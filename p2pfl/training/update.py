@@ -100,7 +100,7 @@ def first_model(model: nn.Module, seed: bytes) -> FlatVector:
     return np.concatenate(parts)
 
 
-def apply(
+def apply_mean(
     model: FlatVector, total: NDArray[np.float64], survivors: int, support: NDArray[np.int64] | None = None
 ) -> FlatVector:
     """Return model + total / survivors: float64 in fixed order, rounded to float32 once.    (m,)

@@ -38,7 +38,7 @@ class Sites:
         self.peers.write_bytes(self.peers_yaml(*overrides))
 
     def peers_yaml(self, *overrides: str) -> bytes:
-        return draft.write("trial", self.members, task_lines(None), overrides)
+        return draft.peers_file("trial", self.members, task_lines(None), overrides)
 
     def common(self, name: str) -> list[str]:
         return ["--peers", str(self.peers), "--home", str(self.folder / name / "home")]

@@ -55,7 +55,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             home.publish_card(card.to_bytes())
             identities[name] = home.identity()
             members.append(card.member)
-    (tmp_path / "peers.yaml").write_bytes(draft.write("trial", members[:5], TASK))
+    (tmp_path / "peers.yaml").write_bytes(draft.peers_file("trial", members[:5], TASK))
     genesis = genesis_of(Federation.load("peers.yaml"))
     for name in NAMES:
         with opened(name) as home:
@@ -112,7 +112,7 @@ def agreed(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def begun_anew(here: Path, *lines: str) -> Path:
     """The sites have another peers.yaml, and ledgers that begin with it."""
     members = [Card.load(f"{name}/{name}.card").member for name in NAMES]
-    (here / "peers.yaml").write_bytes(draft.write("trial", members, TASK, lines))
+    (here / "peers.yaml").write_bytes(draft.peers_file("trial", members, TASK, lines))
     pledge, keys = pledge_of(Federation.load("peers.yaml")), dict[str, Identity]()
     for name in NAMES:
         with opened(name) as home:

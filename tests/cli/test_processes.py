@@ -239,7 +239,7 @@ def test_a_hospitals_own_task_and_csv_train_compressed_and_the_model_predicts(tm
     task.write_text(WIDE)
     lines = task_lines(f"{task}:Wide")
     settings = ("rounds=2", "sharing.field=16", "compression.method=nominate")
-    sites.peers.write_bytes(draft.write("trial", sites.members, lines, settings))
+    sites.peers.write_bytes(draft.peers_file("trial", sites.members, lines, settings))
     own = tmp_path / sites.names[1] / "records.csv"  # one site calls two columns otherwise, and codes one
     header, *rows = own.read_text().splitlines()
     cells = [row.split(",") for row in rows]

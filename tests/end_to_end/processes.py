@@ -322,7 +322,7 @@ def federation(
     for name, port, at in zip(NAMES[:count], free_ports(count), where, strict=True):
         site = sites[name] = Site(name, place / name, port, at)
         members.append(site.create(doors(name, port), [] if name in outbound else addresses(site)))
-    (place / "peers.yaml").write_bytes(draft.write("test", members, task_lines(None), list(overrides)))
+    (place / "peers.yaml").write_bytes(draft.peers_file("test", members, task_lines(None), list(overrides)))
     found = Sites(place, sites)
     try:
         yield found

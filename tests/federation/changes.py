@@ -6,11 +6,10 @@ from p2pfl.codec import facts
 from p2pfl.federation import Federation, amend, draft
 from p2pfl.federation.cards import Card
 from p2pfl.federation.membership import Change, Lineage, record_of, run_of
-from p2pfl.keys import Identity, digest
+from p2pfl.keys import Identity, SignedRecord, digest
 from p2pfl.node.logs import genesis_of, pledge_of
 from p2pfl.roster import Address, Member
 from p2pfl.sharing.digests import base_digest
-from p2pfl.sharing.history import SignedRecord
 from tests.federation.sample import TASK
 from tests.ledger.sample import round_facts
 
@@ -27,7 +26,7 @@ def member(name: str, key: str = "") -> Member:
 
 def federation(*settings: str) -> Federation:
     """Epoch 1."""
-    return Federation.parse(draft.write("trial", [member(name) for name in NAMES], TASK, settings))
+    return Federation.parse(draft.peers_file("trial", [member(name) for name in NAMES], TASK, settings))
 
 
 def lineage(of: Federation) -> Lineage:

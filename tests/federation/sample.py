@@ -17,7 +17,7 @@ TASK = draft.TaskLines({"name": "tabular"}, ("age", "sex"), {"age": ("50", "30")
 
 
 def peers_yaml(*overrides: str) -> bytes:
-    return draft.write("trial", [card.member for card in CARDS], TASK, overrides)
+    return draft.peers_file("trial", [card.member for card in CARDS], TASK, overrides)
 
 
 def replaced(old: str, new: str) -> bytes:

@@ -199,7 +199,7 @@ def test_a_directive_of_more_digits_than_a_number_may_have_is_not_yaml() -> None
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_fewer_than_three_sites_are_refused_and_the_reason_said(count: int) -> None:
     with pytest.raises(leaves.TooFewPeers) as caught:
-        draft.write("trial", [card.member for card in CARDS[:count]], TASK)
+        draft.peers_file("trial", [card.member for card in CARDS[:count]], TASK)
     assert "subtracts" in caught.value.render()
 
 

@@ -17,7 +17,7 @@ MEMBERS = [
 
 
 def drafted(*overrides: str) -> Federation:
-    return Federation.parse(draft.write("hearts", MEMBERS, task_lines(None), list(overrides)))
+    return Federation.parse(draft.peers_file("hearts", MEMBERS, task_lines(None), list(overrides)))
 
 
 def test_a_hub_is_a_site_that_lists_an_address_and_goes_with_its_topology() -> None:

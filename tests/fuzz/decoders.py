@@ -416,7 +416,7 @@ def _entry(data: bytes) -> Any:
 
 def _note(data: bytes) -> Any:
     text = data.decode("utf-8")
-    head, signatures = note.parse(text)
+    head, signatures = note.parse_note(text)
     note.federation_of(head)
     note.signed_by(text, "charite", books.SITES["charite"].key)
     return head, signatures
@@ -581,8 +581,8 @@ def _table() -> tuple[Decoder, ...]:
                 (), factor=120),
         Decoder("leaf", _leaf, (MalformedLeaf,), _leaves(),
                 ("mesh.certificates:signer_of", "mesh.certificates:expiry_of")),
-        Decoder("yaml", lambda data: strict_yaml.read(data, PATH), OF_A_FILE, (PEERS, CARD, *COLUMNS),
-                ("federation.strict_yaml:read",), factor=400, fixed=MIB),
+        Decoder("yaml", lambda data: strict_yaml.read_yaml(data, PATH), OF_A_FILE, (PEERS, CARD, *COLUMNS),
+                ("federation.strict_yaml:read_yaml",), factor=400, fixed=MIB),
         Decoder("peers.yaml", lambda data: Federation.parse(data, PATH), OF_A_FILE, (PEERS,),
                 ("federation.federation:Federation.parse", "federation.federation:member",
                  "federation.federation:_task", "federation.federation:read_key", "keys:belongs_to_somebody"),
@@ -591,8 +591,8 @@ def _table() -> tuple[Decoder, ...]:
                 ("federation.cards:Card.parse",), factor=400, fixed=MIB),
         Decoder("change file", lambda data: changefile.parse(data, PATH), OF_A_FILE, (CHANGE_FILE,),
                 ("federation.changefile:parse", "federation.federation:_lineage"), factor=600, fixed=2 * MIB),
-        Decoder("change", lambda data: LINEAGE.check(Change(data, {})), (Malformed,), (membership.all_three().record,),
-                (), factor=600, fixed=2 * MIB),
+        Decoder("change", lambda data: LINEAGE.check_change(Change(data, {})), (Malformed,),
+                (membership.all_three().record,), (), factor=600, fixed=2 * MIB),
         Decoder("genesis", Lineage.of_genesis, (Malformed,), (membership.genesis_row()[0],),
                 ("federation.membership:Lineage.of_genesis",), factor=80),
         Decoder("epochs", lambda data: Epochs.of([membership.genesis_row(), (data, {})]), (Malformed,),
@@ -600,13 +600,13 @@ def _table() -> tuple[Decoder, ...]:
                 ("federation.membership:Epochs._round",), factor=80),
         Decoder("column map", lambda data: ColumnMap.parse(data, PATH, HEADER), (*OF_A_FILE, *OF_DATA),
                 COLUMNS, (), factor=400, fixed=MIB),
-        Decoder("records", _read_records, OF_DATA, CSV, ("training.columns:TableReader.read",), factor=200),
+        Decoder("records", _read_records, OF_DATA, CSV, ("training.columns:TableReader.read_cells",), factor=200),
         Decoder("column of a csv", _column, (NotReadable, NoSuchColumn, ValueNotANumber), (CSV[0], b"age\n1\n2.5\n"),
                 ("cli.inputs:_column",), factor=200),
         Decoder("entry", _entry, (ValueError,), RECORDS, ("ledger.kind:_of_hex",), codec.facts, factor=80),
         Decoder("head", _note, (ValueError,), _notes(), ("ledger.note:_base64",), _note_again),
-        Decoder("export", lambda data: export.read(data, PATH), (ExportMalformed,), _exports(),
-                ("ledger.export:read", "ledger.export:_bytes"), factor=80),
+        Decoder("export", lambda data: export.read_export(data, PATH), (ExportMalformed,), _exports(),
+                ("ledger.export:read_export", "ledger.export:_bytes"), factor=80),
         Decoder("audit", lambda data: auditor.checked(data, None), auditor.BAD, _audits(),
                 ("ledger.auditor:canonical", "ledger.auditor:Log._head", "ledger.auditor:Federation._membership",
                  "ledger.auditor:check_site", "ledger.auditor:signed", "ledger.auditor:unbase64",
@@ -669,7 +669,7 @@ OWN: Final = {
     "cli.ledger.show:show": "records of this home's own log",
     "keys:fingerprint": "a hash",
     "ledger.verify:_signatures": "a record that entry.read_record has passed",
-    "federation.membership:Lineage.joiners": "a record that Lineage.check has passed, or this site's own",
+    "federation.membership:Lineage.joiners": "a record that Lineage.check_change has passed, or this site's own",
     "mesh.dialer:Backoff.pause": "this process's own random bytes",
     "mesh.router:Router._connected": "what libzmq's monitor in this process tells",
     "mesh.router:_is_ours": "what the kernel tells of a unix socket",

@@ -11,7 +11,7 @@ import pytest
 from p2pfl.cli.main import run
 from p2pfl.ledger import note
 from p2pfl.ledger.compare import Relation, check_head, compare
-from p2pfl.ledger.export import read
+from p2pfl.ledger.export import read_export
 from p2pfl.ledger.note import Head
 from p2pfl.ledger.read_log import HashChain
 from tests.federation.changes import IDENTITIES, all_three, new_keys, two_epochs
@@ -136,7 +136,7 @@ def test_a_file_that_does_not_prove_who_its_sites_are_is_compared_with_nothing(
 def test_a_head_counts_with_every_key_that_its_site_had(tmp_path: Path) -> None:
     rows = two_epochs(all_three())
     for key in ("ben", "ben again"):  # signed before, or after, the change was in force
-        held = read(file_of(log_of(rows, "ben", {"ben": IDENTITIES[key]})), "x")
+        held = read_export(file_of(log_of(rows, "ben", {"ben": IDENTITIES[key]})), "x")
         assert set(check_head(held, "x").signers) == {"ben"}
 
 
@@ -163,6 +163,6 @@ def test_an_empty_log_needs_no_head() -> None:
         "signed_head": None,
         "entries": [],
     }
-    empty, whole = read(file_of(nothing), "x"), read(WHOLE, "y")
+    empty, whole = read_export(file_of(nothing), "x"), read_export(WHOLE, "y")
     assert check_head(empty, "x").size == 0
     assert compare(empty, whole).relation is Relation.PREFIX

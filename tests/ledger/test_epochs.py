@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from p2pfl.federation.membership import Change
+from p2pfl.keys import SignedRecord
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.entry import FIRST, Entry
 from p2pfl.ledger.verify import check_federation
-from p2pfl.sharing.history import SignedRecord
 from tests.federation.changes import (
     IDENTITIES,
     NAMES,

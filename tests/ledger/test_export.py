@@ -23,10 +23,10 @@ def both(at: object, *, rounds: bool = True) -> bytes:
 def test_an_export_is_the_log_as_it_was_signed(tmp_path: Path) -> None:
     with filled(tmp_path) as at:
         log, site = Log.open(at, "federation"), Log.open(at, "site")
-        read = export.read(export.export(log, at.name), "x")
+        read = export.read_export(export.export(log, at.name), "x")
         assert read.entries == tuple(log.records())
         assert (read.root, read.head, read.leaves) == (log.root(), log.head(), tuple(log.leaves()))
-        beside = export.read(both(at), "x")
+        beside = export.read_export(both(at), "x")
         assert beside.entries == tuple(site.records())
         assert beside.federation == read
 
@@ -36,7 +36,7 @@ def test_an_export_without_rounds_shows_who_the_sites_are_and_no_round(tmp_path:
     with filled(tmp_path) as at:
         log = Log.open(at, "federation")
         raw = export.export(log, at.name, rounds=False)
-        read = export.read(raw, "x")
+        read = export.read_export(raw, "x")
         assert read.entries == (log[0], None, None, None)
         assert (read.root, read.leaves) == (log.root(), tuple(log.leaves()))
         assert b"survivors" not in raw
@@ -79,7 +79,7 @@ def test_an_export_that_does_not_agree_with_itself_is_refused(tmp_path: Path, ch
     with filled(tmp_path) as at:
         raw = change(export.export(Log.open(at, "federation"), at.name))  # type: ignore[operator]
     with pytest.raises(ExportMalformed) as caught:
-        export.read(raw, "theirs.json")
+        export.read_export(raw, "theirs.json")
     assert "theirs.json" in caught.value.happened
 
 
@@ -89,4 +89,4 @@ def test_an_entry_swapped_for_another_is_refused(tmp_path: Path) -> None:
         raw = export.export(log, at.name, rounds=False)
         leaf = log.leaves()[1].hex().encode()
     with pytest.raises(ExportMalformed):
-        export.read(raw.replace(leaf, digest("x").hex().encode()), "x")
+        export.read_export(raw.replace(leaf, digest("x").hex().encode()), "x")

@@ -50,7 +50,7 @@ def test_a_witness_takes_the_first_head_and_none_of_another_log() -> None:
 def test_a_signed_head_parses_to_itself_and_is_its_signers_alone(size: int, root: bytes, site: str) -> None:
     made = Head(note.site_origin(site), size, root, ("federation 1 " + "A" * 43 + "=",))
     text = note.sign(made, site, SITES[site])
-    assert note.parse(text)[0] == made
+    assert note.parse_note(text)[0] == made
     assert [name for name in SITES if note.signed_by(text, name, SITES[name].key)] == [site]
     assert not note.signed_by(text, site, SITES["ucl" if site != "ucl" else "charite"].key)
 
@@ -60,7 +60,7 @@ def test_cosignatures_are_more_lines_under_the_same_text() -> None:
     both = note.cosign(text, "charite", SITES["charite"])
     assert both.startswith(text)
     assert all(note.signed_by(both, name, SITES[name].key) for name in ("ucl", "charite"))
-    assert note.parse(both)[0] == head(3)
+    assert note.parse_note(both)[0] == head(3)
 
 
 @given(place=st.integers(0, 400), other=st.characters(codec="utf-8"))
@@ -78,13 +78,13 @@ def test_a_site_logs_head_speaks_of_the_federation_log(tmp_path: Path) -> None:
     with filled(tmp_path) as at:
         federation = Log.open(at, "federation")
         text = Log.open(at, "site").sign_head(at.identity(), federation)
-        assert note.federation_of(note.parse(text)[0]) == (4, federation.root())
-        assert note.federation_of(note.parse(federation.latest_head() or "")[0]) is None
+        assert note.federation_of(note.parse_note(text)[0]) == (4, federation.root())
+        assert note.federation_of(note.parse_note(federation.latest_head() or "")[0]) is None
 
 
 def test_the_federation_logs_head_names_the_same_log_at_every_site(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with filled(tmp_path) as one, home(tmp_path / "b") as other:
         write(other, "federation", federation_records())
-        heads = [note.parse(Log.open(at, "federation").latest_head() or "")[0] for at in (one, other)]
+        heads = [note.parse_note(Log.open(at, "federation").latest_head() or "")[0] for at in (one, other)]
         assert heads[0] == heads[1]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from p2pfl import codec
 from p2pfl.codec import Malformed
-from p2pfl.keys import digest
+from p2pfl.keys import SignedRecord, digest
 from p2pfl.sharing.digests import base_digest
-from p2pfl.sharing.history import NO_BASE, Base, SignedRecord, check_rows, to_adopt
+from p2pfl.sharing.history import NO_BASE, Base, check_rows, to_adopt
 from p2pfl.simulate import SimulatedFederation
 from tests.sharing.letters import Paper
 from tests.sharing.liars import STRANGER

@@ -6,8 +6,9 @@ import pytest
 
 from p2pfl.codec import Malformed
 from p2pfl.federation.membership import Change, Epochs, run_of
+from p2pfl.keys import SignedRecord
 from p2pfl.sharing.digests import base_digest
-from p2pfl.sharing.history import Base, SignedRecord, check_rows
+from p2pfl.sharing.history import Base, check_rows
 from tests.federation.changes import (
     IDENTITIES,
     NAMES,

@@ -12,7 +12,7 @@ from p2pfl.training.local import Trainer
 from p2pfl.training.models import predict
 from p2pfl.training.privacy import Account
 from p2pfl.training.task import Records, SiteRecords
-from p2pfl.training.update import apply
+from p2pfl.training.update import apply_mean
 from tests.training.settings import Images, draw_of
 
 
@@ -63,7 +63,7 @@ def federate(
             values = one.values(support).astype(np.float64)
             one.settle(support, values)
             total[where] += values
-        model = apply(model, total, n)
+        model = apply_mean(model, total, n)
         words, width = (m, 4) if support is None else (len(support), 2)
         sent_bytes += 2 * (n - 1) / n * words * width + (n - 1) * len(named["site-0"])
     return Outcome(before, auc(predict(task, model, test), test.y), sent_bytes, 2 * (n - 1) / n * 4 * m * rounds, m)

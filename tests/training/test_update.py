@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from p2pfl.training.update import BLOCK, TensorLayout, apply, first_model, layout_of, read_vector, write_vector
+from p2pfl.training.update import BLOCK, TensorLayout, apply_mean, first_model, layout_of, read_vector, write_vector
 from tests.training.settings import Images, Small
 from tests.training.vectors.generate import vectors
 
@@ -78,14 +78,14 @@ def test_the_mean_is_applied_in_float64_and_rounded_once(values: list[float], su
     total = np.array(values)
     model = np.linspace(-3, 3, len(values)).astype(np.float32)
     wanted = [np.float32(float(m) + t / survivors) for m, t in zip(model, values, strict=True)]
-    assert apply(model, total, survivors).tobytes() == np.array(wanted, dtype=np.float32).tobytes()
+    assert apply_mean(model, total, survivors).tobytes() == np.array(wanted, dtype=np.float32).tobytes()
 
 
 def test_the_mean_of_a_large_model_is_that_of_each_of_its_parts() -> None:
     draw = np.random.default_rng(7)
     model, total = draw.standard_normal(2 * BLOCK + 5).astype(np.float32), draw.standard_normal(2 * BLOCK + 5)
-    parts = [apply(model[at : at + 1000], total[at : at + 1000], 3) for at in range(0, model.size, 1000)]
-    assert apply(model, total, 3).tobytes() == np.concatenate(parts).tobytes()
+    parts = [apply_mean(model[at : at + 1000], total[at : at + 1000], 3) for at in range(0, model.size, 1000)]
+    assert apply_mean(model, total, 3).tobytes() == np.concatenate(parts).tobytes()
 
 
 @given(st.data(), st.integers(1, 20))
@@ -97,17 +97,17 @@ def test_a_mean_on_a_support_is_the_mean_that_is_zero_elsewhere(data: st.DataObj
     whole = np.zeros(model.size)
     whole[support] = sums
     before = model.copy()
-    assert apply(model, sums, survivors, support).tobytes() == apply(model, whole, survivors).tobytes()
+    assert apply_mean(model, sums, survivors, support).tobytes() == apply_mean(model, whole, survivors).tobytes()
     assert model.tobytes() == before.tobytes()
     with pytest.raises(ValueError, match="float64"):
-        apply(model, np.append(sums, 0.0), survivors, support)
+        apply_mean(model, np.append(sums, 0.0), survivors, support)
 
 
 def test_what_does_not_fit_is_refused_rather_than_broadcast() -> None:
     model = np.zeros(3, dtype=np.float32)
     for total, survivors in ((np.zeros(1), 2), (np.zeros(3, dtype=np.float32), 2), (np.zeros(3), 0)):
         with pytest.raises(ValueError):
-            apply(model, total, survivors)
+            apply_mean(model, total, survivors)
 
 
 def test_the_vectors_are_those_that_their_script_writes() -> None:

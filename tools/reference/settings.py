@@ -121,7 +121,7 @@ def example() -> tuple[str, str]:
         for name, identity in zip(names, identities, strict=True)
     ]
     lines = draft.TaskLines({"name": "tabular"}, ("age", "sex"), {"age": ("54", "9")})
-    return cards[0].to_bytes().decode(), draft.write("hearts", [card.member for card in cards], lines).decode()
+    return cards[0].to_bytes().decode(), draft.peers_file("hearts", [card.member for card in cards], lines).decode()
 
 
 AFTER_PEERS: Final = """\

@@ -32,7 +32,7 @@ def compare(files: Sequence[Path], as_json: bool) -> None:
     site's log beside a federation's, 5 for a fork, which is shown with who signed both sides of it, and for a file that
     its site did not sign.
     """
-    one, other = (exports.read(read_whole(file), str(file)) for file in files)
+    one, other = (exports.read_export(read_whole(file), str(file)) for file in files)
     found = compare_exports(one, other, (check_head(one, str(files[0])), check_head(other, str(files[1]))))
     facts: dict[str, object] = {
         "relation": found.relation.value,

@@ -38,7 +38,7 @@ def merged(files: Sequence[Path], federation: Federation, lineage: Lineage) -> C
         if copy.record != first.record:
             _unfit(file, lineage, f"{files[0]} is another change")
     try:
-        lineage.check(first)
+        lineage.check_change(first)
     except codec.Malformed as error:
         _unfit(files[0], lineage, str(error))
     if settings_of(first.federation()) != settings_of(federation):

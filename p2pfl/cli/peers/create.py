@@ -58,7 +58,7 @@ def create(
     _distinct(cards, members)
     if document is not None:
         overrides = [*overrides, f"agreement.sha256={hashlib.sha256(read_whole(document)).hexdigest()}"]
-    raw = draft.write(name, members, task_lines(task), overrides)
+    raw = draft.peers_file(name, members, task_lines(task), overrides)
     federation = Federation.parse(raw, str(target))
     check_fit(federation, own=Path(task.rpartition(":")[0]) if task else None)
     write_new(target, raw)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from p2pfl import codec
 from p2pfl.errors.round import LimitMissing, SumLeftBehind
 from p2pfl.errors.sharing import ValueOverLimit
-from p2pfl.keys import digest
+from p2pfl.keys import Draw, digest
 from p2pfl.node.logs import Logs
 from p2pfl.node.runs.cohort import Cohort, flat
 from p2pfl.node.source import PATIENCE_S, ModelStore, Offer
@@ -55,7 +55,7 @@ def encode(
     bits: int,
     limit: float | Decimal | None,
     decimals: int | None,
-    draw: Callable[[int], bytes],
+    draw: Draw,
 ) -> Encoded:
     """Words for `values`: exact when they are integers or `decimals` is given, else floats on the scale of `limit`.
 
@@ -95,9 +95,7 @@ def _integers(array: npt.NDArray[Any], peers: int, limit: float | Decimal | None
     return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: field.centred(total), grid.within)
 
 
-def _floats(
-    array: npt.NDArray[Any], peers: int, bits: int, limit: float | Decimal | None, draw: Callable[[int], bytes]
-) -> Encoded:
+def _floats(array: npt.NDArray[Any], peers: int, bits: int, limit: float | Decimal | None, draw: Draw) -> Encoded:
     if limit is None:
         raise LimitMissing(evidence=f"{array.size} values of type {array.dtype}, limit=None")
     most, size = float(limit), int(array.size)
@@ -114,7 +112,7 @@ def _floats(
     return Encoded(e.Vector(bits, words), facts, decode, grid.within_bound)
 
 
-def salt(draw: Callable[[int], bytes]) -> Encoded:
+def salt(draw: Draw) -> Encoded:
     """Uniform words that ride in every sum: whoever has the sum has them, whoever has its digest alone has not.
 
     draw   the system's generator

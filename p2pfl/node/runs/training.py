@@ -8,7 +8,6 @@ paid for and goes on from there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
 
@@ -19,7 +18,7 @@ from p2pfl import codec
 from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
 from p2pfl.federation import Federation
 from p2pfl.home import Home
-from p2pfl.keys import digest
+from p2pfl.keys import Draw, digest
 from p2pfl.ledger.site_kinds import BudgetEntry, ChargeEntry
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassCharged, PassTrained
@@ -68,7 +67,7 @@ class TrainingRun:
     run: bytes
     trainer: Trains
     task: str
-    draw: Callable[[int], bytes]
+    draw: Draw
     observer: Observer
     _measuring: dict[int, bool] = field(default_factory=dict)  # by round: it only measures the model
     _unmeasured: dict[int, str] = field(default_factory=dict)  # by round proposed here: why it measures nothing, or ""
@@ -317,7 +316,7 @@ class TrainingRun:
         length = self.trainer.parameters if support is None else len(support)
         survivors, seed = len(effect.survivors), _rotation_seed(effect.attempt_digest)
         values = self.quantiser.dequantise_sum(total, survivors, seed, length)
-        return update.apply(before, values, survivors, support)
+        return update.apply_mean(before, values, survivors, support)
 
     def left(self, effect: e.LeftBehind) -> None:
         """The next round trains anew: an update that was sent is spent."""

@@ -137,7 +137,7 @@ class Tabular(Task):
         mapped = columns.source if isinstance(columns, MapFile) else f"{source}'s column map"
         column_map = ColumnMap.parse(columns, mapped, names) if columns is not None else ColumnMap()
         reader = TableReader([feature.column for feature in self.features], LABEL, column_map, source)
-        read = reader.read(raw, labelled=labelled)
+        read = reader.read_cells(raw, labelled=labelled)
         x = np.concatenate([f.encode(read.values[:, place]) for place, f in enumerate(self.features)], axis=1)  # (N, d)
         y = (np.nan_to_num(read.labels) > 0).astype(np.int64)  # (N,)
         # The record's own numbers, not its line: the same record is held out at every reading.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from p2pfl import codec
 from p2pfl.federation import Federation, draft
 from p2pfl.home import Home
-from p2pfl.keys import Identity, digest
+from p2pfl.keys import Identity, SignedRecord, digest
 from p2pfl.node.logs import Logs, genesis_of, pledge_of
 from p2pfl.node.progress import unseen
 from p2pfl.node.runs.training import TrainingRun
@@ -21,7 +21,6 @@ from p2pfl.peer import training_run
 from p2pfl.roster import Address, Member
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
-from p2pfl.sharing.history import SignedRecord
 from p2pfl.training.privacy import Charge
 from p2pfl.training.update import FlatVector, TensorLayout
 from tests.federation.sample import TASK
@@ -92,7 +91,7 @@ def places(folder: Path, *settings: str) -> tuple[Place, Place]:
     members = [
         Member(name, one.key, (Address("10.0.0.1", 7000 + at),)) for at, (name, one) in enumerate(identities.items())
     ]
-    federation = Federation.parse(draft.write("trial", members, TASK, ["rounds=3", *settings]))
+    federation = Federation.parse(draft.peers_file("trial", members, TASK, ["rounds=3", *settings]))
     one, other = (Place(home, federation, identities) for home in homes.values())
     return one, other
 

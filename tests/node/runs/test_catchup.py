@@ -10,7 +10,7 @@ import pytest
 
 from p2pfl import codec
 from p2pfl.errors.round import BulkRejected, MalformedMessage
-from p2pfl.keys import digest
+from p2pfl.keys import SignedRecord, digest
 from p2pfl.ledger.verify import check_federation
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, ModelPart, open_letter, seal
 from p2pfl.node.catchup import take_over
@@ -18,7 +18,6 @@ from p2pfl.node.logs import Logs
 from p2pfl.node.runs.models import BEHIND
 from p2pfl.sharing import catchup
 from p2pfl.sharing.catchup import AGAIN_S, PART_BYTES, PARTS, CatchUpRules, ModelFetch
-from p2pfl.sharing.history import SignedRecord
 from tests.node.runs.homes import NAMES, OTHERS, Place, by_others, finished, places, row
 
 RUN = digest("run", b"between nodes")

@@ -37,5 +37,5 @@ def test_a_key_that_is_revoked_while_a_round_goes_on_is_known_to_it(tmp_path: Pa
     with Home.create(tmp_path / "ada", "ada", [KeyFile(tmp_path / "ada.key")]) as home:
         card = Card.sign(home.identity(), "ada", [Address("10.0.0.1", 7443)])
         members = [card.member, *(member(name) for name in NAMES if name != "ada")]
-        federation = Federation.parse(draft.write("trial", members, TASK))
+        federation = Federation.parse(draft.peers_file("trial", members, TASK))
         asyncio.run(revoked(home, federation))
