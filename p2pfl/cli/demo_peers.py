@@ -23,11 +23,11 @@ from typing import Any, Final
 from p2pfl.errors.people import DemoPeerFailed
 
 KEPT_LINES: Final = 30
-LET_GO_SECONDS: Final = 30.0  # for a child to end by itself after it was asked to
+LET_GO_SECONDS: Final = 30.0  # seconds for a child to end after it is asked to
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` ports of 127.0.0.1 that nobody listens on at this moment."""
+    """`count` ports of 127.0.0.1 on which nothing listens at this moment."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

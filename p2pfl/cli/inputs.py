@@ -1,4 +1,4 @@
-"""This site's number for `p2pfl sum`: a value, or a statistic of a CSV's column. Pure but for reading what is named.
+"""This site's number for `p2pfl sum`: a value, or a statistic of a CSV's column. Pure, but for reading a file or stdin.
 
 What a site puts in is a short vector of exact decimals; the statistic is read from the sum of all sites' vectors.
 """
@@ -23,7 +23,7 @@ BLANK: Final = ("", "?", "NA", "NaN", "nan")  # not measured: not part of any st
 
 
 def number(text: str, place: str, column: str) -> Decimal:
-    """A plain decimal number. Raises NotANumber, which does not repeat the text: it may be a patient's."""
+    """A plain decimal number. Raises ValueNotANumber, which does not repeat the text: it may be a patient's."""
     if not NUMBER.fullmatch(text.strip()):
         raise ValueNotANumber(
             evidence=f"{len(text)} characters that are not a plain decimal number", place=place, column=column
@@ -34,7 +34,7 @@ def number(text: str, place: str, column: str) -> Decimal:
 def own_values(value: str | None, file: Path | None, column: str | None) -> list[Decimal]:
     """The numbers of this site. `value` "-" reads one from stdin, so that it is in no process list.
 
-    Raises NothingToSum, NoSuchColumn, NotANumber, NotReadable.
+    Raises NothingToSum, NoSuchColumn, ValueNotANumber, NotReadable.
     """
     if (value is None) == (file is None) or (file is not None) != (column is not None):
         given = [option for option, there in (("--value", value), ("--csv", file), ("--column", column)) if there]

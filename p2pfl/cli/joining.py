@@ -1,4 +1,4 @@
-"""How a verb that talks to the other sites opens this one: home, keys, where to listen, how long to wait."""
+"""How a verb that talks to the other sites opens its own: home, keys, port, proxy, patience."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ listen_option = click.option(
 
 
 def seconds(text: str) -> float:
-    """A number above 0, for click; "nan", which nothing is longer than, is none."""
+    """A number above 0, for click. "nan" is refused: no wait is longer than it."""
     try:
         value = float(text)
     except ValueError:
@@ -97,7 +97,7 @@ def proxy_options(command: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What is this site's own business, and in no peers.yaml."""
+    """This site's own settings, which stand in no peers.yaml."""
 
     home: Path
     keys: Sequence[KeySource]
@@ -115,7 +115,7 @@ class Access:
         monitor: Monitor = NO_MONITOR,
         **options: str | int | bool,
     ) -> AsyncIterator[Peer]:
-        """The peer, joined; that `command` was run is noted in the site log. Signals end it well (`stopping`)."""
+        """Join, and note `command` in the site log. Signals end the block as `stopping` says."""
         from p2pfl.cli.options import listening
         from p2pfl.cli.stopping import stoppable
         from p2pfl.ledger.site_kinds import OperatorEntry

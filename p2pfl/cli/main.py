@@ -52,7 +52,7 @@ ELSEWHERE: Final = {
 
 
 class TopVerbs(Verbs):
-    """The verbs of `p2pfl` itself; one that is only planned is said to be."""
+    """The verbs of `p2pfl` itself; one that is planned is refused as planned."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """As of any group. Raises VerbOfALaterVersion."""
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command; every way to end is an exit status here, and never a traceback."""
+    """Run the command. Every way to end becomes an exit status, none a traceback."""
     as_json = "--json" in arguments
     try:
         _end_like_ctrl_c()
@@ -108,7 +108,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _keep_no_core() -> None:
-    """A crash of the interpreter writes no core file: keys and records would be in it."""
+    """Write no core file when the interpreter crashes: it would hold keys and records."""
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
@@ -124,13 +124,13 @@ def _end_like_ctrl_c() -> None:
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
             signal.signal(signal.SIGHUP, interrupt)
         if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-            # A script's `p2pfl join … &` begins with it ignored, and everything that ends a site comes as this signal.
+            # A script's `p2pfl join … &` starts with SIGINT ignored, and this signal is what ends a site.
             signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.unraisablehook = _not_swallowed
 
 
 def _not_swallowed(unraisable: sys.UnraisableHookArgs) -> None:
-    """An interrupt that falls into a finaliser, where Python drops exceptions, is sent once more."""
+    """Send an interrupt again that fell into a finaliser, where Python drops exceptions."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
     else:

@@ -85,7 +85,7 @@ def log_option(command: Callable[..., None]) -> Callable[..., None]:
 
 @dataclass(frozen=True, slots=True)
 class Unlock:
-    """How the person wants the home to be opened. No secret is here: it is asked for when it is needed."""
+    """How the home is to be opened. It holds no secret: that is asked for when it is needed."""
 
     key_file: Path | None = None
     pass_phrase: bool = False
@@ -103,7 +103,7 @@ class Unlock:
         return cls(file, way == "pass-phrase", way == "recovery", found["command"])
 
     def keys(self) -> list[KeySource]:
-        """What was named; else systemd's credential where there may be one, then the key file that the slot names."""
+        """The keys that were named; else systemd's credential, where there may be one, then the slot's own key file."""
         named: list[KeySource] = []
         if self.key_file:
             named.append(KeyFile(self.key_file))
@@ -154,7 +154,7 @@ def listening(text: str) -> Address:
 
 
 def fit_name(text: str) -> str:
-    """`text`, or what comes nearest to it and can be the name of a site or a federation."""
+    """`text`, or the nearest text that can name a site or a federation."""
     if NAME.fullmatch(text):
         return text
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
@@ -182,7 +182,7 @@ def read_whole(path: Path) -> bytes:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """`path`, which must not exist, holds `data`. Raises WontOverwrite or NotWritten."""
+    """Write `data` to `path`, which must not exist. Raises WontOverwrite or NotWritten."""
     try:
         with path.open("xb") as file:
             _write_whole(path, file, data)
@@ -194,7 +194,7 @@ def write_new(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def reserved(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """`path`, which must not exist, is empty until it is written, and gone when it was not. Raises as write_new."""
+    """Reserve `path`, which must not exist: empty until it is written, gone if it never is. Raises as write_new."""
     write_new(path, b"")
     try:
         yield lambda data: write_over(path, data)
@@ -205,7 +205,7 @@ def reserved(path: Path) -> Iterator[Callable[[bytes], None]]:
 
 
 def write_over(path: Path, data: bytes) -> None:
-    """`path` holds `data`, or what it held; no link that lies beside it is written through."""
+    """Replace what `path` holds by `data`, whole or not at all, and never through a link beside it."""
     new = path.with_name(path.name + ".new")
     try:
         new.unlink(missing_ok=True)
@@ -218,7 +218,7 @@ def write_over(path: Path, data: bytes) -> None:
 
 
 def _write_whole(path: Path, file: BinaryIO, data: bytes) -> None:
-    """All of `data`, or no file."""
+    """Write all of `data`, or leave no file."""
     try:
         file.write(data)
         file.flush()

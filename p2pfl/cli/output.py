@@ -19,7 +19,7 @@ from p2pfl.errors.people import NotWritten
 
 
 def prepare() -> None:
-    """Three streams that can be used: a closed one is the null device, and no character is too much for a locale."""
+    """Make the three streams usable: a closed one becomes the null device, and no locale refuses a character."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream: Any = getattr(sys, name)
         if stream is None:
@@ -30,7 +30,7 @@ def prepare() -> None:
 
 
 def settle() -> None:
-    """Everything printed is out, or nobody is there to read it: what the interpreter's own last flush would say."""
+    """Flush what was printed, and drop streams without a reader: the interpreter's own last flush would complain."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -56,7 +56,7 @@ def _say(text: str, stream: TextIO) -> None:
 
 
 def shown(text: str) -> str:
-    """`text` without what steers a terminal or turns a line around: peers' words and others' files are printed, too."""
+    """`text` without what steers a terminal or reverses a line: words of peers and files of others are printed too."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in text)
@@ -68,7 +68,7 @@ def progress(line: str) -> None:
 
 
 def loading_torch(tell: Callable[[str], None] = progress) -> None:
-    """Say that PyTorch is loaded, before it is: that takes seconds."""
+    """Say that PyTorch is loading, before it does: it takes seconds."""
     if "torch" not in sys.modules:
         tell("loading PyTorch")
 

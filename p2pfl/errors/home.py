@@ -145,7 +145,7 @@ class KeyCommandFailed(LocalFault):
     """The key command {where} gave no key."""
 
     code = "P2P-KEY-008"
-    likely = ("it is not installed for this user", "the key service that it asks is locked or away")
+    likely = ("it is not installed for this user", "the key service that it asks is locked or down")
     command = "{where}"
 
 

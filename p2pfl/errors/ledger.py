@@ -46,7 +46,7 @@ class OtherFederation(ConfigurationError):
 
 
 class RecordRefused(LocalProtocolError):
-    """A record was to enter the {log} log that no reader of it would understand."""
+    """A record that no reader would understand was to enter the {log} log."""
 
     code = "P2P-LEDGER-006"
     likely = ("a field is missing or misspelt in this program",)

@@ -93,7 +93,7 @@ class NewKeyMissing(IntegrityError):
     """Epoch {epoch} lists another key for {name} than this home holds."""
 
     code = "P2P-FED-040"
-    likely = ("the new key was made in another home", "the card was exchanged on its way to whoever proposed it")
+    likely = ("the new key was made in another home", "the card was swapped on its way to the site that proposed it")
     command = "p2pfl peers newkey --help"
 
 

@@ -71,7 +71,7 @@ class CertificateExpired(RemoteProtocolError):
     likely = (
         "it has not renewed its 30-day certificate: then nothing else is wrong",
         "its clock is weeks behind: then this site's certificate is not valid yet for it (P2P-MESH-022)",
-        "the clock here is weeks ahead: then so it is with every peer",
+        "the clock here is weeks ahead: then every peer has this error",
     )
     command = "date -u"
 
@@ -82,7 +82,7 @@ class CertificateNotYetValid(RemoteProtocolError):
     code = "P2P-MESH-009"
     likely = (
         "its clock is more than a day ahead",
-        "the clock here is more than a day behind: then so it is with every peer",
+        "the clock here is more than a day behind: then every peer has this error",
     )
     command = "date -u"
 
@@ -179,7 +179,7 @@ class TlsFailed(RemoteProtocolError):
     """The TLS handshake with {peer} failed."""
 
     code = "P2P-MESH-021"
-    likely = ("a middlebox breaks TLS open", "unlike versions of OpenSSL")
+    likely = ("a middlebox breaks TLS open", "incompatible versions of OpenSSL")
     command = "openssl version"
 
 
@@ -200,7 +200,7 @@ class OpeningVersion(RemoteProtocolError):
 
 
 class NoSuchPeer(LocalProtocolError):
-    """A message was addressed to {peer}, who is not in this epoch."""
+    """A message was addressed to {peer}, which is not in this epoch."""
 
     code = "P2P-MESH-024"
     likely = ("a fault in this program",)

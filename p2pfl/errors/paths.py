@@ -9,7 +9,7 @@ class ProxyUnreachable(LocalFault):
     """The proxy {proxy} does not answer, and connections of this site go through it."""
 
     code = "P2P-MESH-030"
-    likely = ("its name or port is another one", "this machine may not talk to it")
+    likely = ("its name or port is wrong", "this machine may not talk to it")
     command = "getent hosts {host}"
 
 
@@ -27,8 +27,8 @@ class ProxyForbids(ConfigurationError):
     code = "P2P-MESH-032"
     likely = (
         "it lets CONNECT through to some ports only, often 443",
-        "that address is on no list of the proxy's",
-        "the address is inside this network, and belongs into NO_PROXY",
+        "the proxy's list of allowed addresses lacks that one",
+        "the address is inside this network, and belongs in NO_PROXY",
     )
     command = "p2pfl peers show"
 
@@ -59,7 +59,7 @@ class WrongProxy(ConfigurationError):
     code = "P2P-MESH-035"
     likely = (
         "it is written http://HOST:PORT",
-        "a name and a password belong into P2PFL_PROXY or a file, never on the command line",
+        "a name and a password belong in P2PFL_PROXY or a file, never on the command line",
     )
     command = "p2pfl join --help"
 
@@ -81,7 +81,7 @@ class RelayUnfaithful(RemoteProtocolError):
 
 
 class RelayTriedInVain(LocalFault):
-    """{relay} was to carry a call to {peer}, and it did not come about."""
+    """{relay} was to relay a call to {peer}, and the call did not come about."""
 
     code = "P2P-MESH-064"
     likely = (
@@ -93,7 +93,7 @@ class RelayTriedInVain(LocalFault):
 
 
 class UnknownTicket(RemoteProtocolError):
-    """{peer} came to be carried with a ticket that this site did not give it, or no longer knows."""
+    """{peer} asked to be relayed with a ticket that this site never gave it, or no longer knows."""
 
     code = "P2P-MESH-038"
     likely = ("the line is very slow", "a fault in its software", "that site tries to listen in")

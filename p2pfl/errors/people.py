@@ -65,7 +65,7 @@ class DemoPeerFailed(LocalFault):
     """The demo's peer {peer} ended with status {status}."""
 
     code = "P2P-USE-008"
-    likely = ("what it said stands above", "the machine has too little memory for so many peers")
+    likely = ("its own error stands above", "the machine has too little memory for so many peers")
     command = "p2pfl demo --peers 3"
 
 

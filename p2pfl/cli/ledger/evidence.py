@@ -89,7 +89,7 @@ def kept(home: Home) -> list[Proof]:
         return []
     items = home.items(EVIDENCE)
     rosters = epochs_of(home, Log.open(home, "federation")).rosters if items else ()
-    rosters = rosters or (Roster(0, ()),)  # without a genesis there is nobody whom a letter could be of
+    rosters = rosters or (Roster(0, ()),)  # without a genesis, no letter has a known author
     held = ((item.rpartition("/")[2], home.read(item)) for item in items)
     return [judged(name, data, *rosters) for name, data in held if data is not None]
 

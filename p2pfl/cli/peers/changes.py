@@ -45,7 +45,7 @@ def merged(files: Sequence[Path], federation: Federation, lineage: Lineage) -> C
         evidence = difference(federation.raw, first.federation().raw).strip().splitlines()
         raise ChangeOfSettings(source=files[0], evidence="; ".join(evidence[3:7]))
     check_due(files[0], federation, first)
-    # Each copy's own that count, so that a spoilt one in one copy takes no good one of another away.
+    # Of each copy, the signatures that count: a spoilt one must not replace a good one of another copy.
     counted = [lineage.counted(copy) for copy in copies]
     return Change(first.record, {name: one for copy in counted for name, one in copy.signatures.items()})
 
@@ -78,7 +78,7 @@ def signed_record(home: Home, lineage: Lineage) -> bytes:
 
 
 def check_due(source: Path, federation: Federation, change: Change) -> None:
-    """It begins while there are rounds: else each site's one signature for this epoch is spent for nothing."""
+    """Raises ChangeNeverDue for a change that begins after the last round: it would waste every site's signature."""
     held, rounds = change.facts, federation.rounds
     if held["of"] == RUNS[0] and held["from_round"] > rounds + BEHIND_ROUNDS:
         evidence = f"from round {held['from_round']} of the {held['of']}"

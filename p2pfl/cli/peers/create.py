@@ -74,7 +74,7 @@ def create(
 
 
 def _distinct(cards: Sequence[Path], members: Sequence[Member]) -> None:
-    """No name, key or address twice, told by the cards' own files. Raises CardsCollide."""
+    """Raises CardsCollide, which names the cards, where two have the same name, key or address."""
     holders: dict[str, Path] = {}
     for card, one in zip(cards, members, strict=True):
         addresses = (f"the address {address}" for address in dict.fromkeys(one.addresses))
