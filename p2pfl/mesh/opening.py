@@ -109,7 +109,7 @@ async def open_link(tunnel: Tunnel, side: Side) -> OpenedLink:
     """
     await send_hello(tunnel, side.hello)
     theirs = await receive_hello(tunnel, side.peer)
-    nonce = _joint(side, theirs)
+    nonce = _joint_nonce(side, theirs)
     ours = side.greeter.greeting(side.peer, nonce)
     # Both greetings may exceed the sockets' buffers: two ends that only sent would wait for each other.
     sending = asyncio.ensure_future(send_message(tunnel, GREETING, ours))
@@ -158,7 +158,7 @@ async def receive_hello(tunnel: Tunnel, peer: str) -> LinkHello:
     kind, body = await receive_message(tunnel, peer, wanted)
     if kind == PROBE:
         raise Probed
-    return _hello(peer, body)
+    return _decode_hello(peer, body)
 
 
 async def send_message(tunnel: Tunnel, kind: int, body: bytes = b"") -> None:
@@ -187,7 +187,7 @@ async def _receive_wanted(tunnel: Tunnel, peer: str, wanted: Mapping[int, int]) 
     if kind == DUPLICATE:
         raise Duplicate
     if kind == REFUSE:
-        raise _refusal(peer, body)
+        raise _decode_refusal(peer, body)
     return kind, body
 
 
@@ -196,7 +196,7 @@ async def _receive_body(tunnel: Tunnel, peer: str, wanted: int) -> bytes:
     return (await receive_message(tunnel, peer, {wanted: most}))[1]
 
 
-def _refusal(peer: str, body: bytes) -> P2PFLError:
+def _decode_refusal(peer: str, body: bytes) -> P2PFLError:
     try:
         said = json.loads(body)
         code, text, evidence = (printable(str(said[key])) for key in ("code", "text", "evidence"))
@@ -205,7 +205,7 @@ def _refusal(peer: str, body: bytes) -> P2PFLError:
     return RefusedThere(peer=peer, text=text, their_code=code, evidence=f"{peer} says {code}: {evidence}")
 
 
-def _hello(peer: str, body: bytes) -> LinkHello:
+def _decode_hello(peer: str, body: bytes) -> LinkHello:
     version = int.from_bytes(body[:2], "big")  # a later version's hello begins with its number too
     if len(body) >= 2 and version != VERSION:
         older, evidence = peer if version < VERSION else "this site", f"the hello says version {version}"
@@ -218,7 +218,7 @@ def _hello(peer: str, body: bytes) -> LinkHello:
     return LinkHello(incarnation, nonce, known, expected)
 
 
-def _joint(side: Side, theirs: LinkHello) -> bytes:
+def _joint_nonce(side: Side, theirs: LinkHello) -> bytes:
     """32 bytes that neither end chose alone, the same at both: of names and nonces, the lower name first."""
     pairs = sorted([(side.name, side.hello), (side.peer, theirs)], key=lambda pair: pair[0])
     parts = [part for name, hello in pairs for part in (name.encode(), hello.incarnation, hello.nonce)]

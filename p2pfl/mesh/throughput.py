@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 SPAN_S: Final = 0.2  # shortest time over which a speed is measured
-LEAST_BYTES: Final = 1 << 20  # or so many bytes, when the link runs dry earlier
+LEAST_BYTES: Final = 1 << 20  # least bytes of a measurement when the link runs dry earlier
 
 
 class Throughput:

@@ -1,7 +1,7 @@
 """The messages of a probe, which asks how a link would be without opening one.
 
     dialer                              acceptor
-            ◄─────────────────────────── HELLO      says the opening's version, and that this site is let in
+            ◄─────────────────────────── HELLO      says the opening's version, and that the dialer is admitted
       PROBE ───────────────────────────►            in place of a HELLO
             ◄─────────────────────────── FACTS      peers.yaml, software, how many bytes it grants
       PING, FILL, WANT, DIAL, FILE, MEET ►           in any order, each as often as the grant allows
@@ -168,8 +168,8 @@ def decode_dialed(peer: str, body: bytes) -> list[Dialed]:
     """Raises MalformedStream."""
     try:
         return [  # an address and nothing else: its port stands in a command that people copy
-            Dialed(str(Address.parse(str(address))), int(ms), *(printable(str(text), 300) for text in told))
-            for address, ms, *told in json.loads(body)
+            Dialed(str(Address.parse(str(address))), int(ms), *(printable(str(text), 300) for text in texts))
+            for address, ms, *texts in json.loads(body)
         ]
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise MalformedStream(peer=peer, evidence="what it says of its own dialling is not of the form") from None
