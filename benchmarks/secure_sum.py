@@ -43,7 +43,7 @@ from benchmarks import _links as links  # noqa: E402
 from benchmarks import _process as process  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
 from benchmarks import _where as where  # noqa: E402
-from p2pfl.node.runs.sums import SALT_WORDS, SumRun, encode, salt  # noqa: E402
+from p2pfl.node.runs.sums import SALT_WORDS, Asked, SumRun, encode, salt  # noqa: E402
 from p2pfl.peer import Peer, sums_run  # noqa: E402
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Update(SumRun):
     def __init__(self, name: str, peer: Peer, make: Callable[[], Any], bits: int, words: int) -> None:
         node, run = peer.node, sums_run(peer.federation)
         self._salt = salt(node.clocks.draw)
-        super().__init__(name, [], [], node.logs, run, self._salt)
+        super().__init__(Asked(name, (), 3), [], node.logs, run, self._salt)
         self.ready = threading.Event()
         self._make, self._shape = make, ((bits, words), (61, SALT_WORDS))
 

@@ -14,7 +14,6 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -41,8 +40,9 @@ from p2pfl.node.pending_change import EpochOver
 from p2pfl.node.progress import EpochBegan, Observer, unseen
 from p2pfl.node.runs import fairness
 from p2pfl.node.runs.cohort import mark_of
-from p2pfl.node.runs.metric import Metric, metrics_of
-from p2pfl.node.runs.sums import Encoded, SumRun, SumValue, encode, salt
+from p2pfl.node.runs.metric import metrics_of
+from p2pfl.node.runs.results import SumResult, TrainResult
+from p2pfl.node.runs.sums import Asked, Encoded, SumRun, SumValue, encode, salt, too_few
 from p2pfl.node.runs.training import TrainingRun, Trains
 from p2pfl.node.source import PATIENCE_S
 from p2pfl.roster import Address
@@ -50,37 +50,6 @@ from p2pfl.training.privacy import decimal_epsilon
 
 T = TypeVar("T")
 WEIGHT_DECIMALS: Final = 6
-
-
-@dataclass(frozen=True, slots=True)
-class SumResult:
-    """A sum over `survivors`, the same bits at every site. `total` is of the kind that went in (see Peer.sum)."""
-
-    total: SumValue
-    survivors: tuple[str, ...]
-    round: int
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A finished training. `model` is (m,) float32; `metrics[k]` measures the model before round k."""
-
-    rounds: int
-    model: np.ndarray[Any, np.dtype[np.float32]]
-    metrics: dict[int, Metric]
-    epsilon: float
-    delta: float
-    records: list[dict[str, Any]]
-
-    @property
-    def initial(self) -> Metric | None:
-        """The first model on the held-out records; None when this process did not see it measured."""
-        return self.metrics.get(1)
-
-    @property
-    def final(self) -> Metric | None:
-        """The last model on the held-out records."""
-        return self.metrics.get(self.rounds + 1)
 
 
 def training_run(federation: Federation) -> bytes:
@@ -189,6 +158,7 @@ class Peer:
         decimals: int | None = None,
         name: str = "sum",
         data: Any = None,
+        records: int | None = None,
         patience_s: float = PATIENCE_S,
     ) -> SumResult:
         """The sum of every site's vector, of which no site learns another's.
@@ -198,21 +168,40 @@ class Peer:
         limit     largest absolute value that any site's vector may hold; equal at all sites
         name      what this sum is called; equal at all sites
         data      the numbers of which the vector was computed, where it is not the data itself
+        records   how many records of this site are in the vector, maybe none: then a round of its own counts sites and
+                  records first, and nothing else is opened of fewer than `minimum` in peers.yaml asks for
         patience_s  seconds that a missing site is waited for, if more sites than liars are tolerated ask for it
         The same data are summed over one set of sites only, under whichever name, order, rounding or statistic of
         them: two sums over sets that differ by a site are that site's value. Data of which one number has changed
         since are new data, and nothing here can tell: a sum before and one after that change tell the change.
         Raises LimitMissing, ValueOverLimit, ConfigurationDiffers, GaveUpWaiting, AnotherCohort; SumLeftBehind when its
         round is left behind, SumMissed when the others finished it while this site was away, SumBeyondLimit when more
-        was put in than the limit allows.
+        was put in than the limit allows; TooFewContribute, SitesWentAway.
         """
         given = [vector if data is None else data]
 
         def parts() -> list[Encoded]:
             return [self._encode(vector, limit, decimals)]
 
-        found, survivors, number = await self._sum(name, parts, given, patience_s)
-        return SumResult(found[0], survivors, number)
+        sites, only = 0, tuple[str, ...]()
+        if records is not None:
+            sites, only = await self._count(name, records, patience_s)
+        found, survivors, number = await self._sum(name, parts, given, patience_s, only)
+        return SumResult(found[0], survivors, number, sites or len(survivors))
+
+    async def _count(self, name: str, records: int, patience_s: float) -> tuple[int, tuple[str, ...]]:
+        """How many sites have values, and the members of the sum that told. Raises TooFewContribute."""
+        mine = [int(records > 0), records]
+        (told,), members, _ = await self._sum(
+            f"{name}: who has values", lambda: [self._encode(mine, None, 0)], [], patience_s
+        )
+        sites, total = (int(number) for number in told)
+        minimum = self.federation.minimum
+        if sites < minimum.sites:
+            raise too_few(name, "sites", sites, minimum.sites)
+        if total < minimum.records:
+            raise too_few(name, "records", total, minimum.records)
+        return sites, members
 
     async def mean(
         self,
@@ -253,27 +242,28 @@ class Peer:
         return encode(vector, peers=peers, bits=bits, limit=limit, decimals=decimals, draw=self.node.clocks.draw)
 
     async def _sum(
-        self, name: str, parts: Callable[[], Sequence[Encoded]], data: Sequence[Any], patience_s: float = PATIENCE_S
+        self,
+        name: str,
+        parts: Callable[[], Sequence[Encoded]],
+        data: Sequence[Any],
+        patience_s: float = PATIENCE_S,
+        only: tuple[str, ...] = (),
     ) -> tuple[tuple[SumValue, ...], tuple[str, ...], int]:
         """`parts` are made anew in each epoch: how large a number may be follows from how many sites there are."""
         key = self.node.home.query_key().reveal()
-        marks = [await asyncio.to_thread(mark_of, key, one) for one in data]
+        marks = tuple([await asyncio.to_thread(mark_of, key, one) for one in data])
         while True:
+            asked = Asked(name, marks, self.federation.minimum.sites, only)
             try:
-                return await self._sum_in(self.node, name, parts, marks, patience_s)
+                return await self._sum_in(self.node, asked, parts, patience_s)
             except (EpochOver, NoLongerListed) as ended:
                 await self._next_epoch(ended)
 
     async def _sum_in(
-        self,
-        node: Node,
-        name: str,
-        parts: Callable[[], Sequence[Encoded]],
-        marks: Sequence[bytes],
-        patience_s: float,
+        self, node: Node, asked: Asked, parts: Callable[[], Sequence[Encoded]], patience_s: float
     ) -> tuple[tuple[SumValue, ...], tuple[str, ...], int]:
         run = sums_run(self.federation)
-        source = SumRun(name, parts(), marks, node.logs, run, salt(node.clocks.draw))
+        source = SumRun(asked, parts(), node.logs, run, salt(node.clocks.draw))
         source.patience_s = patience_s
         before = node.logs.count(run)
         while not source.number:  # what came in instead is of another question, that this site was away for

@@ -26,7 +26,8 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home
 
 if TYPE_CHECKING:
-    from p2pfl.peer import Peer, TrainResult
+    from p2pfl.node.runs.results import TrainResult
+    from p2pfl.peer import Peer
     from p2pfl.training.local import Trainer
 
 

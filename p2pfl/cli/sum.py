@@ -22,7 +22,7 @@ from p2pfl.errors.sharing import NothingToAverage
 from p2pfl.federation import Federation
 
 if TYPE_CHECKING:
-    from p2pfl.peer import SumResult
+    from p2pfl.node.runs.results import SumResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Asked:
     name: str
     limit: Decimal | None
     decimals: int
+    records: bool  # a column of records is summed, and no one number of each site
     patience_s: float
 
 
@@ -113,13 +114,13 @@ def sum_(
     mine = parts(statistic, given)
     command = "p2pfl sum --peers {peers} --value -"
     watch = Watch(federation.roster, command, peers_file=peers_file.name, tell=monitor.tell)
-    asked = Asked(query or statistic, limit, decimals, patience_s)
+    asked = Asked(query or statistic, limit, decimals, file is not None, patience_s)
     access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
 
     def report(result: SumResult) -> tuple[str, dict[str, object]]:
         total = [Decimal(str(number)) for number in result.total]
         found, counted = f"{read_off(statistic, total):.{decimals}f}", int(total[-1])
-        of_what = f"{len(result.survivors)} sites" + (f", {counted} values" if file else "")
+        of_what = f"{result.sites} sites" + (f", {counted} values" if file else "")
         facts: dict[str, object] = {
             "statistic": statistic,
             "value": found,
@@ -156,6 +157,7 @@ async def _sum(
             decimals=asked.decimals,
             name=asked.name,
             data=given,
+            records=len(given) if asked.records else None,
             patience_s=asked.patience_s,
         )
         at_once(result)

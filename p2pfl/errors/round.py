@@ -285,6 +285,25 @@ class SumLeftBehind(RoundLeftBehind):
     command = "p2pfl status"
 
 
+class TooFewContribute(RoundLeftBehind):
+    """{query} was not summed: {what}, and peers.yaml asks for at least {least}."""
+
+    code = "P2P-ROUND-048"
+    likely = (
+        "the column is blank at most sites, or a filter leaves few records",
+        "a statistic of so few would tell each of them the others' numbers",
+    )
+    command = "p2pfl peers show"
+
+
+class SitesWentAway(RoundLeftBehind):
+    """Since it was counted who has values for {query}, the sites are other ones: it was not summed."""
+
+    code = "P2P-ROUND-049"
+    likely = ("a site stopped, or lost its links, between the two rounds of the question",)
+    command = "p2pfl doctor --peers peers.yaml"
+
+
 class SumBeyondLimit(RoundLeftBehind):
     """The sum of round {round} is void: it lies beyond what its sites may put in together."""
 

@@ -75,6 +75,14 @@ class Compression:
 
 
 @dataclass(frozen=True, slots=True)
+class Minimum:
+    """The fewest sites with a value, and the fewest records, whose statistic is opened."""
+
+    sites: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
 class TaskChoice:
     """A built-in by `name`, or a class of a file pinned by its SHA-256. Features and constants are public."""
 
@@ -100,6 +108,7 @@ class Federation:
     privacy: Privacy
     sharing: Sharing
     compression: Compression
+    minimum: Minimum
     weights: str
     agreement: bytes | None
     topology: str
@@ -151,6 +160,7 @@ class Federation:
             privacy=Privacy(**_under(values, "privacy")),
             sharing=Sharing(**{**_under(values, "sharing"), "field": int(values["sharing.field"])}),
             compression=Compression(**_under(values, "compression")),
+            minimum=Minimum(**_under(values, "minimum")),
             weights=values["weights"],
             agreement=bytes.fromhex(values["agreement.sha256"]) if values["agreement.sha256"] else None,
             topology=values["topology"],
@@ -326,6 +336,7 @@ def settings_of(federation: Federation) -> tuple[object, ...]:
         one.privacy,
         one.sharing,
         one.compression,
+        one.minimum,
         one.weights,
         one.agreement,
         one.topology,

@@ -49,6 +49,8 @@ SETTINGS: Final = (
     Setting("sharing.scale", decimal(0, 1e9), "1.0", "largest absolute value of a coordinate; more is clipped"),
     Setting("compression.method", choice("none", "nominate"), "none", "none under 10^5 parameters, else nominate"),
     Setting("compression.density", decimal(0, 1), "0.01", "part of the coordinates that nominate sends in a round"),
+    Setting("minimum.sites", whole(3, 1000), "3", "a statistic of fewer sites that have a value is not opened"),
+    Setting("minimum.records", whole(1, 1_000_000), "5", "nor one of fewer records, where a column of them is summed"),
     Setting("weights", choice("equal"), "equal", "every site counts the same; sizes stay unknown"),
     Setting("agreement.sha256", nothing_or(HEX32), "null", "digest of the business associate agreement, or null"),
     Setting("topology", choice("mesh", "hub"), "mesh", "hub: one site relays first, and owns all chunks"),
@@ -56,9 +58,9 @@ SETTINGS: Final = (
 )
 
 BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
-HEADINGS: Final = ("privacy", "sharing", "compression", "agreement")
+HEADINGS: Final = ("privacy", "sharing", "compression", "minimum", "agreement")
 # The order of the file; what is not in SETTINGS is read by federation.py itself.
 TOP: Final = (
-    "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "sharing", "compression", "weights",
-    "agreement", "topology", "hub",
+    "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "sharing", "compression", "minimum",
+    "weights", "agreement", "topology", "hub",
 )  # fmt: skip

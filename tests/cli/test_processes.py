@@ -43,6 +43,32 @@ def test_three_people_learn_their_average_and_nobody_writes_down_a_salary(tmp_pa
             assert not any(form in text for text in told), form
 
 
+@pytest.mark.claim("SUM-19")
+@pytest.mark.parametrize(
+    ("columns", "said", "status"),
+    [
+        (((61, 58, 70), (44, 39), ()), "2 sites have a value, and peers.yaml asks for at least 3", 1),
+        (((61,), (44, 39), (50,)), "4 records have a value, and peers.yaml asks for at least 5", 1),
+        (((61, 58), (44, 39), (50,)), "mean 50.40 over 3 sites, 5 values", 0),
+    ],
+)
+def test_a_column_that_few_sites_or_records_have_is_not_opened(
+    tmp_path: Path, start: Start, columns: tuple[tuple[int, ...], ...], said: str, status: int
+) -> None:
+    """Of two sites with values each would know the other's by subtraction; the third has none, and asks along."""
+    sites = Sites(tmp_path)
+    running = []
+    for name, ages in zip(sites.names, columns, strict=True):
+        file = tmp_path / name / "ages.csv"
+        file.write_text("age,sex\n" + "".join(f"{age},1\n" for age in ages) + ",0\n")
+        running.append(start("sum", *sites.common(name), "--csv", str(file), "--column", "age"))
+    for process in running:
+        found, out, err = ended(process)
+        assert found == status, err
+        assert said in out + err
+        assert status == 0 or not any(str(sum(map(sum, columns))) in text for text in (out, err))
+
+
 def test_sites_that_ask_different_questions_are_told_so(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path)
     running = [

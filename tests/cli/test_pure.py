@@ -423,7 +423,7 @@ def test_an_answer_is_told_before_the_wait_for_the_others(
 
     class Summed:
         async def sum(self, *_: object, **__: object) -> SumResult:
-            return SumResult((Decimal(36), Decimal(3)), NAMES, 1)
+            return SumResult((Decimal(36), Decimal(3)), NAMES, 1, 3)
 
     @asynccontextmanager
     async def join(*_: object, **__: object) -> AsyncIterator[Summed]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfl import codec
-from p2pfl.errors.round import LimitMissing, SumLeftBehind
+from p2pfl.errors.round import LimitMissing, SitesWentAway, SumLeftBehind, TooFewContribute
 from p2pfl.errors.sharing import ValueOverLimit
 from p2pfl.keys import Draw, digest
 from p2pfl.node.logs import Logs
@@ -112,6 +112,11 @@ def _floats(array: npt.NDArray[Any], peers: int, bits: int, limit: float | Decim
     return Encoded(e.Vector(bits, words), facts, decode, grid.within_bound)
 
 
+def too_few(query: str, what: str, found: int, least: int) -> TooFewContribute:
+    """The error for a statistic of too few sites, or records."""
+    return TooFewContribute(query=query, what=f"{found} {what} have a value", least=least, evidence=f"{found} {what}")
+
+
 def salt(draw: Draw) -> Encoded:
     """Uniform words that ride in every sum: whoever has the sum has them, whoever has its digest alone has not.
 
@@ -125,17 +130,30 @@ def salt(draw: Draw) -> Encoded:
     return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: (), lambda total, survivors: True)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question. `name` is what the sites call it, and they must agree on it.
+
+    marks   of the data in the parts (cohort.mark_of)
+    least   the fewest sites over which it is answered
+    only    the sites that were counted for it: it is answered over these alone; empty: nobody was counted
+    """
+
+    name: str
+    marks: tuple[bytes, ...]
+    least: int
+    only: tuple[str, ...] = ()
+
+
 class SumRun:
-    """The source of one sum of one or more vectors: `name` is what the sites call it, and they must agree on it."""
+    """The source of one sum of one or more vectors."""
 
     models: ModelStore | None = None  # a sum is applied to nothing
 
-    def __init__(
-        self, name: str, parts: Sequence[Encoded], marks: Sequence[bytes], logs: Logs, run: bytes, salt: Encoded
-    ) -> None:
-        """marks: of the data in the parts (cohort.mark_of); salt: from `salt`, drawn for this sum alone."""
-        self.name, self.parts, self.logs, self.run = name, (*parts, salt), logs, run
-        self._cohort = Cohort(logs, run, name, marks)
+    def __init__(self, asked: Asked, parts: Sequence[Encoded], logs: Logs, run: bytes, salt: Encoded) -> None:
+        """salt: from `salt`, drawn for this sum alone."""
+        self.name, self.parts, self.logs, self.run = asked.name, (*parts, salt), logs, run
+        self._asked, self._cohort = asked, Cohort(logs, run, asked.name, asked.marks)
         for part in self.parts:
             part.vector.words.flags.writeable = False  # another attempt may need them again
         self.totals: tuple[SumValue, ...] = ()
@@ -165,8 +183,14 @@ class SumRun:
     def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:
         """The vectors, the same in every attempt; the cohort is bound before the first of it leaves.
 
-        Raises AnotherCohort when any of the data were summed over other sites, or may have been.
+        Raises AnotherCohort when any of the data were summed over other sites, or may have been; SitesWentAway when
+        others were counted; TooFewContribute.
         """
+        sites, asked = effect.survivors, self._asked
+        if asked.only and sites != asked.only:
+            raise SitesWentAway(query=self.name, evidence=f"counted {', '.join(asked.only)}; now {', '.join(sites)}")
+        if len(sites) < asked.least:
+            raise too_few(self.name, "sites", len(sites), asked.least)
         self._cohort.bind(effect)
         return tuple(part.vector for part in self.parts)
 

@@ -8,7 +8,7 @@ import pytest
 from p2pfl import codec
 from p2pfl.errors.training import SupportMalformed
 from p2pfl.node.runs.sizes import SCALARS, check_support, sum_bytes
-from p2pfl.node.runs.sums import SumRun, encode, salt
+from p2pfl.node.runs.sums import Asked, SumRun, encode, salt
 from p2pfl.training.compression import encode_support
 from tests.node.runs.homes import Place, draw, masked, places
 
@@ -40,7 +40,7 @@ def test_a_question_has_exactly_its_size(place: Place) -> None:
         encode(array, peers=3, bits=bits, limit=limit, decimals=None, draw=draw)
         for array, bits, limit in ((np.zeros(7), 31, 2.0), (np.arange(5), 61, None))
     ]
-    run = SumRun("ages", parts, [], place.logs(), bytes(32), salt(draw))
+    run = SumRun(Asked("ages", (), 3), parts, place.logs(), bytes(32), salt(draw))
     assert sum_bytes(codec.facts(run.question)) == size(part.vector for part in run.parts)
 
 

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 
 from p2pfl import codec
 from p2pfl.errors.home import DiskFull
-from p2pfl.errors.round import AnotherCohort, SumLeftBehind, SumMissed
+from p2pfl.errors.round import AnotherCohort, SitesWentAway, SumLeftBehind, SumMissed, TooFewContribute
 from p2pfl.keys import digest
 from p2pfl.ledger.site_kinds import AbandonedEntry, LeftEntry
 from p2pfl.node.runs import cohort
 from p2pfl.node.runs.cohort import Cohort, mark_of
-from p2pfl.node.runs.sums import NO_MODEL, SALT_WORDS, SumRun, encode, salt
+from p2pfl.node.runs.sums import NO_MODEL, SALT_WORDS, Asked, SumRun, encode, salt
 from p2pfl.peer import Peer, SumResult, sums_run
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS, bytes_of
@@ -43,10 +43,19 @@ def asks(place: Place, value: str = "52000", name: str = "salary", mark: bytes =
 
 
 def asks_of(
-    place: Place, values: Any, name: str = "salary", mark: bytes = MARK, *, limit: Any = None, decimals: int | None = 2
+    place: Place,
+    values: Any,
+    name: str = "salary",
+    mark: bytes = MARK,
+    *,
+    limit: Any = None,
+    decimals: int | None = 2,
+    least: int = 3,
+    only: tuple[str, ...] = (),
 ) -> SumRun:
     part = encode(values, peers=4, bits=31, limit=limit, decimals=decimals, draw=os.urandom)
-    return SumRun(name, [part], [mark_of(mark, values)], place.logs(), sums_run(place.federation), salt(os.urandom))
+    asked = Asked(name, (mark_of(mark, values),), least, only)
+    return SumRun(asked, [part], place.logs(), sums_run(place.federation), salt(os.urandom))
 
 
 def answers(run: SumRun, survivors: tuple[str, ...] = FOUR, number: int = 1, attempt: int = 0) -> tuple[e.Vector, ...]:
@@ -187,6 +196,26 @@ def test_a_mark_of_many_numbers_is_that_of_its_blocks(monkeypatch: pytest.Monkey
     whole = mark_of(MARK, values)
     monkeypatch.setattr(cohort, "BLOCK", 7)
     assert mark_of(MARK, values) == whole
+
+
+@pytest.mark.claim("SUM-19")
+def test_a_sum_over_fewer_sites_than_agreed_sends_no_word(place: Place) -> None:
+    run = asks_of(place, AGES, least=4)
+    with pytest.raises(TooFewContribute) as caught:
+        answers(run, FEWER)
+    assert "3 sites have a value, and peers.yaml asks for at least 4" in caught.value.happened
+    assert noted(run) == []
+    answers(run, FOUR, attempt=1)
+
+
+@pytest.mark.claim("SUM-19")
+def test_a_sum_is_answered_over_the_sites_that_were_counted_for_it_alone(place: Place) -> None:
+    """Else whoever was counted goes away, and too few are left."""
+    run = asks_of(place, AGES, only=FOUR)
+    with pytest.raises(SitesWentAway):
+        answers(run, FEWER)
+    assert noted(run) == []
+    answers(run, FOUR, attempt=1)
 
 
 @pytest.mark.claim("SUM-17")

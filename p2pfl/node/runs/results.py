@@ -1,0 +1,46 @@
+"""What a caller gets of a sum and of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from p2pfl.node.runs.metric import Metric
+from p2pfl.node.runs.sums import SumValue
+
+
+@dataclass(frozen=True, slots=True)
+class SumResult:
+    """A sum over `survivors`, the same bits at every site. `total` is of the kind that went in (see Peer.sum).
+
+    sites   how many of them have values, where that was counted (`records=`); else all of them
+    """
+
+    total: SumValue
+    survivors: tuple[str, ...]
+    round: int
+    sites: int
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training. `model` is (m,) float32; `metrics[k]` measures the model before round k."""
+
+    rounds: int
+    model: np.ndarray[Any, np.dtype[np.float32]]
+    metrics: dict[int, Metric]
+    epsilon: float
+    delta: float
+    records: list[dict[str, Any]]
+
+    @property
+    def initial(self) -> Metric | None:
+        """The first model on the held-out records; None when this process did not see it measured."""
+        return self.metrics.get(1)
+
+    @property
+    def final(self) -> Metric | None:
+        """The last model on the held-out records."""
+        return self.metrics.get(self.rounds + 1)
