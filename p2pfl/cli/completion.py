@@ -21,10 +21,8 @@ VARIABLE: Final = "_P2PFL_COMPLETE"  # click's own, by which the shell asks the 
 def completion(context: click.Context, shell: str, as_json: bool) -> None:
     """Print a script for SHELL that completes p2pfl's commands and options.
 
-    \b
-    bash   eval "$(p2pfl completion bash)"                             in ~/.bashrc
-    zsh    eval "$(p2pfl completion zsh)"                              in ~/.zshrc
-    fish   p2pfl completion fish > ~/.config/fish/completions/p2pfl.fish
+    In ~/.bashrc write `eval "$(p2pfl completion bash)"`, in ~/.zshrc the same with zsh. For fish, put the script into
+    ~/.config/fish/completions/p2pfl.fish.
     """
     found = get_completion_class(shell)
     if found is None:

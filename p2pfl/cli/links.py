@@ -14,7 +14,8 @@ from p2pfl.errors import P2PFLError
 
 if TYPE_CHECKING:
     from p2pfl.mesh.events import TlsFacts
-    from p2pfl.mesh.probe.diagnosis import Diagnosis, RelayTrial
+    from p2pfl.mesh.probe.diagnosis import AddressTrial, Diagnosis, RelayTrial
+    from p2pfl.mesh.probe.wire import Dialed
 
 WIDTH: Final = 80
 HEADS: Final = ("site", "path", "there", "back", "rtt", "bit/s up", "down", "clock")
@@ -40,31 +41,8 @@ def link_facts(found: Diagnosis, diff: str | None = None) -> dict[str, Any]:
         "relay": _through(found.through),
         "there": found.there,
         "back": found.back,
-        "addresses": [
-            {
-                "address": str(way.address),
-                "ok": way.error is None,
-                "ip": way.ip or None,
-                "segment_bytes": way.segment or None,
-                "tcp_ms": _ms(way.tcp_s),
-                "admitted_ms": _ms(way.admitted_s),
-                "path": "proxy" if way.proxied else "direct",
-                "why": way.why or None,
-                "error": way.error.as_json() if way.error else None,
-            }
-            for way in found.ways
-        ],
-        "dialed_back": [
-            {
-                "address": one.address,
-                "ok": not one.code,
-                "ms": one.ms,
-                "code": one.code or None,
-                "happened": one.happened or None,
-                "evidence": one.evidence or None,
-            }
-            for one in found.dialed
-        ],
+        "addresses": [_address_facts(way) for way in found.ways],
+        "dialed_back": [_dialed_facts(one) for one in found.dialed],
         "round_trip_ms": _ms(found.round_trip_s) if found.round_trip_s else None,
         "clock_ahead_s": round(clock.ahead_s, 3) if clock else None,
         "up_bit_s": round(8 * found.to_bytes_s) if found.to_bytes_s else None,
@@ -76,6 +54,33 @@ def link_facts(found: Diagnosis, diff: str | None = None) -> dict[str, Any]:
         "diff": diff,
         "errors": errors,
         "notes": list(found.notes),
+    }
+
+
+def _address_facts(way: AddressTrial) -> dict[str, Any]:
+    """One address of the peer that was tried."""
+    return {
+        "address": str(way.address),
+        "ok": way.error is None,
+        "ip": way.ip or None,
+        "segment_bytes": way.segment or None,
+        "tcp_ms": _ms(way.tcp_s),
+        "admitted_ms": _ms(way.admitted_s),
+        "path": "proxy" if way.proxied else "direct",
+        "why": way.why or None,
+        "error": way.error.as_json() if way.error else None,
+    }
+
+
+def _dialed_facts(one: Dialed) -> dict[str, Any]:
+    """One address of this site that the peer tried."""
+    return {
+        "address": one.address,
+        "ok": not one.code,
+        "ms": one.ms,
+        "code": one.code or None,
+        "happened": one.happened or None,
+        "evidence": one.evidence or None,
     }
 
 

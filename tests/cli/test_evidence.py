@@ -30,7 +30,7 @@ D = digest("attempt")
 
 
 @dataclass
-class Desk:
+class Site:
     """A home whose node accuses, peers.yaml beside it, and what the command printed."""
 
     place: Place
@@ -85,41 +85,41 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Site]:
     one, other = places(tmp_path)
     one.logs()
     (tmp_path / "peers.yaml").write_bytes(one.federation.raw)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("P2PFL_HOME", str(one.home.path))
-    yield Desk(one, tmp_path, capsys, [])
+    yield Site(one, tmp_path, capsys, [])
     for each in (one, other):
         each.home.close()
 
 
-def test_what_a_node_keeps_against_a_liar_is_shown_and_is_what_its_log_names(desk: Desk) -> None:
-    desk.accuse(desk.proof())
-    status, found = desk.shown()
+def test_what_a_node_keeps_against_a_liar_is_shown_and_is_what_its_log_names(site: Site) -> None:
+    site.accuse(site.proof())
+    status, found = site.shown()
     (one,) = found["proofs"]
     assert (status, found["name"], one["convicts"], one["reason"]) == (0, ME, LIAR, None)
-    assert (one["round"], one["attempt"], one["run"]) == (7, 0, desk.run.hex())
+    assert (one["round"], one["attempt"], one["run"]) == (7, 0, site.run.hex())
     assert one["letters"] == [{"kind": "Ready", "sender": LIAR}] * 2
-    entry = codec.read_facts(list(Log.open(desk.place.home, "site").records())[-1].record)
+    entry = codec.read_facts(list(Log.open(site.place.home, "site").records())[-1].record)
     assert (entry["kind"], entry["peer"], entry["proof"]) == ("breach", LIAR, one["proof"])
-    (told,) = desk.told
+    (told,) = site.told
     assert isinstance(told, RuleBroken)
     assert one["proof"].startswith(told.proof)
 
 
-def test_a_home_without_a_proof_says_so(desk: Desk) -> None:
-    assert desk.p2pfl() == (0, f"{ME}: no proof is kept here\n", "")
-    assert desk.shown() == (0, {"name": ME, "proofs": []})
-    (desk.place.home.path / "state/evidence").rmdir()  # a home of an earlier version
-    assert desk.p2pfl()[0] == 0
+def test_a_home_without_a_proof_says_so(site: Site) -> None:
+    assert site.p2pfl() == (0, f"{ME}: no proof is kept here\n", "")
+    assert site.shown() == (0, {"name": ME, "proofs": []})
+    (site.place.home.path / "state/evidence").rmdir()  # a home of an earlier version
+    assert site.p2pfl()[0] == 0
 
 
-def test_the_list_says_who_broke_what_in_one_line_for_each_proof(desk: Desk) -> None:
-    desk.keep(desk.proof(), desk.proof(1, OTHER), [desk.said(Ready(D, D)).wire])
-    status, out, _ = desk.p2pfl()
+def test_the_list_says_who_broke_what_in_one_line_for_each_proof(site: Site) -> None:
+    site.keep(site.proof(), site.proof(1, OTHER), [site.said(Ready(D, D)).wire])
+    status, out, _ = site.p2pfl()
     first, *lines = out.splitlines()
     assert (status, first, len(lines)) == (0, f"{ME}: 3 proofs", 3)
     assert any(f"{LIAR} broke the protocol" in line and "2 Ready, round 7, attempt 0" in line for line in lines)
@@ -128,57 +128,57 @@ def test_the_list_says_who_broke_what_in_one_line_for_each_proof(desk: Desk) -> 
 
 
 @pytest.mark.claim("LIAR-4")
-def test_a_proof_is_written_to_a_file_that_others_check_with_peers_yaml_alone(desk: Desk) -> None:
-    desk.keep(desk.proof())
-    status, written = desk.shown("-o", "out.proof")
+def test_a_proof_is_written_to_a_file_that_others_check_with_peers_yaml_alone(site: Site) -> None:
+    site.keep(site.proof())
+    status, written = site.shown("-o", "out.proof")
     assert (status, written["path"], written["convicts"]) == (0, "out.proof", LIAR)
-    wires = codec.unpack((desk.folder / "out.proof").read_bytes(), most=1 << 20, items=8)
-    assert convict(wires, desk.place.federation.roster) == LIAR
-    status, checked = desk.shown("--check", "out.proof", "--peers", "peers.yaml", "--home", "nowhere")
+    wires = codec.unpack((site.folder / "out.proof").read_bytes(), most=1 << 20, items=8)
+    assert convict(wires, site.place.federation.roster) == LIAR
+    status, checked = site.shown("--check", "out.proof", "--peers", "peers.yaml", "--home", "nowhere")
     assert (status, checked) == (0, {key: value for key, value in written.items() if key != "path"})
-    status, out, _ = desk.p2pfl("--check", "out.proof")
+    status, out, _ = site.p2pfl("--check", "out.proof")
     assert (status, out.startswith(f"out.proof: {LIAR} broke the protocol; 2 Ready")) == (0, True)
-    assert desk.place.identities[LIAR].key.hex() in out
+    assert site.place.identities[LIAR].key.hex() in out
 
 
-def test_a_file_is_never_overwritten(desk: Desk) -> None:
-    desk.keep(desk.proof())
-    desk.file(b"mine", "out.proof")
-    assert desk.p2pfl("-o", "out.proof")[0] == 2
-    assert (desk.folder / "out.proof").read_bytes() == b"mine"
+def test_a_file_is_never_overwritten(site: Site) -> None:
+    site.keep(site.proof())
+    site.file(b"mine", "out.proof")
+    assert site.p2pfl("-o", "out.proof")[0] == 2
+    assert (site.folder / "out.proof").read_bytes() == b"mine"
 
 
-def test_of_several_proofs_the_one_that_is_named_is_written(desk: Desk) -> None:
-    desk.keep(desk.proof(), desk.proof(1, OTHER))
-    names = [one["proof"][:16] for one in desk.shown()[1]["proofs"]]
-    status, _, err = desk.p2pfl("-o", "out.proof")
+def test_of_several_proofs_the_one_that_is_named_is_written(site: Site) -> None:
+    site.keep(site.proof(), site.proof(1, OTHER))
+    names = [one["proof"][:16] for one in site.shown()[1]["proofs"]]
+    status, _, err = site.p2pfl("-o", "out.proof")
     assert (status, all(name in err for name in names)) == (2, True)
-    assert desk.p2pfl("ffffffffffffffff0", "-o", "out.proof")[0] == 2
-    assert not (desk.folder / "out.proof").exists()
+    assert site.p2pfl("ffffffffffffffff0", "-o", "out.proof")[0] == 2
+    assert not (site.folder / "out.proof").exists()
     for number, name in enumerate(names):
-        status, found = desk.shown(name[:8], "-o", f"{number}.proof")
+        status, found = site.shown(name[:8], "-o", f"{number}.proof")
         assert (status, found["proof"][:16]) == (0, name)
-    assert len(desk.shown(names[0])[1]["proofs"]) == 1
+    assert len(site.shown(names[0])[1]["proofs"]) == 1
 
 
-def test_nothing_to_write_is_wrong_use(desk: Desk) -> None:
-    status, _, err = desk.p2pfl("-o", "out.proof")
+def test_nothing_to_write_is_wrong_use(site: Site) -> None:
+    status, _, err = site.p2pfl("-o", "out.proof")
     assert (status, "none is kept here" in err) == (2, True)
 
 
-def test_check_takes_neither_a_proof_of_the_home_nor_a_file_to_write(desk: Desk) -> None:
-    path = desk.file(desk.proof())
+def test_check_takes_neither_a_proof_of_the_home_nor_a_file_to_write(site: Site) -> None:
+    path = site.file(site.proof())
     for more in (["-o", "out.proof"], ["abcd"]):
-        assert desk.p2pfl("--check", path, *more)[0] == 2
+        assert site.p2pfl("--check", path, *more)[0] == 2
 
 
-def innocent(desk: Desk) -> dict[str, object]:
+def innocent(site: Site) -> dict[str, object]:
     """What proves nothing, and must not be taken for a proof."""
-    one, two = desk.proof()
+    one, two = site.proof()
     stranger = Identity(bytes([9]) * 32)
-    place = Envelope(desk.run, 1, 7, 0, LIAR, bytes(16))
+    place = Envelope(site.run, 1, 7, 0, LIAR, bytes(16))
     forged = [seal(Ready(D, bytes([k]) * 32), place, stranger).wire for k in (1, 2)]
-    grown = [desk.said(Ack(held)).wire for held in ((), ((ME, D),))]
+    grown = [site.said(Ack(held)).wire for held in ((), ((ME, D),))]
     return {
         "nothing": b"",
         "no msgpack": b"\xc1",
@@ -190,45 +190,45 @@ def innocent(desk: Desk) -> dict[str, object]:
         "rubbish in a list": (one, b"rubbish"),
         "more behind it": codec.pack((one, two)) + b"\0",
         "cut": codec.pack((one, two))[:-1],
-        "of two sites": (one, desk.proof(by=OTHER)[1]),
-        "of two attempts": (one, desk.proof(1)[1]),
+        "of two sites": (one, site.proof(by=OTHER)[1]),
+        "of two attempts": (one, site.proof(1)[1]),
         "forged": tuple(forged),
         "acknowledgements, which may grow": tuple(grown),
         "letters without end": (one,) * 1000,
-        "under another peers.yaml": desk.proof(run=bytes(32)),
-        "of another epoch": desk.proof(epoch=2),
+        "under another peers.yaml": site.proof(run=bytes(32)),
+        "of another epoch": site.proof(epoch=2),
     }
 
 
-def test_a_file_that_proves_nothing_ends_with_5_and_names_nobody(desk: Desk) -> None:
-    for what, proof in innocent(desk).items():
-        path = desk.file(proof)
-        status, found = desk.shown("--check", path)
+def test_a_file_that_proves_nothing_ends_with_5_and_names_nobody(site: Site) -> None:
+    for what, proof in innocent(site).items():
+        path = site.file(proof)
+        status, found = site.shown("--check", path)
         assert (status, found["convicts"], bool(found["reason"])) == (5, None, True), what
-        status, out, err = desk.p2pfl("--check", path)
+        status, out, err = site.p2pfl("--check", path)
         assert (status, out.startswith(f"{path}: proves nothing: "), err) == (5, True, ""), what
 
 
-def test_a_lie_in_a_sum_is_proven_as_one_in_a_training_is(desk: Desk) -> None:
-    path = desk.file(desk.proof(run=sums_run(desk.place.federation)))
-    assert desk.shown("--check", path)[1]["convicts"] == LIAR
+def test_a_lie_in_a_sum_is_proven_as_one_in_a_training_is(site: Site) -> None:
+    path = site.file(site.proof(run=sums_run(site.place.federation)))
+    assert site.shown("--check", path)[1]["convicts"] == LIAR
 
 
-def test_a_proof_against_a_site_of_another_federation_is_none_here(desk: Desk) -> None:
-    path = desk.file(desk.proof())
-    other, _ = places(desk.folder / "other")
-    (desk.folder / "other.yaml").write_bytes(other.federation.raw)
-    assert desk.shown("--check", path, "--peers", "other.yaml")[0] == 5
-    assert desk.shown("--check", path)[0] == 0
+def test_a_proof_against_a_site_of_another_federation_is_none_here(site: Site) -> None:
+    path = site.file(site.proof())
+    other, _ = places(site.folder / "other")
+    (site.folder / "other.yaml").write_bytes(other.federation.raw)
+    assert site.shown("--check", path, "--peers", "other.yaml")[0] == 5
+    assert site.shown("--check", path)[0] == 0
 
 
-def test_a_file_that_is_not_there_and_a_missing_peers_file_are_errors_of_their_own(desk: Desk) -> None:
-    assert desk.p2pfl("--check", "nowhere")[0] == 2
-    (desk.folder / "peers.yaml").unlink()
-    assert desk.p2pfl("--check", desk.file(desk.proof()))[0] == 2
+def test_a_file_that_is_not_there_and_a_missing_peers_file_are_errors_of_their_own(site: Site) -> None:
+    assert site.p2pfl("--check", "nowhere")[0] == 2
+    (site.folder / "peers.yaml").unlink()
+    assert site.p2pfl("--check", site.file(site.proof()))[0] == 2
 
 
-def test_a_breach_without_letters_keeps_nothing(desk: Desk) -> None:
-    desk.accuse(())
-    assert desk.shown()[1]["proofs"] == []
-    assert [one.proof for one in desk.told if isinstance(one, RuleBroken)] == [""]
+def test_a_breach_without_letters_keeps_nothing(site: Site) -> None:
+    site.accuse(())
+    assert site.shown()[1]["proofs"] == []
+    assert [one.proof for one in site.told if isinstance(one, RuleBroken)] == [""]

@@ -67,7 +67,7 @@ class Proof:
         }
 
 
-def judged(name: str, data: bytes, *rosters: Roster) -> Proof:
+def proof_of(name: str, data: bytes, *rosters: Roster) -> Proof:
     """What `data` proves under the keys of one of these rosters: that of the epoch of which its letters are."""
     # Loaded late: it brings the arithmetic of the sums, which no other verb of the ledger needs.
     from p2pfl.sharing import evidence as proofs
@@ -83,7 +83,7 @@ def judged(name: str, data: bytes, *rosters: Roster) -> Proof:
         return Proof(name, data, letters, "", str(error))
 
 
-def kept(home: Home) -> list[Proof]:
+def proofs_in(home: Home) -> list[Proof]:
     """The proofs in `home`, each checked with the keys that its ledger names for that epoch."""
     if not (home.path / EVIDENCE).is_dir():  # of an earlier version, and never opened for writing since
         return []
@@ -91,7 +91,7 @@ def kept(home: Home) -> list[Proof]:
     rosters = epochs_of(home, Log.open(home, "federation")).rosters if items else ()
     rosters = rosters or (Roster(0, ()),)  # without a genesis, no letter has a known author
     held = ((item.rpartition("/")[2], home.read(item)) for item in items)
-    return [judged(name, data, *rosters) for name, data in held if data is not None]
+    return [proof_of(name, data, *rosters) for name, data in held if data is not None]
 
 
 @click.command()
@@ -139,7 +139,7 @@ def evidence(
         _check(file, peers_file, as_json)
         return
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
-        name, proofs = opened.name, kept(opened)
+        name, proofs = opened.name, proofs_in(opened)
     shown = [one for one in proofs if one.name.startswith(chosen or "")]
     if chosen is not None and not shown:
         raise WrongUse(evidence=f"no proof begins with {chosen!r}; {_names(proofs)}", verb=VERB)
@@ -180,7 +180,7 @@ def _check(file: Path, peers_file: Path, as_json: bool) -> None:
 
     federation = Federation.load(peers_file)
     roster = federation.roster
-    one = judged(str(file), read_whole(file), roster)
+    one = proof_of(str(file), read_whole(file), roster)
     if one.liar and one.letters[0].envelope.run not in (training_run(federation), sums_run(federation)):
         # The same sites, with the same keys, may make up another federation, or have had another peers.yaml.
         one = replace(one, liar="", reason=f"letters under another peers.yaml than {peers_file}")

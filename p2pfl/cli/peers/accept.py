@@ -23,9 +23,7 @@ from p2pfl.keys import fingerprint
 @home_option
 @unlock_options
 @json_option
-def accept(
-    *, file: Path, document: Path | None, yes: bool, home: Path, unlock: Unlock, as_json: bool
-) -> None:  # fmt: skip
+def accept(*, file: Path, document: Path | None, yes: bool, home: Path, unlock: Unlock, as_json: bool) -> None:
     """At a site that joins: show what it joins, ask, and add its signature to the change.
 
     That is its signature under the agreement that peers.yaml names. Where one is named, no change counts without it.
@@ -53,5 +51,8 @@ def _joined(new: Federation) -> list[str]:
     """What a site joins, for the person who signs there."""
     signed = f"agreement SHA-256 {new.agreement.hex()}" if new.agreement else "no agreement is named"
     words = [f"  {one.name}  {fingerprint(one.key)}" for one in new.roster.members]
-    return [f"federation {new.name}, epoch {new.roster.epoch}; {signed}", "its sites, and the words of their keys:",
-            *words]  # fmt: skip
+    return [
+        f"federation {new.name}, epoch {new.roster.epoch}; {signed}",
+        "its sites, and the words of their keys:",
+        *words,
+    ]

@@ -31,7 +31,7 @@ from p2pfl.node.epochs import keep_change, standing
 @json_option
 def adopt(
     *, files: Sequence[Path], peers_file: Path, target: Path | None, home: Path, unlock: Unlock, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Put an approved change into this home, where it was not handed over by another site."""
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         federation, lineage = standing(opened, Federation.load(peers_file))

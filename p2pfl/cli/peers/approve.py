@@ -32,9 +32,7 @@ from p2pfl.node.epochs import standing
 @home_option
 @unlock_options
 @json_option
-def approve(
-    *, files: Sequence[Path], peers_file: Path, yes: bool, home: Path, unlock: Unlock, as_json: bool
-) -> None:  # fmt: skip
+def approve(*, files: Sequence[Path], peers_file: Path, yes: bool, home: Path, unlock: Unlock, as_json: bool) -> None:
     """Show a change of membership, ask, and add this site's signature to the file, with those of its COPIES.
 
     Once enough have signed it, it lies in this home too, and a `join` that runs hands it to the others.

@@ -145,15 +145,20 @@ def signers(lineage: Lineage, change: Change) -> str:
 def change_facts(path: Path, change: Change, lineage: Lineage) -> dict[str, object]:
     held = change.facts
     return {
-        "path": str(path), "change": change.digest.hex(), "approved": not lineage.lacking(change),
-        "signed_by": lineage.signers(change), "joins_signed": lineage.joiners(change),
-        "quorum": lineage.roster.quorums.q, "hub": change.federation().hub,
+        "path": str(path),
+        "change": change.digest.hex(),
+        "approved": not lineage.lacking(change),
+        "signed_by": lineage.signers(change),
+        "joins_signed": lineage.joiners(change),
+        "quorum": lineage.roster.quorums.q,
+        "hub": change.federation().hub,
         **{key: held[key] for key in ("epoch", "of", "from_round", "federation_digest", "added", "removed", "rotated")},
-    }  # fmt: skip
+    }
 
 
 def confirm(question: str, verb: str = "approve") -> None:
     if not sys.stdin.isatty():
-        raise WrongUse(evidence="stdin is no terminal to ask at; --yes says that the difference was read",
-                       verb=f" peers {verb}")  # fmt: skip
+        raise WrongUse(
+            evidence="stdin is no terminal to ask at; --yes says that the difference was read", verb=f" peers {verb}"
+        )
     click.confirm(question, abort=True, err=True)

@@ -32,7 +32,10 @@ def newkey(target: Path | None, home: Path, unlock: Unlock, as_json: bool) -> No
         card = Card.sign(new_identity(opened), name, before.member.addresses)
     path = target or Path(f"{name}.next.card")
     write_new(path, card.to_bytes())
-    lines = [f"{path}: the next key of {name}, {card.fingerprint}", "hand it to a site that proposes the change:",
-             f"  p2pfl peers propose rotate {name} {path} -o change.yaml",
-             f"without the signature of {name}, with its present key, the rotation does not count"]  # fmt: skip
+    lines = [
+        f"{path}: the next key of {name}, {card.fingerprint}",
+        "hand it to a site that proposes the change:",
+        f"  p2pfl peers propose rotate {name} {path} -o change.yaml",
+        f"without the signature of {name}, with its present key, the rotation does not count",
+    ]
     output.result("\n".join(lines), {"path": str(path), "name": name, "fingerprint": card.fingerprint}, as_json)

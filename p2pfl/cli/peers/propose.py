@@ -47,9 +47,17 @@ OPERATIONS = "add CARD | remove NAME | rotate NAME CARD | hub NAME"
 @unlock_options
 @json_option
 def propose(
-    *, steps: Sequence[str], peers_file: Path, from_round: int, run: str, again: bool, target: Path, home: Path,
-    unlock: Unlock, as_json: bool,
-) -> None:  # fmt: skip
+    *,
+    steps: Sequence[str],
+    peers_file: Path,
+    from_round: int,
+    run: str,
+    again: bool,
+    target: Path,
+    home: Path,
+    unlock: Unlock,
+    as_json: bool,
+) -> None:
     """Make a change of membership, signed by this site: who is added, leaves, has another key, or is the hub.
 
     It comes into force at the beginning of a round, once a quorum of the present sites has approved it.

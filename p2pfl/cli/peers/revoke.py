@@ -41,10 +41,12 @@ def revoke(*, name: str, peers_file: Path, undo: bool, home: Path, unlock: Unloc
                 raise RevokedTooMany(name=name, quorum=roster.quorums.q, evidence=f"left: {', '.join(left)}")
             if key not in keys:
                 opened.replace(REVOKED, b"".join([*keys, key]))
-    lines = [f"{name} is revoked at this site; a join that runs closes its link within a second",
-             "the others go on with it until they revoke it too, or until this is approved; meanwhile a sum holds this "
-             "site or that one, about as often the one as the other:",
-             f"  p2pfl peers propose remove {name} -o change.yaml"]  # fmt: skip
+    lines = [
+        f"{name} is revoked at this site; a join that runs closes its link within a second",
+        "the others go on with it until they revoke it too, or until this is approved; meanwhile a sum holds this "
+        "site or that one, about as often the one as the other:",
+        f"  p2pfl peers propose remove {name} -o change.yaml",
+    ]
     output.result("\n".join(lines), {"revoked": name, "key": key.hex(), "left": left}, as_json)
 
 
