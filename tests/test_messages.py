@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import string
 import tracemalloc
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,9 @@ def values(spec: Any) -> st.SearchStrategy[Any]:
     if isinstance(spec, Tail):
         return st.binary(min_size=spec.least, max_size=40)
     if isinstance(spec, Text) and spec.pattern:
-        return st.from_regex(spec.pattern, fullmatch=True, alphabet="0123456789.inf").filter(lambda one: len(one) < 20)
+        return st.from_regex(
+            spec.pattern, fullmatch=True, alphabet=string.ascii_lowercase + string.digits + "."
+        ).filter(lambda one: len(one) < 20)
     if isinstance(spec, Text):
         return st.text(max_size=min(spec.most, 20))
     if isinstance(spec, Whole):

@@ -43,8 +43,11 @@ from p2pfl.messages.outcome import (
     Evidence,
     Handed,
     Hello,
+    Item,
+    Lacking,
     Leave,
     ModelPart,
+    Question,
     Ready,
     Reveal,
     Total,
@@ -60,8 +63,9 @@ OF_A_ROUND = (
 
 __all__ = [
     "CHUNK", "KINDS", "LARGE", "OF_A_ROUND", "SMALL", "SUPPORT", "VERSION", "WIRE_BYTES", "Ack", "Acknowledged",
-    "BackupShare", "Ballot", "Behind", "Bundle", "Certificate", "Changed", "Chunk", "Confirm", "Entries", "Envelope",
-    "Evidence", "Handed", "Held", "Hello", "Leave", "Letter", "Members", "Message", "ModelPart", "Nonce", "Opened",
-    "Propose", "Ready", "Reveal", "Root", "Share", "SumChunk", "SumDigest", "Tags", "Total", "Want", "authentic",
-    "carries", "narrow", "open_letter", "read_letter", "read_proof", "rejoin", "seal",
+    "BackupShare", "Ballot", "Behind", "Bundle", "Certificate", "Changed", "Chunk", "Confirm", "Entries",
+    "Envelope", "Evidence", "Handed", "Held", "Hello", "Item", "Lacking", "Leave", "Letter", "Members",
+    "Message", "ModelPart", "Nonce", "Opened", "Propose", "Question", "Ready", "Reveal", "Root", "Share",
+    "SumChunk", "SumDigest", "Tags", "Total", "Want", "authentic", "carries", "narrow", "open_letter",
+    "read_letter", "read_proof", "rejoin", "seal",
 ]  # fmt: skip

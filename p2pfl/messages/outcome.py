@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum, StrEnum
 from typing import Final
 
 from p2pfl.codec import Many, Raw, Row, Tail, Text, Whole, limited
@@ -123,13 +124,36 @@ class Confirm(Message):
     cosignature: bytes = limited(SIGNATURE)
 
 
+class Question(StrEnum):
+    """What a Want asks for."""
+
+    SUM = "sum"
+    CONFIRMS = "confirms"
+    NOTHING = "nothing"  # its sender lacks nothing of the round any more
+    WORDS = "words"  # of GATHER, those named as lacking
+    VOTE = "vote"  # what the receiver's vote stands on; of the READYs, those named as lacking
+
+
+class Item(IntEnum):
+    """What is lacking of an author. A chunk is named by its number, the others by 0."""
+
+    CHUNK = 0  # of the author's masked vector; of the sum, when the author owns it
+    ROOT = 1
+    NONCE = 2
+    TAGS = 3
+    READY = 4
+
+
+Lacking = tuple[str, int, int]  # author, Item, number
+
+
 @wire(20)
 @dataclass(frozen=True, slots=True)
 class Want(Message):
     """Asks for something of the envelope's round, or says that its sender lacks nothing of it any more."""
 
-    what: str = limited(Text(16))  # "sum", "confirms", "nothing", "words" and which, "vote" and whose READYs
-    lacking: tuple[tuple[str, int], ...] = limited(Many(Row((NAME, COUNTER)), 4 * MOST_PEERS))  # author, chunk
+    what: str = limited(Text(16, "|".join(Question)))
+    lacking: tuple[Lacking, ...] = limited(Many(Row((NAME, Whole(max(Item)), COUNTER)), 4 * MOST_PEERS))
 
 
 @wire(21, most=BULK)

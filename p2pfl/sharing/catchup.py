@@ -17,11 +17,10 @@ from p2pfl.codec import Malformed
 from p2pfl.errors.round import BulkRejected, MalformedMessage
 from p2pfl.federation.membership import Epochs, genesis_digest
 from p2pfl.keys import SignedRecord
-from p2pfl.messages import Behind, Entries, Letter, Message, ModelPart, Want
+from p2pfl.messages import Behind, Entries, Letter, Message, ModelPart, Question, Want
 from p2pfl.roster import Roster
 from p2pfl.sharing.events import Send
 from p2pfl.sharing.history import Base, check_rows, to_adopt
-from p2pfl.sharing.phases.fetch import SUM
 from p2pfl.sharing.run import Run
 
 AGAIN_S: Final = 5.0  # least seconds between two questions for entries to one peer
@@ -86,7 +85,7 @@ class CatchUpRules:
     def ask_on_sending(self, effect: Send, now: float) -> Behind | None:
         """A peer is asked for the sum of a round: it may be further on than that round."""
         message = effect.letter.message
-        fetches = isinstance(message, Want) and message.what == SUM
+        fetches = isinstance(message, Want) and message.what == Question.SUM
         return self.ask(effect.to, now) if fetches and effect.to is not None else None
 
     # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,7 @@ from p2pfl.messages import (
     Ballot,
     Bundle,
     Confirm,
+    Lacking,
     Leave,
     Letter,
     Members,
@@ -107,7 +108,7 @@ class Voting:
     questioned: dict[str, int] = field(default_factory=dict)  # how often each voter was asked what its vote stands on
     explained: set[str] = field(default_factory=set)  # peers that have asked that, and were answered
     told: set[str] = field(default_factory=set)  # peers that were answered with the certificate
-    asked_for: dict[str, set[tuple[str, int]]] = field(default_factory=dict)  # by asker: (author, chunk) it lacks
+    asked_for: dict[str, set[Lacking]] = field(default_factory=dict)  # by asker
 
 
 @dataclass

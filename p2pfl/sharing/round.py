@@ -30,6 +30,7 @@ from p2pfl.messages import (
     Message,
     Nonce,
     Opened,
+    Question,
     Ready,
     Root,
     SumChunk,
@@ -58,7 +59,7 @@ from p2pfl.sharing.events import (
 from p2pfl.sharing.history import NO_BASE
 from p2pfl.sharing.parts import Leaving
 from p2pfl.sharing.peers import PeerView
-from p2pfl.sharing.phases import ballot, confirm, gather, missing, questions, unmask
+from p2pfl.sharing.phases import ballot, confirm, missing, questions, unmask
 from p2pfl.sharing.snapshot import pack_sums, read_vectors, restore
 from p2pfl.sharing.state import Context, Phase, State, sums_item
 from p2pfl.sharing.table import EVENTS, GUARDED, Ignore, Keep, Transition
@@ -284,7 +285,7 @@ class Round:
             except Malformed as error:
                 raise MalformedMessage(peer=handed.sender, evidence=f"handed on: {error}") from None
             one = letter.message
-            claim = isinstance(one, Want) and one.what == gather.WORDS  # an owner's, that whom it names may not have
+            claim = isinstance(one, Want) and one.what == Question.WORDS  # an owner's, that whom it names may not have
             if (isinstance(one, HANDED) or claim) and self._has_place(letter):
                 effects += self._act_or_accuse(Received(self.state.now, letter))
         return effects

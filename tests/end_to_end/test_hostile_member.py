@@ -75,7 +75,7 @@ class Liar:
             self.letter(messages.Certificate((), b"")),  # that decides nothing
             self.letter(messages.Handed((b"no letter",))),
             self.letter(messages.Evidence((self.letter(reveal),))),  # that proves nothing
-            self.letter(messages.Want("words", (("ada", (1 << 53) - 1),))),
+            self.letter(messages.Want("words", (("ada", messages.Item.ROOT, 0),))),
             self.letter(messages.ModelPart(h, 1 << 50, 0, b"x")),
             self.letter(messages.Entries(0, 1 << 50, ((b"{}", ()),))),
         ]

@@ -179,7 +179,7 @@ GROUNDS: dict[str, tuple[bool, Callable[[], list[Letter]]]] = {
     "ballots of another epoch": (False, lambda: abandons("site-0", "site-2", epoch=2)),
     "LEAVEs of this round": (False, lambda: leaves("site-0", "site-2", round=1)),
     "LEAVEs of another run": (False, lambda: leaves("site-0", "site-2", run=OTHER)),
-    "other letters": (False, lambda: [paper.by(name, m.Want("sum", ((VICTIM, 0),))) for name in NAMES]),
+    "other letters": (False, lambda: [paper.by(name, m.Want("sum", ((VICTIM, m.Item.CHUNK, 0),))) for name in NAMES]),
 }
 
 

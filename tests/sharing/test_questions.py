@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 from p2pfl import messages as m
+from p2pfl.messages import Item, Question
 from p2pfl.sharing import events as e
-from p2pfl.sharing.phases import gather, questions
-from p2pfl.sharing.phases.gather import NONCE, ROOT, TAGS, WORDS
+from p2pfl.sharing.phases import gather
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import SimulatedFederation
 from tests.sharing.stopped_rounds import ME, standing
 
 LIAR = "site-0"  # owns chunk 0
+CHUNK = (ME, Item.CHUNK, 0)
 
 
-def asks(federation: SimulatedFederation, found: Round, *lacking: tuple[str, int]) -> list[e.Send]:
+def asks(federation: SimulatedFederation, found: Round, *lacking: m.Lacking) -> list[e.Send]:
     liar = federation.peers[LIAR]
     place = m.Envelope(liar.run_id, 1, found.number, found.attempt, LIAR, liar.incarnation)
-    effects = found.handle(e.Received(found.state.now, m.seal(m.Want(WORDS, lacking), place, liar.identity)))
+    effects = found.handle(e.Received(found.state.now, m.seal(m.Want(Question.WORDS, lacking), place, liar.identity)))
     return [one for one in effects if isinstance(one, e.Send)]
 
 
 def test_words_that_an_owner_asks_for_again_and_again_go_to_all_once() -> None:
     federation, found = standing(Phase.GATHER, peers=4)
-    first = asks(federation, found, *[(ME, 0)] * 400)
+    first = asks(federation, found, *[CHUNK] * 400)
     assert [(one.to, type(one.letter.message)) for one in first] == [(None, m.Chunk)]
     for _ in range(20):
-        assert asks(federation, found, *[(ME, 0)] * 400) == []
+        assert asks(federation, found, *[CHUNK] * 400) == []
 
 
 def test_what_is_asked_for_later_is_still_given() -> None:
     federation, found = standing(Phase.GATHER, peers=4)
-    assert asks(federation, found, (ME, 0))
-    (handed,) = asks(federation, found, (ME, 0), (ME, ROOT))
+    assert asks(federation, found, CHUNK)
+    (handed,) = asks(federation, found, CHUNK, (ME, Item.ROOT, 0))
     assert isinstance(handed.letter.message, m.Handed)
 
 
@@ -41,16 +42,22 @@ def test_were_every_question_answered_one_letter_would_flood_all() -> None:
     federation, found = standing(Phase.GATHER, peers=4)
     liar = federation.peers[LIAR]
     place = m.Envelope(liar.run_id, 1, found.number, found.attempt, LIAR, liar.incarnation)
-    letter = m.seal(m.Want(WORDS, ((ME, 0),) * 400), place, liar.identity)
+    letter = m.seal(m.Want(Question.WORDS, (CHUNK,) * 400), place, liar.identity)
     assert len(gather.help_out(found.state, letter.sender, letter.message.lacking)) == 400
 
 
 def test_only_what_is_asked_for_is_handed_on() -> None:
     federation, found = standing(Phase.GATHER, peers=4)
-    assert asks(federation, found, (ME, NONCE), (ME, TAGS)) == []  # there is none yet
-    (handed,) = asks(federation, found, *[(name, ROOT) for name in found.state.gathering.roots])
+    assert asks(federation, found, (ME, Item.NONCE, 0), (ME, Item.TAGS, 0)) == []  # there is none yet
+    (handed,) = asks(federation, found, *[(name, Item.ROOT, 0) for name in found.state.gathering.roots])
     assert isinstance(handed.letter.message, m.Handed)
     assert {type(m.read_letter(wire).message) for wire in handed.letter.message.letters} == {m.Root}
+
+
+def test_a_signed_letter_has_no_number_but_0_under_which_it_is_asked_for_again() -> None:
+    federation, found = standing(Phase.GATHER, peers=4)
+    assert asks(federation, found, *[(ME, Item.ROOT, number) for number in range(1, 400)]) == []
+    assert len(asks(federation, found, *[(ME, Item.ROOT, number) for number in range(400)])) == 1
 
 
 def test_signed_statements_are_asked_for_before_words() -> None:
@@ -59,11 +66,10 @@ def test_signed_statements_are_asked_for_before_words() -> None:
     (sent,) = gather.ask(found.state)
     assert isinstance(sent, e.Send)
     assert isinstance(sent.letter.message, m.Want)
-    kinds = [max(index, TAGS - 1) for _, index in sent.letter.message.lacking]
-    assert kinds == sorted(kinds, reverse=True)
-    assert {name for name, index in sent.letter.message.lacking if index == ROOT}.isdisjoint(
-        found.state.gathering.roots
-    )
+    items = [item if item in gather.SIGNED else len(Item) for _, item, _ in sent.letter.message.lacking]
+    assert items == sorted(items)
+    rootless = {name for name, item, _ in sent.letter.message.lacking if item == Item.ROOT}
+    assert rootless.isdisjoint(found.state.laid_out.roots)
 
 
 # ── what a vote stands on ─────────────────────────────────────────────────────────────────────────────────────
@@ -72,7 +78,7 @@ def test_signed_statements_are_asked_for_before_words() -> None:
 def wants_to_know(federation: SimulatedFederation, found: Round, *names: str) -> list[e.Send]:
     liar = federation.peers[LIAR]
     place = m.Envelope(liar.run_id, 1, found.number, found.attempt, LIAR, liar.incarnation)
-    want = m.seal(m.Want(questions.VOTE, tuple((name, 0) for name in names)), place, liar.identity)
+    want = m.seal(m.Want(Question.VOTE, tuple((name, Item.READY, 0) for name in names)), place, liar.identity)
     return [one for one in found.handle(e.Received(found.state.now, want)) if isinstance(one, e.Send)]
 
 

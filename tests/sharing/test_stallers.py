@@ -77,7 +77,7 @@ SPOILT: dict[str, Lie] = {
     "a deadline of a year": altering(m.Propose, with_fields(deadline_ms=365 * 24 * 3_600_000)),
     "a deadline of nothing": altering(m.Propose, with_fields(deadline_ms=0)),
     "a seed that is not its own": altering(m.Reveal, with_fields(seeds=(("site-0", H),))),
-    "questions without end": altering(m.Want, with_fields(lacking=(("site-2", 0),) * 400)),
+    "questions without end": altering(m.Want, with_fields(lacking=(("site-2", m.Item.CHUNK, 0),) * 400)),
 }
 
 

@@ -50,7 +50,8 @@ def test_an_owner_that_lacks_no_words_is_waited_for_by_name() -> None:
         if isinstance(letter.message, (m.SumDigest, m.SumChunk, m.Handed, m.Nonce, m.Tags)):
             return ()
         if isinstance(letter.message, m.Root):
-            return letter, again(liar, letter, m.Want("words", tuple(("ghost", index) for index in range(12))))
+            claims = tuple(("ghost", m.Item.CHUNK, index) for index in range(12))
+            return letter, again(liar, letter, m.Want("words", claims))
         return (letter,)
 
     federation = played(lie, seed=3)
@@ -73,7 +74,7 @@ def test_an_owner_that_tells_each_that_another_owes_it_words_is_gone_on_without(
         if to not in others:
             return (letter,)
         accused = others[(others.index(to) + 1) % len(others)]
-        claims = tuple((accused, index) for index in range(12))
+        claims = tuple((accused, m.Item.CHUNK, index) for index in range(12))
         return letter, again(liar, letter, m.Want("words", claims))
 
     federation = SimulatedFederation(peers, rounds=1, seed=3, lies={owner: lie})

@@ -35,7 +35,7 @@ def questions_of(world: Attacked, place: tuple[int, int] = FIRST) -> list[Letter
         if sender == LACKS
         and place_of(letter) == place
         and isinstance(letter.message, m.Want)
-        and letter.message.what == questions.VOTE
+        and letter.message.what == m.Question.VOTE
     ]
 
 
@@ -67,7 +67,7 @@ def test_who_was_sent_too_few_readys_has_them_from_a_voter_and_votes() -> None:
     world = few_readys()
     world.until(lambda: world.stands(ONE, *DECIDED) and world.stands(TWO, *DECIDED))
     assert set(vote_of(world, LACKS)) == {True}
-    assert [one.message.lacking for one in questions_of(world)] == [((LIAR, 0), (ONE, 0))]  # type: ignore[attr-defined]
+    assert [one.message.lacking for one in questions_of(world)] == [((LIAR, 4, 0), (ONE, 4, 0))]  # type: ignore[attr-defined]
     world.release()
     world.to_the_end()
     check_that_the_others_go_on(world)

@@ -11,7 +11,7 @@ from typing import Final
 from p2pfl import codec
 from p2pfl.errors.round import RecordDiffers
 from p2pfl.keys import verify
-from p2pfl.messages import Confirm, Letter, Want
+from p2pfl.messages import Confirm, Letter, Question, Want
 from p2pfl.sharing import record as records
 from p2pfl.sharing.digests import total_digest
 from p2pfl.sharing.events import Applied, Effect, Finished, Noted, RecordStored, Send, Stop
@@ -19,8 +19,6 @@ from p2pfl.sharing.parts import Unmasking
 from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State
 
-NOTHING: Final = "nothing"
-CONFIRMS: Final = "confirms"
 MOST_ASKED: Final = 6  # times, each after twice as long
 PATIENCE_S: Final = 3.0  # a peer that holds the sum waits so long for q confirmations before it begins the next round
 
@@ -122,7 +120,7 @@ def ask(state: State) -> list[Effect]:
     confirming = state.confirming
     confirming.asked_confirms += 1
     wait = PATIENCE_S * 2**confirming.asked_confirms
-    return [Send(None, state.seal(Want(CONFIRMS, ()))), state.timer("ask", wait)]
+    return [Send(None, state.seal(Want(Question.CONFIRMS, ()))), state.timer("ask", wait)]
 
 
 def final(state: State) -> bool:
@@ -148,4 +146,4 @@ def finish(state: State) -> list[Effect]:
 
 def settled(state: State) -> list[Effect]:
     """The round is in this peer's ledger: it needs nobody any more. Who has heard that from all may leave."""
-    return [state.post(state.seal(Want(NOTHING, ())))]
+    return [state.post(state.seal(Want(Question.NOTHING, ())))]

@@ -13,7 +13,7 @@ import numpy as np
 from p2pfl import codec
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected
-from p2pfl.messages import Ballot, Handed, Letter, Reveal, Total, Want, open_letter
+from p2pfl.messages import Ballot, Handed, Letter, Question, Reveal, Total, Want, open_letter
 from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.digests import sum_digest, total_digest, view_digest
 from p2pfl.sharing.events import Effect, LinkUp, Send, Vector, Words
@@ -21,7 +21,6 @@ from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.phases import ballot, confirm, mask, questions, unmask
 from p2pfl.sharing.state import State
 
-SUM: Final = "sum"
 PART_BYTES: Final = 256 << 10
 MOST_SEGMENTS: Final = 64
 AGAIN_S: Final = 10.0  # nothing came for so long: another holder is asked
@@ -64,7 +63,7 @@ def want(state: State) -> list[Effect]:
     state.sum.wanted, state.sum.asked = holders[start % len(holders)], state.sum.asked + 1
     state.sum.parts.clear()
     wait = AGAIN_S * 2 ** max(0, state.sum.asked - len(state.names))  # once all were asked, ever more rarely
-    return [Send(state.sum.wanted, state.seal(Want(SUM, ()))), state.timer("again", wait)]
+    return [Send(state.sum.wanted, state.seal(Want(Question.SUM, ()))), state.timer("again", wait)]
 
 
 def link_up(state: State, event: LinkUp) -> list[Effect]:
@@ -74,7 +73,7 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     state.sum.asked = min(state.sum.asked, len(state.names))  # whoever is back may have it
     if event.peer == state.sum.wanted and not state.sum.total:
         state.sum.parts.clear()
-        effects.append(Send(event.peer, state.seal(Want(SUM, ()))))
+        effects.append(Send(event.peer, state.seal(Want(Question.SUM, ()))))
     return effects
 
 
@@ -84,15 +83,17 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
 def serve(state: State, letter: Letter[Want]) -> list[Effect]:
     """Give the sum to a peer that asks for it, with what it needs to check it; one that wants nothing is settled."""
     message, asker = letter.message, letter.sender
-    if message.what not in (SUM, confirm.NOTHING, confirm.CONFIRMS, questions.VOTE):
-        return []
-    if message.what == questions.VOTE:
+    if message.what == Question.VOTE:
         return questions.certificate(state, asker)
-    if message.what == confirm.CONFIRMS:
+    if message.what == Question.CONFIRMS:
         return _confirms(state, asker)
-    if message.what == confirm.NOTHING:
+    if message.what == Question.NOTHING:
         state.confirming.settled.add(asker)
         return []
+    return _serve_sum(state, asker) if message.what == Question.SUM else []
+
+
+def _serve_sum(state: State, asker: str) -> list[Effect]:
     last = state.confirming.served.get(asker)
     if last is not None and state.now - last < AGAIN_S / 2:
         return []  # a whole sum for each of many short questions would fill this site's memory

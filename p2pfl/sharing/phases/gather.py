@@ -12,7 +12,21 @@ from typing import Final
 from p2pfl import merkle
 from p2pfl.codec import Buffer
 from p2pfl.errors.round import BulkRejected, SeedRejected, SetsDiffer
-from p2pfl.messages import Chunk, Handed, Letter, Message, Nonce, Ready, Root, SumChunk, SumDigest, Want
+from p2pfl.messages import (
+    Chunk,
+    Handed,
+    Item,
+    Lacking,
+    Letter,
+    Message,
+    Nonce,
+    Question,
+    Ready,
+    Root,
+    SumChunk,
+    SumDigest,
+    Want,
+)
 from p2pfl.sharing.digests import chunk_leaf, commitment, leaf_in_root, roots_digest, sum_digest, view_digest
 from p2pfl.sharing.events import Effect, Send, SumsStored, Vector, Words
 from p2pfl.sharing.field import FIELDS, Field, bytes_of
@@ -20,13 +34,8 @@ from p2pfl.sharing.phases.mask import piece_of
 from p2pfl.sharing.snapshot import pack_sums, persist
 from p2pfl.sharing.state import State, hold_once
 
-WORDS: Final = "words"
-# In place of a chunk's number: the author's root, its nonce, its tags.
-ROOT: Final = (1 << 53) - 1
-NONCE: Final = ROOT - 1
-TAGS: Final = ROOT - 2
-SIGNED: Final = (ROOT, NONCE, TAGS)
-MOST_LACKING: Final = 400
+SIGNED: Final = (Item.ROOT, Item.NONCE, Item.TAGS)
+MOST_LACKING: Final = 400  # items that one question names
 
 
 def accept_root(state: State, letter: Letter[Root]) -> list[Effect]:
@@ -279,33 +288,34 @@ def ask(state: State) -> list[Effect]:
     """
     gathering = state.laid_out
     state.due["asked"] = state.now
-    lacking = [
-        (name, kind) for kind, held in _statements(state).items() for name in state.survivors if name not in held
-    ]
-    for index, held in state.masking.contributed.items():
-        lacking += [(name, index) for name in state.survivors if name not in held]
+    lacking: list[Lacking] = []
+    for item, held in _statements(state).items():
+        lacking += [(name, item, 0) for name in state.survivors if name not in held]
+    for index, words in state.masking.contributed.items():
+        lacking += [(name, Item.CHUNK, index) for name in state.survivors if name not in words]
     for piece in gathering.pieces:
         if piece.index not in gathering.sums and piece.index not in state.masking.contributed:
-            lacking.append((state.owners[piece.owner_position], piece.index))
-    return [Send(None, state.seal(Want(WORDS, tuple(lacking[:MOST_LACKING]))))]
+            lacking.append((state.owners[piece.owner_position], Item.CHUNK, piece.index))
+    return [Send(None, state.seal(Want(Question.WORDS, tuple(lacking[:MOST_LACKING]))))]
 
 
 def _statements(state: State) -> Mapping[int, Mapping[str, Letter[Message]]]:
+    """By item that is a signed letter, those that are held, by author."""
     gathering = state.laid_out
-    return {ROOT: gathering.roots, NONCE: gathering.nonces, TAGS: gathering.tags}
+    return {Item.ROOT: gathering.roots, Item.NONCE: gathering.nonces, Item.TAGS: gathering.tags}
 
 
-def help_out(state: State, asker: str, lacking: Sequence[tuple[str, int]]) -> list[Effect]:
+def help_out(state: State, asker: str, lacking: Sequence[Lacking]) -> list[Effect]:
     """Give what a member lacks and this peer has: its own masked words to all, to the member what others signed."""
     me, gathering, masked = state.setting.me, state.gathering, state.sum.masked
     if gathering is None or not _from_member(state, asker):
         return []
     effects: list[Effect] = []
     handed: list[bytes] = []
-    for author, index in lacking:
-        if (known := _statements(state).get(index)) is not None:
+    for author, item, index in lacking:
+        if (known := _statements(state).get(item)) is not None:
             handed += [known[author].wire] if author in known else []
-        elif index < len(gathering.pieces):
+        elif item == Item.CHUNK and index < len(gathering.pieces):
             owner = state.owners[gathering.pieces[index].owner_position]
             if asker == owner and author in state.survivors:
                 gathering.claims.setdefault(owner, set()).add((author, index))

@@ -12,12 +12,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from p2pfl.messages import Handed, Letter, Want, seal
+from p2pfl.messages import Handed, Item, Lacking, Letter, Question, Want, seal
 from p2pfl.sharing.events import Effect, Send
 from p2pfl.sharing.phases import gather
 from p2pfl.sharing.state import State
 
-VOTE: Final = "vote"
 PATIENCE_S: Final = 1.0  # what else it takes may be on its way …
 AGAIN_S: Final = 2.0  # … and so may be the answer; twice as long each time that the same voter is asked
 MOST_ASKED: Final = 4  # times, each voter
@@ -26,27 +25,32 @@ MOST_ASKED: Final = 4  # times, each voter
 def help_out(state: State, letter: Letter[Want]) -> list[Effect]:
     """Give what a member lacks and has not asked for in this attempt before."""
     message = letter.message
-    if message.what not in (VOTE, gather.WORDS):
-        return []
-    if message.what == VOTE:
+    if message.what == Question.VOTE:
         return _explain(state, letter)
+    if message.what != Question.WORDS:
+        return []
     chunks = len(state.gathering.pieces) if state.gathering is not None else 0
     known = state.voting.asked_for.setdefault(letter.sender, set())
     fresh = tuple(
-        (author, index)
-        for author, index in dict.fromkeys(message.lacking)
-        if (author, index) not in known and author in state.survivors and (index < chunks or index in gather.SIGNED)
+        one
+        for one in dict.fromkeys(message.lacking)
+        if one not in known and one[0] in state.survivors and _is_item(one, chunks)
     )
     known.update(fresh)
     return [*gather.help_out(state, letter.sender, fresh), *_hand_on(state, letter, fresh)]
 
 
-def _hand_on(state: State, letter: Letter[Want], lacking: tuple[tuple[str, int], ...]) -> list[Effect]:
+def _is_item(lacking: Lacking, chunks: int) -> bool:
+    _, item, index = lacking
+    return index < chunks if item == Item.CHUNK else item in gather.SIGNED and index == 0
+
+
+def _hand_on(state: State, letter: Letter[Want], lacking: tuple[Lacking, ...]) -> list[Effect]:
     """An owner that lacks a member's chunk may have told everybody but that member, which so could never show it."""
     me, owner = state.setting.me, letter.sender
     pieces = state.gathering.pieces if state.gathering is not None else ()
     owned = {piece.index for piece in pieces if state.owners[piece.owner_position] == owner}
-    authors = {author for author, index in lacking if index in owned} - {me, owner}
+    authors = {author for author, item, index in lacking if item == Item.CHUNK and index in owned} - {me, owner}
     return [Send(author, state.seal(Handed((letter.wire,)))) for author in sorted(authors)]
 
 
@@ -56,7 +60,7 @@ def _explain(state: State, letter: Letter[Want]) -> list[Effect]:
     if asker in state.voting.explained:
         return []
     state.voting.explained.add(asker)
-    names = dict.fromkeys(name for name, _ in letter.message.lacking)
+    names = dict.fromkeys(name for name, item, _ in letter.message.lacking if item == Item.READY)
     wires = tuple(state.voting.readys[name].wire for name in names if name in state.voting.readys)
     effects: list[Effect] = [Send(asker, state.seal(Handed(wires)))] if wires else []
     # Who lacks no READY may stand in the attempt before: that is over, says its certificate.
@@ -107,7 +111,7 @@ def ask(state: State) -> list[Effect]:
     voter = min(voters, key=lambda name: state.voting.questioned.get(name, 0))
     turn = state.voting.questioned[voter] = state.voting.questioned.get(voter, 0) + 1
     attempt = state.voting.beyond.get(voter, state.attempt)
-    question = Want(VOTE, tuple((name, 0) for name in _readys_lacking(state, voter)))
+    question = Want(Question.VOTE, tuple((name, Item.READY, 0) for name in _readys_lacking(state, voter)))
     letter = seal(question, replace(state.envelope, attempt=attempt), state.setting.identity)
     return [Send(voter, letter), state.timer("vote", AGAIN_S * 2 ** (turn - 1))]
 
