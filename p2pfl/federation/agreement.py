@@ -1,7 +1,7 @@
 """No site signs an agreement that it was not shown.
 
-The first hello of a site carries its signature under the business associate agreement that peers.yaml names by its
-digest. So before that the site is handed the document itself, and its bytes are compared.
+A site's first hello carries its signature under the business associate agreement that peers.yaml names by its digest.
+So before that the site must be given the document itself, and its bytes are compared.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from p2pfl.errors.people import NotReadable
 
 
 def assent(named: bytes | None, document: Path | None, *, source: str, signed: bool) -> None:
-    """Return when this site may sign for the agreement `named`, a SHA-256, by `source`; None: none is named.
+    """Return if this site may sign the agreement whose SHA-256 `source` names; named=None: it names none.
 
     document  the agreement as this site holds it
-    signed    this site's signature is in the ledger already: nothing new is asked for
+    signed    this site's signature is in the ledger already, so no document is needed
     Raises AgreementUnseen without a document, AnotherAgreement when it is another one, NotReadable.
     """
     if document is None:

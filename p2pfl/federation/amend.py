@@ -1,8 +1,8 @@
-"""The next peers.yaml from the one that stands: other sites, another hub, the next epoch, every other byte as it was.
+"""The next peers.yaml from the current one: other sites, another hub, the next epoch, every other byte as it was.
 
-The file is edited as text, line by line, at the places that the reader found, so that comments and layout stay and a
-line diff shows the change and nothing else. What comes out is read again and compared with what was meant: a file in
-which that goes wrong (sites written on one line) is refused, never guessed at.
+The file is edited as text, line by line, at the places that the reader found, so comments and layout stay and a line
+diff shows the change alone. The result is read again and compared with what was meant; where they differ (sites
+written on one line) the file is refused, never guessed at.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def changed(
 
 
 def next_hub(federation: Federation, members: Sequence[Member], named: str | None, steps: str) -> str | None:
-    """The hub of the next epoch, with these members: `named`, or the one that is; None where there is none.
+    """The hub of the next epoch, with these members: `named`, or the current one; None where there is none.
 
-    steps   what was asked for, for the command in an error
-    Raises NoHubHere, NotAHub, HubLeaves: a hub that goes, or lists no address any more, goes with its successor named.
+    steps   the steps of the change, for the command in an error
+    Raises NoHubHere, NotAHub; HubLeaves when the hub leaves, or lists no address any more, and no successor is named.
     """
     able = [one.name for one in members if one.addresses]
     evidence = f"sites that list an address: {', '.join(able) or 'none'}"
@@ -72,7 +72,7 @@ def next_hub(federation: Federation, members: Sequence[Member], named: str | Non
 
 
 def amend(federation: Federation, members: Sequence[Member], genesis: bytes, hub: str | None = None) -> bytes:
-    """The peers.yaml of the next epoch, with these members, and this hub where it is another one.
+    """The peers.yaml of the next epoch, with these members, and `hub` where that changes.
 
     genesis   SHA-256 of the federation log's first entry
     Raises CannotAmend, and a leaf of errors.federation when the members do not fit.
@@ -127,7 +127,7 @@ def _last_line(node: YamlNode) -> int:
 
 
 def _next_epoch(head: Sequence[str], federation: Federation, genesis: bytes) -> list[str]:
-    """The lines above the sites, with the next epoch, and where it comes from."""
+    """The lines above the sites, with the next epoch and its lineage."""
     found: list[str] = []
     epoch = federation.roster.epoch + 1
     done = 0

@@ -1,7 +1,7 @@
 """A site's card: its name, public key and addresses under its own signature, to be handed to the others.
 
-The signature shows that whoever wrote the card holds the key; it does not show whose key it is. That is what the
-eight words are for, read aloud over a line that both people trust.
+The signature shows that the card's writer holds the key, not whose key it is. That is what the eight words are for,
+read aloud over a line that both people trust.
 """
 
 from __future__ import annotations

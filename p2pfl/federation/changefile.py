@@ -1,6 +1,6 @@
-"""A change of membership as a file that people hand on: its facts, the next peers.yaml line by line, signatures.
+"""A change of membership as a file for people to pass on: its facts, the next peers.yaml line by line, signatures.
 
-The file is read and written here alone. What counts is the record that comes of it; layout and comments do not.
+The file is read and written here alone. Only the record made from it counts; layout and comments do not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def load(path: str | Path) -> Change:
 
 
 def parse(raw: bytes, source: str) -> Change:
-    """The change that `raw` holds, its signatures not yet judged."""
+    """The change that `raw` holds, its signatures unverified. Raises a leaf of errors.federation with its place."""
     top = strict_yaml.read_yaml(raw, source)
     top.only(KEYS)
     top.value("version", whole(VERSION, VERSION))

@@ -1,6 +1,6 @@
 """Cards and a few overrides ► the text of a peers.yaml, every default written in full, each with its reason.
 
-A default that is not in the file could differ between two versions of the program; so none is left out.
+A default that is not in the file could differ between two versions of the program, so none is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FEATURES = "task.features"  # the one key under task: that --set may give
 
 @dataclass(frozen=True, slots=True)
 class TaskLines:
-    """What stands under `task:`: a built-in's name, or file, class and digest; features and constants in order."""
+    """The lines under `task:`: a built-in's name, or file, class and digest; features and constants in order."""
 
     choice: Mapping[str, str]
     features: Sequence[str]
@@ -97,7 +97,7 @@ def commented(line: str, comment: str) -> str:
 
 
 def peer_lines(member: Member) -> list[str]:
-    """A site as it stands in the file."""
+    """The lines of one site."""
     addresses = ", ".join(f'"{address}"' for address in member.addresses)
     return [
         f"  - name: {member.name}",

@@ -1,4 +1,4 @@
-"""peers.yaml ► Federation: what the sites agreed on, frozen, validated as a whole, with its digest and a line diff.
+"""peers.yaml ► Federation: what the sites agreed on, frozen and validated as a whole; its digest, and a line diff.
 
 SHA-256 over the file's raw bytes is the federation digest. It travels in every hello, so a comment that differs is a
 difference. A Federation is built whole or not at all; after that nothing in it is optional but what may be null.
@@ -120,7 +120,7 @@ class Federation:
 
     @property
     def first(self) -> bytes:
-        """Digest of the peers.yaml of epoch 1: what the runs are named by, whatever the epoch."""
+        """Digest of the peers.yaml of epoch 1, which names the training run in every epoch."""
         return self.origin or self.digest
 
     @property
@@ -129,7 +129,7 @@ class Federation:
         return hashlib.sha256(self.raw).digest()
 
     def own(self, name: str, key: bytes) -> Member:
-        """The member that a home's name and key are. Raises NotInRoster."""
+        """The member with a home's name and key. Raises NotInRoster."""
         member = next((one for one in self.roster.members if one.name == name), None)
         if member is None or member.key != key:
             there = member.key.hex()[:16] if member else "none"
@@ -175,7 +175,7 @@ class Federation:
 
 
 def _lineage(top: Table, epoch: int) -> tuple[bytes, bytes]:
-    """Where an epoch after the first comes from; nothing in the first, in which the key is unknown."""
+    """The lineage of an epoch after the first; empty in the first, which must not have that key."""
     if epoch == 1:
         top.only(TOP)
         return b"", b""
@@ -185,7 +185,7 @@ def _lineage(top: Table, epoch: int) -> tuple[bytes, bytes]:
 
 
 def _settings(top: Table) -> dict[str, Any]:
-    """Every row of SETTINGS, read; a heading with a key that is in no row is refused."""
+    """Every row of SETTINGS, read. Raises UnknownKey for a key under a heading that is in no row."""
     tables = {"": top} | {heading: top.value(heading, table) for heading in HEADINGS}
     for heading in HEADINGS:
         tables[heading].only(setting.name for setting in SETTINGS if setting.table == heading)
@@ -287,7 +287,7 @@ def _task(row: Table) -> TaskChoice:
 
 
 def _check_fit(federation: Federation, top: Table) -> None:
-    """What no single setting can see. Raises SettingsDoNotFit."""
+    """Raises SettingsDoNotFit where settings contradict one another."""
     sharing = top.value("sharing", table)
     if federation.sharing.scale > federation.sharing.clip:
         _misfit(
@@ -303,7 +303,7 @@ def _check_fit(federation: Federation, top: Table) -> None:
 
 
 def _check_hub(federation: Federation, top: Table) -> None:
-    """`topology: hub` and a hub go together; it is a site that the others can dial. Raises Hub…"""
+    """Raises Hub… unless `topology: hub` names a hub, which is a site that the others can dial, or neither is there."""
     hub, place = federation.hub, top.node("hub").place
     if (federation.topology == "hub") != (hub is not None):
         raise HubNotNamed(
@@ -324,9 +324,9 @@ def _misfit(place: Position, what: str, evidence: str) -> None:
 
 
 def settings_of(federation: Federation) -> tuple[object, ...]:
-    """Everything that the sites agreed on beside who they are: a change of membership leaves it as it is.
+    """Every setting that a change of membership leaves as it is.
 
-    Which of them is the hub is a matter of who they are; that there is one is not.
+    Which site is the hub may change with the members; whether there is one may not.
     """
     one = federation
     return (

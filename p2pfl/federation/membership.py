@@ -1,8 +1,8 @@
 """Membership as pure steps: the roster of one epoch and a change that q of its members signed ► that of the next.
 
-A *change* is one record: the whole next peers.yaml, from which round on, and what it changes. What people sign is that
-record, and the same bytes stand in every federation log, so whoever holds a log can check each step from the genesis
-to the roster of the day. It comes into force where a round says so: `announced` in its record, which q sites signed,
+A *change* is one record: the whole next peers.yaml, from which round on, and what it changes. People sign
+that record, and the same bytes stand in every federation log, so any log proves each step from the genesis to the
+current roster. It comes into force where a round says so: `announced` in its record, which q sites signed,
 makes that round the last of its epoch (docs/adr/0018). Bytes: docs/spec/ledger.md §7.
 """
 
@@ -27,7 +27,7 @@ MOST_RECORD: Final = 1 << 20  # bytes
 
 
 def run_of(first: bytes, federation_digest: bytes, what: str) -> bytes:
-    """Names a run: the `training` goes on through all epochs, each epoch has `sums` of its own.
+    """The id of a run: `training` goes on through all epochs, while each epoch has `sums` of its own.
 
     first, federation_digest   SHA-256 of the peers.yaml of epoch 1, and of the run's own epoch
     """
@@ -35,20 +35,20 @@ def run_of(first: bytes, federation_digest: bytes, what: str) -> bytes:
 
 
 def genesis_digest(record: bytes) -> bytes:
-    """Names the first entry of a federation log, for those who join later."""
+    """The digest of a federation log's first entry, by which later peers.yaml name it."""
     return hashlib.sha256(record).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A record and the signatures over it, by name. What they are worth, only the epoch before can say (`Lineage`)."""
+    """A record and the signatures over it, by name. Only the roster of the epoch before can judge them (`Lineage`)."""
 
     record: bytes
     signatures: Mapping[str, bytes]
 
     @property
     def digest(self) -> bytes:
-        """What a round announces."""
+        """The digest that a round announces."""
         return digest("change", self.record)
 
     @property
@@ -65,7 +65,7 @@ class Change:
         return Federation.parse(text.encode(), f"peers.yaml of epoch {epoch}")
 
     def sign(self, identity: Identity, name: str) -> Change:
-        """With the signature of one more site."""
+        """The change with one more signature."""
         return replace(self, signatures={**self.signatures, name: identity.sign(KIND, self.record)})
 
 
@@ -106,7 +106,7 @@ def record_of(lineage: Lineage, file: bytes, *, of: str, from_round: int) -> byt
 
 
 def agreed(new: Federation, added: Collection[str]) -> Facts:
-    """What a record says of the agreement: its SHA-256, where peers.yaml names one and somebody joins."""
+    """A record's field for the agreement: its SHA-256, if peers.yaml names one and a site joins."""
     return {"agreement": new.agreement.hex()} if new.agreement and added else {}
 
 
@@ -155,7 +155,7 @@ class Lineage:
         ]
 
     def joiners(self, change: Change) -> list[str]:
-        """Of the sites that it adds, those that signed it with the key that it lists: so they signed the agreement."""
+        """The added sites that signed the change with their listed key, and so signed the agreement."""
         held, signed = change.facts, change.signatures
         keys = {name: bytes.fromhex(key) for name, key in held.get("peers", []) if name in held.get("added", [])}
         return [name for name, key in keys.items() if name in signed and verify(key, KIND, change.record, signed[name])]
@@ -166,7 +166,7 @@ class Lineage:
         return replace(change, signatures={name: change.signatures[name] for name in names})
 
     def lacking(self, change: Change) -> str:
-        """What the signatures of a change lack to count, in words; empty when they are enough."""
+        """The signatures that a change still lacks, in words; empty when it has enough."""
         signers, joiners, held = self.signers(change), self.joiners(change), change.facts
         quorum = self.roster.quorums.q
         own = [name for name in held.get("rotated", []) if name not in signers]
@@ -179,7 +179,7 @@ class Lineage:
         return "; ".join(told)
 
     def check_change(self, change: Change) -> None:
-        """The record leads from here to the next epoch. Raises Malformed; its signatures are `lacking`'s matter."""
+        """Raises Malformed unless the record leads from here to the next epoch; `lacking` judges its signatures."""
         held = change.facts
         try:
             file, of, from_round = held["file"].encode(), held["of"], held["from_round"]
@@ -191,9 +191,9 @@ class Lineage:
             raise Malformed(f"the file in it: {error.happened}") from None
 
     def after(self, change: Change) -> Lineage:
-        """Where the federation stands when the change is in force. Raises Malformed unless enough have signed it.
+        """The lineage once the change is in force. Raises Malformed unless enough sites have signed it.
 
-        Signatures come before the file: nobody reads YAML for seconds for a change that nobody stands for.
+        Signatures are judged before the file, so that an unsigned change costs no seconds of reading YAML.
         """
         held = change.facts
         if (held.get("epoch"), held.get("before")) != (self.roster.epoch + 1, self.federation_digest.hex()):
@@ -209,10 +209,10 @@ class Lineage:
 
 @dataclass
 class Epochs:
-    """What a federation log says of membership, entry after entry. `roster` judges the next one."""
+    """Membership as a federation log tells it, entry after entry. `roster` judges the next one."""
 
     lineage: Lineage | None = None
-    announced: bytes = b""  # digest of the change that ended the epoch: only that may come next
+    announced: bytes = b""  # digest of the change that ends the epoch, which alone may come next
     _last: tuple[bytes, int] = (b"", 0)  # run and number of the last round
     ends: list[int] = field(default_factory=list)  # entries that are changes, by number
     entries: int = 0
@@ -232,11 +232,11 @@ class Epochs:
 
     @property
     def roster(self) -> Roster | None:
-        """Of the epoch in which the next entry stands; None before the genesis."""
+        """The roster of the epoch of the next entry; None before the genesis."""
         return self.lineage.roster if self.lineage is not None else None
 
     def add_entry(self, record: bytes, signed: Mapping[str, bytes]) -> None:
-        """The next entry. Raises Malformed when it may not stand there; a round's signatures are not judged here."""
+        """Take in the next entry. Raises Malformed when it may not stand there; a round's signatures are not judged."""
         held = read_facts(record, MOST_RECORD)
         kind = held.get("kind")
         if self.lineage is None:
@@ -274,7 +274,7 @@ class Epochs:
 
 
 def due(change: Change, lineage: Lineage, run: bytes, number: int) -> bool:
-    """Round `number` of `run` may be the last before the change: whoever holds the change announces it there."""
+    """True when round `number` of `run` may be the last before the change: sites that hold it announce it there."""
     held = change.facts
     wanted = run_of(lineage.first, lineage.federation_digest, str(held["of"]))
     return run == wanted and number >= int(held["from_round"]) - 1

@@ -1,6 +1,6 @@
 """The values of a strict YAML file: nodes that know their line and column, and readers that say what each must be.
 
-A word has no type of its own: `no`, `1e3` and `007` are words until somebody takes them as a number, a truth value
+A word has no type of its own: `no`, `1e3` and `007` are words until a reader takes them for a number, a truth value
 or a name. A reader returns the value or raises WrongValue with the place. `strict_yaml.read_yaml` makes the nodes.
 """
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where something stands: file, line and column, both from 1; line 0 for a value from the command line."""
+    """A place in a file: line and column count from 1; line 0 is the command line."""
 
     source: str
     line: int
@@ -90,7 +90,7 @@ class Table:
         return self.rows[key][1]
 
     def value(self, key: str, read: Callable[[YamlNode, str], T]) -> T:
-        """The value of `key` as `read` understands it."""
+        """The value of `key`, as `read` returns it. Raises MissingKey, and what `read` raises."""
         return read(self.node(key), self.named(key))
 
 
@@ -103,7 +103,7 @@ def shown(text: str) -> str:
 
 
 def wrong(node: YamlNode, key: str, wanted: str) -> NoReturn:
-    """Raise WrongValue that shows what stands there."""
+    """Raise WrongValue, which shows what was found."""
     found = node.shown if isinstance(node, Word) else "a list" if isinstance(node, List) else "a table"
     raise WrongValue(evidence=f"found {found}", place=node.place, source=node.place.source, key=key, wanted=wanted)
 

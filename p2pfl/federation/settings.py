@@ -1,4 +1,4 @@
-"""One table of what the sites agree on beside who they are: key, what it may be, its default, why one would change it.
+"""One table of the settings of peers.yaml: key, what it may be, its default, and what it means.
 
 `federation.py` reads peers.yaml by this table and `draft.py` writes one from it, so a setting cannot be in only one.
 """

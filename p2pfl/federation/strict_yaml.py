@@ -2,8 +2,8 @@
 
 A file that several sites agree on must mean one thing. YAML has many ways to mean two: anchors, tags, merge keys,
 duplicate keys, several documents, odd line breaks. All of them are refused; what is left is maps, lists and plain or
-quoted words on one line. PyYAML's event stream is used, never its constructors, so nothing is built that the reader
-did not ask for. Size and depth are bounded before anything is kept.
+quoted words on one line. PyYAML's event stream is used, never its constructors, so nothing is built but words, lists
+and tables. Size and depth are bounded before anything is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from p2pfl.federation.readers import List, Position, Table, Word, YamlNode
 MOST_BYTES: Final = 1 << 18
 MOST_DEPTH: Final = 6
 
-# Line breaks to YAML and to nobody else, so a diff and a reader would count lines differently.
+# Line breaks to YAML and to no other tool, so a diff and a reader would count lines differently.
 _BREAKS: Final = {"\r": "a carriage return", "\x85": "U+0085", "\u2028": "U+2028", "\u2029": "U+2029"}
 
 
@@ -56,7 +56,7 @@ def read_yaml(raw: bytes, source: str) -> Table:
     except yaml.reader.ReaderError as error:
         _forbidden_character(document, error.position, f"the character U+{ord(document[error.position]):04X}", source)
     except (ValueError, OverflowError) as error:
-        # PyYAML makes characters and numbers of escapes and directives without looking whether there are such.
+        # PyYAML turns escapes and directives into characters and numbers without checking that those exist.
         raise NotYaml(evidence=f"behind this place: {error}", place=_place(source, last), source=source) from None
     if not isinstance(builder.top, Table):
         raise NotYaml(evidence="the file holds no keys", place=Position(source, 1, 1), source=source)
@@ -102,7 +102,7 @@ def _several_lines(event: yaml.ScalarEvent) -> str:
 
 @dataclass
 class _Open:
-    """A collection that has begun: its values so far, and for a table the key that waits for its value."""
+    """A collection that is not closed yet: its values so far, and for a table the key that awaits its value."""
 
     place: Position
     is_table: bool

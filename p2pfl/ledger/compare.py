@@ -1,8 +1,8 @@
-"""Two exported logs: whose signatures stand under each, and whether they are one log, one a beginning, or a fork.
+"""Two exported logs: whose signatures each bears, and whether they are one log, one a prefix of the other, or a fork.
 
-A file proves nothing by itself: whoever hands it over could have written it. So the head must be there, over the
-entries that it comes with, signed by the site that the file is of, with a key that the file's own beginnings give: a
-genesis that every site of it signed, and changes that a quorum did. Pure: exports in, findings out.
+A file proves nothing by itself: its sender could have written it. So it must hold a signed head over its own entries,
+signed by the site that the file is of, with a key that the file itself establishes: a genesis that every site of it
+signed, and changes that a quorum signed. Pure: exports in, findings out.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.export import Exported, root_at
 from p2pfl.roster import Roster
 
-Keys = Mapping[str, frozenset[bytes]]  # by site, every key that it had
+Keys = Mapping[str, frozenset[bytes]]  # by site, every key that it ever had
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A head that is what its signers signed: entries, root, and by signer the key."""
+    """A verified head: its number of entries, its root, and by signer the key."""
 
     site: str
     size: int = 0
@@ -36,7 +36,7 @@ class Signed:
 
 
 class Relation(Enum):
-    """How two logs stand to each other."""
+    """How two logs relate."""
 
     IDENTICAL = "identical"
     PREFIX = "prefix"
@@ -46,10 +46,12 @@ class Relation(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The finding. entry: the first that the two do not share (FORK, PREFIX). shorter: whose log is behind (PREFIX).
+    """The finding. The entry is the first that the two do not share.
 
-    heads      the signed heads of the two
-    both       of a fork: who signed both heads; who signed both of the entries that differ
+    shorter        of a prefix: the site that is behind
+    heads          the signed heads of the two
+    both_heads     of a fork: who signed both heads
+    both_entries   of a fork: who signed both of the entries that differ
     """
 
     relation: Relation
@@ -65,7 +67,7 @@ class Comparison:
 
 
 def rosters(exported: Exported, path: str) -> list[Roster]:
-    """The roster of each epoch, as the log itself says. Raises ExportRosterBroken. None of an empty log."""
+    """The roster of each epoch, as the log itself says; empty for an empty log. Raises ExportRosterBroken."""
     lineage: Lineage | None = None
     found: list[Roster] = []
     for one in exported.beginnings.entries:
@@ -96,7 +98,7 @@ def _all_signed(genesis: Entry, roster: Roster) -> None:
 
 
 def check_head(exported: Exported, path: str) -> Signed:
-    """Whose signatures stand under the file, cosignatures included. Raises ExportUnsigned, ExportRosterBroken."""
+    """The file's signed head, its cosignatures included. Raises ExportUnsigned, ExportRosterBroken."""
     keys = dict[str, frozenset[bytes]]()
     for roster in rosters(exported, path):
         keys |= {one.name: keys.get(one.name, frozenset()) | {one.key} for one in roster.members}
@@ -106,7 +108,7 @@ def check_head(exported: Exported, path: str) -> Signed:
 
 
 def _judge(exported: Exported, keys: Keys, path: str) -> Signed:
-    """Raises ExportUnsigned unless the head is over these entries, its site signed it, and so did all it names."""
+    """Raises ExportUnsigned unless the head covers these entries, bears its site's signature, and no false one."""
     site, here = exported.site, len(exported.leaves)
     if exported.signed is None:
         if not here:
@@ -138,7 +140,7 @@ def _origin(exported: Exported) -> str:
 
 
 def _check_beside(exported: Exported, head: note.Head) -> None:
-    """A site log's head speaks of the federation log as it stands beside it."""
+    """Raises ValueError unless a site log's head states the federation log that the file holds."""
     if exported.federation is None:
         return
     stated = note.federation_of(head)
@@ -196,13 +198,13 @@ def _fork(a: Exported, b: Exported, entry: int, heads: tuple[Signed, Signed] | N
 
 
 def _in_both(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Names of the keys that are in both: a site is its key."""
+    """Names of the keys that are in both: a key, not a name, makes a site the same."""
     keys = set(other.values())
     return tuple(sorted(name for name, key in one.items() if key in keys))
 
 
 def _signers(exported: Exported, index: int) -> dict[str, bytes]:
-    """Who signed an entry, by the keys that the log gives; nobody where it is not shown."""
+    """By signer of an entry, the key, as the log gives it; empty where the entry is not shown."""
     one = exported.entries[index]
     if one is None or exported.log != "federation":
         return {}

@@ -1,7 +1,7 @@
-"""What the two logs of one home say of each other, and that no signed head was taken away.
+"""What the two logs of one home say of each other, and that no signed head was removed.
 
 The site log's head states the federation log's size and root; each round's record carries the root that every member's
-site log then had. So neither log can be cut, exchanged or begun anew alone, not even by whoever holds the home's key:
+site log then had. So neither log can be cut, exchanged or begun anew alone, not even with the home's own key:
 the records bear the signatures of other sites. Pure: chains and notes in, findings out.
 """
 
@@ -34,18 +34,18 @@ class Both:
         try:
             return note.federation_of(note.parse_note(self.site_head)[0]) if self.site_head else None
         except ValueError:
-            return None  # whoever reads the head alone says so
+            return None  # the check of the head itself says so
 
     @property
     def rounds(self) -> list[entries.Entry]:
-        """Entries of the federation log that are no beginning, of the log or of an epoch."""
+        """Entries of the federation log that begin neither the log nor an epoch."""
         return [one for one in self.federation.entries if _facts(one).get("kind") not in BEGINNINGS]
 
 
 def check_heads(both: Both) -> Iterator[Finding]:
-    """Faults that no crash explains: a head that is missing, a federation log that the site log knows longer."""
+    """Faults that no crash explains: a missing head, a federation log shorter than the site log says."""
     rounds = len(both.rounds)
-    # A head is signed behind each round, of the federation log first: a crash in between leaves one round without.
+    # After each round both heads are signed, the federation log's first: a crash in between leaves one round without.
     if both.federation_head is None and rounds > 1:
         yield Finding("federation", f"its signed head is missing, and it holds {rounds} rounds")
     if both.site_head is None and rounds > 1:
@@ -61,9 +61,9 @@ def check_heads(both: Both) -> Iterator[Finding]:
 
 
 def check_carried(both: Both) -> Iterator[Finding]:
-    """Each round's record carries a root that this site's log had; of the rounds that the site log's head speaks of.
+    """Each round's record carries a root that this site's log had.
 
-    (What is written beside this reading is ahead of that head.)
+    Only rounds that the site log's head covers are checked: a process at work may be writing the ones behind it.
     """
     covered = both.stated[0] if both.stated else 0
     carried = [(one, _facts(one).get("site_heads", {}).get(both.name)) for one in both.rounds if one.index < covered]

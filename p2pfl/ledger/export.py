@@ -1,6 +1,6 @@
-"""What a site hands out of a log: entries as they were signed, root, signed head. For auditors, and to be compared.
+"""A log as a file for auditors, and to be compared: entries as they were signed, root, signed head.
 
-No key of any site is needed to read it or to check it. Where rounds are not to be shown, their leaf hashes stand in
+Reading and checking it takes no key of any site. Where rounds are not to be shown, their leaf hashes stand in
 their place (SHA-256(0x00 ‖ record): round records carry a salt, so a hash tells nothing of one); the entries that say
 who the sites are stay whole, since without them no signature can be checked. docs/spec/ledger.md §6.
 """
@@ -28,7 +28,7 @@ _OF_A_LOG: Final = {"log", "site", "size", "root", "head", "signed_head", "entri
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """One exported log; `root` is that of `leaves`. `federation`: of a site log, the federation log beside it.
+    """One exported log; `root` is that of `leaves`. `federation`: beside a site log, the federation log of its home.
 
     entries   None where the leaf hash stands in an entry's place; an entry's `previous` is not known then
     signed    the note of the newest head
@@ -103,7 +103,7 @@ def _exported(held: Any, log: str, federation: Exported | None = None) -> Export
     if held["signed_head"] is not None and not isinstance(held["signed_head"], str):
         raise ValueError("its signed head is no text")
     chain, entries = HashChain(), list[Entry | None]()
-    whole = True  # up to here, so that the chain of hashes is known
+    whole = True  # no entry is hidden so far, so the chain of hashes is known
     for row in held["entries"]:
         if isinstance(row, str):
             whole = False

@@ -1,9 +1,8 @@
 """One append-only log in a home: durable before visible, one chain, one tree, one signed head.
 
-Each opened log writes into a segment of its own, made at its first append; segments of earlier starts are never
-written to, so a restored snapshot repeats no nonce. What lies unfinished at the end of the last segment is dropped when
-it is beyond what a head signed by this site covers; anything below, or anything that a crash cannot explain, is an
-IntegrityError.
+Each process writes into a segment of its own, made at its first append, and never into an earlier one, so a restored
+snapshot repeats no nonce. An unfinished write at the end of the last segment is dropped when it is beyond what a head
+signed by this site covers; anything below, or anything that a crash cannot explain, is an IntegrityError.
 """
 
 from __future__ import annotations
@@ -46,19 +45,19 @@ class Log:
         self._appender: Appender | None = None
         self._sealer: Sealer | None = None
         self.dropped: tuple[Finding, ...] = tuple(reading.findings)
-        """What lay unfinished at the end of the log and is not part of it."""
+        """Unfinished writes at the end of the log, which are not part of it."""
         number, size, good = reading.last or (0, 0, 0)
         self.torn: tuple[int, int] | None = (number, size - good) if size > good else None
-        """The segment of which a tail was dropped, and its bytes."""
+        """The segment whose tail was dropped, and the bytes of that tail."""
 
     @classmethod
     def open(cls, home: Home, which: LogName) -> Log:
         """Read and check the whole log: every frame, the chain, and the newest head that this site signed.
 
-        Through a home opened for reading it changes nothing and runs beside a writer. Raises LedgerDamaged,
+        With a home opened for reading it changes nothing, and may run beside a writer. Raises LedgerDamaged,
         LedgerShortened, LedgerRewritten, HeadRefused.
         """
-        head_note = read_head(home, which)  # before the segments: a head never runs ahead of them
+        head_note = read_head(home, which)  # read before the segments, which are never behind a head
         segments = SegmentFiles(home, which)
         reading = read_log(segments, which)
         if reading.faults:
@@ -107,7 +106,7 @@ class Log:
         return self.extend([(record, signatures or {})])
 
     def extend(self, items: Iterable[SignedRecord]) -> int:
-        """Add entries with one fsync (group commit); returns the number of the first. All of them, or none."""
+        """Add entries with one fsync (group commit), all or none; returns the number of the first."""
         first, head, frames = len(self), self.head(), []
         items = list(items)
         for index, (record, signatures) in enumerate(items, first):
@@ -121,7 +120,7 @@ class Log:
         return first
 
     def add_signatures(self, index: int, signatures: Mapping[str, bytes]) -> None:
-        """Signatures of entry `index` that came later; durable. They are no entry and change no root."""
+        """Add signatures that came after entry `index`; durable. They are no entry and change no root."""
         self._check_record(self[index].record, signatures)
         self._write([(LATE, index, bytes(32), b"", signatures)])
         self._chain.sign(index, dict(signatures))
@@ -129,16 +128,16 @@ class Log:
     def expect_genesis(self, record: bytes, later: bytes = b"") -> None:
         """Raises OtherFederation when the log begins with another record than this genesis.
 
-        later   in an epoch after the first, SHA-256 of the record with which it begins
+        later   in an epoch after the first: SHA-256 of the log's first record, in place of the record
         """
         if len(self) and (genesis_digest(self[0].record) != later if later else self[0].record != record):
             evidence = f"entry 0 is {entries.render(self[0]).strip()[:160]}"
             raise OtherFederation(evidence=evidence, home=self._home.path)
 
     def sign_head(self, identity: Identity, federation: Log | None = None) -> str:
-        """Sign how the log stands, durably; returns the note. A site log's head carries that of the federation log.
+        """Sign the log's size and root, durably; returns the note. A site log's head states the federation log's too.
 
-        From here on a shorter log, or another one, is refused on this machine. Raises ValueError on an empty log.
+        From then on this machine refuses a shorter log, or another one. Raises ValueError on an empty log.
         """
         extensions: tuple[str, ...] = ()
         if federation is not None:
@@ -162,7 +161,7 @@ class Log:
         return self._head_note
 
     def close(self) -> None:
-        """Let go of the segment file."""
+        """Close the segment file."""
         if self._appender is not None:
             self._appender.close()
         self._appender = self._sealer = None
@@ -199,7 +198,7 @@ class Log:
         try:
             self._appender.append(data + b"".join(map(self._sealer.seal, frames)))
         except BaseException:
-            self.close()  # its numbers are used up: what comes next goes into a segment with a salt of its own
+            self.close()  # these frame numbers are spent: the next append begins a segment with a salt of its own
             raise
 
 

@@ -29,12 +29,12 @@ DASH: Final = "— "
 LINE: Final = re.compile(r"— ([a-z][a-z0-9-]{0,30}) ([A-Za-z0-9+/=]+)")
 SIZE: Final = re.compile(r"0|[1-9][0-9]{0,17}")
 FEDERATION: Final = "federation"  # extension line of a site log's head: the federation log's entries and root
-MOST_NOTE: Final = 64 << 10
+MOST_NOTE: Final = 64 << 10  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How a log stood: its origin, its number of entries, the root over them, lines of its own kind."""
+    """A log at one moment: its origin, its number of entries, the root over them, extension lines."""
 
     origin: str
     size: int

@@ -1,6 +1,6 @@
-"""From segment files to entries: opened, in one chain, with everything that is wrong told by number.
+"""Segment files ► entries in one chain, and a finding, with its number, for everything that is wrong.
 
-Reading changes nothing and raises nothing about what it reads, so that it can run beside a writer and under `verify`;
+Reading changes nothing and raises nothing for what it reads, so it can run beside a writer and under `verify`;
 `Log.open` turns its faults into errors. The entries are those of the unbroken chain from the first one on.
 """
 
@@ -17,7 +17,7 @@ from p2pfl.merkle import Tree, leaf_hash
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found. fault=False: worth saying, and no sign of tampering."""
+    """One finding. fault=False: worth a line, but no sign of tampering."""
 
     log: str
     what: str
@@ -46,7 +46,7 @@ class StoredSegments(Protocol):
 
 @dataclass
 class HashChain:
-    """A log as far as it is read or written: entries, their hashes in one chain, their Merkle tree."""
+    """A log so far: its entries, the chain of their hashes, their Merkle tree."""
 
     entries: list[Entry] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)  # leaf hashes
@@ -60,12 +60,12 @@ class HashChain:
         self.head = entry_hash(self.head, record)
 
     def add_leaf(self, leaf: bytes) -> None:
-        """The tree's next leaf; alone, where no chain leads to its entry."""
+        """Add a leaf to the tree alone, where the chain to its entry is unknown."""
         self.leaves.append(leaf)
         self.tree.append(leaf)
 
     def sign(self, index: int, signatures: dict[str, bytes]) -> None:
-        """Entry `index` has these signatures too."""
+        """Add signatures to entry `index`."""
         old = self.entries[index]
         self.entries[index] = Entry(index, old.record, {**signatures, **old.signatures}, old.previous)
 
@@ -81,7 +81,7 @@ class HashChain:
 
 @dataclass
 class Reading:
-    """What the segment files of one log say."""
+    """What the segment files of one log hold."""
 
     log: str
     chain: HashChain = field(default_factory=HashChain)
@@ -105,7 +105,7 @@ def read_log(stored: StoredSegments, log: str) -> Reading:
         try:
             data = stored.read_segment(number)
         except FileNotFoundError:
-            continue  # beside a writer: a segment whose first write failed is taken back; a gap is told above
+            continue  # a writer beside us removed it after its first write failed; gaps are found above
         except OSError as error:
             what = f"the segment cannot be read: {error.strerror}"
             reading.findings.append(Finding(log, what, len(reading.chain.entries), number))
@@ -126,7 +126,7 @@ def _place_frame(reading: Reading, frame: SegmentFrame, number: int) -> None:
         if frame.index == size and frame.previous == chain.head:
             chain.add(frame.record, dict(frame.signatures))
             return
-        if not reading.broken:  # what follows a break breaks too, and says nothing new
+        if not reading.broken:  # after the first break every later entry breaks too, and tells nothing new
             gap = f"entries {size} to {frame.index - 1} are missing"
             why = gap if frame.index > size else "it is of another history"
             what = f"the chain does not lead to entry {frame.index}: {why}"

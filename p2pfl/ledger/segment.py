@@ -1,4 +1,4 @@
-"""One segment: its bytes on the disk, and what they say. Pure: bytes and a key in, frames and damage out.
+"""One segment: its bytes on the disk, and how they are read. Pure: bytes and a key in, frames and damage out.
 
     segment    MAGIC (16) ‖ salt (32) ‖ frame ‖ frame ‖ …
     frame      MARK (4) ‖ number (4) ‖ length of the sealed part (4) ‖ sealed part
@@ -32,11 +32,11 @@ BODY: Final = struct.Struct(">BQI32sI")
 TAG_BYTES: Final = 16
 MOST_SEALED: Final = 2 << 20  # bytes: a record of 1 MiB and 200 signatures are far below it
 MOST_FRAMES: Final = (1 << 32) - 1
-SECTOR_BYTES: Final = 512  # what a disk writes whole
-MOST_WORK: Final = 4  # as often the whole segment is opened again, at most, to find out what damage in it means
+SECTOR_BYTES: Final = 512  # the unit that a disk writes whole
+MOST_WORK: Final = 4  # most bytes decrypted to explain damage, in sizes of the segment
 
 ENTRY: Final = 1  # a record with the signatures that were there when it was written
-LATE: Final = 2  # signatures that came later, for the entry `index`; not an entry
+LATE: Final = 2  # later signatures of the entry `index`; not an entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class SegmentFrame:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Where a segment stops making sense. torn: the way an interrupted write looks, and nothing proves otherwise."""
+    """Where a segment stops making sense. torn: it looks like an interrupted write, and nothing disproves that."""
 
     offset: int
     frame: int
@@ -106,7 +106,7 @@ def _open(opened: bytes, end: int) -> SegmentFrame:
 
 
 class SegmentReader:
-    """Reads one segment. Iterate for its frames; then `damage` says what is wrong, if anything is."""
+    """Reads one segment. Iterate over its frames; after that `damage` says what is wrong, if anything."""
 
     def __init__(self, data: bytes, key_of: Callable[[bytes], Secret]) -> None:
         self._data, self._key_of = data, key_of
@@ -156,7 +156,7 @@ class SegmentReader:
         return _open(self._cipher.decrypt(_nonce(stated), sealed, self._header + head), end)
 
     def _claimed(self, at: int) -> int:
-        """Bytes that the frame at `at` would have opened."""
+        """Bytes that opening the frame at `at` would decrypt, as its own head claims."""
         head = self._data[at : at + HEAD.size]
         return min(HEAD.unpack(head)[2], MOST_SEALED, len(self._data) - at) if len(head) == HEAD.size else 0
 
@@ -173,7 +173,7 @@ class SegmentReader:
         """Note the damage at `at`; an authentic frame behind it, written after a later sync, disproves a crash."""
         behind, work = at, MOST_WORK * len(self._data) + MOST_SEALED
         while torn and (behind := self._data.find(MARK, behind + 1)) >= 0:
-            # What lies there decides how much is opened: marks that claim all that follows must not cost its square.
+            # The data say how much is decrypted: marks that each claim all that follows must not cost time squared.
             work -= self._claimed(behind)
             if work < 0:
                 why, torn = f"{why}; and marks lie behind it that no interrupted write leaves", False
@@ -188,7 +188,7 @@ class SegmentReader:
 
 
 def _has_hole(data: bytes, at: int) -> bool:
-    """True when a sector behind `at`, or what the file has of it, is all zero: the disk was never told to fill it."""
+    """True when a sector behind `at`, or the part of it in the file, is all zero: its write never reached the disk."""
     first = -(-at // SECTOR_BYTES) * SECTOR_BYTES
     sectors = [data[at:first], *(data[start : start + SECTOR_BYTES] for start in range(first, len(data), SECTOR_BYTES))]
     return any(sector and not sector.strip(b"\0") for sector in sectors)

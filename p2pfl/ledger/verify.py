@@ -1,8 +1,8 @@
 """Bytes in, findings out: what a ledger proves, and every entry that is not what it should be.
 
-Three layers, so that an auditor's program without any site's key can use the lower ones: `check_federation` and
-`check_site` judge entries alone (the roster and the quorum come from the genesis record); `check_note` judges a signed
-head against entries; `verify` reads a home, decrypts, and asks the others. Reads only: it runs beside a writer.
+`check_federation` and `check_site` judge entries alone: the roster and the quorum come from the genesis record.
+`verify` reads a home, decrypts it, judges its signed heads, and uses those two. It only reads, so it may run beside a
+writer.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from p2pfl.roster import Quorums, Roster
 
 @dataclass(frozen=True, slots=True)
 class LogFacts:
-    """What was found of one log, for `--json`."""
+    """The figures of one log, for `--json`."""
 
     entries: int = 0
     root: bytes = EMPTY_ROOT
     head: bytes = FIRST
     signed: int = 0
-    """How many of the entries the newest signed head covers."""
+    """Entries that the newest signed head covers."""
 
 
 @dataclass
@@ -66,8 +66,8 @@ def verify(home: Home) -> Report:
 
 
 def _verify_log(home: Home, which: LogName, findings: list[Finding]) -> tuple[HashChain, str | None, LogFacts]:
-    """One log's entries, the note of its newest head, and what was found of it."""
-    text = read_head(home, which)  # before the segments: a head never runs ahead of them
+    """One log's entries, the note of its newest head, and its figures."""
+    text = read_head(home, which)  # read before the segments, which are never behind a head
     reading = read_log(SegmentFiles(home, which), which)
     findings += reading.findings
     chain, signed = reading.chain, 0
@@ -85,12 +85,12 @@ def _verify_log(home: Home, which: LogName, findings: list[Finding]) -> tuple[Ha
 
 
 def _together(both: Both, newest: str | None) -> Iterator[Finding]:
-    """What the logs say of each other. `newest`: the site log's head, read after everything else."""
+    """What the logs say of each other. newest: the site log's head, read after everything else."""
     yield from check_heads(both)
     yield from check_carried(both)
     stated = replace(both, site_head=newest).stated
     silent = [one for one in both.rounds if one.index >= (stated[0] if stated else 0)]
-    if newest is not None and len(silent) > 1:  # it is signed behind every round
+    if newest is not None and len(silent) > 1:  # a head is signed after every round
         yield Finding("site", f"its newest head does not speak of the last {len(silent)} rounds of the federation log")
 
 
@@ -149,7 +149,7 @@ def _epochs(log: Sequence[Entry]) -> tuple[list[Roster], dict[int, str]]:
 
 
 def _covered(log: Sequence[Entry], rosters: Sequence[Roster]) -> set[int]:
-    """Rounds that a later one rests on which a quorum signed: it made all of them final."""
+    """Rounds below one that a quorum signed and that rests on them: it made all of them final."""
     covered: set[int] = set()
     rested_on: set[str] = set()  # digests of records that a signed or covered round names as its base
     for entry in reversed(log):
@@ -168,11 +168,11 @@ def _covered(log: Sequence[Entry], rosters: Sequence[Roster]) -> set[int]:
 
 
 def _signatures(entry: Entry, held: Facts, roster: Roster, quorum: int) -> Iterable[str]:
-    """What is wrong with the signatures: who must sign, and whose signature does not verify."""
+    """What is wrong with the signatures: which must be there, and which do not verify."""
     valid, keys, label = set(), {one.name: one.key for one in roster.members}, "record"
     required = set(roster.names) if held["kind"] == "genesis" else set(held.get("members", ()))
     joins = dict[str, bytes]()
-    if held["kind"] == MEMBERSHIP:  # who joins may sign it too, and does so under the agreement where there is one
+    if held["kind"] == MEMBERSHIP:  # a joining site may sign too; where an agreement is named, it must
         label = MEMBERSHIP
         joins = {name: bytes.fromhex(key) for name, key in held["peers"] if name in held["added"] and name not in keys}
         required = set(joins) if "agreement" in held else set()
@@ -202,7 +202,7 @@ def _membership(held: Facts, roster: Roster) -> Iterable[str]:
 
 
 class _Past:
-    """What earlier entries say that later ones must agree with."""
+    """What earlier entries say, and later ones must agree with."""
 
     def __init__(self) -> None:
         self.rounds: dict[str, int] = {}  # by run
@@ -212,7 +212,7 @@ class _Past:
         self.agreement: str | None = None  # that the sites of the first epoch signed
 
     def judge_entry(self, index: int, held: Facts, record: bytes, roster: Roster) -> list[str]:
-        """What is wrong with this entry after those before it; then it is one of them."""
+        """What is wrong with this entry after those before it; from then on it is one of them."""
         if held["kind"] == "genesis":
             return [] if index == 0 else ["a second genesis"]
         if held["kind"] == "round":

@@ -1,7 +1,7 @@
-"""May this head be cosigned? Pure: the head that is held, the head that is offered, the proof between them.
+"""Whether a head may be cosigned, from the head held, the head offered, and the proof between them. Pure.
 
 A cosignature states: "the log that I saw last is a prefix of this one". So a shortened log and a second history are
-refused, and the reason says which of the two it is. Persist the new head before the cosignature is sent.
+refused, and the reason says which of the two it is. Persist the new head before sending the cosignature.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a site reaches without the others: plain training on its own records, without privacy.
+"""What a site reaches alone: plain training on its own records, without privacy.
 
-Its result never leaves the site; the demo shows it beside the federation's.
+The result never leaves the site; the demo shows it beside the federation's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Models as safetensors bytes: named tensors, never pickle. Home seals those that stay; an export is plain."""
+"""Models as safetensors bytes: named tensors, never pickle. The home seals its own; an export is plain."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ TYPES: Final = {("f", 4): "F32", ("i", 8): "I64"}
 
 
 def pieces_of(tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> Pieces:
-    """A safetensors file of `tensors`, with `facts` in its header; they stay where they lie, and must not change.
+    """A safetensors file of `tensors`, with `facts` in its header. Its pieces are views: the tensors must not change.
 
-    Written here and not by the library, whose header has a random order, and which copies every tensor three times.
+    Not written by the library, whose header has a random order, and which copies every tensor three times.
     Raises KeyError for a type that is not float32 or int64.
     """
     header: dict[str, object] = {"__metadata__": dict(facts)}
@@ -50,7 +50,7 @@ def to_bytes(vector: FlatVector, layout: TensorLayout, facts: Mapping[str, str] 
 
 
 def named_tensors(data: bytes, source: str = "the checkpoint") -> dict[str, NDArray[np.float32]]:
-    """What `data` holds, by name. Raises ModelMisfit when it is not safetensors."""
+    """The tensors in `data`, by name. Raises ModelMisfit when it is not safetensors."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

@@ -1,7 +1,7 @@
-"""A hospital's own CSV ► plain numbers, or one named error that says line and column and never the value.
+"""A hospital's own CSV ► plain numbers, or named errors that say line and column and never the value.
 
 A file may have other column names, other codes and other marks for "not measured": its column map says so. The map
-is YAML beside the data and local to the site; it is no part of what the sites agree on.
+is YAML beside the data and local to the site; nothing of it stands in peers.yaml.
 
     columns: {Alter: age, Geschlecht: sex}      # theirs: ours; columns with our names need no entry
     codes:   {sex: {m: 1, w: 0}}                # ours: {theirs: our number}
@@ -38,10 +38,10 @@ from p2pfl.errors.training import (
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text
 
-MISSING: Final = ("", "?", "-9", "-9.0", "NA", "NaN", "nan")  # UCI's own marks, and what common tools write
+MISSING: Final = ("", "?", "-9", "-9.0", "NA", "NaN", "nan")  # UCI's own marks, and those of common tools
 DELIMITERS: Final = (",", ";", "\t")
 MOST_COLUMNS: Final = 4096
-DIGITS: Final = frozenset("0123456789+-.?")  # no column's name begins so, and a patient's value may
+DIGITS: Final = frozenset("0123456789+-.?")  # first characters that a value may have and a column's name does not
 
 _read_word: Final = text(r"[^\n]{0,200}", "a word")
 
@@ -59,7 +59,7 @@ class Column:
 
 
 class MapFile(bytes):
-    """The bytes of a column map that know which file they are of, for errors."""
+    """The bytes of a column map, with the name of their file for errors."""
 
     source = "the column map"
 
@@ -73,7 +73,7 @@ class MapFile(bytes):
 
 @dataclass(frozen=True, slots=True)
 class ColumnMap:
-    """What the header says above, read. `source` names it in errors."""
+    """A column map, read: the four keys shown above. `source` names it in errors."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     codes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class CsvValues:
 
 
 def _one_of(known: Sequence[str], wrong: list[tuple[Position, str]], node: YamlNode, key: str) -> str:
-    """One of our names; what is none goes into `wrong`."""
+    """One of our names; anything else is added to `wrong`."""
     if isinstance(node, Word) and node.text in known:
         return node.text
     shown = node.shown if isinstance(node, Word) else "a list or table"
@@ -127,7 +127,7 @@ def _one_of(known: Sequence[str], wrong: list[tuple[Position, str]], node: YamlN
 
 
 def _numbers(row: Table, wrong: list[tuple[Position, str]]) -> dict[str, float]:
-    """Their codes ► our numbers; what is no number goes into `wrong`."""
+    """Their codes ► our numbers; anything else is added to `wrong`."""
     codes = {}
     for theirs in row.rows:
         node = row.node(theirs)

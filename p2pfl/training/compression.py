@@ -1,16 +1,16 @@
-"""Which coordinates are sent, and what happens to the rest: nominate, support, residual.
+"""Which coordinates a site sends, and what becomes of the rest: nomination, support, residual.
 
 Each peer *nominates* its largest ⌈k/n⌉ coordinates of a = update + residual; the union of all nominations is the
 round's *support*, the same for all; values on it are summed securely; what was not sent stays in the residual and
-is sent when it has grown (error feedback). This costs no privacy **only because** the update carries its full noise
+is sent once it has grown (error feedback). This costs no privacy **only because** the update carries its full noise
 on all coordinates before anything here looks at it: positions, residual and running mean see noised values only.
-Never let an un-noised value into this file. Nominated positions are known by a peer's name (docs/attacks.md).
+Never let an un-noised value into this file. Every peer sees which positions each peer nominates (docs/attacks.md).
 
 Scores: |a|/‖a‖ + |running mean of own updates|/‖·‖. The residual is never decayed.
 
 A support travels as 4 bytes of count (little-endian) and the gaps between positions as LEB128 varints of at most
-five bytes, each in its shortest form, the first gap counted from −1 and every gap less one. One encoding of a set;
-every other is refused.
+five bytes, each in its shortest form, the first gap counted from −1 and every gap less one. A set has one encoding;
+any other is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Positions = NDArray[np.int64]
 METHODS: Final = ("none", "nominate")
 MOST_VARINT_BYTES: Final = 5
 MOST_PARAMETERS: Final = 1 << 33
-MEAN_KEEPS: Final = 0.9  # of the running mean of own updates, per round
+MEAN_KEEPS: Final = 0.9  # decay of the running mean of own updates, per round
 
 
 # ── supports as bytes ─────────────────────────────────────────────────────────────────────────────────────────
@@ -56,7 +56,7 @@ def encode_support(positions: Positions) -> bytes:
 def decode_support(data: bytes, parameters: int, most: int, peer: str) -> Positions:
     """The positions (k,) that `data` holds, each < `parameters`, at most `most` of them.
 
-    Raises SupportMalformed naming `peer`, before it takes memory for more than `data` itself justifies.
+    Raises SupportMalformed, naming `peer`, before it takes more memory than `data` itself justifies.
     """
     if len(data) < 4:
         _malformed(peer, f"{len(data)} bytes")
@@ -91,7 +91,7 @@ def union(supports: Sequence[Positions]) -> Positions:
 
 
 def most_nominated(density: float, parameters: int, peers: int) -> int:
-    """The most positions that each of `peers` peers may nominate: together `density` of the parameters."""
+    """The most positions that each of `peers` peers may nominate: all together, `density` of the parameters."""
     return math.ceil(math.ceil(density * parameters) / peers)
 
 
@@ -103,10 +103,10 @@ def _malformed(peer: str, evidence: str) -> NoReturn:
 
 
 class Compressor:
-    """One site's error feedback: nominate, then settle as often as attempts need, then the next update.
+    """One site's error feedback: nominate, then settle once for each attempt, then the next update.
 
-    An update that enters a second attempt (which the caller does only with a certificate that frees it) is settled
-    again from the same a: the first attempt's values are put back first.
+    An update enters a second attempt only when a certificate frees it (the caller's matter). It is then settled again
+    from the same a: the first attempt's values are put back first.
     """
 
     def __init__(self, method: str, density: float, parameters: int, peers: int) -> None:
@@ -125,11 +125,11 @@ class Compressor:
 
     @property
     def residual(self) -> NDArray[np.float32]:
-        """(m,) what was held back so far; (0,) for method none."""
+        """What was held back so far.    (m,), or (0,) for method none"""
         return self._a
 
     def nominate(self, update: NDArray[np.float32]) -> bytes:
-        """Take in the round's noised `update` (m,); return the encoded nomination, b"" for method none."""
+        """Add the round's noised `update` (m,) to a; return the encoded nomination, b"" for method none."""
         if update.dtype != np.float32 or update.shape != (self.parameters,):
             raise CompressionMisused(evidence=f"{update.dtype}{update.shape} for {self.parameters} parameters")
         if self.method == "none":
@@ -171,8 +171,8 @@ class Compressor:
     def settle(self, support: Positions | None, sent: NDArray[np.float64]) -> None:
         """`sent` is what enters the sum on `support` (dequantise(quantise(values))); keep the difference.
 
-        Called before the first masked word leaves. If the sum then fails for good, what was sent is lost, and is
-        never sent again: the residual keeps only what was never in y. Its state is to be made durable by then.
+        Call it, and make the state durable, before the first masked word leaves. If the sum then fails for good, what
+        was sent is lost and never sent again: the residual keeps only what was never in y.
         """
         if support is None:
             return

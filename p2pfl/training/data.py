@@ -48,7 +48,7 @@ CsvRow = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class SiteFiles:
-    """Each site's own CSV by site name, how many records it has, and one sentence on how they were dealt."""
+    """By site name its CSV and its number of records; one sentence on how the records were dealt."""
 
     files: dict[str, bytes]
     records: dict[str, int]
@@ -91,8 +91,8 @@ def _cell(column: str, text: str) -> str:
 def deal(sites: int) -> SiteFiles:
     """The 920 records dealt to `sites` sites. Raises WrongNumberOfSites.
 
-    4: the hospitals as they are. 3: the two smallest are one site. More: whichever hospital's sites are largest is
-    dealt to one more, record by record in turn.
+    4: the hospitals as they are. 3: the two smallest make one site. More: one by one, the hospital whose sites are
+    largest is dealt to one site more, record by record in turn.
     """
     if not LEAST_SITES <= sites <= MOST_SITES:
         raise WrongNumberOfSites(evidence=f"{LEAST_SITES} to {MOST_SITES} sites are possible", sites=sites)

@@ -36,11 +36,11 @@ from p2pfl.training.update import FlatVector, read_vector, write_vector
 
 OnStep = Callable[[int, int], None]
 
-AT_ONCE: Final = 64  # records whose gradients are in memory at the same time
+AT_ONCE: Final = 64  # most records whose gradients are in memory at the same time
 
 
 class PassStopped(Exception):
-    """Somebody set `Trainer.stopping` in the middle of a pass: its process is about to end."""
+    """`Trainer.stopping` was set in the middle of a pass: the process is about to end."""
 
 
 class KeystreamOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -83,7 +83,7 @@ class Trainer:
         device: str = "cpu",
         progress: OnStep | None = None,
     ) -> None:
-        """Build the model and try one private step of it; nothing is charged, nothing leaves.
+        """Build the model and try one private step on it; nothing is charged, nothing leaves.
 
         draw        the system's generator: `draw(32)` is 32 fresh secret bytes
         progress    called with (steps done, steps of the pass)
@@ -91,7 +91,7 @@ class Trainer:
         """
         check_unit(privacy.unit)
         self._task, self._site, self._privacy, self._draw, self._progress = task, site, privacy, draw, progress
-        self.stopping = False  # may be set from another thread: the pass ends before its next step
+        self.stopping = False  # another thread may set it: then the pass ends before its next step
         self._device = device_of(device)
         built = build(task)
         self.layout, self.notices = built.layout, built.notices
@@ -113,7 +113,7 @@ class Trainer:
     def train(self, model: FlatVector, charge: Charge) -> FlatVector:
         """Return local − model after one private pass from `model`.    (m,)
 
-        charge    of this pass, from Account.charge, made durable by the caller; it serves once
+        charge    this pass's, from Account.charge, durable already; it is used up
         Raises PassNotCharged before any record is touched; ModelDiverged when the update is not finite; PassStopped.
         """
         charge.use(Mechanism.of_pass(self._privacy))
@@ -126,7 +126,7 @@ class Trainer:
         batches = poisson_batches(samples, len(records), self._privacy.sample_rate, steps)
         for step, rows in enumerate(batches):  # (B,)
             if self.stopping:
-                raise PassStopped  # it is charged, and nothing of it leaves
+                raise PassStopped  # the pass stays charged, and nothing of it leaves
             self._step(optimizer, rows)
             if self._progress is not None:
                 self._progress(step + 1, steps)
@@ -136,7 +136,7 @@ class Trainer:
         return update
 
     def _step(self, optimizer: KeystreamOptimizer, rows: NDArray[np.int64]) -> None:
-        """One step on the records at `rows`, which may be none: then the step is noise alone."""
+        """One step on the records at `rows`; without any, the step is noise alone."""
         pieces = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)] or [rows]
         for place, piece in enumerate(pieces):
             optimizer.zero_grad(set_to_none=True)
@@ -157,13 +157,13 @@ class Trainer:
             torch.autograd.backward(loss_of(self._task, self._model(x), y).sum())
 
     def _stream(self, label: str) -> BitStream:
-        """A keystream of its own for one pass: 32 fresh bytes, so no two passes share noise or samples."""
+        """A new keystream for one pass, from 32 fresh bytes, so no two passes share noise or samples."""
         return BitStream(Secret(self._draw(KEY_BYTES), f"{label}, one pass"), label)
 
     def evaluate(self, model: FlatVector) -> NDArray[np.int64]:
         """How `model` scores the held-out records: counts by class (0 negative, 1 positive) and bin.    (2, 128)
 
-        The counts are exact, so they are **not private**: they are for the secure sum, and marked so in the record.
+        The counts are exact, so they are **not private**: they enter the secure sum alone, and the record says so.
         """
         held = self._site.held_out
         return histogram(self.scores(model), held.y)

@@ -1,8 +1,8 @@
-"""A task's model made fit for per-record gradients, or advice; scores of a model on records.
+"""A task's model made fit for per-record gradients, or an error that says why not; scores of a model on records.
 
-`ModuleValidator` alone lets models through that crash at the first step (in-place operations in forward) or whose
-records are mixed in the loss. So one private step on two records is tried at start, and each record's gradient must
-not depend on the other record.
+`ModuleValidator` alone passes models that crash at the first step (in-place operations in forward) or whose loss mixes
+records. So one private step on two records is tried at start, and no record's gradient may depend on the other
+record.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIXING_TOLERANCE: Final = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A task's model as it is trained, its layout, and what was replaced to make it trainable privately."""
+    """A task's model as it is trained, its layout, and a notice of each layer that was replaced for privacy."""
 
     model: nn.Module
     layout: TensorLayout
@@ -94,7 +94,7 @@ def check_private(task: Task, model: nn.Module, sample: Records, device: torch.d
     trial = GradSampleModule(copy.deepcopy(model).train().to(device), loss_reduction="sum")
     for layer in trial.modules():
         if isinstance(layer, nn.modules.dropout._DropoutNd):
-            layer.eval()  # else two passes would differ by chance, and mixing could not be told from it
+            layer.eval()  # else two passes would differ by chance, which looks like mixing
     try:
         first = _gradients(task, trial, sample.at(np.array([0, 1])), device)
         other = _gradients(task, trial, sample.at(np.array([0, len(sample) - 1, 1])), device)
@@ -110,9 +110,9 @@ def check_private(task: Task, model: nn.Module, sample: Records, device: torch.d
 
 
 def _told(error: Exception, task: Task, trial: GradSampleModule, sample: Records, device: torch.device) -> str:
-    """What to say of `error`, which records raised and whose text may hold a patient's value ("Target 7 is out of …").
+    """What to show of `error`, whose own text may hold a patient's value ("Target 7 is out of …").
 
-    Its text is that of two records of zeros that end in the same kind of error; its kind alone where those pass.
+    Two records of zeros are tried: the text is that of their error if it is of the same kind, else the kind alone.
     """
     x, y = np.zeros_like(sample.x[:2]), np.zeros_like(sample.y[:2])
     try:

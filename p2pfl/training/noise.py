@@ -1,8 +1,8 @@
-"""A keystream as a source of uniforms, Gaussians and Bernoulli draws: AES-256-CTR under a key that is used once.
+"""Uniform, Gaussian and Bernoulli draws from a keystream: AES-256-CTR under a key that is used once.
 
-torch's generators are seeded by one call anywhere in the process, and the same seed is the same noise: whoever knows
-it subtracts it. So noise and samples come from here. There is no seed option, and there must never be one: a test
-hands in another `draw`. Normal numbers are Box-Muller in float64 over 53-bit uniforms; what remains is that floats
+Any call in the process can seed torch's generators, and the same seed gives the same noise, which its knower can
+subtract. So noise and samples come from here. There is no seed option, and there must never be one: a test passes
+another `draw`. Normal numbers are Box-Muller in float64 over 53-bit uniforms; what remains is that floats
 have gaps (Mironov 2012), which the fixed grid of the secure sum hides from everyone but the site itself.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from p2pfl.keys import KEY_BYTES, Secret, derive
 
-BLOCK_WORDS: Final = 1 << 17  # 1 MiB of keystream at a time
+BLOCK_WORDS: Final = 1 << 17  # words of keystream at a time: 1 MiB
 TWO_PI: Final = 2.0 * float(np.pi)
 
 

@@ -1,4 +1,4 @@
-"""The privacy account of a home: what was done to its records, as facts; ε from them; no pass that would overspend.
+"""The privacy account of a home: what was done to its records, as facts; ε from those; no pass that would overspend.
 
 **Charge first, release after.** A whole pass is charged before its first step, the caller makes that durable, and
 only then does the pass run. A crash may over-charge, never under-charge; nothing is ever refunded. One account serves
@@ -24,7 +24,7 @@ from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOv
 from p2pfl.federation.federation import Privacy
 
 VERSION: Final = 1
-MOST_STEPS: Final = 1 << 40
+MOST_STEPS: Final = 1 << 40  # of one mechanism
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Mechanism:
 
     @classmethod
     def of_pass(cls, privacy: Privacy) -> Mechanism:
-        """What one round does to the records."""
+        """The mechanism of one round's pass."""
         return cls(privacy.noise_multiplier, privacy.sample_rate, privacy.steps_per_round)
 
     def facts(self) -> dict[str, object]:
@@ -57,7 +57,7 @@ class Mechanism:
 
     @classmethod
     def from_facts(cls, row: dict[str, object]) -> Mechanism:
-        """The inverse of `facts`. Raises ValueError, an unknown mechanism included: it cannot be counted."""
+        """The inverse of `facts`. Raises ValueError, also for an unknown mechanism, whose ε cannot be computed."""
         if set(row) != {"mechanism", "noise_multiplier", "sample_rate", "steps"}:
             raise ValueError(f"keys {sorted(row)}")
         if row["mechanism"] != "poisson-gaussian" or not isinstance(row["steps"], int):
@@ -79,17 +79,17 @@ class Charge:
         self._used = False
 
     def use(self, mechanism: Mechanism) -> None:
-        """Raise PassNotCharged unless this charge is for just such a pass and was not used before."""
+        """Use up this charge. Raises PassNotCharged if it was made for another pass, or is used already."""
         if self._used or mechanism != self.mechanism:
             raise PassNotCharged(evidence=f"charge {self.number} is {'used' if self._used else 'for another pass'}")
         self._used = True
 
 
 class Account:
-    """All passes that were charged to one home's records, and the largest ε that was said of them at each δ.
+    """All passes that were charged to one home's records, and the largest ε reported of them at each δ.
 
-    An accountant's bound may sink by an additional pass (PRV: .011327 at four, .011314 at five), and with another
-    release of it. What was said once, and stands in ledgers, is never taken back: the largest figure counts.
+    An accountant's bound may sink with an additional pass (PRV: .011327 at four, .011314 at five), or in another
+    release of the accountant. A reported ε stands in ledgers and is never taken back: the largest figure counts.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class Account:
 
     @property
     def history(self) -> History:
-        """The mechanisms charged, equal neighbours added up."""
+        """The mechanisms charged, in order, with equal neighbours merged."""
         return self._history
 
     @property
     def passes(self) -> int:
-        """How many charges were made."""
+        """The number of charges."""
         return self._passes
 
     def epsilon(self, delta: float) -> float:
@@ -127,9 +127,9 @@ class Account:
         return after
 
     def charge(self, privacy: Privacy) -> Charge:
-        """Charge one pass, whole, before it runs. The caller makes `to_bytes()` durable before it uses the charge.
+        """Charge one whole pass before it runs. The caller makes `to_bytes()` durable before it uses the charge.
 
-        Raises PassWouldOverspend and then has charged nothing.
+        Raises PassWouldOverspend, having charged nothing.
         """
         after = self.check_next_pass(privacy)
         mechanism = Mechanism.of_pass(privacy)
@@ -146,7 +146,7 @@ class Account:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Account:
-        """The account that `to_bytes` wrote. Raises AccountUnreadable: an account is never begun anew instead."""
+        """The account that `to_bytes` wrote. Raises AccountUnreadable; an empty account never takes its place."""
         try:
             row = read_facts(data)
             if set(row) != {"version", "passes", "history", "largest"} or row["version"] != VERSION:
@@ -158,19 +158,19 @@ class Account:
                 raise ValueError("largest")
             found = cls([Mechanism.from_facts(dict(one)) for one in row["history"]], row["passes"], largest)
             if found.to_bytes() != data:
-                raise ValueError("another spelling of it than the one that is written")
+                raise ValueError("it is not spelled as this program writes it")
             return found
         except (Malformed, ValueError, TypeError) as error:
             raise AccountUnreadable(evidence=f"{len(data)} bytes: {error}") from None
 
 
 def decimal_epsilon(epsilon: float) -> str:
-    """ε for a record: six decimals, rounded up, so that what is written is never less than what was spent."""
+    """ε as text for a record: six decimals, rounded up, so that it is never less than what was spent."""
     return "inf" if math.isinf(epsilon) else str(Decimal(math.ceil(epsilon * 1e6)).scaleb(-6))
 
 
 def _joined(history: Iterable[Mechanism]) -> History:
-    """Equal neighbours added up: the composition is the same and one accountant call is shorter."""
+    """`history` with equal neighbours merged: the composition is the same, and the accountant runs faster."""
     joined: list[Mechanism] = []
     for one in history:
         last = joined[-1] if joined else None

@@ -1,4 +1,4 @@
-"""From what peers.yaml names to a Task: built in by name, or the class of a file whose digest was agreed."""
+"""The Task that peers.yaml names: a built-in, or a class in a file whose digest peers.yaml holds."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def built_in(name: str, features: Sequence[str] = (), constants: Mapping[str, Se
 
 
 def check_unit(unit: str) -> None:
-    """Raises UnitUnsupported unless DP-SGD as it is here protects that unit."""
+    """Raises UnitUnsupported unless this DP-SGD protects that unit."""
     if unit != "record":
         raise UnitUnsupported(evidence="unit in peers.yaml", unit=unit)
 
 
 def task_file(choice: TaskChoice, file: Path | None = None) -> tuple[Path, bytes]:
-    """The file of a pinned task, and its bytes as they were agreed. Raises TaskFileChanged, TaskUnusable."""
+    """The file of a pinned task, and its bytes, whose digest holds. Raises TaskFileChanged, TaskUnusable."""
     path = file or Path(choice.file or "")
     try:
         raw = path.read_bytes()
@@ -43,7 +43,7 @@ def task_file(choice: TaskChoice, file: Path | None = None) -> tuple[Path, bytes
 def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
     """The task that peers.yaml names; `file` is where this site keeps its copy of a task's file.
 
-    Raises UnknownTask, TaskFileChanged, TaskUnusable. The bytes that are run are the bytes whose digest was checked.
+    Raises UnknownTask, TaskFileChanged, TaskUnusable. It runs the very bytes whose digest was checked.
     """
     if choice.name is not None:
         return built_in(choice.name, choice.features, choice.constants)

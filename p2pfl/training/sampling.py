@@ -1,8 +1,8 @@
-"""Which records a step sees: a fresh Poisson sample each time, empty ones included.
+"""The records that a step sees: a fresh Poisson sample each time, empty ones included.
 
 The accountant assumes that each record is in the batch independently with the same public probability. Shuffled
-batches of fixed size are something else, and leaving out empty batches tells that they were empty and takes steps
-that the account has charged.
+batches of fixed size break that. Skipping empty batches would reveal that they were empty, and waste steps that the
+account has charged.
 """
 
 from __future__ import annotations

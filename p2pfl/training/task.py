@@ -1,4 +1,4 @@
-"""Task: what is learned, from which file, by which model. Built-in by name, or a class of a file pinned by SHA-256.
+"""Task: what is learned, from which records, by which model. Built in, or a class in a file pinned by SHA-256.
 
 Code never travels: peers.yaml holds the digest of a task's file, and each site runs its own copy if it has that
 digest. A task's constants are public; a statistic of private records (a mean, a class weight) in one is a leak.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LEAST_RECORDS: Final = 20
-LEAST_TRAINED: Final = 2  # what the check of a model at start takes
+LEAST_TRAINED: Final = 2  # records that the check of a model at start needs
 HELD_OUT: Final = 0.25
 
 
@@ -49,7 +49,7 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class SiteRecords:
-    """A site's records, split: those that it trains on, and those that only ever measure."""
+    """A site's records, split into those that it trains on and those that only measure."""
 
     train: Records
     held_out: Records
@@ -61,8 +61,8 @@ class Task(ABC):
     name: ClassVar[str] = "task"
     learning_rate: ClassVar[float] = 0.01
     expected_batch: ClassVar[float] = 2.0
-    """Public divisor of each step's noised gradient sum: near sample_rate × the records of a common site, and never
-    computed from a site's own number of records, which it would tell."""
+    """Public divisor of each step's noised gradient sum: near sample_rate × the records of a typical site. It is never
+    computed from a site's own number of records, since it would reveal that."""
 
     @abstractmethod
     def read(self, raw: bytes, source: str, columns: bytes | None = None, *, labelled: bool = True) -> Records:
@@ -73,7 +73,7 @@ class Task(ABC):
 
     @abstractmethod
     def model(self) -> nn.Module:
-        """A new model. Its random start does not matter: `first` sets every parameter that trains."""
+        """A new model. Its initial values do not matter: `first` sets every parameter that trains."""
 
     @abstractmethod
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -89,9 +89,9 @@ class Task(ABC):
 
 
 def hold_out(records: Records, key: Secret, source: str, part: float = HELD_OUT) -> SiteRecords:
-    """Split by a keyed hash of each record: equal records stay together, and later additions move nobody.
+    """Split by a keyed hash of each record: equal records stay together, and later additions move no record.
 
-    key    32 secret bytes of this site, kept for its lifetime; without them nobody can tell who was held out
+    key    32 secret bytes of this site, kept for its lifetime; without them nobody can tell which were held out
     Raises TooFewRecords.
     """
     if len(records) < LEAST_RECORDS:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FlatVector = NDArray[np.float32]
 
-BLOCK: Final = 16 * 1024  # coordinates that are applied at once: in float64 they stay in the processor's cache
+BLOCK: Final = 16 * 1024  # coordinates applied at a time: in float64 they fit into the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class TensorLayout:
 
     @property
     def digest(self) -> bytes:
-        """32 bytes that two sites compare before their vectors are added."""
+        """32 bytes that sites compare before their vectors are added."""
         return digest("layout", facts({"tensors": [[name, list(shape)] for name, shape in self.tensors]}))
 
     def split(self, vector: FlatVector) -> dict[str, FlatVector]:
@@ -81,8 +81,8 @@ def first_model(model: nn.Module, seed: bytes) -> FlatVector:
     seed    32 public bytes that all sites hold (peers.yaml's digest)
 
     Tensors of two or more axes are uniform on ±1/√(inputs of one output), as torch's Linear and Conv start; biases
-    are 0; other single-axis parameters (a norm's gain, a PReLU's slope) stay as their constant constructors made
-    them. Vector: tests/training/vectors/first-model.json.
+    are 0; other single-axis parameters (a norm's gain, a PReLU's slope) keep the constants that their constructors
+    set. Vector: tests/training/vectors/first-model.json.
     """
     constants = {name: p.detach().cpu().numpy() for name, p in model.named_parameters() if p.requires_grad}
     parts = []
@@ -107,7 +107,7 @@ def apply_mean(
 
     total       float64, the opened sum of the survivors' updates, the same bits at every site: (m,), or one for each
                 position of `support`, and zero elsewhere
-    survivors   how many updates are in it
+    survivors   the number of updates in it
     Time O(m); memory: the result and one block, or what the support takes.
     Raises ValueError on another shape or type, or survivors < 1.
     """
@@ -115,7 +115,9 @@ def apply_mean(
     if model.dtype != np.float32 or total.dtype != np.float64 or length != total.shape or survivors < 1:
         raise ValueError(f"{model.dtype}{model.shape} + {total.dtype}{total.shape} / {survivors}")
     if support is not None:
-        after = model + np.float32(0.0)  # where nothing is added a −0 becomes 0 all the same: one rule, one set of bits
+        after = model + np.float32(
+            0.0
+        )  # a −0 outside of the support becomes 0 too, as it does where the whole vector is added
         after[support] = _added(model[support], total, survivors)
         return after
     after = np.empty_like(model)

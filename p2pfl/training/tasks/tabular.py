@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-SWITCH: Final = 2.0  # the value of a one-hot input or of an indicator that is on
-CUT: Final = 2.0  # scaled numbers are cut to ±CUT: one odd reading does not fill a record's whole gradient
+SWITCH: Final = 2.0  # value of a one-hot input, or of an indicator, that is on
+CUT: Final = 2.0  # bound of a scaled number, so that one odd reading does not fill a record's whole gradient
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def _code(name: str, *codes: float, indicator: bool = True) -> Feature:
     return Feature(Column(name, codes=codes, unit="a code"), indicator=indicator)
 
 
-# The fields, UCI's names and codes. Age, sex, cp and restecg are known of nearly everybody: no indicator.
+# The fields, with UCI's names and codes. Nearly every record has age, sex, cp and restecg: no indicator.
 FIELDS: Final = {
     feature.column.name: feature
     for feature in (
@@ -161,6 +161,6 @@ class Tabular(Task):
         return outputs[:, 0].sigmoid()
 
     def first(self, model: nn.Module, seed: bytes) -> FlatVector:
-        """Zero: the loss is convex, so a random start would only add what noise must drown again."""
+        """Zeros: the loss is convex, so a random start would only have to be unlearned under noise."""
         layout: TensorLayout = layout_of(model)
         return np.zeros(layout.parameters, dtype=np.float32)
