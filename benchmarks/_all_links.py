@@ -37,7 +37,7 @@ PINGS: Final = 20
 
 
 class Open:
-    """Greets with nothing and lets everyone in."""
+    """Greets with nothing and admits every member."""
 
     def greeting(self, peer: str, nonce: bytes) -> bytes:
         return b""
@@ -51,13 +51,13 @@ class Open:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one site saw. `seconds` by peer, until all that was sent to it was acknowledged."""
+    """One site's measurements. `seconds`: by peer, until everything sent to it was acknowledged."""
 
     seconds: dict[str, float]
     interface: int  # bytes that left it, headers included
     payload: int  # bytes that were sent to all
-    trip_s: float  # the median round trip of 32 bytes to the next site, while nothing else was on its way …
-    busy_trip_s: float  # … and of one that leaves behind half of all that goes to that site
+    trip_s: float  # median round trip of 32 bytes to the next site while nothing else was in flight …
+    busy_trip_s: float  # … and of one sent behind half of the payloads for that site
 
 
 def name_of(number: int) -> str:
@@ -120,7 +120,7 @@ async def site(number: int, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 class Taker:
-    """Reads a mesh's events: counts payloads, answers pings, and lets others wait."""
+    """Reads a mesh's events: counts payloads, answers pings, and wakes those that wait."""
 
     def __init__(self, mesh: Mesh) -> None:
         self.taken = 0

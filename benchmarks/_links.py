@@ -1,11 +1,11 @@
-"""Links between processes of one machine that are slow, cut or missing: a network namespace each, and a bridge.
+"""Slow, cut or missing links between processes of one machine: a network namespace for each, and a bridge.
 
-Every place is a namespace of its own, with a veth pair into a bridge that lies in one more. Where a speed is declared,
-both ends of each pair send through `tc … tbf`, so that what a place says and what it hears are limited alike. Needs the
-right to make namespaces (root, in general), `ip` and `tc`. Unix sockets with a path, and the disk, are common to all.
+Every place is a namespace of its own, with a veth pair into a bridge in one more namespace. Where a speed is declared,
+both ends of each pair send through `tc … tbf`, which limits both directions alike. Needs the right to make namespaces
+(root, in general), `ip` and `tc`. All places share unix sockets with a path, and the disk.
 
-Whatever is made here is removed when its block is left, and names tell whose it was: what a process that was killed
-left behind, programs that run in it included, is removed by the next one.
+Everything made here is removed when its block ends. Names carry the maker's process: the next process removes what a
+killed one left behind, programs that run in it included.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Final
 
 PREFIX: Final = "p2pfl-net"
 NETWORK: Final = "10.213.7"
-BURST_S: Final = 0.001  # of the declared speed; the least that a kernel of 1000 Hz can serve
-LEAST_BURST_BYTES: Final = 128 << 10  # a segment as TCP hands it to a network card fits, and is not cut up here
-QUEUE_MS: Final = 50  # what waits longer in front of a link is dropped
+BURST_S: Final = 0.001  # seconds at the declared speed: the least that a kernel of 1000 Hz can serve
+LEAST_BURST_BYTES: Final = 128 << 10  # holds a segment as TCP hands it to a network card, uncut
+QUEUE_MS: Final = 50  # longest wait of a packet in front of a link, before it is dropped
 BITS: Final = {"kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 NOBODY: Final = "02:00:00:00:00:99"  # no interface here has this address
 DOOR: Final = "inet door"
@@ -32,8 +32,8 @@ CLOSED_DOOR: Final = (
     f"add table {DOOR}; add chain {DOOR} callers {{ type filter hook input priority 0; policy drop; }}; "
     f"add rule {DOOR} callers ct state established,related accept; add rule {DOOR} callers iif lo accept"
 )
-# The same by routing alone: from a port on which somebody may listen no answer leaves, so no call comes about. What a
-# place says to itself goes by the table of local addresses, which is asked first; its own calls come from ports above.
+# The same by routing alone: no answer leaves a port on which a program may listen, so no connection comes about. A
+# place's packets to itself use the table of local addresses, which comes first; its own connections use higher ports.
 NO_ANSWERS: Final = ("ipproto", "tcp", "sport", "1-32767", "blackhole", "pref", "100")
 
 _serial = itertools.count()
@@ -45,7 +45,7 @@ class LinksUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where one peer's process runs: what to put before its command, its address, the interface that counts."""
+    """Where one peer's process runs: the prefix of its command, its address, the interface whose bytes count."""
 
     prefix: tuple[str, ...]
     address: str
@@ -79,7 +79,7 @@ class Network:
         ]
 
     def make(self) -> None:
-        """Namespaces, bridge and pairs. Raises LinksUnavailable, and then `remove` removes what stands."""
+        """Make namespaces, bridge and pairs. Raises LinksUnavailable; `remove` then removes what was made."""
         for name in (self.hub, *self._names):
             _ip("netns", "add", name)
         _ip("-n", self.hub, "link", "add", "bridge", "type", "bridge")
@@ -93,19 +93,19 @@ class Network:
             _ip("-n", name, "link", "set", "site", "up")
 
     def remove(self) -> None:
-        """Everything, whether or not it was made; never raises."""
+        """Remove everything, whether or not it was made; never raises."""
         for name in (*self._names, self.hub):
             _delete(name)
 
     def limit(self, number: int, speed: str) -> None:
-        """The link of this place carries `speed` up and `speed` down from now on."""
+        """Limit the link of this place to `speed` in each direction."""
         burst = max(int(bits_per_s(speed) / 8 * BURST_S), LEAST_BURST_BYTES)
         shape = ("root", "tbf", "rate", speed, "burst", str(burst), "latency", f"{QUEUE_MS}ms")
         _run("tc", "-n", self._names[number], "qdisc", "replace", "dev", "site", *shape)
         _run("tc", "-n", self.hub, "qdisc", "replace", "dev", f"port{number}", *shape)
 
     def cut(self, number: int) -> None:
-        """Whatever this place says and is told vanishes, and neither end is told so."""
+        """Drop every packet from and to this place; neither end is told."""
         _ip("-n", self.hub, "link", "set", f"port{number}", "nomaster")
 
     def mend(self, number: int) -> None:
@@ -113,7 +113,7 @@ class Network:
         _ip("-n", self.hub, "link", "set", f"port{number}", "master", "bridge")
 
     def deafen(self, number: int, to: int) -> None:
-        """What `to` says to this place goes astray from now on; what this place says arrives there."""
+        """Misdirect the packets of `to` to this place; those of this place to `to` still arrive."""
         _ip(
             "-n",
             self._names[to],

@@ -40,7 +40,7 @@ NAMES: Final = ("sender", *(f"taker-{number}" for number in range(FAN)))
 
 @dataclass(frozen=True)
 class Sites:
-    """A sender and its takers on loopback; what each process needs to be one of them."""
+    """A sender and its takers on loopback: the keys and ports by which each process becomes one of them."""
 
     keys: tuple[bytes, ...]
     ports: tuple[int, ...]
@@ -86,7 +86,7 @@ class Meter:
 
 
 def peak_mib() -> float:
-    """The most memory that this process ever held; 0 where the system does not say."""
+    """Peak memory of this process in MiB; 0 where the system does not report it."""
     with contextlib.suppress(OSError):
         return int(Path("/proc/self/status").read_text("ascii").partition("VmHWM:")[2].split()[0]) / 1024
     return 0.0
@@ -146,7 +146,7 @@ def bare_sender(sites: Sites, total: int) -> tuple[float, float, Spent, dict[int
 
 
 class Open:
-    """Greets with nothing and lets everyone in."""
+    """Greets with nothing and admits every member."""
 
     def greeting(self, peer: str, nonce: bytes) -> bytes:
         return b""

@@ -11,7 +11,7 @@ are dropped, since everything unacknowledged is sent again anyway.
     header  kind u8 · flags u8 · tag 8 · number u64 · acknowledged u64 · total u32      (30 bytes, big-endian)
     DATA    number of the frame; FIRST carries the payload's length in total; LAST ends it; body in the second part
     ACK     number 0          PING, PONG  number = the pinger's stamp in µs
-    GOODBYE number 0; the sender stops, and has acknowledged everything
+    GOODBYE number 0; the sender stops, and acknowledges nothing more
     CALL, COME, DECLINED  number 0; to and from a relay, beside the stream (relay_client.py); body in the second part
 """
 

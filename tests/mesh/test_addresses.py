@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from p2pfl.mesh import LinkClosed
 from p2pfl.roster import Address, Roster
-from tests.mesh.proxy import Proxy
 from tests.mesh.sites import QUICK, Sites, free_address, running
+from tests.mesh.tcp_proxy import Proxy
 from tests.mesh.test_relay import path_of
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from p2pfl.mesh import Limits, LinkClosed, Mesh
 from tests.examples import examples
-from tests.mesh.proxy import UNLIMITED, Proxy
 from tests.mesh.sites import Sites, Watch, running, sends_at_once
+from tests.mesh.tcp_proxy import UNLIMITED, Proxy
 
 
 def test_nothing_is_lost_or_doubled_when_the_connection_is_cut_at_random_bytes() -> None:

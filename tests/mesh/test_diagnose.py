@@ -25,11 +25,11 @@ from p2pfl.mesh.probe.diagnosis import Diagnosis
 from p2pfl.mesh.probe.handshake import trial_handshake
 from p2pfl.mesh.probe.wire import About
 from p2pfl.roster import Address, Roster
-from tests.mesh.connect import ConnectProxy
+from tests.mesh.connect_proxy import ConnectProxy
 from tests.mesh.doctors import BRISK, PEERS_FILE, doctor_ports, examined, site_of
-from tests.mesh.proxy import Proxy
 from tests.mesh.sites import OVERALL_S, Sites, free_address, running
-from tests.mesh.test_doctor_port import knocking
+from tests.mesh.tcp_proxy import Proxy
+from tests.mesh.test_doctor_port import only_tls
 
 SITES = ("ada", "bob", "cyd")
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -323,7 +323,7 @@ def test_the_oldest_half_open_connections_to_a_doctor_give_way() -> None:
             contextlib.AsyncExitStack() as held,
             doctor_ports(sites, "ada", limits=patient),
         ):
-            crowd = [await held.enter_async_context(knocking(sites)) for _ in range(7)]
+            crowd = [await held.enter_async_context(only_tls(sites)) for _ in range(7)]
             for each in crowd[:3]:
                 with pytest.raises(OSError):
                     await each.read_exactly(1 << 20)
@@ -393,7 +393,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def through(count: int, *, segment: int = 0) -> Diagnosis:
-    """What ada finds of bob behind a proxy that swallows what comes after so many bytes."""
+    """What ada finds of bob behind a proxy that swallows everything after some bytes."""
     sites = Sites(*SITES)
     proxy = Proxy(sites.addresses["bob"], lambda: count, stalls=True, segment=segment)
     async with doctor_ports(sites, "bob"), proxy.running():

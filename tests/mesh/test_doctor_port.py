@@ -1,4 +1,4 @@
-"""Callers whom nobody knows cannot hold the door, and members who break the protocol lose their link by name."""
+"""Unknown callers cannot hold the port, and members that break the protocol lose their link by name."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ async def rogue(sites: Sites, *, greets: bool = True) -> AsyncIterator[tuple[Tun
 
 
 @contextlib.asynccontextmanager
-async def knocking(sites: Sites, leaf: Leaf | None = None) -> AsyncIterator[Tunnel]:
+async def only_tls(sites: Sites, leaf: Leaf | None = None) -> AsyncIterator[Tunnel]:
     """Bob's keys in other hands: TLS to ada is done, and nothing is said inside it yet."""
     address = sites.addresses["ada"]
     leaf = leaf or issue(sites.identities["bob"], "bob", time.time())
@@ -291,7 +291,7 @@ def test_a_refusal_nested_without_end_is_a_refusal_and_no_fall() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         ada = sites.mesh("ada", roster=sites.reached_at("bob", None))
-        async with running(ada) as (watch,), knocking(sites) as tunnel:
+        async with running(ada) as (watch,), only_tls(sites) as tunnel:
             await tunnel.write(b"\x04" + (4096).to_bytes(4, "big") + b"[" * 4096)
             said = await watch.refusal("P2P-MESH-020")
             assert "it did not say why" in said.error.happened
@@ -305,7 +305,7 @@ def test_a_members_certificate_that_cannot_be_read_is_refused_and_ends_nothing_e
         leaf = issue(sites.identities["bob"], "bob", time.time())
         unread = respelt(leaf, sites.identities["bob"], b"\x13\x03b@b")  # OpenSSL takes it; a stricter reader does not
         ada = sites.mesh("ada", roster=sites.reached_at("bob", None))
-        async with running(ada) as (watch,), knocking(sites, unread):
+        async with running(ada) as (watch,), only_tls(sites, unread):
             said = await watch.refusal("P2P-MESH-060")
             assert "a caller from 127.0.0.1" in said.error.happened
             async with running(sites.mesh("bob")) as (bob,):

@@ -22,7 +22,7 @@ from p2pfl.mesh.refusal_log import ALL_STRANGERS, PER_CALLER, RefusalLog
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
 from tests.mesh.sites import QUICK, Sites, Watch, running, sends_at_once
-from tests.mesh.test_doctor_port import closed, knocking, rogue, silent, until_down, wire
+from tests.mesh.test_doctor_port import closed, only_tls, rogue, silent, until_down, wire
 
 ENDLESS = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc"  # a TLS record whose ClientHello never ends
 
@@ -110,7 +110,7 @@ def test_a_stranger_that_says_something_else_every_time_fills_no_log() -> None:
             for turn in range(60):
                 await closed(await silent(sites.addresses["ada"], b"noise %d" % turn))
             assert len(ada.seen) == PER_CALLER[0]
-            async with knocking(sites) as bob:  # a member is told of by its own name, whatever strangers have said
+            async with only_tls(sites) as bob:  # a member is told of by its own name, whatever strangers have said
                 with contextlib.suppress(OSError):
                     await bob.write(bytes(64))
                     await bob.read_exactly(1 << 20)
@@ -176,7 +176,7 @@ def test_a_member_whose_records_hold_next_to_nothing_is_cut_and_named(linked: bo
                     assert await until_down(watch) == "TLS records that hold nothing"
                     error = ada.links()["bob"].last_error
             else:
-                async with knocking(sites) as tunnel:
+                async with only_tls(sites) as tunnel:
                     await opening.send_hello(tunnel, LinkHello(bytes(15) + b"b", bytes(32), opening.NOBODY, 0))
                     await in_crumbs(tunnel, b"\x02" + (1 << 20).to_bytes(4, "big") + bytes(1 << 17))
                     error = (await watch.refusal("P2P-MESH-019")).error
@@ -282,7 +282,7 @@ def test_a_member_that_reconnects_in_a_storm_waits_and_is_named() -> None:
             for turn in range(3):
                 async with rogue(sites):
                     await watch.linked("bob", turn + 1)
-            async with knocking(sites):
+            async with only_tls(sites):
                 said = await watch.refusal("P2P-MESH-062")
                 assert said.peer == "bob"
             async with running(sites.mesh("cyd")) as (cyd,):
@@ -297,7 +297,7 @@ def test_of_the_connections_that_a_member_leaves_half_open_the_oldest_give_way()
         patient = replace(QUICK, opening_s=600.0)  # so that nothing but its turn ends a connection
         ada = sites.mesh("ada", roster=sites.reached_at("bob", None), limits=patient)
         async with running(ada), contextlib.AsyncExitStack() as held:
-            crowd = [await held.enter_async_context(knocking(sites)) for _ in range(7)]
+            crowd = [await held.enter_async_context(only_tls(sites)) for _ in range(7)]
             for each in crowd[:3]:
                 with pytest.raises(OSError):
                     await each.read_exactly(1 << 20)

@@ -13,7 +13,7 @@ from p2pfl.mesh.connect import Connector
 from p2pfl.mesh.no_proxy import NoProxy
 from p2pfl.mesh.proxy import VARIABLE, Proxy
 from p2pfl.roster import Address
-from tests.mesh.connect import ConnectProxy
+from tests.mesh.connect_proxy import ConnectProxy
 from tests.mesh.doctors import PEERS_FILE, doctor_ports, examined
 from tests.mesh.sites import QUICK, Sites, running
 

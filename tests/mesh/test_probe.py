@@ -32,7 +32,7 @@ SITES = ("ada", "bob", "cyd")
 
 
 def without_links(sites: Sites) -> Roster:
-    """Nobody is dialled; whoever dials is let in."""
+    """Nobody is dialled; every member that dials is admitted."""
     return Roster(1, tuple(replace(member, addresses=()) for member in sites.roster.members))
 
 

@@ -11,7 +11,7 @@ import pytest
 from p2pfl.errors.paths import WrongProxy
 from p2pfl.mesh.proxy import ANSWER_BYTES, Proxy, password_from
 from p2pfl.roster import Address
-from tests.mesh.connect import ConnectProxy
+from tests.mesh.connect_proxy import ConnectProxy
 from tests.mesh.sites import QUICK, Sites, free_address, running
 
 OUTSIDE = Address("bob.hospital.example", 7443)  # a name that no name service has

@@ -39,9 +39,9 @@ from p2pfl.mesh.relay import (
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Member, Roster
 from tests.end_to_end.proxies import Proxy as Recorder
-from tests.mesh.proxy import Proxy
 from tests.mesh.relays import Change, Middle, at, cut, flip, hold, leave_out, records, repeat
 from tests.mesh.sites import QUICK, Greetings, Sites, Watch, running
+from tests.mesh.tcp_proxy import Proxy
 from tests.mesh.test_doctor_port import silent
 
 HASTY = replace(QUICK, silence_s=2.5, heartbeat_s=0.4, handshake_s=3.0, opening_s=3.0, relay_answer_s=3.0)
@@ -205,8 +205,8 @@ def test_a_relay_that_connects_to_another_site_is_found_and_named() -> None:
     asyncio.run(scene())
 
 
-async def came(sites: Sites, name: str, ticket: bytes, identity: Identity | None = None) -> bytes:
-    """What a site that comes to ada with this ticket is told."""
+async def answer_to(sites: Sites, name: str, ticket: bytes, identity: Identity | None = None) -> bytes:
+    """The relay's answer to a site that comes to ada with this ticket."""
     address = sites.addresses["ada"]
     leaf = issue(identity or sites.identities[name], name, time.time())
     context = build_context(leaf, sites.roster, accepting=False, protocol=RELAY_ALPN)
@@ -230,12 +230,12 @@ def test_a_stranger_is_not_carried_and_a_member_only_with_its_own_ticket() -> No
         relay_server._send_frame = lambda peer, kind, body: not given.append(body)
         async with running(ada) as (one,):
             with pytest.raises((ssl.SSLError, ConnectionError)):
-                await came(sites, "bob", bytes(16), Identity.generate())
+                await answer_to(sites, "bob", bytes(16), Identity.generate())
             await one.refusal("P2P-MESH-006")
             relay_server.on_call("bob", b"cyd")
             ticket = decode_come(given[0])[1]
             for name, shown in (("bob", os.urandom(16)), ("dot", ticket)):
-                assert await came(sites, name, shown) == UNKNOWN
+                assert await answer_to(sites, name, shown) == UNKNOWN
                 await one.until(lambda seen, name=name: (name, "P2P-MESH-038") in refusals(seen))  # type: ignore[misc]
 
     asyncio.run(scene())
@@ -306,11 +306,11 @@ def test_whom_others_have_called_does_not_open_too_often_for_that() -> None:
                 given.clear()
                 ada.relay_server.on_call("bob", b"cyd")
                 with contextlib.suppress(OSError):  # bob does not come
-                    await came(sites, "cyd", decode_come(given[0])[1])
+                    await answer_to(sites, "cyd", decode_come(given[0])[1])
             assert ("cyd", "P2P-MESH-062") not in refusals(one.seen)
             for name, shown in (("cyd", bytes(16)), ("cyd", bytes(16))):  # nobody called it: that counts
                 with contextlib.suppress(OSError):
-                    await came(sites, name, shown)
+                    await answer_to(sites, name, shown)
             await one.until(lambda seen: ("cyd", "P2P-MESH-062") in refusals(seen))
 
     asyncio.run(scene())
@@ -323,7 +323,7 @@ def test_a_ticket_that_trickles_in_is_waited_for_no_longer_than_tickets_live() -
         limits = replace(QUICK, relay_answer_s=0.2, opening_s=600.0)
         async with running(sites.mesh("ada", roster=sites.unreached("bob"), limits=limits)):
             with pytest.raises(OSError):
-                await came(sites, "bob", b"1")
+                await answer_to(sites, "bob", b"1")
 
     asyncio.run(scene())
 

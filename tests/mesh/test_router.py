@@ -44,7 +44,7 @@ def test_both_ends_of_a_unix_connection_get_a_large_send_buffer() -> None:
 
 
 def test_a_connection_that_libzmq_gave_up_comes_back_for_whoever_sends() -> None:
-    """libzmq gives a connection up on bytes that it cannot read, and does not say so to whoever waits for another."""
+    """libzmq gives a connection up on bytes that it cannot read, and tells only a sender."""
 
     async def scene() -> None:
         router = Router(lambda peer, header, body: None, lambda: None)

@@ -1,4 +1,4 @@
-"""Whoever is not a member on our terms is refused, and the end that can know why says so by name."""
+"""A caller that is no member on our terms is refused, and the end that can know the reason names it."""
 
 from __future__ import annotations
 

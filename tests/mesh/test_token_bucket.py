@@ -1,4 +1,4 @@
-"""So many at once, so many each second, whatever the clock does; what was used beyond it is paid back first."""
+"""A burst at once, then a steady rate, whatever the clock does; a debt is paid back first."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from p2pfl.node.hello import Greetings
 from p2pfl.node.inbox import Inbox
 from p2pfl.node.progress import LinkRefused, Progress
 from p2pfl.roster import Address, Roster
-from tests.mesh.connect import ConnectProxy
+from tests.mesh.connect_proxy import ConnectProxy
 from tests.mesh.sites import Sites, running
 
 NAMES = ("ada", "bob", "cyd", "dan", "eve")  # c = 1 liar

@@ -1,4 +1,4 @@
-"""A small HTTP proxy that carries CONNECT as RFC 9110 has it, to names that it alone knows, or says what it is told."""
+"""A small HTTP proxy that serves CONNECT (RFC 9110) to names that it alone knows, or says fixed bytes instead."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.mesh.sites import free_address
 
 
 class ConnectProxy:
-    """`names` says where the names lead; `password` is `NAME:PASSWORD`; `says` is said instead of any answer."""
+    """`names`: where each name leads; `password`: NAME:PASSWORD; `says`: sent in place of any answer."""
 
     def __init__(self, names: Mapping[str, Address], password: str = "", says: bytes | None = None) -> None:
         self.address = free_address()

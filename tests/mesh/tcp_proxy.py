@@ -1,4 +1,4 @@
-"""A TCP proxy between two sites that records what passes, holds it back, or cuts or stalls it after some bytes."""
+"""A TCP proxy between two sites: records the bytes that pass, holds them back, or cuts or stalls after some of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ UNLIMITED = 1 << 62
 class Proxy:
     """Listens on `address` and forwards to `target`. Each new connection asks `budget()` how many bytes it may pass.
 
-    stalls    what is over the budget is swallowed, and nobody is told; otherwise the connection is cut
-    segment   the budget is for connections whose segments may be larger than that; the others pass
+    stalls    bytes over the budget vanish without a word; otherwise the connection is cut
+    segment   the budget is only for connections whose segments may be larger than this
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Proxy:
         self.open = 0
         self.gate = asyncio.Event()  # nothing passes before it is set
         self.gate.set()
-        self.flow = asyncio.Event()  # what has come is passed on; without it connections look alive, and are silent
+        self.flow = asyncio.Event()  # while clear, connections look alive and are silent
         self.flow.set()
         self.changed = asyncio.Condition()
         self._target = target
@@ -49,7 +49,7 @@ class Proxy:
             writer.transport.abort()
 
     def freeze(self) -> None:
-        """Nothing passes on the connections of now any more; new ones are not touched."""
+        """Silence the present connections; later ones are not touched."""
         self.flow.clear()
         self.flow = asyncio.Event()
         self.flow.set()
