@@ -24,6 +24,7 @@ NEEDS: dict[str, str] = {
     "cli/test_doctor_processes.py": "processes",
     "cli/test_mistakes.py": "processes",
     "cli/test_processes.py": "processes",
+    "cli/test_start.py": "processes",
     "cli/test_streams.py": "processes",
     "deploy": "slow",
     "end_to_end": "processes",

@@ -83,7 +83,7 @@ def demo(count: int, rounds: int | None, overrides: tuple[str, ...], home: Path 
 
 
 def _place(home: Path | None) -> Path | None:
-    """The folder that was named, made and empty; None when none was named."""
+    """Make the folder that was named, which must be empty; None when none was named."""
     if home is None:
         return None
     if home.exists() and any(home.iterdir()):
@@ -112,7 +112,7 @@ def prepare(place: Path, dealt: SiteFiles, overrides: list[str]) -> Path:
 
 
 def _run(place: Path, peers_file: Path, names: list[str]) -> dict[str, dict[str, Any]]:
-    """All peers from start to end; what each said as JSON. The first one's progress is shown."""
+    """Run all peers to their end; return what each said as JSON. The progress of the first is shown."""
 
     def tell(name: str, line: str) -> None:
         if name == names[0]:

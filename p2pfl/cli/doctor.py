@@ -50,7 +50,7 @@ LAST_PROBES_S: Final = 15.0  # most seconds to finish serving a probe that is un
 PROBES: Final = 2  # probes that a doctor sends each peer: what it is, and how fast
 TOLD_S: Final = 10.0  # seconds: a longer wait is announced
 LOOK_S: Final = 1.0  # seconds between looks at whether two others still want to meet here
-CLOCK_S: Final = 10.0  # a machine that follows a time server is within a tenth of one
+CLOCK_S: Final = 10.0  # seconds of difference that are reported; a time server keeps a machine within 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ def _take_port(doctor_port: DoctorPort, federation: Federation, home: Path, name
         doctor_port.open(address)
     except P2PFLError as error:
         process, holder = worker(home), error.fields.get("holder", "")
-        # Who may not see whose port it is, or whose address a router has, believes the home's lock.
+        # Without the right to see the port's holder, or behind a router's address, the home's lock decides.
         if process and ("process" not in holder or f"process {process} " in holder):
             return Port("taken", address, process)
         return Port("shut", address, error=error)
@@ -221,7 +221,7 @@ def _calls_us(peer: str, port: Port) -> str:
 
 
 def judge_clocks(found: Sequence[Diagnosis], name: str) -> list[P2PFLError]:
-    """Clocks that differ, told at those sites; or at this one, when it is this one that differs from most."""
+    """Report clocks that differ at those sites, or at this one when it is this one that differs from most."""
     ahead = {one.peer: one.clock.ahead_s for one in found if one.clock is not None}
     off = {peer: seconds for peer, seconds in ahead.items() if abs(seconds) > CLOCK_S}
     middle = median(ahead.values()) if ahead else 0.0
@@ -242,7 +242,7 @@ def judge_clocks(found: Sequence[Diagnosis], name: str) -> list[P2PFLError]:
 
 
 def judge_files(found: Sequence[Diagnosis]) -> list[P2PFLError]:
-    """Told at this site, when most of the others agree on another peers.yaml."""
+    """Report at this site that most of the others agree on another peers.yaml."""
     told = [one.facts.federation_digest for one in found if one.facts is not None]
     other = [one for one in found if one.theirs is not None]
     if len(other) < 2 or 2 * len(other) <= len(told) or len({one.theirs for one in other}) > 1:
@@ -337,7 +337,7 @@ def _port_text(port: Port) -> str:
 
 
 def _proxy_text(proxy: Mapping[str, Any]) -> str:
-    """The proxy, and what NO_PROXY lists; what means nothing there is no error, since it may be meant for others."""
+    """The proxy and what NO_PROXY lists. An entry that means nothing here is no error: other programs may read it."""
     entries, variable = proxy["direct"], proxy["variable"]
     text = f"{proxy['address']}; {variable}: {', '.join(entries)}" if entries else f"{proxy['address']}, for all sites"
     strange = ", ".join(ascii(entry) for entry in proxy["ignored"])

@@ -79,7 +79,7 @@ def worker(home: Path) -> int | None:
 
 
 def _genesis(records: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """What the federation is called, and its epoch: that of the genesis, or of the last change of membership."""
+    """The federation's name, and its epoch: of the genesis, or of the last change of membership."""
     if not records:
         return None
     last = next(held for held in reversed(records) if held["kind"] in ("genesis", "membership"))
