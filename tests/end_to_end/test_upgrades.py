@@ -11,7 +11,7 @@ from tests.end_to_end.checks import entries
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Process, Sites
 
-OTHER_SOFTWARE = "import p2pfl; p2pfl.__version__ = '9.9.9'"
+OTHER_SOFTWARE = "from p2pfl import _version; _version.__version__ = '9.9.9'"
 OTHER_PROTOCOL = "from p2pfl.mesh import opening; opening.VERSION = 2"
 
 
