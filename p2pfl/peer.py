@@ -101,7 +101,7 @@ class Peer:
         proxy     the HTTP proxy that outgoing connections pass; default: $P2PFL_PROXY with $NO_PROXY, else none
         agreement  the business associate agreement as this site holds it; needed at the first start, where peers.yaml
                   names one, since that start signs it
-        Raises what opening a home or a port raises: HomeMissing, HomeBusy, WrongKey, PortBusy, OtherFederation, …
+        Raises what opening a home or a port raises: HomeMissing, HomeBusy, KeyDoesNotOpen, PortBusy, OtherFederation, …
         """
         federation = peers if isinstance(peers, Federation) else Federation.load(peers)
         place = Path(home or os.environ.get("P2PFL_HOME") or "~/.p2pfl").expanduser()

@@ -17,7 +17,7 @@ from p2pfl.cli.monitor import Monitor
 from p2pfl.cli.watch import Watch
 from p2pfl.errors import P2PFLError
 from p2pfl.federation import Federation
-from p2pfl.federation.federation import difference
+from p2pfl.federation.difference import difference
 from p2pfl.node.progress import LinkCameUp, LinkRefused, Progress
 
 if TYPE_CHECKING:

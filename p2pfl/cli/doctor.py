@@ -30,7 +30,7 @@ from p2pfl.errors import EXIT_DONE, EXIT_FAILED, P2PFLError
 from p2pfl.errors.probe import ClocksDiffer, OwnClockOff
 from p2pfl.errors.round import PeersFileDiffers, PeersHoldAnotherFile
 from p2pfl.federation import Federation
-from p2pfl.federation.federation import difference, first_difference
+from p2pfl.federation.difference import difference, first_difference
 from p2pfl.home import Home
 from p2pfl.keys import Identity
 from p2pfl.node.epochs import current

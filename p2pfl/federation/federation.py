@@ -1,4 +1,4 @@
-"""peers.yaml ► Federation: what the sites agreed on, frozen and validated as a whole; its digest, and a line diff.
+"""peers.yaml ► Federation: what the sites agreed on, frozen and validated as a whole, with its digest.
 
 SHA-256 over the file's raw bytes is the federation digest. It travels in every hello, so a comment that differs is a
 difference. A Federation is built whole or not at all; after that nothing in it is optional but what may be null.
@@ -6,7 +6,6 @@ difference. A Federation is built whole or not at all; after that nothing in it 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -341,22 +340,3 @@ def settings_of(federation: Federation) -> tuple[object, ...]:
         one.agreement,
         one.topology,
     )
-
-
-# ── two files ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def difference(mine: bytes, theirs: bytes, mine_name: str = "yours", theirs_name: str = "theirs") -> str:
-    """Line diff of two files, "" when they are the same bytes."""
-    left, right = (raw.decode("utf-8", "replace").splitlines(keepends=True) for raw in (mine, theirs))
-    lines = difflib.unified_diff(left, right, mine_name, theirs_name, n=1)
-    return "".join(line if line.endswith("\n") else line + "\n" for line in lines)
-
-
-def first_difference(mine: bytes, theirs: bytes) -> int | None:
-    """Number (from 1) of the first line that differs; None when the bytes are the same."""
-    if mine == theirs:
-        return None
-    left, right = mine.split(b"\n"), theirs.split(b"\n")
-    pairs = enumerate(zip(left, right, strict=False), start=1)
-    return next((number for number, (one, other) in pairs if one != other), min(len(left), len(right)) + 1)

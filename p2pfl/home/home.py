@@ -74,8 +74,8 @@ class Home:
     ) -> Home:
         """Open the home at `path` with the first of `unlock` that has a keyslot.
 
-        write=True takes the lock (HomeBusy names who holds it); write=False reads beside a writer. Raises HomeMissing,
-        HomeOpenToOthers, KeyslotsDamaged, WrongKey and the other leaves of keys.
+        write=True takes the lock (HomeBusy names its holder); write=False reads beside a writer. Raises HomeMissing,
+        HomeOpenToOthers, KeyslotsDamaged, KeyDoesNotOpen and the other errors of keys.
         """
         path = Path(path).absolute()
         try:

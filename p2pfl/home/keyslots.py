@@ -251,7 +251,7 @@ def _wrapping_key(key: KeySource, name: str, slot: Slot) -> bytes:
     secret = key.obtain(name, slot.facts).reveal()
     if key.kind == PassPhrase.kind:
         cost = {knob: slot.facts.get(knob) for knob in ARGON2}
-        # The file may have been written by somebody else: it must not make this process take all memory.
+        # Another program may have written the file: it must not make this process take all memory.
         if not all(isinstance(value, int) and 0 < value <= ARGON2_MOST[knob] for knob, value in cost.items()):
             raise ValueError("the cost of the pass phrase is out of bounds")
         iterations, memory, lanes = (int(cost[knob] or 0) for knob in ("iterations", "memory_kib", "lanes"))
@@ -270,7 +270,7 @@ def wrap(master: Secret, name: str, key: KeySource, salt: bytes) -> Slot:
 def unwrap(slots: Sequence[Slot], name: str, keys: Sequence[KeySource]) -> Secret:
     """The master key, by the first of `keys` that has a slot of its kind.
 
-    Raises WrongKey, NoFittingKeyslot, or what `obtain` raises.
+    Raises KeyDoesNotOpen, NoFittingKeyslot, or what `obtain` raises.
     """
     for key in keys:
         fitting = [slot for slot in slots if slot.kind == key.kind]

@@ -1,5 +1,6 @@
-"""A site's change of key, in its home: the next one is made and waits, is taken when its epoch begins, and the former
-ones stay known, since the ledger holds what they signed.
+"""A site's change of key, in its home: the next key waits there until its epoch begins.
+
+Former keys stay known, since the ledger holds what they signed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def keys_of(home: Home) -> tuple[bytes, ...]:
 
 
 def next_identity(home: Home) -> Identity | None:
-    """The key that this site changes to once that is approved; None when none was made."""
+    """The key that this site changes to once that is approved; None if there is none."""
     private = home.read(NEXT)
     return None if private is None else Identity(private)
 
@@ -39,10 +40,10 @@ def new_identity(home: Home) -> Identity:
 
 
 def take_identity(home: Home, publish: Callable[[], None]) -> None:
-    """The next key is the key. The ledger's heads bear the former one's signature until they are signed anew.
+    """Make the next key the key. The ledger's heads bear the former one's signature until they are signed anew.
 
-    Durable in this order: the former key is known as one that was this site's before it is no longer the key; the next
-    one is forgotten when all is done, so that whoever finds it knows that a process before this one died here.
+    Durable in this order: the current key joins the former ones before it is replaced; the next one is removed when all
+    is done, so that finding it means that a process died in here.
     publish   writes the card of the new key
     """
     made = next_identity(home)

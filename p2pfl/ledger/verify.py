@@ -194,7 +194,7 @@ def _signatures(entry: Entry, held: Facts, roster: Roster, quorum: int) -> Itera
 def _membership(held: Facts, roster: Roster) -> Iterable[str]:
     survivors, quorum = held["survivors"], roster.quorums.q
     if len(set(survivors)) != len(survivors) or not set(survivors) <= set(roster.names):
-        yield f"round {held['round']}: sums over somebody who is not in the roster, or twice over one"
+        yield f"round {held['round']}: sums over a name that is not in the roster, or over one site twice"
     if len(survivors) < quorum:
         yield f"round {held['round']}: sums over {len(survivors)} sites, fewer than the quorum of {quorum}"
     if held["epoch"] != roster.epoch:

@@ -17,7 +17,7 @@ from p2pfl.errors.mesh import PeerUnreachable
 from p2pfl.errors.probe import NotReachedBy
 from p2pfl.errors.round import PeersFileDiffers
 from p2pfl.federation import Federation
-from p2pfl.federation.federation import difference
+from p2pfl.federation.difference import difference
 from p2pfl.mesh.events import Path as Route
 from p2pfl.mesh.events import TlsFacts
 from p2pfl.mesh.probe.client import ClockOffset

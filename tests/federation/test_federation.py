@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from p2pfl.errors import P2PFLError
 from p2pfl.errors import federation as leaves
 from p2pfl.federation import Federation, draft
-from p2pfl.federation.federation import difference, first_difference
+from p2pfl.federation.difference import difference, first_difference
 from p2pfl.federation.settings import SETTINGS
 from tests.examples import examples
 from tests.federation.sample import CARDS, NAMES, TASK, peers_yaml, replaced

@@ -87,7 +87,7 @@ def test_a_site_that_left_confirms_and_is_summed_no_more() -> None:
     by = {**new_keys(MADE), "eve": IDENTITIES["eve"]}
     told = found([*rows, round_row(4, rows[3][0], by, epoch=2)])
     assert "5: round: signed by eve, who is not in the roster" in told
-    assert "5: round 4: sums over somebody who is not in the roster, or twice over one" in told
+    assert "5: round 4: sums over a name that is not in the roster, or over one site twice" in told
 
 
 @pytest.mark.claim("MEMBER-10")

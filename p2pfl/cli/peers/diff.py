@@ -11,7 +11,7 @@ from p2pfl.cli import output
 from p2pfl.cli.options import json_option, peers_option
 from p2pfl.errors.people import NoDifferentFile
 from p2pfl.federation import Federation, strict_yaml
-from p2pfl.federation.federation import difference, first_difference
+from p2pfl.federation.difference import difference, first_difference
 
 
 @click.command()
