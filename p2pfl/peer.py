@@ -35,7 +35,7 @@ from p2pfl.mesh.relay import Carried
 from p2pfl.node.epochs import enter, leap
 from p2pfl.node.link_status import shown
 from p2pfl.node.logs import Logs
-from p2pfl.node.node import Node
+from p2pfl.node.node import Node, NodeOptions
 from p2pfl.node.pending_change import EpochOver
 from p2pfl.node.progress import EpochBegan, Observer, unseen
 from p2pfl.node.runs import fairness
@@ -110,7 +110,8 @@ class Peer:
 
             def make(given: Federation) -> Node:
                 agreed = enter(opened, given)
-                return Node(opened, agreed, _listen(agreed, opened.name, listen), observer, SYSTEM, wait_s, out)
+                options = NodeOptions(_listen(agreed, opened.name, listen), wait_s, out)
+                return Node(opened, agreed, options, observer, SYSTEM)
 
             peer = cls(make(federation), make)
             try:

@@ -1,85 +1,40 @@
 """Carries out what the rounds decide: one method for each kind of effect, in order, and what follows from each.
 
-Letters to each peer leave through a queue of their own, so that a slow peer slows nobody else, and two that send much
-cannot block each other. Whatever blocks (masks, sums, fsync) runs in a worker thread.
+What blocks (masks, sums, fsync) runs in a worker thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
-from typing import Any, Final, assert_never
+from typing import Any, Protocol, assert_never
 
 from p2pfl import codec
-from p2pfl.clocks import Clocks
 from p2pfl.errors import RemoteProtocolError
-from p2pfl.errors.mesh import TakesNothing
-from p2pfl.home import Home
-from p2pfl.home.sealing import EVIDENCE
-from p2pfl.keys import digest
-from p2pfl.mesh.mesh import Mesh
-from p2pfl.messages import Letter, Message, read_proof
-from p2pfl.node.hello import PEERS_ITEM, Greetings
 from p2pfl.node.inbox import Inbox, LocalEvent
-from p2pfl.node.logs import Logs
+from p2pfl.node.post import Post
 from p2pfl.node.progress import AttemptAbandoned, Observer, PhaseEntered, RoundFinal, RoundLeft, RuleBroken
+from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun
+from p2pfl.node.store import Store
 from p2pfl.sharing import events as e
-from p2pfl.sharing.round import Round
 from p2pfl.sharing.run import Run
-from p2pfl.sharing.state import FINAL_ITEM
-
-MOST_WAITING: Final = 1 << 30  # bytes for one peer, most of them views of the vector: a round of a large model …
-MOST_LETTERS: Final = 1 << 16  # … and letters
-PARTING_S: Final = 2.0  # for what was said last to reach the mesh
 
 
-class Outbox(asyncio.Queue[codec.Pieces]):
-    """The letters for one peer; knows how many bytes wait in it."""
+class AsksPeers(Protocol):
+    """What is asked of a peer for what this site may lack of the ledger (catchup.py)."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.waiting = 0
-
-    def _put(self, item: codec.Pieces) -> None:
-        self.waiting += item.size
-        super()._put(item)
-
-    def _get(self) -> codec.Pieces:
-        item: codec.Pieces = super()._get()
-        self.waiting -= item.size
-        return item
-
-    def drop(self) -> None:
-        """Nothing waits any more."""
-        while not self.empty():
-            self.get_nowait()
-            self.task_done()
+    def ask_on_sending(self, effect: e.Send) -> None:
+        """Ask a peer that is asked for a sum, since it may be further on than its round."""
 
 
 class EffectRunner:
-    """Carries out the effects of one node's runs.
-
-    Set later: `behind(effect)` asks a peer that is asked for a sum for what this site may lack of the ledger;
-    `drained(peer)` is told whenever that peer's link has taken a letter.
-    """
+    """Carries out the effects of one node's runs."""
 
     def __init__(
-        self,
-        home: Home,
-        logs: Logs,
-        mesh: Mesh,
-        inbox: Inbox,
-        greetings: Greetings,
-        clocks: Clocks,
-        observer: Observer,
+        self, site: SiteProcess, store: Store, post: Post, inbox: Inbox, catch_up: AsksPeers, observer: Observer
     ) -> None:
-        self.home, self.logs, self.mesh, self.inbox = home, logs, mesh, inbox
-        self.greetings, self.clocks, self.observer = greetings, clocks, observer
-        self.behind: Callable[[e.Send], None] = lambda effect: None
-        self.drained: Callable[[str], None] = lambda peer: None
-        self.queues: dict[str, Outbox] = {}
+        self._clocks, self._store, self._post, self._inbox = site.clocks, store, post, inbox
+        self._catch_up, self._observer = catch_up, observer
         self._expanding: asyncio.Task[None] | None = None
         self._noted_breaches: dict[tuple[str, str], int] = {}  # by peer and code: the round in which it was noted
         self._follow: list[tuple[ActiveRun, e.Event]] = []
@@ -128,71 +83,26 @@ class EffectRunner:
             before = (current.attempt, current.phase) if current is not None else None
             effects, left = await asyncio.to_thread(_handle, active.run, left)
             if current is not None and (current.attempt, current.phase) != before:
-                self.observer(PhaseEntered(current.number, current.attempt, current.phase.value))
+                self._observer(PhaseEntered(current.number, current.attempt, current.phase.value))
             await self.carry_out(active, effects)
-
-    async def model_came(self, active: ActiveRun) -> None:
-        """The model that the ledger names is here: apply what waited for it."""
-        active.lacking, delayed, active.delayed = False, active.delayed, []
-        await self.carry_out(active, list(delayed))
-
-    async def post(self, peer: str) -> None:
-        """Hand one peer's letters to the mesh, as fast as its link takes them."""
-        queue = self.queues[peer]
-        while True:
-            await self.mesh.send(peer, await queue.get())
-            queue.task_done()
-            self.drained(peer)
-
-    def waiting(self, peer: str) -> int:
-        """Bytes of letters that the peer's link has not taken."""
-        return self.queues[peer].waiting
-
-    def _put(self, peer: str, wire: codec.Pieces) -> None:
-        """Into the peer's queue; from one that takes nothing all is dropped, as if its link had never come up."""
-        queue = self.queues[peer]
-        queue.put_nowait(wire)
-        if queue.waiting > MOST_WAITING or queue.qsize() > MOST_LETTERS:
-            evidence = f"{queue.qsize()} letters of {queue.waiting} bytes in all waited"
-            queue.drop()
-            self.mesh.cut(peer, TakesNothing(peer=peer, evidence=evidence))
-
-    async def part(self) -> None:
-        """Wait, for a moment at most, until the mesh has what was said last."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PARTING_S):
-                await asyncio.gather(*(queue.join() for queue in self.queues.values()))
-
-    def send(self, peer: str, letter: Letter[Message]) -> None:
-        """One letter to one peer."""
-        self._put(peer, letter.pieces)
-
-    def store(self, run_id: bytes, items: tuple[tuple[str, e.Stored], ...]) -> None:
-        """Make items of a run durable; blocks."""
-        for item, data in items:
-            if data is None:
-                self.home.remove(item)
-            else:
-                self.home.replace(item, codec.with_tail(run_id, *(data if isinstance(data, codec.Pieces) else (data,))))
 
     # ── one for each kind ─────────────────────────────────────────────────────────────────────────────────────
 
     async def _send(self, active: ActiveRun, effect: e.Send) -> None:
-        wire = effect.letter.pieces
-        for peer in self.queues if effect.to is None else (effect.to,):
-            self._put(peer, wire)
-        self.behind(effect)
+        for peer in self._post.queues if effect.to is None else (effect.to,):
+            self._post.send(peer, effect.letter)
+        self._catch_up.ask_on_sending(effect)
 
     async def _persist(self, active: ActiveRun, effect: e.Persist) -> None:
-        await asyncio.to_thread(self.store, active.run.setting.run, effect.items)
-        self._follow.append((active, effect.stored(self.clocks.now())))
+        await asyncio.to_thread(self._store.replace, active.run.setting.run, effect.items)
+        self._follow.append((active, effect.stored(self._clocks.now())))
 
     async def _set_timer(self, active: ActiveRun, effect: e.SetTimer) -> None:
-        self.inbox.put_at(LocalEvent(active.run.setting.run, effect.event))
+        self._inbox.put_at(LocalEvent(active.run.setting.run, effect.event))
 
     async def _quantise(self, active: ActiveRun, effect: e.Quantise) -> None:
         vectors = await asyncio.to_thread(active.source_of(effect.round).words, effect)
-        self._follow.append((active, e.WordsReady(self.clocks.now(), effect.round, effect.attempt, vectors)))
+        self._follow.append((active, e.WordsReady(self._clocks.now(), effect.round, effect.attempt, vectors)))
 
     async def _ahead(self, active: ActiveRun, effect: e.Ahead) -> None:
         """In a thread beside everything else; nothing waits for it."""
@@ -202,41 +112,38 @@ class EffectRunner:
 
     async def _expand(self, active: ActiveRun, effect: e.Ahead, segments: tuple[tuple[int, int], ...]) -> None:
         masks = await asyncio.to_thread(effect.masks, segments)
-        ready = e.MasksReady(self.clocks.now(), effect.round, effect.attempt, effect.bundles, masks)
-        self.inbox.put(LocalEvent(active.run.setting.run, ready))
+        ready = e.MasksReady(self._clocks.now(), effect.round, effect.attempt, effect.bundles, masks)
+        self._inbox.put(LocalEvent(active.run.setting.run, ready))
 
     async def _apply(self, active: ActiveRun, effect: e.Apply) -> None:
         if active.lacking:
             active.delayed.append(effect)
             return
         model, outcome = await asyncio.to_thread(active.source_of(effect.round).apply, effect)
-        self._follow.append((active, e.Applied(self.clocks.now(), effect.round, model, outcome)))
+        self._follow.append((active, e.Applied(self._clocks.now(), effect.round, model, outcome)))
 
     async def _retract(self, active: ActiveRun, effect: e.Retract) -> None:
         if active.models is not None:
             await asyncio.to_thread(active.models.retract, effect.to)
 
     async def _stop(self, active: ActiveRun, effect: e.Stop) -> None:
-        await self.part()
+        await self._post.part()
         raise effect.error  # the mesh, when it stops, waits until what it was given is acknowledged
 
     async def _noted(self, active: ActiveRun, effect: e.Noted) -> None:
         await self._note(active, effect.kind, effect.facts)
         if effect.kind == "abandoned":
-            self.observer(AttemptAbandoned(**{key: effect.facts[key] for key in ("round", "attempt", "waited_for")}))
+            self._observer(AttemptAbandoned(**{key: effect.facts[key] for key in ("round", "attempt", "waited_for")}))
 
     async def _note(self, active: ActiveRun, kind: str, facts: dict[str, Any]) -> None:
         setting = active.run.setting
-        await asyncio.to_thread(self.logs.note_of_round, setting.run, setting.roster.epoch, kind, facts)
+        await asyncio.to_thread(self._store.logs.note_of_round, setting.run, setting.roster.epoch, kind, facts)
 
     async def _accuse(self, active: ActiveRun, effect: e.Accuse) -> None:
-        proof = codec.pack(effect.proof) if effect.proof else b""
-        named = digest("evidence", proof) if proof else None
-        if named is not None:
-            await asyncio.to_thread(self.home.replace, f"{EVIDENCE}/{named.hex()[:16]}", proof)
+        named = (await asyncio.to_thread(self._store.keep_proof, effect.proof)).hex() if effect.proof else None
         facts = {"round": effect.round, "attempt": effect.attempt, "peer": effect.peer, "code": effect.error.code}
-        await self._note(active, "breach", {**facts, "proof": named.hex() if named else None})
-        self.observer(RuleBroken(effect.peer, effect.error, proof=named.hex()[:16] if named else ""))
+        await self._note(active, "breach", {**facts, "proof": named})
+        self._observer(RuleBroken(effect.peer, effect.error, proof=named[:16] if named else ""))
 
     async def note_breach(self, active: ActiveRun, error: RemoteProtocolError) -> None:
         """A peer broke a rule of the link: noted once a round, and told. Its letters are as good as before."""
@@ -246,17 +153,12 @@ class EffectRunner:
         self._noted_breaches[(peer, error.code)] = number
         facts = {"round": number, "attempt": 0, "peer": peer, "code": error.code, "proof": None}
         await self._note(active, "breach", facts)
-        self.observer(RuleBroken(peer, error, proof=""))
-
-    def proofs(self) -> list[tuple[bytes, ...]]:
-        """The letters of every proof that this home keeps. Raises ItemDamaged, Malformed."""
-        kept = [self.home.read(item) for item in self.home.items(EVIDENCE)]
-        return [read_proof(data) for data in kept if data]
+        self._observer(RuleBroken(peer, error, proof=""))
 
     async def _left_behind(self, active: ActiveRun, effect: e.LeftBehind) -> None:
         facts = {"round": effect.round, "attempt": effect.attempt, "lacking": list(effect.lacking), "sent": effect.sent}
         await self._note(active, "left", facts)
-        self.observer(RoundLeft(effect.round, effect.attempt, effect.lacking, effect.sent))
+        self._observer(RoundLeft(effect.round, effect.attempt, effect.lacking, effect.sent))
         source = active.source
         active.older[effect.round] = source
         source.left(effect)
@@ -266,11 +168,11 @@ class EffectRunner:
         done = active.run.rounds.get(effect.round)
         if done is None:
             return
-        await asyncio.to_thread(self._settle, active, done, effect)
+        await asyncio.to_thread(self._store.finish, active, done, effect)
         settled = active.run.finished(effect.round)
         active.older.pop(effect.round, None)
         record = codec.read_facts(effect.record)
-        self.observer(
+        self._observer(
             RoundFinal(
                 round=done.number,
                 rounds=active.rounds,
@@ -278,30 +180,12 @@ class EffectRunner:
                 outcome=record["outcome"],
                 epsilon=record["epsilon"],
                 configuration=record["configuration"],
-                seconds=self.clocks.now() - active.began,
-                bytes_sent=self.bytes_sent - active.bytes_before,
+                seconds=self._clocks.now() - active.began,
+                bytes_sent=self._inbox.bytes_sent - active.bytes_before,
                 payload_bytes=sum(vector.words.nbytes for vector in done.state.sum.total),
             )
         )
         await self.carry_out(active, settled)
-
-    def _settle(self, active: ActiveRun, done: Round, effect: e.Finished) -> None:
-        models = active.source_of(done.number).models
-        if models is not None:
-            models.write_next(done.number)
-        self.store(active.run.setting.run, ((FINAL_ITEM, done.keepsake()),))
-        self.logs.finish(effect.record, effect.cosignatures)
-        if models is not None:
-            models.make_current(done.number)
-        self.home.replace(PEERS_ITEM, self.greetings.statements())
-        self.home.remove(done.state.item)
-        if done.state.leaving.slot is not None:
-            self.home.remove(done.state.sums_item)
-
-    @property
-    def bytes_sent(self) -> int:
-        """On the wire, to all peers, since this process began."""
-        return sum(status.bytes_sent for status in self.mesh.links().values())
 
 
 def _handle(run: Run, events: list[e.Event]) -> tuple[list[e.Effect], list[e.Event]]:

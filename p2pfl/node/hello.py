@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from p2pfl import codec
 from p2pfl.errors import LocalFault, P2PFLError
@@ -24,12 +24,11 @@ from p2pfl.errors.round import (
     WrongSender,
 )
 from p2pfl.federation.membership import Change, Lineage
-from p2pfl.keys import Identity, digest, verify
+from p2pfl.keys import Identity, verify
 from p2pfl.messages import (
     Ack,
     Ballot,
     Confirm,
-    Envelope,
     Hello,
     Leave,
     Letter,
@@ -42,7 +41,8 @@ from p2pfl.messages import (
     seal,
 )
 from p2pfl.messages.outcome import MOST_CHANGES
-from p2pfl.roster import MOST_PEERS, Roster
+from p2pfl.node.site import SiteProcess
+from p2pfl.roster import MOST_PEERS
 
 PEERS_ITEM: Final = "state/peers"
 # What says how far its signer got. All are signed; and no peer can make this site sign one at a place of its choice.
@@ -82,26 +82,38 @@ class Standing:
     reached: Callable[[bytes], tuple[int, int]]
 
 
+class Membership(Protocol):
+    """What this site knows of who takes part, now and next (pending_change.py)."""
+
+    def lineage(self) -> Lineage | None:
+        """Where this site's ledger stands; None before it begins."""
+
+    def changes_to_offer(self) -> Sequence[Change]:
+        """The newest changes of membership, in force or to come."""
+
+    def learn_change(self, change: Change) -> None:
+        """A peer shows a change. Raises a LocalFault where this home cannot keep it."""
+
+    def check_key(self, peer: str) -> None:
+        """Raises Revoked when this site accepts nothing of that peer's key any more."""
+
+
 @dataclass
 class Greetings:
-    """Makes and judges hellos: the mesh's `Greeter`. Keeps what peers pledged, and their statements to echo."""
+    """Makes and judges hellos: the mesh's `Greeter`. Keeps what peers pledged, and their statements to echo.
 
-    identity: Identity
-    name: str
-    roster: Roster
-    incarnation: bytes
-    federation_digest: bytes
+    end_node   ends this process with an error that no refusal of one peer answers
+    """
+
+    site: SiteProcess
     pledge: Pledge
     standing: Callable[[], Standing]
-    pledged: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
-    fatal: Callable[[P2PFLError], None] = lambda error: None
-    lineage: Callable[[], Lineage | None] = lambda: None
-    offers: Callable[[], Sequence[Change]] = tuple  # the newest changes of membership, in force or to come
-    learn: Callable[[Change], None] = lambda change: None
-    revoked: Callable[[str], None] = lambda peer: None  # raises Revoked
-    entries: dict[str, int] = field(default_factory=dict)  # by peer: how many its log held when it last said hello
-    _heard: dict[str, dict[str, Letter[Message]]] = field(default_factory=dict)
-    _against: set[str] = field(default_factory=set)  # peers whose ledger is not a prefix or a continuation of ours
+    membership: Membership
+    end_node: Callable[[P2PFLError], None]
+    pledged: dict[str, tuple[bytes, bytes]] = field(default_factory=dict, init=False)
+    entries: dict[str, int] = field(default_factory=dict, init=False)  # by peer: of its log, at its last hello
+    _heard: dict[str, dict[str, Letter[Message]]] = field(default_factory=dict, init=False)
+    _against: set[str] = field(default_factory=set, init=False)  # peers whose ledger is no prefix or continuation
 
     def heard(self, letter: Letter[Message]) -> None:
         """Keep a peer's highest statement of each kind, in each run, that says how far it got."""
@@ -129,18 +141,20 @@ class Greetings:
         if not isinstance(wires, tuple) or not all(isinstance(wire, bytes) for wire in wires):
             raise codec.Malformed("it is no list of letters")
         for wire in wires:
-            if read_letter(wire).envelope.epoch == self.roster.epoch:
-                self.heard(open_letter(wire, self.roster, Message))
+            if read_letter(wire).envelope.epoch == self.site.roster.epoch:
+                self.heard(open_letter(wire, self.site.roster, Message))
 
     def greeting(self, peer: str, nonce: bytes) -> bytes:
         """Our hello to `peer` on the link with this nonce."""
         stands = self.standing()
-        genesis, agreement = self.pledge.sign(self.identity)
+        genesis, agreement = self.pledge.sign(self.site.identity)
         echo = tuple(letter.wire for letter in self._heard.get(peer, {}).values())[-ECHOES:]
-        changes = tuple((one.record, tuple(sorted(one.signatures.items()))) for one in self.offers())[-MOST_CHANGES:]
+        changes = tuple(
+            (one.record, tuple(sorted(one.signatures.items()))) for one in self.membership.changes_to_offer()
+        )[-MOST_CHANGES:]
         message = Hello(
             nonce,
-            self.federation_digest,
+            self.site.federation_digest,
             genesis,
             agreement,
             0,
@@ -150,49 +164,52 @@ class Greetings:
             echo,
             changes,
         )
-        run = digest("run", self.federation_digest)
-        return seal(message, Envelope(run, self.roster.epoch, 0, 0, self.name, self.incarnation), self.identity).wire
+        return seal(message, self.site.envelope, self.site.identity).wire
 
     def admit(self, peer: str) -> None:
         """Raise Revoked when this site revoked the peer's key."""
-        self.revoked(peer)
+        self.membership.check_key(peer)
 
     def check_greeting(self, peer: str, greeting: bytes, nonce: bytes) -> None:
         """Refuse a hello that does not fit ours, by raising the error that says why.
 
         A peer of another epoch of this federation is spoken with, so that the one that is behind learns what it missed.
         """
-        self.revoked(peer)
+        self.membership.check_key(peer)
         hello = self._hello(peer, greeting, nonce)
         offered = [Change(record, dict(signed)) for record, signed in hello.changes]
-        if hello.federation_digest == self.federation_digest:
+        if hello.federation_digest == self.site.federation_digest:
             self._check_pledge(peer, hello)
             try:
                 self._check_own_statements(peer, hello)
             except RolledBack as error:
-                self.fatal(error)  # shown under this site's own signature: this home must not go on, whatever the link
+                self.end_node(
+                    error
+                )  # shown under this site's own signature: this home must not go on, whatever the link
                 raise
         elif not self._akin(hello.federation_digest, offered):
-            evidence = f"yours {self.federation_digest.hex()[:16]}, theirs {hello.federation_digest.hex()[:16]}"
+            evidence = f"yours {self.site.federation_digest.hex()[:16]}, theirs {hello.federation_digest.hex()[:16]}"
             raise PeersFileDiffers(peer=peer, evidence=evidence)
         try:
             self._check_ledger(peer, hello)
         except LedgersDiffer as error:
             self._against.add(peer)
-            if len(self._against) > self.roster.quorums.c:
-                self.fatal(error)  # c liars can claim another ledger; more than that, and it is this one that differs
+            if len(self._against) > self.site.roster.quorums.c:
+                self.end_node(
+                    error
+                )  # c liars can claim another ledger; more than that, and it is this one that differs
             raise
         self._against.discard(peer)
         self.entries[peer] = hello.entries
         for change in offered:
             try:
-                self.learn(change)
+                self.membership.learn_change(change)
             except LocalFault as error:
-                self.fatal(error)  # this disk's fault, and no reason to refuse the peer
+                self.end_node(error)  # this disk's fault, and no reason to refuse the peer
 
     def _akin(self, federation_digest: bytes, offered: Sequence[Change]) -> bool:
         """It is the peers.yaml of an epoch before this one, or of one to which changes lead that q sites signed."""
-        here = self.lineage()
+        here = self.membership.lineage()
         if here is None:
             return False
         for change in offered:
@@ -205,7 +222,7 @@ class Greetings:
             letter = read_letter(greeting)
             if letter.sender != peer:
                 raise WrongSender(peer=peer, evidence=f"a hello in the name of {letter.sender!r}")
-            message = open_letter(greeting, self.roster, Hello).message
+            message = open_letter(greeting, self.site.roster, Hello).message
         except codec.Malformed as error:
             raise MalformedMessage(peer=peer, evidence=str(error)) from None
         if not isinstance(message, Hello) or message.link != nonce:
@@ -213,7 +230,7 @@ class Greetings:
         return message
 
     def _check_pledge(self, peer: str, hello: Hello) -> None:
-        key = self.roster[peer].key
+        key = self.site.roster[peer].key
         if not verify(key, "record", self.pledge.genesis, hello.genesis):
             raise SignatureMissing(peer=peer, what="genesis", evidence="its signature is not over this genesis")
         if self.pledge.agreement and not verify(key, "record", self.pledge.agreement, hello.agreement):
@@ -225,14 +242,14 @@ class Greetings:
         stands = self.standing()
         for wire in hello.echo:
             try:
-                letter = open_letter(wire, self.roster, Message)
+                letter = open_letter(wire, self.site.roster, Message)
             except codec.Malformed as error:
                 raise MalformedMessage(peer=peer, evidence=f"in its echo: {error}") from None
-            if letter.sender != self.name or letter.envelope.incarnation == self.incarnation:
+            if letter.sender != self.site.name or letter.envelope.incarnation == self.site.incarnation:
                 continue  # of statements about this site only what it signed itself counts
             if not isinstance(letter.message, STATEMENTS):
                 continue  # bulk is not signed at all
-            if letter.envelope.epoch < self.roster.epoch:
+            if letter.envelope.epoch < self.site.roster.epoch:
                 continue  # its rounds ended with it: this home keeps none of them, and the ledger has gone on
             place = (letter.envelope.round, letter.envelope.attempt)
             if place > stands.reached(letter.envelope.run):
@@ -249,6 +266,6 @@ class Greetings:
 
     def signatures(self, names: Mapping[str, object]) -> tuple[dict[str, bytes], dict[str, bytes]]:
         """All pledges that are held, and this site's own: over the genesis, over the agreement."""
-        pledged = {**self.pledged, self.name: self.pledge.sign(self.identity)}
+        pledged = {**self.pledged, self.site.name: self.pledge.sign(self.site.identity)}
         ordered = {name: pledged[name] for name in names if name in pledged}
         return {name: pair[0] for name, pair in ordered.items()}, {name: pair[1] for name, pair in ordered.items()}

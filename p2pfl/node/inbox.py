@@ -1,6 +1,6 @@
 """What comes in to a node: letters and links from the mesh, timers, failures; one queue, in the order of arrival.
 
-While nothing comes, whoever watches is told who is waited for; nothing waits without that being said.
+While nothing comes, the observer is told which peers are waited for: nothing waits in silence.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from p2pfl import codec, messages
-from p2pfl.clocks import Clocks
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.mesh import LinkFlooded, MalformedStream, OpensTooOften, OurKeyNotListed, RefusedThere, TakesNothing
@@ -26,14 +25,14 @@ from p2pfl.mesh.mesh import Mesh
 from p2pfl.messages import Letter, Message
 from p2pfl.node.hello import Greetings
 from p2pfl.node.progress import LinkCameUp, LinkRefused, LinkWentDown, Observer, StillWaiting
-from p2pfl.roster import Roster
+from p2pfl.node.site import SiteProcess
 from p2pfl.sharing import events as e
 
-QUIET_S: Final = 5.0  # when nothing is brought on for so long, whoever watches is told who is waited for
-# A slow link brings the same step on for long.
+QUIET_S: Final = 5.0  # seconds without a step forward, after which the observer is told what is waited for
+# Over a slow link one step takes long, and goes forward with each of these.
 BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total, messages.ModelPart)
-IN_TURN: Final = 64  # things of one peer that wait among the others'; what more it sends waits behind them
-MOST_FOREIGN: Final = 4096  # letters of one peer that are kept for runs that this node has not begun …
+IN_TURN: Final = 64  # events of one peer that wait among the others'; what it sends beyond that waits behind them
+MOST_FOREIGN: Final = 4096  # letters of one peer for runs that this node has not begun …
 FOREIGN_BYTES: Final = 64 << 20  # … and bytes of them
 # What a member does to its link, and not by a letter: it is dropped and noted, and ends no run.
 OF_A_LINK: Final = (MalformedStream, LinkFlooded, OpensTooOften, TakesNothing)
@@ -129,22 +128,36 @@ class UnknownRuns:
         return found
 
 
+class EpochLog(Protocol):
+    """The federation log, as far as it says whether the others know this site."""
+
+    @property
+    def in_an_epoch(self) -> bool:
+        """The others have finished rounds of this epoch with this site."""
+
+
 class Inbox:
     """Turns what the mesh says into events, and hands them out one by one."""
 
     def __init__(
-        self, mesh: Mesh, greetings: Greetings, roster: Roster, clocks: Clocks, observer: Observer, wait_s: float | None
+        self,
+        site: SiteProcess,
+        mesh: Mesh,
+        greetings: Greetings,
+        ledger: EpochLog,
+        observer: Observer,
+        wait_s: float | None,
     ) -> None:
-        self._mesh, self._greetings, self._roster = mesh, greetings, roster
-        self._clocks, self._observer, self._wait_s = clocks, observer, wait_s
+        self._mesh, self._greetings, self._roster, self._ledger = mesh, greetings, site.roster, ledger
+        self._clocks, self._observer, self._wait_s = site.clocks, observer, wait_s
         self._held = FairQueue()
         self._news = asyncio.Event()
         self._nonces: dict[str, bytes] = {}
-        self._differing: set[str] = set()
+        self._differing: set[str] = set()  # peers that hold another peers.yaml
         self._unlisting: set[str] = set()  # peers that do not list this site's key
-        self.listed_before: Callable[[], bool] = lambda: False  # the others have finished rounds of this epoch with it
         self._waits: Waiting | None = None
-        self._looked, self._heard, self._since = -math.inf, clocks.now(), 0.0  # last look, last event, last step
+        now = site.clocks.now()
+        self._looked, self._heard, self._since = -math.inf, now, 0.0  # last look, last event, last step
         self.tls: links.TlsFacts | None = None
 
     # ── what comes in ─────────────────────────────────────────────────────────────────────────────────────────
@@ -213,7 +226,7 @@ class Inbox:
             self._add(Breach(news.error), news.peer)
         if isinstance(news.error, OurKeyNotListed):
             self._unlisting.add(news.peer)
-            if len(self._unlisting) > self._roster.quorums.c and self.listed_before():
+            if len(self._unlisting) > self._roster.quorums.c and self._ledger.in_an_epoch:
                 evidence = ", ".join(sorted(self._unlisting))
                 self.fail(NoLongerListed(count=len(self._unlisting), evidence=evidence))
         there = news.error.fields["their_code"] if isinstance(news.error, RefusedThere) else news.error.code
@@ -272,6 +285,11 @@ class Inbox:
         if self._wait_s is not None and quiet_s > self._wait_s and waits.missing:
             evidence = "; ".join(f"{name}: {what}" for name, what in waits.missing.items())
             raise GaveUpWaiting(seconds=round(quiet_s), peers=", ".join(waits.missing), evidence=evidence)
+
+    @property
+    def bytes_sent(self) -> int:
+        """On the wire, to all peers, since this process began."""
+        return sum(status.bytes_sent for status in self._mesh.links().values())
 
     def draw_bound(self, count: int) -> bytes:
         """Fresh secret bytes: the system's, bound to the nonces of the latest hellos, so that no clone repeats them."""

@@ -123,6 +123,11 @@ class Logs:
             self.site.sign_head(self._identity, self.federation)
 
     @property
+    def genesis(self) -> bytes:
+        """SHA-256 of the first entry, as a peers.yaml of a later epoch names it; empty in epoch 1."""
+        return self._pledge.log
+
+    @property
     def entries(self) -> int:
         """How many the federation log holds."""
         return len(self.federation)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -27,78 +28,78 @@ from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.site import LocalSite
 from p2pfl.messages import Changed
 from p2pfl.node.catchup import HISTORY, CatchUp
-from p2pfl.node.effects import EffectRunner, Outbox
+from p2pfl.node.effects import EffectRunner
 from p2pfl.node.hello import PEERS_ITEM, Greetings, Standing
 from p2pfl.node.inbox import Breach, Inbox, LocalEvent, UnknownRuns, Waiting
 from p2pfl.node.logs import Logs, pledge_of
 from p2pfl.node.pending_change import PendingChange
+from p2pfl.node.post import Post
 from p2pfl.node.progress import NO_PORT, Listening, Observer
+from p2pfl.node.resume import begun_before, left_items
 from p2pfl.node.runs.sizes import check_support, sum_bytes
+from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun, Source
+from p2pfl.node.store import Store
 from p2pfl.roster import Address
 from p2pfl.sharing import events as e
 from p2pfl.sharing.catchup import begins_next, epoch_ends
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.snapshot import place_of
-from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, LEFT_ITEMS, SUMS_ITEMS, Context, Phase
+from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, SUMS_ITEMS, Context
 
-BATCH: Final = 32  # letters of bulk that are taken in one step
-RUN_BYTES: Final = 64  # a run, packed, before what this home keeps of it
-ANY_ATTEMPT: Final = (1 << 53) - 1
+BATCH: Final = 32  # most letters of bulk in one step
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """How a node reaches the others, and how long it waits for them.
+
+    listen   where to bind; None: nowhere, this site dials the others
+    wait_s   seconds without a step forward after which it gives up; None: never
+    proxy    the HTTP proxy that outgoing connections pass; None: none
+    """
+
+    listen: Address | None = None
+    wait_s: float | None = None
+    proxy: Proxy | None = None
 
 
 class Node:
     """One site's process. Use: start, run any number of runs one after another, close."""
 
     def __init__(
-        self,
-        home: Home,
-        federation: Federation,
-        listen: Address | None,
-        observer: Observer,
-        clocks: Clocks,
-        wait_s: float | None = None,
-        proxy: Proxy | None = None,
+        self, home: Home, federation: Federation, options: NodeOptions, observer: Observer, clocks: Clocks
     ) -> None:
         self.home, self.federation, self.clocks = home, federation, clocks
-        self.observer, self._listen_on = observer, listen
+        self.observer, self._options = observer, options
         self.name, self.identity = home.name, home.identity()
-        self.incarnation = clocks.draw(16)
         self.epsilon = ""
-        pledge, roster = pledge_of(federation), federation.roster
+        pledge, roster, hub = pledge_of(federation), federation.roster, federation.hub
+        self._site = SiteProcess(self.identity, self.name, roster, clocks.draw(16), federation.digest, clocks)
         self.logs = Logs(home, self.identity, pledge, clocks.wall)
-        self._begun = self._begun_before()
-        self.greetings = Greetings(
-            self.identity, self.name, roster, self.incarnation, federation.digest, pledge, self._standing
-        )
-        site = LocalSite.of(self.identity, self.name, roster, clocks, proxy=proxy)
-        about = About(__version__, federation.raw)
-        self.mesh = Mesh(site, self.greetings, about, listen=listen, incarnation=self.incarnation, hub=federation.hub)
-        self.inbox = Inbox(self.mesh, self.greetings, roster, clocks, observer, wait_s)
-        self.greetings.fatal = self.inbox.fail
-        self.changes = PendingChange(home, self.logs, federation, self.greetings, observer)
-        self.inbox.listed_before = lambda: self.logs.in_an_epoch
+        self._begun = begun_before(home, self.logs)
+        self.changes = PendingChange(home, self.logs, federation, observer)
+        self.greetings = Greetings(self._site, pledge, self._standing, self.changes, self._end)
+        local = LocalSite.of(self.identity, self.name, roster, clocks, proxy=options.proxy)
+        about, incarnation = About(__version__, federation.raw), self._site.incarnation
+        self.mesh = Mesh(local, self.greetings, about, listen=options.listen, incarnation=incarnation, hub=hub)
+        self.inbox = Inbox(self._site, self.mesh, self.greetings, self.logs, observer, options.wait_s)
         self._runs: dict[bytes, ActiveRun] = {}
-        self.effects = EffectRunner(home, self.logs, self.mesh, self.inbox, self.greetings, clocks, observer)
-        self.catch_up = CatchUp(self.effects, federation, self.identity, self.name, self.incarnation, self._runs)
-        self.effects.behind, self.changes.say = self.catch_up.ask_on_sending, self.catch_up.say_to_all
+        self._store = Store(home, self.logs, self.greetings)
+        self._post = Post(self._site, self.mesh, self.inbox)
+        self.catch_up = CatchUp(self._site, self._store, self._post, self.inbox, observer, self._runs)
+        self.effects = EffectRunner(self._site, self._store, self._post, self.inbox, self.catch_up, observer)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._foreign = UnknownRuns()
         self._latest: ActiveRun | None = None
         self.stopping = False  # nothing new is begun
         self._moved = asyncio.Event()
 
-    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def _end(self, error: BaseException) -> None:
+        """End this process with the error, wherever it came up."""
+        self.inbox.fail(error)
 
-    def _begun_before(self) -> dict[bytes, tuple[int, int]]:
-        """By run, the highest (round, attempt) that this home has begun."""
-        begun = {run_id: (number, ANY_ATTEMPT) for run_id, number in self.logs.final_rounds().items()}
-        for item in (ATTEMPT_ITEM, *(attempt for attempt, _ in LEFT_ITEMS)):
-            left = self.home.read(item)
-            if left is not None:
-                run_id, snapshot = codec.split_tail(left, most=RUN_BYTES, items=0)
-                begun[run_id] = max(place_of(snapshot), begun.get(run_id, (0, 0)))
-        return begun
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
         """Open the port, dial everyone, and begin to listen. Raises what Mesh.start raises."""
@@ -106,14 +107,14 @@ class Node:
         if heard:
             self.greetings.remember(heard)
         await self.mesh.start()
-        await asyncio.to_thread(self.logs.started, self.incarnation)
-        self.observer(Listening(str(self._listen_on) if self._listen_on else NO_PORT))
+        await asyncio.to_thread(self.logs.started, self._site.incarnation)
+        listen = self._options.listen
+        self.observer(Listening(str(listen) if listen else NO_PORT))
         self._spawn(self.inbox.listen())
-        for peer in self.federation.roster.names:
-            if peer != self.name:
-                self.effects.queues[peer] = Outbox()
-                self._spawn(self.effects.post(peer))
+        for peer in self._post.queues:
+            self._spawn(self._post.deliver(peer))
         self._spawn(self.changes.watch(self.mesh.cut))
+        self._spawn(self.changes.hand_on(self._post.say_to_all))
 
     async def close(self, linger_s: float = 60.0) -> None:
         """Serve peers that lack the last round, at most `linger_s`; then end cleanly."""
@@ -128,20 +129,10 @@ class Node:
         Under a certificate the others may need this site's seed and its word; before one they go on without it.
         """
         self.stopping = True
-        while self._certified:
+        while any(each.under_certificate for each in self._runs.values()):
             self._moved.clear()
             await self._moved.wait()
-        links = self.mesh.links()
-        await asyncio.gather(
-            *(queue.join() for peer, queue in self.effects.queues.items() if links[peer].state == "up")
-        )
-
-    @property
-    def _certified(self) -> bool:
-        runs = [each.run for each in self._runs.values()]
-        return any(run.held for run in runs) or any(
-            run.current is not None and run.current.phase in (Phase.UNMASK, Phase.CONFIRM) for run in runs
-        )
+        await self._post.wait_until_taken([peer for peer, link in self.mesh.links().items() if link.state == "up"])
 
     async def abort(self) -> None:
         """End now. What is on the disk is whole at every moment, so nothing is lost."""
@@ -162,7 +153,7 @@ class Node:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.inbox.fail(error)
+            self._end(error)
 
     # ── a run ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -195,29 +186,33 @@ class Node:
             self._moved.set()
 
     def _make_run(self, run_id: bytes) -> Run:
+        site, sharing = self._site, self.federation.sharing
         setting = Context(
-            run_id, self.federation.roster, self.name, self.identity, self.incarnation, self.federation.digest,
-            self.inbox.draw_bound, self.logs.spent, self.federation.sharing.verify, self.federation.hub, sum_bytes,
-            check_support,
-        )  # fmt: skip
+            run=run_id,
+            roster=site.roster,
+            me=site.name,
+            identity=site.identity,
+            incarnation=site.incarnation,
+            federation_digest=site.federation_digest,
+            draw=self.inbox.draw_bound,
+            spent=self.logs.spent,
+            verify=sharing.verify,
+            hub=self.federation.hub,
+            sum_bytes=sum_bytes,
+            check_support=check_support,
+        )
         run = Run(setting, self.logs.final_round(run_id), self.logs.base(run_id), self.clocks.now())
         run.others.parted = self.changes.parted
-        run.recall(self.effects.proofs())
+        run.recall(self._store.proofs())
         for peer in self.catch_up.up:
             run.others.came(peer, self.clocks.now())
         return run
 
-    def _left_on_disk(self, run_id: bytes, source: Source) -> dict[str, bytes | None]:
+    def _left_on_disk(self, run_id: bytes, source: Source) -> dict[str, bytes]:
         """What a process before this one left of `run`. Raises RunUnderWay when another run would be overwritten."""
         known = self._runs.get(run_id)
         resumed = known is not None and known.rounds > 0  # else it was only served here
-        items: tuple[str, ...] = (ATTEMPT_ITEM,) if resumed else ITEMS
-        found: dict[bytes, dict[str, bytes | None]] = {}
-        for item in items:
-            data = self.home.read(item)
-            if data is not None:
-                of, inner = codec.split_tail(data, most=RUN_BYTES, items=0)
-                found.setdefault(of, {})[item] = bytes(inner)
+        found = left_items(self.home, (ATTEMPT_ITEM,) if resumed else ITEMS)
         for of, held in found.items():
             attempt = held.get(ATTEMPT_ITEM)
             if of == run_id:
@@ -248,10 +243,9 @@ class Node:
 
     async def _reach(self, active: ActiveRun) -> None:
         """In a later epoch: fetch the ledger up to it, if this site was not there when it began."""
-        names = [name for name in self.federation.roster.names if name != self.name]
         while (stands := self.changes.lineage()) is None or stands.federation_digest != self.federation.digest:
             self.changes.check_over()
-            missing = dict.fromkeys(names, "the ledger up to this epoch")
+            missing = dict.fromkeys(self._site.others, "the ledger up to this epoch")
             await self._take(active, await self.inbox.next(partial(Waiting, "ledger", 0, missing)))
 
     async def _begin(self, active: ActiveRun) -> None:
@@ -260,7 +254,7 @@ class Node:
         if self.stopping or self.catch_up.fetching(now) or epoch_ends(run, self.logs.epochs.announced):
             return
         if begins_next(run, self.logs.count(run.setting.run), active.rounds) and not self.catch_up.unmet:
-            active.began, active.bytes_before = now, self.effects.bytes_sent
+            active.began, active.bytes_before = now, self.inbox.bytes_sent
             await self.effects.carry_out(active, run.begin(now))
         place = (run.number, run.tip)
         if run.wants_update and active.proposed != place:
@@ -298,10 +292,11 @@ class Node:
         if isinstance(event, e.Received):
             message = event.letter.message
             if isinstance(message, HISTORY):
-                await self.catch_up.take(active, event.letter)
+                for each, effects in await self.catch_up.heed(active, event.letter):
+                    await self.effects.carry_out(each, effects)
                 return
             if isinstance(message, Changed):
-                await asyncio.to_thread(self.changes.learn, Change(message.record, dict(message.signatures)))
+                await asyncio.to_thread(self.changes.learn_change, Change(message.record, dict(message.signatures)))
                 return
             if event.letter.envelope.epoch != self.federation.roster.epoch:
                 return  # of a peer that is behind, or ahead: the ledger brings them together
@@ -326,7 +321,7 @@ class Node:
 
     async def _link(self, event: e.LinkUp | e.LinkDown) -> None:
         if isinstance(event, e.LinkUp):
-            self.catch_up.came(event.peer)
+            self.catch_up.link_up(event.peer)
             self.catch_up.ask_on_link(event.peer, self.greetings.entries.get(event.peer, 0))
         else:
             self.catch_up.up.discard(event.peer)
@@ -350,11 +345,11 @@ class Node:
         """
         active = self._latest
         while active is not None and (done := active.run.previous) is not None:
-            lacking = [name for name in self.effects.queues if name not in done.state.confirming.settled]
+            lacking = [name for name in self._post.queues if name not in done.state.confirming.settled]
             missing = dict.fromkeys(lacking, "its word that the round stands there")
-            if not missing and all(queue.empty() for queue in self.effects.queues.values()):
+            if not missing and self._post.is_empty:
                 gone = tuple((item, None) for item in (FINAL_ITEM, *SUMS_ITEMS))
-                await asyncio.to_thread(self.effects.store, active.run.setting.run, gone)
+                await asyncio.to_thread(self._store.replace, active.run.setting.run, gone)
                 return
             event = await self.inbox.next(partial(Waiting, "final", done.number, missing))
             await self._take(active, event)
@@ -375,14 +370,14 @@ class Node:
         """Let what was said last reach the others, and the pass under way end: before this node is left for another."""
         if self._latest is not None and self._latest.proposing is not None:
             await asyncio.wait([self._latest.proposing])
-        await self.effects.part()
+        await self._post.part()
 
     # ── what this node knows ──────────────────────────────────────────────────────────────────────────────────
 
     @property
     def bytes_sent(self) -> int:
         """On the wire, to all peers, since this process began."""
-        return self.effects.bytes_sent
+        return self.inbox.bytes_sent
 
     @property
     def tls(self) -> TlsFacts | None:

@@ -1,4 +1,4 @@
-"""What a node knows of changes of membership: the next one, once enough sites have signed it; who was given it.
+"""What a node knows of changes of membership: the next one, once enough sites have signed it.
 
 It comes from a person of this site (`p2pfl peers adopt`, by way of the home), from a peer's hello, or as a letter. Each
 way it is checked against the ledger, kept in the home, and handed to all others. When it is due, this site's proposals
@@ -22,13 +22,12 @@ from p2pfl.ledger.site_kinds import OperatorEntry
 from p2pfl.messages import Changed, Message
 from p2pfl.messages.outcome import MOST_CHANGES
 from p2pfl.node.epochs import CHANGE, held_change, keep_change
-from p2pfl.node.hello import Greetings
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import ChangeApproved, Observer
 from p2pfl.roster import Member
 
 REVOKED: Final = "membership/revoked"
-WATCH_S: Final = 1.0  # so often is the home looked at
+WATCH_S: Final = 1.0  # seconds between looks at the home
 
 
 class EpochOver(Exception):
@@ -36,31 +35,37 @@ class EpochOver(Exception):
 
 
 class PendingChange:
-    """`pending` is the next change, checked. `say`, set later, sends every peer a letter: one for each new change."""
+    """`pending` is the next change, checked. Each new one is told to every peer once `watch` runs."""
 
-    def __init__(
-        self, home: Home, logs: Logs, federation: Federation, greetings: Greetings, observer: Observer
-    ) -> None:
+    def __init__(self, home: Home, logs: Logs, federation: Federation, observer: Observer) -> None:
         self._home, self._logs, self._federation, self._observer = home, logs, federation, observer
         self.pending: Change | None = None
         self.parted: set[str] = set()  # peers whose keys were revoked here; the rounds look at it
-        self.say: Callable[[Message], None] = lambda message: None
         self._loop: asyncio.AbstractEventLoop | None = None
-        greetings.lineage, greetings.offers = self.lineage, self.offers
-        greetings.learn, greetings.revoked = self.learn, self.revoked
+        self._learnt: asyncio.Queue[Change] = asyncio.Queue()
 
     def lineage(self) -> Lineage | None:
         """Where this site's ledger stands."""
         return self._logs.epochs.lineage
 
-    async def watch(self, cut: Callable[[str, P2PFLError], None]) -> None:
-        """For ever: take up what a person puts into the home meanwhile.
+    async def hand_on(self, say_to_all: Callable[[Message], None]) -> None:
+        """For ever: tell all peers, and the observer, of each new change.
 
-        cut   ends the link to a peer; the hello of the next one is refused (`revoked`)
+        say_to_all   sends every peer a message between nodes
         """
         self._loop = asyncio.get_running_loop()
         if self.pending is not None:  # the first hello may come before this begins
-            self._hand_on(self.pending)
+            self._learnt.put_nowait(self.pending)
+        while True:
+            change = await self._learnt.get()
+            say_to_all(Changed(change.record, tuple(sorted(change.signatures.items()))))
+            self._observer(self._approved(change))
+
+    async def watch(self, cut: Callable[[str, P2PFLError], None]) -> None:
+        """For ever: take up what a person puts into the home meanwhile.
+
+        cut   ends the link to a peer; the hello of the next one is refused (`check_key`)
+        """
         seen: tuple[int, ...] = ()
         while True:
             if (now := self._stamps()) != seen:
@@ -78,7 +83,7 @@ class PendingChange:
         """Take up the change; the peers whose keys are revoked. What became of a key is noted once in the site log."""
         held = held_change(self._home)
         if held is not None and (self.pending is None or held.digest != self.pending.digest):
-            self._take(held, keep=False)
+            self._accept(held, keep=False)
         keys, found = revoked_keys(self._home), []
         noted = [one.record for one in self._logs.site.records() if b'"peers revoke"' in one.record]
         for member in self._federation.roster.members:
@@ -93,12 +98,12 @@ class PendingChange:
                 self._logs.note(OperatorEntry(time=self._logs.time, command="peers revoke", options=options))
         return found
 
-    def learn(self, change: Change) -> None:
+    def learn_change(self, change: Change) -> None:
         """A peer shows a change: kept if it is the next one and enough have signed it, else passed over."""
         if self.pending is None or self.pending.digest != change.digest:
-            self._take(change, keep=True)
+            self._accept(change, keep=True)
 
-    def _take(self, change: Change, *, keep: bool) -> None:
+    def _accept(self, change: Change, *, keep: bool) -> None:
         lineage = self.lineage()
         if lineage is None or lineage.federation_digest != self._federation.digest:
             return
@@ -113,16 +118,15 @@ class PendingChange:
             keep_change(self._home, change)
         self.pending = change
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._hand_on, change)
+            self._loop.call_soon_threadsafe(self._learnt.put_nowait, change)
 
-    def _hand_on(self, change: Change) -> None:
+    def _approved(self, change: Change) -> ChangeApproved:
         held = change.facts
-        self.say(Changed(change.record, tuple(sorted(change.signatures.items()))))
         told = {key: held[key] for key in ("epoch", "from_round", "added", "removed", "rotated")}
         hub = change.federation().hub
-        self._observer(ChangeApproved(**told, hub=hub if hub != self._federation.hub else None))
+        return ChangeApproved(**told, hub=hub if hub != self._federation.hub else None)
 
-    def offers(self) -> list[Change]:
+    def changes_to_offer(self) -> list[Change]:
         """For a hello: the newest changes that are in force, and the next one."""
         pending = [self.pending] if self.pending is not None else []
         return [*self._logs.changes(MOST_CHANGES - 1), *pending]
@@ -144,7 +148,7 @@ class PendingChange:
         if epochs.announced and self.pending is not None and self.pending.digest == epochs.announced:
             raise EpochOver
 
-    def revoked(self, peer: str) -> None:
+    def check_key(self, peer: str) -> None:
         """Raises Revoked when this site accepts nothing of that peer's key any more."""
         refuse(self._federation.roster[peer], revoked_keys(self._home))
 

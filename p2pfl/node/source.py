@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from p2pfl import codec
 from p2pfl.sharing import events as e
 from p2pfl.sharing.run import Run
+from p2pfl.sharing.state import Phase
 
 PATIENCE_S: Final = 5.0
 SLACK: Final = 6.0  # a deadline allows this many times the transfer that the slowest link would need
@@ -115,3 +116,14 @@ class ActiveRun:
     def models(self) -> ModelStore | None:
         """Where the sums of this very run become models."""
         return self.source.models if self.rounds else None
+
+    @property
+    def under_certificate(self) -> bool:
+        """Others may need this site's seed, or its word, to finish a round of this run."""
+        current = self.run.current
+        return bool(self.run.held) or (current is not None and current.phase in (Phase.UNMASK, Phase.CONFIRM))
+
+    def model_is_here(self) -> list[e.Effect]:
+        """The model that the ledger names has come: the sums that waited for it, to be applied."""
+        self.lacking, delayed, self.delayed = False, self.delayed, []
+        return list(delayed)

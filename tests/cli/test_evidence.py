@@ -20,6 +20,7 @@ from p2pfl.ledger.log import Log
 from p2pfl.messages import Ack, Envelope, Letter, Message, Ready, seal
 from p2pfl.node.effects import EffectRunner
 from p2pfl.node.progress import Progress, RuleBroken
+from p2pfl.node.store import Store
 from p2pfl.peer import sums_run, training_run
 from p2pfl.sharing import events as e
 from p2pfl.sharing.evidence import convict
@@ -53,7 +54,9 @@ class Site:
     def accuse(self, proof: Sequence[bytes], peer: str = LIAR) -> None:
         """As a running node does it."""
         logs = self.place.logs()
-        runner = EffectRunner(self.place.home, logs, *[SimpleNamespace()] * 4, self.told.append)  # type: ignore[arg-type]
+        nothing: Any = SimpleNamespace(clocks=None)
+        store = Store(self.place.home, logs, nothing)
+        runner = EffectRunner(nothing, store, nothing, nothing, nothing, self.told.append)
         held: Any = SimpleNamespace(
             run=SimpleNamespace(setting=SimpleNamespace(run=self.run, roster=self.place.federation.roster))
         )

@@ -35,7 +35,6 @@ from p2pfl.keys import Identity
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.site_kinds import OperatorEntry
 from p2pfl.node.epochs import enter, held_change, standing
-from p2pfl.node.hello import Greetings
 from p2pfl.node.logs import genesis_of, pledge_of
 from p2pfl.node.pending_change import PendingChange, revoked_keys
 from p2pfl.roster import Address
@@ -466,14 +465,14 @@ def test_a_key_that_was_revoked_by_mistake_is_accepted_again_and_each_is_noted_o
             time=1,
             note=noted.append,
         )
-        watched = PendingChange(home, logs, Federation.load("peers.yaml"), cast(Greetings, SimpleNamespace()), print)
+        watched = PendingChange(home, logs, Federation.load("peers.yaml"), print)
         for step in (("revoke", "eve"), ("revoke", "--undo", "eve"), ("revoke", "eve")):
             assert at("ada", *step) == 0
             for _ in range(2):
                 assert watched._look() == ([] if "--undo" in step else ["eve"])
     assert [read_facts(one.record)["options"].get("undo", False) for one in noted] == [False, True, False]
     with pytest.raises(Revoked):
-        watched.revoked("eve")
+        watched.check_key("eve")
 
 
 def test_all_of_it_works_beside_a_process_that_holds_the_home(here: Path) -> None:

@@ -23,11 +23,13 @@ from p2pfl.mesh.probe.wire import About
 from p2pfl.messages import Envelope, Message, seal
 from p2pfl.node.hello import Greetings, Standing
 from p2pfl.node.logs import pledge_of
+from p2pfl.node.site import SiteProcess
 from p2pfl.peer import Peer, SumResult, sums_run
 from tests.end_to_end.checks import entries
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Sites
 from tests.mesh.sites import QUICK, Watch
+from tests.node.test_hello import Members
 
 HONEST = ("ada", "ben", "cyd")
 LIAR = "dot"
@@ -43,13 +45,11 @@ class Liar:
         roster, self.incarnation = self.federation.roster, os.urandom(16)
         standing = Standing(0, bytes(32), lambda size: bytes(32), "", lambda run: (0, 0))
         greets = Greetings(
-            self.identity,
-            LIAR,
-            roster,
-            self.incarnation,
-            self.federation.digest,
+            SiteProcess(self.identity, LIAR, roster, self.incarnation, self.federation.digest, SYSTEM),
             pledge_of(self.federation),
             lambda: standing,
+            Members(),
+            lambda error: None,
         )
         site = LocalSite.of(self.identity, LIAR, roster, SYSTEM, limits=QUICK)
         listen = roster[LIAR].addresses[0]

@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from p2pfl import codec, messages
 from p2pfl.cli import inputs
+from p2pfl.clocks import SYSTEM
 from p2pfl.codec import Malformed
 from p2pfl.errors import P2PFLError, leaves
 from p2pfl.errors.home import KeyDoesNotOpen, KeyMalformed, KeyslotsDamaged
@@ -52,6 +53,7 @@ from p2pfl.mesh.serverhello import group_of
 from p2pfl.mesh.zmtp import Checker, MalformedZmtp
 from p2pfl.messages import Envelope, Letter, authentic
 from p2pfl.node.hello import Greetings, Pledge, Standing
+from p2pfl.node.site import SiteProcess
 from p2pfl.roster import Address, Member, Roster
 from p2pfl.sharing import certificate, evidence, history
 from p2pfl.sharing.field import FIELDS
@@ -65,6 +67,7 @@ from tests.federation import sample as federation_sample
 from tests.ledger import exports
 from tests.ledger import sample as books
 from tests.mesh.test_zmtp import GREETING, READY
+from tests.node.test_hello import Members
 from tests.sharing import test_evidence as liars
 from tests.sharing.test_evidence import LIAR, MEMBERS, D, V, paper
 from tests.vectors import generate_wire as wire
@@ -168,7 +171,8 @@ def _recorded(data: bytes) -> Any:
 
 def _greetings() -> Greetings:
     standing = Standing(3, bytes(32), lambda size: bytes(32), "1.0", lambda run: (1 << 53, 0))
-    return Greetings(IDENTITIES["mayo"], "mayo", ROSTER, bytes(16), FEDERATION_DIGEST, PLEDGE, lambda: standing)
+    process = SiteProcess(IDENTITIES["mayo"], "mayo", ROSTER, bytes(16), FEDERATION_DIGEST, SYSTEM)
+    return Greetings(process, PLEDGE, lambda: standing, Members(), lambda error: None)
 
 
 def _hello(echo: tuple[bytes, ...] = ()) -> bytes:
@@ -665,7 +669,8 @@ OWN: Final = {
     "node.logs:Logs.bases": "records of this home's own log, read and checked when it was opened",
     "node.logs:Logs.final_rounds": "the same",
     "node.logs:Logs.model_after": "the same",
-    "node.catchup:CatchUpRules.take": "records that history.check_rows has passed, and that q sites signed",
+    "sharing.catchup:CatchUpRules.rows_that_count": "records that check_rows has passed, and that q sites signed",
+    "sharing.catchup:newest_rounds": "the same",
     "cli.demo_peers:Child.facts": "the last line of a process that this one started",
     "cli.ledger.show:show": "records of this home's own log",
     "keys:fingerprint": "a hash",
@@ -686,7 +691,9 @@ OWN: Final = {
     "sharing.round:Round.finished": "the keepsake in this site's own home",
     "sharing.shamir:combine": "shares of the size that the schema fixes, each checked by its path",
     "sharing.shamir:split": "a secret of this process",
-    "simulate.peer:VirtualDisk.model": "the simulator's own ledger",
+    "simulate.peer:VirtualDisk.announced": "the simulator's own ledger",
+    "simulate.peer:VirtualDisk.bases": "the same",
+    "simulate.peer:VirtualDisk.model": "the same",
     "training.noise:BitStream.words": "a keystream",
     "training.task:hold_out": "keyed hashes that were computed here",
     "node.link_status:read": "what a process of this home has sealed itself",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from math import inf
 
 import pytest
 
 from p2pfl import codec
+from p2pfl.clocks import SYSTEM
 from p2pfl.codec import Malformed, facts
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import (
@@ -18,6 +20,7 @@ from p2pfl.errors.round import (
     SignatureMissing,
     WrongSender,
 )
+from p2pfl.federation.membership import Change, Lineage
 from p2pfl.keys import Identity, digest
 from p2pfl.ledger import entry
 from p2pfl.messages import (
@@ -41,6 +44,7 @@ from p2pfl.messages import (
     seal,
 )
 from p2pfl.node.hello import Greetings, Pledge, Standing
+from p2pfl.node.site import SiteProcess
 from p2pfl.roster import Member, Roster
 from p2pfl.training.privacy import decimal_epsilon
 from tests.ledger.sample import round_
@@ -58,26 +62,48 @@ def roots(size: int) -> bytes:
     return digest("root", bytes([size]))
 
 
+@dataclass
+class Members:
+    """A `Membership` of one epoch: what a peer shows goes to `learn`."""
+
+    here: Lineage | None = None
+    offers: tuple[Change, ...] = ()
+    learn: Callable[[Change], None] = lambda change: None
+    revoked: Callable[[str], None] = lambda peer: None
+
+    def lineage(self) -> Lineage | None:
+        return self.here
+
+    def changes_to_offer(self) -> tuple[Change, ...]:
+        return self.offers
+
+    def learn_change(self, change: Change) -> None:
+        self.learn(change)
+
+    def check_key(self, peer: str) -> None:
+        self.revoked(peer)
+
+
 class Site:
     """One site's greetings, the log that it claims, and how far its home has come."""
 
-    def __init__(self, name: str, entries: int = 3, reached: tuple[int, int] = (2, 0), **changed: object) -> None:
+    def __init__(self, name: str, /, entries: int = 3, reached: tuple[int, int] = (2, 0), **changed: object) -> None:
         self.failed: list[P2PFLError] = []
         standing = Standing(entries, roots(entries), roots, "1.0", lambda run: reached)
+        process = SiteProcess(IDENTITIES[name], name, ROSTER, bytes(16), FEDERATION_DIGEST, SYSTEM)
+        own = {field.name for field in fields(SiteProcess)} & changed.keys()
         made = Greetings(
-            IDENTITIES[name],
-            name,
-            ROSTER,
-            bytes(16),
-            FEDERATION_DIGEST,
+            replace(process, **{key: changed.pop(key) for key in own}),  # type: ignore[arg-type]
             PLEDGE,
             lambda: standing,
-            fatal=self.failed.append,
+            Members(),
+            self.failed.append,
         )
         self.greets = replace(made, **changed) if changed else made  # type: ignore[arg-type]
 
     def hears(self, other: Site) -> None:
-        self.greets.check_greeting(other.greets.name, other.greets.greeting(self.greets.name, NONCE), NONCE)
+        sender = other.greets.site.name
+        self.greets.check_greeting(sender, other.greets.greeting(self.greets.site.name, NONCE), NONCE)
 
 
 PROPOSE = Propose(FEDERATION_DIGEST, 0, bytes(32), bytes(32), facts({}), b"", 1, 1, "1.0", bytes(32), b"")
@@ -133,7 +159,7 @@ def test_a_hello_of_another_link_or_in_anothers_name_is_refused() -> None:
 def test_a_process_is_not_taken_for_a_copy_because_of_what_it_said_itself() -> None:
     ada, ben = Site("a", reached=(2, 0)), Site("b")
     own = said("a", 3)
-    ben.greets.heard(seal(own.message, replace(own.envelope, incarnation=ada.greets.incarnation), IDENTITIES["a"]))
+    ben.greets.heard(seal(own.message, replace(own.envelope, incarnation=ada.greets.site.incarnation), IDENTITIES["a"]))
     ada.hears(ben)
     assert not ada.failed
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from p2pfl import codec
@@ -14,7 +12,7 @@ from p2pfl.federation import Federation
 from p2pfl.federation.membership import Change, Lineage
 from p2pfl.messages import Envelope, seal
 from tests.federation import changes as membership
-from tests.node.test_hello import NONCE, PROPOSE, RUN, Site
+from tests.node.test_hello import NONCE, PROPOSE, RUN, Members, Site
 
 OLD = membership.federation()
 HERE = membership.lineage(OLD)
@@ -26,16 +24,13 @@ def of_epoch(name: str, federation: Federation, lineage: Lineage | None, *offers
     """A site of the federation of five under one of its files, and what it learns from others."""
     learnt: list[Change] = []
     by_key = {one.key: one for one in membership.IDENTITIES.values()}
-    site = Site("a")
-    site.greets = replace(
-        site.greets,
+    site = Site(
+        "a",
         name=name,
         identity=by_key[federation.roster[name].key],
         roster=federation.roster,
         federation_digest=federation.digest,
-        lineage=lambda: lineage,
-        offers=lambda: offers,
-        learn=learnt.append,
+        membership=Members(lineage, offers, learnt.append),
     )
     return site, learnt
 
@@ -90,7 +85,7 @@ def test_no_file_is_read_of_changes_that_cannot_count(
 
     for here, federation, offered in epochs:
         one, _ = of_epoch("ada", federation, here)
-        one.greets.learn = lambda change, here=here: here.after(change) and None  # type: ignore[misc]
+        one.greets.membership = Members(here, (), lambda change, here=here: here.after(change) and None)  # type: ignore[misc]
         other, _ = of_epoch("dot", federation, here, *offered)
         with monkeypatch.context() as patched:
             patched.setattr(Federation, "parse", read)
@@ -104,7 +99,7 @@ def test_a_disk_that_cannot_keep_a_change_ends_this_process_and_refuses_nobody()
         raise DiskFull(evidence="write", path="/srv/ada")
 
     one, _ = of_epoch("ada", OLD, HERE)
-    one.greets.learn = full
+    one.greets.membership = Members(HERE, (), full)
     other, _ = of_epoch("dot", OLD, HERE, MADE)
     one.hears(other)
     assert [type(error) for error in one.failed] == [DiskFull]
@@ -114,7 +109,7 @@ def test_a_revoked_peer_is_refused_before_its_hello_is_read() -> None:
     def refuse(peer: str) -> None:
         raise Revoked(peer=peer, evidence="its key")
 
-    a = Site("a", revoked=refuse)
+    a = Site("a", membership=Members(revoked=refuse))
     with pytest.raises(Revoked, match="The key of b was revoked"):
         a.greets.check_greeting("b", b"no hello at all", NONCE)
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from p2pfl import codec, messages
 from p2pfl.errors import P2PFLError
 from p2pfl.keys import digest
-from p2pfl.node import effects, inbox
-from p2pfl.node.effects import EffectRunner, Outbox
+from p2pfl.node import inbox, post
 from p2pfl.node.hello import ECHOES, HEARD_BYTES
-from p2pfl.node.inbox import IN_TURN, FairQueue, UnknownRuns
+from p2pfl.node.inbox import IN_TURN, FairQueue, Inbox, UnknownRuns
+from p2pfl.node.post import Post
 from tests.node.test_hello import PROPOSE, Site, said
+
+PROCESS = Site("a").greets.site
 
 
 def drained(turns: FairQueue) -> list[Any]:
@@ -115,7 +117,7 @@ def test_large_statements_of_made_up_runs_are_bounded(size: int) -> None:
 
 
 def test_a_peer_that_takes_nothing_loses_what_waits_for_it_and_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(effects, "MOST_LETTERS", 50)
+    monkeypatch.setattr(post, "MOST_LETTERS", 50)
     cut: list[tuple[str, P2PFLError]] = []
 
     class Stuck:
@@ -123,43 +125,42 @@ def test_a_peer_that_takes_nothing_loses_what_waits_for_it_and_its_link(monkeypa
             cut.append((peer, error))
 
     async def scene() -> None:
-        nothing: Any = None
-        mesh: Any = Stuck()
-        effects = EffectRunner(nothing, nothing, mesh, nothing, nothing, nothing, lambda told: None)
-        effects.queues = {"bob": Outbox(), "cyd": Outbox()}
+        stuck: Any = Stuck()
+        letters = Post(PROCESS, stuck, cast(Inbox, None))
         for _ in range(51):
-            effects.send("bob", said("a", 1))
-        assert effects.queues["bob"].empty()
-        assert effects.queues["bob"].waiting == 0
-        await effects.queues["bob"].join()
-        effects.send("cyd", said("a", 1))
-        assert effects.queues["cyd"].waiting == len(said("a", 1).wire)
+            letters.send("b", said("a", 1))
+        assert letters.queues["b"].empty()
+        assert letters.queues["b"].waiting == 0
+        await letters.queues["b"].join()
+        letters.send("c", said("a", 1))
+        assert letters.queues["c"].waiting == len(said("a", 1).wire)
 
     asyncio.run(scene())
     ((peer, error),) = cut
-    assert (peer, error.code) == ("bob", "P2P-MESH-063")
+    assert (peer, error.code) == ("b", "P2P-MESH-063")
     assert isinstance(said("a", 1).message, messages.Propose)
 
 
 def test_what_a_links_owner_waits_for_is_told_whenever_the_link_takes_a_letter() -> None:
     sent: list[Any] = []
-    drained: list[tuple[str, int]] = []
+    told: list[tuple[str, int]] = []
 
     class Taking:
         async def send(self, peer: str, wire: codec.Pieces) -> None:
             sent.append(wire)
 
+    class Telling(Post):
+        def letter_taken(self, peer: str) -> None:
+            told.append((peer, self.waiting(peer)))
+
     async def scene() -> None:
-        nothing: Any = None
-        mesh: Any = Taking()
-        effects = EffectRunner(nothing, nothing, mesh, nothing, nothing, nothing, lambda told: None)
-        effects.queues = {"bob": Outbox()}
-        effects.drained = lambda peer: drained.append((peer, effects.waiting(peer)))
+        taking: Any = Taking()
+        letters = Telling(PROCESS, taking, cast(Inbox, None))
         for _ in range(2):
-            effects.send("bob", said("a", 1))
-        posting = asyncio.ensure_future(effects.post("bob"))
-        await effects.queues["bob"].join()
-        posting.cancel()
+            letters.send("b", said("a", 1))
+        delivering = asyncio.ensure_future(letters.deliver("b"))
+        await letters.queues["b"].join()
+        delivering.cancel()
 
     asyncio.run(scene())
-    assert drained == [("bob", said("a", 1).pieces.size), ("bob", 0)]
+    assert told == [("b", said("a", 1).pieces.size), ("b", 0)]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,6 +16,7 @@ from p2pfl.keys import Identity
 from p2pfl.node.hello import Greetings
 from p2pfl.node.inbox import Inbox
 from p2pfl.node.progress import LinkRefused, Progress
+from p2pfl.node.site import SiteProcess
 from p2pfl.roster import Address, Roster
 from tests.mesh.connect_proxy import ConnectProxy
 from tests.mesh.sites import Sites, running
@@ -53,8 +55,9 @@ async def told_of(sites: Sites, peers: tuple[str, ...], **changed: Any) -> tuple
             heard.set()
 
     mesh, greetings = sites.mesh("ada", listens=False, **changed), cast(Greetings, None)
-    inbox = Inbox(mesh, greetings, sites.roster, SYSTEM, watch, None)
-    inbox.listed_before = lambda: True  # rounds of this epoch were finished with it
+    process = SiteProcess(sites.identities["ada"], "ada", sites.roster, bytes(16), bytes(32), SYSTEM)
+    known = SimpleNamespace(in_an_epoch=True)  # rounds of this epoch were finished with it
+    inbox = Inbox(process, mesh, greetings, known, watch, None)
     inbox.fail = failed.append  # type: ignore[method-assign, assignment]
     await mesh.start()
     listening = asyncio.ensure_future(inbox.listen())

@@ -18,6 +18,7 @@ from p2pfl.codec import Malformed
 from p2pfl.keys import digest
 from p2pfl.messages import Letter
 from p2pfl.node.inbox import Inbox
+from p2pfl.node.site import SiteProcess
 from p2pfl.sharing import events as e
 from p2pfl.sharing.certificate import compose
 from p2pfl.sharing.field import FIELDS
@@ -48,7 +49,9 @@ class Cloned(Attacked):
         """What inbox.py makes of a generator, once the links are up."""
         none: Any = None
         clocks = Clocks(lambda: self.now, lambda: self.now, random.Random(7).randbytes)
-        inbox = Inbox(none, none, self.roster, clocks, none, None)
+        victim = self.peers[VICTIM]
+        process = SiteProcess(victim.identity, VICTIM, self.roster, victim.incarnation, bytes(32), clocks)
+        inbox = Inbox(process, none, none, none, none, None)
         inbox._nonces = {name: self.draw(32) for name in self.peers if name != VICTIM}  # fresh for each link
         return inbox.draw_bound
 

@@ -1,9 +1,9 @@
-"""Whom a site that was away asks, and what it does with the answers: CatchUp, with effects that are written down."""
+"""Whom a site that was away asks, and what it does with the answers: CatchUp, with a post that is written down."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,49 +12,36 @@ from typing import Any
 import pytest
 
 from p2pfl import codec
+from p2pfl.clocks import Clocks
 from p2pfl.errors.round import BulkRejected
 from p2pfl.messages import Behind, Entries, Letter, ModelPart
-from p2pfl.node.catchup import MODEL_AGAIN_S, MOST_ANSWERED, CatchUp
+from p2pfl.node.catchup import MODEL_AGAIN_S, CatchUp
+from p2pfl.node.post import MOST_ANSWERED, Post
 from p2pfl.node.progress import Progress, RoundsTakenOver
 from p2pfl.node.runs.models import BEHIND
 from p2pfl.node.runs.training import TrainingRun
+from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun
+from p2pfl.node.store import Store
 from tests.node.runs.homes import ME, OTHERS, Place, by_others, finished, places
 from tests.node.runs.test_catchup import Site
 
 
-@dataclass
-class Effects:
-    """What a CatchUp uses of an EffectRunner."""
+class Written(Post):
+    """The post of this site, written down: nothing leaves."""
 
-    place: Place
-    logs: Any
-    now: float = 0.0
-    sent: list[tuple[str, Letter]] = field(default_factory=list)
-    came: list[ActiveRun] = field(default_factory=list)
-    told: list[Progress] = field(default_factory=list)
-    put: list[Any] = field(default_factory=list)
-    unsent: int = 0
-    queues: dict[str, None] = field(default_factory=lambda: dict.fromkeys(OTHERS))
-
-    def __post_init__(self) -> None:
-        self.home, self.observer = self.place.home, self.told.append
-        self.clocks = SimpleNamespace(now=lambda: self.now)
-        self.inbox = SimpleNamespace(put_at=lambda own: None, put=self.put.append)
-        self.drained: Callable[[str], None] = lambda peer: None
+    def __init__(self, site: SiteProcess, put: list[Any]) -> None:
+        nothing: Any = None
+        events: Any = SimpleNamespace(put=put.append)
+        super().__init__(site, nothing, events)
+        self.sent: list[tuple[str, Letter]] = []
+        self.unsent = 0
 
     def waiting(self, peer: str) -> int:
         return self.unsent
 
     def send(self, peer: str, letter: Letter) -> None:
         self.sent.append((peer, letter))
-
-    async def carry_out(self, active: ActiveRun, effects: list[Any]) -> None:
-        pass
-
-    async def model_came(self, active: ActiveRun) -> None:
-        active.lacking = False
-        self.came.append(active)
 
     def asked_for_model(self) -> list[str]:
         """Who was asked for a model, in order."""
@@ -85,20 +72,34 @@ class Away:
     source: TrainingRun
     ahead: TrainingRun
     there: Site
-    effects: Effects
+    place: Place
 
     def __post_init__(self) -> None:
+        self.now = 0.0
+        self.told: list[Progress] = []
+        self.put: list[Any] = []
+        self.came: list[ActiveRun] = []
         self.run = RunHere()
         self.active = ActiveRun(self.run, self.source, 3)  # type: ignore[arg-type]
-        federation, identity = self.effects.place.federation, self.effects.place.home.identity()
+        federation, home = self.place.federation, self.place.home
+        clocks = Clocks(lambda: self.now, lambda: 0.0, bytes)
+        site = SiteProcess(home.identity(), ME, federation.roster, bytes(16), federation.digest, clocks)
+        self.post = Written(site, self.put)
+        nothing: Any = SimpleNamespace()
+        store, inbox = Store(home, self.source.logs, nothing), SimpleNamespace(put_at=lambda own: None)
         runs = {self.source.run: self.active}
-        self.catch_up = CatchUp(self.effects, federation, identity, ME, bytes(16), runs)  # type: ignore[arg-type]
+        self.catch_up = CatchUp(site, store, self.post, inbox, self.told.append, runs)  # type: ignore[arg-type]
         self.catch_up.up |= set(OTHERS)
+
+    def heed(self, letter: Any) -> None:
+        was_lacking = self.active.lacking
+        asyncio.run(self.catch_up.heed(self.active, letter))
+        if was_lacking and not self.active.lacking:
+            self.came.append(self.active)
 
     def hear(self, message: Entries | ModelPart, sender: str = OTHERS[0]) -> None:
         made = self.there.says(message)
-        heard = SimpleNamespace(message=made.message, sender=sender)
-        asyncio.run(self.catch_up.take(self.active, heard))  # type: ignore[arg-type]
+        self.heed(SimpleNamespace(message=made.message, sender=sender))
 
     def hear_entries(self) -> None:
         self.catch_up.ask(OTHERS[0])
@@ -124,7 +125,7 @@ def away(tmp_path: Path) -> Iterator[Away]:
     for number in (1, 2):
         finished(other, ahead, number, *by_others(ahead, number, number - 1, by=0.125 * number))
     source = one.started()
-    yield Away(source, ahead, Site(other, ahead.logs), Effects(one, source.logs))
+    yield Away(source, ahead, Site(other, ahead.logs), one)
     for place in (one, other):
         place.home.close()
 
@@ -133,10 +134,10 @@ def test_entries_are_taken_over_and_their_sender_asked_for_the_model(away: Away)
     away.hear_entries()
     assert away.source.logs.federation.root() == away.ahead.logs.federation.root()
     assert (away.run.final_round, away.active.lacking) == (2, True)
-    assert away.effects.asked_for_model() == [OTHERS[0]]
-    assert away.effects.told == [RoundsTakenOver(2, OTHERS[0])]
-    assert away.catch_up.fetching(away.effects.now)
-    assert away.effects.home.read(BEHIND) is not None
+    assert away.post.asked_for_model() == [OTHERS[0]]
+    assert away.told == [RoundsTakenOver(2, OTHERS[0])]
+    assert away.catch_up.fetching(away.now)
+    assert away.place.home.read(BEHIND) is not None
 
 
 @pytest.mark.parametrize(("rounds", "taken"), [(3, 0), (0, 1)], ids=["about to begin it", "serving only"])
@@ -155,9 +156,9 @@ def test_the_model_that_came_is_the_model_and_the_round_goes_on(away: Away) -> N
     wanted = away.wanted()
     away.hear(away.right())
     assert away.source.digest_of(away.source.model) == wanted
-    assert away.effects.came == [away.active]
-    assert not away.catch_up.fetching(away.effects.now)
-    assert away.effects.home.read(BEHIND) is None
+    assert away.came == [away.active]
+    assert not away.catch_up.fetching(away.now)
+    assert away.place.home.read(BEHIND) is None
     assert away.run.breaches == []
 
 
@@ -167,36 +168,36 @@ def test_a_peer_that_sent_another_model_is_named_and_nothing_of_it_kept(away: Aw
     wanted = away.wanted()
     away.hear(away.wrong())
     assert [(type(error), error.fields["peer"]) for error in away.run.breaches] == [(BulkRejected, OTHERS[0])]
-    assert (away.wanted(), away.effects.came) == (wanted, [])
-    assert away.catch_up.fetching(away.effects.now)
+    assert (away.wanted(), away.came) == (wanted, [])
+    assert away.catch_up.fetching(away.now)
 
 
 def test_a_peer_that_sent_another_model_is_not_asked_again_before_the_others(away: Away) -> None:
     away.hear_entries()
     away.hear(away.wrong())
-    assert away.effects.asked_for_model() == list(OTHERS)
+    assert away.post.asked_for_model() == list(OTHERS)
     away.hear(away.right(), OTHERS[1])
-    assert away.effects.came == [away.active]
+    assert away.came == [away.active]
 
 
 def test_a_peer_that_does_not_answer_is_followed_by_the_next(away: Away) -> None:
     away.hear_entries()
-    away.effects.now += MODEL_AGAIN_S + 1
-    assert away.catch_up.fetching(away.effects.now)
-    away.effects.now += MODEL_AGAIN_S + 1
-    assert away.catch_up.fetching(away.effects.now)
-    assert away.effects.asked_for_model() == [*OTHERS, OTHERS[0]]
+    away.now += MODEL_AGAIN_S + 1
+    assert away.catch_up.fetching(away.now)
+    away.now += MODEL_AGAIN_S + 1
+    assert away.catch_up.fetching(away.now)
+    assert away.post.asked_for_model() == [*OTHERS, OTHERS[0]]
 
 
 def test_a_peer_that_was_given_up_may_answer_no_more(away: Away) -> None:
     away.hear_entries()
     part = away.right()
-    away.effects.now += MODEL_AGAIN_S + 1
-    away.catch_up.fetching(away.effects.now)
+    away.now += MODEL_AGAIN_S + 1
+    away.catch_up.fetching(away.now)
     away.hear(part, OTHERS[0])
-    assert away.effects.came == []
+    assert away.came == []
     away.hear(part, OTHERS[1])
-    assert away.effects.came == [away.active]
+    assert away.came == [away.active]
 
 
 def test_entries_that_lie_are_told_and_change_nothing(away: Away) -> None:
@@ -206,7 +207,7 @@ def test_entries_that_lie_are_told_and_change_nothing(away: Away) -> None:
     facts = codec.facts({**codec.read_facts(record), "rests_on": 7})
     away.hear(Entries(1, 3, ((facts, signed), answer.rows[1])))
     assert [error.fields["peer"] for error in away.run.breaches] == [OTHERS[0]]
-    assert (len(away.source.logs.federation), away.effects.told, away.effects.asked_for_model()) == (1, [], [])
+    assert (len(away.source.logs.federation), away.told, away.post.asked_for_model()) == (1, [], [])
     assert not away.active.lacking
 
 
@@ -224,12 +225,12 @@ def test_an_agreement_that_a_peer_made_up_enters_no_ledger_and_ends_no_process(a
 def test_a_question_is_answered_with_what_this_site_has(away: Away) -> None:
     away.hear_entries()
     away.hear(away.right())
-    away.effects.sent.clear()
+    away.post.sent.clear()
     model = away.source.digest_of(away.source.model)
     for question in (Behind(1, b"", 0), Behind(3, model, 0), Behind(3, bytes(32), 0)):
         letter = away.there.says(question)
-        asyncio.run(away.catch_up.take(away.active, letter))
-    answers = [letter.message for _, letter in away.effects.sent]
+        away.heed(letter)
+    answers = [letter.message for _, letter in away.post.sent]
     assert [type(answer) for answer in answers] == [Entries, ModelPart]
     assert isinstance(answers[1], ModelPart)
     assert bytes(answers[1].data) == away.ahead.models.bytes_of(model)
@@ -243,18 +244,18 @@ def test_a_peer_that_asks_faster_than_it_reads_is_answered_once(away: Away) -> N
     """
     away.hear_entries()
     away.hear(away.right())
-    away.effects.sent.clear()
+    away.post.sent.clear()
     model = away.source.digest_of(away.source.model)
-    away.effects.unsent = MOST_ANSWERED + 1
+    away.post.unsent = MOST_ANSWERED + 1
     for start in range(50):
         for question in (Behind(start, b"", 0), Behind(3, model, 4 * start)):
-            asyncio.run(away.catch_up.take(away.active, away.there.says(question)))
-    away.effects.drained(OTHERS[0])
-    assert (away.effects.sent, away.effects.put) == ([], [])
-    away.effects.unsent = 0
-    away.effects.drained(OTHERS[1])
-    assert away.effects.put == []
-    away.effects.drained(OTHERS[0])
-    away.effects.drained(OTHERS[0])
-    asked = [event.letter.message for event in away.effects.put]
+            away.heed(away.there.says(question))
+    away.post.letter_taken(OTHERS[0])
+    assert (away.post.sent, away.put) == ([], [])
+    away.post.unsent = 0
+    away.post.letter_taken(OTHERS[1])
+    assert away.put == []
+    away.post.letter_taken(OTHERS[0])
+    away.post.letter_taken(OTHERS[0])
+    asked = [event.letter.message for event in away.put]
     assert [(one.entries, one.start) for one in asked] == [(49, 0), (3, 4 * 49)]

@@ -12,7 +12,7 @@ from p2pfl.federation import Federation, draft
 from p2pfl.federation.cards import Card
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
-from p2pfl.node.node import Node
+from p2pfl.node.node import Node, NodeOptions
 from p2pfl.node.pending_change import REVOKED
 from p2pfl.roster import Address
 from tests.federation.changes import NAMES, member
@@ -21,7 +21,9 @@ from tests.federation.sample import TASK
 
 def test_a_key_that_is_revoked_while_a_round_goes_on_is_known_to_it(tmp_path: Path) -> None:
     async def revoked(home: Home, federation: Federation) -> None:
-        node = Node(home, federation, None, lambda progress: None, Clocks(lambda: 0.0, lambda: 0.0, os.urandom))
+        node = Node(
+            home, federation, NodeOptions(), lambda progress: None, Clocks(lambda: 0.0, lambda: 0.0, os.urandom)
+        )
         run, cut = node._make_run(bytes(32)), asyncio.Queue[str]()
         assert run.others.parted == set()
         home.replace(REVOKED, federation.roster["eve"].key)

@@ -1,0 +1,134 @@
+"""What leaves this node: a queue of letters for each peer, so that a slow one slows nobody else.
+
+A peer that takes nothing loses what waits for it and its link; one that asks for more than it takes is answered when it
+has taken what came before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from p2pfl import codec
+from p2pfl.errors import P2PFLError
+from p2pfl.errors.mesh import TakesNothing
+from p2pfl.messages import Behind, Letter, Message, seal
+from p2pfl.node.site import SiteProcess
+from p2pfl.sharing import events as e
+from p2pfl.sharing.catchup import PART_BYTES, PARTS
+
+MOST_WAITING: Final = 1 << 30  # bytes for one peer, most of them views of the vector: a round of a large model …
+MOST_LETTERS: Final = 1 << 16  # … and letters
+MOST_ANSWERED: Final = 2 * PARTS * PART_BYTES  # bytes that wait for a peer, above which its questions wait too
+PARTING_S: Final = 2.0  # most seconds for the last letters to reach the mesh
+
+
+class Links(Protocol):
+    """What is used of the mesh here."""
+
+    async def send(self, peer: str, payload: codec.Pieces) -> None:
+        """Return when the link has taken it."""
+
+    def cut(self, peer: str, error: P2PFLError) -> None:
+        """End the link."""
+
+
+class Events(Protocol):
+    """Where an event of this node goes: the inbox."""
+
+    def put(self, event: e.Received) -> None: ...
+
+
+class Outbox(asyncio.Queue[codec.Pieces]):
+    """The letters for one peer; knows how many bytes wait in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = 0
+
+    def _put(self, item: codec.Pieces) -> None:
+        self.waiting += item.size
+        super()._put(item)
+
+    def _get(self) -> codec.Pieces:
+        item: codec.Pieces = super()._get()
+        self.waiting -= item.size
+        return item
+
+    def drop(self) -> None:
+        """Nothing waits any more."""
+        while not self.empty():
+            self.get_nowait()
+            self.task_done()
+
+
+class Post:
+    """The queues of one node, and the questions of peers that wait until these have taken more."""
+
+    def __init__(self, site: SiteProcess, links: Links, events: Events) -> None:
+        self._site, self._links, self._events = site, links, events
+        self.queues = {peer: Outbox() for peer in site.others}
+        self._deferred: dict[tuple[str, bool], Letter[Message]] = {}  # each peer's newest: for entries, for a model
+
+    async def deliver(self, peer: str) -> None:
+        """Hand one peer's letters to its link, as fast as that takes them, until cancelled."""
+        queue = self.queues[peer]
+        while True:
+            await self._links.send(peer, await queue.get())
+            queue.task_done()
+            self.letter_taken(peer)
+
+    def letter_taken(self, peer: str) -> None:
+        """Its link has taken a letter: what the peer asked last may be answered now."""
+        if self._deferred and not self.is_backed_up(peer):
+            for kind in (False, True):
+                if (letter := self._deferred.pop((peer, kind), None)) is not None:
+                    self._events.put(e.Received(self._site.clocks.now(), letter))
+
+    def is_backed_up(self, peer: str) -> bool:
+        """More waits for the peer than a question of it may add to."""
+        return self.waiting(peer) > MOST_ANSWERED
+
+    def defer(self, letter: Letter[Message], question: Behind) -> None:
+        """Answer this question when its sender has taken more; an earlier one of its kind is dropped."""
+        self._deferred[(letter.sender, bool(question.model))] = letter
+
+    def waiting(self, peer: str) -> int:
+        """Bytes of letters that the peer's link has not taken."""
+        return self.queues[peer].waiting
+
+    def send(self, peer: str, letter: Letter[Message]) -> None:
+        """One letter to one peer; from a queue that is full all is dropped, as if its link had never come up."""
+        queue = self.queues[peer]
+        queue.put_nowait(letter.pieces)
+        if queue.waiting > MOST_WAITING or queue.qsize() > MOST_LETTERS:
+            evidence = f"{queue.qsize()} letters of {queue.waiting} bytes in all waited"
+            queue.drop()
+            self._links.cut(peer, TakesNothing(peer=peer, evidence=evidence))
+
+    def say(self, peer: str, message: Message) -> None:
+        """A message between nodes, of no round, to one peer."""
+        self.send(peer, seal(message, self._site.envelope, self._site.identity))
+
+    def say_to_all(self, message: Message) -> None:
+        """The same to every peer."""
+        letter = seal(message, self._site.envelope, self._site.identity)
+        for peer in self.queues:
+            self.send(peer, letter)
+
+    @property
+    def is_empty(self) -> bool:
+        """The links have taken all letters."""
+        return all(queue.empty() for queue in self.queues.values())
+
+    async def wait_until_taken(self, peers: Iterable[str]) -> None:
+        """Wait until the links to these have taken all that was said."""
+        await asyncio.gather(*(self.queues[peer].join() for peer in peers))
+
+    async def part(self) -> None:
+        """Wait until the links have taken what was said last: at most PARTING_S."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING_S):
+                await self.wait_until_taken(self.queues)
