@@ -36,6 +36,7 @@ NEEDS: dict[str, str] = {
     "mesh/test_token_bucket.py": "",
     "mesh/test_zmtp.py": "",
     "network": "network",
+    "sharing/test_typed_rows.py": "slow",
     "simulate/test_dropout.py": "storms",
     "simulate/test_storms.py": "storms",
     "training/test_large.py": "slow",

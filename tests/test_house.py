@@ -300,6 +300,10 @@ def test_what_tests_need_is_said_in_one_table_of_paths_that_are_there() -> None:
     assert need(tests / "mesh/test_cuts.py") == "sockets"
     assert need(tests / "mesh/test_framing.py") == ""
     assert need(tests / "sharing/test_table.py") == ""
+    starts = re.compile(r"^def test_\w+\([^)]*\b(start: Start|make: MakeSites)\b", re.M)
+    starting = [file for file in sorted(tests.rglob("test_*.py")) if starts.search(file.read_text())]
+    assert len(starting) > 10
+    assert [file.name for file in starting if need(file) != "processes"] == []
     mark = re.compile(rf"pytest\.mark\.({'|'.join(set(NEEDS.values()) - {''})})\b")
     marked = [file.name for file in sorted(tests.rglob("*.py")) if mark.search(file.read_text())]
     assert marked == ["test_readme.py"]  # one test among quick ones
