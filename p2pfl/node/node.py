@@ -205,7 +205,7 @@ class Node:
         run.others.parted = self.changes.parted
         run.recall(self._store.proofs())
         for peer in self.catch_up.up:
-            run.others.came(peer, self.clocks.now())
+            run.others.link_up(peer, self.clocks.now())
         return run
 
     def _left_on_disk(self, run_id: bytes, source: Source) -> dict[str, bytes]:

@@ -1,7 +1,7 @@
 """Events in, effects out: frozen dataclasses, and nothing else.
 
-An event is a fact that `node.py` (or the simulator) tells the round; every one carries `now`, seconds on a monotonic
-clock. An effect is a thing that the driver must do, in order. The driver's one promise: after it has carried out a
+An event is a fact that the driver (a node, or the simulator) tells the round; every one carries `now`, seconds on a
+monotonic clock. An effect is what the driver must do, in order. The driver's one promise: after it has carried out a
 `Persist`, and the effects beside it, it hands in `Persist.stored(now)` before any other event.
 """
 
@@ -55,7 +55,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class OfAttempt(Event):
-    """An answer or a timer of one attempt. When that attempt is over, it tells nothing and is dropped."""
+    """An answer or a timer of one attempt. It is dropped when that attempt is over."""
 
     round: int
     attempt: int
@@ -175,7 +175,7 @@ class LinkDown(Event):
     peer: str
 
 
-Stored = bytes | Pieces | None  # what an item is to hold; None: it is removed
+Stored = bytes | Pieces | None  # contents of an item; None removes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ class Quantise:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """Expand the masks of this attempt while the update is being made, if its shape is known: it costs no time then.
+    """Expand the masks of this attempt while the update is being made, if its shape is known: then it costs no time.
 
     `masks(segments)` gives them for (bits, words) of each; it may run in any thread. The answer is `MasksReady`.
     """
@@ -258,7 +258,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class LeftBehind:
-    """q peers go on without this round's sum. `sent`: this peer's masked vector left it, so its update is spent."""
+    """q peers go on without this round's sum. `sent`: this peer's masked vector has left, so its update is spent."""
 
     round: int
     attempt: int
@@ -286,7 +286,7 @@ class Accuse:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End with this error, once what was sent before it has left: the others must be able to find the same."""
+    """End with this error, once all that was sent before it has left: the others must be able to find the same."""
 
     error: P2PFLError
 

@@ -1,4 +1,4 @@
-"""What a peer knows of the others beyond one round: which links stand, who is proven a liar, what was told of whom."""
+"""What a peer knows of the others beyond one round: links that stand, proven liars, breaches that were told."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class PeerView:
     roster: Roster
     me: str
     began: float = 0.0
-    down: dict[str, float] = field(default_factory=dict)  # links that do not stand, since when
-    # Liars, with the Evidence against each; None where the proof is too large for a letter, and each finds it itself.
+    down: dict[str, float] = field(default_factory=dict)  # by peer without a link: since when
+    # By liar, the Evidence; None where the proof is too large for a letter, and each peer finds it by itself.
     proven: dict[str, Letter[Message] | None] = field(default_factory=dict)
     breaches: dict[str, RemoteProtocolError] = field(default_factory=dict)  # the last broken rule of each
     told: set[tuple[str, str, int]] = field(default_factory=set)  # peer, error code, round: each is noted once
     vows: Vows = field(default_factory=Vows)
     parted: set[str] = field(default_factory=set)  # peers with which this site holds no link by its own decision
-    apart: float = 0.0  # when it was last so that links to fewer than a quorum stood
-    _up: dict[str, float] = field(default_factory=dict)  # links that stand, since when
+    apart: float = 0.0  # when links to fewer than a quorum last stood
+    _up: dict[str, float] = field(default_factory=dict)  # by peer with a link: since when
 
     def __post_init__(self) -> None:
         self.down = dict.fromkeys((name for name in self.roster.names if name != self.me), self.began)
@@ -36,7 +36,7 @@ class PeerView:
         """Links to a quorum stand, this peer counted."""
         return len(self.roster.names) - len(self.down) >= self.roster.quorums.q
 
-    def came(self, peer: str, now: float) -> None:
+    def link_up(self, peer: str, now: float) -> None:
         """The link to `peer` stands."""
         if not self.connected:
             self.apart = now
@@ -47,19 +47,19 @@ class PeerView:
         """The link to `peer` stands, and has since then."""
         return peer not in self.down and self._up.get(peer, self.began) <= since
 
-    def went(self, peer: str, now: float) -> None:
+    def link_down(self, peer: str, now: float) -> None:
         """The link to `peer` has ended."""
         self.down.setdefault(peer, now)
         if not self.connected:
             self.apart = now
 
     def away(self, peer: str, now: float, patience_s: float) -> bool:
-        """No link to `peer` has stood for so long."""
+        """No link to `peer` has stood for `patience_s` seconds."""
         since = self.down.get(peer)
         return since is not None and now - since >= patience_s
 
-    def first(self, error: RemoteProtocolError, number: int) -> bool:
-        """Keep the breach; True when nothing like it was told of this peer in this round."""
+    def note_breach(self, error: RemoteProtocolError, number: int) -> bool:
+        """Keep the breach; True when its kind was not yet told of this peer in this round."""
         self.breaches[error.fields["peer"]] = error
         place = (error.fields["peer"], error.code, number)
         known = place in self.told

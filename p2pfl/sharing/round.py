@@ -66,9 +66,9 @@ from p2pfl.sharing.table import EVENTS, GUARDED, Ignore, Keep, Transition
 
 MOST_KEEPSAKE_HEAD: Final = 1 << 26  # bytes before the words of the sum: a certificate and a CONFIRM of each peer
 NO_SUMS: Final = b"\x92\xc4\x00\x90"  # no vectors, under no attempt digest
-EARLY_BYTES: Final = 256 << 20  # held for one peer that is a step ahead …
-EARLY_LETTERS: Final = 4096  # … in at most so many letters
-# What may be handed on: each counts by its own signature.
+EARLY_BYTES: Final = 256 << 20  # held of one peer that is a step ahead
+EARLY_LETTERS: Final = 4096  # held of one peer that is a step ahead
+# Kinds that may be handed on: each counts by its own signature.
 HANDED: Final = (Members, Root, SumDigest, Nonce, Tags, Ready, Confirm, Leave)
 
 
@@ -99,7 +99,7 @@ class Round:
         now: float = 0.0,
         slot: int | None = None,
     ) -> tuple[Round, list[Effect]]:
-        """The round that a process which died had begun, and what it owes the others now.
+        """The round that a process before this one had begun, and what it owes the others now.
 
         A new process masks nothing under a U that it finds. Under a certificate it does all that is left to do; before
         one it casts the ballot that it lacks, if it had not vouched for the sums; before a U it deals anew. Raises
@@ -144,9 +144,9 @@ class Round:
         return found, effects + found._run_guarded()
 
     def keepsake(self) -> Pieces:
-        """What a final round keeps for peers that missed it: certificate, record, and what its sum can be had from.
+        """What a final round keeps for peers that missed it: certificate, record, and the source of its sum.
 
-        That is the masked sums that are on the disk already, and U's seeds, which all have; else the sum itself.
+        The source is the masked sums that are on the disk already with U's seeds, which all have; or the sum itself.
         """
         state = self.state
         certificate = state.certificate.wire if state.certificate else b""
@@ -160,7 +160,7 @@ class Round:
 
     @classmethod
     def finished(cls, setting: Context, others: PeerView, keepsake: bytes, items: Mapping[str, bytes | None]) -> Round:
-        """The final round that `keepsake` is of, in a new process: it serves, and no more. Raises Malformed."""
+        """The final round of a `keepsake`, in a new process, which only serves it. Raises Malformed."""
         head, total = split_tail(keepsake, most=MOST_KEEPSAKE_HEAD, items=256)
         number, attempt, base, certificate, record, confirms, seeds = head
         found = cls(setting, others, number, base=tuple(base))
@@ -188,7 +188,7 @@ class Round:
         return found
 
     def settled(self) -> list[Effect]:
-        """The round is in this peer's ledger; the others hear that."""
+        """The round is in this peer's ledger: tell the others."""
         self.state.sum.reveals = {}
         return confirm.settled(self.state)
 
@@ -277,7 +277,7 @@ class Round:
             raise MalformedMessage(peer=letter.sender, evidence=str(error)) from None
 
     def _act_on_handed(self, handed: Letter[Handed]) -> list[Effect]:
-        """Each letter counts as if its own author had sent it; who hands on what is not one, is the one at fault."""
+        """Let each letter count as if its author had sent it. A peer that hands on no letter is at fault itself."""
         effects: list[Effect] = []
         for wire in handed.message.letters:
             try:
@@ -285,13 +285,15 @@ class Round:
             except Malformed as error:
                 raise MalformedMessage(peer=handed.sender, evidence=f"handed on: {error}") from None
             one = letter.message
-            claim = isinstance(one, Want) and one.what == Question.WORDS  # an owner's, that whom it names may not have
+            claim = (
+                isinstance(one, Want) and one.what == Question.WORDS
+            )  # an owner's: the member that it names may not have it
             if (isinstance(one, HANDED) or claim) and self._has_place(letter):
                 effects += self._act_or_accuse(Received(self.state.now, letter))
         return effects
 
     def _has_place(self, letter: Letter[Message]) -> bool:
-        """A letter that was handed on is of use here and now; where it is not, its author is not to blame for that."""
+        """A letter that was handed on is of use here and now. Its author is not to blame where it is not."""
         its, mine = letter.envelope, self.state.envelope
         of_attempt = its.attempt == mine.attempt or isinstance(letter.message, Leave)
         here = (its.run, its.epoch, its.round) == (mine.run, mine.epoch, mine.round) and of_attempt
@@ -335,13 +337,13 @@ class Round:
             self.phase = row.next
 
     def _accuse(self, error: RemoteProtocolError) -> list[Effect]:
-        """Its sender is noted; letters that prove the breach go to all; the run stops when too few are left."""
+        """Note the sender, send letters that prove the breach to all, and stop the run when too few peers are left."""
         state, peer = self.state, error.fields["peer"]
         if peer == state.setting.me:
             return [Stop(error)]
         if isinstance(error, SetsDiffer):
             return self._show_set()
-        new = state.others.first(error, state.round)
+        new = state.others.note_breach(error, state.round)
         proof = tuple(letter.wire for letter in error.proof)
         proven = peer not in state.others.proven and bool(proof) and self._convicts(proof) == peer
         effects: list[Effect] = []
@@ -356,7 +358,7 @@ class Round:
         return effects
 
     def _show_set(self) -> list[Effect]:
-        """Two peers work under two sets: neither is to blame, and their coordinator's letters, side by side, tell."""
+        """Two peers work under two sets, and neither is to blame: the coordinator's letters together are the proof."""
         state, held = self.state, self.state.members
         if held is None or "set shown" in state.due or held.size > LARGE - SMALL:
             return []

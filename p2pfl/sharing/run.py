@@ -1,6 +1,6 @@
 """One run, round after round: which letter belongs to which round, what rests on what, what a restart takes up.
 
-Pure like the rounds themselves. A driver (node.py, or a simulated peer) hands in events and carries out effects; on
+Pure like the rounds themselves. A driver (a node, or a simulated peer) hands in events and carries out effects; on
 `Finished` it makes keepsake and ledger entry durable, calls `finished`, and begins the next round when it likes.
 
 Most rounds are final before the next begins. One that is stuck is *left behind* (phases/leave.py): it stays in
@@ -49,15 +49,15 @@ from p2pfl.sharing.round import Round
 from p2pfl.sharing.snapshot import pack_sums, persist, place_of
 from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, LEFT_ITEMS, Context, Phase, sums_item
 
-# Of a round that has not begun here. A peer that is ahead sends small letters and waits for the others; a peer that
-# they left out, or that was away, is further behind than two rounds and is brought up to date otherwise (catchup.py).
+# Held of a round that has not begun here. A peer that is ahead sends small letters and waits for the others; one that
+# was left out or away is more than two rounds behind, and catches up otherwise (catchup.py).
 EARLY_LETTERS: Final = 1024  # for each peer
 EARLY_BYTES: Final = 64 << 20
 EARLY_ROUNDS: Final = 3
 
 
 class Run:
-    """The rounds of one run at one peer: `previous` serves those who missed it, `current` is under way."""
+    """The rounds of one run at one peer: `previous` serves peers that missed it, `current` is under way."""
 
     def __init__(self, setting: Context, final_round: int, base: tuple[int, bytes] = NO_BASE, now: float = 0.0) -> None:
         self.setting = setting
@@ -88,16 +88,16 @@ class Run:
         )
 
     def recall(self, proofs: Iterable[Sequence[bytes]]) -> None:
-        """What processes before this one kept against liars, as letters: they are left out and shown to all, as before.
+        """Take up the proofs that processes before this one kept: their liars are left out and shown to all, as before.
 
-        A proof of another run or epoch says nothing here; nor does one against this peer, which it was given by itself.
+        A proof of another run or epoch says nothing here, nor does one against this peer.
         """
         for proof in proofs:
             liar = evidence.convicted(proof, self.setting.roster, self.setting.run)
             if liar and liar != self.setting.me and liar not in self.others.proven:
-                self._hold(liar, proof, read_letter(proof[0]).envelope, "its letters lay on this site's disk")
+                self._hold_proof(liar, proof, read_letter(proof[0]).envelope, "its letters lay on this site's disk")
 
-    def _hold(self, liar: str, proof: Sequence[bytes], at: Envelope, where: str) -> ProvenLiar:
+    def _hold_proof(self, liar: str, proof: Sequence[bytes], at: Envelope, where: str) -> ProvenLiar:
         """`proof` convicts `liar`: hold it, and have it to show to others, where it fits into a letter."""
         envelope = replace(at, sender=self.setting.me, incarnation=self.setting.incarnation)
         told = seal(Evidence(tuple(proof)), envelope, self.setting.identity) if evidence.fits(proof) else None
@@ -126,7 +126,7 @@ class Run:
             self.rounds[found.number] = found
             if slot is None:
                 self.number, self._grounds = found.number, found.state.leaving.grounds
-            effects += self._sift(found, owed)
+            effects += self._pass_on(found, owed)
         current = self.current
         if current is not None and current.state.base[0] < self.final_round:
             self._rebase()  # a round became final while it was under way, and the process died
@@ -143,7 +143,7 @@ class Run:
         fresh = Round(self.setting, self.others, self.number, self.tip, chain, self._grounds)
         self.rounds[self.number] = fresh
         fresh.state.since, self._began = self._began, now
-        effects = [*aside, *self._sift(fresh, fresh.handle(Begin(now)))]
+        effects = [*aside, *self._pass_on(fresh, fresh.handle(Begin(now)))]
         held, self._early = self._early, []
         for letter in held:
             effects += self.handle(Received(now, letter))
@@ -157,7 +157,7 @@ class Run:
 
     @property
     def may_begin(self) -> bool:
-        """Nothing keeps the next round from beginning: the last one is final, held for a while, or left behind."""
+        """The next round may begin: the last one is final, held long enough, or left behind."""
         current = self.current
         if current is None:
             return True
@@ -169,41 +169,41 @@ class Run:
         """Give the event to the rounds that it is for. Raises what `Round.handle` raises."""
         self.now = max(self.now, event.now)
         if isinstance(event, Received):
-            return self._received(event)
+            return self._give_letter(event)
         if isinstance(event, (OfAttempt, UpdateReady, Applied)):
             one = self.rounds.get(event.round)
-            return self._sift(one, one.handle(event)) if one is not None else []
+            return self._pass_on(one, one.handle(event)) if one is not None else []
         effects: list[Effect] = []
         if isinstance(event, LinkUp):
-            self.others.came(event.peer, event.now)
-            letters = (*self.others.proven.values(), *self._carrying())
+            self.others.link_up(event.peer, event.now)
+            letters = (*self.others.proven.values(), *self._leave_grounds())
             effects += [Send(event.peer, letter) for letter in letters if letter is not None]
         elif isinstance(event, LinkDown):
-            self.others.went(event.peer, event.now)
+            self.others.link_down(event.peer, event.now)
         if self.previous is not None:
             effects += self.previous.handle(event)
         for one in list(self.rounds.values()):
-            effects += self._sift(one, one.handle(event))
+            effects += self._pass_on(one, one.handle(event))
         return effects
 
-    def _received(self, event: Received) -> list[Effect]:
+    def _give_letter(self, event: Received) -> list[Effect]:
         letter = event.letter
         if carries(letter, Evidence):
-            return self._evidence(letter)
+            return self._accept_evidence(letter)
         number = letter.envelope.round
         if carries(letter, Certificate):
-            self._unlock(letter)
+            self._free_from_vows(letter)
         if self.previous is not None and number == self.previous.number:
             return self.previous.handle(event)
         one = self.rounds.get(number)
         if one is not None:
-            return self._sift(one, one.handle(event))
+            return self._pass_on(one, one.handle(event))
         newest = max(self.number, self.final_round)
         if newest < number <= newest + EARLY_ROUNDS:
-            self._keep(letter)
+            self._hold_early(letter)
         return []
 
-    def _carrying(self) -> list[Letter[Message]]:
+    def _leave_grounds(self) -> list[Letter[Message]]:
         """The q LEAVEs that carried this peer on, for one that still stands in the round that was left."""
         if not self._grounds:
             return []
@@ -211,8 +211,8 @@ class Run:
         envelope = replace(of, attempt=0, sender=self.setting.me, incarnation=self.setting.incarnation)
         return [seal(Handed(self._grounds), envelope, self.setting.identity)]
 
-    def _evidence(self, letter: Letter[Evidence]) -> list[Effect]:
-        """A proof against a liar, by whoever: it is left out from now on."""
+    def _accept_evidence(self, letter: Letter[Evidence]) -> list[Effect]:
+        """A proof against a liar, which is left out from now on."""
         try:
             liar = evidence.convict(letter.message.proof, self.setting.roster, self.setting.run)
         except Malformed as malformed:
@@ -224,15 +224,15 @@ class Run:
         if liar in self.others.proven:
             return []
         at, proof = letter.envelope, letter.message.proof
-        error = self._hold(liar, proof, at, f"shown by {letter.sender}")
+        error = self._hold_proof(liar, proof, at, f"shown by {letter.sender}")
         effects: list[Effect] = [Accuse(liar, at.round, at.attempt, error, proof)]
         for each in list(self.rounds.values()):
-            effects += self._sift(each, each.advance(self.now))
+            effects += self._pass_on(each, each.advance(self.now))
         if (last := self.others.too_many) is not None:
             effects.append(Stop(last))
         return effects
 
-    def _unlock(self, letter: Letter[Certificate]) -> None:
+    def _free_from_vows(self, letter: Letter[Certificate]) -> None:
         """A SURVIVORS certificate of a round past one that this peer confirmed, and not resting on it, frees it."""
         vows = self.others.vows
         ahead = letter.envelope.round
@@ -260,11 +260,13 @@ class Run:
 
     def breach(self, error: RemoteProtocolError) -> list[Effect]:
         """What came over a link was no letter of its peer: it is dropped, and the peer accused."""
-        told = [Accuse(error.fields["peer"], self.number, 0, error)] if self.others.first(error, self.number) else []
+        told = (
+            [Accuse(error.fields["peer"], self.number, 0, error)] if self.others.note_breach(error, self.number) else []
+        )
         last = self.others.too_many
         return [*told, *([Stop(last)] if last is not None else [])]
 
-    def _keep(self, letter: Letter[Message]) -> None:
+    def _hold_early(self, letter: Letter[Message]) -> None:
         """Hold it for the round that it is of; beyond a bound of its sender's own it is dropped."""
         sizes = [old.size for old in self._early if old.sender == letter.sender]
         if len(sizes) < EARLY_LETTERS and sum(sizes) + letter.size <= EARLY_BYTES:
@@ -272,8 +274,8 @@ class Run:
 
     # ── effects that concern more than one round ──────────────────────────────────────────────────────────────
 
-    def _sift(self, one: Round, effects: list[Effect]) -> list[Effect]:
-        """Let through what the driver does; keep back what has to wait for another round."""
+    def _pass_on(self, one: Round, effects: list[Effect]) -> list[Effect]:
+        """Pass on what the driver can do now; keep back what has to wait for another round."""
         passed: list[Effect] = []
         if one.phase in (Phase.CONFIRM, Phase.FINAL) and one.number > max([self.final_round, *self.held]):
             self.held.append(one.number)
@@ -281,16 +283,16 @@ class Run:
             self._rebase()
         for effect in effects:
             if isinstance(effect, Apply):
-                passed += self._apply(one, effect)
+                passed += self._apply_or_wait(one, effect)
             elif isinstance(effect, Finished):
-                passed += self._final(one, effect)
+                passed += self._finish_chain(one, effect)
             elif isinstance(effect, LeftBehind):
-                passed += [*self._leave(one), effect]
+                passed += [*self._leave_behind(one), effect]
             else:
                 passed.append(effect)
         return passed
 
-    def _apply(self, one: Round, effect: Apply) -> list[Effect]:
+    def _apply_or_wait(self, one: Round, effect: Apply) -> list[Effect]:
         """A sum is applied to the model that it rests on, and to no other."""
         if effect.base == self.tip[0] and one.number > self.tip[0]:
             return [effect]
@@ -320,7 +322,7 @@ class Run:
         found = next((one for one, effect in sorted(self._waiting.items()) if effect.base == tip and one > tip), None)
         return [self._waiting.pop(found)] if found is not None else []
 
-    def _final(self, one: Round, effect: Finished) -> list[Effect]:
+    def _finish_chain(self, one: Round, effect: Finished) -> list[Effect]:
         """A round is final, and so is all that it rests on: they go into the ledger in order."""
         effects: list[Effect] = []
         for number in self.held[: self.held.index(one.number)]:
@@ -329,8 +331,8 @@ class Run:
             effects += confirm.finish(below.state)
         return [*effects, effect]
 
-    def _leave(self, one: Round) -> list[Effect]:
-        """q peers go on: so does this one, and keeps the round for its outcome."""
+    def _leave_behind(self, one: Round) -> list[Effect]:
+        """q peers go on: so does this one, which keeps the round for its outcome."""
         self._grounds = tuple(letter.wire for letter in one.state.leaving.leaves.values())
         return self._set_aside(one.number)
 

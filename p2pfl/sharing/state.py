@@ -37,13 +37,13 @@ K = TypeVar("K")
 M = TypeVar("M", bound=Message)
 
 ATTEMPT_ITEM: Final = "state/attempt"
-# Those of one round outlast it: with its seeds they are what peers that missed it are served from.
+# The sums of a round outlast it: with its seeds they serve peers that missed it.
 SUMS_ITEMS: Final = ("state/sums/0", "state/sums/1")
 FINAL_ITEM: Final = "state/total"
-LEFT_SLOTS: Final = 8  # rounds left behind whose outcome is still open; of more, the oldest is given up
+LEFT_SLOTS: Final = 8  # rounds left behind with an open outcome; beyond them the oldest is given up
 LEFT_ITEMS: Final = tuple((f"state/left/{slot}", f"state/left-sums/{slot}") for slot in range(LEFT_SLOTS))
 ITEMS: Final = (ATTEMPT_ITEM, *SUMS_ITEMS, FINAL_ITEM, *(item for pair in LEFT_ITEMS for item in pair))
-MOST_SUM: Final = 1 << 30  # bytes, where nobody says how large a sum is
+MOST_SUM: Final = 1 << 30  # bytes of a sum of unstated size
 
 
 class Phase(Enum):
@@ -61,7 +61,10 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Context:
-    """What does not change while a process runs one roster epoch. `draw(k)` returns k fresh secret bytes."""
+    """What does not change while a process runs one roster epoch.
+
+    draw   k to k fresh secret bytes
+    """
 
     run: bytes
     roster: Roster
@@ -72,11 +75,11 @@ class Context:
     draw: Callable[[int], bytes]
     spent: Callable[[], Mapping[str, float]] = dict  # by peer: the privacy that the ledger says it has spent
     verify: bool = True  # sums are checked by random linear forms before anyone vouches for them
-    hub: str | None = None  # who owns every chunk of an attempt that it is in
-    # By the configuration that is summed under: the most bytes of its sum. A peer may claim any length.
+    hub: str | None = None  # the owner of every chunk of an attempt that it is in
+    # By configuration: the most bytes of a sum under it. A peer may claim any length.
     sum_bytes: Callable[[bytes], int] = lambda configuration: MOST_SUM
-    # Raises a RemoteProtocolError that names the peer, when the positions that it nominates are none under the
-    # configuration of its proposal. (configuration, support, peers, peer)
+    # (configuration, support, peers, peer): raises a RemoteProtocolError that names the peer when the positions that it
+    # nominates do not exist under the configuration of its proposal.
     check_support: Callable[[bytes, bytes, int, str], None] = lambda configuration, support, peers, peer: None
 
     @property
@@ -135,7 +138,7 @@ class State:
 
     @property
     def owners(self) -> tuple[str, ...]:
-        """Who sums chunks, in the order in which they are dealt: U, or its hub alone."""
+        """The peers that sum chunks, in the order in which chunks are dealt: U, or its hub alone."""
         return self.members.message.owners if self.members is not None else ()
 
     @property
@@ -172,7 +175,7 @@ class State:
         return seal(message, self.envelope, self.setting.identity)
 
     def timer(self, what: str, seconds: float) -> SetTimer:
-        """`past(what)` holds from so many seconds on."""
+        """Make `past(what)` true `seconds` from now."""
         self.due[what] = self.now + seconds
         return SetTimer(Tick(self.due[what], self.round, self.attempt))
 

@@ -1,7 +1,8 @@
 """The whole protocol on one screen: which event in which phase runs which action, and what comes after.
 
-No transition exists outside of these two tables. A pair that is not here is refused: `UnexpectedMessage` naming the
-peer if it came over a link, `UnexpectedEvent` if this node's own code did it. `tests/sharing/test_table.py` walks all
+No transition exists outside of these two tables. A pair that is not here is refused: by `UnexpectedMessage`, which
+names the peer, if it came over a link; by `UnexpectedEvent` if this node's own code did it. `on` and `when` make the
+rows, so that an action for another letter or event is a type error. `tests/sharing/test_table.py` walks all
 pairs, and compares `docs/spec/rounds.svg` with the drawing that it makes of them.
 """
 

@@ -1,13 +1,13 @@
-"""Vows: what a peer has promised the others about rounds that are not final. The second rule beside disclosure.
+"""Vows: what a peer has promised the others about rounds that are not final; the second safety rule.
 
 The cross-round rule (docs/spec/sharing.md §9), which keeps two models from becoming final:
 
-- whoever signed CONFIRM of r signs no READY of a later round that does not rest on r, until it is shown a SURVIVORS
-  certificate of a round after r that does not rest on r either;
-- whoever signed READY of such a later round, whose attempt is not abandoned, signs no CONFIRM of r.
+- a peer that signed CONFIRM of r signs no READY of a later round that does not rest on r, until it is shown a
+  SURVIVORS certificate of a round after r that does not rest on r either;
+- a peer that signed READY of such a later round, whose attempt is not abandoned, signs no CONFIRM of r.
 
-q CONFIRMs of r and q READYs of a round past r that ignores it would share q + q − n > c peers, so one honest peer that
-had broken its vow. A round *rests on* the rounds of its chain: those whose sums led to its model.
+q CONFIRMs of r and q READYs of a later round that ignores r would share q + q − n > c peers: one of them is honest, and
+its vow broken. A round *rests on* the rounds of its chain: those whose sums led to its model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Vows:
         return all(later < number or number in (later, *chain) for later, chain in self.vouched.items())
 
     def settled(self, number: int) -> None:
-        """Round `number` is final: what was vowed up to it binds no more."""
+        """Round `number` is final: vows of rounds up to it bind no longer."""
         self.final = number
         self.confirmed = {one for one in self.confirmed if one > number}
         self.vouched = {one: chain for one, chain in self.vouched.items() if one > number}

@@ -8,9 +8,10 @@ from p2pfl import messages as m
 from p2pfl.keys import Secret
 from p2pfl.messages import Letter
 from p2pfl.sharing import events as e
+from p2pfl.sharing.parts import Deal
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.round import Round
-from p2pfl.sharing.state import Context, Deal, Phase, State
+from p2pfl.sharing.state import Context, Phase, State
 from tests.sharing.letters import RUN, Paper
 
 paper = Paper(4)  # q = 3, c = 1

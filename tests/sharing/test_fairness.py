@@ -44,14 +44,14 @@ def restarted(state: State) -> None:
 
 def was_cut_off(state: State) -> None:
     for name in REST:
-        state.others.went(name, 2.0)
+        state.others.link_down(name, 2.0)
     for name in REST:
-        state.others.came(name, 3.0)
+        state.others.link_up(name, 3.0)
 
 
 def is_cut_off(state: State) -> None:
     for name in REST[:2]:
-        state.others.went(name, 2.0)
+        state.others.link_down(name, 2.0)
 
 
 def still_trains(state: State) -> None:
@@ -99,16 +99,16 @@ def test_a_set_without_the_site_that_it_parted_with_counts_as_ever() -> None:
 
 def test_one_lost_link_of_three_is_no_excuse() -> None:
     state = there()
-    state.others.went("site-0", 2.0)
+    state.others.link_down("site-0", 2.0)
     assert is_missed(state)
 
 
 def test_a_process_is_parted_from_all_until_a_quorum_has_come() -> None:
     others = PeerView(paper.roster, "site-0", 5.0)
     assert (others.connected, others.apart) == (False, 5.0)
-    others.came("site-1", 6.0)
+    others.link_up("site-1", 6.0)
     assert (others.connected, others.apart) == (False, 6.0)
-    others.came("site-2", 7.0)
+    others.link_up("site-2", 7.0)
     assert (others.connected, others.apart) == (True, 7.0)
-    others.came("site-3", 8.0)
+    others.link_up("site-3", 8.0)
     assert others.apart == 7.0

@@ -122,8 +122,8 @@ def proven(state: State) -> None:
 
 def came_back(state: State) -> None:
     state.due["begun"] = 0.0
-    state.others.went(VICTIM, 0.5)
-    state.others.came(VICTIM, 0.6)
+    state.others.link_down(VICTIM, 0.5)
+    state.others.link_up(VICTIM, 0.6)
 
 
 def in_vain(state: State) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from p2pfl import messages as m
 from p2pfl.sharing import events as e
-from p2pfl.sharing.state import Deal
+from p2pfl.sharing.parts import Deal
 from p2pfl.simulate import SimulatedFederation, Weather
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.simulate import promises

@@ -1,7 +1,7 @@
 """BALLOT: one vote per peer and attempt, on disk before it is sent; q or a equal ones decide.
 
-docs/spec/sharing.md §7. Who has sent READY waits for q READYs; who has not, gives up at the deadline, or at once when a
-member can no longer deliver what it owes. An attempt is decided by a certificate alone.
+docs/spec/sharing.md §7. A peer that has sent READY waits for q READYs; one that has not gives up at the deadline, or as
+soon as a member can no longer deliver what it owes. Only a certificate decides an attempt.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from p2pfl.sharing.phases.missing import to_blame
 from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State, hold_once
 
-LEAVE_S: Final = 30.0  # undecided so long after this peer's vote, a round is left behind
+LEAVE_S: Final = 30.0  # seconds from this peer's vote until an undecided round is left behind
 
 
 def announce(state: State, event: SumsStored | None = None) -> list[Effect]:
@@ -71,7 +71,7 @@ def _may_vote(state: State) -> bool:
 
 
 def _equal_readys(state: State) -> list[Letter[Ready]]:
-    """READYs of U for this peer's D, and for its V where it has one, else for the one V that most of them name."""
+    """READYs of U for this peer's D, and for its own V; without one, for the V that most of them name."""
     found: dict[bytes, list[Letter[Ready]]] = {}
     for name in state.survivors:
         letter = state.voting.readys.get(name)
@@ -115,7 +115,7 @@ def send(state: State, event: BallotStored | None = None) -> list[Effect]:
 
 
 def count(state: State, letter: Letter[Ballot]) -> list[Effect]:
-    """Hold a peer's ballot, if it says what one must say. What it stands on and is not here, is soon asked for."""
+    """Hold a peer's ballot, if it says what one must say. What it rests on and this peer lacks is soon asked for."""
     try:
         certificates.check_ballot(letter.message, state.setting.roster, state.survivors or None)
     except Malformed as error:
@@ -125,7 +125,7 @@ def count(state: State, letter: Letter[Ballot]) -> list[Effect]:
 
 
 def answer(state: State, letter: Letter[Ballot | Leave]) -> list[Effect]:
-    """A peer gives up, or leaves, an attempt that is certified here (a liar kept its ballot from it): show it."""
+    """Show the certificate to a peer that gives up or leaves a certified attempt: a liar kept its ballot from it."""
     message = letter.message
     if state.certificate is None or (isinstance(message, Ballot) and message.survivors):
         return []
@@ -136,13 +136,13 @@ def answer(state: State, letter: Letter[Ballot | Leave]) -> list[Effect]:
 
 
 def gives_up(state: State) -> bool:
-    """There is a reason to cast ABANDON. (The row for SURVIVORS comes first: q READYs say that the attempt stands.)"""
+    """There is a reason to cast ABANDON. The row for SURVIVORS comes first: q READYs say that the attempt stands."""
     undecided = state.voting.ballot is None and state.certificate is None and not state.follows
     return undecided and _reason(state) is not None and not (_may_vote(state) and questions.hopes(state))
 
 
 def give_up(state: State) -> list[Effect]:
-    """Cast the one ballot: ABANDON, naming who was waited for."""
+    """Cast the one ballot: ABANDON, naming the peers that were waited for."""
     named = _reason(state) or ()
     # A peer that gives up sends nothing more in this attempt: no share, no word of y, no READY, no acknowledgement.
     state.masking = Masking()
@@ -152,15 +152,15 @@ def give_up(state: State) -> list[Effect]:
 
 
 def _reason(state: State) -> tuple[str, ...] | None:
-    """Whom to name, when this peer has a reason to give the attempt up; None when it has none."""
+    """The peers to name, when there is a reason to give the attempt up; None when there is none."""
     if state.leaving.left and state.voting.ready is None:
-        return ()  # the others went on without this round: nothing of this peer may enter it any more
+        return ()  # the others went on without this round: it may no longer sum anything of this peer
     if state.members is None:
         return _no_members(state)
     if state.voting.ready is not None or state.voting.readys.get(state.setting.me) is not None:
         return tuple(_unready(state)) if _hopeless(state) or state.past("ready") else None
     if state.restored or not state.others.vows.may_vouch(state.round, state.base[0], state.chain):
-        return ()  # a new process masks nothing; and for what ignores a confirmed round nobody may vouch
+        return ()  # a new process masks nothing, and nobody may vouch for a round that ignores a confirmed one
     liars = [name for name in state.survivors if name in state.others.proven]
     if liars:
         return tuple(liars)
@@ -181,7 +181,7 @@ def _reason(state: State) -> tuple[str, ...] | None:
 
 
 def _no_members(state: State) -> tuple[str, ...] | None:
-    """No U is accepted: the coordinator is to blame when the phase is over, or cannot end well any more."""
+    """No U is accepted: the coordinator is to blame once the phase is over, or can no longer end well."""
     other = state.coordinator != state.setting.me
     if state.proposals.refused or (other and state.coordinator in state.others.proven and "propose" in state.due):
         return () if state.proposals.early else (state.coordinator,)
@@ -193,7 +193,7 @@ def _no_members(state: State) -> tuple[str, ...] | None:
             (state.coordinator,) if other else tuple(name for name in state.names if name not in state.proposals.acks)
         )
     if other and state.past("away"):
-        patience = state.due["propose"] - state.due["away"]  # three quarters: so long it is gone for good
+        patience = state.due["propose"] - state.due["away"]  # three quarters of the phase
         return (state.coordinator,) if state.others.away(state.coordinator, state.now, patience / 3) else None
     return None
 
@@ -203,7 +203,7 @@ def _abandons(state: State) -> list[str]:
 
 
 def _named(state: State) -> tuple[str, ...]:
-    """Whom the ABANDONs that are held name, and whom this peer itself lacks something of."""
+    """Peers that the held ABANDONs name, and of which this peer itself lacks something."""
     named = {name for voter in _abandons(state) for name in state.voting.ballots[voter].message.waited_for}
     mine = to_blame(state) if state.members is not None else (state.coordinator,)
     return tuple(name for name in state.names if name in named and name in mine)
@@ -220,12 +220,12 @@ def _unready(state: State) -> list[str]:
 
 
 def voted(state: State) -> bool:
-    """This peer's one ballot is cast: nothing of the phases before is done any more."""
+    """This peer's one ballot is cast: it does nothing more of the phases before."""
     return state.voting.ballot is not None
 
 
 def link_up(state: State, event: LinkUp) -> list[Effect]:
-    """Repeat this attempt's letters to a new process; if it dealt here before it died, what it owes is lost."""
+    """Repeat this attempt's letters to a new process. If the one before dealt in this attempt, what it owed is lost."""
     known = state.proposals.bundles.get(event.peer)
     if known is not None and known.envelope.incarnation != event.incarnation and state.members is not None:
         state.proposals.returned.add(event.peer)
@@ -237,7 +237,7 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
 
 
 def accept_certificate(state: State, letter: Letter[Certificate]) -> list[Effect]:
-    """A peer shows a certificate: its ballots count as if each had come alone; a later abandonment is followed."""
+    """Count the ballots of a certificate as if each had come alone; follow the abandonment of a later attempt."""
     try:
         verdict = certificates.check_certificate(letter, state.setting.roster)
     except Malformed as error:
@@ -253,7 +253,7 @@ def accept_certificate(state: State, letter: Letter[Certificate]) -> list[Effect
         ballot = open_letter(wire, state.setting.roster, Ballot)
         state.voting.ballots[ballot.sender] = ballot
     if verdict.survivors and verdict.members is not None and verdict.attempt_digest != state.attempt_digest:
-        # This peer accepted no U, or another one that a two-faced coordinator told it: this one is certified.
+        # This peer accepted no U, or another one, from a coordinator that told two: this one is certified.
         state.members = verdict.members
         state.gathering = None
         hold_bundles(state, verdict.members)
@@ -293,7 +293,7 @@ def _deciding(state: State, *, survivors: bool) -> list[Letter[Ballot]]:
 
 
 def _proves(state: State, ballot: Ballot) -> bool:
-    """The ballot holds under U, too: it may have come before U was known here."""
+    """The ballot also holds under U: it may have come before this peer knew U."""
     try:
         certificates.check_ballot(ballot, state.setting.roster, state.survivors)
     except Malformed:

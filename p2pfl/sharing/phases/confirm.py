@@ -1,7 +1,7 @@
 """CONFIRM: one record of the round, a function of D, the nonces and the sum; q signatures make it final.
 
 docs/spec/sharing.md §9. The record is what goes into every federation log, byte for byte. Each signature over it keeps
-the vow of `peers.py`. How a peer that lacks the sum comes by it: `fetch.py`.
+the vow of `vows.py`. How a peer that lacks the sum comes by it: `fetch.py`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from p2pfl.sharing.parts import Unmasking
 from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State
 
-MOST_ASKED: Final = 6  # times, each after twice as long
-PATIENCE_S: Final = 3.0  # a peer that holds the sum waits so long for q confirmations before it begins the next round
+MOST_ASKED: Final = 6  # questions, each after twice the wait
+PATIENCE_S: Final = 3.0  # seconds that a peer with the sum waits for q confirmations before it begins the next round
 
 
 def record(state: State, event: Applied) -> list[Effect]:
@@ -47,7 +47,7 @@ def _record(state: State, total: bytes, model: bytes, outcome: bytes) -> bytes:
 
 
 def may_sign(state: State) -> bool:
-    """This peer has the record, and to sign it breaks no READY of a later round that does not rest on this one."""
+    """This peer has the record, and signing it breaks no READY of a later round that does not rest on this one."""
     confirming = state.confirming
     return bool(confirming.record) and not confirming.signed and state.others.vows.may_confirm(state.round)
 
@@ -70,9 +70,9 @@ def sign(state: State, event: RecordStored | None = None) -> list[Effect]:
 
 
 def accept(state: State, letter: Letter[Confirm]) -> list[Effect]:
-    """Hold a peer's confirmation, if its signature is good. One of another record is told, and counts for nothing here.
+    """Hold a peer's confirmation, if its signature is good. One of another record is reported and counts for nothing.
 
-    Unless q peers signed that other one: then it is this peer's own that is wrong.
+    If q peers signed that other record, this peer's own is the wrong one.
     """
     confirming = state.confirming
     message, sender = letter.message, letter.sender
@@ -109,7 +109,7 @@ def agreed(state: State) -> bytes:
 
 
 def lacks_confirms(state: State) -> bool:
-    """The sum is here and no quorum of confirmations: somebody may have kept its own from this peer."""
+    """The sum is here, and no quorum of confirmations: a peer may have kept its own from this one."""
     confirming = state.confirming
     due = state.past("ask") if "ask" in state.due else state.past("patience")
     return due and confirming.signed and confirming.asked_confirms < MOST_ASKED and not final(state)
@@ -145,5 +145,5 @@ def finish(state: State) -> list[Effect]:
 
 
 def settled(state: State) -> list[Effect]:
-    """The round is in this peer's ledger: it needs nobody any more. Who has heard that from all may leave."""
+    """The round is in this peer's ledger: it needs nothing more. A peer that has heard this from all may leave."""
     return [state.post(state.seal(Want(Question.NOTHING, ())))]

@@ -1,7 +1,7 @@
 """How a peer comes by a sum that it cannot compute: it was not in U, or came back without the masked sums.
 
-Whoever holds them sends them, in parts. While they are masked, V in the certificate says whether they are the right
-ones, and the seeds come from UNMASK; of a final round the record that q peers signed says it of the sum itself.
+A holder sends it in parts. While it is masked, V in the certificate says whether it is the right one, and the seeds
+come from UNMASK; of a final round, the record that q peers signed says it of the sum itself.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from p2pfl.sharing.state import State
 
 PART_BYTES: Final = 256 << 10
 MOST_SEGMENTS: Final = 64
-AGAIN_S: Final = 10.0  # nothing came for so long: another holder is asked
-MORE_ASKED: Final = 12  # questions, once all holders were asked; a new link begins them anew
+AGAIN_S: Final = 10.0  # seconds without a part until another holder is asked
+MORE_ASKED: Final = 12  # questions beyond one to each peer; a new link resets the count
 
 
 def lacks_sum(state: State) -> bool:
@@ -40,7 +40,7 @@ def lacks_sum(state: State) -> bool:
 
 
 def _holders(state: State) -> list[str]:
-    """Who should have it: those who signed the agreed record, else those whose READYs the certificate names."""
+    """Peers that should have it: signers of the agreed record, else those whose READYs the certificate names."""
     record = confirm.agreed(state)
     if record:
         found = [name for name, (theirs, _) in state.confirming.confirms.items() if theirs == record]
@@ -62,7 +62,7 @@ def want(state: State) -> list[Effect]:
     start = int.from_bytes(state.setting.incarnation[:4], "big") + state.sum.asked
     state.sum.wanted, state.sum.asked = holders[start % len(holders)], state.sum.asked + 1
     state.sum.parts.clear()
-    wait = AGAIN_S * 2 ** max(0, state.sum.asked - len(state.names))  # once all were asked, ever more rarely
+    wait = AGAIN_S * 2 ** max(0, state.sum.asked - len(state.names))  # once all were asked, with ever longer waits
     return [Send(state.sum.wanted, state.seal(Want(Question.SUM, ()))), state.timer("again", wait)]
 
 
@@ -70,7 +70,7 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     """Repeat this attempt's letters to a new process; if it was asked for the sum, ask it again, from the start."""
     effects = [*ballot.link_up(state, event), *_confirms(state, event.peer)]
     state.confirming.served.pop(event.peer, None)  # what it was given before may be lost with its link
-    state.sum.asked = min(state.sum.asked, len(state.names))  # whoever is back may have it
+    state.sum.asked = min(state.sum.asked, len(state.names))  # the peer that is back may have it
     if event.peer == state.sum.wanted and not state.sum.total:
         state.sum.parts.clear()
         effects.append(Send(event.peer, state.seal(Want(Question.SUM, ()))))
@@ -81,7 +81,7 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
 
 
 def serve(state: State, letter: Letter[Want]) -> list[Effect]:
-    """Give the sum to a peer that asks for it, with what it needs to check it; one that wants nothing is settled."""
+    """Answer a question. A peer that wants nothing more is settled."""
     message, asker = letter.message, letter.sender
     if message.what == Question.VOTE:
         return questions.certificate(state, asker)
@@ -94,6 +94,7 @@ def serve(state: State, letter: Letter[Want]) -> list[Effect]:
 
 
 def _serve_sum(state: State, asker: str) -> list[Effect]:
+    """Give the sum to a peer that asks for it, with what it needs to check it."""
     last = state.confirming.served.get(asker)
     if last is not None and state.now - last < AGAIN_S / 2:
         return []  # a whole sum for each of many short questions would fill this site's memory
@@ -112,7 +113,7 @@ def _serve_sum(state: State, asker: str) -> list[Effect]:
 
 
 def _confirms(state: State, peer: str) -> list[Effect]:
-    """All confirmations that are held: those of sites that are gone count too, and nobody else may have them."""
+    """All confirmations that are held: those of sites that are gone count too, and no other peer may have them."""
     wires = tuple(letter.wire for letter in state.confirming.confirm_letters.values())
     return [Send(peer, state.seal(Handed(wires)))] if wires else []
 
@@ -129,7 +130,7 @@ def parts_of(vectors: tuple[Vector, ...], *, masked: bool) -> list[Total]:
     return parts
 
 
-# ── … put together ────────────────────────────────────────────────────────────────────────────────────────────
+# ── put together ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def accept_part(state: State, letter: Letter[Total]) -> list[Effect]:
@@ -139,15 +140,15 @@ def accept_part(state: State, letter: Letter[Total]) -> list[Effect]:
         return []
     held = len(state.sum.parts)
     try:
-        effects = _taken(state, message, sender)
-        # Who repeats what it sent brings nothing, and another one is asked at the time that was set.
+        effects = _part_held(state, message, sender)
+        # A peer that repeats what it sent brings nothing, and the timer stays: another one is asked at its time.
         return [*effects, *([state.timer("again", AGAIN_S)] if effects or len(state.sum.parts) != held else [])]
     except RemoteProtocolError:
         state.sum.wanted, state.sum.parts = "", []  # another holder is asked at once
         raise
 
 
-def _taken(state: State, message: Total, sender: str) -> list[Effect]:
+def _part_held(state: State, message: Total, sender: str) -> list[Effect]:
     place = _next_part(state, message, sender)
     if (message.segment, message.start) < place or (not state.sum.parts and (message.segment, message.start) != (0, 0)):
         return []  # of an answer to the same question before the link came up anew

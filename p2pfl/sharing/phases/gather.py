@@ -1,7 +1,7 @@
 """GATHER: owners sum what they own, sign a digest of each chunk's sum, and hand the masked sums to all.
 
-docs/spec/sharing.md §6. Everything here is still masked by the self-masks, so any of it may be lost, repeated or left
-lying about: an attempt that ends here has told nobody anything.
+docs/spec/sharing.md §6. The self-masks still cover everything here, so any of it may be lost, repeated or leaked: an
+attempt that ends here has told nobody anything.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def accept_chunk(state: State, letter: Letter[Chunk]) -> list[Effect]:
 
 
 def _shown(state: State, sender: str, index: int, data: Buffer) -> list[Effect]:
-    """A chunk that its owner said it lacks goes to all: so all see that its author does not withhold it."""
+    """A chunk that its owner said it lacks goes to all, so that all see that its author does not withhold it."""
     gathering = state.laid_out
     if index >= len(gathering.pieces):
         raise BulkRejected(peer=sender, evidence=f"chunk {index} of {len(gathering.pieces)}")
@@ -238,7 +238,7 @@ def sums_came_late(state: State) -> bool:
 
 
 def keep_sums(state: State) -> list[Effect]:
-    """Y is whole: nobody has to be asked for it."""
+    """Y is whole: no peer has to be asked for it."""
     gathering = state.laid_out
     state.sum.masked = _whole(state)
     gathering.sums, gathering.words = {}, ()
@@ -246,7 +246,7 @@ def keep_sums(state: State) -> list[Effect]:
 
 
 def _hold(state: State, index: int, words: Words) -> None:
-    """Chunk `index` of Y goes where it belongs: Y is one vector from the start, and nobody else's."""
+    """Put chunk `index` of Y in its place: Y is one vector from the start, and this peer alone writes to it."""
     gathering = state.laid_out
     place = gathering.sums[index] = piece_of(_whole(state), gathering.pieces[index])
     place[...] = words
@@ -260,12 +260,12 @@ def _whole(state: State) -> tuple[Vector, ...]:
 
 
 def views_differ(state: State) -> bool:
-    """A member was told other sums, or says so: what the owners signed has not yet been shown to all."""
+    """A member was told other sums, or says so, and what the owners signed has not yet been shown to all."""
     return "shown" not in state.due and other_view(state) != ""
 
 
 def share_digests(state: State) -> list[Effect]:
-    """Hand on what the owners signed: one that told two sums is proven by it; else whoever differs is the liar."""
+    """Hand on what the owners signed. It proves an owner that told two sums; else the peer that differs lies."""
     gathering = state.laid_out
     state.due["shown"] = state.now
     wires = [gathering.sum_digests[index].wire for index in sorted(gathering.sum_digests)]
@@ -277,14 +277,14 @@ def share_digests(state: State) -> list[Effect]:
 
 
 def is_overdue(state: State) -> bool:
-    """Two fifths of the deadline are over and something is lacking that was not asked for yet."""
+    """Two fifths of the deadline are over, and something is lacking that was not asked for yet."""
     return state.past("lack") and "asked" not in state.due and not gathered(state)
 
 
 def ask(state: State) -> list[Effect]:
-    """Say to all what is lacking and from whom: the author sends it to all, and whoever holds a signed one hands it on.
+    """Say to all what is lacking and of whom: its author sends it to all, and holders of a signed one hand it on.
 
-    So a member that withholds from one peer what it owes to all is the one who is seen to owe it.
+    So a member that withholds from one peer what it owes to all is seen to owe it.
     """
     gathering = state.laid_out
     state.due["asked"] = state.now
@@ -347,7 +347,7 @@ def _words(state: State, sender: str, index: int, data: Buffer) -> Words:
 
 
 def _from_member(state: State, sender: str) -> bool:
-    """Of a peer outside of U nothing counts here."""
+    """The sender is in U: nothing of another peer counts here."""
     return sender in state.survivors
 
 

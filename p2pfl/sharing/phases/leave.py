@@ -2,7 +2,7 @@
 
 docs/spec/sharing.md §10. A LEAVE binds no vote: a late certificate of the round is acted on as ever, and its later
 attempts, in which this peer takes no part, are followed until a newer round is final. What keeps two models from
-becoming final is the vow of `peers.py`, not this step.
+becoming final is the vow of `vows.py`, not this step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def due(state: State) -> bool:
 
 
 def cast(state: State) -> list[Effect]:
-    """Be ready to go on; durable before it is said, since the next round may rest on it."""
+    """Be ready to go on. Durable before it is said, since the next round may rest on it."""
     waited: list[str] = [name for name in state.names if name not in state.voting.ballots]
     if state.certificate is not None:
         waited = [name for name in state.survivors if name not in state.sum.reveals]
@@ -60,6 +60,6 @@ def go_on(state: State) -> list[Effect]:
     leaving.left = True
     sent = state.spent or state.voting.ready is not None or (state.restored and state.inside)
     lacking = tuple(sorted({name for letter in leaving.leaves.values() for name in letter.message.lacking}))
-    # Shown to all: a liar may have sent its own to this peer alone, and the others wait for one more.
+    # Shown to all: a liar may have sent its own to this peer alone, so that the others wait for one more.
     wires = tuple(letter.wire for letter in leaving.leaves.values())
     return [Send(None, state.seal(Handed(wires))), LeftBehind(state.round, state.attempt, lacking, sent)]

@@ -43,7 +43,7 @@ def request(state: State, event: Accepted) -> list[Effect]:
 
 
 def outside(state: State) -> bool:
-    """D is durable, and this peer is not in U: it waits for what becomes of the attempt."""
+    """D is durable and this peer is not in U: it waits for the outcome of the attempt."""
     return "gather" in state.due and not state.inside
 
 
@@ -132,7 +132,7 @@ def edges(state: State, peers: frozenset[str], *, own: bool) -> Edges:
 
 
 def ahead(state: State) -> list[Effect]:
-    """Ask for the masks of the edges that are known now; whoever is not in U after all is taken out of them later."""
+    """Ask for the masks of the edges that are known now; those of peers outside of U are taken out of them later."""
     known = {name: bundle.digest for name, bundle in state.proposals.bundles.items() if name != state.setting.me}
     if known == state.masking.ahead_with:
         return []
@@ -141,7 +141,7 @@ def ahead(state: State) -> list[Effect]:
 
 
 def hold(state: State, event: MasksReady) -> list[Effect]:
-    """The masks are here before the words are. They are void when a peer has dealt anew since they were asked for."""
+    """The masks came before the words. They are void when a peer has dealt anew since they were asked for."""
     if event.bundles == state.masking.ahead_with:
         state.masking.ahead = event.masks
     return []
@@ -150,7 +150,7 @@ def hold(state: State, event: MasksReady) -> list[Effect]:
 def _masked(state: State, segment: int, vector: Vector, ahead: tuple[Vector, ...]) -> Words:
     """One segment of y_i, (m,) words, over the edges to the members of U alone.
 
-    Made where the words lie, unless their owner wants to keep them; else where the masks lay: a vector less in memory.
+    Made where the words lie, unless they are read-only, or else where the masks lay: one vector less in memory.
     """
     field, words = FIELDS[vector.bits], vector.words
     peers = frozenset(state.survivors) - {state.setting.me}

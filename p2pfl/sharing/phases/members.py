@@ -1,8 +1,8 @@
 """U: the coordinator names the largest complete set, and each peer checks it against what it has seen itself.
 
-docs/spec/sharing.md §4. The coordinator orders membership and learns nothing else. It cannot choose: a set that is not
-complete is refused as a breach; a complete one that leaves out a peer who is there, and of whom it was told, is not
-taken part in.
+docs/spec/sharing.md §4. The coordinator orders membership and learns nothing else. It cannot choose: peers refuse an
+incomplete set as a breach, and take no part in a complete one that leaves out a present peer of which the coordinator
+was told.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from p2pfl.sharing.state import State, two_statements
 
 
 def can_choose(state: State) -> bool:
-    """This peer coordinates, a complete set is there, and nobody is to be waited for any more."""
+    """This peer coordinates, a complete set is there, and no further peer is to be waited for."""
     if state.coordinator != state.setting.me or state.members is not None or state.voting.ballot is not None:
         return False
     quorum = state.setting.roster.quorums.q
@@ -69,7 +69,7 @@ def complete(state: State) -> tuple[str, ...]:
         chosen = [name for name in chosen if name not in named]
     held = {name: dict(state.proposals.acks[name].message.held) for name in chosen}
     while chosen:
-        # What a dealer says of its own bundle is what the others must hold; who disagrees most goes first.
+        # The others must hold what a dealer says of its own bundle; the peer that disagrees most goes first.
         faults = dict.fromkeys(chosen, 0)
         for holder in chosen:
             for dealer in chosen:
@@ -94,7 +94,7 @@ def _known(state: State, name: str) -> bool:
 
 
 def excusable(state: State) -> frozenset[str]:
-    """Who may be left out alive: named in c+1 ballots of the attempt before, or in c+1 LEAVEs of the round before."""
+    """Peers that may be left out alive: named in c+1 ballots of the last attempt, or c+1 LEAVEs of the last round."""
     return _excused(state, _grounds(state))
 
 
@@ -109,7 +109,7 @@ def _excused(state: State, grounds: Iterable[bytes]) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=64)
 def _named_in(grounds: tuple[bytes, ...], run: bytes, round: int, attempt: int, roster: Roster) -> frozenset[str]:
-    """`_excused`, remembered: it is asked after every letter, of the same grounds."""
+    """`_excused`, cached: it is asked after every letter, of the same grounds."""
     counts: dict[str, set[str]] = {}
     for wire in grounds:
         letter = open_letter(wire, roster, Message)
@@ -127,7 +127,7 @@ def _named_in(grounds: tuple[bytes, ...], run: bytes, round: int, attempt: int, 
 
 
 def choose(state: State) -> list[Effect]:
-    """Name U. It carries what it rests on, so that nobody has to believe the coordinator."""
+    """Name U. The letter carries what U rests on, so that no peer has to believe the coordinator."""
     chosen = complete(state)
     proposed = [letter.message for name, letter in state.proposals.proposes.items() if name in chosen]
     deadline = common_deadline_ms(proposed, state.setting.roster, state.attempt)
@@ -141,11 +141,11 @@ def choose(state: State) -> list[Effect]:
         _grounds(state) if len(chosen) < state.n else (),
     )
     state.members = state.seal(message)
-    return [persist(state, Accepted)]  # it is sent once it is durable: a process that died must not name another one
+    return [persist(state, Accepted)]  # sent once it is durable: a process that died must not name another set
 
 
 def owners_of(state: State, chosen: tuple[str, ...]) -> tuple[str, ...]:
-    """Who owns the chunks of this U by peers.yaml: the hub alone where it has one in it, else everyone in order."""
+    """The owners of the chunks of this U by peers.yaml: its hub alone where one is in it, else all members in order."""
     hub = state.setting.hub
     return (hub,) if hub is not None and hub in chosen else chosen
 
@@ -172,7 +172,7 @@ def accept(state: State, letter: Letter[Members]) -> list[Effect]:
     if not state.proposals.refused:
         return adopt(state, letter)
     state.proposals.declined = letter
-    # Shown to all: who was told another set has in the two of them the proof, and nobody else would ever see this one.
+    # Shown to all: a peer that was told another set has the proof in the two, and would never see this one otherwise.
     return [Send(None, state.seal(Handed((letter.wire,))))] if letter.size <= LARGE - SMALL else []
 
 
@@ -241,17 +241,17 @@ def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
 
 
 def left_out_early(state: State, letter: Letter[Members]) -> list[str]:
-    """Whom a coordinator would still wait for, if it were honest and heard them as this peer does.
+    """Peers for which an honest coordinator would still wait, if it heard them as this peer does.
 
-    A liar that names its set at once, before anything is passed on, could else leave out whom it likes. An honest one
-    whose own link to them is cut cannot show that, so it is not named for it. Once every peer has coordinated an
-    attempt in vain the rule rests: what one peer sees of the links may stop no round for good.
+    Without this rule a liar could name its set at once, before anything is passed on, and leave out any peer it likes.
+    An honest coordinator whose own link to them is cut cannot show that, so it is not named for it. Once every peer
+    has coordinated an attempt in vain the rule rests: what one peer sees of the links may stop no round for good.
     """
     message, others, me = letter.message, state.others, state.setting.me
     if state.past("half") or me not in state.proposals.proposes or state.attempt >= state.n:
         return []
     excused = _excused(state, message.grounds)
-    begun = state.due.get("begun", state.now)  # who came back since then may just have been given up by others
+    begun = state.due.get("begun", state.now)  # others may just have given up a peer that came back since then
     out = [name for name in state.names if name not in message.survivors and name not in excused and name != me]
     return [name for name in out if name not in others.proven and others.stands(name, begun)]
 

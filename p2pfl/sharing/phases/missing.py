@@ -1,4 +1,4 @@
-"""Who still owes what to an attempt: why it waits, told to people, and named in an ABANDON."""
+"""What each peer still owes to an attempt: shown to people as the reason why it waits, and named in an ABANDON."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _chunks(state: State, gathering: Gathering, peer: str) -> str:
         return ROOT
     if any(peer not in senders for senders in state.masking.contributed.values()):
         return CHUNKS
-    # An owner that said of whom it lacks a chunk waits itself: that author is the one who owes, unless it showed it.
+    # An owner that says whose chunk it lacks waits itself: the author owes the chunk, unless it showed it.
     if any(
         (peer, index) in claimed and (peer, index) not in gathering.shown
         for claimed in gathering.claims.values()
@@ -83,7 +83,7 @@ def _tags(state: State, gathering: Gathering, peer: str, own: list[int]) -> str:
 
 
 def lacking(state: State) -> dict[str, str]:
-    """By peer, what it owes GATHER and what comes before it: those only who can go on, since others wait for them."""
+    """By peer, what it owes up to GATHER; only peers that can go on, since the others wait for them."""
     names = state.survivors if state.members is not None else state.names
     owing = {name: what for name in names if name != state.setting.me and (what := owes(state, name))}
     first = min(map(ORDER.index, owing.values()), default=0)
@@ -91,7 +91,7 @@ def lacking(state: State) -> dict[str, str]:
 
 
 def to_blame(state: State) -> tuple[str, ...]:
-    """Whom an ABANDON of this peer names."""
+    """The peers that an ABANDON of this peer names."""
     return tuple(lacking(state))
 
 

@@ -31,7 +31,7 @@ def hold(state: State, event: UpdateReady) -> list[Effect]:
 
 
 def most_support(n: int) -> int:
-    """Bytes of positions that each of n proposals may hold: so n of them, n acknowledgements and a certificate fit.
+    """Bytes of positions that each of n proposals may hold: n of them fit, with n acknowledgements and a certificate.
 
     Half of a letter for the set; each acknowledgement names n bundles, each configuration has at most 4 KiB.
     """
@@ -44,7 +44,7 @@ def may_send(state: State) -> bool:
 
 
 def send(state: State) -> list[Effect]:
-    """Propose to all, and only then stop if too many differ: else those would wait, not knowing why."""
+    """Propose to all, and only then stop if too many differ: otherwise those would wait without knowing why."""
     proposal = state.proposal
     if proposal is None:
         return []
@@ -78,7 +78,7 @@ def accept(state: State, letter: Letter[Propose]) -> list[Effect]:
 
 
 def fault(state: State, name: str, proposal: Propose) -> RemoteProtocolError | None:
-    """Why no sum can rest on what `name` proposes; asked of what it sends, of what others pass on, and in a set."""
+    """Why no sum can rest on what `name` proposes, whether it sent it, others passed it on, or it stands in a set."""
     if len(proposal.support) > most_support(state.n):
         # Together such proposals would burst the set, and its coordinator would look like the culprit.
         return MalformedMessage(peer=name, evidence=f"{len(proposal.support)} bytes of positions")
@@ -160,7 +160,7 @@ def half_time(state: State) -> bool:
 
 
 def pass_on(state: State) -> list[Effect]:
-    """So a coordinator cannot say that it never heard of a peer, and a cut link leaves nobody out."""
+    """Pass on what is held: no coordinator can say that it never heard of a peer, and a cut link excludes none."""
     both = [name for name in state.names if name in state.proposals.acks and name in state.proposals.proposes]
     state.proposals.passed_on = frozenset(both)
     state.due["passed on"] = state.now  # also when there was nothing: once is enough

@@ -1,10 +1,10 @@
 """Questions before an attempt is decided: what a peer lacks, asked of those who have it, and answered once.
 
-Twenty bytes of a question bring half a megabyte to each member of U. Who may ask again and again fills everybody's
-queues with one peer's words, until their links to it are given up: and that peer is named for it.
+A question of twenty bytes brings half a megabyte to each member of U. A peer that could ask without end would fill all
+queues with one member's words until links to that member are given up, and it is named for it.
 
-A vote for SURVIVORS names the READYs that it stands on and does not repeat them, since their authors have sent them to
-all. Who was not sent them, or not the set, or too few votes, or stands in an attempt that is over, asks the voters.
+A vote for SURVIVORS names the READYs that it rests on and does not repeat them, since their authors have sent them to
+all. A peer asks the voters when it lacks READYs, the set or votes, or stands in an attempt that is over.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from p2pfl.sharing.events import Effect, Send
 from p2pfl.sharing.phases import gather
 from p2pfl.sharing.state import State
 
-PATIENCE_S: Final = 1.0  # what else it takes may be on its way …
-AGAIN_S: Final = 2.0  # … and so may be the answer; twice as long each time that the same voter is asked
-MOST_ASKED: Final = 4  # times, each voter
+PATIENCE_S: Final = 1.0  # seconds from the first vote for SURVIVORS: what else it takes may be on its way
+AGAIN_S: Final = 2.0  # seconds for an answer, doubled each time that the same voter is asked
+MOST_ASKED: Final = 4  # questions to each voter
 
 
 def help_out(state: State, letter: Letter[Want]) -> list[Effect]:
@@ -46,7 +46,7 @@ def _is_item(lacking: Lacking, chunks: int) -> bool:
 
 
 def _hand_on(state: State, letter: Letter[Want], lacking: tuple[Lacking, ...]) -> list[Effect]:
-    """An owner that lacks a member's chunk may have told everybody but that member, which so could never show it."""
+    """An owner that lacks a member's chunk may have told all but that member, which then could never show it."""
     me, owner = state.setting.me, letter.sender
     pieces = state.gathering.pieces if state.gathering is not None else ()
     owned = {piece.index for piece in pieces if state.owners[piece.owner_position] == owner}
@@ -55,7 +55,7 @@ def _hand_on(state: State, letter: Letter[Want], lacking: tuple[Lacking, ...]) -
 
 
 def _explain(state: State, letter: Letter[Want]) -> list[Effect]:
-    """Of what this peer's vote stands on, the READYs that the asker lacks; it is not decided yet what comes of it."""
+    """The attempt is undecided: give the READYs that this peer's vote rests on and the asker lacks."""
     asker = letter.sender
     if asker in state.voting.explained:
         return []
@@ -63,12 +63,12 @@ def _explain(state: State, letter: Letter[Want]) -> list[Effect]:
     names = dict.fromkeys(name for name, item, _ in letter.message.lacking if item == Item.READY)
     wires = tuple(state.voting.readys[name].wire for name in names if name in state.voting.readys)
     effects: list[Effect] = [Send(asker, state.seal(Handed(wires)))] if wires else []
-    # Who lacks no READY may stand in the attempt before: that is over, says its certificate.
+    # A peer that lacks no READY may stand in the attempt before: the certificate says that it is over.
     return effects if names or state.last_abandon is None else [*effects, Send(asker, state.last_abandon)]
 
 
 def certificate(state: State, asker: str) -> list[Effect]:
-    """The attempt is decided: the certificate says all that a vote stood on, and the votes that the asker lacks."""
+    """The attempt is decided: give the certificate, which holds all that a vote rests on, and the votes."""
     if state.certificate is None or asker in state.voting.told:
         return []
     state.voting.told.add(asker)
@@ -85,7 +85,7 @@ def beyond(state: State, voter: str, attempt: int) -> list[Effect]:
 
 
 def wait(state: State) -> list[Effect]:
-    """Somebody has voted SURVIVORS: what else it takes to follow will mostly come by itself."""
+    """A peer has voted SURVIVORS: what else it takes to follow will mostly come unasked."""
     if "vote" in state.due or not _voters(state):
         return []
     return [state.timer("vote", PATIENCE_S)]
@@ -99,14 +99,14 @@ def lacks(state: State) -> bool:
 def hopes(state: State) -> bool:
     """A voter says that it has READYs which this peer lacks for its own vote, and may still give them.
 
-    Each such voter is asked once and given its time: c liars put a vote off by so much, and no longer.
+    Each such voter is asked once and given its time: c liars delay a vote by no more than that.
     """
     able = [name for name in _voters(state) if _readys_lacking(state, name)]
     return bool(able) and (any(not state.voting.questioned.get(name) for name in able) or not state.past("vote"))
 
 
 def ask(state: State) -> list[Effect]:
-    """Ask the voter that was asked least; another one if that brings nothing, ever more rarely."""
+    """Ask the voter that was asked least; if that brings nothing another one, with ever longer waits."""
     voters = _voters(state)
     voter = min(voters, key=lambda name: state.voting.questioned.get(name, 0))
     turn = state.voting.questioned[voter] = state.voting.questioned.get(voter, 0) + 1
@@ -117,14 +117,14 @@ def ask(state: State) -> list[Effect]:
 
 
 def anew(state: State, peer: str) -> None:
-    """A link is up: what was asked and told over the one before may be lost with a process."""
+    """A link is up: what was asked and told over the one before may be lost with the process."""
     state.voting.explained.discard(peer)
     state.voting.told.discard(peer)
     state.voting.questioned.pop(peer, None)
 
 
 def _voters(state: State) -> list[str]:
-    """Who voted SURVIVORS in this attempt or a later one, may be heard, and was not asked often enough."""
+    """Peers that voted SURVIVORS in this attempt or a later one, can be reached, and may be asked again."""
     voted = {name for name, letter in state.voting.ballots.items() if letter.message.survivors}
     return [
         name
@@ -136,7 +136,7 @@ def _voters(state: State) -> list[str]:
 
 
 def _readys_lacking(state: State, voter: str) -> tuple[str, ...]:
-    """Those that this peer needs for its own vote, and that the voter says it has."""
+    """READYs that this peer needs for its own vote and that the voter says it has."""
     vote = (
         state.voting.ballots[voter].message
         if voter in state.voting.ballots and voter not in state.voting.beyond

@@ -1,7 +1,7 @@
 """SHARE: to the far end of each outgoing edge its seed, to everyone a backup share; then acknowledgements.
 
 docs/spec/sharing.md §3. An acknowledgement is a receipt: its sender holds the bundles and its backup shares on its
-disk, so that q−1 who acknowledged a bundle can open its self-mask under a certificate, though its dealer is gone.
+disk, so that q−1 peers that acknowledged a bundle can open its self-mask under a certificate after its dealer is gone.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from p2pfl.sharing.phases import mask
 from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State, two_statements
 
-FIRST_ACK_S: Final = 2.0  # a quorum is held: so long the rest is waited for
-NEXT_ACK_S: Final = 0.25  # more has come: so long for still more, to send one Ack for all of it
+FIRST_ACK_S: Final = 2.0  # seconds to wait for the other bundles once a quorum is held
+NEXT_ACK_S: Final = 0.25  # seconds to wait for further bundles, so that one Ack covers them
 
 
 def threshold(state: State) -> int:
@@ -88,7 +88,7 @@ def accept(state: State, letter: Letter[Share]) -> list[Effect]:
         if held.envelope == bundle.envelope:
             digests = f"{held.digest.hex()[:16]} and {bundle.digest.hex()[:16]}"
             raise two_statements(held, bundle, digests)
-        # The dealer died before it accepted a U, and dealt anew: what its first process said counts no more.
+        # The dealer died before it accepted a U, and dealt anew: what its first process said no longer counts.
         state.proposals.acks.pop(dealer, None)
         state.proposals.proposes.pop(dealer, None)
         state.masking.received.pop(dealer, None)
@@ -123,7 +123,7 @@ def _bundle_of(state: State, letter: Letter[Share]) -> Letter[Bundle]:
 
 
 def _more(state: State) -> list[Effect]:
-    """One more bundle is held: from a quorum on, the next Ack has its time."""
+    """One more bundle is held: from a quorum on, set the time of the next Ack."""
     state.proposals.fresh = True
     if len(_held(state)) < state.setting.roster.quorums.q:
         return []
@@ -152,7 +152,7 @@ def may_acknowledge(state: State) -> bool:
     if "ack" not in state.due:
         return False
     if not state.past("ack") and any(_is_awaited(state, name) for name in state.names):
-        return False  # asked after every letter: the digests of all bundles only once nobody is waited for
+        return False  # checked after every letter, so the digests of all bundles only once no peer is awaited
     return _held(state) != state.proposals.acknowledged
 
 

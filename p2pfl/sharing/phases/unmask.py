@@ -1,7 +1,7 @@
 """UNMASK: under the certificate the self-mask seeds of U are opened; what is left of the masked sum is the aggregate.
 
 docs/spec/sharing.md §8. What may be revealed is decided in `disclosure.py` alone, from the certificate alone: no
-request opens more. A silent member's seed comes back from q−1 who acknowledged its bundle.
+request opens more. A silent member's seed comes back from q−1 peers that acknowledged its bundle.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def reveal(state: State, event: CertificateStored) -> list[Effect]:
 
 
 def accept(state: State, letter: Letter[Reveal]) -> list[Effect]:
-    """Hold seeds that are the ones that U's bundles committed to, whoever sends them."""
+    """Hold seeds that U's bundles committed to, from any sender."""
     found = {}
     for name, seed in letter.message.seeds:
         bundle = state.proposals.bundles[name].message if name in state.survivors else None
@@ -85,9 +85,9 @@ def back_up(state: State) -> list[Effect]:
 
 
 def _tell_outside(state: State) -> list[Effect]:
-    """Who is outside of U may lack a ballot that a liar kept from it, and its backup shares are needed now.
+    """A peer outside of U may lack a ballot that a liar kept from it, and its backup shares are needed now.
 
-    c+1 members tell them: one of these is honest, and n of them would send n² copies.
+    The first c+1 members tell it: one of them is honest, and n of them would send n² copies.
     """
     certificate, first = state.certificate, state.survivors[: state.setting.roster.quorums.c + 1]
     if certificate is None or state.setting.me not in first:
@@ -98,7 +98,7 @@ def _tell_outside(state: State) -> list[Effect]:
 
 
 def accept_shares(state: State, letter: Letter[BackupShare]) -> list[Effect]:
-    """Hold a peer's shares that are under their bundles' roots; whoever lacks a seed that is here, is given it."""
+    """Hold a peer's shares that are under their bundles' roots; give it the seeds that it lacks and that are here."""
     message = letter.message
     place = state.names.index(letter.sender)
     for name, share, salt, edge, path in message.shares:
@@ -173,7 +173,7 @@ def compute(state: State) -> list[Effect]:
 
 
 def masked_again(state: State) -> tuple[Vector, ...]:
-    """Y, from Σx and the seeds: for a peer that has the certificate, and nothing else to check a sum against."""
+    """Y, from Σx and the seeds, for a peer that has only the certificate to check a sum against."""
     if state.sum.masked or not state.sum.total or any(name not in state.sum.reveals for name in state.survivors):
         return state.sum.masked
     again = []
@@ -185,7 +185,7 @@ def masked_again(state: State) -> tuple[Vector, ...]:
 
 
 def apply(state: State) -> list[Effect]:
-    """Hand the aggregate to whoever applies it to the model."""
+    """Have the aggregate applied to the model."""
     members = state.members
     if members is None:
         return []

@@ -1,8 +1,8 @@
-"""VERIFY, a step of GATHER: random linear forms that nobody could know before every sum was fixed.
+"""VERIFY, a step of GATHER: random linear forms that no peer could know before every sum was fixed.
 
 docs/spec/sharing.md §6. The challenge follows from D, V and all opened nonces. Each member broadcasts the forms' values
 on its own masked chunks, and all check that they add up to those on the sum. On a mismatch the owner opens what it was
-given, still masked, and the signed hashes, tags and sum digest show to anyone who lied.
+given, still masked; the signed hashes, tags and sum digest then show all who the liar is.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def can_check(state: State) -> bool:
 
 
 def check(state: State) -> list[Effect]:
-    """Every chunk's sum has the values that its parts' values add up to; of one that has not, the owner opens all."""
+    """Compare the values on each chunk's sum with the sum of its parts' values; the owner opens a chunk that fails."""
     gathering = state.laid_out
     by_bits = _forms(state)
     gathering.compared = True
@@ -101,7 +101,7 @@ def tag_of(tags: Tags, index: int) -> bytes:
 
 
 def _open(state: State, index: int) -> list[Effect]:
-    """Show to all what this owner was given of chunk `index`: masked words, so nothing is told."""
+    """Show all what this owner was given of chunk `index`: the words are masked, so they tell nothing."""
     gathering = state.laid_out
     opened: list[Effect] = []
     for name, words in state.masking.contributed.get(index, {}).items():
@@ -128,7 +128,7 @@ def accept_opened(state: State, letter: Letter[Opened]) -> list[Effect]:
 
 
 def can_judge(state: State) -> bool:
-    """Everything of a false sum is open that was not judged yet."""
+    """All of a false sum that was not judged yet is open."""
     return _to_judge(state) is not None
 
 
@@ -139,7 +139,7 @@ def _to_judge(state: State) -> int | None:
 
 
 def judge(state: State) -> list[Effect]:
-    """Name whoever lied about the chunk: with an error that carries the proof. Raises FalseTag, FalseSum."""
+    """Name the peer that lied about the chunk, by an error that carries the proof. Raises FalseTag, FalseSum."""
     gathering = state.laid_out
     index = _to_judge(state)
     if index is None:
@@ -164,11 +164,11 @@ def judge(state: State) -> list[Effect]:
         roots = tuple(gathering.roots[name] for name in state.survivors)
         proof = (state.members, signed, *roots, *(held[name] for name in state.survivors))
         raise FalseSum(peer=owner, evidence=f"chunk {index}", proof=proof)
-    return []  # all told the truth and the equation fails: it cannot be, and nothing is vouched for
+    return []  # impossible: all told the truth and the equation fails; nothing is vouched for
 
 
 def _words(opened: Opened, field: Field, count: int) -> Words | None:
-    """The words that were opened; None when they are none of this field, of which nobody honest signs the hash."""
+    """The words that were opened; None when they are not of this field: no honest peer signs the hash of such words."""
     try:
         return field.from_bytes(opened.words, count)
     except RemoteProtocolError:
