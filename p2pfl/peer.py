@@ -35,7 +35,8 @@ from p2pfl.mesh.relay import Carried
 from p2pfl.node.epochs import enter, leap
 from p2pfl.node.link_status import shown
 from p2pfl.node.logs import Logs
-from p2pfl.node.node import Node, NodeOptions
+from p2pfl.node.node import Node
+from p2pfl.node.options import NodeOptions
 from p2pfl.node.pending_change import EpochOver
 from p2pfl.node.progress import EpochBegan, Observer, unseen
 from p2pfl.node.runs import fairness

@@ -1,7 +1,7 @@
-"""The place where the rooms meet: hands events to the rounds, and begins one round after another. No protocol here.
+"""The node: hands events to the rounds, and begins one round after another. The protocol is elsewhere (sharing/).
 
-One task, the loop of `_drive`, hands events in and lets effects.py do what they lead to, strictly in order; whatever
-blocks runs in a worker thread while the loop waits for it, so links and heartbeats go on.
+One task, the loop of `_drive`, hands events in and lets effects.py do what they lead to, strictly in order. What blocks
+runs in a worker thread while the loop waits for it, so that links and heartbeats go on.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -24,7 +23,6 @@ from p2pfl.home import Home
 from p2pfl.mesh.events import TlsFacts
 from p2pfl.mesh.mesh import Mesh
 from p2pfl.mesh.probe.wire import About
-from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.site import LocalSite
 from p2pfl.messages import Changed
 from p2pfl.node.catchup import HISTORY, CatchUp
@@ -32,36 +30,20 @@ from p2pfl.node.effects import EffectRunner
 from p2pfl.node.hello import PEERS_ITEM, Greetings, Standing
 from p2pfl.node.inbox import Breach, Inbox, LocalEvent, UnknownRuns, Waiting
 from p2pfl.node.logs import Logs, pledge_of
+from p2pfl.node.options import NodeOptions
 from p2pfl.node.pending_change import PendingChange
 from p2pfl.node.post import Post
 from p2pfl.node.progress import NO_PORT, Listening, Observer
-from p2pfl.node.resume import begun_before, left_items
-from p2pfl.node.runs.sizes import check_support, sum_bytes
+from p2pfl.node.resume import RunMaker, begun_before, left_items
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun, Source
 from p2pfl.node.store import Store
-from p2pfl.roster import Address
 from p2pfl.sharing import events as e
 from p2pfl.sharing.catchup import begins_next, epoch_ends
-from p2pfl.sharing.run import Run
 from p2pfl.sharing.snapshot import place_of
-from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, SUMS_ITEMS, Context
+from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, ITEMS, SUMS_ITEMS
 
 BATCH: Final = 32  # most letters of bulk in one step
-
-
-@dataclass(frozen=True, slots=True)
-class NodeOptions:
-    """How a node reaches the others, and how long it waits for them.
-
-    listen   where to bind; None: nowhere, this site dials the others
-    wait_s   seconds without a step forward after which it gives up; None: never
-    proxy    the HTTP proxy that outgoing connections pass; None: none
-    """
-
-    listen: Address | None = None
-    wait_s: float | None = None
-    proxy: Proxy | None = None
 
 
 class Node:
@@ -87,6 +69,7 @@ class Node:
         self._runs: dict[bytes, ActiveRun] = {}
         self._store = Store(home, self.logs, self.greetings)
         self._post = Post(self._site, self.mesh, self.inbox)
+        self._maker = RunMaker(self._site, federation, self._store, self.inbox.draw_bound, self.changes.parted)
         self.catch_up = CatchUp(self._site, self._store, self._post, self.inbox, observer, self._runs)
         self.effects = EffectRunner(self._site, self._store, self._post, self.inbox, self.catch_up, observer)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -158,16 +141,15 @@ class Node:
     # ── a run ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, run_id: bytes, source: Source, rounds: int) -> None:
-        """Go on with `run` until so many of its rounds are final here. Returns at once when they are.
+        """Go on with a run until `rounds` of its rounds are final here; return at once when they are.
 
-        Raises EpochOver when this node's epoch has ended before that; and whatever ends it: an error that names a
-        peer, this machine, the budget, or the integrity of the home;
-        and what `source.left` raises when a round is left behind.
+        Raises EpochOver when this node's epoch has ended before that; what `source.left` raises when a round is left
+        behind; and the error that ends the run, which names a peer, this machine, the budget, or the home.
         """
         left = self._left_on_disk(run_id, source)
         known = self._runs.get(run_id)
         # The run of an earlier call holds what came early for the next round, and who confirmed the last.
-        run = known.run if known is not None else self._make_run(run_id)
+        run = known.run if known is not None else self._maker.make(run_id, self.catch_up.up)
         active = ActiveRun(run, source, rounds, older=known.older if known is not None else {})
         self._runs[run_id] = self._latest = active
         await (self._genesis() if self.federation.roster.epoch == 1 else self._reach(active))
@@ -185,31 +167,8 @@ class Node:
             await self._drive(active)
             self._moved.set()
 
-    def _make_run(self, run_id: bytes) -> Run:
-        site, sharing = self._site, self.federation.sharing
-        setting = Context(
-            run=run_id,
-            roster=site.roster,
-            me=site.name,
-            identity=site.identity,
-            incarnation=site.incarnation,
-            federation_digest=site.federation_digest,
-            draw=self.inbox.draw_bound,
-            spent=self.logs.spent,
-            verify=sharing.verify,
-            hub=self.federation.hub,
-            sum_bytes=sum_bytes,
-            check_support=check_support,
-        )
-        run = Run(setting, self.logs.final_round(run_id), self.logs.base(run_id), self.clocks.now())
-        run.others.parted = self.changes.parted
-        run.recall(self._store.proofs())
-        for peer in self.catch_up.up:
-            run.others.link_up(peer, self.clocks.now())
-        return run
-
     def _left_on_disk(self, run_id: bytes, source: Source) -> dict[str, bytes]:
-        """What a process before this one left of `run`. Raises RunUnderWay when another run would be overwritten."""
+        """What a process before this one left of the run. Raises RunUnderWay where another run would be overwritten."""
         known = self._runs.get(run_id)
         resumed = known is not None and known.rounds > 0  # else it was only served here
         found = left_items(self.home, (ATTEMPT_ITEM,) if resumed else ITEMS)
@@ -221,7 +180,7 @@ class Node:
                 raise RunUnderWay(what="run", evidence=f"run {of.hex()[:16]}, not {run_id.hex()[:16]}")
             if FINAL_ITEM in held and of not in self._runs:
                 # A peer may still lack the last round of that run. It is served; no round of it begins here.
-                served = self._make_run(of)
+                served = self._maker.make(of, self.catch_up.up)
                 served.resume({item: data for item, data in held.items() if item != ATTEMPT_ITEM})
                 self._runs[of] = ActiveRun(served, source, 0)
         return {} if resumed else found.get(run_id, {})
@@ -284,11 +243,11 @@ class Node:
         self.inbox.put(LocalEvent(active.run.setting.run, e.UpdateReady(self.clocks.now(), number, proposal)))
 
     async def _drive(self, active: ActiveRun) -> None:
-        """One event in, what it leads to out."""
+        """Hand in one event, and carry out what it leads to."""
         await self._take(active, await self.inbox.next(partial(self._waits, active)))
 
     async def _take(self, active: ActiveRun, event: e.Event | LocalEvent | Breach) -> None:
-        """Hand the event to the run that it is for; those that are over serve peers that lack their last round."""
+        """Hand the event to the run that it is for; a run that is over serves peers that lack its last round."""
         if isinstance(event, e.Received):
             message = event.letter.message
             if isinstance(message, HISTORY):

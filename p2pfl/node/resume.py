@@ -1,15 +1,20 @@
-"""What processes before this one left in the home of their runs."""
+"""What processes before this one left in the home of their runs, and a run made of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from p2pfl import codec
+from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.node.logs import Logs
+from p2pfl.node.runs.sizes import check_support, sum_bytes
+from p2pfl.node.site import SiteProcess
+from p2pfl.node.store import Store
+from p2pfl.sharing.run import Run
 from p2pfl.sharing.snapshot import place_of
-from p2pfl.sharing.state import ATTEMPT_ITEM, LEFT_ITEMS
+from p2pfl.sharing.state import ATTEMPT_ITEM, LEFT_ITEMS, Context
 
 RUN_BYTES: Final = 64  # a run, packed, before what this home keeps of it
 ANY_ATTEMPT: Final = (1 << 53) - 1
@@ -32,3 +37,41 @@ def left_items(home: Home, items: Iterable[str]) -> dict[bytes, dict[str, bytes]
             run_id, inner = codec.split_tail(data, most=RUN_BYTES, items=0)
             found.setdefault(run_id, {})[item] = bytes(inner)
     return found
+
+
+class RunMaker:
+    """Makes a run as this home's ledger and proofs have it.
+
+    draw     fresh secret bytes, bound to the links of this process (`Inbox.draw_bound`)
+    parted   peers whose keys were revoked here; it may grow while the run goes on
+    """
+
+    def __init__(
+        self, site: SiteProcess, federation: Federation, store: Store, draw: Callable[[int], bytes], parted: set[str]
+    ) -> None:
+        self._site, self._federation, self._store, self._draw, self._parted = site, federation, store, draw, parted
+
+    def make(self, run_id: bytes, up: Iterable[str]) -> Run:
+        """The run behind its last final round; the links to `up` stand."""
+        site, logs = self._site, self._store.logs
+        setting = Context(
+            run=run_id,
+            roster=site.roster,
+            me=site.name,
+            identity=site.identity,
+            incarnation=site.incarnation,
+            federation_digest=site.federation_digest,
+            draw=self._draw,
+            spent=logs.spent,
+            verify=self._federation.sharing.verify,
+            hub=self._federation.hub,
+            sum_bytes=sum_bytes,
+            check_support=check_support,
+        )
+        now = site.clocks.now()
+        run = Run(setting, logs.final_round(run_id), logs.base(run_id), now)
+        run.others.parted = self._parted
+        run.recall(self._store.proofs())
+        for peer in up:
+            run.others.link_up(peer, now)
+        return run

@@ -43,7 +43,6 @@ FINAL_ITEM: Final = "state/total"
 LEFT_SLOTS: Final = 8  # rounds left behind with an open outcome; beyond them the oldest is given up
 LEFT_ITEMS: Final = tuple((f"state/left/{slot}", f"state/left-sums/{slot}") for slot in range(LEFT_SLOTS))
 ITEMS: Final = (ATTEMPT_ITEM, *SUMS_ITEMS, FINAL_ITEM, *(item for pair in LEFT_ITEMS for item in pair))
-MOST_SUM: Final = 1 << 30  # bytes of a sum of unstated size
 
 
 class Phase(Enum):
@@ -73,14 +72,14 @@ class Context:
     incarnation: bytes
     federation_digest: bytes
     draw: Callable[[int], bytes]
-    spent: Callable[[], Mapping[str, float]] = dict  # by peer: the privacy that the ledger says it has spent
-    verify: bool = True  # sums are checked by random linear forms before anyone vouches for them
-    hub: str | None = None  # the owner of every chunk of an attempt that it is in
+    spent: Callable[[], Mapping[str, float]]  # by peer: the privacy that the ledger says it has spent
     # By configuration: the most bytes of a sum under it. A peer may claim any length.
-    sum_bytes: Callable[[bytes], int] = lambda configuration: MOST_SUM
+    sum_bytes: Callable[[bytes], int]
     # (configuration, support, peers, peer): raises a RemoteProtocolError that names the peer when the positions that it
     # nominates do not exist under the configuration of its proposal.
-    check_support: Callable[[bytes, bytes, int, str], None] = lambda configuration, support, peers, peer: None
+    check_support: Callable[[bytes, bytes, int, str], None]
+    verify: bool = True  # sums are checked by random linear forms before anyone vouches for them
+    hub: str | None = None  # the owner of every chunk of an attempt that it is in
 
     @property
     def others(self) -> tuple[str, ...]:

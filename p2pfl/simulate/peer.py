@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from p2pfl import codec
 from p2pfl.codec import Pieces
@@ -21,6 +21,8 @@ from p2pfl.sharing.history import NO_BASE, Base
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import FINAL_ITEM, Context
+
+MOST_SUM: Final = 1 << 30  # bytes of a sum
 
 
 class World(Protocol):
@@ -130,13 +132,16 @@ class SimulatedPeer:
     def setting(self) -> Context:
         federation_digest = digest("federation")
         return Context(
-            self.run_id,
-            self.roster,
-            self.name,
-            self.identity,
-            self.incarnation,
-            federation_digest,
-            self.world.draw,
+            run=self.run_id,
+            roster=self.roster,
+            me=self.name,
+            identity=self.identity,
+            incarnation=self.incarnation,
+            federation_digest=federation_digest,
+            draw=self.world.draw,
+            spent=dict,  # no ledger here says what a peer has spent
+            sum_bytes=lambda configuration: MOST_SUM,
+            check_support=lambda configuration, support, peers, peer: None,  # nothing is nominated here
             hub=self.world.hub,
         )
 

@@ -22,7 +22,8 @@ REST = tuple(name for name in paper.names if name != VICTIM)
 def sitting(me: str, attempt: int = 0, on: Paper = paper) -> State:
     """It holds every bundle, acknowledgement and proposal; all links stand; the times of the phase are to come."""
     incarnation = on.by(me, m.Leave(())).envelope.incarnation
-    setting = Context(RUN, on.roster, me, on.identities[me], incarnation, RUN, bytes)
+    identity, no_support = on.identities[me], lambda configuration, support, peers, peer: None
+    setting = Context(RUN, on.roster, me, identity, incarnation, RUN, bytes, dict, lambda facts: 1 << 30, no_support)
     state = State(setting, PeerView(on.roster, me), 1, attempt)
     state.others.down.clear()
     for name in on.names:

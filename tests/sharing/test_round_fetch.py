@@ -20,9 +20,9 @@ from p2pfl.sharing.phases import fetch, unmask
 from p2pfl.sharing.phases.fetch import parts_of
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.snapshot import read_vectors
-from p2pfl.sharing.state import MOST_SUM, Phase, sums_item
+from p2pfl.sharing.state import Phase, sums_item
 from p2pfl.simulate import SimulatedFederation
-from p2pfl.simulate.peer import SimulatedPeer
+from p2pfl.simulate.peer import MOST_SUM, SimulatedPeer
 from tests.sharing.stopped_rounds import ME, picture
 from tests.simulate import promises
 

@@ -12,7 +12,8 @@ from p2pfl.federation import Federation, draft
 from p2pfl.federation.cards import Card
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
-from p2pfl.node.node import Node, NodeOptions
+from p2pfl.node.node import Node
+from p2pfl.node.options import NodeOptions
 from p2pfl.node.pending_change import REVOKED
 from p2pfl.roster import Address
 from tests.federation.changes import NAMES, member
@@ -24,7 +25,7 @@ def test_a_key_that_is_revoked_while_a_round_goes_on_is_known_to_it(tmp_path: Pa
         node = Node(
             home, federation, NodeOptions(), lambda progress: None, Clocks(lambda: 0.0, lambda: 0.0, os.urandom)
         )
-        run, cut = node._make_run(bytes(32)), asyncio.Queue[str]()
+        run, cut = node._maker.make(bytes(32), ()), asyncio.Queue[str]()
         assert run.others.parted == set()
         home.replace(REVOKED, federation.roster["eve"].key)
 
@@ -34,7 +35,7 @@ def test_a_key_that_is_revoked_while_a_round_goes_on_is_known_to_it(tmp_path: Pa
         watching = asyncio.create_task(node.changes.watch(ends))
         assert await cut.get() == "eve"
         watching.cancel()
-        assert run.others.parted == node._make_run(bytes(32)).others.parted == {"eve"}
+        assert run.others.parted == node._maker.make(bytes(32), ()).others.parted == {"eve"}
 
     with Home.create(tmp_path / "ada", "ada", [KeyFile(tmp_path / "ada.key")]) as home:
         card = Card.sign(home.identity(), "ada", [Address("10.0.0.1", 7443)])
