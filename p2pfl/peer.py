@@ -97,8 +97,8 @@ class Peer:
 
         home      default: $P2PFL_HOME, else ~/.p2pfl
         listen    where to bind; default: the first address of this site in peers.yaml, or nowhere without one
-        wait_s    give up (GaveUpWaiting) after so long without any progress; None waits for ever
-        linger_s  at the end of the block, serve sites that lack the last round, at most so long
+        wait_s    seconds without progress after which to give up (GaveUpWaiting); None waits for ever
+        linger_s  most seconds to serve sites that lack the last round, at the end of the block
         proxy     the HTTP proxy that outgoing connections pass; default: $P2PFL_PROXY with $NO_PROXY, else none
         agreement  the business associate agreement as this site holds it; needed at the first start, where peers.yaml
                   names one, since that start signs it

@@ -29,7 +29,7 @@ MOST_HELD: Final = 4 << 20
 
 
 def held_change(home: Home) -> Change | None:
-    """The next change that this home was given, with its signatures; whoever uses it checks it again."""
+    """The next change that this home was given, with its signatures. Unchecked: its user checks it again."""
     data = home.read(CHANGE)
     if data is None:
         return None

@@ -1,4 +1,4 @@
-"""What a running process shows of its links: a sealed item of its home, for whoever reads the home beside it.
+"""What a running process shows of its links: a sealed item of its home, for another process that opens the home.
 
 It is renewed when a link changes and every few seconds, whole and never durable, and gone when the process has ended.
 One that kill -9 left behind names a process that is gone: by its number and when it began, for numbers come again.
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from p2pfl.mesh.events import LinkStatus
 
 ITEM: Final = "state/links"
-LOOK_S: Final = 1.0  # so often is looked whether a link has changed
-RENEW_S: Final = 5.0  # and so often is written though none has
+LOOK_S: Final = 1.0  # seconds between checks for a changed link
+RENEW_S: Final = 5.0  # seconds between writes when none has changed
 
 Links = Callable[[], Mapping[str, "LinkStatus"]]
 

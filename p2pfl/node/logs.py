@@ -203,7 +203,7 @@ class Logs:
             self.site.sign_head(self._identity, self.federation)
 
     def rows(self, first: int, most: int, most_bytes: int) -> list[SignedRecord]:
-        """Entries from `first` on, at most so many and so large, with who signed them."""
+        """Entries from `first` on with their signatures: at most `most`, and `most_bytes` but for the first of them."""
         with self._lock:
             found: list[SignedRecord] = []
             size = 0

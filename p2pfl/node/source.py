@@ -28,7 +28,7 @@ class Offer:
     support: bytes
     epsilon: str
     payload_bytes: int  # of the words, to derive a deadline from
-    patience_s: float = PATIENCE_S  # a site that is not there is waited for so long
+    patience_s: float = PATIENCE_S  # seconds to wait for a site that is not there
 
     def deadline_ms(self, speeds: Iterable[float | None], took_s: float = 0.0) -> int:
         """What to allow for a phase.
@@ -38,7 +38,7 @@ class Offer:
         """
         measured = min(filter(None, speeds), default=SLOWEST)
         slowest = min(max(measured, SLOWEST / 8), FASTEST)
-        # A phase goes on without whoever is away for a quarter of its deadline (sharing/phases/members.py).
+        # After a quarter of its deadline a phase goes on without the sites that are away (sharing/phases/members.py).
         return int(1000 * (4 * self.patience_s + SLACK * 2 * self.payload_bytes / slowest + SLOWER * took_s))
 
 

@@ -34,11 +34,11 @@ class Weather:
     """What happens to a simulated federation. `death` is the chance, per effect, that the process dies before it."""
 
     death: float = 0.0
-    deaths: int = 0  # at most so many in all
+    deaths: int = 0  # most in all
     away_s: tuple[float, float] = (0.1, 60.0)
     delay_s: tuple[float, float] = (0.001, 0.5)
     partition: float = 0.0  # chance, per letter, that the sites fall into two groups that do not hear each other
-    partitions: int = 0  # at most so many in all
+    partitions: int = 0  # most in all
     apart_s: tuple[float, float] = (0.1, 60.0)
 
 

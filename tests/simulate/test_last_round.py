@@ -59,7 +59,7 @@ def test_nobody_proposes_in_a_round_that_would_rest_on_the_last_one(weather: str
 
 
 def test_were_that_rule_not_kept_a_round_would_rest_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SimulatedPeer, "_at_the_end", lambda *_: False)
+    monkeypatch.setattr("p2pfl.simulate.peer.epoch_ends", lambda *_: False)
     federation = ending(4, 10, "apart")
     assert len(next(iter(federation.peers.values())).disk.ledger) == ROUNDS
 

@@ -214,7 +214,7 @@ class SumRun:
         return NO_MODEL, {}
 
     def left(self, effect: e.LeftBehind) -> None:
-        """Tell whoever waits for the sum. Raises SumLeftBehind."""
+        """Raises SumLeftBehind, which tells the caller who waits for the sum."""
         said = "this site's vector was sent, and its sum may still come out" if effect.sent else "nothing was sent"
         lacking = f"waited for {', '.join(effect.lacking)}" if effect.lacking else "no site was named as missing"
         raise SumLeftBehind(round=effect.round, sent=said, evidence=lacking)
