@@ -94,11 +94,11 @@ class EffectRunner:
         self._catch_up.ask_on_sending(effect)
 
     async def _persist(self, active: ActiveRun, effect: e.Persist) -> None:
-        await asyncio.to_thread(self._store.replace, active.run.setting.run, effect.items)
+        await asyncio.to_thread(self._store.replace, active.run.context.run, effect.items)
         self._follow.append((active, effect.stored(self._clocks.now())))
 
     async def _set_timer(self, active: ActiveRun, effect: e.SetTimer) -> None:
-        self._inbox.put_at(LocalEvent(active.run.setting.run, effect.event))
+        self._inbox.put_at(LocalEvent(active.run.context.run, effect.event))
 
     async def _quantise(self, active: ActiveRun, effect: e.Quantise) -> None:
         vectors = await asyncio.to_thread(active.source_of(effect.round).words, effect)
@@ -113,7 +113,7 @@ class EffectRunner:
     async def _expand(self, active: ActiveRun, effect: e.Ahead, segments: tuple[tuple[int, int], ...]) -> None:
         masks = await asyncio.to_thread(effect.masks, segments)
         ready = e.MasksReady(self._clocks.now(), effect.round, effect.attempt, effect.bundles, masks)
-        self._inbox.put(LocalEvent(active.run.setting.run, ready))
+        self._inbox.put(LocalEvent(active.run.context.run, ready))
 
     async def _apply(self, active: ActiveRun, effect: e.Apply) -> None:
         if active.lacking:
@@ -136,8 +136,8 @@ class EffectRunner:
             self._observer(AttemptAbandoned(**{key: effect.facts[key] for key in ("round", "attempt", "waited_for")}))
 
     async def _note(self, active: ActiveRun, kind: str, facts: dict[str, Any]) -> None:
-        setting = active.run.setting
-        await asyncio.to_thread(self._store.logs.note_of_round, setting.run, setting.roster.epoch, kind, facts)
+        context = active.run.context
+        await asyncio.to_thread(self._store.logs.note_of_round, context.run, context.roster.epoch, kind, facts)
 
     async def _accuse(self, active: ActiveRun, effect: e.Accuse) -> None:
         named = (await asyncio.to_thread(self._store.keep_proof, effect.proof)).hex() if effect.proof else None

@@ -212,7 +212,7 @@ class Node:
         run, now = active.run, self.clocks.now()
         if self.stopping or self.catch_up.fetching(now) or epoch_ends(run, self.logs.epochs.announced):
             return
-        if begins_next(run, self.logs.count(run.setting.run), active.rounds) and not self.catch_up.unmet:
+        if begins_next(run, self.logs.count(run.context.run), active.rounds) and not self.catch_up.unmet:
             active.began, active.bytes_before = now, self.inbox.bytes_sent
             await self.effects.carry_out(active, run.begin(now))
         place = (run.number, run.tip)
@@ -238,9 +238,9 @@ class Node:
             clock_ms=int(self.clocks.wall() * 1000),
             epsilon=offer.epsilon,
             site_head=self.logs.site.root(),
-            change=self.changes.to_announce(active.run.setting.run, number),
+            change=self.changes.to_announce(active.run.context.run, number),
         )
-        self.inbox.put(LocalEvent(active.run.setting.run, e.UpdateReady(self.clocks.now(), number, proposal)))
+        self.inbox.put(LocalEvent(active.run.context.run, e.UpdateReady(self.clocks.now(), number, proposal)))
 
     async def _drive(self, active: ActiveRun) -> None:
         """Hand in one event, and carry out what it leads to."""
@@ -266,7 +266,7 @@ class Node:
                 run = known.run
                 self.catch_up.ask_on_letter(event.letter, run)
                 await self._feed(known, event)
-                more = self.inbox.more(run.setting.run, BATCH)
+                more = self.inbox.more(run.context.run, BATCH)
                 if more:
                     await self.effects.feed(known, *more)
         elif isinstance(event, (e.LinkUp, e.LinkDown)):
@@ -308,7 +308,7 @@ class Node:
             missing = dict.fromkeys(lacking, "its word that the round stands there")
             if not missing and self._post.is_empty:
                 gone = tuple((item, None) for item in (FINAL_ITEM, *SUMS_ITEMS))
-                await asyncio.to_thread(self._store.replace, active.run.setting.run, gone)
+                await asyncio.to_thread(self._store.replace, active.run.context.run, gone)
                 return
             event = await self.inbox.next(partial(Waiting, "final", done.number, missing))
             await self._take(active, event)

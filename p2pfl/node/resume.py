@@ -54,7 +54,7 @@ class RunMaker:
     def make(self, run_id: bytes, up: Iterable[str]) -> Run:
         """The run behind its last final round; the links to `up` stand."""
         site, logs = self._site, self._store.logs
-        setting = Context(
+        context = Context(
             run=run_id,
             roster=site.roster,
             me=site.name,
@@ -69,9 +69,9 @@ class RunMaker:
             check_support=check_support,
         )
         now = site.clocks.now()
-        run = Run(setting, logs.final_round(run_id), logs.base(run_id), now)
-        run.others.parted = self._parted
+        run = Run(context, logs.final_round(run_id), logs.base(run_id), now)
+        run.peers.parted = self._parted
         run.recall(self._store.proofs())
         for peer in up:
-            run.others.link_up(peer, now)
+            run.peers.link_up(peer, now)
         return run

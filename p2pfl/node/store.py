@@ -42,7 +42,7 @@ class Store:
         models = active.source_of(done.number).models
         if models is not None:
             models.write_next(done.number)
-        self.replace(active.run.setting.run, ((FINAL_ITEM, done.keepsake()),))
+        self.replace(active.run.context.run, ((FINAL_ITEM, done.keepsake()),))
         self.logs.finish(effect.record, effect.cosignatures)
         if models is not None:
             models.make_current(done.number)

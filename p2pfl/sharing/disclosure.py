@@ -33,7 +33,7 @@ def may_be_opened(state: State) -> dict[str, bytes]:
     if state.certificate is None:
         raise DisclosureRefused(evidence=f"no certificate for round {state.round}, attempt {state.attempt}")
     try:
-        verdict = check_certificate(narrow(state.certificate, Certificate), state.setting.roster)
+        verdict = check_certificate(narrow(state.certificate, Certificate), state.context.roster)
     except Malformed as error:
         raise DisclosureRefused(evidence=f"the certificate decides nothing: {error}") from None
     if not verdict.survivors or verdict.members is None:
@@ -41,12 +41,12 @@ def may_be_opened(state: State) -> dict[str, bytes]:
     if (verdict.round, verdict.attempt) != (state.round, state.attempt):
         raise DisclosureRefused(evidence=f"the certificate is of round {verdict.round}, attempt {verdict.attempt}")
     envelope = state.certificate.envelope
-    if (envelope.run, envelope.epoch) != (state.setting.run, state.setting.roster.epoch):
+    if (envelope.run, envelope.epoch) != (state.context.run, state.context.roster.epoch):
         raise DisclosureRefused(evidence="the certificate is of another run")
     if state.attempt_digest != verdict.attempt_digest:
         raise DisclosureRefused(evidence="the certificate is for another set than the one that this site holds")
     try:
-        found = compose(verdict.members, state.setting.roster)
+        found = compose(verdict.members, state.context.roster)
     except Malformed as error:
         raise DisclosureRefused(evidence=f"the certified set does not hold together: {error}") from None
     held = {name: state.proposals.bundles[name] for name in found.bundles if name in state.proposals.bundles}
@@ -56,8 +56,8 @@ def may_be_opened(state: State) -> dict[str, bytes]:
 def lost_bundle(state: State) -> RolledBack | None:
     """The certified set rests on a bundle of this site that its home does not know: the home is older than that."""
     held = state.unmasking.deal.bundle.digest if state.unmasking.deal is not None else b""
-    dealt = state.proposals.bundles.get(state.setting.me)
-    if state.setting.me not in state.survivors or (dealt is not None and dealt.digest == held):
+    dealt = state.proposals.bundles.get(state.context.me)
+    if state.context.me not in state.survivors or (dealt is not None and dealt.digest == held):
         return None
     evidence = f"a certificate of round {state.round}, attempt {state.attempt} rests on a bundle that this site signed"
     return RolledBack(peer=state.coordinator, evidence=f"{evidence}; this home does not know it")
@@ -66,11 +66,11 @@ def lost_bundle(state: State) -> RolledBack | None:
 def seed_to_reveal(state: State) -> Secret | None:
     """This peer's b_i; None when it is not in U. Raises DisclosureRefused (P2P-ROUND-021)."""
     allowed = may_be_opened(state)
-    if state.setting.me not in state.survivors:
+    if state.context.me not in state.survivors:
         return None
-    if state.unmasking.deal is None or state.setting.me not in allowed:
+    if state.unmasking.deal is None or state.context.me not in allowed:
         raise DisclosureRefused(evidence="this site holds no secret of the bundle in the certified set")
-    if state.unmasking.deal.bundle.digest != state.proposals.bundles[state.setting.me].digest:
+    if state.unmasking.deal.bundle.digest != state.proposals.bundles[state.context.me].digest:
         raise DisclosureRefused(evidence="the certified set names another bundle than the one this site dealt")
     return state.unmasking.deal.self_mask
 

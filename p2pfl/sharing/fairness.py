@@ -21,10 +21,10 @@ ONE_IN: Final = 10  # at most one in this many may go without the peer
 
 def is_missed(state: State) -> bool:
     """True when the set that is known now is without this peer, which was present all the time."""
-    others = state.others
-    if not others.parted.isdisjoint(state.survivors):
+    peers = state.peers
+    if not peers.parted.isdisjoint(state.survivors):
         return False
-    there = others.connected and others.apart <= state.since and state.setting.me in state.proposals.proposes
+    there = peers.connected and peers.apart <= state.since and state.context.me in state.proposals.proposes
     return there and state.members is not None and not state.inside
 
 

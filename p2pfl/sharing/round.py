@@ -77,22 +77,22 @@ class Round:
 
     def __init__(
         self,
-        setting: Context,
-        others: PeerView,
+        context: Context,
+        peers: PeerView,
         number: int,
         base: tuple[int, bytes] = NO_BASE,
         chain: tuple[int, ...] = (),
         grounds: tuple[bytes, ...] = (),
     ) -> None:
-        self.state = State(setting, others, number, base=base, chain=chain, leaving=Leaving(grounds=grounds))
+        self.state = State(context, peers, number, base=base, chain=chain, leaving=Leaving(grounds=grounds))
         self.phase = Phase.SHARE
         self._early: dict[tuple[str, int, int, int], Letter[Message]] = {}  # (sender, attempt, kind, chunk)
 
     @classmethod
     def restored(
         cls,
-        setting: Context,
-        others: PeerView,
+        context: Context,
+        peers: PeerView,
         snapshot: bytes,
         sums: bytes | None,
         *,
@@ -105,31 +105,31 @@ class Round:
         one it casts the ballot that it lacks, if it had not vouched for the sums; before a U it deals anew. Raises
         Malformed.
         """
-        state = restore(setting, others, snapshot)
+        state = restore(context, peers, snapshot)
         state.now, state.leaving.slot, state.leaving.left = now, slot, slot is not None
-        found = cls(setting, others, state.round)
+        found = cls(context, peers, state.round)
         found.state = state
         if state.members is not None and sums is not None:
             state.sum.masked = read_vectors(sums, state.attempt_digest)
             state.sum.stored = bool(state.sum.masked)
         effects: list[Effect] = []
         if state.leaving.leave is not None:
-            state.leaving.leaves[setting.me] = state.leaving.leave
+            state.leaving.leaves[context.me] = state.leaving.leave
             state.outbox.append(Send(None, state.leaving.leave))
             effects.append(Send(None, state.leaving.leave))
         if state.voting.ready is not None or state.voting.ballot is not None:
-            others.vows.vouched[state.round] = state.chain
+            peers.vows.vouched[state.round] = state.chain
         if state.certificate is not None:
             found.phase = Phase.UNMASK
             # A record on disk was signed before: it is said again, and counts.
             effects += found.handle(CertificateStored(state.now, state.round, state.attempt))
             if state.confirming.signed:
-                others.vows.confirmed.add(state.round)
+                peers.vows.confirmed.add(state.round)
                 effects += confirm.sign(state)
             return found, effects
         if state.members is None and state.voting.ballot is None and slot is None:
             state.unmasking.deal, state.restored = None, False
-            state.proposals.bundles.pop(setting.me, None)
+            state.proposals.bundles.pop(context.me, None)
             return found, effects + found.handle(Begin(state.now))
         if slot is not None and state.unmasking.deal is None:
             state.follows = True
@@ -159,11 +159,11 @@ class Round:
         )
 
     @classmethod
-    def finished(cls, setting: Context, others: PeerView, keepsake: bytes, items: Mapping[str, bytes | None]) -> Round:
+    def finished(cls, context: Context, peers: PeerView, keepsake: bytes, items: Mapping[str, bytes | None]) -> Round:
         """The final round of a `keepsake`, in a new process, which only serves it. Raises Malformed."""
         head, total = split_tail(keepsake, most=MOST_KEEPSAKE_HEAD, items=256)
         number, attempt, base, certificate, record, confirms, seeds = head
-        found = cls(setting, others, number, base=tuple(base))
+        found = cls(context, peers, number, base=tuple(base))
         state = found.state
         state.attempt, state.confirming.record, state.confirming.signed = attempt, record, True
         state.view = bytes.fromhex(read_facts(record)["view"])
@@ -281,7 +281,7 @@ class Round:
         effects: list[Effect] = []
         for wire in handed.message.letters:
             try:
-                letter = open_letter(wire, self.state.setting.roster, Message)
+                letter = open_letter(wire, self.state.context.roster, Message)
             except Malformed as error:
                 raise MalformedMessage(peer=handed.sender, evidence=f"handed on: {error}") from None
             one = letter.message
@@ -339,21 +339,21 @@ class Round:
     def _accuse(self, error: RemoteProtocolError) -> list[Effect]:
         """Note the sender, send letters that prove the breach to all, and stop the run when too few peers are left."""
         state, peer = self.state, error.fields["peer"]
-        if peer == state.setting.me:
+        if peer == state.context.me:
             return [Stop(error)]
         if isinstance(error, SetsDiffer):
             return self._show_set()
-        new = state.others.note_breach(error, state.round)
+        new = state.peers.note_breach(error, state.round)
         proof = tuple(letter.wire for letter in error.proof)
-        proven = peer not in state.others.proven and bool(proof) and self._convicts(proof) == peer
+        proven = peer not in state.peers.proven and bool(proof) and self._convicts(proof) == peer
         effects: list[Effect] = []
         if new or proven:
             effects.append(Accuse(peer, state.round, state.attempt, error, proof if proven else ()))
         if proven:
             told = state.seal(Evidence(proof)) if evidence.fits(proof) else None
-            state.others.proven[peer] = told
+            state.peers.proven[peer] = told
             effects += [Send(None, told)] if told is not None else []
-        if (last := state.others.too_many) is not None:
+        if (last := state.peers.too_many) is not None:
             effects.append(Stop(last))
         return effects
 
@@ -366,7 +366,7 @@ class Round:
         return [Send(None, state.seal(Handed((held.wire,))))]
 
     def _convicts(self, proof: tuple[bytes, ...]) -> str:
-        return evidence.convicted(proof, self.state.setting.roster, self.state.setting.run)
+        return evidence.convicted(proof, self.state.context.roster, self.state.context.run)
 
     def _hold_early(self, letter: Letter[Message]) -> list[Effect]:
         message = letter.message

@@ -59,10 +59,10 @@ EARLY_ROUNDS: Final = 3
 class Run:
     """The rounds of one run at one peer: `previous` serves peers that missed it, `current` is under way."""
 
-    def __init__(self, setting: Context, final_round: int, base: tuple[int, bytes] = NO_BASE, now: float = 0.0) -> None:
-        self.setting = setting
-        self.others = PeerView(setting.roster, setting.me, now)
-        self.others.vows.settled(final_round)
+    def __init__(self, context: Context, final_round: int, base: tuple[int, bytes] = NO_BASE, now: float = 0.0) -> None:
+        self.context = context
+        self.peers = PeerView(context.roster, context.me, now)
+        self.peers.vows.settled(final_round)
         self.final_round = final_round
         self.base = base  # the last final round, and the digest of its record
         self.previous: Round | None = None
@@ -93,24 +93,24 @@ class Run:
         A proof of another run or epoch says nothing here, nor does one against this peer.
         """
         for proof in proofs:
-            liar = evidence.convicted(proof, self.setting.roster, self.setting.run)
-            if liar and liar != self.setting.me and liar not in self.others.proven:
+            liar = evidence.convicted(proof, self.context.roster, self.context.run)
+            if liar and liar != self.context.me and liar not in self.peers.proven:
                 self._hold_proof(liar, proof, read_letter(proof[0]).envelope, "its letters lay on this site's disk")
 
     def _hold_proof(self, liar: str, proof: Sequence[bytes], at: Envelope, where: str) -> ProvenLiar:
         """`proof` convicts `liar`: hold it, and have it to show to others, where it fits into a letter."""
-        envelope = replace(at, sender=self.setting.me, incarnation=self.setting.incarnation)
-        told = seal(Evidence(tuple(proof)), envelope, self.setting.identity) if evidence.fits(proof) else None
+        envelope = replace(at, sender=self.context.me, incarnation=self.context.incarnation)
+        told = seal(Evidence(tuple(proof)), envelope, self.context.identity) if evidence.fits(proof) else None
         kinds = ", ".join(type(read_letter(wire).message).__name__ for wire in proof)
-        self.others.proven[liar] = told
-        self.others.breaches[liar] = error = ProvenLiar(peer=liar, evidence=f"{kinds}; {where}")
+        self.peers.proven[liar] = told
+        self.peers.breaches[liar] = error = ProvenLiar(peer=liar, evidence=f"{kinds}; {where}")
         return error
 
     def resume(self, items: Mapping[str, bytes | None]) -> list[Effect]:
         """Take up what a process before this one left on the disk. Raises Malformed."""
         keepsake = items.get(FINAL_ITEM)
         if keepsake and self.previous is None:
-            kept = Round.finished(self.setting, self.others, keepsake, items)
+            kept = Round.finished(self.context, self.peers, keepsake, items)
             # A keepsake of a round that the ledger does not hold was written just before a death.
             self.previous = kept if kept.number == self.final_round and kept.state.sum.total else None
         effects: list[Effect] = []
@@ -121,7 +121,7 @@ class Run:
             if not snapped or number <= self.final_round or number in self.rounds:
                 continue  # its round is in the ledger already
             found, owed = Round.restored(
-                self.setting, self.others, snapped, items.get(sums or sums_item(number)), now=self.now, slot=slot
+                self.context, self.peers, snapped, items.get(sums or sums_item(number)), now=self.now, slot=slot
             )
             self.rounds[found.number] = found
             if slot is None:
@@ -140,7 +140,7 @@ class Run:
         aside = self._set_aside(self.number) if self.current is not None else []
         self.number = max([self.final_round, *self.rounds, *self.held]) + 1
         chain = tuple(self.held)
-        fresh = Round(self.setting, self.others, self.number, self.tip, chain, self._grounds)
+        fresh = Round(self.context, self.peers, self.number, self.tip, chain, self._grounds)
         self.rounds[self.number] = fresh
         fresh.state.since, self._began = self._began, now
         effects = [*aside, *self._pass_on(fresh, fresh.handle(Begin(now)))]
@@ -175,11 +175,11 @@ class Run:
             return self._pass_on(one, one.handle(event)) if one is not None else []
         effects: list[Effect] = []
         if isinstance(event, LinkUp):
-            self.others.link_up(event.peer, event.now)
-            letters = (*self.others.proven.values(), *self._leave_grounds())
+            self.peers.link_up(event.peer, event.now)
+            letters = (*self.peers.proven.values(), *self._leave_grounds())
             effects += [Send(event.peer, letter) for letter in letters if letter is not None]
         elif isinstance(event, LinkDown):
-            self.others.link_down(event.peer, event.now)
+            self.peers.link_down(event.peer, event.now)
         if self.previous is not None:
             effects += self.previous.handle(event)
         for one in list(self.rounds.values()):
@@ -208,41 +208,41 @@ class Run:
         if not self._grounds:
             return []
         of = read_letter(self._grounds[0]).envelope
-        envelope = replace(of, attempt=0, sender=self.setting.me, incarnation=self.setting.incarnation)
-        return [seal(Handed(self._grounds), envelope, self.setting.identity)]
+        envelope = replace(of, attempt=0, sender=self.context.me, incarnation=self.context.incarnation)
+        return [seal(Handed(self._grounds), envelope, self.context.identity)]
 
     def _accept_evidence(self, letter: Letter[Evidence]) -> list[Effect]:
         """A proof against a liar, which is left out from now on."""
         try:
-            liar = evidence.convict(letter.message.proof, self.setting.roster, self.setting.run)
+            liar = evidence.convict(letter.message.proof, self.context.roster, self.context.run)
         except Malformed as malformed:
             wrong = EvidenceRejected(peer=letter.sender, evidence=str(malformed))
             return self.breach(wrong)  # of the round here: the letter's own is its sender's to choose
-        if liar == self.setting.me:
+        if liar == self.context.me:
             shown = "two statements, or a false one, under this site's own signature"
             return [Stop(RolledBack(peer=letter.sender, evidence=shown))]
-        if liar in self.others.proven:
+        if liar in self.peers.proven:
             return []
         at, proof = letter.envelope, letter.message.proof
         error = self._hold_proof(liar, proof, at, f"shown by {letter.sender}")
         effects: list[Effect] = [Accuse(liar, at.round, at.attempt, error, proof)]
         for each in list(self.rounds.values()):
             effects += self._pass_on(each, each.advance(self.now))
-        if (last := self.others.too_many) is not None:
+        if (last := self.peers.too_many) is not None:
             effects.append(Stop(last))
         return effects
 
     def _free_from_vows(self, letter: Letter[Certificate]) -> None:
         """A SURVIVORS certificate of a round past one that this peer confirmed, and not resting on it, frees it."""
-        vows = self.others.vows
+        vows = self.peers.vows
         ahead = letter.envelope.round
         if not any(one < ahead for one in vows.confirmed):
             return
         try:
-            verdict = certificate.check_certificate(letter, self.setting.roster)
+            verdict = certificate.check_certificate(letter, self.context.roster)
             if not verdict.survivors or verdict.members is None:
                 return
-            first: Propose = next(iter(certificate.proposals(verdict.members, self.setting.roster).values()))
+            first: Propose = next(iter(certificate.proposals(verdict.members, self.context.roster).values()))
         except Malformed:
             return  # the round that it is of refuses it by name
         rests_on = self._chain_of((first.rests_on, first.base))
@@ -261,9 +261,9 @@ class Run:
     def breach(self, error: RemoteProtocolError) -> list[Effect]:
         """What came over a link was no letter of its peer: it is dropped, and the peer accused."""
         told = (
-            [Accuse(error.fields["peer"], self.number, 0, error)] if self.others.note_breach(error, self.number) else []
+            [Accuse(error.fields["peer"], self.number, 0, error)] if self.peers.note_breach(error, self.number) else []
         )
-        last = self.others.too_many
+        last = self.peers.too_many
         return [*told, *([Stop(last)] if last is not None else [])]
 
     def _hold_early(self, letter: Letter[Message]) -> None:
@@ -297,7 +297,7 @@ class Run:
         if effect.base == self.tip[0] and one.number > self.tip[0]:
             return [effect]
         self._waiting[one.number] = effect
-        if self.held and effect.base < self.held[-1] < one.number and not self.others.vows.confirmed & set(self.held):
+        if self.held and effect.base < self.held[-1] < one.number and not self.peers.vows.confirmed & set(self.held):
             # The branch that goes on does not rest on what this peer holds, and nothing binds it to that any more.
             return self._retract(effect.base)
         return []
@@ -363,7 +363,7 @@ class Run:
         self.final_round, self.base = number, (number, base_digest(done.state.confirming.record))
         self.held = [one for one in self.held if one > number]
         self._waiting = {one: effect for one, effect in self._waiting.items() if one > number}
-        self.others.vows.settled(number)
+        self.peers.vows.settled(number)
         # What is older can never be final any more: a later round that does not rest on it is.
         over = [self.rounds.pop(old) for old in [one for one in self.rounds if one < number]]
         if self.number <= number:
@@ -378,7 +378,7 @@ class Run:
         self.previous = None
         self.final_round, self.base = final_round, (final_round, base_digest(record))
         self._waiting = {one: effect for one, effect in self._waiting.items() if one > final_round}
-        self.others.vows.settled(final_round)
+        self.peers.vows.settled(final_round)
         if self.number <= final_round:
             self.number = 0
         self._early = [letter for letter in self._early if letter.envelope.round > final_round]

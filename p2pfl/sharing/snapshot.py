@@ -64,11 +64,11 @@ def place_of(data: codec.Buffer) -> tuple[int, int]:
     return _unpacked(data)[:2]
 
 
-def restore(setting: Context, others: PeerView, data: bytes) -> State:
+def restore(context: Context, peers: PeerView, data: bytes) -> State:
     """The state that `snapshot` wrote, in a new process. Raises Malformed when the bytes are not a snapshot."""
     number, attempt, rest = _unpacked(data)
     based, base, chain, secrets, wires, view, record, bundles, backups, grounds = rest
-    state = State(setting, others, number, attempt, (based, base), tuple(chain), restored=True)
+    state = State(context, peers, number, attempt, (based, base), tuple(chain), restored=True)
     members, ready, ballot, certificate, leave, last_abandon = wires
     state.members, state.voting.ready = _letter(members, Members), _letter(ready, Ready)
     state.voting.ballot, state.certificate = _letter(ballot, Ballot), _letter(certificate, Certificate)

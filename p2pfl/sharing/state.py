@@ -90,8 +90,8 @@ class Context:
 class State:
     """One attempt of a round, as this peer knows it. What comes with a phase lies in the parts (`parts.py`)."""
 
-    setting: Context
-    others: PeerView
+    context: Context
+    peers: PeerView
     round: int
     attempt: int = 0
     base: tuple[int, bytes] = NO_BASE  # the round that this one rests on, and the digest of its record
@@ -124,11 +124,11 @@ class State:
 
     @property
     def n(self) -> int:
-        return len(self.setting.roster.members)
+        return len(self.context.roster.members)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return self.setting.roster.names
+        return self.context.roster.names
 
     @property
     def survivors(self) -> tuple[str, ...]:
@@ -143,7 +143,7 @@ class State:
     @property
     def inside(self) -> bool:
         """This peer is in U."""
-        return self.setting.me in self.survivors
+        return self.context.me in self.survivors
 
     @property
     def attempt_digest(self) -> bytes:
@@ -160,7 +160,7 @@ class State:
 
     @property
     def envelope(self) -> Envelope:
-        s = self.setting
+        s = self.context
         return Envelope(s.run, s.roster.epoch, self.round, self.attempt, s.me, s.incarnation)
 
     @property
@@ -171,7 +171,7 @@ class State:
         return self.gathering
 
     def seal(self, message: M) -> Letter[M]:
-        return seal(message, self.envelope, self.setting.identity)
+        return seal(message, self.envelope, self.context.identity)
 
     def timer(self, what: str, seconds: float) -> SetTimer:
         """Make `past(what)` true `seconds` from now."""
@@ -217,8 +217,8 @@ class State:
         """
         base, chain = self.moved or (self.base, self.chain)
         self.successor = State(
-            self.setting,
-            self.others,
+            self.context,
+            self.peers,
             self.round,
             attempt,
             base,
@@ -234,7 +234,7 @@ class State:
 
     def rebase(self, base: tuple[int, bytes], chain: Chain) -> None:
         """The model that this peer would sum on is another one now: from the next proposal on."""
-        if self.setting.me in self.proposals.proposes:
+        if self.context.me in self.proposals.proposes:
             self.moved = (base, chain)
         else:
             self.base, self.chain, self.proposal = base, chain, None

@@ -129,7 +129,7 @@ class SimulatedPeer:
         """The number of the last final round."""
         return self.disk.last[0]
 
-    def setting(self) -> Context:
+    def context(self) -> Context:
         federation_digest = digest("federation")
         return Context(
             run=self.run_id,
@@ -157,7 +157,7 @@ class SimulatedPeer:
     def boot(self) -> None:
         """A new process on the same disk; its links may come up now."""
         self.alive, self.incarnation, self.error = True, self.world.draw(16), None
-        self.run = Run(self.setting(), self.final_round, self.disk.last, self.world.now)
+        self.run = Run(self.context(), self.final_round, self.disk.last, self.world.now)
         self.run.recall(self.disk.proofs)
         self.catch_up = CatchUpRules(self.disk, self.roster, b"")
         self.models = {}

@@ -23,9 +23,9 @@ def sitting(me: str, attempt: int = 0, on: Paper = paper) -> State:
     """It holds every bundle, acknowledgement and proposal; all links stand; the times of the phase are to come."""
     incarnation = on.by(me, m.Leave(())).envelope.incarnation
     identity, no_support = on.identities[me], lambda configuration, support, peers, peer: None
-    setting = Context(RUN, on.roster, me, identity, incarnation, RUN, bytes, dict, lambda facts: 1 << 30, no_support)
-    state = State(setting, PeerView(on.roster, me), 1, attempt)
-    state.others.down.clear()
+    context = Context(RUN, on.roster, me, identity, incarnation, RUN, bytes, dict, lambda facts: 1 << 30, no_support)
+    state = State(context, PeerView(on.roster, me), 1, attempt)
+    state.peers.down.clear()
     for name in on.names:
         state.proposals.bundles[name] = on.deal(name, attempt=attempt).bundle
         state.proposals.acks[name] = on.ack(name, attempt=attempt)
@@ -39,7 +39,7 @@ def sitting(me: str, attempt: int = 0, on: Paper = paper) -> State:
 
 def seat(state: State) -> Round:
     """The round that stands in this state, in PROPOSE."""
-    found = Round(state.setting, state.others, 1)
+    found = Round(state.context, state.peers, 1)
     found.state, found.phase = state, Phase.PROPOSE
     return found
 

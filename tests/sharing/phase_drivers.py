@@ -37,12 +37,12 @@ def parts(state: State) -> tuple[Letter, m.Certificate, list[m.Ballot]]:
     assert state.certificate is not None
     message = state.certificate.message
     assert isinstance(message, m.Certificate)
-    ballots = [open_letter(wire, state.setting.roster, m.Ballot).message for wire in message.ballots]
+    ballots = [open_letter(wire, state.context.roster, m.Ballot).message for wire in message.ballots]
     return state.members, message, ballots  # type: ignore[return-value]
 
 
 def voters(state: State) -> list[str]:
-    return list(state.names[: state.setting.roster.quorums.q])
+    return list(state.names[: state.context.roster.quorums.q])
 
 
 def certified(state: State, members: Letter, view: bytes = digest("view"), **place: Any) -> Letter:
@@ -68,7 +68,7 @@ def without_a_deal(state: State) -> None:
 
 
 def with_an_abandon_certificate(state: State) -> None:
-    names = state.names[: state.setting.roster.quorums.a]
+    names = state.names[: state.context.roster.quorums.a]
     ballots = tuple(by(name, m.Ballot(0, state.attempt_digest, b"", (), ())).wire for name in names)
     state.certificate = by(ME, m.Certificate(ballots, b""))
 
@@ -85,7 +85,7 @@ def with_one_ballot_many_times(state: State) -> None:
 
 def with_a_strangers_ballot(state: State) -> None:
     _, message, _ = parts(state)
-    last = open_letter(message.ballots[-1], state.setting.roster, m.Ballot)
+    last = open_letter(message.ballots[-1], state.context.roster, m.Ballot)
     forged = seal(last.message, last.envelope, STRANGER).wire
     state.certificate = by(ME, replace(message, ballots=(*message.ballots[:-1], forged)))
 
@@ -105,7 +105,7 @@ def with_something_that_is_no_certificate(state: State) -> None:
 def with_q_ballots_and_no_certificate(state: State) -> None:
     """Held ballots are not the certificate: it must be durable first."""
     state.certificate = None
-    assert len(state.voting.ballots) >= state.setting.roster.quorums.q
+    assert len(state.voting.ballots) >= state.context.roster.quorums.q
 
 
 def of_the_next_attempt(state: State) -> None:

@@ -75,7 +75,7 @@ def picture(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return (str(value.dtype), value.shape, value.tobytes())
     if isinstance(value, Context):
-        return "setting"
+        return "context"
     if isinstance(value, PeerView):
         # What is noted of the others' faults stands apart: a refused letter is as if it had not come, but for that.
         noted = ("breaches", "proven", "told")

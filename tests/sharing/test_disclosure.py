@@ -144,9 +144,9 @@ def test_the_certificate_destroys_every_secret_outside_of_the_set() -> None:
         def store(effect: e.Persist) -> None:
             do(effect)
             if effect.then is e.CertificateStored:
-                setting = peer.setting()
+                context = peer.context()
                 others = PeerView(federation.roster, peer.name)
-                written[peer.name] = restore(setting, others, peer.disk.items[ATTEMPT_ITEM])
+                written[peer.name] = restore(context, others, peer.disk.items[ATTEMPT_ITEM])
 
         return store
 

@@ -44,14 +44,14 @@ def restarted(state: State) -> None:
 
 def was_cut_off(state: State) -> None:
     for name in REST:
-        state.others.link_down(name, 2.0)
+        state.peers.link_down(name, 2.0)
     for name in REST:
-        state.others.link_up(name, 3.0)
+        state.peers.link_up(name, 3.0)
 
 
 def is_cut_off(state: State) -> None:
     for name in REST[:2]:
-        state.others.link_down(name, 2.0)
+        state.peers.link_down(name, 2.0)
 
 
 def still_trains(state: State) -> None:
@@ -67,7 +67,7 @@ def knows_no_set(state: State) -> None:
 
 
 def parted_with_one_in_it(state: State) -> None:
-    state.others.parted = {REST[0]}
+    state.peers.parted = {REST[0]}
 
 
 @pytest.mark.claim("LIAR-7")
@@ -93,13 +93,13 @@ def test_a_round_counts_only_against_others_that_knew_better(why: Callable[[Stat
 
 def test_a_set_without_the_site_that_it_parted_with_counts_as_ever() -> None:
     state = there()
-    state.others.parted = {"site-9"}
+    state.peers.parted = {"site-9"}
     assert is_missed(state)
 
 
 def test_one_lost_link_of_three_is_no_excuse() -> None:
     state = there()
-    state.others.link_down("site-0", 2.0)
+    state.peers.link_down("site-0", 2.0)
     assert is_missed(state)
 
 

@@ -75,7 +75,7 @@ def who_dealt_each_another_bundle(state: State) -> None:
 
 
 def who_is_proven_to_lie(state: State) -> None:
-    state.others.proven[VICTIM] = paper.by("site-0", m.Evidence(()))
+    state.peers.proven[VICTIM] = paper.by("site-0", m.Evidence(()))
 
 
 def who_gave_the_coordinator_another_bundle(state: State) -> None:
@@ -206,7 +206,7 @@ def test_a_present_peer_is_waited_for_longer_than_an_absent_one() -> None:
         (1.0, 1.1 - patience, False),
     ):
         state.now = now
-        state.others.down = {} if down_since is None else {VICTIM: down_since}
+        state.peers.down = {} if down_since is None else {VICTIM: down_since}
         assert members.can_choose(state) is may, (now, down_since)
 
 
@@ -268,7 +268,7 @@ def test_a_dealer_that_gives_the_coordinator_a_bundle_of_its_own_makes_no_liar_o
     federation = run({liar: lie}, peers=4, rounds=2)
     promises.check(federation, beside=[liar])
     for peer in federation.peers.values():
-        assert set(peer.run.others.proven if peer.run else ()) <= {liar}
+        assert set(peer.run.peers.proven if peer.run else ()) <= {liar}
     assert all(peer.final_round == 2 for name, peer in federation.peers.items() if name != liar)
 
 
@@ -292,7 +292,7 @@ def test_a_coordinator_that_tells_two_sets_costs_no_round(told: list[str]) -> No
     honest = [peer for name, peer in federation.peers.items() if name != COORDINATOR]
     assert all(peer.final_round == 2 and peer.error is None for peer in honest)
     if told != ["site-3"]:  # who alone is told that it is out of the set, looks away, and is missed
-        assert all(COORDINATOR in peer.run.others.proven for peer in honest if peer.run is not None)
+        assert all(COORDINATOR in peer.run.peers.proven for peer in honest if peer.run is not None)
 
 
 class DiesWithItsSet(SimulatedFederation):

@@ -54,11 +54,11 @@ def test_a_victim_that_is_there_and_was_passed_on_at_half_time_is_not_left_out()
         assert ballot is not None
         assert ballot.message == m.Ballot(0, b"", b"", (), (COORDINATOR,))
         assert [type(one) for one in effects] == [e.Send, e.Persist]
-        assert not found.state.others.breaches, "a set that holds together is no breach"
+        assert not found.state.peers.breaches, "a set that holds together is no breach"
 
 
 def down(state: State) -> None:
-    state.others.down[VICTIM] = 0.0
+    state.peers.down[VICTIM] = 0.0
 
 
 def not_passed_on(state: State) -> None:
@@ -70,7 +70,7 @@ def nothing_passed_on(state: State) -> None:
 
 
 def left_out_itself(state: State) -> None:
-    state.setting = replace(state.setting, me=VICTIM)
+    state.context = replace(state.context, me=VICTIM)
 
 
 def whom_one_member_did_not_acknowledge(state: State) -> None:
@@ -117,13 +117,13 @@ def not_proposed(state: State) -> None:
 
 
 def proven(state: State) -> None:
-    state.others.proven[VICTIM] = None
+    state.peers.proven[VICTIM] = None
 
 
 def came_back(state: State) -> None:
     state.due["begun"] = 0.0
-    state.others.link_down(VICTIM, 0.5)
-    state.others.link_up(VICTIM, 0.6)
+    state.peers.link_down(VICTIM, 0.5)
+    state.peers.link_up(VICTIM, 0.6)
 
 
 def in_vain(state: State) -> None:
@@ -204,7 +204,7 @@ def test_grounds_that_are_no_letters_are_refused_under_the_coordinators_name(wir
 
 
 def a_liar_in_it(state: State) -> None:
-    state.others.proven["site-2"] = paper.by("site-2", m.Evidence(()))
+    state.peers.proven["site-2"] = paper.by("site-2", m.Evidence(()))
 
 
 def dealt_anew(state: State) -> None:
@@ -288,7 +288,7 @@ def test_a_set_that_is_not_complete_is_a_breach_that_its_letter_proves_to_all() 
     (accused,) = [one for one in effects if isinstance(one, e.Accuse)]
     assert (accused.peer, type(accused.error)) == (COORDINATOR, MembersRejected)
     assert [one.message.proof for one in evidence(effects)] == [(letter.wire,)]  # type: ignore[attr-defined]
-    assert COORDINATOR in found.state.others.proven
+    assert COORDINATOR in found.state.peers.proven
     assert found.state.members is None
 
 
@@ -359,4 +359,4 @@ def test_a_ballot_resting_on_a_site_outside_the_set_does_not_count() -> None:
     assert found.state.members == letter
     assert found.state.certificate is None, "four SURVIVORS of five"
     told(found, survivors("site-5", names[1:6]))
-    assert found.state.others.breaches.keys() <= {"site-5"}
+    assert found.state.peers.breaches.keys() <= {"site-5"}

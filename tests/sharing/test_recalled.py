@@ -54,7 +54,7 @@ def test_a_liar_whose_proof_is_on_the_disk_stays_left_out() -> None:
     here = seat()
     proof = here.two_readys(LIAR)
     run = here.run(proof)
-    assert set(run.others.proven) == {LIAR}
+    assert set(run.peers.proven) == {LIAR}
     sent = [one for one in run.handle(e.LinkUp(0.0, OTHER, bytes(16))) if isinstance(one, e.Send)]
     (told,) = [one.letter for one in sent if isinstance(one.letter.message, Evidence)]
     assert told.sender == ME
@@ -69,7 +69,7 @@ def test_what_is_no_proof_here_convicts_nobody_after_a_restart() -> None:
     of_another_epoch = here.two_readys(LIAR, epoch=2)
     half, against_itself = here.two_readys(OTHER)[:1], here.two_readys(ME)
     run = here.run(of_another_run, of_another_epoch, half, against_itself, ())
-    assert run.others.proven == {}
+    assert run.peers.proven == {}
 
 
 def test_a_proof_that_a_peer_shows_is_kept_for_the_next_process() -> None:
@@ -83,4 +83,4 @@ def test_a_proof_that_a_peer_shows_is_kept_for_the_next_process() -> None:
     here.federation.peers[ME].boot()
     run = here.federation.peers[ME].run
     assert run is not None
-    assert set(run.others.proven) == {LIAR}
+    assert set(run.peers.proven) == {LIAR}

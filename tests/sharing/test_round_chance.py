@@ -63,7 +63,7 @@ def test_when_a_liar_repents_it_comes_back_unless_it_is_proven(seed: int) -> Non
         promises.everything_is_final(federation)
     else:
         assert isinstance(ended, RolledBack), ended.render()
-        assert any("site-0" in peer.run.others.proven for peer in honest if peer.run is not None)
+        assert any("site-0" in peer.run.peers.proven for peer in honest if peer.run is not None)
 
 
 def settle(federation: SimulatedFederation, most: int = 40_000) -> P2PFLError | None:

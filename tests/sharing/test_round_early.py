@@ -92,7 +92,7 @@ def of_rounds(course: Run, sender: str, number: int, count: int) -> None:
 
 def test_of_rounds_to_come_a_peer_fills_its_own_room_and_no_other() -> None:
     federation, _ = stood(Phase.SHARE)
-    course = Run(federation.peers[ME].setting(), 0)
+    course = Run(federation.peers[ME].context(), 0)
     of_rounds(course, "site-0", 1, courses.EARLY_LETTERS + 10)
     of_rounds(course, "site-1", 2, 5)
     of_rounds(course, "site-1", courses.EARLY_ROUNDS, 5)
@@ -105,7 +105,7 @@ def test_of_rounds_to_come_a_peer_fills_its_own_room_and_no_other() -> None:
 
 def test_bytes_of_rounds_to_come_are_bounded_for_each_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courses, "EARLY_BYTES", 10_500)
-    course = Run(stood(Phase.SHARE)[0].peers[ME].setting(), 0)
+    course = Run(stood(Phase.SHARE)[0].peers[ME].context(), 0)
     of_rounds(course, "site-0", 1, 20)
     of_rounds(course, "site-1", 1, 3)
     senders = [one.sender for one in course._early]
@@ -114,7 +114,7 @@ def test_bytes_of_rounds_to_come_are_bounded_for_each_peer(monkeypatch: pytest.M
 
 def test_what_came_early_for_a_round_is_handed_in_when_it_begins() -> None:
     federation, _ = stood(Phase.SHARE)
-    course = Run(federation.peers[ME].setting(), 0)
+    course = Run(federation.peers[ME].context(), 0)
     of_rounds(course, "site-0", 1, 1)
     course.begin(0.0)
     assert course.current is not None

@@ -217,7 +217,7 @@ def test_after_a_false_answer_another_holder_is_asked_and_the_sum_comes(masked: 
 @KINDS
 def test_an_answer_that_nobody_asked_for_tells_nothing(masked: bool) -> None:
     federation, found, holder, parts = asking(masked)
-    other = next(name for name in found.state.setting.others if name != holder)
+    other = next(name for name in found.state.context.others if name != holder)
     before = picture(found)
     assert told(federation, found, other, shifted(parts[0])) == []
     assert picture(found) == before
@@ -236,7 +236,7 @@ def test_a_claimed_length_takes_no_memory(masked: bool) -> None:
 def test_a_sum_larger_than_configured_is_refused_before_it_is_held(masked: bool, what: str) -> None:
     """However much a liar announces and sends: another holder is asked, and what came of it is forgotten."""
     federation, found, holder, parts = asking(masked)
-    found.state.setting = replace(found.state.setting, sum_bytes=lambda configuration: 8 * LENGTH)
+    found.state.context = replace(found.state.context, sum_bytes=lambda configuration: 8 * LENGTH)
     if what == "more segments":
         parts = [replace(part, segments=2) for part in parts]
         for part in parts:
@@ -267,11 +267,11 @@ def test_a_sum_asked_for_again_and_again_is_given_once_in_a_while(masked: bool) 
 
 def test_a_new_process_may_ask_another_holder() -> None:
     _, found, *_ = asking(masked=False)
-    found.state.others.down.clear()
+    found.state.peers.down.clear()
     asked = set()
     for first in range(3):
         found.state.sum.asked = 0
-        found.state.setting = replace(found.state.setting, incarnation=bytes([0, 0, 0, first]) + bytes(12))
+        found.state.context = replace(found.state.context, incarnation=bytes([0, 0, 0, first]) + bytes(12))
         fetch.want(found.state)
         asked.add(found.state.sum.wanted)
     assert asked == {"site-0", "site-1", "site-3"}

@@ -143,7 +143,7 @@ class Receipts(SimulatedFederation):
     def sent(self, to: str | None, letter: Letter) -> None:
         if isinstance(letter.message, m.Ack) and to is None:
             peer = self.peers[letter.sender]
-            state = restore(peer.setting(), PeerView(self.roster, peer.name), peer.disk.items[ATTEMPT_ITEM])
+            state = restore(peer.context(), PeerView(self.roster, peer.name), peer.disk.items[ATTEMPT_ITEM])
             assert (state.round, state.attempt) == (letter.envelope.round, letter.envelope.attempt)
             for dealer, digest in letter.message.held:
                 assert state.proposals.bundles[dealer].digest == digest
@@ -177,7 +177,7 @@ def acknowledged(effects: list[e.Effect]) -> tuple[Letter, tuple[tuple[str, byte
 def receive_all(found: Round, federation: SimulatedFederation) -> list[e.Effect]:
     """Every other's share of this attempt comes in."""
     effects: list[e.Effect] = []
-    me = found.state.setting.me
+    me = found.state.context.me
     letters = [one for to, one in federation.log if isinstance(one.message, m.Share) and to == me]
     for letter in letters:
         effects += found.handle(e.Received(found.state.now, letter))
@@ -204,8 +204,8 @@ def sharing() -> tuple[SimulatedFederation, Round]:
     while sum(isinstance(one.message, m.Share) for _, one in federation.log) < 12:
         assert federation.clock.step()
     peer = federation.peers[me]
-    found = Round(peer.setting(), PeerView(federation.roster, me), 1)
-    found.state.others.down.clear()
+    found = Round(peer.context(), PeerView(federation.roster, me), 1)
+    found.state.peers.down.clear()
     (stored,) = found.handle(e.Begin(federation.now))
     found.handle(stored.stored(federation.now))
     return federation, found
@@ -234,7 +234,7 @@ def test_from_a_quorum_on_the_rest_is_waited_for_and_then_acknowledged_together(
 def test_who_is_away_is_not_waited_for() -> None:
     federation, found = sharing()
     letters = [one for to, one in federation.log if isinstance(one.message, m.Share) and to == "site-2"]
-    found.state.others.down[letters[2].sender] = 0.0
+    found.state.peers.down[letters[2].sender] = 0.0
     found.handle(e.Received(found.state.now, letters[0]))
     effects = found.handle(e.Received(found.state.now, letters[1]))
     assert [one.then for one in effects if isinstance(one, e.Persist)] == [e.Receipted]

@@ -156,7 +156,7 @@ def test_an_owner_whose_memory_failed_finds_out_itself() -> None:
 
     federation = judged({LIAR: fails})
     assert all(
-        LIAR in peer.run.others.proven
+        LIAR in peer.run.peers.proven
         for name, peer in federation.peers.items()
         if name != LIAR and peer.run is not None
     )
@@ -236,7 +236,7 @@ def test_who_is_carried_on_by_leaves_carries_the_others_on_too() -> None:
     federation, found = standing(Phase.BALLOT, peers=4)
     state, wires = found.state, []
     effects: list[e.Effect] = []
-    for name in state.setting.others:
+    for name in state.context.others:
         peer = federation.peers[name]
         place = m.Envelope(peer.run_id, 1, found.number, found.attempt, name, peer.incarnation)
         letter = m.seal(m.Leave(()), place, peer.identity)

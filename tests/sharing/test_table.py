@@ -224,7 +224,7 @@ def test_letters_of_another_round_run_or_epoch_are_refused_whatever_they_say(pha
     good = m.Envelope(peer.run_id, 1, found.number, found.attempt, SENDER, peer.incarnation)
     for other in (replace(good, round=found.number + 1), replace(good, run=H), replace(good, epoch=2)):
         for message in SAMPLES.values():
-            found.state.others.told.clear()  # the same breach again in one round is not told again
+            found.state.peers.told.clear()  # the same breach again in one round is not told again
             effects = found.handle(e.Received(found.state.now, m.seal(message, other, peer.identity)))
             assert [type(error) for error in accused(effects)] == [UnexpectedMessage]
     assert picture(found) == before
@@ -249,7 +249,7 @@ def test_what_is_handed_on_blames_its_author_for_nothing_that_the_hander_chose(p
         effects = found.handle(e.Received(found.state.now, letter(federation, found, handed)))
         accused(effects)  # the hander, or nobody
     assert picture(found) == before
-    assert "site-1" not in found.state.others.breaches
+    assert "site-1" not in found.state.peers.breaches
 
 
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
@@ -272,7 +272,7 @@ def test_the_same_letter_again_changes_nothing(phase: Phase) -> None:
     federation, found = standing(phase, peers=4)
     while federation.clock.step():
         pass
-    me, tried = found.state.setting.me, 0
+    me, tried = found.state.context.me, 0
     for to, one in list(federation.log):
         if to not in (None, me) or one.sender == me or one.envelope.round != found.number:
             continue

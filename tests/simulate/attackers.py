@@ -231,7 +231,7 @@ def action_off(patch: pytest.MonkeyPatch, phase: Phase, kind: type, action: Call
 def chooses_by_hand(patch: pytest.MonkeyPatch, liar: str) -> None:
     """No defence, but the liar's own program: it names no set until it is told to."""
     complete = members.complete
-    patch.setattr(members, "complete", lambda state: () if state.setting.me == liar else complete(state))
+    patch.setattr(members, "complete", lambda state: () if state.context.me == liar else complete(state))
 
 
 def without(*kinds: type[Message], to: Iterable[str] | None = None) -> Lie:

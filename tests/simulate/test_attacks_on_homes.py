@@ -36,13 +36,13 @@ class Cloned(Attacked):
 
     def __init__(self, *, bound: bool) -> None:
         super().__init__(liars=[LIAR])
-        victim, setting = self.peers[VICTIM], self.peers[VICTIM].setting
+        victim, context = self.peers[VICTIM], self.peers[VICTIM].context
 
         def started() -> Any:
             draw = self._bound() if bound else random.Random(7).randbytes
-            return replace(setting(), draw=draw)
+            return replace(context(), draw=draw)
 
-        victim.setting = started  # type: ignore[method-assign]
+        victim.context = started  # type: ignore[method-assign]
         self.processes = 0
 
     def _bound(self) -> Any:

@@ -241,7 +241,7 @@ def test_without_the_vows_across_rounds_it_would(monkeypatch: pytest.MonkeyPatch
 
     def sign(state: State) -> list[e.Effect]:
         effects = confirm.vow(state)
-        state.others.vows.confirmed.clear()
+        state.peers.vows.confirmed.clear()
         return effects
 
     row_off(monkeypatch, Phase.CONFIRM, confirm.may_sign, Guarded(confirm.may_sign, sign, Phase.CONFIRM))

@@ -15,12 +15,12 @@ LIAR = "site-2"
 
 def known_to_have_spent(monkeypatch: pytest.MonkeyPatch, epsilon: float) -> SimulatedFederation:
     """Four peers, whose ledgers say how much the liar has spent; a simulated peer claims 0.1 for each round."""
-    plain = SimulatedPeer.setting
+    plain = SimulatedPeer.context
 
-    def setting(peer: SimulatedPeer) -> Context:
+    def context(peer: SimulatedPeer) -> Context:
         return replace(plain(peer), spent=lambda: {LIAR: epsilon} if peer.name != LIAR else {})
 
-    monkeypatch.setattr(SimulatedPeer, "setting", setting)
+    monkeypatch.setattr(SimulatedPeer, "context", context)
     return SimulatedFederation(4, rounds=1, length=8)
 
 
@@ -47,8 +47,8 @@ def test_a_set_that_holds_such_a_proposal_is_not_taken_part_in(monkeypatch: pyte
     """Its coordinator may not know better, or be in league with it."""
     federation = known_to_have_spent(monkeypatch, 0.2)
     coordinator = federation.peers[federation.roster.names[1]]  # of round 1, attempt 0
-    plain = coordinator.setting
-    monkeypatch.setattr(coordinator, "setting", lambda: replace(plain(), spent=dict))
+    plain = coordinator.context
+    monkeypatch.setattr(coordinator, "context", lambda: replace(plain(), spent=dict))
     federation.begin()
     while federation.clock.step():
         for name, peer in federation.peers.items():

@@ -36,7 +36,7 @@ class Squeezed(SimulatedFederation):
 
         def chosen(state: State) -> tuple[str, ...]:
             names = complete(state)
-            return tuple(name for name in names if name != VICTIM) if state.setting.me == LIAR else names
+            return tuple(name for name in names if name != VICTIM) if state.context.me == LIAR else names
 
         def unless_somebody_is_left_out(*what: object) -> str:
             why = refusal(*what)  # type: ignore[arg-type]
@@ -45,7 +45,7 @@ class Squeezed(SimulatedFederation):
         patch.setattr(members, "complete", chosen)
         patch.setattr(members, "refusal", unless_somebody_is_left_out)
         patch.setattr(members, "left_out_early", lambda state, letter: [])
-        patch.setattr(members, "_is_awaited", lambda state, name, patience: state.setting.me != LIAR)
+        patch.setattr(members, "_is_awaited", lambda state, name, patience: state.context.me != LIAR)
 
     @property
     def victim(self) -> SimulatedPeer:
@@ -116,7 +116,7 @@ class Parted(SimulatedFederation):
     def start(self, peer: SimulatedPeer) -> None:
         super().start(peer)
         if peer.name == self.revoker and peer.run is not None and not self.counts:
-            peer.run.others.parted = {self.revoked}
+            peer.run.peers.parted = {self.revoked}
 
     @property
     def rounds_without(self) -> dict[str, int]:

@@ -104,7 +104,7 @@ def test_a_hub_that_lies_about_a_sum_is_convicted_and_the_others_go_on_without_i
     true = gather.field_of
 
     def field_of(state: State, index: int) -> Any:
-        sums_it = state.setting.me == HUB and index not in state.gathering.sum_digests
+        sums_it = state.context.me == HUB and index not in state.gathering.sum_digests
         return Adding(true(state, index)) if sums_it else true(state, index)
 
     monkeypatch.setattr(gather, "field_of", field_of)

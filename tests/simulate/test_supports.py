@@ -23,13 +23,13 @@ def refused(configuration: bytes, support: bytes, peers: int, peer: str) -> None
 
 def spoilt(monkeypatch: pytest.MonkeyPatch, unaware: Collection[str] = ()) -> SimulatedFederation:
     """Four peers, of which one nominates nonsense; it itself, and `unaware`, take that for positions."""
-    plain = SimulatedPeer.setting
+    plain = SimulatedPeer.context
 
-    def setting(peer: SimulatedPeer) -> Context:
+    def context(peer: SimulatedPeer) -> Context:
         found = plain(peer)
         return found if peer.name in (LIAR, *unaware) else replace(found, check_support=refused)
 
-    monkeypatch.setattr(SimulatedPeer, "setting", setting)
+    monkeypatch.setattr(SimulatedPeer, "context", context)
     return SimulatedFederation(4, rounds=1, length=8)
 
 

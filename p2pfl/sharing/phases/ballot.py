@@ -38,7 +38,7 @@ def announce(state: State, event: SumsStored | None = None) -> list[Effect]:
     """Sums and READY are durable: say so."""
     if state.voting.ready is None:
         return []
-    state.voting.readys[state.setting.me] = state.voting.ready
+    state.voting.readys[state.context.me] = state.voting.ready
     return [state.post(state.voting.ready)]
 
 
@@ -58,15 +58,15 @@ def enough_readys(state: State) -> bool:
     if (
         state.voting.ballot is not None
         or not _may_vote(state)
-        or len(state.voting.readys) < state.setting.roster.quorums.q
+        or len(state.voting.readys) < state.context.roster.quorums.q
     ):
         return False
-    return len(_equal_readys(state)) >= state.setting.roster.quorums.q
+    return len(_equal_readys(state)) >= state.context.roster.quorums.q
 
 
 def _may_vote(state: State) -> bool:
     """This peer is in U, and SURVIVORS would break no promise that it gave."""
-    vouched = state.voting.ready is not None or state.others.vows.may_vouch(state.round, state.base[0], state.chain)
+    vouched = state.voting.ready is not None or state.peers.vows.may_vouch(state.round, state.base[0], state.chain)
     return state.inside and vouched
 
 
@@ -86,7 +86,7 @@ def vote_survivors(state: State) -> list[Effect]:
     """Cast SURVIVORS, naming the READYs that justify it."""
     readys = _equal_readys(state)
     view = readys[0].message.view
-    state.others.vows.vouched[state.round] = state.chain
+    state.peers.vows.vouched[state.round] = state.chain
     return _cast(state, Ballot(1, state.attempt_digest, view, tuple(letter.sender for letter in readys), ()))
 
 
@@ -100,7 +100,7 @@ def send(state: State, event: BallotStored | None = None) -> list[Effect]:
     ballot = state.voting.ballot
     if ballot is None:
         return []
-    state.voting.ballots[state.setting.me] = ballot
+    state.voting.ballots[state.context.me] = ballot
     vote = ballot.message
     facts = {
         "round": state.round,
@@ -117,7 +117,7 @@ def send(state: State, event: BallotStored | None = None) -> list[Effect]:
 def count(state: State, letter: Letter[Ballot]) -> list[Effect]:
     """Hold a peer's ballot, if it says what one must say. What it rests on and this peer lacks is soon asked for."""
     try:
-        certificates.check_ballot(letter.message, state.setting.roster, state.survivors or None)
+        certificates.check_ballot(letter.message, state.context.roster, state.survivors or None)
     except Malformed as error:
         raise BallotRejected(peer=letter.sender, evidence=str(error)) from None
     new = hold_once(state.voting.ballots, letter.sender, letter, "two ballots in one attempt")
@@ -147,7 +147,7 @@ def give_up(state: State) -> list[Effect]:
     # A peer that gives up sends nothing more in this attempt: no share, no word of y, no READY, no acknowledgement.
     state.masking = Masking()
     state.outbox = [sent for sent in state.outbox if isinstance(sent.letter.message, (Certificate, Leave))]
-    waited = tuple(name for name in state.names if name in named and name != state.setting.me)
+    waited = tuple(name for name in state.names if name in named and name != state.context.me)
     return _cast(state, Ballot(0, state.attempt_digest, b"", (), waited))
 
 
@@ -157,14 +157,14 @@ def _reason(state: State) -> tuple[str, ...] | None:
         return ()  # the others went on without this round: it may no longer sum anything of this peer
     if state.members is None:
         return _no_members(state)
-    if state.voting.ready is not None or state.voting.readys.get(state.setting.me) is not None:
+    if state.voting.ready is not None or state.voting.readys.get(state.context.me) is not None:
         return tuple(_unready(state)) if _hopeless(state) or state.past("ready") else None
-    if state.restored or not state.others.vows.may_vouch(state.round, state.base[0], state.chain):
+    if state.restored or not state.peers.vows.may_vouch(state.round, state.base[0], state.chain):
         return ()  # a new process masks nothing, and nobody may vouch for a round that ignores a confirmed one
-    liars = [name for name in state.survivors if name in state.others.proven]
+    liars = [name for name in state.survivors if name in state.peers.proven]
     if liars:
         return tuple(liars)
-    if len(_abandons(state)) > state.setting.roster.quorums.c:
+    if len(_abandons(state)) > state.context.roster.quorums.c:
         return _named(state)
     if not state.inside:
         return () if state.past("ready") else None  # it has seen nothing of GATHER, and names nobody
@@ -174,7 +174,7 @@ def _reason(state: State) -> tuple[str, ...] | None:
     gone = [
         name
         for name in state.survivors
-        if name in state.proposals.returned or state.others.away(name, state.now, seconds / 4)
+        if name in state.proposals.returned or state.peers.away(name, state.now, seconds / 4)
     ]
     blamed = set(to_blame(state)) & set(gone) if gone else set()
     return tuple(name for name in gone if name in blamed) or None
@@ -182,11 +182,11 @@ def _reason(state: State) -> tuple[str, ...] | None:
 
 def _no_members(state: State) -> tuple[str, ...] | None:
     """No U is accepted: the coordinator is to blame once the phase is over, or can no longer end well."""
-    other = state.coordinator != state.setting.me
-    if state.proposals.refused or (other and state.coordinator in state.others.proven and "propose" in state.due):
+    other = state.coordinator != state.context.me
+    if state.proposals.refused or (other and state.coordinator in state.peers.proven and "propose" in state.due):
         return () if state.proposals.early else (state.coordinator,)
     gone = len(_abandons(state))
-    if gone > state.setting.roster.quorums.c or state.n - gone < state.setting.roster.quorums.q:
+    if gone > state.context.roster.quorums.c or state.n - gone < state.context.roster.quorums.q:
         return _named(state)
     if state.past("propose"):
         return (
@@ -194,7 +194,7 @@ def _no_members(state: State) -> tuple[str, ...] | None:
         )
     if other and state.past("away"):
         patience = state.due["propose"] - state.due["away"]  # three quarters of the phase
-        return (state.coordinator,) if state.others.away(state.coordinator, state.now, patience / 3) else None
+        return (state.coordinator,) if state.peers.away(state.coordinator, state.now, patience / 3) else None
     return None
 
 
@@ -212,7 +212,7 @@ def _named(state: State) -> tuple[str, ...]:
 def _hopeless(state: State) -> bool:
     """q SURVIVORS of U can no longer be cast."""
     lost = [name for name in _abandons(state) if name in state.survivors]
-    return len(state.survivors) - len(lost) < state.setting.roster.quorums.q
+    return len(state.survivors) - len(lost) < state.context.roster.quorums.q
 
 
 def _unready(state: State) -> list[str]:
@@ -239,7 +239,7 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
 def accept_certificate(state: State, letter: Letter[Certificate]) -> list[Effect]:
     """Count the ballots of a certificate as if each had come alone; follow the abandonment of a later attempt."""
     try:
-        verdict = certificates.check_certificate(letter, state.setting.roster)
+        verdict = certificates.check_certificate(letter, state.context.roster)
     except Malformed as error:
         raise BallotRejected(peer=letter.sender, evidence=str(error), proof=(letter,)) from None
     if verdict.attempt < state.attempt:
@@ -250,7 +250,7 @@ def accept_certificate(state: State, letter: Letter[Certificate]) -> list[Effect
         return []
     for wire in letter.message.ballots:
         # A certificate outweighs what a liar told this peer alone: both kinds cannot exist, so this one decides.
-        ballot = open_letter(wire, state.setting.roster, Ballot)
+        ballot = open_letter(wire, state.context.roster, Ballot)
         state.voting.ballots[ballot.sender] = ballot
     if verdict.survivors and verdict.members is not None and verdict.attempt_digest != state.attempt_digest:
         # This peer accepted no U, or another one, from a coordinator that told two: this one is certified.
@@ -271,7 +271,7 @@ def abandoned(state: State) -> bool:
 
 
 def _deciding(state: State, *, survivors: bool) -> list[Letter[Ballot]]:
-    quorums = state.setting.roster.quorums
+    quorums = state.context.roster.quorums
     same = [
         letter
         for letter in state.voting.ballots.values()
@@ -295,7 +295,7 @@ def _deciding(state: State, *, survivors: bool) -> list[Letter[Ballot]]:
 def _proves(state: State, ballot: Ballot) -> bool:
     """The ballot also holds under U: it may have come before this peer knew U."""
     try:
-        certificates.check_ballot(ballot, state.setting.roster, state.survivors)
+        certificates.check_ballot(ballot, state.context.roster, state.survivors)
     except Malformed:
         return False
     return True
@@ -304,11 +304,11 @@ def _proves(state: State, ballot: Ballot) -> bool:
 def certify(state: State) -> list[Effect]:
     """Hold the certificate, durable before anything is revealed under it."""
     state.certificate = _certificate(state, survivors=True)
-    state.view = certificates.check_certificate(state.certificate, state.setting.roster).view
+    state.view = certificates.check_certificate(state.certificate, state.context.roster).view
     state.missed = fairness.is_missed(state) or (state.missed and not state.inside)
     # With this very write, all that masks is destroyed, and all that opens a bundle outside of U.
     state.masking = Masking()
-    state.unmasking = state.unmasking.of_members(state.survivors, state.setting.me)
+    state.unmasking = state.unmasking.of_members(state.survivors, state.context.me)
     return [persist(state, CertificateStored)]
 
 
@@ -321,9 +321,9 @@ def _certificate(state: State, *, survivors: bool) -> Letter[Certificate]:
 def next_attempt(state: State) -> list[Effect]:
     """Forget every secret of the abandoned attempt and begin the next with fresh ones; the update may go on."""
     held = state.skip or _certificate(state, survivors=False)
-    verdict = certificates.check_certificate(held, state.setting.roster)
+    verdict = certificates.check_certificate(held, state.context.roster)
     again = state.seal(held.message) if state.skip is None else _resealed(state, held)
-    state.others.vows.vouched.pop(state.round, None)
+    state.peers.vows.vouched.pop(state.round, None)
     if verdict.survivors:
         _enter_certified(state.next_attempt(verdict.attempt, None), held, verdict.members)
         return []
@@ -342,11 +342,11 @@ def _enter_certified(fresh: State, certificate: Letter[Certificate], members: Le
     if members is not None:
         hold_bundles(fresh, members)
     for wire in certificate.message.ballots:
-        ballot = open_letter(wire, fresh.setting.roster, Ballot)
+        ballot = open_letter(wire, fresh.context.roster, Ballot)
         fresh.voting.ballots[ballot.sender] = ballot
 
 
 def _resealed(state: State, held: Letter[Certificate]) -> Letter[Certificate]:
     """The shown certificate in this peer's own envelope, of the attempt that it decides."""
     envelope = replace(state.envelope, attempt=held.envelope.attempt)
-    return seal(held.message, envelope, state.setting.identity)
+    return seal(held.message, envelope, state.context.identity)

@@ -30,7 +30,7 @@ def record(state: State, event: Applied) -> list[Effect]:
     if confirming.record and confirming.record != facts:
         # A record that this site signed before it restarted: another one now would be a second statement.
         evidence = "the record on disk is not the one computed now"
-        return [Stop(RecordDiffers(peer=state.setting.me, evidence=evidence))]
+        return [Stop(RecordDiffers(peer=state.context.me, evidence=evidence))]
     confirming.record = facts
     return [state.timer("patience", PATIENCE_S)]
 
@@ -43,29 +43,29 @@ def read(state: State, message: Confirm) -> bytes:
 def _record(state: State, total: bytes, model: bytes, outcome: bytes) -> bytes:
     if state.members is None:
         raise codec.Malformed("no members")
-    return records.make(state.members, state.view, state.setting.roster, total, model, outcome)
+    return records.make(state.members, state.view, state.context.roster, total, model, outcome)
 
 
 def may_sign(state: State) -> bool:
     """This peer has the record, and signing it breaks no READY of a later round that does not rest on this one."""
     confirming = state.confirming
-    return bool(confirming.record) and not confirming.signed and state.others.vows.may_confirm(state.round)
+    return bool(confirming.record) and not confirming.signed and state.peers.vows.may_confirm(state.round)
 
 
 def vow(state: State) -> list[Effect]:
     """Bind this peer to the record, durably, before its signature is seen."""
     state.confirming.signed = True
-    state.others.vows.confirmed.add(state.round)
+    state.peers.vows.confirmed.add(state.round)
     return [persist(state, RecordStored)]
 
 
 def sign(state: State, event: RecordStored | None = None) -> list[Effect]:
     """Sign the record for the ledgers of all."""
     confirming = state.confirming
-    cosignature = state.setting.identity.sign("record", confirming.record)
-    confirming.confirms[state.setting.me] = (confirming.record, cosignature)
+    cosignature = state.context.identity.sign("record", confirming.record)
+    confirming.confirms[state.context.me] = (confirming.record, cosignature)
     letter = state.seal(Confirm(*records.said(confirming.record), cosignature))
-    confirming.confirm_letters[state.setting.me] = letter
+    confirming.confirm_letters[state.context.me] = letter
     return [state.post(letter)]
 
 
@@ -79,7 +79,7 @@ def accept(state: State, letter: Letter[Confirm]) -> list[Effect]:
     if state.members is None:
         return []
     theirs = read(state, message)
-    if not verify(state.setting.roster[sender].key, "record", theirs, message.cosignature):
+    if not verify(state.context.roster[sender].key, "record", theirs, message.cosignature):
         raise RecordDiffers(peer=sender, evidence="its signature is not over the record that its sum and model give")
     if confirming.record and confirming.confirms.get(sender, (b"", b""))[0] == confirming.record != theirs:
         raise _differs(state, sender, theirs)  # what it signed before stands: others may be final by it
@@ -88,7 +88,7 @@ def accept(state: State, letter: Letter[Confirm]) -> list[Effect]:
     if not confirming.record or theirs == confirming.record:
         return []
     if agreed(state) not in (b"", confirming.record):
-        return [Stop(_differs(state, state.setting.me, theirs))]
+        return [Stop(_differs(state, state.context.me, theirs))]
     raise _differs(state, sender, theirs)
 
 
@@ -104,7 +104,7 @@ def _differs(state: State, sender: str, theirs: bytes) -> RecordDiffers:
 def agreed(state: State) -> bytes:
     """The record that q peers signed, or nothing."""
     held = [theirs for theirs, _ in state.confirming.confirms.values()]
-    quorum = state.setting.roster.quorums.q
+    quorum = state.context.roster.quorums.q
     return next((theirs for theirs in held if held.count(theirs) >= quorum), b"")
 
 
@@ -126,7 +126,7 @@ def ask(state: State) -> list[Effect]:
 def final(state: State) -> bool:
     """q peers confirm the record that this peer computed from the sum that it holds."""
     confirming = state.confirming
-    waits = confirming.signed and state.setting.me not in confirming.confirms  # its own word is on its way to the disk
+    waits = confirming.signed and state.context.me not in confirming.confirms  # its own word is on its way to the disk
     return bool(state.sum.total) and bool(confirming.record) and not waits and agreed(state) == confirming.record
 
 

@@ -46,20 +46,20 @@ def _holders(state: State) -> list[str]:
         found = [name for name, (theirs, _) in state.confirming.confirms.items() if theirs == record]
     else:
         found = [name for name in state.names if name in _vouched(state)]
-    up = [name for name in found if name != state.setting.me and name not in state.others.down]
-    return up or [name for name in found if name != state.setting.me]
+    up = [name for name in found if name != state.context.me and name not in state.peers.down]
+    return up or [name for name in found if name != state.context.me]
 
 
 def _vouched(state: State) -> set[str]:
     wires = state.certificate.message.ballots if state.certificate is not None else ()
-    ballots = [open_letter(wire, state.setting.roster, Ballot) for wire in wires]
+    ballots = [open_letter(wire, state.context.roster, Ballot) for wire in wires]
     return {name for ballot in ballots for name in ballot.message.readys}
 
 
 def want(state: State) -> list[Effect]:
     """Ask one of them; the next time another."""
     holders = _holders(state)
-    start = int.from_bytes(state.setting.incarnation[:4], "big") + state.sum.asked
+    start = int.from_bytes(state.context.incarnation[:4], "big") + state.sum.asked
     state.sum.wanted, state.sum.asked = holders[start % len(holders)], state.sum.asked + 1
     state.sum.parts.clear()
     wait = AGAIN_S * 2 ** max(0, state.sum.asked - len(state.names))  # once all were asked, with ever longer waits
@@ -184,7 +184,7 @@ def _view(state: State, vectors: tuple[Vector, ...], shape: tuple[tuple[int, int
 def _configuration(state: State) -> bytes:
     """What the members agreed on; of a round that is known by its record alone, what a quorum signed."""
     if state.members is not None:
-        return next(iter(proposals(state.members, state.setting.roster).values())).configuration
+        return next(iter(proposals(state.members, state.context.roster).values())).configuration
     return codec.facts(codec.read_facts(confirm.agreed(state) or b"{}").get("configuration", {}))
 
 
@@ -194,7 +194,7 @@ def _next_part(state: State, part: Total, sender: str) -> tuple[int, int]:
     Memory is taken for words that came, never for a length that was claimed.
     """
     shape = (part.bits, part.length, part.segments, part.masked)
-    most = state.setting.sum_bytes(_configuration(state)) - sum(words.nbytes for _, words in state.sum.parts)
+    most = state.context.sum_bytes(_configuration(state)) - sum(words.nbytes for _, words in state.sum.parts)
     if part.bits not in FIELDS or part.segment >= part.segments or part.segments > MOST_SEGMENTS:
         raise BulkRejected(peer=sender, evidence=f"segment {part.segment} of {part.segments}, {part.bits} bits")
     room, size = FIELDS[part.bits].word_bytes * part.length, len(part.words)

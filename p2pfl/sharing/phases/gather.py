@@ -118,7 +118,7 @@ def _sum_complete(state: State, indices: list[int]) -> list[Effect]:
         # Its words leave at once: the digest has fixed them, and other chunks are still on their way to their owners.
         # Not from Y: a letter may wait for a slow peer when Y is unmasked where it lies.
         words = state.seal(SumChunk(state.attempt_digest, index, bytes_of(summed)))
-        others = [name for name in state.survivors if name != state.setting.me]
+        others = [name for name in state.survivors if name != state.context.me]
         effects += [state.post(letter), *(Send(name, words) for name in others)]
     return effects
 
@@ -155,7 +155,7 @@ def open_nonce(state: State) -> list[Effect]:
         return []
     state.view = _view(state)
     letter = state.seal(Nonce(state.view, deal.nonce.reveal()))
-    gathering.nonces[state.setting.me] = letter
+    gathering.nonces[state.context.me] = letter
     return [state.post(letter)]
 
 
@@ -210,12 +210,12 @@ def gathered(state: State) -> bool:
     """All of GATHER is held and checked: every root, nonce and sum, under one view, and the tags that verify them."""
     gathering = state.laid_out
     held = len(gathering.roots) == len(state.survivors) and same_view(state)
-    return held and len(gathering.sums) == len(gathering.pieces) and (gathering.checked or not state.setting.verify)
+    return held and len(gathering.sums) == len(gathering.pieces) and (gathering.checked or not state.context.verify)
 
 
 def may_vouch(state: State) -> bool:
     """All is gathered, and READY breaks no promise that this peer gave to an earlier round."""
-    return gathered(state) and state.others.vows.may_vouch(state.round, state.base[0], state.chain)
+    return gathered(state) and state.peers.vows.may_vouch(state.round, state.base[0], state.chain)
 
 
 def store(state: State) -> list[Effect]:
@@ -223,7 +223,7 @@ def store(state: State) -> list[Effect]:
     gathering = state.laid_out
     state.sum.masked, state.sum.stored = _whole(state), True
     state.voting.ready = state.seal(Ready(state.attempt_digest, state.view))
-    state.others.vows.vouched[state.round] = state.chain
+    state.peers.vows.vouched[state.round] = state.chain
     state.masking.contributed, state.masking.mine = {}, ()
     gathering.sums, gathering.words = {}, ()
     return [persist(state, SumsStored, (state.sums_item, pack_sums(state.sum.masked, state.attempt_digest)))]
@@ -307,7 +307,7 @@ def _statements(state: State) -> Mapping[int, Mapping[str, Letter[Message]]]:
 
 def help_out(state: State, asker: str, lacking: Sequence[Lacking]) -> list[Effect]:
     """Give what a member lacks and this peer has: its own masked words to all, to the member what others signed."""
-    me, gathering, masked = state.setting.me, state.gathering, state.sum.masked
+    me, gathering, masked = state.context.me, state.gathering, state.sum.masked
     if gathering is None or not _from_member(state, asker):
         return []
     effects: list[Effect] = []

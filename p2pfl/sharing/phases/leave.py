@@ -26,7 +26,7 @@ def cast(state: State) -> list[Effect]:
     waited: list[str] = [name for name in state.names if name not in state.voting.ballots]
     if state.certificate is not None:
         waited = [name for name in state.survivors if name not in state.sum.reveals]
-    state.leaving.leave = state.seal(Leave(tuple(name for name in waited if name != state.setting.me)))
+    state.leaving.leave = state.seal(Leave(tuple(name for name in waited if name != state.context.me)))
     return [persist(state, LeaveStored)]
 
 
@@ -35,13 +35,13 @@ def send(state: State, event: LeaveStored | None = None) -> list[Effect]:
     leaving = state.leaving
     if leaving.leave is None:
         return []
-    leaving.leaves[state.setting.me] = leaving.leave
+    leaving.leaves[state.context.me] = leaving.leave
     return [state.post(leaving.leave)]
 
 
 def accept(state: State, letter: Letter[Leave]) -> list[Effect]:
     """Hold a peer's LEAVE, of whichever attempt of this round."""
-    if not are_peers(letter.message.lacking, state.setting.roster):
+    if not are_peers(letter.message.lacking, state.context.roster):
         raise MalformedMessage(peer=letter.sender, evidence="it names others than peers, or one twice")
     state.leaving.leaves[letter.sender] = letter
     return ballot.answer(state, letter)
@@ -50,7 +50,7 @@ def accept(state: State, letter: Letter[Leave]) -> list[Effect]:
 def carried(state: State) -> bool:
     """q peers go on: so does this one, if it has no sum."""
     leaving = state.leaving
-    quorum = state.setting.roster.quorums.q
+    quorum = state.context.roster.quorums.q
     return leaving.slot is None and not leaving.left and not state.sum.total and len(leaving.leaves) >= quorum
 
 

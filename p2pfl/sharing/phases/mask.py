@@ -30,14 +30,14 @@ def request(state: State, event: Accepted) -> list[Effect]:
     if members is None:
         return []
     effects: list[Effect] = []
-    if members.sender == state.setting.me and not state.restored:
+    if members.sender == state.context.me and not state.restored:
         effects.append(state.post(members))
     seconds = members.message.deadline_ms / 1000
     parts = {"gone": 0.25, "lack": 0.4, "gather": 1.0, "ready": 2.0}
     effects += [state.timer(what, part * seconds) for what, part in parts.items()]
     state.missed = fairness.is_missed(state)
     if state.inside:
-        supports = tuple(proposal.support for proposal in proposals(members, state.setting.roster).values())
+        supports = tuple(proposal.support for proposal in proposals(members, state.context.roster).values())
         effects.append(Quantise(state.round, state.attempt, state.attempt_digest, state.survivors, supports))
     return effects
 
@@ -59,7 +59,7 @@ def send(state: State, event: WordsReady) -> list[Effect]:
         Vector(vector.bits, _masked(state, segment, vector, ahead[segment : segment + 1]))
         for segment, vector in enumerate(event.vectors)
     )
-    me, hashes = state.setting.me, []
+    me, hashes = state.context.me, []
     effects: list[Effect] = []
     for piece in gathering.pieces:
         words = piece_of(state.masking.mine, piece)
@@ -116,8 +116,8 @@ class Edges:
 
 def edges(state: State, peers: frozenset[str], *, own: bool) -> Edges:
     """This peer's edges to `peers`, whose seeds are all here. Raises UnexpectedEvent when one is not."""
-    deal, me, names = state.unmasking.deal, state.setting.me, state.names
-    run, epoch, number, attempt = state.setting.run, state.setting.roster.epoch, state.round, state.attempt
+    deal, me, names = state.unmasking.deal, state.context.me, state.names
+    run, epoch, number, attempt = state.context.run, state.context.roster.epoch, state.round, state.attempt
     if deal is None:
         raise UnexpectedEvent(event="WordsReady", phase="MASK", evidence="no bundle")
     made = {names.index(to): seed for to, seed in state.masking.edges.items() if to in peers}
@@ -133,7 +133,7 @@ def edges(state: State, peers: frozenset[str], *, own: bool) -> Edges:
 
 def ahead(state: State) -> list[Effect]:
     """Ask for the masks of the edges that are known now; those of peers outside of U are taken out of them later."""
-    known = {name: bundle.digest for name, bundle in state.proposals.bundles.items() if name != state.setting.me}
+    known = {name: bundle.digest for name, bundle in state.proposals.bundles.items() if name != state.context.me}
     if known == state.masking.ahead_with:
         return []
     state.masking.ahead, state.masking.ahead_with = (), known
@@ -153,7 +153,7 @@ def _masked(state: State, segment: int, vector: Vector, ahead: tuple[Vector, ...
     Made where the words lie, unless they are read-only, or else where the masks lay: one vector less in memory.
     """
     field, words = FIELDS[vector.bits], vector.words
-    peers = frozenset(state.survivors) - {state.setting.me}
+    peers = frozenset(state.survivors) - {state.context.me}
     out = words if words.flags.writeable else None
     if not _fits(state, vector, ahead):
         made, received, own = edges(state, peers, own=True).streams(segment)

@@ -37,9 +37,9 @@ from p2pfl.sharing.state import State, two_statements
 
 def can_choose(state: State) -> bool:
     """This peer coordinates, a complete set is there, and no further peer is to be waited for."""
-    if state.coordinator != state.setting.me or state.members is not None or state.voting.ballot is not None:
+    if state.coordinator != state.context.me or state.members is not None or state.voting.ballot is not None:
         return False
-    quorum = state.setting.roster.quorums.q
+    quorum = state.context.roster.quorums.q
     if "propose" not in state.due or min(len(state.proposals.acks), len(state.proposals.proposes)) < quorum:
         return False
     chosen = complete(state)
@@ -51,9 +51,9 @@ def can_choose(state: State) -> bool:
 
 
 def _is_awaited(state: State, name: str, patience_s: float) -> bool:
-    if name in state.others.proven or name in excusable(state):
+    if name in state.peers.proven or name in excusable(state):
         return False
-    return not (state.past("away") and state.others.away(name, state.now, patience_s))
+    return not (state.past("away") and state.peers.away(name, state.now, patience_s))
 
 
 def complete(state: State) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def complete(state: State) -> tuple[str, ...]:
     chosen = max(groups.values(), key=len, default=[])
     excused = excusable(state)
     named = [name for name in chosen if name in excused]
-    if len(chosen) - len(named) >= state.setting.roster.quorums.q:
+    if len(chosen) - len(named) >= state.context.roster.quorums.q:
         chosen = [name for name in chosen if name not in named]
     held = {name: dict(state.proposals.acks[name].message.held) for name in chosen}
     while chosen:
@@ -88,7 +88,7 @@ def complete(state: State) -> tuple[str, ...]:
 
 def _known(state: State, name: str) -> bool:
     """This peer holds the very bundle that `name` says it dealt, and nothing proves `name` a liar."""
-    if name not in state.proposals.acks or name not in state.proposals.bundles or name in state.others.proven:
+    if name not in state.proposals.acks or name not in state.proposals.bundles or name in state.peers.proven:
         return False
     return dict(state.proposals.acks[name].message.held).get(name) == state.proposals.bundles[name].digest
 
@@ -104,7 +104,7 @@ def _grounds(state: State) -> tuple[bytes, ...]:
 
 def _excused(state: State, grounds: Iterable[bytes]) -> frozenset[str]:
     """Named by c+1 distinct signers of ballots of the attempt before, or of LEAVEs of the round before this one."""
-    return _named_in(tuple(grounds), state.setting.run, state.round, state.attempt, state.setting.roster)
+    return _named_in(tuple(grounds), state.context.run, state.round, state.attempt, state.context.roster)
 
 
 @functools.lru_cache(maxsize=64)
@@ -130,7 +130,7 @@ def choose(state: State) -> list[Effect]:
     """Name U. The letter carries what U rests on, so that no peer has to believe the coordinator."""
     chosen = complete(state)
     proposed = [letter.message for name, letter in state.proposals.proposes.items() if name in chosen]
-    deadline = common_deadline_ms(proposed, state.setting.roster, state.attempt)
+    deadline = common_deadline_ms(proposed, state.context.roster, state.attempt)
     message = Members(
         chosen,
         tuple(state.proposals.bundles[name].wire for name in chosen),
@@ -146,7 +146,7 @@ def choose(state: State) -> list[Effect]:
 
 def owners_of(state: State, chosen: tuple[str, ...]) -> tuple[str, ...]:
     """The owners of the chunks of this U by peers.yaml: its hub alone where one is in it, else all members in order."""
-    hub = state.setting.hub
+    hub = state.context.hub
     return (hub,) if hub is not None and hub in chosen else chosen
 
 
@@ -155,10 +155,10 @@ def accept(state: State, letter: Letter[Members]) -> list[Effect]:
     compare(state, letter)
     if state.members is not None or state.voting.ballot is not None or state.proposals.refused:
         return []
-    if len(letter.wire) > certificate.most_members(state.setting.roster):
+    if len(letter.wire) > certificate.most_members(state.context.roster):
         raise MembersRejected(peer=letter.sender, evidence=f"a set of {letter.size} bytes fits into no certificate")
     try:
-        found = certificate.compose(letter, state.setting.roster)
+        found = certificate.compose(letter, state.context.roster)
     except codec.Malformed as error:
         raise MembersRejected(peer=letter.sender, evidence=str(error), proof=(letter,)) from None
     named = letter.message
@@ -196,7 +196,7 @@ def adopt(state: State, letter: Letter[Members]) -> list[Effect]:
 def hold_bundles(state: State, letter: Letter[Members]) -> None:
     """Hold the bundles of U as the Members message carries them; a backup share of another bundle is of no use."""
     for wire in letter.message.bundles:
-        bundle = open_letter(wire, state.setting.roster, Bundle)
+        bundle = open_letter(wire, state.context.roster, Bundle)
         held = state.proposals.bundles.get(bundle.sender)
         if held is None or held.digest != bundle.digest:
             state.proposals.bundles[bundle.sender] = bundle
@@ -206,8 +206,8 @@ def hold_bundles(state: State, letter: Letter[Members]) -> None:
 
 def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
     """Why this peer does not take part in an otherwise sound U; empty when it does."""
-    message, me = letter.message, state.setting.me
-    liars = [name for name in message.survivors if name in state.others.proven]
+    message, me = letter.message, state.context.me
+    liars = [name for name in message.survivors if name in state.peers.proven]
     if liars:
         return f"it holds {', '.join(liars)}, proven to have broken the protocol"
     faults = [wrong for name, proposal in found.proposals.items() if (wrong := fault(state, name, proposal))]
@@ -234,7 +234,7 @@ def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
             return "it rests on a proposal that this process did not make"
     excused = _excused(state, message.grounds)
     for name in state.proposals.passed_on - set(message.survivors) - excused - {me}:
-        alive = name not in state.others.down
+        alive = name not in state.peers.down
         if alive and _would_be_complete(state, name, message.survivors, found):
             return f"it leaves out {name}, who is there, and of whom the coordinator was told"
     return ""
@@ -247,13 +247,13 @@ def left_out_early(state: State, letter: Letter[Members]) -> list[str]:
     An honest coordinator whose own link to them is cut cannot show that, so it is not named for it. Once every peer
     has coordinated an attempt in vain the rule rests: what one peer sees of the links may stop no round for good.
     """
-    message, others, me = letter.message, state.others, state.setting.me
+    message, peers, me = letter.message, state.peers, state.context.me
     if state.past("half") or me not in state.proposals.proposes or state.attempt >= state.n:
         return []
     excused = _excused(state, message.grounds)
     begun = state.due.get("begun", state.now)  # others may just have given up a peer that came back since then
     out = [name for name in state.names if name not in message.survivors and name not in excused and name != me]
-    return [name for name in out if name not in others.proven and others.stands(name, begun)]
+    return [name for name in out if name not in peers.proven and peers.stands(name, begun)]
 
 
 def _would_be_complete(state: State, name: str, chosen: tuple[str, ...], found: Composition) -> bool:

@@ -75,7 +75,7 @@ def _sums(state: State, gathering: Gathering, peer: str, own: list[int]) -> str:
 def _tags(state: State, gathering: Gathering, peer: str, own: list[int]) -> str:
     tags = gathering.tags.get(peer)
     told = tags is not None and tags.message.challenge == gathering.challenge
-    if gathering.challenge and state.setting.verify and not told:
+    if gathering.challenge and state.context.verify and not told:
         return TAGS
     if any(index in gathering.false for index in own):
         return OPENED
@@ -85,7 +85,7 @@ def _tags(state: State, gathering: Gathering, peer: str, own: list[int]) -> str:
 def lacking(state: State) -> dict[str, str]:
     """By peer, what it owes up to GATHER; only peers that can go on, since the others wait for them."""
     names = state.survivors if state.members is not None else state.names
-    owing = {name: what for name in names if name != state.setting.me and (what := owes(state, name))}
+    owing = {name: what for name in names if name != state.context.me and (what := owes(state, name))}
     first = min(map(ORDER.index, owing.values()), default=0)
     return {name: what for name, what in owing.items() if what == ORDER[first]}
 
@@ -97,8 +97,8 @@ def to_blame(state: State) -> tuple[str, ...]:
 
 def waited_for(state: State, phase: Phase) -> dict[str, str]:
     """By peer, what this peer waits for in `phase`, in words for people."""
-    others = state.setting.others
-    members = [name for name in (state.survivors or state.names) if name != state.setting.me]
+    others = state.context.others
+    members = [name for name in (state.survivors or state.names) if name != state.context.me]
     if phase is Phase.BALLOT:
         silent = {
             name: "its vote" for name in members if name not in state.voting.ballots and name not in state.voting.readys

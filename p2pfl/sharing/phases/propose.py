@@ -40,7 +40,7 @@ def most_support(n: int) -> int:
 
 def may_send(state: State) -> bool:
     """This peer has an update, and its shares are out."""
-    return state.proposal is not None and state.proposals.dealt and state.setting.me not in state.proposals.proposes
+    return state.proposal is not None and state.proposals.dealt and state.context.me not in state.proposals.proposes
 
 
 def send(state: State) -> list[Effect]:
@@ -49,7 +49,7 @@ def send(state: State) -> list[Effect]:
     if proposal is None:
         return []
     message = Propose(
-        state.setting.federation_digest,
+        state.context.federation_digest,
         *state.base,
         proposal.model,
         proposal.configuration,
@@ -61,7 +61,7 @@ def send(state: State) -> list[Effect]:
         proposal.change,
     )
     letter = state.seal(message)
-    state.proposals.proposes[state.setting.me] = letter
+    state.proposals.proposes[state.context.me] = letter
     return [state.post(letter), *_differing(state)]
 
 
@@ -83,10 +83,10 @@ def fault(state: State, name: str, proposal: Propose) -> RemoteProtocolError | N
         # Together such proposals would burst the set, and its coordinator would look like the culprit.
         return MalformedMessage(peer=name, evidence=f"{len(proposal.support)} bytes of positions")
     try:
-        state.setting.check_support(proposal.configuration, proposal.support, state.n, name)
+        state.context.check_support(proposal.configuration, proposal.support, state.n, name)
     except RemoteProtocolError as error:
         return error
-    spent = state.setting.spent().get(name, 0.0)
+    spent = state.context.spent().get(name, 0.0)
     if proposal.epsilon and float(proposal.epsilon) < spent:  # in a record, it would spoil it
         return EpsilonFell(peer=name, evidence=f"{proposal.epsilon} after this round, {spent:g} in the ledger")
     return None
@@ -94,7 +94,7 @@ def fault(state: State, name: str, proposal: Propose) -> RemoteProtocolError | N
 
 def _differing(state: State) -> list[Effect]:
     """Stop when so many proposals differ from this peer's that no quorum can sum with it."""
-    mine, me = state.proposal, state.setting.me
+    mine, me = state.proposal, state.context.me
     if mine is None or me not in state.proposals.proposes:
         return []
     errors = [
@@ -102,7 +102,7 @@ def _differing(state: State) -> list[Effect]:
         for name, letter in state.proposals.proposes.items()
         if name != me and (error := _difference(state, name, letter.message)) is not None
     ]
-    return [Stop(errors[0])] if len(errors) > state.n - state.setting.roster.quorums.q else []
+    return [Stop(errors[0])] if len(errors) > state.n - state.context.roster.quorums.q else []
 
 
 def _difference(state: State, name: str, other: Propose) -> P2PFLError | None:
@@ -110,8 +110,8 @@ def _difference(state: State, name: str, other: Propose) -> P2PFLError | None:
     mine = state.proposal
     if mine is None:
         return None
-    if other.federation_digest != state.setting.federation_digest:
-        evidence = f"yours {state.setting.federation_digest.hex()[:16]}, theirs {other.federation_digest.hex()[:16]}"
+    if other.federation_digest != state.context.federation_digest:
+        evidence = f"yours {state.context.federation_digest.hex()[:16]}, theirs {other.federation_digest.hex()[:16]}"
         return PeersFileDiffers(peer=name, evidence=evidence)
     if other.configuration != mine.configuration:
         field, evidence = first_difference(mine.configuration, other.configuration)
@@ -136,7 +136,7 @@ def first_difference(mine: bytes, theirs: bytes) -> tuple[str, str]:
 
 def clock_starts(state: State) -> bool:
     """A quorum of proposals is held and the clock of the phase has not been set."""
-    return "propose" not in state.due and len(state.proposals.proposes) >= state.setting.roster.quorums.q
+    return "propose" not in state.due and len(state.proposals.proposes) >= state.context.roster.quorums.q
 
 
 def start_clock(state: State) -> list[Effect]:
@@ -149,12 +149,12 @@ def start_clock(state: State) -> list[Effect]:
 def phase_seconds(state: State) -> float:
     """The common deadline of the proposals that are held."""
     proposed = [letter.message for letter in state.proposals.proposes.values()]
-    return common_deadline_ms(proposed, state.setting.roster, state.attempt) / 1000
+    return common_deadline_ms(proposed, state.context.roster, state.attempt) / 1000
 
 
 def half_time(state: State) -> bool:
     """Half of the phase is over without a U: what this peer holds goes to the coordinator, once."""
-    other = state.coordinator != state.setting.me
+    other = state.coordinator != state.context.me
     waits = state.members is None and state.voting.ballot is None and "passed on" not in state.due
     return other and waits and state.past("half")
 
@@ -173,7 +173,7 @@ def pass_on(state: State) -> list[Effect]:
 
 def accept_held(state: State, letter: Letter[Held]) -> list[Effect]:
     """The coordinator takes what others hold of peers that it has not heard itself."""
-    roster = state.setting.roster
+    roster = state.context.roster
     try:
         acks = [open_letter(wire, roster, Ack) for wire in letter.message.acks]
         proposes = [open_letter(wire, roster, Propose) for wire in letter.message.proposes]
@@ -194,4 +194,4 @@ def _is_of_use(state: State, passed_on: Letter[Message]) -> bool:
     """It is of this attempt, by another peer, and by the process of it that dealt."""
     bundle = state.proposals.bundles.get(passed_on.sender)
     ended = bundle is not None and bundle.envelope.incarnation != passed_on.envelope.incarnation
-    return same_attempt(passed_on, state.envelope) and passed_on.sender != state.setting.me and not ended
+    return same_attempt(passed_on, state.envelope) and passed_on.sender != state.context.me and not ended

@@ -47,7 +47,7 @@ def _is_item(lacking: Lacking, chunks: int) -> bool:
 
 def _hand_on(state: State, letter: Letter[Want], lacking: tuple[Lacking, ...]) -> list[Effect]:
     """An owner that lacks a member's chunk may have told all but that member, which then could never show it."""
-    me, owner = state.setting.me, letter.sender
+    me, owner = state.context.me, letter.sender
     pieces = state.gathering.pieces if state.gathering is not None else ()
     owned = {piece.index for piece in pieces if state.owners[piece.owner_position] == owner}
     authors = {author for author, item, index in lacking if item == Item.CHUNK and index in owned} - {me, owner}
@@ -112,7 +112,7 @@ def ask(state: State) -> list[Effect]:
     turn = state.voting.questioned[voter] = state.voting.questioned.get(voter, 0) + 1
     attempt = state.voting.beyond.get(voter, state.attempt)
     question = Want(Question.VOTE, tuple((name, Item.READY, 0) for name in _readys_lacking(state, voter)))
-    letter = seal(question, replace(state.envelope, attempt=attempt), state.setting.identity)
+    letter = seal(question, replace(state.envelope, attempt=attempt), state.context.identity)
     return [Send(voter, letter), state.timer("vote", AGAIN_S * 2 ** (turn - 1))]
 
 
@@ -128,9 +128,9 @@ def _voters(state: State) -> list[str]:
     voted = {name for name, letter in state.voting.ballots.items() if letter.message.survivors}
     return [
         name
-        for name in state.setting.others
+        for name in state.context.others
         if (name in voted or name in state.voting.beyond)
-        and name not in state.others.down
+        and name not in state.peers.down
         and state.voting.questioned.get(name, 0) < MOST_ASKED
     ]
 

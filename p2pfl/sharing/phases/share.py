@@ -30,14 +30,14 @@ NEXT_ACK_S: Final = 0.25  # seconds to wait for further bundles, so that one Ack
 
 def threshold(state: State) -> int:
     """Backup shares that open a self-mask seed: q−1."""
-    return state.setting.roster.quorums.q - 1
+    return state.context.roster.quorums.q - 1
 
 
 def deal(state: State, event: Begin | None = None) -> list[Effect]:
     """Draw this attempt's secrets and bind this peer to them. Durable before the first of them leaves."""
     if state.unmasking.deal is not None:
         raise UnexpectedEvent(event="Begin", phase="SHARE", evidence="this attempt's secrets are drawn already")
-    draw, names, me = state.setting.draw, state.names, state.setting.me
+    draw, names, me = state.context.draw, state.names, state.context.me
     mine = {names[j] for j in outgoing(names.index(me), len(names))}
     self_mask, nonce = Secret(draw(SEED_BYTES), "self-mask seed"), Secret(draw(SEED_BYTES), "nonce")
     edges = {name: Secret(draw(SEED_BYTES), f"edge seed {me}→{name}") for name in names if name in mine}
@@ -73,7 +73,7 @@ def send(state: State, event: Dealt) -> list[Effect]:
     state.proposals.dealt = True
     what = {"of": "bundle", "digest": deal.bundle.digest.hex()}
     bound = Noted("commitment", {"round": state.round, "attempt": state.attempt, **what})
-    dealt = [state.post_share(state.seal(state.masking.shares[name]), name) for name in state.setting.others]
+    dealt = [state.post_share(state.seal(state.masking.shares[name]), name) for name in state.context.others]
     return [bound, *dealt, *_more(state)]
 
 
@@ -98,17 +98,17 @@ def accept(state: State, letter: Letter[Share]) -> list[Effect]:
         Secret(share.backup, f"share of {dealer}'s mask"), share.salt, bound, share.path
     )
     if share.edge:
-        state.masking.received[dealer] = Secret(share.edge, f"edge seed {dealer}→{state.setting.me}")
+        state.masking.received[dealer] = Secret(share.edge, f"edge seed {dealer}→{state.context.me}")
     return _more(state)
 
 
 def _bundle_of(state: State, letter: Letter[Share]) -> Letter[Bundle]:
     """The share's bundle, once everything about the share holds. Raises BundleRejected naming the dealer."""
     share, dealer, names = letter.message, letter.sender, state.names
-    here = names.index(state.setting.me)
+    here = names.index(state.context.me)
     expects_seed = here in outgoing(names.index(dealer), len(names))
     try:
-        bundle = open_letter(share.bundle, state.setting.roster, Bundle)
+        bundle = open_letter(share.bundle, state.context.roster, Bundle)
     except Malformed as error:
         raise BundleRejected(peer=dealer, evidence=str(error)) from None
     if bundle.envelope != letter.envelope:
@@ -125,16 +125,16 @@ def _bundle_of(state: State, letter: Letter[Share]) -> Letter[Bundle]:
 def _more(state: State) -> list[Effect]:
     """One more bundle is held: from a quorum on, set the time of the next Ack."""
     state.proposals.fresh = True
-    if len(_held(state)) < state.setting.roster.quorums.q:
+    if len(_held(state)) < state.context.roster.quorums.q:
         return []
     return [state.timer("ack", NEXT_ACK_S if state.proposals.acknowledged else FIRST_ACK_S)]
 
 
 def has_seed(state: State, dealer: str) -> bool:
     """The edge seed that `dealer` owes this peer, if it owes one, has come to this process: no disk holds seeds."""
-    if dealer == state.setting.me or dealer in state.masking.received:
+    if dealer == state.context.me or dealer in state.masking.received:
         return True
-    return not makes(state.names.index(dealer), state.names.index(state.setting.me), state.n)
+    return not makes(state.names.index(dealer), state.names.index(state.context.me), state.n)
 
 
 def _held(state: State) -> frozenset[bytes]:
@@ -157,7 +157,7 @@ def may_acknowledge(state: State) -> bool:
 
 
 def _is_awaited(state: State, name: str) -> bool:
-    return name not in state.others.down and (name not in state.proposals.bundles or not has_seed(state, name))
+    return name not in state.peers.down and (name not in state.proposals.bundles or not has_seed(state, name))
 
 
 def receipt(state: State) -> list[Effect]:
@@ -171,13 +171,13 @@ def acknowledge(state: State, event: Receipted) -> list[Effect]:
     state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, Ack)]
     held = [name for name in state.names if name in state.proposals.bundles and has_seed(state, name)]
     ack = state.seal(Ack(tuple((name, state.proposals.bundles[name].digest) for name in held)))
-    state.proposals.acks[state.setting.me] = ack
+    state.proposals.acks[state.context.me] = ack
     return [state.post(ack), *(mask.ahead(state) if len(held) == state.n else [])]
 
 
 def accept_ack(state: State, letter: Letter[Ack]) -> list[Effect]:
     """Hold a peer's acknowledgement. A later one replaces it: an Ack may grow."""
     if same_attempt(letter, state.envelope):
-        check_order(letter.message, state.setting.roster)
+        check_order(letter.message, state.context.roster)
         state.proposals.acks[letter.sender] = letter
     return []

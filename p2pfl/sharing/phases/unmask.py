@@ -26,7 +26,7 @@ def reveal(state: State, event: CertificateStored) -> list[Effect]:
     if (lost := disclosure.lost_bundle(state)) is not None:
         return [Stop(lost)]
     seed = disclosure.seed_to_reveal(state)
-    me, members = state.setting.me, state.members
+    me, members = state.context.me, state.members
     if members is None:
         return []
     effects: list[Effect] = []
@@ -79,8 +79,8 @@ def back_up(state: State) -> list[Effect]:
         return []
     letter = state.seal(BackupShare(rows))
     for name, share, *_ in rows:
-        state.unmasking.pieced.setdefault(name, {})[state.setting.me] = share
-        state.unmasking.shown_shares.setdefault(name, {})[state.setting.me] = letter
+        state.unmasking.pieced.setdefault(name, {})[state.context.me] = share
+        state.unmasking.shown_shares.setdefault(name, {})[state.context.me] = letter
     return [state.post_opened(letter), *_tell_outside(state)]
 
 
@@ -89,8 +89,8 @@ def _tell_outside(state: State) -> list[Effect]:
 
     The first c+1 members tell it: one of them is honest, and n of them would send n² copies.
     """
-    certificate, first = state.certificate, state.survivors[: state.setting.roster.quorums.c + 1]
-    if certificate is None or state.setting.me not in first:
+    certificate, first = state.certificate, state.survivors[: state.context.roster.quorums.c + 1]
+    if certificate is None or state.context.me not in first:
         return []
     names = [name for name in state.names if name not in state.survivors and name not in state.voting.told]
     state.voting.told.update(names)
@@ -189,7 +189,7 @@ def apply(state: State) -> list[Effect]:
     members = state.members
     if members is None:
         return []
-    proposed = proposals(members, state.setting.roster)
+    proposed = proposals(members, state.context.roster)
     supports = tuple(proposal.support for proposal in proposed.values())
     any_of = next(iter(proposed.values()))
     return [
@@ -206,9 +206,9 @@ def apply(state: State) -> list[Effect]:
 
 
 def _self_keys(state: State, segment: int) -> list[Secret]:
-    setting, keys = state.setting, []
+    run, epoch, keys = state.context.run, state.context.roster.epoch, []
     for name in state.survivors:
         place = state.names.index(name)
-        context = prg.context(setting.run, setting.roster.epoch, state.round, state.attempt, (place, place), segment)
-        keys.append(prg.stream_key(state.sum.reveals[name], "prg/self", context))
+        bound = prg.context(run, epoch, state.round, state.attempt, (place, place), segment)
+        keys.append(prg.stream_key(state.sum.reveals[name], "prg/self", bound))
     return keys

@@ -26,7 +26,7 @@ from p2pfl.sharing.state import State, hold_once
 def can_tag(state: State) -> bool:
     """The forms are known, and this peer has not yet told its values."""
     gathering = state.laid_out
-    return state.setting.verify and not gathering.challenge and bool(state.masking.mine) and gather.same_view(state)
+    return state.context.verify and not gathering.challenge and bool(state.masking.mine) and gather.same_view(state)
 
 
 def tag(state: State) -> list[Effect]:
@@ -40,7 +40,7 @@ def tag(state: State) -> list[Effect]:
         for piece in gathering.pieces
     ]
     letter = state.seal(Tags(gathering.challenge, b"".join(mine)))
-    gathering.tags[state.setting.me] = letter
+    gathering.tags[state.context.me] = letter
     return [state.post(letter)]
 
 

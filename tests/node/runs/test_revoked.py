@@ -26,7 +26,7 @@ def test_a_key_that_is_revoked_while_a_round_goes_on_is_known_to_it(tmp_path: Pa
             home, federation, NodeOptions(), lambda progress: None, Clocks(lambda: 0.0, lambda: 0.0, os.urandom)
         )
         run, cut = node._maker.make(bytes(32), ()), asyncio.Queue[str]()
-        assert run.others.parted == set()
+        assert run.peers.parted == set()
         home.replace(REVOKED, federation.roster["eve"].key)
 
         def ends(peer: str, error: P2PFLError) -> None:
@@ -35,7 +35,7 @@ def test_a_key_that_is_revoked_while_a_round_goes_on_is_known_to_it(tmp_path: Pa
         watching = asyncio.create_task(node.changes.watch(ends))
         assert await cut.get() == "eve"
         watching.cancel()
-        assert run.others.parted == node._maker.make(bytes(32), ()).others.parted == {"eve"}
+        assert run.peers.parted == node._maker.make(bytes(32), ()).peers.parted == {"eve"}
 
     with Home.create(tmp_path / "ada", "ada", [KeyFile(tmp_path / "ada.key")]) as home:
         card = Card.sign(home.identity(), "ada", [Address("10.0.0.1", 7443)])
