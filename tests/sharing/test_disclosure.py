@@ -214,7 +214,7 @@ def test_own_seeds_and_shares_leave_in_one_place_each_and_that_place_asks_first(
         # seeds of others, that were opened and checked against U's bundles before
         "sharing/phases/unmask.py:accept_shares",
         "sharing/phases/unmask.py:combine",
-        "sharing/phases/fetch.py:serve",
+        "sharing/phases/fetch.py:_serve_sum",
     }
 
 
