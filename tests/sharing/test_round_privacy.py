@@ -22,9 +22,9 @@ from tests.sharing.algebra import Coalition, P, Watched, equations_hold, rank
 from tests.simulate import promises
 from tests.simulate.storms import WEATHERS
 
-RUNS = [
-    (peers, seed, weather) for weather in WEATHERS for peers, count in ((3, 3), (4, 3), (5, 1)) for seed in seeds(count)
-]
+SEEDS = {3: 3, 4: 3, 5: 1}  # by peers, under each weather
+RUNS = [(peers, seed, weather) for weather in WEATHERS for peers in SEEDS for seed in seeds(SEEDS[peers])]
+WHOLE = [(peers, seed, weather) for weather in WEATHERS for peers in SEEDS for seed in range(SEEDS[peers])]
 LARGE = [(6, 0, "storm"), (6, 1, "apart"), (7, 0, "slow")]
 
 
@@ -125,7 +125,7 @@ def test_these_runs_hold_all_that_could_tell_something() -> None:
     """Attempts abandoned after words were masked, a U without somebody, shares of seeds, tags, rounds left behind."""
     said: set[str] = set()
     abandoned = smaller = left = 0
-    for run in RUNS:
+    for run in WHOLE:
         federation = stormy(*run)
         decided = Coalition(federation, ()).decided
         abandoned += len({at for _, at in federation.vectors} - decided.keys())

@@ -292,9 +292,9 @@ def late_share() -> Attacked:
     world = Attacked(liars=[DEALER], lies={DEALER: without(m.Reveal, to=(VICTIM,))})
     world.begin()
     world.until(lambda: world.stands(VICTIM, Phase.UNMASK))
-    dealt = world.round_of(DEALER).state.unmasking.deal
-    assert dealt is not None
-    mine, mask, process = dealt.shares[VICTIM], digest("another mask"), bytes(16)
+    dealt = (letter.message for to, letter in world.log if (letter.sender, to) == (DEALER, VICTIM))
+    mine = next(message for message in dealt if isinstance(message, m.Share))
+    mask, process = digest("another mask"), bytes(16)
     assert mine.edge == b""  # the victim deals the seed of their edge
     leaves = [share_leaf(mine.salt, edge_commitment(mine.salt, b""), mine.backup)] * 4
     bundle = m.Bundle(commitment("self-mask", mask), commitment("nonce", mask), merkle.root(leaves))
