@@ -10,6 +10,15 @@ from typing import Any, Protocol, assert_never
 
 from p2pfl import codec
 from p2pfl.errors import RemoteProtocolError
+from p2pfl.ledger.site_kinds import (
+    AbandonedEntry,
+    BallotEntry,
+    BreachEntry,
+    CommitmentEntry,
+    LeftEntry,
+    MissedEntry,
+    SiteEntry,
+)
 from p2pfl.node.inbox import Inbox, LocalEvent
 from p2pfl.node.post import Post
 from p2pfl.node.progress import AttemptAbandoned, Observer, PhaseEntered, RoundFinal, RoundLeft, RuleBroken
@@ -68,7 +77,7 @@ class EffectRunner:
                 await self._left_behind(active, effect)
             case e.Accuse():
                 await self._accuse(active, effect)
-            case e.Noted():
+            case e.NoteBundle() | e.NoteBallot() | e.NoteAbandoned() | e.NoteMissed():
                 await self._noted(active, effect)
             case e.Stop():
                 await self._stop(active, effect)
@@ -131,19 +140,44 @@ class EffectRunner:
         raise effect.error  # the mesh, when it stops, waits until what it was given is acknowledged
 
     async def _noted(self, active: ActiveRun, effect: e.Noted) -> None:
-        await self._note(active, effect.kind, effect.facts)
-        if effect.kind == "abandoned":
-            self._observer(AttemptAbandoned(**{key: effect.facts[key] for key in ("round", "attempt", "waited_for")}))
+        place = self._place(active, effect.round, effect.attempt)
+        entry: SiteEntry
+        match effect:
+            case e.NoteBundle(digest=digest):
+                entry = CommitmentEntry(**place, of="bundle", digest=digest)
+            case e.NoteBallot(survivors=survivors):
+                vote, view = "SURVIVORS" if survivors else "ABANDON", effect.view or None
+                digest_or_none, waited_for = effect.attempt_digest or None, effect.waited_for
+                entry = BallotEntry(**place, vote=vote, attempt_digest=digest_or_none, view=view, waited_for=waited_for)
+            case e.NoteAbandoned(certificate=certificate, waited_for=waited_for):
+                entry = AbandonedEntry(**place, certificate=certificate, waited_for=waited_for)
+            case e.NoteMissed(coordinator=coordinator):
+                entry = MissedEntry(**place, coordinator=coordinator)
+            case _:
+                assert_never(effect)
+        await self._note(entry)
+        if isinstance(effect, e.NoteAbandoned):
+            self._observer(AttemptAbandoned(effect.round, effect.attempt, effect.waited_for))
 
-    async def _note(self, active: ActiveRun, kind: str, facts: dict[str, Any]) -> None:
-        context = active.run.context
-        await asyncio.to_thread(self._store.logs.note_of_round, context.run, context.roster.epoch, kind, facts)
+    def _place(self, active: ActiveRun, number: int, attempt: int) -> dict[str, Any]:
+        """What every entry of the site log about an attempt has."""
+        context, time = active.run.context, self._store.logs.time
+        return {
+            "time": time,
+            "run": context.run,
+            "epoch": context.roster.epoch,
+            "round": number,
+            "attempt": attempt,
+        }
+
+    async def _note(self, entry: SiteEntry) -> None:
+        await asyncio.to_thread(self._store.logs.note, entry)
 
     async def _accuse(self, active: ActiveRun, effect: e.Accuse) -> None:
-        named = (await asyncio.to_thread(self._store.keep_proof, effect.proof)).hex() if effect.proof else None
-        facts = {"round": effect.round, "attempt": effect.attempt, "peer": effect.peer, "code": effect.error.code}
-        await self._note(active, "breach", {**facts, "proof": named})
-        self._observer(RuleBroken(effect.peer, effect.error, proof=named[:16] if named else ""))
+        named = await asyncio.to_thread(self._store.keep_proof, effect.proof) if effect.proof else None
+        place = self._place(active, effect.round, effect.attempt)
+        await self._note(BreachEntry(**place, peer=effect.peer, code=effect.error.code, proof=named))
+        self._observer(RuleBroken(effect.peer, effect.error, proof=named.hex()[:16] if named else ""))
 
     async def note_breach(self, active: ActiveRun, error: RemoteProtocolError) -> None:
         """A peer broke a rule of the link: noted once a round, and told. Its letters are as good as before."""
@@ -151,13 +185,12 @@ class EffectRunner:
         if self._noted_breaches.get((peer, error.code)) == number:
             return
         self._noted_breaches[(peer, error.code)] = number
-        facts = {"round": number, "attempt": 0, "peer": peer, "code": error.code, "proof": None}
-        await self._note(active, "breach", facts)
+        await self._note(BreachEntry(**self._place(active, number, 0), peer=peer, code=error.code, proof=None))
         self._observer(RuleBroken(peer, error, proof=""))
 
     async def _left_behind(self, active: ActiveRun, effect: e.LeftBehind) -> None:
-        facts = {"round": effect.round, "attempt": effect.attempt, "lacking": list(effect.lacking), "sent": effect.sent}
-        await self._note(active, "left", facts)
+        place = self._place(active, effect.round, effect.attempt)
+        await self._note(LeftEntry(**place, lacking=effect.lacking, sent=effect.sent))
         self._observer(RoundLeft(effect.round, effect.attempt, effect.lacking, effect.sent))
         source = active.source
         active.older[effect.round] = source

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from p2pfl import codec
 from p2pfl._version import __version__
@@ -18,7 +17,6 @@ from p2pfl.federation import Federation
 from p2pfl.federation.membership import Change, Epochs
 from p2pfl.home import Home
 from p2pfl.keys import Identity, SignedRecord
-from p2pfl.ledger.entry import entry_of
 from p2pfl.ledger.federation_kinds import AgreementEntry, GenesisEntry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.site_kinds import DroppedEntry, SiteEntry, StartEntry
@@ -253,16 +251,8 @@ class Logs:
 
     def note(self, entry: SiteEntry) -> None:
         """One entry of the site log."""
-        self._note(entry.record)
-
-    def note_of_round(self, run_id: bytes, epoch: int, kind: str, facts: Mapping[str, Any]) -> None:
-        """A fact of a round, as the round tells it (`sharing.events.Noted`), with what a round does not know."""
-        entry = entry_of({"kind": kind, "time": self.time, "run": run_id.hex(), "epoch": epoch, **facts})
-        self._note(entry.record)
-
-    def _note(self, record: bytes) -> None:
         with self._lock:
-            self.site.append(record)
+            self.site.append(entry.record)
 
     def close(self) -> None:
         """Sign how the site log stands, and let go of the files."""

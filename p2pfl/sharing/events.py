@@ -292,12 +292,45 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """A fact for the site log: an entry of that kind (docs/spec/ledger.md §1) but for run, epoch and time."""
+class OfLog:
+    """A fact of an attempt, for the site log (docs/spec/ledger.md §1)."""
 
-    kind: str
-    facts: Facts
+    round: int
+    attempt: int
 
 
+@dataclass(frozen=True, slots=True)
+class NoteBundle(OfLog):
+    """This peer is bound to the bundle of that digest before a share of it leaves."""
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NoteBallot(OfLog):
+    """This peer's one vote. Of one to abandon before any U, D and V are empty."""
+
+    survivors: bool
+    attempt_digest: bytes
+    view: bytes
+    waited_for: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoteAbandoned(OfLog):
+    """The attempt ended with the ABANDON certificate of that digest."""
+
+    certificate: bytes
+    waited_for: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoteMissed(OfLog):
+    """The round is final without this peer, which was there; the coordinator named the set."""
+
+    coordinator: str
+
+
+Noted = NoteBundle | NoteBallot | NoteAbandoned | NoteMissed
 Effect = Send | Persist | SetTimer | Quantise | Ahead | Apply | Finished | LeftBehind | Retract | Accuse | Stop | Noted
 """What a driver is told to do. Both drivers match it exhaustively: one that forgets a kind is a type error."""

@@ -56,7 +56,7 @@ class VirtualDisk:
     ledger: list[bytes] = field(default_factory=list)
     signatures: list[dict[str, bytes]] = field(default_factory=list)  # beside the ledger
     totals: list[tuple[e.Vector, ...]] = field(default_factory=list)  # beside the ledger, for the test to look at
-    notes: list[tuple[str, codec.Facts]] = field(default_factory=list)
+    notes: list[e.Noted] = field(default_factory=list)
     looked: int = 0  # the last round of which an operator has seen whether this site was left out
     proofs: list[tuple[bytes, ...]] = field(default_factory=list)  # letters that prove that a peer broke the protocol
 
@@ -265,8 +265,8 @@ class SimulatedPeer:
                 self._apply(effect)
             case e.Finished():
                 self._finished(effect)
-            case e.Noted(kind, facts):
-                self.disk.notes.append((kind, facts))
+            case e.NoteBundle() | e.NoteBallot() | e.NoteAbandoned() | e.NoteMissed():
+                self.disk.notes.append(effect)
             case e.Stop(error):
                 raise error
             case e.Accuse():
@@ -299,7 +299,7 @@ class SimulatedPeer:
             self._carry_out(run.handle(e.UpdateReady(self.world.now, number, proposal)))
 
     def _check_fairness(self) -> None:
-        missed = {facts["round"]: facts["coordinator"] for kind, facts in self.disk.notes if kind == "missed"}
+        missed = {note.round: note.coordinator for note in self.disk.notes if isinstance(note, e.NoteMissed)}
         records = (codec.read_facts(record) for record in self.disk.ledger)
         later = (facts for facts in records if facts["round"] > self.disk.looked)
         fairness.check(fairness.taken_part(later, missed, self.name))

@@ -24,7 +24,9 @@ def carry_out(effect: e.Effect) -> None:
     match effect:
         case e.Send() | e.Persist() | e.SetTimer() | e.Quantise() | e.Ahead() | e.Apply():
             return
-        case e.Finished() | e.LeftBehind() | e.Retract() | e.Accuse() | e.Stop() | e.Noted():
+        case e.Finished() | e.LeftBehind() | e.Retract() | e.Accuse() | e.Stop():
+            return
+        case e.NoteBundle() | e.NoteBallot() | e.NoteAbandoned() | e.NoteMissed():
             return
         case _:
             assert_never(effect)
@@ -57,7 +59,7 @@ when(Phase.SHARE, e.Accepted, mask.request, then=Phase.MASK)
         ("on(Phase.GATHER, e.Accepted, gather.accept_root)\n", "[type-var]"),
         ("when(Phase.SHARE, e.Dealt, mask.request)\n", "[arg-type]"),
         ("when(Phase.GATHER, m.Root, gather.accept_root)\n", "[type-var]"),
-        (WHOLE.replace(" | e.Noted()", ""), "assert_never"),
+        (WHOLE.replace(" | e.NoteMissed()", ""), "assert_never"),
     ],
     ids=["another letter", "an event for a letter", "another event", "a letter for an event", "an effect left out"],
 )

@@ -11,6 +11,7 @@ import pytest
 
 from p2pfl import messages as m
 from p2pfl.messages import Letter, seal
+from p2pfl.sharing import events as e
 from p2pfl.sharing import record as records
 from p2pfl.sharing.certificate import most_members
 from p2pfl.sharing.chunks import Layout, Segment, plan
@@ -55,8 +56,8 @@ def test_an_owner_that_lacks_no_words_is_waited_for_by_name() -> None:
         return (letter,)
 
     federation = played(lie, seed=3)
-    abandoned = [facts for kind, facts in federation.peers[VICTIM].disk.notes if kind == "abandoned"]
-    assert [facts["waited_for"] for facts in abandoned] == [[LIAR]]
+    abandoned = [note for note in federation.peers[VICTIM].disk.notes if isinstance(note, e.NoteAbandoned)]
+    assert [note.waited_for for note in abandoned] == [(LIAR,)]
 
 
 @pytest.mark.claim("LIAR-9")
@@ -82,7 +83,7 @@ def test_an_owner_that_tells_each_that_another_owes_it_words_is_gone_on_without(
     for name, peer in federation.peers.items():
         if name != owner:
             assert len(peer.disk.ledger) == 1
-            assert len([facts for kind, facts in peer.disk.notes if kind == "abandoned"]) <= 2
+            assert len([note for note in peer.disk.notes if isinstance(note, e.NoteAbandoned)]) <= 2
 
 
 @pytest.mark.claim("LIAR-9")
@@ -228,7 +229,7 @@ def test_an_abandon_that_names_nobody_enters_no_log() -> None:
     federation.run(20_000)
     for name, peer in federation.peers.items():
         if name != liar_first:
-            named = [facts["waited_for"] for kind, facts in peer.disk.notes if kind == "abandoned"]
+            named = [note.waited_for for note in peer.disk.notes if isinstance(note, e.NoteAbandoned)]
             assert named
             assert not any(NOBODY[0] in names for names in named)
             assert len(peer.disk.ledger) == 1

@@ -8,6 +8,7 @@ import pytest
 
 from p2pfl import codec
 from p2pfl.messages import Letter
+from p2pfl.sharing import events as e
 from p2pfl.sharing.fairness import too_often
 from p2pfl.sharing.phases import members
 from p2pfl.sharing.state import State
@@ -24,7 +25,7 @@ QUICK = Weather(delay_s=(0.001, 0.05))
 
 
 def noted(peer: SimulatedPeer) -> list[int]:
-    return [facts["round"] for kind, facts in peer.disk.notes if kind == "missed"]
+    return [note.round for note in peer.disk.notes if isinstance(note, e.NoteMissed)]
 
 
 class Squeezed(SimulatedFederation):

@@ -42,7 +42,7 @@ def test_these_weathers_hold_what_they_are_for() -> None:
             seen |= {type(letter.message).__name__ for _, letter in federation.log}
             seen |= {"left" for peer in federation.peers.values() if peer.left}
             seen |= {"adopted" for peer in federation.peers.values() if () in peer.disk.totals}
-            seen |= {kind for peer in federation.peers.values() for kind, _ in peer.disk.notes}
+            seen |= {type(note).__name__ for peer in federation.peers.values() for note in peer.disk.notes}
             seen |= {
                 "left out"
                 for peer in federation.peers.values()
@@ -50,7 +50,7 @@ def test_these_weathers_hold_what_they_are_for() -> None:
                 if b'"left_out":[]' not in record
             }
     wanted = {"BackupShare", "Held", "Handed", "Leave", "Want", "Total", "Entries"}
-    wanted |= {"left", "adopted", "abandoned", "left out"}
+    wanted |= {"left", "adopted", "NoteAbandoned", "left out"}
     assert wanted <= seen, wanted - seen
 
 

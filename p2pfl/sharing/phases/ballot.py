@@ -20,7 +20,8 @@ from p2pfl.sharing.events import (
     Effect,
     LinkUp,
     Moved,
-    Noted,
+    NoteAbandoned,
+    NoteBallot,
     Send,
     SumsStored,
 )
@@ -102,15 +103,8 @@ def send(state: State, event: BallotStored | None = None) -> list[Effect]:
         return []
     state.voting.ballots[state.context.me] = ballot
     vote = ballot.message
-    facts = {
-        "round": state.round,
-        "attempt": state.attempt,
-        "vote": "SURVIVORS" if vote.survivors else "ABANDON",
-        "attempt_digest": vote.attempt_digest.hex() or None,
-        "view": vote.view.hex() or None,
-        "waited_for": list(vote.waited_for),
-    }
-    noted = Noted("ballot", facts)
+    facts = (bool(vote.survivors), vote.attempt_digest, vote.view, vote.waited_for)
+    noted = NoteBallot(state.round, state.attempt, *facts)
     return [state.post(ballot), noted, state.timer("leave", LEAVE_S)]
 
 
@@ -327,13 +321,12 @@ def next_attempt(state: State) -> list[Effect]:
     if verdict.survivors:
         _enter_certified(state.next_attempt(verdict.attempt, None), held, verdict.members)
         return []
-    place = {"round": state.round, "attempt": verdict.attempt}
-    facts = {**place, "certificate": held.digest.hex(), "waited_for": list(verdict.waited_for)}
+    noted = NoteAbandoned(state.round, verdict.attempt, held.digest, tuple(verdict.waited_for))
     fresh = state.next_attempt(verdict.attempt + 1, again)
     if fresh.leaving.left:
         fresh.follows = fresh.restored = True
-        return [Noted("abandoned", facts), persist(fresh, Moved)]
-    return [Noted("abandoned", facts), *share.deal(fresh)]
+        return [noted, persist(fresh, Moved)]
+    return [noted, *share.deal(fresh)]
 
 
 def _enter_certified(fresh: State, certificate: Letter[Certificate], members: Letter[Members] | None) -> None:

@@ -14,7 +14,7 @@ from p2pfl.keys import verify
 from p2pfl.messages import Confirm, Letter, Question, Want
 from p2pfl.sharing import record as records
 from p2pfl.sharing.digests import total_digest
-from p2pfl.sharing.events import Applied, Effect, Finished, Noted, RecordStored, Send, Stop
+from p2pfl.sharing.events import Applied, Effect, Finished, NoteMissed, RecordStored, Send, Stop
 from p2pfl.sharing.parts import Unmasking
 from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State
@@ -137,9 +137,9 @@ def finish(state: State) -> list[Effect]:
     cosignatures = {
         name: signature for name, (theirs, signature) in confirming.confirms.items() if theirs == confirming.record
     }
-    missed = {"round": state.round, "attempt": state.attempt, "coordinator": state.coordinator}
+    missed = NoteMissed(state.round, state.attempt, state.coordinator)
     return [
-        *([Noted("missed", missed)] if state.missed else []),
+        *([missed] if state.missed else []),
         Finished(state.round, confirming.record, cosignatures),
     ]
 

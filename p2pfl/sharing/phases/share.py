@@ -17,7 +17,7 @@ from p2pfl.messages import Ack, Bundle, Letter, Share, open_letter
 from p2pfl.sharing import shamir
 from p2pfl.sharing.certificate import check_order, same_attempt
 from p2pfl.sharing.digests import commitment, edge_commitment, share_leaf
-from p2pfl.sharing.events import Begin, Dealt, Effect, Noted, Receipted
+from p2pfl.sharing.events import Begin, Dealt, Effect, NoteBundle, Receipted
 from p2pfl.sharing.graph import makes, outgoing
 from p2pfl.sharing.parts import Backup, Deal
 from p2pfl.sharing.phases import mask
@@ -71,8 +71,7 @@ def send(state: State, event: Dealt) -> list[Effect]:
     if deal is None:
         return []
     state.proposals.dealt = True
-    what = {"of": "bundle", "digest": deal.bundle.digest.hex()}
-    bound = Noted("commitment", {"round": state.round, "attempt": state.attempt, **what})
+    bound = NoteBundle(state.round, state.attempt, deal.bundle.digest)
     dealt = [state.post_share(state.seal(state.masking.shares[name]), name) for name in state.context.others]
     return [bound, *dealt, *_more(state)]
 
