@@ -120,7 +120,7 @@ class CatchUp:
         length = max(models.model_bytes for models in self._models())
         self._post.say(peer, self._fetch.ask_for(wanted, peer, length))
         later = e.Tick(self._model_asked + MODEL_AGAIN_S + 1.0, 0, 0)
-        self._inbox.put_at(LocalEvent(next(iter(self._runs)), later))  # only wakes the node
+        self._inbox.add_event_at(LocalEvent(next(iter(self._runs)), later))  # only wakes the node
 
     def fetching(self, now: float) -> bool:
         """A model is lacking; one that does not come is asked of the next peer."""

@@ -1,4 +1,4 @@
-"""Carries out what the rounds decide: one method for each kind of effect, in order, and what follows from each.
+"""Carries out what rounds decide: one method for each kind of effect, in order, and then what follows from it.
 
 What blocks (masks, sums, fsync) runs in a worker thread.
 """
@@ -30,10 +30,10 @@ from p2pfl.sharing.run import Run
 
 
 class AsksPeers(Protocol):
-    """What is asked of a peer for what this site may lack of the ledger (catchup.py)."""
+    """Questions to peers about entries that this site may lack (catchup.py)."""
 
     def ask_on_sending(self, effect: e.Send) -> None:
-        """Ask a peer that is asked for a sum, since it may be further on than its round."""
+        """A peer that is asked for a round's sum is asked for entries too: it may be further on than that round."""
 
 
 class EffectRunner:
@@ -107,14 +107,14 @@ class EffectRunner:
         self._follow.append((active, effect.stored(self._clocks.now())))
 
     async def _set_timer(self, active: ActiveRun, effect: e.SetTimer) -> None:
-        self._inbox.put_at(LocalEvent(active.run.context.run, effect.event))
+        self._inbox.add_event_at(LocalEvent(active.run.context.run, effect.event))
 
     async def _quantise(self, active: ActiveRun, effect: e.Quantise) -> None:
         vectors = await asyncio.to_thread(active.source_of(effect.round).words, effect)
         self._follow.append((active, e.WordsReady(self._clocks.now(), effect.round, effect.attempt, vectors)))
 
     async def _ahead(self, active: ActiveRun, effect: e.Ahead) -> None:
-        """In a thread beside everything else; nothing waits for it."""
+        """Run in a thread beside everything else; nothing waits for it."""
         segments = active.source.shape(effect.round)
         if segments:
             self._expanding = asyncio.create_task(self._expand(active, effect, segments))
@@ -122,7 +122,7 @@ class EffectRunner:
     async def _expand(self, active: ActiveRun, effect: e.Ahead, segments: tuple[tuple[int, int], ...]) -> None:
         masks = await asyncio.to_thread(effect.masks, segments)
         ready = e.MasksReady(self._clocks.now(), effect.round, effect.attempt, effect.bundles, masks)
-        self._inbox.put(LocalEvent(active.run.context.run, ready))
+        self._inbox.add_event(LocalEvent(active.run.context.run, ready))
 
     async def _apply(self, active: ActiveRun, effect: e.Apply) -> None:
         if active.lacking:
@@ -180,7 +180,7 @@ class EffectRunner:
         self._observer(RuleBroken(effect.peer, effect.error, proof=named.hex()[:16] if named else ""))
 
     async def note_breach(self, active: ActiveRun, error: RemoteProtocolError) -> None:
-        """A peer broke a rule of the link: noted once a round, and told. Its letters are as good as before."""
+        """Note and tell, once a round, that a peer broke a rule of its link. Its letters count as before."""
         peer, number = error.fields["peer"], active.run.number
         if self._noted_breaches.get((peer, error.code)) == number:
             return
@@ -197,7 +197,7 @@ class EffectRunner:
         source.left(effect)
 
     async def _finished(self, active: ActiveRun, effect: e.Finished) -> None:
-        """Durable in this order: the new model beside the old, the sum for those who missed it, the ledger entry."""
+        """Make durable in this order: the new model beside the old, the sum for sites that missed it, the entry."""
         done = active.run.rounds.get(effect.round)
         if done is None:
             return
@@ -222,7 +222,7 @@ class EffectRunner:
 
 
 def _handle(run: Run, events: list[e.Event]) -> tuple[list[e.Effect], list[e.Event]]:
-    """The effects of the first events, up to one that asks for more than to send; and the events behind it."""
+    """The effects of the events up to the first that asks for more than to send, and the events after it."""
     effects: list[e.Effect] = []
     for place, event in enumerate(events, 1):
         effects += run.handle(event)

@@ -1,4 +1,4 @@
-"""What two nodes tell one another when a link comes up, and on which grounds they refuse it.
+"""What two nodes tell each other when a link comes up, and why one refuses it.
 
 A hello shows the federation digest, the sender's place in the run, the size and root of its federation log, its
 signature over the genesis, and, back to its receiver, the receiver's *own* latest signed statements. So any site that
@@ -45,7 +45,7 @@ from p2pfl.node.site import SiteProcess
 from p2pfl.roster import MOST_PEERS
 
 PEERS_ITEM: Final = "state/peers"
-# What says how far its signer got. All are signed; and no peer can make this site sign one at a place of its choice.
+# Kinds that say how far their signer got. All are signed, and no peer chooses the place at which this site signs one.
 STATEMENTS: Final = (Ack, Propose, Root, Ready, Ballot, Leave, Confirm)
 ECHOES: Final = 32  # statements in one hello: seven kinds, in a few runs
 ECHO_BYTES: Final = 1 << 20  # of one statement; a larger one is not kept, since it would be in no hello
@@ -72,7 +72,7 @@ class Pledge:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where this node stands at this moment."""
+    """How far this node is now."""
 
     entries: int  # of the federation log
     root: bytes
@@ -92,15 +92,15 @@ class Membership(Protocol):
         """The newest changes of membership, in force or to come."""
 
     def learn_change(self, change: Change) -> None:
-        """A peer shows a change. Raises a LocalFault where this home cannot keep it."""
+        """A peer shows a change of membership. Raises a LocalFault where this home cannot keep it."""
 
     def check_key(self, peer: str) -> None:
-        """Raises Revoked when this site accepts nothing of that peer's key any more."""
+        """Raise Revoked when this site revoked that peer's key."""
 
 
 @dataclass
 class Greetings:
-    """Makes and judges hellos: the mesh's `Greeter`. Keeps what peers pledged, and their statements to echo.
+    """Makes and judges hellos, as the mesh's `Greeter`; holds what peers pledged, and their statements to echo.
 
     end_node   ends this process with an error that no refusal of one peer answers
     """
@@ -127,16 +127,18 @@ class Greetings:
         if held is None or (held.envelope.round, held.envelope.attempt) <= (at.round, at.attempt):
             kept[name] = letter
         while len(kept) > ECHOES or sum(one.size for one in kept.values()) > HEARD_BYTES:
-            del kept[next(iter(kept))]  # of made-up runs: what a peer so makes us forget is its own
+            del kept[
+                next(iter(kept))
+            ]  # the oldest: a peer that makes up runs makes this site forget its own statements alone
 
     def statements(self) -> bytes:
-        """What was heard, for the disk."""
+        """The statements that were heard, for the disk."""
         # Copied first: letters are heard on the loop's thread while this runs in a worker's.
         kept = [letter for kinds in list(self._heard.values()) for letter in list(kinds.values())]
         return codec.pack([letter.wire for letter in kept])
 
     def remember(self, data: bytes) -> None:
-        """Take up what `statements` wrote, as far as it is of this epoch. Raises Malformed."""
+        """Read what `statements` wrote, as far as it is of this epoch. Raises Malformed."""
         wires = codec.unpack(data, most=len(data), items=ECHOES * MOST_PEERS)  # this home has sealed it itself
         if not isinstance(wires, tuple) or not all(isinstance(wire, bytes) for wire in wires):
             raise codec.Malformed("it is no list of letters")

@@ -34,7 +34,7 @@ BULK: Final = (messages.Chunk, messages.SumChunk, messages.Total, messages.Model
 IN_TURN: Final = 64  # events of one peer that wait among the others'; what it sends beyond that waits behind them
 MOST_FOREIGN: Final = 4096  # letters of one peer for runs that this node has not begun …
 FOREIGN_BYTES: Final = 64 << 20  # … and bytes of them
-# What a member does to its link, and not by a letter: it is dropped and noted, and ends no run.
+# Faults of a member's link rather than of a letter: the link is dropped, the fault noted, and no run ends.
 OF_A_LINK: Final = (MalformedStream, LinkFlooded, OpensTooOften, TakesNothing)
 
 
@@ -48,19 +48,19 @@ class LocalEvent:
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """What came over a link was no letter of its peer."""
+    """Something came over a link that is no letter of its peer."""
 
     error: RemoteProtocolError
 
     @property
     def of_link(self) -> bool:
-        """The bytes of the link itself broke a rule; no letter did."""
+        """The link's own bytes broke a rule, and no letter did."""
         return isinstance(self.error, OF_A_LINK)
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Who owes what, in which phase of which round."""
+    """What is missing, by peer, in which phase of which round."""
 
     phase: str
     round: int
@@ -68,7 +68,7 @@ class Waiting:
 
 
 class FairQueue:
-    """What came in, in the order of arrival; but a peer that sends more than its turn holds up nobody but itself.
+    """A queue in the order of arrival, in which a peer that sends more than its turn delays itself alone.
 
     `peer` None: this node's own. `done`, called when the thing is handed out: its sender may send more.
     """
@@ -106,21 +106,21 @@ class FairQueue:
 
 
 class UnknownRuns:
-    """Letters of runs that this node has not begun. What one peer sends takes no room from the others."""
+    """Letters of runs that this node has not begun. Each peer has room of its own for them."""
 
     def __init__(self) -> None:
         self._of_run: dict[bytes, list[Letter[Message]]] = {}
         self._held: dict[str, tuple[int, int]] = {}  # by sender: letters and bytes
 
-    def keep(self, letter: Letter[Message]) -> None:
-        """Keep it, if it is signed (bulk comes much later) and its sender has room left."""
+    def hold_letter(self, letter: Letter[Message]) -> None:
+        """Hold it if it is signed (bulk comes much later) and its sender has room left; else drop it."""
         count, size = self._held.get(letter.sender, (0, 0))
         if letter.message.signed and count < MOST_FOREIGN and size + letter.size <= FOREIGN_BYTES:
             self._held[letter.sender] = (count + 1, size + letter.size)
             self._of_run.setdefault(letter.envelope.run, []).append(letter)
 
-    def take(self, run_id: bytes) -> list[Letter[Message]]:
-        """Those of `run`, in the order in which they came; they are kept no longer."""
+    def letters_of(self, run_id: bytes) -> list[Letter[Message]]:
+        """The letters of that run, in the order in which they came; they are held no longer."""
         found = self._of_run.pop(run_id, [])
         for letter in found:
             count, size = self._held[letter.sender]
@@ -162,17 +162,17 @@ class Inbox:
 
     # ── what comes in ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def put(self, event: e.Event | LocalEvent | Breach) -> None:
-        """Hand in an event."""
+    def add_event(self, event: e.Event | LocalEvent | Breach) -> None:
+        """An event comes in."""
         self._add(event)
 
-    def put_at(self, own: LocalEvent) -> None:
-        """Hand it in when its event's time comes."""
+    def add_event_at(self, own: LocalEvent) -> None:
+        """It comes in at its event's time."""
         delay = max(0.0, own.event.now - self._clocks.now())
         asyncio.get_running_loop().call_later(delay, self._add, own)
 
     def fail(self, error: BaseException) -> None:
-        """Whoever asks for the next event gets this error instead."""
+        """`next_event` raises this error."""
         self._add(error)
 
     def _add(self, one: Any, peer: str | None = None, done: Callable[[], None] = lambda: None) -> None:
@@ -180,7 +180,7 @@ class Inbox:
         self._news.set()
 
     async def listen(self) -> None:
-        """Until the mesh stops: what it brings becomes events."""
+        """Turn what the mesh brings into events, until it stops."""
         async for news in self._mesh.events():
             if isinstance(news, links.Delivered):
                 done = partial(self._mesh.payload_taken, news.peer, len(news.payload))
@@ -218,7 +218,7 @@ class Inbox:
         return letter
 
     def _refused(self, news: links.Refused) -> None:
-        """What ends this process, once more than c peers say it, counts from those alone who showed their keys."""
+        """Count refusals that end this process once more than c peers, by the keys that they showed, say them."""
         self._observer(LinkRefused(news.peer, news.error))
         if news.peer is None or not news.known:
             return
@@ -234,14 +234,14 @@ class Inbox:
             return
         self._differing.add(news.peer)
         if len(self._differing) > self._roster.quorums.c:
-            # One site that differs is that site's matter; more than c of them, and the odd one out is this one.
+            # Up to c sites may hold another file and be at fault; of more, the odd one out is this site.
             evidence = f"{', '.join(sorted(self._differing))}; {news.error.evidence}"
             self.fail(PeersHoldAnotherFile(count=len(self._differing), evidence=evidence))
 
     # ── what goes out ─────────────────────────────────────────────────────────────────────────────────────────
 
-    async def next(self, waits: Callable[[], Waiting]) -> e.Event | LocalEvent | Breach:
-        """The next event. Raises what failed elsewhere, and GaveUpWaiting after `wait_s` that brought nothing on."""
+    async def next_event(self, waits: Callable[[], Waiting]) -> e.Event | LocalEvent | Breach:
+        """The next event. Raises what failed elsewhere; GaveUpWaiting after `wait_s` seconds without a step forward."""
         while True:
             if self._clocks.now() - self._looked >= QUIET_S:
                 self._look(waits())
@@ -260,15 +260,15 @@ class Inbox:
             event: e.Event | LocalEvent | Breach = found
             return event
 
-    def more(self, run_id: bytes, most: int) -> list[e.Event]:
-        """What has come after it, as long as it is bulk of the same run: small steps, which cost less together."""
+    def more_bulk(self, run_id: bytes, most: int) -> list[e.Event]:
+        """At most `most` events of bulk of the same run that came right after it: together they cost less."""
         found: list[e.Event] = []
         while self._held and len(found) < most and _is_bulk(self._held.first(), run_id):
             found.append(self._held.pop())
         return found
 
     def _look(self, waits: Waiting) -> None:
-        """Has anything been brought on? A link that comes and goes brings nothing on, and hides nobody."""
+        """Tell the observer when nothing has moved for QUIET_S. A link that comes and goes moves nothing."""
         now = self._looked = self._clocks.now()
         if waits != self._waits:
             self._waits, self._since = waits, self._heard
@@ -277,7 +277,7 @@ class Inbox:
 
     def _still(self, waits: Waiting, quiet_s: float) -> None:
         status, now = self._mesh.links(), self._clocks.now()
-        # Who is away is named although it owes nothing at this step: the next one needs every site.
+        # A site that is away is named although it owes nothing at this step: the next one needs every site.
         away = [name for name, link in status.items() if link.state != "up" and waits.phase != "final"]
         seen = {name: status[name].last_seen for name in [*waits.missing, *away] if name in status}
         silent = {name: None if last is None else now - last for name, last in seen.items()}
@@ -288,7 +288,7 @@ class Inbox:
 
     @property
     def bytes_sent(self) -> int:
-        """On the wire, to all peers, since this process began."""
+        """Bytes sent on the wire, to all peers, since this process began."""
         return sum(status.bytes_sent for status in self._mesh.links().values())
 
     def draw_bound(self, count: int) -> bytes:

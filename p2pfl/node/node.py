@@ -73,7 +73,7 @@ class Node:
         self.catch_up = CatchUp(self._site, self._store, self._post, self.inbox, observer, self._runs)
         self.effects = EffectRunner(self._site, self._store, self._post, self.inbox, self.catch_up, observer)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._foreign = UnknownRuns()
+        self._unknown_runs = UnknownRuns()
         self._latest: ActiveRun | None = None
         self.stopping = False  # nothing new is begun
         self._moved = asyncio.Event()
@@ -157,7 +157,7 @@ class Node:
         if active.models is not None and active.models.lacking:
             active.lacking = True
             self.catch_up.ask_model(active.models.lacking)
-        for letter in self._foreign.take(run_id):
+        for letter in self._unknown_runs.letters_of(run_id):
             await self._feed(active, e.Received(self.clocks.now(), letter))
         for peer in sorted(self.catch_up.up):
             self.catch_up.ask(peer)
@@ -194,9 +194,9 @@ class Node:
                 await asyncio.to_thread(self.logs.begin, genesis, agreement)
                 return
             missing = {name: "its first hello" for name in names if name not in genesis}
-            event = await self.inbox.next(partial(Waiting, "genesis", 0, missing))
+            event = await self.inbox.next_event(partial(Waiting, "genesis", 0, missing))
             if isinstance(event, e.Received):
-                self._foreign.keep(event.letter)
+                self._unknown_runs.hold_letter(event.letter)
             elif isinstance(event, (e.LinkUp, e.LinkDown)):
                 await self._link(event)
 
@@ -205,7 +205,7 @@ class Node:
         while (stands := self.changes.lineage()) is None or stands.federation_digest != self.federation.digest:
             self.changes.check_over()
             missing = dict.fromkeys(self._site.others, "the ledger up to this epoch")
-            await self._take(active, await self.inbox.next(partial(Waiting, "ledger", 0, missing)))
+            await self._take(active, await self.inbox.next_event(partial(Waiting, "ledger", 0, missing)))
 
     async def _begin(self, active: ActiveRun) -> None:
         """Begin the next round if nothing keeps it, and make this site's update for it."""
@@ -240,11 +240,11 @@ class Node:
             site_head=self.logs.site.root(),
             change=self.changes.to_announce(active.run.context.run, number),
         )
-        self.inbox.put(LocalEvent(active.run.context.run, e.UpdateReady(self.clocks.now(), number, proposal)))
+        self.inbox.add_event(LocalEvent(active.run.context.run, e.UpdateReady(self.clocks.now(), number, proposal)))
 
     async def _drive(self, active: ActiveRun) -> None:
         """Hand in one event, and carry out what it leads to."""
-        await self._take(active, await self.inbox.next(partial(self._waits, active)))
+        await self._take(active, await self.inbox.next_event(partial(self._waits, active)))
 
     async def _take(self, active: ActiveRun, event: e.Event | LocalEvent | Breach) -> None:
         """Hand the event to the run that it is for; a run that is over serves peers that lack its last round."""
@@ -261,12 +261,12 @@ class Node:
                 return  # of a peer that is behind, or ahead: the ledger brings them together
             known = self._runs.get(event.letter.envelope.run)
             if known is None:
-                self._foreign.keep(event.letter)
+                self._unknown_runs.hold_letter(event.letter)
             else:
                 run = known.run
                 self.catch_up.ask_on_letter(event.letter, run)
                 await self._feed(known, event)
-                more = self.inbox.more(run.context.run, BATCH)
+                more = self.inbox.more_bulk(run.context.run, BATCH)
                 if more:
                     await self.effects.feed(known, *more)
         elif isinstance(event, (e.LinkUp, e.LinkDown)):
@@ -310,7 +310,7 @@ class Node:
                 gone = tuple((item, None) for item in (FINAL_ITEM, *SUMS_ITEMS))
                 await asyncio.to_thread(self._store.replace, active.run.context.run, gone)
                 return
-            event = await self.inbox.next(partial(Waiting, "final", done.number, missing))
+            event = await self.inbox.next_event(partial(Waiting, "final", done.number, missing))
             await self._take(active, event)
 
     async def _feed(self, active: ActiveRun, event: e.Event) -> None:

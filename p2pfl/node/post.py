@@ -38,7 +38,7 @@ class Links(Protocol):
 class Events(Protocol):
     """Where an event of this node goes: the inbox."""
 
-    def put(self, event: e.Received) -> None: ...
+    def add_event(self, event: e.Received) -> None: ...
 
 
 class Outbox(asyncio.Queue[codec.Pieces]):
@@ -85,7 +85,7 @@ class Post:
         if self._deferred and not self.is_backed_up(peer):
             for kind in (False, True):
                 if (letter := self._deferred.pop((peer, kind), None)) is not None:
-                    self._events.put(e.Received(self._site.clocks.now(), letter))
+                    self._events.add_event(e.Received(self._site.clocks.now(), letter))
 
     def is_backed_up(self, peer: str) -> bool:
         """More waits for the peer than a question of it may add to."""

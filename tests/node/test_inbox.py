@@ -72,13 +72,13 @@ def test_letters_for_runs_that_have_not_begun_take_no_room_from_those_of_others(
     monkeypatch.setattr(inbox, "MOST_FOREIGN", 20)
     kept, run = UnknownRuns(), digest("run")
     for k in range(100):  # a liar's, under runs that it made up
-        kept.keep(said("b", 1, run=digest("made up", bytes([k]))))
+        kept.hold_letter(said("b", 1, run=digest("made up", bytes([k]))))
     honest = said("c", 1, run=run)
-    kept.keep(honest)
-    assert kept.take(run) == [honest]
-    assert sum(len(kept.take(digest("made up", bytes([k])))) for k in range(100)) == 20
-    kept.keep(said("b", 1, run=run))
-    assert len(kept.take(run)) == 1, "there is room again"
+    kept.hold_letter(honest)
+    assert kept.letters_of(run) == [honest]
+    assert sum(len(kept.letters_of(digest("made up", bytes([k])))) for k in range(100)) == 20
+    kept.hold_letter(said("b", 1, run=run))
+    assert len(kept.letters_of(run)) == 1, "there is room again"
 
 
 def test_letters_for_runs_that_have_not_begun_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +86,8 @@ def test_letters_for_runs_that_have_not_begun_are_bounded_in_bytes(monkeypatch: 
     monkeypatch.setattr(inbox, "FOREIGN_BYTES", 3 * letter.size)
     kept = UnknownRuns()
     for _ in range(10):
-        kept.keep(letter)
-    assert len(kept.take(letter.envelope.run)) == 3
+        kept.hold_letter(letter)
+    assert len(kept.letters_of(letter.envelope.run)) == 3
 
 
 def test_statements_of_runs_that_a_peer_makes_up_take_a_bounded_place() -> None:
