@@ -58,7 +58,7 @@ class Site:
         store = Store(self.place.home, logs, nothing)
         runner = EffectRunner(nothing, store, nothing, nothing, nothing, self.told.append)
         held: Any = SimpleNamespace(
-            run=SimpleNamespace(setting=SimpleNamespace(run=self.run, roster=self.place.federation.roster))
+            run=SimpleNamespace(context=SimpleNamespace(run=self.run, roster=self.place.federation.roster))
         )
         error = ProvenLiar(peer=peer, evidence="two statements")
         asyncio.run(runner._accuse(held, e.Accuse(peer, 7, 0, error, tuple(proof))))

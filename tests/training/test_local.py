@@ -324,6 +324,7 @@ def test_a_loss_that_is_not_one_number_a_record_is_refused_at_start() -> None:
 
 @pytest.mark.parametrize("task", [BatchLoss(), AddsInPlace(), InPlace(), Unused()], ids=lambda one: type(one).__name__)
 def test_what_opacus_lets_through_and_would_break_is_advice_at_start(task: Task) -> None:
+    torch.manual_seed(1)  # of some first weights the batch's mean loss hardly changes what is mixed in
     with pytest.raises(ModelNotPrivate) as caught:
         trainer(task)
     assert caught.value.likely
