@@ -32,7 +32,7 @@ class Written(Post):
 
     def __init__(self, site: SiteProcess, put: list[Any]) -> None:
         nothing: Any = None
-        events: Any = SimpleNamespace(put=put.append)
+        events: Any = SimpleNamespace(add_event=put.append)
         super().__init__(site, nothing, events)
         self.sent: list[tuple[str, Letter]] = []
         self.unsent = 0
@@ -86,7 +86,7 @@ class Away:
         site = SiteProcess(home.identity(), ME, federation.roster, bytes(16), federation.digest, clocks)
         self.post = Written(site, self.put)
         nothing: Any = SimpleNamespace()
-        store, inbox = Store(home, self.source.logs, nothing), SimpleNamespace(put_at=lambda own: None)
+        store, inbox = Store(home, self.source.logs, nothing), SimpleNamespace(add_event_at=lambda own: None)
         runs = {self.source.run: self.active}
         self.catch_up = CatchUp(site, store, self.post, inbox, self.told.append, runs)  # type: ignore[arg-type]
         self.catch_up.up |= set(OTHERS)
