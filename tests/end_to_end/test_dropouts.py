@@ -13,12 +13,16 @@ from tests.end_to_end.processes import Process, Sites
 
 KILLS = 10
 SUMS = 40
+FIRST = 100  # of the numbers that tell the sums apart; no power of two of a site is among them
 PHASES = ("propose", "mask", "gather", "ballot", "unmask", "confirm", "final")
 
 
 def orders(index: int) -> list[dict[str, object]]:
-    """What one site adds to each of the sums: a power of two of its own, so that a total tells who is in it."""
-    return [{"sum": [1 << index, 1], "name": f"sum {number}"} for number in range(SUMS)]
+    """What one site adds to each of the sums: a power of two of its own, so that a total tells who is in it.
+
+    The second number is another one in each sum: the same data are summed over one set of sites only.
+    """
+    return [{"sum": [1 << index, FIRST + number], "name": f"sum {number}"} for number in range(SUMS)]
 
 
 def begin(sites: Sites, name: str) -> Process:
@@ -58,7 +62,8 @@ def _totals_are_right(sites: Sites, watch: Process) -> None:
     """Every answer that a site was given is the sum over the sites that it names."""
     answers = [json.loads(line)["given"] for line in watch.said if line.startswith('{"event": "given"')]
     assert len(answers) == SUMS
-    for answer in answers:
+    for number, answer in enumerate(answers):
         names = answer["survivors"]
-        assert answer["total"] == [str(sum(1 << sites.names.index(name) for name in names)), str(len(names))]
+        powers = sum(1 << sites.names.index(name) for name in names)
+        assert answer["total"] == [str(powers), str(len(names) * (FIRST + number))]
         assert len(names) >= 4
