@@ -163,6 +163,16 @@ def test_the_drawing_in_the_architecture_is_this_table() -> None:
     assert drawn == sorted(drawn, reverse=True, key=lambda line: line[2])
 
 
+def test_no_class_name_stands_for_two_things() -> None:
+    """The auditor's file is apart: it shares nothing, names neither."""
+    defined: dict[str, list[str]] = {}
+    for file in FILES:
+        for node in ast.parse(file.read_text()).body if file.name != "auditor.py" else ():
+            if isinstance(node, ast.ClassDef):
+                defined.setdefault(node.name, []).append(str(file.relative_to(PACKAGE)))
+    assert {name: files for name, files in defined.items() if len(files) > 1} == {}
+
+
 def test_the_house_is_small_enough_to_be_drawn() -> None:
     assert len(INNER) <= 25
     assert len(FLOORS) <= 9

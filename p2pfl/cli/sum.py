@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SumTerms:
     """What all sites must ask alike."""
 
     name: str
@@ -114,7 +114,7 @@ def sum_(
     mine = parts(statistic, given)
     command = "p2pfl sum --peers {peers} --value -"
     watch = Watch(federation.roster, command, peers_file=peers_file.name, tell=monitor.tell)
-    asked = Asked(query or statistic, limit, decimals, file is not None, patience_s)
+    asked = SumTerms(query or statistic, limit, decimals, file is not None, patience_s)
     access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
 
     def report(result: SumResult) -> tuple[str, dict[str, object]]:
@@ -143,7 +143,7 @@ def sum_(
 async def _sum(
     federation: Federation,
     numbers: tuple[Sequence[Decimal], Sequence[Decimal]],
-    asked: Asked,
+    asked: SumTerms,
     access: Access,
     watch: Watch,
     monitor: Monitor,

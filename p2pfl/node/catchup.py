@@ -41,7 +41,7 @@ def take_over(home: Home, logs: Logs, rows: Sequence[SignedRecord]) -> dict[byte
     return newest_rounds(rows)
 
 
-Carried = list[tuple[ActiveRun, list[e.Effect]]]  # effects to carry out, each list for its run
+RunEffects = list[tuple[ActiveRun, list[e.Effect]]]  # effects to carry out, each list for its run
 
 
 class CatchUp:
@@ -133,7 +133,7 @@ class CatchUp:
     def _wanted(self, run_id: bytes, active: ActiveRun) -> int:
         return wanted_round(active.run, self._logs.count(run_id) < active.rounds)
 
-    async def heed(self, active: ActiveRun, letter: Letter[Message]) -> Carried:
+    async def heed(self, active: ActiveRun, letter: Letter[Message]) -> RunEffects:
         """A peer asks for what it missed, or answers what this one asked: the effects that follow."""
         message, sender = letter.message, letter.sender
         if isinstance(message, Behind):
@@ -156,10 +156,10 @@ class CatchUp:
         for answer in await asyncio.to_thread(self._rules.answer, question, self._model_of):
             self._post.say(letter.sender, answer)
 
-    async def _entries(self, sender: str, message: Entries) -> Carried:
+    async def _entries(self, sender: str, message: Entries) -> RunEffects:
         current = {run_id: self._wanted(run_id, each) for run_id, each in self._runs.items()}
         found = await asyncio.to_thread(self._take_over, sender, message, current)
-        carried: Carried = []
+        carried: RunEffects = []
         for run_id, (number, record) in found.items():
             self._observer(RoundsTakenOver(number, sender))
             if run_id in self._runs:
@@ -168,7 +168,7 @@ class CatchUp:
             self.ask(sender)
         return carried
 
-    async def _part(self, active: ActiveRun, sender: str, message: ModelPart) -> Carried:
+    async def _part(self, active: ActiveRun, sender: str, message: ModelPart) -> RunEffects:
         more, data = await asyncio.to_thread(self._fetch.add, sender, message)
         if more is not None:
             self._model_asked = self._now()
@@ -189,7 +189,7 @@ class CatchUp:
             self._ask_model(wanted, peer)
         return active, active.run.adopt(number, record)
 
-    async def _model(self, active: ActiveRun, peer: str, data: bytes) -> Carried:
+    async def _model(self, active: ActiveRun, peer: str, data: bytes) -> RunEffects:
         """A whole model came: it is the one that is lacking, or another peer is asked."""
         models, carried = active.models, []
         if models is not None:

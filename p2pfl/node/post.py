@@ -25,7 +25,7 @@ MOST_ANSWERED: Final = 2 * PARTS * PART_BYTES  # bytes that wait for a peer, abo
 PARTING_S: Final = 2.0  # most seconds for the last letters to reach the mesh
 
 
-class Links(Protocol):
+class LinkQueues(Protocol):
     """What is used of the mesh here."""
 
     async def send(self, peer: str, payload: codec.Pieces) -> None:
@@ -67,7 +67,7 @@ class Outbox(asyncio.Queue[codec.Pieces]):
 class Post:
     """The queues of one node, and the questions of peers that wait until these have taken more."""
 
-    def __init__(self, site: SiteProcess, links: Links, events: Events) -> None:
+    def __init__(self, site: SiteProcess, links: LinkQueues, events: Events) -> None:
         self._site, self._links, self._events = site, links, events
         self.queues = {peer: Outbox() for peer in site.others}
         self._deferred: dict[tuple[str, bool], Letter[Message]] = {}  # each peer's newest: for entries, for a model
