@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 
@@ -22,7 +22,6 @@ from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhr
 from p2pfl.keys import Secret
 from p2pfl.roster import NAME, Address
 
-LogName = Literal["federation", "site"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_HOME = Path("~/.p2pfl")

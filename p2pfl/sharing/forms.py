@@ -40,8 +40,7 @@ import numpy.typing as npt
 from p2pfl.keys import SEED_BYTES, derive
 from p2pfl.sharing.field import Field, Words
 from p2pfl.sharing.prg import expand
-
-Floats = npt.NDArray[np.float64]
+from p2pfl.sharing.rotation import Floats
 
 TAG_BYTES: Final = 8  # 4, 2 or 1 words of 2, 4 or 8 bytes
 MOST_SIDE: Final = 512  # rows and columns of the matrix of one chunk

@@ -9,7 +9,6 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.options import (
-    LogName,
     Unlock,
     home_option,
     json_option,
@@ -20,6 +19,7 @@ from p2pfl.cli.options import (
 )
 from p2pfl.errors.people import WrongUse
 from p2pfl.home import Home
+from p2pfl.home.segments import LogName
 from p2pfl.ledger import export as exports
 from p2pfl.ledger.log import Log
 

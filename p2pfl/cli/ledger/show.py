@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import LogName, Unlock, home_option, json_option, log_option, unlock_options
+from p2pfl.cli.options import Unlock, home_option, json_option, log_option, unlock_options
 from p2pfl.home import Home
+from p2pfl.home.segments import LogName
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.log import Log
 
