@@ -40,6 +40,7 @@ async def links_of(federation: Federation, access: Access, watch: Watch, monitor
         changed.set()
 
     async with access.join(federation, observe, "join", monitor, check=True) as peer:
+        federation = peer.federation  # the file that was named may be of an earlier epoch
         others = [name for name in federation.roster.names if name != peer.name]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(access.wait_s or CHECK_S):

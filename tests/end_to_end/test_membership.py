@@ -15,6 +15,7 @@ from p2pfl.federation import Federation
 from p2pfl.keys import verify
 from p2pfl.ledger.log import Log
 from p2pfl.node.epochs import AGREED
+from p2pfl.training.data import deal
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Sites
 
@@ -244,3 +245,32 @@ def test_each_epoch_has_sums_of_its_own(make: MakeSites) -> None:
     assert [one["round"] for one in held if one["kind"] == "round"] == [1, 2, 1]
     assert held[-1]["left_out"] == ["fay"]
     assert len({sites.verified(name).federation.root for name in ("ada", "ben", "cyd")}) == 1
+
+
+def test_a_restart_with_the_first_file_goes_on_after_a_site_was_added(make: MakeSites) -> None:
+    """It waits by name for a site that the file does not list, and looks for none that has left since."""
+    sites = make(4)
+    first = [sites.sum(name, 1) for name in sites.names]
+    assert [process.end().status for process in first] == [0] * 4
+    fay = sites.newcomer("fay")
+    file, second = sites.place / "change.yaml", sites.place / "peers-2.yaml"
+    peers(sites, "ada", "propose", "add", fay.card, "remove", "dot", "--of", "sums", "-o", file)
+    for name in ("ben", "cyd"):
+        peers(sites, name, "approve", file, "--yes")
+    for name in ("ada", "ben"):
+        peers(sites, name, "adopt", file)
+    peers(sites, "cyd", "adopt", file, "-o", second)
+    last = [sites.sum(name, 2) for name in STAY]  # the round that announces the change
+    assert [process.end().status for process in last] == [0] * 4
+
+    stay = ("ada", "ben", "cyd")
+    running = [sites.sum(name, 3) for name in stay]  # each with the file that does not list fay
+    assert "epoch 2" in running[0].line("sites: ada, ben, cyd, fay")
+    assert "never seen" in running[0].line("waiting for fay")
+    words = ("-m", "p2pfl", "sum", "--peers", second, "--home", fay.home, "--value", 3, "--stat", "sum", "--json")
+    for process in (*running, sites.run("fay", words)):
+        ended = process.end()
+        assert (ended.status, ended.facts["survivors"]) == (0, [*stay, "fay"]), process.tail
+    sites["ada"].records.write_bytes(next(iter(deal(3).files.values())))
+    ended = sites.join("ada", "--check", "--wait", "1").end()
+    assert (ended.status, [link["peer"] for link in ended.facts["links"]]) == (1, ["ben", "cyd", "fay"]), ended.text
