@@ -5,15 +5,14 @@ only then does the pass run. A crash may over-charge, never under-charge; nothin
 all runs on a home's records: histories are concatenated and composed as one.
 
 An account is facts (noise multiplier, sample rate, steps), never an ε: ε follows from them and δ, by Opacus' PRV
-accountant, which returns an upper bound (Gopi et al. 2021), or by Rényi composition where that fails. Opacus' GDP
-accountant understates and is not used.
+accountant, which returns an upper bound (Gopi et al. 2021), or by Rényi composition where that fails
+(accountant.py). Opacus' GDP accountant understates and is not used.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -181,7 +180,7 @@ def _joined(history: Iterable[Mechanism]) -> History:
     return tuple(joined)
 
 
-@functools.lru_cache(maxsize=256)  # one call takes 0.1 to 1.5 s
+@functools.lru_cache(maxsize=256)  # one composition for each history and δ: a pass asks for it several times
 def _epsilon(history: History, delta: float) -> float:
     if not 0.0 < delta < 1.0:
         raise ValueError(f"δ = {delta}")
@@ -189,18 +188,6 @@ def _epsilon(history: History, delta: float) -> float:
         return 0.0  # the PRV accountant raises on an empty history
     if any(one.noise_multiplier == 0.0 for one in history):
         return math.inf  # and on a step without noise
-    from opacus.accountants import PRVAccountant, RDPAccountant
+    from p2pfl.training.accountant import upper_bound  # loads torch
 
-    steps = [(one.noise_multiplier, one.sample_rate, one.steps) for one in history]
-    bounds = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # both warn when the best Rényi order lies at an end: still a bound
-        for accountant in (PRVAccountant(), RDPAccountant()):
-            accountant.history = list(steps)
-            try:
-                bounds.append(float(accountant.get_epsilon(delta)))
-            except (ValueError, OverflowError, RuntimeError, MemoryError, IndexError):
-                continue  # the PRV grid does not exist for every history; the Rényi bound does
-            if math.isfinite(bounds[-1]):
-                return max(0.0, bounds[-1])
-    return math.inf
+    return upper_bound([(one.noise_multiplier, one.sample_rate, one.steps) for one in history], delta)

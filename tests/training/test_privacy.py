@@ -38,11 +38,89 @@ def test_epsilon_is_an_upper_bound_within_two_hundredths_of_another_accountant(
 def test_the_renyi_bound_steps_in_where_the_prv_accountant_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     from opacus.accountants import PRVAccountant
 
-    def fails(self: object, delta: float) -> float:
+    def fails(self: object, delta: float, **options: float) -> float:
         raise ValueError("no grid")
 
     monkeypatch.setattr(PRVAccountant, "get_epsilon", fails)
     assert Account([Mechanism(1.1, 0.016, 626)]).epsilon(1e-5) == pytest.approx(2.255, abs=0.01)
+
+
+@pytest.mark.claim("DP-5")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "history",
+    [
+        [(1.1, 0.02, 80)],
+        [(1.1, 0.02, 1600)],
+        [(4.0, 0.02, 9600)],
+        [(8.0, 1.0, 50)],
+        [(60.0, 0.02, 5)],
+        [(1.1, 0.02, 80), (2.0, 0.1, 3)],
+    ],
+)
+def test_a_grid_of_a_power_of_two_gives_the_bound_of_opacus_own(history: list[tuple[float, float, int]]) -> None:
+    from opacus.accountants import PRVAccountant
+
+    theirs = PRVAccountant()
+    theirs.history = list(history)
+    assert Account([Mechanism(*row) for row in history]).epsilon(1e-5) == pytest.approx(
+        float(theirs.get_epsilon(1e-5)), abs=1e-6
+    )
+
+
+def test_whatever_the_history_a_grid_has_a_power_of_two_points_within_its_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Few sizes: scipy keeps a plan for each, and those of other sizes weigh many times the grid."""
+    from p2pfl.training import accountant
+
+    seen: list[int] = []
+    made = accountant.PowerOfTwoAccountant._get_domain
+
+    def spy(self: accountant.PowerOfTwoAccountant, **given: object) -> accountant.Domain:
+        domain = made(self, **given)
+        seen.append(domain.size)
+        return domain
+
+    monkeypatch.setattr(accountant.PowerOfTwoAccountant, "_get_domain", spy)
+    monkeypatch.setattr(accountant, "MOST_POINTS", 1 << 16)
+    bounds = [accountant.upper_bound([(4.0, 0.02, steps)], 1e-5) for steps in (4, 100, 1000, 5000, 9600)]
+    assert bounds == sorted(bounds)
+    assert all(size & (size - 1) == 0 and size <= 1 << 16 for size in seen)
+    assert len(seen) == len(bounds)
+
+
+def test_a_history_that_needs_too_fine_a_grid_gets_a_coarser_bound_never_a_smaller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from p2pfl.training import accountant
+
+    history = [(4.0, 0.02, 9600)]
+    fine = accountant.upper_bound(history, 1e-5)
+    for most in (1 << 16, 1 << 14, 1 << 8):  # the last has no grid at all: Rényi
+        monkeypatch.setattr(accountant, "MOST_POINTS", most)
+        coarse = accountant.upper_bound(history, 1e-5)
+        assert fine < coarse < fine + 0.3
+
+
+def test_one_pass_is_composed_once_however_often_its_epsilon_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from p2pfl.training import accountant
+
+    composed: list[object] = []
+    plain = accountant.upper_bound
+
+    def spy(history: list[tuple[float, float, int]], delta: float) -> float:
+        composed.append(history)
+        return plain(history, delta)
+
+    monkeypatch.setattr(accountant, "upper_bound", spy)
+    account = Account([Mechanism(1.3, 0.02, 7)])
+    for _ in range(3):
+        before = account.epsilon(PRIVACY.delta)
+        account.check_next_pass(PRIVACY)
+        account.charge(PRIVACY)
+        assert account.epsilon(PRIVACY.delta) > before
+    assert len(composed) == 4
 
 
 def test_epsilon_never_decreases_and_defaults_leave_two_passes() -> None:
