@@ -1,4 +1,4 @@
-from p2pfl.cli.main import main
+from p2pfl.__main__ import main
 
 if __name__ == "__main__":
     main()

@@ -25,6 +25,7 @@ from p2pfl.cli import output
 from p2pfl.cli.joining import ProxyChoice, listen_option, proxy_options, seconds
 from p2pfl.cli.links import apart, finding, link_facts, link_lines
 from p2pfl.cli.options import Unlock, home_option, json_option, listening, peers_option, unlock_options
+from p2pfl.cli.stopping import run
 from p2pfl.clocks import SYSTEM
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED, P2PFLError
 from p2pfl.errors.probe import ClocksDiffer, OwnClockOff
@@ -101,7 +102,7 @@ def doctor(
     federation.own(name, identity.key)
     where = listening(listen) if listen else None
     site = local_site(federation, identity, name, proxy.proxy())
-    facts = asyncio.run(_examine(federation, home, site, where, wait_s, revoked))
+    facts = run(_examine(federation, home, site, where, wait_s, revoked))
     output.result(doctor_text(facts), facts, as_json)
     raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
 

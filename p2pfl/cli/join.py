@@ -19,6 +19,7 @@ from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.predict import column_map, read_records
 from p2pfl.cli.reports import dense_bytes, join_text
+from p2pfl.cli.stopping import run
 from p2pfl.cli.watch import Watch
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED
 from p2pfl.errors.people import WrongUse
@@ -109,11 +110,11 @@ def join(
     if check:
         with monitor.running(federation, "join --check"):
             _trainer(site, monitor.tell)
-            facts = asyncio.run(links_of(federation, access, watch, monitor))
+            facts = run(links_of(federation, access, watch, monitor))
         output.result(check_text(facts), facts, as_json)
         raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
     with monitor.running(federation, "join"):
-        facts = asyncio.run(_train(site, _trainer(site, monitor.tell), watch, monitor, go_on))
+        facts = run(_train(site, _trainer(site, monitor.tell), watch, monitor, go_on))
         facts["ledger"] = _ledger(site)
     output.result(join_text(facts), facts, as_json)
 

@@ -10,18 +10,16 @@ import contextlib
 import os
 import re
 import resource
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
-from types import FrameType
 from typing import Final, NoReturn
 
 import click
 
 from p2pfl._version import __version__
 from p2pfl.cli import output
+from p2pfl.cli.interrupts import CLEANLY, INTERRUPTS
 from p2pfl.cli.verbs import Verbs
 from p2pfl.errors import EXIT_DONE, EXIT_INTERRUPTED, P2PFLError
 from p2pfl.errors.people import OurMistake, VerbOfALaterVersion, WrongUse
@@ -42,7 +40,6 @@ VERBS: Final = {
     "completion": "Print what a shell needs to complete p2pfl's commands.",
 }
 ATTRIBUTES: Final = {"sum": "sum_", "help": "help_"}  # where the verb's own name would hide a builtin
-AGAIN_S: Final = 0.05  # seconds before an interrupt that Python swallowed is sent once more
 LATER: Final = ("report", "simulate", "recover", "relay")
 ELSEWHERE: Final = {
     "propose": "peers propose",
@@ -74,18 +71,19 @@ p2pfl.context_settings = {"help_option_names": ["-h", "--help"], "max_content_wi
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and leave the process with its exit status."""
+    INTERRUPTS.take()
     output.prepare()
     _keep_no_core()
     status = run(sys.argv[1:] if arguments is None else arguments)
-    output.settle()
-    sys.exit(status)
+    with INTERRUPTS.first_does(lambda: None):  # what it asks for is happening
+        output.settle()
+        os._exit(status)  # while Python takes itself down, a signal would get its traceback, or the system's default
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command. Every way to end becomes an exit status, none a traceback."""
     as_json = "--json" in arguments
     try:
-        _end_like_ctrl_c()
         status = p2pfl.main(args=list(arguments), prog_name="p2pfl", standalone_mode=False)
     except P2PFLError as error:
         output.failure(error, as_json)
@@ -97,11 +95,14 @@ def run(arguments: Sequence[str]) -> int:
         output.failure(_wrong_use(error), as_json)
         return WrongUse.exit_status
     except (KeyboardInterrupt, click.exceptions.Abort):
-        output.progress("interrupted: nothing final is lost")
+        output.progress(CLEANLY)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of the help has left
         return EXIT_DONE
     except Exception as error:
+        if INTERRUPTS.asked:  # an extension that is being loaded makes another exception of the interrupt
+            output.progress(CLEANLY)
+            return EXIT_INTERRUPTED
         output.failure(_our_mistake(error), as_json)
         return OurMistake.exit_status
     return status if isinstance(status, int) else EXIT_DONE  # an int: a verb left with click's Exit
@@ -111,30 +112,6 @@ def _keep_no_core() -> None:
     """Write no core file when the interpreter crashes: it would hold keys and records."""
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-
-
-def _end_like_ctrl_c() -> None:
-    """SIGTERM (a service manager) and SIGHUP (a closed terminal) end as Ctrl-C does: cleanly, with 130."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        signal.raise_signal(signal.SIGINT)  # asyncio has its own handler for that one while it runs
-
-    with contextlib.suppress(ValueError):  # not in the main thread: a test, an embedding program
-        signal.signal(signal.SIGTERM, interrupt)
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
-            signal.signal(signal.SIGHUP, interrupt)
-        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-            # A script's `p2pfl join … &` starts with SIGINT ignored, and this signal is what ends a site.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.unraisablehook = _not_swallowed
-
-
-def _not_swallowed(unraisable: sys.UnraisableHookArgs) -> None:
-    """Send an interrupt again that fell into a finaliser, where Python drops exceptions."""
-    if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
-    else:
-        sys.__unraisablehook__(unraisable)
 
 
 def _wrong_use(error: click.ClickException) -> WrongUse:

@@ -1,4 +1,4 @@
-"""How a site that takes part is stopped: well at the first signal, at once at the second.
+"""How a site that takes part is stopped: well at the first signal, at once at the second (interrupts.py).
 
 After the first SIGTERM or SIGINT nothing new begins; a certified round is finished, since the others may need this
 site's seed, and what was said is handed on, within STOP_S seconds. Everything that matters is on the disk at every
@@ -9,21 +9,45 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from p2pfl.cli import output
-from p2pfl.errors import EXIT_INTERRUPTED
+from p2pfl.cli.interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
     from p2pfl.peer import Peer
 
+T = TypeVar("T")
 STOP_S: Final = 20.0  # most seconds to finish a certified round
-ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, in an event loop of its own. The first signal cancels it: raises click.Abort.
+
+    No interrupt is ever raised within the loop, whose own callbacks could not tell what became of them.
+    """
+    with INTERRUPTS.first_does(lambda: None):  # while the loop is made, and closed
+        return asyncio.run(_cancelled_by_a_signal(work))
+
+
+async def _cancelled_by_a_signal(work: Coroutine[Any, Any, T]) -> T:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def cancel() -> None:
+        if task is not None:
+            loop.call_soon_threadsafe(task.cancel)
+
+    with INTERRUPTS.first_does(cancel):
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if INTERRUPTS.asked:
+                raise click.Abort from None
+            raise
 
 
 @contextlib.contextmanager
@@ -57,29 +81,22 @@ async def stoppable(peer: Peer) -> AsyncIterator[None]:
         if task is not None:
             task.cancel()
 
-    def stop() -> None:
-        if stopping:
-            output.progress("ended at once: what is on the disk is whole")
-            os._exit(EXIT_INTERRUPTED)
+    def begin() -> None:
+        INTERRUPTS.unheard = False
         output.progress("stopping: a certified round is finished first; a second signal ends at once")
         stopping.append(loop.create_task(wind_down()))
 
-    handlers: dict[signal.Signals, Callable[[], None]] = dict.fromkeys(ENDING, stop)
-    before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in handlers}
+    def stop() -> None:
+        INTERRUPTS.unheard = True
+        loop.call_soon_threadsafe(begin)
+
     try:
-        for number, handler in handlers.items():
-            loop.add_signal_handler(number, handler)
-    except (ValueError, RuntimeError):  # not in the main thread, which keeps the signals
-        handlers = {}
-    try:
-        yield
+        with INTERRUPTS.first_does(stop):
+            yield
     except asyncio.CancelledError:
         if stopping:
             raise click.Abort from None
         raise
     finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)
-            signal.signal(number, before[number])
         for one in stopping:
             one.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from p2pfl.cli.inputs import STATISTICS, own_values, parts, read_off
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
+from p2pfl.cli.stopping import run
 from p2pfl.cli.watch import Watch
 from p2pfl.errors.sharing import NothingToAverage
 from p2pfl.federation import Federation
@@ -136,7 +136,7 @@ def sum_(
             monitor.tell(f"{report(result)[0]}; waiting for the others to have it")
 
     with monitor.running(federation, "sum"):
-        result = asyncio.run(_sum(federation, (given, mine), asked, access, watch, monitor, at_once))
+        result = run(_sum(federation, (given, mine), asked, access, watch, monitor, at_once))
     output.result(*report(result), as_json)
 
 

@@ -14,7 +14,7 @@ from tests.end_to_end.processes import PATIENCE_S, ROOT, Process
 CODE = """
 import asyncio, sys
 from p2pfl.cli import stopping
-from p2pfl.cli.main import _end_like_ctrl_c
+from p2pfl.cli.interrupts import INTERRUPTS
 stopping.STOP_S = float(sys.argv[1])
 
 class Site:
@@ -31,9 +31,9 @@ async def main():
         print("ready", file=sys.stderr, flush=True)
         await asyncio.Event().wait()
 
-_end_like_ctrl_c()
+INTERRUPTS.take()
 with stopping.hanging_up(lambda: print("hung up", file=sys.stderr, flush=True)):
-    asyncio.run(main())
+    stopping.run(main())
 """
 FOR_EVER = "1e9"
 

@@ -216,7 +216,7 @@ def test_the_image_runs_as_nobody_special_and_holds_nothing_secret() -> None:
     assert {word.removeprefix("!") for word in ignored if word.startswith("!")} == set(copied)
     (entry,) = [line for line in last if line.startswith("ENTRYPOINT ")]
     assert entry == 'ENTRYPOINT ["/opt/p2pfl/bin/p2pfl"]'
-    assert 'p2pfl = "p2pfl.cli.main:main"' in (ROOT / "pyproject.toml").read_text()
+    assert 'p2pfl = "p2pfl.__main__:main"' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_prepare_makes_five_homes_and_one_peers_file_and_never_overwrites(tmp_path: Path) -> None:

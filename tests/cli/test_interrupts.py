@@ -1,0 +1,138 @@
+"""Signals at every moment of the command, alone and in pairs: always 130, one line, and no traceback.
+
+The moments are Python's audit events (imports, opened files, sockets), counted in the process itself, which sends
+itself the signals: no clock is involved, and a failure names the event that repeats it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from p2pfl.cli.interrupts import AT_ONCE, CLEANLY
+from tests.cli.sites import Sites, Start, ended, said
+from tests.end_to_end.processes import PATIENCE_S, ROOT
+from tests.examples import seeds
+
+STRUCK = """
+import os, signal, sys
+moments = sorted(zip(map(int, sys.argv[1].split(",")), map(int, sys.argv[2].split(","))))
+count = 0
+def strike(event, facts):
+    global count
+    count += 1
+    while moments and moments[0][0] <= count:
+        os.kill(os.getpid(), moments.pop(0)[1])
+from p2pfl.__main__ import main
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+sys.argv = ["p2pfl", *sys.argv[3:]]
+leave = os._exit
+def told(status):
+    if count and not moments: os.write(1, b"struck")
+    else: os.write(1, str(count).encode())
+    leave(status)
+os._exit = told
+sys.addaudithook(strike)
+main()
+"""
+NEVER = 1 << 40
+
+
+def struck(folder: Path, moments: list[tuple[int, int]], *arguments: str) -> tuple[int, str, str]:
+    """Status, stdout and stderr of the command whose process sent itself (event, signal) at each of `moments`."""
+    at, numbers = (",".join(str(int(one)) for one in column) for column in zip(*moments, strict=True))
+    done = subprocess.run(
+        [sys.executable, "-c", STRUCK, at, numbers, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def check(status: int, out: str, err: str, whole: int) -> None:
+    """It ended with 130, or by itself with `whole` where it had nothing more to do, and told that in one line."""
+    assert "Traceback" not in err, err
+    assert status in (130, whole), (status, err)
+    if "struck" in out:
+        assert status == 130 or "error" not in err.splitlines()[-1], err
+    if status == 130:
+        assert err.splitlines()[-1] in (CLEANLY, AT_ONCE), err
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Sites:
+    return Sites(tmp_path_factory.mktemp("interrupts"))
+
+
+VERBS = {
+    "version": (["version"], 0),
+    "an error": (["status", "--home", "nowhere", "--json"], 2),
+    "a home": (["status", "--home", "{home}", "--key-file", "{key}", "--json"], 0),
+    "a wait": (["sum", "--peers", "peers.yaml", "--home", "{home}", "--value", "1", "--wait", "0.1"], 1),
+    "torch": (["join", "--peers", "peers.yaml", "--home", "{home}", "--data", "{data}", "--wait", "0.1"], 1),
+}
+SLOW = ("a wait", "torch")
+
+
+@pytest.mark.claim("LIVE-6")
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_signal_at_any_moment_ends_with_130_and_no_traceback(sites: Sites, verb: str) -> None:
+    """So do two, of which the second may come at the next event or much later."""
+    name = sites.names[0]
+    folder = sites.folder / name
+    words, whole = VERBS[verb]
+    arguments = [
+        one.format(home=folder / "home", key=folder / "site.key", data=folder / "records.csv") for one in words
+    ]
+    status, out, err = struck(sites.folder, [(NEVER, signal.SIGTERM)], *arguments)
+    assert (status, out[-1:].isdigit()) == (whole, True), err
+    events = int(out.splitlines()[-1].rpartition("}")[2])
+    for seed in seeds(6 if verb in SLOW else 12):
+        drawn = random.Random(f"{verb} {seed}")
+        first = drawn.choice((drawn.randrange(1, events + 1), events - drawn.randrange(min(20, events))))
+        moments = [(first, drawn.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP)))]
+        if drawn.random() < 0.6:
+            moments.append((first + drawn.choice((0, 1, 5, 50)), drawn.choice((signal.SIGINT, signal.SIGTERM))))
+        try:
+            check(*struck(sites.folder, moments, *arguments), whole)
+        except AssertionError as error:
+            raise AssertionError(f"{verb}, of {events} events at {moments}: {error}") from None
+
+
+@pytest.mark.claim("LIVE-6")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_second_signal_while_it_stops_ends_at_once(sites: Sites, start: Start, number: signal.Signals) -> None:
+    running = start("sum", *sites.common(sites.names[0]), "--value", "1")
+    said(running, "listening")
+    running.send_signal(number)
+    running.send_signal(signal.SIGTERM if number != signal.SIGTERM else signal.SIGINT)
+    status, _, err = ended(running)
+    assert status == 130
+    assert err.splitlines()[-1] in (CLEANLY, AT_ONCE)
+
+
+@pytest.mark.skipif(shutil.which("timeout") is None, reason="coreutils' timeout is not here")
+def test_timeout_that_sends_its_signal_twice_stops_a_site_cleanly(sites: Sites) -> None:
+    command = [sys.executable, "-m", "p2pfl", "sum", *sites.common(sites.names[0]), "--value", "1"]
+    done = subprocess.run(
+        ["timeout", "--preserve-status", "2", *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+        start_new_session=True,
+    )
+    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr.splitlines()[-1] in (CLEANLY, AT_ONCE)) == (130, True), done.stderr
