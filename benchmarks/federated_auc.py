@@ -32,14 +32,13 @@ from benchmarks._report import Finding as Promise  # noqa: E402
 from benchmarks._report import keep  # noqa: E402
 from p2pfl.federation.federation import Privacy  # noqa: E402
 from p2pfl.keys import Secret  # noqa: E402
-from p2pfl.sharing.statistics import auc  # noqa: E402
 from p2pfl.training.baseline import site_alone  # noqa: E402
 from p2pfl.training.data import deal  # noqa: E402
 from p2pfl.training.local import Trainer  # noqa: E402
 from p2pfl.training.noise import BitStream  # noqa: E402
 from p2pfl.training.privacy import Account  # noqa: E402
-from p2pfl.training.registry import built_in  # noqa: E402
-from p2pfl.training.task import Records, SiteRecords, Task, hold_out  # noqa: E402
+from p2pfl.training.records import Arrays, Records, SiteRecords, hold_out  # noqa: E402
+from p2pfl.training.tasks.tabular import Tabular  # noqa: E402
 from p2pfl.training.update import FlatVector, apply_mean  # noqa: E402
 
 SITES = 5
@@ -85,23 +84,21 @@ def draw_of(seed: int, what: str) -> Callable[[int], bytes]:
 
 
 def joined(parts: list[Records]) -> Records:
-    return Records(
-        np.concatenate([one.x for one in parts]),
-        np.concatenate([one.y for one in parts]),
-        tuple(mark for one in parts for mark in one.identities),
-    )
+    batches = [one.batch(np.arange(len(one))) for one in parts]
+    x, y = (np.concatenate(column) for column in zip(*batches, strict=True))
+    return Records(Arrays(x, y, [one.identity(row) for one in parts for row in range(len(one))]))
 
 
 def metric(trainers: list[Trainer], model: FlatVector) -> float:
-    negative, positive = np.sum([trainer.evaluate(model) for trainer in trainers], axis=0)  # (bins,) each
-    return auc(positive, negative)
+    total = np.sum([trainer.evaluate(model) for trainer in trainers], axis=0)
+    return trainers[0].figures(total)["auc"].value
 
 
-def one_seed(task: Task, files: dict[str, bytes], seed: int, privacy: Privacy, rounds: int) -> Finding:
+def one_seed(task: Tabular, files: dict[str, bytes], seed: int, privacy: Privacy, rounds: int) -> Finding:
     sites: list[SiteRecords] = []
     for name, raw in files.items():
         key = Secret(hashlib.sha256(f"split {seed} {name}".encode()).digest())
-        sites.append(hold_out(task.read(raw, name), key, name))
+        sites.append(hold_out(Records(task.read(raw, name), name), key))
     trainers = [
         Trainer(task=task, site=site, privacy=privacy, draw=draw_of(seed, f"noise {place}"))
         for place, site in enumerate(sites)
@@ -206,7 +203,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     privacy = replace(PRIVACY, steps_per_round=arguments.steps)
-    task, files = built_in("tabular"), deal(arguments.sites).files
+    task, files = Tabular(), deal(arguments.sites).files
     findings = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         print(f"seed {seed} …", file=sys.stderr)

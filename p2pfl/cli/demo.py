@@ -134,21 +134,23 @@ def sites_alone(place: Path, peers_file: Path, dealt: SiteFiles) -> Mapping[str,
     import numpy as np
 
     from p2pfl.federation import Federation
-    from p2pfl.sharing.statistics import auc
     from p2pfl.training.baseline import site_alone
-    from p2pfl.training.models import histogram, predict
+    from p2pfl.training.measures.joint import Joint
+    from p2pfl.training.models import build, count_of, device_of
+    from p2pfl.training.records import Records, hold_out
     from p2pfl.training.registry import load_task
-    from p2pfl.training.task import hold_out
+    from p2pfl.training.update import write_vector
 
     task = load_task(Federation.load(peers_file).task)
+    measures, built, device = Joint(task.measures(), task.name), build(task), device_of("cpu")
     sites = {}
-    for name, raw in dealt.files.items():
+    for name in dealt.files:
         with Home.open(place / name / "home", write=False) as home:
-            sites[name] = hold_out(task.read(raw, name), home.holdout_key(), name)
+            records = Records(task.dataset(str(place / name / "records.csv")), name)
+            sites[name] = hold_out(records, home.holdout_key())
     found = {}
     for name, site in sites.items():
-        model = site_alone(task, site.train, os.urandom)
-        held = [histogram(predict(task, model, one.held_out), one.held_out.y) for one in sites.values()]
-        negative, positive = np.sum(held, axis=0)  # (128,), (128,)
-        found[name] = auc(positive, negative)
+        write_vector(built.model, site_alone(task, site.train, os.urandom))
+        total = np.sum([count_of(task, measures, built.model, one.held_out, device) for one in sites.values()], axis=0)
+        found[name] = next(iter(measures.figures(total).values())).value
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,19 +18,21 @@ from p2pfl.cli.demo_peers import end_with_stdin as watch_stdin
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
-from p2pfl.cli.predict import column_map, read_records
+from p2pfl.cli.predict import check_readable, column_map
 from p2pfl.cli.reports import dense_bytes, join_text
 from p2pfl.cli.stopping import run
-from p2pfl.cli.watch import Watch
+from p2pfl.cli.watch import Watch, label_of
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 
 if TYPE_CHECKING:
+    from p2pfl.node.runs.metric import Metric
     from p2pfl.node.runs.results import TrainResult
     from p2pfl.peer import Peer
     from p2pfl.training.local import Trainer
+    from p2pfl.training.measures.measure import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class LocalInputs:
 @click.command()
 @peers_option
 @home_option
-@click.option("--data", required=True, type=click.Path(path_type=Path, dir_okay=False), help="This site's CSV.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="This site's records: a CSV, or a folder.")
 @click.option(
     "--columns",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -131,17 +134,18 @@ def _task_path(federation: Federation, given: str | None) -> Path | None:
 
 def _trainer(site: LocalInputs, tell: Callable[[str], None] = output.progress) -> Trainer:
     """Everything that needs no other site: records, held-out split, model, one dummy private step."""
-    raw, columns = read_records(site.data), column_map(site.data, site.columns)
+    columns = column_map(site.data, site.columns)
+    check_readable(site.data)
     with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
         name, key = opened.name, opened.holdout_key()
     # Loaded late: what is wrong with files, home and key is told before anything slow happens.
     output.loading_torch(tell)
     from p2pfl.training.local import Trainer
+    from p2pfl.training.records import Records, hold_out
     from p2pfl.training.registry import load_task
-    from p2pfl.training.task import hold_out
 
     task = load_task(site.federation.task, site.task_file)
-    split = hold_out(task.read(raw, str(site.data), columns), key, str(site.data))
+    split = hold_out(Records(task.dataset(str(site.data), columns), str(site.data)), key)
     trainer = Trainer(task=task, site=split, privacy=site.federation.privacy, draw=os.urandom)
     for notice in trainer.notices:
         tell(f"notice: {notice}")
@@ -171,11 +175,7 @@ def _facts(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> di
         "name": peer.name,
         "federation": federation.name,
         "rounds_completed": len(trained),
-        "metric": {
-            "name": "AUC",
-            "initial": result.initial.auc if result.initial else None,
-            "final": result.final.auc if result.final else None,
-        },
+        "metric": _metric(result),
         "epsilon": result.epsilon,
         "delta": result.delta,
         "max_epsilon": federation.privacy.max_epsilon,
@@ -191,6 +191,28 @@ def _facts(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> di
         "links": watch.paths,
         "relayed": {"calls": peer.carried().calls, "bytes": peer.carried().bytes_received},
     }
+
+
+def _metric(result: TrainResult) -> dict[str, Any]:
+    """The figure that the training is judged by, first and last; and all that the last model was measured by."""
+
+    def value(metric: Metric | None) -> float | None:
+        return metric.figure.value if metric is not None and metric.figure is not None else None
+
+    held = result.final or result.initial
+    told = result.final.figures if result.final else {}
+    return {
+        "name": label_of(held.name if held else ""),
+        "figure": held.name if held else None,
+        "initial": value(result.initial),
+        "final": value(result.final),
+        "figures": {name: _interval(figure) for name, figure in told.items()},
+    }
+
+
+def _interval(figure: Figure) -> dict[str, float | None]:
+    low, high = (part if math.isfinite(part) else None for part in (figure.low, figure.high))
+    return {"value": figure.value, "low": low, "high": high}
 
 
 def _payload_sent(federation: Federation, name: str, words: int) -> int:

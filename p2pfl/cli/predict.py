@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -25,16 +26,19 @@ def column_map(data: Path, columns: Path | None) -> bytes | None:
     return MapFile.of(strict_yaml.load(chosen), str(chosen))
 
 
-def read_records(path: Path) -> bytes:
-    """A file of records. Raises DataUnreadable."""
+def check_readable(path: Path) -> None:
+    """A file or folder of records can be opened. Raises DataUnreadable: before anything slow happens."""
     try:
-        return path.read_bytes()
+        if path.is_dir():
+            next(path.iterdir(), None)
+        else:
+            path.open("rb").close()
     except OSError as error:
         raise DataUnreadable(evidence=error.strerror or type(error).__name__, path=path) from None
 
 
 @click.command()
-@click.option("--data", required=True, type=click.Path(path_type=Path, dir_okay=False), help="CSV of new records.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="New records: a CSV, or a folder.")
 @click.option("--columns", type=click.Path(path_type=Path, dir_okay=False), help="Column map of that CSV.")
 @click.option(
     "--model",
@@ -62,9 +66,9 @@ def predict(
     unlock: Unlock,
     as_json: bool,
 ) -> None:
-    """For each record of a CSV, the probability that the model gives to a positive label."""
+    """For each record, what the model says: a probability, one for each class, a number."""
     federation = Federation.load(peers_file)
-    raw = read_records(data)
+    check_readable(data)
     if model_file is not None:
         held, source = read_whole(model_file), str(model_file)
     else:
@@ -74,12 +78,25 @@ def predict(
     output.loading_torch()
     from p2pfl.training.checkpoint import from_bytes
     from p2pfl.training.models import build
-    from p2pfl.training.models import predict as probabilities
+    from p2pfl.training.models import predict as predictions
+    from p2pfl.training.records import Records
     from p2pfl.training.registry import load_task
 
     task = load_task(federation.task, task_file)
-    records = task.read(raw, str(data), column_map(data, columns), labelled=False)
-    found = probabilities(task, from_bytes(held, build(task).layout, source), records)
-    lines = ["record,probability", *(f"{number},{value:.4f}" for number, value in enumerate(found, start=1))]
-    facts: dict[str, object] = {"records": len(found), "probabilities": [round(float(value), 6) for value in found]}
+    records = Records(task.dataset(str(data), column_map(data, columns), labelled=False), str(data))
+    found = predictions(task, from_bytes(held, build(task).layout, source), records).reshape(len(records), -1)
+    names = _names(task.prediction_names, found.shape[1])
+    lines = [",".join(["record", *names])]
+    lines += [",".join([str(row), *(f"{value:.4f}" for value in said)]) for row, said in enumerate(found, start=1)]
+    facts: dict[str, object] = {"records": len(found), "names": names}
+    facts["predictions"] = [[round(float(value), 6) for value in said] for said in found]
+    if names == ["probability"]:
+        facts["probabilities"] = [round(float(said[0]), 6) for said in found]
     output.result("\n".join(lines), facts, as_json)
+
+
+def _names(names: Sequence[str], columns: int) -> list[str]:
+    """A name for each number that the model says of a record."""
+    if len(names) == columns:
+        return list(names)
+    return ["prediction"] if columns == 1 else [f"prediction_{place + 1}" for place in range(columns)]

@@ -78,10 +78,13 @@ def join_text(facts: Mapping[str, Any]) -> str:
     before, after = (
         f"{value:.3f}" if value is not None else "not measured" for value in (metric["initial"], metric["final"])
     )
+    interval = metric["figures"].get(metric["figure"], {})
+    if interval.get("low") is not None:
+        after += f" ({interval['low']:.3f} to {interval['high']:.3f})"
     return "\n".join(
         [
             f"{facts['name']}: {facts['rounds_completed']} rounds are final",
-            f"  {metric['name']}      {before} → {after} on the held-out records of all sites",
+            f"  {metric['name']:<8} {before} → {after} on the held-out records of all sites",
             f"  privacy  ε {facts['epsilon']:.2f} of {facts['max_epsilon']:g} at δ {facts['delta']:g}",
             f"  sent     {amount(facts['bytes_sent'])}, of which payload {amount(facts['payload_sent'])} "
             f"(dense fp32: {amount(facts['dense_bytes'])})",
@@ -142,7 +145,7 @@ def _traffic(facts: Mapping[str, Any]) -> str:
     dense = facts["dense_bytes_per_peer"]
     text = f"each peer sent {amount(payload)} of payload, {amount(overhead)} of overhead; dense fp32: {amount(dense)}"
     if facts["parameters"] < SMALL:
-        few = f"({facts['parameters']} parameters: too small to compress; most of the payload measures the AUC)"
+        few = f"({facts['parameters']} parameters: too small to compress; most of the payload measures the model)"
         return f"{text}\n            {few}"
     return f"{text}\n            ({100 * facts['traffic_reduction']:.1f} % fewer bytes)"
 

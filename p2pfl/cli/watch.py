@@ -17,6 +17,7 @@ from p2pfl.node.progress import Progress
 from p2pfl.roster import Roster
 
 AGAIN_S: Final = 30.0  # seconds before the same wait is said again
+LABELS: Final = {"auc": "AUC", "dice": "Dice", "rmse": "RMSE", "mse": "MSE", "mae": "MAE", "r2": "R²", "brier": "Brier"}
 LATELY_S: Final = 10.0  # seconds since the last word within which a site counts as present, and busy
 
 
@@ -183,7 +184,8 @@ class Watch:
             unmeasured = event.outcome.get("unmeasured", "")
             away = [name for name in self._roster.names if name not in event.survivors]
             named = f" ({', '.join(away)} away)" if away else ""
-            return [f"no AUC: {unmeasured}{named}"] if unmeasured else []
+            label = label_of(str(event.outcome.get("metric", "")))
+            return [f"no {label}: {unmeasured}{named}"] if unmeasured else []
         name, value = metric
         change = "" if self._metric is None else f" ({value - self._metric:+.3f})"
         self._metric = value
@@ -207,6 +209,12 @@ def _parameters(configuration: Mapping[str, Any]) -> int:
 
 
 def metric_of(outcome: Mapping[str, Any]) -> tuple[str, float] | None:
-    """The metric of a round's outcome, as (name, value); None where there is none."""
-    value = float(outcome.get("auc") or math.nan)
-    return ("AUC", value) if math.isfinite(value) else None
+    """The metric of a round's outcome, as (what people call it, value); None where there is none."""
+    name = outcome.get("metric", "")
+    value = float(outcome.get("figures", {}).get(name, ("",))[0] or math.nan)
+    return (label_of(name), value) if math.isfinite(value) else None
+
+
+def label_of(figure: str) -> str:
+    """What people call a figure."""
+    return LABELS.get(figure, figure.replace("_", " ")) or "metric"

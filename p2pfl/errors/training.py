@@ -235,6 +235,29 @@ class TaskMisfit(ConfigurationError):
     command = "p2pfl peers show"
 
 
+class RecordMisfit(ConfigurationError):
+    """{source} holds a record that cannot be trained on."""
+
+    code = "P2P-TRAIN-050"
+    likely = (
+        "one file among many is cut, or is of another size",
+        "a division by zero when the dataset was normalised",
+        "files were added or removed while a site was training",
+    )
+    command = "p2pfl join --peers peers.yaml --data DATA --check"
+
+
+class MeasureUnusable(ConfigurationError):
+    """A measure of the task {task} cannot be summed."""
+
+    code = "P2P-TRAIN-051"
+    likely = (
+        "`size` is not the number of integers that `count` returns",
+        "two measures name a figure alike, or with other characters than small letters, digits and _",
+    )
+    command = "p2pfl join --peers peers.yaml --data DATA --check"
+
+
 # ── privacy and compression ───────────────────────────────────────────────────────────────────────────────────
 
 

@@ -7,15 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal, localcontext
-from math import nan
 from typing import Final
-
-import numpy as np
-import numpy.typing as npt
 
 from p2pfl.errors.sharing import NothingToAverage
 
-Histogram = npt.NDArray[np.int64]
 DIGITS: Final = 50  # of intermediate sums: products of two 61-bit totals have 38
 
 
@@ -49,26 +44,3 @@ def variance_of(total: Sequence[Decimal]) -> Decimal:
         raise NothingToAverage(evidence=f"{count} values at all sites together, wanted 2 or more")
     with localcontext(prec=DIGITS):
         return (count * squares - values * values) / (count * (count - 1))
-
-
-def auc(positive: Histogram, negative: Histogram) -> float:
-    """Area under the ROC curve from (bins,) counts of scores by class; nan when a class is empty.
-
-    The chance that a positive record scores above a negative one, a tie within a bin counting half.
-    """
-    above, ties, below = 0, 0, 0
-    for hit, miss in zip(positive.tolist(), negative.tolist(), strict=True):
-        above += hit * below
-        ties += hit * miss
-        below += miss
-    pairs = int(positive.sum()) * int(negative.sum())
-    return (2 * above + ties) / (2 * pairs) if pairs else nan
-
-
-def accuracy(positive: Histogram, negative: Histogram, threshold: int | None = None) -> float:
-    """Share of records on the right side of bin `threshold` (the middle one); nan when there are none."""
-    if positive.shape != negative.shape:
-        raise ValueError(f"histograms of {positive.shape} and {negative.shape} bins")
-    first = len(positive) // 2 if threshold is None else threshold
-    records = int(positive.sum()) + int(negative.sum())
-    return (int(positive[first:].sum()) + int(negative[:first].sum())) / records if records else nan

@@ -12,8 +12,9 @@ import torch
 from p2pfl.keys import KEY_BYTES, Draw, Secret
 from p2pfl.training.models import as_inputs, build, device_of, loss_of
 from p2pfl.training.noise import BitStream
+from p2pfl.training.records import Records
 from p2pfl.training.sampling import shuffled_batches
-from p2pfl.training.task import Records, Task
+from p2pfl.training.task import Task
 from p2pfl.training.update import FlatVector, read_vector, write_vector
 
 PASSES: Final = 60
@@ -26,14 +27,15 @@ SEED: Final = bytes(32)  # public: where the model starts
 def site_alone(task: Task, records: Records, draw: Draw, device: str = "cpu", passes: int = PASSES) -> FlatVector:
     """A model of `task` trained on `records` by plain AdamW, the order of records from `draw`.    (m,)"""
     place, built = device_of(device), build(task)
-    write_vector(built.model, task.first(built.model, SEED))
+    write_vector(built.model, built.first(task, SEED))
     model = built.model.to(place).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     order = BitStream(Secret(draw(KEY_BYTES), "order of records"), "training/sampling")
     for _ in range(passes):
         for rows in shuffled_batches(order, len(records), BATCH):
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(task, model(as_inputs(records.x[rows], place)), as_inputs(records.y[rows], place))
+            x, y = (as_inputs(part, place) for part in records.batch(rows))
+            loss = loss_of(task, model(x), y)
             torch.autograd.backward(loss.mean())
             optimizer.step()
     return read_vector(model)

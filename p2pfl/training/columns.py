@@ -17,6 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Final, NoReturn
 
 import numpy as np
@@ -26,6 +27,7 @@ from p2pfl.errors.training import (
     CellNotANumber,
     DataEmpty,
     DataNotText,
+    DataUnreadable,
     DuplicateColumn,
     MissingColumn,
     MissingLabel,
@@ -160,6 +162,14 @@ def header_told(names: Sequence[str]) -> str:
     if any(name[:1] in DIGITS for name in names if name):
         return f"the first line holds numbers in {len(names)} cells: it is a record, and a header is missing"
     return f"the header has {', '.join(name[:30] or 'a blank' for name in names[:20])}"
+
+
+def read_file(path: str | Path) -> bytes:
+    """A file of records. Raises DataUnreadable."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataUnreadable(evidence=error.strerror or type(error).__name__, path=path) from None
 
 
 # ── the file ──────────────────────────────────────────────────────────────────────────────────────────────────

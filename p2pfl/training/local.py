@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -26,12 +26,15 @@ from opacus.optimizers import DPOptimizer
 from p2pfl.errors.training import ModelDiverged
 from p2pfl.federation.federation import Privacy
 from p2pfl.keys import KEY_BYTES, Draw, Secret
-from p2pfl.training.models import as_inputs, build, check_private, device_of, histogram, loss_of, scores_of
+from p2pfl.training.measures.joint import Joint
+from p2pfl.training.measures.measure import Counts, Figure
+from p2pfl.training.models import as_inputs, build, check_private, count_of, device_of, loss_of
 from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Charge, Mechanism
+from p2pfl.training.records import SiteRecords
 from p2pfl.training.registry import check_unit
 from p2pfl.training.sampling import poisson_batches
-from p2pfl.training.task import SiteRecords, Task
+from p2pfl.training.task import Task
 from p2pfl.training.update import FlatVector, read_vector, write_vector
 
 OnStep = Callable[[int, int], None]
@@ -93,8 +96,9 @@ class Trainer:
         self._task, self._site, self._privacy, self._draw, self._progress = task, site, privacy, draw, progress
         self.stopping = False  # another thread may set it: then the pass ends before its next step
         self._device = device_of(device)
-        built = build(task)
-        self.layout, self.notices = built.layout, built.notices
+        built = self._built = build(task)
+        self.layout, self.frozen, self.notices = built.layout, built.frozen, built.notices
+        self._measures = Joint(task.measures(), task.name)
         check_private(task, built.model, site.train, self._device)
         self._plain = built.model.to(self._device)
         # Its own copy, so that measuring a model never writes into one that is being trained.
@@ -108,7 +112,7 @@ class Trainer:
 
     def initial(self, seed: bytes) -> FlatVector:
         """The model that every site starts from, given 32 public bytes: the same bits everywhere.    (m,)"""
-        return self._task.first(self._plain, seed)
+        return self._built.first(self._task, seed)
 
     def train(self, model: FlatVector, charge: Charge) -> FlatVector:
         """Return local − model after one private pass from `model`.    (m,)
@@ -121,8 +125,9 @@ class Trainer:
         noise, samples = self._stream("training/noise"), self._stream("training/sampling")
         write_vector(self._plain, model)
         self._plain.train()
-        sgd = torch.optim.SGD(self._model.parameters(), lr=self._task.learning_rate)
-        optimizer = KeystreamOptimizer(sgd, self._privacy, self._task.expected_batch, noise)
+        trained = [p for p in self._model.parameters() if p.requires_grad]
+        chosen = self._task.optimiser(trained)
+        optimizer = KeystreamOptimizer(chosen, self._privacy, self._task.expected_batch, noise)
         batches = poisson_batches(samples, len(records), self._privacy.sample_rate, steps)
         for step, rows in enumerate(batches):  # (B,)
             if self.stopping:
@@ -148,10 +153,10 @@ class Trainer:
     def _gradients(self, rows: NDArray[np.int64]) -> None:
         """Leave each parameter's `grad_sample` (B, …) for the records at `rows`."""
         if len(rows) == 0:
-            for p in self._model.parameters():
+            for p in (one for one in self._model.parameters() if one.requires_grad):
                 p.grad_sample = torch.zeros((0, *p.shape), device=p.device, dtype=p.dtype)
             return
-        x, y = (as_inputs(part, self._device) for part in (self._site.train.x[rows], self._site.train.y[rows]))
+        x, y = (as_inputs(part, self._device) for part in self._site.train.batch(rows))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch, on backward hooks where the inputs need no gradient
             torch.autograd.backward(loss_of(self._task, self._model(x), y).sum())
@@ -160,15 +165,19 @@ class Trainer:
         """A new keystream for one pass, from 32 fresh bytes, so no two passes share noise or samples."""
         return BitStream(Secret(self._draw(KEY_BYTES), f"{label}, one pass"), label)
 
-    def evaluate(self, model: FlatVector) -> NDArray[np.int64]:
-        """How `model` scores the held-out records: counts by class (0 negative, 1 positive) and bin.    (2, 128)
+    @property
+    def counts(self) -> int:
+        """How many numbers `evaluate` counts."""
+        return self._measures.size
+
+    def evaluate(self, model: FlatVector) -> Counts:
+        """How `model` does on the held-out records, as the task's measures count it.    (counts,)
 
         The counts are exact, so they are **not private**: they enter the secure sum alone, and the record says so.
         """
-        held = self._site.held_out
-        return histogram(self.scores(model), held.y)
-
-    def scores(self, model: FlatVector) -> NDArray[np.float64]:
-        """Probabilities that `model` gives the held-out records; they stay at this site.    (N,)"""
         write_vector(self._measured, model)
-        return scores_of(self._task, self._measured, self._site.held_out.x, self._device)
+        return count_of(self._task, self._measures, self._measured, self._site.held_out, self._device)
+
+    def figures(self, total: Counts) -> Mapping[str, Figure]:
+        """What the sum of all sites' counts says, in order; the first figure is the training's metric."""
+        return self._measures.figures(total)

@@ -1,4 +1,4 @@
-"""A task's model made fit for per-record gradients, or an error that says why not; scores of a model on records.
+"""A task's model made fit for per-record gradients, or an error that says why not; what a model makes of records.
 
 `ModuleValidator` alone passes models that crash at the first step (in-place operations in forward) or whose loss mixes
 records. So one private step on two records is tried at start, and no record's gradient may depend on the other
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -19,29 +20,53 @@ from opacus import GradSampleModule
 from opacus.validators import ModuleValidator
 from torch import nn
 
-from p2pfl.errors.training import DeviceMissing, LossNotPerRecord, ModelDiverged, ModelNotPrivate
-from p2pfl.training.task import Records, Task
-from p2pfl.training.update import FlatVector, TensorLayout, layout_of, write_vector
+from p2pfl.errors.training import DeviceMissing, LossNotPerRecord, ModelDiverged, ModelMisfit, ModelNotPrivate
+from p2pfl.keys import Secret, digest
+from p2pfl.training.measures.joint import Joint
+from p2pfl.training.measures.measure import Counts
+from p2pfl.training.noise import BitStream
+from p2pfl.training.records import Batch, Records
+from p2pfl.training.task import Task
+from p2pfl.training.update import FlatVector, TensorLayout, first_tensor, layout_of, write_vector
 
-BINS: Final = 128
-CLASSES: Final = 2
-SCORED_AT_ONCE: Final = 256
+MEASURED_AT_ONCE: Final = 256
 
 # Records' gradients may differ by rounding when the batch beside them differs; anything larger is mixing.
 MIXING_TOLERANCE: Final = 1e-3
+TRIED_WEIGHTS: Final = 2
+TRIED_SPREAD: Final = 0.1  # standard deviation by which the second weights differ from the first
+PUBLIC: Final = bytes(32)  # seed of what is nobody's secret and the same at every site
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A task's model as it is trained, its layout, and a notice of each layer that was replaced for privacy."""
+    """A task's model as it is trained, its layout, and a notice of each layer that was replaced for privacy.
+
+    frozen        digest of what does not train, parameters and buffers: it must be the same at every site
+    pretrained    values of parameters that do not start from a keystream, by name
+    """
 
     model: nn.Module
     layout: TensorLayout
+    frozen: bytes
+    pretrained: Mapping[str, FlatVector]
     notices: tuple[str, ...]
+
+    def first(self, task: Task, seed: bytes) -> FlatVector:
+        """What every site starts from, given 32 public bytes: the same bits everywhere.    (m,)"""
+        vector = task.first(self.model, seed)
+        for name, part in self.layout.split(vector).items():
+            if name in self.pretrained:
+                part[...] = self.pretrained[name]
+        return vector
 
 
 def build(task: Task) -> Built:
-    """The task's model, layers that mix records replaced. Raises ModelNotPrivate when one cannot be replaced."""
+    """The task's model, layers that mix records replaced, what does not train frozen and the same bits everywhere.
+
+    Raises ModelNotPrivate when a layer cannot be replaced, or when nothing trains; ModelMisfit when a pretrained tensor
+    has no place in the model.
+    """
     model = task.model()
     before = {name: type(layer).__name__ for name, layer in model.named_modules()}
     try:
@@ -51,13 +76,45 @@ def build(task: Task) -> Built:
         raise ModelNotPrivate(evidence=f"{type(error).__name__}: {error}", task=task.name) from error
     if errors:
         raise ModelNotPrivate(evidence=str(errors[0]), task=task.name)
+    pretrained = _pretrained(task, model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and task.trainable(name))
+        if not parameter.requires_grad:
+            values = pretrained.get(name)
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(first_tensor(name, parameter, PUBLIC) if values is None else values))
+    layout = layout_of(model)
+    if not layout.parameters:
+        raise ModelNotPrivate(evidence="no parameter trains", task=task.name)
     after = {name: type(layer).__name__ for name, layer in model.named_modules()}
     notices = tuple(
         f"{name or 'the model'}: {before.get(name, 'nothing')} is replaced by {kind}"
         for name, kind in after.items()
         if before.get(name) != kind
     )
-    return Built(model, layout_of(model), notices)
+    return Built(model, layout, _frozen(model), pretrained, notices)
+
+
+def _pretrained(task: Task, model: nn.Module) -> dict[str, FlatVector]:
+    """The task's pretrained tensors, each in the shape of the parameter of its name. Raises ModelMisfit."""
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    found = {name: np.array(values, np.float32) for name, values in task.pretrained().items()}
+    odd = [name for name, values in found.items() if shapes.get(name) != values.shape]
+    if odd:
+        evidence = f"{odd[0]} is {found[odd[0]].shape}, in the model {shapes.get(odd[0], 'not there')}"
+        raise ModelMisfit(evidence=evidence, source="the pretrained weights")
+    return found
+
+
+def _frozen(model: nn.Module) -> bytes:
+    """32 bytes that name every tensor of `model` that does not train."""
+    parameters = ((name, p) for name, p in model.named_parameters() if not p.requires_grad)
+    held: list[tuple[str, torch.Tensor]] = [*parameters, *model.named_buffers()]
+    parts = []
+    for name, tensor in held:
+        array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        parts += [name.encode(), str(array.shape).encode(), array.dtype.str.encode(), array.tobytes()]
+    return digest("frozen", *parts)
 
 
 def device_of(name: str) -> torch.device:
@@ -87,21 +144,34 @@ def loss_of(task: Task, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Te
 def check_private(task: Task, model: nn.Module, sample: Records, device: torch.device) -> None:
     """Try one private step of a copy of `model` on `sample` (two records or more); nothing of it is kept.
 
-    Raises LossNotPerRecord, or ModelNotPrivate with what broke.
+    It is tried with the model's own weights and with others, since by chance a mixing layer may be silent at some.
+    Raises LossNotPerRecord, or ModelNotPrivate with what broke; RecordMisfit.
     """
     if len(sample) < 2:
         raise ValueError("the check takes two records or more")
+    pair = sample.batch(np.array([0, 1]))
+    three = sample.batch(np.array([0, len(sample) - 1, 1]))
     trial = GradSampleModule(copy.deepcopy(model).train().to(device), loss_reduction="sum")
     for layer in trial.modules():
         if isinstance(layer, nn.modules.dropout._DropoutNd):
             layer.eval()  # else two passes would differ by chance, which looks like mixing
+    stream = BitStream(Secret(PUBLIC, "public: other weights to try"), "training/initial")
+    for _ in range(TRIED_WEIGHTS):
+        _compare(task, trial, pair, three, device)
+        with torch.no_grad():
+            for parameter in trial.parameters():
+                spread = torch.from_numpy(stream.normals(parameter.numel()) * TRIED_SPREAD).view(parameter.shape)
+                parameter.add_(spread.to(parameter.device, parameter.dtype))
+
+
+def _compare(task: Task, trial: GradSampleModule, pair: Batch, three: Batch, device: torch.device) -> None:
+    """Raises ModelNotPrivate when the first record's gradient is another beside another record."""
     try:
-        first = _gradients(task, trial, sample.at(np.array([0, 1])), device)
-        other = _gradients(task, trial, sample.at(np.array([0, len(sample) - 1, 1])), device)
+        first, other = _gradients(task, trial, pair, device), _gradients(task, trial, three, device)
     except LossNotPerRecord:
         raise
     except Exception as error:
-        raise ModelNotPrivate(evidence=_told(error, task, trial, sample, device), task=task.name) from None
+        raise ModelNotPrivate(evidence=_told(error, task, trial, pair, device), task=task.name) from None
     for name, gradient in first.items():
         largest = float(gradient.abs().max()) if gradient.numel() else 0.0
         if float((gradient - other[name]).abs().max()) > MIXING_TOLERANCE * max(1e-6, largest):
@@ -109,64 +179,75 @@ def check_private(task: Task, model: nn.Module, sample: Records, device: torch.d
             raise ModelNotPrivate(evidence=evidence, task=task.name)
 
 
-def _told(error: Exception, task: Task, trial: GradSampleModule, sample: Records, device: torch.device) -> str:
+def _told(error: Exception, task: Task, trial: GradSampleModule, batch: Batch, device: torch.device) -> str:
     """What to show of `error`, whose own text may hold a patient's value ("Target 7 is out of …").
 
     Two records of zeros are tried: the text is that of their error if it is of the same kind, else the kind alone.
     """
-    x, y = np.zeros_like(sample.x[:2]), np.zeros_like(sample.y[:2])
     try:
-        _gradients(task, trial, Records(x, y, (b"", b"")), device)
+        _gradients(task, trial, (np.zeros_like(batch[0]), np.zeros_like(batch[1])), device)
     except Exception as other:
         if type(other) is type(error):
             return f"{type(other).__name__}: {other}"
     return f"{type(error).__name__}, which depends on the records' values"
 
 
-def _gradients(task: Task, trial: GradSampleModule, batch: Records, device: torch.device) -> dict[str, torch.Tensor]:
+def _gradients(task: Task, trial: GradSampleModule, batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
     """The first record's own gradient of each parameter."""
     trial.zero_grad()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch on hooks of inputs without gradient
-        loss = loss_of(task, trial(as_inputs(batch.x, device)), as_inputs(batch.y, device))
+        loss = loss_of(task, trial(as_inputs(batch[0], device)), as_inputs(batch[1], device))
         torch.autograd.backward(loss.sum())
     found = {}
     for name, parameter in trial.named_parameters():
         if not parameter.requires_grad:
             continue
         gradient = getattr(parameter, "grad_sample", None)
-        if not isinstance(gradient, torch.Tensor) or gradient.shape != (len(batch), *parameter.shape):
+        if not isinstance(gradient, torch.Tensor) or gradient.shape != (len(batch[0]), *parameter.shape):
             raise ValueError(f"{name.removeprefix('_module.')} has no gradient for each record")
         found[name.removeprefix("_module.")] = gradient[0].detach().clone()
     return found
 
 
-def scores_of(task: Task, model: nn.Module, x: NDArray[np.generic], device: torch.device) -> NDArray[np.float64]:
-    """Probabilities of the positive class.    (N,). Raises ModelDiverged when one is not finite."""
+def predictions_of(
+    task: Task, model: nn.Module, records: Records, device: torch.device
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """What `model` makes of the records, and their labels, batch by batch.    (B, …), (B, …)
+
+    Raises ModelDiverged when a prediction is not finite; RecordMisfit.
+    """
     was_training = model.training
     model.eval()
-    parts = [np.zeros(0)]
-    with torch.no_grad():
-        for start in range(0, len(x), SCORED_AT_ONCE):
-            outputs = model(as_inputs(x[start : start + SCORED_AT_ONCE], device))
-            parts.append(task.scores(outputs).double().cpu().numpy())
-    model.train(was_training)
-    scores = np.concatenate(parts)
-    if not np.all(np.isfinite(scores)):
-        raise ModelDiverged(evidence=f"{np.count_nonzero(~np.isfinite(scores))} scores", what="a model's scores")
-    return scores
+    try:
+        for start in range(0, len(records), MEASURED_AT_ONCE):
+            x, y = records.batch(np.arange(start, min(start + MEASURED_AT_ONCE, len(records))))
+            with torch.no_grad():
+                found = task.predictions(model(as_inputs(x, device)))
+            if found.dtype.is_floating_point and not bool(torch.isfinite(found).all()):
+                raise ModelDiverged(evidence=f"in a batch of {len(found)}", what="a model's predictions")
+            yield found.cpu().numpy(), y
+    finally:
+        model.train(was_training)
 
 
-def histogram(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Counts of scores by class and bin: row 0 negative, row 1 positive.    (CLASSES, BINS)"""
-    bins = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)  # (N,)
-    counts = np.zeros((CLASSES, BINS), dtype=np.int64)
-    np.add.at(counts, (labels, bins), 1)
-    return counts
+def count_of(task: Task, joint: Joint, model: nn.Module, records: Records, device: torch.device) -> Counts:
+    """The counts of the task's measures over `records`.    (joint.size,)"""
+    total, held = np.zeros(joint.size, np.int64), []
+    for predictions, targets in predictions_of(task, model, records, device):
+        total += joint.count(predictions, targets, whole=False)
+        if joint.whole:
+            held.append((predictions, targets))
+    if held:
+        total += joint.count(
+            np.concatenate([part for part, _ in held]), np.concatenate([part for _, part in held]), whole=True
+        )
+    return total
 
 
-def predict(task: Task, vector: FlatVector, records: Records, device: str = "cpu") -> NDArray[np.float64]:
-    """What the model `vector` (m,) says of `records`: probabilities of the positive class.    (N,)"""
+def predict(task: Task, vector: FlatVector, records: Records, device: str = "cpu") -> NDArray[Any]:
+    """What the model `vector` (m,) says of `records`, in the terms of `Task.predictions`.    (N, …)"""
     built, place = build(task), device_of(device)
     write_vector(built.model, vector)
-    return scores_of(task, built.model.to(place), records.x, place)
+    parts = [found for found, _ in predictions_of(task, built.model.to(place), records, place)]
+    return np.concatenate(parts) if parts else np.zeros(0)

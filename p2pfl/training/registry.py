@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
 from p2pfl.errors.training import TaskFileChanged, TaskUnusable, UnitUnsupported, UnknownTask
 from p2pfl.federation.federation import TaskChoice
-from p2pfl.training.task import Task
+from p2pfl.training.task import API, Task
 from p2pfl.training.tasks.tabular import Tabular
+
+MODULE: Final = "p2pfl_task_"  # a task's file is a module of this name and of its digest
 
 
 def built_in(name: str, features: Sequence[str] = (), constants: Mapping[str, Sequence[float]] | None = None) -> Task:
@@ -48,7 +52,10 @@ def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
     if choice.name is not None:
         return built_in(choice.name, choice.features, choice.constants)
     path, raw = task_file(choice, file)
-    module = ModuleType(path.stem)
+    name = MODULE + hashlib.sha256(raw).hexdigest()[:16]
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module  # classes of the file are found by their module's name, as when a model is copied
     try:
         exec(compile(raw, str(path), "exec"), module.__dict__)  # noqa: S102 - the site's own file, pinned by digest
         task = getattr(module, choice.cls or "")()
@@ -56,4 +63,7 @@ def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
         raise TaskUnusable(evidence=f"{type(error).__name__}: {error}", path=path, cls=choice.cls) from error
     if not isinstance(task, Task):
         raise TaskUnusable(evidence=f"{type(task).__name__} is not a Task", path=path, cls=choice.cls)
+    if task.api != API:
+        evidence = f"it is written for version {task.api} of the interface, this program has {API}"
+        raise TaskUnusable(evidence=evidence, path=path, cls=choice.cls)
     return task

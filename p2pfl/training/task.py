@@ -6,69 +6,46 @@ digest. A task's constants are public; a statistic of private records (a mean, a
 
 from __future__ import annotations
 
-import hmac
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.errors.training import TooFewRecords
-from p2pfl.keys import Secret
+from p2pfl.training.measures.measure import Measure
+from p2pfl.training.records import Dataset
 from p2pfl.training.update import FlatVector, first_model
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-LEAST_RECORDS: Final = 20
-LEAST_TRAINED: Final = 2  # records that the check of a model at start needs
-HELD_OUT: Final = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """N records as a model takes them: x (N, …), y (N,) labels, and each record's own bytes (for the held-out hash)."""
-
-    x: NDArray[Any]
-    y: NDArray[np.int64]
-    identities: tuple[bytes, ...]
-
-    def __post_init__(self) -> None:
-        if not len(self.x) == len(self.y) == len(self.identities):
-            raise ValueError(f"{len(self.x)} inputs, {len(self.y)} labels, {len(self.identities)} identities")
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def at(self, rows: NDArray[np.int64]) -> Records:
-        """The records at `rows`."""
-        return Records(self.x[rows], self.y[rows], tuple(self.identities[row] for row in rows))
-
-
-@dataclass(frozen=True, slots=True)
-class SiteRecords:
-    """A site's records, split into those that it trains on and those that only measure."""
-
-    train: Records
-    held_out: Records
+API: Final = 1
 
 
 class Task(ABC):
-    """One thing to learn. Subclass it, or use a built-in."""
+    """One thing to learn. Subclass it, or use a built-in.
 
+    api               version of this interface that the class was written for
+    name              how the ledger calls it
+    learning_rate     of the default optimiser
+    expected_batch    public divisor of each step's noised gradient sum: near sample_rate × the records of a typical
+                      site. It is never computed from a site's own number of records, since it would reveal that.
+    """
+
+    api: ClassVar[int] = API
     name: ClassVar[str] = "task"
-    learning_rate: ClassVar[float] = 0.01
-    expected_batch: ClassVar[float] = 2.0
-    """Public divisor of each step's noised gradient sum: near sample_rate × the records of a typical site. It is never
-    computed from a site's own number of records, since it would reveal that."""
+    learning_rate: float = 0.01
+    expected_batch: float = 2.0
+
+    # ── what every task says ──────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
-    def read(self, raw: bytes, source: str, columns: bytes | None = None, *, labelled: bool = True) -> Records:
-        """The records of a site's file. `source` names it in errors; `columns` is a local column map.
+    def dataset(self, path: str, columns: bytes | None = None, *, labelled: bool = True) -> Dataset:
+        """The records of a site at `path`, a file or a folder: any map-style dataset of (x, y); see `Dataset`.
 
-        labelled=False: labels are not needed (predict) and come back as 0.
+        columns     the site's local column map, where it has one
+        labelled    False: labels are not needed (predict), and may be anything
         """
 
     @abstractmethod
@@ -76,30 +53,41 @@ class Task(ABC):
         """A new model. Its initial values do not matter: `first` sets every parameter that trains."""
 
     @abstractmethod
-    def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """One loss for each record, shape (B,): each from that record alone."""
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """One loss for each record, shape (B,): each from that record alone.    (B, …), (B, …) ► (B,)"""
 
     @abstractmethod
-    def scores(self, outputs: torch.Tensor) -> torch.Tensor:
-        """The probability of the positive class for each record, shape (B,)."""
+    def measures(self) -> Sequence[Measure]:
+        """How a model is judged: the first figure of the first measure is the training's metric."""
+
+    # ── what has a default ────────────────────────────────────────────────────────────────────────────────────
+
+    def predictions(self, outputs: torch.Tensor) -> torch.Tensor:
+        """What the model says in people's terms, for the measures and for `p2pfl predict`; its outputs by default.
+
+        A probability (B,), probabilities (B, K), a number (B,), a class for each voxel (B, …).
+        """
+        return outputs
+
+    @property
+    def prediction_names(self) -> Sequence[str]:
+        """A name for each number of a prediction, for `p2pfl predict`."""
+        return ()
+
+    def optimiser(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """The site's optimiser, new in each round. It sees noised gradients alone, so any is private."""
+        import torch
+
+        return torch.optim.SGD(parameters, lr=self.learning_rate)
+
+    def trainable(self, name: str) -> bool:
+        """Whether the parameter called `name` trains. What does not train does not travel and gets no noise."""
+        return True
+
+    def pretrained(self) -> Mapping[str, NDArray[Any]]:
+        """Values of parameters that start from pretrained weights, by name: public, the same at every site."""
+        return {}
 
     def first(self, model: nn.Module, seed: bytes) -> FlatVector:
-        """The parameters (m,) that all sites start from, the same bits everywhere."""
+        """The parameters (m,) that all sites start from, the same bits everywhere; pretrained ones are set over it."""
         return first_model(model, seed)
-
-
-def hold_out(records: Records, key: Secret, source: str, part: float = HELD_OUT) -> SiteRecords:
-    """Split by a keyed hash of each record: equal records stay together, and later additions move no record.
-
-    key    32 secret bytes of this site, kept for its lifetime; without them nobody can tell which were held out
-    Raises TooFewRecords.
-    """
-    if len(records) < LEAST_RECORDS:
-        raise TooFewRecords(evidence=f"{len(records)} records, at least {LEAST_RECORDS} are needed", path=source)
-    limit = int(part * 2.0**64)
-    marks = [hmac.digest(key.reveal(), identity, "sha256")[:8] for identity in records.identities]
-    held = np.array([int.from_bytes(mark, "big") < limit for mark in marks])
-    if np.count_nonzero(~held) < LEAST_TRAINED:  # equal records stay together, so nearly all may be held out
-        evidence = f"{len(records)} records, {len(set(records.identities))} of them different"
-        raise TooFewRecords(evidence=f"{evidence}, leave {np.count_nonzero(~held)} to train on", path=source)
-    return SiteRecords(records.at(np.flatnonzero(~held)), records.at(np.flatnonzero(held)))

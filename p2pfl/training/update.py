@@ -76,28 +76,31 @@ def write_vector(model: nn.Module, vector: FlatVector) -> None:
 
 
 def first_model(model: nn.Module, seed: bytes) -> FlatVector:
-    """The model that every site starts from, the same bits everywhere.    (m,)
+    """The parameters that train as every site starts from them, the same bits everywhere.    (m,)
 
     seed    32 public bytes that all sites hold (peers.yaml's digest)
+    """
+    named = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+    return np.concatenate([first_tensor(name, parameter, seed).ravel() for name, parameter in named])
+
+
+def first_tensor(name: str, parameter: nn.Parameter, seed: bytes) -> FlatVector:
+    """The first values of the parameter called `name`, in its shape.
 
     Tensors of two or more axes are uniform on ±1/√(inputs of one output), as torch's Linear and Conv start; biases
     are 0; other single-axis parameters (a norm's gain, a PReLU's slope) keep the constants that their constructors
     set. Vector: tests/training/vectors/first-model.json.
     """
-    constants = {name: p.detach().cpu().numpy() for name, p in model.named_parameters() if p.requires_grad}
-    parts = []
-    for name, shape in layout_of(model).tensors:
-        count = math.prod(shape)
-        if len(shape) >= 2:
-            stream = BitStream(Secret(seed, "public seed of the first model"), "training/initial", name.encode())
-            bound = 1.0 / math.sqrt(math.prod(shape[1:]))
-            values = (stream.uniforms(count) * 2.0 - 1.0) * bound
-        elif name.rpartition(".")[2].endswith("bias"):
-            values = np.zeros(count)
-        else:
-            values = constants[name].ravel().astype(np.float64)
-        parts.append(values.astype(np.float32))
-    return np.concatenate(parts)
+    shape = tuple(parameter.shape)
+    if len(shape) >= 2:
+        stream = BitStream(Secret(seed, "public seed of the first model"), "training/initial", name.encode())
+        bound = 1.0 / math.sqrt(math.prod(shape[1:]))
+        values = (stream.uniforms(math.prod(shape)) * 2.0 - 1.0) * bound
+    elif name.rpartition(".")[2].endswith("bias"):
+        values = np.zeros(shape)
+    else:
+        values = parameter.detach().cpu().numpy().astype(np.float64)
+    return values.astype(np.float32).reshape(shape)
 
 
 def apply_mean(

@@ -56,7 +56,7 @@ ROUND = RoundFinal(
     round=2,
     rounds=9,
     survivors=list(NAMES),
-    outcome={"auc": "0.871000"},
+    outcome={"metric": "auc", "figures": {"auc": ["0.871000", "", ""]}},
     epsilon=dict.fromkeys(NAMES, "2.13"),
     configuration={"purpose": "training"},
     seconds=41.0,
@@ -183,7 +183,7 @@ def test_a_round_is_one_line_with_numbers_units_and_what_they_are_compared_to(tm
     watch, lines, _ = watching(tmp_path)
     large = {"purpose": "training", "parameters": 77_250_000}
     watch(replace(ROUND, configuration=large))
-    watch(replace(ROUND, round=3, outcome={"auc": "0.875"}))
+    watch(replace(ROUND, round=3, outcome={"metric": "auc", "figures": {"auc": ["0.875", "", ""]}}))
     assert lines[0] == (
         "round 2  3 of 3 sites  AUC before it 0.871  ε 2.13 of 4.00  sent 3.1 MB (dense 412 MB, -99.2 %)  41.0 s"
     )
@@ -371,7 +371,13 @@ def told_by(sent: int, root: str = "ab" * 32) -> dict[str, object]:
         "rounds_completed": 8,
         "parameters": 32,
         "epsilon": 2.6,
-        "metric": {"name": "AUC", "initial": 0.5, "final": 0.88},
+        "metric": {
+            "name": "AUC",
+            "figure": "auc",
+            "initial": 0.5,
+            "final": 0.88,
+            "figures": {"auc": {"value": 0.88, "low": 0.85, "high": 0.91}},
+        },
         "survivors_per_round": [list(NAMES)] * 8,
         "ledger": {"verified": True, "entries": 10, "root": root},
         "tls": {"version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384", "group": "X25519MLKEM768"},

@@ -695,6 +695,6 @@ OWN: Final = {
     "simulate.peer:VirtualDisk.bases": "the same",
     "simulate.peer:VirtualDisk.model": "the same",
     "training.noise:BitStream.words": "a keystream",
-    "training.task:hold_out": "keyed hashes that were computed here",
+    "training.records:hold_out": "keyed hashes that were computed here",
     "node.link_status:read": "what a process of this home has sealed itself",
 }

@@ -7,13 +7,12 @@ import statistics
 from decimal import Decimal
 from fractions import Fraction
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.sharing import NothingToAverage
-from p2pfl.sharing.statistics import accuracy, auc, mean_of, mean_parts, variance_of, variance_parts
+from p2pfl.sharing.statistics import mean_of, mean_parts, variance_of, variance_parts
 
 values = st.lists(st.integers(-(10**6), 10**6).map(lambda cents: Decimal(cents) / 100), max_size=8)
 sites = st.lists(values, min_size=1, max_size=5)
@@ -38,29 +37,3 @@ def test_no_value_has_no_mean_and_one_value_no_variance() -> None:
         mean_of(mean_parts([]))
     with pytest.raises(NothingToAverage):
         variance_of(variance_parts([Decimal(3)]))
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8))
-def test_auc_counts_every_pair_and_half_of_the_ties(bins: list[tuple[int, int]]) -> None:
-    positive, negative = (np.array(column, np.int64) for column in zip(*bins, strict=True))
-    pairs = [
-        (hit > miss) + (hit == miss) / 2
-        for hit, hits in enumerate(positive)
-        for miss, misses in enumerate(negative)
-        for _ in range(hits * misses)
-    ]
-    found = auc(positive, negative)
-    assert math.isnan(found) if not pairs else math.isclose(found, sum(pairs) / len(pairs))
-
-
-def test_accuracy_counts_what_lies_on_the_right_side_of_the_threshold() -> None:
-    positive, negative = np.array([1, 2, 3, 4]), np.array([5, 6, 7, 8])
-    assert accuracy(positive, negative) == (3 + 4 + 5 + 6) / 36
-    assert accuracy(positive, negative, threshold=0) == 10 / 36
-    assert math.isnan(accuracy(np.zeros(4, np.int64), np.zeros(4, np.int64)))
-
-
-def test_histograms_of_unlike_lengths_are_refused() -> None:
-    for measure in (auc, accuracy):
-        with pytest.raises(ValueError):
-            measure(np.zeros(3, np.int64), np.zeros(4, np.int64))

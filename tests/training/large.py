@@ -11,9 +11,9 @@ from p2pfl.training.compression import Compressor
 from p2pfl.training.local import Trainer
 from p2pfl.training.models import predict
 from p2pfl.training.privacy import Account
-from p2pfl.training.task import Records, SiteRecords
+from p2pfl.training.records import Records, SiteRecords
 from p2pfl.training.update import apply_mean
-from tests.training.settings import Images, draw_of
+from tests.training.settings import Images, draw_of, read
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def federate(
     compressors = [Compressor(method, density, m, n) for _ in sites]
     account = Account()
     model = trainers[0].initial(bytes(32))
-    before, sent_bytes = auc(predict(task, model, test), test.y), 0.0
+    labels = read(test)[1]
+    before, sent_bytes = auc(predict(task, model, test), labels), 0.0
     for _ in range(rounds):
         charges = [Account(account.history).charge(private) for _ in sites]
         account.charge(private)
@@ -66,4 +67,4 @@ def federate(
         model = apply_mean(model, total, n)
         words, width = (m, 4) if support is None else (len(support), 2)
         sent_bytes += 2 * (n - 1) / n * words * width + (n - 1) * len(named["site-0"])
-    return Outcome(before, auc(predict(task, model, test), test.y), sent_bytes, 2 * (n - 1) / n * 4 * m * rounds, m)
+    return Outcome(before, auc(predict(task, model, test), labels), sent_bytes, 2 * (n - 1) / n * 4 * m * rounds, m)

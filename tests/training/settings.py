@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -14,8 +14,11 @@ from torch.nn import functional
 
 from p2pfl.federation.federation import Privacy
 from p2pfl.keys import Secret
+from p2pfl.training.measures.classification import Binary
+from p2pfl.training.measures.measure import Measure
 from p2pfl.training.noise import BitStream
-from p2pfl.training.task import Records, SiteRecords, Task
+from p2pfl.training.records import Arrays, Records, SiteRecords
+from p2pfl.training.task import Task
 
 PRIVACY = Privacy(
     unit="record",
@@ -38,12 +41,25 @@ def draw_of(name: str) -> Callable[[int], bytes]:
     return lambda count: stream.words(-(-count // 8)).tobytes()[:count]
 
 
-def records(count: int, shape: tuple[int, ...], name: str = "records") -> Records:
+def arrays(count: int, shape: tuple[int, ...], name: str = "records") -> Arrays:
     """`count` made-up records whose label follows the first input."""
     stream = BitStream(Secret(hashlib.sha256(name.encode()).digest()), "training/sampling")
     x = stream.normals(count * int(np.prod(shape))).reshape(count, *shape).astype(np.float32)
     y = (x.reshape(count, -1)[:, 0] > 0).astype(np.int64)
-    return Records(x, y, tuple(row.tobytes() for row in x))
+    return Arrays(x, y, tuple(row.tobytes() for row in x))
+
+
+def records(count: int, shape: tuple[int, ...], name: str = "records") -> Records:
+    return Records(arrays(count, shape, name))
+
+
+def read(of: Records) -> tuple[np.ndarray, np.ndarray]:
+    """All inputs and all labels."""
+    return of.batch(np.arange(len(of)))
+
+
+def identities(of: Records) -> tuple[bytes, ...]:
+    return tuple(of.identity(row) for row in range(len(of)))
 
 
 def site(count: int, shape: tuple[int, ...]) -> SiteRecords:
@@ -56,16 +72,19 @@ class Small(Task):
     name: ClassVar[str] = "small"
     shape: ClassVar[tuple[int, ...]] = (4,)
 
-    def read(self, raw: bytes, source: str, columns: bytes | None = None, *, labelled: bool = True) -> Records:
-        return records(64, self.shape)
+    def dataset(self, path: str, columns: bytes | None = None, *, labelled: bool = True) -> Arrays:
+        return arrays(64, self.shape)
+
+    def measures(self) -> Sequence[Measure]:
+        return (Binary(),)
 
     def model(self) -> nn.Module:
         return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1))
 
-    def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.binary_cross_entropy_with_logits(outputs[:, 0], labels.to(outputs.dtype), reduction="none")
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return functional.binary_cross_entropy_with_logits(outputs[:, 0], targets.to(outputs.dtype), reduction="none")
 
-    def scores(self, outputs: torch.Tensor) -> torch.Tensor:
+    def predictions(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs[:, 0].sigmoid()
 
 
@@ -74,8 +93,8 @@ class Images(Small):
 
     name: ClassVar[str] = "images"
     shape: ClassVar[tuple[int, ...]] = (1, 28, 28)
-    learning_rate: ClassVar[float] = 0.4
-    expected_batch: ClassVar[float] = 16.0
+    learning_rate = 0.4
+    expected_batch = 16.0
 
     def model(self) -> nn.Module:
         return nn.Sequential(

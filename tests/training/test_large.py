@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfl.training.task import Records
+from p2pfl.training.records import Arrays, Records
 from tests.training.large import federate
-from tests.training.settings import privacy, records
+from tests.training.settings import arrays, privacy
 
 XRAYS = Path(os.environ.get("P2PFL_TEST_DATA", Path(__file__).parents[2] / "../shared/data")) / "pneumonia_xray28.npz"
 PRIVATE = privacy(sample_rate=0.03, steps_per_round=4, max_epsilon=1000.0)
@@ -19,10 +19,10 @@ MADE_UP = privacy(sample_rate=0.06, steps_per_round=4, max_epsilon=1000.0)
 
 def bright(count: int, name: str) -> Records:
     """Made-up pictures: noise, and a bright corner where the label is 1."""
-    plain = records(count, (1, 28, 28), name)
+    plain = arrays(count, (1, 28, 28), name)
     x = plain.x.copy()
     x[plain.y == 1, :, :14] += 2.0
-    return Records(x, plain.y, plain.identities)
+    return Records(Arrays(x, plain.y, plain.identities))
 
 
 def test_one_percent_of_a_large_model_learns_and_sends_99_percent_fewer_bytes() -> None:
@@ -40,7 +40,8 @@ def test_one_percent_learns_pneumonia_from_real_x_rays_with_99_percent_fewer_byt
 
     def pictures(part: str, rows: slice) -> Records:
         x, y = held[f"{part}_images"][rows], held[f"{part}_labels"][rows]
-        return Records(((x.astype(np.float32) / 255 - 0.5) * 2)[:, None], y.astype(np.int64), (b"",) * len(y))
+        x = ((x.astype(np.float32) / 255 - 0.5) * 2)[:, None]
+        return Records(Arrays(x, y.astype(np.int64), (b"",) * len(y)))
 
     sites = [pictures("train", slice(place, 3000, 5)) for place in range(5)]
     found = federate(sites, pictures("val", slice(None)), PRIVATE, "nominate", 0.01, 24)

@@ -16,11 +16,12 @@ from p2pfl.keys import Secret
 from p2pfl.training import checkpoint
 from p2pfl.training.baseline import site_alone
 from p2pfl.training.models import build, predict
+from p2pfl.training.records import hold_out
 from p2pfl.training.registry import built_in, load_task
-from p2pfl.training.task import Records, Task, hold_out
+from p2pfl.training.task import Task
 from p2pfl.training.tasks.tabular import Tabular
 from p2pfl.training.update import TensorLayout, write_vector
-from tests.training.settings import PRIVACY, Small, draw_of, records
+from tests.training.settings import PRIVACY, Small, draw_of, identities, read, records
 
 KEY = Secret(bytes(range(32)))
 
@@ -30,39 +31,39 @@ KEY = Secret(bytes(range(32)))
 
 def test_about_a_quarter_is_held_out_and_nothing_is_lost_or_in_both() -> None:
     all_of_them = records(4000, (4,))
-    site = hold_out(all_of_them, KEY, "a.csv")
-    assert sorted(site.train.identities + site.held_out.identities) == sorted(all_of_them.identities)
+    site = hold_out(all_of_them, KEY)
+    assert sorted(identities(site.train) + identities(site.held_out)) == sorted(identities(all_of_them))
     assert abs(len(site.held_out) - 1000) < 5 * np.sqrt(4000 * 0.25 * 0.75)
-    assert np.array_equal(np.unique(site.held_out.y), [0, 1])
+    assert np.array_equal(np.unique(read(site.held_out)[1]), [0, 1])
 
 
 def test_equal_records_stay_together_and_additions_move_nobody() -> None:
     first = records(100, (4,))
-    twice = Records(np.concatenate([first.x, first.x]), np.concatenate([first.y] * 2), first.identities * 2)
-    held, held_twice = (hold_out(one, KEY, "a").held_out.identities for one in (first, twice))
+    twice = first.at(np.concatenate([np.arange(100), np.arange(100)]))
+    held, held_twice = (identities(hold_out(one, KEY).held_out) for one in (first, twice))
     assert held_twice == held * 2
 
 
 def test_another_key_holds_out_others() -> None:
     all_of_them = records(100, (4,))
-    mine, theirs = (hold_out(all_of_them, key, "a").held_out.identities for key in (KEY, Secret(bytes(32))))
+    mine, theirs = (identities(hold_out(all_of_them, key).held_out) for key in (KEY, Secret(bytes(32))))
     assert mine != theirs
 
 
 def test_too_few_records_are_refused() -> None:
     with pytest.raises(TooFewRecords) as caught:
-        hold_out(records(19, (4,)), KEY, "a.csv")
+        hold_out(records(19, (4,)), KEY)
     assert "19" in caught.value.evidence
 
 
 def test_a_file_of_equal_records_that_are_all_held_out_leaves_too_few_and_says_so() -> None:
     same = records(100, (4,)).at(np.zeros(100, dtype=np.int64))
-    first = same.identities[0]
+    first = same.identity(0)
     key = next(
         key for key in (bytes([number]) * 32 for number in range(256)) if hmac.digest(key, first, "sha256")[0] < 64
     )
     with pytest.raises(TooFewRecords) as caught:
-        hold_out(same, Secret(key), "a.csv")
+        hold_out(same, Secret(key))
     assert "1 of them different, leave 0" in caught.value.evidence
 
 
@@ -182,13 +183,13 @@ def test_predict_gives_each_record_the_models_own_probability() -> None:
     vector = np.linspace(-1, 1, build(task).layout.parameters).astype(np.float32)
     write_vector(model, vector)
     with torch.no_grad():
-        wanted = model(torch.from_numpy(some.x))[:, 0].sigmoid().double().numpy()
+        wanted = model(torch.from_numpy(read(some)[0]))[:, 0].sigmoid().double().numpy()
     assert np.array_equal(predict(task, vector, some), wanted)
 
 
 def test_a_site_alone_learns_what_there_is_to_learn() -> None:
     task, some, others = Small(), records(200, (4,)), records(200, (4,), "others")
-    right = ((predict(task, site_alone(task, some, draw_of("alone")), others) > 0.5) == others.y).mean()
+    right = ((predict(task, site_alone(task, some, draw_of("alone")), others) > 0.5) == read(others)[1]).mean()
     assert right > 0.85
 
 
@@ -199,7 +200,7 @@ def test_the_real_hospitals_federated_privately_reach_the_promise_for_one_seed()
     from p2pfl.training.data import deal
 
     assert WRITTEN == PRIVACY
-    found = one_seed(built_in("tabular"), deal(5).files, 3, WRITTEN, ROUNDS)
+    found = one_seed(Tabular(), deal(5).files, 3, WRITTEN, ROUNDS)
     assert found.federated >= 0.865
     assert found.federated > np.mean(found.alone)
     assert found.epsilon <= 3.0

@@ -1,4 +1,4 @@
-"""The metric of a training: exact counts of held-out records by class and score, summed over all sites or not at all.
+"""The metric of a training: exact counts over held-out records, summed over all sites or not at all.
 
 Exact counts over two sets of sites are, by subtraction, those of whoever is in one of them alone; and the totals of a
 class do not depend on the model. So counts enter a sum only where U is the whole roster, the roster has the sites with
@@ -10,19 +10,14 @@ docs/adr/0029.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from p2pfl import codec
 from p2pfl.node.logs import Logs
-from p2pfl.sharing import statistics
+from p2pfl.training.measures.measure import Figure
 
-CLASSES, BINS = 2, 128
-COUNTS: Final = CLASSES * BINS  # numbers in the vector
 NOT_ALL_THERE: Final = "not every site is in the sum"
 OTHER_SITES: Final = "the sites are not those with which the federation began"
 MEASURED_BEFORE: Final = "this model was measured before"
@@ -30,10 +25,19 @@ MEASURED_BEFORE: Final = "this model was measured before"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """How a model does on the held-out records of all sites together. It comes of exact counts: it is not private."""
+    """How a model does on the held-out records of all sites together. It comes of exact counts: it is not private.
 
-    auc: float
-    accuracy: float
+    name       of the figure that the training is judged by
+    figures    all of the task's, in order of their names; those that the counts do not give are left out
+    """
+
+    name: str
+    figures: Mapping[str, Figure]
+
+    @property
+    def figure(self) -> Figure | None:
+        """The one that the training is judged by; None where the counts do not give it."""
+        return self.figures.get(self.name)
 
 
 def unmeasurable(logs: Logs, run: bytes, names: Collection[str], model: bytes, past: Iterable[bytes]) -> str:
@@ -54,17 +58,17 @@ def why_unmeasured(agreed: str, survivors: Collection[str], names: Collection[st
     return agreed or ("" if set(survivors) == set(names) else NOT_ALL_THERE)
 
 
-def outcome(counts: NDArray[np.int64], unmeasured: str) -> dict[str, Any]:
-    """The metric of the model before a round, as facts of its record, which holds no count.    counts: (COUNTS,)"""
+def outcome(figures: Mapping[str, Figure], unmeasured: str) -> dict[str, Any]:
+    """The metric of the model before a round, as facts of its record, which holds no count.
+
+    figures    of the sum of all sites' counts, the first the one that the training is judged by
+    """
+    said: dict[str, Any] = {"model": "before", "metric": next(iter(figures), "")}
     if unmeasured:
-        return {"model": "before", "auc": "", "accuracy": "", "unmeasured": unmeasured}
-    negative, positive = counts.reshape(CLASSES, BINS)
-    return {
-        "model": "before",
-        "auc": _decimal(statistics.auc(positive, negative)),
-        "accuracy": _decimal(statistics.accuracy(positive, negative)),
-        "private": False,  # of exact counts of held-out records: not covered by epsilon
-    }
+        return {**said, "figures": {}, "unmeasured": unmeasured}
+    decimals = {name: [_decimal(part) for part in (one.value, one.low, one.high)] for name, one in figures.items()}
+    # private: of exact counts of held-out records, not covered by epsilon
+    return {**said, "figures": {name: row for name, row in decimals.items() if row[0]}, "private": False}
 
 
 def is_measured(facts: codec.Facts) -> bool:
@@ -72,12 +76,17 @@ def is_measured(facts: codec.Facts) -> bool:
     return "unmeasured" not in facts
 
 
+def metric_of(facts: codec.Facts) -> Metric | None:
+    """The metric that a round's outcome holds; None where it measured nothing, or was no training."""
+    held = facts.get("figures") or {}
+    figures = {name: Figure(*(float(part or "nan") for part in row)) for name, row in held.items()}
+    return Metric(facts["metric"], figures) if figures else None
+
+
 def metrics_of(records: Iterable[codec.Facts]) -> dict[int, Metric]:
     """By round, the metric that its record holds, where it has one: also of rounds before this process."""
-    outcomes = {record["round"]: record["outcome"] for record in records}
-    return {
-        number: Metric(float(said["auc"]), float(said["accuracy"])) for number, said in outcomes.items() if said["auc"]
-    }
+    found = {record["round"]: metric_of(record["outcome"]) for record in records}
+    return {number: metric for number, metric in found.items() if metric is not None}
 
 
 def _decimal(measured: float) -> str:

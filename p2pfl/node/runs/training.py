@@ -8,11 +8,11 @@ paid for and goes on from there.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pfl import codec
 from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
@@ -31,6 +31,7 @@ from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.training import update
 from p2pfl.training.compression import Compressor
+from p2pfl.training.measures.measure import Counts, Figure
 from p2pfl.training.privacy import Account, Charge, Mechanism, decimal_epsilon
 
 ACCOUNT, PENDING = "state/account", "state/residual"
@@ -42,12 +43,16 @@ class Trains(Protocol):
     """What training/local.py's Trainer does for a run; vectors are (m,) float32."""
 
     layout: update.TensorLayout
+    frozen: bytes
 
     @property
     def parameters(self) -> int: ...
+    @property
+    def counts(self) -> int: ...
     def initial(self, seed: bytes) -> update.FlatVector: ...
     def train(self, model: update.FlatVector, charge: Charge) -> update.FlatVector: ...
-    def evaluate(self, model: update.FlatVector) -> NDArray[np.int64]: ...
+    def evaluate(self, model: update.FlatVector) -> Counts: ...
+    def figures(self, total: Counts) -> Mapping[str, Figure]: ...
 
 
 @runtime_checkable
@@ -147,6 +152,8 @@ class TrainingRun:
             "task": self.task,
             "parameters": self.trainer.parameters,
             "tensors": self.trainer.layout.digest.hex(),
+            "frozen": self.trainer.frozen.hex(),
+            "counts": self.trainer.counts,
             "field": sharing.field,
             "clip": repr(sharing.clip),
             "scale": repr(sharing.scale),
@@ -176,7 +183,7 @@ class TrainingRun:
         # opened.
         configuration = {**self.configuration, "unmeasured": self._unmeasured[number]}
         if self._measuring[number]:
-            return Offer(model, {**configuration, "purpose": "evaluation"}, b"", spent, 8 * metric.COUNTS)
+            return Offer(model, {**configuration, "purpose": "evaluation"}, b"", spent, 8 * self.trainer.counts)
         nomination = self._pending(number)
         if nomination is None:
             nomination = self._train(number, before)
@@ -197,7 +204,7 @@ class TrainingRun:
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """(bits, most words) of the update, where this round sums one, and of the counts beside it."""
-        counts = (COUNT_BITS, metric.COUNTS + 1 + SALT_WORDS)
+        counts = (COUNT_BITS, self.trainer.counts + 1 + SALT_WORDS)
         if self._measuring.get(number, self._measures(self.models.tip(number))):
             return (counts,)
         most = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
@@ -272,9 +279,9 @@ class TrainingRun:
         """
         number = effect.round
         supports = dict(zip(effect.survivors, effect.supports, strict=True))
-        counts = np.zeros(metric.COUNTS, np.int64)
+        counts = np.zeros(self.trainer.counts, np.int64)
         if not metric.why_unmeasured(self._unmeasured[number], effect.survivors, self._names):
-            counts = self.trainer.evaluate(self.models.on(self.models.tip(number))).reshape(-1)  # (COUNTS,)
+            counts = self.trainer.evaluate(self.models.on(self.models.tip(number)))
         field_, clipped = FIELDS[COUNT_BITS], 0
         vectors: tuple[e.Vector, ...] = ()
         if not self._measuring[number]:
@@ -295,7 +302,7 @@ class TrainingRun:
         scalars = FIELDS[COUNT_BITS].centred(effect.vectors[-1].words)
         agreed = codec.read_facts(effect.configuration)
         unmeasured = metric.why_unmeasured(agreed["unmeasured"], effect.survivors, self._names)
-        outcome = metric.outcome(scalars[: metric.COUNTS], unmeasured)
+        outcome = metric.outcome(self.trainer.figures(scalars[: self.trainer.counts]), unmeasured)
         before = after = self.models.on(effect.base)
         if metric.is_measured(outcome):
             self.models.measured[effect.round] = self.digest_of(before)
@@ -303,7 +310,7 @@ class TrainingRun:
         if not self._measuring[effect.round]:
             total = effect.vectors[0].words
             if self.quantiser.within_bound(total, len(effect.survivors)):
-                outcome["clipped"] = int(scalars[metric.COUNTS])
+                outcome["clipped"] = int(scalars[self.trainer.counts])
                 after = self._next(effect, total, before)
             else:
                 outcome["refused"] = "the sum lies beyond the clipping bound: the model stays"

@@ -18,8 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl.errors.training import TaskMisfit
-from p2pfl.training.columns import Column, ColumnMap, MapFile, TableReader
-from p2pfl.training.task import Records, Task
+from p2pfl.training.columns import Column, ColumnMap, MapFile, TableReader, read_file
+from p2pfl.training.measures.classification import Binary
+from p2pfl.training.measures.measure import Measure
+from p2pfl.training.records import Arrays
+from p2pfl.training.task import Task
 from p2pfl.training.update import FlatVector, TensorLayout, layout_of
 
 if TYPE_CHECKING:
@@ -107,8 +110,6 @@ class Tabular(Task):
     """Heart disease by logistic regression. `features`: which fields (default all); `constants`: (centre, scale)."""
 
     name: ClassVar[str] = "tabular"
-    learning_rate: ClassVar[float] = 0.01
-    expected_batch: ClassVar[float] = 2.0
 
     def __init__(self, features: Sequence[str] = (), constants: Mapping[str, Sequence[float]] | None = None) -> None:
         """Raises TaskMisfit for a field that is not UCI's, or for constants that are not (centre, scale > 0)."""
@@ -131,7 +132,20 @@ class Tabular(Task):
             )
         return Feature(feature.column, float(constants[0]), float(constants[1]), feature.indicator)
 
-    def read(self, raw: bytes, source: str, columns: bytes | None = None, *, labelled: bool = True) -> Records:
+    def dataset(self, path: str, columns: bytes | None = None, *, labelled: bool = True) -> Arrays:
+        """The CSV at `path`. Raises what `read` does, and DataUnreadable."""
+        return self.read(read_file(path), path, columns, labelled=labelled)
+
+    @property
+    def prediction_names(self) -> Sequence[str]:
+        """The chance of disease."""
+        return ("probability",)
+
+    def measures(self) -> Sequence[Measure]:
+        """AUC first."""
+        return (Binary(),)
+
+    def read(self, raw: bytes, source: str, columns: bytes | None = None, *, labelled: bool = True) -> Arrays:
         """A CSV with UCI's names and codes, or with a column map. Raises the leaves of errors.training 001–013."""
         names = (*(feature.column.name for feature in self.features), LABEL.name)
         mapped = columns.source if isinstance(columns, MapFile) else f"{source}'s column map"
@@ -142,7 +156,7 @@ class Tabular(Task):
         y = (np.nan_to_num(read.labels) > 0).astype(np.int64)  # (N,)
         # The record's own numbers, not its line: the same record is held out at every reading.
         rows = np.concatenate([read.values, y[:, None]], axis=1).astype("<f8")
-        return Records(x.astype(np.float32), y, tuple(row.tobytes() for row in rows))
+        return Arrays(x.astype(np.float32), y, tuple(row.tobytes() for row in rows))
 
     def model(self) -> nn.Module:
         """d inputs ► one log-odds."""
@@ -150,13 +164,13 @@ class Tabular(Task):
 
         return nn.Linear(self.inputs, 1)
 
-    def loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Binary cross-entropy of each record.    (B, 1), (B,) ► (B,)"""
         from torch.nn import functional
 
-        return functional.binary_cross_entropy_with_logits(outputs[:, 0], labels.to(outputs.dtype), reduction="none")
+        return functional.binary_cross_entropy_with_logits(outputs[:, 0], targets.to(outputs.dtype), reduction="none")
 
-    def scores(self, outputs: torch.Tensor) -> torch.Tensor:
+    def predictions(self, outputs: torch.Tensor) -> torch.Tensor:
         """The probability of disease.    (B, 1) ► (B,)"""
         return outputs[:, 0].sigmoid()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from p2pfl.peer import training_run
 from p2pfl.roster import Address, Member
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
+from p2pfl.training.measures.classification import Binary
+from p2pfl.training.measures.joint import Joint
+from p2pfl.training.measures.measure import Figure
 from p2pfl.training.privacy import Charge
 from p2pfl.training.update import FlatVector, TensorLayout
 from tests.federation.sample import TASK
@@ -37,9 +40,10 @@ def draw(count: int) -> bytes:
 
 @dataclass
 class Four:
-    """Pass k moves each of four numbers by k tenths; nobody is held out unless `counts` says so."""
+    """Pass k moves each of four numbers by k tenths; nobody is held out unless `held` says so."""
 
-    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 128), np.int64))
+    held: NDArray[np.int64] = field(default_factory=lambda: np.zeros(Binary.size, np.int64))
+    frozen: bytes = bytes(32)
     layout: TensorLayout = field(default_factory=lambda: TensorLayout((("w", (4,)),)))
     passes: int = 0
     measured: list[FlatVector] = field(default_factory=list)
@@ -55,9 +59,16 @@ class Four:
         self.passes += 1
         return np.full(4, 0.1 * self.passes, np.float32)
 
+    @property
+    def counts(self) -> int:
+        return Binary.size
+
     def evaluate(self, model: FlatVector) -> NDArray[np.int64]:
         self.measured.append(model)
-        return self.counts
+        return self.held
+
+    def figures(self, total: NDArray[np.int64]) -> Mapping[str, Figure]:
+        return Joint([Binary()], "four").figures(total)
 
 
 @dataclass
@@ -130,7 +141,7 @@ def by_others(run: TrainingRun, number: int, base: int, by: float = 0.5) -> tupl
     """Apply the sum of the two other sites, each of which moved the model by so much."""
     moved = np.full(4, by, np.float32)
     words, _ = run.quantiser.quantise(moved, digest("rotation", attempt_digest(number)), draw(32))
-    scalars = e.Vector(61, FIELDS[61].encode(np.zeros(257, np.int64)))
+    scalars = e.Vector(61, FIELDS[61].encode(np.zeros(Binary.size + 1, np.int64)))
     total = times((e.Vector(run.federation.sharing.field, words), scalars), len(OTHERS))
     return run.apply(applied(number, base, total, OTHERS, b"", agreed(run)))
 

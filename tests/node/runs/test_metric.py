@@ -9,14 +9,16 @@ import pytest
 
 from p2pfl import codec
 from p2pfl.node.runs import metric
-from p2pfl.node.runs.metric import COUNTS, MEASURED_BEFORE, NOT_ALL_THERE, OTHER_SITES
+from p2pfl.node.runs.metric import MEASURED_BEFORE, NOT_ALL_THERE, OTHER_SITES
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.source import Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
+from p2pfl.training.measures.classification import BINS, Binary
 from tests.node.runs.homes import NAMES, OTHERS, Place, agreed, applied, attempt_digest, finished, places
 
 VICTIM = NAMES[2]
+COUNTS = Binary.size
 
 
 def counts_of(run: TrainingRun, offer: Offer, number: int, survivors: tuple[str, ...]) -> np.ndarray:
@@ -28,7 +30,7 @@ def counts_of(run: TrainingRun, offer: Offer, number: int, survivors: tuple[str,
 
 def subtracted(place: Place, run: TrainingRun) -> np.ndarray:
     """The attack: one round over everybody, one without the victim; all sites hold the same counts."""
-    place.trainer.counts[0, 3], place.trainer.counts[1, 90] = 5, 2
+    place.trainer.held[3], place.trainer.held[BINS + 90] = 5, 2
     first = run.propose(1, 0)
     everybody = len(NAMES) * counts_of(run, first, 1, NAMES)
     second = run.propose(2, 0)
@@ -38,13 +40,13 @@ def subtracted(place: Place, run: TrainingRun) -> np.ndarray:
 @pytest.mark.claim("SUM-16")
 def test_two_rounds_that_differ_by_a_site_do_not_open_its_counts(place: Place) -> None:
     found = subtracted(place, place.started())
-    assert not np.array_equal(found, place.trainer.counts.reshape(-1))
-    assert np.array_equal(found, 3 * place.trainer.counts.reshape(-1)), "of the second round nothing came at all"
+    assert not np.array_equal(found, place.trainer.held)
+    assert np.array_equal(found, 3 * place.trainer.held), "of the second round nothing came at all"
 
 
 def test_without_the_whole_roster_as_a_condition_they_would(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metric, "why_unmeasured", lambda agreed, survivors, names: agreed)
-    assert np.array_equal(subtracted(place, place.started()), place.trainer.counts.reshape(-1))
+    assert np.array_equal(subtracted(place, place.started()), place.trainer.held)
 
 
 @pytest.mark.claim("SUM-16")
@@ -54,9 +56,9 @@ def test_a_round_without_a_site_says_why_it_measures_nothing_and_holds_no_count(
     total = (e.Vector(31, np.zeros(4, np.uint32)), e.Vector(61, FIELDS[61].encode(np.full(COUNTS + 1, 7))))
     _, outcome = run.apply(applied(1, 0, total, NAMES[:2], b"", codec.facts(offer.configuration)))
     assert outcome["unmeasured"] == NOT_ALL_THERE
-    assert (outcome["auc"], outcome["accuracy"]) == ("", "")
+    assert outcome["figures"] == {}
     _, outcome = run.apply(applied(1, 0, total, NAMES, b"", codec.facts(offer.configuration)))
-    assert outcome.keys() == {"model", "auc", "accuracy", "private", "clipped"}, "and the others a figure, no count"
+    assert outcome.keys() == {"model", "metric", "figures", "private", "clipped"}, "and the others a figure, no count"
 
 
 @pytest.mark.claim("SUM-16")

@@ -17,11 +17,13 @@ from p2pfl.errors.training import AccountUnreadable
 from p2pfl.federation.membership import genesis_digest
 from p2pfl.node.logs import genesis_of
 from p2pfl.node.runs import metric
-from p2pfl.node.runs.metric import COUNTS, metrics_of
+from p2pfl.node.runs.metric import metrics_of
 from p2pfl.node.runs.training import ACCOUNT, PENDING, TrainingRun
 from p2pfl.peer import training_run
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
+from p2pfl.training.measures.classification import Binary
+from p2pfl.training.measures.joint import Joint
 from p2pfl.training.privacy import Account, Mechanism
 from tests.node.runs.homes import (
     NAMES,
@@ -290,7 +292,7 @@ def test_a_sum_beyond_the_clipping_bound_leaves_the_model_as_it_was(tmp_path: Pa
     after, outcome = by_others(run, 1, 0, by=0.25)
     assert "refused" not in outcome
     most = np.full(4, run.quantiser.field.p // 2, run.quantiser.field.dtype)  # 3 in each coordinate: norm 6, not 3
-    total = (e.Vector(run.federation.sharing.field, most), e.Vector(61, np.zeros(257, np.uint64)))
+    total = (e.Vector(run.federation.sharing.field, most), e.Vector(61, np.zeros(Binary.size + 1, np.uint64)))
     model, outcome = run.apply(applied(2, 1, total, NAMES, b"", agreed(run)))
     assert (model, "refused" in outcome, "clipped" in outcome) == (after, True, False)
     for home in (place.home, other.home):
@@ -298,23 +300,24 @@ def test_a_sum_beyond_the_clipping_bound_leaves_the_model_as_it_was(tmp_path: Pa
 
 
 def test_a_metric_that_nobody_can_know_is_left_out_and_no_number(place: Place) -> None:
-    place.trainer.counts[0, 3] = 7  # seven held out, none with the disease: there is no AUC
+    place.trainer.held[3] = 7  # seven held out, none with the disease: there is no AUC
     run = place.started()
     _, outcome = summed(run, 1)
-    assert (outcome["auc"], outcome["accuracy"]) == ("", "1.000000")
+    assert outcome["metric"] == "auc" and "auc" not in outcome["figures"]
+    assert outcome["figures"]["accuracy"][0] == "1.000000"
     assert metric_of(outcome) is None
     recorded(place, run, 1, run.digest_of(run.model), outcome)
-    assert metrics_of(run.logs.rounds(run.run)) == {}
+    assert metrics_of(run.logs.rounds(run.run))[1].figure is None
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 @given(
     st.lists(st.sampled_from([0, 1, -1, 1 << 53, (1 << 60) - 1, 1 - (1 << 60)]), min_size=8, max_size=8),
-    st.integers(0, COUNTS - 8),
+    st.integers(0, Binary.size - 8),
 )
 def test_the_metric_is_a_recorded_fact_whatever_a_liar_counts(chosen: list[int], first: int) -> None:
-    counts = np.zeros(COUNTS + 1, np.int64)
+    counts = np.zeros(Binary.size, np.int64)
     counts[first : first + 8] = chosen
-    outcome = metric.outcome(counts[:COUNTS], "")
+    outcome = metric.outcome(Joint([Binary()], "four").figures(counts), "")
     assert codec.read_facts(codec.facts(outcome)) == outcome
     metric_of(outcome)

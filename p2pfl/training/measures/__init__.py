@@ -1,0 +1,1 @@
+"""How a model does on held-out records, as sums of integers over all sites."""

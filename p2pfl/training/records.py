@@ -1,0 +1,171 @@
+"""The records of a site: a view of a map-style dataset, read when they are needed, split into trained and held out.
+
+A folder of 100 000 scans never lies in memory: a batch reads its own records. What a dataset says of itself (its
+length, the shapes of its records) is held to, since a record that changes shape or a number that is not finite would
+otherwise end in the middle of a pass that is paid for.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfl.errors.training import RecordMisfit, TooFewRecords
+from p2pfl.keys import Secret
+
+LEAST_RECORDS: Final = 20
+LEAST_TRAINED: Final = 2  # records that the check of a model at start needs
+HELD_OUT: Final = 0.25
+
+Batch = tuple[NDArray[Any], NDArray[Any]]  # x (B, …), y (B, …)
+
+
+class Dataset(Protocol):
+    """What `Task.dataset` returns: any map-style dataset of (x, y), such as a `torch.utils.data.Dataset`.
+
+    x and y are tensors, arrays or numbers, of the same shapes and types for every record. It may also have:
+    `identity(row) -> bytes`   names the record, the same at every reading: by its hash it is held out, or trained on.
+                               Without it, the bytes of (x, y) name it, and every record is read once at start.
+    `patient(row) -> bytes`    names whose record it is: all records of a patient are held out together, or none.
+    `batch(rows) -> (x, y)`    several records at once, where that is faster.
+    """
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, row: int, /) -> tuple[Any, Any]: ...
+
+
+@runtime_checkable
+class _Identified(Protocol):
+    def identity(self, row: int, /) -> bytes: ...
+
+
+@runtime_checkable
+class _OfPatients(Protocol):
+    def patient(self, row: int, /) -> bytes: ...
+
+
+@runtime_checkable
+class _Batched(Protocol):
+    def batch(self, rows: NDArray[np.int64], /) -> tuple[Any, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """A dataset that lies in memory: x (N, …), y (N, …), and each record's own bytes."""
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    identities: Sequence[bytes]
+
+    def __post_init__(self) -> None:
+        if not len(self.x) == len(self.y) == len(self.identities):
+            raise ValueError(f"{len(self.x)} inputs, {len(self.y)} labels, {len(self.identities)} identities")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, row: int) -> tuple[Any, Any]:
+        return self.x[row], self.y[row]
+
+    def identity(self, row: int) -> bytes:
+        """The bytes that name the record."""
+        return self.identities[row]
+
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """The records at `rows`."""
+        return self.x[rows], self.y[rows]
+
+
+class Records:
+    """Records `rows` (all of them, when None) of a dataset called `source` in errors."""
+
+    def __init__(self, dataset: Dataset, source: str = "the dataset", rows: NDArray[np.int64] | None = None) -> None:
+        self._dataset, self.source = dataset, source
+        self._batched = isinstance(dataset, _Batched)
+        self._identified, self._of_patients = isinstance(dataset, _Identified), isinstance(dataset, _OfPatients)
+        self._length = len(dataset)
+        self._rows = np.arange(self._length, dtype=np.int64) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def at(self, rows: NDArray[np.int64]) -> Records:
+        """The records at `rows` of these."""
+        return Records(self._dataset, self.source, self._rows[rows])
+
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """x (B, …) and y (B, …) of the records at `rows`, B ≥ 1. Raises RecordMisfit."""
+        wanted = self._rows[rows]
+        if len(self._dataset) != self._length:
+            self._refuse(f"the dataset had {self._length} records at start, and has {len(self._dataset)}")
+        if isinstance(self._dataset, _Batched):
+            x, y = self._dataset.batch(wanted)
+            pair = np.asarray(x), np.asarray(y)
+        else:
+            pair = self._stacked(wanted)
+        for part, what in zip(pair, ("input", "label"), strict=True):
+            if part.dtype.kind == "f" and not np.isfinite(part).all():
+                odd = next(place for place, one in enumerate(part) if not np.isfinite(one).all())
+                self._refuse(f"record {wanted[odd] + 1}: its {what} holds a number that is not finite")
+        return pair
+
+    def _stacked(self, wanted: NDArray[np.int64]) -> Batch:
+        read = [tuple(np.asarray(part) for part in self._dataset[int(row)]) for row in wanted]
+        for row, parts in zip(wanted, read, strict=True):
+            if len(parts) != 2:
+                self._refuse(f"record {row + 1} has {len(parts)} parts, not (input, label)")
+            for part, first, what in zip(parts, read[0], ("input", "label"), strict=True):
+                if (part.shape, part.dtype) != (first.shape, first.dtype):
+                    seen, other = f"{part.shape} of {part.dtype}", f"{first.shape} of {first.dtype}"
+                    self._refuse(f"record {row + 1}: its {what} is {seen}, that of record {wanted[0] + 1} {other}")
+        return np.stack([x for x, _ in read]), np.stack([y for _, y in read])
+
+    def _refuse(self, evidence: str) -> None:
+        raise RecordMisfit(evidence=evidence, source=self.source)
+
+    def identity(self, row: int) -> bytes:
+        """The bytes that name the record at `row`, the same at every reading."""
+        at = int(self._rows[row])
+        if isinstance(self._dataset, _Identified):
+            return self._dataset.identity(at)
+        x, y = (np.asarray(part) for part in self._dataset[at])
+        return x.tobytes() + y.tobytes()
+
+    def patient(self, row: int) -> bytes:
+        """The bytes that name whose record it is; those of the record, where the dataset knows no patients."""
+        if isinstance(self._dataset, _OfPatients):
+            return self._dataset.patient(int(self._rows[row]))
+        return self.identity(row)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRecords:
+    """A site's records, split into those that it trains on and those that only measure."""
+
+    train: Records
+    held_out: Records
+
+
+def hold_out(records: Records, key: Secret, part: float = HELD_OUT) -> SiteRecords:
+    """Split by a keyed hash of whose each record is: a patient's records stay together, as equal records do, and later
+    additions move no record.
+
+    key    32 secret bytes of this site, kept for its lifetime; without them nobody can tell which were held out
+    Raises TooFewRecords.
+    """
+    if len(records) < LEAST_RECORDS:
+        evidence = f"{len(records)} records, at least {LEAST_RECORDS} are needed"
+        raise TooFewRecords(evidence=evidence, path=records.source)
+    limit = int(part * 2.0**64)
+    named = [records.patient(row) for row in range(len(records))]
+    marks = [hmac.digest(key.reveal(), name, "sha256")[:8] for name in named]
+    held = np.array([int.from_bytes(mark, "big") < limit for mark in marks])
+    if np.count_nonzero(~held) < LEAST_TRAINED:  # equal records stay together, so nearly all may be held out
+        evidence = f"{len(records)} records, {len(set(named))} of them different"
+        raise TooFewRecords(evidence=f"{evidence}, leave {np.count_nonzero(~held)} to train on", path=records.source)
+    return SiteRecords(records.at(np.flatnonzero(~held)), records.at(np.flatnonzero(held)))

@@ -1,0 +1,119 @@
+"""Records are read when they are needed, held to one shape, and split by whose they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from p2pfl.errors.training import RecordMisfit
+from p2pfl.keys import Secret
+from p2pfl.training.local import Trainer
+from p2pfl.training.models import check_private, device_of
+from p2pfl.training.records import Arrays, Records, SiteRecords, hold_out
+from tests.training.settings import PRIVACY, Small, draw_of, identities, read, records, site
+
+KEY = Secret(bytes(range(32)))
+
+
+@dataclass
+class Folder:
+    """A map-style dataset as a user writes one: each item is read when it is asked for."""
+
+    items: list[tuple[np.ndarray, int]]
+    asked: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> tuple[np.ndarray, int]:
+        self.asked.append(row)
+        return self.items[row]
+
+
+class Scans(Folder):
+    """The same, with a name for each record and a patient for each two."""
+
+    def identity(self, row: int) -> bytes:
+        return f"scan {row}".encode()
+
+    def patient(self, row: int) -> bytes:
+        return f"patient {row // 2}".encode()
+
+
+def scans(count: int) -> list[tuple[np.ndarray, int]]:
+    return [(np.full((1, 2, 2), row, np.float32), row % 2) for row in range(count)]
+
+
+def test_a_batch_reads_its_own_records_and_no_other() -> None:
+    folder = Scans(scans(100))
+    split = hold_out(Records(folder), KEY)
+    assert folder.asked == [], "identities and patients are known without reading a scan"
+    x, y = split.train.batch(np.array([2, 0]))
+    assert (x.shape, x.dtype, y.dtype) == ((2, 1, 2, 2), np.dtype(np.float32), np.dtype(np.int64))
+    assert len(folder.asked) == 2 and x[:, 0, 0, 0].tolist() == folder.asked
+
+
+def test_a_torch_dataset_is_one_as_it_is() -> None:
+    tensors = torch.utils.data.TensorDataset(torch.arange(80.0).reshape(40, 2), torch.arange(40) % 2)
+    split = hold_out(Records(tensors), KEY)
+    assert len(split.train) + len(split.held_out) == 40
+    assert read(split.train)[0].shape == (len(split.train), 2)
+    assert len(set(identities(split.train) + identities(split.held_out))) == 40, "named by what they hold"
+
+
+def test_all_records_of_a_patient_are_on_one_side() -> None:
+    split = hold_out(Records(Scans(scans(200))), KEY)
+    of = [{name.split()[1] for name in identities(part)} for part in (split.train, split.held_out)]
+    halves = [{int(number) // 2 for number in part} for part in of]
+    assert halves[0] and halves[1] and not halves[0] & halves[1]
+
+
+@pytest.mark.parametrize(
+    ("odd", "told"),
+    [
+        ((np.zeros((1, 2, 3), np.float32), 1), "record 3: its input is (1, 2, 3) of float32"),
+        ((np.zeros((1, 2, 2), np.float64), 1), "record 3: its input is (1, 2, 2) of float64"),
+        ((np.zeros((1, 2, 2), np.float32), np.array([1, 0])), "record 3: its label is (2,)"),
+        ((np.full((1, 2, 2), np.nan, np.float32), 1), "record 3: its input holds a number that is not finite"),
+        ((np.full((1, 2, 2), np.inf, np.float32), 1), "record 3: its input holds a number that is not finite"),
+    ],
+)
+def test_a_record_unlike_the_others_is_named_and_its_values_are_not(odd: tuple[np.ndarray, int], told: str) -> None:
+    folder = Folder([*scans(2), odd])
+    with pytest.raises(RecordMisfit) as caught:
+        Records(folder, "scans").batch(np.arange(3))
+    assert told in caught.value.evidence and "scans" in caught.value.happened
+
+
+def test_a_dataset_that_changes_its_length_is_refused() -> None:
+    folder = Folder(scans(3))
+    of = Records(folder, "scans")
+    folder.items.pop()
+    with pytest.raises(RecordMisfit, match="scans") as caught:
+        of.batch(np.array([0]))
+    assert "had 3 records at start, and has 2" in caught.value.evidence
+
+
+def test_a_number_that_is_not_finite_ends_the_check_at_start_and_no_pass() -> None:
+    x, y = read(records(40, (4,)))
+    x[1, 2] = np.nan
+    with pytest.raises(RecordMisfit):
+        check_private(Small(), Small().model(), Records(Arrays(x, y, [b""] * 40)), device_of("cpu"))
+
+
+def test_a_trainer_reads_only_what_it_samples() -> None:
+    class Counted(Folder):
+        pass
+
+    items = [(x, int(label)) for x, label in zip(*read(records(400, (4,))), strict=True)]
+    folder = Counted(items)
+    made = Trainer(
+        task=Small(), site=SiteRecords(Records(folder), site(8, (4,)).held_out), privacy=PRIVACY, draw=draw_of("reads")
+    )
+    assert len(set(folder.asked)) <= 3, "the dummy step takes three"
+    folder.asked.clear()
+    made._gradients(np.array([7, 300]))
+    assert folder.asked == [7, 300]
