@@ -80,25 +80,6 @@ def includes(root: bytes, leaf: bytes | bytearray | memoryview, index: int, size
     return last == 0 and hmac.compare_digest(hashed, root)
 
 
-def consistency_of(hashes: Sequence[bytes], old: int) -> tuple[bytes, ...]:
-    """The proof that the tree over hashes[:old] is a prefix of that over `hashes` (RFC 6962 §2.1.2).
-
-    Raises IndexError unless 0 < old ≤ len(hashes).
-    """
-    if not 0 < old <= len(hashes):
-        raise IndexError(f"no older tree of {old} leaves in {len(hashes)}")
-    return tuple(_subproof(hashes, old, whole=True))
-
-
-def _subproof(hashes: Sequence[bytes], old: int, *, whole: bool) -> list[bytes]:
-    if old == len(hashes):
-        return [] if whole else [root_of(hashes)]
-    split = 1 << (len(hashes) - 1).bit_length() - 1
-    if old <= split:
-        return [*_subproof(hashes[:split], old, whole=whole), root_of(hashes[split:])]
-    return [*_subproof(hashes[split:], old - split, whole=False), root_of(hashes[:split])]
-
-
 def consistent(old_root: bytes, old: int, new_root: bytes, new: int, proof: Sequence[bytes]) -> bool:
     """True when `proof` shows that the tree of `old` leaves is a prefix of that of `new` (RFC 9162 §2.1.4.2)."""
     if not 0 < old <= new or any(len(step) != HASH_BYTES for step in proof):
@@ -126,32 +107,68 @@ def consistent(old_root: bytes, old: int, new_root: bytes, new: int, proof: Sequ
 
 
 class Tree:
-    """A growing tree: append in O(log n), amortised O(1); root in O(log n); memory O(log n)."""
+    """A growing tree that keeps the root of each perfect subtree: 64 bytes a leaf.
 
-    __slots__ = ("_peaks", "_size")
+    Append is amortised O(1); the root over any number of its first leaves O(log n), a consistency proof O(log² n).
+    """
+
+    __slots__ = ("_levels",)
 
     def __init__(self) -> None:
-        self._size = 0
-        self._peaks: list[bytes] = []  # roots of the perfect subtrees, largest first: one for each set bit of size
+        # Level k holds the roots over leaves[i·2ᵏ : (i+1)·2ᵏ], for each i for which all of them are there.
+        self._levels: list[list[bytes]] = [[]]
+
+    @property
+    def leaves(self) -> Sequence[bytes]:
+        """The leaf hashes appended, in order. Not to be changed."""
+        return self._levels[0]
 
     @property
     def size(self) -> int:
         """Leaves appended."""
-        return self._size
+        return len(self._levels[0])
 
     def append(self, leaf_hash: bytes) -> None:
         """Add one leaf, given by its hash."""
-        carried, size = leaf_hash, self._size
-        while size & 1:
-            carried, size = node_hash(self._peaks.pop(), carried), size >> 1
-        self._peaks.append(carried)
-        self._size += 1
+        level, carried = 0, leaf_hash
+        while True:
+            here = self._levels[level]
+            here.append(carried)
+            if len(here) % 2:
+                return
+            carried, level = node_hash(here[-2], here[-1]), level + 1
+            if level == len(self._levels):
+                self._levels.append([])
 
-    def root(self) -> bytes:
-        """The root over all leaves so far."""
-        if not self._peaks:
-            return EMPTY_ROOT
-        carried = self._peaks[-1]
-        for peak in reversed(self._peaks[:-1]):
-            carried = node_hash(peak, carried)
-        return carried
+    def root(self, size: int | None = None) -> bytes:
+        """The root over the first `size` leaves, or over all. Raises IndexError where there are not so many."""
+        return self._root(0, self.size if size is None else size)
+
+    def _root(self, start: int, end: int) -> bytes:
+        """The root over leaves[start:end]; `start` is a multiple of a power of two not below end − start."""
+        if not 0 <= end <= self.size:
+            raise IndexError(f"no {end} leaves in {self.size}")
+        root = b""
+        for level in range((end - start).bit_length()):
+            if (end - start) >> level & 1:  # a perfect subtree: the smaller ones lie to the right of it
+                peak = self._levels[level][(end >> level) - 1]
+                root = node_hash(peak, root) if root else peak
+        return root or EMPTY_ROOT
+
+    def consistency(self, old: int) -> tuple[bytes, ...]:
+        """The proof that the tree over the first `old` leaves is a prefix of this one (RFC 6962 §2.1.2).
+
+        Raises IndexError unless 0 < old ≤ size.
+        """
+        if not 0 < old <= self.size:
+            raise IndexError(f"no older tree of {old} leaves in {self.size}")
+        proof, start, end, whole = list[bytes](), 0, self.size, True
+        while start + old != end:
+            split = 1 << (end - start - 1).bit_length() - 1
+            if old <= split:
+                proof.append(self._root(start + split, end))
+                end = start + split
+            else:
+                proof.append(self._root(start, start + split))
+                start, old, whole = start + split, old - split, False
+        return tuple(reversed(proof if whole else [*proof, self._root(start, end)]))

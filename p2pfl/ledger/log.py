@@ -31,7 +31,6 @@ from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.note import Head
 from p2pfl.ledger.read_log import Finding, HashChain, Reading, read_log
 from p2pfl.ledger.segment import ENTRY, LATE, Sealer, SegmentFrame, header
-from p2pfl.merkle import consistency_of
 from p2pfl.roster import NAME
 
 
@@ -99,7 +98,7 @@ class Log:
 
     def consistency(self, old: int) -> tuple[bytes, ...]:
         """The proof that the log of `old` entries is a prefix of this one, for a witness."""
-        return consistency_of(self._chain.leaves, old)
+        return self._chain.tree.consistency(old)
 
     def append(self, record: bytes, signatures: Mapping[str, bytes] | None = None) -> int:
         """Add one entry; it is durable when its number is returned. Raises RecordRefused, DiskFull, SyncFailed."""

@@ -6,6 +6,7 @@ Reading changes nothing and raises nothing for what it reads, so it can run besi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,7 +50,6 @@ class HashChain:
     """A log so far: its entries, the chain of their hashes, their Merkle tree."""
 
     entries: list[Entry] = field(default_factory=list)
-    leaves: list[bytes] = field(default_factory=list)  # leaf hashes
     tree: Tree = field(default_factory=Tree)
     head: bytes = FIRST
 
@@ -61,8 +61,12 @@ class HashChain:
 
     def add_leaf(self, leaf: bytes) -> None:
         """Add a leaf to the tree alone, where the chain to its entry is unknown."""
-        self.leaves.append(leaf)
         self.tree.append(leaf)
+
+    @property
+    def leaves(self) -> Sequence[bytes]:
+        """The leaf hashes of the records."""
+        return self.tree.leaves
 
     def sign(self, index: int, signatures: dict[str, bytes]) -> None:
         """Add signatures to entry `index`."""
@@ -71,12 +75,7 @@ class HashChain:
 
     def root_at(self, size: int) -> bytes:
         """The Merkle root over the first `size` entries."""
-        if size == len(self.leaves):
-            return self.tree.root()
-        tree = Tree()
-        for leaf in self.leaves[:size]:
-            tree.append(leaf)
-        return tree.root()
+        return self.tree.root(size)
 
 
 @dataclass

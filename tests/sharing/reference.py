@@ -83,6 +83,16 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
     return hashlib.sha256(b"\x01" + merkle_root(leaves[:split]) + merkle_root(leaves[split:])).digest()
 
 
+def merkle_consistency(leaves: list[bytes], old: int, *, whole: bool = True) -> list[bytes]:
+    """SUBPROOF of RFC 6962 §2.1.2."""
+    if old == len(leaves):
+        return [] if whole else [merkle_root(leaves)]
+    split = 1 << (len(leaves) - 1).bit_length() - 1
+    if old <= split:
+        return [*merkle_consistency(leaves[:split], old, whole=whole), merkle_root(leaves[split:])]
+    return [*merkle_consistency(leaves[split:], old - split, whole=False), merkle_root(leaves[:split])]
+
+
 def merkle_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
     if len(leaves) <= 1:
         return []

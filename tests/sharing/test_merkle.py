@@ -60,6 +60,16 @@ def test_a_growing_tree_has_the_root_of_each_prefix(listed: list[bytes]) -> None
     for size, leaf in enumerate(listed, start=1):
         tree.append(merkle.leaf_hash(leaf))
         assert (tree.size, tree.root()) == (size, reference.merkle_root(listed[:size]))
+    assert [tree.root(size) for size in range(len(listed) + 1)] == [
+        reference.merkle_root(listed[:size]) for size in range(len(listed) + 1)
+    ]
+
+
+def tree_of(listed: list[bytes]) -> merkle.Tree:
+    tree = merkle.Tree()
+    for leaf in listed:
+        tree.append(merkle.leaf_hash(leaf))
+    return tree
 
 
 @given(leaves, st.data())
@@ -84,7 +94,8 @@ def test_a_path_shows_its_leaf_and_nothing_else(listed: list[bytes], data: st.Da
 @given(leaves, st.data())
 def test_a_consistency_proof_shows_a_prefix_and_nothing_else(listed: list[bytes], data: st.DataObject) -> None:
     old, new = data.draw(st.integers(1, len(listed))), len(listed)
-    proof = merkle.consistency_of([merkle.leaf_hash(leaf) for leaf in listed], old)
+    proof = tree_of(listed).consistency(old)
+    assert list(proof) == reference.merkle_consistency(listed, old)
     old_root, new_root = merkle.root(listed[:old]), merkle.root(listed)
     assert merkle.consistent(old_root, old, new_root, new, proof)
     forked = merkle.root([*listed[: old - 1], listed[old - 1] + b"x"])
@@ -97,8 +108,9 @@ def test_a_consistency_proof_shows_a_prefix_and_nothing_else(listed: list[bytes]
 
 def test_an_index_outside_the_tree_is_refused() -> None:
     refusals: list[Callable[[], object]] = [
-        lambda: merkle.consistency_of([bytes(32)], 0),
-        lambda: merkle.consistency_of([bytes(32)], 2),
+        lambda: tree_of([b""]).consistency(0),
+        lambda: tree_of([b""]).consistency(2),
+        lambda: tree_of([b""]).root(2),
     ]
     for refused in refusals:
         with pytest.raises(IndexError):
