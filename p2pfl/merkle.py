@@ -155,14 +155,14 @@ class Tree:
                 root = node_hash(peak, root) if root else peak
         return root or EMPTY_ROOT
 
-    def consistency(self, old: int) -> tuple[bytes, ...]:
-        """The proof that the tree over the first `old` leaves is a prefix of this one (RFC 6962 §2.1.2).
+    def consistency(self, old: int, new: int | None = None) -> tuple[bytes, ...]:
+        """The proof that the tree over `old` leaves is a prefix of that over `new`, or over all (RFC 6962 §2.1.2).
 
-        Raises IndexError unless 0 < old ≤ size.
+        Raises IndexError unless 0 < old ≤ new ≤ size.
         """
-        if not 0 < old <= self.size:
-            raise IndexError(f"no older tree of {old} leaves in {self.size}")
-        proof, start, end, whole = list[bytes](), 0, self.size, True
+        proof, start, end, whole = list[bytes](), 0, self.size if new is None else new, True
+        if not 0 < old <= end <= self.size:
+            raise IndexError(f"no trees of {old} and {end} leaves in {self.size}")
         while start + old != end:
             split = 1 << (end - start - 1).bit_length() - 1
             if old <= split:

@@ -48,6 +48,7 @@ MOUNTED = (
     "A restored snapshot",
     "A cloned machine",
     "An old certificate",
+    "A rewritten site log",
     "A statistic asked again",
     "Counts over one site less",
 )

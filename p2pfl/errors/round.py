@@ -190,6 +190,18 @@ class RolledBack(IntegrityError):
     command = "p2pfl init --name NEW --home NEW"
 
 
+class SiteLogBroken(RemoteProtocolError):
+    """{peer} showed a head of its own ledger that does not extend the one which this site cosigned before."""
+
+    code = "P2P-ROUND-051"
+    likely = (
+        "the home of that site was restored from a backup, and its program did not stop",
+        "somebody at that site cut or rewrote its log",
+        "two copies of that site are running",
+    )
+    command = "p2pfl ledger export --log site -o seen.json"
+
+
 class PeersFileDiffers(ConfigurationError):
     """{peer} runs under another peers.yaml than this site."""
 

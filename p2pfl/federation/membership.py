@@ -218,6 +218,7 @@ class Epochs:
     entries: int = 0
     rounds: int = 0  # of this epoch
     rosters: tuple[Roster, ...] = ()  # of every epoch so far
+    joined: dict[str, int] = field(default_factory=dict)  # by site that was added later: the newest entry that did it
 
     @classmethod
     def of(cls, rows: Sequence[SignedRecord]) -> Epochs:
@@ -228,7 +229,7 @@ class Epochs:
         return found
 
     def copy(self) -> Epochs:
-        return replace(self, ends=list(self.ends))
+        return replace(self, ends=list(self.ends), joined=dict(self.joined))
 
     @property
     def roster(self) -> Roster | None:
@@ -271,6 +272,7 @@ class Epochs:
         self.lineage, self.announced, self.rounds = after, b"", 0
         self.rosters = (*self.rosters, after.roster)
         self.ends.append(self.entries)
+        self.joined |= dict.fromkeys(held["added"], self.entries)
 
 
 def due(change: Change, lineage: Lineage, run: bytes, number: int) -> bool:

@@ -51,6 +51,9 @@ LAYOUT: Final = (
     ItemRule("state/sums/[01]", "home/state", "the masked sums of this round and of the last, fsynced before a READY"),
     ItemRule("state/total", "home/state", "the last final round, as it is served to peers that missed it"),
     ItemRule("state/peers", "home/state", "the last statements that each peer signed"),
+    ItemRule(
+        "state/heads", "home/state", "heads of site logs: those that this site cosigned, and its own that others did"
+    ),
     ItemRule("state/links", "home/state", "the links of the running process, for `status`"),
     ItemRule("state/federation", "home/state", "the peers.yaml of the epoch that the home is in"),
     ItemRule("state/progress", "home/state", "present while the ledger names a model that is still being fetched"),

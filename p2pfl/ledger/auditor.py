@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,32 +58,19 @@ SITE = {
 }
 
 
-def is_name(x: Any) -> bool:
-    return isinstance(x, str) and NAME.fullmatch(x) is not None
+def matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+    return lambda x: isinstance(x, str) and pattern.fullmatch(x) is not None
 
 
-def is_hash(x: Any) -> bool:
-    return isinstance(x, str) and HEX32.fullmatch(x) is not None
-
-
-def is_real(x: Any) -> bool:
-    return isinstance(x, str) and REAL.fullmatch(x) is not None
-
-
-def is_pair(x: Any) -> bool:
-    return isinstance(x, list) and len(x) == 2 and is_name(x[0]) and is_hash(x[1])
-
-
+is_name, is_hash, is_real = map(matches, (NAME, HEX32, REAL))
 FORMS: dict[str, Any] = {
-    "name": is_name, "hash": is_hash, "real": is_real,
-    "hash-or-none": lambda x: x is None or is_hash(x),
-    "whole": lambda x: type(x) is int and x >= 0,
-    "bool": lambda x: isinstance(x, bool),
+    "name": is_name, "hash": is_hash, "real": is_real, "hash-or-none": lambda x: x is None or is_hash(x),
+    "whole": lambda x: type(x) is int and x >= 0, "bool": lambda x: isinstance(x, bool),
     "text": lambda x: isinstance(x, str) and len(x) <= 200 and x.isprintable(),
-    "long": lambda x: isinstance(x, str),
-    "map": lambda x: isinstance(x, dict),
+    "long": lambda x: isinstance(x, str), "map": lambda x: isinstance(x, dict),
     "names": lambda x: isinstance(x, list) and all(map(is_name, x)),
-    "peers": lambda x: isinstance(x, list) and len(x) > 0 and all(map(is_pair, x)),
+    "peers": lambda x: isinstance(x, list) and len(x) > 0 and all(
+        isinstance(one, list) and len(one) == 2 and is_name(one[0]) and is_hash(one[1]) for one in x),
     "spent": lambda x: isinstance(x, dict) and all(is_name(k) and (v == "" or is_real(v)) for k, v in x.items()),
     "hashes": lambda x: isinstance(x, dict) and all(is_name(k) and is_hash(v) for k, v in x.items()),
     "run": lambda x: x in ("training", "sums"), "log": lambda x: x in ("federation", "site"),
@@ -144,10 +131,9 @@ def roots_of(leaves: list[bytes]) -> list[bytes]:
 
 
 def unhex(text: str, size: int) -> bytes:
-    raw = bytes.fromhex(text)
-    if len(raw) != size or raw.hex() != text:
+    if not re.fullmatch(f"[0-9a-f]{{{2 * size}}}", text):
         raise ValueError("a value is not so many bytes in hex")
-    return raw
+    return bytes.fromhex(text)
 
 
 def unbase64(text: str, size: int) -> bytes:
@@ -181,9 +167,12 @@ class Log:
     """Entries of one log, and what is wrong with how they hang together."""
 
     def __init__(self, held: Map, which: str) -> None:
-        if set(held) != OF_A_LOG or held["log"] != which or not is_name(held["site"]):
+        more = {"cosigned", "seen"} if which == "site" else set()
+        if set(held) != OF_A_LOG | more or held["log"] != which or not is_name(held["site"]):
             raise ValueError("a log has other fields than an export has")
         self.which, self.site, self.note = which, held["site"], held["signed_head"]
+        self.cosigned, self.seen = held.get("cosigned", []), held.get("seen", [])
+        self.witnesses, self.others = dict[str, int](), list[list[Any]]()
         if any(isinstance(row, str) for row in held["entries"]):
             raise ValueError("hashes stand in place of entries: ask for an export without --without-rounds")
         self.rows = [self._row(row) for row in held["entries"]]
@@ -202,41 +191,53 @@ class Log:
             raise ValueError("an entry has other fields than an export has")
         return row["record"].encode("ascii"), {name: unhex(one, 64) for name, one in row["signatures"].items()}
 
-    def check_head(self, keys: Mapping[str, set[str]], beside: "Log | None") -> list[str]:
-        """What is wrong with the signed head: over these entries, by this site, by nobody who is not a site."""
-        try:
-            return ["its signed head is missing"] if self.note is None else list(self._head(keys, beside))
-        except BAD as error:
-            return [f"its signed head is malformed: {error}"]
+    def check_heads(self, keys: Mapping[str, set[str]], beside: "Log | None") -> Iterator[str]:
+        """What is wrong with the newest head, those that others cosigned, and those of others that its site saw."""
+        kinds = (("its signed head", [self.note or ""]), ("a cosigned head", self.cosigned), ("a seen head", self.seen))
+        for what, text in [(what, text) for what, texts in kinds for text in texts]:
+            try:
+                origin, count, root, more, signers = note_of(text, keys)
+                owner = origin.removeprefix("p2pfl/1/site/") if what == "a seen head" else self.site
+                if owner not in signers:
+                    yield f"{what} is not signed by {owner}"
+                if what == "a seen head":
+                    self.others.append([owner, count, root.hex()])
+                    continue
+                yield from (f"{what} {wrong}" for wrong in self._head(origin, count, root, more, beside))
+                if what == "its signed head":
+                    self.covered, self.signers = count, signers
+                self.witnesses |= {one: max(count, self.witnesses.get(one, 0)) for one in signers if one != owner}
+            except BAD as error:
+                yield f"{what} is missing or malformed: {error}"
 
-    def _head(self, keys: Mapping[str, set[str]], beside: "Log | None") -> Iterator[str]:
-        text, gap, lines = self.note.partition("\n\n")
-        origin, size, root, *more = text.split("\n")
-        first = sha(self.rows[0][0]).hex()[:32] if self.rows else ""
-        wanted = f"p2pfl/1/federation/{first}" if self.which == "federation" else f"p2pfl/1/site/{self.site}"
-        count = int(size)
-        if not gap or not lines.endswith("\n") or str(count) != size or origin != wanted:
-            yield "its signed head is malformed or of another log"
-        if not 0 <= count <= len(self.rows) or unbase64(root, 32) != self.roots[count]:
-            yield "its signed head is over other entries"
-        if beside is not None and len(more) == 1:
-            word, stands, over = more[0].split(" ")
-            known = word == "federation" and 0 <= int(stands) <= len(beside.rows)
-            if not known or unbase64(over, 32) != beside.roots[int(stands)]:
-                yield "its signed head speaks of other entries of the federation log"
-        elif more or beside is not None:
-            yield "its signed head has other lines than such a head has"
-        for line in lines.removesuffix("\n").split("\n"):
-            found = SIGNER.fullmatch(line)
-            name, raw = (found[1], unbase64(found[2], 68)) if found else ("nobody", bytes(68))
-            key_id = f"{name}\n".encode() + b"\xffp2pfl/1/head"
-            if not any(signed(key, "head", f"{text}\n".encode(), raw[4:])
-                       and raw[:4] == sha(key_id + bytes.fromhex(key))[:4] for key in keys.get(name, ())):  # fmt: skip
-                yield f"its signed head has a false signature of {name}"
-            self.signers.append(name)
-        if self.site not in self.signers:
-            yield f"its signed head is not signed by {self.site}"
-        self.covered = count
+    def _head(self, origin: str, count: int, root: bytes, more: list[str], beside: "Log | None") -> Iterator[str]:
+        first = f"federation/{sha(self.rows[0][0]).hex()[:32]}" if beside is None else f"site/{self.site}"
+        if origin != f"p2pfl/1/{first}":
+            yield "is of another log"
+        if not 0 <= count <= len(self.rows) or root != self.roots[count]:
+            yield "is over other entries"
+        stands = 0 if beside is None else max(0, int(more[0].split(" ")[1]))
+        over = [] if beside is None else [f"federation {stands} {base64.b64encode(beside.roots[stands]).decode()}"]
+        if more != over:
+            yield "has other lines than such a head has, or speaks of other entries of the federation log"
+
+
+def note_of(note: str, keys: Mapping[str, set[str]]) -> tuple[str, int, bytes, list[str], list[str]]:
+    """Origin, entries, root, further lines and signers of a signed head. Raises ValueError on any false signature."""
+    text, gap, lines = note.partition("\n\n")
+    origin, size, root, *more = text.split("\n")
+    if not gap or not lines.endswith("\n") or str(int(size)) != size:
+        raise ValueError("it is no signed text")
+    signers = list[str]()
+    for line in lines.removesuffix("\n").split("\n"):
+        found = SIGNER.fullmatch(line)
+        name, raw = (found[1], unbase64(found[2], 68)) if found else ("nobody", bytes(68))
+        key_id = f"{name}\n".encode() + b"\xffp2pfl/1/head"
+        if not any(signed(key, "head", f"{text}\n".encode(), raw[4:])
+                   and raw[:4] == sha(key_id + bytes.fromhex(key))[:4] for key in keys.get(name, ())):  # fmt: skip
+            raise ValueError(f"a false signature of {name}")
+        signers.append(name)
+    return origin, int(size), unbase64(root, 32), more, signers
 
 
 # ── the federation log ────────────────────────────────────────────────────────────────────────────────────────
@@ -248,17 +249,16 @@ class Federation:
     def __init__(self, log: Log) -> None:
         self.log, self.findings = log, list[tuple[int | None, str]]()
         self.sites: Keys = {}
+        self.settings: Map = {}
         self.ever = dict[str, set[str]]()  # by name, every key that it had
         self.name, self.genesis, self.epoch, self.first, self.federation_digest = "", "", 0, "", ""
-        self.settings: Map = {}
         self.agreement: str | None = None
         self.announced: str | None = None
         self.last: tuple[str, int] = ("", 0)  # run and number of the last round
         self.runs = dict[str, tuple[int, str, str]]()  # by run: number, digest of the record, model after it
-        self.epsilon = dict[str, float]()
+        self.epsilon, self.full = dict[str, float](), dict[str, str]()  # full: certified records, on what each rests
         self.rounds, self.changes, self.time_ms = 0, 0, 0
         self.wanting = list[tuple[int, str, str, int]]()  # rounds with few signatures: entry, record, base, how many
-        self.full = dict[str, str]()  # records that a quorum signed, and what each rests on
         for index, (record, signatures) in enumerate(log.rows):
             try:
                 held = facts_of(record, FEDERATION)
@@ -414,12 +414,10 @@ def check_site(log: Log, federation: Log) -> Iterator[tuple[int | None, str]]:
             if after > limit:
                 yield index, f"the privacy spent, {held['after']}, is above its limit"
             spent = max(spent, after)
-    roots = {root.hex() for root in log.roots}
-    for index, (record, _) in enumerate(federation.rows):
-        if b'"kind":"round"' in record and index < federation.covered:
-            carried = json.loads(record)["site_heads"].get(log.site)
-            if carried is not None and carried not in roots:
-                yield None, f"entry {index} of the federation log carries a head of this log that it never had"
+    roots = {None, *(root.hex() for root in log.roots)}
+    for index, (record, _) in enumerate(federation.rows[: federation.covered]):
+        if b'"kind":"round"' in record and json.loads(record)["site_heads"].get(log.site) not in roots:
+            yield None, f"entry {index} of the federation log carries a head of this log that it never had"
 
 
 # ── what a person reads ───────────────────────────────────────────────────────────────────────────────────────
@@ -436,22 +434,21 @@ def checked(data: bytes, genesis: str | None) -> Map:
     held = canonical(data[:-1])
     if held.pop("format", None) != FORMAT:
         raise ValueError("it is not an export that this program knows")
-    of_a_site = "federation" in held
-    log = Log(held.pop("federation"), "federation") if of_a_site else Log(held, "federation")
-    site = Log(held, "site") if of_a_site else None
+    beside = held.pop("federation", None)
+    log, site = (Log(held, "federation"), None) if beside is None else (Log(beside, "federation"), Log(held, "site"))
     if not log.rows or (site is not None and site.site != log.site):
         raise ValueError("the federation log is empty, or the two logs are of two sites")
     judged = Federation(log)
     found = [("federation", index, what) for index, what in sorted(judged.findings, key=lambda one: one[0] or 0)]
-    found += [("federation", None, what) for what in log.check_head(judged.ever, None)]
+    found += [("federation", None, what) for what in log.check_heads(judged.ever, None)]
     if site is not None:
-        found += [("site", None, what) for what in site.check_head(judged.ever, log)]
+        found += [("site", None, what) for what in site.check_heads(judged.ever, log)]
         found += [("site", index, what) for index, what in check_site(site, log)]
     if genesis is not None and genesis.lower() != judged.genesis:
         found.append(("federation", 0, f"the first entry is {judged.genesis}, not the one that was named"))
     behind = [(one, len(one.rows) - one.covered) for one in (log, site) if one is not None]
     return {
-        "verified": not found, "log": "site" if of_a_site else "federation", "site": log.site,
+        "verified": not found, "log": (site or log).which, "site": log.site,
         "federation": judged.name, "entries": len((site or log).rows), "root": (site or log).root,
         "genesis": judged.genesis, "epoch": judged.epoch, "sites": dict(judged.sites),
         "quorum": quorum(len(judged.sites)), "rounds": judged.rounds, "changes": judged.changes,
@@ -459,6 +456,7 @@ def checked(data: bytes, genesis: str | None) -> Map:
         "epsilon": {name: f"{value:g}" for name, value in sorted(judged.epsilon.items())},
         "limit": str(judged.settings.get("max_epsilon", "")), "delta": str(judged.settings.get("delta", "")),
         "head": {"entries": (site or log).covered, "signed_by": sorted((site or log).signers)},
+        "witnesses": dict(sorted((site or log).witnesses.items())), "seen": (site or log).others,
         "findings": [{"log": which, "entry": index, "what": what} for which, index, what in found],
         "notes": [f"the last {count} entries of the {one.which} log are not under its signed head: they were written "
                   "after it" for one, count in behind if count],
@@ -482,6 +480,8 @@ def told(path: str, facts: Map) -> str:
         f"  privacy       epsilon at most {worst} of {facts['limit']} at delta {facts['delta']}",
         f"  signed head   over {facts['head']['entries']} entries, by "
         f"{', '.join(facts['head']['signed_by']) or 'nobody'}",
+        *(f"  witness       {name} saw its first {count} entries" for name, count in facts["witnesses"].items()),
+        *(f"  it saw        of the log of {name} {count} entries, root {root}" for name, count, root in facts["seen"]),
     ]
     for one in facts["findings"]:
         place = "" if one["entry"] is None else f", entry {one['entry']}"
@@ -502,8 +502,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         facts = checked(Path(given.export).read_bytes(), given.genesis)
     except (*BAD, OSError) as error:
-        what = error.strerror if isinstance(error, OSError) else str(error)
-        facts = {"verified": False, "findings": [{"log": None, "entry": None, "what": f"{what}"[:300]}]}
+        found = {"log": None, "entry": None, "what": str(getattr(error, "strerror", None) or error)[:300]}
+        facts = {"verified": False, "findings": [found]}
     if given.json:
         text = json.dumps(facts, sort_keys=True)
     elif "site" in facts:

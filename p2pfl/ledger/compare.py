@@ -123,6 +123,15 @@ def _judge(exported: Exported, keys: Keys, path: str) -> Signed:
             raise ValueError(f"its head over {head.size} entries is not over those that it holds")
         _check_beside(exported, head)
         signers = dict(_signer(exported.signed, each, keys) for each in lines)
+        for text in exported.cosigned:
+            older, by = note.parse_note(text)
+            if older.origin != origin or older.size > here or root_at(exported, older.size) != older.root:
+                raise ValueError(
+                    f"a head over {older.size} entries that others cosigned is not over those that it holds"
+                )
+            _check_beside(exported, older)
+            if site not in dict(_signer(text, each, keys) for each in by):
+                raise ValueError(f"a head over {older.size} entries that others cosigned is not signed by {site}")
     except ValueError as error:
         raise ExportUnsigned(path=path, site=site, evidence=str(error)) from None
     if site not in signers:

@@ -18,12 +18,14 @@ from p2pfl.keys import SIGNATURE_BYTES
 from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.read_log import HashChain
+from p2pfl.ledger.witness import HeldNotes
 from p2pfl.merkle import leaf_hash, root_of
 from p2pfl.roster import NAME
 
 FORMAT: Final = "p2pfl-ledger-export/1"
 MOST_BYTES: Final = 256 << 20
 _OF_A_LOG: Final = {"log", "site", "size", "root", "head", "signed_head", "entries"}
+_OF_A_SITE: Final = _OF_A_LOG | {"cosigned", "seen"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,8 @@ class Exported:
 
     entries   None where the leaf hash stands in an entry's place; an entry's `previous` is not known then
     signed    the note of the newest head
+    cosigned  of a site log: notes of its heads, each with the cosignature of another site
+    seen      of a site log: notes of heads of other sites' logs that this site cosigned, or refused to
     """
 
     log: str
@@ -42,6 +46,8 @@ class Exported:
     signed: str | None
     entries: tuple[Entry | None, ...]
     federation: Exported | None = None
+    cosigned: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
 
     @property
     def beginnings(self) -> Exported:
@@ -49,17 +55,27 @@ class Exported:
         return self.federation or self
 
 
-def export(log: Log, site: str, federation: Log | None = None, *, rounds: bool = True) -> bytes:
+def export(
+    log: Log, site: str, federation: Log | None = None, held: HeldNotes | None = None, *, rounds: bool = True
+) -> bytes:
     """The file: canonical JSON.
 
     site         name of the home that the log is in
     federation   with a site log: the federation log of that home
+    held         with a site log: the heads that the home holds, cosigned
     rounds       False: leaf hashes in place of rounds, and of everything in a site log
     """
-    held: Facts = {"format": FORMAT, **_facts_of(log, site, rounds)}
+    found: Facts = {"format": FORMAT, **_facts_of(log, site, rounds)}
     if federation is not None:
-        held["federation"] = _facts_of(federation, site, rounds)
-    return facts(held) + b"\n"
+        notes = held or HeldNotes()
+        found["federation"] = _facts_of(federation, site, rounds)
+        found["cosigned"] = _texts(notes.ours)
+        found["seen"] = _texts(notes.cosigned) + _texts(notes.refused)
+    return facts(found) + b"\n"
+
+
+def _texts(notes: Mapping[str, bytes]) -> list[str]:
+    return [text.decode() for _, text in sorted(notes.items())]
 
 
 def _facts_of(log: Log, site: str, rounds: bool) -> Facts:
@@ -96,12 +112,15 @@ def read_export(raw: bytes, path: str) -> Exported:
 
 def _exported(held: Any, log: str, federation: Exported | None = None) -> Exported:
     """One log. Raises ValueError, KeyError, TypeError, AttributeError."""
-    if not isinstance(held, dict) or set(held) != _OF_A_LOG:
+    if not isinstance(held, dict) or set(held) != (_OF_A_SITE if log == "site" else _OF_A_LOG):
         raise ValueError("a log has other fields")
     if held["log"] != log or not isinstance(held["site"], str) or not NAME.fullmatch(held["site"]):
         raise ValueError("it does not say which log it is, of which site")
     if held["signed_head"] is not None and not isinstance(held["signed_head"], str):
         raise ValueError("its signed head is no text")
+    cosigned, seen = tuple(held.get("cosigned", ())), tuple(held.get("seen", ()))
+    if not all(isinstance(text, str) for text in (*cosigned, *seen)):
+        raise ValueError("a cosigned head is no text")
     chain, entries = HashChain(), list[Entry | None]()
     whole = True  # no entry is hidden so far, so the chain of hashes is known
     for row in held["entries"]:
@@ -126,6 +145,8 @@ def _exported(held: Any, log: str, federation: Exported | None = None) -> Export
         held["signed_head"],
         tuple(entries),
         federation,
+        cosigned,
+        seen,
     )
     if held["size"] != len(entries) or chain.tree.root() != found.root:
         raise ValueError("its root is not that of its entries")

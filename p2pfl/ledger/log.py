@@ -96,9 +96,9 @@ class Log:
         """The leaf hashes of all records."""
         return list(self._chain.leaves)
 
-    def consistency(self, old: int) -> tuple[bytes, ...]:
-        """The proof that the log of `old` entries is a prefix of this one, for a witness."""
-        return self._chain.tree.consistency(old)
+    def consistency(self, old: int, new: int | None = None) -> tuple[bytes, ...]:
+        """The proof that its first `old` entries are a prefix of its first `new`, or of all, for a witness."""
+        return self._chain.tree.consistency(old, new)
 
     def append(self, record: bytes, signatures: Mapping[str, bytes] | None = None) -> int:
         """Add one entry; it is durable when its number is returned. Raises RecordRefused, DiskFull, SyncFailed."""

@@ -39,6 +39,7 @@ from p2pfl.messages.outcome import (
     Certificate,
     Changed,
     Confirm,
+    Cosigned,
     Entries,
     Evidence,
     Handed,
@@ -50,6 +51,7 @@ from p2pfl.messages.outcome import (
     Question,
     Ready,
     Reveal,
+    SiteHead,
     Total,
     Want,
 )
@@ -63,9 +65,9 @@ OF_A_ROUND = (
 
 __all__ = [
     "CHUNK", "KINDS", "LARGE", "OF_A_ROUND", "SMALL", "SUPPORT", "VERSION", "WIRE_BYTES", "Ack", "Acknowledged",
-    "BackupShare", "Ballot", "Behind", "Bundle", "Certificate", "Changed", "Chunk", "Confirm", "Entries",
+    "BackupShare", "Ballot", "Behind", "Bundle", "Certificate", "Changed", "Chunk", "Confirm", "Cosigned", "Entries",
     "Envelope", "Evidence", "Handed", "Held", "Hello", "Item", "Lacking", "Leave", "Letter", "Members",
-    "Message", "ModelPart", "Nonce", "Opened", "Propose", "Question", "Ready", "Reveal", "Root", "Share",
+    "Message", "ModelPart", "Nonce", "Opened", "Propose", "Question", "Ready", "Reveal", "Root", "Share", "SiteHead",
     "SumChunk", "SumDigest", "Tags", "Total", "Want", "authentic", "carries", "narrow", "open_letter",
     "read_letter", "read_proof", "rejoin", "seal",
 ]  # fmt: skip

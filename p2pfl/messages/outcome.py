@@ -24,6 +24,7 @@ from p2pfl.messages.schema import (
 )
 from p2pfl.roster import MOST_PEERS
 
+NOTE: Final = Raw(1 << 10)  # a signed head of a site log as text, with one cosignature or none; empty: there is none
 CHANGE: Final = Row((Raw(1 << 20), Many(Row((NAME, SIGNATURE)), MOST_PEERS)))  # a record, and who signed it
 MOST_CHANGES: Final = 4  # newest ones in a Hello; a site further behind is given the file by hand
 
@@ -186,6 +187,7 @@ class Hello(Message):
     entries: int = limited(COUNTER)  # size of that log …
     root: bytes = limited(HASH)  # … and its Merkle root
     epsilon: str = limited(EPSILON)
+    cosigned: bytes = limited(NOTE)  # the last head of the receiver's site log that the sender cosigned
     echo: tuple[bytes, ...] = limited(Many(Raw(1 << 20), 32))  # the receiver's own latest signed statements
     changes: tuple[tuple[bytes, tuple[tuple[str, bytes], ...]], ...] = limited(Many(CHANGE, MOST_CHANGES))
 
@@ -219,6 +221,24 @@ class Changed(Message):
 
     record: bytes = limited(Raw(1 << 20))
     signatures: tuple[tuple[str, bytes], ...] = limited(Many(Row((NAME, SIGNATURE)), MOST_PEERS))
+
+
+@wire(30)
+@dataclass(frozen=True, slots=True)
+class SiteHead(Message):
+    """The sender's newest signed head of its site log, which asks for the receiver's cosignature."""
+
+    note: bytes = limited(NOTE)
+    held: int = limited(COUNTER)  # entries of the head that, so the sender believes, the receiver cosigned; 0: none
+    proof: tuple[bytes, ...] = limited(Many(HASH, 64))  # that the head extends that one (RFC 6962)
+
+
+@wire(31)
+@dataclass(frozen=True, slots=True)
+class Cosigned(Message):
+    """The newest head of the receiver's site log that the sender holds, with its cosignature; it answers a SiteHead."""
+
+    note: bytes = limited(NOTE)
 
 
 @wire(27, most=BULK)

@@ -1,9 +1,9 @@
 """What two nodes tell each other when a link comes up, and why one refuses it.
 
 A hello shows the federation digest, the sender's place in the run, the size and root of its federation log, its
-signature over the genesis, and, back to its receiver, the receiver's *own* latest signed statements. So any site that
-it talks to tells a site that its home was rolled back or cloned, and a liar cannot freeze it with statements that it
-never made.
+signature over the genesis, and, back to its receiver, the receiver's *own* latest signed statements and the last head
+of its site log that the sender cosigned. So any site that it talks to tells a site that its home was rolled back or
+cloned, and a liar cannot freeze it with statements that it never made.
 """
 
 from __future__ import annotations
@@ -82,6 +82,16 @@ class Standing:
     reached: Callable[[bytes], tuple[int, int]]
 
 
+class Witnesses(Protocol):
+    """Heads of site logs (witness.py)."""
+
+    def shown(self, peer: str) -> bytes:
+        """The last head of the peer's site log that this site cosigned."""
+
+    def check(self, peer: str, shown: bytes) -> None:
+        """A peer shows the last head of this site's log that it cosigned. Raises RolledBack, MalformedMessage."""
+
+
 class Membership(Protocol):
     """What this site knows of who takes part, now and next (pending_change.py)."""
 
@@ -109,6 +119,7 @@ class Greetings:
     pledge: Pledge
     standing: Callable[[], Standing]
     membership: Membership
+    heads: Witnesses
     end_node: Callable[[P2PFLError], None]
     pledged: dict[str, tuple[bytes, bytes]] = field(default_factory=dict, init=False)
     entries: dict[str, int] = field(default_factory=dict, init=False)  # by peer: of its log, at its last hello
@@ -163,6 +174,7 @@ class Greetings:
             stands.entries,
             stands.root,
             stands.epsilon,
+            self.heads.shown(peer),
             echo,
             changes,
         )
@@ -184,6 +196,7 @@ class Greetings:
             self._check_pledge(peer, hello)
             try:
                 self._check_own_statements(peer, hello)
+                self.heads.check(peer, hello.cosigned)
             except RolledBack as error:
                 self.end_node(
                     error

@@ -19,6 +19,7 @@ from p2pfl.home import Home
 from p2pfl.keys import Identity, SignedRecord
 from p2pfl.ledger.federation_kinds import AgreementEntry, GenesisEntry
 from p2pfl.ledger.log import Log
+from p2pfl.ledger.note import Head, federation_of
 from p2pfl.ledger.site_kinds import DroppedEntry, SiteEntry, StartEntry
 from p2pfl.node.hello import Pledge
 from p2pfl.sharing.digests import base_digest
@@ -139,6 +140,32 @@ class Logs:
         """The root over the first `size` entries of the federation log."""
         with self._lock:
             return self.federation.root_at(size)
+
+    def site_head(self) -> str | None:
+        """The note of the newest head that this site signed over its site log."""
+        with self._lock:
+            return self.site.latest_head()
+
+    def site_proof(self, old: int, new: int) -> tuple[bytes, ...]:
+        """That the first `old` entries of the site log are a prefix of its first `new`; empty for 0."""
+        with self._lock:
+            return self.site.consistency(old, new) if old else ()
+
+    def site_extends(self, head: Head) -> bool:
+        """The first entries of the site log are those that the head is over."""
+        with self._lock:
+            return head.size <= len(self.site) and self.site.root_at(head.size) == head.root
+
+    def counts(self, name: str, head: Head) -> bool:
+        """The head of that site's log was signed after the site last joined: before, it may have had another log.
+
+        Raises ValueError when it says nothing of the federation log.
+        """
+        stated = federation_of(head)
+        if stated is None:
+            raise ValueError("it says nothing of the federation log")
+        with self._lock:
+            return stated[0] > self.epochs.joined.get(name, -1)
 
     def final_round(self, run_id: bytes) -> int:
         """The last final round of `run`; 0 before the first."""

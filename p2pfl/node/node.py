@@ -32,12 +32,13 @@ from p2pfl.node.inbox import Breach, Inbox, LocalEvent, UnknownRuns, Waiting
 from p2pfl.node.logs import Logs, pledge_of
 from p2pfl.node.options import NodeOptions
 from p2pfl.node.pending_change import PendingChange
-from p2pfl.node.post import Post
+from p2pfl.node.post import PARTING_S, Post
 from p2pfl.node.progress import NO_PORT, Listening, Observer
 from p2pfl.node.resume import RunMaker, begun_before, left_items
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun, Source
 from p2pfl.node.store import Store
+from p2pfl.node.witness import OF_HEADS, SiteHeads, Witness
 from p2pfl.sharing import events as e
 from p2pfl.sharing.catchup import begins_next, epoch_ends
 from p2pfl.sharing.snapshot import place_of
@@ -61,7 +62,8 @@ class Node:
         self.logs = Logs(home, self.identity, pledge, clocks.wall)
         self._begun = begun_before(home, self.logs)
         self.changes = PendingChange(home, self.logs, federation, observer)
-        self.greetings = Greetings(self._site, pledge, self._standing, self.changes, self._end)
+        self._heads = SiteHeads(self._site, home, self.logs)
+        self.greetings = Greetings(self._site, pledge, self._standing, self.changes, self._heads, self._end)
         local = LocalSite.of(self.identity, self.name, roster, clocks, proxy=options.proxy)
         about, incarnation = About(__version__, federation.raw), self._site.incarnation
         self.mesh = Mesh(local, self.greetings, about, listen=options.listen, incarnation=incarnation, hub=hub)
@@ -69,6 +71,7 @@ class Node:
         self._runs: dict[bytes, ActiveRun] = {}
         self._store = Store(home, self.logs, self.greetings)
         self._post = Post(self._site, self.mesh, self.inbox)
+        self._witness = Witness(self._site, self._heads, self.logs, self._post, observer, self._end)
         self._maker = RunMaker(self._site, federation, self._store, self.inbox.draw_bound, self.changes.parted)
         self.catch_up = CatchUp(self._site, self._store, self._post, self.inbox, observer, self._runs)
         self.effects = EffectRunner(self._site, self._store, self._post, self.inbox, self.catch_up, observer)
@@ -96,6 +99,7 @@ class Node:
         self._spawn(self.inbox.listen())
         for peer in self._post.queues:
             self._spawn(self._post.deliver(peer))
+        self._spawn(self._witness.work())
         self._spawn(self.changes.watch(self.mesh.cut))
         self._spawn(self.changes.hand_on(self._post.say_to_all))
 
@@ -104,6 +108,8 @@ class Node:
         with contextlib.suppress(TimeoutError, GaveUpWaiting):  # this site has its result: it only waited to serve
             async with asyncio.timeout(linger_s):
                 await self._linger()
+            async with asyncio.timeout(PARTING_S):
+                await self._until_cosigned()
         await self.abort()
 
     async def wind_down(self) -> None:
@@ -125,6 +131,7 @@ class Node:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.mesh.stop()
         with contextlib.suppress(P2PFLError):  # what ends this node is told already, and matters more
+            self._heads.save()
             self.logs.close()
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -249,26 +256,7 @@ class Node:
     async def _take(self, active: ActiveRun, event: e.Event | LocalEvent | Breach) -> None:
         """Hand the event to the run that it is for; a run that is over serves peers that lack its last round."""
         if isinstance(event, e.Received):
-            message = event.letter.message
-            if isinstance(message, HISTORY):
-                for each, effects in await self.catch_up.heed(active, event.letter):
-                    await self.effects.carry_out(each, effects)
-                return
-            if isinstance(message, Changed):
-                await asyncio.to_thread(self.changes.learn_change, Change(message.record, dict(message.signatures)))
-                return
-            if event.letter.envelope.epoch != self.federation.roster.epoch:
-                return  # of a peer that is behind, or ahead: the ledger brings them together
-            known = self._runs.get(event.letter.envelope.run)
-            if known is None:
-                self._unknown_runs.hold_letter(event.letter)
-            else:
-                run = known.run
-                self.catch_up.ask_on_letter(event.letter, run)
-                await self._feed(known, event)
-                more = self.inbox.more_bulk(run.context.run, BATCH)
-                if more:
-                    await self.effects.feed(known, *more)
+            await self._take_letter(active, event)
         elif isinstance(event, (e.LinkUp, e.LinkDown)):
             await self._link(event)
         elif isinstance(event, LocalEvent):
@@ -278,11 +266,33 @@ class Node:
         elif isinstance(event, Breach):
             await self.effects.carry_out(active, active.run.breach(event.error))
 
+    async def _take_letter(self, active: ActiveRun, event: e.Received) -> None:
+        letter, message = event.letter, event.letter.message
+        if isinstance(message, HISTORY):
+            for each, effects in await self.catch_up.heed(active, letter):
+                await self.effects.carry_out(each, effects)
+        elif isinstance(message, Changed):
+            await asyncio.to_thread(self.changes.learn_change, Change(message.record, dict(message.signatures)))
+        elif letter.envelope.epoch != self.federation.roster.epoch:
+            return  # of a peer that is behind, or ahead: the ledger brings them together
+        elif isinstance(message, OF_HEADS):
+            self._witness.heed(letter)
+        elif (known := self._runs.get(letter.envelope.run)) is None:
+            self._unknown_runs.hold_letter(letter)
+        else:
+            self.catch_up.ask_on_letter(letter, known.run)
+            await self._feed(known, event)
+            more = self.inbox.more_bulk(known.run.context.run, BATCH)
+            if more:
+                await self.effects.feed(known, *more)
+
     async def _link(self, event: e.LinkUp | e.LinkDown) -> None:
         if isinstance(event, e.LinkUp):
             self.catch_up.link_up(event.peer)
             self.catch_up.ask_on_link(event.peer, self.greetings.entries.get(event.peer, 0))
+            self._witness.link_up(event.peer)
         else:
+            self._witness.link_down(event.peer)
             self.catch_up.up.discard(event.peer)
         for each in self._runs.values():
             await self._feed(each, event)
@@ -313,8 +323,22 @@ class Node:
             event = await self.inbox.next_event(partial(Waiting, "final", done.number, missing))
             await self._take(active, event)
 
+    async def _until_cosigned(self) -> None:
+        """Take letters until the last heads are cosigned, here and by those whose links stand."""
+        active = self._latest
+        if active is None:
+            return
+        taking = self._spawn(self._take_on(active))
+        await self._witness.until_settled()
+        taking.cancel()
+
+    async def _take_on(self, active: ActiveRun) -> None:
+        while True:
+            await self._take(active, await self.inbox.next_event(partial(Waiting, "final", 0, {})))
+
     async def _feed(self, active: ActiveRun, event: e.Event) -> None:
         await self.effects.feed(active, event)
+        self._witness.offer()
         previous = active.run.previous
         confirms = isinstance(event, e.Received) and isinstance(event.letter.message, messages.Confirm)
         if previous is not None and confirms:

@@ -20,6 +20,7 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import digest
+from p2pfl.ledger.log import Log
 from p2pfl.messages import Envelope, Ready, seal
 from p2pfl.peer import sums_run
 from tests.end_to_end.checks import check_everything, entries
@@ -162,6 +163,32 @@ def test_a_home_that_was_rolled_back_is_stopped_by_the_first_hello(make: MakeSit
     told(stopped.end(), "P2P-ROUND-032", 5)
     for process in others:
         process.line("waiting for ben")  # they go on waiting for the right one
+        process.signal(signal.SIGINT)
+        assert process.end().status == 130
+
+
+@pytest.mark.claim("LEDGER-11")
+def test_a_site_log_that_its_administrator_cut_is_found_by_the_first_hello(make: MakeSites) -> None:
+    """Both logs of its home fit together, and all that it signed in rounds stands: only its heads tell."""
+    sites = make(3)
+    all_do(sites, SUM)
+    all_do(sites, NEXT)
+    with Home.open(sites["ben"].home, unlock=[KeyFile(sites["ben"].key)]) as home:
+        log = Log.open(home, "site")
+        kept = [(one.record, dict(one.signatures)) for one in list(log.records())[:-4]]
+        for file in (home.path / "ledger" / "site").iterdir():
+            file.unlink()
+        made = Log.open(home, "site")
+        made.extend(kept)
+        made.sign_head(home.identity(), Log.open(home, "federation"))
+        made.close()
+        home.remove("state/heads")
+    others = [sites.sum(name, 3, "--name", "third") for name in ("ada", "cyd")]
+    stopped = sites.site("ben", [{"sum": [3], "name": "third"}]).end()
+    told(stopped, "P2P-ROUND-032", 5)
+    assert "a head of this site's log over" in " ".join(stopped.text.split())
+    for process in others:
+        process.line("waiting for ben")
         process.signal(signal.SIGINT)
         assert process.end().status == 130
 

@@ -41,6 +41,7 @@ from p2pfl.federation.membership import Change, Epochs, Lineage
 from p2pfl.home import keyslots, sealing
 from p2pfl.keys import Identity, Secret
 from p2pfl.ledger import auditor, entry, export, note, segment
+from p2pfl.ledger.witness import HeldNotes, head_of
 from p2pfl.mesh import opening, relay, tls_errors
 from p2pfl.mesh.certificates import MalformedLeaf, expiry_of, issue, key_name, signer_of
 from p2pfl.mesh.events import Limits, TlsFacts
@@ -67,7 +68,7 @@ from tests.federation import sample as federation_sample
 from tests.ledger import exports
 from tests.ledger import sample as books
 from tests.mesh.test_zmtp import GREETING, READY
-from tests.node.test_hello import Members
+from tests.node.test_hello import Heads, Members
 from tests.sharing import test_evidence as liars
 from tests.sharing.test_evidence import LIAR, MEMBERS, D, V, paper
 from tests.vectors import generate_wire as wire
@@ -172,12 +173,12 @@ def _recorded(data: bytes) -> Any:
 def _greetings() -> Greetings:
     standing = Standing(3, bytes(32), lambda size: bytes(32), "1.0", lambda run: (1 << 53, 0))
     process = SiteProcess(IDENTITIES["mayo"], "mayo", ROSTER, bytes(16), FEDERATION_DIGEST, SYSTEM)
-    return Greetings(process, PLEDGE, lambda: standing, Members(), lambda error: None)
+    return Greetings(process, PLEDGE, lambda: standing, Members(), Heads(), lambda error: None)
 
 
 def _hello(echo: tuple[bytes, ...] = ()) -> bytes:
     sender, genesis = IDENTITIES["st-olav"], IDENTITIES["st-olav"].sign("record", PLEDGE.genesis)
-    message = messages.Hello(NONCE, FEDERATION_DIGEST, genesis, b"", 0, 3, bytes(32), "0.5", echo, ())
+    message = messages.Hello(NONCE, FEDERATION_DIGEST, genesis, b"", 0, 3, bytes(32), "0.5", b"", echo, ())
     return messages.seal(message, Envelope(wire.filled("run"), 1, 0, 0, "st-olav", bytes(16)), sender).wire
 
 
@@ -443,6 +444,11 @@ def _notes() -> tuple[bytes, ...]:
     return signed.encode(), note.cosign(signed, "ucl", books.SITES["ucl"]).encode()
 
 
+def _held_heads() -> tuple[bytes, ...]:
+    one, both = _notes()
+    return HeldNotes({"ucl": both}, {"ucl": one}, {"ucl": both, "st-olav": one}).to_bytes(), HeldNotes().to_bytes()
+
+
 FEDERATION: Final = "federation 2 " + "A" * 43 + "="
 
 
@@ -610,6 +616,10 @@ def _table() -> tuple[Decoder, ...]:
                 ("cli.inputs:_column",), factor=200),
         Decoder("entry", _entry, (ValueError,), RECORDS, ("ledger.kind:_of_hex",), codec.facts, factor=80),
         Decoder("head", _note, (ValueError,), _notes(), ("ledger.note:_base64",), _note_again),
+        Decoder("held heads", HeldNotes.from_bytes, (Malformed,), _held_heads(), (), HeldNotes.to_bytes,
+                fixed=8 * MIB),
+        Decoder("head of a site log", lambda data: head_of(data, "charite", (books.SITES["charite"].key,)),
+                (Malformed,), _notes(), ("ledger.witness:head_of",)),
         Decoder("export", lambda data: export.read_export(data, PATH), (ExportMalformed,), _exports(),
                 ("ledger.export:read_export", "ledger.export:_bytes"), factor=80),
         Decoder("audit", lambda data: auditor.checked(data, None), auditor.BAD, _audits(),

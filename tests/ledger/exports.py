@@ -30,6 +30,8 @@ def log_of(
     log: str = "federation",
     show: Callable[[int], bool] = lambda index: True,
     beside: Mapping[str, Any] | None = None,
+    cosigned: Sequence[str] = (),
+    seen: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The facts of one exported log, its head signed by all of `by`."""
     chain = chain_of(records)
@@ -53,6 +55,7 @@ def log_of(
         "head": chain.head.hex(),
         "signed_head": text,
         "entries": rows,
+        **({"cosigned": list(cosigned), "seen": list(seen)} if log == "site" else {}),
     }
 
 

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 from p2pfl.cli.main import run
+from p2pfl.errors.ledger import ExportUnsigned
 from p2pfl.federation.membership import Change
 from p2pfl.home import Home
 from p2pfl.keys import SMALL_ORDER
-from p2pfl.ledger import auditor, export
+from p2pfl.ledger import auditor, export, note
+from p2pfl.ledger.compare import check_head
 from p2pfl.ledger.entry import Entry
+from p2pfl.ledger.export import read_export
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.verify import check_federation, check_site, verify
 from tests.federation.changes import IDENTITIES, NAMES, all_three, new_keys, old_keys, round_row, two_epochs
@@ -254,9 +257,24 @@ def test_a_round_that_few_signed_counts_when_a_later_one_rests_on_it() -> None:
 SITE_ROWS = site_records(6)
 
 
-def site_file(rows: Any, federation: Any = None, **more: Any) -> bytes:
+def site_file(rows: Any, federation: Any = None, **heads: Any) -> bytes:
     beside = federation or log_of(federation_records(2))
-    return file_of(log_of(rows, log="site", beside=beside), federation=beside, **more)
+    return file_of(log_of(rows, log="site", beside=beside, **heads), federation=beside)
+
+
+def site_head(rows: Any, site: str = "charite", beside: Any = None) -> note.Head:
+    """A head of a site log over these rows."""
+    over = log_of(rows, site, {site: SITES[site]}, log="site", beside=beside or log_of(federation_records(2)))
+    return note.parse_note(over["signed_head"])[0]
+
+
+def cosigned(head: note.Head, *signers: str) -> str:
+    """The note of the head, signed by each of these."""
+    first, *others = signers
+    text = note.sign(head, first, SITES[first])
+    for name in others:
+        text = note.cosign(text, name, SITES[name])
+    return text
 
 
 OF_A_SITE = {
@@ -287,11 +305,54 @@ def test_a_sites_own_log_is_held_against_the_federations() -> None:
     assert found(file_of(held, federation={**log_of(federation_records(2)), "site": "ucl"}))
 
 
+@pytest.mark.claim("LEDGER-11")
+def test_heads_that_others_cosigned_are_held_against_the_log_and_told() -> None:
+    heads = [cosigned(site_head(SITE_ROWS[:count]), "charite", by) for count, by in ((3, "ucl"), (5, "st-olav"))]
+    facts = auditor.checked(site_file(SITE_ROWS, cosigned=heads), None)
+    assert (facts["findings"], facts["witnesses"]) == ([], {"st-olav": 5, "ucl": 3})
+    assert "witness       ucl saw its first 3 entries" in auditor.told("x", facts)
+    assert check_head(read_export(site_file(SITE_ROWS, cosigned=heads), "x"), "x").size == 6
+
+
+@pytest.mark.claim("LEDGER-11")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: cosigned(site_head([SITE_ROWS[1], *SITE_ROWS[2:4]]), "charite", "ucl"),  # its log was another one then
+        lambda: cosigned(site_head([*SITE_ROWS, SITE_ROWS[0]]), "charite", "ucl"),  # it was cut since
+        lambda: cosigned(site_head(SITE_ROWS[:3]), "ucl"),  # it never signed that
+        lambda: cosigned(site_head(SITE_ROWS[:3]), "charite", "ucl").replace("— ucl", "— st-olav"),
+        lambda: cosigned(site_head(SITE_ROWS[:3], beside=log_of(otherwise(2, attempt=1))), "charite", "ucl"),
+        lambda: cosigned(site_head(SITE_ROWS[:3], "ucl"), "ucl", "charite"),  # of the log of another
+        lambda: "no head",
+    ],
+)
+def test_a_log_that_is_not_the_one_which_others_cosigned_is_not_what_was_signed(wrong: Callable[[], str]) -> None:
+    raw = site_file(SITE_ROWS, cosigned=[wrong()])
+    assert found(raw)
+    with pytest.raises(ExportUnsigned):
+        check_head(read_export(raw, "x"), "x")
+
+
+def test_heads_of_others_that_a_site_saw_are_told_with_their_roots() -> None:
+    theirs = site_head(SITE_ROWS[:4], "ucl")
+    other = site_head(SITE_ROWS[1:5], "ucl")
+    facts = auditor.checked(
+        site_file(SITE_ROWS, seen=[cosigned(theirs, "ucl", "charite"), cosigned(other, "ucl")]), None
+    )
+    assert facts["findings"] == []
+    assert facts["seen"] == [["ucl", 4, theirs.root.hex()], ["ucl", 4, other.root.hex()]]
+    for wrong in (cosigned(theirs, "charite"), cosigned(theirs, "ucl").replace("4\n", "5\n", 1), "nonsense"):
+        assert found(site_file(SITE_ROWS, seen=[wrong]))
+
+
 # ── no byte of it may change ──────────────────────────────────────────────────────────────────────────────────
 
 SMALL = site_file(
     [SITE_ROWS[0], (charge("0", "1").record, {})],
-    log_of([genesis(), round_(1)], by={"charite": SITES["charite"], "ucl": SITES["ucl"]}),
+    FEDERATION := log_of([genesis(), round_(1)], by={"charite": SITES["charite"], "ucl": SITES["ucl"]}),
+    cosigned=[cosigned(site_head([SITE_ROWS[0]], beside=FEDERATION), "charite", "ucl")],
+    seen=[cosigned(site_head(SITE_ROWS[1:3], "ucl"), "ucl", "charite")],
 )
 
 

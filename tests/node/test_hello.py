@@ -84,6 +84,20 @@ class Members:
         self.revoked(peer)
 
 
+@dataclass
+class Heads:
+    """`Witnesses` that cosigned one head, and keep what they are shown."""
+
+    cosigned: bytes = b""
+    judge: Callable[[str, bytes], None] = lambda peer, shown: None
+
+    def shown(self, peer: str) -> bytes:
+        return self.cosigned
+
+    def check(self, peer: str, shown: bytes) -> None:
+        self.judge(peer, shown)
+
+
 class Site:
     """One site's greetings, the log that it claims, and how far its home has come."""
 
@@ -97,6 +111,7 @@ class Site:
             PLEDGE,
             lambda: standing,
             Members(),
+            Heads(),
             self.failed.append,
         )
         self.greets = replace(made, **changed) if changed else made  # type: ignore[arg-type]
@@ -193,6 +208,21 @@ def test_every_kind_of_statement_fits_into_one_hello() -> None:
         b.greets.heard(said("a", 2, 0, message))
     a.hears(b)
     assert a.failed == []
+
+
+def refuse(peer: str, shown: bytes) -> None:
+    if shown:
+        raise RolledBack(peer=peer, evidence=shown.decode())
+
+
+@pytest.mark.claim("HOME-5")
+def test_a_cut_site_log_is_stopped_by_one_peer_that_shows_the_head_that_it_cosigned() -> None:
+    a, b = Site("a", heads=Heads(judge=refuse)), Site("b", heads=Heads(b"a head of a"))
+    b.hears(a)
+    with pytest.raises(RolledBack) as caught:
+        a.hears(b)
+    assert caught.value.evidence == "a head of a"
+    assert [error.exit_status for error in a.failed] == [5]
 
 
 @pytest.mark.claim("HOME-5")

@@ -48,7 +48,9 @@ SAMPLES: dict[type[Message], Message] = {
     m.Confirm: m.Confirm(H, H, b"{}", S),
     m.Want: m.Want("sum", ()),
     m.Total: m.Total(0, 0, 61, 1, 0, WORDS, 1),
-    m.Hello: m.Hello(H, H, S, b"", 0, 0, H, "", (), ()),
+    m.Hello: m.Hello(H, H, S, b"", 0, 0, H, "", b"", (), ()),
+    m.SiteHead: m.SiteHead(b"note", 1, (H,)),
+    m.Cosigned: m.Cosigned(b"note"),
     m.Changed: m.Changed(b"{}", ()),
     m.Behind: m.Behind(0, b"", 0),
     m.Entries: m.Entries(0, 0, ()),
@@ -76,7 +78,9 @@ OWN = [
     e.LinkDown,
 ]
 Cells = dict[tuple[Phase, type], table.Cell]
-BETWEEN_NODES = {m.Bundle, m.Evidence, m.Hello, m.Behind, m.Entries, m.ModelPart, m.Changed}  # of no phase
+BETWEEN_NODES = {  # of no phase
+    m.Bundle, m.Evidence, m.Hello, m.Behind, m.Entries, m.ModelPart, m.Changed, m.SiteHead, m.Cosigned,
+}  # fmt: skip
 
 
 @cache

@@ -114,6 +114,7 @@ HELLO = (
     3,
     H,
     "0.31",
+    b"a head of the receiver's log",
     PROPOSES[:1],
     ((b'{"kind":"membership"}', (("mayo", filled("approval", 64)),)),),
 )
@@ -149,6 +150,8 @@ KINDS: Final[tuple[tuple[int, str, int | None, tuple[Any, ...]], ...]] = (
     (27, "ModelPart", 3, (filled("model"), 1 << 20, 65_536, filled("weights", 64))),
     (28, "Handed", None, (ACKS,)),
     (29, "Changed", None, (b'{"kind":"membership"}', (("mayo", filled("approval", 64)),))),
+    (30, "SiteHead", None, (b"a head of the sender's log", 12, PATH)),
+    (31, "Cosigned", None, (b"a head of the receiver's log",)),
 )
 
 
@@ -235,7 +238,7 @@ def malformed_form() -> list[tuple[str, bytes, str]]:
         ("bytes that claim 4 GiB", b"\x93\x0d\xc6\xff\xff\xff\xff", "msgpack"),
         ("an extension type", b"\x93\x0d\xd4\x01\x00\xc4\x00", "msgpack"),
         ("kind 0", pack((0, body, signature)), "kind"),
-        ("kind 30", pack((30, body, signature)), "kind"),
+        ("kind 32", pack((32, body, signature)), "kind"),
         ("kind true", b"\x93\xc3" + pack(body) + pack(signature), "kind"),
         ("kind as text", pack(("13", body, signature)), "kind"),
         ("a body of text", pack((13, "body", signature)), "kind"),
@@ -247,7 +250,7 @@ def malformed_form() -> list[tuple[str, bytes, str]]:
         ("bulk with a word too few", bulk(8, (D, 0, None), b"\0\0")[:-1], "tail"),
         ("bulk with a word too many", bulk(8, (D, 0, None), b"\0\0") + b"\0", "tail"),
         ("bulk of a kind that is signed", pack((13, body)) + signature, "parts"),
-        ("bulk of kind 30", pack((30, body)) + b"\0\0", "kind"),
+        ("bulk of kind 32", pack((32, body)) + b"\0\0", "kind"),
         ("bulk whose head is cut", bulk(8, (D, 0, None), b"")[:40], "head"),
         ("bulk whose head claims 4 GiB", b"\x92\x08\xc6\xff\xff\xff\xff", "head"),
         ("bulk whose head is longer than 1 KiB", pack((8, bytes(1 << 10))), "head"),

@@ -22,6 +22,7 @@ from p2pfl.home import Home
 from p2pfl.home.segments import LogName
 from p2pfl.ledger import export as exports
 from p2pfl.ledger.log import Log
+from p2pfl.node.witness import held_notes
 
 VERIFIER = "verify_ledger.py"
 
@@ -60,7 +61,7 @@ def export(
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         log = Log.open(opened, which)
         beside = Log.open(opened, "federation") if which == "site" else None  # second: its head never runs ahead of it
-        raw = exports.export(log, opened.name, beside, rounds=not without_rounds)
+        raw = exports.export(log, opened.name, beside, held_notes(opened), rounds=not without_rounds)
         size, root = len(log), log.root().hex()
     write_new(target, raw)
     facts: dict[str, object] = {

@@ -1,0 +1,302 @@
+"""Heads of site logs between this node and its peers: it shows its own, cosigns theirs, and holds them to that.
+
+After each final round a site sends every peer its newest signed head, with the proof that it extends the one which
+that peer cosigned last. The peer writes it down and answers with its cosignature, and each of its hellos shows its
+receiver the last head of it that it cosigned. So a site log that was cut or rewritten, by whomever, is found at the
+next contact: by its own process, which stops (P2P-ROUND-032), and by its witnesses, who go on and say so
+(P2P-ROUND-051). Of what is shown of this site's log only what this site signed counts, so that a liar stops nobody.
+docs/adr/0032.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from p2pfl import codec
+from p2pfl.codec import Malformed
+from p2pfl.errors import P2PFLError, RemoteProtocolError
+from p2pfl.errors.ledger import LedgerRewritten
+from p2pfl.errors.round import MalformedMessage, RolledBack, SiteLogBroken
+from p2pfl.home import Home
+from p2pfl.home.rekey import keys_of
+from p2pfl.keys import digest
+from p2pfl.ledger import note
+from p2pfl.ledger.note import Head
+from p2pfl.ledger.site_kinds import BreachEntry
+from p2pfl.ledger.witness import HeldNotes, Reason, cosigned_by, head_of, may_cosign
+from p2pfl.messages import Cosigned, Letter, Message, SiteHead, carries
+from p2pfl.node.logs import Logs
+from p2pfl.node.progress import Observer, RuleBroken
+from p2pfl.node.site import SiteProcess
+
+HEADS_ITEM: Final = "state/heads"
+OF_HEADS: Final = (SiteHead, Cosigned)
+TWICE: Final = 2  # a head is shown again once, to a peer that has cosigned a later one than this site knew of
+
+
+class Says(Protocol):
+    """What is used of the post."""
+
+    def say(self, peer: str, message: Message) -> None:
+        """Send a message between nodes."""
+
+
+def held_notes(home: Home) -> HeldNotes:
+    """The heads that a home holds. Raises ItemDamaged."""
+    data = home.read(HEADS_ITEM)
+    return HeldNotes.from_bytes(data) if data else HeldNotes()
+
+
+class SiteHeads:
+    """The notes that this home holds of site logs, its own and its peers', and what they say of them.
+
+    Raises LedgerRewritten when its own log does not begin as a peer has cosigned it.
+    """
+
+    def __init__(self, site: SiteProcess, home: Home, logs: Logs) -> None:
+        self._site, self._home, self._logs, self._keys = site, home, logs, keys_of(home)
+        self._notes = held_notes(home)
+        for peer in self._notes.ours:
+            head = self.ours(peer)
+            if head is not None and not logs.site_extends(head):
+                evidence = f"{peer} cosigned it over {_over(head)}; here it has other ones"
+                raise LedgerRewritten(evidence=evidence, log="site", home=home.path)
+
+    def shown(self, peer: str) -> bytes:
+        """The last head of the peer's log that this site cosigned, as a hello shows it; empty before the first."""
+        return self._notes.cosigned.get(peer, b"")
+
+    def check(self, peer: str, shown: bytes) -> None:
+        """A peer shows the last head of this site's log that it cosigned.
+
+        Raises RolledBack when this site signed it and its log is another one; MalformedMessage when it is no such head.
+        """
+        if not shown:
+            return
+        try:
+            head = head_of(shown, self._site.name, self._keys)
+            if head is None or not self._logs.counts(self._site.name, head):
+                return  # of this site's log only what this site signed counts
+            cosigned = cosigned_by(shown, peer, self._site.roster[peer].key)
+        except ValueError as error:
+            raise MalformedMessage(peer=peer, evidence=str(error)) from None
+        if not self._logs.site_extends(head):
+            what = f"a head of this site's log over {_over(head)}, signed by this site"
+            raise RolledBack(peer=peer, evidence=f"{what}; the log in this home has other ones")
+        before = self.ours(peer)
+        if cosigned and (before is None or head.size > before.size):
+            self._notes.ours[peer] = shown
+
+    def ours(self, peer: str) -> Head | None:
+        """The newest head of this site's log that the peer has cosigned."""
+        return self._read(self._site.name, self._notes.ours.get(peer))
+
+    def theirs(self, peer: str) -> Head | None:
+        """The newest head of the peer's log that this site has cosigned."""
+        return self._read(peer, self._notes.cosigned.get(peer))
+
+    def _read(self, name: str, data: bytes | None) -> Head | None:
+        head = note.parse_note(data.decode())[0] if data is not None else None
+        # Of a site that left and joined anew the old log binds nobody.
+        return head if head is not None and self._logs.counts(name, head) else None
+
+    async def write(self, cosigned: dict[str, bytes], refused: dict[str, bytes]) -> None:
+        """The heads of peers' logs are durable; then they are shown."""
+        held = self._notes
+        made = HeldNotes(held.cosigned | cosigned, held.refused | refused, held.ours)
+        await asyncio.to_thread(self._home.replace, HEADS_ITEM, made.to_bytes())
+        self._notes = made
+
+    def save(self) -> None:
+        """Also what was cosigned of this site's log since the last `write` is durable: an export shows it."""
+        if self._notes.ours:
+            self._home.replace(HEADS_ITEM, self._notes.to_bytes())
+
+
+@dataclass
+class _Shown:
+    """A head of this site's log that a peer was shown and has not answered yet."""
+
+    size: int
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What one SiteHead leads to. `cosigned` is empty where nothing is to be written down."""
+
+    answer: bytes = b""
+    cosigned: bytes = b""
+    error: RemoteProtocolError | None = None
+    refused: bytes = b""
+
+
+class Witness:
+    """One node's letters about heads. `work` runs beside the rounds, which wait for none of it.
+
+    end_node   ends this process with an error that no refusal of one peer answers
+    """
+
+    def __init__(
+        self,
+        site: SiteProcess,
+        heads: SiteHeads,
+        logs: Logs,
+        post: Says,
+        observer: Observer,
+        end_node: Callable[[P2PFLError], None],
+    ) -> None:
+        self._site, self._heads, self._logs, self._post = site, heads, logs, post
+        self._observer, self._end = observer, end_node
+        self._shown: dict[str, _Shown] = {}
+        self._turns: dict[str, int] = {}  # by peer whose link stands: how many of its heads may be judged now
+        # Of each peer the newest alone: it may send more of them than a disk can take.
+        self._to_judge: dict[str, Letter[SiteHead]] = {}
+        self._judging: list[Letter[SiteHead]] = []
+        self._woken, self._moved = asyncio.Event(), asyncio.Event()
+        self._entries = 0  # of the federation log when heads were shown last
+
+    def link_up(self, peer: str) -> None:
+        """The link to `peer` stands: it is shown this site's newest head, and one head of its own may be judged."""
+        self._shown.pop(peer, None)
+        self._give_turn(peer)
+        self._show(peer)
+
+    def link_down(self, peer: str) -> None:
+        """No answer of the peer will come any more."""
+        self._shown.pop(peer, None)
+        self._turns.pop(peer, None)
+        self._moved.set()
+
+    def offer(self) -> None:
+        """Where the federation log has grown since the last time, every peer is shown the newest head."""
+        if self._entries == self._logs.entries:
+            return
+        self._entries = self._logs.entries
+        for peer in list(self._turns):
+            self._give_turn(peer)
+            self._show(peer)
+
+    def heed(self, letter: Letter[Message]) -> None:
+        """A peer shows a head of its log, or answers one of this site's."""
+        if carries(letter, SiteHead):
+            self._to_judge[letter.sender] = letter
+            self._woken.set()
+        elif carries(letter, Cosigned):
+            self._heed_answer(letter)
+            self._moved.set()
+
+    async def until_settled(self) -> None:
+        """Return when every peer whose link stands has answered, and has been answered."""
+        while self._shown or self._judging:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def work(self) -> None:
+        """For ever: judge what has come."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            await self.judge_due()
+
+    async def judge_due(self) -> None:
+        """Judge what has come and has its turn, write it down with one fsync, and answer."""
+        self._judging = [self._to_judge.pop(peer) for peer in list(self._to_judge) if self._turns.get(peer, 0)]
+        await self._settle({letter.sender: self._judge(letter) for letter in self._judging})
+        self._judging = []
+        self._moved.set()
+
+    def _give_turn(self, peer: str) -> None:
+        """A peer has one head a round written down here, and not each that it makes up: that would be an fsync each."""
+        self._turns[peer] = min(self._turns.get(peer, 0) + 1, TWICE)
+        self._woken.set()
+
+    # ── this site's own log ───────────────────────────────────────────────────────────────────────────────────
+
+    def _show(self, peer: str, times: int = 1) -> None:
+        text, before = self._logs.site_head(), self._heads.ours(peer)
+        if text is None or peer in self._shown:
+            return
+        head, held = note.parse_note(text)[0], before.size if before is not None else 0
+        if held < head.size:
+            self._shown[peer] = _Shown(head.size, times)
+            self._post.say(peer, SiteHead(text.encode(), held, self._logs.site_proof(held, head.size)))
+
+    def _heed_answer(self, letter: Letter[Cosigned]) -> None:
+        peer = letter.sender
+        shown = self._shown.pop(peer, None)
+        try:
+            self._heads.check(peer, letter.message.note)
+        except RolledBack as error:
+            self._end(error)
+            return
+        except MalformedMessage as error:
+            self._observer(RuleBroken(peer, error, proof=""))
+            return
+        ours = self._heads.ours(peer)
+        if shown is None:
+            return
+        if ours is not None and ours.size >= shown.size:
+            self._show(peer)  # what became final meanwhile
+        elif shown.times < TWICE:
+            self._show(peer, shown.times + 1)
+
+    # ── the logs of others ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _settle(self, judged: dict[str, _Judged]) -> None:
+        """Durable before it is seen: heads are written down, then their signers get the cosignatures."""
+        cosigned = {peer: one.cosigned for peer, one in judged.items() if one.cosigned}
+        refused = {peer: one.refused for peer, one in judged.items() if one.refused}
+        if cosigned or refused:
+            await self._heads.write(cosigned, refused)
+        for peer, one in judged.items():
+            if one.answer:
+                self._post.say(peer, Cosigned(one.answer))
+            if one.error is not None:
+                await self._accuse(peer, one.error, one.refused)
+
+    async def _accuse(self, peer: str, error: RemoteProtocolError, refused: bytes) -> None:
+        at = self._site.envelope
+        entry = BreachEntry(
+            time=self._logs.time,
+            run=at.run,
+            epoch=at.epoch,
+            round=at.round,
+            attempt=at.attempt,
+            peer=peer,
+            code=error.code,
+            proof=digest("evidence", codec.pack((self._heads.shown(peer), refused))) if refused else None,
+        )
+        await asyncio.to_thread(self._logs.note, entry)
+        self._observer(RuleBroken(peer, error, proof=""))
+
+    def _judge(self, letter: Letter[SiteHead]) -> _Judged:
+        message, peer = letter.message, letter.sender
+        try:
+            head = head_of(message.note, peer, (self._site.roster[peer].key,))
+            if head is None or len(note.parse_note(message.note.decode())[1]) != 1:
+                raise Malformed("its head does not bear its signature alone")
+            counts = self._logs.counts(peer, head)
+        except ValueError as error:
+            self._turns[peer] -= 1
+            return _Judged(error=MalformedMessage(peer=peer, evidence=str(error)))
+        held = self._heads.theirs(peer)
+        reason = may_cosign(held, head, message.proof).reason
+        unaware = reason is Reason.UNPROVEN and held is not None and message.held != held.size
+        if reason is Reason.SAME or unaware or not counts:
+            return _Judged(answer=self._heads.shown(peer))  # unaware: a word of this site was lost, and now it knows
+        self._turns[peer] -= 1
+        if held is None or reason is Reason.EXTENDS:
+            cosigned = note.cosign(message.note.decode(), self._site.name, self._site.identity).encode()
+            return _Judged(answer=cosigned, cosigned=cosigned)
+        cut = SiteLogBroken(
+            peer=peer, evidence=f"cosigned over {_over(held)}; shown over {_over(head)}: {reason.value}"
+        )
+        return _Judged(answer=self._heads.shown(peer), error=cut, refused=message.note)
+
+
+def _over(head: Head) -> str:
+    return f"{head.size} entries, root {head.root.hex()[:16]}"
