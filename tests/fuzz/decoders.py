@@ -623,7 +623,7 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("export", lambda data: export.read_export(data, PATH), (ExportMalformed,), _exports(),
                 ("ledger.export:read_export", "ledger.export:_bytes"), factor=80),
         Decoder("audit", lambda data: auditor.checked(data, None), auditor.BAD, _audits(),
-                ("ledger.auditor:canonical", "ledger.auditor:Log._head", "ledger.auditor:Federation._membership",
+                ("ledger.auditor:canonical", "ledger.auditor:note_of", "ledger.auditor:Federation._membership",
                  "ledger.auditor:check_site", "ledger.auditor:signed", "ledger.auditor:unbase64",
                  "ledger.auditor:unhex"), factor=80, fixed=MIB),
         Decoder("segment", _segment, (), _segments(),
