@@ -198,8 +198,8 @@ class ModelFetch:
         wanted = self.wanted
         if wanted is None or (sender, part.model) != (wanted.peer, wanted.digest):
             return None, None
-        if part.start < len(wanted.data):
-            return None, None  # in answer to an earlier question
+        if part.start != len(wanted.data) and part.length == wanted.length:
+            return None, None  # in answer to an earlier question, or behind parts that were lost with a full queue
         fits = part.start == len(wanted.data) and part.length == wanted.length and part.data
         if not fits or len(wanted.data) + len(part.data) > wanted.length:
             raise BulkRejected(peer=sender, evidence=f"a part of a model at {part.start} of {part.length}")

@@ -108,6 +108,7 @@ class Voting:
     questioned: dict[str, int] = field(default_factory=dict)  # how often each voter was asked what its vote stands on
     explained: set[str] = field(default_factory=set)  # peers that have asked that, and were answered
     told: set[str] = field(default_factory=set)  # peers that were answered with the certificate
+    shown_end: set[str] = field(default_factory=set)  # peers in an earlier attempt that were shown that it is over
     asked_for: dict[str, set[Lacking]] = field(default_factory=dict)  # by asker
 
 
@@ -118,7 +119,8 @@ class Leaving:
     left: bool = False  # q peers went on without this round's sum
     leave: Letter[Leave] | None = None  # this peer's own
     leaves: dict[str, Letter[Leave]] = field(default_factory=dict)
-    grounds: tuple[bytes, ...] = ()  # LEAVEs of the round before: they say who may be left out alive
+    grounds: tuple[bytes, ...] = ()  # LEAVEs of the round before: they say who may be left out alive …
+    abandons: tuple[bytes, ...] = ()  # … and so do ballots of this round's ABANDONs that name somebody, the last first
     slot: int | None = None  # once it is left behind: where on the disk it lies
 
 

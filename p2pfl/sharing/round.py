@@ -258,7 +258,9 @@ class Round:
         if isinstance(message, Leave):
             attempt = self.state.attempt  # it is of the round, whichever attempt its sender stood in
         if attempt < self.state.attempt:
-            return []  # its certificate is held: nothing of it can count again
+            # Its certificate is held: nothing of it can count again. Who votes in it, or asks voters, lacks that.
+            lacks = isinstance(message, Ballot) or (isinstance(message, Want) and message.what == Question.VOTE)
+            return questions.show_end(self.state, [letter.sender]) if lacks else []
         if attempt > self.state.attempt and self.state.certificate is not None:
             return []  # this attempt is certified: no honest peer is in a later one
         if attempt > self.state.attempt and not isinstance(message, Certificate):

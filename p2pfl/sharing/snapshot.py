@@ -11,7 +11,20 @@ from typing import Any, Final, TypeVar
 from p2pfl import codec
 from p2pfl.codec import Pieces
 from p2pfl.keys import Secret
-from p2pfl.messages import Ballot, Bundle, Certificate, Leave, Letter, Members, Message, Ready, narrow, read_letter
+from p2pfl.messages import (
+    Ballot,
+    Bundle,
+    Certificate,
+    Leave,
+    Letter,
+    Members,
+    Message,
+    Ready,
+    carries,
+    narrow,
+    read_letter,
+)
+from p2pfl.roster import MOST_PEERS
 from p2pfl.sharing.events import OfAttempt, Persist, Send, Stored, Vector
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.parts import Backup, Deal
@@ -49,7 +62,8 @@ def snapshot(state: State) -> bytes:
     )
     record = state.confirming.record if state.confirming.signed else b""
     place = (SNAPSHOT_VERSION, state.round, state.attempt, *state.base, state.chain)
-    return codec.pack((*place, secrets, wires, state.view, record, bundles, backups, state.leaving.grounds))
+    grounds = (*state.leaving.grounds, *state.leaving.abandons)[:MOST_PEERS]
+    return codec.pack((*place, secrets, wires, state.view, record, bundles, backups, grounds))
 
 
 def _unpacked(data: codec.Buffer) -> tuple[int, int, Any]:
@@ -73,12 +87,9 @@ def restore(context: Context, peers: PeerView, data: bytes) -> State:
     state.members, state.voting.ready = _letter(members, Members), _letter(ready, Ready)
     state.voting.ballot, state.certificate = _letter(ballot, Ballot), _letter(certificate, Certificate)
     state.leaving.leave, state.last_abandon = _letter(leave, Leave), _letter(last_abandon, Certificate)
-    state.view, state.confirming.record, state.confirming.signed, state.leaving.grounds = (
-        view,
-        record,
-        bool(record),
-        tuple(grounds),
-    )
+    state.view, state.confirming.record, state.confirming.signed = view, record, bool(record)
+    state.leaving.grounds = tuple(wire for wire in grounds if carries(read_letter(wire), Leave))
+    state.leaving.abandons = tuple(wire for wire in grounds if carries(read_letter(wire), Ballot))
     if state.last_abandon is not None:
         state.outbox.append(Send(None, state.last_abandon))
     state.proposals.bundles = {

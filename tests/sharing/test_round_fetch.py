@@ -150,16 +150,11 @@ PARTS: dict[str, tuple[type[P2PFLError], Callable[[list[m.Total]], list[m.Total]
         BulkRejected,
         lambda parts: [replace(part, masked=1 - part.masked) for part in parts],
     ),
-    "a part left out": (BulkRejected, lambda parts: [parts[0], parts[2]]),
     "another length": (BulkRejected, lambda parts: [parts[0], replace(parts[1], length=LENGTH + 1)]),
     "another field": (BulkRejected, lambda parts: [parts[0], replace(parts[1], bits=31)]),
     "half of it masked": (BulkRejected, lambda parts: [parts[0], replace(parts[1], masked=1 - parts[1].masked)]),
     "no field": (BulkRejected, lambda parts: [replace(parts[0], bits=32)]),
     "more segments than before": (BulkRejected, lambda parts: [parts[0], replace(parts[1], segments=2)]),
-    "a later segment before its time": (
-        BulkRejected,
-        lambda parts: [replace(parts[0], segments=6), replace(parts[0], segment=5, segments=6)],
-    ),
     "fewer segments than were begun": (
         BulkRejected,
         lambda parts: [
@@ -190,6 +185,26 @@ def test_a_false_answer_is_refused_under_its_senders_name_and_nothing_of_it_is_k
     assert (accused.peer, type(accused.error)) == (holder, error)
     assert not found.state.sum.total
     assert not found.state.sum.masked
+
+
+GAPS: dict[str, Callable[[list[m.Total]], list[m.Total]]] = {
+    "a part left out": lambda parts: [parts[0], parts[2]],
+    "a segment left out": lambda parts: [replace(parts[0], segments=6), replace(parts[0], segment=5, segments=6)],
+}
+
+
+@KINDS
+@pytest.mark.parametrize("name", GAPS)
+def test_a_gap_in_an_answer_accuses_nobody_and_another_holder_is_asked(name: str, masked: bool) -> None:
+    """What lies between may be lost with a queue that was full."""
+    federation, found, holder, parts = asking(masked)
+    first, behind = GAPS[name](parts)
+    told(federation, found, holder, first)
+    effects = told(federation, found, holder, behind)
+    assert not any(isinstance(one, e.Accuse) for one in effects)
+    assert not found.state.sum.parts
+    (asked,) = wants(effects)
+    assert asked != holder
 
 
 def wants(effects: Iterable[e.Effect]) -> list[str]:

@@ -258,13 +258,17 @@ def test_what_is_handed_on_blames_its_author_for_nothing_that_the_hander_chose(p
 
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
 def test_letters_of_an_older_attempt_tell_only_who_leaves(phase: Phase) -> None:
-    """Nothing but that their sender leaves the round."""
+    """Nothing but that their sender leaves the round; one that votes there is shown the certificate of this one."""
     federation, found = at(phase)
     found.state.attempt += 4  # the coordinator is the same
     before = picture(found)
     for kind, message in SAMPLES.items():
         if kind is not m.Leave:
-            assert found.handle(e.Received(found.state.now, letter(federation, found, message, attempt=-1))) == []
+            effects = found.handle(e.Received(found.state.now, letter(federation, found, message, attempt=-1)))
+            decided = found.state.certificate
+            shown = [e.Send(SENDER, decided)] if kind is m.Ballot and decided is not None else []
+            assert effects == shown
+    found.state.voting.shown_end.clear()
     assert picture(found) == before
     found.handle(e.Received(found.state.now, letter(federation, found, SAMPLES[m.Leave], attempt=-1)))
     assert (SENDER in found.state.leaving.leaves) is (phase is not Phase.FINAL)
@@ -272,7 +276,10 @@ def test_letters_of_an_older_attempt_tell_only_who_leaves(phase: Phase) -> None:
 
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
 def test_the_same_letter_again_changes_nothing(phase: Phase) -> None:
-    """Of all letters that ME is sent in a round, each may come twice: a liar may say again what it likes."""
+    """Of all letters that ME is sent in a round, each may come again and again: a liar may say again what it likes.
+
+    A ballot that ended its attempt is answered with that when it comes a second time, and no more.
+    """
     federation, found = standing(phase, peers=4)
     while federation.clock.step():
         pass
@@ -282,8 +289,10 @@ def test_the_same_letter_again_changes_nothing(phase: Phase) -> None:
             continue
         event = e.Received(found.state.now, one)
         found.handle(event)
+        answered = found.handle(event)
+        assert not answered or isinstance(one.message, m.Ballot)
         once = picture(found)
-        found.handle(event)
+        assert found.handle(event) == []
         assert picture(found) == once, one
         tried += 1
     assert tried > 30

@@ -194,9 +194,9 @@ def test_c_liars_that_name_a_victim_do_not_put_it_out(monkeypatch: pytest.Monkey
 
 
 def test_were_c_names_enough_the_victim_would_be_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_is_enough(_: object, grounds: Iterable[bytes]) -> frozenset[str]:
+    def one_is_enough(_: object, grounds: Iterable[bytes]) -> dict[str, int]:
         votes = [read_letter(wire).message for wire in grounds]
-        return frozenset(name for vote in votes if isinstance(vote, m.Ballot) for name in vote.waited_for)
+        return {name: 0 for vote in votes if isinstance(vote, m.Ballot) for name in vote.waited_for}
 
     monkeypatch.setattr(members, "_excused", one_is_enough)
     world = names_out(monkeypatch)

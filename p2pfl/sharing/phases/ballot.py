@@ -22,12 +22,11 @@ from p2pfl.sharing.events import (
     Moved,
     NoteAbandoned,
     NoteBallot,
-    Send,
     SumsStored,
 )
 from p2pfl.sharing.parts import Masking
 from p2pfl.sharing.phases import questions, share
-from p2pfl.sharing.phases.members import hold_bundles
+from p2pfl.sharing.phases.members import hold_bundles, with_abandon
 from p2pfl.sharing.phases.missing import to_blame
 from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State, hold_once
@@ -48,7 +47,8 @@ def accept_ready(state: State, letter: Letter[Ready]) -> list[Effect]:
     message = letter.message
     if letter.sender not in state.survivors:
         return []
-    if state.view and (message.attempt_digest, message.view) != (state.attempt_digest, state.view):
+    # Of another set this site cannot judge: a coordinator may have told two, and its author knows the other one.
+    if state.view and message.attempt_digest == state.attempt_digest and message.view != state.view:
         raise BallotRejected(peer=letter.sender, evidence="READY for other sums than this site checked")
     hold_once(state.voting.readys, letter.sender, letter, "READY for two sums")
     return []
@@ -110,8 +110,9 @@ def send(state: State, event: BallotStored | None = None) -> list[Effect]:
 
 def count(state: State, letter: Letter[Ballot]) -> list[Effect]:
     """Hold a peer's ballot, if it says what one must say. What it rests on and this peer lacks is soon asked for."""
+    own = letter.message.attempt_digest == state.attempt_digest  # of another set its own members may be named
     try:
-        certificates.check_ballot(letter.message, state.context.roster, state.survivors or None)
+        certificates.check_ballot(letter.message, state.context.roster, (state.survivors or None) if own else None)
     except Malformed as error:
         raise BallotRejected(peer=letter.sender, evidence=str(error)) from None
     new = hold_once(state.voting.ballots, letter.sender, letter, "two ballots in one attempt")
@@ -119,11 +120,16 @@ def count(state: State, letter: Letter[Ballot]) -> list[Effect]:
 
 
 def answer(state: State, letter: Letter[Ballot | Leave]) -> list[Effect]:
-    """Show the certificate to a peer that gives up or leaves a certified attempt: a liar kept its ballot from it."""
+    """Show what decided it to a peer that stands in an earlier attempt, or gives up or leaves a certified one.
+
+    A liar kept a ballot from it, and may have shown the certificate to this peer alone.
+    """
     message = letter.message
-    if state.certificate is None or (isinstance(message, Ballot) and message.survivors):
+    if letter.envelope.attempt < state.attempt:
+        return questions.show_end(state, [letter.sender])
+    if isinstance(message, Ballot) and message.survivors:
         return []
-    return [Send(letter.sender, state.certificate)]
+    return questions.certificate(state, letter.sender)
 
 
 # ── giving up ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -321,12 +327,14 @@ def next_attempt(state: State) -> list[Effect]:
     if verdict.survivors:
         _enter_certified(state.next_attempt(verdict.attempt, None), held, verdict.members)
         return []
+    state.leaving.abandons = with_abandon(state, held.message.ballots)
     noted = NoteAbandoned(state.round, verdict.attempt, held.digest, tuple(verdict.waited_for))
     fresh = state.next_attempt(verdict.attempt + 1, again)
+    told = [noted, *questions.show_end(fresh, fresh.leaving.leaves)]
     if fresh.leaving.left:
         fresh.follows = fresh.restored = True
-        return [noted, persist(fresh, Moved)]
-    return [noted, *share.deal(fresh)]
+        return [*told, persist(fresh, Moved)]
+    return [*told, *share.deal(fresh)]
 
 
 def _enter_certified(fresh: State, certificate: Letter[Certificate], members: Letter[Members] | None) -> None:

@@ -153,7 +153,9 @@ def _part_held(state: State, message: Total, sender: str) -> list[Effect]:
     if (message.segment, message.start) < place or (not state.sum.parts and (message.segment, message.start) != (0, 0)):
         return []  # of an answer to the same question before the link came up anew
     if (message.segment, message.start) != place:
-        raise BulkRejected(peer=sender, evidence=f"a part of segment {message.segment} out of order")
+        # Parts are lacking in between: a full queue of its sender was given up. Another holder is asked at once.
+        state.sum.wanted, state.sum.parts = "", []
+        return []
     words = FIELDS[message.bits].from_bytes(message.words, peer=sender)
     state.sum.parts.append((message, words))
     if (message.segment + 1, message.start + words.size) != (message.segments, message.length):

@@ -174,7 +174,10 @@ def accept_nonce(state: State, letter: Letter[Nonce]) -> list[Effect]:
 
 
 def accept_sum(state: State, letter: Letter[SumChunk]) -> list[Effect]:
-    """Hold the words of one chunk of the masked sum, if they are those of its digest."""
+    """Hold the words of one chunk of the masked sum, if they are those of its digest.
+
+    Without the digest nobody has fixed them: they are let go, and asked for when they are overdue.
+    """
     message, sender, gathering = letter.message, letter.sender, state.gathering
     if gathering is None:
         return []
@@ -183,7 +186,9 @@ def accept_sum(state: State, letter: Letter[SumChunk]) -> list[Effect]:
         return []
     words = _words(state, sender, message.index, message.words)
     signed = gathering.sum_digests.get(message.index)
-    if signed is None or signed.message.sum_digest != sum_digest(state.attempt_digest, message.index, words):
+    if signed is None:
+        return []  # the queue that held its digest was given up, and the link repeats that behind these words
+    if signed.message.sum_digest != sum_digest(state.attempt_digest, message.index, words):
         raise BulkRejected(peer=sender, evidence=f"sum of chunk {message.index} is not the one of its digest")
     _hold(state, message.index, words)
     return []

@@ -8,7 +8,7 @@ was told.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from p2pfl import codec
 from p2pfl.errors.round import MembersRejected
@@ -24,7 +24,7 @@ from p2pfl.messages import (
     Message,
     open_letter,
 )
-from p2pfl.roster import Roster
+from p2pfl.roster import MOST_PEERS, Roster
 from p2pfl.sharing import certificate
 from p2pfl.sharing.certificate import Composition, common_deadline_ms, grounds_of
 from p2pfl.sharing.digests import leaving_draw
@@ -64,9 +64,10 @@ def complete(state: State) -> tuple[str, ...]:
             groups.setdefault(grounds_of(state.proposals.proposes[name].message), []).append(name)
     chosen = max(groups.values(), key=len, default=[])
     excused = excusable(state)
-    named = [name for name in chosen if name in excused]
-    if len(chosen) - len(named) >= state.context.roster.quorums.q:
-        chosen = [name for name in chosen if name not in named]
+    room = max(0, len(chosen) - state.context.roster.quorums.q)
+    # Who was named last goes first: of liars that take turns all are out, once each has had one.
+    named = sorted((name for name in chosen if name in excused), key=lambda name: -excused[name])[:room]
+    chosen = [name for name in chosen if name not in named]
     held = {name: dict(state.proposals.acks[name].message.held) for name in chosen}
     while chosen:
         # The others must hold what a dealer says of its own bundle; the peer that disagrees most goes first.
@@ -93,37 +94,49 @@ def _known(state: State, name: str) -> bool:
     return dict(state.proposals.acks[name].message.held).get(name) == state.proposals.bundles[name].digest
 
 
-def excusable(state: State) -> frozenset[str]:
-    """Peers that may be left out alive: named in c+1 ballots of the last attempt, or c+1 LEAVEs of the last round."""
+def excusable(state: State) -> Mapping[str, int]:
+    """Peers that may be left out alive, as `_excused` says."""
     return _excused(state, _grounds(state))
 
 
 def _grounds(state: State) -> tuple[bytes, ...]:
-    return state.last_abandon.message.ballots if state.last_abandon is not None else state.leaving.grounds
+    """Who may be left out alive in this attempt, in letters that anyone can check: as many as a set can carry."""
+    return (*state.leaving.grounds, *state.leaving.abandons)[:MOST_PEERS]
 
 
-def _excused(state: State, grounds: Iterable[bytes]) -> frozenset[str]:
-    """Named by c+1 distinct signers of ballots of the attempt before, or of LEAVEs of the round before this one."""
-    return _named_in(tuple(grounds), state.context.run, state.round, state.attempt, state.context.roster)
+def _excused(state: State, grounds: tuple[bytes, ...]) -> Mapping[str, int]:
+    """By peer that c+1 signers name: the last attempt of this round in whose ABANDON they do so.
+
+    The attempt is −1 where they do so in LEAVEs of the round before. All attempts of the round count, or liars would
+    take turns: each would be back when the next one has spoiled an attempt.
+    """
+    return _named_in(grounds, state.context.run, state.round, state.attempt, state.context.roster)
 
 
 @functools.lru_cache(maxsize=64)
-def _named_in(grounds: tuple[bytes, ...], run: bytes, round: int, attempt: int, roster: Roster) -> frozenset[str]:
+def _named_in(grounds: tuple[bytes, ...], run: bytes, number: int, attempt: int, roster: Roster) -> Mapping[str, int]:
     """`_excused`, cached: it is asked after every letter, of the same grounds."""
-    counts: dict[str, set[str]] = {}
+    counts: dict[tuple[int, str], set[str]] = {}
     for wire in grounds:
         letter = open_letter(wire, roster, Message)
         message, at = letter.message, letter.envelope
         if (at.run, at.epoch) != (run, roster.epoch):
             continue
-        names: tuple[str, ...] = ()
-        if isinstance(message, Ballot) and (at.round, at.attempt) == (round, attempt - 1):
-            names = message.waited_for
-        elif isinstance(message, Leave) and at.round == round - 1:
-            names = message.lacking
+        if isinstance(message, Ballot) and at.round == number and at.attempt < attempt:
+            place, names = at.attempt, message.waited_for
+        elif isinstance(message, Leave) and at.round == number - 1:
+            place, names = -1, message.lacking
+        else:
+            continue
         for name in names:
-            counts.setdefault(name, set()).add(letter.sender)
-    return frozenset(name for name, by in counts.items() if len(by) > roster.quorums.c)
+            counts.setdefault((place, name), set()).add(letter.sender)
+    return {name: place for (place, name), by in sorted(counts.items()) if len(by) > roster.quorums.c}
+
+
+def with_abandon(state: State, ballots: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The ballots of this round that name somebody, with those of one more ABANDON: the last come first."""
+    letters = [open_letter(wire, state.context.roster, Ballot) for wire in ballots]
+    return (*[one.wire for one in letters if one.message.waited_for], *state.leaving.abandons)[:MOST_PEERS]
 
 
 def choose(state: State) -> list[Effect]:
@@ -233,7 +246,7 @@ def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
         ):
             return "it rests on a proposal that this process did not make"
     excused = _excused(state, message.grounds)
-    for name in state.proposals.passed_on - set(message.survivors) - excused - {me}:
+    for name in state.proposals.passed_on - set(message.survivors) - excused.keys() - {me}:
         alive = name not in state.peers.down
         if alive and _would_be_complete(state, name, message.survivors, found):
             return f"it leaves out {name}, who is there, and of whom the coordinator was told"

@@ -9,6 +9,7 @@ all. A peer asks the voters when it lacks READYs, the set or votes, or stands in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -69,10 +70,23 @@ def _explain(state: State, letter: Letter[Want]) -> list[Effect]:
 
 def certificate(state: State, asker: str) -> list[Effect]:
     """The attempt is decided: give the certificate, which holds all that a vote rests on, and the votes."""
-    if state.certificate is None or asker in state.voting.told:
+    if state.certificate is None or asker in (state.context.me, *state.voting.told):
         return []
     state.voting.told.add(asker)
     return [Send(asker, state.certificate)]
+
+
+def show_end(state: State, names: Iterable[str]) -> list[Effect]:
+    """Show peers that stand in an earlier attempt, or have cast LEAVE in one, that it is over; once for each link.
+
+    Those who cast LEAVE say no more of it: what decides comes to them unasked, or never.
+    """
+    end = state.certificate or state.last_abandon
+    if end is None:
+        return []
+    fresh = [name for name in names if name != state.context.me and name not in state.voting.shown_end]
+    state.voting.shown_end.update(fresh)
+    return [Send(name, end) for name in fresh]
 
 
 # ── the question ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,6 +134,7 @@ def anew(state: State, peer: str) -> None:
     """A link is up: what was asked and told over the one before may be lost with the process."""
     state.voting.explained.discard(peer)
     state.voting.told.discard(peer)
+    state.voting.shown_end.discard(peer)
     state.voting.questioned.pop(peer, None)
 
 

@@ -16,6 +16,7 @@ from p2pfl.sharing.digests import commitment, share_leaf
 from p2pfl.sharing.events import Apply, CertificateStored, Effect, Send, Stop, Vector
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.masking import unmask
+from p2pfl.sharing.phases import questions
 from p2pfl.sharing.phases.ballot import LEAVE_S
 from p2pfl.sharing.phases.share import threshold
 from p2pfl.sharing.state import State
@@ -32,12 +33,18 @@ def reveal(state: State, event: CertificateStored) -> list[Effect]:
     effects: list[Effect] = []
     if state.certificate is not None:
         state.outbox.append(Send(None, state.certificate))
+    effects += _tell_leavers(state)
     if seed is not None:
         state.sum.reveals[me] = seed
         effects.append(state.post_opened(state.seal(Reveal(((me, seed.reveal()),)))))
     seconds = members.message.deadline_ms / 1000
     steps = {"backup": seconds / 4, "fetch": seconds / 2, "leave": seconds + LEAVE_S}
     return [*effects, *(state.timer(what, after) for what, after in steps.items())]
+
+
+def _tell_leavers(state: State) -> list[Effect]:
+    """Who has cast LEAVE soon asks nobody any more, and a liar may have kept its ballot back until then."""
+    return [effect for name in state.leaving.leaves for effect in questions.certificate(state, name)]
 
 
 def accept(state: State, letter: Letter[Reveal]) -> list[Effect]:

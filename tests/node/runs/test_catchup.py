@@ -289,7 +289,6 @@ def test_a_model_is_asked_for_in_one_more_question_only_while_something_is_lacki
 
 PART = ModelPart(MODEL, 12, 0, b"four")
 WRONG = {
-    "a part too early": replace(PART, start=8),
     "a part of another length": replace(PART, start=4, length=16),
     "a part that is too long": replace(PART, start=4, data=bytes(9)),
     "no words": replace(PART, start=4, data=b""),
@@ -304,6 +303,16 @@ def test_a_part_that_is_of_no_model_is_refused_and_its_sender_named(sites: tuple
     with pytest.raises(BulkRejected) as caught:
         away.fetch.add("st-olav", WRONG[what])
     assert caught.value.fields["peer"] == "st-olav"
+
+
+def test_a_part_behind_a_gap_is_let_go_and_accuses_nobody(sites: tuple[Site, Site]) -> None:
+    """What lies between may be lost with a queue that was full; the next holder is asked in its time."""
+    away, _ = sites
+    away.fetch.ask_for(MODEL, "st-olav", PART.length)
+    assert away.fetch.add("st-olav", PART) == (None, None)
+    assert away.fetch.add("st-olav", replace(PART, start=8)) == (None, None)
+    assert away.fetch.wanted is not None
+    assert bytes(away.fetch.wanted.data) == PART.data
 
 
 @pytest.mark.parametrize("length", [0, 3, PART.length - 4, PART.length + 4, 8 << 30, 1 << 50])
