@@ -230,11 +230,11 @@ def test_a_proven_liar_is_not_waited_for() -> None:
 def test_whom_more_than_c_named_is_left_out_and_the_set_says_on_which_grounds(attempt: int) -> None:
     state = sitting(NAMES[(1 + attempt) % 4], attempt)
     grounds = abandons("site-0", "site-2") if attempt else leaves("site-0", "site-2")
+    wires = tuple(letter.wire for letter in grounds)
     if attempt:
-        wires = tuple(letter.wire for letter in grounds)
-        state.last_abandon = paper.by("site-0", m.Certificate(wires, b""))
+        state.leaving.abandons = members.with_abandon(state, wires)
     else:
-        state.leaving.grounds = tuple(letter.wire for letter in grounds)
+        state.leaving.grounds = wires
     state.now = 0.0
     assert members.complete(state) == REST
     assert members.can_choose(state)

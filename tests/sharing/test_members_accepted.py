@@ -166,7 +166,7 @@ GROUNDS: dict[str, tuple[bool, Callable[[], list[Letter]]]] = {
         lambda: [*abandons("site-0", "site-2"), *abandons("site-1", names=("site-0",))],
     ),
     "two LEAVEs of the round before": (True, lambda: leaves("site-0", "site-2")),
-    "a LEAVE and a ballot": (True, lambda: [*leaves("site-0"), *abandons("site-2")]),
+    "a LEAVE and a ballot": (False, lambda: [*leaves("site-0"), *abandons("site-2")]),
     "no grounds": (False, list),
     "one ballot": (False, lambda: abandons("site-0")),
     "one ballot twice": (False, lambda: abandons("site-0", "site-0")),

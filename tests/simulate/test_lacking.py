@@ -11,7 +11,7 @@ import pytest
 
 from p2pfl import messages as m
 from p2pfl.messages import Letter
-from p2pfl.sharing.phases import questions
+from p2pfl.sharing.phases import questions, unmask
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.simulate.attackers import Attacked, Which, check_that_the_others_go_on, row_off
@@ -97,7 +97,8 @@ class LastMoment(Attacked):
         self.begin()
         self.until(lambda: self.stands(LACKS, Phase.BALLOT))
         due = self.round_of(LACKS).state.due["ready"]
-        self.until(lambda: self.now > due - 0.5)
+        self.clock.at(due - 0.5, lambda: None)
+        self.until(lambda: self.now >= due - 0.5)
         self.slow_vote = False
         for letter in self.late.pop((TWO, LACKS)):
             self._carry(TWO, LACKS, letter)
@@ -188,8 +189,13 @@ def test_without_the_question_it_gives_up_an_attempt_that_is_decided(monkeypatch
 # ── an attempt that is over ───────────────────────────────────────────────────────────────────────────────────
 
 
-def no_abandons() -> Attacked:
-    """Attempt 0 fails, since the liar sends nothing in it; that it is abandoned, only site-1 tells site-3."""
+def no_abandons(patch: pytest.MonkeyPatch) -> Attacked:
+    """Attempt 0 fails, since the liar sends nothing in it; that it is abandoned, only site-1 tells site-3.
+
+    Nobody shows the end of it to site-3 for its vote or its LEAVE there (test_wedges.py): there is the question alone.
+    """
+    patch.setattr(questions, "show_end", lambda state, names: [])
+    patch.setattr(unmask, "_tell_leavers", lambda state: [])
 
     def lie(liar: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
         withheld = (m.Root, m.Chunk, *((m.Ballot, m.Certificate) if to == LACKS else ()))
@@ -206,8 +212,10 @@ def no_abandons() -> Attacked:
     return world
 
 
-def test_who_stands_in_an_attempt_that_is_over_hears_of_it_from_a_voter_of_the_next() -> None:
-    world = no_abandons()
+def test_who_stands_in_an_attempt_that_is_over_hears_of_it_from_a_voter_of_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = no_abandons(monkeypatch)
     world.until(lambda: world.stands(LACKS, *DECIDED, attempt=1))
     assert questions_of(world, (1, 1))
     world.release()
@@ -217,6 +225,6 @@ def test_who_stands_in_an_attempt_that_is_over_hears_of_it_from_a_voter_of_the_n
 
 def test_without_the_question_it_stays_where_it_is_until_it_leaves_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
     row_off(monkeypatch, Phase.BALLOT, questions.lacks, None)
-    world = no_abandons()
+    world = no_abandons(monkeypatch)
     world.until(lambda: world.round_of(LACKS).state.leaving.leave is not None)
     assert world.stands(LACKS, Phase.BALLOT)
