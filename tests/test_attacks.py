@@ -54,6 +54,8 @@ MOUNTED = (
     "A rewritten site log",
     "A statistic asked again",
     "Counts over one site less",
+    "Held rounds without end",
+    "A log that ends early",
 )
 
 

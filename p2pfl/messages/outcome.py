@@ -132,6 +132,7 @@ class Question(StrEnum):
     CONFIRMS = "confirms"
     NOTHING = "nothing"  # its sender lacks nothing of the round any more
     WORDS = "words"  # of GATHER, those named as lacking
+    LETTERS = "letters"  # what the receiver has said in the round so far: its sender dropped that, and begins it now
     VOTE = "vote"  # what the receiver's vote stands on; of the READYs, those named as lacking
 
 

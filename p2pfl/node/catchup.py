@@ -187,6 +187,7 @@ class CatchUp:
         if models is not None and (wanted := await asyncio.to_thread(models.skip_to, number, record)):
             active.lacking = True
             self._ask_model(wanted, peer)
+        active.delayed.clear()  # the run says anew which sum goes onto the model of this ledger
         return active, active.run.adopt(number, record)
 
     async def _model(self, active: ActiveRun, peer: str, data: bytes) -> RunEffects:

@@ -3,7 +3,8 @@
 Each peer counts for itself, from what it saw; no other peer's word adds to the count. A round counts against the others
 if this process had begun the one before, links to a quorum have stood ever since, this peer had proposed, and the set
 is without it. So a restart does not count, nor a cut cable here, nor a slow pass, nor what the others say of those. Nor
-does a set with a site from which this one has parted: no complete set could have held both.
+does a set with a site from which this one has parted: no complete set could have held both. Nor one of a round in which
+more than c others were so long before this site that it had dropped what they said.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ONE_IN: Final = 10  # at most one in this many may go without the peer
 def is_missed(state: State) -> bool:
     """True when the set that is known now is without this peer, which was present all the time."""
     peers = state.peers
-    if not peers.parted.isdisjoint(state.survivors):
+    if state.late or not peers.parted.isdisjoint(state.survivors):
         return False
     there = peers.connected and peers.apart <= state.since and state.context.me in state.proposals.proposes
     return there and state.members is not None and not state.inside

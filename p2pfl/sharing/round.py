@@ -59,7 +59,7 @@ from p2pfl.sharing.events import (
 from p2pfl.sharing.history import NO_BASE
 from p2pfl.sharing.parts import Leaving
 from p2pfl.sharing.peers import PeerView
-from p2pfl.sharing.phases import ballot, confirm, missing, questions, unmask
+from p2pfl.sharing.phases import ballot, confirm, fetch, missing, questions, unmask
 from p2pfl.sharing.snapshot import pack_sums, read_vectors, restore
 from p2pfl.sharing.state import Context, Phase, State, sums_item
 from p2pfl.sharing.table import EVENTS, GUARDED, Ignore, Keep, Transition
@@ -255,6 +255,8 @@ class Round:
         attempt, message = letter.envelope.attempt, letter.message
         if carries(letter, Handed):
             return self._act_on_handed(letter)
+        if isinstance(message, Want) and message.what == Question.LETTERS:
+            return fetch.say_again(self.state, letter.sender)
         if isinstance(message, Leave):
             attempt = self.state.attempt  # it is of the round, whichever attempt its sender stood in
         if attempt < self.state.attempt:

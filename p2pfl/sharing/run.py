@@ -5,7 +5,7 @@ Pure like the rounds themselves. A driver (a node, or a simulated peer) hands in
 
 Most rounds are final before the next begins. One that is stuck is *left behind* (phases/leave.py): it stays in
 `rounds`, since its outcome may still come. `held` are the rounds past the last final one whose sums this peer has
-applied, each resting on the one before: the *tip* is the last of them, and the next proposal rests on it.
+applied, each resting on the one before: the next proposal rests on the last of them (branch.py).
 """
 
 from __future__ import annotations
@@ -18,9 +18,22 @@ from typing import Final
 from p2pfl.codec import Malformed
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import EvidenceRejected, ProvenLiar, RolledBack
-from p2pfl.messages import Certificate, Envelope, Evidence, Handed, Letter, Message, Propose, carries, read_letter, seal
+from p2pfl.messages import (
+    Certificate,
+    Envelope,
+    Evidence,
+    Handed,
+    Letter,
+    Message,
+    Propose,
+    Question,
+    Want,
+    carries,
+    read_letter,
+    seal,
+)
 from p2pfl.sharing import certificate, evidence
-from p2pfl.sharing.digests import base_digest
+from p2pfl.sharing.branch import Branch
 from p2pfl.sharing.events import (
     Accuse,
     Applied,
@@ -37,23 +50,23 @@ from p2pfl.sharing.events import (
     OfAttempt,
     Persist,
     Received,
-    Retract,
     Send,
     Stop,
     UpdateReady,
 )
-from p2pfl.sharing.history import NO_BASE
+from p2pfl.sharing.history import NO_BASE, Base
 from p2pfl.sharing.peers import PeerView
 from p2pfl.sharing.phases import confirm, unmask
 from p2pfl.sharing.round import Round
 from p2pfl.sharing.snapshot import pack_sums, persist, place_of
-from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, LEFT_ITEMS, Context, Phase, sums_item
+from p2pfl.sharing.state import ATTEMPT_ITEM, FINAL_ITEM, LEFT_ITEMS, LEFT_SLOTS, Context, Phase, sums_item
 
 # Held of a round that has not begun here. A peer that is ahead sends small letters and waits for the others; one that
 # was left out or away is more than two rounds behind, and catches up otherwise (catchup.py).
 EARLY_LETTERS: Final = 1024  # for each peer
 EARLY_BYTES: Final = 64 << 20
 EARLY_ROUNDS: Final = 3
+MOST_HELD: Final = LEFT_SLOTS  # each has a place on the disk: one that is given up would lack in the log for good
 
 
 class Run:
@@ -64,15 +77,15 @@ class Run:
         self.peers = PeerView(context.roster, context.me, now)
         self.peers.vows.settled(final_round)
         self.final_round = final_round
-        self.base = base  # the last final round, and the digest of its record
         self.previous: Round | None = None
         self.rounds: dict[int, Round] = {}  # those that are not final: the current one, and those left behind
+        self._branch = Branch(self.rounds, self.peers.vows, base)
+        self._stood = base  # the tip when it was last looked at
         self.number = 0  # of the current one; 0 when none is under way
         self._began = -math.inf  # when this process began its last round
-        self.held: list[int] = []
         self._early: list[Letter[Message]] = []
+        self._dropped: dict[str, int] = {}  # by peer: the newest round of which a letter of it was dropped
         self._grounds: tuple[bytes, ...] = ()
-        self._waiting: dict[int, Apply] = {}  # sums that rest on another tip than this peer has
         self.now = now
 
     @property
@@ -81,11 +94,19 @@ class Run:
         return self.rounds.get(self.number)
 
     @property
-    def tip(self) -> tuple[int, bytes]:
+    def base(self) -> Base:
+        """The last final round, and the digest of its record."""
+        return self._branch.base
+
+    @property
+    def held(self) -> Sequence[int]:
+        """The rounds past the last final one whose sums this peer has applied, in order."""
+        return self._branch.held
+
+    @property
+    def tip(self) -> Base:
         """The last round whose sum this peer has applied, and the digest of its record."""
-        return (
-            (self.held[-1], base_digest(self.rounds[self.held[-1]].state.confirming.record)) if self.held else self.base
-        )
+        return self._branch.tip
 
     def recall(self, proofs: Iterable[Sequence[bytes]]) -> None:
         """Take up the proofs that processes before this one kept: their liars are left out and shown to all, as before.
@@ -147,7 +168,16 @@ class Run:
         held, self._early = self._early, []
         for letter in held:
             effects += self.handle(Received(now, letter))
-        return effects
+        return [*effects, *self._ask_for_dropped(fresh)]
+
+    def _ask_for_dropped(self, fresh: Round) -> list[Effect]:
+        """Ask peers whose letters of this round came when it was too far ahead to say again what they said in it."""
+        names = [name for name, newest in self._dropped.items() if newest >= self.number]
+        self._dropped = {name: self._dropped[name] for name in names if self._dropped[name] > self.number}
+        # More than may lie were in this round before: its set may have been named by then.
+        fresh.state.late = len(names) > self.context.roster.quorums.c
+        question = fresh.state.seal(Want(Question.LETTERS, ()))
+        return [Send(name, question) for name in names if name not in self.peers.down]
 
     @property
     def wants_update(self) -> bool:
@@ -159,9 +189,10 @@ class Run:
     def may_begin(self) -> bool:
         """The next round may begin: the last one is final, held long enough, or left behind."""
         current = self.current
-        if current is None:
-            return True
-        return current.phase is Phase.CONFIRM and current.number in self.held and current.state.past("patience")
+        if current is None or current.state.leaving.left:
+            return len(self.held) < MOST_HELD
+        waited = current.phase is Phase.CONFIRM and current.number in self.held and current.state.past("patience")
+        return waited and len(self.held) < MOST_HELD
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -172,6 +203,8 @@ class Run:
             return self._give_letter(event)
         if isinstance(event, (OfAttempt, UpdateReady, Applied)):
             one = self.rounds.get(event.round)
+            if isinstance(event, Applied) and not self._branch.expects(event.round):
+                return []  # another round's record came meanwhile
             return self._pass_on(one, one.handle(event)) if one is not None else []
         effects: list[Effect] = []
         if isinstance(event, LinkUp):
@@ -198,8 +231,7 @@ class Run:
         one = self.rounds.get(number)
         if one is not None:
             return self._pass_on(one, one.handle(event))
-        newest = max(self.number, self.final_round)
-        if newest < number <= newest + EARLY_ROUNDS:
+        if number > max(self.number, self.final_round):
             self._hold_early(letter)
         return []
 
@@ -245,18 +277,9 @@ class Run:
             first: Propose = next(iter(certificate.proposals(verdict.members, self.context.roster).values()))
         except Malformed:
             return  # the round that it is of refuses it by name
-        rests_on = self._chain_of((first.rests_on, first.base))
+        rests_on = self._branch.chain_of((first.rests_on, first.base))
         if rests_on is not None:
             vows.confirmed = {one for one in vows.confirmed if one >= ahead or one in rests_on}
-
-    def _chain_of(self, base: tuple[int, bytes]) -> set[int] | None:
-        """The rounds past the final one that `base` stands on; None when this peer does not know that round."""
-        if base == self.base:
-            return set()
-        for place, number in enumerate(self.held):
-            if base == (number, base_digest(self.rounds[number].state.confirming.record)):
-                return set(self.held[: place + 1])
-        return None
 
     def breach(self, error: RemoteProtocolError) -> list[Effect]:
         """What came over a link was no letter of its peer: it is dropped, and the peer accused."""
@@ -267,23 +290,25 @@ class Run:
         return [*told, *([Stop(last)] if last is not None else [])]
 
     def _hold_early(self, letter: Letter[Message]) -> None:
-        """Hold it for the round that it is of; beyond a bound of its sender's own it is dropped."""
+        """Hold it for the round that it is of; too far ahead, or beyond a bound of its sender's own, it is dropped."""
+        number, newest = letter.envelope.round, max(self.number, self.final_round)
         sizes = [old.size for old in self._early if old.sender == letter.sender]
-        if len(sizes) < EARLY_LETTERS and sum(sizes) + letter.size <= EARLY_BYTES:
+        room = len(sizes) < EARLY_LETTERS and sum(sizes) + letter.size <= EARLY_BYTES
+        if room and number <= newest + EARLY_ROUNDS:
             self._early.append(letter)
+        else:
+            self._dropped[letter.sender] = max(number, self._dropped.get(letter.sender, 0))
 
     # ── effects that concern more than one round ──────────────────────────────────────────────────────────────
 
     def _pass_on(self, one: Round, effects: list[Effect]) -> list[Effect]:
         """Pass on what the driver can do now; keep back what has to wait for another round."""
         passed: list[Effect] = []
-        if one.phase in (Phase.CONFIRM, Phase.FINAL) and one.number > max([self.final_round, *self.held]):
-            self.held.append(one.number)
-            passed += self._next_apply()
-            self._rebase()
+        if one.phase in (Phase.CONFIRM, Phase.FINAL) and self._branch.expects(one.number):
+            passed += self._on_branch(self._branch.hold(one.number))
         for effect in effects:
             if isinstance(effect, Apply):
-                passed += self._apply_or_wait(one, effect)
+                passed += self._on_branch(self._branch.wait(effect))
             elif isinstance(effect, Finished):
                 passed += self._finish_chain(one, effect)
             elif isinstance(effect, LeftBehind):
@@ -292,35 +317,17 @@ class Run:
                 passed.append(effect)
         return passed
 
-    def _apply_or_wait(self, one: Round, effect: Apply) -> list[Effect]:
-        """A sum is applied to the model that it rests on, and to no other."""
-        if effect.base == self.tip[0] and one.number > self.tip[0]:
-            return [effect]
-        self._waiting[one.number] = effect
-        if self.held and effect.base < self.held[-1] < one.number and not self.peers.vows.confirmed & set(self.held):
-            # The branch that goes on does not rest on what this peer holds, and nothing binds it to that any more.
-            return self._retract(effect.base)
-        return []
-
-    def _retract(self, to: int) -> list[Effect]:
-        """Go back to the model after round `to`, and on from there with the sums that wait."""
-        if to != self.base[0] and to not in self.held:
-            return []
-        self.held = [number for number in self.held if number <= to]
-        self._rebase()
-        return [Retract(to), *self._next_apply()]
+    def _on_branch(self, effects: list[Effect]) -> list[Effect]:
+        """`effects` of the branch; the tip may have moved with them."""
+        if self._stood != self.tip:
+            self._rebase()
+        return effects
 
     def _rebase(self) -> None:
         """The tip has moved: the round under way, unless it is the tip, rests on the new one from now on."""
-        current = self.current
+        self._stood, current = self.tip, self.current
         if current is not None and current.number not in self.held:
             current.state.rebase(self.tip, tuple(self.held))
-
-    def _next_apply(self) -> list[Effect]:
-        """A sum that waited for the tip that this peer has now."""
-        tip = self.tip[0]
-        found = next((one for one, effect in sorted(self._waiting.items()) if effect.base == tip and one > tip), None)
-        return [self._waiting.pop(found)] if found is not None else []
 
     def _finish_chain(self, one: Round, effect: Finished) -> list[Effect]:
         """A round is final, and so is all that it rests on: they go into the ledger in order."""
@@ -332,21 +339,21 @@ class Run:
         return [*effects, effect]
 
     def _leave_behind(self, one: Round) -> list[Effect]:
-        """q peers go on: so does this one, which keeps the round for its outcome."""
+        """q peers go on: so does this one, which keeps the round for its outcome, once there is a place for it."""
         self._grounds = tuple(letter.wire for letter in one.state.leaving.leaves.values())
-        return self._set_aside(one.number)
+        return self._set_aside(one.number) if len(self.held) < MOST_HELD else []
 
     def _set_aside(self, number: int) -> list[Effect]:
         """Move a round that is not final out of the current one's place, on the disk too."""
         one = self.rounds[number]
         taken = {each.state.leaving.slot for each in self.rounds.values()}
-        free = [slot for slot in range(len(LEFT_ITEMS)) if slot not in taken]
+        free = [slot for slot in range(LEFT_SLOTS) if slot not in taken]
         erased = _erased(one)  # from the place of the current one, once it is in its new one
         if not free:
-            given_up = min(self.rounds.keys() - {number}, key=lambda each: (each in self.held, each))
+            given_up = min(self.rounds.keys() - {number, *self.held})  # fewer are held than there are places
             oldest = self.rounds.pop(given_up)
+            self._branch.forget(given_up)
             free = [slot for slot in (oldest.state.leaving.slot,) if slot is not None]
-            self.held = [each for each in self.held if each != given_up]
         masked = unmask.masked_again(one.state)
         one.state.leaving.slot = free[0]
         sums = pack_sums(masked, one.state.attempt_digest) if masked else None
@@ -356,13 +363,12 @@ class Run:
 
     def finished(self, number: int) -> list[Effect]:
         """Round `number` is in the ledger."""
-        done = self.rounds.pop(number, None)
+        done = self.rounds.get(number)
         if done is None:
             return []
-        self.previous = done
-        self.final_round, self.base = number, (number, base_digest(done.state.confirming.record))
-        self.held = [one for one in self.held if one > number]
-        self._waiting = {one: effect for one, effect in self._waiting.items() if one > number}
+        self._branch.finished(number)
+        del self.rounds[number]
+        self.previous, self.final_round = done, number
         self.peers.vows.settled(number)
         # What is older can never be final any more: a later round that does not rest on it is.
         over = [self.rounds.pop(old) for old in [one for one in self.rounds if one < number]]
@@ -373,17 +379,14 @@ class Run:
 
     def adopt(self, final_round: int, record: bytes) -> list[Effect]:
         """The ledger has come to hold rounds that this peer took no part in, up to `final_round`."""
+        effects = self._branch.adopt(final_round, record)
         over = [self.rounds.pop(old) for old in [one for one in self.rounds if one <= final_round]]
-        held, self.held = self.held, [one for one in self.held if one > final_round]
-        self.previous = None
-        self.final_round, self.base = final_round, (final_round, base_digest(record))
-        self._waiting = {one: effect for one, effect in self._waiting.items() if one > final_round}
+        self.previous, self.final_round = None, final_round
         self.peers.vows.settled(final_round)
         if self.number <= final_round:
             self.number = 0
         self._early = [letter for letter in self._early if letter.envelope.round > final_round]
-        self._rebase()
-        return [*map(_erased, over), *([Retract(final_round)] if held else []), *self._next_apply()]
+        return [*map(_erased, over), *self._on_branch(effects)]
 
 
 def _erased(one: Round) -> Persist:

@@ -108,6 +108,7 @@ class State:
     masking: Masking = field(default_factory=Masking)
     members: Letter[Members] | None = None
     named: tuple[Letter[Members], bytes] | None = None  # D, and the set that it was made of
+    late: bool = False  # others were in this attempt before this peer began the round
     missed: bool = False  # U leaves this peer out, which was there (fairness.py)
     spent: bool = False  # words of this attempt have left this process
     gathering: Gathering | None = None
@@ -118,6 +119,7 @@ class State:
     sum: Sum = field(default_factory=Sum)
     confirming: Confirming = field(default_factory=Confirming)
     outbox: list[Send] = field(default_factory=list)  # to repeat to a peer that comes back as a new process
+    said_again: set[str] = field(default_factory=set)  # peers to which it was repeated on their question
     last_abandon: Letter[Certificate] | None = None  # certificate of the attempt before
     skip: Letter[Certificate] | None = None  # ABANDON certificate shown by a peer that is further on
     successor: State | None = None  # the attempt that has taken the place of this one

@@ -168,7 +168,7 @@ EVENTS: Final = _once(
     on(UNMASK, m.SumChunk, gather.accept_sum),
     when(UNMASK, e.Applied, confirm.record, then=CONFIRM),
     # CONFIRM: one record, q signatures; FINAL: the round stands, and those who missed it are served
-    when(CONFIRM, e.RecordStored, confirm.sign),
+    when((UNMASK, CONFIRM), e.RecordStored, confirm.sign),  # also where the sum was taken back meanwhile (branch.py)
     on(_DECIDED, m.Confirm, confirm.accept),
     on(_DECIDED, m.Want, fetch.serve),
     when(_DECIDED, e.LinkUp, fetch.link_up),

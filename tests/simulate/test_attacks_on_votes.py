@@ -201,8 +201,8 @@ def test_with_one_abandon_less_it_would(monkeypatch: pytest.MonkeyPatch) -> None
 # ── a certificate of an earlier round, used to confirm two models ─────────────────────────────────────────────
 
 
-def confirm_the_first_beside_the_second(world: Attacked) -> None:
-    """The liar helps the victim to the sum of round 1, and shows its certificate to the others in round 2."""
+def help_the_victim(world: Attacked) -> tuple[tuple[str, bytes], ...]:
+    """The liar helps the victim to the sum of round 1, which confirms it: the seed with which it does."""
     state = world.round_of(LIAR).state
     assert state.unmasking.deal is not None
     shares = tuple(
@@ -214,6 +214,12 @@ def confirm_the_first_beside_the_second(world: Attacked) -> None:
     world.say(LIAR, VICTIM, m.BackupShare(shares))
     world.say(LIAR, VICTIM, m.Reveal(seed))
     world.until(lambda: VICTIM in world.round_of(VICTIM).state.confirming.confirms)
+    return seed
+
+
+def confirm_the_first_beside_the_second(world: Attacked) -> None:
+    """The liar helps the victim to the sum of round 1, and shows its certificate to the others in round 2."""
+    seed = help_the_victim(world)
     record, _ = world.round_of(VICTIM).state.confirming.confirms[VICTIM]
     said = world.round_of(VICTIM).state.confirming.confirm_letters[VICTIM].message
     assert isinstance(said, m.Confirm)

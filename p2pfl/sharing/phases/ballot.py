@@ -230,6 +230,7 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     if known is not None and known.envelope.incarnation != event.incarnation and state.members is not None:
         state.proposals.returned.add(event.peer)
     questions.anew(state, event.peer)
+    state.said_again.discard(event.peer)
     return [*state.repeated_to(event.peer)]
 
 

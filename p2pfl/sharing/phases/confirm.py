@@ -62,6 +62,8 @@ def vow(state: State) -> list[Effect]:
 def sign(state: State, event: RecordStored | None = None) -> list[Effect]:
     """Sign the record for the ledgers of all."""
     confirming = state.confirming
+    if not confirming.signed:
+        return []
     cosignature = state.context.identity.sign("record", confirming.record)
     confirming.confirms[state.context.me] = (confirming.record, cosignature)
     letter = state.seal(Confirm(*records.said(confirming.record), cosignature))

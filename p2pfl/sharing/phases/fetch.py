@@ -77,6 +77,14 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
     return effects
 
 
+def say_again(state: State, asker: str) -> list[Effect]:
+    """All that this peer has said in this attempt, once for each link, to a peer that begins the round now."""
+    if asker in state.said_again:
+        return []
+    state.said_again.add(asker)
+    return [*state.repeated_to(asker), *_confirms(state, asker)]
+
+
 # ── the answer ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -248,3 +248,16 @@ def test_a_record_names_the_model_of_this_sites_own_arithmetic(place: Place) -> 
     after, outcome = by_others(run, 1, 0)
     record, _ = row(run, place.identities, 1, after, outcome)
     assert codec.read_facts(record)["model_after"] == run.digest_of(np.full(4, 0.5, np.float32)).hex()
+
+
+def test_entries_up_to_a_round_whose_sum_is_held_need_no_model_and_take_none(both: tuple[Place, Place]) -> None:
+    """Another site shows a log that ends before what this one holds."""
+    place, other = both
+    ahead, models = ahead_by(other, 1)
+    run = place.started()
+    by_others(run, 1, 0, by=0.125)
+    after, outcome = by_others(run, 2, 1, by=0.25)
+    assert taken_over(place, run, ahead) == b""
+    assert run.digest_of(run.model) == models[0]
+    finished(place, run, 2, after, outcome)
+    assert place.started().digest_of(run.model) == after
