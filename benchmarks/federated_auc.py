@@ -38,7 +38,8 @@ from p2pfl.training.local import Trainer  # noqa: E402
 from p2pfl.training.noise import BitStream  # noqa: E402
 from p2pfl.training.privacy import Account  # noqa: E402
 from p2pfl.training.records import Arrays, Records, SiteRecords, hold_out  # noqa: E402
-from p2pfl.training.tasks.tabular import Tabular  # noqa: E402
+from p2pfl.training.tasks.heart import heart  # noqa: E402
+from p2pfl.training.tasks.table import TableTask  # noqa: E402
 from p2pfl.training.update import FlatVector, apply_mean  # noqa: E402
 
 SITES = 5
@@ -94,7 +95,7 @@ def metric(trainers: list[Trainer], model: FlatVector) -> float:
     return trainers[0].figures(total)["auc"].value
 
 
-def one_seed(task: Tabular, files: dict[str, bytes], seed: int, privacy: Privacy, rounds: int) -> Finding:
+def one_seed(task: TableTask, files: dict[str, bytes], seed: int, privacy: Privacy, rounds: int) -> Finding:
     sites: list[SiteRecords] = []
     for name, raw in files.items():
         key = Secret(hashlib.sha256(f"split {seed} {name}".encode()).digest())
@@ -203,7 +204,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     privacy = replace(PRIVACY, steps_per_round=arguments.steps)
-    task, files = Tabular(), deal(arguments.sites).files
+    task, files = TableTask(heart()), deal(arguments.sites).files
     findings = []
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         print(f"seed {seed} …", file=sys.stderr)

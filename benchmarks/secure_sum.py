@@ -87,6 +87,7 @@ class Update(SumRun):
 def federation(folder: Path, places: list[links.Place]) -> Path:
     """Homes of one site for each place under `folder`, and the peers.yaml of them all."""
     from p2pfl.cli.demo_peers import free_ports
+    from p2pfl.cli.peers.create import task_lines
     from p2pfl.federation import draft
     from p2pfl.federation.cards import Card
     from p2pfl.home import Home
@@ -100,7 +101,7 @@ def federation(folder: Path, places: list[links.Place]) -> Path:
         with Home.create(folder / name, name, keys) as home:
             cards.append(Card.sign(home.identity(), name, [Address(place.address, port)]))
     path = folder / "peers.yaml"
-    task = draft.TaskLines({"name": "tabular"}, (), {})
+    task = task_lines(None)
     path.write_bytes(draft.peers_file("bench", [card.member for card in cards], task, ["sharing.field=31"]))
     return path
 

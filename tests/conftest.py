@@ -27,6 +27,7 @@ NEEDS: dict[str, str] = {
     "cli/test_processes.py": "processes",
     "cli/test_start.py": "processes",
     "cli/test_streams.py": "processes",
+    "cli/test_tables.py": "processes",
     "deploy": "slow",
     "end_to_end": "processes",
     "fuzz": "slow",

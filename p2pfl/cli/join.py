@@ -159,8 +159,7 @@ def _trainer(site: LocalInputs, tell: Callable[[str], None] = output.progress) -
 async def _train(site: LocalInputs, trainer: Trainer, watch: Watch, monitor: Monitor, go_on: bool) -> dict[str, Any]:
     begun = asyncio.get_running_loop().time()
     async with site.access.join(site.federation, watch, "join", monitor, rounds=site.federation.rounds) as peer:
-        task = site.federation.task
-        result = await peer.train(trainer, task=task.name or f"{task.file}:{task.cls}", go_on=go_on)
+        result = await peer.train(trainer, task=site.federation.task.label, go_on=go_on)
         facts = _facts(peer, result, watch, trainer.parameters)
     return facts | {"wall_s": round(asyncio.get_running_loop().time() - begun, 2)}
 

@@ -28,6 +28,7 @@ VERBS: Final = {
     "demo": "Real processes on this machine train one model on real hospitals' data.",
     "init": "Make this site's identity, its encrypted home, and the card for the others.",
     "peers": "Make, show and compare peers.yaml; print fingerprints; change who takes part.",
+    "task": "Describe what is learned from a table of one's own.",
     "join": "Take part: train until the agreed rounds are final.",
     "sum": "One secure mean, sum, count or variance of numbers that each site keeps to itself.",
     "doctor": "Each link both ways: what works, what does not, and what to try.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,14 +15,17 @@ from p2pfl.errors.training import DataUnreadable
 from p2pfl.federation import Federation, strict_yaml
 from p2pfl.home import Home
 
+if TYPE_CHECKING:
+    from p2pfl.training.column_map import MapFile
 
-def column_map(data: Path, columns: Path | None) -> bytes | None:
+
+def column_map(data: Path, columns: Path | None) -> MapFile | None:
     """The column map that was named, else the one beside the data: their.columns.yaml for their.csv, else none."""
     beside = data.with_suffix(".columns.yaml")
     chosen = columns or (beside if beside.is_file() else None)
     if chosen is None:
         return None
-    from p2pfl.training.columns import MapFile  # only on this path: it brings numpy
+    from p2pfl.training.column_map import MapFile  # only on this path: it brings numpy
 
     return MapFile.of(strict_yaml.load(chosen), str(chosen))
 

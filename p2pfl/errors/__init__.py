@@ -28,7 +28,7 @@ class P2PFLError(Exception):
     command: ClassVar[str] = ""
 
     def __init__(self, *, evidence: str, **fields: object) -> None:
-        """Fill the leaf's text. `evidence` is a measured fact (never a secret, never a patient's value)."""
+        """Fill the leaf's text. `evidence`: a measured fact, or one a line; never a secret, never a patient's value."""
         self.evidence = evidence
         self.fields: dict[str, str] = {name: str(value) for name, value in fields.items()}
         super().__init__(self.happened)
@@ -51,7 +51,8 @@ class P2PFLError(Exception):
 
     def render(self) -> str:
         """The whole error as the terminal shows it."""
-        lines = [f"error {self.code}: {self.happened}", f"  evidence  {self.evidence}"]
+        evidence = self.evidence.replace("\n", "\n" + " " * 12)  # several facts, a line each
+        lines = [f"error {self.code}: {self.happened}", f"  evidence  {evidence}"]
         if self.likely:
             lines.append(f"  likely    {', or '.join(self.likely)}")
         if self.command:

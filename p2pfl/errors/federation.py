@@ -164,6 +164,18 @@ class SettingsDoNotFit(ConfigurationError):
     command = "p2pfl peers show {source}"
 
 
+class TableUnfit(ConfigurationError):
+    """{place}: {what}, in the description of a table."""
+
+    code = "P2P-FED-027"
+    likely = (
+        "a draft is not filled in yet: its numbers and levels come from clinical practice and the study's code book",
+        "a name is mistyped",
+        "a number is written in quotes, or with a comma",
+    )
+    command = "p2pfl task draft --help"
+
+
 class WrongAddress(ConfigurationError):
     """{place}: {text} is not an address that another site can dial."""
 

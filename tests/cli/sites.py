@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from p2pfl.cli.demo_peers import free_ports
@@ -24,13 +24,21 @@ Start = Callable[..., "subprocess.Popen[str]"]
 class Sites:
     """Sites with homes, keys and records in `folder`, and their peers.yaml."""
 
-    def __init__(self, folder: Path, *overrides: str, count: int = 3) -> None:
-        self.folder, self.peers = folder, folder / "peers.yaml"
-        dealt = deal(count)
-        self.names = list(dealt.files)
-        self.ports = free_ports(count)
+    def __init__(
+        self,
+        folder: Path,
+        *overrides: str,
+        count: int = 3,
+        files: Mapping[str, bytes] | None = None,
+        task: str | None = None,
+    ) -> None:
+        """`files`: each site's CSV, by default the demo's, dealt to `count` sites; `task`: as `peers create --task`."""
+        self.folder, self.peers, self.task = folder, folder / "peers.yaml", task
+        files = deal(count).files if files is None else files
+        self.names = list(files)
+        self.ports = free_ports(len(files))
         self.members = []
-        for (name, raw), port in zip(dealt.files.items(), self.ports, strict=True):
+        for (name, raw), port in zip(files.items(), self.ports, strict=True):
             (folder / name).mkdir()
             (folder / name / "records.csv").write_bytes(raw)
             with Home.create(folder / name / "home", name, [KeyFile(folder / name / "site.key")]) as home:
@@ -38,7 +46,7 @@ class Sites:
         self.peers.write_bytes(self.peers_yaml(*overrides))
 
     def peers_yaml(self, *overrides: str) -> bytes:
-        return draft.peers_file("trial", self.members, task_lines(None), overrides)
+        return draft.peers_file("trial", self.members, task_lines(self.task), overrides)
 
     def common(self, name: str) -> list[str]:
         return ["--peers", str(self.peers), "--home", str(self.folder / name / "home")]

@@ -20,12 +20,17 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint
 from p2pfl.training.data import deal
+from p2pfl.training.tasks import heart as heart_task
+from p2pfl.training.tasks.heart import heart
 
 SITES = ("charite", "st-olav", "uppsala")
 BRAIN = """
-from p2pfl.training.tasks.tabular import Tabular
+from p2pfl.training.tasks.heart import heart
+from p2pfl.training.tasks.table import TableTask
 
-class Brain(Tabular): ...
+class Brain(TableTask):
+    def __init__(self):
+        super().__init__(heart())
 
 class NoTask: ...
 """
@@ -62,7 +67,7 @@ def test_three_cards_become_one_peers_file(here: Path, cards: list[str], capsys:
     federation = Federation.load("peers.yaml")
     assert federation.roster.names == SITES
     assert federation.rounds == 3
-    assert "age" in federation.task.features
+    assert federation.task.table == heart()
     assert facts["federation_digest"] == federation.digest.hex()
     for name in SITES:
         with Home.open(here / "homes" / name) as home:
@@ -293,7 +298,10 @@ def test_a_task_of_ones_own_is_pinned_by_its_digest(here: Path, cards: list[str]
     ("arguments", "code"),
     [
         (["--set", "privacy.unit=patient"], "P2P-TRAIN-028"),
-        (["--set", "task.features=age,height"], "P2P-TRAIN-029"),
+        (["--set", "task.table=none"], "P2P-FED-017"),
+        (["--task", "draft.yaml"], "P2P-FED-027"),
+        (["--task", "brain.py"], "P2P-USE-001"),
+        (["--task", "missing.yaml"], "P2P-FED-001"),
         (["--set", "sharing.scale=1e-320", "--set", "sharing.clip=1"], "P2P-SHARE-006"),
         (["--task", "brain.py:Brian"], "P2P-TRAIN-022"),
         (["--task", "brain.py:NoTask"], "P2P-TRAIN-022"),
@@ -304,23 +312,24 @@ def test_what_join_would_refuse_is_refused_when_the_file_is_made(
     here: Path, cards: list[str], arguments: list[str], code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("brain.py").write_text(BRAIN)
+    Path("draft.yaml").write_bytes(heart_task.TEXT.replace(b"centre: 55", b"centre: TODO"))
     assert run(["peers", "create", *cards, "-o", "peers.yaml", *arguments]) == 2
     assert f"error {code}: " in capsys.readouterr().err
     assert not Path("peers.yaml").exists()
 
 
-@pytest.mark.parametrize("change", ["unit: record=unit: patient", "[age, =[height, ", "  constants:=  constants:"])
+@pytest.mark.parametrize("change", ["unit: record=unit: patient", "centre: 55=centre: 155", "  sha256:=  sha256:"])
 def test_show_and_join_refuse_a_file_with_the_same_error(
     here: Path, cards: list[str], change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A unit that is not protected, a column that the task has not, and a task's file that is not the agreed one."""
+    """A unit that is not protected, a table that does not fit, and a task's file that is not the agreed one."""
     Path("brain.py").write_text(BRAIN)
     own = change.startswith("  ")
     run(["peers", "create", *cards, "-o", "peers.yaml", *(["--task", "brain.py:Brain"] if own else [])])
     old, _, new = change.partition("=")
     text = Path("peers.yaml").read_text()
     assert old in text
-    Path("peers.yaml").write_text(text.replace(old, new).replace("    age: ", "    height: ") if not own else text)
+    Path("peers.yaml").write_text(text if own else text.replace(old, new))
     if own:
         Path("brain.py").write_text(BRAIN + "\n")
     Path("their.csv").write_bytes(next(iter(deal(3).files.values())))

@@ -248,11 +248,15 @@ def test_another_peers_yaml_is_told_at_the_site_that_differs(tmp_path: Path, sta
 WIDE = """
 from torch import nn
 from p2pfl.training.task import Task
-from p2pfl.training.tasks.tabular import Tabular
+from p2pfl.training.tasks.heart import heart
+from p2pfl.training.tasks.table import TableTask
 
-class Wide(Tabular):
+class Wide(TableTask):
     name = "wide"
     first = Task.first
+
+    def __init__(self):
+        super().__init__(heart())
 
     def model(self):
         return nn.Sequential(nn.Linear(self.inputs, 3200), nn.Tanh(), nn.Linear(3200, 1))

@@ -13,7 +13,17 @@ CARDS = tuple(
     Card.sign(identity, name, [Address("10.0.0.1", 7000 + index)])
     for index, (identity, name) in enumerate(zip(IDENTITIES, NAMES, strict=True))
 )
-TASK = draft.TaskLines({"name": "tabular"}, ("age", "sex"), {"age": ("50", "30")})
+TABLE = b"""\
+columns:
+  age: {number: years, low: 0, high: 120, centre: 50, scale: 30}
+  sex: {code: [female, male]}
+label:
+  ill: {binary: ["no", "yes"], positive: ["yes"]}
+model: linear
+learning_rate: 0.01
+expected_batch: 2.0
+"""
+TASK = draft.table_lines(TABLE, "task.yaml")
 
 
 def peers_yaml(*overrides: str) -> bytes:

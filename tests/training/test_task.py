@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfl.errors.training import ModelMisfit, TaskFileChanged, TaskUnusable, TooFewRecords, UnknownTask
+from p2pfl.errors.training import ModelMisfit, TaskFileChanged, TaskUnusable, TooFewRecords
 from p2pfl.federation.federation import TaskChoice
 from p2pfl.keys import Secret
 from p2pfl.training import checkpoint
 from p2pfl.training.baseline import site_alone
 from p2pfl.training.models import build, predict
 from p2pfl.training.records import hold_out
-from p2pfl.training.registry import built_in, load_task
+from p2pfl.training.registry import load_task
 from p2pfl.training.task import Task
-from p2pfl.training.tasks.tabular import Tabular
+from p2pfl.training.tasks.heart import heart
+from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.update import TensorLayout, write_vector
 from tests.training.settings import PRIVACY, Small, draw_of, identities, read, records
 
@@ -79,7 +80,7 @@ class Other:
 
 
 def choice(raw: bytes, cls: str) -> TaskChoice:
-    return TaskChoice(None, "mine.py", cls, hashlib.sha256(raw).digest(), (), {})
+    return TaskChoice(None, "mine.py", cls, hashlib.sha256(raw).digest())
 
 
 def test_a_task_of_ones_own_is_loaded_from_the_file_whose_digest_was_agreed(tmp_path: Path) -> None:
@@ -116,11 +117,10 @@ def test_a_file_that_is_not_there_or_raises_is_named(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in caught.value.evidence
 
 
-def test_built_ins_are_found_by_name_and_others_are_not() -> None:
-    assert isinstance(built_in("tabular"), Tabular)
-    assert isinstance(load_task(TaskChoice("tabular", None, None, None, ("age",), {"age": (50, 9)})), Tabular)
-    with pytest.raises(UnknownTask):
-        built_in("astrology")
+def test_a_table_that_peers_yaml_describes_is_a_task_without_a_file() -> None:
+    task = load_task(TaskChoice(heart()))
+    assert isinstance(task, TableTask)
+    assert task.schema == heart()
 
 
 # ── models on disk ────────────────────────────────────────────────────────────────────────────────────────────
@@ -200,12 +200,12 @@ def test_the_real_hospitals_federated_privately_reach_the_promise_for_one_seed()
     from p2pfl.training.data import deal
 
     assert WRITTEN == PRIVACY
-    found = one_seed(Tabular(), deal(5).files, 3, WRITTEN, ROUNDS)
+    found = one_seed(TableTask(heart()), deal(5).files, 3, WRITTEN, ROUNDS)
     assert found.federated >= 0.865
     assert found.federated > np.mean(found.alone)
     assert found.epsilon <= 3.0
 
 
 def test_a_trainer_of_the_default_task_starts_from_zero(tmp_path: Path) -> None:
-    task = Tabular()
+    task = TableTask(heart())
     assert not np.any(task.first(task.model(), os.urandom(32)))

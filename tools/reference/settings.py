@@ -1,4 +1,4 @@
-"""peers-yaml.md: the keys of peers.yaml, cards and column maps, with limits and defaults from their readers."""
+"""peers-yaml.md: the keys of peers.yaml, tables, cards and column maps, with limits and defaults from their readers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ from typing import Any, Final
 from p2pfl.errors.federation import WrongValue
 from p2pfl.federation import draft
 from p2pfl.federation.cards import Card
-from p2pfl.federation.federation import BUILT_IN_TASKS, MOST_ADDRESSES, MOST_FEATURES, VERSION, read_name
+from p2pfl.federation.federation import MOST_ADDRESSES, VERSION, read_name
 from p2pfl.federation.readers import List, Position, Word, YamlNode
 from p2pfl.federation.settings import HEX32, SETTINGS
+from p2pfl.federation.table_schema import (
+    MISSING,
+    MOST_COLUMNS,
+    MOST_HIDDEN,
+    MOST_LEVELS,
+    MOST_NAME,
+    TODO,
+)
 from p2pfl.keys import Identity
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, Address
-from p2pfl.training.columns import MISSING, MOST_COLUMNS
 from tools.reference.markdown import GENERATED, cell, table
 
 HERE: Final = Position("a reference", 0, 0)
 HEAD: Final = f"""\
-# peers.yaml, cards and column maps
+# peers.yaml, tables, cards and column maps
 
 {GENERATED}
-All three are strict YAML: UTF-8, no tabs, no anchors, aliases, tags or merge keys, no key twice, no key that is not
+All four are strict YAML: UTF-8, no tabs, no anchors, aliases, tags or merge keys, no key twice, no key that is not
 listed here. `null`, `true`, `false` and numbers are unquoted words; a quoted word is text. An error names file, line
 and column.
 
@@ -61,17 +68,15 @@ def _peers_rows() -> list[tuple[str, str, str, str]]:
             "",
             "where others reach it, tried in order; empty: it only dials out",
         ),
-        ("task.name", f"one of {', '.join(BUILT_IN_TASKS)}", BUILT_IN_TASKS[0], "a built-in task; or the next three"),
+        (
+            "task.table",
+            "the description of a [table](#a-table)",
+            "heart disease",
+            "a task without code; or the next three",
+        ),
         ("task.file", "a file's name ending in .py", "", "a task of your own: `--task FILE:CLASS`"),
         ("task.class", "a class in that file", "", ""),
         ("task.sha256", digest, "", "of that file; another one is not run"),
-        ("task.features", f"a list of at most {MOST_FEATURES} names", "the task's", "the columns that every site has"),
-        (
-            "task.constants",
-            "a table: feature ► at most 8 numbers",
-            "the task's",
-            "public numbers that scale a column, never statistics of anybody's records",
-        ),
     ]
 
 
@@ -97,11 +102,42 @@ def _card_rows() -> list[tuple[str, str, str, str]]:
     ]
 
 
+def _table_rows() -> list[tuple[str, str, str, str]]:
+    name, level = f"a name of at most {MOST_NAME} printable characters", f"2 to {MOST_LEVELS} words or numbers"
+    flag = ("true or false", "false")
+    return [
+        ("columns", f"1 to {MOST_COLUMNS} rows: {name} ► a number or a code", "", "the columns that every site has"),
+        ("….number", "a unit", "", "a measured number"),
+        ("….low, ….high", "a number", "", "what is plausible; outside of it a record is refused"),
+        ("….centre, ….scale", "a number", "", "the model sees (number − centre) / scale, cut to −2 … 2"),
+        ("….zero_is_missing", *flag, "0 means *not measured*"),
+        ("….code", level, "", "the levels, by text or as an equal number"),
+        ("….ordered", *flag, "the levels go from least to most: one input from −1 to 1 in place of one for each"),
+        ("….indicator", *flag, "an input that says whether it was measured"),
+        ("label", f"one row: {name} ► what is to be learned", "", "no column"),
+        ("….binary", level, "", "yes or no"),
+        ("….positive", "some of the levels", "", "which of them count as yes"),
+        (
+            "model",
+            f"linear, or {{mlp: 1 to {MOST_HIDDEN}}}",
+            "",
+            "a linear model, or one hidden layer of so many tanh units",
+        ),
+        ("learning_rate", "a number above 0", "", "of each private step"),
+        (
+            "expected_batch",
+            "a number above 0",
+            "",
+            "public divisor of a step's sum: sample_rate × records of a typical site",
+        ),
+    ]
+
+
 def _columns_rows() -> list[tuple[str, str, str, str]]:
     marks = ", ".join(f"`{mark}`" if mark else "the empty cell" for mark in MISSING)
     return [
         ("columns", "a table: theirs ► ours", "{}", "columns with our names need no line"),
-        ("codes", "a table: ours ► a table: theirs ► number", "{}", "what a code of theirs means"),
+        ("codes", "a table: ours ► a table: theirs ► level or number", "{}", "what a code of theirs means"),
         ("missing", "a list of at most 100 words", marks, "marks of *not measured*; the empty cell always is one"),
         ("absent", f"a list of at most {MOST_COLUMNS} of our columns", "[]", "what this site does not have"),
     ]
@@ -120,14 +156,38 @@ def example() -> tuple[str, str]:
         Card.sign(identity, name, [Address.parse(f"{name}.example:7443")])
         for name, identity in zip(names, identities, strict=True)
     ]
-    lines = draft.TaskLines({"name": "tabular"}, ("age", "sex"), {"age": ("54", "9")})
-    return cards[0].to_bytes().decode(), draft.peers_file("hearts", [card.member for card in cards], lines).decode()
+    lines = draft.table_lines(TABLE_EXAMPLE.encode(), "task.yaml")
+    return cards[0].to_bytes().decode(), draft.peers_file("relapses", [card.member for card in cards], lines).decode()
 
 
 AFTER_PEERS: Final = """\
 `scale` is at most `clip`. `topology: hub` and a `hub` go together. `a.b` is the key `b` under the heading `a`.
 
 From the second epoch on the file also says where it comes from; in the first these keys are refused:
+"""
+TABLE_EXAMPLE: Final = """\
+columns:
+  age: {number: years, low: 0, high: 120, centre: 55, scale: 10}
+  sex: {code: [female, male]}
+  CRP: {number: mg/l, low: 0, high: 500, centre: 5, scale: 10, indicator: true}   # not always measured
+  stage: {code: [I, II, III, IV], ordered: true}
+label:
+  relapse: {binary: ["no", "yes"], positive: ["yes"]}
+model: linear
+learning_rate: 0.01
+expected_batch: 2.0
+"""
+TABLE: Final = f"""\
+## A table
+
+What a model is trained on, and what it learns, with no line of Python: `task.table` in peers.yaml, where each site can
+read what it agrees to, and the same text at the top of a file of its own for `peers create --task FILE.yaml`.
+`p2pfl task draft` writes a file's columns and kinds, and `{TODO}` where people fill in. From file to model:
+[own-table.md](../guide/own-table.md).
+
+**All of it is public and agreed.** Ranges, centres and scales come from clinical practice, levels from the study's code
+book; a mean or a level that was read off somebody's records would be a release without noise. The first key of a row is
+its kind. A name begins with no digit, sign or dot. All that does not fit is told at once, with line and column.
 """
 CARD: Final = """\
 ## A card
@@ -145,11 +205,12 @@ may be absent. An example: [own-records.md](../guide/own-records.md).
 
 def page() -> str:
     card, peers = example()
-    written = f"As `peers create` writes it, here with two columns:\n\n```yaml\n{peers}```\n"
+    written = f"As `peers create` writes it, here with a small table:\n\n```yaml\n{peers}```\n"
     return "\n".join(
         [
             *(HEAD, _table([*_peers_rows(), *_settings_rows()])),
             *(AFTER_PEERS, _table(_lineage_rows()), written),
+            *(TABLE, _table(_table_rows()), f"```yaml\n{TABLE_EXAMPLE}```\n"),
             *(CARD, _table(_card_rows()), f"```yaml\n{card}```\n"),
             *(COLUMNS, _table(_columns_rows())),
         ]

@@ -37,7 +37,11 @@ from p2pfl.roster import Member
     metavar="FILE",
     help="The business associate agreement: its SHA-256 is named, and every site signs it.",
 )
-@click.option("--task", help="FILE:CLASS of a Task, pinned by its SHA-256.  [default: the built-in tabular task]")
+@click.option(
+    "--task",
+    metavar="FILE.yaml|FILE:CLASS",
+    help="What is learned: a table's description, or a Task's class, pinned by its SHA-256.  [default: heart disease]",
+)
 @json_option
 def create(
     cards: Sequence[Path],
@@ -60,7 +64,7 @@ def create(
         overrides = [*overrides, f"agreement.sha256={hashlib.sha256(read_whole(document)).hexdigest()}"]
     raw = draft.peers_file(name, members, task_lines(task), overrides)
     federation = Federation.parse(raw, str(target))
-    check_fit(federation, own=Path(task.rpartition(":")[0]) if task else None)
+    check_fit(federation, own=Path(task.rpartition(":")[0]) if task and not is_description(task) else None)
     write_new(target, raw)
     shown = f" --agreement {document.name if document else 'FILE'}" if federation.agreement else ""
     lines = [
@@ -86,18 +90,23 @@ def _distinct(cards: Sequence[Path], members: Sequence[Member]) -> None:
 
 
 def task_lines(task: str | None) -> draft.TaskLines:
-    """The built-in task with its columns and public constants; or a file's class and digest, which has its own."""
-    if task is not None:
-        return draft.TaskLines(_pinned(task), (), {})
-    from p2pfl.training.tasks.tabular import CONSTANTS, FIELDS
+    """What stands under `task:`: a description of a table, by default heart disease; or a file's class and digest.
 
-    constants = {name: [f"{number:g}" for number in row] for name, row in CONSTANTS.items()}
-    return draft.TaskLines({"name": "tabular"}, tuple(FIELDS), constants)
+    Raises leaves of errors.federation, WrongUse.
+    """
+    if task is None:
+        from p2pfl.training.tasks import heart
 
-
-def _pinned(task: str) -> dict[str, str]:
+        return draft.table_lines(heart.TEXT, heart.FILE)
+    if is_description(task):
+        return draft.table_lines(strict_yaml.load(Path(task)), task)
     path, colon, cls = task.rpartition(":")
     if not colon:
-        raise WrongUse(evidence=f"--task {task} is not FILE:CLASS", verb=" peers create")
+        raise WrongUse(evidence=f"--task {task} is neither FILE.yaml nor FILE:CLASS", verb=" peers create")
     raw = strict_yaml.load(Path(path))
-    return {"file": Path(path).name, "class": cls, "sha256": hashlib.sha256(raw).hexdigest()}
+    return draft.pinned_lines(Path(path).name, cls, hashlib.sha256(raw).hexdigest())
+
+
+def is_description(task: str) -> bool:
+    """--task names a description of a table."""
+    return task.endswith((".yaml", ".yml"))

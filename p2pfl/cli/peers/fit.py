@@ -13,23 +13,21 @@ def check_fit(federation: Federation, own: Path | None = None) -> None:
 
     own   this person's own file of the task: it is run, as `join` runs it, and its model built
           None: of a task's file that lies here the digest is checked alone, since peers.yaml may be anybody's
-    Raises UnitUnsupported, UnknownTask, TaskMisfit, TaskFileChanged, TaskUnusable, ModelNotPrivate, LimitInvalid,
+    Raises UnitUnsupported, TaskFileChanged, TaskUnusable, ModelNotPrivate, LimitInvalid,
     SumCouldWrap.
     """
     # Loaded late: a file that cannot even be read is refused without numpy.
     from p2pfl.sharing.field import FIELDS
     from p2pfl.sharing.quantiser import Quantiser
-    from p2pfl.training.registry import built_in, check_unit, load_task, task_file
+    from p2pfl.training.registry import check_unit, load_task, task_file
 
     sharing, task = federation.sharing, federation.task
     check_unit(federation.privacy.unit)
     Quantiser(FIELDS[sharing.field], len(federation.roster.names), sharing.clip, sharing.scale, sharing.field == 16)
-    if task.name is not None:
-        built_in(task.name, task.features, task.constants)
-    elif own is not None:
+    if task.table is None and own is not None:
         output.loading_torch()
         from p2pfl.training.models import build
 
         build(load_task(task, own))
-    elif Path(task.file or "").is_file():
+    elif task.file is not None and Path(task.file).is_file():
         task_file(task)

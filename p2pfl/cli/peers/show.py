@@ -13,6 +13,7 @@ from p2pfl.cli.peers.fit import check_fit
 from p2pfl.cli.peers.members import federation_facts, member_lines
 from p2pfl.errors import ConfigurationError
 from p2pfl.federation import Federation, strict_yaml
+from p2pfl.federation.federation import TaskChoice
 
 
 @click.command()
@@ -33,8 +34,7 @@ def show(file: Path, as_json: bool) -> None:
         f"{federation.name}  epoch {federation.roster.epoch}  SHA-256 {federation.digest.hex()}",
         *member_lines(federation.roster.members),
         f"{quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie",
-        f"task         {federation.task.name or f'{federation.task.file}:{federation.task.cls}'}, "
-        f"{len(federation.task.features)} columns, {federation.rounds} rounds",
+        f"task         {_task(federation.task)}; {federation.rounds} rounds",
         f"privacy      one {privacy.unit}: noise {privacy.noise_multiplier:g}, clip {privacy.max_grad_norm:g}, "
         f"sample rate {privacy.sample_rate:g}, {privacy.steps_per_round} steps a round; "
         f"ε at most {privacy.max_epsilon:g} at δ = {privacy.delta:g}",
@@ -48,6 +48,10 @@ def show(file: Path, as_json: bool) -> None:
         *firewall_lines(federation.roster),
     ]
     output.result("\n".join(lines), {"path": str(file)} | federation_facts(federation), as_json)
+
+
+def _task(task: TaskChoice) -> str:
+    return f"a table: {task.table.summary}" if task.table is not None else task.label
 
 
 def _agreement(federation: Federation) -> str:

@@ -1,1 +1,1 @@
-"""The built-in tasks, each in its own file; `p2pfl.training.task.built_in` finds them by name."""
+"""The tasks that ship: tables by a description, and the description of the default one."""

@@ -1,0 +1,51 @@
+"""`p2pfl task draft`: the columns of a CSV as the description of a table, for people to fill in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.options import json_option, new_file_option, write_new
+from p2pfl.cli.predict import column_map
+
+
+@click.command()
+@click.argument("data", metavar="FILE.csv", type=click.Path(path_type=Path, dir_okay=False))
+@new_file_option
+@click.option("--label", metavar="COLUMN", help="The column that is to be learned.  [default: to be filled in]")
+@click.option(
+    "--columns",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Column map of that CSV: the draft has our names.  [default: FILE.columns.yaml beside it, if it is there]",
+)
+@json_option
+def draft(data: Path, target: Path, label: str | None, columns: Path | None, as_json: bool) -> None:
+    """Write the description of a table, with the names of FILE.csv's columns and whether they are numbers or words.
+
+    Nothing else of the records is written: no range, no mean, no level. People fill those in; until then
+    `peers create --task` names each place that is left.
+    """
+    # Loaded late: they bring numpy.
+    from p2pfl.federation.table_schema import TODO
+    from p2pfl.training.column_map import ColumnMap
+    from p2pfl.training.columns import read_file
+    from p2pfl.training.table_draft import read_draft
+
+    raw, mapped = read_file(data), column_map(data, columns)
+    known = ColumnMap.parse(mapped, mapped.source, None) if mapped is not None else ColumnMap()
+    found = read_draft(raw, str(data), known, [label] if label is not None else [])
+    text = found.text(label)
+    write_new(target, text.encode())
+    numbers = sum(one.number for one in found.columns)
+    left = sum(line.partition("#")[0].count(TODO) for line in text.splitlines())
+    lines = [
+        f"{target}: {len(found.columns)} columns, {numbers} of numbers and {len(found.columns) - numbers} of words; "
+        f"{left} places to fill in",
+        f"no number and no word of {data} is in it: fill it in from clinical practice and the study's code book; then",
+        f"  p2pfl peers create A.card B.card … -o peers.yaml --task {target}",
+    ]
+    columns_told = [{"name": one.name, "number": one.number} for one in found.columns]
+    facts: dict[str, object] = {"path": str(target), "columns": columns_told, "left": left}
+    output.result("\n".join(lines), facts, as_json)

@@ -1,0 +1,103 @@
+"""`p2pfl task draft`: from a CSV to a description that `peers create` takes, once people have filled it in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from p2pfl.cli.main import run
+from p2pfl.federation import Federation
+from p2pfl.training.table_draft import NUMBER
+from tests.test_json_keys import documented, keys, row
+
+RAW = b"age;sex;ill\n4711;m;no\n4712;w;yes\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a CSV and three cards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("P2PFL_HOME", raising=False)
+    Path("records.csv").write_bytes(RAW)
+    for index, name in enumerate(("ada", "bob", "cyd")):
+        assert run(["init", "--name", name, "--listen", f"127.0.0.1:{7001 + index}", "--home", name]) == 0
+    return tmp_path
+
+
+CREATE = ["peers", "create", "ada/ada.card", "bob/bob.card", "cyd/cyd.card", "-o", "peers.yaml", "--task", "task.yaml"]
+
+
+def test_from_a_csv_to_the_file_that_all_agree_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["task", "draft", "records.csv", "-o", "task.yaml", "--label", "ill"]) == 0
+    assert "task.yaml: 3 columns, 1 of numbers and 2 of words; 10 places to fill in" in capsys.readouterr().out
+    assert run(CREATE) == 2
+    told = capsys.readouterr().err
+    assert "error P2P-FED-027: task.yaml:" in told
+    assert not Path("peers.yaml").exists()
+    text = Path("task.yaml").read_text()
+    for left, filled in (
+        (NUMBER, "{number: years, low: 0, high: 120, centre: 55, scale: 10}"),
+        ("sex: {code: [TODO, TODO]}", "sex: {code: [w, m]}"),
+        ("binary: [TODO, TODO], positive: [TODO]", 'binary: ["no", "yes"], positive: ["yes"]'),
+    ):  # fmt: skip
+        assert text.count(left) == 1
+        text = text.replace(left, filled)
+    Path("task.yaml").write_text(text)
+    assert run(CREATE) == 0
+    table = Federation.load("peers.yaml").task.table
+    assert table is not None
+    assert table.names == ("age", "sex", "ill")
+    assert run(["peers", "show"]) == 0
+    assert "task         a table: 2 columns, a linear model, label ill; 8 rounds" in capsys.readouterr().out
+
+
+@pytest.mark.claim("CLI-6")
+def test_no_cell_of_a_record_is_in_the_draft_or_in_what_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = ("4711", "Klinefelter", "4712", "Turner", "rare-outcome", "other-outcome")
+    Path("rare.csv").write_text("age;syndrome;ill\n4711;Klinefelter;rare-outcome\n4712;Turner;other-outcome\n")
+    assert run(["task", "draft", "rare.csv", "-o", "task.yaml", "--label", "ill"]) == 0
+    said = capsys.readouterr()
+    for text in (Path("task.yaml").read_text(), said.out, said.err):
+        assert not [cell for cell in cells if cell in text]
+
+
+@pytest.mark.claim("CLI-5")
+def test_a_draft_overwrites_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("task.yaml").write_text("mine\n")
+    assert run(["task", "draft", "records.csv", "-o", "task.yaml"]) == 2
+    assert "P2P-FED-018" in capsys.readouterr().err
+    assert Path("task.yaml").read_text() == "mine\n"
+
+
+def test_a_column_map_beside_the_csv_is_used_as_join_uses_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("records.columns.yaml").write_text("columns: {sex: Geschlecht}\n")
+    assert run(["task", "draft", "records.csv", "-o", "task.yaml"]) == 0
+    assert "  Geschlecht: {code: [TODO, TODO]}\n" in Path("task.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["task", "draft", "absent.csv", "-o", "x.yaml"], "P2P-TRAIN-001"),
+        (["task", "draft", "records.csv"], "P2P-USE-001"),
+        (["task", "draft", "records.csv", "-o", "x.yaml", "--label", "outcome"], "P2P-TRAIN-007"),
+        (["task", "draft", "headless.csv", "-o", "x.yaml"], "P2P-TRAIN-018"),
+        (["task", "daft"], "P2P-USE-002"),
+    ],
+)
+def test_what_cannot_be_drafted_is_said(
+    here: Path, arguments: list[str], code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("headless.csv").write_bytes(RAW.partition(b"\n")[2])
+    assert run(arguments) == 2
+    assert f"error {code}: " in capsys.readouterr().err
+    assert not Path("x.yaml").exists()
+
+
+def test_every_key_that_a_draft_prints_is_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["task", "draft", "records.csv", "-o", "task.yaml", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(keys(facts)) == documented(row("Others", "task draft").partition(" | ")[2])
