@@ -31,6 +31,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +44,7 @@ from benchmarks import _links as links  # noqa: E402
 from benchmarks import _process as process  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
 from benchmarks import _where as where  # noqa: E402
+from p2pfl.node.runs import answers  # noqa: E402
 from p2pfl.node.runs.sums import SALT_WORDS, Asked, SumRun, encode, salt  # noqa: E402
 from p2pfl.peer import Peer, sums_run  # noqa: E402
 
@@ -69,7 +71,7 @@ class Update(SumRun):
     def __init__(self, name: str, peer: Peer, make: Callable[[], Any], bits: int, words: int) -> None:
         node, run = peer.node, sums_run(peer.federation)
         self._salt = salt(node.clocks.draw)
-        super().__init__(Asked(name, (), 3), [], node.logs, run, self._salt)
+        super().__init__(Asked(name, (), 3), [], node.logs, run, self._salt, partial(answers.keep, node.home))
         self.ready = threading.Event()
         self._make, self._shape = make, ((bits, words), (61, SALT_WORDS))
 
@@ -183,8 +185,11 @@ async def secure(
         update.ready.set()
     await work
     seen = meter.stop()
+    if update.answer is None:
+        raise RuntimeError("the round ended without an answer")
+    total = update.answer.totals[0]
     worst = max(
-        float(np.abs(np.asarray(update.totals[0][k : k + 1_000_000]) - plain[k : k + 1_000_000]).max())
+        float(np.abs(np.asarray(total[k : k + 1_000_000]) - plain[k : k + 1_000_000]).max())
         for k in range(0, plain.size, 1_000_000)
     )
     step = LIMIT * 2 * options.peers / 2 ** (bits if bits != 61 else 53)

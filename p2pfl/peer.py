@@ -14,7 +14,9 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -39,11 +41,12 @@ from p2pfl.node.node import Node
 from p2pfl.node.options import NodeOptions
 from p2pfl.node.pending_change import EpochOver
 from p2pfl.node.progress import EpochBegan, Observer, unseen
-from p2pfl.node.runs import fairness
+from p2pfl.node.runs import answers, fairness
+from p2pfl.node.runs.answers import Answer, name_of
 from p2pfl.node.runs.cohort import mark_of
 from p2pfl.node.runs.metric import metrics_of
 from p2pfl.node.runs.results import SumResult, TrainResult
-from p2pfl.node.runs.sums import Asked, Encoded, SumRun, SumValue, encode, salt, too_few
+from p2pfl.node.runs.sums import Asked, Encoded, SumRun, encode, salt, too_few
 from p2pfl.node.runs.training import TrainingRun, Trains
 from p2pfl.node.source import PATIENCE_S
 from p2pfl.roster import Address
@@ -72,6 +75,7 @@ class Peer:
     def __init__(self, node: Node, make: Callable[[Federation], Node]) -> None:
         self.node, self._make = node, make
         self.name = node.name
+        self._given = False  # its caller has a sum of it
 
     @property
     def federation(self) -> Federation:
@@ -126,6 +130,7 @@ class Peer:
                 await peer.node.start()
                 async with shown(opened, peer.links, SYSTEM):
                     yield peer
+                    await peer.forget_answer(peer._given)
                     await peer.node.close(linger_s)
             finally:
                 await asyncio.shield(peer.node.abort())
@@ -176,6 +181,7 @@ class Peer:
         The same data are summed over one set of sites only, under whichever name, order, rounding or statistic of
         them: two sums over sets that differ by a site are that site's value. Data of which one number has changed
         since are new data, and nothing here can tell: a sum before and one after that change tell the change.
+        A sum that was final when its process died is given to the same call of the next one, without a round (`kept`).
         Raises LimitMissing, ValueOverLimit, ConfigurationDiffers, GaveUpWaiting, AnotherCohort; SumLeftBehind when its
         round is left behind, SumMissed when the others finished it while this site was away, SumBeyondLimit when more
         was put in than the limit allows; TooFewContribute, SitesWentAway.
@@ -185,25 +191,28 @@ class Peer:
         def parts() -> list[Encoded]:
             return [self._encode(vector, limit, decimals)]
 
+        await self.forget_answer(self._given)
+        called = await self._call(("sum", name, limit, decimals, records), [vector])
+        kept = await asyncio.to_thread(answers.kept, self.node.home, self.logs, called)
         sites, only = 0, tuple[str, ...]()
-        if records is not None:
+        if records is not None and kept is None:
             sites, only = await self._count(name, records, patience_s)
-        found, survivors, number = await self._sum(name, parts, given, patience_s, only)
-        return SumResult(found[0], survivors, number, sites or len(survivors))
+        found = await self._sum(Asked(name, (), 0, only, sites, called), parts, given, patience_s)
+        sites = found.sites or len(found.survivors)
+        return SumResult(found.totals[0], found.survivors, found.round, sites, kept is not None)
 
     async def _count(self, name: str, records: int, patience_s: float) -> tuple[int, tuple[str, ...]]:
         """How many sites have values, and the members of the sum that told. Raises TooFewContribute."""
         mine = [int(records > 0), records]
-        (told,), members, _ = await self._sum(
-            f"{name}: who has values", lambda: [self._encode(mine, None, 0)], [], patience_s
-        )
-        sites, total = (int(number) for number in told)
+        asked = Asked(f"{name}: who has values", (), 0, called=await self._call(("count", name), [mine]))
+        found = await self._sum(asked, lambda: [self._encode(mine, None, 0)], [], patience_s)
+        sites, total = (int(number) for number in found.totals[0])
         minimum = self.federation.minimum
         if sites < minimum.sites:
             raise too_few(name, "sites", sites, minimum.sites)
         if total < minimum.records:
             raise too_few(name, "records", total, minimum.records)
-        return sites, members
+        return sites, found.survivors
 
     async def mean(
         self,
@@ -231,7 +240,9 @@ class Peer:
             return [self._encode(vector, limit, decimals), self._encode([weight], None, WEIGHT_DECIMALS)]
 
         given = [given_vector] if weight == 1 else [given_vector, [weight]]
-        (totals, weights), _, _ = await self._sum(name, parts, given)
+        await self.forget_answer(self._given)
+        called = await self._call(("mean", name, limit, decimals), [given_vector, [weight]])
+        totals, weights = (await self._sum(Asked(name, (), 0, called=called), parts, given)).totals
         divisor = weights[0]
         if not divisor > 0:  # a site may put in a weight as it likes
             raise NothingToAverage(evidence=f"the weights of all sites are {divisor} together")
@@ -243,40 +254,53 @@ class Peer:
         peers, bits = len(self.federation.roster.members), max(self.federation.sharing.field, 31)
         return encode(vector, peers=peers, bits=bits, limit=limit, decimals=decimals, draw=self.node.clocks.draw)
 
+    async def _call(self, terms: Sequence[Any], values: Sequence[Any]) -> bytes:
+        key, of = self.node.home.query_key().reveal(), training_run(self.federation)
+        return await asyncio.to_thread(name_of, key, of, terms, values)
+
+    async def forget_answer(self, given: bool = True) -> None:
+        """The caller has what this process gave it: the home keeps that no longer. The next call says so by itself."""
+        if given:
+            await asyncio.to_thread(answers.forget, self.node.home)
+
     async def _sum(
         self,
-        name: str,
+        asked: Asked,
         parts: Callable[[], Sequence[Encoded]],
         data: Sequence[Any],
         patience_s: float = PATIENCE_S,
-        only: tuple[str, ...] = (),
-    ) -> tuple[tuple[SumValue, ...], tuple[str, ...], int]:
+    ) -> Answer:
         """`parts` are made anew in each epoch: how large a number may be follows from how many sites there are."""
         key = self.node.home.query_key().reveal()
         marks = tuple([await asyncio.to_thread(mark_of, key, one) for one in data])
         while True:
-            asked = Asked(name, marks, self.federation.minimum.sites, only)
+            whole = replace(asked, marks=marks, least=self.federation.minimum.sites)
             try:
-                return await self._sum_in(self.node, asked, parts, patience_s)
+                return await self._sum_in(self.node, whole, parts, patience_s)
             except (EpochOver, NoLongerListed) as ended:
                 await self._next_epoch(ended)
 
     async def _sum_in(
         self, node: Node, asked: Asked, parts: Callable[[], Sequence[Encoded]], patience_s: float
-    ) -> tuple[tuple[SumValue, ...], tuple[str, ...], int]:
+    ) -> Answer:
         run = sums_run(self.federation)
-        source = SumRun(asked, parts(), node.logs, run, salt(node.clocks.draw))
+        source = SumRun(asked, parts(), node.logs, run, salt(node.clocks.draw), partial(answers.keep, node.home))
         source.patience_s = patience_s
         before = node.logs.count(run)
-        while not source.number:  # what came in instead is of another question, that this site was away for
+        kept = partial(answers.kept, node.home, node.logs, asked.called)
+        found = await asyncio.to_thread(kept)
+        if found is not None:
+            await node.run(run, source, before)  # begins nothing: a peer may still lack the round
+        while found is None:  # what came in instead is of another question, that this site was away for
             await node.run(run, source, node.logs.count(run) + 1)
-            if not source.number and source.missed(before):
+            found = source.answer
+            if found is None and source.missed(before) and (found := await asyncio.to_thread(kept)) is None:
                 raise SumMissed(evidence=f"the ledger holds it, up to round {node.logs.final_round(run)}")
-        if source.refused:
-            evidence = f"{len(source.survivors)} sites: {', '.join(source.survivors)}"
-            raise SumBeyondLimit(round=source.number, evidence=evidence)
-        totals, source.totals = source.totals, ()  # the node goes on serving the round, and needs no numbers for it
-        return totals, source.survivors, source.number
+        source.answer, self._given = None, True  # the node goes on serving the round, and needs no numbers for it
+        if not found.totals:
+            evidence = f"{len(found.survivors)} sites: {', '.join(found.survivors)}"
+            raise SumBeyondLimit(round=found.round, evidence=evidence)
+        return found
 
     async def train(
         self, trainer: Trains, *, task: str = "task", rounds: int | None = None, go_on: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -121,6 +120,7 @@ def sum_(
         total = [Decimal(str(number)) for number in result.total]
         found, counted = f"{read_off(statistic, total):.{decimals}f}", int(total[-1])
         of_what = f"{result.sites} sites" + (f", {counted} values" if file else "")
+        kept = f"; final in round {result.round} before, and not told since" if result.kept else ""
         facts: dict[str, object] = {
             "statistic": statistic,
             "value": found,
@@ -128,16 +128,23 @@ def sum_(
             "survivors": list(result.survivors),
             "round": result.round,
             "name": asked.name,
+            "kept": result.kept,
         }
-        return f"{statistic} {found} over {of_what}: {', '.join(result.survivors)}", facts
+        return f"{statistic} {found} over {of_what}: {', '.join(result.survivors)}{kept}", facts
 
-    def at_once(result: SumResult) -> None:
-        with contextlib.suppress(NothingToAverage):  # said at the end: the others are served first
-            monitor.tell(f"{report(result)[0]}; waiting for the others to have it")
+    def at_once(result: SumResult) -> bool:
+        """Print the result, and say whether that could be done: then the home need not keep it."""
+        try:
+            text, facts = report(result)
+        except NothingToAverage:  # said at the end: the others are served first
+            return False
+        output.result(text, facts, as_json)
+        monitor.tell("waiting for the others to have it")
+        return True
 
     with monitor.running(federation, "sum"):
         result = run(_sum(federation, (given, mine), asked, access, watch, monitor, at_once))
-    output.result(*report(result), as_json)
+    report(result)  # raises what could not be said at once
 
 
 async def _sum(
@@ -147,7 +154,7 @@ async def _sum(
     access: Access,
     watch: Watch,
     monitor: Monitor,
-    at_once: Callable[[SumResult], None],
+    at_once: Callable[[SumResult], bool],
 ) -> SumResult:
     async with access.join(federation, watch, "sum", monitor, name=asked.name) as peer:
         given, mine = numbers
@@ -160,5 +167,6 @@ async def _sum(
             records=len(given) if asked.records else None,
             patience_s=asked.patience_s,
         )
-        at_once(result)
+        if at_once(result):
+            await peer.forget_answer()
         return result

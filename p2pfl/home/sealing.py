@@ -50,6 +50,7 @@ LAYOUT: Final = (
     ItemRule("state/account", "home/state", "the privacy account, over all runs"),
     ItemRule("state/sums/[01]", "home/state", "the masked sums of this round and of the last, fsynced before a READY"),
     ItemRule("state/total", "home/state", "the last final round, as it is served to peers that missed it"),
+    ItemRule("state/answer", "home/state", "what the last sum came to, until its caller has it"),
     ItemRule("state/peers", "home/state", "the last statements that each peer signed"),
     ItemRule(
         "state/heads", "home/state", "heads of site logs: those that this site cosigned, and its own that others did"

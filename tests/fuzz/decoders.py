@@ -55,6 +55,7 @@ from p2pfl.mesh.serverhello import group_of
 from p2pfl.mesh.zmtp import Checker, MalformedZmtp
 from p2pfl.messages import Envelope, Letter, authentic
 from p2pfl.node.hello import Greetings, Pledge, Standing
+from p2pfl.node.runs import answers
 from p2pfl.node.site import SiteProcess
 from p2pfl.roster import Address, Member, Roster
 from p2pfl.sharing import certificate, evidence, history
@@ -504,6 +505,16 @@ def _states() -> tuple[bytes, ...]:
     return (b"".join(one.to_pieces()),)
 
 
+ANSWER_READERS: Final = ("node.runs.answers:read_answer", "node.runs.answers:_total")
+
+
+def _answers() -> tuple[bytes, ...]:
+    sizes = (("decimals", 6), ("<i8", 16), ("<f4", 4))
+    head = (bytes(32), bytes(32), 4, ("ada", "ben", "cyd"), 3, sizes)
+    whole = codec.with_tail(head, b"1.50\x00-", np.arange(2).tobytes(), bytes(4))
+    return b"".join(map(bytes, whole)), b"".join(map(bytes, codec.with_tail((*head[:5], ()))))
+
+
 @functools.cache
 def _accounts() -> tuple[bytes, ...]:
     account = Account()
@@ -651,6 +662,8 @@ def _table() -> tuple[Decoder, ...]:
                 ("training.checkpoint:named_tensors",), factor=80),
         Decoder("compression state", _restore, (CompressionMisused,), _states(),
                 ("training.compression:Compressor.restore",), factor=80),
+        Decoder("answer", answers.read_answer, (Malformed,), _answers(), ANSWER_READERS,
+                factor=80),
         Decoder("account", Account.from_bytes, (AccountUnreadable,), _accounts(), (), Account.to_bytes, factor=80),
         Decoder("support", lambda data: compression.decode_support(data, 1000, 50, "mayo"), (SupportMalformed,),
                 (compression.encode_support(np.array([0, 5, 999], np.int64)), compression.encode_support(

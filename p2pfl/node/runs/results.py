@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from p2pfl.node.runs.answers import SumValue
 from p2pfl.node.runs.metric import Metric
-from p2pfl.node.runs.sums import SumValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +16,14 @@ class SumResult:
     """A sum over `survivors`, the same bits at every site. `total` is of the kind that went in (see Peer.sum).
 
     sites   how many of them have values, where that was counted (`records=`); else all of them
+    kept    its round was final before this process began, which found the sum in its home
     """
 
     total: SumValue
     survivors: tuple[str, ...]
     round: int
     sites: int
+    kept: bool = False
 
 
 @dataclass(frozen=True)

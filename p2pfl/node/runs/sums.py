@@ -20,13 +20,13 @@ from p2pfl.errors.round import LimitMissing, SitesWentAway, SumLeftBehind, TooFe
 from p2pfl.errors.sharing import ValueOverLimit
 from p2pfl.keys import Draw, digest
 from p2pfl.node.logs import Logs
+from p2pfl.node.runs.answers import Answer, SumValue
 from p2pfl.node.runs.cohort import Cohort, flat
 from p2pfl.node.source import PATIENCE_S, ModelStore, Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import FixedPoint, Quantiser, largest
 
-SumValue = npt.NDArray[Any] | tuple[Decimal, ...]
 NO_MODEL: Final = digest("model", b"none")
 EXACT_BITS: Final = 61
 SALT_WORDS: Final = 5  # of the 61-bit field
@@ -137,12 +137,16 @@ class Asked:
     marks   of the data in the parts (cohort.mark_of)
     least   the fewest sites over which it is answered
     only    the sites that were counted for it: it is answered over these alone; empty: nobody was counted
+    sites   how many of those have values
+    called  names the call (answers.name_of): what it comes to is kept under it
     """
 
     name: str
     marks: tuple[bytes, ...]
     least: int
     only: tuple[str, ...] = ()
+    sites: int = 0
+    called: bytes = b""
 
 
 class SumRun:
@@ -150,16 +154,21 @@ class SumRun:
 
     models: ModelStore | None = None  # a sum is applied to nothing
 
-    def __init__(self, asked: Asked, parts: Sequence[Encoded], logs: Logs, run: bytes, salt: Encoded) -> None:
-        """salt: from `salt`, drawn for this sum alone."""
+    def __init__(
+        self,
+        asked: Asked,
+        parts: Sequence[Encoded],
+        logs: Logs,
+        run: bytes,
+        salt: Encoded,
+        keep: Callable[[Answer], None],
+    ) -> None:
+        """salt: from `salt`, drawn for this sum alone. keep: makes its answer durable before its round is final."""
         self.name, self.parts, self.logs, self.run = asked.name, (*parts, salt), logs, run
-        self._asked, self._cohort = asked, Cohort(logs, run, asked.name, asked.marks)
+        self._asked, self._cohort, self._keep = asked, Cohort(logs, run, asked.name, asked.marks), keep
         for part in self.parts:
             part.vector.words.flags.writeable = False  # another attempt may need them again
-        self.totals: tuple[SumValue, ...] = ()
-        self.survivors: tuple[str, ...] = ()
-        self.number = 0
-        self.refused = False  # the sum lies beyond what the sites in it may have put in together
+        self.answer: Answer | None = None
         self.patience_s = PATIENCE_S
 
     @property
@@ -195,23 +204,24 @@ class SumRun:
         return tuple(part.vector for part in self.parts)
 
     def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
-        """Read the sum. The ledger holds its digest; its value goes to those who asked this very question.
+        """Read the sum, and keep it. The ledger holds its digest; its value goes to those who asked this very question.
 
         A site that was away is given the round that it missed first.
         """
         if codec.read_facts(effect.configuration) != self.question:
             return NO_MODEL, {}
-        self.survivors, self.number = effect.survivors, effect.round
         count = len(effect.survivors)
         pairs = list(zip(self.parts, effect.vectors, strict=True))
         # What is certified is summed in no other attempt: the words make room for the sum.
         self.parts = tuple(part.spent for part in self.parts)
-        if not all(part.within(vector.words, count) for part, vector in pairs):
-            self.refused = True
-            return NO_MODEL, {"refused": BEYOND}
-        found = tuple(part.decode(vector.words, count, effect.attempt_digest) for part, vector in pairs)
-        self.totals = found[:-1]  # the last one is the salt
-        return NO_MODEL, {}
+        totals: tuple[SumValue, ...] = ()
+        within = all(part.within(vector.words, count) for part, vector in pairs)
+        if within:  # the last one is the salt
+            totals = tuple(part.decode(one.words, count, effect.attempt_digest) for part, one in pairs[:-1])
+        asked = self._asked
+        self.answer = Answer(asked.called, self.run, effect.round, effect.survivors, asked.sites, totals)
+        self._keep(self.answer)
+        return NO_MODEL, {} if within else {"refused": BEYOND}
 
     def left(self, effect: e.LeftBehind) -> None:
         """Raises SumLeftBehind, which tells the caller who waits for the sum."""

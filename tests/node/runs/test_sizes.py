@@ -40,7 +40,7 @@ def test_a_question_has_exactly_its_size(place: Place) -> None:
         encode(array, peers=3, bits=bits, limit=limit, decimals=None, draw=draw)
         for array, bits, limit in ((np.zeros(7), 31, 2.0), (np.arange(5), 61, None))
     ]
-    run = SumRun(Asked("ages", (), 3), parts, place.logs(), bytes(32), salt(draw))
+    run = SumRun(Asked("ages", (), 3), parts, place.logs(), bytes(32), salt(draw), lambda answer: None)
     assert sum_bytes(codec.facts(run.question)) == size(part.vector for part in run.parts)
 
 
