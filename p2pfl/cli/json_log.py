@@ -44,6 +44,7 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "abandoned": ("warning", ("round", "attempt", "waited_for")),
     "left": ("warning", ("round", "attempt", "lacking", "sent")),
     "caught_up": ("info", ("round", "peer")),
+    "model_lacking": ("warning", ("model", "why")),
     "change": ("info", ("epoch", "from_round", "added", "removed", "rotated", "hub")),
     "epoch": ("info", ("epoch", "sites")),
     "breach": ("error", ("peer", "proof")),

@@ -73,6 +73,8 @@ class Watch:
                 self._left(event)
             case events.RoundsTakenOver(number, peer):
                 self._tell(f"round {number}  taken over from {peer}: finished while this site was away")
+            case events.ModelLacking(model, why):
+                self._tell(f"model {model} is fetched from another site: {why}")
             case events.ChangeApproved():
                 self._change(event)
             case events.EpochBegan():

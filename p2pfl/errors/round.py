@@ -261,18 +261,6 @@ class LimitMissing(ConfigurationError):
     command = "p2pfl sum --help"
 
 
-class ModelLost(IntegrityError):
-    """The model on this disk is not the one that the ledger names."""
-
-    code = "P2P-ROUND-040"
-    likely = (
-        "the checkpoints alone were restored from a backup: restore the whole home, of one moment",
-        "the disk is failing: every other site holds the model; go on with a new identity on another disk, which the "
-        "others take up by `p2pfl peers propose remove OLD add NEW.card`",
-    )
-    command = "p2pfl init --name NEW --home NEW"
-
-
 class RunUnderWay(ConfigurationError):
     """This home has a {what} under way; another run would overwrite what it still owes the other sites."""
 

@@ -57,7 +57,6 @@ LAYOUT: Final = (
     ),
     ItemRule("state/links", "home/state", "the links of the running process, for `status`"),
     ItemRule("state/federation", "home/state", "the peers.yaml of the epoch that the home is in"),
-    ItemRule("state/progress", "home/state", "present while the ledger names a model that is still being fetched"),
     ItemRule(r"state/left/[0-7]", "home/state", "a round that was left behind and may still come to a sum"),
     ItemRule(r"state/left-sums/[0-7]", "home/state", "the masked sums of such a round"),
     ItemRule(rf"{EVIDENCE}/[0-9a-f]{{16}}", "home/state", "letters that prove that a peer broke the protocol"),

@@ -11,14 +11,12 @@ from typing import Final
 
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected
-from p2pfl.home import Home
 from p2pfl.keys import SignedRecord
 from p2pfl.messages import Behind, Entries, Letter, Message, ModelPart
 from p2pfl.node.inbox import Inbox, LocalEvent
 from p2pfl.node.logs import Logs
 from p2pfl.node.post import Post
 from p2pfl.node.progress import Observer, RoundsTakenOver
-from p2pfl.node.runs.models import BEHIND
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun, ModelStore
 from p2pfl.node.store import Store
@@ -30,13 +28,9 @@ MODEL_AGAIN_S: Final = 10.0  # seconds without a part of a model, after which an
 HISTORY: Final = (Behind, Entries, ModelPart)
 
 
-def take_over(home: Home, logs: Logs, rows: Sequence[SignedRecord]) -> dict[bytes, tuple[int, bytes]]:
-    """Write rows that count into the ledger; by run, the newest round among them and its record. Blocks.
-
-    A mark on the disk says first that the ledger is about to name a model that is not here yet.
-    """
+def take_over(logs: Logs, rows: Sequence[SignedRecord]) -> dict[bytes, tuple[int, bytes]]:
+    """Write rows that count into the ledger; by run, the newest round among them and its record. Blocks."""
     if rows:
-        home.replace(BEHIND, b"\x01")
         logs.adopt(rows)
     return newest_rounds(rows)
 
@@ -178,7 +172,7 @@ class CatchUp:
         return await self._model(next((each for each in self._runs.values() if each.lacking), active), sender, data)
 
     def _take_over(self, sender: str, message: Entries, current: Mapping[bytes, int]) -> dict[bytes, tuple[int, bytes]]:
-        return take_over(self._store.home, self._logs, self._rules.rows_that_count(sender, message, current))
+        return take_over(self._logs, self._rules.rows_that_count(sender, message, current))
 
     async def _adopt(
         self, active: ActiveRun, number: int, record: bytes, peer: str

@@ -33,7 +33,7 @@ from p2pfl.node.logs import Logs, pledge_of
 from p2pfl.node.options import NodeOptions
 from p2pfl.node.pending_change import PendingChange
 from p2pfl.node.post import PARTING_S, Post
-from p2pfl.node.progress import NO_PORT, Listening, Observer
+from p2pfl.node.progress import NO_PORT, Listening, ModelLacking, Observer
 from p2pfl.node.resume import RunMaker, begun_before, left_items
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun, Source
@@ -160,15 +160,16 @@ class Node:
         active = ActiveRun(run, source, rounds, older=known.older if known is not None else {})
         self._runs[run_id] = self._latest = active
         await (self._genesis() if self.federation.roster.epoch == 1 else self._reach(active))
+        active.lacking = active.models is not None and bool(active.models.lacking)  # sums wait for it
         await self.effects.carry_out(active, run.resume(left))
-        if active.models is not None and active.models.lacking:
-            active.lacking = True
+        if active.models is not None and active.lacking:
+            self.observer(ModelLacking(active.models.lacking.hex()[:16], active.models.why_lacking))
             self.catch_up.ask_model(active.models.lacking)
         for letter in self._unknown_runs.letters_of(run_id):
             await self._feed(active, e.Received(self.clocks.now(), letter))
         for peer in sorted(self.catch_up.up):
             self.catch_up.ask(peer)
-        while self.logs.count(run_id) < rounds:
+        while self.logs.count(run_id) < rounds or active.lacking:
             self.changes.check_over()
             await self._begin(active)
             await self._drive(active)

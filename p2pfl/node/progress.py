@@ -135,6 +135,18 @@ class RoundsTakenOver:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelLacking:
+    """The model that the ledger names is not on this disk: it is fetched from a peer.
+
+    model   the first 16 hex digits of its digest
+    """
+
+    kind: ClassVar[str] = "model_lacking"
+    model: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeApproved:
     """Enough sites have approved a change of the membership: `epoch` begins at round `from_round` at the earliest.
 
@@ -208,6 +220,7 @@ Progress = (
     | AttemptAbandoned
     | RoundLeft
     | RoundsTakenOver
+    | ModelLacking
     | ChangeApproved
     | EpochBegan
     | RuleBroken

@@ -46,6 +46,7 @@ class ModelStore(Protocol):
     """The models of a training at this site (node/runs/models.py). Methods that write run in worker threads."""
 
     lacking: bytes  # digest of the model that the ledger names and this site has yet to fetch; empty: none
+    why_lacking: str  # why it was not on the disk when this process began; empty: it was
 
     @property
     def model_bytes(self) -> int:

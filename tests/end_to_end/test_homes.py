@@ -6,6 +6,7 @@ What is wrong with files of records and with arguments is in tests/cli/test_proc
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import signal
 import subprocess
@@ -165,6 +166,33 @@ def test_a_home_that_was_rolled_back_is_stopped_by_the_first_hello(make: MakeSit
         process.line("waiting for ben")  # they go on waiting for the right one
         process.signal(signal.SIGINT)
         assert process.end().status == 130
+
+
+def lost(path: Path) -> None:
+    path.unlink()
+
+
+def damaged(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+
+
+@pytest.mark.claim("HOME-8")
+@pytest.mark.parametrize(("spoil", "rounds"), [(lost, 2), (damaged, 2), (lost, 1)])
+def test_a_site_whose_model_is_lost_or_damaged_has_it_from_a_peer(
+    make: MakeSites, spoil: Callable[[Path], None], rounds: int
+) -> None:
+    """It goes on with it, or, when all rounds are over, ends with it: the others are there for a sum."""
+    sites = make(3, "rounds=2")
+    all_do(sites, [{"train": 1, "until": 1}])
+    spoil(sites["ben"].home / "checkpoints" / "model")
+    do = [{"train": 1, "until": rounds}, *SUM]
+    started = [sites.site(name, do) for name in sites.names]
+    assert started[1].event("model_lacking")["why"]
+    ended = [process.end() for process in started]
+    assert [one.status for one in ended] == [0, 0, 0], started[1].tail
+    assert len({json.dumps(one.facts["given"][0]["model"]) for one in ended}) == 1
+    with sites["ben"].opened() as home:
+        assert home.read("checkpoints/model") is not None
 
 
 @pytest.mark.claim("LEDGER-11")

@@ -1,7 +1,9 @@
 """The models of a training at one site: the one that the ledger names, those applied past it, those served to others.
 
 The order on the disk is the promise: a new model lies beside the old before the ledger names it, and takes its place
-afterwards. Rounds that are applied and not final have their models here alone; a restart applies their sums again.
+afterwards. Rounds that are applied and not final have their models here alone; a restart applies their sums again. A
+model that is not on the disk as the ledger names it (of rounds that were taken over, lost, damaged) is fetched from any
+peer: its digest is in a record that a quorum signed.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from typing import Final, Protocol
 import numpy as np
 
 from p2pfl import codec
-from p2pfl.errors.round import BulkRejected, ModelLost
+from p2pfl.errors.home import ItemDamaged
+from p2pfl.errors.round import BulkRejected
 from p2pfl.home import Home
 from p2pfl.keys import digest
 from p2pfl.node.logs import Logs
@@ -19,7 +22,6 @@ from p2pfl.sharing.field import bytes_of
 from p2pfl.training import checkpoint, update
 
 MODEL, NEXT = "checkpoints/model", "checkpoints/next"
-BEHIND: Final = "state/progress"  # there while rounds are taken over whose model is not here yet
 SERVED: Final = 2  # models before the last one
 
 
@@ -42,6 +44,7 @@ class Models:
         self._served: dict[bytes, update.FlatVector] = {}
         self._names: dict[int, tuple[update.FlatVector, bytes]] = {}  # digests of the models that others asked for
         self.lacking = b""  # digest of the model that the ledger names, where this site has yet to fetch it
+        self.why_lacking = ""
         self.current = self._read(trainer, seed)
 
     def _read(self, trainer: Makes, seed: bytes) -> update.FlatVector:
@@ -50,7 +53,11 @@ class Models:
         if wanted is None:
             return trainer.initial(seed)
         for item in (MODEL, NEXT):
-            data = self._home.read(item)
+            try:
+                data = self._home.read(item)
+            except ItemDamaged as error:
+                self.why_lacking = f"{item} is damaged: {error.evidence}"
+                continue
             if data is not None:
                 model = checkpoint.from_bytes(data, self._layout)
                 if self.digest_of(model) == wanted:
@@ -58,10 +65,9 @@ class Models:
                         self._home.replace(MODEL, data)
                         self._home.remove(NEXT)
                     return model
-        if self._home.read(BEHIND) is not None:
-            self.lacking = wanted  # a process before this one took over rounds, and died before it had their model
-            return trainer.initial(seed)
-        raise ModelLost(evidence=f"the ledger names {wanted.hex()[:16]}, and no checkpoint here has that digest")
+        self.lacking = wanted
+        self.why_lacking = self.why_lacking or "no checkpoint here is the model that the ledger names"
+        return trainer.initial(seed)  # in its place, until it is here: no round begins before
 
     @property
     def model_bytes(self) -> int:
@@ -111,8 +117,6 @@ class Models:
             self.make_current(number)  # its sum was applied here, and q others have confirmed it
         self.applied = {one: model for one, model in self.applied.items() if one > number}
         self.lacking = wanted if self.digest_of(self.current) != wanted else b""
-        if not self.lacking:
-            self._home.remove(BEHIND)
         return self.lacking
 
     def accept_fetched(self, data: bytes, number: int, peer: str) -> None:
@@ -122,7 +126,6 @@ class Models:
             raise BulkRejected(peer=peer, evidence="the model that it sent is not the one that the ledger names")
         self.current, self.lacking = model.copy(), b""
         self._home.replace(MODEL, self._as_file(self.current, number))
-        self._home.remove(BEHIND)
 
     def bytes_of(self, wanted: bytes) -> memoryview | None:
         """The model of that digest, as little-endian float32; None when this site has another.

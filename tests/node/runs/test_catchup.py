@@ -15,7 +15,6 @@ from p2pfl.ledger.verify import check_federation
 from p2pfl.messages import Behind, Entries, Envelope, Letter, Message, ModelPart, open_letter, seal
 from p2pfl.node.catchup import take_over
 from p2pfl.node.logs import Logs
-from p2pfl.node.runs.models import BEHIND
 from p2pfl.sharing import catchup
 from p2pfl.sharing.catchup import AGAIN_S, PART_BYTES, PARTS, CatchUpRules, ModelFetch
 from tests.node.runs.homes import NAMES, OTHERS, Place, by_others, finished, places, row
@@ -32,17 +31,11 @@ class Site:
     place: Place
     logs: Logs
     now: float = 0.0
-    marks: list[int] = field(default_factory=list)  # entries of the log when it was about to take some over
     models: dict[bytes, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.roster = self.place.federation.roster
         self.rules, self.fetch = CatchUpRules(self.logs, self.roster, b""), ModelFetch(self.logs)
-
-    def replace(self, item: str, data: bytes) -> None:
-        """What its home is asked to keep before the ledger goes on."""
-        assert item == BEHIND
-        self.marks.append(len(self.logs.federation))
 
     def ask(self, peer: str) -> Behind | None:
         return self.rules.ask(peer, self.now)
@@ -59,7 +52,7 @@ class Site:
     def take(self, letter: Letter, current: dict[bytes, int] | None = None) -> dict[bytes, tuple[int, bytes]]:
         assert isinstance(letter.message, Entries)
         rows = self.rules.rows_that_count(letter.sender, letter.message, current or {})
-        return take_over(self, self.logs, rows)  # type: ignore[arg-type]
+        return take_over(self.logs, rows)
 
 
 @pytest.fixture
@@ -124,12 +117,6 @@ def test_a_long_log_comes_in_as_many_answers_as_it_needs(
     assert away.logs.federation.root() == there.logs.federation.root()
 
 
-def test_it_is_marked_that_a_model_may_be_lacking_before_the_ledger_names_it(sites: tuple[Site, Site]) -> None:
-    away, there = sites
-    away.take(asked(away, there)[0])
-    assert away.marks == [1]
-
-
 def test_an_answer_to_an_earlier_question_changes_nothing(sites: tuple[Site, Site]) -> None:
     away, there = sites
     (letter,) = asked(away, there)
@@ -137,7 +124,7 @@ def test_an_answer_to_an_earlier_question_changes_nothing(sites: tuple[Site, Sit
     assert away.take(letter) == {}
     ahead_of_it = there.says(Entries(9, 9, letter.message.rows))  # type: ignore[attr-defined]
     assert away.take(ahead_of_it) == {}
-    assert (len(away.logs.federation), len(away.marks)) == (4, 1)
+    assert len(away.logs.federation) == 4
 
 
 def test_the_last_round_is_not_taken_over_while_its_sum_may_still_be_had(sites: tuple[Site, Site]) -> None:
@@ -149,7 +136,6 @@ def test_the_last_round_is_not_taken_over_while_its_sum_may_still_be_had(sites: 
     assert len(away.logs.federation) == 3
     (letter,) = asked(away, there)
     assert away.take(letter, {run: 3}) == {}
-    assert len(away.marks) == 1  # of the two that were taken over
     assert away.take(letter, {run: 4})[run][0] == 3
 
 
@@ -234,7 +220,7 @@ def test_entries_that_do_not_follow_are_refused_and_their_sender_named(sites: tu
     with pytest.raises(MalformedMessage) as caught:
         away.take(entries(there, FALSE[what](there, rows_of(there))))
     assert caught.value.fields["peer"] == "st-olav"
-    assert (len(away.logs.federation), away.marks) == (1, [])
+    assert len(away.logs.federation) == 1
 
 
 def test_a_liars_record_is_not_taken_over_by_its_own_signature(

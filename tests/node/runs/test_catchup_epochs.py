@@ -41,7 +41,7 @@ class Newcomer:
         )
         message = letter.message
         assert isinstance(message, Entries)
-        return take_over(self.home, self.logs, self.asks().rows_that_count(letter.sender, message, {}))
+        return take_over(self.logs, self.asks().rows_that_count(letter.sender, message, {}))
 
 
 @pytest.fixture

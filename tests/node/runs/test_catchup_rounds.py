@@ -18,7 +18,6 @@ from p2pfl.messages import Behind, Entries, Letter, ModelPart
 from p2pfl.node.catchup import MODEL_AGAIN_S, CatchUp
 from p2pfl.node.post import MOST_ANSWERED, Post
 from p2pfl.node.progress import Progress, RoundsTakenOver
-from p2pfl.node.runs.models import BEHIND
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun
@@ -137,7 +136,6 @@ def test_entries_are_taken_over_and_their_sender_asked_for_the_model(away: Away)
     assert away.post.asked_for_model() == [OTHERS[0]]
     assert away.told == [RoundsTakenOver(2, OTHERS[0])]
     assert away.catch_up.fetching(away.now)
-    assert away.place.home.read(BEHIND) is not None
 
 
 @pytest.mark.parametrize(("rounds", "taken"), [(3, 0), (0, 1)], ids=["about to begin it", "serving only"])
@@ -158,7 +156,6 @@ def test_the_model_that_came_is_the_model_and_the_round_goes_on(away: Away) -> N
     assert away.source.digest_of(away.source.model) == wanted
     assert away.came == [away.active]
     assert not away.catch_up.fetching(away.now)
-    assert away.place.home.read(BEHIND) is None
     assert away.run.breaches == []
 
 

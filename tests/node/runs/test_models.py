@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from p2pfl import codec
-from p2pfl.errors.round import BulkRejected, ModelLost
-from p2pfl.node.runs.models import BEHIND, MODEL, NEXT, SERVED
+from p2pfl.errors.round import BulkRejected
+from p2pfl.home import Home
+from p2pfl.node.runs.models import MODEL, NEXT, SERVED
 from p2pfl.node.runs.training import TrainingRun
+from p2pfl.training import checkpoint
+from p2pfl.training.update import TensorLayout
 from tests.node.runs.homes import Place, by_others, finished, masked, recorded, row, summed
+
+LAYOUT = TensorLayout((("w", (4,)),))
 
 # ── what lies on the disk ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -69,12 +76,36 @@ def test_what_one_process_makes_final_is_what_the_next_one_finds(place: Place) -
     assert place.home.read(NEXT) is None
 
 
-def test_a_home_without_the_model_that_the_ledger_names_is_told_so(place: Place) -> None:
+def lost(home: Home) -> None:
+    home.remove(MODEL)
+
+
+def damaged(home: Home) -> None:
+    path = home.path / MODEL
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+
+
+def another(home: Home) -> None:
+    home.replace(MODEL, checkpoint.to_bytes(np.full(4, 9.0, np.float32), LAYOUT))
+
+
+@pytest.mark.claim("HOME-8")
+@pytest.mark.parametrize("spoil", [lost, damaged, another])
+def test_a_model_that_is_not_as_the_ledger_names_it_is_lacking_and_taken_from_a_peer(
+    both: tuple[Place, Place], spoil: Callable[[Home], None]
+) -> None:
+    place, other = both
+    ahead, models = ahead_by(other, 2)
+    ahead_by(place, 2)
+    spoil(place.home)
     run = place.started()
-    finished(place, run, 1, *summed(run, 1))
-    place.home.remove(MODEL)
-    with pytest.raises(ModelLost):
-        place.started()
+    assert run.models.lacking == models[-1]
+    assert run.models.why_lacking
+    assert run.models.bytes_of(models[-1]) is None  # it serves none before it has its own
+    run.models.accept_fetched(ahead.models.bytes_of(models[-1]) or b"", 2, "st-olav")
+    assert run.digest_of(run.model) == models[-1]
+    again = place.started()
+    assert (again.models.lacking, again.digest_of(again.model)) == (b"", models[-1])
 
 
 # ── rounds that are applied and not final ─────────────────────────────────────────────────────────────────────
@@ -141,7 +172,6 @@ def ahead_by(place: Place, rounds: int) -> tuple[TrainingRun, list[bytes]]:
 def taken_over(place: Place, run: TrainingRun, ahead: TrainingRun) -> bytes:
     """The entries of the site that is ahead, as catchup.py takes them over; the digest of the model to fetch."""
     rows = ahead.logs.rows(len(run.logs.federation), 128, 1 << 20)
-    place.home.replace(BEHIND, b"\x01")
     run.logs.adopt(rows)
     return run.models.skip_to(ahead.logs.final_round(run.run), rows[-1][0])
 
@@ -159,7 +189,7 @@ def test_a_model_that_is_lacking_is_fetched_and_taken_over(both: tuple[Place, Pl
     assert run.digest_of(run.model) == wanted
     assert run.propose(4, 3).model == wanted
     again = place.started()
-    assert (again.digest_of(again.model), place.home.read(BEHIND)) == (wanted, None)
+    assert again.digest_of(again.model) == wanted
 
 
 @pytest.mark.parametrize("what", ["another model", "half of it", "nothing", "one bit"])
@@ -198,17 +228,6 @@ def test_a_crash_between_the_entries_and_their_model_leaves_a_home_that_fetches_
     assert run.models.bytes_of(models[0]) is None  # it serves nothing before it stands where its ledger does
     run.models.accept_fetched(ahead.models.bytes_of(models[-1]) or b"", 2, "st-olav")
     assert place.started().digest_of(run.model) == models[-1]
-    assert place.home.read(BEHIND) is None
-
-
-def test_a_crash_before_the_entries_changes_nothing(both: tuple[Place, Place]) -> None:
-    place, _ = both
-    run = place.started()
-    after, outcome = by_others(run, 1, 0)
-    finished(place, run, 1, after, outcome)
-    place.home.replace(BEHIND, b"\x01")  # and the process dies before it wrote one of them
-    run = place.started()
-    assert (run.models.lacking, run.digest_of(run.model)) == (b"", after)
 
 
 def test_entries_of_rounds_that_this_site_applied_need_no_model(both: tuple[Place, Place]) -> None:
@@ -217,10 +236,8 @@ def test_entries_of_rounds_that_this_site_applied_need_no_model(both: tuple[Plac
     run = place.started()
     finished(place, run, 1, *by_others(run, 1, 0, by=0.125))
     record, _ = ahead.logs.rows(len(ahead.logs.federation) - 1, 1, 1 << 20)[0]
-    place.home.replace(BEHIND, b"\x01")
     assert run.models.skip_to(1, record) == b""
     assert run.models.bytes_of(models[0]) is not None
-    assert place.home.read(BEHIND) is None
 
 
 def test_models_before_the_last_are_served_for_a_while(place: Place) -> None:
