@@ -1,8 +1,10 @@
 """One pair, one link: the current connection, the frames that outlive it, and its heartbeats.
 
-Connections come and go; `Outgoing` and `Incoming` stay as long as both processes do. When the far end returns as
-another incarnation, both start anew and everything queued for the earlier process is dropped: it was meant for a
-process that is gone.
+Connections come and go; `Outgoing` and `Incoming` stay as long as both processes do. Their numbers are those of a
+*session*, which the joint nonce of its first connection names. Both ends go on with it when both hellos name it, and
+else begin another: two processes of one site, or a connection that came up at one end alone, can never leave the two
+with counters of which each believes that they are the other's. When the far end returns as another incarnation,
+everything queued for the earlier process is dropped: it was meant for a process that is gone.
 
 A link is alive while bytes arrive. A heartbeat leaves when nothing else was sent for a while, and no frame has a
 deadline of its own. So a link that moves 1 MiB in a minute lives, and one on which nothing arrives for 20 s is cut and
@@ -24,7 +26,7 @@ from p2pfl.mesh.connection import Connection
 from p2pfl.mesh.events import Delivered, Limits, LinkClosed, LinkOpened, LinkStatus, MeshEvent
 from p2pfl.mesh.framing import ACK, DATA, GOODBYE, PING, PONG, Header, Incoming, MalformedFrame, Outgoing, Payload
 from p2pfl.mesh.link_record import LinkRecord
-from p2pfl.mesh.opening import NOBODY, LinkHello, OpenedLink
+from p2pfl.mesh.opening import NO_SESSION, NOBODY, OpenedLink, Superseded
 from p2pfl.mesh.router import Router
 from p2pfl.mesh.token_bucket import TokenBucket
 from p2pfl.mesh.tunnel import Tunnel
@@ -60,6 +62,7 @@ class Link:
     ) -> None:
         self.peer = peer
         self.incarnation = NOBODY
+        self._session = NO_SESSION
         self.record = LinkRecord(now())
         self.room = asyncio.Event()  # fewer bytes are queued than the limit
         self.room.set()
@@ -97,15 +100,17 @@ class Link:
         return self._connection is not None and self._connection.tunnel.path.kind == "relay"
 
     def resume_point(self) -> tuple[bytes, int]:
-        """For a hello: the incarnation whose frames are held here, and the number of the next one."""
-        return self.incarnation, self._incoming.expected
+        """For a hello: the session of the frames held here, and the number of the next one."""
+        return self._session, self._incoming.expected
 
-    def attach(self, tunnel: Tunnel, opened: OpenedLink, own_incarnation: bytes) -> None:
-        """Make `tunnel` the pair's link, instead of any before it. Raises MalformedStream."""
-        self._drop("replaced by a newer connection")
+    def attach(self, tunnel: Tunnel, opened: OpenedLink) -> None:
+        """Make `tunnel` the pair's link, instead of any before it. Raises MalformedStream, Superseded."""
         hello = opened.hello
+        if opened.ours.session != self._session:
+            raise Superseded
+        self._drop("replaced by a newer connection")
         try:
-            self._resume(hello, own_incarnation)
+            self._resume(opened)
         except MalformedFrame as error:
             raise MalformedStream(peer=self.peer, evidence=str(error)) from error
         self._down.clear()
@@ -130,21 +135,23 @@ class Link:
         self._send_control(PING, self._stamp())
         self._send_frames()
 
-    def _resume(self, hello: LinkHello, own_incarnation: bytes) -> None:
-        expected = hello.expected if hello.known == own_incarnation else 0
-        # The peer took frames of this process and has met another process of this site since: it counts anew.
-        forgotten = hello.known != own_incarnation and (self._outgoing.begun or self._incoming.expected > 0)
-        if hello.incarnation == self.incarnation and not forgotten:
-            self._outgoing.resume(expected)
+    def _resume(self, opened: OpenedLink) -> None:
+        hello, same = opened.hello, opened.hello.incarnation == self.incarnation
+        if same and hello.session == self._session != NO_SESSION:
+            self._outgoing.resume(hello.expected)
             self._incoming.resume()
             self._signal_queue()
             return
-        if self.incarnation != NOBODY:
+        # What waits is for whoever comes first, and for a process that has never had a link with this one.
+        waits = self.incarnation == NOBODY or (same and hello.session == NO_SESSION)
+        if waits and not self._outgoing.begun:
+            self._outgoing.resume(0)
+        else:
             self.record.payload_sent += self._outgoing.confirmed
             self._outgoing = Outgoing(self._limits.window_bytes)
-            self._signal_queue()
+        self._signal_queue()
         self._incoming = Incoming(self._limits.window_bytes)
-        self.incarnation = hello.incarnation
+        self.incarnation, self._session = hello.incarnation, opened.session
 
     def cut(self, reason: str, error: P2PFLError | None = None) -> None:
         """End the link from this side."""
@@ -296,8 +303,9 @@ class Link:
             self._on_relay_frame(self.peer, header.kind, bytes(body))
 
     def _receive_data(self, header: Header, body: memoryview) -> None:
+        before = self._incoming.expected
         payload = self._incoming.receive(header, body)
-        self.record.fruitful = True
+        self.record.fruitful = self.record.fruitful or self._incoming.expected > before
         if payload is not None:
             self._backlog.add(len(payload), self._now())
             self._report(Delivered(self.peer, payload))

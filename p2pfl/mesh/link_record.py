@@ -12,7 +12,7 @@ class LinkRecord:
     """Every `now` is in seconds on the mesh's clock.
 
     path       of the current connection, or of the last one
-    fruitful   that connection has carried frames
+    fruitful   that connection has brought something new, here or there
     """
 
     def __init__(self, now: float) -> None:

@@ -254,9 +254,9 @@ class Mesh:
             except opening.Probed:
                 await self._probe_server.serve(tunnel, peer)
                 return
-            self._links[peer].attach(tunnel, opened, self._incarnation)
+            self._links[peer].attach(tunnel, opened)
             self._refusal_log.forget(peer)
-        except opening.Duplicate:
+        except (opening.Duplicate, opening.Superseded):
             await tunnel.close_gently()
         except (P2PFLError, OSError) as error:  # OSError: ssl.SSLError and TimeoutError too
             await self._end_failed(tunnel, peer, route, error)
@@ -268,8 +268,8 @@ class Mesh:
                 tunnel.close()
 
     def _side(self, peer: str, tunnel: Tunnel) -> Side:
-        known, expected = self._links[peer].resume_point()
-        hello = LinkHello(self._incarnation, self._site.clocks.draw(opening.NONCE_BYTES), known, expected)
+        nonce = self._site.clocks.draw(opening.NONCE_BYTES)
+        hello = LinkHello(self._incarnation, nonce, *self._links[peer].resume_point())
         return Side(self._site.name, peer, hello, self._greeter, lambda theirs: self._choose(peer, tunnel, theirs))
 
     def _arbitrates(self, peer: str) -> bool:

@@ -14,7 +14,7 @@ reaches its decision, and says DUPLICATE on the other; the other end has no say,
 
 A caller that wants no link says PROBE in place of its HELLO: probe/wire.py goes on from there.
 
-Each message: kind u8, length u32, body. HELLO's body: version u16, incarnation 16, nonce 32, known 16, expected u64.
+Each message: kind u8, length u32, body. HELLO's body: version u16, incarnation 16, nonce 32, session 16, expected u64.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ VERSION: Final = 1
 INCARNATION_BYTES: Final = 16
 NONCE_BYTES: Final = 32
 NOBODY: Final = bytes(INCARNATION_BYTES)  # in place of an incarnation: none is known
+SESSION_BYTES: Final = 16
+NO_SESSION: Final = bytes(SESSION_BYTES)  # in place of a session: none has begun
 REFUSAL_BYTES: Final = 4096
 HELLO_BYTES: Final = 1024  # of a later version: enough to read its number
 
@@ -59,31 +61,41 @@ class Duplicate(Exception):
     """The pair has a link already, or is about to have one; this connection gives way."""
 
 
+class Superseded(Exception):
+    """While this connection was being opened another one became the pair's link: its hello is no longer true."""
+
+
 class Probed(Exception):
     """The caller wants no link but asks how one would be."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkHello:
-    """One process's HELLO: it holds frames of the other end's incarnation `known`, and expects number `expected`."""
+    """One process's HELLO: its frames with the other end are those of `session`, and it expects number `expected`."""
 
     incarnation: bytes
     nonce: bytes
-    known: bytes
+    session: bytes
     expected: int
 
     def encode(self) -> bytes:
-        return _HELLO.pack(VERSION, self.incarnation, self.nonce, self.known, self.expected)
+        return _HELLO.pack(VERSION, self.incarnation, self.nonce, self.session, self.expected)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedLink:
-    """What an opening established: the far end's hello and greeting, the joint nonce; `tag` marks the link's frames."""
+    """What an opening established: both hellos, the far end's greeting, the joint nonce.
 
+    tag       marks the link's frames
+    session   in which both ends count from 0, unless their hellos name one and the same
+    """
+
+    ours: LinkHello
     hello: LinkHello
     greeting: bytes
     nonce: bytes
     tag: bytes
+    session: bytes
     facts: TlsFacts
 
 
@@ -127,7 +139,8 @@ async def open_link(tunnel: Tunnel, side: Side) -> OpenedLink:
     await send_message(tunnel, ACCEPT)
     if not tunnel.dialed:
         await _receive_body(tunnel, side.peer, ACCEPT)
-    return OpenedLink(theirs, greeting, nonce, digest("link-tag", nonce)[:TAG_BYTES], tunnel.facts)
+    tag, session = digest("link-tag", nonce)[:TAG_BYTES], digest("link-session", nonce)[:SESSION_BYTES]
+    return OpenedLink(side.hello, theirs, greeting, nonce, tag, session, tunnel.facts)
 
 
 async def refuse(tunnel: Tunnel, error: P2PFLError) -> None:
@@ -212,10 +225,10 @@ def _decode_hello(peer: str, body: bytes) -> LinkHello:
         raise OpeningVersion(peer=peer, version=version, ours=VERSION, older=older, evidence=evidence)
     if len(body) != _HELLO.size:
         raise MalformedStream(peer=peer, evidence=f"a hello of {len(body)} bytes")
-    _, incarnation, nonce, known, expected = _HELLO.unpack(body)
+    _, incarnation, nonce, session, expected = _HELLO.unpack(body)
     if incarnation == NOBODY:
         raise MalformedStream(peer=peer, evidence="a hello without an incarnation")
-    return LinkHello(incarnation, nonce, known, expected)
+    return LinkHello(incarnation, nonce, session, expected)
 
 
 def _joint_nonce(side: Side, theirs: LinkHello) -> bytes:

@@ -320,7 +320,7 @@ def said(kind: int, body: bytes) -> bytes:
     return bytes([kind]) + len(body).to_bytes(4, "big") + body
 
 
-HELLO: Final = opening.LinkHello(bytes(15) + b"a", bytes(32), opening.NOBODY, 0)
+HELLO: Final = opening.LinkHello(bytes(15) + b"a", bytes(32), opening.NO_SESSION, 0)
 REFUSAL: Final = b'{"code": "P2P-ROUND-021", "text": "no", "evidence": "none"}'
 OPENINGS: Final = (
     said(1, HELLO.encode()) + said(2, b"a greeting") + said(3, b""),

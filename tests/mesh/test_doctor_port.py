@@ -133,7 +133,7 @@ async def rogue(sites: Sites, *, greets: bool = True) -> AsyncIterator[tuple[Tun
     context = build_context(leaf, sites.roster, accepting=False)
     tunnel = Tunnel(await silent(address), context, QUICK, time.monotonic)
     await authenticate(tunnel, Route(address, "ada"), leaf, sites.roster, "bob")
-    hello = LinkHello(os.urandom(16), os.urandom(32), opening.NOBODY, 0)
+    hello = LinkHello(os.urandom(16), os.urandom(32), opening.NO_SESSION, 0)
     opened = await opening.open_link(tunnel, Side("bob", "ada", hello, Greetings("bob"), lambda _: True))
     try:
         if greets:
@@ -333,7 +333,7 @@ def test_another_version_of_the_opening_is_named_and_who_is_older(version: int, 
             context = build_context(leaf, sites.roster, accepting=False)
             tunnel = Tunnel(await silent(address), context, QUICK, time.monotonic)
             await authenticate(tunnel, Route(address, "ada"), leaf, sites.roster, "bob")
-            hello = LinkHello(os.urandom(16), os.urandom(32), opening.NOBODY, 0).encode()[2:]
+            hello = LinkHello(os.urandom(16), os.urandom(32), opening.NO_SESSION, 0).encode()[2:]
             body = version.to_bytes(2, "big") + hello + more
             await tunnel.write(b"\x01" + len(body).to_bytes(4, "big") + body)
             said = await watch.refusal("P2P-MESH-023")

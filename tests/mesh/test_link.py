@@ -16,7 +16,7 @@ from p2pfl.mesh.dialer import Backoff
 from p2pfl.mesh.events import Path
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, PONG, Header
 from p2pfl.mesh.link import Link
-from p2pfl.mesh.opening import NOBODY, LinkHello, OpenedLink
+from p2pfl.mesh.opening import LinkHello, OpenedLink
 
 LIMITS = Limits(heartbeat_s=3.0, silence_s=20.0)
 TAG = b"link-tag"
@@ -47,11 +47,15 @@ class Stage:
             dialed=True,
         )
         self.tunnel = tunnel
-        hello = LinkHello(b"i" * 16, bytes(32), NOBODY, 0)
-        opened = OpenedLink(hello, b"", bytes(32), TAG, TlsFacts("", "", ""))
-        self.link.attach(tunnel, opened, b"me" * 8)
+        self.link.attach(tunnel, self.opened(TAG))
         self.sent.clear()
         self.said.clear()
+
+    def opened(self, tag: bytes) -> OpenedLink:
+        """An opening with the same process, which goes on with the session of this end."""
+        session, expected = self.link.resume_point()
+        ours, theirs = LinkHello(b"me" * 8, bytes(32), session, expected), LinkHello(b"i" * 16, bytes(32), session, 0)
+        return OpenedLink(ours, theirs, b"", bytes(32), tag, b"session " * 2, TlsFacts("", "", ""))
 
     def start_zmtp(self, local: None, on_end: Any, on_taken: Callable[[int], None]) -> None:
         self.taken = on_taken
@@ -77,8 +81,7 @@ def test_nothing_is_given_to_zeromq_before_it_has_connected() -> None:
     def scene(stage: Stage) -> None:
         waiting: list[Callable[[None], None]] = []
         stage.link._endpoint.when_connected = waiting.append  # type: ignore[method-assign, assignment]
-        hello = LinkHello(b"i" * 16, bytes(32), b"me" * 8, 0)
-        stage.link.attach(stage.tunnel, OpenedLink(hello, b"", bytes(32), b"new-link", TlsFacts("", "", "")), b"me" * 8)
+        stage.link.attach(stage.tunnel, stage.opened(b"new-link"))
         stage.link.queue_payload(b"payload")
         stage.link.check_alive()
         stage.second(heard=True)
@@ -92,8 +95,7 @@ def test_nothing_is_given_to_zeromq_before_it_has_connected() -> None:
 def test_zeromq_is_asked_for_a_connection_that_does_not_come() -> None:
     def scene(stage: Stage) -> None:
         stage.link._endpoint.when_connected = lambda use: None  # type: ignore[method-assign]
-        hello = LinkHello(b"i" * 16, bytes(32), b"me" * 8, 0)
-        stage.link.attach(stage.tunnel, OpenedLink(hello, b"", bytes(32), b"new-link", TlsFacts("", "", "")), b"me" * 8)
+        stage.link.attach(stage.tunnel, stage.opened(b"new-link"))
         for _ in range(4):
             stage.second(heard=True)
         assert [(header.kind, header.tag) for header in stage.sent] == [(ACK, b"new-link")]

@@ -115,7 +115,7 @@ class DoctorPort:
         """Answer `peer` on a tunnel on which it is authenticated. Raises P2PFLError, OSError."""
         self._admit(peer)  # also a peer that another site carried here
         nonce = self._site.clocks.draw(opening.NONCE_BYTES)
-        await opening.send_hello(tunnel, LinkHello(self._incarnation, nonce, opening.NOBODY, 0))
+        await opening.send_hello(tunnel, LinkHello(self._incarnation, nonce, opening.NO_SESSION, 0))
         try:
             await opening.receive_hello(tunnel, peer)
         except opening.Probed:
