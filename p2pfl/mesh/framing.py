@@ -1,6 +1,6 @@
-"""Exactly once, in order, between one pair of incarnations, over links that are cut. Pure, like h11.
+"""Exactly once, in order, in one session of two processes, over links that are cut. Pure, like h11.
 
-A payload is cut into frames, numbered from 0 in each *session* of two processes (link.py). The receiver says
+A payload is cut into frames, numbered from 0 in each *session* (link.py). The receiver says
 which number it expects next. The sender drops the frames below it, and sends the others again on the next link, which
 begins where the receiver's hello says. Inside one link nothing is lost or reordered (TLS over TCP), so a gap is a
 fault of the far end, never a reason to wait.
