@@ -197,7 +197,7 @@ MOVES = st.lists(
 @pytest.mark.claim("NET-12")
 @examples(300)
 @given(MOVES)
-def test_after_any_openings_of_two_processes_of_a_site_the_next_whole_one_carries_frames(
+def test_after_any_openings_of_two_processes_the_next_whole_one_carries_frames(
     moves: list[tuple[str, bool, bool, bool]],
 ) -> None:
     def act(ben: End, first: End, second: End, draw: Nonces) -> None:
