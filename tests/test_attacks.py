@@ -36,6 +36,7 @@ MOUNTED = (
     "A victim left out at once",
     "A victim squeezed out",
     "A victim named out",
+    "A victim not acknowledged",
     "A twin dealer",
     "A late share",
     "A chunk added wrongly",

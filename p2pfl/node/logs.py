@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from p2pfl import codec
@@ -23,6 +24,7 @@ from p2pfl.ledger.note import Head, federation_of
 from p2pfl.ledger.site_kinds import DroppedEntry, SiteEntry, StartEntry
 from p2pfl.node.hello import Pledge
 from p2pfl.sharing.digests import base_digest
+from p2pfl.sharing.fairness import WINDOW, left_out
 from p2pfl.sharing.history import NO_BASE, Base
 
 
@@ -87,6 +89,7 @@ class Logs:
         self._final: dict[str, tuple[int, str, bytes]] = {}  # by run: last round, model after it, digest of its record
         self._spent: dict[str, float] = {}  # by site: the largest epsilon that a round says of it
         self._counts: dict[str, int] = {}  # by run: rounds that are final
+        self._last: dict[str, deque[codec.Facts]] = {}  # by run: its last final rounds
         self.epochs = epochs_of(home, self.federation)
         for one in self.federation.records():
             self._count(one.record)
@@ -99,6 +102,7 @@ class Logs:
             for name, text in facts["epsilon"].items():
                 self._spent[name] = max(self._spent.get(name, 0.0), float(text or 0.0))
             self._counts[run_id] = self._counts.get(run_id, 0) + 1
+            self._last.setdefault(run_id, deque(maxlen=WINDOW)).append(facts)
 
     @property
     def time(self) -> int:
@@ -179,6 +183,10 @@ class Logs:
     def spent(self) -> Mapping[str, float]:
         """By site, the epsilon that the ledger says it has spent, over all runs."""
         return self._spent
+
+    def left_out(self, run_id: bytes) -> Mapping[str, int]:
+        """By site, how many of the last final rounds of `run` went without it."""
+        return left_out(self._last.get(run_id.hex(), ()))
 
     def count(self, run_id: bytes) -> int:
         """How many rounds of `run` are final: those that were left behind have numbers too."""

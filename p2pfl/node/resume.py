@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -63,6 +64,7 @@ class RunMaker:
             federation_digest=site.federation_digest,
             draw=self._draw,
             spent=logs.spent,
+            left_out=functools.partial(logs.left_out, run_id),
             verify=self._federation.sharing.verify,
             hub=self._federation.hub,
             sum_bytes=sum_bytes,

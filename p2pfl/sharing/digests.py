@@ -18,7 +18,7 @@ two lists of parts collide. § is the section of docs/spec/sharing.md; D and V a
 | `challenge` | challenge | the random forms to V and to every member's nonce | 6 |
 | `total_digest` | total | a record to the sum | 9 |
 | `record_salt` | salt | nothing: it hides a record behind its exported hash | 9 |
-| `leaving_draw` | leaves | nothing: a draw that is the same everywhere | 4 |
+| `leaving_draw` | leaves | a coordinator to its draw, once its nonce is open | 4.2 |
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def attempt_digest(members: Letter[Members]) -> bytes:
     return digest("attempt", members.signed)
 
 
-def leaving_draw(round: int, attempt: int) -> int:
-    """A number below 2⁶⁴ by which all peers drop the same one of several that hold nothing of one another.
+def leaving_draw(round: int, attempt: int, nonce: bytes) -> int:
+    """A number below 2⁶⁴ by which a coordinator drops one of several peers that hold nothing of one another.
 
-    Not always the same peer, or it would be in no sum; and not by turns that keep step with who coordinates.
+    nonce   the coordinator's own, which nobody else knows yet: who could foresee the draw would disagree where it wins
     """
-    return int.from_bytes(digest("leaves", _eight(round), _eight(attempt))[:8], "big")
+    return int.from_bytes(digest("leaves", _eight(round), _eight(attempt), nonce)[:8], "big")
 
 
 # ── MASK, GATHER ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,17 +3,20 @@
 Each peer counts for itself, from what it saw; no other peer's word adds to the count. A round counts against the others
 if this process had begun the one before, links to a quorum have stood ever since, this peer had proposed, and the set
 is without it. So a restart does not count, nor a cut cable here, nor a slow pass, nor what the others say of those. Nor
-does a set with a site from which this one has parted: no complete set could have held both. Nor one of a round in which
-more than c others were so long before this site that it had dropped what they said.
+does a set with a site from which this one has parted: no complete set could have held both. Of two that exchange
+nothing although their link stands one stays out, too, and they take turns (phases/turns.py): its turn does not count.
+Nor does a round in which more than c others were so long before this site that it had dropped what they said.
 """
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from p2pfl.codec import Facts
 from p2pfl.errors.round import LeftOutTooOften
+from p2pfl.sharing.phases import turns
 from p2pfl.sharing.state import State
 
 WINDOW: Final = 20  # last rounds that are counted
@@ -26,7 +29,13 @@ def is_missed(state: State) -> bool:
     if state.late or not peers.parted.isdisjoint(state.survivors):
         return False
     there = peers.connected and peers.apart <= state.since and state.context.me in state.proposals.proposes
-    return there and state.members is not None and not state.inside
+    return there and state.members is not None and not state.inside and not turns.is_kept(state)
+
+
+def left_out(rounds: Iterable[Facts]) -> dict[str, int]:
+    """By peer, how many of the last of these final rounds went without it."""
+    last = deque((facts["left_out"] for facts in rounds), WINDOW)
+    return Counter(name for names in last for name in names)
 
 
 def taken_part(rounds: Iterable[Facts], missed: Mapping[int, str], name: str) -> list[tuple[int, str]]:

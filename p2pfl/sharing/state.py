@@ -73,6 +73,7 @@ class Context:
     federation_digest: bytes
     draw: Callable[[int], bytes]
     spent: Callable[[], Mapping[str, float]]  # by peer: the privacy that the ledger says it has spent
+    left_out: Callable[[], Mapping[str, int]]  # by peer: how many of the last final rounds went without it
     # By configuration: the most bytes of a sum under it. A peer may claim any length.
     sum_bytes: Callable[[bytes], int]
     # (configuration, support, peers, peer): raises a RemoteProtocolError that names the peer when the positions that it

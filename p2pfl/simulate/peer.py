@@ -140,6 +140,7 @@ class SimulatedPeer:
             federation_digest=federation_digest,
             draw=self.world.draw,
             spent=dict,  # no ledger here says what a peer has spent
+            left_out=lambda: fairness.left_out(codec.read_facts(record) for record in self.disk.ledger),
             sum_bytes=lambda configuration: MOST_SUM,
             check_support=lambda configuration, support, peers, peer: None,  # nothing is nominated here
             hub=self.world.hub,

@@ -23,7 +23,9 @@ def sitting(me: str, attempt: int = 0, on: Paper = paper) -> State:
     """It holds every bundle, acknowledgement and proposal; all links stand; the times of the phase are to come."""
     incarnation = on.by(me, m.Leave(())).envelope.incarnation
     identity, no_support = on.identities[me], lambda configuration, support, peers, peer: None
-    context = Context(RUN, on.roster, me, identity, incarnation, RUN, bytes, dict, lambda facts: 1 << 30, no_support)
+    context = Context(
+        RUN, on.roster, me, identity, incarnation, RUN, bytes, dict, dict, lambda facts: 1 << 30, no_support
+    )
     state = State(context, PeerView(on.roster, me), 1, attempt)
     state.peers.down.clear()
     for name in on.names:

@@ -8,7 +8,7 @@ was told.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from p2pfl import codec
 from p2pfl.errors.round import MembersRejected
@@ -27,9 +27,8 @@ from p2pfl.messages import (
 from p2pfl.roster import MOST_PEERS, Roster
 from p2pfl.sharing import certificate
 from p2pfl.sharing.certificate import Composition, common_deadline_ms, grounds_of
-from p2pfl.sharing.digests import leaving_draw
 from p2pfl.sharing.events import Accepted, Effect, Send
-from p2pfl.sharing.phases import share
+from p2pfl.sharing.phases import share, turns
 from p2pfl.sharing.phases.propose import fault, phase_seconds
 from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State, two_statements
@@ -68,23 +67,24 @@ def complete(state: State) -> tuple[str, ...]:
     # Who was named last goes first: of liars that take turns all are out, once each has had one.
     named = sorted((name for name in chosen if name in excused), key=lambda name: -excused[name])[:room]
     chosen = [name for name in chosen if name not in named]
-    held = {name: dict(state.proposals.acks[name].message.held) for name in chosen}
-    while chosen:
-        # The others must hold what a dealer says of its own bundle; the peer that disagrees most goes first.
-        faults = dict.fromkeys(chosen, 0)
-        for holder in chosen:
-            for dealer in chosen:
-                wanted = held[dealer].get(dealer)
-                if wanted is None or held[holder].get(dealer) != wanted:
-                    faults[holder] += 1
-                    faults[dealer] += 1
-        most = max(faults.values())
-        if not most:
-            break
-        # Of two that hold nothing of one another either one may go.
-        worst = [name for name in chosen if faults[name] == most]
-        chosen.remove(worst[leaving_draw(state.round, state.attempt) % len(worst)])
-    return tuple(chosen)
+    return turns.in_turn(state, chosen, _parted(state, chosen))
+
+
+def _parted(state: State, names: Sequence[str]) -> dict[str, frozenset[str]]:
+    """By peer, those of `names` with which no complete set could hold it.
+
+    The others must hold what a dealer says of its own bundle.
+    """
+    held = {name: dict(state.proposals.acks[name].message.held) for name in names}
+    own = {name: held[name].get(name) for name in names}
+    return {
+        name: frozenset(
+            one
+            for one in names
+            if None in (own[name], own[one]) or (held[name].get(one), held[one].get(name)) != (own[one], own[name])
+        )
+        for name in names
+    }
 
 
 def _known(state: State, name: str) -> bool:
@@ -250,6 +250,8 @@ def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
         alive = name not in state.peers.down
         if alive and _would_be_complete(state, name, message.survivors, found):
             return f"it leaves out {name}, who is there, and of whom the coordinator was told"
+        if alive and (rival := _out_of_turn(state, name, message.survivors, found)):
+            return f"it leaves out {name} in the place of {rival}, whose turn that was"
     return ""
 
 
@@ -267,6 +269,24 @@ def left_out_early(state: State, letter: Letter[Members]) -> list[str]:
     begun = state.due.get("begun", state.now)  # others may just have given up a peer that came back since then
     out = [name for name in state.names if name not in message.survivors and name not in excused and name != me]
     return [name for name in out if name not in peers.proven and peers.stands(name, begun)]
+
+
+def _out_of_turn(state: State, name: str, chosen: tuple[str, ...], found: Composition) -> str:
+    """The member in whose place `name` should be in U: the coordinator, or one that was left out less often.
+
+    Once every peer has coordinated an attempt in vain the rule rests.
+    """
+    if state.attempt >= state.n:
+        return ""
+    broken = [one for one in chosen if turns.is_broken(state, name, one)]
+    return next(
+        (
+            one
+            for one in broken
+            if _would_be_complete(state, name, tuple(each for each in chosen if each != one), found)
+        ),
+        "",
+    )
 
 
 def _would_be_complete(state: State, name: str, chosen: tuple[str, ...], found: Composition) -> bool:
