@@ -8,7 +8,7 @@ the k-th such step on such a path; {"told": {"event": "phase", "phase": "mask"}}
 `full` fills its disk from the first step on such a path on. The trainer is a stub whose updates are kept in the site's
 folder, so that a test can add them up; `gate` is the pass before which it waits for the test. ε is a stand-in that
 grows with every pass, so that no process needs torch. `nominates` are bytes (hex) that a liar's proposals hold in place
-of its positions.
+of its positions; `lie` names what it makes of its letters (lies.py).
 `signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
 """
 
@@ -39,6 +39,7 @@ from p2pfl.node.progress import Progress, facts_of
 from p2pfl.peer import Peer, sums_run, training_run
 from p2pfl.training import privacy, update
 from p2pfl.training.privacy import Charge
+from tests.end_to_end import lies
 
 GATE = "gate"
 
@@ -167,6 +168,8 @@ async def work(plan: dict[str, Any]) -> list[Any]:
     """All orders, one after another; what each gave."""
     if "nominates" in plan:
         nominate(bytes.fromhex(plan["nominates"]))
+    if "lie" in plan:
+        lies.PLANS[plan["lie"]]()
     observer = Told(plan)
     given: list[Any] = []
     async with Peer.join(

@@ -1,0 +1,220 @@
+"""What a process of site.py makes of the letters that its node would send: a liar's, or those of a link that is slow.
+
+Four sites, of which ben lies and coordinates attempt 0 of the first round; dot is its victim. Each plan acts at `Post`,
+where a letter leaves the node, and sees what the run is handed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, Final
+
+from p2pfl import messages as m
+from p2pfl.messages import Letter, seal
+from p2pfl.node.post import Post
+from p2pfl.sharing import certificate
+from p2pfl.sharing import events as e
+from p2pfl.sharing.phases import members
+from p2pfl.sharing.run import Run
+from p2pfl.sharing.state import State
+
+LIAR: Final = "ben"
+VICTIM: Final = "dot"
+FIRST: Final = (1, 0)
+SEND: Final = Post.send
+
+
+def place_of(letter: Letter) -> tuple[int, int]:
+    return letter.envelope.round, letter.envelope.attempt
+
+
+class Wires:
+    """Between a node and its links: what it would send is sent, changed, dropped, or kept until `release`."""
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.post: Post | None = None
+        self._kept: list[tuple[str, Letter]] = []
+        Post.send = lambda post, peer, letter: self._send(post, peer, letter)  # type: ignore[method-assign]
+        handle = Run.handle
+
+        def handed(run: Run, event: e.Event) -> list[e.Effect]:
+            self.run = run
+            if isinstance(event, e.Received):
+                self.hears(event.letter)
+            return handle(run, event)
+
+        Run.handle = handed  # type: ignore[method-assign]
+
+    def hears(self, letter: Letter) -> None:
+        """A letter has come."""
+
+    def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
+        """What leaves in the place of this letter."""
+        return (letter,)
+
+    def keeps(self, peer: str, letter: Letter) -> bool:
+        """From this letter on the link to `peer` is silent."""
+        return False
+
+    def _send(self, post: Post, peer: str, letter: Letter) -> None:
+        self.post = post
+        if any(to == peer for to, _ in self._kept) or self.keeps(peer, letter):
+            self._kept.append((peer, letter))
+            return
+        for one in self.says(peer, letter):
+            SEND(post, peer, one)
+
+    def release(self) -> None:
+        """What was kept goes, in order."""
+        kept, self._kept = self._kept, []
+        self.keeps = lambda peer, letter: False  # type: ignore[method-assign]
+        for peer, letter in kept:
+            if self.post is not None:
+                SEND(self.post, peer, letter)
+
+    def sealed(self, message: m.Message, at: Letter) -> Letter:
+        """A letter of this site at the place of another."""
+        assert self.run is not None
+        context = self.run.context
+        envelope = replace(at.envelope, sender=context.me, incarnation=context.incarnation)
+        return seal(message, envelope, context.identity)
+
+
+# ── a wedge: the certificate of an ABANDON is shown to one site alone ─────────────────────────────────────────
+
+
+class Wedge(Wires):
+    """The liar names no set, shows the victim the ABANDON that the others lack one ballot of, and says no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ballots: dict[str, Letter] = {}
+        self._silent = False
+
+    def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
+        first = place_of(letter) == FIRST
+        kept = isinstance(letter.message, (m.Members, m.Ballot, m.Certificate)) and first
+        unheard = isinstance(letter.message, m.Propose) and first and peer == VICTIM
+        return () if self._silent or kept or unheard else (letter,)
+
+    def hears(self, letter: Letter) -> None:
+        if isinstance(letter.message, m.Ballot) and place_of(letter) == FIRST and letter.sender != VICTIM:
+            self._ballots[letter.sender] = letter
+        if len(self._ballots) == 2 and not self._silent and self.post is not None:
+            own = self.sealed(m.Ballot(0, b"", b"", (), ()), letter)
+            wires = tuple(one.wire for one in (*self._ballots.values(), own))
+            SEND(self.post, VICTIM, self.sealed(m.Certificate(wires, b""), letter))
+            self._silent = True
+
+
+class LateToVictim(Wires):
+    """What this site proposes and votes reaches the victim late: when that has gone on."""
+
+    def keeps(self, peer: str, letter: Letter) -> bool:
+        return peer == VICTIM and isinstance(letter.message, m.Propose) and place_of(letter) == FIRST
+
+    def hears(self, letter: Letter) -> None:
+        if letter.sender == VICTIM and place_of(letter) == (1, 1):
+            self.release()
+
+
+# ── two faces: the victim is told another sound set than the others ───────────────────────────────────────────
+
+TOLD, SUMMED = ("ada", "ben", "dot"), ("ada", "ben", "cyd")
+
+
+def set_of(state: State, chosen: tuple[str, ...]) -> m.Members:
+    """A set as an honest coordinator would write it."""
+    held = state.proposals
+    asked = [held.proposes[name].message for name in chosen]
+    acks = tuple(certificate.short(held.acks[name], chosen) for name in chosen)
+    bundles, proposes = (tuple(of[name].wire for name in chosen) for of in (held.bundles, held.proposes))
+    deadline = certificate.common_deadline_ms(asked, state.context.roster, state.attempt)
+    return m.Members(chosen, bundles, acks, proposes, chosen, deadline, ())
+
+
+class TwoFaces(Wires):
+    """The liar names two sets, when half of the phase is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        can_choose, complete = members.can_choose, members.complete
+        self._other: m.Members | None = None
+
+        def late(state: State) -> bool:
+            return can_choose(state) and ((state.round, state.attempt) != FIRST or state.past("choose"))
+
+        def chosen(state: State) -> tuple[str, ...]:
+            if (state.round, state.attempt) != FIRST or not state.past("choose"):
+                return complete(state)
+            self._other = set_of(state, TOLD)
+            return SUMMED
+
+        members.complete = chosen
+        from p2pfl.sharing import table
+
+        for phase, rows in table.GUARDED.items():
+            table.GUARDED[phase] = tuple(replace(row, true=late) if row.true is can_choose else row for row in rows)
+
+    def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
+        told = isinstance(letter.message, m.Members) and place_of(letter) == FIRST and peer == VICTIM
+        return (self.sealed(self._other, letter),) if told and self._other is not None else (letter,)
+
+
+class UnheardByVictim(Wires):
+    """The victim hears nothing of this site before it has voted."""
+
+    def keeps(self, peer: str, letter: Letter) -> bool:
+        if peer == VICTIM and isinstance(letter.message, m.Ballot) and place_of(letter) == FIRST:
+            self.release()
+        return peer == VICTIM and isinstance(letter.message, m.Share) and place_of(letter) == FIRST
+
+
+class ShowsLate(Wires):
+    """The victim's set reaches the others when they have voted: before, the two sets would convict the liar."""
+
+    def keeps(self, peer: str, letter: Letter) -> bool:
+        return isinstance(letter.message, m.Handed) and place_of(letter) == FIRST
+
+    def hears(self, letter: Letter) -> None:
+        if isinstance(letter.message, m.Ballot) and letter.sender == "ada":
+            self.release()
+
+
+# ── silence: the liar acknowledges nothing of its victim ──────────────────────────────────────────────────────
+
+
+class Silence(Wires):
+    """In each round; and where the liar coordinates it leaves the victim out for that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        refusal, complete = members.refusal, members.complete
+
+        def refused(*of: Any) -> str:
+            why = refusal(*of)
+            return "" if VICTIM in why else why
+
+        def chosen(state: State) -> tuple[str, ...]:
+            own = state.proposals.acks.get(LIAR)
+            if own is None:
+                return complete(state)
+            state.proposals.acks[LIAR] = state.seal(without_victim(own.message))
+            return tuple(name for name in state.names if name != VICTIM and members._known(state, name))
+
+        members.refusal, members.complete = refused, chosen
+
+    def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
+        message = letter.message
+        return (self.sealed(without_victim(message), letter),) if isinstance(message, m.Ack) else (letter,)
+
+
+def without_victim(ack: m.Ack) -> m.Ack:
+    return replace(ack, held=tuple(row for row in ack.held if row[0] != VICTIM))
+
+
+PLANS: Final[dict[str, Callable[[], Any]]] = {
+    one.__name__: one for one in (Wedge, LateToVictim, TwoFaces, UnheardByVictim, ShowsLate, Silence)
+}

@@ -1,0 +1,74 @@
+"""Liars in real processes: what one may do to the others' progress, over real links."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.end_to_end.checks import entries
+from tests.end_to_end.conftest import MakeSites
+from tests.end_to_end.lies import LIAR, SUMMED, VICTIM
+from tests.end_to_end.processes import Ended, Sites
+
+HONEST = ("ada", "cyd", "dot")
+
+
+def ended(sites: Sites, lies: dict[str, str], sums: int = 1) -> dict[str, Ended]:
+    """How the honest end, who sum powers of two; ben may do as it likes."""
+    started = {
+        name: sites.site(
+            name,
+            [{"sum": [(1 << place) + 16 * k], "patience_s": 1.0} for k in range(sums)],
+            linger=2.0,
+            **({"lie": lies[name]} if name in lies else {}),
+        )
+        for place, name in enumerate(sites.names)
+    }
+    found = {name: started[name].end() for name in HONEST}
+    started[LIAR].kill()
+    return found
+
+
+def breaches(sites: Sites, name: str) -> set[str]:
+    return {one["peer"] for one in entries(sites[name], "site") if one["kind"] == "breach"}
+
+
+@pytest.mark.claim("LIAR-3")
+def test_an_abandonment_shown_to_one_site_alone_parts_nobody(make: MakeSites) -> None:
+    """Two sites lack one ballot of attempt 0, and the third waits in attempt 1 with a liar that is silent."""
+    sites = make(4)
+    for name, one in ended(sites, {LIAR: "Wedge", "ada": "LateToVictim", "cyd": "LateToVictim"}).items():
+        assert one.status == 0, one.text
+        (given,) = one.facts["given"]
+        assert (given["total"], given["survivors"]) == (["13"], list(HONEST))
+        assert not breaches(sites, name)
+        sites.verified(name)
+    votes = {name: [vote for vote in entries(sites[name], "site") if vote["kind"] == "ballot"] for name in HONEST}
+    first = {name for name in HONEST if any((vote["round"], vote["attempt"]) == (1, 0) for vote in votes[name])}
+    assert first == {"ada", "cyd"}, "the victim went on without a ballot of its own"
+
+
+@pytest.mark.claim("LIAR-3")
+def test_votes_for_another_set_end_no_process(make: MakeSites) -> None:
+    sites = make(4)
+    found = ended(sites, {LIAR: "TwoFaces", "cyd": "UnheardByVictim", VICTIM: "ShowsLate"})
+    for name, one in found.items():
+        assert one.status == 0, one.text
+        (given,) = one.facts["given"]
+        assert (given["total"], given["survivors"]) == (["7"], list(SUMMED))
+        assert breaches(sites, name) <= {LIAR}
+        sites.verified(name)
+    told = '"round": 1, "attempt": 0, "phase": "gather"'
+    assert any(told in line for line in found[VICTIM].said), "the victim was in the set that it was told"
+
+
+@pytest.mark.claim("LIAR-12")
+def test_who_acknowledges_nothing_of_a_victim_takes_turns_with_it(make: MakeSites) -> None:
+    sites = make(4)
+    for name, one in ended(sites, {LIAR: "Silence"}, sums=6).items():
+        assert one.status == 0, one.text
+        sites.verified(name)
+    rounds = [one for one in entries(sites["ada"], "federation") if one["kind"] == "round"]
+    victim, liar = (sum(name in one["left_out"] for one in rounds) for name in (VICTIM, LIAR))
+    assert victim + liar == 6, "no set holds both"
+    assert victim <= liar + 2
+    assert not [one for one in entries(sites[VICTIM], "site") if one["kind"] == "missed"]
