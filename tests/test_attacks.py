@@ -34,6 +34,7 @@ MOUNTED = (
     "Two sets",
     "A victim left out",
     "A victim left out at once",
+    "A link denied",
     "A victim squeezed out",
     "A victim named out",
     "A victim not acknowledged",

@@ -201,7 +201,7 @@ def test_the_largest_letters_fit_into_what_the_mesh_carries() -> None:
 def test_an_acknowledgement_of_as_many_dealers_as_a_roster_may_have_fits() -> None:
     held = tuple((f"{place:03}".rjust(31, "a"), bytes(32)) for place in range(200))
     place = Envelope(bytes(32), (1 << 53) - 1, (1 << 53) - 1, (1 << 53) - 1, "a" * 31, bytes(16))
-    letter = seal(messages.Ack(held), place, IDENTITIES["mayo"])
+    letter = seal(messages.Ack(held, ()), place, IDENTITIES["mayo"])
     assert read_letter(letter.wire) == letter
 
 

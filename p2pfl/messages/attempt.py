@@ -26,7 +26,8 @@ from p2pfl.messages.schema import (
 from p2pfl.roster import MOST_PEERS
 
 HELD: Final = Many(Row((NAME, HASH)), MOST_PEERS)  # dealer, digest of its bundle
-Acknowledged = tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]  # process, signature, further (dealer, digest)
+# Process, signature, further (dealer, digest), peers without a link.
+Acknowledged = tuple[bytes, bytes, tuple[tuple[str, bytes], ...], tuple[str, ...]]
 
 # ── SHARE and PROPOSE ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -59,9 +60,13 @@ class Share(Message):
 @wire(3)
 @dataclass(frozen=True, slots=True)
 class Ack(Message):
-    """Digests of all bundles that the sender holds durably, by dealer, in roster order. A later one may hold more."""
+    """Digests of all bundles that the sender holds durably, by dealer, in roster order. A later one may hold more.
+
+    It also says to whom the sender has no link: two that say so of one another are in no set together.
+    """
 
     held: tuple[tuple[str, bytes], ...] = limited(HELD)
+    unlinked: tuple[str, ...] = limited(NAMES)
 
 
 @wire(4, most=SUPPORT.most + SMALL)
@@ -88,16 +93,17 @@ class Members(Message):
     """The coordinator's one set U, with every member's bundle, acknowledgement and proposal as signed by it.
 
     All members acknowledged the same bundles of U, so each Ack is reduced to what those do not say: its process, its
-    signature, and what it acknowledges beside them.
+    signature, what it acknowledges beside them, and to whom it has no link.
     """
 
     survivors: tuple[str, ...] = limited(NAMES)
     bundles: tuple[bytes, ...] = limited(Many(Raw(SMALL), MOST_PEERS))
-    acks: tuple[Acknowledged, ...] = limited(Many(Row((INCARNATION, SIGNATURE, HELD)), MOST_PEERS))
+    acks: tuple[Acknowledged, ...] = limited(Many(Row((INCARNATION, SIGNATURE, HELD, NAMES)), MOST_PEERS))
     proposes: tuple[bytes, ...] = limited(Many(Raw(SUPPORT.most + SMALL), MOST_PEERS))
     owners: tuple[str, ...] = limited(NAMES)
     deadline_ms: int = limited(COUNTER)
-    grounds: tuple[bytes, ...] = limited(Many(Raw(1 << 20), MOST_PEERS))  # ballots or LEAVEs: why live peers stay out
+    # Why live peers stay out: ballots or LEAVEs that name them, and Acks of those without a link to a member.
+    grounds: tuple[bytes, ...] = limited(Many(Raw(1 << 20), MOST_PEERS))
 
 
 @wire(6, most=LARGE)

@@ -188,23 +188,23 @@ def _acknowledgement(
     name: str, row: Acknowledged, bundles: Mapping[str, bytes], at: Envelope, roster: Roster
 ) -> Letter[Ack]:
     """A member's Ack, made whole again; its signature tells whether it is right. Raises Malformed."""
-    incarnation, signature, beside = row
+    incarnation, signature, beside, unlinked = row
     if not _in_order([one for one, _ in beside], [one for one in roster.names if one not in bundles]):
         raise Malformed(f"what {name} acknowledged beside the members' bundles is not in the order of the roster")
     held = {**bundles, **dict(beside)}
-    whole = Ack(tuple((one, held[one]) for one in roster.names if one in held))
+    whole = Ack(tuple((one, held[one]) for one in roster.names if one in held), unlinked)
     return rejoin(whole, replace(at, sender=name, incarnation=incarnation), signature)
 
 
 def short(ack: Letter[Ack], chosen: Sequence[str]) -> Acknowledged:
     """What an Ack says that a set of `chosen`, with the bundles it acknowledges, does not say already."""
     beside = tuple(row for row in ack.message.held if row[0] not in chosen)
-    return ack.envelope.incarnation, ack.signature, beside
+    return ack.envelope.incarnation, ack.signature, beside, ack.message.unlinked
 
 
 def check_order(ack: Ack, roster: Roster) -> None:
-    """Raise Malformed unless `ack` names each dealer once, in roster order: else nobody could make it whole again."""
-    if not _in_order([name for name, _ in ack.held], roster.names):
+    """Raise Malformed unless `ack` names each peer once, in roster order: else nobody could make it whole again."""
+    if not _in_order([name for name, _ in ack.held], roster.names) or not _in_order(ack.unlinked, roster.names):
         raise Malformed("an acknowledgement that is not in the order of the roster")
 
 

@@ -47,6 +47,7 @@ class Proposals:
     dealt: bool = False  # this peer's shares have left
     fresh: bool = False  # something has come since that may have to be acknowledged
     acknowledged: frozenset[bytes] = frozenset()  # digests of the bundles in this peer's last Ack
+    unlinked: tuple[str, ...] = ()  # peers without a link to this one, by the same
     passed_on: frozenset[str] = frozenset()  # peers whose Ack and proposal the coordinator was shown at half-time
     refused: str = ""  # why this peer does not accept the coordinator's U
     declined: Letter[Members] | None = None  # that U
@@ -110,6 +111,7 @@ class Voting:
     told: set[str] = field(default_factory=set)  # peers that were answered with the certificate
     shown_end: set[str] = field(default_factory=set)  # peers in an earlier attempt that were shown that it is over
     asked_for: dict[str, set[Lacking]] = field(default_factory=dict)  # by asker
+    asked_sum: set[str] = field(default_factory=set)  # peers that follow a certificate which has yet to come here
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from p2pfl.errors import RemoteProtocolError
@@ -25,6 +26,7 @@ class PeerView:
     vows: Vows = field(default_factory=Vows)
     parted: set[str] = field(default_factory=set)  # peers with which this site holds no link by its own decision
     apart: float = 0.0  # when links to fewer than a quorum last stood
+    patience_s: float = math.inf  # seconds that a peer without a link is waited for; known from the first proposals on
     _up: dict[str, float] = field(default_factory=dict)  # by peer with a link: since when
 
     def __post_init__(self) -> None:
@@ -57,6 +59,21 @@ class PeerView:
         """No link to `peer` has stood for `patience_s` seconds."""
         since = self.down.get(peer)
         return since is not None and now - since >= patience_s
+
+    def unlinked_at(self, peer: str) -> float:
+        """From when on `peer` is known to be without a link: it has been waited for once. `inf`: not for now.
+
+        Seconds in which this peer itself had no quorum do not count: it may be the one that was cut off.
+        """
+        if peer in self.parted:
+            return -math.inf
+        if peer not in self.down or not self.connected:
+            return math.inf
+        return max(self.down[peer], self.apart) + self.patience_s
+
+    def unlinked(self, now: float) -> tuple[str, ...]:
+        """Peers known to be without a link to this one, in roster order."""
+        return tuple(name for name in self.roster.names if name != self.me and now >= self.unlinked_at(name))
 
     def note_breach(self, error: RemoteProtocolError, number: int) -> bool:
         """Keep the breach; True when its kind was not yet told of this peer in this round."""

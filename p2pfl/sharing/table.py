@@ -27,6 +27,7 @@ from p2pfl.sharing.phases import (
     propose,
     questions,
     share,
+    unlinked,
     unmask,
     verify,
 )
@@ -179,7 +180,8 @@ EVENTS: Final = _once(
     # time, links, and what is of no use any more
     when(Phase, e.Tick, nothing),
     _each(Phase, (e.Moved, e.Forgotten), Ignore("only the disk has changed")),
-    when(Phase, e.LinkDown, nothing),
+    when(_BEFORE_U, e.LinkDown, unlinked.expect),
+    when((MASK, GATHER, BALLOT, *_DECIDED), e.LinkDown, nothing),
     when(_UNDECIDED, e.LinkUp, ballot.link_up),
     _each((SHARE, PROPOSE, MASK), _GATHERED, keep),
     _each(_BEFORE_U, (m.Ready,), keep),
@@ -256,6 +258,7 @@ GUARDED: Final[dict[Phase, tuple[Guarded, ...]]] = {
     ),
     BALLOT: (_abandoned, _certified, _survive, *_undecided(BALLOT)),
     UNMASK: (
+        Guarded(fetch.is_asked, fetch.answer, UNMASK),
         Guarded(gather.sums_came_late, gather.keep_sums, UNMASK),
         Guarded(unmask.opened, unmask.compute, UNMASK),
         Guarded(unmask.can_combine, unmask.combine, UNMASK),

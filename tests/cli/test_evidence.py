@@ -181,7 +181,7 @@ def innocent(site: Site) -> dict[str, object]:
     stranger = Identity(bytes([9]) * 32)
     place = Envelope(site.run, 1, 7, 0, LIAR, bytes(16))
     forged = [seal(Ready(D, bytes([k]) * 32), place, stranger).wire for k in (1, 2)]
-    grown = [site.said(Ack(held)).wire for held in ((), ((ME, D),))]
+    grown = [site.said(Ack(held, ())).wire for held in ((), ((ME, D),))]
     return {
         "nothing": b"",
         "no msgpack": b"\xc1",

@@ -123,7 +123,7 @@ class Site:
 
 PROPOSE = Propose(FEDERATION_DIGEST, 0, bytes(32), bytes(32), facts({}), b"", 1, 1, "1.0", bytes(32), b"")
 STATEMENTS = {
-    "Ack": Ack(()),
+    "Ack": Ack((), ()),
     "Propose": PROPOSE,
     "Root": Root(RUN, ((31, 1),), bytes(32)),
     "Ready": Ready(RUN, RUN),

@@ -74,7 +74,7 @@ class Paper:
         held = tuple(
             (dealer, self.deal(dealer, attempt=attempt, salt=salt).bundle.digest) for dealer in names or self.names
         )
-        return self.by(name, Ack(held), attempt=attempt)
+        return self.by(name, Ack(held, ()), attempt=attempt)
 
     def propose(self, name: str, *, attempt: int = 0, **fields: Any) -> Letter:
         message = Propose(RUN, 0, bytes(32), RUN, b"{}", b"", 1000, 0, "0.1", RUN, b"")

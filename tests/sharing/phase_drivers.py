@@ -148,7 +148,7 @@ def of_a_set_with_another_bundle_of_this_site(state: State) -> None:
     message: Any = parts(state)[0].message
     held = [m.read_letter(wire) for wire in message.bundles]
     bundle = by(ME, m.Bundle(bytes(32), bytes(32), bytes(32)))
-    acks = m.Ack(tuple((one.sender, bundle.digest if one.sender == ME else one.digest) for one in held))
+    acks = m.Ack(tuple((one.sender, bundle.digest if one.sender == ME else one.digest) for one in held), ())
     held_by_all = tuple(short(by(name, acks), state.names) for name in state.names)
     bundles = tuple(bundle.wire if m.read_letter(wire).sender == ME else wire for wire in message.bundles)
     accept(state, by("site-1", replace(message, bundles=bundles, acks=held_by_all)))

@@ -186,7 +186,7 @@ def beside(*rows: tuple[str, bytes]) -> Letter:
     """A set without the last site, whose first member acknowledged these beside, and signed that."""
     chosen = NAMES[:-1]
     held = (*((name, paper.deal(name).bundle.digest) for name in chosen), *rows)
-    first = short(paper.by(NAMES[0], m.Ack(held)), chosen)
+    first = short(paper.by(NAMES[0], m.Ack(held, ())), chosen)
     return paper.members(survivors=chosen, acks=(first, *(short(paper.ack(name), chosen) for name in chosen[1:])))
 
 
@@ -232,14 +232,15 @@ SETS: dict[str, dict[str, Callable[[], Letter]]] = {  # by what the refusal says
         "other bundles that one member acknowledged": lambda: acked(paper.ack(NAMES[0], salt=b"x")),
         "other bundles than all acknowledged": lambda: acked(*(paper.ack(name, salt=b"x") for name in NAMES)),
         "another bundle of one member": lambda: one("bundles", paper.deal(NAMES[0], salt=b"x").bundle),
-        "what one acknowledged beside them, left away": lambda: changed_beside(lambda row: (*row[:2], ())),
+        "a link that one has, said to be none": lambda: changed_beside(lambda row: (*row[:3], (NAMES[-1],))),
+        "what one acknowledged beside them, left away": lambda: changed_beside(lambda row: (*row[:2], (), ())),
         "what one acknowledged beside them, changed": lambda: changed_beside(
-            lambda row: (*row[:2], ((NAMES[-1], OTHER),))
+            lambda row: (*row[:2], ((NAMES[-1], OTHER),), ())
         ),
     },
     "beside the members' bundles": {
         "a member's bundle acknowledged beside itself": lambda: changed(
-            "acks", lambda held: ((*held[0][:2], ((NAMES[1], paper.deal(NAMES[1]).bundle.digest),)), *held[1:])
+            "acks", lambda held: ((*held[0][:2], ((NAMES[1], paper.deal(NAMES[1]).bundle.digest),), ()), *held[1:])
         ),
         "a stranger's bundle": lambda: beside(("stranger", OTHER)),
         "one bundle twice": lambda: beside((NAMES[-1], OTHER), (NAMES[-1], OTHER)),

@@ -70,7 +70,7 @@ def who_dealt_each_another_bundle(state: State) -> None:
     for name in NAMES:
         own: Any = paper.ack(name).message
         held = tuple((dealer, dealt[name].digest if dealer == VICTIM else one) for dealer, one in own.held)
-        state.proposals.acks[name] = paper.by(name, m.Ack(held))
+        state.proposals.acks[name] = paper.by(name, m.Ack(held, ()))
     state.proposals.bundles[VICTIM] = dealt[COORDINATOR]
 
 
@@ -83,7 +83,7 @@ def who_gave_the_coordinator_another_bundle(state: State) -> None:
     other = paper.deal(VICTIM, salt=b"x").bundle
     own: Any = paper.ack(COORDINATOR).message
     held = tuple((dealer, other.digest if dealer == VICTIM else one) for dealer, one in own.held)
-    state.proposals.bundles[VICTIM], state.proposals.acks[COORDINATOR] = other, paper.by(COORDINATOR, m.Ack(held))
+    state.proposals.bundles[VICTIM], state.proposals.acks[COORDINATOR] = other, paper.by(COORDINATOR, m.Ack(held, ()))
 
 
 def of_whom_the_coordinator_holds_a_bundle_that_it_has_not_acknowledged_yet(state: State) -> None:
@@ -141,7 +141,7 @@ def test_whatever_was_said_to_a_coordinator_the_set_that_it_names_holds_together
     salts: dict[tuple[str, str], bytes | None] = {(holder, dealer): salt for holder, dealer, salt in acks}
     for holder in SEVEN.names:
         row = {dealer: salts.get((holder, dealer), b"") for dealer in SEVEN.names}
-        state.proposals.acks[holder] = SEVEN.by(holder, m.Ack(digests(row)))
+        state.proposals.acks[holder] = SEVEN.by(holder, m.Ack(digests(row), ()))
     for dealer, salt in bundles:
         state.proposals.bundles.pop(dealer, None)
         if salt is not None:
@@ -167,7 +167,7 @@ def test_two_liars_of_seven_are_all_that_a_set_loses_whatever_they_acknowledge(
     salts = st.sampled_from([b"", b"x", None])
     for holder in SEVEN.names:
         row = {dealer: data.draw(salts) if dealer in liars or holder in liars else b"" for dealer in SEVEN.names}
-        state.proposals.acks[holder] = SEVEN.by(holder, m.Ack(digests(row)))
+        state.proposals.acks[holder] = SEVEN.by(holder, m.Ack(digests(row), ()))
     assert len(members.complete(state)) >= 5
 
 

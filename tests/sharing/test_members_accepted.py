@@ -80,12 +80,12 @@ def whom_one_member_did_not_acknowledge(state: State) -> None:
 def of_whom_one_member_holds_another_bundle(state: State) -> None:
     own: Any = paper.ack("site-2").message
     held = tuple((name, OTHER if name == VICTIM else one) for name, one in own.held)
-    state.proposals.acks["site-2"] = paper.by("site-2", m.Ack(held))
+    state.proposals.acks["site-2"] = paper.by("site-2", m.Ack(held, ()))
 
 
 def who_holds_another_bundle_of_a_member(state: State) -> None:
     own: Any = paper.ack(VICTIM).message
-    state.proposals.acks[VICTIM] = paper.by(VICTIM, m.Ack((("site-0", OTHER), *own.held[1:])))
+    state.proposals.acks[VICTIM] = paper.by(VICTIM, m.Ack((("site-0", OTHER), *own.held[1:]), ()))
 
 
 EXCUSES: list[Callable[[State], None]] = [

@@ -123,7 +123,7 @@ def test_a_site_that_nominates_too_much_is_told_so_before_it_says_anything() -> 
 
 def test_an_acknowledgement_that_nobody_could_make_whole_again_is_refused() -> None:
     """In another order it would verify nowhere, and who names a set that rests on it would look like the liar."""
-    lie = altering(m.Ack, lambda liar, peer, letter: m.Ack(letter.message.held[::-1]))  # type: ignore[attr-defined]
+    lie = altering(m.Ack, lambda liar, peer, letter: m.Ack(letter.message.held[::-1], ()))  # type: ignore[attr-defined]
     refused({LIAR: lie}, errors.MalformedMessage, "order of the roster")
 
 
@@ -167,7 +167,7 @@ def signed(liar: SimulatedPeer, message: m.Members, attempt: int = 0, **others: 
     dealt = [m.read_letter(wire) for wire in message.bundles]
     held = tuple((one.sender, others.get(one.sender.replace("-", "_"), one.digest)) for one in dealt)
     own = dealt[place_of(liar, message)]
-    return short(resealed(liar, own, m.Ack(held), attempt=attempt), message.survivors)
+    return short(resealed(liar, own, m.Ack(held, ()), attempt=attempt), message.survivors)
 
 
 SETS = {
@@ -186,7 +186,7 @@ SETS = {
     "a proposal twice": members(proposes=lambda one, liar: (*one.proposes, one.proposes[0])),
     "a proposal of another attempt": members(proposes=lambda one, liar: of_attempt_1(one.proposes, liar)),
     "bundles as proposals": members(proposes=lambda one, liar: one.bundles),
-    "garbage as acknowledgement": acked(lambda liar, one: (bytes(16), bytes(64), ())),
+    "garbage as acknowledgement": acked(lambda liar, one: (bytes(16), bytes(64), (), ())),
 }
 
 

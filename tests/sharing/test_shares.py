@@ -293,7 +293,7 @@ def test_a_new_process_deals_anew_and_what_its_first_one_said_counts_no_more() -
     state, dealer = found.state, "site-0"
     peer = federation.peers[dealer]
     place = m.Envelope(peer.run_id, 1, 1, 0, dealer, peer.incarnation)
-    found.handle(e.Received(state.now, m.seal(m.Ack(()), place, peer.identity)))
+    found.handle(e.Received(state.now, m.seal(m.Ack((), ()), place, peer.identity)))
     assert dealer in state.proposals.acks
     letter = next(
         one for to, one in federation.log if isinstance(one.message, m.Share) and (one.sender, to) == (dealer, "site-2")

@@ -71,7 +71,7 @@ SPOILT: dict[str, Lie] = {
     "a bundle of no shares": altering(m.Share, with_fields(path=())),
     "an acknowledgement of nothing": altering(m.Ack, with_fields(held=())),
     "an acknowledgement of other bundles": altering(
-        m.Ack, lambda liar, peer, letter: m.Ack(tuple((name, H) for name, _ in letter.message.held))
+        m.Ack, lambda liar, peer, letter: m.Ack(tuple((name, H) for name, _ in letter.message.held), ())
     ),  # type: ignore[attr-defined]
     "a proposal on another model": altering(m.Propose, with_fields(model=H)),
     "a deadline of a year": altering(m.Propose, with_fields(deadline_ms=365 * 24 * 3_600_000)),

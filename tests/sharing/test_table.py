@@ -26,7 +26,7 @@ WORDS = b"\x00" * 8
 SAMPLES: dict[type[Message], Message] = {
     m.Bundle: m.Bundle(H, H, H),
     m.Share: m.Share(b"\x00", b"", H, H, ()),
-    m.Ack: m.Ack((("site-0", H),)),
+    m.Ack: m.Ack((("site-0", H),), ()),
     m.Propose: m.Propose(H, 0, H, H, b"{}", b"", 1, 1, "0", H, b""),
     m.Members: m.Members(("site-0",), (), (), (), ("site-0",), 1, ()),
     m.Held: m.Held((), ()),

@@ -46,7 +46,9 @@ class Squeezed(SimulatedFederation):
         patch.setattr(members, "complete", chosen)
         patch.setattr(members, "refusal", unless_somebody_is_left_out)
         patch.setattr(members, "left_out_early", lambda state, letter: [])
-        patch.setattr(members, "_is_awaited", lambda state, name, patience: state.context.me != LIAR)
+        patch.setattr(
+            members, "_is_awaited", lambda state, name, chosen: name not in chosen and state.context.me != LIAR
+        )
 
     @property
     def victim(self) -> SimulatedPeer:

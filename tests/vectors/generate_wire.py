@@ -80,7 +80,7 @@ D, V, H = filled("attempt digest"), filled("view"), filled("some digest")
 PATH = (filled("sibling"), filled("uncle"))
 BUNDLE = (filled("commitment to b"), filled("commitment to the nonce"), filled("root of shares"))
 READYS = tuple(letter(13, "Ready", (D, V), name) for name in NAMES)
-ACKS = tuple(letter(3, "Ack", (tuple((name, H) for name in NAMES),), name) for name in NAMES)
+ACKS = tuple(letter(3, "Ack", (tuple((name, H) for name in NAMES), ()), name) for name in NAMES)
 GROUNDS = (
     filled("federation_digest"),
     11,
@@ -98,8 +98,8 @@ PROPOSES = tuple(letter(4, "Propose", GROUNDS, name) for name in NAMES)
 BUNDLES = tuple(letter(1, "Bundle", BUNDLE, name) for name in NAMES)
 LEAVES = tuple(letter(16, "Leave", (("mayo",),), name) for name in ("charite", "st-olav"))
 ACKED = tuple(
-    (filled(f"process of {name}", 16), filled(f"signature of {name}", 64), beside)
-    for name, beside in zip(NAMES, ((), (("zurich", H),), ()), strict=True)
+    (filled(f"process of {name}", 16), filled(f"signature of {name}", 64), beside, unlinked)
+    for name, beside, unlinked in zip(NAMES, ((), (("zurich", H),), ()), ((), (), ("zurich",)), strict=True)
 )
 MEMBERS = (NAMES, BUNDLES, ACKED, PROPOSES, NAMES, 60_000, LEAVES)
 SURVIVORS = (1, D, V, NAMES, ())
@@ -123,7 +123,7 @@ HELLO = (
 KINDS: Final[tuple[tuple[int, str, int | None, tuple[Any, ...]], ...]] = (
     (1, "Bundle", None, BUNDLE),
     (2, "Share", None, (BUNDLES[2], filled("edge seed"), filled("share of b"), filled("salt"), PATH)),
-    (3, "Ack", None, (tuple((name, H) for name in NAMES),)),
+    (3, "Ack", None, (tuple((name, H) for name in NAMES[:2]), NAMES[2:])),
     (4, "Propose", None, GROUNDS),
     (5, "Members", None, MEMBERS),
     (6, "Held", None, (ACKS[:1], PROPOSES[:1])),
@@ -296,7 +296,7 @@ def malformed_body() -> list[tuple[str, bytes, str]]:
             "field",
         ),
         ("a Ballot with a digest of 31 bytes", ready(fields=(1, D[:31], V, (), ()), number=14, kind="Ballot"), "field"),
-        ("an Ack with rows of three", ready(fields=((("mayo", H, H),),), number=3, kind="Ack"), "field"),
+        ("an Ack with rows of three", ready(fields=((("mayo", H, H),), ()), number=3, kind="Ack"), "field"),
         ("a Share without a backup", ready(fields=(b"\0", b"", b"", H, ()), number=2, kind="Share"), "field"),
         ("a Share with a long backup", ready(fields=(b"\0", b"", H + b"\0", H, ()), number=2, kind="Share"), "field"),
         ("a Share with half a seed", ready(fields=(b"\0", H[:16], H, H, ()), number=2, kind="Share"), "field"),

@@ -25,7 +25,7 @@ from p2pfl.sharing.events import (
     SumsStored,
 )
 from p2pfl.sharing.parts import Masking
-from p2pfl.sharing.phases import questions, share
+from p2pfl.sharing.phases import questions, share, unlinked
 from p2pfl.sharing.phases.members import hold_bundles, with_abandon
 from p2pfl.sharing.phases.missing import to_blame
 from p2pfl.sharing.snapshot import persist
@@ -185,6 +185,8 @@ def _no_members(state: State) -> tuple[str, ...] | None:
     other = state.coordinator != state.context.me
     if state.proposals.refused or (other and state.coordinator in state.peers.proven and "propose" in state.due):
         return () if state.proposals.early else (state.coordinator,)
+    if other and unlinked.coordinator_is_gone(state):
+        return (state.coordinator,)
     gone = len(_abandons(state))
     if gone > state.context.roster.quorums.c or state.n - gone < state.context.roster.quorums.q:
         return _named(state)

@@ -101,6 +101,17 @@ def serve(state: State, letter: Letter[Want]) -> list[Effect]:
     return _serve_sum(state, asker) if message.what == Question.SUM else []
 
 
+def is_asked(state: State) -> bool:
+    """The certificate is durable, and somebody asked for the sum before it came here."""
+    return bool(state.voting.asked_sum) and "fetch" in state.due
+
+
+def answer(state: State) -> list[Effect]:
+    """Give the sum to those who asked before it was decided here."""
+    askers, state.voting.asked_sum = sorted(state.voting.asked_sum), set()
+    return [effect for asker in askers for effect in _serve_sum(state, asker)]
+
+
 def _serve_sum(state: State, asker: str) -> list[Effect]:
     """Give the sum to a peer that asks for it, with what it needs to check it."""
     last = state.confirming.served.get(asker)

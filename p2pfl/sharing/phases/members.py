@@ -28,7 +28,7 @@ from p2pfl.roster import MOST_PEERS, Roster
 from p2pfl.sharing import certificate
 from p2pfl.sharing.certificate import Composition, common_deadline_ms, grounds_of
 from p2pfl.sharing.events import Accepted, Effect, Send
-from p2pfl.sharing.phases import share, turns
+from p2pfl.sharing.phases import share, turns, unlinked
 from p2pfl.sharing.phases.propose import fault, phase_seconds
 from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State, two_statements
@@ -44,15 +44,15 @@ def can_choose(state: State) -> bool:
     chosen = complete(state)
     if len(chosen) < quorum:
         return False
-    patience = 0.25 * phase_seconds(state)
-    awaited = [name for name in state.names if name not in chosen and _is_awaited(state, name, patience)]
-    return not awaited or state.past("choose")
+    return state.past("choose") or not any(_is_awaited(state, name, chosen) for name in state.names)
 
 
-def _is_awaited(state: State, name: str, patience_s: float) -> bool:
-    if name in state.peers.proven or name in excusable(state):
+def _is_awaited(state: State, name: str, chosen: tuple[str, ...]) -> bool:
+    if name in chosen or name in state.peers.proven or name in excusable(state):
         return False
-    return not (state.past("away") and state.peers.away(name, state.now, patience_s))
+    if unlinked.cannot_join(state, name, chosen) or unlinked.is_gone(state, name, chosen):
+        return False
+    return not (state.past("away") and state.peers.away(name, state.now, 0.25 * phase_seconds(state)))
 
 
 def complete(state: State) -> tuple[str, ...]:
@@ -88,9 +88,11 @@ def _parted(state: State, names: Sequence[str]) -> dict[str, frozenset[str]]:
 
 
 def _known(state: State, name: str) -> bool:
-    """This peer holds the very bundle that `name` says it dealt, and nothing proves `name` a liar."""
+    """This peer holds the very bundle that `name` says it dealt, `name` hears it, and nothing proves `name` a liar."""
     if name not in state.proposals.acks or name not in state.proposals.bundles or name in state.peers.proven:
         return False
+    if unlinked.cannot_join(state, name, (state.context.me,)):
+        return False  # the set that this peer names would not come to it
     return dict(state.proposals.acks[name].message.held).get(name) == state.proposals.bundles[name].digest
 
 
@@ -99,9 +101,12 @@ def excusable(state: State) -> Mapping[str, int]:
     return _excused(state, _grounds(state))
 
 
-def _grounds(state: State) -> tuple[bytes, ...]:
-    """Who may be left out alive in this attempt, in letters that anyone can check: as many as a set can carry."""
-    return (*state.leaving.grounds, *state.leaving.abandons)[:MOST_PEERS]
+def _grounds(state: State, acks: tuple[bytes, ...] = ()) -> tuple[bytes, ...]:
+    """Who may be left out alive in this attempt, in letters that anyone can check: as many as a set can carry.
+
+    acks   of those whom a link keeps out of the set
+    """
+    return (*state.leaving.grounds, *acks, *state.leaving.abandons)[:MOST_PEERS]
 
 
 def _excused(state: State, grounds: tuple[bytes, ...]) -> Mapping[str, int]:
@@ -151,7 +156,7 @@ def choose(state: State) -> list[Effect]:
         tuple(state.proposals.proposes[name].wire for name in chosen),
         owners_of(state, chosen),
         deadline,
-        _grounds(state) if len(chosen) < state.n else (),
+        _grounds(state, unlinked.grounds_for(state, chosen)) if len(chosen) < state.n else (),
     )
     state.members = state.seal(message)
     return [persist(state, Accepted)]  # sent once it is durable: a process that died must not name another set
@@ -245,8 +250,8 @@ def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
             state.proposals.proposes[me].message
         ):
             return "it rests on a proposal that this process did not make"
-    excused = _excused(state, message.grounds)
-    for name in state.proposals.passed_on - set(message.survivors) - excused.keys() - {me}:
+    excused = _excused(state, message.grounds).keys() | unlinked.excused(letter, state.context.roster)
+    for name in state.proposals.passed_on - set(message.survivors) - excused - {me}:
         alive = name not in state.peers.down
         if alive and _would_be_complete(state, name, message.survivors, found):
             return f"it leaves out {name}, who is there, and of whom the coordinator was told"
@@ -265,7 +270,7 @@ def left_out_early(state: State, letter: Letter[Members]) -> list[str]:
     message, peers, me = letter.message, state.peers, state.context.me
     if state.past("half") or me not in state.proposals.proposes or state.attempt >= state.n:
         return []
-    excused = _excused(state, message.grounds)
+    excused = _excused(state, message.grounds).keys() | unlinked.excused(letter, state.context.roster)
     begun = state.due.get("begun", state.now)  # others may just have given up a peer that came back since then
     out = [name for name in state.names if name not in message.survivors and name not in excused and name != me]
     return [name for name in out if name not in peers.proven and peers.stands(name, begun)]

@@ -18,6 +18,7 @@ from p2pfl.errors.round import (
 from p2pfl.messages import LARGE, SUPPORT, Ack, Held, Letter, Message, Propose, open_letter
 from p2pfl.sharing.certificate import check_order, common_deadline_ms, same_attempt
 from p2pfl.sharing.events import Effect, Send, Stop, UpdateReady
+from p2pfl.sharing.phases import unlinked
 from p2pfl.sharing.state import State, two_statements
 
 
@@ -143,13 +144,15 @@ def start_clock(state: State) -> list[Effect]:
     """From here on the phase has its deadline, of which quarters matter."""
     seconds = phase_seconds(state)
     steps = {"begun": 0.0, "away": 0.25, "half": 0.5, "choose": 0.75, "propose": 1.0}
-    return [state.timer(what, part * seconds) for what, part in steps.items()]
+    state.peers.patience_s = phase_seconds(state, attempt=0) / 4
+    return [*(state.timer(what, part * seconds) for what, part in steps.items()), *unlinked.expect(state)]
 
 
-def phase_seconds(state: State) -> float:
-    """The common deadline of the proposals that are held."""
+def phase_seconds(state: State, attempt: int | None = None) -> float:
+    """The common deadline of the proposals that are held, in this attempt or another."""
     proposed = [letter.message for letter in state.proposals.proposes.values()]
-    return common_deadline_ms(proposed, state.context.roster, state.attempt) / 1000
+    place = state.attempt if attempt is None else attempt
+    return common_deadline_ms(proposed, state.context.roster, place) / 1000
 
 
 def half_time(state: State) -> bool:
@@ -183,7 +186,9 @@ def accept_held(state: State, letter: Letter[Held]) -> list[Effect]:
         raise MalformedMessage(peer=letter.sender, evidence=f"in what it passed on: {error}") from None
     for ack in acks:
         if _is_of_use(state, ack):
-            state.proposals.acks.setdefault(ack.sender, ack)
+            held = state.proposals.acks.get(ack.sender)
+            if held is None or (state.context.me in ack.message.unlinked and ack.sender in state.peers.down):
+                state.proposals.acks[ack.sender] = ack  # by one without a link, what others heard of it is newer
     for propose in proposes:
         if _is_of_use(state, propose) and fault(state, propose.sender, propose.message) is None:
             state.proposals.proposes.setdefault(propose.sender, propose)

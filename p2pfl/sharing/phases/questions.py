@@ -28,6 +28,8 @@ def help_out(state: State, letter: Letter[Want]) -> list[Effect]:
     message = letter.message
     if message.what == Question.VOTE:
         return _explain(state, letter)
+    if message.what == Question.SUM:
+        state.voting.asked_sum.add(letter.sender)  # it was shown the certificate sooner, and does not ask twice
     if message.what != Question.WORDS:
         return []
     chunks = len(state.gathering.pieces) if state.gathering is not None else 0

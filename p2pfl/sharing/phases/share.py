@@ -20,7 +20,7 @@ from p2pfl.sharing.digests import commitment, edge_commitment, share_leaf
 from p2pfl.sharing.events import Begin, Dealt, Effect, NoteBundle, Receipted
 from p2pfl.sharing.graph import makes, outgoing
 from p2pfl.sharing.parts import Backup, Deal
-from p2pfl.sharing.phases import mask
+from p2pfl.sharing.phases import mask, unlinked
 from p2pfl.sharing.snapshot import persist
 from p2pfl.sharing.state import State, two_statements
 
@@ -142,15 +142,13 @@ def _held(state: State) -> frozenset[bytes]:
 
 def may_acknowledge(state: State) -> bool:
     """There is something new to acknowledge, and no reason to wait for more of it."""
-    if (
-        not (state.proposals.fresh and state.proposals.dealt)
-        or state.members is not None
-        or state.voting.ballot is not None
-    ):
+    if not state.proposals.dealt or state.members is not None or state.voting.ballot is not None:
         return False
     if "ack" not in state.due:
         return False
-    if not state.past("ack") and any(_is_awaited(state, name) for name in state.names):
+    if state.proposals.acknowledged and state.peers.unlinked(state.now) != state.proposals.unlinked:
+        return True  # said at once: the others may be waiting for one of them
+    if not state.proposals.fresh or (not state.past("ack") and any(_is_awaited(state, name) for name in state.names)):
         return False  # checked after every letter, so the digests of all bundles only once no peer is awaited
     return _held(state) != state.proposals.acknowledged
 
@@ -162,14 +160,16 @@ def _is_awaited(state: State, name: str) -> bool:
 def receipt(state: State) -> list[Effect]:
     """Make what is acknowledged durable first: the others may come to depend on it."""
     state.proposals.acknowledged, state.proposals.fresh = _held(state), False
+    state.proposals.unlinked = state.peers.unlinked(state.now)
     return [persist(state, Receipted)]
 
 
 def acknowledge(state: State, event: Receipted) -> list[Effect]:
-    """Say to all which bundles this peer holds. A later Ack, of more, takes the place of this one."""
+    """Say to all which bundles this peer holds, and to whom it has no link. A later Ack takes the place of this one."""
     state.outbox = [sent for sent in state.outbox if not isinstance(sent.letter.message, Ack)]
     held = [name for name in state.names if name in state.proposals.bundles and has_seed(state, name)]
-    ack = state.seal(Ack(tuple((name, state.proposals.bundles[name].digest) for name in held)))
+    rows = tuple((name, state.proposals.bundles[name].digest) for name in held)
+    ack = state.seal(Ack(rows, state.proposals.unlinked))
     state.proposals.acks[state.context.me] = ack
     return [state.post(ack), *(mask.ahead(state) if len(held) == state.n else [])]
 
@@ -179,4 +179,5 @@ def accept_ack(state: State, letter: Letter[Ack]) -> list[Effect]:
     if same_attempt(letter, state.envelope):
         check_order(letter.message, state.context.roster)
         state.proposals.acks[letter.sender] = letter
+        return unlinked.pass_on(state, letter)
     return []

@@ -16,7 +16,7 @@ from p2pfl.sharing.digests import commitment, share_leaf
 from p2pfl.sharing.events import Apply, CertificateStored, Effect, Send, Stop, Vector
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.masking import unmask
-from p2pfl.sharing.phases import questions
+from p2pfl.sharing.phases import questions, unlinked
 from p2pfl.sharing.phases.ballot import LEAVE_S
 from p2pfl.sharing.phases.share import threshold
 from p2pfl.sharing.state import State
@@ -30,7 +30,7 @@ def reveal(state: State, event: CertificateStored) -> list[Effect]:
     me, members = state.context.me, state.members
     if members is None:
         return []
-    effects: list[Effect] = []
+    effects: list[Effect] = unlinked.tell_certificate(state)
     if state.certificate is not None:
         state.outbox.append(Send(None, state.certificate))
     effects += _tell_leavers(state)
@@ -56,9 +56,10 @@ def accept(state: State, letter: Letter[Reveal]) -> list[Effect]:
             evidence = f"the one of {name}, round {state.round}"
             raise SeedRejected(peer=letter.sender, message="self-mask seed", evidence=evidence)
         found[name] = Secret(seed, f"self-mask seed of {name}")
+    new = [name for name in found if name not in state.sum.reveals]
     for name, opened in found.items():
         state.sum.reveals.setdefault(name, opened)
-    return []
+    return unlinked.tell_seeds(state, new)
 
 
 # ── backups ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,177 @@
+"""What a site that is gone, or that another one no longer speaks with, costs the rounds of all the others.
+
+    python benchmarks/away.py [--peers 5] [--rounds 20] [--json]
+
+Real processes on loopback ask one sum of ten numbers after another. After `rounds` of them one process is killed, and
+started again `rounds` later; in another run one site revokes the key of another (`p2pfl peers revoke`). The first round
+after the loss waits for the lost link; from the second on, a round is held against those before it in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks._report import Finding, machine, show  # noqa: E402
+from p2pfl.cli.demo_peers import free_ports  # noqa: E402
+from p2pfl.cli.peers.create import task_lines  # noqa: E402
+from p2pfl.federation import draft  # noqa: E402
+from p2pfl.federation.cards import Card  # noqa: E402
+from p2pfl.home import Home  # noqa: E402
+from p2pfl.home.keyslots import KeyFile  # noqa: E402
+from p2pfl.roster import Address  # noqa: E402
+
+NAMES: Final = ("ada", "ben", "cyd", "dot", "eve", "fay", "gus", "hal", "ivy", "jon")
+PROMISED: Final = 1.5  # rounds with a site away / rounds before
+WATCHED: Final = "ada"  # whose clock is read
+LOST: Final = "cyd"
+REVOKER: Final = "ben"
+
+
+@dataclass
+class Sites:
+    """The homes of one federation in `folder`, and the process of each that runs."""
+
+    folder: Path
+    names: Sequence[str]
+    sums: int
+    running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+
+    def create(self) -> None:
+        members = []
+        for name, port in zip(self.names, free_ports(len(self.names)), strict=True):
+            with Home.create(self.folder / name, name, [KeyFile(self.folder / f"{name}.key")]) as home:
+                card = Card.sign(home.identity(), name, [Address("127.0.0.1", port)])
+                home.publish_card(card.to_bytes())
+            members.append(card.member)
+        (self.folder / "peers.yaml").write_bytes(draft.peers_file("away", members, task_lines(None)))
+
+    def start(self, name: str) -> None:
+        folder = self.folder
+        site = [str(folder / "peers.yaml"), str(folder / name), str(folder / f"{name}.key"), str(self.sums)]
+        self.running[name] = subprocess.Popen(
+            [sys.executable, str(ROOT / "benchmarks" / "_away_site.py"), *site],
+            stdout=subprocess.PIPE if name == WATCHED else subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    def kill(self, name: str) -> None:
+        self.running[name].kill()
+        self.running[name].wait()
+
+    def revoke(self, by: str, name: str) -> None:
+        command = [sys.executable, "-m", "p2pfl", "peers", "revoke", name, "--peers", str(self.folder / "peers.yaml")]
+        keys = ["--home", str(self.folder / by), "--key-file", str(self.folder / f"{by}.key")]
+        subprocess.run([*command, *keys], check=True, cwd=ROOT, capture_output=True)
+
+
+@contextmanager
+def sites(peers: int, sums: int) -> Iterator[Sites]:
+    """A federation whose processes run; at the end they are gone."""
+    with tempfile.TemporaryDirectory(prefix="p2pfl-away-") as folder:
+        found = Sites(Path(folder), NAMES[:peers], sums)
+        found.create()
+        for name in found.names:
+            found.start(name)
+        try:
+            yield found
+        finally:
+            for name in found.running:
+                found.kill(name)
+
+
+@dataclass(frozen=True)
+class Took:
+    """One round of the watched site: seconds since the one before, and who is in it."""
+
+    seconds: float
+    survivors: tuple[str, ...]
+
+
+def told(stream: IO[str]) -> Iterator[Took]:
+    """The rounds, as they come. The first is not among them: until then processes start."""
+    last = None
+    for line in stream:
+        now, facts = time.perf_counter(), json.loads(line)
+        if last is not None:
+            yield Took(now - last, tuple(facts["survivors"]))
+        last = now
+
+
+def timed(peers: int, rounds: int, steps: Sequence[Callable[[Sites], None]]) -> list[list[Took]]:
+    """The rounds before the first step, and after each one. Raises RuntimeError when a site stops before the end."""
+    with sites(peers, 1 + rounds * (len(steps) + 1)) as found:
+        stream = found.running[WATCHED].stdout
+        if stream is None:
+            raise RuntimeError("nothing is read of the watched site")
+        news, parts = told(stream), []
+        for step in (None, *steps):  # the range comes first: it is over before another round is read
+            if step is not None:
+                step(found)
+            parts.append([took for _, took in zip(range(rounds), news, strict=False)])
+        if any(len(part) < rounds for part in parts):
+            raise RuntimeError(f"{WATCHED} stopped after {sum(map(len, parts))} rounds")
+        return parts
+
+
+def slower(before: Sequence[Took], after: Sequence[Took]) -> Finding:
+    """Median round from the second after a loss on / the median before it."""
+    usual = statistics.median(took.seconds for took in before)
+    ratios = tuple(took.seconds / usual for took in after[1:])
+    return Finding("", ratios, at_most=PROMISED)
+
+
+def named(name: str, found: Finding) -> Finding:
+    return Finding(name, found.values, found.unit, found.at_least, found.at_most)
+
+
+def findings(peers: int, rounds: int) -> list[Finding]:
+    """Both runs. Raises RuntimeError when a lost site is in a sum, or one that is back is not."""
+    print("one site is killed, and comes back …", file=sys.stderr)
+    before, dead, back = timed(peers, rounds, [lambda each: each.kill(LOST), lambda each: each.start(LOST)])
+    if any(LOST in took.survivors for took in dead[1:]):
+        raise RuntimeError(f"{LOST} was killed and is in a sum")
+    returned = next((place for place, took in enumerate(back) if LOST in took.survivors), None)
+    if returned is None or any(LOST not in took.survivors for took in back[returned:]):
+        raise RuntimeError(f"{LOST} is back and not in the sums")
+    print("one site revokes another's key …", file=sys.stderr)
+    usual, apart = timed(peers, rounds, [lambda each: each.revoke(REVOKER, LOST)])
+    if any({REVOKER, LOST} <= set(took.survivors) for took in apart[2:]):  # a round may have been under way
+        raise RuntimeError(f"{REVOKER} and {LOST} are in one sum")
+    return [
+        Finding("a round while all are there", tuple(took.seconds for took in (*before, *usual)), "s"),
+        Finding("the first round after the kill", (dead[0].seconds,), "s"),
+        named("a round with one site dead / before", slower(before, dead)),
+        named("a round with one site back / before", slower(before, back[returned:])),
+        Finding("the first rounds after the revocation, the longest", (max(t.seconds for t in apart[:3]),), "s"),
+        named("a round with one revoked by one / before", slower(usual, apart[2:])),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", type=int, default=5, choices=range(4, len(NAMES) + 1))
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    title = f"{options.peers} sites, one of them away"
+    return show(title, findings(options.peers, options.rounds), machine("numpy", "pyzmq"), as_json=options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

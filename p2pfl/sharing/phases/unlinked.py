@@ -1,0 +1,126 @@
+"""Who has no link to whom: each peer says so in its acknowledgement, and nobody waits for what cannot come.
+
+docs/spec/sharing.md §4.1, docs/adr/0037. A peer without a link is waited for once, for the time of `PeerView`, and not
+again until its link stands. Two peers that both say that no link is between them are in no set together: who stays out
+is agreed at once. The word of one alone excuses nobody: a liar could leave out whom it likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from p2pfl.messages import Ack, Held, Letter, Members, Message, Reveal, open_letter
+from p2pfl.roster import Roster
+from p2pfl.sharing.certificate import same_attempt
+from p2pfl.sharing.events import Effect, LinkDown, Send, SetTimer, Tick
+from p2pfl.sharing.state import State
+
+
+def told(state: State, name: str) -> tuple[str, ...]:
+    """The peers to which `name` says that it has no link, in its latest acknowledgement."""
+    ack = state.proposals.acks.get(name)
+    return ack.message.unlinked if ack is not None else ()
+
+
+def expect(state: State, event: LinkDown | None = None) -> list[Effect]:
+    """Look again when a peer that has just lost its link has been waited for long enough."""
+    peers = state.peers
+    times = {time for name in peers.down if state.now < (time := peers.unlinked_at(name)) < float("inf")}
+    return [SetTimer(Tick(time, state.round, state.attempt)) for time in sorted(times)]
+
+
+# ── the coordinator ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cannot_join(state: State, name: str, chosen: Iterable[str]) -> bool:
+    """Some member and `name` both say that they have no link: no complete set could hold both."""
+    return any(one in told(state, name) and name in told(state, one) for one in chosen)
+
+
+def is_gone(state: State, name: str, chosen: Iterable[str]) -> bool:
+    """`name` has had no link to this peer for long enough, and has dealt to no member that still has one to it."""
+    if state.now < state.peers.unlinked_at(name):
+        return False
+    others = [one for one in chosen if one != state.context.me]
+    return all(name in told(state, one) or not _has_dealt(state, name, one) for one in others)
+
+
+def _has_dealt(state: State, name: str, to: str) -> bool:
+    return any(dealer == name for dealer, _ in state.proposals.acks[to].message.held)
+
+
+def grounds_for(state: State, chosen: tuple[str, ...]) -> tuple[bytes, ...]:
+    """The acknowledgements of those outside of `chosen` that say that they have no link to one in it."""
+    outside = [name for name in state.names if name not in chosen and cannot_join(state, name, chosen)]
+    return tuple(state.proposals.acks[name].wire for name in outside)
+
+
+def pass_on(state: State, ack: Letter[Ack]) -> list[Effect]:
+    """The coordinator cannot hear one who has no link to it: it is told so by all who can."""
+    coordinator = state.coordinator
+    if coordinator not in ack.message.unlinked or coordinator in (state.context.me, ack.sender):
+        return []
+    return [Send(coordinator, state.seal(Held((ack.wire,), ())))]
+
+
+# ── the others ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def excused(members: Letter[Members], roster: Roster) -> frozenset[str]:
+    """Who the set leaves out since it and a member both say that they have no link. Raises Malformed."""
+    message = members.message
+    said = {name: row[3] for name, row in zip(message.survivors, message.acks, strict=True)}
+    found = set()
+    for wire in message.grounds:
+        letter = open_letter(wire, roster, Message)
+        if isinstance(letter.message, Ack) and same_attempt(letter, members.envelope):
+            name, without = letter.sender, letter.message.unlinked
+            found |= {name for member, names in said.items() if member in without and name in names}
+    return frozenset(found)
+
+
+def coordinator_is_gone(state: State) -> bool:
+    """As many as can abandon the attempt say that they have no link to its coordinator; this peer is one of them."""
+    name = state.coordinator
+    saying = [one for one in state.proposals.acks if name in told(state, one)]
+    enough = len(saying) >= state.context.roster.quorums.a
+    return (
+        "propose" in state.due and enough and state.context.me in saying and state.now >= state.peers.unlinked_at(name)
+    )
+
+
+# ── what one outside of U cannot hear from a member ───────────────────────────────────────────────────────────
+
+
+def _helped(state: State) -> list[str]:
+    """Peers outside of U that cannot hear a member, and are told by this one, which is among the first that they hear.
+
+    Of c+1 one is honest, and n of them would send n² copies.
+    """
+    most = state.context.roster.quorums.c + 1
+    deaf = {name: told(state, name) for name in state.names if name not in state.survivors}
+    return [
+        name
+        for name, without in deaf.items()
+        if not set(without).isdisjoint(state.survivors)
+        and state.context.me in [one for one in state.survivors if one not in without][:most]
+    ]
+
+
+def tell_certificate(state: State) -> list[Effect]:
+    """The certificate holds the set and the votes, which a member that they cannot hear has sent to all."""
+    certificate = state.certificate
+    if certificate is None:
+        return []
+    names = [name for name in _helped(state) if name not in state.voting.told]
+    state.voting.told.update(names)
+    return [Send(name, certificate) for name in names]
+
+
+def tell_seeds(state: State, opened: Iterable[str]) -> list[Effect]:
+    """Hand on the seeds of members, which are opened to all, to those who cannot hear them."""
+    effects: list[Effect] = []
+    for name in _helped(state):
+        seeds = tuple((one, state.sum.reveals[one].reveal()) for one in opened if one in told(state, name))
+        effects += [Send(name, state.seal(Reveal(seeds)))] if seeds else []
+    return effects
