@@ -243,11 +243,11 @@ def test_who_says_alone_that_a_link_is_down_leaves_nobody_out_early(monkeypatch:
 
 
 def test_were_the_word_of_one_enough_the_victim_would_be_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_is_enough(found: Letter[m.Members], roster: object) -> frozenset[str]:
-        return frozenset(name for row in found.message.acks for name in row[3])
+    def one_is_enough(found: Letter[m.Members], roster: object) -> dict[str, frozenset[str]]:
+        return {name: frozenset(found.message.survivors) for row in found.message.acks for name in row[3]}
 
     world = who_denies_its_link(monkeypatch)
-    monkeypatch.setattr(unlinked, "excused", one_is_enough)
+    monkeypatch.setattr(unlinked, "rivals", one_is_enough)
     assert left_out_at_once(world)
 
 

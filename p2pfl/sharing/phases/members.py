@@ -250,7 +250,7 @@ def refusal(state: State, letter: Letter[Members], found: Composition) -> str:
             state.proposals.proposes[me].message
         ):
             return "it rests on a proposal that this process did not make"
-    excused = _excused(state, message.grounds).keys() | unlinked.excused(letter, state.context.roster)
+    excused = _excused(state, message.grounds).keys() | _kept_out(state, letter)
     for name in state.proposals.passed_on - set(message.survivors) - excused - {me}:
         alive = name not in state.peers.down
         if alive and _would_be_complete(state, name, message.survivors, found):
@@ -270,10 +270,20 @@ def left_out_early(state: State, letter: Letter[Members]) -> list[str]:
     message, peers, me = letter.message, state.peers, state.context.me
     if state.past("half") or me not in state.proposals.proposes or state.attempt >= state.n:
         return []
-    excused = _excused(state, message.grounds).keys() | unlinked.excused(letter, state.context.roster)
+    excused = _excused(state, message.grounds).keys() | _kept_out(state, letter)
     begun = state.due.get("begun", state.now)  # others may just have given up a peer that came back since then
     out = [name for name in state.names if name not in message.survivors and name not in excused and name != me]
     return [name for name in out if name not in peers.proven and peers.stands(name, begun)]
+
+
+def _kept_out(state: State, letter: Letter[Members]) -> frozenset[str]:
+    """Who is out for want of a link to a member that names the set, or in whose place it is out by turns."""
+    found = unlinked.rivals(letter, state.context.roster)
+
+    def may_stay(name: str, rival: str) -> bool:
+        return rival == state.coordinator or not turns.is_broken(state, name, rival)
+
+    return frozenset(name for name, others in found.items() if any(may_stay(name, one) for one in others))
 
 
 def _out_of_turn(state: State, name: str, chosen: tuple[str, ...], found: Composition) -> str:

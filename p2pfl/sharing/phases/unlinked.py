@@ -66,17 +66,17 @@ def pass_on(state: State, ack: Letter[Ack]) -> list[Effect]:
 # ── the others ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def excused(members: Letter[Members], roster: Roster) -> frozenset[str]:
-    """Who the set leaves out since it and a member both say that they have no link. Raises Malformed."""
+def rivals(members: Letter[Members], roster: Roster) -> dict[str, frozenset[str]]:
+    """By peer that the set leaves out, the members to which it has no link, as they say too. Raises Malformed."""
     message = members.message
     said = {name: row[3] for name, row in zip(message.survivors, message.acks, strict=True)}
-    found = set()
+    found: dict[str, frozenset[str]] = {}
     for wire in message.grounds:
         letter = open_letter(wire, roster, Message)
         if isinstance(letter.message, Ack) and same_attempt(letter, members.envelope):
             name, without = letter.sender, letter.message.unlinked
-            found |= {name for member, names in said.items() if member in without and name in names}
-    return frozenset(found)
+            found[name] = frozenset(member for member, names in said.items() if member in without and name in names)
+    return found
 
 
 def coordinator_is_gone(state: State) -> bool:
