@@ -280,6 +280,22 @@ class PassWouldOverspend(BudgetSpent):
     command = "p2pfl status"
 
 
+class BudgetTooSmall(ConfigurationError):
+    """No noise keeps this training within ε = {epsilon}."""
+
+    code = "P2P-TRAIN-033"
+    likely = ("too many steps for the budget: fewer rounds, or fewer steps in each", "the sample rate is too large")
+    command = "p2pfl peers show"
+
+
+class WrongSimulation(ConfigurationError):
+    """This training cannot be simulated."""
+
+    code = "P2P-TRAIN-052"
+    likely = ("fewer than three sites learn each other's value", "a model that differs from site to site")
+    command = "p2pfl help"
+
+
 class AccountUnreadable(LocalFault):
     """The privacy account of this home cannot be read."""
 

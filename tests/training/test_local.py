@@ -23,7 +23,7 @@ from p2pfl.federation.federation import Privacy
 from p2pfl.keys import Secret
 from p2pfl.training import local
 from p2pfl.training.local import KeystreamOptimizer, PassStopped, Trainer
-from p2pfl.training.measures.classification import BINS
+from p2pfl.training.measures.classification import BINS, bins_of
 from p2pfl.training.models import predict
 from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Account
@@ -397,7 +397,7 @@ def test_every_held_out_record_is_counted_once_in_its_class_and_bin() -> None:
     assert (found.shape, found.dtype) == ((which.counts,), np.dtype(np.int64))
     counts, (_, labels) = found[: 2 * BINS].reshape(2, BINS), read(of.held_out)
     assert counts.sum(axis=1).tolist() == [int((labels == 0).sum()), int((labels == 1).sum())]
-    bins = np.minimum((predict(Small(), model, of.held_out) * BINS).astype(int), BINS - 1)
+    bins = bins_of(predict(Small(), model, of.held_out))
     assert all(counts[label, place] > 0 for label, place in zip(labels, bins, strict=True))
 
 

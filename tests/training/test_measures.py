@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.training import MeasureUnusable
-from p2pfl.training.measures.classification import BINS, Binary, Classes, auc
+from p2pfl.training.measures.classification import BINS, Binary, Classes, auc, bins_of
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Figure, Measure, mean, proportion
 from p2pfl.training.measures.regression import Number
@@ -55,6 +55,20 @@ def test_auc_counts_every_pair_and_half_of_the_ties(bins: list[tuple[int, int]])
     found = auc(positive, negative)
     assert math.isnan(found.value) if not pairs else math.isclose(found.value, sum(pairs) / len(pairs))
     assert not found.low > found.value and not found.high < found.value
+
+
+def test_a_model_that_is_sure_of_itself_keeps_its_auc() -> None:
+    draws = random(9)
+    label = draws.integers(0, 2, 4000)
+    logit = draws.normal(0, 1, 4000) + 1.5 * label
+    exact = (logit[label == 1][:, None] > logit[label == 0]).mean()
+    for shift in (-9.0, -4.0, 0.0, 4.0, 9.0):
+        found = pooled(Binary(), 1 / (1 + np.exp(-(logit + shift))), label)["auc"].value
+        assert abs(found - exact) < 0.02
+    for scale in (0.1, 1.0, 5.0):
+        found = pooled(Binary(), 1 / (1 + np.exp(-scale * logit)), label)["auc"].value
+        assert abs(found - exact) < 0.01
+    assert bins_of(np.array([0.0, 0.49999, 0.5, 1.0])).tolist() == [5, 63, 64, 122]
 
 
 def test_delongs_interval_is_that_of_its_formula_over_single_records() -> None:

@@ -1,4 +1,9 @@
-"""Binary and several classes: AUC, accuracy, calibration, log loss, from counts of scores by class and bin."""
+"""Binary and several classes: AUC, accuracy, calibration, log loss, from counts of scores by class and bin.
+
+Bins are not equal parts of [0, 1]: a model that is sure of itself has all its scores in the last of those, and would
+lose its AUC with its calibration. They are equal parts of u = ½ + ½·z/(|z| + 4), z the log-odds: .06 wide at a score
+of one half, and still apart at log-odds of 16. The middle of all is a score of one half.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from numpy.typing import NDArray
 
 from p2pfl.training.measures.measure import (
     LEAST_PROBABILITY,
+    UNIT,
     UNKNOWN,
     Counts,
     Figure,
@@ -27,6 +33,8 @@ BINS: Final = 128
 BINS_BY_CLASS: Final = 32  # fewer, since there is a histogram for each class
 MOST_CLASSES: Final = 64
 GROUPS: Final = 8  # of bins, over which calibration is judged
+BEND: Final = 4.0  # log-odds at which a score is half way from the middle to the end of the bins
+FARTHEST: Final = 40.0  # log-odds of scores 0 and 1
 
 
 class Binary(Measure):
@@ -116,9 +124,24 @@ class Classes(Measure):
         }
 
 
+def bins_of(scores: NDArray[Any], bins: int = BINS) -> NDArray[np.int64]:
+    """The bin of each score in [0, 1].    (N,) ► (N,)"""
+    odds = np.asarray(scores, np.float64)
+    with np.errstate(divide="ignore"):
+        z = np.clip(np.log(odds) - np.log1p(-odds), -FARTHEST, FARTHEST)
+    part: NDArray[np.float64] = 0.5 + 0.5 * z / (np.abs(z) + BEND)
+    return np.clip((part * bins).astype(np.int64), 0, bins - 1)
+
+
+def _middle(place: int) -> int:
+    """The score at the middle of a bin of BINS, in fixed point: the same integer on every machine."""
+    t = (2 * place + 1) / BINS - 1.0
+    return round(UNIT / (1.0 + math.exp(-BEND * t / (1.0 - abs(t)))))
+
+
 def histogram(scores: NDArray[np.float64], labels: NDArray[np.int64], bins: int = BINS) -> Counts:
     """Counts of scores in [0, 1] by class and bin: row 0 negative, row 1 positive.    (2, bins)"""
-    place = np.clip((scores * bins).astype(np.int64), 0, bins - 1)  # (N,)
+    place = bins_of(scores, bins)  # (N,)
     counts = np.zeros((2, bins), dtype=np.int64)
     np.add.at(counts, (labels, place), 1)
     return counts
@@ -156,14 +179,17 @@ def _average(figures: Sequence[Figure]) -> Figure:
 
 
 def _calibration_error(positive: Sequence[int], negative: Sequence[int]) -> Figure:
-    """Σ over groups of scores: share of records × |mean score − share of positives|. A bin's score is its middle."""
+    """Σ over groups of bins: share of records × |mean score − share of positives|. A bin's score is its middle's."""
     width, count, error = BINS // GROUPS, sum(positive) + sum(negative), 0.0
     if count < 1 or min(*positive, *negative) < 0:
         return UNKNOWN
     for start in range(0, BINS, width):
         bins = range(start, start + width)
         held = sum(positive[place] + negative[place] for place in bins)
-        said = sum((2 * place + 1) * (positive[place] + negative[place]) for place in bins) / (2 * BINS)
+        said = sum(MIDDLES[place] * (positive[place] + negative[place]) for place in bins) / UNIT
         seen = sum(positive[place] for place in bins)
         error += abs(said - seen) / count if held else 0.0
     return Figure(error)
+
+
+MIDDLES: Final = tuple(_middle(place) for place in range(BINS))

@@ -1,0 +1,202 @@
+"""A training of many sites in one process: the very local pass, compression, quantiser and mean of a site, no network.
+
+For choosing a learning rate, a density or a noise multiplier before a study: minutes instead of hours. The sum is that
+of the sites' words in the field, as the secure sum opens it; what is left out is the way there.
+
+**For public or generated records.** Many trainings on the same private records spend privacy that no account here
+counts, and with `seeds` the noise is repeatable, so it protects nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2pfl.errors.training import WrongSimulation
+from p2pfl.federation import Federation, draft
+from p2pfl.keys import Identity, Secret, digest
+from p2pfl.roster import Member
+from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.quantiser import Quantiser
+from p2pfl.training.compression import Compressor
+from p2pfl.training.measures.measure import Figure
+from p2pfl.training.noise import BitStream
+from p2pfl.training.plan import least_noise
+from p2pfl.training.privacy import Account
+from p2pfl.training.records import Dataset, Records, hold_out
+from p2pfl.training.update import FlatVector, apply_mean
+
+if TYPE_CHECKING:
+    from p2pfl.training.local import Trainer
+    from p2pfl.training.task import Task
+
+OnRound = Callable[[int, int, Mapping[str, Figure]], None]
+
+
+@dataclass(frozen=True)
+class SimulatedTraining:
+    """One training. `figures[k]` judges the model after k rounds, on the held-out records of all sites.
+
+    epsilon       the largest of all sites, at the federation's δ
+    sent_bytes    payload of one site over all rounds: words and nominated positions
+    dense_bytes   what a plain fp32 all-reduce of the same rounds sends
+    """
+
+    seed: int
+    federation: Federation
+    figures: tuple[Mapping[str, Figure], ...]
+    model: FlatVector
+    epsilon: float
+    sent_bytes: float
+    dense_bytes: float
+
+    @property
+    def metric(self) -> str:
+        """The name of the figure that the training is judged by."""
+        return next(iter(self.figures[-1]))
+
+    @property
+    def final(self) -> float:
+        """That figure of the last model."""
+        return self.figures[-1][self.metric].value
+
+
+def simulate_training(
+    task: Task,
+    sites: Mapping[str, str | Dataset],
+    *,
+    settings: Sequence[str] = (),
+    epsilon: float | None = None,
+    seeds: Sequence[int] = (0,),
+    device: str = "cpu",
+    progress: OnRound | None = None,
+) -> list[SimulatedTraining]:
+    """Train once for each of `seeds`, which choose who is held out, the first model, samples and noise.
+
+    sites       by name: the path of its records, as `Task.dataset` takes it, or a dataset
+    settings    as for `p2pfl peers create --set`: `rounds=20`, `privacy.sample_rate=0.05`
+    epsilon     choose the least noise multiplier that keeps all rounds within it, and max_epsilon; else both are those
+                of `settings`
+    progress    called with (seed, rounds done, figures)
+    Raises WrongSimulation for fewer than three sites, BudgetTooSmall, what `peers create` and what the task raise.
+    """
+    federation = _federation(tuple(sites), settings)
+    if epsilon is not None:
+        private = federation.privacy
+        steps = private.steps_per_round * federation.rounds
+        noise = least_noise(epsilon, private.delta, private.sample_rate, steps)
+        federation = replace(
+            federation, privacy=replace(private, noise_multiplier=noise, max_epsilon=max(epsilon, private.max_epsilon))
+        )
+    read = {name: Records(task.dataset(data) if isinstance(data, str) else data, name) for name, data in sites.items()}
+    return [_one(task, read, federation, seed, device, progress) for seed in seeds]
+
+
+def summary(trainings: Sequence[SimulatedTraining]) -> dict[str, Any]:
+    """Mean and spread of the final metric over the seeds, ε and bytes."""
+    finals = [one.final for one in trainings]
+    first = trainings[0]
+    return {
+        "metric": first.metric,
+        "mean": statistics.fmean(finals),
+        "sd": statistics.stdev(finals) if len(finals) > 1 else 0.0,
+        "by_round": [
+            statistics.fmean(one.figures[place][first.metric].value for one in trainings)
+            for place in range(len(first.figures))
+        ],
+        "epsilon": max(one.epsilon for one in trainings),
+        "noise_multiplier": first.federation.privacy.noise_multiplier,
+        "sent_bytes": first.sent_bytes,
+        "dense_bytes": first.dense_bytes,
+    }
+
+
+def _federation(names: Sequence[str], settings: Sequence[str]) -> Federation:
+    """What peers.yaml would say of sites that nobody will dial. Raises what `peers create` raises."""
+    members = [Member(name, Identity(hashlib.sha256(name.encode()).digest()).key, ()) for name in names]
+    if len(members) < 3:
+        raise WrongSimulation(evidence=f"{len(members)} sites: {', '.join(names)}")
+    task = draft.pinned_lines("task.py", "Task", bytes(32).hex())  # whatever was given: nobody else loads it
+    return Federation.parse(draft.peers_file("simulated", members, task, settings), "the simulated peers.yaml")
+
+
+def _one(
+    task: Task,
+    read: Mapping[str, Records],
+    federation: Federation,
+    seed: int,
+    device: str,
+    progress: OnRound | None,
+) -> SimulatedTraining:
+    from p2pfl.training.local import Trainer
+
+    sites = []
+    for name, records in read.items():
+        split = hold_out(records, Secret(_draw(seed, f"held out {name}")(32)))
+        draw = _draw(seed, name)
+        trainer = Trainer(task=task, site=split, privacy=federation.privacy, draw=draw, device=device)
+        sites.append(_Site(name, trainer, federation, draw))
+    first = sites[0].trainer
+    if len({(one.trainer.layout.digest, one.trainer.frozen) for one in sites}) > 1:
+        raise WrongSimulation(evidence="the task's model is not the same at every site")
+    model = first.initial(hashlib.sha256(f"first model {seed}".encode()).digest())
+    figures, sent = [_figures(sites, model)], 0.0
+    for number in range(1, federation.rounds + 1):
+        model, payload = _round(sites, model, digest("rotation", seed.to_bytes(8, "big"), number.to_bytes(8, "big")))
+        sent += payload
+        figures.append(_figures(sites, model))
+        if progress is not None:
+            progress(seed, number, figures[-1])
+    spent = max(one.account.epsilon(federation.privacy.delta) for one in sites)
+    dense = 2 * (len(sites) - 1) / len(sites) * 4 * first.parameters * federation.rounds
+    return SimulatedTraining(seed, federation, tuple(figures), model, spent, sent, dense)
+
+
+class _Site:
+    """What one site keeps from round to round."""
+
+    def __init__(self, name: str, trainer: Trainer, federation: Federation, draw: Callable[[int], bytes]) -> None:
+        sharing, compression = federation.sharing, federation.compression
+        count = len(federation.roster.members)
+        self.name, self.trainer, self.draw, self.privacy = name, trainer, draw, federation.privacy
+        self.account = Account()
+        self.compressor = Compressor(compression.method, compression.density, trainer.parameters, count)
+        self.quantiser = Quantiser(
+            FIELDS[sharing.field], count, sharing.clip, sharing.scale, rotate=sharing.field == 16
+        )
+
+    def nominate(self, model: FlatVector) -> bytes:
+        return self.compressor.nominate(self.trainer.train(model, self.account.charge(self.privacy)))
+
+
+def _round(sites: Sequence[_Site], model: FlatVector, seed: bytes) -> tuple[FlatVector, float]:
+    """The model after one round of all sites, and the payload of one of them in bytes."""
+    nominations = {one.name: one.nominate(model) for one in sites}
+    support = sites[0].compressor.support(nominations)
+    words = []
+    for one in sites:
+        values = one.compressor.values(support)
+        mine, _ = one.quantiser.quantise(values, seed, one.draw(32))
+        one.compressor.settle(support, one.quantiser.dequantise(mine, seed, values.size))
+        words.append(mine)
+    quantiser, count = sites[0].quantiser, len(sites)
+    length = len(model) if support is None else len(support)
+    total = quantiser.dequantise_sum(quantiser.field.sum(words), count, seed, length)
+    nominated = (count - 1) * len(nominations[sites[0].name])
+    payload = 2 * (count - 1) / count * words[0].size * quantiser.field.word_bytes + nominated
+    return apply_mean(model, total, count, support), payload
+
+
+def _figures(sites: Sequence[_Site], model: FlatVector) -> Mapping[str, Figure]:
+    return sites[0].trainer.figures(np.sum([one.trainer.evaluate(model) for one in sites], axis=0))
+
+
+def _draw(seed: int, what: str) -> Callable[[int], bytes]:
+    """Bytes that the same seed repeats."""
+    stream = BitStream(Secret(hashlib.sha256(f"simulated {seed} {what}".encode()).digest()), "training/sampling")
+    return lambda count: stream.words(-(-count // 8)).tobytes()[:count]

@@ -1,0 +1,86 @@
+"""A training in one process: what a site runs, its sums in the field, and a budget that is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from p2pfl import simulate_training
+from p2pfl.errors.federation import WrongValue
+from p2pfl.errors.training import BudgetTooSmall, PassWouldOverspend, WrongSimulation
+from p2pfl.simulate.training import summary
+from p2pfl.training.plan import least_noise
+from p2pfl.training.privacy import Account, Mechanism
+from tests.training.settings import Small, arrays
+
+QUICK = ("rounds=3", "privacy.sample_rate=0.2", "privacy.steps_per_round=10", "privacy.max_epsilon=100")
+
+
+class Fast(Small):
+    learning_rate = 0.5
+    expected_batch = 20.0
+
+
+def sites(count: int = 3) -> dict[str, object]:
+    return {f"site-{place}": arrays(120, (4,), f"site {place}") for place in range(count)}
+
+
+def test_a_training_learns_and_says_what_it_spent_and_would_send() -> None:
+    seen: list[tuple[int, int]] = []
+    (found,) = simulate_training(
+        Fast(), sites(), settings=QUICK, progress=lambda seed, number, figures: seen.append((seed, number))
+    )
+    assert found.metric == "auc" and len(found.figures) == 4
+    assert found.final > found.figures[0]["auc"].value and found.final > 0.8
+    assert seen == [(0, 1), (0, 2), (0, 3)]
+    history = [Mechanism(1.1, 0.2, 10)] * 3
+    assert found.epsilon == Account(history).epsilon(1e-5)
+    parameters = len(found.model)
+    assert found.dense_bytes == 2 * 2 / 3 * 4 * parameters * 3 == found.sent_bytes, "a 31-bit word is four bytes"
+
+
+def test_the_same_seed_is_the_same_training_and_another_is_not() -> None:
+    first, again, other = simulate_training(Fast(), sites(), settings=QUICK, seeds=(4, 4, 5))
+    assert np.array_equal(first.model, again.model)
+    assert not np.array_equal(first.model, other.model)
+    told = summary([first, other])
+    assert told["mean"] == (first.final + other.final) / 2 and len(told["by_round"]) == 4
+
+
+@pytest.mark.parametrize(
+    "settings", [("sharing.field=16",), ("compression.method=nominate", "compression.density=0.5")]
+)
+def test_fields_and_supports_are_those_of_a_federation(settings: tuple[str, ...]) -> None:
+    (found,) = simulate_training(Fast(), sites(), settings=(*QUICK, *settings))
+    assert found.federation.raw.count(settings[0].rpartition("=")[2].encode())
+    assert found.final > 0.7
+
+
+def test_a_budget_chooses_the_least_noise_that_keeps_it() -> None:
+    (found,) = simulate_training(Fast(), sites(), settings=QUICK, epsilon=4.0)
+    noise = found.federation.privacy.noise_multiplier
+    assert found.epsilon <= 4.0 < Account([Mechanism(noise - 0.001, 0.2, 30)]).epsilon(1e-5)
+
+
+@pytest.mark.parametrize(("epsilon", "rate", "steps"), [(0.5, 0.01, 100), (3.0, 0.02, 640), (8.0, 0.5, 20)])
+def test_the_least_noise_is_enough_and_a_thousandth_less_is_not(epsilon: float, rate: float, steps: int) -> None:
+    noise = least_noise(epsilon, 1e-5, rate, steps)
+    assert Account([Mechanism(noise, rate, steps)]).epsilon(1e-5) <= epsilon
+    assert Account([Mechanism(noise - 0.001, rate, steps)]).epsilon(1e-5) > epsilon
+
+
+def test_a_budget_that_no_noise_keeps_is_refused() -> None:
+    with pytest.raises(BudgetTooSmall):
+        least_noise(1e-6, 1e-5, 1.0, 1_000_000)
+
+
+def test_a_training_beyond_its_budget_ends_as_at_a_site() -> None:
+    with pytest.raises(PassWouldOverspend):
+        simulate_training(Fast(), sites(), settings=("rounds=3", "privacy.sample_rate=0.9"))
+
+
+def test_two_sites_and_settings_that_no_peers_yaml_takes_are_refused() -> None:
+    with pytest.raises(WrongSimulation):
+        simulate_training(Fast(), sites(2))
+    with pytest.raises(WrongValue):
+        simulate_training(Fast(), sites(), settings=("rounds=none",))
