@@ -40,6 +40,7 @@ NEEDS: dict[str, str] = {
     "network": "network",
     "sharing/test_typed_rows.py": "slow",
     "simulate/test_dropout.py": "storms",
+    "simulate/test_search.py": "storms",
     "simulate/test_storms.py": "storms",
     "training/test_large.py": "slow",
 }

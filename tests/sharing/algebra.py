@@ -8,12 +8,14 @@ found by elimination, not by asking the code.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from p2pfl import messages as m
+from p2pfl.codec import Malformed
 from p2pfl.keys import Secret
 from p2pfl.messages import Letter, open_letter
 from p2pfl.sharing import events as e
@@ -116,7 +118,8 @@ def inside_of(letter: Letter, world: Watched) -> Iterator[Letter]:
     elif isinstance(message, m.Certificate):
         wires = (*message.ballots, *((message.members,) if message.members else ()))
     for wire in wires:
-        yield from inside_of(open_letter(wire, world.roster, m.Message), world)
+        with contextlib.suppress(Malformed):  # a liar may say that anything is a letter
+            yield from inside_of(open_letter(wire, world.roster, m.Message), world)
 
 
 # ── elimination ───────────────────────────────────────────────────────────────────────────────────────────────

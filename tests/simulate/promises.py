@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from p2pfl import codec
 from p2pfl import messages as m
+from p2pfl.codec import Malformed
 from p2pfl.keys import verify
 from p2pfl.messages import Letter, open_letter
 from p2pfl.sharing import evidence
@@ -61,9 +63,10 @@ def sets_of(federation: SimulatedFederation) -> dict[bytes, m.Members]:
     found: dict[bytes, m.Members] = {}
     for _, letter in federation.log:
         inside = letter.message.members if isinstance(letter.message, m.Certificate) else b""
-        each = open_letter(inside, federation.roster, m.Message) if inside else letter
-        if isinstance(each.message, m.Members):
-            found[attempt_digest(each)] = each.message
+        with contextlib.suppress(Malformed):  # of a certificate that a liar made of anything
+            each = open_letter(inside, federation.roster, m.Message) if inside else letter
+            if isinstance(each.message, m.Members):
+                found[attempt_digest(each)] = each.message
     return found
 
 
@@ -158,17 +161,17 @@ def revealed_only_under_a_certificate(federation: SimulatedFederation, honest: C
 
     A seed that leaves is that of the bundle in U, and never one that somebody dealt beside it.
     """
-    cast: dict[Place, dict[str, m.Ballot]] = defaultdict(dict)
+    cast: dict[Place, dict[tuple[bytes, bytes], set[str]]] = defaultdict(lambda: defaultdict(set))
     sets = sets_of(federation)
     for _, letter in federation.log:
         place, message = place_of(letter), letter.message
-        if isinstance(message, m.Ballot):
-            cast[place].setdefault(letter.sender, message)
+        for one in (letter, *_ballots_in(letter, federation)):  # a liar may vote on both sides, and for one peer alone
+            if isinstance(one.message, m.Ballot) and one.message.survivors:
+                cast[place_of(one)][(one.message.attempt_digest, one.message.view)].add(one.sender)
         if letter.sender not in honest or not isinstance(message, (m.Reveal, m.BackupShare)):
             continue
-        votes = [(one.attempt_digest, one.view) for one in cast[place].values() if one.survivors]
-        best = max(votes, key=votes.count, default=(b"", b""))
-        assert votes.count(best) >= federation.roster.quorums.q, f"{letter.sender} revealed in {place} under {votes}"
+        best, voters = max(cast[place].items(), key=lambda vote: len(vote[1]), default=(ABANDON, set()))
+        assert len(voters) >= federation.roster.quorums.q, f"{letter.sender} revealed in {place} under {cast[place]}"
         chosen = sets[best[0]]
         rows = message.seeds if isinstance(message, m.Reveal) else message.shares
         assert {row[0] for row in rows} <= set(chosen.survivors), f"{letter.sender} opened somebody who is not in U"
@@ -177,6 +180,13 @@ def revealed_only_under_a_certificate(federation: SimulatedFederation, honest: C
             made = bundles[name]
             assert isinstance(made, m.Bundle)
             assert made.self_mask == commitment("self-mask", seed), f"{letter.sender} opened another seed of {name}"
+
+
+def _ballots_in(letter: Letter, federation: SimulatedFederation) -> Iterable[Letter]:
+    wires = letter.message.ballots if isinstance(letter.message, m.Certificate) else ()
+    for wire in wires:
+        with contextlib.suppress(Malformed):
+            yield open_letter(wire, federation.roster, m.Ballot)
 
 
 # ── results ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,11 +17,13 @@ from p2pfl.sharing import record as records
 from p2pfl.sharing import run
 from p2pfl.sharing.branch import Branch
 from p2pfl.sharing.digests import base_digest
+from p2pfl.sharing.phases import propose
 from p2pfl.sharing.run import EARLY_ROUNDS, Run
-from p2pfl.sharing.state import LEFT_SLOTS, Phase
+from p2pfl.sharing.state import LEFT_SLOTS, Phase, State
+from p2pfl.sharing.table import Guarded
 from p2pfl.simulate.peer import SimulatedPeer
 from tests.simulate import promises
-from tests.simulate.attackers import Attacked, check_that_the_others_go_on, never
+from tests.simulate.attackers import Attacked, check_that_the_others_go_on, never, row_off
 from tests.simulate.promises import place_of
 from tests.simulate.test_attacks_on_votes import VICTIM, help_the_victim, split
 
@@ -219,11 +221,51 @@ def test_who_begins_a_round_late_asks_for_what_it_dropped_and_nobody_waits_for_e
     promises.everything_is_final(world, beside=[name for name, peer in world.peers.items() if not peer.alive])
 
 
-@pytest.mark.parametrize("peers", [4, 7])
-def test_were_nobody_asked_a_quorum_would_wait_for_ever(peers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_were_nobody_asked_a_quorum_would_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "_ask_for_dropped", lambda self, fresh: [])
-    world = one_returns_late_and_another_dies(peers)
+    world = one_returns_late_and_another_dies(4)
     alive = [name for name, peer in world.peers.items() if peer.alive]
     assert len(alive) >= world.roster.quorums.q
     assert {world.peers[name].final_round for name in alive} == {EARLY_ROUNDS + 1}
     assert all(not world.peers[name].run.peers.down.keys() & set(alive) for name in alive)  # type: ignore[union-attr]
+
+
+# ── who comes back to an attempt that others gave up ──────────────────────────────────────────────────────────
+
+
+def two_return_after_one_gave_up() -> Attacked:
+    """All are honest. site-2 heard four proposals and gave up; site-3 dies, and two return that heard of neither."""
+
+    def holds(sender: str, to: str, letter: Letter) -> bool:
+        return isinstance(letter.message, m.Propose) and sender in ("site-2", "site-3") and to in ("site-0", "site-1")
+
+    world = Attacked(liars=(), holds=holds)
+    for peer in world.peers.values():
+        world.start(peer)
+    world.until(lambda: world.stands("site-2", Phase.PROPOSE) and world.round_of("site-2").state.due.get("propose"))
+    for name in ("site-3", "site-0", "site-1"):
+        world.peers[name].kill()
+    world.holds = never
+    world.late.clear()
+    world.until(lambda: world.round_of("site-2").state.voting.ballot is not None)
+    for name in ("site-0", "site-1"):
+        world.start(world.peers[name])
+    world.to_the_end(MOST_STEPS)
+    return world
+
+
+@pytest.mark.claim("LIVE-3")
+def test_who_returns_to_an_attempt_that_one_gave_up_waits_for_no_proposal_of_it() -> None:
+    world = two_return_after_one_gave_up()
+    promises.check(world)
+    promises.everything_is_final(world, beside=["site-3"])
+
+
+def test_were_an_abandon_no_reason_for_a_clock_a_quorum_would_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def starts(state: State) -> bool:
+        return "propose" not in state.due and len(state.proposals.proposes) >= state.context.roster.quorums.q
+
+    for phase in (Phase.SHARE, Phase.PROPOSE):
+        row_off(monkeypatch, phase, propose.clock_starts, Guarded(starts, propose.start_clock, phase))
+    world = two_return_after_one_gave_up()
+    assert [len(world.peers[name].disk.ledger) for name in ("site-0", "site-1", "site-2")] == [0, 0, 0]

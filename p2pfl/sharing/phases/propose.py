@@ -1,7 +1,7 @@
 """PROPOSE: everyone says on which grounds it would sum, and passes on at half-time what it has heard.
 
-docs/spec/sharing.md §4. The clock of the phase starts at the q-th proposal that a peer holds; before that the attempt
-waits, without limit, for a quorum.
+docs/spec/sharing.md §4. The clock of the phase starts at the q-th peer of which this one holds a proposal or ABANDON;
+before that the attempt waits, without limit, for a quorum.
 """
 
 from __future__ import annotations
@@ -136,8 +136,12 @@ def first_difference(mine: bytes, theirs: bytes) -> tuple[str, str]:
 
 
 def clock_starts(state: State) -> bool:
-    """A quorum of proposals is held and the clock of the phase has not been set."""
-    return "propose" not in state.due and len(state.proposals.proposes) >= state.context.roster.quorums.q
+    """A quorum has proposed, or has given up since, and the clock of the phase has not been set.
+
+    Who gave up sends its proposal no more: a peer that came back since then would wait for it without a clock.
+    """
+    gone = {name for name, ballot in state.voting.ballots.items() if not ballot.message.survivors}
+    return "propose" not in state.due and len(state.proposals.proposes.keys() | gone) >= state.context.roster.quorums.q
 
 
 def start_clock(state: State) -> list[Effect]:

@@ -1,0 +1,61 @@
+"""A few seeds of the search for schedules in which liars with two faces break a promise; thousands: `search.py`."""
+
+from __future__ import annotations
+
+import pytest
+
+from p2pfl.sharing.phases import propose
+from p2pfl.sharing.state import Phase, State
+from p2pfl.sharing.table import Guarded
+from p2pfl.simulate import Weather
+from tests.examples import seeds
+from tests.sharing.algebra import rank
+from tests.simulate.attackers import row_off
+from tests.simulate.faces import Pooled, TwoFaced
+from tests.simulate.mischief import Mischief
+from tests.simulate.search import minimised, play
+
+pytestmark = pytest.mark.usefixtures("letters_read_once")
+
+FEW = {3: 4, 4: 16, 5: 8, 6: 4, 7: 8, 10: 2}  # sites: seeds
+RETURNS = 5011  # two sites return to an attempt that a third gave up, and a fourth is away
+
+
+@pytest.mark.claim("LIAR-3")
+@pytest.mark.parametrize(("peers", "seed"), [(peers, seed) for peers, count in FEW.items() for seed in seeds(count)])
+def test_liars_with_two_faces_break_no_promise_whatever_else_happens(peers: int, seed: int) -> None:
+    """No leak, no fork, no wrong sum; nobody honest is accused or ended; every round is final in bounded time."""
+    assert play(seed, peers).wrong == ""
+
+
+def test_what_is_said_is_what_it_is_for() -> None:
+    """Both faces, fields of one in the other's letter, what is kept back, and things unasked."""
+    deeds = [deed.split()[0] for seed in range(12) for deed in play(seed, 4).deeds]
+    unasked = {"_again", "_handed", "_certificates", "_votes", "_leave", "_short_log", "_accuses"}
+    assert {"the", "no", "_mixed", "_changed", "_keep", "_twice", "_elsewhere", *unasked} <= set(deeds)
+
+
+def test_the_search_finds_a_fault_that_was_there_and_makes_it_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    def starts(state: State) -> bool:
+        return "propose" not in state.due and len(state.proposals.proposes) >= state.context.roster.quorums.q
+
+    assert play(RETURNS).wrong == ""
+    for phase in (Phase.SHARE, Phase.PROPOSE):
+        row_off(monkeypatch, phase, propose.clock_starts, Guarded(starts, propose.start_clock, phase))
+    found = play(RETURNS)
+    assert found.wrong.startswith("not final")
+    *deeds, wrong = minimised(found)
+    assert deeds == []
+    assert "not final" in wrong
+
+
+def test_one_seed_more_in_the_hands_of_the_liars_is_seen_as_a_leak() -> None:
+    world = TwoFaced(4, ["site-1"], rounds=1, seed=3, weather=Weather())
+    world.script = Mischief(world, 3, only=frozenset())
+    world.run()
+    at = (1, 0)
+    honest = [("site-0", at), ("site-2", at), ("site-3", at)]
+    assert Pooled(world, ["site-1"], fresh=False).learns_only_the_certified_sums()
+    told = Pooled(world, ["site-1"], edges=[frozenset(("site-0", "site-2")), frozenset(("site-0", "site-3"))])
+    assert not told.learns_only_the_certified_sums()
+    assert rank([told.word(*one, 0) for one in honest]) == len(honest)
