@@ -102,3 +102,25 @@ def test_under_a_certificate_whoever_asks_has_it_once_and_again_over_a_new_link(
     assert wants_to_know(federation, found) == []
     again = found.handle(e.LinkUp(found.state.now, LIAR, bytes(16)))
     assert found.state.certificate in [one.letter for one in again if isinstance(one, e.Send)]
+
+
+def leaves(federation: SimulatedFederation, found: Round, attempt: int = 0) -> list[e.Send]:
+    liar = federation.peers[LIAR]
+    place = m.Envelope(liar.run_id, 1, found.number, found.attempt + attempt, LIAR, liar.incarnation)
+    left = m.seal(m.Leave(()), place, liar.identity)
+    return [one for one in found.handle(e.Received(found.state.now, left)) if isinstance(one, e.Send)]
+
+
+def test_whoever_leaves_a_certified_attempt_again_and_again_is_shown_the_certificate_once() -> None:
+    """It holds the set: a letter of a hundred bytes would bring megabytes each time."""
+    federation, found = standing(Phase.UNMASK, peers=4)
+    assert leaves(federation, found) == [e.Send(LIAR, found.state.certificate)]
+    assert [leaves(federation, found) for _ in range(3)] == [[]] * 3
+
+
+def test_whoever_leaves_from_an_earlier_attempt_is_shown_its_end_once() -> None:
+    federation, found = standing(Phase.BALLOT, peers=4)
+    abandoned = found.state.seal(m.Certificate((), b""))
+    found.state.attempt, found.state.last_abandon = 1, abandoned
+    assert leaves(federation, found, attempt=-1) == [e.Send(LIAR, abandoned)]
+    assert leaves(federation, found, attempt=-1) == []

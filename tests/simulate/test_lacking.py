@@ -151,13 +151,16 @@ def test_a_vote_on_readys_that_nobody_has_moves_nobody() -> None:
 
 
 def no_set() -> Attacked:
-    """The coordinator, site-1, hears no proposal of site-3, names a set without it, and that does not reach it."""
+    """Nobody hears the proposal of site-3; the coordinator, site-1, names a set without it, which does not reach it."""
+
+    def unheard(slow: SimulatedPeer, to: str, letter: Letter) -> Iterable[Letter]:
+        return () if isinstance(letter.message, (m.Propose, m.Held)) and place_of(letter) == FIRST else (letter,)
+
     return Attacked(
         liars=(),
+        lies={LACKS: unheard},
         holds=lambda sender, to, letter: (
-            {sender, to} == {ONE, LACKS}
-            and isinstance(letter.message, m.Propose if sender == LACKS else m.Members)
-            and place_of(letter) == FIRST
+            (sender, to) == (ONE, LACKS) and isinstance(letter.message, m.Members) and place_of(letter) == FIRST
         ),
     )
 

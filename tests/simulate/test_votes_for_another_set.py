@@ -12,7 +12,7 @@ import pytest
 
 from p2pfl import messages as m
 from p2pfl.codec import Malformed
-from p2pfl.errors.round import BallotRejected
+from p2pfl.errors.round import BallotRejected, TwoStatements
 from p2pfl.messages import Letter
 from p2pfl.sharing import certificate as certificates
 from p2pfl.sharing import events as e
@@ -62,7 +62,11 @@ def two_sound_sets(patch: pytest.MonkeyPatch) -> Attacked:
 def test_votes_for_another_set_accuse_none_of_their_authors(monkeypatch: pytest.MonkeyPatch) -> None:
     world = two_sound_sets(monkeypatch)
     check_that_the_others_go_on(world)
-    assert not world.peers[VICTIM].accused
+    assert {one.peer for one in world.peers[VICTIM].accused} == {COORDINATOR}
+    assert isinstance(world.accused(COORDINATOR)[VICTIM], TwoStatements), (
+        "the certified set is another than it was told"
+    )
+    assert all(COORDINATOR in peer.run.peers.proven for peer in world.peers.values() if peer.run is not None)
 
 
 def judged_by_the_own_set(state: State, letter: Letter[m.Ballot]) -> list[e.Effect]:

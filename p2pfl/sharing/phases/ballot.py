@@ -29,7 +29,7 @@ from p2pfl.sharing.phases import questions, share, unlinked
 from p2pfl.sharing.phases.members import hold_bundles, with_abandon
 from p2pfl.sharing.phases.missing import to_blame
 from p2pfl.sharing.snapshot import persist
-from p2pfl.sharing.state import State, hold_once
+from p2pfl.sharing.state import State, hold_once, two_statements
 
 LEAVE_S: Final = 30.0  # seconds from this peer's vote until an undecided round is left behind
 
@@ -240,7 +240,10 @@ def link_up(state: State, event: LinkUp) -> list[Effect]:
 
 
 def accept_certificate(state: State, letter: Letter[Certificate]) -> list[Effect]:
-    """Count the ballots of a certificate as if each had come alone; follow the abandonment of a later attempt."""
+    """Count the ballots of a certificate as if each had come alone; follow the abandonment of a later attempt.
+
+    Raises TwoStatements, once all is counted, when this peer was told another set than the one that is certified.
+    """
     try:
         verdict = certificates.check_certificate(letter, state.context.roster)
     except Malformed as error:
@@ -257,9 +260,11 @@ def accept_certificate(state: State, letter: Letter[Certificate]) -> list[Effect
         state.voting.ballots[ballot.sender] = ballot
     if verdict.survivors and verdict.members is not None and verdict.attempt_digest != state.attempt_digest:
         # This peer accepted no U, or another one, from a coordinator that told two: this one is certified.
-        state.members = verdict.members
+        told, state.members = state.members or state.proposals.declined, verdict.members
         state.gathering = None
         hold_bundles(state, verdict.members)
+        if told is not None and told.digest != verdict.members.digest:
+            raise two_statements(told, verdict.members, "two sets of members for one attempt")
     return []
 
 

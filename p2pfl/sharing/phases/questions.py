@@ -161,4 +161,6 @@ def _readys_lacking(state: State, voter: str) -> tuple[str, ...]:
     )
     if vote is None or not state.inside or state.voting.ballot is not None:
         return ()
+    if vote.attempt_digest != state.attempt_digest:
+        return ()  # a vote for another set: its READYs do not help, and if it is certified the certificate comes
     return tuple(name for name in vote.readys if name not in state.voting.readys)
