@@ -111,7 +111,7 @@ def leaves(federation: SimulatedFederation, found: Round, attempt: int = 0) -> l
     return [one for one in found.handle(e.Received(found.state.now, left)) if isinstance(one, e.Send)]
 
 
-def test_whoever_leaves_a_certified_attempt_again_and_again_is_shown_the_certificate_once() -> None:
+def test_whoever_leaves_a_certified_attempt_again_and_again_sees_its_end_once() -> None:
     """It holds the set: a letter of a hundred bytes would bring megabytes each time."""
     federation, found = standing(Phase.UNMASK, peers=4)
     assert leaves(federation, found) == [e.Send(LIAR, found.state.certificate)]
