@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 from p2pfl.errors.training import WrongColumnMap
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, shown, table, text
-from p2pfl.federation.table_schema import (
+from p2pfl.federation.table_columns import (
     MISSING,
     MOST_COLUMNS,
     CodeColumn,

@@ -33,7 +33,7 @@ from p2pfl.errors.training import (
     RaggedRecord,
     UnknownCode,
 )
-from p2pfl.federation.table_schema import DIGITS, CodeColumn, Column, NumberColumn, number_in
+from p2pfl.federation.table_columns import DIGITS, CodeColumn, Column, NumberColumn, number_in
 from p2pfl.training.column_map import ColumnMap
 
 DELIMITERS: Final = (",", ";", "\t")

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pfl.errors.training import DataEmpty, DuplicateColumn, HeaderMissing, MissingLabelColumn
-from p2pfl.federation.table_schema import TODO, is_column_name, number_in
+from p2pfl.federation.misfits import TODO
+from p2pfl.federation.table_columns import is_column_name, number_in
 from p2pfl.training.column_map import ColumnMap
 from p2pfl.training.columns import header_told, is_record, rows_of
 
@@ -32,8 +33,15 @@ HEAD: Final = f"""\
 """
 NUMBER: Final = f"{{number: {TODO}, low: {TODO}, high: {TODO}, centre: {TODO}, scale: {TODO}}}"
 CODE: Final = f"{{code: [{TODO}, {TODO}]}}"
+EVENT: Final = f"{{event: [{TODO}, {TODO}], positive: [{TODO}]}}"
 LABELS: Final = {
     "binary": (f"{{binary: [{TODO}, {TODO}], positive: [{TODO}]}}", "all its levels, and those that count as yes"),
+    "class": (f"{{class: [{TODO}, {TODO}]}}", "all its levels"),
+    "number": (NUMBER, "the model tells this number"),
+    "time": (
+        f"{{time: {TODO}, high: {TODO}, grid: [{TODO}]}}",
+        "unit, longest plausible time, round times to tell apart",
+    ),
 }
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_. -]*")  # a name that YAML reads as itself without quotes
 
@@ -53,17 +61,26 @@ class TableDraft:
     columns: tuple[DraftedColumn, ...]
     unnamed: tuple[int, ...]
 
-    def text(self, label: str | None, kind: str = "binary") -> str:
-        """The description to be filled in."""
+    def text(self, label: str | None, kind: str = "binary", event: str | None = None) -> str:
+        """The description to be filled in. `event`: of a time, the column that says whether the event came."""
         row, meaning = LABELS[kind]
         lines = [
             "label:",
             f"  {_key(label or TODO)}: {row}   # {meaning}",
+            *(
+                [f"  {_key(event or TODO)}: {EVENT}   # all its levels, and which are the event"]
+                if kind == "time"
+                else []
+            ),
             "model: linear                       # or {mlp: 16}: one hidden layer of 16 units",
             "learning_rate: 0.01                 # of each private step",
             "expected_batch: 2.0                 # about sample_rate × the records of a typical site: a round figure",
             "columns:",
-            *(f"  {_key(one.name)}: {NUMBER if one.number else CODE}" for one in self.columns if one.name != label),
+            *(
+                f"  {_key(one.name)}: {NUMBER if one.number else CODE}"
+                for one in self.columns
+                if one.name not in (label, event)
+            ),
             *(
                 f"  # column {place} has a name that cannot be used: a column map gives it one"
                 for place in self.unnamed

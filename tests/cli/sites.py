@@ -39,7 +39,7 @@ class Sites:
         self.ports = free_ports(len(files))
         self.members = []
         for (name, raw), port in zip(files.items(), self.ports, strict=True):
-            (folder / name).mkdir()
+            (folder / name).mkdir(exist_ok=True)
             (folder / name / "records.csv").write_bytes(raw)
             with Home.create(folder / name / "home", name, [KeyFile(folder / name / "site.key")]) as home:
                 self.members.append(Card.sign(home.identity(), name, [Address("127.0.0.1", port)]).member)

@@ -51,7 +51,7 @@ def test_from_a_csv_to_the_file_that_all_agree_on(here: Path, capsys: pytest.Cap
     assert table is not None
     assert table.names == ("age", "sex", "ill")
     assert run(["peers", "show"]) == 0
-    assert "task         a table: 2 columns, a linear model, label ill; 8 rounds" in capsys.readouterr().out
+    assert "task         a table: 2 columns, a linear model of ill (yes or no); 8 rounds" in capsys.readouterr().out
 
 
 @pytest.mark.claim("CLI-6")
@@ -85,6 +85,10 @@ def test_a_column_map_beside_the_csv_is_used_as_join_uses_it(here: Path, capsys:
         (["task", "draft", "records.csv"], "P2P-USE-001"),
         (["task", "draft", "records.csv", "-o", "x.yaml", "--label", "outcome"], "P2P-TRAIN-007"),
         (["task", "draft", "headless.csv", "-o", "x.yaml"], "P2P-TRAIN-018"),
+        (["task", "draft", "records.csv", "-o", "x.yaml", "--label", "age", "--event", "died"], "P2P-TRAIN-007"),
+        (["task", "draft", "records.csv", "-o", "x.yaml", "--event", "ill", "--kind", "class"], "P2P-USE-001"),
+        (["task", "draft", "records.csv", "-o", "x.yaml", "--event", "ill", "--label", "ill"], "P2P-USE-001"),
+        (["task", "draft", "records.csv", "-o", "x.yaml", "--kind", "cox"], "P2P-USE-001"),
         (["task", "daft"], "P2P-USE-002"),
     ],
 )

@@ -23,6 +23,14 @@ model: linear
 learning_rate: 0.01
 expected_batch: 2.0
 """
+LABELLED = tuple(  # the same with labels of other kinds
+    TABLE.replace(b'ill: {binary: ["no", "yes"], positive: ["yes"]}', row)
+    for row in (
+        b"grade: {class: [low, middle, high]}",
+        b"HbA1c: {number: mmol/mol, low: 10, high: 200, centre: 40, scale: 10}",
+        b"months: {time: months, high: 240, grid: [12, 24]}\n  died: {event: [alive, dead], positive: [dead]}",
+    )
+)
 TASK = draft.table_lines(TABLE, "task.yaml")
 
 

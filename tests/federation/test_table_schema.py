@@ -10,14 +10,9 @@ from hypothesis import strategies as st
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.federation import TableUnfit
-from p2pfl.federation.table_schema import (
-    BinaryLabel,
-    CodeColumn,
-    NumberColumn,
-    TableSchema,
-    is_column_name,
-    number_in,
-)
+from p2pfl.federation.table_columns import CodeColumn, NumberColumn, is_column_name, number_in
+from p2pfl.federation.table_labels import BinaryLabel, ClassLabel, NumberLabel, TimeLabel
+from p2pfl.federation.table_schema import TableSchema
 from p2pfl.training.tasks import heart
 from tests.examples import examples
 from tests.federation.sample import TABLE
@@ -58,15 +53,87 @@ def test_flags_are_false_unless_they_are_said() -> None:
     assert isinstance(sex, CodeColumn)
     assert (age.zero_is_missing, age.indicator, sex.ordered, sex.indicator) == (True, True, True, False)
     assert found.hidden == 16
-    assert "an MLP of 16 hidden units" in found.summary
+    assert found.summary == "2 columns, an MLP of 16 hidden units of ill (yes or no)"
+
+
+ILL = '  ill: {binary: ["no", "yes"], positive: ["yes"]}\n'
+TIMED = "  months: {time: months, high: 240, grid: [12, 24.5, 60]}\n  died: {event: [alive, dead], positive: [dead]}\n"
+
+
+def labelled(rows: str) -> str:
+    text = TABLE.decode()
+    assert text.count(ILL) == 1
+    return text.replace(ILL, rows)
+
+
+def test_a_label_may_be_one_of_several_classes() -> None:
+    found = parsed(labelled("  grade: {class: [low, middle, high]}\n"))
+    assert found.label == ClassLabel(CodeColumn("grade", ("low", "middle", "high")))
+    assert found.summary.endswith("of grade (one of 3 classes)")
+
+
+def test_a_label_may_be_a_number() -> None:
+    found = parsed(labelled("  HbA1c: {number: mmol/mol, low: 10, high: 200, centre: 40, scale: 10}\n"))
+    assert found.label == NumberLabel(NumberColumn("HbA1c", "mmol/mol", 10.0, 200.0, 40.0, 10.0))
+    assert found.names[-1] == "HbA1c"
+    assert found.summary.endswith("of HbA1c (a number, in mmol/mol)")
+
+
+@pytest.mark.parametrize("rows", [TIMED, "".join(TIMED.splitlines(keepends=True)[::-1])])
+def test_a_label_may_be_a_time_and_its_event_in_either_order(rows: str) -> None:
+    found = parsed(labelled(rows))
+    time = NumberColumn("months", "months", 0.0, 240.0, 0.0, 240.0)
+    assert found.label == TimeLabel(time, CodeColumn("died", ("alive", "dead")), ("dead",), (12.0, 24.5, 60.0))
+    assert found.names[-2:] == ("months", "died")
+    assert found.summary.endswith("of months to died (in 3 intervals)")
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("  a: {class: [x]}\n", "label.a.class must be a list of 2 to 256 levels, not of 1"),
+        (f"  a: {{class: [{', '.join(map(str, range(65)))}]}}\n", "label.a.class must have at most 64 levels"),
+        ("  a: {class: [x, y], positive: [x]}\n", "label.a.'positive' is not known; known here are class"),
+        (
+            "  a: {number: s, low: 0, high: 9, centre: 10, scale: 1}\n",
+            "label.a.centre must lie from low to high (0 to 9)",
+        ),
+        (
+            "  a: {number: s, low: 0, high: 9, centre: 5, scale: 1, indicator: true}\n",
+            "label.a.'indicator' is not known",
+        ),
+        (
+            "  a: {class: [x, y]}\n  b: {class: [x, y]}\n",
+            "label must be one row, or one of a time and one of its event",
+        ),
+        ("  a: {class: [x, y]}\n  b: {number: s, low: 0, high: 9, centre: 5, scale: 1}\n", "label must be one row, or"),
+        (TIMED + "  a: {class: [x, y]}\n", "label must be one row, or"),
+        (TIMED.splitlines(keepends=True)[0], "label has a row of its time, and lacks one of its event"),
+        (TIMED.splitlines(keepends=True)[1], "label has a row of its event, and lacks one of its time"),
+        (TIMED.replace("[12, ", "[60, "), "label.months.grid must be a list of times that rise"),
+        (TIMED.replace("[12, 24.5, 60]", "[]"), "label.months.grid must be a list of 1 to 64 times, not of 0"),
+        (TIMED.replace("[12, ", "[0, "), "label.months.grid[0] must be a number above 0"),
+        (TIMED.replace("high: 240", "high: 48"), "label.months.grid must end at high (48) or before"),
+        (TIMED.replace("months:", "age:"), "age is the label, so it can be no column"),
+        (
+            TIMED.replace("time: months, ", ""),
+            "label.months says no kind: one of binary, class, number, time, event must",
+        ),
+        (TIMED.replace("grid: [12, 24.5, 60]", "grid: [TODO]"), "label.months.grid is still to fill in"),
+        ("  {}\n", "label must be one row"),
+    ],
+)
+def test_a_label_that_does_not_fit_is_told(rows: str, told: str) -> None:
+    error = refused(labelled(rows).encode())
+    assert told in f"{error.happened}\n{error.evidence}"
 
 
 def test_the_default_description_is_ucis_heart_disease() -> None:
     found = heart.heart()
     assert len(found.columns) == 13
     assert found.names[-1] == "num"
-    assert found.label.positive == ("1", "2", "3", "4")
-    assert found.summary == "13 columns, a linear model, label num"
+    assert found.label == BinaryLabel(CodeColumn("num", ("0", "1", "2", "3", "4")), ("1", "2", "3", "4"))
+    assert found.summary == "13 columns, a linear model of num (yes or no)"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +191,7 @@ MISFITS = [  # (what stands there once, what instead, what the finding points at
     ('positive: ["yes"]', "positive: []", "[]", "label.ill.positive must be a list of 1 to 256 levels"),
     (', positive: ["yes"]', "", "{binary", "label.ill.positive is missing"),
     ("binary:", "binry:", "{binry", "label.ill says no kind: "),
-    ("label:\n", "label:\n  well: {binary: [a, b], positive: [a]}\n", "well", "the label must be one column (found 2)"),
+    ("label:\n", "label:\n  well: {binary: [a, b], positive: [a]}\n", "well", "label must be one row"),
     ("label:", "lable:", "lable", "'lable' is not known; known here are columns, label"),
     ("model: linear", "model: resnet", "resnet", "model must be linear, or {mlp: UNITS}"),
     ("model: linear", "model: {mlp: 0}", "0}", "model.mlp must be a whole number from 1 to 4096"),
@@ -207,4 +274,5 @@ def test_a_damaged_description_is_read_or_refused_by_a_leaf(start: int, length: 
     text = TABLE.decode()
     with contextlib.suppress(P2PFLError):  # any other exception fails the test
         found = parsed(text[:start] + instead + text[start + length :])
-        assert set(found.label.positive) < set(found.label.column.levels)
+        assert found.label.columns
+        assert not {one.name for one in found.columns} & {one.name for one in found.label.columns}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from p2pfl.errors.training import DataPackageChanged, DataPackageMissing, WrongNumberOfSites
-from p2pfl.federation.table_schema import CodeColumn
+from p2pfl.federation.table_columns import CodeColumn
 from p2pfl.roster import NAME
 from p2pfl.training import data
 from p2pfl.training.data import COUNTS, HEADER, deal, hospitals

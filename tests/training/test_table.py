@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pfl.federation.table_schema import CodeColumn, NumberColumn
+from p2pfl.federation.table_columns import CodeColumn, NumberColumn
 from p2pfl.training.models import build, check_private
 from p2pfl.training.records import Records
 from p2pfl.training.tasks.heart import heart

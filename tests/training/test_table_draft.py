@@ -13,7 +13,7 @@ from p2pfl.errors.federation import TableUnfit
 from p2pfl.errors.training import DataEmpty, DuplicateColumn, HeaderMissing, MissingLabelColumn
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.training.column_map import ColumnMap
-from p2pfl.training.table_draft import HEAD, read_draft
+from p2pfl.training.table_draft import HEAD, NUMBER, read_draft
 from tests.examples import examples
 
 RAW = b'age,sex,"CRP, mg/l",stage,ill\n63,m,12.5,II,no\n44,w,?,I,yes\n'
@@ -36,6 +36,28 @@ def test_names_and_kinds_are_written_and_every_number_is_left_to_people() -> Non
         '  "CRP, mg/l": {number: TODO, low: TODO, high: TODO, centre: TODO, scale: TODO}',
         "  stage: {code: [TODO, TODO]}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows_of_label"),
+    [
+        ("class", ["  ill: {class: [TODO, TODO]}   # all its levels"]),
+        ("number", [f"  ill: {NUMBER}   # the model tells this number"]),
+    ],
+)
+def test_a_label_of_another_kind_has_that_kinds_row(kind: str, rows_of_label: list[str]) -> None:
+    found = rows(read_draft(RAW, "a.csv", ColumnMap()).text("ill", kind))
+    assert found[1 : 1 + len(rows_of_label)] == rows_of_label
+    assert not any(row.startswith("  ill") for row in found[2:])
+
+
+def test_a_time_and_its_event_are_two_rows_and_no_columns() -> None:
+    found = rows(read_draft(RAW, "a.csv", ColumnMap(), ["age", "ill"]).text("age", "time", "ill"))
+    assert [row.partition("   #")[0] for row in found[1:3]] == [
+        "  age: {time: TODO, high: TODO, grid: [TODO]}",
+        "  ill: {event: [TODO, TODO], positive: [TODO]}",
+    ]
+    assert not any(row.startswith(("  age", "  ill")) for row in found[3:])
 
 
 CELLS = st.text(string.ascii_letters + string.digits + " .-+:/éß", max_size=8)

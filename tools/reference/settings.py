@@ -9,16 +9,12 @@ from p2pfl.errors.federation import WrongValue
 from p2pfl.federation import draft
 from p2pfl.federation.cards import Card
 from p2pfl.federation.federation import MOST_ADDRESSES, VERSION, read_name
+from p2pfl.federation.misfits import TODO
 from p2pfl.federation.readers import List, Position, Word, YamlNode
 from p2pfl.federation.settings import HEX32, SETTINGS
-from p2pfl.federation.table_schema import (
-    MISSING,
-    MOST_COLUMNS,
-    MOST_HIDDEN,
-    MOST_LEVELS,
-    MOST_NAME,
-    TODO,
-)
+from p2pfl.federation.table_columns import MISSING, MOST_COLUMNS, MOST_LEVELS, MOST_NAME
+from p2pfl.federation.table_labels import MOST_CLASSES, MOST_TIMES
+from p2pfl.federation.table_schema import MOST_HIDDEN
 from p2pfl.keys import Identity
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, Address
 from tools.reference.markdown import GENERATED, cell, table
@@ -114,9 +110,25 @@ def _table_rows() -> list[tuple[str, str, str, str]]:
         ("….code", level, "", "the levels, by text or as an equal number"),
         ("….ordered", *flag, "the levels go from least to most: one input from −1 to 1 in place of one for each"),
         ("….indicator", *flag, "an input that says whether it was measured"),
-        ("label", f"one row: {name} ► what is to be learned", "", "no column"),
+        ("label", f"one row: {name} ► what is to be learned; of a time two", "", "no column"),
         ("….binary", level, "", "yes or no"),
         ("….positive", "some of the levels", "", "which of them count as yes"),
+        ("….class", f"2 to {MOST_CLASSES} words or numbers", "", "one of several classes"),
+        (
+            "….number",
+            "a unit; low, high, centre and scale as of a column",
+            "",
+            "a number, by its squared error in scales",
+        ),
+        ("….time", "a unit", "", "the time to an event, or to the end of what is known"),
+        ("….high", "a number above 0", "", "the longest time that is plausible"),
+        (
+            "….grid",
+            f"1 to {MOST_TIMES} rising times",
+            "",
+            "ends of the intervals that the model tells apart; later is cut off",
+        ),
+        ("….event", level, "", "in the second row: what happened then; `positive` says which levels are the event"),
         (
             "model",
             f"linear, or {{mlp: 1 to {MOST_HIDDEN}}}",
@@ -186,8 +198,9 @@ read what it agrees to, and the same text at the top of a file of its own for `p
 [own-table.md](../guide/own-table.md).
 
 **All of it is public and agreed.** Ranges, centres and scales come from clinical practice, levels from the study's code
-book; a mean or a level that was read off somebody's records would be a release without noise. The first key of a row is
-its kind. A name begins with no digit, sign or dot. All that does not fit is told at once, with line and column.
+book, and the times of a grid are round ones; a mean or a level that was read off somebody's records would be a release
+without noise. The first key of a row is its kind. A name begins with no digit, sign or dot. All that does not fit is
+told at once, with line and column.
 """
 CARD: Final = """\
 ## A card

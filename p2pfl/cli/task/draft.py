@@ -9,6 +9,7 @@ import click
 from p2pfl.cli import output
 from p2pfl.cli.options import json_option, new_file_option, write_new
 from p2pfl.cli.predict import column_map
+from p2pfl.errors.people import WrongUse
 
 
 @click.command()
@@ -16,27 +17,45 @@ from p2pfl.cli.predict import column_map
 @new_file_option
 @click.option("--label", metavar="COLUMN", help="The column that is to be learned.  [default: to be filled in]")
 @click.option(
+    "--kind",
+    type=click.Choice(["binary", "class", "number", "time"]),
+    help="What it is: yes or no, one of several classes, a number, the time to an event.  [default: binary]",
+)
+@click.option("--event", metavar="COLUMN", help="Of a time: the column that says whether the event came then.")
+@click.option(
     "--columns",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Column map of that CSV: the draft has our names.  [default: FILE.columns.yaml beside it, if it is there]",
 )
 @json_option
-def draft(data: Path, target: Path, label: str | None, columns: Path | None, as_json: bool) -> None:
+def draft(
+    data: Path,
+    target: Path,
+    label: str | None,
+    kind: str | None,
+    event: str | None,
+    columns: Path | None,
+    as_json: bool,
+) -> None:
     """Write the description of a table, with the names of FILE.csv's columns and whether they are numbers or words.
 
     Nothing else of the records is written: no range, no mean, no level. People fill those in; until then
     `peers create --task` names each place that is left.
     """
+    if event is not None and kind not in (None, "time"):
+        raise WrongUse(evidence=f"--event {event} goes with --kind time, not {kind}", verb=" task draft")
+    if event is not None and event == label:
+        raise WrongUse(evidence=f"--label and --event both name {event}", verb=" task draft")
     # Loaded late: they bring numpy.
-    from p2pfl.federation.table_schema import TODO
+    from p2pfl.federation.misfits import TODO
     from p2pfl.training.column_map import ColumnMap
     from p2pfl.training.columns import read_file
     from p2pfl.training.table_draft import read_draft
 
     raw, mapped = read_file(data), column_map(data, columns)
     known = ColumnMap.parse(mapped, mapped.source, None) if mapped is not None else ColumnMap()
-    found = read_draft(raw, str(data), known, [label] if label is not None else [])
-    text = found.text(label)
+    found = read_draft(raw, str(data), known, [one for one in (label, event) if one is not None])
+    text = found.text(label, kind or ("binary" if event is None else "time"), event)
     write_new(target, text.encode())
     numbers = sum(one.number for one in found.columns)
     left = sum(line.partition("#")[0].count(TODO) for line in text.splitlines())

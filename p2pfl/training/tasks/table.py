@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.federation.table_schema import CodeColumn, Column, NumberColumn, TableSchema
+from p2pfl.federation.table_columns import CodeColumn, Column, NumberColumn
+from p2pfl.federation.table_schema import TableSchema
 from p2pfl.training.column_map import ColumnMap, MapFile
 from p2pfl.training.columns import TableReader, read_file
-from p2pfl.training.measures.classification import Binary
 from p2pfl.training.measures.measure import Measure
 from p2pfl.training.records import Arrays
 from p2pfl.training.task import Task
+from p2pfl.training.tasks.heads import head_of
 from p2pfl.training.update import FlatVector, TensorLayout, layout_of
 
 if TYPE_CHECKING:
@@ -63,12 +64,12 @@ def inputs_of(column: Column) -> int:
 
 
 class TableTask(Task):
-    """What a schema describes. The model has one output: the log-odds of a positive label."""
+    """What a schema describes."""
 
     name: ClassVar[str] = "table"
 
     def __init__(self, schema: TableSchema) -> None:
-        self.schema = schema
+        self.schema, self._head = schema, head_of(schema.label)
         self.inputs = sum(map(inputs_of, schema.columns))
         self.learning_rate, self.expected_batch = schema.learning_rate, schema.expected_batch
 
@@ -76,50 +77,29 @@ class TableTask(Task):
         """The CSV at `path`. Raises what `read` does, and DataUnreadable."""
         return self.read(read_file(path), path, columns, labelled=labelled)
 
-    @property
-    def prediction_names(self) -> Sequence[str]:
-        """The chance of a positive label."""
-        return ("probability",)
-
-    def measures(self) -> Sequence[Measure]:
-        """AUC first."""
-        return (Binary(),)
-
     def read(self, raw: bytes, source: str, columns: bytes | None = None, *, labelled: bool = True) -> Arrays:
         """A CSV with the schema's names and levels, or with a column map. Raises leaves of errors.training 001–019."""
-        label = self.schema.label
+        wanted, labels = self.schema.columns, self.schema.label.columns
         mapped = columns.source if isinstance(columns, MapFile) else f"{source}'s column map"
-        known = (*self.schema.columns, *label.columns)
-        column_map = ColumnMap.parse(columns, mapped, known) if columns is not None else ColumnMap()
-        read = TableReader(self.schema.columns, label.columns, column_map, source).read_cells(raw, labelled=labelled)
-        parts = [encode(one, read.values[:, place]) for place, one in enumerate(self.schema.columns)]
-        x = np.concatenate(parts, axis=1)  # (N, d)
-        yes = [label.column.values[label.column.levels.index(level)] for level in label.positive]
-        y = np.isin(read.labels[:, 0], yes).astype(np.int64)  # (N,)
+        column_map = ColumnMap.parse(columns, mapped, (*wanted, *labels)) if columns is not None else ColumnMap()
+        read = TableReader(wanted, labels, column_map, source).read_cells(raw, labelled=labelled)
+        x = np.concatenate([encode(one, read.values[:, place]) for place, one in enumerate(wanted)], axis=1)  # (N, d)
+        y = self._head.targets(read.labels)  # (N, …)
         # The record's own numbers, not its line: the same record is held out at every reading.
-        rows = np.concatenate([read.values, y[:, None]], axis=1).astype("<f8")
+        rows = np.concatenate([read.values, y.reshape(len(y), -1)], axis=1).astype("<f8")
         return Arrays(x.astype(np.float32), y, tuple(row.tobytes() for row in rows))
 
     def model(self) -> nn.Module:
-        """d inputs ► one log-odds, by one linear layer, or through one hidden layer of tanh.
+        """d inputs ► the outputs of the label's kind, by one linear layer, or through one hidden layer of tanh.
 
         Bounded activations suit clipped gradients (Papernot et al. 2021).
         """
         from torch import nn
 
-        if not self.schema.hidden:
-            return nn.Linear(self.inputs, 1)
-        return nn.Sequential(nn.Linear(self.inputs, self.schema.hidden), nn.Tanh(), nn.Linear(self.schema.hidden, 1))
-
-    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Binary cross-entropy of each record.    (B, 1), (B,) ► (B,)"""
-        from torch.nn import functional
-
-        return functional.binary_cross_entropy_with_logits(outputs[:, 0], targets.to(outputs.dtype), reduction="none")
-
-    def predictions(self, outputs: torch.Tensor) -> torch.Tensor:
-        """The probability of a positive label.    (B, 1) ► (B,)"""
-        return outputs[:, 0].sigmoid()
+        hidden, outputs = self.schema.hidden, self._head.outputs
+        if not hidden:
+            return nn.Linear(self.inputs, outputs)
+        return nn.Sequential(nn.Linear(self.inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs))
 
     def first(self, model: nn.Module, seed: bytes) -> FlatVector:
         """Zeros for a linear model, whose loss is convex: a random start would have to be unlearned under noise."""
@@ -127,3 +107,20 @@ class TableTask(Task):
             return super().first(model, seed)
         layout: TensorLayout = layout_of(model)
         return np.zeros(layout.parameters, dtype=np.float32)
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """As the label's kind has it.    (B, k), (B, …) ► (B,)"""
+        return self._head.loss(outputs, targets)
+
+    def predictions(self, outputs: torch.Tensor) -> torch.Tensor:
+        """A probability, one for each class, a number in its unit, or the chance to be without the event so long."""
+        return self._head.predictions(outputs)
+
+    @property
+    def prediction_names(self) -> Sequence[str]:
+        """One for each number of a prediction."""
+        return self._head.names
+
+    def measures(self) -> Sequence[Measure]:
+        """Those of the label's kind."""
+        return self._head.measures()
