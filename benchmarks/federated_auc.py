@@ -100,10 +100,8 @@ def one_seed(task: TableTask, files: dict[str, bytes], seed: int, privacy: Priva
     for name, raw in files.items():
         key = Secret(hashlib.sha256(f"split {seed} {name}".encode()).digest())
         sites.append(hold_out(Records(task.read(raw, name), name), key))
-    trainers = [
-        Trainer(task=task, site=site, privacy=privacy, draw=draw_of(seed, f"noise {place}"))
-        for place, site in enumerate(sites)
-    ]
+    trainers = [Trainer(task=task, site=site, privacy=privacy) for site in sites]
+    draws = [draw_of(seed, f"noise {place}") for place in range(len(sites))]
     alone = [metric(trainers, site_alone(task, site.train, draw_of(seed, "alone"))) for site in sites]
     pooled = metric(trainers, site_alone(task, joined([site.train for site in sites]), draw_of(seed, "pooled")))
     accounts = [Account() for _ in sites]
@@ -111,9 +109,9 @@ def one_seed(task: TableTask, files: dict[str, bytes], seed: int, privacy: Priva
     by_round, norms, largest, longest = [metric(trainers, model)], [0.0], [0.0], [0.0]
     for _ in range(rounds):
         total = np.zeros(len(model))
-        for trainer, account in zip(trainers, accounts, strict=True):
+        for trainer, account, draw in zip(trainers, accounts, draws, strict=True):
             begun = time.perf_counter()
-            update = trainer.train(model, account.charge(privacy))
+            update = trainer.train(model, account.charge(privacy), Secret(draw(32)))
             longest.append(time.perf_counter() - begun)
             norms.append(float(np.linalg.norm(update)))
             largest.append(float(np.abs(update).max()))

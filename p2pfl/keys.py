@@ -38,6 +38,7 @@ LABELS: Final = {
     "keyslot/recovery": "wraps the master key under the recovery key",
     "training/noise": "keystream of DP noise",
     "training/sampling": "keystream of Poisson sampling",
+    "training/torch": "seed of torch's own generator during a pass: dropout, never noise or samples",
     "training/initial": "public keystream of the initial model",
     "quantiser/rounding": "keystream of stochastic rounding",
     "quantiser/rotation": "public signs of the randomised Hadamard rotation",

@@ -50,7 +50,6 @@ from p2pfl.node.runs.sums import Asked, Encoded, SumRun, encode, salt, too_few
 from p2pfl.node.runs.training import TrainingRun, Trains
 from p2pfl.node.source import PATIENCE_S
 from p2pfl.roster import Address
-from p2pfl.training.privacy import decimal_epsilon
 
 T = TypeVar("T")
 WEIGHT_DECIMALS: Final = 6
@@ -318,9 +317,17 @@ class Peer:
         while True:
             node = self.node
             source = await asyncio.to_thread(
-                TrainingRun, self.federation, node.home, node.logs, run, trainer, task, node.clocks.draw, node.observer
+                TrainingRun,
+                self.federation,
+                node.home,
+                node.logs,
+                run,
+                trainer,
+                task,
+                node.inbox.draw_bound,
+                node.observer,
             )
-            node.epsilon = decimal_epsilon(source.account.epsilon(delta))
+            node.epsilon = await asyncio.to_thread(source.passes.spent)
             try:
                 await node.run(run, source, rounds or self.federation.rounds + 1)
                 break

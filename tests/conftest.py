@@ -43,6 +43,7 @@ NEEDS: dict[str, str] = {
     "simulate/test_search.py": "storms",
     "simulate/test_storms.py": "storms",
     "training/test_large.py": "slow",
+    "training/test_repeat_processes.py": "processes",
 }
 BEGINS = ("network", "storms", "processes", "")  # the longest first
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +145,7 @@ def _trainer(site: LocalInputs, tell: Callable[[str], None] = output.progress) -
 
     task = load_task(site.federation.task, site.task_file)
     split = hold_out(Records(task.dataset(str(site.data), columns), str(site.data)), key)
-    trainer = Trainer(task=task, site=split, privacy=site.federation.privacy, draw=os.urandom)
+    trainer = Trainer(task=task, site=split, privacy=site.federation.privacy)
     for notice in trainer.notices:
         tell(f"notice: {notice}")
     tell(

@@ -26,6 +26,7 @@ from p2pfl.node.progress import (
     AttemptAbandoned,
     LinkRefused,
     PassCharged,
+    PassRepeated,
     PhaseEntered,
     Progress,
     RoundFinal,
@@ -80,7 +81,7 @@ class Metrics:
         match event:
             case PhaseEntered():
                 self._round, self._attempt, self._phase = event.round, event.attempt, event.phase
-            case PassCharged():
+            case PassCharged() | PassRepeated():
                 self._epsilon = max(self._epsilon, float(event.epsilon))
             case LinkRefused():
                 self._refusals[event.error.code] += 1

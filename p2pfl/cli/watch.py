@@ -65,6 +65,8 @@ class Watch:
                 self._waiting(event)
             case events.PassCharged() | events.PassTrained():
                 pass  # the round's line says ε and how long it took
+            case events.PassRepeated(number):
+                self._tell(f"round {number}  the pass that was cut short is repeated as it was: its charge stands")
             case events.PhaseEntered():
                 self._number = event.round
             case events.AttemptAbandoned():

@@ -48,6 +48,7 @@ LAYOUT: Final = (
         "state/residual", "home/state", "the update already charged for, and what sparsifying and quantising held back"
     ),
     ItemRule("state/account", "home/state", "the privacy account, over all runs"),
+    ItemRule("state/pass", "home/state", "the seed of the pass that has begun, until its update is on the disk"),
     ItemRule("state/sums/[01]", "home/state", "the masked sums of this round and of the last, fsynced before a READY"),
     ItemRule("state/total", "home/state", "the last final round, as it is served to peers that missed it"),
     ItemRule("state/answer", "home/state", "what the last sum came to, until its caller has it"),

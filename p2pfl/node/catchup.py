@@ -65,7 +65,7 @@ class CatchUp:
 
     @property
     def unmet(self) -> dict[str, str]:
-        """Whose hello this process has yet to hear before it draws secrets for a round; nobody's, from q−1 on.
+        """Whose hello this process has yet to hear before it begins a round or trains; nobody's, from q−1 on.
 
         What it draws is bound to the nonces of those links, so that no copy of this machine draws the same; and they
         would have told a home that was set back that it is.

@@ -36,6 +36,7 @@ from p2pfl.messages import (
     Propose,
     Ready,
     Root,
+    carries,
     open_letter,
     read_letter,
     seal,
@@ -80,6 +81,7 @@ class Standing:
     epsilon: str
     # By run: the highest (round, attempt) that this home had begun when this process started.
     reached: Callable[[bytes], tuple[int, int]]
+    most_said: float  # the largest ε that this home can have proposed until this process started
 
 
 class Witnesses(Protocol):
@@ -264,6 +266,7 @@ class Greetings:
                 continue  # of statements about this site only what it signed itself counts
             if not isinstance(letter.message, STATEMENTS):
                 continue  # bulk is not signed at all
+            self._check_account(peer, letter, stands.most_said)
             if letter.envelope.epoch < self.site.roster.epoch:
                 continue  # its rounds ended with it: this home keeps none of them, and the ledger has gone on
             place = (letter.envelope.round, letter.envelope.attempt)
@@ -272,6 +275,18 @@ class Greetings:
                 # home, which was then rolled back, or a second copy of it that runs now.
                 shown = f"{type(letter.message).__name__} of round {place[0]}, attempt {place[1]}, signed by this site"
                 raise RolledBack(peer=peer, evidence=f"{shown}; not made by this process, nor before it in this home")
+
+    def _check_account(self, peer: str, letter: Letter[Message], most_said: float) -> None:
+        """A pass is charged and on the disk before it is proposed: this home said no more than its account holds.
+
+        One that was set back into the middle of a round, behind its secrets and before its charge, is found by this
+        alone: its place in the run is the same.
+        """
+        if carries(letter, Propose) and float(letter.message.epsilon or 0.0) > most_said:
+            shown = (
+                f"a proposal of round {letter.envelope.round}, signed by this site, says ε = {letter.message.epsilon}"
+            )
+            raise RolledBack(peer=peer, evidence=f"{shown}; when this process started its home held {most_said:g}")
 
     def _check_ledger(self, peer: str, hello: Hello) -> None:
         stands = self.standing()

@@ -35,6 +35,7 @@ from p2pfl.node.pending_change import PendingChange
 from p2pfl.node.post import PARTING_S, Post
 from p2pfl.node.progress import NO_PORT, Listening, ModelLacking, Observer
 from p2pfl.node.resume import RunMaker, begun_before, left_items
+from p2pfl.node.runs.passes import most_said
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun, Source
 from p2pfl.node.store import Store
@@ -61,6 +62,7 @@ class Node:
         self._site = SiteProcess(self.identity, self.name, roster, clocks.draw(16), federation.digest, clocks)
         self.logs = Logs(home, self.identity, pledge, clocks.wall)
         self._begun = begun_before(home, self.logs)
+        self._most_said = most_said(home, self.logs, federation.privacy.delta)
         self.changes = PendingChange(home, self.logs, federation, observer)
         self._heads = SiteHeads(self._site, home, self.logs)
         self.greetings = Greetings(self._site, pledge, self._standing, self.changes, self._heads, self._end)
@@ -216,7 +218,11 @@ class Node:
             await self._take(active, await self.inbox.next_event(partial(Waiting, "ledger", 0, missing)))
 
     async def _begin(self, active: ActiveRun) -> None:
-        """Begin the next round if nothing keeps it, and make this site's update for it."""
+        """Begin the next round if nothing keeps it, and make this site's update for it.
+
+        An update costs privacy: none is made before enough others have said hello, however often a process starts. A
+        round that this one found on its disk may be over, and they would say so, or that the home is an older one.
+        """
         run, now = active.run, self.clocks.now()
         if self.stopping or self.catch_up.fetching(now) or epoch_ends(run, self.logs.epochs.announced):
             return
@@ -224,7 +230,7 @@ class Node:
             active.began, active.bytes_before = now, self.inbox.bytes_sent
             await self.effects.carry_out(active, run.begin(now))
         place = (run.number, run.tip)
-        if run.wants_update and active.proposed != place:
+        if run.wants_update and active.proposed != place and not self.catch_up.unmet:
             active.proposed = place
             active.proposing = self._spawn(self._propose(active, *place, active.proposing))
 
@@ -299,11 +305,10 @@ class Node:
             await self._feed(each, event)
 
     def _waits(self, active: ActiveRun) -> Waiting:
-        current = active.run.current
+        current, unmet = active.run.current, self.catch_up.unmet
         if self.catch_up.wanted:
             return Waiting("catching up", active.run.final_round, {self.catch_up.wanted: "the newest model"})
-        if current is None:
-            unmet = self.catch_up.unmet
+        if current is None or (unmet and active.run.wants_update):
             return Waiting("hello" if unmet else "", active.run.final_round, unmet)
         training = active.proposing is not None and not active.proposing.done()
         return Waiting("training" if training else current.phase.value, current.number, current.waiting_for())
@@ -370,4 +375,11 @@ class Node:
 
     def _standing(self) -> Standing:
         entries, root = self.logs.stands()
-        return Standing(entries, root, self.logs.root_at, self.epsilon, lambda run_id: self._begun.get(run_id, (0, 0)))
+        return Standing(
+            entries,
+            root,
+            self.logs.root_at,
+            self.epsilon,
+            lambda run_id: self._begun.get(run_id, (0, 0)),
+            self._most_said,
+        )

@@ -83,6 +83,15 @@ class PassCharged:
 
 
 @dataclass(frozen=True, slots=True)
+class PassRepeated:
+    """A pass that a process before this one began and was charged for is repeated. It costs nothing. ε as before."""
+
+    kind: ClassVar[str] = "repeated"
+    round: int
+    epsilon: str
+
+
+@dataclass(frozen=True, slots=True)
 class PassTrained:
     """A pass over the local records is done."""
 
@@ -215,6 +224,7 @@ Progress = (
     | LinkRefused
     | StillWaiting
     | PassCharged
+    | PassRepeated
     | PassTrained
     | PhaseEntered
     | AttemptAbandoned

@@ -6,6 +6,10 @@ each record's gradient is clipped to max_grad_norm; Gaussian noise of noise_mult
 function of those noised sums alone. Opacus computes the per-record gradients and clips; the noise, the samples and
 the divisor are ours.
 
+All chance in a pass follows from its one seed: the noise and the samples by our own keystreams, what a model draws of
+torch (dropout) by torch's generator. So a process that was killed in the middle of a pass can repeat it, to the bit,
+from what `inputs` names.
+
 Never add here: a seed option, a `continue` on an empty batch, gradient accumulation over batches, a learning rate or
 stopping rule that looks at private records, buffers that remember records (BatchNorm).
 """
@@ -13,8 +17,10 @@ stopping rule that looks at private records, buffers that remember records (Batc
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -25,10 +31,11 @@ from opacus.optimizers import DPOptimizer
 
 from p2pfl.errors.training import ModelDiverged
 from p2pfl.federation.federation import Privacy
-from p2pfl.keys import KEY_BYTES, Draw, Secret
+from p2pfl.keys import Secret, digest
+from p2pfl.training.machine import threads_and_versions
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Counts, Figure
-from p2pfl.training.models import as_inputs, build, check_private, count_of, device_of, loss_of
+from p2pfl.training.models import as_inputs, build, check_private, count_of, device_of, frozen_digest, loss_of
 from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Charge, Mechanism
 from p2pfl.training.records import SiteRecords
@@ -82,21 +89,19 @@ class Trainer:
         task: Task,
         site: SiteRecords,
         privacy: Privacy,
-        draw: Draw,
         device: str = "cpu",
         progress: OnStep | None = None,
     ) -> None:
         """Build the model and try one private step on it; nothing is charged, nothing leaves.
 
-        draw        the system's generator: `draw(32)` is 32 fresh secret bytes
         progress    called with (steps done, steps of the pass)
         Raises ModelNotPrivate, LossNotPerRecord, DeviceMissing, UnitUnsupported.
         """
         check_unit(privacy.unit)
-        self._task, self._site, self._privacy, self._draw, self._progress = task, site, privacy, draw, progress
+        self._task, self._site, self._privacy, self._progress = task, site, privacy, progress
         self.stopping = False  # another thread may set it: then the pass ends before its next step
         self._device = device_of(device)
-        built = self._built = build(task)
+        built = build(task)
         self.layout, self.frozen, self.notices = built.layout, built.frozen, built.notices
         self._measures = Joint(task.measures(), task.name)
         check_private(task, built.model, site.train, self._device)
@@ -111,30 +116,52 @@ class Trainer:
         return self.layout.parameters
 
     def initial(self, seed: bytes) -> FlatVector:
-        """The model that every site starts from, given 32 public bytes: the same bits everywhere.    (m,)"""
-        return self._built.first(self._task, seed)
+        """The model that every site starts from, given 32 public bytes: the same bits everywhere.    (m,)
 
-    def train(self, model: FlatVector, charge: Charge) -> FlatVector:
+        Of a new model: a norm's gain keeps what its constructor set, and a pass has moved it in the one that trains.
+        """
+        return build(self._task).first(self._task, seed)
+
+    def inputs(self, model: FlatVector) -> bytes:
+        """Names all that an update from `model` follows from beside its seed; empty where a repeated pass may differ.
+
+        The model with what of it does not train, the records, the settings, the machine: with the same 32 bytes and the
+        same seed `train` gives the same bits, in this process and in any other. docs/adr/0032.
+        """
+        if self._device.type != "cpu":
+            return b""  # sums of a graphics processor may come in another order each time
+        task, trained = self._task, [p for p in self._model.parameters() if p.requires_grad]
+        told = [self._privacy, task.name, task.expected_batch, AT_ONCE, task.optimiser(trained), threads_and_versions()]
+        frozen, bits = frozen_digest(self._plain), np.ascontiguousarray(model, "<f4").data.cast("B")
+        return digest("pass", repr(told).encode(), self.layout.digest, frozen, bits, self._records_digest)
+
+    @functools.cached_property
+    def _records_digest(self) -> bytes:
+        return self._site.train.digest()
+
+    def train(self, model: FlatVector, charge: Charge, seed: Secret) -> FlatVector:
         """Return local − model after one private pass from `model`.    (m,)
 
         charge    this pass's, from Account.charge, durable already; it is used up
+        seed      32 bytes, fresh, or those of the very pass that is repeated: never of another model or other records
         Raises PassNotCharged before any record is touched; ModelDiverged when the update is not finite; PassStopped.
         """
         charge.use(Mechanism.of_pass(self._privacy))
         records, steps = self._site.train, self._privacy.steps_per_round
-        noise, samples = self._stream("training/noise"), self._stream("training/sampling")
+        noise, samples = BitStream(seed, "training/noise"), BitStream(seed, "training/sampling")
         write_vector(self._plain, model)
         self._plain.train()
         trained = [p for p in self._model.parameters() if p.requires_grad]
         chosen = self._task.optimiser(trained)
         optimizer = KeystreamOptimizer(chosen, self._privacy, self._task.expected_batch, noise)
         batches = poisson_batches(samples, len(records), self._privacy.sample_rate, steps)
-        for step, rows in enumerate(batches):  # (B,)
-            if self.stopping:
-                raise PassStopped  # the pass stays charged, and nothing of it leaves
-            self._step(optimizer, rows)
-            if self._progress is not None:
-                self._progress(step + 1, steps)
+        with _repeatable(seed):
+            for step, rows in enumerate(batches):  # (B,)
+                if self.stopping:
+                    raise PassStopped  # the pass stays charged, nothing of it leaves, and its seed is kept
+                self._step(optimizer, rows)
+                if self._progress is not None:
+                    self._progress(step + 1, steps)
         update = read_vector(self._plain) - model
         if not np.all(np.isfinite(update)):
             raise ModelDiverged(evidence=f"{np.count_nonzero(~np.isfinite(update))} coordinates", what="the update")
@@ -161,10 +188,6 @@ class Trainer:
             warnings.simplefilter("ignore")  # torch, on backward hooks where the inputs need no gradient
             torch.autograd.backward(loss_of(self._task, self._model(x), y).sum())
 
-    def _stream(self, label: str) -> BitStream:
-        """A new keystream for one pass, from 32 fresh bytes, so no two passes share noise or samples."""
-        return BitStream(Secret(self._draw(KEY_BYTES), f"{label}, one pass"), label)
-
     @property
     def counts(self) -> int:
         """How many numbers `evaluate` counts."""
@@ -181,3 +204,19 @@ class Trainer:
     def figures(self, total: Counts) -> Mapping[str, Figure]:
         """What the sum of all sites' counts says, in order; the first figure is the training's metric."""
         return self._measures.figures(total)
+
+
+@contextmanager
+def _repeatable(seed: Secret) -> Iterator[None]:
+    """What a model draws of torch follows from `seed`, and no operation's result from the order of threads.
+
+    torch's generator decides nothing of noise or samples. Both settings are the process's: they are put back.
+    """
+    were = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(int(BitStream(seed, "training/torch").words(1)[0]))
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(were[0], warn_only=were[1])

@@ -92,7 +92,7 @@ def build(task: Task) -> Built:
         for name, kind in after.items()
         if before.get(name) != kind
     )
-    return Built(model, layout, _frozen(model), pretrained, notices)
+    return Built(model, layout, frozen_digest(model), pretrained, notices)
 
 
 def _pretrained(task: Task, model: nn.Module) -> dict[str, FlatVector]:
@@ -106,7 +106,7 @@ def _pretrained(task: Task, model: nn.Module) -> dict[str, FlatVector]:
     return found
 
 
-def _frozen(model: nn.Module) -> bytes:
+def frozen_digest(model: nn.Module) -> bytes:
     """32 bytes that name every tensor of `model` that does not train."""
     parameters = ((name, p) for name, p in model.named_parameters() if not p.requires_grad)
     held: list[tuple[str, torch.Tensor]] = [*parameters, *model.named_buffers()]

@@ -1,8 +1,9 @@
 """The privacy account of a home: what was done to its records, as facts; ε from those; no pass that would overspend.
 
 **Charge first, release after.** A whole pass is charged before its first step, the caller makes that durable, and
-only then does the pass run. A crash may over-charge, never under-charge; nothing is ever refunded. One account serves
-all runs on a home's records: histories are concatenated and composed as one.
+only then does the pass run. Nothing is ever refunded; a crash costs nothing where the same pass is repeated, bit for
+bit (node/runs/passes.py). One account serves all runs on a home's records: histories are concatenated and composed as
+one.
 
 An account is facts (noise multiplier, sample rate, steps), never an ε: ε follows from them and δ, by Opacus' PRV
 accountant, which returns an upper bound (Gopi et al. 2021), or by Rényi composition where that fails
@@ -14,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
@@ -24,6 +25,7 @@ from p2pfl.federation.federation import Privacy
 
 VERSION: Final = 1
 MOST_STEPS: Final = 1 << 40  # of one mechanism
+MOST_FORGOTTEN: Final = 1 << 20  # passes that are looked for to explain what others know of this account
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ History = tuple[Mechanism, ...]
 
 
 class Charge:
-    """Permission for one pass: made by Account.charge, used up by Trainer.train."""
+    """Permission for one pass: made by Account.charge or charge_again, used up by Trainer.train."""
 
     __slots__ = ("_used", "mechanism", "number")
 
@@ -108,9 +110,21 @@ class Account:
         """The number of charges."""
         return self._passes
 
+    def largest(self, delta: float) -> float:
+        """The largest ε at `delta` that a charge has come to, without composing anything anew; 0 before the first."""
+        return self._largest.get(delta, 0.0)
+
     def epsilon(self, delta: float) -> float:
         """ε spent so far at `delta`; 0 for an empty history, inf where a step had no noise."""
-        return max(_epsilon(self._history, delta), self._largest.get(delta, 0.0))
+        return max(_epsilon(self._history, delta), self.largest(delta))
+
+    def report(self, delta: float) -> bool:
+        """`largest` is ε spent so far at `delta` from now on; True when it was not, and has to be made durable."""
+        spent = self.epsilon(delta)
+        if spent == self.largest(delta):
+            return False
+        self._largest[delta] = spent
+        return True
 
     def after(self, mechanism: Mechanism, delta: float) -> float:
         """ε if `mechanism` were charged too."""
@@ -136,6 +150,45 @@ class Account:
         self._passes += 1
         self._largest[privacy.delta] = after
         return Charge(mechanism, self._passes)
+
+    def charge_again(self, privacy: Privacy) -> Charge:
+        """Permission to repeat the last pass, which is charged already and of which nothing has left.
+
+        Raises PassNotCharged when the last charge was for another kind of pass.
+        """
+        mechanism, last = Mechanism.of_pass(privacy), self._history[-1] if self._history else None
+        if last is None or replace(last, steps=mechanism.steps) != mechanism or last.steps < mechanism.steps:
+            raise PassNotCharged(evidence=f"charge {self._passes} was for another pass")
+        return Charge(mechanism, self._passes)
+
+    def learn(self, privacy: Privacy, said: float) -> Mechanism | None:
+        """Others hold that ε = `said` was spent here, more than this account knows: charge what it has forgotten.
+
+        As many passes are charged, as one, as it takes to come to `said`; never more than the limit allows, since the
+        figure itself counts from now on. Returns what was charged, if anything was.
+        """
+        one, delta = Mechanism.of_pass(privacy), privacy.delta
+
+        def after(passes: int) -> float:
+            return self.after(replace(one, steps=passes * one.steps), delta) if passes else self.epsilon(delta)
+
+        def reaches(passes: int) -> bool:
+            return float(decimal_epsilon(after(passes))) >= said
+
+        least, most = 0, 1
+        while not reaches(most) and most < MOST_FORGOTTEN:
+            least, most = most, 2 * most
+        while most - least > 1:
+            half = (least + most) // 2
+            least, most = (least, half) if reaches(half) else (half, most)
+        passes = most if after(most) <= privacy.max_epsilon else least
+        self._largest[delta] = max(said, after(passes))
+        if not passes:
+            return None
+        forgotten = replace(one, steps=passes * one.steps)
+        self._history = _joined((*self._history, forgotten))
+        self._passes += 1
+        return forgotten
 
     def to_bytes(self) -> bytes:
         """Canonical JSON; home seals it."""

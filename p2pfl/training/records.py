@@ -7,6 +7,7 @@ otherwise end in the middle of a pass that is paid for.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,6 +128,21 @@ class Records:
 
     def _refuse(self, evidence: str) -> None:
         raise RecordMisfit(evidence=evidence, source=self.source)
+
+    def digest(self) -> bytes:
+        """Names these records in their order: by the identity of each, and by what it holds where all lie in memory.
+
+        Scans are not read for it: where a dataset gives them identities, the same identities are the same records.
+        """
+        state = hashlib.sha256()
+        for row in range(len(self)):
+            name = self.identity(row)
+            state.update(len(name).to_bytes(8, "big") + name)
+        for part in (self._dataset.x, self._dataset.y) if isinstance(self._dataset, Arrays) else ():
+            held = np.ascontiguousarray(part[self._rows])
+            state.update(f"{held.dtype.str}{held.shape}".encode())
+            state.update(held.reshape(-1).view(np.uint8).data)
+        return state.digest()
 
     def identity(self, row: int) -> bytes:
         """The bytes that name the record at `row`, the same at every reading."""

@@ -35,6 +35,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import SumMissed
 from p2pfl.home import home as homes
 from p2pfl.home.keyslots import KeyFile
+from p2pfl.keys import Secret, digest
 from p2pfl.node.progress import Progress, facts_of
 from p2pfl.peer import Peer, sums_run, training_run
 from p2pfl.training import privacy, update
@@ -102,7 +103,7 @@ class PassStopped(Exception):
 
 
 class StubTrainer:
-    """Updates drawn from the system, each kept beside the model that it was made from, before it leaves."""
+    """Updates that follow from their seeds, each kept beside the model that it was made from, before it leaves."""
 
     def __init__(self, folder: Path, parameters: int, index: int, *, endless: bool, gate: int = 0) -> None:
         self._gate = gate
@@ -127,14 +128,18 @@ class StubTrainer:
     def initial(self, seed: bytes) -> update.FlatVector:
         return np.zeros(self.parameters, np.float32)
 
-    def train(self, model: update.FlatVector, charge: Charge) -> update.FlatVector:
+    def inputs(self, model: update.FlatVector) -> bytes:
+        return digest("stub", model.tobytes())
+
+    def train(self, model: update.FlatVector, charge: Charge, seed: Secret) -> update.FlatVector:
         charge.use(charge.mechanism)
         if charge.number == self._gate:
             (self._folder.parent / GATE).read_bytes()  # a pipe: until the test opens and closes it
         if self._endless:
             self._stopped.wait()
             raise PassStopped
-        made = np.random.default_rng().uniform(-0.01, 0.01, self.parameters).astype(np.float32)
+        drawn = np.random.default_rng(int.from_bytes(seed.reveal(), "big"))
+        made = drawn.uniform(-0.01, 0.01, self.parameters).astype(np.float32)
         np.savez(self._folder / f"{charge.number:04d}.npz", before=model, update=made)
         return made
 

@@ -43,7 +43,7 @@ class Liar:
         with Home.open(sites[LIAR].home, unlock=[KeyFile(sites[LIAR].key)], write=False) as home:
             self.identity: Identity = home.identity()
         roster, self.incarnation = self.federation.roster, os.urandom(16)
-        standing = Standing(0, bytes(32), lambda size: bytes(32), "", lambda run: (0, 0))
+        standing = Standing(0, bytes(32), lambda size: bytes(32), "", lambda run: (0, 0), 1.0)
         greets = Greetings(
             SiteProcess(self.identity, LIAR, roster, self.incarnation, self.federation.digest, SYSTEM),
             pledge_of(self.federation),

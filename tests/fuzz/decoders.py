@@ -175,7 +175,7 @@ def _recorded(data: bytes) -> Any:
 
 
 def _greetings() -> Greetings:
-    standing = Standing(3, bytes(32), lambda size: bytes(32), "1.0", lambda run: (1 << 53, 0))
+    standing = Standing(3, bytes(32), lambda size: bytes(32), "1.0", lambda run: (1 << 53, 0), 1.0)
     process = SiteProcess(IDENTITIES["mayo"], "mayo", ROSTER, bytes(16), FEDERATION_DIGEST, SYSTEM)
     return Greetings(process, PLEDGE, lambda: standing, Members(), Heads(), lambda error: None)
 

@@ -15,8 +15,8 @@ from p2pfl.home.sealing import DIRECTORIES
 from p2pfl.node.epochs import AGREED, CHANGE
 from p2pfl.node.hello import PEERS_ITEM
 from p2pfl.node.pending_change import REVOKED
-from p2pfl.node.runs.models import MODEL, NEXT
-from p2pfl.node.runs.training import ACCOUNT, PENDING
+from p2pfl.node.runs.models import BEGUN, MODEL, NEXT
+from p2pfl.node.runs.passes import ACCOUNT, PASS, PENDING
 from p2pfl.node.witness import HEADS_ITEM
 from p2pfl.sharing.state import ITEMS
 from tests.home.home_fixtures import BY_NUMBER, PARTS, make
@@ -49,7 +49,8 @@ def test_a_round_left_behind_and_a_proof_lie_under_names_of_one_form(tmp_path: P
 
 
 def test_there_is_an_item_for_each_that_rounds_and_runs_write(tmp_path: Path) -> None:
-    written = {*ITEMS, MODEL, NEXT, ACCOUNT, PENDING, HEADS_ITEM, PEERS_ITEM, AGREED, CHANGE, REVOKED, SIGNED, FORMER}
+    written = {*ITEMS, MODEL, NEXT, BEGUN, ACCOUNT, PASS, PENDING}
+    written |= {HEADS_ITEM, PEERS_ITEM, AGREED, CHANGE, REVOKED, SIGNED, FORMER}
     written.add(NEXT_KEY)
     with make(tmp_path) as home:
         for item in written:

@@ -101,9 +101,17 @@ class Heads:
 class Site:
     """One site's greetings, the log that it claims, and how far its home has come."""
 
-    def __init__(self, name: str, /, entries: int = 3, reached: tuple[int, int] = (2, 0), **changed: object) -> None:
+    def __init__(
+        self,
+        name: str,
+        /,
+        entries: int = 3,
+        reached: tuple[int, int] = (2, 0),
+        most_said: float = 1.0,
+        **changed: object,
+    ) -> None:
         self.failed: list[P2PFLError] = []
-        standing = Standing(entries, roots(entries), roots, "1.0", lambda run: reached)
+        standing = Standing(entries, roots(entries), roots, "1.0", lambda run: reached, most_said)
         process = SiteProcess(IDENTITIES[name], name, ROSTER, bytes(16), FEDERATION_DIGEST, SYSTEM)
         own = {field.name for field in fields(SiteProcess)} & changed.keys()
         made = Greetings(
@@ -192,6 +200,48 @@ def test_a_rolled_back_home_is_stopped_by_one_peer_that_shows_its_own_signature(
     assert f"{kind} of round {round}, attempt {attempt}" in caught.value.evidence
     assert [type(error) for error in a.failed] == [RolledBack]
     assert a.failed[0].exit_status == 5
+
+
+def proposed(epsilon: str, epoch: int = 1) -> Letter:
+    """A proposal of a round and attempt that this home has begun, by a process before this one."""
+    return seal(replace(PROPOSE, epsilon=epsilon), replace(said("a", 2).envelope, epoch=epoch), IDENTITIES["a"])
+
+
+@pytest.mark.claim("DP-4")
+@pytest.mark.claim("HOME-5")
+def test_a_home_set_back_to_before_its_charge_is_stopped_by_its_own_proposal() -> None:
+    """In the middle of a round, behind its secrets: its place in the run is the same, its account is not."""
+    a, b = Site("a", reached=(2, 0), most_said=0.5), Site("b")
+    b.greets.heard(proposed("0.500001"))
+    with pytest.raises(RolledBack) as caught:
+        a.hears(b)
+    assert "round 2" in caught.value.evidence
+    assert "0.500001" in caught.value.evidence
+    assert [type(error) for error in a.failed] == [RolledBack]
+
+
+def test_were_epsilon_not_compared_such_a_home_would_train_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Greetings, "_check_account", lambda self, peer, letter, most_said: None)
+    a, b = Site("a", reached=(2, 0), most_said=0.5), Site("b")
+    b.greets.heard(proposed("0.500001"))
+    a.hears(b)
+    assert a.failed == []
+
+
+@pytest.mark.parametrize("epsilon", ["0.5", "0.499999", ""])
+def test_a_proposal_of_what_the_account_holds_stops_nobody(epsilon: str) -> None:
+    a, b = Site("a", reached=(2, 0), most_said=0.5), Site("b")
+    b.greets.heard(proposed(epsilon))
+    a.hears(b)
+    assert a.failed == []
+
+
+def test_a_proposal_of_an_epoch_that_is_over_still_tells_what_was_spent() -> None:
+    second = Roster(2, ROSTER.members)
+    a, b = Site("a", roster=second, most_said=0.5), Site("b", roster=second)
+    b.greets.heard(proposed("0.75"))
+    with pytest.raises(RolledBack):
+        a.hears(b)
 
 
 def test_what_tells_nothing_of_how_far_a_site_got_is_not_shown_to_it() -> None:
@@ -285,7 +335,7 @@ def test_a_statement_that_this_site_never_signed_stops_nobody() -> None:
 
 
 def with_ledger(name: str, entries: int, root: bytes) -> Site:
-    standing = Standing(entries, root, roots, "1.0", lambda run: (2, 0))
+    standing = Standing(entries, root, roots, "1.0", lambda run: (2, 0), 1.0)
     return Site(name, standing=lambda: standing)
 
 
@@ -335,7 +385,7 @@ def test_a_claimed_epsilon_that_no_ledger_would_take_is_refused_at_the_door(clai
     with pytest.raises(Malformed):
         open_letter(wire, ROSTER, Message)
     with pytest.raises(MalformedMessage):
-        standing = Standing(3, roots(3), roots, claimed, lambda run: (2, 0))
+        standing = Standing(3, roots(3), roots, claimed, lambda run: (2, 0), 1.0)
         Site("a").hears(Site("b", standing=lambda: standing))
 
 

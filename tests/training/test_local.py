@@ -30,18 +30,25 @@ from p2pfl.training.privacy import Account
 from p2pfl.training.records import SiteRecords
 from p2pfl.training.task import Task
 from p2pfl.training.update import write_vector
-from tests.training.settings import PRIVACY, Images, Small, draw_of, privacy, read, records, site
+from tests.training.settings import PRIVACY, Images, Small, privacy, read, records, site
 
 WIDE = privacy(max_epsilon=1e6)
 
 
-def trainer(task: Task, *, of: SiteRecords | None = None, private: Privacy = PRIVACY, name: str = "draw") -> Trainer:
+SEED = Secret(bytes(range(32)), "seed of a test's pass")
+
+
+def trainer(task: Task, *, of: SiteRecords | None = None, private: Privacy = PRIVACY) -> Trainer:
     shape = getattr(task, "shape", (4,))
-    return Trainer(task=task, site=of or site(40, shape), privacy=private, draw=draw_of(name))
+    return Trainer(task=task, site=of or site(40, shape), privacy=private)
 
 
-def one_pass(which: Trainer, private: Privacy = PRIVACY) -> np.ndarray:
-    return which.train(which.initial(bytes(32)), Account().charge(private))
+def one_pass(which: Trainer, private: Privacy = PRIVACY, seed: Secret = SEED) -> np.ndarray:
+    return which.train(which.initial(bytes(32)), Account().charge(private), seed)
+
+
+def noise() -> BitStream:
+    return BitStream(SEED, "training/noise")
 
 
 def per_record(which: Trainer, task: Task, rows: np.ndarray) -> np.ndarray:
@@ -83,7 +90,7 @@ def capture(which: Trainer, rows: np.ndarray, private: Privacy, monkeypatch: pyt
 
     monkeypatch.setattr(KeystreamOptimizer, "add_noise", spy)
     sgd = torch.optim.SGD(which._model.parameters(), lr=0.0)
-    which._step(KeystreamOptimizer(sgd, private, 1.0, which._stream("training/noise")), rows)
+    which._step(KeystreamOptimizer(sgd, private, 1.0, noise()), rows)
     return seen
 
 
@@ -118,7 +125,7 @@ def test_sum_and_noise_are_added_in_float64_and_rounded_once() -> None:
     which, private = trainer(Small()), privacy(noise_multiplier=1.0, max_grad_norm=0.1)
     write_vector(which._plain, which.initial(bytes(32)))
     stream, seen = Secret(bytes(32)), []
-    noise = BitStream(stream, "training/noise")
+    alike = BitStream(stream, "training/noise")
 
     class Seen(KeystreamOptimizer):
         def add_noise(self) -> None:
@@ -131,7 +138,7 @@ def test_sum_and_noise_are_added_in_float64_and_rounded_once() -> None:
     sums, found = seen
     early = 0
     for total, grad in zip(sums, found, strict=True):
-        drawn = noise.normals(total.size) * 0.1
+        drawn = alike.normals(total.size) * 0.1
         assert np.array_equal(grad, ((total + drawn) / 3.0).astype(np.float32))
         early += np.count_nonzero(grad != (total.astype(np.float32) + drawn.astype(np.float32)) / np.float32(3.0))
     assert early, "the order of rounding shows in these very numbers"
@@ -141,7 +148,7 @@ def noise_of(which: Trainer, private: Privacy, steps: int) -> np.ndarray:
     """What empty steps add, in units of the noise's standard deviation.    (steps, m)"""
     found = []
     sgd = torch.optim.SGD(which._model.parameters(), lr=1.0)
-    optimizer = KeystreamOptimizer(sgd, private, 1.0, which._stream("training/noise"))
+    optimizer = KeystreamOptimizer(sgd, private, 1.0, noise())
     for _ in range(steps):
         write_vector(which._plain, np.zeros(which.parameters, dtype=np.float32))
         which._step(optimizer, np.zeros(0, dtype=np.int64))
@@ -187,15 +194,14 @@ def test_torchs_seed_decides_nothing_of_noise_or_samples() -> None:
     for _ in range(2):
         torch.manual_seed(7)
         np.random.seed(7)
-        which = Trainer(task=Small(), site=site(40, (4,)), privacy=PRIVACY, draw=os.urandom)
-        found.append(one_pass(which))
+        found.append(one_pass(trainer(Small()), seed=Secret(os.urandom(32))))
     assert np.abs(found[0] - found[1]).max() > 1e-3
 
 
 @pytest.mark.claim("DP-3")
-def test_no_two_passes_share_noise_even_from_the_same_model() -> None:
+def test_passes_of_two_seeds_share_no_noise_even_from_the_same_model() -> None:
     which = trainer(Small())
-    assert np.abs(one_pass(which) - one_pass(which)).max() > 1e-3
+    assert np.abs(one_pass(which) - one_pass(which, seed=Secret(bytes(32)))).max() > 1e-3
 
 
 def test_a_site_with_few_records_still_takes_every_step_and_is_charged_for_it() -> None:
@@ -205,11 +211,10 @@ def test_a_site_with_few_records_still_takes_every_step_and_is_charged_for_it() 
         task=Small(),
         site=few,
         privacy=PRIVACY,
-        draw=draw_of("few"),
         progress=lambda step, steps: seen.append((step, steps)),
     )
     account = Account()
-    which.train(which.initial(bytes(32)), account.charge(PRIVACY))
+    which.train(which.initial(bytes(32)), account.charge(PRIVACY), SEED)
     assert seen == [(step, 80) for step in range(1, 81)]
     assert account.history[0].steps == 80
 
@@ -222,9 +227,9 @@ def test_a_pass_that_is_told_to_stop_ends_before_its_next_step_and_gives_nothing
         if step == 3:
             which.stopping = True
 
-    which = Trainer(task=Small(), site=site(40, (4,)), privacy=PRIVACY, draw=draw_of("stop"), progress=progress)
+    which = Trainer(task=Small(), site=site(40, (4,)), privacy=PRIVACY, progress=progress)
     with pytest.raises(PassStopped):
-        which.train(which.initial(bytes(32)), Account().charge(PRIVACY))
+        which.train(which.initial(bytes(32)), Account().charge(PRIVACY), SEED)
     assert seen == [1, 2, 3]
 
 
@@ -232,12 +237,12 @@ def test_a_pass_that_is_told_to_stop_ends_before_its_next_step_and_gives_nothing
 def test_a_pass_without_a_charge_of_its_own_touches_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     which = trainer(Small())
     charge = Account().charge(PRIVACY)
-    which.train(which.initial(bytes(32)), charge)
+    which.train(which.initial(bytes(32)), charge, SEED)
     touched: list[object] = []
     monkeypatch.setattr(Trainer, "_step", lambda *_: touched.append(1))
     for bad in (charge, Account().charge(privacy(sample_rate=0.01))):
         with pytest.raises(PassNotCharged):
-            which.train(which.initial(bytes(32)), bad)
+            which.train(which.initial(bytes(32)), bad, SEED)
     assert not touched
 
 
@@ -259,7 +264,7 @@ def test_the_update_is_local_minus_global_and_the_model_before_is_untouched() ->
     which = trainer(Small())
     before = which.initial(bytes(32))
     kept = before.copy()
-    update = which.train(before, Account().charge(PRIVACY))
+    update = which.train(before, Account().charge(PRIVACY), SEED)
     assert np.array_equal(before, kept)
     assert update.dtype == np.float32
     assert update.shape == (which.parameters,)
@@ -377,7 +382,7 @@ def test_batch_norm_is_replaced_with_a_notice() -> None:
 
 def test_an_unknown_device_is_named() -> None:
     with pytest.raises(DeviceMissing) as caught:
-        Trainer(task=Small(), site=site(40, (4,)), privacy=PRIVACY, draw=os.urandom, device="cuda:99")
+        Trainer(task=Small(), site=site(40, (4,)), privacy=PRIVACY, device="cuda:99")
     assert "cuda:99" in caught.value.happened
 
 
@@ -413,7 +418,6 @@ def test_training_without_noise_to_speak_of_learns() -> None:
     assert which.figures(which.evaluate(model))["accuracy"].value > 0.9
 
 
-def test_a_keystream_belongs_to_one_pass() -> None:
-    which = trainer(Small())
-    assert isinstance(which._stream("training/noise"), BitStream)
-    assert not np.array_equal(which._stream("training/noise").words(4), which._stream("training/noise").words(4))
+def test_noise_samples_and_torchs_numbers_of_one_seed_are_streams_of_their_own() -> None:
+    labels = ("training/noise", "training/sampling", "training/torch")
+    assert len({BitStream(SEED, label).words(4).tobytes() for label in labels}) == 3

@@ -8,6 +8,7 @@ peer: its digest is in a record that a quorum signed.
 
 from __future__ import annotations
 
+import threading
 from typing import Final, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from p2pfl.sharing.field import bytes_of
 from p2pfl.training import checkpoint, update
 
 MODEL, NEXT = "checkpoints/model", "checkpoints/next"
+BEGUN: Final = "checkpoints/begun"  # the model from which the pass under way starts, once it is no longer MODEL
 SERVED: Final = 2  # models before the last one
 
 
@@ -45,6 +47,8 @@ class Models:
         self._names: dict[int, tuple[update.FlatVector, bytes]] = {}  # digests of the models that others asked for
         self.lacking = b""  # digest of the model that the ledger names, where this site has yet to fetch it
         self.why_lacking = ""
+        self._begun: update.FlatVector | None = None  # the model from which the pass under way starts
+        self._replacing = threading.Lock()  # `current` changes in one thread while a pass begins in another
         self.current = self._read(trainer, seed)
 
     def _read(self, trainer: Makes, seed: bytes) -> update.FlatVector:
@@ -102,11 +106,44 @@ class Models:
         after = self.applied.get(number)
         self.applied = {one: model for one, model in self.applied.items() if one > number}
         if after is not None:
-            self._home.replace(MODEL, self._as_file(after, number))
-            self._home.remove(NEXT)
             held = [*self._served.items(), (self.digest_of(self.current), self.current)]
+            self._replace(after, number)
+            self._home.remove(NEXT)
             self._served = dict(held[-SERVED:])
-            self.current = after
+
+    def _replace(self, model: update.FlatVector, number: int) -> None:
+        """It is the current one, durably. The one before it is kept as long as a pass from it is under way."""
+        with self._replacing:
+            if self._begun is self.current:
+                self._home.replace(BEGUN, self._as_file(self.current, number))
+            self._home.replace(MODEL, self._as_file(model, number))
+            self.current = model
+
+    # ── the model that a pass starts from ─────────────────────────────────────────────────────────────────────
+
+    def begin_from(self, model: update.FlatVector) -> None:
+        """A pass starts from it: this home holds it, whatever comes, until `pass_is_over`."""
+        with self._replacing:
+            self._begun = model
+            if model is not self.current:
+                self._home.replace(BEGUN, self._as_file(model, 0))
+
+    def begun_from(self, wanted: bytes) -> update.FlatVector | None:
+        """The model of that digest, from which a process before this one began a pass; None when it is lost."""
+        with self._replacing:
+            if self.digest_of(self.current) == wanted:
+                self._begun = self.current
+            elif (data := self._home.read(BEGUN)) is not None:
+                model = checkpoint.from_bytes(data, self._layout)
+                self._begun = model if self.digest_of(model) == wanted else None
+            return self._begun
+
+    def pass_is_over(self) -> None:
+        """Nobody needs the model that it started from any more."""
+        with self._replacing:
+            self._begun = None
+            if BEGUN in self._home.items("checkpoints"):
+                self._home.remove(BEGUN)
 
     # ── a site that was away ──────────────────────────────────────────────────────────────────────────────────
 
@@ -124,8 +161,8 @@ class Models:
         model = np.frombuffer(data, "<f4") if len(data) == self.model_bytes else None
         if model is None or self.digest_of(model) != self.lacking:
             raise BulkRejected(peer=peer, evidence="the model that it sent is not the one that the ledger names")
-        self.current, self.lacking = model.copy(), b""
-        self._home.replace(MODEL, self._as_file(self.current, number))
+        self._replace(model.copy(), number)
+        self.lacking = b""
 
     def bytes_of(self, wanted: bytes) -> memoryview | None:
         """The model of that digest, as little-endian float32; None when this site has another.

@@ -1,8 +1,8 @@
 """A training as a run: each round one private pass at every site, the secure sum of their updates, one new model.
 
-The order on the disk is the promise: the privacy account before the pass; the update (with the residual that it
-leaves) before the first masked word; the new model beside the old before the ledger names it. A restart finds what was
-paid for and goes on from there.
+The order on the disk is the promise: the seed of a pass before the privacy account, the account before the pass; the
+update (with the residual that it leaves) before the first masked word, and the seed is destroyed then; the new model
+beside the old before the ledger names it. A restart finds what was paid for and goes on from there (passes.py).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 
 from p2pfl import codec
-from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
+from p2pfl._version import __version__
 from p2pfl.federation import Federation
 from p2pfl.home import Home
-from p2pfl.keys import Draw, digest
-from p2pfl.ledger.site_kinds import BudgetEntry, ChargeEntry
+from p2pfl.keys import Draw, Secret, digest
 from p2pfl.node.logs import Logs
-from p2pfl.node.progress import Observer, PassCharged, PassTrained
+from p2pfl.node.progress import Observer, PassTrained
 from p2pfl.node.runs import fairness, metric
 from p2pfl.node.runs.models import Models
+from p2pfl.node.runs.passes import PENDING, BegunPass, Passes, PendingHead, read_pending
 from p2pfl.node.runs.sums import SALT_WORDS, salt
 from p2pfl.node.source import Offer
 from p2pfl.sharing import events as e
@@ -32,10 +32,8 @@ from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.training import update
 from p2pfl.training.compression import Compressor
 from p2pfl.training.measures.measure import Counts, Figure
-from p2pfl.training.privacy import Account, Charge, Mechanism, decimal_epsilon
+from p2pfl.training.privacy import Account, Charge
 
-ACCOUNT, PENDING = "state/account", "state/residual"
-MOST_PENDING_HEAD: Final = 8 << 20  # bytes before the residual: a nomination, of 4 MiB at most, and whose it is
 COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field
 
 
@@ -50,7 +48,8 @@ class Trains(Protocol):
     @property
     def counts(self) -> int: ...
     def initial(self, seed: bytes) -> update.FlatVector: ...
-    def train(self, model: update.FlatVector, charge: Charge) -> update.FlatVector: ...
+    def inputs(self, model: update.FlatVector) -> bytes: ...
+    def train(self, model: update.FlatVector, charge: Charge, seed: Secret) -> update.FlatVector: ...
     def evaluate(self, model: update.FlatVector) -> Counts: ...
     def figures(self, total: Counts) -> Mapping[str, Figure]: ...
 
@@ -86,12 +85,19 @@ class TrainingRun:
         )
         compression = self.federation.compression
         self.compressor = Compressor(compression.method, compression.density, self.trainer.parameters, peers)
-        self.account = self._read_account()
+        self.passes = Passes(self.federation.privacy, self.home, self.logs, self.run, self.observer)
         self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, self.federation.first)
+        if self.passes.begun is not None and self.passes.begun.run == self.run:
+            self.models.begun_from(self.passes.begun.model)  # held, before this site catches up with the others
 
     @property
     def _names(self) -> tuple[str, ...]:
         return self.federation.roster.names
+
+    @property
+    def account(self) -> Account:
+        """What all passes over this home's records have cost."""
+        return self.passes.account
 
     @property
     def model(self) -> update.FlatVector:
@@ -106,42 +112,6 @@ class TrainingRun:
         """Nobody waits for the pass under way any more."""
         if isinstance(self.trainer, Stops):
             self.trainer.stopping = True
-
-    # ── what lies on the disk ─────────────────────────────────────────────────────────────────────────────────
-
-    def _read_account(self) -> Account:
-        """The account of this home, and the site log with an entry for each of its passes.
-
-        A crash between the two leaves one pass more in the account, and its entry is made up for. Any other difference
-        is no crash, and refused: an account is never begun anew.
-        """
-        data = self.home.read(ACCOUNT)
-        account = Account.from_bytes(data) if data is not None else Account()
-        records = (codec.read_facts(one.record) for one in self.logs.site.records())
-        charges = [facts for facts in records if facts.get("kind") == "charge"]
-        if account.passes - len(charges) not in (0, 1):
-            raise AccountUnreadable(evidence=f"it holds {account.passes} passes, the site log {len(charges)} charges")
-        if account.passes > len(charges):
-            privacy = self.federation.privacy
-            before = charges[-1]["after"] if charges else decimal_epsilon(0.0)
-            after = decimal_epsilon(account.epsilon(privacy.delta))
-            self._note_charge(self.logs.final_round(self.run) + 1, Mechanism.of_pass(privacy), before, after)
-        return account
-
-    def _note_charge(self, number: int, mechanism: Mechanism, before: str, after: str) -> None:
-        privacy = self.federation.privacy
-        self.logs.note(
-            ChargeEntry(
-                time=self.logs.time,
-                run=self.run,
-                round=number,
-                mechanism=mechanism.facts(),
-                before=before,
-                after=after,
-                delta=repr(privacy.delta),
-                limit=repr(privacy.max_epsilon),
-            )
-        )
 
     @property
     def configuration(self) -> codec.Facts:
@@ -174,7 +144,7 @@ class TrainingRun:
         Raises LeftOutTooOften, until this site's operator has looked.
         """
         fairness.check(self.logs, self.run, self.home.name)
-        spent = self._spent()
+        spent = self.passes.spent()
         before = self.models.on(base)
         model = self.digest_of(before)
         self._measuring[number] = self._measures(base)
@@ -187,7 +157,7 @@ class TrainingRun:
         nomination = self._pending(number)
         if nomination is None:
             nomination = self._train(number, before)
-            spent = self._spent()
+            spent = self.passes.spent()
         words = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
         word_bytes = FIELDS[self.federation.sharing.field].word_bytes
         return Offer(model, configuration, nomination, spent, words * word_bytes)
@@ -195,12 +165,6 @@ class TrainingRun:
     def _unmeasurable(self, model: bytes, base: int) -> str:
         past = {measured for number, measured in self.models.measured.items() if number <= base}
         return metric.unmeasurable(self.logs, self.run, self._names, model, past)
-
-    def _spent(self) -> str:
-        """What this home's account says; never less than the ledger says of this site, since two accountants differ."""
-        mine = decimal_epsilon(self.account.epsilon(self.federation.privacy.delta))
-        said = self.logs.spent().get(self.home.name, 0.0)
-        return mine if float(mine) >= said else f"{said:.6f}"
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """(bits, most words) of the update, where this round sums one, and of the counts beside it."""
@@ -221,22 +185,21 @@ class TrainingRun:
         the ledger says of that weighs more than this disk, which may have been set back to before the words left.
         One of an earlier epoch counts as one of an earlier round: no certificate of this epoch frees what was sent.
         """
-        data = self.home.read(PENDING)
-        if data is None:
+        found = read_pending(self.home)
+        if found is None:
             return None
-        (run, of, sent, nomination, epoch), state = codec.split_tail(data, most=MOST_PENDING_HEAD, items=5)
-        if run != self.run:
+        held, state = found
+        if held.run != self.run:
             return None  # of another run: a residual is of one model
-        if not sent and self._summed(of):
+        if not held.sent and self._summed(held.round):
             return None  # and the residual that lies beside it still holds all of it
         self.compressor.restore(bytes(state))
-        other = (of, epoch) != (number, self.federation.roster.epoch)
-        if other and sent:
+        other = (held.round, held.epoch) != (number, self.federation.roster.epoch)
+        if other and held.sent:
             return None
-        held: bytes = nomination
         if other:
-            self._keep_pending(number, held, sent=False)
-        return held
+            self._keep_pending(number, held.nomination, sent=False)
+        return held.nomination
 
     def _summed(self, number: int) -> bool:
         """The ledger names this site as a member of that round's sum."""
@@ -244,33 +207,41 @@ class TrainingRun:
         return any(facts["round"] == number and self.home.name in facts["survivors"] for facts in records)
 
     def _train(self, number: int, model: update.FlatVector) -> bytes:
-        charge = self._charge(number)
+        """The nomination of a new update, from `model`, or of the one that a process before this one was making."""
+        begun, model = self._repeated() or self._begun(number, model)
+        charge = self.passes.charge(begun)
         began = time.monotonic()
-        found = self.trainer.train(model, charge)
+        found = self.trainer.train(model, charge, begun.seed)
         nomination = self.compressor.nominate(found)
         self._keep_pending(number, nomination, sent=False)
+        # Nothing of the update has left so far. From here on nobody makes another one of the same seed.
+        self.passes.over()
+        self.models.pass_is_over()
         self.observer(PassTrained(number, time.monotonic() - began))
         return nomination
 
-    def _keep_pending(self, number: int, nomination: bytes, *, sent: bool) -> None:
-        state, epoch = self.compressor.to_pieces(), self.federation.roster.epoch
-        self.home.replace(PENDING, codec.with_tail((self.run, number, int(sent), nomination, epoch), *state))
+    def _repeated(self) -> tuple[BegunPass, update.FlatVector] | None:
+        """The pass that a process before this one began, and the model that it starts from; the round is no matter."""
+        begun = self.passes.begun
+        if begun is None or begun.run != self.run:
+            return None
+        model = self.models.begun_from(begun.model)
+        return (begun, model) if model is not None and self.passes.may_repeat(self._inputs(model)) else None
 
-    def _charge(self, number: int) -> Charge:
-        """Charge a whole pass, durably, before its first step. Raises PassWouldOverspend, which is noted."""
-        privacy = self.federation.privacy
-        before, limit = decimal_epsilon(self.account.epsilon(privacy.delta)), repr(privacy.max_epsilon)
-        after = decimal_epsilon(self.account.after(Mechanism.of_pass(privacy), privacy.delta))
-        try:
-            charge = self.account.charge(privacy)
-        except PassWouldOverspend:
-            now = self.logs.time
-            self.logs.note(BudgetEntry(time=now, run=self.run, round=number, spent=before, would_be=after, limit=limit))
-            raise
-        self.home.replace(ACCOUNT, self.account.to_bytes())
-        self._note_charge(number, charge.mechanism, before, after)
-        self.observer(PassCharged(number, after, limit))
-        return charge
+    def _begun(self, number: int, model: update.FlatVector) -> tuple[BegunPass, update.FlatVector]:
+        """A pass of its own from `model`. What an older one drew is gone: over other gradients it would cancel out."""
+        begun = self.passes.begin(number, self.digest_of(model), self._inputs(model), self.draw)
+        self.models.begin_from(model)
+        return begun, model
+
+    def _inputs(self, model: update.FlatVector) -> bytes:
+        inputs = self.trainer.inputs(model)
+        return digest("inputs", __version__.encode(), self.task.encode(), inputs) if inputs else b""
+
+    def _keep_pending(self, number: int, nomination: bytes, *, sent: bool) -> None:
+        epoch, charges = self.federation.roster.epoch, self.account.passes
+        head = PendingHead(self.run, number, sent, nomination, epoch, charges)
+        self.home.replace(PENDING, head.to_pieces(self.compressor.to_pieces()))
 
     def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:
         """The update on the shared support as words, and the counts of the held-out records beside it.

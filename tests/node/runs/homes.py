@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from p2pfl import codec
 from p2pfl.federation import Federation, draft
 from p2pfl.home import Home
-from p2pfl.keys import Identity, SignedRecord, digest
+from p2pfl.keys import Draw, Identity, Secret, SignedRecord, digest
 from p2pfl.node.logs import Logs, genesis_of, pledge_of
 from p2pfl.node.progress import unseen
 from p2pfl.node.runs.training import TrainingRun
@@ -38,14 +38,22 @@ def draw(count: int) -> bytes:
     return bytes(range(count))
 
 
+class Killed(BaseException):
+    """A process dies in the middle of a pass."""
+
+
 @dataclass
 class Four:
-    """Pass k moves each of four numbers by k tenths; nobody is held out unless `held` says so."""
+    """The pass of charge k moves each of four numbers by k tenths; nobody is held out unless `held` says so."""
 
     held: NDArray[np.int64] = field(default_factory=lambda: np.zeros(Binary.size, np.int64))
     frozen: bytes = bytes(32)
     layout: TensorLayout = field(default_factory=lambda: TensorLayout((("w", (4,)),)))
     passes: int = 0
+    records: bytes = b"records"
+    seeds: list[tuple[int, bytes]] = field(default_factory=list)  # of each pass: its charge, and its seed
+    trained: list[FlatVector] = field(default_factory=list)  # the model that each pass started from
+    dies: bool = False
     measured: list[FlatVector] = field(default_factory=list)
 
     @property
@@ -55,9 +63,16 @@ class Four:
     def initial(self, seed: bytes) -> FlatVector:
         return np.zeros(4, np.float32)
 
-    def train(self, model: FlatVector, charge: Charge) -> FlatVector:
+    def inputs(self, model: FlatVector) -> bytes:
+        return digest("four", self.records, model.tobytes())
+
+    def train(self, model: FlatVector, charge: Charge, seed: Secret) -> FlatVector:
         self.passes += 1
-        return np.full(4, 0.1 * self.passes, np.float32)
+        self.seeds.append((charge.number, seed.reveal()))
+        self.trained.append(model)
+        if self.dies:
+            raise Killed
+        return np.full(4, 0.1 * charge.number, np.float32)
 
     @property
     def counts(self) -> int:
@@ -79,6 +94,7 @@ class Place:
     federation: Federation
     identities: dict[str, Identity]
     trainer: Four = field(default_factory=Four)
+    draw: Draw = draw
 
     def logs(self) -> Logs:
         """Both logs as a process that starts finds them on the disk; all sites signed the genesis."""
@@ -91,7 +107,7 @@ class Place:
     def started(self) -> TrainingRun:
         """As after a start: everything is read from the disk."""
         run = training_run(self.federation)
-        return TrainingRun(self.federation, self.home, self.logs(), run, self.trainer, "four", draw, unseen)
+        return TrainingRun(self.federation, self.home, self.logs(), run, self.trainer, "four", self.draw, unseen)
 
 
 def places(folder: Path, *settings: str) -> tuple[Place, Place]:

@@ -18,7 +18,8 @@ from p2pfl.federation.membership import genesis_digest
 from p2pfl.node.logs import genesis_of
 from p2pfl.node.runs import metric
 from p2pfl.node.runs.metric import metrics_of
-from p2pfl.node.runs.training import ACCOUNT, PENDING, TrainingRun
+from p2pfl.node.runs.passes import ACCOUNT, PENDING
+from p2pfl.node.runs.training import TrainingRun
 from p2pfl.peer import training_run
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
@@ -106,8 +107,9 @@ def test_a_site_says_that_it_spent_at_least_what_the_ledger_says_of_it(place: Pl
     run.models.write_next(1)
     run.logs.finish(record, signatures)
     run.models.make_current(1)
-    assert float(mine) < 2.5 == float(run.propose(2, 1).epsilon)
-    assert float(place.started().propose(2, 1).epsilon) == 2.5
+    said = float(run.propose(2, 1).epsilon)
+    assert float(mine) < 2.5 <= said <= 3.0
+    assert float(place.started().propose(2, 1).epsilon) == said
 
 
 # ── one update, one sum ───────────────────────────────────────────────────────────────────────────────────────

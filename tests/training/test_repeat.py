@@ -1,0 +1,135 @@
+"""A pass is repeated bit for bit from its seed, and `inputs` tells every pass that would be another one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from p2pfl.keys import Secret
+from p2pfl.training import local
+from p2pfl.training.local import Trainer
+from p2pfl.training.privacy import Account
+from p2pfl.training.task import Records, SiteRecords
+from tests.training.settings import PRIVACY, Images, Small, privacy, site
+
+SEED = Secret(bytes(range(32)), "seed of a test's pass")
+FEW = privacy(steps_per_round=6, sample_rate=0.2, max_epsilon=9.0)
+
+
+class Forgetful(Images):
+    """Pictures, and a layer that draws of torch's generator."""
+
+    def model(self) -> nn.Module:
+        layers = list(super().model().children())
+        return nn.Sequential(*layers[:-1], nn.Dropout(0.5), layers[-1])
+
+
+class Frozen(Small):
+    """A layer that does not train, which a task loads from somewhere."""
+
+    scale: ClassVar[float] = 0.5
+
+    def model(self) -> nn.Module:
+        body = super().model()
+        fixed = nn.Linear(4, 4)
+        nn.init.constant_(fixed.weight, self.scale)
+        nn.init.zeros_(fixed.bias)
+        return nn.Sequential(fixed.requires_grad_(False), body)
+
+
+def trainer() -> Trainer:
+    return Trainer(task=Forgetful(), site=site(40, (1, 28, 28)), privacy=FEW)
+
+
+def one_pass(which: Trainer, seed: Secret = SEED) -> np.ndarray:
+    return which.train(which.initial(bytes(32)), Account().charge(which._privacy), seed)
+
+
+def test_a_pass_leaves_no_trace_in_the_next_one_or_in_torch() -> None:
+    which = trainer()
+    model, state = which.initial(bytes(32)), torch.random.get_rng_state()
+    first = which.train(model, Account().charge(FEW), SEED)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not torch.are_deterministic_algorithms_enabled()
+    which.evaluate(which.initial(bytes(32)))
+    one_pass(which, Secret(bytes(32)))
+    assert np.array_equal(one_pass(which), first)
+    assert not np.array_equal(one_pass(which, Secret(bytes(32))), first)
+
+
+def test_the_first_model_is_the_same_after_a_pass() -> None:
+    """A run may begin anew in one process, with another membership, before its first round is final."""
+    which = trainer()
+    before = which.initial(bytes(32))
+    one_pass(which)
+    assert np.array_equal(which.initial(bytes(32)), before)
+
+
+def test_a_pass_that_fails_puts_torch_back_as_it_was() -> None:
+    which = trainer()
+    which.stopping = True
+    with pytest.raises(local.PassStopped):
+        one_pass(which)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def changed_records(of: SiteRecords, **values: np.ndarray) -> SiteRecords:
+    return SiteRecords(dataclasses.replace(of.train, **values), of.held_out)
+
+
+@pytest.mark.claim("DP-3")
+def test_whatever_an_update_follows_from_is_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = site(40, (4,))
+    x, y = of.train.x.copy(), of.train.y.copy()
+    x[3, 1] = np.nextafter(x[3, 1], np.float32(9))
+    y[5] = 1 - y[5]
+    fewer = Records(of.train.x[:-1], of.train.y[:-1], of.train.identities[:-1])
+
+    class Faster(Frozen):
+        learning_rate: ClassVar[float] = 0.02
+
+    class Divided(Frozen):
+        expected_batch: ClassVar[float] = 3.0
+
+    class Rescaled(Frozen):
+        scale: ClassVar[float] = 0.75
+
+    made = [
+        Trainer(task=Frozen(), site=of, privacy=PRIVACY),
+        Trainer(task=Faster(), site=of, privacy=PRIVACY),
+        Trainer(task=Divided(), site=of, privacy=PRIVACY),
+        Trainer(task=Rescaled(), site=of, privacy=PRIVACY),
+        Trainer(task=Frozen(), site=changed_records(of, x=x), privacy=PRIVACY),
+        Trainer(task=Frozen(), site=changed_records(of, y=y), privacy=PRIVACY),
+        Trainer(task=Frozen(), site=SiteRecords(fewer, of.held_out), privacy=PRIVACY),
+        Trainer(task=Frozen(), site=of, privacy=privacy(noise_multiplier=1.2)),
+        Trainer(task=Frozen(), site=of, privacy=privacy(max_grad_norm=2.0)),
+        Trainer(task=Frozen(), site=of, privacy=privacy(sample_rate=0.03)),
+        Trainer(task=Frozen(), site=of, privacy=privacy(steps_per_round=81)),
+    ]
+    model = made[0].initial(bytes(32))
+    names = [which.inputs(model) for which in made]
+    moved = model.copy()
+    moved[0] = np.nextafter(moved[0], np.float32(9))
+    names.append(made[0].inputs(moved))
+    monkeypatch.setattr(local, "threads_and_versions", lambda: ("another machine",))
+    names.append(made[0].inputs(model))
+    assert all(names)
+    assert len(set(names)) == len(names)
+
+
+def test_equal_inputs_have_one_name_whichever_object_holds_them() -> None:
+    one, other = (Trainer(task=Frozen(), site=site(40, (4,)), privacy=PRIVACY) for _ in range(2))
+    model = one.initial(bytes(32))
+    assert one.inputs(model) == other.inputs(model.copy())
+
+
+def test_a_device_whose_sums_may_differ_names_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    which = Trainer(task=Small(), site=site(40, (4,)), privacy=PRIVACY)
+    monkeypatch.setattr(which, "_device", torch.device("cuda"))
+    assert which.inputs(which.initial(bytes(32))) == b""
