@@ -58,6 +58,9 @@ MOUNTED = (
     "Counts over one site less",
     "Held rounds without end",
     "A log that ends early",
+    "A charge forgotten",
+    "A pass repeated after its sum",
+    "A budget burnt alone",
 )
 
 

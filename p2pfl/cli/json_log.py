@@ -39,6 +39,7 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "refused": ("warning", ("peer",)),
     "waiting": ("warning", ("round", "phase", "missing", "silent")),
     "charged": ("info", ("round", "epsilon", "limit")),
+    "repeated": ("info", ("round", "epsilon")),
     "trained": ("info", ("round", "seconds")),
     "phase": ("debug", ("round", "attempt", "phase")),
     "abandoned": ("warning", ("round", "attempt", "waited_for")),

@@ -166,6 +166,7 @@ class BreachEntry(AttemptEntry):
 class ChargeEntry(SiteEntry):
     """A pass was charged to the privacy account, before it began. mechanism: enough to recompute epsilon from.
 
+    Or passes were, as one, of which the ledger knows and this home's account did not: the home is an older one.
     before, after, limit   of epsilon, as decimal text, at `delta`
     """
 

@@ -126,7 +126,7 @@ class Trainer:
         """Names all that an update from `model` follows from beside its seed; empty where a repeated pass may differ.
 
         The model with what of it does not train, the records, the settings, the machine: with the same 32 bytes and the
-        same seed `train` gives the same bits, in this process and in any other. docs/adr/0032.
+        same seed `train` gives the same bits, in this process and in any other. docs/adr/0034.
         """
         if self._device.type != "cpu":
             return b""  # sums of a graphics processor may come in another order each time

@@ -1,7 +1,7 @@
 """What of a machine decides the last bits of a float: versions, threads, the processor's instructions.
 
 A sum of floats follows from the order of its terms, and that from how many threads share it and which kernels run. Two
-processes in which all of this is equal compute the same bits. docs/adr/0032.
+processes in which all of this is equal compute the same bits. docs/adr/0034.
 """
 
 from __future__ import annotations

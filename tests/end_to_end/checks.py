@@ -73,7 +73,7 @@ def check_models(sites: Sites, survivors: list[list[str]]) -> None:
     """
     federation = Federation.load(sites.peers)
     made = {name: _updates(sites[name]) for name in sites.names}
-    last = [_final_model(sites[name]) for name in sites.names]
+    last = [final_model(sites[name]) for name in sites.names]
     assert all(np.array_equal(one, last[0]) for one in last), "the sites end with several models"
     firsts = [updates[0][0] for updates in made.values() if updates]
     step = federation.sharing.scale / largest(FIELDS[federation.sharing.field], len(sites.names))  # of one word
@@ -98,7 +98,7 @@ def _updates(site: Site) -> list[tuple[bytes, Any]]:
     return found
 
 
-def _final_model(site: Site) -> Any:
+def final_model(site: Site) -> Any:
     from safetensors.numpy import load
 
     with site.opened() as home:

@@ -8,7 +8,7 @@ the k-th such step on such a path; {"told": {"event": "phase", "phase": "mask"}}
 `full` fills its disk from the first step on such a path on. The trainer is a stub whose updates are kept in the site's
 folder, so that a test can add them up; `gate` is the pass before which it waits for the test. ε is a stand-in that
 grows with every pass, so that no process needs torch. `nominates` are bytes (hex) that a liar's proposals hold in place
-of its positions; `lie` names what it makes of its letters (lies.py).
+of its positions; `lie` names what it makes of its letters (lies.py). `offers` tells each update that a training offers.
 `signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
 """
 
@@ -169,12 +169,29 @@ def nominate(support: bytes) -> None:
     TrainingRun.propose = lambda *of: replace(plain(*of), support=support)  # type: ignore[method-assign]
 
 
+def tell_offers() -> None:
+    """Each update that this site's trainings offer is told, by its round and the number of its charge."""
+    from p2pfl.node.runs.training import TrainingRun
+
+    plain = TrainingRun.propose
+
+    def told(run: TrainingRun, number: int, base: int) -> Any:
+        offer = plain(run, number, base)
+        if offer.configuration["purpose"] == "training":
+            tell({"event": "offered", "round": number, "charge": run.account.passes})
+        return offer
+
+    TrainingRun.propose = told  # type: ignore[method-assign]
+
+
 async def work(plan: dict[str, Any]) -> list[Any]:
     """All orders, one after another; what each gave."""
     if "nominates" in plan:
         nominate(bytes.fromhex(plan["nominates"]))
     if "lie" in plan:
         lies.PLANS[plan["lie"]]()
+    if plan.get("offers"):
+        tell_offers()
     observer = Told(plan)
     given: list[Any] = []
     async with Peer.join(

@@ -4,7 +4,7 @@ A pass is charged once, whatever dies. Its seed (of noise, samples, and torch's 
 before the charge, and is gone when the update is on the disk. A process that finds a seed repeats that very pass, from
 the model that it began with, at no charge: the same update, bit for bit, of which nothing had left. `inputs` says
 whether it is the same: the digest of all else that an update follows from. Where it differs the seed is destroyed, and
-the next pass is another one with its own charge: the same noise over other gradients would cancel out. docs/adr/0032.
+the next pass is another one with its own charge: the same noise over other gradients would cancel out. docs/adr/0034.
 
 The account is never behind what others know of it. The federation log may say more than this home's account does, where
 the home is an older one: then the passes that it forgot are charged to it.
