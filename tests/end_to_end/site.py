@@ -22,6 +22,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatch
@@ -39,6 +40,9 @@ from p2pfl.keys import Secret, digest
 from p2pfl.node.progress import Progress, facts_of
 from p2pfl.peer import Peer, sums_run, training_run
 from p2pfl.training import privacy, update
+from p2pfl.training.measures.classification import BINS, Binary
+from p2pfl.training.measures.joint import Joint
+from p2pfl.training.measures.measure import Figure
 from p2pfl.training.privacy import Charge
 from tests.end_to_end import lies
 
@@ -108,7 +112,7 @@ class StubTrainer:
     def __init__(self, folder: Path, parameters: int, index: int, *, endless: bool, gate: int = 0) -> None:
         self._gate = gate
         self._stopped, self._endless = threading.Event(), endless
-        self.layout = update.TensorLayout((("w", (parameters,)),))
+        self.layout, self.frozen = update.TensorLayout((("w", (parameters,)),)), bytes(32)
         self._folder, self._index = folder / "updates", index
         self._folder.mkdir(exist_ok=True)
 
@@ -143,10 +147,17 @@ class StubTrainer:
         np.savez(self._folder / f"{charge.number:04d}.npz", before=model, update=made)
         return made
 
+    @property
+    def counts(self) -> int:
+        return Binary.size
+
     def evaluate(self, model: update.FlatVector) -> NDArray[np.int64]:
-        counts = np.zeros((2, 128), np.int64)
+        counts = np.zeros((2, BINS), np.int64)
         counts[0, 10], counts[1, 100 - self._index] = 7, 5
-        return counts
+        return counts.reshape(-1)
+
+    def figures(self, total: NDArray[np.int64]) -> Mapping[str, Figure]:
+        return Joint([Binary()], "stub").figures(total)
 
 
 def values_of(order: dict[str, Any]) -> Any:

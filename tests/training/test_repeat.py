@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from p2pfl.keys import Secret
 from p2pfl.training import local
 from p2pfl.training.local import Trainer
 from p2pfl.training.privacy import Account
-from p2pfl.training.task import Records, SiteRecords
-from tests.training.settings import PRIVACY, Images, Small, privacy, site
+from p2pfl.training.records import Arrays, Records, SiteRecords
+from tests.training.settings import PRIVACY, Images, Small, arrays, privacy, site
 
 SEED = Secret(bytes(range(32)), "seed of a test's pass")
 FEW = privacy(steps_per_round=6, sample_rate=0.2, max_epsilon=9.0)
@@ -30,16 +31,18 @@ class Forgetful(Images):
 
 
 class Frozen(Small):
-    """A layer that does not train, which a task loads from somewhere."""
+    """A layer that does not train, with weights that the task brings."""
 
-    scale: ClassVar[float] = 0.5
+    scale = 0.5
 
     def model(self) -> nn.Module:
-        body = super().model()
-        fixed = nn.Linear(4, 4)
-        nn.init.constant_(fixed.weight, self.scale)
-        nn.init.zeros_(fixed.bias)
-        return nn.Sequential(fixed.requires_grad_(False), body)
+        return nn.Sequential(nn.Linear(4, 4), *super().model().children())
+
+    def trainable(self, name: str) -> bool:
+        return not name.startswith("0.")
+
+    def pretrained(self) -> Mapping[str, NDArray[np.float32]]:
+        return {"0.weight": np.full((4, 4), self.scale, np.float32)}
 
 
 def trainer() -> Trainer:
@@ -78,40 +81,42 @@ def test_a_pass_that_fails_puts_torch_back_as_it_was() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def changed_records(of: SiteRecords, **values: np.ndarray) -> SiteRecords:
-    return SiteRecords(dataclasses.replace(of.train, **values), of.held_out)
+def of(held: Arrays) -> SiteRecords:
+    return SiteRecords(Records(held), site(20, (4,)).held_out)
 
 
 @pytest.mark.claim("DP-3")
 def test_whatever_an_update_follows_from_is_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    of = site(40, (4,))
-    x, y = of.train.x.copy(), of.train.y.copy()
+    held = arrays(40, (4,))
+    x, y = held.x.copy(), held.y.copy()
     x[3, 1] = np.nextafter(x[3, 1], np.float32(9))
     y[5] = 1 - y[5]
-    fewer = Records(of.train.x[:-1], of.train.y[:-1], of.train.identities[:-1])
+    renamed = (b"another", *held.identities[1:])
 
     class Faster(Frozen):
-        learning_rate: ClassVar[float] = 0.02
+        learning_rate = 0.02
 
     class Divided(Frozen):
-        expected_batch: ClassVar[float] = 3.0
+        expected_batch = 3.0
+
+    class Momentum(Frozen):
+        def optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+            return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=0.9)
 
     class Rescaled(Frozen):
-        scale: ClassVar[float] = 0.75
+        scale = 0.75
 
-    made = [
-        Trainer(task=Frozen(), site=of, privacy=PRIVACY),
-        Trainer(task=Faster(), site=of, privacy=PRIVACY),
-        Trainer(task=Divided(), site=of, privacy=PRIVACY),
-        Trainer(task=Rescaled(), site=of, privacy=PRIVACY),
-        Trainer(task=Frozen(), site=changed_records(of, x=x), privacy=PRIVACY),
-        Trainer(task=Frozen(), site=changed_records(of, y=y), privacy=PRIVACY),
-        Trainer(task=Frozen(), site=SiteRecords(fewer, of.held_out), privacy=PRIVACY),
-        Trainer(task=Frozen(), site=of, privacy=privacy(noise_multiplier=1.2)),
-        Trainer(task=Frozen(), site=of, privacy=privacy(max_grad_norm=2.0)),
-        Trainer(task=Frozen(), site=of, privacy=privacy(sample_rate=0.03)),
-        Trainer(task=Frozen(), site=of, privacy=privacy(steps_per_round=81)),
+    tasks: list[Small] = [Frozen(), Faster(), Divided(), Momentum(), Rescaled()]
+    others = [
+        dataclasses.replace(held, x=x),
+        dataclasses.replace(held, y=y),
+        dataclasses.replace(held, identities=renamed),
+        Arrays(held.x[:-1], held.y[:-1], held.identities[:-1]),
     ]
+    settings = [{"noise_multiplier": 1.2}, {"max_grad_norm": 2.0}, {"sample_rate": 0.03}, {"steps_per_round": 81}]
+    made = [Trainer(task=task, site=of(held), privacy=PRIVACY) for task in tasks]
+    made += [Trainer(task=Frozen(), site=of(other), privacy=PRIVACY) for other in others]
+    made += [Trainer(task=Frozen(), site=of(held), privacy=privacy(**other)) for other in settings]
     model = made[0].initial(bytes(32))
     names = [which.inputs(model) for which in made]
     moved = model.copy()
