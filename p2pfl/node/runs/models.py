@@ -9,6 +9,7 @@ peer: its digest is in a record that a quorum signed.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Final, Protocol
 
 import numpy as np
@@ -133,9 +134,11 @@ class Models:
         with self._replacing:
             if self.digest_of(self.current) == wanted:
                 self._begun = self.current
-            elif (data := self._home.read(BEGUN)) is not None:
-                model = checkpoint.from_bytes(data, self._layout)
-                self._begun = model if self.digest_of(model) == wanted else None
+            elif self._begun is None:
+                with suppress(ItemDamaged):  # as if it were lost: then the pass is not repeated
+                    data = self._home.read(BEGUN)
+                    model = checkpoint.from_bytes(data, self._layout) if data is not None else None
+                    self._begun = model if model is not None and self.digest_of(model) == wanted else None
             return self._begun
 
     def pass_is_over(self) -> None:
