@@ -316,16 +316,9 @@ class Peer:
             await asyncio.to_thread(fairness.looked, self.node.logs, run)
         while True:
             node = self.node
+            draw = node.inbox.draw_bound
             source = await asyncio.to_thread(
-                TrainingRun,
-                self.federation,
-                node.home,
-                node.logs,
-                run,
-                trainer,
-                task,
-                node.inbox.draw_bound,
-                node.observer,
+                TrainingRun, self.federation, node.home, node.logs, run, trainer, task, draw, node.observer
             )
             node.epsilon = await asyncio.to_thread(source.passes.spent)
             try:

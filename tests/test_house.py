@@ -53,7 +53,7 @@ INNER: dict[str, str] = {
     "ledger": "codec errors federation home keys merkle roster",
     "node": "_version clocks codec errors federation home keys ledger mesh messages roster sharing training",
     "simulate": "codec errors federation keys messages roster sharing training",
-    "peer": "clocks errors federation home mesh node roster training",
+    "peer": "clocks errors federation home mesh node roster",
     "__init__": "_version federation peer simulate training",
     "cli": "_version clocks codec errors federation home keys ledger mesh messages node peer roster sharing training",
     "__main__": "cli",
@@ -215,7 +215,10 @@ def test_one_file_syncs_one_file_prints_and_none_draws_from_a_global_generator(f
         assert "os.fsync" not in used
     if name != "cli/output.py":
         assert "print()" not in used
-    assert not used & {"np.random", "numpy.random", "torch.manual_seed", "torch.randn", "torch.load"}
+    # What a model draws of torch (dropout) follows from its pass's seed, so that the pass can be repeated. Noise and
+    # samples come from a keystream: tests/training/test_local.py seeds torch and finds them different.
+    seeded = {"torch.manual_seed"} if name == "training/local.py" else set()
+    assert not used & {"np.random", "numpy.random", "torch.manual_seed", "torch.randn", "torch.load"} - seeded
     if name != "training/registry.py":  # runs the task file that peers.yaml pins by its digest
         assert not used & {"eval()", "exec()"}
     if place(file) in ("sharing", "ledger"):

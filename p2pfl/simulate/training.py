@@ -19,7 +19,7 @@ import numpy as np
 
 from p2pfl.errors.training import WrongSimulation
 from p2pfl.federation import Federation, draft
-from p2pfl.keys import Identity, Secret, digest
+from p2pfl.keys import SEED_BYTES, Identity, Secret, digest
 from p2pfl.roster import Member
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
@@ -138,9 +138,8 @@ def _one(
     sites = []
     for name, records in read.items():
         split = hold_out(records, Secret(_draw(seed, f"held out {name}")(32)))
-        draw = _draw(seed, name)
-        trainer = Trainer(task=task, site=split, privacy=federation.privacy, draw=draw, device=device)
-        sites.append(_Site(name, trainer, federation, draw))
+        trainer = Trainer(task=task, site=split, privacy=federation.privacy, device=device)
+        sites.append(_Site(name, trainer, federation, _draw(seed, name)))
     first = sites[0].trainer
     if len({(one.trainer.layout.digest, one.trainer.frozen) for one in sites}) > 1:
         raise WrongSimulation(evidence="the task's model is not the same at every site")
@@ -171,7 +170,8 @@ class _Site:
         )
 
     def nominate(self, model: FlatVector) -> bytes:
-        return self.compressor.nominate(self.trainer.train(model, self.account.charge(self.privacy)))
+        charge, seed = self.account.charge(self.privacy), Secret(self.draw(SEED_BYTES), "seed of a pass")
+        return self.compressor.nominate(self.trainer.train(model, charge, seed))
 
 
 def _round(sites: Sequence[_Site], model: FlatVector, seed: bytes) -> tuple[FlatVector, float]:

@@ -13,7 +13,7 @@ from p2pfl.keys import Secret
 from p2pfl.training.local import Trainer
 from p2pfl.training.models import check_private, device_of
 from p2pfl.training.records import Arrays, Records, SiteRecords, hold_out
-from tests.training.settings import PRIVACY, Small, draw_of, identities, read, records, site
+from tests.training.settings import PRIVACY, Small, identities, read, records, site
 
 KEY = Secret(bytes(range(32)))
 
@@ -110,9 +110,7 @@ def test_a_trainer_reads_only_what_it_samples() -> None:
 
     items = [(x, int(label)) for x, label in zip(*read(records(400, (4,))), strict=True)]
     folder = Counted(items)
-    made = Trainer(
-        task=Small(), site=SiteRecords(Records(folder), site(8, (4,)).held_out), privacy=PRIVACY, draw=draw_of("reads")
-    )
+    made = Trainer(task=Small(), site=SiteRecords(Records(folder), site(8, (4,)).held_out), privacy=PRIVACY)
     assert len(set(folder.asked)) <= 3, "the dummy step takes three"
     folder.asked.clear()
     made._gradients(np.array([7, 300]))

@@ -82,7 +82,8 @@ def lost(home: Home) -> None:
 
 def damaged(home: Home) -> None:
     path = home.path / MODEL
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    *held, last = path.read_bytes()
+    path.write_bytes(bytes([*held, last ^ 1]))
 
 
 def another(home: Home) -> None:
