@@ -22,6 +22,7 @@ TESTS = Path(__file__).parent
 # needs nothing: `make quick` runs what has no marker.
 NEEDS: dict[str, str] = {
     "cli/test_doctor_processes.py": "processes",
+    "cli/test_faults.py": "processes",
     "cli/test_interrupts.py": "processes",
     "cli/test_mistakes.py": "processes",
     "cli/test_processes.py": "processes",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from p2pfl.errors.people import NoSuchColumn, NothingToSum, NotReadable, ValueNotANumber
+from p2pfl.files import LARGE_BYTES, read_file
 
 STATISTICS: Final = ("mean", "sum", "count", "variance")
 NUMBER: Final = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{1,20})?")
@@ -46,7 +47,7 @@ def own_values(value: str | None, file: Path | None, column: str | None) -> list
 
 def _column(path: Path, column: str) -> list[Decimal]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_file(path, LARGE_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise NotReadable(evidence=error.strerror or type(error).__name__, path=path) from None
     except UnicodeDecodeError as error:

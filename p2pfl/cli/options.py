@@ -18,6 +18,7 @@ import click
 
 from p2pfl.errors.federation import WontOverwrite, WrongAddress
 from p2pfl.errors.people import NoTerminal, NotReadable, NotWritten, WrongUse
+from p2pfl.files import LARGE_BYTES, read_file
 from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhrase, RecoveryKey
 from p2pfl.keys import Secret
 from p2pfl.roster import NAME, Address
@@ -48,11 +49,25 @@ agreement_option = click.option(
 )
 
 
+class NamedFile(click.Path):
+    """A path that names a file: "" and "." do not."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, for click."""
+        path = super().convert(value, param, ctx)
+        if not Path(os.fsdecode(path)).name:
+            self.fail("it names no file", param, ctx)
+        return path
+
+
 new_file_option = click.option(
     "-o",
     "--output",
     "target",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NamedFile(),
     required=True,
     help="The file to write; one that exists is never overwritten.",
 )
@@ -175,7 +190,7 @@ def typed(prompt: str) -> Secret:
 def read_whole(path: Path) -> bytes:
     """The file's bytes. Raises NotReadable."""
     try:
-        return path.read_bytes()
+        return read_file(path, LARGE_BYTES)
     except OSError as error:
         raise NotReadable(evidence=error.strerror or type(error).__name__, path=path) from None
 

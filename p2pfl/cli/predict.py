@@ -13,6 +13,7 @@ from p2pfl.cli.model.export import model_of
 from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, read_whole, unlock_options
 from p2pfl.errors.training import DataUnreadable
 from p2pfl.federation import Federation, strict_yaml
+from p2pfl.files import is_file, opened
 from p2pfl.home import Home
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 def column_map(data: Path, columns: Path | None) -> MapFile | None:
     """The column map that was named, else the one beside the data: their.columns.yaml for their.csv, else none."""
-    beside = data.with_suffix(".columns.yaml")
-    chosen = columns or (beside if beside.is_file() else None)
+    beside = data.with_suffix(".columns.yaml") if data.name else data  # a path of "." has no name
+    chosen = columns or (beside if is_file(beside) else None)
     if chosen is None:
         return None
     from p2pfl.training.column_map import MapFile  # only on this path: it brings numpy
@@ -35,8 +36,9 @@ def check_readable(path: Path) -> None:
     try:
         if path.is_dir():
             next(path.iterdir(), None)
-        else:
-            path.open("rb").close()
+        elif not path.is_fifo():  # it is read once
+            with opened(path):
+                pass
     except OSError as error:
         raise DataUnreadable(evidence=error.strerror or type(error).__name__, path=path) from None
 

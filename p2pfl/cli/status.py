@@ -17,6 +17,7 @@ from p2pfl.cli.model.export import ITEM
 from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options
 from p2pfl.cli.status_links import links_lines, links_told
 from p2pfl.cli.watch import metric_of
+from p2pfl.files import KEY_BYTES, read_file
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint
 from p2pfl.ledger import entry as entries
@@ -67,13 +68,16 @@ def _facts(home: Home) -> dict[str, Any]:
 def worker(home: Path) -> int | None:
     """The process that works in `home`, None when there is none."""
     try:
-        number = int((home / "lock").read_text("ascii") or "0")
+        number = int(read_file(home / "lock", KEY_BYTES).decode("ascii") or "0")
+    except (OSError, ValueError):  # unreadable: whoever works in it is of another user
+        return None
+    try:
         if number <= 0:
             return None
         os.kill(number, 0)  # signal 0: asks whether it is there
     except PermissionError:
         return number  # it is, under another user
-    except (OSError, ValueError, OverflowError):
+    except (OSError, OverflowError):
         return None
     return number
 

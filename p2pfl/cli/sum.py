@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from p2pfl.node.runs.results import SumResult
 
 
+LONGEST: Final = 100  # characters of a limit
+MOST_DIGITS: Final = 30  # before or behind its point
+
+
 @dataclass(frozen=True, slots=True)
 class SumTerms:
     """What all sites must ask alike."""
@@ -36,11 +40,14 @@ class SumTerms:
 
 
 def exact(text: str) -> Decimal:
-    """`text` as an exact decimal, for click."""
+    """`text` as an exact decimal above 0, for click."""
     try:
-        return Decimal(text)
+        value = Decimal(text[:LONGEST])
     except ArithmeticError:
         raise ValueError(text) from None
+    if len(text) > LONGEST or not value.is_finite() or not value > 0 or abs(value.adjusted()) > MOST_DIGITS:
+        raise ValueError(text)
+    return value
 
 
 @click.command(name="sum")

@@ -19,6 +19,17 @@ EXIT_INTEGRITY: Final = 5
 EXIT_INTERRUPTED: Final = 130
 
 
+MOST_EVIDENCE: Final = 8192  # characters of it that a person is shown
+MOST_FIELD: Final = 1024  # characters of a name, a path, a place
+
+
+def clipped(text: str, most: int) -> str:
+    """`text`, or its two ends and how much was left out: a file or a peer may hold a line of any length."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]} … ({len(text)} characters) … {text[-most // 4 :]}"
+
+
 class P2PFLError(Exception):
     """Something went wrong."""
 
@@ -29,8 +40,8 @@ class P2PFLError(Exception):
 
     def __init__(self, *, evidence: str, **fields: object) -> None:
         """Fill the leaf's text. `evidence`: a measured fact, or one a line; never a secret, never a patient's value."""
-        self.evidence = evidence
-        self.fields: dict[str, str] = {name: str(value) for name, value in fields.items()}
+        self.evidence = clipped(evidence, MOST_EVIDENCE)
+        self.fields: dict[str, str] = {name: clipped(str(value), MOST_FIELD) for name, value in fields.items()}
         super().__init__(self.happened)
 
     @classmethod

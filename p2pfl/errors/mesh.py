@@ -255,6 +255,14 @@ class TakesNothing(RemoteProtocolError):
     command = "p2pfl status"
 
 
+class TooFewDescriptors(LocalFault):
+    """This process may open {limit} files at a time, and its links need {least}."""
+
+    code = "P2P-MESH-065"
+    likely = ("the limit of its service or its container is low", "ulimit -n was set in this shell")
+    command = "ulimit -Hn"
+
+
 class NoSocketFolder(LocalFault):
     """No folder for local sockets could be made under {folder}."""
 

@@ -150,6 +150,22 @@ class MetricsLibraryMissing(LocalFault):
     command = "pip install '.[metrics]'"
 
 
+class NothingLeft(LocalFault):
+    """The system has no more {what} for this process."""
+
+    code = "P2P-USE-024"
+    likely = ("a limit of its service or its container is low", "other programs of this user hold them")
+    command = "ulimit -a"
+
+
+class SystemRefused(LocalFault):
+    """The system refused what was wanted of {path}."""
+
+    code = "P2P-USE-025"
+    likely = ("it belongs to another user", "the path is too long or leads in a circle", "the disk is failing")
+    command = "ls -ld {path}"
+
+
 class NotReadable(LocalFault):
     """{path} cannot be read."""
 

@@ -190,6 +190,14 @@ class TaskUnusable(ConfigurationError):
     command = "python {path}"
 
 
+class TaskFailed(LocalFault):
+    """This site's own file of the task failed: {kind} at {where}."""
+
+    code = "P2P-TRAIN-034"
+    likely = ("a record is not what the file expects", "the file has a mistake in that line")
+    command = "p2pfl join --help"
+
+
 class ModelNotPrivate(ConfigurationError):
     """The model of the task {task} cannot be trained with a gradient for each record, so not privately."""
 

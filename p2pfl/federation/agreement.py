@@ -11,6 +11,7 @@ from pathlib import Path
 
 from p2pfl.errors.membership import AgreementUnseen, AnotherAgreement
 from p2pfl.errors.people import NotReadable
+from p2pfl.files import LARGE_BYTES, read_file
 
 
 def assent(named: bytes | None, document: Path | None, *, source: str, signed: bool) -> None:
@@ -25,7 +26,7 @@ def assent(named: bytes | None, document: Path | None, *, source: str, signed: b
             raise AgreementUnseen(source=source, evidence=f"SHA-256 {named.hex()}")
         return
     try:
-        held = hashlib.sha256(document.read_bytes()).digest()
+        held = hashlib.sha256(read_file(document, LARGE_BYTES)).digest()
     except OSError as error:
         raise NotReadable(evidence=error.strerror or type(error).__name__, path=document) from None
     if held != named:

@@ -13,7 +13,7 @@ from typing import Final
 from p2pfl.codec import facts
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.federation import VERSION, Federation, read_name
-from p2pfl.federation.membership import EARLIEST, KIND, RUNS, Change, agreed
+from p2pfl.federation.membership import EARLIEST, KIND, LATEST, RUNS, Change, agreed
 from p2pfl.federation.readers import choice, items, table, text, whole
 from p2pfl.federation.settings import HEX32
 from p2pfl.roster import MOST_PEERS
@@ -43,7 +43,7 @@ def parse(raw: bytes, source: str) -> Change:
             "kind": KIND,
             "epoch": top.value("epoch", whole(2, 1 << 31)),
             "of": top.value("of", choice(*RUNS)),
-            "from_round": top.value("from_round", whole(EARLIEST, 1 << 52)),
+            "from_round": top.value("from_round", whole(EARLIEST, LATEST)),
             "before": top.value("before", HEX32),
             "federation_digest": hashlib.sha256(file.encode()).hexdigest(),
             "peers": [[one.name, one.key.hex()] for one in federation.roster.members],

@@ -23,6 +23,7 @@ KIND: Final = "membership"  # of the record, and of the signatures over it
 BEGINNINGS: Final = ("genesis", "agreement", KIND)  # entries of the federation log that are no rounds
 RUNS: Final = ("training", "sums")
 EARLIEST: Final = 2  # a change stands behind a final round; before the first, another peers.yaml is made
+LATEST: Final = (1 << 53) - 1  # the largest number that every JSON reader reads as it is written
 MOST_RECORD: Final = 1 << 20  # bytes
 
 
@@ -77,7 +78,7 @@ def record_of(lineage: Lineage, file: bytes, *, of: str, from_round: int) -> byt
     """
     new = Federation.parse(file, "the next peers.yaml")
     old = lineage.roster
-    if of not in RUNS or not EARLIEST <= from_round < 1 << 53:
+    if of not in RUNS or not EARLIEST <= from_round <= LATEST:
         raise Malformed(f"from round {from_round} of {of}: a change begins at round {EARLIEST} or later")
     if new.roster.epoch != old.epoch + 1:
         raise Malformed(f"a file of epoch {new.roster.epoch} where {old.epoch + 1} follows")

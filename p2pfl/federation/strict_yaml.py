@@ -23,6 +23,7 @@ from p2pfl.errors.federation import (
     NotYaml,
 )
 from p2pfl.federation.readers import List, Position, Table, Word, YamlNode
+from p2pfl.files import read_file
 
 MOST_BYTES: Final = 1 << 18
 MOST_DEPTH: Final = 6
@@ -34,8 +35,7 @@ _BREAKS: Final = {"\r": "a carriage return", "\x85": "U+0085", "\u2028": "U+2028
 def load(path: Path) -> bytes:
     """The file's raw bytes. Raises FileUnreadable."""
     try:
-        with path.open("rb") as file:
-            return file.read(MOST_BYTES + 1)
+        return read_file(path, MOST_BYTES)
     except OSError as error:
         raise FileUnreadable(evidence=error.strerror or type(error).__name__, path=path) from None
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2pfl.errors.home import HomeExists, KeyFileExists, KeyFileInsideHome
+from p2pfl.files import TEXT_BYTES, read_file
 from p2pfl.home import keyslots
 from p2pfl.home.disk import Disk
 from p2pfl.home.keyslots import KeyFile, KeySource
@@ -45,8 +46,12 @@ def build(disk: Disk, name: str, keys: Sequence[KeySource], draw: Draw) -> Secre
 
 
 def _check_place(path: Path) -> None:
-    """Raises HomeExists unless nothing is there, or an empty directory."""
-    if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
+    """Raises HomeExists unless nothing is there, or an empty directory; DiskRefused where that cannot be seen."""
+    try:
+        taken = path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir())))
+    except OSError as error:
+        Disk(path).refuse("look into", path, error)
+    if taken:
         raise HomeExists(evidence=f"it holds {_what_is_in(path)}", path=path)
 
 
@@ -65,7 +70,7 @@ def _building_place(disk: Disk) -> Path:
 
 def _what_is_in(path: Path) -> str:
     try:
-        name, _ = keyslots.from_bytes((path / "keyslots").read_bytes(), path)
+        name, _ = keyslots.from_bytes(read_file(path / "keyslots", TEXT_BYTES), path)
     except (OSError, ValueError):
         return "a file" if not path.is_dir() else f"{len(list(path.iterdir()))} files that are no home"
     return f"the home of {name}"
@@ -83,9 +88,9 @@ def _make_folders(path: Path, mode: int) -> None:
 def write_key_file(disk: Disk, path: Path, name: str, draw: Draw) -> None:
     if path.is_relative_to(disk.home):
         raise KeyFileInsideHome(evidence=f"{path}", home=disk.home)
-    if path.exists():
-        raise KeyFileExists(evidence=f"{path.stat().st_size} bytes", path=path)
     try:
+        if path.exists():
+            raise KeyFileExists(evidence=f"{path.stat().st_size} bytes", path=path)
         _make_folders(path.parent, 0o700)
     except OSError as error:
         disk.refuse("make", path.parent, error)

@@ -10,6 +10,7 @@ fsync, and this home writes no more (disk.py). docs/spec/home.md.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -27,6 +28,7 @@ from p2pfl.errors.home import (
     HomeOpenToOthers,
     ItemDamaged,
 )
+from p2pfl.files import KEY_BYTES, read_file
 from p2pfl.home import keyslots
 from p2pfl.home.creation import build, write_key_file
 from p2pfl.home.disk import NEW, Disk, Fault, no_fault
@@ -35,6 +37,8 @@ from p2pfl.home.sealing import DIRECTORIES, SALT_BYTES, rule_of, seal, unseal
 from p2pfl.keys import Draw, Identity, Secret, derive
 
 MOST_TOLD: Final = 8  # names of homes in an error
+MOST_KEYSLOTS: Final = 1 << 20  # bytes
+MOST_ITEM: Final = 1 << 36  # bytes
 BESIDE: Final = "membership/"  # the one directory that a second process may write to
 
 
@@ -79,10 +83,12 @@ class Home:
         """
         path = Path(path).absolute()
         try:
-            raw = (path / "keyslots").read_bytes()
+            raw = read_file(path / "keyslots", MOST_KEYSLOTS)
             mode = stat.S_IMODE(path.stat().st_mode)
         except OSError as error:
-            held = sorted(slots.parent.name for slots in path.glob("*/keyslots"))[:MOST_TOLD]
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EISDIR, errno.EINVAL, errno.EFBIG):  # it is there
+                Disk(path).refuse("read", path / "keyslots", error)
+            held = _homes_in(path)
             inside = f"; homes in it: {', '.join(held)}" if held else ""
             raise HomeMissing(evidence=f"{path / 'keyslots'}: {error.strerror}{inside}", path=path) from None
         if mode & 0o077:
@@ -93,17 +99,24 @@ class Home:
             home = cls(path, name, keyslots.unwrap(slots, name, unlock), Disk(path, fault), draw, lock)
             home.identity()  # the master key is this home's, not only well wrapped
             for directory in (path, *(path / inner for inner in DIRECTORIES)) if write else ():
-                if directory.is_file():  # what an earlier version kept under this name is of no use to this one
-                    home.disk.remove(directory)
-                directory.mkdir(mode=0o700, exist_ok=True)
-                if directory.name + "/" != BESIDE:  # there another process may be in the middle of one
-                    for left in directory.glob("*" + NEW):  # a replace that a crash cut short
-                        home.disk.remove(left)
+                home._tidy(directory)
         except BaseException:
-            if lock is not None:
-                os.close(lock)
+            _unlock(lock)
             raise
         return home
+
+    def _tidy(self, directory: Path) -> None:
+        """A folder of the home is there, without what a crash left in it. Raises DiskRefused."""
+        try:
+            if directory.is_file():  # what an earlier version kept under this name is of no use to this one
+                self.disk.remove(directory)
+            directory.mkdir(mode=0o700, exist_ok=True)
+            # In membership/ another process may be in the middle of one.
+            left = [] if directory.name + "/" == BESIDE else [one for one in os.listdir(directory) if one.endswith(NEW)]
+        except OSError as error:
+            self.disk.refuse("enter", directory, error)
+        for name in left:  # a replace that a crash cut short
+            self.disk.remove(directory / name)
 
     @property
     def locked(self) -> bool:
@@ -125,7 +138,11 @@ class Home:
     @contextmanager
     def beside(self) -> Iterator[None]:
         """Items of membership/ may be written, even while another process works in this home; one process at a time."""
-        descriptor = os.open(self.path / "membership.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = self.path / "membership.lock"
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            self.disk.refuse("open", lock, error)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             self._beside = True
@@ -138,7 +155,7 @@ class Home:
         """What `item` holds, or None when it was never written. Raises ItemDamaged, NotInLayout."""
         rule_of(item)
         try:
-            sealed = (self.path / item).read_bytes()
+            sealed = read_file(self.path / item, KEY_BYTES if item.endswith("identity") else MOST_ITEM)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -170,7 +187,11 @@ class Home:
     def items(self, directory: str) -> list[str]:
         """The items in `directory`, such as `state/evidence`, sorted."""
         here = self.path / directory
-        return sorted(f"{directory}/{file.name}" for file in here.iterdir() if file.is_file() and file.suffix != NEW)
+        try:
+            files = [file for file in here.iterdir() if file.is_file() and file.suffix != NEW]
+        except OSError as error:
+            self.disk.refuse("enter", here, error)
+        return sorted(f"{directory}/{file.name}" for file in files)
 
     def publish_card(self, card: bytes) -> Path:
         """NAME.card, the one file that others may read, holds `card`; returns where it lies."""
@@ -183,7 +204,11 @@ class Home:
         """`key` opens this home from now on, as the others do. A KeyFile is written and must be new."""
         self.check_writable("keyslots")
         path = self.path / "keyslots"
-        _, slots = keyslots.from_bytes(path.read_bytes(), path)
+        try:
+            raw = read_file(path, MOST_KEYSLOTS)
+        except OSError as error:
+            self.disk.refuse("read", path, error)
+        _, slots = keyslots.from_bytes(raw, path)
         if isinstance(key, KeyFile) and key.path is not None:
             write_key_file(self.disk, key.path.absolute(), self.name, self.draw)
         slots = (*slots, keyslots.wrap(self.master, self.name, key, self.draw(SALT_BYTES)))
@@ -199,17 +224,30 @@ class Home:
 
     def close(self) -> None:
         """Release the lock and empty its file."""
-        if self._lock is not None:
-            with suppress(OSError):
-                os.ftruncate(self._lock, 0)
-            os.close(self._lock)
-            self._lock = None
+        lock, self._lock = self._lock, None
+        _unlock(lock)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _unlock(lock: int | None) -> None:
+    """Release the lock that `_locked` gave, and empty its file: nobody works in the home."""
+    if lock is not None:
+        with suppress(OSError):
+            os.ftruncate(lock, 0)
+        os.close(lock)
+
+
+def _homes_in(path: Path) -> list[str]:
+    """The names of homes that lie in `path`, where that can be looked into."""
+    try:
+        return sorted(slots.parent.name for slots in path.glob("*/keyslots"))[:MOST_TOLD]
+    except OSError:  # it belongs to another user, or no path is as long
+        return []
 
 
 def _locked(path: Path) -> int:

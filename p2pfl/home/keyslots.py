@@ -35,6 +35,7 @@ from p2pfl.errors.home import (
     NoFittingKeyslot,
     PassPhraseTooShort,
 )
+from p2pfl.files import opened
 from p2pfl.keys import Draw, Secret, derive
 
 VERSION: Final = 1
@@ -131,7 +132,7 @@ class KeyFile(KeySource):
     def obtain(self, name: str, facts: Mapping[str, int | str]) -> Secret:
         path = self.path or Path(str(facts.get("path") or default_key_path(name)))
         try:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 if mode & 0o077:
                     raise KeyFileOpenToOthers(evidence=f"its mode is {mode:04o}, 0600 is wanted", path=path)
@@ -162,7 +163,7 @@ class Credential(KeySource):
         if self.directory is None:
             raise CredentialMissing(evidence="CREDENTIALS_DIRECTORY is not set")
         try:
-            with (self.directory / "p2pfl").open("rb") as file:
+            with opened(self.directory / "p2pfl") as file:
                 text = file.read(LONGEST_KEY_TEXT + 1)
         except OSError as error:
             raise CredentialMissing(evidence=f"{self.where}: {error.strerror}") from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from p2pfl.errors.home import ItemDamaged
+from p2pfl.files import LARGE_BYTES, read_file
 from p2pfl.home.disk import Appender
 from p2pfl.home.home import Home
 from p2pfl.home.sealing import SALT_BYTES
@@ -43,7 +44,7 @@ class SegmentFiles:
 
     def read_segment(self, number: int) -> bytes:
         """The bytes of segment `number`, as far as they are written. Raises OSError."""
-        return self.path(number).read_bytes()
+        return read_file(self.path(number), LARGE_BYTES)
 
     def key_of(self, number: int, salt: bytes) -> Secret:
         """The key of the segment with that number and salt; the log's name is in it too."""

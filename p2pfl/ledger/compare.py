@@ -104,7 +104,25 @@ def check_head(exported: Exported, path: str) -> Signed:
         keys |= {one.name: keys.get(one.name, frozenset()) | {one.key} for one in roster.members}
     if exported.federation is not None:
         _judge(exported.federation, keys, path)
+    _check_signatures(exported.beginnings, keys, path)
     return _judge(exported, keys, path)
+
+
+def _check_signatures(federation: Exported, keys: Keys, path: str) -> None:
+    """Raises ExportUnsigned at the first entry that bears a signature which is not that of a site by its name.
+
+    No leaf covers the signatures beside it: which sites signed may differ from file to file, whether they did may not.
+    """
+    for one in filter(None, federation.entries):
+        for name, signature in one.signatures.items():
+            label = _label(one.record)
+            if not any(verify(key, label, one.record, signature) for key in keys.get(name, ())):
+                evidence = f"entry {one.index} has a signature of {name} that is none of its keys'"
+                raise ExportUnsigned(path=path, site=federation.site, evidence=evidence)
+
+
+def _label(record: bytes) -> str:
+    return MEMBERSHIP if b'"kind":"membership"' in record else "record"
 
 
 def _judge(exported: Exported, keys: Keys, path: str) -> Signed:
@@ -217,11 +235,10 @@ def _signers(exported: Exported, index: int) -> dict[str, bytes]:
     one = exported.entries[index]
     if one is None or exported.log != "federation":
         return {}
-    label = MEMBERSHIP if b'"kind":"membership"' in one.record else "record"
     return {
         name: key
         for name, key in _members(rosters(exported, ""))
-        if name in one.signatures and verify(key, label, one.record, one.signatures[name])
+        if name in one.signatures and verify(key, _label(one.record), one.record, one.signatures[name])
     }
 
 

@@ -110,7 +110,7 @@ class Mesh:
         """Bind, and begin to dial. Raises PortBusy, AddressUnusable, NoSocketFolder, and then holds nothing."""
         site = self._site
         site.credentials.current()
-        raise_descriptor_limit()
+        raise_descriptor_limit(len(site.roster.names))
         sock = bind(self._listen) if self._listen is not None else None
         try:
             self._router = Router(self._on_message, self._on_drained)

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.paths import NotAProxy, ProxyFails, ProxyForbids, ProxyWantsPassword, WrongProxy
+from p2pfl.files import opened
 from p2pfl.keys import Secret
 from p2pfl.mesh.no_proxy import EMPTY, NoProxy
 from p2pfl.mesh.tls_errors import printable
@@ -111,7 +112,7 @@ class Proxy:
 def password_from(path: Path) -> Secret:
     """`NAME:PASSWORD` from a file that nobody else can read. Raises WrongProxy."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & 0o077:
                 raise WrongProxy(text=path, evidence=f"its mode is {mode:04o}, 0600 is wanted")

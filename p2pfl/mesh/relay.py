@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from p2pfl.clocks import Clocks
+from p2pfl.errors.mesh import TooFewDescriptors
 from p2pfl.errors.paths import UnknownTicket
 from p2pfl.mesh.events import Limits
 from p2pfl.mesh.framing import COME, DECLINED, MalformedFrame
@@ -31,6 +32,8 @@ from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import NAME
 
 TICKET_BYTES: Final = 16
+DESCRIPTORS: Final = 48  # of a process without links: its home, its log, its sockets, libzmq's own
+DESCRIPTORS_OF_A_SITE: Final = 8  # a link, the one that replaces it, and dials under way
 MOST_DESCRIPTORS: Final = 1 << 14
 MOST_PAIRS: Final = 4096  # pairs whose calls are counted
 YOU_CALLED: Final = 0
@@ -98,9 +101,15 @@ class Carried:
     bytes_received: int
 
 
-def raise_descriptor_limit() -> None:
-    """Allow this process more descriptors, if the system permits: a call takes four, and 1024 is a usual limit."""
+def raise_descriptor_limit(sites: int) -> None:
+    """Allow this process more descriptors, if the system permits: a call takes four, and 1024 is a usual limit.
+
+    Raises TooFewDescriptors where not even the links of that many sites have enough: libzmq would end the process.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = DESCRIPTORS + DESCRIPTORS_OF_A_SITE * sites
+    if hard != resource.RLIM_INFINITY and hard < least:
+        raise TooFewDescriptors(limit=hard, least=least, evidence=f"RLIMIT_NOFILE: {soft} now, {hard} at most")
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

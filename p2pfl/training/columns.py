@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfl import files
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.training import (
     CellNotANumber,
@@ -66,7 +67,7 @@ def is_record(names: Sequence[str]) -> bool:
 def read_file(path: str | Path) -> bytes:
     """A file of records. Raises DataUnreadable."""
     try:
-        return Path(path).read_bytes()
+        return files.read_file(Path(path), files.LARGE_BYTES)
     except OSError as error:
         raise DataUnreadable(evidence=error.strerror or type(error).__name__, path=path) from None
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from p2pfl.errors.training import TaskFileChanged, TaskUnusable, UnitUnsupported
 from p2pfl.federation.federation import TaskChoice
+from p2pfl.files import TEXT_BYTES, read_file
 from p2pfl.training.task import API, Task
 from p2pfl.training.tasks.table import TableTask
 
@@ -26,7 +27,7 @@ def task_file(choice: TaskChoice, file: Path | None = None) -> tuple[Path, bytes
     """The file of a pinned task, and its bytes, whose digest holds. Raises TaskFileChanged, TaskUnusable."""
     path = file or Path(choice.file or "")
     try:
-        raw = path.read_bytes()
+        raw = read_file(path, TEXT_BYTES)
     except OSError as error:
         raise TaskUnusable(evidence=str(error.strerror), path=path, cls=choice.cls) from None
     found = hashlib.sha256(raw).digest()

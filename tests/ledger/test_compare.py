@@ -50,6 +50,22 @@ def test_two_files_are_identical_or_one_is_behind(
     assert (found["relation"], found["entry"], found["behind"]) == ("prefix", 3, "ucl")
 
 
+@pytest.mark.parametrize("index", range(5))
+def test_a_file_with_a_changed_signature_is_identical_to_none(
+    tmp_path: Path, index: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No leaf covers it, and no head does: it is checked by itself, also against a name that is no site's."""
+    changed = log_of(RECORDS)
+    signatures = changed["entries"][index]["signatures"]
+    name = sorted(signatures)[-1]
+    signatures[name] = signatures[name][:-2] + ("00" if signatures[name][-2:] != "00" else "01")
+    assert compared(tmp_path, WHOLE, file_of(changed)) == 5
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["error"]["code"] in ("P2P-LEDGER-012", "P2P-LEDGER-013")
+    stranger = log_of(RECORDS)
+    stranger["entries"][index]["signatures"]["somebody"] = signatures[name]
+    assert compared(tmp_path, WHOLE, file_of(stranger)) == 5
+
+
 @pytest.mark.claim("LEDGER-9")
 def test_a_fork_is_shown_with_who_signed_both_heads_and_both_entries(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from p2pfl.cli.options import (
     write_new,
 )
 from p2pfl.errors.people import WrongUse
+from p2pfl.files import read_file
 from p2pfl.home import Home
 from p2pfl.home.segments import LogName
 from p2pfl.ledger import export as exports
@@ -78,5 +80,7 @@ def export(
 def _write_verifier(path: Path) -> None:
     """The auditor's program lies at `path`; where the same one lies already, that is left."""
     source = (resources.files("p2pfl.ledger") / "auditor.py").read_bytes()
-    if not path.exists() or path.read_bytes() != source:
-        write_new(path, source)
+    with contextlib.suppress(OSError):
+        if read_file(path, len(source)) == source:
+            return
+    write_new(path, source)

@@ -12,6 +12,7 @@ from p2pfl.cli.options import json_option, peers_option
 from p2pfl.errors.people import NoDifferentFile
 from p2pfl.federation import Federation, strict_yaml
 from p2pfl.federation.difference import difference, first_difference
+from p2pfl.files import is_file
 
 
 @click.command()
@@ -21,7 +22,7 @@ from p2pfl.federation.difference import difference, first_difference
 def diff(other: str, peers_file: Path, as_json: bool) -> None:
     """Line by line, how another site's file differs from --peers. Exit status 0 when it does not."""
     mine = strict_yaml.load(peers_file)
-    if not Path(other).exists() and other in Federation.load(peers_file).roster:
+    if not is_file(Path(other)) and other in Federation.load(peers_file).roster:
         evidence = f"while {other} is at join or at doctor, `p2pfl doctor` shows line by line how its file differs"
         raise NoDifferentFile(evidence=evidence, peer=other)
     theirs = strict_yaml.load(Path(other))

@@ -14,6 +14,7 @@ from p2pfl.errors.federation import FileUnreadable
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.federation.cards import Card
+from p2pfl.files import is_file
 from p2pfl.keys import fingerprint as words_of
 from p2pfl.roster import Member
 
@@ -33,7 +34,7 @@ def fingerprint(who: str | None, peers_file: Path | None, home: Path, as_json: b
 
 
 def _asked(who: str | None, peers_file: Path | None, home: Path) -> Sequence[Member]:
-    if who and Path(who).is_file():
+    if who and is_file(Path(who)):
         return [Card.load(who).member]
     if peers_file or who:
         roster = Federation.load(peers_file or Path("peers.yaml")).roster

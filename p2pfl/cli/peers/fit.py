@@ -6,6 +6,7 @@ from pathlib import Path
 
 from p2pfl.cli import output
 from p2pfl.federation import Federation
+from p2pfl.files import is_file
 
 
 def check_fit(federation: Federation, own: Path | None = None) -> None:
@@ -29,5 +30,5 @@ def check_fit(federation: Federation, own: Path | None = None) -> None:
         from p2pfl.training.models import build
 
         build(load_task(task, own))
-    elif task.file is not None and Path(task.file).is_file():
+    elif task.file is not None and is_file(Path(task.file)):
         task_file(task)

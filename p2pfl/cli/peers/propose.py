@@ -23,7 +23,7 @@ from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation, changefile
 from p2pfl.federation.amend import amend, changed, next_hub
 from p2pfl.federation.cards import Card
-from p2pfl.federation.membership import EARLIEST, RUNS, Change, record_of
+from p2pfl.federation.membership import EARLIEST, LATEST, RUNS, Change, record_of
 from p2pfl.home import Home
 from p2pfl.node.epochs import standing
 from p2pfl.roster import Member
@@ -36,7 +36,7 @@ OPERATIONS = "add CARD | remove NAME | rotate NAME CARD | hub NAME"
 @peers_option
 @click.option(
     "--from-round",
-    type=click.IntRange(EARLIEST),
+    type=click.IntRange(EARLIEST, LATEST),
     default=EARLIEST,
     help="No earlier than at the beginning of this round.  [default: as soon as it is approved]",
 )

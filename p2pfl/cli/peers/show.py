@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -14,6 +15,8 @@ from p2pfl.cli.peers.members import federation_facts, member_lines
 from p2pfl.errors import ConfigurationError
 from p2pfl.federation import Federation, strict_yaml
 from p2pfl.federation.federation import TaskChoice
+
+WIDTH: Final = 100  # characters of a line that is shown
 
 
 @click.command()
@@ -65,6 +68,8 @@ def _point(raw: bytes, error: ConfigurationError) -> None:
     line, _, column = error.fields.get("place", "").rpartition(":")
     line = line.rpartition(":")[2]
     if line.isdigit() and column.isdigit():
-        text = raw.decode("utf-8", "replace").split("\n")[int(line) - 1]
+        at = int(column) - 1
+        first = max(0, at - WIDTH // 2) if at >= WIDTH else 0  # of a line of any length, what is around the place
+        text = raw.decode("utf-8", "replace").split("\n")[int(line) - 1][first : first + WIDTH]
         text = "".join(one if one.isprintable() else "\ufffd" for one in text)  # it may steer the terminal
-        output.progress(f"{int(line):>5} | {text}\n      | {' ' * (int(column) - 1)}^")
+        output.progress(f"{int(line):>5} | {text}\n      | {' ' * (at - first)}^")
