@@ -36,10 +36,11 @@ from p2pfl.roster import Address
 @click.option("--key-command", metavar="COMMAND", help="A program that prints the key opens the home.")
 @click.option("--recovery-words", is_flag=True, help="Print 24 words, once, that open the home when all else is lost.")
 @click.option("--add", is_flag=True, help="Add the named keys to a home that is there already.")
+@click.option("--card", is_flag=True, help="Write the card of a home that is there already: it is lost, or never was.")
 @click.option(
     "--open-with",
     metavar="WAY",
-    help="With --add, what opens the home now: key-file:PATH, pass-phrase, "
+    help="With --add or --card, what opens the home now: key-file:PATH, pass-phrase, "
     "recovery (the 24 words, asked at the terminal), command:COMMAND.  [default: the systemd credential, "
     "unless that is what is added; then the home's key file]",
 )
@@ -56,6 +57,7 @@ def init(
     key_command: str | None,
     recovery_words: bool,
     add: bool,
+    card: bool,
     open_with: str | None,
     as_json: bool,
 ) -> None:
@@ -64,8 +66,13 @@ def init(
         raise WrongName(text=repr(name), instead=instead, evidence=f"{len(name)} characters")
     reached = _addresses(listen, addresses)
     unlock = Unlock.by(open_with) if open_with else Unlock()
-    if open_with and not add:
-        raise WrongUse(evidence="--open-with is for --add, and that is not given", verb=" init")
+    if open_with and not (add or card):
+        raise WrongUse(evidence="--open-with is for --add and --card, and neither is given", verb=" init")
+    if card:
+        if add or key_file or pass_phrase or credential or key_command or recovery_words:
+            raise WrongUse(evidence="--card makes no key; what opens the home is named by --open-with", verb=" init")
+        _write_card(home, name, reached, unlock, as_json)
+        return
     keys: list[KeySource] = [KeyFile(key_file)] if key_file else []
     if pass_phrase:
         phrase = _new_pass_phrase()
@@ -81,9 +88,9 @@ def init(
         keys.append(KeyFile(default_key_path(name)))
     recovery = RecoveryKey.fresh(os.urandom) if recovery_words else None
     with Home.create(home, name, [*keys, recovery] if recovery else keys) as made:
-        card = Card.sign(made.identity(), name, reached)
-        path = made.publish_card(card.to_bytes())
-    _tell(home, card, path, keys, recovery, as_json)
+        own = Card.sign(made.identity(), name, reached)
+        path = made.publish_card(own.to_bytes())
+    _tell(home, own, path, keys, recovery, as_json)
 
 
 def _addresses(listen: str | None, addresses: Sequence[str]) -> list[Address]:
@@ -116,6 +123,28 @@ def _add(home: Path, name: str, keys: Sequence[KeySource], recovery_words: bool,
     output.result(text, facts | _secret_facts(recovery), as_json)
 
 
+def _write_card(home: Path, name: str, reached: Sequence[Address], unlock: Unlock, as_json: bool) -> None:
+    """The card of the home's identity, with these addresses; one that lies there is replaced."""
+    with Home.open(home, unlock=unlock.keys()) as opened:
+        if opened.name != name:
+            raise WrongUse(evidence=f"{home} is the home of {opened.name}", verb=" init")
+        card = Card.sign(opened.identity(), name, reached)
+        path = opened.publish_card(card.to_bytes())
+    text = "\n".join([f"{name}: card written", *_card_lines(card, path)])
+    facts: dict[str, object] = {"name": name, "home": str(home), "card": str(path), "fingerprint": card.fingerprint}
+    output.result(text, facts, as_json)
+
+
+def _card_lines(card: Card, path: Path) -> list[str]:
+    return [
+        f"  card         {path}",
+        "               hand this file to the other sites",
+        f"  fingerprint  {card.fingerprint}",
+        "               read these words to them over a line that you both trust",
+        f"  reached at   {', '.join(map(str, card.member.addresses)) or 'nowhere: this site dials the others'}",
+    ]
+
+
 def _words(recovery: RecoveryKey) -> str:
     return f"\n  recovery     {recovery.words.reveal().decode()}\n               write them down now: they are not kept"
 
@@ -129,14 +158,7 @@ def _tell(
     home: Path, card: Card, path: Path, keys: Sequence[KeySource], recovery: RecoveryKey | None, as_json: bool
 ) -> None:
     one = card.member
-    lines = [
-        f"{one.name}: identity, home and card made",
-        f"  card         {path}",
-        "               hand this file to the other sites",
-        f"  fingerprint  {card.fingerprint}",
-        "               read these words to them over a line that you both trust",
-        f"  reached at   {', '.join(map(str, one.addresses)) or 'nowhere: this site dials the others'}",
-    ]
+    lines = [f"{one.name}: identity, home and card made", *_card_lines(card, path)]
     file = next((key for key in keys if isinstance(key, KeyFile)), None)
     if file:
         lines += [

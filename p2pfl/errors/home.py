@@ -17,7 +17,10 @@ class HomeExists(ConfigurationError):
     """{path} is not empty, and init never overwrites."""
 
     code = "P2P-HOME-002"
-    likely = ("init has been run here already", "--home or P2PFL_HOME names a directory of something else")
+    likely = (
+        "init has been run here already (init --card writes its card once more)",
+        "--home or P2PFL_HOME names a directory of something else",
+    )
     command = "p2pfl status --home {path}"
 
 

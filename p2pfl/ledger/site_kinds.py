@@ -52,7 +52,7 @@ class AttemptEntry(SiteEntry):
 @entry_kind("start", log="site")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartEntry(SiteEntry):
-    """A process began to work in this home. incarnation: hex."""
+    """A process began to work in this home, and did something. incarnation: hex."""
 
     version: str = holds(LINE)
     python: str = holds(LINE)

@@ -17,19 +17,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import socket
 import stat
 import struct
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import zmq
 
-from p2pfl.errors.mesh import NoSocketFolder
 from p2pfl.mesh.framing import FRAME_BYTES, PAYLOAD_BYTES
+from p2pfl.mesh.socket_folder import SocketFolder
 from p2pfl.mesh.zmtp import HEADER_PART_BYTES
 
 PIPE_OUT_MESSAGES: Final = 16  # libzmq counts messages; links count bytes, and hand over fewer than these would hold
@@ -55,7 +53,7 @@ class Router:
     def __init__(self, on_message: OnMessage, on_drained: Callable[[], None]) -> None:
         self._on_message = on_message
         self._on_drained = on_drained
-        self._folder = _socket_folder()
+        self._folder = SocketFolder()
         _keep_freed_memory()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(1)
         self._socket = self._context.socket(zmq.ROUTER)
@@ -81,7 +79,7 @@ class Router:
         """Connect to a new unix socket for `peer`, once: libzmq aborts the process when a routing id is used twice."""
         if peer in self._endpoints:
             raise ValueError(f"{peer} has a unix socket already")
-        path = self._folder / str(len(self._endpoints))
+        path = self._folder.path / str(len(self._endpoints))
         endpoint = self._endpoints[peer] = UnixEndpoint(path)
         self._connect(peer, path)
         return endpoint
@@ -123,7 +121,7 @@ class Router:
             endpoint.close()
         self._socket.close(0)
         self._context.term()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.close()
 
     def _check_readable(self) -> None:
         self._check_due = False
@@ -233,20 +231,3 @@ def _is_ours(connection: socket.socket) -> bool:
         return True
     pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
     return bool(pid == os.getpid())
-
-
-def _socket_folder() -> Path:
-    """A fresh 0700 folder, under XDG_RUNTIME_DIR or the temporary folder. Raises NoSocketFolder."""
-    bases = [base for base in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()) if base]
-    reason = "no temporary folder"
-    for base in bases:
-        try:
-            folder = tempfile.mkdtemp(prefix="p2pfl-", dir=base)
-        except OSError as error:
-            reason = str(error)
-            continue
-        if len(folder) + len("/999") <= 107:  # sun_path
-            return Path(folder)
-        os.rmdir(folder)
-        reason = f"{folder} is too long for a unix socket"
-    raise NoSocketFolder(folder=bases[-1] if bases else "/tmp", evidence=reason)

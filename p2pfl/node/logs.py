@@ -72,6 +72,35 @@ def epochs_of(home: Home, log: Log) -> Epochs:
     return steps
 
 
+class Beginning:
+    """The first entries of a process: that it started, and which command a person ran.
+
+    A service that is started again and again, and waits each time, does what the process before it did, and nothing
+    else: that is no news, and years of it would fill the log. So they are kept back until there is something to note.
+    """
+
+    def __init__(self, begun: StartEntry, log: Log) -> None:
+        self.held: list[SiteEntry] = [begun]
+        last = [codec.read_facts(log[index].record) for index in range(max(0, len(log) - 2), len(log))]
+        if last and last[-1]["kind"] == StartEntry.kind:
+            del last[:-1]
+        self._before = last  # what the process before this one noted, if that is all
+        self.repeats = bool(last) and _same(last[0], begun)
+
+    def is_repeated(self, entry: SiteEntry) -> bool:
+        """It is what the process before noted last, and is held from now on."""
+        if [len(self.held), len(self._before)] != [1, 2] or not _same(self._before[1], entry):
+            return False
+        self.held.append(entry)
+        return True
+
+
+def _same(facts: codec.Facts, entry: SiteEntry) -> bool:
+    """The facts are those of the entry, but for its time and process."""
+    others = codec.read_facts(entry.record)
+    return all(facts.get(key) == others.get(key) for key in {*facts, *others} - {"time", "incarnation"})
+
+
 class Logs:
     """Both logs of one home, open for one federation. Raises OtherFederation when the home serves another.
 
@@ -86,6 +115,7 @@ class Logs:
         self.federation.check_beside(self.site)
         self._lock = threading.RLock()
         self._closed = False
+        self._beginning: Beginning | None = None  # of this process, while it has done nothing else
         self._final: dict[str, tuple[int, str, bytes]] = {}  # by run: last round, model after it, digest of its record
         self._spent: dict[str, float] = {}  # by site: the largest epsilon that a round says of it
         self._counts: dict[str, int] = {}  # by run: rounds that are final
@@ -119,8 +149,11 @@ class Logs:
                 segment, size = log.torn
                 self.note(DroppedEntry(time=self.time, log=log.which, segment=segment, bytes=size))
         python = ".".join(map(str, sys.version_info[:3]))
-        self.note(StartEntry(time=self.time, version=__version__, python=python, incarnation=incarnation.hex()))
+        begun = StartEntry(time=self.time, version=__version__, python=python, incarnation=incarnation.hex())
         with self._lock:
+            self._beginning = Beginning(begun, self.site)
+            if not self._beginning.repeats:
+                self.note(begun)
             if len(self.federation):
                 self.federation.sign_head(self._identity)
             self.site.sign_head(self._identity, self.federation)
@@ -285,8 +318,15 @@ class Logs:
                 self.federation.add_signatures(last, late)
 
     def note(self, entry: SiteEntry) -> None:
-        """One entry of the site log."""
+        """One entry of the site log; before it, those with which this process began, if they were kept back so far."""
         with self._lock:
+            beginning = self._beginning
+            if beginning is not None and beginning.repeats and beginning.is_repeated(entry):
+                return
+            self._beginning = None
+            if beginning is not None and beginning.repeats:
+                for one in beginning.held:
+                    self.site.append(one.record)
             self.site.append(entry.record)
 
     def close(self) -> None:

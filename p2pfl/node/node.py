@@ -160,6 +160,8 @@ class Node:
         # The run of an earlier call holds what came early for the next round, and who confirmed the last.
         run = known.run if known is not None else self._maker.make(run_id, self.catch_up.up)
         active = ActiveRun(run, source, rounds, older=known.older if known is not None else {})
+        # Of a round that is taken up here: what this process knows of it.
+        active.began, active.bytes_before = self.clocks.now(), self.inbox.bytes_sent
         self._runs[run_id] = self._latest = active
         await (self._genesis() if self.federation.roster.epoch == 1 else self._reach(active))
         active.lacking = active.models is not None and bool(active.models.lacking)  # sums wait for it

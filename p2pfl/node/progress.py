@@ -200,8 +200,8 @@ class RoundFinal:
     outcome         what the sum said, as facts of the ledger entry
     epsilon         ε spent by each site as decimal text, by name; empty text for none
     configuration   facts of what was summed
-    seconds         since the round began here
-    bytes_sent      on the wire to all peers, since the round began here
+    seconds         since the round began here, or since this process took it up
+    bytes_sent      on the wire to all peers, since then
     payload_bytes   words of the sum
     """
 

@@ -17,6 +17,7 @@ from p2pfl.cli.main import run
 from p2pfl.cli.options import fit_name
 from p2pfl.errors.round import WrongSender
 from p2pfl.federation import Federation
+from p2pfl.federation.cards import Card
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint
 from p2pfl.training.data import deal
@@ -302,7 +303,7 @@ def test_a_task_of_ones_own_is_pinned_by_its_digest(here: Path, cards: list[str]
         (["--task", "draft.yaml"], "P2P-FED-027"),
         (["--task", "brain.py"], "P2P-USE-001"),
         (["--task", "missing.yaml"], "P2P-FED-001"),
-        (["--set", "sharing.scale=1e-320", "--set", "sharing.clip=1"], "P2P-SHARE-006"),
+        (["--set", "sharing.scale=1e-320", "--set", "sharing.clip=1"], "P2P-FED-007"),
         (["--task", "brain.py:Brian"], "P2P-TRAIN-022"),
         (["--task", "brain.py:NoTask"], "P2P-TRAIN-022"),
         (["--task", "missing.py:Brain"], "P2P-FED-001"),
@@ -500,3 +501,25 @@ def test_no_file_and_no_error_steers_the_terminal_that_it_is_shown_on(
     told = "".join(capsys.readouterr())
     assert "owned" in told
     assert all(one.isprintable() or one == "\n" for one in told)
+
+
+def test_the_card_of_a_home_is_written_once_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An init that was killed leaves key and home without one; the site has the same key as before."""
+    common = ["init", "--name", "mayo", "--home", str(tmp_path / "home")]
+    key = str(tmp_path / "mayo.key")
+    assert run([*common, "--listen", "10.1.2.3:7443", "--key-file", key]) == 0
+    file = tmp_path / "home" / "mayo.card"
+    whole = file.read_bytes()
+    file.unlink()
+    again = [*common, "--card", "--open-with", f"key-file:{key}"]
+    assert run([*again, "--listen", "10.1.2.3:7443", "--json"]) == 0
+    assert file.read_bytes() == whole
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["card"], told["fingerprint"]) == (str(file), Card.load(file).fingerprint)
+    assert run([*again, "--address", "mayo.example:7443"]) == 0  # and with another address
+    assert [str(one) for one in Card.load(file).member.addresses] == ["mayo.example:7443"]
+    assert run([*again, "--recovery-words"]) == 2
+    assert run(["init", "--name", "other", *again[3:]]) == 2
+    assert "the home of mayo" in capsys.readouterr().err
+    assert run([*common, "--listen", "10.1.2.3:7443", "--key-file", key]) == 2
+    assert "init --card writes its card once more" in capsys.readouterr().err

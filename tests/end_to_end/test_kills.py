@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,18 @@ def test_a_site_killed_in_mid_sum_returns_and_the_sum_stands(make: MakeSites, mo
     do = [SUM, {"sum": [0.5], "limit": 1.0, "name": "next"}]
     begin_with_one_dying(sites, do, moment)
     run_to_the_end(sites, do, rounds=0, sums=2)
+
+
+def test_a_round_taken_up_after_a_restart_counts_from_there(make: MakeSites) -> None:
+    """Its seconds are not those since the machine was switched on."""
+    sites = make(3)
+    begin_with_one_dying(sites, [SUM], MOMENTS["before its ballot is durable"])
+    sites.ends.get(timeout=120)
+    begun = time.monotonic()
+    again = sites.site("ben", [SUM])
+    assert 0 <= again.event("round")["seconds"] <= time.monotonic() - begun
+    for process in (again, sites.started[0], sites.started[2]):
+        assert process.end().status == 0, process.tail
 
 
 @pytest.mark.claim("LIVE-5")
