@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -31,27 +29,12 @@ from p2pfl.home.keyslots import KeyFile
 from p2pfl.ledger.verify import verify
 from p2pfl.roster import Address, Member
 from tests.end_to_end.site import GATE
+from tests.ports import free_ports
 
 PATIENCE_S: Final = 120.0  # a shared machine may be slow; no test depends on how fast it is
 NAMES: Final = ("ada", "ben", "cyd", "dot", "eve", "fay", "gus")
 ROOT: Final = Path(__file__).parents[2]
 ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, below those that the system hands out to connections by itself."""
-    found: list[int] = []
-    drawn = random.Random(os.urandom(8))
-    while len(found) < count:
-        port = drawn.randrange(15_000, 32_000)
-        with socket.socket() as one:
-            try:
-                one.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found
 
 
 @dataclass

@@ -27,6 +27,7 @@ from p2pfl.peer import sums_run
 from tests.end_to_end.checks import check_everything, entries
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Ended, Process, Sites
+from tests.ports import free_ports
 
 SUM = [{"sum": [1], "name": "first"}]
 NEXT = [{"sum": [2], "name": "second"}]
@@ -225,7 +226,7 @@ def copied(sites: Sites, place: Path) -> Callable[..., Process]:
     """All sites have a sum behind them; what starts a second cyd, on a copy of its home and a port of its own."""
     all_do(sites, SUM)
     shutil.copytree(sites["cyd"].home, place)
-    return lambda do: sites.site("cyd", do, home=str(place), listen=f"127.0.0.1:{sites['cyd'].port + 1}")
+    return lambda do: sites.site("cyd", do, home=str(place), listen=f"127.0.0.1:{free_ports(1)[0]}")
 
 
 def test_a_copy_of_a_running_home_is_stopped_by_the_first_hello(make: MakeSites, tmp_path: Path) -> None:

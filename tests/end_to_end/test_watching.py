@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.end_to_end.checks import rounds
 from tests.end_to_end.conftest import MakeSites
-from tests.end_to_end.processes import free_ports
+from tests.ports import free_ports
 
 
 def scraped(port: int) -> dict[tuple[str, str], float]:

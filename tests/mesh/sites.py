@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,12 +14,14 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from p2pfl.clocks import Clocks
+from p2pfl.errors.paths import NoWay
 from p2pfl.keys import Identity
 from p2pfl.mesh import Delivered, Limits, LinkOpened, LocalSite, Mesh, MeshEvent, Refused
 from p2pfl.mesh.certificates import Leaf
 from p2pfl.mesh.probe.wire import About
 from p2pfl.mesh.proxy import Proxy
 from p2pfl.roster import Address, Member, Roster
+from tests.ports import free_ports
 
 OVERALL_S = 60.0  # a test that hangs fails, whatever it waits for
 NOTHING = About()
@@ -28,9 +29,7 @@ QUICK = Limits(dial_first_s=0.01, dial_most_s=0.05, flush_s=5.0, relay_after_s=0
 
 
 def free_address() -> Address:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return Address("127.0.0.1", sock.getsockname()[1])
+    return Address("127.0.0.1", free_ports(1)[0])
 
 
 @dataclass
@@ -155,6 +154,11 @@ class Watch:
             self._news.clear()
             await self._news.wait()
         return self.seen
+
+    @property
+    def told(self) -> list[MeshEvent]:
+        """What happened, less that a relay was looked for in vain: a fraction of a second says whether it was."""
+        return [event for event in self.seen if not isinstance(getattr(event, "error", None), NoWay)]
 
     async def up(self, *peers: str) -> None:
         await self.until(lambda _: all(self.mesh.links()[peer].state == "up" for peer in peers))

@@ -115,7 +115,7 @@ def test_a_join_that_dials_a_doctor_is_sent_away_without_a_word() -> None:
             async with running(sites.mesh("bob", roster=roster)):
                 await ada.up("bob")
             assert (port.visitors, port.turned_away) == ({"ada"}, {})
-            assert not [event for event in ada.seen if isinstance(event, Refused)]
+            assert not [event for event in ada.told if isinstance(event, Refused)]
 
     run(scene)
 

@@ -61,7 +61,7 @@ def test_a_caller_that_says_nothing_is_dropped_without_a_word() -> None:
         sites = Sites("ada", "bob", "cyd")
         async with running(sites.mesh("ada", limits=HASTY)) as (ada,):
             await closed(await silent(sites.addresses["ada"]))
-            assert ada.seen == []
+            assert ada.told == []
 
     asyncio.run(scene())
 
@@ -168,8 +168,8 @@ def wire(header: Header, body: bytes | None = None) -> bytes:
 
 
 async def until_down(ada: Watch) -> str:
-    await ada.until(lambda seen: bool(seen) and isinstance(seen[-1], LinkClosed))
-    down = ada.seen[-1]
+    await ada.until(lambda seen: isinstance(ada.told[-1:] and ada.told[-1], LinkClosed))
+    down = ada.told[-1]
     assert isinstance(down, LinkClosed)
     return down.reason
 

@@ -109,7 +109,7 @@ def test_a_stranger_that_says_something_else_every_time_fills_no_log() -> None:
         async with running(sites.mesh("ada", roster=sites.unreached("bob", "cyd"))) as (ada,):
             for turn in range(60):
                 await closed(await silent(sites.addresses["ada"], b"noise %d" % turn))
-            assert len(ada.seen) == PER_CALLER[0]
+            assert len(ada.told) == PER_CALLER[0]
             async with only_tls(sites) as bob:  # a member is told of by its own name, whatever strangers have said
                 with contextlib.suppress(OSError):
                     await bob.write(bytes(64))

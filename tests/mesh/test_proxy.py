@@ -120,7 +120,7 @@ def test_a_peer_whom_the_proxy_does_not_reach_is_as_one_that_is_not_started() ->
             assert error is not None
             assert error.code == "P2P-MESH-033"
             assert "502" in error.evidence
-            assert one.seen == []
+            assert one.told == []
 
     asyncio.run(scene())
 

@@ -160,7 +160,7 @@ def test_certificates_of_a_clock_slightly_wrong_pass(
         sites = Sites("ada", "bob", "cyd")
         async with running(sites.mesh("ada"), sites.mesh("bob", wall=lambda: time.time() + shift_s)) as (ada, _):
             await ada.linked("bob", 1)
-            assert not [each for each in ada.seen if isinstance(each, Refused)]
+            assert not [each for each in ada.told if isinstance(each, Refused)]
 
     asyncio.run(scene())
 
@@ -175,7 +175,7 @@ def test_a_certificate_that_was_not_renewed_is_expired_and_no_clock_is_blamed(ag
             said = await asyncio.to_thread(call, sites.addresses["ada"], member(sites, "bob", wall=time.time() - age_s))
             assert "CERTIFICATE_EXPIRED" in said.upper()
             await ada.refusal("P2P-MESH-008")
-            assert {each.error.code for each in ada.seen if isinstance(each, Refused)} == {"P2P-MESH-008"}
+            assert {each.error.code for each in ada.told if isinstance(each, Refused)} == {"P2P-MESH-008"}
 
     asyncio.run(scene())
 
@@ -354,6 +354,6 @@ def test_an_unreachable_peer_is_in_the_status_and_is_no_event() -> None:
             assert status.last_seen is None
             assert status.last_error is not None
             assert status.last_error.code == "P2P-MESH-043"
-            assert ada.seen == []
+            assert ada.told == []
 
     asyncio.run(scene())
