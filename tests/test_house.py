@@ -57,7 +57,7 @@ INNER: dict[str, str] = {
     "peer": "clocks errors federation home mesh node roster",
     "__init__": "_version federation peer simulate training",
     "cli": "_version clocks codec errors federation files home keys ledger mesh messages node peer roster sharing "
-    "training",
+    "simulate training",
     "__main__": "cli",
 }
 # Of a place on the floor below, these see one file alone: who takes part, and how that changes.

@@ -25,6 +25,7 @@ from p2pfl.errors import EXIT_DONE, EXIT_FAILED
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.home import Home
+from p2pfl.node import approvals
 
 if TYPE_CHECKING:
     from p2pfl.node.runs.metric import Metric
@@ -135,15 +136,18 @@ def _trainer(site: LocalInputs, tell: Callable[[str], None] = output.progress) -
     """Everything that needs no other site: records, held-out split, model, one dummy private step."""
     columns = column_map(site.data, site.columns)
     check_readable(site.data)
+    choice = site.federation.task
     with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
         name, key = opened.name, opened.holdout_key()
+        if choice.sha256 is not None:
+            approvals.check(opened, choice.sha256, str(site.task_file or choice.file))
     # Loaded late: what is wrong with files, home and key is told before anything slow happens.
     output.loading_torch(tell)
     from p2pfl.training.local import Trainer
     from p2pfl.training.records import Records, hold_out
     from p2pfl.training.registry import load_task
 
-    task = load_task(site.federation.task, site.task_file)
+    task = load_task(choice, site.task_file)
     split = hold_out(Records(task.dataset(str(site.data), columns), str(site.data)), key)
     trainer = Trainer(task=task, site=split, privacy=site.federation.privacy)
     for notice in trainer.notices:
@@ -158,6 +162,8 @@ def _trainer(site: LocalInputs, tell: Callable[[str], None] = output.progress) -
 async def _train(site: LocalInputs, trainer: Trainer, watch: Watch, monitor: Monitor, go_on: bool) -> dict[str, Any]:
     begun = asyncio.get_running_loop().time()
     async with site.access.join(site.federation, watch, "join", monitor, rounds=site.federation.rounds) as peer:
+        if site.federation.task.sha256 is not None:
+            await asyncio.to_thread(approvals.note, peer.logs, site.federation.task.sha256)
         result = await peer.train(trainer, task=site.federation.task.label, go_on=go_on)
         facts = _facts(peer, result, watch, trainer.parameters)
     return facts | {"wall_s": round(asyncio.get_running_loop().time() - begun, 2)}

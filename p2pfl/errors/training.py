@@ -273,6 +273,14 @@ class MeasureUnusable(ConfigurationError):
     command = "p2pfl join --peers peers.yaml --data DATA --check"
 
 
+class TaskNotApproved(ConfigurationError):
+    """Nobody at this site has approved the task's file {path}, which would run on its records."""
+
+    code = "P2P-TRAIN-053"
+    likely = ("it is new here: read it first", "it was changed since it was approved")
+    command = "p2pfl task review {path} --home {home}"
+
+
 # ── privacy and compression ───────────────────────────────────────────────────────────────────────────────────
 
 

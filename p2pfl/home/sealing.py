@@ -66,6 +66,7 @@ LAYOUT: Final = (
     ItemRule("membership/signed", "home/state", "the one change to the next epoch that this site signed"),
     ItemRule("membership/change", "home/state", "the next change, with signatures enough"),
     ItemRule("membership/revoked", "home/state", "keys of which this site accepts nothing any more"),
+    ItemRule("membership/tasks", "home/state", "the files of tasks that this site's people have read and approved"),
     ItemRule(r"checkpoints/[a-z][a-z0-9-]{0,39}", "home/checkpoint", "a model, as safetensors"),
     ItemRule(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
 )

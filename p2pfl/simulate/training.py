@@ -85,7 +85,7 @@ def simulate_training(
     progress    called with (seed, rounds done, figures)
     Raises WrongSimulation for fewer than three sites, BudgetTooSmall, what `peers create` and what the task raise.
     """
-    federation = _federation(tuple(sites), settings)
+    federation = federation_of(tuple(sites), settings)
     if epsilon is not None:
         private = federation.privacy
         steps = private.steps_per_round * federation.rounds
@@ -116,7 +116,7 @@ def summary(trainings: Sequence[SimulatedTraining]) -> dict[str, Any]:
     }
 
 
-def _federation(names: Sequence[str], settings: Sequence[str]) -> Federation:
+def federation_of(names: Sequence[str], settings: Sequence[str]) -> Federation:
     """What peers.yaml would say of sites that nobody will dial. Raises what `peers create` raises."""
     members = [Member(name, Identity(hashlib.sha256(name.encode()).digest()).key, ()) for name in names]
     if len(members) < 3:

@@ -263,6 +263,7 @@ class Wide(TableTask):
 """
 
 
+@pytest.mark.claim("FED-6")
 def test_a_hospitals_own_task_and_csv_train_compressed_and_the_model_predicts(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path)
     task = tmp_path / "wide.py"
@@ -277,6 +278,10 @@ def test_a_hospitals_own_task_and_csv_train_compressed_and_the_model_predicts(tm
     own.write_text("\n".join([header.replace("age,sex", "Alter,Geschlecht"), *coded]) + "\n")
     own.with_suffix(".columns.yaml").write_text("columns: {Alter: age, Geschlecht: sex}\ncodes: {sex: {m: 1, w: 0}}\n")
 
+    status, _, err = ended(start(*sites.join(sites.names[0], "--task", f"{task}:Wide")))
+    assert status == 2 and "P2P-TRAIN-053" in err, "nobody has read it here"
+    for name in sites.names:
+        assert ended(start("task", "approve", str(task), "--home", str(tmp_path / name / "home")))[0] == 0
     results = [
         ended(process)
         for process in [start(*sites.join(name, "--task", f"{task}:Wide", "--json")) for name in sites.names]
@@ -286,6 +291,8 @@ def test_a_hospitals_own_task_and_csv_train_compressed_and_the_model_predicts(tm
     assert len({one["ledger"]["root"] for one in told}) == 1  # type: ignore[index]
     assert all(one["payload_sent"] < one["dense_bytes"] / 20 for one in told)  # type: ignore[operator]
 
+    shown = ended(start("ledger", "show", "--log", "site", "--home", str(tmp_path / sites.names[0] / "home")))[1]
+    assert shown.count("operator ran task approve --sha256=") == 1
     model = tmp_path / "model.safetensors"
     assert ended(start("model", "export", "--home", str(tmp_path / sites.names[0] / "home"), "-o", str(model)))[0] == 0
     new = ["--peers", str(sites.peers), "--task", str(task), "--data", str(own), "--json"]

@@ -1,0 +1,78 @@
+"""`p2pfl task review` and `approve`: people read the code that will run on their records, before it ever does."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.options import Unlock, home_option, json_option, read_whole, unlock_options
+from p2pfl.errors.training import TaskUnusable
+from p2pfl.home import Home
+from p2pfl.node.approvals import approved
+
+# Names that reach beyond the records: not forbidden, since datasets open files; shown, so that nobody overlooks them.
+REACHING: Final = frozenset(
+    {"open", "exec", "eval", "compile", "__import__", "getattr", "setattr", "globals"},
+)
+TRAINS: Final = frozenset({"numpy", "torch", "p2pfl", "collections", "typing", "math", "__future__"})
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@home_option
+@unlock_options
+@json_option
+def review(file: Path, home: Path, unlock: Unlock, as_json: bool) -> None:
+    """Show FILE, or what changed in it since the version that was approved here, and what it reaches for."""
+    raw = read_whole(file)
+    sha256, reaching = hashlib.sha256(raw).digest(), reaches(raw, file)
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        held = approved(opened)
+    last = list(held.values())[-1] if held else None
+    state = "approved here" if sha256 in held else "not approved here"
+    lines = [f"{file}: SHA-256 {sha256.hex()}, {state}"]
+    if sha256 not in held:
+        lines += _shown(raw, last, file)
+        lines += ["", f"It reaches for: {', '.join(reaching)}" if reaching else "It imports nothing but what trains."]
+        lines += [
+            "It will run on this site's records. Read it all; then",
+            f"  p2pfl task approve {file} --home {home}",
+        ]
+    facts: dict[str, Any] = {"path": str(file), "sha256": sha256.hex(), "approved": sha256 in held, "reaches": reaching}
+    output.result("\n".join(lines), facts, as_json)
+
+
+def _shown(raw: bytes, last: bytes | None, file: Path) -> list[str]:
+    """The whole text, or the lines that differ from the approved one."""
+    text = raw.decode("utf-8", "replace").splitlines()
+    if last is None:
+        return ["", *text]
+    before = last.decode("utf-8", "replace").splitlines()
+    return ["", *difflib.unified_diff(before, text, "the approved version", str(file), lineterm="")]
+
+
+def reaches(raw: bytes, file: Path) -> list[str]:
+    """Imports of more than what trains, and names that reach beyond the records, by line. Raises TaskUnusable."""
+    try:
+        tree = ast.parse(raw)
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 0
+        raise TaskUnusable(evidence=f"line {line}: it is no Python", path=file, cls="") from None
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [one.name for one in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "."]
+        elif isinstance(node, ast.Name) and node.id in REACHING:
+            names = [node.id]
+        at = getattr(node, "lineno", 0)
+        found += [(at, name) for name in names if name.partition(".")[0] not in TRAINS]
+    return [f"{name} (line {at})" for at, name in dict.fromkeys(sorted(found))]

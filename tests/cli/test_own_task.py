@@ -1,0 +1,131 @@
+"""A task in Python: written from the template, tried on one's own records, read and approved before it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2pfl.cli.main import run
+from p2pfl.home import Home
+from p2pfl.node.approvals import MOST_KEPT, approve, approved
+from p2pfl.training.tasks import template
+
+CHECK = ["task", "check", "pneumonia.py:Pneumonia", "--data", "records.csv"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a CSV of four numbers and a label, a home, and the template's task."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("P2PFL_HOME", raising=False)
+    draws = np.random.default_rng(1)
+    rows = draws.normal(size=(200, template.COLUMNS))
+    labels = rows[:, 0] > 0
+    lines = [",".join([*(f"{x:.3f}" for x in row), str(int(y))]) for row, y in zip(rows, labels, strict=True)]
+    Path("records.csv").write_text("\n".join(["a,b,c,d,ill", *lines]) + "\n")
+    assert run(["init", "--name", "ada", "--listen", "127.0.0.1:7001", "--home", "ada"]) == 0
+    assert run(["task", "new", "Pneumonia"]) == 0
+    return tmp_path
+
+
+def changed(before: str, after: str) -> None:
+    """Change the task's file."""
+    path = Path("pneumonia.py")
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+
+
+def test_the_template_trains_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run([*CHECK, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["task"], told["records"], told["input"], told["parameters"]) == ("pneumonia", 200, [4], 5)
+    assert told["dense_bytes_per_round"] == round(2 * 4 / 5 * 4 * 5)
+    assert told["round_s"] >= told["step_s"] > 0
+    assert 0.0 <= told["figures"]["auc"] <= 1.0
+    assert run(CHECK) == 0
+    assert "pneumonia: it trains privately here" in capsys.readouterr().out
+
+
+def test_a_task_is_not_written_over_and_has_the_name_of_a_class(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["task", "new", "Pneumonia"]) == 2
+    assert run(["task", "new", "pneumonia x"]) == 2
+    assert "is no name of a class" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code"),
+    [
+        ('reduction="none")', 'reduction="mean")', "P2P-TRAIN-024"),
+        (
+            "return nn.Linear(COLUMNS, 1)",
+            "return nn.Sequential(nn.Linear(COLUMNS, 3), nn.Softmax(0), nn.Linear(3, 1))",
+            "P2P-TRAIN-023",
+        ),
+        ("return nn.Linear(COLUMNS, 1)", "return nn.Linear(COLUMNS + 1, 1)", "P2P-TRAIN-023"),
+        ("return (Binary(),)", "return (Binary(), Binary())", "P2P-TRAIN-051"),
+        ("rows[:, :-1], rows[:, -1])", "rows[:, :-1] / 0.0, rows[:, -1])", "P2P-TRAIN-050"),
+        ("api = 1", "api = 2", "P2P-TRAIN-022"),
+        ("class Pneumonia", "class Influenza", "P2P-TRAIN-022"),
+        ("import numpy as np", "import numpy as np,", "P2P-TRAIN-022"),
+        ("return True", "return False", "P2P-TRAIN-023"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_would_fail_in_a_federation_is_told_by_the_check(
+    here: Path, capsys: pytest.CaptureFixture[str], before: str, after: str, code: str
+) -> None:
+    changed(before, after)
+    assert run(CHECK) == 2
+    assert code in capsys.readouterr().err
+
+
+NET = """class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(COLUMNS, 1)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+class Pneumonia("""
+
+
+def test_an_own_module_class_trains(here: Path) -> None:
+    changed("class Pneumonia(", NET)
+    changed("        return nn.Linear(COLUMNS, 1)", "        return Net()")
+    assert run(CHECK) == 0
+
+
+@pytest.mark.claim("FED-6")
+def test_a_task_is_shown_whole_then_as_a_difference_and_says_what_it_reaches_for(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    review, home = ["task", "review", "pneumonia.py"], ["--home", "ada"]
+    assert run([*review, *home]) == 0
+    told = capsys.readouterr().out
+    assert "not approved here" in told and "def loss" in told and "It imports nothing but what trains." in told
+    assert run(["task", "approve", "pneumonia.py", *home]) == 0
+    assert run([*review, *home, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["approved"] is True
+    changed("import torch\n", "import socket\n\nimport torch\n")
+    changed("return True", 'open("/etc/passwd")\n        return True')
+    assert run([*review, *home]) == 0
+    told = capsys.readouterr().out
+    assert "+import socket" in told and "def loss" not in told
+    assert "It reaches for: socket (line" in told and "open (line" in told
+
+
+def test_the_texts_of_the_last_approvals_are_kept(here: Path) -> None:
+    with Home.open(Path("ada"), write=False) as home:
+        for number in range(MOST_KEPT + 2):
+            approve(home, bytes([number]) * 32, b"text %d" % number)
+        approve(home, bytes([5]) * 32, b"text 5")
+        held = approved(home)
+    assert len(held) == MOST_KEPT
+    assert list(held)[-1] == bytes([5]) * 32 and bytes(32) not in held
