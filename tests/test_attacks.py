@@ -46,6 +46,7 @@ MOUNTED = (
     "A wedge",
     "Liars in turn",
     "Votes for another set",
+    "Two Roots",
     "Withheld nonces",
     "Questions without end",
     "Wrong Shamir shares",

@@ -80,12 +80,15 @@ class Gathering:
     segments: tuple[tuple[int, int], ...]  # (bits, words) of each
     pieces: tuple[ChunkSpan, ...]
     roots: dict[str, Letter[Root]] = field(default_factory=dict)
+    roots_digest: bytes = b""  # names the Roots of all of U, once they are here
+    under_others: set[int] = field(default_factory=set)  # chunks that their owners summed under other Roots
     sum_digests: dict[int, Letter[SumDigest]] = field(default_factory=dict)  # by chunk
     nonces: dict[str, Letter[Nonce]] = field(default_factory=dict)
     challenge: bytes = b""
     tags: dict[str, Letter[Tags]] = field(default_factory=dict)
     words: tuple[Vector, ...] = ()  # Y, as far as it has come
     sums: dict[int, Words] = field(default_factory=dict)  # by chunk: those that have come, where they lie in Y
+    opened: dict[int, dict[str, Letter[Opened]]] = field(default_factory=dict)  # before this peer has compared
     false: dict[int, dict[str, Letter[Opened]]] = field(default_factory=dict)  # by chunk that fails, by author
     compared: bool = False  # sums and tags were compared, once
     checked: bool = False  # they agree

@@ -26,6 +26,7 @@ from p2pfl.sharing.phases import (
     members,
     propose,
     questions,
+    roots,
     share,
     unlinked,
     unmask,
@@ -121,7 +122,8 @@ _BEFORE_U = (SHARE, PROPOSE)
 _BEFORE_BALLOT = (SHARE, PROPOSE, MASK, GATHER)
 _UNDECIDED = (*_BEFORE_BALLOT, BALLOT)
 _DECIDED = (UNMASK, CONFIRM, FINAL)
-_GATHERED = (m.Root, m.Chunk, m.SumDigest, m.Nonce, m.SumChunk, m.Tags, m.Opened)
+_UNCOMPARED = (m.Chunk, m.SumDigest, m.Nonce, m.SumChunk, m.Tags, m.Opened)
+_GATHERED = (m.Root, *_UNCOMPARED)
 _late = Ignore("SHARE and PROPOSE are over")
 _done = Ignore("the sums of this attempt are gathered or given up")
 _decided = Ignore("the attempt is decided")
@@ -147,6 +149,7 @@ EVENTS: Final = _once(
     when(MASK, e.WordsReady, mask.send, then=GATHER),
     # GATHER: sums of what this peer owns, nonces for one view, the masked sums of all, and the tags that verify them
     on(GATHER, m.Root, gather.accept_root),
+    on(BALLOT, m.Root, roots.compare),  # another one may prove its author a liar even then
     on(GATHER, m.Chunk, gather.accept_chunk),
     on(GATHER, m.SumDigest, gather.accept_digest),
     on(GATHER, m.Nonce, gather.accept_nonce),
@@ -189,7 +192,8 @@ EVENTS: Final = _once(
     _each(_UNDECIDED, (m.Reveal, m.BackupShare, m.Confirm), keep),
     _each(_UNDECIDED, (m.Total,), Ignore("nobody was asked for a sum")),
     _each((MASK, GATHER, BALLOT, *_DECIDED), (m.Share, m.Ack, m.Propose, m.Held), _late),
-    _each((BALLOT, CONFIRM, FINAL), _GATHERED, _done),
+    _each((BALLOT,), _UNCOMPARED, _done),
+    _each((CONFIRM, FINAL), _GATHERED, _done),
     _each((CONFIRM, FINAL), (m.Members,), _done),
     _each((UNMASK,), (m.Members, m.Root, m.Chunk, m.Nonce, m.Tags, m.Opened), _done),
     _each((MASK, GATHER, BALLOT, *_DECIDED), (e.Receipted,), _late),
@@ -249,6 +253,7 @@ GUARDED: Final[dict[Phase, tuple[Guarded, ...]]] = {
         _survive,
         Guarded(gather.all_summed, gather.open_nonce, GATHER),
         Guarded(gather.views_differ, gather.share_digests, GATHER),
+        Guarded(roots.differ, roots.show, GATHER),
         Guarded(verify.can_tag, verify.tag, GATHER),
         Guarded(verify.can_check, verify.check, GATHER),
         Guarded(verify.can_judge, verify.judge, GATHER),

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from p2pfl import messages as m
+from p2pfl.keys import Identity
 from p2pfl.messages import Letter, seal
 from p2pfl.node.post import Post
 from p2pfl.sharing import certificate
@@ -18,6 +19,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.phases import members
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import State
+from tests.simulate.test_attacks_on_roots import two_vectors
 
 LIAR: Final = "ben"
 VICTIM: Final = "dot"
@@ -215,6 +217,25 @@ def without_victim(ack: m.Ack) -> m.Ack:
     return replace(ack, held=tuple(row for row in ack.held if row[0] != VICTIM))
 
 
+# ── two Roots: the owner of the last chunk is shown another one than the others ───────────────────────────────
+
+
+class TwoRoots(Wires):
+    """The victim sums chunk 3 under a Root of its own, and the tag of that chunk is false."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lie = two_vectors([VICTIM], [3])
+
+    def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
+        return self._lie(cast(Any, self), peer, letter) if self.run is not None else (letter,)
+
+    @property
+    def identity(self) -> Identity:
+        assert self.run is not None
+        return self.run.context.identity
+
+
 PLANS: Final[dict[str, Callable[[], Any]]] = {
-    one.__name__: one for one in (Wedge, LateToVictim, TwoFaces, UnheardByVictim, ShowsLate, Silence)
+    one.__name__: one for one in (Wedge, LateToVictim, TwoFaces, UnheardByVictim, ShowsLate, Silence, TwoRoots)
 }

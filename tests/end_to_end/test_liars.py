@@ -72,3 +72,20 @@ def test_who_acknowledges_nothing_of_a_victim_takes_turns_with_it(make: MakeSite
     assert victim + liar == 6, "no set holds both"
     assert victim <= liar + 2
     assert not [one for one in entries(sites[VICTIM], "site") if one["kind"] == "missed"]
+
+
+@pytest.mark.claim("LIAR-3")
+def test_two_roots_convict_who_signed_them_and_blame_no_owner(make: MakeSites) -> None:
+    """The victim owns the chunk that was summed under the second one."""
+    sites, codes = make(4), set()
+    for name, one in ended(sites, {LIAR: "TwoRoots"}).items():
+        assert one.status == 0, one.text
+        (given,) = one.facts["given"]
+        assert (given["total"], given["survivors"]) == (["13"], list(HONEST))
+        told = [entry for entry in entries(sites[name], "site") if entry["kind"] == "breach"]
+        assert {entry["peer"] for entry in told} == {LIAR}
+        assert any(entry["proof"] for entry in told)
+        codes |= {entry["code"] for entry in told}
+        sites.verified(name)
+    assert codes <= {"P2P-ROUND-005", "P2P-ROUND-019"}, "the two Roots are the proof, and nothing else is needed"
+    assert "P2P-ROUND-005" in codes

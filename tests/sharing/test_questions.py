@@ -63,7 +63,10 @@ def test_a_signed_letter_has_no_number_but_0_under_which_it_is_asked_for_again()
 def test_signed_statements_are_asked_for_before_words() -> None:
     """None of a kind that is here already."""
     _, found = standing(Phase.GATHER, peers=4)
-    (sent,) = gather.ask(found.state)
+    *shown, sent = gather.ask(found.state)
+    assert {type(one.letter.message) for one in shown if isinstance(one, e.Send)} <= {
+        m.Handed
+    }  # Roots, of whose words lack
     assert isinstance(sent, e.Send)
     assert isinstance(sent.letter.message, m.Want)
     items = [item if item in gather.SIGNED else len(Item) for _, item, _ in sent.letter.message.lacking]

@@ -27,9 +27,10 @@ from p2pfl.messages import (
     SumDigest,
     Want,
 )
-from p2pfl.sharing.digests import chunk_leaf, commitment, leaf_in_root, roots_digest, sum_digest, view_digest
+from p2pfl.sharing.digests import chunk_leaf, commitment, leaf_in_root, sum_digest, view_digest
 from p2pfl.sharing.events import Effect, Send, SumsStored, Vector, Words
 from p2pfl.sharing.field import FIELDS, Field, bytes_of
+from p2pfl.sharing.phases import roots
 from p2pfl.sharing.phases.mask import piece_of
 from p2pfl.sharing.snapshot import pack_sums, persist
 from p2pfl.sharing.state import State, hold_once
@@ -48,8 +49,9 @@ def accept_root(state: State, letter: Letter[Root]) -> list[Effect]:
     right = message.segments == gathering.segments and len(message.leaves) == merkle.HASH_BYTES * len(gathering.pieces)
     if sender not in gathering.roots and not right:
         raise BulkRejected(peer=sender, evidence=f"a vector of {message.segments}, this site's is {gathering.segments}")
-    if not hold_once(gathering.roots, sender, letter, "two lists of chunks under one attempt digest"):
+    if not hold_once(gathering.roots, sender, letter, roots.TWO_ROOTS):
         return []
+    roots.note(state)
     return _sum_complete(state, [index for index, held in state.masking.contributed.items() if sender in held])
 
 
@@ -110,9 +112,8 @@ def _sum_complete(state: State, indices: list[int]) -> list[Effect]:
                     del held[name]
                     raise
         summed = field_of(state, index).sum([held[name] for name in state.survivors])
-        roots = roots_digest([gathering.roots[name] for name in state.survivors])
         said = sum_digest(state.attempt_digest, index, summed)
-        letter = state.seal(SumDigest(state.attempt_digest, index, said, roots))
+        letter = state.seal(SumDigest(state.attempt_digest, index, said, roots.own_digest(state)))
         gathering.sum_digests[index] = letter
         _hold(state, index, summed)
         # Its words leave at once: the digest has fixed them, and other chunks are still on their way to their owners.
@@ -131,6 +132,7 @@ def accept_digest(state: State, letter: Letter[SumDigest]) -> list[Effect]:
     same_digest(state, letter.sender, letter.message.attempt_digest)
     check_owner(state, letter.sender, index)
     hold_once(gathering.sum_digests, index, letter, f"two digests of chunk {index}")
+    roots.note(state)
     return []
 
 
@@ -214,7 +216,7 @@ def other_view(state: State) -> str:
 def gathered(state: State) -> bool:
     """All of GATHER is held and checked: every root, nonce and sum, under one view, and the tags that verify them."""
     gathering = state.laid_out
-    held = len(gathering.roots) == len(state.survivors) and same_view(state)
+    held = len(gathering.roots) == len(state.survivors) and same_view(state) and not gathering.under_others
     return held and len(gathering.sums) == len(gathering.pieces) and (gathering.checked or not state.context.verify)
 
 
@@ -301,7 +303,11 @@ def ask(state: State) -> list[Effect]:
     for piece in gathering.pieces:
         if piece.index not in gathering.sums and piece.index not in state.masking.contributed:
             lacking.append((state.owners[piece.owner_position], Item.CHUNK, piece.index))
-    return [Send(None, state.seal(Want(Question.WORDS, tuple(lacking[:MOST_LACKING]))))]
+    # Who sends words that are not those of its Root may have shown the others another one.
+    owed = {author for author, item, index in lacking if item == Item.CHUNK and index in state.masking.contributed}
+    doubted = [name for name in gathering.roots if name in owed]
+    shown = roots.show(state, doubted) if doubted else []
+    return [*shown, Send(None, state.seal(Want(Question.WORDS, tuple(lacking[:MOST_LACKING]))))]
 
 
 def _statements(state: State) -> Mapping[int, Mapping[str, Letter[Message]]]:

@@ -26,7 +26,9 @@ def owes(state: State, peer: str) -> str:
     if state.members is None:
         return _before_u(state, peer)
     gathering = state.gathering
-    if peer not in state.survivors or (gathering is not None and gathering.checked and gathering.sums):
+    if peer not in state.survivors:
+        return ""
+    if gathering is not None and gathering.checked and gathering.sums and not gathering.under_others:
         return ""
     if gathering is None:
         return ROOT
@@ -62,7 +64,7 @@ def _chunks(state: State, gathering: Gathering, peer: str) -> str:
 
 def _sums(state: State, gathering: Gathering, peer: str, own: list[int]) -> str:
     excused = bool(gathering.claims.get(peer, set()) - gathering.shown)
-    if not excused and any(index not in gathering.sum_digests for index in own):
+    if not excused and any(index not in gathering.sum_digests or index in gathering.under_others for index in own):
         return SUMS
     nonce = gathering.nonces.get(peer)
     if state.view and (nonce is None or nonce.message.view != state.view):

@@ -18,7 +18,7 @@ from p2pfl.sharing.digests import challenge, chunk_leaf, leaf_in_root, sum_diges
 from p2pfl.sharing.events import Effect, Send, Words
 from p2pfl.sharing.field import FIELDS, Field
 from p2pfl.sharing.forms import TAG_BYTES, Forms
-from p2pfl.sharing.phases import gather
+from p2pfl.sharing.phases import gather, roots
 from p2pfl.sharing.phases.mask import piece_of
 from p2pfl.sharing.state import State, hold_once
 
@@ -90,9 +90,12 @@ def check(state: State) -> list[Effect]:
         bits = gathering.segments[piece.segment][0]
         parts = [tag_of(gathering.tags[name].message, piece.index) for name in state.survivors]
         if forms.add(FIELDS[bits], parts) != by_bits[bits].tag(gathering.sums[piece.index]):
-            gathering.false[piece.index] = {}
+            gathering.false[piece.index] = gathering.opened.pop(piece.index, {})
+    gathering.opened = {}
     gathering.checked = not gathering.false
-    return [effect for index in gathering.false for effect in _open(state, index)]
+    opened = [effect for index in gathering.false for effect in _open(state, index)]
+    # Under them it was summed: who holds another Root of a member would take what is opened for the owner's lie.
+    return [*roots.show(state), *opened] if opened else []
 
 
 def tag_of(tags: Tags, index: int) -> bytes:
@@ -115,15 +118,18 @@ def accept_opened(state: State, letter: Letter[Opened]) -> list[Effect]:
     """Hold one member's chunk of a false sum, if it is the one of its signed hash."""
     gathering = state.laid_out
     message, sender = letter.message, letter.sender
-    if message.index not in gathering.false:
+    if gathering.compared and message.index not in gathering.false:
         return []
     gather.same_digest(state, sender, message.attempt_digest)
     gather.check_owner(state, sender, message.index)
     author = message.author
     leaf = merkle.leaf_hash(chunk_leaf(state.attempt_digest, message.index, message.words))
     if author not in gathering.roots or leaf != leaf_in_root(gathering.roots[author].message, message.index):
+        if not roots.are_the_same(state, message.index):
+            return []  # its author may have signed two: the words may be those of the Root that its owner was shown
         raise BulkRejected(peer=sender, evidence=f"what it opened of {author}'s chunk {message.index} is not signed")
-    gathering.false[message.index][author] = letter
+    held = gathering.false if gathering.compared else gathering.opened  # its owner may have compared before this peer
+    held.setdefault(message.index, {})[author] = letter
     return []
 
 
