@@ -28,7 +28,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-CASE_S: Final = 60  # seconds after which a case hangs: a waiting verb looks at its --wait every five
+CASE_S: Final = 300  # seconds after which a case hangs: one may load PyTorch on a busy machine
 HANGS: Final = 99
 PR_CAPBSET_DROP: Final = 24
 CAPABILITIES: Final = 64
@@ -272,12 +272,15 @@ VERBS: Final = (
     "version TEXT",
 )
 THINGS: Final = ("HOME", "PEERS", "CARD", "DATA", "KEY", "FILE", "NEW", "NUMBER", "TEXT", "SET")
-GOOD_SHARE: Final = 0.75  # of the things that have a good form
+ORDINARY: Final = {"NUMBER": ("1", "2", "3", "0.5"), "TEXT": ("ada", "ben", "age", "mean", "site", "127.0.0.1:0")}
+GOOD_SHARES: Final = (0.5, 0.8, 0.95)  # of the things that a case is given: a command that is nearly right goes far
 
 
-def thing(world: World, what: str, drawn: random.Random) -> str:
-    """One good or odd thing of the kind `what`."""
-    good = drawn.random() < GOOD_SHARE
+def thing(world: World, what: str, drawn: random.Random, share: float) -> str:
+    """One good thing of the kind `what`, with the chance `share`, or an odd one."""
+    good = drawn.random() < share
+    if what in ORDINARY and good:
+        return drawn.choice(ORDINARY[what])
     if what == "HOME" and not good:
         return world.home(drawn) if drawn.random() < 0.7 else drawn.choice(world.odd)
     if what.lower() in world.good and good:
@@ -299,8 +302,9 @@ def _is_long(seconds: str) -> bool:
 def arguments(world: World, number: int) -> list[str]:
     """The arguments of one case."""
     drawn = random.Random(f"hostile {number}")
+    share = drawn.choice(GOOD_SHARES)
     template = drawn.choice(VERBS).replace("key-file:KEY", "key-file:=KEY")
-    words = ["=".join(thing(world, part, drawn) if part in THINGS else part for part in word.split("="))
+    words = ["=".join(thing(world, part, drawn, share) if part in THINGS else part for part in word.split("="))
              for word in template.split()]  # fmt: skip
     words = [word.replace("key-file:=", "key-file:") for word in words]
     for place, word in enumerate(words[:-1]):
