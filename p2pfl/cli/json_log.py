@@ -59,7 +59,7 @@ class _File(RotatingFileHandler):
     complained = False
 
     def _open(self) -> IO[str]:  # type: ignore[override, unused-ignore]
-        return open(self.baseFilename, "a", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600))
+        return open(self.baseFilename, "a", encoding="utf-8", opener=_opened)
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not self.complained:
@@ -156,3 +156,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def _opened(path: str, flags: int) -> int:
+    """A descriptor for writing; OSError for a pipe that nobody reads, where a plain open would wait for ever."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
+    os.set_blocking(descriptor, True)
+    return descriptor

@@ -265,6 +265,13 @@ VERBS: Final = (
     f"join --peers PEERS {OPEN} --data FILE --agreement FILE --log-keep NUMBER",
     f"doctor --peers PEERS {OPEN} --wait NUMBER --listen TEXT",
     f"doctor --peers FILE {OPEN} --wait 0.1",
+    "task draft FILE -o NEW --label TEXT --kind number --columns FILE",
+    "task draft DATA -o NEW --label TEXT --event TEXT --kind TEXT --json",
+    "task new TEXT",
+    "task check FILE --data FILE --peers FILE",
+    "task check FILE --json --data DATA --peers PEERS --columns FILE",
+    f"task review FILE {OPEN}",
+    f"task approve FILE {OPEN} --json",
     "demo --peers TEXT --rounds NUMBER --set SET=NUMBER --home FILE",
     "completion TEXT",
     "help TEXT TEXT",
@@ -361,6 +368,7 @@ def main() -> int:
         os._exit(1)
 
     signal.signal(signal.SIGALRM, hangs)
+    os.chdir(folder)  # `task new` writes here
     world = World(folder / "world")
     line({"unprivileged": unprivileged(folder)})
     for name, words in asked(world, *sys.argv[2:]):
