@@ -46,7 +46,7 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "left": ("warning", ("round", "attempt", "lacking", "sent")),
     "caught_up": ("info", ("round", "peer")),
     "model_lacking": ("warning", ("model", "why")),
-    "change": ("info", ("epoch", "from_round", "added", "removed", "rotated", "hub")),
+    "change": ("info", ("epoch", "from_round", "added", "removed", "rotated", "hub", "recovered")),
     "epoch": ("info", ("epoch", "sites")),
     "breach": ("error", ("peer", "proof")),
     "round": ("info", ("round", "rounds", "survivors", "epsilon", "seconds", "bytes_sent", "payload_bytes")),

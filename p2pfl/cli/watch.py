@@ -117,6 +117,7 @@ class Watch:
             *(f"{name} leaves" for name in event.removed),
             *(f"{name} has another key" for name in event.rotated),
             *([f"{event.hub} is the hub"] if event.hub else []),
+            *(f"{name} goes on from an older home" for name in event.recovered),
         ]
         what = ", ".join(steps) or "other addresses"
         when = (

@@ -183,3 +183,22 @@ class NotRevoked(ConfigurationError):
     code = "P2P-FED-052"
     likely = ("another site has revoked it, and there it has to be accepted again", "another name was meant")
     command = "p2pfl peers show"
+
+
+class CannotRecover(ConfigurationError):
+    """{name} cannot go on from an older home here: the others are too few to sign it."""
+
+    code = "P2P-FED-054"
+    likely = ("among three sites every signature is needed, and the one of a home that was rolled back does not count",)
+    command = "p2pfl peers create A.card B.card C.card -o peers.yaml"
+
+
+class RecoveryUnderstated(ConfigurationError):
+    """This home knows that {name} has spent an epsilon of {known}, more than {source} says."""
+
+    code = "P2P-FED-055"
+    likely = (
+        "the site that proposed it was away when that was spent",
+        "one that has not signed a change to this epoch proposes it anew, with --epsilon",
+    )
+    command = "p2pfl peers propose recover {name} --epsilon {known} -o change.p2pfl"

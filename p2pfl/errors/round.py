@@ -184,10 +184,10 @@ class RolledBack(IntegrityError):
     code = "P2P-ROUND-032"
     likely = (
         "a second copy of this home is running elsewhere: end that one, and go on with the newer of the two",
-        "the home was restored from a snapshot or backup: where no newer one is left, go on with a new identity, which "
-        "the others take up by `p2pfl peers propose remove OLD add NEW.card`",
+        "the home was restored from a snapshot or backup: where no newer one is left, a quorum of the others lets it "
+        "go on, by `p2pfl peers propose recover NAME` at one of them and `p2pfl peers approve` at the rest",
     )
-    command = "p2pfl init --name NEW --home NEW"
+    command = "p2pfl peers propose recover NAME -o change.p2pfl"
 
 
 class SiteLogBroken(RemoteProtocolError):

@@ -13,7 +13,7 @@ from typing import Final
 from p2pfl.codec import facts
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.federation import VERSION, Federation, read_name
-from p2pfl.federation.membership import EARLIEST, KIND, LATEST, RUNS, Change, agreed
+from p2pfl.federation.membership import EARLIEST, EPSILON, KIND, LATEST, RUNS, Change, agreed
 from p2pfl.federation.readers import choice, items, table, text, whole
 from p2pfl.federation.settings import HEX32
 from p2pfl.roster import MOST_PEERS
@@ -22,7 +22,9 @@ MOST_LINES: Final = 10_000
 _read_line: Final = text(r"[^\n]*", "a line of the next peers.yaml, in quotes")
 _read_signature: Final = text(r"[0-9a-f]{128}", "128 hexadecimal digits, lower case")
 _NAMES: Final = items(read_name, MOST_PEERS)
+_read_spent: Final = text(EPSILON.pattern, "what it has spent at the least, a decimal number")
 KEYS: Final = ("version", "epoch", "of", "from_round", "before", "added", "removed", "rotated", "file", "signatures")
+OPTIONAL: Final = ("recovered",)
 
 
 def load(path: str | Path) -> Change:
@@ -33,11 +35,13 @@ def load(path: str | Path) -> Change:
 def parse(raw: bytes, source: str) -> Change:
     """The change that `raw` holds, its signatures unverified. Raises a leaf of errors.federation with its place."""
     top = strict_yaml.read_yaml(raw, source)
-    top.only(KEYS)
+    top.only((*KEYS, *OPTIONAL))
     top.value("version", whole(VERSION, VERSION))
     file = "\n".join(top.value("file", items(_read_line, MOST_LINES)))
     federation = Federation.parse(file.encode(), f"the peers.yaml in {source}")
     added = list(top.value("added", _NAMES))
+    spent = top.value("recovered", table) if "recovered" in top.rows else None
+    recovered = {name: spent.value(name, _read_spent) for name in spent.rows} if spent is not None else {}
     record = facts(
         {
             "kind": KIND,
@@ -52,6 +56,7 @@ def parse(raw: bytes, source: str) -> Change:
             "rotated": list(top.value("rotated", _NAMES)),
             "file": file,
             **agreed(federation, added),
+            **({"recovered": recovered} if recovered else {}),
         }
     )
     signed = top.value("signatures", table)
@@ -62,6 +67,7 @@ def parse(raw: bytes, source: str) -> Change:
 def to_bytes(change: Change) -> bytes:
     """The file."""
     held = change.facts
+    recovered = held.get("recovered", {})
     lines = [
         f"# p2pfl: a change of membership, to epoch {held['epoch']}. A site that agrees runs, on it or a copy of it,",
         "#   p2pfl peers approve THIS-FILE",
@@ -75,6 +81,12 @@ def to_bytes(change: Change) -> bytes:
         *(f"{key}: {held[key]}" for key in ("epoch", "of", "from_round")),
         f'before: "{held["before"]}"   # SHA-256 of the peers.yaml that it changes',
         *(f"{key}: [{', '.join(held[key])}]" for key in ("added", "removed", "rotated")),
+        *(
+            ["recovered:   # they go on from an older home; epsilon that each has spent, at the least"]
+            if recovered
+            else []
+        ),
+        *(f'  {name}: "{spent}"' for name, spent in recovered.items()),
         "file:",
         *(f"  - {json.dumps(line, ensure_ascii=False)}" for line in held["file"].split("\n")),
         "signatures:" if change.signatures else "signatures: {}",

@@ -9,6 +9,7 @@ makes that round the last of its epoch (docs/adr/0018). Bytes: docs/spec/ledger.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -25,6 +26,7 @@ RUNS: Final = ("training", "sums")
 EARLIEST: Final = 2  # a change stands behind a final round; before the first, another peers.yaml is made
 LATEST: Final = (1 << 53) - 1  # the largest number that every JSON reader reads as it is written
 MOST_RECORD: Final = 1 << 20  # bytes
+EPSILON: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?|inf")
 
 
 def run_of(first: bytes, federation_digest: bytes, what: str) -> bytes:
@@ -70,9 +72,12 @@ class Change:
         return replace(self, signatures={**self.signatures, name: identity.sign(KIND, self.record)})
 
 
-def record_of(lineage: Lineage, file: bytes, *, of: str, from_round: int) -> bytes:
+def record_of(
+    lineage: Lineage, file: bytes, *, of: str, from_round: int, recovered: Mapping[str, str] | None = None
+) -> bytes:
     """The record of a change from the last epoch of `lineage` to the peers.yaml `file`.
 
+    recovered   by site that goes on from an older home of its own, the ε that it has spent at the least
     Raises Malformed, with the reason, when the one does not lead to the other; a leaf of errors.federation when `file`
     is no peers.yaml.
     """
@@ -102,7 +107,11 @@ def record_of(lineage: Lineage, file: bytes, *, of: str, from_round: int) -> byt
         "rotated": [name for name in after if name in before and before[name] != after[name]],
         "file": file.decode(),
         **agreed(new, after.keys() - before.keys()),
+        **({"recovered": dict(recovered)} if recovered else {}),
     }
+    for name, spent in (recovered or {}).items():
+        if before.get(name) != after.get(name, b"") or not EPSILON.fullmatch(spent):
+            raise Malformed(f"{name} goes on from an older home: it stays, with its key, and with an epsilon")
     return facts(held)
 
 
@@ -147,12 +156,17 @@ class Lineage:
         return cls(first, genesis_digest(record), (first,), roster)
 
     def signers(self, change: Change) -> list[str]:
-        """Members whose signature over the record is good, in roster order."""
-        signed = change.signatures
+        """Members whose signature over the record is good and counts, in roster order.
+
+        That of a site with an older home does not: it has forgotten what it signed.
+        """
+        signed, recovered = change.signatures, change.facts.get("recovered") or ()
         return [
             one.name
             for one in self.roster.members
-            if one.name in signed and verify(one.key, KIND, change.record, signed[one.name])
+            if one.name in signed
+            and one.name not in recovered
+            and verify(one.key, KIND, change.record, signed[one.name])
         ]
 
     def joiners(self, change: Change) -> list[str]:
@@ -184,7 +198,8 @@ class Lineage:
         held = change.facts
         try:
             file, of, from_round = held["file"].encode(), held["of"], held["from_round"]
-            if record_of(self, file, of=of, from_round=from_round) != change.record:
+            made = record_of(self, file, of=of, from_round=from_round, recovered=held.get("recovered"))
+            if made != change.record:
                 raise Malformed("what it says of the change is not what its file changes")
         except (KeyError, AttributeError, TypeError, UnicodeError) as error:
             raise Malformed(f"not a change of membership: {error}") from None
@@ -219,7 +234,8 @@ class Epochs:
     entries: int = 0
     rounds: int = 0  # of this epoch
     rosters: tuple[Roster, ...] = ()  # of every epoch so far
-    joined: dict[str, int] = field(default_factory=dict)  # by site that was added later: the newest entry that did it
+    added: dict[str, int] = field(default_factory=dict)  # by site that was added later: the newest entry that did it
+    recovered: dict[str, int] = field(default_factory=dict)  # … and by one that goes on from an older home
 
     @classmethod
     def of(cls, rows: Sequence[SignedRecord]) -> Epochs:
@@ -230,7 +246,7 @@ class Epochs:
         return found
 
     def copy(self) -> Epochs:
-        return replace(self, ends=list(self.ends), joined=dict(self.joined))
+        return replace(self, ends=list(self.ends), added=dict(self.added), recovered=dict(self.recovered))
 
     @property
     def roster(self) -> Roster | None:
@@ -273,7 +289,8 @@ class Epochs:
         self.lineage, self.announced, self.rounds = after, b"", 0
         self.rosters = (*self.rosters, after.roster)
         self.ends.append(self.entries)
-        self.joined |= dict.fromkeys(held["added"], self.entries)
+        self.added |= dict.fromkeys(held["added"], self.entries)
+        self.recovered |= dict.fromkeys(held.get("recovered", ()), self.entries)
 
 
 def due(change: Change, lineage: Lineage, run: bytes, number: int) -> bool:

@@ -39,7 +39,7 @@ FEDERATION = {
              "survivors:names left_out:names model_before:hash model_after:hash configuration:map outcome:map "
              "epsilon:spent site_heads:hashes announced?:hash",
     "membership": "epoch:whole of:run from_round:whole before:hash federation_digest:hash peers:peers added:names "
-                  "removed:names rotated:names file:long agreement?:hash",
+                  "removed:names rotated:names file:long agreement?:hash recovered?:spent",
 }  # fmt: skip
 SITE = {
     "start": "time:whole version:text python:text incarnation:text",
@@ -99,10 +99,10 @@ def refuse(text: str) -> Any:
     raise ValueError(f"{text[:20]} is not exact")
 
 
-def canonical(data: bytes) -> Map:
-    """The map that these bytes are the one spelling of."""
+def canonical(data: bytes, end: bytes = b"") -> Map:
+    """The map that these bytes, up to their end, are the one spelling of."""
     held = json.loads(data, parse_float=refuse, parse_constant=refuse)
-    if not isinstance(held, dict) or json.dumps(held, sort_keys=True, separators=(",", ":")).encode() != data:
+    if not isinstance(held, dict) or json.dumps(held, sort_keys=True, separators=(",", ":")).encode() + end != data:
         raise ValueError("it is not in canonical form: it was edited, or written by another program")
     return held
 
@@ -217,7 +217,7 @@ class Log:
             yield "is over other entries"
         stands = 0 if beside is None else max(0, int(more[0].split(" ")[1]))
         over = [] if beside is None else [f"federation {stands} {base64.b64encode(beside.roots[stands]).decode()}"]
-        if more != over:
+        if more[:1] != over or not re.fullmatch(r"(epsilon ([0-9.]+|inf))?", "".join(more[1:])):
             yield "has other lines than such a head has, or speaks of other entries of the federation log"
 
 
@@ -250,6 +250,7 @@ class Federation:
         self.sites: Keys = {}
         self.settings: Map = {}
         self.ever = dict[str, set[str]]()  # by name, every key that it had
+        self.began = dict[str, int]()  # by name, the entry since which its own log counts, where that is not the first
         self.name, self.genesis, self.epoch, self.first, self.federation_digest = "", "", 0, "", ""
         self.agreement: str | None = None
         self.announced: str | None = None
@@ -268,29 +269,25 @@ class Federation:
         self._judge_wanting()
 
     def _entry(self, index: int, held: Map, record: bytes, signatures: Mapping[str, bytes]) -> Iterator[str]:
-        if (held["kind"] == "genesis") != (index == 0) or (held["kind"] == "agreement" and index != 1):
-            yield f"an entry of kind {held['kind']} does not belong here"
-        elif held["kind"] == "genesis":
-            yield from self._genesis(held, record, signatures)
-        elif held["kind"] == "membership":
-            yield from self._membership(held, record, signatures)
-        elif self.announced is not None:
+        kind = held["kind"]
+        if (kind == "genesis") != (index == 0) or (kind == "agreement" and index != 1):
+            yield f"an entry of kind {kind} does not belong here"
+        elif self.announced is not None and kind != "membership":
             yield "the change of membership that the round before announces should stand here"
-        elif held["kind"] == "agreement":
-            yield from self._agreement(held, record, signatures)
         else:
-            yield from self._round(index, held, record, signatures)
+            kinds = {"genesis": self._genesis, "agreement": self._agreement, "round": self._round}
+            yield from kinds.get(kind, self._membership)(index, held, record, signatures)
 
-    def _genesis(self, held: Map, record: bytes, signatures: Mapping[str, bytes]) -> Iterator[str]:
+    def _genesis(self, index: int, held: Map, record: bytes, signatures: Mapping[str, bytes]) -> Iterator[str]:
         self._enter(held["peers"])
-        self.name, self.epoch, self.settings = held["federation"], held["epoch"], held["settings"]
-        self.genesis, self.first = sha(record).hex(), held["federation_digest"]
-        self.federation_digest = self.first
+        self.name, self.genesis = held["federation"], sha(record).hex()
+        self.epoch, self.settings = held["epoch"], held["settings"]
+        self.first = self.federation_digest = held["federation_digest"]
         if not 3 <= len(self.sites) <= 200 or len(set(self.sites.values())) != len(held["peers"]):
             yield "fewer than three sites, or two with one name or key"
         yield from lacking(self.sites, signing(self.sites, "record", record, signatures), signatures, self.sites)
 
-    def _agreement(self, held: Map, record: bytes, signatures: Mapping[str, bytes]) -> Iterator[str]:
+    def _agreement(self, index: int, held: Map, record: bytes, signatures: Mapping[str, bytes]) -> Iterator[str]:
         self.agreement = held["sha256"]
         if held["epoch"] != self.epoch or set(held["members"]) != set(self.sites):
             yield "the agreement is not one of all the sites of this epoch"
@@ -309,10 +306,7 @@ class Federation:
             yield f"round {number} does not rest on the round before it"
         if held["model_before"] != model:
             yield f"round {number} begins with another model than the one that the round before ended with"
-        for name, text in held["epsilon"].items():
-            if text and float(text) < self.epsilon.get(name, 0.0):
-                yield f"the privacy spent by {name} goes down, from {self.epsilon[name]:g} to {text}"
-            self.epsilon[name] = max(self.epsilon.get(name, 0.0), float(text or 0))
+        yield from self._spend(held["epsilon"])
         name = digest("base", record).hex()
         good = signing(self.sites, "record", record, signatures)
         yield from lacking((), good, signatures, self.sites)
@@ -321,10 +315,9 @@ class Federation:
         else:
             self.wanting.append((index, name, held["base"], len(good)))
         self.runs[run], self.last = (number, name, held["model_after"]), (run, number)
-        self.announced, self.time_ms = held.get("announced"), held["time_ms"]
-        self.rounds += 1
+        self.announced, self.time_ms, self.rounds = held.get("announced"), held["time_ms"], self.rounds + 1
 
-    def _membership(self, held: Map, record: bytes, signatures: Mapping[str, bytes]) -> Iterator[str]:
+    def _membership(self, index: int, held: Map, record: bytes, signatures: Mapping[str, bytes]) -> Iterator[str]:
         old, new, file = self.sites, dict(held["peers"]), held["file"]
         if digest("change", record).hex() != self.announced:
             yield "a change of membership that the round before does not announce"
@@ -354,11 +347,22 @@ class Federation:
         good = signing(keys, "membership", record, signatures)
         must = [*told[2], *(joins if self.agreement else ())]
         yield from lacking(must, good, signatures, keys)
-        if len(good & set(old)) < quorum(len(old)):
-            yield f"{len(good & set(old))} sites approved the change, {quorum(len(old))} must"
+        older = held.get("recovered", {})  # sites that go on from an older home, which has forgotten what it signed
+        if any(old.get(name) != new.get(name, "") for name in older):
+            yield "who goes on from an older home does not stay, or has another key"
+        yield from self._spend(older)
+        if len(good & set(old) - set(older)) < quorum(len(old)):
+            yield f"{len(good & set(old) - set(older))} sites approved the change, {quorum(len(old))} must"
+        self.began |= dict.fromkeys([*told[0], *older], index)
         self._enter(held["peers"])
         self.epoch, self.federation_digest, self.announced = held["epoch"], held["federation_digest"], None
         self.changes += 1
+
+    def _spend(self, said: Mapping[str, str]) -> Iterator[str]:
+        for name, text in said.items():
+            if text and float(text) < self.epsilon.get(name, 0.0):
+                yield f"the privacy spent by {name} goes down, from {self.epsilon[name]:g} to {text}"
+            self.epsilon[name] = max(self.epsilon.get(name, 0.0), float(text or 0))
 
     def _enter(self, peers: list[list[str]]) -> None:
         self.sites = dict(peers)
@@ -390,7 +394,7 @@ def lacking(must: Iterable[str], good: set[str], signatures: Iterable[str], keys
 # ── a site's own log ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def check_site(log: Log, federation: Log) -> Iterator[tuple[int | None, str]]:
+def check_site(log: Log, federation: Log, began: int) -> Iterator[tuple[int | None, str]]:
     """Each entry of a known form; one ballot an attempt; privacy that only grows; the heads that rounds carry."""
     ballots, spent = dict[tuple[Any, ...], tuple[Any, ...]](), 0.0
     for index, (record, signatures) in enumerate(log.rows):
@@ -415,7 +419,11 @@ def check_site(log: Log, federation: Log) -> Iterator[tuple[int | None, str]]:
             spent = max(spent, after)
     roots = {None, *(root.hex() for root in log.roots)}
     for index, (record, _) in enumerate(federation.rows[: federation.covered]):
-        if b'"kind":"round"' in record and json.loads(record)["site_heads"].get(log.site) not in roots:
+        if (
+            index > began
+            and b'"kind":"round"' in record
+            and json.loads(record)["site_heads"].get(log.site) not in roots
+        ):
             yield None, f"entry {index} of the federation log carries a head of this log that it never had"
 
 
@@ -428,9 +436,7 @@ their data is true."""
 
 def checked(data: bytes, genesis: str | None) -> Map:
     """Everything that is found of an exported file. Raises ValueError and its like when it is none."""
-    if not data.endswith(b"\n"):
-        raise ValueError("it was cut at its end")
-    held = canonical(data[:-1])
+    held = canonical(data, b"\n")
     if held.pop("format", None) != FORMAT:
         raise ValueError("it is not an export that this program knows")
     beside = held.pop("federation", None)
@@ -442,10 +448,9 @@ def checked(data: bytes, genesis: str | None) -> Map:
     found += [("federation", None, what) for what in log.check_heads(judged.ever, None)]
     if site is not None:
         found += [("site", None, what) for what in site.check_heads(judged.ever, log)]
-        found += [("site", index, what) for index, what in check_site(site, log)]
+        found += [("site", index, what) for index, what in check_site(site, log, judged.began.get(log.site, -1))]
     if genesis is not None and genesis.lower() != judged.genesis:
         found.append(("federation", 0, f"the first entry is {judged.genesis}, not the one that was named"))
-    behind = [(one, len(one.rows) - one.covered) for one in (log, site) if one is not None]
     return {
         "verified": not found, "log": (site or log).which, "site": log.site,
         "federation": judged.name, "entries": len((site or log).rows), "root": (site or log).root,
@@ -457,13 +462,15 @@ def checked(data: bytes, genesis: str | None) -> Map:
         "head": {"entries": (site or log).covered, "signed_by": sorted((site or log).signers)},
         "witnesses": dict(sorted((site or log).witnesses.items())), "seen": (site or log).others,
         "findings": [{"log": which, "entry": index, "what": what} for which, index, what in found],
-        "notes": [f"the last {count} entries of the {one.which} log are not under its signed head: they were written "
-                  "after it" for one, count in behind if count],
+        "notes": [f"the last {len(one.rows) - one.covered} entries of the {one.which} log are not under its signed "
+                  "head: they were written after it" for one in (log, site) if one and len(one.rows) > one.covered],
     }  # fmt: skip
 
 
 def told(path: str, facts: Map) -> str:
     """The same, in words."""
+    if "site" not in facts:
+        return f"NOT VERIFIED: {path}\n  FOUND         {facts['findings'][0]['what']}"
     last = datetime.fromtimestamp(min(facts["last_round_ms"] // 1000, 253402300799), UTC).strftime("%Y-%m-%d %H:%M UTC")
     worst = max(facts["epsilon"].values(), key=float, default="0")
     verdict = "VERIFIED" if facts["verified"] else f"NOT VERIFIED, {len(facts['findings'])} findings"
@@ -482,14 +489,12 @@ def told(path: str, facts: Map) -> str:
         *(f"  witness       {name} saw its first {count} entries" for name, count in facts["witnesses"].items()),
         *(f"  it saw        of the log of {name} {count} entries, root {root}" for name, count, root in facts["seen"]),
     ]
-    for one in facts["findings"]:
-        place = "" if one["entry"] is None else f", entry {one['entry']}"
-        lines.append(f"  FOUND         {one['log']} log{place}: {one['what']}")
+    lines += [f"  FOUND         {one['log']} log, entry {one['entry']}: {one['what']}" for one in facts["findings"]]
     lines += [f"  note          {what}" for what in facts["notes"]]
     lines += ["Compare with what other sites told you themselves (or name the first with --genesis):",
               f"  first entry   SHA-256 {facts['genesis']}",
               *(f"  key of {name}  {key}" for name, key in facts["sites"].items()), UNSEEN]  # fmt: skip
-    return "\n".join(lines)
+    return "\n".join(lines).replace(" log, entry None: ", " log: ")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -504,12 +509,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (*BAD, OSError) as error:
         found = {"log": None, "entry": None, "what": str(getattr(error, "strerror", None) or error)[:300]}
         facts = {"verified": False, "findings": [found]}
-    if given.json:
-        text = json.dumps(facts, sort_keys=True)
-    elif "site" in facts:
-        text = told(given.export, facts)
-    else:
-        text = f"NOT VERIFIED: {given.export}\n  FOUND         {facts['findings'][0]['what']}"
+    text = json.dumps(facts, sort_keys=True) if given.json else told(given.export, facts)
     # Whatever the file holds, no character of it steers the terminal.
     sys.stdout.write("".join(one if " " <= one <= "~" or one == "\n" else "?" for one in text) + "\n")
     return 0 if facts["verified"] else 1

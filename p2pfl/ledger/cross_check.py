@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from p2pfl.codec import Facts
 from p2pfl.federation.membership import BEGINNINGS
+from p2pfl.federation.membership import KIND as MEMBERSHIP
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger import note
 from p2pfl.ledger.read_log import Finding, HashChain
@@ -63,10 +64,12 @@ def check_heads(both: Both) -> Iterator[Finding]:
 def check_carried(both: Both) -> Iterator[Finding]:
     """Each round's record carries a root that this site's log had.
 
-    Only rounds that the site log's head covers are checked: a process at work may be writing the ones behind it.
+    Only rounds that the site log's head covers are checked: a process at work may be writing the ones behind it. None
+    before the site's log began anew: the site joined then, or goes on from an older home since.
     """
-    covered = both.stated[0] if both.stated else 0
-    carried = [(one, _facts(one).get("site_heads", {}).get(both.name)) for one in both.rounds if one.index < covered]
+    covered, began = both.stated[0] if both.stated else 0, _began(both)
+    kept = [one for one in both.rounds if began < one.index < covered]
+    carried = [(one, _facts(one).get("site_heads", {}).get(both.name)) for one in kept]
     wanted, tree = {root for _, root in carried if root}, Tree()
     for leaf in both.site.leaves:
         if not wanted:
@@ -77,6 +80,19 @@ def check_carried(both: Both) -> Iterator[Finding]:
         if root in wanted:
             what = f"entry {one.index} of the federation log carries a head of this log that it never had"
             yield Finding("site", what)
+
+
+def _began(both: Both) -> int:
+    """The newest entry of the federation log since which the site's log counts; −1 where it always has."""
+    changes = ((one.index, _facts(one)) for one in both.federation.entries)
+    return max(
+        (
+            index
+            for index, held in changes
+            if held.get("kind") == MEMBERSHIP and both.name in (*held["added"], *held.get("recovered", ()))
+        ),
+        default=-1,
+    )
 
 
 def _facts(one: entries.Entry) -> Facts:

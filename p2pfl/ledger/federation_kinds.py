@@ -16,6 +16,7 @@ from p2pfl.ledger.kind import (
     LINE,
     MAP,
     PEERS,
+    REAL_TEXT,
     SITES,
     SPENT,
     TEXT,
@@ -117,6 +118,7 @@ class MembershipEntry(Kind):
     rotated: Sequence[str] = holds(SITES)
     file: str = holds(TEXT)
     agreement: bytes | None = may_hold(HASH)
+    recovered: Mapping[str, str] | None = may_hold(by_name(REAL_TEXT))
 
     @property
     def line(self) -> str:
@@ -124,6 +126,7 @@ class MembershipEntry(Kind):
             *(f"{name} joins" for name in self.added),
             *(f"{name} leaves" for name in self.removed),
             *(f"{name} has another key" for name in self.rotated),
+            *(f"{name} goes on from an older home, epsilon {spent}" for name, spent in (self.recovered or {}).items()),
         ]
         joined = f", {' and '.join(self.added)} under agreement {short(self.agreement)}" if self.agreement else ""
         then = f"{len(self.peers)} sites, peers.yaml {short(self.federation_digest)}"

@@ -133,8 +133,10 @@ class Log:
             evidence = f"entry 0 is {entries.render(self[0]).strip()[:160]}"
             raise OtherFederation(evidence=evidence, home=self._home.path)
 
-    def sign_head(self, identity: Identity, federation: Log | None = None) -> str:
+    def sign_head(self, identity: Identity, federation: Log | None = None, epsilon: str = "") -> str:
         """Sign the log's size and root, durably; returns the note. A site log's head states the federation log's too.
+
+        epsilon   of a site log: what its records have spent; empty for nothing
 
         From then on this machine refuses a shorter log, or another one. Raises ValueError on an empty log.
         """
@@ -142,6 +144,7 @@ class Log:
         if federation is not None:
             stands = Head("", len(federation), federation.root())
             extensions = (f"{note.FEDERATION} {' '.join(stands.text.split())}",)
+            extensions += (f"{note.EPSILON} {epsilon}",) if epsilon else ()
         head = Head(self._origin(), len(self), self.root(), extensions)
         text = note.sign(head, self._home.name, identity)
         self._home.replace(f"ledger/{self.which}/head", text.encode("utf-8"))

@@ -4,6 +4,7 @@
     12                                                   entries
     qINS1GRFhWHwdkUeqLEoP4yEMkTBBzxBkGwGQlVlVcs=          RFC 6962 root over their records
     federation 7 5Wd2nRsqx9jlzW1q4VpTtJY1pqTnWdOEJ6oBn7R8Ivw=      (site log: the federation log's head at that time)
+    epsilon 0.734512                                     (site log: what its records have spent by then, if anything)
 
     — charite AbCdEf…                                    key id (4 bytes) ‖ Ed25519 signature
 
@@ -29,6 +30,8 @@ DASH: Final = "— "
 LINE: Final = re.compile(r"— ([a-z][a-z0-9-]{0,30}) ([A-Za-z0-9+/=]+)")
 SIZE: Final = re.compile(r"0|[1-9][0-9]{0,17}")
 FEDERATION: Final = "federation"  # extension line of a site log's head: the federation log's entries and root
+EPSILON: Final = "epsilon"  # … and, once its site has spent any: what its records have spent by then
+SPENT: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?|inf")
 MOST_NOTE: Final = 64 << 10  # characters
 
 
@@ -67,6 +70,17 @@ def federation_of(head: Head) -> tuple[int, bytes] | None:
                 raise ValueError(f"{size[:20]!r} is not a number of entries")
             return int(size), _base64(root, 32)
     return None
+
+
+def epsilon_of(head: Head) -> float:
+    """ε that a site log's head says its records have spent; 0 where it says nothing. Raises ValueError."""
+    for line in head.extensions:
+        word, _, stated = line.partition(" ")
+        if word == EPSILON:
+            if not SPENT.fullmatch(stated):
+                raise ValueError(f"{stated[:20]!r} is no epsilon")
+            return float(stated)
+    return 0.0
 
 
 def site_origin(name: str) -> str:

@@ -7,7 +7,7 @@ writer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from p2pfl.codec import Facts
@@ -216,10 +216,12 @@ class _Past:
         if held["kind"] == "genesis":
             return [] if index == 0 else ["a second genesis"]
         if held["kind"] == "round":
-            return [*_membership(held, roster), *self._order(held, record), *self._spending(held)]
+            spent = self._spent(f"round {held['round']}", held["epsilon"])
+            return [*_membership(held, roster), *self._order(held, record), *spent]
         if held["kind"] == MEMBERSHIP:
             unlike = bool(held["added"]) and held.get("agreement") != self.agreement
-            return ["membership: not under the agreement of the first epoch"] if unlike else []  # the rest: `_epochs`
+            told = ["membership: not under the agreement of the first epoch"] if unlike else []  # the rest: `_epochs`
+            return [*told, *self._spent("membership", held.get("recovered", {}))]
         if index != 1:
             return ["an agreement that does not stand behind the genesis"]
         self.agreement = held["sha256"]
@@ -238,13 +240,13 @@ class _Past:
             yield f"round {held['round']} rests on a model that no earlier round of its run made"
         self.rounds[run], self.models[run] = held["round"], held["model_after"]
 
-    def _spending(self, held: Facts) -> Iterable[str]:
-        for name, text in held["epsilon"].items():
+    def _spent(self, where: str, said: Mapping[str, str]) -> Iterable[str]:
+        for name, text in said.items():
             if not text:
                 continue
             spent = float(text)
             if spent < self.epsilon.get(name, 0.0):
-                yield f"round {held['round']}: the epsilon of {name} went down from {self.epsilon[name]:g} to {text}"
+                yield f"{where}: the epsilon of {name} went down from {self.epsilon[name]:g} to {text}"
             self.epsilon[name] = max(spent, self.epsilon.get(name, 0.0))
 
 

@@ -86,7 +86,8 @@ class HeldNotes:
     """What a home holds of heads of site logs, as notes, by peer.
 
     cosigned   the newest head of that peer's log that this site cosigned
-    refused    a head of that peer's log, under its signature, that does not extend the one before
+    refused    a head of that peer's log, under its signature, of another history: it did not extend the one before,
+               or was the last one of a log that the peer has lost
     ours       the newest head of this site's log that the peer cosigned
     """
 

@@ -26,6 +26,8 @@ from p2pfl.roster import Member
 AGREED: Final = "state/federation"
 CHANGE: Final = "membership/change"
 MOST_HELD: Final = 4 << 20
+# Of an older home nobody can say whether words of this update have left, or what else the seed was used for.
+OF_A_PASS: Final = ("state/residual", "state/pass")
 
 
 def held_change(home: Home) -> Change | None:
@@ -76,7 +78,7 @@ def enter(home: Home, given: Federation) -> Federation:
     before = home.read(AGREED)
     if before != federation.raw:
         if before is not None:
-            _let_go(home)
+            _let_go(home, *(OF_A_PASS if _recovered(home, federation) else ()))
         home.replace(AGREED, federation.raw)
     return federation
 
@@ -99,11 +101,23 @@ def leap(home: Home, federation: Federation) -> bool:
     return True
 
 
-def _let_go(home: Home) -> None:
-    """What rounds of the epoch before left is gone, secrets and all."""
+def _recovered(home: Home, federation: Federation) -> bool:
+    """The change that began this epoch lets this home go on although it is an older one."""
+    log = Log.open(home, "federation")
+    changes = (codec.read_facts(one.record) for one in log.records() if b'"kind":"membership"' in one.record)
+    return any(
+        one["federation_digest"] == federation.digest.hex() and home.name in one.get("recovered", {}) for one in changes
+    )
+
+
+def _let_go(home: Home, *more: str) -> None:
+    """What rounds of the epoch before left is gone, secrets and all.
+
+    more   items of which an older home cannot know what became
+    """
     from p2pfl.sharing.state import ITEMS  # only here: doctor and peers read epochs, and need no numpy
 
-    for item in (*ITEMS, PEERS_ITEM):
+    for item in (*ITEMS, PEERS_ITEM, *more):
         if (home.path / item).exists():
             home.remove(item)
 

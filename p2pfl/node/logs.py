@@ -21,7 +21,7 @@ from p2pfl.keys import Identity, SignedRecord
 from p2pfl.ledger.federation_kinds import AgreementEntry, GenesisEntry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.note import Head, federation_of
-from p2pfl.ledger.site_kinds import DroppedEntry, SiteEntry, StartEntry
+from p2pfl.ledger.site_kinds import ChargeEntry, DroppedEntry, SiteEntry, StartEntry
 from p2pfl.node.hello import Pledge
 from p2pfl.sharing.digests import base_digest
 from p2pfl.sharing.fairness import WINDOW, left_out
@@ -117,9 +117,14 @@ class Logs:
         self._closed = False
         self._beginning: Beginning | None = None  # of this process, while it has done nothing else
         self._final: dict[str, tuple[int, str, bytes]] = {}  # by run: last round, model after it, digest of its record
-        self._spent: dict[str, float] = {}  # by site: the largest epsilon that a round says of it
+        self._name = home.name
+        self._charged = 0.0  # the largest epsilon that a charge in the site log came to
+        self._spent: dict[str, float] = {}  # by site: the largest epsilon that a round, or a recovery, says of it
         self._counts: dict[str, int] = {}  # by run: rounds that are final
         self._last: dict[str, deque[codec.Facts]] = {}  # by run: its last final rounds
+        for one in self.site.records():
+            if b'"kind":"charge"' in one.record:
+                self._charged = max(self._charged, float(codec.read_facts(one.record)["after"]))
         self.epochs = epochs_of(home, self.federation)
         for one in self.federation.records():
             self._count(one.record)
@@ -130,9 +135,26 @@ class Logs:
             run_id = facts["run"]
             self._final[run_id] = (facts["round"], facts["model_after"], base_digest(record))
             for name, text in facts["epsilon"].items():
-                self._spent[name] = max(self._spent.get(name, 0.0), float(text or 0.0))
+                self._spend(name, text)
             self._counts[run_id] = self._counts.get(run_id, 0) + 1
             self._last.setdefault(run_id, deque(maxlen=WINDOW)).append(facts)
+        for name, text in facts.get("recovered", {}).items():
+            self._spend(name, text)
+
+    def _spend(self, name: str, text: str) -> None:
+        self._spent[name] = max(self._spent.get(name, 0.0), float(text or 0.0))
+
+    def learn_spent(self, spent: float) -> None:
+        """A peer shows, under this site's own signature, that its records have spent so much: it counts from now on."""
+        with self._lock:
+            if spent > max(self._spent.get(self._name, 0.0), self._charged):
+                self._spent[self._name] = spent
+                if len(self.site):
+                    self._sign_site()
+
+    def _sign_site(self) -> None:
+        spent = max(self._spent.get(self._name, 0.0), self._charged)
+        self.site.sign_head(self._identity, self.federation, f"{spent:.6f}" if spent else "")
 
     @property
     def time(self) -> int:
@@ -156,7 +178,7 @@ class Logs:
                 self.note(begun)
             if len(self.federation):
                 self.federation.sign_head(self._identity)
-            self.site.sign_head(self._identity, self.federation)
+            self._sign_site()
 
     @property
     def genesis(self) -> bytes:
@@ -202,7 +224,13 @@ class Logs:
         if stated is None:
             raise ValueError("it says nothing of the federation log")
         with self._lock:
-            return stated[0] > self.epochs.joined.get(name, -1)
+            return stated[0] > max(self.epochs.added.get(name, -1), self.epochs.recovered.get(name, -1))
+
+    def same_account(self, name: str, head: Head) -> bool:
+        """The head was signed after the site was added last: what its records had spent then they have spent now."""
+        stated = federation_of(head)
+        with self._lock:
+            return stated is not None and stated[0] > self.epochs.added.get(name, -1)
 
     def final_round(self, run_id: bytes) -> int:
         """The last final round of `run`; 0 before the first."""
@@ -266,7 +294,7 @@ class Logs:
             self.epochs.add_entry(record, cosignatures)
             self._count(record)
             self.federation.sign_head(self._identity)
-            self.site.sign_head(self._identity, self.federation)
+            self._sign_site()
 
     def rows(self, first: int, most: int, most_bytes: int) -> list[SignedRecord]:
         """Entries from `first` on with their signatures: at most `most`, and `most_bytes` but for the first of them."""
@@ -289,7 +317,7 @@ class Logs:
                 self.epochs.add_entry(record, signed)
                 self._count(record)
             self.federation.sign_head(self._identity)
-            self.site.sign_head(self._identity, self.federation)
+            self._sign_site()
 
     @property
     def in_an_epoch(self) -> bool:
@@ -328,12 +356,14 @@ class Logs:
                 for one in beginning.held:
                     self.site.append(one.record)
             self.site.append(entry.record)
+            if isinstance(entry, ChargeEntry):
+                self._charged = max(self._charged, float(entry.after))
 
     def close(self) -> None:
         """Sign how the site log stands, and let go of the files."""
         with self._lock:
             if len(self.site) and not self._closed:
-                self.site.sign_head(self._identity, self.federation)
+                self._sign_site()
             self._closed = True
             self.federation.close()
             self.site.close()

@@ -124,7 +124,9 @@ class PendingChange:
         held = change.facts
         told = {key: held[key] for key in ("epoch", "from_round", "added", "removed", "rotated")}
         hub = change.federation().hub
-        return ChangeApproved(**told, hub=hub if hub != self._federation.hub else None)
+        return ChangeApproved(
+            **told, hub=hub if hub != self._federation.hub else None, recovered=tuple(held.get("recovered", ()))
+        )
 
     def changes_to_offer(self) -> list[Change]:
         """For a hello: the newest changes that are in force, and the next one."""

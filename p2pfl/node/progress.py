@@ -159,7 +159,7 @@ class ModelLacking:
 class ChangeApproved:
     """Enough sites have approved a change of the membership: `epoch` begins at round `from_round` at the earliest.
 
-    `hub` is the hub of that epoch where it is another one, else None.
+    `hub` is the hub of that epoch where it is another one, else None; `recovered` go on from older homes of their own.
     """
 
     kind: ClassVar[str] = "change"
@@ -169,6 +169,7 @@ class ChangeApproved:
     removed: Sequence[str]
     rotated: Sequence[str]
     hub: str | None
+    recovered: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,9 +59,11 @@ class SiteHeads:
     def __init__(self, site: SiteProcess, home: Home, logs: Logs) -> None:
         self._site, self._home, self._logs, self._keys = site, home, logs, keys_of(home)
         self._notes = held_notes(home)
-        for peer in self._notes.ours:
+        for peer in list(self._notes.ours):
             head = self.ours(peer)
-            if head is not None and not logs.site_extends(head):
+            if head is None:
+                del self._notes.ours[peer]  # of a home before this one
+            elif not logs.site_extends(head):
                 evidence = f"{peer} cosigned it over {_over(head)}; here it has other ones"
                 raise LedgerRewritten(evidence=evidence, log="site", home=home.path)
 
@@ -70,7 +72,7 @@ class SiteHeads:
         return self._notes.cosigned.get(peer, b"")
 
     def check(self, peer: str, shown: bytes) -> None:
-        """A peer shows the last head of this site's log that it cosigned.
+        """A peer shows the last head of this site's log that it cosigned; what it says of privacy spent counts here.
 
         Raises RolledBack when this site signed it and its log is another one; MalformedMessage when it is no such head.
         """
@@ -78,8 +80,12 @@ class SiteHeads:
             return
         try:
             head = head_of(shown, self._site.name, self._keys)
-            if head is None or not self._logs.counts(self._site.name, head):
+            if head is None:
                 return  # of this site's log only what this site signed counts
+            if self._logs.same_account(self._site.name, head):
+                self._logs.learn_spent(note.epsilon_of(head))
+            if not self._logs.counts(self._site.name, head):
+                return  # it is of the home before the one from which this site goes on
             cosigned = cosigned_by(shown, peer, self._site.roster[peer].key)
         except ValueError as error:
             raise MalformedMessage(peer=peer, evidence=str(error)) from None
@@ -98,9 +104,15 @@ class SiteHeads:
         """The newest head of the peer's log that this site has cosigned."""
         return self._read(peer, self._notes.cosigned.get(peer))
 
+    def spent(self, peer: str) -> float:
+        """What the peer's records had spent by the last head of its log that this site cosigned, at the least."""
+        data = self._notes.cosigned.get(peer)
+        head = note.parse_note(data.decode())[0] if data is not None else None
+        return note.epsilon_of(head) if head is not None and self._logs.same_account(peer, head) else 0.0
+
     def _read(self, name: str, data: bytes | None) -> Head | None:
         head = note.parse_note(data.decode())[0] if data is not None else None
-        # Of a site that left and joined anew the old log binds nobody.
+        # Of a site that left and joined anew, or goes on from an older home, the log before binds nobody.
         return head if head is not None and self._logs.counts(name, head) else None
 
     async def write(self, cosigned: dict[str, bytes], refused: dict[str, bytes]) -> None:
@@ -279,7 +291,7 @@ class Witness:
             head = head_of(message.note, peer, (self._site.roster[peer].key,))
             if head is None or len(note.parse_note(message.note.decode())[1]) != 1:
                 raise Malformed("its head does not bear its signature alone")
-            counts = self._logs.counts(peer, head)
+            counts, spent = self._logs.counts(peer, head), note.epsilon_of(head)
         except ValueError as error:
             self._turns[peer] -= 1
             return _Judged(error=MalformedMessage(peer=peer, evidence=str(error)))
@@ -289,9 +301,15 @@ class Witness:
         if reason is Reason.SAME or unaware or not counts:
             return _Judged(answer=self._heads.shown(peer))  # unaware: a word of this site was lost, and now it knows
         self._turns[peer] -= 1
+        before = self._heads.spent(peer)
+        if spent < before:
+            less = SiteLogBroken(peer=peer, evidence=f"its head says that epsilon is {spent:g}, and said {before:g}")
+            return _Judged(answer=self._heads.shown(peer), error=less, refused=message.note)
         if held is None or reason is Reason.EXTENDS:
             cosigned = note.cosign(message.note.decode(), self._site.name, self._site.identity).encode()
-            return _Judged(answer=cosigned, cosigned=cosigned)
+            # How far a log had come that its site has lost is known to its witnesses alone.
+            lost = self._heads.shown(peer) if held is None else b""
+            return _Judged(answer=cosigned, cosigned=cosigned, refused=lost)
         cut = SiteLogBroken(
             peer=peer, evidence=f"cosigned over {_over(held)}; shown over {_over(head)}: {reason.value}"
         )

@@ -32,8 +32,10 @@ from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.home.rekey import keys_of
 from p2pfl.keys import Identity
+from p2pfl.ledger import note
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.site_kinds import OperatorEntry
+from p2pfl.ledger.witness import HeldNotes
 from p2pfl.node.epochs import enter, held_change, standing
 from p2pfl.node.logs import genesis_of, pledge_of
 from p2pfl.node.pending_change import PendingChange, revoked_keys
@@ -123,6 +125,24 @@ def begun_anew(here: Path, *lines: str) -> Path:
             for record in filter(None, (pledge.genesis, pledge.agreement)):
                 log.append(record, {one: keys[one].sign("record", record) for one in NAMES})
     return here
+
+
+def test_who_knows_that_a_site_has_spent_more_does_not_sign_its_recovery(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert at("ada", "propose", "recover", "eve", "--epsilon", "0.5", "-o", "change.yaml") == 0
+    assert 'eve: "0.5"' in Path("change.yaml").read_text()
+    head = note.Head(note.site_origin("eve"), 9, bytes(32), ("federation 1 " + "A" * 43 + "=", "epsilon 0.75"))
+    with opened("ben") as home:
+        text = note.sign(head, "eve", home.identity())
+        home.replace("state/heads", HeldNotes({"eve": text.encode()}).to_bytes())
+    capsys.readouterr()
+    assert at("ben", "approve", "change.yaml", "--yes") == 2
+    assert "an epsilon of 0.750000, more than" in " ".join(capsys.readouterr().err.split())
+    assert at("cyd", "approve", "change.yaml", "--yes") == 0
+    assert at("ben", "propose", "recover", "eve", "--epsilon", "1e9", "-o", "other.yaml") == 2
+    assert at("ben", "propose", "recover", "eve", "-o", "other.yaml") == 0
+    assert 'eve: "0.750000"' in Path("other.yaml").read_text()
 
 
 def test_a_joiner_signs_the_agreement_or_its_change_is_not_approved(

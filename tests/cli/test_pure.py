@@ -285,14 +285,14 @@ def test_an_error_that_ended_a_link_is_told_in_one_sentence(tmp_path: Path) -> N
 
 def test_a_change_is_due_after_the_round_under_way_and_never_before_a_past_one(tmp_path: Path) -> None:
     watch, lines, _ = watching(tmp_path)
-    fay = {"added": ["fay"], "removed": [], "rotated": [], "hub": None}
+    fay = {"added": ["fay"], "removed": [], "rotated": [], "hub": None, "recovered": ["dot"]}
     watch(PhaseEntered(30, 0, "share"))
     for from_round in (2, 30, 31):
         watch(ChangeApproved(2, from_round, **fay))
     assert lines == [
-        "approved: epoch 2, with one of the next rounds: fay joins",
-        "approved: epoch 2, with one of the next rounds: fay joins",
-        "approved: epoch 2, not before round 31: fay joins",
+        "approved: epoch 2, with one of the next rounds: fay joins, dot goes on from an older home",
+        "approved: epoch 2, with one of the next rounds: fay joins, dot goes on from an older home",
+        "approved: epoch 2, not before round 31: fay joins, dot goes on from an older home",
     ]
 
 

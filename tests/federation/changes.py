@@ -45,10 +45,12 @@ def change(
     signers: tuple[str, ...] = NAMES,
     from_round: int = 4,
     what: str = "training",
+    recovered: dict[str, str] | None = None,
     **steps: object,
 ) -> Change:
     """Signed by those names with the keys that they have in epoch 1."""
-    made = Change(record_of(here, next_file(of, here, **steps), of=what, from_round=from_round), {})
+    file = next_file(of, here, **steps)
+    made = Change(record_of(here, file, of=what, from_round=from_round, recovered=recovered), {})
     for name in signers:
         made = made.sign(IDENTITIES[name], name)
     return made

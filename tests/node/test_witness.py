@@ -23,6 +23,7 @@ from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Progress, RuleBroken
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.witness import HEADS_ITEM, SiteHeads, Witness
+from tests.ledger.sample import charge
 from tests.node.runs.homes import NAMES, Place, places
 
 ONE, OTHER, ABSENT = NAMES
@@ -53,7 +54,7 @@ class Seat:
         """Entries of its site log, under a signed head."""
         for _ in range(count):
             self.logs.note(OperatorEntry(time=self.logs.time, command="look", options={}))
-        self.logs.site.sign_head(self.place.home.identity(), self.logs.federation)
+        self.logs._sign_site()
 
     def cuts(self, entries: int) -> None:
         """Its administrator makes the site log one of its first entries alone, signed with the site's own key.
@@ -341,15 +342,56 @@ def test_what_is_held_survives_the_process(pair: tuple[Place, Place]) -> None:
     assert again.heads.ours(ONE) == b.heads.ours(ONE)
 
 
+def spend(seat: Seat, after: str) -> None:
+    """A pass is charged there, and its head says so."""
+    seat.logs.note(charge("0", after))
+    seat.logs._sign_site()
+
+
 def test_of_a_site_that_joined_anew_the_log_before_binds_nobody(pair: tuple[Place, Place]) -> None:
     a, b = map(Seat, pair)
+    spend(a, "1.5")
     meet(a, b)
     round_over(a, b)
-    b.logs.epochs.joined[ONE] = 10  # it left, and a later entry than its heads speak of added it
-    assert b.heads.theirs(ONE) is None
-    a.logs.epochs.joined[ONE] = 10
+    b.logs.epochs.added[ONE] = 10  # it left, and a later entry than its heads speak of added it
+    assert (b.heads.theirs(ONE), b.heads.spent(ONE)) == (None, 0.0)
     a.cuts(2)
-    Seat(a.place).heads._logs.epochs.joined[ONE] = 10
     again = Seat(a.place)
-    again.logs.epochs.joined[ONE] = 10
+    again.logs.epochs.added[ONE] = 10
     again.heads.check(OTHER, b.heads.shown(ONE))
+
+
+@pytest.mark.claim("HOME-9")
+def test_a_site_on_an_older_home_takes_over_what_its_peers_saw_it_spend(
+    pair: tuple[Place, Place],
+) -> None:
+    """Its log before binds nobody any more. What its head said of its budget does, at the peer as at the site."""
+    a, b = map(Seat, pair)
+    meet(a, b)
+    spend(a, "1.500000")
+    round_over(a, b)
+    a.cuts(1)
+    again = Seat(a.place)
+    again.logs.epochs.recovered[ONE] = b.logs.epochs.recovered[ONE] = 10
+    assert again.logs.spent().get(ONE, 0.0) == 0.0
+    again.heads.check(OTHER, b.heads.shown(ONE))
+    assert again.logs.spent()[ONE] == 1.5
+    assert note.epsilon_of(note.parse_note(again.logs.site_head() or "")[0]) == 1.5
+    assert (b.heads.theirs(ONE), b.heads.spent(ONE)) == (None, 1.5)
+    lost = b.heads.shown(ONE)
+    again.logs.counts = b.logs.counts = lambda name, head: head.size < 4  # type: ignore[method-assign]
+    meet(again, b)
+    held = HeldNotes.from_bytes(b.place.home.read(HEADS_ITEM) or b"")
+    assert (held.refused, b.breaches()) == ({ONE: lost}, [])
+    assert size_of(b.heads.theirs(ONE)) == len(again.logs.site)
+
+
+def test_a_head_that_says_less_of_what_was_spent_is_not_cosigned(pair: tuple[Place, Place]) -> None:
+    a, b = map(Seat, pair)
+    meet(a, b)
+    spend(a, "1.500000")
+    round_over(a, b)
+    a.logs._charged = 0.5  # its account was replaced by an older one
+    round_over(a, b)
+    assert set(b.breaches()) == {SiteLogBroken.code}
+    assert b.heads.spent(ONE) == 1.5

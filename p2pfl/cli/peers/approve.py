@@ -20,9 +20,11 @@ from p2pfl.cli.peers.changes import (
     signature_lines,
     yes_option,
 )
+from p2pfl.errors.membership import RecoveryUnderstated
 from p2pfl.federation import Federation, changefile
 from p2pfl.home import Home
 from p2pfl.node.epochs import standing
+from p2pfl.node.recovery import understated
 
 
 @click.command()
@@ -43,6 +45,9 @@ def approve(*, files: Sequence[Path], peers_file: Path, yes: bool, home: Path, u
         done = rounds_done(opened, change.facts["of"])
         for line in change_lines(federation, change, done):
             output.progress(line)
+        if (less := understated(opened, change)) is not None:
+            name, said, known = less
+            raise RecoveryUnderstated(source=files[0], name=name, known=known, evidence=f"the change says {said}")
         if not yes:
             confirm(f"sign it as {opened.name}?")
         change = sign_once(opened, change, lineage)

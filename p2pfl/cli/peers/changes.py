@@ -121,6 +121,10 @@ def change_lines(federation: Federation, change: Change, done: int) -> list[str]
         shown_difference.rstrip("\n"),
         begins(change, done),
         *([f"{new.hub} is the hub then"] if new.hub != federation.hub else []),
+        *(
+            f"{name} goes on from an older home of its own, with an epsilon of {spent} spent at the least"
+            for name, spent in held.get("recovered", {}).items()
+        ),
         f"then {quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie",
     ]
     return [*lines, *(["new keys; have their words read to you by those whose they are:"] if words else []), *words]
@@ -153,6 +157,7 @@ def change_facts(path: Path, change: Change, lineage: Lineage) -> dict[str, obje
         "joins_signed": lineage.joiners(change),
         "quorum": lineage.roster.quorums.q,
         "hub": change.federation().hub,
+        "recovered": held.get("recovered", {}),
         **{key: held[key] for key in ("epoch", "of", "from_round", "federation_digest", "added", "removed", "rotated")},
     }
 

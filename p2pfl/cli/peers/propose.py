@@ -19,16 +19,18 @@ from p2pfl.cli.peers.changes import (
     signature_lines,
     signed_record,
 )
+from p2pfl.errors.membership import CannotRecover, NoSuchSite
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation, changefile
 from p2pfl.federation.amend import amend, changed, next_hub
 from p2pfl.federation.cards import Card
-from p2pfl.federation.membership import EARLIEST, LATEST, RUNS, Change, record_of
+from p2pfl.federation.membership import EARLIEST, EPSILON, LATEST, RUNS, Change, record_of
 from p2pfl.home import Home
 from p2pfl.node.epochs import standing
+from p2pfl.node.recovery import spent_by
 from p2pfl.roster import Member
 
-OPERATIONS = "add CARD | remove NAME | rotate NAME CARD | hub NAME"
+OPERATIONS = "add CARD | remove NAME | rotate NAME CARD | hub NAME | recover NAME"
 
 
 @click.command()
@@ -41,6 +43,11 @@ OPERATIONS = "add CARD | remove NAME | rotate NAME CARD | hub NAME"
     help="No earlier than at the beginning of this round.  [default: as soon as it is approved]",
 )
 @click.option("--of", "run", type=click.Choice(RUNS), default=RUNS[0], show_default=True, help="Whose rounds count.")
+@click.option(
+    "--epsilon",
+    metavar="E",
+    help="With recover: what any site knows that it has spent, where that is more than this home knows.",
+)
 @click.option("--again", is_flag=True, help="The change that this site has signed, once more: its file was lost.")
 @new_file_option
 @home_option
@@ -52,6 +59,7 @@ def propose(
     peers_file: Path,
     from_round: int,
     run: str,
+    epsilon: str | None,
     again: bool,
     target: Path,
     home: Path,
@@ -60,7 +68,10 @@ def propose(
 ) -> None:
     """Make a change of membership, signed by this site: who is added, leaves, has another key, or is the hub.
 
-    It comes into force at the beginning of a round, once a quorum of the present sites has approved it.
+    `recover NAME` lets a site go on whose home was restored from a backup: from the next epoch on, as of what the
+    others hold, with all that they know it has spent of its privacy budget.
+
+    The change comes into force at the beginning of a round, once a quorum of the present sites has approved it.
     """
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         federation, lineage = standing(opened, Federation.load(peers_file))
@@ -69,9 +80,10 @@ def propose(
         if again:
             record = signed_record(opened, lineage)
         else:
-            members, hub = _next_members(federation, steps)
+            members, hub, older = _next_members(federation, steps)
+            recovered = {name: _spent(opened, name, epsilon) for name in older}
             file = amend(federation, members, lineage.genesis, hub)
-            record = record_of(lineage, file, of=run, from_round=from_round)
+            record = record_of(lineage, file, of=run, from_round=from_round, recovered=recovered)
             check_due(target, federation, Change(record, {}))
         with reserved(target) as write:  # what cannot be written is not signed either
             change = sign_once(opened, Change(record, {}), lineage)
@@ -82,12 +94,15 @@ def propose(
     output.result("\n".join(lines), change_facts(target, change, lineage), as_json)
 
 
-def _next_members(federation: Federation, steps: Sequence[str]) -> tuple[tuple[Member, ...], str | None]:
-    """`add CARD`, `remove NAME`, `rotate NAME CARD`, in any number, and `hub NAME`: the next members, and their hub."""
-    add, remove, rotate, hubs = list[Member](), list[str](), dict[str, Member](), list[str]()
+def _next_members(federation: Federation, steps: Sequence[str]) -> tuple[tuple[Member, ...], str | None, list[str]]:
+    """`add CARD`, `remove NAME`, `rotate NAME CARD`, `recover NAME`, in any number, and `hub NAME`.
+
+    The next members, their hub, and who goes on from an older home.
+    """
+    add, remove, rotate, hubs, older = list[Member](), list[str](), dict[str, Member](), list[str](), list[str]()
     left = list(steps)
     while left:
-        verb, count = left[0], {"add": 1, "remove": 1, "rotate": 2, "hub": 1}.get(left[0], 0)
+        verb, count = left[0], {"add": 1, "remove": 1, "rotate": 2, "hub": 1, "recover": 1}.get(left[0], 0)
         words, left = left[1 : count + 1], left[count + 1 :]
         if not count or len(words) < count:
             raise WrongUse(evidence=f"{verb!r}: a step is {OPERATIONS}", verb=" peers propose")
@@ -97,9 +112,28 @@ def _next_members(federation: Federation, steps: Sequence[str]) -> tuple[tuple[M
             remove.append(words[0])
         elif verb == "hub":
             hubs.append(words[0])
+        elif verb == "recover":
+            _check_recovery(federation, words[0])
+            older.append(words[0])
         else:
             rotate[words[0]] = Card.load(words[1]).member
     if len(hubs) > 1:
         raise WrongUse(evidence=f"one site is the hub, not {' and '.join(hubs)}", verb=" peers propose")
     members = changed(federation.roster, add, remove, rotate)
-    return members, next_hub(federation, members, hubs[0] if hubs else None, " ".join(steps))
+    return members, next_hub(federation, members, hubs[0] if hubs else None, " ".join(steps)), older
+
+
+def _check_recovery(federation: Federation, name: str) -> None:
+    """Raises NoSuchSite, CannotRecover."""
+    roster, quorums = federation.roster, federation.roster.quorums
+    if name not in roster:
+        raise NoSuchSite(name=name, evidence=f"sites: {', '.join(roster.names)}")
+    if quorums.q == quorums.n:
+        raise CannotRecover(name=name, evidence=f"{quorums.n} sites, {quorums.q} of them must sign, {name} not counted")
+
+
+def _spent(home: Home, name: str, stated: str | None) -> str:
+    """What the record says that the site has spent: the larger of what this home knows and what was given."""
+    if stated is not None and not EPSILON.fullmatch(stated):
+        raise WrongUse(evidence=f"--epsilon {stated!r} is no decimal number", verb=" peers propose")
+    return max(spent_by(home, name), stated or "0", key=float)
