@@ -48,8 +48,10 @@ def test_of_two_that_were_left_out_equally_often_the_nonce_decides() -> None:
     assert gone == {"site-3", "site-5"}
 
 
-def test_a_coordinator_that_disagrees_with_somebody_goes_itself() -> None:
-    assert out(state({COORDINATOR: 9}), (COORDINATOR, "site-3")) == {COORDINATOR}
+@pytest.mark.parametrize(("left_out", "goes"), [({"site-3": 1}, COORDINATOR), ({COORDINATOR: 1}, "site-3")])
+def test_a_coordinator_has_its_turn_like_others(left_out: dict[str, int], goes: str) -> None:
+    """Would it always go, a liar would put out each coordinator; would it always stay, each liar that coordinates."""
+    assert out(state(left_out), (COORDINATOR, "site-3")) == {goes}
 
 
 def test_who_disagrees_with_more_than_c_goes_whatever_its_turn() -> None:
@@ -86,4 +88,3 @@ def test_the_set_holds_no_two_that_disagree_and_nobody_who_could_be_in_it_is_out
 )
 def test_a_turn_is_broken_by_more_than_a_round(left_out: dict[str, int], broken: bool) -> None:
     assert turns.is_broken(state(left_out), "site-3", "site-5") is broken
-    assert turns.is_broken(state(left_out), "site-3", COORDINATOR)

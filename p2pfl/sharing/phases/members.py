@@ -287,7 +287,7 @@ def _kept_out(state: State, letter: Letter[Members]) -> frozenset[str]:
 
 
 def _out_of_turn(state: State, name: str, chosen: tuple[str, ...], found: Composition) -> str:
-    """The member in whose place `name` should be in U: the coordinator, or one that was left out less often.
+    """The member in whose place `name` should be in U, since it was left out less often.
 
     Once every peer has coordinated an attempt in vain the rule rests.
     """

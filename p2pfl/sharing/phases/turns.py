@@ -20,12 +20,10 @@ def in_turn(state: State, names: Sequence[str], parted: Parted) -> tuple[str, ..
 
     parted   by each of `names`, those of them with which it can be in no set
     """
-    c, me, left_out = state.context.roster.quorums.c, state.context.me, state.context.left_out()
+    c, left_out = state.context.roster.quorums.c, state.context.left_out()
 
     def goes(rest: Parted) -> str:
         most = max(map(len, rest.values()))
-        if most <= c and rest.get(me):
-            return me  # who names the set would else always choose itself
         # Of more than c that are at odds with one peer some are honest. Of fewer all may be liars, or that one.
         able = [name for name, others in rest.items() if len(others) >= (most if most > c else 1)]
         fewest = min(left_out.get(name, 0) for name in able)
@@ -65,7 +63,7 @@ def is_broken(state: State, name: str, rival: str) -> bool:
     By more than one round: a coordinator may not hold the last round yet when it begins the next.
     """
     left_out = state.context.left_out()
-    return rival == state.coordinator or left_out.get(name, 0) > left_out.get(rival, 0) + 1
+    return left_out.get(name, 0) > left_out.get(rival, 0) + 1
 
 
 def is_kept(state: State) -> bool:
