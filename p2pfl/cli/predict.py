@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,13 +94,20 @@ def predict(
     records = Records(task.dataset(str(data), column_map(data, columns), labelled=False), str(data))
     found = predictions(task, from_bytes(held, build(task).layout, source), records).reshape(len(records), -1)
     names = _names(task.prediction_names, found.shape[1])
-    lines = [",".join(["record", *names])]
-    lines += [",".join([str(row), *(f"{value:.4f}" for value in said)]) for row, said in enumerate(found, start=1)]
+    rows = [["record", *names]]
+    rows += [[str(row), *(f"{value:.4f}" for value in said)] for row, said in enumerate(found, start=1)]
     facts: dict[str, object] = {"records": len(found), "names": names}
     facts["predictions"] = [[round(float(value), 6) for value in said] for said in found]
     if names == ["probability"]:
         facts["probabilities"] = [round(float(said[0]), 6) for said in found]
-    output.result("\n".join(lines), facts, as_json)
+    output.result(_csv(rows), facts, as_json)
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as CSV: a level's name may hold a comma."""
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue().removesuffix("\n")
 
 
 def _names(names: Sequence[str], columns: int) -> list[str]:

@@ -19,6 +19,7 @@ from p2pfl.federation.settings import HEX32
 from p2pfl.roster import MOST_PEERS
 
 MOST_LINES: Final = 10_000
+MOST_BYTES: Final = 3 * strict_yaml.MOST_BYTES  # it holds a peers.yaml whose quotes are escaped
 _read_line: Final = text(r"[^\n]*", "a line of the next peers.yaml, in quotes")
 _read_signature: Final = text(r"[0-9a-f]{128}", "128 hexadecimal digits, lower case")
 _NAMES: Final = items(read_name, MOST_PEERS)
@@ -29,12 +30,12 @@ OPTIONAL: Final = ("recovered",)
 
 def load(path: str | Path) -> Change:
     """Read the change at `path`. Raises a leaf of errors.federation with line and column."""
-    return parse(strict_yaml.load(Path(path)), str(path))
+    return parse(strict_yaml.load(Path(path), MOST_BYTES), str(path))
 
 
 def parse(raw: bytes, source: str) -> Change:
     """The change that `raw` holds, its signatures unverified. Raises a leaf of errors.federation with its place."""
-    top = strict_yaml.read_yaml(raw, source)
+    top = strict_yaml.read_yaml(raw, source, MOST_BYTES)
     top.only((*KEYS, *OPTIONAL))
     top.value("version", whole(VERSION, VERSION))
     file = "\n".join(top.value("file", items(_read_line, MOST_LINES)))

@@ -8,16 +8,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
-from p2pfl.errors.federation import ForbiddenYaml, SettingWithoutValue, UnknownSetting, WrongValue
+from p2pfl.errors.federation import DocumentTooLarge, ForbiddenYaml, SettingWithoutValue, UnknownSetting, WrongValue
 from p2pfl.federation.federation import VERSION, Federation
 from p2pfl.federation.readers import Position, Word, shown
 from p2pfl.federation.settings import BY_KEY, HEADINGS, SETTINGS
+from p2pfl.federation.strict_yaml import MOST_BYTES
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import fingerprint
 from p2pfl.roster import Member
 
 COMMENT_COLUMN = 34
 TABLE_INDENT = "    "  # of a task file's lines under `task:` and `table:`
+MOST_TABLE_BYTES = MOST_BYTES * 3 // 4  # of a description: peers.yaml keeps room for sites that join
 
 TaskLines = tuple[str, ...]
 """The lines under `task:`."""
@@ -51,6 +53,9 @@ def table_lines(raw: bytes, source: str) -> TaskLines:
 
     Raises leaves of errors.federation, with the line and column of `source`.
     """
+    if len(raw) > MOST_TABLE_BYTES:
+        evidence = f"{len(raw)} bytes; a table's description has at most {MOST_TABLE_BYTES}"
+        raise DocumentTooLarge(evidence=evidence, place=Position(source, 1, 1), source=source)
     TableSchema.parse(raw, source)
     lines = raw.decode().rstrip("\n").split("\n")
     for number, line in enumerate(lines, start=1):

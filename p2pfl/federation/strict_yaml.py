@@ -32,18 +32,18 @@ MOST_DEPTH: Final = 6
 _BREAKS: Final = {"\r": "a carriage return", "\x85": "U+0085", "\u2028": "U+2028", "\u2029": "U+2029"}
 
 
-def load(path: Path) -> bytes:
-    """The file's raw bytes. Raises FileUnreadable."""
+def load(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The file's raw bytes, one more than `most` if it has more. Raises FileUnreadable."""
     try:
-        return read_file(path, MOST_BYTES)
+        return read_file(path, most)
     except OSError as error:
         raise FileUnreadable(evidence=error.strerror or type(error).__name__, path=path) from None
 
 
-def read_yaml(raw: bytes, source: str) -> Table:
+def read_yaml(raw: bytes, source: str, most: int = MOST_BYTES) -> Table:
     """Return the one table that `raw` holds; `source` names the file in errors (all leaves of errors.federation)."""
-    if len(raw) > MOST_BYTES:
-        _too_large(Position(source, 1, 1), f"more than {MOST_BYTES} bytes")
+    if len(raw) > most:
+        _too_large(Position(source, 1, 1), f"more than {most} bytes")
     builder = _Builder(source)
     document, last = _decode(raw, source), None
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from p2pfl.cli.main import run
@@ -105,3 +107,26 @@ def test_every_key_that_a_draft_prints_is_listed(here: Path, capsys: pytest.Capt
     assert run(["task", "draft", "records.csv", "-o", "task.yaml", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(keys(facts)) == documented(row("Others", "task draft").partition(" | ")[2])
+
+
+def test_what_a_model_of_classes_predicts_is_a_csv_whatever_its_levels_are_called(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from p2pfl.training import checkpoint
+    from p2pfl.training.models import build
+    from p2pfl.training.tasks.table import TableTask
+    from tests.training.tables import described
+
+    rows, label = (
+        "age: {number: years, low: 0, high: 9999, centre: 55, scale: 10}",
+        'ill: {class: ["no", "yes, \\"late\\""]}',
+    )
+    text = f"columns:\n  {rows}\nlabel:\n  {label}\nmodel: linear\nlearning_rate: 0.01\nexpected_batch: 2.0\n"
+    Path("task.yaml").write_text(text)
+    assert run(CREATE) == 0
+    layout = build(TableTask(described(rows, label=label))).layout
+    Path("model").write_bytes(checkpoint.to_bytes(np.zeros(layout.parameters, np.float32), layout))
+    capsys.readouterr()
+    assert run(["predict", "--data", "records.csv", "--model", "model"]) == 0
+    told = list(csv.reader(capsys.readouterr().out.splitlines()))
+    assert told == [["record", "no", 'yes, "late"'], ["1", "0.5000", "0.5000"], ["2", "0.5000", "0.5000"]]

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors import P2PFLError
-from p2pfl.errors.federation import DuplicateMember, TooFewPeers, WrongValue
+from p2pfl.errors.federation import DocumentTooLarge, DuplicateMember, TooFewPeers, WrongValue
 from p2pfl.errors.membership import CannotAmend, HubLeaves, NoHubHere, NoSuchSite, NotAHub, SiteThereAlready
-from p2pfl.federation import Federation, changefile
+from p2pfl.federation import Federation, changefile, draft
 from p2pfl.federation.amend import amend, changed, next_hub
 from p2pfl.federation.federation import settings_of
 from p2pfl.federation.membership import Change
 from tests.examples import examples
 from tests.federation.changes import all_three, change, federation, lineage, member, next_file
+from tests.federation.sample import TABLE
 
 OLD = federation()
 HERE = lineage(OLD)
@@ -162,6 +163,19 @@ def test_whatever_a_comment_says_comes_back_byte_for_byte(comment: str) -> None:
     here = lineage(old)
     made = change(old, here, remove=["eve"])
     assert changefile.parse(changefile.to_bytes(made), "change.yaml").record == made.record
+
+
+def test_a_change_of_a_federation_with_the_widest_table_is_written_and_read_back(tmp_path: Path) -> None:
+    """Its file quotes every line of peers.yaml, so it is larger than any peers.yaml."""
+    rows = [f'  "column, {place}": {{code: ["level: no", "level: yes"]}}\n' for place in range(2000)]
+    wide = TABLE.replace(b"columns:\n", b"columns:\n" + "".join(rows).encode())
+    wide += b"# " + b'"' * (draft.MOST_TABLE_BYTES - len(wide) - 3) + b"\n"
+    old = Federation.parse(draft.peers_file("trial", OLD.roster.members, draft.table_lines(wide, "task.yaml")))
+    made = change(old, lineage(old), add=[member("fay")])
+    (tmp_path / "change.yaml").write_bytes(changefile.to_bytes(made))
+    assert changefile.load(tmp_path / "change.yaml").record == made.record
+    with pytest.raises(DocumentTooLarge):
+        draft.table_lines(wide + b"#\n", "task.yaml")
 
 
 def test_layout_does_not_count_and_a_field_that_is_no_such_thing_is_named(tmp_path: Path) -> None:
