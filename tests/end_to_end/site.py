@@ -109,8 +109,10 @@ class PassStopped(Exception):
 class StubTrainer:
     """Updates that follow from their seeds, each kept beside the model that it was made from, before it leaves."""
 
-    def __init__(self, folder: Path, parameters: int, index: int, *, endless: bool, gate: int = 0) -> None:
-        self._gate = gate
+    def __init__(
+        self, folder: Path, parameters: int, index: int, *, endless: bool, gate: int = 0, records: bytes = b""
+    ) -> None:
+        self._gate, self._records = gate, records
         self._stopped, self._endless = threading.Event(), endless
         self.layout, self.frozen = update.TensorLayout((("w", (parameters,)),)), bytes(32)
         self._folder, self._index = folder / "updates", index
@@ -133,7 +135,7 @@ class StubTrainer:
         return np.zeros(self.parameters, np.float32)
 
     def inputs(self, model: update.FlatVector) -> bytes:
-        return digest("stub", model.tobytes())
+        return digest("stub", self._records, model.tobytes())
 
     def train(self, model: update.FlatVector, charge: Charge, seed: Secret) -> update.FlatVector:
         charge.use(charge.mechanism)
@@ -250,6 +252,7 @@ async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:
         plan["index"],
         endless="endless" in order,
         gate=order.get("gate", 0),
+        records=order.get("records", "").encode(),
     )
     trained = await peer.train(trainer, rounds=order.get("until"))
     return {"rounds": trained.rounds, "epsilon": trained.epsilon, "model": [float(one) for one in trained.model]}
