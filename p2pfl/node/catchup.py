@@ -56,12 +56,12 @@ class CatchUp:
         self._fetch = ModelFetch(store.logs)
         self._model_asked = self._now()
         self.up: set[str] = set()
-        self._met: set[str] = set()
+        self.met: set[str] = set()  # peers that have said hello to this process
 
     def link_up(self, peer: str) -> None:
         """The link to `peer` stands: it has said hello."""
         self.up.add(peer)
-        self._met.add(peer)
+        self.met.add(peer)
 
     @property
     def unmet(self) -> dict[str, str]:
@@ -70,9 +70,9 @@ class CatchUp:
         What it draws is bound to the nonces of those links, so that no copy of this machine draws the same; and they
         would have told a home that was set back that it is.
         """
-        if len(self._met) >= self._site.roster.quorums.q - 1:
+        if len(self.met) >= self._site.roster.quorums.q - 1:
             return {}
-        return dict.fromkeys((name for name in self._site.others if name not in self._met), "its first hello")
+        return dict.fromkeys((name for name in self._site.others if name not in self.met), "its first hello")
 
     @property
     def wanted(self) -> str:

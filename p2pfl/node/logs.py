@@ -249,6 +249,11 @@ class Logs:
         """By site, how many of the last final rounds of `run` went without it."""
         return left_out(self._last.get(run_id.hex(), ()))
 
+    def missed(self, run_id: bytes) -> frozenset[str]:
+        """The sites that the last final round of `run` went without."""
+        last = self._last.get(run_id.hex())
+        return frozenset(last[-1]["left_out"]) if last else frozenset()
+
     def count(self, run_id: bytes) -> int:
         """How many rounds of `run` are final: those that were left behind have numbers too."""
         return self._counts.get(run_id.hex(), 0)

@@ -318,11 +318,14 @@ class Node:
     async def _linger(self) -> None:
         """Go on serving until the last round is in every peer's ledger, and each has all that was sent to it.
 
-        A confirmation is not enough: its sender may die before it holds q of them, and comes back to ask for them.
+        A confirmation is not enough: its sender may die before it holds q of them, and comes back to ask for them. Who
+        was away in the round before this process, too, is not waited for again, nor a site that was revoked here.
         """
         active = self._latest
         while active is not None and (done := active.run.previous) is not None:
-            lacking = [name for name in self._post.queues if name not in done.state.confirming.settled]
+            peers = active.run.peers
+            away = peers.parted | (set(peers.missed) - self.catch_up.met)
+            lacking = [name for name in self._post.queues if name not in done.state.confirming.settled | away]
             missing = dict.fromkeys(lacking, "its word that the round stands there")
             if not missing and self._post.is_empty:
                 gone = tuple((item, None) for item in (FINAL_ITEM, *SUMS_ITEMS))

@@ -72,7 +72,7 @@ class RunMaker:
         )
         now = site.clocks.now()
         run = Run(context, logs.final_round(run_id), logs.base(run_id), now)
-        run.peers.parted = self._parted
+        run.peers.parted, run.peers.missed = self._parted, logs.missed(run_id)
         run.recall(self._store.proofs())
         for peer in up:
             run.peers.link_up(peer, now)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Final
 
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.messages import Letter, Message
 from p2pfl.roster import Roster
 from p2pfl.sharing.vows import Vows
+
+AGAIN_S: Final = 3.0  # seconds that one is waited for whom the last round waited for in vain
 
 
 @dataclass
@@ -24,6 +28,8 @@ class PeerView:
     breaches: dict[str, RemoteProtocolError] = field(default_factory=dict)  # the last broken rule of each
     told: set[tuple[str, str, int]] = field(default_factory=set)  # peer, error code, round: each is noted once
     vows: Vows = field(default_factory=Vows)
+    # Left out of the last final round before this process: they were waited for once, and may be back at any moment.
+    missed: Collection[str] = frozenset()
     parted: set[str] = field(default_factory=set)  # peers with which this site holds no link by its own decision
     apart: float = 0.0  # when links to fewer than a quorum last stood
     patience_s: float = math.inf  # seconds that a peer without a link is waited for; known from the first proposals on
@@ -69,7 +75,8 @@ class PeerView:
             return -math.inf
         if peer not in self.down or not self.connected:
             return math.inf
-        return max(self.down[peer], self.apart) + self.patience_s
+        patience_s = min(self.patience_s, AGAIN_S) if peer in self.missed and peer not in self._up else self.patience_s
+        return max(self.down[peer], self.apart) + patience_s
 
     def unlinked(self, now: float) -> tuple[str, ...]:
         """Peers known to be without a link to this one, in roster order."""

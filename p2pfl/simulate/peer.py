@@ -68,6 +68,11 @@ class VirtualDisk:
         return codec.read_facts(self.ledger[-1])["round"], base_digest(self.ledger[-1])
 
     @property
+    def missed(self) -> frozenset[str]:
+        """The sites that the last final round went without."""
+        return frozenset(codec.read_facts(self.ledger[-1])["left_out"]) if self.ledger else frozenset()
+
+    @property
     def announced(self) -> bytes:
         """Digest of the change of membership that the last round announces; empty when it announces none."""
         record = codec.read_facts(self.ledger[-1]) if self.ledger else {}
@@ -159,6 +164,7 @@ class SimulatedPeer:
         """A new process on the same disk; its links may come up now."""
         self.alive, self.incarnation, self.error = True, self.world.draw(16), None
         self.run = Run(self.context(), self.final_round, self.disk.last, self.world.now)
+        self.run.peers.missed = self.disk.missed
         self.run.recall(self.disk.proofs)
         self.catch_up = CatchUpRules(self.disk, self.roster, b"")
         self.models = {}

@@ -167,7 +167,8 @@ def test_who_returns_is_in_the_next_round(peers: int) -> None:
             world.start(world.peers["site-2"])
         else:
             world.join(("site-1", "site-2"))
-        world.until(2 * QUIET - 1)
+        took = world.until(2 * QUIET - 1)
+        assert max(took) <= ROUND, loss.__name__
         here = world.records[2 * QUIET + 1 :]  # one is under way as it returns
         assert not any(facts["left_out"] for facts in here), loss.__name__
 
@@ -181,6 +182,23 @@ def test_a_site_that_begins_a_little_late_is_waited_for() -> None:
         world.clock.at(DEADLINE_S / 6 if peer is late else 0.0, lambda peer=peer: world.start(peer))  # type: ignore[misc]
     world.settle()
     assert not any(facts["left_out"] for facts in world.records)
+
+
+@pytest.mark.claim("LIVE-7")
+def test_who_was_waited_for_before_a_restart_is_waited_for_less_after_it() -> None:
+    """Each sum may be a process of its own at every site."""
+    world = begun(5, rounds=QUIET + 1)
+    dead(world)
+    world.settle()
+    alive = [peer for peer in world.peers.values() if peer.alive]
+    for peer in alive:
+        peer.rounds += QUIET
+        peer.kill()
+    for peer in alive:
+        world.start(peer)
+    first, *later = world.until(QUIET)
+    assert 3.0 / DEADLINE_S <= first <= 3.0 / DEADLINE_S + ROUND
+    assert max(later) <= ROUND
 
 
 def test_who_is_cut_off_itself_says_nothing_of_the_others() -> None:
