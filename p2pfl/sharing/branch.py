@@ -74,7 +74,7 @@ class Branch:
             return []
         for newest in sorted(self._waiting, reverse=True):
             path = self._path(newest)
-            if path and (newest > self.tip[0]):
+            if path and newest > self.tip[0]:
                 retracted = self._turn(self._waiting[path[0]].base, newest, path)
                 self._out = self._waiting.pop(path[0])
                 return [*retracted, self._out]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, assert_never
@@ -23,6 +24,12 @@ from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import FINAL_ITEM, Context
 
 MOST_SUM: Final = 1 << 30  # bytes of a sum
+
+
+@functools.lru_cache(maxsize=1024)
+def _facts(record: bytes) -> codec.Facts:
+    """What a record says; looked at after every event, and changed by nobody."""
+    return codec.read_facts(record)
 
 
 class World(Protocol):
@@ -65,7 +72,7 @@ class VirtualDisk:
         """The last final round, and the digest of its record."""
         if not self.ledger:
             return NO_BASE
-        return codec.read_facts(self.ledger[-1])["round"], base_digest(self.ledger[-1])
+        return _facts(self.ledger[-1])["round"], base_digest(self.ledger[-1])
 
     @property
     def missed(self) -> frozenset[str]:
@@ -75,7 +82,7 @@ class VirtualDisk:
     @property
     def announced(self) -> bytes:
         """Digest of the change of membership that the last round announces; empty when it announces none."""
-        record = codec.read_facts(self.ledger[-1]) if self.ledger else {}
+        record = _facts(self.ledger[-1]) if self.ledger else {}
         return bytes.fromhex(record.get("announced", ""))
 
     # The federation log as sharing/catchup.py reads it: rounds of one run and one epoch, without a genesis.
@@ -89,7 +96,7 @@ class VirtualDisk:
         return None
 
     def bases(self) -> dict[bytes, Base]:
-        return {bytes.fromhex(codec.read_facts(self.ledger[-1])["run"]): self.last} if self.ledger else {}
+        return {bytes.fromhex(_facts(self.ledger[-1])["run"]): self.last} if self.ledger else {}
 
     def rows(self, first: int, most: int, most_bytes: int) -> list[SignedRecord]:
         held: list[SignedRecord] = list(zip(self.ledger, self.signatures, strict=True))
@@ -105,7 +112,7 @@ class VirtualDisk:
     @property
     def model(self) -> bytes:
         """The model is a digest chain over the sums that were applied."""
-        record = codec.read_facts(self.ledger[-1]) if self.ledger else {}
+        record = _facts(self.ledger[-1]) if self.ledger else {}
         return bytes.fromhex(record["model_after"]) if record else digest("model")
 
 
@@ -145,7 +152,7 @@ class SimulatedPeer:
             federation_digest=federation_digest,
             draw=self.world.draw,
             spent=dict,  # no ledger here says what a peer has spent
-            left_out=lambda: fairness.left_out(codec.read_facts(record) for record in self.disk.ledger),
+            left_out=lambda: fairness.left_out(_facts(record) for record in self.disk.ledger),
             sum_bytes=lambda configuration: MOST_SUM,
             check_support=lambda configuration, support, peers, peer: None,  # nothing is nominated here
             hub=self.world.hub,
@@ -307,7 +314,7 @@ class SimulatedPeer:
 
     def _check_fairness(self) -> None:
         missed = {note.round: note.coordinator for note in self.disk.notes if isinstance(note, e.NoteMissed)}
-        records = (codec.read_facts(record) for record in self.disk.ledger)
+        records = (_facts(record) for record in self.disk.ledger)
         later = (facts for facts in records if facts["round"] > self.disk.looked)
         fairness.check(fairness.taken_part(later, missed, self.name))
 
