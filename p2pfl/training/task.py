@@ -80,6 +80,14 @@ class Task(ABC):
 
         return torch.optim.SGD(parameters, lr=self.learning_rate)
 
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        """The inputs of a training step, changed at random, each record by itself; as they are by default.
+
+        Draw from torch's own generator: it follows from the pass's seed, so that a pass that a crash cut is repeated.
+        (B, …) ► (B, …)
+        """
+        return x
+
     def trainable(self, name: str) -> bool:
         """Whether the parameter called `name` trains. What does not train does not travel and gets no noise."""
         return True

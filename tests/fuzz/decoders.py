@@ -730,6 +730,7 @@ OWN: Final = {
     "simulate.peer:VirtualDisk.bases": "the same",
     "simulate.peer:VirtualDisk.model": "the same",
     "training.noise:BitStream.words": "a keystream",
+    "training.weights:_safetensors": "a file whose digest the sites agreed on, read by the library",
     "training.records:hold_out": "keyed hashes that were computed here",
     "node.link_status:read": "what a process of this home has sealed itself",
 }

@@ -1,0 +1,217 @@
+"""Images by class: read when needed, from folders or a CSV; ResNets that train privately; pinned weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from p2pfl import simulate_training
+from p2pfl.errors.training import DataEmpty, ImageUnreadable, MissingColumn, ModelMisfit, UnknownCode, WeightsUnusable
+from p2pfl.keys import Secret
+from p2pfl.training.local import Trainer
+from p2pfl.training.models import build
+from p2pfl.training.privacy import Account
+from p2pfl.training.records import Arrays, Records, SiteRecords, hold_out
+from p2pfl.training.resnet import resnet18
+from p2pfl.training.tasks.images import Images, read_image
+from p2pfl.training.weights import read_weights
+from tests.training.settings import identities, privacy, read
+
+KEY = Secret(bytes(range(32)))
+
+
+class Scans(Images):
+    classes = ("normal", "ill")
+    architecture, size = "cnn", 16
+    learning_rate, expected_batch = 0.5, 10.0
+
+
+def picture(bright: bool, seed: int) -> Image.Image:
+    """Noise, and a bright corner where somebody is ill."""
+    pixels = np.random.default_rng(seed).integers(0, 120, (20, 24))
+    pixels[:10, :10] += 130 * bright
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def folder(place: Path, count: int, first: int = 0) -> Path:
+    for name in ("normal", "ill"):
+        (place / name).mkdir(parents=True)
+    for number in range(first, first + count):
+        ill = number % 2 == 1
+        picture(ill, number).save(place / ("ill" if ill else "normal") / f"{number}.{'png' if number % 3 else 'jpg'}")
+    return place
+
+
+def a_step(task: Images, size: int, channels: int, classes: int = 2) -> Trainer:
+    """A trainer after one private step on made-up images."""
+    draws = np.random.default_rng(0)
+    x = draws.normal(size=(8, channels, size, size)).astype(np.float32)
+    some = Records(Arrays(x, np.arange(8) % classes, [bytes([row]) for row in range(8)]))
+    private = privacy(sample_rate=0.5, steps_per_round=1, max_epsilon=1e9)
+    made = Trainer(task=task, site=SiteRecords(some, some), privacy=private)
+    update = made.train(made.initial(bytes(32)), Account().charge(private), Secret(os.urandom(32)))
+    assert np.isfinite(update).all() and update.any()
+    return made
+
+
+# ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_folder_for_each_class_is_a_dataset_that_reads_a_file_when_it_is_asked_for(tmp_path: Path) -> None:
+    records = Records(Scans().dataset(str(folder(tmp_path / "data", 30))), "data")
+    x, y = read(records)
+    assert (x.shape, x.dtype, sorted(y.tolist())) == ((30, 1, 16, 16), np.dtype(np.float32), [0] * 15 + [1] * 15)
+    assert -1.0 <= x.min() < x.max() <= 1.0
+    assert x[y == 1, 0, :8, :8].mean() > x[y == 0, 0, :8, :8].mean() + 0.5
+    assert identities(records)[0] == b"normal/0.jpg"
+    split = hold_out(records, KEY)
+    (tmp_path / "data/ill/1.png").unlink()
+    assert len(split.train) + len(split.held_out) == 30, "nothing was read yet"
+
+
+def test_a_csv_names_paths_labels_and_patients(tmp_path: Path) -> None:
+    folder(tmp_path, 40)
+    named = [("ill" if n % 2 else "normal", f"{n}.{'png' if n % 3 else 'jpg'}") for n in range(40)]
+    rows = [f"{kind}/{file},{kind},p{n // 4}" for n, (kind, file) in enumerate(named)]
+    (tmp_path / "scans.csv").write_text("\n".join(["path,label,patient", *rows]) + "\n")
+    split = hold_out(Records(Scans().dataset(str(tmp_path / "scans.csv"))), KEY)
+    whose = [{part.patient(row) for row in range(len(part))} for part in (split.train, split.held_out)]
+    assert len(whose[0]) + len(whose[1]) == 10 and not whose[0] & whose[1]
+    new = Scans().dataset(str(tmp_path / "scans.csv"), labelled=False)
+    assert len(new) == 40
+
+
+def test_colours_have_three_channels(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9), (255, 0, 0)).save(tmp_path / "red.png")
+    found = read_image(tmp_path / "red.png", 4, 3)
+    assert found.shape == (3, 4, 4) and found[:, 0, 0].tolist() == [1.0, -1.0, -1.0]
+
+
+def test_dicom_is_read_and_inverted_grey_turned_round(tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom", reason="the extra [images] is not installed")
+    pixels = (np.arange(64, dtype=np.uint16) * 50).reshape(8, 8)
+    for kind in ("MONOCHROME1", "MONOCHROME2"):
+        meta = pydicom.dataset.FileMetaDataset()
+        meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        meta.MediaStorageSOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+        meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        held: Any = pydicom.Dataset()
+        held.file_meta = meta
+        held.SOPClassUID, held.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+        held.Rows = held.Columns = 8
+        held.SamplesPerPixel, held.BitsAllocated, held.BitsStored, held.HighBit = 1, 16, 16, 15
+        held.PixelRepresentation, held.PhotometricInterpretation = 0, kind
+        held.PixelData = pixels.tobytes()
+        held.save_as(tmp_path / f"{kind}.dcm", enforce_file_format=True)
+    plain, inverted = (read_image(tmp_path / f"MONOCHROME{n}.dcm", 8, 1) for n in (2, 1))
+    assert plain[0, 0, 0] == -1.0 and plain[0, 7, 7] == 1.0
+    assert np.allclose(plain, -inverted, atol=0.01)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(10))
+    (tmp_path / "no.dcm").write_bytes(bytes(200))
+    for name in ("cut.png", "no.dcm", "none.png"):
+        with pytest.raises(ImageUnreadable, match=name):
+            read_image(tmp_path / name, 8, 1)
+    with pytest.raises(DataEmpty):
+        Scans().dataset(str(tmp_path))
+    (tmp_path / "a.csv").write_text("path,label\ncut.png,unheard-of\n")
+    with pytest.raises(UnknownCode) as caught:
+        Scans().dataset(str(tmp_path / "a.csv"))
+    assert "unheard-of" not in caught.value.render()
+    (tmp_path / "b.csv").write_text("file,label\ncut.png,ill\n")
+    with pytest.raises(MissingColumn):
+        Scans().dataset(str(tmp_path / "b.csv"))
+
+
+# ── models ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("architecture", "parameters"), [("resnet18", 11_171_266), ("resnet50", 23_505_858)])
+def test_a_resnet_takes_a_private_step(architecture: str, parameters: int) -> None:
+    task = Scans()
+    task.architecture = architecture
+    made = a_step(task, 32, 1)
+    assert made.parameters == parameters
+    assert made.notices == (), "nothing had to be replaced"
+
+
+def test_three_classes_are_judged_by_class() -> None:
+    task = Scans()
+    task.classes = ("a", "b", "c")
+    made = a_step(task, 16, 1, 3)
+    assert "auc_2" in made.figures(made.evaluate(made.initial(bytes(32))))
+
+
+@pytest.mark.parametrize(("train", "names"), [("head", {"fc.weight", "fc.bias"}), ("norm+head", None)])
+def test_what_does_not_train_does_not_travel(train: str, names: set[str] | None) -> None:
+    task = Scans()
+    task.train = train
+    made = a_step(task, 16, 1)
+    trained = {name for name, _ in made.layout.tensors}
+    assert trained == (names or {"fc.weight", "fc.bias", "bn1.weight", "bn1.bias", "bn2.weight", "bn2.bias"})
+    assert build(task).frozen == build(task).frozen, "the same bits in every process"
+
+
+def test_pretrained_weights_are_pinned_and_the_norms_keep_their_affine_part(tmp_path: Path) -> None:
+    held = resnet18(3, 10).state_dict()
+    held["layer1.0.bn1.weight"] = torch.full_like(held["layer1.0.bn1.weight"], 7.0)
+    save_file(held, tmp_path / "w.safetensors")
+    torch.save(held | {"bn1.running_mean": torch.zeros(64)}, tmp_path / "w.pt")
+    firsts = []
+    for name in ("w.safetensors", "w.pt"):
+        task = Scans()
+        task.architecture, task.channels = "resnet18", 3
+        task.weights = (str(tmp_path / name), hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
+        built = build(task)
+        named = built.layout.split(built.first(task, bytes(32)))
+        assert np.array_equal(named["layer1.0.bn1.weight"], np.full(64, 7.0, np.float32))
+        assert np.array_equal(named["layer4.1.conv2.weight"], held["layer4.1.conv2.weight"].numpy())
+        assert named["fc.weight"].shape == (2, 512), "the head starts anew"
+        firsts.append(built.first(task, bytes(32)))
+    assert np.array_equal(*firsts)
+
+
+def test_weights_of_another_file_of_another_model_or_with_code_are_refused(tmp_path: Path) -> None:
+    save_file({"conv1.weight": torch.zeros(2, 2)}, tmp_path / "w.safetensors")
+    digest = hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
+    task = Scans()
+    task.weights = (str(tmp_path / "w.safetensors"), digest)
+    with pytest.raises(ModelMisfit):
+        build(task)
+    task.weights = (str(tmp_path / "w.safetensors"), "0" * 64)
+    with pytest.raises(WeightsUnusable):
+        build(task)
+    torch.save(resnet18(1, 2), tmp_path / "model.pt")  # a whole model: a pickle that would run code
+    raw = (tmp_path / "model.pt").read_bytes()
+    with pytest.raises(WeightsUnusable, match=r"model\.pt"):
+        read_weights(tmp_path / "model.pt", hashlib.sha256(raw).hexdigest())
+    with pytest.raises(WeightsUnusable):
+        read_weights(tmp_path / "none.pt", "0" * 64)
+
+
+def test_each_record_is_augmented_by_itself() -> None:
+    task = Scans()
+    task.flips = True
+    x = torch.arange(32 * 256, dtype=torch.float32).reshape(32, 1, 16, 16)
+    found = task.augment(x)
+    assert found.shape == x.shape and not torch.equal(found, x)
+    assert torch.equal(found.reshape(32, -1).sort().values, x.reshape(32, -1)), "each keeps its own pixels"
+
+
+def test_images_learn_in_a_federation_of_three(tmp_path: Path) -> None:
+    sites: dict[str, Any] = {
+        name: str(folder(tmp_path / name, 80, 100 * place)) for place, name in enumerate(("ada", "bob", "cyd"))
+    }
+    settings = ("rounds=4", "privacy.sample_rate=0.3", "privacy.steps_per_round=10", "privacy.max_epsilon=100")
+    (found,) = simulate_training(Scans(), sites, settings=settings)
+    assert found.final > 0.9
