@@ -6,7 +6,9 @@ one of the other at the same place. What a `Script` makes of that is carried, an
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Protocol
 
 from p2pfl import messages as m
@@ -16,7 +18,7 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.state import Phase
 from p2pfl.simulate import Weather
 from p2pfl.simulate.peer import SimulatedPeer
-from tests.sharing.algebra import Coalition, Row, Watched
+from tests.sharing.algebra import Attempt, Coalition, Row, Watched, place_of
 
 Standing = tuple[int, int, Phase]  # round, attempt, phase
 
@@ -187,7 +189,17 @@ class TwoFaced(Watched):
 class Pooled(Coalition):
     """What the liars know: what honest sites told any of them, and what they drew. Their own claims tell nothing."""
 
-    def masked(self, name: str, at: tuple[int, int], place: int) -> Row:
+    @cached_property
+    def decided(self) -> dict[Attempt, tuple[str, ...]]:
+        """U of each attempt for which q members voted, the liars counted: they can complete a certificate unseen."""
+        voters: dict[tuple[Attempt, bytes], set[str]] = defaultdict(lambda: set(self.members))
+        for _, _, letter in self.world.carried:
+            if isinstance(letter.message, m.Ballot) and letter.message.survivors:
+                voters[(place_of(letter), letter.message.attempt_digest)].add(letter.sender)
+        enough, sets = self.world.roster.quorums.q, self.world.sets
+        return {at: sets[named] for (at, named), names in voters.items() if len(names) >= enough and named in sets}
+
+    def masked(self, name: str, at: Attempt, place: int) -> Row:
         return {} if name in self.members else super().masked(name, at, place)
 
     def _rows(self, letter: Letter) -> Iterable[Row]:  # type: ignore[override]
