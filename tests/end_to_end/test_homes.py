@@ -174,7 +174,8 @@ def lost(path: Path) -> None:
 
 
 def damaged(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    *held, last = path.read_bytes()
+    path.write_bytes(bytes([*held, last ^ 1]))
 
 
 @pytest.mark.claim("HOME-8")
