@@ -167,10 +167,11 @@ def test_every_kind_is_learned_privately(kind: str) -> None:
     own, (figure, least) = task(kind, rate="0.05", batch="20"), REACHED[kind]
     site = hold_out(Records(made(kind, 800)), Secret(bytes(32)))
     settings = privacy(sample_rate=0.05, steps_per_round=60, max_epsilon=10.0)
-    trainer = Trainer(task=own, site=site, privacy=settings, draw=draw_of("private"))
+    trainer, draw = Trainer(task=own, site=site, privacy=settings), draw_of("private")
     model, account = trainer.initial(bytes(32)), Account()
     for _ in range(3):
-        model = apply_mean(model, trainer.train(model, account.charge(settings)).astype(np.float64), 1)
+        update = trainer.train(model, account.charge(settings), Secret(draw(32)))
+        model = apply_mean(model, update.astype(np.float64), 1)
     figures = Joint(own.measures(), own.name).figures(trainer.evaluate(model))
     assert figures[figure].value > least
 
