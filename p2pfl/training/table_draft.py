@@ -29,7 +29,8 @@ HEAD: Final = f"""\
 #      clinical practice; most patients lie within centre ± 2 × scale. code: every level of the study's code book.
 #   4. Add `indicator: true` where it matters whether something was measured, `zero_is_missing: true` where 0 means
 #      that it was not, `ordered: true` where levels go from least to most.
-#   5. p2pfl peers create A.card B.card … -o peers.yaml --task THIS-FILE
+#   5. p2pfl task check THIS-FILE --data records.csv
+#      p2pfl peers create A.card B.card … -o peers.yaml --task THIS-FILE
 """
 NUMBER: Final = f"{{number: {TODO}, low: {TODO}, high: {TODO}, centre: {TODO}, scale: {TODO}}}"
 CODE: Final = f"{{code: [{TODO}, {TODO}]}}"

@@ -63,6 +63,7 @@ def draft(
         f"{target}: {len(found.columns)} columns, {numbers} of numbers and {len(found.columns) - numbers} of words; "
         f"{left} places to fill in",
         f"no number and no word of {data} is in it: fill it in from clinical practice and the study's code book; then",
+        f"  p2pfl task check {target} --data {data}",
         f"  p2pfl peers create A.card B.card … -o peers.yaml --task {target}",
     ]
     columns_told = [{"name": one.name, "number": one.number} for one in found.columns]
