@@ -1,7 +1,7 @@
 """What a home knows of how much privacy another site has spent, for the statement by which that site goes on.
 
 A site whose home was rolled back has forgotten it. The others have it from the ledger, from the heads of its log that
-they cosigned, and from its proposals; all are under its own signature or that of a quorum (docs/adr/0034).
+they cosigned, and from its proposals; all are under its own signature or that of a quorum (docs/adr/0040).
 """
 
 from __future__ import annotations
