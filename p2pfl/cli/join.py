@@ -140,7 +140,10 @@ def _trainer(site: LocalInputs, tell: Callable[[str], None] = output.progress) -
     with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
         name, key = opened.name, opened.holdout_key()
         if choice.sha256 is not None:
-            approvals.check(opened, choice.sha256, str(site.task_file or choice.file))
+            from p2pfl.training.registry import task_file  # only on this path: it brings numpy
+
+            path, _ = task_file(choice, site.task_file)
+            approvals.check(opened, choice.sha256, str(path))
     # Loaded late: what is wrong with files, home and key is told before anything slow happens.
     output.loading_torch(tell)
     from p2pfl.training.local import Trainer
