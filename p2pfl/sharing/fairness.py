@@ -16,20 +16,9 @@ from typing import Final
 
 from p2pfl.codec import Facts
 from p2pfl.errors.round import LeftOutTooOften
-from p2pfl.sharing.phases import turns
-from p2pfl.sharing.state import State
 
 WINDOW: Final = 20  # last rounds that are counted
 ONE_IN: Final = 10  # at most one in this many may go without the peer
-
-
-def is_missed(state: State) -> bool:
-    """True when the set that is known now is without this peer, which was present all the time."""
-    peers = state.peers
-    if state.late or not peers.parted.isdisjoint(state.survivors):
-        return False
-    there = peers.connected and peers.apart <= state.since and state.context.me in state.proposals.proposes
-    return there and state.members is not None and not state.inside and not turns.is_kept(state)
 
 
 def left_out(rounds: Iterable[Facts]) -> dict[str, int]:
@@ -42,7 +31,7 @@ def taken_part(rounds: Iterable[Facts], missed: Mapping[int, str], name: str) ->
     """The rounds that `name` was present for, in order, each with the coordinator that left it out ("": it is summed).
 
     rounds   records of final rounds
-    missed   by round, the coordinator of a set that this peer counts against the others (`is_missed`)
+    missed   by round, the coordinator of a set that this peer counts against the others (phases/turns.py: `is_missed`)
     """
     return [
         (facts["round"], "" if name in facts["survivors"] else missed[facts["round"]])

@@ -29,7 +29,7 @@ from tests.end_to_end.checks import entries
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Sites
 from tests.mesh.sites import QUICK, Watch
-from tests.node.test_hello import Members
+from tests.node.test_hello import Heads, Members
 
 HONEST = ("ada", "ben", "cyd")
 LIAR = "dot"
@@ -49,6 +49,7 @@ class Liar:
             pledge_of(self.federation),
             lambda: standing,
             Members(),
+            Heads(),
             lambda error: None,
         )
         site = LocalSite.of(self.identity, LIAR, roster, SYSTEM, limits=QUICK)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from p2pfl.sharing.fairness import WINDOW, is_missed, too_often
+from p2pfl.sharing.fairness import WINDOW, too_often
 from p2pfl.sharing.peers import PeerView
+from p2pfl.sharing.phases.turns import is_missed
 from p2pfl.sharing.state import State
 from tests.sharing.peer_fixtures import REST, VICTIM, paper, sitting
 

@@ -13,7 +13,6 @@ from p2pfl.codec import Malformed
 from p2pfl.errors.round import BallotRejected
 from p2pfl.messages import Ballot, Certificate, Leave, Letter, Members, Ready, open_letter, seal
 from p2pfl.sharing import certificate as certificates
-from p2pfl.sharing import fairness
 from p2pfl.sharing.events import (
     BallotStored,
     CertificateStored,
@@ -25,7 +24,7 @@ from p2pfl.sharing.events import (
     SumsStored,
 )
 from p2pfl.sharing.parts import Masking
-from p2pfl.sharing.phases import questions, share, unlinked
+from p2pfl.sharing.phases import questions, share, turns, unlinked
 from p2pfl.sharing.phases.members import hold_bundles, with_abandon
 from p2pfl.sharing.phases.missing import to_blame
 from p2pfl.sharing.snapshot import persist
@@ -313,7 +312,7 @@ def certify(state: State) -> list[Effect]:
     """Hold the certificate, durable before anything is revealed under it."""
     state.certificate = _certificate(state, survivors=True)
     state.view = certificates.check_certificate(state.certificate, state.context.roster).view
-    state.missed = fairness.is_missed(state) or (state.missed and not state.inside)
+    state.missed = turns.is_missed(state) or (state.missed and not state.inside)
     # With this very write, all that masks is destroyed, and all that opens a bundle outside of U.
     state.masking = Masking()
     state.unmasking = state.unmasking.of_members(state.survivors, state.context.me)

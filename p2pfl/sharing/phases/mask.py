@@ -13,7 +13,7 @@ from p2pfl import merkle
 from p2pfl.errors.round import UnexpectedEvent
 from p2pfl.keys import Secret
 from p2pfl.messages import Chunk, Root
-from p2pfl.sharing import fairness, prg
+from p2pfl.sharing import prg
 from p2pfl.sharing.certificate import proposals
 from p2pfl.sharing.chunks import ChunkSpan, Layout, Segment, plan
 from p2pfl.sharing.digests import chunk_leaf
@@ -21,6 +21,7 @@ from p2pfl.sharing.events import Accepted, Ahead, Effect, MasksReady, Quantise, 
 from p2pfl.sharing.field import FIELDS, bytes_of
 from p2pfl.sharing.masking import combine
 from p2pfl.sharing.parts import Gathering
+from p2pfl.sharing.phases import turns
 from p2pfl.sharing.state import State
 
 
@@ -35,7 +36,7 @@ def request(state: State, event: Accepted) -> list[Effect]:
     seconds = members.message.deadline_ms / 1000
     parts = {"gone": 0.25, "lack": 0.4, "gather": 1.0, "ready": 2.0}
     effects += [state.timer(what, part * seconds) for what, part in parts.items()]
-    state.missed = fairness.is_missed(state)
+    state.missed = turns.is_missed(state)
     if state.inside:
         supports = tuple(proposal.support for proposal in proposals(members, state.context.roster).values())
         effects.append(Quantise(state.round, state.attempt, state.attempt_digest, state.survivors, supports))

@@ -80,3 +80,12 @@ def is_kept(state: State) -> bool:
     if len(rivals) > state.context.roster.quorums.c:
         return False
     return any(state.peers.stands(name, begun) and not is_broken(state, me, name) for name in rivals)
+
+
+def is_missed(state: State) -> bool:
+    """The set that is known now is without this peer, which was present all the time (fairness.py counts it)."""
+    peers = state.peers
+    if state.late or not peers.parted.isdisjoint(state.survivors):
+        return False
+    there = peers.connected and peers.apart <= state.since and state.context.me in state.proposals.proposes
+    return there and state.members is not None and not state.inside and not is_kept(state)
