@@ -8,6 +8,7 @@ that both workers end together.
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ import pytest
 from tests.examples import load_profile
 
 load_profile()
+
+# A run that nohup or a script's `&` started ignores these, and so would all processes that its tests interrupt.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, handler)
 
 TESTS = Path(__file__).parent
 
@@ -43,6 +49,8 @@ NEEDS: dict[str, str] = {
     "simulate/test_dropout.py": "storms",
     "simulate/test_search.py": "storms",
     "simulate/test_storms.py": "storms",
+    "simulate/test_training.py": "slow",
+    "training/test_images.py": "slow",
     "training/test_large.py": "slow",
     "training/test_repeat_processes.py": "processes",
 }
