@@ -21,6 +21,7 @@ INTERRUPTED: Final = 130
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_S: Final = 0.01  # most seconds between the two signals of `timeout`: one to the process, one to its group
 AGAIN_S: Final = 0.05  # seconds before an interrupt that Python swallowed comes once more
+IMPORTER: Final = "<frozen importlib._bootstrap>"
 CLEANLY: Final = "interrupted: nothing final is lost"
 AT_ONCE: Final = "ended at once: what is on the disk is whole"
 
@@ -68,6 +69,8 @@ class Interrupts:
         now = time.monotonic()
         if not self.asked:
             self.asked, self._at = True, now
+            if self._first is raise_interrupt and is_importing(frame):
+                leave(CLEANLY)
             self._first()
         elif not self.unheard or now - self._at >= SAME_S:
             leave(AT_ONCE)
@@ -81,6 +84,15 @@ class Interrupts:
 
         self.asked = False
         threading.Timer(AGAIN_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def is_importing(frame: FrameType | None) -> bool:
+    """A module is being loaded. An exception there may fall into one that is no Python, which panics (cryptography)."""
+    while frame is not None:
+        if frame.f_code.co_filename == IMPORTER:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, at: Any) -> None:
