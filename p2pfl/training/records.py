@@ -87,8 +87,6 @@ class Records:
 
     def __init__(self, dataset: Dataset, source: str = "the dataset", rows: NDArray[np.int64] | None = None) -> None:
         self._dataset, self.source = dataset, source
-        self._batched = isinstance(dataset, _Batched)
-        self._identified, self._of_patients = isinstance(dataset, _Identified), isinstance(dataset, _OfPatients)
         self._length = len(dataset)
         self._rows = np.arange(self._length, dtype=np.int64) if rows is None else rows
 

@@ -83,9 +83,7 @@ class Classes(Measure):
     """
 
     def __init__(self, classes: int) -> None:
-        if not 2 <= classes <= MOST_CLASSES:
-            raise ValueError(f"{classes} classes; 2 to {MOST_CLASSES} are possible")
-        self.classes = classes
+        self.classes = checked_classes(classes)
 
     @property
     def size(self) -> int:
@@ -122,6 +120,13 @@ class Classes(Measure):
             **{f"recall_{place}": figure for place, figure in enumerate(recall)},
             **{f"auc_{place}": figure for place, figure in enumerate(areas)},
         }
+
+
+def checked_classes(classes: int) -> int:
+    """A number of classes that can be counted. Raises ValueError."""
+    if not 2 <= classes <= MOST_CLASSES:
+        raise ValueError(f"{classes} classes; 2 to {MOST_CLASSES} are possible")
+    return classes
 
 
 def bins_of(scores: NDArray[Any], bins: int = BINS) -> NDArray[np.int64]:

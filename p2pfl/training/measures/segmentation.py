@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.training.measures.classification import MOST_CLASSES
+from p2pfl.training.measures.classification import checked_classes
 from p2pfl.training.measures.measure import UNKNOWN, Counts, Figure, Measure, fixed, mean, within
 
 
@@ -20,9 +20,7 @@ class Segmentation(Measure):
     """
 
     def __init__(self, classes: int) -> None:
-        if not 2 <= classes <= MOST_CLASSES:
-            raise ValueError(f"{classes} classes; 2 to {MOST_CLASSES} are possible")
-        self.classes = classes
+        self.classes = checked_classes(classes)
 
     @property
     def size(self) -> int:

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from p2pfl.errors.training import (
     DataEmpty,
-    DataUnreadable,
     ImagesExtraMissing,
     ImageUnreadable,
     MissingColumn,
     UnknownCode,
 )
+from p2pfl.training.columns import read_file, text_of
 from p2pfl.training.measures.classification import Binary, Classes
 from p2pfl.training.measures.measure import Measure
 from p2pfl.training.task import Task
@@ -198,12 +198,8 @@ def _by_folder(place: Path, classes: Sequence[str], labelled: bool) -> list[Imag
 
 
 def _by_csv(place: Path, classes: Sequence[str], labelled: bool) -> list[ImageFile]:
-    """The rows of a CSV. Raises DataUnreadable, MissingColumn, UnknownCode."""
-    try:
-        text = place.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataUnreadable(evidence=type(error).__name__, path=place) from None
-    rows = csv.DictReader(text.splitlines())
+    """The rows of a CSV. Raises DataUnreadable, DataEmpty, DataNotText, MissingColumn, UnknownCode."""
+    rows = csv.DictReader(text_of(read_file(place), str(place)).splitlines())
     header = rows.fieldnames or []
     lacking = [name for name in ("path", *(["label"] if labelled else [])) if name not in header]
     if lacking:
