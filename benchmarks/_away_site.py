@@ -13,7 +13,8 @@ import numpy as np
 
 from p2pfl.errors.round import SumMissed
 from p2pfl.home.keyslots import KeyFile
-from p2pfl.peer import Peer, sums_run
+from p2pfl.peer import Peer
+from p2pfl.peer.epoch import sums_run
 
 
 async def ask(peers: str, home: str, key: str, sums: int) -> None:

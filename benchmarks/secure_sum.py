@@ -46,7 +46,8 @@ from benchmarks import _report as report  # noqa: E402
 from benchmarks import _where as where  # noqa: E402
 from p2pfl.node.runs import answers  # noqa: E402
 from p2pfl.node.runs.sums import SALT_WORDS, Asked, SumRun, encode, salt  # noqa: E402
-from p2pfl.peer import Peer, sums_run  # noqa: E402
+from p2pfl.peer import Peer  # noqa: E402
+from p2pfl.peer.epoch import sums_run  # noqa: E402
 
 if TYPE_CHECKING:
     from p2pfl.node.source import Offer

@@ -21,7 +21,7 @@ from p2pfl.messages import Ack, Envelope, Letter, Message, Ready, seal
 from p2pfl.node.effects import EffectRunner
 from p2pfl.node.progress import Progress, RuleBroken
 from p2pfl.node.store import Store
-from p2pfl.peer import sums_run, training_run
+from p2pfl.peer.epoch import sums_run, training_run
 from p2pfl.sharing import events as e
 from p2pfl.sharing.evidence import convict
 from tests.node.runs.homes import NAMES, Place, places

@@ -48,7 +48,7 @@ from p2pfl.node.progress import (
     RuleBroken,
     StillWaiting,
 )
-from p2pfl.peer import SumResult
+from p2pfl.node.runs.results import SumResult
 from p2pfl.roster import Address, Member, Roster
 from tests.federation.sample import NAMES, peers_yaml
 

@@ -38,7 +38,8 @@ from p2pfl.home import home as homes
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Secret, digest
 from p2pfl.node.progress import Progress, facts_of
-from p2pfl.peer import Peer, sums_run, training_run
+from p2pfl.peer import Peer
+from p2pfl.peer.epoch import sums_run, training_run
 from p2pfl.training import privacy, update
 from p2pfl.training.measures.classification import BINS, Binary
 from p2pfl.training.measures.joint import Joint

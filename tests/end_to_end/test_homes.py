@@ -23,7 +23,7 @@ from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import digest
 from p2pfl.ledger.log import Log
 from p2pfl.messages import Envelope, Ready, seal
-from p2pfl.peer import sums_run
+from p2pfl.peer.epoch import sums_run
 from tests.end_to_end.checks import check_everything, entries
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Ended, Process, Sites

@@ -23,8 +23,10 @@ from p2pfl.mesh.probe.wire import About
 from p2pfl.messages import Envelope, Message, seal
 from p2pfl.node.hello import Greetings, Standing
 from p2pfl.node.logs import pledge_of
+from p2pfl.node.runs.results import SumResult
 from p2pfl.node.site import SiteProcess
-from p2pfl.peer import Peer, SumResult, sums_run
+from p2pfl.peer import Peer
+from p2pfl.peer.epoch import sums_run
 from tests.end_to_end.checks import entries
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.processes import Sites

@@ -176,7 +176,7 @@ def _write(proofs: list[Proof], target: Path, as_json: bool) -> None:
 
 
 def _check(file: Path, peers_file: Path, as_json: bool) -> None:
-    from p2pfl.peer import sums_run, training_run
+    from p2pfl.peer.epoch import sums_run, training_run
 
     federation = Federation.load(peers_file)
     roster = federation.roster

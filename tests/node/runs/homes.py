@@ -17,7 +17,7 @@ from p2pfl.node.logs import Logs, genesis_of, pledge_of
 from p2pfl.node.progress import unseen
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.source import Offer
-from p2pfl.peer import training_run
+from p2pfl.peer.epoch import training_run
 from p2pfl.roster import Address, Member
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS

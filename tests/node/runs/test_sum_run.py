@@ -26,8 +26,10 @@ from p2pfl.node.runs import answers as keeping
 from p2pfl.node.runs import cohort
 from p2pfl.node.runs.answers import Answer
 from p2pfl.node.runs.cohort import Cohort, mark_of
+from p2pfl.node.runs.results import SumResult
 from p2pfl.node.runs.sums import NO_MODEL, SALT_WORDS, Asked, SumRun, encode, salt
-from p2pfl.peer import Peer, SumResult, sums_run
+from p2pfl.peer import Peer
+from p2pfl.peer.epoch import sums_run
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS, bytes_of
 from tests.home.home_fixtures import Strike, full

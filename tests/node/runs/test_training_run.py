@@ -20,7 +20,7 @@ from p2pfl.node.runs import metric
 from p2pfl.node.runs.metric import metrics_of
 from p2pfl.node.runs.passes import ACCOUNT, PENDING
 from p2pfl.node.runs.training import TrainingRun
-from p2pfl.peer import training_run
+from p2pfl.peer.epoch import training_run
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
 from p2pfl.training.measures.classification import Binary

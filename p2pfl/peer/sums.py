@@ -1,0 +1,181 @@
+"""Sums and means of every site's numbers: `Peer.sum`, `Peer.mean`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+
+from p2pfl.errors.membership import NoLongerListed
+from p2pfl.errors.round import SumBeyondLimit, SumMissed
+from p2pfl.errors.sharing import NothingToAverage
+from p2pfl.federation import Federation
+from p2pfl.node.node import Node
+from p2pfl.node.pending_change import EpochOver
+from p2pfl.node.runs import answers
+from p2pfl.node.runs.answers import Answer, name_of
+from p2pfl.node.runs.cohort import mark_of
+from p2pfl.node.runs.results import SumResult
+from p2pfl.node.runs.sums import Asked, Encoded, SumRun, encode, salt, too_few
+from p2pfl.node.source import PATIENCE_S
+from p2pfl.peer.epoch import InEpoch, sums_run, training_run
+
+WEIGHT_DECIMALS: Final = 6
+
+
+class Sums(InEpoch):
+    """A peer that adds up with the others."""
+
+    def __init__(self, node: Node, make: Callable[[Federation], Node]) -> None:
+        super().__init__(node, make)
+        self._given = False  # its caller has a sum of it
+
+    async def sum(
+        self,
+        vector: Any,
+        *,
+        limit: float | Decimal | None = None,
+        decimals: int | None = None,
+        name: str = "sum",
+        data: Any = None,
+        records: int | None = None,
+        patience_s: float = PATIENCE_S,
+    ) -> SumResult:
+        """The sum of every site's vector, of which no site learns another's.
+
+        vector    numpy (m,) or torch tensor: integers are summed exactly, floats need `limit`;
+                  with `decimals`, any sequence of numbers: the exact sum, as Decimals
+        limit     largest absolute value that any site's vector may hold; equal at all sites
+        name      what this sum is called; equal at all sites
+        data      the numbers of which the vector was computed, where it is not the data itself
+        records   how many records of this site are in the vector, maybe none: then a round of its own counts sites and
+                  records first, and nothing else is opened of fewer than `minimum` in peers.yaml asks for
+        patience_s  seconds that a missing site is waited for, if more sites than liars are tolerated ask for it
+        The same data are summed over one set of sites only, under whichever name, order, rounding or statistic of
+        them: two sums over sets that differ by a site are that site's value. Data of which one number has changed
+        since are new data, and nothing here can tell: a sum before and one after that change tell the change.
+        A sum that was final when its process died is given to the same call of the next one, without a round (`kept`).
+        Raises LimitMissing, ValueOverLimit, ConfigurationDiffers, GaveUpWaiting, AnotherCohort; SumLeftBehind when its
+        round is left behind, SumMissed when the others finished it while this site was away, SumBeyondLimit when more
+        was put in than the limit allows; TooFewContribute, SitesWentAway.
+        """
+        given = [vector if data is None else data]
+
+        def parts() -> list[Encoded]:
+            return [self._encode(vector, limit, decimals)]
+
+        await self.forget_answer(self._given)
+        called = await self._call(("sum", name, limit, decimals, records), [vector])
+        kept = await asyncio.to_thread(answers.kept, self.node.home, self.logs, called)
+        sites, only = 0, tuple[str, ...]()
+        if records is not None and kept is None:
+            sites, only = await self._count(name, records, patience_s)
+        found = await self._sum(Asked(name, (), 0, only, sites, called), parts, given, patience_s)
+        sites = found.sites or len(found.survivors)
+        return SumResult(found.totals[0], found.survivors, found.round, sites, kept is not None)
+
+    async def _count(self, name: str, records: int, patience_s: float) -> tuple[int, tuple[str, ...]]:
+        """How many sites have values, and the members of the sum that told. Raises TooFewContribute."""
+        mine = [int(records > 0), records]
+        asked = Asked(f"{name}: who has values", (), 0, called=await self._call(("count", name), [mine]))
+        found = await self._sum(asked, lambda: [self._encode(mine, None, 0)], [], patience_s)
+        sites, total = (int(number) for number in found.totals[0])
+        minimum = self.federation.minimum
+        if sites < minimum.sites:
+            raise too_few(name, "sites", sites, minimum.sites)
+        if total < minimum.records:
+            raise too_few(name, "records", total, minimum.records)
+        return sites, found.survivors
+
+    async def mean(
+        self,
+        vector: Any,
+        *,
+        weight: float | int | Decimal = 1,
+        limit: float | Decimal | None = None,
+        decimals: int | None = None,
+        name: str = "mean",
+    ) -> Any:
+        """Σ weight·vector / Σ weight over all sites: float64 (m,), or Decimals with `decimals`. Weights stay secret.
+
+        limit     bounds |weight · vector| at each site
+        weight    counts to six decimals
+        Raises NothingToAverage when all weights together are not above 0, and what `sum` raises.
+        """
+        given_vector = vector
+        if decimals is not None:
+            vector = [Decimal(str(value)) * Decimal(str(weight)) for value in vector]
+        else:
+            array = np.asarray(vector.detach().cpu() if hasattr(vector, "detach") else vector).reshape(-1)
+            vector = array.astype(np.float64) * float(weight)
+
+        def parts() -> list[Encoded]:
+            return [self._encode(vector, limit, decimals), self._encode([weight], None, WEIGHT_DECIMALS)]
+
+        given = [given_vector] if weight == 1 else [given_vector, [weight]]
+        await self.forget_answer(self._given)
+        called = await self._call(("mean", name, limit, decimals), [given_vector, [weight]])
+        totals, weights = (await self._sum(Asked(name, (), 0, called=called), parts, given)).totals
+        divisor = weights[0]
+        if not divisor > 0:  # a site may put in a weight as it likes
+            raise NothingToAverage(evidence=f"the weights of all sites are {divisor} together")
+        if isinstance(totals, tuple):
+            return tuple(total / divisor for total in totals)
+        return totals / float(divisor)
+
+    def _encode(self, vector: Any, limit: float | Decimal | None, decimals: int | None) -> Encoded:
+        peers, bits = len(self.federation.roster.members), max(self.federation.sharing.field, 31)
+        return encode(vector, peers=peers, bits=bits, limit=limit, decimals=decimals, draw=self.node.clocks.draw)
+
+    async def _call(self, terms: Sequence[Any], values: Sequence[Any]) -> bytes:
+        key, of = self.node.home.query_key().reveal(), training_run(self.federation)
+        return await asyncio.to_thread(name_of, key, of, terms, values)
+
+    async def forget_answer(self, given: bool = True) -> None:
+        """The caller has what this process gave it: the home keeps that no longer. The next call says so by itself."""
+        if given:
+            await asyncio.to_thread(answers.forget, self.node.home)
+
+    async def _sum(
+        self,
+        asked: Asked,
+        parts: Callable[[], Sequence[Encoded]],
+        data: Sequence[Any],
+        patience_s: float = PATIENCE_S,
+    ) -> Answer:
+        """`parts` are made anew in each epoch: how large a number may be follows from how many sites there are."""
+        key = self.node.home.query_key().reveal()
+        marks = tuple([await asyncio.to_thread(mark_of, key, one) for one in data])
+        while True:
+            whole = replace(asked, marks=marks, least=self.federation.minimum.sites)
+            try:
+                return await self._sum_in(self.node, whole, parts, patience_s)
+            except (EpochOver, NoLongerListed) as ended:
+                await self._next_epoch(ended)
+
+    async def _sum_in(
+        self, node: Node, asked: Asked, parts: Callable[[], Sequence[Encoded]], patience_s: float
+    ) -> Answer:
+        run = sums_run(self.federation)
+        source = SumRun(asked, parts(), node.logs, run, salt(node.clocks.draw), partial(answers.keep, node.home))
+        source.patience_s = patience_s
+        before = node.logs.count(run)
+        kept = partial(answers.kept, node.home, node.logs, asked.called)
+        found = await asyncio.to_thread(kept)
+        if found is not None:
+            await node.run(run, source, before)  # begins nothing: a peer may still lack the round
+        while found is None:  # what came in instead is of another question, that this site was away for
+            await node.run(run, source, node.logs.count(run) + 1)
+            found = source.answer
+            if found is None and source.missed(before) and (found := await asyncio.to_thread(kept)) is None:
+                raise SumMissed(evidence=f"the ledger holds it, up to round {node.logs.final_round(run)}")
+        source.answer, self._given = None, True  # the node goes on serving the round, and needs no numbers for it
+        if not found.totals:
+            evidence = f"{len(found.survivors)} sites: {', '.join(found.survivors)}"
+            raise SumBeyondLimit(round=found.round, evidence=evidence)
+        return found
