@@ -48,7 +48,6 @@ class Sites:
 
     folder: Path
     names: Sequence[str]
-    sums: int
     running: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
     def create(self) -> None:
@@ -62,7 +61,7 @@ class Sites:
 
     def start(self, name: str) -> None:
         folder = self.folder
-        site = [str(folder / "peers.yaml"), str(folder / name), str(folder / f"{name}.key"), str(self.sums)]
+        site = [str(folder / "peers.yaml"), str(folder / name), str(folder / f"{name}.key")]
         self.running[name] = subprocess.Popen(
             [sys.executable, str(ROOT / "benchmarks" / "_away_site.py"), *site],
             stdout=subprocess.PIPE if name == WATCHED else subprocess.DEVNULL,
@@ -81,10 +80,10 @@ class Sites:
 
 
 @contextmanager
-def sites(peers: int, sums: int) -> Iterator[Sites]:
+def sites(peers: int) -> Iterator[Sites]:
     """A federation whose processes run; at the end they are gone."""
     with tempfile.TemporaryDirectory(prefix="p2pfl-away-") as folder:
-        found = Sites(Path(folder), NAMES[:peers], sums)
+        found = Sites(Path(folder), NAMES[:peers])
         found.create()
         for name in found.names:
             found.start(name)
@@ -97,8 +96,9 @@ def sites(peers: int, sums: int) -> Iterator[Sites]:
 
 @dataclass(frozen=True)
 class Took:
-    """One round of the watched site: seconds since the one before, and who is in it."""
+    """One round of the watched site: by the machine's clock when it was final, seconds since the one before, who."""
 
+    at: float
     seconds: float
     survivors: tuple[str, ...]
 
@@ -107,25 +107,42 @@ def told(stream: IO[str]) -> Iterator[Took]:
     """The rounds, as they come. The first is not among them: until then processes start."""
     last = None
     for line in stream:
-        now, facts = time.perf_counter(), json.loads(line)
+        facts = json.loads(line)
         if last is not None:
-            yield Took(now - last, tuple(facts["survivors"]))
-        last = now
+            yield Took(facts["at"], facts["at"] - last, tuple(facts["survivors"]))
+        last = facts["at"]
 
 
-def timed(peers: int, rounds: int, steps: Sequence[Callable[[Sites], None]]) -> list[list[Took]]:
-    """The rounds before the first step, and after each one. Raises RuntimeError when a site stops before the end."""
-    with sites(peers, 1 + rounds * (len(steps) + 1)) as found:
+@dataclass(frozen=True)
+class Part:
+    """The rounds that became final while a step was done, and those after it."""
+
+    meanwhile: list[Took]
+    after: list[Took]
+
+
+def timed(peers: int, rounds: int, steps: Sequence[Callable[[Sites], None]]) -> list[Part]:
+    """`rounds` before the first step, and as many after each one. Raises RuntimeError when the site stops before.
+
+    A step may be a command that takes as long as several rounds, and those lie in the pipe when it is over.
+    """
+    with sites(peers) as found:
         stream = found.running[WATCHED].stdout
         if stream is None:
             raise RuntimeError("nothing is read of the watched site")
         news, parts = told(stream), []
-        for step in (None, *steps):  # the range comes first: it is over before another round is read
+        for step in (None, *steps):
+            over = 0.0
             if step is not None:
                 step(found)
-            parts.append([took for _, took in zip(range(rounds), news, strict=False)])
-        if any(len(part) < rounds for part in parts):
-            raise RuntimeError(f"{WATCHED} stopped after {sum(map(len, parts))} rounds")
+                over = time.monotonic()
+            meanwhile, after = list[Took](), list[Took]()
+            while len(after) < rounds:
+                took = next(news, None)
+                if took is None:
+                    raise RuntimeError(f"{WATCHED} stopped")
+                (after if took.at >= over else meanwhile).append(took)
+            parts.append(Part(meanwhile, after))
         return parts
 
 
@@ -144,22 +161,23 @@ def findings(peers: int, rounds: int) -> list[Finding]:
     """Both runs. Raises RuntimeError when a lost site is in a sum, or one that is back is not."""
     print("one site is killed, and comes back …", file=sys.stderr)
     before, dead, back = timed(peers, rounds, [lambda each: each.kill(LOST), lambda each: each.start(LOST)])
-    if any(LOST in took.survivors for took in dead[1:]):
+    if any(LOST in took.survivors for took in dead.after[1:]):
         raise RuntimeError(f"{LOST} was killed and is in a sum")
-    returned = next((place for place, took in enumerate(back) if LOST in took.survivors), None)
-    if returned is None or any(LOST not in took.survivors for took in back[returned:]):
+    returned = next((place for place, took in enumerate(back.after) if LOST in took.survivors), None)
+    if returned is None or any(LOST not in took.survivors for took in back.after[returned:]):
         raise RuntimeError(f"{LOST} is back and not in the sums")
     print("one site revokes another's key …", file=sys.stderr)
     usual, apart = timed(peers, rounds, [lambda each: each.revoke(REVOKER, LOST)])
-    if any({REVOKER, LOST} <= set(took.survivors) for took in apart[2:]):  # a round may have been under way
+    if any({REVOKER, LOST} <= set(took.survivors) for took in apart.after[2:]):  # a round may have been under way
         raise RuntimeError(f"{REVOKER} and {LOST} are in one sum")
+    longest = max(took.seconds for took in (*apart.meanwhile, *apart.after[:3]))
     return [
-        Finding("a round while all are there", tuple(took.seconds for took in (*before, *usual)), "s"),
-        Finding("the first round after the kill", (dead[0].seconds,), "s"),
-        named("a round with one site dead / before", slower(before, dead)),
-        named("a round with one site back / before", slower(before, back[returned:])),
-        Finding("the first rounds after the revocation, the longest", (max(t.seconds for t in apart[:3]),), "s"),
-        named("a round with one revoked by one / before", slower(usual, apart[2:])),
+        Finding("a round while all are there", tuple(took.seconds for took in (*before.after, *usual.after)), "s"),
+        Finding("the first round after the kill", (dead.after[0].seconds,), "s"),
+        named("a round with one site dead / before", slower(before.after, dead.after)),
+        named("a round with one site back / before", slower(before.after, back.after[returned:])),
+        Finding("the first rounds after the revocation, the longest", (longest,), "s"),
+        named("a round with one revoked by one / before", slower(usual.after, apart.after[2:])),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from p2pfl.messages import Ballot
 from p2pfl.sharing.phases import propose
 from p2pfl.sharing.state import Phase, State
 from p2pfl.sharing.table import Guarded
@@ -63,3 +64,16 @@ def test_one_seed_more_in_the_hands_of_the_liars_is_seen_as_a_leak() -> None:
     told = Pooled(world, ["site-1"], edges=[frozenset(("site-0", "site-2")), frozenset(("site-0", "site-3"))])
     assert not told.learns_only_the_certified_sums()
     assert rank([told.word(*one, 0) for one in honest]) == len(honest)
+
+
+@pytest.mark.parametrize(("votes", "allowed"), [(1, False), (2, True)])
+def test_a_sum_that_was_opened_with_too_few_honest_votes_is_seen_as_a_leak(votes: int, allowed: bool) -> None:
+    """q is 3, and the liar votes for anything: two honest votes make a certificate, one makes none."""
+    world = TwoFaced(4, ["site-1"], rounds=1, seed=3, weather=Weather())
+    world.script = Mischief(world, 3, only=frozenset())
+    world.run()
+    honest = [name for name in ("site-0", "site-2", "site-3") if ((name, (1, 0)) in world.vectors)]
+    kept = honest[:votes]
+    world.carried = [one for one in world.carried if not isinstance(one[2].message, Ballot) or one[2].sender in kept]
+    told = Pooled(world, ["site-1"], opened=[(name, (1, 0)) for name in honest], fresh=False)
+    assert told.learns_only_the_certified_sums() is allowed
