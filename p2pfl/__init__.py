@@ -1,4 +1,4 @@
-"""Federated learning between hospitals, peer to peer. Five names are public; each is loaded when it is first used."""
+"""Federated learning between hospitals, peer to peer. What is public is loaded when it is first used."""
 
 from __future__ import annotations
 
@@ -11,16 +11,31 @@ if TYPE_CHECKING:
     from p2pfl import simulate
     from p2pfl.federation import Federation
     from p2pfl.peer import Peer
+    from p2pfl.peer.progress import TrainingRound, TrainingStep
+    from p2pfl.peer.training import Trained
     from p2pfl.simulate.training import simulate_training
     from p2pfl.training.task import Task
 
-__all__ = ["Federation", "Peer", "Task", "__version__", "simulate", "simulate_training"]
+__all__ = [
+    "Federation",
+    "Peer",
+    "Task",
+    "Trained",
+    "TrainingRound",
+    "TrainingStep",
+    "__version__",
+    "simulate",
+    "simulate_training",
+]
 
 # `p2pfl --help` must not load torch, and `from p2pfl import Federation` must not load a socket.
 _PLACES: Final = {
     "Federation": "p2pfl.federation.federation",
     "Peer": "p2pfl.peer",
     "Task": "p2pfl.training.task",
+    "Trained": "p2pfl.peer.training",
+    "TrainingRound": "p2pfl.peer.progress",
+    "TrainingStep": "p2pfl.peer.progress",
     "simulate_training": "p2pfl.simulate.training",
 }
 

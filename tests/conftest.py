@@ -45,6 +45,7 @@ NEEDS: dict[str, str] = {
     "mesh/test_token_bucket.py": "",
     "mesh/test_zmtp.py": "",
     "network": "network",
+    "peer": "sockets",
     "sharing/test_typed_rows.py": "slow",
     "simulate/test_dropout.py": "storms",
     "simulate/test_search.py": "storms",

@@ -54,7 +54,7 @@ INNER: dict[str, str] = {
     "ledger": "codec errors federation home keys merkle roster",
     "node": "_version clocks codec errors federation home keys ledger mesh messages roster sharing training",
     "simulate": "codec errors federation keys messages roster sharing training",
-    "peer": "clocks errors federation home mesh node roster",
+    "peer": "clocks errors federation home ledger mesh node roster training",
     "__init__": "_version federation peer simulate training",
     "cli": "_version clocks codec errors federation files home keys ledger mesh messages node peer roster sharing "
     "simulate training",
@@ -76,7 +76,7 @@ THIRD_PARTY: dict[str, str] = {
     "ledger": "cryptography",
     "simulate": "numpy",
     "node": "numpy",
-    "peer": "numpy",
+    "peer": "numpy torch",
     "cli": "click numpy prometheus_client",
 }
 # Within a place, one file alone may touch these.

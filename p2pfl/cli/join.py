@@ -167,7 +167,7 @@ async def _train(site: LocalInputs, trainer: Trainer, watch: Watch, monitor: Mon
     async with site.access.join(site.federation, watch, "join", monitor, rounds=site.federation.rounds) as peer:
         if site.federation.task.sha256 is not None:
             await asyncio.to_thread(approvals.note, peer.logs, site.federation.task.sha256)
-        result = await peer.train(trainer, task=site.federation.task.label, go_on=go_on)
+        result = await peer.train_with(trainer, task=site.federation.task.label, go_on=go_on)
         facts = _facts(peer, result, watch, trainer.parameters)
     return facts | {"wall_s": round(asyncio.get_running_loop().time() - begun, 2)}
 

@@ -72,6 +72,11 @@ def pinned_lines(file: str, cls: str, sha256: str) -> TaskLines:
     return (f"  file: {file}", f"  class: {cls}", f'  sha256: "{sha256}"')
 
 
+def python_lines(name: str) -> TaskLines:
+    """A Task that each site makes in Python, under this name."""
+    return (f"  python: {name}",)
+
+
 def override(argument: str) -> tuple[str, str]:
     """`privacy.delta=1e-4` ► (key, word), checked by that setting's own reader.
 

@@ -80,16 +80,22 @@ class Minimum:
 
 @dataclass(frozen=True, slots=True)
 class TaskChoice:
-    """A table that peers.yaml describes; or a class of a file pinned by its SHA-256."""
+    """A table that peers.yaml describes; a class of a file pinned by its SHA-256; or what each site makes in Python.
+
+    python   the name of a Task whose code nobody pins
+    """
 
     table: TableSchema | None = None
     file: str | None = None
     cls: str | None = None
     sha256: bytes | None = None
+    python: str | None = None
 
     @property
     def label(self) -> str:
         """How it is called in a model's file, and by people."""
+        if self.python is not None:
+            return f"python:{self.python}"
         return "table" if self.table is not None else f"{self.file}:{self.cls}"
 
 
@@ -271,6 +277,9 @@ def read_address(node: YamlNode, key: str) -> Address:
 
 def _task(row: Table) -> TaskChoice:
     pinned = "file" in row.rows
+    if "python" in row.rows:
+        row.only(("python",))
+        return TaskChoice(python=row.value("python", text(r"[A-Za-z0-9_.-]{1,100}", "the name of a task in Python")))
     row.only(("file", "class", "sha256") if pinned else ("table",))
     if not pinned:
         return TaskChoice(TableSchema.read(row.value("table", table)))

@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+import functools
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from p2pfl.node.runs.results import SumResult, TrainResult
-from p2pfl.node.runs.training import Trains
+from p2pfl.peer.sums import Sums
+from p2pfl.peer.training import Trainings
 
 if TYPE_CHECKING:
     from p2pfl.peer.peer import Peer
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
+Of = TypeVar("Of")
+
+
+def _blocking(
+    method: Callable[Concatenate[Of, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[BlockingPeer, P], R]:
+    """`method` of a Peer, with the same arguments, that returns its result."""
+
+    @functools.wraps(method)
+    def called(peer: BlockingPeer, /, *arguments: P.args, **options: P.kwargs) -> R:
+        return wait_in(peer.loop, method(peer.peer, *arguments, **options))  # type: ignore[arg-type]
+
+    return called
 
 
 class BlockingPeer:
-    """Peer for code that is not async."""
+    """Peer for code that is not async: the same methods. Ctrl-C, or a notebook's stop, ends the call under way."""
 
     def __init__(self, peer: Peer, loop: asyncio.AbstractEventLoop) -> None:
-        self._peer, self._loop = peer, loop
+        self.peer, self.loop = peer, loop
 
-    def sum(self, vector: Any, **options: Any) -> SumResult:
-        """As Peer.sum."""
-        return wait_in(self._loop, self._peer.sum(vector, **options))
-
-    def mean(self, vector: Any, **options: Any) -> Any:
-        """As Peer.mean."""
-        return wait_in(self._loop, self._peer.mean(vector, **options))
-
-    def train(self, trainer: Trains, **options: Any) -> TrainResult:
-        """As Peer.train."""
-        return wait_in(self._loop, self._peer.train(trainer, **options))
+    sum = _blocking(Sums.sum)
+    mean = _blocking(Sums.mean)
+    train = _blocking(Trainings.train)
+    train_with = _blocking(Trainings.train_with)
 
 
 def wait_in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
     """What `work` gives in that loop, which runs in another thread."""
-    return asyncio.run_coroutine_threadsafe(work, loop).result()
+    found = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return found.result()
+    except BaseException:
+        found.cancel()  # nobody waits for it any more
+        raise

@@ -11,7 +11,7 @@ from p2pfl.federation.membership import run_of
 from p2pfl.node.epochs import leap
 from p2pfl.node.logs import Logs
 from p2pfl.node.node import Node
-from p2pfl.node.progress import EpochBegan
+from p2pfl.node.progress import EpochBegan, Observer
 
 
 def training_run(federation: Federation) -> bytes:
@@ -27,11 +27,13 @@ def sums_run(federation: Federation) -> bytes:
 class InEpoch:
     """A site on the node of one epoch.
 
-    node   of the epoch that it is: when membership changes, `make` gives the one that goes on
+    node       of the epoch that it is: when membership changes, `make` gives the one that goes on
+    watchers   observers of every event of the node, added and removed while it runs
     """
 
-    def __init__(self, node: Node, make: Callable[[Federation], Node]) -> None:
+    def __init__(self, node: Node, make: Callable[[Federation], Node], watchers: list[Observer] | None = None) -> None:
         self.node, self._make = node, make
+        self.watchers = watchers if watchers is not None else []
         self.name = node.name
 
     @property

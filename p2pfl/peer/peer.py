@@ -29,7 +29,7 @@ from p2pfl.node.epochs import enter
 from p2pfl.node.link_status import shown
 from p2pfl.node.node import Node
 from p2pfl.node.options import NodeOptions
-from p2pfl.node.progress import Observer, unseen
+from p2pfl.node.progress import Observer, Progress, unseen
 from p2pfl.peer.blocking import BlockingPeer, wait_in
 from p2pfl.peer.sums import Sums
 from p2pfl.peer.training import Trainings
@@ -70,12 +70,18 @@ class Peer(Sums, Trainings):
         with Home.open(place, unlock=list(unlock)) as opened:
             out = proxy or Proxy.from_environment(os.environ)
 
+            watchers = [observer]
+
+            def seen(event: Progress) -> None:
+                for watcher in tuple(watchers):
+                    watcher(event)
+
             def make(given: Federation) -> Node:
                 agreed = enter(opened, given)
                 options = NodeOptions(_listen(agreed, opened.name, listen), wait_s, out)
-                return Node(opened, agreed, options, observer, SYSTEM)
+                return Node(opened, agreed, options, seen, SYSTEM)
 
-            peer = cls(make(federation), make)
+            peer = cls(make(federation), make, watchers)
             try:
                 begun = len(peer.node.logs.federation) > 0  # who joins later has signed the change
                 assent(

@@ -17,6 +17,7 @@ from p2pfl.errors.sharing import NothingToAverage
 from p2pfl.federation import Federation
 from p2pfl.node.node import Node
 from p2pfl.node.pending_change import EpochOver
+from p2pfl.node.progress import Observer
 from p2pfl.node.runs import answers
 from p2pfl.node.runs.answers import Answer, name_of
 from p2pfl.node.runs.cohort import mark_of
@@ -31,8 +32,8 @@ WEIGHT_DECIMALS: Final = 6
 class Sums(InEpoch):
     """A peer that adds up with the others."""
 
-    def __init__(self, node: Node, make: Callable[[Federation], Node]) -> None:
-        super().__init__(node, make)
+    def __init__(self, node: Node, make: Callable[[Federation], Node], watchers: list[Observer] | None = None) -> None:
+        super().__init__(node, make, watchers)
         self._given = False  # its caller has a sum of it
 
     async def sum(

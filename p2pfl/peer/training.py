@@ -1,31 +1,133 @@
-"""A training with every site: `Peer.train`."""
+"""A training with every site: `Peer.train` of a Task, `Peer.train_with` of a trainer of the caller's own."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from p2pfl.errors.membership import NoLongerListed
+from p2pfl.ledger.site_kinds import OperatorEntry
+from p2pfl.node import approvals
 from p2pfl.node.pending_change import EpochOver
 from p2pfl.node.runs import fairness
 from p2pfl.node.runs.metric import metrics_of
 from p2pfl.node.runs.results import TrainResult
 from p2pfl.node.runs.training import TrainingRun, Trains
 from p2pfl.peer.epoch import InEpoch, training_run
+from p2pfl.peer.progress import OnTraining, Reporter
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from p2pfl.training.local import OnStep, Trainer
+    from p2pfl.training.records import Dataset
+    from p2pfl.training.task import Task
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Trained(TrainResult):
+    """A finished training of a Task.
+
+    model     the torch module with the final weights, on the processor and in eval mode; `vector` are those weights
+    notices   of each layer that was replaced, since it cannot be trained privately
+    """
+
+    model: nn.Module
+    task: Task
+    notices: tuple[str, ...]
 
 
 class Trainings(InEpoch):
     """A peer that trains with the others."""
 
     async def train(
-        self, trainer: Trains, *, task: str = "task", rounds: int | None = None, go_on: bool = False
-    ) -> TrainResult:
+        self,
+        task: Task | None = None,
+        *,
+        data: PathLike | Dataset | Any,
+        columns: PathLike | None = None,
+        task_file: PathLike | None = None,
+        device: str = "cpu",
+        progress: OnTraining | None = None,
+        go_on: bool = False,
+    ) -> Trained:
         """Train to the end of the federation's rounds, or go on where this home stopped; returns the final model.
 
-        trainer   p2pfl.training.local.Trainer, or anything with its methods
-        go_on     somebody has looked why this site was left out of more than one round in ten; noted in the site log
-        Raises PassWouldOverspend when the budget does not allow the next pass, LeftOutTooOften, GaveUpWaiting, and what
-        a round raises.
+        task        None: the one that peers.yaml describes, or pins (then `task_file` is where this site keeps it)
+        data        this site's records: a path as `Task.dataset` takes it, a pandas DataFrame, a dataset of (x, y)
+        columns     a column map; by default the one beside the path
+        device      where torch trains: "cpu", "cuda", "cuda:1", "mps"
+        progress    called with TrainingStep and TrainingRound, in a thread of its own; what it raises ends the
+                    training, which the next process takes up, or the next `join`
+        go_on       somebody has looked why this site was left out of more than one round in ten; noted in the site log
+        Torch runs in a thread: links and heartbeats live on. A quarter of the records, by a keyed hash of each, is
+        held out and measures; the privacy account is charged before each pass.
+        Raises TaskNotGiven, TaskNotAgreed, TaskNotApproved, what the records and the model raise, PassWouldOverspend
+        when the budget does not allow the next pass, LeftOutTooOften, GaveUpWaiting, and what a round raises.
         """
+        async with self._reporting(progress) as reporter:
+            file = Path(task_file) if task_file is not None else None
+            step = reporter.step if progress is not None else None
+            made, trainer = await asyncio.to_thread(self._trainer, task, data, columns, file, device, step)
+            label = await asyncio.to_thread(self._note, made)
+            result = await self._train(trainer, label, None, go_on)
+            model = await asyncio.to_thread(_loaded, made, result)
+            return Trained(**vars(result), model=model, task=made, notices=trainer.notices)
+
+    def _trainer(
+        self,
+        task: Task | None,
+        data: Any,
+        columns: PathLike | None,
+        file: Path | None,
+        device: str,
+        progress: OnStep | None,
+    ) -> tuple[Task, Trainer]:
+        """The task, and what trains it on this site's records."""
+        choice, home = self.federation.task, self.node.home
+        if choice.sha256 is not None:  # before any code of the file runs, where it is loaded here
+            approvals.check(home, choice.sha256, str(file or choice.file))
+        # Loaded late: sums need no torch.
+        from p2pfl.training.given import agreed_task, records_of
+        from p2pfl.training.local import Trainer
+        from p2pfl.training.records import hold_out
+
+        made = agreed_task(choice, task, file)
+        site = hold_out(records_of(made, data, columns), home.holdout_key())
+        privacy = self.federation.privacy
+        return made, Trainer(task=made, site=site, privacy=privacy, device=device, progress=progress)
+
+    def _note(self, task: Task) -> str:
+        """What the rounds call `task`; the site log says that it trains here."""
+        from p2pfl.training.given import label_of
+
+        choice = self.federation.task
+        if choice.sha256 is not None:
+            approvals.note(self.logs, choice.sha256)
+        label = label_of(choice, task)
+        self.logs.note(OperatorEntry(time=self.logs.time, command="train", options={"task": label}))
+        return label
+
+    async def train_with(
+        self, trainer: Trains, *, task: str = "task", rounds: int | None = None, go_on: bool = False
+    ) -> TrainResult:
+        """As `train`, with a trainer that the caller has made: p2pfl.training.local.Trainer, or one with its methods.
+
+        task      how rounds and models call it; equal at all sites
+        rounds    stop when so many are final
+        Whatever it returns as an update is clipped to `sharing.clip` and summed: the noise is the trainer's affair, and
+        so is what it charges.
+        """
+        return await self._train(trainer, task, rounds, go_on)
+
+    async def _train(self, trainer: Trains, task: str, rounds: int | None, go_on: bool) -> TrainResult:
         run, delta = training_run(self.federation), self.federation.privacy.delta
         if go_on:
             await asyncio.to_thread(fairness.looked, self.node.logs, run)
@@ -47,3 +149,32 @@ class Trainings(InEpoch):
         records = node.logs.rounds(run)
         metrics, epsilon = metrics_of(records), source.account.epsilon(delta)
         return TrainResult(self.federation.rounds, source.model, metrics, epsilon, delta, records)
+
+    @asynccontextmanager
+    async def _reporting(self, progress: OnTraining | None) -> AsyncIterator[Reporter]:
+        """`progress` is told what the node tells its observer. What it raised is raised here."""
+        reporter = Reporter(self.name, progress)
+        self.watchers.append(reporter.observe)
+        try:
+            yield reporter
+            await reporter.close()
+        except asyncio.CancelledError:
+            if reporter.error is None:
+                raise
+            if (current := asyncio.current_task()) is not None:  # it was cancelled to raise that
+                current.uncancel()
+        finally:
+            self.watchers.remove(reporter.observe)
+            reporter.abandon()
+        if reporter.error is not None:
+            raise reporter.error
+
+
+def _loaded(task: Task, result: TrainResult) -> nn.Module:
+    """The task's model with the final weights."""
+    from p2pfl.training.models import build
+    from p2pfl.training.update import write_vector
+
+    model = build(task).model
+    write_vector(model, result.vector)
+    return model.eval()

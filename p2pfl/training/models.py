@@ -123,8 +123,15 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise DeviceMissing(evidence=str(error).splitlines()[0][:200], device=name) from None
+        told = f"{str(error).splitlines()[0][:200]}\nthere is {', '.join(devices())}"
+        raise DeviceMissing(evidence=told, device=name) from None
     return device
+
+
+def devices() -> list[str]:
+    """The devices of this machine that torch can use, by name."""
+    found = ["cpu", *(f"cuda:{place}" for place in range(torch.cuda.device_count()))]
+    return [*found, "mps"] if torch.backends.mps.is_available() else found
 
 
 def as_inputs(x: NDArray[np.generic], device: torch.device) -> torch.Tensor:

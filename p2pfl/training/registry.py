@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from p2pfl.errors.from_python import TaskNotGiven
 from p2pfl.errors.training import TaskFileChanged, TaskUnusable, UnitUnsupported
 from p2pfl.federation.federation import TaskChoice
 from p2pfl.files import TEXT_BYTES, read_file
@@ -40,8 +41,10 @@ def task_file(choice: TaskChoice, file: Path | None = None) -> tuple[Path, bytes
 def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
     """The task that peers.yaml names; `file` is where this site keeps its copy of a task's file.
 
-    Raises TaskFileChanged, TaskUnusable. It runs the very bytes whose digest was checked.
+    Raises TaskNotGiven, TaskFileChanged, TaskUnusable. It runs the very bytes whose digest was checked.
     """
+    if choice.python is not None:
+        raise TaskNotGiven(evidence="peers.yaml holds its name alone", task=choice.python)
     if choice.table is not None:
         return TableTask(choice.table)
     path, raw = task_file(choice, file)

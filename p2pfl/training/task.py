@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from numpy.typing import NDArray
 
+from p2pfl.errors.from_python import FrameUnsupported
 from p2pfl.training.measures.measure import Measure
 from p2pfl.training.records import Dataset
 from p2pfl.training.update import FlatVector, first_model
@@ -61,6 +62,13 @@ class Task(ABC):
         """How a model is judged: the first figure of the first measure is the training's metric."""
 
     # ── what has a default ────────────────────────────────────────────────────────────────────────────────────
+
+    def from_frame(self, frame: Any, columns: bytes | None = None, *, labelled: bool = True) -> Dataset:
+        """The records of a pandas DataFrame, for `peer.train(task, data=frame)`; by default refused.
+
+        columns, labelled    as for `dataset`
+        """
+        raise FrameUnsupported(evidence=f"{len(frame)} rows were given", task=self.name)
 
     def predictions(self, outputs: torch.Tensor) -> torch.Tensor:
         """What the model says in people's terms, for the measures and for `p2pfl predict`; its outputs by default.

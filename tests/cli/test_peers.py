@@ -523,3 +523,15 @@ def test_the_card_of_a_home_is_written_once_more(tmp_path: Path, capsys: pytest.
     assert "the home of mayo" in capsys.readouterr().err
     assert run([*common, "--listen", "10.1.2.3:7443", "--key-file", key]) == 2
     assert "init --card writes its card once more" in capsys.readouterr().err
+
+
+def test_a_task_of_python_is_created_by_its_name_alone(
+    here: Path, cards: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And whoever makes the file is not told to join with it."""
+    assert run(["peers", "create", *cards, "-o", "peers.yaml", "--task", "python:tumours"]) == 0
+    assert Federation.load("peers.yaml").task.label == "python:tumours"
+    shown = capsys.readouterr().out
+    assert "p2pfl join" not in shown and "peer.train(task, data=…) with the task tumours" in shown
+    assert run(["peers", "show", "peers.yaml"]) == 0
+    assert "python:tumours" in capsys.readouterr().out

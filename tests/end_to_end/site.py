@@ -255,8 +255,8 @@ async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:
         gate=order.get("gate", 0),
         records=order.get("records", "").encode(),
     )
-    trained = await peer.train(trainer, rounds=order.get("until"))
-    return {"rounds": trained.rounds, "epsilon": trained.epsilon, "model": [float(one) for one in trained.model]}
+    trained = await peer.train_with(trainer, rounds=order.get("until"))
+    return {"rounds": trained.rounds, "epsilon": trained.epsilon, "model": [float(one) for one in trained.vector]}
 
 
 def _stand_in_epsilon(history: privacy.History, delta: float) -> float:

@@ -68,11 +68,12 @@ def _peers_rows() -> list[tuple[str, str, str, str]]:
             "task.table",
             "the description of a [table](#a-table)",
             "heart disease",
-            "a task without code; or the next three",
+            "a task without code; or the next three; or the last",
         ),
         ("task.file", "a file's name ending in .py", "", "a task of your own: `--task FILE:CLASS`"),
         ("task.class", "a class in that file", "", ""),
         ("task.sha256", digest, "", "of that file; another one is not run"),
+        ("task.python", "a name", "", "or alone: a Task that each site makes in Python: `--task python:NAME`"),
     ]
 
 

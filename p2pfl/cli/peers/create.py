@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -39,8 +40,9 @@ from p2pfl.roster import Member
 )
 @click.option(
     "--task",
-    metavar="FILE.yaml|FILE:CLASS",
-    help="What is learned: a table's description, or a Task's class, pinned by its SHA-256.  [default: heart disease]",
+    metavar="FILE.yaml|FILE:CLASS|python:NAME",
+    help="What is learned: a table's description; a Task's class, pinned by its SHA-256; or a Task that each site "
+    "makes in Python, pinned by its name alone.  [default: heart disease]",
 )
 @json_option
 def create(
@@ -64,15 +66,18 @@ def create(
         overrides = [*overrides, f"agreement.sha256={hashlib.sha256(read_whole(document)).hexdigest()}"]
     raw = draft.peers_file(name, members, task_lines(task), overrides)
     federation = Federation.parse(raw, str(target))
-    check_fit(federation, own=Path(task.rpartition(":")[0]) if task and not is_description(task) else None)
+    check_fit(federation, own=Path(task.rpartition(":")[0]) if task and federation.task.file else None)
     write_new(target, raw)
     shown = f" --agreement {document.name if document else 'FILE'}" if federation.agreement else ""
+    train = f"p2pfl join --peers {target} --data their.csv{shown}"
+    if federation.task.python is not None:
+        train = f"a program that calls peer.train(task, data=…) with the task {federation.task.python}"
     lines = [
         f"{target}: {len(members)} sites, SHA-256 {federation.digest.hex()}",
         *member_lines(members),
         "hand this very file to every site; each of them then runs",
         f"  p2pfl doctor --peers {target} --wait 300       (all at the same time: does every link work?)",
-        f"  p2pfl join --peers {target} --data their.csv{shown}",
+        f"  {train}",
     ]
     output.result("\n".join(lines), {"path": str(target)} | federation_facts(federation), as_json)
 
@@ -103,8 +108,13 @@ def task_lines(task: str | None) -> draft.TaskLines:
     path, colon, cls = task.rpartition(":")
     if not colon:
         raise WrongUse(evidence=f"--task {task} is neither FILE.yaml nor FILE:CLASS", verb=" peers create")
+    if path == PYTHON:
+        return draft.python_lines(cls)
     raw = strict_yaml.load(Path(path))
     return draft.pinned_lines(Path(path).name, cls, hashlib.sha256(raw).hexdigest())
+
+
+PYTHON: Final = "python"  # FILE of --task python:NAME
 
 
 def is_description(task: str) -> bool:

@@ -25,7 +25,7 @@ def check_fit(federation: Federation, own: Path | None = None) -> None:
     sharing, task = federation.sharing, federation.task
     check_unit(federation.privacy.unit)
     Quantiser(FIELDS[sharing.field], len(federation.roster.names), sharing.clip, sharing.scale, sharing.field == 16)
-    if task.table is None and own is not None:
+    if own is not None:
         output.loading_torch()
         from p2pfl.training.models import build
 

@@ -28,13 +28,13 @@ class SumResult:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished training. `model` is (m,) float32; `metrics[k]` measures the model before round k.
+    """A finished training. `vector` is the final model, (m,) float32; `metrics[k]` measures the model before round k.
 
     initial and final are of the first model and of the last one.
     """
 
     rounds: int
-    model: np.ndarray[Any, np.dtype[np.float32]]
+    vector: np.ndarray[Any, np.dtype[np.float32]]
     metrics: dict[int, Metric]
     epsilon: float
     delta: float

@@ -10,7 +10,7 @@ the inputs' scale decides how a record's one unit of influence is spread over th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,15 @@ class TableTask(Task):
     def dataset(self, path: str, columns: bytes | None = None, *, labelled: bool = True) -> Arrays:
         """The CSV at `path`. Raises what `read` does, and DataUnreadable."""
         return self.read(read_file(path), path, columns, labelled=labelled)
+
+    def from_frame(self, frame: Any, columns: bytes | None = None, *, labelled: bool = True) -> Arrays:
+        """A DataFrame, read as the CSV that it would be written to: line 1 of an error is the header.
+
+        pandas makes floats of whole numbers where a cell is blank; `convert_dtypes` makes them whole again, since 1.0
+        is no level 1. Raises what `read` does.
+        """
+        text: str = frame.convert_dtypes().to_csv(index=False)
+        return self.read(text.encode(), "the DataFrame", columns, labelled=labelled)
 
     def read(self, raw: bytes, source: str, columns: bytes | None = None, *, labelled: bool = True) -> Arrays:
         """A CSV with the schema's names and levels, or with a column map. Raises leaves of errors.training 001–019."""
