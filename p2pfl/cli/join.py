@@ -18,7 +18,7 @@ from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options,
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.predict import check_readable, column_map
-from p2pfl.cli.reports import dense_bytes, join_text
+from p2pfl.cli.reports import NO_PRIVACY, bounded, dense_bytes, join_text
 from p2pfl.cli.stopping import run
 from p2pfl.cli.watch import Watch, label_of
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED
@@ -110,6 +110,8 @@ def join(
         max_epsilon=federation.privacy.max_epsilon,
         tell=monitor.tell,
     )
+    if federation.privacy.is_none:
+        monitor.tell(f"privacy: {NO_PRIVACY}; all sites have agreed to that in {peers_file.name}")
     if check:
         with monitor.running(federation, "join --check"):
             _trainer(site, monitor.tell)
@@ -183,9 +185,10 @@ def _facts(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> di
         "federation": federation.name,
         "rounds_completed": len(trained),
         "metric": _metric(result),
-        "epsilon": result.epsilon,
+        "privacy": federation.privacy.unit,
+        "epsilon": bounded(result.epsilon),
         "delta": result.delta,
-        "max_epsilon": federation.privacy.max_epsilon,
+        "max_epsilon": bounded(federation.privacy.max_epsilon),
         "parameters": parameters,
         "bytes_sent": sum(link.bytes_sent for link in links),
         "bytes_received": sum(link.bytes_received for link in links),

@@ -16,6 +16,7 @@ from p2pfl.cli.output import aligned, amount, duration
 from p2pfl.federation import Federation
 
 WIDTH = 100
+NO_PRIVACY = "NONE: trained without differential privacy, ε is unbounded: the model may tell of any one patient"
 SMALL = 100_000  # parameters below which sending a part of them saves nothing
 
 
@@ -72,6 +73,11 @@ def dense_bytes(count: int, parameters: int, rounds: int) -> int:
     return round(2 * (count - 1) / count * 4 * parameters * rounds)
 
 
+def bounded(epsilon: float) -> float | None:
+    """ε for JSON, which has no infinity: null is no bound at all."""
+    return epsilon if math.isfinite(epsilon) else None
+
+
 def join_text(facts: Mapping[str, Any]) -> str:
     """What `join` prints at its end."""
     metric, ledger = facts["metric"], facts["ledger"]
@@ -85,13 +91,21 @@ def join_text(facts: Mapping[str, Any]) -> str:
         [
             f"{facts['name']}: {facts['rounds_completed']} rounds are final",
             f"  {metric['name']:<8} {before} → {after} on the held-out records of all sites",
-            f"  privacy  ε {facts['epsilon']:.2f} of {facts['max_epsilon']:g} at δ {facts['delta']:g}",
+            f"  privacy  {spent_text(facts)}",
             f"  sent     {amount(facts['bytes_sent'])}, of which payload {amount(facts['payload_sent'])} "
             f"(dense fp32: {amount(facts['dense_bytes'])})",
             f"  ledger   {'verified' if ledger['verified'] else 'NOT VERIFIED'}, {ledger['entries']} entries, "
             f"root {ledger['root']}",
         ]
     )
+
+
+def spent_text(facts: Mapping[str, Any]) -> str:
+    """What the passes over a site's records have spent: `epsilon` of `max_epsilon`, at `delta`."""
+    if facts["epsilon"] is None:
+        return NO_PRIVACY
+    limit = "no limit" if facts["max_epsilon"] is None else f"{facts['max_epsilon']:g}"
+    return f"ε {facts['epsilon']:.2f} of {limit} at δ {facts['delta']:g}"
 
 
 def meaning(epsilon: float, delta: float) -> str:

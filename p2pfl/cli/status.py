@@ -15,6 +15,7 @@ import click
 from p2pfl.cli import output
 from p2pfl.cli.model.export import ITEM
 from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options
+from p2pfl.cli.reports import bounded, spent_text
 from p2pfl.cli.status_links import links_lines, links_told
 from p2pfl.cli.watch import metric_of
 from p2pfl.files import KEY_BYTES, read_file
@@ -103,7 +104,7 @@ def _last(held: Mapping[str, Any]) -> dict[str, Any]:
         "survivors": held["survivors"],
         "purpose": held["configuration"].get("purpose"),
         "metric": {"name": metric[0], "value": metric[1]} if metric else None,
-        "epsilon": {name: float(text) for name, text in held["epsilon"].items() if text},
+        "epsilon": {name: bounded(float(text)) for name, text in held["epsilon"].items() if text},
         "model": held["model_after"],
     }
 
@@ -113,9 +114,9 @@ def _privacy(charges: list[dict[str, Any]]) -> dict[str, Any] | None:
         return None
     last = charges[-1]
     return {
-        "epsilon": float(last["after"]),
+        "epsilon": bounded(float(last["after"])),
         "delta": float(last["delta"]),
-        "max_epsilon": float(last["limit"]),
+        "max_epsilon": bounded(float(last["limit"])),
         "passes": len(charges),
     }
 
@@ -136,8 +137,7 @@ def _text(facts: Mapping[str, Any]) -> str:
         ["  model", f"{output.amount(model['bytes'])}, SHA-256 {model['sha256']}" if model else "none yet"],
         [
             "  privacy",
-            f"ε {privacy['epsilon']:.2f} of {privacy['max_epsilon']:g} at δ {privacy['delta']:g}, "
-            f"{privacy['passes']} passes over this site's records"
+            f"{spent_text(privacy)}, {privacy['passes']} passes over this site's records"
             if privacy
             else "nothing spent",
         ],

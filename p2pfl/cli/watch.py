@@ -176,7 +176,9 @@ class Watch:
         parts.append(f"{len(event.survivors)} of {len(self._roster.names)} sites")
         parts += self._metric_part(event, "" if purpose == "evaluation" else " before it")
         spent = [float(text) for text in event.epsilon.values() if text]
-        if any(spent):
+        if math.inf in spent:
+            parts.append("NO privacy")
+        elif any(spent):
             parts.append(f"ε {max(spent):.2f} of {self._max_epsilon:.2f}")
         parts.append(self._traffic(event.bytes_sent, _parameters(event.configuration)))
         parts.append(f"{event.seconds:.1f} s")

@@ -320,6 +320,7 @@ class PassWouldOverspend(BudgetSpent):
         "all the agreed rounds are done",
         "passes were charged for rounds that were left behind",
         "these records were used in an earlier run: one account covers them all",
+        "they were once used without differential privacy: ε is infinite from then on",
     )
     command = "p2pfl status"
 

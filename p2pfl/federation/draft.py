@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from p2pfl.errors.federation import DocumentTooLarge, ForbiddenYaml, SettingWithoutValue, UnknownSetting, WrongValue
 from p2pfl.federation.federation import VERSION, Federation
 from p2pfl.federation.readers import Position, Word, shown
-from p2pfl.federation.settings import BY_KEY, HEADINGS, SETTINGS
+from p2pfl.federation.settings import BY_KEY, HEADINGS, PLAIN, SETTINGS
 from p2pfl.federation.strict_yaml import MOST_BYTES
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import fingerprint
 from p2pfl.roster import Member
 
 COMMENT_COLUMN = 34
+NO_PRIVACY_COMMENT = "NO DIFFERENTIAL PRIVACY: nothing bounds what the model tells of a patient"
 TABLE_INDENT = "    "  # of a task file's lines under `task:` and `table:`
 MOST_TABLE_BYTES = MOST_BYTES * 3 // 4  # of a description: peers.yaml keeps room for sites that join
 
@@ -27,7 +28,9 @@ TaskLines = tuple[str, ...]
 
 def peers_file(name: str, members: Sequence[Member], task: TaskLines, overrides: Sequence[str] = ()) -> bytes:
     """Return the file's bytes, which Federation.parse accepts. Raises a leaf of errors.federation if they cannot be."""
-    words = {setting.key: setting.default for setting in SETTINGS} | dict(map(override, overrides))
+    given = dict(map(override, overrides))
+    _check_plain(given)
+    words = {setting.key: setting.default for setting in SETTINGS} | given
     lines = [
         f"# p2pfl: the peers file of the federation {name}. Every site holds this file byte for byte: each hello",
         "# compares its SHA-256, so a changed comment is a changed file.",
@@ -89,13 +92,22 @@ def override(argument: str) -> tuple[str, str]:
         raise SettingWithoutValue(
             evidence=f"the setting nearest to it is {near[0]}" if near else source, text=shown(key)
         )
-    if key not in BY_KEY:
+    read = PLAIN if key == "privacy" else BY_KEY[key].read if key in BY_KEY else None
+    if read is None:
         raise UnknownSetting(evidence=f"{source}; settings are {', '.join(BY_KEY)}", key=shown(key))
     try:
-        BY_KEY[key].read(Word(value, False, Position(source, 0, 0)), key)
+        read(Word(value, False, Position(source, 0, 0)), key)
     except WrongValue as error:
         raise WrongValue(**{**error.fields, "evidence": error.evidence, "source": "peers.yaml"}) from None
     return key, value
+
+
+def _check_plain(given: Mapping[str, str]) -> None:
+    """Raises UnknownSetting for a setting of privacy beside `privacy=none`, which would mean nothing."""
+    if "privacy" in given:
+        for key in given:
+            if key.startswith("privacy."):
+                raise UnknownSetting(evidence="--set privacy=none is there too: nothing is clipped or noised", key=key)
 
 
 def commented(line: str, comment: str) -> str:
@@ -117,6 +129,11 @@ def _settings(words: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
     heading = ""
     for setting in SETTINGS:
+        if setting.table == "privacy" and "privacy" in words:
+            if heading != "privacy":
+                lines += ["", commented(f"privacy: {words['privacy']}", NO_PRIVACY_COMMENT)]
+            heading = "privacy"
+            continue
         if setting.table and setting.table != heading:
             lines += ["", f"{setting.table}:"]
         elif not setting.table and heading:

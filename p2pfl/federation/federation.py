@@ -7,6 +7,7 @@ difference. A Federation is built whole or not at all; after that nothing in it 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from p2pfl.errors.federation import (
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text, whole
-from p2pfl.federation.settings import HEADINGS, HEX32, SETTINGS, TOP
+from p2pfl.federation.settings import HEADINGS, HEX32, PLAIN, SETTINGS, TOP
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import belongs_to_somebody
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, NAME, Address, Member, Roster
@@ -41,7 +42,10 @@ read_name: Final = text(NAME.pattern, "a name of small letters, digits and hyphe
 
 @dataclass(frozen=True, slots=True)
 class Privacy:
-    """What bounds that the model tells of one `unit`; the same at every site."""
+    """What bounds that the model tells of one `unit`; the same at every site.
+
+    unit   record, patient; or none: nothing is clipped or noised, and nothing bounds it (NO_PRIVACY)
+    """
 
     unit: str
     noise_multiplier: float
@@ -50,6 +54,15 @@ class Privacy:
     steps_per_round: int
     delta: float
     max_epsilon: float
+
+    @property
+    def is_none(self) -> bool:
+        """The sites agreed to train without differential privacy."""
+        return self.unit == "none"
+
+
+# `privacy: none`: batches as by default, so that a task trains as it would with privacy, without clipping and noise.
+NO_PRIVACY: Final = Privacy("none", 0.0, math.inf, 0.02, 80, 1e-5, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +175,7 @@ class Federation:
             roster=Roster(epoch, _members(top)),
             task=_task(top.value("task", table)),
             rounds=values["rounds"],
-            privacy=Privacy(**_under(values, "privacy")),
+            privacy=Privacy(**_under(values, "privacy")) if "privacy.unit" in values else NO_PRIVACY,
             sharing=Sharing(**{**_under(values, "sharing"), "field": int(values["sharing.field"])}),
             compression=Compression(**_under(values, "compression")),
             minimum=Minimum(**_under(values, "minimum")),
@@ -190,11 +203,19 @@ def _lineage(top: Table, epoch: int) -> tuple[bytes, bytes]:
 
 
 def _settings(top: Table) -> dict[str, Any]:
-    """Every row of SETTINGS, read. Raises UnknownKey for a key under a heading that is in no row."""
-    tables = {"": top} | {heading: top.value(heading, table) for heading in HEADINGS}
-    for heading in HEADINGS:
+    """Every row of SETTINGS, read; none of privacy's where the file says `privacy: none`.
+
+    Raises UnknownKey for a key under a heading that is in no row.
+    """
+    plain = isinstance(top.node("privacy"), Word)
+    if plain:
+        top.value("privacy", PLAIN)
+    headings = [heading for heading in HEADINGS if not (plain and heading == "privacy")]
+    tables = {"": top} | {heading: top.value(heading, table) for heading in headings}
+    for heading in headings:
         tables[heading].only(setting.name for setting in SETTINGS if setting.table == heading)
-    return {setting.key: tables[setting.table].value(setting.name, setting.read) for setting in SETTINGS}
+    rows = [setting for setting in SETTINGS if setting.table in tables]
+    return {setting.key: tables[setting.table].value(setting.name, setting.read) for setting in rows}
 
 
 def _under(values: Mapping[str, Any], heading: str) -> dict[str, Any]:

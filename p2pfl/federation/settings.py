@@ -13,6 +13,7 @@ from p2pfl.federation.readers import YamlNode, choice, decimal, nothing_or, text
 from p2pfl.roster import NAME
 
 HEX32: Final = text(r"[0-9a-f]{64}", "64 hexadecimal digits, lower case")
+PLAIN: Final = choice("none")  # `privacy: none`, in the place of that whole table
 
 
 @dataclass(frozen=True, slots=True)

@@ -473,6 +473,7 @@ def told(path: str, facts: Map) -> str:
         return f"NOT VERIFIED: {path}\n  FOUND         {facts['findings'][0]['what']}"
     last = datetime.fromtimestamp(min(facts["last_round_ms"] // 1000, 253402300799), UTC).strftime("%Y-%m-%d %H:%M UTC")
     worst = max(facts["epsilon"].values(), key=float, default="0")
+    spent = "unbounded: trained WITHOUT privacy" if worst == "inf" else f"at most {worst} of {facts['limit']}"
     verdict = "VERIFIED" if facts["verified"] else f"NOT VERIFIED, {len(facts['findings'])} findings"
     lines = [
         f"{verdict}: {path}",
@@ -483,7 +484,7 @@ def told(path: str, facts: Map) -> str:
         f"  membership    {facts['changes']} changes, each approved by the sites before it",
         f"  agreement     {facts['agreement'] or 'none is named'}"
         + (", signed by every site that was ever one" if facts["agreement"] and facts["verified"] else ""),
-        f"  privacy       epsilon at most {worst} of {facts['limit']} at delta {facts['delta']}",
+        f"  privacy       epsilon {spent} at delta {facts['delta']}",
         f"  signed head   over {facts['head']['entries']} entries, by "
         f"{', '.join(facts['head']['signed_by']) or 'nobody'}",
         *(f"  witness       {name} saw its first {count} entries" for name, count in facts["witnesses"].items()),

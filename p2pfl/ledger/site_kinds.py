@@ -180,6 +180,8 @@ class ChargeEntry(SiteEntry):
 
     @property
     def line(self) -> str:
+        if self.mechanism.get("mechanism") == "none":
+            return f"round {self.round}: a pass WITHOUT differential privacy, epsilon {self.before} -> {self.after}"
         epsilon = f"epsilon {self.before} -> {self.after} of {self.limit} at delta {self.delta}"
         return f"round {self.round}: privacy charged, {epsilon}"
 

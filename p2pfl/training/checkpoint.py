@@ -49,6 +49,13 @@ def to_bytes(vector: FlatVector, layout: TensorLayout, facts: Mapping[str, str] 
     return b"".join(to_pieces(vector, layout, facts))
 
 
+def facts_of(data: bytes) -> dict[str, str]:
+    """What a safetensors file says of itself in its header. Raises ModelMisfit when it is not safetensors."""
+    named_tensors(data)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
+
+
 def named_tensors(data: bytes, source: str = "the checkpoint") -> dict[str, NDArray[np.float32]]:
     """The tensors in `data`, by name. Raises ModelMisfit when it is not safetensors."""
     from safetensors import SafetensorError

@@ -73,10 +73,11 @@ class KeystreamOptimizer(DPOptimizer):  # type: ignore[misc]
         Noise that is rounded before it is added leaves gaps that move with the sum, and the low bits tell (Mironov
         2012): so the sum is taken in float64, on the CPU, which every device's tensors reach exactly.
         """
-        std = self.noise_multiplier * self.max_grad_norm
         for p in self.params:
-            noise = torch.from_numpy(self._noise.normals(p.numel()) * std)  # (numel,) float64
-            total = p.summed_grad.detach().reshape(-1).cpu().double() + noise
+            total = p.summed_grad.detach().reshape(-1).cpu().double()
+            if self.noise_multiplier:  # none where the sites agreed on `privacy: none`
+                std = self.noise_multiplier * self.max_grad_norm
+                total += torch.from_numpy(self._noise.normals(p.numel()) * std)  # (numel,) float64
             p.grad = (total / self._divisor).to(p.device, p.dtype).view_as(p)
 
 

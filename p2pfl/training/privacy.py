@@ -30,7 +30,10 @@ MOST_FORGOTTEN: Final = 1 << 20  # passes that are looked for to explain what ot
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
-    """`steps` Poisson-subsampled Gaussian steps; sensitivity 1, noise of standard deviation `noise_multiplier`."""
+    """`steps` Poisson-subsampled Gaussian steps; sensitivity 1, noise of standard deviation `noise_multiplier`.
+
+    Without noise it is the mechanism `none`, whatever was done to the records: ε is infinite.
+    """
 
     noise_multiplier: float
     sample_rate: float
@@ -47,10 +50,15 @@ class Mechanism:
         """The mechanism of one round's pass."""
         return cls(privacy.noise_multiplier, privacy.sample_rate, privacy.steps_per_round)
 
+    @property
+    def name(self) -> str:
+        """What a ledger calls it."""
+        return "poisson-gaussian" if self.noise_multiplier else "none"
+
     def facts(self) -> dict[str, object]:
         """For a ledger entry: reals as decimal strings that read back as the same float."""
         return {
-            "mechanism": "poisson-gaussian",
+            "mechanism": self.name,
             "noise_multiplier": repr(self.noise_multiplier),
             "sample_rate": repr(self.sample_rate),
             "steps": self.steps,
@@ -61,9 +69,12 @@ class Mechanism:
         """The inverse of `facts`. Raises ValueError, also for an unknown mechanism, whose ε cannot be computed."""
         if set(row) != {"mechanism", "noise_multiplier", "sample_rate", "steps"}:
             raise ValueError(f"keys {sorted(row)}")
-        if row["mechanism"] != "poisson-gaussian" or not isinstance(row["steps"], int):
+        if not isinstance(row["steps"], int):
+            raise ValueError(f"{row['steps']!r} steps")
+        found = cls(float(str(row["noise_multiplier"])), float(str(row["sample_rate"])), row["steps"])
+        if row["mechanism"] != found.name:
             raise ValueError(f"unsupported mechanism {row['mechanism']!r}")
-        return cls(float(str(row["noise_multiplier"])), float(str(row["sample_rate"])), row["steps"])
+        return found
 
 
 History = tuple[Mechanism, ...]
@@ -168,6 +179,8 @@ class Account:
         figure itself counts from now on. Returns what was charged, if anything was.
         """
         one, delta = Mechanism.of_pass(privacy), privacy.delta
+        if math.isinf(said):  # no number of noised passes comes to that: one without noise does
+            one = replace(one, noise_multiplier=0.0)
 
         def after(passes: int) -> float:
             return self.after(replace(one, steps=passes * one.steps), delta) if passes else self.epsilon(delta)
@@ -181,7 +194,7 @@ class Account:
         while most - least > 1:
             half = (least + most) // 2
             least, most = (least, half) if reaches(half) else (half, most)
-        passes = most if after(most) <= privacy.max_epsilon else least
+        passes = most if after(most) <= privacy.max_epsilon or math.isinf(said) else least
         self._largest[delta] = max(said, after(passes))
         if not passes:
             return None

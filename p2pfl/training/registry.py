@@ -19,8 +19,8 @@ MODULE: Final = "p2pfl_task_"  # a task's file is a module of this name and of i
 
 
 def check_unit(unit: str) -> None:
-    """Raises UnitUnsupported unless this DP-SGD protects that unit."""
-    if unit != "record":
+    """Raises UnitUnsupported unless this DP-SGD protects that unit, or nothing is to be protected."""
+    if unit not in ("record", "none"):
         raise UnitUnsupported(evidence="unit in peers.yaml", unit=unit)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
+import json
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +23,7 @@ from p2pfl.cli.joining import Access, ProxyChoice
 from p2pfl.cli.main import run
 from p2pfl.cli.options import _write_whole, key_command
 from p2pfl.cli.output import aligned, amount, duration
-from p2pfl.cli.reports import demo_facts, demo_text, dense_bytes, meaning
+from p2pfl.cli.reports import bounded, demo_facts, demo_text, dense_bytes, meaning, spent_text
 from p2pfl.cli.status import worker
 from p2pfl.cli.watch import Watch
 from p2pfl.errors import federation as leaves
@@ -189,6 +191,17 @@ def test_a_round_is_one_line_with_numbers_units_and_what_they_are_compared_to(tm
     )
     assert "0.875 (+0.004)" in lines[1]
     assert "dense" not in lines[1]
+
+
+@pytest.mark.claim("PLAIN-1")
+def test_a_training_without_privacy_says_so_in_every_line_that_would_say_epsilon(tmp_path: Path) -> None:
+    watch, lines, _ = watching(tmp_path)
+    watch(replace(ROUND, epsilon={"charite": "inf", "uppsala": "inf"}))
+    assert "NO privacy" in lines[0] and "ε" not in lines[0]
+    facts = {"epsilon": bounded(math.inf), "max_epsilon": bounded(math.inf), "delta": 1e-5}
+    assert json.loads(json.dumps(facts))["epsilon"] is None
+    assert spent_text(facts).startswith("NONE: trained without differential privacy")
+    assert spent_text({**facts, "epsilon": 1.0}) == "ε 1.00 of no limit at δ 1e-05"
 
 
 def test_waiting_for_a_site_never_seen_leads_to_doctor(tmp_path: Path) -> None:

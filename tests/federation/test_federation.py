@@ -14,6 +14,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors import federation as leaves
 from p2pfl.federation import Federation, draft
 from p2pfl.federation.difference import difference, first_difference
+from p2pfl.federation.federation import NO_PRIVACY
 from p2pfl.federation.settings import SETTINGS
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.training.tasks import heart
@@ -75,6 +76,7 @@ def test_a_setting_given_by_set_is_in_the_file(override: str, path: tuple[str, .
         ("task.file=brain.py", leaves.UnknownSetting),
         ("privacy.colour=red", leaves.UnknownSetting),
         ("privacy.delta=2", leaves.WrongValue),
+        ("privacy=record", leaves.WrongValue),
         ("privacy.delta=1e-5 # ok\nrounds: 7", leaves.WrongValue),
         ("rounds=1.5", leaves.WrongValue),
     ],
@@ -82,6 +84,21 @@ def test_a_setting_given_by_set_is_in_the_file(override: str, path: tuple[str, .
 def test_a_set_that_does_not_fit_is_refused(argument: str, leaf: type[P2PFLError]) -> None:
     with pytest.raises(leaf):
         draft.override(argument)
+
+
+@pytest.mark.claim("PLAIN-1")
+def test_privacy_none_takes_the_place_of_the_whole_table_and_is_in_the_digest() -> None:
+    raw = peers_yaml("privacy=none")
+    found, private = Federation.parse(raw), Federation.parse(peers_yaml())
+    assert b"\nprivacy: none" in raw and b"NO DIFFERENTIAL PRIVACY" in raw and b"max_epsilon" not in raw
+    assert found.privacy is NO_PRIVACY and found.privacy.is_none and not private.privacy.is_none
+    assert found.digest != private.digest
+    same = ("sample_rate", "steps_per_round", "delta")
+    assert [getattr(NO_PRIVACY, name) for name in same] == [getattr(private.privacy, name) for name in same]
+    with pytest.raises(leaves.WrongValue):
+        Federation.parse(raw.replace(b"privacy: none", b"privacy: some"))
+    with pytest.raises(leaves.UnknownSetting):
+        peers_yaml("privacy=none", "privacy.delta=1e-4")
 
 
 KEY = CARDS[0].member.key.hex()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from statistics import NormalDist
 from typing import ClassVar
@@ -19,17 +20,18 @@ from p2pfl.errors.training import (
     PassNotCharged,
     UnitUnsupported,
 )
-from p2pfl.federation.federation import Privacy
+from p2pfl.federation.federation import NO_PRIVACY, Privacy
 from p2pfl.keys import Secret
 from p2pfl.training import local
 from p2pfl.training.local import KeystreamOptimizer, PassStopped, Trainer
 from p2pfl.training.measures.classification import BINS, bins_of
-from p2pfl.training.models import predict
+from p2pfl.training.models import build, predict
 from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Account
 from p2pfl.training.records import SiteRecords
+from p2pfl.training.sampling import poisson_batches
 from p2pfl.training.task import Task
-from p2pfl.training.update import write_vector
+from p2pfl.training.update import read_vector, write_vector
 from tests.training.settings import PRIVACY, Images, Small, privacy, read, records, site
 
 WIDE = privacy(max_epsilon=1e6)
@@ -217,6 +219,24 @@ def test_a_site_with_few_records_still_takes_every_step_and_is_charged_for_it() 
     which.train(which.initial(bytes(32)), account.charge(PRIVACY), SEED)
     assert seen == [(step, 80) for step in range(1, 81)]
     assert account.history[0].steps == 80
+
+
+def test_without_privacy_a_pass_is_plain_sgd_over_the_same_batches() -> None:
+    private = dataclasses.replace(NO_PRIVACY, sample_rate=0.2, steps_per_round=6)
+    task, of = Small(), site(40, (4,))
+    which = trainer(task, of=of, private=private)
+    found = one_pass(which, private)
+    model = build(task).model
+    write_vector(model, which.initial(bytes(32)))
+    optimizer = task.optimiser(model.parameters())
+    for rows in poisson_batches(BitStream(SEED, "training/sampling"), len(of.train), 0.2, 6):
+        optimizer.zero_grad()
+        if len(rows):
+            x, y = (torch.from_numpy(part) for part in of.train.batch(rows))
+            (task.loss(model(x), y).sum() / task.expected_batch).backward()
+            optimizer.step()
+    assert np.allclose(found, read_vector(model) - which.initial(bytes(32)), atol=1e-6)
+    assert np.abs(found).max() > 1e-3
 
 
 def test_a_pass_that_is_told_to_stop_ends_before_its_next_step_and_gives_nothing() -> None:

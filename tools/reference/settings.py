@@ -78,7 +78,10 @@ def _peers_rows() -> list[tuple[str, str, str, str]]:
 
 
 def _settings_rows() -> list[tuple[str, str, str, str]]:
-    return [(one.key, _wanted(one.read), one.default, one.comment) for one in SETTINGS]
+    rows = [(one.key, _wanted(one.read), one.default, one.comment) for one in SETTINGS]
+    plain = ("privacy", "none, in the place of the whole table", "", draft.NO_PRIVACY_COMMENT)
+    at = next(index for index, row in enumerate(rows) if row[0].startswith("privacy."))
+    return [*rows[:at], plain, *rows[at:]]
 
 
 def _lineage_rows() -> list[tuple[str, str, str, str]]:

@@ -9,6 +9,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.options import Unlock, home_option, json_option, new_file_option, unlock_options, write_new
+from p2pfl.cli.reports import NO_PRIVACY
 from p2pfl.errors.people import NoModel
 from p2pfl.home import Home
 
@@ -31,11 +32,15 @@ def model_of(home: Home) -> bytes:
 def export(target: Path, home: Path, unlock: Unlock, as_json: bool) -> None:
     """Write the newest model to a safetensors file: named float32 tensors, no code.
 
-    The file is not encrypted. What it tells of any one record is bounded by the ε that `p2pfl status` shows.
+    The file is not encrypted. What it tells of any one record is bounded by the ε that `p2pfl status` shows; where the
+    sites agreed on `privacy: none`, by nothing, and the file's header says so.
     """
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
         held = model_of(opened)
+    from p2pfl.training import checkpoint  # late: it brings numpy
+
     write_new(target, held)
-    found = hashlib.sha256(held).hexdigest()
-    facts: dict[str, object] = {"path": str(target), "bytes": len(held), "sha256": found}
-    output.result(f"{target}: {output.amount(len(held))}, SHA-256 {found}", facts, as_json)
+    found, unit = hashlib.sha256(held).hexdigest(), checkpoint.facts_of(held).get("privacy")
+    facts: dict[str, object] = {"path": str(target), "bytes": len(held), "sha256": found, "privacy": unit}
+    told = f"{target}: {output.amount(len(held))}, SHA-256 {found}"
+    output.result(told if unit != "none" else f"{told}\nprivacy: {NO_PRIVACY}", facts, as_json)

@@ -12,6 +12,7 @@ from p2pfl.cli.firewall import firewall_lines
 from p2pfl.cli.options import json_option
 from p2pfl.cli.peers.fit import check_fit
 from p2pfl.cli.peers.members import federation_facts, member_lines
+from p2pfl.cli.reports import NO_PRIVACY
 from p2pfl.errors import ConfigurationError
 from p2pfl.federation import Federation, strict_yaml
 from p2pfl.federation.federation import TaskChoice
@@ -32,15 +33,13 @@ def show(file: Path, as_json: bool) -> None:
         raise
     check_fit(federation)
     quorums = federation.roster.quorums
-    privacy, sharing, compression = federation.privacy, federation.sharing, federation.compression
+    sharing, compression = federation.sharing, federation.compression
     lines = [
         f"{federation.name}  epoch {federation.roster.epoch}  SHA-256 {federation.digest.hex()}",
         *member_lines(federation.roster.members),
         f"{quorums.n} sites; {quorums.q} of them certify a sum; up to {quorums.c} may lie",
         f"task         {_task(federation.task)}; {federation.rounds} rounds",
-        f"privacy      one {privacy.unit}: noise {privacy.noise_multiplier:g}, clip {privacy.max_grad_norm:g}, "
-        f"sample rate {privacy.sample_rate:g}, {privacy.steps_per_round} steps a round; "
-        f"ε at most {privacy.max_epsilon:g} at δ = {privacy.delta:g}",
+        f"privacy      {_privacy(federation)}",
         f"sharing      {sharing.field}-bit field, clip {sharing.clip:g}, largest value {sharing.scale:g}; "
         f"sums are {'checked' if sharing.verify else 'NOT checked'}",
         f"compression  {compression.method}"
@@ -55,6 +54,17 @@ def show(file: Path, as_json: bool) -> None:
 
 def _task(task: TaskChoice) -> str:
     return f"a table: {task.table.summary}" if task.table is not None else task.label
+
+
+def _privacy(federation: Federation) -> str:
+    one = federation.privacy
+    if one.is_none:
+        return NO_PRIVACY
+    return (
+        f"one {one.unit}: noise {one.noise_multiplier:g}, clip {one.max_grad_norm:g}, "
+        f"sample rate {one.sample_rate:g}, {one.steps_per_round} steps a round; "
+        f"ε at most {one.max_epsilon:g} at δ = {one.delta:g}"
+    )
 
 
 def _agreement(federation: Federation) -> str:

@@ -39,8 +39,11 @@ class Makes(Protocol):
 class Models:
     """`current` is the model after the last final round, (m,) float32."""
 
-    def __init__(self, home: Home, logs: Logs, run: bytes, trainer: Makes, task: str, seed: bytes) -> None:
-        self._home, self._logs, self._run, self._task = home, logs, run, task
+    def __init__(
+        self, home: Home, logs: Logs, run: bytes, trainer: Makes, task: str, seed: bytes, unit: str = "record"
+    ) -> None:
+        """unit: of which privacy is kept, "none" where nothing is: a model's file says so wherever it goes."""
+        self._home, self._logs, self._run, self._task, self._unit = home, logs, run, task, unit
         self._layout = trainer.layout
         self.applied: dict[int, update.FlatVector] = {}  # by round past the last final one: the model after it
         self.measured: dict[int, bytes] = {}  # by round applied here: digest of the model that it measured
@@ -182,5 +185,5 @@ class Models:
         return named[1] if named is not None and named[0] is model else self.digest_of(model)
 
     def _as_file(self, model: update.FlatVector, number: int) -> codec.Pieces:
-        facts = {"task": self._task, "round": str(number), "model": self.digest_of(model).hex()}
+        facts = {"task": self._task, "round": str(number), "model": self.digest_of(model).hex(), "privacy": self._unit}
         return checkpoint.to_pieces(model, self._layout, facts)

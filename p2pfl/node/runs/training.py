@@ -32,7 +32,7 @@ from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.training import update
 from p2pfl.training.compression import Compressor
 from p2pfl.training.measures.measure import Counts, Figure
-from p2pfl.training.privacy import Account, Charge
+from p2pfl.training.privacy import Account, Charge, Mechanism
 
 COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field
 
@@ -86,7 +86,8 @@ class TrainingRun:
         compression = self.federation.compression
         self.compressor = Compressor(compression.method, compression.density, self.trainer.parameters, peers)
         self.passes = Passes(self.federation.privacy, self.home, self.logs, self.run, self.observer)
-        self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, self.federation.first)
+        unit, seed = self.federation.privacy.unit, self.federation.first
+        self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, seed, unit)
         if self.passes.begun is not None and self.passes.begun.run == self.run:
             self.models.begun_from(self.passes.begun.model)  # held, before this site catches up with the others
 
@@ -119,6 +120,7 @@ class TrainingRun:
         sharing, compression = self.federation.sharing, self.federation.compression
         return {
             "purpose": "training",
+            "mechanism": Mechanism.of_pass(self.federation.privacy).name,
             "task": self.task,
             "parameters": self.trainer.parameters,
             "tensors": self.trainer.layout.digest.hex(),
