@@ -154,7 +154,7 @@ def _trainer(site: LocalInputs, tell: Callable[[str], None] = output.progress) -
 
     task = load_task(choice, site.task_file)
     split = hold_out(Records(task.dataset(str(site.data), columns), str(site.data)), key)
-    trainer = Trainer(task=task, site=split, privacy=site.federation.privacy)
+    trainer = Trainer(task=task, site=split, privacy=site.federation.privacy, local=site.federation.local)
     for notice in trainer.notices:
         tell(f"notice: {notice}")
     tell(

@@ -309,6 +309,17 @@ class ImagesExtraMissing(LocalFault):
     command = "pip install {package}"
 
 
+class OptimiserTwice(ConfigurationError):
+    """The task {task} brings an optimiser of its own, and peers.yaml names another one, or its learning rate."""
+
+    code = "P2P-TRAIN-080"
+    likely = (
+        "the task's class defines `optimiser`: remove it there, or write local.optimiser: task, local.learning_rate: "
+        "null",
+    )
+    command = "p2pfl peers show"
+
+
 # ── privacy and compression ───────────────────────────────────────────────────────────────────────────────────
 
 

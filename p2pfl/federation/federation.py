@@ -27,6 +27,7 @@ from p2pfl.errors.federation import (
 )
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
+from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text, whole
 from p2pfl.federation.settings import HEADINGS, HEX32, PLAIN, SETTINGS, TOP
 from p2pfl.federation.table_schema import TableSchema
@@ -124,6 +125,7 @@ class Federation:
     task: TaskChoice
     rounds: int
     privacy: Privacy
+    local: SiteOptimiser
     sharing: Sharing
     compression: Compression
     minimum: Minimum
@@ -176,6 +178,7 @@ class Federation:
             task=_task(top.value("task", table)),
             rounds=values["rounds"],
             privacy=Privacy(**_under(values, "privacy")) if "privacy.unit" in values else NO_PRIVACY,
+            local=SiteOptimiser(**_under(values, "local"), rounds=values["rounds"]),
             sharing=Sharing(**{**_under(values, "sharing"), "field": int(values["sharing.field"])}),
             compression=Compression(**_under(values, "compression")),
             minimum=Minimum(**_under(values, "minimum")),
@@ -320,6 +323,13 @@ def _check_fit(federation: Federation, top: Table) -> None:
             "a coordinate cannot be larger than the whole update's norm",
             f"scale {federation.sharing.scale:g} > clip {federation.sharing.clip:g}",
         )
+    steps = federation.rounds * federation.privacy.steps_per_round
+    if federation.local.warmup_steps >= steps:
+        _misfit(
+            top.value("local", table).node("warmup_steps").place,
+            "the learning rate would rise until the training is over",
+            f"warmup_steps {federation.local.warmup_steps} of {steps} steps",
+        )
     _check_hub(federation, top)
 
 
@@ -355,6 +365,7 @@ def settings_of(federation: Federation) -> tuple[object, ...]:
         one.task,
         one.rounds,
         one.privacy,
+        one.local,
         one.sharing,
         one.compression,
         one.minimum,

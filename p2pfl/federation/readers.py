@@ -160,6 +160,13 @@ def decimal(above: float, most: float) -> Callable[[YamlNode, str], float]:
     return read
 
 
+def part(node: YamlNode, key: str) -> float:
+    """A number from 0 on and below 1, unquoted."""
+    if isinstance(node, Word) and not node.quoted and _DECIMAL.fullmatch(node.text) and 0.0 <= float(node.text) < 1.0:
+        return float(node.text)
+    wrong(node, key, "a number from 0 on and below 1")
+
+
 def number(node: YamlNode, key: str) -> float:
     """A number of at most 18 digits before the point, of either sign, unquoted."""
     if isinstance(node, Word) and not node.quoted and _DECIMAL.fullmatch(node.text):

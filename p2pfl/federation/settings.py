@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from p2pfl.federation.readers import YamlNode, choice, decimal, nothing_or, text, truth, whole
+from p2pfl.federation.readers import YamlNode, choice, decimal, nothing_or, part, text, truth, whole
 from p2pfl.roster import NAME
 
 HEX32: Final = text(r"[0-9a-f]{64}", "64 hexadecimal digits, lower case")
@@ -44,6 +44,15 @@ SETTINGS: Final = (
     Setting("privacy.steps_per_round", whole(1, 1_000_000), "80", "DP-SGD steps of one round; equal at all sites"),
     Setting("privacy.delta", decimal(1e-20, 0.5), "1e-5", "public; well below 1 / records of a site"),
     Setting("privacy.max_epsilon", decimal(0, 100), "3.0", "no site starts a pass that would spend more, ever"),
+    Setting(
+        "local.optimiser", choice("task", "sgd", "momentum", "adam"), "task", "of a site's pass; task: its own choice"
+    ),
+    Setting("local.learning_rate", nothing_or(decimal(0, 1000)), "null", "of that optimiser; null: the task's"),
+    Setting("local.momentum", part, "0.9", "of momentum; of adam, its first beta"),
+    Setting("local.schedule", choice("constant", "linear", "cosine", "step"), "constant", "of the learning rate"),
+    Setting("local.warmup_steps", whole(0, 100_000_000), "0", "of the training, over which the learning rate rises"),
+    Setting("local.decay_steps", whole(1, 100_000_000), "1000", "of schedule step: after each so many steps ..."),
+    Setting("local.decay", decimal(0, 1), "0.5", "... the learning rate is multiplied by this"),
     Setting("sharing.field", choice("16", "31", "61"), "31", "bits of the prime field that updates are summed in"),
     Setting("sharing.verify", truth, "true", "check every chunk's sum by random linear forms, before anyone vouches"),
     Setting("sharing.clip", decimal(1e-12, 1e9), "10.0", "L2 norm to which a site's whole update is clipped"),
@@ -59,9 +68,9 @@ SETTINGS: Final = (
 )
 
 BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
-HEADINGS: Final = ("privacy", "sharing", "compression", "minimum", "agreement")
+HEADINGS: Final = ("privacy", "local", "sharing", "compression", "minimum", "agreement")
 # The order of the file; what is not in SETTINGS is read by federation.py itself.
 TOP: Final = (
-    "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "sharing", "compression", "minimum",
-    "weights", "agreement", "topology", "hub",
+    "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "local", "sharing", "compression",
+    "minimum", "weights", "agreement", "topology", "hub",
 )  # fmt: skip

@@ -101,8 +101,8 @@ class Trainings(InEpoch):
 
         made = agreed_task(choice, task, file)
         site = hold_out(records_of(made, data, columns), home.holdout_key())
-        privacy = self.federation.privacy
-        return made, Trainer(task=made, site=site, privacy=privacy, device=device, progress=progress)
+        privacy, local = self.federation.privacy, self.federation.local
+        return made, Trainer(task=made, site=site, privacy=privacy, local=local, device=device, progress=progress)
 
     def _note(self, task: Task) -> str:
         """What the rounds call `task`; the site log says that it trains here."""

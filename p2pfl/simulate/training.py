@@ -138,7 +138,7 @@ def _one(
     sites = []
     for name, records in read.items():
         split = hold_out(records, Secret(_draw(seed, f"held out {name}")(32)))
-        trainer = Trainer(task=task, site=split, privacy=federation.privacy, device=device)
+        trainer = Trainer(task=task, site=split, privacy=federation.privacy, local=federation.local, device=device)
         sites.append(_Site(name, trainer, federation, _draw(seed, name)))
     first = sites[0].trainer
     if len({(one.trainer.layout.digest, one.trainer.frozen) for one in sites}) > 1:
@@ -146,7 +146,8 @@ def _one(
     model = first.initial(hashlib.sha256(f"first model {seed}".encode()).digest())
     figures, sent = [_figures(sites, model)], 0.0
     for number in range(1, federation.rounds + 1):
-        model, payload = _round(sites, model, digest("rotation", seed.to_bytes(8, "big"), number.to_bytes(8, "big")))
+        rotation = digest("rotation", seed.to_bytes(8, "big"), number.to_bytes(8, "big"))
+        model, payload = _round(sites, model, number - 1, rotation)
         sent += payload
         figures.append(_figures(sites, model))
         if progress is not None:
@@ -169,14 +170,14 @@ class _Site:
             FIELDS[sharing.field], count, sharing.clip, sharing.scale, rotate=sharing.field == 16
         )
 
-    def nominate(self, model: FlatVector) -> bytes:
+    def nominate(self, model: FlatVector, rounds_before: int) -> bytes:
         charge, seed = self.account.charge(self.privacy), Secret(self.draw(SEED_BYTES), "seed of a pass")
-        return self.compressor.nominate(self.trainer.train(model, charge, seed))
+        return self.compressor.nominate(self.trainer.train(model, charge, seed, rounds_before))
 
 
-def _round(sites: Sequence[_Site], model: FlatVector, seed: bytes) -> tuple[FlatVector, float]:
-    """The model after one round of all sites, and the payload of one of them in bytes."""
-    nominations = {one.name: one.nominate(model) for one in sites}
+def _round(sites: Sequence[_Site], model: FlatVector, before: int, seed: bytes) -> tuple[FlatVector, float]:
+    """The model after one round of all sites, behind so many `before`, and the payload of one of them in bytes."""
+    nominations = {one.name: one.nominate(model, before) for one in sites}
     support = sites[0].compressor.support(nominations)
     words = []
     for one in sites:

@@ -31,6 +31,7 @@ from opacus.optimizers import DPOptimizer
 
 from p2pfl.errors.training import ModelDiverged
 from p2pfl.federation.federation import Privacy
+from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret, digest
 from p2pfl.training.machine import threads_and_versions
 from p2pfl.training.measures.joint import Joint
@@ -41,6 +42,7 @@ from p2pfl.training.privacy import Charge, Mechanism
 from p2pfl.training.records import SiteRecords
 from p2pfl.training.registry import check_unit
 from p2pfl.training.sampling import poisson_batches
+from p2pfl.training.site_optimiser import optimiser_of, paced
 from p2pfl.training.task import Task
 from p2pfl.training.update import FlatVector, read_vector, write_vector
 
@@ -90,16 +92,19 @@ class Trainer:
         task: Task,
         site: SiteRecords,
         privacy: Privacy,
+        local: SiteOptimiser | None = None,
         device: str = "cpu",
         progress: OnStep | None = None,
     ) -> None:
         """Build the model and try one private step on it; nothing is charged, nothing leaves.
 
+        local       the optimiser that the sites agreed on; the task's own by default
         progress    called with (steps done, steps of the pass)
-        Raises ModelNotPrivate, LossNotPerRecord, DeviceMissing, UnitUnsupported.
+        Raises ModelNotPrivate, LossNotPerRecord, DeviceMissing, UnitUnsupported, OptimiserTwice.
         """
         check_unit(privacy.unit)
         self._task, self._site, self._privacy, self._progress = task, site, privacy, progress
+        self._local = local or SiteOptimiser()
         self.stopping = False  # another thread may set it: then the pass ends before its next step
         self._device = device_of(device)
         built = build(task)
@@ -110,6 +115,7 @@ class Trainer:
         # Its own copy, so that measuring a model never writes into one that is being trained.
         self._measured = copy.deepcopy(self._plain)
         self._model = GradSampleModule(self._plain, loss_reduction="sum")
+        self._optimiser()  # one that does not fit is told at the start
 
     @property
     def parameters(self) -> int:
@@ -123,7 +129,10 @@ class Trainer:
         """
         return build(self._task).first(self._task, seed)
 
-    def inputs(self, model: FlatVector) -> bytes:
+    def _optimiser(self) -> torch.optim.Optimizer:
+        return optimiser_of(self._task, self._local, [p for p in self._model.parameters() if p.requires_grad])
+
+    def inputs(self, model: FlatVector, rounds_before: int = 0) -> bytes:
         """Names all that an update from `model` follows from beside its seed; empty where a repeated pass may differ.
 
         The model with what of it does not train, the records, the settings, the machine: with the same 32 bytes and the
@@ -131,20 +140,22 @@ class Trainer:
         """
         if self._device.type != "cpu":
             return b""  # sums of a graphics processor may come in another order each time
-        task, trained = self._task, [p for p in self._model.parameters() if p.requires_grad]
-        told = [self._privacy, task.name, task.expected_batch, AT_ONCE, task.optimiser(trained), threads_and_versions()]
+        task, schedule = self._task, (self._local, rounds_before)
+        told = [self._privacy, task.name, task.expected_batch, AT_ONCE, self._optimiser(), threads_and_versions()]
         frozen, bits = frozen_digest(self._plain), np.ascontiguousarray(model, "<f4").data.cast("B")
-        return digest("pass", repr(told).encode(), self.layout.digest, frozen, bits, self._records_digest)
+        return digest("pass", repr([*told, schedule]).encode(), self.layout.digest, frozen, bits, self._records_digest)
 
     @functools.cached_property
     def _records_digest(self) -> bytes:
         return self._site.train.digest()
 
-    def train(self, model: FlatVector, charge: Charge, seed: Secret) -> FlatVector:
+    def train(self, model: FlatVector, charge: Charge, seed: Secret, rounds_before: int = 0) -> FlatVector:
         """Return local − model after one private pass from `model`.    (m,)
 
-        charge    this pass's, from Account.charge, durable already; it is used up
-        seed      32 bytes, fresh, or those of the very pass that is repeated: never of another model or other records
+        charge           this pass's, from Account.charge, durable already; it is used up
+        seed             32 bytes, fresh, or those of the very pass that is repeated: never of another model or other
+                         records
+        rounds_before    of the training, before this pass: where its learning rates stand
         Raises PassNotCharged before any record is touched; ModelDiverged when the update is not finite; PassStopped.
         """
         charge.use(Mechanism.of_pass(self._privacy))
@@ -152,14 +163,15 @@ class Trainer:
         noise, samples = BitStream(seed, "training/noise"), BitStream(seed, "training/sampling")
         write_vector(self._plain, model)
         self._plain.train()
-        trained = [p for p in self._model.parameters() if p.requires_grad]
-        chosen = self._task.optimiser(trained)
+        chosen = self._optimiser()
+        pace = paced(chosen, self._local, steps)
         optimizer = KeystreamOptimizer(chosen, self._privacy, self._task.expected_batch, noise)
         batches = poisson_batches(samples, len(records), self._privacy.sample_rate, steps)
         with _repeatable(seed):
             for step, rows in enumerate(batches):  # (B,)
                 if self.stopping:
                     raise PassStopped  # the pass stays charged, nothing of it leaves, and its seed is kept
+                pace(rounds_before * steps + step)
                 self._step(optimizer, rows)
                 if self._progress is not None:
                     self._progress(step + 1, steps)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret
 from p2pfl.training import local
 from p2pfl.training.local import Trainer
@@ -117,8 +118,11 @@ def test_whatever_an_update_follows_from_is_in_its_name(monkeypatch: pytest.Monk
     made = [Trainer(task=task, site=of(held), privacy=PRIVACY) for task in tasks]
     made += [Trainer(task=Frozen(), site=of(other), privacy=PRIVACY) for other in others]
     made += [Trainer(task=Frozen(), site=of(held), privacy=privacy(**other)) for other in settings]
+    chosen = [SiteOptimiser("momentum"), SiteOptimiser(schedule="linear", rounds=3), SiteOptimiser(warmup_steps=2)]
+    made += [Trainer(task=Frozen(), site=of(held), privacy=PRIVACY, local=one) for one in chosen]
     model = made[0].initial(bytes(32))
     names = [which.inputs(model) for which in made]
+    names.append(made[0].inputs(model, 1))
     moved = model.copy()
     moved[0] = np.nextafter(moved[0], np.float32(9))
     names.append(made[0].inputs(moved))

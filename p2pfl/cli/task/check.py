@@ -66,7 +66,7 @@ def _tried(task: str, data: Path, columns: Path | None, federation: Federation |
     records = Records(made.dataset(str(data), column_map(data, columns)), str(data))
     split = hold_out(records, Secret(os.urandom(32), "who is held out, this once"))
     private = replace(agreed.privacy, steps_per_round=TRIED_STEPS, max_epsilon=float("inf"))
-    trainer = Trainer(task=made, site=split, privacy=private)
+    trainer = Trainer(task=made, site=split, privacy=private, local=agreed.local)
     first = trainer.initial(bytes(32))
     for _ in range(2):  # the first one warms up
         begun = time.perf_counter()

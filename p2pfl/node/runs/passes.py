@@ -34,30 +34,32 @@ MOST_PENDING_HEAD: Final = 8 << 20  # bytes before the residual: a nomination, o
 class BegunPass:
     """A pass whose seed is on the disk.
 
-    number    of its charge: as many passes are charged when it is
-    before    ε before it, as decimal text
-    model     digest of the model that it starts from
-    inputs    digest of all that the update follows from beside the seed; empty where no process can repeat it
+    number           of its charge: as many passes are charged when it is
+    before           ε before it, as decimal text
+    rounds_before    rounds of the training that are in the model that it starts from
+    model            digest of that model
+    inputs           digest of all that the update follows from beside the seed; empty where no process can repeat it
     """
 
     run: bytes
     round: int
     number: int
     before: str
+    rounds_before: int
     model: bytes
     inputs: bytes
     seed: Secret
 
     def to_bytes(self) -> bytes:
         """For the home, which seals it."""
-        fields = (self.run, self.round, self.number, self.before, self.model, self.inputs)
+        fields = (self.run, self.round, self.number, self.before, self.rounds_before, self.model, self.inputs)
         return codec.pack((*fields, self.seed.reveal()))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> BegunPass:
         """What `to_bytes` wrote. Raises Malformed."""
-        run, number, charge, before, model, inputs, seed = codec.unpack(data, most=MOST_PASS, items=7)
-        return cls(run, number, charge, before, model, inputs, Secret(seed, "seed of a pass"))
+        run, number, charge, before, rounds, model, inputs, seed = codec.unpack(data, most=MOST_PASS, items=8)
+        return cls(run, number, charge, before, rounds, model, inputs, Secret(seed, "seed of a pass"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +201,16 @@ class Passes:
         name = self._home.name
         return any(one["round"] >= number and name in one["survivors"] for one in self._logs.rounds(self._run))
 
-    def begin(self, number: int, model: bytes, inputs: bytes, draw: Draw) -> BegunPass:
+    def begin(self, number: int, rounds_before: int, model: bytes, inputs: bytes, draw: Draw) -> BegunPass:
         """A new pass for round `number`: its seed is on the disk, and every older one is gone.
 
+        rounds_before, model    of the model that it starts from: rounds of the training that are in it, its digest
         Raises PassWouldOverspend, which is noted; then nothing has changed.
         """
         before = self.spent()
         self._refuse_overspending(number)
         seed = Secret(draw(SEED_BYTES), "seed of a pass")
-        self.begun = BegunPass(self._run, number, self.account.passes + 1, before, model, inputs, seed)
+        self.begun = BegunPass(self._run, number, self.account.passes + 1, before, rounds_before, model, inputs, seed)
         self._home.replace(PASS, self.begun.to_bytes())
         return self.begun
 

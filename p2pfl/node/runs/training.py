@@ -48,8 +48,10 @@ class Trains(Protocol):
     @property
     def counts(self) -> int: ...
     def initial(self, seed: bytes) -> update.FlatVector: ...
-    def inputs(self, model: update.FlatVector) -> bytes: ...
-    def train(self, model: update.FlatVector, charge: Charge, seed: Secret) -> update.FlatVector: ...
+    def inputs(self, model: update.FlatVector, rounds_before: int) -> bytes: ...
+    def train(
+        self, model: update.FlatVector, charge: Charge, seed: Secret, rounds_before: int
+    ) -> update.FlatVector: ...
     def evaluate(self, model: update.FlatVector) -> Counts: ...
     def figures(self, total: Counts) -> Mapping[str, Figure]: ...
 
@@ -135,10 +137,14 @@ class TrainingRun:
 
     # ── a round ───────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _rounds(self, base: int) -> int:
+        """How many rounds that train are in the model after `base`."""
+        past = [number for number in self.models.applied if number <= base and not self._measuring.get(number, False)]
+        return self.logs.count(self.run) + len(past)
+
     def _measures(self, base: int) -> bool:
         """All rounds that train are in the model after `base`: what comes next only measures it."""
-        past = [number for number in self.models.applied if number <= base and not self._measuring.get(number, False)]
-        return self.logs.count(self.run) + len(past) >= self.federation.rounds
+        return self._rounds(base) >= self.federation.rounds
 
     def propose(self, number: int, base: int) -> Offer:
         """Charge, train, nominate; or take up what a process before this one had finished of it.
@@ -158,7 +164,7 @@ class TrainingRun:
             return Offer(model, {**configuration, "purpose": "evaluation"}, b"", spent, 8 * self.trainer.counts)
         nomination = self._pending(number)
         if nomination is None:
-            nomination = self._train(number, before)
+            nomination = self._train(number, base)
             spent = self.passes.spent()
         words = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
         word_bytes = FIELDS[self.federation.sharing.field].word_bytes
@@ -208,12 +214,12 @@ class TrainingRun:
         records = self.logs.rounds(self.run)
         return any(facts["round"] == number and self.home.name in facts["survivors"] for facts in records)
 
-    def _train(self, number: int, model: update.FlatVector) -> bytes:
-        """The nomination of a new update, from `model`, or of the one that a process before this one was making."""
-        begun, model = self._repeated() or self._begun(number, model)
+    def _train(self, number: int, base: int) -> bytes:
+        """The nomination of a new update of the model after `base`, or of the one that a process before was making."""
+        begun, model = self._repeated() or self._begun(number, base)
         charge = self.passes.charge(begun)
         began = time.monotonic()
-        found = self.trainer.train(model, charge, begun.seed)
+        found = self.trainer.train(model, charge, begun.seed, begun.rounds_before)
         nomination = self.compressor.nominate(found)
         self._keep_pending(number, nomination, sent=False)
         # Nothing of the update has left so far. From here on nobody makes another one of the same seed.
@@ -228,16 +234,21 @@ class TrainingRun:
         if begun is None or begun.run != self.run:
             return None
         model = self.models.begun_from(begun.model)
-        return (begun, model) if model is not None and self.passes.may_repeat(self._inputs(model)) else None
+        same = model is not None and self.passes.may_repeat(self._inputs(model, begun.rounds_before))
+        return (begun, model) if model is not None and same else None
 
-    def _begun(self, number: int, model: update.FlatVector) -> tuple[BegunPass, update.FlatVector]:
-        """A pass of its own from `model`. What an older one drew is gone: over other gradients it would cancel out."""
-        begun = self.passes.begin(number, self.digest_of(model), self._inputs(model), self.draw)
+    def _begun(self, number: int, base: int) -> tuple[BegunPass, update.FlatVector]:
+        """A pass of its own from the model after `base`.
+
+        What an older one drew is gone: over other gradients it would cancel out.
+        """
+        model, before = self.models.on(base), self._rounds(base)
+        begun = self.passes.begin(number, before, self.digest_of(model), self._inputs(model, before), self.draw)
         self.models.begin_from(model)
         return begun, model
 
-    def _inputs(self, model: update.FlatVector) -> bytes:
-        inputs = self.trainer.inputs(model)
+    def _inputs(self, model: update.FlatVector, rounds_before: int) -> bytes:
+        inputs = self.trainer.inputs(model, rounds_before)
         return digest("inputs", __version__.encode(), self.task.encode(), inputs) if inputs else b""
 
     def _keep_pending(self, number: int, nomination: bytes, *, sent: bool) -> None:

@@ -53,6 +53,7 @@ class Four:
     records: bytes = b"records"
     seeds: list[tuple[int, bytes]] = field(default_factory=list)  # of each pass: its charge, and its seed
     trained: list[FlatVector] = field(default_factory=list)  # the model that each pass started from
+    rounds_before: list[int] = field(default_factory=list)  # … and how many rounds are in that model
     dies: bool = False
     measured: list[FlatVector] = field(default_factory=list)
 
@@ -63,10 +64,11 @@ class Four:
     def initial(self, seed: bytes) -> FlatVector:
         return np.zeros(4, np.float32)
 
-    def inputs(self, model: FlatVector) -> bytes:
-        return digest("four", self.records, model.tobytes())
+    def inputs(self, model: FlatVector, rounds_before: int) -> bytes:
+        return digest("four", self.records, model.tobytes(), bytes([rounds_before]))
 
-    def train(self, model: FlatVector, charge: Charge, seed: Secret) -> FlatVector:
+    def train(self, model: FlatVector, charge: Charge, seed: Secret, rounds_before: int) -> FlatVector:
+        self.rounds_before.append(rounds_before)
         self.passes += 1
         self.seeds.append((charge.number, seed.reveal()))
         self.trained.append(model)

@@ -141,6 +141,7 @@ def test_a_round_that_went_on_meanwhile_changes_nothing_of_a_begun_pass(place: P
     run.propose(2, 1)
     assert len(set(place.trainer.seeds)) == 1
     assert all(np.array_equal(model, first) for model in place.trainer.trained)
+    assert set(place.trainer.rounds_before) == {0}, "its learning rates are those of the round in which it began"
     assert (run.account.passes, place.home.read(BEGUN), place.home.read(PASS)) == (1, None, None)
 
 
@@ -172,7 +173,7 @@ def other_version(place: Place, patch: pytest.MonkeyPatch) -> None:
 
 
 def unrepeatable(place: Place, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(type(place.trainer), "inputs", lambda self, model: b"")
+    patch.setattr(type(place.trainer), "inputs", lambda self, model, rounds_before: b"")
 
 
 @pytest.mark.claim("DP-3")

@@ -1,0 +1,43 @@
+"""What peers.yaml says of optimisers: at a site, within its passes.
+
+All of it works on gradients that are noised already, or on sums that are opened: it costs no privacy.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SiteOptimiser:
+    """The optimiser of a site's passes, and its learning rate over the steps of the whole training.
+
+    optimiser        task (what `Task.optimiser` makes), sgd, momentum, adam; new in each round
+    learning_rate    None: the task's own
+    schedule         constant, linear, cosine, step; from the end of the warm-up to the last step of `rounds` rounds
+    """
+
+    optimiser: str = "task"
+    learning_rate: float | None = None
+    momentum: float = 0.9
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    decay_steps: int = 1000
+    decay: float = 0.5
+    rounds: int = 1
+
+    def factor(self, step: int, steps_per_round: int) -> float:
+        """What the learning rate is multiplied by in `step` of the training, counted from 0.
+
+        It is never 0 within the training. A later step counts as the last one.
+        """
+        last = self.rounds * steps_per_round
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        past, length = min(step, last - 1) - self.warmup_steps, last - self.warmup_steps
+        if self.schedule == "linear":
+            return 1.0 - past / length
+        if self.schedule == "cosine":
+            return (1.0 + math.cos(math.pi * past / length)) / 2.0
+        return self.decay ** float(past // self.decay_steps) if self.schedule == "step" else 1.0
