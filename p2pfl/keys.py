@@ -32,6 +32,7 @@ LABELS: Final = {
     "home/checkpoint": "seals models at rest",
     "home/ledger": "seals each ledger segment, whose salt is its own, and the signed heads",
     "home/holdout": "keys the hash that picks held-out records",
+    "home/records": "keys the marks by which privacy accounts know their records",
     "home/query": "keys the digest by which a site log names what was summed",
     "keyslot/passphrase": "wraps the master key under a stretched pass phrase",
     "keyslot/file": "wraps the master key under a key file",

@@ -60,6 +60,7 @@ MOUNTED = (
     "Held rounds without end",
     "A log that ends early",
     "A charge forgotten",
+    "An account begun anew",
     "A pass repeated after its sum",
     "A budget burnt alone",
 )

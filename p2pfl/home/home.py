@@ -4,7 +4,7 @@
 fsync, and this home writes no more (disk.py). docs/spec/home.md.
 
     NAME.card  lock  keyslots            plain
-    identity  state/  membership/  checkpoints/     sealed items: the table LAYOUT in sealing.py
+    identity  state/  membership/  accounts/  checkpoints/     sealed items: the table LAYOUT in sealing.py
     ledger/{federation,site}/            sealed heads, and segments whose frames the ledger seals
 """
 
@@ -39,7 +39,9 @@ from p2pfl.keys import Draw, Identity, Secret, derive
 MOST_TOLD: Final = 8  # names of homes in an error
 MOST_KEYSLOTS: Final = 1 << 20  # bytes
 MOST_ITEM: Final = 1 << 36  # bytes
-BESIDE: Final = "membership/"  # the one directory that a second process may write to
+# Folders that several processes write to, each under a lock of its own, and never without it.
+BESIDE: Final = "membership/"
+ACCOUNTS: Final = "accounts/"
 
 
 class Home:
@@ -48,7 +50,7 @@ class Home:
     def __init__(self, path: Path, name: str, master: Secret, disk: Disk, draw: Draw, lock: int | None) -> None:
         self.path, self.name, self.master, self.disk, self.draw = path, name, master, disk, draw
         self._lock = lock
-        self._beside = False
+        self._held: set[str] = set()  # shared folders whose lock this home holds
 
     def __repr__(self) -> str:
         return f"Home({self.name}, {self.path})"
@@ -111,8 +113,9 @@ class Home:
             if directory.is_file():  # what an earlier version kept under this name is of no use to this one
                 self.disk.remove(directory)
             directory.mkdir(mode=0o700, exist_ok=True)
-            # In membership/ another process may be in the middle of one.
-            left = [] if directory.name + "/" == BESIDE else [one for one in os.listdir(directory) if one.endswith(NEW)]
+            # In a shared folder another process may be in the middle of one.
+            shared = directory.name + "/" in (BESIDE, ACCOUNTS)
+            left = [] if shared else [one for one in os.listdir(directory) if one.endswith(NEW)]
         except OSError as error:
             self.disk.refuse("enter", directory, error)
         for name in left:  # a replace that a crash cut short
@@ -124,9 +127,15 @@ class Home:
         return self._lock is not None
 
     def check_writable(self, item: str) -> None:
-        """Raises HomeIsReadOnly unless this home holds its lock, or under `beside` the lock of membership/."""
-        if self._lock is None and not (self._beside and item.startswith(BESIDE)):
-            raise HomeIsReadOnly(evidence=f"{self.path} is open for reading", item=item)
+        """Raises HomeIsReadOnly unless this home holds its lock, or under `beside` the lock of membership/.
+
+        Items of accounts/ are written under `charging` alone.
+        """
+        folder = item.partition("/")[0] + "/"
+        if folder in self._held or (self._lock is not None and folder != ACCOUNTS):
+            return
+        evidence = "its accounts are not locked" if folder == ACCOUNTS else "is open for reading"
+        raise HomeIsReadOnly(evidence=f"{self.path} {evidence}", item=item)
 
     def identity(self) -> Identity:
         """The site's key pair. Raises ItemDamaged."""
@@ -138,17 +147,28 @@ class Home:
     @contextmanager
     def beside(self) -> Iterator[None]:
         """Items of membership/ may be written, even while another process works in this home; one process at a time."""
-        lock = self.path / "membership.lock"
+        with self._holding(BESIDE):
+            yield
+
+    @contextmanager
+    def charging(self) -> Iterator[None]:
+        """Items of accounts/ may be written; what is read of them in here stands until the end of the block."""
+        with self._holding(ACCOUNTS):
+            yield
+
+    @contextmanager
+    def _holding(self, folder: str) -> Iterator[None]:
+        lock = self.path / f"{folder.rstrip('/')}.lock"
         try:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             self.disk.refuse("open", lock, error)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            self._beside = True
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # of this descriptor: it keeps threads of one process apart too
+            self._held.add(folder)
             yield
         finally:
-            self._beside = False
+            self._held.discard(folder)
             os.close(descriptor)
 
     def read(self, item: str) -> bytes | None:
@@ -217,6 +237,10 @@ class Home:
     def holdout_key(self) -> Secret:
         """The key of the hash that picks held-out records: the same at every start, known to nobody else."""
         return Secret(derive(self.master.reveal(), "home/holdout"), "holdout key")
+
+    def records_key(self) -> Secret:
+        """The key of the marks by which the accounts know their records."""
+        return Secret(derive(self.master.reveal(), "home/records"), "records key")
 
     def query_key(self) -> Secret:
         """The key of the digest of what this site put into a sum, so that nobody finds the number by trying."""

@@ -47,7 +47,6 @@ LAYOUT: Final = (
     ItemRule(
         "state/residual", "home/state", "the update already charged for, and what sparsifying and quantising held back"
     ),
-    ItemRule("state/account", "home/state", "the privacy account, over all runs"),
     ItemRule("state/pass", "home/state", "the seed of the pass that has begun, until its update is on the disk"),
     ItemRule("state/sums/[01]", "home/state", "the masked sums of this round and of the last, fsynced before a READY"),
     ItemRule("state/total", "home/state", "the last final round, as it is served to peers that missed it"),
@@ -67,11 +66,12 @@ LAYOUT: Final = (
     ItemRule("membership/change", "home/state", "the next change, with signatures enough"),
     ItemRule("membership/revoked", "home/state", "keys of which this site accepts nothing any more"),
     ItemRule("membership/tasks", "home/state", "the files of tasks that this site's people have read and approved"),
+    ItemRule("accounts/spent", "home/state", "what was spent of which records, over all runs"),
     ItemRule(r"checkpoints/[a-z][a-z0-9-]{0,39}", "home/checkpoint", "a model, as safetensors"),
     ItemRule(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
 )
 DIRECTORIES: Final = (
-    "state", "state/sums", "state/left", "state/left-sums", EVIDENCE, "membership", "checkpoints",
+    "state", "state/sums", "state/left", "state/left-sums", EVIDENCE, "membership", "accounts", "checkpoints",
     "ledger", "ledger/federation", "ledger/site",
 )  # fmt: skip
 

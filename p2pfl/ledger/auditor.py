@@ -50,7 +50,7 @@ SITE = {
     "left": PLACE + "time:whole lacking:names sent:bool",
     "missed": PLACE + "time:whole coordinator:name",
     "breach": PLACE + "time:whole peer:name code:text proof:hash-or-none",
-    "charge": "time:whole run:hash round:whole mechanism:map before:real after:real delta:real limit:real",
+    "charge": "time:whole run:hash round:whole mechanism:map before:real after:real delta:real limit:real data?:text",
     "budget": "time:whole run:hash round:whole spent:real would_be:real limit:real",
     "query": "time:whole run:hash round:whole attempt:whole query:text data:hash members:names",
     "dropped": "time:whole log:log segment:whole bytes:whole",
@@ -396,7 +396,7 @@ def lacking(must: Iterable[str], good: set[str], signatures: Iterable[str], keys
 
 def check_site(log: Log, federation: Log, began: int) -> Iterator[tuple[int | None, str]]:
     """Each entry of a known form; one ballot an attempt; privacy that only grows; the heads that rounds carry."""
-    ballots, spent = dict[tuple[Any, ...], tuple[Any, ...]](), 0.0
+    ballots, by_data = dict[tuple[Any, ...], tuple[Any, ...]](), dict[Any, float]()
     for index, (record, signatures) in enumerate(log.rows):
         try:
             held = facts_of(record, SITE)
@@ -412,11 +412,11 @@ def check_site(log: Log, federation: Log, began: int) -> Iterator[tuple[int | No
                 yield index, f"a second, other ballot in round {held['round']}"
         if held["kind"] == "charge":
             before, after, limit = (float(held[key]) for key in ("before", "after", "limit"))
-            if before < spent or after < before:
+            if before < (spent := by_data.get(held.get("data"), 0.0)) or after < before:
                 yield index, f"the privacy account goes down, from {spent:g}"
             if after > limit:
                 yield index, f"the privacy spent, {held['after']}, is above its limit"
-            spent = max(spent, after)
+            by_data[held.get("data")] = max(spent, after)
     roots = {None, *(root.hex() for root in log.roots)}
     for index, (record, _) in enumerate(federation.rows[: federation.covered]):
         if (

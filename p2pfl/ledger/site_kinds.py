@@ -21,6 +21,7 @@ from p2pfl.ledger.kind import (
     Kind,
     entry_kind,
     holds,
+    may_hold,
     one_of,
     or_null,
     short,
@@ -167,7 +168,8 @@ class ChargeEntry(SiteEntry):
     """A pass was charged to the privacy account, before it began. mechanism: enough to recompute epsilon from.
 
     Or passes were, as one, of which the ledger knows and this home's account did not: the home is an older one.
-    before, after, limit   of epsilon, as decimal text, at `delta`
+    before, after, limit   of epsilon, as decimal text, at `delta`: of these records, over all studies of the site
+    data   names the data set, under a key of the site's; none where a trainer did not say which records it brings
     """
 
     run: bytes = holds(HASH)
@@ -177,6 +179,7 @@ class ChargeEntry(SiteEntry):
     after: str = holds(REAL_TEXT)
     delta: str = holds(REAL_TEXT)
     limit: str = holds(REAL_TEXT)
+    data: str | None = may_hold(LINE)
 
     @property
     def line(self) -> str:

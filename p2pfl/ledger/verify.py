@@ -257,7 +257,7 @@ def check_site(log: Sequence[Entry]) -> list[Finding]:
     """Every entry is of a known form; one ballot per attempt; the privacy account never sinks or passes its limit."""
     findings: list[Finding] = []
     ballots: dict[tuple[object, ...], tuple[object, ...]] = {}
-    spent = 0.0
+    by_data: dict[str | None, float] = {}  # a data set that shares no record with another has an account of its own
     for entry in log:
         try:
             held = entries.read_record(entry.record)
@@ -276,9 +276,10 @@ def check_site(log: Sequence[Entry]) -> list[Finding]:
                 findings.append(Finding("site", f"a second, other ballot in round {held['round']}", entry.index))
         if held["kind"] == "charge":
             before, after, limit = (float(held[name]) for name in ("before", "after", "limit"))
+            spent = by_data.get(held.get("data"), 0.0)
             if before < spent or after < before:
                 findings.append(Finding("site", f"the privacy account goes down, from {spent:g}", entry.index))
             if after > limit:
                 findings.append(Finding("site", f"epsilon {held['after']} is above its limit", entry.index))
-            spent = max(spent, after)
+            by_data[held.get("data")] = max(spent, after)
     return findings

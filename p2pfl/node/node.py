@@ -18,7 +18,7 @@ from p2pfl.clocks import Clocks
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.round import GaveUpWaiting, RunUnderWay
 from p2pfl.federation import Federation
-from p2pfl.federation.membership import Change
+from p2pfl.federation.membership import Change, run_of
 from p2pfl.home import Home
 from p2pfl.mesh.events import TlsFacts
 from p2pfl.mesh.mesh import Mesh
@@ -62,7 +62,8 @@ class Node:
         self._site = SiteProcess(self.identity, self.name, roster, clocks.draw(16), federation.digest, clocks)
         self.logs = Logs(home, self.identity, pledge, clocks.wall)
         self._begun = begun_before(home, self.logs)
-        self._most_said = most_said(home, self.logs, federation.privacy.delta)
+        training = run_of(federation.first, federation.digest, "training")
+        self._most_said = most_said(home, self.logs, training, federation.privacy.delta)
         self.changes = PendingChange(home, self.logs, federation, observer)
         self._heads = SiteHeads(self._site, home, self.logs)
         self.greetings = Greetings(self._site, pledge, self._standing, self.changes, self._heads, self._end)

@@ -149,6 +149,14 @@ class Trainer:
     def _records_digest(self) -> bytes:
         return self._site.train.digest()
 
+    def names(self) -> Iterator[bytes]:
+        """What names each record that is brought, held out or not, and each patient: 32 bytes. They stay at the site.
+
+        Records that are held out now may be trained on under another task, or in another home.
+        """
+        yield from self._site.train.names()
+        yield from self._site.held_out.names()
+
     def train(self, model: FlatVector, charge: Charge, seed: Secret, rounds_before: int = 0) -> FlatVector:
         """Return local − model after one private pass from `model`.    (m,)
 

@@ -1,9 +1,9 @@
-"""The privacy account of a home: what was done to its records, as facts; ε from those; no pass that would overspend.
+"""A privacy account: what was done to some records, as facts; ε from those; no pass that would overspend.
 
 **Charge first, release after.** A whole pass is charged before its first step, the caller makes that durable, and
 only then does the pass run. Nothing is ever refunded; a crash costs nothing where the same pass is repeated, bit for
-bit (node/runs/passes.py). One account serves all runs on a home's records: histories are concatenated and composed as
-one.
+bit (node/runs/passes.py). One account serves all runs on the same records: histories are concatenated and composed as
+one. Which records are the same, accounts.py says.
 
 An account is facts (noise multiplier, sample rate, steps), never an ε: ε follows from them and δ, by Opacus' PRV
 accountant, which returns an upper bound (Gopi et al. 2021), or by Rényi composition where that fails
@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from p2pfl.codec import Malformed, facts, read_facts
 from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
@@ -162,6 +162,15 @@ class Account:
         self._largest[privacy.delta] = after
         return Charge(mechanism, self._passes)
 
+    def add(self, mechanism: Mechanism) -> None:
+        """`mechanism` was charged, as one pass; whether that was allowed is another's matter (accounts.py)."""
+        self._history = _joined((*self._history, mechanism))
+        self._passes += 1
+
+    def raise_to(self, delta: float, epsilon: float) -> None:
+        """At least `epsilon` is reported as spent at `delta` from now on."""
+        self._largest[delta] = max(epsilon, self.largest(delta))
+
     def charge_again(self, privacy: Privacy) -> Charge:
         """Permission to repeat the last pass, which is charged already and of which nothing has left.
 
@@ -203,25 +212,33 @@ class Account:
         self._passes += 1
         return forgotten
 
-    def to_bytes(self) -> bytes:
-        """Canonical JSON; home seals it."""
+    def facts(self) -> dict[str, object]:
+        """The account as it is written."""
         rows = [mechanism.facts() for mechanism in self._history]
         largest = {repr(delta): repr(epsilon) for delta, epsilon in self._largest.items()}
-        return facts({"version": VERSION, "passes": self._passes, "history": rows, "largest": largest})
+        return {"version": VERSION, "passes": self._passes, "history": rows, "largest": largest}
+
+    @classmethod
+    def from_facts(cls, row: Mapping[str, Any]) -> Account:
+        """The inverse of `facts`. Raises ValueError, TypeError."""
+        if set(row) != {"version", "passes", "history", "largest"} or row["version"] != VERSION:
+            raise ValueError(f"not version {VERSION}")
+        if type(row["passes"]) is not int or row["passes"] < 0 or not isinstance(row["history"], list):
+            raise ValueError("passes or history")
+        largest = {float(delta): float(epsilon) for delta, epsilon in dict(row["largest"]).items()}
+        if not all(0.0 < delta < 1.0 and epsilon >= 0.0 for delta, epsilon in largest.items()):
+            raise ValueError("largest")
+        return cls([Mechanism.from_facts(dict(one)) for one in row["history"]], row["passes"], largest)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON; home seals it."""
+        return facts(self.facts())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Account:
         """The account that `to_bytes` wrote. Raises AccountUnreadable; an empty account never takes its place."""
         try:
-            row = read_facts(data)
-            if set(row) != {"version", "passes", "history", "largest"} or row["version"] != VERSION:
-                raise ValueError(f"not version {VERSION}")
-            if type(row["passes"]) is not int or row["passes"] < 0 or not isinstance(row["history"], list):
-                raise ValueError("passes or history")
-            largest = {float(delta): float(epsilon) for delta, epsilon in dict(row["largest"]).items()}
-            if not all(0.0 < delta < 1.0 and epsilon >= 0.0 for delta, epsilon in largest.items()):
-                raise ValueError("largest")
-            found = cls([Mechanism.from_facts(dict(one)) for one in row["history"]], row["passes"], largest)
+            found = cls.from_facts(read_facts(data))
             if found.to_bytes() != data:
                 raise ValueError("it is not spelled as this program writes it")
             return found

@@ -25,7 +25,8 @@ from typing import Any, Final
 import numpy as np
 
 from p2pfl.federation import Federation
-from p2pfl.node.runs.passes import PASS, read_account
+from p2pfl.node.runs.accounts import read_accounts
+from p2pfl.node.runs.passes import PASS
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import largest
 from p2pfl.training.privacy import decimal_epsilon
@@ -40,8 +41,8 @@ OVERALL_S: Final = 1800.0
 AROUND: Final = (
     ["open", "state/pass.new"],
     ["rename", "state/pass"],
-    ["fsync", "state/account.new"],
-    ["rename", "state/account"],
+    ["fsync", "accounts/spent.new"],
+    ["rename", "accounts/spent"],
     ["open", "state/residual.new"],
     ["rename", "state/residual"],
     ["unlink", "state/pass"],
@@ -132,7 +133,7 @@ def check(sites: Sites, kills: int, moments: Counter[str], seconds: float) -> Fo
         assert {one["charge"] for one in offers} == set(range(1, count + 1)), f"{name}: charged, and never offered"
         assert noted[-1]["after"] == decimal_epsilon(0.01 * (STEPS * count)), f"{name}: ε is not that of its charges"
         with sites[name].opened() as home:
-            assert (read_account(home).passes, home.read(PASS)) == (count, None)
+            assert ([held.passes for held in read_accounts(home).studies.values()], home.read(PASS)) == ([count], None)
         used = [offered[name][one["round"]] for one in trained if name in one["survivors"]]
         assert len(set(used)) == len(used), f"{name}: an update is in two sums"
         summed[name] = len(used)

@@ -89,7 +89,7 @@ def test_sites_killed_again_and_again_at_random_moments_lose_nothing(tmp_path: P
 @pytest.mark.claim("LIVE-5")
 @pytest.mark.parametrize(
     "moment",
-    [["fsync", "state/account.new", 1], ["fsync", "state/residual.new", 2]],
+    [["fsync", "accounts/spent.new", 1], ["fsync", "state/residual.new", 2]],
     ids=["while it charges", "while its update is made durable"],
 )
 def test_a_site_killed_around_its_training_pays_for_whatever_it_trained(make: MakeSites, moment: list[Any]) -> None:

@@ -61,6 +61,7 @@ from p2pfl.roster import Address, Member, Roster
 from p2pfl.sharing import certificate, evidence, history
 from p2pfl.sharing.field import FIELDS
 from p2pfl.training import checkpoint, compression
+from p2pfl.training.accounts import Accounts
 from p2pfl.training.column_map import ColumnMap
 from p2pfl.training.privacy import Account
 from p2pfl.training.table_draft import read_draft
@@ -491,7 +492,7 @@ def _keyslot_files() -> tuple[bytes, ...]:
 
 
 def _sealed() -> bytes:
-    return b"".join(sealing.seal(MASTER, "mayo", "state/account", b"something", SALT))
+    return b"".join(sealing.seal(MASTER, "mayo", "state/residual", b"something", SALT))
 
 
 def _restore(data: bytes) -> Any:
@@ -520,6 +521,15 @@ def _accounts() -> tuple[bytes, ...]:
     account = Account()
     account.charge(Privacy("record", 4.0, 1.0, 0.1, 2, 1e-5, 3.0))
     return account.to_bytes(), Account().to_bytes()
+
+
+@functools.cache
+def _all_accounts() -> tuple[bytes, ...]:
+    accounts, records = Accounts(), np.arange(3, dtype=np.uint64)
+    accounts.admit(records)
+    facts = {"round": 1, "time": 5}
+    accounts.charge(records, Privacy("record", 4.0, 1.0, 0.1, 2, 1e-5, 3.0), bytes(32), "heart", facts)
+    return b"".join(accounts.to_bytes()), b"".join(Accounts().to_bytes())
 
 
 def _facts(data: bytes) -> Any:
@@ -656,7 +666,7 @@ def _table() -> tuple[Decoder, ...]:
                 ("home.keyslots:from_bytes",), factor=80),
         Decoder("key", lambda data: keyslots._parse_key(data, "mayo", "key file", PATH), (KeyMalformed, KeyDoesNotOpen),
                 (keyslots.key_text("mayo", MASTER),), ("home.keyslots:_parse_key",)),
-        Decoder("sealed item", lambda data: sealing.unseal(MASTER, "mayo", "state/account", data), (ValueError,),
+        Decoder("sealed item", lambda data: sealing.unseal(MASTER, "mayo", "state/residual", data), (ValueError,),
                 (_sealed(),), (), lambda value: _sealed() if value == b"something" else None),
         Decoder("checkpoint", lambda data: checkpoint.from_bytes(data, MANY), (ModelMisfit,),
                 (checkpoint.to_bytes(np.arange(8, dtype=np.float32), MANY, {"task": "table"}),),
@@ -666,6 +676,8 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("answer", answers.read_answer, (Malformed,), _answers(), ANSWER_READERS,
                 factor=80),
         Decoder("account", Account.from_bytes, (AccountUnreadable,), _accounts(), (), Account.to_bytes, factor=80),
+        Decoder("accounts", Accounts.from_bytes, (AccountUnreadable,), _all_accounts(), (),
+                lambda value: b"".join(value.to_bytes()), factor=80),
         Decoder("support", lambda data: compression.decode_support(data, 1000, 50, "mayo"), (SupportMalformed,),
                 (compression.encode_support(np.array([0, 5, 999], np.int64)), compression.encode_support(
                     np.arange(50, dtype=np.int64) * 19)),

@@ -209,7 +209,7 @@ def _vast(part: Path) -> None:
 
 PARTS: Final = (
     "lock", "keyslots", "identity", "state", "membership", "checkpoints", "ledger", "ledger/site", ".",
-    "state/evidence", "ledger/federation", "membership.lock", "state/account", "state/links", "ada.card",
+    "state/evidence", "ledger/federation", "membership.lock", "accounts/spent", "state/links", "ada.card",
 )  # fmt: skip
 SPOILED: Final[dict[str, Callable[[Path], None]]] = {
     "gone": _gone, "shut": _shut, "read-only": _read_only, "garbage": _garbage, "a pipe": _a_pipe,

@@ -41,13 +41,13 @@ MARKER = b"a marker that must never be seen"
 
 def test_what_is_replaced_is_read_after_a_restart(tmp_path: Path) -> None:
     with make(tmp_path) as home:
-        home.replace("state/account", b"one")
-        home.replace("state/account", b"two")
+        home.replace("state/residual", b"one")
+        home.replace("state/residual", b"two")
         home.replace("checkpoints/model", b"")
         identity = home.identity()
     with Home.open(tmp_path / "charite") as home:
-        assert (home.name, home.read("state/account"), home.read("checkpoints/model")) == ("charite", b"two", b"")
-        assert home.read("state/residual") is None
+        assert (home.name, home.read("state/residual"), home.read("checkpoints/model")) == ("charite", b"two", b"")
+        assert home.read("state/pass") is None
         assert home.identity() == identity
 
 
@@ -185,7 +185,7 @@ def test_a_sealed_item_cut_anywhere_does_not_open(length: int) -> None:
         unseal(MASTER, "charite", "identity", SEALED[:length])
 
 
-@given(data=st.binary(max_size=200), item=st.sampled_from(["identity", "state/account", "checkpoints/m"]))
+@given(data=st.binary(max_size=200), item=st.sampled_from(["identity", "state/residual", "checkpoints/m"]))
 def test_what_is_sealed_opens_to_itself(data: bytes, item: str) -> None:
     sealed = b"".join(seal(MASTER, "a", item, data, b"s" * SALT_BYTES))
     assert len(sealed) == len(data) + OVERHEAD_BYTES
@@ -293,11 +293,11 @@ def test_a_writer_in_another_process_is_refused_too(tmp_path: Path) -> None:
 
 def test_a_reader_works_beside_a_writer_and_cannot_write(tmp_path: Path) -> None:
     with make(tmp_path) as writer, Home.open(tmp_path / "charite", write=False) as reader:
-        writer.replace("state/account", b"now")
-        assert reader.read("state/account") == b"now"
+        writer.replace("state/residual", b"now")
+        assert reader.read("state/residual") == b"now"
         for write in (
-            lambda: reader.replace("state/account", b""),
-            lambda: reader.remove("state/account"),
+            lambda: reader.replace("state/residual", b""),
+            lambda: reader.remove("state/residual"),
             lambda: reader.publish_card(b""),
             lambda: SegmentFiles(reader, "site").begin_segment(),
         ):
@@ -373,45 +373,45 @@ def test_a_disk_that_fills_at_any_step_keeps_the_old_and_says_so(tmp_path: Path)
     with make(tmp_path) as home:
         counting = Strike(full, None, ("open", "write", "rename"))
         home.disk.fault = counting
-        home.replace("state/account", b"old")
+        home.replace("state/residual", b"old")
         assert counting.seen > 3
         for at in range(counting.seen):
             home.disk.fault = Strike(full, at, ("open", "write", "rename"))
             with pytest.raises(DiskFull) as caught:
-                home.replace("state/account", b"new")
-            assert "state/account" in caught.value.happened
-            assert home.read("state/account") == b"old"
-            assert home.items("state") == ["state/account"]
-            assert not (home.path / "state/account.new").exists()
-        home.replace("state/account", b"new")
-        assert home.read("state/account") == b"new"
+                home.replace("state/residual", b"new")
+            assert "state/residual" in caught.value.happened
+            assert home.read("state/residual") == b"old"
+            assert home.items("state") == ["state/residual"]
+            assert not (home.path / "state/residual.new").exists()
+        home.replace("state/residual", b"new")
+        assert home.read("state/residual") == b"new"
 
 
 def test_a_disk_that_refuses_is_not_called_full(tmp_path: Path) -> None:
     with make(tmp_path) as home:
         home.disk.fault = Strike(failing, 0, ("write",))
         with pytest.raises(DiskRefused):
-            home.replace("state/account", b"new")
+            home.replace("state/residual", b"new")
 
 
 @pytest.mark.claim("HOME-4")
 def test_after_a_failed_fsync_nothing_is_written_any_more(tmp_path: Path) -> None:
     with make(tmp_path) as home:
-        home.replace("state/account", b"old")
+        home.replace("state/residual", b"old")
         home.disk.fault = Strike(failing, 0, ("fsync",))
         with pytest.raises(SyncFailed):
-            home.replace("state/account", b"new")
-        for item in ("state/account", "state/total"):
+            home.replace("state/residual", b"new")
+        for item in ("state/residual", "state/total"):
             with pytest.raises(SyncFailed):
                 home.replace(item, b"later")
-        assert home.read("state/account") == b"old"
+        assert home.read("state/residual") == b"old"
     with Home.open(tmp_path / "charite") as home:
-        assert home.read("state/account") == b"old"
-        home.replace("state/account", b"new")
+        assert home.read("state/residual") == b"old"
+        home.replace("state/residual", b"new")
 
 
 @pytest.mark.claim("HOME-4")
-@pytest.mark.parametrize("item", ["state/account", "checkpoints/model"])
+@pytest.mark.parametrize("item", ["state/residual", "checkpoints/model"])
 def test_a_crash_at_any_step_of_a_replace_leaves_the_old_or_the_new(tmp_path: Path, item: str) -> None:
     with make(tmp_path) as home:
         home.replace(item, b"old")
@@ -431,7 +431,7 @@ def test_a_crash_at_any_step_of_a_replace_leaves_the_old_or_the_new(tmp_path: Pa
     assert at > 5
 
 
-ROWS = st.lists(st.tuples(st.sampled_from(["state/account", "state/total", "checkpoints/m"]), st.binary(max_size=64)))
+ROWS = st.lists(st.tuples(st.sampled_from(["state/residual", "state/total", "checkpoints/m"]), st.binary(max_size=64)))
 
 
 @examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])

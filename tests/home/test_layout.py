@@ -52,7 +52,7 @@ def test_there_is_an_item_for_each_that_rounds_and_runs_write(tmp_path: Path) ->
     written = {*ITEMS, MODEL, NEXT, BEGUN, ACCOUNT, PASS, PENDING}
     written |= {HEADS_ITEM, PEERS_ITEM, AGREED, CHANGE, REVOKED, SIGNED, FORMER}
     written.add(NEXT_KEY)
-    with make(tmp_path) as home:
+    with make(tmp_path) as home, home.charging():
         for item in written:
             home.replace(item, item.encode())
         held = {item for folder in DIRECTORIES if not folder.startswith("ledger") for item in home.items(folder)}

@@ -7,25 +7,30 @@ whether it is the same: the digest of all else that an update follows from. Wher
 the next pass is another one with its own charge: the same noise over other gradients would cancel out. docs/adr/0034.
 
 The account is never behind what others know of it. The federation log may say more than this home's account does, where
-the home is an older one: then the passes that it forgot are charged to it.
+the home is an older one: then the passes that it forgot are charged to it. Other studies of the home may charge
+the same records at any moment (accounts.py): a pass is numbered by the charges of its own study.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from p2pfl import codec
 from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
-from p2pfl.federation.federation import Privacy
+from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import SEED_BYTES, Draw, Secret
 from p2pfl.ledger.site_kinds import BudgetEntry, ChargeEntry
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassCharged, PassRepeated
-from p2pfl.training.privacy import Account, Charge, Mechanism, decimal_epsilon
+from p2pfl.node.runs.accounts import ACCOUNT, StudyAccounts, read_accounts
+from p2pfl.training.accounts import EVERYTHING, Marks
+from p2pfl.training.privacy import Charge, decimal_epsilon
 
-ACCOUNT, PASS, PENDING = "state/account", "state/pass", "state/residual"
+__all__ = ["ACCOUNT", "PASS", "PENDING", "BegunPass", "Passes", "PendingHead", "most_said", "read_begun"]
+PASS, PENDING = "state/pass", "state/residual"
 MOST_PASS: Final = 1 << 10  # bytes
 MOST_PENDING_HEAD: Final = 8 << 20  # bytes before the residual: a nomination, of 4 MiB at most, and whose it is
 
@@ -34,8 +39,8 @@ MOST_PENDING_HEAD: Final = 8 << 20  # bytes before the residual: a nomination, o
 class BegunPass:
     """A pass whose seed is on the disk.
 
-    number           of its charge: as many passes are charged when it is
-    before           ε before it, as decimal text
+    number           of its charge: as many passes has this study charged when it is
+    before           ε that the others were told before it, as decimal text
     rounds_before    rounds of the training that are in the model that it starts from
     model            digest of that model
     inputs           digest of all that the update follows from beside the seed; empty where no process can repeat it
@@ -98,70 +103,57 @@ def read_begun(home: Home) -> BegunPass | None:
     return None if pending is not None and pending[0].charges >= begun.number else begun
 
 
-def read_account(home: Home) -> Account:
-    """The account of this home; an empty one before the first charge. Raises AccountUnreadable."""
-    data = home.read(ACCOUNT)
-    return Account.from_bytes(data) if data is not None else Account()
-
-
-def most_said(home: Home, logs: Logs, delta: float) -> float:
-    """The largest ε that this home can have proposed until now, as this disk has it.
+def most_said(home: Home, logs: Logs, run: bytes, delta: float) -> float:
+    """The largest ε that this home can have proposed until now in the study of that run, as this disk has it.
 
     A pass is on the disk before it is proposed: a proposal that says more was made by a later state of this home.
     """
-    begun, account = read_begun(home), read_account(home)
-    charged = begun is not None and begun.number == account.passes
-    mine = begun.before if begun is not None and charged else decimal_epsilon(account.largest(delta))
+    begun, accounts = read_begun(home), read_accounts(home)
+    passes = accounts.studies[run].passes if run in accounts.studies else 0
+    charged = begun is not None and begun.number == passes
+    mine = begun.before if begun is not None and charged else decimal_epsilon(accounts.reached(run, delta))
     return max(float(mine), logs.spent().get(home.name, 0.0))
 
 
 class Passes:
-    """The account of one home during one run, and its pass under way. All that changes is durable on return."""
+    """What one study spends of its records, and its pass under way. All that changes is durable on return."""
 
-    def __init__(self, privacy: Privacy, home: Home, logs: Logs, run: bytes, observer: Observer) -> None:
+    def __init__(
+        self,
+        federation: Federation,
+        home: Home,
+        logs: Logs,
+        run: bytes,
+        observer: Observer,
+        marks: Marks | None = EVERYTHING,
+    ) -> None:
         """Raises AccountUnreadable: an account is never begun anew."""
-        self._privacy, self._home, self._logs, self._run, self._observer = privacy, home, logs, run, observer
+        self._privacy, self._home, self._logs, self._run, self._observer = federation.privacy, home, logs, run, observer
         self.begun = read_begun(home)
         if self.begun is None and home.read(PASS) is not None:
             home.remove(PASS)  # its update is on the disk: a process died between the two
-        self.account = self._read_account()
+        self.accounts = StudyAccounts(home, run, federation.name, federation.privacy, marks)
+        self._check_noted()
+        self.accounts.admit()
 
-    # ── the account ───────────────────────────────────────────────────────────────────────────────────────────
+    # ── the accounts ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _read_account(self) -> Account:
-        """The account, and the site log with an entry for each of its charges.
+    def _check_noted(self) -> None:
+        """The site log has an entry for each charge of this study.
 
-        A crash between the two leaves one charge more in the account, and its entry is made up for. Any other
+        A crash between the two leaves one charge more in the accounts, and its entry is made up for. Any other
         difference is no crash, and refused.
         """
-        account = read_account(self._home)
-        records = (codec.read_facts(one.record) for one in self._logs.site.records())
-        charges = [facts for facts in records if facts.get("kind") == "charge"]
-        if account.passes - len(charges) not in (0, 1):
-            raise AccountUnreadable(evidence=f"it holds {account.passes} passes, the site log {len(charges)} charges")
-        if account.passes > len(charges):
-            noted = sum(facts["mechanism"]["steps"] for facts in charges)
-            last = account.history[-1]
-            lacking = sum(one.steps for one in account.history) - noted
-            before = charges[-1]["after"] if charges else decimal_epsilon(0.0)
-            after = decimal_epsilon(account.epsilon(self._privacy.delta))
-            number = self.begun.round if self.begun is not None else self._logs.final_round(self._run) + 1
-            self._note(number, Mechanism(last.noise_multiplier, last.sample_rate, lacking), before, after)
-        return account
+        records = (codec.read_facts(one.record) for one in self._logs.site.records() if b'"charge"' in one.record)
+        noted = sum(facts["kind"] == "charge" and facts["run"] == self._run.hex() for facts in records)
+        passes = self.accounts.passes
+        if passes - noted not in (0, 1):
+            raise AccountUnreadable(evidence=f"it holds {passes} passes, the site log {noted} charges")
+        if passes > noted:
+            self._note(self.accounts.last)
 
-    def _note(self, number: int, mechanism: Mechanism, before: str, after: str) -> None:
-        self._logs.note(
-            ChargeEntry(
-                time=self._logs.time,
-                run=self._run,
-                round=number,
-                mechanism=mechanism.facts(),
-                before=before,
-                after=after,
-                delta=repr(self._privacy.delta),
-                limit=repr(self._privacy.max_epsilon),
-            )
-        )
+    def _note(self, told: Mapping[str, Any]) -> None:
+        self._logs.note(ChargeEntry(run=self._run, **told))
 
     def spent(self) -> str:
         """ε of this home's records, for the others: never less than the ledger says of this site, or was said before.
@@ -169,22 +161,15 @@ class Passes:
         What is said stands on the disk first: another release of the accountant may say less.
         """
         self._learn(self._logs.spent().get(self._home.name, 0.0))
-        delta = self._privacy.delta
-        if self.account.report(delta):
-            self._home.replace(ACCOUNT, self.account.to_bytes())
-        return decimal_epsilon(self.account.largest(delta))
+        return decimal_epsilon(self.accounts.report())
 
     def _learn(self, said: float) -> None:
-        """Charge what this home has forgotten, where the others know of more than its account does."""
-        delta = self._privacy.delta
-        before = decimal_epsilon(self.account.epsilon(delta))
-        if said <= float(before):
+        """Charge what this home has forgotten, where the others know of more than it can have told them."""
+        if said <= float(decimal_epsilon(self.accounts.reached())):
             return
-        forgotten = self.account.learn(self._privacy, said)
-        self._home.replace(ACCOUNT, self.account.to_bytes())
-        if forgotten is not None:
-            number, after = self._logs.final_round(self._run), decimal_epsilon(self.account.epsilon(delta))
-            self._note(number, forgotten, before, after)
+        told = self.accounts.learn(said, self._logs.final_round(self._run), self._logs.time)
+        if told is not None:
+            self._note(told)
 
     # ── one pass ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -193,7 +178,7 @@ class Passes:
         begun = self.begun
         if begun is None or begun.run != self._run or not inputs or inputs != begun.inputs:
             return False
-        charged = self.account.passes - begun.number in (0, -1)  # -1: it died before it was charged
+        charged = self.accounts.passes - begun.number in (0, -1)  # -1: it died before it was charged
         return charged and not self._summed_since(begun.round)
 
     def _summed_since(self, number: int) -> bool:
@@ -210,32 +195,28 @@ class Passes:
         before = self.spent()
         self._refuse_overspending(number)
         seed = Secret(draw(SEED_BYTES), "seed of a pass")
-        self.begun = BegunPass(self._run, number, self.account.passes + 1, before, rounds_before, model, inputs, seed)
+        passes = self.accounts.passes + 1
+        self.begun = BegunPass(self._run, number, passes, before, rounds_before, model, inputs, seed)
         self._home.replace(PASS, self.begun.to_bytes())
         return self.begun
 
     def charge(self, begun: BegunPass) -> Charge:
         """Charge it, unless a process before this one did. Raises PassWouldOverspend, which is noted."""
-        privacy = self._privacy
-        if self.account.passes == begun.number:
-            self._observer(PassRepeated(begun.round, decimal_epsilon(self.account.epsilon(privacy.delta))))
-            return self.account.charge_again(privacy)
+        if self.accounts.passes == begun.number:
+            self._observer(PassRepeated(begun.round, decimal_epsilon(self.accounts.epsilon())))
+            return self.accounts.charge_again()
         self._refuse_overspending(begun.round)
-        charge = self.account.charge(privacy)
-        self._home.replace(ACCOUNT, self.account.to_bytes())
-        after = decimal_epsilon(self.account.epsilon(privacy.delta))
-        self._note(begun.round, charge.mechanism, begun.before, after)
-        self._observer(PassCharged(begun.round, after, repr(privacy.max_epsilon)))
+        charge, told = self.accounts.charge(begun.round, self._logs.time)
+        self._note(told)
+        self._observer(PassCharged(begun.round, told["after"], repr(self._privacy.max_epsilon)))
         return charge
 
     def _refuse_overspending(self, number: int) -> None:
         try:
-            self.account.check_next_pass(self._privacy)
+            self.accounts.check_next_pass()
         except PassWouldOverspend:
-            privacy, now = self._privacy, self._logs.time
-            spent = decimal_epsilon(self.account.epsilon(privacy.delta))
-            after = decimal_epsilon(self.account.after(Mechanism.of_pass(privacy), privacy.delta))
-            limit = repr(privacy.max_epsilon)
+            spent, after = (decimal_epsilon(one) for one in (self.accounts.epsilon(), self.accounts.after()))
+            limit, now = repr(self._privacy.max_epsilon), self._logs.time
             self._logs.note(
                 BudgetEntry(time=now, run=self._run, round=number, spent=spent, would_be=after, limit=limit)
             )

@@ -22,6 +22,7 @@ from p2pfl.keys import Draw, Secret, digest
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassTrained
 from p2pfl.node.runs import fairness, metric
+from p2pfl.node.runs.accounts import brought
 from p2pfl.node.runs.models import Models
 from p2pfl.node.runs.passes import PENDING, BegunPass, Passes, PendingHead, read_pending
 from p2pfl.node.runs.sums import SALT_WORDS, salt
@@ -87,7 +88,8 @@ class TrainingRun:
         )
         compression = self.federation.compression
         self.compressor = Compressor(compression.method, compression.density, self.trainer.parameters, peers)
-        self.passes = Passes(self.federation.privacy, self.home, self.logs, self.run, self.observer)
+        marks = brought(self.home, self.trainer)
+        self.passes = Passes(self.federation, self.home, self.logs, self.run, self.observer, marks)
         unit, seed = self.federation.privacy.unit, self.federation.first
         self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, seed, unit)
         if self.passes.begun is not None and self.passes.begun.run == self.run:
@@ -99,8 +101,8 @@ class TrainingRun:
 
     @property
     def account(self) -> Account:
-        """What all passes over this home's records have cost."""
-        return self.passes.account
+        """What all passes over this home's records have cost: of those records of which the most was spent."""
+        return self.passes.accounts.account
 
     @property
     def model(self) -> update.FlatVector:
@@ -252,7 +254,7 @@ class TrainingRun:
         return digest("inputs", __version__.encode(), self.task.encode(), inputs) if inputs else b""
 
     def _keep_pending(self, number: int, nomination: bytes, *, sent: bool) -> None:
-        epoch, charges = self.federation.roster.epoch, self.account.passes
+        epoch, charges = self.federation.roster.epoch, self.passes.accounts.passes
         head = PendingHead(self.run, number, sent, nomination, epoch, charges)
         self.home.replace(PENDING, head.to_pieces(self.compressor.to_pieces()))
 

@@ -89,6 +89,16 @@ class Four:
 
 
 @dataclass
+class FourOf(Four):
+    """It says which records it brings."""
+
+    brings: tuple[bytes, ...] = ()
+
+    def names(self) -> tuple[bytes, ...]:
+        return self.brings
+
+
+@dataclass
 class Place:
     """A home with its federation, as one process after another finds it."""
 
@@ -106,10 +116,10 @@ class Place:
         logs.begin({name: one.sign("record", genesis) for name, one in self.identities.items()}, {})
         return logs
 
-    def started(self) -> TrainingRun:
+    def started(self, trainer: Four | None = None) -> TrainingRun:
         """As after a start: everything is read from the disk."""
-        run = training_run(self.federation)
-        return TrainingRun(self.federation, self.home, self.logs(), run, self.trainer, "four", self.draw, unseen)
+        run, brought = training_run(self.federation), trainer or self.trainer
+        return TrainingRun(self.federation, self.home, self.logs(), run, brought, "four", self.draw, unseen)
 
 
 def places(folder: Path, *settings: str) -> tuple[Place, Place]:

@@ -14,8 +14,9 @@ from p2pfl.ledger import entry as entries
 from p2pfl.ledger.verify import check_site
 from p2pfl.node.logs import genesis_of
 from p2pfl.node.progress import unseen
+from p2pfl.node.runs.accounts import read_accounts
 from p2pfl.node.runs.models import MODEL
-from p2pfl.node.runs.passes import Passes, read_account
+from p2pfl.node.runs.passes import Passes
 from p2pfl.training import checkpoint
 from p2pfl.training.privacy import Account
 from tests.node.runs.homes import Place, charges, draw, finished, places, summed
@@ -51,12 +52,12 @@ def test_each_pass_is_charged_as_infinite_and_every_record_says_so(place: Place)
 @pytest.mark.claim("PLAIN-1")
 def test_the_same_records_train_privately_no_more(place: Place) -> None:
     summed(place.started(), 1)
-    later = Passes(PRIVACY, place.home, place.logs(), bytes(32), unseen)
+    later = Passes(replace(place.federation, privacy=PRIVACY), place.home, place.logs(), bytes(32), unseen)
     assert later.spent() == "inf"
     with pytest.raises(PassWouldOverspend) as caught:
-        later.begin(1, bytes(32), b"", draw)
+        later.begin(1, 0, bytes(32), b"", draw)
     assert "without differential privacy" in caught.value.render()
-    assert read_account(place.home).passes == 1, "nothing was charged"
+    assert read_accounts(place.home).unseen.account.passes == 1, "nothing was charged"
 
 
 def test_a_private_account_becomes_infinite_by_one_pass_without_noise(place: Place) -> None:

@@ -15,14 +15,16 @@ import pytest
 
 from p2pfl.codec import Pieces
 from p2pfl.ledger.verify import verify
-from p2pfl.node.runs import passes, training
+from p2pfl.node.runs import accounts, passes, training
 from p2pfl.node.runs.models import BEGUN
 from p2pfl.node.runs.passes import ACCOUNT, PASS, PENDING, Passes, most_said, read_begun
 from p2pfl.node.runs.training import TrainingRun
+from p2pfl.node.source import Offer
 from p2pfl.training.privacy import Account, decimal_epsilon
 from tests.node.runs.homes import (
     ME,
     OTHERS,
+    FourOf,
     Killed,
     Place,
     by_others,
@@ -228,12 +230,12 @@ def test_were_the_ledger_not_asked_a_summed_pass_would_be_repeated(
 
 def test_what_a_home_can_have_said_is_what_its_finished_passes_cost(place: Place) -> None:
     run = place.started()
-    assert most_said(place.home, run.logs, DELTA) == 0.0
+    assert most_said(place.home, run.logs, run.run, DELTA) == 0.0
     run = cut_short(place)
-    assert most_said(place.home, run.logs, DELTA) == 0.0, "charged, and not proposed"
+    assert most_said(place.home, run.logs, run.run, DELTA) == 0.0, "charged, and not proposed"
     run = place.started()
     offer = run.propose(1, 0)
-    assert most_said(place.home, run.logs, DELTA) == float(offer.epsilon) > 0.0
+    assert most_said(place.home, run.logs, run.run, DELTA) == float(offer.epsilon) > 0.0
 
 
 @pytest.mark.claim("DP-4")
@@ -271,8 +273,64 @@ def test_what_one_release_of_the_accountant_said_stands_under_the_next(
         said = place.started().propose(1, 0).epsilon
     assert float(said) == pytest.approx(first + 0.25, abs=1e-5)
     run = place.started()
-    assert most_said(place.home, run.logs, DELTA) == float(said)
+    assert most_said(place.home, run.logs, run.run, DELTA) == float(said)
     assert run.propose(1, 0).epsilon == said
+
+
+# ── which records ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+OLD, NEW = (b"old 1", b"old 2"), (b"new 1", b"new 2")
+
+
+def trained_on(place: Place, *records: bytes, number: int = 1) -> tuple[TrainingRun, Offer]:
+    """A process that brings those records, and offers its update of that round."""
+    run = place.started(FourOf(brings=records))
+    offer = run.propose(number, 0)
+    masked(run, number, offer)
+    return run, offer
+
+
+@pytest.mark.claim("DP-9")
+def test_a_new_file_with_an_old_record_goes_on_where_that_stands(place: Place) -> None:
+    first = trained_on(place, *OLD)[1].epsilon
+    run, offer = trained_on(place, *NEW, OLD[1], number=2)
+    before, after = (one["before"] for one in charges(run)), [one["after"] for one in charges(run)]
+    assert list(before) == ["0.000000", first]
+    assert after == [first, offer.epsilon]
+    assert float(offer.epsilon) > float(first)
+    run.logs.close()
+    assert verify(place.home).verified
+
+
+@pytest.mark.claim("DP-9")
+def test_other_records_have_a_budget_of_their_own_and_what_was_told_does_not_sink(place: Place) -> None:
+    """The sites are told what the worst of the records has spent that ever took part here."""
+    first = trained_on(place, *OLD)[1].epsilon
+    run, offer = trained_on(place, *NEW, number=2)
+    noted = charges(run)
+    assert [one["before"] for one in noted] == ["0.000000", "0.000000"]
+    assert noted[0]["data"] != noted[1]["data"]
+    assert offer.epsilon == first == noted[1]["after"]
+    run, offer = trained_on(place, *NEW, number=3)
+    assert float(offer.epsilon) > float(first), "the second pass over the new ones"
+    run.logs.close()
+    assert verify(place.home).verified
+
+
+def accounts_of_a_file(patch: pytest.MonkeyPatch) -> None:
+    """As if each file had an account of its own, whatever is in it."""
+    plain = accounts.brought
+    patch.setattr(training, "brought", lambda home, trainer: plain(home, FourOf(brings=(b"".join(trainer.names()),))))
+
+
+def test_were_the_account_of_a_file_a_longer_copy_would_spend_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts_of_a_file(monkeypatch)
+    trained_on(place, *OLD)
+    run, _ = trained_on(place, *OLD, *NEW, number=2)
+    assert [one["before"] for one in charges(run)] == ["0.000000", "0.000000"]
 
 
 def test_a_repeated_pass_of_one_run_is_no_business_of_another(tmp_path: Path) -> None:

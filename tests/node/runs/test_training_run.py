@@ -23,9 +23,10 @@ from p2pfl.node.runs.training import TrainingRun
 from p2pfl.peer.epoch import training_run
 from p2pfl.roster import Roster
 from p2pfl.sharing import events as e
+from p2pfl.training.accounts import Accounts
 from p2pfl.training.measures.classification import Binary
 from p2pfl.training.measures.joint import Joint
-from p2pfl.training.privacy import Account, Mechanism
+from p2pfl.training.privacy import Mechanism
 from tests.node.runs.homes import (
     NAMES,
     OTHERS,
@@ -64,8 +65,7 @@ def test_an_update_that_is_paid_for_is_taken_up_after_a_crash_and_not_paid_for_a
 def test_a_charge_whose_ledger_entry_a_crash_prevented_is_entered_at_the_next_start(place: Place) -> None:
     run = place.started()
     spent = run.account.epsilon(1e-5)
-    run.account.charge(place.federation.privacy)
-    place.home.replace(ACCOUNT, run.account.to_bytes())  # and the process dies before the site log has it
+    run.passes.accounts.charge(1, 5)  # and the process dies before the site log has it
     run = place.started()
     (entry,) = charges(run)
     assert Mechanism.from_facts(entry["mechanism"]) == Mechanism.of_pass(place.federation.privacy)
@@ -79,22 +79,23 @@ def test_a_charge_whose_ledger_entry_a_crash_prevented_is_entered_at_the_next_st
 def test_an_account_that_was_rolled_back_or_taken_away_is_refused(place: Place) -> None:
     place.started().propose(1, 0)
     charged = place.home.read(ACCOUNT)
-    for older in (Account().to_bytes(), None):
-        if older is None:
-            place.home.remove(ACCOUNT)
-        else:
-            place.home.replace(ACCOUNT, older)
+    for older in (Accounts().to_bytes(), None):
+        with place.home.charging():
+            if older is None:
+                place.home.remove(ACCOUNT)
+            else:
+                place.home.replace(ACCOUNT, older)
         with pytest.raises(AccountUnreadable):
             place.started()
-    place.home.replace(ACCOUNT, charged or b"")
+    with place.home.charging():
+        place.home.replace(ACCOUNT, charged or b"")
     place.started()
 
 
 def test_charges_that_the_site_log_lost_are_refused(place: Place) -> None:
     run = place.started()
     for _ in range(2):
-        run.account.charge(place.federation.privacy)
-    place.home.replace(ACCOUNT, run.account.to_bytes())  # one entry may be lost to a crash, two are not
+        run.passes.accounts.charge(1, 5)  # one entry may be lost to a crash, two are not
     with pytest.raises(AccountUnreadable):
         place.started()
 
