@@ -41,6 +41,7 @@ LABELS: Final = {
     "training/sampling": "keystream of Poisson sampling",
     "training/torch": "seed of torch's own generator during a pass: dropout, never noise or samples",
     "training/initial": "public keystream of the initial model",
+    "training/carriers": "public keystream of the carriers that a subspace starts from",
     "quantiser/rounding": "keystream of stochastic rounding",
     "quantiser/rotation": "public signs of the randomised Hadamard rotation",
 }

@@ -57,8 +57,15 @@ SETTINGS: Final = (
     Setting("sharing.verify", truth, "true", "check every chunk's sum by random linear forms, before anyone vouches"),
     Setting("sharing.clip", decimal(1e-12, 1e9), "10.0", "L2 norm to which a site's whole update is clipped"),
     Setting("sharing.scale", decimal(1e-12, 1e9), "1.0", "largest absolute value of a coordinate; more is clipped"),
-    Setting("compression.method", choice("none", "nominate"), "none", "none under 10^5 parameters, else nominate"),
-    Setting("compression.density", decimal(0, 1), "0.01", "part of the coordinates that nominate sends in a round"),
+    Setting(
+        "compression.method", choice("none", "nominate", "lowrank"), "none", "under 10^5 parameters none is enough"
+    ),
+    Setting(
+        "compression.density",
+        decimal(0, 1),
+        "0.01",
+        "part of the parameters that a round sends, unless by none",
+    ),
     Setting("minimum.sites", whole(3, 1000), "3", "a statistic of fewer sites that have a value is not opened"),
     Setting("minimum.records", whole(1, 1_000_000), "5", "nor one of fewer records, where a column of them is summed"),
     Setting("weights", choice("equal"), "equal", "every site counts the same; sizes stay unknown"),

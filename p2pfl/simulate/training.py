@@ -23,12 +23,13 @@ from p2pfl.keys import SEED_BYTES, Identity, Secret, digest
 from p2pfl.roster import Member
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
-from p2pfl.training.compression import Compressor
+from p2pfl.training.lowrank import compressor_of
 from p2pfl.training.measures.measure import Figure
 from p2pfl.training.noise import BitStream
 from p2pfl.training.plan import least_noise
 from p2pfl.training.privacy import Account
 from p2pfl.training.records import Dataset, Records, hold_out
+from p2pfl.training.subspace import Subspace
 from p2pfl.training.update import FlatVector, apply_mean
 
 if TYPE_CHECKING:
@@ -144,10 +145,10 @@ def _one(
     if len({(one.trainer.layout.digest, one.trainer.frozen) for one in sites}) > 1:
         raise WrongSimulation(evidence="the task's model is not the same at every site")
     model = first.initial(hashlib.sha256(f"first model {seed}".encode()).digest())
-    figures, sent = [_figures(sites, model)], 0.0
+    start, figures, sent = model, [_figures(sites, model)], 0.0
     for number in range(1, federation.rounds + 1):
         rotation = digest("rotation", seed.to_bytes(8, "big"), number.to_bytes(8, "big"))
-        model, payload = _round(sites, model, number - 1, rotation)
+        model, payload = _round(sites, start, model, number - 1, rotation)
         sent += payload
         figures.append(_figures(sites, model))
         if progress is not None:
@@ -165,32 +166,36 @@ class _Site:
         count = len(federation.roster.members)
         self.name, self.trainer, self.draw, self.privacy = name, trainer, draw, federation.privacy
         self.account = Account()
-        self.compressor = Compressor(compression.method, compression.density, trainer.parameters, count)
+        self.compressor = compressor_of(compression.method, compression.density, trainer.layout, count)
         self.quantiser = Quantiser(
             FIELDS[sharing.field], count, sharing.clip, sharing.scale, rotate=sharing.field == 16
         )
 
-    def nominate(self, model: FlatVector, rounds_before: int) -> bytes:
+    def nominate(self, model: FlatVector, rounds_before: int, subspace: Subspace | None) -> bytes:
         charge, seed = self.account.charge(self.privacy), Secret(self.draw(SEED_BYTES), "seed of a pass")
-        return self.compressor.nominate(self.trainer.train(model, charge, seed, rounds_before))
+        return self.compressor.nominate(self.trainer.train(model, charge, seed, rounds_before, subspace), subspace)
 
 
-def _round(sites: Sequence[_Site], model: FlatVector, before: int, seed: bytes) -> tuple[FlatVector, float]:
+def _round(
+    sites: Sequence[_Site], first: FlatVector, model: FlatVector, before: int, seed: bytes
+) -> tuple[FlatVector, float]:
     """The model after one round of all sites, behind so many `before`, and the payload of one of them in bytes."""
-    nominations = {one.name: one.nominate(model, before) for one in sites}
+    subspace = sites[0].compressor.subspace(first, model)
+    nominations = {one.name: one.nominate(model, before, subspace) for one in sites}
     support = sites[0].compressor.support(nominations)
     words = []
     for one in sites:
-        values = one.compressor.values(support)
+        values = one.compressor.values(support, subspace)
         mine, _ = one.quantiser.quantise(values, seed, one.draw(32))
         one.compressor.settle(support, one.quantiser.dequantise(mine, seed, values.size))
         words.append(mine)
     quantiser, count = sites[0].quantiser, len(sites)
-    length = len(model) if support is None else len(support)
+    length = sites[0].compressor.length if support is None else len(support)
     total = quantiser.dequantise_sum(quantiser.field.sum(words), count, seed, length)
     nominated = (count - 1) * len(nominations[sites[0].name])
     payload = 2 * (count - 1) / count * words[0].size * quantiser.field.word_bytes + nominated
-    return apply_mean(model, total, count, support), payload
+    change = total if subspace is None else subspace.expand(total)
+    return apply_mean(model, change, count, support), payload
 
 
 def _figures(sites: Sequence[_Site], model: FlatVector) -> Mapping[str, Figure]:

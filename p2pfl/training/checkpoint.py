@@ -13,14 +13,14 @@ from p2pfl.codec import Pieces
 from p2pfl.errors.training import ModelMisfit
 from p2pfl.training.update import FlatVector, TensorLayout
 
-TYPES: Final = {("f", 4): "F32", ("i", 8): "I64"}
+TYPES: Final = {("f", 4): "F32", ("f", 8): "F64", ("i", 8): "I64"}
 
 
 def pieces_of(tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> Pieces:
     """A safetensors file of `tensors`, with `facts` in its header. Its pieces are views: the tensors must not change.
 
     Not written by the library, whose header has a random order, and which copies every tensor three times.
-    Raises KeyError for a type that is not float32 or int64.
+    Raises KeyError for a type that is not float32, float64 or int64.
     """
     header: dict[str, object] = {"__metadata__": dict(facts)}
     parts: list[memoryview] = []

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from p2pfl.codec import Pieces
 from p2pfl.errors.training import CompressionMisused, SupportMalformed
 from p2pfl.training.checkpoint import pieces_of
+from p2pfl.training.subspace import Subspace
 
 Positions = NDArray[np.int64]
-METHODS: Final = ("none", "nominate")
 MOST_VARINT_BYTES: Final = 5
 MOST_PARAMETERS: Final = 1 << 33
 MEAN_KEEPS: Final = 0.9  # decay of the running mean of own updates, per round
@@ -102,6 +102,38 @@ def _malformed(peer: str, evidence: str) -> NoReturn:
 # ── what one peer sends and keeps ─────────────────────────────────────────────────────────────────────────────
 
 
+class Compresses(Protocol):
+    """How one site makes what it sends of an update, and what it keeps of it.
+
+    length      the most numbers that a round sums
+    nominated   the most positions that a site names; 0 where it names none
+    """
+
+    length: int
+    nominated: int
+
+    def subspace(self, first: NDArray[np.float32], model: NDArray[np.float32]) -> Subspace | None:
+        """Where the round that starts from `model` (m,) may move, of a training from `first` (m,); None: everywhere."""
+
+    def nominate(self, update: NDArray[np.float32], subspace: Subspace | None = None) -> bytes:
+        """Take up the round's noised `update`, made in `subspace`; return the encoded nomination."""
+
+    def support(self, nominations: dict[str, bytes]) -> Positions | None:
+        """The round's support, of the peers' nominations by name; None: every number. Raises SupportMalformed."""
+
+    def values(self, support: Positions | None, subspace: Subspace | None = None) -> NDArray[np.float32]:
+        """What this site would send in the round of that support and subspace."""
+
+    def settle(self, support: Positions | None, sent: NDArray[np.float64]) -> None:
+        """`sent` enters the sum: keep what does not."""
+
+    def to_pieces(self) -> Pieces:
+        """The state. Views of it: it must not change before they are written."""
+
+    def restore(self, data: bytes) -> None:
+        """Take up what `to_pieces` wrote. Raises CompressionMisused when it belongs to another model."""
+
+
 class Compressor:
     """One site's error feedback: nominate, then settle once for each attempt, then the next update.
 
@@ -111,10 +143,15 @@ class Compressor:
 
     def __init__(self, method: str, density: float, parameters: int, peers: int) -> None:
         """`density` is the part of the `parameters` coordinates in a round's support, all `peers` together."""
-        if method not in METHODS or not 0.0 < density <= 1.0 or not 1 <= parameters <= MOST_PARAMETERS or peers < 1:
+        if (
+            method not in ("none", "nominate")
+            or not 0.0 < density <= 1.0
+            or not 1 <= parameters <= MOST_PARAMETERS
+            or peers < 1
+        ):
             raise ValueError(f"{method}, density {density}, {parameters} parameters, {peers} peers")
         self.method = method
-        self.parameters = parameters
+        self.parameters = self.length = parameters
         # Each peer's part of the support: the most positions that a peer may nominate.
         self.nominated = most_nominated(density, parameters, peers) if method == "nominate" else 0
         length = parameters if method == "nominate" else 0
@@ -128,7 +165,10 @@ class Compressor:
         """What was held back so far.    (m,), or (0,) for method none"""
         return self._a
 
-    def nominate(self, update: NDArray[np.float32]) -> bytes:
+    def subspace(self, first: NDArray[np.float32], model: NDArray[np.float32]) -> None:
+        """A round may move everywhere."""
+
+    def nominate(self, update: NDArray[np.float32], subspace: Subspace | None = None) -> bytes:
         """Add the round's noised `update` (m,) to a; return the encoded nomination, b"" for method none."""
         if update.dtype != np.float32 or update.shape != (self.parameters,):
             raise CompressionMisused(evidence=f"{update.dtype}{update.shape} for {self.parameters} parameters")
@@ -159,7 +199,7 @@ class Compressor:
         limits = self.parameters, self.nominated
         return union([decode_support(data, *limits, peer) for peer, data in nominations.items()])
 
-    def values(self, support: Positions | None) -> NDArray[np.float32]:
+    def values(self, support: Positions | None, subspace: Subspace | None = None) -> NDArray[np.float32]:
         """What this site would send on `support`.    (len(support),), or (m,) for method none"""
         if (support is None) != (self.method == "none"):
             raise CompressionMisused(evidence=f"method {self.method}")

@@ -26,7 +26,6 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 
 from p2pfl.errors.training import ModelDiverged
@@ -39,12 +38,14 @@ from p2pfl.training.measures.measure import Counts, Figure
 from p2pfl.training.models import as_inputs, build, check_private, count_of, device_of, frozen_digest, loss_of
 from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Charge, Mechanism
+from p2pfl.training.projection import Free, Moving, Projected, ProjectingModule
 from p2pfl.training.records import SiteRecords
 from p2pfl.training.registry import check_unit
 from p2pfl.training.sampling import poisson_batches
 from p2pfl.training.site_optimiser import optimiser_of, paced
+from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
-from p2pfl.training.update import FlatVector, read_vector, write_vector
+from p2pfl.training.update import FlatVector, write_vector
 
 OnStep = Callable[[int, int], None]
 
@@ -114,7 +115,8 @@ class Trainer:
         self._plain = built.model.to(self._device)
         # Its own copy, so that measuring a model never writes into one that is being trained.
         self._measured = copy.deepcopy(self._plain)
-        self._model = GradSampleModule(self._plain, loss_reduction="sum")
+        self._model = ProjectingModule(self._plain, loss_reduction="sum")
+        self._moving: Moving = Free(self._model)
         self._optimiser()  # one that does not fit is told at the start
 
     @property
@@ -130,7 +132,7 @@ class Trainer:
         return build(self._task).first(self._task, seed)
 
     def _optimiser(self) -> torch.optim.Optimizer:
-        return optimiser_of(self._task, self._local, [p for p in self._model.parameters() if p.requires_grad])
+        return optimiser_of(self._task, self._local, self._moving.parameters)
 
     def inputs(self, model: FlatVector, rounds_before: int = 0) -> bytes:
         """Names all that an update from `model` follows from beside its seed; empty where a repeated pass may differ.
@@ -157,13 +159,21 @@ class Trainer:
         yield from self._site.train.names()
         yield from self._site.held_out.names()
 
-    def train(self, model: FlatVector, charge: Charge, seed: Secret, rounds_before: int = 0) -> FlatVector:
-        """Return local − model after one private pass from `model`.    (m,)
+    def train(
+        self,
+        model: FlatVector,
+        charge: Charge,
+        seed: Secret,
+        rounds_before: int = 0,
+        subspace: Subspace | None = None,
+    ) -> FlatVector:
+        """Return local − model after one private pass from `model`.    (m,); in a subspace its θ, (d,)
 
         charge           this pass's, from Account.charge, durable already; it is used up
         seed             32 bytes, fresh, or those of the very pass that is repeated: never of another model or other
                          records
         rounds_before    of the training, before this pass: where its learning rates stand
+        subspace         where the model may move: gradients are clipped, and noised, in its numbers alone
         Raises PassNotCharged before any record is touched; ModelDiverged when the update is not finite; PassStopped.
         """
         charge.use(Mechanism.of_pass(self._privacy))
@@ -171,19 +181,25 @@ class Trainer:
         noise, samples = BitStream(seed, "training/noise"), BitStream(seed, "training/sampling")
         write_vector(self._plain, model)
         self._plain.train()
+        if subspace is not None:
+            self._moving = Projected(self._model, subspace)
         chosen = self._optimiser()
         pace = paced(chosen, self._local, steps)
         optimizer = KeystreamOptimizer(chosen, self._privacy, self._task.expected_batch, noise)
         batches = poisson_batches(samples, len(records), self._privacy.sample_rate, steps)
-        with _repeatable(seed):
-            for step, rows in enumerate(batches):  # (B,)
-                if self.stopping:
-                    raise PassStopped  # the pass stays charged, nothing of it leaves, and its seed is kept
-                pace(rounds_before * steps + step)
-                self._step(optimizer, rows)
-                if self._progress is not None:
-                    self._progress(step + 1, steps)
-        update = read_vector(self._plain) - model
+        try:
+            with _repeatable(seed):
+                for step, rows in enumerate(batches):  # (B,)
+                    if self.stopping:
+                        raise PassStopped  # the pass stays charged, nothing of it leaves, and its seed is kept
+                    pace(rounds_before * steps + step)
+                    self._step(optimizer, rows)
+                    if self._progress is not None:
+                        self._progress(step + 1, steps)
+            update = self._moving.read(model)
+        finally:
+            self._moving.end()
+            self._moving = Free(self._model)
         if not np.all(np.isfinite(update)):
             raise ModelDiverged(evidence=f"{np.count_nonzero(~np.isfinite(update))} coordinates", what="the update")
         return update
@@ -196,18 +212,20 @@ class Trainer:
             optimizer.signal_skip_step(place + 1 < len(pieces))  # clip and add up; noise once, after the last piece
             self._gradients(piece)
             optimizer.step()
+        self._moving.follow()
         optimizer.zero_grad(set_to_none=True)
 
     def _gradients(self, rows: NDArray[np.int64]) -> None:
-        """Leave each parameter's `grad_sample` (B, …) for the records at `rows`."""
+        """Leave the `grad_sample` (B, …) of each parameter that moves, for the records at `rows`."""
         if len(rows) == 0:
-            for p in (one for one in self._model.parameters() if one.requires_grad):
-                p.grad_sample = torch.zeros((0, *p.shape), device=p.device, dtype=p.dtype)
+            for p in self._moving.parameters:
+                p.grad_sample = torch.zeros((0, *p.shape), device=p.device, dtype=p.dtype)  # type: ignore[attr-defined]
             return
         x, y = (as_inputs(part, self._device) for part in self._site.train.batch(rows))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch, on backward hooks where the inputs need no gradient
             torch.autograd.backward(loss_of(self._task, self._model(self._task.augment(x)), y).sum())
+        self._moving.take_gradients()
 
     @property
     def counts(self) -> int:

@@ -138,7 +138,9 @@ class StubTrainer:
     def inputs(self, model: update.FlatVector, rounds_before: int) -> bytes:
         return digest("stub", self._records, model.tobytes())
 
-    def train(self, model: update.FlatVector, charge: Charge, seed: Secret, rounds_before: int) -> update.FlatVector:
+    def train(
+        self, model: update.FlatVector, charge: Charge, seed: Secret, rounds_before: int, subspace: object = None
+    ) -> update.FlatVector:
         charge.use(charge.mechanism)
         if charge.number == self._gate:
             (self._folder.parent / GATE).read_bytes()  # a pipe: until the test opens and closes it

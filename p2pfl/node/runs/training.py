@@ -7,6 +7,7 @@ beside the old before the ledger names it. A restart finds what was paid for and
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,10 +32,12 @@ from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.training import update
-from p2pfl.training.compression import Compressor
+from p2pfl.training.lowrank import compressor_of
 from p2pfl.training.measures.measure import Counts, Figure
 from p2pfl.training.privacy import Account, Charge, Mechanism
+from p2pfl.training.subspace import Subspace
 
+SUBSPACES: Final = 2  # kept: of the round under way and of the one before
 COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field
 
 
@@ -51,7 +54,7 @@ class Trains(Protocol):
     def initial(self, seed: bytes) -> update.FlatVector: ...
     def inputs(self, model: update.FlatVector, rounds_before: int) -> bytes: ...
     def train(
-        self, model: update.FlatVector, charge: Charge, seed: Secret, rounds_before: int
+        self, model: update.FlatVector, charge: Charge, seed: Secret, rounds_before: int, subspace: Subspace | None
     ) -> update.FlatVector: ...
     def evaluate(self, model: update.FlatVector) -> Counts: ...
     def figures(self, total: Counts) -> Mapping[str, Figure]: ...
@@ -78,6 +81,7 @@ class TrainingRun:
     observer: Observer
     _measuring: dict[int, bool] = field(default_factory=dict)  # by round: it only measures the model
     _unmeasured: dict[int, str] = field(default_factory=dict)  # by round proposed here: why it measures nothing, or ""
+    _subspaces: dict[bytes, Subspace] = field(default_factory=dict)  # of the last models, by digest
 
     def __post_init__(self) -> None:
         if isinstance(self.trainer, Stops):
@@ -87,7 +91,7 @@ class TrainingRun:
             FIELDS[settings.field], peers, settings.clip, settings.scale, rotate=settings.field == 16
         )
         compression = self.federation.compression
-        self.compressor = Compressor(compression.method, compression.density, self.trainer.parameters, peers)
+        self.compressor = compressor_of(compression.method, compression.density, self.trainer.layout, peers)
         marks = brought(self.home, self.trainer)
         self.passes = Passes(self.federation, self.home, self.logs, self.run, self.observer, marks)
         unit, seed = self.federation.privacy.unit, self.federation.first
@@ -108,6 +112,22 @@ class TrainingRun:
     def model(self) -> update.FlatVector:
         """The model after the last final round.    (m,)"""
         return self.models.current
+
+    @functools.cached_property
+    def _first(self) -> update.FlatVector:
+        """The model that this training started from.    (m,)"""
+        return self.trainer.initial(self.federation.first)
+
+    def _subspace(self, model: update.FlatVector) -> Subspace | None:
+        """Where a round from `model` may move; None: everywhere."""
+        if self.federation.compression.method != "lowrank":
+            return None
+        name = self.digest_of(model)
+        if name not in self._subspaces:
+            made = self.compressor.subspace(self._first, model)
+            if made is not None:
+                self._subspaces = dict([*self._subspaces.items(), (name, made)][-SUBSPACES:])
+        return self._subspaces[name]
 
     def digest_of(self, model: update.FlatVector) -> bytes:
         """Names a model."""
@@ -164,11 +184,14 @@ class TrainingRun:
         configuration = {**self.configuration, "unmeasured": self._unmeasured[number]}
         if self._measuring[number]:
             return Offer(model, {**configuration, "purpose": "evaluation"}, b"", spent, 8 * self.trainer.counts)
+        subspace = self._subspace(before)
+        if subspace is not None:
+            configuration["subspace"] = subspace.digest.hex()
         nomination = self._pending(number)
         if nomination is None:
             nomination = self._train(number, base)
             spent = self.passes.spent()
-        words = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
+        words = self.quantiser.length(self._most_sent())
         word_bytes = FIELDS[self.federation.sharing.field].word_bytes
         return Offer(model, configuration, nomination, spent, words * word_bytes)
 
@@ -181,12 +204,12 @@ class TrainingRun:
         counts = (COUNT_BITS, self.trainer.counts + 1 + SALT_WORDS)
         if self._measuring.get(number, self._measures(self.models.tip(number))):
             return (counts,)
-        most = self.quantiser.length(min(self.trainer.parameters, self._most_sent()))
+        most = self.quantiser.length(self._most_sent())
         return ((self.federation.sharing.field, most), counts)
 
     def _most_sent(self) -> int:
-        peers = len(self.federation.roster.members)
-        return self.compressor.nominated * peers or self.trainer.parameters
+        named = self.compressor.nominated * len(self.federation.roster.members)
+        return min(named or self.compressor.length, self.compressor.length)
 
     def _pending(self, number: int) -> bytes | None:
         """The nomination of an update that is paid for and on the disk; else None, with the residual taken up.
@@ -221,8 +244,9 @@ class TrainingRun:
         begun, model = self._repeated() or self._begun(number, base)
         charge = self.passes.charge(begun)
         began = time.monotonic()
-        found = self.trainer.train(model, charge, begun.seed, begun.rounds_before)
-        nomination = self.compressor.nominate(found)
+        subspace = self._subspace(model)
+        found = self.trainer.train(model, charge, begun.seed, begun.rounds_before, subspace)
+        nomination = self.compressor.nominate(found, subspace)
         self._keep_pending(number, nomination, sent=False)
         # Nothing of the update has left so far. From here on nobody makes another one of the same seed.
         self.passes.over()
@@ -251,7 +275,8 @@ class TrainingRun:
 
     def _inputs(self, model: update.FlatVector, rounds_before: int) -> bytes:
         inputs = self.trainer.inputs(model, rounds_before)
-        return digest("inputs", __version__.encode(), self.task.encode(), inputs) if inputs else b""
+        how = repr(self.federation.compression).encode()  # what a pass in a subspace returns follows from it
+        return digest("inputs", __version__.encode(), self.task.encode(), inputs, how) if inputs else b""
 
     def _keep_pending(self, number: int, nomination: bytes, *, sent: bool) -> None:
         epoch, charges = self.federation.roster.epoch, self.passes.accounts.passes
@@ -272,7 +297,8 @@ class TrainingRun:
         vectors: tuple[e.Vector, ...] = ()
         if not self._measuring[number]:
             support = self.compressor.support(supports)
-            values = self.compressor.values(support)
+            subspace = self._subspace(self.models.on(self.models.tip(number)))
+            values = self.compressor.values(support, subspace)
             seed = _rotation_seed(effect.attempt_digest)
             words, cut = self.quantiser.quantise(values, seed, self.draw(32))
             self.compressor.settle(support, self.quantiser.dequantise(words, seed, values.size))
@@ -306,10 +332,12 @@ class TrainingRun:
     def _next(self, effect: e.Apply, total: e.Words, before: update.FlatVector) -> update.FlatVector:
         supports = dict(zip(effect.survivors, effect.supports, strict=True))
         support = self.compressor.support(supports)
-        length = self.trainer.parameters if support is None else len(support)
+        length = self.compressor.length if support is None else len(support)
         survivors, seed = len(effect.survivors), _rotation_seed(effect.attempt_digest)
         values = self.quantiser.dequantise_sum(total, survivors, seed, length)
-        return update.apply_mean(before, values, survivors, support)
+        subspace = self._subspace(before)
+        change = values if subspace is None else subspace.expand(values)
+        return update.apply_mean(before, change, survivors, support)
 
     def left(self, effect: e.LeftBehind) -> None:
         """The next round trains anew: an update that was sent is spent."""

@@ -25,6 +25,7 @@ from p2pfl.training.measures.classification import Binary
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Figure
 from p2pfl.training.privacy import Charge
+from p2pfl.training.subspace import Subspace
 from p2pfl.training.update import FlatVector, TensorLayout
 from tests.federation.sample import TASK
 from tests.home.home_fixtures import make
@@ -59,22 +60,24 @@ class Four:
 
     @property
     def parameters(self) -> int:
-        return 4
+        return self.layout.parameters
 
     def initial(self, seed: bytes) -> FlatVector:
-        return np.zeros(4, np.float32)
+        return np.zeros(self.parameters, np.float32)
 
     def inputs(self, model: FlatVector, rounds_before: int) -> bytes:
         return digest("four", self.records, model.tobytes(), bytes([rounds_before]))
 
-    def train(self, model: FlatVector, charge: Charge, seed: Secret, rounds_before: int) -> FlatVector:
+    def train(
+        self, model: FlatVector, charge: Charge, seed: Secret, rounds_before: int, subspace: Subspace | None = None
+    ) -> FlatVector:
         self.rounds_before.append(rounds_before)
         self.passes += 1
         self.seeds.append((charge.number, seed.reveal()))
         self.trained.append(model)
         if self.dies:
             raise Killed
-        return np.full(4, 0.1 * charge.number, np.float32)
+        return np.full(4 if subspace is None else subspace.length, 0.1 * charge.number, np.float32)
 
     @property
     def counts(self) -> int:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from p2pfl.keys import Secret
 from p2pfl.training.noise import BitStream
-from p2pfl.training.update import first_model
+from p2pfl.training.subspace import Subspace
+from p2pfl.training.update import TensorLayout, first_model
 from tests.training.settings import Images, Small
 
 HERE = Path(__file__).parent
 SEED = bytes(range(32))
+MOVED = TensorLayout((("conv.weight", (8, 9, 3, 3)), ("conv.bias", (8,)), ("fc.weight", (26, 25))))
+DENSITY = 0.3
 
 
 def vectors() -> dict[str, dict[str, object]]:
@@ -30,6 +33,24 @@ def vectors() -> dict[str, dict[str, object]]:
             "small": small.hex(),
             "images_sha256": hashlib.sha256(images).hexdigest(),
         },
+        "subspace.json": subspace(),
+    }
+
+
+def subspace() -> dict[str, object]:
+    """Where a model of two matrices and a bias may move, having moved a little; and one change of it."""
+    stream = BitStream(Secret(SEED), "training/initial", b"subspace")
+    first, moved = (stream.uniforms(MOVED.parameters).astype("<f4") for _ in range(2))
+    found = Subspace.of(MOVED, DENSITY, first, moved)
+    theta = stream.uniforms(found.length).astype("<f8")
+    return {
+        "layout": [[name, list(shape)] for name, shape in MOVED.tensors],
+        "density": DENSITY,
+        "first": first.tobytes().hex(),
+        "model": moved.tobytes().hex(),
+        "theta": theta.tobytes().hex(),
+        "digest": found.digest.hex(),
+        "change": found.expand(theta).astype("<f8").tobytes().hex(),
     }
 
 

@@ -1,0 +1,213 @@
+"""Per-record gradients of θ, the numbers that a round in a low-rank subspace trains (subspace.py), and a model that
+follows θ.
+
+For a linear layer or a convolution a record's gradient of W is a sum of outer products g xᵀ of what came back and what
+went in. Its parts G R and Lᵀ G (1 − R Rᵀ) are made from g (xᵀR) and (Lᵀg) xᵀ: the gradient itself, o × i numbers for
+each record, is never formed. Where a layer has no such rule, Opacus forms it and it is projected afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Protocol
+
+import numpy as np
+import torch
+from opacus import GradSampleModule
+from opacus.utils.tensor_utils import unfold2d, unfold3d
+from torch import nn
+
+from p2pfl.training.subspace import Piece, Subspace
+from p2pfl.training.update import FlatVector, read_vector
+
+CARRIERS: Final = "_p2pfl_carriers"  # of a parameter that moves along carriers only
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """L (o, r) and R (i, r) of one parameter, as torch computes with them."""
+
+    left: torch.Tensor
+    right: torch.Tensor
+
+    def of_products(self, g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """θ's gradient of each record, of the sum over t of g xᵀ.    (B, t, o), (B, t, i) ► (B, r·(o + i))"""
+        along, back = x @ self.right, g @ self.left  # (B, t, r)
+        a = torch.einsum("nto,ntr->nor", g, along)
+        b = torch.einsum("ntr,nti->nri", back, x) - torch.einsum("ntr,ntk->nrk", back, along) @ self.right.T
+        return torch.cat([a.flatten(1), b.flatten(1)], 1)
+
+    def of_gradients(self, whole: torch.Tensor) -> torch.Tensor:
+        """The same from gradients that were formed.    (B, …) ► (B, r·(o + i))"""
+        matrix = whole.reshape(len(whole), self.left.shape[0], self.right.shape[0])
+        a = matrix @ self.right
+        b = self.left.T @ matrix
+        b = b - (b @ self.right) @ self.right.T
+        return torch.cat([a.flatten(1), b.flatten(1)], 1)
+
+
+def _linear(
+    layer: nn.Linear, activations: Sequence[torch.Tensor], backprops: torch.Tensor
+) -> dict[torch.Tensor, torch.Tensor]:
+    carried: _Carried | None = getattr(layer.weight, CARRIERS, None)
+    if carried is None:
+        return dict(GradSampleModule.GRAD_SAMPLERS[nn.Linear](layer, activations, backprops))
+    g = backprops.reshape(len(backprops), -1, backprops.shape[-1])  # (B, t, o)
+    x = activations[0].to(g.dtype).reshape(len(g), -1, activations[0].shape[-1])  # (B, t, i)
+    return {layer.weight: carried.of_products(g, x)} | _bias(layer.bias, g)
+
+
+def _convolution(
+    layer: nn.Conv2d | nn.Conv3d, activations: Sequence[torch.Tensor], backprops: torch.Tensor
+) -> dict[torch.Tensor, torch.Tensor]:
+    carried: _Carried | None = getattr(layer.weight, CARRIERS, None)
+    if carried is None or layer.groups != 1:
+        return dict(GradSampleModule.GRAD_SAMPLERS[type(layer)](layer, activations, backprops))
+    unfold = unfold2d if isinstance(layer, nn.Conv2d) else unfold3d
+    patches = unfold(
+        activations[0].to(backprops.dtype),
+        kernel_size=layer.kernel_size,
+        padding=layer.padding,
+        stride=layer.stride,
+        dilation=layer.dilation,
+    )  # (B, i·k…, t)
+    g = backprops.reshape(len(backprops), backprops.shape[1], -1).transpose(1, 2)  # (B, t, o)
+    return {layer.weight: carried.of_products(g, patches.transpose(1, 2))} | _bias(layer.bias, g)
+
+
+def _bias(bias: torch.Tensor | None, g: torch.Tensor) -> dict[torch.Tensor, torch.Tensor]:
+    return {bias: g.sum(1)} if bias is not None and bias.requires_grad else {}
+
+
+class ProjectingModule(GradSampleModule):  # type: ignore[misc]
+    """Opacus' per-record gradients; of a parameter that moves along carriers, those of θ."""
+
+    GRAD_SAMPLERS: ClassVar[Mapping[type[nn.Module], Any]] = {
+        **GradSampleModule.GRAD_SAMPLERS,
+        nn.Linear: _linear,
+        nn.Conv2d: _convolution,
+        nn.Conv3d: _convolution,
+    }
+
+
+class Moving(Protocol):
+    """What a pass trains of a model, and how the model follows."""
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What an optimiser trains."""
+
+    def take_gradients(self) -> None:
+        """Leave each record's gradient at `parameters`, after a backward pass."""
+
+    def follow(self) -> None:
+        """The model follows `parameters`, after a step."""
+
+    def read(self, start: FlatVector) -> FlatVector:
+        """How far it has come from the model `start` (m,)."""
+
+    def end(self) -> None:
+        """The pass is over."""
+
+
+class Free:
+    """A model of which every trained parameter moves freely."""
+
+    def __init__(self, model: GradSampleModule) -> None:
+        self._model = model
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The model's own."""
+        return [p for p in self._model.parameters() if p.requires_grad]
+
+    def take_gradients(self) -> None:
+        """Opacus left them there."""
+
+    def follow(self) -> None:
+        """They are the model's own."""
+
+    def read(self, start: FlatVector) -> FlatVector:
+        """The change of the model.    (m,)"""
+        return read_vector(self._model) - start
+
+    def end(self) -> None:
+        """Nothing was changed."""
+
+
+class Projected:
+    """A model whose trained parameters follow θ, from θ = 0 on, for one pass."""
+
+    def __init__(self, model: ProjectingModule, subspace: Subspace) -> None:
+        """`model` holds the model that the round starts from; until `end`, its parameters are those of θ."""
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self._all = [_Following(p, piece) for p, piece in zip(trained, subspace.pieces, strict=True)]
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What an optimiser trains: θ, in tensors."""
+        return [following.theta for following in self._all]
+
+    def take_gradients(self) -> None:
+        """Hand each record's gradient over to θ, after a backward pass."""
+        for following in self._all:
+            following.take_gradients()
+
+    def follow(self) -> None:
+        """The model's parameters become those of θ."""
+        with torch.no_grad():
+            for following in self._all:
+                following.follow()
+
+    def read(self, start: FlatVector) -> FlatVector:
+        """θ, which was 0 at the start.    (d,)"""
+        parts = [following.moved().cpu().numpy().ravel() for following in self._all]
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
+    def end(self) -> None:
+        """Gradients are those of whole parameters again."""
+        for following in self._all:
+            if hasattr(following.parameter, CARRIERS):
+                delattr(following.parameter, CARRIERS)
+
+
+class _Following:
+    """One parameter and the numbers of θ that it follows; itself, where it trains whole."""
+
+    def __init__(self, parameter: nn.Parameter, piece: Piece) -> None:
+        self.parameter, self._rows, self._rank = parameter, piece.rows, piece.rank
+        self._before = parameter.detach().clone()
+        self._carried: _Carried | None = None
+        self.theta = parameter
+        if self._rank:
+
+            def there(carriers: np.ndarray[Any, Any]) -> torch.Tensor:
+                return torch.from_numpy(carriers).to(parameter.device, parameter.dtype)
+
+            self._carried = _Carried(there(piece.left), there(piece.right))
+            setattr(parameter, CARRIERS, self._carried)
+            self.theta = nn.Parameter(parameter.new_zeros(piece.length))
+
+    def take_gradients(self) -> None:
+        if self._carried is None:
+            return
+        found: torch.Tensor = self.parameter.grad_sample  # type: ignore[attr-defined]
+        if found.shape[1:] == self.parameter.shape:
+            found = self._carried.of_gradients(found)
+        self.theta.grad_sample = found  # type: ignore[attr-defined]
+        self.parameter.grad_sample = None  # type: ignore[attr-defined]
+
+    def follow(self) -> None:
+        if self._carried is None:
+            return
+        left, right = self._carried.left, self._carried.right
+        a, b = self.theta[: self._rows * self._rank], self.theta[self._rows * self._rank :]
+        b = b.view(self._rank, -1)
+        b = b - (b @ right) @ right.T
+        change = a.view(self._rows, self._rank) @ right.T + left @ b
+        self.parameter.copy_(self._before + change.view_as(self.parameter))
+
+    def moved(self) -> torch.Tensor:
+        """Its part of θ."""
+        return self.theta.detach() if self._carried is not None else self.parameter.detach() - self._before
