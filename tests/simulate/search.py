@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from p2pfl import messages as m
 from p2pfl.errors.round import LeftOutTooOften
 from p2pfl.messages import letters as read
 from p2pfl.simulate import Weather
@@ -84,7 +85,8 @@ def play(seed: int, peers: int = 0, only: frozenset[int] | None = None) -> Playe
     except Exception:
         played.wrong = traceback.format_exc(limit=-6)
     played.letters = len(world.carried)
-    played.attempts = max((one.envelope.attempt for _, one in world.log if one.sender in world.honest), default=0) + 1
+    proposed = (one for _, one in world.log if one.sender in world.honest and isinstance(one.message, m.Propose))
+    played.attempts = max((one.envelope.attempt for one in proposed), default=0) + 1
     played.seen.update(type(note).__name__ for name in world.honest for note in world.peers[name].disk.notes)
     played.seen.update("left behind" for name in world.honest for _ in world.peers[name].left)
     played.seen.update(f"accused {one.error.code}" for name in world.honest for one in world.peers[name].accused)
