@@ -27,6 +27,8 @@ TESTS = Path(__file__).parent
 # What the tests of a folder or file need, by the markers of pyproject.toml. The longest path that fits holds, and ""
 # needs nothing: `make quick` runs what has no marker.
 NEEDS: dict[str, str] = {
+    "adapters/test_example.py": "processes",
+    "adapters/test_processes.py": "processes",
     "cli/test_doctor_processes.py": "processes",
     "cli/test_faults.py": "processes",
     "cli/test_interrupts.py": "processes",

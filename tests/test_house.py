@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "roster", "keys", "codec", "merkle", "clocks", "files", "_version"),
     ("messages", "home", "federation"),
     ("sharing", "mesh", "training", "ledger"),
-    ("node", "simulate"),
+    ("adapters", "node", "simulate"),
     ("peer",),
     ("__init__",),
     ("cli",),
@@ -52,12 +52,13 @@ INNER: dict[str, str] = {
     "mesh": "clocks errors files keys roster",
     "training": "codec errors federation files keys",
     "ledger": "codec errors federation home keys merkle roster",
+    "adapters": "codec errors federation files keys training",
     "node": "_version clocks codec errors federation home keys ledger mesh messages roster sharing training",
     "simulate": "codec errors federation keys messages roster sharing training",
     "peer": "clocks errors federation home ledger mesh node roster training",
     "__init__": "_version federation peer simulate training",
-    "cli": "_version clocks codec errors federation files home keys ledger mesh messages node peer roster sharing "
-    "simulate training",
+    "cli": "_version adapters clocks codec errors federation files home keys ledger mesh messages node peer roster "
+    "sharing simulate training",
     "__main__": "cli",
 }
 # Of a place on the floor below, these see one file alone: who takes part, and how that changes.
@@ -75,6 +76,7 @@ THIRD_PARTY: dict[str, str] = {
     "training": "PIL cryptography numpy opacus pydicom safetensors torch",
     "ledger": "cryptography",
     "simulate": "numpy",
+    "adapters": "flwr monai numpy sklearn",
     "node": "numpy",
     "peer": "numpy torch",
     "cli": "click numpy prometheus_client",
@@ -86,14 +88,14 @@ ONLY = {
     "ssl": "mesh",
     "socket": "mesh cli",  # the demo looks for free ports
     "asyncio": "mesh node peer cli simulate",
-    "time": "clocks mesh training node peer cli simulate",
+    "time": "clocks mesh training adapters node peer cli simulate",
     "datetime": "mesh training ledger node cli",  # the ledger prints times that it is given
     "subprocess": "home cli",  # a key command; the demo's peers
     "threading": "mesh training node peer cli",  # a pass is stopped from another thread
     "random": "simulate",
     "secrets": "",
     "fcntl": "home mesh",  # locks: of a home, of a folder of sockets
-    "os": "clocks files home federation mesh training node peer cli",
+    "os": "clocks files home federation mesh training adapters node peer cli",
 }
 # An auditor is handed one file that holds the whole of the check; it is still one that can be read in an hour.
 LONGER = {"ledger/auditor.py": 520}

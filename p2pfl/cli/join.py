@@ -22,6 +22,7 @@ from p2pfl.cli.reports import NO_PRIVACY, bounded, dense_bytes, join_text
 from p2pfl.cli.stopping import run
 from p2pfl.cli.watch import Watch, label_of
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED
+from p2pfl.errors.adapters import TaskIsAClient
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.home import Home
@@ -110,6 +111,7 @@ def join(
         max_epsilon=federation.privacy.max_epsilon,
         tell=monitor.tell,
     )
+    refuse_clients(federation)
     if federation.privacy.is_none:
         monitor.tell(f"privacy: {NO_PRIVACY}; all sites have agreed to that in {peers_file.name}")
     if check:
@@ -120,8 +122,15 @@ def join(
         raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
     with monitor.running(federation, "join"):
         facts = run(_train(site, _trainer(site, monitor.tell), watch, monitor, go_on))
-        facts["ledger"] = _ledger(site)
+        facts["ledger"] = ledger_of(site.access)
     output.result(join_text(facts), facts, as_json)
+
+
+def refuse_clients(federation: Federation) -> None:
+    """Raises TaskIsAClient where the sites train clients of their own: `p2pfl run` does."""
+    if federation.task.client is not None:
+        evidence = f"task: {federation.task.label}, in {federation.source}"
+        raise TaskIsAClient(kind=federation.task.client.kind, evidence=evidence)
 
 
 def _task_path(federation: Federation, given: str | None) -> Path | None:
@@ -170,11 +179,11 @@ async def _train(site: LocalInputs, trainer: Trainer, watch: Watch, monitor: Mon
         if site.federation.task.sha256 is not None:
             await asyncio.to_thread(approvals.note, peer.logs, site.federation.task.sha256)
         result = await peer.train_with(trainer, task=site.federation.task.label, go_on=go_on)
-        facts = _facts(peer, result, watch, trainer.parameters)
+        facts = facts_of(peer, result, watch, trainer.parameters)
     return facts | {"wall_s": round(asyncio.get_running_loop().time() - begun, 2)}
 
 
-def _facts(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> dict[str, Any]:
+def facts_of(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> dict[str, Any]:
     """What `join --json` prints, but for the ledger and the time. Bytes are those of this process."""
     federation, links = peer.federation, peer.links().values()
     trained = [record for record in result.records if record["configuration"].get("purpose") == "training"]
@@ -233,9 +242,10 @@ def _payload_sent(federation: Federation, name: str, words: int) -> int:
     return (count - 1) * words if name == federation.hub else words
 
 
-def _ledger(site: LocalInputs) -> dict[str, object]:
+def ledger_of(access: Access) -> dict[str, object]:
+    """What `join --json` says of the home's ledger, once it is verified."""
     from p2pfl.ledger.verify import verify
 
-    with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
+    with Home.open(access.home, unlock=access.keys, write=False) as opened:
         report = verify(opened)
     return {"verified": report.verified, "entries": report.federation.entries, "root": report.federation.root.hex()}

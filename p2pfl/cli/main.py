@@ -32,6 +32,7 @@ VERBS: Final = {
     "peers": "Make, show and compare peers.yaml; print fingerprints; change who takes part.",
     "task": "Describe what is learned from a table of one's own.",
     "join": "Take part: train until the agreed rounds are final.",
+    "run": "Take part with a client of your own: Flower, MONAI, scikit-learn.",
     "sum": "One secure mean, sum, count or variance of numbers that each site keeps to itself.",
     "doctor": "Each link both ways: what works, what does not, and what to try.",
     "status": "What this home holds: rounds, model, privacy spent, links.",

@@ -80,6 +80,15 @@ def python_lines(name: str) -> TaskLines:
     return (f"  python: {name}",)
 
 
+def client_lines(kind: str, first: bytes | None, metrics: Sequence[str]) -> TaskLines:
+    """A client that each site brings. first: SHA-256 of the first model's file; None: zeros."""
+    return (
+        commented(f"  client: {kind}", "each site trains by code of its own: p2pfl run"),
+        f'  first: "{first.hex()}"' if first is not None else "  first: zeros",
+        commented(f"  metrics: [{', '.join(metrics)}]", "of what a client's evaluation returns"),
+    )
+
+
 def override(argument: str) -> tuple[str, str]:
     """`privacy.delta=1e-4` ► (key, word), checked by that setting's own reader.
 

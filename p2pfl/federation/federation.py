@@ -27,6 +27,7 @@ from p2pfl.errors.federation import (
 )
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
+from p2pfl.federation.clients import ClientChoice
 from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text, whole
 from p2pfl.federation.settings import HEADINGS, HEX32, PLAIN, SETTINGS, TOP
@@ -94,9 +95,10 @@ class Minimum:
 
 @dataclass(frozen=True, slots=True)
 class TaskChoice:
-    """A table that peers.yaml describes; a class of a file pinned by its SHA-256; or what each site makes in Python.
+    """A table that peers.yaml describes; a class of a file pinned by its SHA-256; or code of each site's own.
 
-    python   the name of a Task whose code nobody pins
+    python   the name of a Task that each site makes, whose code nobody pins
+    client   what the sites agree on where each brings a client of Flower, MONAI or scikit-learn
     """
 
     table: TableSchema | None = None
@@ -104,12 +106,15 @@ class TaskChoice:
     cls: str | None = None
     sha256: bytes | None = None
     python: str | None = None
+    client: ClientChoice | None = None
 
     @property
     def label(self) -> str:
         """How it is called in a model's file, and by people."""
         if self.python is not None:
             return f"python:{self.python}"
+        if self.client is not None:
+            return self.client.label
         return "table" if self.table is not None else f"{self.file}:{self.cls}"
 
 
@@ -300,6 +305,8 @@ def read_address(node: YamlNode, key: str) -> Address:
 
 
 def _task(row: Table) -> TaskChoice:
+    if "client" in row.rows:
+        return TaskChoice(client=ClientChoice.read(row))
     pinned = "file" in row.rows
     if "python" in row.rows:
         row.only(("python",))
@@ -329,6 +336,12 @@ def _check_fit(federation: Federation, top: Table) -> None:
             top.value("local", table).node("warmup_steps").place,
             "the learning rate would rise until the training is over",
             f"warmup_steps {federation.local.warmup_steps} of {steps} steps",
+        )
+    if federation.task.client is not None and not federation.privacy.is_none:
+        _misfit(
+            top.node("privacy").place,
+            "a client of a site's own is not trained privately: that needs `privacy: none`, by --set privacy=none",
+            f"task: {federation.task.label}, privacy: {federation.privacy.unit}",
         )
     _check_hub(federation, top)
 

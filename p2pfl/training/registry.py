@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from p2pfl.errors.adapters import TaskIsAClient
 from p2pfl.errors.from_python import TaskNotGiven
 from p2pfl.errors.training import TaskFileChanged, TaskUnusable, UnitUnsupported
 from p2pfl.federation.federation import TaskChoice
@@ -41,8 +42,10 @@ def task_file(choice: TaskChoice, file: Path | None = None) -> tuple[Path, bytes
 def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
     """The task that peers.yaml names; `file` is where this site keeps its copy of a task's file.
 
-    Raises TaskNotGiven, TaskFileChanged, TaskUnusable. It runs the very bytes whose digest was checked.
+    Raises TaskNotGiven, TaskIsAClient, TaskFileChanged, TaskUnusable. It runs the very bytes whose digest was checked.
     """
+    if choice.client is not None:
+        raise TaskIsAClient(kind=choice.client.kind, evidence=f"task: {choice.label}, in peers.yaml")
     if choice.python is not None:
         raise TaskNotGiven(evidence="peers.yaml holds its name alone", task=choice.python)
     if choice.table is not None:

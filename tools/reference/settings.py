@@ -8,6 +8,7 @@ from typing import Any, Final
 from p2pfl.errors.federation import WrongValue
 from p2pfl.federation import draft
 from p2pfl.federation.cards import Card
+from p2pfl.federation.clients import MOST_METRICS, read_kind
 from p2pfl.federation.federation import MOST_ADDRESSES, VERSION, read_name
 from p2pfl.federation.misfits import TODO
 from p2pfl.federation.readers import List, Position, Word, YamlNode
@@ -73,6 +74,9 @@ def _peers_rows() -> list[tuple[str, str, str, str]]:
         ("task.file", "a file's name ending in .py", "", "a task of your own: `--task FILE:CLASS`"),
         ("task.class", "a class in that file", "", ""),
         ("task.sha256", digest, "", "of that file; another one is not run"),
+        ("task.client", _wanted(read_kind), "", "or the next three: a client of each site's own: `p2pfl run`"),
+        ("task.first", "zeros, or 64 hexadecimal digits, lower case", "zeros", "SHA-256 of its first model's file"),
+        ("task.metrics", f"a list of at most {MOST_METRICS} names", "[]", "of its evaluation's numbers, averaged"),
         ("task.python", "a name", "", "or alone: a Task that each site makes in Python: `--task python:NAME`"),
     ]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -16,8 +16,37 @@ from p2pfl.cli.peers.members import federation_facts, member_lines
 from p2pfl.errors.people import CardsCollide, WrongUse
 from p2pfl.federation import Federation, draft, strict_yaml
 from p2pfl.federation.cards import Card
+from p2pfl.federation.clients import CLIENTS
 from p2pfl.keys import fingerprint
 from p2pfl.roster import Member
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def client_options(command: F) -> F:
+    """--client, --first and --metric: what the sites agree on where each brings a client of its own."""
+    for option in (
+        click.option(
+            "--metric",
+            "metrics",
+            multiple=True,
+            metavar="NAME",
+            help="A number of what the client's evaluation returns that is averaged; all others stay at their site.",
+        ),
+        click.option(
+            "--first",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="The first model of a --client, of p2pfl run --write-first; its SHA-256 is named.  [default: zeros]",
+        ),
+        click.option(
+            "--client",
+            type=click.Choice(CLIENTS),
+            help="Each site brings a client of its own, which p2pfl run runs; needs --set privacy=none.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -44,6 +73,7 @@ from p2pfl.roster import Member
     help="What is learned: a table's description; a Task's class, pinned by its SHA-256; or a Task that each site "
     "makes in Python, pinned by its name alone.  [default: heart disease]",
 )
+@client_options
 @json_option
 def create(
     cards: Sequence[Path],
@@ -52,6 +82,9 @@ def create(
     overrides: Sequence[str],
     task: str | None,
     document: Path | None,
+    client: str | None,
+    first: Path | None,
+    metrics: Sequence[str],
     as_json: bool,
 ) -> None:
     """Write the peers file of the sites whose CARDS are given, every default in full.
@@ -64,7 +97,12 @@ def create(
     _distinct(cards, members)
     if document is not None:
         overrides = [*overrides, f"agreement.sha256={hashlib.sha256(read_whole(document)).hexdigest()}"]
-    raw = draft.peers_file(name, members, task_lines(task), overrides)
+    if client is None and (first is not None or metrics):
+        raise WrongUse(evidence="--first and --metric are of a --client", verb=" peers create")
+    if client is not None and task is not None:
+        raise WrongUse(evidence="--task and --client: each site trains one of the two", verb=" peers create")
+    lines = task_lines(task) if client is None else _client_lines(client, first, metrics)
+    raw = draft.peers_file(name, members, lines, overrides)
     federation = Federation.parse(raw, str(target))
     check_fit(federation, own=Path(task.rpartition(":")[0]) if task and federation.task.file else None)
     write_new(target, raw)
@@ -72,14 +110,21 @@ def create(
     train = f"p2pfl join --peers {target} --data their.csv{shown}"
     if federation.task.python is not None:
         train = f"a program that calls peer.train(task, data=…) with the task {federation.task.python}"
-    lines = [
+    if client is not None:
+        train = f"p2pfl run --{client} MODULE:NAME --peers {target}{shown}"
+    told = [
         f"{target}: {len(members)} sites, SHA-256 {federation.digest.hex()}",
         *member_lines(members),
         "hand this very file to every site; each of them then runs",
         f"  p2pfl doctor --peers {target} --wait 300       (all at the same time: does every link work?)",
         f"  {train}",
     ]
-    output.result("\n".join(lines), {"path": str(target)} | federation_facts(federation), as_json)
+    output.result("\n".join(told), {"path": str(target)} | federation_facts(federation), as_json)
+
+
+def _client_lines(kind: str, first: Path | None, metrics: Sequence[str]) -> draft.TaskLines:
+    """What stands under `task:` where each site brings a client."""
+    return draft.client_lines(kind, hashlib.sha256(read_whole(first)).digest() if first else None, metrics)
 
 
 def _distinct(cards: Sequence[Path], members: Sequence[Member]) -> None:
