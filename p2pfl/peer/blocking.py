@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from p2pfl.peer.averages import Averages
 from p2pfl.peer.sums import Sums
 from p2pfl.peer.training import Trainings
 
@@ -39,6 +40,7 @@ class BlockingPeer:
 
     sum = _blocking(Sums.sum)
     mean = _blocking(Sums.mean)
+    average = _blocking(Averages.average)
     train = _blocking(Trainings.train)
     train_with = _blocking(Trainings.train_with)
 

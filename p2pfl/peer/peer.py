@@ -30,13 +30,13 @@ from p2pfl.node.link_status import shown
 from p2pfl.node.node import Node
 from p2pfl.node.options import NodeOptions
 from p2pfl.node.progress import Observer, Progress, unseen
+from p2pfl.peer.averages import Averages
 from p2pfl.peer.blocking import BlockingPeer, wait_in
-from p2pfl.peer.sums import Sums
 from p2pfl.peer.training import Trainings
 from p2pfl.roster import Address
 
 
-class Peer(Sums, Trainings):
+class Peer(Averages, Trainings):
     """A site that has joined: its links are up or being dialled. Made by `join`."""
 
     @classmethod

@@ -115,6 +115,14 @@ def most_said(home: Home, logs: Logs, run: bytes, delta: float) -> float:
     return max(float(mine), logs.spent().get(home.name, 0.0))
 
 
+def charge_release(federation: Federation, home: Home, logs: Logs, run: bytes, observer: Observer) -> str:
+    """Charge one release of the federation's mechanism over this home's records, and return ε behind it.
+
+    It is durable, and noted in the site log, on return. Raises PassWouldOverspend.
+    """
+    return Passes(federation, home, logs, run, observer).charge_release()
+
+
 class Passes:
     """What one study spends of its records, and its pass under way. All that changes is durable on return."""
 
@@ -221,6 +229,20 @@ class Passes:
                 BudgetEntry(time=now, run=self._run, round=number, spent=spent, would_be=after, limit=limit)
             )
             raise
+
+    def charge_release(self) -> str:
+        """Charge a release that no process repeats, and return ε behind it. Raises PassWouldOverspend, which is noted.
+
+        A pass that has begun and is charged is another one from then on; one that is not charged yet is none, since its
+        number would be this charge's.
+        """
+        passes = self.accounts.passes + 1
+        if self.begun is not None and self.begun.run == self._run and self.begun.number == passes:
+            self.over()
+        number, before = self._logs.final_round(self._run) + 1, self.spent()
+        nobody = Secret(bytes(SEED_BYTES), "no seed")
+        self.charge(BegunPass(self._run, number, passes, before, 0, b"", b"", nobody))
+        return self.spent()
 
     def over(self) -> None:
         """Its update is on the disk, or nobody can repeat it: the seed is destroyed."""

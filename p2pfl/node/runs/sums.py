@@ -139,6 +139,7 @@ class Asked:
     only    the sites that were counted for it: it is answered over these alone; empty: nobody was counted
     sites   how many of those have values
     called  names the call (answers.name_of): what it comes to is kept under it
+    epsilon  what this site's records have spent behind it, where it was charged anything
     """
 
     name: str
@@ -147,6 +148,7 @@ class Asked:
     only: tuple[str, ...] = ()
     sites: int = 0
     called: bytes = b""
+    epsilon: str = ""
 
 
 class SumRun:
@@ -183,7 +185,7 @@ class SumRun:
     def propose(self, number: int, base: int) -> Offer:
         """Offer the vector. What a sum rests on is not a model, but the sums before it are named all the same."""
         payload = sum(part.vector.words.nbytes for part in self.parts)
-        return Offer(NO_MODEL, self.question, b"", "", payload, self.patience_s)
+        return Offer(NO_MODEL, self.question, b"", self._asked.epsilon, payload, self.patience_s)
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """(bits, words) of each vector."""
