@@ -25,6 +25,7 @@ from p2pfl.federation.clients import ClientChoice
 from p2pfl.keys import Secret, digest
 from p2pfl.training.measures.measure import UNIT, UNKNOWN, Counts, Figure
 from p2pfl.training.privacy import Charge, Mechanism
+from p2pfl.training.subspace import Subspace
 from p2pfl.training.update import FlatVector, TensorLayout
 
 BOUND: Final = 1 << 50  # of one site's count of one number, as a measure's
@@ -71,10 +72,13 @@ class ClientTrainer:
         """Nobody knows all that a client's pass follows from: none is repeated."""
         return b""
 
-    def train(self, model: FlatVector, charge: Charge, seed: Secret, rounds_before: int) -> FlatVector:
-        """Return local − model after one pass of the client from `model`.    (m,)
+    def train(
+        self, model: FlatVector, charge: Charge, seed: Secret, rounds_before: int, subspace: Subspace | None = None
+    ) -> FlatVector:
+        """Return local − model after one pass of the client from `model`.    (m,); in a subspace its θ, (d,)
 
         rounds_before   rounds of the training that are in `model`: the client's round is the next one
+        subspace        what of the update is sent; the client trains everything, and the rest is lost
         Raises PassNotCharged, ClientFailed, ClientArraysUnfit.
         """
         charge.use(Mechanism.of_pass(self._privacy))
@@ -86,8 +90,9 @@ class ClientTrainer:
             shown = ", ".join(f"{name} {value:g}" for name, value in said.items())
             self._tell(f"round {self._number}  the client says {shown}; that stays here")
         update = self._flat(self._checked(fitted.arrays)) - model
-        self._warn(update)
-        return update
+        sent = update if subspace is None else subspace.project(update).astype(np.float32)
+        self._warn(sent)
+        return sent
 
     def _warn(self, update: FlatVector) -> None:
         norm, most = float(np.linalg.norm(update)), float(np.abs(update).max(initial=0.0))

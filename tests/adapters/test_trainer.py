@@ -22,6 +22,7 @@ from p2pfl.federation import Federation, draft
 from p2pfl.federation.federation import NO_PRIVACY
 from p2pfl.training.privacy import Account
 from p2pfl.training.registry import load_task
+from p2pfl.training.subspace import Subspace
 from tests.adapters.sites import SEED, federation_of, judged, trained, trainer_of
 from tests.federation.sample import CARDS
 
@@ -81,6 +82,17 @@ def test_a_pass_needs_its_charge_and_is_never_repeated() -> None:
     with pytest.raises(PassNotCharged):
         trainer.train(model, charge, SEED, 0)
     assert trainer.inputs(model, 0) == b""
+
+
+def test_in_a_subspace_what_lies_in_it_is_sent_of_what_the_client_trained() -> None:
+    moved = {"w": np.outer(np.arange(1, 61), np.ones(40)) / 100}
+    trainer = trainer_of(Told(arrays={"w": np.zeros((60, 40))}, moved=moved), FEDERATION)
+    first = trainer.initial(bytes(32))
+    model = (first.reshape(60, 40) + moved["w"] / 2).astype(np.float32).ravel()
+    subspace = Subspace.of(trainer.layout, 0.05, first, model)
+    theta = trainer.train(model, Account().charge(NO_PRIVACY), SEED, 1, subspace)
+    assert theta.shape == (subspace.length,) and subspace.length < first.size / 10
+    assert np.allclose(subspace.expand(theta.astype(np.float64)), moved["w"].ravel() / 2, atol=1e-5)
 
 
 def test_an_update_beyond_what_peers_yaml_allows_is_said_to_be_cut() -> None:
