@@ -1,10 +1,10 @@
 """Does a private federation learn more than a site alone, and how much less than pooled records would teach?
 
 Real records (UCI Heart Disease, four hospitals, five sites), the real local pass (Opacus DP-SGD, keystream noise), the
-settings that `p2pfl demo` writes into peers.yaml. The mean of updates is taken in memory: the secure sum adds the
-same numbers to within its quantisation. Each seed splits off another quarter of every site's records; the metric is
-AUC on the union of the held-out quarters, from the same 128-bin histograms that the sites sum. A site alone and the
-pooled records are trained without privacy. The settings were chosen on other splits (seeds 100 and up).
+settings that `p2pfl demo` writes into peers.yaml: `simulate_training`, which sums in the field. Each seed splits off
+another quarter of every site's records; the metric is AUC on the union of the held-out quarters, from the same
+histograms that the sites sum. A site alone and the pooled records are trained without privacy. The settings were chosen
+on other splits (seeds 100 and up).
 
     python benchmarks/federated_auc.py [--seeds 5] [--rounds 8] [--sites 5] [--json]
 """
@@ -12,13 +12,10 @@ pooled records are trained without privacy. The settings were chosen on other sp
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,16 +28,14 @@ sys.path.insert(0, str(ROOT))
 from benchmarks._report import Finding as Promise  # noqa: E402
 from benchmarks._report import keep  # noqa: E402
 from p2pfl.federation.federation import Privacy  # noqa: E402
-from p2pfl.keys import Secret  # noqa: E402
+from p2pfl.simulate.training import held_out, seeded, simulate_training, simulated  # noqa: E402
 from p2pfl.training.baseline import site_alone  # noqa: E402
 from p2pfl.training.data import deal  # noqa: E402
 from p2pfl.training.local import Trainer  # noqa: E402
-from p2pfl.training.noise import BitStream  # noqa: E402
-from p2pfl.training.privacy import Account  # noqa: E402
-from p2pfl.training.records import Arrays, Records, SiteRecords, hold_out  # noqa: E402
+from p2pfl.training.records import Arrays, Records  # noqa: E402
 from p2pfl.training.tasks.heart import heart  # noqa: E402
 from p2pfl.training.tasks.table import TableTask  # noqa: E402
-from p2pfl.training.update import FlatVector, apply_mean  # noqa: E402
+from p2pfl.training.update import FlatVector  # noqa: E402
 
 SITES = 5
 ROUNDS = 8
@@ -73,17 +68,6 @@ class Finding:
         return self.by_round[-1]
 
 
-def draw_of(seed: int, what: str) -> Callable[[int], bytes]:
-    """Bytes that a second run repeats. A benchmark's records are public; a site draws from its system."""
-    secret = Secret(hashlib.sha256(f"federated_auc {seed} {what}".encode()).digest())
-    stream = BitStream(secret, "training/sampling")
-
-    def draw(count: int) -> bytes:
-        return stream.words(-(-count // 8)).tobytes()[:count]
-
-    return draw
-
-
 def joined(parts: list[Records]) -> Records:
     batches = [one.batch(np.arange(len(one))) for one in parts]
     x, y = (np.concatenate(column) for column in zip(*batches, strict=True))
@@ -96,32 +80,15 @@ def metric(trainers: list[Trainer], model: FlatVector) -> float:
 
 
 def one_seed(task: TableTask, files: dict[str, bytes], seed: int, privacy: Privacy, rounds: int) -> Finding:
-    sites: list[SiteRecords] = []
-    for name, raw in files.items():
-        key = Secret(hashlib.sha256(f"split {seed} {name}".encode()).digest())
-        sites.append(hold_out(Records(task.read(raw, name), name), key))
+    read = {name: Records(task.read(raw, name), name) for name, raw in files.items()}
+    agreed = replace(simulated(tuple(read), (), rounds=rounds), privacy=privacy)
+    (found,) = simulate_training(task, read, federation=agreed, seeds=(seed,))
+    sites = [held_out(seed, name, records) for name, records in read.items()]  # as that training split them
     trainers = [Trainer(task=task, site=site, privacy=privacy) for site in sites]
-    draws = [draw_of(seed, f"noise {place}") for place in range(len(sites))]
-    alone = [metric(trainers, site_alone(task, site.train, draw_of(seed, "alone"))) for site in sites]
-    pooled = metric(trainers, site_alone(task, joined([site.train for site in sites]), draw_of(seed, "pooled")))
-    accounts = [Account() for _ in sites]
-    model = trainers[0].initial(bytes(32))
-    by_round, norms, largest, longest = [metric(trainers, model)], [0.0], [0.0], [0.0]
-    for _ in range(rounds):
-        total = np.zeros(len(model))
-        for trainer, account, draw in zip(trainers, accounts, draws, strict=True):
-            begun = time.perf_counter()
-            update = trainer.train(model, account.charge(privacy), Secret(draw(32)))
-            longest.append(time.perf_counter() - begun)
-            norms.append(float(np.linalg.norm(update)))
-            largest.append(float(np.abs(update).max()))
-            total += update
-        model = apply_mean(model, total, len(sites))
-        by_round.append(metric(trainers, model))
-    epsilon = max(account.epsilon(privacy.delta) for account in accounts)
-    return Finding(
-        tuple(alone), pooled, tuple(by_round), epsilon, max(norms), max(largest), statistics.median(longest[1:])
-    )
+    alone = [metric(trainers, site_alone(task, site.train, seeded(seed, "alone"))) for site in sites]
+    pooled = metric(trainers, site_alone(task, joined([site.train for site in sites]), seeded(seed, "pooled")))
+    by_round = tuple(figures["auc"].value for figures in found.figures)
+    return Finding(tuple(alone), pooled, by_round, found.epsilon, found.largest_norm, found.largest_value, found.pass_s)
 
 
 def spread(values: list[float]) -> dict[str, float]:

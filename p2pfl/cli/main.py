@@ -39,6 +39,7 @@ VERBS: Final = {
     "ledger": "Verify, show, export and compare the ledger; proofs against liars.",
     "model": "Export the model as safetensors.",
     "predict": "Apply the model to a CSV of new records.",
+    "simulate": "Train in one process as many sites would, to choose settings.",
     "help": "What p2pfl, or one of its commands, does.",
     "version": "Which version this is.",
     "completion": "Print what a shell needs to complete p2pfl's commands.",
@@ -52,7 +53,7 @@ SCARCE: Final = {
     errno.EDQUOT: "room on the disk",
 }
 ATTRIBUTES: Final = {"sum": "sum_", "help": "help_"}  # where the verb's own name would hide a builtin
-LATER: Final = ("report", "simulate", "recover", "relay")
+LATER: Final = ("report", "recover", "relay")
 ELSEWHERE: Final = {
     "propose": "peers propose",
     "approve": "peers approve",

@@ -348,7 +348,11 @@ class WrongSimulation(ConfigurationError):
     """This training cannot be simulated."""
 
     code = "P2P-TRAIN-052"
-    likely = ("fewer than three sites learn each other's value", "a model that differs from site to site")
+    likely = (
+        "fewer than three sites learn each other's value",
+        "a file is dealt to more sites than it has records for",
+        "a model that differs from site to site",
+    )
     command = "p2pfl help"
 
 

@@ -11,24 +11,26 @@ from __future__ import annotations
 
 import hashlib
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from p2pfl.errors.training import WrongSimulation
 from p2pfl.federation import Federation, draft
 from p2pfl.keys import SEED_BYTES, Identity, Secret, digest
-from p2pfl.roster import Member
+from p2pfl.roster import LEAST_PEERS, Member, Roster
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
+from p2pfl.training.given import records_of
 from p2pfl.training.lowrank import compressor_of
 from p2pfl.training.measures.measure import Figure
 from p2pfl.training.noise import BitStream
 from p2pfl.training.plan import least_noise
 from p2pfl.training.privacy import Account
-from p2pfl.training.records import Dataset, Records, hold_out
+from p2pfl.training.records import Records, SiteRecords, hold_out
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.update import FlatVector, apply_mean
 
@@ -37,15 +39,19 @@ if TYPE_CHECKING:
     from p2pfl.training.task import Task
 
 OnRound = Callable[[int, int, Mapping[str, Figure]], None]
+FIRST: Final = 0  # the seed of a single training
 
 
 @dataclass(frozen=True)
 class SimulatedTraining:
     """One training. `figures[k]` judges the model after k rounds, on the held-out records of all sites.
 
-    epsilon       the largest of all sites, at the federation's δ
-    sent_bytes    payload of one site over all rounds: words and nominated positions
-    dense_bytes   what a plain fp32 all-reduce of the same rounds sends
+    epsilon        the largest of all sites, at the federation's δ
+    sent_bytes     payload of one site over all rounds: words and nominated positions
+    dense_bytes    what a plain fp32 all-reduce of the same rounds sends
+    largest_norm   L2 norm of the largest update, and
+    largest_value  its largest coordinate: `sharing.clip` and `sharing.scale` leave room for them
+    pass_s         seconds of one site's pass, the median
     """
 
     seed: int
@@ -55,6 +61,9 @@ class SimulatedTraining:
     epsilon: float
     sent_bytes: float
     dense_bytes: float
+    largest_norm: float
+    largest_value: float
+    pass_s: float
 
     @property
     def metric(self) -> str:
@@ -69,24 +78,28 @@ class SimulatedTraining:
 
 def simulate_training(
     task: Task,
-    sites: Mapping[str, str | Dataset],
+    sites: Mapping[str, object],
     *,
     settings: Sequence[str] = (),
+    federation: Federation | None = None,
+    rounds: int | None = None,
     epsilon: float | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] = (FIRST,),
     device: str = "cpu",
     progress: OnRound | None = None,
 ) -> list[SimulatedTraining]:
     """Train once for each of `seeds`, which choose who is held out, the first model, samples and noise.
 
-    sites       by name: the path of its records, as `Task.dataset` takes it, or a dataset
+    sites       by name: the path of its records, as `Task.dataset` takes it, a DataFrame, or a dataset
     settings    as for `p2pfl peers create --set`: `rounds=20`, `privacy.sample_rate=0.05`
+    federation  a peers.yaml whose settings are taken, in the place of defaults and `settings`; its sites are not
+    rounds      another number of them
     epsilon     choose the least noise multiplier that keeps all rounds within it, and max_epsilon; else both are those
-                of `settings`
+                of the settings
     progress    called with (seed, rounds done, figures)
     Raises WrongSimulation for fewer than three sites, BudgetTooSmall, what `peers create` and what the task raise.
     """
-    federation = federation_of(tuple(sites), settings)
+    federation = simulated(tuple(sites), settings, federation, rounds)
     if epsilon is not None:
         private = federation.privacy
         steps = private.steps_per_round * federation.rounds
@@ -94,33 +107,48 @@ def simulate_training(
         federation = replace(
             federation, privacy=replace(private, noise_multiplier=noise, max_epsilon=max(epsilon, private.max_epsilon))
         )
-    read = {name: Records(task.dataset(data) if isinstance(data, str) else data, name) for name, data in sites.items()}
+    read = {name: data if isinstance(data, Records) else records_of(task, data) for name, data in sites.items()}
     return [_one(task, read, federation, seed, device, progress) for seed in seeds]
 
 
 def summary(trainings: Sequence[SimulatedTraining]) -> dict[str, Any]:
     """Mean and spread of the final metric over the seeds, ε and bytes."""
-    finals = [one.final for one in trainings]
     first = trainings[0]
+    rounds = [[one.figures[place][first.metric].value for one in trainings] for place in range(len(first.figures))]
     return {
         "metric": first.metric,
-        "mean": statistics.fmean(finals),
-        "sd": statistics.stdev(finals) if len(finals) > 1 else 0.0,
-        "by_round": [
-            statistics.fmean(one.figures[place][first.metric].value for one in trainings)
-            for place in range(len(first.figures))
-        ],
+        "mean": statistics.fmean(rounds[-1]),
+        "sd": _spread(rounds[-1]),
+        "by_round": [statistics.fmean(values) for values in rounds],
+        "sd_by_round": [_spread(values) for values in rounds],
         "epsilon": max(one.epsilon for one in trainings),
         "noise_multiplier": first.federation.privacy.noise_multiplier,
         "sent_bytes": first.sent_bytes,
         "dense_bytes": first.dense_bytes,
+        "largest_norm": max(one.largest_norm for one in trainings),
+        "largest_value": max(one.largest_value for one in trainings),
+        "pass_s": statistics.median(one.pass_s for one in trainings),
     }
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def simulated(
+    names: Sequence[str], settings: Sequence[str], federation: Federation | None = None, rounds: int | None = None
+) -> Federation:
+    """What the sites `names` would have agreed on. Raises WrongSimulation, what `peers create` raises."""
+    found = federation_of(names, settings)
+    if federation is not None:
+        found = replace(federation, roster=Roster(federation.roster.epoch, found.roster.members), hub=None)
+    return found if rounds is None else replace(found, rounds=rounds)
 
 
 def federation_of(names: Sequence[str], settings: Sequence[str]) -> Federation:
     """What peers.yaml would say of sites that nobody will dial. Raises what `peers create` raises."""
     members = [Member(name, Identity(hashlib.sha256(name.encode()).digest()).key, ()) for name in names]
-    if len(members) < 3:
+    if len(members) < LEAST_PEERS:
         raise WrongSimulation(evidence=f"{len(members)} sites: {', '.join(names)}")
     task = draft.pinned_lines("task.py", "Task", bytes(32).hex())  # whatever was given: nobody else loads it
     return Federation.parse(draft.peers_file("simulated", members, task, settings), "the simulated peers.yaml")
@@ -138,9 +166,9 @@ def _one(
 
     sites = []
     for name, records in read.items():
-        split = hold_out(records, Secret(_draw(seed, f"held out {name}")(32)))
-        trainer = Trainer(task=task, site=split, privacy=federation.privacy, local=federation.local, device=device)
-        sites.append(_Site(name, trainer, federation, _draw(seed, name)))
+        site = held_out(seed, name, records)
+        trainer = Trainer(task=task, site=site, privacy=federation.privacy, local=federation.local, device=device)
+        sites.append(_Site(name, trainer, federation, seeded(seed, name)))
     first = sites[0].trainer
     if len({(one.trainer.layout.digest, one.trainer.frozen) for one in sites}) > 1:
         raise WrongSimulation(evidence="the task's model is not the same at every site")
@@ -155,7 +183,9 @@ def _one(
             progress(seed, number, figures[-1])
     spent = max(one.account.epsilon(federation.privacy.delta) for one in sites)
     dense = 2 * (len(sites) - 1) / len(sites) * 4 * first.parameters * federation.rounds
-    return SimulatedTraining(seed, federation, tuple(figures), model, spent, sent, dense)
+    norm, value = (max(getattr(one, what) for one in sites) for what in ("largest_norm", "largest_value"))
+    pass_s = statistics.median(seconds for one in sites for seconds in one.seconds)
+    return SimulatedTraining(seed, federation, tuple(figures), model, spent, sent, dense, norm, value, pass_s)
 
 
 class _Site:
@@ -166,6 +196,7 @@ class _Site:
         count = len(federation.roster.members)
         self.name, self.trainer, self.draw, self.privacy = name, trainer, draw, federation.privacy
         self.account = Account()
+        self.largest_norm, self.largest_value, self.seconds = 0.0, 0.0, list[float]()
         self.compressor = compressor_of(compression.method, compression.density, trainer.layout, count)
         self.quantiser = Quantiser(
             FIELDS[sharing.field], count, sharing.clip, sharing.scale, rotate=sharing.field == 16
@@ -173,7 +204,12 @@ class _Site:
 
     def nominate(self, model: FlatVector, rounds_before: int, subspace: Subspace | None) -> bytes:
         charge, seed = self.account.charge(self.privacy), Secret(self.draw(SEED_BYTES), "seed of a pass")
-        return self.compressor.nominate(self.trainer.train(model, charge, seed, rounds_before, subspace), subspace)
+        begun = time.perf_counter()
+        update = self.trainer.train(model, charge, seed, rounds_before, subspace)
+        self.seconds.append(time.perf_counter() - begun)
+        self.largest_norm = max(self.largest_norm, float(np.linalg.norm(update)))
+        self.largest_value = max(self.largest_value, float(np.abs(update).max()))
+        return self.compressor.nominate(update, subspace)
 
 
 def _round(
@@ -202,7 +238,12 @@ def _figures(sites: Sequence[_Site], model: FlatVector) -> Mapping[str, Figure]:
     return sites[0].trainer.figures(np.sum([one.trainer.evaluate(model) for one in sites], axis=0))
 
 
-def _draw(seed: int, what: str) -> Callable[[int], bytes]:
+def held_out(seed: int, name: str, records: Records) -> SiteRecords:
+    """A site's records as the training of `seed` splits them."""
+    return hold_out(records, Secret(hashlib.sha256(f"split {seed} {name}".encode()).digest()))
+
+
+def seeded(seed: int, what: str) -> Callable[[int], bytes]:
     """Bytes that the same seed repeats."""
     stream = BitStream(Secret(hashlib.sha256(f"simulated {seed} {what}".encode()).digest()), "training/sampling")
     return lambda count: stream.words(-(-count // 8)).tobytes()[:count]
