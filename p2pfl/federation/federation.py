@@ -28,7 +28,7 @@ from p2pfl.errors.federation import (
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.clients import ClientChoice
-from p2pfl.federation.optimisers import SiteOptimiser
+from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser, SiteOptimiser
 from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text, whole
 from p2pfl.federation.settings import HEADINGS, HEX32, PLAIN, SETTINGS, TOP
 from p2pfl.federation.table_schema import TableSchema
@@ -131,6 +131,8 @@ class Federation:
     rounds: int
     privacy: Privacy
     local: SiteOptimiser
+    server: ServerOptimiser
+    average: ModelAverage
     sharing: Sharing
     compression: Compression
     minimum: Minimum
@@ -184,6 +186,8 @@ class Federation:
             rounds=values["rounds"],
             privacy=Privacy(**_under(values, "privacy")) if "privacy.unit" in values else NO_PRIVACY,
             local=SiteOptimiser(**_under(values, "local"), rounds=values["rounds"]),
+            server=ServerOptimiser(**_under(values, "server")),
+            average=ModelAverage(values["average.decay"]),
             sharing=Sharing(**{**_under(values, "sharing"), "field": int(values["sharing.field"])}),
             compression=Compression(**_under(values, "compression")),
             minimum=Minimum(**_under(values, "minimum")),
@@ -379,6 +383,8 @@ def settings_of(federation: Federation) -> tuple[object, ...]:
         one.rounds,
         one.privacy,
         one.local,
+        one.server,
+        one.average,
         one.sharing,
         one.compression,
         one.minimum,

@@ -1,4 +1,4 @@
-"""What peers.yaml says of optimisers: at a site, within its passes.
+"""What peers.yaml says of optimisers: at a site, within its passes; and at all of them alike, after the sum.
 
 All of it works on gradients that are noised already, or on sums that are opened: it costs no privacy.
 """
@@ -41,3 +41,36 @@ class SiteOptimiser:
         if self.schedule == "cosine":
             return (1.0 + math.cos(math.pi * past / length)) / 2.0
         return self.decay ** float(past // self.decay_steps) if self.schedule == "step" else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptimiser:
+    """What every site does with the mean of the updates: mean, momentum, or adam.
+
+    momentum    β of momentum; β₁ of adam
+    beta2       β₂ of adam
+    tau         τ of adam: how small a root of a second moment counts as this
+    """
+
+    method: str = "mean"
+    learning_rate: float = 1.0
+    momentum: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAverage:
+    """The running mean of the models after each round; `decay` 0: none, 1: all count the same."""
+
+    decay: float = 0.0
+
+    def weight(self, steps: int) -> float:
+        """Of the newest of so many models, the older ones' together being the rest.
+
+        By + × ÷ alone, so that it is the same bits everywhere: 1/(1 + d + … + d^(steps−1)), which is 1 for the first.
+        """
+        whole = 0.0
+        for _ in range(steps):
+            whole = 1.0 + self.decay * whole
+        return 1.0 / whole

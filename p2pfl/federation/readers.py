@@ -160,6 +160,19 @@ def decimal(above: float, most: float) -> Callable[[YamlNode, str], float]:
     return read
 
 
+def between(least: float, most: float) -> Callable[[YamlNode, str], float]:
+    """A number from `least` to `most`, both of them included, unquoted."""
+
+    def read(node: YamlNode, key: str) -> float:
+        if isinstance(node, Word) and not node.quoted and _DECIMAL.fullmatch(node.text):
+            value = float(node.text)
+            if least <= value <= most:
+                return value
+        wrong(node, key, f"a number from {least:g} to {most:g}")
+
+    return read
+
+
 def part(node: YamlNode, key: str) -> float:
     """A number from 0 on and below 1, unquoted."""
     if isinstance(node, Word) and not node.quoted and _DECIMAL.fullmatch(node.text) and 0.0 <= float(node.text) < 1.0:

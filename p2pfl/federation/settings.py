@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from p2pfl.federation.readers import YamlNode, choice, decimal, nothing_or, part, text, truth, whole
+from p2pfl.federation.readers import YamlNode, between, choice, decimal, nothing_or, part, text, truth, whole
 from p2pfl.roster import NAME
 
 HEX32: Final = text(r"[0-9a-f]{64}", "64 hexadecimal digits, lower case")
@@ -53,6 +53,14 @@ SETTINGS: Final = (
     Setting("local.warmup_steps", whole(0, 100_000_000), "0", "of the training, over which the learning rate rises"),
     Setting("local.decay_steps", whole(1, 100_000_000), "1000", "of schedule step: after each so many steps ..."),
     Setting("local.decay", decimal(0, 1), "0.5", "... the learning rate is multiplied by this"),
+    Setting(
+        "server.method", choice("mean", "momentum", "adam"), "mean", "what each site does with the mean of updates"
+    ),
+    Setting("server.learning_rate", decimal(0, 1000), "1.0", "what that step is multiplied by"),
+    Setting("server.momentum", part, "0.9", "of momentum; of adam, its first beta"),
+    Setting("server.beta2", part, "0.99", "of adam"),
+    Setting("server.tau", decimal(1e-12, 1000), "0.001", "of adam: the least root of a second moment that counts"),
+    Setting("average.decay", between(0, 1), "0.0", "of the running mean of models, which is what is used; 0: none"),
     Setting("sharing.field", choice("16", "31", "61"), "31", "bits of the prime field that updates are summed in"),
     Setting("sharing.verify", truth, "true", "check every chunk's sum by random linear forms, before anyone vouches"),
     Setting("sharing.clip", decimal(1e-12, 1e9), "10.0", "L2 norm to which a site's whole update is clipped"),
@@ -75,9 +83,9 @@ SETTINGS: Final = (
 )
 
 BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
-HEADINGS: Final = ("privacy", "local", "sharing", "compression", "minimum", "agreement")
+HEADINGS: Final = ("privacy", "local", "server", "average", "sharing", "compression", "minimum", "agreement")
 # The order of the file; what is not in SETTINGS is read by federation.py itself.
 TOP: Final = (
-    "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "local", "sharing", "compression",
-    "minimum", "weights", "agreement", "topology", "hub",
+    "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "local", "server", "average",
+    "sharing", "compression", "minimum", "weights", "agreement", "topology", "hub",
 )  # fmt: skip

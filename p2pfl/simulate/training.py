@@ -27,12 +27,14 @@ from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.training.given import records_of
 from p2pfl.training.lowrank import compressor_of
 from p2pfl.training.measures.measure import Figure
+from p2pfl.training.model_state import ModelState, StateLayout
 from p2pfl.training.noise import BitStream
 from p2pfl.training.plan import least_noise
 from p2pfl.training.privacy import Account
 from p2pfl.training.records import Records, SiteRecords, hold_out
+from p2pfl.training.server import after
 from p2pfl.training.subspace import Subspace
-from p2pfl.training.update import FlatVector, apply_mean
+from p2pfl.training.update import FlatVector
 
 if TYPE_CHECKING:
     from p2pfl.training.local import Trainer
@@ -46,6 +48,7 @@ FIRST: Final = 0  # the seed of a single training
 class SimulatedTraining:
     """One training. `figures[k]` judges the model after k rounds, on the held-out records of all sites.
 
+    model          the last one; the running mean where the settings have one, as in `figures`
     epsilon        the largest of all sites, at the federation's δ
     sent_bytes     payload of one site over all rounds: words and nominated positions
     dense_bytes    what a plain fp32 all-reduce of the same rounds sends
@@ -173,19 +176,20 @@ def _one(
     if len({(one.trainer.layout.digest, one.trainer.frozen) for one in sites}) > 1:
         raise WrongSimulation(evidence="the task's model is not the same at every site")
     model = first.initial(hashlib.sha256(f"first model {seed}".encode()).digest())
+    state = StateLayout.of(first.layout, federation.server, federation.average).first(model, federation.server)
     start, figures, sent = model, [_figures(sites, model)], 0.0
     for number in range(1, federation.rounds + 1):
         rotation = digest("rotation", seed.to_bytes(8, "big"), number.to_bytes(8, "big"))
-        model, payload = _round(sites, start, model, number - 1, rotation)
+        state, payload = _round(sites, start, state, number - 1, rotation)
         sent += payload
-        figures.append(_figures(sites, model))
+        figures.append(_figures(sites, state.shown))
         if progress is not None:
             progress(seed, number, figures[-1])
     spent = max(one.account.epsilon(federation.privacy.delta) for one in sites)
     dense = 2 * (len(sites) - 1) / len(sites) * 4 * first.parameters * federation.rounds
     norm, value = (max(getattr(one, what) for one in sites) for what in ("largest_norm", "largest_value"))
     pass_s = statistics.median(seconds for one in sites for seconds in one.seconds)
-    return SimulatedTraining(seed, federation, tuple(figures), model, spent, sent, dense, norm, value, pass_s)
+    return SimulatedTraining(seed, federation, tuple(figures), state.shown, spent, sent, dense, norm, value, pass_s)
 
 
 class _Site:
@@ -195,6 +199,7 @@ class _Site:
         sharing, compression = federation.sharing, federation.compression
         count = len(federation.roster.members)
         self.name, self.trainer, self.draw, self.privacy = name, trainer, draw, federation.privacy
+        self.federation = federation
         self.account = Account()
         self.largest_norm, self.largest_value, self.seconds = 0.0, 0.0, list[float]()
         self.compressor = compressor_of(compression.method, compression.density, trainer.layout, count)
@@ -213,11 +218,11 @@ class _Site:
 
 
 def _round(
-    sites: Sequence[_Site], first: FlatVector, model: FlatVector, before: int, seed: bytes
-) -> tuple[FlatVector, float]:
-    """The model after one round of all sites, behind so many `before`, and the payload of one of them in bytes."""
-    subspace = sites[0].compressor.subspace(first, model)
-    nominations = {one.name: one.nominate(model, before, subspace) for one in sites}
+    sites: Sequence[_Site], first: FlatVector, state: ModelState, before: int, seed: bytes
+) -> tuple[ModelState, float]:
+    """The state after one round of all sites, behind so many `before`, and the payload of one of them in bytes."""
+    subspace = sites[0].compressor.subspace(first, state.model)
+    nominations = {one.name: one.nominate(state.model, before, subspace) for one in sites}
     support = sites[0].compressor.support(nominations)
     words = []
     for one in sites:
@@ -230,8 +235,9 @@ def _round(
     total = quantiser.dequantise_sum(quantiser.field.sum(words), count, seed, length)
     nominated = (count - 1) * len(nominations[sites[0].name])
     payload = 2 * (count - 1) / count * words[0].size * quantiser.field.word_bytes + nominated
-    change = total if subspace is None else subspace.expand(total)
-    return apply_mean(model, change, count, support), payload
+    change, agreed = total if subspace is None else subspace.expand(total), sites[0].federation
+    moved = after(state, agreed.server, agreed.average, change, count, support)
+    return (state if moved is None else moved), payload
 
 
 def _figures(sites: Sequence[_Site], model: FlatVector) -> Mapping[str, Figure]:

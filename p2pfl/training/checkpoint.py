@@ -50,10 +50,13 @@ def to_bytes(vector: FlatVector, layout: TensorLayout, facts: Mapping[str, str] 
 
 
 def facts_of(data: bytes) -> dict[str, str]:
-    """What a safetensors file says of itself in its header. Raises ModelMisfit when it is not safetensors."""
-    named_tensors(data)
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return {str(key): str(value) for key, value in (header.get("__metadata__") or {}).items()}
+    """What a safetensors file says of itself in its header, which alone is read. Raises ModelMisfit."""
+    size = int.from_bytes(data[:8], "little")
+    try:
+        held = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
+        return {str(key): str(value) for key, value in held.items()}
+    except (ValueError, AttributeError, RecursionError):
+        raise ModelMisfit(evidence=f"{len(data)} bytes without a header of safetensors", source="the model") from None
 
 
 def named_tensors(data: bytes, source: str = "the checkpoint") -> dict[str, NDArray[np.float32]]:
@@ -67,15 +70,31 @@ def named_tensors(data: bytes, source: str = "the checkpoint") -> dict[str, NDAr
         raise ModelMisfit(evidence=f"{len(data)} bytes: {error}", source=source) from None
 
 
+def shown(data: bytes) -> bytes:
+    """The model that people use, of a home's checkpoint: the running mean where there is one. Raises ModelMisfit.
+
+    A checkpoint of a plain state is that already. Of others, the row is taken out, with the digests of all rows beside
+    it: with them its holder can compute the digest that the ledger names.
+    """
+    facts = facts_of(data)
+    kinds = facts.get("kinds", "").split()
+    if not kinds:
+        return data
+    kind = "average" if "average" in kinds else "model"
+    tensors = named_tensors(data)
+    rows = {name.removeprefix(f"{kind}/"): row for name, row in tensors.items() if name.startswith(f"{kind}/")}
+    return b"".join(pieces_of(rows, {"format": "pt", **facts, "row": kind}))
+
+
 def from_bytes(data: bytes, layout: TensorLayout, source: str = "the checkpoint") -> FlatVector:
     """The vector (m,) that `data` holds. Raises ModelMisfit unless names, shapes and type are those of `layout`."""
     tensors = named_tensors(data, source)
     for name, shape in layout.tensors:
-        found = tensors.pop(name, None)
+        found = tensors.get(name)
         if found is None or found.shape != shape or found.dtype != np.float32:
             shown = "missing" if found is None else f"{found.dtype}{found.shape}"
             raise ModelMisfit(evidence=f"{name} is {shown}, wanted float32{shape}", source=source)
-    if tensors:
-        raise ModelMisfit(evidence=f"unknown tensor {sorted(tensors)[0]}", source=source)
-    held = named_tensors(data, source)
-    return np.concatenate([held[name].ravel() for name, _ in layout.tensors]).astype(np.float32, copy=False)
+    unknown = sorted(tensors.keys() - {name for name, _ in layout.tensors})
+    if unknown:
+        raise ModelMisfit(evidence=f"unknown tensor {unknown[0]}", source=source)
+    return np.concatenate([tensors[name].ravel() for name, _ in layout.tensors]).astype(np.float32, copy=False)

@@ -38,6 +38,7 @@ from p2pfl.federation import Federation, changefile, strict_yaml
 from p2pfl.federation.cards import Card
 from p2pfl.federation.federation import Privacy
 from p2pfl.federation.membership import Change, Epochs, Lineage
+from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.home import keyslots, sealing
 from p2pfl.keys import Identity, Secret
@@ -63,6 +64,7 @@ from p2pfl.sharing.field import FIELDS
 from p2pfl.training import checkpoint, compression
 from p2pfl.training.accounts import Accounts
 from p2pfl.training.column_map import ColumnMap
+from p2pfl.training.model_state import ModelState, StateLayout
 from p2pfl.training.privacy import Account
 from p2pfl.training.table_draft import read_draft
 from p2pfl.training.tasks import heart
@@ -378,6 +380,15 @@ OF_DATA: Final = tuple(leaf for leaf in leaves() if leaf.__module__ == "p2pfl.er
 MASTER: Final = Secret(bytes(range(32)), "master")
 SALT: Final = bytes(32)
 MANY: Final = TensorLayout((("bias", (2,)), ("weight", (2, 3))))
+ADAM: Final = StateLayout.of(MANY, ServerOptimiser("adam"), ModelAverage(0.5))
+BEGUN: Final = ADAM.first(np.arange(8, dtype=np.float32), ServerOptimiser("adam"))
+
+
+def _state(data: bytes) -> ModelState:
+    found = ADAM.from_bytes(data)
+    if found is None:
+        raise ValueError("another length")
+    return found
 
 
 def _column(data: bytes) -> Any:
@@ -671,6 +682,10 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("checkpoint", lambda data: checkpoint.from_bytes(data, MANY), (ModelMisfit,),
                 (checkpoint.to_bytes(np.arange(8, dtype=np.float32), MANY, {"task": "table"}),),
                 ("training.checkpoint:named_tensors",), factor=80),
+        Decoder("state of a model", ADAM.from_file, (ModelMisfit,), (b"".join(BEGUN.to_file({"task": "table"})),),
+                ("training.checkpoint:facts_of", "training.checkpoint:named_tensors"), factor=80),
+        Decoder("state on the wire", _state, (ValueError,), (bytes(BEGUN.wire),),
+                ("training.model_state:StateLayout.from_bytes",), lambda state: bytes(state.wire)),
         Decoder("compression state", _restore, (CompressionMisused,), _states(),
                 ("training.compression:Compressor.restore",), factor=80),
         Decoder("answer", answers.read_answer, (Malformed,), _answers(), ANSWER_READERS,
@@ -726,7 +741,6 @@ OWN: Final = {
     "mesh.dialer:Backoff.pause": "this process's own random bytes",
     "mesh.router:Router._connected": "what libzmq's monitor in this process tells",
     "mesh.router:_is_ours": "what the kernel tells of a unix socket",
-    "node.runs.models:Models.accept_fetched": "bytes of the model's own length; they count if q signed their digest",
     "node.runs.models:Models.skip_to": "a record that q sites signed",
     "sharing.digests:leaving_draw": "a hash",
     "node.runs.cohort:mark_of": "a key that was derived here, and this site's own numbers",

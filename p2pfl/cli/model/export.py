@@ -21,7 +21,9 @@ def model_of(home: Home) -> bytes:
     held = home.read(ITEM)
     if held is None:
         raise NoModel(evidence=f"there is no {ITEM} in it", path=home.path)
-    return held
+    from p2pfl.training.checkpoint import shown  # only on this path: it brings numpy
+
+    return shown(held)
 
 
 @click.command()

@@ -1,5 +1,7 @@
 """The models of a training at one site: the one that the ledger names, those applied past it, those served to others.
 
+Each is a state: with a model go the moments and the running mean from which the next one follows (docs/adr/0043).
+
 The order on the disk is the promise: a new model lies beside the old before the ledger names it, and takes its place
 afterwards. Rounds that are applied and not final have their models here alone; a restart applies their sums again. A
 model that is not on the disk as the ledger names it (of rounds that were taken over, lost, damaged) is fetched from any
@@ -12,16 +14,14 @@ import threading
 from contextlib import suppress
 from typing import Final, Protocol
 
-import numpy as np
-
 from p2pfl import codec
 from p2pfl.errors.home import ItemDamaged
 from p2pfl.errors.round import BulkRejected
+from p2pfl.federation import Federation
 from p2pfl.home import Home
-from p2pfl.keys import digest
 from p2pfl.node.logs import Logs
-from p2pfl.sharing.field import bytes_of
-from p2pfl.training import checkpoint, update
+from p2pfl.training import update
+from p2pfl.training.model_state import ModelState, StateLayout, name_of
 
 MODEL, NEXT = "checkpoints/model", "checkpoints/next"
 BEGUN: Final = "checkpoints/begun"  # the model from which the pass under way starts, once it is no longer MODEL
@@ -39,27 +39,25 @@ class Makes(Protocol):
 class Models:
     """`current` is the model after the last final round, (m,) float32."""
 
-    def __init__(
-        self, home: Home, logs: Logs, run: bytes, trainer: Makes, task: str, seed: bytes, unit: str = "record"
-    ) -> None:
-        """unit: of which privacy is kept, "none" where nothing is: a model's file says so wherever it goes."""
-        self._home, self._logs, self._run, self._task, self._unit = home, logs, run, task, unit
-        self._layout = trainer.layout
-        self.applied: dict[int, update.FlatVector] = {}  # by round past the last final one: the model after it
+    def __init__(self, home: Home, logs: Logs, run: bytes, trainer: Makes, task: str, federation: Federation) -> None:
+        self._home, self._logs, self._run = home, logs, run
+        self._facts = {"task": task, "privacy": federation.privacy.unit}  # a model's file says so wherever it goes
+        self._layout = StateLayout.of(trainer.layout, federation.server, federation.average)
+        self.applied: dict[int, ModelState] = {}  # by round past the last final one: the state after it
         self.measured: dict[int, bytes] = {}  # by round applied here: digest of the model that it measured
-        self._served: dict[bytes, update.FlatVector] = {}
-        self._names: dict[int, tuple[update.FlatVector, bytes]] = {}  # digests of the models that others asked for
+        self._served: dict[bytes, ModelState] = {}
         self.lacking = b""  # digest of the model that the ledger names, where this site has yet to fetch it
         self.why_lacking = ""
-        self._begun: update.FlatVector | None = None  # the model from which the pass under way starts
+        self._begun: ModelState | None = None  # with the model from which the pass under way starts
         self._replacing = threading.Lock()  # `current` changes in one thread while a pass begins in another
-        self.current = self._read(trainer, seed)
+        first = self._layout.first(trainer.initial(federation.first), federation.server)
+        self.current = self._read(first)
 
-    def _read(self, trainer: Makes, seed: bytes) -> update.FlatVector:
-        """The model after the last final round, in its place even when a crash left it in the other."""
+    def _read(self, first: ModelState) -> ModelState:
+        """The state after the last final round, in its place even when a crash left it in the other."""
         wanted = self._logs.model_after(self._run)
         if wanted is None:
-            return trainer.initial(seed)
+            return first
         for item in (MODEL, NEXT):
             try:
                 data = self._home.read(item)
@@ -67,27 +65,27 @@ class Models:
                 self.why_lacking = f"{item} is damaged: {error.evidence}"
                 continue
             if data is not None:
-                model = checkpoint.from_bytes(data, self._layout)
-                if self.digest_of(model) == wanted:
+                state = self._layout.from_file(data)
+                if state.digest == wanted:
                     if item == NEXT:  # the next round writes there before the ledger names what it writes
                         self._home.replace(MODEL, data)
                         self._home.remove(NEXT)
-                    return model
+                    return state
         self.lacking = wanted
         self.why_lacking = self.why_lacking or "no checkpoint here is the model that the ledger names"
-        return trainer.initial(seed)  # in its place, until it is here: no round begins before
+        return first  # in its place, until it is here: no round begins before
 
     @property
     def model_bytes(self) -> int:
-        """Size of one model: four bytes of each parameter."""
-        return 4 * self._layout.parameters
+        """Size of one state: four bytes of each parameter in each row, and its steps."""
+        return 4 * self._layout.length
 
     def digest_of(self, model: update.FlatVector) -> bytes:
         """Names a model: what its coordinates mean, and their bits."""
-        return digest("model", self._layout.digest, bytes_of(np.ascontiguousarray(model, "<f4").view("<u4")))
+        return name_of(model, self._layout.tensors)
 
-    def on(self, base: int) -> update.FlatVector:
-        """The model after round `base`: the last final one, or one past it."""
+    def on(self, base: int) -> ModelState:
+        """The state after round `base`: the last final one, or one past it."""
         return self.applied.get(base, self.current)
 
     def tip(self, before: int) -> int:
@@ -110,39 +108,46 @@ class Models:
         after = self.applied.get(number)
         self.applied = {one: model for one, model in self.applied.items() if one > number}
         if after is not None:
-            held = [*self._served.items(), (self.digest_of(self.current), self.current)]
+            held = [*self._served.items(), (self.current.digest, self.current)]
             self._replace(after, number)
             self._home.remove(NEXT)
             self._served = dict(held[-SERVED:])
 
-    def _replace(self, model: update.FlatVector, number: int) -> None:
-        """It is the current one, durably. The one before it is kept as long as a pass from it is under way."""
+    def _replace(self, state: ModelState, number: int) -> None:
+        """It is the current one, durably. The model before it is kept as long as a pass from it is under way."""
         with self._replacing:
             if self._begun is self.current:
-                self._home.replace(BEGUN, self._as_file(self.current, number))
-            self._home.replace(MODEL, self._as_file(model, number))
-            self.current = model
+                self._keep_begun(self.current)
+            self._home.replace(MODEL, self._as_file(state, number))
+            self.current = state
 
     # ── the model that a pass starts from ─────────────────────────────────────────────────────────────────────
 
-    def begin_from(self, model: update.FlatVector) -> None:
-        """A pass starts from it: this home holds it, whatever comes, until `pass_is_over`."""
+    def _keep_begun(self, state: ModelState) -> None:
+        self._home.replace(BEGUN, self._as_file(self._plain(state.model), 0))
+
+    def _plain(self, model: update.FlatVector) -> ModelState:
+        """A pass needs the model alone."""
+        return ModelState(StateLayout(self._layout.tensors), model)
+
+    def begin_from(self, state: ModelState) -> None:
+        """A pass starts from its model: this home holds it, whatever comes, until `pass_is_over`."""
         with self._replacing:
-            self._begun = model
-            if model is not self.current:
-                self._home.replace(BEGUN, self._as_file(model, 0))
+            self._begun = state
+            if state is not self.current:
+                self._keep_begun(state)
 
     def begun_from(self, wanted: bytes) -> update.FlatVector | None:
         """The model of that digest, from which a process before this one began a pass; None when it is lost."""
         with self._replacing:
-            if self.digest_of(self.current) == wanted:
+            if self.current.names[0] == wanted:
                 self._begun = self.current
             elif self._begun is None:
                 with suppress(ItemDamaged):  # as if it were lost: then the pass is not repeated
                     data = self._home.read(BEGUN)
-                    model = checkpoint.from_bytes(data, self._layout) if data is not None else None
-                    self._begun = model if model is not None and self.digest_of(model) == wanted else None
-            return self._begun
+                    state = StateLayout(self._layout.tensors).from_file(data) if data is not None else None
+                    self._begun = state if state is not None and state.digest == wanted else None
+            return self._begun.model if self._begun is not None else None
 
     def pass_is_over(self) -> None:
         """Nobody needs the model that it started from any more."""
@@ -156,34 +161,28 @@ class Models:
     def skip_to(self, number: int, record: bytes) -> bytes:
         """Rounds up to `number` were taken over as records, `record` the last: return what is `lacking` now."""
         wanted = bytes.fromhex(codec.read_facts(record)["model_after"])
-        if number in self.applied and self.digest_of(self.applied[number]) == wanted:
+        if number in self.applied and self.applied[number].digest == wanted:
             self.make_current(number)  # its sum was applied here, and q others have confirmed it
         self.applied = {one: model for one, model in self.applied.items() if one > number}
-        self.lacking = wanted if self.digest_of(self.current) != wanted else b""
+        self.lacking = wanted if self.current.digest != wanted else b""
         return self.lacking
 
     def accept_fetched(self, data: bytes, number: int, peer: str) -> None:
         """Make the model that was fetched the current one. Raises BulkRejected naming `peer` when it is another one."""
-        model = np.frombuffer(data, "<f4") if len(data) == self.model_bytes else None
-        if model is None or self.digest_of(model) != self.lacking:
+        state = self._layout.from_bytes(data)
+        if state is None or state.digest != self.lacking:
             raise BulkRejected(peer=peer, evidence="the model that it sent is not the one that the ledger names")
-        self._replace(model.copy(), number)
+        self._replace(state, number)
         self.lacking = b""
 
     def bytes_of(self, wanted: bytes) -> memoryview | None:
-        """The model of that digest, as little-endian float32; None when this site has another.
+        """The state of that digest, as it travels; None when this site has another.
 
         A view, and no digest is made twice: a peer may ask for one part after another, and in vain.
         """
         held = [self.current, *self.applied.values()]
-        self._names = {id(model): (model, self._name_of(model)) for model in held}
-        found = next((model for model, name in self._names.values() if name == wanted), self._served.get(wanted))
-        return None if found is None or self.lacking else np.ascontiguousarray(found, "<f4").data.cast("B")
+        found = next((state for state in held if state.digest == wanted), self._served.get(wanted))
+        return None if found is None or self.lacking else found.wire
 
-    def _name_of(self, model: update.FlatVector) -> bytes:
-        named = self._names.get(id(model))
-        return named[1] if named is not None and named[0] is model else self.digest_of(model)
-
-    def _as_file(self, model: update.FlatVector, number: int) -> codec.Pieces:
-        facts = {"task": self._task, "round": str(number), "model": self.digest_of(model).hex(), "privacy": self._unit}
-        return checkpoint.to_pieces(model, self._layout, facts)
+    def _as_file(self, state: ModelState, number: int) -> codec.Pieces:
+        return state.to_file({**self._facts, "round": str(number)})

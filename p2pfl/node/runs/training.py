@@ -31,9 +31,10 @@ from p2pfl.node.source import Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
-from p2pfl.training import update
+from p2pfl.training import server, update
 from p2pfl.training.lowrank import compressor_of
 from p2pfl.training.measures.measure import Counts, Figure
+from p2pfl.training.model_state import ModelState
 from p2pfl.training.privacy import Account, Charge, Mechanism
 from p2pfl.training.subspace import Subspace
 
@@ -94,8 +95,7 @@ class TrainingRun:
         self.compressor = compressor_of(compression.method, compression.density, self.trainer.layout, peers)
         marks = brought(self.home, self.trainer)
         self.passes = Passes(self.federation, self.home, self.logs, self.run, self.observer, marks)
-        unit, seed = self.federation.privacy.unit, self.federation.first
-        self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, seed, unit)
+        self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, self.federation)
         if self.passes.begun is not None and self.passes.begun.run == self.run:
             self.models.begun_from(self.passes.begun.model)  # held, before this site catches up with the others
 
@@ -110,8 +110,8 @@ class TrainingRun:
 
     @property
     def model(self) -> update.FlatVector:
-        """The model after the last final round.    (m,)"""
-        return self.models.current
+        """The model after the last final round, as it is used: the running mean where there is one.    (m,)"""
+        return self.models.current.shown
 
     @functools.cached_property
     def _first(self) -> update.FlatVector:
@@ -155,6 +155,7 @@ class TrainingRun:
             "scale": repr(sharing.scale),
             "compression": compression.method,
             "density": repr(compression.density),
+            "server": server_facts(self.federation),
         }
 
     # ── a round ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -175,8 +176,7 @@ class TrainingRun:
         """
         fairness.check(self.logs, self.run, self.home.name)
         spent = self.passes.spent()
-        before = self.models.on(base)
-        model = self.digest_of(before)
+        model = self.models.on(base).digest
         self._measuring[number] = self._measures(base)
         self._unmeasured[number] = self._unmeasurable(model, base)
         # All of U propose the same configuration, so all of them count, or none: a sum of one site's counts is never
@@ -184,7 +184,7 @@ class TrainingRun:
         configuration = {**self.configuration, "unmeasured": self._unmeasured[number]}
         if self._measuring[number]:
             return Offer(model, {**configuration, "purpose": "evaluation"}, b"", spent, 8 * self.trainer.counts)
-        subspace = self._subspace(before)
+        subspace = self._subspace(self.models.on(base).model)
         if subspace is not None:
             configuration["subspace"] = subspace.digest.hex()
         nomination = self._pending(number)
@@ -268,10 +268,10 @@ class TrainingRun:
 
         What an older one drew is gone: over other gradients it would cancel out.
         """
-        model, before = self.models.on(base), self._rounds(base)
-        begun = self.passes.begin(number, before, self.digest_of(model), self._inputs(model, before), self.draw)
-        self.models.begin_from(model)
-        return begun, model
+        state, before = self.models.on(base), self._rounds(base)
+        begun = self.passes.begin(number, before, state.names[0], self._inputs(state.model, before), self.draw)
+        self.models.begin_from(state)
+        return begun, state.model
 
     def _inputs(self, model: update.FlatVector, rounds_before: int) -> bytes:
         inputs = self.trainer.inputs(model, rounds_before)
@@ -292,12 +292,12 @@ class TrainingRun:
         supports = dict(zip(effect.survivors, effect.supports, strict=True))
         counts = np.zeros(self.trainer.counts, np.int64)
         if not metric.why_unmeasured(self._unmeasured[number], effect.survivors, self._names):
-            counts = self.trainer.evaluate(self.models.on(self.models.tip(number)))
+            counts = self.trainer.evaluate(self.models.on(self.models.tip(number)).shown)
         field_, clipped = FIELDS[COUNT_BITS], 0
         vectors: tuple[e.Vector, ...] = ()
         if not self._measuring[number]:
             support = self.compressor.support(supports)
-            subspace = self._subspace(self.models.on(self.models.tip(number)))
+            subspace = self._subspace(self.models.on(self.models.tip(number)).model)
             values = self.compressor.values(support, subspace)
             seed = _rotation_seed(effect.attempt_digest)
             words, cut = self.quantiser.quantise(values, seed, self.draw(32))
@@ -317,30 +317,39 @@ class TrainingRun:
         outcome = metric.outcome(self.trainer.figures(scalars[: self.trainer.counts]), unmeasured)
         before = after = self.models.on(effect.base)
         if metric.is_measured(outcome):
-            self.models.measured[effect.round] = self.digest_of(before)
+            self.models.measured[effect.round] = before.digest
         self._measuring[effect.round] = agreed.get("purpose") == "evaluation"
         if not self._measuring[effect.round]:
-            total = effect.vectors[0].words
+            total, refused = effect.vectors[0].words, "the sum lies beyond the clipping bound: the model stays"
+            moved = None
             if self.quantiser.within_bound(total, len(effect.survivors)):
-                outcome["clipped"] = int(scalars[self.trainer.counts])
-                after = self._next(effect, total, before)
-            else:
-                outcome["refused"] = "the sum lies beyond the clipping bound: the model stays"
+                moved, refused = self._next(effect, total, before), "the model after it would not be finite: it stays"
+            outcome |= {"refused": refused} if moved is None else {"clipped": int(scalars[self.trainer.counts])}
+            after = moved or before
         self.models.applied[effect.round] = after
-        return self.digest_of(after), outcome
+        return after.digest, outcome
 
-    def _next(self, effect: e.Apply, total: e.Words, before: update.FlatVector) -> update.FlatVector:
+    def _next(self, effect: e.Apply, total: e.Words, before: ModelState) -> ModelState | None:
+        """The state after the sum; None where it would not be finite."""
         supports = dict(zip(effect.survivors, effect.supports, strict=True))
         support = self.compressor.support(supports)
         length = self.compressor.length if support is None else len(support)
         survivors, seed = len(effect.survivors), _rotation_seed(effect.attempt_digest)
         values = self.quantiser.dequantise_sum(total, survivors, seed, length)
-        subspace = self._subspace(before)
+        subspace = self._subspace(before.model)
         change = values if subspace is None else subspace.expand(values)
-        return update.apply_mean(before, change, survivors, support)
+        return server.after(before, self.federation.server, self.federation.average, change, survivors, support)
 
     def left(self, effect: e.LeftBehind) -> None:
         """The next round trains anew: an update that was sent is spent."""
+
+
+def server_facts(federation: Federation) -> codec.Facts:
+    """The step after the sum, as every round's record says it: of settings that the method does not read, nothing."""
+    chosen = federation.server
+    read = {"mean": (), "momentum": ("momentum",), "adam": ("momentum", "beta2", "tau")}[chosen.method]
+    said = {name: repr(getattr(chosen, name)) for name in ("learning_rate", *read)}
+    return {"method": chosen.method, **said, "average": repr(federation.average.decay)}
 
 
 def _rotation_seed(attempt_digest: bytes) -> bytes:
