@@ -56,6 +56,7 @@ NEEDS: dict[str, str] = {
     "simulate/test_training.py": "slow",
     "training/test_images.py": "slow",
     "training/test_large.py": "slow",
+    "node/runs/test_task_process.py": "processes",
     "training/test_repeat_processes.py": "processes",
 }
 BEGINS = ("network", "storms", "processes", "")  # the longest first

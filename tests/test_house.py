@@ -86,11 +86,11 @@ ONE_FILE = {"yaml": "federation/strict_yaml.py", "prometheus_client": "cli/metri
 # Standard modules that only some places may touch.
 ONLY = {
     "ssl": "mesh",
-    "socket": "mesh cli",  # the demo looks for free ports
+    "socket": "mesh training cli",  # of one pair to the task's process; the demo looks for free ports
     "asyncio": "mesh node peer cli simulate",
     "time": "clocks mesh training adapters node peer cli simulate",
     "datetime": "mesh training ledger node cli",  # the ledger prints times that it is given
-    "subprocess": "home cli",  # a key command; the demo's peers
+    "subprocess": "home training cli",  # a key command; the task's process; the demo's peers
     "threading": "mesh training node peer cli",  # a pass is stopped from another thread
     "random": "simulate",
     "secrets": "",

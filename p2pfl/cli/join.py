@@ -20,20 +20,23 @@ from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option
 from p2pfl.cli.predict import check_readable, column_map
 from p2pfl.cli.reports import NO_PRIVACY, bounded, dense_bytes, join_text
 from p2pfl.cli.stopping import run
+from p2pfl.cli.tasks import device_option, reads_option, task_process
 from p2pfl.cli.watch import Watch, label_of
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED
 from p2pfl.errors.adapters import TaskIsAClient
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 from p2pfl.home import Home
+from p2pfl.keys import Secret
 from p2pfl.node import approvals
 
 if TYPE_CHECKING:
     from p2pfl.node.runs.metric import Metric
     from p2pfl.node.runs.results import TrainResult
     from p2pfl.peer import Peer
-    from p2pfl.training.local import Trainer
     from p2pfl.training.measures.measure import Figure
+    from p2pfl.training.process.facts import TaskSource
+    from p2pfl.training.process.remote import RemoteTrainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class LocalInputs:
     data: Path
     columns: Path | None
     task_file: Path | None
+    device: str = "cpu"
+    reads: tuple[Path, ...] = ()  # what the task may read beside its data
 
 
 @click.command()
@@ -62,6 +67,8 @@ class LocalInputs:
     metavar="FILE[:CLASS]",
     help="This site's copy of the task's file, where peers.yaml pins one.",
 )
+@device_option
+@reads_option
 @agreement_option
 @listen_option
 @wait_option
@@ -83,6 +90,8 @@ def join(
     data: Path,
     columns: Path | None,
     task_file: str | None,
+    device: str,
+    reads: tuple[Path, ...],
     document: Path | None,
     listen: str | None,
     wait_s: float | None,
@@ -103,7 +112,7 @@ def join(
         watch_stdin()
     federation = Federation.load(peers_file)
     access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
-    site = LocalInputs(federation, access, data, columns, _task_path(federation, task_file))
+    site = LocalInputs(federation, access, data, columns, _task_path(federation, task_file), device, reads)
     watch = Watch(
         federation.roster,
         "p2pfl join --peers {peers} --data their.csv",
@@ -116,12 +125,15 @@ def join(
         monitor.tell(f"privacy: {NO_PRIVACY}; all sites have agreed to that in {peers_file.name}")
     if check:
         with monitor.running(federation, "join --check"):
-            _trainer(site, monitor.tell)
+            with task_process(monitor.tell) as trainer:
+                _prepare(trainer, _opened(site), monitor.tell)
             facts = run(links_of(federation, access, watch, monitor))
         output.result(check_text(facts), facts, as_json)
         raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
     with monitor.running(federation, "join"):
-        facts = run(_train(site, _trainer(site, monitor.tell), watch, monitor, go_on))
+        check_readable(site.data)
+        with task_process(monitor.tell) as trainer:  # it loads torch while this process opens the home and its links
+            facts = run(_train(site, trainer, _opened(site), watch, monitor, go_on))
         facts["ledger"] = ledger_of(site.access)
     output.result(join_text(facts), facts, as_json)
 
@@ -143,43 +155,53 @@ def _task_path(federation: Federation, given: str | None) -> Path | None:
     return Path(path if colon else given)
 
 
-def _trainer(site: LocalInputs, tell: Callable[[str], None] = output.progress) -> Trainer:
-    """Everything that needs no other site: records, held-out split, model, one dummy private step."""
+@dataclass(frozen=True, slots=True)
+class OpenedTask:
+    """What the home gave for it: who this is, what runs, and the key that holds records out."""
+
+    name: str
+    source: TaskSource
+    key: Secret
+
+
+def _opened(site: LocalInputs) -> OpenedTask:
+    """Everything that is local and quickly looked at: records, column map, key, the task's file and its approval."""
+    from p2pfl.training.process.facts import TaskSource
+    from p2pfl.training.registry import code_of
+
     columns = column_map(site.data, site.columns)
     check_readable(site.data)
     choice = site.federation.task
     with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
         name, key = opened.name, opened.holdout_key()
+        code = code_of(choice, site.task_file)
         if choice.sha256 is not None:
-            from p2pfl.training.registry import task_file  # only on this path: it brings numpy
+            approvals.check(opened, choice.sha256, code[1])
+    source = TaskSource(site.federation, site.data, columns, *code, site.device, True, site.reads)
+    return OpenedTask(name, source, key)
 
-            path, _ = task_file(choice, site.task_file)
-            approvals.check(opened, choice.sha256, str(path))
-    # Loaded late: what is wrong with files, home and key is told before anything slow happens.
-    output.loading_torch(tell)
-    from p2pfl.training.local import Trainer
-    from p2pfl.training.records import Records, hold_out
-    from p2pfl.training.registry import load_task
 
-    task = load_task(choice, site.task_file)
-    split = hold_out(Records(task.dataset(str(site.data), columns), str(site.data)), key)
-    trainer = Trainer(task=task, site=split, privacy=site.federation.privacy, local=site.federation.local)
-    for notice in trainer.notices:
+def _prepare(trainer: RemoteTrainer, opened: OpenedTask, tell: Callable[[str], None]) -> None:
+    """Everything else that needs no other site: records, held-out split, model, one dummy private step."""
+    facts = trainer.prepare(opened.source, opened.key)
+    for notice in facts.notices:
         tell(f"notice: {notice}")
-    tell(
-        f"{name}: {len(split.train)} records to train on, {len(split.held_out)} held out; "
-        f"{trainer.parameters} parameters"
-    )
-    return trainer
+    trained = facts.records - facts.held
+    parameters = f"{facts.layout.parameters} parameters"
+    tell(f"{opened.name}: {trained} records to train on, {facts.held} held out; {parameters}")
 
 
-async def _train(site: LocalInputs, trainer: Trainer, watch: Watch, monitor: Monitor, go_on: bool) -> dict[str, Any]:
+async def _train(
+    site: LocalInputs, trainer: RemoteTrainer, opened: OpenedTask, watch: Watch, monitor: Monitor, go_on: bool
+) -> dict[str, Any]:
     begun = asyncio.get_running_loop().time()
-    async with site.access.join(site.federation, watch, "join", monitor, rounds=site.federation.rounds) as peer:
-        if site.federation.task.sha256 is not None:
-            await asyncio.to_thread(approvals.note, peer.logs, site.federation.task.sha256)
-        result = await peer.train_with(trainer, task=site.federation.task.label, go_on=go_on)
-        facts = facts_of(peer, result, watch, trainer.parameters)
+    with trainer:  # ended here, however this ends: a thread may be waiting for it
+        async with site.access.join(site.federation, watch, "join", monitor, rounds=site.federation.rounds) as peer:
+            if site.federation.task.sha256 is not None:
+                await asyncio.to_thread(approvals.note, peer.logs, site.federation.task.sha256)
+            await asyncio.to_thread(_prepare, trainer, opened, monitor.tell)
+            result = await peer.train_with(trainer, task=site.federation.task.label, go_on=go_on)
+            facts = facts_of(peer, result, watch, trainer.parameters)
     return facts | {"wall_s": round(asyncio.get_running_loop().time() - begun, 2)}
 
 

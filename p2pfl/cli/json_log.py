@@ -40,6 +40,7 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "waiting": ("warning", ("round", "phase", "missing", "silent")),
     "charged": ("info", ("round", "epsilon", "limit")),
     "repeated": ("info", ("round", "epsilon")),
+    "cut": ("warning", ("round", "how", "at_once")),
     "trained": ("info", ("round", "seconds")),
     "phase": ("debug", ("round", "attempt", "phase")),
     "abandoned": ("warning", ("round", "attempt", "waited_for")),

@@ -7,7 +7,6 @@ here decides anything about the protocol.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import resource
@@ -23,8 +22,8 @@ from p2pfl.cli import output
 from p2pfl.cli.interrupts import CLEANLY, INTERRUPTS
 from p2pfl.cli.verbs import Verbs
 from p2pfl.errors import EXIT_DONE, EXIT_INTERRUPTED, P2PFLError
-from p2pfl.errors.people import NothingLeft, OurMistake, SystemRefused, VerbOfALaterVersion, WrongUse
-from p2pfl.errors.training import TaskFailed
+from p2pfl.errors.people import OurMistake, SystemRefused, VerbOfALaterVersion, WrongUse
+from p2pfl.training.process.faults import scarce, task_failed
 
 VERBS: Final = {
     "demo": "Real processes on this machine train one model on real hospitals' data.",
@@ -43,14 +42,6 @@ VERBS: Final = {
     "help": "What p2pfl, or one of its commands, does.",
     "version": "Which version this is.",
     "completion": "Print what a shell needs to complete p2pfl's commands.",
-}
-SCARCE: Final = {
-    errno.EMFILE: "open files",
-    errno.ENFILE: "open files",
-    errno.EAGAIN: "threads",
-    errno.ENOMEM: "memory",
-    errno.ENOSPC: "room on the disk",
-    errno.EDQUOT: "room on the disk",
 }
 ATTRIBUTES: Final = {"sum": "sum_", "help": "help_"}  # where the verb's own name would hide a builtin
 LATER: Final = ("report", "recover", "relay")
@@ -141,38 +132,14 @@ def _told(error: Exception) -> P2PFLError:
     """Whose fault it is. Type and place only: the text of a foreign exception may hold a patient's value."""
     if os.environ.get("P2PFL_TRACEBACK"):
         output.progress("".join(traceback.format_exception(error)))
-    if (scarce := _scarce(error)) is not None:
-        return scarce
-    if (failed := _task_failed(error)) is not None:
+    if (nothing_left := scarce(error)) is not None:
+        return nothing_left
+    if (failed := task_failed(error)) is not None:
         return failed
     if isinstance(error, OSError) and error.filename is not None:  # whoever asked expected no such answer
         named = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(error.filename)
         return SystemRefused(path=named, evidence=error.strerror or type(error).__name__)
     return _our_mistake(error)
-
-
-def _task_failed(error: Exception) -> TaskFailed | None:
-    """The error for an exception that came up in the site's own file of the task."""
-    registry = sys.modules.get("p2pfl.training.registry")  # loaded where such a file runs
-    if registry is None:
-        return None
-    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        if str(frame.f_globals.get("__name__", "")).startswith(registry.MODULE):
-            where = f"{frame.f_code.co_filename}:{line}"
-            evidence = f"in {frame.f_code.co_name}; P2PFL_TRACEBACK=1 shows the whole way there"
-            return TaskFailed(evidence=evidence, kind=type(error).__name__, where=where)
-    return None
-
-
-def _scarce(error: Exception) -> NothingLeft | None:
-    """The error for what the system had no more of: descriptors, threads, memory, room on a disk."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in SCARCE):
-        what = SCARCE[error.errno or errno.ENOMEM] if isinstance(error, OSError) else SCARCE[errno.ENOMEM]
-    elif isinstance(error, RuntimeError) and "can't start new thread" in str(error):
-        what = SCARCE[errno.EAGAIN]
-    else:
-        return None
-    return NothingLeft(what=what, evidence=f"{type(error).__name__} from the system")
 
 
 def _our_mistake(error: Exception) -> OurMistake:

@@ -13,6 +13,7 @@ import click
 from p2pfl.cli import output
 from p2pfl.cli.model.export import model_of
 from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, read_whole, unlock_options
+from p2pfl.cli.tasks import device_option, reads_option
 from p2pfl.errors.training import DataUnreadable
 from p2pfl.federation import Federation, strict_yaml
 from p2pfl.files import is_file, opened
@@ -60,6 +61,8 @@ def check_readable(path: Path) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="This site's copy of the task's file, where peers.yaml pins one.",
 )
+@device_option
+@reads_option
 @peers_option
 @home_option
 @unlock_options
@@ -69,6 +72,8 @@ def predict(
     columns: Path | None,
     model_file: Path | None,
     task_file: Path | None,
+    device: str,
+    reads: tuple[Path, ...],
     peers_file: Path,
     home: Path,
     unlock: Unlock,
@@ -78,22 +83,23 @@ def predict(
     federation = Federation.load(peers_file)
     check_readable(data)
     if model_file is not None:
-        held, source = read_whole(model_file), str(model_file)
+        held, named = read_whole(model_file), str(model_file)
     else:
         with Home.open(home, unlock=unlock.keys(), write=False) as opened:
-            held, source = model_of(opened), str(home)
+            held, named = model_of(opened), str(home)
     # Loaded late: what is wrong with files, home and key is told before anything slow happens.
-    output.loading_torch()
     from p2pfl.training.checkpoint import from_bytes
-    from p2pfl.training.models import build
-    from p2pfl.training.models import predict as predictions
-    from p2pfl.training.records import Records
-    from p2pfl.training.registry import load_task
+    from p2pfl.training.process.facts import TaskSource
+    from p2pfl.training.process.remote import RemoteTask
+    from p2pfl.training.registry import code_of
 
-    task = load_task(federation.task, task_file)
-    records = Records(task.dataset(str(data), column_map(data, columns), labelled=False), str(data))
-    found = predictions(task, from_bytes(held, build(task).layout, source), records).reshape(len(records), -1)
-    names = _names(task.prediction_names, found.shape[1])
+    code = code_of(federation.task, task_file)
+    source = TaskSource(federation, data, column_map(data, columns), *code, device, labelled=False, reads=reads)
+    output.loading_torch()
+    with RemoteTask() as task:  # without the home's keys: what is pinned is the site's own code, and not its program's
+        task.open(source)
+        found, told = task.predict(from_bytes(held, task.layout_of_model(), named))
+    names = _names(told, found.shape[1])
     rows = [["record", *names]]
     rows += [[str(row), *(f"{value:.4f}" for value in said)] for row, said in enumerate(found, start=1)]
     facts: dict[str, object] = {"records": len(found), "names": names}

@@ -67,6 +67,8 @@ class Watch:
                 pass  # the round's line says ε and how long it took
             case events.PassRepeated(number):
                 self._tell(f"round {number}  the pass that was cut short is repeated as it was: its charge stands")
+            case events.PassWasCut(number, how):
+                self._tell(f"round {number}  the task's process: {how}; the pass is made again")
             case events.PhaseEntered():
                 self._number = event.round
             case events.AttemptAbandoned():

@@ -260,6 +260,10 @@ class Inbox:
             event: e.Event | LocalEvent | Breach = found
             return event
 
+    def wait_from_now(self) -> None:
+        """A run begins: the time until then was no waiting for anybody."""
+        self._looked = self._heard = self._since = self._clocks.now()
+
     def more_bulk(self, run_id: bytes, most: int) -> list[e.Event]:
         """At most `most` events of bulk of the same run that came right after it: together they cost less."""
         found: list[e.Event] = []

@@ -156,6 +156,7 @@ class Node:
         Raises EpochOver when this node's epoch has ended before that; what `source.left` raises when a round is left
         behind; and the error that ends the run, which names a peer, this machine, the budget, or the home.
         """
+        self.inbox.wait_from_now()
         left = self._left_on_disk(run_id, source)
         known = self._runs.get(run_id)
         # The run of an earlier call holds what came early for the next round, and who confirmed the last.

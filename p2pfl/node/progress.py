@@ -92,6 +92,17 @@ class PassRepeated:
 
 
 @dataclass(frozen=True, slots=True)
+class PassWasCut:
+    """What makes a pass has ended or lacks memory, as `how` says; the pass is made again, with at most `at_once`
+    records at a time."""
+
+    kind: ClassVar[str] = "cut"
+    round: int
+    how: str
+    at_once: int
+
+
+@dataclass(frozen=True, slots=True)
 class PassTrained:
     """A pass over the local records is done."""
 
@@ -226,6 +237,7 @@ Progress = (
     | StillWaiting
     | PassCharged
     | PassRepeated
+    | PassWasCut
     | PassTrained
     | PhaseEntered
     | AttemptAbandoned

@@ -17,7 +17,8 @@ from p2pfl.node.pending_change import EpochOver
 from p2pfl.node.runs import fairness
 from p2pfl.node.runs.metric import metrics_of
 from p2pfl.node.runs.results import TrainResult
-from p2pfl.node.runs.training import TrainingRun, Trains
+from p2pfl.node.runs.training import TrainingRun
+from p2pfl.node.runs.trains import Trains
 from p2pfl.peer.epoch import InEpoch, training_run
 from p2pfl.peer.progress import OnTraining, Reporter
 

@@ -5,17 +5,22 @@ as it needs, so each further pass has a length of its own; scipy keeps the plans
 length with a large prime factor weighs many times the grid. A long training grew by hundreds of MB. Here a grid has the
 next power of two points: the same spacing over a wider range, which is the same bound, and 16 plans are all there are.
 
-Loads torch (opacus does): `privacy.py` imports it when the first ε is asked for.
+The package opacus brings torch, which the process with a site's keys and links never loads. So the very files of its
+accountants are loaded here under a name of their own, without what stands around them: all that they take from there is
+a base class. What they need is numpy and scipy; `privacy.py` imports this when the first ε is asked for.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
+import sys
 import warnings
+from types import ModuleType
 from typing import Any, Final
 
-from opacus.accountants import PRVAccountant, RDPAccountant
-from opacus.accountants.analysis.prv import Domain
+ALONE: Final = "opacus_accountants"  # how opacus.accountants is called here
 
 MOST_POINTS: Final = 1 << 22  # 32 MiB for each array over the grid; some ten of them are held at a time
 # How far above the true value the PRV bound may lie. The finest that fits into MOST_POINTS is taken; Opacus' default
@@ -23,14 +28,39 @@ MOST_POINTS: Final = 1 << 22  # 32 MiB for each array over the grid; some ten of
 ERRORS: Final = (0.01, 0.02, 0.04, 0.08, 0.16)
 
 
+def _load(name: str) -> Any:
+    """The module `name` of opacus.accountants, without the package opacus. Raises ImportError where it is not there."""
+    if ALONE not in sys.modules:
+        found = importlib.util.find_spec("opacus")  # finds it, and runs nothing of it
+        if found is None or not found.submodule_search_locations:
+            raise ImportError("opacus is not installed")
+        package, base = ModuleType(ALONE), ModuleType(f"{ALONE}.accountant")
+        package.__path__ = [f"{found.submodule_search_locations[0]}/accountants"]
+        base.IAccountant = _Base  # type: ignore[attr-defined]
+        sys.modules |= {ALONE: package, base.__name__: base}
+    return importlib.import_module(f"{ALONE}.{name}")
+
+
+class _Base:
+    """What opacus.accountants.IAccountant is to the accountants: a history of (noise multiplier, rate, steps)."""
+
+    def __init__(self) -> None:
+        self.history: list[tuple[float, float, int]] = []
+
+
+PRVAccountant: Final = _load("prv").PRVAccountant
+RDPAccountant: Final = _load("rdp").RDPAccountant
+Domain: Final = _load("analysis.prv").Domain
+
+
 class GridTooLarge(ValueError):
     """The grid for this history and this error has more than MOST_POINTS points."""
 
 
-class PowerOfTwoAccountant(PRVAccountant):  # type: ignore[misc]
+class PowerOfTwoAccountant(PRVAccountant):  # type: ignore[misc,valid-type]
     """The PRV accountant, on a grid of 2^k points."""
 
-    def _get_domain(self, **given: Any) -> Domain:
+    def _get_domain(self, **given: Any) -> Any:
         """Opacus' grid, of the same spacing, over a wider range. Raises GridTooLarge."""
         least = super()._get_domain(**given)
         points = 1 << (least.size - 1).bit_length()

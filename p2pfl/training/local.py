@@ -21,13 +21,13 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from opacus.optimizers import DPOptimizer
 
+from p2pfl.errors.task_process import StepOutOfMemory
 from p2pfl.errors.training import ModelDiverged
 from p2pfl.federation.federation import Privacy
 from p2pfl.federation.optimisers import SiteOptimiser
@@ -35,8 +35,9 @@ from p2pfl.keys import Secret, digest
 from p2pfl.training.machine import threads_and_versions
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Counts, Figure
-from p2pfl.training.models import as_inputs, build, check_private, count_of, device_of, frozen_digest, loss_of
+from p2pfl.training.models import Built, as_inputs, build, check_private, count_of, device_of, frozen_digest, loss_of
 from p2pfl.training.noise import BitStream
+from p2pfl.training.passes import AT_ONCE, PassStopped
 from p2pfl.training.privacy import Charge, Mechanism
 from p2pfl.training.projection import Free, Moving, Projected, ProjectingModule
 from p2pfl.training.records import SiteRecords
@@ -48,12 +49,6 @@ from p2pfl.training.task import Task
 from p2pfl.training.update import FlatVector, write_vector
 
 OnStep = Callable[[int, int], None]
-
-AT_ONCE: Final = 64  # most records whose gradients are in memory at the same time
-
-
-class PassStopped(Exception):
-    """`Trainer.stopping` was set in the middle of a pass: the process is about to end."""
 
 
 class KeystreamOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -107,11 +102,16 @@ class Trainer:
         self._task, self._site, self._privacy, self._progress = task, site, privacy, progress
         self._local = local or SiteOptimiser()
         self.stopping = False  # another thread may set it: then the pass ends before its next step
+        self.at_once = AT_ONCE  # most records whose gradients are in memory at the same time
         self._device = device_of(device)
+        self._measures = Joint(task.measures(), task.name)
         built = build(task)
         self.layout, self.frozen, self.notices = built.layout, built.frozen, built.notices
-        self._measures = Joint(task.measures(), task.name)
         check_private(task, built.model, site.train, self._device)
+        self._load(built)
+
+    def _load(self, built: Built) -> None:
+        """Train this model from now on."""
         self._plain = built.model.to(self._device)
         # Its own copy, so that measuring a model never writes into one that is being trained.
         self._measured = copy.deepcopy(self._plain)
@@ -143,7 +143,8 @@ class Trainer:
         if self._device.type != "cpu":
             return b""  # sums of a graphics processor may come in another order each time
         task, schedule = self._task, (self._local, rounds_before)
-        told = [self._privacy, task.name, task.expected_batch, AT_ONCE, self._optimiser(), threads_and_versions()]
+        facts = (task.name, task.expected_batch, self.at_once)
+        told = [self._privacy, *facts, self._optimiser(), threads_and_versions()]
         frozen, bits = frozen_digest(self._plain), np.ascontiguousarray(model, "<f4").data.cast("B")
         return digest("pass", repr([*told, schedule]).encode(), self.layout.digest, frozen, bits, self._records_digest)
 
@@ -174,7 +175,8 @@ class Trainer:
                          records
         rounds_before    of the training, before this pass: where its learning rates stand
         subspace         where the model may move: gradients are clipped, and noised, in its numbers alone
-        Raises PassNotCharged before any record is touched; ModelDiverged when the update is not finite; PassStopped.
+        Raises PassNotCharged before any record is touched; ModelDiverged when the update is not finite; PassStopped;
+        StepOutOfMemory, after which `at_once` may be made smaller: then it is another pass, as `inputs` says.
         """
         charge.use(Mechanism.of_pass(self._privacy))
         records, steps = self._site.train, self._privacy.steps_per_round
@@ -193,7 +195,7 @@ class Trainer:
                     if self.stopping:
                         raise PassStopped  # the pass stays charged, nothing of it leaves, and its seed is kept
                     pace(rounds_before * steps + step)
-                    self._step(optimizer, rows)
+                    self._try_step(optimizer, rows)
                     if self._progress is not None:
                         self._progress(step + 1, steps)
             update = self._moving.read(model)
@@ -204,9 +206,25 @@ class Trainer:
             raise ModelDiverged(evidence=f"{np.count_nonzero(~np.isfinite(update))} coordinates", what="the update")
         return update
 
+    def _try_step(self, optimizer: KeystreamOptimizer, rows: NDArray[np.int64]) -> None:
+        """One step. Raises StepOutOfMemory."""
+        try:
+            self._step(optimizer, rows)
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            said = str(error).splitlines()[:1] or [type(error).__name__]
+            refused = StepOutOfMemory(at_once=self.at_once, evidence=said[0][:200])
+        else:
+            return
+        self._load(
+            build(self._task)
+        )  # a model whose pass broke off in the middle of a step still holds what that left in it
+        raise refused
+
     def _step(self, optimizer: KeystreamOptimizer, rows: NDArray[np.int64]) -> None:
         """One step on the records at `rows`; without any, the step is noise alone."""
-        pieces = [rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE)] or [rows]
+        pieces = [rows[start : start + self.at_once] for start in range(0, len(rows), self.at_once)] or [rows]
         for place, piece in enumerate(pieces):
             optimizer.zero_grad(set_to_none=True)
             optimizer.signal_skip_step(place + 1 < len(pieces))  # clip and add up; noise once, after the last piece
@@ -243,6 +261,16 @@ class Trainer:
     def figures(self, total: Counts) -> Mapping[str, Figure]:
         """What the sum of all sites' counts says, in order; the first figure is the training's metric."""
         return self._measures.figures(total)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """The system, or a device, has no more memory: torch says so of a processor in words alone."""
+    told = str(error)
+    return (
+        isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        or "DefaultCPUAllocator" in told
+        or "not enough memory" in told
+    )
 
 
 @contextmanager

@@ -150,6 +150,11 @@ class Records:
         x, y = (np.asarray(part) for part in self._dataset[at])
         return x.tobytes() + y.tobytes()
 
+    @property
+    def has_patients(self) -> bool:
+        """The dataset knows whose each record is."""
+        return isinstance(self._dataset, _OfPatients)
+
     def names(self) -> Iterator[bytes]:
         """What names each record, and whose it is where the dataset knows patients: 32 bytes each, in any order."""
         for row in range(len(self)):
@@ -179,14 +184,33 @@ def hold_out(records: Records, key: Secret, part: float = HELD_OUT) -> SiteRecor
     key    32 secret bytes of this site, kept for its lifetime; without them nobody can tell which were held out
     Raises TooFewRecords.
     """
-    if len(records) < LEAST_RECORDS:
-        evidence = f"{len(records)} records, at least {LEAST_RECORDS} are needed"
-        raise TooFewRecords(evidence=evidence, path=records.source)
+    return divide(records, held_out(owners_of(records), key, records.source, part))
+
+
+def owners_of(records: Records) -> NDArray[np.uint8]:
+    """SHA-256 of whose each record is.    (N, 32)"""
+    named = b"".join(hashlib.sha256(records.patient(row)).digest() for row in range(len(records)))
+    return np.frombuffer(named, np.uint8).reshape(len(records), hashlib.sha256().digest_size)
+
+
+def held_out(owners: NDArray[np.uint8], key: Secret, source: str, part: float = HELD_OUT) -> NDArray[np.bool_]:
+    """Which of the records are held out, by whose they are (N, 32): who chooses sees no record.    (N,)
+
+    Raises TooFewRecords, with `source` as the name of the records.
+    """
+    if len(owners) < LEAST_RECORDS:
+        evidence = f"{len(owners)} records, at least {LEAST_RECORDS} are needed"
+        raise TooFewRecords(evidence=evidence, path=source)
     limit = int(part * 2.0**64)
-    named = [records.patient(row) for row in range(len(records))]
+    named = [row.tobytes() for row in owners]
     marks = [hmac.digest(key.reveal(), name, "sha256")[:8] for name in named]
     held = np.array([int.from_bytes(mark, "big") < limit for mark in marks])
     if np.count_nonzero(~held) < LEAST_TRAINED:  # equal records stay together, so nearly all may be held out
-        evidence = f"{len(records)} records, {len(set(named))} of them different"
-        raise TooFewRecords(evidence=f"{evidence}, leave {np.count_nonzero(~held)} to train on", path=records.source)
+        evidence = f"{len(owners)} records, {len(set(named))} of them different"
+        raise TooFewRecords(evidence=f"{evidence}, leave {np.count_nonzero(~held)} to train on", path=source)
+    return held
+
+
+def divide(records: Records, held: NDArray[np.bool_]) -> SiteRecords:
+    """The records of which `held` (N,) says that they are held out, and the others."""
     return SiteRecords(records.at(np.flatnonzero(~held)), records.at(np.flatnonzero(held)))

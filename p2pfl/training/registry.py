@@ -6,17 +6,15 @@ import hashlib
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Final
 
 from p2pfl.errors.adapters import TaskIsAClient
 from p2pfl.errors.from_python import TaskNotGiven
 from p2pfl.errors.training import TaskFileChanged, TaskUnusable, UnitUnsupported
 from p2pfl.federation.federation import TaskChoice
 from p2pfl.files import TEXT_BYTES, read_file
+from p2pfl.training.process.faults import MODULE
 from p2pfl.training.task import API, Task
 from p2pfl.training.tasks.table import TableTask
-
-MODULE: Final = "p2pfl_task_"  # a task's file is a module of this name and of its digest
 
 
 def check_unit(unit: str) -> None:
@@ -39,6 +37,21 @@ def task_file(choice: TaskChoice, file: Path | None = None) -> tuple[Path, bytes
     return path, raw
 
 
+def code_of(choice: TaskChoice, file: Path | None = None) -> tuple[str, str, bytes]:
+    """Class, file and bytes of the code that a process of its own will run; all empty for a table's description.
+
+    Raises TaskNotGiven, TaskIsAClient, TaskFileChanged, TaskUnusable.
+    """
+    if choice.table is not None:
+        return "", "", b""
+    if choice.client is not None:
+        raise TaskIsAClient(kind=choice.client.kind, evidence=f"task: {choice.label}, in peers.yaml")
+    if choice.python is not None:
+        raise TaskNotGiven(evidence="peers.yaml holds its name alone", task=choice.python)
+    path, raw = task_file(choice, file)
+    return choice.cls or "", str(path), raw
+
+
 def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
     """The task that peers.yaml names; `file` is where this site keeps its copy of a task's file.
 
@@ -50,19 +63,23 @@ def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
         raise TaskNotGiven(evidence="peers.yaml holds its name alone", task=choice.python)
     if choice.table is not None:
         return TableTask(choice.table)
-    path, raw = task_file(choice, file)
+    return run_task(choice.cls or "", *task_file(choice, file))
+
+
+def run_task(cls: str, path: Path, raw: bytes) -> Task:
+    """The task that the class `cls` of a file makes, whose bytes are `raw`. Raises TaskUnusable."""
     name = MODULE + hashlib.sha256(raw).hexdigest()[:16]
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # classes of the file are found by their module's name, as when a model is copied
     try:
         exec(compile(raw, str(path), "exec"), module.__dict__)  # noqa: S102 - the site's own file, pinned by digest
-        task = getattr(module, choice.cls or "")()
+        task = getattr(module, cls)()
     except Exception as error:
-        raise TaskUnusable(evidence=f"{type(error).__name__}: {error}", path=path, cls=choice.cls) from error
+        raise TaskUnusable(evidence=f"{type(error).__name__}: {error}", path=path, cls=cls) from error
     if not isinstance(task, Task):
-        raise TaskUnusable(evidence=f"{type(task).__name__} is not a Task", path=path, cls=choice.cls)
+        raise TaskUnusable(evidence=f"{type(task).__name__} is not a Task", path=path, cls=cls)
     if task.api != API:
         evidence = f"it is written for version {task.api} of the interface, this program has {API}"
-        raise TaskUnusable(evidence=evidence, path=path, cls=choice.cls)
+        raise TaskUnusable(evidence=evidence, path=path, cls=cls)
     return task

@@ -66,6 +66,7 @@ from p2pfl.training.accounts import Accounts
 from p2pfl.training.column_map import ColumnMap
 from p2pfl.training.model_state import ModelState, StateLayout
 from p2pfl.training.privacy import Account
+from p2pfl.training.process import wire as wire_of_tasks
 from p2pfl.training.table_draft import read_draft
 from p2pfl.training.tasks import heart
 from p2pfl.training.tasks.table import TableTask
@@ -690,6 +691,15 @@ def _table() -> tuple[Decoder, ...]:
                 ("training.compression:Compressor.restore",), factor=80),
         Decoder("answer", answers.read_answer, (Malformed,), _answers(), ANSWER_READERS,
                 factor=80),
+        Decoder("task's letter", lambda data: wire_of_tasks.read_letter(data, wire_of_tasks.TOLD, MIB), (Malformed,),
+                (codec.pack((1, "step", 2, 9)), codec.pack((2, "done", b"\x90")),
+                 codec.pack((3, "fault", "P2P-TRAIN-034", "in line", [["kind", "KeyError"], ["where", "own.py:3"]]))),
+                ("training.process.wire:read_letter",), factor=80),
+        Decoder("task's facts", lambda data: wire_of_tasks.read_fields(data, "split"), (Malformed,),
+                (codec.pack(("own", [["weight", [1, 4]]], bytes(32), 260, [], "4.0", [4], [])),),
+                ("training.process.wire:read_fields",), factor=80, fixed=16 * MIB),
+        Decoder("task's figures", lambda data: wire_of_tasks.read_fields(data, "figures"), (Malformed,),
+                (codec.pack(([["auc", bytes(24)]],)),), (), factor=80, fixed=16 * MIB),
         Decoder("account", Account.from_bytes, (AccountUnreadable,), _accounts(), (), Account.to_bytes, factor=80),
         Decoder("accounts", Accounts.from_bytes, (AccountUnreadable,), _all_accounts(), (),
                 lambda value: b"".join(value.to_bytes()), factor=80),
@@ -757,6 +767,16 @@ OWN: Final = {
     "simulate.peer:VirtualDisk.model": "the same",
     "training.noise:BitStream.words": "a keystream",
     "training.weights:_safetensors": "a file whose digest the sites agreed on, read by the library",
-    "training.records:hold_out": "keyed hashes that were computed here",
+    "training.records:held_out": "keyed hashes that were computed here",
+    "training.records:owners_of": "hashes that were computed here",
+    "training.process.remote:RemoteTrainer.evaluate": "fields that read_fields has passed, of a length that is checked",
+    "training.process.remote:RemoteTrainer.figures": "fields that read_fields has passed: 24 bytes each",
+    "training.process.wire:Wire.receive": "a length, and a letter for read_letter",
+    "training.process.worker:Worker.evaluate": "memory that the node has filled",
+    "training.process.worker:Worker.figures": "bytes of the node",
+    "training.process.worker:Worker.inputs": "memory that the node has filled",
+    "training.process.worker:Worker.predict": "the same",
+    "training.process.worker:Worker.split": "the same",
+    "training.process.worker:Worker.train": "the same",
     "node.link_status:read": "what a process of this home has sealed itself",
 }

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-import resource
-import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,10 +17,12 @@ from p2pfl.cli.options import json_option, peers_option, read_whole
 from p2pfl.cli.predict import check_readable, column_map
 from p2pfl.cli.reports import dense_bytes
 from p2pfl.cli.task.review import reaches
+from p2pfl.cli.tasks import device_option, reads_option, task_process
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 
 if TYPE_CHECKING:
+    from p2pfl.training.column_map import MapFile
     from p2pfl.training.task import Task
 
 TRIED_STEPS: Final = 3
@@ -34,83 +33,116 @@ SITES: Final = ("site-a", "site-b", "site-c", "site-d", "site-e")  # where no pe
 @click.argument("task", metavar="FILE.yaml|FILE:CLASS")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="This site's records: a CSV, or a folder.")
 @click.option("--columns", type=click.Path(path_type=Path, dir_okay=False), help="Column map of that CSV.")
+@device_option
+@reads_option
 @peers_option
 @json_option
 @click.pass_context
 def check(
-    context: click.Context, *, task: str, data: Path, columns: Path | None, peers_file: Path, as_json: bool
+    context: click.Context,
+    *,
+    task: str,
+    data: Path,
+    columns: Path | None,
+    device: str,
+    reads: tuple[Path, ...],
+    peers_file: Path,
+    as_json: bool,
 ) -> None:
     """Take a few private steps with a task on your own records; nothing leaves, and nothing is charged.
 
     Settings are those of --peers where it is given, else the defaults of `p2pfl peers create` for five sites.
     """
     check_readable(data)
+    own = task_given(task)
     given = context.get_parameter_source("peers_file") is not ParameterSource.DEFAULT
     federation = Federation.load(peers_file) if given else None
-    output.loading_torch()
-    facts = _tried(task, data, columns, federation)
+    facts = _tried(own, data, column_map(data, columns), federation, device, reads)
     output.result(_text(facts), facts, as_json)
 
 
-def _tried(task: str, data: Path, columns: Path | None, federation: Federation | None) -> dict[str, Any]:
-    import numpy as np
-
+def _tried(
+    own: GivenTask,
+    data: Path,
+    columns: MapFile | None,
+    federation: Federation | None,
+    device: str,
+    reads: tuple[Path, ...],
+) -> dict[str, Any]:
     from p2pfl.keys import Secret
     from p2pfl.simulate.training import federation_of
-    from p2pfl.training.local import Trainer
     from p2pfl.training.privacy import Account
-    from p2pfl.training.records import Records, hold_out
+    from p2pfl.training.process.facts import TaskSource
 
     agreed = federation or federation_of(SITES, ())
-    made = task_of(task)
-    records = Records(made.dataset(str(data), column_map(data, columns)), str(data))
-    split = hold_out(records, Secret(os.urandom(32), "who is held out, this once"))
+    source = TaskSource(agreed, data, columns, own.cls, own.path, own.raw, device, True, reads)
     private = replace(agreed.privacy, steps_per_round=TRIED_STEPS, max_epsilon=float("inf"))
-    trainer = Trainer(task=made, site=split, privacy=private, local=agreed.local)
-    first = trainer.initial(bytes(32))
-    for _ in range(2):  # the first one warms up
-        begun = time.perf_counter()
-        trainer.train(first, Account().charge(private), Secret(os.urandom(32), "one try"))
-    step_s = (time.perf_counter() - begun) / TRIED_STEPS
-    figures = trainer.figures(trainer.evaluate(first))
-    x, y = records.batch(np.array([0]))
-    sites = len(agreed.roster.members)
+    with task_process(echo=lambda line: output.progress(f"the task prints: {line.rstrip()}")) as trainer:
+        facts = trainer.prepare(source, Secret(os.urandom(32), "who is held out, this once"))
+        trainer.set_steps(TRIED_STEPS)
+        first = trainer.initial(bytes(32))
+        for _ in range(2):  # the first one warms up
+            begun = time.perf_counter()
+            trainer.train(first, Account().charge(private), Secret(os.urandom(32), "one try"))
+        step_s = (time.perf_counter() - begun) / TRIED_STEPS
+        figures = trainer.figures(trainer.evaluate(first))
+        peak_memory = trainer.peak_memory()
+    sites, rate = len(agreed.roster.members), agreed.privacy.sample_rate
     return {
-        "task": made.name,
-        "records": len(records),
-        "input": [*x.shape[1:]],
-        "label": [*y.shape[1:]],
+        "task": facts.name,
+        "records": facts.records,
+        "input": [*facts.input],
+        "label": [*facts.label],
         "parameters": trainer.parameters,
-        "notices": list(trainer.notices),
+        "notices": list(facts.notices),
         "figures": {name: one.value for name, one in figures.items() if math.isfinite(one.value)},
         "step_s": round(step_s, 4),
         "round_s": round(step_s * agreed.privacy.steps_per_round, 2),
         "dense_bytes_per_round": dense_bytes(sites, trainer.parameters, 1),
-        "expected_batch": made.expected_batch,
-        "batch_here": round(agreed.privacy.sample_rate * len(split.train), 1),
-        "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "expected_batch": facts.expected_batch,
+        "batch_here": round(rate * (facts.records - facts.held), 1),
+        "peak_memory": peak_memory,
     }
 
 
-def task_of(given: str) -> Task:
-    """The task of FILE.yaml or FILE:CLASS, as `join` runs it.
+@dataclass(frozen=True, slots=True)
+class GivenTask:
+    """A task as the command line names it: the bytes of a file, and the class in it; none: a table's description."""
 
-    Raises WrongUse, NotReadable, TaskUnusable, leaves of errors.federation.
-    """
-    from p2pfl.federation.federation import TaskChoice
+    path: str
+    cls: str
+    raw: bytes
+
+
+def task_given(given: str) -> GivenTask:
+    """FILE.yaml or FILE:CLASS. Raises WrongUse, NotReadable, leaves of errors.federation."""
     from p2pfl.federation.table_schema import TableSchema
-    from p2pfl.training.registry import load_task
 
     if given.endswith((".yaml", ".yml")):
-        from p2pfl.training.tasks.table import TableTask
-
-        return TableTask(TableSchema.parse(read_whole(Path(given)), given))
+        found = GivenTask(given, "", read_whole(Path(given)))
+        TableSchema.parse(found.raw, given)
+        return found
     path, colon, cls = given.rpartition(":")
     if not colon:
         raise WrongUse(evidence=f"{given} is neither FILE.yaml nor FILE:CLASS", verb=" task check")
-    raw = read_whole(Path(path))
-    reaches(raw, Path(path))
-    return load_task(TaskChoice(file=Path(path).name, cls=cls, sha256=hashlib.sha256(raw).digest()), Path(path))
+    found = GivenTask(path, cls, read_whole(Path(path)))
+    reaches(found.raw, Path(path))
+    return found
+
+
+def task_of(given: str) -> Task:
+    """The task of FILE.yaml or FILE:CLASS, in this process: for who runs a task of their own, without a home.
+
+    Raises WrongUse, NotReadable, TaskUnusable, leaves of errors.federation.
+    """
+    from p2pfl.federation.table_schema import TableSchema
+    from p2pfl.training.registry import run_task
+    from p2pfl.training.tasks.table import TableTask
+
+    found = task_given(given)
+    if found.cls:
+        return run_task(found.cls, Path(found.path), found.raw)
+    return TableTask(TableSchema.parse(found.raw, found.path))
 
 
 def _text(facts: dict[str, Any]) -> str:

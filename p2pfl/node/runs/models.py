@@ -31,8 +31,8 @@ SERVED: Final = 2  # models before the last one
 class Makes(Protocol):
     """What is asked of a trainer here."""
 
-    layout: update.TensorLayout
-
+    @property
+    def layout(self) -> update.TensorLayout: ...
     def initial(self, seed: bytes) -> update.FlatVector: ...
 
 

@@ -44,6 +44,7 @@ class BegunPass:
     rounds_before    rounds of the training that are in the model that it starts from
     model            digest of that model
     inputs           digest of all that the update follows from beside the seed; empty where no process can repeat it
+    at_once          most records whose gradients are in memory at the same time; 0: the trainer has no such bound
     """
 
     run: bytes
@@ -54,17 +55,18 @@ class BegunPass:
     model: bytes
     inputs: bytes
     seed: Secret
+    at_once: int = 0
 
     def to_bytes(self) -> bytes:
         """For the home, which seals it."""
         fields = (self.run, self.round, self.number, self.before, self.rounds_before, self.model, self.inputs)
-        return codec.pack((*fields, self.seed.reveal()))
+        return codec.pack((*fields, self.seed.reveal(), self.at_once))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> BegunPass:
         """What `to_bytes` wrote. Raises Malformed."""
-        run, number, charge, before, rounds, model, inputs, seed = codec.unpack(data, most=MOST_PASS, items=8)
-        return cls(run, number, charge, before, rounds, model, inputs, Secret(seed, "seed of a pass"))
+        run, number, charge, before, rounds, model, inputs, seed, at_once = codec.unpack(data, most=MOST_PASS, items=9)
+        return cls(run, number, charge, before, rounds, model, inputs, Secret(seed, "seed of a pass"), at_once)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,9 @@ class Passes:
         name = self._home.name
         return any(one["round"] >= number and name in one["survivors"] for one in self._logs.rounds(self._run))
 
-    def begin(self, number: int, rounds_before: int, model: bytes, inputs: bytes, draw: Draw) -> BegunPass:
+    def begin(
+        self, number: int, rounds_before: int, model: bytes, inputs: bytes, draw: Draw, at_once: int = 0
+    ) -> BegunPass:
         """A new pass for round `number`: its seed is on the disk, and every older one is gone.
 
         rounds_before, model    of the model that it starts from: rounds of the training that are in it, its digest
@@ -203,10 +207,14 @@ class Passes:
         before = self.spent()
         self._refuse_overspending(number)
         seed = Secret(draw(SEED_BYTES), "seed of a pass")
-        passes = self.accounts.passes + 1
-        self.begun = BegunPass(self._run, number, passes, before, rounds_before, model, inputs, seed)
-        self._home.replace(PASS, self.begun.to_bytes())
-        return self.begun
+        place = (self._run, number, self.accounts.passes + 1, before, rounds_before)
+        return self.rewrite(BegunPass(*place, model, inputs, seed, at_once))
+
+    def rewrite(self, begun: BegunPass) -> BegunPass:
+        """Make it durable as the one pass under way."""
+        self._home.replace(PASS, begun.to_bytes())
+        self.begun = begun
+        return begun
 
     def charge(self, begun: BegunPass) -> Charge:
         """Charge it, unless a process before this one did. Raises PassWouldOverspend, which is noted."""

@@ -9,63 +9,39 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 
 from p2pfl import codec
 from p2pfl._version import __version__
+from p2pfl.errors.task_process import StepOutOfMemory, TaskProcessEnded
 from p2pfl.federation import Federation
 from p2pfl.home import Home
-from p2pfl.keys import Draw, Secret, digest
+from p2pfl.keys import Draw, digest
 from p2pfl.node.logs import Logs
-from p2pfl.node.progress import Observer, PassTrained
+from p2pfl.node.progress import Observer, PassTrained, PassWasCut
 from p2pfl.node.runs import fairness, metric
 from p2pfl.node.runs.accounts import brought
 from p2pfl.node.runs.models import Models
 from p2pfl.node.runs.passes import PENDING, BegunPass, Passes, PendingHead, read_pending
 from p2pfl.node.runs.sums import SALT_WORDS, salt
+from p2pfl.node.runs.trains import Batches, Stops, Trains
 from p2pfl.node.source import Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.training import server, update
 from p2pfl.training.lowrank import compressor_of
-from p2pfl.training.measures.measure import Counts, Figure
 from p2pfl.training.model_state import ModelState
-from p2pfl.training.privacy import Account, Charge, Mechanism
+from p2pfl.training.passes import PassCut
+from p2pfl.training.privacy import Account, Mechanism
 from p2pfl.training.subspace import Subspace
 
 SUBSPACES: Final = 2  # kept: of the round under way and of the one before
 COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field
-
-
-class Trains(Protocol):
-    """What training/local.py's Trainer does for a run; vectors are (m,) float32."""
-
-    layout: update.TensorLayout
-    frozen: bytes
-
-    @property
-    def parameters(self) -> int: ...
-    @property
-    def counts(self) -> int: ...
-    def initial(self, seed: bytes) -> update.FlatVector: ...
-    def inputs(self, model: update.FlatVector, rounds_before: int) -> bytes: ...
-    def train(
-        self, model: update.FlatVector, charge: Charge, seed: Secret, rounds_before: int, subspace: Subspace | None
-    ) -> update.FlatVector: ...
-    def evaluate(self, model: update.FlatVector) -> Counts: ...
-    def figures(self, total: Counts) -> Mapping[str, Figure]: ...
-
-
-@runtime_checkable
-class Stops(Protocol):
-    """A trainer whose pass ends soon after this is set: an interrupted process need not wait for a pass of hours."""
-
-    stopping: bool
+MOST_CUTS: Final = 3  # times that a pass may be cut before this process ends
 
 
 @dataclass
@@ -242,11 +218,8 @@ class TrainingRun:
     def _train(self, number: int, base: int) -> bytes:
         """The nomination of a new update of the model after `base`, or of the one that a process before was making."""
         begun, model = self._repeated() or self._begun(number, base)
-        charge = self.passes.charge(begun)
         began = time.monotonic()
-        subspace = self._subspace(model)
-        found = self.trainer.train(model, charge, begun.seed, begun.rounds_before, subspace)
-        nomination = self.compressor.nominate(found, subspace)
+        nomination = self.compressor.nominate(*self._pass(number, base, begun, model))
         self._keep_pending(number, nomination, sent=False)
         # Nothing of the update has left so far. From here on nobody makes another one of the same seed.
         self.passes.over()
@@ -254,14 +227,56 @@ class TrainingRun:
         self.observer(PassTrained(number, time.monotonic() - began))
         return nomination
 
+    def _pass(
+        self, number: int, base: int, begun: BegunPass, model: update.FlatVector
+    ) -> tuple[update.FlatVector, Subspace | None]:
+        """The update of the pass that has begun from `model`, and where it moved; made again where that is cut.
+
+        Raises TaskProcessEnded when it was cut MOST_CUTS times; StepOutOfMemory when a step of one record lacks memory.
+        """
+        cuts = 0
+        while True:
+            subspace = self._subspace(model)
+            given = (begun.seed, begun.rounds_before, subspace)
+            try:
+                return self.trainer.train(model, self.passes.charge(begun), *given), subspace
+            except StepOutOfMemory as error:
+                if begun.at_once <= 1:
+                    raise
+                how, out_of_memory = error.happened, True
+            except PassCut as cut:
+                how, out_of_memory = cut.how, cut.out_of_memory and begun.at_once > 1
+                cuts += not out_of_memory
+                if cuts == MOST_CUTS:
+                    evidence = f"round {number}; the pass stays charged, and the next start repeats it"
+                    raise TaskProcessEnded(count=cuts, how=how, evidence=evidence) from None
+            if out_of_memory:
+                begun = self._smaller(begun, model)
+            elif not begun.inputs or self._inputs(model, begun.rounds_before) != begun.inputs:
+                begun, model = self._begun(number, base)  # nobody can repeat it: it is lost with its charge
+            self.observer(PassWasCut(number, how, begun.at_once))
+
+    def _smaller(self, begun: BegunPass, model: update.FlatVector) -> BegunPass:
+        """The same pass with half as many records' gradients at a time, on the disk before it is made: whoever repeats
+        it adds up in the same order."""
+        self._take_at_once(begun.at_once // 2)
+        inputs = self._inputs(model, begun.rounds_before)
+        return self.passes.rewrite(replace(begun, at_once=begun.at_once // 2, inputs=inputs))
+
+    def _take_at_once(self, at_once: int) -> None:
+        if isinstance(self.trainer, Batches) and at_once:
+            self.trainer.at_once = at_once
+
     def _repeated(self) -> tuple[BegunPass, update.FlatVector] | None:
         """The pass that a process before this one began, and the model that it starts from; the round is no matter."""
         begun = self.passes.begun
         if begun is None or begun.run != self.run:
             return None
         model = self.models.begun_from(begun.model)
-        same = model is not None and self.passes.may_repeat(self._inputs(model, begun.rounds_before))
-        return (begun, model) if model is not None and same else None
+        if model is None:
+            return None
+        self._take_at_once(begun.at_once)
+        return (begun, model) if self.passes.may_repeat(self._inputs(model, begun.rounds_before)) else None
 
     def _begun(self, number: int, base: int) -> tuple[BegunPass, update.FlatVector]:
         """A pass of its own from the model after `base`.
@@ -269,7 +284,9 @@ class TrainingRun:
         What an older one drew is gone: over other gradients it would cancel out.
         """
         state, before = self.models.on(base), self._rounds(base)
-        begun = self.passes.begin(number, before, state.names[0], self._inputs(state.model, before), self.draw)
+        at_once = self.trainer.at_once if isinstance(self.trainer, Batches) else 0
+        inputs = self._inputs(state.model, before)
+        begun = self.passes.begin(number, before, state.names[0], inputs, self.draw, at_once)
         self.models.begin_from(state)
         return begun, state.model
 

@@ -1,0 +1,87 @@
+"""What the process of a task is given of a site, and what a task says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p2pfl.errors.task_process import TaskAnswerUnusable
+from p2pfl.federation import Federation
+from p2pfl.training.column_map import MapFile
+from p2pfl.training.process.wire import MOST_PARAMETERS
+from p2pfl.training.update import TensorLayout
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSource:
+    """What the process is given of this site: no key is among it.
+
+    cls       the class in the task's file; empty where the task is a described table
+    raw       bytes of the task's file, whose digest was checked; of a table's description; none: that of peers.yaml
+    reads     further files and folders that it may read
+    """
+
+    federation: Federation
+    data: Path
+    columns: MapFile | None = None
+    cls: str = ""
+    file: str = ""
+    raw: bytes = b""
+    device: str = "cpu"
+    labelled: bool = True
+    reads: tuple[Path, ...] = ()
+
+    def fields(self) -> tuple[Any, ...]:
+        """Of the question `open`."""
+        columns, mapped = self.columns or b"", self.columns is not None
+        source = self.columns.source if self.columns is not None else ""
+        reads = [str(one.absolute()) for one in self.reads]
+        task = (self.federation.raw, self.federation.source, self.cls, self.file, self.raw, str(self.data.absolute()))
+        return (*task, int(mapped), bytes(columns), source, self.device, int(self.labelled), reads)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What a task says of itself and of the records, once it is ready to train."""
+
+    name: str
+    layout: TensorLayout
+    frozen: bytes
+    counts: int
+    notices: tuple[str, ...]
+    expected_batch: float
+    input: tuple[int, ...]
+    label: tuple[int, ...]
+    records: int
+    held: int  # records held out
+
+
+def expected(text: str) -> float:
+    """The public divisor, as the task says it. Raises TaskAnswerUnusable."""
+    try:
+        return float(text)
+    except ValueError:
+        raise unusable(f"expected_batch {text[:40]!r}") from None
+
+
+def facts_of(answer: tuple[Any, ...], records: int, held: int) -> TaskFacts:
+    """What the answer to `split` says. Raises TaskAnswerUnusable."""
+    name, tensors, frozen, counts, notices, divisor, given, label = answer
+    return TaskFacts(
+        name, layout_from(tensors), frozen, counts, notices, expected(divisor), given, label, records, held
+    )
+
+
+def layout_from(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> TensorLayout:
+    """A layout of a size that can be. Raises TaskAnswerUnusable."""
+    layout = TensorLayout(tuple((name, tuple(shape)) for name, shape in tensors))
+    if not 1 <= layout.parameters <= MOST_PARAMETERS:
+        raise unusable(f"a model of {layout.parameters} parameters")
+    return layout
+
+
+def unusable(what: str) -> TaskAnswerUnusable:
+    """The error for an answer that breaks its form."""
+    return TaskAnswerUnusable(evidence="what comes from that process is checked before it is used", what=what)

@@ -1,0 +1,240 @@
+"""The program that runs a task: answers the node's questions over the one socket that it was started with.
+
+It holds no key, and none ever comes here: of this site it gets its records, the agreed settings, and the seed of the
+pass that it makes. Torch is loaded before the first question comes, while the node opens its links; the task's own code
+runs behind the walls of sandbox.py. It ends when the node does, whatever the task is doing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import queue
+import signal
+import socket
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pfl import codec
+from p2pfl.federation import Federation
+from p2pfl.federation.table_schema import TableSchema
+from p2pfl.keys import Secret
+from p2pfl.training.column_map import MapFile
+from p2pfl.training.local import Trainer
+from p2pfl.training.models import as_inputs, build, predict
+from p2pfl.training.passes import PassStopped
+from p2pfl.training.privacy import Charge, Mechanism
+from p2pfl.training.process.faults import told_of
+from p2pfl.training.process.wire import ASKED, MOST_ASKED, Wire
+from p2pfl.training.records import Records, divide, owners_of
+from p2pfl.training.registry import run_task
+from p2pfl.training.subspace import Subspace
+from p2pfl.training.task import Task
+from p2pfl.training.tasks.table import TableTask
+from p2pfl.training.update import FlatVector, TensorLayout
+
+MEASURES: Final = ("evaluate", "figures", "predict", "predictions")  # asked for while a pass runs
+PR_SET_PDEATHSIG: Final = 1
+
+
+class Worker:
+    """What is asked of the task, one method a kind; `buffer` is the memory that came with the question."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._task: Task
+        self._records: Records
+        self._trainer: Trainer
+        self._federation: Federation
+        self._device = "cpu"
+        self._first: FlatVector | None = None
+        self._predictions: NDArray[np.float64]
+
+    def stop(self) -> None:
+        """End the pass under way before its next step."""
+        if hasattr(self, "_trainer"):
+            self._trainer.stopping = True
+
+    def open(
+        self, ticket: int, buffer: Any, peers: bytes, source: str, cls: str, file: str, raw: bytes, *rest: Any
+    ) -> tuple[Any, ...]:
+        data, mapped, columns, columns_source, device, labelled, _ = rest
+        self._federation, self._device = Federation.parse(peers, source), device
+        described = TableSchema.parse(raw, file) if raw and not cls else self._federation.task.table
+        self._task = run_task(cls, Path(file), raw) if cls or described is None else TableTask(described)
+        column_map = MapFile.of(columns, columns_source) if mapped else None
+        dataset = self._task.dataset(data, column_map, labelled=bool(labelled))
+        self._records = Records(dataset, data)
+        return (len(self._records), int(self._records.has_patients))
+
+    def layout(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
+        return (_tensors(build(self._task).layout),)
+
+    def owners(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
+        buffer[:] = owners_of(self._records).reshape(-1).data
+        return ()
+
+    def names(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
+        buffer[:] = b"".join(self._records.names())
+        return ()
+
+    def split(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
+        held = np.frombuffer(buffer, np.uint8).astype(np.bool_)
+        site = divide(self._records, held)
+        trainer = self._trainer = Trainer(
+            task=self._task,
+            site=site,
+            privacy=self._federation.privacy,
+            local=self._federation.local,
+            device=self._device,
+        )
+        tensors = _tensors(trainer.layout)
+        x, y = (as_inputs(part, trainer._device) for part in site.train.batch(np.array([0])))
+        shapes = list(x.shape[1:]), list(y.shape[1:])
+        named, expected = str(self._task.name)[:200], repr(float(self._task.expected_batch))
+        notices = [notice[:1000] for notice in trainer.notices[:1000]]
+        return (named, tensors, trainer.frozen, trainer.counts, notices, expected, *shapes)
+
+    def steps(self, ticket: int, buffer: Any, steps: int) -> tuple[Any, ...]:
+        privacy = replace(self._federation.privacy, steps_per_round=steps)
+        self._federation = replace(self._federation, privacy=privacy)
+        self._trainer._privacy = privacy
+        return ()
+
+    def initial(self, ticket: int, buffer: Any, seed: bytes) -> tuple[Any, ...]:
+        buffer[:] = _bytes_of(self._trainer.initial(seed))
+        return ()
+
+    def inputs(self, ticket: int, buffer: Any, at_once: int, rounds_before: int) -> tuple[Any, ...]:
+        self._trainer.at_once = at_once
+        return (self._trainer.inputs(np.frombuffer(buffer, "<f4"), rounds_before),)
+
+    def train(
+        self, ticket: int, buffer: Any, number: int, seed: bytes, at_once: int, rounds_before: int, wanted: bytes
+    ) -> tuple[Any, ...]:
+        trainer, model = self._trainer, np.frombuffer(buffer, "<f4")
+        subspace = self._subspace(model) if wanted else None
+        if subspace is not None and subspace.digest != wanted:
+            raise ValueError("another subspace than the node's")
+        trainer.at_once, trainer.stopping = at_once, False
+        trainer._progress = lambda step, steps: self._wire.send(ticket, "step", step, steps)
+        charge = Charge(Mechanism.of_pass(self._federation.privacy), number)
+        update = trainer.train(model, charge, Secret(seed, "seed of a pass"), rounds_before, subspace)
+        buffer[: 4 * len(update)] = _bytes_of(update)
+        return ()
+
+    def _subspace(self, model: FlatVector) -> Subspace:
+        """Made from the same released models as the node's, and so the same."""
+        if self._first is None:
+            self._first = self._trainer.initial(self._federation.first)
+        return Subspace.of(self._trainer.layout, self._federation.compression.density, self._first, model)
+
+    def evaluate(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
+        counts = self._trainer.evaluate(np.frombuffer(buffer, "<f4"))
+        return (np.ascontiguousarray(counts, "<i8").tobytes(),)
+
+    def figures(self, ticket: int, buffer: Any, total: bytes) -> tuple[Any, ...]:
+        found = self._trainer.figures(np.frombuffer(total, "<i8"))
+        rows = [(name, one.value, one.low, one.high) for name, one in found.items()]
+        return ([[name, struct.pack("<3d", *values)] for name, *values in rows],)
+
+    def predict(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
+        found = predict(self._task, np.frombuffer(buffer, "<f4"), self._records, self._device)
+        self._predictions = np.asarray(found, np.float64).reshape(len(self._records), -1)
+        names = [str(name)[:200] for name in self._task.prediction_names][: 1 << 12]
+        return (self._predictions.shape[1], names)
+
+    def predictions(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
+        buffer[:] = self._predictions.astype("<f8").reshape(-1).view(np.uint8).data
+        return ()
+
+
+def _tensors(layout: TensorLayout) -> list[list[Any]]:
+    return [[name, list(shape)] for name, shape in layout.tensors]
+
+
+def _bytes_of(vector: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(vector, "<f4").view(np.uint8).data
+
+
+Question = tuple[int, str, tuple[Any, ...], int | None]
+
+
+def _answer(worker: Worker, wire: Wire, question: Question) -> None:
+    """Answer one question, whatever comes of it."""
+    ticket, kind, fields, descriptor = question
+    try:
+        with _MappedMemory(descriptor) as buffer:
+            answer = getattr(worker, kind)(ticket, buffer, *fields)
+        wire.send(ticket, "done", codec.pack(answer))
+    except PassStopped:
+        wire.send(ticket, "fault", "stopped", "", ())
+    except BaseException as error:
+        if os.environ.get("P2PFL_TRACEBACK"):
+            traceback.print_exception(error)
+        code, evidence, named = told_of(error)
+        wire.send(ticket, "fault", code, evidence, [list(row) for row in named])
+
+
+class _MappedMemory:
+    """The shared memory of a question, as writable bytes; None where there is none."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> memoryview | None:
+        if self._descriptor is None:
+            return None
+        size = os.fstat(self._descriptor).st_size
+        return memoryview(mmap.mmap(self._descriptor, size)) if size else memoryview(bytearray())
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)  # what is mapped goes with the last array over it
+
+
+def _work(worker: Worker, wire: Wire) -> Callable[[Question], None]:
+    """Answers questions in a thread of its own, one after another: the function that hands it one."""
+    questions: queue.SimpleQueue[Question] = queue.SimpleQueue()
+
+    def answer() -> None:
+        while True:
+            _answer(worker, wire, questions.get())
+
+    threading.Thread(target=answer, daemon=True).start()
+    return questions.put
+
+
+def serve(end: socket.socket) -> NoReturn:
+    """Answer until the node is gone. Passes and measures have a thread each, and this one hears of the end."""
+    wire = Wire(end, ASKED, MOST_ASKED)
+    worker = Worker(wire)
+    pass_, measure = _work(worker, wire), _work(worker, wire)
+    try:
+        while (came := wire.receive()) is not None:
+            (ticket, kind, fields), descriptor = came
+            if kind == "stop":
+                worker.stop()
+            else:
+                (measure if kind in MEASURES else pass_)((ticket, kind, fields, descriptor))
+    finally:
+        os._exit(0)  # whatever the task is doing: nobody waits for it
+
+
+def main(descriptor: int) -> NoReturn:
+    """Run the program on the socket that it inherited."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the node decides when this ends
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    serve(socket.socket(fileno=descriptor))

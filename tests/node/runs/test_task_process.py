@@ -1,0 +1,265 @@
+"""A task in a process of its own: what it does there ends a pass at most, and never the site; real processes."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2pfl.errors.task_process import TaskAnswerUnusable, TaskProcessEnded
+from p2pfl.errors.training import DeviceMissing, ModelDiverged, TaskFailed, TooFewRecords
+from p2pfl.keys import Secret
+from p2pfl.node.progress import PassRepeated, PassWasCut, Progress
+from p2pfl.node.runs.training import TrainingRun
+from p2pfl.peer.epoch import training_run
+from p2pfl.training.passes import AT_ONCE, PassCut, PassStopped
+from p2pfl.training.privacy import Account
+from tests.node.runs.homes import Place, charges, places
+from tests.training.odd import KEY as HOLDOUT
+from tests.training.odd import OddTrainer, folder_of, source_of
+
+SEED = Secret(bytes(range(32)), "seed of a test's pass")
+PATIENCE_S = 120
+SETTINGS = ("privacy.steps_per_round=4", "privacy.sample_rate=0.3", "privacy.max_epsilon=9.0")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder_of(tmp_path_factory.mktemp("task") / "data")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    mine, _ = places(tmp_path_factory.mktemp("homes"), *SETTINGS)
+    with mine.home:
+        yield mine
+
+
+@pytest.fixture(scope="module")
+def running(home: Place, data: Path) -> Iterator[OddTrainer]:
+    with OddTrainer() as trainer:
+        trainer.prepare(source_of(home.federation, data), HOLDOUT)
+        yield trainer
+
+
+@pytest.fixture
+def trainer(running: OddTrainer, data: Path) -> Iterator[OddTrainer]:
+    """Well behaved again after each test."""
+    yield running
+    (data / "do").write_text("")
+    running.kills, running.stopping, running.at_once = 0, False, AT_ONCE
+
+
+def one_pass(trainer: OddTrainer, home: Place) -> np.ndarray:
+    return trainer.train(trainer.initial(bytes(32)), Account().charge(home.federation.privacy), SEED)
+
+
+def run_of(home: Place, trainer: OddTrainer, seen: list[Progress]) -> TrainingRun:
+    """As after a start of the node, on this home."""
+    named = training_run(home.federation)
+    return TrainingRun(
+        home.federation, home.home, home.logs(), named, trainer, "odd", lambda n: bytes(range(n)), seen.append
+    )
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, home: Place) -> Iterator[Place]:
+    """A home of its own, of the same settings."""
+    mine, _ = places(tmp_path, *SETTINGS)
+    with mine.home:
+        yield mine
+
+
+# ── a pass whose process ends ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.claim("TASK-1")
+def test_a_pass_whose_process_is_killed_is_made_again_to_the_bit_and_charged_once(
+    trainer: OddTrainer, fresh: Place, data: Path
+) -> None:
+    seen: list[Progress] = []
+    run = run_of(fresh, trainer, seen)
+    trainer.kills = 2
+    (data / "do").write_text("hang")
+    nomination = run.propose(1, 0).support
+    found = run.compressor.values(run.compressor.support({fresh.home.name: nomination}))
+    begun_seed = Secret(bytes(range(32)), "the one that `run_of` draws")
+    whole = trainer.train(
+        trainer.initial(fresh.federation.first), Account().charge(fresh.federation.privacy), begun_seed
+    )
+    assert np.array_equal(found, whole)
+    assert (run.account.passes, len(charges(run))) == (1, 1)
+    assert [type(one) for one in seen if isinstance(one, PassWasCut | PassRepeated)] == 2 * [PassWasCut, PassRepeated]
+    assert "SIGKILL" in next(one.how for one in seen if isinstance(one, PassWasCut))
+
+
+@pytest.mark.claim("TASK-1")
+def test_a_task_that_crashes_again_and_again_ends_the_site_in_order(
+    trainer: OddTrainer, fresh: Place, data: Path
+) -> None:
+    """And its charge stands for the pass of the next start."""
+    (data / "do").write_text("crash")
+    run = run_of(fresh, trainer, [])
+    with pytest.raises(TaskProcessEnded, match=r"3 times.*SIGSEGV"):
+        run.propose(1, 0)
+    assert run.account.passes == 1
+    (data / "do").write_text("")
+    again = run_of(fresh, trainer, [])
+    assert again.propose(1, 0).support == run_of(fresh, trainer, []).propose(1, 0).support
+    assert (again.account.passes, len(charges(again))) == (1, 1)
+
+
+@pytest.mark.claim("TASK-1")
+def test_a_step_that_lacks_memory_is_made_with_fewer_records_at_a_time(
+    trainer: OddTrainer, fresh: Place, data: Path
+) -> None:
+    """The same pass, at no further charge; what is repeated after that adds up in the same order."""
+    (data / "do").write_text("memory")
+    seen: list[Progress] = []
+    run = run_of(fresh, trainer, seen)
+    nomination = run.propose(1, 0).support
+    found = run.compressor.values(run.compressor.support({fresh.home.name: nomination}))
+    assert run.account.passes == 1
+    assert [one.at_once for one in seen if isinstance(one, PassWasCut)] == [32, 16, 8]
+    (data / "do").write_text("")
+    first = trainer.initial(fresh.federation.first)
+    named = trainer.inputs(first)
+    whole = trainer.train(first, Account().charge(fresh.federation.privacy), Secret(bytes(range(32)), "as drawn"))
+    assert np.array_equal(found, whole)
+    trainer.at_once = AT_ONCE
+    assert trainer.inputs(first) != named
+
+
+def test_what_is_asked_beside_a_pass_is_answered_by_a_new_process(trainer: OddTrainer) -> None:
+    model = trainer.initial(bytes(32))
+    counts = trainer.evaluate(model)
+    trainer._process._kill()
+    assert np.array_equal(trainer.evaluate(model), counts)
+    assert "auc" in trainer.figures(counts)
+
+
+# ── a task that misbehaves ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.claim("TASK-1")
+def test_a_task_that_ends_its_process_cuts_the_pass(trainer: OddTrainer, home: Place, data: Path) -> None:
+    (data / "do").write_text("exit")
+    with pytest.raises(PassCut, match="status 7"):
+        one_pass(trainer, home)
+
+
+@pytest.mark.claim("TASK-2")
+def test_an_answer_of_another_form_is_no_answer(trainer: OddTrainer, home: Place, data: Path) -> None:
+    (data / "do").write_text("rubbish")
+    with pytest.raises((PassCut, TaskAnswerUnusable), match="letter"):
+        one_pass(trainer, home)
+
+
+@pytest.mark.claim("TASK-2")
+def test_an_update_that_is_not_finite_goes_no_further(trainer: OddTrainer, home: Place, data: Path) -> None:
+    (data / "do").write_text("nan")
+    with pytest.raises(ModelDiverged):
+        one_pass(trainer, home)
+
+
+def test_a_task_may_print_as_much_as_it_likes_and_nobody_reads_it(
+    trainer: OddTrainer, home: Place, data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (data / "do").write_text("print")
+    one_pass(trainer, home)
+    assert "patient" not in "".join(capfd.readouterr())
+
+
+def test_a_fault_of_the_task_is_told_with_its_line_and_no_value(trainer: OddTrainer, home: Place, data: Path) -> None:
+    (data / "do").write_text("raise")
+    with pytest.raises(TaskFailed, match=r"KeyError at odd_task.py:\d+") as caught:
+        one_pass(trainer, home)
+    assert "patient" not in caught.value.render()
+
+
+@pytest.mark.claim("TASK-1")
+def test_a_pass_that_hangs_is_ended_when_the_site_stops(trainer: OddTrainer, home: Place, data: Path) -> None:
+    trainer._process.end()  # the next one counts its steps anew
+    (data / "do").write_text("hang")
+    ended = threading.Event()
+
+    def stop(step: int, steps: int) -> None:
+        if step == 2:
+            trainer.stopping = True
+
+    def train() -> None:
+        with pytest.raises(PassStopped):
+            one_pass(trainer, home)
+        ended.set()
+
+    before, trainer._progress = trainer._progress, stop
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join(PATIENCE_S)
+    trainer._progress = before
+    trainer._process.end()
+    assert ended.is_set()
+
+
+# ── what such a process has, and how it goes ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.claim("TASK-3")
+def test_the_process_is_given_no_key_home_or_environment(
+    trainer: OddTrainer, home: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.initial(bytes(32))
+    place = Path(f"/proc/{trainer.number}")
+    seen = (place / "environ").read_bytes() + (place / "cmdline").read_bytes()
+    assert b"AWS_SECRET" not in seen and str(home.home.path).encode() not in seen
+    names = {row.partition(b"=")[0] for row in (place / "environ").read_bytes().split(b"\0")}
+    assert {b"HOME", b"TMPDIR", b"PATH"} <= names
+    assert names <= {b"", b"HOME", b"TMPDIR", b"PATH", b"LC_ALL", b"TZ", b"LD_LIBRARY_PATH", b"OMP_NUM_THREADS"}
+    assert Path(os.readlink(place / "cwd")).name.startswith("p2pfl-task-")
+
+
+NODE = """
+import sys
+from p2pfl.training.process.remote import RemoteTask
+task = RemoteTask()
+task._process._opened = True
+while task.number is None:
+    pass
+print(task.number, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.claim("TASK-1")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_no_death_of_the_site_leaves_the_process_behind(how: signal.Signals) -> None:
+    node = subprocess.Popen([sys.executable, "-c", NODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with node:
+        number = int((node.stdout or sys.stdin).readline())
+        watched = os.pidfd_open(number)
+        node.send_signal(how)
+        poll = select.poll()
+        poll.register(watched, select.POLLIN)
+        assert poll.poll(1000 * PATIENCE_S), "it is still there"
+        os.close(watched)
+
+
+@pytest.mark.parametrize("what", ["few", "device"])
+def test_what_is_wrong_with_the_records_or_the_device_is_told_as_ever(home: Place, tmp_path: Path, what: str) -> None:
+    data = folder_of(tmp_path / "data")
+    source = source_of(home.federation, data)
+    if what == "few":
+        (data / "records.csv").write_text("1,2,3,4,0\n")
+    else:
+        source = replace(source, device="cuda:77")
+    with OddTrainer() as trainer, pytest.raises((TooFewRecords, DeviceMissing)):
+        trainer.prepare(source, HOLDOUT)
