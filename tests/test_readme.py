@@ -38,6 +38,7 @@ GOES_ON = {  # page: the one on whose homes and files it stands
     f"{GUIDE}/when-a-site-is-away.md": f"{GUIDE}/by-hand.md",
     f"{GUIDE}/members-and-keys.md": f"{GUIDE}/when-a-site-is-away.md",
     f"{GUIDE}/firewall.md": None,
+    f"{GUIDE}/privacy.md": None,
 }
 MOST_README_BYTES = 8192
 BLOCK = re.compile(

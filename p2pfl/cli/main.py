@@ -30,6 +30,7 @@ VERBS: Final = {
     "init": "Make this site's identity, its encrypted home, and the card for the others.",
     "peers": "Make, show and compare peers.yaml; print fingerprints; change who takes part.",
     "task": "Describe what is learned from a table of one's own.",
+    "privacy": "What a privacy budget buys: noise, batch and rounds to agree on.",
     "join": "Take part: train until the agreed rounds are final.",
     "run": "Take part with a client of your own: Flower, MONAI, scikit-learn.",
     "sum": "One secure mean, sum, count or variance of numbers that each site keeps to itself.",

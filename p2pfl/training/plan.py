@@ -1,8 +1,15 @@
-"""What a budget buys: the least noise with which a training of so many steps stays within ε."""
+"""What a budget buys: the least noise with which a training stays within ε, which batch is worth it, how many rounds.
+
+How to read a plan: Ponomareva et al. 2023, *How to DP-fy ML*. For a number of steps a larger batch takes more noise to
+stay within ε, but at first less than in proportion: noise for each record falls until sampling amplifies no more, and
+from there on a larger batch costs time and buys nothing.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from p2pfl.errors.training import BudgetTooSmall
@@ -10,6 +17,10 @@ from p2pfl.training.privacy import Account, Mechanism
 
 MOST_NOISE: Final = 1000.0
 DIGITS: Final = 3  # of a noise multiplier: people write it into a file
+BATCHES: Final = (8, 16, 32, 64, 128, 256, 512, 1024)  # tried, as far as half of the records
+WORTH: Final = 1.1  # noise that a smaller batch may have more than the best, since it is so much faster
+MOST_ROUNDS: Final = 100_000
+TRIED_NOISE: Final = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
 def least_noise(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
@@ -32,3 +43,91 @@ def least_noise(epsilon: float, delta: float, sample_rate: float, steps: int) ->
         low, high = (low, middle) if spent(middle) <= epsilon else (middle, high)
         guess = 2 * low if high > 4 * max(low, 1) and low else (low + high) // 2
     return high / 10**DIGITS
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """One size of batch, and what it takes to stay within ε.
+
+    batch               expected records of a step, at a common site: the public divisor
+    relative_noise      length of the noise in the mean of all steps of all sites, in units of max_grad_norm, which the
+                        mean of clipped gradients never exceeds; below 1 there may be more signal than noise
+    uses                how often a record is drawn in the whole training, on average
+    """
+
+    batch: int
+    sample_rate: float
+    noise_multiplier: float
+    epsilon: float
+    relative_noise: float
+    uses: float
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyPlan:
+    """What a budget buys.
+
+    best      of `batches`, the smallest that is nearly as good as any
+    rounds    by noise multiplier, how many rounds stay within ε at the batch of `best`
+    """
+
+    batches: tuple[BatchPlan, ...]
+    best: BatchPlan
+    rounds: dict[float, int]
+
+
+def privacy_plan(
+    *,
+    epsilon: float,
+    delta: float,
+    records: int,
+    rounds: int,
+    steps: int,
+    sites: int,
+    numbers: int,
+    progress: Callable[[int], None] | None = None,
+) -> PrivacyPlan:
+    """Plan a training of `rounds` of `steps` steps, over `sites` sites with some `records` records each to train on.
+
+    numbers     how many numbers train: the parameters, or with `compression: lowrank` those of its subspace
+    progress    called with each size of batch that is tried
+    Every ε is that of the account that a training is charged to. Raises BudgetTooSmall.
+    """
+    total, found = rounds * steps, list[BatchPlan]()
+    tried = [batch for batch in BATCHES if 2 * batch <= records] or [max(1, records // 2)]
+    for batch in tried:
+        if progress is not None:
+            progress(batch)
+        rate = _written(batch / records)
+        noise = least_noise(epsilon, delta, rate, total)
+        spent = Account().after(Mechanism(noise, rate, total), delta)
+        relative = noise * math.sqrt(numbers) / (batch * math.sqrt(sites * total))
+        found.append(BatchPlan(batch, rate, noise, spent, relative, rate * total))
+    least = min(one.relative_noise for one in found)
+    best = next(one for one in found if one.relative_noise <= WORTH * least)
+    bought = {noise: most_rounds(epsilon, delta, best.sample_rate, steps, noise) for noise in TRIED_NOISE}
+    return PrivacyPlan(tuple(found), best, bought)
+
+
+def _written(rate: float) -> float:
+    """`rate` in six digits, as people write it into a file; never more."""
+    scale = 10.0 ** (5 - math.floor(math.log10(rate)))
+    return math.floor(rate * scale) / scale
+
+
+def most_rounds(epsilon: float, delta: float, sample_rate: float, steps: int, noise: float) -> int:
+    """How many rounds of `steps` steps spend at most `epsilon`; 0 where one is too much, at most 100 000."""
+
+    def within(rounds: int) -> bool:
+        return Account().after(Mechanism(noise, sample_rate, rounds * steps), delta) <= epsilon
+
+    if not within(1):
+        return 0
+    low, high = 1, 2
+    while high < MOST_ROUNDS and within(high):
+        low, high = high, 2 * high
+    high = min(high, MOST_ROUNDS + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if within(middle) else (low, middle)
+    return low

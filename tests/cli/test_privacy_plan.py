@@ -1,0 +1,56 @@
+"""`p2pfl privacy plan`: what it prints can be agreed on as it stands, and spends no more than was asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pfl.cli.main import run
+from p2pfl.simulate.training import federation_of
+from p2pfl.training.privacy import Account, Mechanism
+
+PLAN = ["privacy", "plan", "--epsilon", "3", "--records", "120", "--rounds", "4", "--steps", "20"]
+
+
+def planned(capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+    assert run([*PLAN, *more, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_its_settings_are_those_of_a_peers_yaml_that_stays_within_the_budget(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = planned(capsys)
+    federation = federation_of(("a", "b", "c"), found["settings"])
+    private = federation.privacy
+    steps = private.steps_per_round * federation.rounds
+    spent = Account([Mechanism(private.noise_multiplier, private.sample_rate, steps)]).epsilon(private.delta)
+    assert (federation.rounds, private.steps_per_round, private.max_epsilon) == (4, 20, 3.0)
+    assert 2.8 < spent <= private.max_epsilon
+
+
+def test_its_text_says_which_batch_is_worth_it_and_what_to_agree_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(PLAN) == 0
+    told = capsys.readouterr().out
+    assert "4 rounds of 20 steps within ε 3 at δ 1e-05: no conclusion about one patient" in told
+    marked = next(line for line in told.splitlines() if line.startswith("►"))
+    assert f"expected_batch: {marked.split()[1]}" in told
+    assert "--set privacy.max_epsilon=3" in told
+
+
+def test_a_delta_that_would_let_a_record_be_published_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*PLAN, "--delta", "0.01"]) == 2
+    assert "0.01 is not below 1 / 120 records" in capsys.readouterr().err
+
+
+def test_it_prints_the_keys_that_the_reference_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/json.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith("| `privacy plan`"))
+    found = planned(capsys)
+    told = {*found, *found["best"]}
+    assert told == set(re.findall(r"`(\w+)`", row.split(" | ")[1]))

@@ -1,0 +1,52 @@
+"""What a budget buys is what the account charges: no batch beyond it, and not a round more."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfl.training.plan import most_rounds, privacy_plan
+from p2pfl.training.privacy import Account, Mechanism
+from tests.examples import examples
+
+
+def test_every_batch_of_a_plan_stays_within_the_budget_and_none_wastes_it() -> None:
+    found = privacy_plan(epsilon=3.0, delta=1e-5, records=150, rounds=8, steps=80, sites=5, numbers=14)
+    assert [one.batch for one in found.batches] == [8, 16, 32, 64]
+    for one in found.batches:
+        account = Account([Mechanism(one.noise_multiplier, one.sample_rate, 640)])
+        assert one.batch / 150 - 1e-6 < one.sample_rate <= one.batch / 150
+        assert account.epsilon(1e-5) == one.epsilon <= 3.0
+        less = Account([Mechanism(one.noise_multiplier - 0.001, one.sample_rate, 640)])
+        assert less.epsilon(1e-5) > 3.0
+        assert one.relative_noise == pytest.approx(
+            one.noise_multiplier * math.sqrt(14) / (one.batch * math.sqrt(5 * 640))
+        )
+        assert one.uses == pytest.approx(640 * one.sample_rate)
+
+
+def test_the_batch_that_is_worth_it_is_the_smallest_that_is_nearly_as_good() -> None:
+    found = privacy_plan(epsilon=3.0, delta=1e-5, records=150, rounds=8, steps=80, sites=5, numbers=14)
+    least = min(one.relative_noise for one in found.batches)
+    assert found.best.relative_noise <= 1.1 * least
+    assert all(one.relative_noise > 1.1 * least for one in found.batches if one.batch < found.best.batch)
+
+
+@given(noise=st.floats(0.7, 4.0), rate=st.floats(0.005, 0.3), steps=st.integers(1, 100))
+@examples(6)
+def test_so_many_rounds_stay_within_the_budget_and_one_more_does_not(noise: float, rate: float, steps: int) -> None:
+    rounds = most_rounds(3.0, 1e-5, rate, steps, noise)
+
+    def spent(count: int) -> float:
+        return Account([Mechanism(noise, rate, count * steps)]).epsilon(1e-5)
+
+    assert rounds == 0 or spent(rounds) <= 3.0
+    assert rounds == 100_000 or spent(rounds + 1) > 3.0
+
+
+def test_few_records_leave_one_batch() -> None:
+    found = privacy_plan(epsilon=8.0, delta=1e-5, records=10, rounds=1, steps=2, sites=3, numbers=1)
+    assert [one.batch for one in found.batches] == [5]
