@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from p2pfl.peer.progress import TrainingRound, TrainingStep
     from p2pfl.peer.training import Trained
     from p2pfl.simulate.training import simulate_training
+    from p2pfl.training.distributed import follow
+    from p2pfl.training.ranks import ranks
     from p2pfl.training.task import Task
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "TrainingRound",
     "TrainingStep",
     "__version__",
+    "follow",
+    "ranks",
     "simulate",
     "simulate_training",
 ]
@@ -36,6 +40,8 @@ _PLACES: Final = {
     "Trained": "p2pfl.peer.training",
     "TrainingRound": "p2pfl.peer.progress",
     "TrainingStep": "p2pfl.peer.progress",
+    "follow": "p2pfl.training.distributed",
+    "ranks": "p2pfl.training.ranks",
     "simulate_training": "p2pfl.simulate.training",
 }
 

@@ -54,6 +54,7 @@ NEEDS: dict[str, str] = {
     "simulate/test_search.py": "storms",
     "simulate/test_storms.py": "storms",
     "simulate/test_training.py": "slow",
+    "training/test_distributed.py": "processes",
     "training/test_images.py": "slow",
     "training/test_large.py": "slow",
     "node/runs/test_task_process.py": "processes",

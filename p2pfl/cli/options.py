@@ -84,11 +84,6 @@ def home_option(command: F) -> F:
     )(command)
 
 
-device_option = click.option(
-    "--device", default="cpu", show_default=True, help="Where torch computes: cpu, cuda, cuda:1, mps."
-)
-
-
 def log_option(command: Callable[..., None]) -> Callable[..., None]:
     """--log federation|site."""
     choice = click.Choice(["federation", "site"])

@@ -12,8 +12,9 @@ import click
 from click.core import ParameterSource
 
 from p2pfl.cli import output
-from p2pfl.cli.options import device_option, json_option, peers_option
+from p2pfl.cli.options import json_option, peers_option
 from p2pfl.cli.predict import check_readable
+from p2pfl.cli.tasks import device_option
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 

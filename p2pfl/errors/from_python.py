@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pfl.errors import ConfigurationError
+from p2pfl.errors import ConfigurationError, LocalFault
 
 
 class TaskNotGiven(ConfigurationError):
@@ -42,3 +42,41 @@ class DataNotRecords(ConfigurationError):
     code = "P2P-TRAIN-093"
     likely = ("an iterator was given, which has no length", "arrays were given: `TensorDataset(x, y)` makes a dataset")
     command = "python -c 'import torch; help(torch.utils.data.TensorDataset)'"
+
+
+class RanksApart(ConfigurationError):
+    """The processes of one site's training are on several machines."""
+
+    code = "P2P-TRAIN-094"
+    likely = ("`torchrun --nnodes` is above 1: what goes between the processes is not noised yet, and not encrypted",)
+    command = "torchrun --help"
+
+
+class RanksDiffer(ConfigurationError):
+    """The processes of this site's training do not have the same task, settings, records or versions."""
+
+    code = "P2P-TRAIN-095"
+    likely = (
+        "their data lie in different places, or a file changed between their starts",
+        "one of them was started by hand, with another environment",
+    )
+    command = "torchrun --help"
+
+
+class RankLost(LocalFault):
+    """A process of this site's training is gone, as rank {rank} found; the pass ends with it and stays charged."""
+
+    code = "P2P-TRAIN-096"
+    likely = (
+        "it raised an error, which its own output shows",
+        "it was ended for want of memory: give it a GPU of its own, or fewer processes the machine",
+    )
+    command = "p2pfl status"
+
+
+class RankDoesNotSpeak(ConfigurationError):
+    """Rank {rank} of this site's processes cannot train as a peer: rank 0 speaks for the site."""
+
+    code = "P2P-TRAIN-097"
+    likely = ("the program calls `peer.train` at every rank: the others call `follow`",)
+    command = "torchrun --help"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from p2pfl.errors.from_python import RankDoesNotSpeak
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.ledger.site_kinds import OperatorEntry
 from p2pfl.node import approvals
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from p2pfl.training.local import OnStep, Trainer
+    from p2pfl.training.ranks import Ranks
     from p2pfl.training.records import Dataset
     from p2pfl.training.task import Task
 
@@ -56,6 +59,7 @@ class Trainings(InEpoch):
         columns: PathLike | None = None,
         task_file: PathLike | None = None,
         device: str = "cpu",
+        ranks: Ranks | None = None,
         progress: OnTraining | None = None,
         go_on: bool = False,
     ) -> Trained:
@@ -65,6 +69,7 @@ class Trainings(InEpoch):
         data        this site's records: a path as `Task.dataset` takes it, a pandas DataFrame, a dataset of (x, y)
         columns     a column map; by default the one beside the path
         device      where torch trains: "cpu", "cuda", "cuda:1", "mps"
+        ranks       of `p2pfl.ranks()`, where torchrun started several processes: this is rank 0, the others `follow`
         progress    called with TrainingStep and TrainingRound, in a thread of its own; what it raises ends the
                     training, which the next process takes up, or the next `join`
         go_on       somebody has looked why this site was left out of more than one round in ten; noted in the site log
@@ -73,10 +78,12 @@ class Trainings(InEpoch):
         Raises TaskNotGiven, TaskNotAgreed, TaskNotApproved, what the records and the model raise, PassWouldOverspend
         when the budget does not allow the next pass, LeftOutTooOften, GaveUpWaiting, and what a round raises.
         """
+        if ranks is not None and not ranks.leads:
+            raise RankDoesNotSpeak(evidence=f"{ranks.size} processes", rank=ranks.rank)
         async with self._reporting(progress) as reporter:
             file = Path(task_file) if task_file is not None else None
             step = reporter.step if progress is not None else None
-            made, trainer = await asyncio.to_thread(self._trainer, task, data, columns, file, device, step)
+            made, trainer = await asyncio.to_thread(self._trainer, task, data, columns, file, device, ranks, step)
             label = await asyncio.to_thread(self._note, made)
             result = await self._train(trainer, label, None, go_on)
             model = await asyncio.to_thread(_loaded, made, result)
@@ -89,6 +96,7 @@ class Trainings(InEpoch):
         columns: PathLike | None,
         file: Path | None,
         device: str,
+        ranks: Ranks | None,
         progress: OnStep | None,
     ) -> tuple[Task, Trainer]:
         """The task, and what trains it on this site's records."""
@@ -103,7 +111,12 @@ class Trainings(InEpoch):
         made = agreed_task(choice, task, file)
         site = hold_out(records_of(made, data, columns), home.holdout_key())
         privacy, local = self.federation.privacy, self.federation.local
-        return made, Trainer(task=made, site=site, privacy=privacy, local=local, device=device, progress=progress)
+        kind: Callable[..., Trainer] = Trainer
+        if ranks is not None and ranks.size > 1:
+            from p2pfl.training.distributed import LeadingTrainer
+
+            kind = partial(LeadingTrainer, ranks)
+        return made, kind(task=made, site=site, privacy=privacy, local=local, device=device, progress=progress)
 
     def _note(self, task: Task) -> str:
         """What the rounds call `task`; the site log says that it trains here."""

@@ -24,7 +24,7 @@ SHOWN: Final = 16  # hex digits of a digest that a person or a round's configura
 # `inspect` parses the file, and Python 3.11 parses wrongly while another thread does (cpython issue 106905).
 _PARSING: Final = threading.Lock()
 
-Path_ = str | os.PathLike[str]
+Place = str | os.PathLike[str]
 
 
 def agreed_task(choice: TaskChoice, given: Task | None, file: Path | None = None) -> Task:
@@ -33,9 +33,9 @@ def agreed_task(choice: TaskChoice, given: Task | None, file: Path | None = None
     Of a task that is pinned by its file's digest, `given` must be of a class of that name in a file that has the digest
     now. What Python loaded of it before, and what the caller changed since, is the caller's own affair: this finds the
     wrong file, and not somebody who wants to deceive themselves.
-    Raises TaskNotAgreed, TaskNotGiven, TaskFileChanged, TaskUnusable.
+    Raises TaskNotAgreed, TaskNotGiven, TaskIsAClient, TaskFileChanged, TaskUnusable.
     """
-    if given is None:
+    if given is None or choice.client is not None:
         return load_task(choice, file)
     if not isinstance(given, Task):
         raise TaskNotAgreed(evidence=f"{type(given).__name__} is no p2pfl.Task", task=type(given).__name__)
@@ -100,7 +100,7 @@ def text_digest(task: Task) -> bytes:
 # ── records ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def records_of(task: Task, data: Any, columns: Path_ | None = None, *, labelled: bool = True) -> Records:
+def records_of(task: Task, data: Any, columns: Place | None = None, *, labelled: bool = True) -> Records:
     """The records that `data` is: a path, as `Task.dataset` takes it; a pandas DataFrame; or a dataset of (x, y).
 
     columns     a column map; of a path the one beside it is taken, as `p2pfl join` does
@@ -124,7 +124,7 @@ def is_frame(data: object) -> bool:
     return any(kind.__module__.partition(".")[0] == "pandas" for kind in type(data).__mro__) and hasattr(data, "to_csv")
 
 
-def column_map(data: Path | None, columns: Path_ | None) -> MapFile | None:
+def column_map(data: Path | None, columns: Place | None) -> MapFile | None:
     """The column map that was named, else the one beside the data: their.columns.yaml for their.csv, else none."""
     beside = data.with_suffix(".columns.yaml") if data is not None and data.name else None
     chosen = Path(columns) if columns is not None else beside if beside is not None and is_file(beside) else None

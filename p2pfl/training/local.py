@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -51,10 +51,10 @@ from p2pfl.training.update import FlatVector, write_vector
 OnStep = Callable[[int, int], None]
 
 
-class KeystreamOptimizer(DPOptimizer):  # type: ignore[misc]
-    """Opacus' clipping, noise from a keystream, a public divisor."""
+class ClippingOptimizer(DPOptimizer):  # type: ignore[misc]
+    """Opacus' clipping. Where the noise comes from is said below it: torch's own generator is no place."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, privacy: Privacy, divisor: float, noise: BitStream) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, privacy: Privacy) -> None:
         super().__init__(
             optimizer=optimizer,
             noise_multiplier=privacy.noise_multiplier,
@@ -62,8 +62,24 @@ class KeystreamOptimizer(DPOptimizer):  # type: ignore[misc]
             expected_batch_size=None,  # Opacus' divisor follows the number of records; ours is public
             loss_reduction="sum",
         )
+
+    def add_noise(self) -> None:
+        """Leave each parameter's gradient as the optimiser is to see it."""
+        raise NotImplementedError
+
+
+class KeystreamOptimizer(ClippingOptimizer):
+    """Noise from a keystream, a public divisor."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, privacy: Privacy, divisor: float, noise: BitStream) -> None:
+        super().__init__(optimizer, privacy)
         self._divisor = divisor
         self._noise = noise
+
+    def sums(self) -> Iterator[torch.Tensor]:
+        """For each parameter, the sum of the clipped gradients.    (numel,) float64, on the processor"""
+        for p in self.params:
+            yield p.summed_grad.detach().reshape(-1).cpu().double()
 
     def add_noise(self) -> None:
         """Every parameter's gradient becomes (clipped sum + noise) / divisor, rounded once.
@@ -71,11 +87,10 @@ class KeystreamOptimizer(DPOptimizer):  # type: ignore[misc]
         Noise that is rounded before it is added leaves gaps that move with the sum, and the low bits tell (Mironov
         2012): so the sum is taken in float64, on the CPU, which every device's tensors reach exactly.
         """
-        for p in self.params:
-            total = p.summed_grad.detach().reshape(-1).cpu().double()
+        for p, total in zip(self.params, self.sums(), strict=True):
             if self.noise_multiplier:  # none where the sites agreed on `privacy: none`
                 std = self.noise_multiplier * self.max_grad_norm
-                total += torch.from_numpy(self._noise.normals(p.numel()) * std)  # (numel,) float64
+                total = total + torch.from_numpy(self._noise.normals(p.numel()) * std)  # (numel,) float64
             p.grad = (total / self._divisor).to(p.device, p.dtype).view_as(p)
 
 
@@ -148,6 +163,11 @@ class Trainer:
         frozen, bits = frozen_digest(self._plain), np.ascontiguousarray(model, "<f4").data.cast("B")
         return digest("pass", repr([*told, schedule]).encode(), self.layout.digest, frozen, bits, self._records_digest)
 
+    def _named(self) -> bytes:
+        """Names task, settings, records and machine, for processes that make a pass together."""
+        told = [self._privacy, self._local, self._task.name, self._task.expected_batch, threads_and_versions()]
+        return digest("pass", repr(told).encode(), self.layout.digest, self.frozen, self._records_digest)
+
     @functools.cached_property
     def _records_digest(self) -> bytes:
         return self._site.train.digest()
@@ -179,34 +199,54 @@ class Trainer:
         StepOutOfMemory, after which `at_once` may be made smaller: then it is another pass, as `inputs` says.
         """
         charge.use(Mechanism.of_pass(self._privacy))
-        records, steps = self._site.train, self._privacy.steps_per_round
         noise, samples = BitStream(seed, "training/noise"), BitStream(seed, "training/sampling")
-        write_vector(self._plain, model)
-        self._plain.train()
-        if subspace is not None:
-            self._moving = Projected(self._model, subspace)
-        chosen = self._optimiser()
-        pace = paced(chosen, self._local, steps)
-        optimizer = KeystreamOptimizer(chosen, self._privacy, self._task.expected_batch, noise)
-        batches = poisson_batches(samples, len(records), self._privacy.sample_rate, steps)
-        try:
-            with _repeatable(seed):
-                for step, rows in enumerate(batches):  # (B,)
-                    if self.stopping:
-                        raise PassStopped  # the pass stays charged, nothing of it leaves, and its seed is kept
-                    pace(rounds_before * steps + step)
-                    self._try_step(optimizer, rows)
-                    if self._progress is not None:
-                        self._progress(step + 1, steps)
+        with repeatable(int(torch_seeds(seed, 1)[0])), self._from(model, subspace):
+            self._run(self._batches(samples), lambda chosen: self._clipping(chosen, noise), rounds_before)
             update = self._moving.read(model)
-        finally:
-            self._moving.end()
-            self._moving = Free(self._model)
         if not np.all(np.isfinite(update)):
             raise ModelDiverged(evidence=f"{np.count_nonzero(~np.isfinite(update))} coordinates", what="the update")
         return update
 
-    def _try_step(self, optimizer: KeystreamOptimizer, rows: NDArray[np.int64]) -> None:
+    def _batches(self, samples: BitStream) -> Iterator[NDArray[np.int64]]:
+        """For each step, the records that this process takes.    (B,)"""
+        privacy = self._privacy
+        return poisson_batches(samples, len(self._site.train), privacy.sample_rate, privacy.steps_per_round)
+
+    def _clipping(self, chosen: torch.optim.Optimizer, noise: BitStream) -> KeystreamOptimizer:
+        return KeystreamOptimizer(chosen, self._privacy, self._task.expected_batch, noise)
+
+    @contextmanager
+    def _from(self, model: FlatVector, subspace: Subspace | None) -> Iterator[None]:
+        """What trains starts from `model`, and moves in `subspace` alone, if there is one."""
+        write_vector(self._plain, model)
+        self._plain.train()
+        self._model.zero_grad(set_to_none=True)  # a pass that ended within a step left gradients of its records
+        if subspace is not None:
+            self._moving = Projected(self._model, subspace)
+        try:
+            yield
+        finally:
+            self._moving.end()
+            self._moving = Free(self._model)
+
+    def _run(
+        self,
+        batches: Iterable[NDArray[np.int64]],
+        clipping: Callable[[torch.optim.Optimizer], ClippingOptimizer],
+        rounds_before: int,
+    ) -> None:
+        """The steps of a pass. Raises PassStopped."""
+        chosen, steps = self._optimiser(), self._privacy.steps_per_round
+        optimizer, pace = clipping(chosen), paced(chosen, self._local, steps)
+        for step, rows in enumerate(batches):  # (B,)
+            if self.stopping:
+                raise PassStopped  # the pass stays charged, nothing of it leaves, and its seed is kept
+            pace(rounds_before * steps + step)
+            self._try_step(optimizer, rows)
+            if self._progress is not None:
+                self._progress(step + 1, steps)
+
+    def _try_step(self, optimizer: ClippingOptimizer, rows: NDArray[np.int64]) -> None:
         """One step. Raises StepOutOfMemory."""
         try:
             self._step(optimizer, rows)
@@ -217,12 +257,10 @@ class Trainer:
             refused = StepOutOfMemory(at_once=self.at_once, evidence=said[0][:200])
         else:
             return
-        self._load(
-            build(self._task)
-        )  # a model whose pass broke off in the middle of a step still holds what that left in it
+        self._load(build(self._task))  # a pass that broke off in the middle of a step left something in the old one
         raise refused
 
-    def _step(self, optimizer: KeystreamOptimizer, rows: NDArray[np.int64]) -> None:
+    def _step(self, optimizer: ClippingOptimizer, rows: NDArray[np.int64]) -> None:
         """One step on the records at `rows`; without any, the step is noise alone."""
         pieces = [rows[start : start + self.at_once] for start in range(0, len(rows), self.at_once)] or [rows]
         for place, piece in enumerate(pieces):
@@ -273,15 +311,20 @@ def lacks_memory(error: Exception) -> bool:
     )
 
 
+def torch_seeds(seed: Secret, count: int) -> NDArray[np.uint64]:
+    """What torch's generator starts from in each process of a pass.    (count,)"""
+    return BitStream(seed, "training/torch").words(count)
+
+
 @contextmanager
-def _repeatable(seed: Secret) -> Iterator[None]:
+def repeatable(seed: int) -> Iterator[None]:
     """What a model draws of torch follows from `seed`, and no operation's result from the order of threads.
 
     torch's generator decides nothing of noise or samples. Both settings are the process's: they are put back.
     """
     were = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(int(BitStream(seed, "training/torch").words(1)[0]))
+        torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:
             yield

@@ -93,6 +93,11 @@ class Records:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Their places in the dataset.    (N,)"""
+        return self._rows
+
     def at(self, rows: NDArray[np.int64]) -> Records:
         """The records at `rows` of these."""
         return Records(self._dataset, self.source, self._rows[rows])

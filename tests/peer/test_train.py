@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from p2pfl import Peer, Trained, TrainingRound, TrainingStep
+from p2pfl.codec import read_facts
 from p2pfl.errors.from_python import TaskNotGiven
 from p2pfl.errors.round import ConfigurationDiffers
 from p2pfl.errors.training import CellsUnfit, DeviceMissing, TaskNotApproved
 from p2pfl.federation import draft
-from p2pfl.home import Home
-from p2pfl.home.keyslots import KeyFile
 from p2pfl.node.progress import PassCharged, Progress
 from p2pfl.peer.blocking import BlockingPeer
 from p2pfl.peer.progress import OnTraining
@@ -79,16 +78,17 @@ def test_a_path_a_frame_and_a_dataset_train_one_model_that_everybody_gets(tmp_pa
 def test_every_column_and_cell_that_does_not_fit_is_told_before_anything_is_charged(tmp_path: Path) -> None:
     sites = Sites(tmp_path, TASK, *FEW)
     odd = pandas.DataFrame({"age": [30.0, 300.0], "sex": ["male", "none"], "ill": ["yes", None]})
-    with pytest.raises(CellsUnfit) as caught, sites.joined("ada") as peer:
-        peer.train(data=odd)
+    with sites.joined("ada") as peer:
+        with pytest.raises(CellsUnfit) as caught:
+            peer.train(data=odd)
+        kinds = {read_facts(one.record)["kind"] for one in peer.peer.logs.site.records()}
     assert "the DataFrame" in caught.value.happened
     assert [line.split(":")[0] for line in caught.value.evidence.splitlines()] == [
         "column age, line 3",
         "column sex, line 3",
         "column ill, line 3",
     ]
-    with Home.open(tmp_path / "ada", unlock=[KeyFile(tmp_path / "ada.key")], write=False) as home:
-        assert home.read("state/account") is None
+    assert kinds and "charge" not in kinds
 
 
 def wider(peer: BlockingPeer) -> Trained:
