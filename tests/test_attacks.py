@@ -61,6 +61,7 @@ MOUNTED = (
     "A log that ends early",
     "A charge forgotten",
     "An account begun anew",
+    "A word of another study",
     "A pass repeated after its sum",
     "A budget burnt alone",
 )

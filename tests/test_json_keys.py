@@ -17,6 +17,7 @@ import pytest
 from p2pfl.cli.main import run
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/reference/json.md").read_text(encoding="utf-8")
+STUDIES = "folder epoch sites rounds process passes epsilon delta max_epsilon marks spent_by study last"
 BY_NAME = {"epsilon", "fingerprints", "record"}  # tables whose keys are names, or those of a ledger entry
 
 
@@ -84,6 +85,7 @@ def test_of_a_homes_making_every_key_is_listed(printed: Any) -> None:
         ("`p2pfl ledger … --json`", "show", "ledger show --home ada", "index record signed_by"),
         ("`p2pfl ledger … --json`", "verify", "ledger verify --home ada", "log entry segment what fault"),
         ("`p2pfl ledger … --json`", "export", "ledger export --home ada -o ada.root", ""),
+        ("Others", "studies", "studies --home ada", STUDIES),
         ("Others", "version", "version", ""),
     ],
 )

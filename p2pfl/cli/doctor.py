@@ -24,7 +24,7 @@ from p2pfl._version import __version__
 from p2pfl.cli import output
 from p2pfl.cli.joining import ProxyChoice, listen_option, proxy_options, seconds
 from p2pfl.cli.links import apart, finding, link_facts, link_lines
-from p2pfl.cli.options import Unlock, home_option, json_option, listening, peers_option, unlock_options
+from p2pfl.cli.options import Unlock, home_option, json_option, listening, peers_option, reading, unlock_options
 from p2pfl.cli.stopping import run
 from p2pfl.clocks import SYSTEM
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED, P2PFLError
@@ -32,7 +32,6 @@ from p2pfl.errors.probe import ClocksDiffer, OwnClockOff
 from p2pfl.errors.round import PeersFileDiffers, PeersHoldAnotherFile
 from p2pfl.federation import Federation
 from p2pfl.federation.difference import difference, first_difference
-from p2pfl.home import Home
 from p2pfl.keys import Identity
 from p2pfl.node.epochs import current
 from p2pfl.node.pending_change import refuse, revoked_keys
@@ -95,7 +94,7 @@ def doctor(
     The others may be at `p2pfl join`, or run `p2pfl doctor` too. Exit status 0 when nothing is wrong, else 1.
     """
     federation = Federation.load(peers_file)
-    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+    with reading(home, unlock, peers_file) as opened:
         name, identity = opened.name, opened.identity()
         federation = current(opened, federation)  # the file may be of an earlier epoch
         revoked = frozenset(revoked_keys(opened))

@@ -128,7 +128,7 @@ def _write_card(home: Path, name: str, reached: Sequence[Address], unlock: Unloc
     with Home.open(home, unlock=unlock.keys()) as opened:
         if opened.name != name:
             raise WrongUse(evidence=f"{home} is the home of {opened.name}", verb=" init")
-        card = Card.sign(opened.identity(), name, reached)
+        card = Card.sign(opened.newest_identity(), name, reached)
         path = opened.publish_card(card.to_bytes())
     text = "\n".join([f"{name}: card written", *_card_lines(card, path)])
     facts: dict[str, object] = {"name": name, "home": str(home), "card": str(path), "fingerprint": card.fingerprint}

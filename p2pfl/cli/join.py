@@ -29,6 +29,7 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import Secret
 from p2pfl.node import approvals
+from p2pfl.node.studies import view
 
 if TYPE_CHECKING:
     from p2pfl.node.runs.metric import Metric
@@ -134,7 +135,7 @@ def join(
         check_readable(site.data)
         with task_process(monitor.tell) as trainer:  # it loads torch while this process opens the home and its links
             facts = run(_train(site, trainer, _opened(site), watch, monitor, go_on))
-        facts["ledger"] = ledger_of(site.access)
+        facts["ledger"] = ledger_of(site.access, site.federation)
     output.result(join_text(facts), facts, as_json)
 
 
@@ -264,10 +265,10 @@ def _payload_sent(federation: Federation, name: str, words: int) -> int:
     return (count - 1) * words if name == federation.hub else words
 
 
-def ledger_of(access: Access) -> dict[str, object]:
+def ledger_of(access: Access, federation: Federation) -> dict[str, object]:
     """What `join --json` says of the home's ledger, once it is verified."""
     from p2pfl.ledger.verify import verify
 
     with Home.open(access.home, unlock=access.keys, write=False) as opened:
-        report = verify(opened)
+        report = verify(view(opened, lambda: federation))
     return {"verified": report.verified, "entries": report.federation.entries, "root": report.federation.root.hex()}

@@ -36,6 +36,7 @@ VERBS: Final = {
     "sum": "One secure mean, sum, count or variance of numbers that each site keeps to itself.",
     "doctor": "Each link both ways: what works, what does not, and what to try.",
     "status": "What this home holds: rounds, model, privacy spent, links.",
+    "studies": "The studies of this home, and what they spent together.",
     "ledger": "Verify, show, export and compare the ledger; proofs against liars.",
     "model": "Export the model as safetensors.",
     "predict": "Apply the model to a CSV of new records.",

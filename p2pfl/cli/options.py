@@ -19,6 +19,7 @@ import click
 from p2pfl.errors.federation import WontOverwrite, WrongAddress
 from p2pfl.errors.people import NoTerminal, NotReadable, NotWritten, WrongUse
 from p2pfl.files import LARGE_BYTES, read_file
+from p2pfl.home import Home
 from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhrase, RecoveryKey
 from p2pfl.keys import Secret
 from p2pfl.roster import NAME, Address
@@ -37,6 +38,13 @@ peers_option = click.option(
     default=Path("peers.yaml"),
     show_default=True,
     help="The peers file of the sites.",
+)
+
+study_option = click.option(
+    "--peers",
+    "peers_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Which study is meant, where this home takes part in several: its peers file.",
 )
 
 agreement_option = click.option(
@@ -132,6 +140,16 @@ class Unlock:
         # A unit may be handed credentials of other things: the home's keyslots say which of the two opens it.
         credential = [Credential.from_environment(os.environ)] if "CREDENTIALS_DIRECTORY" in os.environ else []
         return [*credential, KeyFile()]
+
+
+@contextlib.contextmanager
+def reading(home: Path, unlock: Unlock, peers_file: Path | None) -> Iterator[Home]:
+    """The home, opened for reading, as the study of that file sees it. Raises SeveralStudies, NoSuchStudy."""
+    from p2pfl.federation import Federation
+    from p2pfl.node.studies import view
+
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        yield view(opened, functools.partial(Federation.load, peers_file) if peers_file else None)
 
 
 def unlock_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -12,12 +12,11 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.model.export import model_of
-from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, read_whole, unlock_options
+from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, read_whole, reading, unlock_options
 from p2pfl.cli.tasks import device_option, reads_option
 from p2pfl.errors.training import DataUnreadable
 from p2pfl.federation import Federation, strict_yaml
 from p2pfl.files import is_file, opened
-from p2pfl.home import Home
 
 if TYPE_CHECKING:
     from p2pfl.training.column_map import MapFile
@@ -85,7 +84,7 @@ def predict(
     if model_file is not None:
         held, named = read_whole(model_file), str(model_file)
     else:
-        with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        with reading(home, unlock, peers_file) as opened:
             held, named = model_of(opened), str(home)
     # Loaded late: what is wrong with files, home and key is told before anything slow happens.
     from p2pfl.training.checkpoint import from_bytes

@@ -14,7 +14,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.model.export import ITEM
-from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options
+from p2pfl.cli.options import Unlock, home_option, json_option, reading, study_option, unlock_options
 from p2pfl.cli.reports import bounded, spent_text
 from p2pfl.cli.status_links import links_lines, links_told
 from p2pfl.cli.watch import metric_of
@@ -27,18 +27,19 @@ from p2pfl.node import link_status
 
 
 @click.command()
+@study_option
 @home_option
 @unlock_options
 @json_option
-def status(home: Path, unlock: Unlock, as_json: bool) -> None:
+def status(peers_file: Path | None, home: Path, unlock: Unlock, as_json: bool) -> None:
     """What this home holds: the federation, rounds that are final, the model, privacy spent, the ledger."""
-    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+    with reading(home, unlock, peers_file) as opened:
         facts = _facts(opened)
     output.result(_text(facts), facts, as_json)
 
 
 def _facts(home: Home) -> dict[str, Any]:
-    process, seen = worker(home.path), link_status.read(home)
+    process, seen = worker(home.folder), link_status.read(home)
     if seen is not None and seen["process"] == process and not link_status.is_there(seen, process):
         process = None  # a later process of that number, which has nothing to do with this home
     federation, site = Log.open(home, "federation"), Log.open(home, "site")

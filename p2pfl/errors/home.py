@@ -88,6 +88,22 @@ class HomeIsReadOnly(LocalProtocolError):
     command = "p2pfl --version"
 
 
+class SeveralStudies(ConfigurationError):
+    """The home {path} takes part in several studies, and nothing says which one is meant."""
+
+    code = "P2P-HOME-011"
+    likely = ("a second federation was joined with it",)
+    command = "p2pfl studies --home {path}"
+
+
+class NoSuchStudy(ConfigurationError):
+    """The home {path} takes part in no study under {source}."""
+
+    code = "P2P-HOME-012"
+    likely = ("the file is another federation's", "it was edited after its study had begun")
+    command = "p2pfl studies --home {path}"
+
+
 class KeyslotsDamaged(IntegrityError):
     """The keyslots file {path} cannot be read."""
 

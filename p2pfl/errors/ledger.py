@@ -41,7 +41,10 @@ class OtherFederation(ConfigurationError):
     """The federation log in this home begins with another federation, or another peers.yaml, than this one."""
 
     code = "P2P-LEDGER-005"
-    likely = ("peers.yaml was changed after the first round", "the home was used with another federation")
+    likely = (
+        "peers.yaml was changed after the first round",
+        "it is another study of the same name: those of one home have different ones (peers create --name)",
+    )
     command = "p2pfl ledger show --home {home}"
 
 

@@ -14,7 +14,7 @@ from p2pfl.files import TEXT_BYTES, read_file
 from p2pfl.home import keyslots
 from p2pfl.home.disk import Disk
 from p2pfl.home.keyslots import KeyFile, KeySource
-from p2pfl.home.sealing import DIRECTORIES, SALT_BYTES, seal
+from p2pfl.home.sealing import DIRECTORIES, SALT_BYTES, SHARED_DIRECTORIES, seal
 from p2pfl.keys import Draw, Secret
 
 
@@ -112,13 +112,13 @@ def _undo(build: Path, key_files: Sequence[Path], *, keep: bool) -> None:
 
 def _fill(disk: Disk, build: Path, name: str, keys: Sequence[KeySource], draw: Draw) -> Secret:
     """Everything that a new home holds, in `build`; the master key."""
-    for directory in DIRECTORIES:
+    for directory in (*DIRECTORIES, *SHARED_DIRECTORIES):
         (build / directory).mkdir(mode=0o700)
     master = Secret(draw(32), f"master key of {name}")
     slots = [keyslots.wrap(master, name, key, draw(SALT_BYTES)) for key in keys]
     disk.replace(build / "lock", (b"",))
     disk.replace(build / "identity", seal(master, name, "identity", draw(32), draw(SALT_BYTES)))
-    for directory in DIRECTORIES:
+    for directory in (*DIRECTORIES, *SHARED_DIRECTORIES):
         disk.sync_directory(build / directory)
     disk.replace(build / "keyslots", (keyslots.to_bytes(name, slots),))
     return master

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from p2pfl.errors.home import ItemDamaged
-from p2pfl.home.home import Home
+from p2pfl.home.home import KEPT, Home
 from p2pfl.keys import KEY_BYTES, Identity
 
 NEXT: Final = "membership/identity"
@@ -42,16 +42,31 @@ def new_identity(home: Home) -> Identity:
 def take_identity(home: Home, publish: Callable[[], None]) -> None:
     """Make the next key the key. The ledger's heads bear the former one's signature until they are signed anew.
 
-    Durable in this order: the current key joins the former ones before it is replaced; the next one is removed when all
-    is done, so that finding it means that a process died in here.
+    The other studies of the home list the key that they were begun with: each keeps it, until it changes to another one
+    itself. Durable in this order: the current key joins the former ones before it is replaced; the others have theirs
+    before the site's is another; the next one is removed when all is done, so that finding it means that a process died
+    in here.
     publish   writes the card of the new key
     """
     made = next_identity(home)
     if made is None:
         return
-    if made.key != home.identity().key:
-        if home.identity().key not in keys_of(home)[1:]:
-            home.replace(FORMER, (home.read(FORMER) or b"") + home.identity().key)
-        home.replace("identity", made.reveal())
-    publish()
-    home.remove(NEXT)
+    with home.beside():
+        if made.key != home.identity().key:
+            if home.identity().key not in keys_of(home)[1:]:
+                home.replace(FORMER, (home.read(FORMER) or b"") + home.identity().key)
+            _keep_for_others(home)
+            home.replace("identity", made.reveal())
+            if home.read(KEPT) is not None:
+                home.remove(KEPT)
+        publish()
+        home.remove(NEXT)
+
+
+def _keep_for_others(home: Home) -> None:
+    """Each other study that goes by the site's key has it as its own."""
+    private = home.read("identity")
+    for other in home.others():
+        if private is not None and other.read(KEPT) is None:
+            with home.lent(other):
+                other.replace(KEPT, private)

@@ -32,17 +32,25 @@ PIECE_BYTES: Final = 1 << 20  # of data sealed at a time
 EVIDENCE: Final = "state/evidence"
 
 
+STUDIES: Final = "studies"
+OF_STUDY: Final = re.compile(STUDIES + r"/[a-z][a-z0-9-]{0,30}/")  # before an item of a study with a folder of its own
+
+
 @dataclass(frozen=True, slots=True)
 class ItemRule:
-    """One kind of sealed item: a pattern of its names, the label of its key, and what it holds."""
+    """One kind of sealed item: a pattern of its names, the label of its key, and what it holds.
+
+    shared   there is one in a home, and not one for each of its studies
+    """
 
     pattern: str
     label: str
     holds: str
+    shared: bool = False
 
 
 LAYOUT: Final = (
-    ItemRule("identity", "home/identity", "the site's Ed25519 key"),
+    ItemRule("identity", "home/identity", "the site's Ed25519 key", shared=True),
     ItemRule("state/attempt", "home/state", "the attempt under way: what was sent, signed, and may still be revealed"),
     ItemRule(
         "state/residual", "home/state", "the update already charged for, and what sparsifying and quantising held back"
@@ -61,25 +69,29 @@ LAYOUT: Final = (
     ItemRule(r"state/left-sums/[0-7]", "home/state", "the masked sums of such a round"),
     ItemRule(rf"{EVIDENCE}/[0-9a-f]{{16}}", "home/state", "letters that prove that a peer broke the protocol"),
     ItemRule("membership/identity", "home/identity", "the key that this site changes to, once that is approved"),
+    ItemRule("membership/kept", "home/identity", "the key of this study, where another one has changed the site's"),
     ItemRule("membership/former", "home/state", "public keys that were this site's"),
     ItemRule("membership/signed", "home/state", "the one change to the next epoch that this site signed"),
     ItemRule("membership/change", "home/state", "the next change, with signatures enough"),
     ItemRule("membership/revoked", "home/state", "keys of which this site accepts nothing any more"),
-    ItemRule("membership/tasks", "home/state", "the files of tasks that this site's people have read and approved"),
-    ItemRule("accounts/spent", "home/state", "what was spent of which records, over all runs"),
+    ItemRule("membership/tasks", "home/state", "the files of tasks that this site's people approved", True),
+    ItemRule("accounts/spent", "home/state", "what was spent of which records, over all studies", True),
     ItemRule(r"checkpoints/[a-z][a-z0-9-]{0,39}", "home/checkpoint", "a model, as safetensors"),
     ItemRule(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
 )
 DIRECTORIES: Final = (
-    "state", "state/sums", "state/left", "state/left-sums", EVIDENCE, "membership", "accounts", "checkpoints",
+    "state", "state/sums", "state/left", "state/left-sums", EVIDENCE, "membership", "checkpoints",
     "ledger", "ledger/federation", "ledger/site",
 )  # fmt: skip
+SHARED_DIRECTORIES: Final = ("accounts", STUDIES)
 
 
 def rule_of(item: str) -> ItemRule:
     """The table's row for `item`. Raises NotInLayout: what has no row cannot be stored."""
+    study = OF_STUDY.match(item)
+    name = item[study.end() :] if study else item
     for candidate in LAYOUT:
-        if re.fullmatch(candidate.pattern, item):
+        if re.fullmatch(candidate.pattern, name) and not (study and candidate.shared):
             return candidate
     raise NotInLayout(evidence=f"the table has {len(LAYOUT)} rows and none fits", item=item)
 

@@ -14,7 +14,7 @@ from p2pfl.errors.home import ItemDamaged
 from p2pfl.files import LARGE_BYTES, read_file
 from p2pfl.home.disk import Appender
 from p2pfl.home.home import Home
-from p2pfl.home.sealing import SALT_BYTES
+from p2pfl.home.sealing import SALT_BYTES, STUDIES
 from p2pfl.keys import Secret, derive
 
 LogName = Literal["federation", "site"]
@@ -26,7 +26,8 @@ class SegmentFiles:
 
     def __init__(self, home: Home, which: LogName) -> None:
         self._home, self.which = home, which
-        self._directory = home.path / "ledger" / which
+        self._directory = home.folder / "ledger" / which
+        self._study = f"{STUDIES}/{home.study}/" if home.study else ""
 
     def numbers(self) -> list[int]:
         """The numbers of the segments on the disk, ascending."""
@@ -47,8 +48,8 @@ class SegmentFiles:
         return read_file(self.path(number), LARGE_BYTES)
 
     def key_of(self, number: int, salt: bytes) -> Secret:
-        """The key of the segment with that number and salt; the log's name is in it too."""
-        context = f"segment/{self.which}/{number}".encode()
+        """The key of the segment with that number and salt; the log's name is in it too, and its study's."""
+        context = f"segment/{self._study}{self.which}/{number}".encode()
         return Secret(derive(self._home.master.reveal(), "home/ledger", context, salt=salt), f"key of segment {number}")
 
     def begin_segment(self) -> tuple[int, bytes, Appender]:

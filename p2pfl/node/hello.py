@@ -93,6 +93,9 @@ class Witnesses(Protocol):
     def check(self, peer: str, shown: bytes) -> None:
         """A peer shows the last head of this site's log that it cosigned. Raises RolledBack, MalformedMessage."""
 
+    def of_another_study(self, run: bytes) -> bool:
+        """The run is of another study of this site: what it signed there says nothing of this one."""
+
 
 class Membership(Protocol):
     """What this site knows of who takes part, now and next (pending_change.py)."""
@@ -266,6 +269,8 @@ class Greetings:
                 continue  # of statements about this site only what it signed itself counts
             if not isinstance(letter.message, STATEMENTS):
                 continue  # bulk is not signed at all
+            if self._is_later(letter, stands) and self.heads.of_another_study(letter.envelope.run):
+                continue  # the peer takes part there too
             self._check_account(peer, letter, stands.most_said)
             if letter.envelope.epoch < self.site.roster.epoch:
                 continue  # its rounds ended with it: this home keeps none of them, and the ledger has gone on
@@ -275,6 +280,12 @@ class Greetings:
                 # home, which was then rolled back, or a second copy of it that runs now.
                 shown = f"{type(letter.message).__name__} of round {place[0]}, attempt {place[1]}, signed by this site"
                 raise RolledBack(peer=peer, evidence=f"{shown}; not made by this process, nor before it in this home")
+
+    def _is_later(self, letter: Letter[Message], stands: Standing) -> bool:
+        """It would be a sign that this home was set back."""
+        place = (letter.envelope.round, letter.envelope.attempt)
+        said = float(letter.message.epsilon or 0.0) if carries(letter, Propose) else 0.0
+        return place > stands.reached(letter.envelope.run) or said > stands.most_said
 
     def _check_account(self, peer: str, letter: Letter[Message], most_said: float) -> None:
         """A pass is charged and on the disk before it is proposed: this home said no more than its account holds.

@@ -108,7 +108,7 @@ class Logs:
     """
 
     def __init__(self, home: Home, identity: Identity, pledge: Pledge, wall: Callable[[], float]) -> None:
-        self._identity, self._pledge, self._wall = identity, pledge, wall
+        self.home, self._identity, self._pledge, self._wall = home, identity, pledge, wall
         self.federation = Log.open(home, "federation")
         self.site = Log.open(home, "site")
         self.federation.expect_genesis(pledge.genesis, pledge.log)

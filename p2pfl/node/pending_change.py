@@ -76,7 +76,7 @@ class PendingChange:
             await asyncio.sleep(WATCH_S)
 
     def _stamps(self) -> tuple[int, ...]:
-        paths = (self._home.path / item for item in (CHANGE, REVOKED))
+        paths = (self._home.place(item) for item in (CHANGE, REVOKED))
         return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
 
     def _look(self) -> list[str]:

@@ -31,6 +31,7 @@ from p2pfl.messages import Cosigned, Letter, Message, SiteHead, carries
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, RuleBroken
 from p2pfl.node.site import SiteProcess
+from p2pfl.node.studies import Elsewhere
 
 HEADS_ITEM: Final = "state/heads"
 OF_HEADS: Final = (SiteHead, Cosigned)
@@ -58,6 +59,7 @@ class SiteHeads:
 
     def __init__(self, site: SiteProcess, home: Home, logs: Logs) -> None:
         self._site, self._home, self._logs, self._keys = site, home, logs, keys_of(home)
+        self._elsewhere = Elsewhere(home)
         self._notes = held_notes(home)
         for peer in list(self._notes.ours):
             head = self.ours(peer)
@@ -82,6 +84,8 @@ class SiteHeads:
             head = head_of(shown, self._site.name, self._keys)
             if head is None:
                 return  # of this site's log only what this site signed counts
+            if not self._logs.site_extends(head) and self._elsewhere.has_head(head):
+                return  # of another study, in which that peer takes part too: it says nothing of this one
             if self._logs.same_account(self._site.name, head):
                 self._logs.learn_spent(note.epsilon_of(head))
             if not self._logs.counts(self._site.name, head):
@@ -95,6 +99,10 @@ class SiteHeads:
         before = self.ours(peer)
         if cosigned and (before is None or head.size > before.size):
             self._notes.ours[peer] = shown
+
+    def of_another_study(self, run: bytes) -> bool:
+        """The run is of another study of this home."""
+        return self._elsewhere.has_run(run)
 
     def ours(self, peer: str) -> Head | None:
         """The newest head of this site's log that the peer has cosigned."""

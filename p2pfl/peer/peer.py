@@ -20,7 +20,6 @@ from typing import Any
 from p2pfl.clocks import SYSTEM
 from p2pfl.federation import Federation
 from p2pfl.federation.agreement import assent
-from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile, KeySource
 from p2pfl.mesh.events import LinkStatus, TlsFacts
 from p2pfl.mesh.proxy import Proxy
@@ -30,6 +29,7 @@ from p2pfl.node.link_status import shown
 from p2pfl.node.node import Node
 from p2pfl.node.options import NodeOptions
 from p2pfl.node.progress import Observer, Progress, unseen
+from p2pfl.node.studies import open_study
 from p2pfl.peer.averages import Averages
 from p2pfl.peer.blocking import BlockingPeer, wait_in
 from p2pfl.peer.training import Trainings
@@ -67,7 +67,7 @@ class Peer(Averages, Trainings):
         """
         federation = peers if isinstance(peers, Federation) else Federation.load(peers)
         place = Path(home or os.environ.get("P2PFL_HOME") or "~/.p2pfl").expanduser()
-        with Home.open(place, unlock=list(unlock)) as opened:
+        with open_study(place, federation, unlock=list(unlock)) as (opened, begun_with):
             out = proxy or Proxy.from_environment(os.environ)
 
             watchers = [observer]
@@ -76,12 +76,11 @@ class Peer(Averages, Trainings):
                 for watcher in tuple(watchers):
                     watcher(event)
 
-            def make(given: Federation) -> Node:
-                agreed = enter(opened, given)
+            def node_of(agreed: Federation) -> Node:
                 options = NodeOptions(_listen(agreed, opened.name, listen), wait_s, out)
                 return Node(opened, agreed, options, seen, SYSTEM)
 
-            peer = cls(make(federation), make, watchers)
+            peer = cls(node_of(begun_with), lambda given: node_of(enter(opened, given)), watchers)
             try:
                 begun = len(peer.node.logs.federation) > 0  # who joins later has signed the change
                 assent(

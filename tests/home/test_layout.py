@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from p2pfl.cli.peers.changes import SIGNED
-from p2pfl.errors.home import NotInLayout
+from p2pfl.errors.home import ItemDamaged, NotInLayout
 from p2pfl.home import Home
+from p2pfl.home.home import KEPT
 from p2pfl.home.rekey import FORMER
 from p2pfl.home.rekey import NEXT as NEXT_KEY
 from p2pfl.home.sealing import DIRECTORIES
@@ -50,13 +51,31 @@ def test_a_round_left_behind_and_a_proof_lie_under_names_of_one_form(tmp_path: P
 
 def test_there_is_an_item_for_each_that_rounds_and_runs_write(tmp_path: Path) -> None:
     written = {*ITEMS, MODEL, NEXT, BEGUN, ACCOUNT, PASS, PENDING}
-    written |= {HEADS_ITEM, PEERS_ITEM, AGREED, CHANGE, REVOKED, SIGNED, FORMER}
+    written |= {HEADS_ITEM, PEERS_ITEM, AGREED, CHANGE, REVOKED, SIGNED, FORMER, KEPT}
     written.add(NEXT_KEY)
     with make(tmp_path) as home, home.charging():
         for item in written:
             home.replace(item, item.encode())
-        held = {item for folder in DIRECTORIES if not folder.startswith("ledger") for item in home.items(folder)}
+        folders = [folder for folder in (*DIRECTORIES, "accounts") if not folder.startswith("ledger")]
+        held = {item for folder in folders for item in home.items(folder)}
         assert held == written
+
+
+@pytest.mark.claim("HOME-10")
+def test_an_item_of_a_study_opens_in_no_other_and_what_is_shared_lies_in_none(tmp_path: Path) -> None:
+    with make(tmp_path) as home, home.enter_study("lungs") as lungs, lungs.charging():
+        for item in ("state/pass", "checkpoints/model"):
+            lungs.replace(item, item.encode())
+            assert (lungs.read(item), home.read(item)) == (item.encode(), None)
+            home.place(item).write_bytes(lungs.place(item).read_bytes())
+            with pytest.raises(ItemDamaged):
+                home.read(item)
+        lungs.replace(ACCOUNT, b"spent")
+        assert (home.read(ACCOUNT), lungs.identity().key) == (b"spent", home.identity().key)
+        assert [one.study for one in home.studies()] == ["", "lungs"]
+        for stranger in ("studies/lungs/identity", "studies/lungs/accounts/spent", "studies/../state/pass"):
+            with pytest.raises(NotInLayout):
+                home.read(stranger)
 
 
 def test_a_home_of_an_earlier_version_gets_the_folders_that_this_one_needs(tmp_path: Path) -> None:

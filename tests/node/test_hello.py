@@ -90,12 +90,16 @@ class Heads:
 
     cosigned: bytes = b""
     judge: Callable[[str, bytes], None] = lambda peer, shown: None
+    elsewhere: frozenset[bytes] = frozenset()  # runs of other studies
 
     def shown(self, peer: str) -> bytes:
         return self.cosigned
 
     def check(self, peer: str, shown: bytes) -> None:
         self.judge(peer, shown)
+
+    def of_another_study(self, run: bytes) -> bool:
+        return run in self.elsewhere
 
 
 class Site:
@@ -224,6 +228,17 @@ def test_were_epsilon_not_compared_such_a_home_would_train_again(monkeypatch: py
     monkeypatch.setattr(Greetings, "_check_account", lambda self, peer, letter, most_said: None)
     a, b = Site("a", reached=(2, 0), most_said=0.5), Site("b")
     b.greets.heard(proposed("0.500001"))
+    a.hears(b)
+    assert a.failed == []
+
+
+@pytest.mark.claim("HOME-10")
+@pytest.mark.parametrize("kind", STATEMENTS)
+def test_a_statement_of_another_study_of_the_home_stops_nobody(kind: str) -> None:
+    """Who takes part in both shows it; in this study it says nothing."""
+    letter = said("a", 9, 0, STATEMENTS[kind])
+    a, b = Site("a", reached=(2, 0), heads=Heads(elsewhere=frozenset([letter.envelope.run]))), Site("b")
+    b.greets.heard(letter)
     a.hears(b)
     assert a.failed == []
 

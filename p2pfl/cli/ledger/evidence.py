@@ -16,7 +16,7 @@ import click
 
 from p2pfl import codec
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, read_whole, unlock_options, write_new
+from p2pfl.cli.options import Unlock, home_option, json_option, read_whole, reading, unlock_options, write_new
 from p2pfl.errors import EXIT_DONE, EXIT_INTEGRITY
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
@@ -85,7 +85,7 @@ def proof_of(name: str, data: bytes, *rosters: Roster) -> Proof:
 
 def proofs_in(home: Home) -> list[Proof]:
     """The proofs in `home`, each checked with the keys that its ledger names for that epoch."""
-    if not (home.path / EVIDENCE).is_dir():  # of an earlier version, and never opened for writing since
+    if not (home.folder / EVIDENCE).is_dir():  # of an earlier version, and never opened for writing since
         return []
     items = home.items(EVIDENCE)
     rosters = epochs_of(home, Log.open(home, "federation")).rosters if items else ()
@@ -138,7 +138,7 @@ def evidence(
             raise WrongUse(evidence="--check looks at a file alone: neither PROOF nor -o belongs to it", verb=VERB)
         _check(file, peers_file, as_json)
         return
-    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+    with reading(home, unlock, peers_file) as opened:
         name, proofs = opened.name, proofs_in(opened)
     shown = [one for one in proofs if one.name.startswith(chosen or "")]
     if chosen is not None and not shown:

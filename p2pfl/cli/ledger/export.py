@@ -15,12 +15,13 @@ from p2pfl.cli.options import (
     json_option,
     log_option,
     new_file_option,
+    reading,
+    study_option,
     unlock_options,
     write_new,
 )
 from p2pfl.errors.people import WrongUse
 from p2pfl.files import read_file
-from p2pfl.home import Home
 from p2pfl.home.segments import LogName
 from p2pfl.ledger import export as exports
 from p2pfl.ledger.log import Log
@@ -32,6 +33,7 @@ VERIFIER = "verify_ledger.py"
 @click.command()
 @log_option
 @new_file_option
+@study_option
 @home_option
 @unlock_options
 @click.option(
@@ -46,7 +48,14 @@ VERIFIER = "verify_ledger.py"
 )
 @json_option
 def export(
-    which: LogName, target: Path, without_rounds: bool, with_verifier: bool, home: Path, unlock: Unlock, as_json: bool
+    which: LogName,
+    target: Path,
+    without_rounds: bool,
+    with_verifier: bool,
+    peers_file: Path | None,
+    home: Path,
+    unlock: Unlock,
+    as_json: bool,
 ) -> None:
     """Write a log as it was signed: entries, signatures, root, signed head. To be compared, or for an auditor.
 
@@ -60,7 +69,7 @@ def export(
     program = target.with_name(VERIFIER)
     if with_verifier:
         _write_verifier(program)
-    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+    with reading(home, unlock, peers_file) as opened:
         log = Log.open(opened, which)
         beside = Log.open(opened, "federation") if which == "site" else None  # second: its head never runs ahead of it
         raw = exports.export(log, opened.name, beside, held_notes(opened), rounds=not without_rounds)

@@ -7,24 +7,24 @@ from pathlib import Path
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options
+from p2pfl.cli.options import Unlock, home_option, json_option, reading, study_option, unlock_options
 from p2pfl.errors import EXIT_INTEGRITY
-from p2pfl.home import Home
 from p2pfl.ledger.read_log import Finding
 from p2pfl.ledger.verify import LogFacts, Report
 from p2pfl.ledger.verify import verify as verify_home
 
 
 @click.command()
+@study_option
 @home_option
 @unlock_options
 @json_option
-def verify(home: Path, unlock: Unlock, as_json: bool) -> None:
+def verify(peers_file: Path | None, home: Path, unlock: Unlock, as_json: bool) -> None:
     """Check both logs: frames, chain, Merkle root, signed heads, signatures, and what each entry claims.
 
     Exit status 5 when something is not what was signed; each finding says which entry.
     """
-    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+    with reading(home, unlock, peers_file) as opened:
         report = verify_home(opened)
         name = opened.name
     output.result(_verified(name, report), {"name": name} | report_facts(report), as_json)

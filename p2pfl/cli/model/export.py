@@ -8,7 +8,16 @@ from pathlib import Path
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, new_file_option, unlock_options, write_new
+from p2pfl.cli.options import (
+    Unlock,
+    home_option,
+    json_option,
+    new_file_option,
+    reading,
+    study_option,
+    unlock_options,
+    write_new,
+)
 from p2pfl.cli.reports import NO_PRIVACY
 from p2pfl.errors.people import NoModel
 from p2pfl.home import Home
@@ -28,16 +37,17 @@ def model_of(home: Home) -> bytes:
 
 @click.command()
 @new_file_option
+@study_option
 @home_option
 @unlock_options
 @json_option
-def export(target: Path, home: Path, unlock: Unlock, as_json: bool) -> None:
+def export(target: Path, peers_file: Path | None, home: Path, unlock: Unlock, as_json: bool) -> None:
     """Write the newest model to a safetensors file: named float32 tensors, no code.
 
     The file is not encrypted. What it tells of any one record is bounded by the ε that `p2pfl status` shows; where the
     sites agreed on `privacy: none`, by nothing, and the file's header says so.
     """
-    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+    with reading(home, unlock, peers_file) as opened:
         held = model_of(opened)
     from p2pfl.training import checkpoint  # late: it brings numpy
 

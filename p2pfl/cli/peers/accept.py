@@ -29,7 +29,8 @@ def accept(*, file: Path, document: Path | None, yes: bool, home: Path, unlock: 
     That is its signature under the agreement that peers.yaml names. Where one is named, no change counts without it.
     """
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
-        change, name, key = changefile.load(file), opened.name, opened.identity().key
+        change, name, identity = changefile.load(file), opened.name, opened.newest_identity()
+        key = identity.key
         new = change.federation()
         if name not in change.facts["added"] or name not in new.roster or new.roster[name].key != key:
             evidence = f"added: {', '.join(change.facts['added']) or 'nobody'}; the key here is {key.hex()[:16]}"
@@ -39,7 +40,7 @@ def accept(*, file: Path, document: Path | None, yes: bool, home: Path, unlock: 
             output.progress(line)
         if not yes:
             confirm(f"sign it as {name}?", "accept")
-        change = change.sign(opened.identity(), name)
+        change = change.sign(identity, name)
         write_over(file, changefile.to_bytes(change))
     lines = [f"{file}: signed by {name}, which joins; hand it back to the site that it came from"]
     named = new.agreement.hex() if new.agreement else None

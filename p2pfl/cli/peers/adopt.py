@@ -8,11 +8,10 @@ from pathlib import Path
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options, write_new
+from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, reading, unlock_options, write_new
 from p2pfl.cli.peers.changes import change_facts, merged, rounds_done, signature_lines, signers
 from p2pfl.errors.membership import ChangeIncomplete
 from p2pfl.federation import Federation
-from p2pfl.home import Home
 from p2pfl.node.epochs import keep_change, standing
 
 
@@ -33,7 +32,7 @@ def adopt(
     *, files: Sequence[Path], peers_file: Path, target: Path | None, home: Path, unlock: Unlock, as_json: bool
 ) -> None:
     """Put an approved change into this home, where it was not handed over by another site."""
-    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+    with reading(home, unlock, peers_file) as opened:
         federation, lineage = standing(opened, Federation.load(peers_file))
         change = merged(files, federation, lineage)
         if lacking := lineage.lacking(change):

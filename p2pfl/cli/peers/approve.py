@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options, write_over
+from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, reading, unlock_options, write_over
 from p2pfl.cli.peers.changes import (
     change_facts,
     change_lines,
@@ -22,7 +22,6 @@ from p2pfl.cli.peers.changes import (
 )
 from p2pfl.errors.membership import RecoveryUnderstated
 from p2pfl.federation import Federation, changefile
-from p2pfl.home import Home
 from p2pfl.node.epochs import standing
 from p2pfl.node.recovery import understated
 
@@ -39,7 +38,7 @@ def approve(*, files: Sequence[Path], peers_file: Path, yes: bool, home: Path, u
 
     Once enough have signed it, it lies in this home too, and a `join` that runs hands it to the others.
     """
-    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+    with reading(home, unlock, peers_file) as opened:
         federation, lineage = standing(opened, Federation.load(peers_file))
         change = merged(files, federation, lineage)
         done = rounds_done(opened, change.facts["of"])

@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options, write_new
+from p2pfl.cli.options import Unlock, home_option, json_option, reading, study_option, unlock_options, write_new
 from p2pfl.federation.cards import Card
-from p2pfl.home import Home
 from p2pfl.home.rekey import new_identity
 
 
@@ -21,12 +20,13 @@ from p2pfl.home.rekey import new_identity
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the card of the new key goes.  [default: NAME.next.card]",
 )
+@study_option
 @home_option
 @unlock_options
 @json_option
-def newkey(target: Path | None, home: Path, unlock: Unlock, as_json: bool) -> None:
+def newkey(target: Path | None, peers_file: Path | None, home: Path, unlock: Unlock, as_json: bool) -> None:
     """Make the key that this site changes to, and its card. The present key stays until a rotation is in force."""
-    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+    with reading(home, unlock, peers_file) as opened:
         name = opened.name
         before = Card.load(opened.path / f"{name}.card")
         card = Card.sign(new_identity(opened), name, before.member.addresses)

@@ -8,7 +8,16 @@ from pathlib import Path
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, new_file_option, peers_option, reserved, unlock_options
+from p2pfl.cli.options import (
+    Unlock,
+    home_option,
+    json_option,
+    new_file_option,
+    peers_option,
+    reading,
+    reserved,
+    unlock_options,
+)
 from p2pfl.cli.peers.changes import (
     change_facts,
     change_lines,
@@ -73,7 +82,7 @@ def propose(
 
     The change comes into force at the beginning of a round, once a quorum of the present sites has approved it.
     """
-    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+    with reading(home, unlock, peers_file) as opened:
         federation, lineage = standing(opened, Federation.load(peers_file))
         if again == bool(steps):
             raise WrongUse(evidence=f"either --again or steps: {OPERATIONS}", verb=" peers propose")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, unlock_options
+from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, reading, unlock_options
 from p2pfl.errors.membership import NoSuchSite, NotRevoked, RevokedTooMany
 from p2pfl.federation import Federation
 from p2pfl.home import Home
@@ -27,7 +27,7 @@ def revoke(*, name: str, peers_file: Path, undo: bool, home: Path, unlock: Unloc
 
     No sum holds this site and that one together from then on. For all sites the removal decides: peers propose remove.
     """
-    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+    with reading(home, unlock, peers_file) as opened:
         federation, _ = standing(opened, Federation.load(peers_file))
         roster = federation.roster
         if name not in roster or name == opened.name:

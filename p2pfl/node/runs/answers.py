@@ -116,5 +116,5 @@ def _total(kind: str, data: memoryview) -> SumValue:
 
 def forget(home: Home) -> None:
     """The caller has it."""
-    if (home.path / ITEM).exists():
+    if home.place(ITEM).exists():
         home.remove(ITEM)

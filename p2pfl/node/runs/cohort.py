@@ -4,7 +4,8 @@ Two sums over sets that differ by one site are that site's value. So before a wo
 digest of the data and the members of U, and the same data over other members are refused. The digest is of the numbers
 as they were given, before any rounding, as a multiset and without zeros: another name, another statistic of them,
 another number of decimals, another order or an appended zero make no other data. One changed number does, and nothing
-here can tell that from new data. docs/adr/0030.
+here can tell that from new data. docs/adr/0030. Of another study of the same home the members are other ones, whatever
+their names: data that were summed there are not summed here.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import numpy.typing as npt
 from p2pfl import codec
 from p2pfl.errors.round import AnotherCohort
 from p2pfl.keys import derive, digest
+from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.site_kinds import QueryEntry
 from p2pfl.node.logs import Logs
+from p2pfl.node.studies import Elsewhere
 from p2pfl.sharing import events as e
 
 LANES: Final = 2  # 64-bit sums in one mark: 128 bits, so that two data do not meet by chance
@@ -76,15 +79,27 @@ class Cohort:
     def __init__(self, logs: Logs, run_id: bytes, name: str, marks: Sequence[bytes]) -> None:
         """`marks`: of each of the data that enter the sum, from `mark_of`."""
         self._logs, self._run_id, self._name, self._marks = logs, run_id, name, tuple(marks)
+        self._elsewhere = Elsewhere(logs.home)
 
     def bind(self, effect: e.Quantise) -> None:
         """Note that the data are about to enter a sum over these members. Raises AnotherCohort."""
-        members, marks = list(effect.survivors), {mark.hex() for mark in self._marks}
-        for facts in self._standing():
-            if facts["data"] in marks and facts["members"] != members:
-                then, now = ", ".join(facts["members"]), ", ".join(members)
-                evidence = f"then over {then}; now over {now}; asked then as {facts['query']}"
-                raise AnotherCohort(query=self._name, evidence=evidence)
+        if not self._marks:
+            return
+        with self._elsewhere.still():
+            self._check(list(effect.survivors), {mark.hex() for mark in self._marks})
+            self._note(effect)
+
+    def _check(self, members: list[str], marks: set[str]) -> None:
+        for study, held in [("", list(self._logs.site.records())), *self._elsewhere.site_logs()]:
+            for facts in _standing(held):
+                # A site of the same name in another study may be another site: no set there is this one.
+                if facts["data"] in marks and (study or facts["members"] != members):
+                    then, now = ", ".join(facts["members"]), ", ".join(members)
+                    where = f" of the study {study}" if study else ""
+                    evidence = f"then over {then}{where}; now over {now}; asked then as {facts['query']}"
+                    raise AnotherCohort(query=self._name, evidence=evidence)
+
+    def _note(self, effect: e.Quantise) -> None:
         for mark in self._marks:
             noted = QueryEntry(
                 time=self._logs.time,
@@ -93,20 +108,21 @@ class Cohort:
                 attempt=effect.attempt,
                 query=self._name,
                 data=mark,
-                members=members,
+                members=list(effect.survivors),
             )
             self._logs.note(noted)
 
-    def _standing(self) -> Sequence[codec.Facts]:
-        """Queries that were answered, or whose attempt may still come to an answer: not those that were abandoned.
 
-        Attempt k + 1 begins on the abandonment of k alone, so that of k frees every attempt of its round up to k.
-        """
-        held = [codec.read_facts(one.record) for one in self._logs.site.records()]
-        over: dict[tuple[str, int], int] = {}
-        for facts in held:
-            if facts.get("kind") == "abandoned":
-                place = (facts["run"], facts["round"])
-                over[place] = max(facts["attempt"], over.get(place, -1))
-        queries = [facts for facts in held if facts.get("kind") == "query"]
-        return [facts for facts in queries if facts["attempt"] > over.get((facts["run"], facts["round"]), -1)]
+def _standing(log: Sequence[Entry]) -> Sequence[codec.Facts]:
+    """Queries that were answered, or whose attempt may still come to an answer: not those that were abandoned.
+
+    Attempt k + 1 begins on the abandonment of k alone, so that of k frees every attempt of its round up to k.
+    """
+    held = [codec.read_facts(one.record) for one in log]
+    over: dict[tuple[str, int], int] = {}
+    for facts in held:
+        if facts.get("kind") == "abandoned":
+            place = (facts["run"], facts["round"])
+            over[place] = max(facts["attempt"], over.get(place, -1))
+    queries = [facts for facts in held if facts.get("kind") == "query"]
+    return [facts for facts in queries if facts["attempt"] > over.get((facts["run"], facts["round"]), -1)]

@@ -13,7 +13,8 @@ the same records at any moment (accounts.py): a pass is numbered by the charges 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,10 +23,12 @@ from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import SEED_BYTES, Draw, Secret
+from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.site_kinds import BudgetEntry, ChargeEntry
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassCharged, PassRepeated
 from p2pfl.node.runs.accounts import ACCOUNT, StudyAccounts, read_accounts
+from p2pfl.node.studies import Elsewhere
 from p2pfl.training.accounts import EVERYTHING, Marks
 from p2pfl.training.privacy import Charge, decimal_epsilon
 
@@ -125,6 +128,12 @@ def charge_release(federation: Federation, home: Home, logs: Logs, run: bytes, o
     return Passes(federation, home, logs, run, observer).charge_release()
 
 
+def _charges(log: Iterable[Entry]) -> list[bytes]:
+    """The run of each charge in a site log."""
+    found = (codec.read_facts(one.record) for one in log if b'"kind":"charge"' in one.record)
+    return [bytes.fromhex(facts["run"]) for facts in found if facts["kind"] == "charge"]
+
+
 class Passes:
     """What one study spends of its records, and its pass under way. All that changes is durable on return."""
 
@@ -154,8 +163,14 @@ class Passes:
         A crash between the two leaves one charge more in the accounts, and its entry is made up for. Any other
         difference is no crash, and refused.
         """
-        records = (codec.read_facts(one.record) for one in self._logs.site.records() if b'"charge"' in one.record)
-        noted = sum(facts["kind"] == "charge" and facts["run"] == self._run.hex() for facts in records)
+        # The logs first: a study's charges stand in the accounts before they stand in its log.
+        elsewhere = {study: list(_charges(log)) for study, log in Elsewhere(self._home).site_logs()}
+        noted, held = _charges(self._logs.site.records()).count(self._run), read_accounts(self._home).studies
+        for study, runs in elsewhere.items():
+            known = sum(held[run].passes for run in set(runs) if run in held)
+            if known < len(runs):
+                evidence = f"it holds {known} passes of {study}, the site log of that study {len(runs)} charges"
+                raise AccountUnreadable(evidence=evidence)
         passes = self.accounts.passes
         if passes - noted not in (0, 1):
             raise AccountUnreadable(evidence=f"it holds {passes} passes, the site log {noted} charges")
@@ -205,7 +220,8 @@ class Passes:
         Raises PassWouldOverspend, which is noted; then nothing has changed.
         """
         before = self.spent()
-        self._refuse_overspending(number)
+        with self._noting_refusal(number):
+            self.accounts.check_next_pass()
         seed = Secret(draw(SEED_BYTES), "seed of a pass")
         place = (self._run, number, self.accounts.passes + 1, before, rounds_before)
         return self.rewrite(BegunPass(*place, model, inputs, seed, at_once))
@@ -221,15 +237,17 @@ class Passes:
         if self.accounts.passes == begun.number:
             self._observer(PassRepeated(begun.round, decimal_epsilon(self.accounts.epsilon())))
             return self.accounts.charge_again()
-        self._refuse_overspending(begun.round)
-        charge, told = self.accounts.charge(begun.round, self._logs.time)
+        with self._noting_refusal(begun.round):
+            charge, told = self.accounts.charge(begun.round, self._logs.time)
         self._note(told)
         self._observer(PassCharged(begun.round, told["after"], repr(self._privacy.max_epsilon)))
         return charge
 
-    def _refuse_overspending(self, number: int) -> None:
+    @contextmanager
+    def _noting_refusal(self, number: int) -> Iterator[None]:
+        """A pass that would overspend is an entry of the site log."""
         try:
-            self.accounts.check_next_pass()
+            yield
         except PassWouldOverspend:
             spent, after = (decimal_epsilon(one) for one in (self.accounts.epsilon(), self.accounts.after()))
             limit, now = repr(self._privacy.max_epsilon), self._logs.time

@@ -199,7 +199,7 @@ def set_back(place: Place) -> TrainingRun:
     cut_short(place)
     begun = place.home.read(PASS) or b""
     run = place.started()
-    model, offer = run.models._as_file(run.model, 0), run.propose(1, 0)
+    model, offer = run.models._as_file(run.models.current, 0), run.propose(1, 0)
     masked(run, 1, offer)
     finished(place, run, 1, *by_others(run, 1, 0), epsilon={ME: offer.epsilon})  # the ledger has this site in it
     place.home.replace(PASS, begun)

@@ -86,7 +86,7 @@ def test_were_the_cohort_not_noted_a_rerun_over_one_site_less_would_tell_its_val
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each site answers as this one does: the two sums differ by what the fourth put in."""
-    monkeypatch.setattr(Cohort, "_standing", lambda cohort: [])
+    monkeypatch.setattr(Cohort, "_check", lambda cohort, members, marks: None)
     salaries = dict(zip(FOUR, ("52000", "61000", "47500", "58250"), strict=True))
     runs = {name: asks(place, value, name="salary") for name, value in salaries.items()}
     totals = []

@@ -1,0 +1,106 @@
+"""`p2pfl studies`: the studies that this home takes part in, and what they have spent of its records together."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.options import Unlock, home_option, json_option, unlock_options
+from p2pfl.cli.reports import bounded
+from p2pfl.cli.status import worker
+from p2pfl.federation.membership import run_of
+from p2pfl.home import Home
+from p2pfl.ledger import entry as entries
+from p2pfl.ledger.log import Log
+from p2pfl.node.studies import Study, studies_of
+
+if TYPE_CHECKING:
+    from p2pfl.training.accounts import Accounts, Group
+
+
+@click.command()
+@home_option
+@unlock_options
+@json_option
+def studies(home: Path, unlock: Unlock, as_json: bool) -> None:
+    """The studies that this home takes part in, and what was spent of which records by all of them together.
+
+    Each study has its own ledger, model and links: `p2pfl status --peers THAT.yaml` shows them.
+    """
+    from p2pfl.node.runs.accounts import read_accounts  # brings numpy
+
+    with Home.open(home, unlock=unlock.keys(), write=False) as opened:
+        accounts = read_accounts(opened)
+        facts = {
+            "name": opened.name,
+            "home": str(opened.path),
+            "studies": [_study(one, accounts) for one in studies_of(opened)],
+            "accounts": [_account(group) for group in accounts.groups],
+        }
+    output.result(_text(facts), facts, as_json)
+
+
+def _study(study: Study, accounts: Accounts) -> dict[str, Any]:
+    federation, log = study.federation, Log.open(study.home, "federation")
+    records = [entries.read_record(one.record) for one in log.records()]
+    run = run_of(federation.first, federation.digest, "training")
+    held, delta = accounts.studies.get(run), federation.privacy.delta
+    return {
+        "name": federation.name,
+        "folder": str(study.home.folder),
+        "epoch": federation.roster.epoch,
+        "sites": list(federation.roster.names),
+        "rounds": sum(one["kind"] == "round" for one in records),
+        "process": worker(study.home.folder),
+        "passes": held.passes if held else 0,
+        "epsilon": bounded(accounts.reached(run, delta)),
+        "delta": delta,
+        "max_epsilon": bounded(federation.privacy.max_epsilon),
+    }
+
+
+def _account(group: Group) -> dict[str, Any]:
+    spent = [{"study": one.study, "passes": one.passes, "last": one.last} for one in group.by.values()]
+    return {"marks": len(group.marks), "passes": group.account.passes, "spent_by": spent}
+
+
+def _text(facts: dict[str, Any]) -> str:
+    if not facts["studies"]:
+        return f"{facts['name']}: no study yet: p2pfl join --peers peers.yaml"
+    rows = [
+        [
+            f"  {one['name']}",
+            f"epoch {one['epoch']}",
+            f"{len(one['sites'])} sites",
+            f"{one['rounds']} rounds",
+            _spent(one),
+            f"process {one['process']}" if one["process"] else "nobody is at work in it",
+            one["folder"],
+        ]
+        for one in facts["studies"]
+    ]
+    lines = [f"{facts['name']}: {len(rows)} {'study' if len(rows) == 1 else 'studies'}", output.aligned(rows)]
+    if facts["accounts"]:
+        lines.append("accounts, one for each group of records with one history:")
+        lines.append(output.aligned([_account_row(one) for one in facts["accounts"]]))
+    return "\n".join(lines)
+
+
+def _spent(one: dict[str, Any]) -> str:
+    if not one["passes"]:
+        return "no pass yet"
+    if one["epsilon"] is None or one["max_epsilon"] is None:
+        return "ε is unbounded"
+    return f"ε {one['epsilon']:.2f} of {one['max_epsilon']:g} at δ {one['delta']:g}"
+
+
+def _account_row(one: dict[str, Any]) -> list[str]:
+    by = ", ".join(
+        f"{spent['passes']} by {spent['study']}, last {time.strftime('%Y-%m-%d', time.gmtime(spent['last']))}"
+        for spent in one["spent_by"]
+    )
+    return [f"  {one['marks']} records and patients", by or "no pass yet"]

@@ -1,0 +1,302 @@
+"""Two studies at one home: what they share, what each has for itself, and what one finds of the other's disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2pfl.clocks import SYSTEM
+from p2pfl.errors.home import HomeBusy, NoSuchStudy, SeveralStudies
+from p2pfl.errors.ledger import OtherFederation
+from p2pfl.errors.round import AnotherCohort, RolledBack
+from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
+from p2pfl.federation import Federation, draft
+from p2pfl.home import Home
+from p2pfl.home.keyslots import KeyFile
+from p2pfl.home.rekey import new_identity, take_identity
+from p2pfl.keys import Identity
+from p2pfl.ledger import note
+from p2pfl.ledger.verify import verify
+from p2pfl.node.logs import Logs
+from p2pfl.node.runs.accounts import ACCOUNT, read_accounts
+from p2pfl.node.runs.cohort import Cohort
+from p2pfl.node.site import SiteProcess
+from p2pfl.node.studies import Elsewhere, open_study, studies_of, view
+from p2pfl.node.witness import SiteHeads
+from p2pfl.peer.epoch import sums_run, training_run
+from p2pfl.roster import Address, Member
+from p2pfl.sharing import events as e
+from tests.federation.sample import TASK
+from tests.home.home_fixtures import make
+from tests.node.runs.homes import ME, NAMES, FourOf, Place, attempt_digest, charges, masked
+
+OLD, NEW = (b"old 1", b"old 2"), (b"new 1", b"new 2")
+SETTINGS = ("rounds=3", "privacy.max_epsilon=3")
+
+
+class Hospital:
+    """A home, and the peers.yaml of every study that it is to take part in."""
+
+    def __init__(self, folder: Path, held: ExitStack) -> None:
+        self.folder, self.held = folder, held
+        with make(folder) as home:
+            own = home.identity()
+        self.identities = {ME: own, **{name: Identity(bytes([at]) * 32) for at, name in enumerate(NAMES[1:], 1)}}
+
+    def file(self, name: str, *settings: str) -> Federation:
+        """The peers.yaml of the study of that name."""
+        members = [
+            Member(site, one.key, (Address("10.0.0.1", 7000 + at),))
+            for at, (site, one) in enumerate(self.identities.items())
+        ]
+        return Federation.parse(draft.peers_file(name, members, TASK, [*SETTINGS, *settings]))
+
+    def open(self, federation: Federation) -> Place:
+        """The home in that study, until the test is over."""
+        entered = open_study(self.folder / ME, federation, unlock=[KeyFile()])
+        home, agreed = self.held.enter_context(entered)
+        return Place(home, agreed, self.identities)
+
+    def reading(self) -> Home:
+        return Home.open(self.folder / ME, write=False)
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Iterator[Hospital]:
+    with ExitStack() as held:
+        yield Hospital(tmp_path, held)
+
+
+@pytest.fixture
+def heart(hospital: Hospital) -> Place:
+    return hospital.open(hospital.file("heart"))
+
+
+@pytest.fixture
+def lungs(hospital: Hospital, heart: Place) -> Place:
+    return hospital.open(hospital.file("lungs"))
+
+
+def trained(place: Place, *records: bytes, number: int = 1) -> str:
+    """A pass over those records; ε that the study's sites are told."""
+    run = place.started(FourOf(brings=records))
+    offer = run.propose(number, 0)
+    masked(run, number, offer)
+    run.logs.close()
+    return offer.epsilon
+
+
+# ── which study ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.claim("HOME-10")
+def test_the_first_study_lies_at_the_root_and_further_ones_in_folders(
+    hospital: Hospital, heart: Place, lungs: Place
+) -> None:
+    root = hospital.folder / ME
+    assert (heart.home.folder, lungs.home.folder) == (root, root / "studies" / "lungs")
+    assert [one.federation.name for one in studies_of(heart.home)] == ["heart", "lungs"]
+    assert heart.home.identity().key == lungs.home.identity().key
+    for place in (heart, lungs):
+        place.logs().close()
+        assert verify(place.home).verified
+
+
+@pytest.mark.claim("HOME-10")
+def test_each_study_has_a_lock_of_its_own(hospital: Hospital, heart: Place, lungs: Place) -> None:
+    for name in ("heart", "lungs"):
+        with pytest.raises(HomeBusy):
+            hospital.open(hospital.file(name))
+
+
+def test_a_study_is_found_again_by_its_file_and_by_an_edited_one_until_it_has_begun(
+    hospital: Hospital, heart: Place
+) -> None:
+    heart.home.close()
+    edited = hospital.file("heart", "rounds=5")
+    with open_study(hospital.folder / ME, edited, unlock=[KeyFile()]) as (home, _):
+        assert home.study == ""
+        Place(home, edited, hospital.identities).logs().close()
+    for name, other in (("heart", hospital.file("heart")), ("lungs", hospital.file("lungs"))):
+        if name == "heart":
+            with pytest.raises(OtherFederation):
+                hospital.open(other)
+        else:
+            assert hospital.open(other).home.study == "lungs"
+
+
+def test_a_verb_needs_no_word_in_a_home_of_one_study_and_asks_in_one_of_more(hospital: Hospital, heart: Place) -> None:
+    with hospital.reading() as home:
+        assert view(home, None).study == ""
+    lungs = hospital.file("lungs")
+    hospital.open(lungs)
+    with hospital.reading() as home:
+        with pytest.raises(SeveralStudies) as caught:
+            view(home, None)
+        assert "heart, lungs" in caught.value.render()
+        assert view(home, lambda: lungs).study == "lungs"
+        with pytest.raises(NoSuchStudy):
+            view(home, lambda: hospital.file("third"))
+
+
+# ── one account ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.claim("DP-9")
+def test_two_studies_on_the_same_records_spend_what_the_accountant_says_of_both(heart: Place, lungs: Place) -> None:
+    from p2pfl.training.accountant import upper_bound
+    from p2pfl.training.privacy import decimal_epsilon
+
+    trained(heart, *OLD)
+    told = trained(lungs, *OLD, *NEW)
+    privacy = heart.federation.privacy
+    joint = [(privacy.noise_multiplier, privacy.sample_rate, 2 * privacy.steps_per_round)]
+    assert told == decimal_epsilon(upper_bound(joint, privacy.delta))
+
+
+@pytest.mark.claim("DP-9")
+def test_what_another_study_spent_is_told_to_this_sites_operator_with_its_name(
+    hospital: Hospital, heart: Place
+) -> None:
+    for number in (1, 2, 3):
+        trained(heart, *OLD, number=number)
+    small = hospital.file("lungs", "privacy.max_epsilon=1.5")
+    lungs = hospital.open(small)
+    run = lungs.started(FourOf(brings=OLD))
+    with pytest.raises(PassWouldOverspend) as caught:
+        run.propose(1, 0)
+    assert "3 by heart, the last on 2023-11-14 22:13Z" in caught.value.render()
+    assert read_accounts(lungs.home).studies[training_run(small)].passes == 0
+    trained(lungs, *NEW)
+
+
+@pytest.mark.claim("DP-9")
+def test_two_processes_that_charge_at_once_do_not_both_spend_what_is_left_for_one(
+    hospital: Hospital, heart: Place
+) -> None:
+    """The budget allows one pass more; both ask whether it does before either charges."""
+    tight = ("privacy.max_epsilon=1.2",)
+    one, other = (hospital.open(hospital.file(name, *tight)) for name in ("lungs", "liver"))
+    runs = [place.started(FourOf(brings=OLD)) for place in (one, other)]
+    both, outcomes = threading.Barrier(2), list[str]()
+
+    def charge(at: int) -> None:
+        accounts = runs[at].passes.accounts
+        accounts.check_next_pass()
+        both.wait(30)
+        try:
+            accounts.charge(1, 5)
+        except PassWouldOverspend:
+            outcomes.append("refused")
+        else:
+            outcomes.append("charged")
+
+    threads = [threading.Thread(target=charge, args=(at,)) for at in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(outcomes) == ["charged", "refused"]
+
+
+@pytest.mark.claim("DP-9")
+@pytest.mark.parametrize("finds", ["heart", "lungs"])
+def test_an_account_that_was_set_back_is_found_by_either_study(heart: Place, lungs: Place, finds: str) -> None:
+    trained(heart, *OLD)
+    older = heart.home.read(ACCOUNT) or b""
+    trained(lungs, *OLD)
+    with heart.home.charging():
+        heart.home.replace(ACCOUNT, older)
+    with pytest.raises(AccountUnreadable):
+        {"heart": heart, "lungs": lungs}[finds].started(FourOf(brings=OLD))
+
+
+def test_a_charge_between_two_steps_of_another_study_changes_none_of_its_numbers(heart: Place, lungs: Place) -> None:
+    """A pass is numbered by the charges of its own study, and repeated whatever the other one did meanwhile."""
+    run = heart.started(FourOf(brings=OLD))
+    begun = run.passes.begin(1, 0, bytes(32), b"inputs", lambda count: bytes(count))
+    trained(lungs, *OLD)
+    run.passes.charge(begun)
+    trained(lungs, *OLD, number=2)
+    run = heart.started(FourOf(brings=OLD))
+    assert run.passes.may_repeat(b"inputs")
+    assert run.passes.charge(begun).number == 1
+    held = read_accounts(heart.home).studies
+    assert [held[training_run(place.federation)].passes for place in (heart, lungs)] == [1, 2]
+    assert len(charges(run)) == 1
+
+
+# ── what one study must not take for its own ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.claim("HOME-10")
+def test_what_a_site_signed_in_one_study_is_no_sign_of_a_set_back_home_in_another(heart: Place, lungs: Place) -> None:
+    """Who takes part in both could else stop a process of this home with its own words."""
+    logs = lungs.logs()
+    head = note.parse_note(logs.site_head() or "")[0]
+    logs.close()
+    elsewhere = Elsewhere(heart.home)
+    assert elsewhere.has_head(head)
+    assert elsewhere.has_run(training_run(lungs.federation))
+    assert elsewhere.has_run(sums_run(lungs.federation))
+    assert not Elsewhere(lungs.home).has_head(head)
+    assert not elsewhere.has_head(replace(head, root=bytes(32)))
+    assert not elsewhere.has_run(training_run(heart.federation))
+
+
+def shown_in_the_other(heart: Place, lungs: Place) -> Logs:
+    """A member of both shows, in the one, the head of this site's log that it cosigned in the other."""
+    trained(lungs, *OLD)
+    logs = lungs.logs()
+    text = logs.site_head() or ""
+    logs.close()
+    shown = note.cosign(text, NAMES[1], heart.identities[NAMES[1]]).encode()
+    logs = heart.logs()
+    site = SiteProcess(heart.identities[ME], ME, heart.federation.roster, bytes(16), heart.federation.digest, SYSTEM)
+    SiteHeads(site, heart.home, logs).check(NAMES[1], shown)
+    return logs
+
+
+@pytest.mark.claim("HOME-10")
+def test_a_head_of_another_studys_log_stops_nobody_and_charges_nothing(heart: Place, lungs: Place) -> None:
+    assert shown_in_the_other(heart, lungs).spent().get(ME, 0.0) == 0.0
+
+
+def test_were_the_other_studies_not_asked_a_member_of_both_would_stop_this_one(
+    heart: Place, lungs: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Elsewhere, "has_head", lambda self, head: False)
+    with pytest.raises(RolledBack):
+        shown_in_the_other(heart, lungs)
+
+
+@pytest.mark.claim("SUM-14")
+def test_data_that_were_summed_in_one_study_are_not_summed_in_another(heart: Place, lungs: Place) -> None:
+    """Sites of one name may be others there; and two sums over sets that differ by a site are that site's value."""
+    supports = (b"",) * len(NAMES)
+    effect = e.Quantise(1, 0, attempt_digest(1), NAMES, supports)
+    Cohort(heart.logs(), sums_run(heart.federation), "cases", [bytes(32)]).bind(effect)
+    with pytest.raises(AnotherCohort) as caught:
+        Cohort(lungs.logs(), sums_run(lungs.federation), "cases", [bytes(32)]).bind(effect)
+    assert "of the study heart" in caught.value.render()
+    Cohort(lungs.logs(), sums_run(lungs.federation), "cases", [bytes(31) + b"\1"]).bind(effect)
+
+
+# ── keys ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.claim("HOME-10")
+def test_a_key_that_is_changed_in_one_study_stays_as_it_was_in_the_other(heart: Place, lungs: Place) -> None:
+    before = heart.home.identity().key
+    after = new_identity(heart.home).key
+    take_identity(heart.home, lambda: None)
+    assert (heart.home.identity().key, lungs.home.identity().key) == (after, before)
+    assert lungs.home.newest_identity().key == after, "the card for studies to come"
+    last = new_identity(lungs.home).key
+    take_identity(lungs.home, lambda: None)
+    assert (heart.home.identity().key, lungs.home.identity().key) == (after, last)
