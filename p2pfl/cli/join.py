@@ -216,6 +216,7 @@ def facts_of(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> 
         "name": peer.name,
         "federation": federation.name,
         "rounds_completed": len(trained),
+        "ended": result.ended or None,
         "metric": _metric(result),
         "privacy": federation.privacy.unit,
         "epsilon": bounded(result.epsilon),

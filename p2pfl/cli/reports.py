@@ -89,7 +89,8 @@ def join_text(facts: Mapping[str, Any]) -> str:
         after += f" ({interval['low']:.3f} to {interval['high']:.3f})"
     return "\n".join(
         [
-            f"{facts['name']}: {facts['rounds_completed']} rounds are final",
+            f"{facts['name']}: {facts['rounds_completed']} rounds are final"
+            + (f": {facts['ended']}" if facts["ended"] else ""),
             f"  {metric['name']:<8} {before} → {after} on the held-out records of all sites",
             f"  privacy  {spent_text(facts)}",
             f"  sent     {amount(facts['bytes_sent'])}, of which payload {amount(facts['payload_sent'])} "

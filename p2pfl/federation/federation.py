@@ -28,7 +28,7 @@ from p2pfl.errors.federation import (
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.clients import ClientChoice
-from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser, SiteOptimiser
+from p2pfl.federation.optimisers import EarlyStop, ModelAverage, ServerOptimiser, SiteOptimiser
 from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text, whole
 from p2pfl.federation.settings import HEADINGS, HEX32, PLAIN, SETTINGS, TOP
 from p2pfl.federation.table_schema import TableSchema
@@ -133,6 +133,7 @@ class Federation:
     local: SiteOptimiser
     server: ServerOptimiser
     average: ModelAverage
+    stop: EarlyStop
     sharing: Sharing
     compression: Compression
     minimum: Minimum
@@ -188,6 +189,7 @@ class Federation:
             local=SiteOptimiser(**_under(values, "local"), rounds=values["rounds"]),
             server=ServerOptimiser(**_under(values, "server")),
             average=ModelAverage(values["average.decay"]),
+            stop=EarlyStop(**_under(values, "stop")),
             sharing=Sharing(**{**_under(values, "sharing"), "field": int(values["sharing.field"])}),
             compression=Compression(**_under(values, "compression")),
             minimum=Minimum(**_under(values, "minimum")),
@@ -385,6 +387,7 @@ def settings_of(federation: Federation) -> tuple[object, ...]:
         one.local,
         one.server,
         one.average,
+        one.stop,
         one.sharing,
         one.compression,
         one.minimum,

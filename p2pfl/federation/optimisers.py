@@ -60,6 +60,19 @@ class ServerOptimiser:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyStop:
+    """The rule by which all sites end a training before its last round; `patience` 0: none.
+
+    patience    measured rounds in a row that are not better by `least` than the best before them
+    better      higher, lower: which way the metric is better
+    """
+
+    patience: int = 0
+    least: float = 0.0
+    better: str = "higher"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelAverage:
     """The running mean of the models after each round; `decay` 0: none, 1: all count the same."""
 

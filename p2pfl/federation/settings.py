@@ -61,6 +61,9 @@ SETTINGS: Final = (
     Setting("server.beta2", part, "0.99", "of adam"),
     Setting("server.tau", decimal(1e-12, 1000), "0.001", "of adam: the least root of a second moment that counts"),
     Setting("average.decay", between(0, 1), "0.0", "of the running mean of models, which is what is used; 0: none"),
+    Setting("stop.patience", whole(0, 100_000), "0", "measured rounds without gain that end the training; 0: none do"),
+    Setting("stop.least", between(0, 1e9), "0.0", "what counts as a gain of the metric over the best before"),
+    Setting("stop.better", choice("higher", "lower"), "higher", "which way the metric is better"),
     Setting("sharing.field", choice("16", "31", "61"), "31", "bits of the prime field that updates are summed in"),
     Setting("sharing.verify", truth, "true", "check every chunk's sum by random linear forms, before anyone vouches"),
     Setting("sharing.clip", decimal(1e-12, 1e9), "10.0", "L2 norm to which a site's whole update is clipped"),
@@ -83,9 +86,9 @@ SETTINGS: Final = (
 )
 
 BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
-HEADINGS: Final = ("privacy", "local", "server", "average", "sharing", "compression", "minimum", "agreement")
+HEADINGS: Final = ("privacy", "local", "server", "average", "stop", "sharing", "compression", "minimum", "agreement")
 # The order of the file; what is not in SETTINGS is read by federation.py itself.
 TOP: Final = (
-    "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "local", "server", "average",
+    "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "local", "server", "average", "stop",
     "sharing", "compression", "minimum", "weights", "agreement", "topology", "hub",
 )  # fmt: skip

@@ -125,7 +125,7 @@ class CatchUp:
         return True
 
     def _wanted(self, run_id: bytes, active: ActiveRun) -> int:
-        return wanted_round(active.run, self._logs.count(run_id) < active.rounds)
+        return wanted_round(active.run, self._logs.count(run_id) < active.length)
 
     async def heed(self, active: ActiveRun, letter: Letter[Message]) -> RunEffects:
         """A peer asks for what it missed, or answers what this one asked: the effects that follow."""

@@ -208,7 +208,7 @@ class EffectRunner:
         self._observer(
             RoundFinal(
                 round=done.number,
-                rounds=active.rounds,
+                rounds=active.length,
                 survivors=record["survivors"],
                 outcome=record["outcome"],
                 epsilon=record["epsilon"],

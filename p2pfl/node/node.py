@@ -175,7 +175,7 @@ class Node:
             await self._feed(active, e.Received(self.clocks.now(), letter))
         for peer in sorted(self.catch_up.up):
             self.catch_up.ask(peer)
-        while self.logs.count(run_id) < rounds or active.lacking:
+        while self.logs.count(run_id) < active.length or active.lacking:
             self.changes.check_over()
             await self._begin(active)
             await self._drive(active)
@@ -230,7 +230,7 @@ class Node:
         run, now = active.run, self.clocks.now()
         if self.stopping or self.catch_up.fetching(now) or epoch_ends(run, self.logs.epochs.announced):
             return
-        if begins_next(run, self.logs.count(run.context.run), active.rounds) and not self.catch_up.unmet:
+        if begins_next(run, self.logs.count(run.context.run), active.length) and not self.catch_up.unmet:
             active.began, active.bytes_before = now, self.inbox.bytes_sent
             await self.effects.carry_out(active, run.begin(now))
         place = (run.number, run.tip)

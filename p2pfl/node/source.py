@@ -90,6 +90,9 @@ class Source(Protocol):
     def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
         """Apply the sum: digest of the model after it, and the outcome for the round's record."""
 
+    def length(self, asked: int) -> int:
+        """How many final rounds end the run: `asked`, or fewer where the sums so far say so. Quick; any thread."""
+
     def left(self, effect: e.LeftBehind) -> None:
         """The round goes on without a sum, for now. Raises what the caller who waits for it should be told."""
 
@@ -112,6 +115,11 @@ class ActiveRun:
     def source_of(self, number: int) -> Source:
         """Whose vector round `number` sums."""
         return self.older.get(number, self.source)
+
+    @property
+    def length(self) -> int:
+        """How many final rounds end the run, as far as is known; 0 of one that is only served."""
+        return self.source.length(self.rounds) if self.rounds else 0
 
     @property
     def models(self) -> ModelStore | None:

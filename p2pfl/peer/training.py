@@ -23,6 +23,7 @@ from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.runs.trains import Trains
 from p2pfl.peer.epoch import InEpoch, training_run
 from p2pfl.peer.progress import OnTraining, Reporter
+from p2pfl.training import early_stop
 
 if TYPE_CHECKING:
     from torch import nn
@@ -162,7 +163,9 @@ class Trainings(InEpoch):
                 source.stop()
         records = node.logs.rounds(run)
         metrics, epsilon = metrics_of(records), source.account.epsilon(delta)
-        return TrainResult(self.federation.rounds, source.model, metrics, epsilon, delta, records)
+        trained = sum(record["configuration"].get("purpose") == "training" for record in records)
+        why = early_stop.why_over(records, self.federation.stop)
+        return TrainResult(trained, source.model, metrics, epsilon, delta, records, why)
 
     @asynccontextmanager
     async def _reporting(self, progress: OnTraining | None) -> AsyncIterator[Reporter]:

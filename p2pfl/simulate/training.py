@@ -24,9 +24,10 @@ from p2pfl.keys import SEED_BYTES, Identity, Secret, digest
 from p2pfl.roster import LEAST_PEERS, Member, Roster
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
+from p2pfl.training.early_stop import is_over
 from p2pfl.training.given import records_of
 from p2pfl.training.lowrank import compressor_of
-from p2pfl.training.measures.measure import Figure
+from p2pfl.training.measures.measure import Figure, decimal_text
 from p2pfl.training.model_state import ModelState, StateLayout
 from p2pfl.training.noise import BitStream
 from p2pfl.training.plan import least_noise
@@ -185,8 +186,11 @@ def _one(
         figures.append(_figures(sites, state.shown))
         if progress is not None:
             progress(seed, number, figures[-1])
+        values = [decimal_text(next(iter(one.values())).value) for one in figures[:number]]
+        if is_over(values, federation.stop):  # of the models before each round, as the rounds' records have them
+            break
     spent = max(one.account.epsilon(federation.privacy.delta) for one in sites)
-    dense = 2 * (len(sites) - 1) / len(sites) * 4 * first.parameters * federation.rounds
+    dense = 2 * (len(sites) - 1) / len(sites) * 4 * first.parameters * (len(figures) - 1)
     norm, value = (max(getattr(one, what) for one in sites) for what in ("largest_norm", "largest_value"))
     pass_s = statistics.median(seconds for one in sites for seconds in one.seconds)
     return SimulatedTraining(seed, federation, tuple(figures), state.shown, spent, sent, dense, norm, value, pass_s)

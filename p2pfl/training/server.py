@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from p2pfl import codec
 from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser
 from p2pfl.training.model_state import AVERAGE, HEAD, MODEL, MOMENTUM, SECOND, ModelState, steps_head
 from p2pfl.training.update import BLOCK, apply_mean
@@ -91,3 +92,10 @@ def _means(
             low, high = np.searchsorted(support, (first, last))
             values[support[low:high] - first] = total[low:high]
         yield slice(first, last), np.divide(values, float(survivors))
+
+
+def facts(server: ServerOptimiser, average: ModelAverage) -> codec.Facts:
+    """The step after the sum, as every round's record says it: of settings that the method does not read, nothing."""
+    read = {"mean": (), "momentum": ("momentum",), "adam": ("momentum", "beta2", "tau")}[server.method]
+    said = {name: repr(getattr(server, name)) for name in ("learning_rate", *read)}
+    return {"method": server.method, **said, "average": repr(average.decay)}

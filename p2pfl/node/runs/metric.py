@@ -9,14 +9,13 @@ docs/adr/0029.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from p2pfl import codec
 from p2pfl.node.logs import Logs
-from p2pfl.training.measures.measure import Figure
+from p2pfl.training.measures.measure import Figure, decimal_text
 
 NOT_ALL_THERE: Final = "not every site is in the sum"
 OTHER_SITES: Final = "the sites are not those with which the federation began"
@@ -66,7 +65,7 @@ def outcome(figures: Mapping[str, Figure], unmeasured: str) -> dict[str, Any]:
     said: dict[str, Any] = {"model": "before", "metric": next(iter(figures), "")}
     if unmeasured:
         return {**said, "figures": {}, "unmeasured": unmeasured}
-    decimals = {name: [_decimal(part) for part in (one.value, one.low, one.high)] for name, one in figures.items()}
+    decimals = {name: [decimal_text(part) for part in (one.value, one.low, one.high)] for name, one in figures.items()}
     # private: of exact counts of held-out records, not covered by epsilon
     return {**said, "figures": {name: row for name, row in decimals.items() if row[0]}, "private": False}
 
@@ -87,8 +86,3 @@ def metrics_of(records: Iterable[codec.Facts]) -> dict[int, Metric]:
     """By round, the metric that its record holds, where it has one: also of rounds before this process."""
     found = {record["round"]: metric_of(record["outcome"]) for record in records}
     return {number: metric for number, metric in found.items() if metric is not None}
-
-
-def _decimal(measured: float) -> str:
-    """Six decimals; empty where nothing can be measured, as with no held-out record of one of the classes."""
-    return f"{measured:.6f}" if math.isfinite(measured) else ""

@@ -21,6 +21,7 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.node.logs import Logs
 from p2pfl.training import update
+from p2pfl.training.early_stop import Measured
 from p2pfl.training.model_state import ModelState, StateLayout, name_of
 
 MODEL, NEXT = "checkpoints/model", "checkpoints/next"
@@ -44,7 +45,7 @@ class Models:
         self._facts = {"task": task, "privacy": federation.privacy.unit}  # a model's file says so wherever it goes
         self._layout = StateLayout.of(trainer.layout, federation.server, federation.average)
         self.applied: dict[int, ModelState] = {}  # by round past the last final one: the state after it
-        self.measured: dict[int, bytes] = {}  # by round applied here: digest of the model that it measured
+        self.measured: dict[int, Measured] = {}  # by round applied here: the state that it measured, and the metric
         self._served: dict[bytes, ModelState] = {}
         self.lacking = b""  # digest of the model that the ledger names, where this site has yet to fetch it
         self.why_lacking = ""
@@ -95,7 +96,7 @@ class Models:
     def retract(self, to: int) -> None:
         """Drop the models after rounds past `to`: they are not of the branch that goes on."""
         self.applied = {number: model for number, model in self.applied.items() if number <= to}
-        self.measured = {number: model for number, model in self.measured.items() if number <= to}
+        self.measured = {number: found for number, found in self.measured.items() if number <= to}
 
     def write_next(self, number: int) -> None:
         """Make the model after round `number` durable beside the current one, before the ledger names it."""

@@ -30,6 +30,8 @@ class SumResult:
 class TrainResult:
     """A finished training. `vector` is the final model, (m,) float32; `metrics[k]` measures the model before round k.
 
+    rounds    that trained
+    ended     why there are no more, where the training ended early; else empty
     initial and final are of the first model and of the last one.
     """
 
@@ -39,6 +41,7 @@ class TrainResult:
     epsilon: float
     delta: float
     records: list[dict[str, Any]]
+    ended: str
 
     @property
     def initial(self) -> Metric | None:
@@ -48,4 +51,6 @@ class TrainResult:
     @property
     def final(self) -> Metric | None:
         """The last model on the held-out records."""
-        return self.metrics.get(self.rounds + 1)
+        last = self.records[-1] if self.records else {}
+        measured = last.get("configuration", {}).get("purpose") == "evaluation"
+        return self.metrics.get(last["round"]) if measured else None

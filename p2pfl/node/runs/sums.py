@@ -178,6 +178,10 @@ class SumRun:
         """What the sites agree that they sum: the configuration of its round."""
         return {"purpose": "sum", "name": self.name, "vectors": [part.configuration for part in self.parts]}
 
+    def length(self, asked: int) -> int:
+        """A sum has as many rounds as it was asked for."""
+        return asked
+
     def missed(self, before: int) -> bool:
         """Of the rounds that the ledger holds behind the first `before`, one answers this very question."""
         return any(record["configuration"] == self.question for record in self.logs.rounds(self.run)[before:])

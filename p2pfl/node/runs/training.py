@@ -32,7 +32,7 @@ from p2pfl.node.source import Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
-from p2pfl.training import server, update
+from p2pfl.training import early_stop, server, update
 from p2pfl.training.lowrank import compressor_of
 from p2pfl.training.model_state import ModelState
 from p2pfl.training.passes import PassCut
@@ -57,6 +57,7 @@ class TrainingRun:
     draw: Draw
     observer: Observer
     _measuring: dict[int, bool] = field(default_factory=dict)  # by round: it only measures the model
+    _length: tuple[tuple[int, int, int], int] = ((-1, 0, 0), 0)  # what `length` found last, and of what
     _unmeasured: dict[int, str] = field(default_factory=dict)  # by round proposed here: why it measures nothing, or ""
     _subspaces: dict[bytes, Subspace] = field(default_factory=dict)  # of the last models, by digest
 
@@ -131,7 +132,7 @@ class TrainingRun:
             "scale": repr(sharing.scale),
             "compression": compression.method,
             "density": repr(compression.density),
-            "server": server_facts(self.federation),
+            "server": server.facts(self.federation.server, self.federation.average),
         }
 
     # ── a round ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -143,7 +144,32 @@ class TrainingRun:
 
     def _measures(self, base: int) -> bool:
         """All rounds that train are in the model after `base`: what comes next only measures it."""
-        return self._rounds(base) >= self.federation.rounds
+        return self._rounds(base) >= self.federation.rounds or self._stopped(base)
+
+    def _stopped(self, base: int) -> bool:
+        """The rounds up to `base` end the training early, by the rule that the sites agreed on: all say the same."""
+        if not self.federation.stop.patience:
+            return False
+        final, past = self.logs.final_round(self.run), dict(self.models.measured)
+        trained = [one["outcome"] for one in self.logs.rounds(self.run) if _trains(one)]
+        pending = [number for number in sorted(past) if final < number <= base and not self._measuring.get(number)]
+        values = [*map(early_stop.value_of, trained), *(past[number].value for number in pending)]
+        return early_stop.is_over(values, self.federation.stop)
+
+    def length(self, asked: int) -> int:
+        """How many final rounds end this run: those that were asked for, or one more than trained if that was the end.
+
+        Called in the node's own thread, after each event: what it follows from changes with a round alone.
+        """
+        if not self.federation.stop.patience:
+            return asked
+        tip = max(self.models.applied, default=0)
+        at = (self.logs.count(self.run), tip, len(self.models.measured))
+        if self._length[0] != at:
+            trained = sum(map(_trains, self.logs.rounds(self.run)))
+            trained += sum(not self._measuring.get(number) for number in list(self.models.applied))
+            self._length = at, trained + 1 if self._stopped(tip) else asked
+        return min(asked, self._length[1])
 
     def propose(self, number: int, base: int) -> Offer:
         """Charge, train, nominate; or take up what a process before this one had finished of it.
@@ -172,7 +198,7 @@ class TrainingRun:
         return Offer(model, configuration, nomination, spent, words * word_bytes)
 
     def _unmeasurable(self, model: bytes, base: int) -> str:
-        past = {measured for number, measured in self.models.measured.items() if number <= base}
+        past = {measured.model for number, measured in self.models.measured.items() if number <= base}
         return metric.unmeasurable(self.logs, self.run, self._names, model, past)
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
@@ -334,7 +360,7 @@ class TrainingRun:
         outcome = metric.outcome(self.trainer.figures(scalars[: self.trainer.counts]), unmeasured)
         before = after = self.models.on(effect.base)
         if metric.is_measured(outcome):
-            self.models.measured[effect.round] = before.digest
+            self.models.measured[effect.round] = early_stop.Measured(before.digest, early_stop.value_of(outcome))
         self._measuring[effect.round] = agreed.get("purpose") == "evaluation"
         if not self._measuring[effect.round]:
             total, refused = effect.vectors[0].words, "the sum lies beyond the clipping bound: the model stays"
@@ -361,12 +387,8 @@ class TrainingRun:
         """The next round trains anew: an update that was sent is spent."""
 
 
-def server_facts(federation: Federation) -> codec.Facts:
-    """The step after the sum, as every round's record says it: of settings that the method does not read, nothing."""
-    chosen = federation.server
-    read = {"mean": (), "momentum": ("momentum",), "adam": ("momentum", "beta2", "tau")}[chosen.method]
-    said = {name: repr(getattr(chosen, name)) for name in ("learning_rate", *read)}
-    return {"method": chosen.method, **said, "average": repr(federation.average.decay)}
+def _trains(record: codec.Facts) -> bool:
+    return bool(record["configuration"].get("purpose") == "training")
 
 
 def _rotation_seed(attempt_digest: bytes) -> bytes:

@@ -36,6 +36,11 @@ class Figure:
 UNKNOWN: Final = Figure(math.nan)
 
 
+def decimal_text(value: float) -> str:
+    """A part of a figure as a round's record has it: six decimals; empty where nothing can be said."""
+    return f"{value:.6f}" if math.isfinite(value) else ""
+
+
 class Measure(ABC):
     """One way of judging a model. Subclass it, or use one of this package.
 
