@@ -534,4 +534,4 @@ def test_a_task_of_python_is_created_by_its_name_alone(
     shown = capsys.readouterr().out
     assert "p2pfl join" not in shown and "peer.train(task, data=…) with the task tumours" in shown
     assert run(["peers", "show", "peers.yaml"]) == 0
-    assert "python:tumours" in capsys.readouterr().out
+    assert "python:tumours, which each site makes in Python: NO code is pinned" in capsys.readouterr().out

@@ -53,6 +53,8 @@ def show(file: Path, as_json: bool) -> None:
 
 
 def _task(task: TaskChoice) -> str:
+    if task.python is not None:
+        return f"{task.label}, which each site makes in Python: NO code is pinned, and nobody has approved any"
     return f"a table: {task.table.summary}" if task.table is not None else task.label
 
 
