@@ -152,7 +152,11 @@ def test_a_task_of_ones_own_reads_a_frame_by_a_hook() -> None:
         records_of(Small(), frame)
 
 
-@pytest.mark.parametrize("data", [(np.zeros(3), np.zeros(3)), iter([1]), 7, {"x": 1}, None], ids=repr)
+@pytest.mark.parametrize(
+    "data",
+    [(np.zeros(3), np.zeros(3)), iter([1]), 7, {"x": 1}, None],
+    ids=["arrays", "an iterator", "a number", "a mapping", "nothing"],
+)
 def test_what_is_no_records_is_refused(data: object) -> None:
     with pytest.raises(DataNotRecords):
         records_of(Small(), data)
