@@ -474,7 +474,7 @@ def test_completion_prints_what_a_shell_needs(shell: str, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        ("p2pfl st", ["status"]),
+        ("p2pfl st", ["status", "studies"]),
         ("p2pfl peers cr", ["create"]),
         ("p2pfl peers nonsense x", []),
         ("p2pfl init --li", ["--listen"]),
