@@ -64,6 +64,7 @@ MOUNTED = (
     "A word of another study",
     "A pass repeated after its sum",
     "A budget burnt alone",
+    "A task that reaches out",
 )
 
 

@@ -16,11 +16,18 @@ from p2pfl.cli.check import check_text, links_of
 from p2pfl.cli.demo_peers import end_with_stdin as watch_stdin
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
-from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
+from p2pfl.cli.options import (
+    Unlock,
+    agreement_option,
+    home_option,
+    json_option,
+    peers_option,
+    unlock_options,
+)
 from p2pfl.cli.predict import check_readable, column_map
 from p2pfl.cli.reports import NO_PRIVACY, bounded, dense_bytes, join_text
 from p2pfl.cli.stopping import run
-from p2pfl.cli.tasks import device_option, reads_option, task_process
+from p2pfl.cli.tasks import device_option, missing_walls, reads_option, secret_places, task_process
 from p2pfl.cli.watch import Watch, label_of
 from p2pfl.errors import EXIT_DONE, EXIT_FAILED
 from p2pfl.errors.adapters import TaskIsAClient
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
     from p2pfl.node.runs.results import TrainResult
     from p2pfl.peer import Peer
     from p2pfl.training.measures.measure import Figure
-    from p2pfl.training.process.facts import TaskSource
+    from p2pfl.training.process.facts import Reach, TaskSource
     from p2pfl.training.process.remote import RemoteTrainer
 
 
@@ -126,14 +133,16 @@ def join(
         monitor.tell(f"privacy: {NO_PRIVACY}; all sites have agreed to that in {peers_file.name}")
     if check:
         with monitor.running(federation, "join --check"):
-            with task_process(monitor.tell) as trainer:
+            with task_process(_reach(site), monitor.tell) as trainer:
                 _prepare(trainer, _opened(site), monitor.tell)
             facts = run(links_of(federation, access, watch, monitor))
         output.result(check_text(facts), facts, as_json)
         raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
     with monitor.running(federation, "join"):
         check_readable(site.data)
-        with task_process(monitor.tell) as trainer:  # it loads torch while this process opens the home and its links
+        with task_process(
+            _reach(site), monitor.tell
+        ) as trainer:  # it loads torch while this process opens the home and its links
             facts = run(_train(site, trainer, _opened(site), watch, monitor, go_on))
         facts["ledger"] = ledger_of(site.access, site.federation)
     output.result(join_text(facts), facts, as_json)
@@ -178,8 +187,17 @@ def _opened(site: LocalInputs) -> OpenedTask:
         code = code_of(choice, site.task_file)
         if choice.sha256 is not None:
             approvals.check(opened, choice.sha256, code[1])
-    source = TaskSource(site.federation, site.data, columns, *code, site.device, True, site.reads)
+    source = TaskSource(site.federation, site.data, columns, *code, site.device)
     return OpenedTask(name, source, key)
+
+
+def _reach(site: LocalInputs) -> Reach:
+    """What the task may read of this machine. Raises DataHoldsKeys."""
+    from p2pfl.training.process.facts import Reach
+
+    closed = secret_places(site.access.home, site.access.keys)
+    described = site.federation.task.sha256 is None
+    return Reach.of(site.data, site.reads, closed, site.device, described=described)
 
 
 def _prepare(trainer: RemoteTrainer, opened: OpenedTask, tell: Callable[[str], None]) -> None:
@@ -187,6 +205,8 @@ def _prepare(trainer: RemoteTrainer, opened: OpenedTask, tell: Callable[[str], N
     facts = trainer.prepare(opened.source, opened.key)
     for notice in facts.notices:
         tell(f"notice: {notice}")
+    if lacking := missing_walls(trainer.walls):
+        tell(f"notice: {lacking}")
     trained = facts.records - facts.held
     parameters = f"{facts.layout.parameters} parameters"
     tell(f"{opened.name}: {trained} records to train on, {facts.held} held out; {parameters}")
@@ -202,7 +222,8 @@ async def _train(
                 await asyncio.to_thread(approvals.note, peer.logs, site.federation.task.sha256)
             await asyncio.to_thread(_prepare, trainer, opened, monitor.tell)
             result = await peer.train_with(trainer, task=site.federation.task.label, go_on=go_on)
-            facts = facts_of(peer, result, watch, trainer.parameters)
+            files, calls = trainer.walls
+            facts = facts_of(peer, result, watch, trainer.parameters) | {"walls": {"files": files, "calls": calls}}
     return facts | {"wall_s": round(asyncio.get_running_loop().time() - begun, 2)}
 
 

@@ -12,8 +12,16 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.model.export import model_of
-from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, read_whole, reading, unlock_options
-from p2pfl.cli.tasks import device_option, reads_option
+from p2pfl.cli.options import (
+    Unlock,
+    home_option,
+    json_option,
+    peers_option,
+    read_whole,
+    reading,
+    unlock_options,
+)
+from p2pfl.cli.tasks import device_option, reads_option, secret_places
 from p2pfl.errors.training import DataUnreadable
 from p2pfl.federation import Federation, strict_yaml
 from p2pfl.files import is_file, opened
@@ -88,14 +96,16 @@ def predict(
             held, named = model_of(opened), str(home)
     # Loaded late: what is wrong with files, home and key is told before anything slow happens.
     from p2pfl.training.checkpoint import from_bytes
-    from p2pfl.training.process.facts import TaskSource
+    from p2pfl.training.process.facts import Reach, TaskSource
     from p2pfl.training.process.remote import RemoteTask
     from p2pfl.training.registry import code_of
 
     code = code_of(federation.task, task_file)
-    source = TaskSource(federation, data, column_map(data, columns), *code, device, labelled=False, reads=reads)
+    source = TaskSource(federation, data, column_map(data, columns), *code, device, labelled=False)
+    closed = secret_places(home, unlock.keys())
+    reach = Reach.of(data, reads, closed, device, described=federation.task.sha256 is None)
     output.loading_torch()
-    with RemoteTask() as task:  # without the home's keys: what is pinned is the site's own code, and not its program's
+    with RemoteTask(reach) as task:
         task.open(source)
         found, told = task.predict(from_bytes(held, task.layout_of_model(), named))
     names = _names(told, found.shape[1])

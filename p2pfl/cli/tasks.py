@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pfl.cli import output
+from p2pfl.home.keyslots import KeyFile, KeySource, default_key_path
 
 if TYPE_CHECKING:
+    from p2pfl.training.process.facts import Reach
     from p2pfl.training.process.remote import RemoteTrainer
 
 device_option = click.option(
@@ -27,7 +29,7 @@ reads_option = click.option(
 
 
 def task_process(
-    tell: Callable[[str], None] = output.progress, echo: Callable[[str], None] | None = None
+    reach: Reach, tell: Callable[[str], None] = output.progress, echo: Callable[[str], None] | None = None
 ) -> AbstractContextManager[RemoteTrainer]:
     """A process in which a task will run, loading PyTorch meanwhile; ended with the block.
 
@@ -36,4 +38,17 @@ def task_process(
     from p2pfl.training.process.remote import RemoteTrainer
 
     tell("loading PyTorch")
-    return RemoteTrainer(echo=echo)
+    return RemoteTrainer(reach, echo=echo)
+
+
+def secret_places(home: Path, keys: Sequence[KeySource] = ()) -> tuple[Path, ...]:
+    """Where this site's home and keys lie, as far as the command line says."""
+    named = [one.path for one in keys if isinstance(one, KeyFile) and one.path is not None]
+    return (home.absolute(), default_key_path("any").parent, *(path.absolute() for path in named))
+
+
+def missing_walls(walls: tuple[bool, bool]) -> str:
+    """What the system does not keep the task from; empty where it keeps it from all."""
+    files, calls = walls
+    lacking = ([] if files else ["reading this user's files"]) + ([] if calls else ["connections and programs"])
+    return f"this system does not keep the task from {' and '.join(lacking)}: read it well" if lacking else ""

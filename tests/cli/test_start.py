@@ -58,6 +58,12 @@ def test_a_sum_loads_no_torch(sites: Sites) -> None:
     assert "numpy" in found
 
 
+def test_a_joining_site_loads_no_torch_in_the_process_that_has_its_keys(sites: Sites) -> None:
+    found = loaded(sites, *sites.join(sites.names[1]), "--wait", "0.1")
+    assert not found & {"torch", "opacus", "pandas"}
+    assert "numpy" in found
+
+
 @pytest.mark.parametrize(
     ("option", "code"), [("--log=no/such/folder/log", "P2P-USE-030"), ("--metrics=PORT", "P2P-USE-032")]
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from p2pfl.federation import Federation
 from p2pfl.keys import Secret
-from p2pfl.training.process.facts import TaskSource
+from p2pfl.training.process.facts import Reach, TaskSource
 from p2pfl.training.process.remote import RemoteTrainer
 from p2pfl.training.records import LEAST_RECORDS
 from tests.training import odd_task
@@ -38,8 +39,8 @@ class OddTrainer(RemoteTrainer):
 
     kills = 0
 
-    def __init__(self) -> None:
-        super().__init__(self._stepped)
+    def __init__(self, data: Path, closed: Sequence[Path] = ()) -> None:
+        super().__init__(Reach.of(data, (), closed, "cpu", described=False), self._stepped)
 
     def _stepped(self, step: int, steps: int) -> None:
         if self.kills and step == 2 and self._source is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import socket
+import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,26 @@ import p2pfl
 from p2pfl.training.measures.classification import Binary
 from p2pfl.training.measures.measure import Measure
 from p2pfl.training.records import Arrays
+
+
+def reach(how: str, where: str) -> None:
+    """Reach for what a task is not given."""
+    if how == "read":
+        Path(where).read_bytes()
+    elif how == "list":
+        os.listdir(where)
+    elif how == "write":
+        Path(where).write_text("a patient's name")
+    elif how == "connect":
+        socket.create_connection(("127.0.0.1", int(where))).close()
+    elif how == "send":
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"a patient's name", ("127.0.0.1", int(where)))
+    elif how == "shell":
+        subprocess.run(["/bin/sh", "-c", where], check=True)
+    elif how == "fork" and not os.fork():
+        os._exit(0)
+    elif how == "signal":
+        os.kill(int(where), 0)
 
 
 class Odd(p2pfl.Task):
@@ -65,6 +87,8 @@ class Odd(p2pfl.Task):
             for descriptor in range(3, 64):
                 with contextlib.suppress(OSError):
                     os.write(descriptor, b"\xff" * 64)
+        elif what.startswith("reach "):
+            reach(*what.split()[1:])
         elif what == "nan":
             return x * float("nan")
         elif what == "raise":

@@ -13,11 +13,11 @@ import click
 from click.core import ParameterSource
 
 from p2pfl.cli import output
-from p2pfl.cli.options import json_option, peers_option, read_whole
+from p2pfl.cli.options import DEFAULT_HOME, json_option, peers_option, read_whole
 from p2pfl.cli.predict import check_readable, column_map
 from p2pfl.cli.reports import dense_bytes
 from p2pfl.cli.task.review import reaches
-from p2pfl.cli.tasks import device_option, reads_option, task_process
+from p2pfl.cli.tasks import device_option, reads_option, secret_places, task_process
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
 
@@ -72,12 +72,19 @@ def _tried(
     from p2pfl.keys import Secret
     from p2pfl.simulate.training import federation_of
     from p2pfl.training.privacy import Account
-    from p2pfl.training.process.facts import TaskSource
+    from p2pfl.training.process.facts import Reach, TaskSource
 
     agreed = federation or federation_of(SITES, ())
-    source = TaskSource(agreed, data, columns, own.cls, own.path, own.raw, device, True, reads)
+    source = TaskSource(agreed, data, columns, own.cls, own.path, own.raw, device)
     private = replace(agreed.privacy, steps_per_round=TRIED_STEPS, max_epsilon=float("inf"))
-    with task_process(echo=lambda line: output.progress(f"the task prints: {line.rstrip()}")) as trainer:
+    reach = Reach.of(
+        data,
+        reads,
+        secret_places(Path(os.environ.get("P2PFL_HOME") or DEFAULT_HOME).expanduser()),
+        device,
+        described=not own.cls,
+    )
+    with task_process(reach, echo=lambda line: output.progress(f"the task prints: {line.rstrip()}")) as trainer:
         facts = trainer.prepare(source, Secret(os.urandom(32), "who is held out, this once"))
         trainer.set_steps(TRIED_STEPS)
         first = trainer.initial(bytes(32))

@@ -1,6 +1,6 @@
 """One process of worker.py: started, asked, heard and ended.
 
-It has a socket, an environment of a few names, and an empty folder that goes with it. The thread that starts it lives
+It has a socket, an environment of a few names, and an empty folder of its own. The thread that starts it lives
 as long as it does: the system ends a child with the thread that made it, so no death of the node's leaves one behind.
 """
 
@@ -24,7 +24,8 @@ from typing import IO, Any, Final
 
 from p2pfl.codec import Malformed
 from p2pfl.training.passes import PassCut, PassStopped
-from p2pfl.training.process.facts import unusable
+from p2pfl.training.process import boot
+from p2pfl.training.process.facts import Reach, unusable
 from p2pfl.training.process.faults import error_of
 from p2pfl.training.process.wire import MOST_TOLD, TOLD, Letter, SharedBuffer, Wire, read_fields
 
@@ -33,7 +34,7 @@ Echo = Callable[[str], None]
 
 BOOT: Final = (
     "import sys; sys.path += [one for one in sys.argv[2:] if one not in sys.path]; "
-    "from p2pfl.training.process.worker import main; main(int(sys.argv[1]))"
+    "from p2pfl.training.process.boot import start; start(int(sys.argv[1]))"
 )
 # What torch and its libraries read of the environment; nothing else of the node's goes there.
 HANDED_ON: Final = ("OMP_", "MKL_", "KMP_", "OPENBLAS_", "CUDA_", "CUBLAS_", "NVIDIA_", "PYTORCH_", "HIP_", "ROCR_")
@@ -46,9 +47,10 @@ LINE_BYTES: Final = 1 << 12
 class TaskProcess:
     """The process, and who waits for its answers. Any thread may ask."""
 
-    def __init__(self, echo: Echo | None = None) -> None:
+    def __init__(self, reach: Reach, echo: Echo | None = None) -> None:
         """Start it; nothing is waited for.
 
+        reach   what it may read
         echo    gets each line that the task prints; without it they go nowhere, since they may hold patients' values
         """
         ours, theirs = socket.socketpair()
@@ -63,7 +65,9 @@ class TaskProcess:
         self._gone: PassCut | None = None
         self._ending = False
         self._kills = _killed_for_memory()
-        self._keeper = threading.Thread(target=self._keep, args=(theirs,), daemon=True)
+        folder = Path(tempfile.mkdtemp(prefix="p2pfl-task-")).resolve()
+        ours.sendall(boot.setting(folder, reach.readable, reach.forbidden, devices=reach.devices))
+        self._keeper = threading.Thread(target=self._keep, args=(theirs, folder), daemon=True)
         self._keeper.start()
 
     @property
@@ -135,8 +139,7 @@ class TaskProcess:
 
     # ── the thread that keeps it ──────────────────────────────────────────────────────────────────────────────
 
-    def _keep(self, theirs: socket.socket) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="p2pfl-task-"))
+    def _keep(self, theirs: socket.socket, folder: Path) -> None:
         why = ""
         try:
             why = self._run(theirs, folder)
@@ -156,7 +159,6 @@ class TaskProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=_environment(os.environ, folder),
-            cwd=folder,
             pass_fds=(theirs.fileno(),),
             start_new_session=True,  # Ctrl-C in a terminal is the node's to hear
         )

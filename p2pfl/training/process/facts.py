@@ -7,11 +7,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pfl.errors.task_process import TaskAnswerUnusable
+from p2pfl.errors.task_process import DataHoldsKeys, TaskAnswerUnusable
 from p2pfl.federation import Federation
 from p2pfl.training.column_map import MapFile
+from p2pfl.training.process.landlock import holds
 from p2pfl.training.process.wire import MOST_PARAMETERS
 from p2pfl.training.update import TensorLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What the process may read beside its interpreter: everything else is walled off, where the system can.
+
+    forbidden    the home and the keys: no folder that holds one of them is opened to it
+    devices      it may use accelerators
+    """
+
+    readable: tuple[Path, ...] = ()
+    forbidden: tuple[Path, ...] = ()
+    devices: bool = False
+
+    @classmethod
+    def of(cls, data: Path, reads: Sequence[Path], forbidden: Sequence[Path], device: str, *, described: bool) -> Reach:
+        """Of a task on `data`: a folder is read whole, of a file its folder too where the task is none of a site's own
+        code but `described`. Raises DataHoldsKeys.
+        """
+        closed = tuple(one.resolve() for one in forbidden)
+        for folder in (one for one in (data, *reads) if one.is_dir()):
+            if holds(folder, closed):
+                raise DataHoldsKeys(
+                    evidence="the task may read the whole of it", path=folder, what="the home or its key"
+                )
+        beside = data.absolute().parent
+        more = (beside,) if described and not holds(beside, closed) else ()
+        paths = (data, *reads, *more)
+        return cls(tuple(one.resolve() for one in paths), closed, device.partition(":")[0] != "cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +50,6 @@ class TaskSource:
 
     cls       the class in the task's file; empty where the task is a described table
     raw       bytes of the task's file, whose digest was checked; of a table's description; none: that of peers.yaml
-    reads     further files and folders that it may read
     """
 
     federation: Federation
@@ -31,15 +60,13 @@ class TaskSource:
     raw: bytes = b""
     device: str = "cpu"
     labelled: bool = True
-    reads: tuple[Path, ...] = ()
 
     def fields(self) -> tuple[Any, ...]:
         """Of the question `open`."""
         columns, mapped = self.columns or b"", self.columns is not None
         source = self.columns.source if self.columns is not None else ""
-        reads = [str(one.absolute()) for one in self.reads]
         task = (self.federation.raw, self.federation.source, self.cls, self.file, self.raw, str(self.data.absolute()))
-        return (*task, int(mapped), bytes(columns), source, self.device, int(self.labelled), reads)
+        return (*task, int(mapped), bytes(columns), source, self.device, int(self.labelled))
 
 
 @dataclass(frozen=True, slots=True)

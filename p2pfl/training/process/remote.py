@@ -24,7 +24,7 @@ from p2pfl.training.measures.measure import Counts, Figure
 from p2pfl.training.passes import AT_ONCE, PassCut, PassStopped
 from p2pfl.training.privacy import Charge, Mechanism
 from p2pfl.training.process.child import Echo, OnStep, TaskProcess
-from p2pfl.training.process.facts import TaskFacts, TaskSource, facts_of, layout_from, unusable
+from p2pfl.training.process.facts import Reach, TaskFacts, TaskSource, facts_of, layout_from, unusable
 from p2pfl.training.process.wire import NAME_BYTES, SharedBuffer
 from p2pfl.training.records import held_out
 from p2pfl.training.subspace import Subspace
@@ -38,10 +38,11 @@ MOST_PREDICTED: Final = 1 << 33  # bytes of all predictions
 class RemoteTask:
     """The process, started again where it has ended; a context manager that ends it."""
 
-    def __init__(self, echo: Echo | None = None) -> None:
+    def __init__(self, reach: Reach, echo: Echo | None = None) -> None:
         """Start the process, which loads torch meanwhile; `open` says what it runs."""
-        self._echo, self._closed = echo, False
-        self._process = TaskProcess(echo)
+        self._reach, self._echo, self._closed = reach, echo, False
+        self.walls = (False, False)  # around files, around system calls: known once it is open
+        self._process = TaskProcess(reach, echo)
         self._source: TaskSource | None = None
         self._records, self._patients = -1, False
         self._opening = threading.RLock()
@@ -77,6 +78,8 @@ class RemoteTask:
         """Bring a new process to where the last one was."""
         if self._source is None:
             raise ValueError("no task is open")
+        files, calls = process.ask("walls")  # before any code of the task runs
+        self.walls = bool(files), bool(calls)
         records, patients = process.ask("open", *self._source.fields())
         if self._records not in (-1, records):
             raise _changed(f"{records} records, {self._records} before")
@@ -88,7 +91,7 @@ class RemoteTask:
             if self._closed:
                 raise PassStopped
             if self._process.is_gone:
-                self._process = TaskProcess(self._echo)
+                self._process = TaskProcess(self._reach, self._echo)
                 self._end_if_closed()
             if self._ready is not self._process:
                 self._prepare(self._process)
@@ -152,8 +155,8 @@ class _Asked:
 class RemoteTrainer(RemoteTask):
     """training/local.py's Trainer, in a process of its own."""
 
-    def __init__(self, progress: OnStep | None = None, echo: Echo | None = None) -> None:
-        super().__init__(echo)
+    def __init__(self, reach: Reach, progress: OnStep | None = None, echo: Echo | None = None) -> None:
+        super().__init__(reach, echo)
         self._progress = progress
         self._key: Secret | None = None
         self._names: bytes | None = None

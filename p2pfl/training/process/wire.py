@@ -39,11 +39,12 @@ _PATH: Final = Text(1 << 12)
 
 # The node's questions, by kind. "stop" has no answer.
 ASKED: Final[dict[str, tuple[Spec, ...]]] = {
+    "walls": (),
     # peers.yaml, its name; the task's file: its class, name and bytes; data; column map: 1 if there is one, its bytes,
-    # its name; device; 1 if labels are needed; further paths that may be read
+    # its name; device; 1 if labels are needed
     "open": (
         *(Raw(TEXT_BYTES), _PATH, Text(200), _PATH, Raw(TEXT_BYTES), _PATH),
-        *(Whole(1), Raw(TEXT_BYTES), _PATH, Text(100), Whole(1), Many(_PATH, 100)),
+        *(Whole(1), Raw(TEXT_BYTES), _PATH, Text(100), Whole(1)),
     ),
     "layout": (),
     "owners": (),  # SHA-256 of whose each record is, (N, 32) bytes, into the buffer
@@ -66,6 +67,7 @@ _SHAPE: Final = Many(Whole(MOST_PARAMETERS), 16)
 
 # What each question is answered with, when it is answered well.
 ANSWERED: Final[dict[str, tuple[Spec, ...]]] = {
+    "walls": (Whole(1), Whole(1)),  # around files; around system calls
     "open": (Whole(MOST_RECORDS), Whole(1)),  # records; 1 where they have patients
     "layout": (_LAYOUT,),
     "owners": _NOTHING,

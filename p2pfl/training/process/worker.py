@@ -7,14 +7,11 @@ runs behind the walls of sandbox.py. It ends when the node does, whatever the ta
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import queue
-import signal
 import socket
 import struct
-import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -44,14 +41,13 @@ from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.update import FlatVector, TensorLayout
 
 MEASURES: Final = ("evaluate", "figures", "predict", "predictions")  # asked for while a pass runs
-PR_SET_PDEATHSIG: Final = 1
 
 
 class Worker:
     """What is asked of the task, one method a kind; `buffer` is the memory that came with the question."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, wire: Wire, walls: tuple[bool, bool]) -> None:
+        self._wire, self._walls = wire, walls
         self._task: Task
         self._records: Records
         self._trainer: Trainer
@@ -65,10 +61,13 @@ class Worker:
         if hasattr(self, "_trainer"):
             self._trainer.stopping = True
 
+    def walls(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
+        return tuple(map(int, self._walls))
+
     def open(
         self, ticket: int, buffer: Any, peers: bytes, source: str, cls: str, file: str, raw: bytes, *rest: Any
     ) -> tuple[Any, ...]:
-        data, mapped, columns, columns_source, device, labelled, _ = rest
+        data, mapped, columns, columns_source, device, labelled = rest
         self._federation, self._device = Federation.parse(peers, source), device
         described = TableSchema.parse(raw, file) if raw and not cls else self._federation.task.table
         self._task = run_task(cls, Path(file), raw) if cls or described is None else TableTask(described)
@@ -215,10 +214,10 @@ def _work(worker: Worker, wire: Wire) -> Callable[[Question], None]:
     return questions.put
 
 
-def serve(end: socket.socket) -> NoReturn:
+def serve(end: socket.socket, walls: tuple[bool, bool]) -> NoReturn:
     """Answer until the node is gone. Passes and measures have a thread each, and this one hears of the end."""
     wire = Wire(end, ASKED, MOST_ASKED)
-    worker = Worker(wire)
+    worker = Worker(wire, walls)
     pass_, measure = _work(worker, wire), _work(worker, wire)
     try:
         while (came := wire.receive()) is not None:
@@ -231,10 +230,6 @@ def serve(end: socket.socket) -> NoReturn:
         os._exit(0)  # whatever the task is doing: nobody waits for it
 
 
-def main(descriptor: int) -> NoReturn:
-    """Run the program on the socket that it inherited."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the node decides when this ends
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    serve(socket.socket(fileno=descriptor))
+def main(descriptor: int, walls: tuple[bool, bool]) -> NoReturn:
+    """Run the program on the socket that it inherited; `walls` says what stands around it (boot.py)."""
+    serve(socket.socket(fileno=descriptor), walls)

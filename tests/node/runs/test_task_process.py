@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,17 +16,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfl.errors.task_process import TaskAnswerUnusable, TaskProcessEnded
+from p2pfl.errors.task_process import DataHoldsKeys, TaskAnswerUnusable, TaskOverreached, TaskProcessEnded
 from p2pfl.errors.training import DeviceMissing, ModelDiverged, TaskFailed, TooFewRecords
 from p2pfl.keys import Secret
 from p2pfl.node.progress import PassRepeated, PassWasCut, Progress
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.peer.epoch import training_run
+from p2pfl.training.local import Trainer
 from p2pfl.training.passes import AT_ONCE, PassCut, PassStopped
 from p2pfl.training.privacy import Account
+from p2pfl.training.process import landlock, seccomp
+from p2pfl.training.process.facts import Reach
+from p2pfl.training.records import Records, hold_out
 from tests.node.runs.homes import Place, charges, places
 from tests.training.odd import KEY as HOLDOUT
 from tests.training.odd import OddTrainer, folder_of, source_of
+from tests.training.odd_task import Odd
 
 SEED = Secret(bytes(range(32)), "seed of a test's pass")
 PATIENCE_S = 120
@@ -46,7 +52,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def running(home: Place, data: Path) -> Iterator[OddTrainer]:
-    with OddTrainer() as trainer:
+    with OddTrainer(data, [home.home.path]) as trainer:
         trainer.prepare(source_of(home.federation, data), HOLDOUT)
         yield trainer
 
@@ -224,13 +230,13 @@ def test_the_process_is_given_no_key_home_or_environment(
     names = {row.partition(b"=")[0] for row in (place / "environ").read_bytes().split(b"\0")}
     assert {b"HOME", b"TMPDIR", b"PATH"} <= names
     assert names <= {b"", b"HOME", b"TMPDIR", b"PATH", b"LC_ALL", b"TZ", b"LD_LIBRARY_PATH", b"OMP_NUM_THREADS"}
-    assert Path(os.readlink(place / "cwd")).name.startswith("p2pfl-task-")
 
 
 NODE = """
 import sys
+from p2pfl.training.process.facts import Reach
 from p2pfl.training.process.remote import RemoteTask
-task = RemoteTask()
+task = RemoteTask(Reach())
 task._process._opened = True
 while task.number is None:
     pass
@@ -261,5 +267,71 @@ def test_what_is_wrong_with_the_records_or_the_device_is_told_as_ever(home: Plac
         (data / "records.csv").write_text("1,2,3,4,0\n")
     else:
         source = replace(source, device="cuda:77")
-    with OddTrainer() as trainer, pytest.raises((TooFewRecords, DeviceMissing)):
+    with OddTrainer(data) as trainer, pytest.raises((TooFewRecords, DeviceMissing)):
         trainer.prepare(source, HOLDOUT)
+
+
+# ── what it reaches for ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def reached(home: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """By what a task would do, to what: the home's files, the system's, a listening socket, the node's process."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = str(listening.getsockname()[1])
+        outside = tmp_path_factory.mktemp("outside")
+        yield {
+            "read the identity": f"read {home.home.path / 'identity'}",
+            "read the keyslots": f"read {home.home.path / 'keyslots'}",
+            "list the home": f"list {home.home.path}",
+            "read the system's users": "read /etc/passwd",
+            "read the node's environment": f"read /proc/{os.getpid()}/environ",
+            "write a file": f"write {outside / 'file'}",
+            "connect": f"connect {port}",
+            "send a datagram": f"send {port}",
+            "run a shell": "shell true",
+            "make a process": "fork -",
+            "signal the node": f"signal {os.getpid()}",
+        }
+
+
+REACHES = (
+    *("read the identity", "read the keyslots", "list the home", "read the system's users"),
+    *("read the node's environment", "write a file", "connect", "send a datagram", "run a shell"),
+    *("make a process", "signal the node"),
+)
+
+
+@pytest.mark.claim("TASK-4")
+@pytest.mark.skipif(not (landlock.version() and seccomp.is_known()), reason="this system has no walls for a process")
+@pytest.mark.parametrize("what", REACHES)
+def test_a_task_that_reaches_out_of_its_data_is_refused_with_its_line(
+    trainer: OddTrainer, home: Place, data: Path, reached: dict[str, str], what: str
+) -> None:
+    assert trainer.walls == (True, True)
+    (data / "do").write_text(f"reach {reached[what]}")
+    with pytest.raises(TaskOverreached, match=r"at odd_task.py:\d+\."):
+        for _ in range(3):  # until its third step
+            one_pass(trainer, home)
+
+
+@pytest.mark.parametrize("what", REACHES)
+def test_in_the_sites_own_process_a_task_would_reach_all_of_that(
+    home: Place, data: Path, reached: dict[str, str], what: str
+) -> None:
+    (data / "do").write_text(f"reach {reached[what]}")
+    task = Odd()
+    site = hold_out(Records(task.dataset(str(data))), HOLDOUT)
+    trainer = Trainer(task=task, site=site, privacy=home.federation.privacy)
+    try:
+        trainer.train(trainer.initial(bytes(32)), Account().charge(home.federation.privacy), SEED)
+    finally:
+        (data / "do").write_text("")
+
+
+@pytest.mark.claim("TASK-4")
+def test_no_data_folder_that_holds_the_home_is_opened_to_a_task(home: Place, data: Path) -> None:
+    with pytest.raises(DataHoldsKeys):
+        OddTrainer(home.home.path.parent, [home.home.path])
+    reach = Reach.of(data / "records.csv", (), [data / "home"], "cpu", described=True)
+    assert reach.readable == (data / "records.csv",)
