@@ -55,9 +55,11 @@ NEEDS: dict[str, str] = {
     "simulate/test_storms.py": "storms",
     "simulate/test_training.py": "slow",
     "training/test_distributed.py": "processes",
+    "test_examples.py": "processes",
     "training/test_images.py": "slow",
     "training/test_large.py": "slow",
     "node/runs/test_task_process.py": "processes",
+    "training/test_onnx.py": "slow",
     "training/test_repeat_processes.py": "processes",
 }
 BEGINS = ("network", "storms", "processes", "")  # the longest first

@@ -17,7 +17,7 @@ from tests.examples import scaled, seeds
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "p2pfl"
 FILES = sorted(PACKAGE.rglob("*.py"))
-WRITTEN = [ROOT / "Makefile", *ROOT.glob("*.md")] + [
+WRITTEN = [ROOT / "Makefile", *ROOT.glob("*.md"), *ROOT.glob("examples/**/*.md")] + [
     file
     for folder in ("p2pfl", "tests", "benchmarks", "docs", "tools", "deploy")
     for file in sorted((ROOT / folder).rglob("*"))
@@ -73,7 +73,7 @@ THIRD_PARTY: dict[str, str] = {
     "federation": "yaml",
     "sharing": "cryptography numpy",
     "mesh": "cryptography zmq",
-    "training": "PIL cryptography numpy opacus pydicom safetensors torch",
+    "training": "PIL cryptography numpy onnxruntime opacus pydicom safetensors torch",
     "ledger": "cryptography",
     "simulate": "numpy",
     "adapters": "flwr monai numpy sklearn",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import click
 from p2pfl.cli import output
 from p2pfl.cli.check import check_text, links_of
 from p2pfl.cli.demo_peers import end_with_stdin as watch_stdin
+from p2pfl.cli.figures import classes_of, title
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import (
@@ -238,7 +239,7 @@ def facts_of(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> 
         "federation": federation.name,
         "rounds_completed": len(trained),
         "ended": result.ended or None,
-        "metric": _metric(result),
+        "metric": _metric(result, classes_of(federation.task)),
         "privacy": federation.privacy.unit,
         "epsilon": bounded(result.epsilon),
         "delta": result.delta,
@@ -257,7 +258,7 @@ def facts_of(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> 
     }
 
 
-def _metric(result: TrainResult) -> dict[str, Any]:
+def _metric(result: TrainResult, classes: Sequence[str]) -> dict[str, Any]:
     """The figure that the training is judged by, first and last; and all that the last model was measured by."""
 
     def value(metric: Metric | None) -> float | None:
@@ -270,11 +271,11 @@ def _metric(result: TrainResult) -> dict[str, Any]:
         "figure": held.name if held else None,
         "initial": value(result.initial),
         "final": value(result.final),
-        "figures": {name: _interval(figure) for name, figure in told.items()},
+        "figures": {name: _interval(figure) | {"name": title(name, classes)} for name, figure in told.items()},
     }
 
 
-def _interval(figure: Figure) -> dict[str, float | None]:
+def _interval(figure: Figure) -> dict[str, Any]:
     low, high = (part if math.isfinite(part) else None for part in (figure.low, figure.high))
     return {"value": figure.value, "low": low, "high": high}
 

@@ -1,33 +1,44 @@
-"""`p2pfl predict`: the model applied to a CSV of new records, at this site and for this site only."""
+"""`p2pfl predict`: a model applied to new records, here and for this hospital only; a model's file needs no home."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.model.export import model_of
+from p2pfl.cli.csv_text import csv_text, inert
+from p2pfl.cli.model.held import model_of
 from p2pfl.cli.options import (
+    NamedFile,
     Unlock,
     home_option,
     json_option,
-    peers_option,
     read_whole,
     reading,
     unlock_options,
+    write_new,
 )
 from p2pfl.cli.tasks import device_option, reads_option, secret_places
-from p2pfl.errors.training import DataUnreadable
+from p2pfl.errors.models import TaskNotNamed
+from p2pfl.errors.people import WrongUse
+from p2pfl.errors.training import DataUnreadable, MissingColumn
 from p2pfl.federation import Federation, strict_yaml
+from p2pfl.federation.federation import TaskChoice
+from p2pfl.federation.table_labels import BinaryLabel
 from p2pfl.files import is_file, opened
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from p2pfl.training.column_map import MapFile
+    from p2pfl.training.model_card import ModelCard
+    from p2pfl.training.model_file import ModelFile
+
+PEERS: Final = Path("peers.yaml")
 
 
 def column_map(data: Path, columns: Path | None) -> MapFile | None:
@@ -53,76 +64,214 @@ def check_readable(path: Path) -> None:
         raise DataUnreadable(evidence=error.strerror or type(error).__name__, path=path) from None
 
 
+@dataclass(frozen=True, slots=True)
+class ModelInUse:
+    """A model that is about to be applied: what it is of, and the agreed probability from which it says yes.
+
+    federation   whose peers.yaml says so; None where the model's own file does
+    """
+
+    model: ModelFile
+    task: TaskChoice
+    threshold: float | None
+    federation: Federation | None = None
+
+    @classmethod
+    def of(cls, model: ModelFile, federation: Federation) -> ModelInUse:
+        """What peers.yaml says of it."""
+        return cls(model, federation.task, federation.model.threshold, federation)
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecords:
+    """What a model is applied to: the records, how they are read, and by what. `closed`: what no task may read."""
+
+    data: Path
+    columns: MapFile | None
+    id_column: str | None
+    task_file: Path | None
+    device: str
+    reads: tuple[Path, ...]
+    closed: tuple[Path, ...]
+
+
 @click.command()
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="New records: a CSV, or a folder.")
 @click.option("--columns", type=click.Path(path_type=Path, dir_okay=False), help="Column map of that CSV.")
+@click.option("--id", "id_column", metavar="COLUMN", help="Call records by this column.  [default: by their number]")
+@click.option(
+    "--csv", "target", type=NamedFile(), metavar="FILE", help="Write what is said of each record to a CSV, too."
+)
 @click.option(
     "--model",
     "model_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="An exported model.  [default: the newest one in the home]",
+    help="An exported model, which says what it is of.  [default: the newest one in the home]",
 )
 @click.option(
     "--task",
     "task_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="This site's copy of the task's file, where peers.yaml pins one.",
+    help="This site's copy of the task's file, where the task is one.",
+)
+@click.option(
+    "--peers",
+    "peers_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The peers file of the sites: what the model is of, where its file does not say.  [default: peers.yaml]",
 )
 @device_option
 @reads_option
-@peers_option
 @home_option
 @unlock_options
 @json_option
 def predict(
+    *,
     data: Path,
     columns: Path | None,
+    id_column: str | None,
+    target: Path | None,
     model_file: Path | None,
     task_file: Path | None,
     device: str,
     reads: tuple[Path, ...],
-    peers_file: Path,
+    peers_file: Path | None,
     home: Path,
     unlock: Unlock,
     as_json: bool,
 ) -> None:
-    """For each record, what the model says: a probability, one for each class, a number."""
-    federation = Federation.load(peers_file)
-    check_readable(data)
-    if model_file is not None:
-        held, named = read_whole(model_file), str(model_file)
+    """For each record, what the model says: a probability, one for each class, a number.
+
+    With --model FILE a hospital that took no part applies it: no home and no peers.yaml is needed. Whether it says yes
+    is printed only where the sites agreed on a threshold.
+    """
+    if model_file is None or peers_file is not None:
+        federation = Federation.load(peers_file or PEERS)
+        applied_to = ModelInUse.of(_read(model_file, home, unlock, peers_file or PEERS), federation)
     else:
-        with reading(home, unlock, peers_file) as opened:
-            held, named = model_of(opened), str(home)
-    # Loaded late: what is wrong with files, home and key is told before anything slow happens.
-    from p2pfl.training.checkpoint import from_bytes
+        applied_to = _of_its_own(_read(model_file, home, unlock, None))
+    if applied_to.task.sha256 is not None and task_file is None and applied_to.federation is None:
+        raise TaskNotNamed(
+            evidence=f"SHA-256 {applied_to.task.sha256.hex()[:16]}…",
+            source=model_file,
+            file=applied_to.task.file or "",
+            cls=applied_to.task.cls or "",
+        )
+    if id_column is not None and applied_to.task.table is None:
+        raise WrongUse(evidence="--id is a column of a table, and this task is not one", verb=" predict")
+    check_readable(data)
+    closed = tuple(secret_places(home, unlock.keys()))
+    records = NewRecords(data, column_map(data, columns), id_column, task_file, device, reads, closed)
+    # Late: what is wrong with files, home and key is told before anything slow happens.
+    output.loading_torch()
+    is_ours = applied_to.task.table is not None and applied_to.federation is None
+    found, names = _by_a_table(applied_to, records) if is_ours else _in_a_process(applied_to, records)
+    ids = _ids(data, id_column, len(found)) if id_column is not None else None
+    _tell(applied_to, found, _names(names, found.shape[1]), ids, id_column, target, as_json)
+
+
+def _read(model_file: Path | None, home: Path, unlock: Unlock, peers_file: Path | None) -> ModelFile:
+    """The model, from its file or the home. Raises ModelFileBroken, CardUnfit, NoModel."""
+    from p2pfl.training.model_file import ModelFile, held_state, shown_model  # they bring numpy
+
+    if model_file is not None:
+        return ModelFile.read(read_whole(model_file), str(model_file))
+    with reading(home, unlock, peers_file) as opened:
+        return shown_model(held_state(model_of(opened), str(home)), str(home))
+
+
+def _of_its_own(model: ModelFile) -> ModelInUse:
+    """What the model's file says that it is of; without a card, what the peers.yaml here says. Raises NoCard."""
+    if model.card is None and is_file(PEERS):
+        return ModelInUse.of(model, Federation.load(PEERS))
+    card = model.expect_card()
+    output.progress(_introduced(card, model.source))
+    return ModelInUse(model, card.task, card.threshold)
+
+
+def _introduced(card: ModelCard, source: str) -> str:
+    facts = card.facts
+    private = facts["privacy"]
+    spent = f"ε {float(private['epsilon']):.2f} at δ {private['delta']}" if private else "WITHOUT differential privacy"
+    sites = len(facts["federation"]["sites"])
+    what = card.task.table.summary if card.task.table is not None else card.task.label
+    return f"{source}: {facts['federation']['name']}, {what}; {sites} sites, {spent}"
+
+
+def _by_a_table(of: ModelInUse, records: NewRecords) -> tuple[NDArray[Any], Sequence[str]]:
+    """What the model says of each record (N, K), and names of its numbers: a described table, no code of anybody's."""
+    from p2pfl.training.models import build, predict
+    from p2pfl.training.records import Records
+    from p2pfl.training.registry import load_task
+
+    task = load_task(of.task)
+    vector = of.model.fitting(build(task).layout)
+    read = Records(task.dataset(str(records.data), records.columns, labelled=False), str(records.data))
+    return predict(task, vector, read, records.device).reshape(len(read), -1), task.prediction_names
+
+
+def _in_a_process(of: ModelInUse, records: NewRecords) -> tuple[NDArray[Any], Sequence[str]]:
+    """The same, by a task that may be a site's own code: in a process of its own, without the home's keys."""
+    from p2pfl.simulate.training import federation_of
     from p2pfl.training.process.facts import Reach, TaskSource
     from p2pfl.training.process.remote import RemoteTask
     from p2pfl.training.registry import code_of
 
-    code = code_of(federation.task, task_file)
-    source = TaskSource(federation, data, column_map(data, columns), *code, device, labelled=False)
-    closed = secret_places(home, unlock.keys())
-    reach = Reach.of(data, reads, closed, device, described=federation.task.sha256 is None)
-    output.loading_torch()
+    code = code_of(of.task, records.task_file)
+    agreed = of.federation or federation_of(("site-a", "site-b", "site-c"), ())  # the task's code is given beside it
+    described = of.task.sha256 is None
+    reach = Reach.of(records.data, records.reads, records.closed, records.device, described=described)
     with RemoteTask(reach) as task:
-        task.open(source)
-        found, told = task.predict(from_bytes(held, task.layout_of_model(), named))
-    names = _names(told, found.shape[1])
-    rows = [["record", *names]]
-    rows += [[str(row), *(f"{value:.4f}" for value in said)] for row, said in enumerate(found, start=1)]
-    facts: dict[str, object] = {"records": len(found), "names": names}
+        task.open(TaskSource(agreed, records.data, records.columns, *code, records.device, labelled=False))
+        return task.predict(of.model.fitting(task.layout_of_model()))
+
+
+def _ids(data: Path, column: str, count: int) -> list[str]:
+    """The cells of that column. Raises MissingColumn, DataUnreadable."""
+    from p2pfl.training.columns import header_told, read_file, rows_of
+
+    rows = rows_of(read_file(data), str(data))
+    _, header = next(rows)
+    names = [name.strip() for name in header]
+    if column not in names:
+        raise MissingColumn(evidence=header_told(names), path=data, column=f"column {column}")
+    place = names.index(column)
+    found = [cells[place].strip() for _, cells in rows]
+    if len(found) != count:
+        raise DataUnreadable(evidence=f"{count} records at first, {len(found)} now", path=data)
+    return found
+
+
+def _tell(
+    applied_to: ModelInUse,
+    found: NDArray[Any],
+    names: list[str],
+    ids: list[str] | None,
+    id_column: str | None,
+    target: Path | None,
+    as_json: bool,
+) -> None:
+    label = applied_to.task.table.label if applied_to.task.table is not None else None
+    facts: dict[str, object] = {"records": len(found), "model": applied_to.model.digest.hex(), "names": names}
     facts["predictions"] = [[round(float(value), 6) for value in said] for said in found]
-    if names == ["probability"]:
+    binary = isinstance(label, BinaryLabel) or names == ["probability"]
+    head = [id_column or "record", *map(inert, names)]
+    called = ids or [str(number) for number in range(1, len(found) + 1)]
+    rows = [[one, *(f"{value:.4f}" for value in said)] for one, said in zip(called, found, strict=True)]
+    if binary:
         facts["probabilities"] = [round(float(said[0]), 6) for said in found]
-    output.result(_csv(rows), facts, as_json)
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as CSV: a level's name may hold a comma."""
-    out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue().removesuffix("\n")
+    if ids is not None:
+        facts["ids"] = ids
+    if applied_to.threshold is not None and found.shape[1] == 1:
+        yes, no = (label.yes, label.no) if isinstance(label, BinaryLabel) else ("yes", "no")
+        decided = [yes if said[0] >= applied_to.threshold else no for said in found]
+        facts |= {"threshold": applied_to.threshold, "predicted": decided}
+        head.append(f"predicted (from {applied_to.threshold:g})")
+        rows = [[*row, inert(one)] for row, one in zip(rows, decided, strict=True)]
+    if target is not None:
+        write_new(target, (csv_text([head, *rows]) + "\n").encode())
+        facts["csv"] = str(target)
+    output.result(output.aligned([head, *rows], tuple(range(1, 1 + found.shape[1]))), facts, as_json)
 
 
 def _names(names: Sequence[str], columns: int) -> list[str]:

@@ -87,11 +87,13 @@ def join_text(facts: Mapping[str, Any]) -> str:
     interval = metric["figures"].get(metric["figure"], {})
     if interval.get("low") is not None:
         after += f" ({interval['low']:.3f} to {interval['high']:.3f})"
+    classes = [[f"  {name}", told] for name, told in of_classes(metric["figures"])]
     return "\n".join(
         [
             f"{facts['name']}: {facts['rounds_completed']} rounds are final"
             + (f": {facts['ended']}" if facts["ended"] else ""),
             f"  {metric['name']:<8} {before} → {after} on the held-out records of all sites",
+            *([aligned(classes)] if classes else []),
             f"  privacy  {spent_text(facts)}",
             f"  sent     {amount(facts['bytes_sent'])}, of which payload {amount(facts['payload_sent'])} "
             f"(dense fp32: {amount(facts['dense_bytes'])})",
@@ -107,6 +109,20 @@ def spent_text(facts: Mapping[str, Any]) -> str:
         return NO_PRIVACY
     limit = "no limit" if facts["max_epsilon"] is None else f"{facts['max_epsilon']:g}"
     return f"ε {facts['epsilon']:.2f} of {limit} at δ {facts['delta']:g}"
+
+
+def of_classes(figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What is said of single classes, by their names: "recall of malignant", 0.912 (0.870 to 0.951)."""
+    return [
+        (row["name"], figure_text(row["value"], row["low"], row["high"]))
+        for row in figures.values()
+        if " of " in row.get("name", "")
+    ]
+
+
+def figure_text(value: float, low: float | None, high: float | None) -> str:
+    """A figure and its interval, where it has one: 0.871 (0.820 to 0.922)."""
+    return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else "")
 
 
 def meaning(epsilon: float, delta: float) -> str:

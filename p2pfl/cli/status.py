@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.model.export import ITEM
+from p2pfl.cli.model.held import ITEM
 from p2pfl.cli.options import Unlock, home_option, json_option, reading, study_option, unlock_options
 from p2pfl.cli.reports import bounded, spent_text
 from p2pfl.cli.status_links import links_lines, links_told

@@ -28,6 +28,7 @@ from p2pfl.errors.federation import (
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.clients import ClientChoice
+from p2pfl.federation.model_terms import ModelTerms
 from p2pfl.federation.optimisers import EarlyStop, ModelAverage, ServerOptimiser, SiteOptimiser
 from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text, whole
 from p2pfl.federation.settings import HEADINGS, HEX32, PLAIN, SETTINGS, TOP
@@ -138,6 +139,7 @@ class Federation:
     compression: Compression
     minimum: Minimum
     weights: str
+    model: ModelTerms
     agreement: bytes | None
     topology: str
     hub: str | None
@@ -194,6 +196,7 @@ class Federation:
             compression=Compression(**_under(values, "compression")),
             minimum=Minimum(**_under(values, "minimum")),
             weights=values["weights"],
+            model=ModelTerms(**_under(values, "model")),
             agreement=bytes.fromhex(values["agreement.sha256"]) if values["agreement.sha256"] else None,
             topology=values["topology"],
             hub=values["hub"],
@@ -349,6 +352,12 @@ def _check_fit(federation: Federation, top: Table) -> None:
             "a client of a site's own is not trained privately: that needs `privacy: none`, by --set privacy=none",
             f"task: {federation.task.label}, privacy: {federation.privacy.unit}",
         )
+    if not federation.model.fit(federation.task.table):
+        _misfit(
+            top.value("model", table).node("threshold").place,
+            "a threshold is of a probability of yes, and the label is not of that kind",
+            f"threshold {federation.model.threshold:g}",
+        )
     _check_hub(federation, top)
 
 
@@ -379,19 +388,6 @@ def settings_of(federation: Federation) -> tuple[object, ...]:
     Which site is the hub may change with the members; whether there is one may not.
     """
     one = federation
-    return (
-        one.name,
-        one.task,
-        one.rounds,
-        one.privacy,
-        one.local,
-        one.server,
-        one.average,
-        one.stop,
-        one.sharing,
-        one.compression,
-        one.minimum,
-        one.weights,
-        one.agreement,
-        one.topology,
-    )
+    what = one.name, one.task, one.rounds, one.stop, one.model, one.agreement
+    how = one.privacy, one.local, one.server, one.average, one.sharing, one.compression, one.minimum, one.weights
+    return (*what, *how, one.topology)

@@ -14,6 +14,7 @@ from p2pfl.roster import NAME
 
 HEX32: Final = text(r"[0-9a-f]{64}", "64 hexadecimal digits, lower case")
 PLAIN: Final = choice("none")  # `privacy: none`, in the place of that whole table
+LICENCE: Final = text(r"[A-Za-z0-9][A-Za-z0-9.+() -]{0,63}", "a licence by its SPDX name, as CC-BY-4.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +81,19 @@ SETTINGS: Final = (
     Setting("minimum.sites", whole(3, 1000), "3", "a statistic of fewer sites that have a value is not opened"),
     Setting("minimum.records", whole(1, 1_000_000), "5", "nor one of fewer records, where a column of them is summed"),
     Setting("weights", choice("equal"), "equal", "every site counts the same; sizes stay unknown"),
+    Setting("model.threshold", nothing_or(decimal(0, 1)), "null", "probability from which predict says yes, or null"),
+    Setting("model.licence", nothing_or(LICENCE), "null", "of the model that comes out, as CC-BY-4.0, or null"),
     Setting("agreement.sha256", nothing_or(HEX32), "null", "digest of the business associate agreement, or null"),
     Setting("topology", choice("mesh", "hub"), "mesh", "hub: one site relays first, and owns all chunks"),
     Setting("hub", nothing_or(text(NAME.pattern, "a site's name")), "null", "that site; it must list an address"),
 )
 
 BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
-HEADINGS: Final = ("privacy", "local", "server", "average", "stop", "sharing", "compression", "minimum", "agreement")
+HEADINGS: Final = (
+    "privacy", "local", "server", "average", "stop", "sharing", "compression", "minimum", "model", "agreement",
+)  # fmt: skip
 # The order of the file; what is not in SETTINGS is read by federation.py itself.
 TOP: Final = (
     "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "local", "server", "average", "stop",
-    "sharing", "compression", "minimum", "weights", "agreement", "topology", "hub",
+    "sharing", "compression", "minimum", "weights", "model", "agreement", "topology", "hub",
 )  # fmt: skip

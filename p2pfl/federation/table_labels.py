@@ -61,6 +61,16 @@ class BinaryLabel:
     def summary(self) -> str:
         return f"{self.column.name} (yes or no)"
 
+    @property
+    def yes(self) -> str:
+        """The levels that count as yes, in words."""
+        return " or ".join(self.positive)
+
+    @property
+    def no(self) -> str:
+        """The others."""
+        return " or ".join(level for level in self.column.levels if level not in self.positive)
+
 
 @dataclass(frozen=True, slots=True)
 class ClassLabel:

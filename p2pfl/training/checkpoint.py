@@ -19,13 +19,14 @@ TYPES: Final = {("f", 4): "F32", ("f", 8): "F64", ("i", 8): "I64"}
 def pieces_of(tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, str]) -> Pieces:
     """A safetensors file of `tensors`, with `facts` in its header. Its pieces are views: the tensors must not change.
 
-    Not written by the library, whose header has a random order, and which copies every tensor three times.
+    The bytes have the order of `tensors`: a model's layout can be told from its file. Not written by the library, whose
+    header has a random order, and which copies every tensor three times.
     Raises KeyError for a type that is not float32, float64 or int64.
     """
     header: dict[str, object] = {"__metadata__": dict(facts)}
     parts: list[memoryview] = []
     start = 0
-    for name, tensor in sorted(tensors.items()):
+    for name, tensor in tensors.items():
         flat = np.ascontiguousarray(tensor).reshape(-1)
         parts.append(flat.astype(flat.dtype.newbyteorder("<"), copy=False).view(np.uint8).data)
         shape, end = list(tensor.shape), start + parts[-1].nbytes
@@ -68,22 +69,6 @@ def named_tensors(data: bytes, source: str = "the checkpoint") -> dict[str, NDAr
         return dict(load(data))
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelMisfit(evidence=f"{len(data)} bytes: {error}", source=source) from None
-
-
-def shown(data: bytes) -> bytes:
-    """The model that people use, of a home's checkpoint: the running mean where there is one. Raises ModelMisfit.
-
-    A checkpoint of a plain state is that already. Of others, the row is taken out, with the digests of all rows beside
-    it: with them its holder can compute the digest that the ledger names.
-    """
-    facts = facts_of(data)
-    kinds = facts.get("kinds", "").split()
-    if not kinds:
-        return data
-    kind = "average" if "average" in kinds else "model"
-    tensors = named_tensors(data)
-    rows = {name.removeprefix(f"{kind}/"): row for name, row in tensors.items() if name.startswith(f"{kind}/")}
-    return b"".join(pieces_of(rows, {"format": "pt", **facts, "row": kind}))
 
 
 def from_bytes(data: bytes, layout: TensorLayout, source: str = "the checkpoint") -> FlatVector:

@@ -8,7 +8,7 @@ Bytes: docs/spec/sharing.md (A training); docs/adr/0043.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -119,12 +119,7 @@ class ModelState:
     @property
     def digest(self) -> bytes:
         """Names the state: what sites sign. Of a plain one, the digest of the model."""
-        if self.layout.plain:
-            return self.names[0]
-        named = (
-            part for pair in zip(self.layout.kinds, self.names, strict=True) for part in (pair[0].encode(), pair[1])
-        )
-        return digest("model state", self.steps.to_bytes(8, "big"), *named)
+        return state_name(self.layout.kinds, self.names, self.steps)
 
     @property
     def wire(self) -> memoryview:
@@ -142,6 +137,14 @@ class ModelState:
         more = {"kinds": " ".join(self.layout.kinds), "rows": " ".join(one.hex() for one in self.names)}
         facts = {**facts, **more, "steps": str(self.steps)}
         return checkpoint.to_pieces(self.data[HEAD:], self.layout._named, facts)
+
+
+def state_name(kinds: Sequence[str], names: Sequence[bytes], steps: int) -> bytes:
+    """Names a state by the digests of its rows; one of a model alone by the model's."""
+    if len(kinds) == 1:
+        return names[0]
+    named = (part for kind, name in zip(kinds, names, strict=True) for part in (kind.encode(), name))
+    return digest("model state", steps.to_bytes(8, "big"), *named)
 
 
 def name_of(model: FlatVector, tensors: TensorLayout) -> bytes:

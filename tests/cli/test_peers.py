@@ -157,7 +157,7 @@ def test_peers_create_never_overwrites(here: Path, cards: list[str], capsys: pyt
         (["status", "--home", "nowhere"], "P2P-HOME-001"),
         (["ledger", "verify", "--home", "nowhere"], "P2P-HOME-001"),
         (["ledger", "compare", "a.root", "b.root"], "P2P-USE-015"),
-        (["model", "export", "--home", "nowhere", "-o", "m.safetensors"], "P2P-HOME-001"),
+        (["model", "export", "--home", "nowhere", "-o", "m.safetensors"], "P2P-FED-001"),
         (["predict", "--data", "new.csv"], "P2P-FED-001"),
         (["jion"], "P2P-USE-002"),
         (["report"], "P2P-USE-003"),

@@ -297,7 +297,7 @@ def test_a_hospitals_own_task_and_csv_train_compressed_and_the_model_predicts(
     shown = ended(start("ledger", "show", "--log", "site", "--home", str(tmp_path / sites.names[0] / "home")))[1]
     assert shown.count("operator ran task approve --sha256=") == 1
     model = tmp_path / "model.safetensors"
-    assert ended(start("model", "export", "--home", str(tmp_path / sites.names[0] / "home"), "-o", str(model)))[0] == 0
+    assert ended(start("model", "export", *sites.common(sites.names[0]), "-o", str(model)))[0] == 0
     new = ["--peers", str(sites.peers), "--task", str(task), "--data", str(own), "--json"]
     from_file = ended(start("predict", *new, "--model", str(model)))
     from_home = ended(start("predict", *new, "--home", str(tmp_path / sites.names[2] / "home")))

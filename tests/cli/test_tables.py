@@ -144,12 +144,35 @@ def test_five_sites_learn_three_classes_and_predict_each(tmp_path: Path, start: 
     assert told["metric"]["figure"] == "auc"
     assert told["metric"]["final"] > 0.9
     assert {"balanced_accuracy", "recall_0", "recall_1", "recall_2"} <= set(told["metric"]["figures"])
-    new = ["--peers", str(tmp_path / "peers.yaml"), "--home", str(tmp_path / "ben" / "home")]
-    status, out, err = ended(start("predict", *new, "--data", str(tmp_path / "ada" / "records.csv")))
+    assert told["metric"]["figures"]["recall_2"]["name"] == "recall of class_2"
+    files_out = [exported(tmp_path, start, name) for name in ("ben", "cyd")]
+    assert files_out[0] == files_out[1], "all sites write the same model, and the same card"
+    page = files_out[0][1].decode()
+    assert f"ε = {told['epsilon']:.2f} at δ = 1e-05" in page
+    assert f"have the root `{told['ledger']['root']}`" in page, "the training's last entry is the ledger's"
+    assert "| recall of class\\_2 | " in page and "| eve | 2 of 2 |" in page
+
+    elsewhere = tmp_path / "elsewhere"  # a hospital that took no part
+    elsewhere.mkdir()
+    (elsewhere / "model.safetensors").write_bytes(files_out[0][0])
+    model = str(elsewhere / "model.safetensors")
+    status, out, err = ended(start("predict", "--model", model, "--data", str(tmp_path / "ada" / "records.csv")))
     assert status == 0, err
     header, first, *_ = out.splitlines()
-    assert header == "record,class_0,class_1,class_2"
-    assert sum(map(float, first.split(",")[1:])) == pytest.approx(1.0, abs=1e-3)
+    assert header.split() == ["record", "class_0", "class_1", "class_2"]
+    assert sum(map(float, first.split()[1:])) == pytest.approx(1.0, abs=1e-3)
+    status, out, err = ended(start("model", "weights", model))
+    assert status == 0, err
+    assert "adds to class_2" in out and "each 300 mg/l above 750" in out
+
+
+def exported(tmp_path: Path, start: Start, name: str) -> tuple[bytes, bytes]:
+    """The model's file and its page, as that site writes them."""
+    own = ["--peers", str(tmp_path / "peers.yaml"), "--home", str(tmp_path / name / "home")]
+    target = tmp_path / name / "model.safetensors"
+    status, _, err = ended(start("model", "export", *own, "-o", str(target)))
+    assert status == 0, err
+    return target.read_bytes(), target.with_suffix(".md").read_bytes()
 
 
 def test_five_sites_learn_a_number(tmp_path: Path, start: Start) -> None:

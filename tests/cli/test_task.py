@@ -127,6 +127,6 @@ def test_what_a_model_of_classes_predicts_is_a_csv_whatever_its_levels_are_calle
     layout = build(TableTask(described(rows, label=label))).layout
     Path("model").write_bytes(checkpoint.to_bytes(np.zeros(layout.parameters, np.float32), layout))
     capsys.readouterr()
-    assert run(["predict", "--data", "records.csv", "--model", "model"]) == 0
-    told = list(csv.reader(capsys.readouterr().out.splitlines()))
+    assert run(["predict", "--data", "records.csv", "--model", "model", "--csv", "said.csv"]) == 0
+    told = list(csv.reader(Path("said.csv").read_text().splitlines()))
     assert told == [["record", "no", 'yes, "late"'], ["1", "0.5000", "0.5000"], ["2", "0.5000", "0.5000"]]

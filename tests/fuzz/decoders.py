@@ -30,6 +30,7 @@ from p2pfl.errors import P2PFLError, leaves
 from p2pfl.errors.home import KeyDoesNotOpen, KeyMalformed, KeyslotsDamaged
 from p2pfl.errors.ledger import ExportMalformed
 from p2pfl.errors.mesh import MalformedStream, OpeningVersion, RefusedThere
+from p2pfl.errors.models import CardUnfit, ModelFileBroken
 from p2pfl.errors.paths import NotAProxy, ProxyFails, ProxyForbids, ProxyWantsPassword
 from p2pfl.errors.people import NoSuchColumn, NotReadable, ValueNotANumber
 from p2pfl.errors.sharing import WordOutOfRange, WordsMissized
@@ -64,6 +65,8 @@ from p2pfl.sharing.field import FIELDS
 from p2pfl.training import checkpoint, compression
 from p2pfl.training.accounts import Accounts
 from p2pfl.training.column_map import ColumnMap
+from p2pfl.training.model_card import ModelCard
+from p2pfl.training.model_file import ModelFile
 from p2pfl.training.model_state import ModelState, StateLayout
 from p2pfl.training.privacy import Account
 from p2pfl.training.process import wire as wire_of_tasks
@@ -79,6 +82,7 @@ from tests.mesh.test_zmtp import GREETING, READY
 from tests.node.test_hello import Heads, Members
 from tests.sharing import test_evidence as liars
 from tests.sharing.test_evidence import LIAR, MEMBERS, D, V, paper
+from tests.training.cards import made
 from tests.vectors import generate_wire as wire
 
 KIB: Final = 1 << 10
@@ -687,6 +691,11 @@ def _table() -> tuple[Decoder, ...]:
                 ("training.checkpoint:facts_of", "training.checkpoint:named_tensors"), factor=80),
         Decoder("state on the wire", _state, (ValueError,), (bytes(BEGUN.wire),),
                 ("training.model_state:StateLayout.from_bytes",), lambda state: bytes(state.wire)),
+        Decoder("model file", lambda data: ModelFile.read(data, PATH), (ModelFileBroken, CardUnfit), _models(),
+                ("training.model_file:_header", "training.model_file:_tensors",
+                 "training.model_file:ModelFile._check"), factor=400, fixed=MIB),
+        Decoder("model card", lambda data: ModelCard.read(data, PATH), (CardUnfit,), _cards(),
+                ("training.model_card:_choice",), ModelCard.to_bytes, factor=400, fixed=MIB),
         Decoder("compression state", _restore, (CompressionMisused,), _states(),
                 ("training.compression:Compressor.restore",), factor=80),
         Decoder("answer", answers.read_answer, (Malformed,), _answers(), ANSWER_READERS,
@@ -712,6 +721,15 @@ def _table() -> tuple[Decoder, ...]:
                   (WordOutOfRange, WordsMissized), (bytes(field.word_bytes * 9), bytes(range(field.word_bytes)) * 4),
                   ("sharing.field:Field.from_bytes",), field.to_bytes) for bits, field in FIELDS.items()),
     )  # fmt: skip
+
+
+def _models() -> tuple[bytes, ...]:
+    tables = [TableSchema.parse(raw, PATH) for raw in (federation_sample.TABLE, *federation_sample.LABELLED)]
+    return (made(), *map(made, tables), checkpoint.to_bytes(np.arange(8, dtype=np.float32), MANY))
+
+
+def _cards() -> tuple[bytes, ...]:
+    return tuple(found.card.to_bytes() for one in _models() if (found := ModelFile.read(one, PATH)).card is not None)
 
 
 def _certificates() -> tuple[bytes, ...]:

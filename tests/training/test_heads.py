@@ -86,7 +86,7 @@ def test_for_predict_no_label_is_needed_and_what_is_said_has_a_name(kind: str) -
     found = own.read(b"a\n1\n-1\n", "new.csv", labelled=False)
     said = predict(own, np.zeros(build(own).layout.parameters, np.float32), Records(found))
     assert said.reshape(2, -1).shape == (2, len(own.prediction_names))
-    names = {"binary": ("probability",), "class": ("low", "middle", "high"), "number": ("HbA1c",)}
+    names = {"binary": ("ill: yes",), "class": ("low", "middle", "high"), "number": ("HbA1c",)}
     times = tuple(f"without died at {time} months" for time in (12, 24, 60))
     assert tuple(own.prediction_names) == names.get(kind, times)
 

@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
+from p2pfl.errors.models import CardUnfit
 from p2pfl.errors.training import ModelMisfit
+from p2pfl.federation.federation import TaskChoice
 from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser
-from p2pfl.keys import Secret, digest
+from p2pfl.keys import Secret
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
-from p2pfl.training import checkpoint
 from p2pfl.training.local import Trainer
+from p2pfl.training.model_card import ModelCard, model_facts
+from p2pfl.training.model_file import ModelFile, held_state, model_file
 from p2pfl.training.model_state import ModelState, StateLayout, name_of
 from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Account
@@ -30,6 +33,7 @@ from p2pfl.training.sampling import poisson_batches
 from p2pfl.training.server import after
 from p2pfl.training.update import BLOCK, TensorLayout, read_vector, write_vector
 from tests.examples import examples
+from tests.training.cards import card_facts
 from tests.training.settings import Small, privacy, records
 
 VECTOR = Path(__file__).parent / "vectors" / "model-state.json"
@@ -208,16 +212,19 @@ def test_a_file_of_another_training_is_refused() -> None:
 def test_the_holder_of_an_exported_mean_can_compute_the_name_in_the_ledger() -> None:
     server, average = ServerOptimiser("momentum"), ModelAverage(0.5)
     state = moved(start(server, average), server, average, [[1.0] * 5, [0.5] * 5])
-    exported = checkpoint.shown(b"".join(state.to_file({"task": "five"})))
-    mean = checkpoint.from_bytes(exported, state.layout.tensors)
-    assert np.array_equal(mean, state.shown) and not np.array_equal(mean, state.model)
-    facts = checkpoint.facts_of(exported)
-    rows = dict(zip(facts["kinds"].split(), facts["rows"].split(), strict=True))
-    rows[facts["row"]] = name_of(mean, state.layout.tensors).hex()
-    named = [part for kind, row in rows.items() for part in (kind.encode(), bytes.fromhex(row))]
-    assert digest("model state", int(facts["steps"]).to_bytes(8, "big"), *named).hex() == facts["model"]
-    plain = b"".join(start(ServerOptimiser(), ModelAverage()).to_file({"task": "five"}))
-    assert checkpoint.shown(plain) == plain
+    held = held_state(b"".join(state.to_file({"task": "five"})), "a home")
+    assert held.digest == state.digest and np.array_equal(held.data, state.data)
+    said = card_facts(TaskChoice(python="five"), state.layout.tensors, state.shown, model=model_facts(held))
+    exported = model_file(held.layout.tensors, held.shown, ModelCard.of(said))
+    found = ModelFile.read(exported, "exported")  # which computes the name of the state from the digests of its rows
+    assert np.array_equal(found.vector, state.shown) and not np.array_equal(found.vector, state.model)
+    assert found.expect_card().facts["model"]["state"] == state.digest.hex()
+    for key, value in (("steps", state.steps + 1), ("row", "model"), ("kinds", ["model", "average", "momentum"])):
+        with pytest.raises(CardUnfit):
+            other = ModelCard.of({**said, "model": {**said["model"], key: value}})
+            ModelFile.read(model_file(held.layout.tensors, held.shown, other), "spoilt")
+    plain = start(ServerOptimiser(), ModelAverage())
+    assert held_state(b"".join(plain.to_file({"task": "five"})), "a home").digest == plain.digest
 
 
 def vector() -> dict[str, object]:

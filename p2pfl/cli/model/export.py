@@ -1,58 +1,125 @@
-"""`p2pfl model export`: the model out of the sealed home, as plain safetensors that any tool reads."""
+"""`p2pfl model export`: the model out of the sealed home, as safetensors that any tool reads, and its card."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from p2pfl.cli import output
+from p2pfl.cli.model.held import model_of
 from p2pfl.cli.options import (
+    NamedFile,
     Unlock,
     home_option,
     json_option,
     new_file_option,
+    peers_option,
     reading,
-    study_option,
+    reserved,
     unlock_options,
-    write_new,
 )
 from p2pfl.cli.reports import NO_PRIVACY
-from p2pfl.errors.people import NoModel
-from p2pfl.home import Home
+from p2pfl.errors.models import NotExportable
+from p2pfl.federation import Federation
 
-ITEM = "checkpoints/model"
-
-
-def model_of(home: Home) -> bytes:
-    """The newest model of `home`, safetensors bytes. Raises NoModel."""
-    held = home.read(ITEM)
-    if held is None:
-        raise NoModel(evidence=f"there is no {ITEM} in it", path=home.path)
-    from p2pfl.training.checkpoint import shown  # only on this path: it brings numpy
-
-    return shown(held)
+if TYPE_CHECKING:
+    from p2pfl.training.model_file import ModelFile
 
 
 @click.command()
 @new_file_option
-@study_option
+@click.option(
+    "--onnx",
+    "onnx_target",
+    type=NamedFile(),
+    metavar="FILE",
+    help="Write a described table's model as ONNX, too: columns go in as they are measured. Needs the extra [onnx].",
+)
+@click.option("--licence", metavar="NAME", help="Licence of the model, as CC-BY-4.0, where peers.yaml names none.")
+@peers_option
 @home_option
 @unlock_options
 @json_option
-def export(target: Path, peers_file: Path | None, home: Path, unlock: Unlock, as_json: bool) -> None:
-    """Write the newest model to a safetensors file: named float32 tensors, no code.
+def export(
+    *,
+    target: Path,
+    onnx_target: Path | None,
+    licence: str | None,
+    peers_file: Path,
+    home: Path,
+    unlock: Unlock,
+    as_json: bool,
+) -> None:
+    """Write the newest model: named float32 tensors, no code; and a model card, in the file and beside it.
 
-    The file is not encrypted. What it tells of any one record is bounded by the ε that `p2pfl status` shows; where the
-    sites agreed on `privacy: none`, by nothing, and the file's header says so.
+    The card, in a file of the same name that ends in .md, is the same at every site: columns and codes, sites and
+    rounds, how good, how private, where to check it. The file is not encrypted. What it tells of any one record is
+    bounded by the ε that the card names; where the
+    sites agreed on `privacy: none`, by nothing, and the card says so.
     """
-    with reading(home, unlock, peers_file) as opened:
-        held = model_of(opened)
-    from p2pfl.training import checkpoint  # late: it brings numpy
+    federation = Federation.load(peers_file)
+    if onnx_target is not None and federation.task.table is None:
+        evidence = f"{federation.task.label}: code that is not p2pfl's own does not run beside an open home"
+        raise NotExportable(evidence=evidence)
+    # Loaded late: they bring numpy, and what is wrong with files is told before.
+    from p2pfl.cli.model.describe import page
+    from p2pfl.cli.model.facts import card_of
+    from p2pfl.training.model_file import held_state, model_file, shown_model
 
-    write_new(target, held)
-    found, unit = hashlib.sha256(held).hexdigest(), checkpoint.facts_of(held).get("privacy")
-    facts: dict[str, object] = {"path": str(target), "bytes": len(held), "sha256": found, "privacy": unit}
-    told = f"{target}: {output.amount(len(held))}, SHA-256 {found}"
-    output.result(told if unit != "none" else f"{told}\nprivacy: {NO_PRIVACY}", facts, as_json)
+    with reading(home, unlock, peers_file) as opened:
+        state = held_state(model_of(opened), str(home))
+        card = card_of(opened, federation, state, licence)
+    model = shown_model(state, str(home))
+    files = {target: model_file(model.layout, model.vector, card), _card_of(target): page(card).encode()}
+    checked: bool | None = None
+    if onnx_target is not None:
+        files[onnx_target], checked = _onnx(federation, model)
+    _write(files)
+    told = f"{target}: {output.amount(len(files[target]))}, SHA-256 {_sha256(files[target])}"
+    facts: dict[str, object] = {
+        "path": str(target),
+        "bytes": len(files[target]),
+        "sha256": _sha256(files[target]),
+        "card": str(_card_of(target)),
+        "model": card.facts["model"]["digest"],
+        "privacy": federation.privacy.unit,
+    }
+    lines = [told, f"{_card_of(target)}: its card; what the model is for is left for you to fill in"]
+    if federation.privacy.is_none:
+        lines.append(f"privacy: {NO_PRIVACY}")
+    if onnx_target is not None:
+        facts |= {"onnx": str(onnx_target), "onnx_checked": checked}
+        how = "gives what the model gives" if checked else "not run: onnxruntime is not installed here"
+        lines.append(f"{onnx_target}: {output.amount(len(files[onnx_target]))}, {how}")
+    output.result("\n".join(lines), facts, as_json)
+
+
+def _card_of(target: Path) -> Path:
+    """The page beside a model's file."""
+    return target.with_name(target.stem + ".md")
+
+
+def _onnx(federation: Federation, model: ModelFile) -> tuple[bytes, bool]:
+    """The model as ONNX, and whether it was run and gave the same. Nothing is written if it cannot be."""
+    output.loading_torch()
+    from p2pfl.training.onnx_export import as_onnx
+    from p2pfl.training.registry import load_task
+
+    return as_onnx(load_task(federation.task), model.vector)
+
+
+def _write(files: Mapping[Path, bytes]) -> None:
+    """All of them, or none that is cut: each is reserved before one is written. Raises WontOverwrite, NotWritten."""
+    with ExitStack() as held:
+        writers = [(held.enter_context(reserved(path)), data) for path, data in files.items()]
+        for write, data in writers:
+            write(data)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -66,10 +66,10 @@ class BinaryHead:
     """Log-odds of a positive label, and binary cross-entropy."""
 
     outputs = 1
-    names = ("probability",)
 
     def __init__(self, label: BinaryLabel) -> None:
         self._label = label
+        self.names = (f"{label.column.name}: {label.yes}",)
 
     def targets(self, labels: NDArray[np.float64]) -> NDArray[np.int64]:
         """1 for a positive label.    (N,)"""
@@ -175,7 +175,10 @@ class TimeHead:
 
     def predictions(self, outputs: torch.Tensor) -> torch.Tensor:
         """The chance to be without the event at the end of each interval.    (B, K)"""
-        return (1.0 - outputs.sigmoid()).cumprod(dim=1)
+        import torch
+        from torch.nn import functional
+
+        return torch.exp(-functional.softplus(outputs).cumsum(dim=1))  # a product of 1 − sigmoid, which ONNX has not
 
     def measures(self) -> Sequence[Measure]:
         """Concordance."""

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2pfl.cli.model.export import model_of
+from p2pfl.cli.model.held import model_of
 from p2pfl.codec import Pieces
 from p2pfl.errors.round import BulkRejected
 from p2pfl.node.runs.models import MODEL, NEXT
 from p2pfl.node.runs.training import TrainingRun
-from p2pfl.training import checkpoint
+from p2pfl.training.model_file import held_state
 from p2pfl.training.update import TensorLayout
 from tests.node.runs.homes import Killed, Place, by_others, finished, places, summed
 
@@ -135,6 +135,7 @@ def test_what_is_measured_exported_and_predicted_with_is_the_running_mean(two: t
     state = run.models.current
     assert np.array_equal(place.trainer.measured[-1], state.shown)
     assert np.array_equal(place.trainer.trained[-1], state.model), "training goes on from the plain model"
-    exported = model_of(place.home)
-    assert np.array_equal(checkpoint.from_bytes(exported, LAYOUT), state.shown)
-    assert checkpoint.facts_of(exported)["model"] == (run.logs.model_after(run.run) or b"").hex()
+    held = held_state(model_of(place.home), "a home")
+    assert held.layout.tensors == LAYOUT
+    assert np.array_equal(held.shown, state.shown)
+    assert held.digest == run.logs.model_after(run.run)

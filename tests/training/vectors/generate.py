@@ -6,10 +6,18 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
+
+from p2pfl.errors import P2PFLError
+from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import Secret
+from p2pfl.training.model_card import KEY
+from p2pfl.training.model_file import ModelFile
 from p2pfl.training.noise import BitStream
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.update import TensorLayout, first_model
+from tests.federation.sample import TABLE
+from tests.training.cards import header_of, made, with_header
 from tests.training.settings import Images, Small
 
 HERE = Path(__file__).parent
@@ -34,7 +42,40 @@ def vectors() -> dict[str, dict[str, object]]:
             "images_sha256": hashlib.sha256(images).hexdigest(),
         },
         "subspace.json": subspace(),
+        "model-file.json": model_files(),
     }
+
+
+def model_files() -> dict[str, object]:
+    """A model's file with its digests; and spoilt ones, each with the code of its refusal."""
+    good = made(TableSchema.parse(TABLE, "task.yaml"))
+    read, header = ModelFile.read(good, "vector"), header_of(good)
+    card = json.loads(header["__metadata__"][KEY])
+    other = json.dumps({**card, "task_digest": "00" * 32}, sort_keys=True, separators=(",", ":"))
+    spoilt = {
+        "a byte too much": good + b"\0",
+        "a header that is longer than the file": (1 << 40).to_bytes(8, "little") + good[8:],
+        "a weight that is not finite": good[:-4] + np.array([np.nan], "<f4").tobytes(),
+        "a tensor of another type": with_header(good, {**header, "bias": {**header["bias"], "dtype": "F64"}}),
+        "another weight": good[:-4] + np.array([7], "<f4").tobytes(),
+        "a card of another task": with_header(good, {**header, "__metadata__": {KEY: other}}),
+    }
+    return {
+        "file": good.hex(),
+        "layout": read.layout.digest.hex(),
+        "model": read.digest.hex(),
+        "task_digest": card["task_digest"],
+        "refused": [{"what": what, "file": data.hex(), "code": refusal(data)} for what, data in spoilt.items()],
+    }
+
+
+def refusal(data: bytes) -> str:
+    """The code of the error that reading ends with."""
+    try:
+        ModelFile.read(data, "vector")
+    except P2PFLError as error:
+        return error.code
+    raise AssertionError("it is read")
 
 
 def subspace() -> dict[str, object]:

@@ -1,0 +1,165 @@
+"""Verbs on a model's file alone, as at a hospital that took no part: no home, no peers.yaml, no code."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from p2pfl.cli.main import run
+from p2pfl.federation.federation import TaskChoice
+from p2pfl.federation.table_schema import TableSchema
+from p2pfl.training import checkpoint
+from p2pfl.training.model_card import ModelCard
+from p2pfl.training.model_file import model_file
+from p2pfl.training.update import TensorLayout
+from tests.federation.sample import LABELLED, TABLE
+from tests.test_json_keys import documented, keys, row
+from tests.training.cards import HEX, card_facts, made
+
+NEW = "patient,age,sex\nanna,62,female\nbo,,male\n=cmd,40,female\n"
+EVIL = TABLE.replace(b"[female, male]", b'[female, male, "=HYPERLINK(0)"]').replace(
+    b'ill: {binary: ["no", "yes"], positive: ["yes"]}', b'ill: {class: ["=1+1", "no"]}'
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("P2PFL_HOME", raising=False)
+    Path("model.safetensors").write_bytes(
+        made(TableSchema.parse(TABLE, "task.yaml"), threshold="0.5", licence="CC-BY-4.0")
+    )
+    Path("new.csv").write_text(NEW)
+    return tmp_path
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+PREDICT = ["predict", "--model", "model.safetensors", "--data", "new.csv"]
+
+
+def test_a_hospital_that_took_no_part_predicts_from_the_file_alone(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*PREDICT, "--id", "patient", "--csv", "said.csv"]) == 0
+    out, err = capsys.readouterr()
+    head, first, *_ = out.splitlines()
+    assert head.split("  ") == ["patient", "ill: yes", "predicted (from 0.5)"]
+    assert first.split()[0] == "anna"
+    assert "trial, 2 columns, a linear model of ill (yes or no); 3 sites, ε 1.64 at δ 1e-05" in err
+    written = list(csv.reader(Path("said.csv").read_text().splitlines()))
+    assert written[0] == ["patient", "ill: yes", "predicted (from 0.5)"]
+    assert [one[0] for one in written[1:]] == ["anna", "bo", "=cmd"], "their own words stay as they are"
+    assert all(one[2] == ("yes" if float(one[1]) >= 0.5 else "no") for one in written[1:])
+    assert run([*PREDICT, "--json"]) == 0
+    assert [f"{value:.4f}" for value in told(capsys)["probabilities"]] == [one[1] for one in written[1:]]
+
+
+def test_without_a_threshold_nobody_is_told_yes_or_no(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("model.safetensors").write_bytes(made(TableSchema.parse(TABLE, "task.yaml")))
+    assert run(PREDICT) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split("  ") == ["record", "ill: yes"]
+    assert [line.split()[0] for line in out[1:]] == ["1", "2", "3"]
+
+
+@pytest.mark.claim("MODEL-2")
+def test_a_level_of_a_strangers_model_is_no_formula_in_a_spreadsheet(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("model.safetensors").write_bytes(made(TableSchema.parse(EVIL, "task.yaml")))
+    assert run([*PREDICT, "--csv", "said.csv"]) == 0
+    assert run(["model", "weights", "model.safetensors", "--csv", "weights.csv"]) == 0
+    texts = [Path(file).read_text() for file in ("said.csv", "weights.csv")]
+    cells = [cell for text in texts for one in csv.reader(text.splitlines()) for cell in one]
+    assert "'=1+1" in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "@"))]
+
+
+@pytest.mark.claim("MODEL-2")
+def test_a_models_file_never_chooses_code_that_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It names a file that lies here, with its very digest; nobody named that file with --task."""
+    code = b"import pathlib\npathlib.Path('ran').touch()\n"
+    Path("evil.py").write_bytes(code)
+    layout, vector = TensorLayout((("weight", (1,)),)), np.zeros(1, np.float32)
+    choice = TaskChoice(file="evil.py", cls="Evil", sha256=hashlib.sha256(code).digest())
+    Path("model.safetensors").write_bytes(model_file(layout, vector, ModelCard.of(card_facts(choice, layout, vector))))
+    assert run(PREDICT) == 2
+    assert "P2P-TRAIN-128" in capsys.readouterr().err
+    assert run(["model", "show", "model.safetensors"]) == 0
+    assert run(["model", "weights", "model.safetensors"]) == 2
+    assert not Path("ran").exists()
+
+
+def test_what_does_not_fit_is_told_by_line_and_column(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new.csv").write_text("age,sex\n62,female\n40,other\n")
+    assert run(PREDICT) == 2
+    err = capsys.readouterr().err
+    assert "P2P-TRAIN-010" in err and "line 3, column sex" in err and "other" not in err
+    Path("new.csv").write_text(NEW)
+    assert run([*PREDICT, "--id", "name"]) == 2
+    assert "P2P-TRAIN-005" in capsys.readouterr().err
+
+
+def test_a_model_without_a_card_wants_a_peers_yaml(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = TensorLayout((("weight", (1, 3)), ("bias", (1,))))
+    Path("model.safetensors").write_bytes(checkpoint.to_bytes(np.zeros(4, np.float32), layout))
+    assert run(PREDICT) == 2
+    assert "P2P-TRAIN-122" in capsys.readouterr().err
+    assert run(["model", "show", "model.safetensors"]) == 0
+    assert "it does not say what it is of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("raw", [TABLE, *LABELLED], ids=["binary", "class", "number", "time"])
+def test_the_card_says_what_goes_in_and_what_comes_out(
+    here: Path, capsys: pytest.CaptureFixture[str], raw: bytes
+) -> None:
+    schema = TableSchema.parse(raw, "task.yaml")
+    Path("model.safetensors").write_bytes(made(schema))
+    assert run(["model", "show", "model.safetensors"]) == 0
+    page = capsys.readouterr().out
+    for line in (
+        "| 1 | age | number, years | 0 to 120 | 50 | 30 | adds nothing |",
+        "| 2 | sex | a code | female, male |  |  | adds nothing |",
+        "| AUC | 0.871 |",
+        "| st-olav | 2 of 3 |",
+        "Mitchell et al. 2019",
+        "ε = 1.64 at δ = 1e-05, for one record",
+        f"have the root `{HEX}`",
+    ):
+        assert line in page, page
+    assert all(name in page for name in ("ill", "grade", "HbA1c", "died") if name in raw.decode())
+
+
+def test_a_page_holds_no_markup_of_a_strangers_names(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema = TableSchema.parse(TABLE.replace(b"[female, male]", b'["<b>", "[a](http://x)", "a|b"]'), "task.yaml")
+    Path("model.safetensors").write_bytes(made(schema))
+    assert run(["model", "show", "model.safetensors"]) == 0
+    assert r"\<b\>, \[a\]\(http://x\), a\|b" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["show", "weights"])
+def test_every_key_of_a_verb_on_a_models_file_is_listed(
+    here: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    assert run(["model", verb, "model.safetensors", "--json"]) == 0
+    facts = told(capsys)
+    facts.pop("card", None)
+    assert {*keys(facts), *(["card"] if verb == "show" else [])} == documented(
+        row("Others", f"model {verb}").partition(" | ")[2]
+    )
+
+
+def test_every_key_that_predict_prints_is_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*PREDICT, "--id", "patient", "--csv", "said.csv", "--json"]) == 0
+    assert set(keys(told(capsys))) == documented(row("Others", "predict").partition(" | ")[2])
