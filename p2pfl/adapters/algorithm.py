@@ -70,7 +70,7 @@ def asked(algorithm: Algorithm, what: str) -> Iterator[None]:
         yield
     except P2PFLError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         at = next((one for one in reversed(frames) if "site-packages" not in one.filename), frames[-1])
         evidence = f"{type(error).__name__} at {at.filename}, line {at.lineno}, in {at.name}"

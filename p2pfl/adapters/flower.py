@@ -36,6 +36,8 @@ def algorithm_of(found: Any, reference: str, node: Settings, run: Settings) -> A
         from flwr.clientapp import ClientApp
     except ImportError as error:
         raise AdapterMissing(kind=KIND, package="'p2pfl-mesh[flower]'", evidence=str(error)) from None
+    if isinstance(found, type) and issubclass(found, NumPyClient):
+        found = found()
     if isinstance(found, NumPyClient):
         return NumPyAlgorithm(found, reference, run)
     context = Context(run_id=1, node_id=1, node_config=dict(node), state=RecordDict(), run_config=dict(run))

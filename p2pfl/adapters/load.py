@@ -32,13 +32,13 @@ def named(kind: str, reference: str) -> Any:
         raise ClientUnusable(kind=kind, reference=reference, evidence=f"no module {error.name}") from error
     except AttributeError as error:
         raise ClientUnusable(kind=kind, reference=reference, evidence=f"{_at(error)}: no {error.name}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends the process when it is loaded is none either
         evidence = f"{type(error).__name__} at {_at(error)} while it was loaded"
         raise ClientUnusable(kind=kind, reference=reference, evidence=evidence) from error
     return found
 
 
-def _at(error: Exception) -> str:
+def _at(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{last.filename}, line {last.lineno}"
 
@@ -60,6 +60,6 @@ def algorithm(kind: str, reference: str, node: Settings, run: Settings, site: st
         return sklearn.algorithm_of(found, reference, node, run)
     except P2PFLError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         evidence = f"{type(error).__name__} at {_at(error)} while it was made"
         raise ClientUnusable(kind=kind, reference=reference, evidence=evidence) from error

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from p2pfl.cli import output
 from p2pfl.cli.options import json_option, peers_option
 from p2pfl.cli.predict import check_readable
+from p2pfl.cli.reports import NO_PRIVACY
 from p2pfl.cli.tasks import device_option
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
@@ -156,7 +157,7 @@ def _facts(task: Task, records: Mapping[str, Records], trainings: Sequence[Simul
         "delta": private.delta,
         "sample_rate": private.sample_rate,
         "steps_per_round": private.steps_per_round,
-        "max_grad_norm": private.max_grad_norm,
+        "max_grad_norm": _finite(private.max_grad_norm),
         "clip": agreed.sharing.clip,
         **{key: _finite(value) for key, value in summary(trainings).items()},
     }
@@ -177,7 +178,9 @@ def _text(facts: dict[str, Any]) -> str:
         for number, (mean, sd) in enumerate(zip(facts["by_round"], facts["sd_by_round"], strict=True))
     ]
     sent, dense = facts["sent_bytes"], facts["dense_bytes"]
-    private = f"ε {facts['epsilon']:.2f} at δ = {facts['delta']:g}; noise multiplier {facts['noise_multiplier']:g}"
+    private = NO_PRIVACY
+    if facts["epsilon"] is not None:
+        private = f"ε {facts['epsilon']:.2f} at δ = {facts['delta']:g}; noise multiplier {facts['noise_multiplier']:g}"
     told = [
         ["records", sites],
         ["privacy", private],

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from p2pfl.federation.federation import Privacy
-from p2pfl.node.runs import answers
 from p2pfl.node.runs.averages import Averaging, encode_average, flatten
 from p2pfl.node.runs.passes import charge_release
 from p2pfl.node.runs.sums import Asked, Encoded
@@ -38,10 +38,11 @@ class Averages(Sums):
         noise     each site adds Gaussian noise of standard deviation noise·clip to every number of its own, before it
                   leaves; equal at all sites
         weights   public, by site's name, equal at all sites; by default all count the same
-        With noise a call is charged to this home's account before anything leaves, as one full release of a site's
-        arrays with noise multiplier noise/2: it protects whatever differs in the records behind them, and for a good
-        mean it takes many sites. `train` protects each record at far less noise. Without noise nothing bounds what the
-        mean tells of a site, which needs `privacy: none` in peers.yaml, and is charged as infinite.
+        With noise a call is charged to this home's account when its round begins, before anything leaves: as one full
+        release of a site's arrays with noise multiplier noise/2. That protects whatever differs in the records behind
+        them, and for a good mean it takes many sites; `train` protects each record at far less noise. Without noise
+        nothing bounds what the mean tells of a site: it needs `privacy: none` in peers.yaml, and is charged as
+        infinite.
         Numbers are rounded to the grid that the field in peers.yaml allows. A call whose mean was final when its
         process died is answered to the same call of the next one, at no charge.
         Raises ArraysUnfit, PrivacyAgreed, PassWouldOverspend, ConfigurationDiffers, GaveUpWaiting, SumLeftBehind,
@@ -54,15 +55,15 @@ class Averages(Sums):
         await self.forget_answer(self._given)
         called = await self._call(("average", name, clip, noise, weights), [flat.vector])
         draw = self.node.clocks.draw
-        kept = await asyncio.to_thread(answers.kept, self.node.home, self.logs, called)
-        spent = await asyncio.to_thread(self._charge, charged) if kept is None else ""
         values = await asyncio.to_thread(how.prepared, flat.vector, self.name, draw)
 
         def parts() -> list[Encoded]:
             peers, bits = len(self.federation.roster.members), self.federation.sharing.field
             return [encode_average(values, flat.layout, how, peers=peers, bits=bits, draw=draw)]
 
-        found = await self._sum(Asked(name, (), 0, called=called, epsilon=spent), parts, [])
+        found = await self._sum(
+            Asked(name, (), 0, called=called, charge=cache(partial(self._charge, charged))), parts, []
+        )
         return flat.restore(np.asarray(found.totals[0], np.float64) / how.divisor(found.survivors))
 
     def _charge(self, charged: Privacy) -> str:

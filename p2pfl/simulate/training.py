@@ -106,6 +106,8 @@ def simulate_training(
     federation = simulated(tuple(sites), settings, federation, rounds)
     if epsilon is not None:
         private = federation.privacy
+        if private.is_none:
+            raise WrongSimulation(evidence="privacy: none and an ε: no noise is added that could be chosen")
         steps = private.steps_per_round * federation.rounds
         noise = least_noise(epsilon, private.delta, private.sample_rate, steps)
         federation = replace(

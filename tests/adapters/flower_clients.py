@@ -44,9 +44,6 @@ class Numpy(NumPyClient):
         return 1 - found, len(self.test[1]), {"accuracy": found}
 
 
-client = Numpy
-
-
 def client_fn(context: Context):
     return Numpy(int(context.node_config["partition-id"]), int(context.node_config["num-partitions"])).to_client()
 

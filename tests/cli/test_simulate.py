@@ -55,6 +55,20 @@ def test_three_files_are_three_sites_and_all_of_it_is_told(capsys: pytest.Captur
     assert f"ε {facts['epsilon']:.2f} at δ = 1e-05" in shown
 
 
+@pytest.mark.claim("PLAIN-1")
+def test_without_privacy_it_says_so_and_no_budget_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["--data", "ada.csv", "--data", "ben.csv", "--data", "cyd.csv"]
+    line = ["simulate", "--task", "task.yaml", *data, "--rounds", "1", "--set", "privacy=none"]
+    assert run([*line, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (facts["epsilon"], facts["max_grad_norm"], facts["noise_multiplier"]) == (None, None, 0.0)
+    assert facts["mean"] > 0.9
+    assert run(line) == 0
+    assert "NONE: trained without differential privacy" in capsys.readouterr().out
+    assert run([*line, "--epsilon", "1"]) == 2
+    assert "P2P-TRAIN-052" in capsys.readouterr().err
+
+
 def test_settings_and_task_may_come_from_a_peers_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = ("rounds=1", "privacy.steps_per_round=2", "privacy.noise_multiplier=4.0", "sharing.clip=7")
     (folder / "peers.yaml").write_bytes(peers_yaml(*few))

@@ -23,10 +23,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
 from p2pfl import codec, messages
+from p2pfl.adapters import first
 from p2pfl.cli import inputs
 from p2pfl.clocks import SYSTEM
 from p2pfl.codec import Malformed
 from p2pfl.errors import P2PFLError, leaves
+from p2pfl.errors.adapters import FirstModelUnfit
 from p2pfl.errors.home import KeyDoesNotOpen, KeyMalformed, KeyslotsDamaged
 from p2pfl.errors.ledger import ExportMalformed
 from p2pfl.errors.mesh import MalformedStream, OpeningVersion, RefusedThere
@@ -35,7 +37,7 @@ from p2pfl.errors.paths import NotAProxy, ProxyFails, ProxyForbids, ProxyWantsPa
 from p2pfl.errors.people import NoSuchColumn, NotReadable, ValueNotANumber
 from p2pfl.errors.sharing import WordOutOfRange, WordsMissized
 from p2pfl.errors.training import AccountUnreadable, CompressionMisused, ModelMisfit, SupportMalformed
-from p2pfl.federation import Federation, changefile, strict_yaml
+from p2pfl.federation import Federation, changefile, draft, strict_yaml
 from p2pfl.federation.cards import Card
 from p2pfl.federation.federation import Privacy
 from p2pfl.federation.membership import Change, Epochs, Lineage
@@ -555,6 +557,12 @@ def _facts(data: bytes) -> Any:
 RECORDS: Final = tuple(record for record, _ in (*books.federation_records(1), *books.site_records()))
 CARD: Final = federation_sample.CARDS[0].to_bytes()
 PEERS: Final = federation_sample.peers_yaml()
+CLIENTS: Final = draft.peers_file(
+    "trial",
+    [card.member for card in federation_sample.CARDS],
+    draft.client_lines("flower", bytes(range(32)), ["loss", "accuracy"]),
+    ["privacy=none"],
+)
 LINEAGE: Final = membership.lineage(membership.federation())
 CHANGE_FILE: Final = changefile.to_bytes(membership.all_three())
 COLUMNS: Final = (
@@ -637,9 +645,10 @@ def _table() -> tuple[Decoder, ...]:
                 ("mesh.certificates:signer_of", "mesh.certificates:expiry_of")),
         Decoder("yaml", lambda data: strict_yaml.read_yaml(data, PATH), OF_A_FILE, (PEERS, CARD, *COLUMNS),
                 ("federation.strict_yaml:read_yaml",), factor=400, fixed=MIB),
-        Decoder("peers.yaml", lambda data: Federation.parse(data, PATH), OF_A_FILE, (PEERS,),
+        Decoder("peers.yaml", lambda data: Federation.parse(data, PATH), OF_A_FILE, (PEERS, CLIENTS),
                 ("federation.federation:Federation.parse", "federation.federation:member",
-                 "federation.federation:_task", "federation.federation:read_key", "keys:belongs_to_somebody"),
+                 "federation.federation:_task", "federation.clients:_first", "federation.federation:read_key",
+                 "keys:belongs_to_somebody"),
                 factor=400, fixed=MIB),
         Decoder("card", lambda data: Card.parse(data, PATH), OF_A_FILE, (CARD,),
                 ("federation.cards:Card.parse",), factor=400, fixed=MIB),
@@ -696,6 +705,9 @@ def _table() -> tuple[Decoder, ...]:
                  "training.model_file:ModelFile._check"), factor=400, fixed=MIB),
         Decoder("model card", lambda data: ModelCard.read(data, PATH), (CardUnfit,), _cards(),
                 ("training.model_card:_choice",), ModelCard.to_bytes, factor=400, fixed=MIB),
+        Decoder("first model", lambda data: first.read_arrays(data, Path(PATH)), (FirstModelUnfit,),
+                (first.written({"b": np.ones((2, 3)), "a": np.array(7)}),),
+                ("training.checkpoint:facts_of",), factor=80),
         Decoder("compression state", _restore, (CompressionMisused,), _states(),
                 ("training.compression:Compressor.restore",), factor=80),
         Decoder("answer", answers.read_answer, (Malformed,), _answers(), ANSWER_READERS,
@@ -762,6 +774,7 @@ OWN: Final = {
     "node.logs:Logs.model_after": "the same",
     "sharing.catchup:CatchUpRules.rows_that_count": "records that check_rows has passed, and that q sites signed",
     "sharing.catchup:newest_rounds": "the same",
+    "cli.run:setting": "an argument of this command line",
     "cli.demo_peers:Child.facts": "the last line of a process that this one started",
     "cli.ledger.show:show": "records of this home's own log",
     "keys:fingerprint": "a hash",

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from p2pfl.errors.adapters import ArraysUnfit, PrivacyAgreed
-from p2pfl.errors.round import ConfigurationDiffers
+from p2pfl.errors.round import ConfigurationDiffers, GaveUpWaiting
+from p2pfl.errors.training import PassWouldOverspend
 from p2pfl.federation import draft
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.ledger.verify import verify
 from p2pfl.node.runs.accounts import read_accounts
+from p2pfl.peer import Peer
 from p2pfl.peer.blocking import BlockingPeer
 from p2pfl.training.accounts import EVERYTHING
 from tests.peer.sites import NAMES, Sites
@@ -72,6 +74,26 @@ def test_noise_is_charged_before_it_leaves_and_without_it_nothing_does(tmp_path:
         assert 0.5 < read_accounts(home).epsilon(EVERYTHING, 1e-5) < 2
         report = verify(home)
         assert report.verified
+
+
+def test_who_waits_in_vain_has_spent_nothing(tmp_path: Path) -> None:
+    sites = Sites(tmp_path, TASK, "privacy.max_epsilon=2")
+    for _ in range(2):
+        with (
+            pytest.raises(GaveUpWaiting),
+            Peer.join_blocking(
+                tmp_path / "peers.yaml", **{**sites.options("ada"), "wait_s": 0.5, "linger_s": 0.0}
+            ) as peer,
+        ):
+            peer.average(np.ones(5), clip=10.0, noise=8.0)
+    with Home.open(tmp_path / "ada", unlock=[KeyFile(tmp_path / "ada.key")], write=False) as home:
+        assert read_accounts(home).epsilon(EVERYTHING, 1e-5) == 0.0
+
+
+def test_a_call_beyond_the_budget_is_refused_before_anything_leaves(tmp_path: Path) -> None:
+    sites = Sites(tmp_path, TASK, "privacy.max_epsilon=0.1")
+    found = sites.all(everywhere(lambda peer: peer.average(np.ones(5), clip=10.0, noise=1.0)))
+    assert all(isinstance(one, PassWouldOverspend) for one in found.values()), found
 
 
 def test_sites_that_average_other_shapes_are_told(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ def show(file: Path, as_json: bool) -> None:
 def _task(task: TaskChoice) -> str:
     if task.python is not None:
         return f"{task.label}, which each site makes in Python: NO code is pinned, and nobody has approved any"
+    if task.client is not None:
+        first = f"SHA-256 {task.client.first.hex()}" if task.client.first else "zeros"
+        averaged = ", ".join(task.client.metrics) or "no metric"
+        return f"a {task.label} of each site's own, from {first}; averaged is {averaged}"
     return f"a table: {task.table.summary}" if task.table is not None else task.label
 
 

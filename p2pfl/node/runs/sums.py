@@ -130,6 +130,11 @@ def salt(draw: Draw) -> Encoded:
     return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: (), lambda total, survivors: True)
 
 
+def nothing() -> str:
+    """A sum of exact numbers is charged to no account."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One question. `name` is what the sites call it, and they must agree on it.
@@ -139,7 +144,8 @@ class Asked:
     only    the sites that were counted for it: it is answered over these alone; empty: nobody was counted
     sites   how many of those have values
     called  names the call (answers.name_of): what it comes to is kept under it
-    epsilon  what this site's records have spent behind it, where it was charged anything
+    charge  charges what it costs of this site's records, once, and says ε behind it: called when its round begins here,
+            and not before enough others are there
     """
 
     name: str
@@ -148,7 +154,7 @@ class Asked:
     only: tuple[str, ...] = ()
     sites: int = 0
     called: bytes = b""
-    epsilon: str = ""
+    charge: Callable[[], str] = nothing
 
 
 class SumRun:
@@ -187,9 +193,12 @@ class SumRun:
         return any(record["configuration"] == self.question for record in self.logs.rounds(self.run)[before:])
 
     def propose(self, number: int, base: int) -> Offer:
-        """Offer the vector. What a sum rests on is not a model, but the sums before it are named all the same."""
+        """Offer the vector. What a sum rests on is not a model, but the sums before it are named all the same.
+
+        Raises PassWouldOverspend where it is charged, and more than the budget holds.
+        """
         payload = sum(part.vector.words.nbytes for part in self.parts)
-        return Offer(NO_MODEL, self.question, b"", self._asked.epsilon, payload, self.patience_s)
+        return Offer(NO_MODEL, self.question, b"", self._asked.charge(), payload, self.patience_s)
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """(bits, words) of each vector."""
