@@ -21,6 +21,7 @@ import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 import numpy as np
 import torch
@@ -49,6 +50,8 @@ from p2pfl.training.task import Task
 from p2pfl.training.update import FlatVector, write_vector
 
 OnStep = Callable[[int, int], None]
+
+BLOCK: Final = 1 << 20  # coordinates that get their noise at a time: the draws take ten times their size
 
 
 class ClippingOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -90,8 +93,10 @@ class KeystreamOptimizer(ClippingOptimizer):
         for p, total in zip(self.params, self.sums(), strict=True):
             if self.noise_multiplier:  # none where the sites agreed on `privacy: none`
                 std = self.noise_multiplier * self.max_grad_norm
-                total = total + torch.from_numpy(self._noise.normals(p.numel()) * std)  # (numel,) float64
-            p.grad = (total / self._divisor).to(p.device, p.dtype).view_as(p)
+                for start in range(0, total.numel(), BLOCK):
+                    part = total[start : start + BLOCK]  # (≤ BLOCK,) float64, a view of it
+                    part += torch.from_numpy(self._noise.normals(part.numel()) * std)
+            p.grad = total.div_(self._divisor).to(p.device, p.dtype).view_as(p)
 
 
 class Trainer:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FlatVector = NDArray[np.float32]
 
+DRAWN: Final = 1 << 20  # coordinates of a first model drawn at a time: in float64 they take six times their size
 BLOCK: Final = 16 * 1024  # coordinates applied at a time: in float64 they fit into the processor's cache
 
 
@@ -95,8 +96,12 @@ def first_tensor(name: str, parameter: nn.Parameter, seed: bytes) -> FlatVector:
     if len(shape) >= 2:
         stream = BitStream(Secret(seed, "public seed of the first model"), "training/initial", name.encode())
         bound = 1.0 / math.sqrt(math.prod(shape[1:]))
-        values = (stream.uniforms(math.prod(shape)) * 2.0 - 1.0) * bound
-    elif name.rpartition(".")[2].endswith("bias"):
+        drawn = np.empty(math.prod(shape), np.float32)
+        for start in range(0, drawn.size, DRAWN):
+            part = drawn[start : start + DRAWN]
+            part[...] = (stream.uniforms(part.size) * 2.0 - 1.0) * bound
+        return drawn.reshape(shape)
+    if name.rpartition(".")[2].endswith("bias"):
         values = np.zeros(shape)
     else:
         values = parameter.detach().cpu().numpy().astype(np.float64)
