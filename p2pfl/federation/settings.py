@@ -9,10 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from p2pfl.federation.readers import YamlNode, between, choice, decimal, nothing_or, part, text, truth, whole
+from p2pfl.errors.training import WeightsTellSizes
+from p2pfl.federation.readers import Word, YamlNode, between, choice, decimal, nothing_or, part, text, truth, whole
 from p2pfl.roster import NAME
 
 HEX32: Final = text(r"[0-9a-f]{64}", "64 hexadecimal digits, lower case")
+
+
+def weights(node: YamlNode, key: str) -> str:
+    """`equal`. Raises WeightsTellSizes for weights by each site's number of records, with the reason."""
+    if isinstance(node, Word) and node.text in ("records", "secret"):
+        raise WeightsTellSizes(evidence=f"{node.place}: {key}: {node.text}", weights=node.text)
+    return choice("equal")(node, key)
+
+
 PLAIN: Final = choice("none")  # `privacy: none`, in the place of that whole table
 LICENCE: Final = text(r"[A-Za-z0-9][A-Za-z0-9.+() -]{0,63}", "a licence by its SPDX name, as CC-BY-4.0")
 
@@ -80,7 +90,7 @@ SETTINGS: Final = (
     ),
     Setting("minimum.sites", whole(3, 1000), "3", "a statistic of fewer sites that have a value is not opened"),
     Setting("minimum.records", whole(1, 1_000_000), "5", "nor one of fewer records, where a column of them is summed"),
-    Setting("weights", choice("equal"), "equal", "every site counts the same; sizes stay unknown"),
+    Setting("weights", weights, "equal", "each record counts the same, wherever it lies; no site's size is told"),
     Setting("model.threshold", nothing_or(decimal(0, 1)), "null", "probability from which predict says yes, or null"),
     Setting("model.licence", nothing_or(LICENCE), "null", "of the model that comes out, as CC-BY-4.0, or null"),
     Setting("agreement.sha256", nothing_or(HEX32), "null", "digest of the business associate agreement, or null"),
