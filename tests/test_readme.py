@@ -34,6 +34,7 @@ GOES_ON = {  # page: the one on whose homes and files it stands
     f"{GUIDE}/own-records.md": f"{GUIDE}/by-hand.md",
     f"{GUIDE}/own-table.md": README,
     f"{GUIDE}/own-task.md": None,
+    f"{GUIDE}/optimisers.md": None,
     f"{GUIDE}/own-client.md": None,
     f"{GUIDE}/use-the-model.md": f"{GUIDE}/own-table.md",
     f"{GUIDE}/when-a-site-is-away.md": f"{GUIDE}/by-hand.md",

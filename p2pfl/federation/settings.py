@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from p2pfl.errors.training import WeightsTellSizes
+from p2pfl.errors.optimisers import WeightsTellSizes
 from p2pfl.federation.readers import Word, YamlNode, between, choice, decimal, nothing_or, part, text, truth, whole
 from p2pfl.roster import NAME
 
@@ -67,7 +67,7 @@ SETTINGS: Final = (
     Setting(
         "server.method", choice("mean", "momentum", "adam"), "mean", "what each site does with the mean of updates"
     ),
-    Setting("server.learning_rate", decimal(0, 1000), "1.0", "what that step is multiplied by"),
+    Setting("server.learning_rate", decimal(0, 1000), "1.0", "what that step is multiplied by; of adam 0.1 or less"),
     Setting("server.momentum", part, "0.9", "of momentum; of adam, its first beta"),
     Setting("server.beta2", part, "0.99", "of adam"),
     Setting("server.tau", decimal(1e-12, 1000), "0.001", "of adam: the least root of a second moment that counts"),

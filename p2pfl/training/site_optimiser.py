@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from p2pfl.errors.training import OptimiserTwice
+from p2pfl.errors.optimisers import OptimiserTwice
 from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.training.task import Task
 

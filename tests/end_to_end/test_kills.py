@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from p2pfl.training import checkpoint
 from tests.end_to_end.chaos import drawn, episode
 from tests.end_to_end.checks import check_everything
 from tests.end_to_end.conftest import MakeSites
@@ -38,8 +39,8 @@ MOMENTS = {
 }
 
 
-def run_to_the_end(sites: Sites, do: list[dict[str, Any]], *, rounds: int, sums: int) -> None:
-    """Whoever dies is started again; then all must have ended well, with one ledger."""
+def until_all_end(sites: Sites, do: list[dict[str, Any]]) -> None:
+    """Whoever dies is started again; then all must have ended well."""
     running = len(sites.names)
     while running:
         process = sites.ends.get(timeout=120)
@@ -49,6 +50,11 @@ def run_to_the_end(sites: Sites, do: list[dict[str, Any]], *, rounds: int, sums:
         else:
             assert status == 0, process.tail
             running -= 1
+
+
+def run_to_the_end(sites: Sites, do: list[dict[str, Any]], *, rounds: int, sums: int) -> None:
+    """Whoever dies is started again; then all must have ended well, with one ledger."""
+    until_all_end(sites, do)
     check_everything(sites, rounds=rounds, sums=sums)
 
 
@@ -97,6 +103,24 @@ def test_a_site_killed_around_its_training_pays_for_whatever_it_trained(make: Ma
     do = [{"train": 2}]
     begin_with_one_dying(sites, do, moment)
     run_to_the_end(sites, do, rounds=2, sums=0)
+
+
+@pytest.mark.claim("LIVE-5")
+@pytest.mark.parametrize("item", ["checkpoints/next", "checkpoints/model"])
+def test_a_site_killed_beside_a_state_of_adam_has_the_moments_of_the_others(make: MakeSites, item: str) -> None:
+    adam = ("server.method=adam", "server.learning_rate=0.01", "average.decay=0.5")
+    sites = make(3, "rounds=3", "privacy.steps_per_round=10", *adam)
+    do = [{"train": 3}]
+    begin_with_one_dying(sites, do, ["rename", item, 2])
+    until_all_end(sites, do)
+    assert sum(process.process.returncode == -9 for process in sites.started) == 1
+    assert len(sites.roots()) == 1, "the ledger names the state after each round"
+    states = set()
+    for name in sites.names:
+        with sites[name].opened() as home:
+            states.add(home.read("checkpoints/model"))
+    (state,) = states
+    assert checkpoint.facts_of(state or b"")["kinds"] == "model momentum second average"
 
 
 def test_a_site_that_dies_before_signing_its_head_verifies(make: MakeSites) -> None:

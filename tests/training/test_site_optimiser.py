@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from p2pfl.errors.federation import SettingsDoNotFit, WrongValue
-from p2pfl.errors.training import OptimiserTwice
+from p2pfl.errors.optimisers import OptimiserTwice
 from p2pfl.federation import Federation
 from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from p2pfl.errors.training import WeightsTellSizes
+from p2pfl.errors.optimisers import WeightsTellSizes
 from p2pfl.federation import Federation, draft
 from p2pfl.keys import Secret
 from p2pfl.training.noise import BitStream
