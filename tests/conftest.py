@@ -35,6 +35,7 @@ NEEDS: dict[str, str] = {
     "cli/test_mistakes.py": "processes",
     "cli/test_no_privacy.py": "processes",
     "cli/test_processes.py": "processes",
+    "cli/test_scans.py": "processes",
     "cli/test_start.py": "processes",
     "cli/test_streams.py": "processes",
     "cli/test_tables.py": "processes",
@@ -56,11 +57,13 @@ NEEDS: dict[str, str] = {
     "simulate/test_training.py": "slow",
     "training/test_distributed.py": "processes",
     "test_examples.py": "processes",
+    "test_scan_examples.py": "slow",
     "training/test_images.py": "slow",
     "training/test_large.py": "slow",
     "node/runs/test_task_process.py": "processes",
     "training/test_onnx.py": "slow",
     "training/test_repeat_processes.py": "processes",
+    "training/test_volumes.py": "slow",
 }
 BEGINS = ("network", "storms", "processes", "")  # the longest first
 

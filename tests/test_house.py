@@ -73,7 +73,7 @@ THIRD_PARTY: dict[str, str] = {
     "federation": "yaml",
     "sharing": "cryptography numpy",
     "mesh": "cryptography zmq",
-    "training": "PIL cryptography numpy onnxruntime opacus pydicom safetensors torch",
+    "training": "PIL cryptography monai nibabel numpy onnxruntime opacus pydicom safetensors torch",
     "ledger": "cryptography",
     "simulate": "numpy",
     "adapters": "flwr monai numpy sklearn",

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from p2pfl.cli.watch import label_of
-from p2pfl.federation.federation import TaskChoice
 from p2pfl.federation.table_labels import ClassLabel
+from p2pfl.federation.task_choice import TaskChoice
 
 OF_A_CLASS: Final = re.compile(r"(?P<what>[a-z0-9_]+)_(?P<place>[0-9]{1,3})")
 

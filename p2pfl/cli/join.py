@@ -74,7 +74,7 @@ class LocalInputs:
     "--task",
     "task_file",
     metavar="FILE[:CLASS]",
-    help="This site's copy of the task's file, where peers.yaml pins one.",
+    help="This site's copy of the file that peers.yaml pins: a task's, or pretrained weights.",
 )
 @device_option
 @reads_option
@@ -198,7 +198,10 @@ def _reach(site: LocalInputs) -> Reach:
 
     closed = secret_places(site.access.home, site.access.keys)
     described = site.federation.task.sha256 is None
-    return Reach.of(site.data, site.reads, closed, site.device, described=described)
+    choice = site.federation.task
+    pinned = choice.scans.how.weights if choice.scans is not None else None
+    weights = (site.task_file or Path(pinned.file),) if pinned is not None else ()
+    return Reach.of(site.data, (*site.reads, *weights), closed, site.device, described=described)
 
 
 def _prepare(trainer: RemoteTrainer, opened: OpenedTask, tell: Callable[[str], None]) -> None:

@@ -27,8 +27,8 @@ from p2pfl.errors.models import TaskNotNamed
 from p2pfl.errors.people import WrongUse
 from p2pfl.errors.training import DataUnreadable, MissingColumn
 from p2pfl.federation import Federation, strict_yaml
-from p2pfl.federation.federation import TaskChoice
 from p2pfl.federation.table_labels import BinaryLabel
+from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.files import is_file, opened
 
 if TYPE_CHECKING:
@@ -220,7 +220,9 @@ def _in_a_process(of: ModelInUse, records: NewRecords) -> tuple[NDArray[Any], Se
     code = code_of(of.task, records.task_file)
     agreed = of.federation or federation_of(("site-a", "site-b", "site-c"), ())  # the task's code is given beside it
     described = of.task.sha256 is None
-    reach = Reach.of(records.data, records.reads, records.closed, records.device, described=described)
+    weights = (Path(code[1]),) if of.task.scans is not None and code[1] else ()
+    reads = (*records.reads, *weights)
+    reach = Reach.of(records.data, reads, records.closed, records.device, described=described)
     with RemoteTask(reach) as task:
         task.open(TaskSource(agreed, records.data, records.columns, *code, records.device, labelled=False))
         return task.predict(of.model.fitting(task.layout_of_model()))

@@ -165,7 +165,7 @@ class SettingsDoNotFit(ConfigurationError):
 
 
 class TableUnfit(ConfigurationError):
-    """{place}: {what}, in the description of a table."""
+    """{place}: {what}, in the description of a task."""
 
     code = "P2P-FED-027"
     likely = (

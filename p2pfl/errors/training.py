@@ -281,34 +281,6 @@ class TaskNotApproved(ConfigurationError):
     command = "p2pfl task review {path} --home {home}"
 
 
-class WeightsUnusable(ConfigurationError):
-    """The pretrained weights in {path} cannot be used."""
-
-    code = "P2P-TRAIN-054"
-    likely = (
-        "another file than the sites agreed on: copy theirs",
-        "it holds a whole model rather than its tensors: save model.state_dict()",
-    )
-    command = "sha256sum {path}"
-
-
-class ImageUnreadable(ConfigurationError):
-    """{path} is no image that can be read."""
-
-    code = "P2P-TRAIN-055"
-    likely = ("the file was cut", "another kind of file has this ending")
-    command = "file {path}"
-
-
-class ImagesExtraMissing(LocalFault):
-    """Reading images needs the package {package}."""
-
-    code = "P2P-TRAIN-056"
-    exit_status = 2
-    likely = ("p2pfl was installed without the extra [images]",)
-    command = "pip install {package}"
-
-
 # ── privacy and compression ───────────────────────────────────────────────────────────────────────────────────
 
 

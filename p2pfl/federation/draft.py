@@ -9,18 +9,19 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from p2pfl.errors.federation import DocumentTooLarge, ForbiddenYaml, SettingWithoutValue, UnknownSetting, WrongValue
+from p2pfl.federation import strict_yaml
+from p2pfl.federation.description import TABLE, parse_description, section_of
 from p2pfl.federation.federation import VERSION, Federation
 from p2pfl.federation.readers import Position, Word, shown
 from p2pfl.federation.settings import BY_KEY, HEADINGS, PLAIN, SETTINGS
 from p2pfl.federation.strict_yaml import MOST_BYTES
-from p2pfl.federation.table_schema import TableSchema
 from p2pfl.keys import fingerprint
 from p2pfl.roster import Member
 
 COMMENT_COLUMN = 34
 NO_PRIVACY_COMMENT = "NO DIFFERENTIAL PRIVACY: nothing bounds what the model tells of a patient"
-TABLE_INDENT = "    "  # of a task file's lines under `task:` and `table:`
-MOST_TABLE_BYTES = MOST_BYTES * 3 // 4  # of a description: peers.yaml keeps room for sites that join
+INDENT = "  "
+MOST_TASK_BYTES = MOST_BYTES * 3 // 4  # of a description: peers.yaml keeps room for sites that join
 
 TaskLines = tuple[str, ...]
 """The lines under `task:`."""
@@ -51,15 +52,15 @@ def peers_file(name: str, members: Sequence[Member], task: TaskLines, overrides:
     return raw
 
 
-def table_lines(raw: bytes, source: str) -> TaskLines:
-    """The text of a table's description, comments and all, as it stands under `task:`.
+def description_lines(raw: bytes, source: str) -> TaskLines:
+    """The text of a description of a task (a table, images, volumes), comments and all, as it stands under `task:`.
 
     Raises leaves of errors.federation, with the line and column of `source`.
     """
-    if len(raw) > MOST_TABLE_BYTES:
-        evidence = f"{len(raw)} bytes; a table's description has at most {MOST_TABLE_BYTES}"
+    if len(raw) > MOST_TASK_BYTES:
+        evidence = f"{len(raw)} bytes; a task's description has at most {MOST_TASK_BYTES}"
         raise DocumentTooLarge(evidence=evidence, place=Position(source, 1, 1), source=source)
-    TableSchema.parse(raw, source)
+    parse_description(raw, source)
     lines = raw.decode().rstrip("\n").split("\n")
     for number, line in enumerate(lines, start=1):
         if line.startswith(("---", "...")):  # it would end the document that the lines are put into
@@ -67,7 +68,9 @@ def table_lines(raw: bytes, source: str) -> TaskLines:
             raise ForbiddenYaml(
                 evidence=shown(line), place=place, source=source, feature="a document's beginning or end"
             )
-    return ("  table:", *(TABLE_INDENT + line if line.strip() else "" for line in lines))
+    of_table = section_of(strict_yaml.read_yaml(raw, source)) == TABLE
+    indent = 2 * INDENT if of_table else INDENT
+    return (*(["  table:"] if of_table else []), *(indent + line if line.strip() else "" for line in lines))
 
 
 def pinned_lines(file: str, cls: str, sha256: str) -> TaskLines:

@@ -27,12 +27,11 @@ from p2pfl.errors.federation import (
 )
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
-from p2pfl.federation.clients import ClientChoice
 from p2pfl.federation.model_terms import ModelTerms
 from p2pfl.federation.optimisers import EarlyStop, ModelAverage, ServerOptimiser, SiteOptimiser
 from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text, whole
 from p2pfl.federation.settings import HEADINGS, HEX32, PLAIN, SETTINGS, TOP
-from p2pfl.federation.table_schema import TableSchema
+from p2pfl.federation.task_choice import TaskChoice, read_task
 from p2pfl.keys import belongs_to_somebody
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, NAME, Address, Member, Roster
 
@@ -92,31 +91,6 @@ class Minimum:
 
     sites: int
     records: int
-
-
-@dataclass(frozen=True, slots=True)
-class TaskChoice:
-    """A table that peers.yaml describes; a class of a file pinned by its SHA-256; or code of each site's own.
-
-    python   the name of a Task that each site makes, whose code nobody pins
-    client   what the sites agree on where each brings a client of Flower, MONAI or scikit-learn
-    """
-
-    table: TableSchema | None = None
-    file: str | None = None
-    cls: str | None = None
-    sha256: bytes | None = None
-    python: str | None = None
-    client: ClientChoice | None = None
-
-    @property
-    def label(self) -> str:
-        """How it is called in a model's file, and by people."""
-        if self.python is not None:
-            return f"python:{self.python}"
-        if self.client is not None:
-            return self.client.label
-        return "table" if self.table is not None else f"{self.file}:{self.cls}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +159,7 @@ class Federation:
         federation = cls(
             name=top.value("federation", read_name),
             roster=Roster(epoch, _members(top)),
-            task=_task(top.value("task", table)),
+            task=read_task(top.value("task", table)),
             rounds=values["rounds"],
             privacy=Privacy(**_under(values, "privacy")) if "privacy.unit" in values else NO_PRIVACY,
             local=SiteOptimiser(**_under(values, "local"), rounds=values["rounds"]),
@@ -311,23 +285,6 @@ def read_address(node: YamlNode, key: str) -> Address:
 
 
 # ── task, and how the parts fit ───────────────────────────────────────────────────────────────────────────────
-
-
-def _task(row: Table) -> TaskChoice:
-    if "client" in row.rows:
-        return TaskChoice(client=ClientChoice.read(row))
-    pinned = "file" in row.rows
-    if "python" in row.rows:
-        row.only(("python",))
-        return TaskChoice(python=row.value("python", text(r"[A-Za-z0-9_.-]{1,100}", "the name of a task in Python")))
-    row.only(("file", "class", "sha256") if pinned else ("table",))
-    if not pinned:
-        return TaskChoice(TableSchema.read(row.value("table", table)))
-    return TaskChoice(
-        file=row.value("file", text(r"[A-Za-z0-9_.-]{1,100}\.py", "a file's name ending in .py")),
-        cls=row.value("class", text(r"[A-Za-z_][A-Za-z0-9_]{0,99}", "a class in that file")),
-        sha256=bytes.fromhex(row.value("sha256", HEX32)),
-    )
 
 
 def _check_fit(federation: Federation, top: Table) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from p2pfl.errors.from_python import DataNotRecords, TaskNotAgreed
 from p2pfl.federation import strict_yaml
-from p2pfl.federation.federation import TaskChoice
+from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.files import is_file
 from p2pfl.training.column_map import MapFile
 from p2pfl.training.records import Dataset, Records

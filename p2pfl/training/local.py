@@ -285,7 +285,8 @@ class Trainer:
         x, y = (as_inputs(part, self._device) for part in self._site.train.batch(rows))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch, on backward hooks where the inputs need no gradient
-            torch.autograd.backward(loss_of(self._task, self._model(self._task.augment(x)), y).sum())
+            x, y = self._task.augment_pair(x, y)
+            torch.autograd.backward(loss_of(self._task, self._model(x), y).sum())
         self._moving.take_gradients()
 
     @property

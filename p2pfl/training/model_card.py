@@ -14,7 +14,7 @@ from typing import Any, Final
 from p2pfl import codec
 from p2pfl.errors import ConfigurationError
 from p2pfl.errors.models import CardUnfit
-from p2pfl.federation.federation import TaskChoice, read_name
+from p2pfl.federation.federation import read_name
 from p2pfl.federation.readers import (
     Word,
     YamlNode,
@@ -29,6 +29,7 @@ from p2pfl.federation.readers import (
 )
 from p2pfl.federation.settings import HEX32, LICENCE
 from p2pfl.federation.table_facts import facts_of, node_of, schema_of
+from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.keys import digest
 from p2pfl.training.model_state import AVERAGE, MODEL, MOMENTUM, SECOND, ModelState
 

@@ -29,7 +29,10 @@ from p2pfl.training.records import Batch, Records
 from p2pfl.training.task import Task
 from p2pfl.training.update import FlatVector, TensorLayout, first_tensor, layout_of, write_vector
 
+# Records, and numbers of all their inputs, that are measured at once: of large scans few, since a model's layers hold
+# many times a record's own size.
 MEASURED_AT_ONCE: Final = 256
+MEASURED_NUMBERS: Final = 1 << 21
 
 # Records' gradients may differ by rounding when the batch beside them differs; anything larger is mixing.
 MIXING_TOLERANCE: Final = 1e-3
@@ -227,8 +230,8 @@ def predictions_of(
     was_training = model.training
     model.eval()
     try:
-        for start in range(0, len(records), MEASURED_AT_ONCE):
-            x, y = records.batch(np.arange(start, min(start + MEASURED_AT_ONCE, len(records))))
+        for rows in _measured_rows(records):
+            x, y = records.batch(rows)
             with torch.no_grad():
                 found = task.predictions(model(as_inputs(x, device)))
             if found.dtype.is_floating_point and not bool(torch.isfinite(found).all()):
@@ -236,6 +239,16 @@ def predictions_of(
             yield found.cpu().numpy(), y
     finally:
         model.train(was_training)
+
+
+def _measured_rows(records: Records) -> Iterator[NDArray[np.int64]]:
+    """The rows of each batch, as many as `MEASURED_NUMBERS` allows."""
+    if not len(records):
+        return
+    x, _ = records.batch(np.zeros(1, np.int64))
+    at_once = max(1, min(MEASURED_AT_ONCE, MEASURED_NUMBERS // max(1, x.size)))
+    for start in range(0, len(records), at_once):
+        yield np.arange(start, min(start + at_once, len(records)))
 
 
 def count_of(task: Task, joint: Joint, model: nn.Module, records: Records, device: torch.device) -> Counts:

@@ -10,7 +10,10 @@ from types import ModuleType
 from p2pfl.errors.adapters import TaskIsAClient
 from p2pfl.errors.from_python import TaskNotGiven
 from p2pfl.errors.training import TaskFileChanged, TaskUnusable, UnitUnsupported
-from p2pfl.federation.federation import TaskChoice
+from p2pfl.federation.description import Described
+from p2pfl.federation.scan_schema import ImageSchema
+from p2pfl.federation.table_schema import TableSchema
+from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.files import TEXT_BYTES, read_file
 from p2pfl.training.process.faults import MODULE
 from p2pfl.training.task import API, Task
@@ -38,12 +41,16 @@ def task_file(choice: TaskChoice, file: Path | None = None) -> tuple[Path, bytes
 
 
 def code_of(choice: TaskChoice, file: Path | None = None) -> tuple[str, str, bytes]:
-    """Class, file and bytes of the code that a process of its own will run; all empty for a table's description.
+    """Class, file and bytes of the code that a process of its own will run. Of a description there is no code; its file
+    is that of its pretrained weights, where it names any: in the working folder, or `file`.
 
     Raises TaskNotGiven, TaskIsAClient, TaskFileChanged, TaskUnusable.
     """
     if choice.table is not None:
         return "", "", b""
+    if choice.scans is not None:
+        weights = choice.scans.how.weights
+        return "", str((file or Path(weights.file)).absolute()) if weights is not None else "", b""
     if choice.client is not None:
         raise TaskIsAClient(kind=choice.client.kind, evidence=f"task: {choice.label}, in peers.yaml")
     if choice.python is not None:
@@ -52,8 +59,25 @@ def code_of(choice: TaskChoice, file: Path | None = None) -> tuple[str, str, byt
     return choice.cls or "", str(path), raw
 
 
+def described_task(schema: Described | None, weights: Path | None = None, beside: Path | None = None) -> Task:
+    """The task of a description. The weights that it may name are at `weights`, or in the folder `beside`."""
+    if schema is None:
+        raise ValueError("a task without a description")
+    if isinstance(schema, TableSchema):
+        return TableTask(schema)
+    named = schema.how.weights
+    path = weights or (beside or Path()) / named.file if named is not None else None
+    if isinstance(schema, ImageSchema):
+        from p2pfl.training.tasks.images import Images
+
+        return Images.of(schema, path)
+    from p2pfl.training.tasks.volumes import Volumes
+
+    return Volumes.of(schema, path)
+
+
 def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
-    """The task that peers.yaml names; `file` is where this site keeps its copy of a task's file.
+    """The task that peers.yaml names; `file` is this site's copy of what it pins: a task's file, or weights.
 
     Raises TaskNotGiven, TaskIsAClient, TaskFileChanged, TaskUnusable. It runs the very bytes whose digest was checked.
     """
@@ -61,8 +85,8 @@ def load_task(choice: TaskChoice, file: Path | None = None) -> Task:
         raise TaskIsAClient(kind=choice.client.kind, evidence=f"task: {choice.label}, in peers.yaml")
     if choice.python is not None:
         raise TaskNotGiven(evidence="peers.yaml holds its name alone", task=choice.python)
-    if choice.table is not None:
-        return TableTask(choice.table)
+    if choice.table is not None or choice.scans is not None:
+        return described_task(choice.table or choice.scans, file)
     return run_task(choice.cls or "", *task_file(choice, file))
 
 

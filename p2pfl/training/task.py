@@ -82,6 +82,10 @@ class Task(ABC):
         """A name for each number of a prediction, for `p2pfl predict`."""
         return ()
 
+    def table(self, predictions: NDArray[Any]) -> NDArray[Any]:
+        """Numbers of each prediction for a table that people read, by default all of them.    (N, …) ► (N, k)"""
+        return predictions.reshape(len(predictions), -1)
+
     def optimiser(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """The site's optimiser, new in each round. It sees noised gradients alone, so any is private."""
         import torch
@@ -95,6 +99,13 @@ class Task(ABC):
         (B, …) ► (B, …)
         """
         return x
+
+    def augment_pair(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and labels of a training step, where a label moves with its input, as a mask does; else `augment`.
+
+        (B, …), (B, …) ► the same shapes
+        """
+        return self.augment(x), y
 
     def trainable(self, name: str) -> bool:
         """Whether the parameter called `name` trains. What does not train does not travel and gets no noise."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.errors.training import WeightsUnusable
+from p2pfl.errors.scans import WeightsUnusable
 from p2pfl.files import LARGE_BYTES, read_file
 
 # What BatchNorm remembers of the records that it saw; GroupNorm has no place for it.

@@ -16,7 +16,7 @@ from p2pfl.cli.main import _told
 from p2pfl.errors import MOST_EVIDENCE, P2PFLError, clipped
 from p2pfl.errors.people import NothingLeft, OurMistake, SystemRefused, WrongUse
 from p2pfl.errors.training import TaskFailed
-from p2pfl.federation.federation import TaskChoice
+from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.training.registry import load_task
 from tests.cli.sites import Sites
 from tests.end_to_end.processes import PATIENCE_S, ROOT

@@ -31,7 +31,7 @@ LABELLED = tuple(  # the same with labels of other kinds
         b"months: {time: months, high: 240, grid: [12, 24]}\n  died: {event: [alive, dead], positive: [dead]}",
     )
 )
-TASK = draft.table_lines(TABLE, "task.yaml")
+TASK = draft.description_lines(TABLE, "task.yaml")
 
 
 def peers_yaml(*overrides: str) -> bytes:

@@ -170,12 +170,12 @@ def test_a_change_of_a_federation_with_the_widest_table_is_written_and_read_back
     rows = [f'  "column, {place}": {{code: ["level: no", "level: yes"]}}\n' for place in range(2000)]
     wide = TABLE.replace(b"columns:\n", b"columns:\n" + "".join(rows).encode())
     wide += b"# " + b'"' * (draft.MOST_TABLE_BYTES - len(wide) - 3) + b"\n"
-    old = Federation.parse(draft.peers_file("trial", OLD.roster.members, draft.table_lines(wide, "task.yaml")))
+    old = Federation.parse(draft.peers_file("trial", OLD.roster.members, draft.description_lines(wide, "task.yaml")))
     made = change(old, lineage(old), add=[member("fay")])
     (tmp_path / "change.yaml").write_bytes(changefile.to_bytes(made))
     assert changefile.load(tmp_path / "change.yaml").record == made.record
     with pytest.raises(DocumentTooLarge):
-        draft.table_lines(wide + b"#\n", "task.yaml")
+        draft.description_lines(wide + b"#\n", "task.yaml")
 
 
 def test_layout_does_not_count_and_a_field_that_is_no_such_thing_is_named(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def test_a_pinned_file_takes_the_place_of_a_name() -> None:
 
 
 def test_a_tables_text_stands_in_the_file_with_its_comments_and_means_the_same() -> None:
-    lines = draft.table_lines(heart.TEXT, heart.FILE)
+    lines = draft.description_lines(heart.TEXT, heart.FILE)
     raw = draft.peers_file("trial", [card.member for card in CARDS], lines)
     assert Federation.parse(raw).task.table == heart.heart()
     for line in heart.TEXT.decode().splitlines():
@@ -250,7 +250,7 @@ def test_a_tables_text_stands_in_the_file_with_its_comments_and_means_the_same()
 def test_a_tables_text_cannot_end_the_file_that_it_is_put_into(mark: str) -> None:
     text = mark + TABLE.decode() if mark == "---\n" else TABLE.decode() + mark
     with pytest.raises(leaves.ForbiddenYaml) as caught:
-        draft.table_lines(text.encode(), "task.yaml")
+        draft.description_lines(text.encode(), "task.yaml")
     assert caught.value.fields["place"].startswith("task.yaml:")
 
 

@@ -219,7 +219,7 @@ def test_what_does_not_fit_is_told_with_line_and_column(old: str, new: str, at: 
 def test_all_that_does_not_fit_is_told_at_once() -> None:
     text = TABLE.replace(b"low: 0", b"low: x").replace(b"[female, male]", b"[female]").replace(b"linear", b"cubic")
     error = refused(text.replace(b"expected_batch: 2.0\n", b"speed: 9\n"))
-    assert error.happened == ("task.yaml:1:1: expected_batch is missing, in the description of a table.")
+    assert error.happened == ("task.yaml:1:1: expected_batch is missing, in the description of a task.")
     assert error.evidence.splitlines() == [
         "line 2, column 29: columns.age.low must be a number (found 'x')",
         "line 3, column 15: columns.sex.code must be a list of 2 to 256 levels, not of 1 (found a list)",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
+import gzip
+import io
 import socket
 import struct
 import tempfile
@@ -17,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import nibabel
 import numpy as np
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
+from PIL import Image
 
 from p2pfl import codec, messages
 from p2pfl.adapters import first
@@ -39,6 +43,7 @@ from p2pfl.errors.sharing import WordOutOfRange, WordsMissized
 from p2pfl.errors.training import AccountUnreadable, CompressionMisused, ModelMisfit, SupportMalformed
 from p2pfl.federation import Federation, changefile, draft, strict_yaml
 from p2pfl.federation.cards import Card
+from p2pfl.federation.description import parse_description
 from p2pfl.federation.federation import Privacy
 from p2pfl.federation.membership import Change, Epochs, Lineage
 from p2pfl.federation.optimisers import ModelAverage, ServerOptimiser
@@ -70,14 +75,17 @@ from p2pfl.training.column_map import ColumnMap
 from p2pfl.training.model_card import ModelCard
 from p2pfl.training.model_file import ModelFile
 from p2pfl.training.model_state import ModelState, StateLayout
+from p2pfl.training.nifti import NotAVolume, parse_nifti
 from p2pfl.training.privacy import Account
 from p2pfl.training.process import wire as wire_of_tasks
 from p2pfl.training.table_draft import read_draft
 from p2pfl.training.tasks import heart
+from p2pfl.training.tasks.images import NotAnImage, parse_image
 from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.update import TensorLayout
 from tests.federation import changes as membership
 from tests.federation import sample as federation_sample
+from tests.federation.test_scan_schema import IMAGES, VOLUMES
 from tests.ledger import exports
 from tests.ledger import sample as books
 from tests.mesh.test_zmtp import GREETING, READY
@@ -412,6 +420,28 @@ def _read_records(data: bytes) -> Any:
     return TABLE.read(data, PATH)
 
 
+def _volumes() -> tuple[bytes, ...]:
+    """NIfTI-1 and NIfTI-2, compressed and not; the last one has a scale, and axes that go elsewhere."""
+    values, turned = (
+        np.arange(24, dtype=np.int16).reshape(2, 3, 4),
+        np.array([[0, -2, 0, 1], [3, 0, 0, 0], [0, 0, 1, 0]]),
+    )
+    affine = np.vstack([turned, [0, 0, 0, 1]]).astype(float)
+    plain = [kind(values, affine).to_bytes() for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image)]
+    scaled = nibabel.Nifti1Image(values.astype(np.float32), np.eye(4))
+    scaled.header.set_slope_inter(0.5, 3.0)
+    return (*plain, gzip.compress(plain[0]), scaled.to_bytes())
+
+
+def _pictures() -> tuple[bytes, ...]:
+    found = []
+    for kind, mode in (("PNG", "L"), ("PNG", "P"), ("PNG", "I;16"), ("JPEG", "RGB")):
+        out = io.BytesIO()
+        Image.new(mode, (9, 7), 77).save(out, kind)
+        found.append(out.getvalue())
+    return tuple(found)
+
+
 def _segment(data: bytes) -> Any:
     reader = segment.SegmentReader(data, lambda salt: MASTER)
     return list(reader), reader.damage
@@ -667,8 +697,13 @@ def _table() -> tuple[Decoder, ...]:
                 (heart.TEXT, federation_sample.TABLE, *federation_sample.LABELLED),
                 ("federation.table_schema:TableSchema.parse",),
                 factor=400, fixed=MIB),
+        Decoder("description", lambda data: parse_description(data, PATH), OF_A_FILE,
+                (IMAGES.encode(), VOLUMES.encode()), (), factor=400, fixed=MIB),
         Decoder("drafted table", lambda data: read_draft(data, PATH, ColumnMap()).text("age").encode(), OF_DATA, CSV,
                 ("training.table_draft:read_draft",), factor=200, fixed=MIB),
+        Decoder("volume", parse_nifti, (NotAVolume,), _volumes(), ("training.nifti:parse_nifti",), fixed=4 * MIB),
+        Decoder("picture", lambda data: parse_image(data, 8, 1, dicom=False), (NotAnImage,), _pictures(),
+                ("training.tasks.images:parse_image",), fixed=4 * MIB),
         Decoder("records", _read_records, OF_DATA, CSV, ("training.columns:rows_of",), factor=200),
         Decoder("column of a csv", _column, (NotReadable, NoSuchColumn, ValueNotANumber), (CSV[0], b"age\n1\n2.5\n"),
                 ("cli.inputs:_column",), factor=200),

@@ -15,8 +15,8 @@ from torch.utils.data import TensorDataset
 
 from p2pfl.errors.from_python import DataNotRecords, FrameUnsupported, TaskNotAgreed, TaskNotGiven
 from p2pfl.errors.training import MissingColumn, TaskFileChanged
-from p2pfl.federation.federation import TaskChoice
 from p2pfl.federation.table_schema import TableSchema
+from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.training.given import agreed_task, label_of, records_of
 from p2pfl.training.tasks.table import TableTask
 from tests.federation.sample import LABELLED, TABLE

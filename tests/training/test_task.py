@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from p2pfl.errors.training import ModelMisfit, TaskFileChanged, TaskUnusable, TooFewRecords
-from p2pfl.federation.federation import TaskChoice
+from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.keys import Secret
 from p2pfl.training import checkpoint
 from p2pfl.training.baseline import site_alone

@@ -19,6 +19,7 @@ from p2pfl.federation.table_schema import MOST_HIDDEN
 from p2pfl.keys import Identity
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, Address
 from tools.reference.markdown import GENERATED, cell, table
+from tools.reference.scans import IMAGES_EXAMPLE, SCANS, VOLUMES, VOLUMES_EXAMPLE, image_rows, volume_rows
 
 HERE: Final = Position("a reference", 0, 0)
 HEAD: Final = f"""\
@@ -69,8 +70,10 @@ def _peers_rows() -> list[tuple[str, str, str, str]]:
             "task.table",
             "the description of a [table](#a-table)",
             "heart disease",
-            "a task without code; or the next three; or the last",
+            "a task without code; or one of the next two; or the next three; or the last",
         ),
+        ("task.images", "the description of [images](#images-and-volumes)", "", ""),
+        ("task.volumes", "the description of [volumes](#images-and-volumes)", "", ""),
         ("task.file", "a file's name ending in .py", "", "a task of your own: `--task FILE:CLASS`"),
         ("task.class", "a class in that file", "", ""),
         ("task.sha256", digest, "", "of that file; another one is not run"),
@@ -176,7 +179,7 @@ def example() -> tuple[str, str]:
         Card.sign(identity, name, [Address.parse(f"{name}.example:7443")])
         for name, identity in zip(names, identities, strict=True)
     ]
-    lines = draft.table_lines(TABLE_EXAMPLE.encode(), "task.yaml")
+    lines = draft.description_lines(TABLE_EXAMPLE.encode(), "task.yaml")
     return cards[0].to_bytes().decode(), draft.peers_file("relapses", [card.member for card in cards], lines).decode()
 
 
@@ -232,6 +235,8 @@ def page() -> str:
             *(HEAD, _table([*_peers_rows(), *_settings_rows()])),
             *(AFTER_PEERS, _table(_lineage_rows()), written),
             *(TABLE, _table(_table_rows()), f"```yaml\n{TABLE_EXAMPLE}```\n"),
+            *(SCANS, _table(image_rows()), f"```yaml\n{IMAGES_EXAMPLE}```\n"),
+            *(VOLUMES, _table(volume_rows()), f"```yaml\n{VOLUMES_EXAMPLE}```\n"),
             *(CARD, _table(_card_rows()), f"```yaml\n{card}```\n"),
             *(COLUMNS, _table(_columns_rows())),
         ]

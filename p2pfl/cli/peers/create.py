@@ -70,8 +70,8 @@ def client_options(command: F) -> F:
 @click.option(
     "--task",
     metavar="FILE.yaml|FILE:CLASS|python:NAME",
-    help="What is learned: a table's description; a Task's class, pinned by its SHA-256; or a Task that each site "
-    "makes in Python, pinned by its name alone.  [default: heart disease]",
+    help="What is learned: a description of a table, of images or of volumes; a Task's class, pinned by its SHA-256; "
+    "or a Task that each site makes in Python, pinned by its name alone.  [default: heart disease]",
 )
 @client_options
 @json_option
@@ -107,7 +107,8 @@ def create(
     check_fit(federation, own=Path(task.rpartition(":")[0]) if task and federation.task.file else None)
     write_new(target, raw)
     shown = f" --agreement {document.name if document else 'FILE'}" if federation.agreement else ""
-    train = f"p2pfl join --peers {target} --data their.csv{shown}"
+    data = "their.csv" if federation.task.scans is None else "their-scans"
+    train = f"p2pfl join --peers {target} --data {data}{shown}"
     if federation.task.python is not None:
         train = f"a program that calls peer.train(task, data=…) with the task {federation.task.python}"
     if client is not None:
@@ -140,16 +141,17 @@ def _distinct(cards: Sequence[Path], members: Sequence[Member]) -> None:
 
 
 def task_lines(task: str | None) -> draft.TaskLines:
-    """What stands under `task:`: a description of a table, by default heart disease; or a file's class and digest.
+    """What stands under `task:`: a description of a table (by default heart disease), of images or of volumes; or a
+    file's class and digest.
 
     Raises leaves of errors.federation, WrongUse.
     """
     if task is None:
         from p2pfl.training.tasks import heart
 
-        return draft.table_lines(heart.TEXT, heart.FILE)
+        return draft.description_lines(heart.TEXT, heart.FILE)
     if is_description(task):
-        return draft.table_lines(strict_yaml.load(Path(task)), task)
+        return draft.description_lines(strict_yaml.load(Path(task)), task)
     path, colon, cls = task.rpartition(":")
     if not colon:
         raise WrongUse(evidence=f"--task {task} is neither FILE.yaml nor FILE:CLASS", verb=" peers create")
@@ -163,5 +165,5 @@ PYTHON: Final = "python"  # FILE of --task python:NAME
 
 
 def is_description(task: str) -> bool:
-    """--task names a description of a table."""
+    """--task names a description."""
     return task.endswith((".yaml", ".yml"))

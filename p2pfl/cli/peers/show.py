@@ -15,7 +15,7 @@ from p2pfl.cli.peers.members import federation_facts, member_lines
 from p2pfl.cli.reports import NO_PRIVACY
 from p2pfl.errors import ConfigurationError
 from p2pfl.federation import Federation, strict_yaml
-from p2pfl.federation.federation import TaskChoice
+from p2pfl.federation.task_choice import TaskChoice
 
 WIDTH: Final = 100  # characters of a line that is shown
 
@@ -59,6 +59,8 @@ def _task(task: TaskChoice) -> str:
         first = f"SHA-256 {task.client.first.hex()}" if task.client.first else "zeros"
         averaged = ", ".join(task.client.metrics) or "no metric"
         return f"a {task.label} of each site's own, from {first}; averaged is {averaged}"
+    if task.scans is not None:
+        return task.scans.summary
     return f"a table: {task.table.summary}" if task.table is not None else task.label
 
 

@@ -75,7 +75,7 @@ def _tried(
     from p2pfl.training.process.facts import Reach, TaskSource
 
     agreed = federation or federation_of(SITES, ())
-    source = TaskSource(agreed, data, columns, own.cls, own.path, own.raw, device)
+    source = TaskSource(agreed, data, columns, own.cls, str(Path(own.path).absolute()), own.raw, device)
     private = replace(agreed.privacy, steps_per_round=TRIED_STEPS, max_epsilon=float("inf"))
     reach = Reach.of(
         data,
@@ -114,7 +114,7 @@ def _tried(
 
 @dataclass(frozen=True, slots=True)
 class GivenTask:
-    """A task as the command line names it: the bytes of a file, and the class in it; none: a table's description."""
+    """A task as the command line names it: the bytes of a file, and the class in it; none: a description."""
 
     path: str
     cls: str
@@ -123,11 +123,11 @@ class GivenTask:
 
 def task_given(given: str) -> GivenTask:
     """FILE.yaml or FILE:CLASS. Raises WrongUse, NotReadable, leaves of errors.federation."""
-    from p2pfl.federation.table_schema import TableSchema
+    from p2pfl.federation.description import parse_description
 
     if given.endswith((".yaml", ".yml")):
         found = GivenTask(given, "", read_whole(Path(given)))
-        TableSchema.parse(found.raw, given)
+        parse_description(found.raw, given)
         return found
     path, colon, cls = given.rpartition(":")
     if not colon:
@@ -142,14 +142,13 @@ def task_of(given: str) -> Task:
 
     Raises WrongUse, NotReadable, TaskUnusable, leaves of errors.federation.
     """
-    from p2pfl.federation.table_schema import TableSchema
-    from p2pfl.training.registry import run_task
-    from p2pfl.training.tasks.table import TableTask
+    from p2pfl.federation.description import parse_description
+    from p2pfl.training.registry import described_task, run_task
 
     found = task_given(given)
     if found.cls:
         return run_task(found.cls, Path(found.path), found.raw)
-    return TableTask(TableSchema.parse(found.raw, found.path))
+    return described_task(parse_description(found.raw, found.path), beside=Path(found.path).parent)
 
 
 def _text(facts: dict[str, Any]) -> str:

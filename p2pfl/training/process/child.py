@@ -224,7 +224,7 @@ def _root() -> Path:
 
 def _environment(given: Mapping[str, str], folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in given.items() if name.startswith(HANDED_ON) or name in HANDED_ON_WHOLE}
-    return {**kept, "PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
+    return {**kept, "PATH": os.defpath, "USER": "task", "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
 
 
 def _killed_for_memory() -> int:

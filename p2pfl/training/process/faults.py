@@ -12,7 +12,17 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, Final
 
-from p2pfl.errors import ConfigurationError, LocalFault, P2PFLError, federation, leaves, people, task_process, training
+from p2pfl.errors import (
+    ConfigurationError,
+    LocalFault,
+    P2PFLError,
+    federation,
+    leaves,
+    people,
+    scans,
+    task_process,
+    training,
+)
 from p2pfl.errors.people import NothingLeft, OurMistake, SystemRefused
 from p2pfl.errors.task_process import TaskOverreached
 from p2pfl.errors.training import TaskFailed
@@ -32,7 +42,7 @@ Told = tuple[str, str, tuple[tuple[str, str], ...]]  # code, evidence, fields
 _MAY: Final = {
     leaf.code: leaf
     for leaf in leaves()
-    if leaf.__module__ in (training.__name__, task_process.__name__, federation.__name__, people.__name__)
+    if leaf.__module__ in {one.__name__ for one in (training, scans, task_process, federation, people)}
     and issubclass(leaf, (ConfigurationError, LocalFault, OurMistake))
     and leaf.exit_status in (1, 2)
 }

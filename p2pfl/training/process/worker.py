@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from p2pfl import codec
 from p2pfl.federation import Federation
-from p2pfl.federation.table_schema import TableSchema
+from p2pfl.federation.description import parse_description
 from p2pfl.keys import Secret
 from p2pfl.training.column_map import MapFile
 from p2pfl.training.local import Trainer
@@ -34,10 +34,9 @@ from p2pfl.training.privacy import Charge, Mechanism
 from p2pfl.training.process.faults import told_of
 from p2pfl.training.process.wire import ASKED, MOST_ASKED, Wire
 from p2pfl.training.records import Records, divide, owners_of
-from p2pfl.training.registry import run_task
+from p2pfl.training.registry import described_task, run_task
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
-from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.update import FlatVector, TensorLayout
 
 MEASURES: Final = ("evaluate", "figures", "predict", "predictions")  # asked for while a pass runs
@@ -69,12 +68,18 @@ class Worker:
     ) -> tuple[Any, ...]:
         data, mapped, columns, columns_source, device, labelled = rest
         self._federation, self._device = Federation.parse(peers, source), device
-        described = TableSchema.parse(raw, file) if raw and not cls else self._federation.task.table
-        self._task = run_task(cls, Path(file), raw) if cls or described is None else TableTask(described)
+        self._task = run_task(cls, Path(file), raw) if cls else self._described(Path(file), raw)
         column_map = MapFile.of(columns, columns_source) if mapped else None
         dataset = self._task.dataset(data, column_map, labelled=bool(labelled))
         self._records = Records(dataset, data)
         return (len(self._records), int(self._records.has_patients))
+
+    def _described(self, file: Path, raw: bytes) -> Task:
+        """Of a description in a file of its own, beside which weights lie; or of the agreed one; `file` its weights."""
+        if raw:
+            return described_task(parse_description(raw, str(file)), beside=file.parent)
+        agreed = self._federation.task
+        return described_task(agreed.table or agreed.scans, file)
 
     def layout(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
         return (_tensors(build(self._task).layout),)
@@ -149,7 +154,7 @@ class Worker:
 
     def predict(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
         found = predict(self._task, np.frombuffer(buffer, "<f4"), self._records, self._device)
-        self._predictions = np.asarray(found, np.float64).reshape(len(self._records), -1)
+        self._predictions = np.asarray(self._task.table(found), np.float64).reshape(len(self._records), -1)
         names = [str(name)[:200] for name in self._task.prediction_names][: 1 << 12]
         return (self._predictions.shape[1], names)
 

@@ -1,6 +1,6 @@
 """Images by class: a folder with a folder for each class, or a CSV of paths; PNG, JPEG, DICOM; a CNN or a ResNet.
 
-A study's task is a file of a few lines:
+A study's task is a section of peers.yaml, or a file of a few lines:
 
     from p2pfl.training.tasks.images import Images
 
@@ -8,49 +8,54 @@ A study's task is a file of a few lines:
         classes = ("normal", "pneumonia")
         architecture, size = "resnet18", 128
 
-Needs Pillow, and pydicom for DICOM: the extra [images].
+Nothing that is done to an image looks at another one. Needs Pillow, and pydicom for DICOM: the extra [images].
 """
 
 from __future__ import annotations
 
-import csv
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pfl.errors.training import (
-    DataEmpty,
-    ImagesExtraMissing,
-    ImageUnreadable,
-    MissingColumn,
-    UnknownCode,
-)
-from p2pfl.training.columns import read_file, text_of
+from p2pfl.errors.scans import ImagesExtraMissing, ImageUnreadable
+from p2pfl.federation.scan_schema import ImageSchema
 from p2pfl.training.measures.classification import Binary, Classes
 from p2pfl.training.measures.measure import Measure
 from p2pfl.training.task import Task
+from p2pfl.training.tasks.files import FileRecord, FilesDataset, by_class, by_csv
+from p2pfl.training.update import FlatVector, layout_of
 from p2pfl.training.weights import read_weights, without
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".dcm"})
+ENDINGS: Final = (".png", ".jpg", ".jpeg", ".dcm")
+MOST_FILE_BYTES: Final = 1 << 28
+MOST_PIXELS: Final = 1 << 26  # of a picture as it lies in its file: 8192²
 MOST_SHIFT: Final = 0.08  # of the image's side, by which a record is moved
+GAIN: Final = 0.1  # most by which a record's contrast and brightness are changed
+HEAD: Final = "fc"  # the name of the last layer in every architecture
 
 
 class Images(Task):
     """One of `classes` from an image. Two classes: the second one is positive.
 
     size, channels    images are resized to size × size; 1 channel is grey, 3 are colours
+    centre, scale     public constants, one for each channel: black is 0, white is 1, and the model sees
+                      (it − centre) / scale
     architecture      cnn, resnet18 or resnet50
-    train             all, head (the last layer) or norm+head: what does not train does not travel and gets no noise
+    widths            channels of the CNN's convolutions
+    train             all, head (the last layer), norm+head, or lora (adapters of `rank` and the head): what does not
+                      train does not travel and gets no noise
     weights           (path, SHA-256 in hex) of pretrained weights with torchvision's names; the head starts anew
-    flips             a record is mirrored left to right half of the time, for organs that have no side
+    augmentation      some of: shift (by up to 8 % of the side), flip (left to right, for organs that have no side),
+                      intensity (contrast and brightness)
     """
 
     name = "images"
@@ -59,23 +64,52 @@ class Images(Task):
     classes: Sequence[str] = ("negative", "positive")
     size: int = 64
     channels: int = 1
+    centre: Sequence[float] = (0.5,)
+    scale: Sequence[float] = (0.5,)
     architecture: str = "resnet18"
+    widths: Sequence[int] = (16, 32)
     train: str = "all"
+    rank: int = 4
     weights: tuple[str, str] | None = None
-    flips: bool = False
+    augmentation: Sequence[str] = ("shift",)
+
+    @classmethod
+    def of(cls, schema: ImageSchema, weights: Path | None = None) -> Images:
+        """What peers.yaml describes; its weights lie in the working folder, or where `weights` says."""
+        made, how = cls(), schema.how
+        made.classes, made.size, made.channels = schema.classes, schema.size, schema.channels
+        made.centre, made.scale = schema.centre, schema.scale
+        made.architecture, made.widths = schema.model.name, schema.model.widths
+        made.train, made.rank, made.augmentation = how.trainable, how.rank, how.augmentation
+        made.learning_rate, made.expected_batch = how.learning_rate, how.expected_batch
+        if how.weights is not None:
+            made.weights = (str(weights or how.weights.file), how.weights.sha256)
+        return made
 
     def dataset(self, path: str, columns: bytes | None = None, *, labelled: bool = True) -> ImageFiles:
         """path/CLASS/*.png, or a CSV with the columns path, label and maybe patient, paths from the CSV's folder."""
         place = Path(path)
-        found = _by_folder(place, self.classes, labelled) if place.is_dir() else _by_csv(place, self.classes, labelled)
-        if not found:
-            raise DataEmpty(evidence=f"no image in the folders {', '.join(self.classes)}", path=path)
-        return ImageFiles(found, self.size, self.channels)
+        read = (
+            by_csv(place, self.classes, labelled)
+            if not place.is_dir()
+            else by_class(place, self.classes, ENDINGS, labelled)
+        )
+        return ImageFiles(read, self, path)
 
     def model(self) -> nn.Module:
-        from p2pfl.training.resnet import ARCHITECTURES
+        """The architecture, with adapters where they train."""
+        from p2pfl.training import lora, resnet
 
-        return ARCHITECTURES[self.architecture](self.channels, len(self.classes))
+        made = resnet.architecture(self.architecture, self.channels, len(self.classes), self.widths)
+        return lora.adapted(made, self.rank, without_layers=(HEAD,)) if self.train == "lora" else made
+
+    def first(self, model: nn.Module, seed: bytes) -> FlatVector:
+        """As for any model; adapters add nothing at first."""
+        from p2pfl.training import lora
+
+        vector = super().first(model, seed)
+        lora.silence(layout_of(model).split(vector))
+        return vector
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of each record.    (B, classes), (B,) ► (B,)"""
@@ -98,119 +132,126 @@ class Images(Task):
         return (Binary() if len(self.classes) == 2 else Classes(len(self.classes)),)
 
     def augment(self, x: torch.Tensor) -> torch.Tensor:
-        """Each record moved by up to 8 % of its side, and mirrored where `flips`.    (B, C, H, W)"""
+        """Each record as `augmentation` says.    (B, C, H, W)"""
         import torch
 
-        most = max(1, round(MOST_SHIFT * self.size))
-        moves = torch.randint(-most, most + 1, (len(x), 2)).tolist()
-        turns = (torch.rand(len(x)) < 0.5).tolist() if self.flips else [False] * len(x)
-        moved = [torch.roll(one, (down, right), (1, 2)) for one, (down, right) in zip(x, moves, strict=True)]
-        return torch.stack([one.flip(2) if turn else one for one, turn in zip(moved, turns, strict=True)])
+        most, changed = max(1, round(MOST_SHIFT * self.size)), []
+        for one in x:
+            if "shift" in self.augmentation:
+                down, right = torch.randint(-most, most + 1, (2,)).tolist()
+                one = torch.roll(one, (down, right), (1, 2))
+            if "flip" in self.augmentation and torch.rand(1).item() < 0.5:
+                one = one.flip(2)
+            if "intensity" in self.augmentation:
+                gain, offset = ((2.0 * torch.rand(2) - 1.0) * GAIN).tolist()
+                one = one * (1.0 + gain) + offset
+            changed.append(one)
+        return torch.stack(changed)
 
     def trainable(self, name: str) -> bool:
         """By `train`: the head is the last layer, called fc."""
+        from p2pfl.training import lora
+
         is_norm = ".bn" in f".{name}" or "downsample.1." in name
-        return self.train == "all" or name.startswith("fc.") or (self.train == "norm+head" and is_norm)
+        return (
+            self.train == "all"
+            or name.startswith(f"{HEAD}.")
+            or (self.train == "norm+head" and is_norm)
+            or (self.train == "lora" and lora.is_adapter(name))
+        )
 
     def pretrained(self) -> Mapping[str, NDArray[Any]]:
         """Of `weights`, without the head."""
-        return without(read_weights(*self.weights), "fc") if self.weights is not None else {}
+        from p2pfl.training import lora
+
+        if self.weights is None:
+            return {}
+        held = without(read_weights(*self.weights), HEAD)
+        return lora.under_adapters(held, self.model()) if self.train == "lora" else held
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFile:
-    """One record: where it lies, which class it is, whose it is (or its own name)."""
+class ImageFiles(FilesDataset):
+    """Images as (channels, size, size) float32, and the place of their class."""
 
-    path: Path
-    label: int
-    name: str
-    patient: str
+    most_bytes = MOST_FILE_BYTES
 
-
-class ImageFiles:
-    """A map-style dataset that reads an image when it is asked for one: (channels, size, size) float32 in −1 … 1."""
-
-    def __init__(self, files: Sequence[ImageFile], size: int, channels: int) -> None:
-        self._files, self._size, self._channels = tuple(files), size, channels
-
-    def __len__(self) -> int:
-        return len(self._files)
+    def __init__(self, found: Sequence[FileRecord], task: Images, source: str) -> None:
+        super().__init__(found, source)
+        self._task = task
 
     def __getitem__(self, row: int) -> tuple[NDArray[np.float32], int]:
-        one = self._files[row]
-        return read_image(one.path, self._size, self._channels), one.label
+        one, task = self._files[row], self._task
+        raw, dicom = self.read(row, one.file), one.file.suffix.lower() == ".dcm"
+        try:
+            pixels = parse_image(raw, task.size, task.channels, dicom=dicom)
+        except NotAnImage as error:
+            raise self.refused(row, str(error)) from None
+        centre, scale = (np.array(given, np.float32).reshape(-1, 1, 1) for given in (task.centre, task.scale))
+        return (pixels - centre) / scale, one.label
 
-    def identity(self, row: int) -> bytes:
-        """The path from the folder of the data."""
-        return self._files[row].name.encode()
-
-    def patient(self, row: int) -> bytes:
-        """The patient of the CSV; the path where there is none."""
-        return self._files[row].patient.encode()
+    def refused(self, row: int, why: str) -> ImageUnreadable:
+        """By the place of the record, since a file's name may be a patient's."""
+        return ImageUnreadable(evidence=f"{self._files[row].place}: {why}", path=self._source)
 
 
-def read_image(path: Path, size: int, channels: int) -> NDArray[np.float32]:
-    """The image, resized, in −1 … 1.    (channels, size, size). Raises ImageUnreadable, ImagesExtraMissing."""
+class NotAnImage(ValueError):
+    """The bytes are no image that can be used. The message says why, and holds no pixel and no name."""
+
+
+def parse_image(raw: bytes, size: int, channels: int, *, dicom: bool) -> NDArray[np.float32]:
+    """The picture in a file's bytes, resized, in 0 … 1.    (channels, size, size)
+
+    Raises NotAnImage, ImagesExtraMissing.
+    """
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ImportError:
         raise ImagesExtraMissing(evidence="no package called PIL", package="pillow") from None
     try:
-        opened = _dicom(path) if path.suffix.lower() == ".dcm" else Image.open(path)
-        grey = opened.convert("L" if channels == 1 else "RGB").resize((size, size), Image.Resampling.BILINEAR)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageUnreadable(evidence=type(error).__name__, path=path) from None
-    values = np.asarray(grey, np.float32).reshape(size, size, channels) / 127.5 - 1.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own bound of pixels is higher than ours
+            opened = _dicom(raw) if dicom else Image.open(BytesIO(raw), formats=("PNG", "JPEG"))
+        if opened.width * opened.height > MOST_PIXELS:
+            raise NotAnImage(f"it has more than {MOST_PIXELS} pixels")
+        picture = _eight_bits(opened).convert("L" if channels == 1 else "RGB")
+        resized = picture.resize((size, size), Image.Resampling.BILINEAR)
+    except (NotAnImage, ImagesExtraMissing):
+        raise
+    except Exception as error:  # Pillow and pydicom name no base of what a damaged file raises
+        raise NotAnImage(type(error).__name__) from None
+    values = np.asarray(resized, np.float32).reshape(size, size, channels) / np.float32(255)
     return np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
-def _dicom(path: Path) -> Any:
-    """The picture of a DICOM file, its grey values spread over 0 … 255, MONOCHROME1 turned round."""
+def _eight_bits(picture: Any) -> Any:
+    """A grey picture of 16 bits in 8: Pillow's own conversion cuts off all that is brighter than 255."""
+    from PIL import Image
+
+    if picture.mode == "F":
+        raise NotAnImage("its numbers have no agreed white")
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.clip(np.asarray(picture, np.int64), 0, 65535) / 257.0).round().astype(np.uint8))
+
+
+def _dicom(raw: bytes) -> Any:
+    """The picture of a DICOM file, its own grey values spread over 0 … 255, MONOCHROME1 turned round."""
     from PIL import Image
 
     try:
         import pydicom
     except ImportError:
         raise ImagesExtraMissing(evidence="no package called pydicom", package="pydicom") from None
-    try:
-        held = pydicom.dcmread(path)
-        pixels = np.asarray(held.pixel_array, np.float64)
-    except (pydicom.errors.InvalidDicomError, AttributeError, KeyError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(type(error).__name__) from None
+    held = pydicom.dcmread(BytesIO(raw))
+    if int(held.Rows) * int(held.Columns) * int(held.get("NumberOfFrames", 1) or 1) > MOST_PIXELS:
+        raise NotAnImage(f"it has more than {MOST_PIXELS} pixels")
+    pixels = np.asarray(held.pixel_array, np.float64)
     if pixels.ndim != 2:
-        raise ValueError("not one grey picture")
+        raise NotAnImage("it is not one grey picture")
     low, high = float(pixels.min()), float(pixels.max())
+    if not np.isfinite(high - low):
+        raise NotAnImage("a pixel is not a finite number")
     spread = (pixels - low) / (high - low) if high > low else np.zeros_like(pixels)
-    if getattr(held, "PhotometricInterpretation", "") == "MONOCHROME1":
+    if held.get("PhotometricInterpretation", "") == "MONOCHROME1":
         spread = 1.0 - spread
     return Image.fromarray(np.rint(255.0 * spread).astype(np.uint8))
-
-
-def _by_folder(place: Path, classes: Sequence[str], labelled: bool) -> list[ImageFile]:
-    """The images of place/CLASS, sorted by name; of the whole folder where labels are not needed."""
-    found = []
-    for label, folder in enumerate(classes) if labelled else [(0, ".")]:
-        for file in sorted((place / folder).rglob("*")):
-            if file.suffix.lower() in SUFFIXES and file.is_file():
-                name = str(file.relative_to(place))
-                found.append(ImageFile(file, label, name, name))
-    return found
-
-
-def _by_csv(place: Path, classes: Sequence[str], labelled: bool) -> list[ImageFile]:
-    """The rows of a CSV. Raises DataUnreadable, DataEmpty, DataNotText, MissingColumn, UnknownCode."""
-    rows = csv.DictReader(text_of(read_file(place), str(place)).splitlines())
-    header = rows.fieldnames or []
-    lacking = [name for name in ("path", *(["label"] if labelled else [])) if name not in header]
-    if lacking:
-        raise MissingColumn(evidence=f"{len(header)} columns", path=place, column=f"column {', '.join(lacking)}")
-    found = []
-    for row in rows:
-        label = (row.get("label") or "").strip()
-        if labelled and label not in classes:
-            evidence = f"known are {', '.join(classes)}"
-            raise UnknownCode(evidence=evidence, path=place, line=rows.line_num, column="label")
-        name = (row["path"] or "").strip()
-        patient = (row.get("patient") or "").strip() or name
-        found.append(ImageFile(place.parent / name, classes.index(label) if labelled else 0, name, patient))
-    return found
