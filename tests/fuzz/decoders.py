@@ -69,7 +69,7 @@ from p2pfl.node.site import SiteProcess
 from p2pfl.roster import Address, Member, Roster
 from p2pfl.sharing import certificate, evidence, history
 from p2pfl.sharing.field import FIELDS
-from p2pfl.training import checkpoint, compression
+from p2pfl.training import checkpoint, compression, lowrank
 from p2pfl.training.accounts import Accounts
 from p2pfl.training.column_map import ColumnMap
 from p2pfl.training.model_card import ModelCard
@@ -554,6 +554,20 @@ def _states() -> tuple[bytes, ...]:
     return (b"".join(one.to_pieces()),)
 
 
+LOWRANK: Final = TensorLayout((("w", (26, 25)), ("bias", (2,))))
+
+
+def _restore_lowrank(data: bytes) -> Any:
+    lowrank.Lowrank(0.1, LOWRANK).restore(data)
+
+
+@functools.cache
+def _lowrank_states() -> tuple[bytes, ...]:
+    one, first = lowrank.Lowrank(0.1, LOWRANK), np.zeros(652, np.float32)
+    one.nominate(np.arange(one.length, dtype=np.float32), one.subspace(first, first))
+    return (b"".join(one.to_pieces()),)
+
+
 ANSWER_READERS: Final = ("node.runs.answers:read_answer", "node.runs.answers:_total")
 
 
@@ -760,6 +774,8 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("accounts", Accounts.from_bytes, (AccountUnreadable,), _all_accounts(),
                 ("training.accounts:Accounts.from_bytes", "training.accounts:_group"),
                 lambda value: b"".join(value.to_bytes()), factor=80, fixed=2 * MIB),
+        Decoder("lowrank state", _restore_lowrank, (CompressionMisused,), _lowrank_states(),
+                ("training.lowrank:Lowrank.restore",), factor=200),
         Decoder("support", lambda data: compression.decode_support(data, 1000, 50, "mayo"), (SupportMalformed,),
                 (compression.encode_support(np.array([0, 5, 999], np.int64)), compression.encode_support(
                     np.arange(50, dtype=np.int64) * 19)),
@@ -804,6 +820,9 @@ DECODERS: Final = _table()
 
 # Functions that read bytes which nobody else wrote, or whose form somebody has checked before: they need no row.
 OWN: Final = {
+    "federation.clients:_first": "hexadecimal digits that the reader of peers.yaml has passed",
+    "training.distributed:LeadingTrainer.__init__": "a hash that was made here",
+    "training.process.boot:_receive": "paths that this site's own node sends",
     "node.logs:Logs.bases": "records of this home's own log, read and checked when it was opened",
     "node.logs:Logs.final_rounds": "the same",
     "node.logs:Logs.model_after": "the same",
