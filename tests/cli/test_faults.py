@@ -44,7 +44,7 @@ def test_an_exception_in_a_sites_own_task_names_its_file_and_line(tmp_path: Path
     file = tmp_path / "own.py"
     file.write_text(TASK)
     digest = hashlib.sha256(file.read_bytes()).digest()
-    task = load_task(TaskChoice(None, str(file), "Own", digest), file)
+    task = load_task(TaskChoice(file=str(file), cls="Own", sha256=digest), file)
     error = told(task.model)
     assert isinstance(error, TaskFailed)
     assert error.happened == f"This site's own file of the task failed: NameError at {file}:6."

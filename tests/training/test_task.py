@@ -80,7 +80,7 @@ class Other:
 
 
 def choice(raw: bytes, cls: str) -> TaskChoice:
-    return TaskChoice(None, "mine.py", cls, hashlib.sha256(raw).digest())
+    return TaskChoice(file="mine.py", cls=cls, sha256=hashlib.sha256(raw).digest())
 
 
 def test_a_task_of_ones_own_is_loaded_from_the_file_whose_digest_was_agreed(tmp_path: Path) -> None:
