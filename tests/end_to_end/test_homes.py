@@ -146,10 +146,10 @@ def test_a_home_of_another_federation_is_refused(make: MakeSites) -> None:
     shutil.rmtree(other["ada"].home)
     shutil.copytree(sites["ada"].home, other["ada"].home)
     shutil.copy(sites["ada"].key, other["ada"].key)
+    told(other.sum("ada", 1).end(), "P2P-LEDGER-005", 2)  # it has a study of that name
+    text = other.peers.read_text()
+    other.peers.write_text(text.replace("federation: test", "federation: else"))
     told(other.sum("ada", 1).end(), "P2P-ROUND-042", 2)  # its key is not the one in that file
-    text = sites.peers.read_text()
-    sites.peers.write_text(text.replace("federation: test", "federation: else"))
-    told(sites.sum("ada", 1).end(), "P2P-LEDGER-005", 2)
 
 
 def test_a_home_that_was_rolled_back_is_stopped_by_the_first_hello(make: MakeSites, tmp_path: Path) -> None:
