@@ -12,8 +12,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ARGS   ?=
-# Tests side by side; 0 runs all in one process.
-JOBS   ?= 2
+# Tests side by side, one more than two cores: many wait for other processes. 0 runs all in one process.
+JOBS   ?= 3
 # Compiled test files are kept, as Python does by default: rewriting all asserts anew takes each worker ten seconds.
 PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
