@@ -227,9 +227,20 @@ def test_the_process_is_given_no_key_home_or_environment(
     place = Path(f"/proc/{trainer.number}")
     seen = (place / "environ").read_bytes() + (place / "cmdline").read_bytes()
     assert b"AWS_SECRET" not in seen and str(home.home.path).encode() not in seen
-    names = {row.partition(b"=")[0] for row in (place / "environ").read_bytes().split(b"\0")}
-    assert {b"HOME", b"TMPDIR", b"PATH"} <= names
-    assert names <= {b"", b"HOME", b"TMPDIR", b"PATH", b"LC_ALL", b"TZ", b"LD_LIBRARY_PATH", b"OMP_NUM_THREADS"}
+    rows = (place / "environ").read_bytes().split(b"\0")
+    names = {row.partition(b"=")[0] for row in rows}
+    assert {b"HOME", b"TMPDIR", b"PATH"} <= names and b"USER=task" in rows
+    assert names <= {
+        b"",
+        b"HOME",
+        b"TMPDIR",
+        b"PATH",
+        b"LC_ALL",
+        b"TZ",
+        b"LD_LIBRARY_PATH",
+        b"OMP_NUM_THREADS",
+        b"USER",
+    }
 
 
 NODE = """
