@@ -169,7 +169,7 @@ def test_a_change_of_a_federation_with_the_widest_table_is_written_and_read_back
     """Its file quotes every line of peers.yaml, so it is larger than any peers.yaml."""
     rows = [f'  "column, {place}": {{code: ["level: no", "level: yes"]}}\n' for place in range(2000)]
     wide = TABLE.replace(b"columns:\n", b"columns:\n" + "".join(rows).encode())
-    wide += b"# " + b'"' * (draft.MOST_TABLE_BYTES - len(wide) - 3) + b"\n"
+    wide += b"# " + b'"' * (draft.MOST_TASK_BYTES - len(wide) - 3) + b"\n"
     old = Federation.parse(draft.peers_file("trial", OLD.roster.members, draft.description_lines(wide, "task.yaml")))
     made = change(old, lineage(old), add=[member("fay")])
     (tmp_path / "change.yaml").write_bytes(changefile.to_bytes(made))

@@ -81,7 +81,7 @@ FOUND: dict[str, tuple[tuple[str, str] | None, list[str], int, str]] = {
         "P2P-USE-011",
     ),
     "records that are a device": (None, ["join", *PEERS, *OPEN, "--data", "/dev/zero"], 2, "P2P-TRAIN-001"),
-    "records that are no path": (None, ["join", *PEERS, *OPEN, "--data", ""], 2, "P2P-TRAIN-001"),
+    "records that are no path": (None, ["join", *PEERS, *OPEN, "--data", ""], 2, "P2P-TRAIN-064"),
     "a log that is a pipe that nobody reads": (None, [*SUM, "--log", "{WORLD}/a-pipe"], 2, "P2P-USE-030"),
     "a fingerprint of 200 kB": (None, ["peers", "fingerprint", "x" * 100_000, *PEERS], 2, "P2P-USE-001"),
     "a key file that is a device": (None, ["status", *OPEN[:3], "/dev/zero"], 1, "P2P-KEY-003"),

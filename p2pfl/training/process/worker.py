@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl import codec
+from p2pfl.errors import P2PFLError
 from p2pfl.federation import Federation
 from p2pfl.federation.description import parse_description
 from p2pfl.keys import Secret
@@ -184,7 +185,7 @@ def _answer(worker: Worker, wire: Wire, question: Question) -> None:
     except PassStopped:
         wire.send(ticket, "fault", "stopped", "", ())
     except BaseException as error:
-        if os.environ.get("P2PFL_TRACEBACK"):
+        if os.environ.get("P2PFL_TRACEBACK") and not isinstance(error, P2PFLError):
             traceback.print_exception(error)
         code, evidence, named = told_of(error)
         wire.send(ticket, "fault", code, evidence, [list(row) for row in named])
