@@ -691,7 +691,7 @@ def _table() -> tuple[Decoder, ...]:
                 ("federation.strict_yaml:read_yaml",), factor=400, fixed=MIB),
         Decoder("peers.yaml", lambda data: Federation.parse(data, PATH), OF_A_FILE, (PEERS, CLIENTS),
                 ("federation.federation:Federation.parse", "federation.federation:member",
-                 "federation.federation:_task", "federation.clients:_first", "federation.federation:read_key",
+                 "federation.task_choice:read_task", "federation.clients:_first", "federation.federation:read_key",
                  "keys:belongs_to_somebody"),
                 factor=400, fixed=MIB),
         Decoder("card", lambda data: Card.parse(data, PATH), OF_A_FILE, (CARD,),
@@ -820,7 +820,6 @@ DECODERS: Final = _table()
 
 # Functions that read bytes which nobody else wrote, or whose form somebody has checked before: they need no row.
 OWN: Final = {
-    "federation.clients:_first": "hexadecimal digits that the reader of peers.yaml has passed",
     "training.distributed:LeadingTrainer.__init__": "a hash that was made here",
     "training.process.boot:_receive": "paths that this site's own node sends",
     "node.logs:Logs.bases": "records of this home's own log, read and checked when it was opened",
