@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -322,17 +323,37 @@ def torch_seeds(seed: Secret, count: int) -> NDArray[np.uint64]:
     return BitStream(seed, "training/torch").words(count)
 
 
+class _Deterministic:
+    """torch's deterministic algorithms, a setting of the process: on while any of its threads makes a pass, then as
+    it was before the first of them."""
+
+    def __init__(self) -> None:
+        self._lock, self._passes, self._were = threading.Lock(), 0, (False, False)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._passes == 0:
+                warns = torch.is_deterministic_algorithms_warn_only_enabled()
+                self._were = torch.are_deterministic_algorithms_enabled(), warns
+                torch.use_deterministic_algorithms(True, warn_only=True)
+            self._passes += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._passes -= 1
+            if self._passes == 0:
+                torch.use_deterministic_algorithms(self._were[0], warn_only=self._were[1])
+
+
+_DETERMINISTIC: Final = _Deterministic()
+
+
 @contextmanager
 def repeatable(seed: int) -> Iterator[None]:
     """What a model draws of torch follows from `seed`, and no operation's result from the order of threads.
 
-    torch's generator decides nothing of noise or samples. Both settings are the process's: they are put back.
+    torch's generator decides nothing of noise or samples. It and the setting are the process's: they are put back.
     """
-    were = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    with torch.random.fork_rng(devices=()):
+    with torch.random.fork_rng(devices=()), _DETERMINISTIC:
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(were[0], warn_only=were[1])
+        yield

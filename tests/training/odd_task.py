@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import socket
+import stat
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -86,7 +87,8 @@ class Odd(p2pfl.Task):
         elif what == "rubbish":
             for descriptor in range(3, 64):
                 with contextlib.suppress(OSError):
-                    os.write(descriptor, b"\xff" * 64)
+                    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                        os.write(descriptor, b"\xff" * 64)
         elif what.startswith("reach "):
             reach(*what.split()[1:])
         elif what == "nan":

@@ -45,8 +45,3 @@ def test_so_many_rounds_stay_within_the_budget_and_one_more_does_not(noise: floa
 
     assert rounds == 0 or spent(rounds) <= 3.0
     assert rounds == 100_000 or spent(rounds + 1) > 3.0
-
-
-def test_few_records_leave_one_batch() -> None:
-    found = privacy_plan(epsilon=8.0, delta=1e-5, records=10, rounds=1, steps=2, sites=3, numbers=1)
-    assert [one.batch for one in found.batches] == [5]

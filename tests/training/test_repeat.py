@@ -82,6 +82,16 @@ def test_a_pass_that_fails_puts_torch_back_as_it_was() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_passes_of_several_threads_leave_torch_as_the_first_found_it() -> None:
+    """Sites in one process: whoever began first may end first."""
+    first, second = local.repeatable(1), local.repeatable(2)
+    with first:
+        second.__enter__()
+    assert torch.are_deterministic_algorithms_enabled(), "the second still runs"
+    second.__exit__(None, None, None)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def of(held: Arrays) -> SiteRecords:
     return SiteRecords(Records(held), site(20, (4,)).held_out)
 
