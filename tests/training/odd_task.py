@@ -42,6 +42,14 @@ def reach(how: str, where: str) -> None:
         os.kill(int(where), 0)
 
 
+def rubbish() -> None:
+    """Write it into every socket; memory that is shared would be spoilt before anybody has read it."""
+    for descriptor in range(3, 64):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.write(descriptor, b"\xff" * 64)
+
+
 class Odd(p2pfl.Task):
     """Four numbers and a label; `do` in the folder is what happens in the third step."""
 
@@ -85,10 +93,7 @@ class Odd(p2pfl.Task):
         elif what == "hang":
             threading.Event().wait()
         elif what == "rubbish":
-            for descriptor in range(3, 64):
-                with contextlib.suppress(OSError):
-                    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                        os.write(descriptor, b"\xff" * 64)
+            rubbish()
         elif what.startswith("reach "):
             reach(*what.split()[1:])
         elif what == "nan":
