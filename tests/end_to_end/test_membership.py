@@ -17,7 +17,7 @@ from p2pfl.ledger.log import Log
 from p2pfl.node.epochs import AGREED
 from p2pfl.training.data import deal
 from tests.end_to_end.conftest import MakeSites
-from tests.end_to_end.processes import Sites
+from tests.end_to_end.processes import PATIENCE_S, Sites
 
 STAY = ("ada", "ben", "cyd", "dot")
 
@@ -148,7 +148,8 @@ def test_a_newcomers_signature_under_the_agreement_is_in_every_ledger(
 def test_a_site_that_was_away_when_its_new_key_came_into_force_goes_on_with_it(make: MakeSites) -> None:
     sites = make(5, "rounds=3", "privacy.max_epsilon=100")
     card = sites.place / "eve.next.card"
-    running = {name: sites.site(name, [sites[name].shut(at=2)]) for name in sites.names}
+    held = {name: [sites[name].shut(at=2)] for name in sites.names}
+    running = {name: sites.site(name, held[name], linger=PATIENCE_S) for name in sites.names}  # eve may be slow
     running["ada"].event("round", round=1)
     peers(sites, "eve", "newkey", "-o", card)
     file = approved(sites, "rotate", "eve", card, by=("eve", "ada", "ben"))
@@ -168,8 +169,8 @@ def test_a_site_that_was_away_when_its_new_key_came_into_force_goes_on_with_it(m
         ended = running[name].end()
         assert ended.status == 0, ended.text
     assert len(sites.roots()) == 1
-    held = records(sites, "eve")
-    assert [one["rotated"] for one in held if one["kind"] == "membership"] == [["eve"]]
+    found = records(sites, "eve")
+    assert [one["rotated"] for one in found if one["kind"] == "membership"] == [["eve"]]
 
 
 def test_the_hub_leaves_and_a_running_training_goes_on_under_its_successor(make: MakeSites) -> None:
