@@ -27,9 +27,9 @@ from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Charge
 from p2pfl.training.ranks import CARRIERS, END, PASS, RECORDS, STEP, SUM, PassAbandoned, Ranks
 from p2pfl.training.records import SiteRecords
-from p2pfl.training.subspace import Floats, Subspace
+from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
-from p2pfl.training.update import FlatVector, TensorLayout
+from p2pfl.training.update import FlatVector
 
 
 class LeadingOptimizer(KeystreamOptimizer):
@@ -114,7 +114,7 @@ class LeadingTrainer(Trainer):
         self._ranks.say(PASS, rounds_before)
         self._ranks.share_array(model)
         self._ranks.share_array(torch_seeds(seed, self._ranks.size).view(np.int64))
-        carriers = _carriers_of(subspace)
+        carriers = subspace.carriers if subspace is not None else np.zeros(0)
         self._ranks.say(CARRIERS, len(carriers))
         self._ranks.share_array(carriers)
         try:
@@ -153,7 +153,7 @@ class FollowingTrainer(Trainer):
             model = self._ranks.share_array(np.zeros(self.parameters, np.float32))
             seeds = self._ranks.share_array(np.zeros(self._ranks.size, np.int64)).view(np.uint64)
             carriers = self._ranks.share_array(np.zeros(self._ranks.hear(CARRIERS)[1]))
-            subspace = _subspace_of(self.layout, self._density, carriers) if len(carriers) else None
+            subspace = Subspace.with_carriers(self.layout, self._density, carriers) if len(carriers) else None
             try:
                 with repeatable(int(seeds[self._ranks.rank])), self._from(model, subspace):
                     self._run(self._heard(), self._giving, rounds_before)
@@ -169,27 +169,6 @@ class FollowingTrainer(Trainer):
 
     def _giving(self, chosen: torch.optim.Optimizer) -> FollowingOptimizer:
         return FollowingOptimizer(self._ranks, chosen, self._privacy)
-
-
-def _carriers_of(subspace: Subspace | None) -> Floats:
-    """All that a rank lacks of a subspace, whose sizes follow from layout and density."""
-    pieces = subspace.pieces if subspace is not None else ()
-    return np.concatenate([np.zeros(0), *(part.ravel() for one in pieces for part in (one.left, one.right))])
-
-
-def _subspace_of(layout: TensorLayout, density: float, carriers: Floats) -> Subspace:
-    """The inverse of `_carriers_of`."""
-    start = 0
-
-    def taken(name: str, place: int, rows: int, columns: int, rank: int) -> tuple[Floats, Floats]:
-        nonlocal start
-        parts = []
-        for length in (rows, columns):
-            parts.append(carriers[start : start + length * rank].reshape(length, rank))
-            start += length * rank
-        return parts[0], parts[1]
-
-    return Subspace.made(layout, density, taken)
 
 
 def follow(

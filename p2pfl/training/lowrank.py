@@ -16,7 +16,7 @@ from p2pfl.codec import Pieces
 from p2pfl.errors.training import CompressionMisused, SupportMalformed
 from p2pfl.training.checkpoint import pieces_of
 from p2pfl.training.compression import Compresses, Compressor, Positions
-from p2pfl.training.subspace import Floats, Subspace, length_of
+from p2pfl.training.subspace import Subspace, length_of
 from p2pfl.training.update import FlatVector, TensorLayout
 
 
@@ -70,9 +70,8 @@ class Lowrank:
     def to_pieces(self) -> Pieces:
         """θ, and the carriers that it was made with: safetensors. Home seals it."""
         tensors: dict[str, NDArray[Any]] = {"theta": self._theta}
-        for piece in self._made_in.pieces if self._made_in is not None else ():
-            if piece.rank:
-                tensors |= {f"{piece.name}/left": piece.left, f"{piece.name}/right": piece.right}
+        if self._made_in is not None:
+            tensors["carriers"] = self._made_in.carriers
         return pieces_of(tensors, {"method": "lowrank"})
 
     def restore(self, data: bytes) -> None:
@@ -84,17 +83,9 @@ class Lowrank:
             state = load(data)
             theta, made_in = state["theta"].copy(), None
             if theta.size:
-                made_in = Subspace.made(self._layout, self._density, lambda name, *_: _carriers_of(state, name))
+                made_in = Subspace.with_carriers(self._layout, self._density, state["carriers"].copy())
         except (SafetensorError, KeyError, ValueError) as error:
             raise CompressionMisused(evidence=f"{len(data)} bytes of state: {error}") from None
         if theta.dtype != np.float32 or theta.shape not in ((0,), (self.length,)):
             raise CompressionMisused(evidence=f"state of {theta.shape}, not ({self.length},)")
         self._theta, self._made_in = theta, made_in
-
-
-def _carriers_of(state: dict[str, NDArray[Any]], name: str) -> tuple[Floats, Floats]:
-    """Raises KeyError or ValueError where the state is of another model."""
-    left, right = state[f"{name}/left"].copy(), state[f"{name}/right"].copy()
-    if left.dtype != np.float64 or right.dtype != np.float64:
-        raise ValueError(f"carriers of {left.dtype}")
-    return left, right

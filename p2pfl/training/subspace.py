@@ -212,6 +212,29 @@ class Subspace:
             start, place = start + piece.entries, place + piece.length
         return cls(tuple(pieces))
 
+    @classmethod
+    def with_carriers(cls, layout: TensorLayout, density: float, carriers: Floats) -> Subspace:
+        """The subspace whose `carriers` these are. Raises ValueError where they are of another size or type."""
+        start = 0
+
+        def taken(name: str, place: int, rows: int, columns: int, rank: int) -> tuple[Floats, Floats]:
+            nonlocal start
+            parts = []
+            for length in (rows, columns):
+                parts.append(carriers[start : start + length * rank].reshape(length, rank))
+                start += length * rank
+            return parts[0], parts[1]
+
+        found = cls.made(layout, density, taken)
+        if carriers.dtype != np.float64 or carriers.shape != (start,):
+            raise ValueError(f"carriers {carriers.dtype}{carriers.shape}, not ({start},)")
+        return found
+
+    @property
+    def carriers(self) -> Floats:
+        """All that does not follow from layout and density: each piece's L, then its R, by rows."""
+        return np.concatenate([np.zeros(0), *(part.ravel() for one in self.pieces for part in (one.left, one.right))])
+
     @functools.cached_property
     def digest(self) -> bytes:
         """32 bytes that sites compare before their θ are added."""

@@ -292,14 +292,15 @@ class RemoteTrainer(RemoteTask):
         if self._mechanism is None:
             raise ValueError("the task is not open yet")
         charge.use(self._mechanism)
-        with self._busy, SharedBuffer(model.nbytes) as buffer:
+        carriers = subspace.carriers if subspace is not None else np.zeros(0)
+        with self._busy, SharedBuffer(model.nbytes + carriers.nbytes) as buffer:
             buffer.write(np.ascontiguousarray(model, "<f4"))
+            buffer.write(np.ascontiguousarray(carriers, "<f8"), model.nbytes)
             try:
                 process = self._living()
                 if self._stopping:
                     raise PassStopped
-                wanted = subspace.digest if subspace is not None else b""
-                fields = (charge.number, seed.reveal(), self.at_once, rounds_before, wanted)
+                fields = (charge.number, seed.reveal(), self.at_once, rounds_before)
                 process.ask("train", *fields, buffer=buffer, on_step=self._progress)
             except PassCut:
                 if self._stopping or self._closed:

@@ -53,8 +53,8 @@ ASKED: Final[dict[str, tuple[Spec, ...]]] = {
     "steps": (Whole(1 << 40),),  # of a pass, where they are not those of peers.yaml
     "initial": (Raw(32, 32),),
     "inputs": (Whole(1 << 16), Whole(1 << 32)),
-    # charge, seed, at once, rounds before, digest of the subspace that it moves in, if it does
-    "train": (Whole(1 << 53), Raw(32, 32), Whole(1 << 16), Whole(1 << 32), Raw(32)),
+    # charge, seed, at once, rounds before; behind the model in the buffer the carriers of its subspace, if it has one
+    "train": (Whole(1 << 53), Raw(32, 32), Whole(1 << 16), Whole(1 << 32)),
     "evaluate": (),
     "figures": (Raw(1 << 20),),
     "predict": (),
@@ -180,12 +180,12 @@ class SharedBuffer:
     def __exit__(self, *_: object) -> None:
         os.close(self.descriptor)
 
-    def write(self, array: NDArray[Any]) -> None:
-        """Fill it. The array has its size in bytes."""
+    def write(self, array: NDArray[Any], start: int = 0) -> None:
+        """Write the array's bytes, from byte `start` on; they fit."""
         view = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         at = 0
         while at < len(view):
-            at += os.pwrite(self.descriptor, view[at:], at)
+            at += os.pwrite(self.descriptor, view[at:], start + at)
 
     def read(self, dtype: str) -> NDArray[Any]:
         """All of it, a copy that nobody else can change. Raises Malformed if it has become shorter.    (size/item,)"""

@@ -38,7 +38,7 @@ from p2pfl.training.records import Records, divide, owners_of
 from p2pfl.training.registry import described_task, run_task
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
-from p2pfl.training.update import FlatVector, TensorLayout
+from p2pfl.training.update import TensorLayout
 
 MEASURES: Final = ("evaluate", "figures", "predict", "predictions")  # asked for while a pass runs
 
@@ -53,7 +53,6 @@ class Worker:
         self._trainer: Trainer
         self._federation: Federation
         self._device = "cpu"
-        self._first: FlatVector | None = None
         self._predictions: NDArray[np.float64]
 
     def stop(self) -> None:
@@ -125,24 +124,20 @@ class Worker:
         return (self._trainer.inputs(np.frombuffer(buffer, "<f4"), rounds_before),)
 
     def train(
-        self, ticket: int, buffer: Any, number: int, seed: bytes, at_once: int, rounds_before: int, wanted: bytes
+        self, ticket: int, buffer: Any, number: int, seed: bytes, at_once: int, rounds_before: int
     ) -> tuple[Any, ...]:
-        trainer, model = self._trainer, np.frombuffer(buffer, "<f4")
-        subspace = self._subspace(model) if wanted else None
-        if subspace is not None and subspace.digest != wanted:
-            raise ValueError("another subspace than the node's")
+        trainer, parameters = self._trainer, self._trainer.parameters
+        model = np.frombuffer(buffer, "<f4", count=parameters)
+        carriers = np.frombuffer(buffer, "<f8", offset=4 * parameters).copy() if len(buffer) > 4 * parameters else None
+        density, subspace = self._federation.compression.density, None
+        if carriers is not None:
+            subspace = Subspace.with_carriers(trainer.layout, density, carriers)
         trainer.at_once, trainer.stopping = at_once, False
         trainer._progress = lambda step, steps: self._wire.send(ticket, "step", step, steps)
         charge = Charge(Mechanism.of_pass(self._federation.privacy), number)
         update = trainer.train(model, charge, Secret(seed, "seed of a pass"), rounds_before, subspace)
         buffer[: 4 * len(update)] = _bytes_of(update)
         return ()
-
-    def _subspace(self, model: FlatVector) -> Subspace:
-        """Made from the same released models as the node's, and so the same."""
-        if self._first is None:
-            self._first = self._trainer.initial(self._federation.first)
-        return Subspace.of(self._trainer.layout, self._federation.compression.density, self._first, model)
 
     def evaluate(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
         counts = self._trainer.evaluate(np.frombuffer(buffer, "<f4"))
