@@ -95,16 +95,20 @@ class TrainingRun:
         """The model that this training started from.    (m,)"""
         return self.trainer.initial(self.federation.first)
 
-    def _subspace(self, model: update.FlatVector) -> Subspace | None:
-        """Where a round from `model` may move; None: everywhere."""
+    def _subspace(self, name: bytes, model: update.FlatVector) -> Subspace | None:
+        """Where a round from `model` may move, whose digest is `name`; None: everywhere."""
         if self.federation.compression.method != "lowrank":
             return None
-        name = self.digest_of(model)
         if name not in self._subspaces:
             made = self.compressor.subspace(self._first, model)
             if made is not None:
                 self._subspaces = dict([*self._subspaces.items(), (name, made)][-SUBSPACES:])
         return self._subspaces[name]
+
+    def _subspace_on(self, base: int) -> Subspace | None:
+        """Of the round that starts from the model after `base`."""
+        state = self.models.on(base)
+        return self._subspace(state.names[0], state.model)
 
     def digest_of(self, model: update.FlatVector) -> bytes:
         """Names a model."""
@@ -186,7 +190,7 @@ class TrainingRun:
         configuration = {**self.configuration, "unmeasured": self._unmeasured[number]}
         if self._measuring[number]:
             return Offer(model, {**configuration, "purpose": "evaluation"}, b"", spent, 8 * self.trainer.counts)
-        subspace = self._subspace(self.models.on(base).model)
+        subspace = self._subspace_on(base)
         if subspace is not None:
             configuration["subspace"] = subspace.digest.hex()
         nomination = self._pending(number)
@@ -262,7 +266,7 @@ class TrainingRun:
         """
         cuts = 0
         while True:
-            subspace = self._subspace(model)
+            subspace = self._subspace(begun.model, model)
             given = (begun.seed, begun.rounds_before, subspace)
             try:
                 return self.trainer.train(model, self.passes.charge(begun), *given), subspace
@@ -340,7 +344,7 @@ class TrainingRun:
         vectors: tuple[e.Vector, ...] = ()
         if not self._measuring[number]:
             support = self.compressor.support(supports)
-            subspace = self._subspace(self.models.on(self.models.tip(number)).model)
+            subspace = self._subspace_on(self.models.tip(number))
             values = self.compressor.values(support, subspace)
             seed = _rotation_seed(effect.attempt_digest)
             words, cut = self.quantiser.quantise(values, seed, self.draw(32))
@@ -379,7 +383,7 @@ class TrainingRun:
         length = self.compressor.length if support is None else len(support)
         survivors, seed = len(effect.survivors), _rotation_seed(effect.attempt_digest)
         values = self.quantiser.dequantise_sum(total, survivors, seed, length)
-        subspace = self._subspace(before.model)
+        subspace = self._subspace(before.names[0], before.model)
         change = values if subspace is None else subspace.expand(values)
         return server.after(before, self.federation.server, self.federation.average, change, survivors, support)
 

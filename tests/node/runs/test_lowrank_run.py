@@ -66,7 +66,7 @@ def test_all_agree_on_the_subspace_of_a_round_and_it_turns_with_the_model(place:
 
 def by_others(run: TrainingRun, number: int) -> tuple[bytes, codec.Facts]:
     """Apply the sum of the two other sites, each of which moved θ by a line."""
-    offer, space = run.propose(number, number - 1), run._subspace(run.models.on(number - 1).model)
+    offer, space = run.propose(number, number - 1), run._subspace_on(number - 1)
     assert space is not None
     words, _ = run.quantiser.quantise(np.linspace(-0.5, 0.5, space.length).astype(np.float32), b"", bytes(32))
     scalars = np.zeros(run.trainer.counts + 1, np.uint64)
