@@ -149,26 +149,21 @@ def whole(least: int, most: int) -> Callable[[YamlNode, str], int]:
 
 def decimal(above: float, most: float) -> Callable[[YamlNode, str], float]:
     """A finite number greater than `above` and at most `most`, unquoted."""
-
-    def read(node: YamlNode, key: str) -> float:
-        if isinstance(node, Word) and not node.quoted and _DECIMAL.fullmatch(node.text):
-            value = float(node.text)
-            if math.isfinite(value) and above < value <= most:
-                return value
-        wrong(node, key, f"a number above {above:g} and at most {most:g}")
-
-    return read
+    return _number(lambda value: above < value <= most, f"a number above {above:g} and at most {most:g}")
 
 
 def between(least: float, most: float) -> Callable[[YamlNode, str], float]:
     """A number from `least` to `most`, both of them included, unquoted."""
+    return _number(lambda value: least <= value <= most, f"a number from {least:g} to {most:g}")
 
+
+def _number(fits: Callable[[float], bool], what: str) -> Callable[[YamlNode, str], float]:
     def read(node: YamlNode, key: str) -> float:
         if isinstance(node, Word) and not node.quoted and _DECIMAL.fullmatch(node.text):
             value = float(node.text)
-            if least <= value <= most:
+            if math.isfinite(value) and fits(value):
                 return value
-        wrong(node, key, f"a number from {least:g} to {most:g}")
+        wrong(node, key, what)
 
     return read
 
