@@ -134,6 +134,7 @@ def join(
         monitor.tell(f"privacy: {NO_PRIVACY}; all sites have agreed to that in {peers_file.name}")
     if check:
         with monitor.running(federation, "join --check"):
+            check_readable(site.data)
             with task_process(_reach(site), monitor.tell) as trainer:
                 _prepare(trainer, _opened(site), monitor.tell)
             facts = run(links_of(federation, access, watch, monitor))
@@ -141,9 +142,8 @@ def join(
         raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
     with monitor.running(federation, "join"):
         check_readable(site.data)
-        with task_process(
-            _reach(site), monitor.tell
-        ) as trainer:  # it loads torch while this process opens the home and its links
+        # It loads torch while this process opens the home and its links.
+        with task_process(_reach(site), monitor.tell) as trainer:
             facts = run(_train(site, trainer, _opened(site), watch, monitor, go_on))
         facts["ledger"] = ledger_of(site.access, site.federation)
     output.result(join_text(facts), facts, as_json)
@@ -181,7 +181,6 @@ def _opened(site: LocalInputs) -> OpenedTask:
     from p2pfl.training.registry import code_of
 
     columns = column_map(site.data, site.columns)
-    check_readable(site.data)
     choice = site.federation.task
     with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
         name, key = opened.name, opened.holdout_key()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,8 +69,8 @@ def plan(
     )
     settings = _settings(found.best, epsilon, delta, rounds, steps)
     facts: dict[str, Any] = {
-        "batches": [_facts(one) for one in found.batches],
-        "best": _facts(found.best),
+        "batches": [asdict(one) for one in found.batches],
+        "best": asdict(found.best),
         "rounds_by_noise": {f"{noise:g}": count for noise, count in found.rounds.items()},
         "settings": settings,
         "expected_batch": found.best.batch,
@@ -87,17 +88,6 @@ def _settings(best: BatchPlan, epsilon: float, delta: float, rounds: int, steps:
         f"privacy.delta={delta:g}",
         f"privacy.max_epsilon={epsilon:g}",
     ]
-
-
-def _facts(one: BatchPlan) -> dict[str, float]:
-    return {
-        "batch": one.batch,
-        "sample_rate": one.sample_rate,
-        "noise_multiplier": one.noise_multiplier,
-        "epsilon": one.epsilon,
-        "relative_noise": one.relative_noise,
-        "uses": one.uses,
-    }
 
 
 def _text(found: PrivacyPlan, settings: list[str], epsilon: float, delta: float, rounds: int, steps: int) -> str:
