@@ -38,7 +38,8 @@ def read_weights(path: str | Path, sha256: str) -> dict[str, NDArray[Any]]:
 
 def without(weights: dict[str, NDArray[Any]], *layers: str) -> dict[str, NDArray[Any]]:
     """The weights but for those of `layers`, such as a head that was trained for other classes."""
-    return {name: values for name, values in weights.items() if name.partition(".")[0] not in layers}
+    inside = tuple(f"{layer}." for layer in layers)
+    return {name: values for name, values in weights.items() if not f"{name}.".startswith(inside)}
 
 
 def _safetensors(raw: bytes, path: str | Path) -> dict[str, NDArray[Any]]:

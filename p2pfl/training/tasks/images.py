@@ -14,7 +14,7 @@ Nothing that is done to an image looks at another one. Needs Pillow, and pydicom
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,10 +26,8 @@ from p2pfl.errors.scans import ImagesExtraMissing, ImageUnreadable
 from p2pfl.federation.scan_schema import ImageSchema
 from p2pfl.training.measures.classification import Binary, Classes
 from p2pfl.training.measures.measure import Measure
-from p2pfl.training.task import Task
 from p2pfl.training.tasks.files import FileRecord, FilesDataset, by_class, by_csv
-from p2pfl.training.update import FlatVector, layout_of
-from p2pfl.training.weights import read_weights, without
+from p2pfl.training.tasks.scans import ScanTask
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +41,7 @@ GAIN: Final = 0.1  # most by which a record's contrast and brightness are change
 HEAD: Final = "fc"  # the name of the last layer in every architecture
 
 
-class Images(Task):
+class Images(ScanTask):
     """One of `classes` from an image. Two classes: the second one is positive.
 
     size, channels    images are resized to size × size; 1 channel is grey, 3 are colours
@@ -63,27 +61,19 @@ class Images(Task):
     expected_batch: float = 16.0
     classes: Sequence[str] = ("negative", "positive")
     size: int = 64
-    channels: int = 1
     centre: Sequence[float] = (0.5,)
     scale: Sequence[float] = (0.5,)
     architecture: str = "resnet18"
     widths: Sequence[int] = (16, 32)
-    train: str = "all"
-    rank: int = 4
-    weights: tuple[str, str] | None = None
     augmentation: Sequence[str] = ("shift",)
 
     @classmethod
     def of(cls, schema: ImageSchema, weights: Path | None = None) -> Images:
         """What peers.yaml describes; its weights lie in the working folder, or where `weights` says."""
-        made, how = cls(), schema.how
-        made.classes, made.size, made.channels = schema.classes, schema.size, schema.channels
-        made.centre, made.scale = schema.centre, schema.scale
+        made = cls()
+        made.take(schema, weights)
+        made.size, made.centre, made.scale = schema.size, schema.centre, schema.scale
         made.architecture, made.widths = schema.model.name, schema.model.widths
-        made.train, made.rank, made.augmentation = how.trainable, how.rank, how.augmentation
-        made.learning_rate, made.expected_batch = how.learning_rate, how.expected_batch
-        if how.weights is not None:
-            made.weights = (str(weights or how.weights.file), how.weights.sha256)
         return made
 
     def dataset(self, path: str, columns: bytes | None = None, *, labelled: bool = True) -> ImageFiles:
@@ -98,18 +88,9 @@ class Images(Task):
 
     def model(self) -> nn.Module:
         """The architecture, with adapters where they train."""
-        from p2pfl.training import lora, resnet
+        from p2pfl.training import resnet
 
-        made = resnet.architecture(self.architecture, self.channels, len(self.classes), self.widths)
-        return lora.adapted(made, self.rank, without_layers=(HEAD,)) if self.train == "lora" else made
-
-    def first(self, model: nn.Module, seed: bytes) -> FlatVector:
-        """As for any model; adapters add nothing at first."""
-        from p2pfl.training import lora
-
-        vector = super().first(model, seed)
-        lora.silence(layout_of(model).split(vector))
-        return vector
+        return self.adapted(resnet.architecture(self.architecture, self.channels, len(self.classes), self.widths))
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of each record.    (B, classes), (B,) ► (B,)"""
@@ -148,26 +129,15 @@ class Images(Task):
             changed.append(one)
         return torch.stack(changed)
 
+    @property
+    def head(self) -> str:
+        """The same in every architecture."""
+        return HEAD
+
     def trainable(self, name: str) -> bool:
-        """By `train`: the head is the last layer, called fc."""
-        from p2pfl.training import lora
-
+        """By `train`; norms have names of their own."""
         is_norm = ".bn" in f".{name}" or "downsample.1." in name
-        return (
-            self.train == "all"
-            or name.startswith(f"{HEAD}.")
-            or (self.train == "norm+head" and is_norm)
-            or (self.train == "lora" and lora.is_adapter(name))
-        )
-
-    def pretrained(self) -> Mapping[str, NDArray[Any]]:
-        """Of `weights`, without the head."""
-        from p2pfl.training import lora
-
-        if self.weights is None:
-            return {}
-        held = without(read_weights(*self.weights), HEAD)
-        return lora.under_adapters(held, self.model()) if self.train == "lora" else held
+        return super().trainable(name) or (self.train == "norm+head" and is_norm)
 
 
 class ImageFiles(FilesDataset):

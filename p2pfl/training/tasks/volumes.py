@@ -13,7 +13,7 @@ Nothing that is done to a volume looks at another one. Needs the extra [volumes]
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,10 +25,8 @@ from p2pfl.federation.scan_schema import VolumeSchema
 from p2pfl.training.measures.measure import Measure
 from p2pfl.training.measures.segmentation import Segmentation
 from p2pfl.training.nifti import MOST_VOXELS, NotAVolume, Voxels, nifti_bytes, parse_nifti
-from p2pfl.training.task import Task
 from p2pfl.training.tasks.files import FileRecord, FilesDataset, by_csv, by_pair
-from p2pfl.training.update import FlatVector, layout_of
-from p2pfl.training.weights import read_weights
+from p2pfl.training.tasks.scans import ScanTask
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +41,7 @@ GAIN: Final = 0.1  # most by which a record's contrast and brightness are change
 Triple = tuple[float, float, float]
 
 
-class Volumes(Task):
+class Volumes(ScanTask):
     """One of `classes` for each voxel; the first is the background.
 
     size         voxels along each axis (right, front, up) that the model sees: the middle of a volume, padded where it
@@ -65,26 +63,17 @@ class Volumes(Task):
     classes: Sequence[str] = ("background", "lesion")
     size: tuple[int, int, int] = (32, 32, 32)
     spacing: Triple | None = None
-    channels: int = 1
     window: tuple[float, float] | None = None
     levels: Sequence[int] = (8, 16, 32)
     units: int = 1
-    train: str = "all"
-    rank: int = 4
-    weights: tuple[str, str] | None = None
-    augmentation: Sequence[str] = ()
 
     @classmethod
     def of(cls, schema: VolumeSchema, weights: Path | None = None) -> Volumes:
         """What peers.yaml describes; its weights lie in the working folder, or where `weights` says."""
-        made, how = cls(), schema.how
-        made.classes, made.size, made.channels = schema.classes, schema.size, schema.channels
-        made.spacing, made.window = schema.spacing, schema.window
+        made = cls()
+        made.take(schema, weights)
+        made.size, made.spacing, made.window = schema.size, schema.spacing, schema.window
         made.levels, made.units = schema.model.widths, schema.model.units
-        made.train, made.rank, made.augmentation = how.trainable, how.rank, how.augmentation
-        made.learning_rate, made.expected_batch = how.learning_rate, how.expected_batch
-        if how.weights is not None:
-            made.weights = (str(weights or how.weights.file), how.weights.sha256)
         return made
 
     def dataset(self, path: str, columns: bytes | None = None, *, labelled: bool = True) -> VolumeFiles:
@@ -97,8 +86,6 @@ class Volumes(Task):
         """MONAI's UNet. Its instance norms keep no statistics; PReLU and transposed convolutions are hooked exactly."""
         try:
             from monai.networks.nets.unet import UNet
-
-            from p2pfl.training import lora
         except ImportError:
             raise VolumesExtraMissing(evidence="no package called monai", package="monai") from None
         made: nn.Module = UNet(
@@ -109,15 +96,7 @@ class Volumes(Task):
             strides=(2,) * (len(self.levels) - 1),
             num_res_units=self.units,
         )
-        return lora.adapted(made, self.rank, without_layers=(self._head,)) if self.train == "lora" else made
-
-    def first(self, model: nn.Module, seed: bytes) -> FlatVector:
-        """As for any model; adapters add nothing at first."""
-        from p2pfl.training import lora
-
-        vector = super().first(model, seed)
-        lora.silence(layout_of(model).split(vector))
-        return vector
+        return self.adapted(made)
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """MONAI's soft Dice loss plus cross-entropy, each of one record alone.    (B, K, X, Y, Z), (B, X, Y, Z) ► (B,)
@@ -169,28 +148,10 @@ class Volumes(Task):
             masks.append(mask)
         return torch.stack(images), torch.stack(masks)
 
-    def trainable(self, name: str) -> bool:
-        """By `train`: the head is the last layer."""
-        from p2pfl.training import lora
-
-        if self.train == "lora" and lora.is_adapter(name):
-            return True
-        return self.train == "all" or name.startswith(f"{self._head}.")
-
     @property
-    def _head(self) -> str:
+    def head(self) -> str:
         """The name of the last layer."""
         return "model.2.1.conv.unit0.conv" if self.units else "model.2.conv"
-
-    def pretrained(self) -> Mapping[str, NDArray[Any]]:
-        """Of `weights`, without the head."""
-        if self.weights is None:
-            return {}
-        from p2pfl.training import lora
-
-        read = read_weights(*self.weights)
-        held = {name: values for name, values in read.items() if not name.startswith(f"{self._head}.")}
-        return lora.under_adapters(held, self.model()) if self.train == "lora" else held
 
 
 class VolumeFiles(FilesDataset):
