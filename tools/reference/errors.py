@@ -36,6 +36,7 @@ ROOMS = {
     "ROUND": "Rounds, and sites that break the protocol",
     "SHARE": "Sharing",
     "TRAIN": "Data, training and privacy",
+    "STATS": "Statistics over several tables",
     "LEDGER": "The ledger",
 }
 MEANING = {

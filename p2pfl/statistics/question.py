@@ -1,0 +1,214 @@
+"""What is asked, what one site adds to each sum, and what comes out: the whole of what others see of this place.
+
+A statistic is a frozen dataclass of public parameters, equal at all sites. Its `steps` run at every site in step: each
+`Ask` that they yield is summed over the same sites, and the sum is sent in. What is asked next (width, limit, counts)
+follows from the parameters and from the sums so far alone, never from this site's records; neither does an error that
+is raised after the first sum. So no site can be told apart by what it asks, or by when it refuses.
+
+Two promises that the rules on small groups build on. Every count of people that an Ask opens, or that follows from it
+and the sums before, is an entry of its own, marked in `people`: complements too. No other number is opened of a group
+of people whose count was not opened in an Ask before it, so that who refuses a count has shown nothing of the group.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from p2pfl.errors.statistics import ColumnNotInTable, LevelsDiffer, TableTooLong, ValueOutsideBounds
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Truths = npt.NDArray[np.bool_]
+Facts = dict[str, Any]
+
+MOST_SITES: Final = 20
+MOST_LIMIT: Final = ((1 << 61) - 2) // 2 // MOST_SITES  # of one site: the sum over 20 is itself in the 61-bit field
+MOST_RECORDS: Final = 1 << 24  # of one site: the limit of a count before any total is known
+NO_LEVELS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+
+
+# ── columns, and one site's table ─────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A column of measured numbers, plausible from `low` to `high` (the schema's bounds, which are public)."""
+
+    name: str
+    low: float
+    high: float
+
+    @property
+    def centre(self) -> float:
+        return self.low + (self.high - self.low) / 2
+
+    @property
+    def half(self) -> float:
+        """Half the width of the bounds: (x − centre) / half lies in [−1, 1]."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A column of codes: one of `levels`, the first of which is the reference of a regression."""
+
+    name: str
+    levels: tuple[str, ...]
+
+
+Variable = Quantity | Factor
+
+
+@dataclass(frozen=True)
+class SiteTable:
+    """One site's records as the schema read them. Secret, all of it but the names of the columns and levels.
+
+    columns    by name: (records,) float64, NaN where missing; a code is the index of its level
+    levels     of every column of codes, the schema's, in its order
+    site, sites  this site's place among the sites that are asked, and how many there are
+    shows_own  this site agrees that its own estimates are opened under its name (meta-analysis alone asks for that)
+    Raises TableTooLong.
+    """
+
+    columns: Mapping[str, Floats] = field(repr=False)
+    levels: Mapping[str, tuple[str, ...]] = field(default=NO_LEVELS)
+    site: int = 0
+    sites: int = 1
+    shows_own: bool = False
+
+    def __post_init__(self) -> None:
+        if self.records > MOST_RECORDS:
+            raise TableTooLong(evidence=f"most are {MOST_RECORDS}")
+
+    @property
+    def records(self) -> int:
+        return max((values.size for values in self.columns.values()), default=0)
+
+    def read(self, variable: Variable) -> Floats:
+        """(records,) float64: the column, NaN where missing.
+
+        Raises ColumnNotInTable, LevelsDiffer, ValueOutsideBounds; none shows a value.
+        """
+        if variable.name not in self.columns:
+            raise ColumnNotInTable(evidence=f"it has {', '.join(sorted(self.columns))}", column=variable.name)
+        values = self.columns[variable.name]
+        if isinstance(variable, Factor):
+            known = self.levels.get(variable.name, ())
+            if known != variable.levels:
+                told = f"asked of {', '.join(variable.levels)}; the schema has {', '.join(known) or 'a number there'}"
+                raise LevelsDiffer(evidence=told, column=variable.name)
+            low, high = 0.0, len(known) - 1.0
+        else:
+            if variable.name in self.levels:
+                told = f"asked as a number; the schema has the levels {', '.join(self.levels[variable.name])}"
+                raise LevelsDiffer(evidence=told, column=variable.name)
+            low, high = variable.low, variable.high
+        if np.any((values < low) | (values > high)):
+            raise ValueOutsideBounds(evidence=f"plausible is {low:g} to {high:g}", column=variable.name)
+        return values
+
+
+# ── one sum ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ask:
+    """One sum over all sites: what this site adds to it, and what all must agree on.
+
+    name    of the sum, unique within the statistic; public
+    values  (w,) int64, secret: this site's. Reals are in fixed point already, so that the sum is exact
+    limit   largest absolute value that one site may add, at most MOST_LIMIT; public
+    people  (w,) bool, public: this entry counts people, and the rule on small cells holds for it
+    parts   (place of a total, places of its parts), public: the total is the sum of the parts, at each site and in the
+            sum. Who may not see one part may not see the others and the total together
+    labels  (w,) what each number is; public
+    own     each site fills a slot of its own, which the sum opens under its name; those who do not agree leave zeros
+    """
+
+    name: str
+    values: Integers = field(repr=False)
+    limit: int
+    people: Truths
+    parts: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    labels: tuple[str, ...] = field(default=(), repr=False)
+    own: bool = False
+
+    @property
+    def public(self) -> tuple[object, ...]:
+        """What must be equal at all sites."""
+        return self.name, self.values.size, self.limit, self.people.tolist(), self.parts, self.labels, self.own
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedSum:
+    """The sum of one Ask over `sites` sites: (w,) int64, equal at all of them."""
+
+    values: Integers
+    sites: int
+
+
+# ── the statistic ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The most that a statistic opens: sums one after the other, and numbers in all of them together."""
+
+    sums: int
+    numbers: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """Rows for people: cells are text, numbers or None (a blank)."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str | float | int | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class StatisticResult(ABC):
+    """What came out, the same at every site."""
+
+    @abstractmethod
+    def as_json(self) -> Facts:
+        """Text, numbers, truth values, None (not defined), lists and maps of those; keys as in the specification."""
+
+    @abstractmethod
+    def tables(self) -> tuple[TextTable, ...]:
+        """The same for people."""
+
+
+Steps = Generator[Ask, OpenedSum, StatisticResult]
+
+
+@dataclass(frozen=True)
+class Statistic(ABC):
+    """A question: its public parameters. Raises WrongQuestion where they fit no question."""
+
+    kind: ClassVar[str]  # stable: how the command, peers.yaml and the ledger name it
+
+    @property
+    @abstractmethod
+    def variables(self) -> tuple[Variable, ...]:
+        """Every column that is read."""
+
+    @abstractmethod
+    def cost(self) -> Cost:
+        """The most that this opens; known before anything is."""
+
+    @abstractmethod
+    def steps(self, table: SiteTable) -> Steps:
+        """What this site adds to each sum, in turn; returns the result.
+
+        Raises leaves of errors.statistics: before the first sum of what is wrong at this site, after it of what is
+        wrong with the sums, at all sites alike.
+        """
