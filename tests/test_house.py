@@ -76,7 +76,7 @@ THIRD_PARTY: dict[str, str] = {
     "mesh": "cryptography zmq",
     "training": "PIL cryptography monai nibabel numpy onnxruntime opacus pydicom safetensors torch",
     "ledger": "cryptography",
-    "statistics": "numpy",
+    "statistics": "numpy scipy",
     "simulate": "numpy",
     "adapters": "flwr monai numpy sklearn",
     "node": "numpy",

@@ -12,10 +12,10 @@ of people whose count was not opened in an Ask before it, so that who refuses a 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -31,7 +31,6 @@ Facts = dict[str, Any]
 MOST_SITES: Final = 20
 MOST_LIMIT: Final = ((1 << 61) - 2) // 2 // MOST_SITES  # of one site: the sum over 20 is itself in the 61-bit field
 MOST_RECORDS: Final = 1 << 24  # of one site: the limit of a count before any total is known
-NO_LEVELS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
 
 # ── columns, and one site's table ─────────────────────────────────────────────────────────────────────────────
@@ -78,7 +77,7 @@ class SiteTable:
     """
 
     columns: Mapping[str, Floats] = field(repr=False)
-    levels: Mapping[str, tuple[str, ...]] = field(default=NO_LEVELS)
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     site: int = 0
     sites: int = 1
     shows_own: bool = False
@@ -174,13 +173,27 @@ class TextTable:
     rows: tuple[tuple[str | float | int | None, ...], ...]
 
 
+def as_json(value: object) -> Any:
+    """A value of a result as JSON has it: a dataclass is a map of its fields; what is not finite is None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, tuple):
+        return [as_json(one) for one in value]
+    if is_dataclass(value):
+        return {one.name: as_json(getattr(value, one.name)) for one in fields(value)}
+    return value
+
+
 @dataclass(frozen=True)
 class StatisticResult(ABC):
-    """What came out, the same at every site."""
+    """What came out, the same at every site. A float that is not defined is NaN."""
 
-    @abstractmethod
+    kind: ClassVar[str]  # of the statistic
+
     def as_json(self) -> Facts:
         """Text, numbers, truth values, None (not defined), lists and maps of those; keys as in the specification."""
+        found: Facts = as_json(self)
+        return {"statistic": self.kind, **found}
 
     @abstractmethod
     def tables(self) -> tuple[TextTable, ...]:
