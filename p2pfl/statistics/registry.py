@@ -5,8 +5,22 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
+from p2pfl.statistics.correlation import Correlation
+from p2pfl.statistics.crosstab import Crosstab
 from p2pfl.statistics.describe import Describe, Histogram
+from p2pfl.statistics.means import Anova, TTest
+from p2pfl.statistics.quantiles import Quantiles
 from p2pfl.statistics.question import Statistic
+from p2pfl.statistics.table_one import TableOne
 
-ALL: Final[tuple[type[Statistic], ...]] = (Describe, Histogram)
+ALL: Final[tuple[type[Statistic], ...]] = (
+    Describe,
+    TableOne,
+    Histogram,
+    Quantiles,
+    Crosstab,
+    Correlation,
+    TTest,
+    Anova,
+)
 STATISTICS: Final = MappingProxyType({statistic.kind: statistic for statistic in ALL})
