@@ -65,9 +65,13 @@ class SumPlan:
         return self._add(Block(name, tuple(labels), 0, max(most, 1), False, self.width))
 
     def reals(self, name: str, labels: Sequence[str], bound: float) -> SumPlan:
-        """Reals, of absolute value at most `bound` at a site."""
-        bits = bits_for(bound)
-        limit = max(math.ceil(math.ldexp(bound, bits)), 1)
+        """Reals, of absolute value at most `bound` at a site; the limit is of the next power of two.
+
+        So two sites whose `bound` differs in its last bit, as a logarithm's may, ask for the same.
+        """
+        power = math.ldexp(1.0, math.frexp(bound)[1]) if bound > 0 else 1.0
+        bits = bits_for(power)
+        limit = max(math.ceil(math.ldexp(power, bits)), 1)
         return self._add(Block(name, tuple(labels), bits, limit, False, self.width))
 
     def total(self, of: tuple[str, int], parts: Sequence[tuple[str, int]]) -> SumPlan:

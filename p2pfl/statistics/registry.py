@@ -8,6 +8,8 @@ from typing import Final
 from p2pfl.statistics.correlation import Correlation
 from p2pfl.statistics.crosstab import Crosstab
 from p2pfl.statistics.describe import Describe, Histogram
+from p2pfl.statistics.glm import Logistic, Poisson
+from p2pfl.statistics.linear import Linear
 from p2pfl.statistics.means import Anova, TTest
 from p2pfl.statistics.quantiles import Quantiles
 from p2pfl.statistics.question import Statistic
@@ -22,5 +24,8 @@ ALL: Final[tuple[type[Statistic], ...]] = (
     Correlation,
     TTest,
     Anova,
+    Linear,
+    Logistic,
+    Poisson,
 )
 STATISTICS: Final = MappingProxyType({statistic.kind: statistic for statistic in ALL})

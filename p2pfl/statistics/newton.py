@@ -1,0 +1,126 @@
+"""Newton's method over sums: where it is evaluated is public, and each evaluation is one sum.
+
+A step that lowers the likelihood, or under which a number may have been cut to its bound, is halved. It has converged
+when the decrement gᵀH⁻¹g, twice what the log-likelihood can still gain, is below 10⁻¹⁶; then one more step is taken.
+Outcomes that the columns separate have no maximum (Albert and Anderson 1984): there the decrement falls by e a step for
+ever, where it falls quadratically otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, Protocol
+
+from p2pfl.errors.statistics import NotConverged, OutcomeSeparated, SingularDesign
+from p2pfl.statistics.question import Ask, OpenedSum
+from p2pfl.statistics.solve import Factored, Matrix, Singular, Vector, dot
+
+DECREMENT: Final = 1e-16
+SMALL: Final = 1e-2  # a decrement below it shrinks quadratically where there is a maximum
+SLOWLY: Final = 0.2  # and is not linear, with this rate or a slower one
+SLOW_STEPS: Final = 3
+SLACK: Final = 1e-10  # of a log-likelihood: what rounding may take from it
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """At one point: log-likelihood, its gradient (p,), minus its second derivatives (p, p)."""
+
+    loglik: float
+    gradient: Vector
+    information: Matrix
+
+
+class Likelihood(Protocol):
+    """A log-likelihood that several sites have parts of."""
+
+    names: tuple[str, ...]
+    width: int  # of one sum
+
+    def ask(self, beta: Vector, name: str) -> Ask:
+        """This site's part at `beta`."""
+        ...
+
+    def read(self, beta: Vector, name: str, total: OpenedSum) -> Evaluated | None:
+        """The whole; None where a number was beyond its bound: that step was too long."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The maximum: estimates, covariance of them, log-likelihood there and at the start, evaluations (sums) taken."""
+
+    estimates: Vector
+    covariance: Matrix
+    loglik: float
+    first_loglik: float
+    steps: int
+
+
+Fitting = Generator[Ask, OpenedSum, Fit]
+
+
+def maximise(likelihood: Likelihood, start: Vector, most: int, ridge: Vector) -> Fitting:
+    """The maximum of loglik − ½ Σ ridge · beta², in at most `most` sums.
+
+    Raises SingularDesign, OutcomeSeparated, NotConverged.
+    """
+    beta, step = start, [0.0] * len(start)
+    best: Evaluated | None = None
+    decrements: list[float] = []
+    first, loglik = 0.0, 0.0
+    for number in range(1, most + 1):
+        name = f"step {number}"
+        tried = [one + more for one, more in zip(beta, step, strict=True)]
+        found = likelihood.read(tried, name, (yield likelihood.ask(tried, name)))
+        if found is None or (best and _penalised(found, tried, ridge) < loglik - SLACK * (1 + abs(loglik))):
+            if best is None:
+                raise NotConverged(evidence="the first step was beyond its bounds", steps=1)
+            step = [one / 2 for one in step]
+            continue
+        if best is None:
+            first = found.loglik
+        best, beta, loglik = found, tried, _penalised(found, tried, ridge)
+        factored = _factored(likelihood.names, best, ridge, decrements)
+        gradient = [g - r * b for g, r, b in zip(best.gradient, ridge, beta, strict=True)]
+        step = factored.solve(gradient)
+        decrements.append(dot(gradient, step))
+        if decrements[-1] <= DECREMENT:
+            beta = [one + more for one, more in zip(beta, step, strict=True)]
+            return Fit(beta, factored.inverse(), best.loglik, first, number)
+        if _crawls(decrements):
+            _refuse_separated(likelihood.names, step, number)
+    raise NotConverged(evidence=f"twice the log-likelihood may still gain {decrements[-1]:.1e}", steps=most)
+
+
+def _penalised(found: Evaluated, beta: Vector, ridge: Vector) -> float:
+    return found.loglik - dot(ridge, [one * one for one in beta]) / 2
+
+
+def _factored(names: Sequence[str], found: Evaluated, ridge: Vector, decrements: list[float]) -> Factored:
+    matrix = [
+        [one + (ridge[i] if i == j else 0.0) for j, one in enumerate(row)] for i, row in enumerate(found.information)
+    ]
+    try:
+        return Factored(matrix)
+    except Singular as singular:
+        column = names[singular.column]
+        if decrements:  # it was regular at the start: the weights have gone to 0
+            raise OutcomeSeparated(evidence=f"after {len(decrements)} steps", column=column) from None
+        raise SingularDesign(evidence="at the first step", column=column) from None
+
+
+def _crawls(decrements: list[float]) -> bool:
+    last = decrements[-SLOW_STEPS - 1 :]
+    return (
+        len(last) > SLOW_STEPS and last[0] < SMALL and all(after > SLOWLY * before for before, after in pairwise(last))
+    )
+
+
+def _refuse_separated(names: Sequence[str], step: Vector, number: int) -> None:
+    """Name the coefficient that moves most, which is the intercept only where there is no other."""
+    places = [place for place, name in enumerate(names) if name != "intercept"] or [0]
+    most = max(places, key=lambda place: abs(step[place]))
+    raise OutcomeSeparated(evidence=f"after {number} steps it still moves by {abs(step[most]):.2g}", column=names[most])
