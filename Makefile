@@ -54,6 +54,7 @@ docs: $(STAMP)
 	$(BIN)/python -m tools.claims
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.draw_rounds
+	$(BIN)/python -m tools.checklist
 
 bench: $(STAMP)
 	@for other in .flower .tenseal; do $(MAKE) --no-print-directory $$other/.installed || echo "$$other: not installed here" >&2; done

@@ -50,6 +50,7 @@ NEEDS: dict[str, str] = {
     "mesh/test_zmtp.py": "",
     "network": "network",
     "peer": "sockets",
+    "report/test_browser.py": "processes",
     "sharing/test_typed_rows.py": "slow",
     "simulate/test_dropout.py": "storms",
     "simulate/test_search.py": "storms",

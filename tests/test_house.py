@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "roster", "keys", "codec", "merkle", "clocks", "files", "_version"),
     ("messages", "home", "federation"),
     ("sharing", "mesh", "training", "ledger", "statistics"),
-    ("adapters", "node", "simulate"),
+    ("adapters", "node", "report", "simulate"),
     ("peer",),
     ("__init__",),
     ("cli",),
@@ -55,11 +55,12 @@ INNER: dict[str, str] = {
     "statistics": "errors",
     "adapters": "codec errors federation files keys training",
     "node": "_version clocks codec errors federation home keys ledger mesh messages roster sharing training",
+    "report": "codec home keys ledger",
     "simulate": "codec errors federation keys messages roster sharing training",
     "peer": "clocks errors federation home ledger mesh node roster training",
     "__init__": "_version federation peer simulate training",
-    "cli": "_version adapters clocks codec errors federation files home keys ledger mesh messages node peer roster "
-    "sharing simulate training",
+    "cli": "_version adapters clocks codec errors federation files home keys ledger mesh messages node peer report "
+    "roster sharing simulate training",
     "__main__": "cli",
 }
 # Of a place on the floor below, these see one file alone: who takes part, and how that changes.
@@ -77,6 +78,7 @@ THIRD_PARTY: dict[str, str] = {
     "training": "PIL cryptography monai nibabel numpy onnxruntime opacus pydicom safetensors torch",
     "ledger": "cryptography",
     "statistics": "numpy scipy",
+    "report": "jinja2 markupsafe matplotlib",
     "simulate": "numpy",
     "adapters": "flwr monai numpy sklearn",
     "node": "numpy",
@@ -91,7 +93,7 @@ ONLY = {
     "socket": "mesh training cli",  # of one pair to the task's process; the demo looks for free ports
     "asyncio": "mesh node peer cli simulate",
     "time": "clocks mesh training adapters node peer cli simulate",
-    "datetime": "mesh training ledger node cli",  # the ledger prints times that it is given
+    "datetime": "mesh training ledger node report cli",  # ledger and report print times that they are given
     "subprocess": "home training cli",  # a key command; the task's process; the demo's peers
     "threading": "mesh training node peer cli",  # a pass is stopped from another thread
     "random": "simulate",

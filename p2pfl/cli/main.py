@@ -39,6 +39,7 @@ VERBS: Final = {
     "studies": "The studies of this home, and what they spent together.",
     "ledger": "Verify, show, export and compare the ledger; proofs against liars.",
     "model": "Export the model as safetensors.",
+    "report": "A page to print and sign: who took part, how good, how private, who signed.",
     "predict": "Apply the model to a CSV of new records.",
     "simulate": "Train in one process as many sites would, to choose settings.",
     "help": "What p2pfl, or one of its commands, does.",
@@ -46,7 +47,7 @@ VERBS: Final = {
     "completion": "Print what a shell needs to complete p2pfl's commands.",
 }
 ATTRIBUTES: Final = {"sum": "sum_", "help": "help_"}  # where the verb's own name would hide a builtin
-LATER: Final = ("report", "recover", "relay")
+LATER: Final = ("recover", "relay")
 ELSEWHERE: Final = {
     "propose": "peers propose",
     "approve": "peers approve",

@@ -38,6 +38,7 @@ ROOMS = {
     "TRAIN": "Data, training and privacy",
     "STATS": "Statistics over several tables",
     "LEDGER": "The ledger",
+    "REPORT": "Reports",
 }
 MEANING = {
     "EXIT_DONE": "done",

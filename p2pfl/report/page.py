@@ -1,0 +1,189 @@
+"""A report as one HTML page: no script, no other file, every word from elsewhere escaped. Pure: facts in, text out.
+
+jinja2 fills the templates, with autoescape, and refuses a name that it does not know; what is markup was made here
+(drawings.py). The page's own policy lets a browser load nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from p2pfl.report import drawings, words
+from p2pfl.report.drawings import Drawing
+from p2pfl.report.facts import ReportedFigure, ReportedRound
+from p2pfl.report.study import StudyReport
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+LABELS: Final = {"auc": "AUC", "dice": "Dice", "rmse": "RMSE", "mse": "MSE", "mae": "MAE", "r2": "R²", "brier": "Brier"}
+MOST_NOTES: Final = 40  # incidents that the page lists; the ledger has all
+MOST_SIGNERS: Final = 6  # names in a cell; of more, how many there are
+
+
+def page(report: StudyReport) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "amount": amount,
+        "ranges": ranges,
+        "figure": figure,
+        "label": label,
+        "named": named,
+        "short": lambda value: f"{value[:12]}…" if len(value) > 12 else value,
+        "percent": words.percent,
+    }
+    drawn = {one.name: {"svg": Markup(one.svg), "alt": one.alt} for one in _drawings(report)}
+    return environment.get_template("report.html").render(
+        r=report,
+        ledger=report.ledger,
+        beside=report.beside,
+        last=last_measured(report.ledger.trained),
+        drawn=drawn,
+        privacy_words=_privacy_words(report),
+        notes=report.ledger.incidents[-MOST_NOTES:],
+        least_sum=_least_sum(report.ledger.rounds),
+    )
+
+
+# ── what is drawn ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _drawings(report: StudyReport) -> Iterator[Drawing]:
+    ledger = report.ledger
+    rounds = ledger.trained or ledger.questions
+    if rounds:
+        label_ = "round" if ledger.trained else "question"
+        yield drawings.participation(
+            [(one.name, _cells(one.name, rounds, ledger.epochs)) for one in ledger.sites], label_
+        )
+    points, name = _measured(ledger.trained)
+    if points:
+        yield drawings.metric(points, label(name)[:60])
+    spent = _spent(ledger.trained)
+    if spent:
+        limit = ledger.privacy.max_epsilon if ledger.privacy else None
+        yield drawings.epsilon(spent, limit)
+    if report.beside.sent:
+        yield drawings.traffic([(one.round, float(one.sent)) for one in report.beside.sent], report.dense_bytes)
+    yield from _quality(report)
+
+
+def _quality(report: StudyReport) -> Iterator[Drawing]:
+    last, curves = last_measured(report.ledger.trained), report.beside.curves
+    figures = last.figures if last is not None else {}
+    point = [
+        (one.value, one.value if one.low is None else one.low, one.value if one.high is None else one.high)
+        for one in (figures.get("specificity"), figures.get("sensitivity"))
+        if one is not None
+    ]
+    point = point if len(point) == 2 else []
+    if curves is not None or point:
+        auc = figures.get("auc")
+        title = f"AUC {figure(auc)}" if auc is not None else "no AUC was measured"
+        held = curves.roc if curves is not None else ()
+        yield drawings.roc([(one[0], one[1]) for one in held], point, title)
+    if curves is not None and curves.calibration:
+        error = figures.get("calibration_error")
+        groups = [(one[0], one[1], one[2], one[3]) for one in curves.calibration]
+        yield drawings.calibration(groups, error.value if error is not None else None)
+
+
+def _cells(name: str, rounds: Sequence[ReportedRound], epochs: Mapping[int, Sequence[str]]) -> list[str]:
+    return ["in" if name in one.survivors else "out" if name in epochs.get(one.epoch, ()) else "none" for one in rounds]
+
+
+def _measured(rounds: Sequence[ReportedRound]) -> tuple[list[tuple[int, float, float | None, float | None]], str]:
+    """The metric by rounds of training that are in the model, and its name."""
+    points, trained, name = list[tuple[int, float, float | None, float | None]](), 0, ""
+    for one in rounds:
+        held = one.figures.get(one.metric)
+        if held is not None:
+            points.append((trained, held.value, held.low, held.high))
+            name = one.metric
+        trained += one.trains
+    return points, name
+
+
+def _spent(rounds: Sequence[ReportedRound]) -> list[tuple[int, float, float]]:
+    """After each round of training the largest ε of a site, and the smallest; nothing where one is unbounded."""
+    found, number = list[tuple[int, float, float]](), 0
+    for one in rounds:
+        number += one.trains
+        known = [value for value in one.epsilon.values() if value is not None]
+        if not one.trains or not one.epsilon:
+            continue
+        if len(known) < len(one.epsilon):
+            return []
+        found.append((number, max(known), min(known)))
+    return found
+
+
+def last_measured(rounds: Sequence[ReportedRound]) -> ReportedRound | None:
+    """The last round that measured a model."""
+    return next((one for one in reversed(rounds) if one.figures), None)
+
+
+def _least_sum(rounds: Sequence[ReportedRound]) -> int:
+    """The fewest sites of any sum; 0 without one."""
+    return min((len(one.survivors) for one in rounds), default=0)
+
+
+def _privacy_words(report: StudyReport) -> list[str]:
+    held = report.ledger.privacy
+    if held is None or not report.ledger.count_trained:
+        return []
+    if held.unit == "none" or held.epsilon is None:
+        return words.unbounded()
+    return words.bounded_by(held.epsilon, held.delta or 0.0, held.unit)
+
+
+# ── cells ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def label(name: str) -> str:
+    """What people call a figure."""
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def figure(held: ReportedFigure) -> str:
+    """0.871 (0.820 to 0.922)."""
+    interval = "" if held.low is None or held.high is None else f" ({held.low:.3f} to {held.high:.3f})"
+    return f"{held.value:.3f}{interval}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """1, 3–7, 9: entry numbers, neighbours together."""
+    parts: list[list[int]] = []
+    for one in numbers:
+        if parts and one == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], one]
+        else:
+            parts.append([one])
+    shown = ["–".join(map(str, part)) for part in parts]
+    return ", ".join(shown[:24]) + (f", … {len(numbers)} in all" if len(shown) > 24 else "")
+
+
+def named(names: Sequence[str], everybody: int) -> str:
+    """`all 5`, or the names; of many, how many."""
+    if len(names) == everybody:
+        return f"all {everybody}"
+    return ", ".join(names) if len(names) <= MOST_SIGNERS else f"{len(names)} of {everybody}"
+
+
+def amount(count: float) -> str:
+    """Bytes as people read them: 812 B, 3.1 kB, 412 MB (powers of 1000)."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            scaled = count / size
+            return f"{scaled:.0f} {unit}" if scaled >= 100 else f"{scaled:.1f} {unit}"
+    return f"{count:.0f} B"
