@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from p2pfl.errors import RemoteProtocolError
 from p2pfl.errors.round import BulkRejected
 from p2pfl.keys import SignedRecord
-from p2pfl.messages import Behind, Entries, Letter, Message, ModelPart
+from p2pfl.messages import Behind, Entries, Letter, Message, ModelPart, Question, Want, seal
 from p2pfl.node.inbox import Inbox, LocalEvent
 from p2pfl.node.logs import Logs
 from p2pfl.node.post import Post
@@ -56,16 +57,31 @@ class CatchUp:
         self._fetch = ModelFetch(store.logs)
         self._model_asked = self._now()
         self.up: set[str] = set()
-        self.met: set[str] = set()  # peers that have said hello to this process
+        self.met: set[str] = set()  # peers that have said hello to this node
+        self.known: frozenset[str] = frozenset()  # and to this process in the epochs before
 
     def link_up(self, peer: str) -> None:
         """The link to `peer` stands: it has said hello."""
         self.up.add(peer)
         self.met.add(peer)
 
+    async def tell_settled(self, run_id: bytes) -> None:
+        """Tell the others that `run_id`'s last round is in this ledger, which took it over whole: none need wait here.
+
+        Whoever was in that round says so as it becomes final. To peers of another epoch it is no round of theirs.
+        """
+        last = self._logs.last_round(run_id)
+        if last is None or last["epoch"] != self._site.roster.epoch:
+            return
+        place = replace(self._site.envelope, run=run_id, round=last["round"], attempt=last["attempt"])
+        letter = seal(Want(Question.NOTHING, ()), place, self._site.identity)
+        for peer in self.up:
+            self._post.send(peer, letter)
+        await self._post.wait_until_taken(self.up)
+
     @property
     def unmet(self) -> dict[str, str]:
-        """Whose hello this process has yet to hear before it begins a round or trains; nobody's, from q−1 on.
+        """Whose hello this node has yet to hear before it begins a round or trains; nobody's, from q−1 on.
 
         What it draws is bound to the nonces of those links, so that no copy of this machine draws the same; and they
         would have told a home that was set back that it is.

@@ -249,10 +249,15 @@ class Logs:
         """By site, how many of the last final rounds of `run` went without it."""
         return left_out(self._last.get(run_id.hex(), ()))
 
+    def last_round(self, run_id: bytes) -> codec.Facts | None:
+        """The record of the last final round of `run`; None before the first."""
+        held = self._last.get(run_id.hex())
+        return held[-1] if held else None
+
     def missed(self, run_id: bytes) -> frozenset[str]:
         """The sites that the last final round of `run` went without."""
-        last = self._last.get(run_id.hex())
-        return frozenset(last[-1]["left_out"]) if last else frozenset()
+        last = self.last_round(run_id)
+        return frozenset(last["left_out"]) if last else frozenset()
 
     def count(self, run_id: bytes) -> int:
         """How many rounds of `run` are final: those that were left behind have numbers too."""

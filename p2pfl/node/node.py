@@ -321,12 +321,14 @@ class Node:
         """Go on serving until the last round is in every peer's ledger, and each has all that was sent to it.
 
         A confirmation is not enough: its sender may die before it holds q of them, and comes back to ask for them. Who
-        was away in the round before this process, too, is not waited for again, nor a site that was revoked here.
+        was away in the round before this process, and in all of it, is not waited for again, nor a revoked site.
         """
         active = self._latest
+        if active is not None and active.run.previous is None:
+            await self.catch_up.tell_settled(active.run.context.run)
         while active is not None and (done := active.run.previous) is not None:
             peers = active.run.peers
-            away = peers.parted | (set(peers.missed) - self.catch_up.met)
+            away = peers.parted | (set(peers.missed) - self.catch_up.met - self.catch_up.known)
             lacking = [name for name in self._post.queues if name not in done.state.confirming.settled | away]
             missing = dict.fromkeys(lacking, "its word that the round stands there")
             if not missing and self._post.is_empty:

@@ -57,6 +57,7 @@ class InEpoch:
         if isinstance(ended, NoLongerListed) and not await asyncio.to_thread(leap, before.home, before.federation):
             raise ended
         self.node = await asyncio.to_thread(self._make, before.federation)
+        self.node.catch_up.known = before.catch_up.known | before.catch_up.met
         roster = self.federation.roster
         self.node.observer(EpochBegan(roster.epoch, roster.names, roster))
         await self.node.start()
