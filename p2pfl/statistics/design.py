@@ -93,7 +93,7 @@ class Complete:
     """
 
     design: Design
-    outcome: Factor | None = None  # of two levels
+    outcome: Factor | None = None
 
     def plan(self) -> SumPlan:
         plan = SumPlan("who").counts("records", ("", "complete", "missing"))
@@ -113,7 +113,7 @@ class Complete:
         return plan
 
     def counts(self, known: Truths, codes: dict[str, Floats], outcome: Floats | None = None) -> dict[str, Any]:
-        """This site's numbers; `outcome` is 0 or 1 of every complete record."""
+        """This site's numbers; `outcome`: the level of it of every complete record."""
         held = dict(codes)
         if self.outcome is not None and outcome is not None:
             held[self.outcome.name] = outcome

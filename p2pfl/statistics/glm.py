@@ -108,6 +108,8 @@ def start_of(value: float) -> float:
 class LogisticLikelihood:
     """Of y (n,), 0 or 1, with z (n, p): one site's, and `count` records at all of them."""
 
+    least = 0.0
+
     def __init__(self, names: tuple[str, ...], z: Floats, y: Floats, count: int) -> None:
         self.names, self._z, self._y, self._count = names, z, y, count
         self.width = self._plan([0.0] * len(names), "").width
@@ -224,6 +226,8 @@ class PoissonLikelihood:
     A site's Σμ is cut to `bound`, 4·(Σy + 1): where any site's was, the total shows it, and the step is halved. At the
     maximum Σμ is Σy.
     """
+
+    least = 0.0
 
     def __init__(self, names: tuple[str, ...], site: tuple[Floats, Floats], by_column: Vector) -> None:
         self.names, (self._z, self._offset), self._by_column = names, site, by_column

@@ -38,6 +38,7 @@ class Likelihood(Protocol):
 
     names: tuple[str, ...]
     width: int  # of one sum
+    least: float  # an information below it, at the start, is what rounding leaves of none
 
     def ask(self, beta: Vector, name: str) -> Ask:
         """This site's part at `beta`."""
@@ -83,7 +84,7 @@ def maximise(likelihood: Likelihood, start: Vector, most: int, ridge: Vector) ->
         if best is None:
             first = found.loglik
         best, beta, loglik = found, tried, _penalised(found, tried, ridge)
-        factored = _factored(likelihood.names, best, ridge, decrements)
+        factored = _factored(likelihood, best, ridge, decrements)
         gradient = [g - r * b for g, r, b in zip(best.gradient, ridge, beta, strict=True)]
         step = factored.solve(gradient)
         decrements.append(dot(gradient, step))
@@ -99,7 +100,11 @@ def _penalised(found: Evaluated, beta: Vector, ridge: Vector) -> float:
     return found.loglik - dot(ridge, [one * one for one in beta]) / 2
 
 
-def _factored(names: Sequence[str], found: Evaluated, ridge: Vector, decrements: list[float]) -> Factored:
+def _factored(likelihood: Likelihood, found: Evaluated, ridge: Vector, decrements: list[float]) -> Factored:
+    names = likelihood.names
+    for place, name in enumerate(names):
+        if not decrements and found.information[place][place] <= likelihood.least and not ridge[place]:
+            raise SingularDesign(evidence="it carries no information", column=name)
     matrix = [
         [one + (ridge[i] if i == j else 0.0) for j, one in enumerate(row)] for i, row in enumerate(found.information)
     ]

@@ -56,6 +56,10 @@ class SumPlan:
     def width(self) -> int:
         return sum(len(block.labels) for block in self._blocks.values())
 
+    def bits(self, name: str) -> int:
+        """Of fixed point, of a block."""
+        return self._blocks[name].bits
+
     def counts(self, name: str, labels: Sequence[str], most: int = MOST_RECORDS) -> SumPlan:
         """Counts of people, at most `most` at a site."""
         return self._add(Block(name, tuple(labels), 0, max(most, 1), True, self.width))
