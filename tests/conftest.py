@@ -32,6 +32,7 @@ NEEDS: dict[str, str] = {
     "cli/test_doctor_processes.py": "processes",
     "cli/test_faults.py": "processes",
     "cli/test_interrupts.py": "processes",
+    "cli/test_live_processes.py": "processes",
     "cli/test_mistakes.py": "processes",
     "cli/test_no_privacy.py": "processes",
     "cli/test_processes.py": "processes",

@@ -83,7 +83,7 @@ THIRD_PARTY: dict[str, str] = {
     "adapters": "flwr monai numpy sklearn",
     "node": "numpy",
     "peer": "numpy torch",
-    "cli": "click numpy prometheus_client",
+    "cli": "click numpy prometheus_client rich",
 }
 # Within a place, one file alone may touch these.
 ONE_FILE = {"yaml": "federation/strict_yaml.py", "prometheus_client": "cli/metrics.py"}

@@ -8,6 +8,7 @@ say; only here, where all records come from one package, can it also tell what e
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -18,13 +19,15 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from p2pfl.cli import output
+from p2pfl.cli.demo_kill import Death, Dying
 from p2pfl.cli.demo_peers import Children, free_ports
+from p2pfl.cli.monitor import plain_option
 from p2pfl.cli.options import json_option
 from p2pfl.cli.peers.create import task_lines
 from p2pfl.cli.reports import demo_facts, demo_text
 from p2pfl.errors import EXIT_INTEGRITY
-from p2pfl.errors.people import DemoHome, DemoPeerFailed, DemoPeers, NotWritten
-from p2pfl.federation import draft
+from p2pfl.errors.people import DemoHome, DemoPeerFailed, DemoPeers, NotWritten, WrongUse
+from p2pfl.federation import Federation, draft
 from p2pfl.federation.cards import Card
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
@@ -54,10 +57,29 @@ ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}  # many p
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep the sites' homes, keys and files here.  [default: a temporary folder]",
 )
+@click.option(
+    "--kill",
+    type=Death.parse,
+    metavar="SITE@ROUND",
+    help="Kill that site's process as it trains for that round: the others go on, and it is started again.",
+)
+@click.option("--stays-away", is_flag=True, help="With --kill: that site is not started again.")
+@plain_option
 @json_option
-def demo(count: int, rounds: int | None, overrides: tuple[str, ...], home: Path | None, as_json: bool) -> None:
+def demo(
+    count: int,
+    rounds: int | None,
+    overrides: tuple[str, ...],
+    home: Path | None,
+    kill: tuple[str, int] | None,
+    stays_away: bool,
+    plain: bool,
+    as_json: bool,
+) -> None:
     """Real processes on this machine train one model on the records of four real hospitals."""
     begun = time.monotonic()
+    if stays_away and kill is None:
+        raise WrongUse(evidence="--stays-away is for --kill, which is not given", verb=" demo")
     if not LEAST <= count <= MOST:
         raise DemoPeers(evidence=f"--peers {count}", least=LEAST, most=MOST, count=count)
     from p2pfl.training.data import deal
@@ -65,18 +87,21 @@ def demo(count: int, rounds: int | None, overrides: tuple[str, ...], home: Path 
     dealt = deal(count)
     with ExitStack() as held:
         place = _place(home) or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="p2pfl-demo-")))
-        output.progress(f"{count} peers, {dealt.dataset}; {dealt.said}. What {next(iter(dealt.files))} says:")
+        death = Death(*kill, returns=not stays_away) if kill is not None else None
+        told = next(name for name in dealt.files if death is None or name != death.site)
+        output.progress(f"{count} peers, {dealt.dataset}; {dealt.said}. What {told} says:")
         chosen = [*overrides, *([f"rounds={rounds}"] if rounds else [])]
         peers_file = prepare(place, dealt, chosen)
         try:
-            results = _run(place, peers_file, list(dealt.files))
+            results, killed = _run(place, peers_file, list(dealt.files), told, death, plain)
         except DemoPeerFailed as error:  # the peer's own status says why: 3, 4 and 5 are not just "failed"
             output.failure(error, as_json)
             status = int(error.fields["status"])
             raise click.exceptions.Exit(status if 0 < status < 6 else error.exit_status) from None
         output.progress("each site alone, on its own records and without privacy, for comparison")
         alone = sites_alone(place, peers_file, dealt)
-        facts = demo_facts(peers_file, dealt.dataset, dealt.records, results, alone, time.monotonic() - begun)
+        took_s = time.monotonic() - begun
+        facts = demo_facts(peers_file, dealt.dataset, dealt.records, results, alone, took_s, killed)
         output.result(demo_text(facts, dealt.said, home), facts, as_json)
         if not (facts["ledger"]["verified"] and facts["ledger"]["identical_roots"]):
             raise click.exceptions.Exit(EXIT_INTEGRITY)
@@ -111,19 +136,45 @@ def prepare(place: Path, dealt: SiteFiles, overrides: list[str]) -> Path:
     return path
 
 
-def _run(place: Path, peers_file: Path, names: list[str]) -> dict[str, dict[str, Any]]:
-    """Run all peers to their end; return what each said as JSON. The progress of the first is shown."""
+def _run(
+    place: Path, peers_file: Path, names: list[str], told: str, death: Death | None, plain: bool
+) -> tuple[dict[str, dict[str, Any]], dict[str, object] | None]:
+    """Run all peers to their end; what each said as JSON, and what was said of a death. `told`: whose lines are shown.
+
+    Raises WrongUse, DemoPeerFailed.
+    """
+    rounds = Federation.load(peers_file).rounds
+    if death is not None:
+        death.check(names, rounds)
 
     def tell(name: str, line: str) -> None:
-        if name == names[0]:
+        if name == told:
             output.progress(f"  {line}")
 
-    with Children(tell) as children:
+    def start(name: str) -> None:
+        folder = place / name
+        arguments = ["join", "--peers", peers_file, "--home", folder / "home", "--data", folder / "records.csv"]
+        children.start(name, [*map(str, arguments), "--json", "--end-with-stdin"], ENVIRONMENT)
+
+    def happened(name: str, event: Mapping[str, Any]) -> None:
+        if view is not None:
+            view.take(name, event)
+        dying.heed(name, event)
+
+    with ExitStack() as held:
+        view = None
+        if not plain and sys.stderr.isatty():
+            from p2pfl.cli.live.demo import DemoView
+            from p2pfl.cli.live.screen import shown
+
+            view = DemoView(names, rounds)
+            held.enter_context(shown(view, plain=plain))
+        children = held.enter_context(Children(tell, happened))
+        dying = Dying(death, children.kill, start)
         for name in names:
-            folder = place / name
-            arguments = ["join", "--peers", peers_file, "--home", folder / "home", "--data", folder / "records.csv"]
-            children.start(name, [*map(str, arguments), "--json", "--end-with-stdin"], ENVIRONMENT)
-        return children.wait()
+            start(name)
+        results = children.wait()
+        return {name: results[name] for name in names if name in results}, dying.facts()
 
 
 def sites_alone(place: Path, peers_file: Path, dealt: SiteFiles) -> Mapping[str, float]:
@@ -133,7 +184,6 @@ def sites_alone(place: Path, peers_file: Path, dealt: SiteFiles) -> Mapping[str,
     """
     import numpy as np
 
-    from p2pfl.federation import Federation
     from p2pfl.training.baseline import site_alone
     from p2pfl.training.measures.joint import Joint
     from p2pfl.training.models import build, count_of, device_of

@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from p2pfl._version import __version__
 from p2pfl.cli import output
 from p2pfl.cli.joining import ProxyChoice, listen_option, proxy_options, seconds
 from p2pfl.cli.links import apart, finding, link_facts, link_lines
+from p2pfl.cli.monitor import plain_option
 from p2pfl.cli.options import Unlock, home_option, json_option, listening, peers_option, reading, unlock_options
 from p2pfl.cli.stopping import run
 from p2pfl.clocks import SYSTEM
@@ -38,7 +40,7 @@ from p2pfl.node.pending_change import refuse, revoked_keys
 from p2pfl.roster import Address
 
 if TYPE_CHECKING:
-    from p2pfl.mesh.probe.diagnose import OwnPeersFile
+    from p2pfl.mesh.probe.diagnose import Doctor, OwnPeersFile
     from p2pfl.mesh.probe.diagnosis import Diagnosis
     from p2pfl.mesh.probe.doctor_port import DoctorPort
     from p2pfl.mesh.probe.relay_probe import RelayProbe
@@ -77,6 +79,7 @@ class Port:
     help="Retry silent sites for this many seconds, and answer the others' doctors meanwhile.",
 )
 @proxy_options
+@plain_option
 @unlock_options
 @json_option
 def doctor(
@@ -86,6 +89,7 @@ def doctor(
     listen: str | None,
     wait_s: float,
     proxy: ProxyChoice,
+    plain: bool,
     unlock: Unlock,
     as_json: bool,
 ) -> None:
@@ -101,7 +105,7 @@ def doctor(
     federation.own(name, identity.key)
     where = listening(listen) if listen else None
     site = local_site(federation, identity, name, proxy.proxy())
-    facts = run(_examine(federation, home, site, where, wait_s, revoked))
+    facts = run(_examine(federation, home, site, where, wait_s, revoked, plain))
     output.result(doctor_text(facts), facts, as_json)
     raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
 
@@ -113,6 +117,7 @@ async def _examine(
     listen: Address | None,
     wait_s: float,
     revoked: Collection[bytes],
+    plain: bool,
 ) -> dict[str, Any]:
     from p2pfl.mesh.probe.diagnose import Doctor, judge_relays
     from p2pfl.mesh.probe.doctor_port import DoctorPort
@@ -130,10 +135,13 @@ async def _examine(
     relay_probe = RelayProbe(own_doctor, doctor_port.serve_member, until)
     relay_probe.begin()
     try:
-        found = await own_doctor.examine_all(peers, output.progress)
-        if (apart := relay_probe.untried()) and until - site.clocks.now() > TOLD_S:
-            output.progress(f"waiting for p2pfl doctor at {', '.join(apart)}, to try the way through a third site")
-        await _stay(doctor_port, peers if port.state == "open" else [], until - site.clocks.now(), relay_probe)
+        with _shown(name, peers, own_doctor, until, plain):
+            with output.doing("asking and measuring"):
+                found = await own_doctor.examine_all(peers, output.progress)
+            if (apart := relay_probe.untried()) and until - site.clocks.now() > TOLD_S:
+                output.progress(f"waiting for p2pfl doctor at {', '.join(apart)}, to try the way through a third site")
+            with output.doing("answering the others' doctors"):
+                await _stay(doctor_port, peers if port.state == "open" else [], until - site.clocks.now(), relay_probe)
     finally:
         await relay_probe.close()
         await doctor_port.close()
@@ -145,6 +153,19 @@ async def _examine(
     judge_relays(found, federation.roster, name)
     own = [*([port.error] if port.error else []), *judge_clocks(found, name), *judge_files(found)]
     return facts_of(federation, name, port, found, own, list(doctor_port.turned_away.values()), site.connector.proxy)
+
+
+@contextlib.contextmanager
+def _shown(name: str, peers: Sequence[str], own_doctor: Doctor, until: float, plain: bool) -> Iterator[None]:
+    """What is found is shown as it is, if stderr is a terminal that can."""
+    if plain or not sys.stderr.isatty():
+        yield
+        return
+    from p2pfl.cli.live.doctor import DoctorView
+    from p2pfl.cli.live.screen import shown
+
+    with shown(DoctorView(name, peers, lambda: own_doctor.diagnoses, until), plain=False):
+        yield
 
 
 def local_site(federation: Federation, identity: Identity, name: str, proxy: Proxy | None) -> LocalSite:

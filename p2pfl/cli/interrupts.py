@@ -36,10 +36,12 @@ class Interrupts:
 
     asked   the first has come
     unheard it has, and what is to end has yet to hear of it: one that comes within SAME_S then is no second one
+    before_words    what leads to a line of its own, where a live view stands at the foot of the terminal
     """
 
     def __init__(self) -> None:
         self.asked = self.unheard = False
+        self.before_words = b""
         self._first: Callable[[], None] = raise_interrupt
         self._at = 0.0  # when the first came
 
@@ -104,8 +106,8 @@ def _uncaught(kind: type[BaseException], error: BaseException, at: Any) -> None:
 
 def leave(said: str) -> NoReturn:
     """End this process with 130 and one line, past everything that Python would still do."""
-    with contextlib.suppress(OSError):
-        os.write(2, said.encode("ascii") + b"\n")  # not through sys.stderr: the signal may have come within a print
+    with contextlib.suppress(OSError):  # not through sys.stderr: the signal may have come within a print
+        os.write(2, INTERRUPTS.before_words + said.encode("ascii") + b"\n")
     os._exit(INTERRUPTED)
 
 

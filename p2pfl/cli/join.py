@@ -135,7 +135,7 @@ def join(
     if check:
         with monitor.running(federation, "join --check"):
             check_readable(site.data)
-            with task_process(_reach(site), monitor.tell) as trainer:
+            with task_process(_reach(site), monitor.tell, step=monitor.step) as trainer:
                 _prepare(trainer, _opened(site), monitor.tell)
             facts = run(links_of(federation, access, watch, monitor))
         output.result(check_text(facts), facts, as_json)
@@ -143,9 +143,12 @@ def join(
     with monitor.running(federation, "join"):
         check_readable(site.data)
         # It loads torch while this process opens the home and its links.
-        with task_process(_reach(site), monitor.tell) as trainer:
-            facts = run(_train(site, trainer, _opened(site), watch, monitor, go_on))
-        facts["ledger"] = ledger_of(site.access, site.federation)
+        with task_process(_reach(site), monitor.tell, step=monitor.step) as trainer:
+            with output.doing("opening the home", monitor.tell):
+                opened = _opened(site)
+            facts = run(_train(site, trainer, opened, watch, monitor, go_on))
+        with output.doing("verifying the ledger", monitor.tell):
+            facts["ledger"] = ledger_of(site.access, site.federation)
     output.result(join_text(facts), facts, as_json)
 
 
@@ -205,7 +208,8 @@ def _reach(site: LocalInputs) -> Reach:
 
 def _prepare(trainer: RemoteTrainer, opened: OpenedTask, tell: Callable[[str], None]) -> None:
     """Everything else that needs no other site: records, held-out split, model, one dummy private step."""
-    facts = trainer.prepare(opened.source, opened.key)
+    with output.doing("loading PyTorch and the records, and trying one private step", tell):
+        facts = trainer.prepare(opened.source, opened.key)
     for notice in facts.notices:
         tell(f"notice: {notice}")
     if lacking := missing_walls(trainer.walls):

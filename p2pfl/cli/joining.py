@@ -6,13 +6,14 @@ import asyncio
 import functools
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from p2pfl.cli import output
 from p2pfl.cli.monitor import Monitor
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
@@ -122,7 +123,7 @@ class Access:
         from p2pfl.peer import Peer
 
         listen = listening(self.listen) if self.listen else None
-        async with Peer.join(
+        joining = Peer.join(
             federation,
             home=self.home,
             listen=listen,
@@ -131,7 +132,11 @@ class Access:
             wait_s=self.wait_s,
             proxy=self.proxy.proxy(),
             agreement=self.document,
-        ) as peer:
+        )
+        async with AsyncExitStack() as around, AsyncExitStack() as within:
+            with output.doing("opening the home and its ledger", monitor.tell):
+                peer = await within.enter_async_context(joining)
+            await around.enter_async_context(monitor.looking(peer))  # until the last round is handed over, too
             if peer.federation.roster.epoch != federation.roster.epoch:  # the file that was named is of an earlier one
                 roster = peer.federation.roster
                 monitor.observing(observer)(EpochBegan(roster.epoch, roster.names, roster))
@@ -141,3 +146,4 @@ class Access:
             await asyncio.to_thread(peer.logs.note, noted)
             async with monitor.serving(peer), stoppable(peer):
                 yield peer
+            around.enter_context(output.doing("waiting for the others to have the last round", monitor.tell))

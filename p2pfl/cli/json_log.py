@@ -41,6 +41,7 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "charged": ("info", ("round", "epsilon", "limit")),
     "repeated": ("info", ("round", "epsilon")),
     "cut": ("warning", ("round", "how", "at_once")),
+    "step": ("debug", ("round", "step", "steps")),
     "trained": ("info", ("round", "seconds")),
     "phase": ("debug", ("round", "attempt", "phase")),
     "abandoned": ("warning", ("round", "attempt", "waited_for")),

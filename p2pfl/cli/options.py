@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 
+from p2pfl.cli import output
 from p2pfl.errors.federation import WontOverwrite, WrongAddress
 from p2pfl.errors.people import NoTerminal, NotReadable, NotWritten, WrongUse
 from p2pfl.files import LARGE_BYTES, read_file
@@ -200,7 +201,8 @@ def typed(prompt: str) -> Secret:
     if not sys.stdin.isatty():
         raise NoTerminal(evidence="stdin is not a terminal; a key file, key command or systemd credential needs none")
     try:
-        return Secret(getpass.getpass(prompt, sys.stderr).encode(), "typed")
+        with output.lifted():
+            return Secret(getpass.getpass(prompt, sys.stderr).encode(), "typed")
     except EOFError:  # Ctrl-D
         raise click.Abort from None
 

@@ -11,11 +11,57 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TextIO
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol, TextIO
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.people import NotWritten
+
+SILENT_S: Final = 1.5  # seconds that something may take before a line says what it is
+
+
+class Foot(Protocol):
+    """What stands at the foot of the terminal: a live view."""
+
+    def lifted(self) -> AbstractContextManager[None]:
+        """It is out of the way while the block prints, or asks."""
+        ...
+
+    def doing(self, what: str) -> AbstractContextManager[None]:
+        """It says `what` while the block runs."""
+        ...
+
+
+_foot: Foot | None = None
+
+
+def take_foot(foot: Foot | None) -> None:
+    """`foot` stands at the foot of the terminal from now on; None: nothing does."""
+    global _foot
+    _foot = foot
+
+
+def lifted() -> AbstractContextManager[None]:
+    """The terminal is free for words, or for a question, while the block runs."""
+    return contextlib.nullcontext() if _foot is None else _foot.lifted()
+
+
+@contextlib.contextmanager
+def doing(what: str, tell: Callable[[str], None] | None = None) -> Iterator[None]:
+    """A live view says `what` while the block runs; without one a line does, once the block has taken SILENT_S."""
+    if _foot is not None:
+        with _foot.doing(what):
+            yield
+        return
+    timer = threading.Timer(SILENT_S, tell or progress, [what])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def prepare() -> None:
@@ -46,7 +92,8 @@ def _forget(stream: TextIO) -> None:
 def _say(text: str, stream: TextIO) -> None:
     """One print. Raises NotWritten when it is the result that cannot be written."""
     try:
-        print(shown(text) + "\n", end="", file=stream, flush=True)  # in one piece: several threads tell of progress
+        with lifted():
+            print(shown(text) + "\n", end="", file=stream, flush=True)  # in one piece: several threads tell of progress
     except BrokenPipeError:
         _forget(stream)
     except OSError as error:

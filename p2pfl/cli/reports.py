@@ -27,15 +27,20 @@ def demo_facts(
     results: Mapping[str, Mapping[str, Any]],
     alone: Mapping[str, float],
     wall_s: float,
+    killed: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
-    """What `demo --json` prints. `results` is each peer's own `join --json`, in the order of the sites."""
+    """What `demo --json` prints.
+
+    results   each peer's own `join --json`, in the order of the sites; of one that died there is none
+    killed    of `--kill`: site, round, and whether it was started again
+    """
     federation = Federation.load(peers_file)
     reports = list(results.values())
     first = reports[0]
     sent = [int(one["bytes_sent"]) for one in reports]
     payload = [int(one["payload_sent"]) for one in reports]
     roots = {one["ledger"]["root"] for one in reports}
-    count, rounds = len(reports), min(int(one["rounds_completed"]) for one in reports)
+    count, rounds = len(records), min(int(one["rounds_completed"]) for one in reports)
     dense = dense_bytes(count, int(first["parameters"]), rounds)
     return {
         "peers": count,
@@ -64,6 +69,7 @@ def demo_facts(
         },
         "tls": first["tls"],
         "dataset": {"name": dataset, "records_per_site": list(records.values()), "sites": list(records)},
+        "killed": killed,
         "wall_s": round(wall_s, 2),
     }
 
@@ -149,12 +155,13 @@ def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
         f"{name} on the held-out quarter of every site's records",
         aligned(rows),
         f"  mean of the sites alone   {metric['site_alone_mean']:.3f}   without privacy",
-        f"  the federation            {metric['initial']:.3f} → {metric['final']:.3f}   with privacy",
+        f"  the federation            {_measured(metric['initial'])} → {_measured(metric['final'])}   with privacy",
         "",
         f"privacy     ε {facts['epsilon']:.2f} of {facts['max_epsilon']:g} at δ {facts['delta']:g} "
         f"(noise {facts['noise_multiplier']:g}, clip {facts['max_grad_norm']:g}):",
         *_indented(meaning(facts["epsilon"], facts["delta"])),
         f"traffic     {_traffic(facts)}",
+        *_killed(facts.get("killed")),
         f"survivors   {'all sites in every round' if fewest == facts['peers'] else _survivors(facts)}",
         f"ledger      {'verified' if ledger['verified'] else 'NOT VERIFIED'}, {ledger['entries']} entries, "
         f"{'identical roots at all peers' if ledger['identical_roots'] else 'THE ROOTS DIFFER'}",
@@ -165,6 +172,18 @@ def demo_text(facts: Mapping[str, Any], said: str, home: Path | None) -> str:
         site = facts["dataset"]["sites"][0]
         lines += ["", f"kept in {home}; for example", f"  p2pfl ledger show --home {home / site / 'home'}"]
     return "\n".join(lines)
+
+
+def _measured(value: float | None) -> str:
+    """A figure is taken over all sites or over none."""
+    return "not measured" if value is None else f"{value:.3f}"
+
+
+def _killed(killed: Mapping[str, Any] | None) -> list[str]:
+    if killed is None:
+        return []
+    after = "started again, and its ledger is the others'" if killed["returned"] else "not started again"
+    return [f"killed      {killed['site']}, as it trained for round {killed['round']}; {after}"]
 
 
 def _indented(text: str) -> list[str]:

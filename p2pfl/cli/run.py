@@ -169,7 +169,8 @@ def run(
     with monitor.running(federation, "run"):
         trainer = _trainer(client, choice, federation, access, first, monitor.tell)
         facts = run_until_stopped(_train(federation, access, trainer, watch, monitor, go_on))
-        facts["ledger"] = ledger_of(access, federation)
+        with output.doing("verifying the ledger", monitor.tell):
+            facts["ledger"] = ledger_of(access, federation)
     output.result(join_text(facts), facts, as_json)
 
 

@@ -29,16 +29,20 @@ reads_option = click.option(
 
 
 def task_process(
-    reach: Reach, tell: Callable[[str], None] = output.progress, echo: Callable[[str], None] | None = None
+    reach: Reach,
+    tell: Callable[[str], None] = output.progress,
+    echo: Callable[[str], None] | None = None,
+    step: Callable[[int, int], None] | None = None,
 ) -> AbstractContextManager[RemoteTrainer]:
     """A process in which a task will run, loading PyTorch meanwhile; ended with the block.
 
     echo    gets what the task prints; without it nobody does, since that may hold patients' values
+    step    is told of each step of a pass, and of how many, in a thread of the process's
     """
     from p2pfl.training.process.remote import RemoteTrainer
 
     tell("loading PyTorch")
-    return RemoteTrainer(reach, echo=echo)
+    return RemoteTrainer(reach, step, echo)
 
 
 def secret_places(home: Path, keys: Sequence[KeySource] = ()) -> tuple[Path, ...]:

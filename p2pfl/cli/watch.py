@@ -63,7 +63,7 @@ class Watch:
                 self._tell(f"no link with {event.peer or 'somebody'}:\n{event.error.render()}")
             case events.StillWaiting():
                 self._waiting(event)
-            case events.PassCharged() | events.PassTrained():
+            case events.PassCharged() | events.PassStepped() | events.PassTrained():
                 pass  # the round's line says ε and how long it took
             case events.PassRepeated(number):
                 self._tell(f"round {number}  the pass that was cut short is repeated as it was: its charge stands")

@@ -67,6 +67,11 @@ class Waiting:
     missing: dict[str, str]
 
 
+def nothing_waits() -> Waiting:
+    """Of a node that runs nothing yet."""
+    return Waiting("", 0, {})
+
+
 class FairQueue:
     """A queue in the order of arrival, in which a peer that sends more than its turn delays itself alone.
 
@@ -156,6 +161,7 @@ class Inbox:
         self._differing: set[str] = set()  # peers that hold another peers.yaml
         self._unlisting: set[str] = set()  # peers that do not list this site's key
         self._waits: Waiting | None = None
+        self.waits: Callable[[], Waiting] = nothing_waits  # what is waited for at this moment
         now = site.clocks.now()
         self._looked, self._heard, self._since = -math.inf, now, 0.0  # last look, last event, last step
         self.tls: links.TlsFacts | None = None
@@ -242,6 +248,7 @@ class Inbox:
 
     async def next_event(self, waits: Callable[[], Waiting]) -> e.Event | LocalEvent | Breach:
         """The next event. Raises what failed elsewhere; GaveUpWaiting after `wait_s` seconds without a step forward."""
+        self.waits = waits
         while True:
             if self._clocks.now() - self._looked >= QUIET_S:
                 self._look(waits())

@@ -33,7 +33,7 @@ from p2pfl.node.logs import Logs, pledge_of
 from p2pfl.node.options import NodeOptions
 from p2pfl.node.pending_change import PendingChange
 from p2pfl.node.post import PARTING_S, Post
-from p2pfl.node.progress import NO_PORT, Listening, ModelLacking, Observer
+from p2pfl.node.progress import NO_PORT, Listening, ModelLacking, Moment, Observer
 from p2pfl.node.resume import RunMaker, begun_before, left_items
 from p2pfl.node.runs.passes import most_said
 from p2pfl.node.site import SiteProcess
@@ -381,6 +381,11 @@ class Node:
     def tls(self) -> TlsFacts | None:
         """What the latest link's TLS session runs on; None before the first link."""
         return self.inbox.tls
+
+    def moment(self) -> Moment:
+        """Where the latest run stands. In the thread of the loop only."""
+        waits, current = self.inbox.waits(), self._latest and self._latest.run.current
+        return Moment(waits.phase, waits.round, waits.missing, current.bulk() if current else (0, 0))
 
     def _standing(self) -> Standing:
         entries, root = self.logs.stands()

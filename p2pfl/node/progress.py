@@ -103,6 +103,16 @@ class PassWasCut:
 
 
 @dataclass(frozen=True, slots=True)
+class PassStepped:
+    """`step` of the `steps` of this site's pass are done. Not every step is told."""
+
+    kind: ClassVar[str] = "step"
+    round: int
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class PassTrained:
     """A pass over the local records is done."""
 
@@ -238,6 +248,7 @@ Progress = (
     | PassCharged
     | PassRepeated
     | PassWasCut
+    | PassStepped
     | PassTrained
     | PhaseEntered
     | AttemptAbandoned
@@ -250,6 +261,21 @@ Progress = (
     | RoundFinal
 )
 Observer = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where a node's latest run stands, for somebody who looks.
+
+    phase      of the round, or what is done in place of one: genesis, hello, training, ledger, catching up, final
+    missing    what each peer owes, by name
+    bulk       pieces of words that have come in this attempt, and all that come
+    """
+
+    phase: str
+    round: int
+    missing: Mapping[str, str]
+    bulk: tuple[int, int]
 
 
 def facts_of(event: Progress) -> dict[str, Any]:

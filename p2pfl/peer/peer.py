@@ -28,7 +28,7 @@ from p2pfl.node.epochs import enter
 from p2pfl.node.link_status import shown
 from p2pfl.node.node import Node
 from p2pfl.node.options import NodeOptions
-from p2pfl.node.progress import Observer, Progress, unseen
+from p2pfl.node.progress import Moment, Observer, Progress, unseen
 from p2pfl.node.studies import open_study
 from p2pfl.peer.averages import Averages
 from p2pfl.peer.blocking import BlockingPeer, wait_in
@@ -127,6 +127,10 @@ class Peer(Averages, Trainings):
     def links(self) -> dict[str, LinkStatus]:
         """Every link, by peer."""
         return self.node.mesh.links()
+
+    def moment(self) -> Moment:
+        """Where this site's latest run stands: phase, round, who is waited for."""
+        return self.node.moment()
 
     def carried(self) -> Carried:
         """What this site has relayed for others."""

@@ -204,6 +204,10 @@ class Round:
         """By peer, what this round waits for, in words for people."""
         return missing.waited_for(self.state, self.phase)
 
+    def bulk(self) -> tuple[int, int]:
+        """Pieces of words that have come in this attempt, and all that come; (0, 0) where it has none."""
+        return missing.bulk(self.state)
+
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def handle(self, event: Event) -> list[Effect]:

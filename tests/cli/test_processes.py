@@ -11,7 +11,6 @@ import pytest
 
 from p2pfl.cli.peers.create import task_lines
 from p2pfl.federation import draft
-from p2pfl.home import Home
 from tests.cli.sites import Sites, Start, ended, facts, said
 
 
@@ -98,20 +97,6 @@ def test_the_demo_ends_with_every_key_and_identical_roots(tmp_path: Path, start:
             assert verified[0] == 0
             roots.add(facts(verified[1])["federation"]["root"])  # type: ignore[index]
     assert roots == {told["ledger"]["root"]}  # type: ignore[index]
-
-
-def test_ctrl_c_ends_the_demo_with_130_no_peer_left_and_ledgers_that_verify(tmp_path: Path, start: Start) -> None:
-    running = start("demo", "--peers", "3", "--rounds", "500", "--set", "privacy.max_epsilon=100", "--home", "kept")
-    said(running, "round 1 ")
-    running.send_signal(signal.SIGINT)
-    status, _, err = ended(running)
-    assert status == 130
-    assert "nothing final is lost" in err
-    for site in (tmp_path / "kept").iterdir():
-        if site.is_dir():
-            verified = ended(start("ledger", "verify", "--home", str(site / "home")))
-            assert verified[0] == 0, verified[1]
-            Home.open(site / "home").close()  # nobody holds its lock: the peer is gone
 
 
 def test_a_demo_whose_budget_does_not_last_ends_with_4_and_what_the_peer_said(tmp_path: Path, start: Start) -> None:

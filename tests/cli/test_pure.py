@@ -556,7 +556,7 @@ def test_a_demo_whose_ledgers_do_not_hold_ends_with_5(
     ledger: dict[str, bool], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It printed NOT VERIFIED and ended with 0."""
-    monkeypatch.setattr(demo, "_run", lambda *given: {})
+    monkeypatch.setattr(demo, "_run", lambda *given: ({}, None))
     monkeypatch.setattr(demo, "sites_alone", lambda *given: {})
     monkeypatch.setattr(demo, "demo_facts", lambda *given: {"ledger": ledger})
     monkeypatch.setattr(demo, "demo_text", lambda *given: "told")

@@ -25,7 +25,8 @@ def verify(peers_file: Path | None, home: Path, unlock: Unlock, as_json: bool) -
     Exit status 5 when something is not what was signed; each finding says which entry.
     """
     with reading(home, unlock, peers_file) as opened:
-        report = verify_home(opened)
+        with output.doing("verifying the ledger"):
+            report = verify_home(opened)
         name = opened.name
     output.result(_verified(name, report), {"name": name} | report_facts(report), as_json)
     if not report.verified:

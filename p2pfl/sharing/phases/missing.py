@@ -113,3 +113,17 @@ def waited_for(state: State, phase: Phase) -> dict[str, str]:
     if phase is Phase.FINAL:
         return {}
     return lacking(state)
+
+
+def bulk(state: State) -> tuple[int, int]:
+    """Pieces of words that have come to this peer in this attempt, and all that come; (0, 0) before they are laid out.
+
+    Of a chunk that it owns, one from each member; of any other, the sum.
+    """
+    gathering, owned = state.gathering, state.masking.contributed
+    if gathering is None:
+        return 0, 0
+    members = len(state.survivors)
+    came = sum(members if index in gathering.sums else len(held) for index, held in owned.items())
+    sums = sum(index not in owned for index in gathering.sums)
+    return came + sums, members * len(owned) + len(gathering.pieces) - len(owned)
