@@ -31,6 +31,7 @@ from p2pfl.federation.model_terms import ModelTerms
 from p2pfl.federation.optimisers import EarlyStop, ModelAverage, ServerOptimiser, SiteOptimiser
 from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text, whole
 from p2pfl.federation.settings import HEADINGS, HEX32, PLAIN, SETTINGS, TOP
+from p2pfl.federation.statistics_rules import StatisticsRules
 from p2pfl.federation.task_choice import TaskChoice, read_task
 from p2pfl.keys import belongs_to_somebody
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, NAME, Address, Member, Roster
@@ -112,6 +113,7 @@ class Federation:
     sharing: Sharing
     compression: Compression
     minimum: Minimum
+    statistics: StatisticsRules
     weights: str
     model: ModelTerms
     agreement: bytes | None
@@ -169,6 +171,7 @@ class Federation:
             sharing=Sharing(**{**_under(values, "sharing"), "field": int(values["sharing.field"])}),
             compression=Compression(**_under(values, "compression")),
             minimum=Minimum(**_under(values, "minimum")),
+            statistics=StatisticsRules(**_under(values, "statistics")),
             weights=values["weights"],
             model=ModelTerms(**_under(values, "model")),
             agreement=bytes.fromhex(values["agreement.sha256"]) if values["agreement.sha256"] else None,
@@ -315,6 +318,12 @@ def _check_fit(federation: Federation, top: Table) -> None:
             "a threshold is of a probability of yes, and the label is not of that kind",
             f"threshold {federation.model.threshold:g}",
         )
+    if unknown := federation.statistics.unknown_to(federation.task.table):
+        _misfit(
+            top.node("statistics").place,
+            "rules on statistics name columns of the table that is described under task, and of no other",
+            f"not described: {', '.join(unknown)}",
+        )
     _check_hub(federation, top)
 
 
@@ -346,5 +355,5 @@ def settings_of(federation: Federation) -> tuple[object, ...]:
     """
     one = federation
     what = one.name, one.task, one.rounds, one.stop, one.model, one.agreement
-    how = one.privacy, one.local, one.server, one.average, one.sharing, one.compression, one.minimum, one.weights
-    return (*what, *how, one.topology)
+    how = one.privacy, one.local, one.server, one.average, one.sharing, one.compression, one.minimum
+    return (*what, *how, one.statistics, one.weights, one.topology)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from p2pfl.errors.optimisers import WeightsTellSizes
 from p2pfl.federation.readers import Word, YamlNode, between, choice, decimal, nothing_or, part, text, truth, whole
+from p2pfl.federation.statistics_rules import read_columns_named, read_columns_or_all, read_kinds
 from p2pfl.roster import NAME
 
 HEX32: Final = text(r"[0-9a-f]{64}", "64 hexadecimal digits, lower case")
@@ -90,6 +91,12 @@ SETTINGS: Final = (
     ),
     Setting("minimum.sites", whole(3, 1000), "3", "a statistic of fewer sites that have a value is not opened"),
     Setting("minimum.records", whole(1, 1_000_000), "5", "nor one of fewer records, where a column of them is summed"),
+    Setting("statistics.minimum_cell", whole(1, 1_000_000), "5", "people in a group that is counted, or nobody"),
+    Setting("statistics.most_numbers", whole(1, 10_000_000), "10000", "that one question may open"),
+    Setting("statistics.questions", whole(1, 1_000_000), "100", "about one data set, counted at each site"),
+    Setting("statistics.only", read_columns_or_all, "all", "columns that may be asked: all, or a list, as [age, sex]"),
+    Setting("statistics.never", read_columns_named, "[]", "columns that may not be asked, as [postcode]"),
+    Setting("statistics.standing", read_kinds, "[]", "kinds of question that need no approval, as [describe, km]"),
     Setting("weights", weights, "equal", "each record counts the same, wherever it lies; no site's size is told"),
     Setting("model.threshold", nothing_or(decimal(0, 1)), "null", "probability from which predict says yes, or null"),
     Setting("model.licence", nothing_or(LICENCE), "null", "of the model that comes out, as CC-BY-4.0, or null"),
@@ -100,10 +107,11 @@ SETTINGS: Final = (
 
 BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 HEADINGS: Final = (
-    "privacy", "local", "server", "average", "stop", "sharing", "compression", "minimum", "model", "agreement",
+    "privacy", "local", "server", "average", "stop", "sharing", "compression", "minimum", "statistics", "model",
+    "agreement",
 )  # fmt: skip
 # The order of the file; what is not in SETTINGS is read by federation.py itself.
 TOP: Final = (
     "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "local", "server", "average", "stop",
-    "sharing", "compression", "minimum", "weights", "model", "agreement", "topology", "hub",
+    "sharing", "compression", "minimum", "statistics", "weights", "model", "agreement", "topology", "hub",
 )  # fmt: skip

@@ -11,7 +11,7 @@ from p2pfl.federation.cards import Card
 from p2pfl.federation.clients import MOST_METRICS, read_kind
 from p2pfl.federation.federation import MOST_ADDRESSES, VERSION, read_name
 from p2pfl.federation.misfits import TODO
-from p2pfl.federation.readers import List, Position, Word, YamlNode
+from p2pfl.federation.readers import List, Position, Table, Word, YamlNode
 from p2pfl.federation.settings import HEX32, SETTINGS
 from p2pfl.federation.table_columns import MISSING, MOST_COLUMNS, MOST_LEVELS, MOST_NAME
 from p2pfl.federation.table_labels import MOST_CLASSES, MOST_TIMES
@@ -40,10 +40,12 @@ differ between sites stands in it (ports to listen on, paths, keys of homes).
 
 def _wanted(read: Callable[[YamlNode, str], Any]) -> str:
     """What `read` takes, in the words with which it refuses."""
-    try:
-        read(List((), HERE), "")
-    except WrongValue as error:
-        wanted = error.fields["wanted"]
+    wanted = ""
+    for no_value in (List((), HERE), Table({}, HERE)):  # a list may be empty
+        try:
+            read(no_value, "")
+        except WrongValue as error:
+            wanted = wanted or error.fields["wanted"]
     try:
         return f"{wanted}, or null" if read(Word("null", False, HERE), "") is None else wanted
     except WrongValue:
