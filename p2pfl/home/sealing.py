@@ -75,6 +75,12 @@ LAYOUT: Final = (
     ItemRule("membership/change", "home/state", "the next change, with signatures enough"),
     ItemRule("membership/revoked", "home/state", "keys of which this site accepts nothing any more"),
     ItemRule("membership/tasks", "home/state", "the files of tasks that this site's people approved", True),
+    ItemRule(
+        "membership/questions", "home/state", "the questions, and kinds of them, that this site's people approved"
+    ),
+    ItemRule(
+        "accounts/questions", "home/state", "how many questions were asked of which records, over all studies", True
+    ),
     ItemRule("accounts/spent", "home/state", "what was spent of which records, over all studies", True),
     ItemRule(r"checkpoints/[a-z][a-z0-9-]{0,39}", "home/checkpoint", "a model, as safetensors"),
     ItemRule(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),

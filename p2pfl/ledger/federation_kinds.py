@@ -92,7 +92,7 @@ class RoundEntry(Kind):
     def line(self) -> str:
         # The purpose is the federation's own word; it is shown when it is there.
         purpose = self.configuration.get("purpose")
-        of = f" ({purpose})" if isinstance(purpose, str) else ""
+        of = f" ({purpose}{_asked(self.configuration)})" if isinstance(purpose, str) else ""
         out = f" without {', '.join(self.left_out)}" if self.left_out else ""
         model = f", model {short(self.model_after)}" if self.model_after != self.model_before else ""
         worst = max((value for value in self.epsilon.values() if value), key=float, default=None)
@@ -100,6 +100,14 @@ class RoundEntry(Kind):
         last = ", the last of its epoch" if self.announced is not None else ""
         summed = f"sum over {len(self.survivors)} sites"
         return f"round {self.round}{of} attempt {self.attempt}: {summed}{out}{model}{spent}{last}"
+
+
+def _asked(configuration: Mapping[str, Any]) -> str:
+    """Of a statistic's sum: which question it is a part of, and which part."""
+    statistic, name = configuration.get("statistic"), configuration.get("name")
+    if not isinstance(statistic, Mapping) or not isinstance(name, str):
+        return ""
+    return f" of {name}: {statistic.get('part')}"
 
 
 @entry_kind("membership", log="federation")

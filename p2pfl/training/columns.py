@@ -278,4 +278,4 @@ class TableReader:
 def _stacked(columns: Sequence[_Cells], count: int) -> NDArray[np.float64]:
     """(count, columns); a column that was not read is NaN."""
     numbers = [np.array(one.numbers) if one.numbers else np.full(count, np.nan) for one in columns]
-    return np.stack(numbers, axis=1)
+    return np.stack(numbers, axis=1) if numbers else np.empty((count, 0))

@@ -81,6 +81,11 @@ class Cohort:
         self._logs, self._run_id, self._name, self._marks = logs, run_id, name, tuple(marks)
         self._elsewhere = Elsewhere(logs.home)
 
+    def check(self, members: Sequence[str]) -> None:
+        """The data may be summed over these members. Raises AnotherCohort."""
+        with self._elsewhere.still():
+            self._check(list(members), {mark.hex() for mark in self._marks})
+
     def bind(self, effect: e.Quantise) -> None:
         """Note that the data are about to enter a sum over these members. Raises AnotherCohort."""
         if not self._marks:

@@ -7,7 +7,8 @@ each sum are random: the ledger holds a digest of the whole, which nobody can tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
@@ -46,6 +47,11 @@ class Encoded:
     def spent(self) -> Encoded:
         """The same without its words."""
         return replace(self, vector=e.Vector(self.vector.bits, FIELDS[self.vector.bits].zeros(0)))
+
+    @property
+    def zeros(self) -> e.Vector:
+        """As many words, all 0."""
+        return e.Vector(self.vector.bits, FIELDS[self.vector.bits].zeros(self.vector.words.size))
 
 
 def encode(
@@ -123,11 +129,28 @@ def salt(draw: Draw) -> Encoded:
     draw   the system's generator
     A sum of few small numbers is guessed from a plain digest of it in seconds; with 300 bits of salt it is not.
     """
-    field = FIELDS[EXACT_BITS]
-    numbers = [int.from_bytes(draw(24), "big") % field.p for _ in range(SALT_WORDS)]  # uniform to within 2⁻¹³¹
-    words = np.array(numbers, field.dtype)
+    words = np.array([_uniform(draw) for _ in range(SALT_WORDS)], FIELDS[EXACT_BITS].dtype)
     facts = {"as": "salt", "length": SALT_WORDS, "field": EXACT_BITS}
     return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: (), lambda total, survivors: True)
+
+
+def flags(raised: npt.NDArray[np.bool_], draw: Draw) -> Encoded:
+    """Words that tell of each flag whether any site raised it, and not how many did, or which.
+
+    raised   (w,) bool: this site's
+    draw     the system's generator
+    Who raises a flag adds a uniform word, who does not adds 0. One uniform word in a sum makes it uniform, so that all
+    sums with one or more look alike; it is 0 then with a chance of 2⁻⁶¹. The sum decodes to (w,) bool.
+    """
+    field = FIELDS[EXACT_BITS]
+    words = np.array([_uniform(draw) if one else 0 for one in raised.tolist()], field.dtype)
+    facts = {"as": "flags", "length": int(raised.size), "field": EXACT_BITS}
+    return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: total != 0, lambda *_: True)
+
+
+def _uniform(draw: Draw) -> int:
+    """A word of the 61-bit field, uniform to within 2⁻¹³¹."""
+    return int.from_bytes(draw(24), "big") % FIELDS[EXACT_BITS].p
 
 
 def nothing() -> str:
@@ -146,6 +169,8 @@ class Asked:
     called  names the call (answers.name_of): what it comes to is kept under it
     charge  charges what it costs of this site's records, once, and says ε behind it: called when its round begins here,
             and not before enough others are there
+    of      what the sites agree beside that, where this sum is a part of something; it names what `only` is. Over other
+            sites than `only` such a part is void: zeros are summed, and all know at once that it goes on otherwise
     """
 
     name: str
@@ -155,6 +180,7 @@ class Asked:
     sites: int = 0
     called: bytes = b""
     charge: Callable[[], str] = nothing
+    of: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class SumRun:
@@ -182,7 +208,8 @@ class SumRun:
     @property
     def question(self) -> codec.Facts:
         """What the sites agree that they sum: the configuration of its round."""
-        return {"purpose": "sum", "name": self.name, "vectors": [part.configuration for part in self.parts]}
+        vectors = [part.configuration for part in self.parts]
+        return {"purpose": "sum", "name": self.name, **self._asked.of, "vectors": vectors}
 
     def length(self, asked: int) -> int:
         """A sum has as many rounds as it was asked for."""
@@ -211,12 +238,19 @@ class SumRun:
         others were counted; TooFewContribute.
         """
         sites, asked = effect.survivors, self._asked
+        if self._is_void(sites):
+            *void, salt = self.parts
+            return (*(part.zeros for part in void), salt.vector)
         if asked.only and sites != asked.only:
             raise SitesWentAway(query=self.name, evidence=f"counted {', '.join(asked.only)}; now {', '.join(sites)}")
         if len(sites) < asked.least:
             raise too_few(self.name, "sites", len(sites), asked.least)
         self._cohort.bind(effect)
         return tuple(part.vector for part in self.parts)
+
+    def _is_void(self, sites: tuple[str, ...]) -> bool:
+        """The sum is a part of something that is over other sites than these."""
+        return bool(self._asked.of and self._asked.only and sites != self._asked.only)
 
     def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
         """Read the sum, and keep it. The ledger holds its digest; its value goes to those who asked this very question.
@@ -231,7 +265,7 @@ class SumRun:
         self.parts = tuple(part.spent for part in self.parts)
         totals: tuple[SumValue, ...] = ()
         within = all(part.within(vector.words, count) for part, vector in pairs)
-        if within:  # the last one is the salt
+        if within and not self._is_void(effect.survivors):  # the last one is the salt
             totals = tuple(part.decode(one.words, count, effect.attempt_digest) for part, one in pairs[:-1])
         asked = self._asked
         self.answer = Answer(asked.called, self.run, effect.round, effect.survivors, asked.sites, totals)
