@@ -34,6 +34,7 @@ VERBS: Final = {
     "join": "Take part: train until the agreed rounds are final.",
     "run": "Take part with a client of your own: Flower, MONAI, scikit-learn.",
     "sum": "One secure mean, sum, count or variance of numbers that each site keeps to itself.",
+    "stats": "Statistics over the tables of all sites: describe, crosstab, survival, regression.",
     "doctor": "Each link both ways: what works, what does not, and what to try.",
     "status": "What this home holds: rounds, model, privacy spent, links.",
     "studies": "The studies of this home, and what they spent together.",

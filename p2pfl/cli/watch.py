@@ -174,7 +174,7 @@ class Watch:
     def _round(self, event: events.RoundFinal) -> None:
         self.rounds.append(event)
         purpose = event.configuration.get("purpose")
-        parts = ["last model" if purpose == "evaluation" else "sum" if purpose == "sum" else f"round {event.round}"]
+        parts = ["last model" if purpose == "evaluation" else _summed(event)]
         parts.append(f"{len(event.survivors)} of {len(self._roster.names)} sites")
         parts += self._metric_part(event, "" if purpose == "evaluation" else " before it")
         spent = [float(text) for text in event.epsilon.values() if text]
@@ -206,6 +206,14 @@ class Watch:
             return f"sent {amount(sent)}"
         dense = dense_bytes(len(self._roster.names), parameters, 1)
         return f"sent {amount(sent)} (dense {amount(dense)}, {100 * (sent / dense - 1):+.1f} %)"
+
+
+def _summed(event: events.RoundFinal) -> str:
+    """What a round was: a sum, a part of a statistic, or one of a training."""
+    if event.configuration.get("purpose") != "sum":
+        return f"round {event.round}"
+    statistic = event.configuration.get("statistic")
+    return str(statistic.get("part")) if isinstance(statistic, Mapping) else "sum"
 
 
 def _waiting(names: Sequence[str]) -> str:

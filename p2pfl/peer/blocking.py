@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from p2pfl.peer.averages import Averages
+from p2pfl.peer.statistics import Statistics
 from p2pfl.peer.sums import Sums
 from p2pfl.peer.training import Trainings
 
@@ -41,6 +42,7 @@ class BlockingPeer:
     sum = _blocking(Sums.sum)
     mean = _blocking(Sums.mean)
     average = _blocking(Averages.average)
+    ask = _blocking(Statistics.ask)
     train = _blocking(Trainings.train)
     train_with = _blocking(Trainings.train_with)
 

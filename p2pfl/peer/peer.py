@@ -30,13 +30,13 @@ from p2pfl.node.node import Node
 from p2pfl.node.options import NodeOptions
 from p2pfl.node.progress import Moment, Observer, Progress, unseen
 from p2pfl.node.studies import open_study
-from p2pfl.peer.averages import Averages
 from p2pfl.peer.blocking import BlockingPeer, wait_in
+from p2pfl.peer.statistics import Statistics
 from p2pfl.peer.training import Trainings
 from p2pfl.roster import Address
 
 
-class Peer(Averages, Trainings):
+class Peer(Statistics, Trainings):
     """A site that has joined: its links are up or being dialled. Made by `join`."""
 
     @classmethod

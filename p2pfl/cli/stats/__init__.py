@@ -1,0 +1,54 @@
+"""`p2pfl stats`: statistics over the tables of all sites; no site learns another's."""
+
+from __future__ import annotations
+
+import click
+
+from p2pfl.cli.verbs import Verbs
+
+KINDS = {
+    "describe": "Each column by itself: count, missing, mean, variance, levels.",
+    "table-one": "The columns by group, side by side.",
+    "histogram": "How many values lie in each interval.",
+    "quantiles": "The median, quartiles or others, to a stated error.",
+    "crosstab": "A table of two columns of codes, with its chi-squared test.",
+    "correlation": "How pairs of numbers go together.",
+    "ttest": "Whether a number differs between two groups.",
+    "anova": "Whether a number differs between several groups.",
+    "km": "The Kaplan-Meier curve, on an agreed grid of times.",
+    "logrank": "Whether survival differs between groups.",
+    "linear": "Linear regression.",
+    "logistic": "Logistic regression.",
+    "poisson": "Poisson regression.",
+    "cox": "Cox regression, on an agreed grid of times.",
+    "roc": "The ROC curve of an existing score.",
+    "calibration": "Whether an existing score's probabilities come true.",
+    "meta": "The sites' own estimates put together, of those that agree to show theirs.",
+}
+VERBS = {
+    **KINDS,
+    "ask": "Ask a question that is written in a file.",
+    "propose": "Write a question to a file, for the other sites to approve.",
+    "approve": "Say that a question may be asked of this site's records; or any of some kinds.",
+    "show": "What may be asked here, what was approved, how many questions were asked.",
+}
+
+
+class StatsVerbs(Verbs):
+    """A kind of question is a command that is made from what the question needs; the others are modules as ever."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """As of any group."""
+        if cmd_name in KINDS:
+            from p2pfl.cli.stats.kinds import asking_command
+
+            return asking_command(cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+stats = StatsVerbs(
+    "stats",
+    "p2pfl.cli.stats",
+    VERBS,
+    text="Statistics over the tables of all sites, of which nothing is opened but sums; no site learns another's.",
+)

@@ -1,0 +1,159 @@
+"""Asking a question together with the other sites: the options of this site, the run, and what is printed."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
+from p2pfl.cli.monitor import Monitor, monitor_options
+from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
+from p2pfl.cli.predict import column_map
+from p2pfl.cli.stopping import run
+from p2pfl.cli.watch import Watch
+from p2pfl.federation import Federation
+from p2pfl.node.runs.site_tables import CsvFile
+from p2pfl.node.runs.statistics import Inquiry
+from p2pfl.peer.statistics import StatisticAnswer
+from p2pfl.statistics.question import Statistic, TextTable
+from p2pfl.training.column_map import MapFile
+
+Command = Callable[..., None]
+
+data_option = click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="This site's records: a CSV with the columns that peers.yaml describes.",
+)
+map_option = click.option(
+    "--map",
+    "columns_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Column map of that CSV.  [default: DATA.columns.yaml beside it, if it is there]",
+)
+show_own_option = click.option(
+    "--show-own",
+    "shows_own",
+    is_flag=True,
+    help="This site agrees that its own estimate is opened under its name, where the question asks for that (meta).",
+)
+patience_option = click.option(
+    "--patience",
+    "patience_s",
+    type=click.FloatRange(1, 3600),
+    default=15.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Seconds to wait for absent sites, once a quorum is there.",
+)
+
+
+def asking_options(command: Command) -> Command:
+    """What a site says of itself when it asks."""
+    for option in reversed(
+        (
+            data_option,
+            map_option,
+            show_own_option,
+            peers_option,
+            home_option,
+            patience_option,
+            agreement_option,
+            listen_option,
+            wait_option,
+            proxy_options,
+            monitor_options,
+            unlock_options,
+            json_option,
+        )
+    ):
+        command = functools.partial(option)(command)
+    return command
+
+
+def ask_together(
+    federation: Federation,
+    statistic: Statistic,
+    *,
+    data: Path,
+    columns_file: Path | None,
+    shows_own: bool,
+    peers_file: Path,
+    home: Path,
+    patience_s: float,
+    document: Path | None,
+    listen: str | None,
+    wait_s: float | None,
+    proxy: ProxyChoice,
+    monitor: Monitor,
+    unlock: Unlock,
+    as_json: bool,
+) -> None:
+    """Ask with the others, and print what came out."""
+    inquiry, columns = Inquiry.of(statistic, federation, os.urandom), column_map(data, columns_file)
+    inquiry.check()
+    records = CsvFile.of(data)
+    inquiry.read(records, columns, shows_own)  # what is wrong here is told before any link is made
+    command = f"p2pfl stats {statistic.kind} --peers {{peers}} --data THEIR.csv …"
+    watch = Watch(federation.roster, command, peers_file=peers_file.name, tell=monitor.tell)
+    access = Access(home, unlock.keys(), listen, wait_s, proxy, document)
+
+    def told(answer: StatisticAnswer) -> None:
+        output.result(_text(inquiry.called, answer), _facts(statistic, answer), as_json)
+        monitor.tell("waiting for the others to have it")
+
+    with monitor.running(federation, "sum"):
+        how = (records, columns, shows_own, patience_s)
+        run(_asked(federation, statistic, how, access, watch, monitor, told))
+
+
+async def _asked(
+    federation: Federation,
+    statistic: Statistic,
+    how: tuple[CsvFile, MapFile | None, bool, float],
+    access: Access,
+    watch: Watch,
+    monitor: Monitor,
+    told: Callable[[StatisticAnswer], None],
+) -> None:
+    data, columns, shows_own, patience_s = how
+    async with access.join(federation, watch, f"stats {statistic.kind}", monitor) as peer:
+        answer = await peer.ask(statistic, data, columns=columns, shows_own=shows_own, patience_s=patience_s)
+        told(answer)
+
+
+def _facts(statistic: Statistic, answer: StatisticAnswer) -> dict[str, Any]:
+    return {
+        "kind": statistic.kind,
+        "question": answer.question.hex(),
+        "result": answer.result.as_json(),
+        "survivors": list(answer.survivors),
+        "rounds": list(answer.rounds),
+    }
+
+
+def _text(asked: str, answer: StatisticAnswer) -> str:
+    over = f"{asked}, over {len(answer.survivors)} sites: {', '.join(answer.survivors)}"
+    return "\n\n".join([over, *(_table(one) for one in answer.result.tables())])
+
+
+def _table(table: TextTable) -> str:
+    rows = [list(table.header), *([_cell(cell) for cell in row] for row in table.rows)]
+    numbers = [
+        at for at in range(len(table.header)) if all(not isinstance(row[at], str) for row in table.rows if len(row))
+    ]
+    return f"{table.title}\n{output.aligned(rows, numbers)}"
+
+
+def _cell(cell: str | float | int | None) -> str:
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return "–"
+    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)

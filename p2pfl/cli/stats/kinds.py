@@ -1,0 +1,128 @@
+"""What each kind of question needs, as options: one for each of its fields, so that none can be in only one place."""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from p2pfl.cli.stats import KINDS
+from p2pfl.cli.stats.asking import ask_together, asking_options
+from p2pfl.federation import Federation
+from p2pfl.node.question_file import COLUMN, statistic_of
+from p2pfl.statistics.question import Factor, Quantity, Statistic
+from p2pfl.statistics.registry import STATISTICS
+
+COLUMNS: Final = (Quantity, Factor)
+LIST: Final = "list"
+RANGE: Final = "LOW:HIGH:COUNT, or numbers with commas"
+
+
+def hint_of(kind: type[Statistic], one: Field[Any]) -> tuple[str, Any]:
+    """What a field holds: ("one" or "list", the type of it), None and unions left out; any column is a Quantity."""
+    hint = typing.get_type_hints(kind)[one.name]
+    many = typing.get_origin(hint) is tuple
+    inner = typing.get_args(hint)[0] if many else hint
+    if typing.get_origin(inner) in (typing.Union, types.UnionType):
+        inner = next(part for part in typing.get_args(inner) if part is not type(None))
+    return (LIST if many else "one"), (Quantity if inner in COLUMNS else inner)
+
+
+def question_options(kind: type[Statistic]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options for every field of that question; the command gets `told`, the question as facts."""
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def collected(**given: Any) -> None:
+            told: dict[str, Any] = {"kind": kind.kind}
+            for one in fields(kind):
+                value = given.pop(one.name)
+                if value is not None and value != ():
+                    told[one.name] = fact_of(*hint_of(kind, one), value)
+            command(told=told, **given)
+
+        found: Callable[..., None] = collected
+        for one in reversed(fields(kind)):
+            found = _option(kind, one)(found)
+        return found
+
+    return decorated
+
+
+def _option(kind: type[Statistic], one: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    count, what = hint_of(kind, one)
+    name, needed = f"--{one.name.replace('_', '-')}", one.default is MISSING
+    said = "" if needed else f"  [default: {_shown(one.default)}]"
+    if what is bool and count != LIST:
+        return click.option(f"{name}/--no-{name[2:]}", one.name, default=None, help=_help(one, said))
+    metavar = {Quantity: "COLUMN", float: "NUMBER", int: "NUMBER", str: "LEVEL"}.get(what, "VALUE")
+    if count == LIST:
+        metavar = RANGE.partition(",")[0] + "|N,N…" if what is float else f"{metavar},…"
+    return click.option(name, one.name, required=needed, multiple=count == LIST, metavar=metavar, help=_help(one, said))
+
+
+def _help(one: Field[Any], said: str) -> str:
+    return one.name.replace("_", " ").capitalize() + "." + said
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_shown, value)) or "none"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def fact_of(count: str, what: Any, given: Any) -> Any:
+    """What a person gave, as the question's facts have it."""
+    if count == LIST:
+        if what is float and len(given) == 1 and given[0].count(":") == 2:
+            return _steps(given[0])
+        return [fact_of("one", what, part.strip()) for text in given for part in text.split(",")]
+    if what is Quantity:
+        return {COLUMN: given}
+    if what is int and isinstance(given, str):
+        try:
+            return int(given)
+        except ValueError:
+            return given  # the question says what belongs there
+    return given
+
+
+def _steps(text: str) -> list[str]:
+    """`0:100:10` as the 11 edges from 0 to 100."""
+    try:
+        low, high, count = (float(part) for part in text.split(":"))
+        if not 1 <= count <= 4096 or count != int(count):
+            raise ValueError(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no {RANGE}") from None
+    return [repr(low + (high - low) * step / int(count)) for step in range(int(count) + 1)]
+
+
+def asking_command(kind: str) -> click.Command | None:
+    """`p2pfl stats KIND`."""
+    cls = STATISTICS.get(kind)
+    if cls is None:
+        return None
+
+    @question_options(cls)
+    @asking_options
+    def asked(*, told: Mapping[str, Any], peers_file: Path, **how: Any) -> None:
+        federation = Federation.load(peers_file)
+        ask_together(federation, statistic_of(told, federation, "the command line"), peers_file=peers_file, **how)
+
+    together = "Every site calls it with the same options, but its own --data, at about the same time."
+    return click.command(name=kind, help="\n\n".join([KINDS[kind], *_said(cls), together]))(asked)
+
+
+def _said(kind: type[Statistic]) -> list[str]:
+    """What the question says of itself, where it says something."""
+    text = " ".join((kind.__doc__ or "").replace("`", "").split())
+    return [] if not text or text.startswith(f"{kind.__name__}(") else [text]

@@ -1,0 +1,82 @@
+"""`p2pfl stats propose KIND`: a question as a file, signed by this site, for the others to read and approve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.options import (
+    Unlock,
+    home_option,
+    json_option,
+    new_file_option,
+    peers_option,
+    reading,
+    unlock_options,
+    write_new,
+)
+from p2pfl.cli.stats import KINDS
+from p2pfl.cli.verbs import Verbs
+from p2pfl.federation import Federation
+
+
+class ProposedKinds(Verbs):
+    """A kind of question is a command that is made from what the question needs."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """As of any group."""
+        return _command(cmd_name) if cmd_name in KINDS else super().get_command(ctx, cmd_name)
+
+
+propose = ProposedKinds(
+    "propose",
+    "p2pfl.cli.stats",
+    KINDS,
+    text="Write a question to a file, for the other sites to approve. Nothing is asked.",
+)
+
+
+def _command(kind: str) -> click.Command | None:
+    from p2pfl.cli.stats.kinds import question_options
+    from p2pfl.statistics.registry import STATISTICS
+
+    if kind not in STATISTICS:
+        return None
+
+    @question_options(STATISTICS[kind])
+    @new_file_option
+    @peers_option
+    @home_option
+    @unlock_options
+    @json_option
+    def proposed(**how: Any) -> None:
+        _propose(**how)
+
+    return click.command(name=kind, help=f"Propose: {KINDS[kind]}")(proposed)
+
+
+def _propose(
+    *, told: Mapping[str, Any], target: Path, peers_file: Path, home: Path, unlock: Unlock, as_json: bool
+) -> None:
+    from p2pfl.node import question_file, questions
+
+    federation = Federation.load(peers_file)
+    text = question_file.text_of(question_file.statistic_of(told, federation, "the command line"), federation)
+    with reading(home, unlock, peers_file) as opened:
+        identity, name = opened.identity(), opened.name
+    federation.own(name, identity.key)
+    write_new(target, question_file.to_bytes(text, federation, name, identity))
+    digest = questions.digest_of(federation, text).hex()
+    more = "" if peers_file.name == "peers.yaml" else f" --peers {peers_file.name}"
+    lines = [
+        f"{target}: {question_file.called(text)}, proposed by {name}; question {digest[:16]}",
+        "each site that agrees, this one too, runs on it:",
+        f"  p2pfl stats approve {target}{more}",
+        f"and all of them together, each on its own records:\n  p2pfl stats ask {target}{more} --data THEIR.csv",
+    ]
+    facts: dict[str, object] = {"path": str(target), "question": digest, "told": text, "by": name}
+    output.result("\n".join(lines), facts, as_json)

@@ -1,0 +1,85 @@
+"""Statistics over the sites' tables: what may not be asked, what was not agreed, what is not opened. 001–049."""
+
+from __future__ import annotations
+
+from p2pfl.errors import ConfigurationError, RoundLeftBehind
+
+
+class NoTableDescribed(ConfigurationError):
+    """Statistics are asked of the table that {source} describes under `task:`, and it describes none."""
+
+    code = "P2P-STATS-001"
+    likely = ("the federation trains on images, or on a task of its own",)
+    command = "p2pfl peers create A.card B.card C.card -o peers.yaml --task task.yaml"
+
+
+class ColumnNotAsked(ConfigurationError):
+    """{what}: the rules in {source} do not allow it."""
+
+    code = "P2P-STATS-002"
+    likely = (
+        "`statistics.never` or `statistics.only` leaves the column out, by everybody's word",
+        "the name is mistyped",
+    )
+    command = "p2pfl peers show"
+
+
+class QuestionTooLarge(ConfigurationError):
+    """{query} may open {numbers} numbers; the rules in {source} allow {most} for one question."""
+
+    code = "P2P-STATS-003"
+    likely = ("it asks for many columns at once, or in fine steps: ask for fewer, or coarser",)
+    command = "p2pfl peers show"
+
+
+class QuestionNotApproved(ConfigurationError):
+    """Nobody at this site has approved this question: {query}. Nothing was asked."""
+
+    code = "P2P-STATS-004"
+    likely = ("it is new here: read it, then approve it", "a column or a number in it differs from what was approved")
+    command = "p2pfl stats approve question.yaml"
+
+
+class QuestionsSpent(ConfigurationError):
+    """{count} questions were asked about these records, which is all that the rules in {source} allow."""
+
+    code = "P2P-STATS-005"
+    likely = (
+        "many questions about one data set, together, tell of single patients: ask one of those again, which is free",
+    )
+    command = "p2pfl stats show"
+
+
+class QuestionRefused(RoundLeftBehind):
+    """{query} was refused by the rules of at least one site; no site is told which, or why. Nothing was opened."""
+
+    code = "P2P-STATS-006"
+    likely = ("as many questions as are allowed were asked about the records of one of them",)
+    command = "p2pfl stats show"
+
+
+class GroupTooSmall(RoundLeftBehind):
+    """{query} was not opened: it would count a group of fewer than {least} people."""
+
+    code = "P2P-STATS-007"
+    likely = (
+        "a level or an interval is rare: merge it with its neighbour, or ask in coarser steps",
+        "few have the value: leave the column out",
+    )
+    command = "p2pfl stats --help"
+
+
+class SitesChanged(RoundLeftBehind):
+    """The sites were other ones before {query} was through: its sums are over one set of sites, or it ends."""
+
+    code = "P2P-STATS-008"
+    likely = ("a site stopped, or lost its links, in the middle: ask again when it is back",)
+    command = "p2pfl doctor --peers peers.yaml"
+
+
+class QuestionUnfit(ConfigurationError):
+    """{source} holds no question that can be asked here: {what}."""
+
+    code = "P2P-STATS-009"
+    likely = ("it was written for another peers.yaml, or by another version", "it was changed by hand")
+    command = "p2pfl stats propose --help"

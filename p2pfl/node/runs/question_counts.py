@@ -1,0 +1,123 @@
+"""How many questions were asked about each record of a home, over all its studies: before the next one is.
+
+Records are known by marks, 64 bits of a keyed digest of their cells, so that a file with some records more, or in
+another order, is not new: what counts of a data set is the record about which the most was asked. A question that was
+asked of the very same records before opens nothing new, and counts once. docs/adr/0056.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from p2pfl import codec
+from p2pfl.errors.questions import QuestionsSpent
+from p2pfl.home import Home
+from p2pfl.keys import digest
+from p2pfl.training.accounts import Marks, marks_of
+
+ITEM: Final = "accounts/questions"
+MOST_HEAD: Final = 1 << 17
+MARK_BYTES: Final = 8
+COUNT_BYTES: Final = 4
+NAME_BYTES: Final = 16
+MOST_NAMES: Final = 4096  # questions whose repetition is free; the oldest are forgotten, and count again
+
+
+@dataclass
+class QuestionCounts:
+    """By record, how many questions were asked. Pure: whoever changes it makes it durable before anything leaves.
+
+    marks    (N,) ascending
+    counts   (N,) of each
+    asked    names of question and records together, oldest first
+    """
+
+    marks: Marks = field(default_factory=lambda: np.array([], np.uint64))
+    counts: npt.NDArray[np.uint32] = field(default_factory=lambda: np.array([], np.uint32))
+    asked: list[bytes] = field(default_factory=list)
+
+    def of(self, marks: Marks) -> int:
+        """How many questions were asked about the record of `marks` about which the most were."""
+        here = np.isin(self.marks, marks, assume_unique=True)
+        return int(self.counts[here].max()) if here.any() else 0
+
+    def check(self, name: bytes, marks: Marks, most: int, source: str) -> None:
+        """Raises QuestionsSpent when the question `name` is a new one, and one too many."""
+        if name not in self.asked and self.of(marks) >= most:
+            raise QuestionsSpent(evidence=f"{marks.size} records", count=self.of(marks), source=source)
+
+    def add(self, name: bytes, marks: Marks) -> bool:
+        """Count the question; False when it was counted before."""
+        if name in self.asked:
+            return False
+        every = np.union1d(self.marks, marks)
+        counts = np.zeros(every.size, np.uint32)
+        counts[np.searchsorted(every, self.marks)] = self.counts
+        counts[np.searchsorted(every, marks)] += 1
+        self.marks, self.counts = every, counts
+        self.asked = [*self.asked, name][-MOST_NAMES:]
+        return True
+
+    def to_bytes(self) -> codec.Pieces:
+        """As it lies in the home."""
+        head = (int(self.marks.size), b"".join(self.asked))
+        return codec.with_tail(head, self.marks.astype("<u8").tobytes(), self.counts.astype("<u4").tobytes())
+
+    @classmethod
+    def from_bytes(cls, data: codec.Buffer) -> QuestionCounts:
+        """Undo `to_bytes`. Raises Malformed."""
+        head, tail = codec.split_tail(data, most=MOST_HEAD, items=2)
+        try:
+            size, names = head
+            size, names = int(size), bytes(names)
+            if len(tail) != size * (MARK_BYTES + COUNT_BYTES) or len(names) % NAME_BYTES:
+                raise ValueError("its parts have other lengths than it says")
+            marks = np.frombuffer(tail[: size * MARK_BYTES], "<u8").astype(np.uint64)
+            counts = np.frombuffer(tail[size * MARK_BYTES :], "<u4").astype(np.uint32)
+        except (TypeError, ValueError) as error:
+            raise codec.Malformed(f"no counts of questions: {error}") from None
+        if marks.size > 1 and not (marks[1:] > marks[:-1]).all():
+            raise codec.Malformed("no counts of questions: marks that do not rise")
+        asked = [names[at : at + NAME_BYTES] for at in range(0, len(names), NAME_BYTES)]
+        return cls(marks, counts, asked)
+
+
+def read_counts(home: Home) -> QuestionCounts:
+    """Those of this home; none before the first question."""
+    data = home.read(ITEM)
+    return QuestionCounts() if data is None else QuestionCounts.from_bytes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedOf:
+    """One question about one site's records, as the budget of questions sees it."""
+
+    home: Home
+    name: bytes
+    marks: Marks
+    most: int
+    source: str
+
+    @classmethod
+    def of(cls, home: Home, question: bytes, records: Iterable[bytes], most: int, source: str) -> AskedOf:
+        """question: canonical facts. records: what names each record of this site."""
+        marks = marks_of(home.records_key(), records)
+        key = home.records_key().reveal()
+        return cls(home, digest("asked", key, question, marks.tobytes())[:NAME_BYTES], marks, most, source)
+
+    def check(self) -> None:
+        """Raises QuestionsSpent."""
+        read_counts(self.home).check(self.name, self.marks, self.most, self.source)
+
+    def count(self) -> None:
+        """Count it, durably; asked under the lock under which it is counted. Raises QuestionsSpent."""
+        with self.home.charging():
+            counts = read_counts(self.home)
+            counts.check(self.name, self.marks, self.most, self.source)
+            if counts.add(self.name, self.marks):
+                self.home.replace(ITEM, counts.to_bytes())

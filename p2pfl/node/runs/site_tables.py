@@ -1,0 +1,99 @@
+"""One site's CSV as a statistic reads it: the asked columns, checked; and what names each record, for the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2pfl import codec
+from p2pfl.federation.table_columns import CodeColumn, Column
+from p2pfl.federation.table_schema import TableSchema
+from p2pfl.statistics.question import Factor, Floats, Quantity, SiteTable, Variable
+from p2pfl.training.column_map import ColumnMap, MapFile
+from p2pfl.training.columns import TableReader, read_file, rows_of
+
+
+class CsvFile(bytes):
+    """The bytes of a CSV, read once, with the name of their file for errors."""
+
+    source = "the records"
+
+    @classmethod
+    def of(cls, path: Path) -> CsvFile:
+        """Raises DataUnreadable."""
+        made = cls(read_file(path))
+        made.source = str(path)
+        return made
+
+
+@dataclass(frozen=True)
+class AskedRecords:
+    """What a site brings to a question. names: of each record, its cells in the described columns."""
+
+    table: SiteTable
+    names: tuple[bytes, ...] = field(repr=False)
+
+    def at(self, site: int, sites: int) -> SiteTable:
+        """The table of the site at that place among those that are asked."""
+        return replace(self.table, site=site, sites=sites)
+
+
+def columns_of(schema: TableSchema) -> dict[str, Column]:
+    """Every column that the schema describes, the label's last."""
+    return {one.name: one for one in (*schema.columns, *schema.label.columns)}
+
+
+def variable_of(column: Column) -> Variable:
+    """The column as a statistic knows it."""
+    if isinstance(column, CodeColumn):
+        return Factor(column.name, column.levels)
+    return Quantity(column.name, column.low, column.high)
+
+
+def read_records(
+    schema: TableSchema, wanted: Sequence[str], data: Any, columns: MapFile | None = None, *, shows_own: bool = False
+) -> AskedRecords:
+    """The columns `wanted` of a CSV with the schema's names and levels, or with a column map.
+
+    data   the path of a CSV, what was read of one, or a DataFrame, which is read as the CSV that it would be written to
+    Columns that are not asked may be blank, wrong, or not there. Raises leaves of errors.training 001-019.
+    """
+    raw, source = _read(data)
+    every = columns_of(schema)
+    column_map = ColumnMap.parse(columns, columns.source, tuple(every.values())) if columns is not None else ColumnMap()
+    asked = [every[name] for name in dict.fromkeys(wanted)]
+    read = TableReader(asked, (), column_map, source).read_cells(raw, labelled=False)
+    held = {one.name: _placed(one, read.values[:, at]) for at, one in enumerate(asked)}
+    levels = {one.name: one.levels for one in asked if isinstance(one, CodeColumn)}
+    return AskedRecords(SiteTable(held, levels, shows_own=shows_own), _names(raw, source, column_map, every))
+
+
+def _read(data: Any) -> tuple[bytes, str]:
+    if hasattr(data, "to_csv"):  # 1.0 is no level 1: whole numbers are whole again
+        text: str = data.convert_dtypes().to_csv(index=False)
+        return text.encode(), "the DataFrame"
+    read = data if isinstance(data, CsvFile) else CsvFile.of(Path(data))
+    return read, read.source
+
+
+def _placed(column: Column, values: Floats) -> Floats:
+    """A code's number ► the index of its level; NaN where missing."""
+    if not isinstance(column, CodeColumn):
+        return values
+    placed = np.full(values.shape, np.nan)
+    for index, value in enumerate(column.values):
+        placed[values == value] = index
+    return placed
+
+
+def _names(raw: bytes, source: str, column_map: ColumnMap, known: dict[str, Column]) -> tuple[bytes, ...]:
+    """Of each record, its cells in the columns that the schema describes, as they are written."""
+    rows = rows_of(raw, source)
+    _, header = next(rows)
+    ours = [column_map.columns.get(name.strip(), name.strip()) for name in header]
+    places = sorted((name, at) for at, name in enumerate(ours) if name in known)
+    return tuple(codec.pack([[name, cells[at].strip()] for name, at in places]) for _, cells in rows)

@@ -1,0 +1,177 @@
+"""A question about the sites' tables, as sums: what each part of it puts in, and what stops it before more is opened.
+
+Part by part, each a round of its own, all over the sites of the first:
+    roll call   how many sites have a value of each column; whether any site's rules refuse. Binds nothing
+    guard       before every sum that counts people: which counts are of enough people at one site alone, so that their
+                total is; then whether anybody at all is in those that are not. If so the question ends here
+    sum         what the statistic asks
+A guard opens no count: it tells of each whether some site has enough, never how many do, or which (sums.flags).
+docs/adr/0056.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from p2pfl import codec
+from p2pfl.errors.questions import (
+    ColumnNotAsked,
+    GroupTooSmall,
+    NoTableDescribed,
+    QuestionRefused,
+    QuestionTooLarge,
+    QuestionUnfit,
+)
+from p2pfl.federation import Federation
+from p2pfl.keys import Draw, digest
+from p2pfl.node.question_file import called, text_of
+from p2pfl.node.runs.cohort import mark_of
+from p2pfl.node.runs.site_tables import AskedRecords, read_records
+from p2pfl.node.runs.sums import Encoded, encode, flags, too_few
+from p2pfl.statistics.question import Ask, Statistic, Truths
+from p2pfl.training.column_map import MapFile
+
+MOST_QUESTION: Final = 3072  # bytes of its facts: they stand in the record of its roll call
+LABELS_TOLD: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One round of a question: what all sites agree that it is, and what this one puts in."""
+
+    of: Mapping[str, Any]
+    parts: list[Encoded]
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """A question under one peers.yaml. facts: what people agree on; called: how it is named to them."""
+
+    statistic: Statistic
+    facts: Mapping[str, Any]
+    called: str
+    federation: Federation
+    draw: Draw
+
+    @classmethod
+    def of(cls, statistic: Statistic, federation: Federation, draw: Draw) -> Inquiry:
+        """Raises NoTableDescribed, QuestionUnfit where its columns are not those that peers.yaml describes."""
+        told = text_of(statistic, federation)
+        return cls(statistic, told, called(told), federation, draw)
+
+    def read(self, data: Any, columns: MapFile | None, shows_own: bool) -> AskedRecords:
+        """This site's records. Raises what reading them raises, and what the statistic says of this site's table."""
+        schema = self.federation.task.table
+        if schema is None:
+            raise NoTableDescribed(evidence=f"task: {self.federation.task.label}", source=self.federation.source)
+        wanted = [one.name for one in self.statistic.variables]
+        records = read_records(schema, wanted, data, columns, shows_own=shows_own)
+        next(self.statistic.steps(records.table))  # what is wrong here is told before anything is asked
+        return records
+
+    @property
+    def name(self) -> bytes:
+        """32 bytes that name the question."""
+        return digest("question", codec.facts(self.facts))
+
+    def check(self) -> None:
+        """Raises ColumnNotAsked, QuestionTooLarge, QuestionUnfit: what the agreed rules say without any data."""
+        rules, source = self.federation.statistics, self.federation.source
+        refused = [one.name for one in self.statistic.variables if not rules.allows(one.name)]
+        if refused:
+            evidence = f"only: {', '.join(rules.only) if rules.only is not None else 'all'}; never: " + (
+                ", ".join(rules.never) or "none"
+            )
+            raise ColumnNotAsked(evidence=evidence, what=f"{', '.join(refused)} may not be asked", source=source)
+        numbers = self.statistic.cost().numbers
+        if numbers > rules.most_numbers:
+            evidence = f"{self.statistic.cost().sums} sums at most"
+            raise QuestionTooLarge(
+                evidence=evidence, query=self.called, numbers=numbers, most=rules.most_numbers, source=source
+            )
+        size = len(codec.facts(self.facts))
+        if size > MOST_QUESTION:
+            what = "its text is too long for the ledger: ask of fewer columns at once"
+            raise QuestionUnfit(evidence=f"{size} bytes of {MOST_QUESTION}", source="the command", what=what)
+
+    # ── roll call ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def roll_call(self, records: AskedRecords, refuses: bool) -> Part:
+        """Which columns this site has values of, and whether its rules refuse the question."""
+        measured = self._measured(records)  # (V,)
+        enough = measured >= self.federation.minimum.records
+        raised = np.concatenate([[refuses], enough])
+        return Part(
+            {"statistic": {"part": "roll call", "question": dict(self.facts)}},
+            [self._whole((measured > 0).astype(np.int64), 1), flags(raised, self.draw)],
+        )
+
+    def read_roll_call(self, sites: npt.NDArray[np.int64], raised: Truths) -> None:
+        """Raises QuestionRefused when any site's rules refuse, TooFewContribute."""
+        minimum = self.federation.minimum
+        if raised[0]:
+            raise QuestionRefused(evidence="one flag, in which all sites' answers are one", query=self.called)
+        for variable, count, enough in zip(self.statistic.variables, sites.tolist(), raised[1:].tolist(), strict=True):
+            if count < minimum.sites:
+                raise too_few(f"{variable.name} in {self.called}", "sites", count, minimum.sites)
+            if not enough:
+                what = f"no site alone has enough records with a value of {variable.name}"
+                raise GroupTooSmall(evidence=what, query=self.called, least=minimum.records)
+
+    def _measured(self, records: AskedRecords) -> npt.NDArray[np.int64]:
+        """(V,) how many values of each column this site has."""
+        read = [records.table.columns[one.name] for one in self.statistic.variables]
+        return np.array([np.count_nonzero(~np.isnan(values)) for values in read], np.int64)
+
+    # ── guard, and sum ────────────────────────────────────────────────────────────────────────────────────────
+
+    def guard(self, number: int, ask: Ask, over: tuple[str, ...]) -> Part:
+        """Of each count of people: this site alone has enough."""
+        enough = ask.values[ask.people] >= self.federation.statistics.minimum_cell
+        return Part(self._of(f"guard {number}", ask, over), [flags(enough, self.draw)])
+
+    def anybody(self, number: int, ask: Ask, over: tuple[str, ...], enough: Truths) -> Part:
+        """Whether this site has anybody in a count that is of enough people at no site."""
+        some = ask.values[ask.people][~enough] != 0
+        return Part(self._of(f"guard {number}, rest", ask, over), [flags(np.array([bool(some.any())]), self.draw)])
+
+    def refuse_small(self, ask: Ask, enough: Truths) -> None:
+        """Raises GroupTooSmall: somebody is in one of those counts at least; which of them, nobody knows."""
+        labels = [label for label, small in zip(_labels(ask), (~enough).tolist(), strict=True) if small]
+        more = f" and {len(labels) - LABELS_TOLD} more" if len(labels) > LABELS_TOLD else ""
+        least = self.federation.statistics.minimum_cell
+        evidence = f"at no site alone {least} or more, and not all empty: {', '.join(labels[:LABELS_TOLD])}{more}"
+        raise GroupTooSmall(evidence=evidence, query=self.called, least=least)
+
+    def sum(self, number: int, ask: Ask, over: tuple[str, ...]) -> Part:
+        """What the statistic asks."""
+        return Part(self._of(f"sum {number}", ask, over), [self._whole(ask.values, ask.limit)])
+
+    def _of(self, part: str, ask: Ask, over: tuple[str, ...]) -> Mapping[str, Any]:
+        """The sites agree on the question, on what this part of it is, and on the sites that it is over."""
+        asked = digest("question", repr(ask.public).encode()).hex()
+        sites = digest("question", *(name.encode() for name in over)).hex()
+        return {"statistic": {"part": part, "question": self.name.hex(), "asks": asked, "over": sites}}
+
+    def _whole(self, values: npt.NDArray[np.int64], limit: int) -> Encoded:
+        peers = len(self.federation.roster.members)
+        return encode(values, peers=peers, bits=61, limit=limit, decimals=None, draw=self.draw)
+
+    # ── what is bound to the sites ────────────────────────────────────────────────────────────────────────────
+
+    def marks(self, key: bytes, records: AskedRecords, record_marks: npt.NDArray[np.uint64]) -> tuple[bytes, ...]:
+        """Of the records as a whole, and of each asked column: `sum --csv` of the same column has that mark too."""
+        columns = [records.table.columns[one.name] for one in self.statistic.variables]
+        measured = [values[~np.isnan(values)] for values in columns]
+        return tuple(mark_of(key, values) for values in (record_marks, *measured) if values.size)
+
+
+def _labels(ask: Ask) -> list[str]:
+    """What each count of people is."""
+    named = ask.labels or tuple(f"{ask.name} {at}" for at in range(ask.values.size))
+    return [label for label, people in zip(named, ask.people.tolist(), strict=True) if people]

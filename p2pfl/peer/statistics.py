@@ -1,0 +1,172 @@
+"""Statistics over the tables of all sites, of which nothing is opened but sums: `Peer.ask`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from p2pfl.errors.membership import NoLongerListed
+from p2pfl.errors.questions import QuestionRefused, QuestionsSpent, SitesChanged
+from p2pfl.errors.round import SumBeyondLimit, SumMissed
+from p2pfl.node import questions
+from p2pfl.node.pending_change import EpochOver
+from p2pfl.node.runs.answers import Answer
+from p2pfl.node.runs.cohort import Cohort
+from p2pfl.node.runs.question_counts import AskedOf
+from p2pfl.node.runs.site_tables import AskedRecords
+from p2pfl.node.runs.statistics import Inquiry, Part
+from p2pfl.node.runs.sums import Asked, SumRun, salt
+from p2pfl.node.source import PATIENCE_S
+from p2pfl.peer.averages import Averages
+from p2pfl.peer.epoch import sums_run
+from p2pfl.statistics.question import Ask, OpenedSum, Statistic, StatisticResult
+from p2pfl.training.column_map import MapFile
+
+MOST_STARTS: Final = 5  # a question begins anew when a site falls silent before anything of the data was summed
+
+
+@dataclass(frozen=True)
+class StatisticAnswer:
+    """A statistic over `survivors`, the same at every site.
+
+    question   names it, in approvals and site logs
+    rounds     the first and the last of its sums
+    """
+
+    question: bytes
+    result: StatisticResult
+    survivors: tuple[str, ...]
+    rounds: tuple[int, int]
+
+
+class _OtherSites(Exception):
+    """A part of the question was void: its sites are other ones than those of its roll call."""
+
+
+class Statistics(Averages):
+    """A peer that asks questions of all sites' tables, with the others."""
+
+    async def ask(
+        self,
+        statistic: Statistic,
+        data: Any,
+        *,
+        columns: MapFile | None = None,
+        shows_own: bool = False,
+        patience_s: float = PATIENCE_S,
+    ) -> StatisticAnswer:
+        """Ask a statistic of the tables of all sites; every site calls it with the same one.
+
+        data      this site's records: the path of a CSV with the columns that peers.yaml describes, or a DataFrame
+        columns   a column map of that CSV
+        shows_own   this site agrees that its own estimate is opened under its name (meta-analysis alone asks for that)
+        Before anything leaves, the rules of peers.yaml are applied here (`statistics:`). Raises NoTableDescribed,
+        ColumnNotAsked, QuestionTooLarge, QuestionNotApproved, QuestionsSpent, what reading a CSV raises, and what the
+        statistic says of this site's table; then QuestionRefused, TooFewContribute, GroupTooSmall, SitesChanged,
+        AnotherCohort, ConfigurationDiffers, GaveUpWaiting, SumLeftBehind, SumMissed; and what the sums do not give.
+        """
+        await self.forget_answer(self._given)
+        for _ in range(MOST_STARTS):
+            inquiry = Inquiry.of(statistic, self.federation, self.node.clocks.draw)
+            inquiry.check()
+            records = await asyncio.to_thread(inquiry.read, data, columns, shows_own)
+            try:
+                return await _Asking(self, inquiry, records, patience_s).through()
+            except (EpochOver, NoLongerListed) as ended:
+                await self._next_epoch(ended)
+            except _OtherSites:
+                pass
+        raise SitesChanged(evidence=f"it began {MOST_STARTS} times", query=inquiry.called)
+
+
+class _Asking:
+    """One question, once through, at one site."""
+
+    def __init__(self, peer: Statistics, inquiry: Inquiry, records: AskedRecords, patience_s: float) -> None:
+        self.node, self.inquiry, self.records, self.patience_s = peer.node, inquiry, records, patience_s
+        federation, home = inquiry.federation, self.node.home
+        how = questions.check(home, federation, inquiry.facts, inquiry.called)
+        self.question = questions.digest_of(federation, inquiry.facts)
+        questions.note(self.node.logs, self.question, inquiry.facts, how)
+        most, source = federation.statistics.questions, federation.source
+        self.budget = AskedOf.of(home, inquiry.name, records.names, most, source)
+        self.marks = inquiry.marks(home.query_key().reveal(), records, self.budget.marks)
+        self.over: tuple[str, ...] = ()
+        self.rounds: list[int] = []
+
+    async def through(self) -> StatisticAnswer:
+        """Every part in turn. Raises _OtherSites where they changed before any of the data were summed."""
+        await self._roll_call()
+        cohort = Cohort(self.node.logs, sums_run(self.inquiry.federation), self.inquiry.called, self.marks)
+        await asyncio.to_thread(cohort.check, list(self.over))
+        await asyncio.to_thread(self.budget.count)
+        table = self.records.at(self.over.index(self.node.name), len(self.over))
+        steps = self.inquiry.statistic.steps(table)
+        ask, number = await asyncio.to_thread(next, steps), 1
+        while True:
+            opened = OpenedSum(await self._open(number, ask), len(self.over))
+            found = await asyncio.to_thread(_send, steps, opened)
+            if isinstance(found, StatisticResult):
+                return StatisticAnswer(self.question, found, self.over, (self.rounds[0], self.rounds[-1]))
+            ask, number = found, number + 1
+
+    async def _roll_call(self) -> None:
+        spent: QuestionsSpent | None = None
+        try:
+            self.budget.check()
+        except QuestionsSpent as error:  # said to this site's people alone: the others learn that somebody refuses
+            spent = error
+        answer = await self._part(self.inquiry.roll_call(self.records, spent is not None), bound=False)
+        try:
+            self.inquiry.read_roll_call(np.asarray(answer.totals[0]), np.asarray(answer.totals[1], bool))
+        except QuestionRefused as refused:
+            raise spent or refused from None
+        self.over = answer.survivors
+
+    async def _open(self, number: int, ask: Ask) -> Any:
+        """The sum that the statistic asks for, (w,) int64. Raises GroupTooSmall before it is opened."""
+        inquiry, over = self.inquiry, self.over
+        if ask.people.any():
+            guarded = await self._part(inquiry.guard(number, ask, over))
+            enough = np.asarray(guarded.totals[0], bool)
+            if not enough.all():
+                rest = await self._part(inquiry.anybody(number, ask, over, enough))
+                if np.asarray(rest.totals[0], bool).any():
+                    inquiry.refuse_small(ask, enough)
+        return (await self._part(inquiry.sum(number, ask, over))).totals[0]
+
+    async def _part(self, part: Part, *, bound: bool = True) -> Answer:
+        """One round. Raises _OtherSites when its sites are other ones than the roll call's."""
+        node, run = self.node, sums_run(self.inquiry.federation)
+        least, marks = self.inquiry.federation.minimum.sites, self.marks if bound else ()
+        asked = Asked(self.inquiry.called, marks, least, self.over, of=part.of)
+        source = SumRun(asked, part.parts, node.logs, run, salt(node.clocks.draw), lambda answer: None)
+        source.patience_s = self.patience_s
+        before = node.logs.count(run)
+        while source.answer is None:
+            await node.run(run, source, node.logs.count(run) + 1)
+            if source.answer is None and source.missed(before):
+                raise SumMissed(evidence=f"the ledger holds it, up to round {node.logs.final_round(run)}")
+        answer, source.answer = source.answer, None
+        if self.over and answer.survivors != self.over:
+            if len(self.rounds) > 1:  # more than the roll call is open
+                evidence = f"begun over {', '.join(self.over)}; now {', '.join(answer.survivors)}"
+                raise SitesChanged(evidence=evidence, query=self.inquiry.called)
+            raise _OtherSites
+        if not answer.totals:
+            raise SumBeyondLimit(round=answer.round, evidence=f"{len(answer.survivors)} sites")
+        self.rounds.append(answer.round)
+        return answer
+
+
+def _send(steps: Any, opened: OpenedSum) -> Ask | StatisticResult:
+    """The next sum, or what came out."""
+    try:
+        asked: Ask = steps.send(opened)
+        return asked
+    except StopIteration as ended:
+        result: StatisticResult = ended.value
+        return result
