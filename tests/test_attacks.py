@@ -56,6 +56,7 @@ MOUNTED = (
     "An old certificate",
     "A rewritten site log",
     "A statistic asked again",
+    "One patient counted",
     "Counts over one site less",
     "Held rounds without end",
     "A log that ends early",

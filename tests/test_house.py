@@ -54,13 +54,13 @@ INNER: dict[str, str] = {
     "ledger": "codec errors federation home keys merkle roster",
     "statistics": "errors",
     "adapters": "codec errors federation files keys training",
-    "node": "_version clocks codec errors federation home keys ledger mesh messages roster sharing training",
+    "node": "_version clocks codec errors federation home keys ledger mesh messages roster sharing statistics training",
     "report": "codec home keys ledger",
     "simulate": "codec errors federation keys messages roster sharing training",
-    "peer": "clocks errors federation home ledger mesh node roster training",
+    "peer": "clocks errors federation home ledger mesh node roster statistics training",
     "__init__": "_version federation peer simulate training",
     "cli": "_version adapters clocks codec errors federation files home keys ledger mesh messages node peer report "
-    "roster sharing simulate training",
+    "roster sharing simulate statistics training",
     "__main__": "cli",
 }
 # Of a place on the floor below, these see one file alone: who takes part, and how that changes.

@@ -18,7 +18,7 @@ from p2pfl.cli.main import run
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/reference/json.md").read_text(encoding="utf-8")
 STUDIES = "folder epoch sites rounds process passes epsilon delta max_epsilon marks spent_by study last"
-BY_NAME = {"epsilon", "fingerprints", "record"}  # tables whose keys are names, or those of a ledger entry
+BY_NAME = {"epsilon", "fingerprints", "record", "told"}  # tables whose keys are names, or those of a ledger entry
 
 
 def section(heading: str) -> str:
@@ -86,6 +86,7 @@ def test_of_a_homes_making_every_key_is_listed(printed: Any) -> None:
         ("`p2pfl ledger … --json`", "verify", "ledger verify --home ada", "log entry segment what fault"),
         ("`p2pfl ledger … --json`", "export", "ledger export --home ada -o ada.root", ""),
         ("Others", "studies", "studies --home ada", STUDIES),
+        ("Others", "stats show", "stats show --home ada", "question told"),
         ("Others", "version", "version", ""),
     ],
 )
@@ -93,6 +94,19 @@ def test_of_a_command_every_key_is_listed(heading: str, command: str, line: str,
     """`unseen`: keys that a home without entries has no place for."""
     text = row(heading, command)
     assert set(keys(printed(line))) | set(unseen.split()) == documented(text.partition(" | ")[2])
+
+
+def test_of_a_proposed_and_an_approved_question_every_key_is_listed(printed: Any) -> None:
+    listed = documented(row("Others", "stats propose").partition(" | ")[2]) - {"standing", "stats"}
+    proposed = printed("stats propose describe --columns age,sex --home ada -o question.yaml")
+    approved = printed("stats approve question.yaml --home bob")
+    assert set(proposed) == set(approved) == listed
+    assert proposed == approved and approved["told"]["columns"] == [{"column": "age"}, {"column": "sex"}]
+    assert printed("stats show --home bob")["approved"] == [
+        {"question": approved["question"], "told": approved["told"]}
+    ]
+    assert printed("stats approve --standing km,describe --home bob") == {"standing": ["km", "describe"]}
+    assert printed("stats show --home bob")["standing"] == ["km", "describe"]
 
 
 def test_every_key_of_status_is_listed(printed: Any) -> None:

@@ -38,6 +38,7 @@ from p2pfl.home import home as homes
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.keys import Secret, digest
 from p2pfl.node.progress import Progress, facts_of
+from p2pfl.node.question_file import statistic_of
 from p2pfl.peer import Peer
 from p2pfl.peer.epoch import sums_run, training_run
 from p2pfl.training import privacy, update
@@ -246,6 +247,10 @@ async def _one(peer: Peer, plan: dict[str, Any], order: dict[str, Any]) -> Any:
         kind = str(getattr(result.total, "dtype", "Decimal"))
         told = [str(one) for one in (sorted(set(result.total)) if "brief" in order else result.total)]
         return {"total": told, "kind": kind, "survivors": result.survivors, "round": result.round}
+    if "ask" in order:
+        statistic = statistic_of(order["ask"], peer.federation, "the order")
+        answer = await peer.ask(statistic, Path(plan["folder"]) / "records.csv", **options)
+        return {"result": answer.result.as_json(), "survivors": answer.survivors}
     if "mean" in order:
         mean = await peer.mean(values_of(order), weight=order.get("weight", 1), **options)
         return {"mean": [str(one) for one in mean]}

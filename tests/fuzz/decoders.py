@@ -39,7 +39,9 @@ from p2pfl.errors.mesh import MalformedStream, OpeningVersion, RefusedThere
 from p2pfl.errors.models import CardUnfit, ModelFileBroken
 from p2pfl.errors.paths import NotAProxy, ProxyFails, ProxyForbids, ProxyWantsPassword
 from p2pfl.errors.people import NoSuchColumn, NotReadable, ValueNotANumber
+from p2pfl.errors.questions import QuestionUnfit
 from p2pfl.errors.sharing import WordOutOfRange, WordsMissized
+from p2pfl.errors.statistics import WrongQuestion
 from p2pfl.errors.training import AccountUnreadable, CompressionMisused, ModelMisfit, SupportMalformed
 from p2pfl.federation import Federation, changefile, draft, strict_yaml
 from p2pfl.federation.cards import Card
@@ -63,8 +65,10 @@ from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.serverhello import group_of
 from p2pfl.mesh.zmtp import Checker, MalformedZmtp
 from p2pfl.messages import Envelope, Letter, authentic
+from p2pfl.node import question_file
 from p2pfl.node.hello import Greetings, Pledge, Standing
 from p2pfl.node.runs import answers
+from p2pfl.node.runs.question_counts import QuestionCounts
 from p2pfl.node.site import SiteProcess
 from p2pfl.roster import Address, Member, Roster
 from p2pfl.sharing import certificate, evidence, history
@@ -571,6 +575,13 @@ def _lowrank_states() -> tuple[bytes, ...]:
 ANSWER_READERS: Final = ("node.runs.answers:read_answer", "node.runs.answers:_total")
 
 
+def _question_counts() -> tuple[bytes, ...]:
+    counts = QuestionCounts()
+    empty = b"".join(map(bytes, counts.to_bytes()))
+    counts.add(bytes(range(16)), np.array([3, 5, 8], np.uint64))
+    return b"".join(map(bytes, counts.to_bytes())), empty
+
+
 def _answers() -> tuple[bytes, ...]:
     sizes = (("decimals", 6), ("<i8", 16), ("<f4", 4))
     head = (bytes(32), bytes(32), 4, ("ada", "ben", "cyd"), 3, sizes)
@@ -609,6 +620,13 @@ CLIENTS: Final = draft.peers_file(
 )
 LINEAGE: Final = membership.lineage(membership.federation())
 CHANGE_FILE: Final = changefile.to_bytes(membership.all_three())
+AGREED: Final = Federation.parse(PEERS, "peers.yaml")
+QUESTION: Final = question_file.to_bytes(
+    {"kind": "describe", "bins": 4, "columns": [{"column": "age"}, {"column": "sex"}]},
+    AGREED,
+    federation_sample.NAMES[0],
+    federation_sample.IDENTITIES[0],
+)
 COLUMNS: Final = (
     b'columns: {Alter: age, Geschlecht: sex}\ncodes: {sex: {m: 1, w: 0}}\nmissing: ["", "?"]\nabsent: [ca, thal]\n',
     b"absent: []\n",
@@ -759,6 +777,12 @@ def _table() -> tuple[Decoder, ...]:
                 ("training.checkpoint:facts_of",), factor=80),
         Decoder("compression state", _restore, (CompressionMisused,), _states(),
                 ("training.compression:Compressor.restore",), factor=80),
+        Decoder("question", lambda data: question_file.parse(data, PATH, AGREED),
+                (*OF_A_FILE, QuestionUnfit, WrongQuestion), (QUESTION,), ("node.question_file:parse",), factor=600,
+                fixed=2 * MIB),
+        Decoder("question counts", QuestionCounts.from_bytes, (Malformed,), _question_counts(),
+                ("node.runs.question_counts:QuestionCounts.from_bytes",),
+                lambda found: b"".join(map(bytes, found.to_bytes())), factor=80),
         Decoder("answer", answers.read_answer, (Malformed,), _answers(), ANSWER_READERS,
                 factor=80),
         Decoder("task's letter", lambda data: wire_of_tasks.read_letter(data, wire_of_tasks.TOLD, MIB), (Malformed,),
@@ -841,7 +865,7 @@ OWN: Final = {
     "node.runs.passes:_charges": "records of this home's own logs, read and checked when they were opened",
     "training.accounts:marks_of": "hashes that were made here",
     "node.runs.cohort:mark_of": "a key that was derived here, and this site's own numbers",
-    "node.runs.sums:salt": "this process's own random bytes",
+    "node.runs.sums:_uniform": "this process's own random bytes",
     "sharing.phases.fetch:want": "this process's own incarnation",
     "sharing.prg:Stream.__init__": "a keystream",
     "sharing.prg:Stream._words_at": "a keystream",

@@ -1,0 +1,236 @@
+"""What a part of a question tells, the lock on its data, the budget of questions, and a question as a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from p2pfl import codec
+from p2pfl.errors.federation import WrongValue
+from p2pfl.errors.questions import QuestionNotApproved, QuestionsSpent, QuestionUnfit
+from p2pfl.errors.round import AnotherCohort
+from p2pfl.federation import Federation
+from p2pfl.keys import Secret
+from p2pfl.node import question_file, questions
+from p2pfl.node.runs.cohort import Cohort
+from p2pfl.node.runs.question_counts import AskedOf, QuestionCounts, read_counts
+from p2pfl.node.runs.site_tables import CsvFile, read_records
+from p2pfl.node.runs.statistics import Inquiry
+from p2pfl.node.runs.sums import Asked, SumRun, encode, flags, salt
+from p2pfl.peer.epoch import sums_run
+from p2pfl.sharing import events as e
+from p2pfl.sharing.field import FIELDS
+from p2pfl.statistics.describe import Describe, Histogram
+from p2pfl.statistics.question import Factor, Quantity
+from p2pfl.training.accounts import marks_of
+from tests.federation.sample import IDENTITIES, NAMES, peers_yaml
+from tests.home.home_fixtures import make
+from tests.node.runs.homes import Place, attempt_digest
+from tests.node.runs.test_sum_run import FEWER, FOUR, answers, asks_of
+
+AGE, SEX = Quantity("age", 0.0, 120.0), Factor("sex", ("female", "male"))
+FIELD = FIELDS[61]
+CSV = "age,sex,ill\n61,male,no\n,female,no\n48,female,yes\n"
+
+
+def federation(*settings: str) -> Federation:
+    return Federation.parse(peers_yaml(*settings))
+
+
+def csv(text: str = CSV) -> CsvFile:
+    return CsvFile(text.encode())
+
+
+# ── flags ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.claim("STAT-4")
+def test_a_sum_of_flags_tells_whether_any_was_raised_and_nothing_of_how_many() -> None:
+    raised = [np.array([False, True, True, False]), np.array([False, False, True, False])]
+    sites = [flags(one, os.urandom) for one in raised]
+    total = FIELD.sum([one.vector.words for one in sites])
+    assert np.asarray(sites[0].decode(total, 2, b"")).tolist() == [False, True, True, False]
+    # One who raises it makes the sum uniform: its top bits come out alike, whether one site did or two.
+    many = 4096
+    one = flags(np.ones(many, bool), os.urandom).vector.words
+    two = FIELD.sum([one, flags(np.ones(many, bool), os.urandom).vector.words])
+    for words in (one, two):
+        counted = np.bincount((words >> np.uint64(58)).astype(np.int64), minlength=8)
+        assert counted.size == 8 and abs(counted - many / 8).max() < 7 * np.sqrt(many / 8)
+
+
+# ── one set of sites ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def part_of(place: Place, values: list[int], only: tuple[str, ...], marks: tuple[bytes, ...] = ()) -> SumRun:
+    encoded = encode(np.array(values), peers=4, bits=61, limit=100, decimals=None, draw=os.urandom)
+    asked = Asked("describe of age", marks, 3, only, of={"statistic": {"part": "sum 1"}})
+    return SumRun(asked, [encoded], place.logs(), sums_run(place.federation), salt(os.urandom), lambda answer: None)
+
+
+@pytest.mark.claim("STAT-3")
+def test_a_part_over_other_sites_than_the_first_is_void_and_binds_nothing(place: Place) -> None:
+    run = part_of(place, [7, 9], FOUR, (bytes(32),))
+    sent = answers(run, FEWER)
+    assert sent[0].words.tolist() == [0, 0] and sent[1].words.any()  # the salt alone
+    done = e.Apply(1, 0, attempt_digest(1), (b"",) * 3, FEWER, sent, codec.facts(run.question))
+    run.apply(done)
+    assert run.answer is not None and run.answer.totals == () and run.answer.survivors == FEWER
+    answers(part_of(place, [7, 9], FEWER, (bytes(32),)), FEWER, number=2)  # begun anew over these
+
+
+@pytest.mark.claim("STAT-3", "SUM-14")
+def test_all_questions_of_a_table_and_sums_of_its_columns_are_over_one_set_of_sites(place: Place) -> None:
+    """Another column of the same records is bound with them; a sum of the column alone has its mark too."""
+    agreed, logs, key = federation(), place.logs(), place.home.query_key().reveal()
+    run = sums_run(place.federation)
+
+    def marks(statistic: Any, text: str = CSV) -> tuple[bytes, ...]:
+        inquiry = Inquiry.of(statistic, agreed, os.urandom)
+        records = inquiry.read(csv(text), None, False)
+        return inquiry.marks(key, records, marks_of(place.home.records_key(), records.names))
+
+    where = e.Quantise(1, 0, attempt_digest(1), FOUR, (b"",) * 4)
+    Cohort(logs, run, "describe of age", marks(Describe((AGE,)))).bind(where)
+    for other in (
+        marks(Describe((SEX,))),  # another column
+        marks(Describe((AGE,)), "age,sex,ill\n61,male,yes\n48,male,no\n"),  # the column is the same, in other records
+        marks(Histogram(AGE, (0.0, 60.0, 120.0))),
+    ):
+        Cohort(logs, run, "again", other).check(FOUR)
+        with pytest.raises(AnotherCohort):
+            Cohort(logs, run, "again", other).check(FEWER)
+    with pytest.raises(AnotherCohort):
+        answers(asks_of(place, [48.0, 61.0], mark=key, decimals=2), FEWER, number=2)  # as `p2pfl sum --csv` does
+    Cohort(logs, run, "new", marks(Describe((AGE,)), "age,sex,ill\n50,male,yes\n")).check(FEWER)
+
+
+def test_sites_that_ask_about_other_columns_or_in_other_steps_do_not_ask_the_same() -> None:
+    agreed = federation()
+    asked = [Describe((AGE,)), Describe((AGE, SEX)), Describe((AGE,), bins=4)]
+    told = []
+    for statistic in asked:
+        inquiry = Inquiry.of(statistic, agreed, os.urandom)
+        told.append(codec.facts(dict(inquiry.roll_call(inquiry.read(csv(), None, False), False).of)))
+    assert len(set(told)) == 3
+
+
+def test_a_roll_call_says_which_columns_this_site_has_and_of_which_enough() -> None:
+    inquiry = Inquiry.of(Describe((AGE, SEX)), federation("minimum.records=3"), os.urandom)
+    part = inquiry.roll_call(inquiry.read(csv(), None, False), True)
+    has, raised = (np.asarray(one.decode(one.vector.words, 1, b"")) for one in part.parts)
+    assert has.tolist() == [1, 1]
+    assert raised.tolist() == [True, False, True]  # it refuses; two ages are too few, three sexes are not
+
+
+def test_columns_that_nobody_asks_may_be_blank_wrong_or_away() -> None:
+    schema = federation().task.table
+    assert schema is not None
+    read = read_records(schema, ["age"], csv("age,sex\n61,unheard-of\n,male\n"))
+    assert read.table.columns["age"].tolist()[:1] == [61.0] and read.table.records == 2
+    assert len(set(read.names)) == 2
+    assert read.names == read_records(schema, ["age"], csv("sex,age\nunheard-of,61\nmale,\n")).names
+
+
+# ── how many questions ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def records(*names: str) -> list[bytes]:
+    return [name.encode() for name in names]
+
+
+@pytest.mark.claim("STAT-5")
+def test_questions_are_counted_by_record_so_that_a_longer_file_is_not_a_new_one(tmp_path: Path) -> None:
+    with make(tmp_path, "ada") as home:
+        for number in range(3):
+            AskedOf.of(home, bytes([number]), records("a", "b"), 3, "peers.yaml").count()
+        with pytest.raises(QuestionsSpent, match="3 questions"):
+            AskedOf.of(home, b"new", records("c", "b", "d"), 3, "peers.yaml").count()
+        AskedOf.of(home, b"new", records("c", "d"), 3, "peers.yaml").count()  # none of those that were asked about
+        AskedOf.of(home, bytes([1]), records("b", "a"), 3, "peers.yaml").count()  # the same again, in another order
+        held = read_counts(home)
+        assert sorted(held.counts.tolist()) == [1, 1, 3, 3]
+        with pytest.raises(QuestionsSpent):
+            AskedOf.of(home, bytes([1]), records("b"), 3, "peers.yaml").check()  # a part of them is another question
+
+
+def test_counts_are_read_back_as_they_were_and_nothing_else_is() -> None:
+    counts = QuestionCounts()
+    counts.add(bytes(16), marks_of(Secret(bytes(32)), records("a", "b")))
+    data = b"".join(counts.to_bytes())
+    read = QuestionCounts.from_bytes(data)
+    assert b"".join(read.to_bytes()) == data
+    for wrong in (data[:-1], data + b"\0", b"", data[:-24] + data[-16:-8] + data[-24:-16] + data[-8:]):
+        with pytest.raises(codec.Malformed):
+            QuestionCounts.from_bytes(wrong)
+
+
+# ── a question as people have it ──────────────────────────────────────────────────────────────────────────────
+
+
+def proposed(statistic: Any = None) -> tuple[bytes, Federation]:
+    agreed = federation()
+    told = question_file.text_of(statistic or Histogram(AGE, (0.0, 60.5, 120.0)), agreed)
+    return question_file.to_bytes(told, agreed, NAMES[0], IDENTITIES[0]), agreed
+
+
+def test_a_question_is_written_signed_and_read_back() -> None:
+    raw, agreed = proposed()
+    found = question_file.parse(raw, "question.yaml", agreed)
+    assert found.statistic == Histogram(AGE, (0.0, 60.5, 120.0)) and found.by == NAMES[0]
+    assert question_file.called(found.told) == "histogram of age"
+    assert b'  column: {"column": "age"}' in raw and b"0, 120" not in raw  # its bounds stand in peers.yaml
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        (b"60.5", b"60.6", "nobody of the sites signed it"),
+        (b"by: charite", b"by: uppsala", "nobody of the sites signed it"),
+        (b"by: charite", b"by: nobody", "nobody of the sites signed it"),
+        (b"federation: trial", b"federation: other", "another peers.yaml"),
+    ],
+)
+def test_a_question_that_was_changed_or_is_of_other_sites_is_refused(old: bytes, new: bytes, what: str) -> None:
+    raw, agreed = proposed()
+    assert raw.count(old) == 1
+    with pytest.raises(QuestionUnfit, match=what):
+        question_file.parse(raw.replace(old, new), "question.yaml", agreed)
+
+
+def test_a_question_of_another_peers_file_or_column_is_refused() -> None:
+    raw, agreed = proposed()
+    with pytest.raises(QuestionUnfit, match="it is of another"):
+        question_file.parse(raw, "question.yaml", federation("rounds=9"))
+    told = {"kind": "describe", "columns": [{"column": "age"}, {"column": "postcode"}]}
+    with pytest.raises(QuestionUnfit, match="no column 'postcode'"):
+        question_file.statistic_of(told, agreed, "question.yaml")
+    with pytest.raises(WrongValue):
+        question_file.parse(raw.replace(b'["0", "60.5", "120"]', b"[0, 60.5, 120]"), "question.yaml", agreed)
+
+
+@pytest.mark.claim("STAT-6")
+def test_a_question_is_approved_as_it_is_under_one_peers_file(tmp_path: Path) -> None:
+    agreed = federation()
+    told = question_file.text_of(Describe((AGE,)), agreed)
+    other = question_file.text_of(Describe((AGE, SEX)), agreed)
+    with make(tmp_path, "charite") as home:
+        with pytest.raises(QuestionNotApproved):
+            questions.check(home, agreed, told, "describe of age")
+        questions.approve(home, agreed, told)
+        assert questions.check(home, agreed, told, "describe of age") == "approved"
+        with pytest.raises(QuestionNotApproved):
+            questions.check(home, agreed, other, "describe of age, sex")
+        with pytest.raises(QuestionNotApproved):  # after a change of membership, or of a rule
+            questions.check(home, federation("statistics.minimum_cell=4"), told, "describe of age")
+        questions.stand(home, ["describe"])
+        assert questions.check(home, agreed, other, "describe of age, sex") == "standing"
+        questions.stand(home, [])
+        with pytest.raises(QuestionNotApproved):
+            questions.check(home, agreed, other, "describe of age, sex")
+        assert questions.check(home, federation("statistics.standing=[describe]"), other, "") == "standing"
+        assert questions.approvals(home).questions.values()

@@ -1,0 +1,211 @@
+"""Questions about three sites' tables: the pooled figure, or nothing; each site's rules, before anything leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from p2pfl import codec
+from p2pfl.errors.questions import (
+    ColumnNotAsked,
+    GroupTooSmall,
+    QuestionNotApproved,
+    QuestionRefused,
+    QuestionsSpent,
+    QuestionTooLarge,
+    QuestionUnfit,
+)
+from p2pfl.errors.round import TooFewContribute
+from p2pfl.errors.training import MissingColumn
+from p2pfl.federation import draft
+from p2pfl.federation.table_schema import TableSchema
+from p2pfl.home import Home
+from p2pfl.home.keyslots import KeyFile
+from p2pfl.ledger.log import Log
+from p2pfl.node.runs import statistics as parts
+from p2pfl.node.runs.question_counts import AskedOf
+from p2pfl.node.runs.site_tables import read_records
+from p2pfl.peer.blocking import BlockingPeer
+from p2pfl.peer.statistics import StatisticAnswer
+from p2pfl.statistics.describe import Describe, Described, Histogram
+from p2pfl.statistics.question import Factor, Quantity, Statistic
+from tests.peer.sites import NAMES, Sites
+
+TABLE = b"""\
+columns:
+  age: {number: years, low: 0, high: 120, centre: 50, scale: 30}
+  sex: {code: [female, male]}
+  ward: {code: [north, south, east]}
+  weight: {number: kg, low: 1, high: 300, centre: 70, scale: 20}
+label:
+  ill: {binary: ["no", "yes"], positive: ["yes"]}
+model: linear
+learning_rate: 0.01
+expected_batch: 2.0
+"""
+TASK = draft.description_lines(TABLE, "task.yaml")
+SEX = Factor("sex", ("female", "male"))
+AGE = Quantity("age", 0.0, 120.0)
+WARD = Factor("ward", ("north", "south", "east"))
+WEIGHT = Quantity("weight", 1.0, 300.0)
+RULES = (
+    "statistics.standing=[describe]",
+    "statistics.questions=3",
+    "statistics.never=[ill]",
+    "statistics.most_numbers=5000",
+)
+COLUMNS = ("age", "sex", "ward", "weight", "ill")
+
+Row = tuple[str, ...]
+
+
+def rows_of(name: str) -> list[Row]:
+    """Twenty patients; nobody anywhere is in the ward east, but for one at ben; one site alone knows weights."""
+    at = NAMES.index(name)
+    found: list[Row] = []
+    for index in range(20):
+        ward = "east" if (name, index) == ("ben", 7) else ("north", "south")[index % 2]
+        weight = str(60 + index) if name == "cyd" else ""
+        found.append((str(30 + 7 * at + index), ("female", "male")[index % 2], ward, weight, ("no", "yes")[at % 2]))
+    return found
+
+
+def csv_of(rows: list[Row]) -> str:
+    return "\n".join(",".join(row) for row in [COLUMNS, *rows]) + "\n"
+
+
+@pytest.fixture
+def sites(tmp_path: Path) -> Sites:
+    made = Sites(tmp_path, TASK, *RULES)
+    for name in NAMES:
+        (tmp_path / f"{name}.csv").write_text(csv_of(rows_of(name)))
+    return made
+
+
+def asks(sites: Sites, *statistics: Statistic) -> Callable[[BlockingPeer], list[Any]]:
+    """Ask one after the other; what each gave, or raised where all sites hear the same."""
+
+    def one(peer: BlockingPeer) -> list[Any]:
+        found: list[Any] = []
+        for statistic in statistics:
+            try:
+                found.append(peer.ask(statistic, sites.folder / f"{peer.peer.name}.csv"))
+            except (GroupTooSmall, QuestionRefused, QuestionsSpent, TooFewContribute) as error:
+                found.append(error)
+        return found
+
+    return one
+
+
+def opened(sites: Sites, name: str) -> Home:
+    return Home.open(sites.folder / name, unlock=[KeyFile(sites.folder / f"{name}.key")], write=False)
+
+
+def log_of(sites: Sites, name: str, which: Literal["federation", "site"], kind: str) -> list[codec.Facts]:
+    with opened(sites, name) as home:
+        held = [codec.read_facts(one.record) for one in Log.open(home, which).records()]
+    return [facts for facts in held if facts["kind"] == kind]
+
+
+def together(sites: Sites, *statistics: Statistic) -> dict[str, list[Any]]:
+    found = sites.all(dict.fromkeys(NAMES, asks(sites, *statistics)))
+    for name, one in found.items():
+        if isinstance(one, BaseException):
+            raise AssertionError(name) from one
+    return found  # type: ignore[return-value]
+
+
+@pytest.mark.claim("STAT-1", "STAT-2", "STAT-3")
+def test_the_pooled_figure_or_nothing_comes_out_and_every_ledger_says_what_was_asked(sites: Sites) -> None:
+    """Four questions of one process: answered; with a small group; of too few sites; and one too many."""
+    first, small, lonely = Describe((AGE, SEX)), Describe((AGE, WARD)), Describe((WEIGHT,))
+    found = together(sites, first, small, lonely, first, Describe((SEX,)), Describe((AGE,)), first)
+    pooled = np.array([float(row[0]) for name in NAMES for row in rows_of(name)])
+    for answers in found.values():
+        answer, too_small, too_few, again, third, spent, free = answers
+        assert isinstance(answer, StatisticAnswer) and isinstance(answer.result, Described)
+        assert answer.survivors == NAMES
+        (age,), (sex,) = answer.result.quantities, answer.result.factors
+        assert (age.count, age.missing, sex.counts) == (60, 0, (30, 30))
+        assert age.mean == pytest.approx(pooled.mean(), rel=1e-12)
+        assert age.variance == pytest.approx(pooled.var(ddof=1), rel=1e-12)
+        # One patient in the ward east, at one site: nobody learns that it is one, or where.
+        assert isinstance(too_small, GroupTooSmall) and "ward east" in too_small.evidence
+        assert isinstance(too_few, TooFewContribute) and "1 sites" in too_few.evidence
+        assert again.result == answer.result == free.result  # the same question of the same records is free
+        assert isinstance(third, StatisticAnswer)
+        assert isinstance(spent, QuestionsSpent)
+    _ledgers_say_it(sites, first)
+    assert len({tuple(map(str, log_of(sites, name, "federation", "round"))) for name in NAMES}) == 1
+
+
+def _ledgers_say_it(sites: Sites, first: Statistic) -> None:
+    rounds = log_of(sites, "ada", "federation", "round")
+    parts_of_all = [one["configuration"]["statistic"]["part"] for one in rounds]
+    assert parts_of_all[:5] == ["roll call", "guard 1", "guard 1, rest", "sum 1", "sum 2"]
+    asked = rounds[0]["configuration"]["statistic"]["question"]
+    assert asked["kind"] == "describe" and asked["columns"] == [{"column": "age"}, {"column": "sex"}]
+    assert rounds[0]["configuration"]["name"] == "describe of age, sex"
+    assert rounds[0]["survivors"] == list(NAMES)
+    # The small group's question: a roll call, and a guard in two rounds; no sum.
+    at = next(i for i, one in enumerate(rounds) if one["configuration"]["name"] == "describe of age, ward")
+    end = next(i for i, one in enumerate(rounds) if one["configuration"]["name"] == "describe of weight")
+    assert parts_of_all[at:end] == ["roll call", "guard 1", "guard 1, rest"]
+    assert parts_of_all[end] == "roll call" and parts_of_all[end + 1] == "roll call"
+    for name in NAMES:
+        allowed = [one for one in log_of(sites, name, "site", "operator") if one["command"] == "stats ask"]
+        assert len(allowed) == 7 and {one["options"]["allowed"] for one in allowed} == {"standing"}
+
+
+@pytest.mark.claim("STAT-2")
+def test_were_there_no_guard_the_one_patient_would_be_counted(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts.Inquiry, "refuse_small", lambda inquiry, ask, enough: None)
+    (answer,) = together(sites, Describe((WARD,)))["ada"]
+    assert answer.result.factors[0].counts[2] == 1
+
+
+@pytest.mark.claim("STAT-4")
+def test_one_sites_rules_refuse_for_all_and_nobody_learns_whose(sites: Sites) -> None:
+    """Ben's records were asked about as often as is allowed, before this federation asked anything."""
+    with Home.open(sites.folder / "ben", unlock=[KeyFile(sites.folder / "ben.key")]) as home:
+        names = read_records(TableSchema.parse(TABLE, "task.yaml"), ["age"], sites.folder / "ben.csv").names
+        for before in range(3):
+            AskedOf.of(home, bytes([before]), names, 3, "peers.yaml").count()
+    found = together(sites, Describe((AGE,)))
+    assert isinstance(found["ben"][0], QuestionsSpent)
+    for name in ("ada", "cyd"):
+        (refused,) = found[name]
+        assert isinstance(refused, QuestionRefused) and "ben" not in refused.render()
+        assert log_of(sites, name, "site", "query") == []  # no data were bound: another question is as free as before
+    assert len(log_of(sites, "ada", "federation", "round")) == 1
+
+
+@pytest.fixture
+def alone(sites: Sites) -> Callable[..., None]:
+    """Ask at one site; what is refused there is refused before the others are needed."""
+
+    def one(statistic: Statistic, text: str = "") -> None:
+        if text:
+            (sites.folder / "ada.csv").write_text(text)
+        with sites.joined("ada") as peer:
+            peer.ask(statistic, sites.folder / "ada.csv")
+
+    return one
+
+
+def test_what_the_rules_forbid_is_refused_before_anything_leaves(sites: Sites, alone: Callable[..., None]) -> None:
+    with pytest.raises(ColumnNotAsked, match="ill"):
+        alone(Describe((AGE, Factor("ill", ("no", "yes")))))
+    with pytest.raises(QuestionNotApproved, match="histogram of age"):
+        alone(Histogram(AGE, (0.0, 50.0, 120.0)))
+    with pytest.raises(QuestionTooLarge, match="5000"):
+        alone(Describe((AGE, WEIGHT), bins=4096))
+    with pytest.raises(QuestionUnfit, match="columns are not as"):  # another version of the schema
+        alone(Describe((Quantity("age", 0.0, 130.0),)))
+    with pytest.raises(MissingColumn, match="sex"):
+        alone(Describe((AGE, SEX)), "age,ward\n50,north\n")
+    assert log_of(sites, "ada", "federation", "round") == []
