@@ -10,8 +10,8 @@ from p2pfl.federation.table_columns import MOST_COLUMNS, is_column_name
 from p2pfl.federation.table_schema import TableSchema
 
 KINDS: Final = (
-    "describe", "table-one", "histogram", "quantiles", "crosstab", "correlation", "ttest", "anova", "km", "logrank",
-    "linear", "logistic", "poisson", "cox", "roc", "calibration", "meta",
+    "describe", "table-one", "histogram", "quantiles", "crosstab", "correlation", "ttest", "anova", "km", "linear",
+    "logistic", "poisson", "cox", "roc", "calibration", "meta",
 )  # fmt: skip
 ALL: Final = "all"
 

@@ -21,6 +21,7 @@ from p2pfl.statistics.registry import STATISTICS
 
 COLUMNS: Final = (Quantity, Factor)
 LIST: Final = "list"
+ALSO: Final = {"logrank": ("km", ("group",))}  # a verb of its own: (the kind that it asks, what must be said then)
 RANGE: Final = "LOW:HIGH:COUNT, or numbers with commas"
 
 
@@ -34,8 +35,15 @@ def hint_of(kind: type[Statistic], one: Field[Any]) -> tuple[str, Any]:
     return (LIST if many else "one"), (Quantity if inner in COLUMNS else inner)
 
 
-def question_options(kind: type[Statistic]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def kind_of(verb: str) -> tuple[type[Statistic], tuple[str, ...]]:
+    """The statistic that a verb asks, and which of its optional fields the verb needs."""
+    kind, needed = ALSO.get(verb, (verb, ()))
+    return STATISTICS[kind], needed
+
+
+def question_options(verb: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Options for every field of that question; the command gets `told`, the question as facts."""
+    kind, must = kind_of(verb)
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
@@ -49,21 +57,21 @@ def question_options(kind: type[Statistic]) -> Callable[[Callable[..., None]], C
 
         found: Callable[..., None] = collected
         for one in reversed(fields(kind)):
-            found = _option(kind, one)(found)
+            found = _option(kind, one, one.name in must)(found)
         return found
 
     return decorated
 
 
-def _option(kind: type[Statistic], one: Field[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _option(kind: type[Statistic], one: Field[Any], must: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
     count, what = hint_of(kind, one)
-    name, needed = f"--{one.name.replace('_', '-')}", one.default is MISSING
+    name, needed = f"--{one.name.replace('_', '-')}", must or one.default is MISSING
     said = "" if needed else f"  [default: {_shown(one.default)}]"
     if what is bool and count != LIST:
         return click.option(f"{name}/--no-{name[2:]}", one.name, default=None, help=_help(one, said))
-    metavar = {Quantity: "COLUMN", float: "NUMBER", int: "NUMBER", str: "LEVEL"}.get(what, "VALUE")
+    metavar = {Quantity: "COLUMN", float: "NUMBER", int: "NUMBER", str: "WORD"}.get(what, "VALUE")
     if count == LIST:
-        metavar = RANGE.partition(",")[0] + "|N,N…" if what is float else f"{metavar},…"
+        metavar = RANGE.partition(",")[0] + "|N,N…" if what is float else "LEVEL,…" if what is str else f"{metavar},…"
     return click.option(name, one.name, required=needed, multiple=count == LIST, metavar=metavar, help=_help(one, said))
 
 
@@ -106,20 +114,18 @@ def _steps(text: str) -> list[str]:
     return [repr(low + (high - low) * step / int(count)) for step in range(int(count) + 1)]
 
 
-def asking_command(kind: str) -> click.Command | None:
-    """`p2pfl stats KIND`."""
-    cls = STATISTICS.get(kind)
-    if cls is None:
-        return None
+def asking_command(verb: str) -> click.Command:
+    """`p2pfl stats VERB`."""
 
-    @question_options(cls)
+    @question_options(verb)
     @asking_options
     def asked(*, told: Mapping[str, Any], peers_file: Path, **how: Any) -> None:
         federation = Federation.load(peers_file)
         ask_together(federation, statistic_of(told, federation, "the command line"), peers_file=peers_file, **how)
 
     together = "Every site calls it with the same options, but its own --data, at about the same time."
-    return click.command(name=kind, help="\n\n".join([KINDS[kind], *_said(cls), together]))(asked)
+    help_ = "\n\n".join([KINDS[verb], *_said(kind_of(verb)[0]), together])
+    return click.command(name=verb, help=help_)(asked)
 
 
 def _said(kind: type[Statistic]) -> list[str]:

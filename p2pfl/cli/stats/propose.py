@@ -40,14 +40,10 @@ propose = ProposedKinds(
 )
 
 
-def _command(kind: str) -> click.Command | None:
+def _command(kind: str) -> click.Command:
     from p2pfl.cli.stats.kinds import question_options
-    from p2pfl.statistics.registry import STATISTICS
 
-    if kind not in STATISTICS:
-        return None
-
-    @question_options(STATISTICS[kind])
+    @question_options(kind)
     @new_file_option
     @peers_option
     @home_option
