@@ -62,6 +62,7 @@ MOUNTED = (
     "A log that ends early",
     "A charge forgotten",
     "An account begun anew",
+    "A thousand records of one",
     "A word of another study",
     "A pass repeated after its sum",
     "A budget burnt alone",

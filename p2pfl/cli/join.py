@@ -216,7 +216,8 @@ def _prepare(trainer: RemoteTrainer, opened: OpenedTask, tell: Callable[[str], N
         tell(f"notice: {lacking}")
     trained = facts.records - facts.held
     parameters = f"{facts.layout.parameters} parameters"
-    tell(f"{opened.name}: {trained} records to train on, {facts.held} held out; {parameters}")
+    patients = f" of {facts.units} patients" if facts.units < trained else ""
+    tell(f"{opened.name}: {trained} records{patients} to train on, {facts.held} held out; {parameters}")
 
 
 async def _train(

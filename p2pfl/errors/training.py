@@ -242,14 +242,6 @@ class DeviceMissing(ConfigurationError):
     command = "python -c 'import torch; print(torch.cuda.is_available())'"
 
 
-class UnitUnsupported(ConfigurationError):
-    """This version protects single records; peers.yaml asks for the unit {unit}."""
-
-    code = "P2P-TRAIN-028"
-    likely = ("one patient has several records here: keep one record of each and use `unit: record`",)
-    command = "p2pfl peers show"
-
-
 class RecordMisfit(ConfigurationError):
     """{source} holds a record that cannot be trained on."""
 

@@ -25,6 +25,7 @@ from p2pfl.errors.federation import (
     TooManyPeers,
     WrongAddress,
 )
+from p2pfl.errors.privacy_units import PatientsUnknown
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.model_terms import ModelTerms
@@ -312,6 +313,9 @@ def _check_fit(federation: Federation, top: Table) -> None:
             "a client of a site's own is not trained privately: that needs `privacy: none`, by --set privacy=none",
             f"task: {federation.task.label}, privacy: {federation.privacy.unit}",
         )
+    described = federation.task.table or federation.task.scans
+    if federation.privacy.unit == "patient" and described is not None and not described.patient:
+        raise PatientsUnknown(evidence=f"{top.node('task').place}: it has no key `patient`", source=top.place.source)
     if not federation.model.fit(federation.task.table):
         _misfit(
             top.value("model", table).node("threshold").place,

@@ -11,6 +11,7 @@
       augmentation: [shift]
       learning_rate: 0.01
       expected_batch: 16
+      patient: folder                  # or column; may be left out
 
 Every number is public and given by people: none is ever a statistic of records. All that does not fit is told at once,
 with line and column. Nothing here needs numpy.
@@ -45,9 +46,10 @@ from p2pfl.federation.table_labels import MOST_CLASSES
 SECTIONS: Final = ("images", "volumes")  # keys under `task:`
 RESNETS: Final = ("resnet18", "resnet50")
 COMMON_KEYS: Final = ("classes", "model", "size", "channels", "weights", "trainable", "augmentation", "learning_rate",
-                      "expected_batch")  # fmt: skip
+                      "expected_batch", "patient")  # fmt: skip
 IMAGE_KEYS: Final = (*COMMON_KEYS, "centre", "scale")
 VOLUME_KEYS: Final = (*COMMON_KEYS, "spacing", "window")
+PATIENTS: Final = ("folder", "column")  # the folder between a class, or `images`, and its files; a CSV's `patient`
 CHANGES: Final = ("shift", "flip", "intensity")
 MOST_WIDTH: Final = 1024  # channels of a layer
 MOST_DEPTH: Final = 6  # convolutions of a CNN, levels of a UNet
@@ -87,7 +89,10 @@ class ScanModel:
 
 @dataclass(frozen=True, slots=True)
 class HowTrained:
-    """What of it trains, and how. `rank` is that of adapters, 0 without them."""
+    """What of it trains, and how. `rank` is that of adapters, 0 without them.
+
+    patient   what names whose a record is, one of PATIENTS; empty: a CSV's column where it has one
+    """
 
     weights: PinnedWeights | None
     trainable: str
@@ -95,6 +100,7 @@ class HowTrained:
     augmentation: tuple[str, ...]
     learning_rate: float
     expected_batch: float
+    patient: str = ""
 
     @property
     def summary(self) -> str:
@@ -118,6 +124,11 @@ class ImageSchema:
     kind = "images"
 
     @property
+    def patient(self) -> str:
+        """What names whose a record is."""
+        return self.how.patient
+
+    @property
     def summary(self) -> str:
         """One line for people."""
         size = f"{self.size}×{self.size}"
@@ -137,6 +148,11 @@ class VolumeSchema:
     how: HowTrained
 
     kind = "volumes"
+
+    @property
+    def patient(self) -> str:
+        """What names whose a record is."""
+        return self.how.patient
 
     @property
     def summary(self) -> str:
@@ -194,6 +210,7 @@ def _how(row: Table, found: Misfits) -> HowTrained:
         augmentation=changes,
         learning_rate=found.read(row, "learning_rate", decimal(0, 1000), 0.0),
         expected_batch=found.read(row, "expected_batch", decimal(0, 1e6), 0.0),
+        patient=found.read(row, "patient", choice(*PATIENTS), "") if "patient" in row.rows else "",
     )
 
 

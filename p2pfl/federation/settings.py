@@ -49,12 +49,12 @@ class Setting:
 
 SETTINGS: Final = (
     Setting("rounds", whole(1, 100_000), "8", "rounds that must become final; one left behind is charged"),
-    Setting("privacy.unit", choice("record", "patient"), "record", "what one neighbour differs in: record or patient"),
+    Setting("privacy.unit", choice("record", "patient"), "record", "what is sampled, clipped and counted as one"),
     Setting("privacy.noise_multiplier", decimal(0.01, 1000), "1.1", "noise on each step, in units of max_grad_norm"),
-    Setting("privacy.max_grad_norm", decimal(1e-6, 1e6), "1.0", "L2 norm to which one record's gradient is clipped"),
-    Setting("privacy.sample_rate", decimal(1e-9, 1), "0.02", "chance of each record to be in a step; equal everywhere"),
+    Setting("privacy.max_grad_norm", decimal(1e-6, 1e6), "1.0", "L2 norm to which one unit's gradient is clipped"),
+    Setting("privacy.sample_rate", decimal(1e-9, 1), "0.02", "chance of each unit to be in a step; equal everywhere"),
     Setting("privacy.steps_per_round", whole(1, 1_000_000), "80", "DP-SGD steps of one round; equal at all sites"),
-    Setting("privacy.delta", decimal(1e-20, 0.5), "1e-5", "public; well below 1 / records of a site"),
+    Setting("privacy.delta", decimal(1e-20, 0.5), "1e-5", "public; well below 1 / units of a site"),
     Setting("privacy.max_epsilon", decimal(0, 100), "3.0", "no site starts a pass that would spend more, ever"),
     Setting(
         "local.optimiser", choice("task", "sgd", "momentum", "adam"), "task", "of a site's pass; task: its own choice"

@@ -27,6 +27,7 @@ def facts_of(schema: TableSchema) -> Facts:
         "model": {"mlp": schema.hidden} if schema.hidden else "linear",
         "learning_rate": decimal_text(schema.learning_rate),
         "expected_batch": decimal_text(schema.expected_batch),
+        **({"patient": schema.patient} if schema.patient else {}),
     }
 
 

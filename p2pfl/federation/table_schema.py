@@ -8,6 +8,7 @@
     model: linear
     learning_rate: 0.01
     expected_batch: 2.0
+    patient: patient_id                   # the column that says whose a record is; may be left out
 
 The first key of a row is its kind (table_columns.py, table_labels.py). All that does not fit is told at once, with line
 and column. Nothing here needs numpy.
@@ -21,22 +22,26 @@ from typing import Final
 from p2pfl.federation import strict_yaml
 from p2pfl.federation.misfits import Misfits
 from p2pfl.federation.readers import Table, Word, YamlNode, decimal, whole, wrong
-from p2pfl.federation.table_columns import Column, read_columns
+from p2pfl.federation.table_columns import Column, is_column_name, read_columns
 from p2pfl.federation.table_labels import Label, read_label
 
 MOST_HIDDEN: Final = 4096
-TOP_KEYS: Final = ("columns", "label", "model", "learning_rate", "expected_batch")
+TOP_KEYS: Final = ("columns", "label", "model", "learning_rate", "expected_batch", "patient")
 
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """A task on a table, whole. `hidden` units make an MLP; 0: the model is linear."""
+    """A task on a table, whole. `hidden` units make an MLP; 0: the model is linear.
+
+    patient   the column that names whose a record is, which no model sees; empty where there is none
+    """
 
     columns: tuple[Column, ...]
     label: Label
     hidden: int
     learning_rate: float
     expected_batch: float
+    patient: str = ""
 
     @classmethod
     def parse(cls, raw: bytes, source: str) -> TableSchema:
@@ -53,21 +58,31 @@ class TableSchema:
         hidden = found.read(top, "model", _read_model, 0)
         rate = found.read(top, "learning_rate", decimal(0, 1000), 0.0)
         batch = found.read(top, "expected_batch", decimal(0, 1e6), 0.0)
+        patient = found.read(top, "patient", _read_patient, "") if "patient" in top.rows else ""
+        if patient in {one.name for one in (*columns, *(label.columns if label is not None else ()))}:
+            found.add(top.node("patient").place, f"{patient} is a column that the model sees, or the label")
         found.refuse_any()
         if label is None:
             raise ValueError("a label that could not be read, and no misfit")
-        return cls(columns, label, hidden, rate, batch)
+        return cls(columns, label, hidden, rate, batch, patient)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every column that is read, the label's last: a file with these and no others fits."""
-        return (*(one.name for one in self.columns), *(one.name for one in self.label.columns))
+        patient = (self.patient,) if self.patient else ()
+        return (*patient, *(one.name for one in self.columns), *(one.name for one in self.label.columns))
 
     @property
     def summary(self) -> str:
         """One line for people."""
         model = f"an MLP of {self.hidden} hidden units" if self.hidden else "a linear model"
         return f"{len(self.columns)} columns, {model} of {self.label.summary}"
+
+
+def _read_patient(node: YamlNode, key: str) -> str:
+    if isinstance(node, Word) and is_column_name(node.text):
+        return node.text
+    wrong(node, key, "the name of a column")
 
 
 def _read_model(node: YamlNode, key: str) -> int:

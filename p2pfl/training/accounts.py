@@ -10,6 +10,10 @@ spends what those have spent, and one that shares none begins at nothing.
 `unseen` is what may have been spent of records that no account names. It is empty until others know of more than these
 accounts do: which records that was nobody can say then, so it is charged to all, those to come included.
 
+An account is of records or of patients, as its first pass was. What was spent of records bounds nothing of a patient
+who has several; and the other way round, one record more changes a patient's gradient by up to twice the clip. So a
+study of another unit is refused on these records, and neither promise is broken.
+
 A mark that two records share by chance (a million records beside a million: about one in 10⁷) joins them, which only
 charges more. docs/adr/0046.
 """
@@ -27,6 +31,7 @@ from numpy.typing import NDArray
 
 from p2pfl import codec
 from p2pfl.codec import Malformed
+from p2pfl.errors.privacy_units import UnitsMixed
 from p2pfl.errors.training import AccountUnreadable, PassNotCharged, PassWouldOverspend
 from p2pfl.federation.federation import Privacy
 from p2pfl.keys import Secret
@@ -34,6 +39,7 @@ from p2pfl.training.privacy import Account, Charge, History, Mechanism, decimal_
 
 VERSION: Final = 1
 MARK_BYTES: Final = 8
+UNITS: Final = ("record", "patient")
 MOST_HEAD: Final = 64 << 20  # bytes of everything but the marks
 
 Marks = NDArray[np.uint64]  # ascending, each once
@@ -62,23 +68,30 @@ class Spender:
 
 @dataclass(slots=True)
 class Group:
-    """Records with one history. `by`: what each study charged, by its run."""
+    """Records with one history.
+
+    by     what each study charged, by its run
+    unit   that of what was charged, record or patient; empty before the first charge of either
+    """
 
     marks: Marks
     account: Account = field(default_factory=Account)
     by: dict[bytes, Spender] = field(default_factory=dict)
+    unit: str = ""
 
     def part(self, marks: Marks) -> Group:
         """Some of its records, with the history of all."""
-        return Group(marks, Account.from_bytes(self.account.to_bytes()), dict(self.by))
+        return Group(marks, Account.from_bytes(self.account.to_bytes()), dict(self.by), self.unit)
 
-    def add(self, mechanism: Mechanism, run: bytes, study: str, when: int) -> None:
+    def add(self, mechanism: Mechanism, unit: str, run: bytes, study: str, when: int) -> None:
         """A pass over these records is charged."""
         self.account.add(mechanism)
-        self.spent_by(run, study, when)
+        self.spent_by(unit, run, study, when)
 
-    def spent_by(self, run: bytes, study: str, when: int) -> None:
+    def spent_by(self, unit: str, run: bytes, study: str, when: int) -> None:
         """It was that study's charge."""
+        if unit in UNITS:
+            self.unit = unit
         before = self.by.get(run)
         self.by[run] = Spender(study, before.passes + 1 if before else 1, when)
 
@@ -146,7 +159,8 @@ class Accounts:
         return max(self.epsilon(marks, delta), *(group.account.after(mechanism, delta) for group in touched))
 
     def check_next_pass(self, marks: Marks | None, privacy: Privacy) -> float:
-        """Return ε after one more pass, charging nothing. Raises PassWouldOverspend (exit 4)."""
+        """Return ε after one more pass, charging nothing. Raises PassWouldOverspend (exit 4), UnitsMixed."""
+        self._check_unit(marks, privacy.unit)
         after = self.after(marks, Mechanism.of_pass(privacy), privacy.delta)
         if not after <= privacy.max_epsilon:  # written so that NaN is refused
             deepest = self.deepest(marks, privacy.delta)
@@ -156,16 +170,23 @@ class Accounts:
             raise PassWouldOverspend(evidence=evidence, after=f"{after:.3f}", limit=f"{privacy.max_epsilon:g}")
         return after
 
+    def _check_unit(self, marks: Marks | None, unit: str) -> None:
+        """Raises UnitsMixed where records or patients were spent, and now the others are to be protected."""
+        odd = [group for group in self.touched(marks) if unit in UNITS and group.unit not in ("", unit)]
+        if odd:
+            by = sorted((one for group in odd for one in group.by.values()), key=lambda one: one.last)
+            raise UnitsMixed(evidence="; ".join(one.said for one in by), before=odd[0].unit, unit=unit)
+
     def charge(self, marks: Marks | None, privacy: Privacy, run: bytes, study: str, facts: Mapping[str, Any]) -> Charge:
         """Charge one pass of `study` to every group that it touches. The caller makes `to_bytes()` durable first.
 
         facts   more that the study's site log is to say of it; its `time` is that of the charge
-        Raises PassWouldOverspend, having charged nothing.
+        Raises PassWouldOverspend or UnitsMixed, having charged nothing.
         """
         delta, mechanism = privacy.delta, Mechanism.of_pass(privacy)
         before, after = self.epsilon(marks, delta), self.check_next_pass(marks, privacy)
         for group in self.touched(marks):
-            group.add(mechanism, run, study, int(facts["time"]))
+            group.add(mechanism, privacy.unit, run, study, int(facts["time"]))
         self.deepest(marks, delta).account.raise_to(delta, after)
         self._note(run, privacy, facts, mechanism, before, after)
         return Charge(mechanism, self.studies[run].passes)
@@ -214,7 +235,7 @@ class Accounts:
         for group in (self.unseen, *self.groups):
             forgotten = group.account.learn(privacy, said)
             if forgotten is not None:
-                group.spent_by(run, study, int(facts["time"]))
+                group.spent_by(privacy.unit, run, study, int(facts["time"]))
             if group is deepest:
                 found = forgotten
         self.reach(run, delta, said)
@@ -284,12 +305,14 @@ def _ascending(marks: Marks) -> bool:
 
 def _row(group: Group) -> dict[str, Any]:
     by = {run.hex(): [one.study, one.passes, one.last] for run, one in group.by.items()}
-    return {"account": group.account.facts(), "by": by}
+    return {"account": group.account.facts(), "by": by, "unit": group.unit}
 
 
 def _group(row: dict[str, Any], marks: Marks) -> Group:
     by = {bytes.fromhex(run): _spender(*held) for run, held in row["by"].items()}
-    return Group(marks, Account.from_facts(row["account"]), by)
+    if row["unit"] not in ("", *UNITS):
+        raise ValueError("unit")
+    return Group(marks, Account.from_facts(row["account"]), by, row["unit"])
 
 
 def _spender(study: object, passes: object, last: object) -> Spender:

@@ -46,10 +46,14 @@ Leaf = type[P2PFLError]
 
 @dataclass(frozen=True, slots=True)
 class CsvValues:
-    """values (N, F), NaN where not measured, F in the order asked for; labels (N, L), NaN where not read. float64."""
+    """values (N, F), NaN where not measured, F in the order asked for; labels (N, L), NaN where not read. float64.
+
+    patients   whose each record is, empty where the cell is; none where no column says
+    """
 
     values: NDArray[np.float64]
     labels: NDArray[np.float64]
+    patients: tuple[bytes, ...] = ()
 
 
 def header_told(names: Sequence[str]) -> str:
@@ -192,10 +196,18 @@ class _Misfit:
 
 
 class TableReader:
-    """Reads one file with one column map; `source` names it in errors."""
+    """Reads one file with one column map; `source` names it in errors, `patient` the column of patients."""
 
-    def __init__(self, wanted: Sequence[Column], labels: Sequence[Column], column_map: ColumnMap, source: str) -> None:
+    def __init__(
+        self,
+        wanted: Sequence[Column],
+        labels: Sequence[Column],
+        column_map: ColumnMap,
+        source: str,
+        patient: str = "",
+    ) -> None:
         self.wanted, self.labels, self.map, self.source = tuple(wanted), tuple(labels), column_map, source
+        self.patient = patient
 
     def read_cells(self, raw: bytes, *, labelled: bool) -> CsvValues:
         """Every record of `raw`. Raises one error for all columns that do not fit, or for all cells."""
@@ -208,11 +220,15 @@ class TableReader:
         labels = [_Cells(one, self.map, is_label=True) for one in self.labels]
         read = [one for one in (*columns, *labels) if one.column.name in places]
         misfits, count = dict[tuple[str, Leaf], _Misfit](), 0
+        patients, whose = list[bytes](), places.get(self.patient)
         for line, cells in rows:
             count += 1
             if len(cells) != len(header):
                 misfits.setdefault(("", RaggedRecord), _Misfit(None, RaggedRecord)).add(line)
                 continue
+            if whose is not None:
+                named = cells[whose].strip()
+                patients.append(b"" if named in self.map.missing else named.encode())
             for one in read:
                 leaf = one.read(cells[places[one.column.name]].strip())
                 if leaf is not None:
@@ -221,7 +237,7 @@ class TableReader:
             raise DataEmpty(evidence="a header and nothing below it", path=self.source)
         if misfits:
             self._refuse(list(misfits.values()))
-        return CsvValues(_stacked(columns, count), _stacked(labels, count))
+        return CsvValues(_stacked(columns, count), _stacked(labels, count), tuple(patients))
 
     def _refuse(self, misfits: list[_Misfit]) -> NoReturn:
         if len(misfits) == 1:
@@ -242,6 +258,8 @@ class TableReader:
             held.setdefault(self.map.columns.get(theirs, theirs), []).append(place)
         wanted = [one.name for one in self.wanted if one.name not in self.map.absent]
         labels = [one.name for one in self.labels] if labelled else []
+        if self.patient and (labelled or self.patient in held) and self.patient not in self.map.absent:
+            wanted.insert(0, self.patient)  # who predicts needs to say of nobody's records whose they are
         unnamed = [theirs for theirs in self.map.columns if theirs not in names]
         told_of = held.keys() | {self.map.columns[theirs] for theirs in unnamed}
         unlabelled = [name for name in labels if name not in told_of - self.map.absent]
@@ -260,7 +278,7 @@ class TableReader:
 
     def _twice(self, held: Mapping[str, Sequence[int]]) -> dict[str, str]:
         """Our columns that several of the file's are taken for."""
-        ours = {one.name for one in (*self.wanted, *self.labels)}
+        ours = {self.patient, *(one.name for one in (*self.wanted, *self.labels))}
         return {
             name: f"{name} is taken from columns {' and '.join(str(place + 1) for place in places)}"
             for name, places in held.items()

@@ -1,10 +1,10 @@
 """One site's local pass of DP-SGD (Abadi et al. 2016), flat and readable from top to bottom.
 
-What makes it private, in order: the pass is charged before it starts (privacy.py); each step sees a Poisson sample;
-each record's gradient is clipped to max_grad_norm; Gaussian noise of noise_multiplier × max_grad_norm is added to
-**every** coordinate of the sum, empty batches included; the divisor is public. What leaves, `local − global`, is a
-function of those noised sums alone. Opacus computes the per-record gradients and clips; the noise, the samples and
-the divisor are ours.
+What makes it private, in order: the pass is charged before it starts (privacy.py); each step sees a Poisson sample of
+units, records or patients; each unit's gradient is clipped to max_grad_norm (units.py); Gaussian noise of
+noise_multiplier × max_grad_norm is added to **every** coordinate of the sum, empty batches included; the divisor is
+public. What leaves, `local − global`, is a function of those noised sums alone. Opacus computes the per-record
+gradients and clips; the noise, the samples and the divisor are ours.
 
 All chance in a pass follows from its one seed: the noise and the samples by our own keystreams, what a model draws of
 torch (dropout) by torch's generator. So a process that was killed in the middle of a pass can repeat it, to the bit,
@@ -40,14 +40,14 @@ from p2pfl.training.measures.measure import Counts, Figure
 from p2pfl.training.models import Built, as_inputs, build, check_private, count_of, device_of, frozen_digest, loss_of
 from p2pfl.training.noise import BitStream
 from p2pfl.training.passes import AT_ONCE, PassStopped
-from p2pfl.training.privacy import Charge, Mechanism
+from p2pfl.training.privacy import Charge, Mechanism, delta_notices
 from p2pfl.training.projection import Free, Moving, Projected, ProjectingModule
 from p2pfl.training.records import SiteRecords
-from p2pfl.training.registry import check_unit
 from p2pfl.training.sampling import poisson_batches
 from p2pfl.training.site_optimiser import optimiser_of, paced
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
+from p2pfl.training.units import PATIENT, UnitGradients, Units
 from p2pfl.training.update import FlatVector, write_vector
 
 OnStep = Callable[[int, int], None]
@@ -117,9 +117,10 @@ class Trainer:
 
         local       the optimiser that the sites agreed on; the task's own by default
         progress    called with (steps done, steps of the pass)
-        Raises ModelNotPrivate, LossNotPerRecord, DeviceMissing, UnitUnsupported, OptimiserTwice.
+        Raises ModelNotPrivate, LossNotPerRecord, DeviceMissing, OptimiserTwice, PatientsUnknown,
+        PatientMissing.
         """
-        check_unit(privacy.unit)
+        self._units = Units.of(site.train, privacy.unit)
         self._task, self._site, self._privacy, self._progress = task, site, privacy, progress
         self._local = local or SiteOptimiser()
         self.stopping = False  # another thread may set it: then the pass ends before its next step
@@ -128,6 +129,7 @@ class Trainer:
         self._measures = Joint(task.measures(), task.name)
         built = build(task)
         self.layout, self.frozen, self.notices = built.layout, built.frozen, built.notices
+        self.notices += delta_notices(privacy, len(self._units))
         check_private(task, built.model, site.train, self._device)
         self._load(built)
 
@@ -176,7 +178,13 @@ class Trainer:
 
     @functools.cached_property
     def _records_digest(self) -> bytes:
-        return self._site.train.digest()
+        """Names the records, and which of them are one unit."""
+        return digest("pass", self._site.train.digest(), self._units.digest())
+
+    @property
+    def units(self) -> int:
+        """How many records, or patients, it trains on."""
+        return len(self._units)
 
     def names(self) -> Iterator[bytes]:
         """What names each record that is brought, held out or not, and each patient: 32 bytes. They stay at the site.
@@ -214,9 +222,9 @@ class Trainer:
         return update
 
     def _batches(self, samples: BitStream) -> Iterator[NDArray[np.int64]]:
-        """For each step, the records that this process takes.    (B,)"""
+        """For each step, the units that this process takes.    (B,)"""
         privacy = self._privacy
-        return poisson_batches(samples, len(self._site.train), privacy.sample_rate, privacy.steps_per_round)
+        return poisson_batches(samples, len(self._units), privacy.sample_rate, privacy.steps_per_round)
 
     def _clipping(self, chosen: torch.optim.Optimizer, noise: BitStream) -> KeystreamOptimizer:
         return KeystreamOptimizer(chosen, self._privacy, self._task.expected_batch, noise)
@@ -244,18 +252,18 @@ class Trainer:
         """The steps of a pass. Raises PassStopped."""
         chosen, steps = self._optimiser(), self._privacy.steps_per_round
         optimizer, pace = clipping(chosen), paced(chosen, self._local, steps)
-        for step, rows in enumerate(batches):  # (B,)
+        for step, chosen_units in enumerate(batches):  # (B,)
             if self.stopping:
                 raise PassStopped  # the pass stays charged, nothing of it leaves, and its seed is kept
             pace(rounds_before * steps + step)
-            self._try_step(optimizer, rows)
+            self._try_step(optimizer, chosen_units)
             if self._progress is not None:
                 self._progress(step + 1, steps)
 
-    def _try_step(self, optimizer: ClippingOptimizer, rows: NDArray[np.int64]) -> None:
+    def _try_step(self, optimizer: ClippingOptimizer, units: NDArray[np.int64]) -> None:
         """One step. Raises StepOutOfMemory."""
         try:
-            self._step(optimizer, rows)
+            self._step(optimizer, units)
         except (MemoryError, RuntimeError) as error:
             if not lacks_memory(error):
                 raise
@@ -266,13 +274,15 @@ class Trainer:
         self._load(build(self._task))  # a pass that broke off in the middle of a step left something in the old one
         raise refused
 
-    def _step(self, optimizer: ClippingOptimizer, rows: NDArray[np.int64]) -> None:
-        """One step on the records at `rows`; without any, the step is noise alone."""
-        pieces = [rows[start : start + self.at_once] for start in range(0, len(rows), self.at_once)] or [rows]
+    def _step(self, optimizer: ClippingOptimizer, units: NDArray[np.int64]) -> None:
+        """One step on `units`; without any, the step is noise alone."""
+        pieces, gradients = list(self._units.pieces(units, self.at_once)), UnitGradients()
         for place, piece in enumerate(pieces):
             optimizer.zero_grad(set_to_none=True)
             optimizer.signal_skip_step(place + 1 < len(pieces))  # clip and add up; noise once, after the last piece
-            self._gradients(piece)
+            self._gradients(piece.rows)
+            if self._privacy.unit == PATIENT:
+                gradients.gather(piece, self._moving.parameters)
             optimizer.step()
         self._moving.follow()
         optimizer.zero_grad(set_to_none=True)

@@ -246,6 +246,17 @@ class Account:
             raise AccountUnreadable(evidence=f"{len(data)} bytes: {error}") from None
 
 
+def delta_notices(privacy: Privacy, units: int) -> tuple[str, ...]:
+    """What this site's own people are told where δ is no promise to `units` records or patients; it stays at the site.
+
+    With probability δ the promise may fail, and at δ = 1 / units a mechanism that publishes one of them keeps it.
+    """
+    if privacy.is_none or privacy.delta * units < 1.0:
+        return ()
+    told = f"privacy.delta {privacy.delta:g} must be below 1 / {units}, the number of {privacy.unit}s that train here"
+    return (f"{told}: ask the other sites for a smaller one; this notice stays at this site",)
+
+
 def decimal_epsilon(epsilon: float) -> str:
     """ε as text for a record: six decimals, rounded up, so that it is never less than what was spent."""
     return "inf" if math.isinf(epsilon) else str(Decimal(math.ceil(epsilon * 1e6)).scaleb(-6))

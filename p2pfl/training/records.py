@@ -32,7 +32,8 @@ class Dataset(Protocol):
     x and y are tensors, arrays or numbers, of the same shapes and types for every record. It may also have:
     `identity(row) -> bytes`   names the record, the same at every reading: by its hash it is held out, or trained on.
                                Without it, the bytes of (x, y) name it, and every record is read once at start.
-    `patient(row) -> bytes`    names whose record it is: all records of a patient are held out together, or none.
+    `patient(row) -> bytes`    names whose record it is, empty where nobody knows: all records of a patient are held out
+                               together, or none; with `privacy.unit: patient` they are sampled and clipped as one.
     `batch(rows) -> (x, y)`    several records at once, where that is faster.
     """
 
@@ -80,6 +81,17 @@ class Arrays:
     def batch(self, rows: NDArray[np.int64]) -> Batch:
         """The records at `rows`."""
         return self.x[rows], self.y[rows]
+
+
+@dataclass(frozen=True, slots=True)
+class PatientArrays(Arrays):
+    """Such a dataset that knows whose each record is; a name is empty where nobody does."""
+
+    patients: Sequence[bytes]
+
+    def patient(self, row: int) -> bytes:
+        """The bytes that name whose record it is."""
+        return self.patients[row]
 
 
 class Records:
@@ -168,10 +180,12 @@ class Records:
                 yield hashlib.sha256(b"patient\0" + self.patient(row)).digest()
 
     def patient(self, row: int) -> bytes:
-        """The bytes that name whose record it is; those of the record, where the dataset knows no patients."""
-        if isinstance(self._dataset, _OfPatients):
-            return self._dataset.patient(int(self._rows[row]))
-        return self.identity(row)
+        """The bytes that name whose record it is; those of the record, where nobody knows the patient."""
+        return self.told_patient(row) or self.identity(row)
+
+    def told_patient(self, row: int) -> bytes:
+        """The bytes that name whose record it is; empty where nobody knows."""
+        return self._dataset.patient(int(self._rows[row])) if isinstance(self._dataset, _OfPatients) else b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from p2pfl.errors.adapters import TaskIsAClient
 from p2pfl.errors.from_python import TaskNotGiven
-from p2pfl.errors.training import TaskFileChanged, TaskUnusable, UnitUnsupported
+from p2pfl.errors.training import TaskFileChanged, TaskUnusable
 from p2pfl.federation.description import Described
 from p2pfl.federation.scan_schema import ImageSchema
 from p2pfl.federation.table_schema import TableSchema
@@ -18,12 +18,6 @@ from p2pfl.files import TEXT_BYTES, read_file
 from p2pfl.training.process.faults import MODULE
 from p2pfl.training.task import API, Task
 from p2pfl.training.tasks.table import TableTask
-
-
-def check_unit(unit: str) -> None:
-    """Raises UnitUnsupported unless this DP-SGD protects that unit, or nothing is to be protected."""
-    if unit not in ("record", "none"):
-        raise UnitUnsupported(evidence="unit in peers.yaml", unit=unit)
 
 
 def task_file(choice: TaskChoice, file: Path | None = None) -> tuple[Path, bytes]:

@@ -298,7 +298,7 @@ def test_a_task_of_ones_own_is_pinned_by_its_digest(here: Path, cards: list[str]
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["--set", "privacy.unit=patient"], "P2P-TRAIN-028"),
+        (["--set", "privacy.unit=patient"], "P2P-TRAIN-140"),
         (["--set", "task.table=none"], "P2P-FED-017"),
         (["--task", "draft.yaml"], "P2P-FED-027"),
         (["--task", "brain.py"], "P2P-USE-001"),
@@ -323,7 +323,7 @@ def test_what_join_would_refuse_is_refused_when_the_file_is_made(
 def test_show_and_join_refuse_a_file_with_the_same_error(
     here: Path, cards: list[str], change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A unit that is not protected, a table that does not fit, and a task's file that is not the agreed one."""
+    """A unit that nobody names, a table that does not fit, and a task's file that is not the agreed one."""
     Path("brain.py").write_text(BRAIN)
     own = change.startswith("  ")
     run(["peers", "create", *cards, "-o", "peers.yaml", *(["--task", "brain.py:Brain"] if own else [])])

@@ -18,7 +18,6 @@ from p2pfl.errors.training import (
     ModelDiverged,
     ModelNotPrivate,
     PassNotCharged,
-    UnitUnsupported,
 )
 from p2pfl.federation.federation import NO_PRIVACY, Privacy
 from p2pfl.keys import Secret
@@ -404,11 +403,6 @@ def test_an_unknown_device_is_named() -> None:
     with pytest.raises(DeviceMissing) as caught:
         Trainer(task=Small(), site=site(40, (4,)), privacy=PRIVACY, device="cuda:99")
     assert "cuda:99" in caught.value.happened
-
-
-def test_a_unit_that_this_version_does_not_protect_is_refused() -> None:
-    with pytest.raises(UnitUnsupported):
-        trainer(Small(), private=privacy(unit="patient"))
 
 
 # ── measuring ─────────────────────────────────────────────────────────────────────────────────────────────────

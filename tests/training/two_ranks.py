@@ -22,7 +22,7 @@ from p2pfl.training.distributed import FollowingTrainer, LeadingTrainer
 from p2pfl.training.local import PassStopped, Trainer
 from p2pfl.training.privacy import Account
 from p2pfl.training.ranks import END, RECORDS, Ranks, ranks
-from p2pfl.training.records import Arrays, Records, SiteRecords
+from p2pfl.training.records import Arrays, PatientArrays, Records, SiteRecords
 from p2pfl.training.subspace import Subspace
 from tests.federation.sample import peers_yaml
 from tests.node.runs.homes import charges, places
@@ -33,6 +33,7 @@ SETTINGS = {  # name: (noise, sample rate, steps)
     "together": (1.0, 0.9, 4),  # of 300 records: more than one piece of 64 at each rank
     "few": (1.0, 0.004, 12),  # one record a step, and empty batches: a rank mostly has no share
     "lowrank": (1.0, 0.3, 3),
+    "patients": (1.0, 0.4, 3),  # of some five records each
     "noise": (1.0, 1e-12, 3),  # nothing but noise
 }
 DENSITY = 0.2
@@ -41,12 +42,17 @@ FAULTS = ("privacy.noise_multiplier=4.0", "privacy.sample_rate=0.9", "privacy.st
 
 def privacy(name: str) -> Privacy:
     noise, rate, steps = SETTINGS[name]
-    return Privacy("record", noise, 1.0, rate, steps, 1e-5, float("inf"))
+    return Privacy("patient" if name == "patients" else "record", noise, 1.0, rate, steps, 1e-5, float("inf"))
 
 
 def site(name: str = "records") -> SiteRecords:
-    whole = Records(arrays(340, (4,), name))
+    whole = Records(owned(arrays(340, (4,), name)))
     return SiteRecords(whole.at(np.arange(40, 340)), whole.at(np.arange(40)))
+
+
+def owned(held: Arrays) -> PatientArrays:
+    """The records with patients, whom only one of the passes asks for."""
+    return PatientArrays(held.x, held.y, held.identities, [b"%d" % (place * place % 61) for place in range(len(held))])
 
 
 def update(made: Trainer, settings: Privacy, name: str = "") -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -100,7 +106,7 @@ def help_(of: Ranks, scene: str) -> None:
         assert what == RECORDS
         rows = [of.share_array(np.zeros(of.hear(RECORDS)[1], np.int64)) for _ in range(2)]
         held = arrays(340, (4,), "others" if name == "differ" else "records")
-        whole = Records(Dying(held.x, held.y, held.identities) if name == "dies" else held)
+        whole = Records(Dying(held.x, held.y, held.identities) if name == "dies" else owned(held))
         shared = SiteRecords(*(whole.at(one) for one in rows))
         task = Wide() if name == "lowrank" else Small()
         settings = privacy(name) if name in SETTINGS else Federation.parse(peers_yaml(*FAULTS)).privacy

@@ -98,6 +98,8 @@ def _tried(
     return {
         "task": facts.name,
         "records": facts.records,
+        "unit": "record" if agreed.privacy.is_none else agreed.privacy.unit,
+        "units": facts.units,
         "input": [*facts.input],
         "label": [*facts.label],
         "parameters": trainer.parameters,
@@ -107,7 +109,7 @@ def _tried(
         "round_s": round(step_s * agreed.privacy.steps_per_round, 2),
         "dense_bytes_per_round": dense_bytes(sites, trainer.parameters, 1),
         "expected_batch": facts.expected_batch,
-        "batch_here": round(rate * (facts.records - facts.held), 1),
+        "batch_here": round(rate * facts.units, 1),
         "peak_memory": peak_memory,
     }
 
@@ -173,5 +175,5 @@ def _batch(facts: dict[str, Any]) -> list[str]:
     said, seen = facts["expected_batch"], facts["batch_here"]
     if said / 4 <= seen <= 4 * said:
         return []
-    told = f"a step sees some {seen:g} records here, and divides by expected_batch {said:g}"
+    told = f"a step sees some {seen:g} {facts['unit']}s here, and divides by expected_batch {said:g}"
     return [f"notice: {told}: its steps are that much too large or too small"]

@@ -83,6 +83,7 @@ class TaskFacts:
     label: tuple[int, ...]
     records: int
     held: int  # records held out
+    units: int  # records, or patients, that train
 
 
 def expected(text: str) -> float:
@@ -95,9 +96,11 @@ def expected(text: str) -> float:
 
 def facts_of(answer: tuple[Any, ...], records: int, held: int) -> TaskFacts:
     """What the answer to `split` says. Raises TaskAnswerUnusable."""
-    name, tensors, frozen, counts, notices, divisor, given, label = answer
+    name, tensors, frozen, counts, notices, divisor, given, label, units = answer
+    if units > records - held:
+        raise unusable(f"{units} units of {records - held} records")
     return TaskFacts(
-        name, layout_from(tensors), frozen, counts, notices, expected(divisor), given, label, records, held
+        name, layout_from(tensors), frozen, counts, notices, expected(divisor), given, label, records, held, units
     )
 
 

@@ -72,8 +72,19 @@ ANSWERED: Final[dict[str, tuple[Spec, ...]]] = {
     "layout": (_LAYOUT,),
     "owners": _NOTHING,
     "names": _NOTHING,
-    # name, tensors, digest of what does not train, counts, notices, expected batch as text, input's and label's shape
-    "split": (Text(200), _LAYOUT, Raw(32, 32), Whole(1 << 16), Many(Text(1000), 1000), Text(40), _SHAPE, _SHAPE),
+    # name, tensors, digest of what does not train, counts, notices, expected batch as text, input's and label's shape,
+    # units of privacy that train
+    "split": (
+        Text(200),
+        _LAYOUT,
+        Raw(32, 32),
+        Whole(1 << 16),
+        Many(Text(1000), 1000),
+        Text(40),
+        _SHAPE,
+        _SHAPE,
+        Whole(MOST_RECORDS),
+    ),
     "steps": _NOTHING,
     "initial": _NOTHING,
     "inputs": (Raw(32),),

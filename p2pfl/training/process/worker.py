@@ -107,7 +107,7 @@ class Worker:
         shapes = list(x.shape[1:]), list(y.shape[1:])
         named, expected = str(self._task.name)[:200], repr(float(self._task.expected_batch))
         notices = [notice[:1000] for notice in trainer.notices[:1000]]
-        return (named, tensors, trainer.frozen, trainer.counts, notices, expected, *shapes)
+        return (named, tensors, trainer.frozen, trainer.counts, notices, expected, *shapes, trainer.units)
 
     def steps(self, ticket: int, buffer: Any, steps: int) -> tuple[Any, ...]:
         privacy = replace(self._federation.privacy, steps_per_round=steps)

@@ -27,7 +27,7 @@ class FileRecord:
 
     file      what is read; `label_file` the mask of a volume
     label     place of its class among the agreed ones
-    patient   whose it is; empty where nobody says, and then each file is somebody's own
+    patient   whose it is; empty where nobody says
     place     how it is called in an error
     """
 
@@ -61,8 +61,8 @@ class FilesDataset(ABC):
         return self._digests[row]
 
     def patient(self, row: int) -> bytes:
-        """The patient of the CSV; where there is none, each file is somebody's own."""
-        return self._files[row].patient.encode() or self.identity(row)
+        """The patient of the CSV or of the folder; empty where neither says."""
+        return self._files[row].patient.encode()
 
     def read(self, row: int, file: Path) -> bytes:
         """The bytes of a file of the record at `row`."""
@@ -82,20 +82,33 @@ def files_in(folder: Path, endings: Sequence[str]) -> list[Path]:
     return sorted(found, key=os.fsencode)
 
 
-def by_class(place: Path, classes: Sequence[str], endings: Sequence[str], labelled: bool) -> list[FileRecord]:
-    """The files of place/CLASS; of the whole folder where labels are not needed. Raises DataEmpty."""
+def whose(file: Path, folder: Path, patient: str) -> str:
+    """The first folder below `folder`, where folders are patients; empty where they are not, or there is none."""
+    below = file.relative_to(folder).parts
+    return below[0] if patient == "folder" and len(below) > 1 else ""
+
+
+def by_class(
+    place: Path, classes: Sequence[str], endings: Sequence[str], labelled: bool, patient: str = ""
+) -> list[FileRecord]:
+    """The files of place/CLASS; of the whole folder where labels are not needed. Raises DataEmpty.
+
+    patient   `folder`: those of place/CLASS/PATIENT are of one patient, and so are those of a PATIENT of another class
+    """
     found = []
     for label, folder in enumerate(classes) if labelled else [(0, ".")]:
         for number, file in enumerate(files_in(place / folder, endings), start=1):
-            found.append(FileRecord(file, label, "", f"file {number} by name of {place / folder}"))
+            told, of = f"file {number} by name of {place / folder}", whose(file, place / folder, patient)
+            found.append(FileRecord(file, label, of, told))
     if not found:
         raise DataEmpty(evidence=f"no file in the folders {', '.join(classes)} ends in {' '.join(endings)}", path=place)
     return found
 
 
-def by_pair(place: Path, endings: Sequence[str], labelled: bool) -> list[FileRecord]:
+def by_pair(place: Path, endings: Sequence[str], labelled: bool, patient: str = "") -> list[FileRecord]:
     """The files of place/images, each with the label of the same name in place/labels. Raises DataEmpty, MissingLabel.
 
+    patient   `folder`: those of place/images/PATIENT are of one patient
     Where labels are not needed, a folder without `images` is itself the folder of the files.
     """
     images = place / "images" if labelled or (place / "images").is_dir() else place
@@ -107,22 +120,24 @@ def by_pair(place: Path, endings: Sequence[str], labelled: bool) -> list[FileRec
             evidence = f"file {number} by name of {images} has none of the same name in {place / 'labels'}"
             raise MissingLabel(evidence=evidence, path=place, line=number, column="labels")
         told = f"file {number} by name of {images}"
-        found.append(FileRecord(file, 0, "", told, mask if labelled else None))
+        found.append(FileRecord(file, 0, whose(file, images, patient), told, mask if labelled else None))
     if not found:
         raise DataEmpty(evidence=f"no file in {images} ends in {' '.join(endings)}", path=place)
     return found
 
 
-def by_csv(place: Path, classes: Sequence[str] | None, labelled: bool) -> list[FileRecord]:
+def by_csv(place: Path, classes: Sequence[str] | None, labelled: bool, patient: str = "") -> list[FileRecord]:
     """The rows of a CSV with the columns path, label and maybe patient; paths begin at its folder.
 
     classes    what a label may be; None: a label is the path of a mask
+    patient    not empty: the column patient is needed, where labels are
     Raises DataUnreadable, DataEmpty, DataNotText, MissingColumn, MissingLabel, RaggedRecord,
     UnknownCode.
     """
     rows = rows_of(columns.read_file(place), str(place))
     _, header = next(rows)
-    lacking = [name for name in ("path", *(["label"] if labelled else [])) if name not in header]
+    needed = ("path", *(["label"] if labelled else []), *(["patient"] if labelled and patient else []))
+    lacking = [name for name in needed if name not in header]
     if lacking:
         raise MissingColumn(evidence=f"{len(header)} columns", path=place, column=f"column {', '.join(lacking)}")
     found = []

@@ -77,12 +77,15 @@ class Images(ScanTask):
         return made
 
     def dataset(self, path: str, columns: bytes | None = None, *, labelled: bool = True) -> ImageFiles:
-        """path/CLASS/*.png, or a CSV with the columns path, label and maybe patient, paths from the CSV's folder."""
+        """path/CLASS/*.png, or a CSV with the columns path, label and maybe patient, paths from the CSV's folder.
+
+        With `patient: folder`, path/CLASS/PATIENT/*.png.
+        """
         place = Path(path)
         read = (
-            by_csv(place, self.classes, labelled)
+            by_csv(place, self.classes, labelled, self.patient)
             if not place.is_dir()
-            else by_class(place, self.classes, ENDINGS, labelled)
+            else by_class(place, self.classes, ENDINGS, labelled, self.patient)
         )
         return ImageFiles(read, self, path)
 

@@ -27,6 +27,7 @@ class ScanTask(Task):
     rank: int = 4
     weights: tuple[str, str] | None = None
     augmentation: Sequence[str] = ()
+    patient: str = ""
 
     @property
     @abstractmethod
@@ -38,7 +39,7 @@ class ScanTask(Task):
         how = schema.how
         self.classes, self.channels = schema.classes, schema.channels
         self.train, self.rank, self.augmentation = how.trainable, how.rank, how.augmentation
-        self.learning_rate, self.expected_batch = how.learning_rate, how.expected_batch
+        self.learning_rate, self.expected_batch, self.patient = how.learning_rate, how.expected_batch, how.patient
         if how.weights is not None:
             self.weights = (str(weights or how.weights.file), how.weights.sha256)
 

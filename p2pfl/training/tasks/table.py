@@ -20,7 +20,7 @@ from p2pfl.federation.table_schema import TableSchema
 from p2pfl.training.column_map import ColumnMap, MapFile
 from p2pfl.training.columns import TableReader, read_file
 from p2pfl.training.measures.measure import Measure
-from p2pfl.training.records import Arrays
+from p2pfl.training.records import Arrays, PatientArrays
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.heads import head_of
 from p2pfl.training.update import FlatVector, TensorLayout, layout_of
@@ -90,13 +90,16 @@ class TableTask(Task):
         """A CSV with the schema's names and levels, or with a column map. Raises leaves of errors.training 001–019."""
         wanted, labels = self.schema.columns, self.schema.label.columns
         mapped = columns.source if isinstance(columns, MapFile) else f"{source}'s column map"
-        column_map = ColumnMap.parse(columns, mapped, (*wanted, *labels)) if columns is not None else ColumnMap()
-        read = TableReader(wanted, labels, column_map, source).read_cells(raw, labelled=labelled)
+        patient = self.schema.patient
+        known = (*wanted, *labels, *([CodeColumn(patient, ())] if patient else []))
+        column_map = ColumnMap.parse(columns, mapped, known) if columns is not None else ColumnMap()
+        read = TableReader(wanted, labels, column_map, source, patient).read_cells(raw, labelled=labelled)
         x = np.concatenate([encode(one, read.values[:, place]) for place, one in enumerate(wanted)], axis=1)  # (N, d)
         y = self._head.targets(read.labels)  # (N, …)
         # The record's own numbers, not its line: the same record is held out at every reading.
         rows = np.concatenate([read.values, y.reshape(len(y), -1)], axis=1).astype("<f8")
-        return Arrays(x.astype(np.float32), y, tuple(row.tobytes() for row in rows))
+        inputs, named = x.astype(np.float32), tuple(row.tobytes() for row in rows)
+        return PatientArrays(inputs, y, named, read.patients) if read.patients else Arrays(inputs, y, named)
 
     def model(self) -> nn.Module:
         """d inputs ► the outputs of the label's kind, by one linear layer, or through one hidden layer of tanh.

@@ -77,9 +77,12 @@ class Volumes(ScanTask):
         return made
 
     def dataset(self, path: str, columns: bytes | None = None, *, labelled: bool = True) -> VolumeFiles:
-        """path/images/*.nii.gz with path/labels/ of the same names; or a CSV of path, label (a mask), maybe patient."""
-        place = Path(path)
-        found = by_pair(place, ENDINGS, labelled) if place.is_dir() else by_csv(place, None, labelled)
+        """path/images/*.nii.gz with path/labels/ of the same names; or a CSV of path, label (a mask), maybe patient.
+
+        With `patient: folder`, path/images/PATIENT/*.nii.gz.
+        """
+        place, patient = Path(path), self.patient
+        found = by_pair(place, ENDINGS, labelled, patient) if place.is_dir() else by_csv(place, None, labelled, patient)
         return VolumeFiles(found, self, path)
 
     def model(self) -> nn.Module:

@@ -18,6 +18,7 @@ import pytest
 
 from p2pfl.errors.task_process import DataHoldsKeys, TaskAnswerUnusable, TaskOverreached, TaskProcessEnded
 from p2pfl.errors.training import DeviceMissing, ModelDiverged, TaskFailed, TooFewRecords
+from p2pfl.federation import Federation, draft
 from p2pfl.keys import Secret
 from p2pfl.node.progress import PassRepeated, PassWasCut, Progress
 from p2pfl.node.runs.training import TrainingRun
@@ -27,8 +28,12 @@ from p2pfl.training.passes import AT_ONCE, PassCut, PassStopped
 from p2pfl.training.privacy import Account
 from p2pfl.training.process import landlock, seccomp
 from p2pfl.training.process.child import HANDED_ON
-from p2pfl.training.process.facts import Reach
+from p2pfl.training.process.facts import Reach, TaskSource
+from p2pfl.training.process.remote import RemoteTrainer
 from p2pfl.training.records import Records, hold_out
+from p2pfl.training.registry import described_task
+from p2pfl.training.units import Units
+from tests.federation.sample import CARDS
 from tests.node.runs.homes import Place, charges, places
 from tests.training.odd import KEY as HOLDOUT
 from tests.training.odd import OddTrainer, folder_of, source_of
@@ -339,3 +344,29 @@ def test_no_data_folder_that_holds_the_home_is_opened_to_a_task(home: Place, dat
         OddTrainer(home.home.path.parent, [home.home.path])
     reach = Reach.of(data / "records.csv", (), [data / "home"], "cpu", described=True)
     assert reach.readable == (data / "records.csv",)
+
+
+@pytest.mark.claim("DP-10")
+def test_the_tasks_process_protects_patients_as_this_one_would(tmp_path: Path) -> None:
+    """The same bits as in this process, in pieces of a few records; its answer says how many patients train."""
+    data = tmp_path / "own.csv"
+    rows = [f"{place % 7 * place % 13},{30 + place % 50},{'yes' if place % 3 else 'no'}" for place in range(120)]
+    data.write_text("\n".join(["person,age,ill", *rows]) + "\n")
+    table = draft.description_lines(
+        b"columns:\n  age: {number: years, low: 0, high: 120, centre: 50, scale: 30}\nlabel:\n"
+        b'  ill: {binary: ["no", "yes"], positive: ["yes"]}\nmodel: linear\nlearning_rate: 0.1\n'
+        b"expected_batch: 4\npatient: person\n",
+        "task.yaml",
+    )
+    members = [card.member for card in CARDS]
+    raw = draft.peers_file("trial", members, table, ("privacy.unit=patient", "privacy.sample_rate=0.5", *SETTINGS[::2]))
+    federation = Federation.parse(raw)
+    private, task = federation.privacy, described_task(federation.task.table)
+    here = Trainer(task=task, site=hold_out(Records(task.dataset(str(data))), HOLDOUT), privacy=private)
+    with RemoteTrainer(Reach.of(data, (), (), "cpu", described=True)) as there:
+        facts = there.prepare(TaskSource(federation, data), HOLDOUT)
+        here.at_once = there.at_once = 5
+        first = here.initial(bytes(32))
+        updates = [one.train(first, Account().charge(private), SEED) for one in (here, there)]
+    assert np.array_equal(*updates) and updates[0].any()
+    assert facts.units == here.units == len(Units.of(here._site.train, "patient")) < facts.records - facts.held
