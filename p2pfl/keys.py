@@ -40,6 +40,7 @@ LABELS: Final = {
     "training/noise": "keystream of DP noise",
     "training/sampling": "keystream of Poisson sampling",
     "training/torch": "seed of torch's own generator during a pass: dropout, never noise or samples",
+    "training/look": "keystream of the noise on the counts of held-out records",
     "training/initial": "public keystream of the initial model",
     "training/carriers": "public keystream of the carriers that a subspace starts from",
     "quantiser/rounding": "keystream of stochastic rounding",

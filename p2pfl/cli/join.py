@@ -278,6 +278,7 @@ def _metric(result: TrainResult, classes: Sequence[str]) -> dict[str, Any]:
         "figure": held.name if held else None,
         "initial": value(result.initial),
         "final": value(result.final),
+        "private": held.private if held else None,
         "figures": {name: _interval(figure) | {"name": title(name, classes)} for name, figure in told.items()},
     }
 

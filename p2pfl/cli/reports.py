@@ -98,7 +98,8 @@ def join_text(facts: Mapping[str, Any]) -> str:
         [
             f"{facts['name']}: {facts['rounds_completed']} rounds are final"
             + (f": {facts['ended']}" if facts["ended"] else ""),
-            f"  {metric['name']:<8} {before} → {after} on the held-out records of all sites",
+            f"  {metric['name']:<8} {before} → {after} on the held-out records of all sites"
+            + (", with noise" if metric.get("private") else ""),
             *([aligned(classes)] if classes else []),
             f"  privacy  {spent_text(facts)}",
             f"  sent     {amount(facts['bytes_sent'])}, of which payload {amount(facts['payload_sent'])} "

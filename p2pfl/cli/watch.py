@@ -198,7 +198,8 @@ class Watch:
         name, value = metric
         change = "" if self._metric is None else f" ({value - self._metric:+.3f})"
         self._metric = value
-        return [f"{name}{when} {value:.3f}{change}"]
+        noised = " with noise" if event.outcome.get("private") else ""
+        return [f"{name}{when} {value:.3f}{change}{noised}"]
 
     def _traffic(self, sent: int, parameters: int) -> str:
         """What was sent; beside it, for a model large enough to compress, what a plain all-reduce of it would send."""

@@ -1,4 +1,4 @@
-"""Privacy units: what hinders that a patient's records are protected as one."""
+"""Privacy units: what hinders that a patient's records are protected as one, and that a look at them is private."""
 
 from __future__ import annotations
 
@@ -34,3 +34,22 @@ class UnitsMixed(ConfigurationError):
         "other records: a data set that no study of another unit has used",
     )
     command = "p2pfl status"
+
+
+class MeasureNotPrivate(ConfigurationError):
+    """The sites agreed to measure with noise, and a measure of {task} has no bound that noise could hide."""
+
+    code = "P2P-TRAIN-143"
+    likely = (
+        "a measure of numbers, of voxels or of times to an event: there are private ones of classes alone",
+        "a measure of your own without a method `private`",
+    )
+    command = "p2pfl peers show"
+
+
+class LooksOverspend(ConfigurationError):
+    """The looks that the sites agreed on would spend ε = {spent} of each held-out record; the limit is {limit}."""
+
+    code = "P2P-TRAIN-144"
+    likely = ("fewer looks, `measures.looks`", "more noise, `measures.noise_multiplier`")
+    command = "p2pfl peers show"

@@ -88,6 +88,20 @@ class Compression:
 
 
 @dataclass(frozen=True, slots=True)
+class Measuring:
+    """How a model is judged: by exact counts of held-out records, or, above 0, with noise.
+
+    noise_multiplier   of the sum, in units of what one held-out record or patient moves
+    looks              rounds of a training that measure
+    epsilon            that no held-out record or patient spends more of, by all looks
+    """
+
+    noise_multiplier: float
+    looks: int
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
 class Minimum:
     """The fewest sites with a value, and the fewest records, whose statistic is opened."""
 
@@ -111,6 +125,7 @@ class Federation:
     server: ServerOptimiser
     average: ModelAverage
     stop: EarlyStop
+    measures: Measuring
     sharing: Sharing
     compression: Compression
     minimum: Minimum
@@ -169,6 +184,7 @@ class Federation:
             server=ServerOptimiser(**_under(values, "server")),
             average=ModelAverage(values["average.decay"]),
             stop=EarlyStop(**_under(values, "stop")),
+            measures=Measuring(**_under(values, "measures")),
             sharing=Sharing(**{**_under(values, "sharing"), "field": int(values["sharing.field"])}),
             compression=Compression(**_under(values, "compression")),
             minimum=Minimum(**_under(values, "minimum")),
@@ -313,6 +329,12 @@ def _check_fit(federation: Federation, top: Table) -> None:
             "a client of a site's own is not trained privately: that needs `privacy: none`, by --set privacy=none",
             f"task: {federation.task.label}, privacy: {federation.privacy.unit}",
         )
+    if federation.task.client is not None and federation.measures.noise_multiplier:
+        _misfit(
+            top.value("measures", table).node("noise_multiplier").place,
+            "what a client of a site's own counts has no bound that noise could hide",
+            f"noise_multiplier {federation.measures.noise_multiplier:g}",
+        )
     described = federation.task.table or federation.task.scans
     if federation.privacy.unit == "patient" and described is not None and not described.patient:
         raise PatientsUnknown(evidence=f"{top.node('task').place}: it has no key `patient`", source=top.place.source)
@@ -359,5 +381,5 @@ def settings_of(federation: Federation) -> tuple[object, ...]:
     """
     one = federation
     what = one.name, one.task, one.rounds, one.stop, one.model, one.agreement
-    how = one.privacy, one.local, one.server, one.average, one.sharing, one.compression, one.minimum
+    how = one.privacy, one.local, one.server, one.average, one.measures, one.sharing, one.compression, one.minimum
     return (*what, *how, one.statistics, one.weights, one.topology)

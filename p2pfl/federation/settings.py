@@ -76,6 +76,14 @@ SETTINGS: Final = (
     Setting("stop.patience", whole(0, 100_000), "0", "measured rounds without gain that end the training; 0: none do"),
     Setting("stop.least", between(0, 1e9), "0.0", "what counts as a gain of the metric over the best before"),
     Setting("stop.better", choice("higher", "lower"), "higher", "which way the metric is better"),
+    Setting(
+        "measures.noise_multiplier",
+        between(0, 1000),
+        "0.0",
+        "on the counts of held-out records; 0: exact, over all or none",
+    ),
+    Setting("measures.looks", whole(1, 100_000), "4", "with noise: so many rounds measure the model, the last one too"),
+    Setting("measures.epsilon", decimal(0, 100), "1.0", "with noise: what no held-out record spends more of, ever"),
     Setting("sharing.field", choice("16", "31", "61"), "31", "bits of the prime field that updates are summed in"),
     Setting("sharing.verify", truth, "true", "check every chunk's sum by random linear forms, before anyone vouches"),
     Setting("sharing.clip", decimal(1e-12, 1e9), "10.0", "L2 norm to which a site's whole update is clipped"),
@@ -107,11 +115,11 @@ SETTINGS: Final = (
 
 BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 HEADINGS: Final = (
-    "privacy", "local", "server", "average", "stop", "sharing", "compression", "minimum", "statistics", "model",
-    "agreement",
+    "privacy", "local", "server", "average", "stop", "measures", "sharing", "compression", "minimum", "statistics",
+    "model", "agreement",
 )  # fmt: skip
 # The order of the file; what is not in SETTINGS is read by federation.py itself.
 TOP: Final = (
     "version", "federation", "epoch", "peers", "task", "rounds", "privacy", "local", "server", "average", "stop",
-    "sharing", "compression", "minimum", "statistics", "weights", "model", "agreement", "topology", "hub",
+    "measures", "sharing", "compression", "minimum", "statistics", "weights", "model", "agreement", "topology", "hub",
 )  # fmt: skip

@@ -59,7 +59,7 @@ class TableSchema:
         rate = found.read(top, "learning_rate", decimal(0, 1000), 0.0)
         batch = found.read(top, "expected_batch", decimal(0, 1e6), 0.0)
         patient = found.read(top, "patient", _read_patient, "") if "patient" in top.rows else ""
-        if patient in {one.name for one in (*columns, *(label.columns if label is not None else ()))}:
+        if patient and patient in {one.name for one in (*columns, *(label.columns if label is not None else ()))}:
             found.add(top.node("patient").place, f"{patient} is a column that the model sees, or the label")
         found.refuse_any()
         if label is None:

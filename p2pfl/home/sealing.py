@@ -82,6 +82,7 @@ LAYOUT: Final = (
         "accounts/questions", "home/state", "how many questions were asked of which records, over all studies", True
     ),
     ItemRule("accounts/spent", "home/state", "what was spent of which records, over all studies", True),
+    ItemRule("accounts/measured", "home/state", "what looks at which held-out records have spent", True),
     ItemRule(r"checkpoints/[a-z][a-z0-9-]{0,39}", "home/checkpoint", "a model, as safetensors"),
     ItemRule(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
 )

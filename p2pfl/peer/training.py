@@ -111,13 +111,13 @@ class Trainings(InEpoch):
 
         made = agreed_task(choice, task, file)
         site = hold_out(records_of(made, data, columns), home.holdout_key())
-        privacy, local = self.federation.privacy, self.federation.local
+        agreed = {name: getattr(self.federation, name) for name in ("privacy", "local", "measures")}
         kind: Callable[..., Trainer] = Trainer
         if ranks is not None and ranks.size > 1:
             from p2pfl.training.distributed import LeadingTrainer
 
             kind = partial(LeadingTrainer, ranks)
-        return made, kind(task=made, site=site, privacy=privacy, local=local, device=device, progress=progress)
+        return made, kind(task=made, site=site, device=device, progress=progress, **agreed)
 
     def _note(self, task: Task) -> str:
         """What the rounds call `task`; the site log says that it trains here."""

@@ -278,7 +278,7 @@ class TableReader:
 
     def _twice(self, held: Mapping[str, Sequence[int]]) -> dict[str, str]:
         """Our columns that several of the file's are taken for."""
-        ours = {self.patient, *(one.name for one in (*self.wanted, *self.labels))}
+        ours = {one.name for one in (*self.wanted, *self.labels)} | ({self.patient} if self.patient else set())
         return {
             name: f"{name} is taken from columns {' and '.join(str(place + 1) for place in places)}"
             for name, places in held.items()

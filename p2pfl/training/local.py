@@ -31,13 +31,13 @@ from opacus.optimizers import DPOptimizer
 
 from p2pfl.errors.task_process import StepOutOfMemory
 from p2pfl.errors.training import ModelDiverged
-from p2pfl.federation.federation import Privacy
+from p2pfl.federation.federation import Measuring, Privacy
 from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret, digest
+from p2pfl.training.judges import judge_of
 from p2pfl.training.machine import threads_and_versions
-from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Counts, Figure
-from p2pfl.training.models import Built, as_inputs, build, check_private, count_of, device_of, frozen_digest, loss_of
+from p2pfl.training.models import Built, as_inputs, build, check_private, device_of, frozen_digest, loss_of
 from p2pfl.training.noise import BitStream
 from p2pfl.training.passes import AT_ONCE, PassStopped
 from p2pfl.training.privacy import Charge, Mechanism, delta_notices
@@ -110,15 +110,17 @@ class Trainer:
         site: SiteRecords,
         privacy: Privacy,
         local: SiteOptimiser | None = None,
+        measures: Measuring | None = None,
         device: str = "cpu",
         progress: OnStep | None = None,
     ) -> None:
         """Build the model and try one private step on it; nothing is charged, nothing leaves.
 
         local       the optimiser that the sites agreed on; the task's own by default
+        measures    how the sites agreed to judge a model; by exact counts by default
         progress    called with (steps done, steps of the pass)
         Raises ModelNotPrivate, LossNotPerRecord, DeviceMissing, OptimiserTwice, PatientsUnknown,
-        PatientMissing.
+        PatientMissing, MeasureNotPrivate.
         """
         self._units = Units.of(site.train, privacy.unit)
         self._task, self._site, self._privacy, self._progress = task, site, privacy, progress
@@ -126,7 +128,7 @@ class Trainer:
         self.stopping = False  # another thread may set it: then the pass ends before its next step
         self.at_once = AT_ONCE  # most records whose gradients are in memory at the same time
         self._device = device_of(device)
-        self._measures = Joint(task.measures(), task.name)
+        self._measures = judge_of(task, site.held_out, privacy.unit, measures)
         built = build(task)
         self.layout, self.frozen, self.notices = built.layout, built.frozen, built.notices
         self.notices += delta_notices(privacy, len(self._units))
@@ -300,6 +302,15 @@ class Trainer:
             torch.autograd.backward(loss_of(self._task, self._model(x), y).sum())
         self._moving.take_gradients()
 
+    def held_out_names(self) -> Iterator[bytes]:
+        """What names each record that is held out, and each patient: 32 bytes."""
+        yield from self._site.held_out.names()
+
+    @property
+    def slots(self) -> int:
+        """How many counts a held-out unit moves by one at most, where measures are private; else 0."""
+        return self._measures.slots
+
     @property
     def counts(self) -> int:
         """How many numbers `evaluate` counts."""
@@ -308,14 +319,18 @@ class Trainer:
     def evaluate(self, model: FlatVector) -> Counts:
         """How `model` does on the held-out records, as the task's measures count it.    (counts,)
 
-        The counts are exact, so they are **not private**: they enter the secure sum alone, and the record says so.
+        The counts are exact, so they are **not private**: they enter the secure sum alone, and the record says so; or
+        the node adds noise to them before (node/runs/looks.py).
         """
         write_vector(self._measured, model)
-        return count_of(self._task, self._measures, self._measured, self._site.held_out, self._device)
+        return self._measures.count(self._task, self._measured, self._device)
 
-    def figures(self, total: Counts) -> Mapping[str, Figure]:
-        """What the sum of all sites' counts says, in order; the first figure is the training's metric."""
-        return self._measures.figures(total)
+    def figures(self, total: Counts, noise: float = 0.0) -> Mapping[str, Figure]:
+        """What the sum of all sites' counts says, in order; the first figure is the training's metric.
+
+        noise   standard deviation in each count of a private sum, in records
+        """
+        return self._measures.figures(total, noise)
 
 
 def lacks_memory(error: Exception) -> bool:

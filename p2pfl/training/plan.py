@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from p2pfl.errors.training import BudgetTooSmall
+from p2pfl.roster import MOST_PEERS, Quorums
 from p2pfl.training.privacy import Account, Mechanism
 
 MOST_NOISE: Final = 1000.0
@@ -20,6 +21,8 @@ DIGITS: Final = 3  # of a noise multiplier: people write it into a file
 BATCHES: Final = (8, 16, 32, 64, 128, 256, 512, 1024)  # tried, as far as half of the records
 WORTH: Final = 1.1  # noise that a smaller batch may have more than the best, since it is so much faster
 MOST_ROUNDS: Final = 100_000
+TRIED_LOOKS: Final = (1, 2, 4, 8)
+LOOK_EPSILON: Final = 1.0
 TRIED_NOISE: Final = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
@@ -69,11 +72,27 @@ class PrivacyPlan:
 
     best      of `batches`, the smallest that is nearly as good as any
     rounds    by noise multiplier, how many rounds stay within ε at the batch of `best`
+    looks     what looks at the held-out records with noise cost
     """
 
     batches: tuple[BatchPlan, ...]
     best: BatchPlan
     rounds: dict[float, int]
+    looks: tuple[LooksPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LooksPlan:
+    """So many private looks at the model within an ε of the held-out records' own.
+
+    noise_multiplier   `measures.noise_multiplier`
+    records            standard deviation of the noise in each count of the sum of a task of two classes, in records
+    """
+
+    looks: int
+    epsilon: float
+    noise_multiplier: float
+    records: float
 
 
 def privacy_plan(
@@ -85,11 +104,13 @@ def privacy_plan(
     steps: int,
     sites: int,
     numbers: int,
+    look_epsilon: float = LOOK_EPSILON,
     progress: Callable[[int], None] | None = None,
 ) -> PrivacyPlan:
     """Plan a training of `rounds` of `steps` steps, over `sites` sites with some `records` records each to train on.
 
     numbers     how many numbers train: the parameters, or with `compression: lowrank` those of its subspace
+    look_epsilon    what all looks at a held-out record may spend
     progress    called with each size of batch that is tried
     Every ε is that of the account that a training is charged to. Raises BudgetTooSmall.
     """
@@ -106,7 +127,17 @@ def privacy_plan(
     least = min(one.relative_noise for one in found)
     best = next(one for one in found if one.relative_noise <= WORTH * least)
     bought = {noise: most_rounds(epsilon, delta, best.sample_rate, steps, noise) for noise in TRIED_NOISE}
-    return PrivacyPlan(tuple(found), best, bought)
+    return PrivacyPlan(tuple(found), best, bought, looks_plan(look_epsilon, delta, sites))
+
+
+def looks_plan(epsilon: float, delta: float, sites: int) -> tuple[LooksPlan, ...]:
+    """What some numbers of looks take within `epsilon`, at `sites` sites. Raises BudgetTooSmall."""
+    found, quorums = [], Quorums(min(sites, MOST_PEERS))
+    for looks in TRIED_LOOKS:
+        noise = math.ceil(least_noise(epsilon, delta, 1.0, looks) * 1e3 + 1) / 1e3
+        spent = Account().after(Mechanism(noise, 1.0, looks), delta)
+        found.append(LooksPlan(looks, spent, noise, noise * math.sqrt(sites / (quorums.q - quorums.c))))
+    return tuple(found)
 
 
 def _written(rate: float) -> float:

@@ -27,7 +27,7 @@ Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class UnitPiece:
     """Records whose gradients are in memory at the same time.
 
     rows        their places among the site's records    (R,)
@@ -56,7 +56,7 @@ class Units:
             return cls(np.arange(len(records), dtype=np.int64), np.arange(len(records) + 1, dtype=np.int64))
         named = [records.told_patient(row) for row in range(len(records))]
         unnamed = [row for row, patient in enumerate(named) if not patient]
-        if len(unnamed) == len(named):
+        if named and len(unnamed) == len(named):
             raise PatientsUnknown(evidence=f"{len(named)} records, of no named patient", source=records.source)
         if unnamed:
             told = ", ".join(str(records.rows[row] + 1) for row in unnamed[:3])
@@ -79,7 +79,7 @@ class Units:
         """Names which records are one unit."""
         return hashlib.sha256(self.starts.astype("<i8").tobytes() + self.order.astype("<i8").tobytes()).digest()
 
-    def pieces(self, chosen: Rows, at_once: int) -> Iterator[Piece]:
+    def pieces(self, chosen: Rows, at_once: int) -> Iterator[UnitPiece]:
         """The records of the units `chosen` (B,), at most `at_once` at a time; one empty piece where there are none."""
         sizes = self.starts[chosen + 1] - self.starts[chosen]  # (B,)
         places = np.repeat(np.arange(len(chosen), dtype=np.int64), sizes)  # (R,)
@@ -89,7 +89,7 @@ class Units:
         for start in range(0, max(1, len(rows)), at_once):
             end = start + at_once
             is_open = end < len(rows) and places[end] == places[end - 1]
-            yield Piece(rows[start:end], places[start:end], shares[start:end], bool(is_open))
+            yield UnitPiece(rows[start:end], places[start:end], shares[start:end], bool(is_open))
 
 
 class UnitGradients:
@@ -98,7 +98,7 @@ class UnitGradients:
     def __init__(self) -> None:
         self._open: list[torch.Tensor] = []  # for each parameter, what came so far of a unit that is not complete
 
-    def gather(self, piece: Piece, parameters: Sequence[torch.nn.Parameter]) -> None:
+    def gather(self, piece: UnitPiece, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Each parameter's `grad_sample` (R, …) becomes that of the units that are complete now.    (U, …), U ≥ 0"""
         if not len(piece.rows):
             return

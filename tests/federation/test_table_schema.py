@@ -224,7 +224,8 @@ def test_all_that_does_not_fit_is_told_at_once() -> None:
         "line 2, column 29: columns.age.low must be a number (found 'x')",
         "line 3, column 15: columns.sex.code must be a list of 2 to 256 levels, not of 1 (found a list)",
         "line 6, column 8: model must be linear, or {mlp: UNITS} with 1 to 4096 hidden units (found 'cubic')",
-        "line 8, column 1: 'speed' is not known; known here are columns, label, model, learning_rate, expected_batch",
+        "line 8, column 1: 'speed' is not known; known here are columns, label, model, learning_rate, expected_batch, "
+        "patient",
     ]
 
 

@@ -790,7 +790,7 @@ def _table() -> tuple[Decoder, ...]:
                  codec.pack((3, "fault", "P2P-TRAIN-034", "in line", [["kind", "KeyError"], ["where", "own.py:3"]]))),
                 ("training.process.wire:read_letter",), factor=80),
         Decoder("task's facts", lambda data: wire_of_tasks.read_fields(data, "split"), (Malformed,),
-                (codec.pack(("own", [["weight", [1, 4]]], bytes(32), 260, [], "4.0", [4], [], 30)),),
+                (codec.pack(("own", [["weight", [1, 4]]], bytes(32), 260, [], "4.0", [4], [], 30, 1)),),
                 ("training.process.wire:read_fields",), factor=80, fixed=16 * MIB),
         Decoder("task's figures", lambda data: wire_of_tasks.read_fields(data, "figures"), (Malformed,),
                 (codec.pack(([["auc", bytes(24)]],)),), (), factor=80, fixed=16 * MIB),

@@ -29,7 +29,7 @@ from p2pfl.training.registry import described_task
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
 from p2pfl.training.tasks.images import Images
-from p2pfl.training.units import Piece, UnitGradients, Units
+from p2pfl.training.units import UnitGradients, UnitPiece, Units
 from p2pfl.training.update import write_vector
 from tests.examples import examples
 from tests.federation.sample import peers_yaml
@@ -156,7 +156,7 @@ def test_pieces_hold_each_record_of_the_chosen_units_once(sizes: list[int], at_o
     draw = np.random.default_rng(seed)
     units = Units(draw.permutation(sum(sizes)).astype(np.int64), np.cumsum([0, *sizes], dtype=np.int64))
     chosen = np.flatnonzero(draw.random(len(sizes)) < 0.7).astype(np.int64)
-    pieces: list[Piece] = list(units.pieces(chosen, at_once))
+    pieces: list[UnitPiece] = list(units.pieces(chosen, at_once))
     held = [row for piece in pieces for row in piece.rows]
     assert held == [row for unit in chosen for row in units.order[units.starts[unit] : units.starts[unit + 1]]]
     assert all(len(piece.rows) <= at_once for piece in pieces)

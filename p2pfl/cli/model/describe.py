@@ -133,11 +133,16 @@ def _quality(card: ModelCard) -> str:
         return "It was not measured: not every site took part in the round that would have."
     classes = classes_of(card.task)
     rows = [[plain(title(name, classes)), _figure(row)] for name, row in _first(metric)]
+    counted = (
+        "The counts were noised, and each look at them charged to an account of the held-out records; the intervals "
+        "hold the noise too."
+        if metric["private"]
+        else "The counts are exact, so these figures are not covered by the privacy below."
+    )
     return (
         "On the records that every site held out of the training (a quarter), all of them counted together. In "
         "brackets the 95 % interval, which says how far chance alone reaches. It holds for patients like those; "
-        "elsewhere try it first. The counts are exact, so these figures are not covered by the privacy below.\n\n"
-        + _table(["figure", "value"], rows)
+        f"elsewhere try it first. {counted}\n\n" + _table(["figure", "value"], rows)
     )
 
 

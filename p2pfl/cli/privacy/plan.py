@@ -72,6 +72,7 @@ def plan(
         "batches": [asdict(one) for one in found.batches],
         "best": asdict(found.best),
         "rounds_by_noise": {f"{noise:g}": count for noise, count in found.rounds.items()},
+        "looks": [asdict(one) for one in found.looks],
         "settings": settings,
         "expected_batch": found.best.batch,
     }
@@ -106,6 +107,11 @@ def _text(found: PrivacyPlan, settings: list[str], epsilon: float, delta: float,
         for one in found.batches
     ]
     bought = [["noise", *(f"{noise:g}" for noise in found.rounds)], ["rounds", *map(str, found.rounds.values())]]
+    looks = [
+        ["measures.looks", *(str(one.looks) for one in found.looks)],
+        ["measures.noise_multiplier", *(f"{one.noise_multiplier:g}" for one in found.looks)],
+        ["noise in a count, records", *(f"± {one.records:.1f}" for one in found.looks)],
+    ]
     return "\n".join(
         [
             f"{rounds} rounds of {steps} steps within ε {epsilon:g} at δ {delta:g}: {meaning(epsilon, delta)}",
@@ -114,6 +120,9 @@ def _text(found: PrivacyPlan, settings: list[str], epsilon: float, delta: float,
             "",
             f"With batches of {best.batch} the budget buys, of {steps} steps each:",
             output.aligned(bought, right=range(1, 1 + len(found.rounds))),
+            "",
+            f"Looks at held-out records with noise, all of them within ε {found.looks[0].epsilon:.2g} of their own:",
+            output.aligned(looks, right=range(1, 1 + len(found.looks))),
             "",
             "What to agree on, and expected_batch in the task:",
             "  p2pfl peers create …" + "".join(f" --set {line}" for line in settings),

@@ -33,9 +33,9 @@ def brought(home: Home, trainer: object) -> Marks | None:
     return marks_of(home.records_key(), trainer.names()) if isinstance(trainer, Names) else EVERYTHING
 
 
-def read_accounts(home: Home) -> Accounts:
+def read_accounts(home: Home, item: str = ACCOUNT) -> Accounts:
     """The accounts of this home; empty ones before the first charge. Raises AccountUnreadable."""
-    data = home.read(ACCOUNT)
+    data = home.read(item)
     return Accounts.from_bytes(data) if data is not None else Accounts()
 
 
@@ -46,6 +46,7 @@ class StudyAccounts:
     run     of its training: it names the study
     study   what its people call it: told to this site's operator alone
     marks   of its records
+    item    of the home, which accounts: those of passes, or those of looks at held-out records (looks.py)
     """
 
     home: Home
@@ -53,6 +54,7 @@ class StudyAccounts:
     study: str
     privacy: Privacy
     marks: Marks | None
+    item: str = ACCOUNT
 
     @property
     def data(self) -> str | None:
@@ -72,32 +74,34 @@ class StudyAccounts:
     @property
     def account(self) -> Account:
         """Of the accounts that a pass would charge, the one of the largest ε."""
-        return read_accounts(self.home).deepest(self.marks, self.privacy.delta).account
+        return read_accounts(self.home, self.item).deepest(self.marks, self.privacy.delta).account
 
     @property
     def passes(self) -> int:
         """How many this study has charged."""
-        return self._held(read_accounts(self.home)).passes
+        return self._held(read_accounts(self.home, self.item)).passes
 
     @property
     def last(self) -> Mapping[str, Any]:
         """The facts of its last charge."""
-        return self._held(read_accounts(self.home)).last
+        return self._held(read_accounts(self.home, self.item)).last
 
     def _held(self, accounts: Accounts) -> StudyCharges:
         return accounts.studies.get(self.run, StudyCharges())
 
     def epsilon(self) -> float:
         """ε that was spent of these records, by all studies."""
-        return read_accounts(self.home).epsilon(self.marks, self.privacy.delta)
+        return read_accounts(self.home, self.item).epsilon(self.marks, self.privacy.delta)
 
     def after(self) -> float:
         """ε after one more pass."""
-        return read_accounts(self.home).after(self.marks, Mechanism.of_pass(self.privacy), self.privacy.delta)
+        return read_accounts(self.home, self.item).after(
+            self.marks, Mechanism.of_pass(self.privacy), self.privacy.delta
+        )
 
     def reached(self) -> float:
         """The largest ε that this study can have told its sites."""
-        return read_accounts(self.home).reached(self.run, self.privacy.delta)
+        return read_accounts(self.home, self.item).reached(self.run, self.privacy.delta)
 
     def report(self) -> float:
         """ε for its sites: never less than was told before, and durable before it is told."""
@@ -108,7 +112,7 @@ class StudyAccounts:
 
     def check_next_pass(self) -> None:
         """Raises PassWouldOverspend."""
-        read_accounts(self.home).check_next_pass(self.marks, self.privacy)
+        read_accounts(self.home, self.item).check_next_pass(self.marks, self.privacy)
 
     def charge(self, number: int, time: int) -> tuple[Charge, Mapping[str, Any]]:
         """Charge the pass of round `number`; and what the site log is to say of it. Raises PassWouldOverspend."""
@@ -118,7 +122,7 @@ class StudyAccounts:
 
     def charge_again(self) -> Charge:
         """Permission to repeat the last pass. Raises PassNotCharged."""
-        return read_accounts(self.home).charge_again(self.privacy, self.run)
+        return read_accounts(self.home, self.item).charge_again(self.privacy, self.run)
 
     def learn(self, said: float, number: int, time: int) -> Mapping[str, Any] | None:
         """Its sites know that `said` was spent: what is forgotten is charged. Returns what the site log is to say."""
@@ -135,8 +139,8 @@ class StudyAccounts:
     def _changing(self) -> Iterator[Accounts]:
         """The accounts as they are, and durable as the block leaves them; as they were, where it raises."""
         with self.home.charging():
-            accounts = read_accounts(self.home)
+            accounts = read_accounts(self.home, self.item)
             before = b"".join(accounts.to_bytes())
             yield accounts
             if b"".join(after := accounts.to_bytes()) != before:
-                self.home.replace(ACCOUNT, after)
+                self.home.replace(self.item, after)

@@ -24,14 +24,16 @@ MEASURED_BEFORE: Final = "this model was measured before"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """How a model does on the held-out records of all sites together. It comes of exact counts: it is not private.
+    """How a model does on the held-out records of all sites together. It comes of exact counts, unless `private`.
 
     name       of the figure that the training is judged by
     figures    all of the task's, in order of their names; those that the counts do not give are left out
+    private    of noised counts
     """
 
     name: str
     figures: Mapping[str, Figure]
+    private: bool = False
 
     @property
     def figure(self) -> Figure | None:
@@ -57,17 +59,18 @@ def why_unmeasured(agreed: str, survivors: Collection[str], names: Collection[st
     return agreed or ("" if set(survivors) == set(names) else NOT_ALL_THERE)
 
 
-def outcome(figures: Mapping[str, Figure], unmeasured: str) -> dict[str, Any]:
+def outcome(figures: Mapping[str, Figure], unmeasured: str, *, private: bool = False) -> dict[str, Any]:
     """The metric of the model before a round, as facts of its record, which holds no count.
 
     figures    of the sum of all sites' counts, the first the one that the training is judged by
+    private    the sum was noised
     """
     said: dict[str, Any] = {"model": "before", "metric": next(iter(figures), "")}
     if unmeasured:
         return {**said, "figures": {}, "unmeasured": unmeasured}
     decimals = {name: [decimal_text(part) for part in (one.value, one.low, one.high)] for name, one in figures.items()}
-    # private: of exact counts of held-out records, not covered by epsilon
-    return {**said, "figures": {name: row for name, row in decimals.items() if row[0]}, "private": False}
+    # Not private: of exact counts of held-out records, which no epsilon covers.
+    return {**said, "figures": {name: row for name, row in decimals.items() if row[0]}, "private": private}
 
 
 def is_measured(facts: codec.Facts) -> bool:
@@ -79,7 +82,7 @@ def metric_of(facts: codec.Facts) -> Metric | None:
     """The metric that a round's outcome holds; None where it measured nothing, or was no training."""
     held = facts.get("figures") or {}
     figures = {name: Figure(*(float(part or "nan") for part in row)) for name, row in held.items()}
-    return Metric(facts["metric"], figures) if figures else None
+    return Metric(facts["metric"], figures, bool(facts.get("private"))) if figures else None
 
 
 def metrics_of(records: Iterable[codec.Facts]) -> dict[int, Metric]:

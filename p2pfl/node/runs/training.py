@@ -24,6 +24,8 @@ from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassTrained, PassWasCut
 from p2pfl.node.runs import fairness, metric
 from p2pfl.node.runs.accounts import brought
+from p2pfl.node.runs.counting import Counting
+from p2pfl.node.runs.looks import Looks
 from p2pfl.node.runs.models import Models
 from p2pfl.node.runs.passes import PENDING, BegunPass, Passes, PendingHead, read_pending
 from p2pfl.node.runs.sums import SALT_WORDS, salt
@@ -58,7 +60,6 @@ class TrainingRun:
     observer: Observer
     _measuring: dict[int, bool] = field(default_factory=dict)  # by round: it only measures the model
     _length: tuple[tuple[int, int, int], int] = ((-1, 0, 0), 0)  # what `length` found last, and of what
-    _unmeasured: dict[int, str] = field(default_factory=dict)  # by round proposed here: why it measures nothing, or ""
     _subspaces: dict[bytes, Subspace] = field(default_factory=dict)  # of the last models, by digest
 
     def __post_init__(self) -> None:
@@ -73,12 +74,10 @@ class TrainingRun:
         marks = brought(self.home, self.trainer)
         self.passes = Passes(self.federation, self.home, self.logs, self.run, self.observer, marks)
         self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, self.federation)
+        looks = Looks.of(self.federation, self.home, self.run, self.trainer)
+        self.counting = Counting(self.federation, self.logs, self.run, self.trainer, self.models, looks, self.draw)
         if self.passes.begun is not None and self.passes.begun.run == self.run:
             self.models.begun_from(self.passes.begun.model)  # held, before this site catches up with the others
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return self.federation.roster.names
 
     @property
     def account(self) -> Account:
@@ -137,6 +136,7 @@ class TrainingRun:
             "compression": compression.method,
             "density": repr(compression.density),
             "server": server.facts(self.federation.server, self.federation.average),
+            **({} if self.counting.looks is None else {"looks": self.counting.looks.facts}),
         }
 
     # ── a round ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -184,10 +184,10 @@ class TrainingRun:
         spent = self.passes.spent()
         model = self.models.on(base).digest
         self._measuring[number] = self._measures(base)
-        self._unmeasured[number] = self._unmeasurable(model, base)
+        unmeasured = self.counting.decide(number, base, self._rounds(base), ends=self._measuring[number])
         # All of U propose the same configuration, so all of them count, or none: a sum of one site's counts is never
         # opened.
-        configuration = {**self.configuration, "unmeasured": self._unmeasured[number]}
+        configuration = {**self.configuration, "unmeasured": unmeasured}
         if self._measuring[number]:
             return Offer(model, {**configuration, "purpose": "evaluation"}, b"", spent, 8 * self.trainer.counts)
         subspace = self._subspace_on(base)
@@ -200,10 +200,6 @@ class TrainingRun:
         words = self.quantiser.length(self._most_sent())
         word_bytes = FIELDS[self.federation.sharing.field].word_bytes
         return Offer(model, configuration, nomination, spent, words * word_bytes)
-
-    def _unmeasurable(self, model: bytes, base: int) -> str:
-        past = {measured.model for number, measured in self.models.measured.items() if number <= base}
-        return metric.unmeasurable(self.logs, self.run, self._names, model, past)
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """(bits, most words) of the update, where this round sums one, and of the counts beside it."""
@@ -337,9 +333,7 @@ class TrainingRun:
         """
         number = effect.round
         supports = dict(zip(effect.survivors, effect.supports, strict=True))
-        counts = np.zeros(self.trainer.counts, np.int64)
-        if not metric.why_unmeasured(self._unmeasured[number], effect.survivors, self._names):
-            counts = self.trainer.evaluate(self.models.on(self.models.tip(number)).shown)
+        counts = self.counting.counts(number, effect.survivors, self.models.on(self.models.tip(number)).shown)
         field_, clipped = FIELDS[COUNT_BITS], 0
         vectors: tuple[e.Vector, ...] = ()
         if not self._measuring[number]:
@@ -360,8 +354,7 @@ class TrainingRun:
         """The new model from the sum, the same bits at every site; and the metric of the model before it."""
         scalars = FIELDS[COUNT_BITS].centred(effect.vectors[-1].words)
         agreed = codec.read_facts(effect.configuration)
-        unmeasured = metric.why_unmeasured(agreed["unmeasured"], effect.survivors, self._names)
-        outcome = metric.outcome(self.trainer.figures(scalars[: self.trainer.counts]), unmeasured)
+        outcome = self.counting.outcome(scalars[: self.trainer.counts], agreed["unmeasured"], effect.survivors)
         before = after = self.models.on(effect.base)
         if metric.is_measured(outcome):
             self.models.measured[effect.round] = early_stop.Measured(before.digest, early_stop.value_of(outcome))

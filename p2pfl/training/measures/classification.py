@@ -28,6 +28,7 @@ from p2pfl.training.measures.measure import (
     proportion,
     within,
 )
+from p2pfl.training.measures.private import PrivateBinary, PrivateClasses, PrivateMeasure
 
 BINS: Final = 128
 BINS_BY_CLASS: Final = 32  # fewer, since there is a histogram for each class
@@ -45,6 +46,10 @@ class Binary(Measure):
     """
 
     size = 2 * BINS + 4
+
+    def private(self) -> PrivateMeasure:
+        """In fewer bins, and without sums of real numbers."""
+        return PrivateBinary()
 
     def count(self, predictions: NDArray[Any], targets: NDArray[Any]) -> Counts:
         """(B,) probabilities, (B,) labels ► counts by class and bin, then log loss and Brier score, each with squares.
@@ -84,6 +89,10 @@ class Classes(Measure):
 
     def __init__(self, classes: int) -> None:
         self.classes = checked_classes(classes)
+
+    def private(self) -> PrivateMeasure:
+        """In fewer bins, and without sums of real numbers."""
+        return PrivateClasses(self.classes)
 
     @property
     def size(self) -> int:
@@ -129,12 +138,12 @@ def checked_classes(classes: int) -> int:
     return classes
 
 
-def bins_of(scores: NDArray[Any], bins: int = BINS) -> NDArray[np.int64]:
+def bins_of(scores: NDArray[Any], bins: int = BINS, bend: float = BEND) -> NDArray[np.int64]:
     """The bin of each score in [0, 1].    (N,) ► (N,)"""
     odds = np.asarray(scores, np.float64)
     with np.errstate(divide="ignore"):
         z = np.clip(np.log(odds) - np.log1p(-odds), -FARTHEST, FARTHEST)
-    part: NDArray[np.float64] = 0.5 + 0.5 * z / (np.abs(z) + BEND)
+    part: NDArray[np.float64] = 0.5 + 0.5 * z / (np.abs(z) + bend)
     return np.clip((part * bins).astype(np.int64), 0, bins - 1)
 
 

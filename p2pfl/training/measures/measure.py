@@ -11,10 +11,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from p2pfl.training.measures.private import PrivateMeasure
 
 Counts = NDArray[np.int64]
 
@@ -62,6 +65,10 @@ class Measure(ABC):
         predictions    what `Task.predictions` makes of the model's outputs
         targets        y of the dataset
         """
+
+    def private(self) -> PrivateMeasure | None:
+        """The same in counts that noise can hide (measures/private.py); None: there is no such form."""
+        return None
 
     @abstractmethod
     def figures(self, total: Sequence[int]) -> Mapping[str, Figure]:

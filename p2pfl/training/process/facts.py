@@ -84,6 +84,7 @@ class TaskFacts:
     records: int
     held: int  # records held out
     units: int  # records, or patients, that train
+    slots: int  # counts that a held-out one moves, where measures are private; else 0
 
 
 def expected(text: str) -> float:
@@ -96,12 +97,11 @@ def expected(text: str) -> float:
 
 def facts_of(answer: tuple[Any, ...], records: int, held: int) -> TaskFacts:
     """What the answer to `split` says. Raises TaskAnswerUnusable."""
-    name, tensors, frozen, counts, notices, divisor, given, label, units = answer
+    name, tensors, frozen, counts, notices, divisor, given, label, units, slots = answer
     if units > records - held:
         raise unusable(f"{units} units of {records - held} records")
-    return TaskFacts(
-        name, layout_from(tensors), frozen, counts, notices, expected(divisor), given, label, records, held, units
-    )
+    layout, batch = layout_from(tensors), expected(divisor)
+    return TaskFacts(name, layout, frozen, counts, notices, batch, given, label, records, held, units, slots)
 
 
 def layout_from(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> TensorLayout:

@@ -161,6 +161,7 @@ class RemoteTrainer(RemoteTask):
         self._key: Secret | None = None
         self._names: bytes | None = None
         self._facts: TaskFacts | None = None
+        self._held = np.zeros(0, np.bool_)
         self._stopping, self._busy = False, _Asked()
         self._mechanism: Mechanism | None = None
         self.at_once = AT_ONCE  # most records whose gradients are in memory at the same time
@@ -188,7 +189,7 @@ class RemoteTrainer(RemoteTask):
         self._names = names
         if self._source is None or self._key is None:
             raise ValueError("no key was given")
-        held = held_out(owners, self._key, str(self._source.data))
+        held = self._held = held_out(owners, self._key, str(self._source.data))
         with SharedBuffer(len(held)) as buffer:
             buffer.write(held.astype(np.uint8))
             answer = process.ask("split", buffer=buffer)
@@ -210,6 +211,16 @@ class RemoteTrainer(RemoteTask):
         """What names each record, held out or not, and each patient: 32 bytes. They stay at the site."""
         names = self._names or b""
         return (names[at : at + NAME_BYTES] for at in range(0, len(names), NAME_BYTES))
+
+    def held_out_names(self) -> Iterator[bytes]:
+        """Those of them that are of records held out."""
+        of_each = 1 + self._patients
+        return (name for place, name in enumerate(self.names()) if self._held[place // of_each])
+
+    @property
+    def slots(self) -> int:
+        """How many counts a held-out unit moves by one at most, where measures are private; else 0."""
+        return self.facts.slots
 
     @property
     def facts(self) -> TaskFacts:
@@ -318,9 +329,9 @@ class RemoteTrainer(RemoteTask):
             raise MeasureUnusable(evidence="a count lies beyond 2⁵⁰", task=self.facts.name)
         return found.astype(np.int64)
 
-    def figures(self, total: Counts) -> Mapping[str, Figure]:
+    def figures(self, total: Counts, noise: float = 0.0) -> Mapping[str, Figure]:
         """What the sum of all sites' counts says, in order; the first figure is the training's metric."""
-        (rows,) = self._ask("figures", np.ascontiguousarray(total, "<i8").tobytes())
+        (rows,) = self._ask("figures", np.ascontiguousarray(total, "<i8").tobytes(), struct.pack("<d", noise))
         return {name: Figure(*struct.unpack("<3d", packed)) for name, packed in rows}
 
 

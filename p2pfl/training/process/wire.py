@@ -56,7 +56,7 @@ ASKED: Final[dict[str, tuple[Spec, ...]]] = {
     # charge, seed, at once, rounds before; behind the model in the buffer the carriers of its subspace, if it has one
     "train": (Whole(1 << 53), Raw(32, 32), Whole(1 << 16), Whole(1 << 32)),
     "evaluate": (),
-    "figures": (Raw(1 << 20),),
+    "figures": (Raw(1 << 20), Raw(8, 8)),  # counts, and the noise in each as a float64
     "predict": (),
     "predictions": (),
     "stop": (),
@@ -73,7 +73,7 @@ ANSWERED: Final[dict[str, tuple[Spec, ...]]] = {
     "owners": _NOTHING,
     "names": _NOTHING,
     # name, tensors, digest of what does not train, counts, notices, expected batch as text, input's and label's shape,
-    # units of privacy that train
+    # units of privacy that train, counts that one moves
     "split": (
         Text(200),
         _LAYOUT,
@@ -84,6 +84,7 @@ ANSWERED: Final[dict[str, tuple[Spec, ...]]] = {
         _SHAPE,
         _SHAPE,
         Whole(MOST_RECORDS),
+        Whole(1 << 16),
     ),
     "steps": _NOTHING,
     "initial": _NOTHING,

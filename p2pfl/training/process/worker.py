@@ -100,6 +100,7 @@ class Worker:
             site=site,
             privacy=self._federation.privacy,
             local=self._federation.local,
+            measures=self._federation.measures,
             device=self._device,
         )
         tensors = _tensors(trainer.layout)
@@ -107,7 +108,17 @@ class Worker:
         shapes = list(x.shape[1:]), list(y.shape[1:])
         named, expected = str(self._task.name)[:200], repr(float(self._task.expected_batch))
         notices = [notice[:1000] for notice in trainer.notices[:1000]]
-        return (named, tensors, trainer.frozen, trainer.counts, notices, expected, *shapes, trainer.units)
+        return (
+            named,
+            tensors,
+            trainer.frozen,
+            trainer.counts,
+            notices,
+            expected,
+            *shapes,
+            trainer.units,
+            trainer.slots,
+        )
 
     def steps(self, ticket: int, buffer: Any, steps: int) -> tuple[Any, ...]:
         privacy = replace(self._federation.privacy, steps_per_round=steps)
@@ -143,8 +154,8 @@ class Worker:
         counts = self._trainer.evaluate(np.frombuffer(buffer, "<f4"))
         return (np.ascontiguousarray(counts, "<i8").tobytes(),)
 
-    def figures(self, ticket: int, buffer: Any, total: bytes) -> tuple[Any, ...]:
-        found = self._trainer.figures(np.frombuffer(total, "<i8"))
+    def figures(self, ticket: int, buffer: Any, total: bytes, noise: bytes) -> tuple[Any, ...]:
+        found = self._trainer.figures(np.frombuffer(total, "<i8"), *struct.unpack("<d", noise))
         rows = [(name, one.value, one.low, one.high) for name, one in found.items()]
         return ([[name, struct.pack("<3d", *values)] for name, *values in rows],)
 

@@ -1,0 +1,136 @@
+"""Looks at a model with noise: how its held-out records do, summed over whichever sites are there, and charged.
+
+Exact counts are summed over everybody or not at all (metric.py). With `measures.noise_multiplier` each site adds its
+share of a discrete Gaussian to its counts before they are masked, so a sum is private, whoever is in it and however
+often the members change. The shares of the h = q − c sites that are in every sum and do not collude are together
+`noise_multiplier` times as wide as what one held-out unit moves: that is the promise, against outsiders and c sites
+that pool what they see. What one site puts in has only its own share around it, and is never opened.
+
+Each call for words is a look of its own, with noise of its own, charged before: to the accounts of the held-out units,
+apart from those of training (`accounts/measured`). Which rounds look stands in peers.yaml alone, so all of U agree. A
+site whose held-out units can afford no more puts in noise alone, and nobody can tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol, runtime_checkable
+
+import numpy as np
+
+from p2pfl import codec
+from p2pfl.errors.privacy_units import LooksOverspend, MeasureNotPrivate
+from p2pfl.errors.training import PassWouldOverspend
+from p2pfl.federation import Federation
+from p2pfl.federation.federation import Privacy
+from p2pfl.home import Home
+from p2pfl.keys import KEY_BYTES, Draw, Secret
+from p2pfl.node.runs.accounts import StudyAccounts
+from p2pfl.training.accounts import UNITS, marks_of
+from p2pfl.training.discrete_gaussian import discrete_gaussian
+from p2pfl.training.measures.measure import UNIT, Counts, Figure
+from p2pfl.training.noise import BitStream
+from p2pfl.training.privacy import Account, Mechanism
+from p2pfl.training.update import FlatVector
+
+MEASURED: Final = "accounts/measured"
+NO_LOOK: Final = "this round is none of those that look"
+LOOKS_SPENT: Final = "all looks that the sites agreed on are taken"
+# σ of the sum in the integers is 10⁴ at least, so the discrete Gaussian is a rounding of a continuous one that is
+# narrower by less than this part (lattice convolution; docs/adr/0054): it is accounted as that one.
+NARROWER: Final = 1e-6
+
+
+@runtime_checkable
+class Looked(Protocol):
+    """A trainer whose counts are bounded: `slots` as of measures/private.py, above 0; what names the held-out units."""
+
+    @property
+    def slots(self) -> int: ...
+    @property
+    def counts(self) -> int: ...
+    def held_out_names(self) -> Iterable[bytes]: ...
+    def evaluate(self, model: FlatVector) -> Counts: ...
+    def figures(self, total: Counts, noise: float) -> Mapping[str, Figure]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What the sites agreed on, and the accounts of this site's held-out units."""
+
+    federation: Federation
+    accounts: StudyAccounts
+    trainer: Looked
+
+    @classmethod
+    def of(cls, federation: Federation, home: Home, run: bytes, trainer: object) -> Looks | None:
+        """None where counts are exact. Raises MeasureNotPrivate, LooksOverspend."""
+        agreed = federation.measures
+        if not agreed.noise_multiplier:
+            return None
+        if not isinstance(trainer, Looked) or not trainer.slots:
+            raise MeasureNotPrivate(evidence=f"{type(trainer).__name__} counts without a bound", task="this trainer")
+        one, delta = look_of(federation.privacy, agreed.noise_multiplier, agreed.epsilon), federation.privacy.delta
+        whole = Mechanism(one.noise_multiplier, one.sample_rate, agreed.looks)
+        spent = Account().after(whole, delta)
+        if not spent <= agreed.epsilon:
+            evidence = f"{agreed.looks} looks with noise {agreed.noise_multiplier:g} at δ = {delta:g}"
+            raise LooksOverspend(evidence=evidence, spent=f"{spent:.3f}", limit=f"{agreed.epsilon:g}")
+        marks = marks_of(home.records_key(), trainer.held_out_names())
+        accounts = StudyAccounts(home, run, federation.name, one, marks, MEASURED)
+        accounts.admit()
+        with suppress(PassWouldOverspend):  # then this site puts in noise alone; of another unit, it does not begin
+            accounts.check_next_pass()
+        return cls(federation, accounts, trainer)
+
+    def reason(self, trained: int, looks: int, *, ends: bool) -> str:
+        """Why the round on a model of `trained` rounds does not look; empty when it does.
+
+        looks   taken in the rounds that led to the model
+        ends    the round trains no more: it only measures
+        The looks are spread evenly, and the last model has one.
+        """
+        most, rounds = self.federation.measures.looks, self.federation.rounds
+        if looks >= most:
+            return LOOKS_SPENT
+        due = trained * most // rounds > max(0, trained - 1) * most // rounds
+        return "" if ends or due else NO_LOOK
+
+    @property
+    def facts(self) -> codec.Facts:
+        """For a round's configuration: what an auditor composes."""
+        agreed = self.federation.measures
+        return {"noise_multiplier": repr(agreed.noise_multiplier), "looks": agreed.looks, "slots": self.trainer.slots}
+
+    @property
+    def variance(self) -> int:
+        """σ² of one site's share, in the integers."""
+        quorums, noise = self.federation.roster.quorums, self.federation.measures.noise_multiplier
+        return math.ceil(noise**2 * UNIT**2 * self.trainer.slots / (quorums.q - quorums.c))
+
+    def figures(self, total: Counts, survivors: int) -> Mapping[str, Figure]:
+        """What the sum over so many sites says, whose noise is in the intervals."""
+        return self.trainer.figures(total, math.sqrt(survivors * self.variance) / UNIT)
+
+    def look(self, number: int, time: int, draw: Draw, model: FlatVector) -> Counts:
+        """What this site puts into the sum: its counts with its share of the noise; noise alone where it must not look.
+
+        The look is charged, and durable, before the counts are made.
+        """
+        length = self.trainer.counts
+        try:
+            self.accounts.charge(number, time)
+            counts = self.trainer.evaluate(model)
+        except PassWouldOverspend:
+            counts = np.zeros(length, np.int64)
+        stream = BitStream(Secret(draw(KEY_BYTES), "seed of a look's noise"), "training/look")
+        return counts + discrete_gaussian(stream, length, self.variance)
+
+
+def look_of(privacy: Privacy, noise: float, limit: float) -> Privacy:
+    """One look as the accounts know it: every held-out unit is in it, with noise in units of what one moves."""
+    unit = privacy.unit if privacy.unit in UNITS else UNITS[0]
+    return Privacy(unit, noise * (1.0 - NARROWER), 1.0, 1.0, 1, privacy.delta, limit)
