@@ -131,6 +131,14 @@ class NobodyShows(P2PFLError):
     command = "p2pfl status"
 
 
+class TableUneven(ConfigurationError):
+    """The columns of this site's table have different lengths."""
+
+    code = "P2P-STATS-066"
+    likely = ("columns were read from different files", "a column was filtered and the others were not")
+    command = "p2pfl help"
+
+
 class SitesApart(LocalProtocolError):
     """Sites that were asked the same question went different ways."""
 

@@ -101,9 +101,9 @@ class Complete:
         for one in self._factors:
             plan.counts(f"levels:{one.name}", one.levels)
             plan.total(("records", 1), [(f"levels:{one.name}", level) for level in range(len(one.levels))])
-        for one, other in combinations(self._factors, 2):
-            block = f"levels:{one.name} × {other.name}"
-            plan.counts(block, [f"{a}, {b}" for a in one.levels for b in other.levels])
+        for block, (one, other) in self._pairs():
+            labels = [f"{one.name} {a}, {other.name} {b}" for a in one.levels for b in other.levels]
+            plan.counts(block, labels)
             for row in range(len(one.levels)):
                 inner = range(row * len(other.levels), (row + 1) * len(other.levels))
                 plan.total((f"levels:{one.name}", row), [(block, place) for place in inner])
@@ -120,9 +120,8 @@ class Complete:
         found: dict[str, Any] = {"records": [known.size, int(known.sum()), int((~known).sum())]}
         for one in self._factors:
             found[f"levels:{one.name}"] = tally(held[one.name], len(one.levels))
-        for one, other in combinations(self._factors, 2):
-            both = cells([held[one.name], held[other.name]], (len(one.levels), len(other.levels)))
-            found[f"levels:{one.name} × {other.name}"] = both
+        for block, (one, other) in self._pairs():
+            found[block] = cells([held[one.name], held[other.name]], (len(one.levels), len(other.levels)))
         return found
 
     def check(self, total: Totals, parameters: int, what: str) -> tuple[int, int]:
@@ -138,6 +137,10 @@ class Complete:
         if complete <= parameters:
             raise TooFewForModel(evidence=f"{complete} complete records, {parameters} parameters", what=what)
         return complete, missing
+
+    def _pairs(self) -> list[tuple[str, tuple[Factor, Factor]]]:
+        """By block: a column's name may hold any sign, so the block has its number."""
+        return [(f"pair {place}", pair) for place, pair in enumerate(combinations(self._factors, 2))]
 
     @property
     def _factors(self) -> tuple[Factor, ...]:

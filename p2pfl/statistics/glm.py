@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from p2pfl.errors.statistics import NoVariation
+from p2pfl.errors.statistics import NoVariation, SumsImpossible
 from p2pfl.statistics.checks import check_between, check_level, refuse
 from p2pfl.statistics.design import Coefficient, Complete, Design, coefficient_rows
 from p2pfl.statistics.newton import Evaluated, Fit, maximise
@@ -306,6 +306,8 @@ class Poisson(Statistic):
         by_column, exposed = total.reals("Σyz"), total.real("exposure")
         if not by_column[0] > 0:
             raise NoVariation(evidence=f"no event in {count} complete records", column=self.outcome.name)
+        if not exposed > 0:
+            raise SumsImpossible(evidence="the exposures are not above 0 together")
         likelihood = PoissonLikelihood(design.names, (z, np.log(exposure)), by_column)
         start = [start_of(math.log(by_column[0] / exposed))] + [0.0] * (len(design.names) - 1)
         ridge = [0.0] + [self.ridge] * (len(design.names) - 1)

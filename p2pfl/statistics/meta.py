@@ -202,7 +202,8 @@ class Meta(Statistic):
         fixed = 1 / v
         centre = float(fixed @ y / fixed.sum())
         q = float(fixed @ (y - centre) ** 2)
-        tau = max((q - freedom) / float(fixed.sum() - (fixed @ fixed) / fixed.sum()), 0.0)
+        apart = float(fixed.sum() - (fixed @ fixed) / fixed.sum())  # 0 where one site's weight is all
+        tau = max((q - freedom) / apart, 0.0) if apart > 0 else 0.0
         random = 1 / (v + tau)
         mean = float(random @ y / random.sum())
         se, wide = 1 / math.sqrt(random.sum()), normal_quantile(0.975)

@@ -21,6 +21,7 @@ DECREMENT: Final = 1e-16
 SMALL: Final = 1e-2  # a decrement below it shrinks quadratically where there is a maximum
 SLOWLY: Final = 0.2  # and is not linear, with this rate or a slower one
 SLOW_STEPS: Final = 3
+MOST_BETA: Final = 1e6  # of a column in [−1, 1]
 SLACK: Final = 1e-10  # of a log-likelihood: what rounding may take from it
 
 
@@ -75,6 +76,8 @@ def maximise(likelihood: Likelihood, start: Vector, most: int, ridge: Vector) ->
     for number in range(1, most + 1):
         name = f"step {number}"
         tried = [one + more for one, more in zip(beta, step, strict=True)]
+        if not max(map(abs, tried)) <= MOST_BETA:
+            raise NotConverged(evidence=f"a coefficient of a scaled column is beyond {MOST_BETA:g}", steps=number)
         found = likelihood.read(tried, name, (yield likelihood.ask(tried, name)))
         if found is None or (best and _penalised(found, tried, ridge) < loglik - SLACK * (1 + abs(loglik))):
             if best is None:

@@ -1,7 +1,8 @@
-"""Quantiles, each as the one of 2^steps equal bins of the bounds that it lies in: that width is the error, no more.
+"""Quantiles, each as the one of 2^halvings equal bins of the bounds that it lies in: that width is the error, no more.
 
-`histogram` opens all bins in one sum; `bisection` opens two counts for each quantile in each of `steps` sums, and shows
-nothing of the rest of the distribution. A quantile is the smallest value that ⌈p·n⌉ of n values do not exceed.
+`histogram` opens all bins in one sum; `bisection` opens two counts for each quantile in each of `halvings` sums, and
+shows nothing of the rest of the distribution. A quantile is the smallest value that ⌈p·n⌉ of n values do not exceed; p
+is the decimal that is written.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Quantiles(Statistic):
         _, count, missing = total.counts("records")
         if not count:
             raise NothingMeasured(evidence=f"{missing} records", columns=self.column.name)
-        ranks = [max(math.ceil(Fraction(p) * count), 1) for p in self.probabilities]
+        ranks = [max(math.ceil(Fraction(repr(p)) * count), 1) for p in self.probabilities]
         mine, found = self._bins_of(known), list[int]()
         if self.method == "histogram":
             plan = SumPlan("bins").counts("bins", [f"bin {place}" for place in range(self.bins)], count)

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from p2pfl.errors.statistics import ColumnNotInTable, LevelsDiffer, TableTooLong, ValueOutsideBounds
+from p2pfl.errors.statistics import ColumnNotInTable, LevelsDiffer, TableTooLong, TableUneven, ValueOutsideBounds
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -73,7 +73,7 @@ class SiteTable:
     levels     of every column of codes, the schema's, in its order
     site, sites  this site's place among the sites that are asked, and how many there are
     shows_own  this site agrees that its own estimates are opened under its name (meta-analysis alone asks for that)
-    Raises TableTooLong.
+    Raises TableTooLong, TableUneven.
     """
 
     columns: Mapping[str, Floats] = field(repr=False)
@@ -85,6 +85,8 @@ class SiteTable:
     def __post_init__(self) -> None:
         if self.records > MOST_RECORDS:
             raise TableTooLong(evidence=f"most are {MOST_RECORDS}")
+        if len({values.size for values in self.columns.values()}) > 1:
+            raise TableUneven(evidence=f"{len(self.columns)} columns")
 
     @property
     def records(self) -> int:

@@ -7,10 +7,13 @@ follows from them, so that their last bits may differ between machines.
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
 
 from p2pfl.statistics.question import Floats
+
+MOST_TABLES: Final = 1 << 20
 
 
 def normal_quantile(p: float) -> float:
@@ -54,13 +57,18 @@ def f_tail(f: float, above: float, below: float) -> float:
 
 
 def fisher_two_sided(a: int, b: int, c: int, d: int) -> float:
-    """Fisher's exact test of the table [[a, b], [c, d]]: the probability of all tables with its margins that are no
-    likelier than it is (to 1 in 10⁷, as R and scipy count).
+    """Fisher's exact test of the table [[a, b], [c, d]].
+
+    The probability of all tables with its margins that are no likelier than it is (to 1 in 10⁷, as R and scipy count);
+    NaN where there are more than MOST_TABLES of them: χ² is right there.
     """
     from scipy.special import gammaln
 
     row, column, n = a + b, a + c, a + b + c + d
-    first = np.arange(max(0, row + column - n), min(row, column) + 1, dtype=np.float64)
+    least, most = max(0, row + column - n), min(row, column)
+    if most - least > MOST_TABLES:
+        return math.nan
+    first = np.arange(least, most + 1, dtype=np.float64)
 
     def log_choose(of: int, k: Floats) -> Floats:
         found: Floats = gammaln(of + 1.0) - gammaln(k + 1) - gammaln(of - k + 1)

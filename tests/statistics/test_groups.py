@@ -97,6 +97,13 @@ def test_a_quantile_lies_in_the_bin_that_is_told(values: list[float], probabilit
         assert abs(one.value - true) <= found.error * (1 + 1e-12)
 
 
+def test_a_tenth_of_ten_values_is_the_first_of_them() -> None:
+    """0.1 is a decimal; as a binary fraction it is a little more, and 0.1 · 10 would round up to the second."""
+    for method in ("histogram", "bisection"):
+        (found,) = over(Quantiles(number("x", 0, 16), (0.1,), 4, method), pooled({"x": range(1, 11)})).quantiles  # type: ignore[arg-type]
+        assert found.high == 1.0
+
+
 def test_both_ways_to_quantiles_agree_on_cholesterol() -> None:
     asked = (HEART["chol"], (0.05, 0.25, 0.5, 0.75, 0.95), 10)
     ways = [over(Quantiles(*asked, method), hearts()) for method in ("histogram", "bisection")]  # type: ignore[arg-type]
