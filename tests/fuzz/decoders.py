@@ -73,6 +73,7 @@ from p2pfl.node.site import SiteProcess
 from p2pfl.roster import Address, Member, Roster
 from p2pfl.sharing import certificate, evidence, history
 from p2pfl.sharing.field import FIELDS
+from p2pfl.statistics.facts import facts_of, question_of
 from p2pfl.training import checkpoint, compression, lowrank
 from p2pfl.training.accounts import Accounts
 from p2pfl.training.column_map import ColumnMap
@@ -96,6 +97,7 @@ from tests.mesh.test_zmtp import GREETING, READY
 from tests.node.test_hello import Heads, Members
 from tests.sharing import test_evidence as liars
 from tests.sharing.test_evidence import LIAR, MEMBERS, D, V, paper
+from tests.statistics.test_promises import QUESTIONS
 from tests.training.cards import made
 from tests.vectors import generate_wire as wire
 
@@ -714,6 +716,8 @@ def _table() -> tuple[Decoder, ...]:
                 factor=400, fixed=MIB),
         Decoder("card", lambda data: Card.parse(data, PATH), OF_A_FILE, (CARD,),
                 ("federation.cards:Card.parse",), factor=400, fixed=MIB),
+        Decoder("question of a statistic", lambda data: question_of(codec.read_facts(data)), (Malformed, WrongQuestion),
+                tuple(codec.facts(facts_of(one)) for one in QUESTIONS), ("statistics.facts:question_of",), factor=80),
         Decoder("change file", lambda data: changefile.parse(data, PATH), OF_A_FILE, (CHANGE_FILE,),
                 ("federation.changefile:parse", "federation.federation:_lineage"), factor=600, fixed=2 * MIB),
         Decoder("change", lambda data: LINEAGE.check_change(Change(data, {})), (Malformed,),

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from p2pfl import codec
@@ -221,6 +221,8 @@ def test_a_number_beyond_its_bound_is_cut_and_as_many_bits_are_used_as_there_are
 
 
 @examples(150)
+@example(question=next(one for one in QUESTIONS if one.kind == "meta"), seed=0, after=1, wild=True)
+@example(question=next(one for one in QUESTIONS if one.kind == "poisson"), seed=1, after=1, wild=True)
 @given(question=st.sampled_from(QUESTIONS), seed=st.integers(0, 1 << 32), after=st.integers(0, 6), wild=st.booleans())
 def test_whatever_a_site_adds_ends_in_a_result_or_a_named_error(
     question: Statistic, seed: int, after: int, wild: bool
