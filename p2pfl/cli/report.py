@@ -29,7 +29,7 @@ from p2pfl.federation import Federation
 from p2pfl.home import Home
 
 if TYPE_CHECKING:
-    from p2pfl.report.study import Beside, StudyReport
+    from p2pfl.report.study import Beside, Curves, SentBytes, StudyReport
 
 DEFAULT = Path("report.html")
 
@@ -114,7 +114,31 @@ def _beside(home: Home) -> Beside:
     if federation is None:
         return Beside()
     card, why = _card(home, federation)
-    return Beside(task=task_line(federation), card=card, no_card=why)
+    return Beside(task_line(federation), card, why, _sent(home), _curves(home))
+
+
+def _sent(home: Home) -> list[SentBytes]:
+    """What this site sent in each round of the training, the last time that it was summed here."""
+    from p2pfl.node.live import read_traffic
+    from p2pfl.report.facts import EVALUATION, TRAINING
+    from p2pfl.report.study import SentBytes
+
+    rows = [row for row in read_traffic(home) if row[1] in (TRAINING, EVALUATION)]
+    return [
+        SentBytes(number, sent, words) for number, (_, sent, words) in sorted({row[0]: row[1:] for row in rows}.items())
+    ]
+
+
+def _curves(home: Home) -> Curves | None:
+    """Those of the last measured model, as this site drew them."""
+    from p2pfl.node.runs.metric import read_curves
+    from p2pfl.report.study import Curves
+
+    held = read_curves(home)
+    try:
+        return None if held is None else Curves.read(held)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _agreed(home: Home) -> Federation | None:

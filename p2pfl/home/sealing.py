@@ -63,7 +63,9 @@ LAYOUT: Final = (
     ItemRule(
         "state/heads", "home/state", "heads of site logs: those that this site cosigned, and its own that others did"
     ),
-    ItemRule("state/links", "home/state", "the links of the running process, for `status`"),
+    ItemRule("state/links", "home/state", "the links and the round of the running process, for `status`, `dashboard`"),
+    ItemRule("state/traffic", "home/state", "what this site sent in past rounds, for `report` and `dashboard`"),
+    ItemRule("state/curves", "home/state", "ROC and calibration of the last measured model, in groups of patients"),
     ItemRule("state/federation", "home/state", "the peers.yaml of the epoch that the home is in"),
     ItemRule(r"state/left/[0-7]", "home/state", "a round that was left behind and may still come to a sum"),
     ItemRule(r"state/left-sums/[0-7]", "home/state", "the masked sums of such a round"),

@@ -1,4 +1,4 @@
-"""What a running process shows of its links: a sealed item of its home, for another process that opens the home.
+"""What a running process shows of its links and round: a sealed item of its home, for a process that opens the home.
 
 It is renewed when a link changes and every few seconds, whole and never durable, and gone when the process has ended.
 One that kill -9 left behind names a process that is gone: by its number and when it began, for numbers come again.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from p2pfl.errors import P2PFLError
 from p2pfl.home import Home
+from p2pfl.node.live import LiveView
 
 if TYPE_CHECKING:
     from p2pfl.clocks import Clocks
@@ -63,10 +64,13 @@ def link_row(peer: str, link: LinkStatus, now: float, wall: float) -> dict[str, 
 
 
 @asynccontextmanager
-async def shown(home: Home, links: Links, clocks: Clocks) -> AsyncIterator[None]:
-    """The links are readable while the block runs. A disk that does not take them ends nothing: the ledger will say."""
+async def shown(home: Home, links: Links, clocks: Clocks, live: LiveView) -> AsyncIterator[None]:
+    """The links, and what `live` has seen, are readable while the block runs; the traffic of its rounds also later.
+
+    A disk that does not take them ends nothing: the ledger will say.
+    """
     over = asyncio.Event()
-    task = asyncio.create_task(_renew(home, links, clocks, over))
+    task = asyncio.create_task(_renew(home, links, clocks, live, over))
     try:
         yield
     finally:
@@ -76,24 +80,36 @@ async def shown(home: Home, links: Links, clocks: Clocks) -> AsyncIterator[None]
             home.show(ITEM, None)
 
 
-async def _renew(home: Home, links: Links, clocks: Clocks, over: asyncio.Event) -> None:
+async def _renew(home: Home, links: Links, clocks: Clocks, live: LiveView, over: asyncio.Event) -> None:
     process, written, shape = {"process": os.getpid(), "began": began(os.getpid())}, 0.0, None
     while not over.is_set():
         now, wall = clocks.now(), clocks.wall()
         rows = [link_row(peer, link, now, wall) for peer, link in sorted(links().items())]
-        seen = [(one["peer"], one["up"], one["path"], one["via"], one["error"]) for one in rows]
+        seen = [live.changes, *((one["peer"], one["up"], one["path"], one["via"], one["error"]) for one in rows)]
         if seen != shape or now - written >= RENEW_S:
-            data = json.dumps({**process, "at": round(wall, 3), "links": rows}).encode()
+            data = json.dumps({**process, "at": round(wall, 3), "links": rows, "now": live.facts}).encode()
             with contextlib.suppress(P2PFLError):
                 await asyncio.to_thread(home.show, ITEM, data)
             written, shape = now, seen
+        await _keep(home, live)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_S):
                 await over.wait()
+    await _keep(home, live)
+
+
+async def _keep(home: Home, live: LiveView) -> None:
+    """The home holds the traffic."""
+    if live.unkept:
+        with contextlib.suppress(P2PFLError):
+            await asyncio.to_thread(live.keep, home)
 
 
 def read(home: Home) -> dict[str, Any] | None:
-    """What was shown last: `process`, `began`, `at` (Unix seconds), `links`; None when nothing was, or it is broken."""
+    """What was shown last: `process`, `began`, `at` (Unix seconds), `links`, `now` (`LiveView.facts`).
+
+    None when nothing was, or it is broken.
+    """
     try:
         held = home.read(ITEM)
     except P2PFLError:  # a power cut may leave half of it

@@ -26,6 +26,7 @@ from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.relay import Carried
 from p2pfl.node.epochs import enter
 from p2pfl.node.link_status import shown
+from p2pfl.node.live import LiveView
 from p2pfl.node.node import Node
 from p2pfl.node.options import NodeOptions
 from p2pfl.node.progress import Moment, Observer, Progress, unseen
@@ -70,7 +71,8 @@ class Peer(Statistics, Trainings):
         with open_study(place, federation, unlock=list(unlock)) as (opened, begun_with):
             out = proxy or Proxy.from_environment(os.environ)
 
-            watchers = [observer]
+            live = LiveView(opened, SYSTEM.wall)
+            watchers: list[Observer] = [observer, live]
 
             def seen(event: Progress) -> None:
                 for watcher in tuple(watchers):
@@ -90,7 +92,7 @@ class Peer(Statistics, Trainings):
                     signed=begun or bool(peer.federation.genesis),
                 )
                 await peer.node.start()
-                async with shown(opened, peer.links, SYSTEM):
+                async with shown(opened, peer.links, SYSTEM, live):
                     yield peer
                     await peer.forget_answer(peer._given)
                     await peer.node.close(linger_s)

@@ -91,11 +91,10 @@ def _quality(report: StudyReport) -> Iterator[Drawing]:
         auc = figures.get("auc")
         title = f"AUC {figure(auc)}" if auc is not None else "no AUC was measured"
         held = curves.roc if curves is not None else ()
-        yield drawings.roc([(one[0], one[1]) for one in held], point, title)
+        yield drawings.roc(held, point, title)
     if curves is not None and curves.calibration:
         error = figures.get("calibration_error")
-        groups = [(one[0], one[1], one[2], one[3]) for one in curves.calibration]
-        yield drawings.calibration(groups, error.value if error is not None else None)
+        yield drawings.calibration(curves.calibration, error.value if error is not None else None)
 
 
 def _cells(name: str, rounds: Sequence[ReportedRound], epochs: Mapping[int, Sequence[str]]) -> list[str]:

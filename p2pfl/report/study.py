@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from typing import Any, Final
 
@@ -53,13 +53,22 @@ class SentBytes:
 class Curves:
     """Of the last measured model, over groups of patients large enough to be shown (`least` in each).
 
+    model         its digest, hex
     roc           (1 − specificity, sensitivity)
     calibration   mean score, share of positives, and its 95 % interval
     """
 
+    model: str
     least: int
-    roc: Sequence[Sequence[float]]
-    calibration: Sequence[Sequence[float]]
+    roc: Sequence[tuple[float, float]]
+    calibration: Sequence[tuple[float, float, float, float]]
+
+    @classmethod
+    def read(cls, held: Mapping[str, Any]) -> Curves:
+        """What a home holds of them. Raises KeyError, TypeError, ValueError where it is something else."""
+        roc = [(float(across), float(up)) for across, up in held["roc"]]
+        groups = [(float(a), float(b), float(c), float(d)) for a, b, c, d in held["calibration"]]
+        return cls(str(held["model"]), int(held["least"]), roc, groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,13 @@ class StudyReport:
         }
 
 
+def _of_the_model(beside: Beside, ledger: LedgerFacts) -> Beside:
+    """`beside`, without curves of another model than the one that the ledger has measured last."""
+    last = next((one for one in reversed(ledger.trained) if one.figures), None)
+    known = beside.curves is not None and last is not None and beside.curves.model == last.model_before
+    return beside if known else replace(beside, curves=None)
+
+
 def report_of(home: Home, notes: HeldNotes, beside: Beside, software: str, made: str, *, audit: bool) -> StudyReport:
     """Verify `home`, then read it. notes: `node.witness.held_notes` of it. audit: answer the checklist, too."""
     verification = verify(home)
@@ -148,7 +164,7 @@ def report_of(home: Home, notes: HeldNotes, beside: Beside, software: str, made:
         verification=verification,
         ledger=ledger,
         witnesses={peer: _size(held) for peer, held in sorted(notes.ours.items())},
-        beside=beside,
+        beside=_of_the_model(beside, ledger),
         audit=tuple(safeguards(ledger)) if audit else None,
     )
 

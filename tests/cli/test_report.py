@@ -88,7 +88,20 @@ def test_every_key_of_its_json_is_listed(place: Path, capsys: pytest.CaptureFixt
     assert facts["path"] is None
     listed = documented(section("`p2pfl report --json`"))
     assert set(keys(facts)) <= listed
-    unseen = {"round", "sent", "payload", "least", "roc", "calibration", "log", "entry", "segment", "what", "fault"}
+    unseen = {
+        "round",
+        "sent",
+        "payload",
+        "least",
+        "model",
+        "roc",
+        "calibration",
+        "log",
+        "entry",
+        "segment",
+        "what",
+        "fault",
+    }
     assert listed - set(keys(facts)) <= unseen
     assert facts["dense_bytes_per_round"] == round(2 * 2 / 3 * 4 * 5000)
     assert [one["name"] for one in facts["rounds"] if one["purpose"] == "sum"] == ["mean age"]

@@ -23,6 +23,7 @@ from p2pfl.home.keyslots import KeyFile
 from p2pfl.mesh.events import LinkStatus
 from p2pfl.mesh.events import Path as Route
 from p2pfl.node import link_status
+from p2pfl.node.live import LiveView
 from p2pfl.roster import Address
 
 WALL = 1_800_000_000.0  # 2027-01-15 08:00:00Z, when the mesh's clock stands at 1000
@@ -162,7 +163,7 @@ def test_it_is_renewed_when_a_link_changes_and_gone_at_the_end(home: Home) -> No
         home.show = watched  # type: ignore[method-assign]
         async with (
             asyncio.timeout(60),
-            link_status.shown(home, lambda: links, SYSTEM),
+            link_status.shown(home, lambda: links, SYSTEM, LiveView(home, SYSTEM.wall)),
         ):
             await news.wait()
             news.clear()
@@ -187,7 +188,7 @@ def test_a_disk_that_is_full_ends_nothing(home: Home, monkeypatch: pytest.Monkey
         monkeypatch.setattr("p2pfl.home.disk.os.replace", full)
         async with (
             asyncio.timeout(60),
-            link_status.shown(home, lambda: LINKS, SYSTEM),
+            link_status.shown(home, lambda: LINKS, SYSTEM, LiveView(home, SYSTEM.wall)),
         ):
             await tried.wait()
 

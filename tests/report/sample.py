@@ -27,6 +27,11 @@ def identity(name: str) -> Identity:
     return Identity(digest("test identity", name.encode()))
 
 
+def model_of(step: int, run: str = "11" * 32) -> str:
+    """The digest of the model with which round `step` of a training begins."""
+    return digest("model", run.encode() + step.to_bytes(4, "big")).hex()
+
+
 @dataclass
 class Sample:
     """A study to be written. figures: of each measured model; epsilon: after each round; absent: by round, who."""
@@ -80,7 +85,7 @@ class Sample:
 
     def _round(self, run: str, number: int, purpose: str, there: Sequence[str], base: str) -> dict[str, Any]:
         steps = [number, number + (purpose == "training")] if purpose != "sum" else [0, 0]
-        before, after = (digest("model", run.encode() + step.to_bytes(4, "big")).hex() for step in steps)
+        before, after = (model_of(step, run) for step in steps)
         spent = "inf" if self.unit == "none" else f"{0.5 + 2.0 * min(number, self.rounds) / max(self.rounds, 1):.6f}"
         measured = purpose != "sum" and len(there) == len(self.names)
         outcome: dict[str, Any] = {} if purpose == "sum" else {"model": "before", "metric": self.metric, "figures": {}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ import pytest
 pytest.importorskip("matplotlib", reason="needs the extra [report]")
 pytest.importorskip("jinja2", reason="needs the extra [report]")
 
-from p2pfl.report.study import Beside, Curves, SentBytes
+from p2pfl.report.study import Beside, SentBytes
 from tests.browser import Browser, browser
-from tests.report.sample import Sample
-from tests.report.test_page import LONG, made
+from tests.report.sample import Sample, model_of
+from tests.report.test_page import CURVES, LONG, made
 
 LOOKS = {"desk": (1100, False, False), "night": (1100, True, False), "phone-night": (390, True, False)}
 LOOKS |= {"phone": (390, False, False), "sheet-at-night": (660, True, True)}
@@ -37,7 +38,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     folder = tmp_path_factory.mktemp("report")
     beside = Beside(
         sent=[SentBytes(one, 20_000 + 100 * one, 18_000) for one in range(1, 5)],
-        curves=Curves(5, [[0, 0], [0.2, 0.9], [1, 1]], [[0.1, 0.2, 0.1, 0.3], [0.9, 0.8, 0.7, 0.9]]),
+        curves=replace(CURVES, model=model_of(5)),
     )
     sample = Sample(names=LONG[:7], rounds=4, absent={2: LONG[3:4]}, questions=("mean age", "x" * 190))
     (folder / "report.html").write_text(made(folder, sample, beside))

@@ -15,7 +15,7 @@ from p2pfl.ledger.witness import HeldNotes
 from p2pfl.report import drawings
 from p2pfl.report.page import page, ranges
 from p2pfl.report.study import Beside, Curves, SentBytes, report_of
-from tests.report.sample import Sample
+from tests.report.sample import Sample, model_of
 
 EVIL = "</title></style></script><script>alert(1)</script><img src=x onerror=alert(1)> \"'&$x^2$ {{7*7}}"
 LONG = [f"universitaetsklinikum-no-{chr(97 + k // 10)}{k % 10}" for k in range(20)]
@@ -28,6 +28,9 @@ ODD = {
     "twenty sites": Sample(names=LONG, rounds=4, absent={2: LONG[15:19]}),
     "never measured": Sample(names=LONG[:4], absent=dict.fromkeys(range(1, 5), (LONG[3],))),
 }
+
+# Of the last model of Sample(rounds=3), which the round that measures it names.
+CURVES = Curves(model_of(4), 5, [(0, 0), (0.2, 0.9), (1, 1)], [(0.1, 0.2, 0.1, 0.3), (0.9, 0.8, 0.7, 0.9)])
 
 
 class Tags(HTMLParser):
@@ -49,6 +52,7 @@ class Tags(HTMLParser):
 
 
 def made(folder: Path, sample: Sample, beside: Beside | None = None) -> str:
+    folder.mkdir(exist_ok=True)
     with sample.write_into(folder) as home:
         report = report_of(home, HeldNotes(), beside or Beside(), "p2pfl 0", "2026-01-01 00:00:00Z", audit=True)
     return page(report)
@@ -111,12 +115,14 @@ def test_a_page_is_the_same_bytes_whenever_it_is_made(tmp_path: Path) -> None:
 def test_every_picture_says_in_words_what_it_shows(tmp_path: Path) -> None:
     beside = Beside(
         sent=[SentBytes(1, 20_000, 18_000), SentBytes(2, 21_000, 18_000)],
-        curves=Curves(5, [[0, 0], [0.2, 0.9], [1, 1]], [[0.1, 0.2, 0.1, 0.3], [0.9, 0.8, 0.7, 0.9]]),
+        curves=CURVES,
     )
     text = made(tmp_path, Sample(names=("charite", "ham", "st-olav", "ucl"), absent={2: ["ucl"]}), beside)
     alts = re.findall(r'<span class="alt" id="([a-z]+)-alt">(.*?)</span>', text, re.S)
     assert [name for name, _ in alts] == ["participation", "metric", "roc", "calibration", "epsilon", "traffic"]
     assert text.count("<svg") == len(alts)
+    other = made(tmp_path / "other", Sample(rounds=2), beside)
+    assert "calibration-alt" not in other, "curves are of another model"
     said = dict(alts)
     assert "ucl in 3 of 4" in said["participation"]
     assert "0.871" in said["metric"]

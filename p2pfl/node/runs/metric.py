@@ -9,13 +9,21 @@ docs/adr/0029.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from p2pfl import codec
+from p2pfl.errors import P2PFLError
+from p2pfl.federation import Federation
+from p2pfl.home import Home
 from p2pfl.node.logs import Logs
-from p2pfl.training.measures.measure import Figure, decimal_text
+from p2pfl.training.measures.curves import curves_of
+from p2pfl.training.measures.measure import Counts, Figure, decimal_text
+
+CURVES: Final = "state/curves"
 
 NOT_ALL_THERE: Final = "not every site is in the sum"
 OTHER_SITES: Final = "the sites are not those with which the federation began"
@@ -89,3 +97,23 @@ def metrics_of(records: Iterable[codec.Facts]) -> dict[int, Metric]:
     """By round, the metric that its record holds, where it has one: also of rounds before this process."""
     found = {record["round"]: metric_of(record["outcome"]) for record in records}
     return {number: metric for number, metric in found.items() if metric is not None}
+
+
+def keep_curves(home: Home, federation: Federation, model: bytes, total: Counts) -> None:
+    """The home holds ROC and calibration of the measured model, where its task has them, for people's reports alone.
+
+    A disk that does not take them ends nothing: no round needs them.
+    """
+    curves = curves_of(federation.task, [int(one) for one in total], federation.minimum.records)
+    if curves is not None:
+        with suppress(P2PFLError):
+            home.show(CURVES, json.dumps({"model": model.hex(), **curves}).encode())
+
+
+def read_curves(home: Home) -> dict[str, Any] | None:
+    """What `keep_curves` kept last; None where nothing was, or it is broken."""
+    try:
+        held = json.loads(home.read(CURVES) or b"null")
+    except (P2PFLError, ValueError):
+        return None
+    return held if isinstance(held, dict) else None

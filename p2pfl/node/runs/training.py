@@ -358,6 +358,7 @@ class TrainingRun:
         before = after = self.models.on(effect.base)
         if metric.is_measured(outcome):
             self.models.measured[effect.round] = early_stop.Measured(before.digest, early_stop.value_of(outcome))
+            metric.keep_curves(self.home, self.federation, before.digest, scalars[: self.trainer.counts])
         self._measuring[effect.round] = agreed.get("purpose") == "evaluation"
         if not self._measuring[effect.round]:
             total, refused = effect.vectors[0].words, "the sum lies beyond the clipping bound: the model stays"
