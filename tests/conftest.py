@@ -29,6 +29,7 @@ TESTS = Path(__file__).parent
 NEEDS: dict[str, str] = {
     "adapters/test_example.py": "processes",
     "adapters/test_processes.py": "processes",
+    "cli/test_dashboard.py": "processes",
     "cli/test_doctor_processes.py": "processes",
     "cli/test_faults.py": "processes",
     "cli/test_interrupts.py": "processes",
@@ -40,6 +41,8 @@ NEEDS: dict[str, str] = {
     "cli/test_start.py": "processes",
     "cli/test_streams.py": "processes",
     "cli/test_tables.py": "processes",
+    "dashboard": "sockets",
+    "dashboard/test_browser.py": "processes",
     "deploy": "slow",
     "end_to_end": "processes",
     "fuzz": "slow",

@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "roster", "keys", "codec", "merkle", "clocks", "files", "_version"),
     ("messages", "home", "federation"),
     ("sharing", "mesh", "training", "ledger", "statistics"),
-    ("adapters", "node", "report", "simulate"),
+    ("adapters", "dashboard", "node", "report", "simulate"),
     ("peer",),
     ("__init__",),
     ("cli",),
@@ -55,12 +55,13 @@ INNER: dict[str, str] = {
     "statistics": "errors",
     "adapters": "codec errors federation files keys training",
     "node": "_version clocks codec errors federation home keys ledger mesh messages roster sharing statistics training",
+    "dashboard": "",
     "report": "codec home keys ledger",
     "simulate": "codec errors federation keys messages roster sharing training",
     "peer": "clocks errors federation home ledger mesh node roster statistics training",
     "__init__": "_version federation peer simulate training",
-    "cli": "_version adapters clocks codec errors federation files home keys ledger mesh messages node peer report "
-    "roster sharing simulate statistics training",
+    "cli": "_version adapters clocks codec dashboard errors federation files home keys ledger mesh messages node peer "
+    "report roster sharing simulate statistics training",
     "__main__": "cli",
 }
 # Of a place on the floor below, these see one file alone: who takes part, and how that changes.
@@ -79,6 +80,7 @@ THIRD_PARTY: dict[str, str] = {
     "ledger": "cryptography",
     "statistics": "numpy scipy",
     "report": "jinja2 markupsafe matplotlib",
+    "dashboard": "jinja2 markupsafe starlette uvicorn",
     "simulate": "numpy",
     "adapters": "flwr monai numpy sklearn",
     "node": "numpy",
@@ -90,9 +92,9 @@ ONE_FILE = {"yaml": "federation/strict_yaml.py", "prometheus_client": "cli/metri
 # Standard modules that only some places may touch.
 ONLY = {
     "ssl": "mesh",
-    "socket": "mesh training cli",  # of one pair to the task's process; the demo looks for free ports
-    "asyncio": "mesh node peer cli simulate",
-    "time": "clocks mesh training adapters node peer cli simulate",
+    "socket": "mesh training cli dashboard",  # of one pair to the task's process; the demo looks for free ports
+    "asyncio": "mesh node peer cli simulate dashboard",
+    "time": "clocks mesh training adapters node peer cli simulate dashboard",
     "datetime": "mesh training ledger node report cli",  # ledger and report print times that they are given
     "subprocess": "home training cli",  # a key command; the task's process; the demo's peers
     "threading": "mesh training node peer cli",  # a pass is stopped from another thread

@@ -39,6 +39,7 @@ GOES_ON = {  # page: the one on whose homes and files it stands
     f"{GUIDE}/use-the-model.md": f"{GUIDE}/own-table.md",
     f"{GUIDE}/reports.md": f"{GUIDE}/by-hand.md",
     f"{GUIDE}/statistics.md": f"{GUIDE}/own-table.md",
+    f"{GUIDE}/dashboard.md": f"{GUIDE}/by-hand.md",
     f"{GUIDE}/images-and-volumes.md": None,
     f"{GUIDE}/when-a-site-is-away.md": f"{GUIDE}/by-hand.md",
     f"{GUIDE}/members-and-keys.md": f"{GUIDE}/when-a-site-is-away.md",

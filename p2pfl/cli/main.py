@@ -40,6 +40,7 @@ VERBS: Final = {
     "studies": "The studies of this home, and what they spent together.",
     "ledger": "Verify, show, export and compare the ledger; proofs against liars.",
     "model": "Export the model as safetensors.",
+    "dashboard": "A page of this machine alone: what this site does at this moment.",
     "report": "A page to print and sign: who took part, how good, how private, who signed.",
     "predict": "Apply the model to a CSV of new records.",
     "simulate": "Train in one process as many sites would, to choose settings.",

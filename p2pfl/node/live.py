@@ -23,8 +23,11 @@ from p2pfl.node.progress import (
     RoundLeft,
     StillWaiting,
 )
+from p2pfl.sharing.state import Phase
 
 TRAFFIC: Final = "state/traffic"
+SHARE: Final = Phase.SHARE.value
+FINAL: Final = Phase.FINAL.value
 MOST_ROWS: Final = 2000  # rounds whose traffic is kept
 Row = tuple[int, str, int, int]  # round, purpose, bytes on the wire, bytes of them that are words of the sum
 
@@ -45,6 +48,8 @@ class LiveView:
             case PhaseEntered():
                 self._enter(event.round, event.phase, attempt=event.attempt)
             case PassCharged() | PassRepeated():
+                if event.round != self._now.get("round"):  # a round begins in its first phase, and nobody tells of that
+                    self._enter(event.round, SHARE)
                 self._now = {**self._now, "training": True}
             case PassTrained():
                 self._now = {**self._now, "training": False}
@@ -57,7 +62,7 @@ class LiveView:
                 purpose = str(event.configuration.get("purpose", ""))
                 self.rows = [*self.rows, (event.round, purpose, event.bytes_sent, event.payload_bytes)][-MOST_ROWS:]
                 self.unkept = True
-                self._enter(event.round, "FINAL")
+                self._enter(event.round, FINAL)
             case AttemptAbandoned() | RoundLeft():
                 self._enter(event.round, "", attempt=event.attempt)
             case _:
@@ -65,7 +70,7 @@ class LiveView:
         self.changes += 1
 
     def _enter(self, number: int, phase: str, attempt: int = 0) -> None:
-        training = self._now.get("training", False) and phase != "FINAL"
+        training = self._now.get("training", False) and phase != FINAL
         kept = {"round": number, "attempt": attempt, "phase": phase, "since": self._wall(), "training": training}
         self._now = {**kept, "missing": {}, "silent": {}, "looked": None}
 

@@ -212,8 +212,6 @@ def traffic(sent: Sequence[tuple[int, float]], dense: float) -> Drawing:
         axes.bar([at for at, _ in sent], [count / unit for _, count in sent], color=BLUE, width=0.8)
         if dense:
             axes.axhline(dense / unit, color=RED, linestyle="--", linewidth=1.2)
-            place = (sent[0][0] - 0.4, dense / unit)
-            axes.annotate("dense fp32 all-reduce", place, (2, 3), color=RED, textcoords="offset points")
         axes.set_ylim(0.0, 1.15 * max([dense, *(count for _, count in sent)]) / unit)
         _whole_axis(axes, "round")
         axes.set_ylabel(f"sent by this site, {word}")

@@ -52,6 +52,7 @@ def page(report: StudyReport) -> str:
         privacy_words=_privacy_words(report),
         notes=report.ledger.incidents[-MOST_NOTES:],
         least_sum=_least_sum(report.ledger.rounds),
+        first_judged=_first_judged,
     )
 
 
@@ -130,6 +131,11 @@ def _spent(rounds: Sequence[ReportedRound]) -> list[tuple[int, float, float]]:
 def last_measured(rounds: Sequence[ReportedRound]) -> ReportedRound | None:
     """The last round that measured a model."""
     return next((one for one in reversed(rounds) if one.figures), None)
+
+
+def _first_judged(one: ReportedRound) -> list[tuple[str, ReportedFigure]]:
+    """The figures, the one that the training is judged by first."""
+    return sorted(one.figures.items(), key=lambda row: row[0] != one.metric)
 
 
 def _least_sum(rounds: Sequence[ReportedRound]) -> int:

@@ -29,23 +29,35 @@ def final(number: int, purpose: str = "training") -> Progress:
 def test_the_round_under_way_is_shown_by_phase_with_who_is_waited_for(home: Home) -> None:
     view = LiveView(home, lambda: 50.0)
     assert view.facts is None
-    view(PhaseEntered(3, 1, "SHARE"))
+    view(PhaseEntered(3, 1, "share"))
     view(PassCharged(3, "1.0", "3.0"))
     assert view.facts is not None
-    assert (view.facts["round"], view.facts["attempt"], view.facts["phase"]) == (3, 1, "SHARE")
+    assert (view.facts["round"], view.facts["attempt"], view.facts["phase"]) == (3, 1, "share")
     assert view.facts["training"]
     view(PassTrained(3, 2.0))
     view(StillWaiting(3, "training", {"bob": "its Propose"}, {"bob": None, "cyd": 7.0}))
     facts = view.facts
     assert facts is not None
-    assert (facts["phase"], facts["training"], facts["looked"]) == ("SHARE", False, 50.0)
+    assert (facts["phase"], facts["training"], facts["looked"]) == ("share", False, 50.0)
     assert (facts["missing"], facts["silent"]) == ({"bob": "its Propose"}, {"bob": None, "cyd": 7.0})
-    view(PhaseEntered(3, 1, "PROPOSE"))
+    view(PhaseEntered(3, 1, "propose"))
     assert view.facts is not None
     assert view.facts["missing"] == {}
     view(RoundLeft(3, 1, ("bob",), False))
     assert view.facts is not None
     assert view.facts["phase"] == ""
+
+
+def test_a_pass_begins_the_next_round_and_ends_no_other(home: Home) -> None:
+    view = LiveView(home, lambda: 50.0)
+    view(final(3))
+    view(PassCharged(4, "1.0", "3.0"))
+    assert view.facts is not None
+    assert (view.facts["round"], view.facts["phase"], view.facts["training"]) == (4, "share", True)
+    view(PhaseEntered(4, 0, "propose"))
+    view(PassTrained(4, 1.0))
+    assert view.facts is not None
+    assert (view.facts["phase"], view.facts["training"]) == ("propose", False)
 
 
 def test_a_site_that_waits_before_its_first_round_shows_for_whom(home: Home) -> None:
@@ -75,14 +87,14 @@ def test_a_process_shows_its_round_beside_its_links_and_leaves_the_traffic_behin
 
     async def scene() -> None:
         async with asyncio.timeout(60), link_status.shown(home, dict, SYSTEM, view):
-            view(PhaseEntered(1, 0, "SHARE"))
+            view(PhaseEntered(1, 0, "share"))
             view(final(1))
             while (seen := link_status.read(home)) is None or seen["now"] is None:
                 await asyncio.sleep(0.05)
             held.append(seen["now"]["phase"])
 
     asyncio.run(scene())
-    assert held == ["FINAL"]
+    assert held == ["final"]
     assert link_status.read(home) is None
     assert read_traffic(home) == [(1, "training", 1001, 800)]
 

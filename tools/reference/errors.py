@@ -38,7 +38,7 @@ ROOMS = {
     "TRAIN": "Data, training and privacy",
     "STATS": "Statistics over several tables",
     "LEDGER": "The ledger",
-    "REPORT": "Reports",
+    "REPORT": "Reports and the dashboard",
 }
 MEANING = {
     "EXIT_DONE": "done",
