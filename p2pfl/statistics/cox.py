@@ -1,8 +1,8 @@
 """Proportional hazards by Newton steps: on a grid as if all records were pooled, or stratified by site. Breslow's ties.
 
 On the grid each step opens, for every time with an event, the sums over all who are at risk then: Σw, Σwz, Σwzzᵀ with
-w = exp(βz). Two that follow one another tell these sums over those who left between them: how many those are is in the
-life table, which is opened first and marked as people.
+w = exp(βz). Two that follow one another tell these sums over those who left between them: how many those are, and of
+which levels, is opened first and marked as people.
 
 Stratified by site, as multi-centre studies mostly are, each site has its own baseline hazard: a step opens the
 log-likelihood, its gradient and its second derivatives, each summed over the sites, and nothing by time; no grid.
@@ -11,7 +11,7 @@ log-likelihood, its gradient and its second derivatives, each summed over the si
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from p2pfl.errors.statistics import NoVariation, TooFewForModel
 from p2pfl.statistics.checks import check_between, check_level, refuse
-from p2pfl.statistics.design import Complete, Design
+from p2pfl.statistics.design import Complete, Design, combination_labels
 from p2pfl.statistics.glm import MOST_RIDGE, MOST_STEPS, RegressionResult, is_any, wald
 from p2pfl.statistics.newton import Evaluated, maximise
 from p2pfl.statistics.plan import SumPlan, cells
@@ -199,7 +199,7 @@ class Cox(Statistic):
     most_steps: int = 25
 
     def __post_init__(self) -> None:
-        self._design.check(self.kind, (self.time, self.event))
+        self._design.check(self.kind, (self.time, self.event), stepwise=not self.by_site)
         if self.by_site:
             check_level(self.kind, self.event, self.positive)
             if self.grid:
@@ -226,7 +226,9 @@ class Cox(Statistic):
         one = 1 + p + p * (p + 1) // 2
         if self.by_site:
             return Cost(1 + self.most_steps, who + self.most_steps * one)
-        return Cost(3 + self.most_steps, who + 2 * len(self.grid) + p + self.most_steps * one * len(self.grid))
+        leaving = sum(math.prod(len(one.levels) for one in each) for each in self._design.crossings)
+        before = who + 2 * len(self.grid) + (len(self.grid) + 1) * leaving + p
+        return Cost(3 + bool(leaving) + self.most_steps, before + self.most_steps * one * len(self.grid))
 
     def steps(self, table: SiteTable) -> Steps:
         design, who = self._design, self._who
@@ -251,6 +253,10 @@ class Cox(Statistic):
             plan = SumPlan("life table").counts("ends", [f"{g:g}, {end}" for g in self.grid for end in ENDS[:2]], count)
             lives: Any = yield plan.ask({"ends": cells([at.astype(np.float64), event], shape)})
             events = plan.read(lives).counts("ends")[1::2]
+            if design.crossings:
+                leavers = _leavers(design, events, count)
+                mine = {name: one[within] for name, one in of_factor.items()}
+                leavers.read((yield leavers.ask(_leaving(design, events, at, mine))))
             plan = SumPlan("events").reals("Σz", design.names, by_end[1])
             by_column = plan.read((yield plan.ask({"Σz": event @ z}))).reals("Σz")
             likelihood = GridLikelihood(design.names, z, at, LifeTable(tuple(events), by_column, count))
@@ -274,6 +280,30 @@ class Cox(Statistic):
             times=times,
             hazard=hazard,
         )
+
+
+def _leavers(design: Design, events: Sequence[int], count: int) -> SumPlan:
+    """Who leaves between two times with an event, and before the first and after the last, by combination of levels.
+
+    The sums over those at risk tell it: of a code Σw is the number of them times one weight.
+    """
+    plan, spans = SumPlan("leavers"), sum(map(bool, events)) + 1
+    for place, crossing in enumerate(design.crossings):
+        labels = combination_labels(crossing)
+        plan.counts(f"crossing {place}", [f"span {span}, {label}" for span in range(spans) for label in labels], count)
+    return plan
+
+
+def _leaving(design: Design, events: Sequence[int], at: Integers, codes: Mapping[str, Floats]) -> dict[str, Integers]:
+    """This site's numbers for `_leavers`."""
+    rows = np.flatnonzero(events)
+    span = np.searchsorted(rows, at, side="right").astype(np.float64)
+    return {
+        f"crossing {place}": cells(
+            [span, *(codes[one.name] for one in crossing)], (rows.size + 1, *(len(one.levels) for one in crossing))
+        )
+        for place, crossing in enumerate(design.crossings)
+    }
 
 
 def _check_events(events: int, count: int, parameters: int, name: str) -> None:

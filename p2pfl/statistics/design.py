@@ -6,8 +6,9 @@ columns' own units.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,7 @@ from p2pfl.statistics.question import Factor, Floats, Quantity, SiteTable, TextT
 from p2pfl.statistics.solve import Matrix, Vector
 
 MOST_PARAMETERS: Final = 64
+MOST_COMBINATIONS: Final = 4096
 LEAST_LEVELS: Final = 2
 
 
@@ -41,7 +43,19 @@ class Design:
     def factors(self) -> tuple[Factor, ...]:
         return tuple(one for one in self.covariates if isinstance(one, Factor))
 
-    def check(self, kind: str, others: tuple[Variable, ...]) -> None:
+    @property
+    def crossings(self) -> tuple[tuple[Factor, ...], ...]:
+        """The codes whose combinations of levels the steps of a regression count between them.
+
+        A step opens sums of products of two columns, weighted by a function of all of them. Of codes alone there are so
+        few kinds of record that a few steps are equations enough for how many are of each; with a number among the
+        columns every record has a weight of its own.
+        """
+        if len(self.factors) < 3 or len(self.factors) < len(self.covariates):
+            return tuple(combinations(self.factors, 2)) or tuple((one,) for one in self.factors)
+        return (self.factors,)
+
+    def check(self, kind: str, others: tuple[Variable, ...], *, stepwise: bool = True) -> None:
         """Raises WrongQuestion."""
         check_columns(kind, (*others, *self.covariates), least=len(others) + 1)
         for one in self.factors:
@@ -49,6 +63,9 @@ class Design:
                 refuse(kind, f"{one.name} has one level, which every record has")
         if len(self.names) > MOST_PARAMETERS:
             refuse(kind, f"{len(self.names)} parameters, wanted at most {MOST_PARAMETERS}")
+        most = max((math.prod(len(one.levels) for one in each) for each in self.crossings), default=0)
+        if stepwise and most > MOST_COMBINATIONS:
+            refuse(kind, f"{most} combinations of levels, wanted at most {MOST_COMBINATIONS}: leave a code out")
 
     def read(self, table: SiteTable, others: tuple[Floats, ...]) -> tuple[Truths, Floats, dict[str, Floats]]:
         """Which records have every column, `others` too; their z (complete, p); their codes by factor."""
@@ -89,11 +106,13 @@ class Complete:
     """The first sum of a regression: every count of people that the sums after it tell.
 
     Those are sums over the complete records. Products of the columns of two codes count the people in each pair of
-    levels, and those with an outcome of two levels the people with each outcome in each level.
+    levels; those with an outcome that is a code, the people with each outcome in each level; and steps (`stepwise`),
+    those in each combination of levels (Design.crossings).
     """
 
     design: Design
     outcome: Factor | None = None
+    stepwise: bool = False
 
     def plan(self) -> SumPlan:
         plan = SumPlan("who").counts("records", ("", "complete", "missing"))
@@ -110,6 +129,10 @@ class Complete:
             for column in range(len(other.levels)):
                 inner = range(column, len(one.levels) * len(other.levels), len(other.levels))
                 plan.total((f"levels:{other.name}", column), [(block, place) for place in inner])
+        for crossing in self._combined():
+            labels = combination_labels(crossing)
+            plan.counts("combinations", labels)
+            plan.total(("records", 1), [("combinations", place) for place in range(len(labels))])
         return plan
 
     def counts(self, known: Truths, codes: dict[str, Floats], outcome: Floats | None = None) -> dict[str, Any]:
@@ -122,6 +145,8 @@ class Complete:
             found[f"levels:{one.name}"] = tally(held[one.name], len(one.levels))
         for block, (one, other) in self._pairs():
             found[block] = cells([held[one.name], held[other.name]], (len(one.levels), len(other.levels)))
+        for crossing in self._combined():
+            found["combinations"] = cells([held[one.name] for one in crossing], [len(one.levels) for one in crossing])
         return found
 
     def check(self, total: Totals, parameters: int, what: str) -> tuple[int, int]:
@@ -142,9 +167,19 @@ class Complete:
         """By block: a column's name may hold any sign, so the block has its number."""
         return [(f"pair {place}", pair) for place, pair in enumerate(combinations(self._factors, 2))]
 
+    def _combined(self) -> tuple[tuple[Factor, ...], ...]:
+        """The crossing that is more than the pairs, if there is one."""
+        return tuple(each for each in self.design.crossings if len(each) > 2) if self.stepwise else ()
+
     @property
     def _factors(self) -> tuple[Factor, ...]:
         return self.design.factors if self.outcome is None else (*self.design.factors, self.outcome)
+
+
+def combination_labels(crossing: tuple[Factor, ...]) -> list[str]:
+    """As `cells` orders them: the last code's levels change first."""
+    found = product(*([f"{one.name} {level}" for level in one.levels] for one in crossing))
+    return [", ".join(each) for each in found]
 
 
 # ── coefficients ──────────────────────────────────────────────────────────────────────────────────────────────

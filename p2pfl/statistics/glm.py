@@ -166,7 +166,7 @@ class Logistic(Statistic):
 
     @property
     def _who(self) -> Complete:
-        return Complete(self._design, Factor(self.outcome.name, ("without", "with")))
+        return Complete(self._design, Factor(self.outcome.name, ("without", "with")), stepwise=True)
 
     def cost(self) -> Cost:
         p = len(self._design.names)
@@ -290,7 +290,7 @@ class Poisson(Statistic):
 
     @property
     def _who(self) -> Complete:
-        return Complete(self._design)
+        return Complete(self._design, stepwise=True)
 
     def steps(self, table: SiteTable) -> Steps:
         design, who = self._design, self._who

@@ -56,7 +56,7 @@ class Linear(Statistic):
     covariates: tuple[Variable, ...]
 
     def __post_init__(self) -> None:
-        self._design.check(self.kind, (self.outcome,))
+        self._design.check(self.kind, (self.outcome,), stepwise=False)
 
     @property
     def variables(self) -> tuple[Variable, ...]:

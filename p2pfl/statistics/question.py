@@ -6,7 +6,8 @@ follows from the parameters and from the sums so far alone, never from this site
 is raised after the first sum. So no site can be told apart by what it asks, or by when it refuses.
 
 Two promises that the rules on small groups build on. Every count of people that an Ask opens, or that follows from it
-and the sums before, is an entry of its own, marked in `people`: complements too. No other number is opened of a group
+and the sums before, is an entry, or a sum of entries, marked in `people`: complements too (a Quantity is taken for a
+number: one of few values is better described as a Factor, which is counted). No other number is opened of a group
 of people whose count was not opened in an Ask before it, so that who refuses a count has shown nothing of the group.
 """
 

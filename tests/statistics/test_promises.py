@@ -68,6 +68,7 @@ QUESTIONS: tuple[Statistic, ...] = (
     KaplanMeier(T, E, ("yes",), GRID, ARM),
     Linear(Y, (X, ARM)),
     Logistic(OUT, ("yes",), (X, ARM), ridge=0.25),
+    Logistic(OUT, ("yes",), (E, ARM, Factor("z", ("no", "yes")))),
     Poisson(Y, (X, ARM), number("t", 0.001, 50)),
     Cox(T, E, ("yes",), (X, ARM), GRID),
     Cox(T, E, ("yes",), (X,), by_site=True),
@@ -92,8 +93,9 @@ def table() -> SiteTable:
         "e": (draw.uniform(size=n) < 0.6).astype(float),
         "out": (draw.uniform(size=n) < p).astype(float),
         "arm": arm,
+        "z": draw.integers(0, 2, n).astype(float),
     }
-    return pooled(columns, {"e": E.levels, "out": OUT.levels, "arm": ARM.levels})
+    return pooled(columns, {"z": ("no", "yes"), "e": E.levels, "out": OUT.levels, "arm": ARM.levels})
 
 
 def sites(count: int = 4, seed: int = 0) -> list[SiteTable]:

@@ -18,9 +18,10 @@ from p2pfl.errors.statistics import (
     TooFewForModel,
     WrongQuestion,
 )
-from p2pfl.statistics.glm import Logistic, Poisson
+from p2pfl.statistics.glm import Logistic, LogisticLikelihood, Poisson
 from p2pfl.statistics.linear import Linear
-from p2pfl.statistics.question import Factor, Quantity, SiteTable, Variable
+from p2pfl.statistics.question import Factor, OpenedSum, Quantity, SiteTable, Variable
+from p2pfl.statistics.solve import triangle
 from tests.statistics.hospitals import (
     DIABETES,
     HEART,
@@ -130,6 +131,51 @@ def test_poisson_regression_with_an_exposure_is_statsmodels() -> None:
     plain = over(Poisson(number("events", 0, 1000), covariates), table, 1e-8)
     true = models.GLM(events, x, models.families.Poisson()).fit(tol=1e-14)
     assert told(plain, "estimate") == pytest.approx(true.params, rel=1e-7)
+
+
+# ── which counts follow from the sums ─────────────────────────────────────────────────────────────────────────
+
+
+def test_steps_of_codes_alone_tell_each_combination_which_is_counted_first() -> None:
+    """The weighted products of six steps are equations enough for how many have each of eight combinations."""
+    draw = np.random.default_rng(8)
+    names = ("a", "b", "c")
+    factors = tuple(Factor(name, ("no", "yes")) for name in names)
+    codes = {name: draw.integers(0, 2, 300).astype(float) for name in names}
+    z = np.column_stack([np.ones(300), *codes.values()])
+    likelihood = LogisticLikelihood(("intercept", *names), z, np.zeros(300), 300)
+    kinds = np.array([(1, a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)], float)
+    equations, opened = [], []
+    for _ in range(6):
+        beta = draw.normal(size=4)
+        ask = likelihood.ask(beta.tolist(), "step")
+        found = likelihood.read(beta.tolist(), "step", OpenedSum(ask.values, 1))
+        assert found is not None
+        mean = 1 / (1 + np.exp(-kinds @ beta))
+        for i, j in triangle(4):
+            equations.append(mean * (1 - mean) * kinds[:, i] * kinds[:, j])
+            opened.append(found.information[i][j])
+    solved, _, rank, _ = np.linalg.lstsq(np.array(equations), np.array(opened), rcond=None)
+    assert rank == 8
+    table = pooled({**codes, "out": draw.integers(0, 2, 300)}, dict.fromkeys((*names, "out"), ("no", "yes")))
+    who = next(Logistic(OUT, ("yes",), factors).steps(table))
+    counted = {label: n for label, n in zip(who.labels, who.values, strict=True) if label.startswith("combinations")}
+    assert list(counted.values()) == np.rint(solved).tolist()
+    assert who.people.all()
+    with_a_number = next(Logistic(OUT, ("yes",), (*factors, X)).steps(made_too(table)))
+    assert not [label for label in with_a_number.labels if label.startswith("combinations")]
+
+
+def made_too(table: SiteTable) -> SiteTable:
+    return SiteTable({**table.columns, "x": noise(1, table.records)}, table.levels)
+
+
+def test_so_many_combinations_that_nobody_may_be_told_are_refused() -> None:
+    many = tuple(Factor(f"code{place}", ("a", "b", "c", "d")) for place in range(7))
+    with pytest.raises(WrongQuestion) as caught:
+        Logistic(OUT, ("yes",), many)
+    assert "16384 combinations" in caught.value.evidence
+    assert Linear(Y, many).cost().sums == 2
 
 
 # ── what has no answer ────────────────────────────────────────────────────────────────────────────────────────

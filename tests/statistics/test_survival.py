@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -20,7 +21,8 @@ from p2pfl.errors.statistics import (
     WrongQuestion,
 )
 from p2pfl.statistics.cox import Cox
-from p2pfl.statistics.question import Factor, SiteTable
+from p2pfl.statistics.lockstep import in_lockstep
+from p2pfl.statistics.question import Ask, Factor, SiteTable
 from p2pfl.statistics.survival import KaplanMeier
 from tests.examples import examples
 from tests.statistics.hospitals import dealt, number, over, pooled, refused, together, yes_no
@@ -135,8 +137,6 @@ def test_hazard_ratios_on_the_grid_are_statsmodels_by_breslow() -> None:
 
 def test_hazard_ratios_stratified_by_site_are_statsmodels_and_need_no_grid() -> None:
     phreg = pytest.importorskip("statsmodels.duration.api", reason="statsmodels is not installed")
-    from p2pfl.statistics.lockstep import in_lockstep
-
     sites = dealt(rossi(), 5, seed=2)
     found = in_lockstep(Cox(WEEK, ARREST, ("yes",), COVARIATES, by_site=True), sites).result
     table = together(sites).columns
@@ -148,6 +148,25 @@ def test_hazard_ratios_stratified_by_site_are_statsmodels_and_need_no_grid() -> 
     alone = over(Cox(WEEK, ARREST, ("yes",), COVARIATES, by_site=True), [rossi()])
     pooled_too = over(Cox(WEEK, ARREST, ("yes",), COVARIATES, WEEKS), rossi(), 1e-8)
     assert alone.loglik == pytest.approx(pooled_too.loglik, rel=1e-9)
+
+
+def test_who_left_between_two_events_is_counted_by_level_before_the_steps_tell_it() -> None:
+    """At β = 0 the sums over those at risk are counts: of a code, of those with its level."""
+    seen: dict[str, tuple[tuple[str, ...], np.ndarray, np.ndarray]] = {}
+
+    def look(asks: Sequence[Ask]) -> None:
+        seen[asks[0].name] = (asks[0].labels, np.sum([ask.values for ask in asks], axis=0), asks[0].people)
+
+    in_lockstep(Cox(WEEK, ARREST, ("yes",), (FIN, AGE), WEEKS), dealt(rossi(), 3), look)
+    labels, values, _ = seen["step 1"]
+    at_risk = [int(v) for label, v in zip(labels, values, strict=True) if label.startswith("Σwz ") and "fin" in label]
+    scale = next(int(v) for label, v in zip(labels, values, strict=True) if label.startswith("Σw ")) / 432
+    told = np.rint(np.array(at_risk) / scale)
+    labels, values, people = seen["leavers"]
+    left = [v for label, v in zip(labels, values, strict=True) if label.endswith("fin yes")]
+    assert left[1:] == (told - np.append(told[1:], 0)).tolist()
+    assert people.all()
+    assert values.sum() == 432
 
 
 # ── what has no answer ────────────────────────────────────────────────────────────────────────────────────────
