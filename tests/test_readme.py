@@ -46,6 +46,7 @@ GOES_ON = {  # page: the one on whose homes and files it stands
     f"{GUIDE}/several-studies.md": f"{GUIDE}/by-hand.md",  # last: verbs on its homes ask from then on which study
     f"{GUIDE}/firewall.md": None,
     f"{GUIDE}/privacy.md": None,
+    f"{GUIDE}/terminal.md": None,
 }
 MOST_README_BYTES = 8192
 BLOCK = re.compile(

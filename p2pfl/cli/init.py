@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from p2pfl.errors.people import WrongName, WrongUse
 from p2pfl.federation.cards import Card
 from p2pfl.federation.federation import read_address
 from p2pfl.federation.readers import Position, Word
-from p2pfl.home import Home
+from p2pfl.home import Home, keyring
 from p2pfl.home.keyslots import Credential, KeyFile, KeySource, PassPhrase, RecoveryKey, default_key_path
 from p2pfl.keys import Secret
 from p2pfl.roster import Address
@@ -112,11 +113,11 @@ def _add(home: Path, name: str, keys: Sequence[KeySource], recovery_words: bool,
     if not keys and not recovery:
         raise WrongUse(evidence="--add, and no key to add: --pass-phrase, --recovery-words, …", verb=" init")
     fresh = unlock == Unlock() and any(isinstance(key, Credential) for key in keys)  # it does not open the home yet
-    with Home.open(home, unlock=[KeyFile()] if fresh else unlock.keys()) as opened:
+    with Home.open(home, unlock=[KeyFile()] if fresh else unlock.keys(), write=False) as opened:
         if opened.name != name:
             raise WrongUse(evidence=f"{home} is the home of {opened.name}", verb=" init")
         for key in [*keys, *recovery]:
-            opened.add_key(key)
+            keyring.add(opened, key, int(time.time()))
     kinds = [key.kind for key in [*keys, *recovery]]
     text = f"{name}: {', '.join(kinds)} added" + "".join(_words(key) for key in recovery)
     facts: dict[str, object] = {"name": name, "home": str(home), "added": kinds}

@@ -39,6 +39,7 @@ VERBS: Final = {
     "status": "What this home holds: rounds, model, privacy spent, links.",
     "studies": "The studies of this home, and what they spent together.",
     "ledger": "Verify, show, export and compare the ledger; proofs against liars.",
+    "keys": "What opens this site's home: list, add, remove, rotate keys.",
     "model": "Export the model as safetensors.",
     "dashboard": "A page of this machine alone: what this site does at this moment.",
     "report": "A page to print and sign: who took part, how good, how private, who signed.",
@@ -46,6 +47,7 @@ VERBS: Final = {
     "simulate": "Train in one process as many sites would, to choose settings.",
     "help": "What p2pfl, or one of its commands, does.",
     "version": "Which version this is.",
+    "man": "Write manual pages of all commands.",
     "completion": "Print what a shell needs to complete p2pfl's commands.",
 }
 ATTRIBUTES: Final = {"sum": "sum_", "help": "help_"}  # where the verb's own name would hide a builtin

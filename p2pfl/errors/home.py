@@ -190,3 +190,27 @@ class KeyFileInsideHome(ConfigurationError):
     code = "P2P-KEY-011"
     likely = ("--key-file names a place under --home",)
     command = "p2pfl init --help"
+
+
+class NoSuchKeyslot(ConfigurationError):
+    """The home of {name} has no keyslot {which}."""
+
+    code = "P2P-KEY-012"
+    likely = ("it was removed or rotated meanwhile", "the name of a slot is the 8 digits that keys list shows")
+    command = "p2pfl keys list --home {home}"
+
+
+class LastKeyslot(ConfigurationError):
+    """That is the only key that opens the home of {name}: without it nobody does, ever."""
+
+    code = "P2P-KEY-013"
+    likely = ("another key was to be added first",)
+    command = "p2pfl keys add --help"
+
+
+class TooManyKeyslots(ConfigurationError):
+    """The home of {name} has {most} keyslots, and takes no more."""
+
+    code = "P2P-KEY-014"
+    likely = ("keys were added and the old ones never removed",)
+    command = "p2pfl keys remove --help"

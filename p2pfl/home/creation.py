@@ -31,7 +31,7 @@ def build(disk: Disk, name: str, keys: Sequence[KeySource], draw: Draw) -> Secre
     try:
         for key in keys:
             if isinstance(key, KeyFile) and key.path is not None:
-                write_key_file(disk, key.path.absolute(), name, draw)
+                write_key_file(disk, key.path.absolute(), name, Secret(draw(keyslots.KEY_BYTES)))
                 made.append(key.path.absolute())
         master = _fill(disk, place, name, keys, draw)
         if place != path:
@@ -85,7 +85,8 @@ def _make_folders(path: Path, mode: int) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
-def write_key_file(disk: Disk, path: Path, name: str, draw: Draw) -> None:
+def write_key_file(disk: Disk, path: Path, name: str, key: Secret) -> None:
+    """A new key file, outside of the home. Raises KeyFileInsideHome, KeyFileExists, DiskFull, DiskRefused."""
     if path.is_relative_to(disk.home):
         raise KeyFileInsideHome(evidence=f"{path}", home=disk.home)
     try:
@@ -94,7 +95,7 @@ def write_key_file(disk: Disk, path: Path, name: str, draw: Draw) -> None:
         _make_folders(path.parent, 0o700)
     except OSError as error:
         disk.refuse("make", path.parent, error)
-    disk.replace(path, (keyslots.key_text(name, Secret(draw(keyslots.KEY_BYTES))),), over=False)
+    disk.replace(path, (keyslots.key_text(name, key),), over=False)
 
 
 def _undo(build: Path, key_files: Sequence[Path], *, keep: bool) -> None:

@@ -36,7 +36,7 @@ from p2pfl.errors.home import (
 )
 from p2pfl.files import KEY_BYTES, read_file
 from p2pfl.home import keyslots
-from p2pfl.home.creation import build, write_key_file
+from p2pfl.home.creation import build
 from p2pfl.home.disk import NEW, Disk, Fault, no_fault
 from p2pfl.home.keyslots import KeyFile, KeySource
 from p2pfl.home.sealing import DIRECTORIES, SALT_BYTES, SHARED_DIRECTORIES, STUDIES, rule_of, seal, unseal
@@ -99,6 +99,22 @@ class Home:
         HomeOpenToOthers, KeyslotsDamaged, KeyDoesNotOpen and the other errors of keys.
         """
         path = Path(path).absolute()
+        name, slots = cls.slots_at(path)
+        lock = _locked(path) if write else None
+        try:
+            home = cls(path, name, keyslots.unwrap(slots, name, unlock), Disk(path, fault), draw, lock)
+            home.identity()  # the master key is this home's, not only well wrapped
+            if write:
+                home._make_whole()
+        except BaseException:
+            _unlock(lock)
+            raise
+        return home
+
+    @staticmethod
+    def slots_at(path: Path) -> tuple[str, tuple[keyslots.Slot, ...]]:
+        """The name of the home at `path`, and its keyslots. Raises HomeMissing, HomeOpenToOthers, KeyslotsDamaged."""
+        path = path.absolute()
         try:
             raw = read_file(path / "keyslots", MOST_KEYSLOTS)
             mode = stat.S_IMODE(path.stat().st_mode)
@@ -110,17 +126,7 @@ class Home:
             raise HomeMissing(evidence=f"{path / 'keyslots'}: {error.strerror}{inside}", path=path) from None
         if mode & 0o077:
             raise HomeOpenToOthers(evidence=f"its mode is {mode:04o}, 0700 is wanted", path=path)
-        name, slots = keyslots.from_bytes(raw, path / "keyslots")
-        lock = _locked(path) if write else None
-        try:
-            home = cls(path, name, keyslots.unwrap(slots, name, unlock), Disk(path, fault), draw, lock)
-            home.identity()  # the master key is this home's, not only well wrapped
-            if write:
-                home._make_whole()
-        except BaseException:
-            _unlock(lock)
-            raise
-        return home
+        return keyslots.from_bytes(raw, path / "keyslots")
 
     def studies(self) -> list[Home]:
         """The home as each of its studies sees it, for reading; the one at the root first, begun or not."""
@@ -306,20 +312,6 @@ class Home:
         path = self.path / f"{self.name}.card"
         self.disk.replace(path, (card,))
         return path
-
-    def add_key(self, key: KeySource) -> None:
-        """`key` opens this home from now on, as the others do. A KeyFile is written and must be new."""
-        self.check_writable("keyslots")
-        path = self.path / "keyslots"
-        try:
-            raw = read_file(path, MOST_KEYSLOTS)
-        except OSError as error:
-            self.disk.refuse("read", path, error)
-        _, slots = keyslots.from_bytes(raw, path)
-        if isinstance(key, KeyFile) and key.path is not None:
-            write_key_file(self.disk, key.path.absolute(), self.name, self.draw)
-        slots = (*slots, keyslots.wrap(self.master, self.name, key, self.draw(SALT_BYTES)))
-        self.disk.replace(path, (keyslots.to_bytes(self.name, slots),))
 
     def holdout_key(self) -> Secret:
         """The key of the hash that picks held-out records: the same at every start, known to nobody else."""

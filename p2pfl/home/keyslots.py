@@ -93,7 +93,8 @@ def key_text(name: str, key: Secret) -> bytes:
     return f"p2pfl-key/1 {name} {key.reveal().hex()}\n".encode("ascii")
 
 
-def _parse_key(text: bytes, name: str, kind: str, where: str) -> Secret:
+def parse_key(text: bytes, name: str, kind: str, where: str) -> Secret:
+    """The key that such a line holds. Raises KeyMalformed; KeyDoesNotOpen where it names another home."""
     found = KEY_LINE.fullmatch(text.decode("ascii", "replace").strip())
     if found is None:
         evidence = f"{len(text)} bytes that are neither 'p2pfl-key/1 NAME HEX' nor 64 hex digits"
@@ -139,7 +140,7 @@ class KeyFile(KeySource):
                 text = file.read(LONGEST_KEY_TEXT + 1)
         except OSError as error:
             raise KeyFileMissing(evidence=f"{error.strerror}", path=path) from None
-        return _parse_key(text, name, self.kind, str(path))
+        return parse_key(text, name, self.kind, str(path))
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class Credential(KeySource):
                 text = file.read(LONGEST_KEY_TEXT + 1)
         except OSError as error:
             raise CredentialMissing(evidence=f"{self.where}: {error.strerror}") from None
-        return _parse_key(text, name, self.kind, self.where)
+        return parse_key(text, name, self.kind, self.where)
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class Command(KeySource):
             raise KeyCommandFailed(evidence=f"no answer in {COMMAND_SECONDS} s", where=self.where) from None
         if done.returncode:
             raise KeyCommandFailed(evidence=f"it ended with status {done.returncode}", where=self.where)
-        return _parse_key(done.stdout[: LONGEST_KEY_TEXT + 1], name, self.kind, self.where)
+        return parse_key(done.stdout[: LONGEST_KEY_TEXT + 1], name, self.kind, self.where)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from p2pfl.errors.membership import Revoked
 from p2pfl.federation import Federation
 from p2pfl.federation.federation import settings_of
 from p2pfl.federation.membership import Change, Lineage, due
-from p2pfl.home import Home
+from p2pfl.home import Home, notes
 from p2pfl.ledger.site_kinds import OperatorEntry
 from p2pfl.messages import Changed, Message
 from p2pfl.messages.outcome import MOST_CHANGES
@@ -76,11 +76,15 @@ class PendingChange:
             await asyncio.sleep(WATCH_S)
 
     def _stamps(self) -> tuple[int, ...]:
-        paths = (self._home.place(item) for item in (CHANGE, REVOKED))
+        paths = (self._home.place(item) for item in (CHANGE, REVOKED, notes.NOTES))
         return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
 
     def _look(self) -> list[str]:
-        """Take up the change; the peers whose keys are revoked. What became of a key is noted once in the site log."""
+        """Take up the change; the peers whose keys are revoked. What became of a key is noted once in the site log.
+
+        So is what people did beside this process, or while there was none (home/notes.py).
+        """
+        notes.hand_over(self._home, self._note)
         held = held_change(self._home)
         if held is not None and (self.pending is None or held.digest != self.pending.digest):
             self._accept(held, keep=False)
@@ -97,6 +101,13 @@ class PendingChange:
             if (member.key in keys) != before:
                 self._logs.note(OperatorEntry(time=self._logs.time, command="peers revoke", options=options))
         return found
+
+    def _note(self, one: notes.Note) -> None:
+        """An entry of a note, unless a process that died before it was gone has written it."""
+        options = {**one.options, "at": one.at}
+        told = (codec.read_facts(entry.record) for entry in self._logs.site.records() if b'"at":' in entry.record)
+        if not any(facts.get("command") == one.command and facts.get("options") == options for facts in told):
+            self._logs.note(OperatorEntry(time=self._logs.time, command=one.command, options=options))
 
     def learn_change(self, change: Change) -> None:
         """A peer shows a change: kept if it is the next one and enough have signed it, else passed over."""

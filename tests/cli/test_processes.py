@@ -11,6 +11,7 @@ import pytest
 
 from p2pfl.cli.peers.create import task_lines
 from p2pfl.federation import draft
+from p2pfl.home import Home
 from tests.cli.sites import Sites, Start, ended, facts, said
 
 
@@ -305,3 +306,24 @@ def test_a_ledger_with_one_byte_changed_ends_verify_with_5_and_the_entrys_number
     assert status == 5
     assert "NOT WHAT WAS SIGNED" in out
     assert re.search(r"entry 0\b", out), out  # the genesis
+
+
+@pytest.mark.claim("HOME-12")
+def test_a_site_that_runs_goes_on_and_its_log_says_which_key_came_and_went(tmp_path: Path, start: Start) -> None:
+    sites = Sites(tmp_path, files=dict.fromkeys(("oslo", "bergen", "tromso"), b""))
+    home, at = tmp_path / "oslo" / "home", ["--home", str(tmp_path / "oslo" / "home")]
+    running = start("sum", *sites.common("oslo"), "--value", "4")
+    said(running, "listening")
+    (slot,) = facts(ended(start("keys", "list", *at, "--json"))[1])["slots"]  # type: ignore[misc]
+    status, out, err = ended(start("keys", "rotate", slot["slot"], *at, "--json"))
+    assert status == 0, err
+    made = facts(out)["added"]["slot"]  # type: ignore[index]
+    others = [start("sum", *sites.common(name), "--value", "7") for name in ("bergen", "tromso")]
+    assert [ended(one)[0] for one in (running, *others)] == [0, 0, 0]
+    status, out, err = ended(start("ledger", "show", "--log", "site", *at))
+    assert status == 0, err
+    line = next(line for line in out.splitlines() if "keys rotate" in line)
+    assert f"--slot={slot['slot']}" in line
+    assert f"--now={made}" in line
+    assert ended(start("ledger", "verify", *at))[0] == 0
+    assert Home.open(home).name == "oslo"

@@ -760,8 +760,8 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("frame", _frame, (), _opened_frames(), ("ledger.segment:_open",)),
         Decoder("keyslots", lambda data: keyslots.from_bytes(data, Path(PATH)), (KeyslotsDamaged,), _keyslot_files(),
                 ("home.keyslots:from_bytes",), factor=80),
-        Decoder("key", lambda data: keyslots._parse_key(data, "mayo", "key file", PATH), (KeyMalformed, KeyDoesNotOpen),
-                (keyslots.key_text("mayo", MASTER),), ("home.keyslots:_parse_key",)),
+        Decoder("key", lambda data: keyslots.parse_key(data, "mayo", "key file", PATH), (KeyMalformed, KeyDoesNotOpen),
+                (keyslots.key_text("mayo", MASTER),), ("home.keyslots:parse_key",)),
         Decoder("sealed item", lambda data: sealing.unseal(MASTER, "mayo", "state/residual", data), (ValueError,),
                 (_sealed(),), (), lambda value: _sealed() if value == b"something" else None),
         Decoder("checkpoint", lambda data: checkpoint.from_bytes(data, MANY), (ModelMisfit,),
@@ -893,5 +893,7 @@ OWN: Final = {
     "training.process.worker:Worker.predict": "the same",
     "training.process.worker:Worker.split": "the same",
     "training.process.worker:Worker.train": "the same",
+    "home.notes:pending": "what verbs of this home have sealed themselves",
+    "node.pending_change:PendingChange._note": "records of this home's own log",
     "node.link_status:read": "what a process of this home has sealed itself",
 }

@@ -24,7 +24,7 @@ from p2pfl.errors.home import (
     NoFittingKeyslot,
     PassPhraseTooShort,
 )
-from p2pfl.home import Home, keyslots
+from p2pfl.home import Home, keyring, keyslots
 from p2pfl.home.keyslots import Command, Credential, KeyFile, KeySource, PassPhrase, RecoveryKey, default_key_path
 from p2pfl.keys import Secret
 from tests.examples import examples
@@ -73,9 +73,9 @@ def test_the_cost_of_a_pass_phrase_is_that_of_rfc_9106() -> None:
 
 def test_a_key_added_later_opens_beside_the_first(tmp_path: Path) -> None:
     with make(tmp_path) as home:
-        home.add_key(phrase(b"a phrase of some length"))
+        keyring.add(home, phrase(b"a phrase of some length"), 0)
         with pytest.raises(KeyFileExists):
-            home.add_key(KeyFile(tmp_path / "keys" / "charite.key"))
+            keyring.add(home, KeyFile(tmp_path / "keys" / "charite.key"), 0)
     assert opens(tmp_path / "charite", phrase(b"a phrase of some length"))
     assert opens(tmp_path / "charite")
 

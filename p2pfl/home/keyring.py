@@ -1,0 +1,179 @@
+"""The keys that open a home: which there are, one more, one less, one in place of another. Also while the site runs.
+
+A keyslot is named by the first 8 hex digits of its salt, which is drawn anew whenever a slot is written. The master key
+stays the same: a key that was taken away opens the home no more, and opens a copy of the keyslots file of before as it
+did. So does a backup: with the keys that it had. Each change is noted for the site log first, with its time `at` in
+Unix seconds. docs/spec/home.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from p2pfl.errors.home import KeyFileMissing, LastKeyslot, NoSuchKeyslot, TooManyKeyslots
+from p2pfl.files import KEY_BYTES, read_file
+from p2pfl.home import keyslots, notes
+from p2pfl.home.creation import write_key_file
+from p2pfl.home.home import MOST_KEYSLOTS, Home
+from p2pfl.home.keyslots import MOST_SLOTS, KeyFile, KeySource, Slot
+from p2pfl.home.sealing import SALT_BYTES
+from p2pfl.keys import Secret
+
+ID_DIGITS: Final = 8
+NEXT: Final = ".next"  # behind the name of a key file that is about to be replaced
+
+
+def id_of(slot: Slot) -> str:
+    """How people name it."""
+    return slot.salt.hex()[:ID_DIGITS]
+
+
+def where_of(slot: Slot) -> str:
+    """Where its key comes from, as far as the slot says."""
+    return str(slot.facts.get("path", ""))
+
+
+def facts_of(slot: Slot) -> dict[str, object]:
+    """What `keys --json` says of a slot."""
+    return {"slot": id_of(slot), "kind": slot.kind, "path": where_of(slot) or None}
+
+
+def checked(home: Home, which: str) -> Slot:
+    """The slot of that name. Raises NoSuchKeyslot."""
+    return _named(home, slots_of(home), which)
+
+
+def slots_of(home: Home) -> tuple[Slot, ...]:
+    """What the keyslots file holds now. Raises KeyslotsDamaged."""
+    path = home.path / "keyslots"
+    try:
+        raw = read_file(path, MOST_KEYSLOTS)
+    except OSError as error:
+        home.disk.refuse("read", path, error)
+    return keyslots.from_bytes(raw, path)[1]
+
+
+def add(home: Home, key: KeySource, at: int) -> Slot:
+    """`key` opens the home from now on, as the others do. A KeyFile is written and must be new.
+
+    Raises TooManyKeyslots, KeyFileExists, KeyFileInsideHome, and what the key raises.
+    """
+    with home.beside():
+        held = slots_of(home)
+        if len(held) >= MOST_SLOTS:
+            raise TooManyKeyslots(name=home.name, most=MOST_SLOTS, evidence=_told(held))
+        if isinstance(key, KeyFile) and key.path is not None:
+            fresh = Secret(home.draw(keyslots.KEY_BYTES), "new key of a file")
+            write_key_file(home.disk, key.path.absolute(), home.name, fresh)
+        made = keyslots.wrap(home.master, home.name, key, home.draw(SALT_BYTES))
+        _note(home, "keys add", at, made)
+        _write(home, (*held, made))
+        return made
+
+
+def remove(home: Home, which: str, at: int) -> Slot:
+    """The key of that slot opens the home no more. Raises NoSuchKeyslot; LastKeyslot, and nothing is removed."""
+    with home.beside():
+        held = slots_of(home)
+        gone = _named(home, held, which)
+        if len(held) == 1:
+            raise LastKeyslot(name=home.name, evidence=f"{id_of(gone)}, {gone.kind}")
+        _note(home, "keys remove", at, gone)
+        _write(home, [slot for slot in held if slot is not gone])
+        return gone
+
+
+def rotate(home: Home, which: str, key: KeySource, at: int) -> tuple[Slot, Slot]:
+    """`key` opens the home in place of that slot's; the slot that is gone, and the new one.
+
+    key     of the slot's kind; of a key file `rotate_file` says how. Raises NoSuchKeyslot, and what the key raises.
+    """
+    with home.beside():
+        held = slots_of(home)
+        gone = _named(home, held, which)
+        made = keyslots.wrap(home.master, home.name, key, home.draw(SALT_BYTES))
+        _note(home, "keys rotate", at, gone, made)
+        _write(home, [made if slot is gone else slot for slot in held])
+        return gone, made
+
+
+def rotate_file(home: Home, which: str, at: int, keep: Path | None = None) -> tuple[Slot, Slot]:
+    """As `rotate`, of a key file: its path holds another key. At each step one of the two opens the home.
+
+    keep    a new file for the key that is replaced: older backups of the home open with it alone
+    The new key lies beside the old one, then has a slot, then takes its place; then the old one's slot is gone.
+    Raises NoSuchKeyslot, KeyFileMissing, KeyFileExists, KeyFileInsideHome, DiskFull, DiskRefused.
+    """
+    with home.beside():
+        held = slots_of(home)
+        gone = _named(home, held, which)
+        path = Path(where_of(gone))
+        old = _key_in(path, home.name)
+        if keep is not None:
+            write_key_file(home.disk, keep.absolute(), home.name, old)
+        beside, fresh = path.with_name(path.name + NEXT), Secret(home.draw(keyslots.KEY_BYTES), "new key of a file")
+        home.disk.replace(beside, (keyslots.key_text(home.name, fresh),))
+        made = keyslots.wrap(home.master, home.name, _FreshFile(path, fresh), home.draw(SALT_BYTES))
+        _note(home, "keys rotate", at, gone, made)
+        _write(home, (*held, made))
+        home.disk.fault("rename", path)
+        try:
+            os.replace(beside, path)
+        except OSError as error:
+            home.disk.refuse("replace", path, error)
+        home.disk.sync_directory(path.parent)
+        # One that a rotation before this left, when it was cut short, has no key any more.
+        _write(home, [*(slot for slot in held if slot.kind != gone.kind or where_of(slot) != where_of(gone)), made])
+        return gone, made
+
+
+@dataclass(frozen=True)
+class _FreshFile(KeySource):
+    """A key file whose key is here before it lies at its path."""
+
+    path: Path
+    key: Secret
+    kind = KeyFile.kind
+
+    @property
+    def where(self) -> str:
+        return str(self.path)
+
+    def facts(self) -> dict[str, int | str]:
+        return {"path": str(self.path)}
+
+    def obtain(self, name: str, facts: Mapping[str, int | str]) -> Secret:
+        return self.key
+
+
+def _key_in(path: Path, name: str) -> Secret:
+    try:
+        content = read_file(path, KEY_BYTES)
+    except OSError as error:
+        raise KeyFileMissing(evidence=f"{error.strerror}", path=path) from None
+    return keyslots.parse_key(content, name, KeyFile.kind, str(path))
+
+
+def _named(home: Home, held: Sequence[Slot], which: str) -> Slot:
+    found = [slot for slot in held if id_of(slot) == which]
+    if len(found) != 1:
+        raise NoSuchKeyslot(which=which, name=home.name, home=home.path, evidence=_told(held))
+    return found[0]
+
+
+def _note(home: Home, command: str, at: int, slot: Slot, now: Slot | None = None) -> None:
+    """The site log will say so: durable before the keyslots change."""
+    options = {"slot": id_of(slot), "kind": slot.kind}
+    notes.put_beside(home, command, at, options | ({"now": id_of(now)} if now is not None else {}))
+
+
+def _told(held: Sequence[Slot]) -> str:
+    return ", ".join(f"{id_of(slot)} ({slot.kind})" for slot in held)
+
+
+def _write(home: Home, slots: Sequence[Slot]) -> None:
+    home.disk.replace(home.path / "keyslots", (keyslots.to_bytes(home.name, slots),))

@@ -1,0 +1,190 @@
+"""Keys of a home come and go, beside a running site: one always opens it; what went opens old backups alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from p2pfl.errors.home import (
+    KeyDoesNotOpen,
+    KeyFileExists,
+    KeyFileInsideHome,
+    LastKeyslot,
+    NoFittingKeyslot,
+    NoSuchKeyslot,
+    TooManyKeyslots,
+)
+from p2pfl.home import Home, keyring, keyslots, notes
+from p2pfl.home.keyslots import MOST_SLOTS, KeyFile, KeySource, PassPhrase, RecoveryKey
+from p2pfl.keys import Secret
+from tests.home.home_fixtures import Crash, Strike, make
+
+AT = 1_700_000_000
+
+
+@pytest.fixture(autouse=True)
+def cheap_stretching(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyslots, "ARGON2", {"iterations": 1, "memory_kib": 64, "lanes": 1})
+
+
+def phrase(text: bytes) -> PassPhrase:
+    return PassPhrase(lambda: Secret(text))
+
+
+def opens(path: Path, *keys: KeySource) -> bool:
+    try:
+        with Home.open(path, unlock=keys or (KeyFile(),), write=False) as home:
+            return home.identity() is not None
+    except (KeyDoesNotOpen, NoFittingKeyslot):
+        return False
+
+
+def only_slot(home: Home) -> str:
+    (slot,) = keyring.slots_of(home)
+    return keyring.id_of(slot)
+
+
+def test_keys_come_and_go_while_another_process_works_in_the_home(tmp_path: Path) -> None:
+    old, new = phrase(b"a phrase of some length"), phrase(b"a phrase of other length")
+    with make(tmp_path) as running, Home.open(running.path, write=False) as beside:
+        first = only_slot(beside)
+        added = keyring.id_of(keyring.add(beside, old, AT))
+        gone, made = keyring.rotate(beside, added, new, AT + 1)
+        assert keyring.id_of(gone) == added != keyring.id_of(made)
+        assert not opens(running.path, old)
+        assert opens(running.path, new)
+        assert keyring.remove(beside, first, AT + 2).kind == "key file"
+        assert not opens(running.path)
+        running.replace("state/residual", b"it goes on")
+    assert opens(tmp_path / "charite", new)
+
+
+@pytest.mark.claim("HOME-11")
+def test_a_backup_opens_with_the_old_key_alone_and_the_home_with_the_new_one_alone(tmp_path: Path) -> None:
+    make(tmp_path).close()
+    home, key, kept = tmp_path / "charite", tmp_path / "keys" / "charite.key", tmp_path / "safe" / "old.key"
+    shutil.copytree(home, tmp_path / "backup")
+    before = key.read_bytes()
+    with Home.open(home, write=False) as opened:
+        keyring.rotate_file(opened, only_slot(opened), AT, kept)
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600 == stat.S_IMODE(kept.stat().st_mode)
+    assert kept.read_bytes() == before != key.read_bytes()
+    assert not list(key.parent.glob("*.next"))
+    assert opens(home, KeyFile(key))
+    assert opens(home)  # at the path that the slot names
+    assert not opens(home, KeyFile(kept))
+    assert opens(tmp_path / "backup", KeyFile(kept))
+    assert not opens(tmp_path / "backup", KeyFile(key))
+
+
+def test_a_rotation_that_is_cut_short_at_any_step_leaves_a_key_that_opens(tmp_path: Path) -> None:
+    steps = 0
+    for at in range(100):
+        folder = tmp_path / str(at)
+        make(folder).close()
+        strike = Strike(Crash, at)
+        with Home.open(folder / "charite", write=False) as opened:
+            opened.disk.fault = strike
+            try:
+                keyring.rotate_file(opened, only_slot(opened), AT)
+            except Crash:
+                steps += 1
+            else:
+                break
+        assert opens(folder / "charite"), at
+        with Home.open(folder / "charite", write=False) as opened:  # once more, to its end
+            keyring.rotate_file(opened, keyring.id_of(keyring.slots_of(opened)[0]), AT)
+            assert len(keyring.slots_of(opened)) == 1
+        assert opens(folder / "charite"), at
+    assert steps > 10
+
+
+@pytest.mark.claim("HOME-11")
+def test_the_last_key_stays(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        only = only_slot(home)
+        with pytest.raises(LastKeyslot):
+            keyring.remove(home, only, AT)
+        with pytest.raises(NoSuchKeyslot) as refused:
+            keyring.remove(home, "00000000", AT)
+        assert only in refused.value.evidence
+        assert notes.pending(home) == []
+    assert opens(tmp_path / "charite")
+
+
+def test_a_home_takes_no_more_keys_than_it_reads(tmp_path: Path) -> None:
+    """One more, and the keyslots file would have been refused as damaged: by every key."""
+    with make(tmp_path) as home:
+        for number in range(MOST_SLOTS - 1):
+            keyring.add(home, phrase(b"a phrase of length %d" % number), AT)
+        with pytest.raises(TooManyKeyslots):
+            keyring.add(home, phrase(b"one phrase too many"), AT)
+    assert opens(tmp_path / "charite")
+
+
+def test_a_key_file_is_never_written_over_or_into_the_home(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        taken = tmp_path / "taken"
+        taken.write_text("mine")
+        with pytest.raises(KeyFileExists):
+            keyring.add(home, KeyFile(taken), AT)
+        with pytest.raises(KeyFileExists):
+            keyring.rotate_file(home, only_slot(home), AT, taken)
+        with pytest.raises(KeyFileInsideHome):
+            keyring.add(home, KeyFile(home.path / "in.key"), AT)
+        assert taken.read_text() == "mine"
+        assert notes.pending(home) == []
+    assert opens(tmp_path / "charite")
+
+
+@pytest.mark.claim("HOME-12")
+def test_every_change_of_keys_is_noted_before_it_happens_and_without_a_secret(tmp_path: Path) -> None:
+    recovery = RecoveryKey.fresh(os.urandom)
+    with make(tmp_path) as home:
+        first = only_slot(home)
+        added = keyring.id_of(keyring.add(home, recovery, AT))
+        _, made = keyring.rotate(home, added, phrase(b"a phrase of some length"), AT + 1)
+        keyring.remove(home, keyring.id_of(made), AT + 2)
+        _, file = keyring.rotate_file(home, first, AT + 3)
+        told = [(one.command, one.at, one.options["slot"]) for one in notes.pending(home)]
+        assert told == [
+            ("keys add", AT, added),
+            ("keys rotate", AT + 1, added),
+            ("keys remove", AT + 2, keyring.id_of(made)),
+            ("keys rotate", AT + 3, first),
+        ]
+        assert all(set(one.options) <= {"slot", "kind", "now", "times"} for one in notes.pending(home))
+        assert notes.pending(home)[-1].options["now"] == keyring.id_of(file)
+        home.disk.fault = Strike(lambda: Crash(), 0)
+        with pytest.raises(Crash):
+            keyring.rotate(home, keyring.id_of(file), phrase(b"never came to be"), AT)
+    assert opens(tmp_path / "charite")
+
+
+def test_notes_are_handed_over_once_and_equal_ones_count(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        for at in range(3):
+            notes.put(home, "predict", AT + at, {"model": "ab", "records": 10})
+        notes.put(home, "predict", AT, {"model": "cd", "records": 1})
+        found: list[notes.Note] = []
+        notes.hand_over(home, found.append)
+        notes.hand_over(home, found.append)
+        assert found == [
+            notes.Note("predict", AT + 2, {"model": "ab", "records": 30, "times": 3}),
+            notes.Note("predict", AT, {"model": "cd", "records": 1, "times": 1}),
+        ]
+
+
+def test_notes_are_bounded_and_the_oldest_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "MOST_NOTES", 4)
+    with make(tmp_path) as home:
+        for number in range(7):
+            notes.put(home, "predict", AT + number, {"model": str(number)})
+        held = notes.pending(home)
+        assert len(held) == 4
+        assert sum(int(one.options["times"]) for one in held) == 7
+        assert [one.options.get("model") for one in held] == [None, "4", "5", "6"]
