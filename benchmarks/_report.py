@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from p2pfl.sharing import kernel
+
 PROMISES_FILE: Final = "P2PFL_PROMISES"
 
 
@@ -99,6 +101,7 @@ def machine(*distributions: str) -> dict[str, object]:
         "load": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "inner loops": kernel.in_use(),
         **{name: version(name) for name in distributions},
     }
 

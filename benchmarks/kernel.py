@@ -3,9 +3,10 @@
 A masked vector of five peers takes five expansions (two edges made, two received, the self-mask); "GB/s of field words"
 counts each expanded and added word once. The keystream is that of `cryptography`, into one block that stays in cache:
 nothing that expands AES-256-CTR through it can be faster. memcpy copies the vector, from and to main memory.
+Where the compiled loops are (`machine` says so), numpy's time for the same stands beside theirs.
 "tag" makes the random linear forms of all chunks of one vector, those of the challenge included; a peer tags twice as
 many words as it masks, its own masked chunks and their sums, and the row below says what that is beside the masking.
-The last rows say where a 128 KiB block's time goes.
+The last rows say where a 128 KiB block's time goes, by numpy.
 
     python benchmarks/kernel.py [--megabytes 64] [--rounds 9] [--json]
 """
@@ -23,6 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._report import Finding, interleave, machine, rates, ratios, show
+from p2pfl.sharing import kernel
 from p2pfl.sharing.chunks import CHUNK_BYTES
 from p2pfl.sharing.field import BLOCK_BYTES, FIELDS, Accumulator, Field, Words
 from p2pfl.sharing.forms import Forms
@@ -48,6 +50,19 @@ def keystream(count: int) -> Callable[[], None]:
     return draw
 
 
+def by_numpy(step: Callable[[], object]) -> Callable[[], None]:
+    """`step` without the compiled loops."""
+
+    def run() -> None:
+        loops, kernel.COMPILED = kernel.COMPILED, None
+        try:
+            step()
+        finally:
+            kernel.COMPILED = loops
+
+    return run
+
+
 def tags(field: Field, x: Words) -> Callable[[], None]:
     """Tag every chunk of x (m,) under one challenge."""
     step = CHUNK_BYTES // field.word_bytes
@@ -70,6 +85,7 @@ def whole(field: Field, size: int, rounds: int) -> list[Finding]:
     words, _ = quantiser.quantise(u, KEYS[0], KEYS[1])
     seconds = interleave(
         {
+            "numpy": by_numpy(lambda: mask(x, made, received, own, field=field, out=y)),
             "mask": lambda: mask(x, made, received, own, field=field, out=y),
             "keystream": keystream(STREAMS * size),
             "memcpy": lambda: np.copyto(y, x),
@@ -88,6 +104,7 @@ def whole(field: Field, size: int, rounds: int) -> list[Finding]:
         Finding(f"{name} PRG + mask + add", masked, "GB/s", at_least=PROMISED_GB_PER_S),
         Finding(f"{name} … / bare AES-256-CTR keystream", ratios(masked, bare)),
         Finding(f"{name} … / memcpy", ratios(masked, copied)),
+        Finding(f"{name} … / the same by numpy", ratios(seconds["numpy"], seconds["mask"])),
         Finding(f"{name} bare AES-256-CTR keystream", bare, "GB/s"),
         Finding(f"{name} memcpy", copied, "GB/s"),
         Finding(f"{name} sum of {STREAMS} vectors", rates(STREAMS * size / 1e9, seconds["sum"]), "GB/s"),

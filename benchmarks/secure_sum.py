@@ -1,7 +1,7 @@
 """A secure sum between real processes beside gloo's plaintext fp32 all-reduce: same processes, same links, in turn.
 
     python benchmarks/secure_sum.py [--peers 5] [--words 10000000] [--bits 31,16] [--rounds 3] [--cold] [--json]
-                                    [--links loopback,1gbit,200mbit,50mbit]
+                                    [--links loopback,1gbit,200mbit,50mbit] [--numpy]
 
 Everything counts that a round needs: quantising, masks, TLS, ZeroMQ, fsync, ballots and the ledger entry. As in a
 training, the clock starts when the update is ready: the round has begun and its secrets are shared, so whatever a peer
@@ -48,6 +48,7 @@ from p2pfl.node.runs import answers  # noqa: E402
 from p2pfl.node.runs.sums import SALT_WORDS, Asked, SumRun, encode, salt  # noqa: E402
 from p2pfl.peer import Peer  # noqa: E402
 from p2pfl.peer.epoch import sums_run  # noqa: E402
+from p2pfl.sharing import kernel  # noqa: E402
 
 if TYPE_CHECKING:
     from p2pfl.node.source import Offer
@@ -261,6 +262,7 @@ def run(options: argparse.Namespace, places: list[links.Place]) -> list[Told]:
             "--folder",
             held,
             *(["--cold"] if options.cold else []),
+            *(["--numpy"] if options.numpy else []),
         ]
         children = []
         for number, place in enumerate(places):
@@ -379,12 +381,15 @@ def main() -> None:
     parser.add_argument("--links", type=_speeds, default=list(PROMISED), help="loopback, or speeds as tc writes them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cold", action="store_true", help="count from the call, with nothing done ahead")
+    parser.add_argument("--numpy", action="store_true", help="without the compiled loops")
     parser.add_argument("--ahead-s", type=float, default=1.0, help="seconds from a round's begin to its update")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--site", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--interface", default="lo", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.numpy:
+        kernel.COMPILED = None
     if options.site is not None:
         print(json.dumps(asyncio.run(site(options.folder, options.site, options))))
         return

@@ -24,6 +24,7 @@ from p2pfl.keys import fingerprint
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.log import Log
 from p2pfl.node import link_status
+from p2pfl.sharing import kernel
 
 
 @click.command()
@@ -64,6 +65,7 @@ def _facts(home: Home) -> dict[str, Any]:
             "site": {"entries": len(site), "root": site.root().hex()},
         },
         "links": seen and links_told(seen, link_status.is_there(seen, process)),
+        "inner_loops": kernel.in_use(),
     }
 
 
@@ -146,8 +148,13 @@ def _text(facts: Mapping[str, Any]) -> str:
             [f"  {which} log", f"{held['entries']} entries, root {held['root']}"]
             for which, held in facts["ledger"].items()
         ),
+        ["  masks", _loops(facts["inner_loops"])],
     ]
     return "\n".join([facts["name"], output.aligned(rows), *links_lines(facts["links"], time.time())])
+
+
+def _loops(used: str) -> str:
+    return "made by numpy: no compiled loops here" if used == "numpy" else f"made by compiled loops, with {used}"
 
 
 def _rounds(count: int, sums: int, last: Mapping[str, Any] | None) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfl.errors.sharing import NotInField, ShareCountWrong, WordOutOfRange, WordsMissized
+from p2pfl.sharing import kernel
 
 Words = npt.NDArray[np.unsignedinteger[Any]]
 Integers = npt.NDArray[np.signedinteger[Any]]
@@ -125,6 +126,11 @@ class Field:
         if not plus or len(sizes) != 1:
             raise ShareCountWrong(evidence=f"{len(plus)} vectors to add, lengths {sorted(sizes)}")
         total = np.empty(plus[0].size, self.dtype) if out is None else out
+        vectors = (*plus, *minus, total)
+        loops = kernel.compiled(self.word_bytes, self.p)
+        if loops is not None and len(vectors) <= kernel.MOST_VECTORS and _are_plain(vectors, self.dtype):
+            loops.add_up(total, plus, minus, self.word_bytes, self.p)
+            return total
         accumulator = Accumulator(self)
         for block in blocks(total.size, self.word_bytes):
             accumulator.load(plus[0][block])
@@ -183,6 +189,10 @@ FIELDS: Final = {
     31: Field("31", 2**31 - 1, 4),
     61: Field("61", 2**61 - 1, 8),
 }
+
+
+def _are_plain(vectors: Sequence[Words], dtype: np.dtype[np.unsignedinteger[Any]]) -> bool:
+    return all(kernel.takes(vector) and vector.dtype == dtype for vector in vectors)
 
 
 class Accumulator:

@@ -4,7 +4,8 @@ Over all members of U the made and received masks of an edge cancel, so Σ y_i =
 takes the self-masks away. `additive.py` is the slow reference that this file is checked against.
 
 Each block is expanded under all keys before the next one is touched, so a word of y crosses memory once, however many
-peers there are. Each key's schedule is set up once. This file must never see a seed, only stream keys.
+peers there are. Each key's schedule is set up once. The compiled loops (kernel.py) do the same where they are, in
+smaller blocks. This file must never see a seed, only stream keys.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from p2pfl.keys import Secret
+from p2pfl.sharing import kernel
 from p2pfl.sharing.field import BLOCK_BYTES, Accumulator, Field, Words, blocks
-from p2pfl.sharing.prg import Stream
+from p2pfl.sharing.prg import Stream, revealed
 
 Key = Secret | bytes
 
@@ -58,6 +60,11 @@ def combine(
     result = np.empty(x.size, field.dtype) if out is None else out
     if result.shape != x.shape or result.dtype != field.dtype:
         raise ValueError(f"out is {result.shape} {result.dtype}, wanted {x.shape} {field.dtype}")
+    loops = kernel.compiled(field.word_bytes, field.p)
+    if loops is not None and kernel.takes(x) and kernel.takes(result):
+        added_keys, taken_keys = [revealed(key) for key in plus], [revealed(key) for key in minus]
+        loops.combine(result, x, added_keys, taken_keys, field.word_bytes, field.p, start)
+        return result
     marks = bytearray(BLOCK_BYTES // field.word_bytes)
     added = [Stream(key, field, start, marks) for key in plus]
     taken = [Stream(key, field, start, marks) for key in minus]

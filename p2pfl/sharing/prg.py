@@ -50,7 +50,7 @@ def stream_key(seed: Secret | bytes, label: str, context: bytes) -> Secret:
     """The 32-byte key of one stream: HKDF-SHA256 of `seed` under `label` ("prg/edge" or "prg/self") and `context`."""
     if label not in (EDGE, SELF):
         raise ValueError(f"{label!r} is not a label of the PRG")
-    return Secret(derive(_bytes(seed), label, context), label)
+    return Secret(derive(revealed(seed), label, context), label)
 
 
 def expand(key: Secret | bytes, field: Field, start: int, count: int, out: Words | None = None) -> Words:
@@ -73,7 +73,7 @@ class Keystream:
     def __init__(self, key: Secret | bytes, stream: int, start: int = 0) -> None:
         block, skipped = divmod(start, AES_BLOCK_BYTES)
         counter = _COUNTER.pack(stream, block)
-        self._cipher = Cipher(algorithms.AES(_bytes(key)), modes.CTR(counter)).encryptor()
+        self._cipher = Cipher(algorithms.AES(revealed(key)), modes.CTR(counter)).encryptor()
         self._cipher.update(_ZEROS[:skipped])
 
     def fill(self, out: npt.NDArray[Any]) -> None:
@@ -91,7 +91,7 @@ class Stream:
     """
 
     def __init__(self, key: Secret | bytes, field: Field, start: int = 0, marks: bytearray | None = None) -> None:
-        raw = _bytes(key)
+        raw = revealed(key)
         if len(raw) != SEED_BYTES or start < 0:
             raise ValueError(f"a stream wants a key of {SEED_BYTES} bytes and a start ≥ 0, got {len(raw)} and {start}")
         self._field = field
@@ -150,5 +150,6 @@ class Stream:
         return words if self._top is None else words & self._top
 
 
-def _bytes(secret: Secret | bytes) -> bytes:
+def revealed(secret: Secret | bytes) -> bytes:
+    """The bytes of a key, which ciphers want bare."""
     return secret.reveal() if isinstance(secret, Secret) else secret

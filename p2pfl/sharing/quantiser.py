@@ -10,6 +10,7 @@ again, so a quantised vector's norm is bounded, not only likely to be. All float
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import numpy.typing as npt
 
 from p2pfl.errors.sharing import LimitInvalid, ShareCountWrong, SumCouldWrap, ValueNotFinite, ValueOverLimit
 from p2pfl.keys import Secret, derive
+from p2pfl.sharing import kernel
 from p2pfl.sharing.field import BLOCK_BYTES, Field, Integers, Words
 from p2pfl.sharing.prg import FIRST_STREAM, Keystream
 from p2pfl.sharing.rotation import BATCH, Floats, Signs, padded, rotate, unrotate
@@ -86,6 +88,10 @@ class Quantiser:
         return padded(m) if self.rotate else m
 
     @property
+    def _loops(self) -> kernel.Compiled | None:
+        return kernel.compiled(self.field.word_bytes, self.field.p)
+
+    @property
     def _batch(self) -> int:
         return BATCH if self.rotate else BLOCK_BYTES // 8
 
@@ -103,7 +109,7 @@ class Quantiser:
         key = derive(secret, "quantiser/rounding")
         bound = self._norm_bound(self.length(u.size))
         for stream in range(FIRST_STREAM, FIRST_STREAM + TRIES):
-            words, cut, square = self._round(u, factor, rotation_seed, Keystream(key, stream))
+            words, cut, square = self._round(u, factor, rotation_seed, Draws(key, stream))
             if square <= bound:
                 break
         else:
@@ -122,6 +128,9 @@ class Quantiser:
         if words.size != self.length(m) or not 1 <= survivors <= self.n:
             raise ShareCountWrong(evidence=f"{words.size} words for {m} floats, {survivors} survivors of {self.n}")
         out = np.empty(m, np.float64)
+        if self._loops is not None and not self.rotate and kernel.takes(words):
+            self._loops.decode(out, words, self.step, self.field.word_bytes, self.field.p)
+            return out
         signs = Signs(rotation_seed)
         for first in range(0, words.size, self._batch):
             integers = self.field.centred_narrow(words[first : first + self._batch])
@@ -137,13 +146,20 @@ class Quantiser:
 
         Honest peers cannot exceed either, so a sum beyond them holds a value that a liar chose.
         """
-        square = 0.0
+        far, square = self._extent(words)
+        return far <= survivors * self.largest and square <= survivors * survivors * self._norm_bound(words.size)
+
+    def _extent(self, words: Words) -> tuple[int, float]:
+        """The largest absolute value of the integers, and their squared norm (0 without an L2 clip)."""
+        if self._loops is not None and kernel.takes(words):
+            batch = self._batch if self.clip else 0
+            return self._loops.extent(words, self.field.word_bytes, self.field.p, batch)
+        far, square = 0, 0.0
         for first in range(0, words.size, self._batch):
             values = self.field.centred(words[first : first + self._batch])
-            if int(np.abs(values).max()) > survivors * self.largest:
-                return False
-            square += _square(values.astype(np.float64))
-        return square <= survivors * survivors * self._norm_bound(words.size)
+            far = max(far, int(np.abs(values).max()))
+            square += _square(values.astype(np.float64)) if self.clip else 0.0
+        return far, square
 
     def _shrinkage(self, u: Reals) -> float:
         """min(1, clip/‖u‖), the factor of the L2 clip. Raises ValueNotFinite."""
@@ -165,12 +181,10 @@ class Quantiser:
         c = self.clip * self.levels_per_unit
         return c * c + length / 4 + math.sqrt(2 * BETA_LOG) * (c + math.sqrt(length) / 2)
 
-    def _round(
-        self, u: Reals, factor: float, rotation_seed: bytes, draws: Keystream | None
-    ) -> tuple[Words, int, float]:
-        """The words of factor·u, coordinates beyond the limit, squared norm of the integers."""
+    def _round(self, u: Reals, factor: float, rotation_seed: bytes, draws: Draws | None) -> tuple[Words, int, float]:
+        """The words of factor·u, coordinates beyond the limit, squared norm of the integers (0 without an L2 clip)."""
         words = np.empty(self.length(u.size), self.field.dtype)
-        signs, rounder = Signs(rotation_seed), Rounder(self._batch, self.largest, self.field.signed, draws)
+        signs, rounder = Signs(rotation_seed), self._rounder(draws)
         over, square = 0, 0.0
         for first in range(0, words.size, self._batch):
             part: Reals = u[first : first + self._batch]
@@ -178,35 +192,55 @@ class Quantiser:
                 values = np.zeros(min(self._batch, words.size - first))
                 np.multiply(part, factor, out=values[: part.size])
                 part = rotate(values, signs) if self.rotate else values
-            least, most = float(part.min()), float(part.max())
-            if max(-least, most) > self.limit:
-                over += int(np.count_nonzero(np.abs(part) > np.float64(self.limit)))
-            integers = rounder.round(part, self.levels_per_unit, within=max(-least, most) * self.levels_per_unit)
-            square += _square(integers.astype(np.float64)) if self.clip else 0.0
-            words[first : first + self._batch] = self.field.encode(integers)
+            beyond, squared = rounder.round(part, words[first : first + self._batch])
+            over, square = over + beyond, square + squared
         return words, over, square
+
+    def _rounder(self, draws: Draws | None) -> Rounder | CompiledRounder:
+        if self._loops is not None and draws is not None:
+            return CompiledRounder(self, self._batch, draws, self._loops)
+        return Rounder(self, self._batch, draws)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Where the rounding's random bits come from: one stream of a keystream."""
+
+    key: bytes = dataclasses.field(repr=False)
+    stream: int
 
 
 class Rounder:
-    """Rounds blocks of at most `size` floats to integers in [−most, most], which fit `dtype`.
+    """Rounds batches of at most `size` floats to words, one after another.
 
-    Up with probability the fraction, by the next words of `draws`; towards zero without it. The scratch of one block
+    Up with probability the fraction, by the next words of `draws`; towards zero without them. The scratch of one batch
     serves all, and stays in the processor's cache.
     """
 
-    def __init__(self, size: int, most: int, dtype: np.dtype[np.signedinteger[Any]], draws: Keystream | None) -> None:
-        self._most, self._dtype, self._draws = most, dtype, draws
+    def __init__(self, quantiser: Quantiser, size: int, draws: Draws | None) -> None:
+        self._of, self._most, self._field = quantiser, quantiser.largest, quantiser.field
+        self._draws = Keystream(draws.key, draws.stream) if draws is not None else None
         self._scaled, self._low, self._chance = np.empty(size), np.empty(size), np.empty(size)
         self._drawn = np.empty(size, "<u8")
         self._up = np.empty(size, np.bool_)
 
-    def round(self, values: Reals, scale: float, within: float) -> Integers:
-        """Integers for (m,) values·scale, none of which lies beyond ±`within`."""
+    def round(self, values: Reals, out: Words) -> tuple[int, float]:
+        """Write the words of (m,) values; how many lie beyond the limit, and the integers' sum of squares."""
+        over, limit, scale = 0, self._of.limit, self._of.levels_per_unit
+        within = max(-float(values.min()), float(values.max()))
+        if within > limit:
+            over = int(np.count_nonzero(np.abs(values) > np.float64(limit)))
+        integers = self._integers(values, scale, within * scale)
+        out[:] = self._field.encode(integers)
+        return over, _square(integers.astype(np.float64)) if self._of.clip else 0.0
+
+    def _integers(self, values: Reals, scale: float, within: float) -> Integers:
+        """Integers in [−L, L] for (m,) values·scale, none of which lies beyond ±`within`."""
         scaled = np.multiply(values, scale, out=self._scaled[: values.size], dtype=np.float64)
         if within > self._most:
             np.clip(scaled, -float(self._most), float(self._most), out=scaled)
         low = (np.floor if self._draws is not None else np.trunc)(scaled, out=self._low[: values.size])
-        integers = low.astype(self._dtype)
+        integers = low.astype(self._field.signed)
         if self._draws is not None:
             np.add(integers, self._drawn_up(self._draws, np.subtract(scaled, low, out=scaled)), out=integers)
         # float(most) may lie above most where it is beyond 2⁵³, so the integers are clipped as integers too.
@@ -220,6 +254,32 @@ class Rounder:
         chance[:] = drawn.view("<i8")  # the same below 2⁶³, and the processor converts signed integers in one step
         np.multiply(chance, DRAW, out=chance)
         return np.less(chance, fractions, out=self._up[: fractions.size]).view(np.int8)
+
+
+class CompiledRounder:
+    """`Rounder` with draws, in one pass of the compiled loops."""
+
+    def __init__(self, quantiser: Quantiser, size: int, draws: Draws, compiled: kernel.Compiled) -> None:
+        self._of, self._draws, self._compiled = quantiser, draws, compiled
+        self._batch = size if quantiser.clip else 0
+        self._start = 0
+
+    def round(self, values: Reals, out: Words) -> tuple[int, float]:
+        """As Rounder's."""
+        start, self._start = self._start, self._start + 8 * values.size
+        return self._compiled.round_up(
+            out,
+            values if kernel.takes(values) else values.copy(),
+            limit=self._of.limit,
+            scale=self._of.levels_per_unit,
+            most=self._of.largest,
+            key=self._draws.key,
+            stream=self._draws.stream,
+            start=start,
+            width=self._of.field.word_bytes,
+            p=self._of.field.p,
+            batch=self._batch,
+        )
 
 
 def _square(values: Floats) -> float:

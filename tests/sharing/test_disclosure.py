@@ -237,6 +237,6 @@ def test_seeds_are_opened_where_a_certificate_was_checked_and_nowhere_else() -> 
 @pytest.mark.claim("SUM-8")
 def test_edge_seeds_leave_in_shares_alone() -> None:
     assert places_of(called("Share")) == {"sharing/phases/share.py:deal"}
-    assert places_of(lambda node: isinstance(node, ast.Attribute) and node.attr == "edges") == {
-        "sharing/phases/mask.py:edges"
-    }
+    places = places_of(lambda node: isinstance(node, ast.Attribute) and node.attr == "edges")
+    # Those of a histogram are others: statistics imports nothing of sharing (tests/test_house.py).
+    assert {place for place in places if not place.startswith("statistics/")} == {"sharing/phases/mask.py:edges"}

@@ -1,0 +1,145 @@
+"""The compiled loops and numpy give the same bits: each is checked against the other, for every field."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pfl.sharing import kernel
+from p2pfl.sharing.field import FIELDS, Field, Words
+from p2pfl.sharing.masking import combine
+from p2pfl.sharing.prg import Keystream, expand
+from p2pfl.sharing.quantiser import Quantiser
+from tests.examples import examples
+
+LOOPS = kernel.COMPILED
+pytestmark = pytest.mark.skipif(
+    LOOPS is None, reason="the compiled loops are not built here, or not for this processor"
+)
+
+FIELD = st.sampled_from(list(FIELDS.values()))
+LENGTH = st.one_of(st.integers(0, 70), st.integers(1020, 1030), st.integers(4090, 9000))  # round a block, and a chunk
+SEED = st.integers(0, 2**32)
+KEY = bytes(range(32))
+
+
+@pytest.fixture(autouse=True)
+def compiled_again() -> Iterator[None]:
+    yield
+    kernel.COMPILED = LOOPS
+
+
+def drawn(field: Field, size: int, seed: int) -> Words:
+    return np.random.default_rng(seed).integers(0, field.p, size, dtype=np.uint64).astype(field.dtype)
+
+
+def without(loops: bool) -> None:
+    kernel.COMPILED = None if loops else LOOPS
+
+
+@given(FIELD, LENGTH, st.integers(0, 9), st.integers(0, 4), st.integers(0, 4), SEED)
+@examples(150)
+def test_masks_are_the_same(field: Field, size: int, start: int, plus: int, minus: int, seed: int) -> None:
+    x, keys = drawn(field, size, seed), [secrets.token_bytes(32) for _ in range(plus + minus)]
+    masked = combine(x, keys[:plus], keys[plus:], field, start)
+    without(loops=True)
+    assert np.array_equal(masked, combine(x, keys[:plus], keys[plus:], field, start))
+    without(loops=False)
+
+
+@pytest.mark.parametrize("bits", FIELDS)
+def test_a_word_that_is_refused_takes_its_place_from_the_next_streams(bits: int) -> None:
+    """In 16 bits one word of 4 369 is refused: some of these are refused twice."""
+    field = FIELDS[bits]
+    size = 400_000
+    masked = combine(field.zeros(size), [KEY], [], field)
+    without(loops=True)
+    assert np.array_equal(masked, expand(KEY, field, 0, size))
+
+
+def test_some_words_are_refused_there() -> None:
+    field = FIELDS[16]
+    stream = np.empty(400_000, field.dtype)
+    Keystream(KEY, 1).fill(stream)
+    assert np.count_nonzero(stream >= field.p) > 50
+
+
+@given(FIELD, LENGTH, st.integers(1, 6), st.integers(0, 5), SEED)
+@examples(100)
+def test_sums_are_the_same(field: Field, size: int, plus: int, minus: int, seed: int) -> None:
+    vectors = [drawn(field, size, seed + each) for each in range(plus + minus)]
+    total = field.combine(vectors[:plus], vectors[plus:])
+    without(loops=True)
+    assert np.array_equal(total, field.combine(vectors[:plus], vectors[plus:]))
+    without(loops=False)
+
+
+@given(FIELD, LENGTH, st.sampled_from([0.0, 0.5, 1e6]), st.booleans(), st.booleans(), SEED)
+@examples(100)
+def test_floats_become_the_same_words_and_words_the_same_floats(
+    field: Field, size: int, clip: float, rotate: bool, single: bool, seed: int
+) -> None:
+    quantiser = Quantiser(field, 5, clip, 1.0, rotate)
+    values = np.random.default_rng(seed).normal(size=size)
+    values[: size // 3] = np.round(values[: size // 3])  # nothing to round, and the limit itself
+    u, rounding = values.astype(np.float32 if single else np.float64), secrets.token_bytes(32)
+
+    def all_of_it() -> tuple[bytes, int, bytes, bool, bool]:
+        words, cut = quantiser.quantise(u, bytes(32), rounding)
+        back = quantiser.dequantise(words, bytes(32), size)
+        return words.tobytes(), cut, back.tobytes(), quantiser.within_bound(words, 1), quantiser.within_bound(words, 5)
+
+    compiled = all_of_it()
+    without(loops=True)
+    assert compiled == all_of_it()
+    without(loops=False)
+
+
+@given(FIELD, LENGTH.filter(bool), SEED)
+@examples(50)
+def test_the_extent_of_any_words_is_the_same(field: Field, size: int, seed: int) -> None:
+    quantiser = Quantiser(field, 5, 1.0, 1.0, False)
+    words = drawn(field, size, seed)
+    compiled = quantiser._extent(words)
+    without(loops=True)
+    assert compiled == quantiser._extent(words)
+    without(loops=False)
+
+
+@pytest.mark.parametrize("bits", FIELDS)
+def test_words_at_an_odd_address_are_summed_as_well(bits: int) -> None:
+    field = FIELDS[bits]
+    plain = drawn(field, 5000, 1)
+    odd = np.frombuffer(b"\0" + plain.tobytes(), np.uint8)[1:].view(field.dtype)
+    assert not odd.flags.aligned
+    assert np.array_equal(field.sum([odd, odd, plain]), field.sum([plain, plain, plain]))
+    assert np.array_equal(combine(odd, [bytes(32)], [], field), combine(plain, [bytes(32)], [], field))
+
+
+def test_lengths_that_do_not_fit_are_refused_before_anything_is_read() -> None:
+    assert LOOPS is not None
+    words, short, floats = np.zeros(8, "<u4"), np.zeros(7, "<u4"), np.zeros(8)
+    p = FIELDS[31].p
+    with pytest.raises(ValueError, match="fit"):
+        LOOPS.combine(short, words, [bytes(32)], [], 4, p, 0)
+    with pytest.raises(ValueError, match="key of 32"):
+        LOOPS.combine(words, words, [bytes(31)], [], 4, p, 0)
+    with pytest.raises(ValueError, match="lengths"):
+        LOOPS.add_up(words, [words, short], [], 4, p)
+    with pytest.raises(ValueError, match="lengths"):
+        LOOPS.decode(floats, short, 1.0, 4, p)
+    with pytest.raises(ValueError, match="fit"):
+        LOOPS.extent(words, 4, p, 5)
+    with pytest.raises(ValueError, match="no field"):
+        LOOPS.extent(words, 4, p - 2, 0)
+
+
+def test_what_is_in_use_is_told() -> None:
+    assert kernel.in_use() in ("VAES", "AES-NI")
+    without(loops=True)
+    assert kernel.in_use() == "numpy"
