@@ -122,18 +122,13 @@ def browser(folder: Path) -> Iterator[Browser]:
     theirs, to = os.pipe()
     of, mine = os.pipe()
 
-    def take_pipes() -> None:
-        os.dup2(theirs, 13)
-        os.dup2(mine, 14)
-        os.dup2(13, 3)
-        os.dup2(14, 4)
-
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-sync"]
     options += ["--disable-background-networking", "--remote-debugging-pipe", f"--user-data-dir={folder / 'chromium'}"]
+    # Chromium reads from descriptor 3 and writes to 4: a shell puts the pipes there, since a fork here has threads.
+    in_place = f'exec "$0" "$@" 3<&{theirs} 4>&{mine}'
     process = subprocess.Popen(
-        [program, *options, "about:blank"],
-        preexec_fn=take_pipes,
-        close_fds=False,
+        ["bash", "-c", in_place, program, *options, "about:blank"],
+        pass_fds=(theirs, mine),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from p2pfl import codec
 from p2pfl.cli.output import amount
 from p2pfl.cli.status import worker
 from p2pfl.cli.status_links import links_told
@@ -15,12 +16,16 @@ from p2pfl.dashboard.charts import chart
 from p2pfl.errors import P2PFLError
 from p2pfl.federation import Federation
 from p2pfl.home import Home
+from p2pfl.ledger import entry as entries
+from p2pfl.ledger.log import Log
 from p2pfl.ledger.witness import HeldNotes
 from p2pfl.node import link_status
 from p2pfl.node.approvals import approved
 from p2pfl.node.epochs import AGREED, held_change
 from p2pfl.node.live import Row, read_traffic
-from p2pfl.report.facts import LedgerFacts, ReportedRound
+from p2pfl.node.question_file import called
+from p2pfl.node.questions import approvals
+from p2pfl.report.reported import LedgerFacts, ReportedRound
 from p2pfl.report.study import Beside, StudyReport, report_of
 from p2pfl.sharing.state import Phase
 
@@ -102,9 +107,24 @@ class HomeView:
             if change is not None and change.facts["epoch"] > federation.roster.epoch:
                 begins = "was approved by enough sites, and begins behind one of the next rounds"
                 found.append({"what": f"epoch {change.facts['epoch']} {begins}", "command": ""})
+            found += _not_asked(home)
         except (P2PFLError, ValueError):
             pass  # what is damaged is told by verification, or when the site starts
         return found
+
+
+def _not_asked(home: Home) -> list[dict[str, str]]:
+    """Questions that this site's people approved, and that no process here has asked yet."""
+    site = (entries.read_record(one.record) for one in Log.open(home, "site").records() if b'"stats ask"' in one.record)
+    asked = {held["options"].get("question") for held in site if held["kind"] == "operator"}
+    waiting = [(name, told) for name, told in approvals(home).questions.items() if name.hex() not in asked]
+    return [
+        {
+            "what": f"approved here, and not asked yet: {called(codec.read_facts(told))[:200]}",
+            "command": "p2pfl stats ask",
+        }
+        for _, told in waiting
+    ]
 
 
 def _now(seen: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -23,12 +23,14 @@ from p2pfl.cli.options import (
     study_option,
     unlock_options,
 )
+from p2pfl.codec import Malformed
 from p2pfl.errors import EXIT_INTEGRITY, P2PFLError
 from p2pfl.errors.reports import ReportLibraryMissing
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 
 if TYPE_CHECKING:
+    from p2pfl.ledger.witness import HeldNotes
     from p2pfl.report.study import Beside, Curves, SentBytes, StudyReport
 
 DEFAULT = Path("report.html")
@@ -78,13 +80,23 @@ def report(
 
 def held_report(home: Path, unlock: Unlock, peers_file: Path | None, *, audit: bool) -> StudyReport:
     """What the home says of the study, at this moment."""
-    from p2pfl.node.witness import held_notes
     from p2pfl.report.facts import when
     from p2pfl.report.study import report_of
 
     with reading(home, unlock, peers_file) as opened:
         made = when(1000 * time.time())
-        return report_of(opened, held_notes(opened), _beside(opened), f"p2pfl {__version__}", made, audit=audit)
+        return report_of(opened, _notes(opened), _beside(opened), f"p2pfl {__version__}", made, audit=audit)
+
+
+def _notes(home: Home) -> HeldNotes:
+    """The heads that others countersigned; none where they cannot be read, which no entry hangs on."""
+    from p2pfl.ledger.witness import HeldNotes
+    from p2pfl.node.witness import held_notes
+
+    try:
+        return held_notes(home)
+    except (P2PFLError, Malformed):
+        return HeldNotes()
 
 
 def _drawer() -> Callable[[StudyReport], str]:
@@ -102,7 +114,7 @@ def _told(made: StudyReport) -> str:
     verdict = "ledger verified" if made.verified else f"THE LEDGER DOES NOT VERIFY, {len(faults)} findings"
     ledger = made.ledger
     name = ledger.federation or "no study has begun"
-    rows = f"{len(ledger.sites)} sites, {ledger.count_trained} rounds of training, {len(ledger.questions)} sums"
+    rows = f"{len(ledger.sites)} sites, {ledger.count_trained} rounds of training, {len(ledger.questions)} questions"
     return "\n".join([f"{made.site}: {verdict}", *(f"  {one}" for one in faults), f"  {name}: {rows}"])
 
 
@@ -120,7 +132,7 @@ def _beside(home: Home) -> Beside:
 def _sent(home: Home) -> list[SentBytes]:
     """What this site sent in each round of the training, the last time that it was summed here."""
     from p2pfl.node.live import read_traffic
-    from p2pfl.report.facts import EVALUATION, TRAINING
+    from p2pfl.report.reported import EVALUATION, TRAINING
     from p2pfl.report.study import SentBytes
 
     rows = [row for row in read_traffic(home) if row[1] in (TRAINING, EVALUATION)]
@@ -162,6 +174,8 @@ def _card(home: Home, federation: Federation) -> tuple[Mapping[str, Any] | None,
         return card_of(home, federation, held_state(model_of(home), str(home.path)), None).facts, ""
     except P2PFLError as error:
         return None, f"There is no card of the newest model. {error.happened} ({error.code})"
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # of records that a quorum never signed
+        return None, "There is no card of the newest model: the ledger's rounds are not of the form that they have."
 
 
 def task_line(federation: Federation) -> str:

@@ -1,177 +1,33 @@
 """What a report says, as facts: a pure function of a home's verified entries. No drawing, no text for people but names.
 
 Records are the writer's matter below their outermost keys, and a liar may have written one: what does not have the
-expected form is left out, and never an error. Every value is plain (text, numbers, truth values, lists, maps), so
-that `--json` prints the same object.
+expected form is left out, and never an error.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from p2pfl.codec import Facts
 from p2pfl.keys import fingerprint
 from p2pfl.ledger import entry as entries
 from p2pfl.ledger.entry import YEAR_9999, Entry, entry_of
+from p2pfl.report.reported import (
+    LedgerFacts,
+    ReportedChange,
+    ReportedFigure,
+    ReportedNote,
+    ReportedPrivacy,
+    ReportedRound,
+    ReportedSite,
+)
 
-TRAINING: Final = "training"
-EVALUATION: Final = "evaluation"
 INCIDENTS: Final = ("abandoned", "breach", "budget", "dropped", "left", "missed")
 
 MOST_TEXT: Final = 200  # characters of a name, a reason
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedFigure:
-    """A figure and its 95 % interval, where the ledger has one."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedRound:
-    """A final round of any purpose. `entry`: its number in the federation log.
-
-    figures    of the model before the round, by name; `metric` names the one that the training is judged by
-    unmeasured why there is none; empty where there is, or where nothing is measured
-    epsilon    by site, after it; None: unbounded
-    absent     sites of its epoch that are not in the sum
-    name       what a question was called
-    what       what was summed, in a few words
-    """
-
-    entry: int
-    run: str
-    round: int
-    attempt: int
-    epoch: int
-    at: str
-    purpose: str
-    survivors: tuple[str, ...]
-    absent: tuple[str, ...]
-    left_out: tuple[str, ...]
-    metric: str
-    figures: Mapping[str, ReportedFigure]
-    unmeasured: str
-    refused: str
-    epsilon: Mapping[str, float | None]
-    model_before: str
-    model_after: str
-    parameters: int
-    name: str
-    what: str
-    signed_by: tuple[str, ...]
-
-    @property
-    def trains(self) -> bool:
-        """It moved a model."""
-        return self.purpose == TRAINING
-
-    @property
-    def of_a_training(self) -> bool:
-        """It moved a model, or measured the last one."""
-        return self.purpose in (TRAINING, EVALUATION)
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedSite:
-    """A site that takes part, or did. in_rounds: of training. epsilon: the largest that a round names; None: unbounded.
-
-    charged   some round names an ε of it
-    member    it is in the newest epoch
-    since     the epoch in which it came
-    """
-
-    name: str
-    key: str
-    fingerprint: str
-    member: bool
-    since: int
-    in_rounds: int
-    charged: bool
-    epsilon: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedChange:
-    """A change of membership, or the agreement, by its entry in the federation log."""
-
-    entry: int
-    what: str
-    signed_by: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedNote:
-    """One entry of the site's own log: its number, kind, time and line."""
-
-    entry: int
-    kind: str
-    at: str
-    line: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedPrivacy:
-    """What the sites agreed on, and what was spent. unit none: nothing bounds what the model tells."""
-
-    unit: str
-    epsilon: float | None
-    delta: float | None
-    max_epsilon: float | None
-    noise_multiplier: float | None
-    max_grad_norm: float | None
-    sample_rate: float | None
-    steps_per_round: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerFacts:
-    """What both logs of a home say. An empty log gives empty facts.
-
-    sites       in the order of the newest roster, those that left behind them
-    epochs      by epoch, its members
-    rounds      every final round, in the log's order
-    agreed      the settings that the first entry states
-    kinds       by log and kind, the numbers of the entries
-    versions    p2pfl and Python of each process that began, where they changed
-    """
-
-    federation: str = ""
-    epoch: int = 0
-    federation_digest: str = ""
-    began: str = ""
-    sites: tuple[ReportedSite, ...] = ()
-    epochs: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    rounds: tuple[ReportedRound, ...] = ()
-    changes: tuple[ReportedChange, ...] = ()
-    agreement: str | None = None
-    privacy: ReportedPrivacy | None = None
-    agreed: Mapping[str, Any] = field(default_factory=dict)
-    incidents: tuple[ReportedNote, ...] = ()
-    versions: tuple[ReportedNote, ...] = ()
-    kinds: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
-
-    @property
-    def trained(self) -> tuple[ReportedRound, ...]:
-        """Rounds that moved a model or measured it."""
-        return tuple(one for one in self.rounds if one.of_a_training)
-
-    @property
-    def questions(self) -> tuple[ReportedRound, ...]:
-        """Sums and statistics."""
-        return tuple(one for one in self.rounds if not one.of_a_training)
-
-    @property
-    def count_trained(self) -> int:
-        """Rounds that moved a model."""
-        return sum(one.trains for one in self.rounds)
 
 
 def facts_of(federation: Sequence[Entry], site: Sequence[Entry]) -> LedgerFacts:
@@ -265,6 +121,7 @@ def _round(one: Entry, held: Facts, epochs: Mapping[int, tuple[str, ...]]) -> Re
         parameters=_whole(configuration.get("parameters")),
         name=_text(configuration.get("name")),
         what=_summed(configuration),
+        part=_part(configuration),
         signed_by=tuple(sorted(one.signatures)),
     )
 
@@ -287,6 +144,11 @@ def _summed(configuration: Facts) -> str:
             limit = f", none above {_text(one['limit'])}" if "limit" in one else ""
             said.append(f"{_whole(one.get('length'))} {_text(one.get('as'))}{limit}")
     return "; ".join(said)
+
+
+def _part(configuration: Facts) -> str:
+    statistic = configuration.get("statistic")
+    return _text(statistic.get("part")) if isinstance(statistic, Mapping) else ""
 
 
 def _sites(

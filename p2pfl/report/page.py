@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from p2pfl.report import drawings, words
 from p2pfl.report.drawings import Drawing
-from p2pfl.report.facts import ReportedFigure, ReportedRound
+from p2pfl.report.reported import ReportedFigure, ReportedRound
 from p2pfl.report.study import StudyReport
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -61,7 +61,7 @@ def page(report: StudyReport) -> str:
 
 def _drawings(report: StudyReport) -> Iterator[Drawing]:
     ledger = report.ledger
-    rounds = ledger.trained or ledger.questions
+    rounds = ledger.trained or tuple(one.last for one in ledger.questions)
     if rounds:
         label_ = "round" if ledger.trained else "question"
         yield drawings.participation(

@@ -19,7 +19,8 @@ from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.read_log import read_log
 from p2pfl.ledger.verify import Report, verify
 from p2pfl.ledger.witness import HeldNotes
-from p2pfl.report.facts import LedgerFacts, facts_of
+from p2pfl.report.facts import facts_of
+from p2pfl.report.reported import LedgerFacts
 
 FORMAT: Final = 1
 

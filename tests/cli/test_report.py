@@ -121,6 +121,18 @@ def test_json_needs_no_extra_and_the_page_names_the_one_that_it_needs(
     assert not Path("other.html").exists()
 
 
+def test_what_lies_beside_the_ledger_and_is_damaged_costs_no_report(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Heads of others, traffic, curves, peers.yaml, the model: each is torn, as a power cut may leave it."""
+    for item in ("state/heads", "state/traffic", "state/curves", "state/federation", "checkpoints/model"):
+        (place / item).write_bytes(b"torn")
+    assert report(place, "--json") == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (facts["verified"], facts["witnesses"], facts["sent"], facts["curves"]) == (True, {}, [], None)
+    assert facts["card"] is None
+
+
 def test_it_reads_beside_a_process_that_works_in_the_home(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {file: file.read_bytes() for file in place.rglob("*") if file.is_file() and file.name != "lock"}
     with Home.open(place, unlock=[KeyFile(place.parent / "charite.key")]):

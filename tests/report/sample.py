@@ -34,11 +34,12 @@ def model_of(step: int, run: str = "11" * 32) -> str:
 
 @dataclass
 class Sample:
-    """A study to be written. figures: of each measured model; epsilon: after each round; absent: by round, who."""
+    """A study to be written. figures: of each measured model; absent: by round, who; parts: of statistics."""
 
     names: Sequence[str] = ("charite", "st-olav", "ucl")
     rounds: int = 3
     questions: Sequence[str] = ()
+    parts: Sequence[str] = ()
     federation: str = "rare-disease"
     unit: str = "record"
     metric: str = "auc"
@@ -94,7 +95,9 @@ class Sample:
         elif purpose != "sum":
             outcome |= {"unmeasured": "not every site is in the sum"}
         vector = {"as": "decimals", "decimals": 2, "limit": "1000", "length": 2, "field": 61}
-        asked = {"name": self.questions[number - 1], "vectors": [vector]} if purpose == "sum" else {}
+        asked: dict[str, Any] = {"name": self.questions[number - 1], "vectors": [vector]} if purpose == "sum" else {}
+        if purpose == "sum" and self.parts:
+            asked["statistic"] = {"part": self.parts[number - 1], "question": "0" * 64}
         model = {"parameters": 5000, "task": "table", "field": 31} if purpose != "sum" else {}
         return {
             "kind": "round",

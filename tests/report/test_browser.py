@@ -16,8 +16,7 @@ from tests.browser import Browser, browser
 from tests.report.sample import Sample, model_of
 from tests.report.test_page import CURVES, LONG, made
 
-LOOKS = {"desk": (1100, False, False), "night": (1100, True, False), "phone-night": (390, True, False)}
-LOOKS |= {"phone": (390, False, False), "sheet-at-night": (660, True, True)}
+LOOKS = {"desk": (1100, False, False), "phone-at-night": (390, True, False), "sheet-at-night": (660, True, True)}
 # How wide the page is against its window; whether any text is cut at the window's edge.
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 # Contrast (WCAG 2) of every text in the page, figures included, against the page: the smallest.
@@ -40,7 +39,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         sent=[SentBytes(one, 20_000 + 100 * one, 18_000) for one in range(1, 5)],
         curves=replace(CURVES, model=model_of(5)),
     )
-    sample = Sample(names=LONG[:7], rounds=4, absent={2: LONG[3:4]}, questions=("mean age", "x" * 190))
+    sample = Sample(names=LONG[:5], rounds=4, absent={2: LONG[3:4]}, questions=("mean age", "x" * 190))
     (folder / "report.html").write_text(made(folder, sample, beside))
     with browser(folder) as started:
         started.open((folder / "report.html").as_uri())

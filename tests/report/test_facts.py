@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,17 @@ from p2pfl.home import Home
 from p2pfl.ledger.witness import HeldNotes
 from p2pfl.report import words
 from p2pfl.report.facts import facts_of
+from p2pfl.report.reported import LedgerFacts, ReportedRound
 from p2pfl.report.study import Beside, StudyReport, report_of
 from tests.ledger.sample import filled
 from tests.report.sample import Sample
 from tools import checklist
+
+A_ROUND = ReportedRound(
+    entry=0, run="", round=1, attempt=0, epoch=1, at="", purpose="sum", survivors=(), absent=(), left_out=(), metric="",
+    figures={}, unmeasured="", refused="", epsilon={}, model_before="", model_after="", parameters=0, name="", what="",
+    part="", signed_by=(),
+)  # fmt: skip
 
 
 def told(home: Home, *, audit: bool = False) -> StudyReport:
@@ -45,11 +53,19 @@ def test_a_study_is_told_with_its_sites_rounds_figures_and_signers(tmp_path: Pat
 
 def test_sums_are_told_by_their_questions_and_over_whom(tmp_path: Path) -> None:
     ledger = of(tmp_path, Sample(rounds=0, questions=("mean age", "lactate"))).ledger
-    assert [(one.name, one.what, one.survivors) for one in ledger.questions] == [
+    assert [(one.first.name, one.first.what, one.last.survivors) for one in ledger.questions] == [
         ("mean age", "2 decimals, none above 1000", ("charite", "st-olav", "ucl")),
         ("lactate", "2 decimals, none above 1000", ("charite", "st-olav", "ucl")),
     ]
     assert not ledger.trained
+
+
+def test_the_parts_of_a_statistic_are_one_question_which_says_whether_it_was_opened() -> None:
+    asked = [("age", ""), ("t", "roll call"), ("t", "guard 1"), ("t", "sum 1"), ("t", "roll call"), ("t", "guard 1")]
+    rounds = [replace(A_ROUND, entry=at, name=name, part=part) for at, (name, part) in enumerate(asked)]
+    found = LedgerFacts(rounds=tuple(rounds)).questions
+    told = [([one.entry for one in question.parts], question.answered) for question in found]
+    assert told == [([0], True), ([1, 2, 3], True), ([4, 5], False)]
 
 
 def test_without_privacy_epsilon_is_unbounded_and_never_a_number(tmp_path: Path) -> None:

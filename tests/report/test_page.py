@@ -24,6 +24,7 @@ ODD = {
     "plain": Sample(unit="none"),
     "segmentation": Sample(metric="dice", figures={"dice": ["0.8", "0.7", "0.9"], "dice_1": ["0.8", "", ""]}),
     "sums": Sample(rounds=0, questions=("mean age", "x" * 190)),
+    "statistics": Sample(rounds=0, questions=["km of age"] * 4, parts=["roll call", "sum 1", "roll call", "guard 1"]),
     "one round": Sample(rounds=1),
     "twenty sites": Sample(names=LONG, rounds=4, absent={2: LONG[15:19]}),
     "never measured": Sample(names=LONG[:4], absent=dict.fromkeys(range(1, 5), (LONG[3],))),
@@ -105,11 +106,12 @@ def test_no_word_of_a_peer_becomes_markup(tmp_path: Path) -> None:
 
 
 def test_a_page_is_the_same_bytes_whenever_it_is_made(tmp_path: Path) -> None:
-    with Sample(rounds=1).write_into(tmp_path) as home:
+    with Sample(rounds=0, questions=("mean age",)).write_into(tmp_path) as home:
         report = report_of(home, HeldNotes(), Beside(), "p2pfl 0", "2026-01-01 00:00:00Z", audit=False)
-    first = page(report)
-    assert page(report) == first
-    assert "<metadata" not in first
+    assert page(report) == page(report)
+    first, second = (drawings.roc([(0, 0), (1, 1)], [(0.8, 0.7, 0.9), (0.9, 0.8, 1)], "AUC") for _ in range(2))
+    assert first == second
+    assert "<metadata" not in first.svg
 
 
 def test_every_picture_says_in_words_what_it_shows(tmp_path: Path) -> None:
@@ -130,6 +132,13 @@ def test_every_picture_says_in_words_what_it_shows(tmp_path: Path) -> None:
     assert "said 0.10, was 0.20" in said["calibration"]
     assert "sensitivity 0.900, specificity 0.800" in said["roc"]
     assert "20.50 kB on average" in said["traffic"]
+
+
+def test_a_statistic_that_ended_at_a_guard_is_told_to_have_opened_nothing(tmp_path: Path) -> None:
+    text = " ".join(made(tmp_path, ODD["statistics"]).split())
+    assert "roll call, sum 1" in text
+    assert text.count("ended at its guard 1: nothing of it was opened") == 1
+    assert '<td class="n">3–4</td>' in text
 
 
 def test_neighbours_of_one_state_are_one_bar_unless_each_stands_alone() -> None:
