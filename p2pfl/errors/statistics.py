@@ -68,7 +68,11 @@ class SingularDesign(P2PFLError):
     """The regression has no single solution: {column} is constant, or follows from the columns before it."""
 
     code = "P2P-STATS-057"
-    likely = ("the column is the same in all records", "two columns say the same", "a level that nobody has")
+    likely = (
+        "the column is the same in all records",
+        "two columns say the same",
+        "the schema's bounds are 100 000 times wider than the column's values lie apart",
+    )
     command = "p2pfl peers show"
 
 

@@ -196,7 +196,7 @@ class Cox(Statistic):
     grid: tuple[float, ...] = ()
     by_site: bool = False
     ridge: float = 0.0
-    most_steps: int = 25
+    most_steps: int = 16
 
     def __post_init__(self) -> None:
         self._design.check(self.kind, (self.time, self.event), stepwise=not self.by_site)

@@ -13,7 +13,7 @@ from typing import Final
 Vector = list[float]
 Matrix = list[list[float]]
 
-PIVOT: Final = 1e-9  # of a matrix with ones on its diagonal: 1 − R² of a column on those before it
+PIVOT: Final = 1e-10  # of a matrix with ones on its diagonal: 1 − R² of a column on those before it
 
 
 class Singular(Exception):
