@@ -34,6 +34,7 @@ from tests.statistics.hospitals import (
 )
 
 
+@pytest.mark.claim("STAT-1")
 def test_four_hospitals_are_described_as_one_table() -> None:
     found = over(Describe(tuple(HEART.values()), bins=20), hearts())
     table = together(hearts())
@@ -51,6 +52,7 @@ def test_four_hospitals_are_described_as_one_table() -> None:
         assert sum(one.counts) + one.missing == found.records == 920
 
 
+@pytest.mark.claim("STAT-1")
 @examples(30)
 @given(st.lists(st.floats(-1e6, 1e6) | st.just(np.nan), min_size=2, max_size=60), st.sampled_from([1e6, 1e9]))
 def test_any_numbers_are_described_as_numpy_does(values: list[float], bound: float) -> None:
@@ -67,6 +69,7 @@ def test_any_numbers_are_described_as_numpy_does(values: list[float], bound: flo
         assert found.variance == pytest.approx(known.var(ddof=1), abs=4e-15 * bound**2, rel=1e-9)
 
 
+@pytest.mark.claim("STAT-1")
 def test_a_histogram_is_numpys_and_tells_what_lies_outside() -> None:
     edges = (100.0, 150.0, 200.0, 250.0)
     found = over(Histogram(HEART["chol"], edges), hearts())  # type: ignore[arg-type]

@@ -44,6 +44,7 @@ def by(table: SiteTable, column: str, group: str) -> list[np.ndarray]:
 # ── table one ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("STAT-1")
 def test_table_one_of_four_hospitals_is_that_of_all_their_patients() -> None:
     sex, columns = HEART["sex"], (HEART["age"], HEART["chol"], HEART["cp"], HEART["thal"])
     found = over(TableOne(sex, columns), hearts())  # type: ignore[arg-type]
@@ -80,6 +81,7 @@ def test_of_three_groups_the_difference_is_the_mean_over_pairs() -> None:
 # ── quantiles ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("STAT-1")
 @examples(40)
 @given(
     st.lists(st.floats(0, 100), min_size=1, max_size=60),
@@ -116,6 +118,7 @@ def test_both_ways_to_quantiles_agree_on_cholesterol() -> None:
 # ── crosstab ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("STAT-1")
 def test_chest_pain_by_disease_has_scipys_chi_squared() -> None:
     found = over(Crosstab(HEART["cp"], HEART["num"]), hearts())  # type: ignore[arg-type]
     chi2, p, freedom, expected = stats.chi2_contingency(np.array(found.counts), correction=False)
@@ -153,6 +156,7 @@ def test_a_large_table_with_few_in_its_cells_is_told_to_join_levels() -> None:
 # ── tests of means ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("STAT-1")
 def test_welchs_t_of_heart_rates_is_scipys() -> None:
     found = over(TTest(HEART["thalach"], HEART["exang"]), hearts())  # type: ignore[arg-type]
     one, other = by(together(hearts()), "thalach", "exang")
@@ -163,6 +167,7 @@ def test_welchs_t_of_heart_rates_is_scipys() -> None:
     assert found.missing == 920 - one.size - other.size
 
 
+@pytest.mark.claim("STAT-1")
 def test_analysis_of_variance_is_scipys_and_welchs_is_statsmodels() -> None:
     oneway = pytest.importorskip("statsmodels.stats.oneway", reason="statsmodels is not installed")
     found = over(Anova(HEART["age"], HEART["num"]), hearts())  # type: ignore[arg-type]
@@ -186,6 +191,7 @@ def test_a_t_test_may_name_two_levels_of_many() -> None:
 MEASURED = tuple(one for one in DIABETES.values() if isinstance(one, Quantity))
 
 
+@pytest.mark.claim("STAT-1")
 def test_correlations_of_diabetes_are_scipys() -> None:
     found = over(Correlation(MEASURED), diabetes())
     for one in found.pairs:

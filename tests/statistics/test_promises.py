@@ -183,6 +183,7 @@ def test_a_kind_that_is_not_known_is_refused(kind: object) -> None:
 # ── what is asked ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("STAT-2")
 @each
 def test_the_first_sum_counts_people_and_tells_nothing_else_of_them(question: Statistic) -> None:
     """So that who refuses a small group has shown nothing of it. A meta-analysis also opens who shows."""

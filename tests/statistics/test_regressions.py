@@ -57,6 +57,7 @@ def told(found: Any, what: str) -> list[float]:
     return [getattr(one, what) for one in found.coefficients]
 
 
+@pytest.mark.claim("STAT-1")
 def test_linear_regression_of_diabetes_is_statsmodels() -> None:
     covariates = tuple(one for name, one in DIABETES.items() if name != "progress")
     found = over(Linear(DIABETES["progress"], covariates), diabetes())  # type: ignore[arg-type]
@@ -79,6 +80,7 @@ def test_linear_regression_of_diabetes_is_statsmodels() -> None:
         assert mine == pytest.approx(theirs, rel=1e-9)
 
 
+@pytest.mark.claim("STAT-1")
 def test_logistic_regression_of_heart_disease_at_four_hospitals_is_statsmodels() -> None:
     covariates = tuple(HEART[name] for name in ("age", "sex", "cp", "thalach", "exang", "oldpeak"))
     found = over(Logistic(HEART["num"], SICK, covariates), hearts())  # type: ignore[arg-type]
@@ -115,6 +117,7 @@ def test_a_ridge_is_scikit_learns_on_columns_scaled_by_the_schema() -> None:
     assert told(found, "estimate")[1:] == pytest.approx(slopes, rel=1e-7)
 
 
+@pytest.mark.claim("STAT-1")
 def test_poisson_regression_with_an_exposure_is_statsmodels() -> None:
     draw = np.random.default_rng(3)
     age, arm, years = draw.uniform(20, 90, 700), draw.integers(0, 3, 700).astype(float), draw.uniform(0.1, 9, 700)
@@ -136,6 +139,7 @@ def test_poisson_regression_with_an_exposure_is_statsmodels() -> None:
 # ── which counts follow from the sums ─────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("STAT-2")
 def test_steps_of_codes_alone_tell_each_combination_which_is_counted_first() -> None:
     """The weighted products of six steps are equations enough for how many have each of eight combinations."""
     draw = np.random.default_rng(8)

@@ -37,6 +37,7 @@ def predicted(seed: int, slope: float = 1.0) -> SiteTable:
 # ── ROC ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("STAT-1")
 def test_the_auc_of_a_score_is_scikit_learns_within_the_error_that_is_told() -> None:
     texture = number("mean_texture", 0, 60)
     edges = tuple(np.linspace(10, 40, 61).tolist())
@@ -65,6 +66,7 @@ def test_delongs_error_is_that_of_all_pairs(records: list[tuple[int, bool]]) -> 
 # ── calibration ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("STAT-1")
 def test_calibration_is_scikit_learns_curve_and_statsmodels_slope() -> None:
     models = pytest.importorskip("statsmodels.api", reason="statsmodels is not installed")
     table = predicted(4, slope=2.0)
@@ -110,6 +112,7 @@ SEX = HEART["sex"]
 SICK = ("1", "2", "3", "4")
 
 
+@pytest.mark.claim("STAT-1")
 def test_a_difference_at_four_hospitals_combines_as_in_statsmodels() -> None:
     meta = pytest.importorskip("statsmodels.stats.meta_analysis", reason="statsmodels is not installed")
     question = Meta("difference", HEART["thalach"], HEART["exang"], ("0", "1"))

@@ -53,6 +53,7 @@ def lung() -> SiteTable:
 # ── curves ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.claim("STAT-1")
 def test_curves_and_their_intervals_are_those_of_lifelines() -> None:
     lifelines = pytest.importorskip("lifelines", reason="lifelines is not installed")
     found = over(KaplanMeier(WEEK, ARREST, ("yes",), WEEKS, FIN), rossi())
@@ -66,6 +67,7 @@ def test_curves_and_their_intervals_are_those_of_lifelines() -> None:
         assert (curve.count, curve.events) == (mine.sum(), table["arrest"][mine].sum())
 
 
+@pytest.mark.claim("STAT-1")
 def test_the_log_rank_test_is_that_of_lifelines() -> None:
     statistics = pytest.importorskip("lifelines.statistics", reason="lifelines is not installed")
     found = over(KaplanMeier(WEEK, ARREST, ("yes",), WEEKS, FIN), rossi())
@@ -118,6 +120,7 @@ def test_any_times_are_as_if_rounded_up_to_the_grid(records: list[tuple[float, b
 COVARIATES = (FIN, AGE, PRISON)
 
 
+@pytest.mark.claim("STAT-1")
 def test_hazard_ratios_on_the_grid_are_statsmodels_by_breslow() -> None:
     """The weeks of the data are the grid, so nothing is rounded."""
     phreg = pytest.importorskip("statsmodels.duration.api", reason="statsmodels is not installed")
@@ -135,6 +138,7 @@ def test_hazard_ratios_on_the_grid_are_statsmodels_by_breslow() -> None:
     assert found.hazard == pytest.approx(np.cumsum(jump) * shift, rel=1e-6)
 
 
+@pytest.mark.claim("STAT-1")
 def test_hazard_ratios_stratified_by_site_are_statsmodels_and_need_no_grid() -> None:
     phreg = pytest.importorskip("statsmodels.duration.api", reason="statsmodels is not installed")
     sites = dealt(rossi(), 5, seed=2)
@@ -150,6 +154,7 @@ def test_hazard_ratios_stratified_by_site_are_statsmodels_and_need_no_grid() -> 
     assert alone.loglik == pytest.approx(pooled_too.loglik, rel=1e-9)
 
 
+@pytest.mark.claim("STAT-2")
 def test_who_left_between_two_events_is_counted_by_level_before_the_steps_tell_it() -> None:
     """At β = 0 the sums over those at risk are counts: of a code, of those with its level."""
     seen: dict[str, tuple[tuple[str, ...], np.ndarray, np.ndarray]] = {}
