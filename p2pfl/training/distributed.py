@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from p2pfl.errors.from_python import RanksDiffer
 from p2pfl.federation import Federation
 from p2pfl.keys import Secret, digest
+from p2pfl.training.clipping import ClippingOptimizer, KeystreamOptimizer
 from p2pfl.training.given import Place, agreed_task, records_of
-from p2pfl.training.local import ClippingOptimizer, KeystreamOptimizer, Trainer, repeatable, torch_seeds
+from p2pfl.training.local import Trainer, repeatable, torch_seeds
 from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Charge
 from p2pfl.training.ranks import CARRIERS, END, PASS, RECORDS, STEP, SUM, PassAbandoned, Ranks

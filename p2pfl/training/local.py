@@ -4,7 +4,7 @@ What makes it private, in order: the pass is charged before it starts (privacy.p
 units, records or patients; each unit's gradient is clipped to max_grad_norm (units.py); Gaussian noise of
 noise_multiplier × max_grad_norm is added to **every** coordinate of the sum, empty batches included; the divisor is
 public. What leaves, `local − global`, is a function of those noised sums alone. Opacus computes the per-record
-gradients and clips; the noise, the samples and the divisor are ours.
+gradients; what clips them, the noise, the samples and the divisor are ours (clipping.py).
 
 All chance in a pass follows from its one seed: the noise and the samples by our own keystreams, what a model draws of
 torch (dropout) by torch's generator. So a process that was killed in the middle of a pass can repeat it, to the bit,
@@ -27,14 +27,16 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus.optimizers import DPOptimizer
+from torch import nn
 
 from p2pfl.errors.task_process import StepOutOfMemory
 from p2pfl.errors.training import ModelDiverged
 from p2pfl.federation.federation import Measuring, Privacy
 from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret, digest
+from p2pfl.training.clipping import ClippingOptimizer, KeystreamOptimizer
 from p2pfl.training.judges import judge_of
+from p2pfl.training.lean import set_deterministic
 from p2pfl.training.machine import threads_and_versions
 from p2pfl.training.measures.measure import Counts, Figure
 from p2pfl.training.models import Built, as_inputs, build, check_private, device_of, frozen_digest, loss_of
@@ -48,56 +50,9 @@ from p2pfl.training.site_optimiser import optimiser_of, paced
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
 from p2pfl.training.units import PATIENT, UnitGradients, Units
-from p2pfl.training.update import FlatVector, write_vector
+from p2pfl.training.update import FlatVector, collect, empty, not_finite, place_vector
 
 OnStep = Callable[[int, int], None]
-
-BLOCK: Final = 1 << 20  # coordinates that get their noise at a time: the draws take ten times their size
-
-
-class ClippingOptimizer(DPOptimizer):  # type: ignore[misc]
-    """Opacus' clipping. Where the noise comes from is said below it: torch's own generator is no place."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, privacy: Privacy) -> None:
-        super().__init__(
-            optimizer=optimizer,
-            noise_multiplier=privacy.noise_multiplier,
-            max_grad_norm=privacy.max_grad_norm,
-            expected_batch_size=None,  # Opacus' divisor follows the number of records; ours is public
-            loss_reduction="sum",
-        )
-
-    def add_noise(self) -> None:
-        """Leave each parameter's gradient as the optimiser is to see it."""
-        raise NotImplementedError
-
-
-class KeystreamOptimizer(ClippingOptimizer):
-    """Noise from a keystream, a public divisor."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, privacy: Privacy, divisor: float, noise: BitStream) -> None:
-        super().__init__(optimizer, privacy)
-        self._divisor = divisor
-        self._noise = noise
-
-    def sums(self) -> Iterator[torch.Tensor]:
-        """For each parameter, the sum of the clipped gradients.    (numel,) float64, on the processor"""
-        for p in self.params:
-            yield p.summed_grad.detach().reshape(-1).cpu().double()
-
-    def add_noise(self) -> None:
-        """Every parameter's gradient becomes (clipped sum + noise) / divisor, rounded once.
-
-        Noise that is rounded before it is added leaves gaps that move with the sum, and the low bits tell (Mironov
-        2012): so the sum is taken in float64, on the CPU, which every device's tensors reach exactly.
-        """
-        for p, total in zip(self.params, self.sums(), strict=True):
-            if self.noise_multiplier:  # none where the sites agreed on `privacy: none`
-                std = self.noise_multiplier * self.max_grad_norm
-                for start in range(0, total.numel(), BLOCK):
-                    part = total[start : start + BLOCK]  # (≤ BLOCK,) float64, a view of it
-                    part += torch.from_numpy(self._noise.normals(part.numel()) * std)
-            p.grad = total.div_(self._divisor).to(p.device, p.dtype).view_as(p)
 
 
 class Trainer:
@@ -129,6 +84,7 @@ class Trainer:
         self.at_once = AT_ONCE  # most records whose gradients are in memory at the same time
         self._device = device_of(device)
         self._measures = judge_of(task, site.held_out, privacy.unit, measures)
+        self._measuring = threading.Lock()
         built = build(task)
         self.layout, self.frozen, self.notices = built.layout, built.frozen, built.notices
         self.notices += delta_notices(privacy, len(self._units))
@@ -138,9 +94,12 @@ class Trainer:
     def _load(self, built: Built) -> None:
         """Train this model from now on."""
         self._plain = built.model.to(self._device)
-        # Its own copy, so that measuring a model never writes into one that is being trained.
-        self._measured = copy.deepcopy(self._plain)
-        self._model = ProjectingModule(self._plain, loss_reduction="sum")
+        # Another one, so that measuring a model never writes into one that is being trained; what trains of it lies in
+        # the vector that is measured, and nowhere between.
+        values = {id(p): p if not p.requires_grad else nn.Parameter(p.data) for p in self._plain.parameters()}
+        self._measured = copy.deepcopy(self._plain, values)
+        empty(self._measured)
+        self._model = ProjectingModule(self._plain)
         self._moving: Moving = Free(self._model)
         self._optimiser()  # one that does not fit is told at the start
 
@@ -214,14 +173,36 @@ class Trainer:
         Raises PassNotCharged before any record is touched; ModelDiverged when the update is not finite; PassStopped;
         StepOutOfMemory, after which `at_once` may be made smaller: then it is another pass, as `inputs` says.
         """
+        local = model.copy()
+        found = self.train_within(local, charge, seed, rounds_before, subspace)
+        if found is None:
+            _check_finite(found := np.subtract(local, model, out=local))
+        return found
+
+    def train_within(
+        self,
+        local: FlatVector,
+        charge: Charge,
+        seed: Secret,
+        rounds_before: int = 0,
+        subspace: Subspace | None = None,
+    ) -> FlatVector | None:
+        """The same pass, in the memory of `local`, where the model lies that it starts from: it becomes this site's.
+
+        Of a pass in a subspace θ (d,) is returned. Raises what `train` raises.
+        """
         charge.use(Mechanism.of_pass(self._privacy))
         noise, samples = BitStream(seed, "training/noise"), BitStream(seed, "training/sampling")
-        with repeatable(int(torch_seeds(seed, 1)[0])), self._from(model, subspace):
+        with repeatable(int(torch_seeds(seed, 1)[0])), self._from(local, subspace):
             self._run(self._batches(samples), lambda chosen: self._clipping(chosen, noise), rounds_before)
-            update = self._moving.read(model)
-        if not np.all(np.isfinite(update)):
-            raise ModelDiverged(evidence=f"{np.count_nonzero(~np.isfinite(update))} coordinates", what="the update")
-        return update
+            moved = self._moving.read()
+            collect(self._plain, local)
+        _check_finite(local if moved is None else moved)
+        return moved
+
+    def release(self) -> None:
+        """Hold no memory of a model between two passes; the next one brings it."""
+        empty(self._plain)
 
     def _batches(self, samples: BitStream) -> Iterator[NDArray[np.int64]]:
         """For each step, the units that this process takes.    (B,)"""
@@ -233,8 +214,8 @@ class Trainer:
 
     @contextmanager
     def _from(self, model: FlatVector, subspace: Subspace | None) -> Iterator[None]:
-        """What trains starts from `model`, and moves in `subspace` alone, if there is one."""
-        write_vector(self._plain, model)
+        """What trains lies in `model`, and moves in `subspace` alone, if there is one."""
+        place_vector(self._plain, model)
         self._plain.train()
         self._model.zero_grad(set_to_none=True)  # a pass that ended within a step left gradients of its records
         if subspace is not None:
@@ -278,16 +259,15 @@ class Trainer:
 
     def _step(self, optimizer: ClippingOptimizer, units: NDArray[np.int64]) -> None:
         """One step on `units`; without any, the step is noise alone."""
-        pieces, gradients = list(self._units.pieces(units, self.at_once)), UnitGradients()
-        for place, piece in enumerate(pieces):
-            optimizer.zero_grad(set_to_none=True)
-            optimizer.signal_skip_step(place + 1 < len(pieces))  # clip and add up; noise once, after the last piece
+        gradients = UnitGradients()
+        for piece in self._units.pieces(units, self.at_once):
             self._gradients(piece.rows)
             if self._privacy.unit == PATIENT:
                 gradients.gather(piece, self._moving.parameters)
-            optimizer.step()
+            optimizer.clip()
+        optimizer.step()  # noise once, on the sum of all pieces
         self._moving.follow()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.forget()
 
     def _gradients(self, rows: NDArray[np.int64]) -> None:
         """Leave the `grad_sample` (B, …) of each parameter that moves, for the records at `rows`."""
@@ -322,8 +302,13 @@ class Trainer:
         The counts are exact, so they are **not private**: they enter the secure sum alone, and the record says so; or
         the node adds noise to them before (node/runs/looks.py).
         """
-        write_vector(self._measured, model)
-        return self._measures.count(self._task, self._measured, self._device)
+        with self._measuring:
+            measured = self._measured
+            place_vector(measured, model if model.flags.writeable else model.copy())  # torch asks for such memory
+            try:
+                return self._measures.count(self._task, measured, self._device)
+            finally:
+                empty(measured)
 
     def figures(self, total: Counts, noise: float = 0.0) -> Mapping[str, Figure]:
         """What the sum of all sites' counts says, in order; the first figure is the training's metric.
@@ -331,6 +316,13 @@ class Trainer:
         noise   standard deviation in each count of a private sum, in records
         """
         return self._measures.figures(total, noise)
+
+
+def _check_finite(update: FlatVector) -> None:
+    """Raises ModelDiverged."""
+    odd = not_finite(update)
+    if odd:
+        raise ModelDiverged(evidence=f"{odd} coordinates", what="the update")
 
 
 def lacks_memory(error: Exception) -> bool:
@@ -360,14 +352,14 @@ class _Deterministic:
             if self._passes == 0:
                 warns = torch.is_deterministic_algorithms_warn_only_enabled()
                 self._were = torch.are_deterministic_algorithms_enabled(), warns
-                torch.use_deterministic_algorithms(True, warn_only=True)
+                set_deterministic(True, warn_only=True)
             self._passes += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._passes -= 1
             if self._passes == 0:
-                torch.use_deterministic_algorithms(self._were[0], warn_only=self._were[1])
+                set_deterministic(self._were[0], warn_only=self._were[1])
 
 
 _DETERMINISTIC: Final = _Deterministic()

@@ -10,8 +10,9 @@ import platform
 from pathlib import Path
 
 import numpy as np
-import opacus
 import torch
+
+from p2pfl.training import opacus_parts
 
 
 def threads_and_versions() -> tuple[str, ...]:
@@ -22,7 +23,7 @@ def threads_and_versions() -> tuple[str, ...]:
         torch.backends.cpu.get_cpu_capability(),
         torch.__config__.show(),
         f"threads {torch.get_num_threads()} {torch.get_num_interop_threads()}",
-        f"torch {torch.__version__} opacus {opacus.__version__} numpy {np.__version__}",
+        f"torch {torch.__version__} opacus {opacus_parts.__version__} numpy {np.__version__}",
         f"python {platform.python_version()}",
     )
 

@@ -16,8 +16,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus import GradSampleModule
-from opacus.validators import ModuleValidator
 from torch import nn
 
 from p2pfl.errors.training import DeviceMissing, LossNotPerRecord, ModelDiverged, ModelMisfit, ModelNotPrivate
@@ -25,9 +23,11 @@ from p2pfl.keys import Secret, digest
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Counts
 from p2pfl.training.noise import BitStream
+from p2pfl.training.opacus_parts import ModuleValidator
+from p2pfl.training.record_gradients import RecordGradients
 from p2pfl.training.records import Batch, Records
 from p2pfl.training.task import Task
-from p2pfl.training.update import FlatVector, TensorLayout, first_tensor, layout_of, write_vector
+from p2pfl.training.update import FlatVector, TensorLayout, empty, first_tensor, layout_of, write_vector
 
 # Records, and numbers of all their inputs, that are measured at once: of large scans few, since a model's layers hold
 # many times a record's own size.
@@ -37,6 +37,7 @@ MEASURED_NUMBERS: Final = 1 << 21
 # Records' gradients may differ by rounding when the batch beside them differs; anything larger is mixing.
 MIXING_TOLERANCE: Final = 1e-3
 TRIED_WEIGHTS: Final = 2
+AT_A_TIME: Final = 1 << 18  # coordinates
 TRIED_SPREAD: Final = 0.1  # standard deviation by which the second weights differ from the first
 PUBLIC: Final = bytes(32)  # seed of what is nobody's secret and the same at every site
 
@@ -161,35 +162,53 @@ def check_private(task: Task, model: nn.Module, sample: Records, device: torch.d
         raise ValueError("the check takes two records or more")
     pair = sample.batch(np.array([0, 1]))
     three = sample.batch(np.array([0, len(sample) - 1, 1]))
-    trial = GradSampleModule(copy.deepcopy(model).train().to(device), loss_reduction="sum")
+    trial = RecordGradients(copy.deepcopy(model).train().to(device))
     for layer in trial.modules():
         if isinstance(layer, nn.modules.dropout._DropoutNd):
             layer.eval()  # else two passes would differ by chance, which looks like mixing
     stream = BitStream(Secret(PUBLIC, "public: other weights to try"), "training/initial")
-    for _ in range(TRIED_WEIGHTS):
-        _compare(task, trial, pair, three, device)
-        with torch.no_grad():
-            for parameter in trial.parameters():
-                spread = torch.from_numpy(stream.normals(parameter.numel()) * TRIED_SPREAD).view(parameter.shape)
-                parameter.add_(spread.to(parameter.device, parameter.dtype))
+    try:
+        for _ in range(TRIED_WEIGHTS):
+            _compare(task, trial, pair, three, device)
+            with torch.no_grad():
+                for parameter in trial.parameters():
+                    _spread(parameter, stream)
+    finally:
+        empty(trial)  # hooks and layers hold each other: it would stay until they are found to be garbage
 
 
-def _compare(task: Task, trial: GradSampleModule, pair: Batch, three: Batch, device: torch.device) -> None:
+def _spread(parameter: nn.Parameter, stream: BitStream) -> None:
+    """Move it by normal numbers, a part at a time: in float64 they take many times its size."""
+    values = parameter.detach().cpu().reshape(-1)
+    for start in range(0, values.numel(), AT_A_TIME):
+        part = values[start : start + AT_A_TIME]
+        part += torch.from_numpy(stream.normals(part.numel()) * TRIED_SPREAD).to(part.dtype)
+    parameter.copy_(values.view(parameter.shape))
+
+
+def _compare(task: Task, trial: RecordGradients, pair: Batch, three: Batch, device: torch.device) -> None:
     """Raises ModelNotPrivate when the first record's gradient is another beside another record."""
     try:
-        first, other = _gradients(task, trial, pair, device), _gradients(task, trial, three, device)
+        first, other = _gradients(task, trial, three, device), _gradients(task, trial, pair, device)
     except LossNotPerRecord:
         raise
     except Exception as error:
         raise ModelNotPrivate(evidence=_told(error, task, trial, pair, device), task=task.name) from None
     for name, gradient in first.items():
         largest = float(gradient.abs().max()) if gradient.numel() else 0.0
-        if float((gradient - other[name]).abs().max()) > MIXING_TOLERANCE * max(1e-6, largest):
+        if _apart(gradient, other.pop(name)) > MIXING_TOLERANCE * max(1e-6, largest):
             evidence = f"one record's gradient of {name} changes with the other records of its batch"
             raise ModelNotPrivate(evidence=evidence, task=task.name)
 
 
-def _told(error: Exception, task: Task, trial: GradSampleModule, batch: Batch, device: torch.device) -> str:
+def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The largest difference between two gradients, a part at a time."""
+    a, b = a.reshape(-1), b.reshape(-1)
+    parts = [slice(start, start + AT_A_TIME) for start in range(0, a.numel(), AT_A_TIME)]
+    return max((float((a[part] - b[part]).abs().max()) for part in parts), default=0.0)
+
+
+def _told(error: Exception, task: Task, trial: RecordGradients, batch: Batch, device: torch.device) -> str:
     """What to show of `error`, whose own text may hold a patient's value ("Target 7 is out of …").
 
     Two records of zeros are tried: the text is that of their error if it is of the same kind, else the kind alone.
@@ -202,7 +221,7 @@ def _told(error: Exception, task: Task, trial: GradSampleModule, batch: Batch, d
     return f"{type(error).__name__}, which depends on the records' values"
 
 
-def _gradients(task: Task, trial: GradSampleModule, batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
+def _gradients(task: Task, trial: RecordGradients, batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
     """The first record's own gradient of each parameter."""
     trial.zero_grad()
     with warnings.catch_warnings():
@@ -217,6 +236,7 @@ def _gradients(task: Task, trial: GradSampleModule, batch: Batch, device: torch.
         if not isinstance(gradient, torch.Tensor) or gradient.shape != (len(batch[0]), *parameter.shape):
             raise ValueError(f"{name.removeprefix('_module.')} has no gradient for each record")
         found[name.removeprefix("_module.")] = gradient[0].detach().clone()
+        parameter.grad_sample = None  # all records' take many times the model's size
     return found
 
 

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 import torch
-from opacus import GradSampleModule
-from opacus.utils.tensor_utils import unfold2d, unfold3d
 from torch import nn
 
+from p2pfl.training.opacus_parts import GradSampleModule, unfold2d, unfold3d
+from p2pfl.training.record_gradients import Gradients, RecordGradients, Sampler, kept
 from p2pfl.training.subspace import Piece, Subspace
-from p2pfl.training.update import FlatVector, read_vector
+from p2pfl.training.update import FlatVector
 
 CARRIERS: Final = "_p2pfl_carriers"  # of a parameter that moves along carriers only
 
@@ -47,9 +47,7 @@ class _Carried:
         return torch.cat([a.flatten(1), b.flatten(1)], 1)
 
 
-def _linear(
-    layer: nn.Linear, activations: Sequence[torch.Tensor], backprops: torch.Tensor
-) -> dict[torch.Tensor, torch.Tensor]:
+def _linear(layer: nn.Linear, activations: Sequence[torch.Tensor], backprops: torch.Tensor) -> Gradients:
     carried: _Carried | None = getattr(layer.weight, CARRIERS, None)
     if carried is None:
         return dict(GradSampleModule.GRAD_SAMPLERS[nn.Linear](layer, activations, backprops))
@@ -60,10 +58,10 @@ def _linear(
 
 def _convolution(
     layer: nn.Conv2d | nn.Conv3d, activations: Sequence[torch.Tensor], backprops: torch.Tensor
-) -> dict[torch.Tensor, torch.Tensor]:
+) -> Gradients:
     carried: _Carried | None = getattr(layer.weight, CARRIERS, None)
     if carried is None or layer.groups != 1:
-        return dict(GradSampleModule.GRAD_SAMPLERS[type(layer)](layer, activations, backprops))
+        return {**GradSampleModule.GRAD_SAMPLERS[type(layer)](layer, activations, backprops)}
     unfold = unfold2d if isinstance(layer, nn.Conv2d) else unfold3d
     patches = unfold(
         activations[0].to(backprops.dtype),
@@ -76,18 +74,18 @@ def _convolution(
     return {layer.weight: carried.of_products(g, patches.transpose(1, 2))} | _bias(layer.bias, g)
 
 
-def _bias(bias: torch.Tensor | None, g: torch.Tensor) -> dict[torch.Tensor, torch.Tensor]:
+def _bias(bias: torch.Tensor | None, g: torch.Tensor) -> Gradients:
     return {bias: g.sum(1)} if bias is not None and bias.requires_grad else {}
 
 
-class ProjectingModule(GradSampleModule):  # type: ignore[misc]
-    """Opacus' per-record gradients; of a parameter that moves along carriers, those of θ."""
+class ProjectingModule(RecordGradients):
+    """Gradients of each record; of a parameter that moves along carriers, those of θ."""
 
-    GRAD_SAMPLERS: ClassVar[Mapping[type[nn.Module], Any]] = {
-        **GradSampleModule.GRAD_SAMPLERS,
-        nn.Linear: _linear,
-        nn.Conv2d: _convolution,
-        nn.Conv3d: _convolution,
+    GRAD_SAMPLERS: ClassVar[Mapping[type[nn.Module], Sampler]] = {
+        **RecordGradients.GRAD_SAMPLERS,
+        nn.Linear: kept(_linear),
+        nn.Conv2d: kept(_convolution),
+        nn.Conv3d: kept(_convolution),
     }
 
 
@@ -104,8 +102,8 @@ class Moving(Protocol):
     def follow(self) -> None:
         """The model follows `parameters`, after a step."""
 
-    def read(self, start: FlatVector) -> FlatVector:
-        """How far it has come from the model `start` (m,)."""
+    def read(self) -> FlatVector | None:
+        """How far its own numbers have come from 0; None where they are the model's.    (d,)"""
 
     def end(self) -> None:
         """The pass is over."""
@@ -128,9 +126,8 @@ class Free:
     def follow(self) -> None:
         """They are the model's own."""
 
-    def read(self, start: FlatVector) -> FlatVector:
-        """The change of the model.    (m,)"""
-        return read_vector(self._model) - start
+    def read(self) -> None:
+        """The model holds it."""
 
     def end(self) -> None:
         """Nothing was changed."""
@@ -160,7 +157,7 @@ class Projected:
             for following in self._all:
                 following.follow()
 
-    def read(self, start: FlatVector) -> FlatVector:
+    def read(self) -> FlatVector:
         """θ, which was 0 at the start.    (d,)"""
         parts = [following.moved().cpu().numpy().ravel() for following in self._all]
         return np.concatenate(parts).astype(np.float32, copy=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FlatVector = NDArray[np.float32]
 
-DRAWN: Final = 1 << 20  # coordinates of a first model drawn at a time: in float64 they take six times their size
+DRAWN: Final = 1 << 18  # coordinates of a first model drawn at a time: in float64 they take six times their size
 BLOCK: Final = 16 * 1024  # coordinates applied at a time: in float64 they fit into the processor's cache
 
 
@@ -76,13 +76,46 @@ def write_vector(model: nn.Module, vector: FlatVector) -> None:
                 parameter.copy_(torch.from_numpy(named[name].copy()))
 
 
+def place_vector(model: nn.Module, vector: FlatVector) -> None:
+    """The trained parameters of `model` lie in `vector` (m,), on the processor; on another device they are its values.
+
+    What trains them then writes into `vector`: nothing is copied.
+    """
+    import torch
+
+    named = layout_of(model).split(vector)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parameter.data = torch.from_numpy(named[name]).to(parameter.device, parameter.dtype)
+
+
+def empty(model: nn.Module) -> None:
+    """The trained parameters of `model` keep their shapes, and hold no memory; whatever they are is 0."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.new_zeros(()).expand(parameter.shape)
+
+
+def collect(model: nn.Module, vector: FlatVector) -> None:
+    """`vector` (m,) gets the trained parameters of `model`; what lies in it already stays where it is."""
+    for (_, part), parameter in zip(
+        layout_of(model).split(vector).items(), (p for p in model.parameters() if p.requires_grad), strict=True
+    ):
+        found = parameter.detach().cpu().numpy()
+        if not np.shares_memory(part, found):
+            part[...] = found
+
+
 def first_model(model: nn.Module, seed: bytes) -> FlatVector:
     """The parameters that train as every site starts from them, the same bits everywhere.    (m,)
 
     seed    32 public bytes that all sites hold (peers.yaml's digest)
     """
-    named = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
-    return np.concatenate([first_tensor(name, parameter, seed).ravel() for name, parameter in named])
+    first = np.empty(layout_of(model).parameters, np.float32)
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    for (name, parameter), part in zip(named, layout_of(model).split(first).values(), strict=True):
+        part[...] = first_tensor(name, parameter, seed)
+    return first
 
 
 def first_tensor(name: str, parameter: nn.Parameter, seed: bytes) -> FlatVector:
@@ -106,6 +139,12 @@ def first_tensor(name: str, parameter: nn.Parameter, seed: bytes) -> FlatVector:
     else:
         values = parameter.detach().cpu().numpy().astype(np.float64)
     return values.astype(np.float32).reshape(shape)
+
+
+def not_finite(vector: NDArray[np.floating[Any]]) -> int:
+    """How many of its coordinates are no numbers, or infinite."""
+    blocks = (vector[start : start + DRAWN] for start in range(0, vector.size, DRAWN))
+    return sum(block.size - int(np.count_nonzero(np.isfinite(block))) for block in blocks)
 
 
 def apply_mean(

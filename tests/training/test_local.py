@@ -21,8 +21,8 @@ from p2pfl.errors.training import (
 )
 from p2pfl.federation.federation import NO_PRIVACY, Privacy
 from p2pfl.keys import Secret
-from p2pfl.training import local
-from p2pfl.training.local import KeystreamOptimizer, PassStopped, Trainer
+from p2pfl.training.clipping import KeystreamOptimizer
+from p2pfl.training.local import PassStopped, Trainer
 from p2pfl.training.measures.classification import BINS, bins_of
 from p2pfl.training.models import build, predict
 from p2pfl.training.noise import BitStream
@@ -114,7 +114,7 @@ def test_a_batch_in_pieces_gives_one_clipped_sum_and_one_noise(monkeypatch: pyte
     write_vector(which._plain, which.initial(bytes(32)))
     rows = np.arange(20)
     whole = capture(which, rows, PRIVACY, monkeypatch)
-    monkeypatch.setattr(local, "AT_ONCE", 6)
+    which.at_once = 6
     pieces = capture(which, rows, PRIVACY, monkeypatch)
     # The second capture wraps the first spy, which sees the step too: one noise for each of the two steps.
     assert len(pieces) == 1

@@ -17,7 +17,7 @@ from p2pfl.errors.optimisers import OptimiserTwice
 from p2pfl.federation import Federation
 from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret
-from p2pfl.training import local
+from p2pfl.training.clipping import KeystreamOptimizer
 from p2pfl.training.local import Trainer
 from p2pfl.training.privacy import Account
 from p2pfl.training.site_optimiser import optimiser_of
@@ -78,13 +78,13 @@ def test_peers_yaml_says_it_and_a_rise_without_an_end_is_refused() -> None:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The learning rate of each step that is taken."""
     found: list[float] = []
-    step = local.KeystreamOptimizer.step
+    step = KeystreamOptimizer.step
 
-    def told(self: local.KeystreamOptimizer, *given: object) -> object:
+    def told(self: KeystreamOptimizer, *given: object) -> object:
         found.append(self.original_optimizer.param_groups[0]["lr"])
         return step(self, *given)
 
-    monkeypatch.setattr(local.KeystreamOptimizer, "step", told)
+    monkeypatch.setattr(KeystreamOptimizer, "step", told)
     return found
 
 

@@ -28,7 +28,7 @@ from p2pfl.training.process.facts import Reach, TaskFacts, TaskSource, facts_of,
 from p2pfl.training.process.wire import NAME_BYTES, SharedBuffer
 from p2pfl.training.records import held_out
 from p2pfl.training.subspace import Subspace
-from p2pfl.training.update import FlatVector, TensorLayout
+from p2pfl.training.update import FlatVector, TensorLayout, not_finite
 
 MOST_ENDS: Final = 3  # times that the process may end in one piece of work
 STOPPING_S: Final = 2.0  # seconds for a task to hear that it is to stop, before its process is ended
@@ -317,8 +317,10 @@ class RemoteTrainer(RemoteTask):
                 if self._stopping or self._closed:
                     raise PassStopped from None
                 raise
-            found = buffer.read("<f4")
-            return _finite(found if subspace is None else found[: subspace.length].copy(), "the update")
+            if subspace is not None:
+                return _finite(buffer.read("<f4", subspace.length), "the update")
+            local = _finite(buffer.read("<f4"), "the update")  # the model as the pass left it
+        return _finite(np.subtract(local, model, out=local), "the update")
 
     def evaluate(self, model: FlatVector) -> Counts:
         """How `model` does on the held-out records, as the task's measures count it.    (counts,)"""
@@ -337,7 +339,7 @@ class RemoteTrainer(RemoteTask):
 
 def _finite(vector: FlatVector, what: str) -> FlatVector:
     """The vector, which another process made. Raises ModelDiverged."""
-    odd = np.count_nonzero(~np.isfinite(vector))
+    odd = not_finite(vector)
     if odd:
         raise ModelDiverged(evidence=f"{odd} coordinates", what=what)
     return vector.astype(np.float32, copy=False)

@@ -199,9 +199,12 @@ class SharedBuffer:
         while at < len(view):
             at += os.pwrite(self.descriptor, view[at:], start + at)
 
-    def read(self, dtype: str) -> NDArray[Any]:
-        """All of it, a copy that nobody else can change. Raises Malformed if it has become shorter.    (size/item,)"""
-        found = np.empty(self.size // np.dtype(dtype).itemsize, dtype)
+    def read(self, dtype: str, count: int | None = None) -> NDArray[Any]:
+        """Its first `count` numbers, or all of it: a copy that nobody else can change.    (count,)
+
+        Raises Malformed if it has become shorter.
+        """
+        found = np.empty(self.size // np.dtype(dtype).itemsize if count is None else count, dtype)
         view, at = found.view(np.uint8).data, 0
         while at < len(view):
             count = os.preadv(self.descriptor, [view[at:]], at)

@@ -28,6 +28,7 @@ from p2pfl.federation import Federation
 from p2pfl.federation.description import parse_description
 from p2pfl.keys import Secret
 from p2pfl.training.column_map import MapFile
+from p2pfl.training.lean import without_compiler
 from p2pfl.training.local import Trainer
 from p2pfl.training.models import as_inputs, build, predict
 from p2pfl.training.passes import PassStopped
@@ -103,6 +104,7 @@ class Worker:
             measures=self._federation.measures,
             device=self._device,
         )
+        trainer.release()  # each pass brings the model
         tensors = _tensors(trainer.layout)
         x, y = (as_inputs(part, trainer._device) for part in site.train.batch(np.array([0])))
         shapes = list(x.shape[1:]), list(y.shape[1:])
@@ -146,8 +148,12 @@ class Worker:
         trainer.at_once, trainer.stopping = at_once, False
         trainer._progress = lambda step, steps: self._wire.send(ticket, "step", step, steps)
         charge = Charge(Mechanism.of_pass(self._federation.privacy), number)
-        update = trainer.train(model, charge, Secret(seed, "seed of a pass"), rounds_before, subspace)
-        buffer[: 4 * len(update)] = _bytes_of(update)
+        try:
+            moved = trainer.train_within(model, charge, Secret(seed, "seed of a pass"), rounds_before, subspace)
+        finally:
+            trainer.release()  # the model lay in the buffer, which is the node's
+        if moved is not None:
+            buffer[: 4 * len(moved)] = _bytes_of(moved)
         return ()
 
     def evaluate(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
@@ -244,4 +250,5 @@ def serve(end: socket.socket, walls: tuple[bool, bool]) -> NoReturn:
 
 def main(descriptor: int, walls: tuple[bool, bool]) -> NoReturn:
     """Run the program on the socket that it inherited; `walls` says what stands around it (boot.py)."""
+    without_compiler()
     serve(socket.socket(fileno=descriptor), walls)

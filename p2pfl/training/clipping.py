@@ -1,0 +1,99 @@
+"""Each record's gradient clipped, the clipped ones added up, noise added: a step of DP-SGD (Abadi et al. 2016).
+
+Per-record gradients come from Opacus, as `grad_sample` of each parameter; all that bounds them and hides them is here.
+A sum is made in place of what it is made of, block by block: beside the records' gradients a step holds one vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+
+from p2pfl.federation.federation import Privacy
+from p2pfl.training.noise import BitStream
+
+BLOCK: Final = 1 << 18  # coordinates that are added up or noised at a time: the draws take ten times their size
+STEADY: Final = 1e-6  # added to a norm before it divides: a record without gradient has one of 0
+
+
+class ClippingOptimizer:
+    """An optimiser that sees clipped sums alone. What hides them is said below it.
+
+    params    what it trains, in the order of its groups; in each lies `grad_sample` (B, …) after a backward pass, and
+              `summed_grad` (numel,) float32 once `clip` was called
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, privacy: Privacy) -> None:
+        self.original_optimizer = optimizer
+        self.noise_multiplier, self.max_grad_norm = privacy.noise_multiplier, privacy.max_grad_norm
+        self.params: list[Any] = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing is left of the records that were seen."""
+        for p in self.params:
+            p.grad, p.grad_sample, p.summed_grad = None, None, None
+
+    def clip(self) -> None:
+        """Clip each record's gradient, over all parameters together, and add it to the sums; they are gone then.
+
+        Without any record the sums are zeros. Raises ValueError where a parameter has no gradient for each record:
+        what the others have of a record would be clipped too little.
+        """
+        samples = [p.grad_sample for p in self.params]
+        if any(not isinstance(one, torch.Tensor) or len(one) != len(samples[0]) for one in samples):
+            raise ValueError("a parameter has no gradient for each record")
+        flat = [one.reshape(len(one), p.numel()) for one, p in zip(samples, self.params, strict=True)]
+        norms = torch.stack([one.norm(2, dim=1).to(flat[0].device) for one in flat], dim=1).norm(2, dim=1)
+        factor = (self.max_grad_norm / (norms + STEADY)).clamp(max=1.0)  # (B,)
+        samples.clear()
+        for p in self.params:
+            rows = flat.pop(0).to(p.dtype)
+            p.grad_sample = None
+            if p.summed_grad is None:
+                p.summed_grad = torch.zeros(p.numel(), device=p.device, dtype=p.dtype)
+            for start in range(0, p.numel(), BLOCK):
+                block = slice(start, start + BLOCK)
+                p.summed_grad[block] += factor.to(p.device, p.dtype) @ rows[:, block]
+
+    def step(self) -> None:
+        """Take a step along the sums, once they are as the optimiser may see them."""
+        self.add_noise()
+        self.original_optimizer.step()
+
+    def add_noise(self) -> None:
+        """Leave each parameter's gradient as the optimiser is to see it."""
+        raise NotImplementedError
+
+
+class KeystreamOptimizer(ClippingOptimizer):
+    """Noise from a keystream, a public divisor."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, privacy: Privacy, divisor: float, noise: BitStream) -> None:
+        super().__init__(optimizer, privacy)
+        self._divisor = divisor
+        self._noise = noise
+
+    def sums(self) -> Iterator[torch.Tensor]:
+        """For each parameter, the clipped sum, which may be written over.    (numel,), on the processor"""
+        for p in self.params:
+            yield p.summed_grad.detach().cpu()
+
+    def add_noise(self) -> None:
+        """Every parameter's gradient becomes (clipped sum + noise) / divisor, rounded once.
+
+        Noise that is rounded before it is added leaves gaps that move with the sum, and the low bits tell (Mironov
+        2012): so the sum is taken in float64, on the CPU, which every device's tensors reach exactly.
+        """
+        std = self.noise_multiplier * self.max_grad_norm
+        for p, total in zip(self.params, self.sums(), strict=True):
+            for start in range(0, total.numel(), BLOCK):
+                part = total[start : start + BLOCK]  # (≤ BLOCK,), a view of it
+                exact = part.double()
+                if self.noise_multiplier:  # none where the sites agreed on `privacy: none`
+                    exact += torch.from_numpy(self._noise.normals(part.numel()) * std)
+                part.copy_(exact.div_(self._divisor))
+            p.grad = total.to(p.device, p.dtype).view_as(p)
+            p.summed_grad = None
