@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.check import check_text, links_of
 from p2pfl.cli.demo_peers import end_with_stdin as watch_stdin
 from p2pfl.cli.figures import classes_of, title
 from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
@@ -133,6 +132,8 @@ def join(
     if federation.privacy.is_none:
         monitor.tell(f"privacy: {NO_PRIVACY}; all sites have agreed to that in {peers_file.name}")
     if check:
+        from p2pfl.cli.check import check_text, links_of  # with doctor, which a site that joins does without
+
         with monitor.running(federation, "join --check"):
             check_readable(site.data)
             with task_process(_reach(site), monitor.tell, step=monitor.step) as trainer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ from p2pfl.keys import belongs_to_somebody
 from p2pfl.roster import LEAST_PEERS, MOST_PEERS, NAME, Address, Member, Roster
 
 VERSION: Final = 1
+MOST_KEPT: Final = 4  # files of which what was read is kept
 MOST_ADDRESSES: Final = 8
 NOWHERE: Final = ("0.0.0.0", "::")  # where to listen, never whom to dial
 
@@ -165,7 +166,17 @@ class Federation:
 
     @classmethod
     def parse(cls, raw: bytes, source: str = "peers.yaml") -> Federation:
-        """The federation that `raw` describes."""
+        """The federation that `raw` describes. A command meets the same file several times, and reads it once."""
+        held = _LATELY.get(raw)
+        if held is None:
+            held = cls._read(raw, source)
+            if len(_LATELY) >= MOST_KEPT:
+                _LATELY.clear()
+            _LATELY[raw] = held
+        return held if held.source == source else replace(held, source=source)
+
+    @classmethod
+    def _read(cls, raw: bytes, source: str) -> Federation:
         top = strict_yaml.read_yaml(raw, source)
         if "signature" in top.rows and "peers" not in top.rows:
             raise CardNotPeersFile(source=source, evidence=f"it has {', '.join(top.rows)}")
@@ -201,6 +212,9 @@ class Federation:
         )
         _check_fit(federation, top)
         return federation
+
+
+_LATELY: Final[dict[bytes, Federation]] = {}  # by their bytes: files that were read, and nothing of them changes
 
 
 def _lineage(top: Table, epoch: int) -> tuple[bytes, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors import federation as leaves
-from p2pfl.federation import Federation, draft
+from p2pfl.federation import Federation, draft, strict_yaml
 from p2pfl.federation.difference import difference, first_difference
 from p2pfl.federation.federation import NO_PRIVACY
 from p2pfl.federation.settings import SETTINGS
@@ -49,6 +50,25 @@ def test_the_digest_is_over_the_raw_bytes() -> None:
     assert Federation.parse(raw).digest == hashlib.sha256(raw).digest()
     commented = raw + b"# a word\n"
     assert Federation.parse(commented).digest != Federation.parse(raw).digest
+
+
+def test_a_file_is_read_once_and_an_error_still_names_the_file_that_it_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = peers_yaml("rounds=77") + b"# as nobody has read it yet\n"
+    read: list[str] = []
+    through = strict_yaml.read_yaml
+
+    def told(raw: bytes, source: str) -> strict_yaml.Table:
+        read.append(source)
+        return through(raw, source)
+
+    monkeypatch.setattr(strict_yaml, "read_yaml", told)
+    given, held = Federation.parse(raw, "given.yaml"), Federation.parse(bytes(bytearray(raw)), "held.yaml")
+    assert read == ["given.yaml"]
+    assert (given.source, held.source) == ("given.yaml", "held.yaml")
+    assert dataclasses.replace(held, source="given.yaml") == given
+    for source in ("one.yaml", "two.yaml"):
+        with pytest.raises(P2PFLError, match=source):
+            Federation.parse(raw.replace(b"rounds: 77", b"rounds: no"), source)
 
 
 @pytest.mark.parametrize(

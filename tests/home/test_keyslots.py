@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given
@@ -197,3 +198,24 @@ def test_a_keyslots_file_that_is_anything_else_is_refused_with_exit_5(tmp_path: 
     with pytest.raises(KeyslotsDamaged) as caught:
         keyslots.from_bytes(raw, tmp_path)
     assert caught.value.exit_status == 5
+
+
+def test_a_pass_phrase_is_stretched_once_for_all_openings_of_a_verb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for another salt, as after its slot was written anew, once more."""
+    made: list[bytes] = []
+    argon2 = keyslots.Argon2id
+
+    def counted(**options: Any) -> Any:
+        made.append(options["salt"])
+        return argon2(**options)
+
+    monkeypatch.setattr(keyslots, "Argon2id", counted)
+    key = phrase(PHRASE.reveal())
+    for name in ("a", "b"):
+        Home.create(tmp_path / name, name, [key]).close()
+        for write in (False, True, False):
+            Home.open(tmp_path / name, unlock=[key], write=write).close()
+    assert len(made) == len(set(made)) == 2
+    assert PHRASE.reveal().decode() not in repr(key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -23,6 +24,7 @@ LENGTH: Final = struct.Struct("<I")
 MOST_BYTES: Final = 1 << 20
 FIRST_TO_END: Final = "800"  # of 1000: short of memory, the system ends this process rather than the site's
 MOST_FILE: Final = 1 << 30  # bytes of a file that it writes
+YOUNG: Final = 50_000  # new objects before cycles are looked for: torch makes half a million while it is loaded
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
 PR_CAPBSET_DROP: Final = 24
@@ -61,6 +63,7 @@ def start(descriptor: int) -> NoReturn:
     devices, count, own, *rest = _receive(descriptor)
     paths = [Path(one) for one in rest]
     walls = _enclose(Path(own), paths[: int(count)], paths[int(count) :], devices == "1")
+    gc.set_threshold(YOUNG)
     from p2pfl.training.process.worker import main
 
     main(descriptor, walls)
