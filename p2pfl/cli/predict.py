@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,8 @@ from p2pfl.cli.options import (
     write_new,
 )
 from p2pfl.cli.tasks import device_option, reads_option, secret_places
-from p2pfl.errors.models import TaskNotNamed
-from p2pfl.errors.people import WrongUse
+from p2pfl.errors.models import PredictionsAreNoMasks, TaskNotNamed
+from p2pfl.errors.people import NotWritten, WrongUse
 from p2pfl.errors.training import DataUnreadable, MissingColumn
 from p2pfl.federation import Federation, strict_yaml
 from p2pfl.federation.table_labels import BinaryLabel
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from p2pfl.training.column_map import MapFile
     from p2pfl.training.model_card import ModelCard
     from p2pfl.training.model_file import ModelFile
+    from p2pfl.training.process.remote import RemoteTask
 
 PEERS: Final = Path("peers.yaml")
 
@@ -93,6 +95,7 @@ class NewRecords:
     device: str
     reads: tuple[Path, ...]
     closed: tuple[Path, ...]
+    masks: Path | None = None  # the folder into which they are to be written
 
 
 @click.command()
@@ -101,6 +104,13 @@ class NewRecords:
 @click.option("--id", "id_column", metavar="COLUMN", help="Call records by this column.  [default: by their number]")
 @click.option(
     "--csv", "target", type=NamedFile(), metavar="FILE", help="Write what is said of each record to a CSV, too."
+)
+@click.option(
+    "--masks",
+    "masks_in",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Of volumes: write what is said of each voxel as a NIfTI mask, in the grid of the volume's own file.",
 )
 @click.option(
     "--model",
@@ -131,6 +141,7 @@ def predict(
     columns: Path | None,
     id_column: str | None,
     target: Path | None,
+    masks_in: Path | None,
     model_file: Path | None,
     task_file: Path | None,
     device: str,
@@ -159,15 +170,17 @@ def predict(
         )
     if id_column is not None and applied_to.task.table is None:
         raise WrongUse(evidence="--id is a column of a table, and this task is not one", verb=" predict")
+    if masks_in is not None and applied_to.task.table is not None:
+        raise PredictionsAreNoMasks(evidence=f"its task is {applied_to.task.label}")
     check_readable(data)
     closed = tuple(secret_places(home, unlock.keys()))
-    records = NewRecords(data, column_map(data, columns), id_column, task_file, device, reads, closed)
+    records = NewRecords(data, column_map(data, columns), id_column, task_file, device, reads, closed, masks_in)
     # Late: what is wrong with files, home and key is told before anything slow happens.
     output.loading_torch()
     is_ours = applied_to.task.table is not None and applied_to.federation is None
     found, names = _by_a_table(applied_to, records) if is_ours else _in_a_process(applied_to, records)
     ids = _ids(data, id_column, len(found)) if id_column is not None else None
-    _tell(applied_to, found, _names(names, found.shape[1]), ids, id_column, target, as_json)
+    _tell(applied_to, records, found, _names(names, found.shape[1]), ids, target, as_json)
 
 
 def _read(model_file: Path | None, home: Path, unlock: Unlock, peers_file: Path | None) -> ModelFile:
@@ -225,7 +238,28 @@ def _in_a_process(of: ModelInUse, records: NewRecords) -> tuple[NDArray[Any], Se
     reach = Reach.of(records.data, reads, records.closed, records.device, described=described)
     with RemoteTask(reach) as task:
         task.open(TaskSource(agreed, records.data, records.columns, *code, records.device, labelled=False))
-        return task.predict(of.model.fitting(task.layout_of_model()))
+        said = task.predict(of.model.fitting(task.layout_of_model()))
+        if records.masks is not None:
+            _write_masks(task, records.masks, of.task.label)
+        return said
+
+
+def _write_masks(task: RemoteTask, folder: Path, label: str) -> None:
+    """FOLDER/NUMBER-NAME.nii.gz of each record. Raises PredictionsAreNoMasks, NotWritten, WontOverwrite."""
+    if not task.writes_masks:
+        raise PredictionsAreNoMasks(evidence=f"its task is {label}")
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)  # they are of patients
+    except OSError as error:
+        raise NotWritten(evidence=error.strerror or type(error).__name__, path=folder) from None
+    for number, (name, mask) in enumerate(task.masks(), start=1):
+        write_new(folder / f"{number:05}-{_stem(name)}.nii.gz", mask)
+
+
+def _stem(name: str) -> str:
+    """What a file is called, of what the task's process says that it is: no way out of a folder."""
+    plain = re.sub(r"[^\w.-]", "_", Path(name).name)
+    return plain.removesuffix(".gz").removesuffix(".nii")
 
 
 def _ids(data: Path, column: str, count: int) -> list[str]:
@@ -246,10 +280,10 @@ def _ids(data: Path, column: str, count: int) -> list[str]:
 
 def _tell(
     applied_to: ModelInUse,
+    records: NewRecords,
     found: NDArray[Any],
     names: list[str],
     ids: list[str] | None,
-    id_column: str | None,
     target: Path | None,
     as_json: bool,
 ) -> None:
@@ -257,7 +291,7 @@ def _tell(
     facts: dict[str, object] = {"records": len(found), "model": applied_to.model.digest.hex(), "names": names}
     facts["predictions"] = [[round(float(value), 6) for value in said] for said in found]
     binary = isinstance(label, BinaryLabel) or names == ["probability"]
-    head = [id_column or "record", *map(inert, names)]
+    head = [records.id_column or "record", *map(inert, names)]
     called = ids or [str(number) for number in range(1, len(found) + 1)]
     rows = [[one, *(f"{value:.4f}" for value in said)] for one, said in zip(called, found, strict=True)]
     if binary:
@@ -273,6 +307,8 @@ def _tell(
     if target is not None:
         write_new(target, (csv_text([head, *rows]) + "\n").encode())
         facts["csv"] = str(target)
+    if records.masks is not None:
+        facts["masks"] = str(records.masks)
     output.result(output.aligned([head, *rows], tuple(range(1, 1 + found.shape[1]))), facts, as_json)
 
 

@@ -73,6 +73,14 @@ class OnnxExtraMissing(LocalFault):
     command = "pip install {package}"
 
 
+class PredictionsAreNoMasks(ConfigurationError):
+    """What this model says of a record is no mask, so --masks has nothing to write."""
+
+    code = "P2P-TRAIN-150"
+    likely = ("it was trained on a table or on images, not on volumes", "the task's dataset has no mask_file and name")
+    command = "p2pfl predict --data NEW, without --masks"
+
+
 class TaskNotNamed(ConfigurationError):
     """The model in {source} needs code, the class {cls} of {file}, which is never run unless you name your own copy."""
 

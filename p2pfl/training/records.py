@@ -56,6 +56,17 @@ class _Batched(Protocol):
     def batch(self, rows: NDArray[np.int64], /) -> tuple[Any, Any]: ...
 
 
+@runtime_checkable
+class WritesMasks(Protocol):
+    """A dataset of volumes, which can put what a model says of one back into the grid of its file."""
+
+    def name(self, row: int, /) -> str:
+        """The name of the record's file."""
+
+    def mask_file(self, row: int, classes: NDArray[np.uint8], /) -> bytes:
+        """The file of a mask: the model's class of each voxel ► .nii.gz in the grid of the record's own file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arrays:
     """A dataset that lies in memory: x (N, …), y (N, …), and each record's own bytes."""
@@ -166,6 +177,11 @@ class Records:
             return self._dataset.identity(at)
         x, y = (np.asarray(part) for part in self._dataset[at])
         return x.tobytes() + y.tobytes()
+
+    @property
+    def masks(self) -> WritesMasks | None:
+        """The dataset, where it writes masks, and its rows are these."""
+        return self._dataset if isinstance(self._dataset, WritesMasks) else None
 
     @property
     def has_patients(self) -> bool:

@@ -9,8 +9,11 @@ import pytest
 pytest.importorskip("nibabel", reason="the extra [volumes] is not installed")
 pytest.importorskip("monai", reason="the extra [volumes] is not installed")
 
+import nibabel
+import numpy as np
+
 from tests.cli.sites import Sites, Start, ended, facts
-from tests.training.volumes import folder
+from tests.training.volumes import ball, folder, write
 
 NAMES = ("ada", "ben", "cyd", "dot", "eve")
 TASK = """\
@@ -54,8 +57,24 @@ def test_five_sites_learn_a_segmentation(tmp_path: Path, start: Start) -> None:
     metric = told[0]["metric"]
     assert isinstance(metric, dict) and metric["figure"] == "dice"
     assert 0.0 < metric["final"] <= 1.0 and {"dice_1", "iou_1"} <= set(metric["figures"])
-    new = ["--data", str(scans["ben"] / "images")]
-    status, out, err = ended(start("predict", *sites.common("ada"), *new, "--json"))
+    turned = np.diag([-1.0, 1.0, 1.0, 1.0])[:, [2, 0, 1, 3]]
+    turned[:3, 3] = 7.0, -8.0, 9.0
+    new, masks = tmp_path / "new", tmp_path / "masks"
+    for number, affine in enumerate((np.eye(4), turned)):
+        write(new / f"scan {number}.nii.gz", ball(number)[0], affine)
+    asked = ["predict", *sites.common("ada"), "--data", str(new), "--masks", str(masks)]
+    status, out, err = ended(start(*asked, "--json"))
     assert status == 0, err
     told_of_new = facts(out)
-    assert (told_of_new["records"], told_of_new["names"]) == (24, ["background", "ball"])
+    assert (told_of_new["records"], told_of_new["names"]) == (2, ["background", "ball"])
+    assert told_of_new["masks"] == str(masks) and masks.stat().st_mode & 0o077 == 0
+    assert sorted(one.name for one in masks.iterdir()) == ["00001-scan_0.nii.gz", "00002-scan_1.nii.gz"]
+    predictions = told_of_new["predictions"]
+    assert isinstance(predictions, list)
+    for number, said in enumerate(predictions):
+        mask = nibabel.load(masks / f"{number + 1:05}-scan_{number}.nii.gz")
+        given = nibabel.load(new / f"scan {number}.nii.gz")
+        assert mask.shape == given.shape and np.array_equal(mask.affine, given.affine)
+        assert [int((mask.get_fdata() == place).sum()) for place in range(2)] == said
+    status, _, err = ended(start(*asked))
+    assert status != 0 and "00001-scan_0.nii.gz" in err  # nothing is written over

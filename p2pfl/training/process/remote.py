@@ -45,6 +45,7 @@ class RemoteTask:
         self._process = TaskProcess(reach, echo)
         self._source: TaskSource | None = None
         self._records, self._patients = -1, False
+        self.writes_masks = False  # known once predictions are made
         self._opening = threading.RLock()
         self._ready: TaskProcess | None = None  # the process in which the task is open
 
@@ -124,7 +125,8 @@ class RemoteTask:
         """What the model (m,) says of the records, and names of its numbers.    (N, k)"""
         with SharedBuffer(model.nbytes) as buffer:
             buffer.write(np.ascontiguousarray(model, "<f4"))
-            width, names = self._ask("predict", buffer=buffer)
+            width, names, writes = self._ask("predict", buffer=buffer)
+        self.writes_masks = bool(writes)
         size = 8 * self._records * width
         if size > MOST_PREDICTED:
             raise unusable(f"{width} numbers for each of {self._records} records")
@@ -134,6 +136,20 @@ class RemoteTask:
         if not np.isfinite(found).all():
             raise ModelDiverged(evidence=f"{np.count_nonzero(~np.isfinite(found))} numbers", what="the predictions")
         return found, names
+
+    def masks(self) -> Iterator[tuple[str, bytes]]:
+        """Of each record the name of its file, and the .nii.gz of what `predict` said, in the grid of that file.
+
+        Raises what reading the record raises; TaskProcessEnded: what it had said is gone with it.
+        """
+        for row in range(self._records):
+            try:
+                name, size = self._process.ask("mask", row)
+                with SharedBuffer(size) as buffer:
+                    self._process.ask("mask_bytes", buffer=buffer)
+                    yield name, buffer.read("u1").tobytes()
+            except PassCut as cut:
+                raise TaskProcessEnded(count=1, how=cut.how, evidence=f"it was writing mask {row + 1}") from None
 
 
 @dataclass

@@ -32,6 +32,7 @@ MOST_ITEMS: Final = 1 << 12  # of an answer's lists: tensors of a model, above a
 MOST_RECORDS: Final = 1 << 28
 MOST_PARAMETERS: Final = 1 << 31
 MOST_COLUMNS: Final = 1 << 16  # numbers of one prediction
+MOST_MASK: Final = 1 << 28  # bytes of a mask's file
 NAME_BYTES: Final = 32  # SHA-256 of what names a record
 
 _TICKET: Final = Whole(1 << 53)
@@ -59,6 +60,10 @@ ASKED: Final[dict[str, tuple[Spec, ...]]] = {
     "figures": (Raw(1 << 20), Raw(8, 8)),  # counts, and the noise in each as a float64
     "predict": (),
     "predictions": (),
+    "mask": (
+        Whole(MOST_RECORDS),
+    ),  # of that record, once predictions are made; its bytes come into the buffer of the next
+    "mask_bytes": (),
     "stop": (),
 }
 _NOTHING: Final[tuple[Spec, ...]] = ()
@@ -92,8 +97,11 @@ ANSWERED: Final[dict[str, tuple[Spec, ...]]] = {
     "train": _NOTHING,
     "evaluate": (Raw(1 << 20),),
     "figures": (Many(Row((Text(41, r"[a-z][a-z0-9_]{0,40}"), Raw(24, 24))), 256),),
-    "predict": (Whole(MOST_COLUMNS), Many(Text(200), 1 << 12)),  # numbers of each, their names
+    # numbers of each record, their names, 1 where each prediction is a mask that can be written
+    "predict": (Whole(MOST_COLUMNS), Many(Text(200), 1 << 12), Whole(1)),
     "predictions": _NOTHING,
+    "mask": (Text(255), Whole(MOST_MASK)),  # name of the record's file, bytes of the mask
+    "mask_bytes": _NOTHING,
 }
 # What comes from the task: the answer, a step that is done, or what went wrong (code, evidence, fields).
 TOLD: Final[dict[str, tuple[Spec, ...]]] = {

@@ -41,7 +41,7 @@ from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
 from p2pfl.training.update import TensorLayout
 
-MEASURES: Final = ("evaluate", "figures", "predict", "predictions")  # asked for while a pass runs
+MEASURES: Final = ("evaluate", "figures", "predict", "predictions", "mask", "mask_bytes")  # asked for while a pass runs
 
 
 class Worker:
@@ -55,6 +55,8 @@ class Worker:
         self._federation: Federation
         self._device = "cpu"
         self._predictions: NDArray[np.float64]
+        self._masks: NDArray[np.uint8]
+        self._mask = b""
 
     def stop(self) -> None:
         """End the pass under way before its next step."""
@@ -169,10 +171,24 @@ class Worker:
         found = predict(self._task, np.frombuffer(buffer, "<f4"), self._records, self._device)
         self._predictions = np.asarray(self._task.table(found), np.float64).reshape(len(self._records), -1)
         names = [str(name)[:200] for name in self._task.prediction_names][: 1 << 12]
-        return (self._predictions.shape[1], names)
+        writes = self._records.masks is not None
+        if writes:
+            self._masks = found.astype(np.uint8)
+        return (self._predictions.shape[1], names, int(writes))
 
     def predictions(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
         buffer[:] = self._predictions.astype("<f8").reshape(-1).view(np.uint8).data
+        return ()
+
+    def mask(self, ticket: int, buffer: Any, row: int) -> tuple[Any, ...]:
+        writer = self._records.masks
+        if writer is None:
+            raise ValueError("these records have no masks")
+        self._mask = writer.mask_file(row, self._masks[row])
+        return (writer.name(row)[:255], len(self._mask))
+
+    def mask_bytes(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
+        buffer[:] = self._mask
         return ()
 
 

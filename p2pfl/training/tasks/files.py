@@ -64,6 +64,10 @@ class FilesDataset(ABC):
         """The patient of the CSV or of the folder; empty where neither says."""
         return self._files[row].patient.encode()
 
+    def name(self, row: int) -> str:
+        """The name of its file, for what is written beside it at this site; it may be a patient's."""
+        return self._files[row].file.name
+
     def read(self, row: int, file: Path) -> bytes:
         """The bytes of a file of the record at `row`."""
         try:
