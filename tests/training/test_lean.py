@@ -53,7 +53,7 @@ assert torch.distributed.fsdp.FullyShardedDataParallel and not hasattr(opacus, "
 """
 
 
-def test_a_pass_loads_no_compiler_no_engine_and_no_scipy_and_a_task_that_asks_gets_them() -> None:
+def test_a_pass_loads_no_compiler_and_no_scipy_and_a_task_that_asks_gets_them() -> None:
     done = subprocess.run([sys.executable, "-c", PASS + ASKED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
