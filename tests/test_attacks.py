@@ -63,6 +63,7 @@ MOUNTED = (
     "A charge forgotten",
     "An account begun anew",
     "A thousand records of one",
+    "A backup of several studies",
     "A word of another study",
     "A pass repeated after its sum",
     "A budget burnt alone",

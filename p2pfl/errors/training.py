@@ -322,6 +322,18 @@ class AccountUnreadable(LocalFault):
     command = "p2pfl ledger show --log site --last 5"
 
 
+class StudiesUnheard(LocalFault):
+    """This home was restored from a backup, and what its other studies spent since is not known yet: {studies}."""
+
+    code = "P2P-TRAIN-151"
+    exit_status = 5
+    likely = (
+        "start each of them, with its own peers.yaml, until it links up with its sites: what they know is charged then",
+        "one of them stops with P2P-ROUND-032: its sites have to sign its recovery first",
+    )
+    command = "p2pfl join --peers THAT-STUDY.yaml --data THEIR.csv"
+
+
 class PassNotCharged(LocalProtocolError):
     """A pass over the records was about to start without its own charge to the privacy account."""
 

@@ -86,6 +86,9 @@ LAYOUT: Final = (
     ItemRule("membership/notes", "home/state", "what was done beside a running process, until a site log has it", True),
     ItemRule("accounts/spent", "home/state", "what was spent of which records, over all studies", True),
     ItemRule("accounts/measured", "home/state", "what looks at which held-out records have spent", True),
+    ItemRule(
+        "accounts/set-back", "home/state", "after a backup was restored: the studies that are still to be heard", True
+    ),
     ItemRule(r"checkpoints/[a-z][a-z0-9-]{0,39}", "home/checkpoint", "a model, as safetensors"),
     ItemRule(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
 )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pfl.clocks import SYSTEM
+from p2pfl.errors.round import RolledBack
 from p2pfl.federation import Federation
 from p2pfl.federation.agreement import assent
 from p2pfl.home.keyslots import KeyFile, KeySource
@@ -30,6 +31,7 @@ from p2pfl.node.live import LiveView
 from p2pfl.node.node import Node
 from p2pfl.node.options import NodeOptions
 from p2pfl.node.progress import Moment, Observer, Progress, unseen
+from p2pfl.node.runs import set_back
 from p2pfl.node.studies import open_study
 from p2pfl.peer.blocking import BlockingPeer, wait_in
 from p2pfl.peer.statistics import Statistics
@@ -96,6 +98,9 @@ class Peer(Statistics, Trainings):
                     yield peer
                     await peer.forget_answer(peer._given)
                     await peer.node.close(linger_s)
+            except RolledBack:
+                await asyncio.to_thread(set_back.found, opened)  # its accounts are older, too, for all of its studies
+                raise
             finally:
                 await asyncio.shield(peer.node.abort())
 

@@ -27,6 +27,7 @@ from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.site_kinds import BudgetEntry, ChargeEntry
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassCharged, PassRepeated
+from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import ACCOUNT, StudyAccounts, read_accounts
 from p2pfl.node.studies import Elsewhere
 from p2pfl.training.accounts import EVERYTHING, Marks
@@ -148,6 +149,7 @@ class Passes:
     ) -> None:
         """Raises AccountUnreadable: an account is never begun anew."""
         self._privacy, self._home, self._logs, self._run, self._observer = federation.privacy, home, logs, run, observer
+        self._federation = federation
         self.begun = read_begun(home)
         if self.begun is None and home.read(PASS) is not None:
             home.remove(PASS)  # its update is on the disk: a process died between the two
@@ -192,6 +194,7 @@ class Passes:
         """Charge what this home has forgotten, where the others know of more than it can have told them."""
         if said <= float(decimal_epsilon(self.accounts.reached())):
             return
+        set_back.learnt(self._home)
         told = self.accounts.learn(said, self._logs.final_round(self._run), self._logs.time)
         if told is not None:
             self._note(told)
@@ -217,9 +220,11 @@ class Passes:
         """A new pass for round `number`: its seed is on the disk, and every older one is gone.
 
         rounds_before, model    of the model that it starts from: rounds of the training that are in it, its digest
-        Raises PassWouldOverspend, which is noted; then nothing has changed.
+        Raises PassWouldOverspend, which is noted, and StudiesUnheard; then nothing has changed.
         """
         before = self.spent()
+        set_back.heard(self._home, self._federation)  # no pass begins before q−1 of its sites have said hello
+        set_back.check(self._home, self._federation)
         with self._noting_refusal(number):
             self.accounts.check_next_pass()
         seed = Secret(draw(SEED_BYTES), "seed of a pass")
@@ -257,7 +262,9 @@ class Passes:
             raise
 
     def charge_release(self) -> str:
-        """Charge a release that no process repeats, and return ε behind it. Raises PassWouldOverspend, which is noted.
+        """Charge a release that no process repeats, and return ε behind it.
+
+        Raises PassWouldOverspend, which is noted, and StudiesUnheard.
 
         A pass that has begun and is charged is another one from then on; one that is not charged yet is none, since its
         number would be this charge's.
@@ -266,6 +273,7 @@ class Passes:
         if self.begun is not None and self.begun.run == self._run and self.begun.number == passes:
             self.over()
         number, before = self._logs.final_round(self._run) + 1, self.spent()
+        set_back.check(self._home, self._federation)
         nobody = Secret(bytes(SEED_BYTES), "no seed")
         self.charge(BegunPass(self._run, number, passes, before, 0, b"", b"", nobody))
         return self.spent()

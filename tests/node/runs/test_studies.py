@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,7 +16,7 @@ from p2pfl.clocks import SYSTEM
 from p2pfl.errors.home import HomeBusy, NoSuchStudy, SeveralStudies
 from p2pfl.errors.ledger import OtherFederation
 from p2pfl.errors.round import AnotherCohort, RolledBack
-from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
+from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend, StudiesUnheard
 from p2pfl.federation import Federation, draft
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
@@ -23,17 +25,32 @@ from p2pfl.keys import Identity
 from p2pfl.ledger import note
 from p2pfl.ledger.verify import verify
 from p2pfl.node.logs import Logs
+from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import ACCOUNT, read_accounts
 from p2pfl.node.runs.cohort import Cohort
+from p2pfl.node.runs.set_back import SET_BACK
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.studies import Elsewhere, open_study, studies_of, view
 from p2pfl.node.witness import SiteHeads
+from p2pfl.peer import Peer
 from p2pfl.peer.epoch import sums_run, training_run
 from p2pfl.roster import Address, Member
 from p2pfl.sharing import events as e
 from tests.federation.sample import TASK
 from tests.home.home_fixtures import make
-from tests.node.runs.homes import ME, NAMES, FourOf, Place, attempt_digest, charges, masked
+from tests.node.runs.homes import (
+    ME,
+    NAMES,
+    OTHERS,
+    FourOf,
+    Place,
+    attempt_digest,
+    by_others,
+    charges,
+    finished,
+    masked,
+)
+from tests.ports import free_ports
 
 OLD, NEW = (b"old 1", b"old 2"), (b"new 1", b"new 2")
 SETTINGS = ("rounds=3", "privacy.max_epsilon=3")
@@ -229,6 +246,102 @@ def test_a_charge_between_two_steps_of_another_study_changes_none_of_its_numbers
     held = read_accounts(heart.home).studies
     assert [held[training_run(place.federation)].passes for place in (heart, lungs)] == [1, 2]
     assert len(charges(run)) == 1
+
+
+# ── a backup takes the accounts back for all of them ──────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def restored(hospital: Hospital, heart: Place, lungs: Place) -> tuple[Place, Place, str]:
+    """Both studies on a home from before the second pass of lungs; and ε that its sites were told after that."""
+    trained(heart, *OLD)
+    trained(lungs, *OLD)
+    here, backup = hospital.folder / ME, hospital.folder / "backup"
+    shutil.copytree(here, backup)
+    said = trained(lungs, *OLD, number=2)
+    hospital.held.close()
+    shutil.rmtree(here)
+    backup.rename(here)
+    return hospital.open(heart.federation), hospital.open(lungs.federation), said
+
+
+def told(place: Place, said: str) -> None:
+    """The study's sites have said hello, and shown what they had been told under this site's own signature."""
+    run = place.started(FourOf(brings=OLD))
+    run.logs.learn_spent(float(said))
+    try:
+        run.propose(2, 0)
+    finally:
+        run.logs.close()
+
+
+@pytest.mark.claim("DP-13")
+def test_no_study_of_a_restored_home_trains_before_the_sites_of_all_have_been_heard(
+    restored: tuple[Place, Place, str],
+) -> None:
+    heart, lungs, said = restored
+    set_back.found(lungs.home)  # one of lungs' sites has shown it a later head of its own
+    for _ in range(2):
+        with pytest.raises(StudiesUnheard, match="lungs"):
+            trained(heart, *OLD, number=2)
+    assert len(charges(heart.started())) == 1
+    told(lungs, said)
+    assert heart.home.read(SET_BACK) is None
+    assert float(trained(heart, *OLD, number=2)) > float(said)  # it knows now what lungs had spent, and adds to that
+
+
+@pytest.mark.claim("DP-13")
+def test_were_the_other_studies_not_waited_for_the_same_budget_would_be_spent_again(
+    restored: tuple[Place, Place, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heart, lungs, said = restored
+    set_back.found(lungs.home)
+    monkeypatch.setattr(set_back, "check", lambda home, federation: None)
+    assert float(trained(heart, *OLD, number=2)) <= float(said)  # as if the second pass of lungs had not been
+
+
+def test_a_study_that_learns_what_its_home_forgot_makes_the_others_wait(restored: tuple[Place, Place, str]) -> None:
+    """As one does that was recovered, and is stopped by nobody any more."""
+    heart, lungs, said = restored
+    with pytest.raises(StudiesUnheard, match="heart"):
+        told(lungs, said)
+    trained(heart, *OLD, number=2)
+    trained(lungs, *OLD, number=2)
+
+
+def test_a_study_whose_rounds_are_all_in_its_log_is_not_waited_for(restored: tuple[Place, Place, str]) -> None:
+    heart, lungs, _ = restored
+    set_back.found(heart.home)
+    run = lungs.started(FourOf(brings=OLD))
+    for number in range(1, 4):
+        after, outcome = by_others(run, number, number - 1)
+        finished(lungs, run, number, after, outcome, survivors=[*OTHERS], left_out=[ME])
+    run.logs.close()
+    trained(heart, *OLD, number=2)
+
+
+def test_a_home_of_one_study_is_stopped_by_its_own_sites_alone(heart: Place) -> None:
+    trained(heart, *OLD)
+    set_back.found(heart.home)
+    assert heart.home.read(SET_BACK) is None
+
+
+def test_a_home_that_a_peer_shows_to_be_older_makes_its_other_studies_wait(
+    hospital: Hospital, heart: Place, lungs: Place
+) -> None:
+    trained(heart, *OLD)
+    trained(lungs, *OLD)
+    hospital.held.close()
+
+    async def shown() -> None:
+        listen = f"127.0.0.1:{free_ports(1)[0]}"
+        async with Peer.join(lungs.federation, home=hospital.folder / ME, listen=listen, linger_s=0.0):
+            raise RolledBack(peer="uppsala", evidence="a later head")
+
+    with pytest.raises(RolledBack):
+        asyncio.run(shown())
+    with pytest.raises(StudiesUnheard, match="lungs"):
+        trained(hospital.open(heart.federation), *OLD, number=2)
 
 
 # ── what one study must not take for its own ──────────────────────────────────────────────────────────────────

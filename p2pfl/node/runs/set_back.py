@@ -1,0 +1,86 @@
+"""A home that was set back: its studies wait for each other until the sites of every one of them have been heard.
+
+The accounts are the home's, and a backup takes them back for all of its studies. What one of them charged since is
+known to that study's sites alone: another one, trained before it is told, would spend the same budget again. So the
+first study that is shown that the home is an older one notes all that may have charged since; each is struck off when
+it is about to charge a pass, for then q−1 of its sites have said hello, and what they know is charged; until none is
+left, none of them charges anything. docs/adr/0051.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from p2pfl import codec
+from p2pfl.codec import Malformed
+from p2pfl.errors.training import AccountUnreadable, StudiesUnheard
+from p2pfl.federation import Federation
+from p2pfl.home import Home
+from p2pfl.ledger.log import Log
+from p2pfl.node.studies import Study, studies_of
+
+SET_BACK: Final = "accounts/set-back"
+MOST_BYTES: Final = 1 << 16
+
+
+def found(home: Home) -> None:
+    """The home was set back: every study of it that may have charged since is to be heard. Durable on return."""
+    studies = studies_of(home)
+    if len(studies) < 2:
+        return  # its own sites have stopped it already
+    with home.charging():
+        held = _unheard(home)
+        held |= {one.federation.first.hex(): one.federation.name for one in studies if one.begun and not _over(one)}
+        _write(home, held)
+
+
+def learnt(home: Home) -> None:
+    """A study's sites know of more than this home had told them: it was set back, if nobody has found that already."""
+    if home.read(SET_BACK) is None:
+        found(home)
+
+
+def heard(home: Home, federation: Federation) -> None:
+    """The sites of this study have been heard, and what they know is charged."""
+    if home.read(SET_BACK) is None:
+        return
+    with home.charging():
+        held = _unheard(home)
+        if held.pop(federation.first.hex(), None) is not None:
+            _write(home, held)
+
+
+def check(home: Home, federation: Federation) -> None:
+    """Raises StudiesUnheard while another study of the home is still to be heard."""
+    if home.read(SET_BACK) is None:
+        return
+    over = {one.federation.first.hex() for one in studies_of(home) if _over(one)}  # all that it charged is in its log
+    left = [name for first, name in _unheard(home).items() if first not in over and first != federation.first.hex()]
+    if left:
+        raise StudiesUnheard(studies=", ".join(sorted(left)), evidence=f"{home.path} was restored from a backup")
+
+
+def _over(study: Study) -> bool:
+    """Every round that it agreed on is in its log: no pass of it can be missing there."""
+    records = (codec.read_facts(one.record) for one in Log.open(study.home, "federation").records())
+    trained = (one for one in records if one.get("kind") == "round" and one["configuration"]["purpose"] == "training")
+    return sum(1 for _ in trained) >= study.federation.rounds
+
+
+def _unheard(home: Home) -> dict[str, str]:
+    """By the digest of its first peers.yaml, what each study is called. Raises AccountUnreadable."""
+    data = home.read(SET_BACK)
+    try:
+        held = codec.read_facts(data, MOST_BYTES)["unheard"] if data is not None else {}
+        if not all(isinstance(name, str) for name in held.values()):
+            raise ValueError("a study's name")
+        return dict(held)
+    except (Malformed, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AccountUnreadable(evidence=f"{SET_BACK}: {error}") from None
+
+
+def _write(home: Home, unheard: dict[str, str]) -> None:
+    if unheard:
+        home.replace(SET_BACK, codec.facts({"unheard": unheard}))
+    elif home.read(SET_BACK) is not None:
+        home.remove(SET_BACK)
