@@ -66,6 +66,7 @@ NEEDS: dict[str, str] = {
     "training/test_images.py": "slow",
     "training/test_large.py": "slow",
     "node/runs/test_task_process.py": "processes",
+    "node/runs/test_pinned_weights.py": "processes",
     "training/test_onnx.py": "slow",
     "training/test_repeat_processes.py": "processes",
     "training/test_volumes.py": "slow",

@@ -78,7 +78,7 @@ class PredictionsAreNoMasks(ConfigurationError):
 
     code = "P2P-TRAIN-150"
     likely = ("it was trained on a table or on images, not on volumes", "the task's dataset has no mask_file and name")
-    command = "p2pfl predict --data NEW, without --masks"
+    command = "p2pfl predict --data NEW"
 
 
 class TaskNotNamed(ConfigurationError):

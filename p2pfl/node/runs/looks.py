@@ -28,6 +28,7 @@ from p2pfl.federation import Federation
 from p2pfl.federation.federation import Privacy
 from p2pfl.home import Home
 from p2pfl.keys import KEY_BYTES, Draw, Secret
+from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import StudyAccounts
 from p2pfl.training.accounts import UNITS, marks_of
 from p2pfl.training.discrete_gaussian import discrete_gaussian
@@ -118,8 +119,9 @@ class Looks:
     def look(self, number: int, time: int, draw: Draw, model: FlatVector) -> Counts:
         """What this site puts into the sum: its counts with its share of the noise; noise alone where it must not look.
 
-        The look is charged, and durable, before the counts are made.
+        The look is charged, and durable, before the counts are made. Raises StudiesUnheard.
         """
+        set_back.check(self.accounts.home, self.federation)
         length = self.trainer.counts
         try:
             self.accounts.charge(number, time)
