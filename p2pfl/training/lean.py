@@ -8,6 +8,7 @@ replaced by the real package as soon as a task asks for anything else of it (tor
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from types import ModuleType
 from typing import Any, Final
@@ -51,6 +52,7 @@ def without_compiler() -> None:
 
     if COMPILER not in sys.modules:
         stand_in = _StandIn(COMPILER)
+        stand_in.__spec__ = importlib.util.find_spec(COMPILER)  # it can be had, whoever asks
         sys.modules[COMPILER] = stand_in
         vars(torch)["_dynamo"] = stand_in
 

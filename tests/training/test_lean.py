@@ -40,6 +40,8 @@ heavy = {"scipy", "sympy", "pandas", "opacus.optimizers", "torch.distributed.fsd
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
 ASKED = """
+import importlib.util
+assert importlib.util.find_spec(COMPILER) is not None
 from opacus import PrivacyEngine
 import opacus
 assert PrivacyEngine is opacus.PrivacyEngine and opacus.optimizers.DPOptimizer and "scipy" in sys.modules

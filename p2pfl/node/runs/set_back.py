@@ -13,6 +13,7 @@ from typing import Final
 
 from p2pfl import codec
 from p2pfl.codec import Malformed
+from p2pfl.errors import P2PFLError
 from p2pfl.errors.training import AccountUnreadable, StudiesUnheard
 from p2pfl.federation import Federation
 from p2pfl.home import Home
@@ -62,7 +63,11 @@ def check(home: Home, federation: Federation) -> None:
 
 def _over(study: Study) -> bool:
     """Every round that it agreed on is in its log: no pass of it can be missing there."""
-    records = (codec.read_facts(one.record) for one in Log.open(study.home, "federation").records())
+    try:
+        log = Log.open(study.home, "federation")
+    except P2PFLError:
+        return False  # a log that cannot be read tells nothing
+    records = (codec.read_facts(one.record) for one in log.records())
     trained = (one for one in records if one.get("kind") == "round" and one["configuration"]["purpose"] == "training")
     return sum(1 for _ in trained) >= study.federation.rounds
 
