@@ -44,7 +44,7 @@ def train(msg: Message, context: Context) -> Message:
     model = Net()
     model.load_state_dict(msg.content["arrays"].to_torch_state_dict())
     (x, y), _ = data_of(context)
-    optimizer = torch.optim.SGD(model.parameters(), lr=float(context.run_config.get("lr", 0.2)), momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=float(context.run_config.get("lr", 0.02)), momentum=0.9)
     model.train()
     for _ in range(int(context.run_config.get("local-epochs", 3))):
         for batch in torch.randperm(len(y)).split(32):

@@ -25,7 +25,7 @@ def test_the_client_is_flowers_and_torchs_alone() -> None:
 
 def test_the_readmes_line_trains_it_between_real_processes(tmp_path: Path) -> None:
     assert "python examples/flower/run.py\n" in (EXAMPLE / "README.md").read_text()
-    command = [sys.executable, "examples/flower/run.py", "--sites", "3", "--rounds", "2", "--folder", str(tmp_path)]
+    command = [sys.executable, "examples/flower/run.py", "--sites", "3", "--rounds", "3", "--folder", str(tmp_path)]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -35,6 +35,6 @@ def test_the_readmes_line_trains_it_between_real_processes(tmp_path: Path) -> No
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = re.search(r"3 sites, 2 rounds, 10090 parameters: accuracy 0\.\d+ → (0\.\d+)", done.stdout)
+    found = re.search(r"3 sites, 3 rounds, 10090 parameters: accuracy 0\.\d+ → (0\.\d+)", done.stdout)
     assert found, done.stdout
     assert float(found[1]) > 0.6

@@ -43,8 +43,11 @@ def reach(how: str, where: str) -> None:
 
 
 def rubbish() -> None:
-    """Write it into every socket; memory that is shared would be spoilt before anybody has read it."""
-    for descriptor in range(3, 64):
+    """Write it into every socket; memory that is shared would be spoilt before anybody has read it.
+
+    The socket has the number that it had in the process which made it, and that may have many files open.
+    """
+    for descriptor in range(3, 1 << 16):
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 os.write(descriptor, b"\xff" * 64)
