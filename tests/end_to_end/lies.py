@@ -16,7 +16,7 @@ from p2pfl.messages import Letter, seal
 from p2pfl.node.post import Post
 from p2pfl.sharing import certificate
 from p2pfl.sharing import events as e
-from p2pfl.sharing.phases import members
+from p2pfl.sharing.phases import members, roots
 from p2pfl.sharing.run import Run
 from p2pfl.sharing.state import State
 from tests.simulate.test_attacks_on_roots import two_vectors
@@ -221,13 +221,18 @@ def without_victim(ack: m.Ack) -> m.Ack:
 
 
 class TwoRoots(Wires):
-    """The victim sums chunk 3 under a Root of its own, and the tag of that chunk is false."""
+    """The victim sums chunk 3 under a Root of its own, and the tag of that chunk is false.
+
+    It has the tags late, from the others: they have compared when it opens the chunk. The liar hands nothing on.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._lie = two_vectors([VICTIM], [3])
 
     def says(self, peer: str, letter: Letter) -> Iterable[Letter]:
+        if isinstance(letter.message, m.Handed) or (peer == VICTIM and isinstance(letter.message, m.Tags)):
+            return ()
         return self._lie(cast(Any, self), peer, letter) if self.run is not None else (letter,)
 
     @property
@@ -236,6 +241,16 @@ class TwoRoots(Wires):
         return self.run.context.identity
 
 
+class NoRootHandedOn:
+    """An honest site without the defence: it hands no Root on, and compares none."""
+
+    def __init__(self) -> None:
+        roots.show = lambda state, names=(): []
+        roots.note = lambda state: None
+        roots.are_the_same = lambda state, index: True
+
+
 PLANS: Final[dict[str, Callable[[], Any]]] = {
-    one.__name__: one for one in (Wedge, LateToVictim, TwoFaces, UnheardByVictim, ShowsLate, Silence, TwoRoots)
+    one.__name__: one
+    for one in (Wedge, LateToVictim, TwoFaces, UnheardByVictim, ShowsLate, Silence, TwoRoots, NoRootHandedOn)
 }

@@ -10,7 +10,7 @@ import pytest
 from tests.end_to_end.checks import entries
 from tests.end_to_end.conftest import MakeSites
 from tests.end_to_end.lies import LIAR, SUMMED, VICTIM
-from tests.end_to_end.processes import PATIENCE_S, Sites
+from tests.end_to_end.processes import PATIENCE_S, Process, Sites
 
 HONEST = ("ada", "cyd", "dot")
 
@@ -23,9 +23,9 @@ class Summed:
     said: list[str]
 
 
-def summed(sites: Sites, lies: dict[str, str], sums: int = 1) -> dict[str, Summed]:
-    """What the honest have, who sum powers of two; ben may do as it likes. Nobody leaves before all have it."""
-    started = {
+def start(sites: Sites, lies: dict[str, str], sums: int = 1) -> dict[str, Process]:
+    """All sum powers of two; ben may do as it likes. Nobody leaves before all have it."""
+    return {
         name: sites.site(
             name,
             [{"sum": [(1 << place) + 16 * k], "patience_s": 1.0} for k in range(sums)],
@@ -34,6 +34,11 @@ def summed(sites: Sites, lies: dict[str, str], sums: int = 1) -> dict[str, Summe
         )
         for place, name in enumerate(sites.names)
     }
+
+
+def summed(sites: Sites, lies: dict[str, str], sums: int = 1) -> dict[str, Summed]:
+    """What the honest have."""
+    started = start(sites, lies, sums)
     given = {name: [started[name].event("given")["given"] for _ in range(sums)] for name in HONEST}
     for process in started.values():
         process.kill()
@@ -97,3 +102,12 @@ def test_two_roots_convict_who_signed_them_and_blame_no_owner(make: MakeSites) -
         sites.verified(name)
     assert codes <= {"P2P-ROUND-005", "P2P-ROUND-019"}, "the two Roots are the proof, and nothing else is needed"
     assert "P2P-ROUND-005" in codes
+
+
+def test_were_no_root_handed_on_the_owner_would_be_blamed_and_honest_processes_end(make: MakeSites) -> None:
+    sites = make(4)
+    started = start(sites, {LIAR: "TwoRoots"} | dict.fromkeys(HONEST, "NoRootHandedOn"))
+    for name in ("ada", "cyd"):
+        assert started[name].end().status == 3
+        told = [entry for entry in entries(sites[name], "site") if entry["kind"] == "breach"]
+        assert {(entry["peer"], entry["code"]) for entry in told} >= {(VICTIM, "P2P-ROUND-007")}
