@@ -3,6 +3,7 @@
 #   make demo     five real processes train one model on real hospitals' data
 #   make quick    the tests that start nothing and take no time      make check ROOM=sharing   those of one folder
 #   make test     every test          make lint   ruff and strict mypy          make bench   the promised ratios
+#   make thorough every test, with all the examples and seeds that it states
 #   make docs     the pages of docs/ that are written from the code
 #
 # PYTHON=python3.12 picks another interpreter (3.11 or newer). VENV=… puts the environment elsewhere.
@@ -17,7 +18,7 @@ JOBS   ?= 3
 # Compiled test files are kept, as Python does by default: rewriting all asserts anew takes each worker ten seconds.
 PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo quick check test lint types docs bench install clean
+.PHONY: demo quick check test thorough lint types docs bench install clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -40,6 +41,9 @@ check: $(STAMP)
 
 test: $(STAMP)
 	$(PYTEST) --durations=20 $(ARGS)
+
+thorough: $(STAMP)
+	P2PFL_THOROUGH=$${P2PFL_THOROUGH:-1} $(PYTEST) --durations=20 $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

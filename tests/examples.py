@@ -1,8 +1,10 @@
 """How many examples Hypothesis tries, and how many seeds are played. A test states its count; one variable scales all.
 
-P2PFL_THOROUGH  1, or unset  as many as the test states: `make test` and CI
-                0            at most 10 examples, and one seed: `make quick`
-                N            N times as many: a night's search
+P2PFL_THOROUGH  unset  two fifths of what the test states, and no fewer than 20 examples and 4 seeds where it states
+                       as many: `make test` and CI
+                0      at most 10 examples, and one seed: `make quick`
+                1      as many as the test states: `make thorough`
+                N      N times as many: a night's search
 """
 
 from __future__ import annotations
@@ -13,17 +15,18 @@ from typing import Any
 from hypothesis import settings
 
 QUICK = 10
+FEW, FEW_SEEDS = 20, 4  # what is so few is not made fewer for `make test`
 UNSTATED = 100  # examples of a test that states no count; Hypothesis' own number
-THOROUGH = float(os.environ.get("P2PFL_THOROUGH", "1"))
+THOROUGH = float(os.environ.get("P2PFL_THOROUGH", "0.4"))
 
 
 def scaled(count: int, thorough: float = THOROUGH) -> int:
-    return max(1, round(count * thorough)) if thorough else min(count, QUICK)
+    return max(min(count, FEW if thorough else QUICK), round(count * thorough))
 
 
 def seeds(count: int, thorough: float = THOROUGH) -> range:
     """The seeds of schedules that a test plays, from 0 on."""
-    return range(max(1, round(count * thorough)))
+    return range(max(min(count, FEW_SEEDS if thorough else 1), round(count * thorough)))
 
 
 def examples(count: int, **others: Any) -> settings:

@@ -337,11 +337,13 @@ def test_what_tests_need_is_said_in_one_table_of_paths_that_are_there() -> None:
     assert marked == ["test_readme.py"]  # one test among quick ones
 
 
-def test_quick_tries_ten_examples_and_everything_else_no_fewer_than_stated() -> None:
+def test_quick_tries_ten_examples_make_test_two_fifths_and_thorough_all_stated() -> None:
     assert [scaled(count, 0) for count in (1, 10, 25, 500)] == [1, 10, 10, 10]
     assert [scaled(count, 1) for count in (1, 10, 25, 500)] == [1, 10, 25, 500]
+    assert [scaled(count, 0.4) for count in (1, 10, 25, 500)] == [1, 10, 20, 200]
     assert [scaled(count, 20) for count in (1, 500)] == [20, 10_000]
-    assert [len(seeds(count, thorough)) for count, thorough in ((50, 0), (50, 1), (50, 3))] == [1, 50, 150]
+    assert [len(seeds(50, thorough)) for thorough in (0, 0.4, 1, 3)] == [1, 20, 50, 150]
+    assert [len(seeds(count, 0.4)) for count in (1, 4, 6, 12)] == [1, 4, 4, 5]
     stated = re.compile(r"\bmax_examples\s*=")
     files = [file for file in (ROOT / "tests").rglob("*.py") if stated.search(file.read_text())]
     assert [file.name for file in files] == ["examples.py"]

@@ -7,6 +7,7 @@ from there on a larger batch costs time and buys nothing.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ LOOK_EPSILON: Final = 1.0
 TRIED_NOISE: Final = (0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 
+@functools.lru_cache(maxsize=256)  # whoever compares learning rates asks the same for each
 def least_noise(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
     """The least noise multiplier, in thousandths, with which `steps` steps spend at most `epsilon` at `delta`.
 
@@ -146,6 +148,7 @@ def _written(rate: float) -> float:
     return math.floor(rate * scale) / scale
 
 
+@functools.lru_cache(maxsize=256)
 def most_rounds(epsilon: float, delta: float, sample_rate: float, steps: int, noise: float) -> int:
     """How many rounds of `steps` steps spend at most `epsilon`; 0 where one is too much, at most 100 000."""
 

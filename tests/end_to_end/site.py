@@ -46,7 +46,6 @@ from p2pfl.training.measures.classification import BINS, Binary
 from p2pfl.training.measures.joint import Joint
 from p2pfl.training.measures.measure import Figure
 from p2pfl.training.privacy import Charge
-from tests.end_to_end import lies
 
 GATE = "gate"
 
@@ -206,6 +205,8 @@ async def work(plan: dict[str, Any]) -> list[Any]:
     if "nominates" in plan:
         nominate(bytes.fromhex(plan["nominates"]))
     if "lie" in plan:
+        from tests.end_to_end import lies  # loads pytest, which the honest need not wait for
+
         lies.PLANS[plan["lie"]]()
     if plan.get("offers"):
         tell_offers()

@@ -120,7 +120,7 @@ def test_chunks_too_short_for_their_tags_tell_nothing_more() -> None:
         assert Coalition(federation, members, fresh=False).learns_only_the_certified_sums(), members
 
 
-@pytest.mark.skipif(THOROUGH < 1, reason="counts over the seeds that make test plays")
+@pytest.mark.skipif(not THOROUGH, reason="counts over the seeds that make test plays")
 def test_these_runs_hold_all_that_could_tell_something() -> None:
     """Attempts abandoned after words were masked, a U without somebody, shares of seeds, tags, rounds left behind."""
     said: set[str] = set()

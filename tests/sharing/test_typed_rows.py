@@ -33,39 +33,46 @@ def carry_out(effect: e.Effect) -> None:
 """
 
 
-def errors_in(lines: str, folder: Path) -> list[str]:
-    """What mypy, as this project runs it, says of a module of these lines."""
-    snippet = folder / "snippet.py"
-    snippet.write_text(HEAD + lines)
-    command = [sys.executable, "-m", "mypy", "--no-error-summary", "--hide-error-context", str(snippet)]
-    ran = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False)
-    assert ran.stderr == ""
-    return [line.partition("error: ")[2] for line in ran.stdout.splitlines() if " error: " in line]
-
-
-def test_rows_with_their_own_actions_and_a_driver_of_every_effect_are_well_typed(tmp_path: Path) -> None:
-    rows = """\
+WELL_TYPED = """\
 on(Phase.GATHER, m.Root, gather.accept_root)
 on(Phase, m.Ballot, ballot.answer)
 when(Phase.SHARE, e.Accepted, mask.request, then=Phase.MASK)
 """
-    assert errors_in(rows + WHOLE, tmp_path) == []
+WRONG = {  # what is wrong: the lines, and what mypy says of them
+    "another letter": ("on(Phase.GATHER, m.Root, gather.accept_nonce)\n", "[arg-type]"),
+    "an event for a letter": ("on(Phase.GATHER, e.Accepted, gather.accept_root)\n", "[type-var]"),
+    "another event": ("when(Phase.SHARE, e.Dealt, mask.request)\n", "[arg-type]"),
+    "a letter for an event": ("when(Phase.GATHER, m.Root, gather.accept_root)\n", "[type-var]"),
+    "an effect left out": (WHOLE.replace(" | e.NoteMissed()", ""), "assert_never"),
+}
 
 
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        ("on(Phase.GATHER, m.Root, gather.accept_nonce)\n", "[arg-type]"),
-        ("on(Phase.GATHER, e.Accepted, gather.accept_root)\n", "[type-var]"),
-        ("when(Phase.SHARE, e.Dealt, mask.request)\n", "[arg-type]"),
-        ("when(Phase.GATHER, m.Root, gather.accept_root)\n", "[type-var]"),
-        (WHOLE.replace(" | e.NoteMissed()", ""), "assert_never"),
-    ],
-    ids=["another letter", "an event for a letter", "another event", "a letter for an event", "an effect left out"],
-)
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What mypy, as this project runs it, says of a module of each of these lines, in one run."""
+    folder = tmp_path_factory.mktemp("rows")
+    texts = {"well typed": WELL_TYPED + WHOLE} | {what: lines for what, (lines, _) in WRONG.items()}
+    files = {folder / f"{what.replace(' ', '_')}.py": what for what in texts}
+    for file, what in files.items():
+        file.write_text(HEAD + texts[what])
+    command = [sys.executable, "-m", "mypy", "--no-error-summary", "--hide-error-context", *map(str, files)]
+    ran = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.stderr == ""
+    found: dict[str, list[str]] = {what: [] for what in texts}
+    for line in ran.stdout.splitlines():
+        place, is_error, said = line.partition(" error: ")
+        if is_error:
+            found[files[folder / Path(place.partition(":")[0]).name]].append(said)
+    return found
+
+
+def test_rows_with_their_own_actions_and_a_driver_of_every_effect_are_well_typed(errors: dict[str, list[str]]) -> None:
+    assert errors["well typed"] == []
+
+
+@pytest.mark.parametrize("what", WRONG)
 def test_a_mis_wired_row_and_a_driver_that_forgets_an_effect_are_type_errors(
-    lines: str, said: str, tmp_path: Path
+    errors: dict[str, list[str]], what: str
 ) -> None:
-    found = errors_in(lines, tmp_path)
-    assert found
-    assert any(said in each for each in found), found
+    assert errors[what]
+    assert any(WRONG[what][1] in each for each in errors[what]), errors[what]

@@ -10,28 +10,28 @@ import sys
 import pytest
 
 from p2pfl.simulate import SimulatedFederation
+from tests.examples import seeds
 from tests.simulate.storms import WEATHERS, sweep, weathered
 
 pytestmark = pytest.mark.usefixtures("letters_read_once")
 
-PER_BLOCK = 25
-BLOCKS = {(3, 1): 4, (3, 2): 2, (4, 1): 2, (4, 2): 1, (5, 2): 1}  # (peers, rounds): blocks of seeds under each weather
-FEW = {(3, 5): 4, (4, 4): 4, (5, 3): 4, (6, 1): 6, (6, 2): 4, (7, 1): 6, (7, 2): 4, (10, 1): 1}  # … or some seeds
+MANY = {(3, 1): 100, (3, 2): 50, (4, 1): 50, (4, 2): 25, (5, 2): 25}  # (peers, rounds): seeds under each weather
+FEW = {(3, 5): 4, (4, 4): 4, (5, 3): 4, (6, 1): 6, (6, 2): 4, (7, 1): 6, (7, 2): 4, (10, 1): 1}
 
 
 @pytest.mark.claim("LIVE-1")
 @pytest.mark.parametrize("weather", WEATHERS)
-@pytest.mark.parametrize(("peers", "rounds", "block"), [(*at, k) for at, count in BLOCKS.items() for k in range(count)])
-def test_a_round_is_right_or_none_in_any_storm(peers: int, rounds: int, block: int, weather: str) -> None:
+@pytest.mark.parametrize(("peers", "rounds"), MANY)
+def test_a_round_is_right_or_none_in_any_storm(peers: int, rounds: int, weather: str) -> None:
     """Whatever the order of letters, deaths and partitions."""
-    sweep(peers, range(block * PER_BLOCK, (block + 1) * PER_BLOCK), weather, rounds)
+    sweep(peers, seeds(MANY[(peers, rounds)]), weather, rounds)
 
 
 @pytest.mark.claim("LIVE-1")
 @pytest.mark.parametrize("weather", WEATHERS)
 @pytest.mark.parametrize(("peers", "rounds"), FEW)
 def test_larger_federations_and_more_models_in_a_row(peers: int, rounds: int, weather: str) -> None:
-    sweep(peers, range(FEW[(peers, rounds)]), weather, rounds)
+    sweep(peers, seeds(FEW[(peers, rounds)]), weather, rounds)
 
 
 def test_these_weathers_hold_what_they_are_for() -> None:
