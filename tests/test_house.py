@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -113,10 +114,15 @@ def place(file: Path) -> str:
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@functools.cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
 def imports(file: Path) -> set[str]:
     """Dotted names that `file` imports anywhere, also inside functions; `if TYPE_CHECKING` counts too."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -178,7 +184,7 @@ def test_no_class_name_stands_for_two_things() -> None:
     """The auditor's file is apart: it shares nothing, names neither."""
     defined: dict[str, list[str]] = {}
     for file in FILES:
-        for node in ast.parse(file.read_text()).body if file.name != "auditor.py" else ():
+        for node in tree(file).body if file.name != "auditor.py" else ():
             if isinstance(node, ast.ClassDef):
                 defined.setdefault(node.name, []).append(str(file.relative_to(PACKAGE)))
     assert {name: files for name, files in defined.items() if len(files) > 1} == {}
@@ -209,7 +215,7 @@ def test_clocks_sockets_and_the_system_are_touched_only_where_they_may_be(file: 
 def attributes(file: Path) -> set[str]:
     """`a.b` for every attribute of a plain name, and every called plain name as `b()`."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             found.add(f"{node.value.id}.{node.attr}")
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -241,7 +247,7 @@ def test_one_file_syncs_one_file_prints_and_none_draws_from_a_global_generator(f
 
 @pytest.mark.parametrize("file", FILES, ids=names(FILES))
 def test_no_check_is_an_assert_since_those_are_gone_under_optimisation(file: Path) -> None:
-    assert not any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(file.read_text())))
+    assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree(file)))
 
 
 @pytest.mark.parametrize("file", FILES, ids=names(FILES))
@@ -350,7 +356,7 @@ def test_quick_tries_ten_examples_make_test_two_fifths_and_thorough_all_stated()
 
 
 def test_the_name_of_a_test_is_a_promise_that_fits_in_80_characters() -> None:
-    parsed = (ast.walk(ast.parse(file.read_text())) for file in sorted((ROOT / "tests").rglob("test_*.py")))
+    parsed = (ast.walk(tree(file)) for file in sorted((ROOT / "tests").rglob("test_*.py")))
     functions = (node for nodes in parsed for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     names_of_tests = [node.name for node in functions if node.name.startswith("test_")]
     assert len(names_of_tests) > 1000

@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 import pytest
 
-from p2pfl.cli.demo_peers import free_ports
+from tests.ports import free_ports
 from tests.test_errors import parse
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,6 +25,9 @@ from p2pfl.errors.people import DemoPeerFailed
 
 KEPT_LINES: Final = 30
 LET_GO_SECONDS: Final = 30.0  # seconds for a child to end after it is asked to
+# Below those that systems hand out to connections: one of these could be a connection's before its site listens.
+PORTS: Final = range(10_000, 15_000)
+TRIES: Final = 100
 
 
 def free_ports(count: int) -> list[int]:
@@ -32,8 +35,17 @@ def free_ports(count: int) -> list[int]:
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
-            one.bind(("127.0.0.1", 0))
+            _bind(one)
         return [int(one.getsockname()[1]) for one in sockets]
+
+
+def _bind(one: socket.socket) -> None:
+    """To some port of PORTS; to any where those are taken."""
+    for _ in range(TRIES):
+        with contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", PORTS[int.from_bytes(os.urandom(4)) % len(PORTS)]))
+            return
+    one.bind(("127.0.0.1", 0))
 
 
 @dataclass

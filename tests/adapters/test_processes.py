@@ -13,7 +13,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from p2pfl.adapters.first import write_first
-from p2pfl.cli.demo_peers import free_ports
 from p2pfl.federation import draft
 from p2pfl.federation.cards import Card
 from p2pfl.home import Home
@@ -22,6 +21,7 @@ from p2pfl.ledger.auditor import main as audit
 from p2pfl.roster import Address
 from tests.cli.conftest import start  # noqa: F401
 from tests.cli.sites import Start, ended, facts, said
+from tests.ports import free_ports
 
 HERE = Path(__file__).parent
 NAMES = ("ada", "ben", "cyd")

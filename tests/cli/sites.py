@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from p2pfl.cli.demo_peers import free_ports
 from p2pfl.cli.peers.create import task_lines
 from p2pfl.federation import draft
 from p2pfl.federation.cards import Card
@@ -15,6 +14,7 @@ from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.roster import Address
 from p2pfl.training.data import deal
+from tests.ports import free_ports
 
 DEADLINE_S = 240  # a hang, not a speed
 

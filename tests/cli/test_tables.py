@@ -1,4 +1,4 @@
-"""Five real processes train on tables that are not heart disease, described and never programmed.
+"""Three real processes train on tables that are not heart disease, described and never programmed.
 
 The records are real and come with scikit-learn. Their descriptions are written by hand, as people write them: ranges
 and scales are round figures.
@@ -18,14 +18,14 @@ from tests.cli.sites import Sites, Start, ended, facts
 
 pytest.importorskip("sklearn", reason="scikit-learn, of the extra [dev], is not installed")
 
-NAMES = ("ada", "ben", "cyd", "dot", "eve")
+NAMES = ("ada", "ben", "cyd")
 CANCER = """\
 # Is a mass malignant? From a needle biopsy's image (Wolberg, Street, Mangasarian 1993; doi 10.24432/C5DW2B).
 label:
   diagnosis: {binary: [malignant, benign], positive: [malignant]}
 model: {mlp: 8}
 learning_rate: 0.01
-expected_batch: 2.0
+expected_batch: 3.3
 columns:
   mean radius: {number: pixels, low: 1, high: 60, centre: 14, scale: 4}
   mean texture: {number: grey levels, low: 1, high: 100, centre: 19, scale: 5}
@@ -40,7 +40,7 @@ label:
   vine: {class: [class_0, class_1, class_2]}
 model: linear
 learning_rate: 0.05
-expected_batch: 2.5
+expected_batch: 4
 columns:
   alcohol: {number: "% by volume", low: 5, high: 20, centre: 13, scale: 1}
   malic_acid: {number: g/l, low: 0, high: 10, centre: 2.5, scale: 1}
@@ -55,7 +55,7 @@ label:
   progression: {number: score, low: 0, high: 500, centre: 150, scale: 75}
 model: linear
 learning_rate: 0.05
-expected_batch: 6
+expected_batch: 10
 columns:
   age: {number: years, low: 0, high: 120, centre: 50, scale: 15}
   sex: {code: [1, 2]}
@@ -67,7 +67,7 @@ columns:
 
 
 def dealt(header: list[str], rows: list[list[object]], delimiter: str = ",") -> dict[str, bytes]:
-    """The records in turn to five sites, a CSV for each."""
+    """The records in turn to three sites, a CSV for each."""
     files = {}
     for place, name in enumerate(NAMES):
         out = io.StringIO(newline="")
@@ -95,7 +95,7 @@ def biopsies() -> dict[str, bytes]:
     return dealt(["mean radius", "mean texture", "mean concavity", "worst area (px²)", "size", "diagnosis"], rows, ";")
 
 
-def test_five_sites_learn_from_a_table_of_other_columns(tmp_path: Path, start: Start) -> None:
+def test_three_sites_learn_from_a_table_of_other_columns(tmp_path: Path, start: Start) -> None:
     """One of them has other names and words, which its column map translates."""
     files = biopsies()
     files["cyd"] = files["cyd"].replace(b"diagnosis", b"Diagnose").replace(b"malignant", b"boesartig")
@@ -121,7 +121,7 @@ def bundled(load: Callable[..., Any], names: list[str], label: str, words: bool,
 
 
 def learned(tmp_path: Path, start: Start, description: str, files: dict[str, bytes], *overrides: str) -> dict[str, Any]:
-    """What the first of five sites prints when all are done; every one ends well, with the same ledger."""
+    """What the first of three sites prints when all are done; every one ends well, with the same ledger."""
     file = tmp_path / "task.yaml"
     file.write_text(description)
     sites = Sites(tmp_path, *overrides, files=files, task=str(file))
@@ -135,7 +135,7 @@ def learned(tmp_path: Path, start: Start, description: str, files: dict[str, byt
 OFTEN = ("rounds=2", "privacy.sample_rate=0.1", "privacy.max_epsilon=20")
 
 
-def test_five_sites_learn_three_classes_and_predict_each(tmp_path: Path, start: Start) -> None:
+def test_three_sites_learn_three_classes_and_predict_each(tmp_path: Path, start: Start) -> None:
     from sklearn.datasets import load_wine
 
     names = ["alcohol", "malic_acid", "flavanoids", "color_intensity", "hue", "proline"]
@@ -150,7 +150,7 @@ def test_five_sites_learn_three_classes_and_predict_each(tmp_path: Path, start: 
     page = files_out[0][1].decode()
     assert f"ε = {told['epsilon']:.2f} at δ = 1e-05" in page
     assert f"have the root `{told['ledger']['root']}`" in page, "the training's last entry is the ledger's"
-    assert "| recall of class\\_2 | " in page and "| eve | 2 of 2 |" in page
+    assert "| recall of class\\_2 | " in page and "| cyd | 2 of 2 |" in page
 
     elsewhere = tmp_path / "elsewhere"  # a hospital that took no part
     elsewhere.mkdir()
@@ -175,7 +175,7 @@ def exported(tmp_path: Path, start: Start, name: str) -> tuple[bytes, bytes]:
     return target.read_bytes(), target.with_suffix(".md").read_bytes()
 
 
-def test_five_sites_learn_a_number(tmp_path: Path, start: Start) -> None:
+def test_three_sites_learn_a_number(tmp_path: Path, start: Start) -> None:
     from sklearn.datasets import load_diabetes
 
     files = bundled(load_diabetes, ["age", "sex", "bmi", "bp", "s3", "s5"], "progression", words=False, scaled=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,15 +178,21 @@ def test_in_a_phase_before_the_certificate_nothing_comes_out_whatever_flags_say(
 # ── one way out ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@functools.cache
+def nodes() -> list[tuple[str, ast.AST]]:
+    """file:function of every node in a function of the package, and the node."""
+    return [
+        (f"{file.relative_to(ROOM)}:{function.name}", node)
+        for file in sorted(ROOM.rglob("*.py"))
+        for function in ast.walk(ast.parse(file.read_text()))
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for node in ast.walk(function)
+    ]
+
+
 def places_of(found: Callable[[ast.AST], bool]) -> set[str]:
     """file:function of every node in the package for which `found` holds."""
-    places = set()
-    for file in sorted(ROOM.rglob("*.py")):
-        for function in ast.walk(ast.parse(file.read_text())):
-            if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                name = f"{file.relative_to(ROOM)}:{function.name}"
-                places |= {name for node in ast.walk(function) if found(node)}
-    return places
+    return {place for place, node in nodes() if found(node)}
 
 
 def test_self_masks_are_touched_in_four_places_only() -> None:
