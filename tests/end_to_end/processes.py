@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +55,15 @@ class Ended:
     @property
     def text(self) -> str:
         return "\n".join(self.said)
+
+
+def _holds(value: object, fact: object) -> bool:
+    return bool(fact(value)) if callable(fact) else value == fact
+
+
+def of(*names: str) -> Callable[[Iterable[str]], bool]:
+    """A fact that names all of these: what is said before all are seen to be away is passed over."""
+    return lambda found: set(names) <= set(found)
 
 
 class Process:
@@ -115,16 +124,21 @@ class Process:
                 self._news.wait(left)
 
     def event(self, kind: str, seconds: float = PATIENCE_S, **facts: object) -> dict[str, Any]:
-        """The next event of `kind` with these facts, of a process of site.py."""
+        """The next event of `kind` with these facts, of a process of site.py; a fact may be a predicate."""
         found: dict[str, Any] = {}
 
         def fits(line: str) -> bool:
             nonlocal found
             found = json.loads(line) if line.startswith('{"event"') else {}
-            return found.get("event") == kind and all(found.get(key) == value for key, value in facts.items())
+            return found.get("event") == kind and all(_holds(found.get(key), fact) for key, fact in facts.items())
 
         self.line(fits, seconds)
         return found
+
+    def pass_over(self) -> None:
+        """What it has said until now is passed over."""
+        with self._news:
+            self._read = len(self.said)
 
     def end(self, seconds: float = PATIENCE_S) -> Ended:
         """Wait until it has ended by itself."""

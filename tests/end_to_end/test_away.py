@@ -13,6 +13,7 @@ from tests.end_to_end.processes import Process, Sites
 
 SUMS = 60
 STAY = ("ada", "ben", "cyd", "dot")
+OTHERS = ("ada", "ben", "dot", "eve")
 
 
 def asks(sites: Sites, name: str) -> Process:
@@ -33,7 +34,9 @@ def test_a_site_that_is_back_is_in_the_next_round_and_the_dead_in_none(make: Mak
     for _ in range(5):
         assert "cyd" not in ada.event("round")["survivors"]
     running["cyd"] = asks(sites, "cyd")
-    ada.event("link_up", peer="cyd")
+    for name in OTHERS:
+        running[name].event("link_up", peer="cyd")
+    ada.pass_over()
     ada.event("round")  # may have been under way
     for _ in range(5):
         assert "cyd" in ada.event("round")["survivors"]

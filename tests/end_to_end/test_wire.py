@@ -12,7 +12,7 @@ import pytest
 
 from tests.end_to_end.checks import check_everything
 from tests.end_to_end.conftest import MakeSites
-from tests.end_to_end.processes import Process, Sites
+from tests.end_to_end.processes import Process, Sites, of
 from tests.end_to_end.proxies import Proxy
 
 HANDSHAKE, ALERT, CHANGE_CIPHER, APPLICATION = 22, 21, 20, 23
@@ -108,7 +108,7 @@ def test_a_site_that_loses_its_network_is_named_and_nothing_is_lost(make: MakeSi
     for proxy in proxies.values():
         proxy.cut()
     for process in (ada, ben):
-        assert "cyd" in process.event("waiting")["silent"]
+        process.event("waiting", silent=of("cyd"))
     for proxy in proxies.values():
         proxy.mend()
     assert [process.end().status for process in (ada, ben, cyd)] == [0, 0, 0]
@@ -120,9 +120,8 @@ def test_a_site_that_sleeps_past_a_deadline_wakes_into_the_next_attempt(make: Ma
     in_u = {"event": "phase", "phase": "mask"}  # it is in U, and owes its chunks
     sleeps = {"die": {"told": in_u}, "signal": "SIGSTOP"}
     ada, ben, cyd = (sites.site(name, [{"train": 2}], **(sleeps if name == "cyd" else {})) for name in sites.names)
-    abandoned = ada.event("abandoned")
-    assert "cyd" in abandoned["waited_for"]
-    assert "cyd" in ada.event("waiting")["missing"]
+    ada.event("abandoned", waited_for=of("cyd"))
+    ada.event("waiting", missing=of("cyd"))
     cyd.signal(signal.SIGCONT)
     assert [process.end().status for process in (ada, ben, cyd)] == [0, 0, 0], cyd.tail
     check_everything(sites, rounds=2, sums=0)
