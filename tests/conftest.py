@@ -36,6 +36,7 @@ NEEDS: dict[str, str] = {
     "cli/test_live_processes.py": "processes",
     "cli/test_mistakes.py": "processes",
     "cli/test_no_privacy.py": "processes",
+    "cli/test_own_task.py": "processes",
     "cli/test_processes.py": "processes",
     "cli/test_scans.py": "processes",
     "cli/test_start.py": "processes",

@@ -13,7 +13,7 @@ from p2pfl.cli.main import run
 from p2pfl.simulate.training import federation_of
 from p2pfl.training.privacy import Account, Mechanism
 
-PLAN = ["privacy", "plan", "--epsilon", "3", "--records", "120", "--rounds", "4", "--steps", "20"]
+PLAN = ["privacy", "plan", "--epsilon", "3", "--records", "60", "--rounds", "4", "--steps", "20"]
 
 
 def planned(capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
@@ -44,8 +44,8 @@ def test_its_text_says_which_batch_is_worth_it_and_what_to_agree_on(capsys: pyte
 
 
 def test_a_delta_that_would_let_a_record_be_published_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([*PLAN, "--delta", "0.01"]) == 2
-    assert "0.01 is not below 1 / 120 records" in capsys.readouterr().err
+    assert run([*PLAN, "--delta", "0.02"]) == 2
+    assert "0.02 is not below 1 / 60 records" in capsys.readouterr().err
 
 
 def test_it_prints_the_keys_that_the_reference_lists(capsys: pytest.CaptureFixture[str]) -> None:
