@@ -16,7 +16,8 @@ from torch import nn
 
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.simulate.training import _round, _Site, federation_of, seeded
-from p2pfl.training.local import KeystreamOptimizer, Trainer
+from p2pfl.training.clipping import KeystreamOptimizer
+from p2pfl.training.local import Trainer
 from p2pfl.training.model_state import StateLayout
 from p2pfl.training.records import SiteRecords
 from tests.training.settings import Small, records
@@ -93,8 +94,8 @@ def test_all_that_leaves_a_site_follows_from_its_noised_sums(way: str, monkeypat
 
 def looking(optimizer: KeystreamOptimizer) -> None:
     """A learning rate that follows the clipped sum before its noise."""
-    NOISED(optimizer)
     length = float(sum(p.summed_grad.square().sum() for p in optimizer.params)) ** 0.5
+    NOISED(optimizer)
     for p in optimizer.params:
         assert p.grad is not None
         p.grad /= 1.0 + length
@@ -105,10 +106,17 @@ def counting(optimizer: KeystreamOptimizer) -> None:
     NOISED(optimizer)
     for p in optimizer.params:
         assert p.grad is not None
-        p.grad /= 1.0 + len(p.grad_sample)
+        p.grad /= 1.0 + COUNTED.pop()
 
 
-NOISED = KeystreamOptimizer.add_noise
+def counted(optimizer: KeystreamOptimizer) -> None:
+    """How many records a step saw, which is gone once they are clipped."""
+    COUNTED[:] = [len(optimizer.params[0].grad_sample)] * len(optimizer.params)
+    CLIPPED(optimizer)
+
+
+COUNTED: list[int] = []
+NOISED, CLIPPED = KeystreamOptimizer.add_noise, KeystreamOptimizer.clip
 
 
 @pytest.mark.claim("DP-8")
@@ -118,4 +126,5 @@ def test_a_trainer_that_looks_at_more_than_noised_sums_is_caught(
 ) -> None:
     monkeypatch.setattr(KeystreamOptimizer, "sums", nothing)
     monkeypatch.setattr(KeystreamOptimizer, "add_noise", leak)
+    monkeypatch.setattr(KeystreamOptimizer, "clip", counted)
     assert sent((), "mine", 40, monkeypatch) != sent((), "others", 57, monkeypatch)
