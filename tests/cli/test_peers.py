@@ -160,7 +160,7 @@ def test_peers_create_never_overwrites(here: Path, cards: list[str], capsys: pyt
         (["model", "export", "--home", "nowhere", "-o", "m.safetensors"], "P2P-FED-001"),
         (["predict", "--data", "new.csv"], "P2P-FED-001"),
         (["jion"], "P2P-USE-002"),
-        (["report"], "P2P-USE-003"),
+        (["relay"], "P2P-USE-003"),
     ],
 )
 def test_wrong_use_ends_with_2_and_its_own_error(
@@ -474,7 +474,7 @@ def test_completion_prints_what_a_shell_needs(shell: str, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        ("p2pfl st", ["status", "studies"]),
+        ("p2pfl st", ["stats", "status", "studies"]),
         ("p2pfl peers cr", ["create"]),
         ("p2pfl peers nonsense x", []),
         ("p2pfl init --li", ["--listen"]),
