@@ -57,6 +57,7 @@ MOUNTED = (
     "A rewritten site log",
     "A statistic asked again",
     "One patient counted",
+    "A question over one site less",
     "Counts over one site less",
     "Held rounds without end",
     "A log that ends early",

@@ -85,7 +85,7 @@ THIRD_PARTY: dict[str, str] = {
     "simulate": "numpy",
     "adapters": "flwr monai numpy sklearn",
     "node": "numpy",
-    "peer": "numpy torch",
+    "peer": "numpy pandas torch",
     "cli": "click numpy prometheus_client rich",
 }
 # Within a place, one file alone may touch these.

@@ -22,6 +22,7 @@ from p2pfl.files import KEY_BYTES, read_file
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint
 from p2pfl.ledger import entry as entries
+from p2pfl.ledger.federation_kinds import ROLL_CALL
 from p2pfl.ledger.log import Log
 from p2pfl.node import link_status
 from p2pfl.sharing import kernel
@@ -56,7 +57,8 @@ def _facts(home: Home) -> dict[str, Any]:
         "process": process,
         "federation": _genesis(records),
         "rounds": sum(held["configuration"].get("purpose") == "training" for held in rounds),
-        "sums": sum(held["configuration"].get("purpose") == "sum" for held in rounds),
+        "sums": sum(_part_of(held) == "" for held in rounds if held["configuration"].get("purpose") == "sum"),
+        "questions": sum(_part_of(held) == ROLL_CALL for held in rounds),
         "last_round": _last(rounds[-1]) if rounds else None,
         "privacy": _privacy(charges),
         "model": {"bytes": len(model), "sha256": hashlib.sha256(model).hexdigest()} if model else None,
@@ -67,6 +69,11 @@ def _facts(home: Home) -> dict[str, Any]:
         "links": seen and links_told(seen, link_status.is_there(seen, process)),
         "inner_loops": kernel.in_use(),
     }
+
+
+def _part_of(held: Mapping[str, Any]) -> str:
+    """Which part of a question about the sites' tables a round was; "" of any other."""
+    return str(held["configuration"].get("statistic", {}).get("part", ""))
 
 
 def worker(home: Path) -> int | None:
@@ -136,7 +143,7 @@ def _text(facts: Mapping[str, Any]) -> str:
             if federation
             else "none yet: p2pfl join --peers peers.yaml",
         ],
-        ["  rounds", _rounds(facts["rounds"], facts["sums"], last)],
+        ["  rounds", _rounds(facts["rounds"], facts["sums"], facts["questions"], last)],
         ["  model", f"{output.amount(model['bytes'])}, SHA-256 {model['sha256']}" if model else "none yet"],
         [
             "  privacy",
@@ -157,10 +164,10 @@ def _loops(used: str) -> str:
     return "made by numpy: no compiled loops here" if used == "numpy" else f"made by compiled loops, with {used}"
 
 
-def _rounds(count: int, sums: int, last: Mapping[str, Any] | None) -> str:
+def _rounds(count: int, sums: int, questions: int, last: Mapping[str, Any] | None) -> str:
     if last is None:
         return "none is final yet"
     metric = f", {last['metric']['name']} {last['metric']['value']:.3f}" if last["metric"] else ""
-    what = f"{count} of training" if count or not sums else ""
-    what = ", ".join([*([what] if what else []), *([f"{sums} of sums"] if sums else [])])
+    told = [(count, f"{count} of training"), (sums, f"{sums} of sums"), (questions, f"of {questions} questions")]
+    what = ", ".join(text for number, text in told if number) or told[0][1]
     return f"{what}; the last entry {last['time']} over {', '.join(last['survivors'])}{metric}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from p2pfl.ledger.kind import (
     HASH,
@@ -29,6 +29,8 @@ from p2pfl.ledger.kind import (
     one_of,
     short,
 )
+
+ROLL_CALL: Final = "roll call"  # the first `part` of a question about the sites' tables
 
 
 @entry_kind("genesis", log="federation")

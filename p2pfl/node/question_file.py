@@ -26,6 +26,7 @@ from p2pfl.statistics.question import Factor, Quantity, Statistic
 KIND: Final = "question"  # of the signature
 KEYS: Final = ("version", "federation", "peers", "by", "question", "signature")
 COLUMN: Final = "column"
+MOST_NAMED: Final = 4  # columns in a question's name, which stands in every record of it
 SHAPES: Final = (
     frozenset({"name", "low", "high"}),
     frozenset({"name", "levels"}),
@@ -78,9 +79,10 @@ def _resolved(value: Any, known: Mapping[str, Quantity | Factor], source: str) -
 
 
 def called(told: Mapping[str, Any]) -> str:
-    """The question for people, on one line: its kind, and the columns that it asks of."""
+    """The question for people, on one line: its kind, and the columns that it asks of; the first of many."""
     names = list(dict.fromkeys(_columns(told)))
-    return f"{told['kind']} of {', '.join(names)}" if names else str(told["kind"])
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{told['kind']} of {', '.join(names[:MOST_NAMED])}{more}" if names else str(told["kind"])
 
 
 def _columns(value: Any) -> list[str]:

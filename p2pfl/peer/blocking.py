@@ -43,6 +43,7 @@ class BlockingPeer:
     mean = _blocking(Sums.mean)
     average = _blocking(Averages.average)
     ask = _blocking(Statistics.ask)
+    stats = _blocking(Statistics.stats)
     train = _blocking(Trainings.train)
     train_with = _blocking(Trainings.train_with)
 

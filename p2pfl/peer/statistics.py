@@ -9,10 +9,12 @@ from typing import Any, Final
 import numpy as np
 
 from p2pfl.errors.membership import NoLongerListed
-from p2pfl.errors.questions import QuestionRefused, QuestionsSpent, SitesChanged
+from p2pfl.errors.questions import GroupTooSmall, QuestionRefused, QuestionsSpent, SitesChanged
 from p2pfl.errors.round import SumBeyondLimit, SumMissed
 from p2pfl.node import questions
 from p2pfl.node.pending_change import EpochOver
+from p2pfl.node.question_file import statistic_of
+from p2pfl.node.question_terms import told_of
 from p2pfl.node.runs.answers import Answer
 from p2pfl.node.runs.cohort import Cohort
 from p2pfl.node.runs.question_counts import AskedOf
@@ -22,7 +24,7 @@ from p2pfl.node.runs.sums import Asked, SumRun, salt
 from p2pfl.node.source import PATIENCE_S
 from p2pfl.peer.averages import Averages
 from p2pfl.peer.epoch import sums_run
-from p2pfl.statistics.question import Ask, OpenedSum, Statistic, StatisticResult
+from p2pfl.statistics.question import Ask, OpenedSum, Statistic, StatisticResult, Steps
 from p2pfl.training.column_map import MapFile
 
 MOST_STARTS: Final = 5  # a question begins anew when a site falls silent before anything of the data was summed
@@ -41,6 +43,20 @@ class StatisticAnswer:
     survivors: tuple[str, ...]
     rounds: tuple[int, int]
 
+    def frames(self) -> tuple[Any, ...]:
+        """The result's tables as pandas DataFrames, each with its title in `attrs["title"]`.
+
+        Raises ImportError where pandas is not installed: nothing else here needs it.
+        """
+        import pandas
+
+        found = []
+        for table in self.result.tables():
+            frame = pandas.DataFrame(list(table.rows), columns=list(table.header))
+            frame.attrs["title"] = table.title
+            found.append(frame)
+        return tuple(found)
+
 
 class _OtherSites(Exception):
     """A part of the question was void: its sites are other ones than those of its roll call."""
@@ -48,6 +64,27 @@ class _OtherSites(Exception):
 
 class Statistics(Averages):
     """A peer that asks questions of all sites' tables, with the others."""
+
+    async def stats(
+        self,
+        /,
+        kind: str,
+        data: Any,
+        *,
+        column_map: MapFile | None = None,
+        shows_own: bool = False,
+        patience_s: float = PATIENCE_S,
+        **parameters: Any,
+    ) -> StatisticAnswer:
+        """`ask`, with the question as `p2pfl stats KIND` takes it: columns by their names, the rest by name too.
+
+            answer = await peer.stats("logistic", "records.csv", outcome="ill", positive=["yes"], covariates=["age"])
+            answer.result.as_json(), answer.frames()
+
+        Raises WrongQuestion, QuestionUnfit, and what `ask` raises.
+        """
+        statistic = statistic_of(told_of(kind, parameters), self.federation, "the question")
+        return await self.ask(statistic, data, columns=column_map, shows_own=shows_own, patience_s=patience_s)
 
     async def ask(
         self,
@@ -74,7 +111,8 @@ class Statistics(Averages):
             inquiry.check()
             records = await asyncio.to_thread(inquiry.read, data, columns, shows_own)
             try:
-                return await _Asking(self, inquiry, records, patience_s).through()
+                asking = await asyncio.to_thread(_Asking, self, inquiry, records, patience_s)
+                return await asking.through()
             except (EpochOver, NoLongerListed) as ended:
                 await self._next_epoch(ended)
             except _OtherSites:
@@ -107,7 +145,10 @@ class _Asking:
         steps = self.inquiry.statistic.steps(table)
         ask, number = await asyncio.to_thread(next, steps), 1
         while True:
-            opened = OpenedSum(await self._open(number, ask), len(self.over))
+            try:
+                opened: OpenedSum | GroupTooSmall = OpenedSum(await self._open(number, ask), len(self.over))
+            except GroupTooSmall as refused:
+                opened = refused
             found = await asyncio.to_thread(_send, steps, opened)
             if isinstance(found, StatisticResult):
                 return StatisticAnswer(self.question, found, self.over, (self.rounds[0], self.rounds[-1]))
@@ -116,10 +157,10 @@ class _Asking:
     async def _roll_call(self) -> None:
         spent: QuestionsSpent | None = None
         try:
-            self.budget.check()
+            await asyncio.to_thread(self.budget.check)
         except QuestionsSpent as error:  # said to this site's people alone: the others learn that somebody refuses
             spent = error
-        answer = await self._part(self.inquiry.roll_call(self.records, spent is not None), bound=False)
+        answer = await self._part(self.inquiry.roll_call(self.records, spent is not None))
         try:
             self.inquiry.read_roll_call(np.asarray(answer.totals[0]), np.asarray(answer.totals[1], bool))
         except QuestionRefused as refused:
@@ -138,10 +179,14 @@ class _Asking:
                     inquiry.refuse_small(ask, enough)
         return (await self._part(inquiry.sum(number, ask, over))).totals[0]
 
-    async def _part(self, part: Part, *, bound: bool = True) -> Answer:
-        """One round. Raises _OtherSites when its sites are other ones than the roll call's."""
+    async def _part(self, part: Part) -> Answer:
+        """One round. Raises _OtherSites when its sites are other ones than the roll call's.
+
+        The first part behind the roll call binds the data to those sites. Once it is final that stands, for the parts
+        behind it too: they are over the same sites, or void.
+        """
         node, run = self.node, sums_run(self.inquiry.federation)
-        least, marks = self.inquiry.federation.minimum.sites, self.marks if bound else ()
+        least, marks = self.inquiry.federation.minimum.sites, self.marks if len(self.rounds) == 1 else ()
         asked = Asked(self.inquiry.called, marks, least, self.over, of=part.of)
         source = SumRun(asked, part.parts, node.logs, run, salt(node.clocks.draw), lambda answer: None)
         source.patience_s = self.patience_s
@@ -162,11 +207,10 @@ class _Asking:
         return answer
 
 
-def _send(steps: Any, opened: OpenedSum) -> Ask | StatisticResult:
-    """The next sum, or what came out."""
+def _send(steps: Steps, opened: OpenedSum | GroupTooSmall) -> Ask | StatisticResult:
+    """The next sum, or what came out. Raises what the statistic does, GroupTooSmall where it can do nothing without."""
     try:
-        asked: Ask = steps.send(opened)
-        return asked
+        return steps.throw(opened) if isinstance(opened, GroupTooSmall) else steps.send(opened)
     except StopIteration as ended:
         result: StatisticResult = ended.value
         return result

@@ -1,8 +1,9 @@
 """Quantiles, each as the one of 2^halvings equal bins of the bounds that it lies in: that width is the error, no more.
 
 `histogram` opens all bins in one sum; `bisection` opens two counts for each quantile in each of `halvings` sums, and
-shows nothing of the rest of the distribution. A quantile is the smallest value that ⌈p·n⌉ of n values do not exceed; p
-is the decimal that is written.
+shows nothing of the rest of the distribution. It ends early where a half holds fewer people than may be counted, and
+says how far it came. A quantile is the smallest value that ⌈p·n⌉ of n values do not exceed; p is the decimal that is
+written.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
+from p2pfl.errors.questions import GroupTooSmall
 from p2pfl.errors.statistics import NothingMeasured
 from p2pfl.statistics.checks import check_between, check_columns, refuse
 from p2pfl.statistics.plan import SumPlan, present
@@ -46,7 +48,7 @@ class QuantileFound:
 
 @dataclass(frozen=True)
 class QuantilesResult(StatisticResult):
-    """`error`: half the width of a bin, which no `value` is further from its quantile than."""
+    """`error`: half the width of the widest bin, which no `value` is further from its quantile than."""
 
     kind: ClassVar[str] = "quantiles"
     column: str
@@ -101,11 +103,12 @@ class Quantiles(Statistic):
         if not count:
             raise NothingMeasured(evidence=f"{missing} records", columns=self.column.name)
         ranks = [max(math.ceil(Fraction(repr(p)) * count), 1) for p in self.probabilities]
-        mine, found = self._bins_of(known), list[int]()
+        mine = self._bins_of(known)
         if self.method == "histogram":
             plan = SumPlan("bins").counts("bins", [f"bin {place}" for place in range(self.bins)], count)
             opened = plan.read((yield plan.ask({"bins": np.bincount(mine, minlength=self.bins)}))).counts("bins")
-            found = [int(np.searchsorted(np.cumsum(opened), rank)) for rank in ranks]
+            places = [min(int(np.searchsorted(np.cumsum(opened), rank)), self.bins - 1) for rank in ranks]
+            spans = [(place, place + 1, 0) for place in places]
         else:
             spans = [(0, self.bins, rank) for rank in ranks]  # the bins from, before; the rank among those
             for step in range(self.halvings):
@@ -114,10 +117,14 @@ class Quantiles(Statistic):
                     "halves", [f"{place} {half}" for place in range(len(spans)) for half in ("lower", "upper")], count
                 )
                 halves = [_halves(mine, first, last) for first, last, _ in spans]
-                opened = plan.read((yield plan.ask({"halves": halves}))).counts("halves")
+                try:
+                    opened = plan.read((yield plan.ask({"halves": halves}))).counts("halves")
+                except GroupTooSmall:
+                    if not step:
+                        raise
+                    break
                 spans = [_narrowed(span, opened[2 * place]) for place, span in enumerate(spans)]
-            found = [first for first, _, _ in spans]
-        return self._result(count, missing, found)
+        return self._result(count, missing, [(first, last) for first, last, _ in spans])
 
     def _edges(self) -> Floats:
         return np.linspace(self.column.low, self.column.high, self.bins + 1)
@@ -126,14 +133,16 @@ class Quantiles(Statistic):
         """(n,) the bin of each value: (edge, next edge], the lowest with its lower edge."""
         return np.maximum(np.searchsorted(self._edges(), known, side="left") - 1, 0).astype(np.int64)
 
-    def _result(self, count: int, missing: int, bins: list[int]) -> QuantilesResult:
+    def _result(self, count: int, missing: int, spans: list[tuple[int, int]]) -> QuantilesResult:
+        """`spans`: of each quantile, the bins that it lies in: from, and before."""
         edges = self._edges().tolist()
         found = [
-            QuantileFound(p, (edges[place] + edges[place + 1]) / 2, edges[place], edges[place + 1])
-            for p, place in zip(self.probabilities, (min(place, self.bins - 1) for place in bins), strict=True)
+            QuantileFound(p, (edges[first] + edges[last]) / 2, edges[first], edges[last])
+            for p, (first, last) in zip(self.probabilities, spans, strict=True)
         ]
         width = (self.column.high - self.column.low) / self.bins
-        return QuantilesResult(self.column.name, count, missing, tuple(found), width / 2)
+        widest = max(last - first for first, last in spans) * width
+        return QuantilesResult(self.column.name, count, missing, tuple(found), widest / 2)
 
 
 def _halves(bins: Integers, first: int, last: int) -> tuple[int, int]:

@@ -225,6 +225,8 @@ class Statistic(ABC):
     def steps(self, table: SiteTable) -> Steps:
         """What this site adds to each sum, in turn; returns the result.
 
+        In place of a sum that would count too few people GroupTooSmall is thrown in, at all sites alike: who can say
+        something without that sum goes on, or returns; else the question ends.
         Raises leaves of errors.statistics: before the first sum of what is wrong at this site, after it of what is
         wrong with the sums, at all sites alike.
         """

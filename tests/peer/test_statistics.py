@@ -53,7 +53,7 @@ AGE = Quantity("age", 0.0, 120.0)
 WARD = Factor("ward", ("north", "south", "east"))
 WEIGHT = Quantity("weight", 1.0, 300.0)
 RULES = (
-    "statistics.standing=[describe]",
+    "statistics.standing=[describe, quantiles]",
     "statistics.questions=3",
     "statistics.never=[ill]",
     "statistics.most_numbers=5000",
@@ -70,7 +70,7 @@ def rows_of(name: str) -> list[Row]:
     for index in range(20):
         ward = "east" if (name, index) == ("ben", 7) else ("north", "south")[index % 2]
         weight = str(60 + index) if name == "cyd" else ""
-        found.append((str(30 + 7 * at + index), ("female", "male")[index % 2], ward, weight, ("no", "yes")[at % 2]))
+        found.append((str(25 + 18 * at + index), ("female", "male")[index % 2], ward, weight, ("no", "yes")[at % 2]))
     return found
 
 
@@ -141,6 +141,25 @@ def test_the_pooled_figure_or_nothing_comes_out_and_every_ledger_says_what_was_a
         assert isinstance(spent, QuestionsSpent)
     _ledgers_say_it(sites, first)
     assert len({tuple(map(str, log_of(sites, name, "federation", "round"))) for name in NAMES}) == 1
+
+
+def test_a_question_by_its_parameters_and_what_comes_out_as_frames(sites: Sites) -> None:
+    """Medians are told to a step that no group of few is in; pandas brings the records, and takes the answer."""
+    pandas = pytest.importorskip("pandas", reason="records and answers as DataFrames")
+
+    def one(peer: BlockingPeer) -> StatisticAnswer:
+        rows = rows_of(peer.peer.name)
+        return peer.stats("quantiles", pandas.DataFrame(rows, columns=COLUMNS), column="age", probabilities=[0.5])
+
+    found = sites.all(dict.fromkeys(NAMES, one))
+    ages = np.array([float(row[0]) for name in NAMES for row in rows_of(name)])
+    for answer in found.values():
+        assert isinstance(answer, StatisticAnswer), answer
+        (frame,) = answer.frames()
+        low, high = float(frame["above"][0]), float(frame["up to"][0])
+        assert low < np.quantile(ages, 0.5, method="inverted_cdf") <= high
+        assert high - low < 120 / 2  # it came further than one halving, and less far than the eight that were asked for
+        assert high - low > 120 / 256
 
 
 def _ledgers_say_it(sites: Sites, first: Statistic) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import types
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -16,23 +14,12 @@ from p2pfl.cli.stats import KINDS
 from p2pfl.cli.stats.asking import ask_together, asking_options
 from p2pfl.federation import Federation
 from p2pfl.node.question_file import COLUMN, statistic_of
-from p2pfl.statistics.question import Factor, Quantity, Statistic
+from p2pfl.node.question_terms import term_of
+from p2pfl.statistics.question import Quantity, Statistic
 from p2pfl.statistics.registry import STATISTICS
 
-COLUMNS: Final = (Quantity, Factor)
-LIST: Final = "list"
 ALSO: Final = {"logrank": ("km", ("group",))}  # a verb of its own: (the kind that it asks, what must be said then)
 RANGE: Final = "LOW:HIGH:COUNT, or numbers with commas"
-
-
-def hint_of(kind: type[Statistic], one: Field[Any]) -> tuple[str, Any]:
-    """What a field holds: ("one" or "list", the type of it), None and unions left out; any column is a Quantity."""
-    hint = typing.get_type_hints(kind)[one.name]
-    many = typing.get_origin(hint) is tuple
-    inner = typing.get_args(hint)[0] if many else hint
-    if typing.get_origin(inner) in (typing.Union, types.UnionType):
-        inner = next(part for part in typing.get_args(inner) if part is not type(None))
-    return (LIST if many else "one"), (Quantity if inner in COLUMNS else inner)
 
 
 def kind_of(verb: str) -> tuple[type[Statistic], tuple[str, ...]]:
@@ -52,7 +39,7 @@ def question_options(verb: str) -> Callable[[Callable[..., None]], Callable[...,
             for one in fields(kind):
                 value = given.pop(one.name)
                 if value is not None and value != ():
-                    told[one.name] = fact_of(*hint_of(kind, one), value)
+                    told[one.name] = fact_of(*term_of(kind, one), value)
             command(told=told, **given)
 
         found: Callable[..., None] = collected
@@ -64,15 +51,15 @@ def question_options(verb: str) -> Callable[[Callable[..., None]], Callable[...,
 
 
 def _option(kind: type[Statistic], one: Field[Any], must: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    count, what = hint_of(kind, one)
+    many, what = term_of(kind, one)
     name, needed = f"--{one.name.replace('_', '-')}", must or one.default is MISSING
     said = "" if needed else f"  [default: {_shown(one.default)}]"
-    if what is bool and count != LIST:
+    if what is bool and not many:
         return click.option(f"{name}/--no-{name[2:]}", one.name, default=None, help=_help(one, said))
     metavar = {Quantity: "COLUMN", float: "NUMBER", int: "NUMBER", str: "WORD"}.get(what, "VALUE")
-    if count == LIST:
+    if many:
         metavar = RANGE.partition(",")[0] + "|N,N…" if what is float else "LEVEL,…" if what is str else f"{metavar},…"
-    return click.option(name, one.name, required=needed, multiple=count == LIST, metavar=metavar, help=_help(one, said))
+    return click.option(name, one.name, required=needed, multiple=many, metavar=metavar, help=_help(one, said))
 
 
 def _help(one: Field[Any], said: str) -> str:
@@ -87,12 +74,12 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def fact_of(count: str, what: Any, given: Any) -> Any:
+def fact_of(many: bool, what: Any, given: Any) -> Any:
     """What a person gave, as the question's facts have it."""
-    if count == LIST:
+    if many:
         if what is float and len(given) == 1 and given[0].count(":") == 2:
             return _steps(given[0])
-        return [fact_of("one", what, part.strip()) for text in given for part in text.split(",")]
+        return [fact_of(False, what, part.strip()) for text in given for part in text.split(",")]
     if what is Quantity:
         return {COLUMN: given}
     if what is int and isinstance(given, str):

@@ -29,6 +29,7 @@ from p2pfl.errors.questions import (
 )
 from p2pfl.federation import Federation
 from p2pfl.keys import Draw, digest
+from p2pfl.ledger.federation_kinds import ROLL_CALL
 from p2pfl.node.question_file import called, text_of
 from p2pfl.node.runs.cohort import mark_of
 from p2pfl.node.runs.site_tables import AskedRecords, read_records
@@ -36,7 +37,7 @@ from p2pfl.node.runs.sums import Encoded, encode, flags, too_few
 from p2pfl.statistics.question import Ask, Statistic, Truths
 from p2pfl.training.column_map import MapFile
 
-MOST_QUESTION: Final = 3072  # bytes of its facts: they stand in the record of its roll call
+MOST_QUESTION: Final = 2048  # bytes of its facts: they stand in the record of its roll call
 LABELS_TOLD: Final = 12
 
 
@@ -107,7 +108,7 @@ class Inquiry:
         enough = measured >= self.federation.minimum.records
         raised = np.concatenate([[refuses], enough])
         return Part(
-            {"statistic": {"part": "roll call", "question": dict(self.facts)}},
+            {"statistic": {"part": ROLL_CALL, "question": dict(self.facts)}},
             [self._whole((measured > 0).astype(np.int64), 1), flags(raised, self.draw)],
         )
 

@@ -83,6 +83,20 @@ def test_a_part_over_other_sites_than_the_first_is_void_and_binds_nothing(place:
     answers(part_of(place, [7, 9], FEWER, (bytes(32),)), FEWER, number=2)  # begun anew over these
 
 
+def test_were_a_part_not_void_two_parts_of_a_question_would_tell_one_sites_value(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each site answers as this one does, over whichever sites there are: the sums differ by what the fourth put in."""
+    monkeypatch.setattr(SumRun, "_is_void", lambda run, sites: False)
+    counts = dict(zip(FOUR, (41, 12, 33, 7), strict=True))
+    totals = []
+    for number, members in enumerate((FOUR, FEWER), start=1):
+        runs = {name: part_of(place, [counts[name]], ()) for name in members}
+        words = [answers(run, members, number)[0].words for run in runs.values()]
+        totals.append(int(np.asarray(runs[FOUR[0]].parts[0].decode(FIELD.sum(words), len(members), b""))[0]))
+    assert totals[0] - totals[1] == counts["ucl"]
+
+
 @pytest.mark.claim("STAT-3", "SUM-14")
 def test_all_questions_of_a_table_and_sums_of_its_columns_are_over_one_set_of_sites(place: Place) -> None:
     """Another column of the same records is bound with them; a sum of the column alone has its mark too."""
