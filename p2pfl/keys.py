@@ -38,6 +38,7 @@ LABELS: Final = {
     "keyslot/file": "wraps the master key under a key file",
     "keyslot/recovery": "wraps the master key under the recovery key",
     "training/noise": "keystream of DP noise",
+    "training/discrete-noise": "keystream of the discrete Gaussian noise of which each site adds a part",
     "training/sampling": "keystream of Poisson sampling",
     "training/torch": "seed of torch's own generator during a pass: dropout, never noise or samples",
     "training/look": "keystream of the noise on the counts of held-out records",

@@ -64,6 +64,11 @@ class ClientTrainer:
         """m"""
         return self.layout.parameters
 
+    @property
+    def expected_batch(self) -> float:
+        """A client divides by what it likes: nothing of it is summed with noise."""
+        return 1.0
+
     def initial(self, seed: bytes) -> FlatVector:
         """The first model, as agreed.    (m,)"""
         return self._flat(self._first)

@@ -250,6 +250,7 @@ def facts_of(peer: Peer, result: TrainResult, watch: Watch, parameters: int) -> 
         "metric": _metric(result, classes_of(federation.task)),
         "privacy": federation.privacy.unit,
         "epsilon": bounded(result.epsilon),
+        "epsilon_alone": bounded(result.alone) if result.alone is not None else None,
         "delta": result.delta,
         "max_epsilon": bounded(federation.privacy.max_epsilon),
         "parameters": parameters,

@@ -111,11 +111,16 @@ def join_text(facts: Mapping[str, Any]) -> str:
 
 
 def spent_text(facts: Mapping[str, Any]) -> str:
-    """What the passes over a site's records have spent: `epsilon` of `max_epsilon`, at `delta`."""
+    """What the passes over a site's records have spent: `epsilon` of `max_epsilon`, at `delta`.
+
+    `epsilon_alone`, where it is one, is that against all other sites together.
+    """
     if facts["epsilon"] is None:
         return NO_PRIVACY
     limit = "no limit" if facts["max_epsilon"] is None else f"{facts['max_epsilon']:g}"
-    return f"ε {facts['epsilon']:.2f} of {limit} at δ {facts['delta']:g}"
+    told = f"ε {facts['epsilon']:.2f} of {limit} at δ {facts['delta']:g}"
+    alone = facts.get("epsilon_alone")
+    return told if alone is None else f"{told}; against all other sites together ε {alone:.2f}"
 
 
 def of_classes(figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -125,6 +125,7 @@ def _privacy(charges: list[dict[str, Any]]) -> dict[str, Any] | None:
     last = charges[-1]
     return {
         "epsilon": bounded(float(last["after"])),
+        "epsilon_alone": bounded(float(last["alone"])) if last.get("alone") else None,
         "delta": float(last["delta"]),
         "max_epsilon": bounded(float(last["limit"])),
         "passes": len(charges),

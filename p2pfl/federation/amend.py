@@ -162,3 +162,14 @@ def _without_lineage(lines: Sequence[str]) -> list[str]:
 
 def _refuse(federation: Federation, why: str) -> None:
     raise CannotAmend(source=federation.source, evidence=why)
+
+
+def settings_of(federation: Federation) -> tuple[object, ...]:
+    """Every setting that a change of membership leaves as it is.
+
+    Which site is the hub may change with the members; whether there is one may not.
+    """
+    one = federation
+    what = one.name, one.task, one.rounds, one.stop, one.model, one.agreement
+    how = one.privacy, one.local, one.server, one.average, one.measures, one.sharing, one.compression, one.minimum
+    return (*what, *how, one.statistics, one.weights, one.topology)

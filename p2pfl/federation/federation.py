@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from p2pfl.errors.federation import (
 from p2pfl.errors.privacy_units import PatientsUnknown
 from p2pfl.errors.round import NotInRoster
 from p2pfl.federation import strict_yaml
+from p2pfl.federation.distributed_noise import DISTRIBUTED, check_noise, with_parts
 from p2pfl.federation.model_terms import ModelTerms
 from p2pfl.federation.optimisers import EarlyStop, ModelAverage, ServerOptimiser, SiteOptimiser
 from p2pfl.federation.readers import Position, Table, Word, YamlNode, items, table, text, whole
@@ -49,7 +50,9 @@ read_name: Final = text(NAME.pattern, "a name of small letters, digits and hyphe
 class Privacy:
     """What bounds that the model tells of one `unit`; the same at every site.
 
-    unit   record, patient; or none: nothing is clipped or noised, and nothing bounds it (NO_PRIVACY)
+    unit        record, patient; or none: nothing is clipped or noised, and nothing bounds it (NO_PRIVACY)
+    noise       local: each site's is enough by itself; distributed: that of `parts` sites is, against `colluders`
+    parts       honest sites whose noise is in every sum, which follows from the quorum; 1 where noise is local
     """
 
     unit: str
@@ -59,6 +62,14 @@ class Privacy:
     steps_per_round: int
     delta: float
     max_epsilon: float
+    noise: str = "local"
+    colluders: int | None = None
+    parts: int = field(default=1, compare=False)
+
+    @property
+    def is_distributed(self) -> bool:
+        """Each site adds a part of the noise, and the sum alone is private."""
+        return self.noise == DISTRIBUTED
 
     @property
     def is_none(self) -> bool:
@@ -211,7 +222,7 @@ class Federation:
             genesis=genesis,
         )
         _check_fit(federation, top)
-        return federation
+        return with_parts(federation)
 
 
 _LATELY: Final[dict[bytes, Federation]] = {}  # by their bytes: files that were read, and nothing of them changes
@@ -364,6 +375,7 @@ def _check_fit(federation: Federation, top: Table) -> None:
             "rules on statistics name columns of the table that is described under task, and of no other",
             f"not described: {', '.join(unknown)}",
         )
+    check_noise(federation, top)
     _check_hub(federation, top)
 
 
@@ -386,14 +398,3 @@ def _check_hub(federation: Federation, top: Table) -> None:
 
 def _misfit(place: Position, what: str, evidence: str) -> None:
     raise SettingsDoNotFit(evidence=evidence, place=place, source=place.source, what=what)
-
-
-def settings_of(federation: Federation) -> tuple[object, ...]:
-    """Every setting that a change of membership leaves as it is.
-
-    Which site is the hub may change with the members; whether there is one may not.
-    """
-    one = federation
-    what = one.name, one.task, one.rounds, one.stop, one.model, one.agreement
-    how = one.privacy, one.local, one.server, one.average, one.measures, one.sharing, one.compression, one.minimum
-    return (*what, *how, one.statistics, one.weights, one.topology)

@@ -54,6 +54,12 @@ SETTINGS: Final = (
     Setting("privacy.max_grad_norm", decimal(1e-6, 1e6), "1.0", "L2 norm to which one unit's gradient is clipped"),
     Setting("privacy.sample_rate", decimal(1e-9, 1), "0.02", "chance of each unit to be in a step; equal everywhere"),
     Setting("privacy.steps_per_round", whole(1, 1_000_000), "80", "DP-SGD steps of one round; equal at all sites"),
+    Setting(
+        "privacy.noise", choice("local", "distributed"), "local", "local: each update is private; distributed: the sum"
+    ),
+    Setting(
+        "privacy.colluders", nothing_or(whole(1, 1000)), "null", "of distributed: sites that may pool all; null: q-2"
+    ),
     Setting("privacy.delta", decimal(1e-20, 0.5), "1e-5", "public; well below 1 / units of a site"),
     Setting("privacy.max_epsilon", decimal(0, 100), "3.0", "no site starts a pass that would spend more, ever"),
     Setting(

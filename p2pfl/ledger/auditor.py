@@ -31,7 +31,7 @@ BAD = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionErr
 
 # ── what an entry may hold: field:form, a field with ? may be left out ────────────────────────────────────────
 
-PLACE = "run:hash epoch:whole round:whole attempt:whole "
+PLACE, IN_A_ROUND = "run:hash epoch:whole round:whole attempt:whole ", "time:whole run:hash round:whole "
 FEDERATION = {
     "genesis": "federation:text epoch:whole federation_digest:hash peers:peers settings:map",
     "agreement": "epoch:whole sha256:hash members:names",
@@ -50,9 +50,9 @@ SITE = {
     "left": PLACE + "time:whole lacking:names sent:bool",
     "missed": PLACE + "time:whole coordinator:name",
     "breach": PLACE + "time:whole peer:name code:text proof:hash-or-none",
-    "charge": "time:whole run:hash round:whole mechanism:map before:real after:real delta:real limit:real data?:text",
-    "budget": "time:whole run:hash round:whole spent:real would_be:real limit:real",
-    "query": "time:whole run:hash round:whole attempt:whole query:text data:hash members:names",
+    "charge": IN_A_ROUND + "mechanism:map before:real after:real delta:real limit:real alone?:real data?:text",
+    "budget": IN_A_ROUND + "spent:real would_be:real limit:real",
+    "query": IN_A_ROUND + "attempt:whole query:text data:hash members:names",
     "dropped": "time:whole log:log segment:whole bytes:whole",
 }
 

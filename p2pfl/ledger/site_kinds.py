@@ -169,6 +169,7 @@ class ChargeEntry(SiteEntry):
 
     Or passes were, as one, of which the ledger knows and this home's account did not: the home is an older one.
     before, after, limit   of epsilon, as decimal text, at `delta`: of these records, over all studies of the site
+    alone  of a pass of which each site adds a part of the noise: epsilon after it against all other sites together
     data   names the data set, under a key of the site's; none where a trainer did not say which records it brings
     """
 
@@ -179,6 +180,7 @@ class ChargeEntry(SiteEntry):
     after: str = holds(REAL_TEXT)
     delta: str = holds(REAL_TEXT)
     limit: str = holds(REAL_TEXT)
+    alone: str | None = may_hold(REAL_TEXT)
     data: str | None = may_hold(LINE)
 
     @property
@@ -186,7 +188,8 @@ class ChargeEntry(SiteEntry):
         if self.mechanism.get("mechanism") == "none":
             return f"round {self.round}: a pass WITHOUT differential privacy, epsilon {self.before} -> {self.after}"
         epsilon = f"epsilon {self.before} -> {self.after} of {self.limit} at delta {self.delta}"
-        return f"round {self.round}: privacy charged, {epsilon}"
+        alone = f"; {self.alone} against all other sites together" if self.alone else ""
+        return f"round {self.round}: privacy charged, {epsilon}{alone}"
 
 
 @entry_kind("budget", log="site")

@@ -40,6 +40,7 @@ def genesis_of(federation: Federation) -> bytes:
         "steps_per_round": privacy.steps_per_round,
         "delta": repr(privacy.delta),
         "max_epsilon": repr(privacy.max_epsilon),
+        **({"noise": privacy.noise, "parts": privacy.parts} if privacy.is_distributed else {}),
         "field": federation.sharing.field,
         "compression": federation.compression.method,
         "weights": federation.weights,

@@ -15,7 +15,7 @@ from p2pfl import codec
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.membership import Revoked
 from p2pfl.federation import Federation
-from p2pfl.federation.federation import settings_of
+from p2pfl.federation.amend import settings_of
 from p2pfl.federation.membership import Change, Lineage, due
 from p2pfl.home import Home, notes
 from p2pfl.ledger.site_kinds import OperatorEntry

@@ -165,7 +165,7 @@ class Trainings(InEpoch):
         metrics, epsilon = metrics_of(records), source.account.epsilon(delta)
         trained = sum(record["configuration"].get("purpose") == "training" for record in records)
         why = early_stop.why_over(records, self.federation.stop)
-        return TrainResult(trained, source.model, metrics, epsilon, delta, records, why)
+        return TrainResult(trained, source.model, metrics, epsilon, delta, records, why, source.passes.accounts.alone())
 
     @asynccontextmanager
     async def _reporting(self, progress: OnTraining | None) -> AsyncIterator[Reporter]:

@@ -158,7 +158,7 @@ class Quantiser:
         for first in range(0, words.size, self._batch):
             values = self.field.centred(words[first : first + self._batch])
             far = max(far, int(np.abs(values).max()))
-            square += _square(values.astype(np.float64)) if self.clip else 0.0
+            square += sum_of_squares(values.astype(np.float64)) if self.clip else 0.0
         return far, square
 
     def _shrinkage(self, u: Reals) -> float:
@@ -169,7 +169,7 @@ class Quantiser:
             if not np.isfinite(values).all():
                 where = first + int(np.argmin(np.isfinite(values)))
                 raise ValueNotFinite(evidence=f"coordinate {where} of {u.size}")
-            square += _square(values.astype(np.float64)) if self.clip else 0.0
+            square += sum_of_squares(values.astype(np.float64)) if self.clip else 0.0
         if not self.clip or square <= self.clip * self.clip:
             return 1.0
         return self.clip / math.sqrt(square)
@@ -232,7 +232,7 @@ class Rounder:
             over = int(np.count_nonzero(np.abs(values) > np.float64(limit)))
         integers = self._integers(values, scale, within * scale)
         out[:] = self._field.encode(integers)
-        return over, _square(integers.astype(np.float64)) if self._of.clip else 0.0
+        return over, sum_of_squares(integers.astype(np.float64)) if self._of.clip else 0.0
 
     def _integers(self, values: Reals, scale: float, within: float) -> Integers:
         """Integers in [−L, L] for (m,) values·scale, none of which lies beyond ±`within`."""
@@ -282,7 +282,7 @@ class CompiledRounder:
         )
 
 
-def _square(values: Floats) -> float:
+def sum_of_squares(values: Floats) -> float:
     """Σ values², added in a fixed order: halves folded onto one another, whatever the machine's vectors are."""
     squares = np.zeros(1 << max(values.size - 1, 0).bit_length())
     np.multiply(values, values, out=squares[: values.size])

@@ -10,6 +10,7 @@ counts, and with `seeds` the noise is repeatable, so it protects nobody.
 from __future__ import annotations
 
 import hashlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,21 +18,27 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pfl.errors.training import WrongSimulation
 from p2pfl.federation import Federation, draft
+from p2pfl.federation.distributed_noise import sensitivity
 from p2pfl.keys import SEED_BYTES, Identity, Secret, digest
 from p2pfl.roster import LEAST_PEERS, Member, Roster
-from p2pfl.sharing.field import FIELDS
+from p2pfl.sharing.field import FIELDS, Words
+from p2pfl.sharing.noise_grid import NoiseGrid, noised_words
 from p2pfl.sharing.quantiser import Quantiser
+from p2pfl.training.compression import Positions
 from p2pfl.training.early_stop import is_over
 from p2pfl.training.given import records_of
 from p2pfl.training.lowrank import compressor_of
 from p2pfl.training.measures.measure import Figure, decimal_text
 from p2pfl.training.model_state import ModelState, StateLayout
 from p2pfl.training.noise import BitStream
-from p2pfl.training.plan import least_noise
-from p2pfl.training.privacy import Account
+from p2pfl.training.noise_steps import noise_steps
+from p2pfl.training.noised_sum import NoisedSum
+from p2pfl.training.plan import DIGITS, least_noise
+from p2pfl.training.privacy import CHARGED, Account
 from p2pfl.training.records import Records, SiteRecords, hold_out
 from p2pfl.training.server import after
 from p2pfl.training.subspace import Subspace
@@ -110,6 +117,8 @@ def simulate_training(
             raise WrongSimulation(evidence="privacy: none and an ε: no noise is added that could be chosen")
         steps = private.steps_per_round * federation.rounds
         noise = least_noise(epsilon, private.delta, private.sample_rate, steps)
+        if private.is_distributed:  # so much less is charged than is added
+            noise = math.ceil(noise / CHARGED * 10**DIGITS) / 10**DIGITS
         federation = replace(
             federation, privacy=replace(private, noise_multiplier=noise, max_epsilon=max(epsilon, private.max_epsilon))
         )
@@ -209,6 +218,8 @@ class _Site:
         self.account = Account()
         self.largest_norm, self.largest_value, self.seconds = 0.0, 0.0, list[float]()
         self.compressor = compressor_of(compression.method, compression.density, trainer.layout, count)
+        if self.privacy.is_distributed:
+            self.compressor = NoisedSum(self.compressor)
         self.quantiser = Quantiser(
             FIELDS[sharing.field], count, sharing.clip, sharing.scale, rotate=sharing.field == 16
         )
@@ -216,11 +227,32 @@ class _Site:
     def nominate(self, model: FlatVector, rounds_before: int, subspace: Subspace | None) -> bytes:
         charge, seed = self.account.charge(self.privacy), Secret(self.draw(SEED_BYTES), "seed of a pass")
         begun = time.perf_counter()
-        update = self.trainer.train(model, charge, seed, rounds_before, subspace)
+        update: NDArray[Any] = self.trainer.train(model, charge, seed, rounds_before, subspace)
         self.seconds.append(time.perf_counter() - begun)
         self.largest_norm = max(self.largest_norm, float(np.linalg.norm(update)))
         self.largest_value = max(self.largest_value, float(np.abs(update).max()))
+        if isinstance(self.compressor, NoisedSum):
+            grid, stream = self.grid(rounds_before), BitStream(seed, "training/discrete-noise")
+            grid.check(update.size, charge.mechanism.noise_multiplier)
+            update, self.compressor.step = grid.steps(update), grid.step
+            update = update + noise_steps(stream, update.size, grid.sigma)
         return self.compressor.nominate(update, subspace)
+
+    def grid(self, rounds_before: int) -> NoiseGrid:
+        """Where each site adds a part of the noise: on which grid."""
+        one, sharing, count = self.privacy, self.federation.sharing, len(self.federation.roster.members)
+        moved = sensitivity(self.federation, self.trainer.expected_batch, rounds_before)
+        bounds = sharing.clip, sharing.scale, moved
+        return NoiseGrid(FIELDS[sharing.field], count, *bounds, one.noise_multiplier, one.parts)
+
+    def words(self, support: Positions | None, subspace: Subspace | None, seed: bytes) -> Words:
+        """What it sends in a round; `seed` is that of the rotation."""
+        values = self.compressor.values(support, subspace)
+        if isinstance(self.compressor, NoisedSum):
+            return noised_words(self.quantiser.field, values)
+        words, _ = self.quantiser.quantise(values, seed, self.draw(32))
+        self.compressor.settle(support, self.quantiser.dequantise(words, seed, values.size))
+        return words
 
 
 def _round(
@@ -230,15 +262,14 @@ def _round(
     subspace = sites[0].compressor.subspace(first, state.model)
     nominations = {one.name: one.nominate(state.model, before, subspace) for one in sites}
     support = sites[0].compressor.support(nominations)
-    words = []
-    for one in sites:
-        values = one.compressor.values(support, subspace)
-        mine, _ = one.quantiser.quantise(values, seed, one.draw(32))
-        one.compressor.settle(support, one.quantiser.dequantise(mine, seed, values.size))
-        words.append(mine)
+    words = [one.words(support, subspace, seed) for one in sites]
     quantiser, count = sites[0].quantiser, len(sites)
     length = sites[0].compressor.length if support is None else len(support)
-    total = quantiser.dequantise_sum(quantiser.field.sum(words), count, seed, length)
+    summed = quantiser.field.sum(words)
+    if sites[0].privacy.is_distributed:
+        total = sites[0].grid(before).values(summed)
+    else:
+        total = quantiser.dequantise_sum(summed, count, seed, length)
     nominated = (count - 1) * len(nominations[sites[0].name])
     payload = 2 * (count - 1) / count * words[0].size * quantiser.field.word_bytes + nominated
     change, agreed = total if subspace is None else subspace.expand(total), sites[0].federation

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -153,6 +153,12 @@ class Accounts:
         largest = max(group.account.largest(delta) for group in self.touched(marks))
         return max(self.deepest(marks, delta).account.epsilon(delta), largest)
 
+    def alone(self, marks: Marks | None, delta: float) -> float | None:
+        """The same against all other sites together; None where each site's noise was always enough by itself."""
+        return max(
+            (spent for one in self.touched(marks) if (spent := one.account.alone(delta)) is not None), default=None
+        )
+
     def after(self, marks: Marks | None, mechanism: Mechanism, delta: float) -> float:
         """ε if `mechanism` were charged too."""
         touched = _undominated(self.touched(marks))
@@ -188,8 +194,13 @@ class Accounts:
         for group in self.touched(marks):
             group.add(mechanism, privacy.unit, run, study, int(facts["time"]))
         self.deepest(marks, delta).account.raise_to(delta, after)
-        self._note(run, privacy, facts, mechanism, before, after)
+        self._note(run, privacy, {**facts, **self._alone_fact(marks, delta)}, mechanism, before, after)
         return Charge(mechanism, self.studies[run].passes)
+
+    def _alone_fact(self, marks: Marks | None, delta: float) -> dict[str, str]:
+        """What a charge's entry says of a home whose records stand behind noise that sites add parts of."""
+        spent = self.alone(marks, delta)
+        return {} if spent is None else {"alone": decimal_epsilon(spent)}
 
     def _note(
         self, run: bytes, privacy: Privacy, facts: Mapping[str, Any], mechanism: Mechanism, before: float, after: float
@@ -240,7 +251,8 @@ class Accounts:
                 found = forgotten
         self.reach(run, delta, said)
         if found is not None:
-            self._note(run, privacy, facts, found, before, self.epsilon(marks, delta))
+            told = {**facts, **self._alone_fact(marks, delta)}
+            self._note(run, privacy, told, found, before, self.epsilon(marks, delta))
         return found
 
     # ── bytes ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -283,7 +295,7 @@ class Accounts:
 
 def _undominated(groups: list[Group]) -> list[Group]:
     """Those of which no other holds all that was done to them: theirs is the largest ε, and few are composed."""
-    kept: list[tuple[Group, dict[tuple[float, float], int]]] = []
+    kept: list[tuple[Group, dict[Mechanism, int]]] = []
     for group in sorted(groups, key=lambda one: -sum(part.steps for part in one.account.history)):
         steps = _steps(group.account.history)
         if not any(all(more.get(kind, 0) >= count for kind, count in steps.items()) for _, more in kept):
@@ -291,10 +303,10 @@ def _undominated(groups: list[Group]) -> list[Group]:
     return [group for group, _ in kept]
 
 
-def _steps(history: History) -> dict[tuple[float, float], int]:
-    total: dict[tuple[float, float], int] = {}
+def _steps(history: History) -> dict[Mechanism, int]:
+    total: dict[Mechanism, int] = {}
     for one in history:
-        kind = (one.noise_multiplier, one.sample_rate)
+        kind = replace(one, steps=1)
         total[kind] = total.get(kind, 0) + one.steps
     return total
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from p2pfl.federation.federation import Privacy
 from p2pfl.training.noise import BitStream
+from p2pfl.training.update import FlatVector
 
 BLOCK: Final = 1 << 18  # coordinates that are added up or noised at a time: the draws take ten times their size
+SHORTER: Final = 1.0 - 2.0**-40  # what float64 may have added to a norm is taken off the clip of distributed noise
 STEADY: Final = 1e-6  # added to a norm before it divides: a record without gradient has one of 0
 
 
@@ -97,3 +100,48 @@ class KeystreamOptimizer(ClippingOptimizer):
                 part.copy_(exact.div_(self._divisor))
             p.grad = total.to(p.device, p.dtype).view_as(p)
             p.summed_grad = None
+
+
+class SummingOptimizer(ClippingOptimizer):
+    """The clipped sum as it is, for noise of which each site adds a part where it is rounded (sharing/noise_grid.py).
+
+    All in float64: what a unit adds is no longer than the clip, and does not move the roundings of others. No parameter
+    moves. `update` is −rate/divisor times the sum.    (m,) float32
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, privacy: Privacy, divisor: float) -> None:
+        super().__init__(optimizer, privacy)
+        self._divisor = divisor
+        self.update: FlatVector = np.zeros(0, np.float32)
+
+    def clip(self) -> None:
+        """Add each unit's gradient, no longer than the clip, to `summed_grad`, which is float64 on the processor.
+
+        Raises ValueError where a parameter has no gradient for each unit.
+        """
+        samples = [p.grad_sample for p in self.params]
+        if any(not isinstance(one, torch.Tensor) or len(one) != len(samples[0]) for one in samples):
+            raise ValueError("a parameter has no gradient for each record")
+        flat = [one.detach().reshape(len(one), -1).cpu() for one in samples]  # (B, numel)
+        squares = torch.zeros(len(samples[0]), dtype=torch.float64)
+        for rows in flat:
+            for start in range(0, rows.shape[1], BLOCK):
+                squares += rows[:, start : start + BLOCK].double().square().sum(1)
+        factors = self.max_grad_norm * SHORTER / squares.sqrt().clamp(min=self.max_grad_norm)  # (B,)
+        for p, rows in zip(self.params, flat, strict=True):
+            p.grad_sample = None
+            if p.summed_grad is None:
+                p.summed_grad = torch.zeros(p.numel(), dtype=torch.float64)
+            for start in range(0, p.numel(), BLOCK):
+                block = slice(start, start + BLOCK)
+                p.summed_grad[block] += factors @ rows[:, block].double()
+
+    def step(self) -> None:
+        """Take no step: the sum becomes the update."""
+        self.add_noise()
+
+    def add_noise(self) -> None:
+        """None here: whoever asked for the pass adds it before anything leaves."""
+        total = torch.cat([p.summed_grad for p in self.params]).numpy()
+        rate = float(self.original_optimizer.param_groups[0]["lr"])
+        self.update = (total * (-rate / self._divisor)).astype(np.float32)

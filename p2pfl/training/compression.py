@@ -115,13 +115,13 @@ class Compresses(Protocol):
     def subspace(self, first: NDArray[np.float32], model: NDArray[np.float32]) -> Subspace | None:
         """Where the round that starts from `model` (m,) may move, of a training from `first` (m,); None: everywhere."""
 
-    def nominate(self, update: NDArray[np.float32], subspace: Subspace | None = None) -> bytes:
+    def nominate(self, update: NDArray[Any], subspace: Subspace | None = None) -> bytes:
         """Take up the round's noised `update`, made in `subspace`; return the encoded nomination."""
 
     def support(self, nominations: dict[str, bytes]) -> Positions | None:
         """The round's support, of the peers' nominations by name; None: every number. Raises SupportMalformed."""
 
-    def values(self, support: Positions | None, subspace: Subspace | None = None) -> NDArray[np.float32]:
+    def values(self, support: Positions | None, subspace: Subspace | None = None) -> NDArray[Any]:
         """What this site would send in the round of that support and subspace."""
 
     def settle(self, support: Positions | None, sent: NDArray[np.float64]) -> None:

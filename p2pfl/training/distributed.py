@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from p2pfl.errors.distributed_noise import NoiseOfOneProcess
 from p2pfl.errors.from_python import RanksDiffer
 from p2pfl.federation import Federation
 from p2pfl.keys import Secret, digest
@@ -86,8 +87,13 @@ class LeadingTrainer(Trainer):
     """Rank 0's: a Trainer to whoever asks for a pass. It measures alone."""
 
     def __init__(self, ranks: Ranks, *, site: SiteRecords, **options: Any) -> None:
-        """As of a Trainer; `ranks` have the same task, settings and records. Raises RanksDiffer, RankLost."""
+        """As of a Trainer; `ranks` have the same task, settings and records.
+
+        Raises RanksDiffer, RankLost, NoiseOfOneProcess.
+        """
         super().__init__(site=site, **options)
+        if self._privacy.is_distributed:
+            raise NoiseOfOneProcess(evidence=f"{ranks.size} ranks")
         self._ranks = ranks
         ranks.say(RECORDS)
         for rows in (site.train.rows, site.held_out.rows):
@@ -129,7 +135,7 @@ class LeadingTrainer(Trainer):
             self._ranks.say(STEP, len(rows))
             yield self._ranks.share_array(rows)[:: self._ranks.size]
 
-    def _clipping(self, chosen: torch.optim.Optimizer, noise: BitStream) -> KeystreamOptimizer:
+    def _clipping(self, chosen: torch.optim.Optimizer, noise: BitStream) -> ClippingOptimizer:
         return LeadingOptimizer(self._ranks, chosen, self._privacy, self._task.expected_batch, noise)
 
 

@@ -34,7 +34,7 @@ from p2pfl.errors.training import ModelDiverged
 from p2pfl.federation.federation import Measuring, Privacy
 from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret, digest
-from p2pfl.training.clipping import ClippingOptimizer, KeystreamOptimizer
+from p2pfl.training.clipping import ClippingOptimizer, KeystreamOptimizer, SummingOptimizer
 from p2pfl.training.judges import judge_of
 from p2pfl.training.lean import set_deterministic
 from p2pfl.training.machine import threads_and_versions
@@ -108,6 +108,11 @@ class Trainer:
         """m"""
         return self.layout.parameters
 
+    @property
+    def expected_batch(self) -> float:
+        """The public divisor of each step's sum."""
+        return float(self._task.expected_batch)
+
     def initial(self, seed: bytes) -> FlatVector:
         """The model that every site starts from, given 32 public bytes: the same bits everywhere.    (m,)
 
@@ -170,6 +175,7 @@ class Trainer:
                          records
         rounds_before    of the training, before this pass: where its learning rates stand
         subspace         where the model may move: gradients are clipped, and noised, in its numbers alone
+        With `privacy.noise: distributed` the update has no noise yet, and must get it before anything of it leaves.
         Raises PassNotCharged before any record is touched; ModelDiverged when the update is not finite; PassStopped;
         StepOutOfMemory, after which `at_once` may be made smaller: then it is another pass, as `inputs` says.
         """
@@ -189,13 +195,13 @@ class Trainer:
     ) -> FlatVector | None:
         """The same pass, in the memory of `local`, where the model lies that it starts from: it becomes this site's.
 
-        Of a pass in a subspace θ (d,) is returned. Raises what `train` raises.
+        Of a pass in a subspace θ (d,) is returned; with distributed noise the update. Raises what `train` raises.
         """
         charge.use(Mechanism.of_pass(self._privacy))
         noise, samples = BitStream(seed, "training/noise"), BitStream(seed, "training/sampling")
         with repeatable(int(torch_seeds(seed, 1)[0])), self._from(local, subspace):
-            self._run(self._batches(samples), lambda chosen: self._clipping(chosen, noise), rounds_before)
-            moved = self._moving.read()
+            done = self._run(self._batches(samples), lambda chosen: self._clipping(chosen, noise), rounds_before)
+            moved = done.update if isinstance(done, SummingOptimizer) else self._moving.read()
             collect(self._plain, local)
         _check_finite(local if moved is None else moved)
         return moved
@@ -209,8 +215,10 @@ class Trainer:
         privacy = self._privacy
         return poisson_batches(samples, len(self._units), privacy.sample_rate, privacy.steps_per_round)
 
-    def _clipping(self, chosen: torch.optim.Optimizer, noise: BitStream) -> KeystreamOptimizer:
-        return KeystreamOptimizer(chosen, self._privacy, self._task.expected_batch, noise)
+    def _clipping(self, chosen: torch.optim.Optimizer, noise: BitStream) -> ClippingOptimizer:
+        if self._privacy.is_distributed:
+            return SummingOptimizer(chosen, self._privacy, self.expected_batch)
+        return KeystreamOptimizer(chosen, self._privacy, self.expected_batch, noise)
 
     @contextmanager
     def _from(self, model: FlatVector, subspace: Subspace | None) -> Iterator[None]:
@@ -231,7 +239,7 @@ class Trainer:
         batches: Iterable[NDArray[np.int64]],
         clipping: Callable[[torch.optim.Optimizer], ClippingOptimizer],
         rounds_before: int,
-    ) -> None:
+    ) -> ClippingOptimizer:
         """The steps of a pass. Raises PassStopped."""
         chosen, steps = self._optimiser(), self._privacy.steps_per_round
         optimizer, pace = clipping(chosen), paced(chosen, self._local, steps)
@@ -242,6 +250,7 @@ class Trainer:
             self._try_step(optimizer, chosen_units)
             if self._progress is not None:
                 self._progress(step + 1, steps)
+        return optimizer
 
     def _try_step(self, optimizer: ClippingOptimizer, units: NDArray[np.int64]) -> None:
         """One step. Raises StepOutOfMemory."""

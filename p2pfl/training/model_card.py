@@ -151,6 +151,8 @@ FORMS: Final[Mapping[str, Form]] = {
                 "max_grad_norm": _real,
                 "sample_rate": _real,
                 "steps_per_round": _count,
+                "parts": _count,
+                "epsilon_alone": nothing_or(_real),
             }
         )
     ),

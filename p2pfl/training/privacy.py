@@ -28,32 +28,48 @@ MOST_STEPS: Final = 1 << 40  # of one mechanism
 MOST_FORGOTTEN: Final = 1 << 20  # passes that are looked for to explain what others know of this account
 
 
+# Of distributed noise so much is charged: what the grid costs it is taken off (sharing/noise_grid.py checks it).
+CHARGED: Final = 0.99
+
+
 @dataclass(frozen=True, slots=True)
 class Mechanism:
     """`steps` Poisson-subsampled Gaussian steps; sensitivity 1, noise of standard deviation `noise_multiplier`.
 
+    parts    so many sites' noise makes up that deviation, for a sum that all of them are in; 1: a site's own
     Without noise it is the mechanism `none`, whatever was done to the records: ε is infinite.
     """
 
     noise_multiplier: float
     sample_rate: float
     steps: int
+    parts: int = 1
 
     def __post_init__(self) -> None:
         if not (0.0 <= self.noise_multiplier < math.inf and 0.0 < self.sample_rate <= 1.0):
             raise ValueError(f"noise {self.noise_multiplier}, sample rate {self.sample_rate}")
-        if not 1 <= self.steps <= MOST_STEPS:
-            raise ValueError(f"{self.steps} steps")
+        if not (1 <= self.steps <= MOST_STEPS and self.parts >= 1):
+            raise ValueError(f"{self.steps} steps, {self.parts} parts")
 
     @classmethod
     def of_pass(cls, privacy: Privacy) -> Mechanism:
         """The mechanism of one round's pass."""
-        return cls(privacy.noise_multiplier, privacy.sample_rate, privacy.steps_per_round)
+        steps = privacy.sample_rate, privacy.steps_per_round
+        if privacy.is_distributed:
+            return cls(CHARGED * privacy.noise_multiplier, *steps, privacy.parts)
+        return cls(privacy.noise_multiplier, *steps)
+
+    @property
+    def alone(self) -> Mechanism:
+        """What is left of it where all other sites pool what they know: this site's own noise."""
+        return Mechanism(self.noise_multiplier / math.sqrt(self.parts), self.sample_rate, self.steps)
 
     @property
     def name(self) -> str:
         """What a ledger calls it."""
-        return "poisson-gaussian" if self.noise_multiplier else "none"
+        if not self.noise_multiplier:
+            return "none"
+        return "poisson-gaussian" if self.parts == 1 else "poisson-gaussian-of-parts"
 
     def facts(self) -> dict[str, object]:
         """For a ledger entry: reals as decimal strings that read back as the same float."""
@@ -62,16 +78,18 @@ class Mechanism:
             "noise_multiplier": repr(self.noise_multiplier),
             "sample_rate": repr(self.sample_rate),
             "steps": self.steps,
+            **({"parts": self.parts} if self.parts > 1 else {}),
         }
 
     @classmethod
     def from_facts(cls, row: dict[str, object]) -> Mechanism:
         """The inverse of `facts`. Raises ValueError, also for an unknown mechanism, whose ε cannot be computed."""
-        if set(row) != {"mechanism", "noise_multiplier", "sample_rate", "steps"}:
+        parts = row.get("parts", 1)
+        if set(row) - {"parts"} != {"mechanism", "noise_multiplier", "sample_rate", "steps"} or row.get("parts") == 1:
             raise ValueError(f"keys {sorted(row)}")
-        if not isinstance(row["steps"], int):
-            raise ValueError(f"{row['steps']!r} steps")
-        found = cls(float(str(row["noise_multiplier"])), float(str(row["sample_rate"])), row["steps"])
+        if not isinstance(row["steps"], int) or not isinstance(parts, int):
+            raise ValueError(f"{row['steps']!r} steps, {parts!r} parts")
+        found = cls(float(str(row["noise_multiplier"])), float(str(row["sample_rate"])), row["steps"], parts)
         if row["mechanism"] != found.name:
             raise ValueError(f"unsupported mechanism {row['mechanism']!r}")
         return found
@@ -128,6 +146,12 @@ class Account:
     def epsilon(self, delta: float) -> float:
         """ε spent so far at `delta`; 0 for an empty history, inf where a step had no noise."""
         return max(_epsilon(self._history, delta), self.largest(delta))
+
+    def alone(self, delta: float) -> float | None:
+        """ε at `delta` against all other sites together; None where each site's noise was always enough by itself."""
+        if all(one.parts == 1 for one in self._history):
+            return None
+        return max(_epsilon(tuple(one.alone for one in self._history), delta), self.epsilon(delta))
 
     def report(self, delta: float) -> bool:
         """`largest` is ε spent so far at `delta` from now on; True when it was not, and has to be made durable."""
@@ -257,6 +281,23 @@ def delta_notices(privacy: Privacy, units: int) -> tuple[str, ...]:
     return (f"{told}: ask the other sites for a smaller one; this notice stays at this site",)
 
 
+def alone_after(mechanism: Mechanism, epsilon: float, delta: float) -> float:
+    """ε against all other sites together, of the fewest passes of `mechanism` that come to `epsilon` at `delta`."""
+    if math.isinf(epsilon):
+        return math.inf
+
+    def after(passes: int) -> float:
+        return _epsilon((replace(mechanism, steps=passes * mechanism.steps),), delta) if passes else 0.0
+
+    least, most = -1, 1
+    while after(most) < epsilon and most < MOST_FORGOTTEN:
+        least, most = most, 2 * most
+    while most - least > 1:
+        half = (least + most) // 2
+        least, most = (least, half) if after(half) >= epsilon else (half, most)
+    return _epsilon((replace(mechanism, steps=most * mechanism.steps).alone,), delta) if most else 0.0
+
+
 def decimal_epsilon(epsilon: float) -> str:
     """ε as text for a record: six decimals, rounded up, so that it is never less than what was spent."""
     return "inf" if math.isinf(epsilon) else str(Decimal(math.ceil(epsilon * 1e6)).scaleb(-6))
@@ -267,8 +308,8 @@ def _joined(history: Iterable[Mechanism]) -> History:
     joined: list[Mechanism] = []
     for one in history:
         last = joined[-1] if joined else None
-        if last and (last.noise_multiplier, last.sample_rate) == (one.noise_multiplier, one.sample_rate):
-            joined[-1] = Mechanism(one.noise_multiplier, one.sample_rate, last.steps + one.steps)
+        if last and replace(last, steps=one.steps) == one:
+            joined[-1] = replace(one, steps=last.steps + one.steps)
         else:
             joined.append(one)
     return tuple(joined)

@@ -15,8 +15,7 @@ from p2pfl.errors import P2PFLError
 from p2pfl.errors.federation import DocumentTooLarge, DuplicateMember, TooFewPeers, WrongValue
 from p2pfl.errors.membership import CannotAmend, HubLeaves, NoHubHere, NoSuchSite, NotAHub, SiteThereAlready
 from p2pfl.federation import Federation, changefile, draft
-from p2pfl.federation.amend import amend, changed, next_hub
-from p2pfl.federation.federation import settings_of
+from p2pfl.federation.amend import amend, changed, next_hub, settings_of
 from p2pfl.federation.membership import Change
 from tests.examples import examples
 from tests.federation.changes import all_three, change, federation, lineage, member, next_file

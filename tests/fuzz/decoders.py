@@ -74,7 +74,7 @@ from p2pfl.roster import Address, Member, Roster
 from p2pfl.sharing import certificate, evidence, history
 from p2pfl.sharing.field import FIELDS
 from p2pfl.statistics.facts import facts_of, question_of
-from p2pfl.training import checkpoint, compression, lowrank
+from p2pfl.training import checkpoint, compression, lowrank, noised_sum
 from p2pfl.training.accounts import Accounts
 from p2pfl.training.column_map import ColumnMap
 from p2pfl.training.model_card import ModelCard
@@ -574,6 +574,17 @@ def _lowrank_states() -> tuple[bytes, ...]:
     return (b"".join(one.to_pieces()),)
 
 
+def _restore_noised(data: bytes) -> Any:
+    noised_sum.NoisedSum(compression.Compressor("none", 1.0, 6, 3)).restore(data)
+
+
+@functools.cache
+def _noised_states() -> tuple[bytes, ...]:
+    one = noised_sum.NoisedSum(compression.Compressor("none", 1.0, 6, 3))
+    one.nominate(np.arange(6))
+    return (b"".join(one.to_pieces()),)
+
+
 ANSWER_READERS: Final = ("node.runs.answers:read_answer", "node.runs.answers:_total")
 
 
@@ -802,6 +813,8 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("accounts", Accounts.from_bytes, (AccountUnreadable,), _all_accounts(),
                 ("training.accounts:Accounts.from_bytes", "training.accounts:_group"),
                 lambda value: b"".join(value.to_bytes()), factor=80, fixed=2 * MIB),
+        Decoder("state of a noised sum", _restore_noised, (CompressionMisused,), _noised_states(),
+                ("training.noised_sum:NoisedSum.restore",), factor=80),
         Decoder("lowrank state", _restore_lowrank, (CompressionMisused,), _lowrank_states(),
                 ("training.lowrank:Lowrank.restore",), factor=200),
         Decoder("support", lambda data: compression.decode_support(data, 1000, 50, "mayo"), (SupportMalformed,),

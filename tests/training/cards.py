@@ -62,6 +62,8 @@ def card_facts(choice: TaskChoice, layout: TensorLayout, vector: FlatVector, **o
             "max_grad_norm": "1",
             "sample_rate": "0.02",
             "steps_per_round": 80,
+            "parts": 1,
+            "epsilon_alone": None,
         },
         "ledger": {"entries": 5, "root": HEX, "genesis": HEX},
         "threshold": None,

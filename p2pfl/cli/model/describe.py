@@ -171,7 +171,17 @@ def _privacy(held: Mapping[str, Any] | None) -> str:
         "protected less, about ε for each.\n\n"
         f"Mechanism: DP-SGD at every site, each record's gradient clipped to {held['max_grad_norm']}, Gaussian noise "
         f"of {held['noise_multiplier']} times that on every step, records drawn with chance {held['sample_rate']}, "
-        f"{held['steps_per_round']} steps a round; at most ε = {held['max_epsilon']} was agreed."
+        f"{held['steps_per_round']} steps a round; at most ε = {held['max_epsilon']} was agreed.{_shared(held)}"
+    )
+
+
+def _shared(held: Mapping[str, Any]) -> str:
+    if held["epsilon_alone"] is None:
+        return ""
+    return (
+        " Each site adds a part of that noise, a discrete Gaussian in the field of the sum, and the parts of "
+        f"{held['parts']} honest sites make it up. Where all other sites pool what they know against one, the ε of its "
+        f"records is {held['epsilon_alone']}."
     )
 
 

@@ -15,6 +15,7 @@ from p2pfl.ledger import entry as entries
 from p2pfl.ledger.log import Log
 from p2pfl.training.model_card import VERSION, ModelCard, model_facts, task_digest, task_facts
 from p2pfl.training.model_state import ModelState
+from p2pfl.training.privacy import Mechanism, alone_after, decimal_epsilon
 
 OF_A_TRAINING: Final = ("training", "evaluation")
 
@@ -110,15 +111,22 @@ def _privacy(federation: Federation, rounds: Sequence[Record]) -> dict[str, Any]
     if private.is_none:
         return None
     spent = [text for one in rounds for text in one["epsilon"].values() if text]
+    told = max(spent, key=float, default="0")
+    alone = None
+    if private.is_distributed:
+        # The sites tell one figure. The other is that of as many passes of this study as come to it.
+        alone = decimal_epsilon(alone_after(Mechanism.of_pass(private), float(told), private.delta))
     return {
         "unit": private.unit,
-        "epsilon": max(spent, key=float, default="0"),
+        "epsilon": told,
         "delta": decimal_text(private.delta),
         "max_epsilon": decimal_text(private.max_epsilon),
         "noise_multiplier": decimal_text(private.noise_multiplier),
         "max_grad_norm": decimal_text(private.max_grad_norm),
         "sample_rate": decimal_text(private.sample_rate),
         "steps_per_round": private.steps_per_round,
+        "parts": private.parts,
+        "epsilon_alone": alone,
     }
 
 

@@ -15,8 +15,8 @@ from p2pfl import codec
 from p2pfl.errors.membership import ChangeNeverDue, ChangeOfSettings, ChangeUnfit, NothingSigned, SecondProposal
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation, changefile
+from p2pfl.federation.amend import settings_of
 from p2pfl.federation.difference import difference
-from p2pfl.federation.federation import settings_of
 from p2pfl.federation.membership import RUNS, Change, Lineage
 from p2pfl.home import Home
 from p2pfl.keys import fingerprint

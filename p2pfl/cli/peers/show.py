@@ -68,10 +68,16 @@ def _privacy(federation: Federation) -> str:
     one = federation.privacy
     if one.is_none:
         return NO_PRIVACY
+    shared = ""
+    if one.is_distributed:
+        against = federation.roster.quorums.q - one.parts
+        shared = (
+            f"; each site adds a part of the noise, that of {one.parts} is enough: against {against} colluding sites"
+        )
     return (
         f"one {one.unit}: noise {one.noise_multiplier:g}, clip {one.max_grad_norm:g}, "
         f"sample rate {one.sample_rate:g}, {one.steps_per_round} steps a round; "
-        f"ε at most {one.max_epsilon:g} at δ = {one.delta:g}"
+        f"ε at most {one.max_epsilon:g} at δ = {one.delta:g}{shared}"
     )
 
 

@@ -93,6 +93,10 @@ class StudyAccounts:
         """ε that was spent of these records, by all studies."""
         return read_accounts(self.home, self.item).epsilon(self.marks, self.privacy.delta)
 
+    def alone(self) -> float | None:
+        """The same against all other sites together; None where each site's noise was always enough by itself."""
+        return read_accounts(self.home).alone(self.marks, self.privacy.delta)
+
     def after(self) -> float:
         """ε after one more pass."""
         return read_accounts(self.home, self.item).after(

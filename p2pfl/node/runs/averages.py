@@ -116,7 +116,8 @@ class Averaging:
             if not agreed.is_none:
                 raise PrivacyAgreed(evidence=f"noise=None, and privacy in peers.yaml is of a {agreed.unit}")
             return NO_PRIVACY
-        return replace(agreed, noise_multiplier=self.noise / 2.0, sample_rate=1.0, steps_per_round=1)
+        once = replace(agreed, noise="local", colluders=None, parts=1, steps_per_round=1)
+        return replace(once, noise_multiplier=self.noise / 2.0, sample_rate=1.0)
 
     def check(self) -> None:
         """Raises ArraysUnfit for a clip or a noise that is not above 0, or weights that are not."""

@@ -32,6 +32,7 @@ class TrainResult:
 
     rounds    that trained
     ended     why there are no more, where the training ended early; else empty
+    alone     ε against all other sites together, where each adds a part of the noise; None where a site's is enough
     initial and final are of the first model and of the last one.
     """
 
@@ -42,6 +43,7 @@ class TrainResult:
     delta: float
     records: list[dict[str, Any]]
     ended: str
+    alone: float | None
 
     @property
     def initial(self) -> Metric | None:

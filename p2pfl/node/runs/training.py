@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import time
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pfl import codec
 from p2pfl._version import __version__
@@ -30,12 +31,12 @@ from p2pfl.node.runs.models import Models
 from p2pfl.node.runs.passes import PENDING, BegunPass, Passes, PendingHead, read_pending
 from p2pfl.node.runs.sums import SALT_WORDS, salt
 from p2pfl.node.runs.trains import Batches, Stops, Trains
+from p2pfl.node.runs.updates import updates_of
 from p2pfl.node.source import Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
-from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.training import early_stop, server, update
-from p2pfl.training.lowrank import compressor_of
+from p2pfl.training.compression import Positions
 from p2pfl.training.model_state import ModelState
 from p2pfl.training.passes import PassCut
 from p2pfl.training.privacy import Account, Mechanism
@@ -65,12 +66,8 @@ class TrainingRun:
     def __post_init__(self) -> None:
         if isinstance(self.trainer, Stops):
             self.trainer.stopping = False
-        settings, peers = self.federation.sharing, len(self.federation.roster.members)
-        self.quantiser = Quantiser(
-            FIELDS[settings.field], peers, settings.clip, settings.scale, rotate=settings.field == 16
-        )
-        compression = self.federation.compression
-        self.compressor = compressor_of(compression.method, compression.density, self.trainer.layout, peers)
+        self.updates = updates_of(self.federation, self.trainer)
+        self.compressor = self.updates.compressor
         marks = brought(self.home, self.trainer)
         self.passes = Passes(self.federation, self.home, self.logs, self.run, self.observer, marks)
         self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, self.federation)
@@ -193,11 +190,14 @@ class TrainingRun:
         subspace = self._subspace_on(base)
         if subspace is not None:
             configuration["subspace"] = subspace.digest.hex()
+        configuration |= self.updates.facts(self._rounds(base))
         nomination = self._pending(number)
+        if nomination is not None and not self.updates.fits(subspace, self._rounds(base)):
+            nomination = None  # its noise is that of another round's grid or subspace: it is lost with its charge
         if nomination is None:
             nomination = self._train(number, base)
             spent = self.passes.spent()
-        words = self.quantiser.length(self._most_sent())
+        words = self.updates.length(self._most_sent())
         word_bytes = FIELDS[self.federation.sharing.field].word_bytes
         return Offer(model, configuration, nomination, spent, words * word_bytes)
 
@@ -206,7 +206,7 @@ class TrainingRun:
         counts = (COUNT_BITS, self.trainer.counts + 1 + SALT_WORDS)
         if self._measuring.get(number, self._measures(self.models.tip(number))):
             return (counts,)
-        most = self.quantiser.length(self._most_sent())
+        most = self.updates.length(self._most_sent())
         return ((self.federation.sharing.field, most), counts)
 
     def _most_sent(self) -> int:
@@ -243,7 +243,7 @@ class TrainingRun:
 
     def _train(self, number: int, base: int) -> bytes:
         """The nomination of a new update of the model after `base`, or of the one that a process before was making."""
-        begun, model = self._repeated() or self._begun(number, base)
+        begun, model = self._repeated(base) or self._begun(number, base)
         began = time.monotonic()
         nomination = self.compressor.nominate(*self._pass(number, base, begun, model))
         self._keep_pending(number, nomination, sent=False)
@@ -255,7 +255,7 @@ class TrainingRun:
 
     def _pass(
         self, number: int, base: int, begun: BegunPass, model: update.FlatVector
-    ) -> tuple[update.FlatVector, Subspace | None]:
+    ) -> tuple[NDArray[Any], Subspace | None]:
         """The update of the pass that has begun from `model`, and where it moved; made again where that is cut.
 
         Raises TaskProcessEnded when it was cut MOST_CUTS times; StepOutOfMemory when a step of one record lacks memory.
@@ -265,7 +265,8 @@ class TrainingRun:
             subspace = self._subspace(begun.model, model)
             given = (begun.seed, begun.rounds_before, subspace)
             try:
-                return self.trainer.train(model, self.passes.charge(begun), *given), subspace
+                found = self.trainer.train(model, self.passes.charge(begun), *given)
+                return self.updates.ready(found, begun.seed, begun.rounds_before), subspace
             except StepOutOfMemory as error:
                 if begun.at_once <= 1:
                     raise
@@ -293,10 +294,15 @@ class TrainingRun:
         if isinstance(self.trainer, Batches) and at_once:
             self.trainer.at_once = at_once
 
-    def _repeated(self) -> tuple[BegunPass, update.FlatVector] | None:
-        """The pass that a process before this one began, and the model that it starts from; the round is no matter."""
+    def _repeated(self, base: int) -> tuple[BegunPass, update.FlatVector] | None:
+        """The pass that a process before this one began, and the model that it starts from; the round is no matter.
+
+        Where each site adds a part of the noise, it must be of the model after `base`: its grid and subspace are.
+        """
         begun = self.passes.begun
         if begun is None or begun.run != self.run:
+            return None
+        if self.federation.privacy.is_distributed and begun.model != self.models.on(base).names[0]:
             return None
         model = self.models.begun_from(begun.model)
         if model is None:
@@ -339,10 +345,7 @@ class TrainingRun:
         if not self._measuring[number]:
             support = self.compressor.support(supports)
             subspace = self._subspace_on(self.models.tip(number))
-            values = self.compressor.values(support, subspace)
-            seed = _rotation_seed(effect.attempt_digest)
-            words, cut = self.quantiser.quantise(values, seed, self.draw(32))
-            self.compressor.settle(support, self.quantiser.dequantise(words, seed, values.size))
+            words, cut = self.updates.words(support, subspace, effect.attempt_digest, self.draw)
             # What is in y is spent: the residual without it is durable before the first masked word leaves.
             self._keep_pending(number, supports[self.home.name], sent=True)
             vectors, clipped = (e.Vector(self.federation.sharing.field, words),), cut
@@ -361,22 +364,24 @@ class TrainingRun:
             metric.keep_curves(self.home, self.federation, before.digest, scalars[: self.trainer.counts])
         self._measuring[effect.round] = agreed.get("purpose") == "evaluation"
         if not self._measuring[effect.round]:
-            total, refused = effect.vectors[0].words, "the sum lies beyond the clipping bound: the model stays"
-            moved = None
-            if self.quantiser.within_bound(total, len(effect.survivors)):
-                moved, refused = self._next(effect, total, before), "the model after it would not be finite: it stays"
+            moved, refused = None, "the sum lies beyond the clipping bound: the model stays"
+            supports = dict(zip(effect.survivors, effect.supports, strict=True))
+            support = self.compressor.support(supports)
+            length = self.compressor.length if support is None else len(support)
+            place = len(effect.survivors), effect.attempt_digest, length
+            values = self.updates.opened(effect.vectors[0].words, *place, agreed)
+            if values is not None:
+                moved = self._next(values, support, len(effect.survivors), before)
+                refused = "the model after it would not be finite: it stays"
             outcome |= {"refused": refused} if moved is None else {"clipped": int(scalars[self.trainer.counts])}
             after = moved or before
         self.models.applied[effect.round] = after
         return after.digest, outcome
 
-    def _next(self, effect: e.Apply, total: e.Words, before: ModelState) -> ModelState | None:
+    def _next(
+        self, values: NDArray[np.float64], support: Positions | None, survivors: int, before: ModelState
+    ) -> ModelState | None:
         """The state after the sum; None where it would not be finite."""
-        supports = dict(zip(effect.survivors, effect.supports, strict=True))
-        support = self.compressor.support(supports)
-        length = self.compressor.length if support is None else len(support)
-        survivors, seed = len(effect.survivors), _rotation_seed(effect.attempt_digest)
-        values = self.quantiser.dequantise_sum(total, survivors, seed, length)
         subspace = self._subspace(before.names[0], before.model)
         change = values if subspace is None else subspace.expand(values)
         return server.after(before, self.federation.server, self.federation.average, change, survivors, support)
@@ -387,7 +392,3 @@ class TrainingRun:
 
 def _trains(record: codec.Facts) -> bool:
     return bool(record["configuration"].get("purpose") == "training")
-
-
-def _rotation_seed(attempt_digest: bytes) -> bytes:
-    return digest("rotation", attempt_digest)

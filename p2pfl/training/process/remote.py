@@ -261,6 +261,11 @@ class RemoteTrainer(RemoteTask):
         return self.facts.layout.parameters
 
     @property
+    def expected_batch(self) -> float:
+        """The public divisor of each step's sum."""
+        return self.facts.expected_batch
+
+    @property
     def counts(self) -> int:
         """How many numbers `evaluate` counts."""
         return self.facts.counts
@@ -333,8 +338,9 @@ class RemoteTrainer(RemoteTask):
                 if self._stopping or self._closed:
                     raise PassStopped from None
                 raise
-            if subspace is not None:
-                return _finite(buffer.read("<f4", subspace.length), "the update")
+            if subspace is not None or self._mechanism.parts > 1:
+                length = subspace.length if subspace is not None else model.size
+                return _finite(buffer.read("<f4", length), "the update")
             local = _finite(buffer.read("<f4"), "the update")  # the model as the pass left it
         return _finite(np.subtract(local, model, out=local), "the update")
 

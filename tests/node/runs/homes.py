@@ -171,7 +171,7 @@ def summed(run: TrainingRun, number: int, base: int | None = None) -> tuple[byte
 def by_others(run: TrainingRun, number: int, base: int, by: float = 0.5) -> tuple[bytes, codec.Facts]:
     """Apply the sum of the two other sites, each of which moved the model by so much."""
     moved = np.full(4, by, np.float32)
-    words, _ = run.quantiser.quantise(moved, digest("rotation", attempt_digest(number)), draw(32))
+    words, _ = run.updates.quantiser.quantise(moved, digest("rotation", attempt_digest(number)), draw(32))
     scalars = e.Vector(61, FIELDS[61].encode(np.zeros(Binary.size + 1, np.int64)))
     total = times((e.Vector(run.federation.sharing.field, words), scalars), len(OTHERS))
     return run.apply(applied(number, base, total, OTHERS, b"", agreed(run)))

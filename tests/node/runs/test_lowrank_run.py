@@ -68,7 +68,7 @@ def by_others(run: TrainingRun, number: int) -> tuple[bytes, codec.Facts]:
     """Apply the sum of the two other sites, each of which moved θ by a line."""
     offer, space = run.propose(number, number - 1), run._subspace_on(number - 1)
     assert space is not None
-    words, _ = run.quantiser.quantise(np.linspace(-0.5, 0.5, space.length).astype(np.float32), b"", bytes(32))
+    words, _ = run.updates.quantiser.quantise(np.linspace(-0.5, 0.5, space.length).astype(np.float32), b"", bytes(32))
     scalars = np.zeros(run.trainer.counts + 1, np.uint64)
     total = times((e.Vector(31, words), e.Vector(61, scalars)), len(OTHERS))
     return run.apply(applied(number, number - 1, total, OTHERS, b"", codec.facts(offer.configuration)))
@@ -88,7 +88,7 @@ def test_an_update_that_never_left_is_carried_over_into_the_next_subspace(place:
     assert space.digest != made_in.digest
     wanted = space.project(made_in.expand(np.full(LENGTH, np.float32(0.1)).astype(np.float64)))
     words = masked(run, 2, offer)[0]
-    found = run.quantiser.dequantise(words.words, b"", LENGTH)
+    found = run.updates.quantiser.dequantise(words.words, b"", LENGTH)
     assert np.allclose(found, wanted, atol=1e-5)
     assert np.linalg.norm(wanted[:70]) < np.linalg.norm(np.full(70, 0.1))
     assert (place.trainer.passes, run.account.passes) == (1, 1)

@@ -68,7 +68,7 @@ def test_a_model_that_stayed_is_not_measured_again(tmp_path: Path) -> None:
     run = place.started()
     offer = run.propose(1, 0)
     assert offer.configuration["unmeasured"] == ""
-    beyond = np.full(4, run.quantiser.field.p // 2, run.quantiser.field.dtype)
+    beyond = np.full(4, run.updates.quantiser.field.p // 2, run.updates.quantiser.field.dtype)
     total = (e.Vector(run.federation.sharing.field, beyond), e.Vector(61, np.zeros(COUNTS + 1, np.uint64)))
     model, outcome = run.apply(applied(1, 0, total, NAMES, b"", agreed(run)))
     assert "refused" in outcome

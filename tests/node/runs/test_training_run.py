@@ -122,7 +122,7 @@ def equal(one: tuple[e.Vector, ...], other: tuple[e.Vector, ...]) -> bool:
 
 def of_pass(run: TrainingRun, number: int, count: int) -> tuple[e.Vector, ...]:
     """The words of the trainer's `count`-th update in round `number`."""
-    words, _ = run.quantiser.quantise(np.full(4, 0.1 * count, np.float32), b"", bytes(range(32)))
+    words, _ = run.updates.quantiser.quantise(np.full(4, 0.1 * count, np.float32), b"", bytes(range(32)))
     return (e.Vector(run.federation.sharing.field, words),)
 
 
@@ -294,7 +294,9 @@ def test_a_sum_beyond_the_clipping_bound_leaves_the_model_as_it_was(tmp_path: Pa
     run = place.started()
     after, outcome = by_others(run, 1, 0, by=0.25)
     assert "refused" not in outcome
-    most = np.full(4, run.quantiser.field.p // 2, run.quantiser.field.dtype)  # 3 in each coordinate: norm 6, not 3
+    most = np.full(
+        4, run.updates.quantiser.field.p // 2, run.updates.quantiser.field.dtype
+    )  # 3 in each coordinate: norm 6, not 3
     total = (e.Vector(run.federation.sharing.field, most), e.Vector(61, np.zeros(Binary.size + 1, np.uint64)))
     model, outcome = run.apply(applied(2, 1, total, NAMES, b"", agreed(run)))
     assert (model, "refused" in outcome, "clipped" in outcome) == (after, True, False)

@@ -14,6 +14,7 @@ from p2pfl.keys import Secret
 from p2pfl.training.model_card import KEY
 from p2pfl.training.model_file import ModelFile
 from p2pfl.training.noise import BitStream
+from p2pfl.training.noise_steps import noise_steps
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.update import TensorLayout, first_model
 from tests.federation.sample import TABLE
@@ -36,6 +37,7 @@ def vectors() -> dict[str, dict[str, object]]:
             "context": b"p2pfl".hex(),
             "words": [f"{word:016x}" for word in words],
         },
+        "noise-steps.json": noise(),
         "first-model.json": {
             "seed": SEED.hex(),
             "small": small.hex(),
@@ -43,6 +45,22 @@ def vectors() -> dict[str, dict[str, object]]:
         },
         "subspace.json": subspace(),
         "model-file.json": model_files(),
+    }
+
+
+def noise() -> dict[str, object]:
+    """The first draws of a discrete Gaussian, and the digest of more than a block of them as little-endian int64."""
+    count, sigma = 70_000, 1_000_003
+    stream = BitStream(Secret(SEED), "training/discrete-noise", b"p2pfl")
+    found = noise_steps(stream, count, sigma)
+    return {
+        "secret": SEED.hex(),
+        "label": "training/discrete-noise",
+        "context": b"p2pfl".hex(),
+        "sigma": sigma,
+        "count": count,
+        "first": found[:8].tolist(),
+        "sha256": hashlib.sha256(found.astype("<i8").tobytes()).hexdigest(),
     }
 
 
