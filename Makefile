@@ -4,7 +4,7 @@
 #   make quick    the tests that start nothing and take no time      make check ROOM=sharing   those of one folder
 #   make test     every test          make lint   ruff and strict mypy          make bench   the promised ratios
 #   make thorough every test, with all the examples and seeds that it states
-#   make docs     the pages of docs/ that are written from the code
+#   make docs     the pages of docs/ that are written from the code      make sbom   what is installed, as CycloneDX
 #
 # PYTHON=python3.12 picks another interpreter (3.11 or newer). VENV=… puts the environment elsewhere.
 
@@ -18,7 +18,7 @@ JOBS   ?= 3
 # Compiled test files are kept, as Python does by default: rewriting all asserts anew takes each worker ten seconds.
 PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo quick check test thorough lint types docs bench install clean
+.PHONY: demo quick check test thorough lint types docs bench sbom install clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -67,13 +67,19 @@ bench: $(STAMP)
 	done; $(BIN)/python -m benchmarks._table $$P2PFL_PROMISES; rm -f $$P2PFL_PROMISES; \
 	if [ -n "$$broken" ]; then echo "not held:$$broken" >&2; exit 1; fi
 
+# What is installed in .venv, with releases and licences, as CycloneDX 1.6: for whoever watches for known weaknesses.
+sbom: $(STAMP) .sbom/.installed
+	.sbom/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --spec-version 1.6 --output-reproducible -o sbom.json
+	@echo "sbom.json: $$(grep -c '"purl"' sbom.json) distributions"
+
 # What two benchmarks compare with, each in an environment of its own.
+.sbom/.installed: OTHER = cyclonedx-bom==7.5.0
 .flower/.installed: OTHER = flwr==1.42.0
 .tenseal/.installed: OTHER = tenseal==0.3.18
-.flower/.installed .tenseal/.installed:
+.flower/.installed .tenseal/.installed .sbom/.installed:
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(OTHER)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .flower .tenseal build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .flower .tenseal .sbom sbom.json build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

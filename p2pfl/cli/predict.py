@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from p2pfl.federation import Federation, strict_yaml
 from p2pfl.federation.table_labels import BinaryLabel
 from p2pfl.federation.task_choice import TaskChoice
 from p2pfl.files import is_file, opened
+from p2pfl.home import notes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -190,7 +192,9 @@ def _read(model_file: Path | None, home: Path, unlock: Unlock, peers_file: Path 
     if model_file is not None:
         return ModelFile.read(read_whole(model_file), str(model_file))
     with reading(home, unlock, peers_file) as opened:
-        return shown_model(held_state(model_of(opened), str(home)), str(home))
+        model = shown_model(held_state(model_of(opened), str(home)), str(home))
+        notes.put(opened, "predict", int(time.time()), {"model": model.digest.hex()})
+        return model
 
 
 def _of_its_own(model: ModelFile) -> ModelInUse:

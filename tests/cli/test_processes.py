@@ -11,7 +11,7 @@ import pytest
 
 from p2pfl.cli.peers.create import task_lines
 from p2pfl.federation import draft
-from p2pfl.home import Home
+from p2pfl.home import Home, notes
 from tests.cli.sites import Sites, Start, ended, facts, said
 
 
@@ -290,6 +290,11 @@ def test_a_hospitals_own_task_and_csv_train_compressed_and_the_model_predicts(
     assert from_file[0] == from_home[0] == 0, from_file[2]
     assert facts(from_file[1]) == facts(from_home[1])
     assert facts(from_file[1])["records"] == len(rows)
+    for name, command in ((sites.names[0], "model export"), (sites.names[2], "predict")):
+        with Home.open(tmp_path / name / "home", write=False) as home:
+            (noted,) = notes.pending(home)
+        assert (noted.command, noted.options["model"]) == (command, facts(from_file[1])["model"])
+        assert str(tmp_path) not in str(noted)
 
 
 @pytest.mark.claim("LEDGER-1")

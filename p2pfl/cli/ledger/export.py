@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from importlib import resources
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from p2pfl.cli.options import (
     unlock_options,
     write_new,
 )
+from p2pfl.errors.home import DiskRefused
 from p2pfl.errors.people import WrongUse
 from p2pfl.files import read_file
+from p2pfl.home import notes
 from p2pfl.home.segments import LogName
 from p2pfl.ledger import export as exports
 from p2pfl.ledger.log import Log
@@ -74,6 +77,8 @@ def export(
         beside = Log.open(opened, "federation") if which == "site" else None  # second: its head never runs ahead of it
         raw = exports.export(log, opened.name, beside, held_notes(opened), rounds=not without_rounds)
         size, root = len(log), log.root().hex()
+        with contextlib.suppress(DiskRefused):  # a copy of a home on a medium that is read only
+            notes.put(opened, "ledger export", int(time.time()), {"log": which})
     write_new(target, raw)
     facts: dict[str, object] = {
         "path": str(target),

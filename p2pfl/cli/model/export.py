@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +27,7 @@ from p2pfl.cli.options import (
 from p2pfl.cli.reports import NO_PRIVACY
 from p2pfl.errors.models import NotExportable
 from p2pfl.federation import Federation
+from p2pfl.home import notes
 
 if TYPE_CHECKING:
     from p2pfl.training.model_file import ModelFile
@@ -74,6 +76,8 @@ def export(
     with reading(home, unlock, peers_file) as opened:
         state = held_state(model_of(opened), str(home))
         card = card_of(opened, federation, state, licence)
+        exported: notes.Options = {"model": str(card.facts["model"]["digest"]), "onnx": onnx_target is not None}
+        notes.put(opened, "model export", int(time.time()), exported)
     model = shown_model(state, str(home))
     files = {target: model_file(model.layout, model.vector, card), _card_of(target): page(card).encode()}
     checked: bool | None = None
