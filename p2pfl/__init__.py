@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from p2pfl.peer import Peer
     from p2pfl.peer.progress import TrainingRound, TrainingStep
     from p2pfl.peer.training import Trained
+    from p2pfl.simulate.planning import plan
     from p2pfl.simulate.training import simulate_training
     from p2pfl.training.distributed import follow
     from p2pfl.training.ranks import ranks
@@ -27,6 +28,7 @@ __all__ = [
     "TrainingStep",
     "__version__",
     "follow",
+    "plan",
     "ranks",
     "simulate",
     "simulate_training",
@@ -41,6 +43,7 @@ _PLACES: Final = {
     "TrainingRound": "p2pfl.peer.progress",
     "TrainingStep": "p2pfl.peer.progress",
     "follow": "p2pfl.training.distributed",
+    "plan": "p2pfl.simulate.planning",
     "ranks": "p2pfl.training.ranks",
     "simulate_training": "p2pfl.simulate.training",
 }

@@ -82,7 +82,7 @@ THIRD_PARTY: dict[str, str] = {
     "statistics": "numpy scipy",
     "report": "jinja2 markupsafe matplotlib",
     "dashboard": "jinja2 markupsafe starlette uvicorn",
-    "simulate": "numpy",
+    "simulate": "matplotlib numpy",
     "adapters": "flwr monai numpy sklearn",
     "node": "numpy",
     "peer": "numpy pandas torch",

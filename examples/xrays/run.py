@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, help="images of each site, fewer than there are")
     parser.add_argument("--full-size", action="store_true", help="ResNet50 at 224×224")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--copies", type=int, default=1, help="of each image in a step, each shifted anew")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of p2pfl peers create")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="write the sites' images, and train nothing")
     given = parser.parse_args()
@@ -55,6 +56,7 @@ def main() -> None:
     if given.write:
         return write(sites, given.write)
     task = described(given.model, full_size=given.full_size)
+    task.copies = given.copies
     begun = time.perf_counter()
     found = simulate_training(
         task,

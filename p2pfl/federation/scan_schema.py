@@ -11,6 +11,7 @@
       augmentation: [shift]
       learning_rate: 0.01
       expected_batch: 16
+      copies: 4                        # of a record in a step, each augmented anew; may be left out
       patient: folder                  # or column; may be left out
 
 Every number is public and given by people: none is ever a statistic of records. All that does not fit is told at once,
@@ -46,7 +47,7 @@ from p2pfl.federation.table_labels import MOST_CLASSES
 SECTIONS: Final = ("images", "volumes")  # keys under `task:`
 RESNETS: Final = ("resnet18", "resnet50")
 COMMON_KEYS: Final = ("classes", "model", "size", "channels", "weights", "trainable", "augmentation", "learning_rate",
-                      "expected_batch", "patient")  # fmt: skip
+                      "expected_batch", "patient", "copies")  # fmt: skip
 IMAGE_KEYS: Final = (*COMMON_KEYS, "centre", "scale")
 VOLUME_KEYS: Final = (*COMMON_KEYS, "spacing", "window")
 PATIENTS: Final = ("folder", "column")  # the folder between a class, or `images`, and its files; a CSV's `patient`
@@ -55,6 +56,7 @@ MOST_WIDTH: Final = 1024  # channels of a layer
 MOST_DEPTH: Final = 6  # convolutions of a CNN, levels of a UNet
 MOST_UNITS: Final = 4  # residual units of a level
 MOST_RANK: Final = 64
+MOST_COPIES: Final = 64
 LEAST_SIDE: Final = 8  # of an image or a volume, in pixels or voxels
 MOST_SIDE: Final = 1024
 MOST_VOXELS: Final = 1 << 24
@@ -91,6 +93,7 @@ class ScanModel:
 class HowTrained:
     """What of it trains, and how. `rank` is that of adapters, 0 without them.
 
+    copies    of a record in a step, each augmented by itself
     patient   what names whose a record is, one of PATIENTS; empty: a CSV's column where it has one
     """
 
@@ -101,6 +104,7 @@ class HowTrained:
     learning_rate: float
     expected_batch: float
     patient: str = ""
+    copies: int = 1
 
     @property
     def summary(self) -> str:
@@ -210,6 +214,7 @@ def _how(row: Table, found: Misfits) -> HowTrained:
         augmentation=changes,
         learning_rate=found.read(row, "learning_rate", decimal(0, 1000), 0.0),
         expected_batch=found.read(row, "expected_batch", decimal(0, 1e6), 0.0),
+        copies=found.read(row, "copies", whole(1, MOST_COPIES), 1) if "copies" in row.rows else 1,
         patient=found.read(row, "patient", choice(*PATIENTS), "") if "patient" in row.rows else "",
     )
 

@@ -114,6 +114,7 @@ def _round(one: Entry, held: Facts, epochs: Mapping[int, tuple[str, ...]]) -> Re
         metric=_text(outcome.get("metric")),
         figures=_figures(outcome.get("figures")),
         unmeasured=_text(outcome.get("unmeasured")),
+        private=outcome.get("private") is True,
         refused=_text(outcome.get("refused")),
         epsilon=spent,
         model_before=held["model_before"],

@@ -29,6 +29,7 @@ class ReportedRound:
 
     figures    of the model before the round, by name; `metric` names the one that the training is judged by
     unmeasured why there is none; empty where there is, or where nothing is measured
+    private    the counts behind the figures had noise
     epsilon    by site, after it; None: unbounded
     absent     sites of its epoch that are not in the sum
     name       what a question was called
@@ -58,6 +59,7 @@ class ReportedRound:
     what: str
     part: str
     signed_by: tuple[str, ...]
+    private: bool = False
 
     @property
     def trains(self) -> bool:

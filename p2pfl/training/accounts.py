@@ -90,7 +90,7 @@ class Group:
 
     def spent_by(self, unit: str, run: bytes, study: str, when: int) -> None:
         """It was that study's charge."""
-        if unit in UNITS:
+        if unit in UNITS and not self.unit:  # what was forgotten is charged to all, also to those of the other unit
             self.unit = unit
         before = self.by.get(run)
         self.by[run] = Spender(study, before.passes + 1 if before else 1, when)

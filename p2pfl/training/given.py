@@ -85,7 +85,7 @@ def label_of(choice: TaskChoice, task: Task) -> str:
 
 def text_digest(task: Task) -> bytes:
     """SHA-256 over the text of a task's own classes, its learning rate and its expected batch."""
-    state = hashlib.sha256(repr((task.learning_rate, task.expected_batch)).encode())
+    state = hashlib.sha256(repr((task.learning_rate, task.expected_batch, task.copies)).encode())
     for kind in type(task).__mro__:
         if issubclass(kind, Task) and not kind.__module__.startswith("p2pfl."):
             try:

@@ -132,14 +132,21 @@ class Trainer:
         if self._device.type != "cpu":
             return b""  # sums of a graphics processor may come in another order each time
         task, schedule = self._task, (self._local, rounds_before)
-        facts = (task.name, task.expected_batch, self.at_once)
+        facts = (task.name, task.expected_batch, task.copies, self.at_once)
         told = [self._privacy, *facts, self._optimiser(), threads_and_versions()]
         frozen, bits = frozen_digest(self._plain), np.ascontiguousarray(model, "<f4").data.cast("B")
         return digest("pass", repr([*told, schedule]).encode(), self.layout.digest, frozen, bits, self._records_digest)
 
     def _named(self) -> bytes:
         """Names task, settings, records and machine, for processes that make a pass together."""
-        told = [self._privacy, self._local, self._task.name, self._task.expected_batch, threads_and_versions()]
+        told = [
+            self._privacy,
+            self._local,
+            self._task.name,
+            self._task.expected_batch,
+            self._task.copies,
+            threads_and_versions(),
+        ]
         return digest("pass", repr(told).encode(), self.layout.digest, self.frozen, self._records_digest)
 
     @functools.cached_property
@@ -268,10 +275,10 @@ class Trainer:
 
     def _step(self, optimizer: ClippingOptimizer, units: NDArray[np.int64]) -> None:
         """One step on `units`; without any, the step is noise alone."""
-        gradients = UnitGradients()
-        for piece in self._units.pieces(units, self.at_once):
+        copies, gradients = self._task.copies, UnitGradients()
+        for piece in self._units.pieces(units, self.at_once, copies):
             self._gradients(piece.rows)
-            if self._privacy.unit == PATIENT:
+            if self._privacy.unit == PATIENT or copies > 1:
                 gradients.gather(piece, self._moving.parameters)
             optimizer.clip()
         optimizer.step()  # noise once, on the sum of all pieces

@@ -32,12 +32,15 @@ class Task(ABC):
     learning_rate     of the default optimiser
     expected_batch    public divisor of each step's noised gradient sum: near sample_rate × the records of a typical
                       site. It is never computed from a site's own number of records, since it would reveal that.
+    copies            of each record in a step, each augmented by itself; their gradients are averaged before the clip,
+                      so it costs time and no privacy (De et al. 2022)
     """
 
     api: ClassVar[int] = API
     name: ClassVar[str] = "task"
     learning_rate: float = 0.01
     expected_batch: float = 2.0
+    copies: int = 1
 
     # ── what every task says ──────────────────────────────────────────────────────────────────────────────────
 

@@ -79,12 +79,15 @@ class Units:
         """Names which records are one unit."""
         return hashlib.sha256(self.starts.astype("<i8").tobytes() + self.order.astype("<i8").tobytes()).digest()
 
-    def pieces(self, chosen: Rows, at_once: int) -> Iterator[UnitPiece]:
-        """The records of the units `chosen` (B,), at most `at_once` at a time; one empty piece where there are none."""
-        sizes = self.starts[chosen + 1] - self.starts[chosen]  # (B,)
+    def pieces(self, chosen: Rows, at_once: int, copies: int = 1) -> Iterator[UnitPiece]:
+        """The records of the units `chosen` (B,), at most `at_once` at a time; one empty piece where there are none.
+
+        copies   of each record, which are of its unit too
+        """
+        sizes = copies * (self.starts[chosen + 1] - self.starts[chosen])  # (B,)
         places = np.repeat(np.arange(len(chosen), dtype=np.int64), sizes)  # (R,)
         within = np.arange(len(places)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        rows = self.order[self.starts[chosen][places] + within]
+        rows = self.order[self.starts[chosen][places] + within // copies]
         shares = (1.0 / sizes)[places].astype(np.float32)
         for start in range(0, max(1, len(rows)), at_once):
             end = start + at_once

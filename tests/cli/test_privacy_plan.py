@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from p2pfl.cli.main import run
+from p2pfl.simulate import planning
 from p2pfl.simulate.training import federation_of
 from p2pfl.training.privacy import Account, Mechanism
 
+TEMPLATE = Path(__file__).parents[2] / "p2pfl/training/tasks/template.py"
 PLAN = ["privacy", "plan", "--epsilon", "3", "--records", "60", "--rounds", "4", "--steps", "20"]
 
 
@@ -52,5 +54,36 @@ def test_it_prints_the_keys_that_the_reference_lists(capsys: pytest.CaptureFixtu
     page = (Path(__file__).parents[2] / "docs/reference/json.md").read_text(encoding="utf-8")
     row = next(line for line in page.splitlines() if line.startswith("| `privacy plan`"))
     found = planned(capsys)
-    told = {*found, *found["best"], *found["looks"][0]}
+    told = {*found, *found["best"], *found["looks"][0], "learning_rate", "mean", "sd", "seeds", "batch"}
     assert told == set(re.findall(r"`(\w+)`", row.split(" | ")[1]))
+
+
+def test_what_it_simulates_on_must_be_there_and_be_of_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.py").write_text(TEMPLATE.read_text(encoding="utf-8"))
+    own = f"{tmp_path / 'own.py'}:Template"
+    for more, code in (
+        (["--task", own], "P2P-USE-001"),
+        (["--simulate", str(tmp_path / "none.csv")], "P2P-TRAIN-001"),
+        (["--simulate", "made-up", "--task", own], "P2P-TRAIN-146"),
+    ):
+        assert run([*PLAN, *more]) == 2
+        assert f"error {code}" in capsys.readouterr().err
+
+
+def test_it_draws_the_budget_and_chooses_on_made_up_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra [plots]")
+    monkeypatch.setattr(planning, "WIDE", (0.3, 1.0))
+    monkeypatch.setattr(planning, "NEAR", (1.8,))
+    monkeypatch.setattr(planning, "FARTHER", 0)
+    plot = tmp_path / "plan.svg"
+    quick = ["--epsilon", "3", "--records", "30", "--delta", "1e-3", "--rounds", "1", "--steps", "3", "--sites", "3"]
+    assert run(["privacy", "plan", *quick, "--simulate", "made-up", "--seeds", "2", "--plot", str(plot)]) == 0
+    told = capsys.readouterr().out
+    assert "Trained here, the last model on the held-out records of all sites:" in told
+    assert "--set local.optimiser=sgd --set local.learning_rate=" in told
+    assert "expected_batch" not in told, "the learning rate is beside the task's own"
+    assert plot.read_bytes().lstrip().startswith(b"<?xml")

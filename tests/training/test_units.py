@@ -170,6 +170,43 @@ def test_pieces_hold_each_record_of_the_chosen_units_once(sizes: list[int], at_o
     assert np.allclose(gathered, wanted)
 
 
+# ── copies of a record, augmented ─────────────────────────────────────────────────────────────────────────────────
+
+
+class Augmented(Small):
+    """Each copy of a record is another one."""
+
+    copies = 8
+
+    def augment(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (1.0 + torch.rand(len(x), 1))
+
+
+@pytest.mark.claim("DP-10")
+@pytest.mark.parametrize("at_once", [3, 64])
+def test_copies_of_a_record_are_averaged_before_the_clip(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """De et al. 2022: eight copies move the sum no further than one; were each clipped, they would, eightfold."""
+    private = privacy(max_grad_norm=0.05, max_epsilon=1e6)
+    site = of_patients([1] * 5)
+    which = trainer(site, Augmented(), private)
+    found = clipped_sum(which, [2], at_once, monkeypatch)
+    assert 0.9 < np.linalg.norm(found) / 0.05 <= 1.0 + 1e-4
+    whole = clipped_sum(which, [0, 1, 2, 3, 4], at_once, monkeypatch)
+    once = clipped_sum(trainer(site, Small(), private), [0, 1, 2, 3, 4], at_once, monkeypatch)
+    assert np.linalg.norm(whole - once) < 0.2 * np.linalg.norm(once), "of the same records, each a little larger"
+    monkeypatch.setattr(UnitGradients, "gather", lambda *given: None)
+    assert np.linalg.norm(clipped_sum(which, [2], at_once, monkeypatch)) / 0.05 > 7.0
+
+
+def test_copies_that_change_nothing_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Same(Small):
+        copies = 4
+
+    site, private = of_patients([1, 3, 2]), PATIENTS
+    once, four = (clipped_sum(trainer(site, task, private), [0, 2], 5, monkeypatch) for task in (Small(), Same()))
+    assert np.allclose(once, four, atol=1e-6)
+
+
 # ── sampled together, counted once ────────────────────────────────────────────────────────────────────────────
 
 
@@ -227,6 +264,19 @@ def test_records_that_were_spent_one_by_one_are_not_spent_as_patients() -> None:
         assert "heart" in caught.value.evidence
         spent = accounts.check_next_pass(marks[1], privacy(unit=before))
         assert spent > Account().check_next_pass(privacy(unit=before))
+
+
+def test_what_was_forgotten_of_patients_leaves_other_records_of_their_own_unit() -> None:
+    accounts, facts = Accounts(), {"round": 1, "time": 1_790_000_000}
+    one, other = (marks_of(KEY, [name]) for name in (b"a record", b"a patient"))
+    accounts.admit(one)
+    accounts.charge(one, privacy(), b"a" * 32, "heart", facts)
+    accounts.admit(other)
+    accounts.learn(other, privacy(unit="patient"), b"b" * 32, "lungs", 2.0, facts)
+    assert accounts.check_next_pass(one, privacy(max_epsilon=99.0)) > 2.0
+    assert accounts.check_next_pass(other, privacy(unit="patient", max_epsilon=99.0)) > 2.0
+    with pytest.raises(UnitsMixed):
+        accounts.check_next_pass(other, privacy(max_epsilon=99.0))
 
 
 # ── whose a record is ─────────────────────────────────────────────────────────────────────────────────────────

@@ -7,6 +7,7 @@ from typing import Final
 from p2pfl.federation.scan_schema import (
     CHANGES,
     LEAST_SIDE,
+    MOST_COPIES,
     MOST_DEPTH,
     MOST_RANK,
     MOST_SIDE,
@@ -77,6 +78,13 @@ def image_rows() -> list[Row]:
         ("augmentation", f"some of {', '.join(CHANGES)}", "", "changes of each record in each step, at random"),
         ("learning_rate", "a number above 0", "", "of each private step; momentum and others: `local.optimiser`"),
         ("expected_batch", "a number above 0", "", "public divisor: sample_rate × records of a typical site"),
+        ("copies", f"a whole number from 1 to {MOST_COPIES}", "1", "of a record in a step, averaged before the clip"),
+        (
+            "patient",
+            "folder or column",
+            "none",
+            "whose a record is: the folder below its class, or the CSV's `patient`",
+        ),
     ]
 
 

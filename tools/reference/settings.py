@@ -155,6 +155,7 @@ def _table_rows() -> list[tuple[str, str, str, str]]:
             "",
             "public divisor of a step's sum: sample_rate × records of a typical site",
         ),
+        ("patient", "the name of a column", "none", "whose a record is, for `privacy.unit: patient`; no model sees it"),
     ]
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.options import json_option
+from p2pfl.cli.options import json_option, write_over
+from p2pfl.cli.predict import check_readable
 from p2pfl.cli.reports import meaning
 from p2pfl.errors.people import WrongUse
+from p2pfl.errors.planning import NothingToMakeUp
 
 if TYPE_CHECKING:
-    from p2pfl.training.plan import BatchPlan, PrivacyPlan
+    from p2pfl.simulate.planning import Plan, Tried
+    from p2pfl.training.records import Records
+    from p2pfl.training.task import Task
+
+MADE_UP: Final = "made-up"
 
 
 @click.command()
@@ -35,6 +44,18 @@ if TYPE_CHECKING:
     show_default=True,
     help="Numbers that train: the model's, or with lowrank those that a round sends.",
 )
+@click.option(
+    "--simulate",
+    "given",
+    metavar=f"FILE|{MADE_UP}",
+    help=f"Choose batch and learning rate by trainings on public records, or on {MADE_UP} ones.",
+)
+@click.option(
+    "--task", metavar="FILE.yaml|FILE:CLASS", help="With --simulate, what is learned.  [default: heart disease]"
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="With --simulate, others of peers.yaml.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Trainings of the best few.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw ε over rounds, noise by batch.")
 @json_option
 def plan(
     *,
@@ -45,19 +66,29 @@ def plan(
     steps: int,
     sites: int,
     parameters: int,
+    given: str | None,
+    task: str | None,
+    settings: Sequence[str],
+    seeds: int,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Say what a privacy budget buys: for each size of batch the least noise, and which of them is worth it.
 
-    Nothing is read but these numbers. Each ε is that of the account that a training is charged to.
+    Nothing is read but these numbers; each ε is that of the account that a training is charged to. With --simulate
+    trainings in this process choose batch and learning rate: on a public file, dealt to --sites sites, or on records
+    that are made up from the task's description. Never on patients' records: no account counts what the tries tell.
     """
     if delta >= 1 / records:
         evidence = f"--delta {delta:g} is not below 1 / {records} records: one record of each site could be published"
         raise WrongUse(evidence=evidence, verb=" privacy plan")
+    if given is None and (task or settings):
+        raise WrongUse(evidence="--task and --set are for --simulate", verb=" privacy plan")
     output.progress("composing: some seconds for each size of batch")
-    from p2pfl.training.plan import privacy_plan  # late: the accountant loads torch
+    from p2pfl import plan as planned  # late: it loads numpy, and torch where it simulates
 
-    found = privacy_plan(
+    made, tables = _simulated(given, task, sites, records) if given is not None else (None, None)
+    found = planned(
         epsilon=epsilon,
         delta=delta,
         records=records,
@@ -65,34 +96,68 @@ def plan(
         steps=steps,
         sites=sites,
         numbers=parameters,
-        progress=lambda batch: output.progress(f"batch {batch}"),
+        task=made,
+        tables=tables,
+        settings=settings,
+        seeds=seeds,
+        batch_progress=lambda batch: output.progress(f"batch {batch}"),
+        progress=lambda tried: output.progress(
+            f"batch {tried.batch.batch}  learning rate {tried.learning_rate:g}  {tried.mean:.3f}"
+        ),
     )
-    settings = _settings(found.best, epsilon, delta, rounds, steps)
-    facts: dict[str, Any] = {
-        "batches": [asdict(one) for one in found.batches],
-        "best": asdict(found.best),
-        "rounds_by_noise": {f"{noise:g}": count for noise, count in found.rounds.items()},
-        "looks": [asdict(one) for one in found.looks],
-        "settings": settings,
-        "expected_batch": found.best.batch,
+    if plot is not None:
+        from p2pfl.simulate.plan_drawing import drawing
+
+        write_over(plot, drawing(found))
+    output.result(_text(found), _facts(found, made), as_json)
+
+
+def _simulated(given: str, task: str | None, sites: int, records: int) -> tuple[Task, dict[str, Records]]:
+    """The task, and its public or made-up records by site."""
+    output.loading_torch()
+    from p2pfl.cli.task.check import task_of
+    from p2pfl.simulate.deal import deal
+    from p2pfl.simulate.made_up import made_up
+    from p2pfl.training.given import records_of
+    from p2pfl.training.tasks.heart import heart
+    from p2pfl.training.tasks.table import TableTask
+
+    made = task_of(task) if task is not None else TableTask(heart())
+    if given != MADE_UP:
+        check_readable(Path(given))
+        return made, deal(records_of(made, given), sites)
+    if not isinstance(made, TableTask):
+        raise NothingToMakeUp(evidence=f"--task {task}", task=made.name)
+    return made, made_up(made.schema, sites, records)
+
+
+def _facts(found: Plan, made: Task | None) -> dict[str, Any]:
+    budget = found.budget
+    return {
+        "batches": [asdict(one) for one in budget.batches],
+        "best": asdict(found.batch),
+        "rounds_by_noise": {f"{noise:g}": count for noise, count in budget.rounds.items()},
+        "looks": [asdict(one) for one in budget.looks],
+        "metric": found.metric or None,
+        "tried": [_row(one) for one in found.tried],
+        "settings": list(found.settings),
+        "expected_batch": found.batch.batch if made is None else made.expected_batch,
     }
-    output.result(_text(found, settings, epsilon, delta, rounds, steps), facts, as_json)
 
 
-def _settings(best: BatchPlan, epsilon: float, delta: float, rounds: int, steps: int) -> list[str]:
-    """Lines for `peers create --set`."""
-    return [
-        f"rounds={rounds}",
-        f"privacy.steps_per_round={steps}",
-        f"privacy.sample_rate={best.sample_rate:.6g}",
-        f"privacy.noise_multiplier={best.noise_multiplier:g}",
-        f"privacy.delta={delta:g}",
-        f"privacy.max_epsilon={epsilon:g}",
-    ]
+def _row(one: Tried) -> dict[str, Any]:
+    return {
+        "batch": one.batch.batch,
+        "noise_multiplier": one.batch.noise_multiplier,
+        "learning_rate": one.learning_rate,
+        "mean": one.mean if math.isfinite(one.mean) else None,
+        "sd": one.sd if math.isfinite(one.sd) else None,
+        "seeds": len(one.values),
+    }
 
 
-def _text(found: PrivacyPlan, settings: list[str], epsilon: float, delta: float, rounds: int, steps: int) -> str:
-    best = found.best
+def _text(found: Plan) -> str:
+    budget, best = found.budget, found.batch
     rows = [["", "batch", "rate", "noise", "ε", "noise / longest signal", "a record is used"]]
     rows += [
         [
@@ -104,29 +169,54 @@ def _text(found: PrivacyPlan, settings: list[str], epsilon: float, delta: float,
             f"{one.relative_noise:.3g}",
             f"{one.uses:.3g} times",
         ]
-        for one in found.batches
+        for one in budget.batches
     ]
-    bought = [["noise", *(f"{noise:g}" for noise in found.rounds)], ["rounds", *map(str, found.rounds.values())]]
+    bought = [["noise", *(f"{noise:g}" for noise in budget.rounds)], ["rounds", *map(str, budget.rounds.values())]]
     looks = [
-        ["measures.looks", *(str(one.looks) for one in found.looks)],
-        ["measures.noise_multiplier", *(f"{one.noise_multiplier:g}" for one in found.looks)],
-        ["noise in a count, records", *(f"± {one.records:.1f}" for one in found.looks)],
+        ["measures.looks", *(str(one.looks) for one in budget.looks)],
+        ["measures.noise_multiplier", *(f"{one.noise_multiplier:g}" for one in budget.looks)],
+        ["noise in a count, records", *(f"± {one.records:.1f}" for one in budget.looks)],
     ]
+    within = f"within ε {budget.looks[0].epsilon:.2g} of their own"
     return "\n".join(
         [
-            f"{rounds} rounds of {steps} steps within ε {epsilon:g} at δ {delta:g}: {meaning(epsilon, delta)}",
+            f"{found.rounds} rounds of {found.steps} steps within ε {found.epsilon:g} at δ {found.delta:g}: "
+            f"{meaning(found.epsilon, found.delta)}",
             "",
             output.aligned(rows, right=range(1, 7)),
             "",
-            f"With batches of {best.batch} the budget buys, of {steps} steps each:",
-            output.aligned(bought, right=range(1, 1 + len(found.rounds))),
+            f"With batches of {budget.best.batch} the budget buys, of {found.steps} steps each:",
+            output.aligned(bought, right=range(1, 1 + len(budget.rounds))),
             "",
-            f"Looks at held-out records with noise, all of them within ε {found.looks[0].epsilon:.2g} of their own:",
-            output.aligned(looks, right=range(1, 1 + len(found.looks))),
+            f"Looks at held-out records with noise, all of them {within}:",
+            output.aligned(looks, right=range(1, 1 + len(budget.looks))),
             "",
-            "What to agree on, and expected_batch in the task:",
-            "  p2pfl peers create …" + "".join(f" --set {line}" for line in settings),
-            f"  expected_batch: {best.batch}",
-            "A learning rate is found on records that are public or made up: p2pfl simulate.",
+            *_chosen(found),
         ]
     )
+
+
+def _chosen(found: Plan) -> list[str]:
+    """What to agree on."""
+    create = "  p2pfl peers create …" + "".join(f" --set {line}" for line in found.settings)
+    if not found.tried:
+        return [
+            "What to agree on, and expected_batch in the task:",
+            create,
+            f"  expected_batch: {found.batch.batch}",
+            "A learning rate is found on records that are public or made up: --simulate, or p2pfl simulate.",
+        ]
+    rows = [["", "batch", "noise", "learning rate", found.metric, "± sd", "seeds"]]
+    for one in found.tried:
+        spread = f"{one.sd:.3f}" if len(one.values) > 1 else ""
+        mark = "►" if one is found.tried[0] else ""
+        noise, rate = f"{one.batch.noise_multiplier:.3g}", f"{one.learning_rate:g}"
+        rows.append([mark, f"{one.batch.batch}", noise, rate, f"{one.mean:.3f}", spread, f"{len(one.values)}"])
+    table = output.aligned(rows, right=range(1, 7))
+    return [
+        "Trained here, the last model on the held-out records of all sites:",
+        table,
+        "",
+        "What to agree on:",
+        create,
+    ]

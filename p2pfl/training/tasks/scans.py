@@ -40,6 +40,7 @@ class ScanTask(Task):
         self.classes, self.channels = schema.classes, schema.channels
         self.train, self.rank, self.augmentation = how.trainable, how.rank, how.augmentation
         self.learning_rate, self.expected_batch, self.patient = how.learning_rate, how.expected_batch, how.patient
+        self.copies = how.copies
         if how.weights is not None:
             self.weights = (str(weights or how.weights.file), how.weights.sha256)
 

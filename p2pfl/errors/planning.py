@@ -1,0 +1,22 @@
+"""Plans of a budget: what keeps one from being made, or drawn."""
+
+from __future__ import annotations
+
+from p2pfl.errors import ConfigurationError, LocalFault
+
+
+class PlotLibraryMissing(LocalFault):
+    """A plan's plot needs a package that is not installed here."""
+
+    code = "P2P-TRAIN-145"
+    exit_status = 2
+    likely = ("the extra [plots] was left out when p2pfl was installed from its checkout: install it there",)
+    command = "pip install '.[plots]'"
+
+
+class NothingToMakeUp(ConfigurationError):
+    """Records are made up from the description of a table, and {task} has none."""
+
+    code = "P2P-TRAIN-146"
+    likely = ("a task on scans, or in Python: give public records of it, --simulate FILE",)
+    command = "p2pfl help"
