@@ -4,7 +4,8 @@
 #   make quick    the tests that start nothing and take no time      make check ROOM=sharing   those of one folder
 #   make test     every test          make lint   ruff and strict mypy          make bench   the promised ratios
 #   make thorough every test, with all the examples and seeds that it states
-#   make docs     the pages of docs/ that are written from the code      make sbom   what is installed, as CycloneDX
+#   make docs     the pages of docs/ that are written from the code      make site   the manual as a site, in site/
+#   make sbom     what is installed, as CycloneDX
 #
 # PYTHON=python3.12 picks another interpreter (3.11 or newer). VENV=… puts the environment elsewhere.
 
@@ -18,7 +19,7 @@ JOBS   ?= 3
 # Compiled test files are kept, as Python does by default: rewriting all asserts anew takes each worker ten seconds.
 PYTEST  = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo quick check test thorough lint types docs bench sbom install clean
+.PHONY: demo quick check test thorough lint types docs site bench sbom install clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -59,6 +60,10 @@ docs: $(STAMP)
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.draw_rounds
 	$(BIN)/python -m tools.checklist
+
+# The manual as a site, in site/: python3 -m http.server -d site
+site: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q
 
 bench: $(STAMP)
 	@for other in .flower .tenseal; do $(MAKE) --no-print-directory $$other/.installed || echo "$$other: not installed here" >&2; done

@@ -1,0 +1,48 @@
+"""The manual builds as a site: strictly, with every page in its place, and nothing fetched from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("material", reason="mkdocs-material is not installed: pip install '.[site]'")
+
+ROOT = Path(__file__).resolve().parents[1]
+FETCHED = re.compile(r"""<(?:script|img|iframe|link(?![^>]*rel=.?canonical))[^>]*(?:src|href)=["']?https?://[^"'> ]+""")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(made)]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr  # a link or an anchor that leads nowhere fails it
+    return made
+
+
+def test_no_page_fetches_anything_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 60
+    assert {page.name: found for page in pages if (found := FETCHED.findall(page.read_text()))} == {}
+
+
+@pytest.mark.parametrize("folder", ["guide", "reference", "spec"])
+def test_every_page_of_a_folder_stands_in_the_navigation(site: Path, folder: str) -> None:
+    start = (site / folder / next(iter(sorted(p.name for p in (site / folder).glob("*.html"))))).read_text()
+    told = set(re.findall(r'href="([^"#]+)\.html" class="md-nav__link', start))
+    pages = {page.stem for page in (ROOT / "docs" / folder).glob("*.md")}
+    assert {name for name in pages if not any(one.split("/")[-1] == name for one in told)} <= {"README"}
+
+
+def test_links_between_pages_stay_and_links_into_the_code_become_words(site: Path) -> None:
+    start = (site / "index.html").read_text()
+    assert 'href="SECURITY.html"' in start
+    assert 'href="guide/index.html"' in start
+    assert "](" not in re.sub(r"<(code|pre).*?</\1>", "", start, flags=re.DOTALL)
+    assert not re.findall(r'href="[^"]*\.py"', (site / "guide/own-task.html").read_text())

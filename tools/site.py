@@ -1,0 +1,96 @@
+"""Makes a site of the manual (mkdocs.yml): pages that lie beside docs/, an index of decisions, links that stay inside.
+
+mkdocs calls the functions named `on_…`. A link to a page of the site leads there from wherever that page comes; a link
+to anything else of the repository becomes its text, since the site has no repository behind it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from mkdocs.structure.files import File, Files
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+# By place in the repository, the page of the site that it is, without its suffix.
+BESIDE: Final = {
+    "README.md": "index",
+    "ARCHITECTURE.md": "ARCHITECTURE",
+    "SECURITY.md": "SECURITY",
+    "CONTRIBUTING.md": "CONTRIBUTING",
+    "CHANGELOG.md": "CHANGELOG",
+    "examples/README.md": "examples",
+}
+DECISIONS: Final = "adr/index"
+FOLDERS: Final = {"docs/adr": DECISIONS, "docs/spec": "spec/sharing", "docs/guide": "guide/README"}
+WIDER: Final = ".md-grid { max-width: 86rem; }\n"  # what a terminal shows is 100 characters wide
+LINK: Final = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+FENCE: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def on_config(config: Any) -> Any:
+    """All pages of the specification stand in the navigation, whatever their names."""
+    pages = sorted(f"spec/{page.name}" for page in (ROOT / "docs/spec").glob("*.md"))
+    config["nav"] = _put(config["nav"], pages)
+    return config
+
+
+def _put(nav: Any, pages: list[str]) -> Any:
+    if isinstance(nav, list):
+        return [_put(one, pages) for one in nav]
+    if isinstance(nav, dict):
+        return {name: pages if held == "SPEC" else _put(held, pages) for name, held in nav.items()}
+    return nav
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """The pages beside docs/, one that lists the decisions, and a style."""
+    for place, page in BESIDE.items():
+        files.append(File.generated(config, f"{page}.md", content=(ROOT / place).read_text(encoding="utf-8")))
+    files.append(File.generated(config, f"{DECISIONS}.md", content=_decisions()))
+    files.append(File.generated(config, "site.css", content=WIDER))
+    return files
+
+
+def _decisions() -> str:
+    lines = ["# Decisions", "", "What was decided, what else was thought of, and what each costs.", ""]
+    for record in sorted((ROOT / "docs/adr").glob("[0-9]*.md")):
+        title = record.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        lines.append(f"- [{title.replace('. ', ' · ', 1)}]({record.name})")
+    return "\n".join(lines) + "\n"
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Links as they are to be in the site; what stands in a fence is left alone."""
+    here = page.file.src_uri
+    place = next((one for one, shown in BESIDE.items() if f"{shown}.md" == here), f"docs/{here}")
+    parts, last = [], 0
+    for fence in FENCE.finditer(markdown):
+        parts += [_relinked(markdown[last : fence.start()], place, here), fence.group()]
+        last = fence.end()
+    return "".join([*parts, _relinked(markdown[last:], place, here)])
+
+
+def _relinked(text: str, place: str, here: str) -> str:
+    def link(found: re.Match[str]) -> str:
+        words, target = found.groups()
+        path, _, anchor = target.partition("#")
+        if "://" in target or not path:
+            return found.group()
+        page = _page(posixpath.normpath(posixpath.join(posixpath.dirname(place), path)))
+        if page is None:
+            return words
+        led = posixpath.relpath(page, posixpath.dirname(here) or ".")
+        return f"[{words}]({led}{'#' + anchor if anchor else ''})"
+
+    return LINK.sub(link, text)
+
+
+def _page(place: str) -> str | None:
+    """The page of the site that a file or folder of the repository is; None for none."""
+    if place in BESIDE or place in FOLDERS:
+        return f"{BESIDE.get(place) or FOLDERS[place]}.md"
+    inside = place.removeprefix("docs/")
+    return inside if inside != place and (ROOT / place).is_file() else None
