@@ -26,7 +26,7 @@ BESIDE: Final = {
 DECISIONS: Final = "adr/index"
 FOLDERS: Final = {"docs/adr": DECISIONS, "docs/spec": "spec/sharing", "docs/guide": "guide/README"}
 WIDER: Final = ".md-grid { max-width: 86rem; }\n"  # what a terminal shows is 100 characters wide
-LINK: Final = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+LINK: Final = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 FENCE: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
