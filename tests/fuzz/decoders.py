@@ -870,6 +870,7 @@ OWN: Final = {
     "sharing.catchup:CatchUpRules.rows_that_count": "records that check_rows has passed, and that q sites signed",
     "sharing.catchup:newest_rounds": "the same",
     "cli.run:setting": "an argument of this command line",
+    "cli.demo_peers:_bind": "a random number of this process",
     "cli.demo_peers:Child.facts": "the last line of a process that this one started",
     "cli.demo_peers:Children._read_log": "lines of a process that this one started",
     "cli.ledger.show:show": "records of this home's own log",
