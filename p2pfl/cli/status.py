@@ -25,7 +25,7 @@ from p2pfl.ledger import entry as entries
 from p2pfl.ledger.federation_kinds import ROLL_CALL
 from p2pfl.ledger.log import Log
 from p2pfl.node import link_status
-from p2pfl.sharing import kernel
+from p2pfl.sharing import loops
 
 
 @click.command()
@@ -67,7 +67,7 @@ def _facts(home: Home) -> dict[str, Any]:
             "site": {"entries": len(site), "root": site.root().hex()},
         },
         "links": seen and links_told(seen, link_status.is_there(seen, process)),
-        "inner_loops": kernel.in_use(),
+        "inner_loops": loops.built(),
     }
 
 
@@ -162,7 +162,7 @@ def _text(facts: Mapping[str, Any]) -> str:
 
 
 def _loops(used: str) -> str:
-    return "made by numpy: no compiled loops here" if used == "numpy" else f"made by compiled loops, with {used}"
+    return "made by numpy: no compiled loops here" if used == loops.NUMPY else f"made by compiled loops, with {used}"
 
 
 def _rounds(count: int, sums: int, questions: int, last: Mapping[str, Any] | None) -> str:

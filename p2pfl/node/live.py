@@ -23,11 +23,10 @@ from p2pfl.node.progress import (
     RoundLeft,
     StillWaiting,
 )
-from p2pfl.sharing.state import Phase
 
 TRAFFIC: Final = "state/traffic"
-SHARE: Final = Phase.SHARE.value
-FINAL: Final = Phase.FINAL.value
+SHARE: Final = "share"  # values of sharing's Phase, which would load numpy where only a home is read
+FINAL: Final = "final"
 MOST_ROWS: Final = 2000  # rounds whose traffic is kept
 Row = tuple[int, str, int, int]  # round, purpose, bytes on the wire, bytes of them that are words of the sum
 

@@ -6,7 +6,6 @@ here first. Arrays are such as `takes` says, and words are below p, as everywher
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Final
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfl.keys import SEED_BYTES
+from p2pfl.sharing.loops import MODULE, NUMPY
 
 Array = npt.NDArray[Any]
 
@@ -81,14 +81,7 @@ class Compiled:
         return int(over), float(square)
 
 
-def _load() -> Compiled | None:
-    try:
-        return Compiled(importlib.import_module("p2pfl.sharing._kernel"))
-    except ImportError:  # not built here, or not for this processor
-        return None
-
-
-COMPILED: Compiled | None = _load()
+COMPILED: Compiled | None = Compiled(MODULE) if MODULE is not None else None
 
 
 def compiled(width: int, p: int) -> Compiled | None:
@@ -103,4 +96,4 @@ def takes(array: Array) -> bool:
 
 def in_use() -> str:
     """What the inner loops run on: "VAES", "AES-NI", or "numpy"."""
-    return COMPILED.instructions if COMPILED is not None else "numpy"
+    return COMPILED.instructions if COMPILED is not None else NUMPY

@@ -12,8 +12,9 @@ from p2pfl.clocks import SYSTEM
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from p2pfl.node import link_status
-from p2pfl.node.live import MOST_ROWS, TRAFFIC, LiveView, read_traffic
+from p2pfl.node.live import FINAL, MOST_ROWS, SHARE, TRAFFIC, LiveView, read_traffic
 from p2pfl.node.progress import PassCharged, PassTrained, PhaseEntered, Progress, RoundFinal, RoundLeft, StillWaiting
+from p2pfl.sharing.state import Phase
 
 
 @pytest.fixture
@@ -105,3 +106,7 @@ def test_a_broken_record_of_traffic_counts_as_none(broken: bytes, home: Home) ->
     assert read_traffic(home) == []
     home.place(TRAFFIC).write_bytes(b"torn")
     assert read_traffic(home) == []
+
+
+def test_its_phases_are_those_of_a_round() -> None:
+    assert (Phase.SHARE.value, Phase.FINAL.value) == (SHARE, FINAL)
