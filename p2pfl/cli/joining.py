@@ -43,6 +43,16 @@ def seconds(text: str) -> float:
     return value
 
 
+patience_option = click.option(
+    "--patience",
+    "patience_s",
+    type=click.FloatRange(1, 3600),
+    default=15.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Seconds to wait for absent sites, once a quorum is there.",
+)
+
 wait_option = click.option(
     "--wait",
     "wait_s",

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, TextIO
 
 from p2pfl.errors import P2PFLError
 from p2pfl.errors.people import NotWritten
+from p2pfl.report.words import amount as amount
 
 SILENT_S: Final = 1.5  # seconds that something may take before a line says what it is
 
@@ -146,15 +147,6 @@ def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def amount(count: float) -> str:
-    """Bytes as people read them: 812 B, 3.1 kB, 412 MB (powers of 1000)."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            scaled = count / size
-            return f"{scaled:.0f} {unit}" if scaled >= 100 else f"{scaled:.1f} {unit}"
-    return f"{count:.0f} B"
 
 
 def duration(seconds: float) -> str:

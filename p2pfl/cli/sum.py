@@ -12,7 +12,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.inputs import STATISTICS, own_values, parts, read_off
-from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
+from p2pfl.cli.joining import Access, ProxyChoice, listen_option, patience_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.stopping import run
@@ -71,15 +71,7 @@ def exact(text: str) -> Decimal:
     show_default=True,
     help="Digits after the point that count; the same at all.",
 )
-@click.option(
-    "--patience",
-    "patience_s",
-    type=click.FloatRange(1, 3600),
-    default=15.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Seconds to wait for absent sites, once a quorum is there.",
-)
+@patience_option
 @agreement_option
 @listen_option
 @wait_option

@@ -14,10 +14,10 @@ from p2pfl.cli.output import amount, duration, progress
 from p2pfl.cli.reports import SMALL, dense_bytes
 from p2pfl.node import progress as events
 from p2pfl.node.progress import Progress
+from p2pfl.report import words
 from p2pfl.roster import Roster
 
 AGAIN_S: Final = 30.0  # seconds before the same wait is said again
-LABELS: Final = {"auc": "AUC", "dice": "Dice", "rmse": "RMSE", "mse": "MSE", "mae": "MAE", "r2": "R²", "brier": "Brier"}
 LATELY_S: Final = 10.0  # seconds since the last word within which a site counts as present, and busy
 
 
@@ -235,4 +235,4 @@ def metric_of(outcome: Mapping[str, Any]) -> tuple[str, float] | None:
 
 def label_of(figure: str) -> str:
     """What people call a figure."""
-    return LABELS.get(figure, figure.replace("_", " ")) or "metric"
+    return words.label(figure) or "metric"

@@ -19,7 +19,6 @@ from p2pfl.report.reported import ReportedFigure, ReportedRound
 from p2pfl.report.study import StudyReport
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
-LABELS: Final = {"auc": "AUC", "dice": "Dice", "rmse": "RMSE", "mse": "MSE", "mae": "MAE", "r2": "R²", "brier": "Brier"}
 MOST_NOTES: Final = 40  # incidents that the page lists; the ledger has all
 MOST_SIGNERS: Final = 6  # names in a cell; of more, how many there are
 
@@ -34,10 +33,10 @@ def page(report: StudyReport) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "amount": amount,
+        "amount": words.amount,
         "ranges": ranges,
         "figure": figure,
-        "label": label,
+        "label": words.label,
         "named": named,
         "short": lambda value: f"{value[:12]}…" if len(value) > 12 else value,
         "percent": words.percent,
@@ -69,7 +68,7 @@ def _drawings(report: StudyReport) -> Iterator[Drawing]:
         )
     points, name = _measured(ledger.trained)
     if points:
-        yield drawings.metric(points, label(name)[:60])
+        yield drawings.metric(points, words.label(name)[:60])
     spent = _spent(ledger.trained)
     if spent:
         limit = ledger.privacy.max_epsilon if ledger.privacy else None
@@ -155,11 +154,6 @@ def _privacy_words(report: StudyReport) -> list[str]:
 # ── cells ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def label(name: str) -> str:
-    """What people call a figure."""
-    return LABELS.get(name, name.replace("_", " "))
-
-
 def figure(held: ReportedFigure) -> str:
     """0.871 (0.820 to 0.922)."""
     interval = "" if held.low is None or held.high is None else f" ({held.low:.3f} to {held.high:.3f})"
@@ -183,12 +177,3 @@ def named(names: Sequence[str], everybody: int) -> str:
     if len(names) == everybody:
         return f"all {everybody}"
     return ", ".join(names) if len(names) <= MOST_SIGNERS else f"{len(names)} of {everybody}"
-
-
-def amount(count: float) -> str:
-    """Bytes as people read them: 812 B, 3.1 kB, 412 MB (powers of 1000)."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            scaled = count / size
-            return f"{scaled:.0f} {unit}" if scaled >= 100 else f"{scaled:.1f} {unit}"
-    return f"{count:.0f} B"

@@ -1,10 +1,11 @@
-"""What ε says, for a person who decides and does not compute. Pure."""
+"""What ε says, for a person who decides and does not compute, and how figures and bytes are called. Pure."""
 
 from __future__ import annotations
 
 import math
 from typing import Final
 
+LABELS: Final = {"auc": "AUC", "dice": "Dice", "rmse": "RMSE", "mse": "MSE", "mae": "MAE", "r2": "R²", "brier": "Brier"}
 CHANCES: Final = (0.01, 0.1, 0.5)  # of what somebody may think before: that the patient's record was used
 
 
@@ -54,3 +55,17 @@ def percent(chance: float) -> str:
         if abs(float(text) - 100 * chance) < 0.05 and (chance == 1.0 or float(text) < 100.0):
             return f"{text} %"
     return "nearly 100 %"
+
+
+def label(name: str) -> str:
+    """What people call a figure."""
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def amount(count: float) -> str:
+    """Bytes as people read them: 812 B, 3.1 kB, 412 MB (powers of 1000)."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            scaled = count / size
+            return f"{scaled:.0f} {unit}" if scaled >= 100 else f"{scaled:.1f} {unit}"
+    return f"{count:.0f} B"

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.joining import Access, ProxyChoice, listen_option, proxy_options, wait_option
+from p2pfl.cli.joining import Access, ProxyChoice, listen_option, patience_option, proxy_options, wait_option
 from p2pfl.cli.monitor import Monitor, monitor_options
 from p2pfl.cli.options import Unlock, agreement_option, home_option, json_option, peers_option, unlock_options
 from p2pfl.cli.predict import column_map
@@ -44,15 +44,6 @@ show_own_option = click.option(
     "shows_own",
     is_flag=True,
     help="This site agrees that its own estimate is opened under its name, where the question asks for that (meta).",
-)
-patience_option = click.option(
-    "--patience",
-    "patience_s",
-    type=click.FloatRange(1, 3600),
-    default=15.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Seconds to wait for absent sites, once a quorum is there.",
 )
 
 
