@@ -429,6 +429,12 @@ static size_t power_of_two(size_t n) {
     return size;
 }
 
+/* Squares of n integers behind the `inside` ones of their batch; the batch's sum once it is full, or the last; else 0. */
+static double added(double *squared, const int64_t *v, size_t n, size_t inside, size_t batch, int last) {
+    squares(v, n, squared + inside);
+    return inside + n == batch || last ? folded(squared, inside + n, power_of_two(inside + n)) : 0.0;
+}
+
 /* round_up(out, values, single, limit, scale, most, key, stream, start, width, p, batch): (over, square)
  *
  * values are float32 if `single`, else float64. The draws are bytes from `start` on of the key's `stream`. `square`
@@ -473,12 +479,7 @@ static PyObject *round_up(PyObject *self, PyObject *args) {
         keystream(&s, stream, (start + done * 8) / BLOCK, (now * 8 + BLOCK - 1) / BLOCK, (uint8_t *)drawn);
         drawn_up(scaled, drawn, now, integers);
         encode(&f, integers, now, most, (uint8_t *)out.buf + done * f.width);
-        if (batch) {
-            const size_t inside = done % (size_t)batch;
-            squares(integers, now, squared + inside);
-            if (inside + now == (size_t)batch || done + now == n)
-                square += folded(squared, inside + now, power_of_two(inside + now));
-        }
+        if (batch) square += added(squared, integers, now, done % (size_t)batch, (size_t)batch, done + now == n);
         done += now;
     }
     wipe(&s, sizeof s), wipe(scaled, sizeof scaled), wipe(drawn, sizeof drawn), wipe(integers, sizeof integers);
@@ -549,12 +550,7 @@ static PyObject *extent(PyObject *self, PyObject *args) {
         centre(&f, (const uint8_t *)words.buf + done * f.width, now, integers);
         const uint64_t here = farthest(integers, now);
         far = here > far ? here : far;
-        if (batch) {
-            const size_t inside = done % (size_t)batch;
-            squares(integers, now, squared + inside);
-            if (inside + now == (size_t)batch || done + now == n)
-                square += folded(squared, inside + now, power_of_two(inside + now));
-        }
+        if (batch) square += added(squared, integers, now, done % (size_t)batch, (size_t)batch, done + now == n);
         done += now;
     }
     Py_END_ALLOW_THREADS
