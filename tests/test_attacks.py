@@ -59,6 +59,7 @@ MOUNTED = (
     "One patient counted",
     "A question over one site less",
     "Counts over one site less",
+    "A held-out record taken out",
     "Held rounds without end",
     "A log that ends early",
     "A charge forgotten",

@@ -1,4 +1,8 @@
-"""What a training counts on held-out records: exactly (metric.py), or in a few looks with noise (looks.py)."""
+"""What a training counts on held-out records: exactly (metric.py, held_out.py), or in looks with noise (looks.py).
+
+Behind the counts rides one word more, a flag: uniform where a site's held-out records are not those that it counted
+first, 0 at every other site. A sum of it that is not 0 says that there is such a site, and stops all exact counts.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,16 @@ from p2pfl.federation import Federation
 from p2pfl.keys import Draw
 from p2pfl.node.logs import Logs
 from p2pfl.node.runs import metric
+from p2pfl.node.runs.held_out import HeldOut
 from p2pfl.node.runs.looks import Looks
 from p2pfl.node.runs.models import Models
+from p2pfl.node.runs.sums import EXACT_BITS, flags
 from p2pfl.node.runs.trains import Trains
+from p2pfl.sharing import events as e
+from p2pfl.sharing.field import FIELDS
+from p2pfl.training import early_stop
 from p2pfl.training.measures.measure import Counts
+from p2pfl.training.model_state import ModelState
 from p2pfl.training.update import FlatVector
 
 
@@ -23,6 +33,7 @@ from p2pfl.training.update import FlatVector
 class Counting:
     """Whether a round measures the model that it starts from, what this site adds, and what comes of the sum.
 
+    held     this site's held-out records, where they are counted exactly
     agreed   by round proposed here: why it measures nothing, or ""
     """
 
@@ -32,6 +43,7 @@ class Counting:
     trainer: Trains
     models: Models
     looks: Looks | None
+    held: HeldOut
     draw: Draw
     agreed: dict[int, str] = field(default_factory=dict)
 
@@ -45,7 +57,8 @@ class Counting:
         past = {held: one.model for held, one in self.models.measured.items() if held <= base}
         if self.looks is None:
             model, names = self.models.on(base).digest, self.federation.roster.names
-            self.agreed[number] = metric.unmeasurable(self.logs, self.run, names, model, past.values())
+            stopped = any(one <= base for one in self.models.stopped)
+            self.agreed[number] = metric.unmeasurable(self.logs, self.run, names, model, past.values(), stopped)
         else:
             final = self.logs.final_round(self.run)
             taken = sum(metric.is_measured(record["outcome"]) for record in self.logs.rounds(self.run))
@@ -57,17 +70,41 @@ class Counting:
         """Noised counts may be summed over whichever sites are there."""
         return agreed if self.looks else metric.why_unmeasured(agreed, survivors, self.federation.roster.names)
 
-    def counts(self, number: int, survivors: Sequence[str], model: FlatVector) -> Counts:
-        """What this site adds; zeros, as at every site, where the round measures nothing.    (counts,)"""
-        length = self.trainer.counts
-        if self._unmeasured(self.agreed[number], survivors):
-            return np.zeros(length, np.int64)
-        if self.looks is None:
-            return self.trainer.evaluate(model)
-        return self.looks.look(number, self.logs.time, self.draw, model)
+    @property
+    def length(self) -> int:
+        """Words of the counts and the flag behind them."""
+        return self.trainer.counts + 1
 
-    def outcome(self, total: Counts, agreed: str, survivors: Sequence[str]) -> codec.Facts:
-        """What the round's record says of the sum."""
-        looks = self.looks
-        figures = self.trainer.figures(total) if looks is None else looks.figures(total, len(survivors))
-        return metric.outcome(figures, self._unmeasured(agreed, survivors), private=looks is not None)
+    def words(self, number: int, survivors: Sequence[str], model: FlatVector) -> e.Words:
+        """What this site adds, its counts and the flag; zeros, as at every site, where the round measures nothing.
+
+        (length,)
+        """
+        changed = self.looks is None and self.held.have_changed()
+        if self._unmeasured(self.agreed[number], survivors):
+            counts = np.zeros(self.trainer.counts, np.int64)
+        elif self.looks is not None:
+            counts = self.looks.look(number, self.logs.time, self.draw, model)
+        elif changed:  # no count of this site is in the sum, nor could anybody tell one of another site
+            return flags(np.ones(self.length, np.bool_), self.draw).vector.words
+        else:
+            self.held.bind()
+            counts = self.trainer.evaluate(model)
+        flag = flags(np.array([changed]), self.draw).vector.words
+        return np.concatenate([FIELDS[EXACT_BITS].encode(counts), flag])
+
+    def outcome(
+        self, number: int, before: ModelState, total: Counts, agreed: str, survivors: Sequence[str]
+    ) -> codec.Facts:
+        """What the record of a round on the state `before` says of the sum.    total (length,)"""
+        looks, counts = self.looks, total[: self.trainer.counts]
+        unmeasured = self._unmeasured(agreed, survivors)
+        if looks is None and total[self.trainer.counts]:
+            unmeasured, counts = metric.HELD_OUT_CHANGED, np.zeros_like(counts)
+            self.models.stopped.add(number)
+        figures = self.trainer.figures(counts) if looks is None else looks.figures(counts, len(survivors))
+        facts = metric.outcome(figures, unmeasured, private=looks is not None)
+        if metric.is_measured(facts):
+            self.models.measured[number] = early_stop.Measured(before.digest, early_stop.value_of(facts))
+            metric.keep_curves(self.held.home, self.federation, before.digest, counts)
+        return facts

@@ -2,7 +2,8 @@
 
 Exact counts over two sets of sites are, by subtraction, those of whoever is in one of them alone; and the totals of a
 class do not depend on the model. So counts enter a sum only where U is the whole roster, the roster has the sites with
-which the federation began, and the model has not been measured yet; otherwise every site counts zeros. All of U agree
+which the federation began, the model has not been measured yet, and no site's held-out records have changed
+(held_out.py); otherwise every site counts zeros. All of U agree
 on that (it stands in the configuration that they propose), so one site's counts are never alone in a sum.
 docs/adr/0029.
 """
@@ -28,6 +29,7 @@ CURVES: Final = "state/curves"
 NOT_ALL_THERE: Final = "not every site is in the sum"
 OTHER_SITES: Final = "the sites are not those with which the federation began"
 MEASURED_BEFORE: Final = "this model was measured before"
+HELD_OUT_CHANGED: Final = "held-out records have changed since they were first counted"  # at which site, nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +51,22 @@ class Metric:
         return self.figures.get(self.name)
 
 
-def unmeasurable(logs: Logs, run: bytes, names: Collection[str], model: bytes, past: Iterable[bytes]) -> str:
+def unmeasurable(
+    logs: Logs, run: bytes, names: Collection[str], model: bytes, past: Iterable[bytes], stopped: bool = False
+) -> str:
     """Why no exact count of this site may enter a sum on `model`; empty when it may.
 
     names   the sites of this epoch's roster
     past    digests of the models that rounds below this one measured, where these rounds are not final yet
+    stopped    one of those rounds said that held-out records have changed
     A function of the rounds that led to the model, so that all who propose on it say the same.
     """
     if logs.founders and logs.founders != frozenset(names):
         return OTHER_SITES
-    final = {record["model_before"] for record in logs.rounds(run) if is_measured(record["outcome"])}
+    records = logs.rounds(run)
+    if stopped or any(record["outcome"].get("unmeasured") == HELD_OUT_CHANGED for record in records):
+        return HELD_OUT_CHANGED
+    final = {record["model_before"] for record in records if is_measured(record["outcome"])}
     return MEASURED_BEFORE if model.hex() in final or model in past else ""
 
 

@@ -46,6 +46,7 @@ class Models:
         self._layout = StateLayout.of(trainer.layout, federation.server, federation.average)
         self.applied: dict[int, ModelState] = {}  # by round past the last final one: the state after it
         self.measured: dict[int, Measured] = {}  # by round applied here: the state that it measured, and the metric
+        self.stopped: set[int] = set()  # rounds applied here that said that held-out records have changed
         self._served: dict[bytes, ModelState] = {}
         self.lacking = b""  # digest of the model that the ledger names, where this site has yet to fetch it
         self.why_lacking = ""
@@ -97,6 +98,7 @@ class Models:
         """Drop the models after rounds past `to`: they are not of the branch that goes on."""
         self.applied = {number: model for number, model in self.applied.items() if number <= to}
         self.measured = {number: found for number, found in self.measured.items() if number <= to}
+        self.stopped = {number for number in self.stopped if number <= to}
 
     def write_next(self, number: int) -> None:
         """Make the model after round `number` durable beside the current one, before the ledger names it."""

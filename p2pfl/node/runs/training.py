@@ -23,9 +23,10 @@ from p2pfl.home import Home
 from p2pfl.keys import Draw, digest
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassTrained, PassWasCut
-from p2pfl.node.runs import fairness, metric
+from p2pfl.node.runs import fairness
 from p2pfl.node.runs.accounts import brought
 from p2pfl.node.runs.counting import Counting
+from p2pfl.node.runs.held_out import HeldOut
 from p2pfl.node.runs.looks import Looks
 from p2pfl.node.runs.models import Models
 from p2pfl.node.runs.passes import PENDING, BegunPass, Passes, PendingHead, read_pending
@@ -72,7 +73,8 @@ class TrainingRun:
         self.passes = Passes(self.federation, self.home, self.logs, self.run, self.observer, marks)
         self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, self.federation)
         looks = Looks.of(self.federation, self.home, self.run, self.trainer)
-        self.counting = Counting(self.federation, self.logs, self.run, self.trainer, self.models, looks, self.draw)
+        told = (self.federation, self.logs, self.run, self.trainer, self.models, looks)
+        self.counting = Counting(*told, HeldOut(self.home, self.run, self.trainer), self.draw)
         if self.passes.begun is not None and self.passes.begun.run == self.run:
             self.models.begun_from(self.passes.begun.model)  # held, before this site catches up with the others
 
@@ -203,7 +205,7 @@ class TrainingRun:
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """(bits, most words) of the update, where this round sums one, and of the counts beside it."""
-        counts = (COUNT_BITS, self.trainer.counts + 1 + SALT_WORDS)
+        counts = (COUNT_BITS, self.counting.length + 1 + SALT_WORDS)
         if self._measuring.get(number, self._measures(self.models.tip(number))):
             return (counts,)
         most = self.updates.length(self._most_sent())
@@ -339,8 +341,8 @@ class TrainingRun:
         """
         number = effect.round
         supports = dict(zip(effect.survivors, effect.supports, strict=True))
-        counts = self.counting.counts(number, effect.survivors, self.models.on(self.models.tip(number)).shown)
-        field_, clipped = FIELDS[COUNT_BITS], 0
+        counted = self.counting.words(number, effect.survivors, self.models.on(self.models.tip(number)).shown)
+        clipped = 0
         vectors: tuple[e.Vector, ...] = ()
         if not self._measuring[number]:
             support = self.compressor.support(supports)
@@ -349,7 +351,7 @@ class TrainingRun:
             # What is in y is spent: the residual without it is durable before the first masked word leaves.
             self._keep_pending(number, supports[self.home.name], sent=True)
             vectors, clipped = (e.Vector(self.federation.sharing.field, words),), cut
-        scalars = field_.encode(np.concatenate([counts, np.array([clipped], np.int64)]))
+        scalars = np.concatenate([counted, FIELDS[COUNT_BITS].encode(np.array([clipped], np.int64))])
         # The digest of few counts could be guessed; that of the same counts beside salt cannot.
         return (*vectors, e.Vector(COUNT_BITS, np.concatenate([scalars, salt(self.draw).vector.words])))
 
@@ -357,11 +359,9 @@ class TrainingRun:
         """The new model from the sum, the same bits at every site; and the metric of the model before it."""
         scalars = FIELDS[COUNT_BITS].centred(effect.vectors[-1].words)
         agreed = codec.read_facts(effect.configuration)
-        outcome = self.counting.outcome(scalars[: self.trainer.counts], agreed["unmeasured"], effect.survivors)
         before = after = self.models.on(effect.base)
-        if metric.is_measured(outcome):
-            self.models.measured[effect.round] = early_stop.Measured(before.digest, early_stop.value_of(outcome))
-            metric.keep_curves(self.home, self.federation, before.digest, scalars[: self.trainer.counts])
+        told = (scalars[: self.counting.length], agreed["unmeasured"], effect.survivors)
+        outcome = self.counting.outcome(effect.round, before, *told)
         self._measuring[effect.round] = agreed.get("purpose") == "evaluation"
         if not self._measuring[effect.round]:
             moved, refused = None, "the sum lies beyond the clipping bound: the model stays"
@@ -373,7 +373,7 @@ class TrainingRun:
             if values is not None:
                 moved = self._next(values, support, len(effect.survivors), before)
                 refused = "the model after it would not be finite: it stays"
-            outcome |= {"refused": refused} if moved is None else {"clipped": int(scalars[self.trainer.counts])}
+            outcome |= {"refused": refused} if moved is None else {"clipped": int(scalars[self.counting.length])}
             after = moved or before
         self.models.applied[effect.round] = after
         return after.digest, outcome

@@ -102,6 +102,19 @@ class FourOf(Four):
 
 
 @dataclass
+class FourOut(Four):
+    """It says which records it holds out, and counts exactly these: (name, place of its count)."""
+
+    out: tuple[tuple[bytes, int], ...] = ()
+
+    def held_out_names(self) -> tuple[bytes, ...]:
+        return tuple(name for name, _ in self.out)
+
+    def evaluate(self, model: FlatVector) -> NDArray[np.int64]:
+        return np.bincount([place for _, place in self.out], minlength=Binary.size)
+
+
+@dataclass
 class Place:
     """A home with its federation, as one process after another finds it."""
 
@@ -172,7 +185,7 @@ def by_others(run: TrainingRun, number: int, base: int, by: float = 0.5) -> tupl
     """Apply the sum of the two other sites, each of which moved the model by so much."""
     moved = np.full(4, by, np.float32)
     words, _ = run.updates.quantiser.quantise(moved, digest("rotation", attempt_digest(number)), draw(32))
-    scalars = e.Vector(61, FIELDS[61].encode(np.zeros(Binary.size + 1, np.int64)))
+    scalars = e.Vector(61, FIELDS[61].encode(np.zeros(Binary.size + 2, np.int64)))
     total = times((e.Vector(run.federation.sharing.field, words), scalars), len(OTHERS))
     return run.apply(applied(number, base, total, OTHERS, b"", agreed(run)))
 

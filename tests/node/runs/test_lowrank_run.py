@@ -69,7 +69,7 @@ def by_others(run: TrainingRun, number: int) -> tuple[bytes, codec.Facts]:
     offer, space = run.propose(number, number - 1), run._subspace_on(number - 1)
     assert space is not None
     words, _ = run.updates.quantiser.quantise(np.linspace(-0.5, 0.5, space.length).astype(np.float32), b"", bytes(32))
-    scalars = np.zeros(run.trainer.counts + 1, np.uint64)
+    scalars = np.zeros(run.trainer.counts + 2, np.uint64)
     total = times((e.Vector(31, words), e.Vector(61, scalars)), len(OTHERS))
     return run.apply(applied(number, number - 1, total, OTHERS, b"", codec.facts(offer.configuration)))
 

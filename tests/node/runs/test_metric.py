@@ -8,14 +8,26 @@ import numpy as np
 import pytest
 
 from p2pfl import codec
+from p2pfl.keys import digest
 from p2pfl.node.runs import metric
-from p2pfl.node.runs.metric import MEASURED_BEFORE, NOT_ALL_THERE, OTHER_SITES
+from p2pfl.node.runs.held_out import ITEM, HeldOut
+from p2pfl.node.runs.metric import HELD_OUT_CHANGED, MEASURED_BEFORE, NOT_ALL_THERE, OTHER_SITES
 from p2pfl.node.runs.training import TrainingRun
 from p2pfl.node.source import Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.training.measures.classification import BINS, Binary
-from tests.node.runs.homes import NAMES, OTHERS, Place, agreed, applied, attempt_digest, finished, places
+from tests.node.runs.homes import (
+    NAMES,
+    OTHERS,
+    FourOut,
+    Place,
+    agreed,
+    applied,
+    attempt_digest,
+    finished,
+    places,
+)
 
 VICTIM = NAMES[2]
 COUNTS = Binary.size
@@ -53,7 +65,7 @@ def test_without_the_whole_roster_as_a_condition_they_would(place: Place, monkey
 def test_a_round_without_a_site_says_why_it_measures_nothing_and_holds_no_count(place: Place) -> None:
     run = place.started()
     offer = run.propose(1, 0)
-    total = (e.Vector(31, np.zeros(4, np.uint32)), e.Vector(61, FIELDS[61].encode(np.full(COUNTS + 1, 7))))
+    total = (e.Vector(31, np.zeros(4, np.uint32)), e.Vector(61, FIELDS[61].encode(np.array([*[7] * COUNTS, 0, 7]))))
     _, outcome = run.apply(applied(1, 0, total, NAMES[:2], b"", codec.facts(offer.configuration)))
     assert outcome["unmeasured"] == NOT_ALL_THERE
     assert outcome["figures"] == {}
@@ -69,7 +81,7 @@ def test_a_model_that_stayed_is_not_measured_again(tmp_path: Path) -> None:
     offer = run.propose(1, 0)
     assert offer.configuration["unmeasured"] == ""
     beyond = np.full(4, run.updates.quantiser.field.p // 2, run.updates.quantiser.field.dtype)
-    total = (e.Vector(run.federation.sharing.field, beyond), e.Vector(61, np.zeros(COUNTS + 1, np.uint64)))
+    total = (e.Vector(run.federation.sharing.field, beyond), e.Vector(61, np.zeros(COUNTS + 2, np.uint64)))
     model, outcome = run.apply(applied(1, 0, total, NAMES, b"", agreed(run)))
     assert "refused" in outcome
     assert run.propose(2, 1).configuration["unmeasured"] == MEASURED_BEFORE, "from what this process applied"
@@ -92,3 +104,110 @@ def test_a_roster_with_another_site_measures_nothing_at_the_newcomer_either(plac
     assert metric.unmeasurable(run.logs, run.run, NAMES, model, ()) == ""
     for names in ((*NAMES, "newcomer"), NAMES[:2], (*NAMES[:2], "newcomer")):
         assert metric.unmeasurable(run.logs, run.run, names, model, ()) == OTHER_SITES
+
+
+# ── a held-out record that is taken out, or comes, between two rounds ─────────────────────────────────────────
+
+RECORDS = ((b"one", 3), (b"two", 3), (b"three", BINS + 90))  # two without the disease, one with it
+
+
+class Drawn:
+    """Bytes that do not repeat, and may be drawn again."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, size: int) -> bytes:
+        self.count += 1
+        return (digest("drawn", self.count.to_bytes(8, "big")) * (size // 32 + 1))[:size]
+
+
+def round_of(place: Place, run: TrainingRun, number: int) -> tuple[np.ndarray, codec.Facts]:
+    """A round over everybody, in which the two other sites count one record each: what all hold, and its outcome."""
+    offer = run.propose(number, number - 1)
+    measures = not offer.configuration["unmeasured"]
+    field = FIELDS[61]
+    asked = e.Quantise(number, 0, attempt_digest(number), NAMES, (offer.support,) * len(NAMES))
+    vectors = run.words(asked)
+    others = np.zeros(vectors[-1].words.size, np.int64)
+    others[[5, BINS + 7]] = measures
+    total = field.sum([vectors[-1].words, field.encode(others)])
+    summed = (*vectors[:-1], e.Vector(61, total))
+    model, outcome = run.apply(
+        applied(number, number - 1, summed, NAMES, offer.support, codec.facts(offer.configuration))
+    )
+    finished(place, run, number, model, outcome)
+    return field.centred(total)[:COUNTS], outcome
+
+
+def classes(counts: np.ndarray) -> tuple[int, int]:
+    """Held-out records of all sites without the disease, and with it: they do not depend on the model."""
+    return int(counts[:BINS].sum()), int(counts[BINS : 2 * BINS].sum())
+
+
+def taken_out(place: Place) -> list[tuple[np.ndarray, codec.Facts]]:
+    """Three rounds; between the first and the second the record `three` is taken out of this site's file."""
+    trainer, draws = FourOut(), Drawn()
+    trainer.out, place.trainer, place.draw = RECORDS, trainer, draws
+    first = round_of(place, place.started(), 1)
+    trainer.out = RECORDS[:2]
+    again = place.started()
+    return [first, round_of(place, again, 2), round_of(place, again, 3)]
+
+
+def test_were_changed_held_out_records_counted_on_one_taken_out_would_tell_its_label(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HeldOut, "have_changed", lambda self: False)
+    (before, _), (after, outcome), _ = taken_out(place)
+    assert (classes(before), classes(after)) == ((3, 2), (3, 1)), "it had the disease"
+    assert "unmeasured" not in outcome
+
+
+@pytest.mark.claim("SUM-20")
+def test_a_held_out_record_that_is_taken_out_is_told_by_no_two_sums(place: Place) -> None:
+    """Nor whose it was: the sum of all sites' counts is uniform, the rounds behind it count nothing at any site."""
+    (before, first), (after, second), (last, third) = taken_out(place)
+    assert classes(before) == (3, 2) and "unmeasured" not in first
+    assert np.abs(after).min() > 2**30, "each count is hidden by a uniform word"
+    assert (second["unmeasured"], second["figures"]) == (HELD_OUT_CHANGED, {})
+    assert (third["unmeasured"], last.any()) == (HELD_OUT_CHANGED, False)
+
+
+@pytest.mark.claim("SUM-20")
+def test_who_sees_the_flag_of_another_site_counts_nothing_more_in_that_study(place: Place) -> None:
+    place.trainer = FourOut(out=RECORDS)
+    run = place.started()
+    offer = run.propose(1, 0)
+    scalars = np.zeros(COUNTS + 2, np.uint64)
+    scalars[: COUNTS + 1] = 1 << 59
+    total = (e.Vector(run.federation.sharing.field, np.zeros(4, FIELDS[run.federation.sharing.field].dtype)),)
+    facts = codec.facts(offer.configuration)
+    model, outcome = run.apply(applied(1, 0, (*total, e.Vector(61, scalars)), NAMES, b"", facts))
+    assert outcome["unmeasured"] == HELD_OUT_CHANGED
+    assert run.propose(2, 1).configuration["unmeasured"] == HELD_OUT_CHANGED, "from what this process applied"
+    run.models.retract(0)
+    assert run.propose(2, 0).configuration["unmeasured"] == "", "of a branch that does not count"
+    run.models.applied[1] = run.models.current
+    finished(place, run, 1, model, outcome)
+    assert place.started().propose(2, 1).configuration["unmeasured"] == HELD_OUT_CHANGED, "from the ledger"
+
+
+@pytest.mark.claim("SUM-20")
+def test_the_held_out_records_are_bound_before_a_count_of_them_is_made(place: Place) -> None:
+    """In another order they are the same; one that is there twice is another set; an unreadable digest is no excuse."""
+    trainer = FourOut(out=RECORDS)
+    bound = HeldOut(place.home, bytes(32), trainer)
+    assert not bound.have_changed(), "nothing was counted yet"
+    bound.bind()
+    assert not bound.have_changed()
+    trainer.out = RECORDS[::-1]
+    assert not bound.have_changed()
+    for other in (RECORDS[:2], (*RECORDS, RECORDS[0]), (*RECORDS, (b"four", 1)), ()):
+        trainer.out = other
+        assert bound.have_changed()
+    trainer.out = RECORDS
+    assert not HeldOut(place.home, bytes([1]) * 32, trainer).have_changed(), "another study counts other models"
+    place.home.replace(ITEM, bytes(32) + b"no digest")
+    assert bound.have_changed()
+    assert not HeldOut(place.home, bytes(32), place.trainer).have_changed(), "a trainer that does not say"

@@ -155,7 +155,7 @@ def test_an_update_that_missed_its_round_is_lost_where_its_subspace_has_turned(l
     offer = run.propose(1, 0)
     grid_words = [np.full(run.compressor.length, 12345, np.int64)] * 2
     total = FIELDS[31].sum([FIELDS[31].encode(one) for one in grid_words] + [FIELDS[31].zeros(run.compressor.length)])
-    scalars = e.Vector(61, np.zeros(lowrank.trainer.counts + 1, np.uint64))
+    scalars = e.Vector(61, np.zeros(lowrank.trainer.counts + 2, np.uint64))
     outcome = run.apply(applied(1, 0, (e.Vector(31, total), scalars), NAMES, b"", codec.facts(offer.configuration)))
     finished(lowrank, run, 1, *outcome, survivors=list(NAMES[1:]), epsilon=dict.fromkeys(NAMES, "0"))
     run = lowrank.started() if restarts else run
