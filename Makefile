@@ -3,6 +3,7 @@
 #   make demo     five real processes train one model on real hospitals' data
 #   make quick    the tests that start nothing and take no time      make check ROOM=sharing   those of one folder
 #   make test     every test          make lint   ruff and strict mypy          make bench   the promised ratios
+#                 (make bench ONLY="sum ledger": some sections, each under ten minutes, beside what was found last)
 #   make thorough every test, with all the examples and seeds that it states
 #   make docs     the pages of docs/ that are written from the code      make site   the manual as a site, in site/
 #   make sbom     what is installed, as CycloneDX
@@ -14,6 +15,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ARGS   ?=
+# `make bench`: which sections (`python -m benchmarks._bench --list`), and where findings are kept and compared.
+ONLY   ?=
+RESULTS ?= bench.jsonl
 # Tests side by side, one more than two cores: many wait for other processes. 0 runs all in one process.
 JOBS   ?= 3
 # Compiled test files are kept, as Python does by default: rewriting all asserts anew takes each worker ten seconds.
@@ -65,12 +69,11 @@ docs: $(STAMP)
 site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q
 
+# What is compared with others needs their environments; no other section does.
 bench: $(STAMP)
-	@for other in .flower .tenseal; do $(MAKE) --no-print-directory $$other/.installed || echo "$$other: not installed here" >&2; done
-	@P2PFL_PROMISES=$$(mktemp); export P2PFL_PROMISES; broken=; for script in benchmarks/[a-z]*.py; do \
-	  echo "== $$script"; $(BIN)/python -m benchmarks.$$(basename $$script .py) $(ARGS) || broken="$$broken $$script"; \
-	done; $(BIN)/python -m benchmarks._table $$P2PFL_PROMISES; rm -f $$P2PFL_PROMISES; \
-	if [ -n "$$broken" ]; then echo "not held:$$broken" >&2; exit 1; fi
+	@for other in $(if $(ONLY),$(if $(filter others secagg_plus,$(ONLY)),.flower) $(if $(filter others tenseal_ckks,$(ONLY)),.tenseal),.flower .tenseal); do \
+	  $(MAKE) --no-print-directory $$other/.installed || echo "$$other: not installed here" >&2; done
+	@$(BIN)/python -m benchmarks._bench --only '$(ONLY)' --results '$(RESULTS)' -- $(ARGS)
 
 # What is installed in .venv, with releases and licences, as CycloneDX 1.6: for whoever watches for known weaknesses.
 sbom: $(STAMP) .sbom/.installed

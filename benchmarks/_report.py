@@ -15,7 +15,7 @@ from typing import Final
 
 from p2pfl.sharing import kernel
 
-PROMISES_FILE: Final = "P2PFL_PROMISES"
+FINDINGS_FILE: Final = "P2PFL_FINDINGS"
 
 
 @dataclass(frozen=True)
@@ -115,19 +115,19 @@ def _processor() -> str:
     return named[0] if named else platform.machine()
 
 
-def keep(title: str, findings: Sequence[Finding]) -> None:
-    """What was promised goes into the file that PROMISES_FILE names, if one is: `make bench` ends with all of it."""
-    if path := os.environ.get(PROMISES_FILE):
+def keep(title: str, findings: Sequence[Finding], on: Mapping[str, object] | None = None) -> None:
+    """Append the findings to the file that FINDINGS_FILE names, if one is: `make bench` keeps and compares them."""
+    if path := os.environ.get(FINDINGS_FILE):
+        told = {"benchmark": title, "machine": dict(on if on is not None else machine())}
         with Path(path).open("a", encoding="utf-8") as file:
             for one in findings:
-                if one.promise:
-                    file.write(json.dumps({"benchmark": title, "promise": one.promise, **one.as_json()}) + "\n")
+                file.write(json.dumps({**told, "promise": one.promise, **one.as_json()}) + "\n")
 
 
 def show(title: str, findings: Sequence[Finding], on: Mapping[str, object], *, as_json: bool) -> int:
     """Print the findings, as a table or as one JSON object. Returns the exit status: 0 when every promise holds."""
     held = all(finding.holds for finding in findings)
-    keep(title, findings)
+    keep(title, findings, on)
     if as_json:
         listed = [finding.as_json() for finding in findings]
         print(json.dumps({"benchmark": title, "machine": dict(on), "findings": listed, "holds": held}))
