@@ -15,6 +15,11 @@ def cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def switches() -> int:
+    """How often a thread of this process has waited for something so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+
+
 def resident_bytes() -> int:
     """Memory that this process holds now; 0 where the system does not say."""
     return _status("VmRSS")

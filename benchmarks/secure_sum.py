@@ -1,7 +1,7 @@
 """A secure sum between real processes beside gloo's plaintext fp32 all-reduce: same processes, same links, in turn.
 
     python benchmarks/secure_sum.py [--peers 5] [--words 10000000] [--bits 31,16] [--rounds 3] [--cold] [--json]
-                                    [--links loopback,1gbit,200mbit,50mbit] [--numpy]
+                                    [--links loopback,1gbit,200mbit,50mbit] [--numpy] [--timeline FOLDER]
 
 Everything counts that a round needs: quantising, masks, TLS, ZeroMQ, fsync, ballots and the ledger entry. As in a
 training, the clock starts when the update is ready: the round has begun and its secrets are shared, so whatever a peer
@@ -13,6 +13,9 @@ root; without that right stderr says "not measured". Interface counters see segm
 one header each. Memory is looked at in a first turn that is not timed, since what is free goes back to the system
 before it: the most that a process holds in a sum beyond what it held just before; at the end, what it keeps. For the
 first of the links, processor time is told step by step (benchmarks/_where.py).
+
+With --timeline each peer's last round is told as a timeline on stderr, and drawn into FOLDER (benchmarks/_timeline.py).
+Stamps cost time, so such a run's own seconds count for nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import _links as links  # noqa: E402
 from benchmarks import _process as process  # noqa: E402
 from benchmarks import _report as report  # noqa: E402
+from benchmarks import _timeline as timeline  # noqa: E402
 from benchmarks import _where as where  # noqa: E402
 from p2pfl.node.runs import answers  # noqa: E402
 from p2pfl.node.runs.sums import SALT_WORDS, Asked, SumRun, encode, salt  # noqa: E402
@@ -133,10 +137,11 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
     name = f"site-{number}"
     key = KeyFile(folder / "keys" / f"{name}.key")
     tensor = torch.from_numpy(vector.copy())
-    told: Told = {"plain": [], **{str(bits): [] for bits in options.bits}, "memory": {}}
+    told: Told = {"plain": [], **{str(bits): [] for bits in options.bits}, "memory": {}, "timeline": {}}
     async with Peer.join(folder / "peers.yaml", home=folder / name, unlock=[key]) as peer:
         await peer.sum(vector[:1000], limit=LIMIT, name="first")  # genesis, code and buffers are there
-        meter = Meter(peer, options.interface)
+        line = timeline.Timeline(Update, options.interface) if options.timeline else None
+        meter = Meter(peer, options.interface, line)
         for turn in range(options.rounds + 1):
             tensor.copy_(torch.from_numpy(vector))
             await asyncio.to_thread(dist.barrier)
@@ -151,6 +156,7 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
             for system, spent in seen.items():
                 if turn:
                     told[system].append(spent)
+                    told["timeline"][system] = (spent.pop("begun"), spent.pop("marks"))  # the last round's
                 else:  # warms up all sides, too
                     told["memory"][system] = spent["memory"]
         told["memory"]["kept"] = meter.kept()
@@ -203,8 +209,8 @@ async def secure(
 class Meter:
     """What one peer spends between `start` and `stop`; seconds count from `clock`, where that is called."""
 
-    def __init__(self, peer: Peer, interface: str) -> None:
-        self._peer, self._interface, self._where = peer, interface, where.Where(Update)
+    def __init__(self, peer: Peer, interface: str, line: timeline.Timeline | None) -> None:
+        self._peer, self._interface, self._where, self._line = peer, interface, where.Where(Update), line
         process.give_back()
         self._first = self._resident = process.resident_bytes()
 
@@ -215,16 +221,23 @@ class Meter:
         self._resident = process.resident_bytes()
         process.forget_peak()
         self._where.start()
-        self._cpu, self._begun = process.cpu_s(), time.perf_counter()
+        if self._line is not None:
+            self._line.start()
+        self._switches, self._cpu = process.switches(), process.cpu_s()
+        self._begun = time.monotonic()
         self._sent, self._out = self._peer.node.bytes_sent, process.interface_bytes(self._interface)
 
     def clock(self) -> None:
         """The seconds count from here; all else goes on counting from `start`."""
-        self._begun = time.perf_counter()
+        self._begun = time.monotonic()
 
     def stop(self) -> Told:
-        seconds, cpu_s = time.perf_counter() - self._begun, process.cpu_s() - self._cpu
+        seconds, cpu_s = time.monotonic() - self._begun, process.cpu_s() - self._cpu
+        switches = process.switches() - self._switches
         return {
+            "begun": self._begun,
+            "marks": self._line.stop() if self._line is not None else [],
+            "switches": switches,
             "s": seconds,
             "cpu_s": cpu_s,
             "where": self._where.stop(cpu_s),
@@ -263,6 +276,7 @@ def run(options: argparse.Namespace, places: list[links.Place]) -> list[Told]:
             held,
             *(["--cold"] if options.cold else []),
             *(["--numpy"] if options.numpy else []),
+            *(["--timeline", str(options.timeline)] if options.timeline else []),
         ]
         children = []
         for number, place in enumerate(places):
@@ -319,6 +333,7 @@ def findings(options: argparse.Namespace, link: str, told: list[Told]) -> list[r
                 f"{title}: bytes sent per peer / optimum", tuple(sent), at_most=PROMISED_BYTES if m >= LARGE else None
             ),
             report.Finding(f"{title}: processor seconds per peer", tuple(each(name, "cpu_s", mean)), "s"),
+            report.Finding(f"{title}: voluntary switches per peer", tuple(each(name, "switches", mean))),
             report.Finding(f"{title}: most memory / fp32 vector", most(name)),
             *spent(name, title),
         ]
@@ -339,17 +354,39 @@ def findings(options: argparse.Namespace, link: str, told: list[Told]) -> list[r
     return found
 
 
+def one(options: argparse.Namespace, link: str, places: list[links.Place]) -> list[report.Finding]:
+    """What was found on one kind of link."""
+    told = run(options, places)
+    if options.timeline:
+        tell(options, link, told)
+    return findings(options, link, told)
+
+
+def tell(options: argparse.Namespace, link: str, told: list[Told]) -> None:
+    """Each width's last round, peer by peer, on stderr; and its picture."""
+    speed = None if link == "loopback" else links.bits_per_s(link) / 8
+    for bits in options.bits:
+        peers = []
+        for number, one in enumerate(told):
+            begun, marks = one["timeline"][str(bits)]
+            peers.append(timeline.Told(f"site-{number}", [tuple(mark) for mark in marks], begun))
+        title = f"{link}, {options.words:,} words of {bits} bits, {options.peers} peers"
+        path = timeline.write(options.timeline, f"sum-{link}-{options.words}-{bits}", title, peers)
+        print(f"{title}: ms since the update was ready; drawn in {path}", file=sys.stderr)
+        print("\n".join(timeline.table(peers, speed)), file=sys.stderr)
+
+
 def measure(options: argparse.Namespace) -> list[report.Finding]:
     """All links, one after the other. A link that cannot be made here is said on stderr, and has no rows."""
     found: list[report.Finding] = []
     for link in options.links:
         print(f"{link} …", file=sys.stderr)
         if link == "loopback":
-            found += findings(options, link, run(options, links.loopback(options.peers)))
+            found += one(options, link, links.loopback(options.peers))
             continue
         try:
             with links.limited(options.peers, link) as places:
-                found += findings(options, link, run(options, places))
+                found += one(options, link, places)
         except links.LinksUnavailable as reason:
             print(f"{link}: not measured: {reason}", file=sys.stderr)
     return found
@@ -383,6 +420,7 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true", help="count from the call, with nothing done ahead")
     parser.add_argument("--numpy", action="store_true", help="without the compiled loops")
     parser.add_argument("--ahead-s", type=float, default=1.0, help="seconds from a round's begin to its update")
+    parser.add_argument("--timeline", type=Path, metavar="FOLDER", help="tell and draw each peer's last round")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--site", type=int, help=argparse.SUPPRESS)
