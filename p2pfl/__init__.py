@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from p2pfl.peer import Peer
     from p2pfl.peer.progress import TrainingRound, TrainingStep
     from p2pfl.peer.training import Trained
+    from p2pfl.simulate.forecast import forecast
     from p2pfl.simulate.planning import plan
     from p2pfl.simulate.training import simulate_training
     from p2pfl.training.distributed import follow
@@ -28,6 +29,7 @@ __all__ = [
     "TrainingStep",
     "__version__",
     "follow",
+    "forecast",
     "plan",
     "ranks",
     "simulate",
@@ -43,6 +45,7 @@ _PLACES: Final = {
     "TrainingRound": "p2pfl.peer.progress",
     "TrainingStep": "p2pfl.peer.progress",
     "follow": "p2pfl.training.distributed",
+    "forecast": "p2pfl.simulate.forecast",
     "plan": "p2pfl.simulate.planning",
     "ranks": "p2pfl.training.ranks",
     "simulate_training": "p2pfl.simulate.training",

@@ -1,4 +1,4 @@
-"""`p2pfl simulate`: train in this process, once for each seed, as sites with these records would; no network."""
+"""`p2pfl simulate`: train in this process as sites with these records would, or forecast what many sites would cost."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from p2pfl.cli import output
 from p2pfl.cli.options import json_option, peers_option
 from p2pfl.cli.predict import check_readable
 from p2pfl.cli.reports import NO_PRIVACY
+from p2pfl.cli.sizes import Listed, refuse_mixed, sizes_options, tell_sizes
 from p2pfl.cli.tasks import device_option
 from p2pfl.errors.people import WrongUse
 from p2pfl.federation import Federation
@@ -30,12 +31,11 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     "given",
-    required=True,
     multiple=True,
     metavar="[NAME=]PATH",
     help="A site's records, once for each site; the column map beside them is taken.",
 )
-@click.option("--split", type=click.IntRange(3, 100), metavar="K", help="Deal the one --data to so many sites.")
+@click.option("--split", type=click.IntRange(3, 1000), metavar="K", help="Deal the one --data to so many sites.")
 @click.option(
     "--task",
     metavar="FILE.yaml|FILE:CLASS",
@@ -43,36 +43,56 @@ if TYPE_CHECKING:
 )
 @peers_option
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As for `p2pfl peers create`.")
-@click.option("--rounds", type=click.IntRange(1, 10_000), help="So many rounds.  [default: those of the settings]")
+@click.option(
+    "--rounds",
+    type=Listed(int),
+    default=(),
+    metavar="R[,R…]",
+    help="So many rounds; several to forecast.  [default: those of the settings]",
+)
 @click.option("--epsilon", type=click.FloatRange(0.0, min_open=True), help="Find the least noise that keeps this ε.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many trainings.")
 @device_option
+@sizes_options
 @json_option
 @click.pass_context
 def simulate(
     context: click.Context,
+    /,
     *,
     given: Sequence[str],
     split: int | None,
     task: str | None,
     peers_file: Path,
     settings: Sequence[str],
-    rounds: int | None,
+    rounds: Sequence[int],
     epsilon: float | None,
     seeds: int,
     device: str,
     as_json: bool,
+    **asked: Any,
 ) -> None:
-    """Try settings on public or generated records: a learning rate, a density, a budget, the number of sites.
+    """Try settings on public or generated records, or forecast what 3 to 1000 sites would cost and promise.
 
-    The sites' own code runs: private passes, compression, sums in the field. Settings are those of --peers where it is
-    given, else the defaults of `p2pfl peers create` and --set. Each seed holds out other records and draws other noise.
+    With --data it trains: a learning rate, a density, a budget, the number of sites. The sites' own code runs: private
+    passes, compression, sums in the field. Settings are those of --peers where it is given, else the defaults of `p2pfl
+    peers create` and --set. Each seed holds out other records and draws other noise.
 
     No account is charged: on patients' records the tries themselves would tell, and nobody counts that.
+
+    With --sites it reads no records: real rounds run up to --real sites, and letters, bytes, time and memory of larger
+    federations are fitted to real rounds of this call; how far the fit is off is printed. Beside them stand ε, the
+    chance that a round has its quorum, and what colluding sites learn.
     """
+    refuse_mixed(context, records=bool(given))
     named = context.get_parameter_source("peers_file") is not ParameterSource.DEFAULT
     if named and settings:
         raise WrongUse(evidence="--peers holds every setting: --set would change one of them", verb=" simulate")
+    if not given:
+        _forecast(asked, rounds, settings, named=named, others=(split, task, epsilon), as_json=as_json)
+        return
+    if len(rounds) > 1 or not all(1 <= one <= 10_000 for one in rounds):
+        raise WrongUse(evidence="--rounds of a training is one number, 1 to 10000", verb=" simulate")
     federation = Federation.load(peers_file) if named else None
     paths = _sites(given, split)
     output.loading_torch()
@@ -86,7 +106,7 @@ def simulate(
         records,
         settings=settings,
         federation=federation,
-        rounds=rounds,
+        rounds=rounds[0] if rounds else None,
         epsilon=epsilon,
         seeds=range(seeds),
         device=device,
@@ -94,6 +114,23 @@ def simulate(
     )
     facts = _facts(made, records, trainings) | {"wall_s": round(time.perf_counter() - begun, 2)}
     output.result(_text(facts), facts, as_json)
+
+
+def _forecast(
+    asked: Mapping[str, Any],
+    rounds: Sequence[int],
+    settings: Sequence[str],
+    *,
+    named: bool,
+    others: Sequence[object],
+    as_json: bool,
+) -> None:
+    if named or any(one is not None for one in others):
+        evidence = (
+            "--peers, --split, --task and --epsilon are of a training: --data; a forecast takes --set and --noise"
+        )
+        raise WrongUse(evidence=evidence, verb=" simulate")
+    tell_sizes(asked["sites"], rounds, settings, asked, as_json=as_json)
 
 
 def _sites(given: Sequence[str], split: int | None) -> dict[str, Path]:

@@ -20,3 +20,14 @@ class NothingToMakeUp(ConfigurationError):
     code = "P2P-TRAIN-146"
     likely = ("a task on scans, or in Python: give public records of it, --simulate FILE",)
     command = "p2pfl help"
+
+
+class WrongForecast(ConfigurationError):
+    """A federation of this kind cannot be forecast."""
+
+    code = "P2P-TRAIN-163"
+    likely = (
+        "two sites learn each other's value, and more than a thousand are beyond what was checked",
+        "a share, a chance or a speed is outside of its range",
+    )
+    command = "p2pfl simulate --help"

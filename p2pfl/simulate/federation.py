@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,6 +63,7 @@ class SimulatedFederation:
         weather: Weather = CALM,
         lies: Mapping[str, Lie] | None = None,
         hub: str | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         self.random = random.Random(seed)
         self.clock = VirtualClock()
@@ -74,7 +75,8 @@ class SimulatedFederation:
             tuple[str | None, Letter[Message]]
         ] = []  # to whom (None: all others), everything that left a process
         identities = [Identity(self.draw(32)) for _ in range(peers)]
-        members = tuple(Member(f"site-{k}", identity.key) for k, identity in enumerate(identities))
+        called = names or [f"site-{k}" for k in range(peers)]
+        members = tuple(Member(name, identity.key) for name, identity in zip(called, identities, strict=True))
         self.roster, self.hub = Roster(1, members), hub
         run = digest("run", b"simulated")
         self.peers = {

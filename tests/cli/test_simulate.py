@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from p2pfl.cli.main import run
+from p2pfl.simulate import traffic
 from p2pfl.simulate.deal import deal
 from p2pfl.training.given import records_of
 from p2pfl.training.records import Records
@@ -94,6 +95,74 @@ def test_settings_and_task_may_come_from_a_peers_file(folder: Path, capsys: pyte
 )
 def test_wrong_use_is_told(more: list[str], code: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["simulate", "--task", "task.yaml", *more]) == 2
+    shown = capsys.readouterr().err
+    assert code in shown and told in shown
+
+
+@pytest.fixture
+def quick_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forecast of small real rounds."""
+    monkeypatch.setattr(traffic, "FITTED_AT", (3, 4, 5, 6))
+    monkeypatch.setattr(traffic, "CHECKED_AT", 7)
+
+
+@pytest.mark.usefixtures("quick_fit")
+def test_a_forecast_is_a_table_a_picture_and_keys(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = [
+        "simulate",
+        "--sites",
+        "3,5,1000",
+        "--density",
+        "1,0.01",
+        "--noise",
+        "1,2",
+        "--rounds",
+        "8,40",
+        "--real",
+        "3",
+    ]
+    assert run([*line, "--parameters", "10000", "--plot", "sizes.svg", "--json"]) == 0
+    out, err = capsys.readouterr()
+    facts = json.loads(out.splitlines()[-1])
+    assert {*keys(facts)} == documented(row("Others", "simulate --sites").partition(" | ")[2])
+    assert [(one["sites"], one["density"]) for one in facts["sizes"]][:3] == [(3, 1.0), (3, 0.01), (5, 1.0)]
+    assert [one["how"] for one in facts["sizes"]][::2] == ["real", "fitted", "fitted, beyond p2pfl's 200 sites"]
+    assert abs(facts["off"]["letters"]) < 0.01 and abs(facts["off"]["beyond_words"]) < 0.01
+    assert [(one["noise_multiplier"], one["rounds"]) for one in facts["spent"]] == [
+        (1.0, 8),
+        (1.0, 40),
+        (2.0, 8),
+        (2.0, 40),
+    ]
+    assert "real rounds of 7 sites" in err
+    assert b"1000 sites at density 0.01" in (folder / "sizes.svg").read_bytes()
+    assert run(line) == 0
+    shown = capsys.readouterr().out
+    assert "667 of 1000" in shown and "The fit is off in a real round of 7 sites" in shown
+    assert "1000 sites: up to 665 that collude learn the sum over the others" in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "told"),
+    [
+        ([], "P2P-USE-001", "either --data, to train, or --sites, to forecast"),
+        (["--sites", "5", "--data", "ada.csv"], "P2P-USE-001", "one of them"),
+        (["--data", "ada.csv", "--split", "3", "--away", "0.1"], "P2P-USE-001", "--away is of a forecast"),
+        (["--data", "ada.csv", "--split", "3", "--rounds", "1,2"], "P2P-USE-001", "--rounds of a training is one"),
+        (["--sites", "5", "--epsilon", "1"], "P2P-USE-001", "are of a training"),
+        (["--sites", "2"], "P2P-TRAIN-163", "sites 2"),
+        (["--sites", "5,1001"], "P2P-TRAIN-163", "sites 1001"),
+        (["--sites", "five"], "P2P-USE-001", "'five' is no list of numbers"),
+        (["--sites", "5", "--density", "0.1,nan"], "P2P-USE-001", "what is no number"),
+        (["--sites", "5", "--away", "2"], "P2P-TRAIN-163", "away 2"),
+        (["--sites", "5", "--set", "sharing.field=17"], "P2P-FED-", "field"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+)
+def test_what_is_no_forecast_is_told(
+    given: list[str], code: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["simulate", *given]) == 2
     shown = capsys.readouterr().err
     assert code in shown and told in shown
 
