@@ -28,27 +28,40 @@ LOOPBACK = "127.0.0.1"
     metavar="FILE",
     help="Write the link to this new file, which this user alone can read, and show it nowhere else; gone at the end.",
 )
+@click.option(
+    "--questions",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("."),
+    show_default="this folder",
+    metavar="FOLDER",
+    help="Where the questions lie that other sites proposed: those that wait for approval here are shown.",
+)
 @study_option
 @home_option
 @unlock_options
-def dashboard(*, port: int, token_file: Path | None, peers_file: Path | None, home: Path, unlock: Unlock) -> None:
+def dashboard(
+    *, port: int, token_file: Path | None, questions: Path, peers_file: Path | None, home: Path, unlock: Unlock
+) -> None:
     """Show a page for a browser on this machine: links, the round under way, figures, ledger, members. Read-only.
 
-    It reads the home beside a running or a stopped site, and answers on 127.0.0.1 alone. The link works once, and a
-    new one is shown when it was used. Ctrl-C ends it.
+    It shows what waits for people here too: questions that other sites proposed. It reads the home beside a running or
+    a stopped site, and answers on 127.0.0.1 alone. The link works once, and a new one is shown when it was used. Ctrl-C
+    ends it.
     """
     try:
         from p2pfl.dashboard.keys import Doorkeeper
         from p2pfl.dashboard.server import Dashboard, serve
     except ImportError as error:
         raise DashboardLibraryMissing(evidence=str(error)) from None
+    from p2pfl.cli.dashboard_questions import ProposedHere
     from p2pfl.cli.dashboard_view import HomeView
 
     with reading(home, unlock, peers_file) as opened, _listening(port) as listening:
         address = f"http://{LOOPBACK}:{listening.getsockname()[1]}"
         with _telling(address, token_file) as tell:
             output.progress(f"{opened.name}: a page at {address}, for browsers on this machine; Ctrl-C ends it")
-            serve(Dashboard(HomeView(opened).look, Doorkeeper(os.urandom, tell)), listening)
+            view = HomeView(opened, ProposedHere(questions, peers_file))
+            serve(Dashboard(view.look, Doorkeeper(os.urandom, tell)), listening)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from p2pfl import codec
+from p2pfl.cli.dashboard_questions import ProposedHere
 from p2pfl.cli.output import amount
 from p2pfl.cli.status import worker
 from p2pfl.cli.status_links import links_told
@@ -38,8 +39,9 @@ AGAIN_S: Final = 5.0  # seconds between verifications of a ledger that grows
 class HomeView:
     """The home, looked at again and again. A ledger is verified anew when a file of it has changed."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, home: Home, proposed: ProposedHere | None = None) -> None:
+        """proposed: where proposals of other sites lie; None: nobody looks for any."""
+        self._home, self._proposed = home, proposed
         self._stamp: tuple[object, ...] = ()
         self._verified_at = float("-inf")
         self._report: StudyReport | None = None
@@ -107,6 +109,8 @@ class HomeView:
             if change is not None and change.facts["epoch"] > federation.roster.epoch:
                 begins = "was approved by enough sites, and begins behind one of the next rounds"
                 found.append({"what": f"epoch {change.facts['epoch']} {begins}", "command": ""})
+            if self._proposed is not None:
+                found += self._proposed.waiting(home, federation)
             found += _not_asked(home)
         except (P2PFLError, ValueError):
             pass  # what is damaged is told by verification, or when the site starts

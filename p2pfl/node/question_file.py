@@ -80,9 +80,14 @@ def _resolved(value: Any, known: Mapping[str, Quantity | Factor], source: str) -
 
 def called(told: Mapping[str, Any]) -> str:
     """The question for people, on one line: its kind, and the columns that it asks of; the first of many."""
-    names = list(dict.fromkeys(_columns(told)))
+    names = columns_in(told)
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return f"{told['kind']} of {', '.join(names[:MOST_NAMED])}{more}" if names else str(told["kind"])
+
+
+def columns_in(told: Mapping[str, Any]) -> list[str]:
+    """Every column that the question asks of, once."""
+    return list(dict.fromkeys(_columns(told)))
 
 
 def _columns(value: Any) -> list[str]:

@@ -12,15 +12,24 @@ import pytest
 pytest.importorskip("starlette", reason="needs the extra [dashboard]")
 pytest.importorskip("uvicorn", reason="needs the extra [dashboard]")
 
-from p2pfl.node import link_status
+from p2pfl.federation import Federation, draft
+from p2pfl.federation.cards import Card
+from p2pfl.home import Home
+from p2pfl.node import link_status, question_file, questions
+from p2pfl.node.epochs import AGREED
+from p2pfl.roster import Address
+from p2pfl.statistics.describe import Describe
+from p2pfl.statistics.question import Quantity
 from tests.browser import Browser, browser
 from tests.cli.test_status import LINKS, WALL
 from tests.dashboard.test_server import Served, serving
+from tests.peer.test_statistics import TASK
 from tests.report.sample import Sample
 from tests.report.test_browser import CONTRAST, OVERFLOW
 
 NAMES = ("charite", "ben", "cyd", "dot", "eve")
 LOOKS = {"desk": (1200, False), "night": (1200, True), "phone": (390, False), "phone-night": (390, True)}
+HOSTILE = "<img src=x onerror=document.title=1>.yaml"
 TAB, ENTER = ("Tab", 9), ("Enter", 13, "\r")
 
 
@@ -40,9 +49,23 @@ def show(home: object, number: int, waits: dict[str, str]) -> None:
     home.show(link_status.ITEM, json.dumps({**process, "links": rows, "now": now}).encode())  # type: ignore[attr-defined]
 
 
+def propose(sample: Sample, home: Home) -> None:
+    """A question of ben's lies beside the home, in a file of a hostile name; the home agreed to a table."""
+    at = {name: [Address("127.0.0.1", 4000 + place)] for place, name in enumerate(NAMES)}
+    members = [Card.sign(sample.keys[name], name, at[name]).member for name in NAMES]
+    federation = Federation.parse(draft.peers_file("rare-disease", members, TASK), "peers.yaml")
+    home.replace(AGREED, federation.raw)
+    asked = Describe((Quantity("age", 0.0, 120.0),))
+    told = question_file.text_of(asked, federation)
+    file = home.folder.parent / HOSTILE
+    file.write_bytes(question_file.to_bytes(told, federation, "ben", sample.keys["ben"]))
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    for found in serving(tmp_path_factory.mktemp("dashboard"), Sample(names=NAMES, rounds=4, absent={2: ("dot",)})):
+    sample = Sample(names=NAMES, rounds=4, absent={2: ("dot",)})
+    for found in serving(tmp_path_factory.mktemp("dashboard"), sample):
+        propose(sample, found.home)
         show(found.home, 5, {"cyd": "its sum digest"})
         found.home.show(
             "state/traffic", json.dumps([[k, "training", 20_000 + 500 * k, 1] for k in range(1, 5)]).encode()
@@ -95,6 +118,22 @@ def test_what_changes_in_the_home_changes_on_the_page_and_focus_stays(chromium: 
     until(chromium, "document.querySelector('#now h2').textContent === 'Round 6'")
     assert "Waiting" not in chromium.value("document.getElementById('now').innerText")
     assert chromium.value("document.activeElement.getAttribute('aria-label')") == "Links by site"
+
+
+@pytest.mark.claim("DASH-3", "DASH-4")
+def test_a_question_of_another_site_waits_on_the_page_as_text_until_it_is_approved(
+    chromium: Browser, served: Served
+) -> None:
+    part = "document.getElementById('approvals')"
+    assert "ben proposes describe of age. Columns: age." in chromium.value(f"{part}.innerText")
+    assert HOSTILE in chromium.value(f"{part}.querySelector('code').textContent")
+    assert chromium.value(f"{part}.querySelector('img')") is None
+    federation = Federation.parse(served.home.read(AGREED) or b"", "peers.yaml")
+    (file,) = served.home.folder.parent.glob("*.yaml")
+    questions.approve(served.home, federation, question_file.load(file, federation).told)
+    show(served.home, 7, {})  # the page looks again when something is shown, or after some seconds
+    until(chromium, f"{part}.innerText.includes('approved here, and not asked yet: describe of age')")
+    assert "ben proposes" not in chromium.value(f"{part}.innerText")
 
 
 @pytest.mark.claim("DASH-2")

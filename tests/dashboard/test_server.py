@@ -22,6 +22,7 @@ pytest.importorskip("uvicorn", reason="needs the extra [dashboard]")
 
 import uvicorn
 
+from p2pfl.cli.dashboard_questions import ProposedHere
 from p2pfl.cli.dashboard_view import HomeView
 from p2pfl.dashboard import server
 from p2pfl.dashboard.keys import Doorkeeper
@@ -66,7 +67,7 @@ def serving(folder: Path, sample: Sample) -> Iterator[Served]:
     """A dashboard of that study's home, on a free port, in a thread of its own."""
     with sample.write_into(folder) as home, socket.create_server(("127.0.0.1", 0)) as listening:
         found = Served(listening.getsockname()[1], home)
-        dashboard = Dashboard(HomeView(home).look, Doorkeeper(os.urandom, found.links.append))
+        dashboard = Dashboard(HomeView(home, ProposedHere(folder)).look, Doorkeeper(os.urandom, found.links.append))
         running = uvicorn.Server(server.config_of(dashboard, found.port))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
