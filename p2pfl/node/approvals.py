@@ -25,7 +25,7 @@ def approved(home: Home) -> dict[bytes, bytes]:
     if data is None:
         return {}
     rows = codec.unpack(data, most=len(data), items=MOST_KEPT)
-    return {bytes(sha256): bytes(text) for sha256, text in rows}
+    return dict(rows)
 
 
 def approve(home: Home, sha256: bytes, text: bytes) -> None:

@@ -42,7 +42,7 @@ def approvals(home: Home) -> Approvals:
     if data is None:
         return Approvals({})
     rows, kinds = codec.unpack(data, most=len(data), items=MOST_KEPT)
-    return Approvals({bytes(name): bytes(facts) for name, facts in rows}, tuple(map(str, kinds)))
+    return Approvals(dict(rows), kinds)
 
 
 def approve(home: Home, federation: Federation, question: Mapping[str, Any]) -> bytes:

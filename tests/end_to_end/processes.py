@@ -123,6 +123,19 @@ class Process:
                     raise AssertionError(f"{self.name} never said {what!r}; status {self.process.poll()}\n{self.tail}")
                 self._news.wait(left)
 
+    def result(self, seconds: float = PATIENCE_S) -> dict[str, Any]:
+        """The JSON object of the first line of stdout, once it is there; stderr may be read before it."""
+        until = time.monotonic() + seconds
+        with self._news:
+            while not self.out:
+                left = until - time.monotonic()
+                if left <= 0 or not self._open:
+                    raise AssertionError(f"{self.name} told no result; status {self.process.poll()}\n{self.tail}")
+                self._news.wait(left)
+            found = json.loads(self.out[0])
+        assert isinstance(found, dict)
+        return found
+
     def event(self, kind: str, seconds: float = PATIENCE_S, **facts: object) -> dict[str, Any]:
         """The next event of `kind` with these facts, of a process of site.py; a fact may be a predicate."""
         found: dict[str, Any] = {}

@@ -79,7 +79,7 @@ def test_a_number_is_told_when_all_others_have_gone(make: MakeSites, moment: str
         process.kill()
     alone = sites.p2pfl("ben", "sum", "--stat", "sum", "--json", *asked["ben"])
     alone.line("waiting for the others to have it")
-    facts = json.loads(alone.out[-1])
+    facts = alone.result()
     assert (facts["value"], facts["count"], facts["kept"]) == ("1035.00", 30, True)
 
 

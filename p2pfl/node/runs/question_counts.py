@@ -26,6 +26,7 @@ MARK_BYTES: Final = 8
 COUNT_BYTES: Final = 4
 NAME_BYTES: Final = 16
 MOST_NAMES: Final = 4096  # questions whose repetition is free; the oldest are forgotten, and count again
+HEAD: Final = codec.Row((codec.Whole(1 << 32), codec.Raw(MOST_NAMES * NAME_BYTES)))  # how many marks, and `asked`
 
 
 @dataclass
@@ -72,15 +73,11 @@ class QuestionCounts:
     def from_bytes(cls, data: codec.Buffer) -> QuestionCounts:
         """Undo `to_bytes`. Raises Malformed."""
         head, tail = codec.split_tail(data, most=MOST_HEAD, items=2)
-        try:
-            size, names = head
-            size, names = int(size), bytes(names)
-            if len(tail) != size * (MARK_BYTES + COUNT_BYTES) or len(names) % NAME_BYTES:
-                raise ValueError("its parts have other lengths than it says")
-            marks = np.frombuffer(tail[: size * MARK_BYTES], "<u8").astype(np.uint64)
-            counts = np.frombuffer(tail[size * MARK_BYTES :], "<u4").astype(np.uint32)
-        except (TypeError, ValueError) as error:
-            raise codec.Malformed(f"no counts of questions: {error}") from None
+        size, names = HEAD.check(head, "counts of questions")
+        if len(tail) != size * (MARK_BYTES + COUNT_BYTES) or len(names) % NAME_BYTES:
+            raise codec.Malformed("no counts of questions: its parts have other lengths than it says")
+        marks = np.frombuffer(tail[: size * MARK_BYTES], "<u8").astype(np.uint64)
+        counts = np.frombuffer(tail[size * MARK_BYTES :], "<u4").astype(np.uint32)
         if marks.size > 1 and not (marks[1:] > marks[:-1]).all():
             raise codec.Malformed("no counts of questions: marks that do not rise")
         asked = [names[at : at + NAME_BYTES] for at in range(0, len(names), NAME_BYTES)]
