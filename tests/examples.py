@@ -5,6 +5,8 @@ P2PFL_THOROUGH  unset  two fifths of what the test states, and no fewer than 20 
                 0      at most 10 examples, and one seed: `make quick`
                 1      as many as the test states: `make thorough`
                 N      N times as many: a night's search
+
+Below 1 the examples are the same in each run, so that a change is judged and not a draw; from 1 on they are new ones.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ def seeds(count: int, thorough: float = THOROUGH) -> range:
 
 def examples(count: int, **others: Any) -> settings:
     """Decorator of a test that tries `count` examples, scaled; `others` are further settings of Hypothesis."""
-    return settings(max_examples=scaled(count), deadline=None, **others)  # a slow machine fails no test
+    # No deadline: a slow machine fails no test.
+    return settings(max_examples=scaled(count), deadline=None, **({"derandomize": THOROUGH < 1} | others))
 
 
 def load_profile() -> None:

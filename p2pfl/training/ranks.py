@@ -7,6 +7,7 @@ talk over its loopback. Each says things in the same order, so a rank that died 
 from __future__ import annotations
 
 import datetime
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -118,12 +119,15 @@ def ranks() -> Iterator[Ranks]:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
     begun = not dist.is_initialized()
     if begun:
+        # Imported later, by Opacus, it would hold the group in its functions' defaults. Then gloo's threads outlive the
+        # block, and one that still lets go of a tensor when the interpreter ends aborts the process.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("gloo", timeout=PATIENCE)
     # Beside a group of the caller's own, which may be NCCL's: what rank 0 noises lies on the processor.
-    found = Ranks(rank, size, None if begun else dist.new_group(backend="gloo", timeout=PATIENCE))
+    group = None if begun else dist.new_group(backend="gloo", timeout=PATIENCE)
+    found = Ranks(rank, size, group)
     try:
         yield found
     finally:
         found.release()
-        if begun:
-            dist.destroy_process_group()
+        dist.destroy_process_group(group)

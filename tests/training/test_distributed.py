@@ -46,6 +46,7 @@ def test_two_processes_make_the_update_of_one_and_add_its_noise_once(tmp_path: P
     """
     ended = both("passes", tmp_path)
     assert [status for status, _ in ended] == [0, 0], ended
+    assert all("gloo's threads: 0" in text for _, text in ended)  # one of them aborts a process that ends
     for name in ("together", "few", "lowrank", "patients", "noise"):
         found = np.load(tmp_path / f"{name}.npz")
         assert np.abs(found["alone"]).max() > 1e-3
