@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -109,7 +110,7 @@ class Timeline:
             try:
                 return await handed(work, *arguments, **named)
             finally:
-                marks.append(("hop", "", begun, time.monotonic(), 0))
+                marks.append(("hop", getattr(work, "__name__", ""), begun, time.monotonic(), 0))
 
         setattr(asyncio, "to_thread", stamped)  # noqa: B010
 
@@ -194,6 +195,7 @@ def table(tolds: list[Told], bytes_per_s: float | None) -> list[str]:
         for mark in told.of("work"):  # the quantiser waited for the update before it began
             work[mark[1]] = work.get(mark[1], 0.0) + max(0.0, mark[3] - max(mark[2], told.begun))
         lines.append(f"    work     {' · '.join(f'{step} {s * 1e3:.0f}' for step, s in work.items() if s > 5e-4)}")
+        lines += [f"    {lane:8} {_counted(told.of(lane))}" for lane in ("disk", "hop")]
         lines.append(
             f"    counts   {len(disk)} fsyncs in {spent * 1e3:.0f} ms · {len(told.of('hop'))} hand-overs to a thread · "
             f"{turns} callbacks, {len(slow)} over {SLOW_S * 1e3:.0f} ms, the longest {longest * 1e3:.0f} ms · "
@@ -202,6 +204,11 @@ def table(tolds: list[Told], bytes_per_s: float | None) -> list[str]:
         if bytes_per_s is not None and (share := idle(told, bytes_per_s)) is not None:
             lines.append(f"    uplink   idle {share:.0%} between its first Chunk and its last bulk")
     return lines
+
+
+def _counted(marks: list[Mark]) -> str:
+    """How many of each, those with the most first."""
+    return " · ".join(f"{what} {count}" for what, count in Counter(mark[1] for mark in marks).most_common())
 
 
 # ── the picture ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,6 +7,7 @@ nothing, and a machine that is busy with other things changes little.
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,7 @@ class Where:
         """`source` is the class of the sum's source: propose, words and apply are its verbs."""
         self._spent: dict[str, float] = {}
         self._begun: dict[str, float] = {}
+        self._loop, self._in_loop = 0, 0.0  # the loop's thread, and seconds of steps that ran in it
         self._watch(Run, "handle", lambda arguments: step_of(arguments[0]))
         always = {
             (Home, "replace"): "seal and fsync",
@@ -80,14 +82,17 @@ class Where:
             try:
                 return watched(found, *arguments, **named)
             finally:
-                told = step(arguments)
-                self._spent[told] = self._spent.get(told, 0.0) + time.thread_time() - begun
+                told, spent = step(arguments), time.thread_time() - begun
+                self._spent[told] = self._spent.get(told, 0.0) + spent
+                if threading.get_ident() == self._loop:
+                    self._in_loop += spent
 
         setattr(owner, verb, counted)
 
     def start(self) -> None:
-        """Count from here."""
+        """Count from here. Called in the event loop's thread."""
         self._spent.clear()
+        self._loop, self._in_loop = threading.get_ident(), 0.0
         self._begun = _moving()
 
     def stop(self, cpu_s: float) -> dict[str, float]:
@@ -95,6 +100,7 @@ class Where:
         found = {step: self._spent.get(step, 0.0) for step in STEPS}
         for step, spent in _moving().items():
             found[step] = spent - self._begun.get(step, 0.0)
+        found["event loop: TLS, framing"] -= self._in_loop  # it is charged to its step
         found["the rest"] = max(0.0, cpu_s - sum(found.values()))
         return found
 

@@ -1,6 +1,6 @@
 """Carries out what rounds decide: one method for each kind of effect, in order, and then what follows from it.
 
-What blocks (masks, sums, fsync) runs in a worker thread.
+What blocks (masks, sums, fsync) runs in a worker thread; a step that takes less than the way there does not.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from p2pfl.node.progress import AttemptAbandoned, Observer, PhaseEntered, RoundF
 from p2pfl.node.site import SiteProcess
 from p2pfl.node.source import ActiveRun
 from p2pfl.node.store import Store
+from p2pfl.node.weight import is_light
 from p2pfl.sharing import events as e
 from p2pfl.sharing.run import Run
 
@@ -90,7 +91,10 @@ class EffectRunner:
         while left:
             current = active.run.current
             before = (current.attempt, current.phase) if current is not None else None
-            effects, left = await asyncio.to_thread(_handle, active.run, left)
+            if is_light(active.run, left[0]):  # alone: what follows it is weighed anew
+                effects, left = active.run.handle(left[0]), left[1:]
+            else:
+                effects, left = await asyncio.to_thread(_handle, active.run, left)
             if current is not None and (current.attempt, current.phase) != before:
                 self._observer(PhaseEntered(current.number, current.attempt, current.phase.value))
             await self.carry_out(active, effects)

@@ -1,0 +1,71 @@
+"""Which steps of a round run in the loop's own thread: small ones, and no others."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2pfl import messages as m
+from p2pfl.federation import draft
+from p2pfl.node import weight
+from p2pfl.node.weight import OF_ANY, OF_SMALL, SMALL_WORDS
+from p2pfl.sharing import events as e
+from p2pfl.sharing.run import Run
+from p2pfl.sharing.table import EVENTS
+from tests.peer.sites import NAMES, Sites
+
+# Each brings many letters or signatures, combines shares, asks, or comes with no round.
+NEVER = {
+    m.Members, m.Ballot, m.Certificate, m.BackupShare, m.Total, m.Opened, m.Want, m.Leave,
+    e.Begin, e.UpdateReady, e.Tick, e.LinkUp, e.LinkDown, e.LeaveStored, e.Moved, e.Forgotten,
+}  # fmt: skip
+
+
+def test_every_kind_of_the_table_is_weighed() -> None:
+    """A kind that the table gains is in one list: what it can lead to was thought of."""
+    kinds = {kind for _, kind in EVENTS}
+    assert set(OF_ANY) | set(OF_SMALL) | NEVER == kinds
+    assert not set(OF_ANY) & set(OF_SMALL) and not NEVER & {*OF_ANY, *OF_SMALL}
+
+
+def test_small_steps_run_in_the_loop_and_those_over_many_words_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three real sites sum few numbers, then many, then few again where every proposal counts as large."""
+    handled = Run.handle
+    seen: dict[str, set[type]] = {"loop": set(), "thread": set()}
+
+    def noted(run: Run, event: e.Event) -> list[e.Effect]:
+        kind: type = type(event.letter.message) if isinstance(event, e.Received) else type(event)
+        seen[_place()].add(kind)
+        return handled(run, event)
+
+    monkeypatch.setattr(Run, "handle", noted)
+    sites = Sites(tmp_path, draft.python_lines("own"))
+
+    def summed(name: str, words: int) -> dict[str, set[type]]:
+        for held in seen.values():
+            held.clear()
+        found = sites.all({one: lambda peer: peer.sum(np.ones(words), limit=1.0, name=name) for one in NAMES})
+        assert all(np.allclose(one.total, 3.0) for one in found.values()), found
+        return {place: set(held) for place, held in seen.items()}
+
+    few = summed("few", 10)
+    assert few["loop"] & set(OF_ANY) and few["loop"] & set(OF_SMALL)
+    assert {m.Ready, m.Confirm, e.BallotStored, m.Tags, e.WordsReady} <= few["loop"]
+    assert not few["loop"] & NEVER
+    many = summed("many", SMALL_WORDS + 1)
+    assert {m.Ready, m.Confirm, e.BallotStored} <= many["loop"] <= set(OF_ANY)
+    monkeypatch.setattr(weight, "SMALL_BYTES", -1)
+    assert not summed("again", 10)["loop"]
+
+
+def _place() -> str:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return "thread"
+    return "loop"
