@@ -42,6 +42,8 @@ LABELS: Final = {
     "training/sampling": "keystream of Poisson sampling",
     "training/torch": "seed of torch's own generator during a pass: dropout, never noise or samples",
     "training/look": "keystream of the noise on the counts of held-out records",
+    "statistics/noise": "keystream of a site's part of the noise on a question's sums",
+    "statistics/errors": "public keystream of the noise by which an answer's errors are found",
     "training/initial": "public keystream of the initial model",
     "training/carriers": "public keystream of the carriers that a subspace starts from",
     "quantiser/rounding": "keystream of stochastic rounding",

@@ -149,3 +149,14 @@ class SitesApart(LocalProtocolError):
     code = "P2P-STATS-065"
     likely = ("a bug in this program: please report it, with the code", "the sites run different versions")
     command = "p2pfl status"
+
+
+class NoiseUnbounded(ConfigurationError):
+    """{query} cannot be asked with noise: {why}. Nothing was asked."""
+
+    code = "P2P-STATS-067"
+    likely = (
+        "the sites agreed on noise (`statistics.noise_multiplier`), which needs a bound on what one record moves",
+        "ask a kind whose sums have one: describe, table-one, histogram, quantiles, crosstab, ttest, anova, km, roc",
+    )
+    command = "p2pfl stats --help"

@@ -111,6 +111,12 @@ SETTINGS: Final = (
     Setting("statistics.only", read_columns_or_all, "all", "columns that may be asked: all, or a list, as [age, sex]"),
     Setting("statistics.never", read_columns_named, "[]", "columns that may not be asked, as [postcode]"),
     Setting("statistics.standing", read_kinds, "[]", "kinds of question that need no approval, as [describe, km]"),
+    Setting(
+        "statistics.noise_multiplier",
+        between(0, 1000),
+        "0.0",
+        "of each sum, in units of what one unit moves; 0: exact and guarded",
+    ),
     Setting("weights", weights, "equal", "each record counts the same, wherever it lies; no site's size is told"),
     Setting("model.threshold", nothing_or(decimal(0, 1)), "null", "probability from which predict says yes, or null"),
     Setting("model.licence", nothing_or(LICENCE), "null", "of the model that comes out, as CC-BY-4.0, or null"),

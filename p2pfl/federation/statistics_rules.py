@@ -26,6 +26,7 @@ class StatisticsRules:
     only           columns that may be asked; None: all of the table's
     never          columns that may not be asked, whatever `only` says
     standing       kinds of question that need no approval of their own
+    noise_multiplier   of each sum of a question, in units of what one record or patient moves; 0: exact, and guarded
     """
 
     minimum_cell: int
@@ -34,6 +35,7 @@ class StatisticsRules:
     only: tuple[str, ...] | None
     never: tuple[str, ...]
     standing: tuple[str, ...]
+    noise_multiplier: float
 
     def allows(self, column: str) -> bool:
         """The column may be asked."""

@@ -84,6 +84,7 @@ LAYOUT: Final = (
     ItemRule(
         "accounts/questions", "home/state", "how many questions were asked of which records, over all studies", True
     ),
+    ItemRule("state/question", "home/state", "a question's charge of which no noised sum has left"),
     ItemRule("membership/notes", "home/state", "what was done beside a running process, until a site log has it", True),
     ItemRule("accounts/spent", "home/state", "what was spent of which records, over all studies", True),
     ItemRule("accounts/measured", "home/state", "what looks at which held-out records have spent", True),

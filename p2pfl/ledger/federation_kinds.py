@@ -109,7 +109,8 @@ def _asked(configuration: Mapping[str, Any]) -> str:
     statistic, name = configuration.get("statistic"), configuration.get("name")
     if not isinstance(statistic, Mapping) or not isinstance(name, str):
         return ""
-    return f" of {name}: {statistic.get('part')}"
+    noised = " with noise" if "noise" in statistic else ""
+    return f" of {name}: {statistic.get('part')}{noised}"
 
 
 @entry_kind("membership", log="federation")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
+from p2pfl.errors import BudgetSpent
 from p2pfl.errors.membership import NoLongerListed
 from p2pfl.errors.questions import GroupTooSmall, QuestionRefused, QuestionsSpent, SitesChanged
 from p2pfl.errors.round import SumBeyondLimit, SumMissed
@@ -18,12 +20,14 @@ from p2pfl.node.question_terms import told_of
 from p2pfl.node.runs.answers import Answer
 from p2pfl.node.runs.cohort import Cohort
 from p2pfl.node.runs.question_counts import AskedOf
+from p2pfl.node.runs.question_noise import AnswerNoise, QuestionCharge, QuestionNoise, answer_noise, noise_of
 from p2pfl.node.runs.site_tables import AskedRecords
 from p2pfl.node.runs.statistics import Inquiry, Part
 from p2pfl.node.runs.sums import Asked, SumRun, salt
 from p2pfl.node.source import PATIENCE_S
 from p2pfl.peer.averages import Averages
-from p2pfl.peer.epoch import sums_run
+from p2pfl.peer.epoch import sums_run, training_run
+from p2pfl.statistics.noise import NoisedSum
 from p2pfl.statistics.question import Ask, OpenedSum, Statistic, StatisticResult, Steps
 from p2pfl.training.column_map import MapFile
 
@@ -36,12 +40,14 @@ class StatisticAnswer:
 
     question   names it, in approvals and site logs
     rounds     the first and the last of its sums
+    noise      what is in it, where the sites agreed on noise
     """
 
     question: bytes
     result: StatisticResult
     survivors: tuple[str, ...]
     rounds: tuple[int, int]
+    noise: AnswerNoise | None = None
 
     def frames(self) -> tuple[Any, ...]:
         """The result's tables as pandas DataFrames, each with its title in `attrs["title"]`.
@@ -101,7 +107,8 @@ class Statistics(Averages):
         columns   a column map of that CSV
         shows_own   this site agrees that its own estimate is opened under its name (meta-analysis alone asks for that)
         Before anything leaves, the rules of peers.yaml are applied here (`statistics:`). Raises NoTableDescribed,
-        ColumnNotAsked, QuestionTooLarge, QuestionNotApproved, QuestionsSpent, what reading a CSV raises, and what the
+        ColumnNotAsked, QuestionTooLarge, QuestionNotApproved, QuestionsSpent, with noise NoiseUnbounded and
+        PassWouldOverspend (each asking is charged), what reading a CSV raises, and what the
         statistic says of this site's table; then QuestionRefused, TooFewContribute, GroupTooSmall, SitesChanged,
         AnotherCohort, ConfigurationDiffers, GaveUpWaiting, SumLeftBehind, SumMissed; and what the sums do not give.
         """
@@ -134,6 +141,12 @@ class _Asking:
         self.marks = inquiry.marks(home.query_key().reveal(), records, self.budget.marks)
         self.over: tuple[str, ...] = ()
         self.rounds: list[int] = []
+        self.noised: list[NoisedSum] = []
+        self.noise, self.charge = inquiry.noise, None
+        if self.noise is not None:
+            self.draw, sums = noise_of(inquiry.draw), inquiry.statistic.cost().sums
+            runs = training_run(federation), sums_run(federation)
+            self.charge = QuestionCharge(self.noise, sums, federation, self.node.logs, *runs)
 
     async def through(self) -> StatisticAnswer:
         """Every part in turn. Raises _OtherSites where they changed before any of the data were summed."""
@@ -146,19 +159,25 @@ class _Asking:
         ask, number = await asyncio.to_thread(next, steps), 1
         while True:
             try:
-                opened: OpenedSum | GroupTooSmall = OpenedSum(await self._open(number, ask), len(self.over))
+                opened: OpenedSum | GroupTooSmall = await self._open(number, ask)
             except GroupTooSmall as refused:
                 opened = refused
             found = await asyncio.to_thread(_send, steps, opened)
             if isinstance(found, StatisticResult):
-                return StatisticAnswer(self.question, found, self.over, (self.rounds[0], self.rounds[-1]))
+                noise = await asyncio.to_thread(self._noise)
+                return StatisticAnswer(self.question, found, self.over, (self.rounds[0], self.rounds[-1]), noise)
             ask, number = found, number + 1
 
     async def _roll_call(self) -> None:
-        spent: QuestionsSpent | None = None
+        spent: QuestionsSpent | BudgetSpent | None = None
         try:
             await asyncio.to_thread(self.budget.check)
-        except QuestionsSpent as error:  # said to this site's people alone: the others learn that somebody refuses
+            if self.charge is not None:
+                await asyncio.to_thread(self.charge.check)
+        except (
+            QuestionsSpent,
+            BudgetSpent,
+        ) as error:  # said to this site's people alone: the others learn that somebody refuses
             spent = error
         answer = await self._part(self.inquiry.roll_call(self.records, spent is not None))
         try:
@@ -167,9 +186,11 @@ class _Asking:
             raise spent or refused from None
         self.over = answer.survivors
 
-    async def _open(self, number: int, ask: Ask) -> Any:
-        """The sum that the statistic asks for, (w,) int64. Raises GroupTooSmall before it is opened."""
+    async def _open(self, number: int, ask: Ask) -> OpenedSum:
+        """The sum that the statistic asks for. Raises GroupTooSmall before it is opened, where it is exact."""
         inquiry, over = self.inquiry, self.over
+        if self.noise is not None:
+            return await self._open_noised(number, ask, self.noise)
         if ask.people.any():
             guarded = await self._part(inquiry.guard(number, ask, over))
             enough = np.asarray(guarded.totals[0], bool)
@@ -177,10 +198,24 @@ class _Asking:
                 rest = await self._part(inquiry.anybody(number, ask, over, enough))
                 if np.asarray(rest.totals[0], bool).any():
                     inquiry.refuse_small(ask, enough)
-        return (await self._part(inquiry.sum(number, ask, over))).totals[0]
+        return OpenedSum(np.asarray((await self._part(inquiry.sum(number, ask, over))).totals[0]), len(over))
 
-    async def _part(self, part: Part) -> Answer:
-        """One round. Raises _OtherSites when its sites are other ones than the roll call's.
+    async def _open_noised(self, number: int, ask: Ask, agreed: QuestionNoise) -> OpenedSum:
+        """The sum with noise on it. Nothing of it leaves before the whole question is charged."""
+        noise = agreed.on(ask)
+        values = await asyncio.to_thread(noise.added, ask, self.draw)
+        answer = await self._part(self.inquiry.noised_sum(number, ask, self.over, values), self.charge)
+        self.noised.append(NoisedSum(ask, noise, np.asarray(answer.totals[0], np.int64)))
+        return self.noised[-1].opened(len(self.over))
+
+    def _noise(self) -> AnswerNoise | None:
+        """What is told of the noise in the answer."""
+        if self.noise is None or self.charge is None:
+            return None
+        return answer_noise(self.noise, self.charge.epsilon, self.inquiry.statistic, self.noised, len(self.over))
+
+    async def _part(self, part: Part, charge: QuestionCharge | None = None) -> Answer:
+        """One round, charged before where it has noise. Raises _OtherSites when its sites are not the roll call's.
 
         The first part behind the roll call binds the data to those sites. Once it is final that stands, for the parts
         behind it too: they are over the same sites, or void.
@@ -188,6 +223,8 @@ class _Asking:
         node, run = self.node, sums_run(self.inquiry.federation)
         least, marks = self.inquiry.federation.minimum.sites, self.marks if len(self.rounds) == 1 else ()
         asked = Asked(self.inquiry.called, marks, least, self.over, of=part.of)
+        if charge is not None:
+            asked = replace(asked, charge=partial(charge.charge, node.observer), leaves=charge.leaves)
         source = SumRun(asked, part.parts, node.logs, run, salt(node.clocks.draw), lambda answer: None)
         source.patience_s = self.patience_s
         before = node.logs.count(run)

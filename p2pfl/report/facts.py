@@ -123,6 +123,7 @@ def _round(one: Entry, held: Facts, epochs: Mapping[int, tuple[str, ...]]) -> Re
         name=_text(configuration.get("name")),
         what=_summed(configuration),
         part=_part(configuration),
+        noise=_noise(configuration),
         signed_by=tuple(sorted(one.signatures)),
     )
 
@@ -150,6 +151,16 @@ def _summed(configuration: Facts) -> str:
 def _part(configuration: Facts) -> str:
     statistic = configuration.get("statistic")
     return _text(statistic.get("part")) if isinstance(statistic, Mapping) else ""
+
+
+def _noise(configuration: Facts) -> str:
+    """`multiplier 4 for each record, of 2 sites' parts`: the noise on a statistic's sum; empty where it is exact."""
+    statistic = configuration.get("statistic")
+    held = statistic.get("noise") if isinstance(statistic, Mapping) else None
+    if not isinstance(held, Mapping):
+        return ""
+    unit, parts = _text(held.get("unit")), _whole(held.get("parts"))
+    return f"multiplier {_text(held.get('noise_multiplier'))} for each {unit}, of {parts} sites’ parts"
 
 
 def _sites(

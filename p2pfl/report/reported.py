@@ -35,6 +35,7 @@ class ReportedRound:
     name       what a question was called
     what       what was summed, in a few words
     part       of a statistic, which is several sums: roll call, guard N, sum N; empty for other sums
+    noise      on it, in a few words; empty where the sum is exact
     """
 
     entry: int
@@ -60,6 +61,7 @@ class ReportedRound:
     part: str
     signed_by: tuple[str, ...]
     private: bool = False
+    noise: str = ""
 
     @property
     def trains(self) -> bool:

@@ -73,6 +73,7 @@ class CrosstabResult(StatisticResult):
 @dataclass(frozen=True)
 class Crosstab(Statistic):
     kind: ClassVar[str] = "crosstab"
+    unbounded: ClassVar[str] = ""
     rows: Factor
     columns: Factor
 
@@ -111,9 +112,9 @@ class Crosstab(Statistic):
 
     def _plan(self) -> SumPlan:
         down, across = self._shape
-        plan = SumPlan("crosstab").counts("records", ("", "complete", "missing"))
-        plan.counts("cells", [f"{one} × {two}" for one in self.rows.levels for two in self.columns.levels])
-        plan.counts("rows", self.rows.levels).counts("columns", self.columns.levels)
+        plan = SumPlan("crosstab").counts("records", ("", "complete", "missing"), moves=1)
+        plan.counts("cells", [f"{one} × {two}" for one in self.rows.levels for two in self.columns.levels], moves=1)
+        plan.counts("rows", self.rows.levels, moves=1).counts("columns", self.columns.levels, moves=1)
         plan.total(("records", 0), [("records", 1), ("records", 2)])
         plan.total(("records", 1), [("rows", row) for row in range(down)])
         plan.total(("records", 1), [("columns", column) for column in range(across)])

@@ -123,6 +123,7 @@ class Describe(Statistic):
     """`bins` equal bins over the schema's bounds tell between which edges the extremes lie; 0: they are not told."""
 
     kind: ClassVar[str] = "describe"
+    unbounded: ClassVar[str] = ""
     columns: tuple[Variable, ...]
     bins: int = 0
 
@@ -162,7 +163,7 @@ class Describe(Statistic):
         if self.quantities:
             plan = SumPlan("moments")
             for one in self.quantities:
-                plan.reals(one.name, ("Σz", "Σz²"), max(known_of[one.name], 1))
+                plan.reals(one.name, ("Σz", "Σz²"), table.most(known_of[one.name]), moves=math.sqrt(2))
             sums = {one.name: powers(v[present(v)], one) for one, v in columns if isinstance(one, Quantity)}
             second = plan.read((yield plan.ask(sums)))
             moments = {
@@ -171,12 +172,12 @@ class Describe(Statistic):
         return self._described(total, moments)
 
     def _who(self) -> SumPlan:
-        plan = SumPlan("who").counts("records", ("",))
+        plan = SumPlan("who").counts("records", ("",), moves=1)
         for one in self.columns:
-            plan.counts(f"known:{one.name}", ("", "missing"))
+            plan.counts(f"known:{one.name}", ("", "missing"), moves=1)
             plan.total(("records", 0), [(f"known:{one.name}", 0), (f"known:{one.name}", 1)])
             if labels := self._inner(one):
-                plan.counts(f"levels:{one.name}", labels)
+                plan.counts(f"levels:{one.name}", labels, moves=1)
                 plan.total((f"known:{one.name}", 0), [(f"levels:{one.name}", place) for place in range(len(labels))])
         return plan
 
@@ -236,6 +237,7 @@ class HistogramResult(StatisticResult):
 @dataclass(frozen=True)
 class Histogram(Statistic):
     kind: ClassVar[str] = "histogram"
+    unbounded: ClassVar[str] = ""
     column: Quantity
     edges: tuple[float, ...]
 
@@ -270,5 +272,5 @@ class Histogram(Statistic):
             "above",
             *(f"{low:g} to {high:g}" for low, high in zip(self.edges, self.edges[1:], strict=False)),
         )
-        plan = SumPlan("histogram").counts("records", ("",)).counts("bins", labels)
+        plan = SumPlan("histogram").counts("records", ("",), moves=1).counts("bins", labels, moves=1)
         return plan.total(("records", 0), [("bins", place) for place in range(len(labels))])

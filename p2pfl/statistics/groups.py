@@ -9,21 +9,22 @@ import numpy as np
 
 from p2pfl.statistics.describe import Moments
 from p2pfl.statistics.plan import SumPlan, Totals, present, scaled, tally
-from p2pfl.statistics.question import Ask, Factor, Floats, OpenedSum, Quantity
+from p2pfl.statistics.question import Ask, Factor, Floats, OpenedSum, Quantity, SiteTable
 
 GroupSteps = Generator[Ask, OpenedSum, dict[str, tuple[Moments, ...]]]
 
 
 def add_quantity(plan: SumPlan, quantity: Quantity, group: Factor) -> None:
     """How many of each group have a value: blocks `known:NAME` and `missing:NAME`, parts of the block `groups`."""
-    plan.counts(f"known:{quantity.name}", group.levels).counts(f"missing:{quantity.name}", group.levels)
+    plan.counts(f"known:{quantity.name}", group.levels, moves=1)
+    plan.counts(f"missing:{quantity.name}", group.levels, moves=1)
     for place in range(len(group.levels)):
         plan.total(("groups", place), [(f"known:{quantity.name}", place), (f"missing:{quantity.name}", place)])
 
 
 def add_groups(plan: SumPlan, group: Factor) -> None:
     """`records`, and of those `groups`: a number for each level and for those without."""
-    plan.counts("records", ("",)).counts("groups", (*group.levels, "missing"))
+    plan.counts("records", ("",), moves=1).counts("groups", (*group.levels, "missing"), moves=1)
     plan.total(("records", 0), [("groups", place) for place in range(len(group.levels) + 1)])
 
 
@@ -44,14 +45,19 @@ def quantity_counts(values: Floats, codes: Floats, quantity: Quantity, group: Fa
 
 
 def moments_by_group(
-    columns: Mapping[str, Floats], quantities: tuple[Quantity, ...], codes: Floats, group: Factor, who: Totals
+    columns: Mapping[str, Floats],
+    quantities: tuple[Quantity, ...],
+    codes: Floats,
+    group: Factor,
+    who: Totals,
+    table: SiteTable,
 ) -> GroupSteps:
     """The moments of each quantity in each group, in one sum, after the counts that `add_quantity` opened."""
     plan, mine = SumPlan("moments"), dict[str, Any]()
     counts = {one.name: who.counts(f"known:{one.name}") for one in quantities}
     for one in quantities:
         for power in ("Σz", "Σz²"):
-            plan.reals(f"{power}:{one.name}", group.levels, max(*counts[one.name], 1))
+            plan.reals(f"{power}:{one.name}", group.levels, table.most(max(counts[one.name])), moves=1)
         known = present(columns[one.name], codes)
         z, at = scaled(columns[one.name][known], one.centre, one.half), codes[known].astype(np.int64)
         mine[f"Σz:{one.name}"] = np.bincount(at, z, len(group.levels))

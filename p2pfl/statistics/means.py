@@ -90,6 +90,7 @@ class AnovaResult(StatisticResult):
 class _ByGroup(Statistic):
     """A measured column by `levels` of `group`; () are all of them."""
 
+    unbounded: ClassVar[str] = ""
     column: Quantity
     group: Factor
     levels: tuple[str, ...] = ()
@@ -135,7 +136,9 @@ class _ByGroup(Statistic):
                 )
             if known[level] < 2:
                 raise TooFewForModel(evidence="one record", what=f"a variance of group {level} of {self.group.name}")
-        all_of = yield from moments_by_group({self.column.name: values}, (self.column,), codes, self.group, total)
+        all_of = yield from moments_by_group(
+            {self.column.name: values}, (self.column,), codes, self.group, total, table
+        )
         found = dict(zip(self.group.levels, all_of[self.column.name], strict=True))
         compared = tuple(found[level] for level in self.compared)
         if all(one.variance < CONSTANT * self.column.half**2 for one in compared):

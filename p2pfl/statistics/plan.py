@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfl.errors.statistics import SumsImpossible
-from p2pfl.statistics.question import MOST_LIMIT, MOST_RECORDS, Ask, Floats, Integers, OpenedSum
+from p2pfl.statistics.question import MOST_LIMIT, MOST_RECORDS, Ask, Floats, Integers, Moved, OpenedSum
 
 MOST_BITS: Final = 1000  # of a bound so small that a float's exponent would run out
 
@@ -38,6 +38,7 @@ class Block:
     limit: int
     people: bool
     first: int
+    moves: float = math.nan  # how far one record moves it at most, in L2, before it is in fixed point; NaN: unbounded
 
     @property
     def span(self) -> slice:
@@ -60,15 +61,15 @@ class SumPlan:
         """Of fixed point, of a block."""
         return self._blocks[name].bits
 
-    def counts(self, name: str, labels: Sequence[str], most: int = MOST_RECORDS) -> SumPlan:
-        """Counts of people, at most `most` at a site."""
-        return self._add(Block(name, tuple(labels), 0, max(most, 1), True, self.width))
+    def counts(self, name: str, labels: Sequence[str], most: int = MOST_RECORDS, moves: float = math.nan) -> SumPlan:
+        """Counts of people, at most `most` at a site; `moves`: how far one record moves them in L2."""
+        return self._add(Block(name, tuple(labels), 0, max(most, 1), True, self.width, moves))
 
     def integers(self, name: str, labels: Sequence[str], most: int) -> SumPlan:
         """Integers that count no people, of absolute value at most `most` at a site."""
         return self._add(Block(name, tuple(labels), 0, max(most, 1), False, self.width))
 
-    def reals(self, name: str, labels: Sequence[str], bound: float) -> SumPlan:
+    def reals(self, name: str, labels: Sequence[str], bound: float, moves: float = math.nan) -> SumPlan:
         """Reals, of absolute value at most `bound` at a site; the limit is of the next power of two.
 
         So two sites whose `bound` differs in its last bit, as a logarithm's may, ask for the same.
@@ -76,7 +77,7 @@ class SumPlan:
         power = math.ldexp(1.0, math.frexp(bound)[1]) if bound > 0 else 1.0
         bits = bits_for(power)
         limit = max(math.ceil(math.ldexp(power, bits)), 1)
-        return self._add(Block(name, tuple(labels), bits, limit, False, self.width))
+        return self._add(Block(name, tuple(labels), bits, limit, False, self.width, moves))
 
     def total(self, of: tuple[str, int], parts: Sequence[tuple[str, int]]) -> SumPlan:
         """The entry `of` (block, place in it) is the sum of `parts`, at every site."""
@@ -98,12 +99,15 @@ class SumPlan:
         people = np.array([block.people for block in blocks for _ in block.labels], np.bool_)
         labels = tuple(f"{block.name} {label}".strip() for block in blocks for label in block.labels)
         limit = max(block.limit for block in blocks)
-        return Ask(self.name, found, limit, people, tuple(self._parts), labels, self.own)
+        moved = tuple(Moved(one.first, len(one.labels), one.bits, one.moves) for one in blocks)
+        return Ask(self.name, found, limit, people, tuple(self._parts), labels, self.own, moved)
 
     def read(self, total: OpenedSum) -> Totals:
         """The opened numbers by block. Raises SumsImpossible where no tables could give them."""
         if total.values.shape != (self.width,) or total.sites < 1:
             raise SumsImpossible(evidence=f"{self.name}: {total.values.size} numbers, wanted {self.width}")
+        if total.noised:
+            return Totals(self._blocks, self._consistent(total.values), total.sites)
         opened: list[int] = total.values.tolist()
         for block in self._blocks.values():
             least = 0 if block.people else -block.limit * total.sites
@@ -112,6 +116,17 @@ class SumPlan:
         if any(opened[of] != sum(opened[part] for part in parts) for of, parts in self._parts):
             raise SumsImpossible(evidence=f"{self.name}: a total is not the sum of its parts")
         return Totals(self._blocks, opened, total.sites)
+
+    def _consistent(self, values: Integers) -> list[int]:
+        """Noised sums as numbers that a table could give: no count below 0, and each total that of its parts.
+
+        A total of several sets of parts is that of the first: noise makes the others differ.
+        """
+        found: list[int] = values.tolist()
+        for block in self._blocks.values():
+            if block.people:
+                found[block.span] = [max(one, 0) for one in found[block.span]]
+        return add_up(found, self._parts)
 
     def _add(self, block: Block) -> SumPlan:
         if block.name in self._blocks:
@@ -122,6 +137,31 @@ class SumPlan:
     def _place(self, entry: tuple[str, int]) -> int:
         block = self._blocks[entry[0]]
         return block.first + range(len(block.labels))[entry[1]]
+
+
+def totals_of(parts: Sequence[tuple[int, tuple[int, ...]]]) -> dict[int, tuple[int, ...]]:
+    """By the place of a total its parts, the first that are named; each behind the totals that are among its parts."""
+    first: dict[int, tuple[int, ...]] = {}
+    for of, places in parts:
+        first.setdefault(of, places)
+    ordered: dict[int, tuple[int, ...]] = {}
+
+    def put(of: int) -> None:
+        if of in first and of not in ordered:
+            for place in first[of]:
+                put(place)
+            ordered[of] = first[of]
+
+    for of in first:
+        put(of)
+    return ordered
+
+
+def add_up(values: list[int], parts: Sequence[tuple[int, tuple[int, ...]]]) -> list[int]:
+    """`values` with each total made anew of its parts."""
+    for of, places in totals_of(parts).items():
+        values[of] = sum(values[place] for place in places)
+    return values
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ class QuantilesResult(StatisticResult):
     """`error`: half the width of the widest bin, which no `value` is further from its quantile than."""
 
     kind: ClassVar[str] = "quantiles"
+    unbounded: ClassVar[str] = ""
     column: str
     count: int
     missing: int
@@ -66,6 +67,7 @@ class QuantilesResult(StatisticResult):
 @dataclass(frozen=True)
 class Quantiles(Statistic):
     kind: ClassVar[str] = "quantiles"
+    unbounded: ClassVar[str] = ""
     column: Quantity
     probabilities: tuple[float, ...] = (0.25, 0.5, 0.75)
     halvings: int = 8
@@ -96,7 +98,7 @@ class Quantiles(Statistic):
     def steps(self, table: SiteTable) -> Steps:
         values = table.read(self.column)
         known = values[present(values)]
-        plan = SumPlan("who").counts("records", ("", "known", "missing"))
+        plan = SumPlan("who").counts("records", ("", "known", "missing"), moves=1)
         plan.total(("records", 0), [("records", 1), ("records", 2)])
         total = plan.read((yield plan.ask({"records": [values.size, known.size, values.size - known.size]})))
         _, count, missing = total.counts("records")
@@ -105,7 +107,8 @@ class Quantiles(Statistic):
         ranks = [max(math.ceil(Fraction(repr(p)) * count), 1) for p in self.probabilities]
         mine = self._bins_of(known)
         if self.method == "histogram":
-            plan = SumPlan("bins").counts("bins", [f"bin {place}" for place in range(self.bins)], count)
+            labels = [f"bin {place}" for place in range(self.bins)]
+            plan = SumPlan("bins").counts("bins", labels, table.most(count), moves=1)
             opened = plan.read((yield plan.ask({"bins": np.bincount(mine, minlength=self.bins)}))).counts("bins")
             places = [min(int(np.searchsorted(np.cumsum(opened), rank)), self.bins - 1) for rank in ranks]
             spans = [(place, place + 1, 0) for place in places]
@@ -113,9 +116,8 @@ class Quantiles(Statistic):
             spans = [(0, self.bins, rank) for rank in ranks]  # the bins from, before; the rank among those
             for step in range(self.halvings):
                 plan = SumPlan(f"halves {step + 1}")
-                plan.counts(
-                    "halves", [f"{place} {half}" for place in range(len(spans)) for half in ("lower", "upper")], count
-                )
+                labels = [f"{place} {half}" for place in range(len(spans)) for half in ("lower", "upper")]
+                plan.counts("halves", labels, table.most(count), moves=math.sqrt(len(spans)))
                 halves = [_halves(mine, first, last) for first, last, _ in spans]
                 try:
                     opened = plan.read((yield plan.ask({"halves": halves}))).counts("halves")

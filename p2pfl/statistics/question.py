@@ -74,6 +74,7 @@ class SiteTable:
     levels     of every column of codes, the schema's, in its order
     site, sites  this site's place among the sites that are asked, and how many there are
     shows_own  this site agrees that its own estimates are opened under its name (meta-analysis alone asks for that)
+    noised     noise is added to each sum: so no limit follows from a count that was opened before, which has noise too
     Raises TableTooLong, TableUneven.
     """
 
@@ -82,6 +83,7 @@ class SiteTable:
     site: int = 0
     sites: int = 1
     shows_own: bool = False
+    noised: bool = False
 
     def __post_init__(self) -> None:
         if self.records > MOST_RECORDS:
@@ -92,6 +94,10 @@ class SiteTable:
     @property
     def records(self) -> int:
         return max((values.size for values in self.columns.values()), default=0)
+
+    def most(self, opened: int) -> int:
+        """The most records that one site may have in a sum, after `opened` of all sites were counted."""
+        return MOST_RECORDS if self.noised else max(opened, 1)
 
     def read(self, variable: Variable) -> Floats:
         """(records,) float64: the column, NaN where missing.
@@ -120,6 +126,21 @@ class SiteTable:
 # ── one sum ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A block of consecutive entries, and how far adding or removing one record moves it at most.
+
+    first, size   its place among the entries
+    bits          of fixed point; 0: integers
+    by            in L2, in units of 2^bits; NaN: nothing bounds it, and no noise is enough
+    """
+
+    first: int
+    size: int
+    bits: int
+    by: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Ask:
     """One sum over all sites: what this site adds to it, and what all must agree on.
@@ -131,6 +152,7 @@ class Ask:
     parts   (place of a total, places of its parts), public: the total is the sum of the parts, at each site and in the
             sum. Who may not see one part may not see the others and the total together
     labels  (w,) what each number is; public
+    moved   how far one record moves each block, public: what noise is calibrated to
     own     each site fills a slot of its own, which the sum opens under its name; those who do not agree leave zeros
     """
 
@@ -141,19 +163,22 @@ class Ask:
     parts: tuple[tuple[int, tuple[int, ...]], ...] = ()
     labels: tuple[str, ...] = field(default=(), repr=False)
     own: bool = False
+    moved: tuple[Moved, ...] = ()
 
     @property
     def public(self) -> tuple[object, ...]:
         """What must be equal at all sites."""
-        return self.name, self.values.size, self.limit, self.people.tolist(), self.parts, self.labels, self.own
+        told = self.name, self.values.size, self.limit, self.people.tolist(), self.parts, self.labels, self.own
+        return (*told, self.moved)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedSum:
-    """The sum of one Ask over `sites` sites: (w,) int64, equal at all of them."""
+    """The sum of one Ask over `sites` sites: (w,) int64, equal at all of them. noised: with noise on every entry."""
 
     values: Integers
     sites: int
+    noised: bool = False
 
 
 # ── the statistic ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,9 +233,13 @@ Steps = Generator[Ask, OpenedSum, StatisticResult]
 
 @dataclass(frozen=True)
 class Statistic(ABC):
-    """A question: its public parameters. Raises WrongQuestion where they fit no question."""
+    """A question: its public parameters. Raises WrongQuestion where they fit no question.
+
+    unbounded   why it cannot be asked with noise; empty where each of its sums says how far one record moves it
+    """
 
     kind: ClassVar[str]  # stable: how the command, peers.yaml and the ledger name it
+    unbounded: ClassVar[str] = "one record may move its sums by more than any bound that is known before"
 
     @property
     @abstractmethod

@@ -73,20 +73,22 @@ class _Scored(Statistic):
         return np.searchsorted(np.array(self.edges), score, side="right").astype(np.float64)
 
     def _who(self) -> SumPlan:
-        plan = SumPlan("who").counts("records", ("", "complete", "missing")).counts("outcome", ("without", "with"))
+        plan = SumPlan("who").counts("records", ("", "complete", "missing"), moves=1)
+        plan.counts("outcome", ("without", "with"), moves=1)
         plan.total(("records", 0), [("records", 1), ("records", 2)])
         return plan.total(("records", 1), [("outcome", 0), ("outcome", 1)])
 
     def _bins(self, count: int) -> SumPlan:
         """Of each bin: everybody, without and with the outcome."""
         bins = len(self.edges) + 1
-        plan = SumPlan("bins").counts("all", [f"bin {at}" for at in range(bins)], count)
-        plan.counts("bins", [f"bin {at} {end}" for at in range(bins) for end in ("without", "with")], count)
+        plan = SumPlan("bins").counts("all", [f"bin {at}" for at in range(bins)], count, moves=1)
+        labels = [f"bin {at} {end}" for at in range(bins) for end in ("without", "with")]
+        plan.counts("bins", labels, count, moves=1)
         for at in range(bins):
             plan.total(("all", at), [("bins", 2 * at), ("bins", 2 * at + 1)])
         return plan
 
-    def _opened(self, records: int, score: Floats, y: Floats) -> _Counting:
+    def _opened(self, table: SiteTable, records: int, score: Floats, y: Floats) -> _Counting:
         """(missing, (bins,) without, (bins,) with the outcome). Raises NothingMeasured, NoVariation."""
         who, positives = self._who(), int(y.sum())
         mine = {"records": [records, y.size, records - y.size], "outcome": [y.size - positives, positives]}
@@ -97,7 +99,7 @@ class _Scored(Statistic):
         events = total.counts("outcome")[1]
         if events in (0, complete):
             raise NoVariation(evidence=f"{events} of {complete} have the outcome", column=self.outcome.name)
-        plan = self._bins(complete)
+        plan = self._bins(table.most(complete))
         counts = cells([self._bins_of(score), y], (len(self.edges) + 1, 2))
         opened = plan.read((yield plan.ask({"all": counts.sum(1), "bins": counts}))).counts("bins")
         found = np.array(opened, np.float64).reshape(-1, 2)
@@ -142,12 +144,13 @@ class RocResult(StatisticResult):
 @dataclass(frozen=True)
 class Roc(_Scored):
     kind: ClassVar[str] = "roc"
+    unbounded: ClassVar[str] = ""
 
     def cost(self) -> Cost:
         return Cost(2, self._who().width + self._bins(1).width)
 
     def steps(self, table: SiteTable) -> Steps:
-        missing, without, having = yield from self._opened(*self._read(table))
+        missing, without, having = yield from self._opened(table, *self._read(table))
         n, p = without.sum(), having.sum()
         below = np.cumsum(without) - without
         above = p - np.cumsum(having)
@@ -233,6 +236,7 @@ class Calibration(_Scored):
     """`score` is a predicted probability."""
 
     kind: ClassVar[str] = "calibration"
+    unbounded: ClassVar[str] = "its slope is a regression by steps, whose weights no bound is known of before"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -246,7 +250,7 @@ class Calibration(_Scored):
 
     def steps(self, table: SiteTable) -> Steps:
         records, score, y = self._read(table)
-        missing, without, having = yield from self._opened(records, score, y)
+        missing, without, having = yield from self._opened(table, records, score, y)
         counts = without + having
         plan = SumPlan("predictions").reals("Σp", [f"bin {at}" for at in range(counts.size)], counts.sum())
         plan.reals("Σ(p − y)²", ("",), counts.sum())

@@ -128,6 +128,7 @@ class KaplanMeier(Statistic):
     """Time to the `positive` levels of `event`, of everybody or by the levels of `group`."""
 
     kind: ClassVar[str] = "km"
+    unbounded: ClassVar[str] = ""
     time: Quantity
     event: Factor
     positive: tuple[str, ...]
@@ -154,7 +155,10 @@ class KaplanMeier(Statistic):
         of = np.zeros(time.size) if self.group is None else table.read(self.group)
         known = present(time, codes, of)
         at = on_grid(time[known], self.grid)
-        ends = ends_of(at, is_any(codes[known], self.event, self.positive), self.grid)
+        event = is_any(codes[known], self.event, self.positive)
+        if table.noised:  # how many lie beyond the grid is never known: they are watched up to its last time
+            at, event = np.minimum(at, len(self.grid) - 1), np.where(at < len(self.grid), event, 0.0)
+        ends = ends_of(at, event, self.grid)
         who = self._who()
         counts = cells([of[known], ends], (len(self.groups), len(ENDS)))
         mine = {
@@ -163,10 +167,10 @@ class KaplanMeier(Statistic):
             "ends": counts,
         }
         total = who.read((yield who.ask(mine)))
-        self._check(total)
+        self._check(total, table.noised)
         plan, shape = SumPlan("life table"), (len(self.groups), len(self.grid), 2)
         labels = [f"{group}, {time:g}, {end}" for group in self.groups for time in self.grid for end in ENDS[:2]]
-        plan.counts("ends", labels, total.counts("records")[1])
+        plan.counts("ends", labels, table.most(total.counts("records")[1]), moves=1)
         within = ends < 2
         lives = cells([of[known][within], at[within].astype(np.float64), ends[within]], shape)
         opened = plan.read((yield plan.ask({"ends": lives})))
@@ -174,15 +178,16 @@ class KaplanMeier(Statistic):
         return self._result(total.counts("records")[2], found[:, :, 1], found[:, :, 0])
 
     def _who(self) -> SumPlan:
-        plan = SumPlan("who").counts("records", ("", "complete", "missing")).counts("groups", self.groups)
-        plan.counts("ends", [f"{group}, {end}" for group in self.groups for end in ENDS])
+        plan = SumPlan("who").counts("records", ("", "complete", "missing"), moves=1)
+        plan.counts("groups", self.groups, moves=1)
+        plan.counts("ends", [f"{group}, {end}" for group in self.groups for end in ENDS], moves=1)
         plan.total(("records", 0), [("records", 1), ("records", 2)])
         plan.total(("records", 1), [("groups", place) for place in range(len(self.groups))])
         for place in range(len(self.groups)):
             plan.total(("groups", place), [("ends", place * len(ENDS) + end) for end in range(len(ENDS))])
         return plan
 
-    def _check(self, total: Totals) -> None:
+    def _check(self, total: Totals, noised: bool) -> None:
         """Raises NothingMeasured, EmptyGroup, TimesBeyondGrid, NoVariation."""
         _, complete, missing = total.counts("records")
         if not complete:
@@ -192,7 +197,8 @@ class KaplanMeier(Statistic):
             if not count and self.group is not None:
                 raise EmptyGroup(evidence=f"{complete} complete records", group=level, column=self.group.name)
         by_end = np.array(total.counts("ends")).reshape(-1, len(ENDS)).sum(0).tolist()
-        refuse_beyond(by_end, self.grid)
+        if not noised:
+            refuse_beyond(by_end, self.grid)
         if not by_end[1]:
             raise NoVariation(evidence=f"no event in {complete} records", column=self.event.name)
 

@@ -88,6 +88,7 @@ class TableOneResult(StatisticResult):
 @dataclass(frozen=True)
 class TableOne(Statistic):
     kind: ClassVar[str] = "table-one"
+    unbounded: ClassVar[str] = ""
     group: Factor
     columns: tuple[Variable, ...]
 
@@ -129,7 +130,7 @@ class TableOne(Statistic):
                 raise EmptyGroup(evidence=f"{sum(groups)} records in the others", group=level, column=self.group.name)
         moments: dict[str, tuple[Moments, ...]] = {}
         if self.quantities:
-            moments = yield from moments_by_group(columns, self.quantities, codes, self.group, total)
+            moments = yield from moments_by_group(columns, self.quantities, codes, self.group, total, table)
         return TableOneResult(
             group=self.group.name,
             groups=self.group.levels,
@@ -152,9 +153,8 @@ class TableOne(Statistic):
             add_quantity(plan, one, self.group)
         for factor in self.factors:
             inner = (*factor.levels, "missing")
-            plan.counts(
-                f"levels:{factor.name}", [f"{group}, {level}" for group in self.group.levels for level in inner]
-            )
+            labels = [f"{group}, {level}" for group in self.group.levels for level in inner]
+            plan.counts(f"levels:{factor.name}", labels, moves=1)
             for place in range(len(self.group.levels)):
                 parts = [(f"levels:{factor.name}", place * len(inner) + level) for level in range(len(inner))]
                 plan.total(("groups", place), parts)
@@ -162,7 +162,7 @@ class TableOne(Statistic):
 
 
 def _quantity(quantity: Quantity, moments: tuple[Moments, ...], groups: list[int]) -> QuantityByGroup:
-    missing = tuple(group - one.count for group, one in zip(groups, moments, strict=True))
+    missing = tuple(max(group - one.count, 0) for group, one in zip(groups, moments, strict=True))
     counts, means = tuple(one.count for one in moments), tuple(one.mean for one in moments)
     sds = tuple(one.sd for one in moments)
     return QuantityByGroup(quantity.name, counts, missing, means, sds, _mean_over_pairs(moments, _of_means))

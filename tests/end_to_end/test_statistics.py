@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from p2pfl import codec
 from p2pfl.federation import Federation
+from p2pfl.ledger.log import Log
 from p2pfl.node.question_file import statistic_of
 from p2pfl.node.question_terms import told_of
 from p2pfl.node.runs.site_tables import CsvFile, read_records
@@ -93,6 +95,32 @@ def test_a_site_that_dies_before_the_data_are_summed_is_left_out_of_the_question
         (answer,) = ended.facts["given"]
         assert answer["survivors"] == others
         assert same(answer["result"], pooled(sites, held, others, DESCRIBE))
+
+
+@pytest.mark.claim("STAT-7", "STAT-9")
+def test_with_noise_a_site_that_dies_is_left_out_and_the_others_charge_once(make: MakeSites) -> None:
+    """The first noised sum was charged and is void: nothing of it left, so the question over the rest costs no more."""
+    sites = make(4, *RULES, "statistics.noise_multiplier=8")
+    held = with_records(sites)
+    moment = {"told": {"event": "phase", "phase": "propose", "round": 2}}
+    *others, victim = sites.names
+    ends = {name: sites.site(name, [ask(DESCRIBE)], linger=3.0) for name in others}
+    assert sites.site(victim, [ask(DESCRIBE)], die=moment).end().status == -9
+    (wanted,) = pooled(sites, held, others, DESCRIBE)["quantities"]
+    told = []
+    for name, process in ends.items():
+        ended = process.end()
+        assert ended.status == 0, ended.text
+        (answer,) = ended.facts["given"]
+        assert answer["survivors"] == others
+        (age,) = answer["result"]["quantities"]
+        assert age["count"] != wanted["count"] or age["mean"] != wanted["mean"]
+        assert abs(age["count"] - wanted["count"]) < 8 * 20 and abs(age["mean"] - wanted["mean"]) < 20
+        told.append(answer["result"])
+        with sites[name].opened() as home:
+            site = [codec.read_facts(one.record) for one in Log.open(home, "site").records()]
+        assert [one["mechanism"]["steps"] for one in site if one["kind"] == "charge"] == [2]
+    assert told[0] == told[1] == told[2]
 
 
 @pytest.mark.claim("STAT-1", "STAT-3")

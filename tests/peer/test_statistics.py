@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from p2pfl import codec
+from p2pfl.errors.privacy_units import PatientsUnknown
 from p2pfl.errors.questions import (
     ColumnNotAsked,
     GroupTooSmall,
@@ -20,7 +21,8 @@ from p2pfl.errors.questions import (
     QuestionUnfit,
 )
 from p2pfl.errors.round import TooFewContribute
-from p2pfl.errors.training import MissingColumn
+from p2pfl.errors.statistics import NoiseUnbounded
+from p2pfl.errors.training import MissingColumn, PassWouldOverspend
 from p2pfl.federation import draft
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.home import Home
@@ -32,6 +34,7 @@ from p2pfl.node.runs.site_tables import read_records
 from p2pfl.peer.blocking import BlockingPeer
 from p2pfl.peer.statistics import StatisticAnswer
 from p2pfl.statistics.describe import Describe, Described, Histogram
+from p2pfl.statistics.linear import Linear
 from p2pfl.statistics.question import Factor, Quantity, Statistic
 from tests.peer.sites import NAMES, Sites
 
@@ -59,6 +62,8 @@ RULES = (
     "statistics.most_numbers=5000",
 )
 COLUMNS = ("age", "sex", "ward", "weight", "ill")
+
+HEARD = (GroupTooSmall, QuestionRefused, QuestionsSpent, TooFewContribute, NoiseUnbounded, PassWouldOverspend)
 
 Row = tuple[str, ...]
 
@@ -94,7 +99,7 @@ def asks(sites: Sites, *statistics: Statistic) -> Callable[[BlockingPeer], list[
         for statistic in statistics:
             try:
                 found.append(peer.ask(statistic, sites.folder / f"{peer.peer.name}.csv"))
-            except (GroupTooSmall, QuestionRefused, QuestionsSpent, TooFewContribute) as error:
+            except HEARD as error:
                 found.append(error)
         return found
 
@@ -160,6 +165,66 @@ def test_a_question_by_its_parameters_and_what_comes_out_as_frames(sites: Sites)
         assert low < np.quantile(ages, 0.5, method="inverted_cdf") <= high
         assert high - low < 120 / 2  # it came further than one halving, and less far than the eight that were asked for
         assert high - low > 120 / 256
+
+
+@pytest.mark.claim("STAT-7", "STAT-8", "STAT-9")
+def test_with_noise_no_guard_is_asked_every_asking_is_charged_and_then_refused(tmp_path: Path) -> None:
+    """One patient in the ward east: with noise nothing is refused for it, and nothing exact is opened."""
+    sites = noisy(tmp_path)
+    asked, too_much = Describe((AGE, WARD)), Histogram(AGE, (0.0, 50.0, 120.0))
+    found = together(sites, asked, asked, Linear(AGE, (SEX,)), too_much)
+    told = [[one.result.as_json() for one in found[name][:2]] for name in NAMES]
+    assert told[0] == told[1] == told[2]
+    assert told[0][0] != told[0][1], "the noise is drawn anew"
+    for name in NAMES:
+        first, again, unbounded, spent = found[name]
+        assert first.noise is not None and again.noise is not None
+        assert (first.noise.sums, first.noise.parts, first.noise.unit) == (2, 2, "record")
+        age, error = first.result.quantities[0], first.noise.errors["result"]["quantities"][0]
+        assert abs(age.mean - MEAN) < 6 * error["mean"] and 0 < error["mean"] < 20
+        assert isinstance(unbounded, NoiseUnbounded) and "linear" in unbounded.render()
+        assert isinstance(spent, PassWouldOverspend)  # said to each site's people: here it is every one's
+        charges = log_of(sites, name, "site", "charge")
+        assert [float(one["after"]) for one in charges] == [float(one.noise.epsilon) for one in (first, again)]
+        assert charges[0]["mechanism"] == {
+            "mechanism": "poisson-gaussian-of-parts", "noise_multiplier": repr(0.99 * 4.0), "sample_rate": "1.0",
+            "steps": 2, "parts": 2,
+        }  # fmt: skip
+        assert len(log_of(sites, name, "site", "budget")) == 0, "it was not begun"
+    rounds = [one["configuration"]["statistic"] for one in log_of(sites, "ada", "federation", "round")]
+    assert [one["part"] for one in rounds] == ["roll call", "sum 1", "sum 2"] * 2 + ["roll call"]
+    assert rounds[1]["noise"] == {"noise_multiplier": "4.0", "parts": 2, "unit": "record"}
+
+
+MEAN = float(np.mean([float(row[0]) for name in NAMES for row in rows_of(name)]))
+
+
+def noisy(folder: Path) -> Sites:
+    """The budget holds two questions of two sums."""
+    standing = "statistics.standing=[describe, linear, histogram]"
+    made = Sites(folder, TASK, standing, "statistics.noise_multiplier=4", "privacy.max_epsilon=2.1")
+    for name in NAMES:
+        (folder / f"{name}.csv").write_text(csv_of(rows_of(name)))
+    return made
+
+
+def test_one_record_of_each_patient_is_asked_where_patients_are_protected(tmp_path: Path) -> None:
+    text = TABLE.decode().replace("model: linear", "patient: pid\nmodel: linear")
+    schema = TableSchema.parse(text.encode(), "task.yaml")
+    rows = [("30", "female", "a"), ("31", "female", "a"), ("60", "male", "b"), ("32", "female", "a")]
+    file = tmp_path / "x.csv"
+
+    def read(chosen: list[tuple[str, ...]]) -> list[float]:
+        file.write_text("\n".join(",".join(row) for row in [("age", "sex", "pid"), *chosen]) + "\n")
+        read = read_records(schema, ["age", "sex"], file, noised=True, one_each=True)
+        assert read.table.noised and len(read.names) == read.table.records
+        return sorted(read.table.columns["age"].tolist())
+
+    both = read(rows)
+    assert len(both) == 2 and both == read(rows[::-1])
+    assert read(rows[:2] + rows[3:]) == both[:1], "who else is there changes nobody's record"
+    with pytest.raises(PatientsUnknown):
+        read([*rows, ("50", "male", "")])
 
 
 def _ledgers_say_it(sites: Sites, first: Statistic) -> None:

@@ -141,6 +141,14 @@ def test_a_statistic_that_ended_at_a_guard_is_told_to_have_opened_nothing(tmp_pa
     assert '<td class="n">3–4</td>' in text
 
 
+def test_the_noise_on_a_statistic_and_what_it_costs_are_told(tmp_path: Path) -> None:
+    noise = {"noise_multiplier": "4.0", "parts": 2, "unit": "patient"}
+    asked = {"statistic": {"part": "sum 1", "question": "0" * 64, "noise": noise}}
+    sample = Sample(rounds=0, questions=["describe of age"], parts=["sum 1"], configuration=asked)
+    text = " ".join(made(tmp_path, sample).split())
+    assert "with noise: multiplier 4.0 for each patient, of 2 sites’ parts" in text
+
+
 def test_neighbours_of_one_state_are_one_bar_unless_each_stands_alone() -> None:
     cells = ["none", "in", "in", "out", "in", "none", "in"]
     assert drawings.runs_of(cells, alone=False) == [(1, 2, "in"), (3, 1, "out"), (4, 1, "in"), (6, 1, "in")]

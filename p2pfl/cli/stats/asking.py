@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from p2pfl.cli.predict import column_map
 from p2pfl.cli.stopping import run
 from p2pfl.cli.watch import Watch
 from p2pfl.federation import Federation
+from p2pfl.node.runs.question_noise import AnswerNoise
 from p2pfl.node.runs.site_tables import CsvFile
 from p2pfl.node.runs.statistics import Inquiry
 from p2pfl.peer.statistics import StatisticAnswer
@@ -128,16 +129,35 @@ def _facts(statistic: Statistic, answer: StatisticAnswer) -> dict[str, Any]:
         "result": answer.result.as_json(),
         "survivors": list(answer.survivors),
         "rounds": list(answer.rounds),
+        "noise": answer.noise.as_json() if answer.noise is not None else None,
     }
 
 
 def _text(asked: str, answer: StatisticAnswer) -> str:
     over = f"{asked}, over {len(answer.survivors)} sites: {', '.join(answer.survivors)}"
-    return "\n\n".join([over, *(_table(one) for one in answer.result.tables())])
+    tables = answer.result.tables()
+    if answer.noise is None:
+        return "\n\n".join([over, *(_table(one, []) for one in tables)])
+    errors = answer.noise.errors.get("tables") or [[] for _ in tables]
+    told = [_table(one, rows) for one, rows in zip(tables, errors, strict=True)]
+    return "\n\n".join([f"{over}\n{_of_noise(answer.noise)}", *told])
 
 
-def _table(table: TextTable) -> str:
-    rows = [list(table.header), *([_cell(cell) for cell in row] for row in table.rows)]
+def _of_noise(noise: AnswerNoise) -> str:
+    spent = f"ε = {noise.epsilon} at δ = {noise.delta:g}"
+    return (
+        f"with noise of multiplier {noise.multiplier:g} for each {noise.unit}, which {noise.parts} sites' parts make "
+        f"up; spent of this site's records so far: {spent}\n"
+        "± is the standard error by the noise alone; a count below 0 is shown as 0, and totals are those of their parts"
+    )
+
+
+def _table(table: TextTable, errors: Sequence[Sequence[float | None]]) -> str:
+    """errors: of each row's cells, by the noise; none where there is none."""
+    shown = [[_cell(cell) for cell in row] for row in table.rows]
+    for row, known in zip(shown, errors, strict=False):
+        row[:] = [f"{cell} ±{error:.2g}" if error else cell for cell, error in zip(row, known, strict=True)]
+    rows = [list(table.header), *shown]
     numbers = [
         at for at in range(len(table.header)) if all(not isinstance(row[at], str) for row in table.rows if len(row))
     ]

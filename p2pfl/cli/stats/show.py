@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -10,6 +12,9 @@ from p2pfl import codec
 from p2pfl.cli import output
 from p2pfl.cli.options import Unlock, home_option, json_option, peers_option, reading, unlock_options
 from p2pfl.federation import Federation
+from p2pfl.home import Home
+
+MOST_SUMS: Final = 4096  # that are looked for
 
 
 @click.command()
@@ -26,6 +31,7 @@ def show(*, peers_file: Path, home: Path, unlock: Unlock, as_json: bool) -> None
     rules = federation.statistics
     with reading(home, unlock, peers_file) as opened:
         held, counts = questions.approvals(opened), read_counts(opened)
+        noise = _noise(federation, opened)
     most = int(counts.counts.max()) if counts.counts.size else 0
     standing = list(dict.fromkeys((*rules.standing, *held.standing)))
     rows = [
@@ -34,6 +40,7 @@ def show(*, peers_file: Path, home: Path, unlock: Unlock, as_json: bool) -> None
         ["numbers", f"{rules.most_numbers} at most in one question"],
         ["questions", f"{most} asked of the records that were asked about most, {rules.questions} allowed"],
         ["standing", _or_none(standing)],
+        *([["noise", _told(noise)]] if noise is not None else []),
     ]
     approved = {name.hex(): codec.read_facts(facts) for name, facts in held.questions.items()}
     rows += [["approved", f"{name[:16]}  {question_file.called(told)}"] for name, told in approved.items()]
@@ -46,9 +53,49 @@ def show(*, peers_file: Path, home: Path, unlock: Unlock, as_json: bool) -> None
         "asked": most,
         "questions": rules.questions,
         "standing": standing,
+        "noise": noise,
         "approved": [{"question": name, "told": told} for name, told in approved.items()],
     }
     output.result(output.aligned(rows), facts, as_json)
+
+
+def _noise(federation: Federation, home: Home) -> dict[str, object] | None:
+    """What is agreed on noise, what was spent, and how many sums more the budget holds; None where sums are exact."""
+    from p2pfl.node.runs.accounts import read_accounts
+    from p2pfl.node.runs.question_noise import QuestionNoise
+    from p2pfl.training.accounts import EVERYTHING
+    from p2pfl.training.privacy import Mechanism
+
+    noise, private = QuestionNoise.of(federation), federation.privacy
+    if noise is None or private.is_none:
+        return None
+    accounts = read_accounts(home)
+
+    def fits(sums: int) -> bool:
+        after = accounts.after(EVERYTHING, Mechanism.of_pass(noise.charged_as(sums)), private.delta)
+        return after <= private.max_epsilon
+
+    least, most = 0, 1
+    while most <= MOST_SUMS and fits(most):
+        least, most = most, 2 * most
+    while most - least > 1:
+        half = (least + most) // 2
+        least, most = (half, most) if fits(half) else (least, half)
+    spent = accounts.epsilon(EVERYTHING, private.delta)
+    return {
+        **noise.facts,
+        "noise_multiplier": noise.multiplier,
+        "epsilon": spent if math.isfinite(spent) else None,
+        "max_epsilon": private.max_epsilon,
+        "sums_left": least,
+    }
+
+
+def _told(noise: dict[str, object]) -> str:
+    spent = noise["epsilon"]
+    of = f"ε = {spent:.3f}" if isinstance(spent, float) else "ε unbounded"
+    left = f"{noise['sums_left']} sums more, in one question"
+    return f"multiplier {noise['noise_multiplier']:g} for each {noise['unit']}; {of} spent, room for {left}"
 
 
 def _or_none(words: list[str] | tuple[str, ...]) -> str:

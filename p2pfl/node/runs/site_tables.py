@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from p2pfl import codec
+from p2pfl.errors.privacy_units import PatientsUnknown
 from p2pfl.federation.table_columns import CodeColumn, Column
 from p2pfl.federation.table_schema import TableSchema
 from p2pfl.statistics.question import Factor, Floats, Quantity, SiteTable, Variable
@@ -55,21 +57,52 @@ def variable_of(column: Column) -> Variable:
 
 
 def read_records(
-    schema: TableSchema, wanted: Sequence[str], data: Any, columns: MapFile | None = None, *, shows_own: bool = False
+    schema: TableSchema,
+    wanted: Sequence[str],
+    data: Any,
+    columns: MapFile | None = None,
+    *,
+    shows_own: bool = False,
+    noised: bool = False,
+    one_each: bool = False,
 ) -> AskedRecords:
     """The columns `wanted` of a CSV with the schema's names and levels, or with a column map.
 
     data   the path of a CSV, what was read of one, or a DataFrame, which is read as the CSV that it would be written to
-    Columns that are not asked may be blank, wrong, or not there. Raises leaves of errors.training 001-019.
+    noised     the question's sums have noise
+    one_each   of each patient one record is taken, so that one record is what a patient moves
+    Columns that are not asked may be blank, wrong, or not there. Raises leaves of errors.training 001-019,
+    PatientsUnknown.
     """
     raw, source = _read(data)
-    every = columns_of(schema)
-    column_map = ColumnMap.parse(columns, columns.source, tuple(every.values())) if columns is not None else ColumnMap()
+    every, patient = columns_of(schema), schema.patient if one_each else ""
+    known = (*every.values(), *([CodeColumn(patient, ())] if patient else []))
+    column_map = ColumnMap.parse(columns, columns.source, known) if columns is not None else ColumnMap()
     asked = [every[name] for name in dict.fromkeys(wanted)]
-    read = TableReader(asked, (), column_map, source).read_cells(raw, labelled=False)
+    read = TableReader(asked, (), column_map, source, patient).read_cells(raw, labelled=False)
     held = {one.name: _placed(one, read.values[:, at]) for at, one in enumerate(asked)}
     levels = {one.name: one.levels for one in asked if isinstance(one, CodeColumn)}
-    return AskedRecords(SiteTable(held, levels, shows_own=shows_own), _names(raw, source, column_map, every))
+    names = _names(raw, source, column_map, every)
+    if one_each:
+        rows = _one_each(read.patients, names, source)
+        held, names = {name: values[rows] for name, values in held.items()}, tuple(names[row] for row in rows)
+    return AskedRecords(SiteTable(held, levels, shows_own=shows_own, noised=noised), names)
+
+
+def _one_each(patients: Sequence[bytes], names: Sequence[bytes], source: str) -> list[int]:
+    """The rows that count, one of each patient: chosen by the patient's own records alone. Raises PatientsUnknown."""
+    unnamed = len(names) - len([one for one in patients if one])
+    if unnamed:
+        raise PatientsUnknown(evidence=f"{unnamed} records of no named patient", source=source)
+    chosen: dict[bytes, int] = {}
+    for row, patient in enumerate(patients):
+        if patient not in chosen or _order(names[row]) < _order(names[chosen[patient]]):
+            chosen[patient] = row
+    return sorted(chosen.values())
+
+
+def _order(name: bytes) -> bytes:
+    return hashlib.sha256(name).digest()
 
 
 def _read(data: Any) -> tuple[bytes, str]:

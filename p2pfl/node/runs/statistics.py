@@ -5,6 +5,7 @@ Part by part, each a round of its own, all over the sites of the first:
     guard       before every sum that counts people: which counts are of enough people at one site alone, so that their
                 total is; then whether anybody at all is in those that are not. If so the question ends here
     sum         what the statistic asks
+With noise (question_noise.py) the roll call says nothing of the data, and there is no guard.
 A guard opens no count: it tells of each whether some site has enough, never how many do, or which (sums.flags).
 docs/adr/0056.
 """
@@ -32,9 +33,11 @@ from p2pfl.keys import Draw, digest
 from p2pfl.ledger.federation_kinds import ROLL_CALL
 from p2pfl.node.question_file import called, text_of
 from p2pfl.node.runs.cohort import mark_of
+from p2pfl.node.runs.question_noise import QuestionNoise, over_digest
 from p2pfl.node.runs.site_tables import AskedRecords, read_records
 from p2pfl.node.runs.sums import Encoded, encode, flags, too_few
-from p2pfl.statistics.question import Ask, Statistic, Truths
+from p2pfl.statistics.noise import LIMIT
+from p2pfl.statistics.question import MOST_RECORDS, Ask, Statistic, Truths
 from p2pfl.training.column_map import MapFile
 
 MOST_QUESTION: Final = 2048  # bytes of its facts: they stand in the record of its roll call
@@ -59,6 +62,11 @@ class Inquiry:
     federation: Federation
     draw: Draw
 
+    @property
+    def noise(self) -> QuestionNoise | None:
+        """On its sums; None where they are exact."""
+        return QuestionNoise.of(self.federation)
+
     @classmethod
     def of(cls, statistic: Statistic, federation: Federation, draw: Draw) -> Inquiry:
         """Raises NoTableDescribed, QuestionUnfit where its columns are not those that peers.yaml describes."""
@@ -70,8 +78,9 @@ class Inquiry:
         schema = self.federation.task.table
         if schema is None:
             raise NoTableDescribed(evidence=f"task: {self.federation.task.label}", source=self.federation.source)
-        wanted = [one.name for one in self.statistic.variables]
-        records = read_records(schema, wanted, data, columns, shows_own=shows_own)
+        wanted, noise = [one.name for one in self.statistic.variables], self.noise
+        how = {"noised": noise is not None, "one_each": noise is not None and noise.one_each}
+        records = read_records(schema, wanted, data, columns, shows_own=shows_own, **how)
         next(self.statistic.steps(records.table))  # what is wrong here is told before anything is asked
         return records
 
@@ -81,7 +90,12 @@ class Inquiry:
         return digest("question", codec.facts(self.facts))
 
     def check(self) -> None:
-        """Raises ColumnNotAsked, QuestionTooLarge, QuestionUnfit: what the agreed rules say without any data."""
+        """What the agreed rules say without any data.
+
+        Raises ColumnNotAsked, QuestionTooLarge, QuestionUnfit, NoiseUnbounded.
+        """
+        if (noise := self.noise) is not None:
+            noise.check(self.statistic, self.called)
         rules, source = self.federation.statistics, self.federation.source
         refused = [one.name for one in self.statistic.variables if not rules.allows(one.name)]
         if refused:
@@ -103,8 +117,13 @@ class Inquiry:
     # ── roll call ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def roll_call(self, records: AskedRecords, refuses: bool) -> Part:
-        """Which columns this site has values of, and whether its rules refuse the question."""
+        """Which columns this site has values of, and whether its rules refuse the question.
+
+        With noise every column counts as measured: what is exact of the records stays here.
+        """
         measured = self._measured(records)  # (V,)
+        if self.noise is not None:
+            measured = np.full(measured.shape, MOST_RECORDS)
         enough = measured >= self.federation.minimum.records
         raised = np.concatenate([[refuses], enough])
         return Part(
@@ -153,11 +172,18 @@ class Inquiry:
         """What the statistic asks."""
         return Part(self._of(f"sum {number}", ask, over), [self._whole(ask.values, ask.limit)])
 
+    def noised_sum(self, number: int, ask: Ask, over: tuple[str, ...], values: npt.NDArray[np.int64]) -> Part:
+        """The same with this site's part of the noise on it, in `values`."""
+        of = dict(self._of(f"sum {number}", ask, over)["statistic"])
+        noise = self.noise
+        if noise is None:
+            raise ValueError("noise that nobody agreed on")
+        return Part({"statistic": {**of, "noise": noise.facts}}, [self._whole(values, LIMIT)])
+
     def _of(self, part: str, ask: Ask, over: tuple[str, ...]) -> Mapping[str, Any]:
         """The sites agree on the question, on what this part of it is, and on the sites that it is over."""
         asked = digest("question", repr(ask.public).encode()).hex()
-        sites = digest("question", *(name.encode() for name in over)).hex()
-        return {"statistic": {"part": part, "question": self.name.hex(), "asks": asked, "over": sites}}
+        return {"statistic": {"part": part, "question": self.name.hex(), "asks": asked, "over": over_digest(over)}}
 
     def _whole(self, values: npt.NDArray[np.int64], limit: int) -> Encoded:
         peers = len(self.federation.roster.members)

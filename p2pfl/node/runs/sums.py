@@ -169,6 +169,7 @@ class Asked:
     called  names the call (answers.name_of): what it comes to is kept under it
     charge  charges what it costs of this site's records, once, and says ε behind it: called when its round begins here,
             and not before enough others are there
+    leaves  called before the first word of the parts leaves, in whichever attempt
     of      what the sites agree beside that, where this sum is a part of something; it names what `only` is. Over other
             sites than `only` such a part is void: zeros are summed, and all know at once that it goes on otherwise
     """
@@ -180,6 +181,7 @@ class Asked:
     sites: int = 0
     called: bytes = b""
     charge: Callable[[], str] = nothing
+    leaves: Callable[[], object] = nothing
     of: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -246,6 +248,7 @@ class SumRun:
         if len(sites) < asked.least:
             raise too_few(self.name, "sites", len(sites), asked.least)
         self._cohort.bind(effect)
+        asked.leaves()
         return tuple(part.vector for part in self.parts)
 
     def _is_void(self, sites: tuple[str, ...]) -> bool:

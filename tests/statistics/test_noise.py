@@ -1,0 +1,229 @@
+"""Noise on the sums of a question: calibrated to what one record moves, told with the answer, and audited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from p2pfl.errors.statistics import EmptyGroup, NoiseUnbounded, NothingMeasured, NoVariation, TooFewForModel
+from p2pfl.keys import Secret, digest
+from p2pfl.statistics.describe import Describe, Histogram
+from p2pfl.statistics.lockstep import in_lockstep
+from p2pfl.statistics.noise import NoisedSum, SumNoise, noise_errors
+from p2pfl.statistics.question import Ask, Moved, SiteTable, Statistic, StatisticResult
+from p2pfl.training.discrete_gaussian import discrete_gaussian
+from p2pfl.training.noise import BitStream
+from p2pfl.training.privacy import CHARGED
+from tests.statistics.hospitals import dealt, pooled
+from tests.statistics.test_promises import ARM, QUESTIONS, X, table
+
+PARTS = 2  # honest sites whose noise is in every sum
+BOUNDED = [one for one in QUESTIONS if not one.unbounded]
+bounded = pytest.mark.parametrize("question", BOUNDED, ids=lambda one: one.kind)
+
+
+def draws(name: str) -> Callable[[int, int], Any]:
+    return partial(discrete_gaussian, BitStream(Secret(digest("test noise", name.encode())), "statistics/noise"))
+
+
+def noised_sites(seed: int = 0) -> list[SiteTable]:
+    return [replace(one, noised=True) for one in dealt(table(), 4, seed)]
+
+
+def answered(
+    question: Statistic, tables: Sequence[SiteTable], multiplier: float, draw: Any
+) -> tuple[StatisticResult, list[NoisedSum]]:
+    """As the sites do it, with the sum in the clear in place of the network."""
+    running = [question.steps(one) for one in tables]
+    asks, sums = [next(one) for one in running], list[NoisedSum]()
+    while True:
+        noise = SumNoise.on(asks[0], multiplier, PARTS)
+        sums.append(NoisedSum(asks[0], noise, sum(noise.added(one, draw) for one in asks)))  # type: ignore[arg-type]
+        opened, following, ended = sums[-1].opened(len(tables)), list[Ask](), list[StatisticResult]()
+        for one in running:
+            try:
+                following.append(one.send(opened))
+            except StopIteration as stopped:
+                ended.append(stopped.value)
+        if ended:
+            assert not following and all(one.as_json() == ended[0].as_json() for one in ended)
+            return ended[0], sums
+        asks = following
+
+
+# ── what one record moves ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def cost_of(ask: Ask, other: Ask) -> float:
+    """How far the neighbour's sum lies, in deviations of the noise that is calibrated to multiplier 1."""
+    assert replace(other, values=ask.values).public == ask.public, "what is asked tells neighbours apart"
+    noise = SumNoise.on(ask, 1.0, PARTS)
+    apart = (other.values - ask.values).astype(object) * np.array([1 << one for one in noise.shifts], object)
+    return float(sum(d * d / (v * PARTS) for d, v in zip(apart, noise.variances, strict=True) if v)) ** 0.5
+
+
+def worst(question: Statistic, tables: Sequence[tuple[SiteTable, SiteTable]]) -> float:
+    """Over pairs of tables that differ by a record, each shown the same noised sums."""
+    _, sums = answered(question, noised_sites(), 1.0, draws(question.kind))
+    found = 0.0
+    for one, other in tables:
+        running = [question.steps(one), question.steps(other)]
+        asks = [next(step) for step in running]
+        for at, summed in enumerate(sums):
+            found = max(found, cost_of(*asks))
+            if at + 1 < len(sums):
+                asks = [step.send(summed.opened(4)) for step in running]
+    return found
+
+
+def neighbours() -> list[tuple[SiteTable, SiteTable]]:
+    """A site's table with and without one record: some of its own, and one at the bounds of every column."""
+    first = noised_sites()[0]
+    without = [
+        {name: np.delete(v, at) for name, v in first.columns.items()}
+        for at in range(0, first.records, first.records // 5)
+    ]
+    ends = [{"x": x, "y": y, "t": t, "p": p, "e": 1.0, "out": 1.0, "arm": 2.0, "z": 1.0}
+            for x, y, t, p in ((-10, 0, 0, 0), (10, 10, 50, 1), (0, 5, 25, 0.5))]  # fmt: skip
+    more = [{name: np.append(v, end[name]) for name, v in first.columns.items()} for end in ends]
+    return [(first, replace(first, columns=columns)) for columns in (*without, *more)]
+
+
+@pytest.mark.claim("STAT-7")
+@bounded
+def test_one_record_moves_a_sum_by_no_more_than_its_noise_is_calibrated_to(question: Statistic) -> None:
+    assert 0.0 < worst(question, neighbours()) <= 1.0
+
+
+@pytest.mark.claim("STAT-7")
+@bounded
+def test_a_bound_that_is_too_small_is_found_by_those_neighbours(
+    question: Statistic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same with noise for a quarter of what one record is said to move."""
+    monkeypatch.setattr(
+        SumNoise,
+        "on",
+        classmethod(lambda cls, ask, z, parts, real=SumNoise.on.__func__: real(cls, ask, z / 4, parts)),  # type: ignore[attr-defined]
+    )
+    assert worst(question, neighbours()) > 1.0
+
+
+def test_questions_without_a_bound_say_why_and_a_sum_without_one_has_no_noise() -> None:
+    kinds = {one.kind for one in QUESTIONS if one.unbounded}
+    assert kinds == {"correlation", "linear", "logistic", "poisson", "cox", "calibration", "meta"}
+    for question in (one for one in QUESTIONS if one.unbounded):
+        ask = next(question.steps(noised_sites()[0]))
+        with pytest.raises(NoiseUnbounded, match=ask.name):
+            SumNoise.on(replace(ask, moved=(Moved(0, ask.values.size, 0, float("nan")),)), 1.0, PARTS)
+    whole = next(Histogram(X, (-5.0, 0.0)).steps(noised_sites()[0]))
+    with pytest.raises(NoiseUnbounded):  # an entry that no block covers
+        SumNoise.on(replace(whole, moved=whole.moved[:1]), 1.0, PARTS)
+    with pytest.raises(NoiseUnbounded):
+        SumNoise.on(whole, 1e-3, PARTS)
+
+
+# ── the audit ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+TRIES = 1500
+TARGET = pooled({"x": [1.0]})
+
+
+def separation(noise_at: Callable[[Ask, Any, int], Any], weigh: int = 1) -> float:
+    """A lower bound, at 95 %, on μ of whoever tells apart two sites with and without one record (Dong et al. 2022).
+
+    noise_at   (ask, draw, part) ► what that part's site puts in
+    """
+    question, draw = Histogram(X, (0.0, 5.0)), draws(f"audit {weigh}")
+    asks = [next(question.steps(replace(one, noised=True))) for one in (pooled({"x": []}), TARGET)]
+    (at,) = np.flatnonzero(asks[1].values[1:])[:1] + 1
+    seen = []
+    for ask in asks:
+        mine, other = replace(ask, values=ask.values * weigh), asks[0]
+        sums = [noise_at(mine, draw, 0) + noise_at(other, draw, 1) for _ in range(TRIES)]
+        seen.append(np.array([one[at] for one in sums]) / 2.0**20)
+    middle = weigh / 2
+    wrong = [int((seen[0] > middle).sum()), int((seen[1] <= middle).sum())]
+    most = [stats.beta.ppf(0.975, one + 1, TRIES - one) for one in wrong]  # Clopper and Pearson
+    return float(-stats.norm.ppf(most[0]) - stats.norm.ppf(most[1]))
+
+
+def honest(ask: Ask, draw: Any, part: int) -> Any:
+    return SumNoise.on(ask, 1.0, PARTS).added(ask, draw)
+
+
+@pytest.mark.claim("STAT-7")
+def test_an_audit_finds_no_more_than_is_charged_and_finds_planted_faults() -> None:
+    charged = 1.0 / CHARGED
+    assert charged / 2 < separation(honest) <= charged
+    half = lambda ask, draw, part: SumNoise.on(ask, 0.5, PARTS).added(ask, draw)  # noqa: E731
+    one_only = lambda ask, draw, part: honest(ask, draw, part) if part else ask.values << 20  # noqa: E731
+    assert separation(half) > charged
+    assert separation(one_only) > charged
+    assert separation(honest, weigh=2) > charged  # a record that counts twice where the bound says once
+
+
+# ── the answer ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@bounded
+def test_the_noised_answer_adds_up_and_counts_nobody_below_0(question: Statistic) -> None:
+    """Noise beyond all counts: whatever comes, each site reads the same, and every total is that of its parts."""
+    for seed in range(3):
+        try:
+            result, sums = answered(question, noised_sites(), 30.0, draws(f"{question.kind} {seed}"))
+        except (EmptyGroup, NothingMeasured, NoVariation, TooFewForModel):
+            continue  # of noise alone there may be nobody in a group
+        counts = [value for key, value in flat(result.as_json()) if key in ("count", "counts", "missing", "records")]
+        assert all(one >= 0 for one in counts if one is not None)
+        for one in sums:
+            values = one.total.tolist()
+            first = dict(reversed(one.ask.parts))
+            assert all(values[of] == sum(values[place] for place in places) for of, places in first.items())
+
+
+def flat(value: Any, key: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [one for name, inner in value.items() for one in flat(inner, name)]
+    if isinstance(value, list):
+        return [one for inner in value for one in flat(inner, key)]
+    return [(key, value)]
+
+
+@pytest.mark.claim("STAT-8")
+def test_figures_lie_about_the_pooled_ones_as_far_as_their_stated_errors_say() -> None:
+    """Over many seeds: the root mean square of (figure − pooled) / error is about 1."""
+    question = Describe((X, ARM), bins=0)
+    exact = in_lockstep(question, [table()]).result.as_json()
+    off: dict[str, list[float]] = {}
+    for seed in range(40):
+        result, sums = answered(question, noised_sites(), 2.0, draws(f"seed {seed}"))
+        if seed % 8 == 0:
+            errors = noise_errors(question, sums, 4, draws(f"public {seed}"))["result"]
+        told = result.as_json()
+        for part, key in (("quantities", "count"), ("quantities", "mean"), ("quantities", "sd"), ("factors", "count")):
+            error = errors[part][0][key]
+            off.setdefault(f"{part} {key}", []).append((told[part][0][key] - exact[part][0][key]) / error)
+    for name, one in off.items():
+        assert 0.7 < np.sqrt(np.mean(np.square(one))) < 1.4, (name, one)
+        assert abs(np.mean(one)) < 0.6, name
+
+
+def test_the_errors_have_the_answers_keys_and_follow_from_public_numbers_alone() -> None:
+    question = Histogram(X, (-5.0, 0.0, 5.0))
+    result, sums = answered(question, noised_sites(), 1.0, draws("one"))
+    errors = noise_errors(question, sums, 4, draws("public"))
+    assert errors["result"].keys() == result.as_json().keys()
+    assert noise_errors(question, sums, 4, draws("public")) == errors
+    bare = [NoisedSum(replace(one.ask, values=np.zeros_like(one.ask.values)), one.noise, one.total) for one in sums]
+    assert noise_errors(question, bare, 4, draws("public")) == errors
+    deviation = sums[0].noise.deviations(sums[0].ask, 4)
+    assert deviation[1] == pytest.approx(np.sqrt(4 / PARTS), rel=1e-3)  # a bin: all four sites' parts
+    assert deviation[0] == pytest.approx(deviation[1] * np.sqrt(len(deviation) - 1), rel=1e-3)  # the total, of its bins
+    assert errors["result"]["counts"][0] == pytest.approx(deviation[1], rel=0.3)
