@@ -27,7 +27,7 @@ from p2pfl.node.runs.sums import Asked, SumRun, salt
 from p2pfl.node.source import PATIENCE_S
 from p2pfl.peer.averages import Averages
 from p2pfl.peer.epoch import sums_run, training_run
-from p2pfl.statistics.noise import NoisedSum
+from p2pfl.statistics.noise import NoisedTotal
 from p2pfl.statistics.question import Ask, OpenedSum, Statistic, StatisticResult, Steps
 from p2pfl.training.column_map import MapFile
 
@@ -141,7 +141,7 @@ class _Asking:
         self.marks = inquiry.marks(home.query_key().reveal(), records, self.budget.marks)
         self.over: tuple[str, ...] = ()
         self.rounds: list[int] = []
-        self.noised: list[NoisedSum] = []
+        self.noised: list[NoisedTotal] = []
         self.noise, self.charge = inquiry.noise, None
         if self.noise is not None:
             self.draw, sums = noise_of(inquiry.draw), inquiry.statistic.cost().sums
@@ -205,7 +205,7 @@ class _Asking:
         noise = agreed.on(ask)
         values = await asyncio.to_thread(noise.added, ask, self.draw)
         answer = await self._part(self.inquiry.noised_sum(number, ask, self.over, values), self.charge)
-        self.noised.append(NoisedSum(ask, noise, np.asarray(answer.totals[0], np.int64)))
+        self.noised.append(NoisedTotal(ask, noise, np.asarray(answer.totals[0], np.int64)))
         return self.noised[-1].opened(len(self.over))
 
     def _noise(self) -> AnswerNoise | None:

@@ -38,7 +38,7 @@ LEAST_DEVIATION: Final = 1000.0  # of one site's part, in the sum's units: below
 LIMIT: Final = 1 << 55  # of one site, noise and all: far from what either comes to, and 20 sites' sum is in the field
 REPLAYS: Final = 100  # of the answer, with noise anew, for the errors that are shown
 
-Draw = Callable[[int, int], Integers]  # (count, variance) ► independent draws of the discrete Gaussian
+DrawNoise = Callable[[int, int], Integers]  # (count, variance) ► independent draws of the discrete Gaussian
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,15 @@ class SumNoise:
                 variances[place], shifts[place] = 0 if place in totals else variance, shift
         return cls(tuple(variances), tuple(shifts))
 
-    def added(self, ask: Ask, draw: Draw, sites: int = 1) -> Integers:
+    def added(self, ask: Ask, draw: DrawNoise, sites: int = 1) -> Integers:
         """This site's values, scaled, with its part of the noise; of `sites` sites' parts at once.    (w,)"""
         found = ask.values << np.array(self.shifts, np.int64)
-        return self._anew(found, ask.parts, draw, sites)
+        return self.anew(found, ask.parts, draw, sites)
 
-    def _anew(self, values: Integers, parts: Sequence[tuple[int, tuple[int, ...]]], draw: Draw, sites: int) -> Integers:
+    def anew(
+        self, values: Integers, parts: Sequence[tuple[int, tuple[int, ...]]], draw: DrawNoise, sites: int
+    ) -> Integers:
+        """`values` with the noise of `sites` sites on them, and each total of its parts; changed in place.    (w,)"""
         variances = np.array(self.variances, dtype=object)
         for variance in sorted(set(self.variances) - {0}):
             at = variances == variance
@@ -105,7 +108,7 @@ class SumNoise:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NoisedSum:
+class NoisedTotal:
     """One sum that was opened: what was asked, its noise, and the total as it came out of the field.    (w,)"""
 
     ask: Ask
@@ -116,13 +119,13 @@ class NoisedSum:
         """For the statistic."""
         return OpenedSum(self.noise.read(self.total), sites, noised=True)
 
-    def again(self, draw: Draw, sites: int) -> OpenedSum:
+    def again(self, draw: DrawNoise, sites: int) -> OpenedSum:
         """The same with as much noise anew."""
-        more = self.noise._anew(self.total.copy(), self.ask.parts, draw, sites)
+        more = self.noise.anew(self.total.copy(), self.ask.parts, draw, sites)
         return OpenedSum(self.noise.read(more), sites, noised=True)
 
 
-def noise_errors(statistic: Statistic, sums: Sequence[NoisedSum], sites: int, draw: Draw) -> dict[str, Any]:
+def noise_errors(statistic: Statistic, sums: Sequence[NoisedTotal], sites: int, draw: DrawNoise) -> dict[str, Any]:
     """The standard error that the noise alone gives each number of the answer: `result` has the keys of its JSON, and
     `tables` the rows of its tables, with errors in the places of numbers; nothing where there is no answer.
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2pfl.errors.statistics import SumsImpossible
-from p2pfl.statistics.question import MOST_LIMIT, MOST_RECORDS, Ask, Floats, Integers, Moved, OpenedSum
+from p2pfl.statistics.question import MOST_LIMIT, MOST_RECORDS, Ask, Floats, Integers, MovedBlock, OpenedSum
 
 MOST_BITS: Final = 1000  # of a bound so small that a float's exponent would run out
 
@@ -99,7 +99,7 @@ class SumPlan:
         people = np.array([block.people for block in blocks for _ in block.labels], np.bool_)
         labels = tuple(f"{block.name} {label}".strip() for block in blocks for label in block.labels)
         limit = max(block.limit for block in blocks)
-        moved = tuple(Moved(one.first, len(one.labels), one.bits, one.moves) for one in blocks)
+        moved = tuple(MovedBlock(one.first, len(one.labels), one.bits, one.moves) for one in blocks)
         return Ask(self.name, found, limit, people, tuple(self._parts), labels, self.own, moved)
 
     def read(self, total: OpenedSum) -> Totals:

@@ -127,7 +127,7 @@ class SiteTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class MovedBlock:
     """A block of consecutive entries, and how far adding or removing one record moves it at most.
 
     first, size   its place among the entries
@@ -163,7 +163,7 @@ class Ask:
     parts: tuple[tuple[int, tuple[int, ...]], ...] = ()
     labels: tuple[str, ...] = field(default=(), repr=False)
     own: bool = False
-    moved: tuple[Moved, ...] = ()
+    moved: tuple[MovedBlock, ...] = ()
 
     @property
     def public(self) -> tuple[object, ...]:

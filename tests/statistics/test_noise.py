@@ -15,8 +15,8 @@ from p2pfl.errors.statistics import EmptyGroup, NoiseUnbounded, NothingMeasured,
 from p2pfl.keys import Secret, digest
 from p2pfl.statistics.describe import Describe, Histogram
 from p2pfl.statistics.lockstep import in_lockstep
-from p2pfl.statistics.noise import NoisedSum, SumNoise, noise_errors
-from p2pfl.statistics.question import Ask, Moved, SiteTable, Statistic, StatisticResult
+from p2pfl.statistics.noise import NoisedTotal, SumNoise, noise_errors
+from p2pfl.statistics.question import Ask, MovedBlock, SiteTable, Statistic, StatisticResult
 from p2pfl.training.discrete_gaussian import discrete_gaussian
 from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import CHARGED
@@ -38,13 +38,13 @@ def noised_sites(seed: int = 0) -> list[SiteTable]:
 
 def answered(
     question: Statistic, tables: Sequence[SiteTable], multiplier: float, draw: Any
-) -> tuple[StatisticResult, list[NoisedSum]]:
+) -> tuple[StatisticResult, list[NoisedTotal]]:
     """As the sites do it, with the sum in the clear in place of the network."""
     running = [question.steps(one) for one in tables]
-    asks, sums = [next(one) for one in running], list[NoisedSum]()
+    asks, sums = [next(one) for one in running], list[NoisedTotal]()
     while True:
         noise = SumNoise.on(asks[0], multiplier, PARTS)
-        sums.append(NoisedSum(asks[0], noise, sum(noise.added(one, draw) for one in asks)))  # type: ignore[arg-type]
+        sums.append(NoisedTotal(asks[0], noise, sum(noise.added(one, draw) for one in asks)))  # type: ignore[arg-type]
         opened, following, ended = sums[-1].opened(len(tables)), list[Ask](), list[StatisticResult]()
         for one in running:
             try:
@@ -121,7 +121,7 @@ def test_questions_without_a_bound_say_why_and_a_sum_without_one_has_no_noise() 
     for question in (one for one in QUESTIONS if one.unbounded):
         ask = next(question.steps(noised_sites()[0]))
         with pytest.raises(NoiseUnbounded, match=ask.name):
-            SumNoise.on(replace(ask, moved=(Moved(0, ask.values.size, 0, float("nan")),)), 1.0, PARTS)
+            SumNoise.on(replace(ask, moved=(MovedBlock(0, ask.values.size, 0, float("nan")),)), 1.0, PARTS)
     whole = next(Histogram(X, (-5.0, 0.0)).steps(noised_sites()[0]))
     with pytest.raises(NoiseUnbounded):  # an entry that no block covers
         SumNoise.on(replace(whole, moved=whole.moved[:1]), 1.0, PARTS)
@@ -221,7 +221,7 @@ def test_the_errors_have_the_answers_keys_and_follow_from_public_numbers_alone()
     errors = noise_errors(question, sums, 4, draws("public"))
     assert errors["result"].keys() == result.as_json().keys()
     assert noise_errors(question, sums, 4, draws("public")) == errors
-    bare = [NoisedSum(replace(one.ask, values=np.zeros_like(one.ask.values)), one.noise, one.total) for one in sums]
+    bare = [NoisedTotal(replace(one.ask, values=np.zeros_like(one.ask.values)), one.noise, one.total) for one in sums]
     assert noise_errors(question, bare, 4, draws("public")) == errors
     deviation = sums[0].noise.deviations(sums[0].ask, 4)
     assert deviation[1] == pytest.approx(np.sqrt(4 / PARTS), rel=1e-3)  # a bin: all four sites' parts

@@ -27,8 +27,7 @@ from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer
 from p2pfl.node.runs.accounts import StudyAccounts
 from p2pfl.node.runs.passes import Passes
-from p2pfl.statistics.noise import Draw as DrawNoise
-from p2pfl.statistics.noise import NoisedSum, SumNoise, noise_errors
+from p2pfl.statistics.noise import DrawNoise, NoisedTotal, SumNoise, noise_errors
 from p2pfl.statistics.question import Ask, Facts, Statistic
 from p2pfl.training.accounts import EVERYTHING
 from p2pfl.training.discrete_gaussian import discrete_gaussian
@@ -193,7 +192,7 @@ class AnswerNoise:
 
 
 def answer_noise(
-    noise: QuestionNoise, epsilon: str, statistic: Statistic, sums: Sequence[NoisedSum], sites: int
+    noise: QuestionNoise, epsilon: str, statistic: Statistic, sums: Sequence[NoisedTotal], sites: int
 ) -> AnswerNoise:
     """What is told of the noise; the same at every site but for ε."""
     named = digest("noised sums", *(one.total.astype("<i8").tobytes() for one in sums))
