@@ -29,6 +29,7 @@ README, GUIDE = "README.md", "docs/guide"
 GOES_ON = {  # page: the one on whose homes and files it stands
     README: None,
     f"{GUIDE}/README.md": None,
+    f"{GUIDE}/study.md": README,
     f"{GUIDE}/from-python.md": README,
     f"{GUIDE}/by-hand.md": README,
     f"{GUIDE}/own-records.md": f"{GUIDE}/by-hand.md",
@@ -45,6 +46,7 @@ GOES_ON = {  # page: the one on whose homes and files it stands
     f"{GUIDE}/members-and-keys.md": f"{GUIDE}/when-a-site-is-away.md",
     f"{GUIDE}/several-studies.md": f"{GUIDE}/by-hand.md",  # last: verbs on its homes ask from then on which study
     f"{GUIDE}/firewall.md": None,
+    f"{GUIDE}/gpu.md": None,
     f"{GUIDE}/privacy.md": None,
     f"{GUIDE}/terminal.md": None,
 }

@@ -114,7 +114,9 @@ def _told(made: StudyReport) -> str:
     verdict = "ledger verified" if made.verified else f"THE LEDGER DOES NOT VERIFY, {len(faults)} findings"
     ledger = made.ledger
     name = ledger.federation or "no study has begun"
-    rows = f"{len(ledger.sites)} sites, {ledger.count_trained} rounds of training, {len(ledger.questions)} questions"
+    counts = {"round": ledger.count_trained, "question": len(ledger.questions)}
+    rounds, questions = (f"{count} {one}" + "s" * (count != 1) for one, count in counts.items())
+    rows = f"{len(ledger.sites)} sites, {rounds} of training, {questions}"
     return "\n".join([f"{made.site}: {verdict}", *(f"  {one}" for one in faults), f"  {name}: {rows}"])
 
 

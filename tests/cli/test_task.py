@@ -130,3 +130,34 @@ def test_what_a_model_of_classes_predicts_is_a_csv_whatever_its_levels_are_calle
     assert run(["predict", "--data", "records.csv", "--model", "model", "--csv", "said.csv"]) == 0
     told = list(csv.reader(Path("said.csv").read_text().splitlines()))
     assert told == [["record", "no", 'yes, "late"'], ["1", "0.5000", "0.5000"], ["2", "0.5000", "0.5000"]]
+
+
+DESCRIBED = """label:
+  ill: {binary: ["no", "yes"], positive: ["yes"]}
+model: linear
+learning_rate: 0.01
+expected_batch: 2.0
+columns:
+  age: {number: years, low: 0, high: 120, centre: 55, scale: 10}
+  sex: {code: [w, m]}
+"""
+
+
+def test_who_got_the_peers_file_tries_its_task_on_own_records(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("task.yaml").write_text(DESCRIBED)
+    rows = [f"{30 + number % 50};{'wm'[number % 2]};{('no', 'yes')[number % 3 > 0]}" for number in range(80)]
+    Path("records.csv").write_text("\n".join(["age;sex;ill", *rows, ""]))
+    assert run(CREATE) == 0
+    facts = []
+    for given in ([], ["task.yaml", "--peers", "peers.yaml"]):
+        capsys.readouterr()
+        assert run(["task", "check", *given, "--data", "records.csv", "--json"]) == 0
+        facts.append(json.loads(capsys.readouterr().out))
+    assert [one["parameters"] for one in facts] == [3, 3]
+    assert facts[0]["records"] == facts[1]["records"] == 80
+
+
+def test_a_task_that_the_peers_file_only_names_has_to_be_given(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*CREATE[:-1], "python:ill"]) == 0
+    assert run(["task", "check", "--data", "records.csv"]) == 2
+    assert "P2P-TRAIN-090" in capsys.readouterr().err

@@ -30,7 +30,7 @@ SITES: Final = ("site-a", "site-b", "site-c", "site-d", "site-e")  # where no pe
 
 
 @click.command()
-@click.argument("task", metavar="FILE.yaml|FILE:CLASS")
+@click.argument("task", metavar="[FILE.yaml|FILE:CLASS]", required=False)
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="This site's records: a CSV, or a folder.")
 @click.option("--columns", type=click.Path(path_type=Path, dir_okay=False), help="Column map of that CSV.")
 @device_option
@@ -41,7 +41,7 @@ SITES: Final = ("site-a", "site-b", "site-c", "site-d", "site-e")  # where no pe
 def check(
     context: click.Context,
     *,
-    task: str,
+    task: str | None,
     data: Path,
     columns: Path | None,
     device: str,
@@ -51,12 +51,18 @@ def check(
 ) -> None:
     """Take a few private steps with a task on your own records; nothing leaves, and nothing is charged.
 
-    Settings are those of --peers where it is given, else the defaults of `p2pfl peers create` for five sites.
+    Without a task it is that of --peers. Settings are those of --peers where it is given, else the defaults of
+    `p2pfl peers create` for five sites.
     """
     check_readable(data)
-    own = task_given(task)
     given = context.get_parameter_source("peers_file") is not ParameterSource.DEFAULT
-    federation = Federation.load(peers_file) if given else None
+    federation: Federation | None
+    if task is None:
+        federation = Federation.load(peers_file)
+        own = task_agreed(federation)
+    else:
+        federation = Federation.load(peers_file) if given else None
+        own = task_given(task)
     facts = _tried(own, data, column_map(data, columns), federation, device, reads)
     output.result(_text(facts), facts, as_json)
 
@@ -75,7 +81,7 @@ def _tried(
     from p2pfl.training.process.facts import Reach, TaskSource
 
     agreed = federation or federation_of(SITES, ())
-    source = TaskSource(agreed, data, columns, own.cls, str(Path(own.path).absolute()), own.raw, device)
+    source = TaskSource(agreed, data, columns, own.cls, own.path and str(Path(own.path).absolute()), own.raw, device)
     private = replace(agreed.privacy, steps_per_round=TRIED_STEPS, max_epsilon=float("inf"))
     reach = Reach.of(
         data,
@@ -137,6 +143,14 @@ def task_given(given: str) -> GivenTask:
     found = GivenTask(path, cls, read_whole(Path(path)))
     reaches(found.raw, Path(path))
     return found
+
+
+def task_agreed(federation: Federation) -> GivenTask:
+    """That of peers.yaml, its code or weights in the working folder. Raises what `code_of` raises."""
+    from p2pfl.training.registry import code_of
+
+    cls, path, raw = code_of(federation.task)
+    return GivenTask(path, cls, raw)
 
 
 def task_of(given: str) -> Task:
