@@ -359,8 +359,12 @@ class Link:
         if not connection.joined and now - connection.opened_at > JOIN_S:
             # libzmq reports a connection that it gave up only to a sender.
             self._router.send(self.peer, Header(ACK, 0, connection.tag, 0, self._acknowledgement(), 0).encode())
+        tunnel.look()
+        if connection is not self._connection:  # what came has ended it
+            return
         if (silent := now - tunnel.last_heard) > self._limits.silence_s:
-            return self.cut(f"nothing arrived for {silent:.0f} s")
+            self.cut(f"nothing arrived for {silent:.0f} s")
+            return
         self._acknowledge()  # also what was held back while this end was behind
         if now - connection.sent_at > self._limits.heartbeat_s:
             self._send_control(PING, self._stamp())

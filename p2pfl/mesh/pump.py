@@ -4,8 +4,9 @@ Everything happens in callbacks of one event loop. A direction stops reading whi
 a link's memory is bounded: OpenSSL's two memory buffers, and one chunk that waits in each direction.
 
 Chunks are large because each step costs the same for a byte as for a chunk: a callback, two system calls, a thread
-woken at the other end of the unix socket. The buffers that move chunks are empty between two callbacks, so all links
-of a mesh share them, and they stay in the processor's cache.
+woken at the other end of the unix socket. So TCP wakes this end for what a large part of a message lacks, and not for
+each packet of it (docs/adr/0066). The buffers that move chunks are empty between two callbacks, so all links of a mesh
+share them, and they stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from p2pfl.mesh.zmtp import Checker, MalformedZmtp
 CHUNK_BYTES: Final = 512 << 10
 TURNS: Final = 2  # most chunks that one callback moves, so that every link gets its turn
 RECORD_BYTES: Final = 16 << 10  # most content of one TLS record
+LEAST_AWAITED: Final = 32 << 10  # bytes that a part lacks: for fewer, each packet may wake this end
+MOST_AWAITED: Final = 128 << 10  # far below TCP's window: the far end must go on sending while this end wakes up
 # The wire may carry WASTE_BYTES more than WASTE times the content. A record adds 22 bytes to its content, and the
 # shortest records that p2pfl sends in number hold twice that. Key updates and records of one byte cost the loop as
 # much as a hundred times their bytes.
@@ -76,6 +79,7 @@ class Pump:
         self._tcp_rest = memoryview(b"")  # encrypted, waits for TCP
         self._local_rest = memoryview(b"")  # decrypted and checked, waits for the ROUTER
         self._tcp_full = self._local_full = False
+        self._awaited = 1  # bytes that TCP collects before it wakes this end
 
     def start_zmtp(self, local: socket.socket, on_end: OnEnd, on_forwarded: OnForwarded) -> None:
         """Carry ZMTP between the far end and `local`, the ROUTER's connection, until one of them ends.
@@ -210,7 +214,29 @@ class Pump:
         self.last_heard = self._now()
         self._in.write(cipher[:count])
         self._decrypt()
+        self._await_part()
         return True
+
+    def _await_part(self) -> None:
+        """Be woken for what a large part of a message still lacks, or much of it, and not for each of its packets.
+
+        Nothing can be done with it before. Its sender owes every byte that is waited for: a part that has begun is
+        sent to its end, and what OpenSSL holds of a record that is not whole is not waited for again. The end of the
+        connection wakes this end at once, and `look` comes often enough that a slow link is not taken for a dead one.
+        """
+        if self.closed or self._tcp.family == socket.AF_UNIX:
+            return
+        lacking = min(self._far_checker.lacking - self._in.pending, MOST_AWAITED)
+        awaited = lacking if lacking >= LEAST_AWAITED else 1
+        if awaited != self._awaited:
+            with contextlib.suppress(OSError):  # where the system has no such option each packet wakes this end
+                self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, awaited)
+            self._awaited = awaited
+
+    def look(self) -> None:
+        """Take what has come so far of a part that is waited for; called about twice a second."""
+        if self._awaited > 1:
+            self._from_tcp()
 
     def _decrypt(self) -> None:
         if self.closed or self._local_rest:

@@ -36,6 +36,11 @@ class Checker:
         self.ready = False  # READY has passed
         self.message_begun = False  # after READY
 
+    @property
+    def lacking(self) -> int:
+        """Bytes of the current part that have yet to come; 0 where its size is not known."""
+        return self._skip
+
     def feed(self, data: memoryview) -> None:
         """Check the next bytes of the stream. Raises MalformedZmtp; the stream is then over."""
         at, end = 0, len(data)

@@ -43,6 +43,7 @@ class Stage:
             bytes_received=0,
             close=lambda: None,
             start_zmtp=self.start_zmtp,
+            look=lambda: None,
             path=Path("direct", "10.0.0.1:7443"),
             dialed=True,
         )
@@ -115,6 +116,24 @@ def test_a_link_on_which_bytes_arrive_lives_though_no_frame_is_ever_whole() -> N
         for _ in range(3600):
             stage.second(heard=True)
         assert stage.link.up
+
+    staged(scene)
+
+
+def test_a_link_looks_for_what_has_come_of_a_part_before_it_is_called_silent() -> None:
+    """TCP wakes no end for a packet of a large part; what the look finds may also end the link."""
+
+    def scene(stage: Stage) -> None:
+        def found() -> None:
+            stage.tunnel.last_heard = stage.clock
+
+        stage.tunnel.look = found
+        for _ in range(60):
+            stage.second(heard=False)
+        assert stage.link.up
+        stage.tunnel.look = lambda: stage.link.cut("what came broke a rule")
+        stage.second(heard=False)
+        assert stage.told[-1] == LinkClosed("bob", "what came broke a rule")
 
     staged(scene)
 
