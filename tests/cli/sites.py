@@ -67,6 +67,9 @@ def facts(out: str) -> dict[str, object]:
     return found
 
 
+AT_THE_END_OF_PASS = ("unlink", "state/pass")  # and which one: a step on the disk, for `start(…, at=…)`
+
+
 def said(process: subprocess.Popen[str], what: str) -> str:
     """The first line of its progress that holds `what`."""
     heard = []

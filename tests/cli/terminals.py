@@ -17,6 +17,7 @@ from pathlib import Path
 import pyte
 
 DEADLINE_S = 240  # a hang, not a speed
+END_OF_FRAME = b"\x1b[?2026l"  # of a synchronized update
 
 
 class Terminal:
@@ -24,7 +25,7 @@ class Terminal:
 
     def __init__(self, arguments: list[str], folder: Path, environment: Mapping[str, str], columns: int = 100) -> None:
         self.screen = pyte.Screen(columns, 40)
-        self.raw = b""
+        self.raw, self._shown = b"", 0  # all that came, and how much of it is on the screen
         self._stream, (ours, theirs) = pyte.ByteStream(self.screen), pty.openpty()
         self._end = ours
         self.resize(columns, 40)
@@ -52,17 +53,24 @@ class Terminal:
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
 
     def until(self, holds: Callable[[str], bool]) -> str:
-        """The screen, once it is as asked. Fails where the process ends before."""
+        """The screen, once it is as asked. Fails where the process ends before.
+
+        Each frame is looked at by itself, also when several came at once, since this reader was slow.
+        """
         until = time.monotonic() + DEADLINE_S
-        while not holds(self.text):
-            assert time.monotonic() < until, self.text
-            assert self._read(), f"it ended:\n{self.text}"
-        return self.text
+        while True:
+            shown = self._show_frame()
+            if holds(self.text):
+                return self.text
+            if not shown:
+                assert time.monotonic() < until, self.text
+                assert self._read(), f"it ended:\n{self.text}"
 
     def ended(self) -> int:
         """Read to its end; its status."""
         while self._read():
-            pass
+            while self._show_frame():
+                pass
         return self.process.wait(DEADLINE_S)
 
     def close(self) -> None:
@@ -79,8 +87,15 @@ class Terminal:
         except OSError:  # EIO: nobody has the other end any more
             return False
         self.raw += came
-        self._stream.feed(came)
         return bool(came)
+
+    def _show_frame(self) -> bool:
+        """Show what came, up to the end of one frame. False when all that came is shown."""
+        end = self.raw.find(END_OF_FRAME, self._shown)
+        end = len(self.raw) if end < 0 else end + len(END_OF_FRAME)
+        self._stream.feed(self.raw[self._shown : end])
+        self._shown = end
+        return end < len(self.raw)
 
 
 def _take_terminal() -> None:

@@ -12,7 +12,7 @@ import pytest
 from p2pfl.cli.peers.create import task_lines
 from p2pfl.federation import draft
 from p2pfl.home import Home, notes
-from tests.cli.sites import Sites, Start, ended, facts, said
+from tests.cli.sites import AT_THE_END_OF_PASS, Sites, Start, ended, facts, said
 
 
 @pytest.mark.claim("SUM-6")
@@ -146,11 +146,11 @@ def test_a_site_that_starts_first_says_for_whom_it_waits_and_gives_up_when_asked
 def test_an_interrupted_site_is_waited_for_by_name_and_resumes(tmp_path: Path, start: Start) -> None:
     """It goes on when it is started again."""
     sites = Sites(tmp_path, "rounds=6")
-    first, second, third = (start(*sites.join(name, "--json")) for name in sites.names)
-    said(first, "round 2 ")
-    first.send_signal(signal.SIGINT)
+    first = start(*sites.join(sites.names[0], "--json"), at=[*AT_THE_END_OF_PASS, 3], struck=signal.SIGINT)
+    second, third = (start(*sites.join(name, "--json")) for name in sites.names[1:])
     assert ended(first)[0] == 130
-    assert f"waiting for {sites.names[0]}" in said(second, "waiting for")
+    said(second, "round 2 ")  # who is waited for at the start is another matter
+    said(second, f"waiting for {sites.names[0]}")
     again = start(*sites.join(sites.names[0], "--json"))
     told = []
     for process in (again, second, third):
@@ -164,9 +164,9 @@ def test_an_interrupted_site_is_waited_for_by_name_and_resumes(tmp_path: Path, s
 
 def test_four_sites_go_on_without_a_killed_one_that_catches_up(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path, "rounds=6", count=4)
-    first, *others, lost = (start(*sites.join(name, "--json")) for name in sites.names)
-    said(first, "round 1 ")
-    lost.kill()
+    first, *others = (start(*sites.join(name, "--json")) for name in sites.names[:3])
+    lost = start(*sites.join(sites.names[3], "--json"), at=[*AT_THE_END_OF_PASS, 2])
+    assert ended(lost)[0] == -signal.SIGKILL
     for _ in range(2):
         said(first, "3 of 4 sites")
     again = start(*sites.join(sites.names[3], "--json"))
@@ -197,8 +197,12 @@ def test_check_names_missing_links_with_the_cause_and_charges_nothing(tmp_path: 
     other.write_bytes(sites.peers_yaml("rounds=9"))
     unlike = start("sum", "--peers", str(other), *sites.common(third)[2:], "--value", "1")
     said(unlike, "listening")
-    running = [start(*sites.join(name, "--check", "--wait", "15", "--json")) for name in (first, second)]
+    later = start(*sites.join(second, "--check", "--wait", "30", "--json"))
+    said(later, "loading PyTorch")
+    later.send_signal(signal.SIGSTOP)  # or it could be the one to whom the third says why it ends
+    running = [start(*sites.join(first, "--check", "--wait", "15", "--json")), later]
     assert ended(unlike)[0] == 2
+    later.send_signal(signal.SIGCONT)
     results = [ended(process) for process in running]
     assert [status for status, _, _ in results] == [1, 1]
     links = facts(results[0][1])["links"]

@@ -4,9 +4,9 @@
 
 An episode: 3 to 5 sites do a sum, a training of three rounds and another sum, while some of them are killed -9: at
 the k-th event that they tell, or before the k-th step that they take on their disk. Whoever was killed starts again,
-perhaps to be killed again. In the end all must have ended well, within the time that a person would wait, with one
-ledger. --exhaust kills one site once, before every single step that it takes on the disk, in turn; --cuts cuts links at
-random bytes, too. Not a test: it runs as long as one likes.
+perhaps to be killed again. In the end all must have ended well, with one ledger. --exhaust kills one site once, before
+every single step that it takes on the disk, in turn; --cuts cuts links at random bytes, too. Not a test: it runs as
+long as one likes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.end_to_end.processes import Process, Sites, federation
 from tests.end_to_end.proxies import Proxy
 
 ORDERS = [{"sum": [1, 2, 3], "name": "first"}, {"train": 3}, {"sum": [4, 5], "name": "second"}]
-EPISODE_S = 150.0
+EPISODE_S = 900.0  # a hang, not a speed
 
 
 def episode(place: Path, count: int, deaths: dict[str, list[dict[str, int]]], cuts: random.Random | None = None) -> int:

@@ -31,7 +31,7 @@ from p2pfl.roster import Address, Member
 from tests.end_to_end.site import GATE
 from tests.ports import free_ports
 
-PATIENCE_S: Final = 120.0  # a shared machine may be slow; no test depends on how fast it is
+PATIENCE_S: Final = 300.0  # a hang, not a speed: a machine that ten others share starts five sites in a minute
 NAMES: Final = ("ada", "ben", "cyd", "dot", "eve", "fay", "gus")
 ROOT: Final = Path(__file__).parents[2]
 ENVIRONMENT: Final = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
@@ -148,6 +148,16 @@ class Process:
         self.line(fits, seconds)
         return found
 
+    def linked(self, *peers: str) -> None:
+        """Wait until it has told of a link to each of these, in whichever order they came up."""
+        missing = set(peers)
+
+        def last(peer: str) -> bool:
+            missing.discard(peer)
+            return not missing
+
+        self.event("link_up", peer=last)
+
     def pass_over(self) -> None:
         """What it has said until now is passed over."""
         with self._news:
@@ -227,6 +237,12 @@ class Site:
             made.publish_card(card.to_bytes())
         return card.member
 
+    def hold(self) -> dict[str, int]:
+        """An order to wait until `open` is called; each call of `open` ends one such wait."""
+        if not (self.folder / GATE).exists():
+            os.mkfifo(self.folder / GATE)
+        return {"hold": 1}
+
     def opened(self) -> Home:
         """Its home, read beside whoever works in it."""
         return Home.open(self.home, unlock=[KeyFile(self.key)], write=False)
@@ -278,6 +294,12 @@ class Sites:
         """`p2pfl join --data …`."""
         return self.p2pfl(name, "join", "--data", self[name].records, "--json", *arguments)
 
+    def dying(self, name: str, at: Sequence[object], number: signal.Signals = signal.SIGKILL) -> Process:
+        """`join` of a site that gets this signal at a step on its disk (dying.py)."""
+        site, plan = self[name], json.dumps({"die": {"at": at}, "signal": number.name})
+        words = ["join", "--peers", self.peers, "--home", site.home, "--data", site.records, "--json"]
+        return self.run(name, ["-m", "tests.end_to_end.dying", plan, *words])
+
     def site(self, name: str, do: Sequence[Mapping[str, Any]], **plan: Any) -> Process:
         """A process of site.py: the Python API, with every event told."""
         site = self[name]
@@ -292,6 +314,13 @@ class Sites:
             **plan,
         }
         return self.run(name, ["-m", "tests.end_to_end.site", json.dumps(facts)])
+
+    def next_end(self) -> Process:
+        """The next process that has ended, in the order in which they end."""
+        try:
+            return self.ends.get(timeout=PATIENCE_S)
+        except queue.Empty:
+            raise AssertionError("none has ended\n" + "\n".join(one.tail for one in self.started)) from None
 
     def roots(self) -> set[str]:
         """The federation log's root at every site, each log verified."""

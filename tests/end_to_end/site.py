@@ -6,10 +6,11 @@
 step that it takes on the disk, between a write and its fsync included; {"at": ["rename", "state/attempt", k]} before
 the k-th such step on such a path; {"told": {"event": "phase", "phase": "mask"}} at the first event of which that is so.
 `full` fills its disk from the first step on such a path on. The trainer is a stub whose updates are kept in the site's
-folder, so that a test can add them up; `gate` is the pass before which it waits for the test. ε is a stand-in that
-grows with every pass, so that no process needs torch. `nominates` are bytes (hex) that a liar's proposals hold in place
-of its positions; `lie` names what it makes of its letters (lies.py). `offers` tells each update that a training offers.
-`signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
+folder, so that a test can add them up; `gate` is the pass before which it waits for the test, and the order `hold`
+waits for it between two others. Each event says when it was told (`told_s`), on the clock that all processes share. ε
+is a stand-in that grows with every pass, so that no process needs torch. `nominates` are bytes (hex) that a liar's
+proposals hold in place of its positions; `lie` names what it makes of its letters (lies.py). `offers` tells each update
+that a training offers. `signal` is sent in place of SIGKILL: a process that stops itself is one that sleeps.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -73,7 +75,7 @@ class Told:
         facts = facts_of(event)
         if (error := facts.pop("error", None)) is not None:
             facts |= {"code": error.code, "text": error.render()}
-        tell({"event": event.kind, **facts})
+        tell({"event": event.kind, **facts, "told_s": time.monotonic()})
         self._left -= 1
         if self._left == 0:
             die(self._signal)
@@ -224,6 +226,9 @@ async def work(plan: dict[str, Any]) -> list[Any]:
     ) as peer:
         sums = 0
         for order in plan["do"]:
+            if "hold" in order:
+                await asyncio.to_thread((Path(plan["folder"]) / GATE).read_bytes)
+                continue
             sums += "train" not in order
             if plan.get("again") and _done(peer, order, sums):
                 continue  # final before this process began

@@ -251,7 +251,7 @@ def test_of_two_copies_of_a_home_at_least_one_stops(make: MakeSites, tmp_path: P
     start_copy = copied(sites, tmp_path / "clone")
     others = [sites.site(name, NEXT) for name in ("ada", "ben")]
     copies = [sites.site("cyd", NEXT), start_copy(NEXT)]
-    while (first := sites.ends.get(timeout=120)) not in copies:
+    while (first := sites.next_end()) not in copies:
         pass  # of the sum before; or one of the others, when one copy was quick and has its sum
     (second,) = set(copies) - {first}
     if not first.end().status:  # the other one came when all was over: it is told so, or there is nobody to tell it

@@ -64,13 +64,12 @@ def test_killed_and_interrupted_trainings_end_with_one_ledger(make: MakeSites) -
     sites = make(3, "rounds=3", "privacy.steps_per_round=3")
     for site, raw in zip(sites.sites.values(), deal(3).files.values(), strict=True):
         site.records.write_bytes(raw)
-    ada, ben, cyd = (sites.join(name) for name in sites.names)
-    ben.line("round 1")
-    ben.kill()
+    ada = sites.join("ada")
+    ben = sites.dying("ben", ["unlink", "state/pass", 1])
+    cyd = sites.dying("cyd", ["unlink", "state/pass", 3], signal.SIGINT)
+    assert ben.end().status == -9
     spent = _spent(sites, "ben")
     again = sites.join("ben")
-    cyd.line("round 2")
-    cyd.signal(signal.SIGINT)
     assert cyd.end().status == 130
     last = sites.join("cyd")
     for process in (ada, again, last):

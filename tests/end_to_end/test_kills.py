@@ -43,7 +43,7 @@ def until_all_end(sites: Sites, do: list[dict[str, Any]]) -> None:
     """Whoever dies is started again; then all must have ended well."""
     running = len(sites.names)
     while running:
-        process = sites.ends.get(timeout=120)
+        process = sites.next_end()
         status = process.end().status
         if status == -9:
             sites.site(process.name, do, again=True)
@@ -77,7 +77,7 @@ def test_a_round_taken_up_after_a_restart_counts_from_there(make: MakeSites) -> 
     """Its seconds are not those since the machine was switched on."""
     sites = make(3)
     begin_with_one_dying(sites, [SUM], MOMENTS["before its ballot is durable"])
-    sites.ends.get(timeout=120)
+    sites.next_end()
     begun = time.monotonic()
     again = sites.site("ben", [SUM])
     assert 0 <= again.event("round")["seconds"] <= time.monotonic() - begun
@@ -131,7 +131,7 @@ def test_a_site_that_dies_before_signing_its_head_verifies(make: MakeSites) -> N
     for name in sites.names:
         sites.site(name, do, again=True, **({"die": unsigned} if name == "ben" else {}))
     for deaths in (1, 2):
-        assert sites.ends.get(timeout=120).end().status == -9
+        assert sites.next_end().end().status == -9
         sites.site("ben", do, again=True, **({"die": unsigned} if deaths == 1 else {}))
     run_to_the_end(sites, do, rounds=0, sums=4)
 
@@ -152,7 +152,7 @@ def test_two_sites_killed_at_once_are_waited_for_by_name(make: MakeSites) -> Non
     first, second = sites.site("ada", [SUM]), sites.site("ben", [SUM])
     for name in ("cyd", "dot"):
         sites.site(name, [SUM], die={"at": ["rename", "state/attempt", 1]})
-    dead = {sites.ends.get(timeout=120).name for _ in range(2)}
+    dead = {sites.next_end().name for _ in range(2)}
     for process in (first, second):
         process.event("waiting", silent=of(*dead))
     for name in dead:

@@ -24,16 +24,21 @@ class Summed:
 
 
 def start(sites: Sites, lies: dict[str, str], sums: int = 1) -> dict[str, Process]:
-    """All sum powers of two; ben may do as it likes. Nobody leaves before all have it."""
-    return {
+    """All sum powers of two; ben may do as it likes. They begin once all are linked, and leave when all have it."""
+    started = {
         name: sites.site(
             name,
-            [{"sum": [(1 << place) + 16 * k], "patience_s": 1.0} for k in range(sums)],
+            [sites[name].hold()] + [{"sum": [(1 << place) + 16 * k], "patience_s": 1.0} for k in range(sums)],
             linger=PATIENCE_S,
             **({"lie": lies[name]} if name in lies else {}),
         )
         for place, name in enumerate(sites.names)
     }
+    for name, process in started.items():
+        process.linked(*(started.keys() - {name}))
+    for name in started:
+        sites[name].open()
+    return started
 
 
 def summed(sites: Sites, lies: dict[str, str], sums: int = 1) -> dict[str, Summed]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.end_to_end.checks import check_everything
 from tests.end_to_end.conftest import MakeSites
-from tests.end_to_end.processes import Process, Sites, of
+from tests.end_to_end.processes import PATIENCE_S, Process, Sites, of
 from tests.end_to_end.proxies import Proxy
 
 HANDSHAKE, ALERT, CHANGE_CIPHER, APPLICATION = 22, 21, 20, 23
@@ -37,9 +39,10 @@ def doors(proxies: dict[str, Proxy], cuts: dict[str, list[int]] | None = None) -
     return door
 
 
-def start(sites: Sites, do: list[dict[str, object]], **plan: object) -> list[Process]:
-    """All sites, each listening on its own port behind its proxy."""
-    return [sites.site(name, do, listen=f"127.0.0.1:{sites[name].port}", **plan) for name in sites.names]
+def start(sites: Sites, do: list[dict[str, object]], of_cyd: Mapping[str, Any] = MappingProxyType({})) -> list[Process]:
+    """All sites, each listening on its own port behind its proxy; `of_cyd`: what only the third one's plan holds."""
+    plans = {name: of_cyd if name == "cyd" else {} for name in sites.names}
+    return [sites.site(name, do, listen=f"127.0.0.1:{sites[name].port}", **plans[name]) for name in sites.names]
 
 
 def records(stream: bytes) -> list[tuple[int, int, bytes]]:
@@ -103,10 +106,12 @@ def test_a_round_survives_links_that_are_cut_at_any_byte(make: MakeSites, proxie
 def test_a_site_that_loses_its_network_is_named_and_nothing_is_lost(make: MakeSites, proxies: dict[str, Proxy]) -> None:
     """In the middle of a round."""
     sites = make(3, "rounds=2", "privacy.steps_per_round=10", doors=doors(proxies))
-    ada, ben, cyd = start(sites, [{"train": 2}])
-    cyd.event("phase", phase="propose")
+    stops = {"die": {"told": {"event": "phase", "phase": "propose"}}, "signal": "SIGSTOP"}
+    ada, ben, cyd = start(sites, [{"train": 2}], of_cyd=stops)
+    cyd.event("phase", phase="propose")  # it stands still there, however late this is read
     for proxy in proxies.values():
         proxy.cut()
+    cyd.signal(signal.SIGCONT)
     for process in (ada, ben):
         process.event("waiting", silent=of("cyd"))
     for proxy in proxies.values():
@@ -137,7 +142,7 @@ def test_noise_http_and_silent_callers_at_the_port_disturb_no_round(make: MakeSi
     try:
         http, half_hello = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"
         for shout in (b"", http, noise, half_hello, b"SSH-2.0-x\r\n") * 30:
-            caller = socket.create_connection(("127.0.0.1", port), timeout=30)
+            caller = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
             caller.sendall(shout)
             held.append(caller)
         assert [process.end().status for process in started] == [0, 0, 0]

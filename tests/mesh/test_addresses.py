@@ -101,7 +101,7 @@ def test_a_silent_connection_is_replaced_without_loss_or_doubling() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         proxy = Proxy(sites.addresses["bob"])
-        hasty = replace(QUICK, silence_s=1.0, heartbeat_s=0.2)
+        hasty = replace(QUICK, silence_s=3.0, heartbeat_s=0.2)  # once: this process may stand still for a second
         ada = sites.mesh("ada", roster=sites.reached_at("bob", proxy.address), limits=hasty)
         bob = sites.mesh("bob", roster=sites.reached_at("ada", None), limits=hasty)
         async with proxy.running(), running(ada, bob) as (one, two):

@@ -17,6 +17,7 @@ from p2pfl.mesh.events import Path
 from p2pfl.mesh.framing import ACK, DATA, FIRST, LAST, PING, PONG, Header
 from p2pfl.mesh.link import Link
 from p2pfl.mesh.opening import LinkHello, OpenedLink
+from tests.mesh.sites import OVERALL_S
 
 LIMITS = Limits(heartbeat_s=3.0, silence_s=20.0)
 TAG = b"link-tag"
@@ -189,7 +190,7 @@ def test_much_is_acknowledged_at_once_and_little_a_little_later_in_one_frame() -
             stage.link.on_message(*data(number, 10))
             stage.link.on_drained()
         assert len(stage.sent) == 1
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(OVERALL_S):
             await stage.said.wait()
         assert [(header.kind, header.acknowledged) for header in stage.sent[1:]] == [(ACK, 5)]
 

@@ -298,7 +298,7 @@ def test_whom_others_have_called_does_not_open_too_often_for_that() -> None:
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
         given: list[bytes] = []
-        limits = replace(QUICK, opening_burst=1, openings_per_s=0.0, relay_answer_s=1.0)
+        limits = replace(QUICK, opening_burst=1, openings_per_s=0.0, relay_answer_s=2.5)  # bob is waited for thrice
         ada = sites.mesh("ada", roster=sites.unreached("bob", "cyd"), limits=limits)
         ada.relay_server._send_frame = lambda peer, kind, body: not given.append(body)
         async with running(ada) as (one,):

@@ -9,6 +9,7 @@ import socket
 import stat
 
 from p2pfl.mesh.router import SOCKET_BUFFER_BYTES, Router, UnixEndpoint
+from tests.mesh.sites import OVERALL_S
 
 
 def buffers(path: str) -> list[int]:
@@ -33,7 +34,7 @@ def test_both_ends_of_a_unix_connection_get_a_large_send_buffer() -> None:
             endpoint = router.connect("bob")
             taken = asyncio.get_running_loop().create_future()
             endpoint.when_connected(taken.set_result)
-            async with asyncio.timeout(10.0):
+            async with asyncio.timeout(OVERALL_S):
                 with await taken:
                     while buffers(str(endpoint.path)) != [wanted, wanted]:
                         await asyncio.sleep(0)
@@ -58,7 +59,7 @@ def test_a_connection_that_libzmq_gave_up_comes_back_for_whoever_sends() -> None
                 while await asyncio.to_thread(first.recv, 4096):
                     pass  # until libzmq closes
             again = asyncio.ensure_future(taken(endpoint))
-            async with asyncio.timeout(10.0):
+            async with asyncio.timeout(OVERALL_S):
                 while not again.done():
                     router.send("bob", b"header")
                     await asyncio.wait([again], timeout=0.01)
