@@ -56,7 +56,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 PORT = re.compile(r"(?<=127\.0\.0\.1:)7[0-9]{3}")
-DEADLINE_S = 300  # a hang, not a speed
+DEADLINE_S = 600  # a hang, not a speed
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from p2pfl.roster import Address
 from p2pfl.training.data import deal
 from tests.ports import free_ports
 
-DEADLINE_S = 240  # a hang, not a speed
+DEADLINE_S = 600  # a hang, not a speed
 
 Start = Callable[..., "subprocess.Popen[str]"]
 

@@ -17,7 +17,7 @@ from p2pfl.cli.main import run
 from tests.cli.sites import Start, ended
 from tests.report.sample import Sample
 
-DEADLINE_S = 240  # a hang, not a speed
+DEADLINE_S = 600  # a hang, not a speed
 
 
 @pytest.fixture

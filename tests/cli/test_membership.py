@@ -40,6 +40,7 @@ from p2pfl.node.epochs import enter, held_change, standing
 from p2pfl.node.logs import genesis_of, pledge_of
 from p2pfl.node.pending_change import PendingChange, revoked_keys
 from p2pfl.roster import Address
+from tests.cli.sites import DEADLINE_S
 from tests.federation.sample import TASK
 
 NAMES = ("ada", "ben", "cyd", "dot", "eve")
@@ -296,7 +297,7 @@ def at_a_terminal(arguments: list[str], prompt: bytes, keys: bytes) -> int:
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(theirs)
-    shown, until = b"", time.monotonic() + 60
+    shown, until = b"", time.monotonic() + DEADLINE_S
     try:
         while time.monotonic() < until:
             if select.select([ours], [], [], 0.5)[0]:
@@ -307,7 +308,7 @@ def at_a_terminal(arguments: list[str], prompt: bytes, keys: bytes) -> int:
         pass
     finally:
         os.close(ours)  # hangs up, should it still be there
-    return child.wait(60)
+    return child.wait(DEADLINE_S)
 
 
 @pytest.mark.claim("MEMBER-5")

@@ -15,7 +15,7 @@ from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
 from tests.ledger import sample
 
-DEADLINE_S = 240  # a hang, not a speed
+DEADLINE_S = 600  # a hang, not a speed
 
 
 @pytest.fixture(scope="module")

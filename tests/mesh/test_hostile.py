@@ -21,7 +21,7 @@ from p2pfl.mesh.opening import LinkHello
 from p2pfl.mesh.refusal_log import ALL_STRANGERS, PER_CALLER, RefusalLog
 from p2pfl.mesh.tunnel import Tunnel
 from p2pfl.roster import Address
-from tests.mesh.sites import QUICK, Sites, Watch, running, sends_at_once
+from tests.mesh.sites import OVERALL_S, QUICK, Sites, Watch, running, sends_at_once
 from tests.mesh.test_doctor_port import closed, only_tls, rogue, silent, until_down, wire
 
 ENDLESS = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc"  # a TLS record whose ClientHello never ends
@@ -244,7 +244,9 @@ def test_a_member_that_sends_past_its_window_is_cut() -> None:
 
     async def scene() -> None:
         sites = Sites("ada", "bob", "cyd")
-        limits = replace(QUICK, payload_burst=16, payloads_per_s=0.0, window_bytes=1 << 16)
+        # Nothing but its window ends the link: this process may take long for what came.
+        patient = replace(QUICK, silence_s=OVERALL_S)
+        limits = replace(patient, payload_burst=16, payloads_per_s=0.0, window_bytes=1 << 16)
         ada = sites.mesh("ada", roster=sites.reached_at("bob", None), limits=limits)
         async with running(ada) as (watch,), rogue(sites) as (tunnel, opened):
             frames = [wire(Header(DATA, FIRST | LAST, opened.tag, k, 0, 1), b"x") for k in range(6000)]

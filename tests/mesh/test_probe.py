@@ -26,7 +26,7 @@ from p2pfl.mesh.probe.wire import About, PeerFacts
 from p2pfl.mesh.relay import YOU_ARE_CALLED, YOU_CALLED
 from p2pfl.roster import Roster
 from tests.mesh.doctors import PEERS_FILE, probing, site_of
-from tests.mesh.sites import QUICK, Greetings, Sites, running
+from tests.mesh.sites import OVERALL_S, QUICK, Greetings, Sites, running
 
 SITES = ("ada", "bob", "cyd")
 
@@ -186,7 +186,9 @@ def test_a_member_that_floods_probes_is_refused_and_told_once(
     async def scene() -> None:
         sites = Sites(*SITES)
         bob = site_of(sites, "bob")
-        async with running(sites.mesh("ada", roster=without_links(sites))) as (ada,):
+        # That a relay was looked for in vain would be told between two refusals, and make the second one news again.
+        limits = replace(QUICK, relay_after_s=OVERALL_S)
+        async with running(sites.mesh("ada", roster=without_links(sites), limits=limits)) as (ada,):
             for left in (2, 1, 0):
                 async with probing(bob, "ada", sites.addresses["ada"]) as (_, facts):
                     assert facts.grant == left * probe_server.PROBE_BYTES

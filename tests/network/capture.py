@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks._links import Place
-from tests.end_to_end.processes import ROOT
+from tests.end_to_end.processes import PATIENCE_S, ROOT
 
 ALL_PROTOCOLS: Final = 0x0003
 ROOM: Final = 64 << 20
@@ -77,7 +77,7 @@ def recorded(place: Place, file: Path) -> Iterator[None]:
         try:
             assert tap.stdout is not None and tap.stdout.readline() == "recording\n"
             yield
-            missed, _ = tap.communicate(timeout=60)
+            missed, _ = tap.communicate(timeout=PATIENCE_S)
             assert missed.strip() == "0", f"{missed} packets were missed"
         finally:
             tap.kill()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from benchmarks._links import LinksUnavailable, Network, address_of, network
-from tests.end_to_end.processes import ROOT
+from tests.end_to_end.processes import PATIENCE_S, ROOT
 
 DIES = """
 import subprocess, sys
@@ -41,7 +41,7 @@ def namespaces() -> str:
 def reaches(net: Network, source: int, target: int) -> bool:
     """A packet from one place arrives at another, and the answer comes back."""
     from_there = [*net.places[source].prefix, sys.executable, "-c", CALL, address_of(target)]
-    return subprocess.run(from_there, check=False, timeout=60).returncode == 0
+    return subprocess.run(from_there, check=False, timeout=PATIENCE_S).returncode == 0
 
 
 # A port that nobody listens on refuses: that is an answer. Whoever is not reached gives none.
@@ -129,7 +129,7 @@ def test_a_place_that_refuses_callers_may_call_others_and_itself(
     assert not reaches(two, 0, 1)
     assert reaches(two, 1, 0)
     within = [*two.places[1].prefix, sys.executable, "-c", WITHIN]
-    assert subprocess.run(within, check=False, timeout=60).returncode == 0
+    assert subprocess.run(within, check=False, timeout=PATIENCE_S).returncode == 0
 
 
 def test_without_nftables_the_routes_refuse_callers(two: Network, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from p2pfl.errors.from_python import RanksApart
 from tests.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 240  # a hang, not a speed
+DEADLINE_S = 600  # a hang, not a speed
 
 
 def both(scene: str, folder: Path) -> list[tuple[int, str]]:
