@@ -233,7 +233,7 @@ def test_one_file_syncs_one_file_prints_and_none_draws_from_a_global_generator(f
         assert "print()" not in used
     # What a model draws of torch (dropout) follows from its pass's seed, so that the pass can be repeated. Noise and
     # samples come from a keystream: tests/training/test_local.py seeds torch and finds them different.
-    seeded = {"torch.manual_seed"} if name == "training/local.py" else set()
+    seeded = {"torch.manual_seed"} if name == "training/repeatable.py" else set()
     # Pretrained weights may be a torch file: one file reads it, by the reader that runs nothing.
     loaded = {"torch.load"} if name == "training/weights.py" else set()
     assert file.read_text().count("torch.load(") == file.read_text().count("weights_only=True")

@@ -40,6 +40,7 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "waiting": ("warning", ("round", "phase", "missing", "silent")),
     "charged": ("info", ("round", "epsilon", "limit")),
     "repeated": ("info", ("round", "epsilon")),
+    "personal_lost": ("warning", ("layers", "why")),
     "cut": ("warning", ("round", "how", "at_once")),
     "step": ("debug", ("round", "step", "steps")),
     "trained": ("info", ("round", "seconds")),

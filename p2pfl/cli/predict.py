@@ -13,7 +13,7 @@ import click
 
 from p2pfl.cli import output
 from p2pfl.cli.csv_text import csv_text, inert
-from p2pfl.cli.model.held import model_of
+from p2pfl.cli.model.held import model_of, own_layers
 from p2pfl.cli.options import (
     NamedFile,
     Unlock,
@@ -193,6 +193,8 @@ def _read(model_file: Path | None, home: Path, unlock: Unlock, peers_file: Path 
         return ModelFile.read(read_whole(model_file), str(model_file))
     with reading(home, unlock, peers_file) as opened:
         model = shown_model(held_state(model_of(opened), str(home)), str(home))
+        own = own_layers(opened)
+        model = model if own is None else model.with_layers(own)
         notes.put(opened, "predict", int(time.time()), {"model": model.digest.hex()})
         return model
 

@@ -69,6 +69,8 @@ class Watch:
                 self._tell(f"round {number}  the pass that was cut short is repeated as it was: its charge stands")
             case events.PassWasCut(number, how):
                 self._tell(f"round {number}  the task's process: {how}; the pass is made again")
+            case events.PersonalLost(layers, why):
+                self._tell(f"this site's own layers ({layers}) begin from their first values: {why}")
             case events.PhaseEntered():
                 self._number = event.round
             case events.AttemptAbandoned():

@@ -42,6 +42,9 @@ def unfit(federation: Federation) -> Iterator[Unfit]:
     if federation.local.learning_rate is None:
         why = "how far a record moves an update must stand in this file"
         yield Unfit("local.learning_rate", "null", "a number", why)
+    if federation.local.personal:
+        why = "what stays at a site would move with a part of the noise alone, and the next update follows from it"
+        yield Unfit("local.personal", f"[{', '.join(federation.local.personal)}]", "[]", why)
     if federation.sharing.field == 16:
         yield Unfit("sharing.field", "16", "31 or 61", "the grid of the noise would be too coarse")
     if private.colluders is not None and private.colluders > q - 2:

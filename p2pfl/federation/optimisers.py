@@ -16,6 +16,7 @@ class SiteOptimiser:
     optimiser        task (what `Task.optimiser` makes), sgd, momentum, adam; new in each round
     learning_rate    None: the task's own
     schedule         constant, linear, cosine, step; from the end of the warm-up to the last step of `rounds` rounds
+    personal         names, or beginnings of names, of the parameters that stay at the site (docs/adr/0060)
     """
 
     optimiser: str = "task"
@@ -26,6 +27,7 @@ class SiteOptimiser:
     decay_steps: int = 1000
     decay: float = 0.5
     rounds: int = 1
+    personal: tuple[str, ...] = ()
 
     def factor(self, step: int, steps_per_round: int) -> float:
         """What the learning rate is multiplied by in `step` of the training, counted from 0.

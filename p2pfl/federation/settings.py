@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from p2pfl.errors.optimisers import WeightsTellSizes
+from p2pfl.federation.personal_layers import read_layers
 from p2pfl.federation.readers import Word, YamlNode, between, choice, decimal, nothing_or, part, text, truth, whole
 from p2pfl.federation.statistics_rules import read_columns_named, read_columns_or_all, read_kinds
 from p2pfl.roster import NAME
@@ -71,6 +72,7 @@ SETTINGS: Final = (
     Setting("local.warmup_steps", whole(0, 100_000_000), "0", "of the training, over which the learning rate rises"),
     Setting("local.decay_steps", whole(1, 100_000_000), "1000", "of schedule step: after each so many steps ..."),
     Setting("local.decay", decimal(0, 1), "0.5", "... the learning rate is multiplied by this"),
+    Setting("local.personal", read_layers, "[]", "layers that stay at each site, as [head]: trained, never sent"),
     Setting(
         "server.method", choice("mean", "momentum", "adam"), "mean", "what each site does with the mean of updates"
     ),

@@ -103,6 +103,18 @@ class PassWasCut:
 
 
 @dataclass(frozen=True, slots=True)
+class PersonalLost:
+    """This site's own layers are not in its home, as `why` says: they begin from the task's first values again.
+
+    layers   as peers.yaml names them
+    """
+
+    kind: ClassVar[str] = "personal_lost"
+    layers: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class PassStepped:
     """`step` of the `steps` of this site's pass are done. Not every step is told."""
 
@@ -248,6 +260,7 @@ Progress = (
     | PassCharged
     | PassRepeated
     | PassWasCut
+    | PersonalLost
     | PassStepped
     | PassTrained
     | PhaseEntered

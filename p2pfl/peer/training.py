@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from p2pfl.errors.from_python import RankDoesNotSpeak
 from p2pfl.errors.membership import NoLongerListed
@@ -40,7 +42,8 @@ PathLike = str | os.PathLike[str]
 class Trained(TrainResult):
     """A finished training of a Task.
 
-    model     the torch module with the final weights, on the processor and in eval mode; `vector` are those weights
+    model     the torch module with the final weights, on the processor and in eval mode; `vector` are those weights,
+              and `personal` those of the layers that stay here
     notices   of each layer that was replaced, since it cannot be trained privately
     """
 
@@ -87,7 +90,7 @@ class Trainings(InEpoch):
             made, trainer = await asyncio.to_thread(self._trainer, task, data, columns, file, device, ranks, step)
             label = await asyncio.to_thread(self._note, made)
             result = await self._train(trainer, label, None, go_on)
-            model = await asyncio.to_thread(_loaded, made, result)
+            model = await asyncio.to_thread(_loaded, made, result, self.federation.local.personal)
             return Trained(**vars(result), model=model, task=made, notices=trainer.notices)
 
     def _trainer(
@@ -165,7 +168,8 @@ class Trainings(InEpoch):
         metrics, epsilon = metrics_of(records), source.account.epsilon(delta)
         trained = sum(record["configuration"].get("purpose") == "training" for record in records)
         why = early_stop.why_over(records, self.federation.stop)
-        return TrainResult(trained, source.model, metrics, epsilon, delta, records, why, source.passes.accounts.alone())
+        alone, own = source.passes.accounts.alone(), source.personal.now
+        return TrainResult(trained, source.model, metrics, epsilon, delta, records, why, alone, personal=own)
 
     @asynccontextmanager
     async def _reporting(self, progress: OnTraining | None) -> AsyncIterator[Reporter]:
@@ -187,11 +191,13 @@ class Trainings(InEpoch):
             raise reporter.error
 
 
-def _loaded(task: Task, result: TrainResult) -> nn.Module:
-    """The task's model with the final weights."""
+def _loaded(task: Task, result: TrainResult, own: Sequence[str]) -> nn.Module:
+    """The task's model with the final weights; of the layers `own` with this site's."""
     from p2pfl.training.models import build
+    from p2pfl.training.personal import divided, joined
     from p2pfl.training.update import write_vector
 
-    model = build(task).model
-    write_vector(model, result.vector)
-    return model.eval()
+    built = build(task)
+    whole = np.concatenate([result.vector, result.personal])
+    write_vector(built.model, whole, joined(*divided(built.layout, own)))
+    return built.model.eval()

@@ -63,6 +63,7 @@ class SimulatedTraining:
     largest_norm   L2 norm of the largest update, and
     largest_value  its largest coordinate: `sharing.clip` and `sharing.scale` leave room for them
     pass_s         seconds of one site's pass, the median
+    personal       by site, its own layers (k,) where the settings have `local.personal`
     """
 
     seed: int
@@ -75,6 +76,7 @@ class SimulatedTraining:
     largest_norm: float
     largest_value: float
     pass_s: float
+    personal: Mapping[str, FlatVector]
 
     @property
     def metric(self) -> str:
@@ -187,7 +189,10 @@ def _one(
     first = sites[0].trainer
     if len({(one.trainer.layout.digest, one.trainer.frozen) for one in sites}) > 1:
         raise WrongSimulation(evidence="the task's model is not the same at every site")
-    model = first.initial(hashlib.sha256(f"first model {seed}".encode()).digest())
+    public = hashlib.sha256(f"first model {seed}".encode()).digest()
+    model = first.initial(public)
+    for one in sites:
+        one.personal = one.trainer.first_personal(public)
     state = StateLayout.of(first.layout, federation.server, federation.average).first(model, federation.server)
     start, figures, sent = model, [_figures(sites, model)], 0.0
     for number in range(1, federation.rounds + 1):
@@ -204,7 +209,8 @@ def _one(
     dense = 2 * (len(sites) - 1) / len(sites) * 4 * first.parameters * (len(figures) - 1)
     norm, value = (max(getattr(one, what) for one in sites) for what in ("largest_norm", "largest_value"))
     pass_s = statistics.median(seconds for one in sites for seconds in one.seconds)
-    return SimulatedTraining(seed, federation, tuple(figures), state.shown, spent, sent, dense, norm, value, pass_s)
+    told = (spent, sent, dense, norm, value, pass_s, {one.name: one.personal for one in sites})
+    return SimulatedTraining(seed, federation, tuple(figures), state.shown, *told)
 
 
 class _Site:
@@ -216,6 +222,7 @@ class _Site:
         self.name, self.trainer, self.draw, self.privacy = name, trainer, draw, federation.privacy
         self.federation = federation
         self.account = Account()
+        self.personal = np.zeros(0, np.float32)  # its own layers, (k,)
         self.largest_norm, self.largest_value, self.seconds = 0.0, 0.0, list[float]()
         self.compressor = compressor_of(compression.method, compression.density, trainer.layout, count)
         if self.privacy.is_distributed:
@@ -227,7 +234,9 @@ class _Site:
     def nominate(self, model: FlatVector, rounds_before: int, subspace: Subspace | None) -> bytes:
         charge, seed = self.account.charge(self.privacy), Secret(self.draw(SEED_BYTES), "seed of a pass")
         begun = time.perf_counter()
-        update: NDArray[Any] = self.trainer.train(model, charge, seed, rounds_before, subspace)
+        found: NDArray[Any] = self.trainer.train(self.whole(model), charge, seed, rounds_before, subspace)
+        update, moved = np.split(found, [len(found) - len(self.personal)])
+        self.personal = (self.personal + moved).astype(np.float32)
         self.seconds.append(time.perf_counter() - begun)
         self.largest_norm = max(self.largest_norm, float(np.linalg.norm(update)))
         self.largest_value = max(self.largest_value, float(np.abs(update).max()))
@@ -237,6 +246,10 @@ class _Site:
             update, self.compressor.step = grid.steps(update), grid.step
             update = update + noise_steps(stream, update.size, grid.sigma)
         return self.compressor.nominate(update, subspace)
+
+    def whole(self, model: FlatVector) -> FlatVector:
+        """The model, and behind it the site's own layers.    (m + k,)"""
+        return np.concatenate([model, self.personal]) if self.personal.size else model
 
     def grid(self, rounds_before: int) -> NoiseGrid:
         """Where each site adds a part of the noise: on which grid."""
@@ -278,7 +291,7 @@ def _round(
 
 
 def _figures(sites: Sequence[_Site], model: FlatVector) -> Mapping[str, Figure]:
-    return sites[0].trainer.figures(np.sum([one.trainer.evaluate(model) for one in sites], axis=0))
+    return sites[0].trainer.figures(np.sum([one.trainer.evaluate(one.whole(model)) for one in sites], axis=0))
 
 
 def held_out(seed: int, name: str, records: Records) -> SiteRecords:

@@ -24,11 +24,12 @@ from p2pfl.federation import Federation
 from p2pfl.keys import Secret, digest
 from p2pfl.training.clipping import ClippingOptimizer, KeystreamOptimizer
 from p2pfl.training.given import Place, agreed_task, records_of
-from p2pfl.training.local import Trainer, repeatable, torch_seeds
+from p2pfl.training.local import Trainer
 from p2pfl.training.noise import BitStream
 from p2pfl.training.privacy import Charge
 from p2pfl.training.ranks import CARRIERS, END, PASS, RECORDS, STEP, SUM, PassAbandoned, Ranks
 from p2pfl.training.records import SiteRecords
+from p2pfl.training.repeatable import repeatable, torch_seeds
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
 from p2pfl.training.update import FlatVector
@@ -157,7 +158,7 @@ class FollowingTrainer(Trainer):
             what, rounds_before = self._ranks.hear(PASS, RECORDS, END)
             if what != PASS:
                 return what
-            model = self._ranks.share_array(np.zeros(self.parameters, np.float32))
+            model = self._ranks.share_array(np.zeros(self.whole.parameters, np.float32))
             seeds = self._ranks.share_array(np.zeros(self._ranks.size, np.int64)).view(np.uint64)
             carriers = self._ranks.share_array(np.zeros(self._ranks.hear(CARRIERS)[1]))
             subspace = Subspace.with_carriers(self.layout, self._density, carriers) if len(carriers) else None

@@ -22,7 +22,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
 
 import numpy as np
 import torch
@@ -36,15 +35,16 @@ from p2pfl.federation.optimisers import SiteOptimiser
 from p2pfl.keys import Secret, digest
 from p2pfl.training.clipping import ClippingOptimizer, KeystreamOptimizer, SummingOptimizer
 from p2pfl.training.judges import judge_of
-from p2pfl.training.lean import set_deterministic
 from p2pfl.training.machine import threads_and_versions
 from p2pfl.training.measures.measure import Counts, Figure
 from p2pfl.training.models import Built, as_inputs, build, check_private, device_of, frozen_digest, loss_of
 from p2pfl.training.noise import BitStream
 from p2pfl.training.passes import AT_ONCE, PassStopped
+from p2pfl.training.personal import check_prefixes, divided, joined, reordered
 from p2pfl.training.privacy import Charge, Mechanism, delta_notices
 from p2pfl.training.projection import Free, Moving, Projected, ProjectingModule
 from p2pfl.training.records import SiteRecords
+from p2pfl.training.repeatable import repeatable, torch_seeds
 from p2pfl.training.sampling import poisson_batches
 from p2pfl.training.site_optimiser import optimiser_of, paced
 from p2pfl.training.subspace import Subspace
@@ -56,7 +56,14 @@ OnStep = Callable[[int, int], None]
 
 
 class Trainer:
-    """One site's training, round after round: model in, private update out. Vectors are (m,) float32."""
+    """One site's training, round after round: model in, private update out. Vectors are float32.
+
+    Behind a model (m,) that goes in, and an update that comes out, lie the k numbers of the layers that stay at home,
+    where the sites agreed on any (personal.py).
+
+    layout      the m numbers that the sites share
+    personal    the k numbers that stay here
+    """
 
     def __init__(
         self,
@@ -71,11 +78,11 @@ class Trainer:
     ) -> None:
         """Build the model and try one private step on it; nothing is charged, nothing leaves.
 
-        local       the optimiser that the sites agreed on; the task's own by default
+        local       the optimiser that the sites agreed on, the task's own by default; the layers that stay at home
         measures    how the sites agreed to judge a model; by exact counts by default
         progress    called with (steps done, steps of the pass)
         Raises ModelNotPrivate, LossNotPerRecord, DeviceMissing, OptimiserTwice, PatientsUnknown,
-        PatientMissing, MeasureNotPrivate.
+        PatientMissing, MeasureNotPrivate, PersonalFitsNothing, PersonalIsFrozen, NothingIsShared.
         """
         self._units = Units.of(site.train, privacy.unit)
         self._task, self._site, self._privacy, self._progress = task, site, privacy, progress
@@ -86,7 +93,11 @@ class Trainer:
         self._measures = judge_of(task, site.held_out, privacy.unit, measures)
         self._measuring = threading.Lock()
         built = build(task)
-        self.layout, self.frozen, self.notices = built.layout, built.frozen, built.notices
+        self.frozen, self.notices = built.frozen, built.notices
+        names = (name for name, _ in built.model.named_parameters())
+        check_prefixes(built.layout, self._local.personal, names, task.name)
+        self.layout, self.personal = divided(built.layout, self._local.personal)
+        self.whole = joined(self.layout, self.personal)  # what lies in a vector, in order
         self.notices += delta_notices(privacy, len(self._units))
         check_private(task, built.model, site.train, self._device)
         self._load(built)
@@ -100,13 +111,19 @@ class Trainer:
         self._measured = copy.deepcopy(self._plain, values)
         empty(self._measured)
         self._model = ProjectingModule(self._plain)
-        self._moving: Moving = Free(self._model)
+        self._moving: Moving = Free(self._trained)
         self._optimiser()  # one that does not fit is told at the start
 
     @property
     def parameters(self) -> int:
         """m"""
         return self.layout.parameters
+
+    @property
+    def _trained(self) -> list[nn.Parameter]:
+        """What trains, in the order of a vector."""
+        named = dict(self._plain.named_parameters())
+        return [named[name] for name, _ in self.whole.tensors]
 
     @property
     def expected_batch(self) -> float:
@@ -118,13 +135,22 @@ class Trainer:
 
         Of a new model: a norm's gain keeps what its constructor set, and a pass has moved it in the one that trains.
         """
-        return build(self._task).first(self._task, seed)
+        return self._first(seed)[: self.parameters]
+
+    def first_personal(self, seed: bytes) -> FlatVector:
+        """What the layers that stay at home start from, the same bits everywhere.    (k,)"""
+        return self._first(seed)[self.parameters :]
+
+    def _first(self, seed: bytes) -> FlatVector:
+        built = build(self._task)
+        return reordered(built.first(self._task, seed), built.layout, self.whole)
 
     def _optimiser(self) -> torch.optim.Optimizer:
         return optimiser_of(self._task, self._local, self._moving.parameters)
 
     def inputs(self, model: FlatVector, rounds_before: int = 0) -> bytes:
-        """Names all that an update from `model` follows from beside its seed; empty where a repeated pass may differ.
+        """Names all that an update from `model` (m + k,) follows from beside its seed; empty where a repeated pass may
+        differ.
 
         The model with what of it does not train, the records, the settings, the machine: with the same 32 bytes and the
         same seed `train` gives the same bits, in this process and in any other. docs/adr/0034.
@@ -135,7 +161,7 @@ class Trainer:
         facts = (task.name, task.expected_batch, task.copies, self.at_once)
         told = [self._privacy, *facts, self._optimiser(), threads_and_versions()]
         frozen, bits = frozen_digest(self._plain), np.ascontiguousarray(model, "<f4").data.cast("B")
-        return digest("pass", repr([*told, schedule]).encode(), self.layout.digest, frozen, bits, self._records_digest)
+        return digest("pass", repr([*told, schedule]).encode(), self.whole.digest, frozen, bits, self._records_digest)
 
     def _named(self) -> bytes:
         """Names task, settings, records and machine, for processes that make a pass together."""
@@ -147,7 +173,7 @@ class Trainer:
             self._task.copies,
             threads_and_versions(),
         ]
-        return digest("pass", repr(told).encode(), self.layout.digest, self.frozen, self._records_digest)
+        return digest("pass", repr(told).encode(), self.whole.digest, self.frozen, self._records_digest)
 
     @functools.cached_property
     def _records_digest(self) -> bytes:
@@ -175,7 +201,7 @@ class Trainer:
         rounds_before: int = 0,
         subspace: Subspace | None = None,
     ) -> FlatVector:
-        """Return local − model after one private pass from `model`.    (m,); in a subspace its θ, (d,)
+        """Return local − model after one private pass from `model`.    (m + k,); in a subspace θ (d,) and k behind it
 
         charge           this pass's, from Account.charge, durable already; it is used up
         seed             32 bytes, fresh, or those of the very pass that is repeated: never of another model or other
@@ -209,7 +235,7 @@ class Trainer:
         with repeatable(int(torch_seeds(seed, 1)[0])), self._from(local, subspace):
             done = self._run(self._batches(samples), lambda chosen: self._clipping(chosen, noise), rounds_before)
             moved = done.update if isinstance(done, SummingOptimizer) else self._moving.read()
-            collect(self._plain, local)
+            collect(self._plain, local, self.whole)
         _check_finite(local if moved is None else moved)
         return moved
 
@@ -230,16 +256,16 @@ class Trainer:
     @contextmanager
     def _from(self, model: FlatVector, subspace: Subspace | None) -> Iterator[None]:
         """What trains lies in `model`, and moves in `subspace` alone, if there is one."""
-        place_vector(self._plain, model)
+        place_vector(self._plain, model, self.whole)
         self._plain.train()
         self._model.zero_grad(set_to_none=True)  # a pass that ended within a step left gradients of its records
         if subspace is not None:
-            self._moving = Projected(self._model, subspace)
+            self._moving = Projected(self._trained, subspace)
         try:
             yield
         finally:
             self._moving.end()
-            self._moving = Free(self._model)
+            self._moving = Free(self._trained)
 
     def _run(
         self,
@@ -313,14 +339,15 @@ class Trainer:
         return self._measures.size
 
     def evaluate(self, model: FlatVector) -> Counts:
-        """How `model` does on the held-out records, as the task's measures count it.    (counts,)
+        """How `model` (m + k,) does on the held-out records, as the task's measures count it.    (counts,)
 
         The counts are exact, so they are **not private**: they enter the secure sum alone, and the record says so; or
         the node adds noise to them before (node/runs/looks.py).
         """
         with self._measuring:
             measured = self._measured
-            place_vector(measured, model if model.flags.writeable else model.copy())  # torch asks for such memory
+            writable = model if model.flags.writeable else model.copy()  # torch asks for such memory
+            place_vector(measured, writable, self.whole)
             try:
                 return self._measures.count(self._task, measured, self._device)
             finally:
@@ -349,44 +376,3 @@ def lacks_memory(error: Exception) -> bool:
         or "DefaultCPUAllocator" in told
         or "not enough memory" in told
     )
-
-
-def torch_seeds(seed: Secret, count: int) -> NDArray[np.uint64]:
-    """What torch's generator starts from in each process of a pass.    (count,)"""
-    return BitStream(seed, "training/torch").words(count)
-
-
-class _Deterministic:
-    """torch's deterministic algorithms, a setting of the process: on while any of its threads makes a pass, then as
-    it was before the first of them."""
-
-    def __init__(self) -> None:
-        self._lock, self._passes, self._were = threading.Lock(), 0, (False, False)
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._passes == 0:
-                warns = torch.is_deterministic_algorithms_warn_only_enabled()
-                self._were = torch.are_deterministic_algorithms_enabled(), warns
-                set_deterministic(True, warn_only=True)
-            self._passes += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._passes -= 1
-            if self._passes == 0:
-                set_deterministic(self._were[0], warn_only=self._were[1])
-
-
-_DETERMINISTIC: Final = _Deterministic()
-
-
-@contextmanager
-def repeatable(seed: int) -> Iterator[None]:
-    """What a model draws of torch follows from `seed`, and no operation's result from the order of threads.
-
-    torch's generator decides nothing of noise or samples. It and the setting are the process's: they are put back.
-    """
-    with torch.random.fork_rng(devices=()), _DETERMINISTIC:
-        torch.manual_seed(seed)
-        yield

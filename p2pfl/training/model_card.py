@@ -15,6 +15,7 @@ from p2pfl import codec
 from p2pfl.errors import ConfigurationError
 from p2pfl.errors.models import CardUnfit
 from p2pfl.federation.federation import read_name
+from p2pfl.federation.personal_layers import MOST_LAYERS, is_layer
 from p2pfl.federation.readers import (
     Word,
     YamlNode,
@@ -86,6 +87,12 @@ _task_file: Final = _map(
 _own: Final = _map({"own": text(r"[A-Za-z0-9_.:/+ -]{1,200}", "the name of code that each site brings")})
 
 
+def _layer(node: YamlNode, key: str) -> str:
+    if not isinstance(node, Word) or not is_layer(node.text):
+        wrong(node, key, "a layer's name")
+    return node.text
+
+
 def _task(node: YamlNode, key: str) -> None:
     """A table's description is read by its own reader, in `ModelCard.read`."""
     rows = table(node, key)
@@ -135,6 +142,7 @@ FORMS: Final[Mapping[str, Form]] = {
             "weights": _line,
             "server": _line,
             "average": _real,
+            "personal": items(_layer, MOST_LAYERS),
         }
     ),
     "metric": nothing_or(
@@ -189,6 +197,11 @@ class ModelCard:
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
         return codec.facts(self.facts)
+
+    @property
+    def personal(self) -> tuple[str, ...]:
+        """The layers that stay at each site, so that the model of all lacks them."""
+        return tuple(self.facts["training"]["personal"])
 
     @property
     def threshold(self) -> float | None:

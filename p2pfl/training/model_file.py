@@ -22,6 +22,7 @@ from p2pfl.keys import digest
 from p2pfl.training.checkpoint import facts_of, to_bytes
 from p2pfl.training.model_card import KEY, ModelCard
 from p2pfl.training.model_state import MODEL, ModelState, StateLayout, name_of, state_name
+from p2pfl.training.personal import PersonalState, divided, fits, joined, reordered
 from p2pfl.training.update import FlatVector, TensorLayout
 
 MOST_HEADER: Final = 1 << 23  # bytes
@@ -58,12 +59,29 @@ class ModelFile:
         """Names the model: what its coordinates mean, and their bits."""
         return name_of(self.vector, self.layout)
 
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The layers that its sites have kept for themselves, where its card says so and they are not in it."""
+        names = [name for name, _ in self.layout.tensors]
+        agreed = self.card.personal if self.card is not None else ()
+        return tuple(one for one in agreed if not any(fits(name, one) for name in names))
+
+    def with_layers(self, own: PersonalState) -> ModelFile:
+        """The same model with a site's own layers behind it. Raises ModelMisfit where it has them already."""
+        twice = dict(self.layout.tensors).keys() & dict(own.layout.tensors).keys()
+        if twice:
+            raise ModelMisfit(evidence=f"{min(twice)} is in the shared model too", source=self.source)
+        whole = joined(self.layout, own.layout)
+        return ModelFile(whole, np.concatenate([self.vector, own.after]), self.card, self.source)
+
     def fitting(self, layout: TensorLayout) -> FlatVector:
         """The vector (m,) in the order of `layout`. Raises ModelMisfit unless names and shapes are its."""
         held, wanted = dict(self.layout.tensors), dict(layout.tensors)
         if held != wanted:
             odd = next(name for name in (*wanted, *held) if held.get(name) != wanted.get(name))
             evidence = f"{odd} is {held.get(odd, 'missing')}, wanted {wanted.get(odd, 'none')}"
+            if any(fits(odd, one) for one in self.lacks):
+                evidence += "; it stays at each site, whose own whole model `p2pfl model export --personal` writes"
             raise ModelMisfit(evidence=evidence, source=self.source)
         tensors = self.layout.split(self.vector)
         return np.concatenate([tensors[name].ravel() for name, _ in layout.tensors])
@@ -76,9 +94,13 @@ class ModelFile:
         return self.card
 
     def _check(self, card: ModelCard) -> None:
-        """Raises CardUnfit unless the tensors and the task are those that the card names."""
-        said = card.facts["model"]
-        own = {"digest": self.digest.hex(), "layout": self.layout.digest.hex(), "parameters": self.layout.parameters}
+        """Raises CardUnfit unless the shared tensors and the task are those that the card names.
+
+        A site's own layers may lie beside them: no card names their values.
+        """
+        said, (shared, _) = card.facts["model"], divided(self.layout, card.personal)
+        digest_of = name_of(reordered(self.vector, self.layout, shared), shared)
+        own = {"digest": digest_of.hex(), "layout": shared.digest.hex(), "parameters": shared.parameters}
         rows = [bytes.fromhex(one) for one in said["rows"]]
         kinds, named = said["kinds"], dict(zip(said["kinds"], said["rows"], strict=False))
         if len(named) != len(rows) or len(kinds) != len(rows) or named.get(said["row"]) != said["digest"]:
@@ -102,9 +124,9 @@ def held_state(data: bytes, source: str) -> ModelState:
     return StateLayout(TensorLayout(tuple(tensors)), kinds).from_file(data)
 
 
-def shown_model(state: ModelState, source: str) -> ModelFile:
+def shown_model(state: ModelState, source: str, card: ModelCard | None = None) -> ModelFile:
     """The model that is measured, exported and used: the running mean where there is one."""
-    return ModelFile(state.layout.tensors, np.ascontiguousarray(state.shown, np.float32), None, source)
+    return ModelFile(state.layout.tensors, np.ascontiguousarray(state.shown, np.float32), card, source)
 
 
 def model_file(layout: TensorLayout, vector: FlatVector, card: ModelCard) -> bytes:

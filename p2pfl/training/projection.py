@@ -112,13 +112,13 @@ class Moving(Protocol):
 class Free:
     """A model of which every trained parameter moves freely."""
 
-    def __init__(self, model: GradSampleModule) -> None:
-        self._model = model
+    def __init__(self, trained: list[nn.Parameter]) -> None:
+        self._trained = trained
 
     @property
     def parameters(self) -> list[nn.Parameter]:
         """The model's own."""
-        return [p for p in self._model.parameters() if p.requires_grad]
+        return self._trained
 
     def take_gradients(self) -> None:
         """Opacus left them there."""
@@ -134,12 +134,13 @@ class Free:
 
 
 class Projected:
-    """A model whose trained parameters follow θ, from θ = 0 on, for one pass."""
+    """A model whose trained parameters follow θ, from θ = 0 on, for one pass; those that stay at home train whole."""
 
-    def __init__(self, model: ProjectingModule, subspace: Subspace) -> None:
-        """`model` holds the model that the round starts from; until `end`, its parameters are those of θ."""
-        trained = [p for p in model.parameters() if p.requires_grad]
-        self._all = [_Following(p, piece) for p, piece in zip(trained, subspace.pieces, strict=True)]
+    def __init__(self, trained: list[nn.Parameter], subspace: Subspace) -> None:
+        """`trained` are the model that the round starts from, first those of `subspace`; until `end`, they are those
+        of θ."""
+        pieces = (*subspace.pieces, *(None for _ in trained[len(subspace.pieces) :]))
+        self._all = [_Following(p, piece) for p, piece in zip(trained, pieces, strict=True)]
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -158,7 +159,7 @@ class Projected:
                 following.follow()
 
     def read(self) -> FlatVector:
-        """θ, which was 0 at the start.    (d,)"""
+        """θ, which was 0 at the start, and behind it how far what stays at home has come.    (d + k,)"""
         parts = [following.moved().cpu().numpy().ravel() for following in self._all]
         return np.concatenate(parts).astype(np.float32, copy=False)
 
@@ -172,12 +173,13 @@ class Projected:
 class _Following:
     """One parameter and the numbers of θ that it follows; itself, where it trains whole."""
 
-    def __init__(self, parameter: nn.Parameter, piece: Piece) -> None:
-        self.parameter, self._rows, self._rank = parameter, piece.rows, piece.rank
+    def __init__(self, parameter: nn.Parameter, piece: Piece | None) -> None:
+        self.parameter, self._rows, self._rank = parameter, 0, 0
         self._before = parameter.detach().clone()
         self._carried: _Carried | None = None
         self.theta = parameter
-        if self._rank:
+        if piece is not None and piece.rank:
+            self._rows, self._rank = piece.rows, piece.rank
 
             def there(carriers: np.ndarray[Any, Any]) -> torch.Tensor:
                 return torch.from_numpy(carriers).to(parameter.device, parameter.dtype)

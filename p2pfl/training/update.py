@@ -65,25 +65,29 @@ def read_vector(model: nn.Module) -> FlatVector:
     return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.zeros(0, np.float32)
 
 
-def write_vector(model: nn.Module, vector: FlatVector) -> None:
-    """Set the trained parameters of `model` from `vector` (m,), on whatever device they lie."""
+def write_vector(model: nn.Module, vector: FlatVector, layout: TensorLayout | None = None) -> None:
+    """Set the trained parameters of `model` from `vector` (m,), on whatever device they lie.
+
+    layout    the order of the tensors in `vector`; the model's own by default
+    """
     import torch
 
-    named = layout_of(model).split(vector)
+    named = (layout or layout_of(model)).split(vector)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 parameter.copy_(torch.from_numpy(named[name].copy()))
 
 
-def place_vector(model: nn.Module, vector: FlatVector) -> None:
+def place_vector(model: nn.Module, vector: FlatVector, layout: TensorLayout | None = None) -> None:
     """The trained parameters of `model` lie in `vector` (m,), on the processor; on another device they are its values.
 
+    layout    the order of the tensors in `vector`; the model's own by default
     What trains them then writes into `vector`: nothing is copied.
     """
     import torch
 
-    named = layout_of(model).split(vector)
+    named = (layout or layout_of(model)).split(vector)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             parameter.data = torch.from_numpy(named[name]).to(parameter.device, parameter.dtype)
@@ -96,12 +100,14 @@ def empty(model: nn.Module) -> None:
             parameter.data = parameter.new_zeros(()).expand(parameter.shape)
 
 
-def collect(model: nn.Module, vector: FlatVector) -> None:
-    """`vector` (m,) gets the trained parameters of `model`; what lies in it already stays where it is."""
-    for (_, part), parameter in zip(
-        layout_of(model).split(vector).items(), (p for p in model.parameters() if p.requires_grad), strict=True
-    ):
-        found = parameter.detach().cpu().numpy()
+def collect(model: nn.Module, vector: FlatVector, layout: TensorLayout | None = None) -> None:
+    """`vector` (m,) gets the trained parameters of `model`; what lies in it already stays where it is.
+
+    layout    the order of the tensors in `vector`; the model's own by default
+    """
+    named = dict(model.named_parameters())
+    for name, part in (layout or layout_of(model)).split(vector).items():
+        found = named[name].detach().cpu().numpy()
         if not np.shares_memory(part, found):
             part[...] = found
 

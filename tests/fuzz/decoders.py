@@ -81,6 +81,7 @@ from p2pfl.training.model_card import ModelCard
 from p2pfl.training.model_file import ModelFile
 from p2pfl.training.model_state import ModelState, StateLayout
 from p2pfl.training.nifti import NotAVolume, parse_nifti
+from p2pfl.training.personal import PersonalState
 from p2pfl.training.privacy import Account
 from p2pfl.training.process import wire as wire_of_tasks
 from p2pfl.training.table_draft import read_draft
@@ -402,6 +403,7 @@ MASTER: Final = Secret(bytes(range(32)), "master")
 SALT: Final = bytes(32)
 MANY: Final = TensorLayout((("bias", (2,)), ("weight", (2, 3))))
 ADAM: Final = StateLayout.of(MANY, ServerOptimiser("adam"), ModelAverage(0.5))
+OWN: Final = PersonalState(MANY, bytes(32), 7, np.zeros(8, np.float32), np.arange(8, dtype=np.float32))
 BEGUN: Final = ADAM.first(np.arange(8, dtype=np.float32), ServerOptimiser("adam"))
 
 
@@ -781,6 +783,10 @@ def _table() -> tuple[Decoder, ...]:
                 ("training.checkpoint:named_tensors",), factor=80),
         Decoder("state of a model", ADAM.from_file, (ModelMisfit,), (b"".join(BEGUN.to_file({"task": "table"})),),
                 ("training.checkpoint:facts_of", "training.checkpoint:named_tensors"), factor=80),
+        Decoder("layers of a site", PersonalState.from_file, (ModelFileBroken, ModelMisfit), (b"".join(OWN.to_file()),),
+                ("training.personal:PersonalState.from_file", "training.checkpoint:facts_of",
+                 "training.model_file:_header", "training.model_file:_tensors"),
+                lambda value: b"".join(value.to_file()), factor=400, fixed=MIB),
         Decoder("state on the wire", _state, (ValueError,), (bytes(BEGUN.wire),),
                 ("training.model_state:StateLayout.from_bytes",), lambda state: bytes(state.wire)),
         Decoder("model file", lambda data: ModelFile.read(data, PATH), (ModelFileBroken, CardUnfit), _models(),

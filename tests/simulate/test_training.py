@@ -11,6 +11,7 @@ from p2pfl.errors.training import BudgetTooSmall, PassWouldOverspend, WrongSimul
 from p2pfl.simulate.training import summary
 from p2pfl.training.plan import least_noise
 from p2pfl.training.privacy import Account, Mechanism
+from p2pfl.training.records import Arrays
 from tests.training.settings import Small, arrays
 
 QUICK = ("rounds=3", "privacy.sample_rate=0.2", "privacy.steps_per_round=10", "privacy.max_epsilon=100")
@@ -84,3 +85,20 @@ def test_two_sites_and_settings_that_no_peers_yaml_takes_are_refused() -> None:
         simulate_training(Fast(), sites(2))
     with pytest.raises(WrongValue):
         simulate_training(Fast(), sites(), settings=("rounds=none",))
+
+
+@pytest.mark.claim("DP-14")
+def test_sites_whose_conventions_differ_learn_with_heads_of_their_own() -> None:
+    """One of three writes the label the other way round: a shared head is a compromise, a personal one is right."""
+    held = sites()
+    odd = arrays(120, (4,), "site 2")
+    held["site-2"] = Arrays(odd.x, 1 - odd.y, odd.identities)
+    settings = (*QUICK[1:], "rounds=6", "privacy.noise_multiplier=0.6")
+    (shared,) = simulate_training(Fast(), held, settings=settings)
+    (own,) = simulate_training(Fast(), held, settings=(*settings, "local.personal=[2]"))
+    assert own.final > 0.9 > 0.8 > shared.final
+    assert (len(own.model), own.model.size + own.personal["site-0"].size) == (15, len(shared.model))
+    heads = [values[:3] for values in own.personal.values()]
+    assert float(heads[0] @ heads[2]) < 0.0 < float(heads[0] @ heads[1])
+    assert own.sent_bytes / shared.sent_bytes == 15 / 19
+    assert own.epsilon == shared.epsilon

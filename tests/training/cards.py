@@ -51,6 +51,7 @@ def card_facts(choice: TaskChoice, layout: TensorLayout, vector: FlatVector, **o
             "weights": "equal",
             "server": "mean",
             "average": "0",
+            "personal": [],
         },
         "metric": {"name": "auc", "model": "last", "figures": {"auc": figure}, "private": False},
         "privacy": {

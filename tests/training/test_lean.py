@@ -24,7 +24,7 @@ warnings.simplefilter("ignore")
 from p2pfl.training.process import worker
 worker.without_compiler()
 import torch
-from p2pfl.training.local import repeatable
+from p2pfl.training.repeatable import repeatable
 from p2pfl.training.projection import ProjectingModule
 from p2pfl.training.lean import COMPILER
 model = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(12, 1))

@@ -25,6 +25,7 @@ from p2pfl.training.linear_weights import weights_of
 from p2pfl.training.model_card import KEY, ModelCard
 from p2pfl.training.model_file import MOST_HEADER, ModelFile, model_file
 from p2pfl.training.models import build
+from p2pfl.training.personal import PersonalState, divided
 from p2pfl.training.tasks import heart
 from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.update import TensorLayout
@@ -277,3 +278,51 @@ def test_a_network_has_no_weights_of_columns() -> None:
     file = read(model_file(layout, vector, ModelCard.of(card_facts(TaskChoice(table=schema), layout, vector))))
     with pytest.raises(NotLinear, match="no weight for each input"):
         weights_of(file)
+
+
+# ── layers that stay at each site ─────────────────────────────────────────────────────────────────────────────
+
+OWN = {"compression": "none", "personal": ["bias"]}
+
+
+def without_bias() -> tuple[bytes, PersonalState]:
+    """The file that all sites write of heart's model without its bias, and what one of them keeps."""
+    shared, personal = divided(layout_of(heart.heart()), ["bias"])
+    vector = np.arange(shared.parameters, dtype=np.float32)
+    choice = TaskChoice(table=heart.heart())
+    training = card_facts(choice, shared, vector)["training"] | OWN
+    card = ModelCard.of(card_facts(choice, shared, vector, training=training))
+    own = PersonalState(personal, bytes(32), 3, np.zeros(1, np.float32), np.full(1, 0.5, np.float32))
+    return model_file(shared, vector, card), own
+
+
+@pytest.mark.claim("MODEL-1")
+def test_a_shared_model_says_what_it_lacks_and_a_whole_one_is_checked_in_part() -> None:
+    data, own = without_bias()
+    shared = read(data)
+    assert shared.lacks == ("bias",)
+    with pytest.raises(ModelMisfit) as caught:
+        shared.fitting(layout_of(heart.heart()))
+    assert "bias" in caught.value.evidence and "--personal" in caught.value.evidence
+    whole = shared.with_layers(own)
+    again = read(model_file(whole.layout, whole.vector, shared.expect_card()))
+    assert again.lacks == ()
+    assert again.fitting(layout_of(heart.heart()))[-1] == np.float32(0.5)
+    assert weights_of(again).rows[-1].adds == (0.5,)
+    with pytest.raises(ModelMisfit):
+        again.with_layers(own)
+    forged = whole.vector.copy()
+    forged[0] += 1.0
+    with pytest.raises(CardUnfit):
+        read(model_file(whole.layout, forged, shared.expect_card()))
+
+
+@pytest.mark.parametrize("layers", [["a..b"], [""], ["x" * 201], ["a b"], "bias", [["bias"]]])
+def test_layers_of_a_card_have_a_form(layers: object) -> None:
+    data, _ = without_bias()
+    header = header_of(data)
+    card = json.loads(header["__metadata__"][KEY])
+    card["training"]["personal"] = layers
+    header["__metadata__"][KEY] = json.dumps(card, sort_keys=True, separators=(",", ":"))
+    with pytest.raises(CardUnfit):
+        read(with_header(data, header))

@@ -63,7 +63,7 @@ def test_each_records_gradient_of_theta_is_that_of_its_whole_gradient(kind: str)
         whole = np.concatenate([p.grad.numpy().ravel() for p in model.parameters()])
         wanted.append(space.project(whole))
     wrapped = ProjectingModule(model)
-    projected = Projected(wrapped, space)
+    projected = Projected([p for p in wrapped.parameters() if p.requires_grad], space)
     wrapped(x).square().sum().backward()
     projected.take_gradients()
     found = torch.cat([p.grad_sample.flatten(1) for p in projected.parameters], 1).detach().numpy()  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from p2pfl.training import local
 from p2pfl.training.local import Trainer
 from p2pfl.training.privacy import Account
 from p2pfl.training.records import Arrays, Records, SiteRecords
+from p2pfl.training.repeatable import repeatable
 from tests.training.settings import PRIVACY, Images, Small, arrays, privacy, site
 
 SEED = Secret(bytes(range(32)), "seed of a test's pass")
@@ -84,7 +85,7 @@ def test_a_pass_that_fails_puts_torch_back_as_it_was() -> None:
 
 def test_passes_of_several_threads_leave_torch_as_the_first_found_it() -> None:
     """Sites in one process: whoever began first may end first."""
-    first, second = local.repeatable(1), local.repeatable(2)
+    first, second = repeatable(1), repeatable(2)
     with first:
         second.__enter__()
     assert torch.are_deterministic_algorithms_enabled(), "the second still runs"

@@ -68,6 +68,7 @@ def _what(card: ModelCard) -> str:
         ["task", plain(kind)],
         ["parameters", f"{facts['model']['parameters']}"],
         ["trained", f"{_day(facts['training']['began'])} to {_day(facts['training']['ended'])}"],
+        *([["lacks", f"{', '.join(map(plain, card.personal))}: each site keeps its own"]] if card.personal else []),
         ["licence", plain(licence) if licence else "none was named: ask the sites before you pass it on"],
         ["model", f"`{facts['model']['digest']}`{', a running mean of the models' if averaged else ''}"],
         ["task's digest", f"`{facts['task_digest']}`"],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pfl.cli import output
-from p2pfl.cli.model.held import model_of
+from p2pfl.cli.model.held import OWN, model_of, own_layers
 from p2pfl.cli.options import (
     NamedFile,
     Unlock,
@@ -26,11 +26,13 @@ from p2pfl.cli.options import (
 )
 from p2pfl.cli.reports import NO_PRIVACY
 from p2pfl.errors.models import NotExportable
+from p2pfl.errors.people import NoModel, WrongUse
 from p2pfl.federation import Federation
-from p2pfl.home import notes
+from p2pfl.home import Home, notes
 
 if TYPE_CHECKING:
     from p2pfl.training.model_file import ModelFile
+    from p2pfl.training.personal import PersonalState
 
 
 @click.command()
@@ -42,6 +44,11 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write a described table's model as ONNX, too: columns go in as they are measured. Needs the extra [onnx].",
 )
+@click.option(
+    "--personal",
+    is_flag=True,
+    help="Write this site's own layers, too, where local.personal keeps some at home: a whole model, of this site.",
+)
 @click.option("--licence", metavar="NAME", help="Licence of the model, as CC-BY-4.0, where peers.yaml names none.")
 @peers_option
 @home_option
@@ -51,6 +58,7 @@ def export(
     *,
     target: Path,
     onnx_target: Path | None,
+    personal: bool,
     licence: str | None,
     peers_file: Path,
     home: Path,
@@ -78,7 +86,9 @@ def export(
         card = card_of(opened, federation, state, licence)
         exported: notes.Options = {"model": str(card.facts["model"]["digest"]), "onnx": onnx_target is not None}
         notes.put(opened, "model export", int(time.time()), exported)
-    model = shown_model(state, str(home))
+        own = _own(opened, federation) if personal else None
+    model = shown_model(state, str(home), card)
+    model = model if own is None else model.with_layers(own)
     files = {target: model_file(model.layout, model.vector, card), _card_of(target): page(card).encode()}
     checked: bool | None = None
     if onnx_target is not None:
@@ -92,8 +102,14 @@ def export(
         "card": str(_card_of(target)),
         "model": card.facts["model"]["digest"],
         "privacy": federation.privacy.unit,
+        "personal": list(federation.local.personal) if own is not None else [],
     }
     lines = [told, f"{_card_of(target)}: its card; what the model is for is left for you to fill in"]
+    if own is not None:
+        lines.append(f"with this site's own layers: {', '.join(federation.local.personal)}")
+    elif federation.local.personal:
+        kept = ", ".join(federation.local.personal)
+        lines.append(f"without the layers that stay at each site ({kept}): --personal writes yours, too")
     if federation.privacy.is_none:
         lines.append(f"privacy: {NO_PRIVACY}")
     if onnx_target is not None:
@@ -101,6 +117,16 @@ def export(
         how = "gives what the model gives" if checked else "not run: onnxruntime is not installed here"
         lines.append(f"{onnx_target}: {output.amount(len(files[onnx_target]))}, {how}")
     output.result("\n".join(lines), facts, as_json)
+
+
+def _own(home: Home, federation: Federation) -> PersonalState:
+    """This site's own layers. Raises WrongUse where the sites share all of them, NoModel before the first pass."""
+    if not federation.local.personal:
+        raise WrongUse(evidence="--personal; local.personal in peers.yaml is []", verb=" model export")
+    found = own_layers(home)
+    if found is None:
+        raise NoModel(evidence=f"there is no {OWN} in it", path=home.path)
+    return found
 
 
 def _card_of(target: Path) -> Path:
@@ -111,10 +137,12 @@ def _card_of(target: Path) -> Path:
 def _onnx(federation: Federation, model: ModelFile) -> tuple[bytes, bool]:
     """The model as ONNX, and whether it was run and gave the same. Nothing is written if it cannot be."""
     output.loading_torch()
+    from p2pfl.training.models import build
     from p2pfl.training.onnx_export import as_onnx
     from p2pfl.training.registry import load_task
 
-    return as_onnx(load_task(federation.task), model.vector)
+    task = load_task(federation.task)
+    return as_onnx(task, model.fitting(build(task).layout))
 
 
 def _write(files: Mapping[Path, bytes]) -> None:

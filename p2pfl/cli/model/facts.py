@@ -91,6 +91,7 @@ def _training(federation: Federation, rounds: Sequence[Record]) -> dict[str, Any
         "weights": federation.weights,
         "server": federation.server.method,
         "average": decimal_text(federation.average.decay),
+        "personal": list(federation.local.personal),
     }
 
 

@@ -75,6 +75,8 @@ def _tried(
     device: str,
     reads: tuple[Path, ...],
 ) -> dict[str, Any]:
+    import numpy as np
+
     from p2pfl.keys import Secret
     from p2pfl.simulate.training import federation_of
     from p2pfl.training.privacy import Account
@@ -93,7 +95,7 @@ def _tried(
     with task_process(reach, echo=lambda line: output.progress(f"the task prints: {line.rstrip()}")) as trainer:
         facts = trainer.prepare(source, Secret(os.urandom(32), "who is held out, this once"))
         trainer.set_steps(TRIED_STEPS)
-        first = trainer.initial(bytes(32))
+        first = np.concatenate([trainer.initial(bytes(32)), trainer.first_personal(bytes(32))])
         for _ in range(2):  # the first one warms up
             begun = time.perf_counter()
             trainer.train(first, Account().charge(private), Secret(os.urandom(32), "one try"))

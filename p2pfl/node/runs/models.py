@@ -41,7 +41,7 @@ class Models:
     """`current` is the model after the last final round, (m,) float32."""
 
     def __init__(self, home: Home, logs: Logs, run: bytes, trainer: Makes, task: str, federation: Federation) -> None:
-        self._home, self._logs, self._run = home, logs, run
+        self._home, self._logs, self.run = home, logs, run
         self._facts = {"task": task, "privacy": federation.privacy.unit}  # a model's file says so wherever it goes
         self._layout = StateLayout.of(trainer.layout, federation.server, federation.average)
         self.applied: dict[int, ModelState] = {}  # by round past the last final one: the state after it
@@ -57,7 +57,7 @@ class Models:
 
     def _read(self, first: ModelState) -> ModelState:
         """The state after the last final round, in its place even when a crash left it in the other."""
-        wanted = self._logs.model_after(self._run)
+        wanted = self._logs.model_after(self.run)
         if wanted is None:
             return first
         for item in (MODEL, NEXT):

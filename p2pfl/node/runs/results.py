@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class TrainResult:
     rounds    that trained
     ended     why there are no more, where the training ended early; else empty
     alone     ε against all other sites together, where each adds a part of the noise; None where a site's is enough
+    personal  this site's own layers after its last pass, (k,) float32; empty where the sites share all of them
     initial and final are of the first model and of the last one.
     """
 
@@ -44,6 +45,9 @@ class TrainResult:
     records: list[dict[str, Any]]
     ended: str
     alone: float | None
+    personal: np.ndarray[Any, np.dtype[np.float32]] = field(
+        default_factory=lambda: np.zeros(0, np.float32), kw_only=True
+    )
 
     @property
     def initial(self) -> Metric | None:

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pfl import codec
-from p2pfl._version import __version__
-from p2pfl.errors.task_process import StepOutOfMemory, TaskProcessEnded
 from p2pfl.federation import Federation
 from p2pfl.home import Home
-from p2pfl.keys import Draw, digest
+from p2pfl.keys import Draw
 from p2pfl.node.logs import Logs
-from p2pfl.node.progress import Observer, PassTrained, PassWasCut
+from p2pfl.node.progress import Observer, PassTrained
 from p2pfl.node.runs import fairness
 from p2pfl.node.runs.accounts import brought
 from p2pfl.node.runs.counting import Counting
 from p2pfl.node.runs.held_out import HeldOut
 from p2pfl.node.runs.looks import Looks
+from p2pfl.node.runs.making import PassMaker
 from p2pfl.node.runs.models import Models
-from p2pfl.node.runs.passes import PENDING, BegunPass, Passes, PendingHead, read_pending
+from p2pfl.node.runs.passes import PENDING, Passes, PendingHead, read_pending
+from p2pfl.node.runs.personal import PersonalLayers
 from p2pfl.node.runs.sums import SALT_WORDS, salt
-from p2pfl.node.runs.trains import Batches, Stops, Trains
+from p2pfl.node.runs.trains import Stops, Trains
 from p2pfl.node.runs.updates import updates_of
 from p2pfl.node.source import Offer
 from p2pfl.sharing import events as e
@@ -39,13 +39,11 @@ from p2pfl.sharing.field import FIELDS
 from p2pfl.training import early_stop, server, update
 from p2pfl.training.compression import Positions
 from p2pfl.training.model_state import ModelState
-from p2pfl.training.passes import PassCut
 from p2pfl.training.privacy import Account, Mechanism
 from p2pfl.training.subspace import Subspace
 
 SUBSPACES: Final = 2  # kept: of the round under way and of the one before
 COUNT_BITS: Final = 61  # scalars ride in a second vector over the largest field
-MOST_CUTS: Final = 3  # times that a pass may be cut before this process ends
 
 
 @dataclass
@@ -73,6 +71,9 @@ class TrainingRun:
         self.passes = Passes(self.federation, self.home, self.logs, self.run, self.observer, marks)
         self.models = Models(self.home, self.logs, self.run, self.trainer, self.task, self.federation)
         looks = Looks.of(self.federation, self.home, self.run, self.trainer)
+        self.personal = PersonalLayers(self.home, self.logs, self.run, self.trainer, self.federation, self.observer)
+        named = (self.federation, self.trainer, self.task, self.draw, self.observer, self.passes, self.models)
+        self.maker = PassMaker(*named, self.updates, self.personal, self._rounds, self._subspace)
         told = (self.federation, self.logs, self.run, self.trainer, self.models, looks)
         self.counting = Counting(*told, HeldOut(self.home, self.run, self.trainer), self.draw)
         if self.passes.begun is not None and self.passes.begun.run == self.run:
@@ -245,89 +246,14 @@ class TrainingRun:
 
     def _train(self, number: int, base: int) -> bytes:
         """The nomination of a new update of the model after `base`, or of the one that a process before was making."""
-        begun, model = self._repeated(base) or self._begun(number, base)
         began = time.monotonic()
-        nomination = self.compressor.nominate(*self._pass(number, base, begun, model))
+        nomination = self.compressor.nominate(*self.maker.update(number, base))
         self._keep_pending(number, nomination, sent=False)
         # Nothing of the update has left so far. From here on nobody makes another one of the same seed.
         self.passes.over()
         self.models.pass_is_over()
         self.observer(PassTrained(number, time.monotonic() - began))
         return nomination
-
-    def _pass(
-        self, number: int, base: int, begun: BegunPass, model: update.FlatVector
-    ) -> tuple[NDArray[Any], Subspace | None]:
-        """The update of the pass that has begun from `model`, and where it moved; made again where that is cut.
-
-        Raises TaskProcessEnded when it was cut MOST_CUTS times; StepOutOfMemory when a step of one record lacks memory.
-        """
-        cuts = 0
-        while True:
-            subspace = self._subspace(begun.model, model)
-            given = (begun.seed, begun.rounds_before, subspace)
-            try:
-                found = self.trainer.train(model, self.passes.charge(begun), *given)
-                return self.updates.ready(found, begun.seed, begun.rounds_before), subspace
-            except StepOutOfMemory as error:
-                if begun.at_once <= 1:
-                    raise
-                how, out_of_memory = error.happened, True
-            except PassCut as cut:
-                how, out_of_memory = cut.how, cut.out_of_memory and begun.at_once > 1
-                cuts += not out_of_memory
-                if cuts == MOST_CUTS:
-                    evidence = f"round {number}; the pass stays charged, and the next start repeats it"
-                    raise TaskProcessEnded(count=cuts, how=how, evidence=evidence) from None
-            if out_of_memory:
-                begun = self._smaller(begun, model)
-            elif not begun.inputs or self._inputs(model, begun.rounds_before) != begun.inputs:
-                begun, model = self._begun(number, base)  # nobody can repeat it: it is lost with its charge
-            self.observer(PassWasCut(number, how, begun.at_once))
-
-    def _smaller(self, begun: BegunPass, model: update.FlatVector) -> BegunPass:
-        """The same pass with half as many records' gradients at a time, on the disk before it is made: whoever repeats
-        it adds up in the same order."""
-        self._take_at_once(begun.at_once // 2)
-        inputs = self._inputs(model, begun.rounds_before)
-        return self.passes.rewrite(replace(begun, at_once=begun.at_once // 2, inputs=inputs))
-
-    def _take_at_once(self, at_once: int) -> None:
-        if isinstance(self.trainer, Batches) and at_once:
-            self.trainer.at_once = at_once
-
-    def _repeated(self, base: int) -> tuple[BegunPass, update.FlatVector] | None:
-        """The pass that a process before this one began, and the model that it starts from; the round is no matter.
-
-        Where each site adds a part of the noise, it must be of the model after `base`: its grid and subspace are.
-        """
-        begun = self.passes.begun
-        if begun is None or begun.run != self.run:
-            return None
-        if self.federation.privacy.is_distributed and begun.model != self.models.on(base).names[0]:
-            return None
-        model = self.models.begun_from(begun.model)
-        if model is None:
-            return None
-        self._take_at_once(begun.at_once)
-        return (begun, model) if self.passes.may_repeat(self._inputs(model, begun.rounds_before)) else None
-
-    def _begun(self, number: int, base: int) -> tuple[BegunPass, update.FlatVector]:
-        """A pass of its own from the model after `base`.
-
-        What an older one drew is gone: over other gradients it would cancel out.
-        """
-        state, before = self.models.on(base), self._rounds(base)
-        at_once = self.trainer.at_once if isinstance(self.trainer, Batches) else 0
-        inputs = self._inputs(state.model, before)
-        begun = self.passes.begin(number, before, state.names[0], inputs, self.draw, at_once)
-        self.models.begin_from(state)
-        return begun, state.model
-
-    def _inputs(self, model: update.FlatVector, rounds_before: int) -> bytes:
-        inputs = self.trainer.inputs(model, rounds_before)
-        how = repr(self.federation.compression).encode()  # what a pass in a subspace returns follows from it
-        return digest("inputs", __version__.encode(), self.task.encode(), inputs, how) if inputs else b""
 
     def _keep_pending(self, number: int, nomination: bytes, *, sent: bool) -> None:
         epoch, charges = self.federation.roster.epoch, self.passes.accounts.passes
@@ -341,10 +267,11 @@ class TrainingRun:
         """
         number = effect.round
         supports = dict(zip(effect.survivors, effect.supports, strict=True))
-        counted = self.counting.words(number, effect.survivors, self.models.on(self.models.tip(number)).shown)
-        clipped = 0
+        trains, shown = not self._measuring[number], self.models.on(self.models.tip(number)).shown
+        whole = self.personal.behind(shown, self.personal.measured(trains=trains))
+        counted, clipped = self.counting.words(number, effect.survivors, whole), 0
         vectors: tuple[e.Vector, ...] = ()
-        if not self._measuring[number]:
+        if trains:
             support = self.compressor.support(supports)
             subspace = self._subspace_on(self.models.tip(number))
             words, cut = self.updates.words(support, subspace, effect.attempt_digest, self.draw)

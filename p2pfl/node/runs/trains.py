@@ -13,7 +13,7 @@ from p2pfl.training.subspace import Subspace
 
 
 class Trains(Protocol):
-    """What training/local.py's Trainer does for a run; vectors are (m,) float32."""
+    """What training/local.py's Trainer does for a run; vectors are (m,) float32, or longer by what it `Keeps`."""
 
     @property
     def layout(self) -> update.TensorLayout: ...
@@ -32,6 +32,16 @@ class Trains(Protocol):
     ) -> update.FlatVector: ...
     def evaluate(self, model: update.FlatVector) -> Counts: ...
     def figures(self, total: Counts) -> Mapping[str, Figure]: ...
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A trainer of layers that stay at home: their values, (k,), lie behind the model in what it is given, and behind
+    the update in what it returns."""
+
+    @property
+    def personal(self) -> update.TensorLayout: ...
+    def first_personal(self, seed: bytes) -> update.FlatVector: ...
 
 
 @runtime_checkable

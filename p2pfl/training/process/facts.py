@@ -10,6 +10,7 @@ from typing import Any
 from p2pfl.errors.task_process import DataHoldsKeys, TaskAnswerUnusable
 from p2pfl.federation import Federation
 from p2pfl.training.column_map import MapFile
+from p2pfl.training.personal import divided, joined
 from p2pfl.training.process.landlock import holds
 from p2pfl.training.process.wire import MOST_PARAMETERS
 from p2pfl.training.update import TensorLayout
@@ -71,10 +72,15 @@ class TaskSource:
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """What a task says of itself and of the records, once it is ready to train."""
+    """What a task says of itself and of the records, once it is ready to train.
+
+    layout      the tensors that the sites share
+    personal    those that stay at the site
+    """
 
     name: str
     layout: TensorLayout
+    personal: TensorLayout
     frozen: bytes
     counts: int
     notices: tuple[str, ...]
@@ -95,13 +101,16 @@ def expected(text: str) -> float:
         raise unusable(f"expected_batch {text[:40]!r}") from None
 
 
-def facts_of(answer: tuple[Any, ...], records: int, held: int) -> TaskFacts:
-    """What the answer to `split` says. Raises TaskAnswerUnusable."""
+def facts_of(answer: tuple[Any, ...], records: int, held: int, prefixes: Sequence[str]) -> TaskFacts:
+    """What the answer to `split` says; which layers stay at home follows from peers.yaml. Raises TaskAnswerUnusable."""
     name, tensors, frozen, counts, notices, divisor, given, label, units, slots = answer
     if units > records - held:
         raise unusable(f"{units} units of {records - held} records")
-    layout, batch = layout_from(tensors), expected(divisor)
-    return TaskFacts(name, layout, frozen, counts, notices, batch, given, label, records, held, units, slots)
+    whole, batch = layout_from(tensors), expected(divisor)
+    shared, personal = divided(whole, prefixes)
+    if not shared.tensors or joined(shared, personal) != whole:
+        raise unusable("tensors in another order than peers.yaml says")
+    return TaskFacts(name, shared, personal, frozen, counts, notices, batch, given, label, records, held, units, slots)
 
 
 def layout_from(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> TensorLayout:

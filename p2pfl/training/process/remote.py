@@ -209,7 +209,8 @@ class RemoteTrainer(RemoteTask):
         with SharedBuffer(len(held)) as buffer:
             buffer.write(held.astype(np.uint8))
             answer = process.ask("split", buffer=buffer)
-        facts = facts_of(answer, self._records, int(np.count_nonzero(held)))
+        prefixes = self._source.federation.local.personal
+        facts = facts_of(answer, self._records, int(np.count_nonzero(held)), prefixes)
         if self._facts not in (None, facts):
             raise _changed("a model of another form than before")
         self._facts = facts
@@ -247,8 +248,13 @@ class RemoteTrainer(RemoteTask):
 
     @property
     def layout(self) -> TensorLayout:
-        """Names and shapes of what trains."""
+        """Names and shapes of what trains and is shared."""
         return self.facts.layout
+
+    @property
+    def personal(self) -> TensorLayout:
+        """Names and shapes of what trains and stays here."""
+        return self.facts.personal
 
     @property
     def frozen(self) -> bytes:
@@ -299,12 +305,19 @@ class RemoteTrainer(RemoteTask):
 
     def initial(self, seed: bytes) -> FlatVector:
         """The model that every site starts from, given 32 public bytes.    (m,)"""
-        with SharedBuffer(4 * self.parameters) as buffer:
+        return self._first(seed)[: self.parameters]
+
+    def first_personal(self, seed: bytes) -> FlatVector:
+        """What the layers that stay at home start from.    (k,)"""
+        return self._first(seed)[self.parameters :]
+
+    def _first(self, seed: bytes) -> FlatVector:
+        with SharedBuffer(4 * (self.parameters + self.personal.parameters)) as buffer:
             self._ask("initial", seed, buffer=buffer)
             return _finite(buffer.read("<f4"), "the first model")
 
     def inputs(self, model: FlatVector, rounds_before: int = 0) -> bytes:
-        """Names all that an update from `model` follows from beside its seed; empty where no pass is repeated."""
+        """Names all that an update from `model` (m + k,) follows from; empty where no pass is repeated."""
         found: bytes = self._with_model("inputs", model, self.at_once, rounds_before)[0]
         return found
 
@@ -316,7 +329,7 @@ class RemoteTrainer(RemoteTask):
         rounds_before: int = 0,
         subspace: Subspace | None = None,
     ) -> FlatVector:
-        """Return local − model after one private pass from `model`.    (m,); in a subspace its θ, (d,)
+        """Return local − model after one private pass from `model`.    (m + k,); in a subspace θ (d,) and k behind it
 
         Raises PassNotCharged; PassCut when the process ended, and the pass may be repeated; StepOutOfMemory; and what
         the task raises; ModelDiverged; PassStopped.
@@ -338,8 +351,8 @@ class RemoteTrainer(RemoteTask):
                 if self._stopping or self._closed:
                     raise PassStopped from None
                 raise
-            if subspace is not None or self._mechanism.parts > 1:
-                length = subspace.length if subspace is not None else model.size
+            if carriers.size or self._mechanism.parts > 1:  # without carriers θ is the whole update
+                length = subspace.length + self.personal.parameters if subspace is not None else model.size
                 return _finite(buffer.read("<f4", length), "the update")
             local = _finite(buffer.read("<f4"), "the update")  # the model as the pass left it
         return _finite(np.subtract(local, model, out=local), "the update")

@@ -107,7 +107,7 @@ class Worker:
             device=self._device,
         )
         trainer.release()  # each pass brings the model
-        tensors = _tensors(trainer.layout)
+        tensors = _tensors(trainer.whole)
         x, y = (as_inputs(part, trainer._device) for part in site.train.batch(np.array([0])))
         shapes = list(x.shape[1:]), list(y.shape[1:])
         named, expected = str(self._task.name)[:200], repr(float(self._task.expected_batch))
@@ -131,7 +131,8 @@ class Worker:
         return ()
 
     def initial(self, ticket: int, buffer: Any, seed: bytes) -> tuple[Any, ...]:
-        buffer[:] = _bytes_of(self._trainer.initial(seed))
+        trainer = self._trainer
+        buffer[:] = _bytes_of(np.concatenate([trainer.initial(seed), trainer.first_personal(seed)]))
         return ()
 
     def inputs(self, ticket: int, buffer: Any, at_once: int, rounds_before: int) -> tuple[Any, ...]:
@@ -141,7 +142,7 @@ class Worker:
     def train(
         self, ticket: int, buffer: Any, number: int, seed: bytes, at_once: int, rounds_before: int
     ) -> tuple[Any, ...]:
-        trainer, parameters = self._trainer, self._trainer.parameters
+        trainer, parameters = self._trainer, self._trainer.whole.parameters
         model = np.frombuffer(buffer, "<f4", count=parameters)
         carriers = np.frombuffer(buffer, "<f8", offset=4 * parameters).copy() if len(buffer) > 4 * parameters else None
         density, subspace = self._federation.compression.density, None

@@ -169,7 +169,7 @@ def test_a_pass_that_a_crash_cut_never_runs_on_the_charge_of_an_average(place: P
         place.trainer.dies = False
     else:
         model = run.digest_of(run.model)
-        begun = BegunPass(run.run, 1, 1, "0.000000", 0, model, run._inputs(run.model, 0), Secret(bytes(32)))
+        begun = BegunPass(run.run, 1, 1, "0.000000", 0, model, run.maker.inputs(run.model, 0), Secret(bytes(32)))
         place.home.replace(PASS, begun.to_bytes())
     before = len(charges(place.started()))
     charged(place, Averaging(1.0, 8.0, None))

@@ -97,12 +97,12 @@ def test_an_update_that_never_left_is_carried_over_into_the_next_subspace(place:
 def test_a_pass_is_another_one_where_the_agreed_compression_is_another(place: Place, tmp_path: Path) -> None:
     """A seed repeats a pass only where all that its update follows from is the same."""
     run = place.started()
-    inputs = run._inputs(run.model, 0)
+    inputs = run.maker.inputs(run.model, 0)
     others = places(tmp_path / "dense")
     for one in others:
         one.trainer = Four(layout=LAYOUT)
     try:
-        assert others[0].started()._inputs(run.model, 0) != inputs
+        assert others[0].started().maker.inputs(run.model, 0) != inputs
     finally:
         for one in others:
             one.home.close()

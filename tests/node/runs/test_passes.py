@@ -15,7 +15,7 @@ import pytest
 
 from p2pfl.codec import Pieces
 from p2pfl.ledger.verify import verify
-from p2pfl.node.runs import accounts, passes, training
+from p2pfl.node.runs import accounts, making, passes, training
 from p2pfl.node.runs.models import BEGUN
 from p2pfl.node.runs.passes import ACCOUNT, PASS, PENDING, Passes, most_said, read_begun
 from p2pfl.node.runs.training import TrainingRun
@@ -171,7 +171,7 @@ def other_records(place: Place, patch: pytest.MonkeyPatch) -> None:
 
 
 def other_version(place: Place, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(training, "__version__", "another")
+    patch.setattr(making, "__version__", "another")
 
 
 def unrepeatable(place: Place, patch: pytest.MonkeyPatch) -> None:

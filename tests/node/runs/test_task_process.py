@@ -32,6 +32,7 @@ from p2pfl.training.process.facts import Reach, TaskSource
 from p2pfl.training.process.remote import RemoteTrainer
 from p2pfl.training.records import Records, hold_out
 from p2pfl.training.registry import described_task
+from p2pfl.training.subspace import Subspace
 from p2pfl.training.units import Units
 from tests.federation.sample import CARDS
 from tests.node.runs.homes import Place, charges, places
@@ -370,3 +371,42 @@ def test_the_tasks_process_protects_patients_as_this_one_would(tmp_path: Path) -
         updates = [one.train(first, Account().charge(private), SEED) for one in (here, there)]
     assert np.array_equal(*updates) and updates[0].any()
     assert facts.units == here.units == len(Units.of(here._site.train, "patient")) < facts.records - facts.held
+
+
+@pytest.mark.claim("DP-14")
+@pytest.mark.parametrize(("units", "layer"), [(3, "0"), (250, "2")], ids=["nothing is carried", "a matrix is carried"])
+def test_layers_that_stay_here_ride_behind_the_model_to_the_tasks_process(
+    tmp_path: Path, units: int, layer: str
+) -> None:
+    """The same bits as in this process, and what the sites share is what peers.yaml says, not what the task says."""
+    data = tmp_path / "own.csv"
+    rows = [f"{30 + place % 50},{place % 7},{place % 5},{'yes' if place % 3 else 'no'}" for place in range(120)]
+    data.write_text("\n".join(["age,one,two,ill", *rows]) + "\n")
+    columns = "".join(
+        f"  {name}: {{number: years, low: 0, high: 120, centre: 50, scale: 30}}\n" for name in ("age", "one", "two")
+    )
+    table = draft.description_lines(
+        f'columns:\n{columns}label:\n  ill: {{binary: ["no", "yes"], positive: ["yes"]}}\nmodel: {{mlp: {units}}}\n'
+        "learning_rate: 0.1\nexpected_batch: 4\n".encode(),
+        "task.yaml",
+    )
+    settings = (f"local.personal=[{layer}]", "privacy.sample_rate=0.5", "compression.density=0.5", *SETTINGS[::2])
+    federation = Federation.parse(draft.peers_file("trial", [card.member for card in CARDS], table, settings))
+    private, task = federation.privacy, described_task(federation.task.table)
+    held = hold_out(Records(task.dataset(str(data))), HOLDOUT)
+    here = Trainer(task=task, site=held, privacy=private, local=federation.local)
+    with RemoteTrainer(Reach.of(data, (), (), "cpu", described=True)) as there:
+        there.prepare(TaskSource(federation, data), HOLDOUT)
+        assert (there.layout, there.personal) == (here.layout, here.personal)
+        assert [name for name, _ in there.personal.tensors] == [f"{layer}.weight", f"{layer}.bias"]
+        firsts = [np.concatenate([one.initial(bytes(32)), one.first_personal(bytes(32))]) for one in (here, there)]
+        subspace = Subspace.of(here.layout, 0.5, *2 * [here.initial(bytes(32))])
+        found = []
+        for one in (here, there):
+            update = one.train(firsts[0], Account().charge(private), SEED)
+            along = one.train(firsts[0], Account().charge(private), SEED, 0, subspace)
+            found.append((update, along, one.evaluate(firsts[0] + update)))
+    assert np.array_equal(firsts[0], firsts[1])
+    assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
+    assert found[0][0].any() and len(found[0][1]) == subspace.length + here.personal.parameters
+    assert bool(subspace.carriers.size) is (units == 250)
