@@ -59,6 +59,7 @@ LAYOUT: Final = (
     ItemRule("state/sums/[01]", "home/state", "the masked sums of this round and of the last, fsynced before a READY"),
     ItemRule("state/total", "home/state", "the last final round, as it is served to peers that missed it"),
     ItemRule("state/answer", "home/state", "what the last sum came to, until its caller has it"),
+    ItemRule(r"state/averages/[0-9a-f]{16}", "home/state", "what averages of one name hold back of a site's arrays"),
     ItemRule("state/peers", "home/state", "the last statements that each peer signed"),
     ItemRule(
         "state/heads", "home/state", "heads of site logs: those that this site cosigned, and its own that others did"
@@ -95,7 +96,7 @@ LAYOUT: Final = (
     ItemRule(r"ledger/(federation|site)/head", "home/ledger", "the newest head that this site signed over that log"),
 )
 DIRECTORIES: Final = (
-    "state", "state/sums", "state/left", "state/left-sums", EVIDENCE, "membership", "checkpoints",
+    "state", "state/sums", "state/averages", "state/left", "state/left-sums", EVIDENCE, "membership", "checkpoints",
     "ledger", "ledger/federation", "ledger/site",
 )  # fmt: skip
 SHARED_DIRECTORIES: Final = ("accounts", STUDIES)

@@ -69,6 +69,7 @@ from p2pfl.node import question_file
 from p2pfl.node.hello import Greetings, Pledge, Standing
 from p2pfl.node.runs import answers
 from p2pfl.node.runs.question_counts import QuestionCounts
+from p2pfl.node.runs.turns import HeldBack
 from p2pfl.node.site import SiteProcess
 from p2pfl.roster import Address, Member, Roster
 from p2pfl.sharing import certificate, evidence, history
@@ -403,6 +404,7 @@ MASTER: Final = Secret(bytes(range(32)), "master")
 SALT: Final = bytes(32)
 MANY: Final = TensorLayout((("bias", (2,)), ("weight", (2, 3))))
 ADAM: Final = StateLayout.of(MANY, ServerOptimiser("adam"), ModelAverage(0.5))
+HELD_BACK: Final = HeldBack(bytes(32), 7, np.zeros(8, np.float32), np.arange(8, dtype=np.float32))
 OWN: Final = PersonalState(MANY, bytes(32), 7, np.zeros(8, np.float32), np.arange(8, dtype=np.float32))
 BEGUN: Final = ADAM.first(np.arange(8, dtype=np.float32), ServerOptimiser("adam"))
 
@@ -787,6 +789,8 @@ def _table() -> tuple[Decoder, ...]:
                 ("training.personal:PersonalState.from_file", "training.checkpoint:facts_of",
                  "training.model_file:_header", "training.model_file:_tensors"),
                 lambda value: b"".join(value.to_file()), factor=400, fixed=MIB),
+        Decoder("held back of an average", HeldBack.from_bytes, (Malformed,), (b"".join(HELD_BACK.to_pieces()),),
+                ("node.runs.turns:HeldBack.from_bytes",), lambda value: b"".join(value.to_pieces())),
         Decoder("state on the wire", _state, (ValueError,), (bytes(BEGUN.wire),),
                 ("training.model_state:StateLayout.from_bytes",), lambda state: bytes(state.wire)),
         Decoder("model file", lambda data: ModelFile.read(data, PATH), (ModelFileBroken, CardUnfit), _models(),

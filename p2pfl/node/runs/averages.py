@@ -24,6 +24,7 @@ from p2pfl.errors.adapters import ArraysUnfit, PrivacyAgreed
 from p2pfl.federation.federation import NO_PRIVACY, Privacy
 from p2pfl.keys import SEED_BYTES, Draw, Secret, digest
 from p2pfl.node.runs.sums import Encoded
+from p2pfl.node.runs.turns import Turn
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
@@ -137,8 +138,8 @@ class Averaging:
         """What the sum over these sites is divided by."""
         return math.fsum(self.weight_of(name) for name in survivors)
 
-    def prepared(self, vector: NDArray[np.float32], name: str, draw: Draw) -> NDArray[np.float64]:
-        """`vector` clipped, noised on every number, and weighted: all that leaves is a function of it.    (m,)"""
+    def noised(self, vector: NDArray[np.float32], draw: Draw) -> NDArray[np.float64]:
+        """`vector` clipped, and noised on every number: all that leaves is a function of it.    (m,)"""
         norm = math.sqrt(math.fsum(float(np.dot(part, part)) for part in _blocks(vector)))
         out = vector.astype(np.float64)
         if norm > self.clip:
@@ -148,6 +149,11 @@ class Averaging:
             for first in range(0, out.size, BLOCK):
                 part = out[first : first + BLOCK]
                 part += stream.normals(part.size) * (self.noise * self.clip)
+        return out
+
+    def prepared(self, vector: NDArray[np.float32], name: str, draw: Draw) -> NDArray[np.float64]:
+        """The same, by the weight of the site `name`.    (m,)"""
+        out = self.noised(vector, draw)
         out *= self.weight_of(name)
         return out
 
@@ -157,16 +163,26 @@ def _blocks(vector: NDArray[np.float32]) -> list[NDArray[np.float64]]:
 
 
 def encode_average(
-    values: NDArray[np.float64], layout: TensorLayout, how: Averaging, *, peers: int, bits: int, draw: Draw
+    values: NDArray[np.float64],
+    layout: TensorLayout,
+    how: Averaging,
+    *,
+    peers: int,
+    bits: int,
+    draw: Draw,
+    turn: Turn | None = None,
+    step: int = 0,
 ) -> Encoded:
-    """Words for `values` (m,), from `prepared`: quantised as a training's updates are, rotated over the 16-bit field.
+    """Words for `values` (m,), weighted: quantised as a training's updates are, rotated over the 16-bit field.
 
+    turn, step    where they are those of one turn, (k,): each holds what was not sent since its last turn
     Raises SumCouldWrap.
     """
-    rotate, noise = bits == 16, (how.noise or 0.0) * how.clip
-    limit = how.clip * (TAILS / TURNED if rotate else 1.0) + TAILS * noise
+    turns = 1 if turn is None else turn.turns
+    rotate, noise, clip = bits == 16, (how.noise or 0.0) * how.clip * math.sqrt(turns), how.clip * turns
+    limit = clip * (TAILS / TURNED if rotate else 1.0) + TAILS * noise
     # A noised vector is clipped before its noise; without noise the grid holds the bound, and the sum is held to it.
-    grid = Quantiser(FIELDS[bits], peers, 0.0 if noise else how.clip, limit, rotate)
+    grid = Quantiser(FIELDS[bits], peers, 0.0 if noise else clip, limit, rotate)
     seed = digest("rotation", layout.digest)
     words, _ = grid.quantise(values, seed, draw(32))
     facts = {
@@ -177,6 +193,7 @@ def encode_average(
         "noise": "none" if how.noise is None else repr(how.noise),
         "weights": {name: repr(one) for name, one in sorted((how.weights or {}).items())},
         "field": bits,
+        **({} if turn is None else {"step": step, "turns": turns}),
     }
 
     def decode(total: e.Words, survivors: int, _: bytes) -> NDArray[np.float64]:
