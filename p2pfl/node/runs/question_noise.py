@@ -36,6 +36,7 @@ from p2pfl.training.privacy import Mechanism
 
 ITEM: Final = "state/question"
 MOST_KEPT: Final = 1 << 10  # bytes
+LEAST_PARTS: Final = 2  # honest sites in every sum, as many as the secure sum itself needs to hide any
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ class QuestionNoise:
             why = "the sites agreed on `privacy: none`, which has no account and no limit"
         elif self.one_each and not self.patient:
             why = "`privacy.unit` is patient, and the table names no column of patients"
-        elif self.parts < 1:
-            why = "`privacy.colluders` leaves no honest site in a quorum"
+        elif self.parts < LEAST_PARTS:
+            why = "`privacy.colluders` leaves fewer than two honest sites in a quorum"
         if why:
             raise NoiseUnbounded(evidence=f"noise_multiplier {self.multiplier:g}", query=called, why=why)
 

@@ -103,7 +103,7 @@ def test_where_no_noise_is_enough_the_question_is_refused_by_name(place: Place) 
     for odd in (
         replace(noise, privacy=replace(noise.privacy, unit="none")),
         replace(noise, privacy=replace(noise.privacy, unit="patient"), patient=""),
-        replace(noise, parts=0),
+        replace(noise, parts=1),
     ):
         with pytest.raises(NoiseUnbounded, match="histogram of age"):
             odd.check(ASKED, "histogram of age")
