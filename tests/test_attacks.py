@@ -57,6 +57,7 @@ MOUNTED = (
     "A rewritten site log",
     "A statistic asked again",
     "One patient counted",
+    "Two questions that differ by one patient",
     "A question over one site less",
     "Counts over one site less",
     "A held-out record taken out",

@@ -169,6 +169,39 @@ def test_an_audit_finds_no_more_than_is_charged_and_finds_planted_faults() -> No
     assert separation(honest, weigh=2) > charged  # a record that counts twice where the bound says once
 
 
+# ── two questions ─────────────────────────────────────────────────────────────────────────────────────────────
+
+SOMEBODY = 0.5  # x of one patient, and of nobody else
+
+
+def difference(noised: bool, name: str) -> float:
+    """How many more have x below 0.51 than below 0.49, by two questions over the same sites."""
+    first = table().columns
+    columns = {key: np.append(v, SOMEBODY if key == "x" else 1.0) for key, v in first.items()}
+    columns["x"][:-1][np.abs(columns["x"][:-1] - SOMEBODY) < 0.02] = 0.0
+    tables, draw = [replace(replace(table(), columns=columns), noised=noised)], draws(name)
+    counts = []
+    for edge in (0.49, 0.51):
+        question = Histogram(X, (-10.0, edge, 10.0))
+        if noised:
+            result, _ = answered(question, tables, 2.0, draw)
+        else:
+            result = in_lockstep(question, tables).result
+        counts.append(result.as_json()["counts"][0])
+    return float(counts[1] - counts[0])
+
+
+@pytest.mark.claim("STAT-7")
+def test_with_noise_two_questions_that_differ_by_a_patient_do_not_tell_of_it() -> None:
+    """The difference has the noise of both: it is as often nobody as somebody, or nearly."""
+    found = np.array([difference(True, f"two {seed}") for seed in range(60)])
+    assert found.std() > 1.5 and 0.2 < (found <= 0.0).mean() < 0.7
+
+
+def test_without_noise_their_difference_is_the_patient() -> None:
+    assert difference(False, "none") == 1.0
+
+
 # ── the answer ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
