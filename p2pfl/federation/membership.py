@@ -253,9 +253,12 @@ class Epochs:
         """The roster of the epoch of the next entry; None before the genesis."""
         return self.lineage.roster if self.lineage is not None else None
 
-    def add_entry(self, record: bytes, signed: Mapping[str, bytes]) -> None:
-        """Take in the next entry. Raises Malformed when it may not stand there; a round's signatures are not judged."""
-        held = read_facts(record, MOST_RECORD)
+    def add_entry(self, record: bytes, signed: Mapping[str, bytes], held: Facts | None = None) -> None:
+        """Take in the next entry. Raises Malformed when it may not stand there; a round's signatures are not judged.
+
+        held   what the record says, where it is an entry of this home's own log that has been read already
+        """
+        held = read_facts(record, MOST_RECORD) if held is None else held
         kind = held.get("kind")
         if self.lineage is None:
             self.lineage = Lineage.of_genesis(record)

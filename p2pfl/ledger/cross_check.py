@@ -45,7 +45,8 @@ class Both:
 
 def check_heads(both: Both) -> Iterator[Finding]:
     """Faults that no crash explains: a missing head, a federation log shorter than the site log says."""
-    rounds = len(both.rounds)
+    # Rounds are counted, which reads every record, only where a head is missing: at nearly no start.
+    rounds = len(both.rounds) if both.federation_head is None or both.site_head is None else 0
     # After each round both heads are signed, the federation log's first: a crash in between leaves one round without.
     if both.federation_head is None and rounds > 1:
         yield Finding("federation", f"its signed head is missing, and it holds {rounds} rounds")

@@ -5,17 +5,18 @@ A record is canonical JSON (`codec.facts`), and the bytes are the entry: they ar
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from p2pfl.codec import Facts, read_facts
+from p2pfl.codec import Facts, Malformed, read_facts
 from p2pfl.keys import digest
 from p2pfl.ledger import federation_kinds, site_kinds  # noqa: F401  (each registers its kinds)
 from p2pfl.ledger.kind import KINDS, Kind
 
-__all__ = ["FIRST", "KINDS", "Entry", "UnknownKind", "entry_hash", "entry_of", "read_record", "render"]
+__all__ = ["FIRST", "KINDS", "Entry", "UnknownKind", "entry_hash", "entry_of", "own_facts", "read_record", "render"]
 
 FIRST: Final = bytes(32)  # what the first entry holds as the hash of the one before
 MOST_RECORD: Final = 1 << 20  # bytes
@@ -56,6 +57,21 @@ def read_record(record: bytes) -> Facts:
     """The facts of a record. Raises UnknownKind, or ValueError that names the field that is wrong."""
     held = read_facts(record, MOST_RECORD)
     _kind_of(held).check_facts(held)
+    return held
+
+
+def own_facts(entry: Entry) -> Facts:
+    """The facts of an entry of this home's own log, which `read_record` judged before it was appended.
+
+    No second judgement: its frame authenticates, its hash is in the chain, and `ledger verify` judges all of it again.
+    Raises Malformed for what is no map at all.
+    """
+    try:
+        held = json.loads(entry.record)
+    except ValueError as error:
+        raise Malformed(f"record is not JSON: {error}") from None
+    if not isinstance(held, dict):
+        raise Malformed("record is not a map")
     return held
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from p2pfl import codec
 from p2pfl._version import __version__
@@ -18,11 +17,13 @@ from p2pfl.federation import Federation
 from p2pfl.federation.membership import Change, Epochs
 from p2pfl.home import Home
 from p2pfl.keys import Identity, SignedRecord
+from p2pfl.ledger.entry import Entry, own_facts
 from p2pfl.ledger.federation_kinds import AgreementEntry, GenesisEntry
 from p2pfl.ledger.log import Log
 from p2pfl.ledger.note import Head, federation_of
-from p2pfl.ledger.site_kinds import ChargeEntry, DroppedEntry, SiteEntry, StartEntry
+from p2pfl.ledger.site_kinds import DroppedEntry, SiteEntry, StartEntry
 from p2pfl.node.hello import Pledge
+from p2pfl.node.site_index import SiteIndex
 from p2pfl.sharing.digests import base_digest
 from p2pfl.sharing.fairness import WINDOW, left_out
 from p2pfl.sharing.history import NO_BASE, Base
@@ -66,11 +67,18 @@ def epochs_of(home: Home, log: Log) -> Epochs:
     """What the federation log of `home` says of membership. Raises MembershipBroken."""
     steps = Epochs()
     for one in log.records():
-        try:
-            steps.add_entry(one.record, one.signatures)
-        except codec.Malformed as error:
-            raise MembershipBroken(evidence=f"entry {one.index}: {error}", home=home.path) from None
+        step(steps, one, home)
     return steps
+
+
+def step(steps: Epochs, one: Entry, home: Home) -> codec.Facts:
+    """Take in the next entry of the federation log of `home`; what it says. Raises MembershipBroken."""
+    try:
+        facts = own_facts(one)
+        steps.add_entry(one.record, one.signatures, facts)
+    except codec.Malformed as error:
+        raise MembershipBroken(evidence=f"entry {one.index}: {error}", home=home.path) from None
+    return facts
 
 
 class Beginning:
@@ -119,26 +127,20 @@ class Logs:
         self._beginning: Beginning | None = None  # of this process, while it has done nothing else
         self._final: dict[str, tuple[int, str, bytes]] = {}  # by run: last round, model after it, digest of its record
         self._name = home.name
-        self._charged = 0.0  # the largest epsilon that a charge in the site log came to
         self._spent: dict[str, float] = {}  # by site: the largest epsilon that a round, or a recovery, says of it
-        self._counts: dict[str, int] = {}  # by run: rounds that are final
-        self._last: dict[str, deque[codec.Facts]] = {}  # by run: its last final rounds
-        for one in self.site.records():
-            if b'"kind":"charge"' in one.record:
-                self._charged = max(self._charged, float(codec.read_facts(one.record)["after"]))
-        self.epochs = epochs_of(home, self.federation)
-        for one in self.federation.records():
-            self._count(one.record)
+        self._rounds: dict[str, list[codec.Facts]] = {}  # by run: the records of its final rounds
+        self._index = SiteIndex(self.site)
+        self.epochs = Epochs()
+        for one in self.federation.records():  # each is parsed here, once, and never again
+            self._count(one.record, step(self.epochs, one, home))
 
-    def _count(self, record: bytes) -> None:
-        facts = codec.read_facts(record)
+    def _count(self, record: bytes, facts: codec.Facts) -> None:
         if facts.get("kind") == "round":
             run_id = facts["run"]
             self._final[run_id] = (facts["round"], facts["model_after"], base_digest(record))
             for name, text in facts["epsilon"].items():
                 self._spend(name, text)
-            self._counts[run_id] = self._counts.get(run_id, 0) + 1
-            self._last.setdefault(run_id, deque(maxlen=WINDOW)).append(facts)
+            self._rounds.setdefault(run_id, []).append(facts)
         for name, text in facts.get("recovered", {}).items():
             self._spend(name, text)
 
@@ -148,13 +150,13 @@ class Logs:
     def learn_spent(self, spent: float) -> None:
         """A peer shows, under this site's own signature, that its records have spent so much: it counts from now on."""
         with self._lock:
-            if spent > max(self._spent.get(self._name, 0.0), self._charged):
+            if spent > max(self._spent.get(self._name, 0.0), self._index.charged()):
                 self._spent[self._name] = spent
                 if len(self.site):
                     self._sign_site()
 
     def _sign_site(self) -> None:
-        spent = max(self._spent.get(self._name, 0.0), self._charged)
+        spent = max(self._spent.get(self._name, 0.0), self._index.charged())
         self.site.sign_head(self._identity, self.federation, f"{spent:.6f}" if spent else "")
 
     @property
@@ -248,11 +250,11 @@ class Logs:
 
     def left_out(self, run_id: bytes) -> Mapping[str, int]:
         """By site, how many of the last final rounds of `run` went without it."""
-        return left_out(self._last.get(run_id.hex(), ()))
+        return left_out(self._rounds.get(run_id.hex(), [])[-WINDOW:])
 
     def last_round(self, run_id: bytes) -> codec.Facts | None:
         """The record of the last final round of `run`; None before the first."""
-        held = self._last.get(run_id.hex())
+        held = self._rounds.get(run_id.hex())
         return held[-1] if held else None
 
     def missed(self, run_id: bytes) -> frozenset[str]:
@@ -262,7 +264,7 @@ class Logs:
 
     def count(self, run_id: bytes) -> int:
         """How many rounds of `run` are final: those that were left behind have numbers too."""
-        return self._counts.get(run_id.hex(), 0)
+        return len(self._rounds.get(run_id.hex(), ()))
 
     def final_rounds(self) -> dict[bytes, int]:
         """By run, its last final round."""
@@ -274,9 +276,25 @@ class Logs:
         return bytes.fromhex(held[1]) if held else None
 
     def rounds(self, run_id: bytes) -> list[codec.Facts]:
-        """The records of `run`'s rounds, in order."""
-        found = (codec.read_facts(one.record) for one in self.federation.records())
-        return [facts for facts in found if facts.get("kind") == "round" and facts["run"] == run_id.hex()]
+        """The records of `run`'s rounds, in order. Nobody changes them: they are read once, when they come."""
+        with self._lock:
+            return list(self._rounds.get(run_id.hex(), ()))
+
+    def charges(self, run_id: bytes) -> int:
+        """How many passes of `run` the site log says were charged."""
+        with self._lock:
+            return self._index.charges()[run_id]
+
+    def standing(self, marks: Collection[str]) -> list[codec.Facts]:
+        """Queries of these data in the site log that were answered, or may still be."""
+        with self._lock:
+            return list(self._index.standing(marks))
+
+    def unsummed(self, run_id: bytes) -> tuple[dict[int, str], int]:
+        """By round of `run` that went without this site although it was there, who named the set; and the last round
+        of which this site's operator has seen that."""
+        with self._lock:
+            return dict(self._index.missed(run_id)), self._index.looked(run_id)
 
     @property
     def founders(self) -> frozenset[str]:
@@ -301,9 +319,10 @@ class Logs:
     def finish(self, record: bytes, cosignatures: Mapping[str, bytes]) -> None:
         """A round is final. From here on this machine refuses a shorter log."""
         with self._lock:
-            self.federation.append(record, dict(cosignatures))
-            self.epochs.add_entry(record, cosignatures)
-            self._count(record)
+            index = self.federation.append(record, dict(cosignatures))
+            facts = own_facts(self.federation[index])
+            self.epochs.add_entry(record, cosignatures, facts)
+            self._count(record, facts)
             self.federation.sign_head(self._identity)
             self._sign_site()
 
@@ -326,7 +345,7 @@ class Logs:
             self.federation.extend([(record, dict(signed)) for record, signed in rows])
             for record, signed in rows:
                 self.epochs.add_entry(record, signed)
-                self._count(record)
+                self._count(record, codec.read_facts(record))
             self.federation.sign_head(self._identity)
             self._sign_site()
 
@@ -367,8 +386,6 @@ class Logs:
                 for one in beginning.held:
                     self.site.append(one.record)
             self.site.append(entry.record)
-            if isinstance(entry, ChargeEntry):
-                self._charged = max(self._charged, float(entry.after))
 
     def close(self) -> None:
         """Sign how the site log stands, and let go of the files."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -164,7 +165,7 @@ class Trainings(InEpoch):
                 await self._next_epoch(ended)
             finally:
                 source.stop()
-        records = node.logs.rounds(run)
+        records = copy.deepcopy(node.logs.rounds(run))  # the caller's own: the node goes on reading its list
         metrics, epsilon = metrics_of(records), source.account.epsilon(delta)
         trained = sum(record["configuration"].get("purpose") == "training" for record in records)
         why = early_stop.why_over(records, self.federation.stop)

@@ -874,6 +874,7 @@ DECODERS: Final = _table()
 OWN: Final = {
     "training.distributed:LeadingTrainer.__init__": "a hash that was made here",
     "training.process.boot:_receive": "paths that this site's own node sends",
+    "ledger.entry:own_facts": "records of this home's own log, judged before they were appended",
     "node.logs:Logs.bases": "records of this home's own log, read and checked when it was opened",
     "node.logs:Logs.final_rounds": "the same",
     "node.logs:Logs.model_after": "the same",
@@ -896,7 +897,7 @@ OWN: Final = {
     "mesh.router:_is_ours": "what the kernel tells of a unix socket",
     "node.runs.models:Models.skip_to": "a record that q sites signed",
     "sharing.digests:leaving_draw": "a hash",
-    "node.runs.passes:_charges": "records of this home's own logs, read and checked when they were opened",
+    "node.site_index:SiteIndex.charges": "the same",
     "training.accounts:marks_of": "hashes that were made here",
     "node.runs.cohort:mark_of": "a key that was derived here, and this site's own numbers",
     "node.runs.sums:_uniform": "this process's own random bytes",

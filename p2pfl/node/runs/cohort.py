@@ -17,12 +17,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from p2pfl import codec
 from p2pfl.errors.round import AnotherCohort
 from p2pfl.keys import derive, digest
-from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.site_kinds import QueryEntry
 from p2pfl.node.logs import Logs
+from p2pfl.node.site_index import SiteIndex
 from p2pfl.node.studies import Elsewhere
 from p2pfl.sharing import events as e
 
@@ -95,10 +94,11 @@ class Cohort:
             self._note(effect)
 
     def _check(self, members: list[str], marks: set[str]) -> None:
-        for study, held in [("", list(self._logs.site.records())), *self._elsewhere.site_logs()]:
-            for facts in _standing(held):
+        elsewhere = ((study, SiteIndex(log).standing(marks)) for study, log in self._elsewhere.site_logs())
+        for study, held in [("", self._logs.standing(marks)), *elsewhere]:
+            for facts in held:
                 # A site of the same name in another study may be another site: no set there is this one.
-                if facts["data"] in marks and (study or facts["members"] != members):
+                if study or facts["members"] != members:
                     then, now = ", ".join(facts["members"]), ", ".join(members)
                     where = f" of the study {study}" if study else ""
                     evidence = f"then over {then}{where}; now over {now}; asked then as {facts['query']}"
@@ -116,18 +116,3 @@ class Cohort:
                 members=list(effect.survivors),
             )
             self._logs.note(noted)
-
-
-def _standing(log: Sequence[Entry]) -> Sequence[codec.Facts]:
-    """Queries that were answered, or whose attempt may still come to an answer: not those that were abandoned.
-
-    Attempt k + 1 begins on the abandonment of k alone, so that of k frees every attempt of its round up to k.
-    """
-    held = [codec.read_facts(one.record) for one in log]
-    over: dict[tuple[str, int], int] = {}
-    for facts in held:
-        if facts.get("kind") == "abandoned":
-            place = (facts["run"], facts["round"])
-            over[place] = max(facts["attempt"], over.get(place, -1))
-    queries = [facts for facts in held if facts.get("kind") == "query"]
-    return [facts for facts in queries if facts["attempt"] > over.get((facts["run"], facts["round"]), -1)]

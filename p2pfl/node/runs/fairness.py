@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from p2pfl import codec
 from p2pfl.ledger.site_kinds import OperatorEntry
 from p2pfl.node.logs import Logs
+from p2pfl.node.site_index import GO_ON
 from p2pfl.sharing import fairness
-
-GO_ON = "go-on"  # the option of `p2pfl join`, and what the site log says of it
 
 
 def taken_part(logs: Logs, run: bytes, name: str) -> list[tuple[int, str]]:
@@ -15,14 +13,7 @@ def taken_part(logs: Logs, run: bytes, name: str) -> list[tuple[int, str]]:
 
     With each, who named a set without this site; empty when the round is summed with it.
     """
-    missed: dict[int, str] = {}
-    looked = 0
-    for one in logs.site.records():
-        facts = codec.read_facts(one.record)
-        if facts["kind"] == "missed" and facts["run"] == run.hex():
-            missed[facts["round"]] = facts["coordinator"]
-        elif facts["kind"] == "operator" and facts["options"].get("run") == run.hex():
-            looked = facts["options"].get(GO_ON, looked)
+    missed, looked = logs.unsummed(run)
     return fairness.taken_part((facts for facts in logs.rounds(run) if facts["round"] > looked), missed, name)
 
 

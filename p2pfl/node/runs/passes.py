@@ -13,7 +13,7 @@ the same records at any moment (accounts.py): a pass is numbered by the charges 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,12 +23,12 @@ from p2pfl.errors.training import AccountUnreadable, PassWouldOverspend
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.keys import SEED_BYTES, Draw, Secret
-from p2pfl.ledger.entry import Entry
 from p2pfl.ledger.site_kinds import BudgetEntry, ChargeEntry
 from p2pfl.node.logs import Logs
 from p2pfl.node.progress import Observer, PassCharged, PassRepeated
 from p2pfl.node.runs import set_back
 from p2pfl.node.runs.accounts import ACCOUNT, StudyAccounts, read_accounts
+from p2pfl.node.site_index import SiteIndex
 from p2pfl.node.studies import Elsewhere
 from p2pfl.training.accounts import EVERYTHING, Marks
 from p2pfl.training.privacy import Charge, decimal_epsilon
@@ -129,12 +129,6 @@ def charge_release(federation: Federation, home: Home, logs: Logs, run: bytes, o
     return Passes(federation, home, logs, run, observer).charge_release()
 
 
-def _charges(log: Iterable[Entry]) -> list[bytes]:
-    """The run of each charge in a site log."""
-    found = (codec.read_facts(one.record) for one in log if b'"kind":"charge"' in one.record)
-    return [bytes.fromhex(facts["run"]) for facts in found if facts["kind"] == "charge"]
-
-
 class Passes:
     """What one study spends of its records, and its pass under way. All that changes is durable on return."""
 
@@ -166,12 +160,12 @@ class Passes:
         difference is no crash, and refused.
         """
         # The logs first: a study's charges stand in the accounts before they stand in its log.
-        elsewhere = {study: list(_charges(log)) for study, log in Elsewhere(self._home).site_logs()}
-        noted, held = _charges(self._logs.site.records()).count(self._run), read_accounts(self._home).studies
+        elsewhere = {study: SiteIndex(log).charges() for study, log in Elsewhere(self._home).site_logs()}
+        noted, held = self._logs.charges(self._run), read_accounts(self._home).studies
         for study, runs in elsewhere.items():
-            known = sum(held[run].passes for run in set(runs) if run in held)
-            if known < len(runs):
-                evidence = f"it holds {known} passes of {study}, the site log of that study {len(runs)} charges"
+            known = sum(held[run].passes for run in runs if run in held)
+            if known < runs.total():
+                evidence = f"it holds {known} passes of {study}, the site log of that study {runs.total()} charges"
                 raise AccountUnreadable(evidence=evidence)
         passes = self.accounts.passes
         if passes - noted not in (0, 1):

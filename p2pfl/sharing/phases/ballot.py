@@ -6,6 +6,7 @@ soon as a member can no longer deliver what it owes. Only a certificate decides 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
@@ -160,7 +161,7 @@ def _reason(state: State) -> tuple[str, ...] | None:
         return tuple(_unready(state)) if _hopeless(state) or state.past("ready") else None
     if state.restored or not state.peers.vows.may_vouch(state.round, state.base[0], state.chain):
         return ()  # a new process masks nothing, and nobody may vouch for a round that ignores a confirmed one
-    liars = [name for name in state.survivors if name in state.peers.proven]
+    liars = [name for name in state.survivors if name in state.peers.proven] if state.peers.proven else []
     if liars:
         return tuple(liars)
     if len(_abandons(state)) > state.context.roster.quorums.c:
@@ -170,11 +171,9 @@ def _reason(state: State) -> tuple[str, ...] | None:
     if state.past("gather"):
         return to_blame(state)
     seconds = state.members.message.deadline_ms / 1000
-    gone = [
-        name
-        for name in state.survivors
-        if name in state.proposals.returned or state.peers.away(name, state.now, seconds / 4)
-    ]
+    away = {name for name in state.peers.down if state.peers.away(name, state.now, seconds / 4)}
+    lost = state.proposals.returned | away  # mostly nobody: this is asked after every event
+    gone = [name for name in state.survivors if name in lost] if lost else []
     blamed = set(to_blame(state)) & set(gone) if gone else set()
     return tuple(name for name in gone if name in blamed) or None
 
@@ -279,6 +278,9 @@ def abandoned(state: State) -> bool:
 
 def _deciding(state: State, *, survivors: bool) -> list[Letter[Ballot]]:
     quorums = state.context.roster.quorums
+    enough = quorums.q if survivors else quorums.a
+    if len(state.voting.ballots) < enough:
+        return []  # asked after every event, of n² letters
     same = [
         letter
         for letter in state.voting.ballots.values()
@@ -289,14 +291,14 @@ def _deciding(state: State, *, survivors: bool) -> list[Letter[Ballot]]:
         )
     ]
     if survivors:
-        views = [letter.message.view for letter in same]
-        best = max(views, key=views.count, default=b"")
+        views = Counter(letter.message.view for letter in same)
+        best = max(views, key=lambda view: views[view], default=b"")
         same = [letter for letter in same if letter.message.view == best]
         if len(same) >= quorums.q:
             same = [letter for letter in same if _proves(state, letter.message)]
-    enough = quorums.q if survivors else quorums.a
-    same.sort(key=lambda letter: state.names.index(letter.sender))
-    return same[:enough] if len(same) >= enough else []
+    if len(same) < enough:
+        return []
+    return sorted(same, key=lambda letter: state.context.roster.index(letter.sender))[:enough]
 
 
 def _proves(state: State, ballot: Ballot) -> bool:

@@ -6,6 +6,7 @@ the vow of `vows.py`. How a peer that lacks the sum comes by it: `fetch.py`.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from p2pfl import codec
@@ -105,9 +106,11 @@ def _differs(state: State, sender: str, theirs: bytes) -> RecordDiffers:
 
 def agreed(state: State) -> bytes:
     """The record that q peers signed, or nothing."""
-    held = [theirs for theirs, _ in state.confirming.confirms.values()]
-    quorum = state.context.roster.quorums.q
-    return next((theirs for theirs in held if held.count(theirs) >= quorum), b"")
+    quorum, confirms = state.context.roster.quorums.q, state.confirming.confirms
+    if len(confirms) < quorum:
+        return b""
+    held = Counter(theirs for theirs, _ in confirms.values())
+    return next((theirs for theirs, count in held.items() if count >= quorum), b"")
 
 
 def lacks_confirms(state: State) -> bool:

@@ -121,8 +121,9 @@ def edges(state: State, peers: frozenset[str], *, own: bool) -> Edges:
     run, epoch, number, attempt = state.context.run, state.context.roster.epoch, state.round, state.attempt
     if deal is None:
         raise UnexpectedEvent(event="WordsReady", phase="MASK", evidence="no bundle")
-    made = {names.index(to): seed for to, seed in state.masking.edges.items() if to in peers}
-    received = {names.index(dealer): seed for dealer, seed in state.masking.received.items() if dealer in peers}
+    index = state.context.roster.index
+    made = {index(to): seed for to, seed in state.masking.edges.items() if to in peers}
+    received = {index(dealer): seed for dealer, seed in state.masking.received.items() if dealer in peers}
     if len(made) + len(received) != len(peers - {me}):
         raise UnexpectedEvent(event="WordsReady", phase="MASK", evidence="an edge of U has no seed here")
 

@@ -124,7 +124,8 @@ def _bundle_of(state: State, letter: Letter[Share]) -> Letter[Bundle]:
 def _more(state: State) -> list[Effect]:
     """One more bundle is held: from a quorum on, set the time of the next Ack."""
     state.proposals.fresh = True
-    if len(_held(state)) < state.context.roster.quorums.q:
+    least = state.context.roster.quorums.q
+    if len(state.proposals.bundles) < least or len(_held(state)) < least:
         return []
     return [state.timer("ack", NEXT_ACK_S if state.proposals.acknowledged else FIRST_ACK_S)]
 
@@ -133,7 +134,8 @@ def has_seed(state: State, dealer: str) -> bool:
     """The edge seed that `dealer` owes this peer, if it owes one, has come to this process: no disk holds seeds."""
     if dealer == state.context.me or dealer in state.masking.received:
         return True
-    return not makes(state.names.index(dealer), state.names.index(state.context.me), state.n)
+    place = state.context.roster.index
+    return not makes(place(dealer), place(state.context.me), state.n)
 
 
 def _held(state: State) -> frozenset[bytes]:

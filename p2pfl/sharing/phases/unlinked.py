@@ -98,11 +98,12 @@ def _helped(state: State) -> list[str]:
     Of c+1 one is honest, and n of them would send n² copies.
     """
     most = state.context.roster.quorums.c + 1
-    deaf = {name: told(state, name) for name in state.names if name not in state.survivors}
+    members = frozenset(state.survivors)
+    deaf = {name: told(state, name) for name in state.names if name not in members}
     return [
         name
         for name, without in deaf.items()
-        if not set(without).isdisjoint(state.survivors)
+        if not members.isdisjoint(without)
         and state.context.me in [one for one in state.survivors if one not in without][:most]
     ]
 

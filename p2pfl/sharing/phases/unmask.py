@@ -108,7 +108,7 @@ def _tell_outside(state: State) -> list[Effect]:
 def accept_shares(state: State, letter: Letter[BackupShare]) -> list[Effect]:
     """Hold a peer's shares that are under their bundles' roots; give it the seeds that it lacks and that are here."""
     message = letter.message
-    place = state.names.index(letter.sender)
+    place = state.context.roster.index(letter.sender)
     for name, share, salt, edge, path in message.shares:
         bundle = state.proposals.bundles[name].message if name in state.survivors else None
         shown = share_leaf(salt, edge, share)
@@ -145,8 +145,10 @@ def _combinable(state: State) -> str:
 def combine(state: State) -> list[Effect]:
     """Open a silent member's seed from its shares, and tell it to all. Raises SeedRejected when its dealer lied."""
     name = _combinable(state)
-    chosen = sorted(state.unmasking.pieced[name], key=state.names.index)[: threshold(state)]
-    seed = shamir.combine({state.names.index(holder): state.unmasking.pieced[name][holder] for holder in chosen})
+    chosen = sorted(state.unmasking.pieced[name], key=state.context.roster.index)[: threshold(state)]
+    seed = shamir.combine(
+        {state.context.roster.index(holder): state.unmasking.pieced[name][holder] for holder in chosen}
+    )
     bundle = state.proposals.bundles[name]
     if bundle.message.self_mask != commitment("self-mask", seed):
         # Each share is under the root that the dealer signed: it dealt shares of something else.
@@ -216,7 +218,7 @@ def apply(state: State) -> list[Effect]:
 def _self_keys(state: State, segment: int) -> list[Secret]:
     run, epoch, keys = state.context.run, state.context.roster.epoch, []
     for name in state.survivors:
-        place = state.names.index(name)
+        place = state.context.roster.index(name)
         bound = prg.context(run, epoch, state.round, state.attempt, (place, place), segment)
         keys.append(prg.stream_key(state.sum.reveals[name], "prg/self", bound))
     return keys
