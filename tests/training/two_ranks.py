@@ -93,7 +93,7 @@ def faults(of: Ranks, folder: Path) -> None:
     finally:
         begun = read_begun(place.home)
         assert begun is not None
-        told = {"charged": len(charges(run)), "repeated": begun.inputs == run._inputs(run.model, 0)}
+        told = {"charged": len(charges(run)), "repeated": begun.inputs == run.maker.inputs(run.model, 0)}
         alone = place.started(Trainer(task=Small(), site=site(), privacy=private))  # type: ignore[arg-type]
         alone.propose(1, 0)
         (folder / "told.json").write_text(json.dumps({**told, "alone": len(charges(alone))}))
