@@ -2,10 +2,15 @@
 
     python benchmarks/growth.py [--peers 3,5,7,10,20,50,100,200] [--words 10000]
                                 [--lengths 1000,10000,100000,1000000,10000000] [--large 3,5] [--json]
+                                [--real 3,5,10,20] [--real-words 1000000] [--sums 3]
 
-The rounds are the real ones, all peers in one process and in virtual time (p2pfl.simulate): letters, signatures, masks,
-sums and hashes count, TLS, ZeroMQ and the disk do not, and the words come from the keystream instead of a quantiser.
-Each peer remembers the signatures that it has checked, as in a process of its own. Every sum is checked.
+First real processes on loopback, as many as `--real` says: time, processor, bytes and memory of a site in a sum, TLS,
+ZeroMQ and the disk included; `--real-words 10000000` for ten times the vector. The first sum warms up and does not
+count. With fewer cores than sites they wait for each other, so time grows with the work of all.
+
+Then rounds in the simulator: the real ones, all peers in one process and in virtual time (p2pfl.simulate). Letters,
+signatures, masks, sums and hashes count, TLS, ZeroMQ and the disk do not, and the words come from the keystream instead
+of a quantiser. Each peer remembers the signatures that it has checked, as in its own process. Every sum is checked.
 100 and 200 sites take some minutes; `--large 3,5,7,10,20` looks at the promised bytes for 10⁷ words at every size, and
 needs some 10 GB.
 """
@@ -16,6 +21,7 @@ import argparse
 import functools
 import gc
 import math
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +33,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import _links as links
+from benchmarks import mesh_forms
 from benchmarks._report import Finding, machine, show
 from p2pfl import keys
 from p2pfl.messages import Letter, Message
@@ -118,6 +126,56 @@ def cost(peers: int, words: int) -> Cost:
     return Cost(peers, words, federation.letters / peers, federation.bytes / peers, spent / peers, share)
 
 
+@dataclass(frozen=True)
+class Real:
+    """Sums of real processes: of each sum that is counted the slowest site's time, and means over the sites."""
+
+    peers: int
+    words: int
+    seconds: tuple[float, ...]
+    cpu_s: tuple[float, ...]
+    bytes: tuple[float, ...]
+    memory: tuple[float, ...]
+
+    @property
+    def optimum(self) -> float:
+        return 2 * (self.peers - 1) / self.peers * self.words * WORD_BYTES
+
+
+def real(peers: int, words: int, sums: int) -> Real:
+    """Start so many sites, let them sum. Raises SystemExit when one of them fails, or a sum is wrong."""
+    print(f"{peers} processes, {words} words …", file=sys.stderr)
+    _, told = mesh_forms.run(links.loopback(peers), words, sums=sums + 1)
+    turns = [[one["sums"][turn] for one in told] for turn in range(1, sums + 1)]
+
+    def mean(what: str) -> tuple[float, ...]:
+        return tuple(statistics.fmean(float(one[what]) for one in turn) for turn in turns)
+
+    seconds = tuple(max(float(one["s"]) for one in turn) for turn in turns)
+    return Real(peers, words, seconds, mean("cpu_s"), mean("sent"), mean("memory"))
+
+
+def real_findings(costs: Sequence[Real]) -> list[Finding]:
+    """What each size took, and the exponents of growth over the last two."""
+    found = []
+    for one in costs:
+        title = f"{one.peers} processes, {one.words:,} words"
+        found += [
+            Finding(f"{title}: a sum", one.seconds, "s"),
+            Finding(f"{title}: processor per site", one.cpu_s, "s"),
+            Finding(f"{title}: bytes per site / optimum", tuple(sent / one.optimum for sent in one.bytes)),
+            Finding(f"{title}: memory / fp32 vector", tuple(held / (4 * one.words) for held in one.memory)),
+        ]
+    if len(costs) > 1:
+        before, after = costs[-2:]
+        span = f"{before.peers} to {after.peers} processes"
+        grown = math.log(after.peers / before.peers)
+        for name, few, many in (("processor", before.cpu_s, after.cpu_s), ("memory", before.memory, after.memory)):
+            exponent = math.log(statistics.median(many) / statistics.median(few)) / grown
+            found.append(Finding(f"{name} per site, {span}: grows as n to the", (exponent,)))
+    return found
+
+
 VERIFY_AGAIN: Final = keys.verify_again
 
 
@@ -194,20 +252,24 @@ def main() -> int:
     parser.add_argument("--words", type=int, default=10_000)
     parser.add_argument("--lengths", type=_numbers, default=[10**k for k in range(3, 8)], help="with five sites")
     parser.add_argument("--large", type=_numbers, default=[3, 5], help="numbers of sites with 10⁷ words")
+    parser.add_argument("--real", type=_numbers, default=[3, 5, 10, 20], help="numbers of sites as real processes")
+    parser.add_argument("--real-words", type=int, default=1_000_000)
+    parser.add_argument("--sums", type=int, default=3, help="of the real processes")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    processes = [real(peers, options.real_words, options.sums) for peers in options.real]
     cost(3, 1000)  # warms up
     sizes = [cost(peers, options.words) for peers in options.peers]
     lengths = [cost(5, words) for words in options.lengths]
     known = {(one.peers, one.words): one for one in lengths}
     large = [known.get((peers, LARGE)) or cost(peers, LARGE) for peers in options.large]
-    found, on = findings(sizes, lengths, large), machine("numpy", "cryptography")
+    found, on = [*real_findings(processes), *findings(sizes, lengths, large)], machine("numpy", "cryptography")
     if options.json:
         found += _cells([*sizes, *lengths, *large])
     else:
         print("one round, per peer, as the federation grows\n" + table(sizes))
         print("and as the vector grows\n" + table(lengths))
-    return show("growth of a round, 31-bit field, in memory", found, on, as_json=options.json)
+    return show("growth of a round, 31-bit field: real processes, then in memory", found, on, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,10 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
         await links_up.all_up.wait()
         told: Told = {"linked": time.monotonic(), "summed": 0.0, "sums": []}
         for turn in range(options.sums):
+            process.give_back()
+            resident = process.resident_bytes()
+            process.forget_peak()
+            spent, begun = process.cpu_s(), time.perf_counter()
             before = (peer.node.bytes_sent, process.interface_bytes(options.interface))
             result = await peer.sum(vector, limit=LIMIT, name=f"sum {turn}")
             told["summed"] = told["summed"] or time.monotonic()
@@ -75,7 +79,14 @@ async def site(folder: Path, number: int, options: argparse.Namespace) -> Told:
                 raise SystemExit(f"{result.survivors} have summed to {result.total[0]}")
             after = (peer.node.bytes_sent, process.interface_bytes(options.interface))
             told["sums"].append(
-                {"sent": after[0] - before[0], "interface": after[1] - before[1], "survivors": len(result.survivors)}
+                {
+                    "sent": after[0] - before[0],
+                    "interface": after[1] - before[1],
+                    "survivors": len(result.survivors),
+                    "s": time.perf_counter() - begun,
+                    "cpu_s": process.cpu_s() - spent,
+                    "memory": process.peak_bytes() - resident,
+                }
             )
     return told
 
