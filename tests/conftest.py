@@ -42,6 +42,7 @@ NEEDS: dict[str, str] = {
     "cli/test_start.py": "processes",
     "cli/test_streams.py": "processes",
     "cli/test_tables.py": "processes",
+    "cli/test_withdraw.py": "processes",
     "dashboard": "sockets",
     "dashboard/test_browser.py": "processes",
     "deploy": "slow",

@@ -61,6 +61,7 @@ MOUNTED = (
     "A question over one site less",
     "Counts over one site less",
     "A held-out record taken out",
+    "A question asked again without one",
     "Held rounds without end",
     "A log that ends early",
     "A charge forgotten",

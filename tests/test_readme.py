@@ -45,6 +45,7 @@ GOES_ON = {  # page: the one on whose homes and files it stands
     f"{GUIDE}/when-a-site-is-away.md": f"{GUIDE}/by-hand.md",
     f"{GUIDE}/members-and-keys.md": f"{GUIDE}/when-a-site-is-away.md",
     f"{GUIDE}/several-studies.md": f"{GUIDE}/by-hand.md",  # last: verbs on its homes ask from then on which study
+    f"{GUIDE}/privacy-officer.md": f"{GUIDE}/by-hand.md",  # behind all that trains on in the same homes
     f"{GUIDE}/firewall.md": None,
     f"{GUIDE}/gpu.md": None,
     f"{GUIDE}/privacy.md": None,

@@ -37,6 +37,7 @@ from p2pfl.home import Home
 from p2pfl.keys import Secret
 from p2pfl.node import approvals
 from p2pfl.node.studies import view
+from p2pfl.node.withdrawals import read_withdrawn
 
 if TYPE_CHECKING:
     from p2pfl.node.runs.metric import Metric
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from p2pfl.training.measures.measure import Figure
     from p2pfl.training.process.facts import Reach, TaskSource
     from p2pfl.training.process.remote import RemoteTrainer
+    from p2pfl.training.withdrawn import Withdrawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +138,17 @@ def join(
 
         with monitor.running(federation, "join --check"):
             check_readable(site.data)
-            with task_process(_reach(site), monitor.tell, step=monitor.step) as trainer:
-                _prepare(trainer, _opened(site), monitor.tell)
+            with task_process(reach_of(site), monitor.tell, step=monitor.step) as trainer:
+                _prepare(trainer, opened_task(site), monitor.tell)
             facts = run(links_of(federation, access, watch, monitor))
         output.result(check_text(facts), facts, as_json)
         raise click.exceptions.Exit(EXIT_DONE if facts["ready"] else EXIT_FAILED)
     with monitor.running(federation, "join"):
         check_readable(site.data)
         # It loads torch while this process opens the home and its links.
-        with task_process(_reach(site), monitor.tell, step=monitor.step) as trainer:
+        with task_process(reach_of(site), monitor.tell, step=monitor.step) as trainer:
             with output.doing("opening the home", monitor.tell):
-                opened = _opened(site)
+                opened = opened_task(site)
             facts = run(_train(site, trainer, opened, watch, monitor, go_on))
         with output.doing("verifying the ledger", monitor.tell):
             facts["ledger"] = ledger_of(site.access, site.federation)
@@ -177,9 +179,10 @@ class OpenedTask:
     name: str
     source: TaskSource
     key: Secret
+    withdrawn: Withdrawn
 
 
-def _opened(site: LocalInputs) -> OpenedTask:
+def opened_task(site: LocalInputs) -> OpenedTask:
     """Everything that is local and quickly looked at: records, column map, key, the task's file and its approval."""
     from p2pfl.training.process.facts import TaskSource
     from p2pfl.training.registry import code_of
@@ -187,15 +190,15 @@ def _opened(site: LocalInputs) -> OpenedTask:
     columns = column_map(site.data, site.columns)
     choice = site.federation.task
     with Home.open(site.access.home, unlock=site.access.keys, write=False) as opened:
-        name, key = opened.name, opened.holdout_key()
+        name, key, withdrawn = opened.name, opened.holdout_key(), read_withdrawn(opened)
         code = code_of(choice, site.task_file)
         if choice.sha256 is not None:
             approvals.check(opened, choice.sha256, code[1])
     source = TaskSource(site.federation, site.data, columns, *code, site.device)
-    return OpenedTask(name, source, key)
+    return OpenedTask(name, source, key, withdrawn)
 
 
-def _reach(site: LocalInputs) -> Reach:
+def reach_of(site: LocalInputs) -> Reach:
     """What the task may read of this machine. Raises DataHoldsKeys."""
     from p2pfl.training.process.facts import Reach
 
@@ -210,7 +213,7 @@ def _reach(site: LocalInputs) -> Reach:
 def _prepare(trainer: RemoteTrainer, opened: OpenedTask, tell: Callable[[str], None]) -> None:
     """Everything else that needs no other site: records, held-out split, model, one dummy private step."""
     with output.doing("loading PyTorch and the records, and trying one private step", tell):
-        facts = trainer.prepare(opened.source, opened.key)
+        facts = trainer.prepare(opened.source, opened.key, opened.withdrawn)
     for notice in facts.notices:
         tell(f"notice: {notice}")
     if lacking := missing_walls(trainer.walls):

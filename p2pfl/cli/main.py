@@ -39,6 +39,8 @@ VERBS: Final = {
     "status": "What this home holds: rounds, model, privacy spent, links.",
     "studies": "The studies of this home, and what they spent together.",
     "ledger": "Verify, show, export and compare the ledger; proofs against liars.",
+    "withdraw": "Leave records out from now on: whoever withdrew consent.",
+    "retention": "What this home keeps how long, and what may go.",
     "keys": "What opens this site's home: list, add, remove, rotate keys.",
     "model": "Export the model as safetensors.",
     "dashboard": "A page of this machine alone: what this site does at this moment.",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from p2pfl.training.column_map import MapFile
     from p2pfl.training.model_card import ModelCard
     from p2pfl.training.model_file import ModelFile
-    from p2pfl.training.process.remote import RemoteTask
+    from p2pfl.training.process.remote_task import RemoteTask
 
 PEERS: Final = Path("peers.yaml")
 
@@ -233,7 +233,7 @@ def _in_a_process(of: ModelInUse, records: NewRecords) -> tuple[NDArray[Any], Se
     """The same, by a task that may be a site's own code: in a process of its own, without the home's keys."""
     from p2pfl.simulate.training import federation_of
     from p2pfl.training.process.facts import Reach, TaskSource
-    from p2pfl.training.process.remote import RemoteTask
+    from p2pfl.training.process.remote_task import RemoteTask
     from p2pfl.training.registry import code_of
 
     code = code_of(of.task, records.task_file)

@@ -214,3 +214,19 @@ class TooManyKeyslots(ConfigurationError):
     code = "P2P-KEY-014"
     likely = ("keys were added and the old ones never removed",)
     command = "p2pfl keys remove --help"
+
+
+class KeptLonger(ConfigurationError):
+    """It is not time to let this go: {what}."""
+
+    code = "P2P-HOME-013"
+    likely = ("its years, counted from the last entry of the study, are not over", "six are the least by law")
+    command = "p2pfl retention show"
+
+
+class KeptForever(ConfigurationError):
+    """No command removes a ledger: what else is deleted is still verified by it."""
+
+    code = "P2P-HOME-014"
+    likely = ("the disk is to be emptied: export the ledger, and remove the whole home once its years are over",)
+    command = "p2pfl ledger export --help"

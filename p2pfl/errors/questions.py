@@ -83,3 +83,14 @@ class QuestionUnfit(ConfigurationError):
     code = "P2P-STATS-009"
     likely = ("it was written for another peers.yaml, or by another version", "it was changed by hand")
     command = "p2pfl stats propose --help"
+
+
+class FewWithdrew(ConfigurationError):
+    """Fewer than {least} people of those who were asked about have withdrawn: what changed since would be theirs."""
+
+    code = "P2P-STATS-010"
+    likely = (
+        "somebody withdrew after a question about the same records was answered: it stays refused until more have",
+        "ask of records that no question was asked of",
+    )
+    command = "p2pfl stats show"

@@ -86,8 +86,10 @@ LAYOUT: Final = (
         "accounts/questions", "home/state", "how many questions were asked of which records, over all studies", True
     ),
     ItemRule("state/question", "home/state", "a question's charge of which no noised sum has left"),
+    ItemRule("membership/retention", "home/state", "for how many years this site keeps what", True),
     ItemRule("membership/notes", "home/state", "what was done beside a running process, until a site log has it", True),
     ItemRule("accounts/spent", "home/state", "what was spent of which records, over all studies", True),
+    ItemRule("accounts/withdrawn", "home/state", "marks of the records and patients that are left out", True),
     ItemRule("accounts/measured", "home/state", "what looks at which held-out records have spent", True),
     ItemRule(
         "accounts/set-back", "home/state", "after a backup was restored: the studies that are still to be heard", True

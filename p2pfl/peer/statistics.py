@@ -11,7 +11,7 @@ import numpy as np
 
 from p2pfl.errors import BudgetSpent
 from p2pfl.errors.membership import NoLongerListed
-from p2pfl.errors.questions import GroupTooSmall, QuestionRefused, QuestionsSpent, SitesChanged
+from p2pfl.errors.questions import FewWithdrew, GroupTooSmall, QuestionRefused, QuestionsSpent, SitesChanged
 from p2pfl.errors.round import SumBeyondLimit, SumMissed
 from p2pfl.node import questions
 from p2pfl.node.pending_change import EpochOver
@@ -25,6 +25,7 @@ from p2pfl.node.runs.site_tables import AskedRecords
 from p2pfl.node.runs.statistics import Inquiry, Part
 from p2pfl.node.runs.sums import Asked, SumRun, salt
 from p2pfl.node.source import PATIENCE_S
+from p2pfl.node.withdrawals import read_withdrawn
 from p2pfl.peer.averages import Averages
 from p2pfl.peer.epoch import sums_run, training_run
 from p2pfl.statistics.noise import NoisedTotal
@@ -107,16 +108,17 @@ class Statistics(Averages):
         columns   a column map of that CSV
         shows_own   this site agrees that its own estimate is opened under its name (meta-analysis alone asks for that)
         Before anything leaves, the rules of peers.yaml are applied here (`statistics:`). Raises NoTableDescribed,
-        ColumnNotAsked, QuestionTooLarge, QuestionNotApproved, QuestionsSpent, with noise NoiseUnbounded and
-        PassWouldOverspend (each asking is charged), what reading a CSV raises, and what the
-        statistic says of this site's table; then QuestionRefused, TooFewContribute, GroupTooSmall, SitesChanged,
-        AnotherCohort, ConfigurationDiffers, GaveUpWaiting, SumLeftBehind, SumMissed; and what the sums do not give.
+        ColumnNotAsked, QuestionTooLarge, QuestionNotApproved, QuestionsSpent, FewWithdrew, with noise NoiseUnbounded
+        and PassWouldOverspend (each asking is charged), what reading a CSV raises, and what the statistic says of this
+        site's table; then QuestionRefused, TooFewContribute, GroupTooSmall, SitesChanged, AnotherCohort,
+        ConfigurationDiffers, GaveUpWaiting, SumLeftBehind, SumMissed; and what the sums do not give.
         """
         await self.forget_answer(self._given)
         for _ in range(MOST_STARTS):
             inquiry = Inquiry.of(statistic, self.federation, self.node.clocks.draw)
             inquiry.check()
-            records = await asyncio.to_thread(inquiry.read, data, columns, shows_own)
+            withdrawn = await asyncio.to_thread(read_withdrawn, self.node.home)
+            records = await asyncio.to_thread(inquiry.read, data, columns, shows_own, withdrawn)
             try:
                 asking = await asyncio.to_thread(_Asking, self, inquiry, records, patience_s)
                 return await asking.through()
@@ -137,7 +139,9 @@ class _Asking:
         self.question = questions.digest_of(federation, inquiry.facts)
         questions.note(self.node.logs, self.question, inquiry.facts, how)
         most, source = federation.statistics.questions, federation.source
-        self.budget = AskedOf.of(home, inquiry.name, records.names, most, source)
+        least = federation.statistics.minimum_cell
+        gone = () if inquiry.noise is not None else records.gone  # noise covers who went: each asking is charged
+        self.budget = AskedOf.of(home, inquiry.name, records.names, most, source).without(gone, least)
         self.marks = inquiry.marks(home.query_key().reveal(), records, self.budget.marks)
         self.over: tuple[str, ...] = ()
         self.rounds: list[int] = []
@@ -169,15 +173,13 @@ class _Asking:
             ask, number = found, number + 1
 
     async def _roll_call(self) -> None:
-        spent: QuestionsSpent | BudgetSpent | None = None
+        spent: QuestionsSpent | FewWithdrew | BudgetSpent | None = None
         try:
             await asyncio.to_thread(self.budget.check)
             if self.charge is not None:
                 await asyncio.to_thread(self.charge.check)
-        except (
-            QuestionsSpent,
-            BudgetSpent,
-        ) as error:  # said to this site's people alone: the others learn that somebody refuses
+        # Said to this site's people alone: the others learn that somebody refuses.
+        except (QuestionsSpent, FewWithdrew, BudgetSpent) as error:
             spent = error
         answer = await self._part(self.inquiry.roll_call(self.records, spent is not None))
         try:

@@ -48,8 +48,13 @@ EVERYTHING: Final = None  # in place of marks: records of which nobody says whic
 
 def marks_of(key: Secret, names: Iterable[bytes]) -> Marks:
     """The marks of records by what names them, under this home's key: without it none can be found by trying."""
-    found = {hmac.digest(key.reveal(), name, "sha256")[:MARK_BYTES] for name in names}
+    found = {mark_of(key, name) for name in names}
     return np.sort(np.frombuffer(b"".join(found), "<u8").astype(np.uint64))
+
+
+def mark_of(key: Secret, name: bytes) -> bytes:
+    """The mark of one, as it lies in a home."""
+    return hmac.digest(key.reveal(), name, "sha256")[:MARK_BYTES]
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from p2pfl.training.repeatable import repeatable, torch_seeds
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
 from p2pfl.training.update import FlatVector
+from p2pfl.training.withdrawn import Withdrawn
 
 
 class LeadingOptimizer(KeystreamOptimizer):
@@ -96,14 +97,26 @@ class LeadingTrainer(Trainer):
         if self._privacy.is_distributed:
             raise NoiseOfOneProcess(evidence=f"{ranks.size} ranks")
         self._ranks = ranks
+        self._tell_records()
+
+    def _tell_records(self) -> None:
+        """The others train on these too. Raises RanksDiffer, RankLost."""
+        ranks = self._ranks
         ranks.say(RECORDS)
-        for rows in (site.train.rows, site.held_out.rows):
+        for rows in (self._site.train.rows, self._site.held_out.rows):
             ranks.say(RECORDS, len(rows))
             ranks.share_array(rows)
         ranks.share_array(np.frombuffer(self._named(), np.uint8))
         alike = int(ranks.total(torch.ones(1)).item())
         if alike < ranks.size:
             raise RanksDiffer(evidence=f"{alike} of {ranks.size} processes have what rank 0 has")
+
+    def leave_out(self, withdrawn: Withdrawn) -> None:
+        """As of a Trainer, at all ranks. Raises RanksDiffer, RankLost too."""
+        before = len(self._site.train) + len(self._site.held_out)
+        super().leave_out(withdrawn)
+        if len(self._site.train) + len(self._site.held_out) < before:
+            self._tell_records()
 
     def inputs(self, model: FlatVector, rounds_before: int = 0) -> bytes:
         """As of a Trainer: another number of ranks adds up in another order."""

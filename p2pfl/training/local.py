@@ -51,6 +51,7 @@ from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
 from p2pfl.training.units import PATIENT, UnitGradients, Units
 from p2pfl.training.update import FlatVector, collect, empty, not_finite, place_vector
+from p2pfl.training.withdrawn import Withdrawn
 
 OnStep = Callable[[int, int], None]
 
@@ -84,14 +85,13 @@ class Trainer:
         Raises ModelNotPrivate, LossNotPerRecord, DeviceMissing, OptimiserTwice, PatientsUnknown,
         PatientMissing, MeasureNotPrivate, PersonalFitsNothing, PersonalIsFrozen, NothingIsShared.
         """
-        self._units = Units.of(site.train, privacy.unit)
-        self._task, self._site, self._privacy, self._progress = task, site, privacy, progress
+        self._task, self._privacy, self._progress = task, privacy, progress
         self._local = local or SiteOptimiser()
         self.stopping = False  # another thread may set it: then the pass ends before its next step
         self.at_once = AT_ONCE  # most records whose gradients are in memory at the same time
         self._device = device_of(device)
-        self._measures = judge_of(task, site.held_out, privacy.unit, measures)
-        self._measuring = threading.Lock()
+        self._agreed, self._measuring = measures, threading.Lock()
+        self._bring(site)
         built = build(task)
         self.frozen, self.notices = built.frozen, built.notices
         names = (name for name, _ in built.model.named_parameters())
@@ -101,6 +101,18 @@ class Trainer:
         self.notices += delta_notices(privacy, len(self._units))
         check_private(task, built.model, site.train, self._device)
         self._load(built)
+
+    def _bring(self, site: SiteRecords) -> None:
+        """Train on these records from now on, and measure on these."""
+        self._units = Units.of(site.train, self._privacy.unit)
+        with self._measuring:
+            self._measures = judge_of(self._task, site.held_out, self._privacy.unit, self._agreed)
+        self._site = site
+        self.__dict__.pop("_records_digest", None)
+
+    def leave_out(self, withdrawn: Withdrawn) -> None:
+        """From the next pass on neither train nor measure on those. Raises TooFewRecords."""
+        self._bring(withdrawn.left(self._site))
 
     def _load(self, built: Built) -> None:
         """Train this model from now on."""

@@ -22,6 +22,7 @@ from p2pfl.keys import Secret
 LEAST_RECORDS: Final = 20
 LEAST_TRAINED: Final = 2  # records that the check of a model at start needs
 HELD_OUT: Final = 0.25
+TRAINED, HELD, LEFT_OUT = range(3)  # what becomes of a record, as the task's process is told
 
 Batch = tuple[NDArray[Any], NDArray[Any]]  # x (B, …), y (B, …)
 
@@ -244,6 +245,13 @@ def held_out(owners: NDArray[np.uint8], key: Secret, source: str, part: float = 
         evidence = f"{len(owners)} records, {len(set(named))} of them different"
         raise TooFewRecords(evidence=f"{evidence}, leave {np.count_nonzero(~held)} to train on", path=source)
     return held
+
+
+def check_enough(count: int, trained: int, source: str) -> None:
+    """Raises TooFewRecords where so few are left, `trained` of them to train on."""
+    if count < LEAST_RECORDS or trained < LEAST_TRAINED:
+        evidence = f"{count} records are left, {trained} of them to train on; at least {LEAST_RECORDS} are needed"
+        raise TooFewRecords(evidence=evidence, path=source)
 
 
 def divide(records: Records, held: NDArray[np.bool_]) -> SiteRecords:

@@ -65,7 +65,7 @@ from p2pfl.mesh.proxy import Proxy
 from p2pfl.mesh.serverhello import group_of
 from p2pfl.mesh.zmtp import Checker, MalformedZmtp
 from p2pfl.messages import Envelope, Letter, authentic
-from p2pfl.node import question_file
+from p2pfl.node import question_file, retention
 from p2pfl.node.hello import Greetings, Pledge, Standing
 from p2pfl.node.runs import answers
 from p2pfl.node.runs.question_counts import QuestionCounts
@@ -90,6 +90,7 @@ from p2pfl.training.tasks import heart
 from p2pfl.training.tasks.images import NotAnImage, parse_image
 from p2pfl.training.tasks.table import TableTask
 from p2pfl.training.update import TensorLayout
+from p2pfl.training.withdrawn import Withdrawn
 from tests.federation import changes as membership
 from tests.federation import sample as federation_sample
 from tests.federation.test_scan_schema import IMAGES, VOLUMES
@@ -809,6 +810,11 @@ def _table() -> tuple[Decoder, ...]:
         Decoder("question counts", QuestionCounts.from_bytes, (Malformed,), _question_counts(),
                 ("node.runs.question_counts:QuestionCounts.from_bytes",),
                 lambda found: b"".join(map(bytes, found.to_bytes())), factor=80),
+        Decoder("years of retention", retention.parse_years, (Malformed,), (codec.facts({"models": 1, "ledger": 6}),),
+                ("node.retention:parse_years",), codec.facts, factor=80),
+        Decoder("who withdrew", lambda data: Withdrawn.from_bytes(Secret(bytes(32)), data), (Malformed,),
+                (b"", np.array([3, 5, 8], "<u8").tobytes()), ("training.withdrawn:Withdrawn.from_bytes",),
+                Withdrawn.to_bytes, factor=80),
         Decoder("answer", answers.read_answer, (Malformed,), _answers(), ANSWER_READERS,
                 factor=80),
         Decoder("task's letter", lambda data: wire_of_tasks.read_letter(data, wire_of_tasks.TOLD, MIB), (Malformed,),
@@ -872,7 +878,7 @@ DECODERS: Final = _table()
 
 # Functions that read bytes which nobody else wrote, or whose form somebody has checked before: they need no row.
 OWN: Final = {
-    "training.distributed:LeadingTrainer.__init__": "a hash that was made here",
+    "training.distributed:LeadingTrainer._tell_records": "a hash that was made here",
     "training.process.boot:_receive": "paths that this site's own node sends",
     "ledger.entry:own_facts": "records of this home's own log, judged before they were appended",
     "node.logs:Logs.bases": "records of this home's own log, read and checked when it was opened",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from p2pfl import codec
@@ -149,6 +149,11 @@ class Passes:
             home.remove(PASS)  # its update is on the disk: a process died between the two
         self.accounts = StudyAccounts(home, run, federation.name, federation.privacy, marks)
         self._check_noted()
+        self.accounts.admit()
+
+    def bring(self, marks: Marks | None) -> None:
+        """The passes to come are over these records."""
+        self.accounts = replace(self.accounts, marks=marks)
         self.accounts.admit()
 
     # ── the accounts ──────────────────────────────────────────────────────────────────────────────────────────

@@ -3,19 +3,23 @@
 Records are known by marks, 64 bits of a keyed digest of their cells, so that a file with some records more, or in
 another order, is not new: what counts of a data set is the record about which the most was asked. A question that was
 asked of the very same records before opens nothing new, and counts once. docs/adr/0056.
+
+Records whose patients withdrew are asked about no more. A question behind the first that differs by fewer of them than
+the smallest group would tell of those few, by subtraction: it is refused until as many have gone, or none that was
+asked about. docs/adr/0063.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from p2pfl import codec
-from p2pfl.errors.questions import QuestionsSpent
+from p2pfl.errors.questions import FewWithdrew, QuestionsSpent
 from p2pfl.home import Home
 from p2pfl.keys import digest
 from p2pfl.training.accounts import Marks, marks_of
@@ -51,6 +55,18 @@ class QuestionCounts:
         """Raises QuestionsSpent when the question `name` is a new one, and one too many."""
         if name not in self.asked and self.of(marks) >= most:
             raise QuestionsSpent(evidence=f"{marks.size} records", count=self.of(marks), source=source)
+
+    def check_gone(self, gone: Marks, least: int) -> None:
+        """Raises FewWithdrew when fewer than `least` of those that were asked about have gone since."""
+        few = int(np.isin(self.marks, gone, assume_unique=True).sum())
+        if 0 < few < least:
+            raise FewWithdrew(evidence="answers that were given before hold them", least=least)
+
+    def forget(self, gone: Marks) -> bool:
+        """The next question is compared with one that was asked without these; True when any was known."""
+        stays = ~np.isin(self.marks, gone, assume_unique=True)
+        self.marks, self.counts = self.marks[stays], self.counts[stays]
+        return not bool(stays.all())
 
     def add(self, name: bytes, marks: Marks) -> bool:
         """Count the question; False when it was counted before."""
@@ -92,13 +108,19 @@ def read_counts(home: Home) -> QuestionCounts:
 
 @dataclass(frozen=True, slots=True)
 class AskedOf:
-    """One question about one site's records, as the budget of questions sees it."""
+    """One question about one site's records, as the budget of questions sees it.
+
+    gone    marks of records of the same file that are left out, since somebody withdrew
+    least   of these may have gone since they were asked about, or none
+    """
 
     home: Home
     name: bytes
     marks: Marks
     most: int
     source: str
+    gone: Marks = field(default_factory=lambda: np.array([], np.uint64))
+    least: int = 1
 
     @classmethod
     def of(cls, home: Home, question: bytes, records: Iterable[bytes], most: int, source: str) -> AskedOf:
@@ -107,14 +129,23 @@ class AskedOf:
         key = home.records_key().reveal()
         return cls(home, digest("asked", key, question, marks.tobytes())[:NAME_BYTES], marks, most, source)
 
+    def without(self, gone: Iterable[bytes], least: int) -> AskedOf:
+        """The same question, where records of these names are left out of it."""
+        return replace(self, gone=marks_of(self.home.records_key(), gone), least=least)
+
     def check(self) -> None:
-        """Raises QuestionsSpent."""
-        read_counts(self.home).check(self.name, self.marks, self.most, self.source)
+        """Raises QuestionsSpent, FewWithdrew."""
+        self._check(read_counts(self.home))
+
+    def _check(self, counts: QuestionCounts) -> None:
+        counts.check(self.name, self.marks, self.most, self.source)
+        counts.check_gone(self.gone, self.least)
 
     def count(self) -> None:
-        """Count it, durably; asked under the lock under which it is counted. Raises QuestionsSpent."""
+        """Count it, durably; asked under the lock under which it is counted. Raises QuestionsSpent, FewWithdrew."""
         with self.home.charging():
             counts = read_counts(self.home)
-            counts.check(self.name, self.marks, self.most, self.source)
-            if counts.add(self.name, self.marks):
+            self._check(counts)
+            forgot = counts.forget(self.gone)
+            if counts.add(self.name, self.marks) or forgot:
                 self.home.replace(ITEM, counts.to_bytes())

@@ -17,6 +17,7 @@ from p2pfl.federation.table_schema import TableSchema
 from p2pfl.statistics.question import Factor, Floats, Quantity, SiteTable, Variable
 from p2pfl.training.column_map import ColumnMap, MapFile
 from p2pfl.training.columns import TableReader, read_file, rows_of
+from p2pfl.training.withdrawn import Withdrawn, patient_name
 
 
 class CsvFile(bytes):
@@ -34,10 +35,14 @@ class CsvFile(bytes):
 
 @dataclass(frozen=True)
 class AskedRecords:
-    """What a site brings to a question. names: of each record, its cells in the described columns."""
+    """What a site brings to a question. names: of each record, its cells in the described columns.
+
+    gone   the names of those that are left out, since somebody withdrew
+    """
 
     table: SiteTable
     names: tuple[bytes, ...] = field(repr=False)
+    gone: tuple[bytes, ...] = field(default=(), repr=False)
 
     def at(self, site: int, sites: int) -> SiteTable:
         """The table of the site at that place among those that are asked."""
@@ -65,37 +70,49 @@ def read_records(
     shows_own: bool = False,
     noised: bool = False,
     one_each: bool = False,
+    withdrawn: Withdrawn | None = None,
 ) -> AskedRecords:
     """The columns `wanted` of a CSV with the schema's names and levels, or with a column map.
 
     data   the path of a CSV, what was read of one, or a DataFrame, which is read as the CSV that it would be written to
     noised     the question's sums have noise
     one_each   of each patient one record is taken, so that one record is what a patient moves
+    withdrawn   records, and patients, that are left out
     Columns that are not asked may be blank, wrong, or not there. Raises leaves of errors.training 001-019,
     PatientsUnknown.
     """
     raw, source = _read(data)
     every, patient = columns_of(schema), schema.patient if one_each else ""
-    known = (*every.values(), *([CodeColumn(patient, ())] if patient else []))
+    known = (*every.values(), *([CodeColumn(schema.patient, ())] if schema.patient else []))
     column_map = ColumnMap.parse(columns, columns.source, known) if columns is not None else ColumnMap()
     asked = [every[name] for name in dict.fromkeys(wanted)]
     read = TableReader(asked, (), column_map, source, patient).read_cells(raw, labelled=False)
     held = {one.name: _placed(one, read.values[:, at]) for at, one in enumerate(asked)}
     levels = {one.name: one.levels for one in asked if isinstance(one, CodeColumn)}
     names = _names(raw, source, column_map, every)
+    out = np.zeros(len(names), np.bool_)  # (N,)
+    if withdrawn is not None:
+        out = withdrawn.among(names)
+        if (whose := _patients(raw, source, column_map, schema.patient)) is not None:
+            out |= withdrawn.among(whose)
+    rows = np.flatnonzero(~out).tolist()
     if one_each:
-        rows = _one_each(read.patients, names, source)
-        held, names = {name: values[rows] for name, values in held.items()}, tuple(names[row] for row in rows)
-    return AskedRecords(SiteTable(held, levels, shows_own=shows_own, noised=noised), names)
+        rows = _one_each(read.patients, names, rows, source)
+    table = SiteTable({name: values[rows] for name, values in held.items()}, levels, shows_own=shows_own, noised=noised)
+    return AskedRecords(table, *(tuple(names[row] for row in some) for some in (rows, np.flatnonzero(out).tolist())))
 
 
-def _one_each(patients: Sequence[bytes], names: Sequence[bytes], source: str) -> list[int]:
-    """The rows that count, one of each patient: chosen by the patient's own records alone. Raises PatientsUnknown."""
-    unnamed = len(names) - len([one for one in patients if one])
-    if unnamed:
-        raise PatientsUnknown(evidence=f"{unnamed} records of no named patient", source=source)
+def _one_each(patients: Sequence[bytes], names: Sequence[bytes], rows: Sequence[int], source: str) -> list[int]:
+    """Of `rows` those that count, one of each patient: chosen by the patient's own records alone.
+
+    Raises PatientsUnknown.
+    """
+    named = [row for row in rows if patients and patients[row]]
+    if len(named) < len(rows):
+        raise PatientsUnknown(evidence=f"{len(rows) - len(named)} records of no named patient", source=source)
     chosen: dict[bytes, int] = {}
-    for row, patient in enumerate(patients):
+    for row in named:
+        patient = patients[row]
         if patient not in chosen or _order(names[row]) < _order(names[chosen[patient]]):
             chosen[patient] = row
     return sorted(chosen.values())
@@ -121,6 +138,18 @@ def _placed(column: Column, values: Floats) -> Floats:
     for index, value in enumerate(column.values):
         placed[values == value] = index
     return placed
+
+
+def _patients(raw: bytes, source: str, column_map: ColumnMap, column: str) -> list[bytes] | None:
+    """What names whose each record is; None where no column says."""
+    rows = rows_of(raw, source)
+    _, header = next(rows)
+    ours = [column_map.columns.get(name.strip(), name.strip()) for name in header]
+    if not column or column not in ours:
+        return None
+    at = ours.index(column)
+    told = [cells[at].strip() for _, cells in rows]
+    return [patient_name(b"" if one in column_map.missing else one.encode()) for one in told]
 
 
 def _names(raw: bytes, source: str, column_map: ColumnMap, known: dict[str, Column]) -> tuple[bytes, ...]:

@@ -39,6 +39,7 @@ from p2pfl.node.runs.sums import Encoded, encode, flags, too_few
 from p2pfl.statistics.noise import LIMIT
 from p2pfl.statistics.question import MOST_RECORDS, Ask, Statistic, Truths
 from p2pfl.training.column_map import MapFile
+from p2pfl.training.withdrawn import Withdrawn
 
 MOST_QUESTION: Final = 2048  # bytes of its facts: they stand in the record of its roll call
 LABELS_TOLD: Final = 12
@@ -73,14 +74,19 @@ class Inquiry:
         told = text_of(statistic, federation)
         return cls(statistic, told, called(told), federation, draw)
 
-    def read(self, data: Any, columns: MapFile | None, shows_own: bool) -> AskedRecords:
-        """This site's records. Raises what reading them raises, and what the statistic says of this site's table."""
+    def read(
+        self, data: Any, columns: MapFile | None, shows_own: bool, withdrawn: Withdrawn | None = None
+    ) -> AskedRecords:
+        """This site's records, without those that are `withdrawn`.
+
+        Raises what reading them raises, and what the statistic says of this site's table.
+        """
         schema = self.federation.task.table
         if schema is None:
             raise NoTableDescribed(evidence=f"task: {self.federation.task.label}", source=self.federation.source)
         wanted, noise = [one.name for one in self.statistic.variables], self.noise
         how = {"noised": noise is not None, "one_each": noise is not None and noise.one_each}
-        records = read_records(schema, wanted, data, columns, shows_own=shows_own, **how)
+        records = read_records(schema, wanted, data, columns, shows_own=shows_own, withdrawn=withdrawn, **how)
         next(self.statistic.steps(records.table))  # what is wrong here is told before anything is asked
         return records
 

@@ -34,6 +34,7 @@ from p2pfl.node.runs.sums import SALT_WORDS, salt
 from p2pfl.node.runs.trains import Stops, Trains
 from p2pfl.node.runs.updates import updates_of
 from p2pfl.node.source import Offer
+from p2pfl.node.withdrawals import Withdrawals
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.training import early_stop, server, update
@@ -65,6 +66,8 @@ class TrainingRun:
     def __post_init__(self) -> None:
         if isinstance(self.trainer, Stops):
             self.trainer.stopping = False
+        self.withdrawals = Withdrawals(self.home, self.trainer)
+        self.withdrawals.take_up()
         self.updates = updates_of(self.federation, self.trainer)
         self.compressor = self.updates.compressor
         marks = brought(self.home, self.trainer)
@@ -181,6 +184,8 @@ class TrainingRun:
         Raises LeftOutTooOften, until this site's operator has looked.
         """
         fairness.check(self.logs, self.run, self.home.name)
+        if self.withdrawals.take_up():
+            self.passes.bring(brought(self.home, self.trainer))
         spent = self.passes.spent()
         model = self.models.on(base).digest
         self._measuring[number] = self._measures(base)

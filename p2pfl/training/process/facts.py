@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,10 @@ class TaskFacts:
     held: int  # records held out
     units: int  # records, or patients, that train
     slots: int  # counts that a held-out one moves, where measures are private; else 0
+
+    def over(self, other: TaskFacts) -> TaskFacts:
+        """The same over the records of `other`."""
+        return replace(self, records=other.records, held=other.held, units=other.units, notices=other.notices)
 
 
 def expected(text: str) -> float:

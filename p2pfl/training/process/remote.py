@@ -9,147 +9,29 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from p2pfl.errors.task_process import TaskAnswerUnusable, TaskProcessEnded
 from p2pfl.errors.training import MeasureUnusable, ModelDiverged
-from p2pfl.keys import Secret
+from p2pfl.keys import KEY_BYTES, Secret
 from p2pfl.training.measures.joint import BOUND
 from p2pfl.training.measures.measure import Counts, Figure
 from p2pfl.training.passes import AT_ONCE, PassCut, PassStopped
 from p2pfl.training.privacy import Charge, Mechanism
 from p2pfl.training.process.child import Echo, OnStep, TaskProcess
-from p2pfl.training.process.facts import Reach, TaskFacts, TaskSource, facts_of, layout_from, unusable
+from p2pfl.training.process.facts import Reach, TaskFacts, TaskSource, facts_of, unusable
+from p2pfl.training.process.parting import Parting, unusable_now
+from p2pfl.training.process.remote_task import RemoteTask
 from p2pfl.training.process.wire import NAME_BYTES, SharedBuffer
 from p2pfl.training.records import held_out
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.update import FlatVector, TensorLayout, not_finite
+from p2pfl.training.withdrawn import Withdrawn
 
-MOST_ENDS: Final = 3  # times that the process may end in one piece of work
 STOPPING_S: Final = 2.0  # seconds for a task to hear that it is to stop, before its process is ended
-MOST_PREDICTED: Final = 1 << 33  # bytes of all predictions
-
-
-class RemoteTask:
-    """The process, started again where it has ended; a context manager that ends it."""
-
-    def __init__(self, reach: Reach, echo: Echo | None = None) -> None:
-        """Start the process, which loads torch meanwhile; `open` says what it runs."""
-        self._reach, self._echo, self._closed = reach, echo, False
-        self.walls = (False, False)  # around files, around system calls: known once it is open
-        self._process = TaskProcess(reach, echo)
-        self._source: TaskSource | None = None
-        self._records, self._patients = -1, False
-        self.writes_masks = False  # known once predictions are made
-        self._opening = threading.RLock()
-        self._ready: TaskProcess | None = None  # the process in which the task is open
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the process, whatever it is doing."""
-        self._closed = True
-        self._process.end()
-
-    @property
-    def number(self) -> int | None:
-        """The number of the process in the system."""
-        return self._process.number
-
-    def peak_memory(self) -> int:
-        """Bytes of memory that the process had at most; 0 where the system does not say."""
-        return self._process.peak_memory()
-
-    def open(self, source: TaskSource) -> int:
-        """Load the task and its records there; returns how many records there are. Raises what the task raises."""
-        self._source = source
-        self._ask("open_only")
-        return self._records
-
-    def _prepare(self, process: TaskProcess) -> None:
-        """Bring a new process to where the last one was."""
-        if self._source is None:
-            raise ValueError("no task is open")
-        files, calls = process.ask("walls")  # before any code of the task runs
-        self.walls = bool(files), bool(calls)
-        records, patients = process.ask("open", *self._source.fields())
-        if self._records not in (-1, records):
-            raise _changed(f"{records} records, {self._records} before")
-        self._records, self._patients = records, bool(patients)
-
-    def _living(self) -> TaskProcess:
-        """The process, with the task open in it."""
-        with self._opening:
-            if self._closed:
-                raise PassStopped
-            if self._process.is_gone:
-                self._process = TaskProcess(self._reach, self._echo)
-                self._end_if_closed()
-            if self._ready is not self._process:
-                self._prepare(self._process)
-                self._ready = self._process
-            return self._process
-
-    def _end_if_closed(self) -> None:
-        """Another thread may have closed it while the process was started."""
-        if self._closed:
-            self._process.end()
-
-    def _ask(self, kind: str, *fields: Any, buffer: SharedBuffer | None = None) -> tuple[Any, ...]:
-        """Ask something that may be asked again. Raises TaskProcessEnded."""
-        how = ""
-        for _ in range(MOST_ENDS):
-            try:
-                process = self._living()
-                return () if kind == "open_only" else process.ask(kind, *fields, buffer=buffer)
-            except PassCut as cut:
-                if self._closed:
-                    raise PassStopped from None
-                how = cut.how
-        raise TaskProcessEnded(count=MOST_ENDS, how=how, evidence=f"it was asked: {kind.partition('_')[0]}")
-
-    def layout_of_model(self) -> TensorLayout:
-        """The layout of the task's model. Raises what building it raises."""
-        return layout_from(self._ask("layout")[0])
-
-    def predict(self, model: FlatVector) -> tuple[NDArray[np.float64], Sequence[str]]:
-        """What the model (m,) says of the records, and names of its numbers.    (N, k)"""
-        with SharedBuffer(model.nbytes) as buffer:
-            buffer.write(np.ascontiguousarray(model, "<f4"))
-            width, names, writes = self._ask("predict", buffer=buffer)
-        self.writes_masks = bool(writes)
-        size = 8 * self._records * width
-        if size > MOST_PREDICTED:
-            raise unusable(f"{width} numbers for each of {self._records} records")
-        with SharedBuffer(size) as buffer:
-            self._ask("predictions", buffer=buffer)
-            found = buffer.read("<f8").reshape(self._records, width)
-        if not np.isfinite(found).all():
-            raise ModelDiverged(evidence=f"{np.count_nonzero(~np.isfinite(found))} numbers", what="the predictions")
-        return found, names
-
-    def masks(self) -> Iterator[tuple[str, bytes]]:
-        """Of each record the name of its file, and the .nii.gz of what `predict` said, in the grid of that file.
-
-        Raises what reading the record raises; TaskProcessEnded: what it had said is gone with it.
-        """
-        for row in range(self._records):
-            try:
-                name, size = self._process.ask("mask", row)
-                with SharedBuffer(size) as buffer:
-                    self._process.ask("mask_bytes", buffer=buffer)
-                    yield name, buffer.read("u1").tobytes()
-            except PassCut as cut:
-                raise TaskProcessEnded(count=1, how=cut.how, evidence=f"it was writing mask {row + 1}") from None
 
 
 @dataclass
@@ -175,21 +57,29 @@ class RemoteTrainer(RemoteTask):
         super().__init__(reach, echo)
         self._progress = progress
         self._key: Secret | None = None
-        self._names: bytes | None = None
         self._facts: TaskFacts | None = None
-        self._held = np.zeros(0, np.bool_)
+        self._parting = Parting(Withdrawn(Secret(bytes(KEY_BYTES), "no key")))
+        self._parted = True  # as those who withdrew were known last
         self._stopping, self._busy = False, _Asked()
         self._mechanism: Mechanism | None = None
         self.at_once = AT_ONCE  # most records whose gradients are in memory at the same time
 
-    def prepare(self, source: TaskSource, key: Secret) -> TaskFacts:
+    def prepare(self, source: TaskSource, key: Secret, withdrawn: Withdrawn | None = None) -> TaskFacts:
         """Load the task, hold records out by `key`, which stays here, and try one private step.
 
+        withdrawn   records that are left out
         Raises what the task, its records and its model raise; TaskProcessEnded.
         """
         self._key, self._mechanism = key, Mechanism.of_pass(source.federation.privacy)
+        if withdrawn is not None:
+            self._parting = Parting(withdrawn)
         self.open(source)
         return self.facts
+
+    def read(self, source: TaskSource) -> None:
+        """Load the task and its records, however few they are, for `names_of_records` alone."""
+        self._source, self._key = source, None
+        self._ask("open_only")
 
     def set_steps(self, steps: int) -> None:
         """Make passes of another number of steps, for a trial. Not kept where the process is started again."""
@@ -199,40 +89,50 @@ class RemoteTrainer(RemoteTask):
 
     def _prepare(self, process: TaskProcess) -> None:
         super()._prepare(process)
-        owners, names = self._read_names(process)
-        if self._names not in (None, names):
-            raise _changed("other records than before")
-        self._names = names
-        if self._source is None or self._key is None:
-            raise ValueError("no key was given")
-        held = self._held = held_out(owners, self._key, str(self._source.data))
-        with SharedBuffer(len(held)) as buffer:
-            buffer.write(held.astype(np.uint8))
-            answer = process.ask("split", buffer=buffer)
-        prefixes = self._source.federation.local.personal
-        facts = facts_of(answer, self._records, int(np.count_nonzero(held)), prefixes)
-        if self._facts not in (None, facts):
-            raise _changed("a model of another form than before")
-        self._facts = facts
-
-    def _read_names(self, process: TaskProcess) -> tuple[NDArray[np.uint8], bytes]:
-        """Whose each record is (N, 32); what names each, and each patient, 32 bytes each."""
-        with SharedBuffer(NAME_BYTES * self._records) as buffer:
+        if self._key is None:  # they are only read
+            return
+        with SharedBuffer(NAME_BYTES * self._records) as buffer:  # whose each record is
             process.ask("owners", buffer=buffer)
             owners = buffer.read("u1").reshape(self._records, NAME_BYTES)
-        with SharedBuffer(NAME_BYTES * self._records * (1 + self._patients)) as buffer:
-            process.ask("names", buffer=buffer)
-            return owners, buffer.read("u1").tobytes()
+        self._parting.read(held_out(owners, self._key, self._name_of_data), self._read_names(process))
+        self._part(process)
+
+    def _part(self, process: TaskProcess) -> None:
+        """Say which records train, which measure, and which do neither. Raises TooFewRecords."""
+        parting = self._parting
+        with SharedBuffer(self._records) as buffer:
+            buffer.write(parting.parts(self._name_of_data))
+            answer = process.ask("split", buffer=buffer)
+        prefixes = self._source.federation.local.personal if self._source is not None else ()
+        facts = facts_of(answer, *parting.counts, prefixes)
+        if self._facts is not None and facts != (self._facts if self._parted else self._facts.over(facts)):
+            raise unusable_now("a model of another form than before")
+        self._facts, self._parted = facts, True
+
+    @property
+    def _name_of_data(self) -> str:
+        return str(self._source.data) if self._source is not None else ""
+
+    def leave_out(self, withdrawn: Withdrawn) -> None:
+        """From the next pass on neither train nor measure on those. Raises TooFewRecords, and what `prepare` raises."""
+        if self._parting.changes(withdrawn):
+            self._parted = False
+            self._ask("open_only")
+
+    def _living(self) -> TaskProcess:
+        process = super()._living()
+        if not self._parted:  # its task is open, and its records are to be parted anew
+            with self._opening:
+                self._part(process)
+        return process
 
     def names(self) -> Iterator[bytes]:
         """What names each record, held out or not, and each patient: 32 bytes. They stay at the site."""
-        names = self._names or b""
-        return (names[at : at + NAME_BYTES] for at in range(0, len(names), NAME_BYTES))
+        return self._parting.names()
 
     def held_out_names(self) -> Iterator[bytes]:
         """Those of them that are of records held out."""
-        of_each = 1 + self._patients
-        return (name for place, name in enumerate(self.names()) if self._held[place // of_each])
+        return self._parting.held_out_names()
 
     @property
     def slots(self) -> int:
@@ -378,7 +278,3 @@ def _finite(vector: FlatVector, what: str) -> FlatVector:
     if odd:
         raise ModelDiverged(evidence=f"{odd} coordinates", what=what)
     return vector.astype(np.float32, copy=False)
-
-
-def _changed(what: str) -> TaskAnswerUnusable:
-    return TaskAnswerUnusable(evidence="the process was started again, and the task is another one now", what=what)

@@ -35,7 +35,7 @@ from p2pfl.training.passes import PassStopped
 from p2pfl.training.privacy import Charge, Mechanism
 from p2pfl.training.process.faults import told_of
 from p2pfl.training.process.wire import ASKED, MOST_ASKED, Wire
-from p2pfl.training.records import Records, divide, owners_of
+from p2pfl.training.records import HELD, TRAINED, Records, SiteRecords, owners_of
 from p2pfl.training.registry import described_task, run_task
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.task import Task
@@ -96,8 +96,8 @@ class Worker:
         return ()
 
     def split(self, ticket: int, buffer: Any) -> tuple[Any, ...]:
-        held = np.frombuffer(buffer, np.uint8).astype(np.bool_)
-        site = divide(self._records, held)
+        part = np.frombuffer(buffer, np.uint8)  # (N,) of each record: TRAINED, HELD or LEFT_OUT
+        site = SiteRecords(*(self._records.at(np.flatnonzero(part == one)) for one in (TRAINED, HELD)))
         trainer = self._trainer = Trainer(
             task=self._task,
             site=site,

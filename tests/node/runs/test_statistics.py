@@ -11,9 +11,10 @@ import pytest
 
 from p2pfl import codec
 from p2pfl.errors.federation import WrongValue
-from p2pfl.errors.questions import QuestionNotApproved, QuestionsSpent, QuestionUnfit
+from p2pfl.errors.questions import FewWithdrew, QuestionNotApproved, QuestionsSpent, QuestionUnfit
 from p2pfl.errors.round import AnotherCohort
 from p2pfl.federation import Federation
+from p2pfl.home import Home
 from p2pfl.keys import Secret
 from p2pfl.node import question_file, questions
 from p2pfl.node.runs.cohort import Cohort
@@ -21,6 +22,7 @@ from p2pfl.node.runs.question_counts import AskedOf, QuestionCounts, read_counts
 from p2pfl.node.runs.site_tables import CsvFile, read_records
 from p2pfl.node.runs.statistics import Inquiry
 from p2pfl.node.runs.sums import Asked, SumRun, encode, flags, salt
+from p2pfl.node.withdrawals import read_withdrawn, withdraw
 from p2pfl.peer.epoch import sums_run
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
@@ -170,6 +172,47 @@ def test_questions_are_counted_by_record_so_that_a_longer_file_is_not_a_new_one(
         assert sorted(held.counts.tolist()) == [1, 1, 3, 3]
         with pytest.raises(QuestionsSpent):
             AskedOf.of(home, bytes([1]), records("b"), 3, "peers.yaml").check()  # a part of them is another question
+
+
+AGES = tuple(40 + 3 * row for row in range(20))
+
+
+def asked_of(home: Home, gone: int) -> int:
+    """The sum of all ages, after so many have withdrawn; counted as a question. Raises FewWithdrew."""
+    table = csv("age,sex,ill\n" + "".join(f"{age},male,no\n" for age in AGES))
+    inquiry = Inquiry.of(Describe((AGE,)), federation(), os.urandom)
+    every = inquiry.read(table, None, False)
+    withdraw(home, every.names[:gone], 1)
+    records = inquiry.read(table, None, False, read_withdrawn(home))
+    budget = AskedOf.of(home, inquiry.name, records.names, 9, "peers.yaml").without(records.gone, 5)
+    budget.check()
+    budget.count()
+    return int(records.table.columns["age"].sum())
+
+
+def test_were_they_not_counted_two_answers_would_tell_what_the_one_who_went_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QuestionCounts, "check_gone", lambda self, gone, least: None)
+    with make(tmp_path) as home:
+        assert asked_of(home, 0) - asked_of(home, 1) == AGES[0]
+
+
+@pytest.mark.claim("HOME-15")
+def test_two_answers_differ_by_no_fewer_who_withdrew_than_the_smallest_group(tmp_path: Path) -> None:
+    with make(tmp_path) as home:
+        asked_of(home, 0)
+        for gone in (1, 4):
+            with pytest.raises(FewWithdrew):
+                asked_of(home, gone)
+        asked_of(home, 5)
+        for gone in (6, 9):  # compared with the answer without the first five
+            with pytest.raises(FewWithdrew):
+                asked_of(home, gone)
+        asked_of(home, 10)
+    (tmp_path / "new").mkdir()
+    with make(tmp_path / "new") as home:
+        asked_of(home, 1)  # nothing was asked about whoever went
 
 
 def test_counts_are_read_back_as_they_were_and_nothing_else_is() -> None:

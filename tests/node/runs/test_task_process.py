@@ -22,6 +22,7 @@ from p2pfl.federation import Federation, draft
 from p2pfl.keys import Secret
 from p2pfl.node.progress import PassRepeated, PassWasCut, Progress
 from p2pfl.node.runs.training import TrainingRun
+from p2pfl.node.withdrawals import withdraw
 from p2pfl.peer.epoch import training_run
 from p2pfl.training.local import Trainer
 from p2pfl.training.passes import AT_ONCE, PassCut, PassStopped
@@ -34,6 +35,7 @@ from p2pfl.training.records import Records, hold_out
 from p2pfl.training.registry import described_task
 from p2pfl.training.subspace import Subspace
 from p2pfl.training.units import Units
+from p2pfl.training.withdrawn import Withdrawn
 from tests.federation.sample import CARDS
 from tests.node.runs.homes import Place, charges, places
 from tests.training.odd import KEY as HOLDOUT
@@ -152,6 +154,24 @@ def test_a_step_that_lacks_memory_is_made_with_fewer_records_at_a_time(
     assert trainer.inputs(first) != named
 
 
+@pytest.mark.claim("HOME-15")
+def test_whoever_withdrew_is_in_no_later_pass_of_the_process_nor_of_one_after_it(
+    trainer: OddTrainer, fresh: Place, data: Path
+) -> None:
+    whole = one_pass(trainer, fresh)
+    names, held, records = list(trainer.names()), set(trainer.held_out_names()), trainer.facts.records
+    gone = [next(one for one in names if one not in held), next(iter(held))]
+    run = run_of(fresh, trainer, [])
+    withdraw(fresh.home, gone, 1)
+    trainer.kills = 1  # in the pass or behind it: the next process is told too
+    run.propose(1, 0)
+    assert (trainer.facts.records, trainer.facts.held) == (records - 2, len(held) - 1)
+    assert set(names) - set(trainer.names()) == set(gone)
+    assert not np.array_equal(one_pass(trainer, fresh), whole)
+    trainer.leave_out(Withdrawn(fresh.home.records_key()))
+    assert np.array_equal(one_pass(trainer, fresh), whole)
+
+
 def test_what_is_asked_beside_a_pass_is_answered_by_a_new_process(trainer: OddTrainer) -> None:
     model = trainer.initial(bytes(32))
     counts = trainer.evaluate(model)
@@ -245,7 +265,7 @@ NODE = """
 import sys
 from p2pfl.training.process.child import HANDED_ON
 from p2pfl.training.process.facts import Reach
-from p2pfl.training.process.remote import RemoteTask
+from p2pfl.training.process.remote_task import RemoteTask
 task = RemoteTask(Reach())
 task._process._opened = True
 while task.number is None:

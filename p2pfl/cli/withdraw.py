@@ -1,0 +1,133 @@
+"""`p2pfl withdraw`: whoever withdrew consent is left out of all that this home computes from now on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from p2pfl.cli import output
+from p2pfl.cli.join import LocalInputs, opened_task, reach_of
+from p2pfl.cli.joining import Access
+from p2pfl.cli.options import Unlock, home_option, json_option, read_whole, unlock_options
+from p2pfl.cli.predict import check_readable
+from p2pfl.cli.tasks import reads_option, task_process
+from p2pfl.errors.people import NotReadable, WrongUse
+from p2pfl.federation import Federation
+from p2pfl.home import Home
+
+if TYPE_CHECKING:
+    from p2pfl.training.process.facts import TaskSource
+
+STDIN: Final = Path("-")
+MOST_STDIN: Final = 1 << 20  # bytes
+REMAINS: Final = (
+    "  what stays: the models of before, which learned from these records within the ε that was told, and past sums;",
+    "    nobody can take a record out of a model: where that is asked, a study begins anew without it",
+    "  what stops: exact measures of a study that held one of the records out, at all sites, and nobody learns whose",
+    "  what does not know: `p2pfl sum`, `p2pfl run` and programs of your own read files as they are: take it out there",
+)
+
+
+@click.command()
+@click.option(
+    "--patients",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file with one patient a line, as the records name them; - reads them from stdin.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="The records themselves, in the form in which `join --data` takes them: a CSV, or a folder.",
+)
+@click.option(
+    "--peers",
+    "peers_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The peers file of the study in which they are read, with --data.",
+)
+@click.option("--columns", type=click.Path(path_type=Path, dir_okay=False), help="Column map of that CSV.")
+@click.option(
+    "--task",
+    "task_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="This site's copy of the task's file, where peers.yaml pins one.",
+)
+@reads_option
+@home_option
+@unlock_options
+@json_option
+def withdraw(
+    *,
+    patients: Path | None,
+    data: Path | None,
+    peers_file: Path | None,
+    columns: Path | None,
+    task_file: Path | None,
+    reads: tuple[Path, ...],
+    home: Path,
+    unlock: Unlock,
+    as_json: bool,
+) -> None:
+    """Leave records out of every study of this home, and of statistics, from the next round on.
+
+    A running site takes it up by itself, and no restart forgets it. With --patients all records of these patients are
+    left out, those to come too; with --data these records, and their patients where the task knows them. The site log
+    says how many, not who. Nothing is given back to the privacy account.
+    """
+    if (patients is None) == (data is None) or (data is not None) != (peers_file is not None):
+        raise WrongUse(evidence="--patients FILE, or --data and --peers", verb=" withdraw")
+    keys = unlock.keys()
+    if data is not None and peers_file is not None:
+        federation = Federation.load(peers_file)
+        names = _names_in(
+            LocalInputs(federation, Access(home, keys, None, None), data, columns, task_file, reads=reads)
+        )
+    else:
+        from p2pfl.training.withdrawn import patient_name
+
+        names = [patient_name(one) for one in _lines(patients or STDIN)]
+    from p2pfl.node.withdrawals import withdraw as leave_out
+
+    with Home.open(home, unlock=keys, write=False) as opened:
+        told, name = leave_out(opened, names, int(time.time())), opened.name
+    lines = [f"{name}: {told.given} names given, {told.new} of them new, {told.used} known to this home's accounts"]
+    if told.given and not told.used:
+        lines.append(
+            "  none of them is known here: nothing that was trained on goes by that name; is it spelled as there?"
+        )
+    output.result("\n".join([*lines, *REMAINS]), {"given": told.given, "new": told.new, "used": told.used}, as_json)
+
+
+def _lines(file: Path) -> list[bytes]:
+    """The patients named in a file: of each line what stands between blanks. Raises NotReadable."""
+    raw = sys.stdin.buffer.read(MOST_STDIN) if file == STDIN else read_whole(file)
+    found = [line.strip() for line in raw.removeprefix(b"\xef\xbb\xbf").splitlines()]
+    named = [line for line in found if line]
+    if not named:
+        raise NotReadable(evidence="it names nobody", path=file)
+    return named
+
+
+def _names_in(site: LocalInputs) -> Iterable[bytes]:
+    """What names each record there, as trainings do, and as questions do where the task is a table."""
+    check_readable(site.data)
+    with task_process(reach_of(site)) as process:
+        source = opened_task(site).source
+        process.read(source)
+        names = process.names_of_records()
+    size = 32
+    return [*(names[at : at + size] for at in range(0, len(names), size)), *_asked_names(site, source)]
+
+
+def _asked_names(site: LocalInputs, source: TaskSource) -> Iterable[bytes]:
+    schema = site.federation.task.table
+    if schema is None:
+        return ()
+    from p2pfl.node.runs.site_tables import read_records
+
+    return read_records(schema, (), site.data, source.columns).names

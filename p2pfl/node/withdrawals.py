@@ -1,0 +1,73 @@
+"""Who withdrew consent, as a home keeps it for all its studies: marks alone, under its own key.
+
+`withdraw` is called beside a running site too. The site reads the list before each round, and what it trains on and
+measures is from then on without them; the privacy account of what was done before stays as it is. docs/adr/0063.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from p2pfl.home import Home, notes
+from p2pfl.node.runs.accounts import read_accounts
+from p2pfl.training.withdrawn import LeavesOut, Withdrawn
+
+ITEM: Final = "accounts/withdrawn"
+
+
+def read_withdrawn(home: Home) -> Withdrawn:
+    """Those of this home. Raises ItemDamaged, Malformed: a list that cannot be read is no empty one."""
+    data, key = home.read(ITEM), home.records_key()
+    return Withdrawn(key) if data is None else Withdrawn.from_bytes(key, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What came of a withdrawal: how many names were given, were new, and are of records that this home has used."""
+
+    given: int
+    new: int
+    used: int
+
+
+def withdraw(home: Home, names: Iterable[bytes], at: int) -> Told:
+    """The records, and those of the patients, of these names are left out from now on; durable on return.
+
+    names   as of `Records.names`, or of a question's records
+    at      Unix seconds
+    The site log says that somebody was left out, and how many, once a process writes it; not who.
+    """
+    with home.charging():
+        held = read_withdrawn(home)
+        marks = held.marks_of(names)
+        new = np.setdiff1d(marks, held.marks, assume_unique=True)
+        used = [group.marks for group in read_accounts(home).groups]
+        told = Told(marks.size, new.size, int(np.isin(marks, np.concatenate(used)).sum()) if used else 0)
+        if new.size:
+            notes.put(home, "withdraw", at, {"records": int(new.size)})
+            home.replace(ITEM, held.more(new).to_bytes())
+    return told
+
+
+@dataclass
+class Withdrawals:
+    """What a training knows of them: read before each round."""
+
+    home: Home
+    trainer: object
+    taken: Withdrawn | None = None
+
+    def take_up(self) -> bool:
+        """Who withdrew is left out of what comes; True when that are others than before. Raises TooFewRecords."""
+        found = read_withdrawn(self.home)
+        if self.taken is None and not found.marks.size:
+            self.taken = found
+        if found == self.taken or not isinstance(self.trainer, LeavesOut):
+            return False
+        self.trainer.leave_out(found)
+        self.taken = found
+        return True

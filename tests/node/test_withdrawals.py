@@ -1,0 +1,153 @@
+"""A withdrawal: kept under the home's key, taken up before the next pass, noted without a name, never given back."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2pfl import codec
+from p2pfl.federation import Federation
+from p2pfl.home import Home, notes
+from p2pfl.home.keyslots import KeyFile
+from p2pfl.node.runs.accounts import read_accounts
+from p2pfl.node.runs.site_tables import CsvFile, read_records
+from p2pfl.node.runs.training import TrainingRun
+from p2pfl.node.withdrawals import read_withdrawn, withdraw
+from p2pfl.training.accounts import marks_of
+from p2pfl.training.column_map import MapFile
+from p2pfl.training.withdrawn import Withdrawn, patient_name
+from tests.federation.sample import peers_yaml
+from tests.home.home_fixtures import Crash, Strike, make
+from tests.node.runs.homes import FourOf, Place, places, summed
+
+RECORDS = tuple(bytes([row]) * 32 for row in range(6))
+
+
+@dataclass
+class Leaves(FourOf):
+    """It leaves out who withdrew, and names the records that each pass was over."""
+
+    brings: tuple[bytes, ...] = RECORDS
+    over: list[tuple[bytes, ...]] = field(default_factory=list)
+
+    def leave_out(self, withdrawn: Withdrawn) -> None:
+        out = withdrawn.among(self.brings).tolist()
+        self.brings = tuple(name for name, is_out in zip(self.brings, out, strict=True) if not is_out)
+
+    def inputs(self, model: np.ndarray, rounds_before: int) -> bytes:
+        self.records = b"".join(self.brings)
+        return super().inputs(model, rounds_before)
+
+    def train(self, *given: object) -> np.ndarray:  # type: ignore[override]
+        self.over.append(self.brings)
+        return super().train(*given)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    mine, other = places(tmp_path, "privacy.max_epsilon=9.0")
+    other.home.close()
+    mine.trainer, mine.draw = Leaves(), os.urandom
+    return mine
+
+
+def beside(place: Place) -> Home:
+    """The same home, as another process opens it."""
+    key = place.home.path.parent / "keys" / f"{place.home.name}.key"
+    return Home.open(place.home.path, unlock=[KeyFile(key)], write=False)
+
+
+def over(run: TrainingRun) -> list[tuple[bytes, ...]]:
+    assert isinstance(run.trainer, Leaves)
+    return run.trainer.over
+
+
+@pytest.mark.claim("HOME-15")
+def test_a_running_site_takes_a_withdrawal_up_at_its_next_pass_and_keeps_it(place: Place) -> None:
+    run = place.started()
+    summed(run, 1)
+    told = withdraw(beside(place), RECORDS[:1], 1_700_000_000)
+    assert (told.given, told.new, told.used) == (1, 1, 1)
+    summed(run, 2)
+    assert over(run) == [RECORDS, RECORDS[1:]]
+    place.trainer = Leaves()
+    again = place.started()
+    assert again.trainer.brings == RECORDS[1:], "before its first pass"  # type: ignore[attr-defined]
+    assert (withdraw(beside(place), RECORDS[:1], 1_700_000_001).new, len(notes.pending(place.home))) == (0, 1)
+    place.home.close()
+
+
+@pytest.mark.claim("HOME-15")
+def test_the_account_of_whoever_withdrew_stays_and_that_of_the_others_goes_on(place: Place) -> None:
+    run = place.started()
+    summed(run, 1)
+    spent = float(run.passes.spent())
+    withdraw(beside(place), RECORDS[:2], 1_700_000_000)
+    summed(run, 2)
+    key = place.home.records_key()
+    groups = {len(group.marks): group for group in read_accounts(place.home).groups}
+    assert np.array_equal(groups[2].marks, marks_of(key, RECORDS[:2]))
+    assert (groups[2].account.passes, groups[4].account.passes) == (1, 2), "nothing is given back, nothing begun anew"
+    assert float(run.passes.spent()) > spent
+    place.home.close()
+
+
+@pytest.mark.claim("HOME-15")
+def test_the_site_log_says_how_many_and_nothing_of_the_home_says_who(place: Place) -> None:
+    who = b"Ada Lovelace, 10 December 1815"
+    withdraw(beside(place), [patient_name(who), *RECORDS[:2]], 1_700_000_000)
+    (note,) = notes.pending(place.home)
+    assert (note.command, dict(note.options)) == ("withdraw", {"records": 3, "times": 1})
+    kept = b"".join(place.home.read(item) or b"" for item in ("accounts/withdrawn", "membership/notes"))
+    assert not any(one in kept for one in (who, patient_name(who), patient_name(who)[:8], RECORDS[0][:8]))
+    place.home.close()
+
+
+def test_a_process_that_dies_within_a_withdrawal_leaves_the_old_list_or_the_new_one(tmp_path: Path) -> None:
+    home = make(tmp_path)
+    withdraw(home, RECORDS[:1], 1)
+    strike = Strike(Crash)
+    home.disk.fault = strike
+    withdraw(home, RECORDS[1:2], 2)
+    for at in range(strike.seen):
+        home.disk.fault = Strike(Crash, at)
+        before = read_withdrawn(home).marks.size
+        with pytest.raises(Crash):
+            withdraw(home, [bytes([100 + at]) * 32], 3)
+        home.close()
+        home = Home.open(home.path, unlock=[KeyFile(tmp_path / "keys" / "charite.key")])
+        assert read_withdrawn(home).marks.size in (before, before + 1)
+    home.close()
+
+
+@pytest.mark.claim("HOME-15")
+def test_questions_are_asked_of_nobody_who_withdrew(tmp_path: Path) -> None:
+    schema = Federation.parse(peers_yaml()).task.table
+    assert schema is not None
+    schema = dataclasses.replace(schema, patient="who")
+    table = CsvFile(
+        b"who,age,sex,ill\nada,61,male,no\nada,62,male,no\nbob,48,female,yes\n?,50,male,no\ncy,51,male,no\n"
+    )
+    every = read_records(schema, ["age"], table)
+    assert every.table.columns["age"].tolist() == [61, 62, 48, 50, 51]
+    with make(tmp_path) as home:
+        withdraw(home, [patient_name(b"ada"), every.names[4]], 1)
+        left = read_records(schema, ["age"], table, withdrawn=read_withdrawn(home))
+    assert left.table.columns["age"].tolist() == [48, 50]
+    assert (left.names, left.gone) == (every.names[2:4], (*every.names[:2], every.names[4]))
+    assert codec.unpack(left.names[0], most=1000, items=9)
+
+
+def test_a_column_map_may_name_the_column_of_patients_in_a_question_too(tmp_path: Path) -> None:
+    schema = Federation.parse(peers_yaml()).task.table
+    assert schema is not None
+    schema = dataclasses.replace(schema, patient="who")
+    table, mapped = CsvFile(b"PatNr,age,sex,ill\nada,61,male,no\n"), MapFile.of(b"columns: {PatNr: who}\n", "map")
+    with make(tmp_path) as home:
+        withdraw(home, [patient_name(b"ada")], 1)
+        assert not read_records(schema, ["age"], table, mapped, withdrawn=read_withdrawn(home)).names
