@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from p2pfl import messages as m
 from p2pfl.home import Home
+from p2pfl.node.runs.readings import Summed
 from p2pfl.sharing import events as e
 from p2pfl.sharing.phases.mask import Edges
 from p2pfl.sharing.run import Run
@@ -27,6 +28,7 @@ STEPS: Final = (
     "check the sums",
     "tags",
     "unmask",
+    "keep the sum",
     "read the sum",
     "digest of the sum",
     "votes and letters",
@@ -69,7 +71,8 @@ class Where:
             (Edges, "masks"): "masks ahead",
             (source, "propose"): "quantise",
             (source, "words"): "mask, hash",
-            (source, "apply"): "read the sum",
+            (source, "apply"): "keep the sum",
+            (Summed, "read"): "read the sum",
         }
         for (owner, verb), step in always.items():
             self._watch(owner, verb, functools.partial(_always, step))

@@ -192,10 +192,11 @@ async def secure(
         meter.clock()
         update.ready.set()
     await work
-    seen = meter.stop()
-    if update.answer is None:
+    answer, update.answer = update.answer, None  # as Peer.sum has it: the node goes on serving the round without it
+    if answer is None:
         raise RuntimeError("the round ended without an answer")
-    total = update.answer.totals[0]
+    total = (await asyncio.to_thread(lambda: answer.totals))[0]
+    seen = meter.stop()
     worst = max(
         float(np.abs(np.asarray(total[k : k + 1_000_000]) - plain[k : k + 1_000_000]).max())
         for k in range(0, plain.size, 1_000_000)

@@ -240,7 +240,7 @@ class _Asking:
                 evidence = f"begun over {', '.join(self.over)}; now {', '.join(answer.survivors)}"
                 raise SitesChanged(evidence=evidence, query=self.inquiry.called)
             raise _OtherSites
-        if not answer.totals:
+        if not answer.sums:
             raise SumBeyondLimit(round=answer.round, evidence=f"{len(answer.survivors)} sites")
         self.rounds.append(answer.round)
         return answer

@@ -176,7 +176,8 @@ class Sums(InEpoch):
             if found is None and source.missed(before) and (found := await asyncio.to_thread(kept)) is None:
                 raise SumMissed(evidence=f"the ledger holds it, up to round {node.logs.final_round(run)}")
         source.answer, self._given = None, True  # the node goes on serving the round, and needs no numbers for it
-        if not found.totals:
+        if not found.sums:
             evidence = f"{len(found.survivors)} sites: {', '.join(found.survivors)}"
             raise SumBeyondLimit(round=found.round, evidence=evidence)
+        await asyncio.to_thread(lambda: found.totals)  # of 10⁷ words they take longer than an event loop may stand
         return found

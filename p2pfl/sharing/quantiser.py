@@ -32,6 +32,7 @@ Reals = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 BETA_LOG: Final = 10.0  # −ln β: a draw is refused with probability < 5·10⁻⁵
 TRIES: Final = 16  # draws; all fail with probability < 10⁻⁶⁹, then values are rounded towards zero: no longer vector
 DECIMAL_DIGITS: Final = 60
+MOST_DECIMALS: Final = 18  # digits after the point
 FLOAT_BITS: Final = 53  # integers below 2⁵³ are float64 exactly
 DRAW: Final = 2.0**-FLOAT_BITS
 
@@ -127,19 +128,7 @@ class Quantiser:
         """
         if words.size != self.length(m) or not 1 <= survivors <= self.n:
             raise ShareCountWrong(evidence=f"{words.size} words for {m} floats, {survivors} survivors of {self.n}")
-        out = np.empty(m, np.float64)
-        if self._loops is not None and not self.rotate and kernel.takes(words):
-            self._loops.decode(out, words, self.step, self.field.word_bytes, self.field.p)
-            return out
-        signs = Signs(rotation_seed)
-        for first in range(0, words.size, self._batch):
-            integers = self.field.centred_narrow(words[first : first + self._batch])
-            if self.rotate:
-                values = np.multiply(integers, self.step, dtype=np.float64)
-                out[first : first + self._batch] = unrotate(values, signs)[: m - first]
-            else:
-                np.multiply(integers, self.step, out=out[first : first + self._batch], dtype=np.float64)
-        return out
+        return floats_of(words, self.field, self.step, rotation_seed if self.rotate else None, m)
 
     def within_bound(self, words: Words, survivors: int) -> bool:
         """True when no coordinate of the unmasked sum exceeds survivors × L, nor its norm survivors × the L2 bound.
@@ -200,6 +189,37 @@ class Quantiser:
         if self._loops is not None and draws is not None:
             return CompiledRounder(self, self._batch, draws, self._loops)
         return Rounder(self, self._batch, draws)
+
+
+def floats_of(words: Words, field: Field, step: float, rotation_seed: bytes | None, m: int) -> Floats:
+    """(m,) float64: `step` times the integers that the words stand for, rotated back where there is a seed.
+
+    words   (m,); with a rotation (padded(m),)
+    The same bits on every machine. Raises ShareCountWrong on a wrong length.
+    """
+    if words.size != (m if rotation_seed is None else padded(m)):
+        raise ShareCountWrong(evidence=f"{words.size} words for {m} floats")
+    out = np.empty(m, np.float64)
+    loops = kernel.compiled(field.word_bytes, field.p)
+    if loops is not None and rotation_seed is None and kernel.takes(words):
+        loops.decode(out, words, step, field.word_bytes, field.p)
+        return out
+    signs = Signs(rotation_seed) if rotation_seed is not None else None
+    batch = BATCH if signs is not None else BLOCK_BYTES // 8
+    for first in range(0, words.size, batch):
+        integers = field.centred_narrow(words[first : first + batch])
+        if signs is not None:
+            values = np.multiply(integers, step, dtype=np.float64)
+            out[first : first + batch] = unrotate(values, signs)[: m - first]
+        else:
+            np.multiply(integers, step, out=out[first : first + batch], dtype=np.float64)
+    return out
+
+
+def decimals_of(words: Words, field: Field, decimals: int) -> tuple[Decimal, ...]:
+    """The exact decimals that (m,) words stand for, with so many digits after the point."""
+    with localcontext(prec=DECIMAL_DIGITS):
+        return tuple(Decimal(each).scaleb(-decimals) for each in field.centred(words).tolist())
 
 
 @dataclass(frozen=True)
@@ -308,8 +328,8 @@ class FixedPoint:
     decimals: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decimals <= 18:
-            raise LimitInvalid(evidence=f"decimals is {self.decimals}, wanted 0 to 18", setting="decimals")
+        if not 0 <= self.decimals <= MOST_DECIMALS:
+            raise LimitInvalid(evidence=f"decimals is {self.decimals}, wanted 0 to {MOST_DECIMALS}", setting="decimals")
         if not (self.limit.is_finite() and self.limit > 0):
             raise LimitInvalid(evidence=f"limit is {self.limit}", setting="limit")
         if self.largest > largest(self.field, self.n):
@@ -334,8 +354,7 @@ class FixedPoint:
 
     def decode(self, words: Words) -> tuple[Decimal, ...]:
         """The exact decimals that (m,) words of the unmasked sum stand for."""
-        with localcontext(prec=DECIMAL_DIGITS):
-            return tuple(Decimal(each).scaleb(-self.decimals) for each in self.field.centred(words).tolist())
+        return decimals_of(words, self.field, self.decimals)
 
     def within(self, words: Words, survivors: int) -> bool:
         """True when no number of the unmasked sum exceeds survivors × limit, as none of honest peers can."""

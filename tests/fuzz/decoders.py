@@ -68,7 +68,9 @@ from p2pfl.messages import Envelope, Letter, authentic
 from p2pfl.node import question_file, retention
 from p2pfl.node.hello import Greetings, Pledge, Standing
 from p2pfl.node.runs import answers
+from p2pfl.node.runs.answers import Answer
 from p2pfl.node.runs.question_counts import QuestionCounts
+from p2pfl.node.runs.readings import DECIMALS, FLOATS, INTEGERS, ReadAs, Summed
 from p2pfl.node.runs.turns import HeldBack
 from p2pfl.node.site import SiteProcess
 from p2pfl.roster import Address, Member, Roster
@@ -590,7 +592,12 @@ def _noised_states() -> tuple[bytes, ...]:
     return (b"".join(one.to_pieces()),)
 
 
-ANSWER_READERS: Final = ("node.runs.answers:read_answer", "node.runs.answers:_total")
+ANSWER_READERS: Final = (
+    "node.runs.answers:read_answer",
+    "node.runs.answers:_summed",
+    "node.runs.readings:ReadAs.of_row",
+    "node.runs.readings:_is_step",
+)
 
 
 def _question_counts() -> tuple[bytes, ...]:
@@ -601,10 +608,14 @@ def _question_counts() -> tuple[bytes, ...]:
 
 
 def _answers() -> tuple[bytes, ...]:
-    sizes = (("decimals", 6), ("<i8", 16), ("<f4", 4))
-    head = (bytes(32), bytes(32), 4, ("ada", "ben", "cyd"), 3, sizes)
-    whole = codec.with_tail(head, b"1.50\x00-", np.arange(2).tobytes(), bytes(4))
-    return b"".join(map(bytes, whole)), b"".join(map(bytes, codec.with_tail((*head[:5], ()))))
+    place = (bytes(32), bytes(32), 4, ("ada", "ben", "cyd"), 3)
+    sums = (
+        Summed(ReadAs(DECIMALS, 61, 1, "2"), np.array([150], np.uint64)),
+        Summed(ReadAs(INTEGERS, 61, 2), np.arange(2, dtype=np.uint64)),
+        Summed(ReadAs(FLOATS, 16, 1, "0.25"), np.array([7], np.uint16)),
+        Summed(ReadAs(FLOATS, 16, 0, "0.25", bytes(32)), np.zeros(0, np.uint16)),
+    )
+    return tuple(b"".join(map(bytes, answers.packed(Answer(*place, some)))) for some in (sums, sums[1:3], ()))
 
 
 @functools.cache
@@ -816,7 +827,7 @@ def _table() -> tuple[Decoder, ...]:
                 (b"", np.array([3, 5, 8], "<u8").tobytes()), ("training.withdrawn:Withdrawn.from_bytes",),
                 Withdrawn.to_bytes, factor=80),
         Decoder("answer", answers.read_answer, (Malformed,), _answers(), ANSWER_READERS,
-                factor=80),
+                lambda found: b"".join(map(bytes, answers.packed(found))), factor=80),
         Decoder("task's letter", lambda data: wire_of_tasks.read_letter(data, wire_of_tasks.TOLD, MIB), (Malformed,),
                 (codec.pack((1, "step", 2, 9)), codec.pack((2, "done", b"\x90")),
                  codec.pack((3, "fault", "P2P-TRAIN-034", "in line", [["kind", "KeyError"], ["where", "own.py:3"]]))),

@@ -2,42 +2,41 @@
 
 A process may die when the sum is final and nobody was told: the others have gone, and no later round gives the number
 again. So the same call of a later process is answered from here. One answer is kept at a time, sealed like everything
-in the home: the caller's word, or the next sum of this home, ends it.
+in the home: the caller's word, or the next sum of this home, ends it. Words lie there as they are in memory, with how
+they are read: numbers are made of them once, for the caller.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from p2pfl import codec
+from p2pfl.errors import RemoteProtocolError
 from p2pfl.home import Home
 from p2pfl.keys import digest
 from p2pfl.node.logs import Logs
 from p2pfl.node.runs.cohort import flat
+from p2pfl.node.runs.readings import ReadAs, Summed, SumValue
 from p2pfl.sharing.field import bytes_of
 
-SumValue = npt.NDArray[Any] | tuple[Decimal, ...]
 ITEM: Final = "state/answer"
 MOST_HEAD: Final = 1 << 12  # bytes before the numbers
 MOST_ITEMS: Final = 128  # sites, or vectors
-DECIMALS: Final = "decimals"
-KINDS: Final = ("<i8", "<f8", "<f4")  # of numpy, in which sums come
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     """The checked sum of one call.
 
     asked      names the call: `name_of`
     run        the round is of this run
     sites      how many of the survivors have values, where that was counted before; else 0
-    totals     of each vector; none where the sum lies beyond what its sites may put in
+    sums       of each vector; none where the sum lies beyond what its sites may put in
     """
 
     asked: bytes
@@ -45,7 +44,12 @@ class Answer:
     round: int
     survivors: tuple[str, ...]
     sites: int
-    totals: tuple[SumValue, ...]
+    sums: tuple[Summed, ...]
+
+    @functools.cached_property
+    def totals(self) -> tuple[SumValue, ...]:
+        """The numbers of each vector, read when they are first asked for."""
+        return tuple(one.read() for one in self.sums)
 
 
 def name_of(key: bytes, of: bytes, terms: Sequence[Any], values: Sequence[Any]) -> bytes:
@@ -65,21 +69,14 @@ def _bytes_of(values: Any) -> bytes:
 
 def keep(home: Home, answer: Answer) -> None:
     """It is durable, in the place of whatever answer was kept before."""
-    sizes, pieces = [], []
-    for total in answer.totals:
-        kind, piece = _packed(total)
-        sizes.append((kind, len(piece)))
-        pieces.append(piece)
-    head = (answer.asked, answer.run, answer.round, answer.survivors, answer.sites, tuple(sizes))
-    home.replace(ITEM, codec.with_tail(head, *pieces))
+    home.replace(ITEM, packed(answer))
 
 
-def _packed(total: SumValue) -> tuple[str, codec.Buffer]:
-    """How the numbers are written, and their bytes."""
-    if isinstance(total, tuple):
-        return DECIMALS, "\0".join(map(str, total)).encode("ascii")
-    little = np.ascontiguousarray(total, total.dtype.newbyteorder("<"))
-    return little.dtype.str, bytes_of(little)
+def packed(answer: Answer) -> codec.Pieces:
+    """As it lies in the home; its words are not copied."""
+    rows = tuple(one.reading.row for one in answer.sums)
+    head = (answer.asked, answer.run, answer.round, answer.survivors, answer.sites, rows)
+    return codec.with_tail(head, *(bytes_of(one.words) for one in answer.sums))
 
 
 def kept(home: Home, logs: Logs, called: bytes) -> Answer | None:
@@ -93,25 +90,31 @@ def kept(home: Home, logs: Logs, called: bytes) -> Answer | None:
 
 
 def read_answer(data: codec.Buffer) -> Answer:
-    """Undo what `keep` wrote. Raises Malformed."""
+    """Undo `packed`; the words are views of `data`. Raises Malformed."""
     head, tail = codec.split_tail(data, most=MOST_HEAD, items=MOST_ITEMS)
     try:
-        asked, run, number, survivors, sites, sizes = head
-        totals = []
-        for kind, size in sizes:
-            totals.append(_total(kind, tail[:size]))
-            tail = tail[size:]
-        return Answer(bytes(asked), bytes(run), int(number), tuple(map(str, survivors)), int(sites), tuple(totals))
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise codec.Malformed(f"no answer: {type(error).__name__}") from None
+        asked, run, number, survivors, sites, rows = head
+    except (TypeError, ValueError):
+        raise codec.Malformed("no answer") from None
+    places = isinstance(asked, bytes) and isinstance(run, bytes) and type(number) is int and type(sites) is int
+    named = isinstance(survivors, tuple) and all(isinstance(one, str) for one in survivors)
+    if not (places and named and isinstance(rows, tuple)):
+        raise codec.Malformed("no answer: a field of another type")
+    sums = []
+    for reading in map(ReadAs.of_row, rows):
+        size = reading.words * reading.field.word_bytes
+        sums.append(_summed(reading, tail[:size]))
+        tail = tail[size:]
+    if len(tail):
+        raise codec.Malformed(f"no answer: {len(tail)} bytes behind its last word")
+    return Answer(asked, run, number, survivors, sites, tuple(sums))
 
 
-def _total(kind: str, data: memoryview) -> SumValue:
-    if kind == DECIMALS:
-        return tuple(Decimal(one) for one in bytes(data).decode("ascii").split("\0")) if data else ()
-    if kind not in KINDS:
-        raise ValueError(kind)
-    return np.frombuffer(data, kind).copy()
+def _summed(reading: ReadAs, data: memoryview) -> Summed:
+    try:
+        return Summed(reading, reading.field.from_bytes(data, reading.words, peer="this home"))
+    except RemoteProtocolError as error:
+        raise codec.Malformed(f"no answer: {error.happened}") from None
 
 
 def forget(home: Home) -> None:

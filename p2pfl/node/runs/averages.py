@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from p2pfl.errors.adapters import ArraysUnfit, PrivacyAgreed
 from p2pfl.federation.federation import NO_PRIVACY, Privacy
 from p2pfl.keys import SEED_BYTES, Draw, Secret, digest
+from p2pfl.node.runs.readings import FLOATS, ReadAs
 from p2pfl.node.runs.sums import Encoded
 from p2pfl.node.runs.turns import Turn
 from p2pfl.sharing import events as e
@@ -195,8 +196,5 @@ def encode_average(
         "field": bits,
         **({} if turn is None else {"step": step, "turns": turns}),
     }
-
-    def decode(total: e.Words, survivors: int, _: bytes) -> NDArray[np.float64]:
-        return grid.dequantise_sum(total, survivors, seed, values.size)
-
-    return Encoded(e.Vector(bits, words), facts, decode, grid.within_bound)
+    reading = ReadAs(FLOATS, bits, int(values.size), repr(grid.step), seed if rotate else b"")
+    return Encoded(e.Vector(bits, words), facts, reading, grid.within_bound)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from p2pfl.node.runs.answers import SumValue
 from p2pfl.node.runs.metric import Metric
+from p2pfl.node.runs.readings import SumValue
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,9 @@ from p2pfl.errors.round import LimitMissing, SitesWentAway, SumLeftBehind, TooFe
 from p2pfl.errors.sharing import ValueOverLimit
 from p2pfl.keys import Draw, digest
 from p2pfl.node.logs import Logs
-from p2pfl.node.runs.answers import Answer, SumValue
+from p2pfl.node.runs.answers import Answer
 from p2pfl.node.runs.cohort import Cohort, flat
+from p2pfl.node.runs.readings import DECIMALS, FLAGS, FLOATS, INTEGERS, NOTHING, ReadAs, Summed
 from p2pfl.node.source import PATIENCE_S, ModelStore, Offer
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
@@ -36,11 +37,11 @@ BEYOND: Final = "the sum lies beyond what its sites may put in: it is not opened
 
 @dataclass(frozen=True)
 class Encoded:
-    """A vector as words, the facts that all sites must share about it, and the way back from the sum."""
+    """A vector as words, the facts that all sites must share about it, and how the words of the sum are read."""
 
     vector: e.Vector
     configuration: codec.Facts
-    decode: Callable[[e.Words, int, bytes], SumValue]
+    reading: ReadAs
     within: Callable[[e.Words, int], bool]  # (words of the sum, survivors): as many sites may have put that in
 
     @property
@@ -86,7 +87,8 @@ def _decimals(values: Any, peers: int, limit: float | Decimal | None, decimals: 
     listed = flat(values).tolist() if hasattr(values, "detach") or isinstance(values, np.ndarray) else list(values)
     words = grid.encode(listed)
     facts = {"as": "decimals", "decimals": decimals, "limit": str(most), "length": len(listed), "field": EXACT_BITS}
-    return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: grid.decode(total), grid.within)
+    reading = ReadAs(DECIMALS, EXACT_BITS, len(listed), str(decimals))
+    return Encoded(e.Vector(EXACT_BITS, words), facts, reading, grid.within)
 
 
 def _integers(array: npt.NDArray[Any], peers: int, limit: float | Decimal | None) -> Encoded:
@@ -98,7 +100,8 @@ def _integers(array: npt.NDArray[Any], peers: int, limit: float | Decimal | None
         raise ValueOverLimit(evidence=f"one of {array.size} integers; the limit is {most}")
     facts = {"as": "integers", "limit": str(most), "length": int(array.size), "field": EXACT_BITS}
     words = field.encode(values)
-    return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: field.centred(total), grid.within)
+    reading = ReadAs(INTEGERS, EXACT_BITS, int(array.size))
+    return Encoded(e.Vector(EXACT_BITS, words), facts, reading, grid.within)
 
 
 def _floats(array: npt.NDArray[Any], peers: int, bits: int, limit: float | Decimal | None, draw: Draw) -> Encoded:
@@ -111,11 +114,7 @@ def _floats(array: npt.NDArray[Any], peers: int, bits: int, limit: float | Decim
     if cut:
         raise ValueOverLimit(evidence=f"{cut} of {size} floats; the limit is {most:g}")
     facts = {"as": "floats", "limit": repr(most), "length": size, "field": bits}
-
-    def decode(total: e.Words, survivors: int, seed: bytes) -> SumValue:
-        return grid.dequantise_sum(total, survivors, seed, size)
-
-    return Encoded(e.Vector(bits, words), facts, decode, grid.within_bound)
+    return Encoded(e.Vector(bits, words), facts, ReadAs(FLOATS, bits, size, repr(grid.step)), grid.within_bound)
 
 
 def too_few(query: str, what: str, found: int, least: int) -> TooFewContribute:
@@ -131,7 +130,8 @@ def salt(draw: Draw) -> Encoded:
     """
     words = np.array([_uniform(draw) for _ in range(SALT_WORDS)], FIELDS[EXACT_BITS].dtype)
     facts = {"as": "salt", "length": SALT_WORDS, "field": EXACT_BITS}
-    return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: (), lambda total, survivors: True)
+    reading = ReadAs(NOTHING, EXACT_BITS, SALT_WORDS)
+    return Encoded(e.Vector(EXACT_BITS, words), facts, reading, lambda *_: True)
 
 
 def flags(raised: npt.NDArray[np.bool_], draw: Draw) -> Encoded:
@@ -145,7 +145,7 @@ def flags(raised: npt.NDArray[np.bool_], draw: Draw) -> Encoded:
     field = FIELDS[EXACT_BITS]
     words = np.array([_uniform(draw) if one else 0 for one in raised.tolist()], field.dtype)
     facts = {"as": "flags", "length": int(raised.size), "field": EXACT_BITS}
-    return Encoded(e.Vector(EXACT_BITS, words), facts, lambda total, survivors, seed: total != 0, lambda *_: True)
+    return Encoded(e.Vector(EXACT_BITS, words), facts, ReadAs(FLAGS, EXACT_BITS, int(raised.size)), lambda *_: True)
 
 
 def _uniform(draw: Draw) -> int:
@@ -256,7 +256,7 @@ class SumRun:
         return bool(self._asked.of and self._asked.only and sites != self._asked.only)
 
     def apply(self, effect: e.Apply) -> tuple[bytes, codec.Facts]:
-        """Read the sum, and keep it. The ledger holds its digest; its value goes to those who asked this very question.
+        """Check and keep the sum. The ledger holds its digest; its value goes to those who asked this very question.
 
         A site that was away is given the round that it missed first.
         """
@@ -264,14 +264,14 @@ class SumRun:
             return NO_MODEL, {}
         count = len(effect.survivors)
         pairs = list(zip(self.parts, effect.vectors, strict=True))
-        # What is certified is summed in no other attempt: the words make room for the sum.
+        # What is certified is summed in no other attempt: the words make room for the numbers.
         self.parts = tuple(part.spent for part in self.parts)
-        totals: tuple[SumValue, ...] = ()
+        sums: tuple[Summed, ...] = ()
         within = all(part.within(vector.words, count) for part, vector in pairs)
         if within and not self._is_void(effect.survivors):  # the last one is the salt
-            totals = tuple(part.decode(one.words, count, effect.attempt_digest) for part, one in pairs[:-1])
+            sums = tuple(Summed(part.reading, one.words) for part, one in pairs[:-1])
         asked = self._asked
-        self.answer = Answer(asked.called, self.run, effect.round, effect.survivors, asked.sites, totals)
+        self.answer = Answer(asked.called, self.run, effect.round, effect.survivors, asked.sites, sums)
         self._keep(self.answer)
         return NO_MODEL, {} if within else {"refused": BEYOND}
 

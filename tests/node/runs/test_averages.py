@@ -78,7 +78,7 @@ def averaged(vectors: list[np.ndarray], how: Averaging, bits: int) -> np.ndarray
     total = field.sum([part.vector.words for part in parts])
     assert parts[0].within(total, 3)
     assert len({str(part.configuration) for part in parts}) == 1
-    return np.asarray(parts[0].decode(total, 3, b"")) / how.divisor(NAMES)
+    return np.asarray(parts[0].reading.read(total)) / how.divisor(NAMES)
 
 
 @pytest.mark.parametrize(("bits", "close"), [(16, 2e-3), (31, 1e-6), (61, 1e-6)])

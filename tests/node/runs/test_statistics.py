@@ -55,7 +55,7 @@ def test_a_sum_of_flags_tells_whether_any_was_raised_and_nothing_of_how_many() -
     raised = [np.array([False, True, True, False]), np.array([False, False, True, False])]
     sites = [flags(one, os.urandom) for one in raised]
     total = FIELD.sum([one.vector.words for one in sites])
-    assert np.asarray(sites[0].decode(total, 2, b"")).tolist() == [False, True, True, False]
+    assert np.asarray(sites[0].reading.read(total)).tolist() == [False, True, True, False]
     # One who raises it makes the sum uniform: its top bits come out alike, whether one site did or two.
     many = 4096
     one = flags(np.ones(many, bool), os.urandom).vector.words
@@ -95,7 +95,7 @@ def test_were_a_part_not_void_two_parts_of_a_question_would_tell_one_sites_value
     for number, members in enumerate((FOUR, FEWER), start=1):
         runs = {name: part_of(place, [counts[name]], ()) for name in members}
         words = [answers(run, members, number)[0].words for run in runs.values()]
-        totals.append(int(np.asarray(runs[FOUR[0]].parts[0].decode(FIELD.sum(words), len(members), b""))[0]))
+        totals.append(int(np.asarray(runs[FOUR[0]].parts[0].reading.read(FIELD.sum(words)))[0]))
     assert totals[0] - totals[1] == counts["ucl"]
 
 
@@ -138,7 +138,7 @@ def test_sites_that_ask_about_other_columns_or_in_other_steps_do_not_ask_the_sam
 def test_a_roll_call_says_which_columns_this_site_has_and_of_which_enough() -> None:
     inquiry = Inquiry.of(Describe((AGE, SEX)), federation("minimum.records=3"), os.urandom)
     part = inquiry.roll_call(inquiry.read(csv(), None, False), True)
-    has, raised = (np.asarray(one.decode(one.vector.words, 1, b"")) for one in part.parts)
+    has, raised = (np.asarray(one.reading.read(one.vector.words)) for one in part.parts)
     assert has.tolist() == [1, 1]
     assert raised.tolist() == [True, False, True]  # it refuses; two ages are too few, three sexes are not
 

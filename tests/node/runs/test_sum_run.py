@@ -26,6 +26,7 @@ from p2pfl.node.runs import answers as keeping
 from p2pfl.node.runs import cohort
 from p2pfl.node.runs.answers import Answer
 from p2pfl.node.runs.cohort import Cohort, mark_of
+from p2pfl.node.runs.readings import DECIMALS, FLAGS, FLOATS, INTEGERS, ReadAs, Summed
 from p2pfl.node.runs.results import SumResult
 from p2pfl.node.runs.sums import NO_MODEL, SALT_WORDS, Asked, SumRun, encode, salt
 from p2pfl.peer import Peer
@@ -92,7 +93,7 @@ def test_were_the_cohort_not_noted_a_rerun_over_one_site_less_would_tell_its_val
     totals = []
     for number, members in enumerate((FOUR, FEWER), start=1):
         words = [answers(runs[name], members, number)[0].words for name in members]
-        totals.append(runs[ME].parts[0].decode(FIELDS[31].sum(words), len(members), attempt_digest(number))[0])
+        totals.append(runs[ME].parts[0].reading.read(FIELDS[31].sum(words))[0])
     assert totals[0] - totals[1] == Decimal(salaries["ucl"])
 
 
@@ -422,24 +423,81 @@ def test_a_process_that_asks_twice_gets_two_sums(place: Place) -> None:
 
 
 def test_an_answer_whose_round_is_not_in_the_ledger_is_none(place: Place) -> None:
-    keeping.keep(place.home, Answer(bytes(32), bytes(32), 4, NAMES, 0, ((Decimal(7),),)))
+    keeping.keep(place.home, Answer(bytes(32), bytes(32), 4, NAMES, 0, (summed(ReadAs(INTEGERS, 61, 1), 7),)))
     assert keeping.kept(place.home, place.logs(), bytes(32)) is None
 
 
+def summed(reading: ReadAs, *integers: int) -> Summed:
+    field = FIELDS[reading.bits]
+    return Summed(reading, field.encode(np.array(integers, np.int64)))
+
+
 @pytest.mark.parametrize(
-    "total",
+    ("sum_of", "total"),
     [
-        (Decimal("1.50"), Decimal(-3)),
-        (),
-        np.array([1, -(2**60)], np.int64),
-        np.array([0.5, -0.0]),
-        np.array([0.25], np.float32),
+        (summed(ReadAs(DECIMALS, 61, 2, "2"), 150, -300), (Decimal("1.50"), Decimal("-3.00"))),
+        (summed(ReadAs(DECIMALS, 61, 0, "0")), ()),
+        (summed(ReadAs(INTEGERS, 61, 2), 1, -(2**59)), np.array([1, -(2**59)], np.int64)),
+        (summed(ReadAs(FLOATS, 31, 3, "0.1"), 3, -1, 0), np.array([3 * 0.1, -0.1, 0.0])),
+        (summed(ReadAs(FLOATS, 16, 1, "5e-324"), 1), np.array([5e-324])),
+        (summed(ReadAs(FLAGS, 61, 2), 9, 0), np.array([True, False])),
     ],
 )
-def test_an_answer_is_read_as_it_was_kept(place: Place, total: Any) -> None:
-    keeping.keep(place.home, Answer(b"call", b"run", 4, NAMES, 2, (total, total)))
+def test_an_answer_is_read_as_it_was_kept(place: Place, sum_of: Summed, total: Any) -> None:
+    kept = Answer(b"call", b"run", 4, NAMES, 2, (sum_of, sum_of))
+    keeping.keep(place.home, kept)
     found = keeping.read_answer(place.home.read(keeping.ITEM) or b"")
     assert (found.asked, found.run, found.round, found.survivors, found.sites) == (b"call", b"run", 4, NAMES, 2)
-    for one in found.totals:
+    for one in (*kept.totals, *found.totals):
         assert (type(one), getattr(one, "dtype", None)) == (type(total), getattr(total, "dtype", None))
         assert list(one) == list(total)
+
+
+@pytest.mark.parametrize("bits", [31, 61])
+def test_a_kept_sum_takes_the_bytes_of_its_words_and_no_more(place: Place, bits: int) -> None:
+    """Not those of float64: at 10⁷ words that is what a site writes."""
+    count = 5000
+    part = encode(np.ones(count), peers=4, bits=bits, limit=2.0, decimals=None, draw=draw)
+    words = part.vector.words
+    before = words.copy()
+    keeping.keep(place.home, Answer(b"call", b"run", 4, NAMES, 2, (Summed(part.reading, words),)))
+    size = place.home.place(keeping.ITEM).stat().st_size
+    assert words.nbytes < size < words.nbytes + 512
+    found = keeping.read_answer(place.home.read(keeping.ITEM) or b"")
+    assert np.array_equal(found.totals[0], part.reading.read(before))
+    assert np.allclose(found.totals[0], 1.0)
+
+
+STRANGE: dict[str, tuple[Any, ...]] = {
+    "of another kind": ("fractions", 61, 1, "", b""),
+    "a salt": ("nothing", 61, 1, "", b""),
+    "of another field": (INTEGERS, 32, 1, "", b""),
+    "of less than no number": (INTEGERS, 61, -1, "", b""),
+    "integers with a scale": (INTEGERS, 61, 1, "2", b""),
+    "decimals without one": (DECIMALS, 61, 1, "", b""),
+    "decimals in another spelling": (DECIMALS, 61, 1, "02", b""),
+    "too many decimals": (DECIMALS, 61, 1, "19", b""),
+    "floats in another spelling": (FLOATS, 61, 1, "1e0", b""),
+    "floats on no scale": (FLOATS, 61, 1, "nan", b""),
+    "floats on an infinite one": (FLOATS, 61, 1, "inf", b""),
+    "floats on a negative one": (FLOATS, 61, 1, "-1.0", b""),
+    "rotated by half a seed": (FLOATS, 61, 1, "1.0", bytes(16)),
+    "rotated flags": (FLAGS, 61, 1, "", bytes(32)),
+    "a number that is none": (INTEGERS, 61, True, "", b""),
+    "short": (INTEGERS, 61, 1),
+}
+
+
+@pytest.mark.parametrize("row", STRANGE.values(), ids=STRANGE.keys())
+def test_a_reading_that_no_sum_has_is_refused(row: tuple[Any, ...]) -> None:
+    with pytest.raises(codec.Malformed):
+        ReadAs.of_row(row)
+
+
+@pytest.mark.parametrize("more", [-8, -1, 1, 8])
+def test_an_answer_of_other_words_than_it_says_is_refused(more: int) -> None:
+    whole = b"".join(
+        map(bytes, keeping.packed(Answer(b"call", b"run", 4, NAMES, 2, (summed(ReadAs(INTEGERS, 61, 2), 1, 2),))))
+    )
+    with pytest.raises(codec.Malformed):
+        keeping.read_answer(whole[:more] if more < 0 else whole + bytes(more))
