@@ -70,7 +70,7 @@ class Where:
             (Home, "replace"): "seal and fsync",
             (Edges, "masks"): "masks ahead",
             (source, "propose"): "quantise",
-            (source, "words"): "mask, hash",
+            (source, "words"): "quantise",
             (source, "apply"): "keep the sum",
             (Summed, "read"): "read the sum",
         }

@@ -86,7 +86,7 @@ class Update(SumRun):
         return self._shape
 
     def propose(self, number: int, base: int) -> Offer:
-        """Wait, then quantise: both belong to what a training does in its worker thread."""
+        """Wait, then look at the vector: both belong to what a training does in its worker thread."""
         self.ready.wait()
         self.parts = (self._make(), self._salt)
         return super().propose(number, base)

@@ -206,6 +206,7 @@ class EffectRunner:
         if done is None:
             return
         await asyncio.to_thread(self._store.finish, active, done, effect)
+        payload_bytes = sum(vector.words.nbytes for vector in done.state.sum.total)
         settled = active.run.finished(effect.round)
         active.older.pop(effect.round, None)
         record = codec.read_facts(effect.record)
@@ -219,7 +220,7 @@ class EffectRunner:
                 configuration=record["configuration"],
                 seconds=self._clocks.now() - active.began,
                 bytes_sent=self._inbox.bytes_sent - active.bytes_before,
-                payload_bytes=sum(vector.words.nbytes for vector in done.state.sum.total),
+                payload_bytes=payload_bytes,
             )
         )
         await self.carry_out(active, settled)

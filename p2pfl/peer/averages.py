@@ -79,7 +79,7 @@ class Averages(Sums):
             grid: dict[str, Any] = {"peers": peers, "bits": bits, "draw": draw, "turn": turn, "step": number}
             part = encode_average(values, flat.layout, how, **grid)
             if feedback is not None:
-                feedback.settle(np.asarray(part.decode(part.vector.words, 1, b"")) / weight)
+                feedback.settle(np.asarray(part.reading.read(part.words())) / weight)
             return [part]
 
         asked = Asked(name, (), 0, called=called, charge=cache(partial(self._charge, charged, feedback)))

@@ -50,7 +50,8 @@ class Sums(InEpoch):
         """The sum of every site's vector, of which no site learns another's.
 
         vector    numpy (m,) or torch tensor: integers are summed exactly, floats need `limit`;
-                  with `decimals`, any sequence of numbers: the exact sum, as Decimals
+                  with `decimals`, any sequence of numbers: the exact sum, as Decimals. Not copied: leave it as it is
+                  until the sum is there
         limit     largest absolute value that any site's vector may hold; equal at all sites
         name      what this sum is called; equal at all sites
         data      the numbers of which the vector was computed, where it is not the data itself
@@ -163,7 +164,8 @@ class Sums(InEpoch):
         self, node: Node, asked: Asked, parts: Callable[[], Sequence[Encoded]], patience_s: float
     ) -> Answer:
         run = sums_run(self.federation)
-        source = SumRun(asked, parts(), node.logs, run, salt(node.clocks.draw), partial(answers.keep, node.home))
+        encoded = await asyncio.to_thread(parts)  # of 10⁷ numbers it takes longer than an event loop may stand
+        source = SumRun(asked, encoded, node.logs, run, salt(node.clocks.draw), partial(answers.keep, node.home))
         source.patience_s = patience_s
         before = node.logs.count(run)
         kept = partial(answers.kept, node.home, node.logs, asked.called)
@@ -179,5 +181,5 @@ class Sums(InEpoch):
         if not found.sums:
             evidence = f"{len(found.survivors)} sites: {', '.join(found.survivors)}"
             raise SumBeyondLimit(round=found.round, evidence=evidence)
-        await asyncio.to_thread(lambda: found.totals)  # of 10⁷ words they take longer than an event loop may stand
+        await asyncio.to_thread(lambda: found.totals)  # these take as long
         return found

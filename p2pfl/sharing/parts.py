@@ -191,5 +191,6 @@ class Confirming:
     confirms: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)  # record, cosignature
     confirm_letters: dict[str, Letter[Confirm]] = field(default_factory=dict)
     asked_confirms: int = 0  # times
-    settled: set[str] = field(default_factory=set)  # peers in whose ledgers the round is
+    settled: set[str] = field(default_factory=set)  # peers in whose ledgers the round is …
+    here: bool = False  # … and it is in this peer's own
     served: dict[str, float] = field(default_factory=dict)  # when each was last given the sum

@@ -117,6 +117,19 @@ class Quantiser:
             words, cut, _ = self._round(u, factor, rotation_seed, None)
         return words, cut
 
+    def count_over(self, u: Reals) -> int:
+        """How many of (m,) u lie beyond the limit: `quantise` cuts as many where it neither shrinks nor rotates.
+
+        Raises ValueNotFinite. Time O(m), one batch of memory.
+        """
+        self._check_finite(u)
+        limit, over = np.float64(self.limit), 0
+        for first in range(0, u.size, self._batch):
+            values = u[first : first + self._batch]
+            if max(-float(values.min()), float(values.max())) > self.limit:
+                over += int(np.count_nonzero(np.abs(values) > limit))
+        return over
+
     def dequantise(self, words: Words, rotation_seed: bytes, m: int) -> Floats:
         """(m,) float64 that one peer's (length(m),) words stand for; u minus this is the exact residual."""
         return self.dequantise_sum(words, 1, rotation_seed, m)
@@ -153,15 +166,18 @@ class Quantiser:
     def _shrinkage(self, u: Reals) -> float:
         """min(1, clip/‖u‖), the factor of the L2 clip. Raises ValueNotFinite."""
         square = 0.0
-        for first in range(0, u.size, self._batch):
-            values = u[first : first + self._batch]
-            if not np.isfinite(values).all():
-                where = first + int(np.argmin(np.isfinite(values)))
-                raise ValueNotFinite(evidence=f"coordinate {where} of {u.size}")
-            square += sum_of_squares(values.astype(np.float64)) if self.clip else 0.0
+        self._check_finite(u)
+        for first in range(0, u.size if self.clip else 0, self._batch):
+            square += sum_of_squares(u[first : first + self._batch].astype(np.float64))
         if not self.clip or square <= self.clip * self.clip:
             return 1.0
         return self.clip / math.sqrt(square)
+
+    def _check_finite(self, u: Reals) -> None:
+        for first in range(0, u.size, self._batch):
+            finite = np.isfinite(u[first : first + self._batch])
+            if not finite.all():
+                raise ValueNotFinite(evidence=f"coordinate {first + int(np.argmin(finite))} of {u.size}")
 
     def _norm_bound(self, length: int) -> float:
         """The largest squared norm of a quantised vector of `length` integers; infinite without an L2 clip."""

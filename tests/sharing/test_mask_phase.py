@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,21 @@ def masked(given: Words, *, ahead: int) -> Words:
     found.handle(e.WordsReady(0.0, found.number, found.attempt, (e.Vector(31, given),)))
     assert not state.masking.ahead
     return state.masking.mine[0].words
+
+
+def test_masks_made_ahead_take_the_memory_of_one_vector() -> None:
+    """A site holds few vectors of its model at once: docs/benchmarks.md counts them."""
+    _, found = standing(Phase.MASK)
+    state, count = found.state, 1 << 20
+    edges = mask.edges(state, frozenset(state.names) - {ME}, own=True)
+    tracemalloc.start()
+    try:
+        (masks,) = edges.masks(((31, count),))
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * masks.words.nbytes
+    finally:
+        tracemalloc.stop()
+    (again,) = edges.masks(((31, 1000),))
+    assert np.array_equal(masks.words[:1000], again.words) and again.words.any()
 
 
 @pytest.mark.parametrize("ahead", [0, 12, 20])

@@ -280,6 +280,19 @@ def test_a_sum_asked_for_again_and_again_is_given_once_in_a_while(masked: bool) 
     assert told(federation, served, ME, want)
 
 
+def test_the_words_of_a_sum_go_when_every_ledger_has_its_round() -> None:
+    """And not before: whoever was away still asks for them."""
+    federation, *_ = asking(masked=False)
+    others = [peer for peer in federation.peers.values() if peer.name != ME]
+    held = [done(peer).state.sum.total for peer in others]
+    assert all(total[0].words.size == LENGTH for total in held)
+    while not all(peer.final_round == 1 for peer in federation.peers.values()):
+        assert federation.clock.step()
+    federation.settle()
+    assert [done(peer).state.sum.total for peer in others] == [()] * 3
+    assert done(federation.peers[ME]).state.sum.total == ()
+
+
 def test_a_new_process_may_ask_another_holder() -> None:
     _, found, *_ = asking(masked=False)
     found.state.peers.down.clear()

@@ -26,7 +26,6 @@ from p2pfl.keys import SEED_BYTES, Draw, Secret, digest
 from p2pfl.node.runs.readings import FLOATS, ReadAs
 from p2pfl.node.runs.sums import Encoded
 from p2pfl.node.runs.turns import Turn
-from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS
 from p2pfl.sharing.quantiser import Quantiser
 from p2pfl.training.noise import BitStream
@@ -185,7 +184,7 @@ def encode_average(
     # A noised vector is clipped before its noise; without noise the grid holds the bound, and the sum is held to it.
     grid = Quantiser(FIELDS[bits], peers, 0.0 if noise else clip, limit, rotate)
     seed = digest("rotation", layout.digest)
-    words, _ = grid.quantise(values, seed, draw(32))
+    rounding = draw(32)
     facts = {
         "as": "average",
         "layout": layout.digest.hex(),
@@ -197,4 +196,4 @@ def encode_average(
         **({} if turn is None else {"step": step, "turns": turns}),
     }
     reading = ReadAs(FLOATS, bits, int(values.size), repr(grid.step), seed if rotate else b"")
-    return Encoded(e.Vector(bits, words), facts, reading, grid.within_bound)
+    return Encoded(lambda: grid.quantise(values, seed, rounding)[0], facts, reading, grid.within_bound)

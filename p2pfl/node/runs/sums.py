@@ -37,9 +37,12 @@ BEYOND: Final = "the sum lies beyond what its sites may put in: it is not opened
 
 @dataclass(frozen=True)
 class Encoded:
-    """A vector as words, the facts that all sites must share about it, and how the words of the sum are read."""
+    """A vector as words, the facts that all sites must share about it, and how the words of the sum are read.
 
-    vector: e.Vector
+    words   makes the words, the same in every attempt: those of floats are not kept beside the floats
+    """
+
+    words: Callable[[], e.Words]
     configuration: codec.Facts
     reading: ReadAs
     within: Callable[[e.Words, int], bool]  # (words of the sum, survivors): as many sites may have put that in
@@ -47,12 +50,31 @@ class Encoded:
     @property
     def spent(self) -> Encoded:
         """The same without its words."""
-        return replace(self, vector=e.Vector(self.vector.bits, FIELDS[self.vector.bits].zeros(0)))
+        field = self.reading.field
+        return replace(self, words=lambda: field.zeros(0))
+
+    @property
+    def vector(self) -> e.Vector:
+        """The words, with their field."""
+        return e.Vector(self.reading.bits, self.words())
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(bits, words)."""
+        return self.reading.bits, self.reading.words
 
     @property
     def zeros(self) -> e.Vector:
         """As many words, all 0."""
-        return e.Vector(self.vector.bits, FIELDS[self.vector.bits].zeros(self.vector.words.size))
+        return e.Vector(self.reading.bits, self.reading.field.zeros(self.reading.words))
+
+
+def held(
+    words: e.Words, configuration: codec.Facts, reading: ReadAs, within: Callable[[e.Words, int], bool]
+) -> Encoded:
+    """Words that are there already, and may be needed by another attempt: nobody writes to them."""
+    words.flags.writeable = False
+    return Encoded(lambda: words, configuration, reading, within)
 
 
 def encode(
@@ -66,7 +88,8 @@ def encode(
 ) -> Encoded:
     """Words for `values`: exact when they are integers or `decimals` is given, else floats on the scale of `limit`.
 
-    values    numpy array (m,), torch tensor (any shape, flattened), or a sequence of numbers
+    values    numpy array (m,), torch tensor (any shape, flattened), or a sequence of numbers; floats of a large array
+              are rounded when an attempt asks for the words, so they must not change until the sum is there
     limit     largest absolute value at any site; the same at all of them
     decimals  digits after the point that count; the sum is then exact, of Decimals
     Raises LimitMissing, ValueOverLimit, ValueNotFinite, SumCouldWrap.
@@ -88,7 +111,7 @@ def _decimals(values: Any, peers: int, limit: float | Decimal | None, decimals: 
     words = grid.encode(listed)
     facts = {"as": "decimals", "decimals": decimals, "limit": str(most), "length": len(listed), "field": EXACT_BITS}
     reading = ReadAs(DECIMALS, EXACT_BITS, len(listed), str(decimals))
-    return Encoded(e.Vector(EXACT_BITS, words), facts, reading, grid.within)
+    return held(words, facts, reading, grid.within)
 
 
 def _integers(array: npt.NDArray[Any], peers: int, limit: float | Decimal | None) -> Encoded:
@@ -101,7 +124,7 @@ def _integers(array: npt.NDArray[Any], peers: int, limit: float | Decimal | None
     facts = {"as": "integers", "limit": str(most), "length": int(array.size), "field": EXACT_BITS}
     words = field.encode(values)
     reading = ReadAs(INTEGERS, EXACT_BITS, int(array.size))
-    return Encoded(e.Vector(EXACT_BITS, words), facts, reading, grid.within)
+    return held(words, facts, reading, grid.within)
 
 
 def _floats(array: npt.NDArray[Any], peers: int, bits: int, limit: float | Decimal | None, draw: Draw) -> Encoded:
@@ -110,11 +133,19 @@ def _floats(array: npt.NDArray[Any], peers: int, bits: int, limit: float | Decim
     most, size = float(limit), int(array.size)
     grid = Quantiser(FIELDS[bits], peers, 0.0, most, False)
     floats = array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
-    words, cut = grid.quantise(floats, bytes(32), draw(32))
-    if cut:
-        raise ValueOverLimit(evidence=f"{cut} of {size} floats; the limit is {most:g}")
+    over = grid.count_over(floats)
+    if over:
+        raise ValueOverLimit(evidence=f"{over} of {size} floats; the limit is {most:g}")
     facts = {"as": "floats", "limit": repr(most), "length": size, "field": bits}
-    return Encoded(e.Vector(bits, words), facts, ReadAs(FLOATS, bits, size, repr(grid.step)), grid.within_bound)
+    rounding = draw(32)
+
+    def words() -> e.Words:
+        rounded, cut = grid.quantise(floats, bytes(32), rounding)
+        if cut:
+            raise ValueOverLimit(evidence=f"{cut} of {size} floats, which have changed; the limit is {most:g}")
+        return rounded
+
+    return Encoded(words, facts, ReadAs(FLOATS, bits, size, repr(grid.step)), grid.within_bound)
 
 
 def too_few(query: str, what: str, found: int, least: int) -> TooFewContribute:
@@ -131,7 +162,7 @@ def salt(draw: Draw) -> Encoded:
     words = np.array([_uniform(draw) for _ in range(SALT_WORDS)], FIELDS[EXACT_BITS].dtype)
     facts = {"as": "salt", "length": SALT_WORDS, "field": EXACT_BITS}
     reading = ReadAs(NOTHING, EXACT_BITS, SALT_WORDS)
-    return Encoded(e.Vector(EXACT_BITS, words), facts, reading, lambda *_: True)
+    return held(words, facts, reading, lambda *_: True)
 
 
 def flags(raised: npt.NDArray[np.bool_], draw: Draw) -> Encoded:
@@ -145,7 +176,7 @@ def flags(raised: npt.NDArray[np.bool_], draw: Draw) -> Encoded:
     field = FIELDS[EXACT_BITS]
     words = np.array([_uniform(draw) if one else 0 for one in raised.tolist()], field.dtype)
     facts = {"as": "flags", "length": int(raised.size), "field": EXACT_BITS}
-    return Encoded(e.Vector(EXACT_BITS, words), facts, ReadAs(FLAGS, EXACT_BITS, int(raised.size)), lambda *_: True)
+    return held(words, facts, ReadAs(FLAGS, EXACT_BITS, int(raised.size)), lambda *_: True)
 
 
 def _uniform(draw: Draw) -> int:
@@ -202,8 +233,6 @@ class SumRun:
         """salt: from `salt`, drawn for this sum alone. keep: makes its answer durable before its round is final."""
         self.name, self.parts, self.logs, self.run = asked.name, (*parts, salt), logs, run
         self._asked, self._cohort, self._keep = asked, Cohort(logs, run, asked.name, asked.marks), keep
-        for part in self.parts:
-            part.vector.words.flags.writeable = False  # another attempt may need them again
         self.answer: Answer | None = None
         self.patience_s = PATIENCE_S
 
@@ -226,12 +255,12 @@ class SumRun:
 
         Raises PassWouldOverspend where it is charged, and more than the budget holds.
         """
-        payload = sum(part.vector.words.nbytes for part in self.parts)
+        payload = sum(part.reading.words * part.reading.field.word_bytes for part in self.parts)
         return Offer(NO_MODEL, self.question, b"", self._asked.charge(), payload, self.patience_s)
 
     def shape(self, number: int) -> tuple[tuple[int, int], ...]:
         """(bits, words) of each vector."""
-        return tuple((part.vector.bits, int(part.vector.words.size)) for part in self.parts)
+        return tuple(part.shape for part in self.parts)
 
     def words(self, effect: e.Quantise) -> tuple[e.Vector, ...]:
         """The vectors, the same in every attempt; the cohort is bound before the first of it leaves.

@@ -151,4 +151,12 @@ def finish(state: State) -> list[Effect]:
 
 def settled(state: State) -> list[Effect]:
     """The round is in this peer's ledger: it needs nothing more. A peer that has heard this from all may leave."""
+    state.confirming.here = True
+    let_go(state)
     return [state.post(state.seal(Want(Question.NOTHING, ())))]
+
+
+def let_go(state: State) -> None:
+    """Every ledger has the round: nobody asks for its sum any more, and the words are not held on."""
+    if state.confirming.here and state.confirming.settled.issuperset(state.context.others):
+        state.sum.total, state.sum.masked = (), ()

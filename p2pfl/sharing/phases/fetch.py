@@ -97,6 +97,7 @@ def serve(state: State, letter: Letter[Want]) -> list[Effect]:
         return _confirms(state, asker)
     if message.what == Question.NOTHING:
         state.confirming.settled.add(asker)
+        confirm.let_go(state)
         return []
     return _serve_sum(state, asker) if message.what == Question.SUM else []
 

@@ -111,7 +111,8 @@ class Edges:
         found = []
         for segment, (bits, length) in enumerate(segments):
             made, received, own = self.streams(segment)
-            found.append(Vector(bits, combine(FIELDS[bits].zeros(length), [*received, *own], made, FIELDS[bits])))
+            masks = FIELDS[bits].zeros(length)
+            found.append(Vector(bits, combine(masks, [*received, *own], made, FIELDS[bits], out=masks)))
         return tuple(found)
 
 

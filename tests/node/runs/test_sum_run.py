@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import threading
+import tracemalloc
 import weakref
 from dataclasses import replace
 from decimal import Decimal
@@ -18,12 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl import codec
+from p2pfl.errors import P2PFLError
 from p2pfl.errors.home import DiskFull
 from p2pfl.errors.round import AnotherCohort, SitesWentAway, SumLeftBehind, SumMissed, TooFewContribute
+from p2pfl.errors.sharing import ValueNotFinite, ValueOverLimit
 from p2pfl.keys import digest
 from p2pfl.ledger.site_kinds import AbandonedEntry, LeftEntry
 from p2pfl.node.runs import answers as keeping
-from p2pfl.node.runs import cohort
+from p2pfl.node.runs import cohort, readings
 from p2pfl.node.runs.answers import Answer
 from p2pfl.node.runs.cohort import Cohort, mark_of
 from p2pfl.node.runs.readings import DECIMALS, FLAGS, FLOATS, INTEGERS, ReadAs, Summed
@@ -33,6 +37,7 @@ from p2pfl.peer import Peer
 from p2pfl.peer.epoch import sums_run
 from p2pfl.sharing import events as e
 from p2pfl.sharing.field import FIELDS, bytes_of
+from p2pfl.sharing.quantiser import Quantiser
 from tests.home.home_fixtures import Strike, full
 from tests.node.runs.homes import NAMES, Place, attempt_digest, draw, row, times
 
@@ -275,6 +280,60 @@ def test_every_attempt_sums_the_same_words(place: Place) -> None:
     with pytest.raises(ValueError, match="read-only"):
         again.words[0] = 0
     assert run.shape(1) == ((again.bits, again.words.size), (61, SALT_WORDS))
+
+
+def test_the_words_of_floats_are_made_for_each_attempt_and_are_the_same() -> None:
+    """So a site holds its vector once: an attempt masks the words where they lie."""
+    floats = np.linspace(-1.0, 1.0, 1 << 18, dtype=np.float32)
+    tracemalloc.start()
+    try:
+        part = encode(floats, peers=4, bits=31, limit=1.0, decimals=None, draw=os.urandom)
+        assert tracemalloc.get_traced_memory()[1] < floats.nbytes
+    finally:
+        tracemalloc.stop()
+    first, again = part.words(), part.words()
+    assert np.array_equal(first, again) and first.flags.writeable and not np.shares_memory(first, again)
+    assert part.shape == (31, floats.size)
+    assert not np.array_equal(
+        encode(floats, peers=4, bits=31, limit=1.0, decimals=None, draw=os.urandom).words(), first
+    )
+    floats[5] = 2.0
+    with pytest.raises(ValueOverLimit) as caught:
+        part.words()
+    assert "which have changed" in caught.value.evidence
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "told"),
+    [(1.5, ValueOverLimit, "2 of 5 floats; the limit is 1"), (np.nan, ValueNotFinite, "coordinate 1 of 5")],
+)
+def test_floats_that_do_not_fit_are_refused_before_anything_is_dealt(
+    value: float, error: type[P2PFLError], told: str
+) -> None:
+    floats = np.array([0.0, value, 1.0, -1.0, -value])
+    with pytest.raises(error) as caught:
+        encode(floats, peers=4, bits=31, limit=1.0, decimals=None, draw=os.urandom)
+    assert caught.value.evidence == told
+
+
+def test_the_event_loop_neither_rounds_nor_reads(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 10⁷ numbers each takes as long as hundreds of letters."""
+    at: dict[str, int] = {}
+
+    def noted_at(owner: Any, verb: str) -> None:
+        real = getattr(owner, verb)
+
+        def counted(*of: Any) -> Any:
+            at[verb] = threading.get_ident()
+            return real(*of)
+
+        monkeypatch.setattr(owner, verb, counted)
+
+    noted_at(Quantiser, "count_over")
+    noted_at(readings, "floats_of")
+    result = Node(place, "own").sum("own", values=np.array([1.0, 2.0]), limit=9.0)
+    assert np.allclose(result.total, [3.0, 6.0], atol=1e-6)
+    assert at.keys() == {"count_over", "floats_of"} and threading.get_ident() not in at.values()
 
 
 def came(total: tuple[e.Vector, ...], question: codec.Facts) -> e.Apply:

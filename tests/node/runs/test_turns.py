@@ -59,7 +59,7 @@ def one_call(
         part = encode_average(
             feedback.values * weight, flat.layout, how, peers=3, bits=31, draw=os.urandom, turn=turn, step=step
         )
-        feedback.settle(np.asarray(part.decode(part.vector.words, 1, b"")) / weight)
+        feedback.settle(np.asarray(part.reading.read(part.words())) / weight)
         feedback.keep()
         words.append(part.vector.words)
         found = part, turn
@@ -67,7 +67,7 @@ def one_call(
     part, turn = found
     total = FIELDS[31].sum(words)
     assert part.within(total, 3) and words[0].size == len(turn.positions)
-    mean = np.asarray(part.decode(total, 3, b"")) / how.divisor(NAMES)
+    mean = np.asarray(part.reading.read(total)) / how.divisor(NAMES)
     return turn.spread(mean, len(next(iter(vectors.values()))))
 
 
