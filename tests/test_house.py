@@ -75,7 +75,7 @@ THIRD_PARTY: dict[str, str] = {
     "codec": "msgpack",
     "home": "cryptography mnemonic",
     "federation": "yaml",
-    "sharing": "cryptography numpy",
+    "sharing": "blake3 cryptography numpy",
     "mesh": "cryptography zmq",
     "training": "PIL cryptography monai nibabel numpy onnxruntime opacus pydicom safetensors torch",
     "ledger": "cryptography",
@@ -89,7 +89,7 @@ THIRD_PARTY: dict[str, str] = {
     "cli": "click numpy prometheus_client rich",
 }
 # Within a place, one file alone may touch these.
-ONE_FILE = {"yaml": "federation/strict_yaml.py", "prometheus_client": "cli/metrics.py"}
+ONE_FILE = {"yaml": "federation/strict_yaml.py", "blake3": "sharing/digests.py", "prometheus_client": "cli/metrics.py"}
 # Standard modules that only some places may touch.
 ONLY = {
     "ssl": "mesh",

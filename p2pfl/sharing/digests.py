@@ -3,6 +3,7 @@
 `digest(label, …)` is SHA-256 over p2pfl/1/<label>\\0 and each part behind its length (keys.py), so no two labels and no
 two lists of parts collide. § is the section of docs/spec/sharing.md; D and V are its names for `attempt_digest` and
 `view_digest`. `Letter.digest`, of which some of these are made, is in messages/letters.py, Merkle trees in merkle.py.
+Words, of which there may be gigabytes, are hashed by BLAKE3 first (`bulk_digest`).
 
 | what | label | binds | § |
 |---|---|---|---|
@@ -23,7 +24,6 @@ two lists of parts collide. § is the section of docs/spec/sharing.md; D and V a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ from p2pfl.codec import Buffer
 from p2pfl.keys import digest
 from p2pfl.messages import Letter, Members, Root
 
-if TYPE_CHECKING:  # numpy is loaded where words are hashed: who reads a ledger hashes none
+if TYPE_CHECKING:  # numpy, and BLAKE3, are loaded where words are hashed: who reads a ledger hashes none
     from p2pfl.sharing.events import Vector, Words
 
 # ── SHARE, PROPOSE ────────────────────────────────────────────────────────────────────────────────────────────
@@ -74,12 +74,22 @@ def leaving_draw(round: int, attempt: int, nonce: bytes) -> int:
     return int.from_bytes(digest("leaves", _eight(round), _eight(attempt), nonce)[:8], "big")
 
 
+def bulk_digest(data: Buffer) -> bytes:
+    """BLAKE3 of words, 32 bytes. What is signed, or stands in a record, is a digest of it and its place. docs/adr/0067.
+
+    data   contiguous
+    """
+    from blake3 import blake3
+
+    return blake3(memoryview(data).cast("B")).digest()
+
+
 # ── MASK, GATHER ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def chunk_leaf(attempt: bytes, index: int, data: Buffer) -> bytes:
     """The Merkle leaf, not yet hashed as one, of one masked chunk: bound to its attempt D and its place."""
-    return digest("chunk", attempt, _eight(index), hashlib.sha256(data).digest())
+    return digest("chunk", attempt, _eight(index), bulk_digest(data))
 
 
 def leaf_in_root(root: Root, index: int) -> bytes:
@@ -91,7 +101,7 @@ def sum_digest(attempt: bytes, index: int, words: Words) -> bytes:
     """H(Y_k): over D, k and the little-endian words (count,) of chunk k of the masked sum."""
     from p2pfl.sharing.field import bytes_of
 
-    return digest("sum", attempt, _eight(index), hashlib.sha256(bytes_of(words)).digest())
+    return digest("sum", attempt, _eight(index), bulk_digest(bytes_of(words)))
 
 
 def roots_digest(roots: Iterable[Letter[Root]]) -> bytes:
@@ -113,12 +123,12 @@ def challenge(attempt: bytes, view: bytes, nonces: Sequence[bytes]) -> bytes:
 
 
 def total_digest(vectors: Iterable[Vector]) -> bytes:
-    """H(Σx) over every segment's field (its bits) and little-endian words."""
+    """H(Σx) over every segment's field (its bits) and the digest of its little-endian words."""
     from p2pfl.sharing.field import bytes_of
 
     parts: list[Buffer] = []
     for vector in vectors:
-        parts += [vector.bits.to_bytes(1, "big"), bytes_of(vector.words)]
+        parts += [vector.bits.to_bytes(1, "big"), bulk_digest(bytes_of(vector.words))]
     return digest("total", *parts)
 
 
