@@ -30,6 +30,7 @@ NEEDS: dict[str, str] = {
     "adapters/test_example.py": "processes",
     "adapters/test_processes.py": "processes",
     "cli/test_dashboard.py": "processes",
+    "cli/test_demo_ports.py": "processes",
     "cli/test_doctor_processes.py": "processes",
     "cli/test_faults.py": "processes",
     "cli/test_interrupts.py": "processes",

@@ -212,7 +212,7 @@ def test_check_names_missing_links_with_the_cause_and_charges_nothing(tmp_path: 
 @pytest.mark.claim("DP-4")
 def test_the_budget_ends_a_training_with_4_and_is_recorded(tmp_path: Path, start: Start) -> None:
     sites = Sites(tmp_path, "privacy.max_epsilon=1.2", "rounds=3")
-    results = [ended(process) for process in [start(*sites.join(name, "--wait", "60")) for name in sites.names]]
+    results = [ended(process) for process in [start(*sites.join(name, "--wait", "300")) for name in sites.names]]
     assert 4 in [status for status, _, _ in results]
     log = ended(start("ledger", "show", "--log", "site", "--home", str(tmp_path / sites.names[0] / "home")))[1]
     assert "not started, epsilon would be" in log

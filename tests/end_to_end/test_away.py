@@ -56,7 +56,7 @@ def test_a_revoked_site_is_in_no_sum_with_the_one_and_gone_within_two_rounds(
     make: MakeSites,
 ) -> None:
     sites = make(5, "rounds=6", "privacy.max_epsilon=100")
-    running = {name: sites.site(name, [sites[name].shut(at=3)], linger=2) for name in sites.names}
+    running = {name: sites.site(name, [sites[name].shut(at=3)], linger=20) for name in sites.names}
     for name in sites.names:
         running[name].event("charged", round=3)
     peers(sites, "ada", "revoke", "eve")

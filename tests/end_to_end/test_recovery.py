@@ -17,7 +17,7 @@ TRAIN = {"train": 1}
 
 
 def trained(sites: Sites, names: list[str], until: int) -> None:
-    running = [sites.site(name, [TRAIN | {"until": until}], linger=5) for name in names]
+    running = [sites.site(name, [TRAIN | {"until": until}], linger=20) for name in names]
     assert [process.end().status for process in running] == [0] * len(names), running[0].tail
 
 

@@ -87,7 +87,7 @@ def test_a_site_that_dies_before_the_data_are_summed_is_left_out_of_the_question
     held = with_records(sites)
     moment = {"told": {"event": "phase", "phase": "propose", "round": 2}}
     *others, victim = sites.names
-    ends = {name: sites.site(name, [ask(DESCRIBE)], linger=3.0) for name in others}
+    ends = {name: sites.site(name, [ask(DESCRIBE)], linger=15.0) for name in others}
     assert sites.site(victim, [ask(DESCRIBE)], die=moment).end().status == -9
     for process in ends.values():
         ended = process.end()
@@ -130,7 +130,7 @@ def test_five_hospitals_answer_as_one_table_and_one_that_dies_in_the_middle_ends
     held = with_records(sites)
     orders = [ask(question) for question in (*ASKED, DESCRIBE)]
     *others, victim = sites.names
-    ends = [sites.site(name, orders, linger=3.0) for name in others]
+    ends = [sites.site(name, orders, linger=15.0) for name in others]
     dies = sites.site(victim, orders, die={"told": {"event": "phase", "phase": "propose", "round": LAST}})
     assert dies.end().status == -9
     for process in ends:
