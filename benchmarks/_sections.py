@@ -21,7 +21,7 @@ GROUPS: Final = {
     "others": ("secagg_plus", "tenseal_ckks"),
 }
 
-ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {}
+ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {"at_scale": ("--quick",), "compression_table": ("--quick",)}
 
 
 def scripts() -> list[str]:

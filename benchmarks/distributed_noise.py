@@ -1,8 +1,9 @@
 """What noise in parts wins at a small ε: heart disease, five sites, one step a round, against each site's own noise.
 
 The same ε, sample rate and rounds for all rows (`simulate_training`, which sums in the field); each row at the best of
-LEARNING_RATES, chosen on other splits (seeds 100 to 102). ε is that of the account: of noise in parts against outsiders
-and `colluders` sites together, beside it that against all other sites together. Pooled: all records, without privacy.
+LEARNING_RATES and then of those near it, as a plan chooses, on other splits (seeds 100 to 102). ε is that of the
+account: of noise in parts against outsiders and `colluders` sites together, beside it that against all other sites
+together. Pooled: all records, without privacy.
 
     python benchmarks/distributed_noise.py [--seeds 5] [--epsilon 1] [--rounds 40] [--json]
 """
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.federated_auc import PRIVACY, joined, metric  # noqa: E402
+from p2pfl.simulate.planning import NEAR  # noqa: E402
 from p2pfl.simulate.training import held_out, seeded, simulate_training  # noqa: E402
 from p2pfl.training.baseline import site_alone  # noqa: E402
 from p2pfl.training.data import deal  # noqa: E402
@@ -76,6 +78,14 @@ def trained(way: str, rate: float, epsilon: float, rounds: int, seeds: Sequence[
     return Row(way, rate, tuple(one.final for one in found), privacy.noise_multiplier, found[0].epsilon, alone)
 
 
+def best_rate(way: str, epsilon: float, rounds: int) -> float:
+    """The learning rate with the best mean over TUNED_ON."""
+    tried = [trained(way, rate, epsilon, rounds, TUNED_ON) for rate in LEARNING_RATES]
+    best = max(tried, key=lambda one: one.mean).learning_rate
+    tried += [trained(way, float(f"{best * factor:.3g}"), epsilon, rounds, TUNED_ON) for factor in NEAR]
+    return max(tried, key=lambda one: one.mean).learning_rate
+
+
 def pooled(seeds: Sequence[int]) -> tuple[float, ...]:
     """AUC of all records together, without privacy, on the same splits."""
     task, auc = TableTask(heart()), list[float]()
@@ -99,8 +109,7 @@ def main() -> int:
     torch.set_num_threads(1)
     rows = []
     for way in WAYS:
-        tried = [trained(way, rate, asked.epsilon, asked.rounds, TUNED_ON) for rate in LEARNING_RATES]
-        best = max(tried, key=lambda one: one.mean).learning_rate
+        best = best_rate(way, asked.epsilon, asked.rounds)
         print(f"{way}: learning rate {best:g}", file=sys.stderr)
         rows.append(trained(way, best, asked.epsilon, asked.rounds, range(asked.seeds)))
     whole = pooled(range(asked.seeds))

@@ -31,3 +31,14 @@ class WrongForecast(ConfigurationError):
         "a share, a chance or a speed is outside of its range",
     )
     command = "p2pfl simulate --help"
+
+
+class NoiseNotPlanned(ConfigurationError):
+    """A budget of noise of which each site adds a part is not planned with these numbers."""
+
+    code = "P2P-TRAIN-160"
+    likely = (
+        "noise in parts holds for one step a round: --steps 1, and more --rounds",
+        "--colluders goes from 1 to two below the quorum, and belongs to --noise distributed",
+    )
+    command = "p2pfl privacy plan --help"

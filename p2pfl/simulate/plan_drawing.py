@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from p2pfl.errors.planning import PlotLibraryMissing
 from p2pfl.simulate.planning import Plan
-from p2pfl.training.privacy import Account, Mechanism
+from p2pfl.training.privacy import Account
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#65656a"  # Okabe and Ito 2008
 MOST_POINTS: Final = 40  # rounds whose ε is composed
@@ -31,8 +31,7 @@ def curve(found: Plan) -> tuple[list[int], list[float]]:
     batch = found.batch
 
     def spent(count: int) -> float:
-        mechanism = Mechanism(batch.noise_multiplier, batch.sample_rate, count * found.steps)
-        return Account([mechanism]).epsilon(found.delta)
+        return Account([batch.mechanism(count * found.steps)]).epsilon(found.delta)
 
     return rounds, [spent(count) for count in rounds]
 

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from p2pfl.errors.planning import NoiseNotPlanned
+from p2pfl.federation.distributed_noise import DISTRIBUTED, parts_of
+from p2pfl.roster import LEAST_PEERS, MOST_PEERS, Quorums
 from p2pfl.simulate.training import simulate_training, simulated
 from p2pfl.training.measures.measure import UNKNOWN
 from p2pfl.training.plan import LOOK_EPSILON, BatchPlan, PrivacyPlan, privacy_plan
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from p2pfl.simulate.training import SimulatedTraining
     from p2pfl.training.task import Task
 
+LOCAL: Final = "local"
+ROUNDS: Final = (8, 100)  # of noise of each site's own, and in parts
+STEPS: Final = (80, 1)
 WIDE: Final = (0.03, 0.1, 0.3, 1.0, 3.0)  # steps along the mean of clipped gradients that are tried first
 WIDER: Final = 3.3  # times the best of them, where that lies at an end ...
 FARTHER: Final = 3  # ... as often as that
@@ -63,6 +69,7 @@ class Plan:
     tried      what was simulated, the best first; empty where no records were given
     metric     the figure that they were judged by
     settings   lines for `p2pfl peers create --set`
+    colluders  `privacy.colluders` of noise in parts; None: as many as the secure sum holds out
     """
 
     epsilon: float
@@ -73,6 +80,7 @@ class Plan:
     tried: tuple[Tried, ...]
     metric: str
     settings: tuple[str, ...]
+    colluders: int | None = None
 
     @property
     def batch(self) -> BatchPlan:
@@ -85,11 +93,13 @@ def plan(
     epsilon: float,
     records: int,
     delta: float = 1e-5,
-    rounds: int = 8,
-    steps: int = 80,
+    rounds: int | None = None,
+    steps: int | None = None,
     sites: int = 5,
     numbers: int = 1000,
     look_epsilon: float = LOOK_EPSILON,
+    noise: str = LOCAL,
+    colluders: int | None = None,
     task: Task | None = None,
     tables: Mapping[str, object] | None = None,
     settings: Sequence[str] = (),
@@ -99,25 +109,32 @@ def plan(
 ) -> Plan:
     """Plan a training of `rounds` of `steps` steps within ε at `sites` sites that train on some `records` records each.
 
+    rounds, steps    8 of 80; with noise in parts 100 of 1, which is all that it holds for
     numbers      how many numbers train, as of privacy_plan; look_epsilon too
+    noise        `local`, or `distributed`: then ε is against outsiders and `colluders` sites together, and each batch
+                 of the plan says in `alone` what stands against all other sites
     task, tables     public or made-up records by site: then batch and learning rate are chosen on them, and `sites` is
                      their number
     settings     others of peers.yaml that the simulated sites have, as for `p2pfl peers create --set`
     progress     called with each candidate when it was tried
-    Raises BudgetTooSmall, WrongSimulation, OptimiserTwice where the task chooses its own optimiser, what the task does.
+    Raises BudgetTooSmall, NoiseNotPlanned, WrongSimulation, OptimiserTwice where the task chooses its own optimiser,
+    what the task does.
     """
+    sites = sites if tables is None else len(tables)
+    rounds, steps = rounds or ROUNDS[noise == DISTRIBUTED], steps or STEPS[noise == DISTRIBUTED]
     budget = privacy_plan(
         epsilon=epsilon,
         delta=delta,
         records=records,
         rounds=rounds,
         steps=steps,
-        sites=sites if tables is None else len(tables),
+        sites=sites,
         numbers=numbers,
         look_epsilon=look_epsilon,
+        parts=_parts(noise, colluders, sites, steps),
         progress=batch_progress,
     )
-    found = Plan(epsilon, delta, steps, rounds, budget, (), "", ())
+    found = Plan(epsilon, delta, steps, rounds, budget, (), "", (), colluders)
     if task is None or tables is None:
         return replace(found, settings=settings_of(found, budget.best, None))
     search = _Search(found, task, tables, tuple(settings), progress)
@@ -130,7 +147,7 @@ def plan(
 
 def settings_of(found: Plan, batch: BatchPlan, learning_rate: float | None) -> tuple[str, ...]:
     """Lines for `peers create --set`."""
-    lines = (
+    lines: tuple[str, ...] = (
         f"rounds={found.rounds}",
         f"privacy.steps_per_round={found.steps}",
         f"privacy.sample_rate={batch.sample_rate:.6g}",
@@ -138,9 +155,28 @@ def settings_of(found: Plan, batch: BatchPlan, learning_rate: float | None) -> t
         f"privacy.delta={found.delta:g}",
         f"privacy.max_epsilon={found.epsilon:g}",
     )
+    if batch.parts > 1:
+        lines += (f"privacy.noise={DISTRIBUTED}",)
+        lines += (f"privacy.colluders={found.colluders}",) if found.colluders is not None else ()
     if learning_rate is None:
-        return lines
+        return lines if batch.parts == 1 else (*lines, "local.optimiser=sgd")
     return (*lines, "local.optimiser=sgd", f"local.learning_rate={learning_rate:.3g}")
+
+
+def _parts(noise: str, colluders: int | None, sites: int, steps: int) -> int:
+    """How many sites' noise makes up that of a sum. Raises NoiseNotPlanned."""
+    if noise == LOCAL and colluders is None:
+        return 1
+    if noise != DISTRIBUTED:
+        raise NoiseNotPlanned(evidence=f"noise: {noise}, colluders: {colluders}; colluders are of {DISTRIBUTED} alone")
+    if not LEAST_PEERS <= sites <= MOST_PEERS:
+        raise NoiseNotPlanned(evidence=f"{sites} sites; a secure sum is of {LEAST_PEERS} to {MOST_PEERS}")
+    if steps != 1:
+        raise NoiseNotPlanned(evidence=f"{steps} steps a round")
+    quorum = Quorums(sites).q
+    if colluders is not None and not 1 <= colluders <= quorum - 2:
+        raise NoiseNotPlanned(evidence=f"{colluders} colluders of {sites} sites, whose quorum is {quorum}")
+    return parts_of(quorum, colluders)
 
 
 class _Search:

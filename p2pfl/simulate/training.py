@@ -9,8 +9,8 @@ counts, and with `seeds` the noise is repeatable, so it protects nobody.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from p2pfl.errors.training import WrongSimulation
 from p2pfl.federation import Federation, draft
-from p2pfl.federation.distributed_noise import sensitivity
+from p2pfl.federation.distributed_noise import sensitivity, with_parts
 from p2pfl.keys import SEED_BYTES, Identity, Secret, digest
 from p2pfl.roster import LEAST_PEERS, Member, Roster
 from p2pfl.sharing.field import FIELDS, Words
 from p2pfl.sharing.noise_grid import NoiseGrid, noised_words
 from p2pfl.sharing.quantiser import Quantiser
-from p2pfl.training.compression import Positions
+from p2pfl.training.compression import Compresses, Positions
 from p2pfl.training.early_stop import is_over
 from p2pfl.training.given import records_of
 from p2pfl.training.lowrank import compressor_of
@@ -37,18 +37,19 @@ from p2pfl.training.model_state import ModelState, StateLayout
 from p2pfl.training.noise import BitStream
 from p2pfl.training.noise_steps import noise_steps
 from p2pfl.training.noised_sum import NoisedSum
-from p2pfl.training.plan import DIGITS, least_noise
-from p2pfl.training.privacy import CHARGED, Account
+from p2pfl.training.plan import noise_of
+from p2pfl.training.privacy import Account
 from p2pfl.training.records import Records, SiteRecords, hold_out
 from p2pfl.training.server import after
 from p2pfl.training.subspace import Subspace
-from p2pfl.training.update import FlatVector
+from p2pfl.training.update import FlatVector, TensorLayout
 
 if TYPE_CHECKING:
     from p2pfl.training.local import Trainer
     from p2pfl.training.task import Task
 
 OnRound = Callable[[int, int, Mapping[str, Figure]], None]
+MakesCompressor = Callable[[TensorLayout, int], Compresses]
 FIRST: Final = 0  # the seed of a single training
 
 
@@ -100,6 +101,7 @@ def simulate_training(
     seeds: Sequence[int] = (FIRST,),
     device: str = "cpu",
     progress: OnRound | None = None,
+    compressor: MakesCompressor | None = None,
 ) -> list[SimulatedTraining]:
     """Train once for each of `seeds`, which choose who is held out, the first model, samples and noise.
 
@@ -110,6 +112,8 @@ def simulate_training(
     epsilon     choose the least noise multiplier that keeps all rounds within it, and max_epsilon; else both are those
                 of the settings
     progress    called with (seed, rounds done, figures)
+    compressor  makes each site's, of the model's layout and the number of sites, in the place of that of the settings:
+                for comparing the methods of peers.yaml with others
     Raises WrongSimulation for fewer than three sites, BudgetTooSmall, what `peers create` and what the task raise.
     """
     federation = simulated(tuple(sites), settings, federation, rounds)
@@ -118,14 +122,12 @@ def simulate_training(
         if private.is_none:
             raise WrongSimulation(evidence="privacy: none and an ε: no noise is added that could be chosen")
         steps = private.steps_per_round * federation.rounds
-        noise = least_noise(epsilon, private.delta, private.sample_rate, steps)
-        if private.is_distributed:  # so much less is charged than is added
-            noise = math.ceil(noise / CHARGED * 10**DIGITS) / 10**DIGITS
+        noise = noise_of(epsilon, private.delta, private.sample_rate, steps, private.parts)
         federation = replace(
             federation, privacy=replace(private, noise_multiplier=noise, max_epsilon=max(epsilon, private.max_epsilon))
         )
     read = {name: data if isinstance(data, Records) else records_of(task, data) for name, data in sites.items()}
-    return [_one(task, read, federation, seed, device, progress) for seed in seeds]
+    return [_one(task, read, federation, seed, device, progress, compressor) for seed in seeds]
 
 
 def summary(trainings: Sequence[SimulatedTraining]) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def simulated(
     """What the sites `names` would have agreed on. Raises WrongSimulation, what `peers create` raises."""
     found = federation_of(names, settings)
     if federation is not None:
-        found = replace(federation, roster=Roster(federation.roster.epoch, found.roster.members), hub=None)
+        found = with_parts(replace(federation, roster=Roster(federation.roster.epoch, found.roster.members), hub=None))
     return found if rounds is None else replace(found, rounds=rounds)
 
 
@@ -178,6 +180,7 @@ def _one(
     seed: int,
     device: str,
     progress: OnRound | None,
+    compressor: MakesCompressor | None,
 ) -> SimulatedTraining:
     from p2pfl.training.local import Trainer
 
@@ -185,7 +188,7 @@ def _one(
     for name, records in read.items():
         site = held_out(seed, name, records)
         trainer = Trainer(task=task, site=site, privacy=federation.privacy, local=federation.local, device=device)
-        sites.append(_Site(name, trainer, federation, seeded(seed, name)))
+        sites.append(_Site(name, trainer, federation, seeded(seed, name), compressor))
     first = sites[0].trainer
     if len({(one.trainer.layout.digest, one.trainer.frozen) for one in sites}) > 1:
         raise WrongSimulation(evidence="the task's model is not the same at every site")
@@ -216,7 +219,14 @@ def _one(
 class _Site:
     """What one site keeps from round to round."""
 
-    def __init__(self, name: str, trainer: Trainer, federation: Federation, draw: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        name: str,
+        trainer: Trainer,
+        federation: Federation,
+        draw: Callable[[int], bytes],
+        compressor: MakesCompressor | None = None,
+    ) -> None:
         sharing, compression = federation.sharing, federation.compression
         count = len(federation.roster.members)
         self.name, self.trainer, self.draw, self.privacy = name, trainer, draw, federation.privacy
@@ -224,7 +234,9 @@ class _Site:
         self.account = Account()
         self.personal = np.zeros(0, np.float32)  # its own layers, (k,)
         self.largest_norm, self.largest_value, self.seconds = 0.0, 0.0, list[float]()
-        self.compressor = compressor_of(compression.method, compression.density, trainer.layout, count)
+        if compressor is None:
+            compressor = functools.partial(compressor_of, compression.method, compression.density)
+        self.compressor = compressor(trainer.layout, count)
         if self.privacy.is_distributed:
             self.compressor = NoisedSum(self.compressor)
         self.quantiser = Quantiser(

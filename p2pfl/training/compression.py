@@ -30,6 +30,7 @@ from p2pfl.training.subspace import Subspace
 Positions = NDArray[np.int64]
 MOST_VARINT_BYTES: Final = 5
 MOST_PARAMETERS: Final = 1 << 33
+SAMPLE: Final = 1 << 20  # numbers that bound the largest ones
 MEAN_KEEPS: Final = 0.9  # decay of the running mean of own updates, per round
 
 
@@ -88,6 +89,23 @@ def decode_support(data: bytes, parameters: int, most: int, peer: str) -> Positi
 def union(supports: Sequence[Positions]) -> Positions:
     """All positions of `supports`, each once, increasing."""
     return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *supports]))
+
+
+def largest(values: NDArray[np.float32], count: int) -> Positions:
+    """Positions of the `count` largest of `values` (m,), increasing; of equals any.    (count,)
+
+    A sample bounds the smallest of them from below, so that few are left to be put in order: 1.25·10⁸ numbers take a
+    tenth of a second where all at once take three. Where the sample misleads, all are.
+    """
+    step = max(1, len(values) // SAMPLE)
+    sample = values[::step]
+    wanted = min(len(sample), int(1.2 * count / step) + 64)
+    bound = np.partition(sample, len(sample) - wanted)[len(sample) - wanted]
+    places = np.flatnonzero(values >= bound)
+    if len(places) < count:
+        places = np.arange(len(values))
+    left = values[places]
+    return np.sort(places[np.argpartition(left, len(left) - count)[len(left) - count :]]).astype(np.int64, copy=False)
 
 
 def most_nominated(density: float, parameters: int, peers: int) -> int:
@@ -183,8 +201,7 @@ class Compressor:
         score += _normalised(self._mean)
         if self.nominated >= self.parameters:
             return encode_support(np.arange(self.parameters, dtype=np.int64))
-        top = np.argpartition(score, self.parameters - self.nominated)[self.parameters - self.nominated :]
-        return encode_support(np.sort(top).astype(np.int64, copy=False))
+        return encode_support(largest(score, self.nominated))
 
     def support(self, nominations: dict[str, bytes]) -> Positions | None:
         """The union of the peers' nominations (by name); None for method none: every coordinate.

@@ -15,7 +15,7 @@ from typing import Final
 
 from p2pfl.errors.training import BudgetTooSmall
 from p2pfl.roster import MOST_PEERS, Quorums
-from p2pfl.training.privacy import Account, Mechanism
+from p2pfl.training.privacy import CHARGED, Account, Mechanism
 
 MOST_NOISE: Final = 1000.0
 DIGITS: Final = 3  # of a noise multiplier: people write it into a file
@@ -58,6 +58,8 @@ class BatchPlan:
     relative_noise      length of the noise in the mean of all steps of all sites, in units of max_grad_norm, which the
                         mean of clipped gradients never exceeds; below 1 there may be more signal than noise
     uses                how often a record is drawn in the whole training, on average
+    alone               ε against all other sites together; `epsilon` itself, where each site adds noise of its own
+    parts               so many sites' noise makes up noise_multiplier: `epsilon` is against outsiders and the colluders
     """
 
     batch: int
@@ -66,6 +68,24 @@ class BatchPlan:
     epsilon: float
     relative_noise: float
     uses: float
+    alone: float
+    parts: int = 1
+
+    def mechanism(self, steps: int) -> Mechanism:
+        """What so many steps are charged as."""
+        return charged(self.noise_multiplier, self.sample_rate, steps, self.parts)
+
+
+def charged(noise: float, sample_rate: float, steps: int, parts: int) -> Mechanism:
+    """The mechanism of `steps` steps, of a noise multiplier as it stands in peers.yaml."""
+    return Mechanism(noise if parts == 1 else CHARGED * noise, sample_rate, steps, parts)
+
+
+def noise_of(epsilon: float, delta: float, sample_rate: float, steps: int, parts: int) -> float:
+    """The least noise multiplier for peers.yaml, in thousandths; of noise in parts so much more is added than is
+    charged. Raises BudgetTooSmall."""
+    least = least_noise(epsilon, delta, sample_rate, steps)
+    return least if parts == 1 else math.ceil(least / CHARGED * 10**DIGITS) / 10**DIGITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +127,14 @@ def privacy_plan(
     sites: int,
     numbers: int,
     look_epsilon: float = LOOK_EPSILON,
+    parts: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> PrivacyPlan:
     """Plan a training of `rounds` of `steps` steps, over `sites` sites with some `records` records each to train on.
 
     numbers     how many numbers train: the parameters, or with `compression: lowrank` those of its subspace
     look_epsilon    what all looks at a held-out record may spend
+    parts       of noise in parts, how many sites' make up that of the sum (`distributed_noise.parts_of`)
     progress    called with each size of batch that is tried
     Every ε is that of the account that a training is charged to. Raises BudgetTooSmall.
     """
@@ -122,13 +144,18 @@ def privacy_plan(
         if progress is not None:
             progress(batch)
         rate = _written(batch / records)
-        noise = least_noise(epsilon, delta, rate, total)
-        spent = Account().after(Mechanism(noise, rate, total), delta)
-        relative = noise * math.sqrt(numbers) / (batch * math.sqrt(sites * total))
-        found.append(BatchPlan(batch, rate, noise, spent, relative, rate * total))
+        noise = noise_of(epsilon, delta, rate, total, parts)
+        mechanism = charged(noise, rate, total, parts)
+        spent, alone = (Account().after(one, delta) for one in (mechanism, mechanism.alone))
+        # The sum of all sites has noise of √(sites / parts) of the multiplier's, and so many sites' signal.
+        relative = noise * math.sqrt(numbers) / (batch * math.sqrt(sites * parts * total))
+        found.append(BatchPlan(batch, rate, noise, spent, relative, rate * total, alone, parts))
     least = min(one.relative_noise for one in found)
     best = next(one for one in found if one.relative_noise <= WORTH * least)
-    bought = {noise: most_rounds(epsilon, delta, best.sample_rate, steps, noise) for noise in TRIED_NOISE}
+    bought = {
+        noise: most_rounds(epsilon, delta, best.sample_rate, steps, charged(noise, 1.0, 1, parts).noise_multiplier)
+        for noise in TRIED_NOISE
+    }
     return PrivacyPlan(tuple(found), best, bought, looks_plan(look_epsilon, delta, sites))
 
 

@@ -45,6 +45,41 @@ def test_its_text_says_which_batch_is_worth_it_and_what_to_agree_on(capsys: pyte
     assert "--set privacy.max_epsilon=3" in told
 
 
+def test_of_noise_in_parts_it_says_both_epsilons_and_its_settings_can_be_agreed_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parts = ["privacy", "plan", "--epsilon", "1", "--records", "20", "--rounds", "10", "--noise", "distributed"]
+    assert run([*parts, "--colluders", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    federation = federation_of([f"s{place}" for place in range(5)], [*found["settings"], "local.learning_rate=0.1"])
+    private, best = federation.privacy, found["best"]
+    mechanism = Mechanism.of_pass(private)
+    assert (private.parts, private.steps_per_round, mechanism.parts) == (3, 1, best["parts"])
+    whole = Mechanism(mechanism.noise_multiplier, mechanism.sample_rate, 10, 3)
+    assert Account([whole]).epsilon(private.delta) == best["epsilon"] <= private.max_epsilon == 1.0
+    assert Account([whole.alone]).epsilon(private.delta) == best["alone"] > 1.0
+    assert run(parts) == 0
+    told = capsys.readouterr().out
+    assert "10 rounds of 1 step within ε 1" in told
+    marked = next(line for line in told.splitlines() if line.startswith("►")).split()
+    assert (
+        f"ε {marked[4]} against outsiders and q − 2 colluding sites, whom the noise of 2 sites holds; {marked[5]} "
+        "against all other sites together" in told
+    )
+    assert "--set local.learning_rate=…" in told
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--steps", "2", "--noise", "distributed"], ["--colluders", "3", "--noise", "distributed"], ["--colluders", "1"]],
+)
+def test_noise_in_parts_is_not_planned_where_it_does_not_hold(
+    more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["privacy", "plan", "--epsilon", "1", "--records", "20", *more]) == 2
+    assert "error P2P-TRAIN-160" in capsys.readouterr().err
+
+
 def test_a_delta_that_would_let_a_record_be_published_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*PLAN, "--delta", "0.02"]) == 2
     assert "0.02 is not below 1 / 60 records" in capsys.readouterr().err

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.errors.training import CompressionMisused, SupportMalformed
-from p2pfl.training.compression import Compressor, decode_support, encode_support, union
+from p2pfl.training import compression
+from p2pfl.training.compression import Compressor, decode_support, encode_support, largest, union
 from tests.examples import examples
 
 M = 1 << 20
@@ -201,3 +202,20 @@ def test_method_none_sends_the_update_as_it_is_and_accepts_no_nomination() -> No
 def test_a_full_density_of_one_peer_is_everything() -> None:
     compressor = Compressor("nominate", 1.0, 30, 1)
     assert decode_support(compressor.nominate(updates(1, 30)[0]), 30, 30, "me").tolist() == list(range(30))
+
+
+@given(seed=st.integers(0, 1000), length=st.integers(1, 400), levels=st.integers(1, 50), sample=st.integers(1, 64))
+@examples(60)
+def test_the_largest_are_those_of_a_sort_whatever_the_sample_of_them_says(
+    seed: int, length: int, levels: int, sample: int
+) -> None:
+    dice = np.random.default_rng(seed)
+    values = dice.integers(0, levels, length).astype(np.float32)  # with equals
+    if seed % 3 == 0:
+        values[:: max(1, length // sample)] += 1000.0  # the sample sees large ones alone
+    count = int(dice.integers(1, length + 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compression, "SAMPLE", sample)
+        found = largest(values, count)
+    assert found.dtype == np.int64 and len(found) == count and np.all(np.diff(found) > 0)
+    assert np.array_equal(np.sort(values[found]), np.sort(values)[length - count :])

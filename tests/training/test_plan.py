@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pfl.training.plan import most_rounds, privacy_plan
-from p2pfl.training.privacy import Account, Mechanism
+from p2pfl.training.privacy import CHARGED, Account, Mechanism
 from tests.examples import examples
 
 
@@ -33,6 +33,23 @@ def test_the_batch_that_is_worth_it_is_the_smallest_that_is_nearly_as_good() -> 
     least = min(one.relative_noise for one in found.batches)
     assert found.best.relative_noise <= 1.1 * least
     assert all(one.relative_noise > 1.1 * least for one in found.batches if one.batch < found.best.batch)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_noise_in_parts_keeps_the_budget_and_says_what_is_left_against_all_others(parts: int) -> None:
+    budget = {"epsilon": 1.0, "delta": 1e-5, "records": 40, "rounds": 20, "steps": 1, "sites": 5, "numbers": 14}
+    found, local = privacy_plan(**budget, parts=parts), privacy_plan(**budget)
+    for one, own in zip(found.batches, local.batches, strict=True):
+        charged = Mechanism(CHARGED * one.noise_multiplier, one.sample_rate, 20, parts)
+        assert one.mechanism(20) == charged
+        assert Account([charged]).epsilon(1e-5) == one.epsilon <= 1.0
+        alone = Mechanism(charged.noise_multiplier / math.sqrt(parts), one.sample_rate, 20)
+        assert Account([alone]).epsilon(1e-5) == one.alone > one.epsilon
+        assert own.alone == own.epsilon and own.parts == 1
+        less = one.relative_noise / own.relative_noise
+        assert less == pytest.approx(one.noise_multiplier / own.noise_multiplier / math.sqrt(parts)) and less < 0.8
+    for noise, rounds in found.rounds.items():
+        assert rounds == most_rounds(1.0, 1e-5, found.best.sample_rate, 1, CHARGED * noise)
 
 
 @given(noise=st.floats(0.7, 4.0), rate=st.floats(0.005, 0.3), steps=st.integers(1, 100))

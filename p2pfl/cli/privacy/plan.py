@@ -34,8 +34,10 @@ MADE_UP: Final = "made-up"
     help="Records that a common site trains on: a round public number, three quarters of what it has.",
 )
 @click.option("--delta", type=click.FloatRange(1e-20, 0.5), default=1e-5, show_default=True, help="As in peers.yaml.")
-@click.option("--rounds", type=click.IntRange(1, 100_000), default=8, show_default=True, help="Rounds of the training.")
-@click.option("--steps", type=click.IntRange(1, 1_000_000), default=80, show_default=True, help="Steps of one round.")
+@click.option(
+    "--rounds", type=click.IntRange(1, 100_000), help="Rounds of the training.  [default: 8; distributed 100]"
+)
+@click.option("--steps", type=click.IntRange(1, 1_000_000), help="Steps of one round.  [default: 80; distributed 1]")
 @click.option("--sites", type=click.IntRange(3, 1000), default=5, show_default=True, help="Sites that take part.")
 @click.option(
     "--parameters",
@@ -43,6 +45,16 @@ MADE_UP: Final = "made-up"
     default=1000,
     show_default=True,
     help="Numbers that train: the model's, or with lowrank those that a round sends.",
+)
+@click.option(
+    "--noise",
+    type=click.Choice(("local", "distributed")),
+    default="local",
+    show_default=True,
+    help="Of each site's own, or in parts: then one step a round.",
+)
+@click.option(
+    "--colluders", type=click.IntRange(1), help="Of noise in parts, privacy.colluders.  [default: quorum − 2]"
 )
 @click.option(
     "--simulate",
@@ -62,10 +74,12 @@ def plan(
     epsilon: float,
     records: int,
     delta: float,
-    rounds: int,
-    steps: int,
+    rounds: int | None,
+    steps: int | None,
     sites: int,
     parameters: int,
+    noise: str,
+    colluders: int | None,
     given: str | None,
     task: str | None,
     settings: Sequence[str],
@@ -96,6 +110,8 @@ def plan(
         steps=steps,
         sites=sites,
         numbers=parameters,
+        noise=noise,
+        colluders=colluders,
         task=made,
         tables=tables,
         settings=settings,
@@ -158,7 +174,9 @@ def _row(one: Tried) -> dict[str, Any]:
 
 def _text(found: Plan) -> str:
     budget, best = found.budget, found.batch
-    rows = [["", "batch", "rate", "noise", "ε", "noise / longest signal", "a record is used"]]
+    parts = best.parts > 1
+    heads = ["", "batch", "rate", "noise", "ε", *(["ε against all others"] if parts else [])]
+    rows = [[*heads, "noise / longest signal", "a record is used"]]
     rows += [
         [
             "►" if one is best else "",
@@ -166,6 +184,7 @@ def _text(found: Plan) -> str:
             f"{one.sample_rate:.3g}",
             f"{one.noise_multiplier:.3g}",
             f"{one.epsilon:.2f}",
+            *([f"{one.alone:.2f}"] if parts else []),
             f"{one.relative_noise:.3g}",
             f"{one.uses:.3g} times",
         ]
@@ -180,12 +199,13 @@ def _text(found: Plan) -> str:
     within = f"within ε {budget.looks[0].epsilon:.2g} of their own"
     return "\n".join(
         [
-            f"{found.rounds} rounds of {found.steps} steps within ε {found.epsilon:g} at δ {found.delta:g}: "
+            f"{found.rounds} rounds of {_count(found.steps, 'step')} within ε {found.epsilon:g} at δ {found.delta:g}: "
             f"{meaning(found.epsilon, found.delta)}",
             "",
-            output.aligned(rows, right=range(1, 7)),
+            output.aligned(rows, right=range(1, len(rows[0]))),
+            *_in_parts(found),
             "",
-            f"With batches of {budget.best.batch} the budget buys, of {found.steps} steps each:",
+            f"With batches of {budget.best.batch} the budget buys, of {_count(found.steps, 'step')} each:",
             output.aligned(bought, right=range(1, 1 + len(budget.rounds))),
             "",
             f"Looks at held-out records with noise, all of them {within}:",
@@ -196,6 +216,23 @@ def _text(found: Plan) -> str:
     )
 
 
+def _in_parts(found: Plan) -> list[str]:
+    """Of noise in parts, whom each of the two ε is against."""
+    best = found.batch
+    if best.parts == 1:
+        return []
+    against = "q − 2 colluding sites" if found.colluders is None else _count(found.colluders, "colluding site")
+    return [
+        "",
+        f"Noise in parts: ε {best.epsilon:.2f} against outsiders and {against}, whom the noise of {best.parts} sites "
+        f"holds; {best.alone:.2f} against all other sites together.",
+    ]
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}{'s' * (number != 1)}"
+
+
 def _chosen(found: Plan) -> list[str]:
     """What to agree on."""
     create = "  p2pfl peers create …" + "".join(f" --set {line}" for line in found.settings)
@@ -204,6 +241,11 @@ def _chosen(found: Plan) -> list[str]:
             "What to agree on, and expected_batch in the task:",
             create,
             f"  expected_batch: {found.batch.batch}",
+            *(
+                ["  --set local.learning_rate=…: with noise in parts it must stand in the file"]
+                if found.batch.parts > 1
+                else []
+            ),
             "A learning rate is found on records that are public or made up: --simulate, or p2pfl simulate.",
         ]
     rows = [["", "batch", "noise", "learning rate", found.metric, "± sd", "seeds"]]

@@ -1,0 +1,242 @@
+"""What benchmarks/compression_table.py compares: ways to send an update, and the trainings they are compared in."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from benchmarks import light
+from p2pfl.federation.description import parse_description
+from p2pfl.federation.scan_schema import VolumeSchema
+from p2pfl.keys import Secret
+from p2pfl.simulate.training import MakesCompressor
+from p2pfl.training.compression import Compresses, Compressor, Positions
+from p2pfl.training.data import deal
+from p2pfl.training.lowrank import Lowrank
+from p2pfl.training.noise import BitStream
+from p2pfl.training.records import Records
+from p2pfl.training.resnet import BasicBlock, norm
+from p2pfl.training.subspace import Subspace, length_of, ranks
+from p2pfl.training.task import Task
+from p2pfl.training.tasks.heart import heart
+from p2pfl.training.tasks.table import TableTask
+from p2pfl.training.tasks.volumes import Volumes
+from p2pfl.training.update import FlatVector, TensorLayout
+
+HIDDEN: Final = 64  # units of the heart's MLP
+ROOT: Final = Path(__file__).resolve().parents[1]
+
+
+# ── ways to send an update ────────────────────────────────────────────────────────────────────────────────────
+
+
+class RandomPositions(Compressor):
+    """So many positions, drawn anew for each round from a public stream; what is not sent stays in the residual."""
+
+    def __init__(self, density: float, parameters: int) -> None:
+        super().__init__("nominate", density, parameters, 1)
+        self._stream = BitStream(Secret(bytes(32), "public: positions"), "training/carriers")
+        self.nominated = 0
+        self._count = max(1, round(density * parameters))
+
+    def nominate(self, update: NDArray[np.float32], subspace: Subspace | None = None) -> bytes:
+        """Take up the update; nothing is nominated."""
+        self.nominated = 1
+        super().nominate(update)
+        return b""
+
+    def support(self, nominations: dict[str, bytes]) -> Positions:
+        """The round's, whatever anybody says.    (k,)"""
+        drawn = np.argpartition(self._stream.uniforms(self.parameters), self._count - 1)[: self._count]
+        return np.sort(drawn).astype(np.int64)
+
+
+class RandomCarriers(Lowrank):
+    """As lowrank, along carriers that are drawn anew for each round, and never learn from what was released."""
+
+    def subspace(self, first: FlatVector, model: FlatVector) -> Subspace:
+        return super().subspace(model, model)  # where nothing has moved they are random
+
+
+@dataclass(frozen=True)
+class Method:
+    """`none`, `lowrank:RANK`, `nominate:DENSITY`, `random:DENSITY` or `turning:RANK` (random carriers)."""
+
+    name: str
+
+    @property
+    def kind(self) -> str:
+        return self.name.partition(":")[0]
+
+    @property
+    def value(self) -> float:
+        return float(self.name.partition(":")[2] or 1.0)
+
+    def maker(self) -> MakesCompressor:
+        """Makes a site's compressor. Raises ValueError for an unknown method."""
+
+        def of_rank(made: Callable[[float, TensorLayout], Compresses], layout: TensorLayout, _: int) -> Compresses:
+            return made(density_of(layout, int(self.value)), layout)
+
+        if self.kind == "none":
+            return lambda layout, peers: Compressor("none", 1.0, layout.parameters, peers)
+        if self.kind == "nominate":
+            return lambda layout, peers: Compressor("nominate", self.value, layout.parameters, peers)
+        if self.kind == "random":
+            return lambda layout, _: RandomPositions(self.value, layout.parameters)
+        if self.kind in ("lowrank", "turning"):
+            return functools.partial(of_rank, Lowrank if self.kind == "lowrank" else RandomCarriers)
+        raise ValueError(f"{self.name}: none, lowrank:RANK, nominate:DENSITY, random:DENSITY or turning:RANK")
+
+
+def density_of(layout: TensorLayout, rank: int) -> float:
+    """A `compression.density` of which carriers of this rank come, or of the largest that pays."""
+    density, last = 1e-9, 1.0
+    while max(ranks(layout, density)) < rank and density < last:
+        density = min(last, max(density, length_of(layout, density) / layout.parameters) * 1.02)
+    return density
+
+
+# ── trainings ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Study:
+    """A model and its records, dealt to sites, and how it trains.
+
+    rates      learning rates that are tried of each method; beyond an end, as far as it gets better
+    """
+
+    name: str
+    about: str
+    metric: str
+    rounds: int
+    steps: int
+    batch: float
+    rates: tuple[float, ...]
+    settings: tuple[str, ...]
+    made: Callable[[float], Task]
+    sites: Mapping[str, object]
+    records: float  # that a common site trains on
+
+    @property
+    def agreed(self) -> tuple[str, ...]:
+        """Settings of peers.yaml but those of the method."""
+        rate = f"privacy.sample_rate={self.batch / self.records:.5f}"
+        return (f"rounds={self.rounds}", f"privacy.steps_per_round={self.steps}", rate, *self.settings)
+
+
+class Compared(light.Pictures):
+    """Yes or no of grey pictures of 28 × 28, by the network that is compared."""
+
+    def __init__(self, network: Callable[[], nn.Module], batch: float, learning_rate: float) -> None:
+        super().__init__(learning_rate)
+        self.network, self.expected_batch = network, batch
+
+    def model(self) -> nn.Module:
+        return self.network()
+
+
+def cnn() -> nn.Module:
+    """That of benchmarks/light.py: 205 761 parameters."""
+    return light.Pictures(0.0).model()
+
+
+class SmallResNet(nn.Module):
+    """Three pairs of a ResNet18's blocks, of 16, 32 and 64 channels: 174 385 parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (16, 32, 64)
+        self.conv1, self.bn1 = nn.Conv2d(1, widths[0], 3, 2, 1, bias=False), norm(widths[0])
+        blocks, inputs = list[nn.Module](), widths[0]
+        for place, width in enumerate(widths):
+            blocks += [BasicBlock(inputs, width, 2 if place else 1), BasicBlock(width, width, 1)]
+            inputs = width
+        self.blocks, self.fc = nn.Sequential(*blocks), nn.Linear(inputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 1, 28, 28) ► (B, 1)"""
+        out = self.blocks(functional.relu(self.bn1(self.conv1(x))))
+        return self.fc(out.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+
+def pictures(name: str, network: Callable[[], nn.Module], rounds: int, data: Path | None) -> Study:
+    """X-rays at five sites with skewed labels."""
+    x, y = light.read(data)
+    of = "made-up pictures" if data is None else f"{len(x)} chest X-rays"
+    wide = ("sharing.clip=100", "sharing.scale=10")  # beyond what any update reaches
+    made = functools.partial(Compared, network, 32.0)
+    records = 0.75 * len(x) / len(light.SHARES)
+    return Study(name, of, "AUC", rounds, 8, 32.0, (0.2, 0.5, 1.0), wide, made, light.sites(x, y), records)
+
+
+def table() -> Study:
+    """Heart disease at five sites, an MLP."""
+
+    def made(rate: float) -> TableTask:
+        return TableTask(replace(heart(), hidden=HIDDEN, learning_rate=rate, expected_batch=4.0))
+
+    task = made(1.0)
+    read: dict[str, object] = {
+        name: Records(task.read(raw, name), name) for name, raw in deal(len(light.SHARES)).files.items()
+    }
+    records = 0.75 * sum(len(one) for one in read.values() if isinstance(one, Records)) / len(light.SHARES)
+    wide = ("sharing.clip=100", "sharing.scale=10")
+    return Study("heart", "heart disease", "AUC", 20, 32, 4.0, (0.03, 0.1, 0.3), wide, made, read, records)
+
+
+def unet(data: Path | None) -> Study:
+    """Hippocampus on MRI at five sites, a 3-D UNet at a third of the resolution."""
+    example = _example()
+    file = ROOT / "examples" / "hippocampus" / "hippocampus.yaml"
+    text = file.read_bytes().replace(b"{unet: [4, 8], units: 0}", b"{unet: [16, 32], units: 1}")
+    schema = parse_description(text, str(file))
+    if not isinstance(schema, VolumeSchema):
+        raise ValueError(f"{file} describes no volumes")
+
+    def made(rate: float) -> Volumes:
+        return Volumes.of(replace(schema, how=replace(schema.how, learning_rate=rate)))
+
+    with tempfile.TemporaryDirectory() as folder:
+        scans = example.read(data) if data is not None else example.generated()
+        example.write(scans, Path(folder))
+        sites = {name: example.kept(made(1.0), Path(folder) / name) for name in example.SITES}
+    settings = ("privacy.max_grad_norm=0.1", "sharing.clip=100", "sharing.scale=10")
+    of = "hippocampi on MRI" if data is not None else "generated volumes"
+    return Study("unet", of, "Dice", 20, 4, 9.0, (2.0, 5.0, 12.0), settings, made, sites, 18.0)
+
+
+def _example() -> Any:
+    """examples/hippocampus/run.py: no package, so by its path."""
+    spec = importlib.util.spec_from_file_location("hippocampus_run", ROOT / "examples" / "hippocampus" / "run.py")
+    if spec is None or spec.loader is None:
+        raise ValueError("examples/hippocampus/run.py is missing")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def study(name: str, xrays: Path | None, volumes: Path | None, rounds: int | None = None) -> Study:
+    """heart, cnn, resnet or unet, of its own number of rounds or another. Raises ValueError for another name."""
+    made: Mapping[str, Callable[[], Study]] = {
+        "heart": table,
+        "cnn": lambda: pictures(name, cnn, 60, xrays),
+        "resnet": lambda: pictures(name, SmallResNet, 40, xrays),
+        "unet": lambda: unet(volumes),
+    }
+    if name not in made:
+        raise ValueError(f"{name}: none of {', '.join(made)}")
+    found = made[name]()
+    return found if rounds is None else replace(found, rounds=rounds)

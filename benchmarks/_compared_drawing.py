@@ -1,0 +1,62 @@
+"""The plot of benchmarks/compression_table.py: metric over bytes, a panel for each model and ε. SVG, the same bytes
+each time; each way to send has a colour and a mark of its own, so that either suffices."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from p2pfl.simulate.plan_drawing import STYLE
+
+if TYPE_CHECKING:
+    from benchmarks._compared import Study
+    from benchmarks.compression_table import Row
+
+# Okabe and Ito 2008
+LOOKS: Final = {
+    "none": ("#000000", "s"),
+    "lowrank": ("#0072B2", "o"),
+    "nominate": ("#D55E00", "^"),
+    "random": ("#CC79A7", "v"),
+    "turning": ("#009E73", "D"),
+}
+
+
+def drawing(rows: Sequence[Row], studies: Mapping[str, Study]) -> bytes:
+    """One panel for each model and ε."""
+    panels = list(dict.fromkeys((row.model, row.budget) for row in rows))
+    with mpl.rc_context(STYLE):
+        canvas = Figure(figsize=(0.6 + 4.2 * len(panels), 3.4), layout="constrained")
+        FigureCanvasSVG(canvas)
+        for place, (model, budget) in enumerate(panels, start=1):
+            axes = canvas.add_subplot(1, len(panels), place)
+            of = studies[model]
+            mine = [row for row in rows if (row.model, row.budget) == (model, budget)]
+            for number, row in enumerate(sorted(mine, key=lambda one: one.share)):
+                kind, _, value = row.method.partition(":")
+                colour, mark = LOOKS[kind]
+                axes.errorbar(
+                    row.share, row.mean, row.spread or None, color=colour, marker=mark, capsize=3, linestyle=""
+                )
+                up = number % 2 == 0  # neighbours' names stand above and below
+                end = row.mean + (row.spread if up else -row.spread)
+                axes.annotate(
+                    f"{kind} {value}".strip(), (row.share, end), (0, 5 if up else -12),
+                    textcoords="offset points", color=colour, ha="center",
+                )  # fmt: skip
+            axes.margins(y=0.15)
+            axes.set_xscale("log")
+            shares = [row.share for row in mine]
+            axes.set_xlim(min(shares) / 2.5, 2.5 * max(shares))
+            axes.set_xlabel("bytes of a site / whole fp32 updates")
+            axes.set_ylabel(f"{of.metric}, mean ± sd")
+            seeds = len(mine[0].values)
+            axes.set_title(f"{model}: {of.about}, ε {budget:g}, {seeds} seed{'s' * (seeds > 1)}", fontsize=9.0)
+        out = io.BytesIO()
+        canvas.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return out.getvalue()

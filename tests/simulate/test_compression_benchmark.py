@@ -1,0 +1,117 @@
+"""benchmarks/compression_table.py: what it compares, and that a training which has ended is not run again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from benchmarks import at_scale, compression_table
+from benchmarks._compared import Compared, Method, RandomPositions, Study, density_of
+from p2pfl.training.subspace import Subspace, ranks
+from p2pfl.training.update import TensorLayout
+from tests.training.settings import arrays
+
+LAYOUT = TensorLayout((("small", (40,)), ("large", (64, 100))))
+
+
+def tiny(learning_rate: float = 0.1) -> Study:
+    """A logistic regression on three sites' random pictures, for one step."""
+    sites = {f"site-{place}": arrays(24, (1, 28, 28), f"site {place}") for place in range(3)}
+
+    def made(rate: float) -> Compared:
+        return Compared(lambda: nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 1)), 2.0, rate)
+
+    return Study("tiny", "random pictures", "AUC", 1, 1, 2.0, (learning_rate,), (), made, sites, 18.0)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_a_rank_is_had_at_the_density_that_is_given_to_the_real_method(rank: int) -> None:
+    assert max(ranks(LAYOUT, density_of(LAYOUT, rank))) == rank
+    made = Method(f"lowrank:{rank}").maker()(LAYOUT, 5)
+    assert made.length == 40 + rank * 164
+
+
+def test_random_positions_are_others_in_each_round_and_keep_what_they_do_not_send() -> None:
+    one = RandomPositions(0.1, 200)
+    update = np.arange(200, dtype=np.float32)
+    assert one.nominate(update) == b""
+    first, second = one.support({}), one.support({})
+    assert len(first) == len(second) == 20 and not np.array_equal(first, second)
+    one.settle(first, one.values(first).astype(np.float64))
+    assert not one.residual[first].any() and one.residual.sum() == update.sum() - update[first].sum()
+
+
+def test_turning_carriers_learn_nothing_from_what_was_released() -> None:
+    made, first = Method("turning:1").maker()(LAYOUT, 3), np.zeros(LAYOUT.parameters, np.float32)
+    moved = np.ones_like(first)
+    found, learned = made.subspace(first, moved), Subspace.of(LAYOUT, 1e-9, first, moved)
+    assert found is not None and found.length == learned.length and found.digest != learned.digest
+
+
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(ValueError, match="leader"):
+        Method("leader").maker()
+
+
+def test_a_training_that_has_ended_is_a_line_and_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compression_table, "study", lambda *_: tiny())
+    monkeypatch.setattr(compression_table, "FARTHER", 0)
+    cells, plot = tmp_path / "cells.jsonl", tmp_path / "plot.svg"
+    asked = [
+        "--models",
+        "tiny",
+        "--methods",
+        "none,random:0.1",
+        "--epsilon",
+        "8",
+        "--seeds",
+        "1",
+        "--cells",
+        str(cells),
+    ]
+    assert compression_table.main([*asked, "--plot", str(plot)]) == 0
+    told = capsys.readouterr().out
+    assert "| tiny: random pictures | 8 | none | 1.0000 | 0.1 | AUC " in told and "| random:0.1 | 0.0994 |" in told
+    assert len(cells.read_text().splitlines()) == 4, "one chooses a learning rate and one is reported, of each method"
+    assert plot.read_bytes().lstrip().startswith(b"<?xml")
+
+    def never(*_: object) -> None:
+        raise AssertionError("it stands there already")
+
+    monkeypatch.setattr(compression_table, "trained", never)
+    assert compression_table.main(asked) == 0
+    assert capsys.readouterr().out.splitlines()[:4] == told.splitlines()[:4]
+
+
+def test_learning_rates_beyond_an_end_are_tried_as_far_as_it_gets_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = list[float]()
+
+    def trained(of: Study, method: str, budget: float, rate: float, seed: int) -> compression_table.Cell:
+        tried.append(rate)
+        merit = -abs(np.log(rate / 0.02))
+        return compression_table.Cell(
+            of.name, of.about, of.agreed, method, budget, rate, seed, merit, 1.0, 1.0, 1.0, 1.0, 0.0
+        )
+
+    monkeypatch.setattr(compression_table, "trained", trained)
+    of = replace(tiny(), rates=(0.1, 0.3, 1.0))
+    best = compression_table.best_rate(compression_table.Cells(tmp_path / "cells"), of, "none", 3.0, (100,))
+    assert (tried, best) == ([0.1, 0.3, 1.0, 0.04, 0.016], 0.016)
+
+
+def test_what_sites_saved_is_counted_against_the_whole_all_reduce() -> None:
+    asked = at_scale.options(["--peers", "4", "--rounds", "2", "--no-gloo"])
+    one = dict.fromkeys(("ours_s", "ours_cpu_s", "sent", "idle_bytes"), 1.0)
+    one |= {"parameters": 2e7, "rounds": 2.0, "ours_bytes": 2.4e6, "ours_peak": 3.2e8}
+    found = {finding.name.partition(": ")[2]: finding for finding in at_scale.of_sites(asked, [one] * 4)}
+    assert found["part of those that is saved"].median == pytest.approx(1 - 2.4e6 / (2 * 1.5 * 4 * 2e7))
+    assert found["part of those that is saved"].holds
+    assert found["beyond what it held before / model"].holds, "just below four models"
