@@ -105,7 +105,9 @@ def withdraw(
 
 def _lines(file: Path) -> list[bytes]:
     """The patients named in a file: of each line what stands between blanks. Raises NotReadable."""
-    raw = sys.stdin.buffer.read(MOST_STDIN) if file == STDIN else read_whole(file)
+    raw = sys.stdin.buffer.read(MOST_STDIN + 1) if file == STDIN else read_whole(file)
+    if file == STDIN and len(raw) > MOST_STDIN:  # whoever stands behind the cut would not be left out
+        raise NotReadable(evidence=f"it holds more than {MOST_STDIN} bytes: name them in a file", path=file)
     found = [line.strip() for line in raw.removeprefix(b"\xef\xbb\xbf").splitlines()]
     named = [line for line in found if line]
     if not named:

@@ -150,16 +150,23 @@ def prune(home: Home, names: Sequence[str], today: datetime.date, at: int, *, dr
     call. Raises KeptForever for the ledger, KeptLonger for another kind that was named and whose time is not over;
     then nothing went.
     """
-    held = held_by(home)
-    chosen = [one for one in held if one.kind.name in names] if names else held
-    for one in chosen if names else ():
-        _check(one, today)
-    gone = {one.kind.name: list(one.items) for one in chosen if one.is_past(today) and one.items}
+    check_past(home, names, today)
+    gone = {one.kind.name: list(one.items) for one in _chosen(home, names) if one.is_past(today) and one.items}
     for name, items in gone.items() if not dry else ():
         notes.put(home, "retention prune", at, {"kind": name, "items": len(items)})
         for item in items:
             home.remove(item)
     return gone
+
+
+def check_past(home: Home, names: Sequence[str], today: datetime.date) -> None:
+    """Each of the kinds `names` may go. Raises KeptForever, KeptLonger."""
+    for one in _chosen(home, names) if names else ():
+        _check(one, today)
+
+
+def _chosen(home: Home, names: Sequence[str]) -> list[KeptItems]:
+    return [one for one in held_by(home) if one.kind.name in names or not names]
 
 
 def _check(one: KeptItems, today: datetime.date) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from p2pfl.cli.main import run
+from p2pfl.cli.withdraw import MOST_STDIN
 from p2pfl.federation import Federation
 from p2pfl.home import Home
 from p2pfl.home.keyslots import KeyFile
@@ -62,6 +63,17 @@ def test_patients_are_named_in_a_file_or_on_stdin_and_never_in_an_argument(
     assert told(capsys, "--patients", str(names), *home, status=2)["error"]["code"] == "P2P-USE-015"
     for wrong in ([], ["--data", "x.csv"], ["--patients", str(names), "--data", "x.csv", "--peers", str(sites.peers)]):
         assert told(capsys, *wrong, *home, status=2)["error"]["code"] == "P2P-USE-001"
+
+
+def test_names_that_do_not_fit_into_what_is_read_of_stdin_are_refused_and_not_cut(
+    sites: Sites, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = b"ada\n" * (MOST_STDIN // 4) + b"bob\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(many)))
+    home = str(sites.folder / "a" / "home")
+    assert told(capsys, "--patients", "-", "--home", home, status=2)["error"]["code"] == "P2P-USE-015"
+    with opened(sites) as mine:
+        assert not read_withdrawn(mine).marks.size
 
 
 def test_records_are_given_as_a_file_of_them_and_their_patients_go_with_them(

@@ -157,3 +157,15 @@ def test_a_person_sees_what_is_kept_sets_it_and_deletes_what_is_past(
     assert told("prune", "figures")["gone"] == {"trial": {"figures": [CURVES]}}
     assert run(["retention", "show", "--home", str(place.home.path)]) == 0
     assert "ledger      6 years  until 2029-11-15  never deleted" in capsys.readouterr().out
+
+
+def test_a_kind_that_one_study_must_still_keep_goes_in_none(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    retention.set_years(place.home, "figures", 0, 1)
+    place.home.close()
+    key = KeyFile(place.home.path.parent / "keys" / f"{place.home.name}.key")
+    with Home.open(place.home.path, unlock=[key], write=False) as home:
+        with home.enter_study("lungs") as lungs:
+            lungs.replace(AGREED, place.federation.raw)
+        assert run(["retention", "prune", "figures", "--home", str(home.path)]) == 2
+        assert "P2P-HOME-013" in capsys.readouterr().err
+        assert CURVES in left(home), "of the study that comes first"

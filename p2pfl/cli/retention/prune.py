@@ -31,8 +31,10 @@ def prune(*, kinds: tuple[str, ...], dry_run: bool, home: Path, unlock: Unlock, 
     today = datetime.datetime.fromtimestamp(at, datetime.UTC).date()
     gone: dict[str, dict[str, list[str]]] = {}
     with Home.open(home, unlock=unlock.keys(), write=False) as opened:
-        name = opened.name
-        for study in studies_of(opened):
+        name, studies = opened.name, studies_of(opened)
+        for study in studies:  # all of them before anything goes in the first
+            retention.check_past(study.home, kinds, today)
+        for study in studies:
             with opened.enter_study(study.home.study) as entered:
                 gone[study.federation.name] = retention.prune(entered, kinds, today, at, dry=dry_run)
     would = "would be deleted" if dry_run else "deleted"

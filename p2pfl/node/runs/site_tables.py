@@ -37,11 +37,14 @@ class CsvFile(bytes):
 class AskedRecords:
     """What a site brings to a question. names: of each record, its cells in the described columns.
 
-    gone   the names of those that are left out, since somebody withdrew
+    counted   what the budget of questions knows each by: its name, and whose it is where a column says. The records of
+              two patients may have the same cells, and one of the two may withdraw
+    gone      the same of those that are left out, since somebody withdrew
     """
 
     table: SiteTable
     names: tuple[bytes, ...] = field(repr=False)
+    counted: tuple[bytes, ...] = field(default=(), repr=False)
     gone: tuple[bytes, ...] = field(default=(), repr=False)
 
     def at(self, site: int, sites: int) -> SiteTable:
@@ -90,16 +93,19 @@ def read_records(
     held = {one.name: _placed(one, read.values[:, at]) for at, one in enumerate(asked)}
     levels = {one.name: one.levels for one in asked if isinstance(one, CodeColumn)}
     names = _names(raw, source, column_map, every)
+    whose = _patients(raw, source, column_map, schema.patient)
+    counted = names if whose is None else tuple(map(bytes.__add__, names, whose))  # 32 bytes behind each
     out = np.zeros(len(names), np.bool_)  # (N,)
     if withdrawn is not None:
         out = withdrawn.among(names)
-        if (whose := _patients(raw, source, column_map, schema.patient)) is not None:
+        if whose is not None:
             out |= withdrawn.among(whose)
     rows = np.flatnonzero(~out).tolist()
     if one_each:
         rows = _one_each(read.patients, names, rows, source)
     table = SiteTable({name: values[rows] for name, values in held.items()}, levels, shows_own=shows_own, noised=noised)
-    return AskedRecords(table, *(tuple(names[row] for row in some) for some in (rows, np.flatnonzero(out).tolist())))
+    gone = tuple(counted[row] for row in np.flatnonzero(out).tolist())
+    return AskedRecords(table, tuple(names[row] for row in rows), tuple(counted[row] for row in rows), gone)
 
 
 def _one_each(patients: Sequence[bytes], names: Sequence[bytes], rows: Sequence[int], source: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from p2pfl.sharing.field import FIELDS
 from p2pfl.statistics.describe import Describe, Histogram
 from p2pfl.statistics.question import Factor, Quantity
 from p2pfl.training.accounts import marks_of
+from p2pfl.training.withdrawn import patient_name
 from tests.federation.sample import IDENTITIES, NAMES, peers_yaml
 from tests.home.home_fixtures import make
 from tests.node.runs.homes import Place, attempt_digest
@@ -108,7 +110,7 @@ def test_all_questions_of_a_table_and_sums_of_its_columns_are_over_one_set_of_si
     def marks(statistic: Any, text: str = CSV) -> tuple[bytes, ...]:
         inquiry = Inquiry.of(statistic, agreed, os.urandom)
         records = inquiry.read(csv(text), None, False)
-        return inquiry.marks(key, records, marks_of(place.home.records_key(), records.names))
+        return inquiry.marks(key, records, marks_of(place.home.records_key(), records.counted))
 
     where = e.Quantise(1, 0, attempt_digest(1), FOUR, (b"",) * 4)
     Cohort(logs, run, "describe of age", marks(Describe((AGE,)))).bind(where)
@@ -184,7 +186,7 @@ def asked_of(home: Home, gone: int) -> int:
     every = inquiry.read(table, None, False)
     withdraw(home, every.names[:gone], 1)
     records = inquiry.read(table, None, False, read_withdrawn(home))
-    budget = AskedOf.of(home, inquiry.name, records.names, 9, "peers.yaml").without(records.gone, 5)
+    budget = AskedOf.of(home, inquiry.name, records.counted, 9, "peers.yaml").without(records.gone, 5)
     budget.check()
     budget.count()
     return int(records.table.columns["age"].sum())
@@ -213,6 +215,28 @@ def test_two_answers_differ_by_no_fewer_who_withdrew_than_the_smallest_group(tmp
     (tmp_path / "new").mkdir()
     with make(tmp_path / "new") as home:
         asked_of(home, 1)  # nothing was asked about whoever went
+
+
+@pytest.mark.claim("HOME-15")
+def test_who_has_the_same_cells_as_somebody_who_withdrew_is_not_taken_for_them(tmp_path: Path) -> None:
+    """Of five pairs with equal cells one of each went. The next who goes is one, not the sixth beside who stayed."""
+    schema = federation().task.table
+    assert schema is not None
+    schema = replace(schema, patient="who")
+    rows = "".join(f"p{row},{40 + row // 2},male,no\n" for row in range(20))
+
+    def ask(home: Home, question: bytes, *patients: int) -> None:
+        withdraw(home, [patient_name(f"p{row}".encode()) for row in patients], 1)
+        table = csv("who,age,sex,ill\n" + rows)
+        records = read_records(schema, ["age"], table, withdrawn=read_withdrawn(home))
+        AskedOf.of(home, question, records.counted, 9, "peers.yaml").without(records.gone, 5).count()
+
+    with make(tmp_path) as home:
+        ask(home, b"first")
+        ask(home, b"second", 0, 2, 4, 6, 8)
+        ask(home, b"third")
+        with pytest.raises(FewWithdrew):
+            ask(home, b"fourth", 10)
 
 
 def test_counts_are_read_back_as_they_were_and_nothing_else_is() -> None:
